@@ -1,0 +1,108 @@
+package auth
+
+import (
+	"context"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
+
+// Request is one person's wish to enter one room: what the conference IQ said, and who sent it.
+type Request struct {
+	// At is the time of the decision. Nothing in this package asks a clock.
+	At time.Time
+	// From is the sender's full JID as the server stamped it, never anything that the client wrote itself.
+	From jid.JID
+	// Room is the room's address as the client wrote it: not yet parsed, not yet trusted.
+	Room string
+	// Token is the compact JWS, or empty.
+	Token string
+	// SessionID is the session that an earlier admission was given, or empty.
+	SessionID string
+	// MachineUID is what the client calls its machine. Only a session is bound to it.
+	MachineUID string
+}
+
+// RoomState is what the rules need to know of a room at the time of the decision.
+type RoomState struct {
+	// Exists tells whether somebody has opened the room.
+	Exists bool
+	// HostPresent tells whether a host is inside: a moderator who is neither usher itself nor the focus nor a
+	// service. A host who left is gone.
+	HostPresent bool
+}
+
+// Look asks the room for its state. Authorize calls it at most once, and only where a rule depends on it, so that a
+// host costs no question. An error means that the room could not be asked now; nobody is let in on a guess.
+type Look func(ctx context.Context, room Room) (RoomState, error)
+
+// Verdict is the outcome of a decision. The zero value is Deny.
+type Verdict uint8
+
+const (
+	// Deny means no, and asking again will not help until something changes.
+	Deny Verdict = iota
+	// Wait means not yet: the person may ask again and will be let in once a host is inside.
+	Wait
+	// Allow means yes, with the affiliation in the decision.
+	Allow
+)
+
+// String returns the word that logs, labels and explanations use.
+func (v Verdict) String() string {
+	switch v {
+	case Allow:
+		return "allow"
+	case Wait:
+		return "wait"
+	default:
+		return "deny"
+	}
+}
+
+// Affiliation is an XEP-0045 §5.2 affiliation, as far as usher gives them. The zero value is none.
+type Affiliation string
+
+const (
+	None   Affiliation = ""
+	Member Affiliation = "member"
+	Admin  Affiliation = "admin"
+	Owner  Affiliation = "owner"
+)
+
+// Host reports whether the affiliation makes a host: somebody who may open a room, and for whom guests wait.
+func (a Affiliation) Host() bool { return a == Owner || a == Admin }
+
+// Decision is all that follows from a request. Its zero value denies. It is a value: nothing has been sent, set or
+// logged when it is returned.
+type Decision struct {
+	Verdict Verdict
+	// Reason is why, from the closed list in reason.go. It goes to the log, the metrics and the client.
+	Reason Reason
+	// Err is the detail for the log, never for the client. It holds no token and no claim values.
+	Err error
+
+	// Room is the room in canonical form; zero if the address was refused.
+	Room Room
+	// Affiliation is what the person is to have in the room before the answer leaves, if allowed.
+	Affiliation Affiliation
+	// MayCreate tells whether this person's wish is enough to create the room if it does not exist.
+	MayCreate bool
+	// NeedsHost tells that the person is let in only because a host is inside: whoever applies the decision takes
+	// it back if the host has left in between.
+	NeedsHost bool
+	// Identity names the person to the client's own user interface: the token's user id, else the bare JID of a
+	// user whom the server knows by password. Empty for guests.
+	Identity string
+	// Expires is when the right ends because the token does, leeway included; zero if it does not end.
+	Expires time.Time
+	// Token tells which token it was, for the log.
+	Token TokenRef
+}
+
+// TokenRef names a token without giving it away.
+type TokenRef struct {
+	Issuer string // iss, as far as it is one that the configuration names
+	ID     string // jti
+	KeyID  string // kid
+}

@@ -1,0 +1,114 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// Authorizer decides by one Policy. It is safe for concurrent use and holds no state that changes a decision.
+type Authorizer struct {
+	policy   Policy
+	services map[string]bool
+	seen     seen
+}
+
+// New returns an Authorizer for a valid policy; config checks it.
+func New(p Policy) *Authorizer {
+	if p.WaitForHost == "" {
+		p.WaitForHost = GuestsWait
+	}
+	if p.HostAffiliation == None {
+		p.HostAffiliation = Owner
+	}
+	a := &Authorizer{policy: p, services: make(map[string]bool, len(p.Services))}
+	for _, s := range p.Services {
+		a.services[s] = true
+	}
+	return a
+}
+
+// Authorize decides. look is called only if a rule depends on the room's state; nil means that the room cannot be
+// asked. Authorize may block in look and in the issuers' key sources, as long as ctx lets them.
+func (a *Authorizer) Authorize(ctx context.Context, req Request, look Look) Decision {
+	return a.decide(ctx, req, askable(look), nil)
+}
+
+// Explain decides by the same code as Authorize, and tells step by step what was expected and found.
+//
+// The steps name claim values: they are for the operator who holds the token, never for the client.
+func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decision, []Step) {
+	var t trace
+	d := a.decide(ctx, req, askable(look), &t)
+	return d, t.steps
+}
+
+// Guards reports whether the domain is a MUC service that the policy guards.
+func (a *Authorizer) Guards(service string) bool { return a.services[service] }
+
+// CountsAsHost reports whether somebody from this domain can be a host in a room: the users of service virtual hosts moderate at most.
+func (a *Authorizer) CountsAsHost(domain string) bool {
+	return a.policy.VHosts[domain].Kind != KindService
+}
+
+func askable(look Look) Look {
+	if look != nil {
+		return look
+	}
+	return func(context.Context, Room) (RoomState, error) { return RoomState{}, errNoLook }
+}
+
+// verified is a token whose signature held, with the issuer whose key it was.
+type verified struct {
+	issuer  *Issuer
+	claims  *token.Claims
+	ref     TokenRef
+	expires time.Time // exp and leeway; zero without exp
+	until   time.Time // when to verify anew
+}
+
+// seen remembers tokens whose signature held, by their digest, so that no token is kept. Only the signature and the
+// types of the claims are remembered; time, room and all else is asked each time. It keeps at most 2*seenMost tokens
+// and each no longer than seenFor, in which a withdrawn key may still count.
+type seen struct {
+	mu       sync.Mutex
+	new, old map[[sha256.Size]byte]*verified
+}
+
+const (
+	seenMost = 4096
+	seenFor  = time.Minute
+)
+
+func fingerprint(vhost, compact string) [sha256.Size]byte {
+	b := make([]byte, 0, 1024)
+	b = append(b, vhost...)
+	b = append(b, 0)
+	return sha256.Sum256(append(b, compact...))
+}
+
+func (s *seen) get(key [sha256.Size]byte, at time.Time) *verified {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	v, ok := s.new[key]
+	if !ok {
+		v = s.old[key]
+	}
+	if v == nil || at.After(v.until) {
+		return nil
+	}
+	return v
+}
+
+func (s *seen) put(key [sha256.Size]byte, v *verified, at time.Time) {
+	v.until = at.Add(seenFor)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.new == nil || len(s.new) >= seenMost {
+		s.old, s.new = s.new, make(map[[sha256.Size]byte]*verified)
+	}
+	s.new[key] = v
+}

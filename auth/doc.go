@@ -1,0 +1,13 @@
+// Package auth decides who may enter a conference room, and as what.
+//
+// It is the one place of the decision and nothing else: no network, no stanzas, no logger, no clock. The caller hands
+// a [Request] (who asks for which room, with which token, at what time) to [Authorizer.Authorize] and gets a
+// [Decision], always: there is no error to overlook, and the zero Decision denies. The rules are in policy.go, from top
+// to bottom in the order in which they apply; the first that matches decides.
+//
+// What the rules need from outside comes through two small doors: keys through [KeySource], and what goes on in the
+// room through the function that the caller passes to Authorize.
+//
+// The same code explains itself: [Authorizer.Explain] returns, beside the decision, every rule with what it expected and what it
+// found.
+package auth

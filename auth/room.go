@@ -1,0 +1,130 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/secure/precis"
+	"golang.org/x/text/unicode/norm"
+	"mellium.im/xmpp/jid"
+)
+
+// Room is a room's address, taken apart. The zero value is no room.
+type Room struct {
+	// JID is the room's bare address as it stands in stanzas.
+	JID jid.JID
+	// Tenant is the part in brackets of "[tenant]room", empty for a room without one. Canonical, see CanonicalName.
+	Tenant string
+	// Name is the room's name without its tenant. Canonical, see CanonicalName.
+	Name string
+}
+
+// Service is the domain of the MUC service that holds the room.
+func (r Room) Service() string { return r.JID.Domainpart() }
+
+var errRoomName = errors.New("not a room name")
+
+// ParseRoom takes a bare room JID apart. It refuses whatever could be one room here and another one on the server.
+func ParseRoom(address string) (Room, error) {
+	j, err := jid.Parse(address)
+	switch {
+	case err != nil:
+		return Room{}, fmt.Errorf("room address: %w", err)
+	case j.Localpart() == "":
+		return Room{}, errors.New("room address: no room name before the @")
+	case j.Resourcepart() != "":
+		return Room{}, errors.New("room address: a bare JID is expected, found one with a resource")
+	case !ascii(j.Localpart()) && cases.Fold().String(norm.NFKC.String(j.Localpart())) != j.Localpart():
+		// mellium prepares a localpart by PRECIS (RFC 7622), Prosody by Nodeprep (RFC 3920), which also folds
+		// ß to ss and compatibility forms to plain ones. Where the two disagree the affiliation would go to
+		// another room than the one asked for.
+		return Room{}, errors.New("room address: its name is spelled in a way that servers read differently")
+	}
+	tenant, name, err := splitTenant(j.Localpart())
+	if err != nil {
+		return Room{}, fmt.Errorf("room address: %w", err)
+	}
+	return Room{JID: j, Tenant: tenant, Name: name}, nil
+}
+
+// splitTenant takes "[tenant]room" apart and returns both parts in canonical form. Jitsi's muc_domain_mapper plugin
+// spells the rooms of tenants this way.
+func splitTenant(s string) (tenant, name string, err error) {
+	if rest, ok := strings.CutPrefix(s, "["); ok {
+		tenant, name, ok = strings.Cut(rest, "]")
+		if !ok {
+			return "", "", fmt.Errorf("%w: [ without ]", errRoomName)
+		}
+		if tenant, err = CanonicalName(tenant); err != nil {
+			return "", "", err
+		}
+		s = name
+	}
+	name, err = CanonicalName(s)
+	return tenant, name, err
+}
+
+// names is how room names are prepared for comparison: as jitsi-meet prepares the name in a page's address
+// (react/features/base/util/uri.ts: NFKC, lower case), within the PRECIS FreeformClass (RFC 8264 §4.3), so that control
+// characters, direction marks and unassigned code points are refused.
+var names = precis.NewFreeform(precis.LowerCase(), precis.Norm(norm.NFKC))
+
+// CanonicalName returns the one form in which a room's or tenant's name is compared, wherever it comes from: the token,
+// a stanza or a page. jitsi-meet percent-encodes a name for the JID, so one layer of percent-encoding is taken off;
+// "My%20Room", "my%20room" and "My Room" are the same. It is idempotent but for that layer. Look-alikes in other scripts are different names.
+func CanonicalName(s string) (string, error) {
+	if plain(s) {
+		return s, nil
+	}
+	// Where a % does not begin an encoded byte, nobody encoded the name: "100%" is what it looks like.
+	if decoded, err := url.PathUnescape(s); err == nil {
+		s = decoded
+	}
+	// One pass may uncover work for the next: ™ becomes TM, which then has a lower case. RFC 8264 §7 asks for
+	// applying the rules until the string is stable, and for refusing one that is not after the fourth time.
+	for range 4 {
+		next, err := names.String(s)
+		if err != nil {
+			return "", fmt.Errorf("%w: %w", errRoomName, err)
+		}
+		if next == s {
+			if s == "" || strings.TrimSpace(s) != s {
+				return "", fmt.Errorf("%w: empty, or a space at its end", errRoomName)
+			}
+			return s, nil
+		}
+		s = next
+	}
+	return "", fmt.Errorf("%w: no stable form", errRoomName)
+}
+
+// plain reports whether s is in canonical form as it stands: what nearly all room names are.
+func plain(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' && c != '.' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func ascii(s string) bool {
+	for i := range len(s) {
+		if s[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// String returns the room's name as tokens spell it, with its tenant in brackets.
+func (r Room) String() string {
+	if r.Tenant == "" {
+		return r.Name
+	}
+	return "[" + r.Tenant + "]" + r.Name
+}

@@ -1,0 +1,258 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// any is what accepts every issuer or audience, and covers every room or tenant.
+const wildcard = "*"
+
+// Issuer is a party whose tokens count, with its keys and what its tokens must say.
+type Issuer struct {
+	// Name is what the operator calls the issuer (app_id). It goes to logs.
+	Name string
+	// Accepted are the values of iss that mean this issuer; "*" means any.
+	Accepted []string
+	// Audiences are the accepted values of aud; with "*" aud is not looked at.
+	Audiences []string
+	// Algorithms are those that the issuer signs with. The token's header chooses among them and no others.
+	Algorithms []jwa.SignatureAlgorithm
+	// Keys has the issuer's keys.
+	Keys KeySource
+	// RequireRoom refuses tokens without a room claim, RequireExp those without an end.
+	RequireRoom, RequireExp bool
+	// DomainVerification asks that sub is the domain or tenant.
+	DomainVerification bool
+	// NoWildcard refuses "*" as room or sub.
+	NoWildcard bool
+	// Leeway is by how much clocks may differ.
+	Leeway time.Duration
+}
+
+func accepts(accepted []string, value string) bool {
+	return slices.Contains(accepted, wildcard) || value != "" && slices.Contains(accepted, value)
+}
+
+// verify checks the token itself: its form, whose it is, its signature, its claims, its time, its audience, in this order, so that
+// nothing but a good signature gives away what else is wrong with a token. The reason is empty if all is well.
+func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*Issuer, *token.Claims, Reason, error) {
+	v, reason, err := a.signed(ctx, d, req, issuers, t)
+	if reason != "" {
+		return nil, nil, reason, err
+	}
+	d.Token, d.Expires = v.ref, v.expires
+	i, c := v.issuer, v.claims
+
+	if c.Expires.IsZero() {
+		t.found("end", "exp in the future", "no exp", !i.RequireExp)
+		if i.RequireExp {
+			// A token without exp is refused although RFC 7519 §4.1.4 makes it optional: jitsi-meet keeps tokens in
+			// URLs, which leak.
+			return nil, nil, ReasonTokenClaims, errors.New("exp: required, absent")
+		}
+	} else if ok := req.At.Before(v.expires); !ok {
+		t.time("end", "exp in the future", c.Expires, req.At, false)
+		return nil, nil, ReasonTokenExpired, fmt.Errorf("exp: %s ago, with a leeway of %s", req.At.Sub(c.Expires).Round(time.Second), i.Leeway)
+	} else {
+		t.time("end", "exp in the future", c.Expires, req.At, true)
+	}
+	for _, begin := range []struct {
+		claim string
+		at    time.Time
+	}{{"nbf", c.NotBefore}, {"iat", c.IssuedAt}} {
+		if begin.at.IsZero() {
+			continue
+		}
+		ok := !req.At.Add(i.Leeway).Before(begin.at)
+		t.time("begin", begin.claim+" in the past", begin.at, req.At, ok)
+		if !ok {
+			return nil, nil, ReasonTokenNotYetValid, fmt.Errorf("%s: in %s, with a leeway of %s", begin.claim, begin.at.Sub(req.At).Round(time.Second), i.Leeway)
+		}
+	}
+
+	ok := accepts(i.Audiences, wildcard) || slices.ContainsFunc(c.Audience, func(aud string) bool { return accepts(i.Audiences, aud) })
+	t.list("audience", i.Audiences, strings.Join(c.Audience, " "), ok)
+	if !ok {
+		return nil, nil, ReasonTokenAudience, errors.New("aud: none of the accepted audiences")
+	}
+	return i, c, "", nil
+}
+
+// signed returns the token's claims once a key of one of the issuers has verified them. What was verified before is
+// remembered: waiting clients show the same token every few seconds.
+func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*verified, Reason, error) {
+	key := fingerprint(req.From.Domainpart(), req.Token)
+	if v := a.seen.get(key, req.At); v != nil && t == nil {
+		return v, "", nil
+	}
+
+	tok, err := token.Parse(req.Token)
+	t.found("form", "a compact JWS with strict JSON", describe(err), err == nil)
+	if err != nil {
+		return nil, ReasonTokenMalformed, err
+	}
+	d.Token = TokenRef{ID: tok.ID(), KeyID: tok.KeyID}
+
+	var candidates []*Issuer
+	for i := range issuers {
+		if accepts(issuers[i].Accepted, tok.Issuer()) {
+			candidates = append(candidates, &issuers[i])
+		}
+	}
+	// An issuer that names this iss goes before one that takes any.
+	slices.SortStableFunc(candidates, func(x, y *Issuer) int {
+		return index(y.Accepted, tok.Issuer()) - index(x.Accepted, tok.Issuer())
+	})
+	t.issuers(issuers, tok.Issuer(), len(candidates) > 0)
+	if len(candidates) == 0 {
+		return nil, ReasonTokenIssuer, errors.New("iss: not of an issuer of this virtual host")
+	}
+
+	reason := ReasonTokenAlgorithm
+	err = errors.New("alg: not one of the issuer's algorithms")
+	for _, i := range candidates {
+		alg := jwa.SignatureAlgorithm(tok.Algorithm)
+		if !slices.Contains(i.Algorithms, alg) {
+			continue
+		}
+		keys, kerr := i.Keys.Keys(ctx, tok.KeyID)
+		if kerr != nil {
+			reason, err = ReasonKeysUnavailable, fmt.Errorf("keys of issuer %s: %w", i.Name, kerr)
+			continue
+		}
+		if reason != ReasonKeysUnavailable {
+			reason, err = ReasonTokenSignature, errors.New("no key of the issuer verifies the signature")
+		}
+		for _, k := range keys {
+			if !slices.Contains(k.Algorithms, alg) || tok.Verify(alg, k.Material) != nil {
+				continue
+			}
+			t.algorithm(i, tok.Algorithm, true)
+			t.found("signature", "made by a key of "+i.Name, "it is", true)
+			d.Token.Issuer = tok.Issuer()
+			claims, cerr := tok.Claims()
+			t.found("claims", "claims of the right types", describe(cerr), cerr == nil)
+			if cerr != nil {
+				return nil, ReasonTokenClaims, cerr
+			}
+			if !claims.NotBefore.IsZero() && !claims.Expires.IsZero() && claims.NotBefore.After(claims.Expires) {
+				t.found("claims", "nbf before exp", "nbf after exp", false)
+				return nil, ReasonTokenClaims, errors.New("nbf: after exp")
+			}
+			v := &verified{issuer: i, claims: claims, ref: d.Token}
+			if !claims.Expires.IsZero() {
+				v.expires = claims.Expires.Add(i.Leeway)
+			}
+			a.seen.put(key, v, req.At)
+			return v, "", nil
+		}
+	}
+	t.algorithm(candidates[0], tok.Algorithm, reason != ReasonTokenAlgorithm)
+	if reason != ReasonTokenAlgorithm {
+		t.found("signature", "made by a key of "+candidates[0].Name, describe(err), false)
+	}
+	return nil, reason, err
+}
+
+func index(list []string, s string) int {
+	if slices.Contains(list, s) {
+		return 1
+	}
+	return 0
+}
+
+// covers tells whether the claims are for this room. The reason is empty if they are.
+func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reason, error) {
+	switch {
+	case c.RoomRegex:
+		// Jitsi matches such a claim as an unanchored Lua pattern (token/util.lib.lua, verify_room), which opens
+		// more rooms than issuers mean.
+		t.found("room claim", "a name or *", "a pattern (context.room.regex)", false)
+		return ReasonTokenClaims, errors.New("context.room.regex: patterns are not accepted")
+	case i.NoWildcard && (c.Room == wildcard || c.Subject == wildcard):
+		t.found("room claim", "no * as room or sub (no_wildcard)", "a *", false)
+		return ReasonTokenClaims, errors.New("room or sub: * is not accepted from this issuer")
+	case c.Room == "" && i.RequireRoom:
+		t.found("room claim", "a room claim", "none", false)
+		return ReasonTokenClaims, errors.New("room: required, absent")
+	}
+
+	// The tenant of the room, as the token names it: in brackets before the room's name, or in sub.
+	tenant, name, err := "", c.Room, error(nil)
+	if c.Room != "" && c.Room != wildcard {
+		if tenant, name, err = splitTenant(c.Room); err != nil {
+			t.found("room claim", room.String(), "not a room name", false)
+			return ReasonRoomMismatch, fmt.Errorf("room claim: %w", err)
+		}
+	}
+	ok := name == "" || name == wildcard || name == room.Name && (tenant == "" || tenant == room.Tenant)
+	t.found("room claim", "* or "+room.String(), c.Room, ok)
+	if !ok {
+		return ReasonRoomMismatch, errors.New("room claim: another room")
+	}
+
+	switch {
+	case i.DomainVerification:
+		ok = c.Subject == wildcard || sameName(c.Subject, subjects(room, vhost)...)
+		t.list("sub", append(subjects(room, vhost), wildcard), c.Subject, ok)
+	case room.Tenant != "" && tenant == "" && name != wildcard && name != "":
+		// Without domain verification a bare name still does not open the rooms of that name of every tenant, as it
+		// does with Jitsi's plugin: something in the token must name the tenant.
+		ok = c.Subject == wildcard || sameName(c.Subject, room.Tenant) || sameName(c.Tenant, room.Tenant)
+		t.list("tenant", []string{room.Tenant, wildcard}, c.Subject, ok)
+	}
+	if !ok {
+		return ReasonTenantMismatch, errors.New("sub: neither the domain or tenant nor *")
+	}
+	return "", nil
+}
+
+// subjects are the values of sub that mean this room's domain or tenant.
+func subjects(room Room, vhost string) []string {
+	if room.Tenant != "" {
+		return []string{room.Tenant}
+	}
+	// Jitsi writes the domain that the MUC service's name is made from ("conference." + domain).
+	_, base, _ := strings.Cut(room.Service(), ".")
+	return []string{vhost, base}
+}
+
+func sameName(s string, names ...string) bool {
+	canonical, err := CanonicalName(s)
+	return err == nil && slices.Contains(names, canonical)
+}
+
+// requested is the affiliation that the claims ask for, or what the virtual host gives to those who ask for nothing.
+func requested(c *token.Claims, byDefault Affiliation) (Affiliation, error) {
+	switch c.User.Affiliation {
+	case "owner", "moderator", "teacher": // the words of Jitsi's mod_token_affiliation
+		return Owner, nil
+	case "admin":
+		return Admin, nil
+	case "member":
+		return Member, nil
+	case "":
+	default:
+		return None, errors.New("context.user.affiliation: not owner, admin, member, moderator or teacher")
+	}
+	for _, moderator := range []*bool{c.User.Moderator, c.Moderator} {
+		switch {
+		case moderator == nil:
+		case *moderator:
+			return Owner, nil
+		default:
+			// An issuer that says "not a moderator" means it, whatever the default is.
+			return Member, nil
+		}
+	}
+	return byDefault, nil
+}

@@ -1,0 +1,84 @@
+package auth
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Words says in sentences who may create rooms, who may enter and who waits, virtual host by virtual host. An operator
+// reads them in the start log and in "usher config check".
+func (p Policy) Words() []string {
+	a := New(p)
+	p = a.policy
+	out := []string{
+		fmt.Sprintf("Rooms on %s can be entered only by whom usher, or an owner inside, has let in.", strings.Join(p.Services, ", ")),
+		fmt.Sprintf("Hosts get the affiliation %s.", p.HostAffiliation),
+	}
+	for _, domain := range slices.Sorted(maps.Keys(p.VHosts)) {
+		out = append(out, domain+": "+p.VHosts[domain].words(p.WaitForHost))
+	}
+	if len(p.GuestRooms) > 0 {
+		out = append(out, fmt.Sprintf("Rooms named %s need no host: guests may open them.", strings.Join(p.GuestRooms, ", ")))
+	}
+	return append(out, "Everybody else is refused.")
+}
+
+func (v VHost) words(wait WaitForHost) string {
+	var s []string
+	switch v.Kind {
+	case KindTrusted:
+		return "everybody whom the server knows by password is a host: creates rooms and enters."
+	case KindService:
+		return "recorders and gateways enter at any time as members, create nothing, and never count as hosts."
+	}
+	for _, i := range v.Issuers {
+		s = append(s, i.words(v.DefaultAffiliation, wait))
+	}
+	switch {
+	case v.Kind == KindGuest && len(v.Issuers) == 0:
+		s = append(s, "everybody is a guest, tokens are not looked at; "+guestWords(wait))
+	case v.Kind == KindGuest || v.AllowEmptyToken:
+		s = append(s, "without a token people are guests; "+guestWords(wait))
+	default:
+		s = append(s, "without a token nobody enters.")
+	}
+	return strings.Join(s, " ")
+}
+
+func (i Issuer) words(byDefault Affiliation, wait WaitForHost) string {
+	role := "is a member unless it says owner or admin"
+	if byDefault.Host() {
+		role = "is a host unless it says member"
+	}
+	members := "members may enter and create at any time"
+	if wait == MembersWait {
+		members = "members wait until a host is inside"
+	}
+	var algorithms, must []string
+	for _, alg := range i.Algorithms {
+		algorithms = append(algorithms, alg.String())
+	}
+	if i.RequireRoom {
+		must = append(must, "name the room")
+	}
+	if i.RequireExp {
+		must = append(must, "have an end")
+	}
+	if i.DomainVerification {
+		must = append(must, "name the domain or tenant")
+	}
+	s := fmt.Sprintf("whoever has a token of %s (%s) %s; hosts create rooms and enter, %s;", i.Name, strings.Join(algorithms, ", "), role, members)
+	if len(must) == 0 {
+		return s + " a token need not name a room, a tenant or an end: it opens every room."
+	}
+	return s + " the token must " + strings.Join(must, ", ") + "."
+}
+
+func guestWords(wait WaitForHost) string {
+	if wait == NobodyWaits {
+		return "guests enter rooms that are open and create none."
+	}
+	return "guests wait until a host is inside and create nothing."
+}

@@ -1,0 +1,110 @@
+// Package muc acts on multi-user chat rooms (XEP-0045) as an owner does: it gives and takes affiliations, reads who
+// moderates, keeps rooms members-only, and, where there is no other focus, opens rooms and stays in them.
+//
+// mellium.im/xmpp has a muc package, too. It cannot be used here: a component must put an address of its own domain on every stanza
+// (XEP-0114; Prosody closes the stream otherwise), and mellium's SetAffiliation has no place for one. Nor does an
+// owner need to be in the room to set affiliations, which is all that most admissions take.
+package muc
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+
+	"mellium.im/xmlstream"
+	"mellium.im/xmpp/form"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+)
+
+// Namespaces of XEP-0045.
+const (
+	NS      = "http://jabber.org/protocol/muc"
+	NSUser  = "http://jabber.org/protocol/muc#user"
+	NSAdmin = "http://jabber.org/protocol/muc#admin"
+	NSOwner = "http://jabber.org/protocol/muc#owner"
+)
+
+// Session is what this package needs of the component's connection.
+type Session interface {
+	// IQ sends an IQ of type get or set and waits for its answer, at most as long as ctx. A result's payload is
+	// decoded into v unless v is nil; an error answer is returned as a stanza.Error. It must not be called from
+	// the goroutine that reads the stream.
+	IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error
+	// Send hands over a stanza and does not wait until it is written, let alone answered. Stanzas are written in
+	// the order in which they were handed over.
+	Send(stanza xml.TokenReader) error
+}
+
+// Owner acts on rooms in which it need not be an occupant. It holds no state.
+type Owner struct {
+	Session Session
+	// JID is the bare JID that the rooms know as an owner: one of the MUC service's admins.
+	JID jid.JID
+}
+
+// Item is one entry of an affiliation or role list.
+type Item struct {
+	Affiliation string `xml:"affiliation,attr,omitempty"`
+	Role        string `xml:"role,attr,omitempty"`
+	JID         string `xml:"jid,attr,omitempty"` // the real JID; full in role lists, bare in affiliation lists
+	Nick        string `xml:"nick,attr,omitempty"`
+}
+
+func (o Owner) iq(typ stanza.IQType, room jid.JID) stanza.IQ {
+	return stanza.IQ{Type: typ, From: o.JID, To: room}
+}
+
+// affiliationQuery is the payload that gives the bare JID the affiliation (XEP-0045 §9). One item a query: Prosody takes no more.
+func affiliationQuery(bare, affiliation string) xml.TokenReader {
+	if affiliation == "" {
+		affiliation = "none"
+	}
+	return query(NSAdmin, xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "item"}, Attr: []xml.Attr{
+		{Name: xml.Name{Local: "affiliation"}, Value: affiliation},
+		{Name: xml.Name{Local: "jid"}, Value: bare},
+	}}))
+}
+
+func query(space string, payload xml.TokenReader) xml.TokenReader {
+	return xmlstream.Wrap(payload, xml.StartElement{Name: xml.Name{Space: space, Local: "query"}})
+}
+
+// SetAffiliation gives the bare JID of who the affiliation in the room; "" takes it away. The room must exist.
+func (o Owner) SetAffiliation(ctx context.Context, room, who jid.JID, affiliation string) error {
+	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), affiliationQuery(who.Bare().String(), affiliation), nil)
+}
+
+// Moderators lists the occupants with the role of moderator (XEP-0045 §9.8). The error is item-not-found if there is no such
+// room, see [Absent].
+func (o Owner) Moderators(ctx context.Context, room jid.JID) ([]Item, error) {
+	var list struct {
+		Items []Item `xml:"item"`
+	}
+	ask := query(NSAdmin, xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "item"}, Attr: []xml.Attr{
+		{Name: xml.Name{Local: "role"}, Value: "moderator"},
+	}}))
+	err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), ask, &list)
+	return list.Items, err
+}
+
+// configuration is the form that makes a room a guarded one (XEP-0045 §10.1.2): nobody enters without an affiliation, and real
+// JIDs are visible, by which Jitsi clients recognise each other. Fields that are not named keep their values.
+func configuration() xml.TokenReader {
+	submit, _ := form.New(
+		form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig")),
+		form.Boolean("muc#roomconfig_membersonly", form.Value("true")),
+		form.List("muc#roomconfig_whois", form.Value("anyone")),
+	).Submit()
+	return query(NSOwner, submit)
+}
+
+// Configure makes the room members-only, whatever it was. Whoever is inside without an affiliation is removed by the server.
+func (o Owner) Configure(ctx context.Context, room jid.JID) error {
+	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), configuration(), nil)
+}
+
+// Absent reports whether err is the server's answer that there is no such room.
+func Absent(err error) bool {
+	return errors.Is(err, stanza.Error{Condition: stanza.ItemNotFound})
+}
