@@ -1,0 +1,205 @@
+// Package token is the token format of Jitsi Meet: a compact JWS (RFC 7515) whose payload holds the claims of
+// RFC 7519 and, under "context", what Jitsi adds about the person, the tenant and the room.
+//
+// A token passes three gates, each with its own error:
+//
+//	t, err := token.Parse(compact)     // ErrMalformed: not a token by the strict rules below
+//	err = t.Verify(alg, key)           // ErrSignature: not made with this key
+//	claims, err := t.Claims()          // ErrClaims:    a claim of the wrong type
+//
+// Who may sign, when a token has expired and which room it opens is the caller's to decide: this package reads and
+// writes tokens, trusts nobody, and does no I/O.
+//
+// The rules are stricter than the RFCs' because the issuer's library, Prosody's plugin, the web page and usher
+// all read the same bytes, and a token that two of them read differently is a way in. Refused are: more than
+// [MaxSize] bytes; base64url with padding, line breaks or stray bits; text that is not UTF-8; names that occur
+// twice in one object, or that differ only in case, from each other or from a name that is read here; U+0000;
+// nesting deeper than 16; "crit", and "b64" other than true; a "typ" other than JWT.
+//
+// Error texts are for the log. They name the claim and what was expected, and hold nothing of the token.
+package token
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jws"
+)
+
+// MaxSize is the length in bytes of the longest compact token that is read or minted. jitsi-meet carries tokens in
+// URLs, which web servers cut at about this length.
+const MaxSize = 8192
+
+var (
+	ErrMalformed = errors.New("malformed token")
+	ErrSignature = errors.New("signature does not verify")
+	ErrClaims    = errors.New("unusable claims")
+)
+
+// Token is a token whose form is right. Nothing that it says is verified until Verify has returned nil. A Token
+// never changes; goroutines may share it.
+type Token struct {
+	// Algorithm is what the header says: any non-empty string, "none" among them. It may be compared with what is
+	// allowed, and must not pick the algorithm of Verify (RFC 8725 §3.1).
+	Algorithm jwa.SignatureAlgorithm
+	// KeyID is the header's "kid", a hint as to which key to try; empty if absent.
+	KeyID string
+	// Type is the header's "typ": some spelling of JWT, or empty if absent.
+	Type string
+
+	payload   object
+	signed    string // header and payload in base64url with the dot between them, as they were signed
+	signature []byte
+}
+
+// The names that are read from an object of the token. A name that differs from one of them only in case is refused,
+// for somebody else may read it as the real one: encoding/json takes "ROOM" for room, and "\u212Aid", with a
+// Kelvin sign, for kid.
+var (
+	headerNames  = []string{"alg", "kid", "typ", "crit", "b64"}
+	payloadNames = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "room", "moderator", "context"}
+	contextNames = []string{"user", "group", "tenant", "room", "features"}
+	userNames    = []string{"id", "name", "email", "avatar", "affiliation", "moderator"}
+	roomNames    = []string{"regex"}
+)
+
+// Parse reads a token in compact serialisation (RFC 7515 §7.1) and verifies nothing. An error is ErrMalformed.
+func Parse(compact string) (*Token, error) {
+	// Before anything is split or decoded: 10 MB of dots must cost no more than this (CVE-2025-30204).
+	if len(compact) > MaxSize {
+		return nil, fmt.Errorf("%w: %d bytes, more than %d", ErrMalformed, len(compact), MaxSize)
+	}
+	headerPart, rest, _ := strings.Cut(compact, ".")
+	payloadPart, signaturePart, found := strings.Cut(rest, ".")
+	if !found || strings.Contains(signaturePart, ".") {
+		return nil, fmt.Errorf("%w: not three parts", ErrMalformed)
+	}
+
+	t := &Token{signed: compact[:len(headerPart)+1+len(payloadPart)]}
+	header, err := decodeObject(headerPart)
+	if err != nil {
+		return nil, fmt.Errorf("%w: header: %w", ErrMalformed, err)
+	}
+	if err := t.readHeader(header); err != nil {
+		return nil, fmt.Errorf("%w: header: %w", ErrMalformed, err)
+	}
+	if t.payload, err = decodeObject(payloadPart); err != nil {
+		return nil, fmt.Errorf("%w: payload: %w", ErrMalformed, err)
+	}
+	if !t.namesAreExact() {
+		return nil, fmt.Errorf("%w: payload: a claim name in another case", ErrMalformed)
+	}
+	// The signature may be empty here: so are those of unsecured tokens (RFC 7519 §6), and who refuses them can then
+	// say that it was for their algorithm. No algorithm verifies an empty signature.
+	if t.signature, err = decodeBase64(signaturePart); err != nil {
+		return nil, fmt.Errorf("%w: signature: %w", ErrMalformed, err)
+	}
+	return t, nil
+}
+
+// readHeader takes from the header what is heeded. The rest is not looked at: above all no key or address of a key
+// (jwk, x5c, jku, x5u), for those are the sender's word for who the sender is (RFC 8725 §3.10).
+func (t *Token) readHeader(header object) error {
+	if !header.spells(headerNames) {
+		return errors.New("a parameter name in another case")
+	}
+	// We understand no extension, so a critical one is always unknown to us (RFC 7515 §4.1.11).
+	if _, present := header.get("crit"); present {
+		return errors.New("crit")
+	}
+	// b64: false means a payload that is not base64url (RFC 7797 §3).
+	if b64, present := header.get("b64"); present && b64 != true {
+		return errors.New("b64 other than true")
+	}
+
+	algorithm, _ := header.get("alg")
+	name, _ := algorithm.(string)
+	if name == "" {
+		return errors.New("alg: want the name of an algorithm")
+	}
+	t.Algorithm = jwa.SignatureAlgorithm(name)
+
+	if kid, present := header.get("kid"); present {
+		var isText bool
+		if t.KeyID, isText = kid.(string); !isText {
+			return errors.New("kid: want a string")
+		}
+	}
+	if typ, present := header.get("typ"); present {
+		// An access token of OAuth ("at+jwt") or any other kind with a name of its own is none of ours
+		// (RFC 8725 §3.11). Jitsi wants exactly "JWT"; RFC 7519 §5.1 only recommends upper case.
+		if t.Type, _ = typ.(string); !strings.EqualFold(t.Type, "JWT") {
+			return errors.New("typ: want JWT")
+		}
+	}
+	return nil
+}
+
+func (t *Token) namesAreExact() bool {
+	context := t.payload.child("context")
+	return t.payload.spells(payloadNames) &&
+		context.spells(contextNames) &&
+		context.child("user").spells(userNames) &&
+		context.child("room").spells(roomNames)
+}
+
+// Issuer returns the claim "iss", or "" if it is absent or no string. It is unverified, and good for one thing: to
+// find the keys to verify it with.
+func (t *Token) Issuer() string {
+	value, _ := t.payload.get("iss")
+	issuer, _ := value.(string)
+	return issuer
+}
+
+// ID returns the claim "jti" for the log: unverified, at most 64 characters, those that do not print replaced by
+// U+FFFD; "" if it is absent or no string.
+func (t *Token) ID() string {
+	value, _ := t.payload.get("jti")
+	id, _ := value.(string)
+	runes := []rune(id)
+	for i, r := range runes {
+		if !unicode.IsPrint(r) {
+			runes[i] = unicode.ReplacementChar
+		}
+	}
+	return string(runes[:min(len(runes), 64)])
+}
+
+// Verify returns nil if the token was signed with key by alg, else ErrSignature. alg is what the caller trusts the
+// key with, never what the token's header asks for. The key is []byte for HS*, *rsa.PublicKey for RS* and PS*,
+// *ecdsa.PublicKey for ES*, ed25519.PublicKey for EdDSA; one that does not fit alg does not verify.
+func (t *Token) Verify(alg jwa.SignatureAlgorithm, key any) error {
+	// The verifier gets the bytes and not the token, so that no second JSON parser has an opinion on the header.
+	verifier, err := jws.NewVerifier(alg)
+	if err != nil {
+		return fmt.Errorf("%w: no verifier for %q", ErrSignature, string(alg))
+	}
+	if err := verifier.Verify([]byte(t.signed), t.signature, key); err != nil {
+		return fmt.Errorf("%w: %s", ErrSignature, alg)
+	}
+	return nil
+}
+
+func decodeObject(part string) (object, error) {
+	text, err := decodeBase64(part)
+	if err != nil {
+		return nil, err
+	}
+	return parseObject(string(text))
+}
+
+var errBase64 = errors.New("not base64url")
+
+// decodeBase64 decodes base64url without padding (RFC 7515 §2). Each result has exactly one spelling: Strict refuses
+// stray bits at the end, and what Strict still skips, line breaks, is refused here.
+func decodeBase64(part string) ([]byte, error) {
+	bytes, err := base64.RawURLEncoding.Strict().DecodeString(part)
+	if err != nil || strings.ContainsAny(part, "\r\n") {
+		return nil, errBase64 // and not err, which quotes the offset only, but might one day quote more
+	}
+	return bytes, nil
+}
