@@ -100,6 +100,25 @@ type Decision struct {
 	Token TokenRef
 }
 
+// Denied returns the decision turned into a refusal. Whoever applies decisions uses it when a right cannot be made true.
+func (d Decision) Denied(r Reason, err error) Decision {
+	d.Verdict, d.Reason, d.Err = Deny, r, err
+	d.Affiliation, d.MayCreate, d.NeedsHost = None, false, false
+	return d
+}
+
+// Waiting returns the decision turned into "not yet".
+func (d Decision) Waiting(r Reason) Decision {
+	d = d.Denied(r, nil)
+	d.Verdict = Wait
+	return d
+}
+
+func (d Decision) allowed(r Reason, a Affiliation) Decision {
+	d.Verdict, d.Reason, d.Affiliation = Allow, r, a
+	return d
+}
+
 // TokenRef names a token without giving it away.
 type TokenRef struct {
 	Issuer string // iss, as far as it is one that the configuration names

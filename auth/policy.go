@@ -66,7 +66,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	room, err := ParseRoom(req.Room)
 	if err != nil || !a.services[room.Service()] {
 		t.found("room", "a room on a guarded MUC service", req.Room, false)
-		return d.deny(ReasonRoomUnknown, err)
+		return d.Denied(ReasonRoomUnknown, err)
 	}
 	d.Room = room
 	t.found("room", "a room on a guarded MUC service", req.Room, true)
@@ -75,7 +75,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	vhost, ok := a.policy.VHosts[req.From.Domainpart()]
 	t.found("vhost", "a virtual host of the configuration", req.From.Domainpart(), ok)
 	if !ok {
-		return d.deny(ReasonVHostUnknown, nil)
+		return d.Denied(ReasonVHostUnknown, nil)
 	}
 
 	// 3. A token must be good. One that is not never counts as none: whoever shows a bad token is refused, not
@@ -86,25 +86,25 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		var reason Reason
 		issuer, claims, reason, err = a.verify(ctx, &d, req, vhost.Issuers, t)
 		if reason != "" {
-			return d.deny(reason, err)
+			return d.Denied(reason, err)
 		}
 	}
 
 	// 4. A session stands for the token it came from. This version gives none, so none is live.
 	if claims == nil && req.SessionID != "" {
 		t.found("session", "no session id, or one of a live session", "an unknown session id", false)
-		return d.deny(ReasonSessionInvalid, nil)
+		return d.Denied(ReasonSessionInvalid, nil)
 	}
 
 	// 5. The token must be for this room.
 	affiliation := None
 	if claims != nil {
 		if reason, err := covers(issuer, claims, room, req.From.Domainpart(), t); reason != "" {
-			return d.deny(reason, err)
+			return d.Denied(reason, err)
 		}
 		if affiliation, err = requested(claims, vhost.DefaultAffiliation); err != nil {
 			t.found("affiliation", "owner, admin or member", "something else", false)
-			return d.deny(ReasonTokenClaims, err)
+			return d.Denied(ReasonTokenClaims, err)
 		}
 		t.found("affiliation", "owner, admin or member", string(affiliation), true)
 		d.Identity = claims.User.ID
@@ -120,13 +120,13 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			t.found("nothing shown", "a token, or a virtual host that needs none", "trusted: a host", true)
 		case vhost.Kind == KindService:
 			t.found("nothing shown", "a token, or a virtual host that needs none", "service: let in", true)
-			return d.allow(ReasonService, Member)
+			return d.allowed(ReasonService, Member)
 		case vhost.Kind == KindGuest || vhost.AllowEmptyToken:
 			guest = true
 			t.found("nothing shown", "a token, or a virtual host that needs none", "a guest", true)
 		default:
 			t.found("nothing shown", "a token, or a virtual host that needs none", "no token", false)
-			return d.deny(ReasonTokenRequired, nil)
+			return d.Denied(ReasonTokenRequired, nil)
 		}
 	}
 
@@ -137,7 +137,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			affiliation = a.policy.HostAffiliation
 		}
 		t.found("host", "owner or admin", string(affiliation), true)
-		return d.allow(ReasonHost, affiliation)
+		return d.allowed(ReasonHost, affiliation)
 	}
 
 	// 8. Everybody else needs a host inside, as far as wait_for_host says. A guest opens no room but those that
@@ -152,11 +152,11 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		state, err := look(ctx, room)
 		if err != nil {
 			t.found("host inside", "an answer from the room", "none", false)
-			return d.deny(ReasonRoomUnavailable, err)
+			return d.Denied(ReasonRoomUnavailable, err)
 		}
 		if ok := state.Exists && (state.HostPresent || !waits); !ok {
 			t.found("host inside", state.expected(waits), state.String(), false)
-			return d.wait(ReasonHostAbsent)
+			return d.Waiting(ReasonHostAbsent)
 		}
 		t.found("host inside", state.expected(waits), state.String(), true)
 	} else {
@@ -167,26 +167,9 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 
 	// 10. Guests become members, too, because the room is members-only, and never more.
 	if guest {
-		return d.allow(ReasonGuest, Member)
+		return d.allowed(ReasonGuest, Member)
 	}
-	return d.allow(ReasonMember, Member)
-}
-
-func (d Decision) deny(r Reason, err error) Decision {
-	d.Verdict, d.Reason, d.Err = Deny, r, err
-	d.Affiliation, d.MayCreate, d.NeedsHost = None, false, false
-	return d
-}
-
-func (d Decision) wait(r Reason) Decision {
-	d = d.deny(r, nil)
-	d.Verdict = Wait
-	return d
-}
-
-func (d Decision) allow(r Reason, a Affiliation) Decision {
-	d.Verdict, d.Reason, d.Affiliation = Allow, r, a
-	return d
+	return d.allowed(ReasonMember, Member)
 }
 
 // guestRoom reports whether guests may open the room. Only rooms without a tenant are meant: a pattern says nothing of

@@ -27,6 +27,7 @@ const (
 	ReasonRoomMismatch     Reason = "room-mismatch"
 	ReasonTenantMismatch   Reason = "tenant-mismatch"
 	ReasonTokenRequired    Reason = "token-required"
+	ReasonBanned           Reason = "banned"
 
 	ReasonRequestMalformed Reason = "request-malformed"
 	ReasonTooManyRequests  Reason = "too-many-requests"
@@ -84,6 +85,8 @@ var Reasons = []Explanation{
 		"Your invitation is for another organisation."},
 	{ReasonTokenRequired, "No token, and the virtual host does not let people in without one.",
 		"You need an invitation or a login for this room."},
+	{ReasonBanned, "An owner or admin inside has banned the sender from the room.",
+		"You have been removed from this conference."},
 
 	{ReasonRequestMalformed, "The stanza is not a well-formed conference request, or too large or too deep.",
 		"The request was not understood."},

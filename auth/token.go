@@ -120,7 +120,7 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 	reason := ReasonTokenAlgorithm
 	err = errors.New("alg: not one of the issuer's algorithms")
 	for _, i := range candidates {
-		alg := jwa.SignatureAlgorithm(tok.Algorithm)
+		alg := tok.Algorithm
 		if !slices.Contains(i.Algorithms, alg) {
 			continue
 		}
@@ -136,7 +136,7 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 			if !slices.Contains(k.Algorithms, alg) || tok.Verify(alg, k.Material) != nil {
 				continue
 			}
-			t.algorithm(i, tok.Algorithm, true)
+			t.algorithm(i, tok.Algorithm.String(), true)
 			t.found("signature", "made by a key of "+i.Name, "it is", true)
 			d.Token.Issuer = tok.Issuer()
 			claims, cerr := tok.Claims()
@@ -156,7 +156,7 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 			return v, "", nil
 		}
 	}
-	t.algorithm(candidates[0], tok.Algorithm, reason != ReasonTokenAlgorithm)
+	t.algorithm(candidates[0], tok.Algorithm.String(), reason != ReasonTokenAlgorithm)
 	if reason != ReasonTokenAlgorithm {
 		t.found("signature", "made by a key of "+candidates[0].Name, describe(err), false)
 	}

@@ -599,3 +599,13 @@ func (r *Rooms) Count() (rooms, grants int) {
 	}
 	return len(r.rooms), grants
 }
+
+// Leave leaves all rooms, because usher stops. Who is inside stays inside.
+func (r *Rooms) Leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rm := range r.rooms {
+		r.forget(rm)
+		_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
+	}
+}

@@ -1,0 +1,325 @@
+// Package component is usher's connection to the server: an external component (XEP-0114) that answers conference
+// requests.
+//
+// A request goes through four verbs, each in one place: focus.Parse reads it, auth.Authorizer decides it, muc.Rooms makes
+// the decision true in the room, focus.Reply tells the client. The pipeline is in admit.go. Everything else here
+// keeps the connection alive and the requests apart:
+//
+//   - wire.go cuts the stream into stanzas, so that none can end it;
+//   - stream.go sends, and matches answers to questions;
+//   - queue.go lets senders have their turns;
+//   - component.go connects, reads, hands out, reconnects and stops.
+//
+// The goroutine that reads never waits for anything but the server and never fails because of a stanza: it decodes the
+// envelope and hands the rest to a worker, or to muc.Rooms, which does not block.
+package component
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"mellium.im/xmlstream"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/ping"
+	"mellium.im/xmpp/stanza"
+	xmppstream "mellium.im/xmpp/stream"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+const (
+	// workers is how many requests are under way at once. Most of that time they wait for the server.
+	workers = 64
+	// requestTimeout is how long one request may take. A client that hears nothing until then is told to ask again.
+	requestTimeout = 10 * time.Second
+	// stopTimeout is how long requests under way may take once usher is told to stop.
+	stopTimeout = 5 * time.Second
+	// maxRequest is the size in bytes of the largest request: a token of the largest size, and room for the rest.
+	maxRequest = 16 << 10
+	// pingEvery and pingTimeout find out about a server that is connected but does not answer any more.
+	pingEvery   = 60 * time.Second
+	pingTimeout = 30 * time.Second
+	// maxBackoff is the longest pause between two attempts to connect.
+	maxBackoff = 30 * time.Second
+	// settled is how long a connection must have lasted for the pauses to begin anew.
+	settled = 10 * time.Second
+)
+
+// Options is what a Component needs.
+type Options struct {
+	// Server is the host and port of the server's component port.
+	Server string
+	// Domain is our address there.
+	Domain jid.JID
+	// Secret is what the server knows us by (component_secret).
+	Secret []byte
+	// Services are the guarded MUC services.
+	Services []jid.JID
+	// Authorizer decides.
+	Authorizer *auth.Authorizer
+	// Version is what we answer to those who ask (XEP-0092).
+	Version string
+	Log     *zap.Logger
+}
+
+// Component is the connection and what is done with it. Its one entry is Run.
+type Component struct {
+	o        Options
+	rooms    *muc.Rooms
+	counts   counters
+	stream   atomic.Pointer[stream]
+	stopping atomic.Bool
+	now      func() time.Time
+}
+
+// New returns a Component. It starts nothing.
+func New(o Options) (*Component, error) {
+	owner, err := o.Domain.WithLocal(muc.Nick)
+	if err != nil {
+		return nil, fmt.Errorf("xmpp.domain: %w", err)
+	}
+	c := &Component{o: o, now: time.Now}
+	c.rooms = muc.NewRooms(muc.Owner{Session: c, JID: owner}, o.Authorizer.CountsAsHost, func(room jid.JID, what string, err error) {
+		o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), hint(err))
+	})
+	return c, nil
+}
+
+// IQ implements muc.Session on the connection of the moment.
+func (c *Component) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	if s := c.stream.Load(); s != nil {
+		return s.IQ(ctx, iq, payload, v)
+	}
+	return errDisconnected
+}
+
+// Send implements muc.Session on the connection of the moment.
+func (c *Component) Send(r xml.TokenReader) error {
+	if s := c.stream.Load(); s != nil {
+		return s.Send(r)
+	}
+	return errDisconnected
+}
+
+// Run connects, and serves until ctx ends; then it finishes what is under way, leaves its rooms and returns nil. A
+// connection that fails or ends is made again, for ever, with pauses that grow to half a minute. All goroutines that
+// it starts have ended when it returns.
+func (c *Component) Run(ctx context.Context) error {
+	var rooms []jid.JID
+	for failures := 0; ; failures++ {
+		began := c.now()
+		s, err := dial(ctx, c.o.Server, c.o.Domain, c.o.Secret)
+		if err == nil {
+			c.o.Log.Info("connected", zap.String("server", c.o.Server), zap.Stringer("domain", c.o.Domain))
+			err = c.serve(ctx, s, rooms)
+			rooms = c.rooms.Reset()
+		}
+		if ctx.Err() != nil {
+			c.o.Log.Info("stopped", c.counts.fields()...)
+			return nil
+		}
+		if c.now().Sub(began) > settled {
+			failures = 0
+		}
+		pause := backoff(failures)
+		if errors.Is(err, xmppstream.Conflict) {
+			// Somebody else is connected by our name, perhaps another usher. Prosody's component_conflict_resolve
+			// decides who stays; fighting over it would help nobody.
+			pause = maxBackoff/2 + backoff(0)
+		}
+		c.o.Log.Warn("no connection", zap.String("server", c.o.Server), zap.Error(err), hint(err), zap.Duration("again in", pause.Round(time.Millisecond)))
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// backoff returns the pause after so many failures: from half a second, doubled each time up to maxBackoff, the half of it at random, so that
+// many do not come back at once.
+func backoff(failures int) time.Duration {
+	d := min(500*time.Millisecond<<min(failures, 10), maxBackoff)
+	return d/2 + rand.N(d/2)
+}
+
+// serve does everything that is done on one connection, and returns why it ended.
+func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error {
+	c.stream.Store(s)
+	defer c.stream.Store(nil)
+	q := newQueue()
+
+	// The connection's own context outlives ctx, for what is under way when usher is told to stop.
+	own, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	g, own := errgroup.WithContext(own)
+	g.Go(s.write)
+	for range workers {
+		g.Go(func() error { q.work(); return nil })
+	}
+	g.Go(func() error { c.rooms.Run(own); return nil })
+	g.Go(func() error { c.rooms.Resume(own, rooms, c.o.Services...); return nil })
+	g.Go(func() error { return c.keepAlive(own) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			c.stop(own, s, q)
+		case <-own.Done():
+			s.close(false)
+		}
+		q.close()
+		return nil
+	})
+	g.Go(func() error {
+		defer end()
+		return c.read(own, s, q)
+	})
+	err := g.Wait()
+	c.stopping.Store(false)
+	return err
+}
+
+// stop ends the connection in good order: no new requests, those under way finished, rooms left, stream closed.
+func (c *Component) stop(ctx context.Context, s *stream, q *queue) {
+	c.stopping.Store(true)
+	late := time.AfterFunc(stopTimeout, q.close)
+	q.idle()
+	late.Stop()
+	c.rooms.Leave()
+	s.close(true)
+}
+
+// keepAlive asks our own server for a sign of life: a ping to ourselves passes through it both ways.
+func (c *Component) keepAlive(ctx context.Context) error {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		err := func() error {
+			ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+			defer cancel()
+			return c.IQ(ctx, stanza.IQ{Type: stanza.GetIQ, To: c.o.Domain}, element(ping.NS, "ping"), nil)
+		}()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("the server passes nothing on any more: %w", err)
+		}
+	}
+}
+
+// read reads stanzas until the stream ends.
+func (c *Component) read(ctx context.Context, s *stream, q *queue) error {
+	for {
+		raw, err := s.wire.next()
+		switch {
+		case errors.Is(err, errTooLarge), errors.Is(err, errTooDeep):
+		case errors.Is(err, io.EOF):
+			if c.stopping.Load() {
+				return nil
+			}
+			return errors.New("the server closed the stream")
+		case err != nil:
+			if c.stopping.Load() {
+				return nil
+			}
+			return fmt.Errorf("reading from the server: %w", err)
+		}
+		if err := c.stanza(ctx, s, q, raw, err); err != nil {
+			return err
+		}
+	}
+}
+
+// stanza looks at the envelope of one stanza and hands it to where it belongs. fault is what makes it unfit to be
+// looked at any further, if anything. An error means that the server ends the stream.
+func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte, fault error) error {
+	d := decoder(raw)
+	start, err := firstElement(d)
+	if err != nil {
+		c.malformed(stanza.IQ{}, "", err)
+		return nil
+	}
+	if err := streamError(start, d); err != nil {
+		return err
+	}
+	from, err := jid.ParseUnsafe(attrOf(start, "from"))
+	if err != nil || start.Name.Space != "" {
+		c.malformed(stanza.IQ{}, start.Name.Local, errors.Join(errors.New("no sender, or a namespace of its own"), err))
+		return nil
+	}
+
+	switch start.Name.Local {
+	case "presence", "message":
+		// Only rooms have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
+		// answer to a message or presence).
+		if fault == nil && c.o.Authorizer.Guards(from.Domainpart()) {
+			in := c.rooms.Presence
+			if start.Name.Local == "message" {
+				in = c.rooms.Message
+			}
+			fault = in(start, d)
+		}
+		if fault != nil {
+			c.malformed(stanza.IQ{}, start.Name.Local, fault)
+		}
+	case "iq":
+		to, err := jid.ParseUnsafe(attrOf(start, "to"))
+		if err != nil || to.Domainpart() != c.o.Domain.String() {
+			c.malformed(stanza.IQ{}, "iq", errors.New("not addressed to us"))
+			return nil
+		}
+		iq := stanza.IQ{ID: attrOf(start, "id"), Type: stanza.IQType(attrOf(start, "type")), From: from.JID, To: to.JID}
+		switch iq.Type {
+		case stanza.ResultIQ, stanza.ErrorIQ:
+			if !s.answered(attrOf(start, "from"), iq.ID, raw) && iq.Type == stanza.ErrorIQ {
+				c.counts.add("unasked-error")
+				c.o.Log.Debug("an error that answers nothing", zap.Stringer("from", from))
+			}
+		case stanza.GetIQ, stanza.SetIQ:
+			if fault == nil && len(raw) > maxRequest {
+				fault = errTooLarge
+			}
+			if fault != nil {
+				c.malformed(iq, "iq", fault)
+				return nil
+			}
+			raw = bytes.Clone(raw)
+			if err := q.push(from.Bare().String(), func() { c.request(ctx, iq, raw) }); err != nil {
+				c.refuse(iq, auth.ReasonTooManyRequests, err)
+			}
+		default:
+			c.malformed(iq, "iq", errors.New("an IQ of no known type"))
+		}
+	default:
+		c.malformed(stanza.IQ{}, start.Name.Local, errors.New("not a stanza"))
+	}
+	return nil
+}
+
+func firstElement(d *xml.Decoder) (xml.StartElement, error) {
+	for {
+		tok, err := d.Token()
+		if err != nil {
+			return xml.StartElement{}, err
+		}
+		if start, ok := tok.(xml.StartElement); ok {
+			return start, nil
+		}
+	}
+}
+
+func element(space, local string) xml.TokenReader {
+	return xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: space, Local: local}})
+}

@@ -1,0 +1,312 @@
+package component
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"mellium.im/xmlstream"
+	xmppcomponent "mellium.im/xmpp/component"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+	xmppstream "mellium.im/xmpp/stream"
+)
+
+const (
+	// handshakeTimeout is how long connecting and the handshake may take.
+	handshakeTimeout = 10 * time.Second
+	// writeTimeout is how long the server may refuse to take what we write.
+	writeTimeout = 30 * time.Second
+	// maxUnwritten is how many stanzas may wait to be written.
+	maxUnwritten = 16 << 10
+)
+
+var (
+	errDisconnected = errors.New("not connected to the server")
+	errBacklog      = errors.New("the server does not take what is written to it")
+)
+
+// stream is one connection to the server, from its handshake to its end. Sending may be done by any goroutine, reading
+// by one.
+type stream struct {
+	wire   *wire
+	domain jid.JID
+
+	mu       sync.Mutex
+	enc      *xml.Encoder
+	encoded  bytes.Buffer
+	pending  map[string]*question // by id
+	err      error                // why the stream takes nothing any more
+	unsent   chan []byte
+	finished chan struct{} // closed when the writer has ended
+}
+
+// question is an IQ that waits for its answer.
+type question struct {
+	to     string
+	answer chan []byte // the whole answering stanza; buffered, so that the reader never waits
+}
+
+// dial connects to the server's component port and does the handshake of XEP-0114.
+func dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", server)
+	if err != nil {
+		return nil, err
+	}
+	w := newWire(conn)
+	// mellium would watch ctx itself if it saw a net.Conn, and may still set a deadline in the past when ctx ends after
+	// it has returned. So it sees a reader and a writer, and the watching is done here.
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	_, err = xmppcomponent.NewSession(ctx, domain, secret, struct {
+		io.Reader
+		io.Writer
+	}{w, w})
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		conn.Close()
+		if ctx.Err() != nil {
+			err = fmt.Errorf("no answer to the handshake within %s: %w", handshakeTimeout, err)
+		}
+		return nil, err
+	}
+	return newStream(w, domain), nil
+}
+
+func newStream(w *wire, domain jid.JID) *stream {
+	s := &stream{
+		wire:     w,
+		domain:   domain,
+		pending:  make(map[string]*question),
+		unsent:   make(chan []byte, maxUnwritten),
+		finished: make(chan struct{}),
+	}
+	s.enc = xml.NewEncoder(&s.encoded)
+	return s
+}
+
+// Send encodes the stanza and queues it. It is the one place where stanzas get their sender: our domain, unless the
+// stanza names an address of it (see package muc for why that matters).
+func (s *stream) Send(r xml.TokenReader) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.send(r)
+}
+
+func (s *stream) send(r xml.TokenReader) error {
+	if s.err != nil {
+		return s.err
+	}
+	if err := s.encode(r); err != nil {
+		// A stanza cut off in the middle must leave nothing behind in the encoder.
+		s.enc = xml.NewEncoder(&s.encoded)
+		return fmt.Errorf("encoding a stanza: %w", err)
+	}
+	select {
+	case s.unsent <- bytes.Clone(s.encoded.Bytes()):
+		return nil
+	default:
+		return errBacklog
+	}
+}
+
+func (s *stream) encode(r xml.TokenReader) error {
+	s.encoded.Reset()
+	tok, err := r.Token()
+	if err != nil {
+		return err
+	}
+	start, ok := tok.(xml.StartElement)
+	if !ok {
+		return fmt.Errorf("expected a stanza, found %T", tok)
+	}
+	id, from := false, false
+	for _, a := range start.Attr {
+		switch a.Name.Local {
+		case "id":
+			id = true
+		case "from":
+			from = true
+			if j, err := jid.ParseUnsafe(a.Value); err != nil || j.Domainpart() != s.domain.String() {
+				return errors.New("the sender is not of our domain")
+			}
+		}
+	}
+	if !from {
+		start.Attr = append(start.Attr, xml.Attr{Name: xml.Name{Local: "from"}, Value: s.domain.String()})
+	}
+	if !id && start.Name.Local == "iq" {
+		start.Attr = append(start.Attr, xml.Attr{Name: xml.Name{Local: "id"}, Value: rand.Text()})
+	}
+	if err := s.enc.EncodeToken(start); err != nil {
+		return err
+	}
+	if _, err := xmlstream.Copy(s.enc, r); err != nil {
+		return err
+	}
+	return s.enc.Flush()
+}
+
+// IQ implements muc.Session.
+func (s *stream) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	// The id is random, so that nobody who does not see the question can answer it.
+	iq.ID = rand.Text()
+	q := &question{to: iq.To.String(), answer: make(chan []byte, 1)}
+	s.mu.Lock()
+	if err := s.send(iq.Wrap(payload)); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.pending[iq.ID] = q
+	s.mu.Unlock()
+
+	select {
+	case raw, ok := <-q.answer:
+		if !ok {
+			return errDisconnected
+		}
+		return decodeAnswer(raw, v)
+	case <-ctx.Done():
+		s.mu.Lock()
+		delete(s.pending, iq.ID)
+		s.mu.Unlock()
+		return fmt.Errorf("no answer from %s: %w", q.to, ctx.Err())
+	}
+}
+
+// answered hands an IQ of type result or error to who asked. An answer is one only if it comes from whom we asked, with
+// the id of the question (CVE-2024-46957 was to look at the id alone); all else is dropped.
+func (s *stream) answered(from, id string, raw []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q, ok := s.pending[id]
+	if !ok || q.to != from {
+		return false
+	}
+	delete(s.pending, id)
+	q.answer <- bytes.Clone(raw)
+	return true
+}
+
+func decodeAnswer(raw []byte, v any) error {
+	d := decoder(raw)
+	tok, err := d.Token()
+	if err != nil {
+		return err
+	}
+	start, _ := tok.(xml.StartElement)
+	failed := attrOf(start, "type") == string(stanza.ErrorIQ)
+	for {
+		tok, err := d.Token()
+		if err != nil {
+			return err
+		}
+		switch t := tok.(type) {
+		case xml.StartElement:
+			switch {
+			case failed && t.Name.Local == "error":
+				var e stanza.Error
+				if err := d.DecodeElement(&e, &t); err != nil {
+					return err
+				}
+				return e
+			case failed || v == nil:
+				if err := d.Skip(); err != nil {
+					return err
+				}
+			default:
+				return d.DecodeElement(v, &t)
+			}
+		case xml.EndElement:
+			if failed {
+				return stanza.Error{Condition: stanza.UndefinedCondition}
+			}
+			return nil
+		}
+	}
+}
+
+// write writes what is queued until the stream is closed or the connection fails. It writes what has gathered at once.
+func (s *stream) write() error {
+	defer close(s.finished)
+	var batch []byte
+	for b := range s.unsent {
+		batch = append(batch[:0], b...)
+		for more := true; more && len(batch) < 64<<10; {
+			select {
+			case b, ok := <-s.unsent:
+				batch, more = append(batch, b...), ok
+			default:
+				more = false
+			}
+		}
+		if err := s.wire.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return err
+		}
+		if _, err := s.wire.Write(batch); err != nil {
+			return fmt.Errorf("writing to the server: %w", err)
+		}
+	}
+	return nil
+}
+
+// close ends the stream: nothing is taken any more, and nobody waits for an answer any more. With good order what is
+// queued is still written, and the server told.
+func (s *stream) close(inGoodOrder bool) {
+	s.mu.Lock()
+	if s.err == nil {
+		s.err = errDisconnected
+		if inGoodOrder {
+			select {
+			case s.unsent <- []byte("</stream:stream>"):
+			default:
+			}
+		}
+		close(s.unsent)
+		for id, q := range s.pending {
+			delete(s.pending, id)
+			close(q.answer)
+		}
+	}
+	s.mu.Unlock()
+	if !inGoodOrder {
+		s.wire.Close()
+	}
+	<-s.finished
+	s.wire.Close()
+}
+
+// decoder returns a decoder for one stanza.
+func decoder(raw []byte) *xml.Decoder { return xml.NewDecoder(bytes.NewReader(raw)) }
+
+func attrOf(start xml.StartElement, local string) string {
+	for _, a := range start.Attr {
+		if a.Name.Local == local && a.Name.Space == "" {
+			return a.Value
+		}
+	}
+	return ""
+}
+
+// streamError returns the error that the server ends the stream with, or nil if the element is none.
+func streamError(start xml.StartElement, d *xml.Decoder) error {
+	if start.Name.Local != "error" || start.Name.Space != "stream" && start.Name.Space != xmppstream.NS {
+		return nil
+	}
+	var e xmppstream.Error
+	if err := d.DecodeElement(&e, &start); err != nil {
+		return xmppstream.UndefinedCondition
+	}
+	return e
+}
