@@ -38,11 +38,11 @@ func (v VHost) words(wait WaitForHost) string {
 	}
 	switch {
 	case v.Kind == KindGuest && len(v.Issuers) == 0:
-		s = append(s, "everybody is a guest, tokens are not looked at; "+guestWords(wait))
+		s = append(s, "everybody is a guest, and tokens are not looked at: "+guestWords(wait))
 	case v.Kind == KindGuest || v.AllowEmptyToken:
-		s = append(s, "without a token people are guests; "+guestWords(wait))
+		s = append(s, "Without a token people are guests: "+guestWords(wait))
 	default:
-		s = append(s, "without a token nobody enters.")
+		s = append(s, "Without a token nobody enters.")
 	}
 	return strings.Join(s, " ")
 }
@@ -69,11 +69,11 @@ func (i Issuer) words(byDefault Affiliation, wait WaitForHost) string {
 	if i.DomainVerification {
 		must = append(must, "name the domain or tenant")
 	}
-	s := fmt.Sprintf("whoever has a token of %s (%s) %s; hosts create rooms and enter, %s;", i.Name, strings.Join(algorithms, ", "), role, members)
+	s := fmt.Sprintf("whoever has a token of %s (%s) %s. Hosts create rooms and enter; %s.", i.Name, strings.Join(algorithms, ", "), role, members)
 	if len(must) == 0 {
-		return s + " a token need not name a room, a tenant or an end: it opens every room."
+		return s + " A token need not name a room, a tenant or an end: it opens every room."
 	}
-	return s + " the token must " + strings.Join(must, ", ") + "."
+	return s + " The token must " + strings.Join(must, ", ") + "."
 }
 
 func guestWords(wait WaitForHost) string {

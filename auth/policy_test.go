@@ -1,0 +1,453 @@
+package auth_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+var (
+	now    = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+	secret = []byte("a secret for tests, long enough!")
+)
+
+const service = "conference.meet.example.com"
+
+func issuer(t testing.TB) auth.Issuer {
+	t.Helper()
+	source, err := keys.Secrets(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return auth.Issuer{
+		Name: "my_app", Accepted: []string{"my_app"}, Audiences: []string{"*"},
+		Algorithms: []jwa.SignatureAlgorithm{jwa.HS256}, Keys: source,
+		RequireRoom: true, RequireExp: true, DomainVerification: true, Leeway: 10 * time.Second,
+	}
+}
+
+// policy is the one that the rows of the tables are about, unless they change it.
+func policy(t testing.TB) auth.Policy {
+	return auth.Policy{
+		Services: []string{service},
+		VHosts: map[string]auth.VHost{
+			"meet.example.com":     {Kind: auth.KindToken, DefaultAffiliation: auth.Owner, Issuers: []auth.Issuer{issuer(t)}},
+			"guest.example.com":    {Kind: auth.KindGuest},
+			"trusted.example.com":  {Kind: auth.KindTrusted},
+			"recorder.example.com": {Kind: auth.KindService},
+		},
+	}
+}
+
+// good are claims that nothing is wrong with.
+func good() token.Claims {
+	return token.Claims{
+		Issuer: "my_app", Audience: []string{"jitsi"}, Subject: "meet.example.com", Room: "standup",
+		Expires: now.Add(time.Hour), User: token.User{ID: "u1", Affiliation: "member"},
+	}
+}
+
+func mint(t testing.TB, change func(*token.Claims)) string {
+	t.Helper()
+	c := good()
+	if change != nil {
+		change(&c)
+	}
+	s, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func looking(s auth.RoomState) auth.Look {
+	return func(context.Context, auth.Room) (auth.RoomState, error) { return s, nil }
+}
+
+var (
+	noRoom     = auth.RoomState{}
+	noHost     = auth.RoomState{Exists: true}
+	hostInside = auth.RoomState{Exists: true, HostPresent: true}
+)
+
+func TestPolicy(t *testing.T) {
+	yes, no := true, false
+	for name, tt := range map[string]struct {
+		policy func(*auth.Policy)
+		vhost  func(*auth.VHost)
+		issuer func(*auth.Issuer)
+
+		from   string // default: somebody on the token vhost
+		room   string // default: standup
+		token  string
+		claims func(*token.Claims) // mints a token from good claims
+		sid    string
+		state  auth.RoomState
+
+		want        auth.Verdict
+		reason      auth.Reason
+		affiliation auth.Affiliation
+		create      bool
+		needsHost   bool
+	}{
+		// Rule 1.
+		"room malformed":              {room: "@@", reason: auth.ReasonRoomUnknown},
+		"room with a resource":        {room: "standup@" + service + "/nick", reason: auth.ReasonRoomUnknown},
+		"room without a name":         {room: service, reason: auth.ReasonRoomUnknown},
+		"room of two addresses":       {room: "a@b@" + service, reason: auth.ReasonRoomUnknown},
+		"service not guarded":         {room: "standup@conference.elsewhere.example", reason: auth.ReasonRoomUnknown},
+		"look-alike service":          {room: "standup@xconference.meet.example.com", reason: auth.ReasonRoomUnknown},
+		"room servers disagree about": {room: "straße@" + service, reason: auth.ReasonRoomUnknown},
+		"room in capitals is the room": {room: "StandUp@Conference.Meet.Example.com", claims: owner,
+			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+
+		// Rule 2.
+		"vhost unknown":             {from: "eve@elsewhere.example/x", claims: owner, reason: auth.ReasonVHostUnknown},
+		"vhost look-alike":          {from: "eve@meet.example.com.evil.example/x", claims: owner, reason: auth.ReasonVHostUnknown},
+		"subdomain is not the host": {from: "eve@x.meet.example.com/x", reason: auth.ReasonVHostUnknown},
+
+		// Rule 3.
+		"garbage":               {token: "garbage", reason: auth.ReasonTokenMalformed},
+		"bad token is no guest": {vhost: allowEmpty, token: "garbage", state: hostInside, reason: auth.ReasonTokenMalformed},
+		"issuer unknown":        {claims: func(c *token.Claims) { c.Issuer = "other" }, reason: auth.ReasonTokenIssuer},
+		"issuer absent":         {claims: func(c *token.Claims) { c.Issuer = "" }, reason: auth.ReasonTokenIssuer},
+		"issuer absent, any accepted": {issuer: func(i *auth.Issuer) { i.Accepted = []string{"*"} },
+			claims: func(c *token.Claims) { c.Issuer = "" }, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"algorithm not allowed": {issuer: func(i *auth.Issuer) { i.Algorithms = []jwa.SignatureAlgorithm{jwa.HS512} },
+			claims: owner, reason: auth.ReasonTokenAlgorithm},
+		"wrong key": {issuer: func(i *auth.Issuer) {
+			i.Keys = source{keys: []auth.Key{{Algorithms: i.Algorithms, Material: []byte("another")}}}
+		},
+			claims: owner, reason: auth.ReasonTokenSignature},
+		"no key": {issuer: func(i *auth.Issuer) { i.Keys = source{} }, claims: owner, reason: auth.ReasonTokenSignature},
+		"key of another algorithm": {issuer: func(i *auth.Issuer) {
+			i.Keys = source{keys: []auth.Key{{Algorithms: []jwa.SignatureAlgorithm{jwa.HS512}, Material: secret}}}
+		}, claims: owner, reason: auth.ReasonTokenSignature},
+		"keys out of reach": {issuer: func(i *auth.Issuer) { i.Keys = source{err: errors.New("down")} },
+			claims: owner, reason: auth.ReasonKeysUnavailable},
+		"expired":                    {claims: func(c *token.Claims) { c.Expires = now.Add(-time.Minute) }, reason: auth.ReasonTokenExpired},
+		"expired at the last moment": {claims: func(c *token.Claims) { c.Expires = now.Add(-10 * time.Second) }, reason: auth.ReasonTokenExpired},
+		"a second before that": {claims: func(c *token.Claims) { c.Expires = now.Add(-9 * time.Second) },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"expired and forged is forged": {issuer: func(i *auth.Issuer) { i.Keys = source{} },
+			claims: func(c *token.Claims) { c.Expires = now.Add(-time.Minute) }, reason: auth.ReasonTokenSignature},
+		"no end": {claims: func(c *token.Claims) { c.Expires = time.Time{} }, reason: auth.ReasonTokenClaims},
+		"no end, none required": {issuer: func(i *auth.Issuer) { i.RequireExp = false }, claims: func(c *token.Claims) { c.Expires = time.Time{} },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"begins later": {claims: func(c *token.Claims) { c.NotBefore = now.Add(11 * time.Second) }, reason: auth.ReasonTokenNotYetValid},
+		"begins within the leeway": {claims: func(c *token.Claims) { c.NotBefore = now.Add(10 * time.Second) },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"made in the future":   {claims: func(c *token.Claims) { c.IssuedAt = now.Add(time.Hour) }, reason: auth.ReasonTokenNotYetValid},
+		"begins after its end": {claims: func(c *token.Claims) { c.NotBefore = now.Add(2 * time.Hour) }, reason: auth.ReasonTokenClaims},
+		"audience":             {issuer: jitsi, claims: nothing, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"one audience of several": {issuer: jitsi, claims: func(c *token.Claims) { c.Audience = []string{"x", "jitsi"} },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"other audience":        {issuer: jitsi, claims: func(c *token.Claims) { c.Audience = []string{"us"} }, reason: auth.ReasonTokenAudience},
+		"no audience":           {issuer: jitsi, claims: func(c *token.Claims) { c.Audience = nil }, reason: auth.ReasonTokenAudience},
+		"audience * is not any": {issuer: jitsi, claims: func(c *token.Claims) { c.Audience = []string{"*"} }, reason: auth.ReasonTokenAudience},
+		"token on a guest vhost is not looked at": {from: "g@guest.example.com/x", token: "garbage", state: hostInside,
+			want: auth.Allow, reason: auth.ReasonGuest, affiliation: auth.Member, needsHost: true},
+		"token on a trusted vhost is not looked at": {from: "t@trusted.example.com/x", token: "garbage",
+			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+
+		// Rule 4.
+		"session of nobody":               {sid: "s", reason: auth.ReasonSessionInvalid},
+		"session of nobody, from a guest": {from: "g@guest.example.com/x", sid: "s", state: hostInside, reason: auth.ReasonSessionInvalid},
+		"a token goes before a session":   {sid: "s", claims: nothing, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+
+		// Rule 5.
+		"another room":  {claims: func(c *token.Claims) { c.Room = "retro" }, reason: auth.ReasonRoomMismatch},
+		"no room claim": {claims: func(c *token.Claims) { c.Room = "" }, reason: auth.ReasonTokenClaims},
+		"no room claim, none required": {issuer: func(i *auth.Issuer) { i.RequireRoom = false }, claims: func(c *token.Claims) { c.Room = "" },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"any room":                 {claims: func(c *token.Claims) { c.Room = "*" }, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"any room, not accepted":   {issuer: func(i *auth.Issuer) { i.NoWildcard = true }, claims: func(c *token.Claims) { c.Room = "*" }, reason: auth.ReasonTokenClaims},
+		"any sub, not accepted":    {issuer: func(i *auth.Issuer) { i.NoWildcard = true }, claims: func(c *token.Claims) { c.Subject = "*" }, reason: auth.ReasonTokenClaims},
+		"a pattern is no name":     {claims: func(c *token.Claims) { c.Room = ".*" }, reason: auth.ReasonRoomMismatch},
+		"a pattern said to be one": {claims: func(c *token.Claims) { c.Room = ".*"; c.RoomRegex = true }, reason: auth.ReasonTokenClaims},
+		"another domain":           {claims: func(c *token.Claims) { c.Subject = "other.example" }, reason: auth.ReasonTenantMismatch},
+		"no sub":                   {claims: func(c *token.Claims) { c.Subject = "" }, reason: auth.ReasonTenantMismatch},
+		"any sub":                  {claims: func(c *token.Claims) { c.Subject = "*" }, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"sub not looked at": {issuer: noDomain, claims: func(c *token.Claims) { c.Subject = "" },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"tenant by sub": {room: "[acme]standup@" + service, claims: func(c *token.Claims) { c.Subject = "ACME" },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"another tenant by sub":   {room: "[acme]standup@" + service, claims: func(c *token.Claims) { c.Subject = "evil" }, reason: auth.ReasonTenantMismatch},
+		"the domain is no tenant": {room: "[acme]standup@" + service, claims: nothing, reason: auth.ReasonTenantMismatch},
+		"tenant in the room claim": {issuer: noDomain, room: "[acme]standup@" + service, claims: func(c *token.Claims) { c.Room = "[acme]standup"; c.Subject = "" },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"another tenant in the room claim":  {issuer: noDomain, room: "[acme]standup@" + service, claims: func(c *token.Claims) { c.Room = "[evil]standup" }, reason: auth.ReasonRoomMismatch},
+		"tenant's token for the plain room": {claims: func(c *token.Claims) { c.Room = "[acme]standup" }, reason: auth.ReasonRoomMismatch},
+		"bare name opens no tenant's room":  {issuer: noDomain, room: "[acme]standup@" + service, claims: nothing, reason: auth.ReasonTenantMismatch},
+		"bare name with the tenant beside it": {issuer: noDomain, room: "[acme]standup@" + service, claims: func(c *token.Claims) { c.Tenant = "acme" },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"percent-encoded": {room: "%c3%bcn%c3%af@" + service, claims: func(c *token.Claims) { c.Room = "Ünï" },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"encoded twice is another room": {room: "%2561@" + service, claims: func(c *token.Claims) { c.Room = "a" }, reason: auth.ReasonRoomMismatch},
+
+		// Affiliation.
+		"owner":               {claims: owner, want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"admin":               {claims: affiliation("admin"), want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Admin, create: true},
+		"moderator":           {claims: affiliation("moderator"), want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"teacher":             {claims: affiliation("teacher"), want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"member":              {claims: nothing, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"no such affiliation": {claims: affiliation("outcast"), reason: auth.ReasonTokenClaims},
+		"owner with a space":  {claims: affiliation("owner "), reason: auth.ReasonTokenClaims},
+		"moderator true": {claims: func(c *token.Claims) { c.User.Affiliation = ""; c.User.Moderator = &yes }, vhost: defaultMember,
+			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"moderator true at the top": {claims: func(c *token.Claims) { c.User.Affiliation = ""; c.Moderator = &yes }, vhost: defaultMember,
+			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"moderator false": {claims: func(c *token.Claims) { c.User.Affiliation = ""; c.User.Moderator = &no },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"asks for nothing":              {claims: affiliation(""), want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"asks for nothing, gets member": {claims: affiliation(""), vhost: defaultMember, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"hosts are admins": {policy: func(p *auth.Policy) { p.HostAffiliation = auth.Admin }, claims: owner,
+			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Admin, create: true},
+
+		// Rule 6.
+		"no token":      {reason: auth.ReasonTokenRequired},
+		"trusted":       {from: "t@trusted.example.com/x", want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"service":       {from: "r@recorder.example.com/x", want: auth.Allow, reason: auth.ReasonService, affiliation: auth.Member},
+		"empty allowed": {vhost: allowEmpty, state: hostInside, want: auth.Allow, reason: auth.ReasonGuest, affiliation: auth.Member, needsHost: true},
+
+		// Rules 8 and 10.
+		"guest, no room":                            {from: "g@guest.example.com/x", state: noRoom, want: auth.Wait, reason: auth.ReasonHostAbsent},
+		"guest, no host":                            {from: "g@guest.example.com/x", state: noHost, want: auth.Wait, reason: auth.ReasonHostAbsent},
+		"guest, host inside":                        {from: "g@guest.example.com/x", state: hostInside, want: auth.Allow, reason: auth.ReasonGuest, affiliation: auth.Member, needsHost: true},
+		"empty token waits, too":                    {vhost: allowEmpty, state: noHost, want: auth.Wait, reason: auth.ReasonHostAbsent},
+		"member waits":                              {policy: membersWait, claims: nothing, state: noHost, want: auth.Wait, reason: auth.ReasonHostAbsent},
+		"member waited":                             {policy: membersWait, claims: nothing, state: hostInside, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, needsHost: true},
+		"owner does not wait":                       {policy: membersWait, claims: owner, state: noRoom, want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"nobody waits, room open":                   {policy: nobodyWaits, from: "g@guest.example.com/x", state: noHost, want: auth.Allow, reason: auth.ReasonGuest, affiliation: auth.Member},
+		"nobody waits, guests still create nothing": {policy: nobodyWaits, from: "g@guest.example.com/x", state: noRoom, want: auth.Wait, reason: auth.ReasonHostAbsent},
+		"guest room": {policy: guestRooms, from: "g@guest.example.com/x", room: "open-mic@" + service, state: noRoom,
+			want: auth.Allow, reason: auth.ReasonGuest, affiliation: auth.Member, create: true},
+		"not a guest room":                 {policy: guestRooms, from: "g@guest.example.com/x", state: noRoom, want: auth.Wait, reason: auth.ReasonHostAbsent},
+		"a tenant's room is no guest room": {policy: guestRooms, from: "g@guest.example.com/x", room: "[acme]open-mic@" + service, state: noRoom, want: auth.Wait, reason: auth.ReasonHostAbsent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := policy(t)
+			v := p.VHosts["meet.example.com"]
+			if tt.issuer != nil {
+				tt.issuer(&v.Issuers[0])
+			}
+			if tt.vhost != nil {
+				tt.vhost(&v)
+			}
+			p.VHosts["meet.example.com"] = v
+			if tt.policy != nil {
+				tt.policy(&p)
+			}
+			req := auth.Request{At: now, From: jid.MustParse(or(tt.from, "u@meet.example.com/x")), Room: or(tt.room, "standup@"+service), Token: tt.token, SessionID: tt.sid}
+			if tt.claims != nil {
+				req.Token = mint(t, tt.claims)
+			}
+			a := auth.New(p)
+			d := a.Authorize(t.Context(), req, looking(tt.state))
+			if d.Verdict != tt.want || d.Reason != tt.reason {
+				t.Fatalf("got %s %s (%v), want %s %s", d.Verdict, d.Reason, d.Err, tt.want, tt.reason)
+			}
+			if d.Affiliation != tt.affiliation || d.MayCreate != tt.create || d.NeedsHost != tt.needsHost {
+				t.Errorf("got affiliation %q, create %t, needs host %t; want %q, %t, %t", d.Affiliation, d.MayCreate, d.NeedsHost, tt.affiliation, tt.create, tt.needsHost)
+			}
+
+			// Asking again, which may be answered from memory, changes nothing; nor does explaining.
+			again := a.Authorize(t.Context(), req, looking(tt.state))
+			explained, steps := a.Explain(t.Context(), req, looking(tt.state))
+			for _, other := range []auth.Decision{again, explained} {
+				if other.Verdict != d.Verdict || other.Reason != d.Reason || other.Affiliation != d.Affiliation || other.Token != d.Token || !other.Expires.Equal(d.Expires) {
+					t.Errorf("a second time: %+v, first: %+v", other, d)
+				}
+			}
+			if len(steps) == 0 {
+				t.Fatal("an explanation without steps")
+			}
+			if last := steps[len(steps)-1]; last.OK != (d.Verdict == auth.Allow) {
+				t.Errorf("the last step is %+v, the verdict %s", last, d.Verdict)
+			}
+			for _, s := range steps[:len(steps)-1] {
+				if !s.OK {
+					t.Errorf("a step that is not the last failed: %+v", s)
+				}
+			}
+			// The log and the client see no token and nothing that a claim says.
+			if d.Err != nil && req.Token != "" && strings.Contains(d.Err.Error(), req.Token) {
+				t.Errorf("the error quotes the token: %v", d.Err)
+			}
+		})
+	}
+}
+
+// A room that does not answer lets nobody in on a guess.
+func TestRoomOutOfReach(t *testing.T) {
+	a := auth.New(policy(t))
+	req := auth.Request{At: now, From: jid.MustParse("g@guest.example.com/x"), Room: "standup@" + service}
+	for name, look := range map[string]auth.Look{
+		"none":  nil,
+		"error": func(context.Context, auth.Room) (auth.RoomState, error) { return hostInside, errors.New("no answer") },
+	} {
+		if d := a.Authorize(t.Context(), req, look); d.Verdict != auth.Deny || d.Reason != auth.ReasonRoomUnavailable || d.Err == nil {
+			t.Errorf("%s: got %+v", name, d)
+		}
+	}
+}
+
+// Hosts cost no question.
+func TestHostsAreNotLookedFor(t *testing.T) {
+	a := auth.New(policy(t))
+	req := auth.Request{At: now, From: jid.MustParse("u@meet.example.com/x"), Room: "standup@" + service, Token: mint(t, owner)}
+	if d := a.Authorize(t.Context(), req, func(context.Context, auth.Room) (auth.RoomState, error) {
+		t.Error("asked")
+		return noRoom, nil
+	}); d.Verdict != auth.Allow {
+		t.Errorf("got %+v", d)
+	}
+}
+
+// The zero decision, which is what a forgotten assignment leaves, lets nobody in.
+func TestZeroDecisionDenies(t *testing.T) {
+	if d := (auth.Decision{}); d.Verdict != auth.Deny || d.Verdict.String() != "deny" {
+		t.Errorf("got %v", d.Verdict)
+	}
+}
+
+// What is remembered of a token is forgotten in time, and does not outlive the token's own end.
+func TestRememberedTokens(t *testing.T) {
+	asked := 0
+	p := policy(t)
+	p.VHosts["meet.example.com"].Issuers[0].Keys = source{keys: []auth.Key{{Algorithms: []jwa.SignatureAlgorithm{jwa.HS256}, Material: secret}}, asked: &asked}
+	a := auth.New(p)
+	req := auth.Request{From: jid.MustParse("u@meet.example.com/x"), Room: "standup@" + service,
+		Token: mint(t, func(c *token.Claims) { c.Expires = now.Add(5 * time.Minute) })}
+	for _, step := range []struct {
+		after  time.Duration
+		asked  int
+		reason auth.Reason
+	}{
+		{0, 1, auth.ReasonMember}, {time.Second, 1, auth.ReasonMember}, {time.Minute, 1, auth.ReasonMember},
+		{time.Minute + time.Second, 2, auth.ReasonMember}, {5*time.Minute + 9*time.Second, 3, auth.ReasonMember}, {5*time.Minute + 10*time.Second, 3, auth.ReasonTokenExpired},
+	} {
+		req.At = now.Add(step.after)
+		if d := a.Authorize(t.Context(), req, nil); d.Reason != step.reason || asked != step.asked {
+			t.Errorf("after %s: %s, keys asked %d times; want %s, %d", step.after, d.Reason, asked, step.reason, step.asked)
+		}
+	}
+}
+
+// The same token on another virtual host, with other issuers, is another token.
+func TestTokensAreRememberedByVHost(t *testing.T) {
+	p := policy(t)
+	other := issuer(t)
+	other.Keys = source{}
+	p.VHosts["other.example.com"] = auth.VHost{Kind: auth.KindToken, Issuers: []auth.Issuer{other}}
+	a := auth.New(p)
+	tok := mint(t, func(c *token.Claims) { c.Subject = "*" })
+	for from, want := range map[string]auth.Verdict{"u@meet.example.com/x": auth.Allow, "u@other.example.com/x": auth.Deny} {
+		for range 2 {
+			if d := a.Authorize(t.Context(), auth.Request{At: now, From: jid.MustParse(from), Room: "standup@" + service, Token: tok}, nil); d.Verdict != want {
+				t.Errorf("%s: %s %s", from, d.Verdict, d.Reason)
+			}
+		}
+	}
+}
+
+func TestIssuersByName(t *testing.T) {
+	p := policy(t)
+	named, anyone := issuer(t), issuer(t)
+	anyone.Name, anyone.Accepted, anyone.Keys = "anyone", []string{"*"}, source{}
+	v := p.VHosts["meet.example.com"]
+	v.Issuers = []auth.Issuer{anyone, named}
+	p.VHosts["meet.example.com"] = v
+	d := auth.New(p).Authorize(t.Context(), auth.Request{At: now, From: jid.MustParse("u@meet.example.com/x"), Room: "standup@" + service, Token: mint(t, nil)}, nil)
+	if d.Verdict != auth.Allow || d.Token.Issuer != "my_app" {
+		t.Errorf("got %+v", d)
+	}
+}
+
+// Every reason has its sentence for the operator and its text for the person, and every reason of this package is reached by a
+// row of a table above or below; those of the component are in its own tests.
+func TestReasons(t *testing.T) {
+	seen := map[auth.Reason]bool{}
+	for _, e := range auth.Reasons {
+		if seen[e.Reason] {
+			t.Errorf("%s stands twice", e.Reason)
+		}
+		seen[e.Reason] = true
+		if e.Doc == "" || e.Text == "" || e.Reason.Text() != e.Text || e.Reason.Doc() != e.Doc {
+			t.Errorf("%s: no doc or text", e.Reason)
+		}
+	}
+	if auth.Reason("made-up").Text() == "" {
+		t.Error("no text for a reason that is not in the list")
+	}
+	// No constant is left out of the table.
+	src := readAll(t, "reason.go")
+	for r := range maps.Keys(seen) {
+		src = strings.ReplaceAll(src, `Reason = "`+string(r)+`"`, "")
+	}
+	if i := strings.Index(src, `Reason = "`); i >= 0 {
+		t.Errorf("a reason without documentation: %s", src[i:i+40])
+	}
+}
+
+func TestWords(t *testing.T) {
+	p := policy(t)
+	p.VHosts["open.example.com"] = auth.VHost{Kind: auth.KindToken, AllowEmptyToken: true, DefaultAffiliation: auth.Member, Issuers: []auth.Issuer{issuer(t)}}
+	p.GuestRooms = []string{"open-*"}
+	want := strings.TrimSpace(readAll(t, filepath.Join("testdata", "words.txt")))
+	if got := strings.Join(p.Words(), "\n"); got != want {
+		t.Errorf("got:\n%s\n\nwant:\n%s", got, want)
+	}
+	for _, w := range []auth.WaitForHost{auth.MembersWait, auth.NobodyWaits} {
+		p.WaitForHost = w
+		if strings.Join(p.Words(), "\n") == want {
+			t.Errorf("wait_for_host %s says the same as guests", w)
+		}
+	}
+}
+
+func nothing(*token.Claims)       {}
+func owner(c *token.Claims)       { c.User.Affiliation = "owner" }
+func jitsi(i *auth.Issuer)        { i.Audiences = []string{"jitsi"} }
+func noDomain(i *auth.Issuer)     { i.DomainVerification = false }
+func allowEmpty(v *auth.VHost)    { v.AllowEmptyToken = true }
+func defaultMember(v *auth.VHost) { v.DefaultAffiliation = auth.Member }
+func membersWait(p *auth.Policy)  { p.WaitForHost = auth.MembersWait }
+func nobodyWaits(p *auth.Policy)  { p.WaitForHost = auth.NobodyWaits }
+func guestRooms(p *auth.Policy)   { p.GuestRooms = []string{"open-*"} }
+func or(s, byDefault string) string {
+	if s == "" {
+		return byDefault
+	}
+	return s
+}
+
+func affiliation(a string) func(*token.Claims) {
+	return func(c *token.Claims) { c.User.Affiliation = a }
+}
+
+// source is a key source that a test controls.
+type source struct {
+	keys  []auth.Key
+	err   error
+	asked *int
+}
+
+func (s source) Keys(context.Context, string) ([]auth.Key, error) {
+	if s.asked != nil {
+		*s.asked++
+	}
+	return slices.Clone(s.keys), s.err
+}
