@@ -1,0 +1,399 @@
+package prosodytest
+
+import (
+	"context"
+	"crypto/sha1"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Transport is how a client talks to the server.
+type Transport int
+
+const (
+	TCP       Transport = iota // RFC 6120, without TLS
+	WebSocket                  // RFC 7395
+)
+
+// ClientOptions say who connects, and how.
+type ClientOptions struct {
+	Host      string // virtual host
+	User      string // localpart; empty for SASL ANONYMOUS (RFC 4505)
+	Password  string // for SASL PLAIN (RFC 4616)
+	Resource  string // asked for; empty leaves it to the server
+	Transport Transport
+
+	// Timeout is how long Sends, Receives, ReceivesNot and Close wait, and how long a write may take. Zero means ten seconds.
+	Timeout time.Duration
+}
+
+// Client is one connection, of a user or of a component. It shows what the server sends and answers nothing by itself.
+//
+// What arrives waits in a queue, in order. Receives, Await and Join take the first waiting stanza that fits and leave the
+// others where they are, so a test says what must arrive and not in which order things of different origin do. Next takes
+// the oldest, Drain all.
+//
+// A Client has one goroutine, which Dial starts and Close or Kill ends. Its methods may be called from any goroutine,
+// but those that fail the test (Sends, Receives, ReceivesNot) only from the test's own.
+type Client struct {
+	t       TB // nil outside of a test
+	stream  stream
+	jid     string
+	from    string // attribute for stanzas we make: components must say it, clients need not
+	timeout time.Duration
+	lastID  atomic.Uint64
+	done    chan struct{} // closed when the reader has ended
+
+	mu      sync.Mutex
+	queue   []Stanza
+	waiters []*waiter // none of them matches anything in queue
+	err     error     // why the reader ended
+}
+
+type waiter struct {
+	match func(Stanza) bool
+	found chan Stanza // takes one; closed when the reader ends
+}
+
+// Client connects for the time of the test, as [Server.Dial] does.
+func (s *Server) Client(t TB, o ClientOptions) *Client {
+	t.Helper()
+	return testClient(t, func(ctx context.Context) (*Client, error) { return s.Dial(ctx, o) })
+}
+
+// Component connects as the component domain for the time of the test, as [Server.DialComponent] does.
+func (s *Server) Component(t TB, domain, secret string) *Client {
+	t.Helper()
+	return testClient(t, func(ctx context.Context) (*Client, error) { return s.DialComponent(ctx, domain, secret) })
+}
+
+func testClient(t TB, dial func(context.Context) (*Client, error)) *Client {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	c, err := dial(ctx)
+	if err != nil {
+		t.Fatalf("prosodytest: %v", err)
+	}
+	c.t = t
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Dial connects, logs in and binds a resource. It sends no presence. The context bounds these steps only.
+func (s *Server) Dial(ctx context.Context, o ClientOptions) (*Client, error) {
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	var st stream
+	var err error
+	if o.Transport == WebSocket {
+		st, err = dialWebSocket(ctx, s.WebSocketURL, o.Host, o.Timeout)
+	} else {
+		st, err = dialTCP(ctx, s.C2SAddr, nsClient, o.Host, o.Timeout)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", o.Host, err)
+	}
+	return begin(ctx, st, o.Timeout, func() (string, error) { return login(st, o) })
+}
+
+// DialComponent connects as a component (XEP-0114). The component must put a from of its own domain on what it sends.
+func (s *Server) DialComponent(ctx context.Context, domain, secret string) (*Client, error) {
+	const timeout = 10 * time.Second
+	st, err := dialTCP(ctx, s.ComponentAddr, nsComponent, domain, timeout)
+	if err != nil {
+		return nil, fmt.Errorf("connecting as %s: %w", domain, err)
+	}
+	c, err := begin(ctx, st, timeout, func() (string, error) { return domain, handshake(st, secret) })
+	if err == nil {
+		c.from = domain
+	}
+	return c, err
+}
+
+// begin runs a login that the context can interrupt, and starts the reader.
+func begin(ctx context.Context, st stream, timeout time.Duration, login func() (string, error)) (*Client, error) {
+	stop := context.AfterFunc(ctx, st.drop)
+	jid, err := login()
+	if !stop() && err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		st.drop()
+		return nil, errors.Join(err, ctx.Err())
+	}
+	c := &Client{stream: st, jid: jid, timeout: timeout, done: make(chan struct{})}
+	go c.read()
+	return c, nil
+}
+
+// login authenticates and binds a resource (RFC 6120 §6 and §7).
+func login(st stream, o ClientOptions) (string, error) {
+	if _, err := st.open(); err != nil {
+		return "", err
+	}
+	if _, err := expect(st, "features", nsStreams); err != nil {
+		return "", err
+	}
+	auth := "mechanism='ANONYMOUS'/>"
+	if o.User != "" {
+		auth = "mechanism='PLAIN'>" + base64.StdEncoding.EncodeToString([]byte("\x00"+o.User+"\x00"+o.Password)) + "</auth>"
+	}
+	if err := st.send("<auth xmlns='" + nsSASL + "' " + auth); err != nil {
+		return "", err
+	}
+	if _, err := expect(st, "success", nsSASL); err != nil {
+		return "", err
+	}
+	if _, err := st.open(); err != nil {
+		return "", err
+	}
+	if _, err := expect(st, "features", nsStreams); err != nil {
+		return "", err
+	}
+	bind := "<bind xmlns='" + nsBind + "'/>"
+	if o.Resource != "" {
+		bind = "<bind xmlns='" + nsBind + "'><resource>" + escaper.Replace(o.Resource) + "</resource></bind>"
+	}
+	if err := st.send("<iq type='set' id='bind'>" + bind + "</iq>"); err != nil {
+		return "", err
+	}
+	result, err := expect(st, "iq", nsClient)
+	if err != nil {
+		return "", err
+	}
+	jid := result.Child("bind", nsBind).Child("jid", nsBind).Text
+	if jid == "" {
+		return "", fmt.Errorf("no resource bound: %s", result)
+	}
+	return jid, nil
+}
+
+// handshake authenticates a component (XEP-0114 §3).
+func handshake(st stream, secret string) error {
+	id, err := st.open()
+	if err != nil {
+		return err
+	}
+	sum := sha1.Sum([]byte(id + secret))
+	if err := st.send("<handshake>" + hex.EncodeToString(sum[:]) + "</handshake>"); err != nil {
+		return err
+	}
+	_, err = expect(st, "handshake", nsClient)
+	return err
+}
+
+func expect(st stream, name, ns string) (Stanza, error) {
+	s, err := st.next()
+	if err != nil {
+		return Stanza{}, fmt.Errorf("waiting for %s: %w", name, err)
+	}
+	if s.Name != name || s.NS != ns {
+		return Stanza{}, fmt.Errorf("waiting for %s: got %s", name, s)
+	}
+	return s, nil
+}
+
+// JID is the full JID, or a component's domain.
+func (c *Client) JID() string { return c.jid }
+
+// BareJID is the JID without its resource.
+func (c *Client) BareJID() string { return bare(c.jid) }
+
+func bare(jid string) string {
+	jid, _, _ = strings.Cut(jid, "/")
+	return jid
+}
+
+// Err says why the connection ended: nil as long as it has not, io.EOF if the server ended the stream in good order.
+func (c *Client) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// Done is closed when the connection has ended.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+// Send writes any text into the stream, well-formed or not. Over WebSocket each element becomes a message of its own.
+func (c *Client) Send(xml string) error { return c.stream.send(xml) }
+
+// Next takes the oldest waiting stanza.
+func (c *Client) Next(ctx context.Context) (Stanza, error) {
+	return c.Await(ctx, func(Stanza) bool { return true })
+}
+
+// Await takes the first stanza for which match is true. When the connection has ended and none is waiting, it fails with
+// the reason of the end. Stream errors (RFC 6120 §4.9) can be awaited as stanzas can.
+func (c *Client) Await(ctx context.Context, match func(Stanza) bool) (Stanza, error) {
+	c.mu.Lock()
+	if i := slices.IndexFunc(c.queue, match); i >= 0 {
+		s := c.queue[i]
+		c.queue = slices.Delete(c.queue, i, i+1)
+		c.mu.Unlock()
+		return s, nil
+	}
+	w := c.wait(match)
+	c.mu.Unlock()
+	return c.result(ctx, w)
+}
+
+// wait registers a waiter. The caller holds c.mu.
+func (c *Client) wait(match func(Stanza) bool) *waiter {
+	w := &waiter{match: match, found: make(chan Stanza, 1)}
+	if c.err != nil {
+		close(w.found)
+	} else {
+		c.waiters = append(c.waiters, w)
+	}
+	return w
+}
+
+func (c *Client) result(ctx context.Context, w *waiter) (Stanza, error) {
+	select {
+	case s, ok := <-w.found:
+		if !ok {
+			return Stanza{}, fmt.Errorf("connection of %s ended: %w", c.jid, c.Err())
+		}
+		return s, nil
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	c.waiters = slices.DeleteFunc(c.waiters, func(x *waiter) bool { return x == w })
+	c.mu.Unlock()
+	select { // it may have come in the meantime
+	case s, ok := <-w.found:
+		if ok {
+			return s, nil
+		}
+	default:
+	}
+	return Stanza{}, ctx.Err()
+}
+
+// read is the reader goroutine.
+func (c *Client) read() {
+	defer close(c.done)
+	defer c.stream.drop()
+	for {
+		s, err := c.stream.next()
+		c.mu.Lock()
+		if err != nil {
+			c.err = err
+			for _, w := range c.waiters {
+				close(w.found)
+			}
+			c.waiters = nil
+			c.mu.Unlock()
+			return
+		}
+		if i := slices.IndexFunc(c.waiters, func(w *waiter) bool { return w.match(s) }); i >= 0 {
+			c.waiters[i].found <- s
+			c.waiters = slices.Delete(c.waiters, i, i+1)
+		} else {
+			c.queue = append(c.queue, s)
+		}
+		c.mu.Unlock()
+	}
+}
+
+// Drain takes all that is waiting.
+func (c *Client) Drain() []Stanza {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.queue
+	c.queue = nil
+	return all
+}
+
+// IQ sends a request of type get or set and takes its answer: the one with the same id that comes from where the request
+// went (RFC 6120 §8.2.3). The answer may be of type error. An empty address means one's own server.
+func (c *Client) IQ(ctx context.Context, typ, to, payload string) (Stanza, error) {
+	id := fmt.Sprintf("iq-%d", c.lastID.Add(1))
+	c.mu.Lock()
+	w := c.wait(func(s Stanza) bool {
+		if s.Name != "iq" || s.Attr["id"] != id || (s.Attr["type"] != "result" && s.Attr["type"] != "error") {
+			return false
+		}
+		from := s.Attr["from"]
+		return from == to || to == "" && (from == bare(c.jid) || from == c.jid || c.jid == c.from)
+	})
+	// An answer is for who asked, though somebody else may wait for just anything.
+	if n := len(c.waiters); n > 1 && c.waiters[n-1] == w {
+		c.waiters = slices.Insert(c.waiters[:n-1], 0, w)
+	}
+	c.mu.Unlock()
+
+	iq := Stanza{Name: "iq", NS: nsClient, Attr: map[string]string{"type": typ, "id": id}}
+	if to != "" {
+		iq.Attr["to"] = to
+	}
+	if c.from != "" {
+		iq.Attr["from"] = c.from
+	}
+	head := strings.TrimSuffix(iq.String(), "/>")
+	if c.from != "" {
+		head = strings.Replace(head, nsClient, nsComponent, 1)
+	}
+	if err := c.Send(head + ">" + payload + "</iq>"); err != nil {
+		return Stanza{}, err
+	}
+	return c.result(ctx, w)
+}
+
+// Sync returns when all has arrived that the server had for the client before: it asks the server something, and a stream
+// keeps its order. It says nothing about what others, such as a component, still mean to send.
+func (c *Client) Sync(ctx context.Context) error {
+	_, err := c.IQ(ctx, "get", ownHost, "<ping xmlns='urn:xmpp:ping'/>")
+	return err
+}
+
+// Join asks to enter the room (XEP-0045 §7.2) and takes the answer: the own presence in the room, or the error.
+func (c *Client) Join(ctx context.Context, room, nick string) (Stanza, error) {
+	presence := Stanza{Name: "presence", NS: nsClient, Attr: map[string]string{"to": room + "/" + nick}}
+	x := Stanza{Name: "x", NS: nsMUC}
+	if c.from != "" {
+		return Stanza{}, errors.New("Join is for clients")
+	}
+	presence.Children = append(presence.Children, x)
+	if err := c.Send(presence.String()); err != nil {
+		return Stanza{}, err
+	}
+	return c.Await(ctx, func(s Stanza) bool {
+		return s.Name == "presence" && bare(s.Attr["from"]) == room && (s.Attr["type"] == "error" || s.HasStatus("110"))
+	})
+}
+
+// Close leaves in good order: unavailable presence, the end of the stream, and the server's answer to it.
+func (c *Client) Close() error {
+	if c.Err() == nil {
+		timer := time.AfterFunc(c.timeout, c.stream.drop)
+		defer timer.Stop()
+		if c.from == "" {
+			_ = c.Send("<presence type='unavailable'/>")
+		}
+		if err := c.stream.end(); err != nil {
+			c.stream.drop()
+		}
+	}
+	<-c.done
+	if err := c.Err(); !errors.Is(err, io.EOF) {
+		return err
+	}
+	return nil
+}
+
+// Kill drops the connection, as a client does that loses its network.
+func (c *Client) Kill() {
+	c.stream.drop()
+	<-c.done
+}

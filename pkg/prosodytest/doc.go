@@ -1,0 +1,22 @@
+// Package prosodytest runs a private Prosody for one test, as net/http/httptest runs a private HTTP server, and has
+// clients to talk to it.
+//
+//	func TestWelcome(t *testing.T) {
+//		server := prosodytest.Start(t, prosodytest.Options{Config: `
+//			VirtualHost "example.com"
+//			  authentication = "anonymous"
+//			Component "rooms.example.com" "muc"
+//			Component "echo.example.com"
+//			  component_secret = "secret"
+//		`})
+//		echo := server.Component(t, "echo.example.com", "secret")
+//		juliet := server.Client(t, prosodytest.ClientOptions{Host: "example.com"})
+//		juliet.Sends(`<message to='echo.example.com'><body>Hello</body></message>`)
+//		echo.Receives(`<message from='` + juliet.JID() + `'><body>Hello</body></message>`)
+//	}
+//
+// The server is a stock Prosody 0.12 or 13, found as PROSODYTEST_PROSODY in the environment or on PATH. It listens on
+// 127.0.0.1 only, keeps everything in a folder of the test, needs neither root nor certificates, serves clients over TCP,
+// WebSocket and BOSH and components by XEP-0114, and knows no other servers. It ends with the test, and also when the
+// test's process dies. It runs where Prosody does: on Unix.
+package prosodytest

@@ -1,0 +1,403 @@
+package prosodytest
+
+import (
+	"bufio"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	startTimeout = 30 * time.Second
+	stopTimeout  = 5 * time.Second
+
+	// ownHost is a virtual host that every Server has beside those of the test. It carries the HTTP endpoints, and the
+	// module that says when Prosody is ready; both then do not depend on what the test configures. RFC 6761 §6.4 keeps
+	// the name from ever being somebody's.
+	ownHost = "prosodytest.invalid"
+)
+
+// ErrNotFound is what [Run] returns, wrapped, where there is no Prosody to run.
+var ErrNotFound = errors.New("no Prosody found")
+
+//go:embed lua
+var lua embed.FS
+
+// TB is the part of [testing.TB] that this package needs. It is spelt out so that programs which use [Run] do not link
+// the testing package.
+type TB interface {
+	Helper()
+	Logf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Skipf(format string, args ...any)
+	Cleanup(func())
+	Failed() bool
+	TempDir() string
+}
+
+// Options say which Prosody to run, and how.
+type Options struct {
+	// Config is Lua as in prosody.cfg.lua: global options, if any, then virtual hosts and components. Ports, paths,
+	// interfaces and the log are decided by this package whatever Config says about them; lua/defaults.cfg.lua has what
+	// is only a default, such as plain text logins and modules_enabled.
+	Config string
+
+	// Users are accounts by bare JID, with their passwords. They are created at each start by Prosody itself, with the
+	// authentication and storage of their virtual host.
+	Users map[string]string
+
+	// Prosody is the program. Empty means $PROSODYTEST_PROSODY, and if there is none, prosody on PATH.
+	Prosody string
+
+	// LogLevel is debug, info, warn or error. Empty means debug; benchmarks want less.
+	LogLevel string
+}
+
+// Server is a Prosody process. Its addresses stay the same when it is restarted.
+type Server struct {
+	ComponentAddr string // host:port for components (XEP-0114)
+	C2SAddr       string // host:port for clients over TCP (RFC 6120)
+	URL           string // of the HTTP server, without a slash at the end
+	WebSocketURL  string // for clients over WebSocket (RFC 7395)
+	BOSHURL       string // for clients over BOSH (XEP-0124)
+	Dir           string // configuration, data and log
+
+	prosody string
+
+	mu      sync.Mutex // held while the process is started or stopped
+	process *process   // nil when stopped
+	version string
+}
+
+// Start runs a Prosody until the test ends. Without a Prosody the test is skipped, or fails if PROSODYTEST_REQUIRED is 1
+// in the environment. If the test fails, the end of Prosody's log goes to the test's log.
+func Start(t TB, o Options) *Server {
+	t.Helper()
+	s, err := run(context.Background(), t.TempDir(), o)
+	if errors.Is(err, ErrNotFound) && os.Getenv("PROSODYTEST_REQUIRED") != "1" {
+		t.Skipf("prosodytest: %v", err)
+	}
+	if err != nil {
+		t.Fatalf("prosodytest: %v", err)
+	}
+	t.Cleanup(func() {
+		s.Kill()
+		if t.Failed() {
+			t.Logf("the end of Prosody's log:\n%s", tail(s.Log(), 64<<10))
+		}
+	})
+	return s
+}
+
+// Run is [Start] without a test: the caller closes the server. The context bounds the start only.
+func Run(ctx context.Context, o Options) (*Server, error) {
+	dir, err := os.MkdirTemp("", "prosodytest-")
+	if err != nil {
+		return nil, err
+	}
+	s, err := run(ctx, dir, o)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return s, nil
+}
+
+func run(ctx context.Context, dir string, o Options) (*Server, error) {
+	name := o.Prosody
+	if name == "" {
+		name = os.Getenv("PROSODYTEST_PROSODY")
+	}
+	if name == "" {
+		name = "prosody"
+	}
+	prosody, err := exec.LookPath(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.CopyFS(dir, lua); err != nil {
+		return nil, err
+	}
+	s := &Server{Dir: dir, prosody: prosody}
+	// Another process can take a port between our look at it and Prosody's; with new ports it then works.
+	for try := 1; ; try++ {
+		if err := s.configure(o); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		err := s.start(ctx)
+		s.mu.Unlock()
+		if err == nil {
+			return s, nil
+		}
+		if !errors.Is(err, errPortTaken) || try == 5 {
+			return nil, err
+		}
+	}
+}
+
+// configure chooses ports and writes the configuration: the defaults, the test's, ours. Prosody reads each included file
+// from the global section on, and the last word on an option counts.
+func (s *Server) configure(o Options) error {
+	ports, err := freePorts(3)
+	if err != nil {
+		return err
+	}
+	c2s, component, http := ports[0], ports[1], ports[2]
+	s.C2SAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(c2s))
+	s.ComponentAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(component))
+	s.URL = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(http))
+	s.WebSocketURL = "ws" + strings.TrimPrefix(s.URL, "http") + "/xmpp-websocket"
+	s.BOSHURL = s.URL + "/http-bind"
+
+	level := o.LogLevel
+	if level == "" {
+		level = "debug"
+	}
+	var b strings.Builder
+	set := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "%s = "+format+"\n", append([]any{name}, args...)...)
+	}
+	path := func(name string) string { return quote(filepath.Join(s.Dir, name)) }
+	set("run_as_root", "true") // as root, Prosody refuses without; otherwise it means nothing
+	set("daemonize", "false")
+	set("pidfile", path("prosody.pid"))
+	set("data_path", path("data"))
+	set("certificates", path("data"))
+	set("installer_plugin_path", path("lua")) // leaves plugin_paths to the test
+	set("log", "{ { levels = { min = %s }, to = %s, filename = %s, timestamps = true } }", quote(level), quote("file"), path("prosody.log"))
+	for _, service := range []string{"", "local_", "c2s_", "component_", "http_"} {
+		set(service+"interfaces", `{ "127.0.0.1" }`)
+	}
+	set("use_ipv6", "false")
+	set("c2s_ports", "{ %d }", c2s)
+	set("component_ports", "{ %d }", component)
+	set("http_ports", "{ %d }", http)
+	for _, service := range []string{"c2s_direct_tls", "legacy_ssl", "s2s", "s2s_direct_tls", "https", "proxy65"} {
+		set(service+"_ports", "{}")
+	}
+	set("http_default_host", quote(ownHost))
+	set("statistics", quote("none"))
+
+	fmt.Fprintf(&b, "\nVirtualHost %s\n", quote(ownHost))
+	set("authentication", quote("anonymous"))
+	set("modules_enabled", `{ "prosodytest", "ping", "websocket", "bosh" }`)
+	set("prosodytest_ports", "{ c2s = { %d }, component = { %d }, http = { %d } }", c2s, component, http)
+	set("prosodytest_users", "{")
+	for _, jid := range slices.Sorted(maps.Keys(o.Users)) {
+		fmt.Fprintf(&b, "\t[%s] = %s;\n", quote(jid), quote(o.Users[jid]))
+	}
+	b.WriteString("}\n")
+
+	return errors.Join(
+		s.write("test.cfg.lua", o.Config),
+		s.write("private.cfg.lua", b.String()),
+		s.write("prosody.cfg.lua", `Include "lua/defaults.cfg.lua"; Include "test.cfg.lua"; Include "private.cfg.lua"`+"\n"),
+	)
+}
+
+func (s *Server) write(name, content string) error {
+	return os.WriteFile(filepath.Join(s.Dir, name), []byte(content), 0o600)
+}
+
+// quote writes s as a Lua string. Every byte but the plainest becomes a decimal escape, which has no special cases.
+func quote(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range []byte(s) {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			fmt.Fprintf(&b, `\%03d`, c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	b.WriteByte('"')
+	return b.String()
+}
+
+// freePorts finds ports below those that the kernel gives to outgoing connections (32768 and up on Linux), so that a
+// client of a stopped server cannot end up on a port that the server wants back.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range 1000 {
+		port := 20000 + rand.IntN(12000)
+		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue
+		}
+		defer l.Close()
+		if ports = append(ports, port); len(ports) == n {
+			return ports, nil
+		}
+	}
+	return nil, errors.New("no free ports on 127.0.0.1")
+}
+
+// process is one run of Prosody. Its only goroutine ends with it.
+type process struct {
+	cmd    *exec.Cmd
+	exited chan struct{}
+}
+
+var errPortTaken = errors.New("port taken by another process")
+
+// start runs Prosody and returns when it serves. The caller holds s.mu.
+func (s *Server) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+
+	output, err := os.OpenFile(filepath.Join(s.Dir, "output.txt"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer output.Close()
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ready.Close()
+	defer theirs.Close()
+
+	cmd := exec.Command(s.prosody, "-F", "--config", filepath.Join(s.Dir, "prosody.cfg.lua"))
+	cmd.Dir = s.Dir
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	// Prosody ends when its standard input does, which is when Wait returns or when this process is gone.
+	if _, err := cmd.StdinPipe(); err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p := &process{cmd: cmd, exited: make(chan struct{})}
+	go func() {
+		defer close(p.exited)
+		_ = cmd.Wait() // how it ended is of no interest, a signal of ours being the usual way
+	}()
+
+	theirs.Close() // so that reading ends if Prosody does
+	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
+	defer stop()
+	line, err := bufio.NewReader(ready).ReadString('\n')
+	word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+	switch {
+	case word == "ready":
+		s.process, s.version = p, rest
+		return nil
+	case word == "taken":
+		err = fmt.Errorf("%s: %w", rest, errPortTaken)
+	case word == "error":
+		err = errors.New(rest)
+	case errors.Is(err, io.EOF):
+		err = errors.New("Prosody ended")
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	}
+	p.signal(syscall.SIGKILL)
+	<-p.exited
+	said, _ := os.ReadFile(output.Name())
+	return fmt.Errorf("starting %s: %w\n%s%s", s.prosody, err, said, tail(s.Log(), 8<<10))
+}
+
+// signal reaches what Prosody may have started, too.
+func (p *process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, sig) }
+
+// Close kills Prosody and removes its folder. A test that used [Start] need not call it.
+func (s *Server) Close() error {
+	s.Kill()
+	return os.RemoveAll(s.Dir)
+}
+
+// Stop ends Prosody as an administrator does: it says system-shutdown to everybody connected. If that takes more than
+// five seconds, Prosody is killed.
+func (s *Server) Stop() {
+	s.end(func(p *process) {
+		p.signal(syscall.SIGTERM)
+		p.signal(syscall.SIGCONT) // a paused process hears nothing else
+		timer := time.NewTimer(stopTimeout)
+		defer timer.Stop()
+		select {
+		case <-p.exited:
+		case <-timer.C:
+			p.signal(syscall.SIGKILL)
+		}
+	})
+}
+
+// Kill ends Prosody without any farewell (SIGKILL).
+func (s *Server) Kill() {
+	s.end(func(p *process) { p.signal(syscall.SIGKILL) })
+}
+
+func (s *Server) end(how func(*process)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return
+	}
+	how(s.process)
+	<-s.process.exited
+	s.process = nil
+}
+
+// Restart starts Prosody again, on the same ports and with the same configuration and data. If it still runs it is stopped
+// first, as by [Server.Stop].
+func (s *Server) Restart(ctx context.Context) error {
+	s.Stop()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.start(ctx)
+}
+
+// Pause halts Prosody (SIGSTOP): connections stay, and new ones are accepted by the kernel, but nothing is answered.
+func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
+
+// Resume ends a pause (SIGCONT).
+func (s *Server) Resume() { s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig syscall.Signal) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process != nil {
+		s.process.signal(sig)
+	}
+}
+
+// Version is the version of Prosody, such as "0.12.3".
+func (s *Server) Version() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.version
+}
+
+// Log is what Prosody has logged so far, through all restarts.
+func (s *Server) Log() string {
+	log, _ := os.ReadFile(filepath.Join(s.Dir, "prosody.log"))
+	return string(log)
+}
+
+// tail is the last whole lines of s that are no longer than n bytes together.
+func tail(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	s = s[len(s)-n:]
+	return s[strings.IndexByte(s, '\n')+1:]
+}

@@ -1,0 +1,215 @@
+package prosodytest
+
+import (
+	"encoding/xml"
+	"errors"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Namespaces of RFC 6120, 6121, 7395 and XEP-0045, 0114.
+const (
+	nsClient    = "jabber:client"
+	nsComponent = "jabber:component:accept"
+	nsStreams   = "http://etherx.jabber.org/streams"
+	nsStanzas   = "urn:ietf:params:xml:ns:xmpp-stanzas"
+	nsSASL      = "urn:ietf:params:xml:ns:xmpp-sasl"
+	nsBind      = "urn:ietf:params:xml:ns:xmpp-bind"
+	nsFraming   = "urn:ietf:params:xml:ns:xmpp-framing"
+	nsMUC       = "http://jabber.org/protocol/muc"
+	nsMUCUser   = "http://jabber.org/protocol/muc#user"
+	nsXML       = "http://www.w3.org/XML/1998/namespace"
+)
+
+// Stanza is an XML element: a stanza, or something in one.
+type Stanza struct {
+	Name     string            // local name
+	NS       string            // namespace; "jabber:client" for stanzas on component streams, too
+	Attr     map[string]string // by local name; xml:lang is "xml:lang", and xmlns is not among them
+	Children []Stanza
+	Text     string // all character data directly in the element, without space around it
+}
+
+// IsZero says whether there is no element, as when [Stanza.Child] finds none.
+func (s Stanza) IsZero() bool { return s.Name == "" }
+
+// Child is the first child with this name and namespace, each of which may be empty to mean any. It can be chained:
+// without such a child it is the zero Stanza.
+func (s Stanza) Child(name, ns string) Stanza {
+	for _, c := range s.Children {
+		if (name == "" || c.Name == name) && (ns == "" || c.NS == ns) {
+			return c
+		}
+	}
+	return Stanza{}
+}
+
+// Find is the first element with this name and namespace in s, at any depth, in document order.
+func (s Stanza) Find(name, ns string) Stanza {
+	for _, c := range s.Children {
+		if (name == "" || c.Name == name) && (ns == "" || c.NS == ns) {
+			return c
+		}
+		if found := c.Find(name, ns); !found.IsZero() {
+			return found
+		}
+	}
+	return Stanza{}
+}
+
+// ErrorCondition is the condition of a stanza of type error (RFC 6120 §8.3.3), such as "forbidden"; otherwise empty.
+func (s Stanza) ErrorCondition() string {
+	for _, c := range s.errorElement().Children {
+		if c.NS == nsStanzas && c.Name != "text" {
+			return c.Name
+		}
+	}
+	return ""
+}
+
+// ErrorText is the text of a stanza of type error, if there is one.
+func (s Stanza) ErrorText() string { return s.errorElement().Child("text", nsStanzas).Text }
+
+func (s Stanza) errorElement() Stanza {
+	if s.Attr["type"] != "error" {
+		return Stanza{}
+	}
+	return s.Child("error", nsClient)
+}
+
+// HasStatus says whether a room's presence or message has this status code (XEP-0045 §15.6), such as "110" for one's own.
+func (s Stanza) HasStatus(code string) bool {
+	for _, c := range s.Child("x", nsMUCUser).Children {
+		if c.Name == "status" && c.Attr["code"] == code {
+			return true
+		}
+	}
+	return false
+}
+
+// String is the element as XML on one line.
+func (s Stanza) String() string {
+	var b strings.Builder
+	s.write(&b, "", "")
+	return b.String()
+}
+
+// indented is the element as XML with a line for each child.
+func (s Stanza) indented() string {
+	var b strings.Builder
+	s.write(&b, "", "\n")
+	return b.String()
+}
+
+var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "'", "&apos;")
+
+// write declares a namespace where it differs from outer, the parent's. eol, if any, begins a line for each child.
+func (s Stanza) write(b *strings.Builder, outer, eol string) {
+	b.WriteString("<" + s.Name)
+	if s.NS != outer {
+		b.WriteString(" xmlns='" + escaper.Replace(s.NS) + "'")
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Attr)) {
+		b.WriteString(" " + name + "='" + escaper.Replace(s.Attr[name]) + "'")
+	}
+	if len(s.Children) == 0 && s.Text == "" {
+		b.WriteString("/>")
+		return
+	}
+	b.WriteString(">" + escaper.Replace(s.Text))
+	inner := eol
+	if eol != "" {
+		inner += "  "
+	}
+	for _, c := range s.Children {
+		b.WriteString(inner)
+		c.write(b, s.NS, inner)
+	}
+	if len(s.Children) > 0 {
+		b.WriteString(eol)
+	}
+	b.WriteString("</" + s.Name + ">")
+}
+
+// parse reads one element. Elements without a namespace get ns.
+func parse(s, ns string) (Stanza, error) {
+	d := xml.NewDecoder(strings.NewReader(s))
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return Stanza{}, err
+		}
+		if start, ok := t.(xml.StartElement); ok {
+			st, err := readElement(d, start, ns)
+			if err != nil {
+				return Stanza{}, err
+			}
+			for {
+				t, err := d.Token()
+				if errors.Is(err, io.EOF) {
+					return st, nil
+				}
+				if err != nil {
+					return Stanza{}, err
+				}
+				if _, ok := t.(xml.StartElement); ok {
+					return Stanza{}, errors.New("more than one element")
+				}
+			}
+		}
+	}
+}
+
+// readElement reads what follows start up to its end. Elements without a namespace get ns.
+func readElement(d *xml.Decoder, start xml.StartElement, ns string) (Stanza, error) {
+	s := Stanza{Name: start.Name.Local, NS: start.Name.Space}
+	switch s.NS {
+	case "":
+		s.NS = ns
+	case nsComponent:
+		s.NS = nsClient
+	case "stream": // undeclared, in a pattern
+		s.NS = nsStreams
+	}
+	for _, a := range start.Attr {
+		name := a.Name.Local
+		switch a.Name.Space {
+		case "xmlns":
+			continue
+		case "":
+			if name == "xmlns" {
+				continue
+			}
+		case nsXML:
+			name = "xml:" + name
+		case "scansion":
+			name = "scansion:" + name
+		}
+		if s.Attr == nil {
+			s.Attr = make(map[string]string, len(start.Attr))
+		}
+		s.Attr[name] = a.Value
+	}
+	var text strings.Builder
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return Stanza{}, err
+		}
+		switch t := t.(type) {
+		case xml.StartElement:
+			c, err := readElement(d, t, ns)
+			if err != nil {
+				return Stanza{}, err
+			}
+			s.Children = append(s.Children, c)
+		case xml.EndElement:
+			s.Text = strings.TrimSpace(text.String())
+			return s, nil
+		case xml.CharData:
+			text.Write(t)
+		}
+	}
+}
