@@ -1,0 +1,273 @@
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	domain  = "focus.meet.example.com"
+	service = "conference.meet.example.com"
+	room    = "standup@" + service
+)
+
+var secret = []byte("a secret for tests, long enough!")
+
+// config is the server's side of the gate, as the README tells operators to write it.
+const config = `
+component_admins_as_room_owners = true
+VirtualHost "meet.example.com"
+  authentication = "anonymous"
+VirtualHost "guest.meet.example.com"
+  authentication = "anonymous"
+VirtualHost "recorder.meet.example.com"
+  authentication = "anonymous"
+VirtualHost "users.example.com"
+Component "conference.meet.example.com" "muc"
+  restrict_room_creation = true
+  muc_room_default_members_only = true
+  muc_room_default_public_jids = true
+  muc_room_locking = false
+  admins = { "focus@focus.meet.example.com" }
+Component "focus.meet.example.com"
+  component_secret = "a secret of the component, not short"
+`
+
+// gate is a server with usher beside it.
+type gate struct {
+	*prosodytest.Server
+	t    *testing.T
+	log  *observer.ObservedLogs
+	stop context.CancelFunc
+	done chan error
+	n    atomic.Int64
+}
+
+func start(t *testing.T, change ...func(*auth.Policy)) *gate {
+	t.Helper()
+	g := &gate{
+		t: t,
+		Server: prosodytest.Start(t, prosodytest.Options{
+			Config: config,
+			Users:  map[string]string{"romeo@users.example.com": "wherefore"},
+		}),
+	}
+	g.run(policy(t, change...))
+	return g
+}
+
+func policy(t *testing.T, change ...func(*auth.Policy)) auth.Policy {
+	t.Helper()
+	source, err := keys.Secrets(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := auth.Policy{
+		Services: []string{service},
+		VHosts: map[string]auth.VHost{
+			"meet.example.com": {Kind: auth.KindToken, DefaultAffiliation: auth.Owner, Issuers: []auth.Issuer{{
+				Name: "my_app", Accepted: []string{"my_app"}, Audiences: []string{"*"},
+				Algorithms: []jwa.SignatureAlgorithm{jwa.HS256}, Keys: source,
+				RequireRoom: true, RequireExp: true, DomainVerification: true, Leeway: 10 * time.Second,
+			}}},
+			"guest.meet.example.com":    {Kind: auth.KindGuest},
+			"recorder.meet.example.com": {Kind: auth.KindService},
+			"users.example.com":         {Kind: auth.KindTrusted},
+		},
+	}
+	for _, c := range change {
+		c(&p)
+	}
+	return p
+}
+
+// run starts usher and waits until it is connected.
+func (g *gate) run(p auth.Policy) {
+	g.t.Helper()
+	g.runWith(p, "a secret of the component, not short")
+	g.logged("connected")
+}
+
+func (g *gate) runWith(p auth.Policy, componentSecret string) {
+	g.t.Helper()
+	core, log := observer.New(zap.DebugLevel)
+	g.log = log
+	c, err := component.New(component.Options{
+		Server: g.ComponentAddr, Domain: jid.MustParse(domain), Secret: []byte(componentSecret),
+		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), Version: "test", Log: zap.New(core),
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	g.stop, g.done = cancel, done
+	g.t.Cleanup(func() {
+		g.halt()
+		if g.t.Failed() {
+			for _, e := range log.All() {
+				g.t.Logf("usher: %s %s %v", e.Level, e.Message, e.ContextMap())
+			}
+		}
+	})
+}
+
+// halt stops usher in good order, if it runs.
+func (g *gate) halt() {
+	g.stop()
+	select {
+	case err, ok := <-g.done:
+		if ok && err != nil {
+			g.t.Errorf("Run returned %v", err)
+		}
+		if ok {
+			close(g.done)
+		}
+	case <-time.After(20 * time.Second):
+		g.t.Error("Run did not return")
+	}
+}
+
+// eventually waits until ok, and fails the test if that takes too long.
+func (g *gate) eventually(what string, ok func() bool) {
+	g.t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			g.t.Fatalf("did not happen: %s", what)
+		}
+	}
+}
+
+// logged waits for a log entry and returns the newest.
+func (g *gate) logged(message string) observer.LoggedEntry {
+	g.t.Helper()
+	g.eventually("log entry "+message, func() bool { return g.log.FilterMessage(message).Len() > 0 })
+	all := g.log.FilterMessage(message).All()
+	return all[len(all)-1]
+}
+
+func mint(t testing.TB, change func(*token.Claims)) string {
+	t.Helper()
+	c := token.Claims{
+		Issuer: "my_app", Audience: []string{"jitsi"}, Subject: "meet.example.com", Room: "standup",
+		Expires: time.Now().Add(time.Hour), User: token.User{ID: "u1", Affiliation: "owner"},
+	}
+	if change != nil {
+		change(&c)
+	}
+	s, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func member(c *token.Claims) { c.User.Affiliation = "member" }
+
+// person is a client with the words of a Jitsi client.
+type person struct {
+	*prosodytest.Client
+	g    *gate
+	nick string
+}
+
+func (g *gate) person(vhost string) *person {
+	g.t.Helper()
+	o := prosodytest.ClientOptions{Host: vhost}
+	if vhost == "users.example.com" {
+		o.User, o.Password = "romeo", "wherefore"
+	}
+	return &person{Client: g.Client(g.t, o), g: g, nick: fmt.Sprintf("nick%d", g.n.Add(1))}
+}
+
+func request(room, tok, rest string) string {
+	if tok != "" {
+		rest += " token='" + tok + "'"
+	}
+	return fmt.Sprintf("<conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='0123456789abcdef0123456789abcdef' %s/>", room, rest)
+}
+
+// outcome is an answer in one word: "ready", "not ready", or the condition and reason code of the error.
+func outcome(s prosodytest.Stanza) string {
+	if c := s.Child("conference", "http://jitsi.org/protocol/focus"); !c.IsZero() && s.Attr["type"] == "result" {
+		if c.Attr["ready"] == "true" {
+			return "ready"
+		}
+		return "not ready"
+	}
+	return s.ErrorCondition() + " " + s.Find("reason", "urn:usher:0").Attr["code"]
+}
+
+// asks sends a conference request and returns its outcome.
+func (p *person) asks(room, tok string) string {
+	p.g.t.Helper()
+	return outcome(p.iq("set", domain, request(room, tok, "")))
+}
+
+func (p *person) iq(typ, to, payload string) prosodytest.Stanza {
+	p.g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s, err := p.IQ(ctx, typ, to, payload)
+	if err != nil {
+		p.g.t.Fatalf("%s asks %s: %v", p.JID(), to, err)
+	}
+	return s
+}
+
+// joins enters the room and returns affiliation and role of the own first presence, or the error's condition.
+func (p *person) joins(room string) string {
+	p.g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	s, err := p.Join(ctx, room, p.nick)
+	if err != nil {
+		p.g.t.Fatalf("%s joins %s: %v", p.JID(), room, err)
+	}
+	if s.Attr["type"] == "error" {
+		return s.ErrorCondition()
+	}
+	i := s.Find("item", "")
+	return i.Attr["affiliation"] + " " + i.Attr["role"]
+}
+
+func (p *person) leaves(room string) {
+	p.g.t.Helper()
+	p.Sends(fmt.Sprintf("<presence type='unavailable' to='%s/%s'/>", room, p.nick))
+	p.Receives(fmt.Sprintf("<presence type='unavailable' from='%s/%s'/>", room, p.nick))
+}
+
+// enters asks and joins, and fails the test unless both succeed.
+func (p *person) enters(room, tok string) {
+	p.g.t.Helper()
+	if got := p.asks(room, tok); got != "ready" {
+		p.g.t.Fatalf("%s asks to enter %s: %s", p.JID(), room, got)
+	}
+	if got := p.joins(room); !strings.Contains(got, " ") {
+		p.g.t.Fatalf("%s joins %s: %s", p.JID(), room, got)
+	}
+}
