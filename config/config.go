@@ -11,7 +11,7 @@
 //   - A secret is never printed; see [Secret].
 //
 // The keys are those of [Example], which explains them to the operator. How reading goes: file and environment are
-// checked against the one table of keys (keys.go) and become settings, each with its source (file.go, environ.go);
+// checked against the one table of keys (keys.go) and become settings, each with its place (file.go, environ.go);
 // viper merges them over the defaults and decodes them; validate.go makes the typed Config of them.
 package config
 
@@ -89,12 +89,12 @@ const (
 type VHost struct {
 	Domain jid.JID
 	Kind   Kind
-	// AllowEmptyToken lets people without a token in as guests. Only on a [Token] vhost. Default false.
+	// AllowEmptyToken lets people without a token in as guests. Only on a [KindToken] vhost. Default false.
 	AllowEmptyToken bool
 	// DefaultAffiliation is what a valid token gets that asks for nothing: [Owner], the default, or [Member].
 	DefaultAffiliation Affiliation
-	// Issuers are those whose tokens count here: at least one on a [Token] vhost, any number on a [Guest] one, none on
-	// the others. No two have the same AppID.
+	// Issuers are those whose tokens count here: at least one on a [KindToken] vhost, any number on a [KindGuest] one,
+	// none on the others. No two have the same AppID.
 	Issuers []Issuer
 }
 
@@ -103,10 +103,10 @@ type Kind string
 
 // The kinds of virtual hosts.
 const (
-	Token   Kind = "token"   // by a token
-	Guest   Kind = "guest"   // not at all; a token counts if the vhost has an issuer
-	Trusted Kind = "trusted" // by a password, to the server: they are hosts
-	Service Kind = "service" // recorders and gateways: let in, never counted as host
+	KindToken   Kind = "token"   // by a token
+	KindGuest   Kind = "guest"   // not at all; a token counts if the vhost has an issuer
+	KindTrusted Kind = "trusted" // by a password, to the server: they are hosts
+	KindService Kind = "service" // recorders and gateways: let in, never counted as host
 )
 
 // Issuer says which tokens of one issuer to accept. It has either AppSecrets or PublicKeyFiles, never both.
@@ -131,7 +131,7 @@ type Issuer struct {
 	RequireExp bool
 	// DomainVerification checks the claim sub, which must be the domain, the tenant, or "*". Default true.
 	DomainVerification bool
-	// NoWildcard refuses "*" in the claims room and sub. Default false.
+	// NoWildcard refuses "*" in the claims room and sub, and a pattern of rooms (context.room.regex). Default false.
 	NoWildcard bool
 	// Leeway is how far the clocks of issuer and usher may differ: 0 to 60 s. Default 10 s.
 	Leeway time.Duration

@@ -60,15 +60,15 @@ type variableKey struct {
 // variablesOf adds the variables of all keys below a path, with * for a number.
 func (l *loader) variablesOf(path string, s *shape, known map[string][]variableKey) {
 	switch s.form {
-	case section:
+	case formSection:
 		for name, key := range s.keys {
 			l.variablesOf(join(path, name), key, known)
 		}
-	case vhosts:
+	case formVHosts:
 		for _, domain := range l.vhosts {
 			l.variablesOf(join(path, domain.String()), s.each, known)
 		}
-	case sections:
+	case formSections:
 		l.variablesOf(join(path, "*"), s.each, known)
 	default:
 		name := variable(path)
@@ -97,7 +97,7 @@ func (l *loader) readVariable(name, value string, known map[string][]variableKey
 	}
 	path := strings.Replace(keys[0].path, "*", index, 1)
 	l.override(path, at)
-	if keys[0].shape.form == unsupported {
+	if keys[0].shape.form == formLater {
 		l.fault(path, notSupported)
 		return
 	}

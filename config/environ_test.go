@@ -126,7 +126,7 @@ func TestOverride(t *testing.T) {
 		"recorder.meet.example.com", "late.example.com"}; !slices.Equal(domains, want) {
 		t.Errorf("vhosts %v, want %v", domains, want)
 	}
-	if c.XMPP.Server != "localhost:15347" || len(c.Rooms.Services) != 1 || c.VHosts[2].Kind != config.Trusted {
+	if c.XMPP.Server != "localhost:15347" || len(c.Rooms.Services) != 1 || c.VHosts[2].Kind != config.KindTrusted {
 		t.Errorf("the environment did not override the file: %+v", c)
 	}
 	if i := c.VHosts[1].Issuers[1]; i.AppID != "other" || i.AcceptedIssuers[0] != "portal" {

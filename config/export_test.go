@@ -6,7 +6,7 @@ func Keys() []string { return table.names() }
 func (s *shape) names() []string {
 	var names []string
 	for name, key := range s.keys {
-		if key.form != unsupported && name != "jicofo" {
+		if key.form != formLater && name != "jicofo" {
 			names = append(names, name)
 			names = append(names, key.names()...)
 		}

@@ -50,9 +50,9 @@ var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 // lineOfError returns the line of a syntax error. The parser often names the line where the section around the error
 // begins, or the one before. Better is the first line from which on the file cannot be parsed wherever it is cut.
 func lineOfError(content []byte, err error) int {
-	const most = 1000 // lines, for the time that it takes
+	const most = 8 << 20 // bytes to parse, for the time that it takes: a file of 400 lines
 	lines := bytes.SplitAfter(content, []byte("\n"))
-	if len(lines) > most {
+	if len(lines)*len(content) > most {
 		n, _ := strconv.Atoi(yamlLine.FindStringSubmatch(err.Error())[1])
 		return max(n, 1)
 	}
@@ -69,7 +69,7 @@ func lineOfError(content []byte, err error) int {
 
 // value sets what a node of the YAML document says, at a path that has its place already.
 func (l *loader) value(path string, s *shape, n *yaml.Node) {
-	if s.form == unsupported {
+	if s.form == formLater {
 		l.fault(path, notSupported)
 		return
 	}
@@ -78,9 +78,9 @@ func (l *loader) value(path string, s *shape, n *yaml.Node) {
 		return
 	}
 	switch s.form {
-	case section, vhosts:
+	case formSection, formVHosts:
 		l.section(path, s, n)
-	case sections:
+	case formSections:
 		if n.Kind != yaml.SequenceNode {
 			l.fault(path, "is a list: begin each of its entries with a dash")
 			return
@@ -90,7 +90,7 @@ func (l *loader) value(path string, s *shape, n *yaml.Node) {
 			l.places[itemPath] = l.at(item.Line)
 			l.value(itemPath, s.each, item)
 		}
-	case texts:
+	case formTexts:
 		if n.Kind != yaml.SequenceNode {
 			l.fault(path, "is a list: write [first, second]")
 			return
@@ -146,12 +146,12 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 			continue
 		}
 		key, keyShape := join(path, name.Value), s.each
-		if s.form == vhosts {
+		if s.form == formVHosts {
 			if key = l.addVHost(name.Value, at); key == "" {
 				continue
 			}
 		} else if keyShape = s.keys[name.Value]; keyShape == nil {
-			l.problem(at, typed(key), "is no key"+misplaced(path, s, name.Value))
+			l.problem(at, typed(key), "is not a known key"+misplaced(path, s, name.Value))
 			continue
 		}
 		if first, twice := lines[key]; twice {
@@ -186,7 +186,7 @@ func placesOf(name, path string, s *shape) []string {
 		}
 		places = append(places, placesOf(name, strings.TrimPrefix(path+"."+key, "."), s.keys[key])...)
 	}
-	if s.form == vhosts {
+	if s.form == formVHosts {
 		places = append(places, placesOf(name, path+".DOMAIN", s.each)...)
 	}
 	return places

@@ -41,7 +41,7 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("accepted, but incomplete: %+v", c)
 		}
 		for _, v := range c.VHosts {
-			if v.Kind == Token && len(v.Issuers) == 0 {
+			if v.Kind == KindToken && len(v.Issuers) == 0 {
 				t.Fatalf("%s has no issuer", v.Domain)
 			}
 			for _, i := range v.Issuers {

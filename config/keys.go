@@ -81,14 +81,14 @@ type shape struct {
 type form int
 
 const (
-	section  form = iota // keys
-	vhosts               // sections, by domain
-	sections             // a list of sections
-	texts                // a list of texts
-	text
-	truth
-	span // a duration
-	unsupported
+	formSection  form = iota // keys
+	formVHosts               // sections, by domain
+	formSections             // a list of sections
+	formTexts                // a list of texts
+	formText
+	formBool
+	formDuration // a duration
+	formLater
 )
 
 // table is the shape of the whole configuration, and issuerKeys are the keys of one issuer.
@@ -100,21 +100,21 @@ var (
 func shapeOf(t reflect.Type) *shape {
 	switch t {
 	case reflect.TypeFor[string]():
-		return &shape{form: text}
+		return &shape{form: formText}
 	case reflect.TypeFor[bool]():
-		return &shape{form: truth}
+		return &shape{form: formBool}
 	case reflect.TypeFor[time.Duration]():
-		return &shape{form: span}
+		return &shape{form: formDuration}
 	case reflect.TypeFor[[]string]():
-		return &shape{form: texts}
+		return &shape{form: formTexts}
 	case reflect.TypeFor[later]():
-		return &shape{form: unsupported}
+		return &shape{form: formLater}
 	case reflect.TypeFor[map[string]rawVHost]():
-		return &shape{form: vhosts, each: shapeOf(t.Elem())}
+		return &shape{form: formVHosts, each: shapeOf(t.Elem())}
 	case reflect.TypeFor[map[int]rawIssuer]():
-		return &shape{form: sections, each: shapeOf(t.Elem())}
+		return &shape{form: formSections, each: shapeOf(t.Elem())}
 	}
-	s := &shape{form: section, keys: map[string]*shape{}}
+	s := &shape{form: formSection, keys: map[string]*shape{}}
 	for i := range t.NumField() {
 		field := t.Field(i)
 		name := field.Tag.Get("mapstructure")
@@ -134,18 +134,18 @@ func shapeOf(t reflect.Type) *shape {
 // parse turns text into the value of a key, or says what is wrong with it.
 func (s *shape) parse(value string) (_ any, fault string) {
 	switch s.form {
-	case truth:
+	case formBool:
 		if value != "true" && value != "false" {
 			return nil, "is neither true nor false"
 		}
 		return value == "true", ""
-	case span:
+	case formDuration:
 		d, err := time.ParseDuration(value)
 		if err != nil {
 			return nil, "is no length of time: write it with its unit, such as 10s"
 		}
 		return d, ""
-	case texts:
+	case formTexts:
 		list := strings.Split(value, ",")
 		for i := range list {
 			list[i] = strings.TrimSpace(list[i])

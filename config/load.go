@@ -178,15 +178,15 @@ func (l *loader) decode() *raw {
 // defaults sets the defaults below a path.
 func (l *loader) defaults(path string, s *shape) {
 	switch s.form {
-	case section:
+	case formSection:
 		for name, key := range s.keys {
 			l.defaults(join(path, name), key)
 		}
-	case vhosts:
+	case formVHosts:
 		for _, domain := range l.vhosts {
 			l.defaults(join(path, domain.String()), s.each)
 		}
-	case sections:
+	case formSections:
 		for i := range l.count(path) {
 			l.defaults(join(path, fmt.Sprint(i)), s.each)
 		}

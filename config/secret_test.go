@@ -99,4 +99,7 @@ func TestSecret(t *testing.T) {
 	if got := config.NewSecret(secretA).Reveal(); got != secretA {
 		t.Errorf("a Secret reveals %q", got)
 	}
+	if s := config.NewSecret(secretA); s.String() != "******" || s.GoString() != "******" {
+		t.Errorf("a Secret prints as %s, %s", s.String(), s.GoString())
+	}
 }

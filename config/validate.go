@@ -105,7 +105,7 @@ func (l *loader) buildVHost(domain jid.JID, r rawVHost) VHost {
 		DefaultAffiliation: oneOf(l, at+"/default_affiliation", Affiliation(r.DefaultAffiliation), Owner, Member),
 	}
 	if l.given(at + "/kind") {
-		v.Kind = oneOf(l, at+"/kind", Kind(r.Kind), Token, Guest, Trusted, Service)
+		v.Kind = oneOf(l, at+"/kind", Kind(r.Kind), KindToken, KindGuest, KindTrusted, KindService)
 	} else {
 		l.missing(at+"/kind", "it must be token, guest, trusted or service")
 	}
@@ -139,18 +139,18 @@ func (l *loader) checkKind(at string, v *VHost, short string) {
 	}
 	hasIssuer := l.given(issuers)
 	switch v.Kind {
-	case Token:
+	case KindToken:
 		if !hasIssuer {
 			l.missing(at+"/app_id", "a token vhost needs the issuer of its tokens: app_id and app_secret_file, or issuers")
 		}
-	case Guest, Trusted, Service:
+	case KindGuest, KindTrusted, KindService:
 		if l.given(at + "/allow_empty_token") {
 			l.fault(at+"/allow_empty_token", "has no effect on a %s vhost, where nobody needs a token: take it out", v.Kind)
 		}
-		if v.Kind != Guest && hasIssuer {
+		if v.Kind != KindGuest && hasIssuer {
 			l.fault(issuers, "contradicts kind: %s: %s", v.Kind, map[Kind]string{
-				Trusted: "its people are hosts without a token; should it be kind: token?",
-				Service: "its people are let in without a token; should it be kind: token?",
+				KindTrusted: "its people are hosts without a token; should it be kind: token?",
+				KindService: "its people are let in without a token; should it be kind: token?",
 			}[v.Kind])
 		}
 		if !hasIssuer && l.given(at+"/default_affiliation") {
@@ -297,7 +297,9 @@ func (l *loader) algorithms(at string, names []string, shared, public bool) []st
 func (l *loader) compareDomains(c *Config) {
 	uses := map[string]string{} // by domain: the path that uses it
 	for i, service := range c.Rooms.Services {
-		uses[service.String()] = join("rooms/services", strconv.Itoa(i))
+		if _, again := uses[service.String()]; !again {
+			uses[service.String()] = join("rooms/services", strconv.Itoa(i))
+		}
 	}
 	delete(uses, "")
 	use := func(domain jid.JID, at, what string) {
@@ -317,7 +319,7 @@ func (l *loader) compareDomains(c *Config) {
 
 // findHosts warns if nobody could ever be a host.
 func (l *loader) findHosts(c *Config) {
-	host := func(v VHost) bool { return v.Kind == Trusted || len(v.Issuers) > 0 }
+	host := func(v VHost) bool { return v.Kind == KindTrusted || len(v.Issuers) > 0 }
 	if c.Rooms.WaitForHost != WaitNever && len(c.VHosts) > 0 && !slices.ContainsFunc(c.VHosts, host) {
 		l.warn("vhosts", "there is none whose people can be hosts (kind token or trusted): everybody will wait for ever")
 	}
