@@ -1,0 +1,146 @@
+// Package config turns what an operator wrote, a YAML file and environment variables, into one typed and validated
+// [Config], or into a list of everything that is wrong with it.
+//
+// Three rules hold for every key:
+//
+//   - Nothing is taken silently. A key that does not exist, a key that has no effect where it stands, and two keys
+//     that contradict each other are problems, each reported with its key, its place and what to do.
+//   - The environment overrides the file. The variable of a key is USHER_ and the key in upper case, with every dot
+//     and dash an underscore: rooms.wait_for_host is USHER_ROOMS_WAIT_FOR_HOST. Lists are separated by commas.
+//     An empty variable counts as not set.
+//   - A secret is never printed; see [Secret].
+//
+// The keys are those of [Example], which explains them to the operator. How reading goes: file and environment are
+// checked against the one table of keys (keys.go) and become settings, each with its place (file.go, environ.go);
+// viper merges them over the defaults and decodes them; validate.go makes the typed Config of them.
+package config
+
+import (
+	_ "embed"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
+
+// Example is the annotated configuration file, from which an operator starts. It is complete but for its secrets,
+// which it takes from files that the operator makes.
+//
+//go:embed usher.example.yaml
+var Example []byte
+
+// Config is a valid configuration.
+type Config struct {
+	XMPP  XMPP
+	Rooms Rooms
+	// VHosts are the virtual hosts whose people may ask for a room, in the order of the file; those named by the
+	// environment only come last. There is at least one, and no two have the same domain.
+	VHosts []VHost
+	Log    Log
+	// Warnings tell of what is allowed but probably not meant, such as a secret that everybody can read.
+	Warnings []Problem
+}
+
+// XMPP says how to connect to the XMPP server as a component (XEP-0114).
+type XMPP struct {
+	// Server is the host and port of the server's component listener. Default 127.0.0.1:5347. The connection is not
+	// encrypted, so it belongs on this machine or on a private network; elsewhere is a warning.
+	Server string
+	// Domain is usher's own address, such as focus.meet.example.com. It is none of the vhosts and MUC services.
+	Domain jid.JID
+	// Secret is the component's secret, as the server has it.
+	Secret Secret
+}
+
+// Rooms says which rooms are guarded, and how.
+type Rooms struct {
+	// Services are the domains of the MUC services whose rooms are guarded; at least one.
+	Services []jid.JID
+	// WaitForHost says who must wait until a host is inside. Default [WaitGuests].
+	WaitForHost WaitForHost
+	// GuestRooms are patterns, as of [path.Match], of room names (the part before the @) in which guests need no host.
+	// Default none.
+	GuestRooms []string
+	// HostAffiliation is what a host becomes in the room: [Owner], the default, or [Admin], which moderates but cannot
+	// change the room's configuration.
+	HostAffiliation Affiliation
+}
+
+// WaitForHost says who must wait until a host is inside the room.
+type WaitForHost string
+
+// Who waits for the host.
+const (
+	WaitGuests  WaitForHost = "guests"  // guests
+	WaitMembers WaitForHost = "members" // guests, and token holders that are not hosts
+	WaitNever   WaitForHost = "never"   // nobody
+)
+
+// Affiliation is an affiliation of XEP-0045 §5.2 that usher gives.
+type Affiliation string
+
+// The affiliations that the configuration may name.
+const (
+	Owner  Affiliation = "owner"
+	Admin  Affiliation = "admin"
+	Member Affiliation = "member"
+)
+
+// VHost says what is known of the people of one virtual host.
+type VHost struct {
+	Domain jid.JID
+	Kind   Kind
+	// AllowEmptyToken lets people without a token in as guests. Only on a [KindToken] vhost. Default false.
+	AllowEmptyToken bool
+	// DefaultAffiliation is what a valid token gets that asks for nothing: [Owner], the default, or [Member].
+	DefaultAffiliation Affiliation
+	// Issuers are those whose tokens count here: at least one on a [KindToken] vhost, any number on a [KindGuest] one,
+	// none on the others. No two have the same AppID.
+	Issuers []Issuer
+}
+
+// Kind says how the people of a virtual host prove who they are.
+type Kind string
+
+// The kinds of virtual hosts.
+const (
+	KindToken   Kind = "token"   // by a token
+	KindGuest   Kind = "guest"   // not at all; a token counts if the vhost has an issuer
+	KindTrusted Kind = "trusted" // by a password, to the server: they are hosts
+	KindService Kind = "service" // recorders and gateways: let in, never counted as host
+)
+
+// Issuer says which tokens of one issuer to accept. It has either AppSecrets or PublicKeyFiles, never both.
+type Issuer struct {
+	// AppID names the issuer. Never empty.
+	AppID string
+	// AcceptedIssuers are the values of the claim iss that are accepted; "*" stands for any. Default AppID alone.
+	AcceptedIssuers []string
+	// AcceptedAudiences are the values of the claim aud that are accepted; "*" stands for any. Default "*".
+	AcceptedAudiences []string
+	// Algorithms are the JWS names of the signature algorithms that are accepted, all fit for the kind of key.
+	// Default HS256 with AppSecrets, RS256 with PublicKeyFiles.
+	Algorithms []string
+	// AppSecrets are the secrets shared with the issuer; each is tried, so that they can be changed one after the other.
+	AppSecrets []Secret
+	// PublicKeyFiles are the paths of PEM files, each readable and without a private key. A path that is relative in
+	// the configuration is resolved against the folder of the configuration file.
+	PublicKeyFiles []string
+	// RequireRoom refuses tokens without the claim room. Default true.
+	RequireRoom bool
+	// RequireExp refuses tokens without the claim exp. Default true.
+	RequireExp bool
+	// DomainVerification checks the claim sub, which must be the domain, the tenant, or "*". Default true.
+	DomainVerification bool
+	// NoWildcard refuses "*" in the claims room and sub, and a pattern of rooms (context.room.regex). Default false.
+	NoWildcard bool
+	// Leeway is how far the clocks of issuer and usher may differ: 0 to 60 s. Default 10 s.
+	Leeway time.Duration
+}
+
+// Log says what is logged, and how.
+type Log struct {
+	// Level is the least level that is logged: debug, info (the default), warn or error.
+	Level string
+	// Format is console (the default), for people, or json.
+	Format string
+}

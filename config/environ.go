@@ -1,0 +1,142 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	prefix = "USHER_"
+	// vhostsVariable names vhosts, so that they can be configured without a file.
+	vhostsVariable = prefix + "VHOSTS"
+)
+
+// variable returns the name of the environment variable of a path.
+func variable(path string) string {
+	return prefix + strings.ToUpper(strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(path))
+}
+
+var (
+	// number is the number of an entry, in the name of a variable for one of a list of sections.
+	number = regexp.MustCompile(`_ISSUERS_(0|[1-9]\d?)_`)
+	// kubernetes matches the variables that Kubernetes makes in every container for a service called usher or usher-….
+	kubernetes = regexp.MustCompile(`^\w+_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=\w+://|PORT_\d+_[A-Z]+(_[A-Z]+)?=)`)
+)
+
+// readEnvironment sets what the variables say.
+func (l *loader) readEnvironment(environ []string) {
+	variables := map[string]string{}
+	for _, entry := range environ {
+		if strings.HasPrefix(entry, prefix) && !kubernetes.MatchString(entry) {
+			name, value, _ := strings.Cut(entry, "=")
+			variables[name] = value
+		}
+	}
+	if names := variables[vhostsVariable]; names != "" {
+		for name := range strings.SplitSeq(names, ",") {
+			l.addVHost(strings.TrimSpace(name), fromVariable(vhostsVariable))
+		}
+	}
+	delete(variables, vhostsVariable)
+
+	known := map[string][]variableKey{}
+	l.variablesOf("", table, known)
+	for _, name := range slices.Sorted(maps.Keys(variables)) {
+		l.readVariable(name, variables[name], known)
+	}
+	l.numbered()
+}
+
+// variableKey is a key that a variable stands for; * in its path stands for the number in the variable's name.
+type variableKey struct {
+	path  string
+	shape *shape
+}
+
+// variablesOf adds the variables of all keys below a path, with * for a number.
+func (l *loader) variablesOf(path string, s *shape, known map[string][]variableKey) {
+	switch s.form {
+	case formSection:
+		for name, key := range s.keys {
+			l.variablesOf(join(path, name), key, known)
+		}
+	case formVHosts:
+		for _, domain := range l.vhosts {
+			l.variablesOf(join(path, domain.String()), s.each, known)
+		}
+	case formSections:
+		l.variablesOf(join(path, "*"), s.each, known)
+	default:
+		name := variable(path)
+		known[name] = append(known[name], variableKey{path, s})
+	}
+}
+
+// readVariable sets the key that a variable stands for.
+func (l *loader) readVariable(name, value string, known map[string][]variableKey) {
+	at := fromVariable(name)
+	pattern, index := name, ""
+	if m := number.FindStringSubmatch(name); m != nil {
+		pattern, index = strings.Replace(name, m[0], "_ISSUERS_*_", 1), m[1]
+	}
+	keys := known[pattern]
+	switch {
+	case len(keys) == 0:
+		l.problem(at, "", "is not a variable of usher"+l.meant(pattern, index, known))
+		return
+	case len(keys) > 1:
+		l.problem(at, "", fmt.Sprintf("is ambiguous, for it stands for both %s and %s: set them in the file",
+			typed(keys[0].path), typed(keys[1].path)))
+		return
+	case value == "":
+		return
+	}
+	path := strings.Replace(keys[0].path, "*", index, 1)
+	l.override(path, at)
+	if keys[0].shape.form == formLater {
+		l.fault(path, notSupported)
+		return
+	}
+	l.set(path, keys[0].shape, value)
+}
+
+// override makes a variable the place of a path, of the entries of the list that it may be, and of the sections around
+// it that no file has.
+func (l *loader) override(path string, at place) {
+	maps.DeleteFunc(l.places, func(p string, _ place) bool { return parent(p) == path })
+	l.places[path] = at
+	for path = parent(path); path != ""; path = parent(path) {
+		if !l.given(path) {
+			l.places[path] = at
+		}
+	}
+}
+
+// numbered reports issuers whose numbers do not follow each other from 0 on.
+func (l *loader) numbered() {
+	for _, path := range slices.Sorted(maps.Keys(l.places)) {
+		list := parent(path)
+		index, err := strconv.Atoi(strings.TrimPrefix(path, list+"/"))
+		if n := l.count(list); err == nil && strings.HasSuffix(list, "/issuers") && index > n {
+			l.fault(path, "is there, but %s[%d] is not: number them from 0 on", typed(list), n)
+		}
+	}
+}
+
+// meant guesses, for the end of a sentence, what an unknown variable was meant to be.
+func (l *loader) meant(pattern, index string, known map[string][]variableKey) string {
+	if meant := closest(pattern, slices.Sorted(maps.Keys(known))); meant != "" {
+		return "; did you mean " + strings.Replace(meant, "*", index, 1) + "?"
+	}
+	if strings.HasPrefix(pattern, vhostsVariable+"_") {
+		return ", or not one of a known vhost: name the vhost in the file or in " + vhostsVariable
+	}
+	return ""
+}
+
+// fromVariable is the place that a variable is.
+func fromVariable(name string) place { return place{"environment " + name, afterFile} }

@@ -1,0 +1,204 @@
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// readFile sets what a YAML document says. It reports false if the document cannot be parsed.
+func (l *loader) readFile(content []byte) bool {
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
+	var document, second yaml.Node
+	err := decoder.Decode(&document)
+	if errors.Is(err, io.EOF) { // nothing but comments
+		return true
+	}
+	if err == nil {
+		if err = decoder.Decode(&second); err == nil {
+			l.problem(l.at(second.Line), "", "a second document begins here: take out the --- before it")
+			return false
+		}
+		if errors.Is(err, io.EOF) {
+			l.section("", table, document.Content[0])
+			return true
+		}
+	}
+	l.problem(l.at(lineOfError(content, err)), "", "is not YAML: "+syntaxError(err))
+	return false
+}
+
+// syntaxError returns an error of the YAML parser in words that contain nothing of the file, so no secret.
+func syntaxError(err error) string {
+	message := yamlLine.ReplaceAllString(err.Error(), "")
+	if strings.HasPrefix(message, "unknown anchor") {
+		return "a text that begins with * must stand in quotes"
+	}
+	return message
+}
+
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
+
+// lineOfError returns the line of a syntax error. The parser often names the line where the section around the error
+// begins, or the one before. Better is the first line from which on the file cannot be parsed wherever it is cut.
+func lineOfError(content []byte, err error) int {
+	const most = 8 << 20 // bytes to parse, for the time that it takes: a file of 400 lines
+	lines := bytes.SplitAfter(content, []byte("\n"))
+	if len(lines)*len(content) > most {
+		n, _ := strconv.Atoi(yamlLine.FindStringSubmatch(err.Error())[1])
+		return max(n, 1)
+	}
+	n, end := len(lines), len(content)
+	for n > 1 {
+		end -= len(lines[n-1])
+		if yaml.Unmarshal(content[:end], &yaml.Node{}) == nil {
+			break
+		}
+		n--
+	}
+	return n
+}
+
+// value sets what a node of the YAML document says, at a path that has its place already.
+func (l *loader) value(path string, s *shape, n *yaml.Node) {
+	if s.form == formLater {
+		l.fault(path, notSupported)
+		return
+	}
+	if fault := odd(n); fault != "" {
+		l.fault(path, "%s", fault)
+		return
+	}
+	switch s.form {
+	case formSection, formVHosts:
+		l.section(path, s, n)
+	case formSections:
+		if n.Kind != yaml.SequenceNode {
+			l.fault(path, "is a list: begin each of its entries with a dash")
+			return
+		}
+		for i, item := range n.Content {
+			itemPath := join(path, strconv.Itoa(i))
+			l.places[itemPath] = l.at(item.Line)
+			l.value(itemPath, s.each, item)
+		}
+	case formTexts:
+		if n.Kind != yaml.SequenceNode {
+			l.fault(path, "is a list: write [first, second]")
+			return
+		}
+		list := make([]string, 0, len(n.Content))
+		for i, item := range n.Content {
+			itemPath := join(path, strconv.Itoa(i))
+			l.places[itemPath] = l.at(item.Line)
+			l.scalar(itemPath, item)
+			list = append(list, item.Value)
+		}
+		l.viper.Set(path, list)
+	default:
+		if l.scalar(path, n) {
+			l.set(path, s, n.Value)
+		}
+	}
+}
+
+const notSupported = "is not supported by this version: take it out"
+
+// scalar reports whether a node is a single value, and if not, says so.
+func (l *loader) scalar(path string, n *yaml.Node) bool {
+	fault := odd(n)
+	switch {
+	case fault != "":
+	case n.Kind != yaml.ScalarNode:
+		fault = "takes a single value"
+	case n.ShortTag() == "!!null":
+		fault = "has no value: write one, or take the line out"
+	default:
+		return true
+	}
+	l.fault(path, "%s", fault)
+	return false
+}
+
+// section sets what a section says: its keys, or if it is the section of the vhosts, its vhosts.
+func (l *loader) section(path string, s *shape, n *yaml.Node) {
+	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" { // all of it commented out
+		return
+	}
+	if n.Kind != yaml.MappingNode {
+		l.fault(path, "is a section: write its keys below it, indented, each as key: value")
+		return
+	}
+	lines := map[string]int{} // by path
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		name, value := n.Content[i], n.Content[i+1]
+		at := l.at(name.Line)
+		if name.Kind != yaml.ScalarNode || name.ShortTag() == "!!merge" {
+			l.problem(at, typed(path), "has a key that is no plain text")
+			continue
+		}
+		key, keyShape := join(path, name.Value), s.each
+		if s.form == formVHosts {
+			if key = l.addVHost(name.Value, at); key == "" {
+				continue
+			}
+		} else if keyShape = s.keys[name.Value]; keyShape == nil {
+			l.problem(at, typed(key), "is not a known key"+misplaced(path, s, name.Value))
+			continue
+		}
+		if first, twice := lines[key]; twice {
+			l.problem(at, typed(key), fmt.Sprintf("stands here again after line %d: keep one", first))
+			continue
+		}
+		lines[key] = name.Line
+		l.places[key] = at
+		l.value(key, keyShape, value)
+	}
+}
+
+// misplaced guesses, for the end of a sentence, what an unknown key was meant to be.
+func misplaced(path string, s *shape, name string) string {
+	if meant := closest(name, slices.Sorted(maps.Keys(s.keys))); meant != "" {
+		return "; did you mean " + meant + "?"
+	}
+	for _, place := range placesOf(name, "", table) {
+		if place != typed(path) {
+			return "; does it belong in " + place + "?"
+		}
+	}
+	return ""
+}
+
+// placesOf returns the sections that have a key of a name, as the operator knows them, from the shape at a path on.
+func placesOf(name, path string, s *shape) []string {
+	var places []string
+	for _, key := range slices.Sorted(maps.Keys(s.keys)) {
+		if key == name && path != "" {
+			places = append(places, path)
+		}
+		places = append(places, placesOf(name, strings.TrimPrefix(path+"."+key, "."), s.keys[key])...)
+	}
+	if s.form == formVHosts {
+		places = append(places, placesOf(name, path+".DOMAIN", s.each)...)
+	}
+	return places
+}
+
+// odd returns what is wrong with a node of a kind that a configuration has no use for, or "".
+func odd(n *yaml.Node) string {
+	switch {
+	case n.Kind == yaml.AliasNode || n.Anchor != "":
+		return "uses an anchor (&) or alias (*): write the value out, or put it in quotes if it begins so"
+	case n.Style&yaml.TaggedStyle != 0:
+		return "uses a tag (!): write the value without it, or put it in quotes if it begins so"
+	}
+	return ""
+}

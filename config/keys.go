@@ -1,0 +1,223 @@
+package config
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// raw is the table of keys, and what viper decodes into: each field is a key as the operator types it, with its
+// default. What a key means is said in [Config] and in usher.example.yaml.
+type raw struct {
+	XMPP struct {
+		Server           string `mapstructure:"server" default:"127.0.0.1:5347"`
+		Domain           string `mapstructure:"domain"`
+		Secret           string `mapstructure:"secret"`
+		SecretFile       string `mapstructure:"secret_file"`
+		AllowShortSecret bool   `mapstructure:"allow_short_secret"`
+	} `mapstructure:"xmpp"`
+	Rooms struct {
+		Services        []string `mapstructure:"services"`
+		Breakout        later    `mapstructure:"breakout"`
+		Lobby           later    `mapstructure:"lobby"`
+		WaitForHost     string   `mapstructure:"wait_for_host" default:"guests"`
+		GuestRooms      []string `mapstructure:"guest_rooms"`
+		HostAffiliation string   `mapstructure:"host_affiliation" default:"owner"`
+	} `mapstructure:"rooms"`
+	Jicofo struct {
+		JID later `mapstructure:"jid"`
+	} `mapstructure:"jicofo"`
+	VHosts map[string]rawVHost `mapstructure:"vhosts"`
+	Log    struct {
+		Level  string `mapstructure:"level" default:"info"`
+		Format string `mapstructure:"format" default:"console"`
+	} `mapstructure:"log"`
+}
+
+type rawVHost struct {
+	Kind               string `mapstructure:"kind"`
+	AllowEmptyToken    bool   `mapstructure:"allow_empty_token"`
+	DefaultAffiliation string `mapstructure:"default_affiliation" default:"owner"`
+	// The short form of one issuer: its keys stand on the vhost.
+	rawIssuer `mapstructure:",squash"`
+	// The long form, by number: viper merges maps, not lists.
+	Issuers map[int]rawIssuer `mapstructure:"issuers"`
+}
+
+type rawIssuer struct {
+	AppID              string        `mapstructure:"app_id"`
+	AppSecret          string        `mapstructure:"app_secret"`
+	AppSecretFile      string        `mapstructure:"app_secret_file"`
+	AppSecrets         []string      `mapstructure:"app_secrets"`
+	AllowShortSecret   bool          `mapstructure:"allow_short_secret"`
+	PublicKeyFiles     []string      `mapstructure:"public_key_files"`
+	JWKSURL            later         `mapstructure:"jwks_url"`
+	ASAPKeyServer      later         `mapstructure:"asap_key_server"`
+	CacheKeysURL       later         `mapstructure:"cache_keys_url"`
+	AcceptedIssuers    []string      `mapstructure:"accepted_issuers"`
+	AcceptedAudiences  []string      `mapstructure:"accepted_audiences" default:"*"`
+	Algorithms         []string      `mapstructure:"algorithms"`
+	RequireRoom        bool          `mapstructure:"require_room" default:"true"`
+	RequireExp         bool          `mapstructure:"require_exp" default:"true"`
+	DomainVerification bool          `mapstructure:"domain_verification" default:"true"`
+	NoWildcard         bool          `mapstructure:"no_wildcard"`
+	Leeway             time.Duration `mapstructure:"leeway" default:"10s"`
+}
+
+// later is the type of a key that has its name, but that this version does not act on.
+type later struct{}
+
+// shape says what may stand at a place of the configuration.
+type shape struct {
+	form form
+	keys map[string]*shape // of a section: its keys
+	each *shape            // of vhosts: a vhost; of a list of sections: one of them
+
+	def string // of a value: its default as in the environment, "" for none
+}
+
+type form int
+
+const (
+	formSection  form = iota // keys
+	formVHosts               // sections, by domain
+	formSections             // a list of sections
+	formTexts                // a list of texts
+	formText
+	formBool
+	formDuration // a duration
+	formLater
+)
+
+// table is the shape of the whole configuration, and issuerKeys are the keys of one issuer.
+var (
+	table      = shapeOf(reflect.TypeFor[raw]())
+	issuerKeys = slices.Sorted(maps.Keys(shapeOf(reflect.TypeFor[rawIssuer]()).keys))
+)
+
+func shapeOf(t reflect.Type) *shape {
+	switch t {
+	case reflect.TypeFor[string]():
+		return &shape{form: formText}
+	case reflect.TypeFor[bool]():
+		return &shape{form: formBool}
+	case reflect.TypeFor[time.Duration]():
+		return &shape{form: formDuration}
+	case reflect.TypeFor[[]string]():
+		return &shape{form: formTexts}
+	case reflect.TypeFor[later]():
+		return &shape{form: formLater}
+	case reflect.TypeFor[map[string]rawVHost]():
+		return &shape{form: formVHosts, each: shapeOf(t.Elem())}
+	case reflect.TypeFor[map[int]rawIssuer]():
+		return &shape{form: formSections, each: shapeOf(t.Elem())}
+	}
+	s := &shape{form: formSection, keys: map[string]*shape{}}
+	for i := range t.NumField() {
+		field := t.Field(i)
+		name := field.Tag.Get("mapstructure")
+		if name == ",squash" {
+			for name, key := range shapeOf(field.Type).keys {
+				s.keys[name] = key
+			}
+			continue
+		}
+		key := shapeOf(field.Type)
+		key.def = field.Tag.Get("default")
+		s.keys[name] = key
+	}
+	return s
+}
+
+// parse turns text into the value of a key, or says what is wrong with it.
+func (s *shape) parse(value string) (_ any, fault string) {
+	switch s.form {
+	case formBool:
+		if value != "true" && value != "false" {
+			return nil, "is neither true nor false"
+		}
+		return value == "true", ""
+	case formDuration:
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return nil, "is no length of time: write it with its unit, such as 10s"
+		}
+		return d, ""
+	case formTexts:
+		list := strings.Split(value, ",")
+		for i := range list {
+			list[i] = strings.TrimSpace(list[i])
+		}
+		return list, ""
+	}
+	return value, ""
+}
+
+// A path names a place of the configuration: the keys that lead there, joined by slashes. A slash is the one character
+// that no domain contains (RFC 7622 §3.2): vhosts have dots in their names, and an IPv6 address has "::".
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "/" + key
+}
+
+// parent returns the path of the section or list that a place stands in; that of the whole is "".
+func parent(path string) string {
+	return path[:max(strings.LastIndexByte(path, '/'), 0)]
+}
+
+// typed returns a path as the operator thinks of it: vhosts.meet.example.com.issuers[0].app_id.
+func typed(path string) string {
+	var b strings.Builder
+	for i, key := range strings.Split(path, "/") {
+		switch {
+		case i >= 2 && strings.Trim(key, "0123456789") == "": // i == 1 is a domain
+			b.WriteString("[" + key + "]")
+		case i > 0:
+			b.WriteString("." + key)
+		default:
+			b.WriteString(key)
+		}
+	}
+	return b.String()
+}
+
+// closest returns the one of the names that was probably meant, or "": one with a few typing mistakes, or one that is
+// part of the other.
+func closest(name string, names []string) string {
+	most := min(3, max(1, len(name)/3)) // typing mistakes
+	best, least := "", len(name)
+	for _, candidate := range names {
+		d := distance(name, candidate)
+		if d < least && (d <= most || strings.Contains(name, candidate) || strings.Contains(candidate, name)) {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance returns how many characters must be put in, left out or replaced to make a b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			above := row[j+1]
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			row[j+1] = min(replaced, above+1, row[j]+1)
+			diagonal = above
+		}
+	}
+	return row[len(b)]
+}

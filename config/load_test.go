@@ -1,0 +1,152 @@
+package config_test
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/xmpp-usher/usher/config"
+)
+
+var update = flag.Bool("update", false, "rewrite the want and warn lines of testdata/config")
+
+// stage puts the files of testdata/config, where nobody else may read them, into the folder that the test runs in.
+func stage(t *testing.T) (names []string) {
+	t.Helper()
+	folder := filepath.Join("..", "testdata", "config")
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := t.TempDir()
+	for _, entry := range entries {
+		content, err := os.ReadFile(filepath.Join(folder, entry.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(to, entry.Name()), content)
+		names = append(names, entry.Name())
+	}
+	t.Chdir(to)
+	return names
+}
+
+func write(t *testing.T, name string, content []byte) {
+	t.Helper()
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// texts returns the problems of an error of Load, and the warnings of a Config, one a line.
+func texts(t *testing.T, c *config.Config, err error) (problems, warnings []string) {
+	t.Helper()
+	if err != nil {
+		var p *config.Problems
+		if !errors.As(err, &p) || len(p.List) == 0 || c != nil {
+			t.Fatalf("Load returned %v, %T", c, err)
+		}
+		for _, problem := range p.List {
+			problems = append(problems, problem.String())
+		}
+		return problems, nil
+	}
+	for _, warning := range c.Warnings {
+		warnings = append(warnings, warning.String())
+	}
+	return nil, warnings
+}
+
+// TestFiles loads every file of testdata/config. Its last lines say which problems and warnings it has, in order.
+func TestFiles(t *testing.T) {
+	source, err := filepath.Abs(filepath.Join("..", "testdata", "config"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range stage(t) {
+		if !strings.HasSuffix(name, ".yaml") {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			content, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want, input []string
+			for line := range strings.Lines(string(content)) {
+				if strings.HasPrefix(line, "# want: ") || strings.HasPrefix(line, "# warn: ") {
+					want = append(want, strings.TrimSuffix(line[2:], "\n"))
+				} else {
+					input = append(input, line)
+				}
+			}
+			c, err := config.Load(name, nil)
+			problems, warnings := texts(t, c, err)
+			var got []string
+			for _, problem := range problems {
+				got = append(got, "want: "+problem)
+			}
+			for _, warning := range warnings {
+				got = append(got, "warn: "+warning)
+			}
+			if good := strings.HasPrefix(name, "good"); good != (len(problems) == 0) {
+				t.Errorf("%d problems, against its name: %v", len(problems), problems)
+			}
+			if slices.Equal(got, want) {
+				return
+			}
+			if *update {
+				for _, line := range got {
+					input = append(input, "# "+line+"\n")
+				}
+				if err := os.WriteFile(filepath.Join(source, name), []byte(strings.Join(input, "")), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		})
+	}
+}
+
+// TestExample checks that nothing is wrong with the example but that its secrets have yet to be made.
+func TestExample(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "usher.yaml", config.Example)
+	_, err := config.Load("usher.yaml", nil)
+	problems, _ := texts(t, nil, err)
+	secrets := []string{"component.secret", "app.secret", "portal.secret"}
+	if len(problems) != len(secrets) {
+		t.Errorf("problems of the example:\n%s", strings.Join(problems, "\n"))
+	}
+	for i, secret := range secrets {
+		if !strings.Contains(problems[i], secret) || !strings.Contains(problems[i], "does not exist") {
+			t.Errorf("got %s, want that %s does not exist", problems[i], secret)
+		}
+		write(t, secret, []byte(strings.Repeat("0123456789abcdef", 4)+"\n"))
+	}
+	c, err := config.Load("usher.yaml", nil)
+	if err != nil || len(c.Warnings) > 0 {
+		t.Fatal(err, c.Warnings)
+	}
+
+	// What is commented out is a key with its default: without the marks, nothing changes.
+	write(t, "whole.yaml", uncommented(config.Example))
+	whole, err := config.Load("whole.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := reveal(whole), reveal(c); got != want {
+		t.Errorf("with the defaults written out\n%s\nwant\n%s", got, want)
+	}
+	for _, key := range config.Keys() {
+		if !bytes.Contains(config.Example, []byte(key+":")) {
+			t.Errorf("the example says nothing of %s", key)
+		}
+	}
+}

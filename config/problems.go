@@ -1,0 +1,52 @@
+package config
+
+import (
+	"math"
+	"slices"
+	"strings"
+)
+
+// Problem is one thing that is wrong, or in [Config.Warnings] doubtful, in a configuration.
+type Problem struct {
+	// Source is where it is: "usher.yaml:14", "environment USHER_XMPP_SECRET", or
+	// "file app.secret (named by usher.yaml:14)".
+	Source string
+	// Key is the key in question, such as "rooms.services[0]". Empty where the file as a whole is.
+	Key string
+	// Text says what is wrong and what to do. It never contains a secret.
+	Text string
+
+	line int // orders problems: line in the file, 0 for the whole file, afterFile for the environment
+}
+
+// afterFile is the line of what stands in the environment.
+const afterFile = math.MaxInt
+
+// String returns "source: key: text".
+func (p Problem) String() string {
+	if p.Key == "" {
+		return p.Source + ": " + p.Text
+	}
+	return p.Source + ": " + p.Key + ": " + p.Text
+}
+
+// Problems is the error that [Load] returns: everything that is wrong, in the order of the file, then of the
+// environment.
+type Problems struct {
+	List []Problem
+}
+
+// Error returns all problems, one a line.
+func (p *Problems) Error() string {
+	lines := make([]string, len(p.List))
+	for i, problem := range p.List {
+		lines[i] = problem.String()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// inOrder sorts problems by their place.
+func inOrder(problems []Problem) []Problem {
+	slices.SortStableFunc(problems, func(a, b Problem) int { return a.line - b.line })
+	return problems
+}

@@ -1,0 +1,95 @@
+package config
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+)
+
+// Secret is a text that must not be printed: however it is formatted or marshalled, it comes out as "******".
+// The zero value is no secret at all.
+type Secret struct {
+	// A pointer, because fmt prints an unexported field of a foreign struct without asking its methods:
+	// that then shows an address.
+	text *string
+}
+
+// NewSecret makes a secret of a text.
+func NewSecret(text string) Secret { return Secret{&text} }
+
+// Reveal returns the text, for those who sign, verify or log in with it.
+func (s Secret) Reveal() string {
+	if s.text == nil {
+		return ""
+	}
+	return *s.text
+}
+
+const masked = "******"
+
+// String returns "******".
+func (s Secret) String() string { return masked }
+
+// GoString returns "******".
+func (s Secret) GoString() string { return masked }
+
+// Format writes "******", whatever the verb.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(masked)) }
+
+// MarshalText returns "******". JSON and YAML use it, too.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
+
+// howToMakeSecret is the advice that goes with every refused secret.
+const howToMakeSecret = "make one with: openssl rand -hex 32"
+
+// secretFault says what is wrong with a secret, or returns "". least is how many bytes it must have; 0 for any.
+// The answer contains nothing of the secret.
+func secretFault(text string, least int) string {
+	switch {
+	case text == "":
+		return "is empty: " + howToMakeSecret
+	case strings.Contains(text, "-----BEGIN"), strings.Contains(text, `"kty"`):
+		return "looks like a key of a key pair, which is no shared secret: " +
+			"a public key goes into a file named by public_key_files, a private one stays with the issuer"
+	case isExample(text):
+		return "is an example that everybody knows: " + howToMakeSecret
+	case strings.Count(text, text[:1]) == len(text):
+		return "is one character over and over: " + howToMakeSecret
+	case len(text) < least:
+		return fmt.Sprintf("has %d bytes where %d are needed, lest it be guessed: %s "+
+			"(or set allow_short_secret: true for as long as it cannot be changed)", len(text), least, howToMakeSecret)
+	}
+	return ""
+}
+
+// isExample reports whether a secret is one of examples, whatever its case and punctuation, and whatever digits follow.
+func isExample(text string) bool {
+	plain := strings.Map(func(r rune) rune {
+		if unicode.IsLetter(r) || unicode.IsDigit(r) {
+			return unicode.ToLower(r)
+		}
+		return -1
+	}, text)
+	return examples[plain] || examples[strings.TrimRight(plain, "0123456789")]
+}
+
+// examples are secrets from documentation and default settings, in lower case and without punctuation. Software that
+// started with such a secret has been taken over with it (CVE-2020-11878: docker-jitsi-meet).
+var examples = map[string]bool{
+	// anybody's
+	"changeme": true, "changeit": true, "changethis": true, "replaceme": true, "insertsecrethere": true,
+	"secret": true, "mysecret": true, "yoursecret": true, "thesecret": true, "topsecret": true, "supersecret": true,
+	"yoursecretkey": true, "mysecretkey": true, "secretkey": true, "secrethere": true, "yoursecrethere": true,
+	"password": true, "passw0rd": true, "test": true, "example": true, "examplesecret": true,
+	"jwtsecret": true, "jwtsecrethere": true, "componentsecret": true, "sharedsecret": true,
+	// Jitsi's handbook and packages
+	"exampleappsecret": true, "yourappsecret": true, "appsecret": true, "focussecret": true,
+	// docker-jitsi-meet
+	"myappsecret": true, "myjitsiappsecret": true, "s3cr37": true, "s3cret": true,
+	// mirotalk
+	"mirotalksfujwtsecret": true, "mirotalksfudefaultsecret": true, "mirotalkjwtsecret": true,
+	"mirotalkdefaultsecret": true,
+	// jwt.io
+	"your256bitsecret": true, "your384bitsecret": true, "your512bitsecret": true,
+	"astringsecretatleast256bitslong": true,
+}

@@ -1,0 +1,441 @@
+package config
+
+import (
+	"bytes"
+	"encoding/pem"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
+
+// build makes the Config of what was decoded, and reports all that is wrong with it.
+func (l *loader) build(r *raw) *Config {
+	c := &Config{Log: Log{
+		Level:  oneOf(l, "log/level", r.Log.Level, "debug", "info", "warn", "error"),
+		Format: oneOf(l, "log/format", r.Log.Format, "console", "json"),
+	}}
+	c.XMPP = l.buildXMPP(r)
+	c.Rooms = l.buildRooms(r)
+	for _, domain := range l.vhosts {
+		c.VHosts = append(c.VHosts, l.buildVHost(domain, r.VHosts[domain.String()]))
+	}
+	if len(c.VHosts) == 0 && !l.badVHost {
+		l.missing("vhosts", "name at least one virtual host whose people may ask for a room")
+	}
+	l.compareDomains(c)
+	l.findHosts(c)
+	if l.file != "" && l.secretInFile && worldReadable(l.file) {
+		l.warnings = append(l.warnings, Problem{Source: l.file,
+			Text: "contains a secret, and everybody on this machine can read it: chmod 640 it"})
+	}
+	return c
+}
+
+func (l *loader) buildXMPP(r *raw) XMPP {
+	x := XMPP{Server: r.XMPP.Server}
+	l.checkServer("xmpp/server", x.Server)
+	if l.given("xmpp/domain") {
+		x.Domain = l.domain("xmpp/domain", r.XMPP.Domain)
+	} else {
+		l.missing("xmpp/domain", "usher's own address, as in the server's Component line")
+	}
+	least := minSecret
+	if r.XMPP.AllowShortSecret {
+		least = 0
+	}
+	switch {
+	case l.contradict("xmpp/secret", "xmpp/secret_file"):
+	case l.given("xmpp/secret"):
+		x.Secret = l.secret("xmpp/secret", r.XMPP.Secret, least)
+	case l.given("xmpp/secret_file"):
+		x.Secret = l.secretFile("xmpp/secret_file", r.XMPP.SecretFile, least)
+	default:
+		l.missing("xmpp/secret_file", "a file with the component's secret, as the server has it (or secret: itself)")
+	}
+	return x
+}
+
+func (l *loader) buildRooms(r *raw) Rooms {
+	rooms := Rooms{
+		WaitForHost:     oneOf(l, "rooms/wait_for_host", WaitForHost(r.Rooms.WaitForHost), WaitGuests, WaitMembers, WaitNever),
+		GuestRooms:      r.Rooms.GuestRooms,
+		HostAffiliation: oneOf(l, "rooms/host_affiliation", Affiliation(r.Rooms.HostAffiliation), Owner, Admin),
+	}
+	for i, name := range r.Rooms.Services {
+		at := join("rooms/services", strconv.Itoa(i))
+		service := l.domain(at, name)
+		if service.String() != "" && slices.ContainsFunc(rooms.Services, service.Equal) {
+			l.fault(at, "names %s again: once is enough", service)
+		}
+		rooms.Services = append(rooms.Services, service)
+	}
+	if len(rooms.Services) == 0 {
+		l.missing("rooms/services", "name the MUC services to guard, such as [conference.meet.example.com]")
+	}
+	for i, pattern := range rooms.GuestRooms {
+		at := join("rooms/guest_rooms", strconv.Itoa(i))
+		_, err := path.Match(pattern, "")
+		switch {
+		case err != nil:
+			l.fault(at, `%q is no pattern: * stands for any characters, ? for one, [a-z] for one of a range`, pattern)
+		case pattern == "":
+			l.fault(at, "is empty, so matches no room")
+		case strings.ContainsAny(pattern, "@/"):
+			l.fault(at, "%q matches no room: a pattern is for a room's name, the part before the @", pattern)
+		case pattern != strings.ToLower(pattern):
+			l.fault(at, "%q matches no room: the names of rooms are in lower case", pattern)
+		}
+	}
+	return rooms
+}
+
+func (l *loader) buildVHost(domain jid.JID, r rawVHost) VHost {
+	at := join("vhosts", domain.String())
+	v := VHost{
+		Domain:             domain,
+		AllowEmptyToken:    r.AllowEmptyToken,
+		DefaultAffiliation: oneOf(l, at+"/default_affiliation", Affiliation(r.DefaultAffiliation), Owner, Member),
+	}
+	if l.given(at + "/kind") {
+		v.Kind = oneOf(l, at+"/kind", Kind(r.Kind), KindToken, KindGuest, KindTrusted, KindService)
+	} else {
+		l.missing(at+"/kind", "it must be token, guest, trusted or service")
+	}
+
+	short := "" // the first of an issuer's keys that stands on the vhost itself
+	for _, key := range issuerKeys {
+		if path := at + "/" + key; l.given(path) && (short == "" || l.place(path).line < l.place(short).line) {
+			short = path
+		}
+	}
+	many := at + "/issuers"
+	switch {
+	case short != "" && l.given(many):
+		l.fault(many, "contradicts %s (%s): an issuer stands either on the vhost itself or in the list issuers",
+			typed(short), l.place(short).source)
+	case short != "":
+		v.Issuers = []Issuer{l.buildIssuer(at, r.rawIssuer)}
+	case l.given(many):
+		v.Issuers = l.buildIssuers(many, r.Issuers)
+	}
+	l.checkKind(at, &v, short)
+	return v
+}
+
+// checkKind reports what does not go with the kind of a vhost. The one issuer of its short form, if there is one,
+// begins at the path short.
+func (l *loader) checkKind(at string, v *VHost, short string) {
+	issuers := at + "/issuers"
+	if short != "" {
+		issuers = short
+	}
+	hasIssuer := l.given(issuers)
+	switch v.Kind {
+	case KindToken:
+		if !hasIssuer {
+			l.missing(at+"/app_id", "a token vhost needs the issuer of its tokens: app_id and app_secret_file, or issuers")
+		}
+	case KindGuest, KindTrusted, KindService:
+		if l.given(at + "/allow_empty_token") {
+			l.fault(at+"/allow_empty_token", "has no effect on a %s vhost, where nobody needs a token: take it out", v.Kind)
+		}
+		if v.Kind != KindGuest && hasIssuer {
+			l.fault(issuers, "contradicts kind: %s: %s", v.Kind, map[Kind]string{
+				KindTrusted: "its people are hosts without a token; should it be kind: token?",
+				KindService: "its people are let in without a token; should it be kind: token?",
+			}[v.Kind])
+		}
+		if !hasIssuer && l.given(at+"/default_affiliation") {
+			l.fault(at+"/default_affiliation", "has no effect on a %s vhost without issuer: it is for people with a token", v.Kind)
+		}
+	}
+}
+
+func (l *loader) buildIssuers(at string, r map[int]rawIssuer) []Issuer {
+	var issuers []Issuer
+	for i := range l.count(at) {
+		here := join(at, strconv.Itoa(i))
+		issuer := l.buildIssuer(here, r[i])
+		same := func(other Issuer) bool { return issuer.AppID != "" && other.AppID == issuer.AppID }
+		if first := slices.IndexFunc(issuers, same); first >= 0 {
+			l.fault(here+"/app_id", "is that of %s[%d], too: two issuers of a vhost must have different names "+
+				"(accepted_issuers may be the same)", typed(at), first)
+		}
+		issuers = append(issuers, issuer)
+	}
+	if len(issuers) == 0 {
+		l.fault(at, "is empty: write an issuer, or take it out")
+	}
+	return issuers
+}
+
+func (l *loader) buildIssuer(at string, r rawIssuer) Issuer {
+	issuer := Issuer{
+		AppID:              r.AppID,
+		AcceptedIssuers:    r.AcceptedIssuers,
+		AcceptedAudiences:  r.AcceptedAudiences,
+		RequireRoom:        r.RequireRoom,
+		RequireExp:         r.RequireExp,
+		DomainVerification: r.DomainVerification,
+		NoWildcard:         r.NoWildcard,
+		Leeway:             r.Leeway,
+	}
+	switch {
+	case !l.given(at + "/app_id"):
+		l.missing(at+"/app_id", "the issuer's name, as in the claim iss of its tokens")
+	case issuer.AppID == "":
+		l.fault(at+"/app_id", "is empty: it is the issuer's name, as in the claim iss of its tokens")
+	}
+	if !l.given(at + "/accepted_issuers") {
+		issuer.AcceptedIssuers = []string{issuer.AppID}
+	} else {
+		l.checkTexts(at+"/accepted_issuers", issuer.AcceptedIssuers)
+	}
+	l.checkTexts(at+"/accepted_audiences", issuer.AcceptedAudiences)
+	if issuer.Leeway < 0 || issuer.Leeway > time.Minute {
+		l.fault(at+"/leeway", "is %s: it must be from 0s to 60s", issuer.Leeway)
+	}
+	l.buildKeys(at, r, &issuer)
+	return issuer
+}
+
+// buildKeys adds the keys and the algorithms of an issuer.
+func (l *loader) buildKeys(at string, r rawIssuer, issuer *Issuer) {
+	var (
+		one, file, list = at + "/app_secret", at + "/app_secret_file", at + "/app_secrets"
+		public          = at + "/public_key_files"
+		shared          = l.given(one) || l.given(file) || l.given(list)
+	)
+	issuer.Algorithms = l.algorithms(at+"/algorithms", r.Algorithms, shared, l.given(public))
+	least := 0
+	if !r.AllowShortSecret {
+		least = leastSecret(issuer.Algorithms)
+	}
+	switch {
+	case l.contradict(one, file, list, public):
+	case l.given(one):
+		issuer.AppSecrets = []Secret{l.secret(one, r.AppSecret, least)}
+	case l.given(file):
+		issuer.AppSecrets = []Secret{l.secretFile(file, r.AppSecretFile, least)}
+	case l.given(list):
+		for i, text := range r.AppSecrets {
+			issuer.AppSecrets = append(issuer.AppSecrets, l.secret(join(list, strconv.Itoa(i)), text, least))
+		}
+		if len(r.AppSecrets) == 0 {
+			l.fault(list, "is empty: write the secrets that the issuer uses")
+		}
+	case l.given(public):
+		for i, name := range r.PublicKeyFiles {
+			issuer.PublicKeyFiles = append(issuer.PublicKeyFiles, l.publicKeyFile(join(public, strconv.Itoa(i)), name))
+		}
+		if len(r.PublicKeyFiles) == 0 {
+			l.fault(public, "is empty: name the PEM files with the issuer's public keys")
+		}
+	case l.given(at + "/jwks_url"), l.given(at + "/asap_key_server"), l.given(at + "/cache_keys_url"):
+		// Reported already: nothing is missing but our support.
+	default:
+		l.missing(file, "a file with the secret shared with the issuer (or app_secret: itself, or public_key_files)")
+	}
+}
+
+// hmac and others are the algorithms that may be configured, for shared secrets and for key pairs; "none" is not among
+// them. hmac has the bytes that a secret must have at least, those of the hash (RFC 7518 §3.2).
+var (
+	hmac   = map[string]int{"HS256": 32, "HS384": 48, "HS512": 64}
+	others = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+)
+
+// minSecret is how many bytes a secret must have at least.
+const minSecret = 32
+
+// leastSecret returns how many bytes a secret for all these algorithms must have at least.
+func leastSecret(algorithms []string) int {
+	least := minSecret
+	for _, algorithm := range algorithms {
+		least = max(least, hmac[algorithm])
+	}
+	return least
+}
+
+// algorithms checks the algorithms at a path, or returns the default, for an issuer with shared secrets or public keys.
+func (l *loader) algorithms(at string, names []string, shared, public bool) []string {
+	if !l.given(at) {
+		if public {
+			return []string{"RS256"}
+		}
+		return []string{"HS256"}
+	}
+	known := slices.Concat(slices.Sorted(maps.Keys(hmac)), others)
+	for i, name := range names {
+		here := join(at, strconv.Itoa(i))
+		switch {
+		case strings.EqualFold(name, "none"):
+			l.fault(here, "none would accept tokens that anybody can write: it is never allowed")
+		case !slices.Contains(known, name):
+			oneOf(l, here, name, known...)
+		case hmac[name] > 0 && !shared && public:
+			l.fault(here, "%s is for a shared secret, but the issuer has public_key_files", name)
+		case hmac[name] == 0 && !public && shared:
+			l.fault(here, "%s is for public keys, but the issuer has a shared secret", name)
+		}
+	}
+	if len(names) == 0 {
+		l.fault(at, "is empty, so no token would be accepted: take it out for the default")
+	}
+	return names
+}
+
+// compareDomains reports a domain that is used for two things.
+func (l *loader) compareDomains(c *Config) {
+	uses := map[string]string{} // by domain: the path that uses it
+	for i, service := range c.Rooms.Services {
+		if _, again := uses[service.String()]; !again {
+			uses[service.String()] = join("rooms/services", strconv.Itoa(i))
+		}
+	}
+	delete(uses, "")
+	use := func(domain jid.JID, at, what string) {
+		if other, taken := uses[domain.String()]; taken {
+			l.fault(at, "%s is %s (%s) already: %s", domain, typed(other), l.place(other).source, what)
+			return
+		}
+		uses[domain.String()] = at
+	}
+	if c.XMPP.Domain.String() != "" {
+		use(c.XMPP.Domain, "xmpp/domain", "usher needs a domain of its own, that of the server's Component line")
+	}
+	for _, domain := range l.vhosts {
+		use(domain, join("vhosts", domain.String()), "a vhost is where people log in, and nothing else")
+	}
+}
+
+// findHosts warns if nobody could ever be a host.
+func (l *loader) findHosts(c *Config) {
+	host := func(v VHost) bool { return v.Kind == KindTrusted || len(v.Issuers) > 0 }
+	if c.Rooms.WaitForHost != WaitNever && len(c.VHosts) > 0 && !slices.ContainsFunc(c.VHosts, host) {
+		l.warn("vhosts", "there is none whose people can be hosts (kind token or trusted): everybody will wait for ever")
+	}
+}
+
+// checkServer reports what is wrong with the address of the server.
+func (l *loader) checkServer(at, server string) {
+	host, port, err := net.SplitHostPort(server)
+	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 || host == "" {
+		l.fault(at, "%q is no host:port: write it like 127.0.0.1:5347", server)
+		return
+	}
+	if !nearby(host) {
+		l.warn(at, "%s may be beyond this machine and its private network, but the connection is not encrypted: "+
+			"whoever listens can take it over", host)
+	}
+}
+
+// nearby reports whether a host is on this machine or on a private network, as far as its name or address tells.
+func nearby(host string) bool {
+	if address, err := netip.ParseAddr(host); err == nil {
+		return address.IsLoopback() || address.IsPrivate() || address.IsLinkLocalUnicast()
+	}
+	// A name without dots is one of a container network; docker-jitsi-meet has the domain meet.jitsi.
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	private := []string{"localhost", "local", "internal", "home.arpa", "meet.jitsi"}
+	return !strings.Contains(host, ".") ||
+		slices.ContainsFunc(private, func(domain string) bool { return strings.HasSuffix(host, "."+domain) })
+}
+
+// oneOf returns value, which is what a path was set to, and reports if it is none of those known.
+func oneOf[T ~string](l *loader, at string, value T, known ...T) T {
+	if !slices.Contains(known, value) {
+		names := make([]string, len(known))
+		for i := range known {
+			names[i] = string(known[i])
+		}
+		hint := ""
+		if meant := closest(strings.ToLower(string(value)), names); meant != "" {
+			hint = fmt.Sprintf(" (did you mean %s?)", meant)
+		}
+		last := len(names) - 1
+		l.fault(at, "%q is not known: it must be %s or %s%s", string(value), strings.Join(names[:last], ", "), names[last], hint)
+	}
+	return value
+}
+
+// domain parses the domain that a path was set to; it returns the zero JID if it is none.
+func (l *loader) domain(at, name string) jid.JID {
+	domain, err := parseDomain(name)
+	if err != nil {
+		l.fault(at, "%s", err)
+	}
+	return domain
+}
+
+// checkTexts reports a list that is empty or has an empty entry.
+func (l *loader) checkTexts(at string, list []string) {
+	for i, text := range list {
+		if text == "" {
+			l.fault(join(at, strconv.Itoa(i)), "is empty: write a text, or take it out")
+		}
+	}
+	if len(list) == 0 {
+		l.fault(at, `is empty, so no token would be accepted: take it out for the default, or write ["*"] for any`)
+	}
+}
+
+// contradict reports whether more than one of the paths is set, which must exclude each other.
+func (l *loader) contradict(paths ...string) bool {
+	paths = slices.DeleteFunc(paths, func(path string) bool { return !l.given(path) })
+	slices.SortStableFunc(paths, func(a, b string) int { return l.place(a).line - l.place(b).line })
+	for _, second := range paths[min(1, len(paths)):] {
+		l.fault(second, "contradicts %s (%s): keep one of them", typed(paths[0]), l.place(paths[0]).source)
+	}
+	return len(paths) > 1
+}
+
+// secret returns the secret that a path was set to.
+func (l *loader) secret(at, text string, least int) Secret {
+	l.secretInFile = l.secretInFile || l.place(at).line != afterFile
+	if fault := secretFault(text, least); fault != "" {
+		l.fault(at, "%s", fault)
+	}
+	return NewSecret(text)
+}
+
+// secretFile returns the secret in the file that a path names.
+func (l *loader) secretFile(at, name string, least int) Secret {
+	content, file, ok := l.readNamed(at, name)
+	if !ok {
+		return Secret{}
+	}
+	text := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+	if fault := secretFault(text, least); fault != "" {
+		l.fault(at, "%s", fault)
+	} else if strings.TrimSpace(text) != text {
+		l.warn(at, "begins or ends with white space, which counts as part of the secret")
+	}
+	if worldReadable(file) {
+		l.warn(at, "contains a secret, and everybody on this machine can read it: chmod 640 it")
+	}
+	return NewSecret(text)
+}
+
+// publicKeyFile returns the path of the PEM file that a path names. What the key is, is not its concern.
+func (l *loader) publicKeyFile(at, name string) string {
+	content, file, ok := l.readNamed(at, name)
+	if !ok {
+		return ""
+	}
+	switch block, _ := pem.Decode(content); {
+	case bytes.Contains(content, []byte("PRIVATE KEY-----")):
+		l.fault(at, "contains a private key: it stays with the issuer, usher needs the public one only")
+	case block == nil:
+		l.fault(at, "is no PEM file: it must contain -----BEGIN PUBLIC KEY-----")
+	}
+	return file
+}
