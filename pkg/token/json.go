@@ -129,10 +129,11 @@ func (p *parser) object(depth int) (object, error) {
 		if err != nil {
 			return nil, err
 		}
-		if names[fold(name)] {
+		folded := fold(name)
+		if names[folded] {
 			return nil, errDuplicate
 		}
-		names[fold(name)] = true
+		names[folded] = true
 		if !p.take(":") {
 			return nil, errSyntax
 		}

@@ -34,6 +34,7 @@ import (
 // URLs, which web servers cut at about this length.
 const MaxSize = 8192
 
+// What the three gates answer, wrapped with the detail: for errors.Is.
 var (
 	ErrMalformed = errors.New("malformed token")
 	ErrSignature = errors.New("signature does not verify")
