@@ -22,7 +22,7 @@ type Issuer struct {
 	Name string
 	// Accepted are the values of iss that mean this issuer; "*" means any.
 	Accepted []string
-	// Audiences are the accepted values of aud; with "*" aud is not looked at.
+	// Audiences are the accepted values of aud, of which a token must have one; "*" means any.
 	Audiences []string
 	// Algorithms are those that the issuer signs with. The token's header chooses among them and no others.
 	Algorithms []jwa.SignatureAlgorithm
@@ -79,7 +79,8 @@ func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issue
 		}
 	}
 
-	ok := accepts(i.Audiences, wildcard) || slices.ContainsFunc(c.Audience, func(aud string) bool { return accepts(i.Audiences, aud) })
+	// RFC 8725 §3.9 and Jitsi want an aud in any case, even where every one is accepted.
+	ok := slices.ContainsFunc(c.Audience, func(aud string) bool { return accepts(i.Audiences, aud) })
 	t.list("audience", i.Audiences, strings.Join(c.Audience, " "), ok)
 	if !ok {
 		return nil, nil, ReasonTokenAudience, errors.New("aud: none of the accepted audiences")
@@ -144,10 +145,6 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 			if cerr != nil {
 				return nil, ReasonTokenClaims, cerr
 			}
-			if !claims.NotBefore.IsZero() && !claims.Expires.IsZero() && claims.NotBefore.After(claims.Expires) {
-				t.found("claims", "nbf before exp", "nbf after exp", false)
-				return nil, ReasonTokenClaims, errors.New("nbf: after exp")
-			}
 			v := &verified{issuer: i, claims: claims, ref: d.Token}
 			if !claims.Expires.IsZero() {
 				v.expires = claims.Expires.Add(i.Leeway)
@@ -177,10 +174,13 @@ func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reas
 		// Jitsi matches such a claim as an unanchored Lua pattern (token/util.lib.lua, verify_room), which opens
 		// more rooms than issuers mean.
 		t.found("room claim", "a name or *", "a pattern (context.room.regex)", false)
-		return ReasonTokenClaims, errors.New("context.room.regex: patterns are not accepted")
-	case i.NoWildcard && (c.Room == wildcard || c.Subject == wildcard):
-		t.found("room claim", "no * as room or sub (no_wildcard)", "a *", false)
-		return ReasonTokenClaims, errors.New("room or sub: * is not accepted from this issuer")
+		return ReasonRoomMismatch, errors.New("context.room.regex: patterns are not accepted")
+	case i.NoWildcard && c.Room == wildcard:
+		t.found("room claim", room.String()+" (no_wildcard)", "*", false)
+		return ReasonRoomMismatch, errors.New("room: * is not accepted from this issuer")
+	case i.NoWildcard && c.Subject == wildcard:
+		t.list("sub", subjects(room, vhost), "* (no_wildcard)", false)
+		return ReasonTenantMismatch, errors.New("sub: * is not accepted from this issuer")
 	case c.Room == "" && i.RequireRoom:
 		t.found("room claim", "a room claim", "none", false)
 		return ReasonTokenClaims, errors.New("room: required, absent")
@@ -200,18 +200,20 @@ func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reas
 		return ReasonRoomMismatch, errors.New("room claim: another room")
 	}
 
-	switch {
-	case i.DomainVerification:
+	if i.DomainVerification {
 		ok = c.Subject == wildcard || sameName(c.Subject, subjects(room, vhost)...)
 		t.list("sub", append(subjects(room, vhost), wildcard), c.Subject, ok)
-	case room.Tenant != "" && tenant == "" && name != wildcard && name != "":
+		if !ok {
+			return ReasonTenantMismatch, errors.New("sub: neither the domain or tenant nor *")
+		}
+	} else if room.Tenant != "" && tenant == "" && name != wildcard && name != "" {
 		// Without domain verification a bare name still does not open the rooms of that name of every tenant, as it
 		// does with Jitsi's plugin: something in the token must name the tenant.
 		ok = c.Subject == wildcard || sameName(c.Subject, room.Tenant) || sameName(c.Tenant, room.Tenant)
 		t.list("tenant", []string{room.Tenant, wildcard}, c.Subject, ok)
-	}
-	if !ok {
-		return ReasonTenantMismatch, errors.New("sub: neither the domain or tenant nor *")
+		if !ok {
+			return ReasonRoomMismatch, errors.New("room claim: the name without the tenant")
+		}
 	}
 	return "", nil
 }
