@@ -271,3 +271,7 @@ func (p *person) enters(room, tok string) {
 		p.g.t.Fatalf("%s joins %s: %s", p.JID(), room, got)
 	}
 }
+
+func prosodyResource(r string) prosodytest.ClientOptions {
+	return prosodytest.ClientOptions{Host: "meet.example.com", Resource: r}
+}
