@@ -109,7 +109,7 @@ fi
 if [ testdata/node/node_modules/.package-lock.json -nt testdata/node/package-lock.json ]; then
 	say "found testdata/node/node_modules"
 else
-	(cd testdata/node && npm ci --silent)
+	(cd testdata/node && npm ci --loglevel=error --no-audit --no-fund >/dev/null)
 	say "npm ci in testdata/node"
 fi
 

@@ -47,7 +47,8 @@ const (
 // the oldest, Drain all.
 //
 // A Client has one goroutine, which Dial starts and Close or Kill ends. Its methods may be called from any goroutine,
-// but those that fail the test (Sends, Receives, ReceivesNot) only from the test's own.
+// except those that fail the test (Sends, Receives, ReceivesNot): they are for the test's own, and for clients that
+// [Server.Client] or [Server.Component] made.
 type Client struct {
 	t       TB // nil outside of a test
 	stream  stream

@@ -332,8 +332,8 @@ func (s *Server) Close() error {
 	return os.RemoveAll(s.Dir)
 }
 
-// Stop ends Prosody as an administrator does: it says system-shutdown to everybody connected. If that takes more than
-// five seconds, Prosody is killed.
+// Stop ends Prosody as an administrator does: it says system-shutdown to everybody connected. That takes Prosody 0.12 a
+// second. After five, it is killed.
 func (s *Server) Stop() {
 	s.end(func(p *process) {
 		_ = p.stdin.Close()
