@@ -41,16 +41,15 @@ if [ -z "$missing" ]; then
 else
 	have apt-get || die "this is not Debian; install by hand: $missing"
 	[ "$(id -u)" = 0 ] || die "not root; run: sudo apt-get install --no-install-recommends $missing"
-	for package in $missing; do
-		if ! apt-cache show "$package" >/dev/null 2>&1; then
-			say "apt-get update"
-			apt-get -qq update
-			break
-		fi
-	done
-	say "apt-get install $missing"
+	export DEBIAN_FRONTEND=noninteractive
 	# shellcheck disable=SC2086 # a list of words
-	DEBIAN_FRONTEND=noninteractive without_services apt-get -qq install --no-install-recommends $missing >/dev/null
+	install() { without_services apt-get -qq install --no-install-recommends $missing >/dev/null; }
+	if ! install 2>/dev/null; then # the package lists may be missing, or old
+		say "apt-get update"
+		apt-get -qq update
+		install
+	fi
+	say "installed $missing"
 	case $missing in
 	prosody*) # nor at the next boot
 		if have systemctl; then systemctl --quiet disable prosody 2>/dev/null || true; fi ;;
@@ -110,7 +109,7 @@ fi
 if [ testdata/node/node_modules/.package-lock.json -nt testdata/node/package-lock.json ]; then
 	say "found testdata/node/node_modules"
 else
-	(cd testdata/node && npm ci --silent)
+	(cd testdata/node && npm ci --loglevel=error --no-audit --no-fund >/dev/null)
 	say "npm ci in testdata/node"
 fi
 

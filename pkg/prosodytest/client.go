@@ -31,9 +31,14 @@ type ClientOptions struct {
 	Resource  string // asked for; empty leaves it to the server
 	Transport Transport
 
-	// Timeout is how long Sends, Receives, ReceivesNot and Close wait, and how long a write may take. Zero means ten seconds.
+	// Timeout is how long Receives and ReceivesNot wait, and how long a write may take. Zero means ten seconds.
 	Timeout time.Duration
 }
+
+const (
+	defaultTimeout = 10 * time.Second
+	closeTimeout   = 2 * time.Second
+)
 
 // Client is one connection, of a user or of a component. It shows what the server sends and answers nothing by itself.
 //
@@ -42,7 +47,8 @@ type ClientOptions struct {
 // the oldest, Drain all.
 //
 // A Client has one goroutine, which Dial starts and Close or Kill ends. Its methods may be called from any goroutine,
-// but those that fail the test (Sends, Receives, ReceivesNot) only from the test's own.
+// except those that fail the test (Sends, Receives, ReceivesNot): they are for the test's own, and for clients that
+// [Server.Client] or [Server.Component] made.
 type Client struct {
 	t       TB // nil outside of a test
 	stream  stream
@@ -54,7 +60,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	queue   []Stanza
-	waiters []*waiter // none of them matches anything in queue
+	waiters []*waiter // in the order in which they are served
 	err     error     // why the reader ended
 }
 
@@ -77,7 +83,7 @@ func (s *Server) Component(t TB, domain, secret string) *Client {
 
 func testClient(t TB, dial func(context.Context) (*Client, error)) *Client {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
 	defer cancel()
 	c, err := dial(ctx)
 	if err != nil {
@@ -91,7 +97,7 @@ func testClient(t TB, dial func(context.Context) (*Client, error)) *Client {
 // Dial connects, logs in and binds a resource. It sends no presence. The context bounds these steps only.
 func (s *Server) Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	if o.Timeout == 0 {
-		o.Timeout = 10 * time.Second
+		o.Timeout = defaultTimeout
 	}
 	var st stream
 	var err error
@@ -108,12 +114,11 @@ func (s *Server) Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 
 // DialComponent connects as a component (XEP-0114). The component must put a from of its own domain on what it sends.
 func (s *Server) DialComponent(ctx context.Context, domain, secret string) (*Client, error) {
-	const timeout = 10 * time.Second
-	st, err := dialTCP(ctx, s.ComponentAddr, nsComponent, domain, timeout)
+	st, err := dialTCP(ctx, s.ComponentAddr, nsComponent, domain, defaultTimeout)
 	if err != nil {
 		return nil, fmt.Errorf("connecting as %s: %w", domain, err)
 	}
-	c, err := begin(ctx, st, timeout, func() (string, error) { return domain, handshake(st, secret) })
+	c, err := begin(ctx, st, defaultTimeout, func() (string, error) { return domain, handshake(st, secret) })
 	if err == nil {
 		c.from = domain
 	}
@@ -129,7 +134,7 @@ func begin(ctx context.Context, st stream, timeout time.Duration, login func() (
 	}
 	if err != nil {
 		st.drop()
-		return nil, errors.Join(err, ctx.Err())
+		return nil, fmt.Errorf("logging in: %w", errors.Join(ctx.Err(), err))
 	}
 	c := &Client{stream: st, jid: jid, timeout: timeout, done: make(chan struct{})}
 	go c.read()
@@ -242,17 +247,26 @@ func (c *Client) Await(ctx context.Context, match func(Stanza) bool) (Stanza, er
 		c.mu.Unlock()
 		return s, nil
 	}
-	w := c.wait(match)
+	w := c.wait(match, last)
 	c.mu.Unlock()
 	return c.result(ctx, w)
 }
 
+// Where in the line a waiter stands.
+const (
+	first = iota // an answer is for who asked, though somebody else may wait for just anything
+	last
+)
+
 // wait registers a waiter. The caller holds c.mu.
-func (c *Client) wait(match func(Stanza) bool) *waiter {
+func (c *Client) wait(match func(Stanza) bool, where int) *waiter {
 	w := &waiter{match: match, found: make(chan Stanza, 1)}
-	if c.err != nil {
+	switch {
+	case c.err != nil:
 		close(w.found)
-	} else {
+	case where == first:
+		c.waiters = slices.Insert(c.waiters, 0, w)
+	default:
 		c.waiters = append(c.waiters, w)
 	}
 	return w
@@ -318,33 +332,23 @@ func (c *Client) Drain() []Stanza {
 // IQ sends a request of type get or set and takes its answer: the one with the same id that comes from where the request
 // went (RFC 6120 §8.2.3). The answer may be of type error. An empty address means one's own server.
 func (c *Client) IQ(ctx context.Context, typ, to, payload string) (Stanza, error) {
-	id := fmt.Sprintf("iq-%d", c.lastID.Add(1))
-	c.mu.Lock()
-	w := c.wait(func(s Stanza) bool {
-		if s.Name != "iq" || s.Attr["id"] != id || (s.Attr["type"] != "result" && s.Attr["type"] != "error") {
-			return false
-		}
-		from := s.Attr["from"]
-		return from == to || to == "" && (from == bare(c.jid) || from == c.jid || c.jid == c.from)
-	})
-	// An answer is for who asked, though somebody else may wait for just anything.
-	if n := len(c.waiters); n > 1 && c.waiters[n-1] == w {
-		c.waiters = slices.Insert(c.waiters[:n-1], 0, w)
-	}
-	c.mu.Unlock()
-
-	iq := Stanza{Name: "iq", NS: nsClient, Attr: map[string]string{"type": typ, "id": id}}
+	iq := Stanza{Name: "iq", Attr: map[string]string{"type": typ, "id": fmt.Sprintf("iq-%d", c.lastID.Add(1))}}
 	if to != "" {
 		iq.Attr["to"] = to
 	}
 	if c.from != "" {
 		iq.Attr["from"] = c.from
 	}
-	head := strings.TrimSuffix(iq.String(), "/>")
-	if c.from != "" {
-		head = strings.Replace(head, nsClient, nsComponent, 1)
-	}
-	if err := c.Send(head + ">" + payload + "</iq>"); err != nil {
+	c.mu.Lock()
+	w := c.wait(func(s Stanza) bool {
+		if s.Name != "iq" || s.Attr["id"] != iq.Attr["id"] || (s.Attr["type"] != "result" && s.Attr["type"] != "error") {
+			return false
+		}
+		from := s.Attr["from"]
+		return from == to || to == "" && from == c.BareJID()
+	}, first)
+	c.mu.Unlock()
+	if err := c.Send(strings.TrimSuffix(iq.String(), "/>") + ">" + payload + "</iq>"); err != nil {
 		return Stanza{}, err
 	}
 	return c.result(ctx, w)
@@ -357,14 +361,10 @@ func (c *Client) Sync(ctx context.Context) error {
 	return err
 }
 
-// Join asks to enter the room (XEP-0045 §7.2) and takes the answer: the own presence in the room, or the error.
+// Join asks to enter the room (XEP-0045 §7.2) and takes the answer: the own presence in the room, or the error. It is for
+// users; a component has many JIDs to join as.
 func (c *Client) Join(ctx context.Context, room, nick string) (Stanza, error) {
-	presence := Stanza{Name: "presence", NS: nsClient, Attr: map[string]string{"to": room + "/" + nick}}
-	x := Stanza{Name: "x", NS: nsMUC}
-	if c.from != "" {
-		return Stanza{}, errors.New("Join is for clients")
-	}
-	presence.Children = append(presence.Children, x)
+	presence := Stanza{Name: "presence", Attr: map[string]string{"to": room + "/" + nick}, Children: []Stanza{{Name: "x", NS: nsMUC}}}
 	if err := c.Send(presence.String()); err != nil {
 		return Stanza{}, err
 	}
@@ -373,10 +373,11 @@ func (c *Client) Join(ctx context.Context, room, nick string) (Stanza, error) {
 	})
 }
 
-// Close leaves in good order: unavailable presence, the end of the stream, and the server's answer to it.
+// Close leaves in good order: unavailable presence, the end of the stream, and the server's answer to it, for which it
+// waits two seconds. Its error is why the connection ended otherwise, perhaps before.
 func (c *Client) Close() error {
 	if c.Err() == nil {
-		timer := time.AfterFunc(c.timeout, c.stream.drop)
+		timer := time.AfterFunc(closeTimeout, c.stream.drop)
 		defer timer.Stop()
 		if c.from == "" {
 			_ = c.Send("<presence type='unavailable'/>")

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-const any_ = "{scansion:any}"
+const anything = "{scansion:any}"
 
 // Sends writes a stanza. It fails the test if it cannot.
 func (c *Client) Sends(xml string) {
@@ -100,12 +100,12 @@ func match(pattern, actual Stanza, strict bool) bool {
 		}
 		wanted++
 		got, ok := actual.Attr[name]
-		if !ok || value != any_ && value != got {
+		if !ok || value != anything && value != got {
 			return false
 		}
 	}
 	switch {
-	case pattern.Text == any_:
+	case pattern.Text == anything:
 		if actual.Text == "" {
 			return false
 		}

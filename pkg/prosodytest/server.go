@@ -193,12 +193,11 @@ func (s *Server) configure(o Options) error {
 		set(service+"_ports", "{}")
 	}
 	set("http_default_host", quote(ownHost))
-	set("statistics", quote("none"))
 
 	fmt.Fprintf(&b, "\nVirtualHost %s\n", quote(ownHost))
 	set("authentication", quote("anonymous"))
 	set("modules_enabled", `{ "prosodytest", "ping", "websocket", "bosh" }`)
-	set("prosodytest_ports", "{ c2s = { %d }, component = { %d }, http = { %d } }", c2s, component, http)
+	set("prosodytest_bound", "{ c2s = { %d }, component = { %d }, http = { %d } }", c2s, component, http)
 	set("prosodytest_users", "{")
 	for _, jid := range slices.Sorted(maps.Keys(o.Users)) {
 		fmt.Fprintf(&b, "\t[%s] = %s;\n", quote(jid), quote(o.Users[jid]))
@@ -252,6 +251,7 @@ func freePorts(n int) ([]int, error) {
 // process is one run of Prosody. Its only goroutine ends with it.
 type process struct {
 	cmd    *exec.Cmd
+	stdin  io.Closer
 	exited chan struct{}
 }
 
@@ -279,14 +279,15 @@ func (s *Server) start(ctx context.Context) error {
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// Prosody ends when its standard input does, which is when Wait returns or when this process is gone.
-	if _, err := cmd.StdinPipe(); err != nil {
+	// Prosody shuts down when its standard input ends, and so also when this process is gone.
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
 		return err
 	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	p := &process{cmd: cmd, exited: make(chan struct{})}
+	p := &process{cmd: cmd, stdin: stdin, exited: make(chan struct{})}
 	go func() {
 		defer close(p.exited)
 		_ = cmd.Wait() // how it ended is of no interest, a signal of ours being the usual way
@@ -306,7 +307,7 @@ func (s *Server) start(ctx context.Context) error {
 	case word == "error":
 		err = errors.New(rest)
 	case errors.Is(err, io.EOF):
-		err = errors.New("Prosody ended")
+		err = errors.New("the process ended")
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	}
@@ -316,8 +317,14 @@ func (s *Server) start(ctx context.Context) error {
 	return fmt.Errorf("starting %s: %w\n%s%s", s.prosody, err, said, tail(s.Log(), 8<<10))
 }
 
-// signal reaches what Prosody may have started, too.
-func (p *process) signal(sig syscall.Signal) { _ = syscall.Kill(-p.cmd.Process.Pid, sig) }
+// signal reaches what Prosody may have started, too. The number of an ended process may be another's by now.
+func (p *process) signal(sig syscall.Signal) {
+	select {
+	case <-p.exited:
+	default:
+		_ = syscall.Kill(-p.cmd.Process.Pid, sig)
+	}
+}
 
 // Close kills Prosody and removes its folder. A test that used [Start] need not call it.
 func (s *Server) Close() error {
@@ -325,12 +332,12 @@ func (s *Server) Close() error {
 	return os.RemoveAll(s.Dir)
 }
 
-// Stop ends Prosody as an administrator does: it says system-shutdown to everybody connected. If that takes more than
-// five seconds, Prosody is killed.
+// Stop ends Prosody as an administrator does: it says system-shutdown to everybody connected. That takes Prosody 0.12 a
+// second. After five, it is killed.
 func (s *Server) Stop() {
 	s.end(func(p *process) {
-		p.signal(syscall.SIGTERM)
-		p.signal(syscall.SIGCONT) // a paused process hears nothing else
+		_ = p.stdin.Close()
+		p.signal(syscall.SIGCONT) // in case it is paused
 		timer := time.NewTimer(stopTimeout)
 		defer timer.Stop()
 		select {

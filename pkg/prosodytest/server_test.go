@@ -1,35 +1,289 @@
 package prosodytest
 
 import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv("PROSODYTEST_ORPHAN") != "" {
+		runUntilKilled()
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const small = `
 VirtualHost "meet.example.com"
   authentication = "anonymous"
 VirtualHost "users.example.com"
+VirtualHost "plain.example.com"
+  authentication = "internal_plain"
+  storage = "memory"
 Component "focus.meet.example.com"
   component_secret = "secret"
 `
 
-func TestClients(t *testing.T) {
-	s := Start(t, Options{Config: small, Users: map[string]string{"juliet@users.example.com": `R"\ömeo`}})
-	t.Log(s.Version())
-	focus := s.Component(t, "focus.meet.example.com", "secret")
-	for name, o := range map[string]ClientOptions{
-		"anonymous TCP":       {Host: "meet.example.com"},
-		"anonymous WebSocket": {Host: "meet.example.com", Transport: WebSocket},
-		"PLAIN TCP":           {Host: "users.example.com", User: "juliet", Password: `R"\ömeo`},
-		"PLAIN WebSocket":     {Host: "users.example.com", User: "juliet", Password: `R"\ömeo`, Transport: WebSocket, Resource: "balcony"},
-	} {
+func timeout(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*Server){"stopped": (*Server).Stop, "killed": (*Server).Kill, "running": func(*Server) {}} {
 		t.Run(name, func(t *testing.T) {
-			c := s.Client(t, o)
-			c.Sends(`<message to='focus.meet.example.com'><body>Hello</body></message>`)
-			focus.Receives(`<message from='` + c.JID() + `'><body>Hello</body></message>`)
+			t.Parallel()
+			s := Start(t, Options{Config: small, Users: map[string]string{"juliet@users.example.com": "balcony"}})
+			romeo := s.Client(t, ClientOptions{Host: "meet.example.com"})
+			version, addr := s.Version(), s.C2SAddr
+			end(s)
+			if name == "stopped" {
+				romeo.Receives(`<stream:error><system-shutdown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>`)
+			}
+			if name != "running" {
+				if _, err := s.Dial(t.Context(), ClientOptions{Host: "meet.example.com"}); err == nil {
+					t.Error("connected to a server that does not run")
+				}
+			}
+			if err := s.Restart(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			<-romeo.Done()
+			if s.Version() != version || s.C2SAddr != addr {
+				t.Errorf("now %s at %s; was %s at %s", s.Version(), s.C2SAddr, version, addr)
+			}
+			s.Client(t, ClientOptions{Host: "users.example.com", User: "juliet", Password: "balcony"})
 		})
 	}
+}
+
+func TestRestartPortTaken(t *testing.T) {
+	t.Parallel()
+	s := Start(t, Options{Config: small})
+	s.Kill()
+	l, err := net.Listen("tcp", s.ComponentAddr)
+	if err != nil {
+		t.Skip("somebody was faster:", err)
+	}
+	if err := s.Restart(t.Context()); !errors.Is(err, errPortTaken) {
+		t.Errorf("got %v, want %v", err, errPortTaken)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Restart(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPause(t *testing.T) {
+	t.Parallel()
+	s := Start(t, Options{Config: small})
+	c := s.Client(t, ClientOptions{Host: "meet.example.com"})
+	s.Pause()
+	if err := c.Sync(timeout(t, 50*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("an answer from a paused server: %v", err)
+	}
+	if _, err := s.Dial(timeout(t, 50*time.Millisecond), ClientOptions{Host: "meet.example.com"}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("login at a paused server: %v", err)
+	}
+	s.Resume()
+	if err := c.Sync(timeout(t, 10*time.Second)); err != nil {
+		t.Error(err)
+	}
+	s.Pause()
+	s.Stop() // resumes it
+}
+
+// Everything listens on the loopback interface, with or without a certificate.
+func TestPorts(t *testing.T) {
+	t.Parallel()
+	s := Start(t, Options{Config: `c2s_ports = { 5222 } http_interfaces = { "*" } modules_disabled = {}` + small})
+	for _, line := range strings.Split(s.Log(), "\n") {
+		if _, ports, ok := strings.Cut(line, "Activated service "); ok && !strings.HasSuffix(ports, "on no ports") {
+			if strings.Count(ports, "]:") != strings.Count(ports, "[127.0.0.1]:") || strings.Contains(ports, ":5222") {
+				t.Errorf("listens elsewhere: %s", ports)
+			}
+		}
+		if strings.Contains(line, "\terror\t") || strings.Contains(line, "\twarn\t") {
+			t.Error(line)
+		}
+	}
+	for _, url := range []string{s.URL + "/xmpp-websocket", s.BOSHURL} {
+		resp, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.Body.Close(); resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %s", url, resp.Status)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestRun(t *testing.T) {
+	t.Parallel()
+	if _, err := Run(t.Context(), Options{Prosody: filepath.Join(t.TempDir(), "prosody")}); !errors.Is(err, ErrNotFound) {
+		t.Errorf("got %v, want %v", err, ErrNotFound)
+	}
+	s, err := Run(t.Context(), Options{Config: small, LogLevel: "warn"})
+	if errors.Is(err, ErrNotFound) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(s.Log(), "\tdebug\t") {
+		t.Error("debug lines in a log of warnings")
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(s.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder is still there: %v", err)
+	}
+	for config, want := range map[string]string{
+		`VirtualHost "`:                       "test.cfg.lua",
+		`VirtualHost "a" Component "a" "muc"`: "clashes",
+	} {
+		if _, err := Run(t.Context(), Options{Config: config}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("with %s got %v, want something about %s", config, err, want)
+		}
+	}
+	if _, err := Run(t.Context(), Options{Config: small, Users: map[string]string{"a@b.example": "c"}}); err == nil || !strings.Contains(err.Error(), "no host for the user a@b.example") {
+		t.Errorf("with a user of no host: %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Run(ctx, Options{Config: small}); !errors.Is(err, context.Canceled) {
+		t.Errorf("without time: %v", err)
+	}
+}
+
+// fake is a TB that notes how it ended. Fatalf and Skipf end the goroutine, as those of a test do.
+type fake struct {
+	*testing.T
+	outcome, said string
+	failed        bool
+	cleanups      []func()
+}
+
+func (f *fake) Helper()            {}
+func (f *fake) Failed() bool       { return f.failed }
+func (f *fake) Cleanup(fun func()) { f.cleanups = append(f.cleanups, fun) }
+func (f *fake) Logf(format string, args ...any) {
+	f.said += fmt.Sprintf(format, args...)
+}
+func (f *fake) Fatalf(format string, args ...any) {
+	f.outcome, f.failed = "failed", true
+	f.Logf(format, args...)
+	runtime.Goexit()
+}
+func (f *fake) Skipf(format string, args ...any) {
+	f.outcome = "skipped"
+	f.Logf(format, args...)
+	runtime.Goexit()
+}
+
+// during runs a test against a fake, with its cleanups.
+func during(t *testing.T, test func(*fake)) *fake {
+	f := &fake{T: t}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		defer func() {
+			for i := len(f.cleanups) - 1; i >= 0; i-- {
+				f.cleanups[i]()
+			}
+		}()
+		test(f)
+	}()
+	<-done
+	return f
+}
+
+func TestStartWithoutProsody(t *testing.T) {
+	start := func(f *fake) { Start(f, Options{Prosody: filepath.Join(t.TempDir(), "prosody")}) }
+	for required, want := range map[string]string{"": "skipped", "1": "failed"} {
+		t.Setenv("PROSODYTEST_REQUIRED", required)
+		if got := during(t, start).outcome; got != want {
+			t.Errorf("with PROSODYTEST_REQUIRED=%q: %s, want %s", required, got, want)
+		}
+	}
+}
+
+func TestStartLogsFailure(t *testing.T) {
+	t.Parallel()
+	f := during(t, func(f *fake) {
+		s := Start(f, Options{Config: small})
+		s.Client(f, ClientOptions{Host: "nowhere.example.com"})
+	})
+	for _, want := range []string{"host-unknown", "the end of Prosody's log", "nowhere.example.com"} {
+		if !strings.Contains(f.said, want) {
+			t.Errorf("%s: does not say %q: %s", f.outcome, want, f.said)
+		}
+	}
+}
+
+// Prosody does not outlive a test that was killed.
+func TestOrphan(t *testing.T) {
+	t.Parallel()
+	Start(t, Options{Config: small}) // or skip
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "PROSODYTEST_ORPHAN=1")
+	cmd.Stderr = os.Stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr, dir, _ := strings.Cut(strings.TrimSpace(line), " ")
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("still there: %v", err)
+	}
+}
+
+func runUntilKilled() {
+	s, err := Run(context.Background(), Options{Config: small})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(s.C2SAddr, s.Dir)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	select {}
 }

@@ -96,13 +96,6 @@ func (s Stanza) String() string {
 	return b.String()
 }
 
-// indented is the element as XML with a line for each child.
-func (s Stanza) indented() string {
-	var b strings.Builder
-	s.write(&b, "", "\n")
-	return b.String()
-}
-
 var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "'", "&apos;")
 
 // write declares a namespace where it differs from outer, the parent's. eol, if any, begins a line for each child.

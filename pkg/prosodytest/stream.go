@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -103,8 +104,11 @@ type ws struct {
 	timeout time.Duration
 }
 
+// webSocketClient keeps no connection, whose goroutines would outlive the test.
+var webSocketClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+
 func dialWebSocket(ctx context.Context, url, to string, timeout time.Duration) (*ws, error) {
-	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{Subprotocols: []string{"xmpp"}})
+	conn, _, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: webSocketClient, Subprotocols: []string{"xmpp"}})
 	if err != nil {
 		return nil, err
 	}

@@ -1,5 +1,6 @@
--- Tells the test when Prosody is ready, and ends Prosody when the test is gone.
--- File descriptor 3 takes one line, "ready <version>", "taken <port>" or "error <text>"; 0 is open as long as the test lives.
+-- Tells the test when Prosody is ready, and shuts it down in good order when the test says so or is gone. For the former
+-- file descriptor 3 takes one line, "ready <version>", "taken <port>" or "error <text>"; for the latter 0 ends. A signal
+-- would come in the middle of whatever Lua does, and Prosody 0.12 then loses what it was about to write.
 
 local function core(name) -- Prosody 13 has a prefix for its own modules
 	local ok, lib = pcall(require, "prosody.core."..name);
@@ -10,7 +11,7 @@ local split = require "util.jid".split;
 
 local function taken()
 	for name in pairs(portmanager.get_registered_services()) do
-		for _, port in ipairs(module:get_option("prosodytest_ports")[name] or {}) do
+		for _, port in ipairs(module:get_option("prosodytest_bound")[name] or {}) do
 			if #portmanager.get_active_services():search(name, nil, port) == 0 then
 				return port;
 			end
@@ -45,7 +46,12 @@ module:hook_global("server-started", function ()
 	ready:close();
 end);
 
-local server = require "net.server";
-server.watchfd(0, function ()
-	os.exit(1);
+local watch;
+watch = require "net.server".watchfd(0, function ()
+	watch:close();
+	prosody.main_thread:run(function ()
+		prosody.unlock_globals();
+		prosody.shutdown("the test wants it");
+		prosody.lock_globals();
+	end);
 end);

@@ -1,0 +1,83 @@
+package prosodytest
+
+import (
+	"context"
+	"fmt"
+	"testing"
+)
+
+// gate is the configuration of a server that usher stands beside (design §2): nobody creates a room but the component, and
+// nobody enters without an affiliation.
+const gate = `
+component_admins_as_room_owners = true
+VirtualHost "meet.example.com"
+  authentication = "anonymous"
+VirtualHost "guest.meet.example.com"
+  authentication = "anonymous"
+Component "conference.meet.example.com" "muc"
+  restrict_room_creation = true
+  muc_room_default_members_only = true
+  muc_room_default_public_jids = true
+  muc_room_locking = false
+  admins = { "focus@focus.meet.example.com" }
+Component "focus.meet.example.com"
+  component_secret = "secret"
+`
+
+const (
+	room     = "standup@conference.meet.example.com"
+	focusJID = "focus@focus.meet.example.com/usher"
+)
+
+// createRoom makes the component an occupant, which creates the room.
+func createRoom(t *testing.T, focus *Client) {
+	t.Helper()
+	focus.Sends(`<presence from='` + focusJID + `' to='` + room + `/focus'><x xmlns='http://jabber.org/protocol/muc'/></presence>`)
+	focus.Receives(`<presence from='` + room + `/focus'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner'/><status code='110'/></x></presence>`)
+}
+
+func setAffiliation(t *testing.T, focus *Client, jid, affiliation string) {
+	t.Helper()
+	focus.Sends(fmt.Sprintf(`<iq type='set' id='affiliation' from='%s' to='%s'><query xmlns='http://jabber.org/protocol/muc#admin'>
+		<item jid='%s' affiliation='%s'/></query></iq>`, focusJID, room, jid, affiliation))
+	focus.Receives(`<iq type='result' id='affiliation' from='` + room + `'/>`)
+}
+
+// TestGate shows that the configuration of design §2 is a complete gate, with a component of a few lines.
+func TestGate(t *testing.T) {
+	s := Start(t, Options{Config: gate})
+	focus := s.Component(t, "focus.meet.example.com", "secret")
+	juliet := s.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket})
+
+	join := func(want string) Stanza {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), juliet.timeout)
+		defer cancel()
+		answer, err := juliet.Join(ctx, room, "juliet")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := answer.ErrorCondition(); got != want {
+			t.Fatalf("joining: %q, want %q: %s", got, want, answer)
+		}
+		return answer
+	}
+
+	refused := join("not-allowed")
+	if text := refused.ErrorText(); text != "Room creation is restricted" {
+		t.Errorf("the text that Jitsi's clients look for is %q", text)
+	}
+
+	createRoom(t, focus)
+	join("registration-required")
+
+	setAffiliation(t, focus, juliet.BareJID(), "member")
+	join("")
+	focus.Receives(`<presence from='` + room + `/juliet'>
+		<x xmlns='http://jabber.org/protocol/muc#user'><item jid='` + juliet.JID() + `' affiliation='member' role='participant'/></x></presence>`)
+
+	// Without the affiliation she is out (status 321).
+	setAffiliation(t, focus, juliet.BareJID(), "none")
+	juliet.Receives(`<presence type='unavailable' from='` + room + `/juliet'>
+		<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='none'/><status code='321'/></x></presence>`)
+}
