@@ -181,6 +181,7 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	})
 	g.Go(func() error {
 		defer end()
+		defer close(s.ended)
 		return c.read(own, s, q)
 	})
 	err := g.Wait()
@@ -225,15 +226,11 @@ func (c *Component) read(ctx context.Context, s *stream, q *queue) error {
 		raw, err := s.wire.next()
 		switch {
 		case errors.Is(err, errTooLarge), errors.Is(err, errTooDeep):
+		case err != nil && c.stopping.Load():
+			return nil
 		case errors.Is(err, io.EOF):
-			if c.stopping.Load() {
-				return nil
-			}
 			return errors.New("the server closed the stream")
 		case err != nil:
-			if c.stopping.Load() {
-				return nil
-			}
 			return fmt.Errorf("reading from the server: %w", err)
 		}
 		if err := c.stanza(ctx, s, q, raw, err); err != nil {

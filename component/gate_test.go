@@ -63,6 +63,11 @@ type gate struct {
 
 func start(t *testing.T, change ...func(*auth.Policy)) *gate {
 	t.Helper()
+	return startWith(t, config, change...)
+}
+
+func startWith(t *testing.T, config string, change ...func(*auth.Policy)) *gate {
+	t.Helper()
 	g := &gate{
 		t: t,
 		Server: prosodytest.Start(t, prosodytest.Options{
@@ -151,7 +156,7 @@ func (g *gate) halt() {
 func (g *gate) eventually(what string, ok func() bool) {
 	g.t.Helper()
 	deadline := time.After(20 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
+	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {

@@ -24,6 +24,8 @@ const (
 	handshakeTimeout = 10 * time.Second
 	// writeTimeout is how long the server may refuse to take what we write.
 	writeTimeout = 30 * time.Second
+	// closeTimeout is how long the server may take to close its side of the stream.
+	closeTimeout = 2 * time.Second
 	// maxUnwritten is how many stanzas may wait to be written.
 	maxUnwritten = 16 << 10
 )
@@ -46,6 +48,7 @@ type stream struct {
 	err      error                // why the stream takes nothing any more
 	unsent   chan []byte
 	finished chan struct{} // closed when the writer has ended
+	ended    chan struct{} // closed when the reader has ended
 }
 
 // question is an IQ that waits for its answer.
@@ -91,6 +94,7 @@ func newStream(w *wire, domain jid.JID) *stream {
 		pending:  make(map[string]*question),
 		unsent:   make(chan []byte, maxUnwritten),
 		finished: make(chan struct{}),
+		ended:    make(chan struct{}),
 	}
 	s.enc = xml.NewEncoder(&s.encoded)
 	return s
@@ -284,6 +288,13 @@ func (s *stream) close(inGoodOrder bool) {
 		s.wire.Close()
 	}
 	<-s.finished
+	// RFC 6120 §4.4: the server answers with its own end tag. Until then it may still send to us what nobody will read.
+	if inGoodOrder {
+		select {
+		case <-s.ended:
+		case <-time.After(closeTimeout):
+		}
+	}
 	s.wire.Close()
 }
 

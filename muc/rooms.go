@@ -506,8 +506,9 @@ func (r *Rooms) Reset() []jid.JID {
 	return was
 }
 
-// Resume enters those of the rooms, and of the public rooms of the services, that exist: after a new connection nobody else
-// keeps them.
+// Resume enters those of the rooms, and of the public rooms of the services, that exist: after a new connection nobody
+// else keeps them. Other rooms of an earlier usher become known when they send something to the occupant that it left
+// there, or when somebody is admitted to them.
 func (r *Rooms) Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID) {
 	known := make(map[string]jid.JID)
 	for _, j := range rooms {
@@ -600,12 +601,16 @@ func (r *Rooms) Count() (rooms, grants int) {
 	return len(r.rooms), grants
 }
 
-// Leave leaves all rooms, because usher stops. Who is inside stays inside.
+// Leave leaves the rooms that nobody else is in, because usher stops. In the others its occupant stays, so that the
+// next usher hears of what goes on there (see strays); if the room has something to say in the meantime the server
+// finds nobody to tell and removes the occupant.
 func (r *Rooms) Leave() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rm := range r.rooms {
-		r.forget(rm)
-		_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
+		if len(rm.occupants) == 0 {
+			r.forget(rm)
+			_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
+		}
 	}
 }

@@ -1,0 +1,291 @@
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+const retro = "retro@" + service
+
+func forRoom(name string) func(*token.Claims) {
+	return func(c *token.Claims) { c.Room = name }
+}
+
+// After any restart of the server usher serves again, by itself, and nobody is inside who has not asked again.
+func TestServerRestarts(t *testing.T) {
+	g := start(t)
+	for name, down := range map[string]func(){"killed": g.Kill, "stopped": g.Server.Stop} {
+		t.Run(name, func(t *testing.T) {
+			g.person("meet.example.com").enters(room, mint(t, nil))
+			n := g.log.FilterMessage("connected").Len()
+			down()
+			g.logged("no connection")
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := g.Restart(ctx); err != nil {
+				t.Fatal(err)
+			}
+			g.eventually("connected again", func() bool { return g.log.FilterMessage("connected").Len() > n })
+			host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
+			if got := guest.asks(room, ""); got != "not-authorized host-absent" {
+				t.Errorf("guest: %s", got)
+			}
+			host.enters(room, mint(t, nil))
+			guest.enters(room, "")
+		})
+	}
+}
+
+// While the server stands still nobody is admitted; when it goes on, nothing is lost.
+func TestServerStandsStill(t *testing.T) {
+	g := start(t)
+	host := g.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	g.Pause()
+	if err := host.Send(fmt.Sprintf("<iq type='set' to='%s' id='late'>%s</iq>", domain, request(room, mint(t, nil), ""))); err != nil {
+		t.Error(err)
+	}
+	g.Resume()
+	host.Receives("<iq id='late' type='result'><conference xmlns='http://jitsi.org/protocol/focus' ready='true'/></iq>")
+	g.person("guest.meet.example.com").enters(room, "")
+}
+
+// What an operator gets wrong is said in a line that helps, and tried again.
+func TestNoConnection(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := free.Addr().String()
+	free.Close()
+
+	g := start(t)
+	g.halt()
+	open := g.ComponentAddr
+	for name, tt := range map[string]struct{ addr, secret, hint string }{
+		"wrong secret":         {open, "not the secret", "component_secret"},
+		"port closed":          {closed, "a secret of the component, not short", "is Prosody running"},
+		"not a component port": {g.C2SAddr, "a secret of the component, not short", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g.ComponentAddr = tt.addr
+			defer func() { g.ComponentAddr = open }()
+			g.runWith(policy(t), tt.secret)
+			g.eventually("a second attempt", func() bool { return g.log.FilterMessage("no connection").Len() >= 2 })
+			g.halt()
+			e := g.logged("no connection")
+			if got, _ := e.ContextMap()["hint"].(string); !strings.Contains(got, tt.hint) {
+				t.Errorf("hint %q, want something about %q; %v", got, tt.hint, e.ContextMap())
+			}
+			for _, e := range g.log.All() {
+				if strings.Contains(fmt.Sprint(e.ContextMap()), tt.secret) {
+					t.Errorf("the secret is in the log: %v", e.ContextMap())
+				}
+			}
+		})
+	}
+}
+
+// A second usher stands by and does not take the first one's place.
+func TestConflict(t *testing.T) {
+	g := start(t)
+	first, stop, done := g.log, g.stop, g.done
+	g.runWith(policy(t), "a secret of the component, not short")
+	if e := g.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["hint"]), "standing by") || !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "conflict") {
+		t.Errorf("got %v", e.ContextMap())
+	}
+	if got := g.person("meet.example.com").asks(room, mint(t, nil)); got != "ready" {
+		t.Errorf("got %s", got)
+	}
+	if first.FilterMessage("connected").Len() != 1 || first.FilterMessage("no connection").Len() != 0 {
+		t.Error("the first one was disturbed")
+	}
+	g.halt()
+	g.stop, g.done = stop, done
+	g.halt()
+}
+
+// usher stops, people inside stay inside, and the next usher takes the room over: at the first sign of life from it
+// if nothing happened there in the meantime, else when the next person is admitted.
+func TestStopAndStart(t *testing.T) {
+	g := start(t)
+	host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	guest.enters(room, "")
+	g.halt()
+	if got := host.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>").ErrorCondition(); got != "remote-server-timeout" {
+		t.Errorf("the server answers for usher: %s", got)
+	}
+	g.run(policy(t))
+	g.guards(host, room)
+
+	g.halt()
+	guest.leaves(room)
+	host.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
+	g.run(policy(t))
+	g.person("guest.meet.example.com").enters(room, "")
+	g.guards(host, room)
+}
+
+// guards fails the test unless members-only is said again after the owner has switched it off.
+func (g *gate) guards(owner *person, room string) {
+	g.t.Helper()
+	off := "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field><field var='muc#roomconfig_membersonly'><value>0</value></field></x></query>"
+	if s := owner.iq("set", room, off); s.Attr["type"] != "result" {
+		g.t.Fatalf("the owner may not configure the room: %s", s)
+	}
+	info := func() bool {
+		s := owner.iq("get", room, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+		ok, _ := s.Matches("<iq type='result'><query xmlns='http://jabber.org/protocol/disco#info'><feature var='muc_membersonly'/></query></iq>")
+		return ok
+	}
+	g.eventually("members-only again", info)
+}
+
+// An owner who opens the room to all opens it to nobody.
+func TestOwnerSwitchesMembersOnlyOff(t *testing.T) {
+	g := start(t)
+	host := g.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	g.guards(host, room)
+	if got := g.person("guest.meet.example.com").joins(room); got != "registration-required" {
+		t.Errorf("a guest who did not ask: %s", got)
+	}
+}
+
+// Who leaves has to ask again.
+func TestLeavingEndsTheGrant(t *testing.T) {
+	g := start(t)
+	host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	guest.enters(room, "")
+	guest.leaves(room)
+	g.eventually("the way back is closed", func() bool { return guest.joins(room) == "registration-required" || leave(guest) })
+	guest.enters(room, "")
+	// A new nick is not a departure.
+	guest.Sends("<presence to='" + room + "/renamed'/>")
+	guest.Receives("<presence from='" + room + "/renamed'/>")
+	if got := g.affiliations(host, room, "member"); got != 1 {
+		t.Errorf("%d members, want 1", got)
+	}
+	// The last one to leave takes the room along.
+	host.leaves(room)
+	guest.nick = "renamed"
+	guest.leaves(room)
+	g.eventually("the room is gone", func() bool { return guest.joins(room) == "not-allowed" })
+}
+
+func leave(p *person) bool { p.leaves(room); return false }
+
+func (g *gate) affiliations(owner *person, room, affiliation string) int {
+	g.t.Helper()
+	s := owner.iq("get", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='"+affiliation+"'/></query>")
+	return len(s.Child("query", "").Children)
+}
+
+// A token that ends between answer and join does not let in.
+func TestTokenEndsBeforeTheJoin(t *testing.T) {
+	g := start(t, func(p *auth.Policy) {
+		v := p.VHosts["meet.example.com"]
+		v.Issuers[0].Leeway = 0
+	})
+	host, late := g.person("meet.example.com"), g.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	ends := time.Now().Add(1500 * time.Millisecond).Truncate(time.Second).Add(time.Second)
+	if got := late.asks(room, mint(t, func(c *token.Claims) { member(c); c.Expires = ends })); got != "ready" {
+		t.Fatal(got)
+	}
+	<-time.After(time.Until(ends))
+	late.Sends("<presence to='" + room + "/late'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+	late.Receives("<presence type='unavailable' from='" + room + "/late'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>")
+}
+
+// The affiliation is right in the first presence that anybody sees, and does not change.
+func TestNoFlicker(t *testing.T) {
+	g := start(t)
+	host := g.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	for _, tt := range []struct{ vhost, token, want string }{
+		{"meet.example.com", mint(t, nil), "owner"},
+		{"meet.example.com", mint(t, member), "member"},
+		{"guest.meet.example.com", "", "member"},
+		{"recorder.meet.example.com", "", "member"},
+		{"users.example.com", "", "owner"},
+	} {
+		p := g.person(tt.vhost)
+		host.Drain()
+		p.enters(room, tt.token)
+		g.person("meet.example.com").asks(room, mint(t, nil)) // whatever usher still does for p, it does before this
+		var seen []string
+		for _, s := range host.Drain() {
+			if s.Name == "presence" && strings.HasSuffix(s.Attr["from"], p.nick) {
+				seen = append(seen, s.Find("item", "").Attr["affiliation"])
+			}
+		}
+		if len(seen) != 1 || seen[0] != tt.want {
+			t.Errorf("%s: %v, want one %s", tt.vhost, seen, tt.want)
+		}
+	}
+}
+
+// A recorder is let in but is no host: guests still wait, and a room is not opened for it.
+func TestServiceIsNoHost(t *testing.T) {
+	g := start(t)
+	recorder, host, guest := g.person("recorder.meet.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
+	if got := recorder.asks(room, ""); got != "not-authorized host-absent" {
+		t.Errorf("recorder before anybody: %s", got)
+	}
+	host.enters(room, mint(t, nil))
+	recorder.enters(room, "")
+	host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner' jid='"+recorder.BareJID()+"'/></query>")
+	host.leaves(room)
+	if got := guest.asks(room, ""); got != "not-authorized host-absent" {
+		t.Errorf("guest with a recorder that moderates: %s", got)
+	}
+}
+
+// Many ask for a new room at once: one entry, and everybody gets an answer.
+func TestManyAtOnce(t *testing.T) {
+	g := start(t)
+	const n = 20
+	results := make(chan string, n)
+	for i := range n {
+		p, tok := g.person("meet.example.com"), mint(t, nil)
+		if i%2 == 1 {
+			p, tok = g.person("guest.meet.example.com"), ""
+		}
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+			defer cancel()
+			s, err := p.IQ(ctx, "set", domain, request(room, tok, ""))
+			if err != nil {
+				results <- err.Error()
+				return
+			}
+			results <- outcome(s)
+		}()
+	}
+	for range n {
+		if got := <-results; got != "ready" && got != "not-authorized host-absent" {
+			t.Error(got)
+		}
+	}
+}
+
+// A room that an operator's mistake keeps from us lets nobody in, and the log says what to do.
+func TestNotAnAdmin(t *testing.T) {
+	g := startWith(t, strings.Replace(config, `admins = { "focus@focus.meet.example.com" }`, "", 1))
+	if got := g.person("meet.example.com").asks(room, mint(t, nil)); got != "not ready" {
+		t.Errorf("got %s", got)
+	}
+	if e := g.logged("request"); !strings.Contains(fmt.Sprint(e.ContextMap()["hint"]), "admins = ") {
+		t.Errorf("got %v", e.ContextMap())
+	}
+}
