@@ -23,10 +23,10 @@ var (
 
 // wire cuts the server's stream into its elements: first the stream's header, then stanza after stanza.
 //
-// It is why no stanza can end the stream. An XML decoder that reads the stream itself is lost at the first byte that it does not
-// like, and there are such bytes: Prosody's parser (expat) takes an element <p:a:b/> and writes it as <a:b/> or worse, which encoding/xml refuses, and
-// anybody who may log in can send one. Here, each stanza is cut out by the angle brackets alone and decoded by a
-// decoder of its own; what that refuses is one lost stanza.
+// It is why no stanza can end the stream. An XML decoder that reads the stream itself is lost at the first byte that it
+// does not like, and encoding/xml need not like all that expat, with which Prosody reads, has let through; likewise
+// mellium's Serve ends the stream at the first error of a handler. Here, each stanza is cut out by its angle brackets
+// alone and decoded by a decoder of its own: what that refuses is one lost stanza.
 //
 // A wire is a net.Conn whose Read never returns bytes of two elements at once, so that nothing of the stream is left
 // in the buffer of whoever reads the header and the handshake from it.
@@ -60,10 +60,7 @@ func (w *wire) Read(p []byte) (int, error) {
 // order. With errTooLarge and errTooDeep the stream goes on, and the bytes returned are the element's beginning.
 func (w *wire) next() ([]byte, error) {
 	w.buf = w.buf[:0]
-	if !w.opened {
-		return w.header()
-	}
-	var s scanner
+	s := scanner{header: !w.opened}
 	var fault error
 	for {
 		// Whatever has arrived, at least one byte.
@@ -81,29 +78,15 @@ func (w *wire) next() ([]byte, error) {
 			return nil, errors.Join(err, derr)
 		}
 		switch {
+		case s.done && s.header:
+			w.opened = true
+			return w.buf, fault
 		case s.closed:
 			return nil, io.EOF
 		case s.done && fault == nil && s.deepest > maxDepth:
 			return w.buf, errTooDeep
 		case s.done:
 			return w.buf, fault
-		}
-	}
-}
-
-// header returns all up to the end of the stream's opening tag.
-func (w *wire) header() ([]byte, error) {
-	for {
-		b, err := w.in.ReadSlice('>')
-		if err != nil {
-			return nil, unexpected(err)
-		}
-		if w.buf = append(w.buf, b...); len(w.buf) > maxStanza {
-			return nil, errTooLarge
-		}
-		if declaration := len(b) > 1 && b[len(b)-2] == '?'; !declaration {
-			w.opened = true
-			return w.buf, nil
 		}
 	}
 }
@@ -122,6 +105,7 @@ type scanner struct {
 	state   byte // the context of the next byte: text, '<' after it, 't' in a tag, or a quote in a tag
 	last    byte // the byte before, in a tag
 	closing bool // the tag is an end tag
+	header  bool // the element is the stream's opening tag, perhaps with an XML declaration before it
 	depth   int
 	deepest int
 	done    bool // the element is complete
@@ -150,7 +134,7 @@ func (s *scanner) scan(b []byte) (int, error) {
 				return i, errRestricted
 			}
 		case opened:
-			if c == '!' || c == '?' {
+			if c == '!' || c == '?' && !s.header {
 				return i, errRestricted
 			}
 			s.state, s.closing, s.last = inTag, c == '/', c
@@ -160,13 +144,16 @@ func (s *scanner) scan(b []byte) (int, error) {
 				s.state = c
 			case '>':
 				s.state = inText
-				if s.closing {
+				switch {
+				case s.last == '?' && s.header:
+					continue
+				case s.closing:
 					s.depth--
-				} else if s.last != '/' {
+				case s.last != '/':
 					s.depth++
 					s.deepest = max(s.deepest, s.depth)
 				}
-				if s.depth <= 0 {
+				if s.depth <= 0 || s.header {
 					s.done, s.closed = true, s.depth < 0
 					return i + 1, nil
 				}

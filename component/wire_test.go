@@ -1,0 +1,123 @@
+package component
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// conn is a connection that the test has filled, and that swallows what is written.
+type conn struct {
+	io.Reader
+	written bytes.Buffer
+}
+
+func (c *conn) Write(b []byte) (int, error)      { return c.written.Write(b) }
+func (c *conn) Close() error                     { return nil }
+func (c *conn) LocalAddr() net.Addr              { return nil }
+func (c *conn) RemoteAddr() net.Addr             { return nil }
+func (c *conn) SetDeadline(time.Time) error      { return nil }
+func (c *conn) SetReadDeadline(time.Time) error  { return nil }
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
+
+const header = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' id='a>b' xmlns='jabber:component:accept'>"
+
+// elements cuts a stream into elements, "" where one was too large or too deep, and returns why it ended.
+func elements(r io.Reader) (all []string, end error) {
+	w := newWire(&conn{Reader: r})
+	for {
+		b, err := w.next()
+		switch {
+		case errors.Is(err, errTooLarge), errors.Is(err, errTooDeep):
+			all = append(all, "")
+		case err != nil:
+			return all, err
+		default:
+			all = append(all, string(b))
+		}
+	}
+}
+
+func TestWire(t *testing.T) {
+	deep := strings.Repeat("<a>", maxDepth+1) + strings.Repeat("</a>", maxDepth+1)
+	just := strings.Repeat("<a>", maxDepth) + strings.Repeat("</a>", maxDepth)
+	large := "<a b='" + strings.Repeat("x", maxStanza) + "'/>"
+	for name, tt := range map[string]struct {
+		stream string // after the header
+		want   []string
+		end    error
+	}{
+		"empty":              {"</stream:stream>", nil, io.EOF},
+		"stanzas":            {"<a/><b>c</b> \n<d><e/><f></f></d></stream:stream>", []string{"<a/>", "<b>c</b>", " \n<d><e/><f></f></d>"}, io.EOF},
+		"brackets in quotes": {"<a b='>' c=\"</a>'/>\"><d e='/'/></a></stream:stream>", []string{"<a b='>' c=\"</a>'/>\"><d e='/'/></a>"}, io.EOF},
+		"odd names":          {"<a:b:c/><-><.></-></.></stream:stream>", []string{"<a:b:c/>", "<-><.></-></.>"}, io.EOF},
+		"too deep":           {deep + "<a/></stream:stream>", []string{"", "<a/>"}, io.EOF},
+		"just not too deep":  {just + "</stream:stream>", []string{just}, io.EOF},
+		"too large":          {large + "<a/></stream:stream>", []string{"", "<a/>"}, io.EOF},
+		"text":               {"<a/>text<b/>", []string{"<a/>"}, errRestricted},
+		"comment":            {"<a/><!-- --><b/>", []string{"<a/>"}, errRestricted},
+		"comment within":     {"<a><!-- --></a>", nil, errRestricted},
+		"declaration":        {"<!DOCTYPE a [<!ENTITY b 'c'>]><a/>", nil, errRestricted},
+		"instruction":        {"<a><?php ?></a>", nil, errRestricted},
+		"cut off":            {"<a><b>", nil, io.ErrUnexpectedEOF},
+		"cut off in a tag":   {"<a b='", nil, io.ErrUnexpectedEOF},
+		"cut off between":    {"<a/>", []string{"<a/>"}, io.ErrUnexpectedEOF},
+		"end tag of nothing": {"<a></a></b>", []string{"<a></a>"}, io.EOF},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stream := header + tt.stream
+			// However the network cuts the stream into pieces, the elements are the same.
+			for _, r := range []io.Reader{strings.NewReader(stream), iotest.OneByteReader(strings.NewReader(stream)), iotest.HalfReader(strings.NewReader(stream))} {
+				got, end := elements(r)
+				if want := append([]string{header}, tt.want...); !slices.Equal(got, want) || !errors.Is(end, tt.end) {
+					t.Errorf("got %.200q, %v; want %.200q, %v", got, end, want, tt.end)
+				}
+			}
+		})
+	}
+}
+
+// Read, which the negotiation of the stream uses, never returns bytes of two elements at once.
+func TestWireRead(t *testing.T) {
+	w := newWire(&conn{Reader: strings.NewReader(header + "<handshake/><a/><b/></stream:stream>")})
+	var got []string
+	p := make([]byte, 4096)
+	for {
+		n, err := w.Read(p)
+		if err != nil {
+			break
+		}
+		got = append(got, string(p[:n]))
+	}
+	if want := []string{header, "<handshake/>", "<a/>", "<b/>"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
+// A stanza without an end keeps no more than its limit in memory.
+func TestWireIsBounded(t *testing.T) {
+	w := newWire(&conn{Reader: io.MultiReader(strings.NewReader(header+"<a>"), io.LimitReader(endless('x'), 64<<20))})
+	for {
+		if _, err := w.next(); err != nil {
+			break
+		}
+	}
+	if cap(w.buf) > 2*maxStanza {
+		t.Errorf("%d bytes kept", cap(w.buf))
+	}
+}
+
+type endless byte
+
+func (e endless) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = byte(e)
+	}
+	return len(p), nil
+}
