@@ -1,3 +1,46 @@
-.PHONY: deps
-deps: ## install what is missing from Debian, say what was done
-	config/deploy/deps.sh
+SHELL := /bin/sh
+GO ?= go
+PROSODY_12 = $(shell command -v prosody)
+PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
+# The packages whose tests talk to Prosody; they run against each version.
+INTEGRATION = ./pkg/prosodytest/... ./component/... ./cmd/...
+FUZZ = pkg/token:FuzzParse component/focus:FuzzParse component:FuzzStream auth:FuzzCanonicalName auth:FuzzParseRoom config:FuzzLoad
+FUZZTIME ?= 30s
+VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: help build test check demo bench fuzz arch deps clean
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 10
+
+build: ## build bin/usher
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/usher ./cmd/usher
+
+test: deps ## run all tests, against Prosody 0.12 and against 13
+	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) $(GO) test -race -shuffle=on ./...
+	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) $(GO) test -race -shuffle=on -count=1 $(INTEGRATION)
+
+check: arch ## look at the code: gofmt, vet, staticcheck, govulncheck, import graph
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not gofmt-ed:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	.ci/vulncheck
+
+demo: deps build ## see usher at work on a private Prosody
+	bin/usher demo
+
+bench: deps ## measure: decisions, codec, joins against a real Prosody
+	$(GO) test -run '^$$' -bench . -benchmem ./auth ./component/focus ./pkg/token
+
+fuzz: ## fuzz each target for FUZZTIME (30s)
+	@for t in $(FUZZ); do echo "fuzz $$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$${t%:*} || exit 1; done
+
+arch: ## compare the import graph with testdata/imports.golden (make arch UPDATE=1 writes it)
+	@mkdir -p bin
+	@$(GO) list -f '{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}' ./... | awk '{ line = $$1; for (i = 2; i <= NF; i++) if ($$i ~ /^github.com\/xmpp-usher\/usher/) line = line " " $$i; print line }' | sed 's#github.com/xmpp-usher/usher/##g' > $(if $(UPDATE),testdata/imports.golden,bin/imports)
+	@$(if $(UPDATE),true,diff -u testdata/imports.golden bin/imports)
+
+deps: ## install what is missing from Debian, and say what was done
+	@.ci/deps
+
+clean: ## remove what the other verbs made
+	rm -rf bin .prosody testdata/node/node_modules

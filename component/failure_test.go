@@ -12,8 +12,6 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-const retro = "retro@" + service
-
 func forRoom(name string) func(*token.Claims) {
 	return func(c *token.Claims) { c.Room = name }
 }
