@@ -19,7 +19,7 @@ func configCheck() *cobra.Command {
 		Long: `Say everything that is wrong with a configuration, one problem a line, and exit with status 1; or say in words who
 may create rooms, who may enter and who waits, and exit with status 0. Nothing is connected to.`,
 		Example: `  usher config check -c usher.yaml`,
-		Args:    cobra.NoArgs,
+		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, p, err := load(file, os.Environ())
 			if err != nil {

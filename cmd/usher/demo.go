@@ -54,7 +54,7 @@ After the table everything stays up, to be tried by hand, until Ctrl-C.
 Exit status: 0 if all went as expected, 1 if not.`,
 		Example: `  usher demo
   usher demo --once --json`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -86,6 +87,16 @@ func misused(format string, args ...any) error {
 	return failure{statusUsage, fmt.Errorf(format, args...)}
 }
 
+// arguments refuses more than so many, without repeating them: one may be a token.
+func arguments(most int) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) > most {
+			return misused("%d arguments, where %d can be used", len(args), most)
+		}
+		return nil
+	}
+}
+
 // group returns a command that only holds others.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
@@ -111,9 +122,10 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM. The second one ends the process at once.
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. The second one ends the process at once, if
+// it is not the same once more: timeout(1) and others send theirs both to the process and to its group.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() { time.AfterFunc(200*time.Millisecond, stop) })
 	return ctx, stop
 }

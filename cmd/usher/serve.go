@@ -18,7 +18,7 @@ then finished; a second signal ends usher at once.
 
 A connection that fails is made again, for ever. The log is on standard error and begins with the policy in words.`,
 		Example: `  usher serve -c usher.yaml`,
-		Args:    cobra.NoArgs,
+		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, p, err := load(file, os.Environ())
 			if err != nil {

@@ -30,13 +30,13 @@ func tokenExplain() *cobra.Command {
 		Long: `Say for one request what every rule expects and finds, by the same code that decides at the door, and what comes of
 it. Nothing is connected to: whether a host is inside, --host-present says.
 
-The token is an argument, or with - the first line of standard input, where others on the machine cannot read it. Without one,
+The token is an argument, or with - standard input, where others on the machine cannot read it. Without one,
 the answer is what happens to a person who has none.
 
 Exit status: 0 allow, 1 deny, 2 wait, 3 the question cannot be answered, as with a configuration that is not valid.`,
 		Example: `  usher token explain -c usher.yaml --room standup TOKEN
   usher token explain -c usher.yaml --room standup@conference.meet.example.com --from guest.meet.example.com --host-present`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, p, err := load(file, os.Environ())
 			if err != nil {

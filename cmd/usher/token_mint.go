@@ -43,7 +43,7 @@ in --key-file. A secret is no flag, because others on the machine can read comma
 host's default_affiliation counts.`,
 		Example: `  usher token mint --app-id my_app --secret-file app.secret --room standup --sub meet.example.com --affiliation owner
   usher token mint --app-id portal --key-file portal.key --room '*' --sub '*' --name Juliet --ttl 8h`,
-		Args: cobra.NoArgs,
+		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			now := time.Now()
 			if err := complete(cmd, &c, ttl, begin, now); err != nil {

@@ -13,7 +13,7 @@ func version() *cobra.Command {
 		Use:     "version",
 		Short:   "Say which usher this is",
 		Example: `  usher version`,
-		Args:    cobra.NoArgs,
+		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "usher %s (%s %s/%s)\n", release(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
