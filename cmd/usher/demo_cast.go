@@ -70,7 +70,8 @@ func (s *stage) cast() ([]part, error) {
 	return []part{
 		{who: "guest before the host", name: "guest", vhost: demoGuests, shows: "none", expected: hostAbsent},
 		{who: "host", name: "host", vhost: demoTokens, shows: "owner", attr: owner, expected: hostEnters},
-		{who: "member", name: "member", vhost: demoTokens, shows: "member", attr: show(s.appSecret, asMember), expected: memberEnters},
+		{who: "member", name: "member", vhost: demoTokens, shows: "member", attr: show(s.appSecret, asMember),
+			expected: memberEnters},
 		{who: "that guest again", name: "guest", vhost: demoGuests, shows: "none", expected: memberEnters},
 		{who: "guest after the host", name: "late", vhost: demoGuests, shows: "none", exit: "host", expected: hostAbsent},
 		{who: "token of another room", name: "stray", vhost: demoTokens, shows: "another room",
@@ -85,10 +86,12 @@ func (s *stage) cast() ([]part, error) {
 			expected: deny(auth.ReasonTokenAlgorithm)},
 		{who: "empty token", name: "empty", vhost: demoTokens, shows: "empty", attr: "token=''",
 			expected: deny(auth.ReasonTokenRequired)},
-		{who: "joins without asking", name: "rude", vhost: demoGuests, shows: "none", rude: true, expected: "registration-required"},
+		{who: "joins without asking", name: "rude", vhost: demoGuests, shows: "none", rude: true,
+			expected: "registration-required"},
 		{who: "creates by joining", name: "squatter", vhost: demoGuests, shows: "none", rude: true, room: "fresh@" + demoService,
 			expected: "not-allowed"},
-		{who: "user with a password", name: demoUser, vhost: demoUsers, shows: "none", room: "office@" + demoService, expected: hostEnters},
+		{who: "user with a password", name: demoUser, vhost: demoUsers, shows: "none", room: "office@" + demoService,
+			expected: hostEnters},
 	}, failed
 }
 
@@ -191,11 +194,12 @@ func (a *audience) exit(ctx context.Context, name, room string) error {
 	return err
 }
 
-// enter asks and joins as far as it goes, and tells what happened. answered is called with the last answer.
+// enter asks and joins as far as it goes, and tells what happened. answered is called with every answer.
 func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, answered func()) (happened, said string, err error) {
+	const focus = "http://jitsi.org/protocol/focus"
 	if !p.rude {
-		answer, err := c.IQ(ctx, "set", demoFocus, fmt.Sprintf(
-			"<conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='0123456789abcdef0123456789abcdef' %s/>", p.room, p.attr))
+		answer, err := c.IQ(ctx, "set", demoFocus,
+			fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", focus, p.room, p.name, p.attr))
 		answered()
 		if err != nil {
 			return "", "", err
@@ -209,7 +213,7 @@ func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, ans
 				verdict = "wait "
 			}
 			return verdict + reason, answer.ErrorCondition() + ": " + answer.ErrorText(), nil
-		case answer.Child("conference", "http://jitsi.org/protocol/focus").Attr["ready"] != "true":
+		case answer.Child("conference", focus).Attr["ready"] != "true":
 			return "not ready", "", nil
 		}
 	}
@@ -243,7 +247,7 @@ func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, ans
 	return standing(own), said, nil
 }
 
-// seen returns the presences of an occupant that have come to a client; the first is waited for unless it has been taken.
+// seen returns the presences of an occupant that have come to a client. The first is waited for, if it is still to come.
 func (a *audience) seen(ctx context.Context, c *prosodytest.Client, occupant string, first bool) ([]prosodytest.Stanza, error) {
 	of := func(s prosodytest.Stanza) bool { return s.Name == "presence" && s.Attr["from"] == occupant }
 	var seen []prosodytest.Stanza

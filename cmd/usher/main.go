@@ -89,11 +89,15 @@ func misused(format string, args ...any) error {
 
 // arguments refuses more than so many, without repeating them: one may be a token.
 func arguments(most int) cobra.PositionalArgs {
-	return func(_ *cobra.Command, args []string) error {
-		if len(args) > most {
-			return misused("%d arguments, where %d can be used", len(args), most)
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) <= most:
+			return nil
+		case most == 0:
+			return misused("%s takes no argument", cmd.CommandPath())
+		default:
+			return misused("too many arguments for %s", cmd.CommandPath())
 		}
-		return nil
 	}
 }
 

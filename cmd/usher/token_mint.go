@@ -13,7 +13,6 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/spf13/cobra"
 
-	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -57,7 +56,7 @@ host's default_affiliation counts.`,
 			if algorithm != "" {
 				o.Algorithm = jwa.SignatureAlgorithm(algorithm)
 				if !slices.Contains(fitting, o.Algorithm) {
-					return misused("--algorithm %s does not fit the key, which signs with %s", algorithm, algorithms([]auth.Key{{Algorithms: fitting}}))
+					return misused("--algorithm %s does not fit the key, which signs with %s", algorithm, names(fitting))
 				}
 			}
 			compact, err := token.Mint(c, o)
@@ -158,8 +157,8 @@ func signingKey(secretFile, keyFile string) (any, []jwa.SignatureAlgorithm, erro
 	case secret != "":
 		return sharedSecret("environment "+mintSecret, []byte(secret))
 	}
-	return nil, nil, misused("nothing to sign with: name the shared secret's file with --secret-file (or put the secret into the "+
-		"environment as %s), or the private key's with --key-file", mintSecret)
+	return nil, nil, misused("nothing to sign with: name the shared secret's file with --secret-file (or put the secret "+
+		"into the environment as %s), or the private key's with --key-file", mintSecret)
 }
 
 func sharedSecret(source string, secret []byte) (any, []jwa.SignatureAlgorithm, error) {

@@ -104,27 +104,27 @@ func issuer(c config.Issuer) (auth.Issuer, error) {
 	if err != nil {
 		return i, err
 	}
-	fits := func(k auth.Key) bool {
-		return slices.ContainsFunc(i.Algorithms, func(alg jwa.SignatureAlgorithm) bool { return slices.Contains(k.Algorithms, alg) })
+	var usable []jwa.SignatureAlgorithm
+	for _, k := range all {
+		usable = append(usable, k.Algorithms...)
 	}
-	if !slices.ContainsFunc(all, fits) {
-		return i, fmt.Errorf("no token would be accepted, for no key is of the kind that %s needs: set algorithms to what the issuer uses of %s",
-			strings.Join(c.Algorithms, ", "), algorithms(all))
+	fits := func(a jwa.SignatureAlgorithm) bool { return slices.Contains(usable, a) }
+	if !slices.ContainsFunc(i.Algorithms, fits) {
+		return i, fmt.Errorf("no token would be accepted, for no key is of the kind that %s needs: "+
+			"set algorithms to what the issuer uses of %s", names(i.Algorithms), names(usable))
 	}
 	return i, nil
 }
 
-// algorithms names those that the keys can be used with.
-func algorithms(all []auth.Key) string {
-	var names []string
-	for _, k := range all {
-		for _, alg := range k.Algorithms {
-			if !slices.Contains(names, alg.String()) {
-				names = append(names, alg.String())
-			}
+// names lists algorithms for a sentence.
+func names(algorithms []jwa.SignatureAlgorithm) string {
+	var list []string
+	for _, a := range algorithms {
+		if !slices.Contains(list, a.String()) {
+			list = append(list, a.String())
 		}
 	}
-	return strings.Join(names, ", ")
+	return strings.Join(list, ", ")
 }
 
 // options turns a configuration into what the connection needs.
