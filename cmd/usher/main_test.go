@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -22,6 +24,9 @@ import (
 var update = flag.Bool("update", false, "rewrite what testdata says")
 
 func TestMain(m *testing.M) {
+	if os.Getenv("SIGNALLED") == "1" {
+		signalled()
+	}
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "USHER_") {
 			os.Unsetenv(name)
@@ -257,4 +262,54 @@ func begin(t *testing.T, stdout, stderr io.Writer, args ...string) (end func() i
 	})
 	t.Cleanup(func() { end() })
 	return end
+}
+
+// signalled is a process of TestSecondSignal: it hears of the first signal and does not end.
+func signalled() {
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
+	fmt.Println("ready")
+	<-ctx.Done()
+	fmt.Println("first")
+	select {}
+}
+
+// TestSecondSignal checks that the second signal ends a process that does not end by itself.
+func TestSecondSignal(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "SIGNALLED=1")
+	stdout := newLive()
+	cmd.Stdout = stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	signal := func() { _ = cmd.Process.Signal(syscall.SIGTERM) }
+	stdout.until(t, "ready", 1)
+	signal()
+	signal() // the same once more, as timeout(1) sends it
+	stdout.until(t, "first", 1)
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	late := time.After(30 * time.Second)
+	for {
+		select {
+		case <-again.C:
+			signal()
+		case err := <-ended:
+			if cmd.ProcessState.Exited() {
+				t.Errorf("not ended by the signal: %v", err)
+			}
+			return
+		case <-late:
+			_ = cmd.Process.Kill()
+			<-ended
+			t.Fatal("the second signal did not end it")
+		}
+	}
 }
