@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/spf13/cobra"
+
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// The demo's two configurations. What is in braces is put in at the start.
+var (
+	//go:embed demo/prosody.cfg.lua
+	demoProsody string
+	//go:embed demo/usher.yaml
+	demoUsher string
+)
+
+// The names in them.
+const (
+	demoFocus   = "focus.meet.example.com"
+	demoService = "conference.meet.example.com"
+	demoRoom    = "standup@" + demoService
+	demoAppID   = "demo"
+	demoTokens  = "meet.example.com"
+	demoGuests  = "guest.meet.example.com"
+	demoUsers   = "users.example.com"
+	demoUser    = "romeo"
+)
+
+func demo() *cobra.Command {
+	var once, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Show all of it on this machine, with a private Prosody",
+		Long: `Start a private Prosody in a temporary folder, usher beside it, and let a cast of XMPP clients try to enter a room over
+WebSocket, each in another way. The table shows what was expected and what really happened. Nothing outside 127.0.0.1 is
+touched, and nothing stays behind.
+
+After the table everything stays up, to be tried by hand, until Ctrl-C.
+
+Exit status: 0 if all went as expected, 1 if not.`,
+		Example: `  usher demo
+  usher demo --once --json`,
+		Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			words, rows := cmd.OutOrStdout(), rowWriter(newTable(cmd.OutOrStdout()))
+			if asJSON {
+				words, rows = cmd.ErrOrStderr(), jsonRows{cmd.OutOrStdout()}
+			}
+			err := runDemo(ctx, words, rows, once)
+			if errors.Is(err, prosodytest.ErrNotFound) {
+				return fmt.Errorf("the demo needs Prosody 0.12 or 13 on this machine, and there is none: in usher's source, make deps; "+
+					"on Debian or Ubuntu, apt-get install prosody. One that is not on PATH is named by PROSODYTEST_PROSODY (%w)", err)
+			}
+			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+				return errors.New("interrupted")
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&once, "once", false, "end after the table")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line on standard output instead of the table")
+	return cmd
+}
+
+// runDemo starts Prosody and usher, plays the cast, and stays until the context ends unless it is to run only once.
+func runDemo(ctx context.Context, words io.Writer, rows rowWriter, once bool) (err error) {
+	fmt.Fprintln(words, "Starting a private Prosody in a temporary folder, and usher beside it ...")
+	s, err := newStage(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	usher, err := s.usher()
+	if err != nil {
+		return err
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- usher.Run(running) }()
+	defer func() { stop(); err = errors.Join(err, <-done) }()
+	if err := s.connected(ctx); err != nil {
+		return fmt.Errorf("%w; usher's log:\n%s", err, s.log())
+	}
+	fmt.Fprintf(words, "A private Prosody %s with usher as its component %s; nothing outside 127.0.0.1.\n", s.Version(), demoFocus)
+	fmt.Fprintf(words, "A cast of XMPP clients, over WebSocket, now tries to enter %s.\n\n", demoRoom)
+
+	wrong, err := s.play(ctx, rows)
+	if err != nil {
+		return err
+	}
+	switch {
+	case wrong == 0:
+		fmt.Fprintln(words, "\nAll as expected.")
+	case once:
+		err = fmt.Errorf("%d of the cast met something else than expected; usher's log:\n%s", wrong, s.log())
+	default:
+		err = fmt.Errorf("%d of the cast met something else than expected", wrong)
+		fmt.Fprintf(words, "\n%v; see usher's log.\n", err)
+	}
+	if !once {
+		s.invite(words)
+		<-ctx.Done()
+	}
+	return err
+}
+
+// stage is the private Prosody with the secrets of all who take part.
+type stage struct {
+	*prosodytest.Server
+	componentSecret, appSecret, password string
+	logFile                              *os.File
+}
+
+func newStage(ctx context.Context) (*stage, error) {
+	s := &stage{componentSecret: newSecret(), appSecret: newSecret(), password: newSecret()}
+	var err error
+	s.Server, err = prosodytest.Run(ctx, prosodytest.Options{
+		Config: strings.ReplaceAll(demoProsody, "{component.secret}", s.componentSecret),
+		Users:  map[string]string{demoUser + "@" + demoUsers: s.password},
+
+		LogLevel: "info",
+	})
+	return s, err
+}
+
+// newSecret is long enough for HS256: each character holds five bits of chance.
+func newSecret() string { return rand.Text() + rand.Text() }
+
+// usher writes usher.yaml and its secrets, and makes of them what "usher serve" makes.
+func (s *stage) usher() (*component.Component, error) {
+	for name, content := range map[string]string{
+		"component.secret": s.componentSecret,
+		"app.secret":       s.appSecret,
+		"usher.yaml":       strings.ReplaceAll(demoUsher, "{server}", s.ComponentAddr),
+	} {
+		if err := os.WriteFile(s.path(name), []byte(content), 0o600); err != nil {
+			return nil, err
+		}
+	}
+	c, p, err := load(s.path("usher.yaml"), nil)
+	if err != nil {
+		return nil, err
+	}
+	if s.logFile, err = os.OpenFile(s.path("usher.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
+		return nil, err
+	}
+	log, err := logger(c.Log, s.logFile)
+	if err != nil {
+		return nil, err
+	}
+	return component.New(options(c, p, log))
+}
+
+func (s *stage) path(name string) string { return filepath.Join(s.Dir, name) }
+
+func (s *stage) log() string {
+	log, _ := os.ReadFile(s.path("usher.log"))
+	return string(log)
+}
+
+func (s *stage) close() error {
+	if s.logFile != nil {
+		s.logFile.Close()
+	}
+	return s.Server.Close()
+}
+
+// connected returns when usher answers a client.
+func (s *stage) connected(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	c, err := s.Dial(ctx, prosodytest.ClientOptions{Host: demoGuests, Transport: prosodytest.WebSocket})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		answer, err := c.IQ(ctx, "get", demoFocus, "<ping xmlns='urn:xmpp:ping'/>")
+		if err != nil {
+			return fmt.Errorf("usher did not come up: %w", err)
+		}
+		if answer.Attr["type"] == "result" {
+			return nil
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return fmt.Errorf("usher did not come up: %w", ctx.Err())
+		}
+	}
+}
+
+// mint returns a token for the room, good for an hour, as the change makes it.
+func (s *stage) mint(secret string, change func(*token.Claims)) (string, error) {
+	c := token.Claims{
+		Issuer: demoAppID, Audience: []string{"jitsi"}, Subject: demoTokens, Room: "standup", ID: rand.Text(),
+		Expires: time.Now().Add(time.Hour), User: token.User{ID: "juliet", Name: "Juliet", Affiliation: "owner"},
+	}
+	if change != nil {
+		change(&c)
+	}
+	return token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(secret)})
+}
+
+// invite tells how to try it by hand.
+func (s *stage) invite(w io.Writer) {
+	owner, _ := s.mint(s.appSecret, nil)
+	member, _ := s.mint(s.appSecret, asMember)
+	yaml := s.path("usher.yaml")
+	fmt.Fprintf(w, `
+Now it is yours, until Ctrl-C. All of this is gone afterwards.
+
+  WebSocket    %s
+  login        anonymous on %s and %s;
+               on %s as %s with the password %s
+  usher        %s, connected to %s
+  room         %s
+  usher.yaml   %s
+  its log      %s
+
+  owner token  %s
+
+  member token %s
+
+A client first asks usher, with its token or without, and then joins the room:
+
+  <iq type='set' to='%s' id='1'>
+    <conference xmlns='http://jitsi.org/protocol/focus' room='%s' token='...'/></iq>
+
+Why is somebody let in, or not? Another terminal tells:
+
+  %s token explain -c %s --room standup %s
+
+`, s.WebSocketURL, demoTokens, demoGuests, demoUsers, demoUser, s.password, demoFocus, s.ComponentAddr, demoRoom,
+		yaml, s.path("usher.log"), owner, member, demoFocus, demoRoom, os.Args[0], yaml, owner)
+}

@@ -1,0 +1,276 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// part is what one of the cast does: asks usher for the room, and joins it if that is granted.
+type part struct {
+	who   string
+	name  string // whoever has the same name is the same client; it is the nick, too
+	vhost string
+	shows string // the token in words
+	attr  string // the token in the request
+	room  string // demoRoom if empty
+	rude  bool   // joins without asking
+	// exit names somebody who leaves the room before.
+	exit string
+	// expected is affiliation and role of those let in, else verdict and reason, or the condition by which Prosody refuses.
+	expected string
+}
+
+// row is a part as it went. Happened is made of what the clients received and of nothing else.
+type row struct {
+	Who      string  `json:"who"`
+	VHost    string  `json:"vhost"`
+	Token    string  `json:"token"`
+	Expected string  `json:"expected"`
+	Happened string  `json:"happened"`
+	Said     string  `json:"said,omitempty"` // the text of a refusal, or who else saw somebody come in
+	MS       float64 `json:"ms"`
+	OK       bool    `json:"ok"`
+
+	exit string
+}
+
+// rowWriter shows rows, each at once.
+type rowWriter interface {
+	row(row) error
+}
+
+const (
+	hostEnters   = "owner, moderator"
+	memberEnters = "member, participant"
+	hostAbsent   = "wait " + string(auth.ReasonHostAbsent)
+)
+
+func asMember(c *token.Claims) { c.User.Affiliation = "member" }
+
+// cast returns the parts in the order in which they are played.
+func (s *stage) cast() ([]part, error) {
+	var failed error
+	show := func(secret string, change func(*token.Claims)) string {
+		compact, err := s.mint(secret, change)
+		if err != nil {
+			failed = err
+		}
+		return "token='" + compact + "'"
+	}
+	owner := show(s.appSecret, nil)
+	deny := func(r auth.Reason) string { return "deny " + string(r) }
+	return []part{
+		{who: "guest before the host", name: "guest", vhost: demoGuests, shows: "none", expected: hostAbsent},
+		{who: "host", name: "host", vhost: demoTokens, shows: "owner", attr: owner, expected: hostEnters},
+		{who: "member", name: "member", vhost: demoTokens, shows: "member", attr: show(s.appSecret, asMember),
+			expected: memberEnters},
+		{who: "that guest again", name: "guest", vhost: demoGuests, shows: "none", expected: memberEnters},
+		{who: "guest after the host", name: "late", vhost: demoGuests, shows: "none", exit: "host", expected: hostAbsent},
+		{who: "token of another room", name: "stray", vhost: demoTokens, shows: "another room",
+			attr:     show(s.appSecret, func(c *token.Claims) { c.Room = "elsewhere" }),
+			expected: deny(auth.ReasonRoomMismatch)},
+		{who: "token of yesterday", name: "former", vhost: demoTokens, shows: "expired",
+			attr:     show(s.appSecret, func(c *token.Claims) { c.Expires = time.Now().Add(-24 * time.Hour) }),
+			expected: deny(auth.ReasonTokenExpired)},
+		{who: "forger", name: "forger", vhost: demoTokens, shows: "wrong secret", attr: show(newSecret(), nil),
+			expected: deny(auth.ReasonTokenSignature)},
+		{who: "forger without a key", name: "unsigned", vhost: demoTokens, shows: "alg: none", attr: unsigned(owner),
+			expected: deny(auth.ReasonTokenAlgorithm)},
+		{who: "empty token", name: "empty", vhost: demoTokens, shows: "empty", attr: "token=''",
+			expected: deny(auth.ReasonTokenRequired)},
+		{who: "joins without asking", name: "rude", vhost: demoGuests, shows: "none", rude: true,
+			expected: "registration-required"},
+		{who: "creates by joining", name: "squatter", vhost: demoGuests, shows: "none", rude: true, room: "fresh@" + demoService,
+			expected: "not-allowed"},
+		{who: "user with a password", name: demoUser, vhost: demoUsers, shows: "none", room: "office@" + demoService,
+			expected: hostEnters},
+	}, failed
+}
+
+// unsigned replaces header and signature of a token, for those who hope that nobody looks.
+func unsigned(attr string) string {
+	payload := strings.Split(attr, ".")[1]
+	return "token='" + base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + payload + ".'"
+}
+
+// play plays all parts and returns how many went wrong. The cast has left when it returns.
+func (s *stage) play(ctx context.Context, rows rowWriter) (wrong int, err error) {
+	parts, err := s.cast()
+	if err != nil {
+		return 0, err
+	}
+	a := &audience{stage: s, clients: map[string]*prosodytest.Client{}, inside: map[string][]string{}}
+	defer a.close()
+	for _, p := range parts {
+		if p.room == "" {
+			p.room = demoRoom
+		}
+		r := a.play(ctx, p)
+		if ctx.Err() != nil {
+			return wrong, ctx.Err()
+		}
+		if !r.OK {
+			wrong++
+		}
+		if err := rows.row(r); err != nil {
+			return wrong, err
+		}
+	}
+	return wrong, nil
+}
+
+// audience is those of the cast who are connected, by name, and who of them is in which room.
+type audience struct {
+	*stage
+	clients map[string]*prosodytest.Client
+	inside  map[string][]string
+}
+
+func (a *audience) close() {
+	for _, c := range a.clients {
+		c.Close()
+	}
+}
+
+// play plays one part.
+func (a *audience) play(ctx context.Context, p part) row {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	r := row{Who: p.who, VHost: p.vhost, Token: p.shows, Expected: p.expected, exit: p.exit}
+	err := a.exit(ctx, p.exit, p.room)
+	if err == nil {
+		var c *prosodytest.Client
+		if c, err = a.client(ctx, p); err == nil {
+			began := time.Now()
+			r.Happened, r.Said, err = a.enter(ctx, c, p, func() { r.MS = float64(time.Since(began).Microseconds()) / 1000 })
+		}
+	}
+	if err != nil {
+		r.Happened, r.Said = "failed", err.Error()
+	}
+	r.OK = r.Happened == r.Expected
+	return r
+}
+
+func (a *audience) client(ctx context.Context, p part) (*prosodytest.Client, error) {
+	if c, ok := a.clients[p.name]; ok {
+		return c, nil
+	}
+	o := prosodytest.ClientOptions{Host: p.vhost, Transport: prosodytest.WebSocket}
+	if p.vhost == demoUsers {
+		o.User, o.Password = demoUser, a.password
+	}
+	c, err := a.Dial(ctx, o)
+	if err == nil {
+		a.clients[p.name] = c
+	}
+	return c, err
+}
+
+// exit lets somebody leave the room, and returns when the room has said so.
+func (a *audience) exit(ctx context.Context, name, room string) error {
+	if name == "" {
+		return nil
+	}
+	c, here := a.clients[name], room+"/"+name
+	if c == nil {
+		return fmt.Errorf("%s never came", name)
+	}
+	if err := c.Send("<presence xmlns='jabber:client' type='unavailable' to='" + here + "'/>"); err != nil {
+		return err
+	}
+	a.inside[room] = slices.DeleteFunc(a.inside[room], func(n string) bool { return n == name })
+	_, err := c.Await(ctx, func(s prosodytest.Stanza) bool {
+		return s.Name == "presence" && s.Attr["from"] == here && s.Attr["type"] == "unavailable"
+	})
+	return err
+}
+
+// enter asks and joins as far as it goes, and tells what happened. answered is called with every answer.
+func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, answered func()) (happened, said string, err error) {
+	const focus = "http://jitsi.org/protocol/focus"
+	if !p.rude {
+		answer, err := c.IQ(ctx, "set", demoFocus,
+			fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", focus, p.room, p.name, p.attr))
+		answered()
+		if err != nil {
+			return "", "", err
+		}
+		switch {
+		case answer.Attr["type"] == "error":
+			// "wait" and "deny" are ours; on the wire stand the condition, for the client, and the reason.
+			reason := answer.Find("reason", "urn:usher:0").Attr["code"]
+			verdict := "deny "
+			if reason == string(auth.ReasonHostAbsent) {
+				verdict = "wait "
+			}
+			return verdict + reason, answer.ErrorCondition() + ": " + answer.ErrorText(), nil
+		case answer.Child("conference", focus).Attr["ready"] != "true":
+			return "not ready", "", nil
+		}
+	}
+	own, err := c.Join(ctx, p.room, p.name)
+	answered()
+	if err != nil {
+		return "", "", err
+	}
+	if own.Attr["type"] == "error" {
+		if p.rude {
+			return own.ErrorCondition(), "refused by Prosody itself", nil
+		}
+		return "allowed, not joined", own.ErrorCondition() + ": " + own.ErrorText(), nil
+	}
+	others := slices.Clone(a.inside[p.room])
+	a.inside[p.room] = append(a.inside[p.room], p.name)
+	for _, name := range a.inside[p.room] {
+		seen, err := a.seen(ctx, a.clients[name], p.room+"/"+p.name, name != p.name)
+		if err != nil {
+			return "", "", fmt.Errorf("%s does not see %s: %w", name, p.name, err)
+		}
+		for _, s := range seen {
+			if standing(s) != standing(own) {
+				return "flicker", fmt.Sprintf("%s sees %s, %s sees %s", p.name, standing(own), name, standing(s)), nil
+			}
+		}
+	}
+	if len(others) > 0 {
+		said = "seen so from the first presence on by " + strings.Join(others, " and ")
+	}
+	return standing(own), said, nil
+}
+
+// seen returns the presences of an occupant that have come to a client. The first is waited for, if it is still to come.
+func (a *audience) seen(ctx context.Context, c *prosodytest.Client, occupant string, first bool) ([]prosodytest.Stanza, error) {
+	of := func(s prosodytest.Stanza) bool { return s.Name == "presence" && s.Attr["from"] == occupant }
+	var seen []prosodytest.Stanza
+	if first {
+		s, err := c.Await(ctx, of)
+		if err != nil {
+			return nil, err
+		}
+		seen = append(seen, s)
+	}
+	if err := c.Sync(ctx); err != nil {
+		return nil, err
+	}
+	for _, s := range c.Drain() {
+		if of(s) {
+			seen = append(seen, s)
+		}
+	}
+	return seen, nil
+}
+
+// standing is the affiliation and role that a presence in a room shows.
+func standing(presence prosodytest.Stanza) string {
+	item := presence.Find("item", "http://jabber.org/protocol/muc#user")
+	return item.Attr["affiliation"] + ", " + item.Attr["role"]
+}

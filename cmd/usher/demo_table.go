@@ -1,0 +1,77 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// jsonRows writes each row as one line of JSON.
+type jsonRows struct{ w io.Writer }
+
+func (j jsonRows) row(r row) error {
+	enc := json.NewEncoder(j.w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(r)
+}
+
+// table writes rows for people, in at most 120 columns.
+type table struct {
+	w      io.Writer
+	colour bool
+	begun  bool
+}
+
+func newTable(w io.Writer) *table {
+	f, _ := w.(*os.File)
+	return &table{w: w, colour: f != nil && isTerminal(f) && os.Getenv("NO_COLOR") == ""}
+}
+
+func isTerminal(f *os.File) bool {
+	s, err := f.Stat()
+	return err == nil && s.Mode()&os.ModeCharDevice != 0
+}
+
+const (
+	width   = 118
+	columns = "%-21s  %-22s  %-12s  %-21s  %-21s  %5s  "
+)
+
+func (t *table) row(r row) error {
+	var b strings.Builder
+	if !t.begun {
+		t.begun = true
+		head := fmt.Sprintf(columns, "who", "virtual host", "token", "expected", "happened", "ms")
+		b.WriteString(strings.TrimSpace(head) + "\n")
+		b.WriteString(strings.Repeat("─", width) + "\n")
+	}
+	if r.exit != "" {
+		b.WriteString(t.paint(dim, "    (the "+r.exit+" leaves)") + "\n")
+	}
+	mark := t.paint(green, "ok")
+	if !r.OK {
+		mark = t.paint(red, "WRONG")
+	}
+	fmt.Fprintf(&b, columns+"%s\n", r.Who, r.VHost, r.Token, r.Expected, r.Happened, fmt.Sprintf("%.1f", r.MS), mark)
+	if r.Said != "" {
+		b.WriteString(t.paint(dim, "    "+r.Said) + "\n")
+	}
+	_, err := io.WriteString(t.w, b.String())
+	return err
+}
+
+// The colours, as SGR parameters (ECMA-48 §8.3.117).
+const (
+	dim   = "2"
+	red   = "1;31"
+	green = "32"
+)
+
+func (t *table) paint(colour, s string) string {
+	if !t.colour {
+		return s
+	}
+	return "\x1b[" + colour + "m" + s + "\x1b[m"
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"unicode/utf8"
+)
+
+// needsProsody skips the test as prosodytest.Start does, and gives it a folder for what is temporary, which must be
+// empty in the end.
+func needsProsody(t *testing.T) {
+	t.Helper()
+	name := os.Getenv("PROSODYTEST_PROSODY")
+	if name == "" {
+		name = "prosody"
+	}
+	if _, err := exec.LookPath(name); err != nil && os.Getenv("PROSODYTEST_REQUIRED") != "1" {
+		t.Skip(err)
+	}
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	t.Cleanup(func() {
+		if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
+			t.Errorf("left behind: %v %v", left, err)
+		}
+	})
+}
+
+// TestDemo plays the cast against the Prosody that there is. Nothing but the times may differ from run to run.
+func TestDemo(t *testing.T) {
+	needsProsody(t)
+	r := command(t, "", "demo", "--once", "--json")
+	if r.status != 0 {
+		t.Error(r.status, r.stderr)
+	}
+	var got bytes.Buffer
+	table := newTable(new(strings.Builder))
+	for line := range strings.Lines(r.stdout) {
+		var x row
+		if err := json.Unmarshal([]byte(line), &x); err != nil {
+			t.Fatal(err, line)
+		}
+		if x.MS <= 0 {
+			t.Errorf("%s took no time", x.Who)
+		}
+		x.MS = 0
+		if err := (jsonRows{&got}).row(x); err != nil {
+			t.Fatal(err)
+		}
+		if err := table.row(x); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden(t, "testdata/demo.jsonl", got.String())
+	if !strings.Contains(r.stderr, "All as expected.") || strings.Contains(r.stderr, "token explain") {
+		t.Error(r.stderr)
+	}
+	for line := range strings.Lines(table.w.(*strings.Builder).String()) {
+		if utf8.RuneCountInString(line)-1 > 120 || strings.Contains(line, "\x1b") {
+			t.Errorf("not for 120 columns without colour: %q", line)
+		}
+	}
+}
+
+// TestDemoStays tries what the demo says can be tried by hand.
+func TestDemoStays(t *testing.T) {
+	needsProsody(t)
+	stdout, stderr := newLive(), newLive()
+	end := begin(t, stdout, stderr, "demo")
+	stdout.until(t, "token explain -c", 1)
+	_, line, _ := strings.Cut(stdout.String(), os.Args[0]+" token explain ")
+	line, _, _ = strings.Cut(line, "\n")
+	if r := command(t, "", append([]string{"token", "explain"}, strings.Fields(line)...)...); r.status != 0 {
+		t.Errorf("%s: %d\n%s%s", line, r.status, r.stdout, r.stderr)
+	}
+	if status := end(); status != 0 || stderr.String() != "" {
+		t.Errorf("ended with %d: %s", status, stderr)
+	}
+}
+
+// TestDemoWrong checks that what happened is shown as it is, in colour on a terminal.
+func TestDemoWrong(t *testing.T) {
+	var b strings.Builder
+	table := &table{w: &b, colour: true}
+	if err := table.row(row{Who: "forger", Expected: "deny token-signature", Happened: "owner, moderator", exit: "host"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"deny token-signature   owner, moderator", "\x1b[1;31mWRONG\x1b[m", "(the host leaves)"} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is not in %q", want, b.String())
+		}
+	}
+}
+
+// TestDemoTells opens a door in the server's configuration, and checks that the demo tells.
+func TestDemoTells(t *testing.T) {
+	needsProsody(t)
+	whole := demoProsody
+	t.Cleanup(func() { demoProsody = whole })
+	demoProsody = strings.Replace(whole, "restrict_room_creation = true", "restrict_room_creation = false", 1)
+	r := command(t, "", "demo", "--once", "--json")
+	want := `"who":"creates by joining","vhost":"guest.meet.example.com","token":"none","expected":"not-allowed","happened":"owner, moderator"`
+	if r.status != 1 || !strings.Contains(r.stdout, want) || strings.Count(r.stdout, `"ok":false`) != 1 {
+		t.Errorf("%d\n%s", r.status, r.stdout)
+	}
+	if !strings.Contains(r.stderr, "usher: 1 of the cast met something else than expected; usher's log:") || !strings.Contains(r.stderr, "connected") {
+		t.Error(r.stderr)
+	}
+}
+
+func TestDemoWithoutProsody(t *testing.T) {
+	t.Setenv("PROSODYTEST_PROSODY", "no-such-prosody")
+	if r := command(t, "", "demo", "--once"); r.status != 1 || !strings.Contains(r.stderr, "make deps") || !strings.Contains(r.stderr, "apt-get install prosody") {
+		t.Errorf("%+v", r)
+	}
+}

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xmpp-usher/usher/component"
+)
+
+func serve() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Connect to the XMPP server and answer those who ask to enter",
+		Long: `Connect to the XMPP server and answer those who ask to enter, until SIGINT or SIGTERM. What is under way is
+then finished; a second signal ends usher at once.
+
+A connection that fails is made again, for ever. The log is on standard error and begins with the policy in words.`,
+		Example: `  usher serve -c usher.yaml`,
+		Args:    arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, p, err := load(file, os.Environ())
+			if err != nil {
+				return err
+			}
+			log, err := logger(c.Log, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			for _, w := range c.Warnings {
+				log.Warn(w.String())
+			}
+			log.Info("usher " + release())
+			for _, sentence := range p.Words() {
+				log.Info(sentence)
+			}
+			usher, err := component.New(options(c, p, log))
+			if err != nil {
+				return err
+			}
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return usher.Run(ctx)
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}

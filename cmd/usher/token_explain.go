@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+func tokenExplain() *cobra.Command {
+	var (
+		file, room, from, at string
+		host, asJSON         bool
+	)
+	cmd := &cobra.Command{
+		Use:   "explain [TOKEN | -]",
+		Short: "Say step by step why somebody is let in, or is not",
+		Long: `Say for one request what every rule expects and finds, by the same code that decides at the door, and what comes of
+it. Nothing is connected to: whether a host is inside, --host-present says.
+
+The token is an argument, or with - standard input, where others on the machine cannot read it. Without one,
+the answer is what happens to a person who has none.
+
+Exit status: 0 allow, 1 deny, 2 wait, 3 the question cannot be answered, as with a configuration that is not valid.`,
+		Example: `  usher token explain -c usher.yaml --room standup TOKEN
+  usher token explain -c usher.yaml --room standup@conference.meet.example.com --from guest.meet.example.com --host-present`,
+		Args: arguments(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, p, err := load(file, os.Environ())
+			if err != nil {
+				return failure{statusUsage, err}
+			}
+			req := auth.Request{At: time.Now()}
+			if at != "" {
+				if req.At, err = moment(at, req.At); err != nil {
+					return misused("--at %s: %w", at, err)
+				}
+			}
+			if req.Room, err = roomAddress(c, room); err != nil {
+				return err
+			}
+			if req.From, err = sender(c, from); err != nil {
+				return err
+			}
+			if req.Token, err = tokenArgument(cmd.InOrStdin(), args); err != nil {
+				return err
+			}
+			decision, steps := auth.New(p).Explain(cmd.Context(), req, func(context.Context, auth.Room) (auth.RoomState, error) {
+				return auth.RoomState{Exists: host, HostPresent: host}, nil
+			})
+			if err := newExplanation(req, decision, steps).write(cmd.OutOrStdout(), asJSON); err != nil {
+				return err
+			}
+			switch decision.Verdict {
+			case auth.Allow:
+				return nil
+			case auth.Wait:
+				return failure{status: statusWait}
+			default:
+				return failure{status: statusFailed}
+			}
+		},
+	}
+	configFlag(cmd, &file)
+	f := cmd.Flags()
+	f.SortFlags = false
+	f.StringVar(&room, "room", "", "`address` of the room, or its name where usher guards one MUC service")
+	f.StringVar(&from, "from", "", "`JID` of who asks, or a virtual host (default somebody on the first with tokens)")
+	f.BoolVar(&host, "host-present", false, "a host is inside the room")
+	f.StringVar(&at, "at", "", "`time` of the request, such as 2030-01-31T09:00:00Z, or -20m from now (default now)")
+	f.BoolVar(&asJSON, "json", false, "answer in JSON")
+	return cmd
+}
+
+// roomAddress completes the name of a room by the one MUC service that there is.
+func roomAddress(c *config.Config, room string) (string, error) {
+	switch {
+	case room == "":
+		return "", misused("missing: --room, the room that somebody wants to enter")
+	case strings.Contains(room, "@"):
+		return room, nil
+	case len(c.Rooms.Services) > 1:
+		return "", misused("--room %s: which one? usher guards several MUC services; write %[1]s@%s", room, c.Rooms.Services[0])
+	}
+	return room + "@" + c.Rooms.Services[0].String(), nil
+}
+
+// sender returns who asks: by default somebody on the first virtual host whose people have tokens.
+func sender(c *config.Config, from string) (jid.JID, error) {
+	if from == "" {
+		first := slices.IndexFunc(c.VHosts, func(v config.VHost) bool { return v.Kind == config.KindToken })
+		from = "somebody@" + c.VHosts[max(first, 0)].Domain.String() + "/explain"
+	}
+	j, err := jid.Parse(from)
+	if err != nil {
+		return j, misused("--from %s: %w; write a JID such as somebody@%s", from, err, c.VHosts[0].Domain)
+	}
+	return j, nil
+}
+
+func tokenArgument(stdin io.Reader, args []string) (string, error) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	text := args[0]
+	if text == "-" {
+		// One byte more than a token can have is enough to be refused as a token is.
+		content, err := io.ReadAll(io.LimitReader(stdin, token.MaxSize+64))
+		if err != nil {
+			return "", fmt.Errorf("reading the token: %w", err)
+		}
+		text = string(content)
+	}
+	if text = strings.TrimSpace(text); text == "" {
+		return "", misused("the token is empty; to ask for a person who has none, leave the argument out")
+	}
+	return text, nil
+}
+
+// explanation is what the command answers; this is its JSON.
+type explanation struct {
+	At          time.Time   `json:"at"`
+	From        string      `json:"from"`
+	Room        string      `json:"room"`
+	Steps       []auth.Step `json:"steps"`
+	Verdict     string      `json:"verdict"`
+	Reason      auth.Reason `json:"reason"`
+	Doc         string      `json:"doc"`
+	Detail      string      `json:"detail,omitempty"`      // what the log says beside the reason
+	Told        string      `json:"told,omitempty"`        // what the person at the door reads
+	Affiliation string      `json:"affiliation,omitempty"` // in the room, if let in
+	Expires     *time.Time  `json:"expires,omitempty"`     // when the right ends
+}
+
+func newExplanation(req auth.Request, d auth.Decision, steps []auth.Step) explanation {
+	e := explanation{
+		At: req.At.UTC().Truncate(time.Second), From: req.From.String(), Room: req.Room, Steps: steps,
+		Verdict: d.Verdict.String(), Reason: d.Reason, Doc: d.Reason.Doc(), Affiliation: string(d.Affiliation),
+	}
+	if d.Err != nil {
+		e.Detail = d.Err.Error()
+	}
+	if d.Verdict != auth.Allow {
+		e.Told = d.Reason.Text()
+	} else if !d.Expires.IsZero() {
+		end := d.Expires.UTC()
+		e.Expires = &end
+	}
+	return e
+}
+
+func (e explanation) write(w io.Writer, asJSON bool) error {
+	if asJSON {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		return enc.Encode(e)
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s asks for %s at %s.\n\n", e.From, e.Room, e.At.Format(time.RFC3339))
+	for _, s := range e.Steps {
+		mark := "ok"
+		if !s.OK {
+			mark = "NO"
+		}
+		fmt.Fprintf(&b, "%-2s  %-13s  expected  %s\n", mark, s.Rule, s.Expected)
+		if s.Found != "" {
+			fmt.Fprintf(&b, "%19sfound     %s\n", "", s.Found)
+		}
+	}
+	fmt.Fprintf(&b, "\n%s: %s\n%s\n", e.Verdict, e.Reason, e.Doc)
+	if e.Detail != "" {
+		fmt.Fprintf(&b, "Detail: %s\n", e.Detail)
+	}
+	if e.Affiliation != "" {
+		fmt.Fprintf(&b, "Affiliation in the room: %s\n", e.Affiliation)
+	}
+	if e.Expires != nil {
+		fmt.Fprintf(&b, "Until: %s\n", e.Expires.Format(time.RFC3339))
+	}
+	if e.Told != "" {
+		fmt.Fprintf(&b, "The person reads: %s\n", e.Told)
+	}
+	_, err := io.WriteString(w, printable(b.String()))
+	return err
+}
+
+// printable replaces what could steer a terminal: claims may come from anybody.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r == '\n' || unicode.IsPrint(r) {
+			return r
+		}
+		return unicode.ReplacementChar
+	}, s)
+}

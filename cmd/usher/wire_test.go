@@ -1,0 +1,75 @@
+package main
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"go.uber.org/zap"
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/config"
+)
+
+// TestWire gives every field of the configuration a value of its own, and looks for it on the other side.
+func TestWire(t *testing.T) {
+	c := &config.Config{
+		XMPP: config.XMPP{Server: "127.0.0.1:5347", Domain: jid.MustParse("focus.example.com"), Secret: config.NewSecret(componentSecret)},
+		Rooms: config.Rooms{
+			Services: []jid.JID{jid.MustParse("rooms.example.com")}, WaitForHost: config.WaitMembers,
+			GuestRooms: []string{"open-*"}, HostAffiliation: config.Admin,
+		},
+		VHosts: []config.VHost{{
+			Domain: jid.MustParse("example.com"), Kind: config.KindToken, AllowEmptyToken: true, DefaultAffiliation: config.Member,
+			Issuers: []config.Issuer{{
+				AppID: "my_app", AcceptedIssuers: []string{"a"}, AcceptedAudiences: []string{"b"}, Algorithms: []string{"HS384"},
+				AppSecrets:  []config.Secret{config.NewSecret(appSecret), config.NewSecret("another")},
+				RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: time.Second,
+			}},
+		}},
+	}
+	p, err := policy(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &p.VHosts["example.com"].Issuers[0]
+	all, err := i.Keys.Keys(t.Context(), "")
+	if err != nil || len(all) != 2 || string(all[0].Material.([]byte)) != appSecret {
+		t.Error(all, err)
+	}
+	i.Keys = nil
+	want := auth.Policy{
+		Services: []string{"rooms.example.com"}, WaitForHost: auth.MembersWait, GuestRooms: []string{"open-*"}, HostAffiliation: auth.Admin,
+		VHosts: map[string]auth.VHost{"example.com": {
+			Kind: auth.KindToken, AllowEmptyToken: true, DefaultAffiliation: auth.Member,
+			Issuers: []auth.Issuer{{
+				Name: "my_app", Accepted: []string{"a"}, Audiences: []string{"b"}, Algorithms: []jwa.SignatureAlgorithm{jwa.HS384},
+				RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: time.Second,
+			}},
+		}},
+	}
+	if !reflect.DeepEqual(p, want) {
+		t.Errorf("got %+v, want %+v", p, want)
+	}
+	// Whoever adds a field to what is wired has to say here where it comes from.
+	filled(t, p)
+	filled(t, want.VHosts["example.com"])
+	want.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
+	filled(t, want.VHosts["example.com"].Issuers[0])
+	filled(t, options(c, p, zap.NewNop()))
+}
+
+type fixedKeys struct{ auth.KeySource }
+
+// filled fails the test if a field of the struct has its zero value.
+func filled(t *testing.T, v any) {
+	t.Helper()
+	s := reflect.ValueOf(v)
+	for i := range s.NumField() {
+		if s.Field(i).IsZero() {
+			t.Errorf("%T.%s is not wired", v, s.Type().Field(i).Name)
+		}
+	}
+}
