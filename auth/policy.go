@@ -73,6 +73,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 
 	// 2. The sender's domain says what kind of person this is. The server stamped it.
 	vhost, ok := a.policy.VHosts[req.From.Domainpart()]
+	ok = ok && req.From.Localpart() != "" // a server is nobody to let in
 	t.found("vhost", "a virtual host of the configuration", req.From.Domainpart(), ok)
 	if !ok {
 		return d.Denied(ReasonVHostUnknown, nil)

@@ -118,6 +118,8 @@ func TestPolicy(t *testing.T) {
 		"vhost look-alike":          {from: "eve@meet.example.com.evil.example/x", claims: owner, reason: auth.ReasonVHostUnknown},
 		"subdomain is not the host": {from: "eve@x.meet.example.com/x", reason: auth.ReasonVHostUnknown},
 
+		"vhost itself": {from: "meet.example.com", reason: auth.ReasonVHostUnknown},
+
 		// Rule 3.
 		"garbage":               {token: "garbage", reason: auth.ReasonTokenMalformed},
 		"bad token is no guest": {vhost: allowEmpty, token: "garbage", state: hostInside, reason: auth.ReasonTokenMalformed},

@@ -110,8 +110,7 @@ func (c *Component) decided(iq stanza.IQ, d auth.Decision, took time.Duration) {
 func (c *Component) request(ctx context.Context, iq stanza.IQ, raw []byte) {
 	defer func() {
 		if p := recover(); p != nil {
-			c.counts.add("panic")
-			c.o.Log.Error("a request caused a panic", zap.Any("panic", p), zap.Stringer("from", iq.From), zap.Stack("stack"))
+			c.panicked(p, "request")
 			_ = c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.InternalServerError}))
 		}
 	}()

@@ -46,9 +46,8 @@ const (
 	stopTimeout = 5 * time.Second
 	// maxRequest is the size in bytes of the largest request: a token of the largest size, and room for the rest.
 	maxRequest = 16 << 10
-	// pingEvery and pingTimeout find out about a server that is connected but does not answer any more.
-	pingEvery   = 60 * time.Second
-	pingTimeout = 30 * time.Second
+	// pingEvery is how often the server is asked for a sign of life, and how long it may take to give it.
+	pingEvery = 30 * time.Second
 	// maxBackoff is the longest pause between two attempts to connect.
 	maxBackoff = 30 * time.Second
 	// settled is how long a connection must have lasted for the pauses to begin anew.
@@ -79,7 +78,11 @@ type Component struct {
 	counts   counters
 	stream   atomic.Pointer[stream]
 	stopping atomic.Bool
-	now      func() time.Time
+
+	// For tests.
+	now         func() time.Time
+	pingEvery   time.Duration
+	stopTimeout time.Duration
 }
 
 // New returns a Component. It starts nothing.
@@ -88,7 +91,7 @@ func New(o Options) (*Component, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xmpp.domain: %w", err)
 	}
-	c := &Component{o: o, now: time.Now}
+	c := &Component{o: o, now: time.Now, pingEvery: pingEvery, stopTimeout: stopTimeout}
 	c.rooms = muc.NewRooms(muc.Owner{Session: c, JID: owner}, o.Authorizer.CountsAsHost, func(room jid.JID, what string, err error) {
 		o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), hint(err))
 	})
@@ -192,7 +195,7 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 // stop ends the connection in good order: no new requests, those under way finished, rooms left, stream closed.
 func (c *Component) stop(ctx context.Context, s *stream, q *queue) {
 	c.stopping.Store(true)
-	late := time.AfterFunc(stopTimeout, q.close)
+	late := time.AfterFunc(c.stopTimeout, q.close)
 	q.idle()
 	late.Stop()
 	c.rooms.Leave()
@@ -201,7 +204,7 @@ func (c *Component) stop(ctx context.Context, s *stream, q *queue) {
 
 // keepAlive asks our own server for a sign of life: a ping to ourselves passes through it both ways.
 func (c *Component) keepAlive(ctx context.Context) error {
-	tick := time.NewTicker(pingEvery)
+	tick := time.NewTicker(c.pingEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -210,7 +213,7 @@ func (c *Component) keepAlive(ctx context.Context) error {
 		case <-tick.C:
 		}
 		err := func() error {
-			ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+			ctx, cancel := context.WithTimeout(ctx, c.pingEvery)
 			defer cancel()
 			return c.IQ(ctx, stanza.IQ{Type: stanza.GetIQ, To: c.o.Domain}, element(ping.NS, "ping"), nil)
 		}()
@@ -241,7 +244,12 @@ func (c *Component) read(ctx context.Context, s *stream, q *queue) error {
 
 // stanza looks at the envelope of one stanza and hands it to where it belongs. fault is what makes it unfit to be
 // looked at any further, if anything. An error means that the server ends the stream.
-func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte, fault error) error {
+func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte, fault error) (ends error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.panicked(p, "stanza")
+		}
+	}()
 	d := decoder(raw)
 	start, err := firstElement(d)
 	if err != nil {
@@ -303,6 +311,12 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		c.malformed(stanza.IQ{}, start.Name.Local, errors.New("not a stanza"))
 	}
 	return nil
+}
+
+// panicked counts and logs a panic, which ends what caused it and nothing else.
+func (c *Component) panicked(p any, what string) {
+	c.counts.add("panic")
+	c.o.Log.Error("a "+what+" caused a panic", zap.Any("panic", p), zap.Stack("stack"))
 }
 
 func firstElement(d *xml.Decoder) (xml.StartElement, error) {

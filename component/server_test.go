@@ -1,0 +1,296 @@
+package component
+
+import (
+	"bufio"
+	"context"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// server is the server's end of a component connection, in the hands of a test: for what a real server never does.
+type server struct {
+	t    *testing.T
+	l    net.Listener
+	log  *observer.ObservedLogs
+	c    *Component
+	stop context.CancelFunc
+	done chan error
+}
+
+func newServer(t *testing.T, change ...func(*Component)) *server {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	core, log := observer.New(zap.DebugLevel)
+	s := &server{t: t, l: l, log: log, c: testComponent(t), done: make(chan error, 1)}
+	s.c.o.Server, s.c.o.Log = l.Addr().String(), zap.New(core)
+	for _, f := range change {
+		f(s.c)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop = cancel
+	go func() { s.done <- s.c.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		l.Close()
+		if err := <-s.done; err != nil {
+			t.Errorf("Run returned %v", err)
+		}
+		s.done <- nil
+		goleak.VerifyNone(t)
+	})
+	return s
+}
+
+// link is one accepted connection.
+type link struct {
+	t *testing.T
+	net.Conn
+	in *xml.Decoder
+}
+
+// accept takes the next connection, without a handshake.
+func (s *server) accept() *link {
+	s.t.Helper()
+	if err := s.l.(*net.TCPListener).SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		s.t.Fatal(err)
+	}
+	c, err := s.l.Accept()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { c.Close() })
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		s.t.Fatal(err)
+	}
+	return &link{t: s.t, Conn: c, in: xml.NewDecoder(bufio.NewReader(c))}
+}
+
+// connect takes the next connection and its handshake.
+func (s *server) connect() *link {
+	s.t.Helper()
+	l := s.accept()
+	l.next("stream")
+	l.send(header)
+	l.next("handshake")
+	l.send("<handshake/>")
+	return l
+}
+
+func (l *link) send(x string) {
+	l.t.Helper()
+	if _, err := io.WriteString(l, x); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+// next reads up to the start of an element of that name.
+func (l *link) next(name string) xml.StartElement {
+	l.t.Helper()
+	for {
+		tok, err := l.in.Token()
+		if err != nil {
+			l.t.Fatalf("waiting for %s: %v", name, err)
+		}
+		if start, ok := tok.(xml.StartElement); ok && start.Name.Local == name {
+			return start.Copy()
+		}
+	}
+}
+
+// iq reads up to an IQ of the type.
+func (l *link) iq(typ string) xml.StartElement {
+	l.t.Helper()
+	for {
+		if start := l.next("iq"); attrOf(start, "type") == typ {
+			return start
+		}
+	}
+}
+
+func (s *server) logged(message string) observer.LoggedEntry {
+	s.t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if all := s.log.FilterMessage(message).All(); len(all) > 0 {
+			return all[len(all)-1]
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			s.t.Fatalf("not logged: %s", message)
+		}
+	}
+}
+
+// Whatever ends a stream, usher says why and comes back.
+func TestStreamEnds(t *testing.T) {
+	for name, tt := range map[string]struct {
+		send string
+		want string
+	}{
+		"text between stanzas": {"text", "XML that RFC 6120 §11.1 forbids"},
+		"a comment":            {"<!-- -->", "XML that RFC 6120 §11.1 forbids"},
+		"in good order":        {"</stream:stream>", "the server closed the stream"},
+		"a stream error":       {"<stream:error><system-shutdown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>", "system-shutdown"},
+		"half a stanza":        {"<iq type='set' id='1' from='u@guest.ex", "unexpected EOF"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			l := s.connect()
+			l.send(tt.send)
+			if strings.Contains(tt.want, "EOF") {
+				l.Close()
+			}
+			if e := s.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), tt.want) {
+				t.Errorf("got %v, want %s", e.ContextMap(), tt.want)
+			}
+			l = s.connect()
+			l.send("<iq type='get' id='alive' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")
+			l.iq("result")
+		})
+	}
+}
+
+// Stanzas that cannot be decoded are lost, and nothing else.
+func TestUndecodableStanzas(t *testing.T) {
+	s := newServer(t)
+	l := s.connect()
+	for _, x := range []string{
+		"<a:b:c/>", "<iq type='set' id='1' from='u@guest.example.com/r' to='focus.meet.example.com'><a:b:c/></iq>",
+		"<iq a='&nosuch;'/>", "<iq a=b/>", "<presence from='standup@conference.meet.example.com/n'><x></y></presence>",
+		"<iq/>", "<iq from='/' to='@' type='get'/>", "<iq type='set' id='1' from='u@guest.example.com/r' to='elsewhere.example'/>",
+		"<iq type='odd' id='1' from='u@guest.example.com/r' to='focus.meet.example.com'/>", "<x xmlns='urn:x'/>", "<\x00/>", "<iq \xff='1'/>",
+	} {
+		l.send(x)
+	}
+	l.send("<iq type='get' id='alive' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")
+	for attrOf(l.next("iq"), "id") != "alive" {
+	}
+	if s.log.FilterMessage("no connection").Len() != 0 {
+		t.Error("the stream ended")
+	}
+	if s.log.FilterMessage("stanza dropped").Len()+s.log.FilterMessage("request").Len() < 10 {
+		t.Errorf("lost in silence: %v", s.log.All())
+	}
+}
+
+// The secret is proven, not sent, and a handshake that does not come is given up.
+func TestHandshake(t *testing.T) {
+	s := newServer(t, func(c *Component) { c.o.Secret = []byte("not to be sent") })
+	l := s.accept()
+	l.next("stream")
+	l.send("<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' id='i'>")
+	l.next("handshake")
+	tok, err := l.in.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := string(tok.(xml.CharData)); len(got) != 40 {
+		t.Errorf("got %s", got)
+	}
+	l.send("<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>")
+	if e := s.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["hint"]), "no such component") {
+		t.Errorf("got %v", e.ContextMap())
+	}
+	s.connect()
+	s.logged("connected")
+}
+
+const request = "<iq type='set' id='%s' from='u@guest.example.com/r%[1]s' to='focus.meet.example.com'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/></iq>"
+
+// A request under way when usher is told to stop is finished; a new one is told to come back.
+func TestStopFinishesRequests(t *testing.T) {
+	s := newServer(t)
+	l := s.connect()
+	l.send(fmt.Sprintf(request, "early"))
+	asked := l.iq("get") // who moderates?
+	for attrOf(asked, "to") != theRoom.String() {
+		asked = l.iq("get")
+	}
+	s.stop()
+	// Stopping has begun when a ping from somebody else still is answered but a request is not decided any more.
+	var answer xml.StartElement
+	for {
+		l.send("<iq type='set' id='late' from='v@guest.example.com/r' to='focus.meet.example.com'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/></iq>")
+		for answer = l.next("iq"); attrOf(answer, "type") == "get"; answer = l.next("iq") {
+			if attrOf(answer, "to") == theRoom.String() { // it was too early: this one is decided, too
+				l.send(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='focus@focus.meet.example.com'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", attrOf(answer, "id"), theRoom))
+			}
+		}
+		if attrOf(answer, "type") == "result" {
+			break
+		}
+	}
+	if got := attrOf(l.next("conference"), "ready"); got != "false" {
+		t.Errorf("a late request: ready=%s", got)
+	}
+	l.send(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='focus@focus.meet.example.com'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", attrOf(asked, "id"), theRoom))
+	for attrOf(answer, "id") != "early" {
+		answer = l.next("iq")
+	}
+	if attrOf(answer, "type") != "error" {
+		t.Errorf("the request under way: %v", answer)
+	}
+	l.send("</stream:stream>")
+	s.logged("stopped")
+}
+
+// A request that is never finished does not keep usher from stopping.
+func TestStopIsBounded(t *testing.T) {
+	s := newServer(t, func(c *Component) { c.stopTimeout = 50 * time.Millisecond })
+	l := s.connect()
+	l.send(fmt.Sprintf(request, "stuck"))
+	for attrOf(l.iq("get"), "to") != theRoom.String() {
+	}
+	s.stop()
+	s.logged("stopped")
+}
+
+// A server that passes nothing on any more is left, and looked for again.
+func TestServerPassesNothingOn(t *testing.T) {
+	s := newServer(t, func(c *Component) { c.pingEvery = 100 * time.Millisecond })
+	l := s.connect()
+	// As long as it does, all is well.
+	for range 3 {
+		ping := l.iq("get")
+		for attrOf(ping, "to") != ours.String() {
+			ping = l.iq("get")
+		}
+		l.send(fmt.Sprintf("<iq type='get' id='%s' from='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", attrOf(ping, "id"), ours, ours))
+		pong := l.iq("result")
+		l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", attrOf(pong, "id"), ours, ours))
+	}
+	if e := s.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "passes nothing on") {
+		t.Errorf("got %v", e.ContextMap())
+	}
+	s.connect()
+}
+
+// A panic in a request is answered, counted and logged, and ends nothing else.
+func TestPanic(t *testing.T) {
+	s := newServer(t, func(c *Component) { c.o.Authorizer = nil })
+	l := s.connect()
+	l.send(fmt.Sprintf(request, "1"))
+	if got := l.iq("error"); attrOf(got, "id") != "1" {
+		t.Errorf("got %v", got)
+	}
+	s.logged("a request caused a panic")
+	l.send("<presence from='standup@conference.meet.example.com/n'/>")
+	s.logged("a stanza caused a panic")
+	l.send("<iq type='get' id='alive' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")
+	l.iq("result")
+}
