@@ -59,7 +59,7 @@ func (t *trace) issuers(issuers []Issuer, found string, ok bool) {
 
 func describe(err error) string {
 	if err == nil {
-		return "it is"
+		return "as expected"
 	}
 	return err.Error()
 }

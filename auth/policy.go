@@ -89,6 +89,8 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		if reason != "" {
 			return d.Denied(reason, err)
 		}
+	} else if req.Token != "" {
+		t.found("token", "nothing: this virtual host has no issuers", "a token, not looked at", true)
 	}
 
 	// 4. A session stands for the token it came from. This version gives none, so none is live.

@@ -138,7 +138,7 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 				continue
 			}
 			t.algorithm(i, tok.Algorithm.String(), true)
-			t.found("signature", "made by a key of "+i.Name, "it is", true)
+			t.found("signature", "made by a key of "+i.Name, "as expected", true)
 			d.Token.Issuer = tok.Issuer()
 			claims, cerr := tok.Claims()
 			t.found("claims", "claims of the right types", describe(cerr), cerr == nil)
@@ -225,6 +225,9 @@ func subjects(room Room, vhost string) []string {
 	}
 	// Jitsi writes the domain that the MUC service's name is made from ("conference." + domain).
 	_, base, _ := strings.Cut(room.Service(), ".")
+	if base == vhost {
+		return []string{vhost}
+	}
 	return []string{vhost, base}
 }
 

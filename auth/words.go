@@ -44,6 +44,9 @@ func (v VHost) words(wait WaitForHost) string {
 	default:
 		s = append(s, "Without a token nobody enters.")
 	}
+	for i := range s[1:] {
+		s[i+1] = strings.ToUpper(s[i+1][:1]) + s[i+1][1:]
+	}
 	return strings.Join(s, " ")
 }
 

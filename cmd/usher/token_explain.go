@@ -101,7 +101,10 @@ func roomAddress(c *config.Config, room string) (string, error) {
 func sender(c *config.Config, from string) (jid.JID, error) {
 	if from == "" {
 		first := slices.IndexFunc(c.VHosts, func(v config.VHost) bool { return v.Kind == config.KindToken })
-		from = "somebody@" + c.VHosts[max(first, 0)].Domain.String() + "/explain"
+		from = c.VHosts[max(first, 0)].Domain.String()
+	}
+	if !strings.Contains(from, "@") {
+		from = "somebody@" + from + "/explain"
 	}
 	j, err := jid.Parse(from)
 	if err != nil {
