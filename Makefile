@@ -6,17 +6,16 @@ PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 INTEGRATION = ./pkg/prosodytest/... ./component/... ./cmd/...
 FUZZ = pkg/token:FuzzParse component/focus:FuzzParse component:FuzzStream auth:FuzzCanonicalName auth:FuzzParseRoom config:FuzzLoad
 FUZZTIME ?= 30s
-VERSION = $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
 .PHONY: help build test check demo bench fuzz arch deps clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 10
 
 build: ## build bin/usher
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/usher ./cmd/usher
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/usher ./cmd/usher
 
 test: deps ## run all tests, against Prosody 0.12 and against 13
-	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) $(GO) test -race -shuffle=on ./...
+	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) $(GO) test -race -shuffle=on -count=1 ./...
 	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) $(GO) test -race -shuffle=on -count=1 $(INTEGRATION)
 
 check: arch ## look at the code: gofmt, vet, staticcheck, govulncheck, import graph

@@ -132,23 +132,42 @@ func TestStopAndStart(t *testing.T) {
 	g.guards(host, room)
 }
 
+// configure submits one field of the room's configuration as the owner.
+func (g *gate) configure(owner *person, room, field, value string) {
+	g.t.Helper()
+	form := "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field><field var='" + field + "'><value>" + value + "</value></field></x></query>"
+	if s := owner.iq("set", room, form); s.Attr["type"] != "result" {
+		g.t.Fatalf("the owner may not configure the room: %s", s)
+	}
+}
+
+// configured returns whether the field of the room's configuration is on.
+func (g *gate) configured(owner *person, room, field string) bool {
+	g.t.Helper()
+	s := owner.iq("get", room, "<query xmlns='http://jabber.org/protocol/muc#owner'/>")
+	for _, f := range s.Find("x", "jabber:x:data").Children {
+		if f.Attr["var"] == field {
+			return f.Child("value", "").Text == "1"
+		}
+	}
+	g.t.Fatalf("no field %s: %s", field, s)
+	return false
+}
+
+const (
+	membersOnly   = "muc#roomconfig_membersonly"
+	memberInvites = "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"
+)
+
 // guards fails the test unless members-only is said again after the owner has switched it off.
 func (g *gate) guards(owner *person, room string) {
 	g.t.Helper()
-	off := "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field><field var='muc#roomconfig_membersonly'><value>0</value></field></x></query>"
-	if s := owner.iq("set", room, off); s.Attr["type"] != "result" {
-		g.t.Fatalf("the owner may not configure the room: %s", s)
-	}
-	info := func() bool {
-		s := owner.iq("get", room, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
-		ok, _ := s.Matches("<iq type='result'><query xmlns='http://jabber.org/protocol/disco#info'><feature var='muc_membersonly'/></query></iq>")
-		return ok
-	}
-	g.eventually("members-only again", info)
+	g.configure(owner, room, membersOnly, "0")
+	g.eventually("members-only again", func() bool { return g.configured(owner, room, membersOnly) })
 }
 
-// An owner who opens the room to all opens it to nobody.
-func TestOwnerSwitchesMembersOnlyOff(t *testing.T) {
+// An owner who opens the room to all, or lets members do so, opens it to nobody.
+func TestOwnerOpensTheRoom(t *testing.T) {
 	g := start(t)
 	host := g.person("meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -156,6 +175,8 @@ func TestOwnerSwitchesMembersOnlyOff(t *testing.T) {
 	if got := g.person("guest.meet.example.com").joins(room); got != "registration-required" {
 		t.Errorf("a guest who did not ask: %s", got)
 	}
+	g.configure(host, room, memberInvites, "1")
+	g.eventually("no invitations by members", func() bool { return !g.configured(host, room, memberInvites) })
 }
 
 // Who leaves has to ask again.

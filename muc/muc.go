@@ -88,12 +88,14 @@ func (o Owner) Moderators(ctx context.Context, room jid.JID) ([]Item, error) {
 	return list.Items, err
 }
 
-// configuration is the form that makes a room a guarded one (XEP-0045 §10.1.2): nobody enters without an affiliation, and real
-// JIDs are visible, by which Jitsi clients recognise each other. Fields that are not named keep their values.
+// configuration is the form that makes a room a guarded one (XEP-0045 §10.1.2): nobody enters without an affiliation,
+// members give none by inviting (Prosody's name for the field), and real JIDs are visible, by which Jitsi clients recognise each other. Fields that are not
+// named keep their values.
 func configuration() xml.TokenReader {
 	submit, _ := form.New(
 		form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig")),
 		form.Boolean("muc#roomconfig_membersonly", form.Value("true")),
+		form.Boolean("{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites", form.Value("false")),
 		form.List("muc#roomconfig_whois", form.Value("anyone")),
 	).Submit()
 	return query(NSOwner, submit)
