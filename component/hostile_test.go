@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -160,11 +161,16 @@ func TestHostileRequests(t *testing.T) {
 	bystander := g.person("meet.example.com")
 	for name, payload := range hostile {
 		t.Run(name, func(t *testing.T) {
-			// A client of its own: Prosody may end the stream of one that goes too far.
+			// A client of its own: Prosody may end the stream of one that goes too far. White space follows, because
+			// later versions of expat do not look at the end of a long tag before as much has come behind it.
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			defer cancel()
 			p := g.person("guest.meet.example.com")
-			if s, err := p.IQ(ctx, "set", domain, payload); err == nil && s.Attr["type"] != "error" {
+			if err := p.Send("<iq type='set' id='hostile' to='" + domain + "'>" + payload + "</iq>" + strings.Repeat(" ", len(payload))); err != nil {
+				t.Fatal(err)
+			}
+			s, err := p.Await(ctx, func(s prosodytest.Stanza) bool { return s.Attr["id"] == "hostile" })
+			if err == nil && s.Attr["type"] != "error" {
 				t.Errorf("got %s", s)
 			} else if err != nil && p.Err() == nil {
 				t.Errorf("no answer: %v", err)
