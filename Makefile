@@ -27,8 +27,9 @@ check: arch ## look at the code: gofmt, vet, staticcheck, govulncheck, import gr
 demo: deps build ## see usher at work on a private Prosody
 	bin/usher demo
 
-bench: deps ## measure: decisions, codec, joins against a real Prosody
-	$(GO) test -run '^$$' -bench . -benchmem ./auth ./component/focus ./pkg/token
+bench: deps ## measure decisions and codec, and joins against a real Prosody beside a floor without a gate
+	$(GO) test -run '^$$' -bench . ./auth ./muc ./component/focus
+	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 
 fuzz: ## fuzz each target for FUZZTIME (30s)
 	@for t in $(FUZZ); do echo "fuzz $$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$${t%:*} || exit 1; done
