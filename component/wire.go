@@ -39,7 +39,7 @@ type wire struct {
 }
 
 func newWire(c net.Conn) *wire {
-	return &wire{Conn: c, in: bufio.NewReaderSize(c, 16<<10)}
+	return &wire{Conn: c, in: bufio.NewReaderSize(acknowledging(c), 16<<10)}
 }
 
 // Read implements io.Reader for the negotiation of the stream.
