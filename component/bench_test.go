@@ -335,7 +335,7 @@ func init() {
 func startFocus(b *testing.B, name, server string) int {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), envFocus+"="+name, envServer+"="+server)
+	cmd.Env = append(os.Environ(), envFocus+"="+name, envServer+"="+server, "GOGC=400") // as "usher serve" sets it
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

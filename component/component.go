@@ -93,6 +93,9 @@ func New(o Options) (*Component, error) {
 	}
 	c := &Component{o: o, now: time.Now, pingEvery: pingEvery, stopTimeout: stopTimeout}
 	c.rooms = muc.NewRooms(muc.Owner{Session: c, JID: owner}, o.Authorizer.CountsAsHost, func(room jid.JID, what string, err error) {
+		if errors.Is(err, errDisconnected) {
+			return // which has been said, and ends all that was under way
+		}
 		o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), hint(err))
 	})
 	return c, nil
@@ -288,7 +291,7 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		iq := stanza.IQ{ID: attrOf(start, "id"), Type: stanza.IQType(attrOf(start, "type")), From: from.JID, To: to.JID}
 		switch iq.Type {
 		case stanza.ResultIQ, stanza.ErrorIQ:
-			if !s.answered(attrOf(start, "from"), iq.ID, raw) && iq.Type == stanza.ErrorIQ {
+			if !s.answered(attrOf(start, "from"), iq.ID, iq.Type, raw) && iq.Type == stanza.ErrorIQ {
 				c.counts.add("unasked-error")
 				c.o.Log.Debug("an error that answers nothing", zap.Stringer("from", from))
 			}

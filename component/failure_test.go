@@ -242,6 +242,9 @@ func TestNoFlicker(t *testing.T) {
 		host.Drain()
 		p.enters(room, tt.token)
 		g.person("meet.example.com").asks(room, mint(t, nil)) // whatever usher still does for p, it does before this
+		if err := host.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		var seen []string
 		for _, s := range host.Drain() {
 			if s.Name == "presence" && strings.HasSuffix(s.Attr["from"], p.nick) {

@@ -53,8 +53,9 @@ type stream struct {
 
 // question is an IQ that waits for its answer.
 type question struct {
-	to     string
-	answer chan []byte // the whole answering stanza; buffered, so that the reader never waits
+	to      string
+	payload bool        // whether the payload of a result matters
+	answer  chan []byte // the whole answering stanza, nil for a result without payload; buffered, so that the reader never waits
 }
 
 // dial connects to the server's component port and does the handshake of XEP-0114.
@@ -166,7 +167,7 @@ func (s *stream) encode(r xml.TokenReader) error {
 func (s *stream) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
 	// The id is random, so that nobody who does not see the question can answer it.
 	iq.ID = rand.Text()
-	q := &question{to: iq.To.String(), answer: make(chan []byte, 1)}
+	q := &question{to: iq.To.String(), payload: v != nil, answer: make(chan []byte, 1)}
 	s.mu.Lock()
 	if err := s.send(iq.Wrap(payload)); err != nil {
 		s.mu.Unlock()
@@ -177,8 +178,11 @@ func (s *stream) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, 
 
 	select {
 	case raw, ok := <-q.answer:
-		if !ok {
+		switch {
+		case !ok:
 			return errDisconnected
+		case raw == nil:
+			return nil
 		}
 		return decodeAnswer(raw, v)
 	case <-ctx.Done():
@@ -191,7 +195,7 @@ func (s *stream) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, 
 
 // answered hands an IQ of type result or error to who asked. An answer is one only if it comes from whom we asked, with
 // the id of the question (CVE-2024-46957 was to look at the id alone); all else is dropped.
-func (s *stream) answered(from, id string, raw []byte) bool {
+func (s *stream) answered(from, id string, typ stanza.IQType, raw []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q, ok := s.pending[id]
@@ -199,6 +203,9 @@ func (s *stream) answered(from, id string, raw []byte) bool {
 		return false
 	}
 	delete(s.pending, id)
+	if typ == stanza.ResultIQ && !q.payload {
+		raw = nil
+	}
 	q.answer <- bytes.Clone(raw)
 	return true
 }
