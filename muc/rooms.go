@@ -66,6 +66,7 @@ type room struct {
 	opened  chan struct{} // closed when err is final
 	err     error
 	open    bool
+	inside  bool // the room has shown us ourselves; by the reader
 
 	keepUntil time.Time           // until then the room waits for the first to come; zero once somebody came
 	occupants map[string]occupant // by nick, without ourselves
@@ -254,7 +255,7 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 		r.mu.Unlock()
 		return ErrOutcast
 	}
-	g.joined = rm.inside(who.String())
+	g.joined = rm.has(who.String())
 	rm.grants[who.String()] = g
 	r.mu.Unlock()
 
@@ -298,7 +299,7 @@ func (r *Rooms) withdraw(rm *room, bare string) {
 	}
 }
 
-func (rm *room) inside(bare string) bool {
+func (rm *room) has(bare string) bool {
 	for _, o := range rm.occupants {
 		if o.bare == bare {
 			return true
@@ -356,12 +357,14 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 			p.Error = &stanza.Error{Condition: stanza.UndefinedCondition}
 		}
 		rm.answer(entry{err: *p.Error})
+	case self && p.Type == "unavailable" && !rm.inside:
+		// The end of an earlier stay: what we sent to leave was on its way when we sent what enters.
 	case self && p.Type == "unavailable":
 		// Somebody removed us, or destroyed the room.
-		rm.answer(entry{err: ErrAbsent})
 		r.forget(rm)
 		r.stray(rm.jid)
 	case self:
+		rm.inside = true
 		rm.answer(entry{created: p.User.status("201")})
 	case len(p.User.Items) == 0 || nick == "":
 	case p.Type == "unavailable":
@@ -416,7 +419,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		return
 	}
 	r.banned(rm, u.Items[0], o.bare)
-	if g := rm.grants[o.bare]; ok && g != nil && g.joined && !rm.inside(o.bare) {
+	if g := rm.grants[o.bare]; ok && g != nil && g.joined && !rm.has(o.bare) {
 		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back: what an
 		// owner has changed since is the owner's affair, and after a removal there is nothing left.
 		if u.Items[0].Affiliation == g.affiliation {
