@@ -348,6 +348,11 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	nick := from.Resourcepart()
 	self := p.User.status("110")
 	switch {
+	case rm == nil && p.Type == "" && p.User.status("201"):
+		// We created it for somebody who has not waited for that. It is not ours to keep: perhaps he may not create.
+		if err := r.leave(&room{jid: from.Bare(), nick: nick}); err != nil {
+			r.warn(from.Bare(), "the room could not be left", err)
+		}
 	case rm == nil:
 		if p.Type != "error" && !(self && p.Type == "unavailable") {
 			r.stray(from.Bare())

@@ -51,3 +51,15 @@ func TestOpenAfterAnotherMayNot(t *testing.T) {
 		}
 	})
 }
+
+// A room that came into being too late, for somebody who may not create it, does not stay.
+func TestCreatedTooLate(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.admit(standup, nurse, "member", false, time.Time{})
+		<-time.After(11 * time.Second)
+		w.settle()
+		if w.told(nurse) == nil || w.chats[standup] != nil {
+			t.Errorf("%v, and the room is %+v", w.told(nurse), w.chats[standup])
+		}
+	})
+}
