@@ -31,6 +31,8 @@ var (
 	ErrAbsent = errors.New("the room does not exist")
 	// ErrOutcast means that an owner or admin of the room has banned the person.
 	ErrOutcast = errors.New("banned from the room")
+	// errWithdrawn means that what was to be given had to be taken back before it was there.
+	errWithdrawn = errors.New("the right ended while it was given")
 	// errDisconnected is what waits for a room ends with when the stream does.
 	errDisconnected = errors.New("the connection to the server ended")
 )
@@ -91,6 +93,8 @@ type grant struct {
 	affiliation string
 	at, expires time.Time // expires is zero for a right without end
 	joined      bool
+	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
+	asked, withdrawn bool
 }
 
 // NewRooms returns Rooms that act as o.JID. hosts tells whether a moderator from a domain counts as a host.
@@ -242,9 +246,10 @@ func (r *Rooms) forget(rm *room) {
 }
 
 // Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it returns nil the server
-// has done it. It is taken back when the person leaves, or does not join in time.
+// has done it, else nothing is left of it. It is taken back when the person leaves, or does not join in time. One
+// person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
-	g := &grant{affiliation: affiliation, at: r.now(), expires: expires}
+	g := &grant{affiliation: affiliation, at: r.now(), expires: expires, asked: true}
 	r.mu.Lock()
 	rm := r.rooms[j.String()]
 	switch {
@@ -260,12 +265,20 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	r.mu.Unlock()
 
 	err := r.owner.SetAffiliation(ctx, j, who, affiliation)
-	if Absent(err) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g.asked = false
+	switch {
+	case Absent(err):
 		// The room went away under us, and with it everybody in it.
-		r.mu.Lock()
 		r.forget(rm)
-		r.mu.Unlock()
 		return ErrAbsent
+	case err == nil && g.withdrawn:
+		err = errWithdrawn
+	}
+	if err != nil {
+		// What the server did of it, if anything, must not stay.
+		r.withdraw(rm, who.String())
 	}
 	return err
 }
@@ -289,7 +302,11 @@ func (r *Rooms) HostPresent(j jid.JID) bool {
 
 // withdraw takes the grant of who back. The caller holds mu, so that the order of grants and withdrawals on the stream is that of our records.
 func (r *Rooms) withdraw(rm *room, bare string) {
-	if _, ok := rm.grants[bare]; !ok {
+	g := rm.grants[bare]
+	if g == nil {
+		return
+	}
+	if g.withdrawn = true; g.asked {
 		return
 	}
 	delete(rm.grants, bare)
@@ -424,14 +441,17 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		return
 	}
 	r.banned(rm, u.Items[0], o.bare)
-	if g := rm.grants[o.bare]; ok && g != nil && g.joined && !rm.has(o.bare) {
-		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back: what an
-		// owner has changed since is the owner's affair, and after a removal there is nothing left.
-		if u.Items[0].Affiliation == g.affiliation {
-			r.withdraw(rm, o.bare)
-		} else {
-			delete(rm.grants, o.bare)
-		}
+	switch g := rm.grants[o.bare]; {
+	case !ok || g == nil || !g.joined || rm.has(o.bare):
+	case g.asked:
+		// Perhaps they left before they were given it. They may come again.
+		g.joined = false
+	case u.Items[0].Affiliation == g.affiliation:
+		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
+		r.withdraw(rm, o.bare)
+	default:
+		// What an owner has changed since is the owner's affair, and after a removal there is nothing left.
+		delete(rm.grants, o.bare)
 	}
 	r.leaveIfNeedless(rm)
 }

@@ -63,3 +63,18 @@ func TestCreatedTooLate(t *testing.T) {
 		}
 	})
 }
+
+// Who leaves while asking again keeps nothing.
+func TestLeaveWhileGranted(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.enters(t, juliet, "owner")
+		c := w.enters(t, romeo, "member")
+		w.admit(standup, romeo, "owner", true, time.Time{})
+		synctest.Wait()
+		w.remove(c, c.by(romeo+"/1"))
+		w.pass(40 * time.Second)
+		if got := c.affiliation(romeo); got != "none" {
+			t.Errorf("still %s", got)
+		}
+	})
+}
