@@ -51,6 +51,9 @@ type Rooms struct {
 
 	mu    sync.Mutex
 	rooms map[string]*room // by bare JID
+	// lost are rooms that we are outside of although they may go on: somebody removed us, or the stream ended. What we
+	// gave there is still to be taken back, so sweep has them entered again until they are entered or gone.
+	lost map[string]*room
 
 	// strays are rooms that sent something though they are not in rooms: an earlier run's occupant is in them, or
 	// ours was removed. Run enters them again.
@@ -66,6 +69,7 @@ type room struct {
 	nick    string
 	entered chan entry    // the answer to our join, by the reader
 	opened  chan struct{} // closed when err is final
+	again   bool          // it was lost
 	err     error
 	open    bool
 	inside  bool // the room has shown us ourselves; by the reader
@@ -107,6 +111,7 @@ func NewRooms(o Owner, hosts func(domain string) bool, warn Warn) *Rooms {
 		warn:   warn,
 		now:    time.Now,
 		rooms:  make(map[string]*room),
+		lost:   make(map[string]*room),
 		strays: make(chan jid.JID, 1024),
 	}
 }
@@ -156,6 +161,10 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 				grants:    make(map[string]*grant),
 				outcasts:  make(map[string]bool),
 			}
+			if was := r.lost[j.String()]; was != nil {
+				rm.again, rm.grants, rm.outcasts = true, was.grants, was.outcasts
+				delete(r.lost, j.String())
+			}
 			r.rooms[j.String()] = rm
 			r.mu.Unlock()
 			return r.enter(ctx, rm, mayCreate)
@@ -180,14 +189,21 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 		if rm.err = err; err == nil {
 			rm.open = true
 			rm.keepUntil = r.now().Add(joinWithin)
+			r.takeBack(rm)
 		} else {
 			r.forget(rm)
+			if rm.again && r.rooms[rm.jid.String()] == nil && !errors.Is(err, ErrAbsent) {
+				r.lost[rm.jid.String()] = rm
+			}
 		}
 		close(rm.opened)
 	}()
 	created, err := r.join(ctx, rm)
 	if err != nil {
 		return err
+	}
+	if created {
+		r.begin(rm)
 	}
 	if created && !mayCreate {
 		_ = r.leave(rm)
@@ -236,6 +252,17 @@ func (r *Rooms) presence(rm *room, typ stanza.PresenceType) xml.TokenReader {
 		xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "history"}, Attr: []xml.Attr{{Name: xml.Name{Local: "maxstanzas"}, Value: "0"}}}),
 		xml.StartElement{Name: xml.Name{Space: NS, Local: "x"}})
 	return stanza.Presence{Type: typ, From: r.self, To: to}.Wrap(join)
+}
+
+// begin drops what was in the room of the same name before.
+func (r *Rooms) begin(rm *room) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(rm.outcasts)
+	maps.DeleteFunc(rm.grants, func(_ string, g *grant) bool {
+		g.joined = false
+		return !g.asked
+	})
 }
 
 // forget drops the room unless another one has taken its place. The caller holds mu.
@@ -287,8 +314,10 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 func (r *Rooms) Withdraw(j, who jid.JID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rm := r.rooms[j.String()]; rm != nil {
-		r.withdraw(rm, who.String())
+	for _, rooms := range []map[string]*room{r.rooms, r.lost} {
+		if rm := rooms[j.String()]; rm != nil {
+			r.withdraw(rm, who.String())
+		}
 	}
 }
 
@@ -309,11 +338,12 @@ func (r *Rooms) withdraw(rm *room, bare string) {
 	if g.withdrawn = true; g.asked {
 		return
 	}
-	delete(rm.grants, bare)
 	iq := r.owner.iq(stanza.SetIQ, rm.jid)
 	if err := r.owner.Session.Send(iq.Wrap(affiliationQuery(bare, ""))); err != nil {
-		r.warn(rm.jid, "an affiliation could not be taken back", err)
+		r.warn(rm.jid, "an affiliation could not be taken back yet", err)
+		return
 	}
+	delete(rm.grants, bare)
 }
 
 func (rm *room) has(bare string) bool {
@@ -384,6 +414,7 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	case self && p.Type == "unavailable":
 		// Somebody removed us, or destroyed the room.
 		r.forget(rm)
+		r.lost[rm.jid.String()] = rm
 		r.stray(rm.jid)
 	case self:
 		rm.inside = true
@@ -521,16 +552,19 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 	return nil
 }
 
-// Reset forgets all rooms because the stream ended, and returns their addresses.
+// Reset gives all rooms up for lost because the stream ended, and returns their addresses.
 func (r *Rooms) Reset() []jid.JID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var was []jid.JID
-	for _, rm := range r.rooms {
-		was = append(was, rm.jid)
+	for key, rm := range r.rooms {
 		rm.answer(entry{err: errDisconnected})
+		r.lost[key] = rm
 	}
 	clear(r.rooms)
+	for _, rm := range r.lost {
+		was = append(was, rm.jid)
+	}
 	return was
 }
 
@@ -569,8 +603,14 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
 	exists, _, err := r.State(ctx, j)
-	if err == nil && exists {
+	switch {
+	case err != nil:
+	case exists:
 		err = r.Open(ctx, j, false)
+	default:
+		r.mu.Lock()
+		delete(r.lost, j.String())
+		r.mu.Unlock()
 	}
 	if err != nil && !errors.Is(err, ErrAbsent) && !errors.Is(err, errDisconnected) {
 		r.warn(j, "the room could not be entered again", err)
@@ -605,17 +645,28 @@ func (r *Rooms) Run(ctx context.Context) {
 	_ = g.Wait()
 }
 
-// sweep takes back what nobody made use of, and leaves rooms that nobody came to.
+// sweep takes back what nobody made use of, leaves rooms that nobody came to, and has lost ones entered again.
 func (r *Rooms) sweep() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rm := range r.rooms {
-		for bare, g := range rm.grants {
-			if !g.joined && r.now().Sub(g.at) >= joinWithin {
-				r.withdraw(rm, bare)
-			}
-		}
+		r.takeBack(rm)
 		r.leaveIfNeedless(rm)
+	}
+	for _, rm := range r.lost {
+		r.stray(rm.jid)
+	}
+}
+
+// takeBack takes back what is not made use of, or could not be taken back before.
+func (r *Rooms) takeBack(rm *room) {
+	if !rm.open {
+		return
+	}
+	for bare, g := range rm.grants {
+		if g.withdrawn || g.joined && !rm.has(bare) || !g.joined && r.now().Sub(g.at) >= joinWithin {
+			r.withdraw(rm, bare)
+		}
 	}
 }
 

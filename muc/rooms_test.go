@@ -78,3 +78,28 @@ func TestLeaveWhileGranted(t *testing.T) {
 		}
 	})
 }
+
+// Whoever left, or did not come, while we were outside keeps nothing; whoever is still inside is not disturbed.
+func TestGrantsOutliveOurStay(t *testing.T) {
+	for name, interrupt := range map[string]func(*world, *chat){
+		"kicked":       func(w *world, c *chat) { w.remove(c, c.by(ourself), "307") },
+		"disconnected": func(w *world, _ *chat) { w.connect(w.disconnected()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, func(t *testing.T, w *world) {
+				w.enters(t, juliet, "owner")
+				c := w.enters(t, romeo, "member")
+				w.admit(standup, nurse, "member", false, time.Time{})
+				w.settle()
+				interrupt(w, c)
+				w.remove(c, c.by(romeo+"/1"))
+				w.pass(40 * time.Second)
+				for who, want := range map[string]string{juliet: "owner", romeo: "none", nurse: "none"} {
+					if got := c.affiliation(who); got != want {
+						t.Errorf("%s is %s, want %s", who, got, want)
+					}
+				}
+			})
+		})
+	}
+}

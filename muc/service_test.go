@@ -41,7 +41,7 @@ type service struct {
 	asks     int
 	joins    int // presences by which we entered, or tried to
 	chats    map[string]*chat
-	observer func(c *chat, bare, event string) // what happened to somebody's place or affiliation
+	observer func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
 }
 
 // chat is a room. The order of seats is that in which they were taken.
@@ -128,27 +128,23 @@ func (s *service) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader,
 	}
 }
 
+// decodeAnswer reads the one child of an answer: an error, or a payload for v.
 func decodeAnswer(raw []byte, v any) error {
-	var a struct {
-		Error *stanza.Error `xml:"error"`
-		Query struct {
-			Items []Item `xml:"item"`
-		} `xml:"query"`
+	d := xml.NewDecoder(bytes.NewReader(raw))
+	for range 2 {
+		tok, err := d.Token()
+		start, ok := tok.(xml.StartElement)
+		switch {
+		case err != nil || !ok:
+			return err
+		case start.Name.Local == "error":
+			var e stanza.Error
+			return errors.Join(d.DecodeElement(&e, &start), e)
+		case start.Name.Local == "query" && v != nil:
+			return d.DecodeElement(v, &start)
+		}
 	}
-	if err := xml.Unmarshal(raw, &a); err != nil {
-		return err
-	}
-	if a.Error != nil {
-		return *a.Error
-	}
-	if v == nil {
-		return nil
-	}
-	query, err := xml.Marshal(a.Query)
-	if err != nil {
-		return err
-	}
-	return xml.Unmarshal(query, v)
+	return nil
 }
 
 // settle lets everything that is on its way arrive.
@@ -424,12 +420,17 @@ func (c *chat) hostPresent(hosts func(domain string) bool) bool {
 func (s *service) remove(c *chat, o *seat, codes ...string) {
 	c.seats = slices.DeleteFunc(c.seats, func(x *seat) bool { return x == o })
 	s.presence(c, o, true, "", codes...)
-	if len(c.seats) == 0 {
-		delete(s.chats, c.address)
-	}
 	if c.inside(bareOf(o.full)) == nil {
 		s.observer(c, bareOf(o.full), "left")
 	}
+	if len(c.seats) == 0 {
+		s.end(c)
+	}
+}
+
+func (s *service) end(c *chat) {
+	delete(s.chats, c.address)
+	s.observer(c, "", "ended")
 }
 
 var ranks = []string{"outcast", "none", "member", "admin", "owner"}
@@ -515,11 +516,10 @@ func (s *service) rename(c *chat, o *seat, nick string) {
 func (s *service) destroy(c *chat) {
 	seats := c.seats
 	c.seats = nil
-	delete(s.chats, c.address)
 	for _, o := range seats {
 		if o.full == ourself {
 			s.presence(c, o, true, "")
 		}
-		s.observer(c, bareOf(o.full), "left")
 	}
+	s.end(c)
 }
