@@ -99,6 +99,7 @@ type grant struct {
 	joined      bool
 	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
 	asked, withdrawn bool
+	banned           bool // by an owner in the meantime
 }
 
 // NewRooms returns Rooms that act as o.JID. hosts tells whether a moderator from a domain counts as a host.
@@ -283,7 +284,7 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	case rm == nil || !rm.open:
 		r.mu.Unlock()
 		return ErrAbsent
-	case rm.outcasts[who.String()]:
+	case rm.outcasts[who.String()], rm.outcasts[who.Domainpart()]:
 		r.mu.Unlock()
 		return ErrOutcast
 	}
@@ -300,6 +301,14 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 		// The room went away under us, and with it everybody in it.
 		r.forget(rm)
 		return ErrAbsent
+	case g.banned:
+		// Perhaps the ban came first, and what we gave has lifted it.
+		delete(rm.grants, who.String())
+		rm.outcasts[who.String()] = true
+		if err := r.owner.Session.Send(r.owner.iq(stanza.SetIQ, j).Wrap(affiliationQuery(who.String(), "outcast"))); err != nil {
+			r.warn(j, "a ban could not be said again", err)
+		}
+		return ErrOutcast
 	case err == nil && g.withdrawn:
 		err = errWithdrawn
 	}
@@ -498,17 +507,25 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 	}
 }
 
+// banned records whether somebody is banned; who is meant unless the item says it.
 func (r *Rooms) banned(rm *room, i Item, who string) {
 	if i.JID != "" {
 		if j, err := jid.ParseUnsafe(i.JID); err == nil {
 			who = j.Bare().String()
 		}
 	}
-	switch i.Affiliation {
-	case "outcast":
+	g := rm.grants[who]
+	if i.Affiliation == "outcast" {
 		rm.outcasts[who] = true
-	default:
+		if g != nil && !g.asked {
+			delete(rm.grants, who) // nothing is left of it, and taking it back would lift the ban
+		}
+	} else {
 		delete(rm.outcasts, who)
+	}
+	// Other news than of a ban or its end may be of what we have just given.
+	if g != nil && (i.Affiliation == "outcast" || i.Affiliation == "none") {
+		g.banned = i.Affiliation == "outcast"
 	}
 }
 

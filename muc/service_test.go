@@ -368,6 +368,10 @@ func (c *chat) affiliation(full string) string {
 	case bareOf(full) == us:
 		return "owner"
 	case a == "":
+		_, domain, _ := strings.Cut(bareOf(full), "@")
+		if c.affiliations[domain] == "outcast" {
+			return "outcast"
+		}
 		return "none"
 	default:
 		return a
