@@ -210,6 +210,12 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 		_ = r.leave(rm)
 		return ErrAbsent
 	}
+	if !created {
+		if err := r.learnBans(ctx, rm); err != nil {
+			_ = r.leave(rm)
+			return err
+		}
+	}
 	// Before anybody is told that the room is there: a new room is locked until its owner has submitted a form
 	// (XEP-0045 §10.1.2), and one that was there before may have been opened to all.
 	if err := r.owner.Configure(ctx, rm.jid); err != nil {
@@ -264,6 +270,21 @@ func (r *Rooms) begin(rm *room) {
 		g.joined = false
 		return !g.asked
 	})
+}
+
+// learnBans learns who was banned while we were not inside. The room tells of any later ban.
+func (r *Rooms) learnBans(ctx context.Context, rm *room) error {
+	items, err := r.owner.Outcasts(ctx, rm.jid)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, i := range items {
+		i.Affiliation = "outcast" // as asked
+		r.banned(rm, i, "")
+	}
+	return nil
 }
 
 // forget drops the room unless another one has taken its place. The caller holds mu.

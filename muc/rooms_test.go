@@ -1,6 +1,7 @@
 package muc
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,6 +99,50 @@ func TestGrantsOutliveOurStay(t *testing.T) {
 					if got := c.affiliation(who); got != want {
 						t.Errorf("%s is %s, want %s", who, got, want)
 					}
+				}
+			})
+		})
+	}
+}
+
+// An owner's ban stays, whatever we were about to give or take back.
+func TestBanStays(t *testing.T) {
+	for name, play := range map[string]func(w *world, c *chat){
+		"while it is given": func(w *world, c *chat) {
+			w.admit(standup, nurse, "member", false, time.Time{})
+			synctest.Wait()
+			w.affiliate(c, nurse, "outcast", false)
+		},
+		"before they came": func(w *world, c *chat) {
+			w.admit(standup, nurse, "member", false, time.Time{})
+			w.settle()
+			w.affiliate(c, nurse, "outcast", false)
+		},
+		"while inside": func(w *world, c *chat) {
+			w.admit(standup, nurse, "member", false, time.Time{})
+			w.settle()
+			w.join(c, nurse+"/1", "nurse")
+			w.affiliate(c, nurse, "outcast", false)
+		},
+		"while outside": func(w *world, c *chat) { w.affiliate(c, nurse, "outcast", false) },
+		"before we entered": func(w *world, c *chat) {
+			rooms := w.disconnected()
+			w.affiliate(c, nurse, "outcast", false)
+			w.connect(rooms)
+		},
+		"the whole domain": func(w *world, c *chat) {
+			w.affiliate(c, "guest.example", "outcast", false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, func(t *testing.T, w *world) {
+				c := w.enters(t, romeo, "owner")
+				play(w, c)
+				w.pass(40 * time.Second)
+				w.admit(standup, nurse, "member", false, time.Time{})
+				w.pass(40 * time.Second)
+				if got := c.affiliation(nurse); got != "outcast" || !errors.Is(w.told(nurse), ErrOutcast) {
+					t.Errorf("%s, and told %v", got, w.told(nurse))
 				}
 			})
 		})
