@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -67,6 +68,9 @@ func (w *world) observe(c *chat, bare, event string) {
 	if a == nil {
 		a = &admission{done: true, overtaken: true}
 		w.last[[2]string{c.address, bare}] = a
+	}
+	if event == "given none" || strings.HasPrefix(event, "given") && c.by(ourself) == nil {
+		a.banned = false // we did not know of the ban yet, and nobody will tell us that this has lifted it
 	}
 	switch event {
 	case "set outcast":
@@ -134,6 +138,17 @@ func (w *world) withdrawing() bool {
 	w.service.mu.Lock()
 	defer w.service.mu.Unlock()
 	return slices.ContainsFunc(w.up, func(b []byte) bool { return bytes.Contains(b, []byte(`affiliation="none"`)) })
+}
+
+// forgetCrossings forgets the bans that were lifted by what we gave at the same time: the news of them are lost with
+// the connection.
+func (w *world) forgetCrossings() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, a := range w.last {
+		c := w.chats[key[0]]
+		a.banned = a.banned && c != nil && c.affiliation(key[1]) == "outcast"
+	}
 }
 
 // pass lets time pass while everything that is sent arrives.
@@ -275,6 +290,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			}
 			rooms := w.disconnected()
 			w.service.mu.Lock()
+			w.forgetCrossings()
 			for i, fate := range fates {
 				switch c := w.chats[roomNames[i]]; {
 				case c == nil:

@@ -69,7 +69,7 @@ type room struct {
 	nick    string
 	entered chan entry    // the answer to our join, by the reader
 	opened  chan struct{} // closed when err is final
-	again   bool          // it was lost
+	again   bool          // it is lost if it cannot be entered; by enter
 	err     error
 	open    bool
 	inside  bool // the room has shown us ourselves; by the reader
@@ -211,6 +211,7 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 		return ErrAbsent
 	}
 	if !created {
+		rm.again = true
 		if err := r.learnBans(ctx, rm); err != nil {
 			_ = r.leave(rm)
 			return err

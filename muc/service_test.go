@@ -501,6 +501,9 @@ func (s *service) join(c *chat, full, nick string) bool {
 		return false
 	}
 	o := &seat{nick: nick, full: full, role: role, since: time.Now()}
+	if first := c.inside(bareOf(full)); first != nil {
+		o.since = first.since // a visit may have several sessions
+	}
 	c.seats = append(c.seats, o)
 	s.presence(c, o, false, "")
 	return true
