@@ -318,12 +318,25 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			w.pass(40 * time.Second)
 			w.service.mu.Lock()
 			defer w.service.mu.Unlock()
-			if rooms, grants := w.rooms.Count(); len(w.chats)+rooms+grants+len(w.rooms.lost) != 0 {
-				t.Fatalf("everybody is gone, and left are %d rooms there, %d rooms and %d grants here", len(w.chats), rooms, grants)
+			for _, address := range roomNames {
+				if known, _ := w.known(address); known || w.chats[address] != nil {
+					t.Fatalf("everybody is gone, and left of %s are %+v there, and here: %t", address, w.chats[address], known)
+				}
+			}
+			if rooms, grants := w.rooms.Count(); rooms+grants != 0 {
+				t.Fatalf("everybody is gone, and left are %d rooms and %d grants", rooms, grants)
 			}
 		},
 		"": w.check,
 	}
+}
+
+// known tells whether Rooms holds anything of a room, and whether it takes itself to be inside.
+func (w *world) known(address string) (known, open bool) {
+	w.rooms.mu.Lock()
+	defer w.rooms.mu.Unlock()
+	rm := w.rooms.rooms[address]
+	return rm != nil || w.rooms.lost[address] != nil, rm != nil && rm.open
 }
 
 // check compares what is true at the service with what should be, once everything that was sent has arrived.
@@ -344,14 +357,14 @@ func (w *world) check(t *rapid.T) {
 	for _, address := range roomNames {
 		c, j := w.chats[address], jid.MustParse(address)
 		if c == nil {
-			if w.rooms.HostPresent(j) || w.rooms.rooms[address] != nil {
+			if known, _ := w.known(address); known || w.rooms.HostPresent(j) {
 				t.Fatalf("%s is taken to exist", address)
 			}
 			delete(w.mayExist, address)
 			continue
 		}
-		if rm := w.rooms.rooms[address]; c.by(ourself) == nil || rm == nil || !rm.open {
-			t.Fatalf("we are not inside %s: %+v", address, rm)
+		if _, open := w.known(address); c.by(ourself) == nil || !open {
+			t.Fatalf("we are not inside %s, or do not know it", address)
 		}
 		switch exists, host, err := w.rooms.State(w.ctx, j); {
 		case !c.membersOnly:

@@ -441,7 +441,9 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 		}
 		rm.answer(entry{err: *p.Error})
 	case self && p.Type == "unavailable" && !rm.inside:
-		// The end of an earlier stay: what we sent to leave was on its way when we sent what enters.
+		// The end of an earlier stay, and of all that we saw there: what we sent to leave was on its way when we sent
+		// what enters.
+		clear(rm.occupants)
 	case self && p.Type == "unavailable":
 		// Somebody removed us, or destroyed the room.
 		r.forget(rm)
