@@ -78,11 +78,20 @@ func (o Owner) SetAffiliation(ctx context.Context, room, who jid.JID, affiliatio
 // Moderators lists the occupants with the role of moderator (XEP-0045 §9.8). The error is item-not-found if there is no such
 // room, see [Absent].
 func (o Owner) Moderators(ctx context.Context, room jid.JID) ([]Item, error) {
+	return o.list(ctx, room, "role", "moderator")
+}
+
+// Outcasts lists who is banned (XEP-0045 §9.2): bare JIDs and domains.
+func (o Owner) Outcasts(ctx context.Context, room jid.JID) ([]Item, error) {
+	return o.list(ctx, room, "affiliation", "outcast")
+}
+
+func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]Item, error) {
 	var list struct {
 		Items []Item `xml:"item"`
 	}
 	ask := query(NSAdmin, xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "item"}, Attr: []xml.Attr{
-		{Name: xml.Name{Local: "role"}, Value: "moderator"},
+		{Name: xml.Name{Local: what}, Value: value},
 	}}))
 	err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), ask, &list)
 	return list.Items, err

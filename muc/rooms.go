@@ -31,6 +31,8 @@ var (
 	ErrAbsent = errors.New("the room does not exist")
 	// ErrOutcast means that an owner or admin of the room has banned the person.
 	ErrOutcast = errors.New("banned from the room")
+	// errWithdrawn means that what was to be given had to be taken back before it was there.
+	errWithdrawn = errors.New("the right ended while it was given")
 	// errDisconnected is what waits for a room ends with when the stream does.
 	errDisconnected = errors.New("the connection to the server ended")
 )
@@ -49,6 +51,9 @@ type Rooms struct {
 
 	mu    sync.Mutex
 	rooms map[string]*room // by bare JID
+	// lost are rooms that we are outside of although they may go on: somebody removed us, or the stream ended. What we
+	// gave there is still to be taken back, so sweep has them entered again until they are entered or gone.
+	lost map[string]*room
 
 	// strays are rooms that sent something though they are not in rooms: an earlier run's occupant is in them, or
 	// ours was removed. Run enters them again.
@@ -64,8 +69,10 @@ type room struct {
 	nick    string
 	entered chan entry    // the answer to our join, by the reader
 	opened  chan struct{} // closed when err is final
+	again   bool          // it is lost if it cannot be entered; by enter
 	err     error
 	open    bool
+	inside  bool // the room has shown us ourselves; by the reader
 
 	keepUntil time.Time           // until then the room waits for the first to come; zero once somebody came
 	occupants map[string]occupant // by nick, without ourselves
@@ -90,6 +97,9 @@ type grant struct {
 	affiliation string
 	at, expires time.Time // expires is zero for a right without end
 	joined      bool
+	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
+	asked, withdrawn bool
+	banned           bool // by an owner in the meantime
 }
 
 // NewRooms returns Rooms that act as o.JID. hosts tells whether a moderator from a domain counts as a host.
@@ -102,6 +112,7 @@ func NewRooms(o Owner, hosts func(domain string) bool, warn Warn) *Rooms {
 		warn:   warn,
 		now:    time.Now,
 		rooms:  make(map[string]*room),
+		lost:   make(map[string]*room),
 		strays: make(chan jid.JID, 1024),
 	}
 }
@@ -151,6 +162,10 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 				grants:    make(map[string]*grant),
 				outcasts:  make(map[string]bool),
 			}
+			if was := r.lost[j.String()]; was != nil {
+				rm.again, rm.grants, rm.outcasts = true, was.grants, was.outcasts
+				delete(r.lost, j.String())
+			}
 			r.rooms[j.String()] = rm
 			r.mu.Unlock()
 			return r.enter(ctx, rm, mayCreate)
@@ -175,8 +190,12 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 		if rm.err = err; err == nil {
 			rm.open = true
 			rm.keepUntil = r.now().Add(joinWithin)
+			r.takeBack(rm)
 		} else {
 			r.forget(rm)
+			if rm.again && r.rooms[rm.jid.String()] == nil && !errors.Is(err, ErrAbsent) {
+				r.lost[rm.jid.String()] = rm
+			}
 		}
 		close(rm.opened)
 	}()
@@ -184,9 +203,19 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 	if err != nil {
 		return err
 	}
+	if created {
+		r.begin(rm)
+	}
 	if created && !mayCreate {
 		_ = r.leave(rm)
 		return ErrAbsent
+	}
+	if !created {
+		rm.again = true
+		if err := r.learnBans(ctx, rm); err != nil {
+			_ = r.leave(rm)
+			return err
+		}
 	}
 	// Before anybody is told that the room is there: a new room is locked until its owner has submitted a form
 	// (XEP-0045 §10.1.2), and one that was there before may have been opened to all.
@@ -233,6 +262,32 @@ func (r *Rooms) presence(rm *room, typ stanza.PresenceType) xml.TokenReader {
 	return stanza.Presence{Type: typ, From: r.self, To: to}.Wrap(join)
 }
 
+// begin drops what was in the room of the same name before.
+func (r *Rooms) begin(rm *room) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(rm.outcasts)
+	maps.DeleteFunc(rm.grants, func(_ string, g *grant) bool {
+		g.joined = false
+		return !g.asked
+	})
+}
+
+// learnBans learns who was banned while we were not inside. The room tells of any later ban.
+func (r *Rooms) learnBans(ctx context.Context, rm *room) error {
+	items, err := r.owner.Outcasts(ctx, rm.jid)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, i := range items {
+		i.Affiliation = "outcast" // as asked
+		r.banned(rm, i, "")
+	}
+	return nil
+}
+
 // forget drops the room unless another one has taken its place. The caller holds mu.
 func (r *Rooms) forget(rm *room) {
 	if r.rooms[rm.jid.String()] == rm {
@@ -241,30 +296,47 @@ func (r *Rooms) forget(rm *room) {
 }
 
 // Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it returns nil the server
-// has done it. It is taken back when the person leaves, or does not join in time.
+// has done it, else nothing is left of it. It is taken back when the person leaves, or does not join in time. One
+// person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
-	g := &grant{affiliation: affiliation, at: r.now(), expires: expires}
+	g := &grant{affiliation: affiliation, at: r.now(), expires: expires, asked: true}
 	r.mu.Lock()
 	rm := r.rooms[j.String()]
 	switch {
 	case rm == nil || !rm.open:
 		r.mu.Unlock()
 		return ErrAbsent
-	case rm.outcasts[who.String()]:
+	case rm.outcasts[who.String()], rm.outcasts[who.Domainpart()]:
 		r.mu.Unlock()
 		return ErrOutcast
 	}
-	g.joined = rm.inside(who.String())
+	g.joined = rm.has(who.String())
 	rm.grants[who.String()] = g
 	r.mu.Unlock()
 
 	err := r.owner.SetAffiliation(ctx, j, who, affiliation)
-	if Absent(err) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	g.asked = false
+	switch {
+	case Absent(err):
 		// The room went away under us, and with it everybody in it.
-		r.mu.Lock()
 		r.forget(rm)
-		r.mu.Unlock()
 		return ErrAbsent
+	case g.banned:
+		// Perhaps the ban came first, and what we gave has lifted it.
+		delete(rm.grants, who.String())
+		rm.outcasts[who.String()] = true
+		if err := r.owner.Session.Send(r.owner.iq(stanza.SetIQ, j).Wrap(affiliationQuery(who.String(), "outcast"))); err != nil {
+			r.warn(j, "a ban could not be said again", err)
+		}
+		return ErrOutcast
+	case err == nil && g.withdrawn:
+		err = errWithdrawn
+	}
+	if err != nil {
+		// What the server did of it, if anything, must not stay.
+		r.withdraw(rm, who.String())
 	}
 	return err
 }
@@ -273,8 +345,10 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 func (r *Rooms) Withdraw(j, who jid.JID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rm := r.rooms[j.String()]; rm != nil {
-		r.withdraw(rm, who.String())
+	for _, rooms := range []map[string]*room{r.rooms, r.lost} {
+		if rm := rooms[j.String()]; rm != nil {
+			r.withdraw(rm, who.String())
+		}
 	}
 }
 
@@ -288,17 +362,22 @@ func (r *Rooms) HostPresent(j jid.JID) bool {
 
 // withdraw takes the grant of who back. The caller holds mu, so that the order of grants and withdrawals on the stream is that of our records.
 func (r *Rooms) withdraw(rm *room, bare string) {
-	if _, ok := rm.grants[bare]; !ok {
+	g := rm.grants[bare]
+	if g == nil {
+		return
+	}
+	if g.withdrawn = true; g.asked {
+		return
+	}
+	iq := r.owner.iq(stanza.SetIQ, rm.jid)
+	if err := r.owner.Session.Send(iq.Wrap(affiliationQuery(bare, ""))); err != nil {
+		r.warn(rm.jid, "an affiliation could not be taken back yet", err)
 		return
 	}
 	delete(rm.grants, bare)
-	iq := r.owner.iq(stanza.SetIQ, rm.jid)
-	if err := r.owner.Session.Send(iq.Wrap(affiliationQuery(bare, ""))); err != nil {
-		r.warn(rm.jid, "an affiliation could not be taken back", err)
-	}
 }
 
-func (rm *room) inside(bare string) bool {
+func (rm *room) has(bare string) bool {
 	for _, o := range rm.occupants {
 		if o.bare == bare {
 			return true
@@ -347,6 +426,11 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	nick := from.Resourcepart()
 	self := p.User.status("110")
 	switch {
+	case rm == nil && p.Type == "" && p.User.status("201"):
+		// We created it for somebody who has not waited for that. It is not ours to keep: perhaps he may not create.
+		if err := r.leave(&room{jid: from.Bare(), nick: nick}); err != nil {
+			r.warn(from.Bare(), "the room could not be left", err)
+		}
 	case rm == nil:
 		if p.Type != "error" && !(self && p.Type == "unavailable") {
 			r.stray(from.Bare())
@@ -356,12 +440,17 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 			p.Error = &stanza.Error{Condition: stanza.UndefinedCondition}
 		}
 		rm.answer(entry{err: *p.Error})
+	case self && p.Type == "unavailable" && !rm.inside:
+		// The end of an earlier stay, and of all that we saw there: what we sent to leave was on its way when we sent
+		// what enters.
+		clear(rm.occupants)
 	case self && p.Type == "unavailable":
 		// Somebody removed us, or destroyed the room.
-		rm.answer(entry{err: ErrAbsent})
 		r.forget(rm)
+		r.lost[rm.jid.String()] = rm
 		r.stray(rm.jid)
 	case self:
+		rm.inside = true
 		rm.answer(entry{created: p.User.status("201")})
 	case len(p.User.Items) == 0 || nick == "":
 	case p.Type == "unavailable":
@@ -416,14 +505,17 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		return
 	}
 	r.banned(rm, u.Items[0], o.bare)
-	if g := rm.grants[o.bare]; ok && g != nil && g.joined && !rm.inside(o.bare) {
-		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back: what an
-		// owner has changed since is the owner's affair, and after a removal there is nothing left.
-		if u.Items[0].Affiliation == g.affiliation {
-			r.withdraw(rm, o.bare)
-		} else {
-			delete(rm.grants, o.bare)
-		}
+	switch g := rm.grants[o.bare]; {
+	case !ok || g == nil || !g.joined || rm.has(o.bare):
+	case g.asked:
+		// Perhaps they left before they were given it. They may come again.
+		g.joined = false
+	case u.Items[0].Affiliation == g.affiliation:
+		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
+		r.withdraw(rm, o.bare)
+	default:
+		// What an owner has changed since is the owner's affair, and after a removal there is nothing left.
+		delete(rm.grants, o.bare)
 	}
 	r.leaveIfNeedless(rm)
 }
@@ -439,17 +531,25 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 	}
 }
 
+// banned records whether somebody is banned; who is meant unless the item says it.
 func (r *Rooms) banned(rm *room, i Item, who string) {
 	if i.JID != "" {
 		if j, err := jid.ParseUnsafe(i.JID); err == nil {
 			who = j.Bare().String()
 		}
 	}
-	switch i.Affiliation {
-	case "outcast":
+	g := rm.grants[who]
+	if i.Affiliation == "outcast" {
 		rm.outcasts[who] = true
-	default:
+		if g != nil && !g.asked {
+			delete(rm.grants, who) // nothing is left of it, and taking it back would lift the ban
+		}
+	} else {
 		delete(rm.outcasts, who)
+	}
+	// Other news than of a ban or its end may be of what we have just given.
+	if g != nil && (i.Affiliation == "outcast" || i.Affiliation == "none") {
+		g.banned = i.Affiliation == "outcast"
 	}
 }
 
@@ -493,16 +593,19 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 	return nil
 }
 
-// Reset forgets all rooms because the stream ended, and returns their addresses.
+// Reset gives all rooms up for lost because the stream ended, and returns their addresses.
 func (r *Rooms) Reset() []jid.JID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var was []jid.JID
-	for _, rm := range r.rooms {
-		was = append(was, rm.jid)
+	for key, rm := range r.rooms {
 		rm.answer(entry{err: errDisconnected})
+		r.lost[key] = rm
 	}
 	clear(r.rooms)
+	for _, rm := range r.lost {
+		was = append(was, rm.jid)
+	}
 	return was
 }
 
@@ -541,8 +644,14 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
 	exists, _, err := r.State(ctx, j)
-	if err == nil && exists {
+	switch {
+	case err != nil:
+	case exists:
 		err = r.Open(ctx, j, false)
+	default:
+		r.mu.Lock()
+		delete(r.lost, j.String())
+		r.mu.Unlock()
 	}
 	if err != nil && !errors.Is(err, ErrAbsent) && !errors.Is(err, errDisconnected) {
 		r.warn(j, "the room could not be entered again", err)
@@ -577,17 +686,28 @@ func (r *Rooms) Run(ctx context.Context) {
 	_ = g.Wait()
 }
 
-// sweep takes back what nobody made use of, and leaves rooms that nobody came to.
+// sweep takes back what nobody made use of, leaves rooms that nobody came to, and has lost ones entered again.
 func (r *Rooms) sweep() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rm := range r.rooms {
-		for bare, g := range rm.grants {
-			if !g.joined && r.now().Sub(g.at) >= joinWithin {
-				r.withdraw(rm, bare)
-			}
-		}
+		r.takeBack(rm)
 		r.leaveIfNeedless(rm)
+	}
+	for _, rm := range r.lost {
+		r.stray(rm.jid)
+	}
+}
+
+// takeBack takes back what is not made use of, or could not be taken back before.
+func (r *Rooms) takeBack(rm *room) {
+	if !rm.open {
+		return
+	}
+	for bare, g := range rm.grants {
+		if g.withdrawn || g.joined && !rm.has(bare) || !g.joined && r.now().Sub(g.at) >= joinWithin {
+			r.withdraw(rm, bare)
+		}
 	}
 }
 

@@ -1,0 +1,412 @@
+package muc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mellium.im/xmpp/jid"
+	"pgregory.net/rapid"
+)
+
+var (
+	roomNames = []string{standup, "retro@" + mucDomain}
+	people    = []string{romeo, juliet, nurse, "tape@recorder.example"}
+)
+
+// world is a service, Rooms on it as the component runs them, and who was told what.
+type world struct {
+	*service
+	ctx      context.Context // of the connection
+	end      context.CancelFunc
+	running  sync.WaitGroup
+	requests sync.WaitGroup
+
+	mu       sync.Mutex
+	last     map[[2]string]*admission // by room and bare JID
+	busy     map[string]bool          // by bare JID; the component's queue takes a sender's requests one by one
+	mayExist map[string]bool          // rooms that somebody wished to create since they were last known to be away
+}
+
+// admission is what became of somebody's latest request for a room.
+type admission struct {
+	affiliation string
+	expires     time.Time
+	err         error
+	done        bool
+	overtaken   bool // something has happened since that may undo it
+	banned      bool // by an owner, and it is not for us to undo that
+}
+
+func newWorld() *world {
+	w := &world{service: newService(), last: map[[2]string]*admission{}, busy: map[string]bool{}, mayExist: map[string]bool{}}
+	w.observer = w.observe
+	w.newRooms()
+	w.connect(nil)
+	return w
+}
+
+func (w *world) observe(c *chat, bare, event string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if event == "ended" { // and with it all affiliations
+		for key, a := range w.last {
+			if _, given := c.given[key[1]]; key[0] == c.address {
+				a.banned, a.overtaken = false, a.overtaken || a.done || given
+			}
+		}
+		return
+	}
+	a := w.last[[2]string{c.address, bare}]
+	if a == nil {
+		a = &admission{done: true, overtaken: true}
+		w.last[[2]string{c.address, bare}] = a
+	}
+	if event == "given none" || strings.HasPrefix(event, "given") && c.by(ourself) == nil {
+		a.banned = false // we did not know of the ban yet, and nobody will tell us that this has lifted it
+	}
+	switch event {
+	case "set outcast":
+		a.banned, a.overtaken = true, true
+	case "set none", "set member", "set owner":
+		a.banned, a.overtaken = false, true
+	case "left":
+		a.overtaken = true
+	}
+}
+
+// connect does what the component does on a new connection.
+func (w *world) connect(rooms []jid.JID) {
+	w.service.mu.Lock()
+	w.cut = false
+	w.service.mu.Unlock()
+	w.ctx, w.end = context.WithCancel(context.Background())
+	w.running.Go(func() { w.rooms.Run(w.ctx) })
+	w.running.Go(func() { w.rooms.Resume(w.ctx, rooms, jid.MustParse(mucDomain)) })
+}
+
+// disconnected ends the connection as the component does, and returns the rooms to resume.
+func (w *world) disconnected() []jid.JID {
+	w.disconnect()
+	w.end()
+	w.requests.Wait()
+	w.running.Wait()
+	return w.rooms.Reset()
+}
+
+// admit does what the component does with a decision to let somebody in.
+func (w *world) admit(room, who, affiliation string, mayCreate bool, expires time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.busy[who] {
+		return
+	}
+	w.busy[who] = true
+	key := [2]string{room, who}
+	a := &admission{affiliation: affiliation, expires: expires}
+	if was := w.last[key]; was != nil {
+		a.banned = was.banned
+	}
+	w.last[key] = a
+	w.mayExist[room] = w.mayExist[room] || mayCreate
+	w.requests.Go(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+		defer cancel()
+		j, p := jid.MustParse(room), jid.MustParse(who)
+		err := w.rooms.Open(ctx, j, mayCreate)
+		if err == nil {
+			err = w.rooms.Grant(ctx, j, p, affiliation, expires)
+		}
+		if err != nil && !errors.Is(err, ErrOutcast) && !errors.Is(err, ErrAbsent) {
+			w.rooms.Withdraw(j, p)
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		a.err, a.done, w.busy[who] = err, true, false
+	})
+}
+
+// withdrawing tells whether an affiliation is on its way to be taken back.
+func (w *world) withdrawing() bool {
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	return slices.ContainsFunc(w.up, func(b []byte) bool { return bytes.Contains(b, []byte(`affiliation="none"`)) })
+}
+
+// forgetCrossings forgets the bans that were lifted by what we gave at the same time: the news of them are lost with
+// the connection.
+func (w *world) forgetCrossings() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, a := range w.last {
+		c := w.chats[key[0]]
+		a.banned = a.banned && c != nil && c.affiliation(key[1]) == "outcast"
+	}
+}
+
+// pass lets time pass while everything that is sent arrives.
+func (w *world) pass(d time.Duration) {
+	for ; d > 0; d -= time.Second {
+		w.settle()
+		<-time.After(time.Second)
+	}
+	w.settle()
+	w.overtakeAbsent()
+}
+
+// overtakeAbsent notes that those who were let in and did not come may not be expected any more.
+func (w *world) overtakeAbsent() {
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for key, a := range w.last {
+		if c := w.chats[key[0]]; c == nil || c.inside(key[1]) == nil {
+			a.overtaken = true
+		}
+	}
+}
+
+// anyone draws somebody inside other than ourselves.
+func (w *world) anyone(t *rapid.T, is func(*chat, *seat) bool) (*chat, *seat) {
+	c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
+	if c == nil {
+		return nil, nil
+	}
+	var some []*seat
+	for _, o := range c.seats {
+		if o.full != ourself && (is == nil || is(c, o)) {
+			some = append(some, o)
+		}
+	}
+	if len(some) == 0 {
+		return nil, nil
+	}
+	return c, rapid.SampledFrom(some).Draw(t, "somebody")
+}
+
+func owner(c *chat, o *seat) bool { return c.affiliation(o.full) == "owner" }
+
+func (w *world) actions() map[string]func(*rapid.T) {
+	locked := func(f func(*rapid.T)) func(*rapid.T) {
+		return func(t *rapid.T) {
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			f(t)
+		}
+	}
+	settle := func(*rapid.T) { w.settle() }
+	return map[string]func(*rapid.T){
+		"settle": settle, "settle again": settle, "settle once more": settle,
+		"the service takes one": func(*rapid.T) { w.serve(); synctest.Wait() },
+		"we read one":           func(*rapid.T) { w.read(); synctest.Wait() },
+		"admit": func(t *rapid.T) {
+			var expires time.Time
+			if rapid.Bool().Draw(t, "expires") {
+				expires = time.Now().Add(10 * time.Second)
+			}
+			w.admit(rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who"),
+				rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation"), rapid.Bool().Draw(t, "mayCreate"), expires)
+			synctest.Wait()
+		},
+		"withdraw": func(t *rapid.T) {
+			room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who")
+			w.mu.Lock()
+			a := w.last[[2]string{room, who}]
+			skip := a == nil || !a.done || a.err != nil
+			w.mu.Unlock()
+			if skip {
+				return
+			}
+			w.rooms.Withdraw(jid.MustParse(room), jid.MustParse(who))
+			a.err = errors.New("withdrawn")
+		},
+		"let somebody in": func(t *rapid.T) {
+			room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who")
+			w.admit(room, who, rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation"), true, time.Time{})
+			w.settle()
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			if c := w.chats[room]; c != nil {
+				w.join(c, who+"/1", who)
+			}
+		},
+		"come": locked(func(t *rapid.T) {
+			c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
+			full := fmt.Sprintf("%s/%d", rapid.SampledFrom(people).Draw(t, "who"), rapid.IntRange(1, 2).Draw(t, "session"))
+			if c != nil {
+				w.join(c, full, rapid.SampledFrom([]string{"ann", "bob", "cat", "focus"}).Draw(t, "nick"))
+			}
+		}),
+		"go": locked(func(t *rapid.T) {
+			if c, o := w.anyone(t, nil); o != nil {
+				w.remove(c, o)
+			}
+		}),
+		"rename": locked(func(t *rapid.T) {
+			if c, o := w.anyone(t, nil); o != nil {
+				w.rename(c, o, rapid.SampledFrom([]string{"dan", "eve", "focus"}).Draw(t, "nick"))
+			}
+		}),
+		"kick": locked(func(t *rapid.T) {
+			if c, o := w.anyone(t, owner); o != nil {
+				w.remove(c, rapid.SampledFrom(c.seats).Draw(t, "whom"), "307")
+			}
+		}),
+		"set an affiliation": locked(func(t *rapid.T) {
+			if c, o := w.anyone(t, owner); o != nil {
+				w.affiliate(c, rapid.SampledFrom(people).Draw(t, "whom"), rapid.SampledFrom([]string{"owner", "member", "none", "outcast"}).Draw(t, "affiliation"), false)
+			}
+		}),
+		"open to all": locked(func(t *rapid.T) {
+			if c, o := w.anyone(t, owner); o != nil {
+				w.configure(c, false)
+			}
+		}),
+		"destroy": locked(func(t *rapid.T) {
+			if c, o := w.anyone(t, owner); o != nil {
+				w.destroy(c)
+			}
+		}),
+		"stray": locked(func(t *rapid.T) {
+			w.say("<presence from='ghost@%s/x' to='%s'><x xmlns='%s'><item affiliation='member' role='participant' jid='x@meet.example/1'/></x></presence>", mucDomain, ourself, NSUser)
+		}),
+		"wait":        func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second) },
+		"stand still": func(t *rapid.T) { <-time.After(12 * time.Second); synctest.Wait(); w.overtakeAbsent() },
+		"lose the connection": func(t *rapid.T) {
+			fates := rapid.SliceOfN(rapid.SampledFrom([]string{"stays", "is gone", "is rid of us"}), len(roomNames), len(roomNames)).Draw(t, "the room")
+			// A withdrawal that is written and never arrives cannot be known of; everything else is either way.
+			for rapid.Bool().Draw(t, "what we wrote arrives") || w.withdrawing() {
+				if !w.serve() {
+					break
+				}
+			}
+			rooms := w.disconnected()
+			w.service.mu.Lock()
+			w.forgetCrossings()
+			for i, fate := range fates {
+				switch c := w.chats[roomNames[i]]; {
+				case c == nil:
+				case fate == "is gone":
+					w.destroy(c)
+				case fate == "is rid of us" && c.by(ourself) != nil:
+					w.remove(c, c.by(ourself), "333")
+				}
+				w.mayExist[roomNames[i]] = true // nobody remembers for whom it is
+			}
+			w.service.mu.Unlock()
+			w.connect(rooms)
+			w.settle()
+			w.overtakeAbsent()
+		},
+		"all go": func(t *rapid.T) {
+			w.settle()
+			w.service.mu.Lock()
+			for _, c := range w.chats {
+				for c.others() > 0 {
+					w.remove(c, c.find(func(o *seat) bool { return o.full != ourself }))
+				}
+			}
+			w.service.mu.Unlock()
+			w.pass(40 * time.Second)
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			for _, address := range roomNames {
+				if known, _ := w.known(address); known || w.chats[address] != nil {
+					t.Fatalf("everybody is gone, and left of %s are %+v there, and here: %t", address, w.chats[address], known)
+				}
+			}
+			if rooms, grants := w.rooms.Count(); rooms+grants != 0 {
+				t.Fatalf("everybody is gone, and left are %d rooms and %d grants", rooms, grants)
+			}
+		},
+		"": w.check,
+	}
+}
+
+// known tells whether Rooms holds anything of a room, and whether it takes itself to be inside.
+func (w *world) known(address string) (known, open bool) {
+	w.rooms.mu.Lock()
+	defer w.rooms.mu.Unlock()
+	rm := w.rooms.rooms[address]
+	return rm != nil || w.rooms.lost[address] != nil, rm != nil && rm.open
+}
+
+// check compares what is true at the service with what should be, once everything that was sent has arrived.
+func (w *world) check(t *rapid.T) {
+	synctest.Wait()
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.up)+len(w.down) != 0 {
+		return
+	}
+	for _, busy := range w.busy {
+		if busy {
+			t.Fatal("a request is under way and waits for nothing")
+		}
+	}
+	for _, address := range roomNames {
+		c, j := w.chats[address], jid.MustParse(address)
+		if c == nil {
+			if known, _ := w.known(address); known || w.rooms.HostPresent(j) {
+				t.Fatalf("%s is taken to exist", address)
+			}
+			delete(w.mayExist, address)
+			continue
+		}
+		if _, open := w.known(address); c.by(ourself) == nil || !open {
+			t.Fatalf("we are not inside %s, or do not know it", address)
+		}
+		switch exists, host, err := w.rooms.State(w.ctx, j); {
+		case !c.membersOnly:
+			t.Fatalf("%s is open to all", address)
+		case !exists || err != nil || host != c.hostPresent(w.rooms.hosts) || w.rooms.HostPresent(j) != host:
+			t.Fatalf("State of %s: %t, %t, %v", address, exists, host, err)
+		case !w.mayExist[address]:
+			t.Fatalf("%s was created for somebody who may not", address)
+		}
+		for bare, since := range c.given {
+			a, o := w.last[[2]string{address, bare}], c.inside(bare)
+			switch {
+			case a.err != nil:
+				t.Fatalf("%s has %s in %s after %v", bare, c.affiliation(bare), address, a.err)
+			case o == nil && time.Since(since) > joinWithin+joinWithin/6:
+				t.Fatalf("%s has %s in %s and is not there", bare, c.affiliation(bare), address)
+			case o != nil && !a.expires.IsZero() && !o.since.Before(a.expires):
+				t.Fatalf("%s came to %s after the end of the token", bare, address)
+			}
+		}
+		for _, bare := range people {
+			switch a := w.last[[2]string{address, bare}]; {
+			case a == nil:
+			case a.banned && c.affiliation(bare) != "outcast":
+				t.Fatalf("%s was banned from %s and is %s", bare, address, c.affiliation(bare))
+			case a.err == nil && !a.overtaken && c.affiliation(bare) != a.affiliation:
+				t.Fatalf("%s was let into %s as %s and is %s", bare, address, a.affiliation, c.affiliation(bare))
+			}
+		}
+	}
+}
+
+// Whatever people, owners, the server and the network do, in whatever order it reaches us: what is given is taken back,
+// what an owner decides stays, and rooms are guarded as long as somebody is inside.
+func TestRoomsModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			w := newWorld()
+			defer func() { w.disconnected() }()
+			for range 4 { // four times as long as a run is by default
+				t.Repeat(w.actions())
+			}
+		})
+	})
+}

@@ -1,0 +1,364 @@
+package muc
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
+
+const (
+	standup = "standup@" + mucDomain
+	romeo   = "romeo@meet.example"
+	juliet  = "juliet@meet.example"
+	nurse   = "nurse@guest.example"
+)
+
+// scene plays in a world of its own that is connected.
+func scene(t *testing.T, play func(t *testing.T, w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		defer func() { w.disconnected() }()
+		w.settle()
+		play(t, w)
+	})
+}
+
+// told is what became of somebody's latest request.
+func (w *world) told(who string) error { return w.last[[2]string{standup, who}].err }
+
+// enters lets somebody ask and join.
+func (w *world) enters(t *testing.T, who, affiliation string) *chat {
+	t.Helper()
+	w.admit(standup, who, affiliation, true, time.Time{})
+	w.settle()
+	c := w.chats[standup]
+	if err := w.told(who); err != nil || !w.join(c, who+"/1", "nick of "+who) {
+		t.Fatalf("%s does not get in: %v", who, err)
+	}
+	w.settle()
+	return c
+}
+
+// Who may create a room is not refused because somebody who may not asked first.
+func TestOpenAfterAnotherMayNot(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.admit(standup, nurse, "member", false, time.Time{})
+		synctest.Wait()
+		w.admit(standup, romeo, "owner", true, time.Time{})
+		w.settle()
+		if err := w.told(romeo); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A room that came into being too late, for somebody who may not create it, does not stay.
+func TestCreatedTooLate(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.admit(standup, nurse, "member", false, time.Time{})
+		<-time.After(11 * time.Second)
+		w.settle()
+		if w.told(nurse) == nil || w.chats[standup] != nil {
+			t.Errorf("%v, and the room is %+v", w.told(nurse), w.chats[standup])
+		}
+	})
+}
+
+// Who leaves while asking again keeps nothing.
+func TestLeaveWhileGranted(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.enters(t, juliet, "owner")
+		c := w.enters(t, romeo, "member")
+		w.admit(standup, romeo, "owner", true, time.Time{})
+		synctest.Wait()
+		w.remove(c, c.by(romeo+"/1"))
+		w.pass(40 * time.Second)
+		if got := c.affiliation(romeo); got != "none" {
+			t.Errorf("still %s", got)
+		}
+	})
+}
+
+// Whoever left, or did not come, while we were outside keeps nothing; whoever is still inside is not disturbed.
+func TestGrantsOutliveOurStay(t *testing.T) {
+	for name, interrupt := range map[string]func(*world, *chat){
+		"kicked":       func(w *world, c *chat) { w.remove(c, c.by(ourself), "307") },
+		"disconnected": func(w *world, _ *chat) { w.connect(w.disconnected()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, func(t *testing.T, w *world) {
+				w.enters(t, juliet, "owner")
+				c := w.enters(t, romeo, "member")
+				w.admit(standup, nurse, "member", false, time.Time{})
+				w.settle()
+				interrupt(w, c)
+				w.remove(c, c.by(romeo+"/1"))
+				w.pass(40 * time.Second)
+				for who, want := range map[string]string{juliet: "owner", romeo: "none", nurse: "none"} {
+					if got := c.affiliation(who); got != want {
+						t.Errorf("%s is %s, want %s", who, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// An owner's ban stays, whatever we were about to give or take back.
+func TestBanStays(t *testing.T) {
+	for name, play := range map[string]func(w *world, c *chat){
+		"while it is given": func(w *world, c *chat) {
+			w.admit(standup, nurse, "member", false, time.Time{})
+			synctest.Wait()
+			w.affiliate(c, nurse, "outcast", false)
+		},
+		"before they came": func(w *world, c *chat) {
+			w.admit(standup, nurse, "member", false, time.Time{})
+			w.settle()
+			w.affiliate(c, nurse, "outcast", false)
+		},
+		"while inside": func(w *world, c *chat) {
+			w.admit(standup, nurse, "member", false, time.Time{})
+			w.settle()
+			w.join(c, nurse+"/1", "nurse")
+			w.affiliate(c, nurse, "outcast", false)
+		},
+		"while outside": func(w *world, c *chat) { w.affiliate(c, nurse, "outcast", false) },
+		"before we entered": func(w *world, c *chat) {
+			rooms := w.disconnected()
+			w.affiliate(c, nurse, "outcast", false)
+			w.connect(rooms)
+		},
+		"the whole domain": func(w *world, c *chat) {
+			w.affiliate(c, "guest.example", "outcast", false)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, func(t *testing.T, w *world) {
+				c := w.enters(t, romeo, "owner")
+				play(w, c)
+				w.pass(40 * time.Second)
+				w.admit(standup, nurse, "member", false, time.Time{})
+				w.pass(40 * time.Second)
+				if got := c.affiliation(nurse); got != "outcast" || !errors.Is(w.told(nurse), ErrOutcast) {
+					t.Errorf("%s, and told %v", got, w.told(nurse))
+				}
+			})
+		})
+	}
+}
+
+// Who came while we left is not taken to be inside when we enter again.
+func TestComesWhileWeLeave(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.admit(standup, romeo, "owner", true, time.Time{})
+		w.settle()
+		c := w.chats[standup]
+		<-time.After(joinWithin + time.Second)
+		w.join(c, romeo+"/1", "romeo")
+		<-time.After(joinWithin / 6)
+		synctest.Wait() // nothing of that has been read, so the room is left
+		w.destroy(c)
+		w.admit(standup, juliet, "owner", true, time.Time{})
+		w.settle()
+		if w.told(juliet) != nil || w.rooms.HostPresent(jid.MustParse(standup)) {
+			t.Errorf("%v, and somebody is taken to be inside", w.told(juliet))
+		}
+	})
+}
+
+// Many who open a room at once enter it once, and all of them are told when it is ready.
+func TestOpenTogether(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		opened := w.open(50)
+		w.settle()
+		for range 50 {
+			if err := <-opened; err != nil {
+				t.Error(err)
+			}
+		}
+		if w.joins != 1 {
+			t.Errorf("entered %d times", w.joins)
+		}
+	})
+}
+
+// open has so many open the room at once, and returns where their results come.
+func (w *world) open(n int) chan error {
+	opened := make(chan error, n)
+	for range n {
+		w.requests.Go(func() { opened <- w.rooms.Open(w.ctx, jid.MustParse(standup), true) })
+	}
+	return opened
+}
+
+// Whoever waits for a room is released when their own time is over, and when the connection ends.
+func TestOpenReleases(t *testing.T) {
+	for name, release := range map[string]func(w *world){
+		"out of time":               func(w *world) { w.end() },
+		"disconnected":              func(w *world) { w.disconnect(); w.rooms.Reset() },
+		"disconnected, half inside": func(w *world) { w.serve(); w.read(); synctest.Wait(); w.disconnect(); w.rooms.Reset() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, func(t *testing.T, w *world) {
+				opened := w.open(20)
+				synctest.Wait()
+				release(w)
+				synctest.Wait()
+				if len(opened) != 20 {
+					t.Fatalf("%d of 20 are released", len(opened))
+				}
+				for range 20 {
+					if <-opened == nil {
+						t.Error("told that the room is ready")
+					}
+				}
+			})
+		})
+	}
+}
+
+// A waiter whose own time is over does not wait for the others.
+func TestOpenWaiterGivesUp(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		opened := w.open(1)
+		synctest.Wait()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := w.rooms.Open(ctx, jid.MustParse(standup), true); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		w.settle()
+		if err := <-opened; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Somebody who has taken our nick does not keep us out.
+func TestNickTaken(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		c := w.enters(t, romeo, "owner")
+		rooms := w.disconnected()
+		w.remove(c, c.by(ourself))
+		w.rename(c, c.by(romeo+"/1"), Nick)
+		w.connect(rooms)
+		w.settle()
+		if our := c.by(ourself); our == nil || !w.rooms.HostPresent(jid.MustParse(standup)) {
+			t.Fatalf("we are %+v", our)
+		}
+		// Once more, with the nick free again and our occupant still inside under the other one.
+		rooms = w.disconnected()
+		w.rename(c, c.by(romeo+"/1"), "romeo")
+		w.connect(rooms)
+		w.settle()
+		if our := c.by(ourself); our == nil || our.nick != Nick || !w.rooms.HostPresent(jid.MustParse(standup)) {
+			t.Errorf("we are %+v", our)
+		}
+	})
+}
+
+// Stopping leaves the empty rooms and stays in the others.
+func TestLeave(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		c := w.enters(t, romeo, "owner")
+		if err := w.openOther(t); err != nil {
+			t.Fatal(err)
+		}
+		w.rooms.Leave()
+		w.settle()
+		if len(w.chats) != 1 || c.by(ourself) == nil {
+			t.Errorf("left are %v", w.chats)
+		}
+	})
+}
+
+func (w *world) openOther(t *testing.T) error {
+	t.Helper()
+	opened := make(chan error, 1)
+	w.requests.Go(func() { opened <- w.rooms.Open(w.ctx, jid.MustParse(roomNames[1]), true) })
+	w.settle()
+	return <-opened
+}
+
+// The state of a room that we are not in is asked for.
+func TestStateOfOthers(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		c := w.enters(t, romeo, "owner")
+		w.affiliate(c, "tape@recorder.example", "owner", false)
+		w.join(c, "tape@recorder.example/1", "tape")
+		w.settle()
+		other := w.rooms
+		ask := func() (exists, host bool) {
+			done := make(chan error, 1)
+			go func() {
+				var err error
+				exists, host, err = other.State(t.Context(), jid.MustParse(standup))
+				done <- err
+			}()
+			w.settle()
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			return exists, host
+		}
+		other = NewRooms(other.owner, other.hosts, other.warn) // has entered nothing
+		if exists, host := ask(); !exists || !host {
+			t.Errorf("exists %t, host %t", exists, host)
+		}
+		w.remove(c, c.by(romeo+"/1"))
+		if exists, host := ask(); !exists || host {
+			t.Errorf("without the host: exists %t, host %t", exists, host)
+		}
+		w.destroy(c)
+		if exists, host := ask(); exists || host {
+			t.Errorf("destroyed: exists %t, host %t", exists, host)
+		}
+	})
+}
+
+// Stanzas that make no sense change nothing and are not answered.
+func TestHostileStanzas(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.enters(t, romeo, "owner")
+		const x = "<x xmlns='http://jabber.org/protocol/muc#user'>%s</x>"
+		for _, content := range []string{"", x, "<x xmlns='http://jabber.org/protocol/muc#user'/>",
+			fmt.Sprintf(x, "<item/>"), fmt.Sprintf(x, "<item jid='@/'/>"), fmt.Sprintf(x, "<item affiliation='outcast' jid='@'/>"),
+			fmt.Sprintf(x, "<status code='303'/>"), fmt.Sprintf(x, "<item role='moderator'/><status code='303'/>"), "<error/>"} {
+			for _, from := range []string{"", "@", standup, standup + "/nobody", "other@" + mucDomain + "/x"} {
+				for _, typ := range []string{"", "unavailable", "error", "groupchat", "odd"} {
+					for _, kind := range []string{"presence", "message"} {
+						w.hear(fmt.Sprintf("<%s from='%s' type='%s'>%s</%s>", kind, from, typ, content, kind))
+					}
+				}
+			}
+		}
+		w.hear("<presence from='" + standup + "/x'><x>")
+		w.hear("<message from='" + standup + "'><x>")
+		w.pass(10 * time.Second)
+		if exists, host, err := w.rooms.State(t.Context(), jid.MustParse(standup)); !exists || !host || err != nil || w.joins != 1 {
+			t.Errorf("%t, %t, %v, entered %d times", exists, host, err, w.joins)
+		}
+	})
+}
+
+// hear gives a stanza to Rooms, which may refuse it.
+func (w *world) hear(raw string) {
+	d := xml.NewDecoder(strings.NewReader(raw))
+	tok, err := d.Token()
+	if err != nil {
+		panic(err)
+	}
+	if start := tok.(xml.StartElement); start.Name.Local == "presence" {
+		_ = w.rooms.Presence(start, d)
+	} else {
+		_ = w.rooms.Message(start, d)
+	}
+}

@@ -1,0 +1,532 @@
+package muc
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing/synctest"
+	"time"
+
+	"mellium.im/xmlstream"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+)
+
+const (
+	us        = "focus@focus.meet.example.com"
+	ourself   = us + "/usher"
+	mucDomain = "conference.meet.example.com"
+)
+
+var errCut = errors.New("the test cut the connection")
+
+// service is a MUC service and the stream to it. It does what Prosody does (modules/muc/muc.lib.lua and
+// members_only.lib.lua) as far as Rooms can see or cause it, with room creation left to us and members-only by default.
+//
+// Nothing happens by itself: what Rooms writes waits in up until the service takes it, and what the service writes waits in
+// down until Rooms reads it. So a test can let things cross on the way.
+type service struct {
+	rooms *Rooms
+
+	mu       sync.Mutex
+	down     []string
+	up       [][]byte
+	cut      bool
+	asked    map[string]chan []byte // by id
+	asks     int
+	joins    int // presences by which we entered, or tried to
+	chats    map[string]*chat
+	observer func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
+}
+
+// chat is a room. The order of seats is that in which they were taken.
+type chat struct {
+	address      string
+	membersOnly  bool
+	affiliations map[string]string // by bare JID
+	seats        []*seat
+
+	given map[string]time.Time // by bare JID: affiliations that are ours, and since when
+}
+
+type seat struct {
+	nick, full, role string
+	since            time.Time
+}
+
+func newService() *service {
+	s := &service{chats: map[string]*chat{}, asked: map[string]chan []byte{}}
+	s.observer = func(*chat, string, string) {}
+	return s
+}
+
+// newRooms returns Rooms on the service. Recorders are no hosts.
+func (s *service) newRooms() *Rooms {
+	s.rooms = NewRooms(
+		Owner{Session: s, JID: jid.MustParse(us)},
+		func(domain string) bool { return domain != "recorder.example" },
+		func(jid.JID, string, error) {})
+	return s.rooms
+}
+
+func bareOf(full string) string {
+	bare, _, _ := strings.Cut(full, "/")
+	return bare
+}
+
+// Send implements Session.
+func (s *service) Send(r xml.TokenReader) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.send(r)
+}
+
+func (s *service) send(r xml.TokenReader) error {
+	if s.cut {
+		return errCut
+	}
+	b, err := encode(r)
+	if err == nil {
+		s.up = append(s.up, b)
+	}
+	return err
+}
+
+func encode(r xml.TokenReader) ([]byte, error) {
+	var b bytes.Buffer
+	enc := xml.NewEncoder(&b)
+	_, err := xmlstream.Copy(enc, r)
+	err = errors.Join(err, enc.Flush())
+	return b.Bytes(), err
+}
+
+// IQ implements Session.
+func (s *service) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	s.mu.Lock()
+	s.asks++
+	iq.ID = fmt.Sprint(s.asks)
+	answer := make(chan []byte, 1)
+	if err := s.send(iq.Wrap(payload)); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	s.asked[iq.ID] = answer
+	s.mu.Unlock()
+	select {
+	case raw, ok := <-answer:
+		if !ok {
+			return errCut
+		}
+		return decodeAnswer(raw, v)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// decodeAnswer reads the one child of an answer: an error, or a payload for v.
+func decodeAnswer(raw []byte, v any) error {
+	d := xml.NewDecoder(bytes.NewReader(raw))
+	for range 2 {
+		tok, err := d.Token()
+		start, ok := tok.(xml.StartElement)
+		switch {
+		case err != nil || !ok:
+			return err
+		case start.Name.Local == "error":
+			var e stanza.Error
+			return errors.Join(d.DecodeElement(&e, &start), e)
+		case start.Name.Local == "query" && v != nil:
+			return d.DecodeElement(v, &start)
+		}
+	}
+	return nil
+}
+
+// settle lets everything that is on its way arrive.
+func (s *service) settle() {
+	for {
+		synctest.Wait()
+		if !s.read() && !s.serve() {
+			return
+		}
+	}
+}
+
+// read lets Rooms take the next stanza off the stream, and reports whether there was one.
+func (s *service) read() bool {
+	s.mu.Lock()
+	if len(s.down) == 0 {
+		s.mu.Unlock()
+		return false
+	}
+	raw := []byte(s.down[0])
+	s.down = s.down[1:]
+	s.mu.Unlock()
+	d := xml.NewDecoder(bytes.NewReader(raw))
+	tok, err := d.Token()
+	if err == nil {
+		start := tok.(xml.StartElement)
+		switch start.Name.Local {
+		case "presence":
+			err = s.rooms.Presence(start, d)
+		case "message":
+			err = s.rooms.Message(start, d)
+		default:
+			s.mu.Lock()
+			id := start.Attr[0].Value
+			if answer := s.asked[id]; answer != nil {
+				delete(s.asked, id)
+				answer <- raw
+			}
+			s.mu.Unlock()
+		}
+	}
+	if err != nil {
+		panic(fmt.Sprintf("%s: %v", raw, err))
+	}
+	return true
+}
+
+// disconnect ends the stream; what was on its way is lost.
+func (s *service) disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cut, s.up, s.down = true, nil, nil
+	for _, answer := range s.asked {
+		close(answer)
+	}
+	clear(s.asked)
+}
+
+// arrived is a stanza as the service takes it.
+type arrived struct {
+	XMLName xml.Name
+	ID      string `xml:"id,attr"`
+	Type    string `xml:"type,attr"`
+	From    string `xml:"from,attr"`
+	To      string `xml:"to,attr"`
+	Query   struct {
+		XMLName xml.Name
+		Items   []Item `xml:"item"`
+		Form    *struct {
+			Fields []struct {
+				Var   string `xml:"var,attr"`
+				Value string `xml:"value"`
+			} `xml:"field"`
+		} `xml:"jabber:x:data x"`
+	} `xml:"query"`
+}
+
+// serve lets the service take the next stanza off the stream, and reports whether there was one.
+func (s *service) serve() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.up) == 0 {
+		return false
+	}
+	raw := s.up[0]
+	s.up = s.up[1:]
+	var a arrived
+	if err := xml.Unmarshal(raw, &a); err != nil {
+		panic(fmt.Sprintf("%s: %v", raw, err))
+	}
+	if bareOf(a.From) != us {
+		panic(fmt.Sprintf("the server closes the stream because of the sender of %s", raw))
+	}
+	address, nick, _ := strings.Cut(a.To, "/")
+	c := s.chats[address]
+	switch {
+	case a.XMLName.Local == "presence" && a.Type == "unavailable":
+		if c != nil {
+			if our := c.by(ourself); our != nil {
+				s.remove(c, our)
+			}
+		}
+	case a.XMLName.Local == "presence":
+		s.joins++
+		s.enter(c, address, nick)
+	case address == mucDomain:
+		items := ""
+		for address := range s.chats {
+			items += fmt.Sprintf("<item jid='%s'/>", address)
+		}
+		s.result(a, items)
+	case c == nil:
+		s.refuse("iq", a, "cancel", "item-not-found")
+	case a.Query.XMLName.Space == NSOwner:
+		s.result(a, "")
+		for _, f := range a.Query.Form.Fields {
+			if f.Var == "muc#roomconfig_membersonly" && f.Value == "true" {
+				s.configure(c, true)
+			}
+		}
+	case a.Type == "set":
+		if i := a.Query.Items[0]; i.JID == us {
+			s.refuse("iq", a, "modify", "not-acceptable")
+		} else {
+			s.affiliate(c, i.JID, i.Affiliation, true)
+			s.result(a, "")
+		}
+	case a.Query.Items[0].Affiliation != "":
+		items := ""
+		for bare, affiliation := range c.affiliations {
+			if affiliation == a.Query.Items[0].Affiliation {
+				items += fmt.Sprintf("<item affiliation='%s' jid='%s'/>", affiliation, bare)
+			}
+		}
+		s.result(a, items)
+	default:
+		items := ""
+		for _, o := range c.seats {
+			if o.role == a.Query.Items[0].Role {
+				items += fmt.Sprintf("<item affiliation='%s' role='%s' jid='%s' nick='%s'/>", c.affiliation(o.full), o.role, o.full, o.nick)
+			}
+		}
+		s.result(a, items)
+	}
+	return true
+}
+
+func (s *service) say(format string, args ...any) {
+	if !s.cut {
+		s.down = append(s.down, fmt.Sprintf(format, args...))
+	}
+}
+
+func (s *service) result(a arrived, items string) {
+	s.say("<iq id='%s' type='result' from='%s' to='%s'><query>%s</query></iq>", a.ID, a.To, a.From, items)
+}
+
+func (s *service) refuse(kind string, a arrived, typ, condition string) {
+	s.say("<%s id='%s' type='error' from='%s' to='%s'><error type='%s'><%s xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></%s>",
+		kind, a.ID, a.To, a.From, typ, condition, kind)
+}
+
+// enter is our own way in.
+func (s *service) enter(c *chat, address, nick string) {
+	created := c == nil
+	if created {
+		c = &chat{address: address, membersOnly: true, affiliations: map[string]string{}, given: map[string]time.Time{}}
+		s.chats[address] = c
+	}
+	our := c.by(ourself)
+	if o := c.named(nick); o != nil && o != our {
+		s.refuse("presence", arrived{From: ourself, To: address + "/" + nick}, "cancel", "conflict")
+		return
+	}
+	if our == nil {
+		our = &seat{nick: nick, full: ourself, role: "moderator"}
+		c.seats = append(c.seats, our)
+	} else if our.nick != nick {
+		s.presence(c, our, true, nick, "303")
+		our.nick = nick
+	}
+	for _, o := range c.seats {
+		if o != our {
+			s.presence(c, o, false, "")
+		}
+	}
+	if created {
+		s.presence(c, our, false, "", "201")
+	} else {
+		s.presence(c, our, false, "")
+	}
+}
+
+// presence tells us, if we are inside or it is about us, how somebody is there, or that they are gone.
+func (s *service) presence(c *chat, o *seat, gone bool, newNick string, codes ...string) {
+	if o.full != ourself && c.by(ourself) == nil {
+		return
+	}
+	typ, nick, status, role := "", "", "", o.role
+	if gone {
+		typ = " type='unavailable'"
+	}
+	if gone && newNick == "" {
+		role = "none"
+	}
+	if newNick != "" {
+		nick = fmt.Sprintf(" nick='%s'", newNick)
+	}
+	if o.full == ourself {
+		codes = append(codes, "110")
+	}
+	for _, code := range codes {
+		status += fmt.Sprintf("<status code='%s'/>", code)
+	}
+	s.say("<presence from='%s/%s' to='%s'%s><x xmlns='%s'><item affiliation='%s' role='%s' jid='%s'%s/>%s</x></presence>",
+		c.address, o.nick, ourself, typ, NSUser, c.affiliation(o.full), role, o.full, nick, status)
+}
+
+func (c *chat) affiliation(full string) string {
+	switch a := c.affiliations[bareOf(full)]; {
+	case bareOf(full) == us:
+		return "owner"
+	case a == "":
+		_, domain, _ := strings.Cut(bareOf(full), "@")
+		if c.affiliations[domain] == "outcast" {
+			return "outcast"
+		}
+		return "none"
+	default:
+		return a
+	}
+}
+
+func (c *chat) role(affiliation string) string {
+	switch {
+	case affiliation == "owner" || affiliation == "admin":
+		return "moderator"
+	case affiliation == "outcast" || affiliation == "none" && c.membersOnly:
+		return "none"
+	default:
+		return "participant"
+	}
+}
+
+func (c *chat) by(full string) *seat    { return c.find(func(o *seat) bool { return o.full == full }) }
+func (c *chat) named(nick string) *seat { return c.find(func(o *seat) bool { return o.nick == nick }) }
+
+// inside returns the seat that somebody took first of those that they have.
+func (c *chat) inside(bare string) *seat {
+	return c.find(func(o *seat) bool { return bareOf(o.full) == bare })
+}
+
+func (c *chat) find(is func(*seat) bool) *seat {
+	if i := slices.IndexFunc(c.seats, is); i >= 0 {
+		return c.seats[i]
+	}
+	return nil
+}
+
+// others is how many people are inside.
+func (c *chat) others() int {
+	n := len(c.seats)
+	if c.by(ourself) != nil {
+		n--
+	}
+	return n
+}
+
+func (c *chat) hostPresent(hosts func(domain string) bool) bool {
+	return c.find(func(o *seat) bool {
+		_, domain, _ := strings.Cut(bareOf(o.full), "@")
+		return o.full != ourself && o.role == "moderator" && hosts(domain)
+	}) != nil
+}
+
+// remove takes somebody out; the codes say why. An empty room is destroyed.
+func (s *service) remove(c *chat, o *seat, codes ...string) {
+	c.seats = slices.DeleteFunc(c.seats, func(x *seat) bool { return x == o })
+	s.presence(c, o, true, "", codes...)
+	if c.inside(bareOf(o.full)) == nil {
+		s.observer(c, bareOf(o.full), "left")
+	}
+	if len(c.seats) == 0 {
+		s.end(c)
+	}
+}
+
+func (s *service) end(c *chat) {
+	delete(s.chats, c.address)
+	s.observer(c, "", "ended")
+}
+
+var ranks = []string{"outcast", "none", "member", "admin", "owner"}
+
+// affiliate sets an affiliation (set_affiliation in muc.lib.lua). ours tells whether it is by us or by an owner inside.
+func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
+	down := slices.Index(ranks, affiliation) < slices.Index(ranks, c.affiliation(bare))
+	delete(c.affiliations, bare)
+	delete(c.given, bare)
+	if affiliation != "none" {
+		c.affiliations[bare] = affiliation
+	}
+	if ours {
+		s.observer(c, bare, "given "+affiliation)
+	} else {
+		s.observer(c, bare, "set "+affiliation)
+	}
+	if ours && affiliation != "none" && affiliation != "outcast" {
+		c.given[bare] = time.Now()
+	}
+	if c.inside(bare) == nil {
+		if c.by(ourself) != nil {
+			s.say("<message from='%s' to='%s'><x xmlns='%s'><item affiliation='%s' jid='%s'/></x></message>", c.address, ourself, NSUser, affiliation, bare)
+		}
+		return
+	}
+	role := c.role(affiliation)
+	for _, o := range slices.Clone(c.seats) {
+		switch {
+		case bareOf(o.full) != bare:
+		case role == "none" && affiliation == "outcast":
+			s.remove(c, o, "301")
+		case role == "none":
+			s.remove(c, o, "321")
+		default:
+			if down || o.role != "moderator" {
+				o.role = role
+			}
+			s.presence(c, o, false, "")
+		}
+	}
+}
+
+// configure switches members-only on or off, with what follows (members_only.lib.lua).
+func (s *service) configure(c *chat, membersOnly bool) {
+	if c.membersOnly == membersOnly {
+		return
+	}
+	c.membersOnly = membersOnly
+	for _, o := range slices.Clone(c.seats) {
+		if membersOnly && c.affiliation(o.full) == "none" {
+			s.remove(c, o, "322")
+		}
+	}
+	if c.by(ourself) != nil {
+		s.say("<message from='%s' to='%s' type='groupchat'><x xmlns='%s'><status code='104'/></x></message>", c.address, ourself, NSUser)
+	}
+}
+
+// join is anybody else's way in; it reports whether they got in.
+func (s *service) join(c *chat, full, nick string) bool {
+	role := c.role(c.affiliation(full))
+	if role == "none" || c.named(nick) != nil || c.by(full) != nil {
+		return false
+	}
+	o := &seat{nick: nick, full: full, role: role, since: time.Now()}
+	if first := c.inside(bareOf(full)); first != nil {
+		o.since = first.since // a visit may have several sessions
+	}
+	c.seats = append(c.seats, o)
+	s.presence(c, o, false, "")
+	return true
+}
+
+// rename gives an occupant a new nick if that is free.
+func (s *service) rename(c *chat, o *seat, nick string) {
+	if c.named(nick) != nil {
+		return
+	}
+	s.presence(c, o, true, nick, "303")
+	o.nick = nick
+	s.presence(c, o, false, "")
+}
+
+// destroy ends a room for everybody.
+func (s *service) destroy(c *chat) {
+	seats := c.seats
+	c.seats = nil
+	for _, o := range seats {
+		if o.full == ourself {
+			s.presence(c, o, true, "")
+		}
+	}
+	s.end(c)
+}
