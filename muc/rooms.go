@@ -73,6 +73,7 @@ type room struct {
 	err     error
 	open    bool
 	inside  bool // the room has shown us ourselves; by the reader
+	ours    bool // we created it and nobody has configured it since: it is for us to end
 
 	keepUntil time.Time           // until then the room waits for the first to come; zero once somebody came
 	occupants map[string]occupant // by nick, without ourselves
@@ -184,11 +185,12 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 }
 
 func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error) {
+	var created bool
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if rm.err = err; err == nil {
-			rm.open = true
+			rm.open, rm.ours = true, created
 			rm.keepUntil = r.now().Add(joinWithin)
 			r.takeBack(rm)
 		} else {
@@ -199,7 +201,7 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 		}
 		close(rm.opened)
 	}()
-	created, err := r.join(ctx, rm)
+	created, err = r.join(ctx, rm)
 	if err != nil {
 		return err
 	}
@@ -296,8 +298,8 @@ func (r *Rooms) forget(rm *room) {
 }
 
 // Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it returns nil the server
-// has done it, else nothing is left of it. It is taken back when the person leaves, or does not join in time. One
-// person's grants must come one after the other.
+// has done it, else nothing is left of it. It is taken back within seconds when the person has left, at once when they
+// were removed, and if they do not join in time. One person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
 	g := &grant{affiliation: affiliation, at: r.now(), expires: expires, asked: true}
 	r.mu.Lock()
@@ -510,6 +512,9 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	case g.asked:
 		// Perhaps they left before they were given it. They may come again.
 		g.joined = false
+	case u.Items[0].Affiliation == g.affiliation && rm.ours && !u.status("307"):
+		// The next sweep takes it back. The server tells everybody inside of each affiliation that somebody outside
+		// loses, and most people leave when everybody does: then the room ends, and this with it.
 	case u.Items[0].Affiliation == g.affiliation:
 		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
 		r.withdraw(rm, o.bare)
@@ -520,15 +525,31 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	r.leaveIfNeedless(rm)
 }
 
-// leaveIfNeedless leaves a room in which nobody else is and to which nobody is about to come.
+// leaveIfNeedless leaves a room in which nobody else is and to which nobody is about to come. One that is ours it
+// ends, with all affiliations in it; in others, what we gave is taken back first.
 func (r *Rooms) leaveIfNeedless(rm *room) {
-	if !rm.open || len(rm.occupants) > 0 || len(rm.grants) > 0 || r.now().Before(rm.keepUntil) {
+	if !rm.open || len(rm.occupants) > 0 || r.now().Before(rm.keepUntil) {
 		return
 	}
+	for _, g := range rm.grants {
+		if !rm.ours || !g.joined || g.asked {
+			return
+		}
+	}
 	r.forget(rm)
-	if err := r.leave(rm); err != nil {
+	end := r.leave
+	if rm.ours {
+		end = r.destroy
+	}
+	if err := end(rm); err != nil {
 		r.warn(rm.jid, "the room could not be left", err)
 	}
+}
+
+// destroy ends the room (XEP-0045 §10.9).
+func (r *Rooms) destroy(rm *room) error {
+	destroy := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "destroy"}})
+	return r.owner.Session.Send(r.owner.iq(stanza.SetIQ, rm.jid).Wrap(query(NSOwner, destroy)))
 }
 
 // banned records whether somebody is banned; who is meant unless the item says it.
@@ -583,6 +604,7 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 		}
 	}
 	if m.User.status("104") {
+		rm.ours = false // an owner may have made it last
 		// The configuration changed, perhaps to open to all. Saying again what it must be changes nothing, and is
 		// not announced, if it still is so.
 		iq := r.owner.iq(stanza.SetIQ, rm.jid)

@@ -212,7 +212,8 @@ type arrived struct {
 	To      string `xml:"to,attr"`
 	Query   struct {
 		XMLName xml.Name
-		Items   []Item `xml:"item"`
+		Items   []Item    `xml:"item"`
+		Destroy *struct{} `xml:"destroy"`
 		Form    *struct {
 			Fields []struct {
 				Var   string `xml:"var,attr"`
@@ -258,6 +259,9 @@ func (s *service) serve() bool {
 		s.result(a, items)
 	case c == nil:
 		s.refuse("iq", a, "cancel", "item-not-found")
+	case a.Query.Destroy != nil:
+		s.destroy(c)
+		s.result(a, "")
 	case a.Query.XMLName.Space == NSOwner:
 		s.result(a, "")
 		for _, f := range a.Query.Form.Fields {
