@@ -727,7 +727,8 @@ func (r *Rooms) takeBack(rm *room) {
 		return
 	}
 	for bare, g := range rm.grants {
-		if g.withdrawn || g.joined && !rm.has(bare) || !g.joined && r.now().Sub(g.at) >= joinWithin {
+		g.joined = g.joined && rm.has(bare) // they may have left while we were not inside
+		if g.withdrawn || !g.joined && r.now().Sub(g.at) >= joinWithin {
 			r.withdraw(rm, bare)
 		}
 	}

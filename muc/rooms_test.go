@@ -111,6 +111,21 @@ func TestGrantsOutliveOurStay(t *testing.T) {
 	}
 }
 
+// Who leaves while we are kicked, and asks again before we know of either, is let in.
+func TestAdmittedAsWeAreKicked(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.enters(t, juliet, "owner")
+		c := w.enters(t, romeo, "member")
+		w.remove(c, c.by(ourself), "307")
+		w.remove(c, c.by(romeo+"/1"))
+		w.admit(standup, romeo, "member", true, time.Time{})
+		w.settle()
+		if err := w.told(romeo); err != nil || c.affiliation(romeo) != "member" {
+			t.Errorf("told %v, and %s", err, c.affiliation(romeo))
+		}
+	})
+}
+
 // An owner's ban stays, whatever we were about to give or take back.
 func TestBanStays(t *testing.T) {
 	for name, play := range map[string]func(w *world, c *chat){
