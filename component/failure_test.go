@@ -311,3 +311,24 @@ func TestNotAnAdmin(t *testing.T) {
 		t.Errorf("got %v", e.ContextMap())
 	}
 }
+
+// Who was kicked has to ask again at once, and who comes back without asking is removed.
+func TestReturning(t *testing.T) {
+	g := start(t)
+	host, guest, other := g.person("meet.example.com"), g.person("guest.meet.example.com"), g.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	guest.enters(room, "")
+	other.enters(room, "")
+	host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item role='none' nick='"+guest.nick+"'/></query>")
+	guest.Receives("<presence type='unavailable' from='" + room + "/" + guest.nick + "'><x xmlns='http://jabber.org/protocol/muc#user'><status code='307'/></x></presence>")
+	g.eventually("the kicked one is outside", func() bool { return g.affiliations(host, room, "member") == 1 })
+	if got := guest.joins(room); got != "registration-required" {
+		t.Errorf("kicked, and back without asking: %s", got)
+	}
+
+	other.leaves(room)
+	if got := other.joins(room); got == "member participant" { // unless usher was quicker
+		other.Receives("<presence type='unavailable' from='" + room + "/" + other.nick + "'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>")
+	}
+	g.eventually("no members are left", func() bool { return g.affiliations(host, room, "member") == 0 })
+}

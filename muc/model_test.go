@@ -79,6 +79,9 @@ func (w *world) observe(c *chat, bare, event string) {
 		a.banned, a.overtaken = false, true
 	case "left":
 		a.overtaken = true
+		if _, ok := c.given[bare]; ok {
+			c.given[bare] = time.Now() // unused from now on
+		}
 	}
 }
 
@@ -133,11 +136,13 @@ func (w *world) admit(room, who, affiliation string, mayCreate bool, expires tim
 	})
 }
 
-// withdrawing tells whether an affiliation is on its way to be taken back.
+// withdrawing tells whether an affiliation is on its way to be taken back, alone or with its room.
 func (w *world) withdrawing() bool {
 	w.service.mu.Lock()
 	defer w.service.mu.Unlock()
-	return slices.ContainsFunc(w.up, func(b []byte) bool { return bytes.Contains(b, []byte(`affiliation="none"`)) })
+	return slices.ContainsFunc(w.up, func(b []byte) bool {
+		return bytes.Contains(b, []byte(`affiliation="none"`)) || bytes.Contains(b, []byte("<destroy>"))
+	})
 }
 
 // forgetCrossings forgets the bans that were lifted by what we gave at the same time: the news of them are lost with

@@ -513,8 +513,10 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		// Perhaps they left before they were given it. They may come again.
 		g.joined = false
 	case u.Items[0].Affiliation == g.affiliation && rm.ours && !u.status("307"):
-		// The next sweep takes it back. The server tells everybody inside of each affiliation that somebody outside
-		// loses, and most people leave when everybody does: then the room ends, and this with it.
+		// The next sweep takes it back, also if they have come again by then without asking. The server tells everybody
+		// inside of each affiliation that somebody outside loses, and most people leave when everybody does: then the
+		// room ends, and this with it.
+		g.withdrawn = true
 	case u.Items[0].Affiliation == g.affiliation:
 		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
 		r.withdraw(rm, o.bare)
@@ -532,7 +534,7 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 		return
 	}
 	for _, g := range rm.grants {
-		if !rm.ours || !g.joined || g.asked {
+		if !rm.ours || !g.withdrawn || g.asked {
 			return
 		}
 	}
