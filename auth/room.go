@@ -35,6 +35,9 @@ func ParseRoom(address string) (Room, error) {
 		return Room{}, fmt.Errorf("room address: %w", err)
 	case j.Localpart() == "":
 		return Room{}, errors.New("room address: no room name before the @")
+	case j.Domainpart() == "" || strings.HasSuffix(j.Domainpart(), "."):
+		// mellium takes a dot off the end (RFC 7622 §3.2) and does not look at what is left.
+		return Room{}, errors.New("room address: no domain after the @")
 	case j.Resourcepart() != "":
 		return Room{}, errors.New("room address: a bare JID is expected, found one with a resource")
 	case !ascii(j.Localpart()) && cases.Fold().String(norm.NFKC.String(j.Localpart())) != j.Localpart():

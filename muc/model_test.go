@@ -296,6 +296,11 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			rooms := w.disconnected()
 			w.service.mu.Lock()
 			w.forgetCrossings()
+			for _, c := range w.chats {
+				for _, o := range c.seats {
+					o.since = time.Time{} // we may not have read of them yet
+				}
+			}
 			for i, fate := range fates {
 				switch c := w.chats[roomNames[i]]; {
 				case c == nil:

@@ -56,7 +56,7 @@ type chat struct {
 
 type seat struct {
 	nick, full, role string
-	since            time.Time
+	since            time.Time // zero if nobody saw them come
 }
 
 func newService() *service {
@@ -507,6 +507,9 @@ func (s *service) join(c *chat, full, nick string) bool {
 	o := &seat{nick: nick, full: full, role: role, since: time.Now()}
 	if first := c.inside(bareOf(full)); first != nil {
 		o.since = first.since // a visit may have several sessions
+	}
+	if c.by(ourself) == nil {
+		o.since = time.Time{}
 	}
 	c.seats = append(c.seats, o)
 	s.presence(c, o, false, "")
