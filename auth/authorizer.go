@@ -49,7 +49,8 @@ func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decis
 // Guards reports whether the domain is a MUC service that the policy guards.
 func (a *Authorizer) Guards(service string) bool { return a.services[service] }
 
-// CountsAsHost reports whether somebody from this domain can be a host in a room: the users of service virtual hosts moderate at most.
+// CountsAsHost reports whether somebody from this domain can be a host in a room: the users of service virtual hosts
+// moderate at most.
 func (a *Authorizer) CountsAsHost(domain string) bool {
 	return a.policy.VHosts[domain].Kind != KindService
 }

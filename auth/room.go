@@ -75,9 +75,10 @@ func splitTenant(s string) (tenant, name string, err error) {
 // characters, direction marks and unassigned code points are refused.
 var names = precis.NewFreeform(precis.LowerCase(), precis.Norm(norm.NFKC))
 
-// CanonicalName returns the one form in which a room's or tenant's name is compared, wherever it comes from: the token,
-// a stanza or a page. jitsi-meet percent-encodes a name for the JID, so one layer of percent-encoding is taken off;
-// "My%20Room", "my%20room" and "My Room" are the same. It is idempotent but for that layer. Look-alikes in other scripts are different names.
+// CanonicalName returns the one form in which a room's or tenant's name is compared, wherever it comes from: the
+// token, a stanza or a page. jitsi-meet percent-encodes a name for the JID, so one layer of percent-encoding is taken
+// off; "My%20Room", "my%20room" and "My Room" are the same. It is idempotent but for that layer. Look-alikes in other
+// scripts are different names.
 func CanonicalName(s string) (string, error) {
 	if plain(s) {
 		return s, nil

@@ -42,8 +42,9 @@ func accepts(accepted []string, value string) bool {
 	return slices.Contains(accepted, wildcard) || value != "" && slices.Contains(accepted, value)
 }
 
-// verify checks the token itself: its form, whose it is, its signature, its claims, its time, its audience, in this order, so that
-// nothing but a good signature gives away what else is wrong with a token. The reason is empty if all is well.
+// verify checks the token itself: its form, whose it is, its signature, its claims, its time, its audience, in this
+// order, so that nothing but a good signature gives away what else is wrong with a token. The reason is empty if all
+// is well.
 func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*Issuer, *token.Claims, Reason, error) {
 	v, reason, err := a.signed(ctx, d, req, issuers, t)
 	if reason != "" {

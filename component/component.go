@@ -151,8 +151,8 @@ func (c *Component) Run(ctx context.Context) error {
 	}
 }
 
-// backoff returns the pause after so many failures: from half a second, doubled each time up to maxBackoff, the half of it at random, so that
-// many do not come back at once.
+// backoff returns the pause after so many failures: from half a second, doubled each time up to maxBackoff, the half
+// of it at random, so that many do not come back at once.
 func backoff(failures int) time.Duration {
 	d := min(500*time.Millisecond<<min(failures, 10), maxBackoff)
 	return d/2 + rand.N(d/2)

@@ -1,9 +1,9 @@
 // Package muc acts on multi-user chat rooms (XEP-0045) as an owner does: it gives and takes affiliations, reads who
 // moderates, keeps rooms members-only, and, where there is no other focus, opens rooms and stays in them.
 //
-// mellium.im/xmpp has a muc package, too. It cannot be used here: a component must put an address of its own domain on every stanza
-// (XEP-0114; Prosody closes the stream otherwise), and mellium's SetAffiliation has no place for one. Nor does an
-// owner need to be in the room to set affiliations, which is all that most admissions take.
+// mellium.im/xmpp has a muc package, too. It cannot be used here: a component must put an address of its own domain
+// on every stanza (XEP-0114; Prosody closes the stream otherwise), and mellium's SetAffiliation has no place for one.
+// Nor does an owner need to be in the room to set affiliations, which is all that most admissions take.
 package muc
 
 import (
@@ -55,7 +55,8 @@ func (o Owner) iq(typ stanza.IQType, room jid.JID) stanza.IQ {
 	return stanza.IQ{Type: typ, From: o.JID, To: room}
 }
 
-// affiliationQuery is the payload that gives the bare JID the affiliation (XEP-0045 §9). One item a query: Prosody takes no more.
+// affiliationQuery is the payload that gives the bare JID the affiliation (XEP-0045 §9). One item a query: Prosody
+// takes no more.
 func affiliationQuery(bare, affiliation string) xml.TokenReader {
 	if affiliation == "" {
 		affiliation = "none"
@@ -98,8 +99,8 @@ func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]It
 }
 
 // configuration is the form that makes a room a guarded one (XEP-0045 §10.1.2): nobody enters without an affiliation,
-// members give none by inviting (Prosody's name for the field), and real JIDs are visible, by which Jitsi clients recognise each other. Fields that are not
-// named keep their values.
+// members give none by inviting (Prosody's name for the field), and real JIDs are visible, by which Jitsi clients
+// recognise each other. Fields that are not named keep their values.
 func configuration() xml.TokenReader {
 	submit, _ := form.New(
 		form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig")),

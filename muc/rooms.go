@@ -5,13 +5,10 @@ import (
 	"encoding/xml"
 	"errors"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"mellium.im/xmlstream"
-	"mellium.im/xmpp/disco"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 )
@@ -39,6 +36,9 @@ var (
 
 // Rooms is the focus of rooms that have no other: it opens them, stays inside as an occupant as long as somebody else
 // is inside or about to come, and knows from the rooms' own presence who that is.
+//
+// What others ask of it is in this file, what the rooms tell in presence.go, what is done without anybody asking in
+// upkeep.go.
 //
 // Presence and Message are called by the goroutine that reads the stream, in the stream's order, and never block;
 // everything else may be called by any goroutine.
@@ -297,9 +297,10 @@ func (r *Rooms) forget(rm *room) {
 	}
 }
 
-// Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it returns nil the server
-// has done it, else nothing is left of it. It is taken back within seconds when the person has left, at once when they
-// were removed, and if they do not join in time. One person's grants must come one after the other.
+// Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it
+// returns nil the server has done it, else nothing is left of it. It is taken back within seconds when the person has
+// left, at once when they were removed, and if they do not join in time. One person's grants must come one after the
+// other.
 func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
 	g := &grant{affiliation: affiliation, at: r.now(), expires: expires, asked: true}
 	r.mu.Lock()
@@ -362,7 +363,8 @@ func (r *Rooms) HostPresent(j jid.JID) bool {
 	return rm != nil && rm.open && r.hostPresent(rm)
 }
 
-// withdraw takes the grant of who back. The caller holds mu, so that the order of grants and withdrawals on the stream is that of our records.
+// withdraw takes the grant of who back. The caller holds mu, so that the order of grants and withdrawals on the
+// stream is that of our records.
 func (r *Rooms) withdraw(rm *room, bare string) {
 	g := rm.grants[bare]
 	if g == nil {
@@ -386,145 +388,6 @@ func (rm *room) has(bare string) bool {
 		}
 	}
 	return false
-}
-
-// user is what the room says in muc#user (XEP-0045 §17.3) beside a presence or message.
-type user struct {
-	Items  []Item `xml:"item"`
-	Status []struct {
-		Code string `xml:"code,attr"`
-	} `xml:"status"`
-}
-
-func (u user) status(code string) bool {
-	for _, s := range u.Status {
-		if s.Code == code {
-			return true
-		}
-	}
-	return false
-}
-
-// Presence takes in a presence stanza from a room. start is its first token, d has the rest.
-func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
-	var p struct {
-		From  string        `xml:"from,attr"`
-		Type  string        `xml:"type,attr"`
-		User  user          `xml:"http://jabber.org/protocol/muc#user x"`
-		Error *stanza.Error `xml:"error"`
-	}
-	if err := d.DecodeElement(&p, &start); err != nil {
-		return err
-	}
-	// The server wrote these addresses. They are compared as it wrote them, not as we would.
-	from, err := jid.ParseUnsafe(p.From)
-	if err != nil {
-		return err
-	}
-
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	rm := r.rooms[from.Bare().String()]
-	nick := from.Resourcepart()
-	self := p.User.status("110")
-	switch {
-	case rm == nil && p.Type == "" && p.User.status("201"):
-		// We created it for somebody who has not waited for that. It is not ours to keep: perhaps he may not create.
-		if err := r.leave(&room{jid: from.Bare(), nick: nick}); err != nil {
-			r.warn(from.Bare(), "the room could not be left", err)
-		}
-	case rm == nil:
-		if p.Type != "error" && !(self && p.Type == "unavailable") {
-			r.stray(from.Bare())
-		}
-	case p.Type == "error":
-		if p.Error == nil {
-			p.Error = &stanza.Error{Condition: stanza.UndefinedCondition}
-		}
-		rm.answer(entry{err: *p.Error})
-	case self && p.Type == "unavailable" && !rm.inside:
-		// The end of an earlier stay, and of all that we saw there: what we sent to leave was on its way when we sent
-		// what enters.
-		clear(rm.occupants)
-	case self && p.Type == "unavailable":
-		// Somebody removed us, or destroyed the room.
-		r.forget(rm)
-		r.lost[rm.jid.String()] = rm
-		r.stray(rm.jid)
-	case self:
-		rm.inside = true
-		rm.answer(entry{created: p.User.status("201")})
-	case len(p.User.Items) == 0 || nick == "":
-	case p.Type == "unavailable":
-		r.left(rm, nick, p.User)
-	case p.Type == "":
-		r.came(rm, nick, p.User.Items[0])
-	}
-	return nil
-}
-
-// answer hands the result of our join to who waits for it; later ones are of no interest.
-func (rm *room) answer(e entry) {
-	select {
-	case rm.entered <- e:
-	default:
-	}
-}
-
-func (r *Rooms) stray(j jid.JID) {
-	select {
-	case r.strays <- j:
-	default: // so many that the next presence from there will have to remind us
-	}
-}
-
-// came records somebody who came, or whose affiliation or role changed.
-func (r *Rooms) came(rm *room, nick string, i Item) {
-	j, err := jid.ParseUnsafe(i.JID)
-	if err != nil || i.JID == "" {
-		return
-	}
-	bare := j.Bare().String()
-	rm.occupants[nick] = occupant{bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
-	rm.keepUntil = time.Time{}
-	g := rm.grants[bare]
-	if g == nil || g.joined {
-		return
-	}
-	g.joined = true
-	if !g.expires.IsZero() && !r.now().Before(g.expires) {
-		// The token ended between the answer and the join. Without affiliation the server removes the person (321).
-		r.withdraw(rm, bare)
-	}
-}
-
-// left records that somebody is gone, takes their grant back, and leaves after the last one.
-func (r *Rooms) left(rm *room, nick string, u user) {
-	o, ok := rm.occupants[nick]
-	delete(rm.occupants, nick)
-	if u.status("303") { // a new nick (XEP-0045 §7.6); a presence with it follows
-		rm.occupants[u.Items[0].Nick] = o
-		return
-	}
-	r.banned(rm, u.Items[0], o.bare)
-	switch g := rm.grants[o.bare]; {
-	case !ok || g == nil || !g.joined || rm.has(o.bare):
-	case g.asked:
-		// Perhaps they left before they were given it. They may come again.
-		g.joined = false
-	case u.Items[0].Affiliation == g.affiliation && rm.ours && !u.status("307"):
-		// The next sweep takes it back, also if they have come again by then without asking. The server tells everybody
-		// inside of each affiliation that somebody outside loses, and most people leave when everybody does: then the
-		// room ends, and this with it.
-		g.withdrawn = true
-	case u.Items[0].Affiliation == g.affiliation:
-		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
-		r.withdraw(rm, o.bare)
-	default:
-		// What an owner has changed since is the owner's affair, and after a removal there is nothing left.
-		delete(rm.grants, o.bare)
-	}
-	r.leaveIfNeedless(rm)
 }
 
 // leaveIfNeedless leaves a room in which nobody else is and to which nobody is about to come. One that is ours it
@@ -554,188 +417,6 @@ func (r *Rooms) destroy(rm *room) error {
 	return r.owner.Session.Send(r.owner.iq(stanza.SetIQ, rm.jid).Wrap(query(NSOwner, destroy)))
 }
 
-// banned records whether somebody is banned; who is meant unless the item says it.
-func (r *Rooms) banned(rm *room, i Item, who string) {
-	if i.JID != "" {
-		if j, err := jid.ParseUnsafe(i.JID); err == nil {
-			who = j.Bare().String()
-		}
-	}
-	g := rm.grants[who]
-	if i.Affiliation == "outcast" {
-		rm.outcasts[who] = true
-		if g != nil && !g.asked {
-			delete(rm.grants, who) // nothing is left of it, and taking it back would lift the ban
-		}
-	} else {
-		delete(rm.outcasts, who)
-	}
-	// Other news than of a ban or its end may be of what we have just given.
-	if g != nil && (i.Affiliation == "outcast" || i.Affiliation == "none") {
-		g.banned = i.Affiliation == "outcast"
-	}
-}
-
-// Message takes in a message from a room. Only what the room itself says is of interest, not its occupants.
-func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
-	var m struct {
-		From string `xml:"from,attr"`
-		Type string `xml:"type,attr"`
-		User user   `xml:"http://jabber.org/protocol/muc#user x"`
-	}
-	if err := d.DecodeElement(&m, &start); err != nil {
-		return err
-	}
-	from, err := jid.ParseUnsafe(m.From)
-	if err != nil || m.Type == "error" {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	rm := r.rooms[from.Bare().String()]
-	if rm == nil {
-		r.stray(from.Bare())
-		return nil
-	}
-	if from.Resourcepart() != "" {
-		return nil
-	}
-	for _, i := range m.User.Items {
-		if i.JID != "" {
-			r.banned(rm, i, "") // announced for somebody who is not inside (XEP-0045 §9.1)
-		}
-	}
-	if m.User.status("104") {
-		rm.ours = false // an owner may have made it last
-		// The configuration changed, perhaps to open to all. Saying again what it must be changes nothing, and is
-		// not announced, if it still is so.
-		iq := r.owner.iq(stanza.SetIQ, rm.jid)
-		if err := r.owner.Session.Send(iq.Wrap(configuration())); err != nil {
-			r.warn(rm.jid, "members-only could not be said again", err)
-		}
-	}
-	return nil
-}
-
-// Reset gives all rooms up for lost because the stream ended, and returns their addresses.
-func (r *Rooms) Reset() []jid.JID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var was []jid.JID
-	for key, rm := range r.rooms {
-		rm.answer(entry{err: errDisconnected})
-		r.lost[key] = rm
-	}
-	clear(r.rooms)
-	for _, rm := range r.lost {
-		was = append(was, rm.jid)
-	}
-	return was
-}
-
-// Resume enters those of the rooms, and of the public rooms of the services, that exist: after a new connection nobody
-// else keeps them. Other rooms of an earlier usher become known when they send something to the occupant that it left
-// there, or when somebody is admitted to them.
-func (r *Rooms) Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID) {
-	known := make(map[string]jid.JID)
-	for _, j := range rooms {
-		known[j.String()] = j
-	}
-	for _, s := range services {
-		var list struct {
-			Items []Item `xml:"item"`
-		}
-		err := r.owner.Session.IQ(ctx, r.owner.iq(stanza.GetIQ, s), query(disco.NSItems, nil), &list)
-		if err != nil {
-			r.warn(s, "its rooms could not be listed", err)
-		}
-		for _, i := range list.Items {
-			if j, err := jid.ParseUnsafe(i.JID); err == nil && j.Domainpart() == s.Domainpart() {
-				known[j.Bare().String()] = j.Bare()
-			}
-		}
-	}
-	var g errgroup.Group
-	g.SetLimit(atOnce)
-	for _, j := range slices.Collect(maps.Values(known)) {
-		g.Go(func() error { r.adopt(ctx, j); return nil })
-	}
-	_ = g.Wait()
-}
-
-// adopt enters a room that exists, and leaves one alone that does not.
-func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
-	ctx, cancel := context.WithTimeout(ctx, joinWithin)
-	defer cancel()
-	exists, _, err := r.State(ctx, j)
-	switch {
-	case err != nil:
-	case exists:
-		err = r.Open(ctx, j, false)
-	default:
-		r.mu.Lock()
-		delete(r.lost, j.String())
-		r.mu.Unlock()
-	}
-	if err != nil && !errors.Is(err, ErrAbsent) && !errors.Is(err, errDisconnected) {
-		r.warn(j, "the room could not be entered again", err)
-	}
-}
-
-// Run looks after rooms that need it without anybody asking, until ctx ends: rooms that nobody came to, people who did
-// not come, strays.
-func (r *Rooms) Run(ctx context.Context) {
-	var g errgroup.Group
-	for range atOnce {
-		g.Go(func() error {
-			for {
-				select {
-				case <-ctx.Done():
-					return nil
-				case j := <-r.strays:
-					r.adopt(ctx, j)
-				}
-			}
-		})
-	}
-	sweep := time.NewTicker(joinWithin / 6)
-	defer sweep.Stop()
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-sweep.C:
-			r.sweep()
-		}
-	}
-	_ = g.Wait()
-}
-
-// sweep takes back what nobody made use of, leaves rooms that nobody came to, and has lost ones entered again.
-func (r *Rooms) sweep() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, rm := range r.rooms {
-		r.takeBack(rm)
-		r.leaveIfNeedless(rm)
-	}
-	for _, rm := range r.lost {
-		r.stray(rm.jid)
-	}
-}
-
-// takeBack takes back what is not made use of, or could not be taken back before.
-func (r *Rooms) takeBack(rm *room) {
-	if !rm.open {
-		return
-	}
-	for bare, g := range rm.grants {
-		g.joined = g.joined && rm.has(bare) // they may have left while we were not inside
-		if g.withdrawn || !g.joined && r.now().Sub(g.at) >= joinWithin {
-			r.withdraw(rm, bare)
-		}
-	}
-}
-
 // Count returns how many rooms we are in, and how many grants are live there.
 func (r *Rooms) Count() (rooms, grants int) {
 	r.mu.Lock()
@@ -744,18 +425,4 @@ func (r *Rooms) Count() (rooms, grants int) {
 		grants += len(rm.grants)
 	}
 	return len(r.rooms), grants
-}
-
-// Leave leaves the rooms that nobody else is in, because usher stops. In the others its occupant stays, so that the
-// next usher hears of what goes on there (see strays); if the room has something to say in the meantime the server
-// finds nobody to tell and removes the occupant.
-func (r *Rooms) Leave() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, rm := range r.rooms {
-		if len(rm.occupants) == 0 {
-			r.forget(rm)
-			_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
-		}
-	}
 }

@@ -1,0 +1,211 @@
+package muc
+
+import (
+	"encoding/xml"
+	"time"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+)
+
+// user is what the room says in muc#user (XEP-0045 §17.3) beside a presence or message.
+type user struct {
+	Items  []Item `xml:"item"`
+	Status []struct {
+		Code string `xml:"code,attr"`
+	} `xml:"status"`
+}
+
+func (u user) status(code string) bool {
+	for _, s := range u.Status {
+		if s.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
+// Presence takes in a presence stanza from a room. start is its first token, d has the rest.
+func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
+	var p struct {
+		From  string        `xml:"from,attr"`
+		Type  string        `xml:"type,attr"`
+		User  user          `xml:"http://jabber.org/protocol/muc#user x"`
+		Error *stanza.Error `xml:"error"`
+	}
+	if err := d.DecodeElement(&p, &start); err != nil {
+		return err
+	}
+	// The server wrote these addresses. They are compared as it wrote them, not as we would.
+	from, err := jid.ParseUnsafe(p.From)
+	if err != nil {
+		return err
+	}
+
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rm := r.rooms[from.Bare().String()]
+	nick := from.Resourcepart()
+	self := p.User.status("110")
+	switch {
+	case rm == nil && p.Type == "" && p.User.status("201"):
+		// We created it for somebody who has not waited for that. It is not ours to keep: perhaps he may not create.
+		if err := r.leave(&room{jid: from.Bare(), nick: nick}); err != nil {
+			r.warn(from.Bare(), "the room could not be left", err)
+		}
+	case rm == nil:
+		if p.Type != "error" && !(self && p.Type == "unavailable") {
+			r.stray(from.Bare())
+		}
+	case p.Type == "error":
+		if p.Error == nil {
+			p.Error = &stanza.Error{Condition: stanza.UndefinedCondition}
+		}
+		rm.answer(entry{err: *p.Error})
+	case self && p.Type == "unavailable" && !rm.inside:
+		// The end of an earlier stay, and of all that we saw there: what we sent to leave was on its way when we sent
+		// what enters.
+		clear(rm.occupants)
+	case self && p.Type == "unavailable":
+		// Somebody removed us, or destroyed the room.
+		r.forget(rm)
+		r.lost[rm.jid.String()] = rm
+		r.stray(rm.jid)
+	case self:
+		rm.inside = true
+		rm.answer(entry{created: p.User.status("201")})
+	case len(p.User.Items) == 0 || nick == "":
+	case p.Type == "unavailable":
+		r.left(rm, nick, p.User)
+	case p.Type == "":
+		r.came(rm, nick, p.User.Items[0])
+	}
+	return nil
+}
+
+// answer hands the result of our join to who waits for it; later ones are of no interest.
+func (rm *room) answer(e entry) {
+	select {
+	case rm.entered <- e:
+	default:
+	}
+}
+
+func (r *Rooms) stray(j jid.JID) {
+	select {
+	case r.strays <- j:
+	default: // so many that the next presence from there will have to remind us
+	}
+}
+
+// came records somebody who came, or whose affiliation or role changed.
+func (r *Rooms) came(rm *room, nick string, i Item) {
+	j, err := jid.ParseUnsafe(i.JID)
+	if err != nil || i.JID == "" {
+		return
+	}
+	bare := j.Bare().String()
+	rm.occupants[nick] = occupant{bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
+	rm.keepUntil = time.Time{}
+	g := rm.grants[bare]
+	if g == nil || g.joined {
+		return
+	}
+	g.joined = true
+	if !g.expires.IsZero() && !r.now().Before(g.expires) {
+		// The token ended between the answer and the join. Without affiliation the server removes the person (321).
+		r.withdraw(rm, bare)
+	}
+}
+
+// left records that somebody is gone, takes their grant back, and leaves after the last one.
+func (r *Rooms) left(rm *room, nick string, u user) {
+	o, ok := rm.occupants[nick]
+	delete(rm.occupants, nick)
+	if u.status("303") { // a new nick (XEP-0045 §7.6); a presence with it follows
+		rm.occupants[u.Items[0].Nick] = o
+		return
+	}
+	r.banned(rm, u.Items[0], o.bare)
+	switch g := rm.grants[o.bare]; {
+	case !ok || g == nil || !g.joined || rm.has(o.bare):
+	case g.asked:
+		// Perhaps they left before they were given it. They may come again.
+		g.joined = false
+	case u.Items[0].Affiliation == g.affiliation && rm.ours && !u.status("307"):
+		// The next sweep takes it back, also if they have come again by then without asking. The server tells everybody
+		// inside of each affiliation that somebody outside loses, and most people leave when everybody does: then the
+		// room ends, and this with it.
+		g.withdrawn = true
+	case u.Items[0].Affiliation == g.affiliation:
+		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
+		r.withdraw(rm, o.bare)
+	default:
+		// What an owner has changed since is the owner's affair, and after a removal there is nothing left.
+		delete(rm.grants, o.bare)
+	}
+	r.leaveIfNeedless(rm)
+}
+
+// banned records whether somebody is banned; who is meant unless the item says it.
+func (r *Rooms) banned(rm *room, i Item, who string) {
+	if i.JID != "" {
+		if j, err := jid.ParseUnsafe(i.JID); err == nil {
+			who = j.Bare().String()
+		}
+	}
+	g := rm.grants[who]
+	if i.Affiliation == "outcast" {
+		rm.outcasts[who] = true
+		if g != nil && !g.asked {
+			delete(rm.grants, who) // nothing is left of it, and taking it back would lift the ban
+		}
+	} else {
+		delete(rm.outcasts, who)
+	}
+	// Other news than of a ban or its end may be of what we have just given.
+	if g != nil && (i.Affiliation == "outcast" || i.Affiliation == "none") {
+		g.banned = i.Affiliation == "outcast"
+	}
+}
+
+// Message takes in a message from a room. Only what the room itself says is of interest, not its occupants.
+func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
+	var m struct {
+		From string `xml:"from,attr"`
+		Type string `xml:"type,attr"`
+		User user   `xml:"http://jabber.org/protocol/muc#user x"`
+	}
+	if err := d.DecodeElement(&m, &start); err != nil {
+		return err
+	}
+	from, err := jid.ParseUnsafe(m.From)
+	if err != nil || m.Type == "error" {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rm := r.rooms[from.Bare().String()]
+	if rm == nil {
+		r.stray(from.Bare())
+		return nil
+	}
+	if from.Resourcepart() != "" {
+		return nil
+	}
+	for _, i := range m.User.Items {
+		if i.JID != "" {
+			r.banned(rm, i, "") // announced for somebody who is not inside (XEP-0045 §9.1)
+		}
+	}
+	if m.User.status("104") {
+		rm.ours = false // an owner may have made it last
+		// The configuration changed, perhaps to open to all. Saying again what it must be changes nothing, and is
+		// not announced, if it still is so.
+		iq := r.owner.iq(stanza.SetIQ, rm.jid)
+		if err := r.owner.Session.Send(iq.Wrap(configuration())); err != nil {
+			r.warn(rm.jid, "members-only could not be said again", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package muc
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"mellium.im/xmpp/disco"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+)
+
+// Reset gives all rooms up for lost because the stream ended, and returns their addresses.
+func (r *Rooms) Reset() []jid.JID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var was []jid.JID
+	for key, rm := range r.rooms {
+		rm.answer(entry{err: errDisconnected})
+		r.lost[key] = rm
+	}
+	clear(r.rooms)
+	for _, rm := range r.lost {
+		was = append(was, rm.jid)
+	}
+	return was
+}
+
+// Resume enters those of the rooms, and of the public rooms of the services, that exist: after a new connection nobody
+// else keeps them. Other rooms of an earlier usher become known when they send something to the occupant that it left
+// there, or when somebody is admitted to them.
+func (r *Rooms) Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID) {
+	known := make(map[string]jid.JID)
+	for _, j := range rooms {
+		known[j.String()] = j
+	}
+	for _, s := range services {
+		var list struct {
+			Items []Item `xml:"item"`
+		}
+		err := r.owner.Session.IQ(ctx, r.owner.iq(stanza.GetIQ, s), query(disco.NSItems, nil), &list)
+		if err != nil {
+			r.warn(s, "its rooms could not be listed", err)
+		}
+		for _, i := range list.Items {
+			if j, err := jid.ParseUnsafe(i.JID); err == nil && j.Domainpart() == s.Domainpart() {
+				known[j.Bare().String()] = j.Bare()
+			}
+		}
+	}
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for _, j := range slices.Collect(maps.Values(known)) {
+		g.Go(func() error { r.adopt(ctx, j); return nil })
+	}
+	_ = g.Wait()
+}
+
+// adopt enters a room that exists, and leaves one alone that does not.
+func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	exists, _, err := r.State(ctx, j)
+	switch {
+	case err != nil:
+	case exists:
+		err = r.Open(ctx, j, false)
+	default:
+		r.mu.Lock()
+		delete(r.lost, j.String())
+		r.mu.Unlock()
+	}
+	if err != nil && !errors.Is(err, ErrAbsent) && !errors.Is(err, errDisconnected) {
+		r.warn(j, "the room could not be entered again", err)
+	}
+}
+
+// Run looks after rooms that need it without anybody asking, until ctx ends: rooms that nobody came to, people who did
+// not come, strays.
+func (r *Rooms) Run(ctx context.Context) {
+	var g errgroup.Group
+	for range atOnce {
+		g.Go(func() error {
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case j := <-r.strays:
+					r.adopt(ctx, j)
+				}
+			}
+		})
+	}
+	sweep := time.NewTicker(joinWithin / 6)
+	defer sweep.Stop()
+	for ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-sweep.C:
+			r.sweep()
+		}
+	}
+	_ = g.Wait()
+}
+
+// sweep takes back what nobody made use of, leaves rooms that nobody came to, and has lost ones entered again.
+func (r *Rooms) sweep() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rm := range r.rooms {
+		r.takeBack(rm)
+		r.leaveIfNeedless(rm)
+	}
+	for _, rm := range r.lost {
+		r.stray(rm.jid)
+	}
+}
+
+// takeBack takes back what is not made use of, or could not be taken back before.
+func (r *Rooms) takeBack(rm *room) {
+	if !rm.open {
+		return
+	}
+	for bare, g := range rm.grants {
+		g.joined = g.joined && rm.has(bare) // they may have left while we were not inside
+		if g.withdrawn || !g.joined && r.now().Sub(g.at) >= joinWithin {
+			r.withdraw(rm, bare)
+		}
+	}
+}
+
+// Leave leaves the rooms that nobody else is in, because usher stops. In the others its occupant stays, so that the
+// next usher hears of what goes on there (see strays); if the room has something to say in the meantime the server
+// finds nobody to tell and removes the occupant.
+func (r *Rooms) Leave() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, rm := range r.rooms {
+		if len(rm.occupants) == 0 {
+			r.forget(rm)
+			_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
+		}
+	}
+}
