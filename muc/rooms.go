@@ -427,7 +427,7 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	self := p.User.status("110")
 	switch {
 	case rm == nil && p.Type == "" && p.User.status("201"):
-		// We created it for somebody who has not waited for that. It is not ours to keep: perhaps he may not create.
+		// We created it for somebody who has not waited for that. It is not to be kept: perhaps they may not create rooms.
 		if err := r.leave(&room{jid: from.Bare(), nick: nick}); err != nil {
 			r.warn(from.Bare(), "the room could not be left", err)
 		}
