@@ -170,32 +170,37 @@ func index(list []string, s string) int {
 
 // covers tells whether the claims are for this room. The reason is empty if they are.
 func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reason, error) {
+	// Only the claim as it stands can be the wildcard: what becomes one by decoding or normalising is a name.
+	every := c.Room == "" || c.Room == wildcard
 	switch {
 	case c.RoomRegex:
 		// Jitsi matches such a claim as an unanchored Lua pattern (token/util.lib.lua, verify_room), which opens
 		// more rooms than issuers mean.
 		t.found("room claim", "a name or *", "a pattern (context.room.regex)", false)
 		return ReasonRoomMismatch, errors.New("context.room.regex: patterns are not accepted")
-	case i.NoWildcard && c.Room == wildcard:
-		t.found("room claim", room.String()+" (no_wildcard)", "*", false)
-		return ReasonRoomMismatch, errors.New("room: * is not accepted from this issuer")
-	case i.NoWildcard && c.Subject == wildcard:
-		t.list("sub", subjects(room, vhost), "* (no_wildcard)", false)
-		return ReasonTenantMismatch, errors.New("sub: * is not accepted from this issuer")
 	case c.Room == "" && i.RequireRoom:
 		t.found("room claim", "a room claim", "none", false)
 		return ReasonTokenClaims, errors.New("room: required, absent")
+	case i.NoWildcard && every:
+		t.found("room claim", room.String()+" (no_wildcard)", c.Room, false)
+		return ReasonRoomMismatch, errors.New("room: a token for every room is not accepted from this issuer")
+	case i.NoWildcard && c.Subject == wildcard:
+		t.list("sub", subjects(room, vhost), "* (no_wildcard)", false)
+		return ReasonTenantMismatch, errors.New("sub: * is not accepted from this issuer")
 	}
 
 	// The tenant of the room, as the token names it: in brackets before the room's name, or in sub.
-	tenant, name, err := "", c.Room, error(nil)
-	if c.Room != "" && c.Room != wildcard {
-		if tenant, name, err = splitTenant(c.Room); err != nil {
+	var tenant string
+	ok := every
+	if !every {
+		named, name, err := splitTenant(c.Room)
+		if err != nil {
 			t.found("room claim", room.String(), "not a room name", false)
 			return ReasonRoomMismatch, fmt.Errorf("room claim: %w", err)
 		}
+		tenant = named
+		ok = name == room.Name && (tenant == "" || tenant == room.Tenant)
 	}
-	ok := name == "" || name == wildcard || name == room.Name && (tenant == "" || tenant == room.Tenant)
 	t.found("room claim", "* or "+room.String(), c.Room, ok)
 	if !ok {
 		return ReasonRoomMismatch, errors.New("room claim: another room")
@@ -207,7 +212,7 @@ func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reas
 		if !ok {
 			return ReasonTenantMismatch, errors.New("sub: neither the domain or tenant nor *")
 		}
-	} else if room.Tenant != "" && tenant == "" && name != wildcard && name != "" {
+	} else if room.Tenant != "" && tenant == "" && !every {
 		// Without domain verification a bare name still does not open the rooms of that name of every tenant, as it
 		// does with Jitsi's plugin: something in the token must name the tenant.
 		ok = c.Subject == wildcard || sameName(c.Subject, room.Tenant) || sameName(c.Tenant, room.Tenant)

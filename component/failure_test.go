@@ -141,21 +141,22 @@ func (g *gate) configure(owner *person, room, field, value string) {
 	}
 }
 
-// configured returns whether the field of the room's configuration is on.
-func (g *gate) configured(owner *person, room, field string) bool {
+// configured returns a field of the room's configuration.
+func (g *gate) configured(owner *person, room, field string) string {
 	g.t.Helper()
 	s := owner.iq("get", room, "<query xmlns='http://jabber.org/protocol/muc#owner'/>")
 	for _, f := range s.Find("x", "jabber:x:data").Children {
 		if f.Attr["var"] == field {
-			return f.Child("value", "").Text == "1"
+			return f.Child("value", "").Text
 		}
 	}
 	g.t.Fatalf("no field %s: %s", field, s)
-	return false
+	return ""
 }
 
 const (
 	membersOnly   = "muc#roomconfig_membersonly"
+	whois         = "muc#roomconfig_whois"
 	memberInvites = "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"
 )
 
@@ -163,7 +164,7 @@ const (
 func (g *gate) guards(owner *person, room string) {
 	g.t.Helper()
 	g.configure(owner, room, membersOnly, "0")
-	g.eventually("members-only again", func() bool { return g.configured(owner, room, membersOnly) })
+	g.eventually("members-only again", func() bool { return g.configured(owner, room, membersOnly) == "1" })
 }
 
 // An owner who opens the room to all, or lets members do so, opens it to nobody.
@@ -176,7 +177,9 @@ func TestOwnerOpensTheRoom(t *testing.T) {
 		t.Errorf("a guest who did not ask: %s", got)
 	}
 	g.configure(host, room, memberInvites, "1")
-	g.eventually("no invitations by members", func() bool { return !g.configured(host, room, memberInvites) })
+	g.eventually("no invitations by members", func() bool { return g.configured(host, room, memberInvites) == "0" })
+	g.configure(host, room, whois, "moderators")
+	g.eventually("everybody sees real JIDs", func() bool { return g.configured(host, room, whois) == "anyone" })
 }
 
 // Who leaves has to ask again.

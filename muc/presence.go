@@ -49,7 +49,7 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	self := p.User.status("110")
 	switch {
 	case rm == nil && p.Type == "" && p.User.status("201"):
-		// We created it for somebody who has not waited for that. It is not ours to keep: perhaps he may not create.
+		// We created it for somebody who has not waited for that, and who may not have been one who may create rooms.
 		if err := r.leave(&room{jid: from.Bare(), nick: nick}); err != nil {
 			r.warn(from.Bare(), "the room could not be left", err)
 		}
@@ -198,7 +198,7 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 			r.banned(rm, i, "") // announced for somebody who is not inside (XEP-0045 §9.1)
 		}
 	}
-	if m.User.status("104") {
+	if m.User.status("104") || m.User.status("173") { // 173: real JIDs are now shown to moderators only
 		rm.ours = false // an owner may have made it last
 		// The configuration changed, perhaps to open to all. Saying again what it must be changes nothing, and is
 		// not announced, if it still is so.

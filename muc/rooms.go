@@ -2,9 +2,11 @@ package muc
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/xml"
 	"errors"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -185,10 +187,13 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 }
 
 func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error) {
-	var created bool
+	var created, ready bool
 	defer func() {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		if err == nil && !ready { // a panic is passing
+			err = errors.New("the room was not made ready")
+		}
 		if rm.err = err; err == nil {
 			rm.open, rm.ours = true, created
 			rm.keepUntil = r.now().Add(joinWithin)
@@ -225,6 +230,7 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 		_ = r.leave(rm)
 		return err
 	}
+	ready = true
 	return nil
 }
 
@@ -239,7 +245,7 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 			if errors.Is(e.err, stanza.Error{Condition: stanza.Conflict}) && rm.nick == Nick {
 				// Somebody has taken the nick. It is nicer to have but nothing depends on it.
 				r.mu.Lock()
-				rm.nick = Nick + "-usher"
+				rm.nick = Nick + "-" + strings.ToLower(rand.Text()[:8])
 				r.mu.Unlock()
 				continue
 			}
