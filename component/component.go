@@ -117,7 +117,7 @@ func (c *Component) Send(r xml.TokenReader) error {
 	return errDisconnected
 }
 
-// Run connects, and serves until ctx ends; then it finishes what is under way, leaves its rooms and returns nil. A
+// Run connects, and serves until ctx ends; then it finishes what is under way, closes the stream and returns nil. A
 // connection that fails or ends is made again, for ever, with pauses that grow to half a minute. All goroutines that
 // it starts have ended when it returns.
 func (c *Component) Run(ctx context.Context) error {
