@@ -2,83 +2,136 @@ package muc
 
 import (
 	"encoding/xml"
+	"slices"
 	"time"
 
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 )
 
-// user is what the room says in muc#user (XEP-0045 §17.3) beside a presence or message.
-type user struct {
-	Items  []Item `xml:"item"`
-	Status []struct {
-		Code string `xml:"code,attr"`
-	} `xml:"status"`
+// said is what is of interest here in a presence or message from a room.
+type said struct {
+	from jid.JID // the room, or an occupant JID; compared as the server wrote it, not as we would
+	typ  string
+	user user
+	err  *stanza.Error
 }
 
-func (u user) status(code string) bool {
-	for _, s := range u.Status {
-		if s.Code == code {
-			return true
+// user is what the room says in muc#user (XEP-0045 §17.3).
+type user struct {
+	items []Item
+	codes []string
+}
+
+func (u user) status(code string) bool { return slices.Contains(u.codes, code) }
+
+// hear reads a stanza from a room. start is its first token, d has the rest. It goes by tokens because unmarshalling
+// would be a fifth of all that usher does, and is done for each presence of everybody.
+func hear(start xml.StartElement, d *xml.Decoder) (said, error) {
+	from, err := jid.ParseUnsafe(attr(start, "from"))
+	s := said{from: from.JID, typ: attr(start, "type")}
+	for err == nil {
+		var tok xml.Token
+		if tok, err = d.Token(); err != nil {
+			break
+		}
+		switch t := tok.(type) {
+		case xml.EndElement:
+			return s, nil
+		case xml.StartElement:
+			switch {
+			case t.Name.Space == NSUser && t.Name.Local == "x":
+				err = s.user.read(d)
+			case t.Name.Local == "error":
+				s.err = new(stanza.Error)
+				err = d.DecodeElement(s.err, &t)
+			default:
+				err = d.Skip()
+			}
 		}
 	}
-	return false
+	return s, err
+}
+
+// read reads what is in the element, and its end.
+func (u *user) read(d *xml.Decoder) error {
+	for {
+		tok, err := d.Token()
+		if err != nil {
+			return err
+		}
+		switch t := tok.(type) {
+		case xml.EndElement:
+			return nil
+		case xml.StartElement:
+			switch t.Name.Local {
+			case "item":
+				u.items = append(u.items, Item{
+					Affiliation: attr(t, "affiliation"), Role: attr(t, "role"), JID: attr(t, "jid"), Nick: attr(t, "nick"),
+				})
+			case "status":
+				u.codes = append(u.codes, attr(t, "code"))
+			}
+			if err := d.Skip(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func attr(start xml.StartElement, local string) string {
+	for _, a := range start.Attr {
+		if a.Name.Local == local && a.Name.Space == "" {
+			return a.Value
+		}
+	}
+	return ""
 }
 
 // Presence takes in a presence stanza from a room. start is its first token, d has the rest.
 func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
-	var p struct {
-		From  string        `xml:"from,attr"`
-		Type  string        `xml:"type,attr"`
-		User  user          `xml:"http://jabber.org/protocol/muc#user x"`
-		Error *stanza.Error `xml:"error"`
-	}
-	if err := d.DecodeElement(&p, &start); err != nil {
-		return err
-	}
-	// The server wrote these addresses. They are compared as it wrote them, not as we would.
-	from, err := jid.ParseUnsafe(p.From)
+	p, err := hear(start, d)
 	if err != nil {
 		return err
 	}
 
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rm := r.rooms[from.Bare().String()]
-	nick := from.Resourcepart()
-	self := p.User.status("110")
+	rm := r.rooms[p.from.Bare().String()]
+	nick := p.from.Resourcepart()
+	self := p.user.status("110")
 	switch {
-	case rm == nil && p.Type == "" && p.User.status("201"):
+	case rm == nil && p.typ == "" && p.user.status("201"):
 		// We created it for somebody who has not waited for that, and who may not have been one who may create rooms.
-		if err := r.leave(&room{jid: from.Bare(), nick: nick}); err != nil {
-			r.warn(from.Bare(), "the room could not be left", err)
+		if err := r.leave(&room{jid: p.from.Bare(), nick: nick}); err != nil {
+			r.warn(p.from.Bare(), "the room could not be left", err)
 		}
 	case rm == nil:
-		if p.Type != "error" && !(self && p.Type == "unavailable") {
-			r.stray(from.Bare())
+		if p.typ != "error" && !(self && p.typ == "unavailable") {
+			r.stray(p.from.Bare())
 		}
-	case p.Type == "error":
-		if p.Error == nil {
-			p.Error = &stanza.Error{Condition: stanza.UndefinedCondition}
+	case p.typ == "error":
+		if p.err == nil {
+			p.err = &stanza.Error{Condition: stanza.UndefinedCondition}
 		}
-		rm.answer(entry{err: *p.Error})
-	case self && p.Type == "unavailable" && !rm.inside:
+		rm.answer(entry{err: *p.err})
+	case self && p.typ == "unavailable" && !rm.inside:
 		// The end of an earlier stay, and of all that we saw there: what we sent to leave was on its way when we sent
 		// what enters.
 		clear(rm.occupants)
-	case self && p.Type == "unavailable":
+	case self && p.typ == "unavailable":
 		// Somebody removed us, or destroyed the room.
 		r.forget(rm)
 		r.lost[rm.jid.String()] = rm
 		r.stray(rm.jid)
 	case self:
 		rm.inside = true
-		rm.answer(entry{created: p.User.status("201")})
-	case len(p.User.Items) == 0 || nick == "":
-	case p.Type == "unavailable":
-		r.left(rm, nick, p.User)
-	case p.Type == "":
-		r.came(rm, nick, p.User.Items[0])
+		rm.answer(entry{created: p.user.status("201")})
+	case len(p.user.items) == 0 || nick == "":
+	case p.typ == "unavailable":
+		r.left(rm, nick, p.user)
+	case p.typ == "":
+		r.came(rm, nick, p.user.items[0])
 	}
 	return nil
 }
@@ -123,21 +176,21 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	o, ok := rm.occupants[nick]
 	delete(rm.occupants, nick)
 	if u.status("303") { // a new nick (XEP-0045 §7.6); a presence with it follows
-		rm.occupants[u.Items[0].Nick] = o
+		rm.occupants[u.items[0].Nick] = o
 		return
 	}
-	r.banned(rm, u.Items[0], o.bare)
+	r.banned(rm, u.items[0], o.bare)
 	switch g := rm.grants[o.bare]; {
 	case !ok || g == nil || !g.joined || rm.has(o.bare):
 	case g.asked:
 		// Perhaps they left before they were given it. They may come again.
 		g.joined = false
-	case u.Items[0].Affiliation == g.affiliation && rm.ours && !u.status("307"):
+	case u.items[0].Affiliation == g.affiliation && rm.ours && !u.status("307"):
 		// The next sweep takes it back, also if they have come again by then without asking. The server tells everybody
 		// inside of each affiliation that somebody outside loses, and most people leave when everybody does: then the
 		// room ends, and this with it.
 		g.withdrawn = true
-	case u.Items[0].Affiliation == g.affiliation:
+	case u.items[0].Affiliation == g.affiliation:
 		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
 		r.withdraw(rm, o.bare)
 	default:
@@ -171,34 +224,26 @@ func (r *Rooms) banned(rm *room, i Item, who string) {
 
 // Message takes in a message from a room. Only what the room itself says is of interest, not its occupants.
 func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
-	var m struct {
-		From string `xml:"from,attr"`
-		Type string `xml:"type,attr"`
-		User user   `xml:"http://jabber.org/protocol/muc#user x"`
-	}
-	if err := d.DecodeElement(&m, &start); err != nil {
-		return err
-	}
-	from, err := jid.ParseUnsafe(m.From)
-	if err != nil || m.Type == "error" {
+	m, err := hear(start, d)
+	if err != nil || m.typ == "error" {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	rm := r.rooms[from.Bare().String()]
+	rm := r.rooms[m.from.Bare().String()]
 	if rm == nil {
-		r.stray(from.Bare())
+		r.stray(m.from.Bare())
 		return nil
 	}
-	if from.Resourcepart() != "" {
+	if m.from.Resourcepart() != "" {
 		return nil
 	}
-	for _, i := range m.User.Items {
+	for _, i := range m.user.items {
 		if i.JID != "" {
 			r.banned(rm, i, "") // announced for somebody who is not inside (XEP-0045 §9.1)
 		}
 	}
-	if m.User.status("104") || m.User.status("173") { // 173: real JIDs are now shown to moderators only
+	if m.user.status("104") || m.user.status("173") { // 173: real JIDs are now shown to moderators only
 		rm.ours = false // an owner may have made it last
 		// The configuration changed, perhaps to open to all. Saying again what it must be changes nothing, and is
 		// not announced, if it still is so.
