@@ -16,14 +16,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lestrrat-go/jwx/v2/jwa"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
-	"mellium.im/xmpp/jid"
 
-	"github.com/xmpp-usher/usher/auth"
-	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -34,8 +30,6 @@ const (
 	roomsATurn  = 24
 	// joinsPerTurn is a multiple of what twelve rooms take, and long enough for a clock of hundredths of a second.
 	joinsPerTurn = roomsATurn * len(crowd)
-
-	componentSecret = "a secret of the component, not short"
 )
 
 // crowd is who comes into each room, by the affiliation in their tokens, in this order; guests have no token.
@@ -385,10 +379,6 @@ func runFloor(ctx context.Context, server string) error {
 
 // runUsher is usher as operators run it, with a log of every request.
 func runUsher(ctx context.Context, server string) error {
-	source, err := keys.Secrets(secret)
-	if err != nil {
-		return err
-	}
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -401,22 +391,8 @@ func runUsher(ctx context.Context, server string) error {
 		return nil
 	}
 	encoder := zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig())
-	c, err := component.New(component.Options{
-		Server: server, Domain: jid.MustParse(domain), Secret: []byte(componentSecret),
-		Services: []jid.JID{jid.MustParse(service)},
-		Authorizer: auth.New(auth.Policy{
-			Services: []string{service},
-			VHosts: map[string]auth.VHost{
-				"meet.example.com": {Kind: auth.KindToken, DefaultAffiliation: auth.Owner, Issuers: []auth.Issuer{{
-					Name: "my_app", Accepted: []string{"my_app"}, Audiences: []string{"*"},
-					Algorithms: []jwa.SignatureAlgorithm{jwa.HS256}, Keys: source,
-					RequireRoom: true, RequireExp: true, DomainVerification: true, Leeway: 10 * time.Second,
-				}}},
-				"guest.meet.example.com": {Kind: auth.KindGuest},
-			},
-		}),
-		Version: "bench", Log: zap.New(zapcore.NewCore(encoder, null, zap.InfoLevel), zap.Hooks(connected)),
-	})
+	log := zap.New(zapcore.NewCore(encoder, null, zap.InfoLevel), zap.Hooks(connected))
+	c, err := component.New(options(server, policy(), log))
 	if err != nil {
 		return err
 	}

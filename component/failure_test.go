@@ -69,13 +69,13 @@ func TestNoConnection(t *testing.T) {
 	open := g.ComponentAddr
 	for name, tt := range map[string]struct{ addr, secret, hint string }{
 		"wrong secret":         {open, "not the secret", "component_secret"},
-		"port closed":          {closed, "a secret of the component, not short", "is Prosody running"},
-		"not a component port": {g.C2SAddr, "a secret of the component, not short", ""},
+		"port closed":          {closed, componentSecret, "is Prosody running"},
+		"not a component port": {g.C2SAddr, componentSecret, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g.ComponentAddr = tt.addr
 			defer func() { g.ComponentAddr = open }()
-			g.runWith(policy(t), tt.secret)
+			g.runWith(policy(), tt.secret)
 			g.eventually("a second attempt", func() bool { return g.log.FilterMessage("no connection").Len() >= 2 })
 			g.halt()
 			e := g.logged("no connection")
@@ -95,7 +95,7 @@ func TestNoConnection(t *testing.T) {
 func TestConflict(t *testing.T) {
 	g := start(t)
 	first, stop, done := g.log, g.stop, g.done
-	g.runWith(policy(t), "a secret of the component, not short")
+	g.runWith(policy(), componentSecret)
 	if e := g.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["hint"]), "standing by") || !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "conflict") {
 		t.Errorf("got %v", e.ContextMap())
 	}
@@ -121,13 +121,13 @@ func TestStopAndStart(t *testing.T) {
 	if got := host.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>").ErrorCondition(); got != "remote-server-timeout" {
 		t.Errorf("the server answers for usher: %s", got)
 	}
-	g.run(policy(t))
+	g.run(policy())
 	g.guards(host, room)
 
 	g.halt()
 	guest.leaves(room)
 	host.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
-	g.run(policy(t))
+	g.run(policy())
 	g.person("guest.meet.example.com").enters(room, "")
 	g.guards(host, room)
 }

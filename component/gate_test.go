@@ -27,6 +27,8 @@ const (
 	domain  = "focus.meet.example.com"
 	service = "conference.meet.example.com"
 	room    = "standup@" + service
+
+	componentSecret = "a secret of the component, not short"
 )
 
 var secret = []byte("a secret for tests, long enough!")
@@ -48,7 +50,7 @@ Component "conference.meet.example.com" "muc"
   muc_room_locking = false
   admins = { "focus@focus.meet.example.com" }
 Component "focus.meet.example.com"
-  component_secret = "a secret of the component, not short"
+  component_secret = "` + componentSecret + `"
 `
 
 // gate is a server with usher beside it.
@@ -75,15 +77,15 @@ func startWith(t *testing.T, config string, change ...func(*auth.Policy)) *gate 
 			Users:  map[string]string{"romeo@users.example.com": "wherefore"},
 		}),
 	}
-	g.run(policy(t, change...))
+	g.run(policy(change...))
 	return g
 }
 
-func policy(t *testing.T, change ...func(*auth.Policy)) auth.Policy {
-	t.Helper()
+// policy is that of the tests. It panics where it cannot be made, since a process without a test makes it, too.
+func policy(change ...func(*auth.Policy)) auth.Policy {
 	source, err := keys.Secrets(secret)
 	if err != nil {
-		t.Fatal(err)
+		panic(err)
 	}
 	p := auth.Policy{
 		Services: []string{service},
@@ -104,21 +106,28 @@ func policy(t *testing.T, change ...func(*auth.Policy)) auth.Policy {
 	return p
 }
 
+// options are those of usher beside the server with that component port.
+func options(server string, p auth.Policy, log *zap.Logger) component.Options {
+	return component.Options{
+		Server: server, Domain: jid.MustParse(domain), Secret: []byte(componentSecret),
+		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), Version: "test", Log: log,
+	}
+}
+
 // run starts usher and waits until it is connected.
 func (g *gate) run(p auth.Policy) {
 	g.t.Helper()
-	g.runWith(p, "a secret of the component, not short")
+	g.runWith(p, componentSecret)
 	g.logged("connected")
 }
 
-func (g *gate) runWith(p auth.Policy, componentSecret string) {
+func (g *gate) runWith(p auth.Policy, secret string) {
 	g.t.Helper()
 	core, log := observer.New(zap.DebugLevel)
 	g.log = log
-	c, err := component.New(component.Options{
-		Server: g.ComponentAddr, Domain: jid.MustParse(domain), Secret: []byte(componentSecret),
-		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), Version: "test", Log: zap.New(core),
-	})
+	o := options(g.ComponentAddr, p, zap.New(core))
+	o.Secret = []byte(secret)
+	c, err := component.New(o)
 	if err != nil {
 		g.t.Fatal(err)
 	}
