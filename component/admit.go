@@ -114,7 +114,7 @@ func (c *Component) request(ctx context.Context, iq stanza.IQ, raw []byte) {
 			_ = c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.InternalServerError}))
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.requestTimeout)
 	defer cancel()
 
 	d := decoder(raw)

@@ -80,9 +80,10 @@ type Component struct {
 	stopping atomic.Bool
 
 	// For tests.
-	now         func() time.Time
-	pingEvery   time.Duration
-	stopTimeout time.Duration
+	now            func() time.Time
+	requestTimeout time.Duration
+	pingEvery      time.Duration
+	stopTimeout    time.Duration
 }
 
 // New returns a Component. It starts nothing.
@@ -91,7 +92,7 @@ func New(o Options) (*Component, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xmpp.domain: %w", err)
 	}
-	c := &Component{o: o, now: time.Now, pingEvery: pingEvery, stopTimeout: stopTimeout}
+	c := &Component{o: o, now: time.Now, requestTimeout: requestTimeout, pingEvery: pingEvery, stopTimeout: stopTimeout}
 	c.rooms = muc.NewRooms(muc.Owner{Session: c, JID: owner}, o.Authorizer.CountsAsHost, func(room jid.JID, what string, err error) {
 		if errors.Is(err, errDisconnected) {
 			return // which has been said, and ends all that was under way

@@ -247,6 +247,25 @@ func TestStopFinishesRequests(t *testing.T) {
 	}
 	l.send("</stream:stream>")
 	s.logged("stopped")
+	if n := s.log.FilterField(zap.String("reason", "stopping")).Len(); n != 1 {
+		t.Errorf("%d requests refused because of the stop", n)
+	}
+}
+
+// A server that does not answer leads to "ask again later", and to nothing that lets anybody in.
+func TestServerDoesNotAnswer(t *testing.T) {
+	s := newServer(t, func(c *Component) { c.requestTimeout = 50 * time.Millisecond })
+	l := s.connect()
+	l.send(fmt.Sprintf(request, "1"))
+	if got := l.iq("result"); attrOf(got, "id") != "1" {
+		t.Errorf("got %v", got)
+	}
+	if got := attrOf(l.next("conference"), "ready"); got != "false" {
+		t.Errorf("ready=%s", got)
+	}
+	if e := s.logged("request"); e.ContextMap()["reason"] != "room-unavailable" {
+		t.Errorf("got %v", e.ContextMap())
+	}
 }
 
 // A request that is never finished does not keep usher from stopping.
