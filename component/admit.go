@@ -55,7 +55,7 @@ func (c *Component) admit(ctx context.Context, req auth.Request) auth.Decision {
 
 // conference answers a conference request.
 func (c *Component) conference(ctx context.Context, iq stanza.IQ, payload xml.StartElement, d *xml.Decoder) {
-	began := c.now()
+	began := time.Now()
 	var decision auth.Decision
 	conf, err := focus.Parse(payload, d)
 	if err == nil {
@@ -75,7 +75,7 @@ func (c *Component) conference(ctx context.Context, iq stanza.IQ, payload xml.St
 	if err := c.Send(focus.Reply(iq, conf, decision)); err != nil && decision.Verdict == auth.Allow {
 		decision = decision.Denied(auth.ReasonRoomUnavailable, err)
 	}
-	c.decided(iq, decision, c.now().Sub(began))
+	c.decided(iq, decision, time.Since(began))
 }
 
 // decided counts and logs a decision, once, after the fact.

@@ -80,7 +80,6 @@ type Component struct {
 	stopping atomic.Bool
 
 	// For tests.
-	now            func() time.Time
 	requestTimeout time.Duration
 	pingEvery      time.Duration
 	stopTimeout    time.Duration
@@ -92,7 +91,7 @@ func New(o Options) (*Component, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xmpp.domain: %w", err)
 	}
-	c := &Component{o: o, now: time.Now, requestTimeout: requestTimeout, pingEvery: pingEvery, stopTimeout: stopTimeout}
+	c := &Component{o: o, requestTimeout: requestTimeout, pingEvery: pingEvery, stopTimeout: stopTimeout}
 	c.rooms = muc.NewRooms(muc.Owner{Session: c, JID: owner}, o.Authorizer.CountsAsHost, func(room jid.JID, what string, err error) {
 		if errors.Is(err, errDisconnected) {
 			return // which has been said, and ends all that was under way
@@ -124,7 +123,7 @@ func (c *Component) Send(r xml.TokenReader) error {
 func (c *Component) Run(ctx context.Context) error {
 	var rooms []jid.JID
 	for failures := 0; ; failures++ {
-		began := c.now()
+		began := time.Now()
 		s, err := dial(ctx, c.o.Server, c.o.Domain, c.o.Secret)
 		if err == nil {
 			c.o.Log.Info("connected", zap.String("server", c.o.Server), zap.Stringer("domain", c.o.Domain))
@@ -135,7 +134,7 @@ func (c *Component) Run(ctx context.Context) error {
 			c.o.Log.Info("stopped", c.counts.fields()...)
 			return nil
 		}
-		if c.now().Sub(began) > settled {
+		if time.Since(began) > settled {
 			failures = 0
 		}
 		pause := backoff(failures)

@@ -165,7 +165,7 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 		return
 	}
 	g.joined = true
-	if !g.expires.IsZero() && !r.now().Before(g.expires) {
+	if !g.expires.IsZero() && !time.Now().Before(g.expires) {
 		// The token ended between the answer and the join. Without affiliation the server removes the person (321).
 		r.withdraw(rm, bare)
 	}

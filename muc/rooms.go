@@ -49,7 +49,6 @@ type Rooms struct {
 	self  jid.JID // our real JID as an occupant
 	hosts func(domain string) bool
 	warn  Warn
-	now   func() time.Time
 
 	mu    sync.Mutex
 	rooms map[string]*room // by bare JID
@@ -113,7 +112,6 @@ func NewRooms(o Owner, hosts func(domain string) bool, warn Warn) *Rooms {
 		self:   self,
 		hosts:  hosts,
 		warn:   warn,
-		now:    time.Now,
 		rooms:  make(map[string]*room),
 		lost:   make(map[string]*room),
 		strays: make(chan jid.JID, 1024),
@@ -196,7 +194,7 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 		}
 		if rm.err = err; err == nil {
 			rm.open, rm.ours = true, created
-			rm.keepUntil = r.now().Add(joinWithin)
+			rm.keepUntil = time.Now().Add(joinWithin)
 			r.takeBack(rm)
 		} else {
 			r.forget(rm)
@@ -308,7 +306,7 @@ func (r *Rooms) forget(rm *room) {
 // left, at once when they were removed, and if they do not join in time. One person's grants must come one after the
 // other.
 func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
-	g := &grant{affiliation: affiliation, at: r.now(), expires: expires, asked: true}
+	g := &grant{affiliation: affiliation, at: time.Now(), expires: expires, asked: true}
 	r.mu.Lock()
 	rm := r.rooms[j.String()]
 	switch {
@@ -399,7 +397,7 @@ func (rm *room) has(bare string) bool {
 // leaveIfNeedless leaves a room in which nobody else is and to which nobody is about to come. One that is ours it
 // ends, with all affiliations in it; in others, what we gave is taken back first.
 func (r *Rooms) leaveIfNeedless(rm *room) {
-	if !rm.open || len(rm.occupants) > 0 || r.now().Before(rm.keepUntil) {
+	if !rm.open || len(rm.occupants) > 0 || time.Now().Before(rm.keepUntil) {
 		return
 	}
 	for _, g := range rm.grants {
@@ -421,14 +419,4 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 func (r *Rooms) destroy(rm *room) error {
 	destroy := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "destroy"}})
 	return r.owner.Session.Send(r.owner.iq(stanza.SetIQ, rm.jid).Wrap(query(NSOwner, destroy)))
-}
-
-// Count returns how many rooms we are in, and how many grants are live there.
-func (r *Rooms) Count() (rooms, grants int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, rm := range r.rooms {
-		grants += len(rm.grants)
-	}
-	return len(r.rooms), grants
 }

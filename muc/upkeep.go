@@ -126,7 +126,7 @@ func (r *Rooms) takeBack(rm *room) {
 	}
 	for bare, g := range rm.grants {
 		g.joined = g.joined && rm.has(bare) // they may have left while we were not inside
-		if g.withdrawn || !g.joined && r.now().Sub(g.at) >= joinWithin {
+		if g.withdrawn || !g.joined && time.Since(g.at) >= joinWithin {
 			r.withdraw(rm, bare)
 		}
 	}
