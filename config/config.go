@@ -35,6 +35,8 @@ type Config struct {
 	// VHosts are the virtual hosts whose people may ask for a room, in the order of the file; those named by the
 	// environment only come last. There is at least one, and no two have the same domain.
 	VHosts []VHost
+	// Jicofo is the JID of the focus that usher stands before; zero where usher is the focus itself.
+	Jicofo jid.JID
 	Log    Log
 	// Warnings tell of what is allowed but probably not meant, such as a secret that everybody can read.
 	Warnings []Problem
@@ -55,6 +57,8 @@ type XMPP struct {
 type Rooms struct {
 	// Services are the domains of the MUC services whose rooms are guarded; at least one.
 	Services []jid.JID
+	// Breakout and Lobby are the MUC services of Jitsi's breakout rooms and lobbies; zero where there are none.
+	Breakout, Lobby jid.JID
 	// WaitForHost says who must wait until a host is inside. Default [WaitGuests].
 	WaitForHost WaitForHost
 	// GuestRooms are patterns, as of [path.Match], of room names (the part before the @) in which guests need no host.
@@ -109,7 +113,7 @@ const (
 	KindService Kind = "service" // recorders and gateways: let in, never counted as host
 )
 
-// Issuer says which tokens of one issuer to accept. It has either AppSecrets or PublicKeyFiles, never both.
+// Issuer says which tokens of one issuer to accept. It has either AppSecrets or sources of public keys, never both.
 type Issuer struct {
 	// AppID names the issuer. Never empty.
 	AppID string
@@ -118,13 +122,27 @@ type Issuer struct {
 	// AcceptedAudiences are the values of the claim aud that are accepted; "*" stands for any. Default "*".
 	AcceptedAudiences []string
 	// Algorithms are the JWS names of the signature algorithms that are accepted, all fit for the kind of key.
-	// Default HS256 with AppSecrets, RS256 with PublicKeyFiles.
+	// Default HS256 with AppSecrets, RS256 with public keys.
 	Algorithms []string
 	// AppSecrets are the secrets shared with the issuer; each is tried, so that they can be changed one after the other.
 	AppSecrets []Secret
-	// PublicKeyFiles are the paths of PEM files, each readable and without a private key. A path that is relative in
-	// the configuration is resolved against the folder of the configuration file.
+	// PublicKeyFiles are the paths of PEM files, each readable and without a private key, or of folders with such files. A
+	// path that is relative in the configuration is resolved against the folder of the file that names it.
 	PublicKeyFiles []string
+	// JWKSFile is the path of a JWK Set (RFC 7517 §5), JWKSURL the address of one. Empty for none.
+	JWKSFile, JWKSURL string
+	// ASAPKeyServer is the base address of Jitsi's key server: the key of a kid is <base>/<hex sha256(kid)>.pem.
+	// Empty for none.
+	ASAPKeyServer string
+	// CacheKeysURL is the address of a map of kid to certificate, as Firebase has it, or of a JWK Set. Empty for none.
+	CacheKeysURL string
+	// KeysMaxStale is how long fetched keys are used on after they should have been fetched anew and could not be.
+	// Default 24 h.
+	KeysMaxStale time.Duration
+	// Claims says where the token has what Jitsi has a fixed place for.
+	Claims ClaimMap
+	// Tenant is the one tenant whose rooms the issuer's tokens can open; empty for any.
+	Tenant string
 	// RequireRoom refuses tokens without the claim room. Default true.
 	RequireRoom bool
 	// RequireExp refuses tokens without the claim exp. Default true.
@@ -135,6 +153,20 @@ type Issuer struct {
 	NoWildcard bool
 	// Leeway is how far the clocks of issuer and usher may differ: 0 to 60 s. Default 10 s.
 	Leeway time.Duration
+}
+
+// ClaimMap says where the tokens of an issuer have what Jitsi has a fixed place for; the zero value of a claim means that
+// fixed place.
+type ClaimMap struct {
+	Affiliation, ID, Name, Group, Room, Tenant Claim
+}
+
+// Claim is a place in a token.
+type Claim struct {
+	// Path is the names that lead there, joined by dots; a dot that belongs to a name has a backslash before it.
+	Path string
+	// Values say what the values there mean; "*" stands for all others. Empty means that they mean what they say.
+	Values map[string]string
 }
 
 // Log says what is logged, and how.

@@ -1,0 +1,87 @@
+// Package prosody reads Prosody's configuration, prosody.cfg.lua and whatever it includes, as Prosody 0.12 and 13 read
+// it, and says of every option in which file and line it was set. What the options mean for usher is not its concern.
+//
+// The configuration is a Lua program and is run as one (github.com/yuin/gopher-lua), in a sandbox: it can read files
+// of one file system and variables of one environment, and nothing else, and it can neither run nor grow for ever.
+package prosody
+
+import (
+	"fmt"
+	"io/fs"
+)
+
+// Source is where a configuration is read from.
+type Source struct {
+	// FS has all files that may be read. Names in it have no slash at their beginning: /etc/prosody/prosody.cfg.lua is
+	// etc/prosody/prosody.cfg.lua in os.DirFS("/").
+	FS fs.FS
+	// Name is the main file, as a name in FS.
+	Name string
+	// Getenv looks up a variable for ENV_…, and CREDENTIALS_DIRECTORY for Credential. Nil means that none is set.
+	Getenv func(name string) (value string, ok bool)
+}
+
+// Position is a place in a configuration. It is printed as conf.d/meet.cfg.lua:14.
+type Position struct {
+	// File is the file's name relative to the folder of the main file, or with a slash before it if it lies elsewhere.
+	File string
+	Line int
+}
+
+// String implements fmt.Stringer.
+func (p Position) String() string { return fmt.Sprintf("%s:%d", p.File, p.Line) }
+
+// Configuration is what a configuration says.
+type Configuration struct {
+	// Global has the options set before the first host. It has no name.
+	Global *Section
+	// Hosts are the virtual hosts and components, in the order in which they first appear.
+	Hosts []*Section
+	// Files are the files that were read, as names in the file system, and with a slash at the end the folders that
+	// a wildcard searched: what to watch for changes.
+	Files []string
+	// Warnings tell of what Prosody would take, but probably not as it was meant, such as an option that is set twice.
+	Warnings []Problem
+}
+
+// Section is a virtual host or a component, with what is set for it. A host that is opened again is one section.
+type Section struct {
+	Name string // the domain, in canonical form
+	// Component tells a Component from a VirtualHost. Module is its module, such as muc; "component" for an external one.
+	Component bool
+	Module    string
+	At        Position // of the line that opens it first
+	// Options are those of the section itself, by name. See also [Section.Option].
+	Options map[string]Option
+
+	global *Section
+}
+
+// Option is a value with the place where it was set, or added to last.
+type Option struct {
+	Name string
+	// Value is a string, bool, float64, []any, or map[string]any of such values. A Lua table is a list if it has
+	// an entry 1, as Prosody takes it, and an empty one is an empty list.
+	Value any
+	At    Position
+}
+
+// Module is an entry of modules_enabled, with the place of the option.
+type Module struct {
+	Name string
+	At   Position
+}
+
+// Problem is something wrong at a place.
+type Problem struct {
+	At   Position // Line is 0 if it is about the whole file
+	Text string   // one sentence, with what to do; contains no option's value
+}
+
+// Error implements error.
+func (p Problem) Error() string {
+	if p.At.Line == 0 {
+		return p.At.File + ": " + p.Text
+	}
+	return p.At.String() + ": " + p.Text
+}
