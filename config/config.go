@@ -40,6 +40,12 @@ type Config struct {
 	Log    Log
 	// Warnings tell of what is allowed but probably not meant, such as a secret that everybody can read.
 	Warnings []Problem
+	// Notes tell of what the sources have that usher leaves out, and why.
+	Notes []Problem
+	// Settings are all keys with their values and where these are from, in the order of usher.example.yaml.
+	Settings []Setting
+	// Files are the files and folders that were read: if one changes, so may the configuration.
+	Files []string
 }
 
 // XMPP says how to connect to the XMPP server as a component (XEP-0114).
@@ -117,6 +123,8 @@ const (
 type Issuer struct {
 	// AppID names the issuer. Never empty.
 	AppID string
+	// At is where the issuer is configured, such as "usher.yaml:14".
+	At string
 	// AcceptedIssuers are the values of the claim iss that are accepted; "*" stands for any. Default AppID alone.
 	AcceptedIssuers []string
 	// AcceptedAudiences are the values of the claim aud that are accepted; "*" stands for any. Default "*".

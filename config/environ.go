@@ -27,8 +27,8 @@ var (
 	kubernetes = regexp.MustCompile(`^\w+_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=\w+://|PORT_\d+_[A-Z]+(_[A-Z]+)?=)`)
 )
 
-// readEnvironment sets what the variables say.
-func (l *loader) readEnvironment(environ []string) {
+// ownVariables returns those variables of an environment that are usher's, by name.
+func ownVariables(environ []string) map[string]string {
 	variables := map[string]string{}
 	for _, entry := range environ {
 		if strings.HasPrefix(entry, prefix) && !kubernetes.MatchString(entry) {
@@ -36,6 +36,11 @@ func (l *loader) readEnvironment(environ []string) {
 			variables[name] = value
 		}
 	}
+	return variables
+}
+
+// readEnvironment sets what usher's variables say.
+func (l *loader) readEnvironment(variables map[string]string) {
 	if names := variables[vhostsVariable]; names != "" {
 		for name := range strings.SplitSeq(names, ",") {
 			l.addVHost(strings.TrimSpace(name), fromVariable(vhostsVariable))
@@ -97,10 +102,6 @@ func (l *loader) readVariable(name, value string, known map[string][]variableKey
 	}
 	path := strings.Replace(keys[0].path, "*", index, 1)
 	l.override(path, at)
-	if keys[0].shape.form == formLater {
-		l.fault(path, notSupported)
-		return
-	}
 	l.set(path, keys[0].shape, value)
 }
 
@@ -139,4 +140,6 @@ func (l *loader) meant(pattern, index string, known map[string][]variableKey) st
 }
 
 // fromVariable is the place that a variable is.
-func fromVariable(name string) place { return place{"environment " + name, afterFile} }
+func fromVariable(name string) place {
+	return place{source: "environment " + name, layer: layerEnvironment}
+}

@@ -30,11 +30,11 @@ var least = []string{
 // TestSameByEnvironment checks that file and environment can say the same.
 func TestSameByEnvironment(t *testing.T) {
 	stage(t)
-	file, err := config.Load("good-design.yaml", nil)
+	file, err := config.Load([]string{"good-design.yaml"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	environment, err := config.Load("", []string{
+	environment, err := config.Load(nil, []string{
 		"PATH=/bin", "HOME", "USHER=1", "USHER_LOG_FORMAT=console", // the last one counts
 		"USHER_XMPP_SERVER=127.0.0.1:5347",
 		"USHER_XMPP_DOMAIN=focus.meet.example.com",
@@ -81,21 +81,24 @@ func TestSameByEnvironment(t *testing.T) {
 
 // TestDefaults checks every value that the least configuration leaves out.
 func TestDefaults(t *testing.T) {
-	c, err := config.Load("", least)
+	c, err := config.Load(nil, least)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := `server = 127.0.0.1:5347
 domain = focus.meet.example.com
 secret = ` + secretA + `
-rooms = {[conference.meet.example.com] guests [] owner}
+rooms = {[conference.meet.example.com]   guests [] owner}
 vhost = meet.example.com
   kind = token
   allow_empty_token = false
   default_affiliation = owner
   issuer = my_app
     secret = ` + secretB + `
-     = {AppID:my_app AcceptedIssuers:[my_app] AcceptedAudiences:[*] Algorithms:[HS256] AppSecrets:[] PublicKeyFiles:[] ` +
+     = {AppID:my_app At: AcceptedIssuers:[my_app] AcceptedAudiences:[*] Algorithms:[HS256] AppSecrets:[] PublicKeyFiles:[] ` +
+		`JWKSFile: JWKSURL: ASAPKeyServer: CacheKeysURL: KeysMaxStale:24h0m0s Claims:{Affiliation:{Path: Values:map[]} ` +
+		`ID:{Path: Values:map[]} Name:{Path: Values:map[]} Group:{Path: Values:map[]} Room:{Path: Values:map[]} ` +
+		`Tenant:{Path: Values:map[]}} Tenant: ` +
 		`RequireRoom:true RequireExp:true DomainVerification:true NoWildcard:false Leeway:10s}
 log = {info console}
 `
@@ -107,7 +110,7 @@ log = {info console}
 // TestOverride checks that the environment overrides the file, key by key.
 func TestOverride(t *testing.T) {
 	stage(t)
-	c, err := config.Load("good-design.yaml", []string{
+	c, err := config.Load([]string{"good-design.yaml"}, []string{
 		"USHER_XMPP_SERVER=localhost:15347",
 		"USHER_ROOMS_SERVICES=muc.example.org",
 		"USHER_VHOSTS=late.example.com,meet.example.com",
@@ -169,8 +172,6 @@ func TestEnvironmentProblems(t *testing.T) {
 			"USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET_FILE=app.secret",
 			"USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY=10",
 		}, []string{
-			"environment USHER_JICOFO_JID: jicofo.jid: is not supported by this version: take it out",
-			"environment USHER_ROOMS_BREAKOUT: rooms.breakout: is not supported by this version: take it out",
 			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN: vhosts.meet.example.com.allow_empty_token: is neither true nor false",
 			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY: vhosts.meet.example.com.leeway: is no length of time: write it with its unit, such as 10s",
 			"environment USHER_XMPP_SECRET: xmpp.secret: is an example that everybody knows: make one with: openssl rand -hex 32",
@@ -212,7 +213,7 @@ func TestEnvironmentProblems(t *testing.T) {
 			if test.file == "" && environ[0] != "-" {
 				environ = slices.Concat(least, test.set)
 			}
-			c, err := config.Load(test.file, environ)
+			c, err := config.Load(named(test.file), environ)
 			got, _ := texts(t, c, err)
 			if !slices.Equal(got, test.want) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
@@ -224,7 +225,7 @@ func TestEnvironmentProblems(t *testing.T) {
 // TestKubernetes checks that the variables are left alone which Kubernetes makes for services called usher and
 // usher-web, and no others.
 func TestKubernetes(t *testing.T) {
-	_, err := config.Load("", slices.Concat(least, []string{
+	_, err := config.Load(nil, slices.Concat(least, []string{
 		"USHER_SERVICE_HOST=10.0.0.7", "USHER_SERVICE_PORT=8080", "USHER_SERVICE_PORT_HTTP=8080",
 		"USHER_PORT=tcp://10.0.0.7:8080", "USHER_PORT_8080_TCP=tcp://10.0.0.7:8080", "USHER_PORT_8080_TCP_PROTO=tcp",
 		"USHER_PORT_8080_TCP_PORT=8080", "USHER_PORT_8080_TCP_ADDR=10.0.0.7", "USHER_WEB_SERVICE_HOST=10.0.0.8",
@@ -233,7 +234,7 @@ func TestKubernetes(t *testing.T) {
 		t.Error(err)
 	}
 	for _, entry := range []string{"USHER_PORT=8080", "USHER_XMPP_PORT=5347", "USHER_HOST=_SERVICE_HOST="} {
-		if _, err := config.Load("", append(slices.Clone(least), entry)); err == nil {
+		if _, err := config.Load(nil, append(slices.Clone(least), entry)); err == nil {
 			t.Errorf("%s passed", entry)
 		}
 	}
@@ -255,7 +256,7 @@ func TestWorldReadable(t *testing.T) {
 			"contains a secret, and everybody on this machine can read it: chmod 640 it",
 		"good-design.yaml": "good-design.yaml: contains a secret, and everybody on this machine can read it: chmod 640 it",
 	} {
-		c, err := config.Load(file, nil)
+		c, err := config.Load(named(file), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -273,7 +274,7 @@ func TestFileNames(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(t.TempDir())
-	c, err := config.Load(filepath.Join(here, "good-design.yaml"), nil)
+	c, err := config.Load(named(filepath.Join(here, "good-design.yaml")), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +287,7 @@ func TestFileNames(t *testing.T) {
 func TestTooLarge(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "large", make([]byte, 1<<20))
-	c, err := config.Load("", slices.Concat(least[:1], least[2:], []string{"USHER_XMPP_SECRET_FILE=large"}))
+	c, err := config.Load(nil, slices.Concat(least[:1], least[2:], []string{"USHER_XMPP_SECRET_FILE=large"}))
 	got, _ := texts(t, c, err)
 	if len(got) != 1 || !strings.HasSuffix(got[0], "has 1048576 bytes, too many for what it should be") {
 		t.Error(got)

@@ -1,15 +1,13 @@
 package config
 
-// Keys returns the name of every key that this version acts on.
+// Keys returns the name of every key.
 func Keys() []string { return table.names() }
 
 func (s *shape) names() []string {
 	var names []string
 	for name, key := range s.keys {
-		if key.form != formLater && name != "jicofo" {
-			names = append(names, name)
-			names = append(names, key.names()...)
-		}
+		names = append(names, name)
+		names = append(names, key.names()...)
 	}
 	if s.each != nil {
 		names = append(names, s.each.names()...)

@@ -14,26 +14,25 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// readFile sets what a YAML document says. It reports false if the document cannot be parsed.
-func (l *loader) readFile(content []byte) bool {
+// readFile sets what a YAML document says.
+func (l *loader) readFile(content []byte) {
 	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	var document, second yaml.Node
 	err := decoder.Decode(&document)
 	if errors.Is(err, io.EOF) { // nothing but comments
-		return true
+		return
 	}
 	if err == nil {
 		if err = decoder.Decode(&second); err == nil {
-			l.problem(l.at(second.Line), "", "a second document begins here: take out the --- before it")
-			return false
+			l.garble(l.at(second.Line), "a second document begins here: take out the --- before it")
+			return
 		}
 		if errors.Is(err, io.EOF) {
 			l.section("", table, document.Content[0])
-			return true
+			return
 		}
 	}
-	l.problem(l.at(lineOfError(content, err)), "", "is not YAML: "+syntaxError(err))
-	return false
+	l.garble(l.at(lineOfError(content, err)), "is not YAML: "+syntaxError(err))
 }
 
 // syntaxError returns an error of the YAML parser in words that contain nothing of the file, so no secret.
@@ -69,10 +68,6 @@ func lineOfError(content []byte, err error) int {
 
 // value sets what a node of the YAML document says, at a path that has its place already.
 func (l *loader) value(path string, s *shape, n *yaml.Node) {
-	if s.form == formLater {
-		l.fault(path, notSupported)
-		return
-	}
 	if fault := odd(n); fault != "" {
 		l.fault(path, "%s", fault)
 		return
@@ -103,6 +98,8 @@ func (l *loader) value(path string, s *shape, n *yaml.Node) {
 			list = append(list, item.Value)
 		}
 		l.viper.Set(path, list)
+	case formTable:
+		l.table(path, n)
 	default:
 		if l.scalar(path, n) {
 			l.set(path, s, n.Value)
@@ -110,7 +107,26 @@ func (l *loader) value(path string, s *shape, n *yaml.Node) {
 	}
 }
 
-const notSupported = "is not supported by this version: take it out"
+// table sets a table of texts by text.
+func (l *loader) table(path string, n *yaml.Node) {
+	if n.Kind != yaml.MappingNode {
+		l.fault(path, "is a table: write its entries below it, indented, each as value: meaning")
+		return
+	}
+	entries := map[string]string{}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, meaning := n.Content[i], n.Content[i+1]
+		if _, twice := entries[key.Value]; twice {
+			l.fault(path, "has an entry twice, the second in line %d: keep one", key.Line)
+			return
+		}
+		if !l.scalar(path, key) || !l.scalar(path, meaning) {
+			return
+		}
+		entries[key.Value] = meaning.Value
+	}
+	l.viper.Set(path, entries)
+}
 
 // scalar reports whether a node is a single value, and if not, says so.
 func (l *loader) scalar(path string, n *yaml.Node) bool {

@@ -11,6 +11,10 @@ import (
 // raw is the table of keys, and what viper decodes into: each field is a key as the operator types it, with its
 // default. What a key means is said in [Config] and in usher.example.yaml.
 type raw struct {
+	Sources struct {
+		Prosody []string `mapstructure:"prosody"`
+		Docker  string   `mapstructure:"docker"`
+	} `mapstructure:"sources"`
 	XMPP struct {
 		Server           string `mapstructure:"server" default:"127.0.0.1:5347"`
 		Domain           string `mapstructure:"domain"`
@@ -20,14 +24,14 @@ type raw struct {
 	} `mapstructure:"xmpp"`
 	Rooms struct {
 		Services        []string `mapstructure:"services"`
-		Breakout        later    `mapstructure:"breakout"`
-		Lobby           later    `mapstructure:"lobby"`
+		Breakout        string   `mapstructure:"breakout"`
+		Lobby           string   `mapstructure:"lobby"`
 		WaitForHost     string   `mapstructure:"wait_for_host" default:"guests"`
 		GuestRooms      []string `mapstructure:"guest_rooms"`
 		HostAffiliation string   `mapstructure:"host_affiliation" default:"owner"`
 	} `mapstructure:"rooms"`
 	Jicofo struct {
-		JID later `mapstructure:"jid"`
+		JID string `mapstructure:"jid"`
 	} `mapstructure:"jicofo"`
 	VHosts map[string]rawVHost `mapstructure:"vhosts"`
 	Log    struct {
@@ -53,9 +57,11 @@ type rawIssuer struct {
 	AppSecrets         []string      `mapstructure:"app_secrets"`
 	AllowShortSecret   bool          `mapstructure:"allow_short_secret"`
 	PublicKeyFiles     []string      `mapstructure:"public_key_files"`
-	JWKSURL            later         `mapstructure:"jwks_url"`
-	ASAPKeyServer      later         `mapstructure:"asap_key_server"`
-	CacheKeysURL       later         `mapstructure:"cache_keys_url"`
+	JWKSFile           string        `mapstructure:"jwks_file"`
+	JWKSURL            string        `mapstructure:"jwks_url"`
+	ASAPKeyServer      string        `mapstructure:"asap_key_server"`
+	CacheKeysURL       string        `mapstructure:"cache_keys_url"`
+	KeysMaxStale       time.Duration `mapstructure:"keys_max_stale" default:"24h"`
 	AcceptedIssuers    []string      `mapstructure:"accepted_issuers"`
 	AcceptedAudiences  []string      `mapstructure:"accepted_audiences" default:"*"`
 	Algorithms         []string      `mapstructure:"algorithms"`
@@ -64,16 +70,31 @@ type rawIssuer struct {
 	DomainVerification bool          `mapstructure:"domain_verification" default:"true"`
 	NoWildcard         bool          `mapstructure:"no_wildcard"`
 	Leeway             time.Duration `mapstructure:"leeway" default:"10s"`
+	Tenant             string        `mapstructure:"tenant"`
+	Claims             rawClaims     `mapstructure:"claims"`
 }
 
-// later is the type of a key that has its name, but that this version does not act on.
-type later struct{}
+type rawClaims struct {
+	Affiliation       string            `mapstructure:"affiliation"`
+	AffiliationValues map[string]string `mapstructure:"affiliation_values"`
+	ID                string            `mapstructure:"id"`
+	IDValues          map[string]string `mapstructure:"id_values"`
+	Name              string            `mapstructure:"name"`
+	NameValues        map[string]string `mapstructure:"name_values"`
+	Group             string            `mapstructure:"group"`
+	GroupValues       map[string]string `mapstructure:"group_values"`
+	Room              string            `mapstructure:"room"`
+	RoomValues        map[string]string `mapstructure:"room_values"`
+	Tenant            string            `mapstructure:"tenant"`
+	TenantValues      map[string]string `mapstructure:"tenant_values"`
+}
 
 // shape says what may stand at a place of the configuration.
 type shape struct {
-	form form
-	keys map[string]*shape // of a section: its keys
-	each *shape            // of vhosts: a vhost; of a list of sections: one of them
+	form  form
+	keys  map[string]*shape // of a section: its keys
+	order []string          // of a section: its keys, in the order of the table
+	each  *shape            // of vhosts: a vhost; of a list of sections: one of them
 
 	def string // of a value: its default as in the environment, "" for none
 }
@@ -85,10 +106,10 @@ const (
 	formVHosts               // sections, by domain
 	formSections             // a list of sections
 	formTexts                // a list of texts
+	formTable                // a table of texts by text
 	formText
 	formBool
 	formDuration // a duration
-	formLater
 )
 
 // table is the shape of the whole configuration, and issuerKeys are the keys of one issuer.
@@ -107,8 +128,8 @@ func shapeOf(t reflect.Type) *shape {
 		return &shape{form: formDuration}
 	case reflect.TypeFor[[]string]():
 		return &shape{form: formTexts}
-	case reflect.TypeFor[later]():
-		return &shape{form: formLater}
+	case reflect.TypeFor[map[string]string]():
+		return &shape{form: formTable}
 	case reflect.TypeFor[map[string]rawVHost]():
 		return &shape{form: formVHosts, each: shapeOf(t.Elem())}
 	case reflect.TypeFor[map[int]rawIssuer]():
@@ -119,14 +140,15 @@ func shapeOf(t reflect.Type) *shape {
 		field := t.Field(i)
 		name := field.Tag.Get("mapstructure")
 		if name == ",squash" {
-			for name, key := range shapeOf(field.Type).keys {
-				s.keys[name] = key
-			}
+			squashed := shapeOf(field.Type)
+			maps.Copy(s.keys, squashed.keys)
+			s.order = append(s.order, squashed.order...)
 			continue
 		}
 		key := shapeOf(field.Type)
 		key.def = field.Tag.Get("default")
 		s.keys[name] = key
+		s.order = append(s.order, name)
 	}
 	return s
 }
@@ -151,6 +173,16 @@ func (s *shape) parse(value string) (_ any, fault string) {
 			list[i] = strings.TrimSpace(list[i])
 		}
 		return list, ""
+	case formTable:
+		entries := map[string]string{}
+		for entry := range strings.SplitSeq(value, ",") {
+			key, meaning, ok := strings.Cut(entry, "=")
+			if !ok {
+				return nil, "is no table: write it as value=meaning,value=meaning"
+			}
+			entries[strings.TrimSpace(key)] = strings.TrimSpace(meaning)
+		}
+		return entries, ""
 	}
 	return value, ""
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,34 +13,78 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Load reads the configuration from a file, from environment variables as of [os.Environ], or from both; the
-// environment overrides the file. An empty file name means that there is no file. Variables that do not begin with
-// USHER_ are of no concern; neither are those that Kubernetes makes for a service called usher.
+// Load reads the configuration from files, and from environment variables as of [os.Environ]. A file whose name ends in
+// .lua is Prosody's configuration, one that ends in .env has the variables of docker-jitsi-meet, and any other is
+// usher's own, of which there is one at most; without one the environment has to say all. Which says more than
+// which is told in the documentation of the package.
 //
-// The error, if any, is a *[Problems] and has everything that is wrong. A file that is no YAML is reported alone.
-func Load(file string, environ []string) (*Config, error) {
-	l := newLoader(file)
-	if file != "" {
-		content, err := os.ReadFile(file)
+// The error, if any, is a *[Problems] and has everything that is wrong. Files that cannot be read, or are not in the
+// language that they should be in, are reported alone.
+func Load(files []string, environ []string) (*Config, error) {
+	l := newLoader("")
+	for _, file := range files {
+		l.nameFile(file)
+	}
+	if l.file != "" {
+		content, err := os.ReadFile(l.file)
 		if err != nil {
-			l.problem(place{source: file}, "", "cannot be read: "+why(err))
-			return nil, &Problems{l.problems}
-		}
-		if !l.readFile(content) {
-			return nil, &Problems{l.problems}
+			l.garble(place{source: l.file, file: l.file}, "cannot be read: "+why(err))
+		} else {
+			l.readFile(content)
 		}
 	}
-	return l.finish(environ)
+	return l.result(l.finish(environ, environ))
 }
 
-// finish reads the environment over the file, and makes the Config.
-func (l *loader) finish(environ []string) (*Config, error) {
-	l.readEnvironment(environ)
+// nameFile takes note of a file of the command line.
+func (l *loader) nameFile(file string) {
+	at := place{source: "command line", layer: layerCommand}
+	switch {
+	case strings.HasSuffix(file, ".lua"):
+		l.places["sources/prosody"] = at
+		l.viper.Set("sources/prosody", append(l.viper.GetStringSlice("sources/prosody"), file))
+	case strings.HasSuffix(file, ".env") && l.given("sources/docker"), !strings.HasSuffix(file, ".env") && l.file != "":
+		l.problem(at, "", fmt.Sprintf("%s is a second file of its kind: name one only", file))
+	case strings.HasSuffix(file, ".env"):
+		l.places["sources/docker"] = at
+		l.viper.Set("sources/docker", file)
+	default:
+		l.file = file
+		l.files = append(l.files, file)
+	}
+}
+
+// finish reads what the sources say beneath the file, and usher's variables over it, and makes the Config, which is
+// worth something if there are no problems.
+func (l *loader) finish(own, environ []string) *Config {
+	if l.garbled {
+		return nil
+	}
+	variables := ownVariables(own)
+	beneath := l.readSources(variables, environ)
+	if l.garbled {
+		return nil
+	}
+	for _, s := range beneath {
+		if domain := s.vhost(); domain != "" {
+			l.addVHost(domain, s.at)
+		}
+	}
+	l.readEnvironment(variables)
+	l.fill(beneath)
 	c := l.build(l.decode())
+	c.Settings = l.settings(c)
+	c.Files = l.files
+	c.Warnings = inOrder(l.warnings)
+	c.Notes = l.notes
+	return c
+}
+
+// result returns what Load returns.
+func (l *loader) result(c *Config) (*Config, error) {
 	if len(l.problems) > 0 {
 		return nil, &Problems{inOrder(l.problems)}
 	}
-	c.Warnings = inOrder(l.warnings)
 	return c, nil
 }
 
@@ -49,33 +94,56 @@ type loader struct {
 	viper  *viper.Viper
 	places map[string]place // by path: where what was set, sections included
 	vhosts []jid.JID        // in the order of appearance
+	files  []string         // all that were read
 
 	problems []Problem
 	warnings []Problem
+	notes    []Problem
 	faulty   map[string]bool // the paths that have a problem
+	garbled  bool            // a file could not be read at all
 
-	secretInFile bool // the configuration file itself has a secret
-	badVHost     bool // a vhost was left out, for its name is no domain
+	effective map[string]any   // by path: defaults that follow from other keys
+	secretIn  map[string]place // the files that have a secret, by name
+	badVHost  bool             // a vhost was left out, for its name is no domain
 }
 
 // place is where something was written.
 type place struct {
-	source string
-	line   int
+	source string // how it is called
+	layer  layer
+	file   string // the file's name; empty in the environment
+	line   int    // 0 for the whole file
+}
+
+// layer is a kind of place, in the order in which problems are told.
+type layer int
+
+const (
+	layerFile layer = iota
+	layerDocker
+	layerProsody
+	layerEnvironment
+	layerCommand
+)
+
+func (p place) compare(q place) int {
+	return cmp.Or(cmp.Compare(p.layer, q.layer), cmp.Compare(p.file, q.file), cmp.Compare(p.line, q.line))
 }
 
 func newLoader(file string) *loader {
 	return &loader{
-		file:   file,
-		viper:  viper.NewWithOptions(viper.KeyDelimiter("/")),
-		places: map[string]place{},
-		faulty: map[string]bool{},
+		file:      file,
+		viper:     viper.NewWithOptions(viper.KeyDelimiter("/")),
+		places:    map[string]place{},
+		faulty:    map[string]bool{},
+		effective: map[string]any{},
+		secretIn:  map[string]place{},
 	}
 }
 
 // at returns the place in the file that a line is.
 func (l *loader) at(line int) place {
-	return place{fmt.Sprintf("%s:%d", l.file, line), line}
+	return place{source: fmt.Sprintf("%s:%d", l.file, line), file: l.file, line: line}
 }
 
 // place returns where a path was set, or else the innermost section around it.
@@ -87,9 +155,9 @@ func (l *loader) place(path string) place {
 		path = parent(path)
 	}
 	if l.file == "" {
-		return place{"environment", afterFile}
+		return place{source: "environment", layer: layerEnvironment}
 	}
-	return place{l.file, 0}
+	return place{source: l.file, file: l.file}
 }
 
 // given reports whether the operator set a path, rightly or wrongly.
@@ -100,7 +168,13 @@ func (l *loader) given(path string) bool {
 
 // problem records a problem at a place.
 func (l *loader) problem(at place, key, text string) {
-	l.problems = append(l.problems, Problem{at.source, key, text, at.line})
+	l.problems = append(l.problems, Problem{at.source, key, text, at})
+}
+
+// garble records that a file could not be read at all, after which looking any further would only confuse.
+func (l *loader) garble(at place, text string) {
+	l.garbled = true
+	l.problem(at, "", text)
 }
 
 // fault records a problem with what a path was set to. Only the first counts: the others follow from it.
@@ -123,7 +197,7 @@ func (l *loader) missing(path, what string) {
 		}
 	}
 	at := l.place(path)
-	if at.line == afterFile {
+	if at.layer == layerEnvironment {
 		at.source = "environment"
 		what += "; set " + variable(path)
 	}
@@ -134,7 +208,7 @@ func (l *loader) missing(path, what string) {
 // warn records a warning about what a path was set to.
 func (l *loader) warn(path, format string, args ...any) {
 	at := l.place(path)
-	l.warnings = append(l.warnings, Problem{at.source, typed(path), fmt.Sprintf(format, args...), at.line})
+	l.warnings = append(l.warnings, Problem{at.source, typed(path), fmt.Sprintf(format, args...), at})
 }
 
 // set sets a path to a value, which must be right for its shape.
@@ -230,12 +304,10 @@ const maxFile = 64 << 10
 // readNamed returns the content of a file that a path names, and the place to report problems with it; its name is
 // resolved against the folder of the configuration file. What stands in the file has its place in front.
 func (l *loader) readNamed(path, name string) (content []byte, resolved string, ok bool) {
-	resolved = name
-	if !filepath.IsAbs(name) {
-		resolved = filepath.Join(filepath.Dir(l.file), name)
-	}
+	resolved = l.resolve(name)
 	by := l.place(path)
-	l.places[path] = place{fmt.Sprintf("file %s (named by %s)", resolved, by.source), by.line}
+	l.places[path] = place{fmt.Sprintf("file %s (named by %s)", resolved, by.source), by.layer, by.file, by.line}
+	l.files = append(l.files, resolved)
 	// Asked before opening, for opening a pipe would wait for its other end.
 	stat, err := os.Stat(resolved)
 	switch {
@@ -258,6 +330,14 @@ func (l *loader) readNamed(path, name string) (content []byte, resolved string, 
 		return content, resolved, true
 	}
 	return nil, resolved, false
+}
+
+// resolve returns the name of a file that the configuration names: it counts from the folder of the file.
+func (l *loader) resolve(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(l.file), name)
 }
 
 // worldReadable reports whether everybody on this machine can read a file.

@@ -85,7 +85,7 @@ func TestFiles(t *testing.T) {
 					input = append(input, line)
 				}
 			}
-			c, err := config.Load(name, nil)
+			c, err := config.Load(named(name), nil)
 			problems, warnings := texts(t, c, err)
 			var got []string
 			for _, problem := range problems {
@@ -118,7 +118,7 @@ func TestFiles(t *testing.T) {
 func TestExample(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "usher.yaml", config.Example)
-	_, err := config.Load("usher.yaml", nil)
+	_, err := config.Load([]string{"usher.yaml"}, nil)
 	problems, _ := texts(t, nil, err)
 	secrets := []string{"component.secret", "app.secret", "portal.secret"}
 	if len(problems) != len(secrets) {
@@ -130,14 +130,14 @@ func TestExample(t *testing.T) {
 		}
 		write(t, secret, []byte(strings.Repeat("0123456789abcdef", 4)+"\n"))
 	}
-	c, err := config.Load("usher.yaml", nil)
+	c, err := config.Load([]string{"usher.yaml"}, nil)
 	if err != nil || len(c.Warnings) > 0 {
 		t.Fatal(err, c.Warnings)
 	}
 
 	// What is commented out is a key with its default: without the marks, nothing changes.
 	write(t, "whole.yaml", uncommented(config.Example))
-	whole, err := config.Load("whole.yaml", nil)
+	whole, err := config.Load([]string{"whole.yaml"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

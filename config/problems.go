@@ -1,26 +1,22 @@
 package config
 
 import (
-	"math"
 	"slices"
 	"strings"
 )
 
 // Problem is one thing that is wrong, or in [Config.Warnings] doubtful, in a configuration.
 type Problem struct {
-	// Source is where it is: "usher.yaml:14", "environment USHER_XMPP_SECRET", or
-	// "file app.secret (named by usher.yaml:14)".
+	// Source is where it is: "usher.yaml:14", "environment USHER_XMPP_SECRET", "prosody conf.d/meet.cfg.lua:7",
+	// "docker .env:3 JWT_APP_ID", or "file app.secret (named by usher.yaml:14)".
 	Source string
 	// Key is the key in question, such as "rooms.services[0]". Empty where the file as a whole is.
 	Key string
 	// Text says what is wrong and what to do. It never contains a secret.
 	Text string
 
-	line int // orders problems: line in the file, 0 for the whole file, afterFile for the environment
+	at place // orders problems
 }
-
-// afterFile is the line of what stands in the environment.
-const afterFile = math.MaxInt
 
 // String returns "source: key: text".
 func (p Problem) String() string {
@@ -30,8 +26,8 @@ func (p Problem) String() string {
 	return p.Source + ": " + p.Key + ": " + p.Text
 }
 
-// Problems is the error that [Load] returns: everything that is wrong, in the order of the file, then of the
-// environment.
+// Problems is the error that [Load] returns: everything that is wrong, in the order of the file, then of its
+// sources, then of the environment.
 type Problems struct {
 	List []Problem
 }
@@ -47,6 +43,6 @@ func (p *Problems) Error() string {
 
 // inOrder sorts problems by their place.
 func inOrder(problems []Problem) []Problem {
-	slices.SortStableFunc(problems, func(a, b Problem) int { return a.line - b.line })
+	slices.SortStableFunc(problems, func(a, b Problem) int { return a.at.compare(b.at) })
 	return problems
 }

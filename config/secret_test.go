@@ -15,7 +15,7 @@ import (
 
 // TestSecretsNotPrinted formats a Config in every way that logs and reports do.
 func TestSecretsNotPrinted(t *testing.T) {
-	c, err := config.Load("", least)
+	c, err := config.Load(nil, least)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,14 +77,14 @@ func TestSecretsNotInProblems(t *testing.T) {
 		"xmpp: {secret: -----BEGIN " + secretA + "}",
 	} {
 		write(t, "usher.yaml", []byte(file))
-		_, err := config.Load("usher.yaml", nil)
+		_, err := config.Load([]string{"usher.yaml"}, nil)
 		if err == nil {
 			t.Errorf("%s passed", file)
 		} else if strings.Contains(err.Error(), secretA[:8]) {
 			t.Errorf("%s: the secret is in %s", file, err)
 		}
 	}
-	_, err := config.Load("", slices.Concat(least, []string{
+	_, err := config.Load(nil, slices.Concat(least, []string{
 		"USHER_XMPP_SECERT=" + secretA, "USHER_VHOSTS_MEET_EXAMPLE_COM_ALGORITHMS=HS512",
 	}))
 	if err == nil || strings.Contains(err.Error(), secretA[:8]) || strings.Contains(err.Error(), secretB[:8]) {

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"net/url"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -24,6 +26,7 @@ func (l *loader) build(r *raw) *Config {
 	}}
 	c.XMPP = l.buildXMPP(r)
 	c.Rooms = l.buildRooms(r)
+	c.Jicofo = l.buildJicofo(r)
 	for _, domain := range l.vhosts {
 		c.VHosts = append(c.VHosts, l.buildVHost(domain, r.VHosts[domain.String()]))
 	}
@@ -32,9 +35,11 @@ func (l *loader) build(r *raw) *Config {
 	}
 	l.compareDomains(c)
 	l.findHosts(c)
-	if l.file != "" && l.secretInFile && worldReadable(l.file) {
-		l.warnings = append(l.warnings, Problem{Source: l.file,
-			Text: "contains a secret, and everybody on this machine can read it: chmod 640 it"})
+	for file, at := range l.secretIn {
+		if worldReadable(file) {
+			l.warnings = append(l.warnings, Problem{Source: at.source, at: at,
+				Text: "contains a secret, and everybody on this machine can read it: chmod 640 it"})
+		}
 	}
 	return c
 }
@@ -80,6 +85,14 @@ func (l *loader) buildRooms(r *raw) Rooms {
 	if len(rooms.Services) == 0 {
 		l.missing("rooms/services", "name the MUC services to guard, such as [conference.meet.example.com]")
 	}
+	if l.given("rooms/breakout") {
+		rooms.Breakout = l.domain("rooms/breakout", r.Rooms.Breakout)
+		l.warn("rooms/breakout", notYet+"nobody is let into breakout rooms by usher")
+	}
+	if l.given("rooms/lobby") {
+		rooms.Lobby = l.domain("rooms/lobby", r.Rooms.Lobby)
+		l.warn("rooms/lobby", notYet+"whom usher lets in becomes a member, and members pass the lobby")
+	}
 	for i, pattern := range rooms.GuestRooms {
 		at := join("rooms/guest_rooms", strconv.Itoa(i))
 		_, err := path.Match(pattern, "")
@@ -97,6 +110,21 @@ func (l *loader) buildRooms(r *raw) Rooms {
 	return rooms
 }
 
+// notYet is what is said of what has its key, but not its effect.
+const notYet = "this version does not act on it: "
+
+func (l *loader) buildJicofo(r *raw) jid.JID {
+	if !l.given("jicofo/jid") {
+		return jid.JID{}
+	}
+	focus, err := jid.Parse(r.Jicofo.JID)
+	if err != nil || focus.Localpart() == "" {
+		l.fault("jicofo/jid", "%q is no JID: write it like focus@auth.meet.example.com", r.Jicofo.JID)
+	}
+	l.warn("jicofo/jid", notYet+"usher is the focus itself, and Jicofo hears of no request")
+	return focus
+}
+
 func (l *loader) buildVHost(domain jid.JID, r rawVHost) VHost {
 	at := join("vhosts", domain.String())
 	v := VHost{
@@ -112,7 +140,7 @@ func (l *loader) buildVHost(domain jid.JID, r rawVHost) VHost {
 
 	short := "" // the first of an issuer's keys that stands on the vhost itself
 	for _, key := range issuerKeys {
-		if path := at + "/" + key; l.given(path) && (short == "" || l.place(path).line < l.place(short).line) {
+		if path := at + "/" + key; l.given(path) && (short == "" || l.place(path).compare(l.place(short)) < 0) {
 			short = path
 		}
 	}
@@ -187,6 +215,9 @@ func (l *loader) buildIssuer(at string, r rawIssuer) Issuer {
 		DomainVerification: r.DomainVerification,
 		NoWildcard:         r.NoWildcard,
 		Leeway:             r.Leeway,
+		Tenant:             r.Tenant,
+		KeysMaxStale:       r.KeysMaxStale,
+		At:                 l.place(at + "/app_id").source,
 	}
 	switch {
 	case !l.given(at + "/app_id"):
@@ -196,6 +227,7 @@ func (l *loader) buildIssuer(at string, r rawIssuer) Issuer {
 	}
 	if !l.given(at + "/accepted_issuers") {
 		issuer.AcceptedIssuers = []string{issuer.AppID}
+		l.effective[at+"/accepted_issuers"] = issuer.AcceptedIssuers
 	} else {
 		l.checkTexts(at+"/accepted_issuers", issuer.AcceptedIssuers)
 	}
@@ -203,24 +235,79 @@ func (l *loader) buildIssuer(at string, r rawIssuer) Issuer {
 	if issuer.Leeway < 0 || issuer.Leeway > time.Minute {
 		l.fault(at+"/leeway", "is %s: it must be from 0s to 60s", issuer.Leeway)
 	}
+	if issuer.KeysMaxStale < 0 {
+		l.fault(at+"/keys_max_stale", "is less than nothing: 0s means that keys count only as long as they are fresh")
+	}
+	if l.given(at+"/tenant") && issuer.Tenant == "" {
+		l.fault(at+"/tenant", "is empty: name the tenant, or take it out for any")
+	}
+	l.buildClaims(at+"/claims", r.Claims, &issuer.Claims)
 	l.buildKeys(at, r, &issuer)
 	return issuer
 }
 
-// buildKeys adds the keys and the algorithms of an issuer.
+// buildClaims makes the map of claims at a path.
+func (l *loader) buildClaims(at string, r rawClaims, m *ClaimMap) {
+	for _, c := range []struct {
+		name   string
+		path   string
+		values map[string]string
+		claim  *Claim
+	}{
+		{"affiliation", r.Affiliation, r.AffiliationValues, &m.Affiliation},
+		{"id", r.ID, r.IDValues, &m.ID},
+		{"name", r.Name, r.NameValues, &m.Name},
+		{"group", r.Group, r.GroupValues, &m.Group},
+		{"room", r.Room, r.RoomValues, &m.Room},
+		{"tenant", r.Tenant, r.TenantValues, &m.Tenant},
+	} {
+		path, table := join(at, c.name), join(at, c.name+"_values")
+		*c.claim = Claim{Path: c.path, Values: c.values}
+		if l.given(path) && !isClaimPath(c.path) {
+			l.fault(path, `is no path: write the names that lead there with dots between them, and \. for a dot in a name`)
+		}
+		if l.given(table) && len(c.values) == 0 {
+			l.fault(table, "is empty: write what the values mean, or take it out")
+		}
+		for _, value := range slices.Sorted(maps.Keys(c.values)) {
+			meaning := c.values[value]
+			known := []string{string(Owner), string(Admin), string(Member)}
+			switch {
+			case meaning == "":
+				l.fault(table, "says nothing of what %q means", value)
+			case c.name == "affiliation" && !slices.Contains(known, meaning):
+				l.fault(table, "%q is no affiliation: it must be owner, admin or member", meaning)
+			}
+		}
+	}
+}
+
+// isClaimPath reports whether a text is names joined by dots.
+func isClaimPath(path string) bool {
+	names := strings.Split(strings.NewReplacer(`\\`, "x", `\.`, "x").Replace(path), ".")
+	return !slices.Contains(names, "")
+}
+
+// buildKeys adds the keys and the algorithms of an issuer: shared secrets, or public keys from one or more sources.
 func (l *loader) buildKeys(at string, r rawIssuer, issuer *Issuer) {
 	var (
 		one, file, list = at + "/app_secret", at + "/app_secret_file", at + "/app_secrets"
-		public          = at + "/public_key_files"
+		pems, set       = at + "/public_key_files", at + "/jwks_file"
+		remote          = []string{at + "/jwks_url", at + "/asap_key_server", at + "/cache_keys_url"}
+		public          = slices.DeleteFunc(append([]string{pems, set}, remote...), func(path string) bool { return !l.given(path) })
 		shared          = l.given(one) || l.given(file) || l.given(list)
 	)
-	issuer.Algorithms = l.algorithms(at+"/algorithms", r.Algorithms, shared, l.given(public))
+	issuer.Algorithms = l.algorithms(at+"/algorithms", r.Algorithms, shared, len(public) > 0)
 	least := 0
 	if !r.AllowShortSecret {
 		least = leastSecret(issuer.Algorithms)
 	}
+	exclude := []string{one, file, list}
+	if len(public) > 0 {
+		exclude = append(exclude, public[0])
+	}
 	switch {
-	case l.contradict(one, file, list, public):
+	case l.contradict(exclude...):
 	case l.given(one):
 		issuer.AppSecrets = []Secret{l.secret(one, r.AppSecret, least)}
 	case l.given(file):
@@ -232,18 +319,46 @@ func (l *loader) buildKeys(at string, r rawIssuer, issuer *Issuer) {
 		if len(r.AppSecrets) == 0 {
 			l.fault(list, "is empty: write the secrets that the issuer uses")
 		}
-	case l.given(public):
+	case len(public) == 0:
+		l.missing(file, "a file with the secret shared with the issuer (or app_secret: itself, or public_key_files, "+
+			"jwks_file, jwks_url, asap_key_server or cache_keys_url)")
+	}
+	if l.given(pems) {
 		for i, name := range r.PublicKeyFiles {
-			issuer.PublicKeyFiles = append(issuer.PublicKeyFiles, l.publicKeyFile(join(public, strconv.Itoa(i)), name))
+			issuer.PublicKeyFiles = append(issuer.PublicKeyFiles, l.publicKeyFile(join(pems, strconv.Itoa(i)), name))
 		}
 		if len(r.PublicKeyFiles) == 0 {
-			l.fault(public, "is empty: name the PEM files with the issuer's public keys")
+			l.fault(pems, "is empty: name the PEM files with the issuer's public keys")
 		}
-	case l.given(at + "/jwks_url"), l.given(at + "/asap_key_server"), l.given(at + "/cache_keys_url"):
-		// Reported already: nothing is missing but our support.
-	default:
-		l.missing(file, "a file with the secret shared with the issuer (or app_secret: itself, or public_key_files)")
 	}
+	if l.given(set) {
+		_, issuer.JWKSFile, _ = l.readNamed(set, r.JWKSFile)
+	}
+	issuer.JWKSURL, issuer.ASAPKeyServer, issuer.CacheKeysURL = r.JWKSURL, r.ASAPKeyServer, r.CacheKeysURL
+	for i, address := range []string{r.JWKSURL, r.ASAPKeyServer, r.CacheKeysURL} {
+		if l.given(remote[i]) {
+			l.checkURL(remote[i], address)
+		}
+	}
+}
+
+// checkURL reports what is wrong with an address that keys are fetched from: what answers there decides who gets in.
+func (l *loader) checkURL(at, address string) {
+	u, err := url.Parse(address)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		l.fault(at, "is no address: write it like https://login.example.com/keys")
+	case u.User != nil:
+		l.fault(at, "has a name or password in it: usher fetches public keys without logging in")
+	case u.Scheme == "http" && !loopback(u.Hostname()):
+		l.fault(at, "is not encrypted, so whoever stands between could sign tokens: use https (http only on this machine)")
+	}
+}
+
+// loopback reports whether a host is this machine, as far as its name or address tells.
+func loopback(host string) bool {
+	address, err := netip.ParseAddr(host)
+	return err == nil && address.IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
 // hmac and others are the algorithms that may be configured, for shared secrets and for key pairs; "none" is not among
@@ -268,10 +383,12 @@ func leastSecret(algorithms []string) int {
 // algorithms checks the algorithms at a path, or returns the default, for an issuer with shared secrets or public keys.
 func (l *loader) algorithms(at string, names []string, shared, public bool) []string {
 	if !l.given(at) {
+		names = []string{"HS256"}
 		if public {
-			return []string{"RS256"}
+			names = []string{"RS256"}
 		}
-		return []string{"HS256"}
+		l.effective[at] = names
+		return names
 	}
 	known := slices.Concat(slices.Sorted(maps.Keys(hmac)), others)
 	for i, name := range names {
@@ -282,7 +399,7 @@ func (l *loader) algorithms(at string, names []string, shared, public bool) []st
 		case !slices.Contains(known, name):
 			oneOf(l, here, name, known...)
 		case hmac[name] > 0 && !shared && public:
-			l.fault(here, "%s is for a shared secret, but the issuer has public_key_files", name)
+			l.fault(here, "%s is for a shared secret, but the issuer has public keys", name)
 		case hmac[name] == 0 && !public && shared:
 			l.fault(here, "%s is for public keys, but the issuer has a shared secret", name)
 		}
@@ -391,7 +508,7 @@ func (l *loader) checkTexts(at string, list []string) {
 // contradict reports whether more than one of the paths is set, which must exclude each other.
 func (l *loader) contradict(paths ...string) bool {
 	paths = slices.DeleteFunc(paths, func(path string) bool { return !l.given(path) })
-	slices.SortStableFunc(paths, func(a, b string) int { return l.place(a).line - l.place(b).line })
+	slices.SortStableFunc(paths, func(a, b string) int { return l.place(a).compare(l.place(b)) })
 	for _, second := range paths[min(1, len(paths)):] {
 		l.fault(second, "contradicts %s (%s): keep one of them", typed(paths[0]), l.place(paths[0]).source)
 	}
@@ -400,7 +517,11 @@ func (l *loader) contradict(paths ...string) bool {
 
 // secret returns the secret that a path was set to.
 func (l *loader) secret(at, text string, least int) Secret {
-	l.secretInFile = l.secretInFile || l.place(at).line != afterFile
+	if by := l.place(at); by.file != "" {
+		by.source, _, _ = strings.Cut(by.source, ":")
+		by.line = 0
+		l.secretIn[by.file] = by
+	}
 	if fault := secretFault(text, least); fault != "" {
 		l.fault(at, "%s", fault)
 	}
@@ -425,8 +546,14 @@ func (l *loader) secretFile(at, name string, least int) Secret {
 	return NewSecret(text)
 }
 
-// publicKeyFile returns the path of the PEM file that a path names. What the key is, is not its concern.
+// publicKeyFile returns the path of the PEM file, or of the folder of such files, that a path names. What the keys are, is
+// not its concern.
 func (l *loader) publicKeyFile(at, name string) string {
+	if stat, err := os.Stat(l.resolve(name)); err == nil && stat.IsDir() {
+		folder := l.resolve(name)
+		l.files = append(l.files, folder)
+		return folder
+	}
 	content, file, ok := l.readNamed(at, name)
 	if !ok {
 		return ""

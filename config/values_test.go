@@ -26,7 +26,7 @@ func reveal(c *config.Config) string {
 			for _, secret := range i.AppSecrets {
 				line("    secret", secret.Reveal())
 			}
-			i.AppSecrets = nil
+			i.AppSecrets, i.At = nil, ""
 			line("    ", fmt.Sprintf("%+v", i))
 		}
 	}
@@ -39,4 +39,12 @@ var defaultLine = regexp.MustCompile(`(?m)^( *)# ([a-z_]+: (?:\[.*\]|[a-z0-9.:]+
 // uncommented returns the example with the defaults that it shows in comments.
 func uncommented(example []byte) []byte {
 	return defaultLine.ReplaceAll(example, []byte("$1$2"))
+}
+
+// named returns the list of files with that name; none if it is empty.
+func named(file string) []string {
+	if file == "" {
+		return nil
+	}
+	return []string{file}
 }

@@ -3,16 +3,20 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/xmpp-usher/usher/config"
 )
 
 func configGroup() *cobra.Command {
-	return group("config", "Look at the configuration", configCheck())
+	return group("config", "Look at the configuration", configCheck(), configShow(), configImport())
 }
 
 func configCheck() *cobra.Command {
-	var file string
+	var files []string
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "Say what is wrong with a configuration, or in words what it means",
@@ -21,7 +25,7 @@ may create rooms, who may enter and who waits, and exit with status 0. Nothing i
 		Example: `  usher config check -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, err := load(file, os.Environ())
+			c, p, err := load(files, os.Environ())
 			if err != nil {
 				return err
 			}
@@ -30,12 +34,115 @@ may create rooms, who may enter and who waits, and exit with status 0. Nothing i
 			for _, sentence := range p.Words() {
 				fmt.Fprintln(out, sentence)
 			}
+			for _, n := range c.Notes {
+				fmt.Fprintln(out, "note:", n)
+			}
 			for _, w := range c.Warnings {
 				fmt.Fprintln(out, "warning:", w)
 			}
 			return nil
 		},
 	}
-	configFlag(cmd, &file)
+	configFlag(cmd, &files)
 	return cmd
+}
+
+func configShow() *cobra.Command {
+	var files []string
+	var origin bool
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Print the effective configuration, and where each value is from",
+		Long: `Print the configuration as it counts once all its sources are put together, with secrets masked: as a usher.yaml, or
+with --origin as a list of keys, values and where each value is from. Of several sources the later counts: defaults,
+Prosody's files, docker-jitsi-meet's variables, usher.yaml, usher's own variables.`,
+		Example: `  usher config show -c usher.yaml --origin
+  usher config show -c /etc/prosody/prosody.cfg.lua -c usher.yaml`,
+		Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, _, err := load(files, os.Environ())
+			if err != nil {
+				return err
+			}
+			if !origin {
+				_, err = cmd.OutOrStdout().Write(c.YAML())
+				return err
+			}
+			for _, s := range c.Settings {
+				if _, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  (%s)\n", s.Key, s.Value(), s.Origin); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	configFlag(cmd, &files)
+	cmd.Flags().BoolVar(&origin, "origin", false, "say where each value is from")
+	return cmd
+}
+
+func configImport() *cobra.Command {
+	var trusted []string
+	prosody := &cobra.Command{
+		Use:   "prosody FILE",
+		Short: "Write a usher.yaml from Prosody's configuration",
+		Long: `Write a usher.yaml with what Prosody's configuration says, on standard output: with comments that say in which file and
+line each value was found, and with its secrets. What is missing stands at its beginning.
+
+Virtual hosts whose people log in with a password are left out unless --trusted names them, for these people are hosts.`,
+		Example: `  usher config import prosody /etc/prosody/prosody.cfg.lua > usher.yaml`,
+		Args:    cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			return importFrom(cmd, config.Import{Prosody: files, Trusted: trusted})
+		},
+	}
+	prosody.Flags().StringSliceVar(&trusted, "trusted", nil, "`domain` of a virtual host whose people, with a password, are hosts")
+	env := &cobra.Command{
+		Use:     "env FILE",
+		Short:   "Write a usher.yaml from the variables of docker-jitsi-meet",
+		Long:    envLong(),
+		Example: `  usher config import env .env > usher.yaml`,
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, files []string) error {
+			return importFrom(cmd, config.Import{Docker: files[0], Environ: os.Environ()})
+		},
+	}
+	return group("import", "Write a usher.yaml from what is there already", prosody, env)
+}
+
+// importFrom writes what an import found.
+func importFrom(cmd *cobra.Command, i config.Import) error {
+	yaml, err := i.YAML()
+	if err != nil {
+		return err
+	}
+	_, err = cmd.OutOrStdout().Write(yaml)
+	return err
+}
+
+// envLong is the help of "usher config import env", with the list of all variables.
+func envLong() string {
+	var b strings.Builder
+	b.WriteString(`Write a usher.yaml with what the variables of docker-jitsi-meet say, on standard output: those of a .env file, or with
+"environment" for FILE those of the environment. It has comments that say which variable each value is from, and
+the secrets. What is missing stands at its beginning.
+
+These variables set a key (MAIN is XMPP_DOMAIN):
+
+`)
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	for _, v := range config.DockerVariables {
+		if v.Key != "" {
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", v.Name, v.Key, v.Note)
+		}
+	}
+	_ = w.Flush() // to memory
+	b.WriteString("\nThese do not, and whichever is set is named in the log:\n\n")
+	for _, v := range config.DockerVariables {
+		if v.Key == "" {
+			fmt.Fprintf(w, "  %s\t%s\n", v.Name, v.Note)
+		}
+	}
+	_ = w.Flush()
+	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -153,7 +153,7 @@ func (s *stage) usher() (*component.Component, error) {
 			return nil, err
 		}
 	}
-	c, p, err := load(s.path("usher.yaml"), nil)
+	c, p, err := load([]string{s.path("usher.yaml")}, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func serve() *cobra.Command {
-	var file string
+	var files []string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Connect to the XMPP server and answer those who ask to enter",
@@ -21,13 +21,16 @@ A connection that fails is made again, for ever. The log is on standard error an
 		Example: `  usher serve -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, err := load(file, os.Environ())
+			c, p, err := load(files, os.Environ())
 			if err != nil {
 				return err
 			}
 			log, err := logger(c.Log, cmd.ErrOrStderr())
 			if err != nil {
 				return err
+			}
+			for _, n := range c.Notes {
+				log.Info(n.String())
 			}
 			for _, w := range c.Warnings {
 				log.Warn(w.String())
@@ -50,6 +53,6 @@ A connection that fails is made again, for ever. The log is on standard error an
 			return usher.Run(ctx)
 		},
 	}
-	configFlag(cmd, &file)
+	configFlag(cmd, &files)
 	return cmd
 }

@@ -21,8 +21,9 @@ import (
 
 func tokenExplain() *cobra.Command {
 	var (
-		file, room, from, at string
-		host, asJSON         bool
+		files          []string
+		room, from, at string
+		host, asJSON   bool
 	)
 	cmd := &cobra.Command{
 		Use:   "explain [TOKEN | -]",
@@ -38,7 +39,7 @@ Exit status: 0 allow, 1 deny, 2 wait, 3 the question cannot be answered, as with
   usher token explain -c usher.yaml --room standup@conference.meet.example.com --from guest.meet.example.com --host-present`,
 		Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, p, err := load(file, os.Environ())
+			c, p, err := load(files, os.Environ())
 			if err != nil {
 				return failure{statusUsage, err}
 			}
@@ -73,7 +74,7 @@ Exit status: 0 allow, 1 deny, 2 wait, 3 the question cannot be answered, as with
 			}
 		},
 	}
-	configFlag(cmd, &file)
+	configFlag(cmd, &files)
 	f := cmd.Flags()
 	f.SortFlags = false
 	f.StringVar(&room, "room", "", "`address` of the room, or its name where usher guards one MUC service")

@@ -19,17 +19,16 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// configFlag gives a command the flag that names the configuration file.
-func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVarP(file, "config", "c", "", "configuration `file`; without one, the environment alone counts")
+// configFlag gives a command the flag that names the configuration files.
+func configFlag(cmd *cobra.Command, files *[]string) {
+	cmd.Flags().StringArrayVarP(files, "config", "c", nil, "configuration `file`: usher.yaml, a prosody.cfg.lua, or a .env of "+
+		"docker-jitsi-meet; may be given again for the others. The environment counts, too")
 }
 
 // load reads the configuration from file and environment, and the keys that it names. The error tells all that is wrong.
-func load(file string, environ []string) (*config.Config, auth.Policy, error) {
-	// The variable of "usher token mint" is no part of the configuration, which knows no others.
-	environ = slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, mintSecret+"=") })
-	c, err := config.Load(file, environ)
-	if err != nil && file == "" {
+func load(files []string, environ []string) (*config.Config, auth.Policy, error) {
+	c, err := config.Load(files, configEnviron(environ))
+	if err != nil && len(files) == 0 {
 		err = fmt.Errorf("%w\nThere is no configuration file, so the environment alone counts. To name one: -c usher.yaml", err)
 	}
 	if err != nil {
@@ -37,6 +36,11 @@ func load(file string, environ []string) (*config.Config, auth.Policy, error) {
 	}
 	p, err := policy(c)
 	return c, p, err
+}
+
+// configEnviron returns an environment without the variable of "usher token mint", which is no part of the configuration.
+func configEnviron(environ []string) []string {
+	return slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, mintSecret+"=") })
 }
 
 // policy turns a configuration into the rules of who may enter.
@@ -60,8 +64,8 @@ func policy(c *config.Config) (auth.Policy, error) {
 		for _, i := range v.Issuers {
 			issuer, err := issuer(i)
 			if err != nil {
-				at := fmt.Sprintf("vhosts.%s, issuer %s", v.Domain, i.AppID)
-				problems.List = append(problems.List, config.Problem{Source: at, Text: err.Error()})
+				key := fmt.Sprintf("vhosts.%s, issuer %s", v.Domain, i.AppID)
+				problems.List = append(problems.List, config.Problem{Source: i.At, Key: key, Text: err.Error()})
 			}
 			vhost.Issuers = append(vhost.Issuers, issuer)
 		}

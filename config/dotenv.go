@@ -1,0 +1,141 @@
+package config
+
+import (
+	"regexp"
+	"strings"
+)
+
+// assignment is a variable of a .env file.
+type assignment struct {
+	value string
+	line  int
+}
+
+// mistake is what is wrong with a line of a .env file. The text contains nothing of the line, which may be a secret.
+type mistake struct {
+	line int
+	text string
+}
+
+var (
+	envName = regexp.MustCompile(`^(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*=[ \t]*`)
+	// reference is a variable in a value: $NAME, ${NAME}, or with a default ${NAME-default} and ${NAME:-default}.
+	reference = regexp.MustCompile(`\$(?:\$|([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?-)([^{}]*))?\}|\{)`)
+)
+
+// parseDotenv reads a .env file as Docker Compose does (docs.docker.com, "Syntax for environment files"): names and
+// values with = between, comments behind #, and values that stand as they are in single quotes, with escapes in double
+// quotes, and may refer to variables of lines before in both but single quotes. The last one of a name counts.
+func parseDotenv(content string) (variables map[string]assignment, mistakes []mistake) {
+	variables = map[string]assignment{}
+	content = strings.TrimPrefix(content, "\ufeff")
+	for line := 1; content != ""; {
+		here := line
+		text, rest, _ := strings.Cut(content, "\n")
+		trimmed := strings.TrimSpace(text)
+		if trimmed == "" || trimmed[0] == '#' {
+			content, line = rest, line+1
+			continue
+		}
+		value := strings.TrimLeft(content, " \t\r")
+		name := envName.FindStringSubmatch(value)
+		if name == nil {
+			mistakes = append(mistakes, mistake{here, "is no variable: write NAME=value"})
+			content, line = rest, line+1
+			continue
+		}
+		value = value[len(name[0]):]
+		read, after, fault := readValue(value, variables)
+		line += strings.Count(content[:len(content)-len(after)], "\n")
+		content = after
+		if fault != "" {
+			mistakes = append(mistakes, mistake{here, fault})
+			continue
+		}
+		variables[name[1]] = assignment{read, here}
+	}
+	return variables, mistakes
+}
+
+// readValue reads the value that text begins with, and returns what follows its line.
+func readValue(text string, known map[string]assignment) (value, after, fault string) {
+	quote := byte(0)
+	if text != "" && (text[0] == '"' || text[0] == '\'') {
+		quote = text[0]
+	}
+	if quote == 0 {
+		value, after, _ = strings.Cut(text, "\n")
+		if comment := strings.Index(" "+value, " #"); comment >= 0 {
+			value = value[:max(comment-1, 0)]
+		}
+		if comment := strings.Index(value, "\t#"); comment >= 0 {
+			value = value[:comment]
+		}
+		value, fault = expand(strings.TrimSpace(value), known)
+		return value, after, fault
+	}
+	end := 1
+	for end < len(text) && text[end] != quote {
+		if text[end] == '\\' && quote == '"' {
+			end++
+		}
+		end++
+	}
+	if end >= len(text) {
+		_, after, _ = strings.Cut(text, "\n")
+		return "", after, "has a quote that is not closed"
+	}
+	value, text = text[1:end], text[end+1:]
+	behind, after, _ := strings.Cut(text, "\n")
+	if behind = strings.TrimSpace(behind); behind != "" && behind[0] != '#' {
+		return "", after, "has something behind its closing quote: take it out, or put it into the quotes"
+	}
+	if quote == '\'' {
+		return value, after, ""
+	}
+	// Escaped dollars must not be taken for references, so both are looked at together.
+	var b strings.Builder
+	for i, part := range strings.Split(value, `\\`) {
+		if i > 0 {
+			b.WriteByte('\\')
+		}
+		part = escapes.Replace(part)
+		part, fault = expand(part, known)
+		if fault != "" {
+			return "", after, fault
+		}
+		b.WriteString(part)
+	}
+	return b.String(), after, ""
+}
+
+var escapes = strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\"`, `"`, `\$`, `$$`)
+
+// expand replaces the references in a value. One to a variable that is not set is replaced by nothing.
+func expand(value string, known map[string]assignment) (_, fault string) {
+	value = reference.ReplaceAllStringFunc(value, func(match string) string {
+		parts := reference.FindStringSubmatch(match)
+		switch {
+		case match == "$$":
+			return "$"
+		case match == "${":
+			fault = "has a ${ that is none of ${NAME}, ${NAME-default} and ${NAME:-default}: " +
+				"put a value with a plain $ in single quotes"
+			return ""
+		case parts[1] != "":
+			return known[parts[1]].value
+		}
+		found, set := known[parts[2]]
+		if parts[3] == "-" && !set || parts[3] == ":-" && found.value == "" {
+			return parts[4]
+		}
+		return found.value
+	})
+	if len(value) > maxValue {
+		return "", "is too long once the variables in it are replaced"
+	}
+	return value, fault
+}
+
+// maxValue is how many bytes a value of a .env file may have: each line could double what the lines before have made.
+const maxValue = 64 << 10

@@ -1,0 +1,266 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Setting is one key of the effective configuration.
+type Setting struct {
+	// Key is the key in full, such as vhosts.meet.example.com.app_id.
+	Key string
+	// Origin is where the value is from: "usher.yaml:3", "prosody conf.d/meet.cfg.lua:14", "docker JWT_APP_ID",
+	// "environment USHER_LOG_LEVEL", or "default".
+	Origin string
+
+	path  string
+	value any // as decoded; of a secret a Secret, or several
+}
+
+// Value returns the value as text, on one line; a secret as "******".
+func (s Setting) Value() string {
+	if text, ok := s.value.(string); ok && text != "" {
+		return text
+	}
+	if _, ok := s.value.(Secret); ok {
+		return masked
+	}
+	text, _ := yaml.Marshal(s.node(false))
+	return strings.TrimSuffix(string(text), "\n")
+}
+
+func (s Setting) secret() bool {
+	_, one := s.value.(Secret)
+	_, several := s.value.([]Secret)
+	return one || several
+}
+
+// node returns the value as YAML has it.
+func (s Setting) node(reveal bool) *yaml.Node {
+	value := s.value
+	text := Secret.String
+	if reveal {
+		text = Secret.Reveal
+	}
+	switch v := value.(type) {
+	case time.Duration:
+		value = plainDuration(v)
+	case Secret:
+		value = text(v)
+	case []Secret:
+		texts := make([]string, len(v))
+		for i := range v {
+			texts[i] = text(v[i])
+		}
+		value = texts
+	}
+	var node yaml.Node
+	_ = node.Encode(value) // texts, lists and tables of texts: nothing can fail
+	if node.Kind != yaml.ScalarNode {
+		node.Style = yaml.FlowStyle
+	}
+	return &node
+}
+
+// plainDuration writes a duration without the zeros that its String method adds: 24h and not 24h0m0s.
+func plainDuration(d time.Duration) string {
+	text := d.String()
+	if rest, ok := strings.CutSuffix(text, "m0s"); ok {
+		text = rest + "m"
+	}
+	if rest, ok := strings.CutSuffix(text, "h0m"); ok {
+		text = rest + "h"
+	}
+	return text
+}
+
+const byDefault = "default"
+
+// settings returns the effective configuration, in the order of the table. What has no effect where it stands is left
+// out, such as the leeway of a virtual host without tokens.
+func (l *loader) settings(c *Config) []Setting {
+	var all []Setting
+	vhosts := map[string]VHost{}
+	for _, v := range c.VHosts {
+		vhosts[join("vhosts", v.Domain.String())] = v
+	}
+	var walk func(path string, s *shape)
+	walk = func(path string, s *shape) {
+		switch s.form {
+		case formSection:
+			for _, name := range s.order {
+				key := join(path, name)
+				if v, ok := vhosts[path]; ok && !l.applies(v, path, name) {
+					continue
+				}
+				walk(key, s.keys[name])
+			}
+		case formVHosts:
+			for _, domain := range l.vhosts {
+				walk(join(path, domain.String()), s.each)
+			}
+		case formSections:
+			for i := range l.count(path) {
+				walk(join(path, strconv.Itoa(i)), s.each)
+			}
+		default:
+			if setting, ok := l.setting(path, s); ok {
+				all = append(all, setting)
+			}
+		}
+	}
+	walk("", table)
+	return all
+}
+
+// applies reports whether a key has an effect on a virtual host.
+func (l *loader) applies(v VHost, path, name string) bool {
+	if l.given(join(path, name)) || name == "kind" {
+		return true
+	}
+	switch name {
+	case "allow_empty_token":
+		return v.Kind == KindToken
+	case "default_affiliation":
+		return len(v.Issuers) > 0
+	}
+	return len(v.Issuers) > 0 && !l.given(join(path, "issuers"))
+}
+
+// setting returns what a key is set to, or what it is if nobody sets it. It reports false if it is nothing.
+func (l *loader) setting(path string, s *shape) (Setting, bool) {
+	name := path[len(parent(path))+1:]
+	setting := Setting{Key: typed(path), path: path, Origin: byDefault, value: l.viper.Get(path)}
+	switch name {
+	case "secret", "app_secret":
+		if text, ok := setting.value.(string); ok {
+			setting.value = NewSecret(text)
+		}
+	case "app_secrets":
+		var secrets []Secret
+		for _, text := range l.viper.GetStringSlice(path) {
+			secrets = append(secrets, NewSecret(text))
+		}
+		setting.value = secrets
+	}
+	switch {
+	case l.given(path):
+		setting.Origin = l.place(path).source
+	case l.effective[path] != nil:
+		setting.value = l.effective[path]
+	case name == "keys_max_stale":
+		section := parent(path) + "/"
+		if !l.given(section+"jwks_url") && !l.given(section+"asap_key_server") && !l.given(section+"cache_keys_url") {
+			return setting, false
+		}
+	case name == "app_secrets": // none, which is not nil
+		return setting, false
+	case s.form == formBool && setting.value == nil && name != "allow_short_secret":
+		setting.value = false
+	}
+	return setting, setting.value != nil
+}
+
+// YAML returns the effective configuration as a usher.yaml. With secrets masked it is for people to read.
+func (c *Config) YAML() []byte {
+	return render(c.Settings, func(Setting) string { return "" }, false)
+}
+
+// Import names sources that are to become a usher.yaml.
+type Import struct {
+	// Prosody are files of Prosody's configuration, Docker is a .env file of docker-jitsi-meet, or "environment".
+	Prosody []string
+	Docker  string
+	// Environ is the environment, as of [os.Environ].
+	Environ []string
+	// Trusted are virtual hosts of Prosody whose people are hosts because they have a password.
+	Trusted []string
+}
+
+// YAML returns what the sources say as a usher.yaml that takes their place: each key with a comment that says where it is
+// from, secrets as found. Problems are comments at its beginning, for what is missing is still to be added there. The error
+// is a *[Problems] and means that a source cannot be read.
+func (i Import) YAML() ([]byte, error) {
+	l := newLoader("")
+	at := place{source: "command line", layer: layerCommand}
+	if len(i.Prosody) > 0 {
+		l.places["sources/prosody"] = at
+		l.viper.Set("sources/prosody", i.Prosody)
+	}
+	if i.Docker != "" {
+		l.places["sources/docker"] = at
+		l.viper.Set("sources/docker", i.Docker)
+	}
+	for _, domain := range i.Trusted {
+		if path := l.addVHost(domain, at); path != "" {
+			l.places[path+"/kind"] = at
+			l.viper.Set(path+"/kind", string(KindTrusted))
+		}
+	}
+	c := l.finish(nil, i.Environ)
+	if l.garbled {
+		return nil, &Problems{inOrder(l.problems)}
+	}
+	var b strings.Builder
+	b.WriteString("# usher's configuration, as found; behind each key stands where. What the keys mean: usher.example.yaml.\n")
+	found := slices.DeleteFunc(c.Settings, func(s Setting) bool {
+		return s.Origin == byDefault || strings.HasPrefix(s.path, "sources/")
+	})
+	if slices.ContainsFunc(found, Setting.secret) {
+		b.WriteString("# It has secrets in it: nobody else may read it (chmod 640), or they go into files (secret_file, app_secret_file).\n")
+	}
+	for _, p := range inOrder(l.problems) {
+		fmt.Fprintf(&b, "# To do: %s\n", p)
+	}
+	for _, p := range slices.Concat(inOrder(l.warnings), l.notes) {
+		fmt.Fprintf(&b, "# Note: %s\n", p)
+	}
+	b.WriteByte('\n')
+	b.Write(render(found, func(s Setting) string { return s.Origin }, true))
+	return []byte(b.String()), nil
+}
+
+// render writes settings as YAML, with a comment behind each.
+func render(settings []Setting, comment func(Setting) string, reveal bool) []byte {
+	root := &yaml.Node{Kind: yaml.MappingNode}
+	sections := map[string]*yaml.Node{"": root}
+	var section func(path string) *yaml.Node
+	section = func(path string) *yaml.Node {
+		if node, ok := sections[path]; ok {
+			return node
+		}
+		node := &yaml.Node{Kind: yaml.MappingNode}
+		sections[path] = node
+		up, name := parent(path), strings.TrimPrefix(path[len(parent(path)):], "/")
+		above := section(up)
+		if strings.HasSuffix(up, "/issuers") {
+			above.Kind = yaml.SequenceNode
+			above.Content = append(above.Content, node)
+		} else {
+			above.Content = append(above.Content, scalarNode(name), node)
+		}
+		return node
+	}
+	for _, s := range settings {
+		in, name := section(parent(s.path)), s.path[len(parent(s.path))+1:]
+		value := s.node(reveal)
+		value.LineComment = comment(s)
+		in.Content = append(in.Content, scalarNode(name), value)
+	}
+	var b strings.Builder
+	encoder := yaml.NewEncoder(&b)
+	encoder.SetIndent(2)
+	_ = encoder.Encode(root)
+	return []byte(b.String())
+}
+
+func scalarNode(text string) *yaml.Node {
+	var node yaml.Node
+	node.SetString(text)
+	return &node
+}

@@ -1,0 +1,119 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// setting is what a source beneath usher.yaml says of one key.
+type setting struct {
+	path  string
+	value any // of the type that the key's shape parses to
+	at    place
+}
+
+// vhost returns the virtual host that the setting is for, or "".
+func (s setting) vhost() string {
+	rest, ok := strings.CutPrefix(s.path, "vhosts/")
+	if !ok {
+		return ""
+	}
+	domain, _, _ := strings.Cut(rest, "/")
+	return domain
+}
+
+// readSources returns what the sources beneath usher.yaml say, those that count more first.
+func (l *loader) readSources(variables map[string]string, environ []string) []setting {
+	docker, at := l.source("sources/docker", variables)
+	files, from := l.source("sources/prosody", variables)
+	var settings []setting
+	if len(docker) > 0 {
+		settings = l.readDocker(docker[0], at, environ)
+	}
+	if len(files) > 0 {
+		settings = append(settings, l.readProsody(files, from, environ)...)
+	}
+	return settings
+}
+
+// source returns the files that a key of sources names, before the environment is read as a whole: the vhosts which it
+// may speak of can be known from the sources only. Names count from the folder of the file that has them.
+func (l *loader) source(path string, variables map[string]string) (files []string, at place) {
+	if set := l.viper.Get(path); set != nil {
+		files, at = l.viper.GetStringSlice(path), l.places[path]
+	}
+	if value := variables[variable(path)]; value != "" && at.layer != layerCommand {
+		files, at = strings.Split(value, ","), fromVariable(variable(path))
+	}
+	for i, name := range files {
+		files[i] = strings.TrimSpace(name)
+		if at.layer == layerFile && name != dockerEnvironment {
+			files[i] = l.resolve(name)
+		}
+	}
+	return files, at
+}
+
+// open returns the content of a source.
+func (l *loader) open(name string, at place) (content []byte, ok bool) {
+	l.files = append(l.files, name)
+	content, err := os.ReadFile(name)
+	if err != nil {
+		l.garble(at, name+" cannot be read: "+why(err))
+	}
+	return content, err == nil
+}
+
+// either are keys that say the same in different ways: where one of them is set, what a source beneath says by another
+// does not count.
+var either = [][]string{
+	{"secret", "secret_file"},
+	{"app_secret", "app_secret_file", "app_secrets", "public_key_files", "jwks_file", "jwks_url", "asap_key_server",
+		"cache_keys_url"},
+}
+
+// fill sets what sources beneath say and nobody above has.
+func (l *loader) fill(settings []setting) {
+	for _, s := range settings {
+		if l.settled(s) {
+			continue
+		}
+		l.places[s.path] = s.at
+		l.viper.Set(s.path, s.value)
+	}
+}
+
+// settled reports whether somebody above the source of a setting has had the say about it.
+func (l *loader) settled(s setting) bool {
+	above := func(path string) bool { return l.given(path) && l.place(path).layer != s.at.layer }
+	section, key := parent(s.path), s.path[len(parent(s.path))+1:]
+	if above(s.path) || l.given(s.path) {
+		return true
+	}
+	for _, keys := range either {
+		if (slices.Contains(keys, key) || key == "algorithms") &&
+			slices.ContainsFunc(keys, func(other string) bool { return above(join(section, other)) }) {
+			return true
+		}
+	}
+	if s.vhost() == "" || key == "kind" {
+		return false
+	}
+	// An issuer beside a list of issuers, or on a vhost of another kind, is not what whoever wrote those meant.
+	kind := join(section, "kind")
+	return above(join(section, "issuers")) || above(kind) && l.viper.GetString(kind) != string(KindToken)
+}
+
+// shown returns a file's name as people call it: from the folder they are in, if it is below.
+func shown(name string) string {
+	here, err := os.Getwd()
+	if err != nil || !filepath.IsAbs(name) {
+		return name
+	}
+	if relative, err := filepath.Rel(here, name); err == nil && filepath.IsLocal(relative) {
+		return relative
+	}
+	return name
+}
