@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/config/prosody"
 )
 
 // Example is the annotated configuration file, from which an operator starts. It is complete but for its secrets,
@@ -46,6 +48,8 @@ type Config struct {
 	Settings []Setting
 	// Files are the files and folders that were read: if one changes, so may the configuration.
 	Files []string
+
+	prosody *prosody.Configuration // among the sources, or nil
 }
 
 // XMPP says how to connect to the XMPP server as a component (XEP-0114).

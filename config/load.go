@@ -11,6 +11,8 @@ import (
 
 	"github.com/spf13/viper"
 	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/config/prosody"
 )
 
 // Load reads the configuration from files, and from environment variables as of [os.Environ]. A file whose name ends in
@@ -77,6 +79,7 @@ func (l *loader) finish(own, environ []string) *Config {
 	c.Files = l.files
 	c.Warnings = inOrder(l.warnings)
 	c.Notes = l.notes
+	c.prosody = l.prosody
 	return c
 }
 
@@ -105,6 +108,9 @@ type loader struct {
 	effective map[string]any   // by path: defaults that follow from other keys
 	secretIn  map[string]place // the files that have a secret, by name
 	badVHost  bool             // a vhost was left out, for its name is no domain
+
+	authentications []authenticated
+	prosody         *prosody.Configuration // nil if it is not among the sources
 }
 
 // place is where something was written.

@@ -1,7 +1,448 @@
 package config
 
-import "github.com/xmpp-usher/usher/config/prosody"
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
-var _ = prosody.Position{}
+	"mellium.im/xmpp/jid"
 
-func (l *loader) readProsody(files []string, at place, environ []string) []setting { return nil }
+	"github.com/xmpp-usher/usher/config/prosody"
+)
+
+// deployment is what Prosody's configuration says of a conference service, as usher understands it.
+type deployment struct {
+	l        *loader
+	c        *prosody.Configuration
+	folder   string // of the first main file, from which positions count
+	settings []setting
+}
+
+// readProsody returns what Prosody's configuration says.
+func (l *loader) readProsody(files []string, at place, environ []string) []setting {
+	c, folder := l.loadProsody(files, at, environ)
+	if c == nil {
+		return nil
+	}
+	l.prosody = c
+	d := &deployment{l: l, c: c, folder: folder}
+	for _, w := range c.Warnings {
+		at := d.place(w.At)
+		l.warnings = append(l.warnings, Problem{Source: at.source, Text: w.Text, at: at})
+	}
+	d.read()
+	return d.settings
+}
+
+// loadProsody evaluates Prosody's configuration; nil if that is not possible, which is then recorded.
+func (l *loader) loadProsody(files []string, at place, environ []string) (_ *prosody.Configuration, folder string) {
+	source := prosody.Source{FS: os.DirFS("/"), Getenv: lookup(environ)}
+	for _, file := range files {
+		absolute, err := filepath.Abs(file)
+		if err != nil {
+			l.garble(at, file+" cannot be found: "+why(err))
+			return nil, ""
+		}
+		source.Names = append(source.Names, strings.TrimPrefix(filepath.ToSlash(absolute), "/"))
+	}
+	folder = "/" + strings.TrimPrefix(source.Names[0][:strings.LastIndexByte("/"+source.Names[0], '/')], "/")
+	d := deployment{folder: folder}
+	c, err := prosody.Read(source)
+	if c != nil {
+		for _, file := range c.Files {
+			l.files = append(l.files, "/"+file)
+		}
+	}
+	for _, err := range flatten(err) {
+		var p prosody.Problem
+		if !errors.As(err, &p) {
+			p.Text = err.Error()
+		}
+		l.garble(d.place(p.At), p.Text)
+	}
+	if err != nil {
+		for _, name := range source.Names { // so that a mended file is noticed
+			l.files = append(l.files, "/"+name)
+		}
+		return nil, ""
+	}
+	return c, folder
+}
+
+// flatten returns the errors that were joined to one.
+func flatten(err error) []error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	if err == nil {
+		return nil
+	}
+	return []error{err}
+}
+
+// lookup returns a function that looks up a variable in an environment as of [os.Environ]; the last one counts.
+func lookup(environ []string) func(string) (string, bool) {
+	variables := map[string]string{}
+	for _, entry := range environ {
+		name, value, _ := strings.Cut(entry, "=")
+		variables[name] = value
+	}
+	return func(name string) (string, bool) {
+		value, ok := variables[name]
+		return value, ok
+	}
+}
+
+func (d *deployment) place(at prosody.Position) place {
+	file := at.File
+	if !strings.HasPrefix(file, "/") {
+		file = filepath.Join(d.folder, file)
+	}
+	source := "prosody " + at.String()
+	if at.Line == 0 {
+		source = "prosody " + at.File
+	}
+	return place{source: source, layer: layerProsody, file: file, line: at.Line}
+}
+
+func (d *deployment) set(path string, value any, at prosody.Position) {
+	d.settings = append(d.settings, setting{path, value, d.place(at)})
+}
+
+// fail records an option of the wrong type.
+func (d *deployment) fail(err error) {
+	if p, ok := errors.AsType[prosody.Problem](err); ok {
+		d.l.problem(d.place(p.At), "", p.Text)
+	}
+}
+
+func (d *deployment) note(at prosody.Position, text string) {
+	from := d.place(at)
+	d.l.notes = append(d.l.notes, Problem{Source: from.source, Text: text, at: from})
+}
+
+func (d *deployment) warn(at prosody.Position, text string) {
+	from := d.place(at)
+	d.l.warnings = append(d.l.warnings, Problem{Source: from.source, Text: text, at: from})
+}
+
+// text returns a text option of a section, or "".
+func (d *deployment) text(s *prosody.Section, name string) (string, prosody.Position) {
+	value, at, _, err := s.String(name)
+	d.fail(err)
+	return value, at
+}
+
+func (d *deployment) flag(s *prosody.Section, name string) bool {
+	value, _, _, err := s.Bool(name)
+	d.fail(err)
+	return value
+}
+
+func (d *deployment) list(s *prosody.Section, name string) ([]string, prosody.Position) {
+	list, at, _, err := s.Strings(name)
+	d.fail(err)
+	return list, at
+}
+
+func (d *deployment) read() {
+	services := d.services()
+	d.component(services)
+	for _, host := range d.c.Hosts {
+		if !host.Component {
+			d.vhost(host, services)
+		}
+	}
+}
+
+// services sets the MUC services, and returns those that are guarded.
+func (d *deployment) services() []*prosody.Section {
+	// Jitsi's plugins on the virtual hosts are told which service is which (mod_muc_lobby_rooms.lua,
+	// mod_muc_breakout_rooms.lua); without them, the names tell.
+	named := map[string]string{} // by domain: what it is
+	for _, host := range d.c.Hosts {
+		for option, what := range map[string]string{
+			"main_muc": "main", "lobby_muc": "lobby", "breakout_rooms_muc": "breakout", "muc_component": "main",
+		} {
+			if domain, _ := d.text(host, option); domain != "" {
+				named[strings.ToLower(domain)] = what
+			}
+		}
+	}
+	var guarded []*prosody.Section
+	var at prosody.Position
+	var names []string
+	for _, host := range d.c.Hosts {
+		if !host.Component || host.Module != "muc" {
+			continue
+		}
+		what := named[host.Name]
+		if first, _, _ := strings.Cut(host.Name, "."); what == "" && slices.Contains([]string{"lobby", "breakout", "internal", "internal-muc"}, first) {
+			what = first
+		}
+		switch what {
+		case "lobby", "breakout":
+			d.set(join("rooms", what), host.Name, host.At)
+		case "internal", "internal-muc":
+			d.note(host.At, host.Name+" is left out: rooms of bridges and recorders, which nobody else enters")
+		default:
+			if what == "" && slices.Contains(mapValues(named), "main") {
+				d.note(host.At, host.Name+" is left out, for it is not the main_muc of a virtual host: to guard it, name it in rooms.services")
+				continue
+			}
+			if len(guarded) == 0 {
+				at = host.At
+			}
+			guarded, names = append(guarded, host), append(names, host.Name)
+		}
+	}
+	if len(guarded) > 0 {
+		d.set("rooms/services", names, at)
+	}
+	return guarded
+}
+
+func mapValues(m map[string]string) []string {
+	var values []string
+	for _, v := range m {
+		values = append(values, v)
+	}
+	return values
+}
+
+// component sets how usher connects: as the external component that has been made for it, or in the place of Jitsi's
+// client_proxy, before the Jicofo that this one speaks for.
+func (d *deployment) component(services []*prosody.Section) {
+	var own, proxy *prosody.Section
+	for _, host := range d.c.Hosts {
+		switch {
+		case !host.Component:
+		case host.Module == "client_proxy":
+			proxy = host
+		case host.Module == "component":
+			// Gateways and bridges are external components, too.
+			if own == nil || strings.HasPrefix(host.Name, "focus.") {
+				own = host
+			}
+		}
+	}
+	switch {
+	case own != nil:
+		d.set("xmpp/domain", own.Name, own.At)
+		if secret, at := d.text(own, "component_secret"); secret != "" {
+			d.set("xmpp/secret", secret, at)
+		}
+	case proxy != nil:
+		d.set("xmpp/domain", proxy.Name, proxy.At)
+		d.note(proxy.At, proxy.Name+" is still Jitsi's client_proxy, whose place usher takes: "+
+			`"usher config prosody" prints the lines that change it`)
+	}
+	if target, at := d.jicofo(own, proxy, services); target != "" {
+		d.set("jicofo/jid", target, at)
+	}
+	d.server()
+}
+
+// jicofo returns the JID of Jicofo: what client_proxy speaks for, or the focus among the admins of the rooms.
+func (d *deployment) jicofo(own, proxy *prosody.Section, services []*prosody.Section) (string, prosody.Position) {
+	for _, s := range []*prosody.Section{proxy, own} {
+		if s != nil {
+			if target, at := d.text(s, "target_address"); target != "" {
+				return target, at
+			}
+		}
+	}
+	for _, service := range services {
+		admins, at := d.list(service, "admins")
+		for _, admin := range admins {
+			j, err := jid.Parse(admin)
+			if err == nil && j.Localpart() == "focus" && (own == nil || j.Domainpart() != own.Name) && d.c.Host(j.Domainpart()) != nil {
+				return admin, at
+			}
+		}
+	}
+	return "", prosody.Position{}
+}
+
+// server sets where Prosody listens for components (core/portmanager.lua).
+func (d *deployment) server() {
+	host, port := "127.0.0.1", 5347
+	var found *prosody.Position
+	for _, name := range []string{"component_ports", "component_port"} {
+		if o, ok := d.c.Global.Option(name); ok {
+			value := o.Value
+			if list, ok := value.([]any); ok && len(list) > 0 {
+				value = list[0]
+			}
+			number, ok := value.(float64)
+			if !ok || number != float64(int(number)) {
+				d.fail(prosody.Problem{At: o.At, Text: name + " is no list of port numbers"})
+				return
+			}
+			port, found = int(number), &o.At
+		}
+	}
+	for _, name := range []string{"component_interfaces", "component_interface", "interfaces", "interface"} {
+		interfaces, at := d.list(d.c.Global, name)
+		if len(interfaces) == 0 {
+			continue
+		}
+		if !slices.Contains([]string{"*", "::", "0.0.0.0", "127.0.0.1"}, interfaces[0]) {
+			host, found = strings.Trim(interfaces[0], "[]"), &at
+		}
+		break
+	}
+	if found != nil {
+		if strings.Contains(host, ":") {
+			host = "[" + host + "]"
+		}
+		d.set("xmpp/server", host+":"+strconv.Itoa(port), *found)
+	}
+}
+
+// vhost sets what is known of the people of a virtual host.
+func (d *deployment) vhost(host *prosody.Section, services []*prosody.Section) {
+	path := join("vhosts", host.Name)
+	authentication, at := d.text(host, "authentication")
+	if authentication == "" {
+		authentication = "internal_hashed" // core/usermanager.lua of 13; internal_plain before
+	}
+	if at.File == "" {
+		at = host.At
+	}
+	_, issuer := host.Own("app_id")
+	switch authentication {
+	case "token":
+		d.token(path, host, at)
+	case "anonymous", "jitsi-anonymous":
+		// usher looks at the tokens, so Prosody need not: a virtual host with an issuer of its own has been meant for them.
+		if issuer {
+			d.token(path, host, at)
+			return
+		}
+		d.set(path+"/kind", string(KindGuest), at)
+	default:
+		d.password(path, host, services)
+	}
+	d.l.authentications = append(d.l.authentications, authenticated{path, authentication, d.place(at)})
+}
+
+// password decides about a virtual host whose people log in with a password. They would be hosts, and usher makes nobody a
+// host that was not named; but those who are exempt from tokens, such as recorders, are let in.
+func (d *deployment) password(path string, host *prosody.Section, services []*prosody.Section) {
+	for _, section := range append(slices.Clone(services), d.c.Hosts...) {
+		for _, option := range []string{"token_verification_allowlist", "muc_lobby_whitelist"} {
+			if exempt, at := d.list(section, option); slices.Contains(exempt, host.Name) {
+				d.set(path+"/kind", string(KindService), at)
+				return
+			}
+		}
+	}
+}
+
+// authenticated is how the people of a virtual host log in, as Prosody's configuration says.
+type authenticated struct {
+	path, authentication string
+	at                   place
+}
+
+// password reports whether Prosody asks for a password. It does if nothing is said (core/usermanager.lua).
+func (a authenticated) password() bool {
+	return !slices.Contains([]string{"token", "anonymous", "jitsi-anonymous"}, a.authentication)
+}
+
+// compareAuthentication looks whether the virtual hosts are of the kinds that go with how people log in.
+func (l *loader) compareAuthentication(c *Config) {
+	for _, a := range l.authentications {
+		i := slices.IndexFunc(c.VHosts, func(v VHost) bool { return join("vhosts", v.Domain.String()) == a.path })
+		switch {
+		case i < 0 && a.password():
+			l.notes = append(l.notes, Problem{Source: a.at.source, Key: typed(a.path), at: a.at,
+				Text: "is left out: its people log in with a password, and would all be hosts. If that is right, give it kind: trusted; " +
+					"recorders and gateways are kind: service"})
+		case i >= 0 && c.VHosts[i].Kind == KindTrusted && !a.password():
+			l.fault(a.path+"/kind", "is trusted, but %s says authentication = %q, so nobody needs a password: everybody would be a host",
+				strings.TrimPrefix(a.at.source, "prosody "), a.authentication)
+		}
+	}
+}
+
+// issuerOptions are the options of Jitsi's token plugin (jitsi-meet resources/prosody-plugins/token/util.lib.lua), and the
+// keys that they are here.
+var issuerOptions = []struct {
+	option, key string
+	form        form
+}{
+	{"app_id", "app_id", formText},
+	{"asap_key_server", "asap_key_server", formText},
+	{"cache_keys_url", "cache_keys_url", formText},
+	{"asap_accepted_issuers", "accepted_issuers", formTexts},
+	{"asap_accepted_audiences", "accepted_audiences", formTexts},
+	{"asap_require_room_claim", "require_room", formBool},
+	{"enable_domain_verification", "domain_verification", formBool},
+	{"signature_algorithm", "algorithms", formTexts},
+}
+
+// token sets a virtual host with tokens, and its issuer.
+func (d *deployment) token(path string, host *prosody.Section, at prosody.Position) {
+	empty, emptyAt, _, err := host.Bool("allow_empty_token")
+	d.fail(err)
+	if _, ok := host.Option("app_id"); !ok && empty {
+		// A widespread recipe: a guest virtual host that is told to take no token at all.
+		d.set(path+"/kind", string(KindGuest), at)
+		d.warn(at, host.Name+" takes tokens but has no app_id, so all its people are guests")
+		return
+	}
+	d.set(path+"/kind", string(KindToken), at)
+	if empty {
+		d.set(path+"/allow_empty_token", true, emptyAt)
+	}
+	fetched := false
+	for _, o := range issuerOptions {
+		option, ok := host.Option(o.option)
+		if !ok {
+			continue
+		}
+		fetched = fetched || o.option == "asap_key_server" || o.option == "cache_keys_url"
+		var value any
+		var err error
+		switch o.form {
+		case formTexts:
+			value, _, _, err = host.Strings(o.option)
+		case formBool:
+			value, _, _, err = host.Bool(o.option)
+		default:
+			value, _, _, err = host.String(o.option)
+		}
+		d.fail(err)
+		if err == nil {
+			d.set(join(path, o.key), value, option.At)
+		}
+	}
+	if secret, ok := host.Option("app_secret"); ok && fetched {
+		d.note(secret.At, host.Name+": app_secret is left out, for beside asap_key_server or cache_keys_url Jitsi's plugin does not use it")
+	} else if text, at := d.text(host, "app_secret"); ok {
+		d.set(path+"/app_secret", text, at)
+	}
+	for _, m := range d.mucModules() {
+		for _, known := range moduleKeys {
+			if m.Name == known.module {
+				d.set(join(path, known.key), known.value, m.At)
+			}
+		}
+	}
+}
+
+// mucModules returns the modules of all MUC services.
+func (d *deployment) mucModules() []prosody.Module {
+	var modules []prosody.Module
+	for _, host := range d.c.Hosts {
+		if host.Component && host.Module == "muc" {
+			modules = append(modules, host.Modules()...)
+		}
+	}
+	return modules
+}

@@ -35,6 +35,7 @@ func (l *loader) build(r *raw) *Config {
 	}
 	l.compareDomains(c)
 	l.findHosts(c)
+	l.compareAuthentication(c)
 	for file, at := range l.secretIn {
 		if worldReadable(file) {
 			l.warnings = append(l.warnings, Problem{Source: at.source, at: at,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -12,7 +13,7 @@ import (
 )
 
 func configGroup() *cobra.Command {
-	return group("config", "Look at the configuration", configCheck(), configShow(), configImport())
+	return group("config", "Look at the configuration", configCheck(), configShow(), configProsody(), configImport())
 }
 
 func configCheck() *cobra.Command {
@@ -79,6 +80,64 @@ Prosody's files, docker-jitsi-meet's variables, usher.yaml, usher's own variable
 	configFlag(cmd, &files)
 	cmd.Flags().BoolVar(&origin, "origin", false, "say where each value is from")
 	return cmd
+}
+
+func configProsody() *cobra.Command {
+	var files []string
+	cmd := &cobra.Command{
+		Use:   "prosody [FILE...]",
+		Short: "Print the lines that Prosody needs, or what a configuration of it lacks",
+		Long: `Print the lines that Prosody, 0.12 or 13, needs for this configuration, ready to be included after all others. They contain
+the component's secret.
+
+With files of Prosody's configuration, say instead what they lack, one finding a line:
+
+  defeats   with this line, or without it, the gate is open, or somebody else decides, too
+  missing   without this line usher cannot work as it should
+  hint      what cannot be seen in these files, or is worth knowing
+
+Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
+		Example: `  usher config prosody -c usher.yaml > /etc/prosody/conf.d/zz-usher.cfg.lua
+  usher config prosody -c usher.yaml /etc/prosody/prosody.cfg.lua`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, against []string) error {
+			c, _, err := load(files, os.Environ())
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if len(against) == 0 {
+				_, err := fmt.Fprint(out, c.ProsodyLines())
+				return err
+			}
+			findings, err := c.CompareProsody(os.Environ(), against...)
+			if err != nil {
+				return err
+			}
+			return writeFindings(out, findings)
+		},
+	}
+	configFlag(cmd, &files)
+	return cmd
+}
+
+// writeFindings says what a configuration of Prosody lacks; it fails if the gate is not one.
+func writeFindings(w io.Writer, findings []config.Finding) error {
+	open := 0
+	for _, f := range findings {
+		if f.Level != config.Hint {
+			open++
+		}
+		fmt.Fprintf(w, "%-7s  %s: %s\n", f.Level, f.Source, f.Text)
+		if f.Mend != "" {
+			fmt.Fprintf(w, "%9swrite: %s\n", "", f.Mend)
+		}
+	}
+	if open > 0 {
+		return failure{status: statusFailed}
+	}
+	_, err := fmt.Fprintln(w, "Prosody's configuration makes the gate.")
+	return err
 }
 
 func configImport() *cobra.Command {

@@ -15,8 +15,8 @@ type Source struct {
 	// FS has all files that may be read. Names in it have no slash at their beginning: /etc/prosody/prosody.cfg.lua is
 	// etc/prosody/prosody.cfg.lua in os.DirFS("/").
 	FS fs.FS
-	// Name is the main file, as a name in FS.
-	Name string
+	// Names are the main files, as names in FS: mostly one. They are read one after the other, as one configuration.
+	Names []string
 	// Getenv looks up a variable for ENV_…, and CREDENTIALS_DIRECTORY for Credential. Nil means that none is set.
 	Getenv func(name string) (value string, ok bool)
 }
