@@ -23,7 +23,7 @@ import (
 
 // admit decides one conference request and makes the decision true in the room. Only then may it be told.
 func (c *Component) admit(ctx context.Context, req auth.Request) auth.Decision {
-	d := c.o.Authorizer.Authorize(ctx, req, func(ctx context.Context, room auth.Room) (auth.RoomState, error) {
+	d := c.policy.Load().Authorize(ctx, req, func(ctx context.Context, room auth.Room) (auth.RoomState, error) {
 		exists, host, err := c.rooms.State(ctx, room.JID)
 		return auth.RoomState{Exists: exists, HostPresent: host}, err
 	})

@@ -62,9 +62,8 @@ type Options struct {
 	Domain jid.JID
 	// Secret is what the server knows us by (component_secret).
 	Secret []byte
-	// Services are the guarded MUC services.
-	Services []jid.JID
-	// Authorizer decides.
+	// Services are the guarded MUC services, and Authorizer decides; see [Component.Use].
+	Services   []jid.JID
 	Authorizer *auth.Authorizer
 	// Version is what we answer to those who ask (XEP-0092).
 	Version string
@@ -74,6 +73,7 @@ type Options struct {
 // Component is the connection and what is done with it. Its one entry is Run.
 type Component struct {
 	o        Options
+	policy   atomic.Pointer[policy]
 	rooms    *muc.Rooms
 	counts   counters
 	stream   atomic.Pointer[stream]
@@ -85,6 +85,16 @@ type Component struct {
 	stopTimeout    time.Duration
 }
 
+// policy is what may change while the component runs.
+type policy struct {
+	*auth.Authorizer
+	services []jid.JID
+}
+
+// Use changes who decides, and which MUC services are guarded. Requests under way are decided by whom they began with;
+// nobody's admission is interrupted. It may be called by any goroutine.
+func (c *Component) Use(a *auth.Authorizer, services []jid.JID) { c.policy.Store(&policy{a, services}) }
+
 // New returns a Component. It starts nothing.
 func New(o Options) (*Component, error) {
 	owner, err := o.Domain.WithLocal(muc.Nick)
@@ -92,7 +102,9 @@ func New(o Options) (*Component, error) {
 		return nil, fmt.Errorf("xmpp.domain: %w", err)
 	}
 	c := &Component{o: o, requestTimeout: requestTimeout, pingEvery: pingEvery, stopTimeout: stopTimeout}
-	c.rooms = muc.NewRooms(muc.Owner{Session: c, JID: owner}, o.Authorizer.CountsAsHost, func(room jid.JID, what string, err error) {
+	c.Use(o.Authorizer, o.Services)
+	hosts := func(domain string) bool { return c.policy.Load().CountsAsHost(domain) }
+	c.rooms = muc.NewRooms(muc.Owner{Session: c, JID: owner}, hosts, func(room jid.JID, what string, err error) {
 		if errors.Is(err, errDisconnected) {
 			return // which has been said, and ends all that was under way
 		}
@@ -173,7 +185,7 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 		g.Go(func() error { q.work(); return nil })
 	}
 	g.Go(func() error { c.rooms.Run(own); return nil })
-	g.Go(func() error { c.rooms.Resume(own, rooms, c.o.Services...); return nil })
+	g.Go(func() error { c.rooms.Resume(own, rooms, c.policy.Load().services...); return nil })
 	g.Go(func() error { return c.keepAlive(own) })
 	g.Go(func() error {
 		select {
@@ -272,7 +284,7 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 	case "presence", "message":
 		// Only rooms have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
 		// answer to a message or presence).
-		if fault == nil && c.o.Authorizer.Guards(from.Domainpart()) {
+		if fault == nil && c.policy.Load().Guards(from.Domainpart()) {
 			in := c.rooms.Presence
 			if start.Name.Local == "message" {
 				in = c.rooms.Message

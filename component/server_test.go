@@ -301,7 +301,7 @@ func TestServerPassesNothingOn(t *testing.T) {
 
 // A panic in a request is answered, counted and logged, and ends nothing else.
 func TestPanic(t *testing.T) {
-	s := newServer(t, func(c *Component) { c.o.Authorizer = nil })
+	s := newServer(t, func(c *Component) { c.Use(nil, nil) })
 	l := s.connect()
 	l.send(fmt.Sprintf(request, "1"))
 	if got := l.iq("error"); attrOf(got, "id") != "1" {

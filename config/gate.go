@@ -184,7 +184,7 @@ func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, e
 	if len(files) > 0 {
 		l := newLoader("")
 		if p, _ = l.loadProsody(files, place{source: "command line", layer: layerCommand}, environ); p == nil {
-			return nil, &Problems{inOrder(l.problems)}
+			return nil, l.failed()
 		}
 	}
 	if p == nil {

@@ -86,10 +86,13 @@ func (l *loader) finish(own, environ []string) *Config {
 // result returns what Load returns.
 func (l *loader) result(c *Config) (*Config, error) {
 	if len(l.problems) > 0 {
-		return nil, &Problems{inOrder(l.problems)}
+		return nil, l.failed()
 	}
 	return c, nil
 }
+
+// failed returns all problems as an error.
+func (l *loader) failed() *Problems { return &Problems{inOrder(l.problems), l.files} }
 
 // loader is one call of Load.
 type loader struct {

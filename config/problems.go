@@ -30,6 +30,8 @@ func (p Problem) String() string {
 // sources, then of the environment.
 type Problems struct {
 	List []Problem
+	// Files are the files and folders that were read or should have been: mending one of them may mend the problems.
+	Files []string
 }
 
 // Error returns all problems, one a line.

@@ -204,7 +204,7 @@ func (i Import) YAML() ([]byte, error) {
 	}
 	c := l.finish(nil, i.Environ)
 	if l.garbled {
-		return nil, &Problems{inOrder(l.problems)}
+		return nil, l.failed()
 	}
 	var b strings.Builder
 	b.WriteString("# usher's configuration, as found; behind each key stands where. What the keys mean: usher.example.yaml.\n")

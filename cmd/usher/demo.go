@@ -160,7 +160,7 @@ func (s *stage) usher() (*component.Component, error) {
 	if s.logFile, err = os.OpenFile(s.path("usher.log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600); err != nil {
 		return nil, err
 	}
-	log, err := logger(c.Log, s.logFile)
+	log, _, err := logger(c.Log, s.logFile)
 	if err != nil {
 		return nil, err
 	}

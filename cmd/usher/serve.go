@@ -5,6 +5,7 @@ import (
 	"runtime/debug"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/xmpp-usher/usher/component"
 )
@@ -17,7 +18,11 @@ func serve() *cobra.Command {
 		Long: `Connect to the XMPP server and answer those who ask to enter, until SIGINT or SIGTERM. What is under way is
 then finished; a second signal ends usher at once.
 
-A connection that fails is made again, for ever. The log is on standard error and begins with the policy in words.`,
+A connection that fails is made again, for ever. The log is on standard error and begins with the policy in words.
+
+When a file of the configuration changes, or on SIGHUP, the configuration is read again: secrets, keys, issuers, virtual
+hosts, rules, MUC services and the log's level then change as one, without a break. If it has problems they are logged and
+all stays as it was. xmpp and log.format change by a restart only, and the log says so.`,
 		Example: `  usher serve -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -25,20 +30,12 @@ A connection that fails is made again, for ever. The log is on standard error an
 			if err != nil {
 				return err
 			}
-			log, err := logger(c.Log, cmd.ErrOrStderr())
+			log, level, err := logger(c.Log, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			for _, n := range c.Notes {
-				log.Info(n.String())
-			}
-			for _, w := range c.Warnings {
-				log.Warn(w.String())
-			}
 			log.Info("usher " + release())
-			for _, sentence := range p.Words() {
-				log.Info(sentence)
-			}
+			announce(log, c, p)
 			usher, err := component.New(options(c, p, log))
 			if err != nil {
 				return err
@@ -50,7 +47,11 @@ A connection that fails is made again, for ever. The log is on standard error an
 			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
-			return usher.Run(ctx)
+			g, ctx := errgroup.WithContext(ctx)
+			r := &reloader{files: files, current: c, usher: usher, level: level, log: log}
+			g.Go(func() error { return r.run(ctx) })
+			g.Go(func() error { return usher.Run(ctx) })
+			return g.Wait()
 		},
 	}
 	configFlag(cmd, &files)

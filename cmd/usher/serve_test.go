@@ -67,7 +67,7 @@ func TestServeWrongSecret(t *testing.T) {
 // TestLogFlood checks that a flood is thinned out, warnings never, and that the level counts.
 func TestLogFlood(t *testing.T) {
 	var b strings.Builder
-	log, err := logger(config.Log{Level: "info", Format: "json"}, &b)
+	log, _, err := logger(config.Log{Level: "info", Format: "json"}, &b)
 	if err != nil {
 		t.Fatal(err)
 	}

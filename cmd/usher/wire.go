@@ -54,7 +54,7 @@ func policy(c *config.Config) (auth.Policy, error) {
 	for _, service := range c.Rooms.Services {
 		p.Services = append(p.Services, service.String())
 	}
-	var problems config.Problems
+	problems := config.Problems{Files: c.Files}
 	for _, v := range c.VHosts {
 		vhost := auth.VHost{
 			Kind:               auth.Kind(v.Kind),
@@ -146,10 +146,11 @@ func options(c *config.Config, p auth.Policy, log *zap.Logger) component.Options
 
 // logger returns a logger that writes to w. What is said more than a hundred times in one second is then said every
 // hundredth time only, so that a flood of requests fills no disk; warnings are never left out.
-func logger(c config.Log, w io.Writer) (*zap.Logger, error) {
-	least, err := zapcore.ParseLevel(c.Level)
+// The level can be changed later.
+func logger(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel, error) {
+	least, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
-		return nil, fmt.Errorf("log.level: %w", err)
+		return nil, least, fmt.Errorf("log.level: %w", err)
 	}
 	e := zap.NewProductionEncoderConfig()
 	e.EncodeTime = zapcore.ISO8601TimeEncoder
@@ -160,10 +161,10 @@ func logger(c config.Log, w io.Writer) (*zap.Logger, error) {
 		encoder = zapcore.NewConsoleEncoder(e)
 	}
 	out := zapcore.Lock(zapcore.AddSync(w))
-	below := zap.LevelEnablerFunc(func(l zapcore.Level) bool { return least <= l && l < zap.WarnLevel })
-	above := zap.LevelEnablerFunc(func(l zapcore.Level) bool { return least <= l && l >= zap.WarnLevel })
+	below := zap.LevelEnablerFunc(func(l zapcore.Level) bool { return least.Enabled(l) && l < zap.WarnLevel })
+	above := zap.LevelEnablerFunc(func(l zapcore.Level) bool { return least.Enabled(l) && l >= zap.WarnLevel })
 	return zap.New(zapcore.NewTee(
 		zapcore.NewSamplerWithOptions(zapcore.NewCore(encoder, out, below), time.Second, 100, 100),
 		zapcore.NewCore(encoder, out, above),
-	)), nil
+	)), least, nil
 }
