@@ -114,7 +114,7 @@ func TestClaims(t *testing.T) {
 		},
 		`{"context":{"user":{},"room":{"regex":false},"features":{}}}`: {},
 	} {
-		got, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims()
+		got, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(token.ClaimMap{})
 		if err != nil {
 			t.Errorf("%s: %v", payload, err)
 		} else if !reflect.DeepEqual(*got, want) {
@@ -135,7 +135,7 @@ func TestClaimsNamesWhatIsWrong(t *testing.T) {
 		`{"context":{"room":{"regex":"true"}}}`:             "context.room.regex: want true or false",
 		`{"context":{"features":{"secret-name":"secret"}}}`: "context.features.*: want true or false",
 	} {
-		claims, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims()
+		claims, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(token.ClaimMap{})
 		if !errors.Is(err, token.ErrClaims) || err.Error() != token.ErrClaims.Error()+": "+want || claims != nil {
 			t.Errorf("%s: got %v, %v", payload, claims, err)
 		}
@@ -156,7 +156,7 @@ func TestErrorsHoldNothingOfTheToken(t *testing.T) {
 		parsed, err := token.Parse(compact)
 		errs := []error{err}
 		if err == nil {
-			_, err := parsed.Claims()
+			_, err := parsed.Claims(token.ClaimMap{})
 			errs = append(errs, err, parsed.Verify(jwa.RS256, []byte(canary)))
 		}
 		for _, err := range errs {
