@@ -112,14 +112,17 @@ func splitPath(path string) ([]string, error) {
 // IsZero reports whether the claim stands at Jitsi's own place and means there what it says.
 func (c Claim) IsZero() bool { return len(c.names) == 0 && len(c.values) == 0 }
 
-// String returns the path as NewClaim takes it, and in parentheses what the values mean. The path is empty where it is
-// Jitsi's own.
-func (c Claim) String() string {
-	escaped := make([]string, len(c.names))
-	for i, name := range c.names {
-		escaped[i] = strings.NewReplacer(`\`, `\\`, `.`, `\.`).Replace(name)
+// Describe returns, for people, the path as NewClaim takes it, and in parentheses what the values mean. The path of a
+// claim at Jitsi's own place is the one given.
+func (c Claim) Describe(jitsi string) string {
+	path := jitsi
+	if len(c.names) > 0 {
+		escaped := make([]string, len(c.names))
+		for i, name := range c.names {
+			escaped[i] = strings.NewReplacer(`\`, `\\`, `.`, `\.`).Replace(name)
+		}
+		path = strings.Join(escaped, ".")
 	}
-	path := strings.Join(escaped, ".")
 	if len(c.values) == 0 {
 		return path
 	}
