@@ -16,12 +16,19 @@ import (
 // A claim that is mapped replaces Jitsi's place: what stands there is neither read nor checked. With the affiliation
 // go context.user.moderator and the moderator at the top, with the tenant goes context.tenant.
 type ClaimMap struct {
-	Affiliation Claim // else context.user.affiliation
-	ID          Claim // else context.user.id
-	Name        Claim // else context.user.name
-	Group       Claim // else context.group
-	Room        Claim // else room
-	Tenant      Claim // else sub
+	// Affiliation, else context.user.affiliation. Of an array the strongest element counts: owner, then admin, then
+	// member. Values that are not in the table say nothing, and so does null. Without a table a value is a word that
+	// Affiliation knows, or true for owner, or false for member; others are refused, but passed over in an array, for
+	// roles are for many things. Beware of other things' roles that are named admin: a table of one's own is safer.
+	Affiliation Claim
+	// ID, else context.user.id, and Name, else context.user.name: one value. One that is not in the table is as good
+	// as absent, and so is null.
+	ID, Name Claim
+	// Group, else context.group: the first value that has a meaning.
+	Group Claim
+	// Room, else room, and Tenant, else sub: one value, or the claim is absent. One that is not in the table is refused,
+	// for what nobody mapped must open nothing.
+	Room, Tenant Claim
 }
 
 // Claim is a place in a token, and what the values there mean. The zero Claim is Jitsi's own place. A Claim never
@@ -240,8 +247,7 @@ func asText(value any) (string, bool) {
 	return "", false
 }
 
-// needed reads a claim that decides something: a room or a tenant. One value, or none at all; a value that is not in the
-// table is refused, for what nobody mapped must open nothing.
+// needed reads a claim that decides something: a room or a tenant.
 func (f fields) needed(c Claim, own []string) string {
 	m := f.at(c, own)
 	if m.absent {
@@ -262,7 +268,7 @@ func (f fields) needed(c Claim, own []string) string {
 	return meaning
 }
 
-// optional reads a claim that decides nothing: an id or a name. A value that is not in the table is as good as absent.
+// optional reads a claim that decides nothing: an id or a name.
 func (f fields) optional(c Claim, own []string) string {
 	m := f.at(c, own)
 	if m.value == nil {
@@ -276,7 +282,7 @@ func (f fields) optional(c Claim, own []string) string {
 	return meaning
 }
 
-// first reads a claim of which there may be several: a group. It is the first that has a meaning.
+// first reads a claim of which there may be several: a group.
 func (f fields) first(c Claim, own []string) string {
 	m := f.at(c, own)
 	if m.value == nil {
@@ -290,9 +296,7 @@ func (f fields) first(c Claim, own []string) string {
 	return found
 }
 
-// affiliation reads a mapped affiliation: owner, admin or member, or "" if the claim says nothing. Of an array the
-// strongest element counts, and elements that say nothing are passed over: roles are for many things. A single value
-// without a table has to be a word that Affiliation knows, or true for owner, or false for member.
+// affiliation reads a mapped affiliation: owner, admin or member, or "" if the claim says nothing.
 func (f fields) affiliation(c Claim) string {
 	const want = "owner, admin, member, moderator, teacher, true or false"
 	m := f.at(c, affiliationPlace)
