@@ -41,7 +41,7 @@ type Claim struct {
 	values map[string]string // none: what stands there means what it says
 }
 
-// Wildcard in a table of values stands for all values that the table does not name.
+// wildcard, in a table of values, stands for all values that the table does not name.
 const wildcard = "*"
 
 // maxPath is the length in bytes of the longest path: ample for the names that issuers make of addresses.
