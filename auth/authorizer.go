@@ -3,6 +3,8 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -44,6 +46,27 @@ func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decis
 	var t trace
 	d := a.decide(ctx, req, askable(look), &t)
 	return d, t.steps
+}
+
+// parseRoom takes the address of a room apart, in either of the two spellings of a tenant's rooms. Jitsi's client asks
+// for room@conference.acme.meet.example.com, which its mod_muc_domain_mapper turns into
+// [acme]room@conference.meet.example.com on the way to the service; a component sees the former. Both are one room.
+func (a *Authorizer) parseRoom(address string) (Room, error) {
+	room, err := ParseRoom(address)
+	domain := room.Service()
+	if _, isVHost := a.policy.VHosts[domain]; err != nil || isVHost || a.services[domain] {
+		return room, err
+	}
+	prefix, rest, _ := strings.Cut(domain, ".")
+	tenant, base, _ := strings.Cut(rest, ".")
+	service := prefix + "." + base
+	switch {
+	case !a.services[service] || !plain(tenant):
+		return room, nil // as it stands, which is for the caller to refuse
+	case strings.HasPrefix(room.JID.Localpart(), "["):
+		return Room{}, fmt.Errorf("room address: %w: a tenant in brackets and in the domain", errRoomName)
+	}
+	return ParseRoom("[" + tenant + "]" + room.JID.Localpart() + "@" + service)
 }
 
 // Guards reports whether the domain is a MUC service that the policy guards.

@@ -8,6 +8,10 @@
 // What the rules need from outside comes through two small doors: keys through [KeySource], and what goes on in the
 // room through the function that the caller passes to Authorize.
 //
+// Each issuer of a virtual host has its own keys, algorithms, places of claims ([token.ClaimMap]) and tenant. It is found by
+// the token's iss, those that name it before those that take any, and is the one whose key verifies; from then on only
+// what belongs to that issuer counts.
+//
 // The same code explains itself: [Authorizer.Explain] returns, beside the decision, every rule with what it expected and what it
 // found.
 package auth

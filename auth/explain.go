@@ -1,9 +1,12 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
+
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 var errNoLook = errors.New("the room was not asked")
@@ -54,6 +57,30 @@ func (t *trace) issuers(issuers []Issuer, found string, ok bool) {
 			names = append(names, i.Accepted...)
 		}
 		t.list("issuer", names, found, ok)
+	}
+}
+
+// mapped tells what the claims said that the issuer has at places, or by tables, of its own.
+func (t *trace) mapped(m token.ClaimMap, c *token.Claims) {
+	if t == nil {
+		return
+	}
+	for _, row := range []struct {
+		claim token.Claim
+		key   string
+		jitsi string // Jitsi's place
+		said  string
+	}{
+		{m.Affiliation, "affiliation", "context.user.affiliation", c.User.Affiliation},
+		{m.ID, "id", "context.user.id", c.User.ID},
+		{m.Name, "name", "context.user.name", c.User.Name},
+		{m.Group, "group", "context.group", c.Group},
+		{m.Room, "room", "room", c.Room},
+		{m.Tenant, "tenant", "sub", c.Subject},
+	} {
+		if !row.claim.IsZero() {
+			t.found("claims."+row.key, row.claim.Describe(row.jitsi), cmp.Or(row.said, "nothing"), true)
+		}
 	}
 }
 

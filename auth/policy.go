@@ -35,7 +35,8 @@ type VHost struct {
 	Kind Kind
 	// AllowEmptyToken lets people without a token in as guests. For KindToken.
 	AllowEmptyToken bool
-	// DefaultAffiliation is what a valid token gets that asks for nothing: Owner or Member.
+	// DefaultAffiliation is what a valid token gets that asks for nothing, Owner or Member, unless its issuer maps the
+	// affiliation: then it is Member.
 	DefaultAffiliation Affiliation
 	// Issuers are those whose tokens count here.
 	Issuers []Issuer
@@ -63,7 +64,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	d := Decision{}
 
 	// 1. The room is one of ours.
-	room, err := ParseRoom(req.Room)
+	room, err := a.parseRoom(req.Room)
 	if err != nil || !a.services[room.Service()] {
 		t.found("room", "a room on a guarded MUC service", req.Room, false)
 		return d.Denied(ReasonRoomUnknown, err)
@@ -105,7 +106,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		if reason, err := covers(issuer, claims, room, req.From.Domainpart(), t); reason != "" {
 			return d.Denied(reason, err)
 		}
-		if affiliation, err = requested(claims, vhost.DefaultAffiliation); err != nil {
+		if affiliation, err = requested(issuer, claims, vhost.DefaultAffiliation); err != nil {
 			t.found("affiliation", "owner, admin or member", "something else", false)
 			return d.Denied(ReasonTokenClaims, err)
 		}

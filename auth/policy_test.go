@@ -174,8 +174,20 @@ func TestPolicy(t *testing.T) {
 		"no room claim": {claims: func(c *token.Claims) { c.Room = "" }, reason: auth.ReasonTokenClaims},
 		"no room claim, none required": {issuer: func(i *auth.Issuer) { i.RequireRoom = false }, claims: func(c *token.Claims) { c.Room = "" },
 			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
-		"any room":                                {claims: func(c *token.Claims) { c.Room = "*" }, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
-		"any room, not accepted":                  {issuer: func(i *auth.Issuer) { i.NoWildcard = true }, claims: func(c *token.Claims) { c.Room = "*" }, reason: auth.ReasonRoomMismatch},
+		"any room":               {claims: func(c *token.Claims) { c.Room = "*" }, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"any room, not accepted": {issuer: func(i *auth.Issuer) { i.NoWildcard = true }, claims: func(c *token.Claims) { c.Room = "*" }, reason: auth.ReasonRoomMismatch},
+		"no room, not accepted":  {issuer: func(i *auth.Issuer) { i.NoWildcard, i.RequireRoom = true, false }, claims: func(c *token.Claims) { c.Room = "" }, reason: auth.ReasonRoomMismatch},
+		"a tenant's room by domain": {room: "standup@conference.acme.meet.example.com", claims: func(c *token.Claims) { c.Subject = "acme" },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"issuer's tenant": {issuer: func(i *auth.Issuer) { i.Tenant = "ACME"; i.DomainVerification = false }, room: "[acme]standup@" + service, claims: nothing,
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"issuer's tenant, any room of it": {issuer: func(i *auth.Issuer) { i.Tenant = "acme" }, room: "[acme]standup@" + service,
+			claims: func(c *token.Claims) { c.Room, c.Subject = "*", "*" }, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"issuer's tenant, token of another": {issuer: func(i *auth.Issuer) { i.Tenant = "acme" }, room: "[acme]standup@" + service, claims: nothing, reason: auth.ReasonTenantMismatch},
+		"issuer of another tenant": {issuer: func(i *auth.Issuer) { i.Tenant = "evil" }, room: "[acme]standup@" + service,
+			claims: func(c *token.Claims) { c.Subject = "*" }, reason: auth.ReasonTenantMismatch},
+		"issuer of a tenant, room of none":        {issuer: func(i *auth.Issuer) { i.Tenant = "acme" }, claims: nothing, reason: auth.ReasonTenantMismatch},
+		"issuer's tenant, another room":           {issuer: func(i *auth.Issuer) { i.Tenant = "acme" }, room: "[acme]retro@" + service, claims: nothing, reason: auth.ReasonRoomMismatch},
 		"any sub, not accepted":                   {issuer: func(i *auth.Issuer) { i.NoWildcard = true }, claims: func(c *token.Claims) { c.Subject = "*" }, reason: auth.ReasonTenantMismatch},
 		"a pattern is no name":                    {claims: func(c *token.Claims) { c.Room = ".*" }, reason: auth.ReasonRoomMismatch},
 		"a pattern said to be one":                {claims: func(c *token.Claims) { c.Room = ".*"; c.RoomRegex = true }, reason: auth.ReasonRoomMismatch},
@@ -221,6 +233,12 @@ func TestPolicy(t *testing.T) {
 			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
 		"asks for nothing":              {claims: affiliation(""), want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
 		"asks for nothing, gets member": {claims: affiliation(""), vhost: defaultMember, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"says nothing where the issuer has affiliations": {issuer: mapsAffiliation(t), claims: affiliation(""),
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"moderator beside that place": {issuer: mapsAffiliation(t), claims: func(c *token.Claims) { c.User.Affiliation = ""; c.User.Moderator, c.Moderator = &yes, &yes },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"by the issuer's table": {issuer: mapsAffiliation(t), claims: affiliation("chair"), want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Admin, create: true},
+		"owner is not in it":    {issuer: mapsAffiliation(t), claims: owner, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
 		"hosts are admins": {policy: func(p *auth.Policy) { p.HostAffiliation = auth.Admin }, claims: owner,
 			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Admin, create: true},
 
@@ -424,6 +442,11 @@ func TestWords(t *testing.T) {
 			t.Errorf("wait_for_host %s says the same as guests", w)
 		}
 	}
+}
+
+func mapsAffiliation(t *testing.T) func(*auth.Issuer) {
+	c := newClaim(t, "", map[string]string{"chair": "admin"})
+	return func(i *auth.Issuer) { i.Claims.Affiliation = c }
 }
 
 func nothing(*token.Claims)       {}

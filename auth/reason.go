@@ -81,7 +81,7 @@ var Reasons = []Explanation{
 		"Your session is over."},
 	{ReasonRoomMismatch, "The token's room claim does not cover this room.",
 		"Your invitation is for another room."},
-	{ReasonTenantMismatch, "The token's sub is neither this domain or tenant nor *.",
+	{ReasonTenantMismatch, "The token's sub is neither this domain or tenant nor *, or the room is not of the issuer's tenant.",
 		"Your invitation is for another organisation."},
 	{ReasonTokenRequired, "No token, and the virtual host does not let people in without one.",
 		"You need an invitation or a login for this room."},

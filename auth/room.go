@@ -14,7 +14,7 @@ import (
 
 // Room is a room's address, taken apart. The zero value is no room.
 type Room struct {
-	// JID is the room's bare address as it stands in stanzas.
+	// JID is the room's bare address as the MUC service has it.
 	JID jid.JID
 	// Tenant is the part in brackets of "[tenant]room", empty for a room without one. Canonical, see CanonicalName.
 	Tenant string

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,9 +31,15 @@ type Issuer struct {
 	Keys KeySource
 	// RequireRoom refuses tokens without a room claim, RequireExp those without an end.
 	RequireRoom, RequireExp bool
-	// DomainVerification asks that sub is the domain or tenant.
+	// Claims says where the issuer's tokens have what Jitsi has a fixed place for, and what the values there mean. If
+	// it maps the affiliation, a token that says nothing there makes a member, whatever the virtual host gives by
+	// default: who names roles means those that are named.
+	Claims token.ClaimMap
+	// Tenant is the one tenant whose rooms the issuer's tokens open; empty for any.
+	Tenant string
+	// DomainVerification asks that sub, or the claim to which Claims maps the tenant, is the domain or tenant.
 	DomainVerification bool
-	// NoWildcard refuses "*" as room or sub.
+	// NoWildcard refuses "*" as room or sub, wherever Claims has them and also by its tables, and no room at all.
 	NoWildcard bool
 	// Leeway is by how much clocks may differ.
 	Leeway time.Duration
@@ -141,11 +148,12 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 			t.algorithm(i, tok.Algorithm.String(), true)
 			t.found("signature", "made by a key of "+i.Name, "as expected", true)
 			d.Token.Issuer = tok.Issuer()
-			claims, cerr := tok.Claims()
+			claims, cerr := tok.Claims(i.Claims)
 			t.found("claims", "claims of the right types", describe(cerr), cerr == nil)
 			if cerr != nil {
 				return nil, ReasonTokenClaims, cerr
 			}
+			t.mapped(i.Claims, claims)
 			v := &verified{issuer: i, claims: claims, ref: d.Token}
 			if !claims.Expires.IsZero() {
 				v.expires = claims.Expires.Add(i.Leeway)
@@ -185,8 +193,8 @@ func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reas
 		t.found("room claim", room.String()+" (no_wildcard)", c.Room, false)
 		return ReasonRoomMismatch, errors.New("room: a token for every room is not accepted from this issuer")
 	case i.NoWildcard && c.Subject == wildcard:
-		t.list("sub", subjects(room, vhost), "* (no_wildcard)", false)
-		return ReasonTenantMismatch, errors.New("sub: * is not accepted from this issuer")
+		t.list(i.subject(), subjects(room, vhost), "* (no_wildcard)", false)
+		return ReasonTenantMismatch, errors.New(i.subject() + ": * is not accepted from this issuer")
 	}
 
 	// The tenant of the room, as the token names it: in brackets before the room's name, or in sub.
@@ -206,15 +214,22 @@ func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reas
 		return ReasonRoomMismatch, errors.New("room claim: another room")
 	}
 
+	if i.Tenant != "" {
+		ok = room.Tenant != "" && sameName(i.Tenant, room.Tenant)
+		t.found("issuer tenant", i.Tenant, cmp.Or(room.Tenant, "a room of no tenant"), ok)
+		if !ok {
+			return ReasonTenantMismatch, errors.New("room: not of the issuer's tenant")
+		}
+	}
 	if i.DomainVerification {
 		ok = c.Subject == wildcard || sameName(c.Subject, subjects(room, vhost)...)
-		t.list("sub", append(subjects(room, vhost), wildcard), c.Subject, ok)
+		t.list(i.subject(), append(subjects(room, vhost), wildcard), c.Subject, ok)
 		if !ok {
-			return ReasonTenantMismatch, errors.New("sub: neither the domain or tenant nor *")
+			return ReasonTenantMismatch, errors.New(i.subject() + ": neither the domain or tenant nor *")
 		}
-	} else if room.Tenant != "" && tenant == "" && !every {
+	} else if room.Tenant != "" && i.Tenant == "" && tenant == "" && !every {
 		// Without domain verification a bare name still does not open the rooms of that name of every tenant, as it
-		// does with Jitsi's plugin: something in the token must name the tenant.
+		// does with Jitsi's plugin: the token or the configuration must name the tenant.
 		ok = c.Subject == wildcard || sameName(c.Subject, room.Tenant) || sameName(c.Tenant, room.Tenant)
 		t.list("tenant", []string{room.Tenant, wildcard}, c.Subject, ok)
 		if !ok {
@@ -222,6 +237,14 @@ func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reas
 		}
 	}
 	return "", nil
+}
+
+// subject is the name of the claim that is to be the domain or tenant.
+func (i *Issuer) subject() string {
+	if i.Claims.Tenant.IsZero() {
+		return "sub"
+	}
+	return "claims.tenant"
 }
 
 // subjects are the values of sub that mean this room's domain or tenant.
@@ -242,18 +265,18 @@ func sameName(s string, names ...string) bool {
 	return err == nil && slices.Contains(names, canonical)
 }
 
-// requested is the affiliation that the claims ask for, or what the virtual host gives to those who ask for nothing.
-func requested(c *token.Claims, byDefault Affiliation) (Affiliation, error) {
-	switch c.User.Affiliation {
-	case "owner", "moderator", "teacher": // the words of Jitsi's mod_token_affiliation
-		return Owner, nil
-	case "admin":
-		return Admin, nil
-	case "member":
-		return Member, nil
-	case "":
-	default:
+// requested is the affiliation that the claims ask for, or what those get who ask for nothing: member if the issuer has
+// its own place for affiliations, else what the virtual host gives.
+func requested(i *Issuer, c *token.Claims, byDefault Affiliation) (Affiliation, error) {
+	if word := c.User.Affiliation; word != "" {
+		if a := token.Affiliation(word); a != "" {
+			return Affiliation(a), nil
+		}
 		return None, errors.New("context.user.affiliation: not owner, admin, member, moderator or teacher")
+	}
+	if !i.Claims.Affiliation.IsZero() {
+		// An issuer that names roles means what it names: Keycloak leaves the list of roles out where it is empty.
+		return Member, nil
 	}
 	for _, moderator := range []*bool{c.User.Moderator, c.Moderator} {
 		switch {

@@ -2,8 +2,10 @@ package auth_test
 
 import (
 	"bufio"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // vectorPolicy is the policy that testdata/tokens/README describes.
@@ -43,7 +46,7 @@ func vectorPolicy(t *testing.T) auth.Policy {
 		}
 		return auth.VHost{Kind: auth.KindToken, DefaultAffiliation: auth.Owner, Issuers: []auth.Issuer{i}}
 	}
-	return auth.Policy{
+	p := auth.Policy{
 		Services: []string{service},
 		VHosts: map[string]auth.VHost{
 			"meet.example.com": vhost(secrets, nil, jwa.HS256),
@@ -58,6 +61,70 @@ func vectorPolicy(t *testing.T) auth.Policy {
 			"nowild.example.com": vhost(secrets, func(i *auth.Issuer) { i.NoWildcard = true }, jwa.HS256),
 		},
 	}
+	rsa := pem("rsa2048.pem")
+	for domain, claims := range claimMaps(t) {
+		k, alg := secrets, jwa.HS256
+		if slices.Contains([]string{"jaas.example.com", "keycloak.example.com", "keycloak-client.example.com"}, domain) {
+			k, alg = rsa, jwa.RS256
+		}
+		p.VHosts[domain] = vhost(k, func(i *auth.Issuer) {
+			i.Claims = claims
+			if iss, named := issuers[domain]; named {
+				i.Accepted = []string{iss}
+			}
+			switch domain {
+			case "keycloak.example.com":
+				i.RequireRoom, i.DomainVerification, i.Tenant = false, false, "acme"
+			case "keycloak-client.example.com", "matrix.example.com":
+				i.DomainVerification = false
+			case "no-wildcard-table.example.com":
+				i.NoWildcard = true
+			}
+		}, alg)
+	}
+	return p
+}
+
+// issuers are the values of iss on the virtual hosts with a claim map, where they are not my_app.
+var issuers = map[string]string{
+	"jaas.example.com": "chat", "nextcloud.example.com": "jitsi", "jitsi-openid.example.com": "jitsi",
+	"keycloak.example.com": "https://id.example.com/realms/acme", "keycloak-client.example.com": "https://id.example.com/realms/acme",
+	"matrix.example.com": "meet.example.com",
+}
+
+// claimMaps reads testdata/tokens/claims.json: the claim maps by virtual host, in the keys of usher.yaml.
+func claimMaps(t *testing.T) map[string]token.ClaimMap {
+	t.Helper()
+	var byVHost map[string]map[string]any
+	if err := json.Unmarshal([]byte(readAll(t, "../testdata/tokens/claims.json")), &byVHost); err != nil {
+		t.Fatal(err)
+	}
+	maps := map[string]token.ClaimMap{}
+	for domain, keys := range byVHost {
+		claim := func(name string) token.Claim {
+			path, _ := keys[name].(string)
+			table, _ := keys[name+"_values"].(map[string]any)
+			values := map[string]string{}
+			for value, meaning := range table {
+				values[value] = meaning.(string)
+			}
+			return newClaim(t, path, values)
+		}
+		maps[domain] = token.ClaimMap{
+			Affiliation: claim("affiliation"), ID: claim("id"), Name: claim("name"), Group: claim("group"),
+			Room: claim("room"), Tenant: claim("tenant"),
+		}
+	}
+	return maps
+}
+
+func newClaim(t testing.TB, path string, values map[string]string) token.Claim {
+	t.Helper()
+	c, err := token.NewClaim(path, values)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // Every token of testdata/tokens, good and evil, has the outcome that it says.

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // Words says in sentences who may create rooms, who may enter and who waits, virtual host by virtual host. An operator
@@ -55,6 +57,9 @@ func (i Issuer) words(byDefault Affiliation, wait WaitForHost) string {
 	if byDefault.Host() {
 		role = "is a host unless it says member"
 	}
+	if !i.Claims.Affiliation.IsZero() {
+		role = "is what the token says at " + i.Claims.Affiliation.Describe("context.user.affiliation") + ", and a member if it says nothing there"
+	}
 	members := "members may enter and create at any time"
 	if wait == MembersWait {
 		members = "members wait until a host is inside"
@@ -64,19 +69,34 @@ func (i Issuer) words(byDefault Affiliation, wait WaitForHost) string {
 		algorithms = append(algorithms, alg.String())
 	}
 	if i.RequireRoom {
-		must = append(must, "name the room")
+		must = append(must, "name the room"+at(i.Claims.Room, "room"))
 	}
 	if i.RequireExp {
 		must = append(must, "have an end")
 	}
 	if i.DomainVerification {
-		must = append(must, "name the domain or tenant")
+		must = append(must, "name the domain or tenant"+at(i.Claims.Tenant, "sub"))
 	}
 	s := fmt.Sprintf("whoever has a token of %s (%s) %s. Hosts create rooms and enter; %s.", i.Name, strings.Join(algorithms, ", "), role, members)
-	if len(must) == 0 {
+	if i.Tenant != "" {
+		s += fmt.Sprintf(" It opens rooms of the tenant %s only.", i.Tenant)
+	}
+	switch {
+	case len(must) > 0:
+	case i.Tenant != "":
+		return s + " A token need not name a room or an end."
+	default:
 		return s + " A token need not name a room, a tenant or an end: it opens every room."
 	}
 	return s + " The token must " + strings.Join(must, ", ") + "."
+}
+
+// at tells where a claim is that is not Jitsi's own.
+func at(c token.Claim, jitsi string) string {
+	if c.IsZero() {
+		return ""
+	}
+	return " at " + c.Describe(jitsi)
 }
 
 func guestWords(wait WaitForHost) string {

@@ -66,7 +66,7 @@ func TestMintClaims(t *testing.T) {
 	if err := tok.Verify("HS512", []byte(appSecret)); err != nil || tok.KeyID != "k1" {
 		t.Error(err, tok.KeyID)
 	}
-	c, err := tok.Claims()
+	c, err := tok.Claims(token.ClaimMap{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,15 @@ func TestReply(t *testing.T) {
 }
 
 // Whatever the reason, only the verdict allow opens the door.
+// A tenant's room has two spellings; the client gets its own back, whatever the decision calls the room.
+func TestReplyEchoesTheRoom(t *testing.T) {
+	const spelled = "StandUp@conference.acme.meet.example.com"
+	d := auth.Decision{Verdict: auth.Allow, Room: auth.Room{JID: jid.MustParse("[acme]standup@conference.meet.example.com"), Tenant: "acme", Name: "standup"}}
+	if got := encode(t, focus.Reply(asked, focus.Conference{Room: spelled}, d)); !strings.Contains(got, ` room="`+spelled+`"`) {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestReplyIsReadyOnlyIfAllowed(t *testing.T) {
 	for _, e := range auth.Reasons {
 		for _, v := range []auth.Verdict{auth.Allow, auth.Wait, auth.Deny, auth.Verdict(7)} {

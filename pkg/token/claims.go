@@ -8,10 +8,12 @@ import (
 )
 
 // Claims are what a token says, by type. Fields of claims that are absent are zero. Texts and names are as the issuer
-// wrote them: which spellings name one room is not decided here.
+// wrote them, or as the ClaimMap's table has them: which spellings name one room is not decided here.
+//
+// The places are those of Jitsi; a ClaimMap may have others for some of them.
 type Claims struct {
 	Issuer   string   // iss
-	Subject  string   // sub: the tenant or the domain, "*" for any
+	Subject  string   // sub, or the tenant's place in the ClaimMap: the tenant or the domain, "*" for any
 	Audience []string // aud, which may be one string or several
 	Room     string   // room: the name without the service's domain, "*" for any
 	ID       string   // jti
@@ -21,53 +23,79 @@ type Claims struct {
 	NotBefore time.Time // nbf
 	IssuedAt  time.Time // iat
 
-	Moderator *bool // moderator, where some issuers put it; see also User.Moderator
+	Moderator *bool // moderator, where some issuers put it; see also User.Moderator. Nil if the affiliation is mapped
 
 	User      User            // context.user
 	Group     string          // context.group
-	Tenant    string          // context.tenant
+	Tenant    string          // context.tenant; empty if the tenant is mapped
 	RoomRegex bool            // context.room.regex: Room is a pattern (Lua's, in Jitsi)
 	Features  map[string]bool // context.features
 }
 
 // User is the person that the issuer vouches for.
 type User struct {
-	ID          string // context.user.id
+	ID          string // context.user.id; an integer is taken as text
 	Name        string // context.user.name
 	Email       string // context.user.email
 	Avatar      string // context.user.avatar
-	Affiliation string // context.user.affiliation; any text, what it grants is not decided here
-	Moderator   *bool  // context.user.moderator
+	Affiliation string // context.user.affiliation; any text. If mapped: owner, admin, member, or empty if it says nothing
+	Moderator   *bool  // context.user.moderator. Nil if the affiliation is mapped
 }
 
-// Claims returns the token's claims. It fails with ErrClaims if one of them is of the wrong type, whether or not the
-// caller has a use for it. Claims that are not fields of Claims are ignored.
-func (t *Token) Claims() (*Claims, error) {
+// Claims returns the token's claims, which are where the map says; ClaimMap{} is Jitsi's places. It fails with ErrClaims
+// if one of them is of the wrong type, whether or not the caller has a use for it. Claims that are not fields of
+// Claims are ignored.
+//
+// Of mapped claims it also fails for a room or tenant that the map's table does not have, for more values than one of
+// a room, tenant, id or name, and for a name on the path that is spelled in another case.
+func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 	var err error
 	top := fields{object: t.payload, err: &err}
 	context := top.in("context")
 	user := context.in("user")
 	claims := &Claims{
 		Issuer:    top.text("iss"),
-		Subject:   top.text("sub"),
 		Audience:  top.texts("aud"),
-		Room:      top.text("room"),
 		ID:        top.text("jti"),
 		Expires:   top.time("exp"),
 		NotBefore: top.time("nbf"),
 		IssuedAt:  top.time("iat"),
-		Moderator: top.boolean("moderator"),
 		User: User{
-			ID:          user.anyText("id"),
-			Name:        user.label("name"),
-			Email:       user.label("email"),
-			Avatar:      user.label("avatar"),
-			Affiliation: user.text("affiliation"),
-			Moderator:   user.boolean("moderator"),
+			Email:  user.label("email"),
+			Avatar: user.label("avatar"),
 		},
-		Group:    context.anyText("group"),
-		Tenant:   context.anyText("tenant"),
 		Features: context.in("features").flags(),
+	}
+	if m.Tenant.IsZero() {
+		claims.Subject, claims.Tenant = top.text("sub"), context.anyText("tenant")
+	} else {
+		claims.Subject = top.needed(m.Tenant, tenantPlace)
+	}
+	if m.Room.IsZero() {
+		claims.Room = top.text("room")
+	} else {
+		claims.Room = top.needed(m.Room, roomPlace)
+	}
+	if m.Affiliation.IsZero() {
+		claims.Moderator = top.boolean("moderator")
+		claims.User.Affiliation, claims.User.Moderator = user.text("affiliation"), user.boolean("moderator")
+	} else {
+		claims.User.Affiliation = top.affiliation(m.Affiliation)
+	}
+	if m.ID.IsZero() {
+		claims.User.ID = user.id("id")
+	} else {
+		claims.User.ID = top.optional(m.ID, idPlace)
+	}
+	if m.Name.IsZero() {
+		claims.User.Name = user.label("name")
+	} else {
+		claims.User.Name = top.optional(m.Name, namePlace)
+	}
+	if m.Group.IsZero() {
+		claims.Group = context.label("group")
+	} else {
+		claims.Group = top.first(m.Group, groupPlace)
 	}
 	// Jitsi takes the string "true", too. This one makes a token open more rooms, so it has to be meant.
 	if regex := context.in("room").boolean("regex"); regex != nil {
@@ -133,6 +161,19 @@ func (f fields) label(name string) string {
 		return ""
 	}
 	return f.anyText(name)
+}
+
+// id reads a label that may be an integer: issuers send the one of their database.
+func (f fields) id(name string) string {
+	value, _ := f.get(name)
+	if value, isNumber := value.(number); isNumber {
+		text, isInteger := asText(value)
+		if !isInteger {
+			f.refuse(name, "a string or an integer")
+		}
+		return text
+	}
+	return f.label(name)
 }
 
 // texts reads a string, or an array of them (RFC 7519 §4.1.3).

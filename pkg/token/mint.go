@@ -49,7 +49,7 @@ func Mint(c Claims, o MintOptions) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("mint: %w", err)
 	}
-	minted, err := t.Claims()
+	minted, err := t.Claims(ClaimMap{})
 	if err != nil {
 		return "", fmt.Errorf("mint: %w", err)
 	}

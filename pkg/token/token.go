@@ -5,7 +5,14 @@
 //
 //	t, err := token.Parse(compact)     // ErrMalformed: not a token by the strict rules below
 //	err = t.Verify(alg, key)           // ErrSignature: not made with this key
-//	claims, err := t.Claims()          // ErrClaims:    a claim of the wrong type
+//	claims, err := t.Claims(claimMap)  // ErrClaims:    a claim of the wrong type
+//
+// Issuers that are not made for Jitsi have roles, rooms and tenants elsewhere than Jitsi has them; a [ClaimMap] says
+// where. Its zero value is Jitsi's places.
+//
+// Types are strict for what decides something. What decides nothing is taken as issuers send it: null for the id, name,
+// email, avatar or group, an integer for the id, the strings "true" and "false" for features. Null for a time, the
+// room, the tenant, or an affiliation that is not mapped is refused, for it would mean more than any value does.
 //
 // Who may sign, when a token has expired and which room it opens is the caller's to decide: this package reads and
 // writes tokens, trusts nobody, and does no I/O.

@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,7 +116,7 @@ func TestClaims(t *testing.T) {
 		},
 		`{"context":{"user":{},"room":{"regex":false},"features":{}}}`: {},
 	} {
-		got, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims()
+		got, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(token.ClaimMap{})
 		if err != nil {
 			t.Errorf("%s: %v", payload, err)
 		} else if !reflect.DeepEqual(*got, want) {
@@ -135,7 +137,7 @@ func TestClaimsNamesWhatIsWrong(t *testing.T) {
 		`{"context":{"room":{"regex":"true"}}}`:             "context.room.regex: want true or false",
 		`{"context":{"features":{"secret-name":"secret"}}}`: "context.features.*: want true or false",
 	} {
-		claims, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims()
+		claims, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(token.ClaimMap{})
 		if !errors.Is(err, token.ErrClaims) || err.Error() != token.ErrClaims.Error()+": "+want || claims != nil {
 			t.Errorf("%s: got %v, %v", payload, claims, err)
 		}
@@ -145,6 +147,7 @@ func TestClaimsNamesWhatIsWrong(t *testing.T) {
 // Errors go to the log, and a token in the log is a key under the mat.
 func TestErrorsHoldNothingOfTheToken(t *testing.T) {
 	const canary = "canary"
+	mapped := claimMaps(t)
 	for _, v := range vectors(t) {
 		compact := v.token
 		parts := strings.Split(compact, ".")
@@ -156,8 +159,11 @@ func TestErrorsHoldNothingOfTheToken(t *testing.T) {
 		parsed, err := token.Parse(compact)
 		errs := []error{err}
 		if err == nil {
-			_, err := parsed.Claims()
-			errs = append(errs, err, parsed.Verify(jwa.RS256, []byte(canary)))
+			errs = append(errs, parsed.Verify(jwa.RS256, []byte(canary)))
+			for _, m := range append(slices.Collect(maps.Values(mapped)), token.ClaimMap{}) {
+				_, err := parsed.Claims(m)
+				errs = append(errs, err)
+			}
 		}
 		for _, err := range errs {
 			if err == nil {

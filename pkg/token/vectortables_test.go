@@ -78,7 +78,8 @@ func headerOf(algorithm string) string { return `{"alg":"` + algorithm + `","typ
 // vectors returns all vectors that are made here. The tables are in the order in which a token is looked at.
 func vectors(t testing.TB) []vector {
 	all := slices.Concat(formVectors(t), jsonVectors(t), headerVectors(t), algorithmVectors(t), signatureVectors(t),
-		issuerVectors(t), timeVectors(t), typeVectors(t), affiliationVectors(t), roomVectors(t), tenantVectors(t))
+		issuerVectors(t), timeVectors(t), typeVectors(t), affiliationVectors(t), roomVectors(t), tenantVectors(t),
+		issuerShapeVectors(t), claimMapVectors(t))
 	for i := range all {
 		v := &all[i]
 		v.vhost = cmp.Or(v.vhost, "meet.example.com")
@@ -480,9 +481,15 @@ func typeVectors(t testing.TB) []vector {
 		{"type-context-string", wrong, claims(`context="user"`), "context is a string"},
 		{"type-context-null", wrong, claims("context=null"), "context is null"},
 		{"type-user-array", wrong, claims(`context={"user":[]}`), "context.user is an array"},
-		{"type-user-id-number", wrong, claims(user(`"id":1`)), "context.user.id is a number"},
+		{"type-user-id-number", "allow owner", claims(user(`"id":1`)), "issuers send the number of their database"},
+		{"type-user-id-fraction", wrong, claims(user(`"id":1.5`)), "context.user.id is a fraction"},
+		{"type-user-id-null", "allow owner", claims(user(`"id":null`)), "an id decides nothing"},
+		{"type-user-id-array", wrong, claims(user(`"id":[1]`)), "context.user.id is an array"},
 		{"type-user-name-null", "allow owner", claims(user(`"name":null,"email":null,"avatar":null`)), "issuers send null for what is only shown"},
 		{"type-user-name-number", wrong, claims(user(`"name":1`)), "context.user.name is a number"},
+		{"type-group-null", "allow owner", claims(`context={"group":null}`), "a group decides nothing"},
+		{"type-tenant-null", wrong, claims(`context={"tenant":null}`), "a tenant decides something"},
+		{"type-nbf-null", wrong, claims("nbf=null"), "null is no time: Jitsi refuses it, too"},
 		{"type-group-number", wrong, claims(`context={"group":1}`), "context.group is a number"},
 		{"type-tenant-number", wrong, claims(`context={"tenant":1}`), "context.tenant is a number"},
 		{"type-features-array", wrong, claims(`context={"features":["recording"]}`), "context.features is an array"},

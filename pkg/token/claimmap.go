@@ -1,0 +1,327 @@
+package token
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// ClaimMap says where an issuer's tokens have what Jitsi has a fixed place for. A zero Claim is Jitsi's own place with
+// its own rules, so that the zero ClaimMap is Jitsi.
+//
+// A claim that is mapped replaces Jitsi's place: what stands there is neither read nor checked. With the affiliation
+// go context.user.moderator and the moderator at the top, with the tenant goes context.tenant.
+type ClaimMap struct {
+	// Affiliation, else context.user.affiliation. Of an array the strongest element counts: owner, then admin, then
+	// member. Values that are not in the table say nothing, and so does null. Without a table a value is a word that
+	// Affiliation knows, or true for owner, or false for member; others are refused, but passed over in an array, for
+	// roles are for many things. Beware of other things' roles that are named admin: a table of one's own is safer.
+	Affiliation Claim
+	// ID, else context.user.id, and Name, else context.user.name: one value. One that is not in the table is as good
+	// as absent, and so is null.
+	ID, Name Claim
+	// Group, else context.group: the first value that has a meaning.
+	Group Claim
+	// Room, else room, and Tenant, else sub: one value, or the claim is absent. One that is not in the table is refused,
+	// for what nobody mapped must open nothing.
+	Room, Tenant Claim
+}
+
+// Claim is a place in a token, and what the values there mean. The zero Claim is Jitsi's own place. A Claim never
+// changes; goroutines may share it.
+//
+// What stands there is a string, true or false, or an integer as JSON writes it shortest, each taken as text: "true",
+// "100". It may also be an array of these. Anything else is refused, but for null where nothing depends on it.
+type Claim struct {
+	names  []string          // that lead there; none for Jitsi's place
+	values map[string]string // none: what stands there means what it says
+}
+
+// wildcard, in a table of values, stands for all values that the table does not name.
+const wildcard = "*"
+
+// maxPath is the length in bytes of the longest path: ample for the names that issuers make of addresses.
+const maxPath = 512
+
+// NewClaim returns the claim at this path: names joined by dots, with a backslash before a dot, or a backslash, that
+// belongs to a name, as in
+//
+//	realm_access.roles
+//	https://example\.com/roles
+//
+// An empty path is Jitsi's own place. The table of values says what each value there means; "*" stands for all values
+// that it does not name. No table means that they mean what they say. The error is about the path or the table, for
+// whoever wrote them.
+func NewClaim(path string, values map[string]string) (Claim, error) {
+	names, err := splitPath(path)
+	if err != nil {
+		return Claim{}, err
+	}
+	if len(values) == 0 {
+		return Claim{names: names}, nil
+	}
+	for value, meaning := range values {
+		// It would read as if the claim were absent, which for a room means more than any value does.
+		if meaning == "" {
+			return Claim{}, fmt.Errorf("the value %q is to mean nothing: leave it out, or say what it means", value)
+		}
+	}
+	return Claim{names: names, values: maps.Clone(values)}, nil
+}
+
+func splitPath(path string) ([]string, error) {
+	switch {
+	case path == "":
+		return nil, nil
+	case len(path) > maxPath:
+		return nil, fmt.Errorf("a path of %d bytes: at most %d can be read", len(path), maxPath)
+	case !utf8.ValidString(path):
+		return nil, errors.New("a path that is not UTF-8")
+	}
+	var names []string
+	var name strings.Builder
+	end := func() error {
+		if name.Len() == 0 {
+			return fmt.Errorf("path %q: an empty name; names are joined by single dots", path)
+		}
+		names = append(names, name.String())
+		name.Reset()
+		return nil
+	}
+	for i := 0; i < len(path); i++ {
+		switch path[i] {
+		case '.':
+			if err := end(); err != nil {
+				return nil, err
+			}
+		case '\\':
+			if i++; i == len(path) || path[i] != '.' && path[i] != '\\' {
+				return nil, fmt.Errorf(`path %q: a backslash stands before a dot or a backslash, and nowhere else`, path)
+			}
+			name.WriteByte(path[i])
+		default:
+			name.WriteByte(path[i])
+		}
+	}
+	if err := end(); err != nil {
+		return nil, err
+	}
+	if len(names) > maxDepth {
+		return nil, fmt.Errorf("a path of %d names: a token is read %d deep", len(names), maxDepth)
+	}
+	return names, nil
+}
+
+// IsZero reports whether the claim stands at Jitsi's own place and means there what it says.
+func (c Claim) IsZero() bool { return len(c.names) == 0 && len(c.values) == 0 }
+
+// Describe returns, for people, the path as NewClaim takes it, and in parentheses what the values mean. The path of a
+// claim at Jitsi's own place is the one given.
+func (c Claim) Describe(jitsi string) string {
+	path := jitsi
+	if len(c.names) > 0 {
+		escaped := make([]string, len(c.names))
+		for i, name := range c.names {
+			escaped[i] = strings.NewReplacer(`\`, `\\`, `.`, `\.`).Replace(name)
+		}
+		path = strings.Join(escaped, ".")
+	}
+	if len(c.values) == 0 {
+		return path
+	}
+	var table []string
+	for _, value := range slices.Sorted(maps.Keys(c.values)) {
+		table = append(table, value+": "+c.values[value])
+	}
+	return path + " (" + strings.Join(table, ", ") + ")"
+}
+
+// meaning returns what a value means.
+func (c Claim) meaning(value string) (string, bool) {
+	if len(c.values) == 0 {
+		return value, true
+	}
+	meaning, known := c.values[value]
+	if !known {
+		meaning, known = c.values[wildcard]
+	}
+	return meaning, known
+}
+
+// Affiliation returns the affiliation that a word in a token means: "owner", "admin" or "member"; "" for any other
+// word. They are Jitsi's words (resources/prosody-plugins/mod_token_affiliation.lua) and admin, which Jitsi has not.
+func Affiliation(word string) string {
+	switch word {
+	case "owner", "moderator", "teacher":
+		return "owner"
+	case "admin", "member":
+		return word
+	}
+	return ""
+}
+
+// stronger orders the results of Affiliation.
+func stronger(a, b string) string {
+	rank := []string{"", "member", "admin", "owner"}
+	if slices.Index(rank, b) > slices.Index(rank, a) {
+		return b
+	}
+	return a
+}
+
+// Jitsi's own places.
+var (
+	affiliationPlace = []string{"context", "user", "affiliation"}
+	idPlace          = []string{"context", "user", "id"}
+	namePlace        = []string{"context", "user", "name"}
+	groupPlace       = []string{"context", "group"}
+	roomPlace        = []string{"room"}
+	tenantPlace      = []string{"sub"}
+)
+
+// mapped is what a token has at the place of a mapped claim.
+type mapped struct {
+	fields          // of the object that holds it
+	name     string // in that object
+	claim    Claim
+	value    any // nil if absent, and if null
+	absent   bool
+	elements []any // of the array; else the value alone
+}
+
+// at follows the claim's path, or Jitsi's own where the claim has none, from the top of the payload. On the way, no
+// other spelling of a name is borne, as for Jitsi's own names; see object.spells.
+func (f fields) at(c Claim, own []string) mapped {
+	names := own
+	if len(c.names) > 0 {
+		names = c.names
+	}
+	last := len(names) - 1
+	for i := range names {
+		if !f.spells(names[i : i+1]) {
+			f.refuse(names[i], "this name and not a variant in another case")
+		}
+		if i < last {
+			f = f.in(names[i])
+		}
+	}
+	value, present := f.get(names[last])
+	elements, isArray := value.([]any)
+	if !isArray {
+		elements = []any{value}
+	}
+	return mapped{fields: f, name: names[last], claim: c, value: value, absent: !present, elements: elements}
+}
+
+const wantText = "a string, true, false or an integer, or an array of these"
+
+// text returns an element as text.
+func (m mapped) text(element any) string {
+	text, isText := asText(element)
+	if !isText {
+		m.refuse(m.name, wantText)
+	}
+	return text
+}
+
+// asText returns the text of a string, a boolean, or an integer that is written as it is written shortest, so that one
+// integer is one text.
+func asText(value any) (string, bool) {
+	switch v := value.(type) {
+	case string:
+		return v, true
+	case bool:
+		if v {
+			return "true", true
+		}
+		return "false", true
+	case number:
+		// JSON has seen to leading zeros and a sign without digits.
+		digits := strings.TrimPrefix(string(v), "-")
+		return string(v), v != "-0" && strings.Trim(digits, "0123456789") == ""
+	}
+	return "", false
+}
+
+// needed reads a claim that decides something: a room or a tenant.
+func (f fields) needed(c Claim, own []string) string {
+	m := f.at(c, own)
+	if m.absent {
+		return ""
+	}
+	if len(m.elements) != 1 {
+		m.refuse(m.name, "one value")
+		return ""
+	}
+	text := m.text(m.elements[0])
+	meaning, known := c.meaning(text)
+	switch {
+	case !known:
+		m.refuse(m.name, "a value of the table")
+	case meaning == "":
+		m.refuse(m.name, "a value that is not empty")
+	}
+	return meaning
+}
+
+// optional reads a claim that decides nothing: an id or a name.
+func (f fields) optional(c Claim, own []string) string {
+	m := f.at(c, own)
+	if m.value == nil {
+		return ""
+	}
+	if len(m.elements) != 1 {
+		m.refuse(m.name, "one value")
+		return ""
+	}
+	meaning, _ := c.meaning(m.text(m.elements[0]))
+	return meaning
+}
+
+// first reads a claim of which there may be several: a group.
+func (f fields) first(c Claim, own []string) string {
+	m := f.at(c, own)
+	if m.value == nil {
+		return ""
+	}
+	var found string
+	for _, element := range m.elements {
+		meaning, _ := c.meaning(m.text(element))
+		found = cmp.Or(found, meaning)
+	}
+	return found
+}
+
+// affiliation reads a mapped affiliation: owner, admin or member, or "" if the claim says nothing.
+func (f fields) affiliation(c Claim) string {
+	const want = "owner, admin, member, moderator, teacher, true or false"
+	m := f.at(c, affiliationPlace)
+	if m.value == nil {
+		return ""
+	}
+	if moderator, isBool := m.value.(bool); isBool && len(c.values) == 0 {
+		if moderator {
+			return "owner"
+		}
+		return "member"
+	}
+	_, isArray := m.value.([]any)
+	var found string
+	for _, element := range m.elements {
+		meaning, known := c.meaning(m.text(element))
+		affiliation := Affiliation(meaning)
+		switch {
+		case affiliation != "":
+			found = stronger(found, affiliation)
+		case len(c.values) > 0 && known:
+			m.refuse(m.name, "a table of values that mean owner, admin or member")
+		case len(c.values) == 0 && !isArray:
+			m.refuse(m.name, want)
+		}
+	}
+	return found
+}
