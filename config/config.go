@@ -179,6 +179,8 @@ type Claim struct {
 	Path string
 	// Values say what the values there mean; "*" stands for all others. Empty means that they mean what they say.
 	Values map[string]string
+	// Key and At are the key of the path and where it is configured, for messages.
+	Key, At string
 }
 
 // Log says what is logged, and how.

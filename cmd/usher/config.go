@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
 )
 
@@ -26,7 +27,7 @@ may create rooms, who may enter and who waits, and exit with status 0. Nothing i
 		Example: `  usher config check -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, err := load(files, os.Environ())
+			c, p, err := load(files, os.Environ(), new(keys.Cache))
 			if err != nil {
 				return err
 			}
@@ -61,7 +62,7 @@ Prosody's files, docker-jitsi-meet's variables, usher.yaml, usher's own variable
   usher config show -c /etc/prosody/prosody.cfg.lua -c usher.yaml`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, _, err := load(files, os.Environ())
+			c, _, err := load(files, os.Environ(), new(keys.Cache))
 			if err != nil {
 				return err
 			}
@@ -101,7 +102,7 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
   usher config prosody -c usher.yaml /etc/prosody/prosody.cfg.lua`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, against []string) error {
-			c, _, err := load(files, os.Environ())
+			c, _, err := load(files, os.Environ(), new(keys.Cache))
 			if err != nil {
 				return err
 			}

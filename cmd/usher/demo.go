@@ -15,6 +15,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/spf13/cobra"
 
+	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -28,17 +29,22 @@ var (
 	demoUsher string
 )
 
-// The names in them.
-const (
-	demoFocus   = "focus.meet.example.com"
-	demoService = "conference.meet.example.com"
-	demoRoom    = "standup@" + demoService
-	demoAppID   = "demo"
-	demoTokens  = "meet.example.com"
-	demoGuests  = "guest.meet.example.com"
-	demoUsers   = "users.example.com"
-	demoUser    = "romeo"
-)
+// scene is what a configuration calls those who play in it.
+type scene struct {
+	focus, service        string
+	appID                 string
+	tokens, guests, users string // virtual hosts; users is empty if nobody has a password
+	user                  string
+}
+
+// room is where everybody wants to go.
+func (s scene) room() string { return "standup@" + s.service }
+
+// demoScene has the names in the two configurations.
+var demoScene = scene{
+	focus: "focus.meet.example.com", service: "conference.meet.example.com", appID: "demo",
+	tokens: "meet.example.com", guests: "guest.meet.example.com", users: "users.example.com", user: "romeo",
+}
 
 func demo() *cobra.Command {
 	var once, asJSON bool
@@ -97,8 +103,8 @@ func runDemo(ctx context.Context, words io.Writer, rows rowWriter, once bool) (e
 	if err := s.connected(ctx); err != nil {
 		return fmt.Errorf("%w; usher's log:\n%s", err, s.log())
 	}
-	fmt.Fprintf(words, "A private Prosody %s with usher as its component %s; nothing outside 127.0.0.1.\n", s.Version(), demoFocus)
-	fmt.Fprintf(words, "A cast of XMPP clients, over WebSocket, now tries to enter %s.\n\n", demoRoom)
+	fmt.Fprintf(words, "A private Prosody %s with usher as its component %s; nothing outside 127.0.0.1.\n", s.Version(), s.focus)
+	fmt.Fprintf(words, "A cast of XMPP clients, over WebSocket, now tries to enter %s.\n\n", s.room())
 
 	wrong, err := s.play(ctx, rows)
 	if err != nil {
@@ -123,16 +129,17 @@ func runDemo(ctx context.Context, words io.Writer, rows rowWriter, once bool) (e
 // stage is the private Prosody with the secrets of all who take part.
 type stage struct {
 	*prosodytest.Server
+	scene
 	componentSecret, appSecret, password string
 	logFile                              *os.File
 }
 
 func newStage(ctx context.Context) (*stage, error) {
-	s := &stage{componentSecret: newSecret(), appSecret: newSecret(), password: newSecret()}
+	s := &stage{scene: demoScene, componentSecret: newSecret(), appSecret: newSecret(), password: newSecret()}
 	var err error
 	s.Server, err = prosodytest.Run(ctx, prosodytest.Options{
 		Config: strings.ReplaceAll(demoProsody, "{component.secret}", s.componentSecret),
-		Users:  map[string]string{demoUser + "@" + demoUsers: s.password},
+		Users:  map[string]string{s.user + "@" + s.users: s.password},
 
 		LogLevel: "info",
 	})
@@ -153,7 +160,7 @@ func (s *stage) usher() (*component.Component, error) {
 			return nil, err
 		}
 	}
-	c, p, err := load([]string{s.path("usher.yaml")}, nil)
+	c, p, err := load([]string{s.path("usher.yaml")}, nil, new(keys.Cache))
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +192,7 @@ func (s *stage) close() error {
 func (s *stage) connected(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	c, err := s.Dial(ctx, prosodytest.ClientOptions{Host: demoGuests, Transport: prosodytest.WebSocket})
+	c, err := s.Dial(ctx, prosodytest.ClientOptions{Host: s.guests, Transport: prosodytest.WebSocket})
 	if err != nil {
 		return err
 	}
@@ -193,7 +200,7 @@ func (s *stage) connected(ctx context.Context) error {
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
-		answer, err := c.IQ(ctx, "get", demoFocus, "<ping xmlns='urn:xmpp:ping'/>")
+		answer, err := c.IQ(ctx, "get", s.focus, "<ping xmlns='urn:xmpp:ping'/>")
 		if err != nil {
 			return fmt.Errorf("usher did not come up: %w", err)
 		}
@@ -211,7 +218,7 @@ func (s *stage) connected(ctx context.Context) error {
 // mint returns a token for the room, good for an hour, as the change makes it.
 func (s *stage) mint(secret string, change func(*token.Claims)) (string, error) {
 	c := token.Claims{
-		Issuer: demoAppID, Audience: []string{"jitsi"}, Subject: demoTokens, Room: "standup", ID: rand.Text(),
+		Issuer: s.appID, Audience: []string{"jitsi"}, Subject: s.tokens, Room: "standup", ID: rand.Text(),
 		Expires: time.Now().Add(time.Hour), User: token.User{ID: "juliet", Name: "Juliet", Affiliation: "owner"},
 	}
 	if change != nil {
@@ -249,6 +256,6 @@ Why is somebody let in, or not? Another terminal tells:
 
   %s token explain -c %s --room standup %s
 
-`, s.WebSocketURL, demoTokens, demoGuests, demoUsers, demoUser, s.password, demoFocus, s.ComponentAddr, demoRoom,
-		yaml, s.path("usher.log"), owner, member, demoFocus, demoRoom, os.Args[0], yaml, owner)
+`, s.WebSocketURL, s.tokens, s.guests, s.users, s.user, s.password, s.focus, s.ComponentAddr, s.room(),
+		yaml, s.path("usher.log"), owner, member, s.focus, s.room(), os.Args[0], yaml, owner)
 }

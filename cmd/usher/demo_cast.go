@@ -20,7 +20,7 @@ type part struct {
 	vhost string
 	shows string // the token in words
 	attr  string // the token in the request
-	room  string // demoRoom if empty
+	room  string // the scene's if empty
 	rude  bool   // joins without asking
 	// exit names somebody who leaves the room before.
 	exit string
@@ -67,32 +67,35 @@ func (s *stage) cast() ([]part, error) {
 	}
 	owner := show(s.appSecret, nil)
 	deny := func(r auth.Reason) string { return "deny " + string(r) }
-	return []part{
-		{who: "guest before the host", name: "guest", vhost: demoGuests, shows: "none", expected: hostAbsent},
-		{who: "host", name: "host", vhost: demoTokens, shows: "owner", attr: owner, expected: hostEnters},
-		{who: "member", name: "member", vhost: demoTokens, shows: "member", attr: show(s.appSecret, asMember),
+	parts := []part{
+		{who: "guest before the host", name: "guest", vhost: s.guests, shows: "none", expected: hostAbsent},
+		{who: "host", name: "host", vhost: s.tokens, shows: "owner", attr: owner, expected: hostEnters},
+		{who: "member", name: "member", vhost: s.tokens, shows: "member", attr: show(s.appSecret, asMember),
 			expected: memberEnters},
-		{who: "that guest again", name: "guest", vhost: demoGuests, shows: "none", expected: memberEnters},
-		{who: "guest after the host", name: "late", vhost: demoGuests, shows: "none", exit: "host", expected: hostAbsent},
-		{who: "token of another room", name: "stray", vhost: demoTokens, shows: "another room",
+		{who: "that guest again", name: "guest", vhost: s.guests, shows: "none", expected: memberEnters},
+		{who: "guest after the host", name: "late", vhost: s.guests, shows: "none", exit: "host", expected: hostAbsent},
+		{who: "token of another room", name: "stray", vhost: s.tokens, shows: "another room",
 			attr:     show(s.appSecret, func(c *token.Claims) { c.Room = "elsewhere" }),
 			expected: deny(auth.ReasonRoomMismatch)},
-		{who: "token of yesterday", name: "former", vhost: demoTokens, shows: "expired",
+		{who: "token of yesterday", name: "former", vhost: s.tokens, shows: "expired",
 			attr:     show(s.appSecret, func(c *token.Claims) { c.Expires = time.Now().Add(-24 * time.Hour) }),
 			expected: deny(auth.ReasonTokenExpired)},
-		{who: "forger", name: "forger", vhost: demoTokens, shows: "wrong secret", attr: show(newSecret(), nil),
+		{who: "forger", name: "forger", vhost: s.tokens, shows: "wrong secret", attr: show(newSecret(), nil),
 			expected: deny(auth.ReasonTokenSignature)},
-		{who: "forger without a key", name: "unsigned", vhost: demoTokens, shows: "alg: none", attr: unsigned(owner),
+		{who: "forger without a key", name: "unsigned", vhost: s.tokens, shows: "alg: none", attr: unsigned(owner),
 			expected: deny(auth.ReasonTokenAlgorithm)},
-		{who: "empty token", name: "empty", vhost: demoTokens, shows: "empty", attr: "token=''",
+		{who: "empty token", name: "empty", vhost: s.tokens, shows: "empty", attr: "token=''",
 			expected: deny(auth.ReasonTokenRequired)},
-		{who: "joins without asking", name: "rude", vhost: demoGuests, shows: "none", rude: true,
+		{who: "joins without asking", name: "rude", vhost: s.guests, shows: "none", rude: true,
 			expected: "registration-required"},
-		{who: "creates by joining", name: "squatter", vhost: demoGuests, shows: "none", rude: true, room: "fresh@" + demoService,
+		{who: "creates by joining", name: "squatter", vhost: s.guests, shows: "none", rude: true, room: "fresh@" + s.service,
 			expected: "not-allowed"},
-		{who: "user with a password", name: demoUser, vhost: demoUsers, shows: "none", room: "office@" + demoService,
-			expected: hostEnters},
-	}, failed
+	}
+	if s.users != "" {
+		parts = append(parts, part{who: "user with a password", name: s.user, vhost: s.users, shows: "none", room: "office@" + s.service,
+			expected: hostEnters})
+	}
+	return parts, failed
 }
 
 // unsigned replaces header and signature of a token, for those who hope that nobody looks.
@@ -111,7 +114,7 @@ func (s *stage) play(ctx context.Context, rows rowWriter) (wrong int, err error)
 	defer a.close()
 	for _, p := range parts {
 		if p.room == "" {
-			p.room = demoRoom
+			p.room = s.room()
 		}
 		r := a.play(ctx, p)
 		if ctx.Err() != nil {
@@ -165,8 +168,8 @@ func (a *audience) client(ctx context.Context, p part) (*prosodytest.Client, err
 		return c, nil
 	}
 	o := prosodytest.ClientOptions{Host: p.vhost, Transport: prosodytest.WebSocket}
-	if p.vhost == demoUsers {
-		o.User, o.Password = demoUser, a.password
+	if p.vhost == a.users {
+		o.User, o.Password = a.user, a.password
 	}
 	c, err := a.Dial(ctx, o)
 	if err == nil {
@@ -198,7 +201,7 @@ func (a *audience) exit(ctx context.Context, name, room string) error {
 func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, answered func()) (happened, said string, err error) {
 	const focus = "http://jitsi.org/protocol/focus"
 	if !p.rude {
-		answer, err := c.IQ(ctx, "set", demoFocus,
+		answer, err := c.IQ(ctx, "set", a.focus,
 			fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", focus, p.room, p.name, p.attr))
 		answered()
 		if err != nil {

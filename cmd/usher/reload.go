@@ -26,7 +26,8 @@ const quiet = 250 * time.Millisecond
 // reloader reads the configuration again on SIGHUP and when one of its files changes. A configuration that is not valid
 // changes nothing: the one before stays in force as a whole.
 type reloader struct {
-	files   []string // as named on the command line
+	files   []string    // as named on the command line
+	remote  *keys.Cache // keeps what key servers said across reloads
 	current *config.Config
 	usher   *component.Component
 	level   zap.AtomicLevel
@@ -111,7 +112,7 @@ func fingerprint(files []string) string {
 
 // reload reads the configuration and uses what can change while usher runs.
 func (r *reloader) reload(why string) {
-	c, p, err := load(r.files, os.Environ())
+	c, p, err := load(r.files, os.Environ(), r.remote)
 	if err != nil {
 		r.log.Error("the configuration has problems, so nothing of it is used; the one before stays", zap.String("because", why))
 		for problem := range strings.Lines(err.Error()) {
@@ -132,6 +133,7 @@ func (r *reloader) reload(why string) {
 	r.usher.Use(auth.New(p), c.Rooms.Services)
 	r.log.Info("the configuration was read again and is in force", zap.String("because", why))
 	r.current = c
+	r.remote.Sweep()
 }
 
 // restarts returns the keys in which two configurations differ and which cannot change while usher runs.

@@ -20,7 +20,7 @@ import (
 func tokenOf(t *testing.T, secret string) string {
 	t.Helper()
 	compact, err := token.Mint(token.Claims{
-		Issuer: demoAppID, Audience: []string{"jitsi"}, Subject: demoTokens, Room: "*",
+		Issuer: demoScene.appID, Audience: []string{"jitsi"}, Subject: demoScene.tokens, Room: "*",
 		Expires: time.Now().Add(time.Hour), User: token.User{Affiliation: "owner"},
 	}, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(secret)})
 	if err != nil {
@@ -32,7 +32,7 @@ func tokenOf(t *testing.T, secret string) string {
 // asks returns "ready", "not ready", or the reason why not.
 func asks(ctx context.Context, c *prosodytest.Client, room, attr string) (string, error) {
 	const focus = "http://jitsi.org/protocol/focus"
-	answer, err := c.IQ(ctx, "set", demoFocus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", focus, room, attr))
+	answer, err := c.IQ(ctx, "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", focus, room, attr))
 	switch {
 	case err != nil:
 		return "", err
@@ -56,10 +56,10 @@ func TestReload(t *testing.T) {
 	end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
 	stderr.until(t, "connected", 1)
 
-	person := server.Client(t, prosodytest.ClientOptions{Host: demoTokens})
+	person := server.Client(t, prosodytest.ClientOptions{Host: demoScene.tokens})
 	ask := func(attr, want string) {
 		t.Helper()
-		got, err := asks(t.Context(), person, demoRoom, attr)
+		got, err := asks(t.Context(), person, demoScene.room(), attr)
 		if err != nil || got != want {
 			t.Errorf("got %s, %v; want %s", got, err, want)
 		}
@@ -69,12 +69,12 @@ func TestReload(t *testing.T) {
 	ask(young, "ready")
 
 	// Somebody whose token is good by every configuration.
-	steady := server.Client(t, prosodytest.ClientOptions{Host: demoTokens})
+	steady := server.Client(t, prosodytest.ClientOptions{Host: demoScene.tokens})
 	ctx, stop := context.WithCancel(t.Context())
 	asked := make(chan error, 1)
 	go func() {
 		for n := 0; ; n++ {
-			got, err := asks(ctx, steady, fmt.Sprintf("steady%d@%s", n, demoService), young)
+			got, err := asks(ctx, steady, fmt.Sprintf("steady%d@%s", n, demoScene.service), young)
 			if ctx.Err() != nil {
 				asked <- nil
 				return
@@ -118,7 +118,7 @@ func TestReload(t *testing.T) {
 		t.Error("a key that has not changed needs a restart")
 	}
 	guest := server.Client(t, prosodytest.ClientOptions{Host: "recorder.meet.example.com"})
-	if got, err := asks(t.Context(), guest, demoRoom, ""); err != nil || got != "vhost-unknown" {
+	if got, err := asks(t.Context(), guest, demoScene.room(), ""); err != nil || got != "vhost-unknown" {
 		t.Errorf("on a virtual host that was taken out: %s, %v", got, err)
 	}
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component"
 )
 
@@ -26,7 +27,8 @@ all stays as it was. xmpp and log.format change by a restart only, and the log s
 		Example: `  usher serve -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, p, err := load(files, os.Environ())
+			remote := new(keys.Cache)
+			c, p, err := load(files, os.Environ(), remote)
 			if err != nil {
 				return err
 			}
@@ -48,7 +50,7 @@ all stays as it was. xmpp and log.format change by a restart only, and the log s
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			g, ctx := errgroup.WithContext(ctx)
-			r := &reloader{files: files, current: c, usher: usher, level: level, log: log}
+			r := &reloader{files: files, remote: remote, current: c, usher: usher, level: level, log: log}
 			g.Go(func() error { return r.run(ctx) })
 			g.Go(func() error { return usher.Run(ctx) })
 			return g.Wait()

@@ -15,6 +15,7 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -39,7 +40,7 @@ Exit status: 0 allow, 1 deny, 2 wait, 3 the question cannot be answered, as with
   usher token explain -c usher.yaml --room standup@conference.meet.example.com --from guest.meet.example.com --host-present`,
 		Args: arguments(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, p, err := load(files, os.Environ())
+			c, p, err := load(files, os.Environ(), new(keys.Cache))
 			if err != nil {
 				return failure{statusUsage, err}
 			}

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // configFlag gives a command the flag that names the configuration files.
@@ -26,7 +29,8 @@ func configFlag(cmd *cobra.Command, files *[]string) {
 }
 
 // load reads the configuration from file and environment, and the keys that it names. The error tells all that is wrong.
-func load(files []string, environ []string) (*config.Config, auth.Policy, error) {
+// Keys that servers have are fetched later, into the cache.
+func load(files, environ []string, remote *keys.Cache) (*config.Config, auth.Policy, error) {
 	c, err := config.Load(files, configEnviron(environ))
 	if err != nil && len(files) == 0 {
 		err = fmt.Errorf("%w\nThere is no configuration file, so the environment alone counts. To name one: -c usher.yaml", err)
@@ -34,7 +38,7 @@ func load(files []string, environ []string) (*config.Config, auth.Policy, error)
 	if err != nil {
 		return nil, auth.Policy{}, err
 	}
-	p, err := policy(c)
+	p, err := policy(c, remote)
 	return c, p, err
 }
 
@@ -44,7 +48,7 @@ func configEnviron(environ []string) []string {
 }
 
 // policy turns a configuration into the rules of who may enter.
-func policy(c *config.Config) (auth.Policy, error) {
+func policy(c *config.Config, remote *keys.Cache) (auth.Policy, error) {
 	p := auth.Policy{
 		VHosts:          make(map[string]auth.VHost, len(c.VHosts)),
 		WaitForHost:     auth.WaitForHost(c.Rooms.WaitForHost),
@@ -62,10 +66,12 @@ func policy(c *config.Config) (auth.Policy, error) {
 			DefaultAffiliation: auth.Affiliation(v.DefaultAffiliation),
 		}
 		for _, i := range v.Issuers {
-			issuer, err := issuer(i)
-			if err != nil {
-				key := fmt.Sprintf("vhosts.%s, issuer %s", v.Domain, i.AppID)
-				problems.List = append(problems.List, config.Problem{Source: i.At, Key: key, Text: err.Error()})
+			issuer, found := issuer(i, remote)
+			for _, p := range found {
+				if p.Key == "" {
+					p.Source, p.Key = i.At, fmt.Sprintf("vhosts.%s, issuer %s", v.Domain, i.AppID)
+				}
+				problems.List = append(problems.List, p)
 			}
 			vhost.Issuers = append(vhost.Issuers, issuer)
 		}
@@ -77,7 +83,8 @@ func policy(c *config.Config) (auth.Policy, error) {
 	return p, nil
 }
 
-func issuer(c config.Issuer) (auth.Issuer, error) {
+// issuer turns one issuer into what verifies its tokens. A problem without key is one of the whole issuer.
+func issuer(c config.Issuer, remote *keys.Cache) (auth.Issuer, []config.Problem) {
 	i := auth.Issuer{
 		Name:               c.AppID,
 		Accepted:           c.AcceptedIssuers,
@@ -91,33 +98,109 @@ func issuer(c config.Issuer) (auth.Issuer, error) {
 	for _, name := range c.Algorithms {
 		i.Algorithms = append(i.Algorithms, jwa.SignatureAlgorithm(name))
 	}
+	var problems []config.Problem
+	i.Claims, problems = claims(c.Claims)
+	if c.Tenant != "" {
+		var err error
+		if i.Tenant, err = auth.CanonicalName(c.Tenant); err != nil {
+			problems = append(problems, config.Problem{Text: fmt.Sprintf("tenant %q is no name that a room can have", c.Tenant)})
+		}
+	}
 	var err error
-	if len(c.PublicKeyFiles) > 0 {
-		i.Keys, err = keys.PEMFiles(c.PublicKeyFiles...)
-	} else {
+	if i.Keys, err = sources(c, i.Algorithms, remote); err != nil {
+		problems = append(problems, config.Problem{Text: err.Error()})
+	}
+	return i, problems
+}
+
+// claims turns a map of claims into what reads them.
+func claims(c config.ClaimMap) (m token.ClaimMap, problems []config.Problem) {
+	for _, claim := range []struct {
+		from config.Claim
+		to   *token.Claim
+	}{
+		{c.Affiliation, &m.Affiliation}, {c.ID, &m.ID}, {c.Name, &m.Name}, {c.Group, &m.Group}, {c.Room, &m.Room}, {c.Tenant, &m.Tenant},
+	} {
+		var err error
+		if *claim.to, err = token.NewClaim(claim.from.Path, claim.from.Values); err != nil {
+			problems = append(problems, config.Problem{Source: claim.from.At, Key: claim.from.Key, Text: err.Error()})
+		}
+	}
+	for _, value := range slices.Sorted(maps.Keys(c.Affiliation.Values)) {
+		if meaning := c.Affiliation.Values[value]; token.Affiliation(meaning) == "" {
+			problems = append(problems, config.Problem{Source: c.Affiliation.At, Key: c.Affiliation.Key + "_values",
+				Text: fmt.Sprintf("%q is no affiliation: it must be owner, admin or member", meaning)})
+		}
+	}
+	return m, problems
+}
+
+// sources returns the source of an issuer's keys. Servers are not asked here.
+func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.Cache) (auth.KeySource, error) {
+	var here, servers []auth.KeySource
+	var failed error
+	failing := func(err error) {
+		failed = errors.Join(failed, err)
+	}
+	if len(c.AppSecrets) > 0 {
 		var secrets [][]byte
 		for _, s := range c.AppSecrets {
 			secrets = append(secrets, []byte(s.Reveal()))
 		}
-		i.Keys, err = keys.Secrets(secrets...)
+		source, err := keys.Secrets(secrets...)
+		here = append(here, source)
+		failing(err)
 	}
-	if err != nil {
-		return i, err
+	if len(c.PublicKeyFiles) > 0 {
+		source, err := keys.PEMFiles(c.PublicKeyFiles...)
+		here = append(here, source)
+		failing(err)
 	}
-	all, err := i.Keys.Keys(context.Background(), "")
+	if c.JWKSFile != "" {
+		source, err := keys.JWKSFile(c.JWKSFile)
+		here = append(here, source)
+		failing(err)
+	}
+	for _, server := range []struct {
+		key, address string
+		source       func(string, time.Duration) (keys.Remote, error)
+	}{
+		{"jwks_url", c.JWKSURL, remote.JWKS}, {"asap_key_server", c.ASAPKeyServer, remote.ASAP}, {"cache_keys_url", c.CacheKeysURL, remote.KeyMap},
+	} {
+		if server.address == "" {
+			continue
+		}
+		source, err := server.source(server.address, c.KeysMaxStale)
+		if err != nil {
+			failing(fmt.Errorf("%s: %w", server.key, err))
+		}
+		servers = append(servers, source)
+	}
+	switch {
+	case failed != nil:
+		return nil, failed
+	case len(servers) > 0: // whose keys come later
+		return keys.Join(append(here, servers...)...), nil
+	}
+	all := keys.Join(here...)
+	return all, fitting(all, algorithms)
+}
+
+// fitting fails if there is no key for any of the algorithms.
+func fitting(source auth.KeySource, algorithms []jwa.SignatureAlgorithm) error {
+	all, err := source.Keys(context.Background(), "")
 	if err != nil {
-		return i, err
+		return err
 	}
 	var usable []jwa.SignatureAlgorithm
 	for _, k := range all {
 		usable = append(usable, k.Algorithms...)
 	}
-	fits := func(a jwa.SignatureAlgorithm) bool { return slices.Contains(usable, a) }
-	if !slices.ContainsFunc(i.Algorithms, fits) {
-		return i, fmt.Errorf("no token would be accepted, for no key is of the kind that %s needs: "+
-			"set algorithms to what the issuer uses of %s", names(i.Algorithms), names(usable))
+	if slices.ContainsFunc(algorithms, func(a jwa.SignatureAlgorithm) bool { return slices.Contains(usable, a) }) {
+		return nil
 	}
-	return i, nil
+	return fmt.Errorf("no token would be accepted, for no key is of the kind that %s needs: "+
+		"set algorithms to what the issuer uses of %s", names(algorithms), names(usable))
 }
 
 // names lists algorithms for a sentence.

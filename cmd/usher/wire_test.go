@@ -30,7 +30,7 @@ func TestWire(t *testing.T) {
 			}},
 		}},
 	}
-	p, err := policy(c)
+	p, err := policy(c, new(keys.Cache))
 	if err != nil {
 		t.Fatal(err)
 	}
