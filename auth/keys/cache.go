@@ -13,8 +13,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 )
 
-// Remote is a source that asks a server for its keys. It asks when a token needs it, and waits 5 s at most; it may wait
-// as long once more for another who is asking already.
+// Remote is a source that asks a server for its keys. It asks when a token needs it, and waits 5 s at most.
 //
 //   - Keys are kept as long as the server says (Cache-Control, else Expires; 1 h if it says neither), at least 30 s and
 //     24 h at most. Then the next who needs them fetches them anew, while all others go on with the old.
@@ -102,7 +101,7 @@ func (c *Cache) Sweep() {
 }
 
 // source returns the source that there is, or a new one.
-func (c *Cache) source(kind, address string, maxStale time.Duration, make func(*url.URL) (Remote, error)) (Remote, error) {
+func (c *Cache) source(kind, address string, maxStale time.Duration, build func(*url.URL) (Remote, error)) (Remote, error) {
 	u, err := parseAddress(address)
 	if err != nil {
 		return nil, err
@@ -112,7 +111,7 @@ func (c *Cache) source(kind, address string, maxStale time.Duration, make func(*
 	id := sourceID{kind, u.String(), maxStale}
 	s := c.sources[id]
 	if s == nil {
-		remote, err := make(u)
+		remote, err := build(u)
 		if err != nil {
 			return nil, err
 		}
