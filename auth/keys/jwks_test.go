@@ -336,4 +336,3 @@ func TestJWKSOfRFC7517(t *testing.T) {
 		t.Errorf("told %v", skipped)
 	}
 }
-
