@@ -4,7 +4,7 @@ PROSODY_12 = $(shell command -v prosody)
 PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 # The packages whose tests talk to Prosody; they run against each version.
 INTEGRATION = ./pkg/prosodytest/... ./component/... ./cmd/...
-FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap component/focus:FuzzParse component:FuzzStream auth:FuzzCanonicalName auth:FuzzParseRoom config:FuzzLoad
+FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap component/focus:FuzzParse component:FuzzStream auth:FuzzCanonicalName auth:FuzzParseRoom config:FuzzLoad auth/keys:FuzzJWKS
 FUZZTIME ?= 30s
 
 .PHONY: help build test check demo bench fuzz arch deps clean

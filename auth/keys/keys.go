@@ -1,5 +1,11 @@
 // Package keys finds the keys that tokens are verified with. Each source is an auth.KeySource; a source that has to
 // ask somebody does it here and nowhere else.
+//
+// [Secrets], [PEMFiles] and [JWKSFile] read once. A [Cache] has the sources that ask a server: they do it when a token
+// needs it, keep the answer as long as it may be kept, and start no goroutine. [Join] makes one source of several.
+//
+// Where keys come from is said by the configuration alone. What a token says of it (jku, x5u, jwk, x5c) is not read, and
+// neither is what a JWK says of itself beyond the key (RFC 8725 §3.10).
 package keys
 
 import (
@@ -35,10 +41,60 @@ func Secrets(secrets ...[]byte) (auth.KeySource, error) {
 	return source, nil
 }
 
-// fixed is a source whose keys never change and have no id, so that all of them are the answer to every kid.
+// Join returns a source of the keys of all these sources. A source that fails does not matter if another has keys for the
+// kid; if none has, the answer is the error of the first that failed. The sources are asked one after the other.
+func Join(sources ...auth.KeySource) auth.KeySource {
+	if len(sources) == 1 {
+		return sources[0]
+	}
+	return joined(sources)
+}
+
+type joined []auth.KeySource
+
+// Keys implements auth.KeySource.
+func (j joined) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
+	var all fixed
+	var failed error
+	for _, source := range j {
+		keys, err := source.Keys(ctx, kid)
+		if err != nil && failed == nil {
+			failed = err
+		}
+		all = append(all, keys...)
+	}
+	if len(all) == 0 {
+		return nil, failed
+	}
+	return all.Keys(ctx, kid) // one source may have the key so named, and another those without a name
+}
+
+// fixed is a source whose keys never change.
 type fixed []auth.Key
 
 // Keys implements auth.KeySource.
-func (f fixed) Keys(context.Context, string) ([]auth.Key, error) {
-	return slices.Clone(f), nil
+func (f fixed) Keys(_ context.Context, kid string) ([]auth.Key, error) {
+	if kid == "" {
+		return slices.Clone(f), nil
+	}
+	if named := f.named(kid); named != nil {
+		return named, nil
+	}
+	return f.named(""), nil
+}
+
+// named returns the keys with this id. There may be several: who replaces a key sometimes keeps its name.
+func (f fixed) named(kid string) []auth.Key {
+	var keys []auth.Key
+	for _, key := range f {
+		if key.ID == kid {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// have tells whether a key has this id.
+func (f fixed) have(kid string) bool {
+	return slices.ContainsFunc(f, func(key auth.Key) bool { return key.ID == kid })
 }

@@ -11,7 +11,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
@@ -22,28 +25,113 @@ import (
 // minRSABits is what RFC 7518 §3.3 and §3.5 ask for.
 const minRSABits = 2048
 
+// maxRSABits bounds what verifying costs. Nobody uses larger ones.
+const maxRSABits = 16384
+
+// maxSize bounds files and answers in bytes, and maxKeys the keys in one of them.
+const (
+	maxSize = 1 << 20
+	maxKeys = 256
+)
+
+// pemEndings are the endings of the files that count in a folder.
+var pemEndings = []string{".pem", ".crt", ".cer", ".pub"}
+
 // PEMFiles reads public keys from files once, and returns a source of them. The keys have no id, since PEM has no place
-// for one: each is tried for every token of the issuer, of whatever "kid". A file may hold several keys. An error names
-// the file and what to do about it.
+// for one: each is tried for every token of the issuer, of whatever "kid". A file may hold several keys.
+//
+// A path may be that of a folder: it stands for the files in it, in the order of their names, that end in .pem, .crt, .cer
+// or .pub and do not begin with a dot. It must have one; folders in it do not count. An error names the file and what to
+// do about it.
 func PEMFiles(paths ...string) (auth.KeySource, error) {
 	var source fixed
 	for _, path := range paths {
-		data, err := os.ReadFile(path)
+		files, err := pemFiles(path)
 		if err != nil {
-			return nil, fmt.Errorf("public key file: %w", err) // err names the file
+			return nil, err
 		}
-		keys, err := PEM("", data)
-		if err != nil {
-			return nil, fmt.Errorf("public key file %s: %w", path, err)
+		for _, file := range files {
+			data, err := readFile(file)
+			if err != nil {
+				return nil, fmt.Errorf("public key file: %w", err) // err names the file
+			}
+			keys, err := PEM("", data)
+			if err != nil {
+				return nil, fmt.Errorf("public key file %s: %w", file, err)
+			}
+			source = append(source, keys...)
 		}
-		source = append(source, keys...)
 	}
 	return source, nil
 }
 
+// pemFiles returns the files that path stands for: itself, or those in the folder.
+func pemFiles(path string) ([]string, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("public key file: %w", err)
+	}
+	if !info.IsDir() {
+		return []string{path}, nil
+	}
+	entries, err := os.ReadDir(path)
+	if err != nil {
+		return nil, fmt.Errorf("folder of public key files: %w", err)
+	}
+	var files []string
+	for _, entry := range entries {
+		name := entry.Name()
+		if strings.HasPrefix(name, ".") || !slices.Contains(pemEndings, strings.ToLower(filepath.Ext(name))) {
+			continue
+		}
+		// A link counts as what it leads to: Kubernetes mounts files as links.
+		file := filepath.Join(path, name)
+		info, err := os.Stat(file)
+		if err != nil {
+			return nil, fmt.Errorf("public key file: %w", err)
+		}
+		if info.Mode().IsRegular() {
+			files = append(files, file)
+		}
+	}
+	if len(files) == 0 {
+		return nil, fmt.Errorf("folder of public key files %s: no file in it ends in %s: put one there, or name a file",
+			path, strings.Join(pemEndings, ", "))
+	}
+	return files, nil
+}
+
+// readFile reads a file of at most maxSize bytes. An error names the file.
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	data, err := readAll(file)
+	if err == errSize {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return data, err
+}
+
+var errSize = fmt.Errorf("more than %d kB: no file of keys is that long", maxSize>>10)
+
+// readAll reads at most maxSize bytes; more is errSize.
+func readAll(r io.Reader) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxSize {
+		return nil, errSize
+	}
+	return data, nil
+}
+
 // PEM reads the public keys in data (RFC 7468) and gives each the id kid. It takes PKIX and PKCS #1 keys and the keys
 // of certificates; of a certificate nothing but the key counts, neither its dates nor its issuer. Keys are RSA of 2048
-// bits or more, EC on P-256, P-384 or P-521, and Ed25519. Anything else in data is an error, a private key above all.
+// to 16384 bits, EC on P-256, P-384 or P-521, and Ed25519. Anything else in data is an error, a private key above all.
 func PEM(kid string, data []byte) ([]auth.Key, error) {
 	blocks, err := decodePEM(data)
 	if err != nil {
@@ -110,6 +198,9 @@ func decodePEM(data []byte) ([]*pem.Block, error) {
 	return blocks, nil
 }
 
+var errPrivate = errors.New("a private key where a public one belongs: " +
+	`keep it with who signs, and put here what "openssl pkey -pubout" makes of it`)
+
 // The errors of crypto/x509 say what is wrong with the bytes and quote none.
 
 func parsePublic(block *pem.Block) (crypto.PublicKey, error) {
@@ -126,8 +217,7 @@ func parsePublic(block *pem.Block) (crypto.PublicKey, error) {
 		return certificate.PublicKey, nil
 	}
 	if strings.HasSuffix(block.Type, "PRIVATE KEY") {
-		return nil, errors.New("a private key where a public one belongs: " +
-			`keep it with who signs, and put here what "openssl pkey -pubout" makes of it`)
+		return nil, errPrivate
 	}
 	return nil, errors.New(`want "PUBLIC KEY", "RSA PUBLIC KEY" or "CERTIFICATE"`)
 }
@@ -161,6 +251,12 @@ func algorithmsOf(public crypto.PublicKey) ([]jwa.SignatureAlgorithm, error) {
 	case *rsa.PublicKey:
 		if bits := public.N.BitLen(); bits < minRSABits {
 			return nil, fmt.Errorf("an RSA key of %d bits: make one of at least %d", bits, minRSABits)
+		} else if bits > maxRSABits {
+			return nil, fmt.Errorf("an RSA key of %d bits: make one of at most %d", bits, maxRSABits)
+		}
+		// With an exponent of 1 everybody can sign, and an even one has no private key.
+		if public.N.Bit(0) == 0 || public.E < 3 || public.E%2 == 0 {
+			return nil, errors.New("an RSA key whose numbers cannot be right: make a new one")
 		}
 		return []jwa.SignatureAlgorithm{jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512}, nil
 	case *ecdsa.PublicKey:

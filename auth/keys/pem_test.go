@@ -35,7 +35,7 @@ func keyFile(name string) string {
 	return filepath.Join("..", "..", "testdata", "keys", name)
 }
 
-func readKey(t *testing.T, name string) []byte {
+func readKey(t testing.TB, name string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(keyFile(name))
 	if err != nil {
@@ -59,7 +59,7 @@ func inPEM(name string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: name, Bytes: der})
 }
 
-func newEC(t *testing.T, curve elliptic.Curve) *ecdsa.PrivateKey {
+func newEC(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(curve, rand.Reader)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/config"
 )

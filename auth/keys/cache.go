@@ -1,0 +1,134 @@
+package keys
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"maps"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth"
+)
+
+// Remote is a source that asks a server for its keys. It asks when a token needs it, and waits 5 s at most.
+//
+//   - Keys are kept as long as the server says (Cache-Control, else Expires; 1 h if it says neither), at least 30 s and
+//     24 h at most. Then the next who needs them fetches them anew, while all others go on with the old.
+//   - If they cannot be fetched, the old ones count on for the source's maxStale. After that, and if there have never
+//     been any, Keys returns an error.
+//   - A kid that is not among them is a reason to fetch them, too.
+//   - However many ask for whatever kid, 30 s lie between two fetches of one address.
+//
+// The address is https, or http on this machine. So are those that it redirects to, three at most, and never http after
+// https. An answer has at most 1 MB; one that is refused leaves the old keys as they are.
+type Remote interface {
+	auth.KeySource
+	// Check asks the server now, keeps nothing of it, and returns the keys, and why others are left out: for an operator
+	// who wants to know whether it works. A key server of Jitsi's, which cannot list its keys, is asked for a random
+	// kid, and returns none if all is well. Check is not held back by any pause.
+	Check(ctx context.Context) (keys []auth.Key, skipped []error, err error)
+}
+
+// Cache makes the sources that ask a server. It returns the same source again for the same kind, address and maxStale,
+// so that reading the configuration anew loses no keys. The zero Cache is ready for use. It is safe for concurrent use
+// and starts nothing.
+//
+// An error of the methods that make a source says what is wrong with the address, without quoting it.
+type Cache struct {
+	// Transport asks the servers; nil means with the proxy of the environment and the system's certificates, closing each
+	// connection after its answer. It must not be changed once the Cache is in use.
+	Transport http.RoundTripper
+
+	mu      sync.Mutex
+	sources map[sourceID]*madeSource
+}
+
+type sourceID struct {
+	kind     string
+	address  string
+	maxStale time.Duration
+}
+
+type madeSource struct {
+	Remote
+	asked bool // since the last Sweep
+}
+
+// JWKS returns the source of the JWK Set at an address, read as [JWKS] does.
+func (c *Cache) JWKS(address string, maxStale time.Duration) (Remote, error) {
+	return c.source("JWKS", address, maxStale, func(u *url.URL) (Remote, error) {
+		return &document{client: c.client(), address: u, maxStale: maxStale, parse: JWKS}, nil
+	})
+}
+
+// KeyMap returns the source of the map at an address: JSON of kid to certificate in PEM, as Firebase publishes it, or a
+// JWK Set (Jitsi's cache_keys_url).
+func (c *Cache) KeyMap(address string, maxStale time.Duration) (Remote, error) {
+	return c.source("map", address, maxStale, func(u *url.URL) (Remote, error) {
+		return &document{client: c.client(), address: u, maxStale: maxStale, parse: keyMap}, nil
+	})
+}
+
+// ASAP returns the source of the key server of Jitsi's at an address (asap_key_server): the key of a kid, in PEM, is at
+// <address>/<hex sha256(kid)>.pem; status 404 says that there is none. A token without a kid finds no key here.
+//
+// It keeps at most 256 keys, those used last, and asks for at most 10 kids that it does not keep in 30 s. With more of
+// them, Keys returns an error. So who sends tokens with invented kids can keep a new key from being found while they do
+// it, but no key that is kept.
+func (c *Cache) ASAP(address string, maxStale time.Duration) (Remote, error) {
+	return c.source("ASAP", address, maxStale, func(u *url.URL) (Remote, error) {
+		if u.RawQuery != "" || u.ForceQuery {
+			return nil, errors.New(`the address of a key server has no "?": names of keys are put after it`)
+		}
+		return &asapServer{
+			client: c.client(), folder: u, maxStale: maxStale, documents: make(map[[sha256.Size]byte]*asapKey),
+		}, nil
+	})
+}
+
+// Sweep ends a round of making sources: those that nobody asked for since the last Sweep are forgotten, and made anew if
+// they come back. Who still has one may go on using it.
+func (c *Cache) Sweep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.sources, func(_ sourceID, s *madeSource) bool { return !s.asked })
+	for _, s := range c.sources {
+		s.asked = false
+	}
+}
+
+// source returns the source that there is, or a new one.
+func (c *Cache) source(kind, address string, maxStale time.Duration, build func(*url.URL) (Remote, error)) (Remote, error) {
+	u, err := parseAddress(address)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := sourceID{kind, u.String(), maxStale}
+	s := c.sources[id]
+	if s == nil {
+		remote, err := build(u)
+		if err != nil {
+			return nil, err
+		}
+		if c.sources == nil {
+			c.sources = map[sourceID]*madeSource{}
+		}
+		s = &madeSource{Remote: remote}
+		c.sources[id] = s
+	}
+	s.asked = true
+	return s.Remote, nil
+}
+
+func (c *Cache) client() *http.Client {
+	t := c.Transport
+	if t == nil {
+		t = transport
+	}
+	return &http.Client{Transport: t, CheckRedirect: checkRedirect}
+}

@@ -1,0 +1,123 @@
+package keys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth"
+)
+
+// pause is the least time between two fetches of one address, whatever they brought and whoever asks.
+const pause = 30 * time.Second
+
+// document is what one address publishes, fetched when somebody needs it and kept as long as it may be: fresh for as long
+// as the server says, and stale for at most maxStale more, while it cannot be fetched. It is the one cache of all sources
+// that ask a server.
+//
+// Whoever needs the document anew fetches it in its own goroutine, one at a time. Meanwhile those to whom what there is
+// will do take it, and the others wait.
+type document struct {
+	client   *http.Client
+	address  *url.URL
+	parse    func([]byte) ([]auth.Key, []error, error)
+	maxStale time.Duration
+	// mayLack means that there need not be anything at the address; then there are no keys.
+	mayLack bool
+
+	mu    sync.Mutex
+	keys  fixed
+	until time.Time     // when the keys stop being fresh; zero if there have never been any
+	tried time.Time     // when the last fetch began
+	err   error         // why the last fetch failed, or nil
+	busy  chan struct{} // closed when the fetch under way is over; nil if none is
+}
+
+// Keys implements auth.KeySource. A kid that is not in the document is a reason to fetch it, too: that is how a new key is
+// found.
+func (d *document) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, failure(d.address, err)
+		}
+		now := time.Now()
+		d.mu.Lock()
+		fresh := now.Before(d.until)
+		usable := fresh || !d.until.IsZero() && now.Before(d.until.Add(d.maxStale))
+		known := usable && (kid == "" || d.keys.have(kid))
+		keys, err, busy := d.keys, d.err, d.busy
+		mine := busy == nil && !(fresh && known) && now.Sub(d.tried) >= pause
+		if mine {
+			d.busy, d.tried = make(chan struct{}), now
+		}
+		d.mu.Unlock()
+
+		switch {
+		case mine:
+			d.refresh(ctx)
+		case known:
+			return keys.Keys(ctx, kid)
+		case busy != nil:
+			select {
+			case <-busy:
+			case <-ctx.Done():
+			}
+		case usable:
+			// Without the last fetch nobody knows whether the kid is a new one. Keys without a name may be it.
+			found, _ := keys.Keys(ctx, kid)
+			if len(found) > 0 {
+				err = nil
+			}
+			return found, err
+		default:
+			return nil, err
+		}
+	}
+}
+
+// refresh fetches the document; d.busy is the caller's. It goes on to its end even if ctx ends: else people who hang up
+// in time could keep the keys from everybody. That is fetchTimeout at most.
+func (d *document) refresh(ctx context.Context) {
+	keys, lifetime, err := []auth.Key(nil), time.Duration(0), errors.New("reading the answer failed")
+	defer func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.err = err; err == nil {
+			d.keys, d.until = keys, time.Now().Add(lifetime)
+		}
+		close(d.busy)
+		d.busy = nil
+	}()
+	keys, _, lifetime, err = d.fetch(context.WithoutCancel(ctx))
+}
+
+// fetch fetches the document once and keeps nothing of it.
+func (d *document) fetch(ctx context.Context) (keys []auth.Key, skipped []error, lifetime time.Duration, err error) {
+	body, lifetime, err := fetch(ctx, d.client, d.address)
+	if d.mayLack && errors.Is(err, errAbsent) {
+		return nil, nil, pause, nil
+	}
+	if err == nil {
+		keys, skipped, err = d.parse(body)
+	}
+	if err != nil {
+		return nil, skipped, 0, failure(d.address, err)
+	}
+	return keys, skipped, lifetime, nil
+}
+
+// Check implements Remote.
+func (d *document) Check(ctx context.Context) (keys []auth.Key, skipped []error, err error) {
+	keys, skipped, _, err = d.fetch(ctx)
+	return keys, skipped, err
+}
+
+// failure names the address in an error, without the query, which may be a key to it.
+func failure(address *url.URL, err error) error {
+	shown := url.URL{Scheme: address.Scheme, Host: address.Host, Path: address.Path, RawPath: address.RawPath}
+	return fmt.Errorf("keys from %s: %w", shown.String(), err)
+}

@@ -1,0 +1,194 @@
+package keys
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lestrrat-go/httpcc"
+)
+
+const (
+	// fetchTimeout is how long one fetch may take, from the look-up of the name to the last byte. It leaves a conference
+	// request (10 s) time for the rest.
+	fetchTimeout = 5 * time.Second
+	maxRedirects = 3
+	// What a server says of how long its answer may be kept counts within these bounds, and unsaid if it says nothing.
+	minLifetime    = pause
+	unsaidLifetime = time.Hour
+	maxLifetime    = 24 * time.Hour
+)
+
+// transport leaves nothing behind: keys are fetched so seldom that an open connection would only wait to be cut.
+var transport = &http.Transport{
+	Proxy:                  http.ProxyFromEnvironment,
+	DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,
+	TLSHandshakeTimeout:    fetchTimeout,
+	DisableKeepAlives:      true,
+	MaxResponseHeaderBytes: 64 << 10,
+}
+
+// parseAddress reads the address of a server that is trusted with keys.
+func parseAddress(address string) (*url.URL, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.Hostname() == "" {
+		return nil, errors.New("not an address: want something like https://login.example.com/keys")
+	}
+	if err := checkAddress(u); err != nil {
+		return nil, err
+	}
+	u.Fragment, u.RawFragment = "", ""
+	return u, nil
+}
+
+// checkAddress returns nil if nobody on the way to the address can put in keys of their own, and if it has no password,
+// which would end in logs.
+func checkAddress(u *url.URL) error {
+	switch {
+	case u.User != nil:
+		return errors.New("an address with a user name or password: keys are public, take it out")
+	case u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()):
+		return nil
+	}
+	return errors.New("want https:// (http:// only to this machine: 127.0.0.1, [::1] or localhost), " +
+		"since who can change keys on the way can sign tokens")
+}
+
+func isLoopback(host string) bool {
+	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
+}
+
+// redirectError says why a redirect was not followed. It is our text, and so fit to be shown.
+type redirectError struct{ why string }
+
+func (e redirectError) Error() string { return e.why }
+
+// checkRedirect is an http.Client's. A server elsewhere must not send us to this machine's own unencrypted ports either,
+// so that http never follows https.
+func checkRedirect(next *http.Request, before []*http.Request) error {
+	if len(before) > maxRedirects {
+		return redirectError{fmt.Sprintf("redirected more than %d times", maxRedirects)}
+	}
+	to := fmt.Sprintf("redirected to %.100q: ", next.URL.Scheme+"://"+next.URL.Host)
+	if err := checkAddress(next.URL); err != nil {
+		return redirectError{to + err.Error()}
+	}
+	if next.URL.Scheme == "http" && before[len(before)-1].URL.Scheme == "https" {
+		return redirectError{to + "from https to http"}
+	}
+	next.Header.Del("Referer") // it has the query of the address, which may be a key to it
+	return nil
+}
+
+// errAbsent is the answer that there is nothing at the address.
+var errAbsent = errors.New("HTTP status 404: is this the right address?")
+
+// fetch asks the address once, and returns what it answered and how long that may be kept. Errors quote nothing of it.
+func fetch(ctx context.Context, client *http.Client, address *url.URL) (body []byte, lifetime time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address.String(), nil)
+	if err != nil {
+		return nil, 0, errors.New("not an address that can be asked")
+	}
+	request.Header.Set("User-Agent", "usher")
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, 0, describe(ctx, err)
+	}
+	defer response.Body.Close()
+	switch response.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound, http.StatusGone:
+		return nil, 0, errAbsent
+	default:
+		return nil, 0, fmt.Errorf("HTTP status %d", response.StatusCode)
+	}
+	if body, err = readAll(response.Body); err != nil {
+		return nil, 0, describe(ctx, err)
+	}
+	return body, lifetimeOf(response.Header, time.Now()), nil
+}
+
+// describe returns what may be told of an error of net/http, some of which quote what the server sent or the whole
+// address.
+func describe(ctx context.Context, err error) error {
+	var (
+		redirect    redirectError
+		network     *net.OpError
+		certificate *tls.CertificateVerificationError
+	)
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("no whole answer within %s: %w", fetchTimeout, ctx.Err())
+	case errors.Is(err, errSize):
+		return errSize
+	case errors.As(err, &redirect):
+		return redirect
+	case errors.As(err, &network):
+		return network
+	case errors.As(err, &certificate):
+		return certificate
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return errors.New("https:// was asked, and http answered")
+	}
+	return errors.New("the answer is broken off or not HTTP")
+}
+
+// lifetimeOf returns how long an answer is fresh (RFC 9111 §4.2.1), within our bounds.
+func lifetimeOf(header http.Header, now time.Time) time.Duration {
+	lifetime, said := maxAge(strings.Join(header.Values("Cache-Control"), ", "))
+	if expires := header.Get("Expires"); !said && expires != "" {
+		if date, err := http.ParseTime(header.Get("Date")); err == nil {
+			now = date
+		}
+		// What is no date is past; "0" is a favourite (RFC 9111 §5.3).
+		if end, err := http.ParseTime(expires); err == nil {
+			lifetime = end.Sub(now)
+		}
+		said = true
+	}
+	if !said {
+		lifetime = unsaidLifetime
+	}
+	// What lay in a cache on the way has aged there (RFC 9111 §4.2.3).
+	if age, err := strconv.ParseUint(header.Get("Age"), 10, 32); err == nil {
+		lifetime -= time.Duration(age) * time.Second
+	}
+	return min(max(lifetime, minLifetime), maxLifetime)
+}
+
+// maxAge returns how long a Cache-Control field lets a private cache keep an answer, if it says so; s-maxage is for
+// others. A field that cannot be read says not to keep it (RFC 9111 §4.2.1).
+func maxAge(control string) (lifetime time.Duration, said bool) {
+	// httpcc reaches beyond the end of "max-age=", and its type for all directives of a response cannot say "no-cache".
+	defer func() {
+		if recover() != nil {
+			lifetime, said = 0, true
+		}
+	}()
+	directives, err := httpcc.ParseResponseDirectives(control)
+	if err != nil {
+		return 0, true
+	}
+	for _, directive := range directives {
+		switch strings.ToLower(directive.Name) {
+		case httpcc.NoStore, httpcc.NoCache:
+			return 0, true
+		case httpcc.MaxAge:
+			seconds, err := strconv.ParseUint(directive.Value, 10, 64)
+			if err != nil {
+				return 0, true
+			}
+			lifetime, said = time.Duration(min(seconds, uint64(maxLifetime/time.Second)))*time.Second, true
+		}
+	}
+	return lifetime, said
+}
