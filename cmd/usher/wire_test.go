@@ -12,10 +12,26 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // TestWire gives every field of the configuration a value of its own, and looks for it on the other side.
 func TestWire(t *testing.T) {
+	claimMap := config.ClaimMap{
+		Affiliation: config.Claim{Path: "a", Values: map[string]string{"x": "owner"}},
+		ID:          config.Claim{Path: "b", Values: map[string]string{"x": "2"}},
+		Name:        config.Claim{Path: "c", Values: map[string]string{"x": "3"}},
+		Group:       config.Claim{Path: "d", Values: map[string]string{"x": "4"}},
+		Room:        config.Claim{Path: "e", Values: map[string]string{"x": "5"}},
+		Tenant:      config.Claim{Path: "f", Values: map[string]string{"x": "6"}},
+	}
+	claim := func(path, meaning string) token.Claim {
+		c, err := token.NewClaim(path, map[string]string{"x": meaning})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
 	c := &config.Config{
 		XMPP: config.XMPP{Server: "127.0.0.1:5347", Domain: jid.MustParse("focus.example.com"), Secret: config.NewSecret(componentSecret)},
 		Rooms: config.Rooms{
@@ -28,6 +44,7 @@ func TestWire(t *testing.T) {
 				AppID: "my_app", AcceptedIssuers: []string{"a"}, AcceptedAudiences: []string{"b"}, Algorithms: []string{"HS384"},
 				AppSecrets:  []config.Secret{config.NewSecret(appSecret), config.NewSecret("another")},
 				RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: time.Second,
+				Tenant: "acme", Claims: claimMap,
 			}},
 		}},
 	}
@@ -48,6 +65,10 @@ func TestWire(t *testing.T) {
 			Issuers: []auth.Issuer{{
 				Name: "my_app", Accepted: []string{"a"}, Audiences: []string{"b"}, Algorithms: []jwa.SignatureAlgorithm{jwa.HS384},
 				RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: time.Second,
+				Tenant: "acme", Claims: token.ClaimMap{
+					Affiliation: claim("a", "owner"), ID: claim("b", "2"), Name: claim("c", "3"), Group: claim("d", "4"),
+					Room: claim("e", "5"), Tenant: claim("f", "6"),
+				},
 			}},
 		}},
 	}
