@@ -22,8 +22,9 @@ type Key struct {
 // KeySource holds the keys of one issuer. It is all that the decision knows of where keys come from.
 type KeySource interface {
 	// Keys returns the keys that a token with this kid may have been signed with: the one so named, if there is
-	// one, else those without a name. An empty kid asks for all of them. No key is not an error; an error means
-	// that the source could not be asked (ReasonKeysUnavailable), and is for the log only.
+	// one, else those without a name. An empty kid asks for all that the source can list. No key is not an error; an
+	// error means that the source could not be asked (ReasonKeysUnavailable), and is for the log only. The slice is
+	// the caller's, the material in it is not.
 	//
 	// Keys is called by many goroutines at once.
 	Keys(ctx context.Context, kid string) ([]Key, error)

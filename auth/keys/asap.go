@@ -38,7 +38,6 @@ type asapServer struct {
 
 type asapKey struct {
 	*document
-	made time.Time
 	used time.Time // guarded by the server's mutex
 }
 
@@ -46,6 +45,9 @@ type asapKey struct {
 func (s *asapServer) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 	if kid == "" {
 		return nil, nil
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, failure(s.folder, err)
 	}
 	key, err := s.key(kid, time.Now())
 	if err != nil {
@@ -67,7 +69,7 @@ func (s *asapServer) key(kid string, now time.Time) (*asapKey, error) {
 		s.asked[s.next] = now
 		s.next = (s.next + 1) % maxUnknown
 		s.makeRoom(now)
-		key = &asapKey{document: s.document(kid, digest), made: now}
+		key = &asapKey{document: s.document(kid, digest)}
 		s.documents[digest] = key
 	}
 	key.used = now
@@ -106,11 +108,11 @@ func (s *asapServer) makeRoom(now time.Time) {
 	delete(s.documents, oldest)
 }
 
-// over tells whether there is no key, and the time is over in which this need not be asked again.
+// over tells whether the server was asked and gave no key, and the time is over in which it need not be asked again.
 func (k *asapKey) over(now time.Time) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return len(k.keys) == 0 && k.busy == nil && now.Sub(k.made) >= pause && now.Sub(k.tried) >= pause
+	return len(k.keys) == 0 && k.busy == nil && !k.tried.IsZero() && now.Sub(k.tried) >= pause
 }
 
 // Check implements Remote: it asks for a key id that nobody has.

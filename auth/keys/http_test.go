@@ -75,7 +75,7 @@ func serve(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// With nothing set, keys come over real connections, and none is left behind (TestMain looks).
+// With nothing set, keys come over real connections, and none is left behind.
 func TestTransport(t *testing.T) {
 	set := ecSet(t, "a")
 	var cache keys.Cache
@@ -88,7 +88,12 @@ func TestTransport(t *testing.T) {
 		_, err = source.Keys(t.Context(), "a")
 		return err
 	}
-	good := serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(set) })
+	good := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if !r.Close {
+			t.Error("the connection is kept")
+		}
+		_, _ = w.Write(set)
+	})
 	if err := ask(good.URL); err != nil {
 		t.Error(err)
 	}

@@ -535,14 +535,62 @@ func TestASAPKidFlood(t *testing.T) {
 				})
 			}
 			all.Wait()
-			has(t, source, "k1", 1)
 			a.wasAsked(t, 1+10*(round+1))
 			if refused.Load() != 190 {
 				t.Errorf("%d refused", refused.Load())
 			}
 			time.Sleep(30 * time.Second)
 		}
+		has(t, source, "k1", 1)
+		a.wasAsked(t, 601)
 	})
+}
+
+// Kids without a key that are asked for again count like new ones.
+func TestASAPSameKidsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, source := newASAP(t)
+		for round := range int64(3) {
+			for i := range 10 {
+				has(t, source, fmt.Sprint(i), 0)
+			}
+			fails(t, source, "another", "10 unknown key ids within 30s")
+			has(t, source, "0", 0)
+			a.wasAsked(t, 10*(round+1))
+			time.Sleep(30 * time.Second)
+		}
+	})
+}
+
+// Many who ask for one new kid at once are one question. Without synctest, which runs one after the other.
+func TestASAPManyAskForOne(t *testing.T) {
+	for range 20 {
+		a, source := newASAP(t)
+		start := make(chan struct{})
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				<-start
+				has(t, source, "k1", 0)
+			})
+		}
+		close(start)
+		all.Wait()
+		a.wasAsked(t, 1)
+	}
+}
+
+func TestASAPAskerIsGone(t *testing.T) {
+	a, source := newASAP(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for i := range 20 {
+		if _, err := source.Keys(ctx, fmt.Sprint(i)); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	}
+	has(t, source, "k1", 0)
+	a.wasAsked(t, 1)
 }
 
 // Of many real keys those are kept that were used last.
