@@ -201,18 +201,17 @@ func decodePEM(data []byte) ([]*pem.Block, error) {
 var errPrivate = errors.New("a private key where a public one belongs: " +
 	`keep it with who signs, and put here what "openssl pkey -pubout" makes of it`)
 
-// The errors of crypto/x509 say what is wrong with the bytes and quote none.
-
+// parsePublic reads the public key in a block.
 func parsePublic(block *pem.Block) (crypto.PublicKey, error) {
 	switch block.Type {
 	case "PUBLIC KEY":
-		return x509.ParsePKIXPublicKey(block.Bytes)
+		return whole(x509.ParsePKIXPublicKey(block.Bytes))
 	case "RSA PUBLIC KEY":
-		return x509.ParsePKCS1PublicKey(block.Bytes)
+		return whole(x509.ParsePKCS1PublicKey(block.Bytes))
 	case "CERTIFICATE":
 		certificate, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
-			return nil, err
+			return nil, errUnreadable
 		}
 		return certificate.PublicKey, nil
 	}
@@ -222,10 +221,20 @@ func parsePublic(block *pem.Block) (crypto.PublicKey, error) {
 	return nil, errors.New(`want "PUBLIC KEY", "RSA PUBLIC KEY" or "CERTIFICATE"`)
 }
 
+var errUnreadable = errors.New("what stands in PEM is no key that can be read: copy the whole of it again")
+
+// whole returns a key that could be parsed. What crypto/x509 says of one that could not is for programmers.
+func whole[K any](key K, err error) (K, error) {
+	if err != nil {
+		err = errUnreadable
+	}
+	return key, err
+}
+
 func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	switch block.Type {
 	case "PRIVATE KEY":
-		key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+		key, err := whole(x509.ParsePKCS8PrivateKey(block.Bytes))
 		if err != nil {
 			return nil, err
 		}
@@ -235,9 +244,9 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 		}
 		return signer, nil
 	case "RSA PRIVATE KEY":
-		return x509.ParsePKCS1PrivateKey(block.Bytes)
+		return whole(x509.ParsePKCS1PrivateKey(block.Bytes))
 	case "EC PRIVATE KEY":
-		return x509.ParseECPrivateKey(block.Bytes)
+		return whole(x509.ParseECPrivateKey(block.Bytes))
 	case "ENCRYPTED PRIVATE KEY":
 		return nil, errors.New(`an encrypted private key: decrypt it with "openssl pkey"`)
 	}
