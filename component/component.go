@@ -234,15 +234,21 @@ func (c *Component) read(ctx context.Context, s *stream, q *queue) error {
 		case errors.Is(err, errTooLarge), errors.Is(err, errTooDeep):
 		case err != nil && c.stopping.Load():
 			return nil
-		case errors.Is(err, io.EOF):
-			return errors.New("the server closed the stream")
 		case err != nil:
-			return fmt.Errorf("reading from the server: %w", err)
+			return streamEnd(err)
 		}
 		if err := c.stanza(ctx, s, q, raw, err); err != nil {
 			return err
 		}
 	}
+}
+
+// streamEnd says what it means that the wire has no next stanza.
+func streamEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("the server closed the stream")
+	}
+	return fmt.Errorf("reading from the server: %w", err)
 }
 
 // stanza looks at the envelope of one stanza and hands it to where it belongs. fault is what makes it unfit to be

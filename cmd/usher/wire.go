@@ -16,6 +16,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
 )
 
@@ -138,6 +139,34 @@ func options(c *config.Config, p auth.Policy, log *zap.Logger) component.Options
 		Version:    release(),
 		Log:        log,
 	}
+}
+
+// examination turns a configuration into what the doctor needs.
+func examination(c *config.Config, p auth.Policy) doctor.Options {
+	o := doctor.Options{
+		Server:   c.XMPP.Server,
+		Domain:   c.XMPP.Domain,
+		Secret:   []byte(c.XMPP.Secret.Reveal()),
+		Services: c.Rooms.Services,
+		Lobby:    c.Rooms.Lobby,
+		Breakout: c.Rooms.Breakout,
+		Jicofo:   c.Jicofo,
+	}
+	for _, v := range c.VHosts {
+		o.VHosts = append(o.VHosts, v.Domain)
+		for n, i := range v.Issuers {
+			issuer := doctor.Issuer{Name: i.AppID + " of " + v.Domain.String(), Keys: p.VHosts[v.Domain.String()].Issuers[n].Keys}
+			for _, s := range i.AppSecrets {
+				issuer.Secrets = append(issuer.Secrets, len(s.Reveal()))
+			}
+			// The strictest issuer is the first to refuse.
+			if len(o.Issuers) == 0 || i.Leeway < o.Leeway {
+				o.Leeway = i.Leeway
+			}
+			o.Issuers = append(o.Issuers, issuer)
+		}
+	}
+	return o
 }
 
 // logger returns a logger that writes to w. What is said more than a hundred times in one second is then said every
