@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -80,12 +81,13 @@ func writeCheckJSON(w io.Writer, c doctor.Check) error {
 
 // writeCheck writes a check for people. Some of its words may be the server's or an issuer's; none may steer a terminal.
 func writeCheck(w io.Writer, c doctor.Check) error {
-	says := printable(c.Says)
+	line := func(s string) string { return strings.ReplaceAll(printable(s), "\n", " ") }
+	says := line(c.Says)
 	if c.Of != "" {
-		says = printable(c.Of) + ": " + says
+		says = line(c.Of) + ": " + says
 	}
 	if c.Mend != "" {
-		says += fmt.Sprintf("\n%23s-> %s", "", printable(c.Mend))
+		says += fmt.Sprintf("\n%23s-> %s", "", line(c.Mend))
 	}
 	_, err := fmt.Fprintf(w, "%-4s  %-15s  %s\n", c.Status, c.Code, says)
 	return err

@@ -210,7 +210,7 @@ var checks = []struct {
 		{"jicofo", []string{answers}, (*examination).jicofo},
 	}},
 	{once, []check{
-		{stays, []string{"conflict"}, (*examination).stays},
+		{stays, []string{answers}, (*examination).stays},
 	}},
 }
 
@@ -271,7 +271,7 @@ func (x *examination) make(ctx context.Context, c check, s subject) finding {
 	if ctx.Err() != nil {
 		return skip(stays, "there was no time left")
 	}
-	online := slices.Contains(c.needs, answers)
+	online := slices.Contains(c.needs, answers) && c.code != stays
 	if online && x.ended() {
 		return skip(stays, "the server is gone")
 	}

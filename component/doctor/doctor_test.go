@@ -320,6 +320,16 @@ func TestFaults(t *testing.T) {
 			want: map[doctor.Status]string{"fail": "creation"},
 			says: "anybody may create rooms", mend: `restrict_room_creation = true below Component "conference.meet.example.com" "muc"`,
 		},
+		"nothing is said of who creates rooms": {
+			old: "restrict_room_creation = true", new: "",
+			want: map[doctor.Status]string{"fail": "creation"},
+			says: "anybody may create rooms", mend: `restrict_room_creation = true below Component "conference.meet.example.com" "muc"`,
+		},
+		"anybody creates rooms, and usher is no admin": {
+			old:  `restrict_room_creation = true                   -- only admins create rooms,` + "\n" + `  admins = { "focus@focus.meet.example.com" }`,
+			want: map[doctor.Status]string{"fail": "creation room-owner"},
+			says: "owns only the rooms that it created", mend: `admins = { "focus@focus.meet.example.com" } below`,
+		},
 		"the parent's people create rooms": { // which cannot be seen, and the check says so
 			old: "restrict_room_creation = true", new: `restrict_room_creation = "local"`,
 		},

@@ -62,9 +62,9 @@ func (x *examination) remove(room jid.JID) {
 // such a one is refused, too, while people of the service's parent domain are not; that cannot be seen from here.
 func (x *examination) creation(ctx context.Context, s subject) finding {
 	room := x.newRoom(s)
-	p, err := x.join(ctx, room, x.stranger)
+	_, err := x.join(ctx, room, x.stranger)
 	if err == nil {
-		return fail(below(s, "restrict_room_creation = true"), "anybody may create rooms, without usher (status %v)", p.Codes)
+		return fail(below(s, "restrict_room_creation = true"), "anybody may create rooms, without usher")
 	}
 	if isCondition(err, stanza.NotAllowed, stanza.Forbidden) {
 		x.gone(room)
