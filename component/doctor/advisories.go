@@ -46,7 +46,7 @@ func advisories(version string) (open []advisory, released bool) {
 	return open, true
 }
 
-var release = regexp.MustCompile(`^[0-9]+(\.[0-9]+)+$`)
+var release = regexp.MustCompile(`^[0-9]+(\.[0-9]+){2,3}$`)
 
 // numbers returns the numbers of a released version; others ("trunk nightly build 1000", "hg:...") cannot be compared.
 func numbers(version string) ([]int, bool) {

@@ -181,11 +181,13 @@ var checks = []struct {
 		{"handshake", []string{"port"}, (*examination).handshake},
 		{"conflict", []string{"handshake"}, (*examination).conflict},
 		{answers, []string{"conflict"}, (*examination).answers},
-		{"version", []string{answers}, (*examination).version},
-		{"clock", []string{answers}, (*examination).clock},
 	}},
 	{of(func(o Options) []jid.JID { return o.VHosts }), []check{
 		{"vhost", []string{answers}, (*examination).vhost},
+	}},
+	{once, []check{
+		{"version", []string{answers}, (*examination).version},
+		{"clock", []string{answers}, (*examination).clock},
 	}},
 	{of(func(o Options) []jid.JID { return o.Services }), []check{
 		{"service", []string{answers}, (*examination).service},
@@ -268,10 +270,10 @@ func (x *examination) make(ctx context.Context, c check, s subject) finding {
 			}
 		}
 	}
-	if ctx.Err() != nil {
+	online := slices.Contains(c.needs, answers) && c.code != stays
+	if online && ctx.Err() != nil {
 		return skip(stays, "there was no time left")
 	}
-	online := slices.Contains(c.needs, answers) && c.code != stays
 	if online && x.ended() {
 		return skip(stays, "the server is gone")
 	}

@@ -178,7 +178,7 @@ func (p *patient) examined() []doctor.Check {
 }
 
 // order is what is examined, in order.
-var order = strings.Fields(`secret app-secret keys port handshake conflict answers version clock vhost guest-vhost service creation
+var order = strings.Fields(`secret app-secret keys port handshake conflict answers vhost guest-vhost version clock service creation
 	room-create room-owner room-born room-configure room-stranger room-member room-moderators room-withdraw room-end
 	lobby breakout jicofo stays`)
 

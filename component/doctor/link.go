@@ -129,6 +129,8 @@ func (x *examination) stays(ctx context.Context, _ subject) finding {
 	switch err := x.conn.Err(); {
 	case err == nil && x.silent != nil:
 		return fail("see Prosody's log, and whether it stands still", "the server answers nothing any more: %s%s", because(x.silent), left)
+	case err == nil && ctx.Err() != nil:
+		return fail("see whether Prosody's machine is overloaded", "the server answers so slowly that the examination took too long%s", left)
 	case err == nil:
 		return ok("the connection was ours to the end")
 	case displaced(err):

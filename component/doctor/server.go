@@ -19,12 +19,13 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-// hosts are the addresses that may answer for the server itself: its virtual hosts. A component has no modules of its own
-// that would.
+// hosts are the addresses that may answer for the server itself: its virtual hosts, as far as they are there. A component
+// has no modules of its own that would.
 func (x *examination) hosts() []jid.JID {
-	all := slices.Clone(x.o.VHosts)
+	absent := func(j jid.JID) bool { return x.blame["vhost "+j.String()] != "" }
+	all := slices.DeleteFunc(slices.Clone(x.o.VHosts), absent)
 	if _, parent, ok := strings.Cut(x.o.Domain.Domainpart(), "."); ok {
-		if j, err := jid.Parse(parent); err == nil && !slices.ContainsFunc(all, j.Equal) {
+		if j, err := jid.Parse(parent); err == nil && !slices.ContainsFunc(x.o.VHosts, j.Equal) {
 			all = append(all, j)
 		}
 	}
