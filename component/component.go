@@ -8,7 +8,8 @@
 //   - wire.go cuts the stream into stanzas, so that none can end it;
 //   - stream.go sends, and matches answers to questions;
 //   - queue.go lets senders have their turns;
-//   - component.go connects, reads, hands out, reconnects and stops.
+//   - component.go connects, reads, hands out, reconnects and stops;
+//   - conn.go is a connection on which nobody is admitted, from which package doctor looks at the server.
 //
 // The goroutine that reads never waits for anything but the server and never fails because of a stanza: it decodes the
 // envelope and hands the rest to a worker, or to muc.Rooms, which does not block.

@@ -194,6 +194,7 @@ var checks = []struct {
 		{"creation", []string{answers, "service"}, (*examination).creation},
 		{"room-create", []string{answers, "service"}, (*examination).create},
 		{"room-owner", []string{answers, "room-create"}, (*examination).owns},
+		{"room-jicofo", []string{answers, "room-owner"}, (*examination).jicofoCreates},
 		{"room-born", []string{answers, "room-create"}, (*examination).born},
 		{"room-configure", []string{answers, "room-create"}, (*examination).configure},
 		{"room-stranger", []string{answers, "room-configure"}, (*examination).keepsOut},
@@ -251,6 +252,9 @@ func (x *examination) examine(ctx context.Context, report func(Check)) {
 		for _, s := range group.of(x.o) {
 			for _, c := range group.checks {
 				f := x.make(ctx, c, s)
+				if f == (finding{}) { // there is nothing to check
+					continue
+				}
 				report(Check{Code: c.code, Of: s.name, Status: f.status, Says: f.says, Mend: f.mend})
 			}
 		}

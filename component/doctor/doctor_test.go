@@ -39,7 +39,7 @@ func whole(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return `modules_enabled = { "roster", "saslauth", "disco", "ping", "version", "time" }` + "\n" +
-		strings.ReplaceAll(string(demo), "{component.secret}", secret) + `
+		strings.NewReplacer("{component.secret}", secret, `admins = { "focus@`+domain+`" }`, `admins = { "focus@`+domain+`", "`+jicofo+`" }`).Replace(string(demo)) + `
 VirtualHost "auth.meet.example.com"
   authentication = "internal_hashed"
 Component "lobby.meet.example.com" "muc"
@@ -179,7 +179,7 @@ func (p *patient) examined() []doctor.Check {
 
 // order is what is examined, in order.
 var order = strings.Fields(`secret app-secret keys port handshake conflict answers vhost guest-vhost version clock service creation
-	room-create room-owner room-born room-configure room-stranger room-member room-moderators room-withdraw room-end
+	room-create room-owner room-jicofo room-born room-configure room-stranger room-member room-moderators room-withdraw room-end
 	lobby breakout jicofo stays`)
 
 // after are the checks that follow a check.
@@ -255,7 +255,7 @@ func TestRight(t *testing.T) {
 
 // Each fault alone is named as what it is, with what mends it, and disturbs no other check.
 func TestFaults(t *testing.T) {
-	const rest = "room-owner room-born room-configure room-stranger room-member room-moderators room-withdraw room-end"
+	const rest = "room-owner room-jicofo room-born room-configure room-stranger room-member room-moderators room-withdraw room-end"
 	for name, tt := range map[string]struct {
 		old, new string
 		change   func(*patient)
@@ -267,7 +267,7 @@ func TestFaults(t *testing.T) {
 		"nothing listens": {
 			change: func(p *patient) { p.Server.Stop() },
 			want:   map[doctor.Status]string{"fail": "port", "skip": after("port")},
-			says:   "connection refused", mend: "component_ports = { 5347 }",
+			says:   "connection refused", mend: "component_ports = { ",
 		},
 		"wrong secret": {
 			change: func(p *patient) { p.o.Secret = []byte(strings.Repeat("other", 10)) },
@@ -326,9 +326,9 @@ func TestFaults(t *testing.T) {
 			says: "anybody may create rooms", mend: `restrict_room_creation = true below Component "conference.meet.example.com" "muc"`,
 		},
 		"anybody creates rooms, and usher is no admin": {
-			old:  `restrict_room_creation = true                   -- only admins create rooms,` + "\n" + `  admins = { "focus@focus.meet.example.com" }`,
-			want: map[doctor.Status]string{"fail": "creation room-owner"},
-			says: "owns only the rooms that it created", mend: `admins = { "focus@focus.meet.example.com" } below`,
+			old:  `restrict_room_creation = true                   -- only admins create rooms,` + "\n" + `  admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`,
+			want: map[doctor.Status]string{"fail": "creation room-owner", "skip": "room-jicofo"},
+			says: "owns only the rooms that it created", mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" } below`,
 		},
 		"the parent's people create rooms": { // which cannot be seen, and the check says so
 			old: "restrict_room_creation = true", new: `restrict_room_creation = "local"`,
@@ -350,18 +350,18 @@ func TestFaults(t *testing.T) {
 			says: "stays when the last one has left", mend: "muc_room_default_persistent = false",
 		},
 		"usher is no admin": {
-			old: `admins = { "focus@focus.meet.example.com" }`, new: "",
+			old: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`, new: "",
 			want: map[doctor.Status]string{"fail": "room-create", "skip": rest},
-			says: "may not create rooms", mend: `admins = { "focus@focus.meet.example.com" } below Component "conference.meet.example.com" "muc"`,
+			says: "may not create rooms", mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" } below Component "conference.meet.example.com" "muc"`,
 		},
 		"another is admin": {
-			old: `admins = { "focus@focus.meet.example.com" }`, new: `admins = { "focus@auth.meet.example.com" }`,
+			old: `admins = { "focus@focus.meet.example.com", `, new: `admins = { `,
 			want: map[doctor.Status]string{"fail": "room-create", "skip": rest},
-			says: "may not create rooms", mend: `admins = { "focus@focus.meet.example.com" }`,
+			says: "may not create rooms", mend: `admins = { "focus@focus.meet.example.com"`,
 		},
 		"admins own no rooms": {
 			old: "component_admins_as_room_owners = true", new: "component_admins_as_room_owners = false",
-			want: map[doctor.Status]string{"fail": "room-owner"},
+			want: map[doctor.Status]string{"fail": "room-owner", "skip": "room-jicofo"},
 			says: "owns only the rooms that it created", mend: "component_admins_as_room_owners = true in the global section",
 		},
 		"no lobby": {
@@ -384,14 +384,19 @@ func TestFaults(t *testing.T) {
 			want:   map[doctor.Status]string{"fail": "jicofo"},
 			says:   "not online", mend: "start Jicofo",
 		},
+		"Jicofo is no admin": {
+			old: `, "focus@auth.meet.example.com" }`, new: " }",
+			want: map[doctor.Status]string{"fail": "room-jicofo"},
+			says: "may not create rooms", mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" } below Component`,
+		},
 		"Jicofo has no account": {
 			change: func(p *patient) { p.o.Jicofo = jid.MustParse("other@auth.meet.example.com") },
-			want:   map[doctor.Status]string{"fail": "jicofo"},
+			want:   map[doctor.Status]string{"fail": "room-jicofo jicofo"},
 			says:   "no such account", mend: "prosodyctl register other auth.meet.example.com PASSWORD",
 		},
 		"Jicofo is elsewhere": {
 			change: func(p *patient) { p.o.Jicofo = jid.MustParse("focus@nowhere.example.com") },
-			want:   map[doctor.Status]string{"fail": "jicofo"},
+			want:   map[doctor.Status]string{"fail": "room-jicofo jicofo"},
 			says:   "is refused", mend: `VirtualHost "nowhere.example.com"`,
 		},
 		"the keys cannot be had": {

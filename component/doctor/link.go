@@ -75,7 +75,8 @@ func (x *examination) port(ctx context.Context, _ subject) finding {
 	x.dialErr = x.dial(ctx)
 	var unreachable *net.OpError
 	if errors.As(x.dialErr, &unreachable) && unreachable.Op == "dial" {
-		return fail(`component_ports = { 5347 } in Prosody's global section, or the right xmpp.server here`,
+		_, port, _ := net.SplitHostPort(x.o.Server)
+		return fail(fmt.Sprintf("component_ports = { %s } in Prosody's global section, or the right xmpp.server here", port),
 			"nothing can be reached at %s: %v", x.o.Server, unreachable.Err)
 	}
 	return ok("something listens at %s", x.o.Server)
@@ -134,7 +135,7 @@ func (x *examination) stays(ctx context.Context, _ subject) finding {
 	case err == nil:
 		return ok("the connection was ours to the end")
 	case displaced(err):
-		return fail(`run one usher only; component_conflict_resolve = "kick_new" (the default) keeps the first`,
+		return fail(`run one usher only, and none beside the doctor; component_conflict_resolve = "kick_new" (the default) keeps the first`,
 			"another component took the connection while we were connected: two ushers would fight for it%s", left)
 	default:
 		return fail("see Prosody's log", "the connection ended: %v", err)

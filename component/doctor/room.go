@@ -93,7 +93,7 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 func (x *examination) owns(ctx context.Context, s subject) finding {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := x.owner.SetAffiliation(ctx, x.rooms[s.name], x.focus, "none")
+	err := x.owner.SetAffiliation(ctx, x.rooms[s.name], x.focus, "")
 	if isCondition(err, stanza.NotAcceptable) {
 		return ok("usher owns all rooms of the service")
 	}
@@ -108,6 +108,24 @@ func (x *examination) owns(ctx context.Context, s subject) finding {
 		return fail(mend, "usher does not own the rooms of the service")
 	}
 	return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
+}
+
+// jicofoCreates asks the same of Jicofo, which creates the rooms where it is the focus.
+func (x *examination) jicofoCreates(ctx context.Context, s subject) finding {
+	if x.o.Jicofo.Equal(jid.JID{}) {
+		return finding{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := x.owner.SetAffiliation(ctx, x.rooms[s.name], x.o.Jicofo, "")
+	switch {
+	case isCondition(err, stanza.NotAcceptable):
+		return ok("Jicofo is an admin of the service, too")
+	case err == nil:
+		return fail(x.admins(s), "Jicofo is no admin of the service and may not create rooms")
+	default:
+		return warn("", "whether Jicofo may create rooms cannot be seen (%s)", because(err))
+	}
 }
 
 // configuration is a room's form, by field (XEP-0045 §10.2).
@@ -249,6 +267,11 @@ func below(s subject, line string) string {
 	return fmt.Sprintf(`%s below Component %q "muc"`, line, s.name)
 }
 
+// admins is the line that names all who create rooms.
 func (x *examination) admins(s subject) string {
-	return below(s, fmt.Sprintf("admins = { %q }", x.focus.Bare()))
+	all := fmt.Sprintf("%q", x.focus.Bare())
+	if !x.o.Jicofo.Equal(jid.JID{}) {
+		all += fmt.Sprintf(", %q", x.o.Jicofo.Bare())
+	}
+	return below(s, "admins = { "+all+" }")
 }
