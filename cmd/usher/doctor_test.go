@@ -103,3 +103,32 @@ func TestDoctorSteersNoTerminal(t *testing.T) {
 		t.Errorf("%q", b.String())
 	}
 }
+
+// TestDoctorBesideUsher runs the doctor while usher serves: what the help says of it is so.
+func TestDoctorBesideUsher(t *testing.T) {
+	for name, tt := range map[string]struct {
+		policy        string
+		status        int
+		doctor, usher string
+	}{
+		"kick_new": {"", 1, "fail  conflict", ""},
+		"kick_old": {`; component_conflict_resolve = "kick_old"`, 0, "ok    stays", "standing by"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			examined(t, `Component "`+demoFocus+`"`, `Component "`+demoFocus+`"`+tt.policy)
+			log := newLive()
+			end := begin(t, log, log, "serve", "-c", "usher.yaml")
+			log.until(t, "connected", 1)
+			r := command(t, "", "doctor", "-c", "usher.yaml", "--watch", "0s")
+			if r.status != tt.status || !strings.Contains(r.stdout, tt.doctor) {
+				t.Errorf("%d: %s%s", r.status, r.stdout, r.stderr)
+			}
+			if tt.usher != "" {
+				log.until(t, tt.usher, 1)
+			} else if strings.Contains(log.String(), "no connection") {
+				t.Errorf("the running usher was disturbed: %s", log)
+			}
+			end()
+		})
+	}
+}
