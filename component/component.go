@@ -8,7 +8,8 @@
 //   - wire.go cuts the stream into stanzas, so that none can end it;
 //   - stream.go sends, and matches answers to questions;
 //   - queue.go lets senders have their turns;
-//   - component.go connects, reads, hands out, reconnects and stops.
+//   - component.go connects, reads, hands out, reconnects and stops;
+//   - conn.go is a connection on which nobody is admitted, from which package doctor looks at the server.
 //
 // The goroutine that reads never waits for anything but the server and never fails because of a stanza: it decodes the
 // envelope and hands the rest to a worker, or to muc.Rooms, which does not block.
@@ -246,15 +247,21 @@ func (c *Component) read(ctx context.Context, s *stream, q *queue) error {
 		case errors.Is(err, errTooLarge), errors.Is(err, errTooDeep):
 		case err != nil && c.stopping.Load():
 			return nil
-		case errors.Is(err, io.EOF):
-			return errors.New("the server closed the stream")
 		case err != nil:
-			return fmt.Errorf("reading from the server: %w", err)
+			return streamEnd(err)
 		}
 		if err := c.stanza(ctx, s, q, raw, err); err != nil {
 			return err
 		}
 	}
+}
+
+// streamEnd says what it means that the wire has no next stanza.
+func streamEnd(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errors.New("the server closed the stream")
+	}
+	return fmt.Errorf("reading from the server: %w", err)
 }
 
 // stanza looks at the envelope of one stanza and hands it to where it belongs. fault is what makes it unfit to be

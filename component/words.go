@@ -12,14 +12,23 @@ import (
 	xmppstream "mellium.im/xmpp/stream"
 )
 
-// hint returns a log field that tells an operator what to do about err, where that is known.
+// hint returns a log field with what Hint says.
 func hint(err error) zap.Field {
-	for _, h := range hints {
-		if errors.Is(err, h.err) {
-			return zap.String("hint", h.text)
-		}
+	if text := Hint(err); text != "" {
+		return zap.String("hint", text)
 	}
 	return zap.Skip()
+}
+
+// Hint tells an operator what to do about an error of the connection, or is empty. It has <xmpp.domain> where our own
+// domain is meant.
+func Hint(err error) string {
+	for _, h := range hints {
+		if errors.Is(err, h.err) {
+			return h.text
+		}
+	}
+	return ""
 }
 
 var hints = []struct {

@@ -33,7 +33,7 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	understood := false // whether cobra found command, flags and arguments to be in order
 	root := group("usher", "Let people into XMPP conference rooms by their tokens",
-		configGroup(), demo(), serve(), tokenGroup(), version())
+		configGroup(), demo(), examine(), serve(), tokenGroup(), version())
 	root.Long = `usher is an XMPP component (XEP-0114) that stands at the door of conference rooms on a stock server: it
 decides by token and virtual host who may enter a room, who opens it, and who waits for the host.
 

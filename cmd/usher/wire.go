@@ -18,6 +18,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -137,11 +138,9 @@ func claims(c config.ClaimMap) (m token.ClaimMap, problems []config.Problem) {
 
 // sources returns the source of an issuer's keys. Servers are not asked here.
 func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.Cache) (auth.KeySource, error) {
-	var here, servers []auth.KeySource
+	var here, fetched []auth.KeySource
 	var failed error
-	failing := func(err error) {
-		failed = errors.Join(failed, err)
-	}
+	failing := func(err error) { failed = errors.Join(failed, err) }
 	if len(c.AppSecrets) > 0 {
 		var secrets [][]byte
 		for _, s := range c.AppSecrets {
@@ -161,29 +160,43 @@ func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.
 		here = append(here, source)
 		failing(err)
 	}
-	for _, server := range []struct {
+	for _, server := range servers(c, remote) {
+		source, err := server.source()
+		if err != nil {
+			failing(fmt.Errorf("%s: %w", server.key, err))
+		}
+		fetched = append(fetched, source)
+	}
+	switch {
+	case failed != nil:
+		return nil, failed
+	case len(fetched) > 0: // their keys come later
+		return keys.Join(append(here, fetched...)...), nil
+	}
+	all := keys.Join(here...)
+	return all, fitting(all, algorithms)
+}
+
+// server is a server that has keys of an issuer.
+type server struct {
+	key, address string
+	source       func() (keys.Remote, error)
+}
+
+// servers returns the servers that have keys of an issuer.
+func servers(c config.Issuer, remote *keys.Cache) []server {
+	var all []server
+	for _, s := range []struct {
 		key, address string
 		source       func(string, time.Duration) (keys.Remote, error)
 	}{
 		{"jwks_url", c.JWKSURL, remote.JWKS}, {"asap_key_server", c.ASAPKeyServer, remote.ASAP}, {"cache_keys_url", c.CacheKeysURL, remote.KeyMap},
 	} {
-		if server.address == "" {
-			continue
+		if s.address != "" {
+			all = append(all, server{s.key, s.address, func() (keys.Remote, error) { return s.source(s.address, c.KeysMaxStale) }})
 		}
-		source, err := server.source(server.address, c.KeysMaxStale)
-		if err != nil {
-			failing(fmt.Errorf("%s: %w", server.key, err))
-		}
-		servers = append(servers, source)
 	}
-	switch {
-	case failed != nil:
-		return nil, failed
-	case len(servers) > 0: // whose keys come later
-		return keys.Join(append(here, servers...)...), nil
-	}
-	all := keys.Join(here...)
-	return all, fitting(all, algorithms)
+	return all
 }
 
 // fitting fails if there is no key for any of the algorithms.
@@ -227,9 +240,56 @@ func options(c *config.Config, p auth.Policy, log *zap.Logger) component.Options
 	}
 }
 
+// examination turns a configuration into what the doctor needs.
+func examination(c *config.Config, p auth.Policy, remote *keys.Cache) doctor.Options {
+	o := doctor.Options{
+		Server:   c.XMPP.Server,
+		Domain:   c.XMPP.Domain,
+		Secret:   []byte(c.XMPP.Secret.Reveal()),
+		Services: c.Rooms.Services,
+		Lobby:    c.Rooms.Lobby,
+		Breakout: c.Rooms.Breakout,
+		Jicofo:   c.Jicofo,
+	}
+	for _, v := range c.VHosts {
+		o.VHosts = append(o.VHosts, v.Domain)
+		for n, i := range v.Issuers {
+			issuer := doctor.Issuer{Name: i.AppID + " of " + v.Domain.String()}
+			for _, s := range i.AppSecrets {
+				issuer.Secrets = append(issuer.Secrets, len(s.Reveal()))
+			}
+			// The strictest issuer is the first to refuse.
+			if len(o.Issuers) == 0 || i.Leeway < o.Leeway {
+				o.Leeway = i.Leeway
+			}
+			o.Issuers = append(o.Issuers, issuer)
+			o.Sources = append(o.Sources, checkable(i, issuer.Name, p.VHosts[v.Domain.String()].Issuers[n].Keys, remote)...)
+		}
+	}
+	return o
+}
+
+// checkable returns the sources of an issuer's keys for the doctor: each server, or else the keys that are here.
+func checkable(i config.Issuer, name string, here auth.KeySource, remote *keys.Cache) []doctor.Source {
+	var all []doctor.Source
+	for _, s := range servers(i, remote) {
+		source, err := s.source()
+		if err == nil { // as it was when the policy was made
+			all = append(all, doctor.Source{Name: name + ", " + s.key, Check: source.Check, Unlisted: s.key == "asap_key_server"})
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, doctor.Source{Name: name, Check: func(ctx context.Context) ([]auth.Key, []error, error) {
+			keys, err := here.Keys(ctx, "")
+			return keys, nil, err
+		}})
+	}
+	return all
+}
+
 // logger returns a logger that writes to w. What is said more than a hundred times in one second is then said every
-// hundredth time only, so that a flood of requests fills no disk; warnings are never left out.
-// The level can be changed later.
+// hundredth time only, so that a flood of requests fills no disk; warnings are never left out. The level can be changed
+// later.
 func logger(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel, error) {
 	least, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {

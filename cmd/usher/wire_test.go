@@ -11,6 +11,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -81,6 +82,20 @@ func TestWire(t *testing.T) {
 	want.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
 	filled(t, want.VHosts["example.com"].Issuers[0])
 	filled(t, options(c, p, zap.NewNop()))
+
+	p.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
+	c.Rooms.Lobby, c.Rooms.Breakout, c.Jicofo = jid.MustParse("lobby.example.com"), jid.MustParse("breakout.example.com"), jid.MustParse("focus@auth.example.com")
+	c.VHosts = append(c.VHosts, config.VHost{Domain: jid.MustParse("guest.example.com"), Kind: config.KindGuest})
+	examine := examination(c, p, new(keys.Cache))
+	if want := (doctor.Options{
+		Server: c.XMPP.Server, Domain: c.XMPP.Domain, Secret: []byte(componentSecret),
+		Services: c.Rooms.Services, VHosts: []jid.JID{jid.MustParse("example.com"), jid.MustParse("guest.example.com")},
+		Lobby: c.Rooms.Lobby, Breakout: c.Rooms.Breakout, Jicofo: c.Jicofo,
+		Issuers: []doctor.Issuer{{Name: "my_app of example.com", Keys: fixedKeys{}, Secrets: []int{len(appSecret), 7}}},
+		Leeway:  time.Second,
+	}); !reflect.DeepEqual(examine, want) {
+		t.Errorf("got %+v, want %+v", examine, want)
+	}
 }
 
 type fixedKeys struct{ auth.KeySource }

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/component/doctor"
+)
+
+func examine() *cobra.Command {
+	var files []string
+	var asJSON bool
+	var watch time.Duration
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Examine the running XMPP server, and say what to mend in its configuration",
+		Long: `Connect to the XMPP server as usher does, ask it about everything that usher needs, make a room, try it out and end it
+again. Each check is one line: ok, warn, fail, or skip where something else failed first. Below one that is not ok stands the
+line of configuration, or the command, that mends it.
+
+A component has one connection. Stop the running usher first: Prosody refuses a second one ("conflict"), and nothing is
+examined. Where Prosody has component_conflict_resolve = "kick_old" it is the running usher that loses its connection, and
+comes back after a quarter of a minute. In the meantime nobody is admitted; clients are told to ask again.
+
+What happens only now and then, such as a second usher that connects, is seen with --watch.
+
+Exit status: 0 if no check failed, 1 if one did.`,
+		Example: `  usher doctor -c usher.yaml
+  usher doctor -c usher.yaml --watch 2m --json`,
+		Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if watch < 0 {
+				return misused("--watch cannot be negative")
+			}
+			remote := new(keys.Cache)
+			c, p, err := load(files, os.Environ(), remote)
+			if err != nil {
+				return err
+			}
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			o := examination(c, p, remote)
+			o.Watch = watch
+			write := writeCheck
+			if asJSON {
+				write = writeCheckJSON
+			}
+			failed := 0
+			var unwritten error
+			if err := doctor.Run(ctx, o, func(c doctor.Check) {
+				if c.Status == doctor.Fail {
+					failed++
+				}
+				unwritten = errors.Join(unwritten, write(cmd.OutOrStdout(), c))
+			}); err != nil {
+				return errors.New("interrupted")
+			}
+			if failed > 0 && unwritten == nil {
+				return failure{status: statusFailed} // the lines have said it
+			}
+			return unwritten
+		},
+	}
+	configFlag(cmd, &files)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	cmd.Flags().DurationVar(&watch, "watch", time.Second, "how long to stay connected at the end")
+	return cmd
+}
+
+func writeCheckJSON(w io.Writer, c doctor.Check) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	return enc.Encode(c)
+}
+
+// writeCheck writes a check for people. Some of its words may be the server's or an issuer's; none may steer a terminal.
+func writeCheck(w io.Writer, c doctor.Check) error {
+	line := func(s string) string { return strings.ReplaceAll(printable(s), "\n", " ") }
+	says := line(c.Says)
+	if c.Of != "" {
+		says = line(c.Of) + ": " + says
+	}
+	if c.Mend != "" {
+		says += fmt.Sprintf("\n%23s-> %s", "", line(c.Mend))
+	}
+	_, err := fmt.Fprintf(w, "%-4s  %-15s  %s\n", c.Status, c.Code, says)
+	return err
+}

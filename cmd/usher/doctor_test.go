@@ -1,0 +1,134 @@
+package main
+
+import (
+	"encoding/json"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/xmpp-usher/usher/component/doctor"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+)
+
+// examined starts a private Prosody for the doctor, in whose configuration old is replaced by new, with a usher.yaml for
+// it in the folder that the test is then in.
+func examined(t *testing.T, old, new string) *prosodytest.Server {
+	t.Helper()
+	staged(t)
+	config := `modules_enabled = { "roster", "saslauth", "disco", "version", "time" }` + "\n" + demoProsody
+	config = strings.ReplaceAll(config, "{component.secret}", componentSecret)
+	server := prosodytest.Start(t, prosodytest.Options{Config: strings.Replace(config, old, new, 1)})
+	write(t, "usher.yaml", strings.ReplaceAll(demoUsher, "{server}", server.ComponentAddr))
+	return server
+}
+
+// versionLines are those that depend on which Prosody this is; package doctor tests them.
+var versionLines = regexp.MustCompile(`(?m)^(ok  |warn)  version  .*\n( +->.*\n)?`)
+
+// TestDoctor compares what the doctor says of the demo's Prosody, as it is and with one door open.
+func TestDoctor(t *testing.T) {
+	for name, tt := range map[string]struct {
+		old, new string
+		status   int
+	}{
+		"doctor-ok.golden":   {"", "", 0},
+		"doctor-fail.golden": {"restrict_room_creation = true", "restrict_room_creation = false", 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			file, err := filepath.Abs(filepath.Join("testdata", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := examined(t, tt.old, tt.new)
+			r := command(t, "", "doctor", "-c", "usher.yaml", "--watch", "0s")
+			if r.status != tt.status || r.stderr != "" {
+				t.Errorf("%d: %s", r.status, r.stderr)
+			}
+			got := strings.ReplaceAll(r.stdout, server.ComponentAddr, "127.0.0.1:5347")
+			if !versionLines.MatchString(got) {
+				t.Error("nothing is said of the version")
+			}
+			golden(t, file, versionLines.ReplaceAllString(got, ""))
+		})
+	}
+}
+
+// TestDoctorJSON checks that each line is one check.
+func TestDoctorJSON(t *testing.T) {
+	examined(t, "component_secret", "no_secret")
+	r := command(t, "", "doctor", "-c", "usher.yaml", "--json")
+	var codes []string
+	for line := range strings.Lines(r.stdout) {
+		var c doctor.Check
+		if err := json.Unmarshal([]byte(line), &c); err != nil {
+			t.Fatal(err, line)
+		}
+		if c.Status == doctor.Fail {
+			codes = append(codes, c.Code)
+		}
+	}
+	if r.status != 1 || r.stderr != "" || strings.Join(codes, " ") != "handshake" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// TestDoctorInterrupted checks that the doctor can be stopped.
+func TestDoctorInterrupted(t *testing.T) {
+	examined(t, "", "")
+	stdout, stderr := newLive(), newLive()
+	end := begin(t, stdout, stderr, "doctor", "-c", "usher.yaml", "--watch", "10m")
+	stdout.until(t, "room-end", 1)
+	if status := end(); status != 1 || stderr.String() != "usher: interrupted\n" || strings.Contains(stdout.String(), "stays") {
+		t.Errorf("ended with %d: %s%s", status, stdout, stderr)
+	}
+}
+
+func TestDoctorMisused(t *testing.T) {
+	staged(t)
+	for _, args := range [][]string{{"--watch", "-1s"}, {"--watch", "long"}, {"now"}} {
+		if r := command(t, "", append([]string{"doctor", "-c", "usher.yaml"}, args...)...); r.status != 3 || r.stdout != "" {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
+// What a server or an issuer is called may hold anything.
+func TestDoctorSteersNoTerminal(t *testing.T) {
+	var b strings.Builder
+	if err := writeCheck(&b, doctor.Check{Code: "keys", Of: "\x1b[2J", Status: doctor.Fail, Says: "a\nb", Mend: "\r"}); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(b.String(), "\x1b\r") || strings.Count(b.String(), "\n") != 2 {
+		t.Errorf("%q", b.String())
+	}
+}
+
+// TestDoctorBesideUsher runs the doctor while usher serves: what the help says of it is so.
+func TestDoctorBesideUsher(t *testing.T) {
+	for name, tt := range map[string]struct {
+		policy        string
+		status        int
+		doctor, usher string
+	}{
+		"kick_new": {"", 1, "fail  conflict", ""},
+		"kick_old": {`; component_conflict_resolve = "kick_old"`, 0, "ok    stays", "standing by"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			examined(t, `Component "`+demoFocus+`"`, `Component "`+demoFocus+`"`+tt.policy)
+			log := newLive()
+			end := begin(t, log, log, "serve", "-c", "usher.yaml")
+			log.until(t, "connected", 1)
+			r := command(t, "", "doctor", "-c", "usher.yaml", "--watch", "0s")
+			if r.status != tt.status || !strings.Contains(r.stdout, tt.doctor) {
+				t.Errorf("%d: %s%s", r.status, r.stdout, r.stderr)
+			}
+			if tt.usher != "" {
+				log.until(t, tt.usher, 1)
+			} else if strings.Contains(log.String(), "no connection") {
+				t.Errorf("the running usher was disturbed: %s", log)
+			}
+			end()
+		})
+	}
+}

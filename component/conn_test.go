@@ -1,0 +1,102 @@
+package component_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+	xmppstream "mellium.im/xmpp/stream"
+
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+)
+
+// connected runs a Conn for the time of the test; ended tells how Run ended.
+func connected(t *testing.T, config string) (c *component.Conn, server *prosodytest.Server, ended chan error) {
+	t.Helper()
+	server = prosodytest.Start(t, prosodytest.Options{Config: `
+		VirtualHost "example.com"
+		  authentication = "anonymous"
+		Component "focus.example.com"
+		  component_secret = "secret"
+		` + config})
+	c, err := component.Dial(t.Context(), server.ComponentAddr, jid.MustParse("focus.example.com"), []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended = make(chan error, 1)
+	done := make(chan struct{})
+	go func() { ended <- c.Run(ctx); close(done) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return c, server, ended
+}
+
+// A Conn admits nobody, but leaves nobody waiting either.
+func TestConnAnswers(t *testing.T) {
+	_, server, _ := connected(t, "")
+	guest := server.Client(t, prosodytest.ClientOptions{Host: "example.com"})
+	for payload, want := range map[string]string{
+		"<ping xmlns='urn:xmpp:ping'/>":                                    "result",
+		"<conference xmlns='http://jitsi.org/protocol/focus' room='r@c'/>": "ready='false'",
+		"text<a/>": "ready='false'",
+	} {
+		answer, err := guest.IQ(t.Context(), "set", "focus.example.com", payload)
+		if err != nil || !strings.Contains(answer.String(), want) {
+			t.Errorf("%s: %s %v", payload, answer, err)
+		}
+	}
+}
+
+// Of presences nobody waited for, the latest are kept, and the one that is waited for is found among others.
+func TestConnAwaits(t *testing.T) {
+	c, server, _ := connected(t, "")
+	guest := server.Client(t, prosodytest.ClientOptions{Host: "example.com"})
+	const n = 1500
+	for i := range n {
+		guest.Sends(fmt.Sprintf("<presence to='u%d@focus.example.com'/>", i))
+	}
+	to := func(i int) func(component.Presence) bool {
+		return func(p component.Presence) bool { return p.To.Localpart() == fmt.Sprintf("u%d", i) }
+	}
+	for _, i := range []int{n - 1, n - 2, n - 1000} {
+		if p, err := c.Await(t.Context(), to(i)); err != nil || p.From.String() != guest.JID() {
+			t.Errorf("%d: %v %v", i, p, err)
+		}
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := c.Await(over, to(n-1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("taken twice: %v", err)
+	}
+	if _, err := c.Await(over, to(0)); !errors.Is(err, context.Canceled) {
+		t.Errorf("the first of too many is still there: %v", err)
+	}
+}
+
+// When the stream ends, everybody who waits hears of it, and why.
+func TestConnEnds(t *testing.T) {
+	c, server, ended := connected(t, `component_conflict_resolve = "kick_old"`)
+	if c.Err() != nil {
+		t.Error(c.Err())
+	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := c.Await(context.Background(), func(component.Presence) bool { return false })
+		waits <- err
+	}()
+	server.Component(t, "focus.example.com", "secret")
+	if err := <-waits; err == nil || !errors.Is(c.Err(), xmppstream.Conflict) {
+		t.Errorf("%v, %v", err, c.Err())
+	}
+	if err := c.IQ(t.Context(), stanza.IQ{Type: stanza.GetIQ, To: jid.MustParse("example.com")}, nil, nil); err == nil {
+		t.Error("an answer from nowhere")
+	}
+	if err := <-ended; !errors.Is(err, xmppstream.Conflict) {
+		t.Errorf("Run: %v", err)
+	}
+}

@@ -1,0 +1,181 @@
+package doctor_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/component/doctor"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+)
+
+// statuses lists what was found, for servers that are none.
+func statuses(checks []doctor.Check) string {
+	var b strings.Builder
+	for _, c := range checks {
+		if c.Status != doctor.OK && c.Status != doctor.Skip {
+			b.WriteString(string(c.Status) + " " + c.Code + " ")
+		}
+	}
+	return b.String()
+}
+
+// A server that ends in the middle of it is one failure, and nobody waits for it.
+func TestServerEnds(t *testing.T) {
+	for _, code := range []string{"answers", "service", "room-create", "room-member", "jicofo"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			p := admit(t, "", "")
+			p.jicofo(online)
+			p.on[code] = p.Kill
+			p.o.Watch = time.Minute
+			p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
+		})
+	}
+}
+
+// A server that stands still is given up after one question, and what it is told then it does when it goes on.
+func TestServerStandsStill(t *testing.T) {
+	t.Parallel()
+	p := admit(t, "", "")
+	p.jicofo(online)
+	p.on["room-member"] = p.Pause
+	p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after("room-member"), "stays")})
+	p.Resume()
+	p.clean()
+}
+
+// A server that does the handshake and nothing else.
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	p := admit(t, "", "")
+	p.o.Server = listen(t, func(c net.Conn) {
+		in := bufio.NewReader(c)
+		_, _ = in.ReadString('>') // the XML declaration or the stream
+		_, _ = io.WriteString(c, "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' id='i'><handshake/>")
+		_, _ = io.Copy(io.Discard, in)
+	})
+	if got := statuses(p.examined()); got != "fail answers " {
+		t.Error(got)
+	}
+}
+
+// What is no XMPP server.
+func TestNoServer(t *testing.T) {
+	for name, says := range map[string]string{
+		"closes":   "",
+		"HTTP":     "HTTP/1.1 400 Bad Request\r\n\r\n",
+		"an error": "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' id='i'><stream:error><undefined-condition xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error></stream:stream>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := admit(t, "", "")
+			p.o.Server = listen(t, func(c net.Conn) { _, _ = io.WriteString(c, says) })
+			p.found(p.examined(), map[doctor.Status]string{"fail": "handshake", "skip": after("handshake")})
+		})
+	}
+}
+
+// listen accepts connections for the time of the test.
+func listen(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer c.Close()
+				serve(c)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		all.Wait()
+	})
+	return l.Addr().String()
+}
+
+// A connection that breaks while a room is there is made once more, to remove the room.
+func TestConnectionBreaks(t *testing.T) {
+	for _, code := range []string{"room-create", "room-member", "room-moderators"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			p := admit(t, "", "")
+			p.jicofo(online)
+			links := make(chan net.Conn, 8)
+			server := p.o.Server
+			p.o.Server = listen(t, func(c net.Conn) {
+				s, err := net.Dial("tcp", server)
+				if err != nil {
+					return
+				}
+				defer s.Close()
+				links <- c
+				var g sync.WaitGroup
+				g.Go(func() { _, _ = io.Copy(s, c); s.Close() })
+				_, _ = io.Copy(c, s)
+				c.Close()
+				g.Wait()
+			})
+			p.on[code] = func() { (<-links).Close() }
+			p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
+			p.clean()
+		})
+	}
+}
+
+// Whoever interrupts the doctor hears nothing more, and no room is left.
+func TestInterrupted(t *testing.T) {
+	for _, code := range []string{"secret", "port", "answers", "room-create", "room-stranger", "room-moderators", "stays"} {
+		t.Run(code, func(t *testing.T) {
+			t.Parallel()
+			p := admit(t, "", "")
+			p.jicofo(online)
+			ctx, cancel := context.WithCancel(t.Context())
+			last := ""
+			err := doctor.Run(ctx, p.o, func(c doctor.Check) {
+				if last = c.Code; c.Code == code {
+					cancel()
+				}
+			})
+			if !errors.Is(err, context.Canceled) || last != code {
+				t.Errorf("%v after %s", err, last)
+			}
+			p.clean()
+		})
+	}
+}
+
+// Who asks to enter meanwhile is told to ask again, and a crowd in no room of the doctor's disturbs nothing.
+func TestMeanwhile(t *testing.T) {
+	t.Parallel()
+	p := admit(t, "", "")
+	p.jicofo(online)
+	guest := p.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
+	p.on["answers"] = func() {
+		answer, err := guest.IQ(t.Context(), "set", domain, "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/>")
+		if err != nil || answer.Child("conference", "").Attr["ready"] != "false" {
+			t.Error(answer, err)
+		}
+		for range 3000 {
+			if err := guest.Send("<presence to='focus@" + domain + "/doctor'/><message to='" + domain + "'><body>!</body></message>"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	p.found(p.examined(), nil)
+}

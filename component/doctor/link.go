@@ -1,0 +1,152 @@
+package doctor
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"mellium.im/xmlstream"
+	xmppstream "mellium.im/xmpp/stream"
+
+	"github.com/xmpp-usher/usher/component"
+)
+
+// strong is how many bytes a shared secret should have: as many as the hash of HS256 (RFC 7518 §3.2).
+const strong = 32
+
+// howToMakeSecret mends a short secret.
+const howToMakeSecret = "make one with: openssl rand -hex 32"
+
+func (x *examination) secret(context.Context, subject) finding {
+	if n := len(x.o.Secret); n < strong {
+		return warn(howToMakeSecret+", for usher's xmpp.secret and Prosody's component_secret alike",
+			"the component's secret has %d bytes; from %d on it cannot be guessed", n, strong)
+	}
+	return ok("the component's secret is long enough")
+}
+
+func (x *examination) appSecret(_ context.Context, s subject) finding {
+	for _, n := range s.issuer.Secrets {
+		if n < strong {
+			return warn(howToMakeSecret+", for usher's app_secret and the issuer alike",
+				"a shared secret has %d bytes; who sees one token can guess a secret of less than %d", n, strong)
+		}
+	}
+	if len(s.issuer.Secrets) == 0 {
+		return ok("tokens are signed with keys, there is no shared secret to guess")
+	}
+	return ok("the shared secret is long enough")
+}
+
+func (x *examination) keys(ctx context.Context, s subject) finding {
+	ctx, cancel := context.WithTimeout(ctx, patience+time.Second) // so that a source's own patience ends first, and says more
+	defer cancel()
+	keys, skipped, err := s.source.Check(ctx)
+	switch {
+	case err != nil:
+		return fail("make the source of keys reachable, or name another (public_key_files, jwks_url)",
+			"the keys cannot be had, so no token can be verified: %v", err)
+	case len(keys) == 0 && s.source.Unlisted:
+		return ok("it answers; it is asked for the key of each token")
+	}
+	var ids []string
+	for _, k := range keys {
+		if k.ID != "" {
+			ids = append(ids, fmt.Sprintf("%q", k.ID))
+		}
+	}
+	says := fmt.Sprintf("%d keys are ready", len(keys))
+	if len(keys) == 1 {
+		says = "1 key is ready"
+	}
+	if len(ids) > 0 {
+		says += ", kid " + strings.Join(ids, ", ")
+	}
+	if len(skipped) > 0 {
+		return warn("", "%s; left out: %v", says, errors.Join(skipped...))
+	}
+	return ok("%s", says)
+}
+
+// port connects, too: one connection is all that it takes, and what becomes of it the next checks tell.
+func (x *examination) port(ctx context.Context, _ subject) finding {
+	x.dialErr = x.dial(ctx)
+	var unreachable *net.OpError
+	if errors.As(x.dialErr, &unreachable) && unreachable.Op == "dial" {
+		_, port, _ := net.SplitHostPort(x.o.Server)
+		return fail(fmt.Sprintf("component_ports = { %s } in Prosody's global section, or the right xmpp.server here", port),
+			"nothing can be reached at %s: %v", x.o.Server, unreachable.Err)
+	}
+	return ok("something listens at %s", x.o.Server)
+}
+
+func (x *examination) handshake(context.Context, subject) finding {
+	ours := fmt.Sprintf("Component %q", x.o.Domain)
+	switch err := x.dialErr; {
+	case err == nil, errors.Is(err, xmppstream.Conflict): // Prosody looks at the secret first
+		return ok("the server knows %s and takes the secret", x.o.Domain)
+	case errors.Is(err, xmppstream.NotAuthorized):
+		return fail(ours+`, below it component_secret = "..." with what xmpp.secret is`, "the server refuses the secret")
+	case errors.Is(err, xmppstream.HostUnknown):
+		return fail(ours+`, below it component_secret = "..." with what xmpp.secret is`, "the server has no component %s", x.o.Domain)
+	default:
+		return fail(strings.ReplaceAll(component.Hint(err), "<xmpp.domain>", x.o.Domain.String()), "no component connection: %v", err)
+	}
+}
+
+// conflict tells what happens to a newcomer under component_conflict_resolve = "kick_new", Prosody's default. Under
+// kick_old it is the one that was there who is thrown out, and comes back; see stays.
+func (x *examination) conflict(context.Context, subject) finding {
+	if x.dialErr != nil {
+		return fail("stop the running usher for the time of the examination, or whatever else connects by this name",
+			"another component is connected as %s: if that is usher, it is being served and cannot be examined", x.o.Domain)
+	}
+	return ok("nobody else is connected by this name")
+}
+
+// answers has a question to ourselves pass through the server.
+func (x *examination) answers(ctx context.Context, _ subject) finding {
+	if x.listen(ctx); x.silent != nil {
+		return fail("see Prosody's log, and whether it stands still", "the server passes nothing on: %s", because(x.silent))
+	}
+	return ok("the server passes stanzas on")
+}
+
+// stays tells whether the connection has lasted, and watches it a little longer.
+func (x *examination) stays(ctx context.Context, _ subject) finding {
+	watch := time.NewTimer(x.o.Watch)
+	defer watch.Stop()
+	select {
+	case <-x.conn.Ended():
+	case <-ctx.Done():
+	case <-watch.C:
+	}
+	left := ""
+	for room := range x.left {
+		left += "; the room " + room + " may be left"
+	}
+	switch err := x.conn.Err(); {
+	case err == nil && x.silent != nil:
+		return fail("see Prosody's log, and whether it stands still", "the server answers nothing any more: %s%s", because(x.silent), left)
+	case err == nil && ctx.Err() != nil:
+		return fail("see whether Prosody's machine is overloaded", "the server answers so slowly that the examination took too long%s", left)
+	case err == nil:
+		return ok("the connection was ours to the end")
+	case displaced(err):
+		return fail(`run one usher only, and none beside the doctor; component_conflict_resolve = "kick_new" (the default) keeps the first`,
+			"another component took the connection while we were connected: two ushers would fight for it%s", left)
+	default:
+		return fail("see Prosody's log", "the connection ended: %v", err)
+	}
+}
+
+// displaced tells whether another component took the connection.
+func displaced(err error) bool { return errors.Is(err, xmppstream.Conflict) }
+
+func element(space, local string) xml.TokenReader {
+	return xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: space, Local: local}})
+}

@@ -1,0 +1,277 @@
+package doctor
+
+import (
+	"context"
+	"encoding/xml"
+	"fmt"
+	"slices"
+
+	"mellium.im/xmlstream"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+// nick is the occupant JID of one of ours.
+func nick(room, who jid.JID) jid.JID {
+	j, _ := room.WithResource(who.Localpart()) // which is ASCII
+	return j
+}
+
+// newRoom thinks of a room, in which the checks of the service then are made, and remembers that it has to be removed.
+func (x *examination) newRoom(s subject) jid.JID {
+	room, _ := s.jid.WithLocal(random()) // which is ASCII
+	x.rooms[s.name] = room
+	x.left[room.String()] = room
+	return room
+}
+
+// gone forgets a room that need not be removed.
+func (x *examination) gone(room jid.JID) { delete(x.left, room.String()) }
+
+func (x *examination) presence(room jid.JID, who jid.JID, typ stanza.PresenceType) error {
+	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(element(muc.NS, "x")))
+}
+
+// join has one of ours enter the room. The error is the room's, where it has one.
+func (x *examination) join(ctx context.Context, room jid.JID, who jid.JID) (component.Presence, error) {
+	if err := x.presence(room, who, ""); err != nil {
+		return component.Presence{}, err
+	}
+	p, err := x.await(ctx, func(p component.Presence) bool {
+		return p.From.Equal(nick(room, who)) && p.To.Equal(who) && (p.Type == "error" || p.Type == "" && p.Has("110"))
+	})
+	if err == nil && p.Err != nil {
+		err = *p.Err
+	}
+	return p, err
+}
+
+// remove ends a room, whoever of ours owns it, and takes ours out of it. Nobody waits for the answers.
+func (x *examination) remove(room jid.JID) {
+	for _, who := range []jid.JID{x.focus, x.stranger} {
+		iq := stanza.IQ{Type: stanza.SetIQ, From: who, To: room}
+		_ = x.conn.Send(iq.Wrap(xmlstream.Wrap(element("", "destroy"), xml.StartElement{Name: xml.Name{Space: muc.NSOwner, Local: "query"}})))
+		_ = x.presence(room, who, stanza.UnavailablePresence)
+	}
+}
+
+// creation tries to create a room as somebody of our own domain who is no admin. With restrict_room_creation = "local"
+// such a one is refused, too, while people of the service's parent domain are not; that cannot be seen from here.
+func (x *examination) creation(ctx context.Context, s subject) finding {
+	room := x.newRoom(s)
+	_, err := x.join(ctx, room, x.stranger)
+	if err == nil {
+		return fail(below(s, "restrict_room_creation = true"), "anybody may create rooms, without usher")
+	}
+	if isCondition(err, stanza.NotAllowed, stanza.Forbidden) {
+		x.gone(room)
+		return ok(`rooms created without usher are refused (but look yourself: restrict_room_creation must be true, not "local")`)
+	}
+	return warn("", "a room without usher is not created, but oddly: %s", because(err))
+}
+
+func (x *examination) create(ctx context.Context, s subject) finding {
+	room := x.newRoom(s)
+	p, err := x.join(ctx, room, x.focus)
+	switch {
+	case isCondition(err, stanza.NotAllowed, stanza.Forbidden):
+		x.gone(room)
+		return fail(x.admins(s), "usher may not create rooms (%s)", because(err))
+	case err != nil:
+		return fail("", "usher cannot create rooms: %s", because(err))
+	case !p.Has("201"):
+		return fail("", "a room whose name is random exists already (status %v)", p.Codes)
+	}
+	return ok("usher creates rooms")
+}
+
+// owns has usher try to be less than an owner. Of an admin of the service the room refuses that as not-acceptable; of a
+// mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes anything.
+func (x *examination) owns(ctx context.Context, s subject) finding {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := x.owner.SetAffiliation(ctx, x.rooms[s.name], x.focus, "")
+	if isCondition(err, stanza.NotAcceptable) {
+		return ok("usher owns all rooms of the service")
+	}
+	mend := "component_admins_as_room_owners = true in the global section"
+	if x.blame["creation "+s.name] != "" { // usher did not need to be an admin
+		mend = x.admins(s) + "; for Prosody 13 also " + mend
+	}
+	if isCondition(err, stanza.Conflict) {
+		return fail(mend, "usher owns only the rooms that it created")
+	}
+	if err == nil {
+		return fail(mend, "usher does not own the rooms of the service")
+	}
+	return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
+}
+
+// jicofoCreates asks the same of Jicofo, which creates the rooms where it is the focus.
+func (x *examination) jicofoCreates(ctx context.Context, s subject) finding {
+	if x.o.Jicofo.Equal(jid.JID{}) {
+		return finding{}
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := x.owner.SetAffiliation(ctx, x.rooms[s.name], x.o.Jicofo, "")
+	switch {
+	case isCondition(err, stanza.NotAcceptable):
+		return ok("Jicofo is an admin of the service, too")
+	case err == nil:
+		return fail(x.admins(s), "Jicofo is no admin of the service and may not create rooms")
+	default:
+		return warn("", "whether Jicofo may create rooms cannot be seen (%s)", because(err))
+	}
+}
+
+// configuration is a room's form, by field (XEP-0045 §10.2).
+func (x *examination) configuration(ctx context.Context, room jid.JID) (map[string]string, error) {
+	var answer struct {
+		Fields []struct {
+			Var    string   `xml:"var,attr"`
+			Values []string `xml:"value"`
+		} `xml:"x>field"`
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	iq := stanza.IQ{Type: stanza.GetIQ, From: x.focus.Bare(), To: room}
+	err := x.conn.IQ(ctx, iq, element(muc.NSOwner, "query"), &answer)
+	form := make(map[string]string)
+	for _, f := range answer.Fields {
+		if len(f.Values) > 0 {
+			form[f.Var] = f.Values[0]
+		}
+	}
+	return form, err
+}
+
+func membersOnly(form map[string]string) bool {
+	return slices.Contains([]string{"1", "true"}, form["muc#roomconfig_membersonly"])
+}
+
+func (x *examination) born(ctx context.Context, s subject) finding {
+	switch form, err := x.configuration(ctx, x.rooms[s.name]); {
+	case err != nil:
+		return fail("", "usher cannot read a room's configuration (%s)", because(err))
+	case !membersOnly(form):
+		return fail(below(s, "muc_room_default_members_only = true"), "a new room is open to everybody until somebody closes it")
+	}
+	return ok("rooms are members-only from the first moment on")
+}
+
+func (x *examination) configure(ctx context.Context, s subject) finding {
+	room := x.rooms[s.name]
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := x.owner.Configure(bounded, room); err != nil {
+		return fail("", "usher cannot configure a room (%s)", because(err))
+	}
+	switch form, err := x.configuration(ctx, room); {
+	case err != nil:
+		return fail("", "usher cannot read a room's configuration (%s)", because(err))
+	case !membersOnly(form):
+		return fail("", "a room does not become members-only")
+	case form["muc#roomconfig_whois"] != "anyone":
+		return fail(below(s, "muc_room_default_public_jids = true"), "a room does not show real JIDs to everybody inside")
+	}
+	return ok("usher configures rooms: members-only, real JIDs visible")
+}
+
+func (x *examination) keepsOut(ctx context.Context, s subject) finding {
+	_, err := x.join(ctx, x.rooms[s.name], x.stranger)
+	switch {
+	case err == nil:
+		return fail("", "somebody without an affiliation enters a members-only room: another module lets them in")
+	case isCondition(err, stanza.RegistrationRequired):
+		return ok("somebody without an affiliation is kept out")
+	default:
+		return warn("", "somebody without an affiliation is kept out, but oddly: %s", because(err))
+	}
+}
+
+func (x *examination) letsIn(ctx context.Context, s subject) finding {
+	room := x.rooms[s.name]
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := x.owner.SetAffiliation(bounded, room, x.stranger, "member"); err != nil {
+		return fail("", "usher cannot give an affiliation (%s)", because(err))
+	}
+	p, err := x.join(ctx, room, x.stranger)
+	switch {
+	case isCondition(err, stanza.ItemNotFound):
+		return fail(below(s, "muc_room_locking = false"), "a room stays locked after it was configured")
+	case err != nil:
+		return fail("", "a member cannot enter (%s)", because(err))
+	case len(p.Items) == 0 || p.Items[0].Affiliation != "member":
+		return fail("", "a member enters as something else")
+	}
+	return ok("a member enters")
+}
+
+// moderators reads who moderates as an owner who is not inside, which is how usher looks for hosts where Jicofo is the
+// focus.
+func (x *examination) moderators(ctx context.Context, s subject) finding {
+	room := x.rooms[s.name]
+	if err := x.presence(room, x.focus, stanza.UnavailablePresence); err != nil {
+		return fail("", "usher cannot leave: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := x.owner.SetAffiliation(ctx, room, x.stranger, "owner"); err != nil {
+		return fail("", "usher cannot make somebody an owner (%s)", because(err))
+	}
+	items, err := x.owner.Moderators(ctx, room)
+	if err != nil {
+		return fail(x.admins(s), "usher cannot see from outside who moderates (%s)", because(err))
+	}
+	if !slices.ContainsFunc(items, func(i muc.Item) bool { return i.JID == x.stranger.String() }) {
+		return fail("", "a moderator is missing from the list of moderators: hosts would not be seen")
+	}
+	return ok("usher sees from outside who moderates")
+}
+
+func (x *examination) withdraw(ctx context.Context, s subject) finding {
+	room := x.rooms[s.name]
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if err := x.owner.SetAffiliation(bounded, room, x.stranger, ""); err != nil {
+		return fail("", "usher cannot take an affiliation back (%s)", because(err))
+	}
+	_, err := x.await(ctx, func(p component.Presence) bool {
+		return p.From.Equal(nick(room, x.stranger)) && p.To.Equal(x.stranger) && p.Type == "unavailable" && p.Has("321")
+	})
+	if err != nil {
+		return fail("", "who loses the affiliation stays inside")
+	}
+	return ok("who loses the affiliation is removed")
+}
+
+// end looks whether the room went with the last occupant.
+func (x *examination) end(ctx context.Context, s subject) finding {
+	room := x.rooms[s.name]
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if _, err := x.owner.Moderators(ctx, room); !muc.Absent(err) {
+		return warn(below(s, "muc_room_default_persistent = false"), "a room stays when the last one has left")
+	}
+	x.gone(room)
+	return ok("an empty room is gone")
+}
+
+// below is a line that belongs to the MUC service.
+func below(s subject, line string) string {
+	return fmt.Sprintf(`%s below Component %q "muc"`, line, s.name)
+}
+
+// admins is the line that names all who create rooms.
+func (x *examination) admins(s subject) string {
+	all := fmt.Sprintf("%q", x.focus.Bare())
+	if !x.o.Jicofo.Equal(jid.JID{}) {
+		all += fmt.Sprintf(", %q", x.o.Jicofo.Bare())
+	}
+	return below(s, "admins = { "+all+" }")
+}

@@ -1,0 +1,162 @@
+package doctor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"mellium.im/xmpp/disco"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+	"mellium.im/xmpp/version"
+	"mellium.im/xmpp/xtime"
+
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+// hosts are the addresses that may answer for the server itself: its virtual hosts, as far as they are there. A component
+// has no modules of its own that would.
+func (x *examination) hosts() []jid.JID {
+	absent := func(j jid.JID) bool { return x.blame["vhost "+j.String()] != "" }
+	all := slices.DeleteFunc(slices.Clone(x.o.VHosts), absent)
+	if _, parent, ok := strings.Cut(x.o.Domain.Domainpart(), "."); ok {
+		if j, err := jid.Parse(parent); err == nil && !slices.ContainsFunc(x.o.VHosts, j.Equal) {
+			all = append(all, j)
+		}
+	}
+	return all
+}
+
+func (x *examination) version(ctx context.Context, _ subject) finding {
+	var v version.Query
+	for _, host := range x.hosts() {
+		if err := x.ask(ctx, host, element(version.NS, "query"), &v); err == nil && v.Version != "" {
+			break
+		}
+	}
+	name := v.Name + " " + v.Version
+	switch {
+	case v.Version == "":
+		return warn(`"version" in modules_enabled of a virtual host`, "the server's version cannot be seen")
+	case v.Name != "Prosody":
+		return warn("", "%q: usher is tried on Prosody only, and knows no advisories for others", name)
+	}
+	open, known := advisories(v.Version)
+	if !known {
+		return warn("", "%q: advisories are known for released versions only", name)
+	}
+	var ids, fixed []string
+	for _, a := range open {
+		ids = append(ids, a.id)
+		if !slices.Contains(fixed, a.fixed) {
+			fixed = append(fixed, a.fixed)
+		}
+	}
+	switch {
+	case len(open) == 0:
+		return ok("%s; no advisory that usher knows of concerns it", name)
+	case x.local() && mended(x.o.Changelog, v.Version, ids):
+		return ok("%s; the distribution says that its package has the fixes of %s", name, strings.Join(ids, ", "))
+	}
+	return warn("upgrade Prosody to "+strings.Join(fixed, ", ")+" or later, or to a package of your distribution whose changelog names these",
+		"%s is open to %s, unless the distribution has mended it", name, strings.Join(ids, ", "))
+}
+
+// local tells whether the server is on this machine.
+func (x *examination) local() bool {
+	host, _, err := net.SplitHostPort(x.o.Server)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// leastLeeway is how exactly the server's clock can be seen.
+const leastLeeway = 5 * time.Second
+
+// clock compares our clock with the server's (XEP-0202), which is the only other one at hand: issuers have theirs.
+func (x *examination) clock(ctx context.Context, _ subject) finding {
+	for _, host := range x.hosts() {
+		var t xtime.Time
+		began := x.o.Now()
+		err := x.ask(ctx, host, element(xtime.NS, "time"), &t)
+		if err != nil || t.IsZero() {
+			continue
+		}
+		now := x.o.Now()
+		differs := began.Add(now.Sub(began) / 2).Sub(t.Time).Round(time.Second).Abs()
+		const mend = "let both machines follow a time server (timedatectl set-ntp true)"
+		switch {
+		case differs <= leastLeeway:
+			return ok("our clock and the server's agree")
+		case differs <= x.o.Leeway:
+			return warn(mend, "our clock and the server's differ by %s", differs)
+		default:
+			return fail(mend, "our clock and the server's differ by %s: good tokens will be refused, or old ones accepted", differs)
+		}
+	}
+	return warn(`"time" in modules_enabled of a virtual host`, "the server's clock cannot be seen")
+}
+
+// unknown are the conditions of an answer that no such host gives: without s2s Prosody says not-allowed.
+var unknown = []stanza.Condition{
+	stanza.ItemNotFound, stanza.RemoteServerNotFound, stanza.RemoteServerTimeout, stanza.NotAllowed,
+}
+
+func (x *examination) vhost(ctx context.Context, s subject) finding {
+	err := x.ask(ctx, s.jid, disco.InfoQuery{}.TokenReader(), nil)
+	if err != nil && (isCondition(err, unknown...) || errors.Is(err, context.DeadlineExceeded)) {
+		return fail(fmt.Sprintf("VirtualHost %q", s.name), "the server does not serve this virtual host (%s)", because(err))
+	}
+	if err != nil && !isCondition(err, stanza.ServiceUnavailable) { // it is there, without mod_disco
+		return warn("", "the virtual host answers oddly: %s", because(err))
+	}
+	return ok("the server serves this virtual host")
+}
+
+func (x *examination) service(ctx context.Context, s subject) finding {
+	var info disco.Info
+	mend := fmt.Sprintf(`Component %q "muc"`, s.name)
+	if err := x.ask(ctx, s.jid, disco.InfoQuery{}.TokenReader(), &info); err != nil {
+		return fail(mend, "there is no such MUC service (%s)", because(err))
+	}
+	for _, i := range info.Identity {
+		for _, f := range info.Features {
+			if i.Category == "conference" && i.Type == "text" && f.Var == muc.NS {
+				return ok("the MUC service answers")
+			}
+		}
+	}
+	return fail(mend, "this is no MUC service")
+}
+
+// jicofo asks for Jicofo's presence (RFC 6121 §4.3), by which usher knows its full JID, as Jitsi's client_proxy does.
+func (x *examination) jicofo(ctx context.Context, s subject) finding {
+	probe := stanza.Presence{Type: stanza.ProbePresence, From: x.o.Domain, To: s.jid}.Wrap(nil)
+	if err := x.conn.Send(probe); err != nil {
+		return fail("", "Jicofo's presence cannot be asked for: %v", err)
+	}
+	p, err := x.await(ctx, func(p component.Presence) bool { return p.From.Bare().Equal(s.jid.Bare()) })
+	// mod_roster_command is a community module of Prosody that Jitsi's packages bring along.
+	subscribe := fmt.Sprintf("prosodyctl mod_roster_command subscribe %s %s", x.o.Domain, s.jid.Bare())
+	switch {
+	case err != nil, p.Type == "unsubscribed":
+		// Where there is no subscription Prosody's mod_presence means to say unsubscribed, but lets it pass only if there
+		// was one. To an unknown account it says nothing, either.
+		return fail(fmt.Sprintf("%s (and if there is no such account: prosodyctl register %s %s PASSWORD)", subscribe, s.jid.Localpart(), s.jid.Domainpart()),
+			"we may not see whether Jicofo is online, or it has no such account")
+	case p.Err != nil:
+		return fail(fmt.Sprintf("VirtualHost %q, and on it the account %s; or the right jicofo.jid here", s.jid.Domainpart(), s.jid.Bare()),
+			"Jicofo's presence is refused (%s)", p.Err.Condition)
+	case p.Type == "unavailable":
+		return fail("start Jicofo, and see its log (systemctl status jicofo)", "Jicofo is not online")
+	default:
+		return ok("Jicofo is online as %q", p.From.Resourcepart())
+	}
+}
