@@ -115,7 +115,7 @@ func TestDoctorBesideUsher(t *testing.T) {
 		"kick_old": {`; component_conflict_resolve = "kick_old"`, 0, "ok    stays", "standing by"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			examined(t, `Component "`+demoFocus+`"`, `Component "`+demoFocus+`"`+tt.policy)
+			examined(t, `Component "`+demoScene.focus+`"`, `Component "`+demoScene.focus+`"`+tt.policy)
 			log := newLive()
 			end := begin(t, log, log, "serve", "-c", "usher.yaml")
 			log.until(t, "connected", 1)

@@ -87,11 +87,15 @@ func TestWire(t *testing.T) {
 	c.Rooms.Lobby, c.Rooms.Breakout, c.Jicofo = jid.MustParse("lobby.example.com"), jid.MustParse("breakout.example.com"), jid.MustParse("focus@auth.example.com")
 	c.VHosts = append(c.VHosts, config.VHost{Domain: jid.MustParse("guest.example.com"), Kind: config.KindGuest})
 	examine := examination(c, p, new(keys.Cache))
+	if n := len(examine.Sources); n != 1 || examine.Sources[0].Name != "my_app of example.com" {
+		t.Errorf("%d sources of keys: %+v", n, examine.Sources)
+	}
+	examine.Sources = nil // functions cannot be compared
 	if want := (doctor.Options{
 		Server: c.XMPP.Server, Domain: c.XMPP.Domain, Secret: []byte(componentSecret),
 		Services: c.Rooms.Services, VHosts: []jid.JID{jid.MustParse("example.com"), jid.MustParse("guest.example.com")},
 		Lobby: c.Rooms.Lobby, Breakout: c.Rooms.Breakout, Jicofo: c.Jicofo,
-		Issuers: []doctor.Issuer{{Name: "my_app of example.com", Keys: fixedKeys{}, Secrets: []int{len(appSecret), 7}}},
+		Issuers: []doctor.Issuer{{Name: "my_app of example.com", Secrets: []int{len(appSecret), 7}}},
 		Leeway:  time.Second,
 	}); !reflect.DeepEqual(examine, want) {
 		t.Errorf("got %+v, want %+v", examine, want)

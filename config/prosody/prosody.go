@@ -15,7 +15,7 @@ type Source struct {
 	// FS has all files that may be read. Names in it have no slash at their beginning: /etc/prosody/prosody.cfg.lua is
 	// etc/prosody/prosody.cfg.lua in os.DirFS("/").
 	FS fs.FS
-	// Names are the main files, as names in FS: mostly one. They are read one after the other, as one configuration.
+	// Names are the main files, as names in FS. They are read one after the other into one configuration.
 	Names []string
 	// Getenv looks up a variable for ENV_…, and CREDENTIALS_DIRECTORY for Credential. Nil means that none is set.
 	Getenv func(name string) (value string, ok bool)
@@ -23,7 +23,7 @@ type Source struct {
 
 // Position is a place in a configuration. It is printed as conf.d/meet.cfg.lua:14.
 type Position struct {
-	// File is the file's name relative to the folder of the main file, or with a slash before it if it lies elsewhere.
+	// File is the file's name relative to the folder of the first main file, or with a slash before it if it lies elsewhere.
 	File string
 	Line int
 }
@@ -42,6 +42,9 @@ type Configuration struct {
 	Files []string
 	// Warnings tell of what Prosody would take, but probably not as it was meant, such as an option that is set twice.
 	Warnings []Problem
+	// NeedsProsody13 are the lines that Prosody 0.12 does not take, or takes otherwise than 13 and [Read], such as
+	// FileContents, and options that are read or added to.
+	NeedsProsody13 []Position
 }
 
 // Section is a virtual host or a component, with what is set for it. A host that is opened again is one section.

@@ -1,0 +1,467 @@
+package prosody
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/ast"
+	"github.com/yuin/gopher-lua/parse"
+)
+
+const (
+	maxTokens   = 300_000
+	maxNesting  = 150 // of brackets, blocks and expressions
+	maxOperands = 100 // of one chain of ..
+)
+
+// source is a file's text with its tokens.
+type source struct {
+	name   string
+	text   string
+	lines  []int // offsets
+	tokens []token
+}
+
+type token struct {
+	ast.Token
+	raw   string
+	after ast.Position // the scanner's
+	space bool         // there is some before it
+}
+
+func (t token) String() string {
+	if t.Type == parse.TString {
+		return "a string" // its text may be a secret
+	}
+	return t.raw
+}
+
+func (t token) name() bool { return t.Type == parse.TIdent }
+
+func (t token) startsValue() bool {
+	return t.name() || t.Type == parse.TString || t.Type == parse.TNumber ||
+		slices.Contains([]string{"{", "true", "false", "nil", "function", "not"}, t.raw)
+}
+
+func (t token) endsValue() bool {
+	return t.name() || t.Type == parse.TString || t.Type == parse.TNumber ||
+		slices.Contains([]string{"}", ")", "]", "true", "false", "nil", "..."}, t.raw)
+}
+
+// compile makes a program of a file's text. Before gopher-lua's parser sees the text, its scanner does, so that what
+// people get wrong can be said in words, and what newer Lua takes otherwise is not read in gopher-lua's way.
+func compile(text, name string) (proto *lua.FunctionProto, problem *Problem) {
+	// Lua takes any of these for one end of a line (llex.c, inclinenumber).
+	s := source{name: name, text: strings.NewReplacer("\r\n", "\n", "\n\r", "\n", "\r", "\n").Replace(text), lines: []int{0, 0}}
+	for i, c := range []byte(s.text) {
+		if c == '\n' {
+			s.lines = append(s.lines, i+1)
+		}
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			if p, ok := v.(Problem); ok {
+				problem = &p
+			} else {
+				problem = &Problem{At: Position{File: name}, Text: "usher cannot read this file as Lua"}
+			}
+		}
+	}()
+	s.scan()
+	stmts, err := parse.Parse(strings.NewReader(s.text), name)
+	var syntax *parse.Error
+	switch {
+	case errors.As(err, &syntax):
+		s.explain(syntax)
+	case err != nil || stmts == nil:
+		s.fail(0, "usher cannot read this file as Lua")
+	}
+	s.stmts(stmts, 0)
+	if proto, err = lua.Compile(stmts, name); err != nil {
+		line := 0
+		var reason *lua.CompileError
+		if errors.As(err, &reason) {
+			line, err = reason.Line, errors.New(reason.Message)
+		}
+		s.fail(line, "usher cannot evaluate this (%v)", err)
+	}
+	return proto, nil
+}
+
+// fail panics with a Problem, for compile.
+func (s *source) fail(line int, format string, args ...any) {
+	panic(Problem{At: Position{File: s.name, Line: line}, Text: fmt.Sprintf(format, args...)})
+}
+
+func (s *source) offset(p ast.Position) int {
+	if p.Line < 0 || p.Line >= len(s.lines) {
+		return len(s.text)
+	}
+	return min(s.lines[p.Line]+p.Column, len(s.text))
+}
+
+func (s *source) scan() {
+	if strings.HasPrefix(s.text, "\ufeff") { // Lua skips it in files, but Prosody hands over a text (lauxlib.c, skipcomment)
+		s.fail(1, "the file begins with a byte order mark, on which Prosody stops: save it as UTF-8 without BOM")
+	}
+	var open []token
+	scanner, lexer, last := parse.NewScanner(strings.NewReader(s.text), s.name), new(parse.Lexer), 0
+	for {
+		t, err := scanner.Scan(lexer)
+		line := t.Pos.Line
+		start := max(s.offset(t.Pos)-1, 0)
+		if err != nil {
+			s.explainToken(t, s.text[min(start, len(s.text)):])
+		}
+		if t.Type == parse.EOF {
+			break
+		}
+		next := token{Token: t, after: scanner.Pos, space: start > last || len(s.tokens) == 0}
+		last = s.offset(scanner.Pos)
+		next.raw = s.text[start:last]
+		if len(s.tokens) >= maxTokens {
+			s.fail(line, "the file is too large")
+		}
+		switch {
+		case t.Type == parse.TString && next.raw[0] != '[':
+			s.escapes(next)
+		case t.Type == parse.TNumber:
+			_, asFloat := strconv.ParseFloat(next.raw, 64)
+			_, asInt := strconv.ParseUint(next.raw, 0, 53)
+			if asFloat != nil && asInt != nil {
+				s.fail(line, "%s is no number; a text needs quotes around it", next.raw)
+			}
+		case t.Type == parse.TIdent && !next.space && s.before(len(s.tokens)).Type == parse.TNumber:
+			s.fail(line, "%s%s is no number; a text needs quotes around it", s.before(len(s.tokens)).raw, next.raw)
+		}
+		switch next.raw {
+		case "(", "[", "{":
+			if open = append(open, next); len(open) > maxNesting {
+				s.fail(line, "brackets nest deeper than %d here", maxNesting)
+			}
+		case ")", "]", "}":
+			if len(open) == 0 {
+				s.fail(line, "this %s closes nothing: remove it, or open it before", next.raw)
+			}
+			o := open[len(open)-1]
+			if open = open[:len(open)-1]; closing[o.raw] != next.raw {
+				s.fail(line, "%s here cannot close the %s of line %d: a %s is missing before it", next.raw, o.raw, o.Pos.Line, closing[o.raw])
+			}
+		}
+		s.tokens = append(s.tokens, next)
+	}
+	if len(open) > 0 {
+		o := open[len(open)-1]
+		s.fail(o.Pos.Line, "the %s in this line is never closed: a %s is missing", o.raw, closing[o.raw])
+	}
+}
+
+var closing = map[string]string{"(": ")", "[": "]", "{": "}"}
+
+// before is the token before the i-th, or a semicolon at the beginning.
+func (s *source) before(i int) token {
+	if i == 0 {
+		return token{raw: ";"}
+	}
+	return s.tokens[i-1]
+}
+
+// escapes refuses what gopher-lua would read otherwise than Lua 5.4.
+func (s *source) escapes(t token) {
+	line := t.Pos.Line
+	for rest := t.raw; ; {
+		i := strings.IndexByte(rest, '\\')
+		if i < 0 {
+			return
+		}
+		line += strings.Count(rest[:i], "\n")
+		c := rest[i+1]
+		switch {
+		case strings.IndexByte("xuz", c) >= 0:
+			s.fail(line, `\%c in a string is newer Lua than usher evaluates: write the character itself`, c)
+		case '0' <= c && c <= '9':
+			digits := rest[i+1 : min(i+4, len(rest))]
+			if n, err := strconv.Atoi(digits); err == nil && n > 255 {
+				s.fail(line, `\%s in this string is no byte: write at most \255`, digits)
+			}
+		case strings.IndexByte("abfnrtv\\\"'\n", c) < 0:
+			s.fail(line, `\ in a string needs one of the letters that Lua knows after it: for a single \, write \\`)
+		}
+		if c == '\n' {
+			line++
+		}
+		rest = rest[i+2:]
+	}
+}
+
+// explainToken says why the scanner stopped at a token.
+func (s *source) explainToken(t ast.Token, rest string) {
+	line := t.Pos.Line
+	if line < 0 {
+		line = len(s.lines) - 1
+	}
+	r, _ := utf8.DecodeRuneInString(rest)
+	switch {
+	case t.Type == parse.TString && r == '[', r == '-':
+		s.fail(line, "the long string or comment that begins here is never closed: as many = between ]] are missing as between [[")
+	case t.Type == parse.TString:
+		s.fail(line, "a %c is missing: the string in this line has no end", r)
+	case t.Type == parse.TNumber:
+		s.fail(line, "this is no number; a text needs quotes around it")
+	case strings.ContainsRune("“”„‟«»″＂", r):
+		s.fail(line, "the quote %c is typographic, as word processors and web pages write it: type \" instead", r)
+	case strings.ContainsRune("‘’‚‛‹›′＇`´", r):
+		s.fail(line, "the quote %c is none of Lua's: type \" or ' instead", r)
+	case strings.ContainsRune("–—‒―−‐‑", r):
+		s.fail(line, "the dash %c is typographic, as word processors and web pages write it: type - instead, and -- for a comment", r)
+	case r == utf8.RuneError:
+		s.fail(line, "there is a byte that is no UTF-8: save the file as UTF-8")
+	case r > 127 && unicode.IsSpace(r) || unicode.Is(unicode.Cf, r):
+		s.fail(line, "there is an invisible character (U+%04X, perhaps copied from a web page): type a plain space in its place", r)
+	case r == '!' && strings.HasPrefix(rest, "!="):
+		s.fail(line, "!= is no operator of Lua: write ~=")
+	case r == '!':
+		s.fail(line, "! is no operator of Lua: write not")
+	case strings.HasPrefix(rest, "&&"), strings.HasPrefix(rest, "||"):
+		s.fail(line, "%s is no operator of Lua: write and, or", rest[:2])
+	case r == '&', r == '|', r == '~':
+		s.fail(line, "%c is an operator of newer Lua than usher evaluates: write the value itself", r)
+	case !unicode.IsPrint(r):
+		s.fail(line, "there is a control character (U+%04X): remove it", r)
+	}
+	s.fail(line, "%c (U+%04X) cannot stand here: a text needs quotes around it, a comment -- before it", r, r)
+}
+
+// explain says a syntax error in words. The parser stops at the first token that it cannot use.
+func (s *source) explain(syntax *parse.Error) {
+	i := slices.IndexFunc(s.tokens, func(t token) bool { return t.after == syntax.Pos })
+	switch {
+	case strings.HasPrefix(syntax.Message, "ambiguous"):
+		s.fail(syntax.Pos.Line, "a ( at the beginning of a line after a call: put a ; before it, or move it to the line before")
+	case syntax.Pos.Line == parse.EOF:
+		if block := s.openBlock(); block.Pos.Line > 0 {
+			s.fail(block.Pos.Line, "the %s in this line is never closed: an end is missing", block.raw)
+		}
+		last := s.before(len(s.tokens))
+		s.fail(last.Pos.Line, "the file ends where more is expected, after %s", last)
+	case i < 0:
+		s.fail(syntax.Pos.Line, "this is not Lua as Prosody reads it")
+	}
+	t, before, next := s.tokens[i], s.before(i), token{}
+	if i+1 < len(s.tokens) {
+		next = s.tokens[i+1]
+	}
+	line, first := t.Pos.Line, before.Pos.Line < t.Pos.Line
+	switch {
+	case t.raw == "#" && (first || before.endsValue() || before.raw == ";" || before.raw == ","):
+		s.fail(line, "a comment begins with -- in Lua, not with #")
+	case t.raw == "/" && next.raw == "/" && !next.space, t.raw == "/" && next.raw == "*" && !next.space:
+		s.fail(line, "a comment begins with -- in Lua, not with /%s", next.raw)
+	case t.raw == "/" && before.raw == "/":
+		s.fail(line, "// is an operator of newer Lua than usher evaluates; a comment begins with --")
+	case t.raw == "<" && before.name() && (next.raw == "const" || next.raw == "close"):
+		s.fail(line, "<%s> is newer Lua than usher evaluates: leave it out", next.raw)
+	case t.raw == before.raw && (t.raw == "<" || t.raw == ">"):
+		s.fail(line, "%s%[1]s is an operator of newer Lua than usher evaluates: write the value itself", t.raw)
+	case before.name() && t.raw == "==":
+		s.fail(line, "to set an option, write one =, not ==")
+	case before.name() && s.before(i-1).raw == ":", before.raw == ":" && !t.name():
+		s.fail(before.Pos.Line, "to set an option, write = where the : is")
+	case s.inTable(i) && t.startsValue() && before.endsValue() && first:
+		s.fail(before.Pos.Line, "a comma is missing at the end of this line")
+	case s.inTable(i) && t.startsValue() && before.endsValue():
+		s.fail(line, "a comma is missing before %s", t)
+	case before.name() && !first && (t.startsValue() || t.raw == "-"):
+		s.fail(line, "a = is missing after %s", before)
+	case before.name() && first:
+		s.fail(before.Pos.Line, "%s stands alone: to set an option, write %[1]s = and a value", before)
+	case before.raw == "=", before.raw == ",":
+		s.fail(line, "a value is missing before %s", t)
+	case i == 0:
+		s.fail(line, "the file cannot begin with %s", t)
+	}
+	s.fail(line, "%s cannot stand after %s", t, before)
+}
+
+// inTable tells whether the innermost bracket open before a token is a brace.
+func (s *source) inTable(i int) bool {
+	var open []string
+	for _, t := range s.tokens[:i] {
+		switch t.raw {
+		case "(", "[", "{":
+			open = append(open, t.raw)
+		case ")", "]", "}":
+			open = open[:len(open)-1]
+		}
+	}
+	return len(open) > 0 && open[len(open)-1] == "{"
+}
+
+// openBlock is the word of the innermost block that is not closed.
+func (s *source) openBlock() token {
+	var open []token
+	for _, t := range s.tokens {
+		switch t.raw {
+		case "function", "if", "repeat", "do":
+			open = append(open, t)
+		case "end", "until":
+			open = open[:max(len(open)-1, 0)]
+		}
+	}
+	if len(open) == 0 {
+		return token{}
+	}
+	return open[len(open)-1]
+}
+
+// stmts and expr replace what makes something large in one instruction by a call of one of our operators, and refuse
+// what nests so deep that the compiler, which follows it down, might not return.
+func (s *source) stmts(stmts []ast.Stmt, depth int) {
+	for _, stmt := range stmts {
+		s.nest(stmt, depth)
+		switch stmt := stmt.(type) {
+		case *ast.AssignStmt:
+			s.exprs(stmt.Lhs, depth)
+			s.exprs(stmt.Rhs, depth)
+		case *ast.LocalAssignStmt:
+			s.exprs(stmt.Exprs, depth)
+		case *ast.FuncCallStmt:
+			s.expr(&stmt.Expr, depth)
+		case *ast.DoBlockStmt:
+			s.stmts(stmt.Stmts, depth+1)
+		case *ast.WhileStmt:
+			s.expr(&stmt.Condition, depth)
+			s.stmts(stmt.Stmts, depth+1)
+		case *ast.RepeatStmt:
+			s.expr(&stmt.Condition, depth)
+			s.stmts(stmt.Stmts, depth+1)
+		case *ast.IfStmt:
+			s.expr(&stmt.Condition, depth)
+			s.stmts(stmt.Then, depth+1)
+			s.stmts(stmt.Else, depth+1)
+		case *ast.NumberForStmt:
+			s.expr(&stmt.Init, depth)
+			s.expr(&stmt.Limit, depth)
+			s.expr(&stmt.Step, depth)
+			s.stmts(stmt.Stmts, depth+1)
+		case *ast.GenericForStmt:
+			s.exprs(stmt.Exprs, depth)
+			s.stmts(stmt.Stmts, depth+1)
+		case *ast.FuncDefStmt:
+			s.expr(&stmt.Name.Func, depth)
+			s.expr(&stmt.Name.Receiver, depth)
+			s.stmts(stmt.Func.Stmts, depth+1)
+		case *ast.ReturnStmt:
+			s.exprs(stmt.Exprs, depth)
+		}
+	}
+}
+
+func (s *source) nest(node ast.PositionHolder, depth int) {
+	if depth > maxNesting {
+		s.fail(node.Line(), "expressions or blocks nest deeper than %d here: write this in several steps", maxNesting)
+	}
+}
+
+func (s *source) exprs(exprs []ast.Expr, depth int) {
+	for i := range exprs {
+		s.expr(&exprs[i], depth)
+	}
+}
+
+func (s *source) expr(at *ast.Expr, depth int) {
+	if *at == nil {
+		return
+	}
+	depth++
+	s.nest(*at, depth)
+	switch expr := (*at).(type) {
+	case *ast.StringExpr:
+		if len(expr.Value) > maxText {
+			s.fail(expr.Line(), "the string that begins here is longer than %d bytes", maxText)
+		}
+	case *ast.AttrGetExpr:
+		s.expr(&expr.Object, depth)
+		s.expr(&expr.Key, depth)
+	case *ast.TableExpr:
+		for _, field := range expr.Fields {
+			s.expr(&field.Key, depth)
+			s.expr(&field.Value, depth)
+		}
+		*at = operator("{}", expr, expr)
+	case *ast.FuncCallExpr:
+		s.expr(&expr.Func, depth)
+		s.expr(&expr.Receiver, depth)
+		s.exprs(expr.Args, depth)
+	case *ast.LogicalOpExpr:
+		s.expr(&expr.Lhs, depth)
+		s.expr(&expr.Rhs, depth)
+	case *ast.RelationalOpExpr:
+		s.expr(&expr.Lhs, depth)
+		s.expr(&expr.Rhs, depth)
+	case *ast.ArithmeticOpExpr:
+		s.expr(&expr.Lhs, depth)
+		s.expr(&expr.Rhs, depth)
+	case *ast.UnaryMinusOpExpr:
+		s.expr(&expr.Expr, depth)
+	case *ast.UnaryNotOpExpr:
+		s.expr(&expr.Expr, depth)
+	case *ast.UnaryLenOpExpr:
+		s.expr(&expr.Expr, depth)
+		*at = operator("#", expr, expr.Expr)
+	case *ast.FunctionExpr:
+		s.stmts(expr.Stmts, depth)
+	case *ast.StringConcatOpExpr:
+		// a .. b .. c is a .. (b .. c) to the parser.
+		var operands []ast.Expr
+		var names []string
+		for rest := ast.Expr(expr); rest != nil; {
+			operand := rest
+			if both, ok := rest.(*ast.StringConcatOpExpr); ok {
+				operand, rest = both.Lhs, both.Rhs
+			} else {
+				rest = nil
+			}
+			if len(operands) >= maxOperands {
+				s.fail(expr.Line(), "more than %d texts are joined here: join them in several steps", maxOperands)
+			}
+			names = append(names, describe(operand))
+			operands = append(operands, operand)
+		}
+		s.exprs(operands, depth)
+		*at = operator("..", expr, append([]ast.Expr{&ast.StringExpr{Value: strings.Join(names, "\n")}}, operands...)...)
+	}
+}
+
+func operator(name string, in ast.Expr, args ...ast.Expr) ast.Expr {
+	f := &ast.IdentExpr{Value: name}
+	call := &ast.FuncCallExpr{Func: f, Args: args, AdjustRet: true}
+	for _, node := range append([]ast.Expr{f, call}, args...) {
+		if node.Line() == 0 {
+			node.SetLine(in.Line())
+			node.SetLastLine(max(in.Line(), in.LastLine()))
+		}
+	}
+	return call
+}
+
+// describe names an expression in a message.
+func describe(expr ast.Expr) string {
+	switch expr := expr.(type) {
+	case *ast.IdentExpr:
+		return expr.Value
+	case *ast.AttrGetExpr:
+		if k, ok := expr.Key.(*ast.StringExpr); ok {
+			return strings.ReplaceAll(k.Value, "\n", " ")
+		}
+	case *ast.FuncCallExpr:
+		return "the result of a function"
+	}
+	return "a value"
+}
