@@ -96,9 +96,9 @@ vhost = meet.example.com
   issuer = my_app
     secret = ` + secretB + `
      = {AppID:my_app At: AcceptedIssuers:[my_app] AcceptedAudiences:[*] Algorithms:[HS256] AppSecrets:[] PublicKeyFiles:[] ` +
-		`JWKSFile: JWKSURL: ASAPKeyServer: CacheKeysURL: KeysMaxStale:24h0m0s Claims:{Affiliation:{Path: Values:map[]} ` +
-		`ID:{Path: Values:map[]} Name:{Path: Values:map[]} Group:{Path: Values:map[]} Room:{Path: Values:map[]} ` +
-		`Tenant:{Path: Values:map[]}} Tenant: ` +
+		`JWKSFile: JWKSURL: ASAPKeyServer: CacheKeysURL: KeysMaxStale:24h0m0s Claims:{Affiliation:{Path: Values:map[] Key: At:} ` +
+		`ID:{Path: Values:map[] Key: At:} Name:{Path: Values:map[] Key: At:} Group:{Path: Values:map[] Key: At:} Room:{Path: Values:map[] Key: At:} ` +
+		`Tenant:{Path: Values:map[] Key: At:}} Tenant: ` +
 		`RequireRoom:true RequireExp:true DomainVerification:true NoWildcard:false Leeway:10s}
 log = {info console}
 `

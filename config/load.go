@@ -92,7 +92,9 @@ func (l *loader) result(c *Config) (*Config, error) {
 }
 
 // failed returns all problems as an error.
-func (l *loader) failed() *Problems { return &Problems{inOrder(l.problems), l.files} }
+func (l *loader) failed() *Problems {
+	return &Problems{List: inOrder(l.problems), Warnings: inOrder(l.warnings), Files: l.files}
+}
 
 // loader is one call of Load.
 type loader struct {

@@ -30,15 +30,20 @@ func (p Problem) String() string {
 // sources, then of the environment.
 type Problems struct {
 	List []Problem
+	// Warnings are those that Config would have: one may tell where a problem comes from.
+	Warnings []Problem
 	// Files are the files and folders that were read or should have been: mending one of them may mend the problems.
 	Files []string
 }
 
-// Error returns all problems, one a line.
+// Error returns all problems, then the warnings, one a line.
 func (p *Problems) Error() string {
-	lines := make([]string, len(p.List))
-	for i, problem := range p.List {
-		lines[i] = problem.String()
+	var lines []string
+	for _, problem := range p.List {
+		lines = append(lines, problem.String())
+	}
+	for _, warning := range p.Warnings {
+		lines = append(lines, "warning: "+warning.String())
 	}
 	return strings.Join(lines, "\n")
 }

@@ -232,7 +232,7 @@ func (d *deployment) component(services []*prosody.Section) {
 	switch {
 	case own != nil:
 		d.set("xmpp/domain", own.Name, own.At)
-		if secret, at := d.text(own, "component_secret"); secret != "" {
+		if secret, at := d.text(own, "component_secret"); at.File != "" {
 			d.set("xmpp/secret", secret, at)
 		}
 	case proxy != nil:
@@ -359,7 +359,7 @@ func (l *loader) compareAuthentication(c *Config) {
 	for _, a := range l.authentications {
 		i := slices.IndexFunc(c.VHosts, func(v VHost) bool { return join("vhosts", v.Domain.String()) == a.path })
 		switch {
-		case i < 0 && a.password():
+		case i < 0 && a.password() && a.path != join("vhosts", c.Jicofo.Domainpart()):
 			l.notes = append(l.notes, Problem{Source: a.at.source, Key: typed(a.path), at: a.at,
 				Text: "is left out: its people log in with a password, and would all be hosts. If that is right, give it kind: trusted; " +
 					"recorders and gateways are kind: service"})

@@ -32,7 +32,7 @@ var (
 // scene is what a configuration calls those who play in it.
 type scene struct {
 	focus, service        string
-	appID                 string
+	issuer, audience      string // of its tokens
 	tokens, guests, users string // virtual hosts; users is empty if nobody has a password
 	user                  string
 }
@@ -42,7 +42,7 @@ func (s scene) room() string { return "standup@" + s.service }
 
 // demoScene has the names in the two configurations.
 var demoScene = scene{
-	focus: "focus.meet.example.com", service: "conference.meet.example.com", appID: "demo",
+	focus: "focus.meet.example.com", service: "conference.meet.example.com", issuer: "demo", audience: "jitsi",
 	tokens: "meet.example.com", guests: "guest.meet.example.com", users: "users.example.com", user: "romeo",
 }
 
@@ -92,17 +92,14 @@ func runDemo(ctx context.Context, words io.Writer, rows rowWriter, once bool) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
-	usher, err := s.usher()
+	if err := s.write(); err != nil {
+		return err
+	}
+	stop, err := s.serve(ctx, s.path("usher.yaml"))
 	if err != nil {
 		return err
 	}
-	running, stop := context.WithCancel(context.WithoutCancel(ctx))
-	done := make(chan error, 1)
-	go func() { done <- usher.Run(running) }()
-	defer func() { stop(); err = errors.Join(err, <-done) }()
-	if err := s.connected(ctx); err != nil {
-		return fmt.Errorf("%w; usher's log:\n%s", err, s.log())
-	}
+	defer func() { err = errors.Join(err, stop()) }()
 	fmt.Fprintf(words, "A private Prosody %s with usher as its component %s; nothing outside 127.0.0.1.\n", s.Version(), s.focus)
 	fmt.Fprintf(words, "A cast of XMPP clients, over WebSocket, now tries to enter %s.\n\n", s.room())
 
@@ -149,18 +146,23 @@ func newStage(ctx context.Context) (*stage, error) {
 // newSecret is long enough for HS256: each character holds five bits of chance.
 func newSecret() string { return rand.Text() + rand.Text() }
 
-// usher writes usher.yaml and its secrets, and makes of them what "usher serve" makes.
-func (s *stage) usher() (*component.Component, error) {
+// write writes usher.yaml and its secrets.
+func (s *stage) write() error {
 	for name, content := range map[string]string{
 		"component.secret": s.componentSecret,
 		"app.secret":       s.appSecret,
 		"usher.yaml":       strings.ReplaceAll(demoUsher, "{server}", s.ComponentAddr),
 	} {
 		if err := os.WriteFile(s.path(name), []byte(content), 0o600); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	c, p, err := load([]string{s.path("usher.yaml")}, nil, new(keys.Cache))
+	return nil
+}
+
+// usher makes of a configuration what "usher serve" makes.
+func (s *stage) usher(file string, environ ...string) (*component.Component, error) {
+	c, p, err := load([]string{file}, environ, new(keys.Cache))
 	if err != nil {
 		return nil, err
 	}
@@ -172,6 +174,22 @@ func (s *stage) usher() (*component.Component, error) {
 		return nil, err
 	}
 	return component.New(options(c, p, log))
+}
+
+// serve runs usher, and returns when it answers.
+func (s *stage) serve(ctx context.Context, file string, environ ...string) (stop func() error, err error) {
+	usher, err := s.usher(file, environ...)
+	if err != nil {
+		return nil, err
+	}
+	running, end := context.WithCancel(context.WithoutCancel(ctx))
+	done := make(chan error, 1)
+	go func() { done <- usher.Run(running) }()
+	stop = func() error { end(); return <-done }
+	if err := s.connected(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w; usher's log:\n%s", err, s.log()), stop())
+	}
+	return stop, nil
 }
 
 func (s *stage) path(name string) string { return filepath.Join(s.Dir, name) }
@@ -218,7 +236,7 @@ func (s *stage) connected(ctx context.Context) error {
 // mint returns a token for the room, good for an hour, as the change makes it.
 func (s *stage) mint(secret string, change func(*token.Claims)) (string, error) {
 	c := token.Claims{
-		Issuer: s.appID, Audience: []string{"jitsi"}, Subject: s.tokens, Room: "standup", ID: rand.Text(),
+		Issuer: s.issuer, Audience: []string{s.audience}, Subject: s.tokens, Room: "standup", ID: rand.Text(),
 		Expires: time.Now().Add(time.Hour), User: token.User{ID: "juliet", Name: "Juliet", Affiliation: "owner"},
 	}
 	if change != nil {

@@ -20,7 +20,7 @@ import (
 func tokenOf(t *testing.T, secret string) string {
 	t.Helper()
 	compact, err := token.Mint(token.Claims{
-		Issuer: demoScene.appID, Audience: []string{"jitsi"}, Subject: demoScene.tokens, Room: "*",
+		Issuer: demoScene.issuer, Audience: []string{"jitsi"}, Subject: demoScene.tokens, Room: "*",
 		Expires: time.Now().Add(time.Hour), User: token.User{Affiliation: "owner"},
 	}, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(secret)})
 	if err != nil {

@@ -404,9 +404,11 @@ func TestFaults(t *testing.T) {
 			says:   "https://keys.example.com: 503", mend: "jwks_url",
 		},
 		"a key is left out": {
-			change: func(p *patient) { p.o.Sources[0] = listed([]auth.Key{{}}, nil, errors.New(`kid "k2": an RSA key of 1024 bits`)) },
-			want:   map[doctor.Status]string{"warn": "keys"},
-			says:   `1 key is ready; left out: kid "k2"`,
+			change: func(p *patient) {
+				p.o.Sources[0] = listed([]auth.Key{{}}, nil, errors.New(`kid "k2": an RSA key of 1024 bits`))
+			},
+			want: map[doctor.Status]string{"warn": "keys"},
+			says: `1 key is ready; left out: kid "k2"`,
 		},
 		"the keys are not listed": {
 			change: func(p *patient) { p.o.Sources[0] = listed(nil, nil); p.o.Sources[0].Unlisted = true },
