@@ -1,18 +1,29 @@
-// Package config turns what an operator wrote, a YAML file and environment variables, into one typed and validated
-// [Config], or into a list of everything that is wrong with it.
+// Package config turns what operators wrote into one typed and validated [Config], or into a list of everything that is
+// wrong with it.
+//
+// There are five layers, of which the later counts:
+//
+//  1. defaults;
+//  2. Prosody's own configuration (sources.prosody), read by package config/prosody;
+//  3. the variables of docker-jitsi-meet (sources.docker), in a .env file or in usher's environment;
+//  4. usher.yaml;
+//  5. usher's own variables, USHER_….
 //
 // Three rules hold for every key:
 //
 //   - Nothing is taken silently. A key that does not exist, a key that has no effect where it stands, and two keys
-//     that contradict each other are problems, each reported with its key, its place and what to do.
-//   - The environment overrides the file. The variable of a key is USHER_ and the key in upper case, with every dot
-//     and dash an underscore: rooms.wait_for_host is USHER_ROOMS_WAIT_FOR_HOST. Lists are separated by commas.
-//     An empty variable counts as not set.
-//   - A secret is never printed; see [Secret].
+//     that contradict each other are problems, each reported with its key, its place and what to do. What a source
+//     beneath usher.yaml has and usher leaves out is a note.
+//   - The variable of a key is USHER_ and the key in upper case, with every dot and dash an underscore:
+//     rooms.wait_for_host is USHER_ROOMS_WAIT_FOR_HOST. Lists are separated by commas, entries of tables written as
+//     value=meaning. An empty variable counts as not set.
+//   - A secret is never printed; see [Secret]. The two exceptions are asked for: [Import] and [Config.ProsodyLines].
 //
 // The keys are those of [Example], which explains them to the operator. How reading goes: file and environment are
 // checked against the one table of keys (keys.go) and become settings, each with its place (file.go, environ.go);
-// viper merges them over the defaults and decodes them; validate.go makes the typed Config of them.
+// what the sources say (sources.go, with docker.go and prosody.go) fills in what nobody above has set; viper decodes them
+// over the defaults; validate.go makes the typed Config of them, settings.go tells where each value is from. What
+// Prosody must say for a Config is in gate.go.
 package config
 
 import (

@@ -13,6 +13,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component/doctor"
+	"github.com/xmpp-usher/usher/config"
 )
 
 func examine() *cobra.Command {
@@ -23,7 +24,7 @@ func examine() *cobra.Command {
 		Use:   "doctor",
 		Short: "Examine the running XMPP server, and say what to mend in its configuration",
 		Long: `Connect to the XMPP server as usher does, ask it about everything that usher needs, make a room, try it out and end it
-again. Each check is one line: ok, warn, fail, or skip where something else failed first. Below one that is not ok stands the
+again. Where Prosody's files are among the sources of the configuration, they are looked at first. Each check is one line: ok, warn, fail, or skip where something else failed first. Below one that is not ok stands the
 line of configuration, or the command, that mends it.
 
 A component has one connection. Stop the running usher first: Prosody refuses a second one ("conflict"), and nothing is
@@ -55,12 +56,22 @@ Exit status: 0 if no check failed, 1 if one did.`,
 			}
 			failed := 0
 			var unwritten error
-			if err := doctor.Run(ctx, o, func(c doctor.Check) {
+			report := func(c doctor.Check) {
 				if c.Status == doctor.Fail {
 					failed++
 				}
 				unwritten = errors.Join(unwritten, write(cmd.OutOrStdout(), c))
-			}); err != nil {
+			}
+			findings, err := c.CompareProsody(os.Environ())
+			if err != nil {
+				return err
+			}
+			for _, f := range findings {
+				if f.Level != config.Hint { // which can neither hold nor fail
+					report(fileCheck(f))
+				}
+			}
+			if err := doctor.Run(ctx, o, report); err != nil {
 				return errors.New("interrupted")
 			}
 			if failed > 0 && unwritten == nil {
@@ -73,6 +84,16 @@ Exit status: 0 if no check failed, 1 if one did.`,
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
 	cmd.Flags().DurationVar(&watch, "watch", time.Second, "how long to stay connected at the end")
 	return cmd
+}
+
+// fileCheck is what is found in Prosody's files, where they are among the sources. What the server really does the other
+// checks tell.
+func fileCheck(f config.Finding) doctor.Check {
+	status := doctor.Warn
+	if f.Level == config.Defeats {
+		status = doctor.Fail
+	}
+	return doctor.Check{Code: "file", Of: f.Source, Status: status, Says: f.Text, Mend: f.Mend}
 }
 
 func writeCheckJSON(w io.Writer, c doctor.Check) error {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -75,7 +76,7 @@ func (r *reloader) run(ctx context.Context) error {
 
 // watch watches the folders of all files of the configuration, for files are replaced more often than written, and
 // returns their fingerprint.
-func (r *reloader) watch(watcher *fsnotify.Watcher) string {
+func (r *reloader) watch(watcher *fsnotify.Watcher) [sha256.Size]byte {
 	seen := fingerprint(r.current.Files)
 	for _, file := range r.current.Files {
 		folder := filepath.Dir(file)
@@ -90,25 +91,23 @@ func (r *reloader) watch(watcher *fsnotify.Watcher) string {
 	return seen
 }
 
-// fingerprint tells whether files, or the names in folders, have changed. What else happens in their folders is of no
-// concern.
-func fingerprint(files []string) string {
-	var b strings.Builder
+// fingerprint tells whether the content of files, or the names in folders, have changed. What else happens in their
+// folders is of no concern.
+func fingerprint(files []string) [sha256.Size]byte {
+	sum := sha256.New()
 	for _, file := range files {
-		stat, err := os.Stat(file)
-		if err != nil {
-			fmt.Fprintln(&b, file, err)
+		fmt.Fprintf(sum, "%q\n", file)
+		if entries, err := os.ReadDir(file); err == nil {
+			for _, e := range entries {
+				fmt.Fprintf(sum, "%q\n", e.Name())
+			}
 			continue
 		}
-		fmt.Fprintln(&b, file, stat.Size(), stat.ModTime().UnixNano(), stat.Mode())
-		if stat.IsDir() {
-			entries, _ := os.ReadDir(file)
-			for _, e := range entries {
-				fmt.Fprintln(&b, e.Name())
-			}
-		}
+		content, err := os.ReadFile(file)
+		fmt.Fprintln(sum, len(content), err)
+		sum.Write(content)
 	}
-	return b.String()
+	return [sha256.Size]byte(sum.Sum(nil))
 }
 
 // reload reads the configuration and uses what can change while usher runs.

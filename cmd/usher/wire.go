@@ -25,8 +25,8 @@ import (
 
 // configFlag gives a command the flag that names the configuration files.
 func configFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVarP(files, "config", "c", nil, "configuration `file`: usher.yaml, a prosody.cfg.lua, or a .env of "+
-		"docker-jitsi-meet; may be given again for the others. The environment counts, too")
+	cmd.Flags().StringArrayVarP(files, "config", "c", nil, "configuration `file`: usher.yaml, a .cfg.lua of Prosody, a .env of docker-jitsi-meet;\n"+
+		"give it again for another. The environment counts, too")
 }
 
 // load reads the configuration from file and environment, and the keys that it names. The error tells all that is wrong.
