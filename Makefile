@@ -3,8 +3,9 @@ GO ?= go
 PROSODY_12 = $(shell command -v prosody)
 PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 # The packages whose tests talk to Prosody; they run against each version.
-INTEGRATION = ./pkg/prosodytest/... ./component/... ./cmd/...
-FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap component/focus:FuzzParse component:FuzzStream auth:FuzzCanonicalName auth:FuzzParseRoom config:FuzzLoad auth/keys:FuzzJWKS
+INTEGRATION = ./pkg/prosodytest/... ./component/... ./cmd/... ./config/prosody/...
+FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap component/focus:FuzzParse component:FuzzStream \
+	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS config:FuzzLoad config:FuzzDotenv config/prosody:FuzzRead
 FUZZTIME ?= 30s
 
 .PHONY: help build test check demo bench fuzz arch deps clean
@@ -28,7 +29,7 @@ demo: deps build ## see usher at work on a private Prosody
 	bin/usher demo
 
 bench: deps ## measure decisions and codec, and joins against a real Prosody beside a floor without a gate
-	$(GO) test -run '^$$' -bench . ./auth ./muc ./component/focus
+	$(GO) test -run '^$$' -bench . ./auth ./muc ./component/focus ./config/prosody
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 
 fuzz: ## fuzz each target for FUZZTIME (30s)

@@ -170,10 +170,12 @@ func (r *reading) main(L *lua.LState, name string) (err error) {
 	switch {
 	case r.fatal != nil:
 		return *r.fatal
-	case err != nil && caught == Problem{}: // not even the handler could run
-		return Problem{At: Position{File: r.show(name)}, Text: "usher cannot evaluate this file: its functions call one another too deeply"}
-	case err != nil:
+	case err != nil && caught != Problem{}:
 		return caught
+	case err != nil: // not even the handler could be called
+		var reason *lua.ApiError
+		errors.As(err, &reason)
+		return r.explain(L, reason.Object)
 	}
 	return nil
 }
@@ -194,6 +196,8 @@ func (r *reading) explain(L *lua.LState, value lua.LValue) Problem {
 		}
 	}
 	switch {
+	case strings.HasPrefix(p.Text, "stack overflow"):
+		p.Text = "functions call one another too deep in this line"
 	case !isText:
 		p.Text = "the configuration ends itself here with an error"
 	case strings.HasPrefix(p.Text, "attempt to call a non-function") && r.unknown.at == p.At:
@@ -581,19 +585,19 @@ func (r *reading) finish(L *lua.LState) error {
 		for _, name := range slices.Sorted(maps.Keys(r.settings[s])) {
 			set := r.settings[s][name]
 			value, err := r.convert(L, set.value)
-			if r.fatal != nil {
-				return *r.fatal
-			}
 			option := Option{Name: name, Value: value, At: set.at}
 			if err == nil && (name == "modules_enabled" || name == "modules_disabled") {
 				_, err = stringList(value)
 			}
+			if n := hole(set.value); n > 0 && r.fatal == nil {
+				r.warn(set.at, "%s has nothing as its entry %d, so Prosody ignores those after it: a text needs quotes around it", name, n)
+			}
 			if err != nil {
 				problems = append(problems, option.problem("%v", err))
+				if r.fatal != nil {
+					return errors.Join(problems...)
+				}
 				continue
-			}
-			if n := hole(set.value); n > 0 {
-				r.warn(set.at, "%s has nothing as its entry %d, so Prosody ignores those after it: a text needs quotes around it", name, n)
 			}
 			s.Options[name] = option
 		}

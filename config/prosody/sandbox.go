@@ -214,7 +214,7 @@ func (r *reading) open() *lua.LState {
 			case *lua.LUserData:
 				r.raise(L, "# does not count the entries of an option in Prosody 13: write #…:value()")
 			default:
-				r.raise(L, "# needs a text or a table, but here is %s", article(v))
+				r.raise(L, "# needs a text or a table, but here is %s; a comment begins with --", article(v))
 			}
 			return 1
 		},
@@ -546,7 +546,7 @@ func (r *reading) format(L *lua.LState) int {
 // hole is the place of a nil in a list that goes on after it, or 0.
 func hole(value lua.LValue) int {
 	t, ok := value.(*lua.LTable)
-	if !ok || t.RawGetInt(1) == lua.LNil && t.Len() == 0 {
+	if !ok || t.RawGetInt(1) == lua.LNil && t.RawGetInt(2) == lua.LNil { // such as one whose names are ports
 		return 0
 	}
 	n := 1

@@ -3,6 +3,7 @@ package prosody
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ import (
 
 const (
 	maxTokens   = 300_000
-	maxNesting  = 150 // of brackets, blocks and expressions
+	maxNesting  = 200 // of brackets, blocks and expressions
 	maxOperands = 100 // of one chain of ..
 )
 
@@ -82,7 +83,7 @@ func compile(text, name string) (proto *lua.FunctionProto, problem *Problem) {
 	case err != nil || stmts == nil:
 		s.fail(0, "usher cannot read this file as Lua")
 	}
-	s.stmts(stmts, 0)
+	s.rewrite(reflect.ValueOf(stmts), 0)
 	if proto, err = lua.Compile(stmts, name); err != nil {
 		line := 0
 		var reason *lua.CompileError
@@ -261,8 +262,10 @@ func (s *source) explain(syntax *parse.Error) {
 	switch {
 	case t.raw == "#" && (first || before.endsValue() || before.raw == ";" || before.raw == ","):
 		s.fail(line, "a comment begins with -- in Lua, not with #")
-	case t.raw == "/" && next.raw == "/" && !next.space, t.raw == "/" && next.raw == "*" && !next.space:
+	case t.raw == "/" && (next.raw == "/" || next.raw == "*") && !next.space:
 		s.fail(line, "a comment begins with -- in Lua, not with /%s", next.raw)
+	case t.raw == "/" && before.raw == "/" && s.before(i-1).Pos.Line < before.Pos.Line:
+		s.fail(line, "a comment begins with -- in Lua, not with //")
 	case t.raw == "/" && before.raw == "/":
 		s.fail(line, "// is an operator of newer Lua than usher evaluates; a comment begins with --")
 	case t.raw == "<" && before.name() && (next.raw == "const" || next.raw == "close"):
@@ -320,123 +323,66 @@ func (s *source) openBlock() token {
 	return open[len(open)-1]
 }
 
-// stmts and expr replace what makes something large in one instruction by a call of one of our operators, and refuse
-// what nests so deep that the compiler, which follows it down, might not return.
-func (s *source) stmts(stmts []ast.Stmt, depth int) {
-	for _, stmt := range stmts {
-		s.nest(stmt, depth)
-		switch stmt := stmt.(type) {
-		case *ast.AssignStmt:
-			s.exprs(stmt.Lhs, depth)
-			s.exprs(stmt.Rhs, depth)
-		case *ast.LocalAssignStmt:
-			s.exprs(stmt.Exprs, depth)
-		case *ast.FuncCallStmt:
-			s.expr(&stmt.Expr, depth)
-		case *ast.DoBlockStmt:
-			s.stmts(stmt.Stmts, depth+1)
-		case *ast.WhileStmt:
-			s.expr(&stmt.Condition, depth)
-			s.stmts(stmt.Stmts, depth+1)
-		case *ast.RepeatStmt:
-			s.expr(&stmt.Condition, depth)
-			s.stmts(stmt.Stmts, depth+1)
-		case *ast.IfStmt:
-			s.expr(&stmt.Condition, depth)
-			s.stmts(stmt.Then, depth+1)
-			s.stmts(stmt.Else, depth+1)
-		case *ast.NumberForStmt:
-			s.expr(&stmt.Init, depth)
-			s.expr(&stmt.Limit, depth)
-			s.expr(&stmt.Step, depth)
-			s.stmts(stmt.Stmts, depth+1)
-		case *ast.GenericForStmt:
-			s.exprs(stmt.Exprs, depth)
-			s.stmts(stmt.Stmts, depth+1)
-		case *ast.FuncDefStmt:
-			s.expr(&stmt.Name.Func, depth)
-			s.expr(&stmt.Name.Receiver, depth)
-			s.stmts(stmt.Func.Stmts, depth+1)
-		case *ast.ReturnStmt:
-			s.exprs(stmt.Exprs, depth)
+// rewrite replaces what makes something large in one instruction by a call of one of our operators, and refuses what
+// nests so deep that the compiler, which follows it down, might not return. v is a part of the syntax tree.
+func (s *source) rewrite(v reflect.Value, depth int) {
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			s.rewrite(v.Elem(), depth)
 		}
-	}
-}
-
-func (s *source) nest(node ast.PositionHolder, depth int) {
-	if depth > maxNesting {
-		s.fail(node.Line(), "expressions or blocks nest deeper than %d here: write this in several steps", maxNesting)
-	}
-}
-
-func (s *source) exprs(exprs []ast.Expr, depth int) {
-	for i := range exprs {
-		s.expr(&exprs[i], depth)
-	}
-}
-
-func (s *source) expr(at *ast.Expr, depth int) {
-	if *at == nil {
-		return
-	}
-	depth++
-	s.nest(*at, depth)
-	switch expr := (*at).(type) {
-	case *ast.StringExpr:
-		if len(expr.Value) > maxText {
-			s.fail(expr.Line(), "the string that begins here is longer than %d bytes", maxText)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			s.rewrite(v.Field(i), depth)
 		}
-	case *ast.AttrGetExpr:
-		s.expr(&expr.Object, depth)
-		s.expr(&expr.Key, depth)
-	case *ast.TableExpr:
-		for _, field := range expr.Fields {
-			s.expr(&field.Key, depth)
-			s.expr(&field.Value, depth)
+	case reflect.Slice:
+		for i := range v.Len() {
+			s.rewrite(v.Index(i), depth)
 		}
-		*at = operator("{}", expr, expr)
-	case *ast.FuncCallExpr:
-		s.expr(&expr.Func, depth)
-		s.expr(&expr.Receiver, depth)
-		s.exprs(expr.Args, depth)
-	case *ast.LogicalOpExpr:
-		s.expr(&expr.Lhs, depth)
-		s.expr(&expr.Rhs, depth)
-	case *ast.RelationalOpExpr:
-		s.expr(&expr.Lhs, depth)
-		s.expr(&expr.Rhs, depth)
-	case *ast.ArithmeticOpExpr:
-		s.expr(&expr.Lhs, depth)
-		s.expr(&expr.Rhs, depth)
-	case *ast.UnaryMinusOpExpr:
-		s.expr(&expr.Expr, depth)
-	case *ast.UnaryNotOpExpr:
-		s.expr(&expr.Expr, depth)
-	case *ast.UnaryLenOpExpr:
-		s.expr(&expr.Expr, depth)
-		*at = operator("#", expr, expr.Expr)
-	case *ast.FunctionExpr:
-		s.stmts(expr.Stmts, depth)
-	case *ast.StringConcatOpExpr:
-		// a .. b .. c is a .. (b .. c) to the parser.
-		var operands []ast.Expr
-		var names []string
-		for rest := ast.Expr(expr); rest != nil; {
-			operand := rest
-			if both, ok := rest.(*ast.StringConcatOpExpr); ok {
-				operand, rest = both.Lhs, both.Rhs
-			} else {
-				rest = nil
+	case reflect.Interface: // of a statement or an expression
+		if v.IsNil() {
+			return
+		}
+		node := v.Interface().(ast.PositionHolder)
+		if depth++; depth > maxNesting {
+			s.fail(node.Line(), "expressions or blocks nest deeper than %d here: write this in several steps", maxNesting)
+		}
+		if join, ok := node.(*ast.StringConcatOpExpr); ok {
+			v.Set(reflect.ValueOf(s.join(join, depth)))
+			return
+		}
+		s.rewrite(v.Elem(), depth)
+		switch expr := node.(type) {
+		case *ast.StringExpr:
+			if len(expr.Value) > maxText {
+				s.fail(expr.Line(), "the string that begins here is longer than %d bytes", maxText)
 			}
-			if len(operands) >= maxOperands {
-				s.fail(expr.Line(), "more than %d texts are joined here: join them in several steps", maxOperands)
-			}
-			names = append(names, describe(operand))
-			operands = append(operands, operand)
+		case *ast.TableExpr:
+			v.Set(reflect.ValueOf(operator("{}", expr, expr)))
+		case *ast.UnaryLenOpExpr:
+			v.Set(reflect.ValueOf(operator("#", expr, expr.Expr)))
 		}
-		s.exprs(operands, depth)
-		*at = operator("..", expr, append([]ast.Expr{&ast.StringExpr{Value: strings.Join(names, "\n")}}, operands...)...)
 	}
+}
+
+// join is a .. b .. c, which is a .. (b .. c) to the parser, as one call.
+func (s *source) join(expr *ast.StringConcatOpExpr, depth int) ast.Expr {
+	var operands []ast.Expr
+	var names []string
+	for rest := ast.Expr(expr); rest != nil; {
+		operand := rest
+		if both, ok := rest.(*ast.StringConcatOpExpr); ok {
+			operand, rest = both.Lhs, both.Rhs
+		} else {
+			rest = nil
+		}
+		if len(operands) >= maxOperands {
+			s.fail(expr.Line(), "more than %d texts are joined here: join them in several steps", maxOperands)
+		}
+		operands, names = append(operands, operand), append(names, describe(operand))
+	}
+	s.rewrite(reflect.ValueOf(operands), depth)
+	return operator("..", expr, append([]ast.Expr{&ast.StringExpr{Value: strings.Join(names, "\n")}}, operands...)...)
 }
 
 func operator(name string, in ast.Expr, args ...ast.Expr) ast.Expr {
