@@ -32,7 +32,7 @@ func Read(src Source) (*Configuration, error) {
 		config:   &Configuration{Global: &Section{Options: map[string]Option{}}},
 		settings: map[*Section]map[string]*setting{},
 		byName:   map[string]*Section{},
-		watched:  map[string]bool{},
+		seen:     map[any]bool{},
 	}
 	if len(src.Names) == 0 {
 		return nil, Problem{Text: "no configuration file is named"}
@@ -56,10 +56,10 @@ type reading struct {
 	config   *Configuration
 	settings map[*Section]map[string]*setting
 	byName   map[string]*Section
-	watched  map[string]bool
-	running  []string // files, each included by the one before it
-	found    wildcard // that led to the running file
-	globs    int      // wildcards so far
+	seen     map[any]bool // the files, warnings and positions that are noted
+	running  []string     // files, each included by the one before it
+	found    wildcard     // that led to the running file
+	globs    int          // wildcards so far
 
 	machine   *lua.LState
 	libs      *lua.LTable // Lua's own functions, as far as they are at hand
@@ -253,9 +253,15 @@ func (r *reading) readFile(name string) ([]byte, error) {
 	return text, err
 }
 
+// first tells whether a thing is to be noted for the first time: in a loop, it may come again and again.
+func (r *reading) first(thing any) bool {
+	before := r.seen[thing]
+	r.seen[thing] = true
+	return !before
+}
+
 func (r *reading) watch(name string) {
-	if !r.watched[name] {
-		r.watched[name] = true
+	if r.first(name) {
 		r.config.Files = append(r.config.Files, name)
 	}
 }
@@ -303,7 +309,7 @@ func resolve(base, name string) string {
 
 // needs13 notes that the line that runs needs Prosody 13.
 func (r *reading) needs13(L *lua.LState) {
-	if at := r.at(L); !slices.Contains(r.config.NeedsProsody13, at) {
+	if at := r.at(L); r.first(at) {
 		r.config.NeedsProsody13 = append(r.config.NeedsProsody13, at)
 	}
 }
@@ -368,7 +374,9 @@ func (r *reading) assign(L *lua.LState, f *file, name string, value lua.LValue) 
 }
 
 func (r *reading) warn(at Position, format string, args ...any) {
-	r.config.Warnings = append(r.config.Warnings, Problem{At: at, Text: fmt.Sprintf(format, args...)})
+	if p := (Problem{At: at, Text: fmt.Sprintf(format, args...)}); r.first(p) {
+		r.config.Warnings = append(r.config.Warnings, p)
+	}
 }
 
 func (r *reading) set(L *lua.LState, section *Section, name string, value lua.LValue) {

@@ -149,6 +149,25 @@ func TestInclude(t *testing.T) {
 	}
 }
 
+// TestProblemsInIncludedFiles tells where the problem is, not where the file was included.
+func TestProblemsInIncludedFiles(t *testing.T) {
+	for text, want := range map[string]string{
+		"a = 1\nb = = 2":         "conf.d/x.lua:2: a value is missing before =",
+		"\nlocal t = nil + 1":    "conf.d/x.lua:2: Lua stops here: cannot perform add operation between nil and number",
+		"\nerror('no', 0)":       "conf.d/x.lua:2: Lua stops here: no",
+		"\n\nInclude 'none.lua'": "conf.d/x.lua:3: cannot read conf.d/none.lua: file does not exist",
+	} {
+		_, err := read(files("etc/prosody/prosody.cfg.lua", "x = 1\nInclude 'conf.d/*.lua'", "etc/prosody/conf.d/x.lua", text))
+		if err == nil || err.Error() != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	// The same warning is told once, however often the line runs.
+	if c, err := readText("for i = 1, 9 do a = i end"); err != nil || len(c.Warnings) != 1 {
+		t.Errorf("got %v, %v", c, err)
+	}
+}
+
 func TestSeveralMainFiles(t *testing.T) {
 	c, err := Read(Source{FS: files("a/x.lua", "g = 1\nVirtualHost 'a.example'", "b/y.lua", "h = 2\nVirtualHost 'a.example' { i = 3 }"), Names: []string{"a/x.lua", "b/y.lua"}})
 	if err != nil {
@@ -282,6 +301,10 @@ func TestProblems(t *testing.T) {
 		{"local a = Lua.debug", 1, "debug is not at hand"},
 		{"setmetatable({}, {})", 1, "setmetatable is not at hand"},
 		{"a = math.random()", 1, "math.random is not at hand"},
+		{"a = ('x'):gsub('x*', '-')", 1, "also matches nothing at all"},
+		{"for w in ('x,y'):gmatch('[^,]*') do end", 1, "also matches nothing at all"},
+		{"a = ('x'):find('%f[x]')", 1, "%f in a pattern is newer Lua"},
+		{"a = string.char(300)", 1, "300 is no byte"},
 		{"a = _G.x", 1, "_G is not at hand"},
 	}
 	for _, tt := range tests {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	lua "github.com/yuin/gopher-lua"
+	"github.com/yuin/gopher-lua/pm"
 )
 
 // What a configuration may cost. A deployment of a thousand hosts spends some fifty thousand. A step is an instruction
@@ -157,9 +158,20 @@ func (r *reading) open() *lua.LState {
 	// Letters beyond ASCII have no case in Prosody's Lua, but in gopher-lua they have.
 	add(str, map[string]lua.LGFunction{
 		"upper": func(L *lua.LState) int { return r.text(L, changeCase(L.CheckString(1), 'a')) },
+		"char": func(L *lua.LState) int {
+			text := make([]byte, L.GetTop())
+			for i := range text {
+				c := L.CheckInt(i + 1)
+				if c != int(byte(c)) {
+					r.raise(L, "%d is no byte, as string.char needs them", c)
+				}
+				text[i] = byte(c)
+			}
+			return r.text(L, string(text))
+		},
 		"lower": func(L *lua.LState) int { return r.text(L, changeCase(L.CheckString(1), 'A')) },
 	})
-	for _, name := range []string{"byte", "char", "reverse"} {
+	for _, name := range []string{"byte", "reverse"} {
 		whole := str.RawGetString(name).(*lua.LFunction).GFunction
 		str.RawSetString(name, L.NewFunction(func(L *lua.LState) int {
 			if text, ok := L.Get(1).(lua.LString); ok {
@@ -181,6 +193,7 @@ func (r *reading) open() *lua.LState {
 		"match": func(L *lua.LState) int { r.pattern(L, false); return patterns["match"](L) },
 		"gmatch": func(L *lua.LState) int {
 			r.pattern(L, false)
+			r.matchesNothing(L)
 			args := []lua.LValue{gmatch, L.Get(1), L.Get(2)}
 			L.SetTop(0)
 			for _, arg := range args {
@@ -457,6 +470,15 @@ func (r *reading) pattern(L *lua.LState, plain bool) {
 	r.spend(L, int(ways))
 }
 
+// matchesNothing refuses a pattern that matches the empty text where it is searched again and again: since Lua 5.4 that
+// does not match at the end of another match, but in gopher-lua it does.
+func (r *reading) matchesNothing(L *lua.LState) {
+	pattern := L.CheckString(2)
+	if found, err := pm.Find(pattern, nil, 0, 1); err == nil && len(found) > 0 && !strings.HasPrefix(pattern, "^") {
+		r.refuse(L, "this pattern also matches nothing at all, which usher evaluates otherwise than Prosody's Lua: write + instead of *")
+	}
+}
+
 func (r *reading) gsub(L *lua.LState, gsub lua.LGFunction) int {
 	text := L.CheckString(1)
 	r.pattern(L, false)
@@ -471,6 +493,9 @@ func (r *reading) gsub(L *lua.LState, gsub lua.LGFunction) int {
 		}
 	}
 	replacement := L.Get(3)
+	if replacement != lua.LString("") {
+		r.matchesNothing(L)
+	}
 	switch with := replacement.(type) {
 	case lua.LString:
 		if size := (len(text) + 1) * (len(with) + strings.Count(string(with), "%")*len(text)); size > 64*maxText {
