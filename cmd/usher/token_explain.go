@@ -179,9 +179,9 @@ func (e explanation) write(w io.Writer, asJSON bool) error {
 		if !s.OK {
 			mark = "NO"
 		}
-		fmt.Fprintf(&b, "%-2s  %-13s  expected  %s\n", mark, s.Rule, s.Expected)
+		fmt.Fprintf(&b, "%-2s  %-18s  expected  %s\n", mark, s.Rule, s.Expected)
 		if s.Found != "" {
-			fmt.Fprintf(&b, "%19sfound     %s\n", "", s.Found)
+			fmt.Fprintf(&b, "%24sfound     %s\n", "", s.Found)
 		}
 	}
 	fmt.Fprintf(&b, "\n%s: %s\n%s\n", e.Verdict, e.Reason, e.Doc)
