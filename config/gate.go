@@ -54,7 +54,7 @@ func (c *Config) ProsodyLines() string {
 	var b strings.Builder
 	line := func(text, why string) {
 		if why != "" {
-			text = fmt.Sprintf("%-50s-- %s", text, why)
+			text = fmt.Sprintf("%-49s -- %s", text, why)
 		}
 		b.WriteString(text + "\n")
 	}

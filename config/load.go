@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/viper"
@@ -93,16 +94,19 @@ func (l *loader) result(c *Config) (*Config, error) {
 
 // failed returns all problems as an error.
 func (l *loader) failed() *Problems {
-	return &Problems{List: inOrder(l.problems), Warnings: inOrder(l.warnings), Files: l.files}
+	// Warnings about single keys would only hide the problems.
+	about := slices.DeleteFunc(slices.Clone(l.warnings), func(w Problem) bool { return w.Key != "" })
+	return &Problems{List: inOrder(l.problems), Warnings: inOrder(about), Files: l.files}
 }
 
 // loader is one call of Load.
 type loader struct {
-	file   string // "" for none
-	viper  *viper.Viper
-	places map[string]place // by path: where what was set, sections included
-	vhosts []jid.JID        // in the order of appearance
-	files  []string         // all that were read
+	file    string // "" for none
+	nowhere place  // where something is missing if there is no file
+	viper   *viper.Viper
+	places  map[string]place // by path: where what was set, sections included
+	vhosts  []jid.JID        // in the order of appearance
+	files   []string         // all that were read
 
 	problems []Problem
 	warnings []Problem
@@ -144,6 +148,7 @@ func (p place) compare(q place) int {
 func newLoader(file string) *loader {
 	return &loader{
 		file:      file,
+		nowhere:   place{source: "environment", layer: layerEnvironment},
 		viper:     viper.NewWithOptions(viper.KeyDelimiter("/")),
 		places:    map[string]place{},
 		faulty:    map[string]bool{},
@@ -166,7 +171,7 @@ func (l *loader) place(path string) place {
 		path = parent(path)
 	}
 	if l.file == "" {
-		return place{source: "environment", layer: layerEnvironment}
+		return l.nowhere
 	}
 	return place{source: l.file, file: l.file}
 }

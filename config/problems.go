@@ -30,7 +30,8 @@ func (p Problem) String() string {
 // sources, then of the environment.
 type Problems struct {
 	List []Problem
-	// Warnings are those that Config would have: one may tell where a problem comes from.
+	// Warnings are those that Config would have about files as a whole, or lines of Prosody's: one may tell where a
+	// problem comes from.
 	Warnings []Problem
 	// Files are the files and folders that were read or should have been: mending one of them may mend the problems.
 	Files []string

@@ -136,12 +136,6 @@ func (d *deployment) text(s *prosody.Section, name string) (string, prosody.Posi
 	return value, at
 }
 
-func (d *deployment) flag(s *prosody.Section, name string) bool {
-	value, _, _, err := s.Bool(name)
-	d.fail(err)
-	return value
-}
-
 func (d *deployment) list(s *prosody.Section, name string) ([]string, prosody.Position) {
 	list, at, _, err := s.Strings(name)
 	d.fail(err)

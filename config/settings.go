@@ -187,6 +187,7 @@ type Import struct {
 // is a *[Problems] and means that a source cannot be read.
 func (i Import) YAML() ([]byte, error) {
 	l := newLoader("")
+	l.nowhere = place{source: "usher.yaml"} // which is to be
 	at := place{source: "command line", layer: layerCommand}
 	if len(i.Prosody) > 0 {
 		l.places["sources/prosody"] = at

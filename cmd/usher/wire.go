@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -107,10 +106,11 @@ func issuer(c config.Issuer, remote *keys.Cache) (auth.Issuer, []config.Problem)
 			problems = append(problems, config.Problem{Text: fmt.Sprintf("tenant %q is no name that a room can have", c.Tenant)})
 		}
 	}
-	var err error
-	if i.Keys, err = sources(c, i.Algorithms, remote); err != nil {
+	source, failed := sources(c, i.Algorithms, remote)
+	for _, err := range failed {
 		problems = append(problems, config.Problem{Text: err.Error()})
 	}
+	i.Keys = source
 	return i, problems
 }
 
@@ -137,10 +137,13 @@ func claims(c config.ClaimMap) (m token.ClaimMap, problems []config.Problem) {
 }
 
 // sources returns the source of an issuer's keys. Servers are not asked here.
-func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.Cache) (auth.KeySource, error) {
+func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.Cache) (_ auth.KeySource, failed []error) {
 	var here, fetched []auth.KeySource
-	var failed error
-	failing := func(err error) { failed = errors.Join(failed, err) }
+	failing := func(err error) {
+		if err != nil {
+			failed = append(failed, err)
+		}
+	}
 	if len(c.AppSecrets) > 0 {
 		var secrets [][]byte
 		for _, s := range c.AppSecrets {
@@ -168,13 +171,14 @@ func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.
 		fetched = append(fetched, source)
 	}
 	switch {
-	case failed != nil:
+	case len(failed) > 0:
 		return nil, failed
 	case len(fetched) > 0: // their keys come later
 		return keys.Join(append(here, fetched...)...), nil
 	}
 	all := keys.Join(here...)
-	return all, fitting(all, algorithms)
+	failing(fitting(all, algorithms))
+	return all, failed
 }
 
 // server is a server that has keys of an issuer.
