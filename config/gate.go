@@ -199,6 +199,9 @@ func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, e
 		g.vhost(v)
 	}
 	g.jicofo()
+	for _, at := range p.NeedsProsody13 {
+		g.find(Hint, at, "", "Prosody 0.12 does not take this line, or takes it otherwise")
+	}
 	return g.findings, nil
 }
 
