@@ -67,6 +67,7 @@ func TestOptions(t *testing.T) {
 		{"Lua's own", "a = Lua.string.rep('x', 3)", []string{"/a=xxx at prosody.cfg.lua:1"}},
 		{"a long list", "local l = {}\nfor i = 1, 1000 do l[#l+1] = i end\na = #l\nlocal n = 0\nfor _ in ipairs(l) do n = n + 1 end\nb = n\ntable.remove(l, 1)\ntable.insert(l, 1, 7)\ntable.sort(l)\nc = l[1] + l[1000]",
 			[]string{"/a=1000 at prosody.cfg.lua:3", "/b=1000 at prosody.cfg.lua:6", "/c=1002 at prosody.cfg.lua:10"}},
+		{"ipairs stops where the list does", "local n = 0\nfor _ in ipairs { 1, 2, nil, 4, k = 5 } do n = n + 1 end\na = n", []string{"/a=2 at prosody.cfg.lua:3"}},
 		{"a caught error", "a = pcall(error, 'x')\nb = pcall(Include, 'missing.lua')", []string{"/a=false at prosody.cfg.lua:1", "/b=false at prosody.cfg.lua:2"}},
 	}
 	for _, tt := range tests {
@@ -161,6 +162,11 @@ func TestProblemsInIncludedFiles(t *testing.T) {
 		if err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)
 		}
+	}
+	// What one file sets twice is no matter of the order of files.
+	twice := files("etc/prosody/prosody.cfg.lua", "Include '*.lua~'", "etc/prosody/x.lua~", "a = 1\na = 2")
+	if c, err := read(twice); err != nil || len(c.Warnings) != 1 {
+		t.Errorf("got %v, %v", c, err)
 	}
 	// The same warning is told once, however often the line runs.
 	if c, err := readText("for i = 1, 9 do a = i end"); err != nil || len(c.Warnings) != 1 {
@@ -356,6 +362,9 @@ func TestHostile(t *testing.T) {
 		{"unpack all", "local t = { unpack({}, -9e18, 9e18) }", "unpack gives more than"},
 		{"many values", "local function f(...) return f(1, 2, 3, 4, 5, 6, 7, 8, ...) end f()", ""},
 		{"removed entries", "local t = {} for i = 1, 60000 do t['k' .. i] = 1 t['k' .. i] = nil end while true do next(t) end", endless},
+		{"many tables", "for i = 1, 50000 do local t = {} end", endless},
+		{"many costly patterns", "local s = ('x'):rep(1000) for i = 1, 100 do s:find('x*y') end", endless},
+		{"caught at the very end", "return pcall(require, 'x')", "not at hand"},
 		{"tables", "local t while true do t = { t } end", endless},
 		{"closures", "local f while true do local g = f f = function() return g end end", endless},
 		{"deep value", "local t = {} local u = t for i = 1, 1000 do u[1] = {} u = u[1] end a = t", "more than 16 deep"},
