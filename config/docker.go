@@ -97,8 +97,7 @@ var DockerVariables = []DockerVariable{
 // docker reads the variables of docker-jitsi-meet.
 type docker struct {
 	l         *loader
-	origin    string // "docker", or "docker .env:%d"
-	at        place  // of the whole
+	at        place // of the whole
 	variables map[string]assignment
 	settings  []setting
 }
