@@ -94,7 +94,8 @@ func TestLayers(t *testing.T) {
 
 // TestInsteadOfSources checks that what usher.yaml says in one way keeps out what Prosody says in another.
 func TestInsteadOfSources(t *testing.T) {
-	token := strings.Replace(prosodyFile, "  app_id", "  signature_algorithm = \"HS384\"\n  app_id", 1)
+	token := strings.NewReplacer("  app_id", "  signature_algorithm = \"HS384\"\n  app_id",
+		`"muc"`, `"muc" modules_enabled = { "token_affiliation" }`).Replace(prosodyFile)
 	for _, test := range []struct {
 		name, vhost string
 		without     []string // keys that Prosody has, and that must not have come through
@@ -118,6 +119,9 @@ func TestInsteadOfSources(t *testing.T) {
 			[]string{"app_id", "app_secret", "algorithms", "accepted_audiences"}, func(t *testing.T, v config.VHost) {
 				if len(v.Issuers) != 1 || v.Issuers[0].AppID != "one" || v.Kind != config.KindToken {
 					t.Errorf("vhost %v", v)
+				}
+				if v.DefaultAffiliation != config.Member { // it is the virtual host's, and not an issuer's
+					t.Errorf("by default tokens make a %s", v.DefaultAffiliation)
 				}
 			}},
 		{"guest", "kind: guest", []string{"app_id", "app_secret", "accepted_audiences", "algorithms"}, func(t *testing.T, v config.VHost) {
@@ -247,7 +251,8 @@ func TestImport(t *testing.T) {
 	} {
 		for _, secret := range []string{odd + fill, fill + odd, fill[:20] + odd + fill[20:]} {
 			inFolder(t)
-			write(t, "prosody.cfg.lua", []byte(strings.NewReplacer(secretA, luaText(secret), secretB, luaText(secret)).Replace(prosodyFile)))
+			write(t, "prosody.cfg.lua", []byte(strings.NewReplacer(secretA, luaText(secret), secretB, luaText(secret),
+				`"prosody_app"`, `"`+luaText(secret)+`"`, `{ "prosody" }`, `{ "true", "4711", "null", "*", "`+luaText(secret)+`" }`).Replace(prosodyFile)))
 			file, err := config.Import{Prosody: []string{"prosody.cfg.lua"}}.YAML()
 			if err != nil {
 				t.Errorf("%q: %v", secret, err)
@@ -265,9 +270,37 @@ func TestImport(t *testing.T) {
 			if got := c.VHosts[0].Issuers[0].AppSecrets[0].Reveal(); got != secret {
 				t.Errorf("app_secret %.60q has become %.60q", secret, got)
 			}
+			if i := c.VHosts[0].Issuers[0]; i.AppID != secret || !slices.Equal(i.AcceptedAudiences, []string{"true", "4711", "null", "*", secret}) {
+				t.Errorf("app_id and accepted_audiences %.60q have become %.60q and %.60q", secret, i.AppID, i.AcceptedAudiences)
+			}
 			if c.Settings[0].Origin == "" || !strings.Contains(string(file), "# prosody prosody.cfg.lua:") {
 				t.Errorf("the file does not say where its keys are from:\n%.2000s", file)
 			}
+		}
+	}
+}
+
+// TestImportDocker checks the same of docker-jitsi-meet's variables, where the component's secret has to be added.
+func TestImportDocker(t *testing.T) {
+	for _, odd := range []string{"a: b # c", "'", "!x", "*y", "  ", "\n", "ü"} {
+		secret := odd + secretB + odd
+		environ := dockerEnviron("ENABLE_AUTH=1", "AUTH_TYPE=jwt", "JWT_APP_SECRET="+secret, "TOKEN_AUTH_URL=https://a\n# b")
+		inFolder(t)
+		file, err := config.Import{Docker: "environment", Environ: environ}.YAML()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(file), "# To do: ") || !strings.Contains(string(file), "# Note: ") ||
+			!strings.Contains(string(file), "# docker JWT_APP_ID\n") {
+			t.Errorf("it does not say what is missing, left out, and where its keys are from:\n%s", file)
+		}
+		write(t, "usher.yaml", file)
+		c, err := config.Load([]string{"usher.yaml"}, []string{"USHER_XMPP_SECRET=" + secretA})
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, file)
+		}
+		if got := c.VHosts[0].Issuers[0].AppSecrets[0].Reveal(); got != secret {
+			t.Errorf("app_secret %q has become %q", secret, got)
 		}
 	}
 }
