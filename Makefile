@@ -29,7 +29,7 @@ demo: deps build ## see usher at work on a private Prosody
 	bin/usher demo
 
 bench: deps ## measure decisions and codec, and joins against a real Prosody beside a floor without a gate
-	$(GO) test -run '^$$' -bench . ./auth ./muc ./component/focus ./config/prosody
+	$(GO) test -run '^$$' -bench . ./auth ./muc ./component/focus ./config ./config/prosody
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 
 fuzz: ## fuzz each target for FUZZTIME (30s)

@@ -175,6 +175,9 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 			continue
 		}
 		lines[key] = name.Line
+		if l.places[key].layer == layerCommand { // sources that the command line names count instead
+			continue
+		}
 		l.places[key] = at
 		l.value(key, keyShape, value)
 	}

@@ -88,8 +88,8 @@ func (c *Config) ProsodyLines() string {
 			line(fmt.Sprintf("  %s = %t", o.name, o.value), o.why)
 		}
 		line("  admins = { "+strings.Join(quoteAll(c.admins(service)), ", ")+" }", "usher in rooms is "+c.Focus())
-		if loaded := c.rivals(service); len(loaded) > 0 {
-			line("  modules_disabled = { "+strings.Join(quoteAll(loaded), ", ")+" }", "they would decide, too")
+		if disabled := c.disabled(service); len(disabled) > 0 {
+			line("  modules_disabled = { "+strings.Join(quoteAll(disabled), ", ")+" }", "they would decide, too")
 		}
 	}
 	line("", "")
@@ -115,17 +115,20 @@ func (c *Config) admins(service jid.JID) []string {
 	return admins
 }
 
-// rivals returns the modules of a MUC service that must not be loaded, as far as Prosody's configuration is known.
-func (c *Config) rivals(service jid.JID) []string {
-	var loaded []string
-	if s := c.section(service); s != nil {
-		for _, m := range s.Modules() {
-			if rivals[m.Name] != "" {
-				loaded = append(loaded, m.Name)
-			}
+// disabled returns the modules that a MUC service must disable, as far as Prosody's configuration is known: those that it
+// disables already, for the last line of that option counts, and the rivals that are loaded.
+func (c *Config) disabled(service jid.JID) []string {
+	s := c.section(service)
+	if s == nil {
+		return nil
+	}
+	disabled, _, _, _ := s.Strings("modules_disabled")
+	for _, m := range s.Modules() {
+		if rivals[m.Name] != "" {
+			disabled = append(disabled, m.Name)
 		}
 	}
-	return loaded
+	return disabled
 }
 
 func (c *Config) section(domain jid.JID) *prosody.Section {

@@ -430,12 +430,20 @@ func (d *deployment) token(path string, host *prosody.Section, at prosody.Positi
 	}
 }
 
-// mucModules returns the modules of all MUC services.
+// mucModules returns the modules that are enabled on any MUC service. Those that it disables are among them: the lines
+// that usher writes disable what would decide beside it, and what it meant for tokens must hold on then, for without it
+// people would become more than they were.
 func (d *deployment) mucModules() []prosody.Module {
 	var modules []prosody.Module
 	for _, host := range d.c.Hosts {
-		if host.Component && host.Module == "muc" {
-			modules = append(modules, host.Modules()...)
+		if !host.Component || host.Module != "muc" {
+			continue
+		}
+		if option, ok := host.Own("modules_enabled"); ok {
+			names, _ := d.list(host, "modules_enabled")
+			for _, name := range names {
+				modules = append(modules, prosody.Module{Name: name, At: option.At})
+			}
 		}
 	}
 	return modules

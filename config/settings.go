@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ type Setting struct {
 
 // Value returns the value as text, on one line; a secret as "******".
 func (s Setting) Value() string {
-	if text, ok := s.value.(string); ok && text != "" {
+	if text, ok := s.value.(string); ok && text != "" && !strings.ContainsAny(text, "\r\n") {
 		return text
 	}
 	if _, ok := s.value.(Secret); ok {
@@ -59,11 +60,25 @@ func (s Setting) node(reveal bool) *yaml.Node {
 		}
 		value = texts
 	}
-	var node yaml.Node
-	_ = node.Encode(value) // texts, lists and tables of texts: nothing can fail
-	if node.Kind != yaml.ScalarNode {
-		node.Style = yaml.FlowStyle
+	// Texts become nodes one by one: as a whole, yaml.Node.Encode fails for a list with a text that begins with a new line.
+	switch v := value.(type) {
+	case string:
+		return scalarNode(v)
+	case []string:
+		list := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
+		for _, text := range v {
+			list.Content = append(list.Content, scalarNode(text))
+		}
+		return list
+	case map[string]string:
+		entries := &yaml.Node{Kind: yaml.MappingNode, Style: yaml.FlowStyle}
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			entries.Content = append(entries.Content, scalarNode(name), scalarNode(v[name]))
+		}
+		return entries
 	}
+	var node yaml.Node
+	_ = node.Encode(value) // true or false: nothing can fail
 	return &node
 }
 
@@ -263,5 +278,8 @@ func render(settings []Setting, comment func(Setting) string, reveal bool) []byt
 func scalarNode(text string) *yaml.Node {
 	var node yaml.Node
 	node.SetString(text)
+	if node.Style == yaml.LiteralStyle { // several lines, which have no place for a comment
+		node.Style = yaml.DoubleQuotedStyle
+	}
 	return &node
 }

@@ -103,7 +103,7 @@ func (l *loader) settled(s setting) bool {
 	}
 	// An issuer beside a list of issuers, or on a vhost of another kind, is not what whoever wrote those meant.
 	kind := join(section, "kind")
-	return above(join(section, "issuers")) || above(kind) && l.viper.GetString(kind) != string(KindToken)
+	return above(join(section, "issuers")) && slices.Contains(issuerKeys, key) || above(kind) && l.viper.GetString(kind) != string(KindToken)
 }
 
 // shown returns a file's name as people call it: from the folder they are in, if it is below.

@@ -1,0 +1,245 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/config/prosody"
+)
+
+// guarded is a usher.yaml with all kinds of virtual hosts, and plain a Prosody's configuration without anything for it.
+const (
+	guarded = `xmpp: {domain: focus.meet.example.com, secret: ` + secretA + `}
+rooms: {services: [conference.meet.example.com]}
+jicofo: {jid: focus@auth.meet.example.com}
+vhosts:
+  meet.example.com: {kind: token, app_id: my_app, app_secret: ` + secretB + `}
+  guest.meet.example.com: {kind: guest}
+  staff.meet.example.com: {kind: trusted}
+  recorder.meet.example.com: {kind: service}
+`
+	plain = `authentication = "internal_hashed"
+modules_enabled = { "roster", "saslauth", "disco" }
+VirtualHost "meet.example.com"
+VirtualHost "auth.meet.example.com"
+VirtualHost "staff.meet.example.com"
+Component "conference.meet.example.com" "muc"
+`
+)
+
+func loadGuarded(t *testing.T) *config.Config {
+	t.Helper()
+	inFolder(t, "usher.yaml", guarded)
+	c, err := config.Load([]string{"usher.yaml"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// compare returns what there is to say of a Prosody's configuration, but for what Jicofo's must say.
+func compare(t *testing.T, c *config.Config, text string) []config.Finding {
+	t.Helper()
+	write(t, "prosody.cfg.lua", []byte(text))
+	findings, err := c.CompareProsody(nil, "prosody.cfg.lua")
+	if err != nil {
+		t.Fatalf("%v in\n%s", err, text)
+	}
+	return slices.DeleteFunc(findings, func(f config.Finding) bool { return strings.HasPrefix(f.Mend, "jicofo.") })
+}
+
+// TestGate breaks a gate in one place at a time.
+func TestGate(t *testing.T) {
+	c := loadGuarded(t)
+	good := plain + c.ProsodyLines()
+	if findings := compare(t, c, good); len(findings) > 0 {
+		t.Fatalf("what ProsodyLines says is not enough: %v in\n%s", findings, good)
+	}
+	const rooms = "Component \"conference.meet.example.com\" \"muc\"\n"
+	for _, test := range []struct {
+		name        string
+		old, new    string // in the text, where old is not empty
+		more        string // at its end
+		level       config.FindingLevel
+		source, say string
+		mend        string
+	}{
+		{name: "rooms for anybody", old: "restrict_room_creation = true", new: "restrict_room_creation = false",
+			level: config.Defeats, say: "anybody can create rooms", mend: "restrict_room_creation = true"},
+		{name: "rooms by people of the server", old: "restrict_room_creation = true", new: `restrict_room_creation = "local"`,
+			level: config.Defeats, say: "restrict_room_creation is something else", mend: "restrict_room_creation = true"},
+		{name: "creation not set", old: "restrict_room_creation = true", level: config.Defeats,
+			say: "restrict_room_creation is not set", mend: "restrict_room_creation = true"},
+		{name: "open rooms", more: rooms + "muc_room_default_members_only = false", level: config.Defeats,
+			say: "anybody can enter", mend: "muc_room_default_members_only = true"},
+		{name: "members not set", old: "muc_room_default_members_only = true", level: config.Defeats,
+			say: "anybody can enter", mend: "muc_room_default_members_only = true"},
+		{name: "hidden JIDs", old: "muc_room_default_public_jids = true", new: "muc_room_default_public_jids = false",
+			level: config.Missing, say: "real JIDs", mend: "muc_room_default_public_jids = true"},
+		{name: "locking", old: "muc_room_locking = false", level: config.Missing, say: "muc_room_locking is not set",
+			mend: "muc_room_locking = false"},
+		{name: "not an admin", more: rooms + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
+			say:  "usher (focus@focus.meet.example.com) is not among its admins",
+			mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
+		{name: "another admin", level: config.Hint, say: "root@meet.example.com is an admin, too",
+			more: rooms + `admins = { "focus@focus.meet.example.com", "root@meet.example.com" }`},
+		{name: "owns no room", old: "component_admins_as_room_owners = true", level: config.Missing,
+			say: "on Prosody 13 usher owns no room", mend: "component_admins_as_room_owners = true"},
+		{name: "owns no room, said", old: "component_admins_as_room_owners = true", new: "component_admins_as_room_owners = false",
+			level: config.Missing, say: "on Prosody 13 usher owns no room", mend: "component_admins_as_room_owners = true"},
+		{name: "another secret", old: secretA, new: secretB, level: config.Missing, say: "component_secret is not the secret",
+			mend: `component_secret = "..."`},
+		{name: "no secret", old: `component_secret = "` + secretA + `"`, level: config.Missing, say: "has no component_secret",
+			mend: `component_secret = "..."`},
+		{name: "client_proxy", old: `Component "focus.meet.example.com"`, new: `Component "focus.meet.example.com" "client_proxy"`,
+			level: config.Missing, say: "is the module client_proxy", mend: `Component "focus.meet.example.com"`},
+		{name: "a virtual host instead", old: `Component "focus.meet.example.com"`, new: `VirtualHost "focus.meet.example.com"`,
+			level: config.Missing, say: "must be usher's component", mend: `Component "focus.meet.example.com"`},
+		{name: "no component", old: `"focus.meet.example.com"`, new: `"elsewhere.example.com"`, level: config.Missing,
+			say: "is not there", mend: `Component "focus.meet.example.com"`},
+		{name: "no rooms", old: `"conference.meet.example.com"`, new: `"elsewhere.example.com"`, level: config.Missing,
+			say: "is no MUC service", mend: `Component "conference.meet.example.com" "muc"`},
+		{name: "no virtual host", old: `VirtualHost "guest.meet.example.com"`, new: `VirtualHost "elsewhere.example.com"`,
+			level: config.Missing, say: "guest.meet.example.com is no virtual host", mend: `VirtualHost "guest.meet.example.com"`},
+		{name: "hosts without password", more: `VirtualHost "staff.meet.example.com" authentication = "anonymous"`,
+			level: config.Defeats, say: "everybody is a host", mend: `authentication = "internal_hashed"`},
+		{name: "hosts by Jitsi's token", more: `VirtualHost "staff.meet.example.com" authentication = "token"`,
+			level: config.Defeats, say: "everybody is a host", mend: `authentication = "internal_hashed"`},
+		{name: "guests with password", more: `VirtualHost "guest.meet.example.com" authentication = "ldap"`,
+			level: config.Missing, say: "people need a password", mend: `authentication = "anonymous"`},
+		{name: "token before", more: `VirtualHost "meet.example.com" authentication = "token"`,
+			level: config.Hint, say: "before usher does", mend: `authentication = "anonymous"`},
+		{name: "rival", more: rooms + `modules_enabled = { "token_verification" }`, level: config.Defeats,
+			say: "the module token_verification is still loaded", mend: `modules_disabled = { "token_verification" }`},
+		{name: "rival for everybody", more: rooms + `modules_enabled = { "muc_mam", "muc_allowners" }`, level: config.Defeats,
+			say: "makes everybody owner", mend: `modules_disabled = { "muc_allowners" }`},
+		{name: "rival for hosts", more: rooms + `modules_enabled = { "muc_wait_for_host" }`, level: config.Defeats,
+			say: "decides itself who is a host", mend: `modules_disabled = { "muc_wait_for_host" }`},
+		{name: "rival that is disabled", more: rooms + "modules_enabled = { \"token_affiliation\" }\nmodules_disabled = { \"token_affiliation\" }"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			text := good
+			if test.old != "" {
+				at := len(plain)
+				if strings.HasPrefix(test.new, `"`) {
+					at = 0 // everywhere
+				}
+				text = good[:at] + strings.ReplaceAll(good[at:], test.old, test.new)
+				if text == good {
+					t.Fatal("nothing is broken")
+				}
+			}
+			if test.name == "no rooms" { // its options are not missed then
+				test.more = ""
+			}
+			findings := compare(t, c, text+test.more+"\n")
+			if test.level == "" {
+				if len(findings) > 0 {
+					t.Errorf("findings %v", findings)
+				}
+				return
+			}
+			if len(findings) != 1 {
+				t.Fatalf("%d findings: %v", len(findings), findings)
+			}
+			f := findings[0]
+			if f.Level != test.level || !strings.Contains(f.Text, test.say) || f.Mend != test.mend {
+				t.Errorf("got %+v, want %s %q, mended by %s", f, test.level, test.say, test.mend)
+			}
+			if strings.Contains(f.Text+f.Mend, secretA) || strings.Contains(f.Text+f.Mend, secretB) {
+				t.Error("it has a secret in it")
+			}
+			if test.more != "" && !strings.HasPrefix(f.Source, "prosody prosody.cfg.lua:") {
+				t.Errorf("it is in %q", f.Source)
+			}
+		})
+	}
+}
+
+// TestGateOfSources checks that the lines for a Prosody that is among the sources close what is open there.
+func TestGateOfSources(t *testing.T) {
+	rivals := strings.Replace(prosodyFile, `"muc"`, `"muc"
+  modules_enabled = { "token_verification", "token_affiliation", "token_no_wildcard", "muc_mam", "muc_census" }
+  modules_disabled = { "muc_mam" }
+  admins = { "root@meet.example.com" }`, 1)
+	inFolder(t, "prosody.cfg.lua", rivals)
+	c, err := config.Load([]string{"prosody.cfg.lua"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := c.CompareProsody(nil)
+	if err != nil || len(before) == 0 {
+		t.Fatalf("findings %v, %v", before, err)
+	}
+	lines := c.ProsodyLines()
+	write(t, "zz-usher.cfg.lua", []byte(lines))
+	for _, f := range compare(t, c, rivals+"Include \"zz-usher.cfg.lua\"\n") {
+		if f.Level != config.Hint {
+			t.Errorf("still there: %+v", f)
+		}
+	}
+	// usher reads the lines, too. It must understand the same then, and write the same: else the next time would open
+	// what this time has closed.
+	again, err := config.Load([]string{"prosody.cfg.lua"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := reveal(again), reveal(c); got != want {
+		t.Errorf("with its own lines usher understands\n%s\nbefore\n%s", got, want)
+	}
+	if got := again.ProsodyLines(); got != lines {
+		t.Errorf("with its own lines usher writes\n%s\nbefore\n%s", got, lines)
+	}
+	for _, line := range []string{
+		`modules_disabled = { "muc_mam", "token_verification", "token_affiliation", "token_no_wildcard" }`,
+		`admins = { "focus@focus.meet.example.com", "root@meet.example.com" }`,
+	} {
+		if !strings.Contains(lines, line) {
+			t.Errorf("nothing says %s:\n%s", line, lines)
+		}
+	}
+	if v := again.VHosts[0]; v.DefaultAffiliation != config.Member || !v.Issuers[0].NoWildcard {
+		t.Errorf("what the modules meant is lost: %+v", v)
+	}
+
+	if _, err := c.CompareProsody(nil, "gone.cfg.lua"); err == nil {
+		t.Error("a file that is not there is compared")
+	}
+	if findings, err := loadGuarded(t).CompareProsody(nil); err != nil || findings != nil {
+		t.Errorf("without Prosody's configuration: %v, %v", findings, err)
+	}
+}
+
+// TestProsodySecret checks that any secret comes through Prosody's language.
+func TestProsodySecret(t *testing.T) {
+	c := loadGuarded(t)
+	folder := t.TempDir()
+	check := func(t interface {
+		Fatalf(format string, args ...any)
+	}, secret string) {
+		c.XMPP.Secret = config.NewSecret(secret)
+		if err := os.WriteFile(filepath.Join(folder, "prosody.cfg.lua"), []byte(c.ProsodyLines()), 0o600); err != nil {
+			t.Fatalf("%v", err)
+		}
+		p, err := prosody.Read(prosody.Source{FS: os.DirFS(folder), Names: []string{"prosody.cfg.lua"}})
+		if err != nil {
+			t.Fatalf("%q: %v", secret, err)
+		}
+		if got, _, ok, err := p.Host("focus.meet.example.com").String("component_secret"); !ok || err != nil || got != secret {
+			t.Fatalf("%q has become %q (%v)", secret, got, err)
+		}
+	}
+	for _, secret := range []string{
+		`"`, `'`, `\`, `\\"`, `\n`, "\n7", "\r\n", "\x00", "\x007", "]]", "--", "--[[", "${X}", "%s", "\x7f", "ü", "\xff\xfe", "\u2028",
+		`" .. os.exit() .. "`,
+	} {
+		check(t, secret)
+	}
+	rapid.Check(t, func(t *rapid.T) { check(t, rapid.String().Draw(t, "secret")) })
+}
