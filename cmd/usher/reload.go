@@ -56,8 +56,7 @@ func (r *reloader) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
-			r.reload("SIGHUP")
-			seen = r.watch(watcher)
+			seen = r.again("SIGHUP", watcher)
 		case _, open := <-watcher.Events:
 			if !open {
 				return errors.New("watching the configuration files ended")
@@ -67,11 +66,22 @@ func (r *reloader) run(ctx context.Context) error {
 			r.log.Warn("the configuration files cannot be watched as they should: after a change, send SIGHUP", zap.Error(err))
 		case <-still.C:
 			if now := fingerprint(r.current.Files); now != seen {
-				r.reload("a file changed")
-				seen = r.watch(watcher)
+				seen = r.again("a file changed", watcher)
 			}
 		}
 	}
+}
+
+// again reloads, and returns the fingerprint of what it read: taken before, so that a file which changes meanwhile is read
+// once more.
+func (r *reloader) again(why string, watcher *fsnotify.Watcher) [sha256.Size]byte {
+	files := r.current.Files
+	before := fingerprint(files)
+	r.reload(why)
+	if after := r.watch(watcher); !slices.Equal(files, r.current.Files) {
+		return after
+	}
+	return before
 }
 
 // watch watches the folders of all files of the configuration, for files are replaced more often than written, and

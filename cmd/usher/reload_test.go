@@ -100,8 +100,8 @@ func TestReload(t *testing.T) {
 	ask(young, "ready")
 
 	// A secret in a file of its own, replaced as careful programs do: written beside it and renamed.
+	write(t, "app.secret", secondSecret) // of no concern yet
 	write(t, "usher.yaml", good)
-	write(t, "app.secret", secondSecret)
 	stderr.until(t, "is in force", 2)
 	write(t, "next", secondSecret+"\n")
 	if err := os.Rename("next", "app.secret"); err != nil {
