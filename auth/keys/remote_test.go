@@ -119,10 +119,10 @@ func TestRemoteIsAskedWhenNeeded(t *testing.T) {
 		has(t, source, "b", 1)
 		has(t, source, "", 2)
 		s.wasAsked(t, 1)
-		time.Sleep(time.Hour - time.Nanosecond)
+		pass(time.Hour - time.Nanosecond)
 		has(t, source, "a", 1)
 		s.wasAsked(t, 1)
-		time.Sleep(time.Nanosecond)
+		pass(time.Nanosecond)
 		has(t, source, "a", 1)
 		s.wasAsked(t, 2)
 	})
@@ -138,7 +138,7 @@ func TestRemoteRotation(t *testing.T) {
 		s.publishes(200, ecSet(t, "new"))
 		has(t, source, "new", 0) // too soon to ask again
 		s.wasAsked(t, 1)
-		time.Sleep(30 * time.Second)
+		pass(30 * time.Second)
 		has(t, source, "new", 1)
 		has(t, source, "old", 0)
 		s.wasAsked(t, 2)
@@ -162,7 +162,7 @@ func TestRemoteKidFlood(t *testing.T) {
 			}
 			all.Wait()
 			s.wasAsked(t, round+1)
-			time.Sleep(30 * time.Second)
+			pass(30 * time.Second)
 		}
 	})
 }
@@ -186,16 +186,16 @@ func TestRemoteKeepsStaleKeys(t *testing.T) {
 				has(t, source, "a", 1)
 				broken(t, s)
 
-				time.Sleep(10 * time.Minute)
+				pass(10 * time.Minute)
 				has(t, source, "a", 1)
 				s.wasAsked(t, 2)
 				has(t, source, "a", 1)                                // the pause after an error
 				fails(t, source, "b", "https://keys.example.com/set") // a kid of which nothing is known
 				s.wasAsked(t, 2)
-				time.Sleep(time.Hour - time.Nanosecond)
+				pass(time.Hour - time.Nanosecond)
 				has(t, source, "a", 1)
 				s.wasAsked(t, 3)
-				time.Sleep(time.Nanosecond)
+				pass(time.Nanosecond)
 				fails(t, source, "a", "https://keys.example.com/set: ")
 				fails(t, source, "", "https://keys.example.com/set: ")
 				s.wasAsked(t, 3)
@@ -204,7 +204,7 @@ func TestRemoteKeepsStaleKeys(t *testing.T) {
 				}
 
 				s.publishes(200, ecSet(t, "a"))
-				time.Sleep(30 * time.Second)
+				pass(30 * time.Second)
 				has(t, source, "a", 1)
 				s.wasAsked(t, 4)
 			})
@@ -252,7 +252,7 @@ func TestRemoteOthersDoNotWait(t *testing.T) {
 		s.publishes(200, ecSet(t, "a"))
 		source := remote(t, s, time.Hour)
 		has(t, source, "a", 1)
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		s.publishes(200, ecSet(t, "a", "b"))
 		s.hang = make(chan struct{})
 		var all sync.WaitGroup
@@ -367,12 +367,12 @@ func TestRemoteLifetime(t *testing.T) {
 			s.publishes(200, set, test.header...)
 			source := remote(t, s, 0)
 			has(t, source, "a", 1)
-			time.Sleep(test.want - time.Nanosecond)
+			pass(test.want - time.Nanosecond)
 			has(t, source, "a", 1)
 			if s.asked.Load() != 1 {
 				t.Errorf("%q: asked before %s", test.header, test.want)
 			}
-			time.Sleep(time.Nanosecond)
+			pass(time.Nanosecond)
 			has(t, source, "a", 1)
 			if s.asked.Load() != 2 {
 				t.Errorf("%q: not asked after %s", test.header, test.want)
@@ -479,15 +479,15 @@ func TestASAP(t *testing.T) {
 
 		// An id without a key is asked for again after the pause.
 		a.publishes("/base", "k2", pem)
-		time.Sleep(30*time.Second - time.Nanosecond)
+		pass(30*time.Second - time.Nanosecond)
 		has(t, source, "k2", 0)
-		time.Sleep(time.Nanosecond)
+		pass(time.Nanosecond)
 		has(t, source, "k2", 1)
 		a.wasAsked(t, 7)
 
 		// A key that the server withdraws is gone when it is asked again.
 		delete(a.keys, fmt.Sprintf("/base/%x.pem", sha256.Sum256([]byte("k1"))))
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		has(t, source, "k1", 0)
 		a.wasAsked(t, 8)
 	})
@@ -514,7 +514,7 @@ func TestASAPKidFlood(t *testing.T) {
 		a, source := newASAP(t)
 		a.publishes("/base", "k1", readKey(t, "rsa2048.pem"))
 		has(t, source, "k1", 1)
-		time.Sleep(30 * time.Second)
+		pass(30 * time.Second)
 		for round := range int64(60) {
 			var all sync.WaitGroup
 			var refused atomic.Int64
@@ -539,7 +539,7 @@ func TestASAPKidFlood(t *testing.T) {
 			if refused.Load() != 190 {
 				t.Errorf("%d refused", refused.Load())
 			}
-			time.Sleep(30 * time.Second)
+			pass(30 * time.Second)
 		}
 		has(t, source, "k1", 1)
 		a.wasAsked(t, 601)
@@ -557,7 +557,7 @@ func TestASAPSameKidsAgain(t *testing.T) {
 			fails(t, source, "another", "10 unknown key ids within 30s")
 			has(t, source, "0", 0)
 			a.wasAsked(t, 10*(round+1))
-			time.Sleep(30 * time.Second)
+			pass(30 * time.Second)
 		}
 	})
 }
@@ -603,7 +603,7 @@ func TestASAPKeepsWhatIsUsed(t *testing.T) {
 			a.publishes("/base", fmt.Sprint(i), pem)
 			has(t, source, fmt.Sprint(i), 1)
 			has(t, source, "0", 1)
-			time.Sleep(3 * time.Second)
+			pass(3 * time.Second)
 		}
 		a.wasAsked(t, 300)
 		has(t, source, "0", 1)
