@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -183,7 +184,7 @@ func (d *deployment) services() []*prosody.Section {
 		case "internal", "internal-muc":
 			d.note(host.At, host.Name+" is left out: rooms of bridges and recorders, which nobody else enters")
 		default:
-			if what == "" && slices.Contains(mapValues(named), "main") {
+			if what == "" && slices.Contains(slices.Collect(maps.Values(named)), "main") {
 				d.note(host.At, host.Name+" is left out, for it is not the main_muc of a virtual host: to guard it, name it in rooms.services")
 				continue
 			}
@@ -197,14 +198,6 @@ func (d *deployment) services() []*prosody.Section {
 		d.set("rooms/services", names, at)
 	}
 	return guarded
-}
-
-func mapValues(m map[string]string) []string {
-	var values []string
-	for _, v := range m {
-		values = append(values, v)
-	}
-	return values
 }
 
 // component sets how usher connects: as the external component that has been made for it, or in the place of Jitsi's
