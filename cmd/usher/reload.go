@@ -25,15 +25,57 @@ import (
 // quiet is how long files must have been left alone before they are read again: an editor writes in several steps.
 const quiet = 250 * time.Millisecond
 
-// reloader reads the configuration again on SIGHUP and when one of its files changes. A configuration that is not valid
-// changes nothing: the one before stays in force as a whole.
+// reloader reads the configuration, and reads it again on SIGHUP and when one of its files changes. A configuration that is
+// not valid changes nothing: the one before stays in force as a whole.
 type reloader struct {
 	files   []string    // as named on the command line
 	remote  *keys.Cache // keeps what key servers said across reloads
+	watcher *fsnotify.Watcher
+
+	watched []string // all files that the configuration consists of
+	seen    [sha256.Size]byte
+	blind   error // what of them cannot be watched
+
 	current *config.Config
 	usher   *component.Component
 	level   zap.AtomicLevel
 	log     *zap.Logger
+}
+
+// load reads the configuration. No change of its files goes unnoticed, for they are watched, and their fingerprint is
+// taken, before they are read. Which files there are shows by reading only, so a new one has all read once more.
+func (r *reloader) load() (*config.Config, auth.Policy, error) {
+	for {
+		r.watch()
+		c, p, err := load(r.files, os.Environ(), r.remote)
+		files := r.watched
+		if problems, ok := errors.AsType[*config.Problems](err); ok {
+			// What is faulty may be mended in a file that the configuration in force does not have.
+			files = union(files, problems.Files)
+		} else if err == nil {
+			files = c.Files
+		}
+		if slices.Equal(files, r.watched) {
+			return c, p, err
+		}
+		r.watched = files
+	}
+}
+
+// watch watches the folders of all files of the configuration, for files are replaced more often than written.
+func (r *reloader) watch() {
+	var failed []error
+	for _, file := range r.watched {
+		folder := filepath.Dir(file)
+		if stat, err := os.Stat(file); err == nil && stat.IsDir() {
+			folder = file
+		}
+		if err := r.watcher.Add(folder); err != nil {
+			failed = append(failed, fmt.Errorf("%s: %w", folder, err))
+		}
+	}
+	r.blind = errors.Join(failed...)
+	r.seen = fingerprint(r.watched)
 }
 
 // run reloads until the context ends.
@@ -41,64 +83,36 @@ func (r *reloader) run(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	watcher, err := fsnotify.NewWatcher()
-	if err != nil {
-		return fmt.Errorf("watching the configuration files: %w", err)
-	}
-	defer watcher.Close()
-	seen := r.watch(watcher)
-
-	still := time.NewTimer(0)
-	<-still.C
+	still := time.NewTimer(0) // there may have been changes already
 	defer still.Stop()
+	r.complain()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
-			seen = r.again("SIGHUP", watcher)
-		case _, open := <-watcher.Events:
+			r.reload("SIGHUP")
+		case _, open := <-r.watcher.Events:
 			if !open {
 				return errors.New("watching the configuration files ended")
 			}
 			still.Reset(quiet)
-		case err := <-watcher.Errors:
-			r.log.Warn("the configuration files cannot be watched as they should: after a change, send SIGHUP", zap.Error(err))
+		case err := <-r.watcher.Errors:
+			r.blind = err
+			r.complain()
 		case <-still.C:
-			if now := fingerprint(r.current.Files); now != seen {
-				seen = r.again("a file changed", watcher)
+			if fingerprint(r.watched) != r.seen {
+				r.reload("a file changed")
 			}
 		}
 	}
 }
 
-// again reloads, and returns the fingerprint of what it read: taken before, so that a file which changes meanwhile is read
-// once more.
-func (r *reloader) again(why string, watcher *fsnotify.Watcher) [sha256.Size]byte {
-	files := r.current.Files
-	before := fingerprint(files)
-	r.reload(why)
-	if after := r.watch(watcher); !slices.Equal(files, r.current.Files) {
-		return after
+// complain logs what cannot be watched.
+func (r *reloader) complain() {
+	if r.blind != nil {
+		r.log.Warn("the configuration files cannot be watched as they should: after a change, send SIGHUP", zap.Error(r.blind))
 	}
-	return before
-}
-
-// watch watches the folders of all files of the configuration, for files are replaced more often than written, and
-// returns their fingerprint.
-func (r *reloader) watch(watcher *fsnotify.Watcher) [sha256.Size]byte {
-	seen := fingerprint(r.current.Files)
-	for _, file := range r.current.Files {
-		folder := filepath.Dir(file)
-		if stat, err := os.Stat(file); err == nil && stat.IsDir() {
-			folder = file
-		}
-		if err := watcher.Add(folder); err != nil {
-			r.log.Warn("a folder of the configuration cannot be watched: after a change, send SIGHUP",
-				zap.String("folder", folder), zap.Error(err))
-		}
-	}
-	return seen
 }
 
 // fingerprint tells whether the content of files, or the names in folders, have changed. What else happens in their
@@ -122,15 +136,12 @@ func fingerprint(files []string) [sha256.Size]byte {
 
 // reload reads the configuration and uses what can change while usher runs.
 func (r *reloader) reload(why string) {
-	c, p, err := load(r.files, os.Environ(), r.remote)
+	c, p, err := r.load()
+	r.complain()
 	if err != nil {
 		r.log.Error("the configuration has problems, so nothing of it is used; the one before stays", zap.String("because", why))
 		for problem := range strings.Lines(err.Error()) {
 			r.log.Error(strings.TrimSuffix(problem, "\n"))
-		}
-		// What was faulty may be mended in a file that the one before does not have.
-		if problems, ok := errors.AsType[*config.Problems](err); ok {
-			r.current.Files = union(r.current.Files, problems.Files)
 		}
 		return
 	}
@@ -180,6 +191,7 @@ func announce(log *zap.Logger, c *config.Config, p auth.Policy) {
 
 // union returns the files of both lists, each once.
 func union(a, b []string) []string {
+	a = slices.Clone(a)
 	for _, file := range b {
 		if !slices.Contains(a, file) {
 			a = append(a, file)

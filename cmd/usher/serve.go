@@ -1,9 +1,11 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"runtime/debug"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
@@ -27,8 +29,13 @@ all stays as it was. xmpp and log.format change by a restart only, and the log s
 		Example: `  usher serve -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			remote := new(keys.Cache)
-			c, p, err := load(files, os.Environ(), remote)
+			watcher, err := fsnotify.NewWatcher()
+			if err != nil {
+				return fmt.Errorf("watching the configuration files: %w", err)
+			}
+			defer watcher.Close()
+			r := &reloader{files: files, remote: new(keys.Cache), watcher: watcher}
+			c, p, err := r.load()
 			if err != nil {
 				return err
 			}
@@ -50,7 +57,7 @@ all stays as it was. xmpp and log.format change by a restart only, and the log s
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			g, ctx := errgroup.WithContext(ctx)
-			r := &reloader{files: files, remote: remote, current: c, usher: usher, level: level, log: log}
+			r.current, r.usher, r.level, r.log = c, usher, level, log
 			g.Go(func() error { return r.run(ctx) })
 			g.Go(func() error { return usher.Run(ctx) })
 			return g.Wait()
