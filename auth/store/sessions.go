@@ -1,0 +1,110 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/xmpp-usher/usher/auth"
+)
+
+// Sessions keeps sessions in a store. A session id is as good as the token it stands for, so the store has its SHA-256 and never
+// the id. It is safe for concurrent use, and across processes as far as its store is.
+type Sessions struct {
+	Store Store
+}
+
+var _ auth.Sessions = Sessions{}
+
+var errUnreadable = errors.New("what is written down of the session is damaged, or of another version of usher")
+
+// session is how a session is written down. Its end is the end of its record.
+type session struct {
+	Machine     string           `json:"machine"`
+	VHost       string           `json:"vhost"`
+	Issuer      string           `json:"issuer"`
+	Room        string           `json:"room"`
+	Subject     string           `json:"subject"`
+	Tenant      string           `json:"tenant"`
+	Affiliation auth.Affiliation `json:"affiliation"`
+	Identity    string           `json:"identity"`
+	LobbyBypass bool             `json:"lobby_bypass"`
+	TokenIssuer string           `json:"token_issuer"`
+	TokenID     string           `json:"token_id"`
+	TokenKeyID  string           `json:"token_key_id"`
+}
+
+// Add begins a session and returns its id, 130 bits from crypto/rand. The session ends when it says; one without an end is an error,
+// one whose end has passed has an id that nobody knows. Errors are those of [Store].Put.
+func (s Sessions) Add(ctx context.Context, began auth.Session) (id string, err error) {
+	written := session{
+		Machine: began.Machine, VHost: began.VHost, Issuer: began.Issuer,
+		Room: began.Room, Subject: began.Subject, Tenant: began.Tenant,
+		Affiliation: began.Affiliation, Identity: began.Identity, LobbyBypass: began.LobbyBypass,
+		TokenIssuer: began.Token.Issuer, TokenID: began.Token.ID, TokenKeyID: began.Token.KeyID,
+	}
+	value, err := json.Marshal(written)
+	if err != nil {
+		return "", fmt.Errorf("session: %w", err)
+	}
+	// JSON has a substitute for what is not UTF-8; a session never stands for something else than the token did.
+	if read, err := readSession(value); err != nil || read != written {
+		return "", errors.New("session: it cannot be written down as it is")
+	}
+	id = rand.Text()
+	return id, s.Store.Put(ctx, KindSession, Record{Key: sessionKey(id), Value: value, End: began.Expires})
+}
+
+// Session implements auth.Sessions. A session that cannot be read (a damaged one, or one of a later version that says something which
+// this version does not know and which may be a restriction) is auth.ErrNoSession, too, with the detail.
+func (s Sessions) Session(ctx context.Context, id string) (auth.Session, error) {
+	r, err := s.Store.Get(ctx, KindSession, sessionKey(id))
+	if errors.Is(err, ErrNotFound) {
+		return auth.Session{}, auth.ErrNoSession
+	}
+	if err != nil {
+		return auth.Session{}, err
+	}
+	read, err := readSession(r.Value)
+	if err != nil {
+		return auth.Session{}, fmt.Errorf("%w: %w", auth.ErrNoSession, err)
+	}
+	return auth.Session{
+		Machine: read.Machine, VHost: read.VHost, Issuer: read.Issuer,
+		Room: read.Room, Subject: read.Subject, Tenant: read.Tenant,
+		Affiliation: read.Affiliation, Identity: read.Identity, LobbyBypass: read.LobbyBypass,
+		Token:   auth.TokenRef{Issuer: read.TokenIssuer, ID: read.TokenID, KeyID: read.TokenKeyID},
+		Expires: r.End,
+	}, nil
+}
+
+// End ends a session before its time, as a logout does. That there is none is no error.
+func (s Sessions) End(ctx context.Context, id string) error {
+	return s.Store.Delete(ctx, KindSession, sessionKey(id))
+}
+
+func sessionKey(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])
+}
+
+// readSession takes only what Add writes, byte for byte: nothing more, nothing less, nothing twice.
+func readSession(value []byte) (session, error) {
+	var read session
+	if err := json.Unmarshal(value, &read); err != nil {
+		return session{}, errUnreadable
+	}
+	if again, err := json.Marshal(read); err != nil || !bytes.Equal(again, value) {
+		return session{}, errUnreadable
+	}
+	switch read.Affiliation {
+	case auth.None, auth.Member, auth.Admin, auth.Owner:
+		return read, nil
+	}
+	return session{}, errUnreadable
+}
