@@ -48,9 +48,15 @@ type Config struct {
 	// VHosts are the virtual hosts whose people may ask for a room, in the order of the file; those named by the
 	// environment only come last. There is at least one, and no two have the same domain.
 	VHosts []VHost
-	// Jicofo is the JID of the focus that usher stands before; zero where usher is the focus itself.
-	Jicofo jid.JID
-	Log    Log
+	// Lobby says how Jitsi's lobby goes together with the host. It counts only where Rooms.Lobby is set.
+	Lobby Lobby
+	// Jicofo is the focus that usher stands before.
+	Jicofo Jicofo
+	// Sessions says whether whoever is let in by a token gets a session, with which the same client may ask again
+	// without the token. Default true.
+	Sessions bool
+	Store    Store
+	Log      Log
 	// Warnings tell of what is allowed but probably not meant, such as a secret that everybody can read.
 	Warnings []Problem
 	// Notes tell of what the sources have that usher leaves out, and why.
@@ -88,6 +94,61 @@ type Rooms struct {
 	// HostAffiliation is what a host becomes in the room: [Owner], the default, or [Admin], which moderates but cannot
 	// change the room's configuration.
 	HostAffiliation Affiliation
+	// Enforcement says what keeps those out who never asked usher. Default [MembersOnly].
+	Enforcement Enforcement
+	// GuardInterval is how often a room in use is looked at behind Jicofo: 1 s to 5 min. Default 5 s. Without Jicofo
+	// usher is inside and hears of every change.
+	GuardInterval time.Duration
+	// WaitHold is how long a request of somebody who waits for the host is held, to be answered the moment the host is
+	// inside: 0, which is not at all, to 25 s. Default 10 s.
+	WaitHold time.Duration
+}
+
+// Enforcement says what keeps those out who never asked usher, while the server lets anybody with an affiliation in.
+type Enforcement string
+
+// The ways to keep them out.
+const (
+	// MembersOnly makes every room members-only for life, as a stock server knows it. Where Jitsi's lobby plugin is
+	// loaded, clients show the lobby as switched on then, in every room.
+	MembersOnly Enforcement = "members-only"
+	// Module leaves members-only to the lobby: Prosody's module muc_affiliated_only refuses whoever has no affiliation in a
+	// room that is open. See package config/prosody/module.
+	Module Enforcement = "module"
+)
+
+// Lobby says how Jitsi's lobby goes together with the host.
+type Lobby struct {
+	// Autostart says who switches the lobby on without being asked. Default [AutostartNever].
+	Autostart LobbyAutostart
+	// Bypass is who passes a lobby that is on: any of [Owner], which stands for admins, too, and [Member]. Default both.
+	Bypass []Affiliation
+}
+
+// LobbyAutostart says when the lobby is switched on without being asked for.
+type LobbyAutostart string
+
+// When the lobby is switched on.
+const (
+	AutostartHost  LobbyAutostart = "host"  // from the first host in the room on
+	AutostartNever LobbyAutostart = "never" // when a moderator does it
+)
+
+// Jicofo is Jitsi's conference focus, which usher stands before.
+type Jicofo struct {
+	// JID is its bare JID; zero where usher is the focus itself.
+	JID jid.JID
+	// ForwardToken passes the client's token on to Jicofo, which reads it, unverified, for visitors. Default false.
+	ForwardToken bool
+	// EnforceRoles takes the affiliation owner away again from whom neither usher nor a host made one. Default false.
+	EnforceRoles bool
+}
+
+// Store says where the things are kept that must outlive the process: sessions, grants, requests that are held.
+type Store struct {
+	// Path is a file, made if there is none, in a folder that is there; relative in the configuration, it is resolved
+	// against the folder of the file that names it. Empty for none: then they are in memory, and end with the process.
+	Path string
 }
 
 // WaitForHost says who must wait until a host is inside the room.

@@ -88,7 +88,11 @@ func TestDefaults(t *testing.T) {
 	want := `server = 127.0.0.1:5347
 domain = focus.meet.example.com
 secret = ` + secretA + `
-rooms = {[conference.meet.example.com]   guests [] owner}
+rooms = {[conference.meet.example.com]   guests [] owner members-only 5s 10s}
+lobby = {never [owner member]}
+jicofo = { false false}
+sessions = true
+store = {}
 vhost = meet.example.com
   kind = token
   allow_empty_token = false

@@ -101,8 +101,8 @@ func (c *Config) ProsodyLines() string {
 // admins returns the admins that a MUC service must have: usher, Jicofo, and whoever is one already.
 func (c *Config) admins(service jid.JID) []string {
 	admins := []string{c.Focus()}
-	if c.Jicofo.String() != "" {
-		admins = append(admins, c.Jicofo.String())
+	if c.Jicofo.JID.String() != "" {
+		admins = append(admins, c.Jicofo.JID.String())
 	}
 	if s := c.section(service); s != nil {
 		found, _, _, _ := s.Strings("admins")
@@ -261,7 +261,7 @@ func (g *gate) muc(service jid.JID) {
 			"%s: usher (%s) is not among its admins, so cannot create rooms", name, g.c.Focus())
 	}
 	for _, admin := range admins {
-		if admin != g.c.Focus() && admin != g.c.Jicofo.String() {
+		if admin != g.c.Focus() && admin != g.c.Jicofo.JID.String() {
 			g.find(Hint, at, "", "%s: %s is an admin, too: creates and enters rooms without being asked", name, admin)
 		}
 	}
@@ -322,11 +322,11 @@ func (g *gate) vhost(v VHost) {
 
 // jicofo says what Jicofo's own configuration must say, which cannot be seen here.
 func (g *gate) jicofo() {
-	if g.c.Jicofo.String() == "" {
+	if g.c.Jicofo.JID.String() == "" {
 		return
 	}
 	at := prosody.Position{}
-	if s := g.p.Host(g.c.Jicofo.Domainpart()); s != nil {
+	if s := g.p.Host(g.c.Jicofo.JID.Domainpart()); s != nil {
 		at = s.At
 	}
 	g.find(Hint, at, "jicofo.conference.enable-auto-owner = false", "in jicofo.conf: else Jicofo makes whoever comes first an owner")

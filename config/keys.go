@@ -23,18 +23,31 @@ type raw struct {
 		AllowShortSecret bool   `mapstructure:"allow_short_secret"`
 	} `mapstructure:"xmpp"`
 	Rooms struct {
-		Services        []string `mapstructure:"services"`
-		Breakout        string   `mapstructure:"breakout"`
-		Lobby           string   `mapstructure:"lobby"`
-		WaitForHost     string   `mapstructure:"wait_for_host" default:"guests"`
-		GuestRooms      []string `mapstructure:"guest_rooms"`
-		HostAffiliation string   `mapstructure:"host_affiliation" default:"owner"`
+		Services        []string      `mapstructure:"services"`
+		Breakout        string        `mapstructure:"breakout"`
+		Lobby           string        `mapstructure:"lobby"`
+		WaitForHost     string        `mapstructure:"wait_for_host" default:"guests"`
+		GuestRooms      []string      `mapstructure:"guest_rooms"`
+		HostAffiliation string        `mapstructure:"host_affiliation" default:"owner"`
+		Enforcement     string        `mapstructure:"enforcement" default:"members-only"`
+		GuardInterval   time.Duration `mapstructure:"guard_interval" default:"5s"`
+		WaitHold        time.Duration `mapstructure:"wait_hold" default:"10s"`
 	} `mapstructure:"rooms"`
+	Lobby struct {
+		Autostart string   `mapstructure:"autostart" default:"never"`
+		Bypass    []string `mapstructure:"bypass" default:"owner,member"`
+	} `mapstructure:"lobby"`
 	Jicofo struct {
-		JID string `mapstructure:"jid"`
+		JID          string `mapstructure:"jid"`
+		ForwardToken bool   `mapstructure:"forward_token"`
+		EnforceRoles bool   `mapstructure:"enforce_roles"`
 	} `mapstructure:"jicofo"`
-	VHosts map[string]rawVHost `mapstructure:"vhosts"`
-	Log    struct {
+	VHosts   map[string]rawVHost `mapstructure:"vhosts"`
+	Sessions bool                `mapstructure:"sessions" default:"on"`
+	Store    struct {
+		Path string `mapstructure:"path"`
+	} `mapstructure:"store"`
+	Log struct {
 		Level  string `mapstructure:"level" default:"info"`
 		Format string `mapstructure:"format" default:"console"`
 	} `mapstructure:"log"`
@@ -157,10 +170,14 @@ func shapeOf(t reflect.Type) *shape {
 func (s *shape) parse(value string) (_ any, fault string) {
 	switch s.form {
 	case formBool:
-		if value != "true" && value != "false" {
-			return nil, "is neither true nor false"
+		// on and off are booleans of YAML 1.1, which many an operator's habits and editors still follow.
+		switch value {
+		case "true", "on":
+			return true, ""
+		case "false", "off":
+			return false, ""
 		}
-		return value == "true", ""
+		return nil, "is neither true nor false"
 	case formDuration:
 		d, err := time.ParseDuration(value)
 		if err != nil {
@@ -200,6 +217,11 @@ func join(path, key string) string {
 // parent returns the path of the section or list that a place stands in; that of the whole is "".
 func parent(path string) string {
 	return path[:max(strings.LastIndexByte(path, '/'), 0)]
+}
+
+// last returns the key that a path leads to, in the section or list that it stands in.
+func last(path string) string {
+	return path[strings.LastIndexByte(path, '/')+1:]
 }
 
 // typed returns a path as the operator thinks of it: vhosts.meet.example.com.issuers[0].app_id.

@@ -346,7 +346,7 @@ func (l *loader) compareAuthentication(c *Config) {
 	for _, a := range l.authentications {
 		i := slices.IndexFunc(c.VHosts, func(v VHost) bool { return join("vhosts", v.Domain.String()) == a.path })
 		switch {
-		case i < 0 && a.password() && a.path != join("vhosts", c.Jicofo.Domainpart()):
+		case i < 0 && a.password() && a.path != join("vhosts", c.Jicofo.JID.Domainpart()):
 			l.notes = append(l.notes, Problem{Source: a.at.source, Key: typed(a.path), at: a.at,
 				Text: "is left out: its people log in with a password, and would all be hosts. If that is right, give it kind: trusted; " +
 					"recorders and gateways are kind: service"})

@@ -110,7 +110,7 @@ func (l *loader) settings(c *Config) []Setting {
 		case formSection:
 			for _, name := range s.order {
 				key := join(path, name)
-				if v, ok := vhosts[path]; ok && !l.applies(v, path, name) {
+				if v, ok := vhosts[path]; ok && !l.applies(v, path, name) || !l.goes(c, key) {
 					continue
 				}
 				walk(key, s.keys[name])
@@ -147,9 +147,27 @@ func (l *loader) applies(v VHost, path, name string) bool {
 	return len(v.Issuers) > 0 && !l.given(join(path, "issuers"))
 }
 
+// goes reports whether a key has an effect beside those that say whether there is a Jicofo, and a lobby.
+func (l *loader) goes(c *Config, path string) bool {
+	relay := l.given("jicofo/jid")
+	switch {
+	case l.given(path):
+		return true
+	case path == "rooms/guard_interval":
+		return relay && (c.Rooms.Enforcement == MembersOnly || c.Jicofo.EnforceRoles)
+	case parent(path) == "jicofo":
+		return relay
+	case parent(path) == "lobby":
+		return l.given("rooms/lobby")
+	case path == "rooms/wait_hold":
+		return c.Rooms.WaitForHost != WaitNever
+	}
+	return true
+}
+
 // setting returns what a key is set to, or what it is if nobody sets it. It reports false if it is nothing.
 func (l *loader) setting(path string, s *shape) (Setting, bool) {
-	name := path[len(parent(path))+1:]
+	name := last(path)
 	setting := Setting{Key: typed(path), path: path, Origin: byDefault, value: l.viper.Get(path)}
 	switch name {
 	case "secret", "app_secret":
@@ -252,7 +270,7 @@ func render(settings []Setting, comment func(Setting) string, reveal bool) []byt
 		}
 		node := &yaml.Node{Kind: yaml.MappingNode}
 		sections[path] = node
-		up, name := parent(path), strings.TrimPrefix(path[len(parent(path)):], "/")
+		up, name := parent(path), last(path)
 		above := section(up)
 		if strings.HasSuffix(up, "/issuers") {
 			above.Kind = yaml.SequenceNode
@@ -263,7 +281,7 @@ func render(settings []Setting, comment func(Setting) string, reveal bool) []byt
 		return node
 	}
 	for _, s := range settings {
-		in, name := section(parent(s.path)), s.path[len(parent(s.path))+1:]
+		in, name := section(parent(s.path)), last(s.path)
 		value := s.node(reveal)
 		value.LineComment = comment(s)
 		in.Content = append(in.Content, scalarNode(name), value)

@@ -88,7 +88,7 @@ func (l *loader) fill(settings []setting) {
 // settled reports whether somebody above the source of a setting has had the say about it.
 func (l *loader) settled(s setting) bool {
 	above := func(path string) bool { return l.given(path) && l.place(path).layer != s.at.layer }
-	section, key := parent(s.path), s.path[len(parent(s.path))+1:]
+	section, key := parent(s.path), last(s.path)
 	if above(s.path) || l.given(s.path) {
 		return true
 	}

@@ -3,12 +3,15 @@ package config
 import (
 	"bytes"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +28,10 @@ func (l *loader) build(r *raw) *Config {
 	}}
 	c.XMPP = l.buildXMPP(r)
 	c.Rooms = l.buildRooms(r)
+	c.Lobby = l.buildLobby(r)
 	c.Jicofo = l.buildJicofo(r)
+	c.Sessions = r.Sessions
+	c.Store = l.buildStore(r)
 	for _, domain := range l.vhosts {
 		c.VHosts = append(c.VHosts, l.buildVHost(domain, r.VHosts[domain.String()]))
 	}
@@ -33,6 +39,7 @@ func (l *loader) build(r *raw) *Config {
 		l.missing("vhosts", "name at least one virtual host whose people may ask for a room")
 	}
 	l.compareDomains(c)
+	l.compareFocus(c)
 	l.findHosts(c)
 	l.compareAuthentication(c)
 	for file, at := range l.secretIn {
@@ -73,6 +80,18 @@ func (l *loader) buildRooms(r *raw) Rooms {
 		WaitForHost:     oneOf(l, "rooms/wait_for_host", WaitForHost(r.Rooms.WaitForHost), WaitGuests, WaitMembers, WaitNever),
 		GuestRooms:      r.Rooms.GuestRooms,
 		HostAffiliation: oneOf(l, "rooms/host_affiliation", Affiliation(r.Rooms.HostAffiliation), Owner, Admin),
+		Enforcement:     oneOf(l, "rooms/enforcement", Enforcement(r.Rooms.Enforcement), MembersOnly, Module),
+		GuardInterval:   r.Rooms.GuardInterval,
+		WaitHold:        r.Rooms.WaitHold,
+	}
+	if d := rooms.GuardInterval; d < time.Second || d > 5*time.Minute {
+		l.fault("rooms/guard_interval", "is %s, but must be between 1s and 5m", plainDuration(d))
+	}
+	// A client gives up an IQ after 30 s at the latest, and the answer takes its time, too.
+	if d := rooms.WaitHold; d < 0 || d > 25*time.Second {
+		l.fault("rooms/wait_hold", "is %s, but must be between 0s (requests are not held) and 25s", plainDuration(d))
+	} else if d > 0 && rooms.WaitForHost == WaitNever && l.given("rooms/wait_hold") {
+		l.fault("rooms/wait_hold", "has no effect with wait_for_host: never, where nobody waits: take it out")
 	}
 	for i, name := range r.Rooms.Services {
 		at := join("rooms/services", strconv.Itoa(i))
@@ -87,11 +106,9 @@ func (l *loader) buildRooms(r *raw) Rooms {
 	}
 	if l.given("rooms/breakout") {
 		rooms.Breakout = l.domain("rooms/breakout", r.Rooms.Breakout)
-		l.warn("rooms/breakout", notYet+"nobody is let into breakout rooms by usher")
 	}
 	if l.given("rooms/lobby") {
 		rooms.Lobby = l.domain("rooms/lobby", r.Rooms.Lobby)
-		l.warn("rooms/lobby", notYet+"whom usher lets in becomes a member, and members pass the lobby")
 	}
 	for i, pattern := range rooms.GuestRooms {
 		at := join("rooms/guest_rooms", strconv.Itoa(i))
@@ -110,19 +127,56 @@ func (l *loader) buildRooms(r *raw) Rooms {
 	return rooms
 }
 
-// notYet is what is said of what has its key, but not its effect.
-const notYet = "this version does not act on it: "
+func (l *loader) buildLobby(r *raw) Lobby {
+	lobby := Lobby{Autostart: oneOf(l, "lobby/autostart", LobbyAutostart(r.Lobby.Autostart), AutostartHost, AutostartNever)}
+	for i, name := range r.Lobby.Bypass {
+		at := join("lobby/bypass", strconv.Itoa(i))
+		affiliation := oneOf(l, at, Affiliation(name), Owner, Member)
+		if slices.Contains(lobby.Bypass, affiliation) {
+			l.fault(at, "names %s again: once is enough", affiliation)
+		}
+		lobby.Bypass = append(lobby.Bypass, affiliation)
+	}
+	return lobby
+}
 
-func (l *loader) buildJicofo(r *raw) jid.JID {
+func (l *loader) buildJicofo(r *raw) Jicofo {
+	j := Jicofo{ForwardToken: r.Jicofo.ForwardToken, EnforceRoles: r.Jicofo.EnforceRoles}
 	if !l.given("jicofo/jid") {
-		return jid.JID{}
+		return j
 	}
 	focus, err := jid.Parse(r.Jicofo.JID)
 	if err != nil || focus.Localpart() == "" {
 		l.fault("jicofo/jid", "%q is no JID: write it like focus@auth.meet.example.com", r.Jicofo.JID)
+		return j
 	}
-	l.warn("jicofo/jid", notYet+"usher is the focus itself, and Jicofo hears of no request")
-	return focus
+	if focus.Resourcepart() != "" {
+		l.warn("jicofo/jid", "leave out the resource (/%s): usher learns it from Jicofo's presence, for it changes", focus.Resourcepart())
+	}
+	j.JID = focus.Bare()
+	return j
+}
+
+func (l *loader) buildStore(r *raw) Store {
+	if r.Store.Path == "" {
+		return Store{}
+	}
+	file := l.resolve(r.Store.Path)
+	folder := filepath.Dir(file)
+	if stat, err := os.Stat(folder); errors.Is(err, fs.ErrNotExist) {
+		l.fault("store/path", "the folder %s does not exist: make it, so that usher, and nobody else, can write there", folder)
+	} else if err != nil {
+		l.fault("store/path", "the folder %s cannot be looked at: %s", folder, why(err))
+	} else if !stat.IsDir() {
+		l.fault("store/path", "%s is no folder", folder)
+	} else if stat, err := os.Stat(file); err == nil && stat.IsDir() {
+		l.fault("store/path", "%s is a folder: name a file in it", file)
+	} else if err == nil && !stat.Mode().IsRegular() {
+		l.fault("store/path", "%s is not a regular file", file)
+	} else if worldReadable(file) {
+		l.warn("store/path", "%s has the sessions of people in it, and everybody on this machine can read it: chmod 600 it", file)
+	}
+	return Store{Path: file}
 }
 
 func (l *loader) buildVHost(domain jid.JID, r rawVHost) VHost {
@@ -392,19 +446,63 @@ func (l *loader) compareDomains(c *Config) {
 			uses[service.String()] = join("rooms/services", strconv.Itoa(i))
 		}
 	}
-	delete(uses, "")
 	use := func(domain jid.JID, at, what string) {
+		if domain.String() == "" {
+			return
+		}
 		if other, taken := uses[domain.String()]; taken {
 			l.fault(at, "%s is %s (%s) already: %s", domain, typed(other), l.place(other).source, what)
 			return
 		}
 		uses[domain.String()] = at
 	}
-	if c.XMPP.Domain.String() != "" {
-		use(c.XMPP.Domain, "xmpp/domain", "usher needs a domain of its own, that of the server's Component line")
-	}
+	delete(uses, "")
+	use(c.Rooms.Breakout, "rooms/breakout", "breakout rooms have a service of their own")
+	use(c.Rooms.Lobby, "rooms/lobby", "lobbies have a service of their own")
+	use(c.XMPP.Domain, "xmpp/domain", "usher needs a domain of its own, that of the server's Component line")
 	for _, domain := range l.vhosts {
 		use(domain, join("vhosts", domain.String()), "a vhost is where people log in, and nothing else")
+	}
+}
+
+// compareFocus reports what does not go with being the focus, or with standing before one, and with there being a lobby.
+func (l *loader) compareFocus(c *Config) {
+	relay := l.given("jicofo/jid")
+	if relay && c.Jicofo.JID.Domain().Equal(c.XMPP.Domain) && c.XMPP.Domain.String() != "" {
+		l.fault("jicofo/jid", "is at usher's own domain: name the JID that Jicofo logs in with, such as focus@auth.meet.example.com")
+	}
+	if !relay {
+		for _, at := range []string{"jicofo/forward_token", "jicofo/enforce_roles"} {
+			if l.given(at) {
+				l.fault(at, "has no effect without jicofo.jid, for usher is the focus itself: take it out, or name Jicofo")
+			}
+		}
+		if l.given("rooms/breakout") {
+			l.warn("rooms/breakout", "it is Jicofo who opens breakout rooms, and there is none (jicofo.jid): nobody is let into them")
+		}
+	}
+	if !l.given("rooms/lobby") {
+		for _, at := range []string{"lobby/autostart", "lobby/bypass"} {
+			if l.given(at) {
+				l.fault(at, "has no effect without rooms.lobby: take it out, or name the service of Jitsi's lobbies there")
+			}
+		}
+	}
+	module := c.Rooms.Enforcement == Module
+	switch at := "rooms/guard_interval"; {
+	case !l.given(at):
+	case !relay:
+		l.fault(at, "has no effect without jicofo.jid, for usher is inside every room and hears of changes: take it out")
+	case module && !c.Jicofo.EnforceRoles:
+		l.fault(at, "has no effect with enforcement: module, for there is nothing to look at: take it out")
+	}
+	switch {
+	case module && !l.given("rooms/lobby"):
+		l.warn("rooms/enforcement", "module is for where there is a lobby (rooms.lobby): without one, members-only keeps out the "+
+			"same people and needs no module in Prosody")
+	case !module && l.given("rooms/lobby") && !l.given("rooms/enforcement"):
+		l.warn("rooms/lobby", "with rooms.enforcement members-only, clients show the lobby as switched on in every room, and Jitsi's "+
+			"lobby plugin refuses whoever has no display name: better write enforcement: module (or members-only, if that is meant)")
 	}
 }
 

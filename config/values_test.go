@@ -16,6 +16,10 @@ func reveal(c *config.Config) string {
 	line("domain", c.XMPP.Domain)
 	line("secret", c.XMPP.Secret.Reveal())
 	line("rooms", c.Rooms)
+	line("lobby", c.Lobby)
+	line("jicofo", c.Jicofo)
+	line("sessions", c.Sessions)
+	line("store", c.Store)
 	for _, v := range c.VHosts {
 		line("vhost", v.Domain)
 		line("  kind", v.Kind)
@@ -34,7 +38,7 @@ func reveal(c *config.Config) string {
 	return b.String()
 }
 
-var defaultLine = regexp.MustCompile(`(?m)^( *)# ([a-z_]+: (?:\[.*\]|[a-z0-9.:]+))$`)
+var defaultLine = regexp.MustCompile(`(?m)^( *)# ([a-z_]+: (?:\[.*\]|[a-z0-9.:-]+))$`)
 
 // uncommented returns the example with the defaults that it shows in comments.
 func uncommented(example []byte) []byte {

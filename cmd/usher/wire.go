@@ -253,7 +253,7 @@ func examination(c *config.Config, p auth.Policy, remote *keys.Cache) doctor.Opt
 		Services: c.Rooms.Services,
 		Lobby:    c.Rooms.Lobby,
 		Breakout: c.Rooms.Breakout,
-		Jicofo:   c.Jicofo,
+		Jicofo:   c.Jicofo.JID,
 	}
 	for _, v := range c.VHosts {
 		o.VHosts = append(o.VHosts, v.Domain)

@@ -1,0 +1,37 @@
+-- mod_muc_affiliated_only, which comes with usher: "usher config prosody --module DIR" writes this file, and writes it anew.
+--
+-- Loaded on a MUC service, it keeps whoever has no affiliation out of a room that is open, as members-only (XEP-0045 §5.2)
+-- would, but leaves that switch to the people inside and to Jitsi's lobby. In a room that is members-only it does nothing.
+-- It decides nothing and knows no tokens: usher, or an owner in the room, gives the affiliations. Prosody 0.12 and 13.
+local st = require "util.stanza";
+
+local is_admin; -- an admin of the service
+if module.could then -- Prosody 13
+	module:default_permission("prosody:admin", ":enter-open-rooms");
+	function is_admin(jid) return module:could(":enter-open-rooms", jid); end
+else
+	local usermanager = require "core.usermanager";
+	function is_admin(jid) return usermanager.is_admin(jid, module.host); end
+end
+
+-- After Jitsi's token_affiliation (-3.5), which may give an affiliation in this very moment, and before all who let in or
+-- keep out by affiliation: Jitsi's lobby (-4), members-only itself (-5), the look for the banned (-10).
+module:hook("muc-occupant-pre-join", function (event)
+	local room, jid = event.room, event.stanza.attr.from;
+	if room:get_members_only() or room:get_affiliation(jid) then
+		return;
+	elseif is_admin(jid) then
+		event.occupant.role = "participant"; -- by affiliation it would be none
+		return;
+	end
+	event.origin.send(st.error_reply(event.stanza, "auth", "registration-required", nil, room.jid));
+	return true;
+end, -3.9);
+
+-- No affiliation, no role: so whoever loses the affiliation is removed (status 321), and nobody from outside may do what
+-- participants may. The same, with the same priority, holds in members-only rooms (modules/muc/members_only.lib.lua).
+module:hook("muc-get-default-role", function (event)
+	if not event.affiliation then
+		return false;
+	end
+end, 2);

@@ -1,0 +1,56 @@
+// Package module has the one module that usher has for Prosody, mod_muc_affiliated_only, as a file to be written where
+// Prosody finds it.
+//
+// usher needs no module where rooms are members-only for life. Where Jitsi's lobby is in use, the switch for members-only is
+// that of the lobby, and belongs to the moderators; the module keeps out whoever has no affiliation while it is off.
+package module
+
+import (
+	"bytes"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// Name is what the module is called in modules_enabled.
+const Name = "muc_affiliated_only"
+
+// Source is the module, for Prosody 0.12 and 13.
+//
+//go:embed mod_muc_affiliated_only.lua
+var Source []byte
+
+// mark begins the file in every version of it.
+var mark = []byte("-- mod_" + Name + ", which comes with usher:")
+
+// Write writes the module into a folder, which must be there, and returns the name of the file. It replaces a file of that
+// name only if that is the module, of whatever version; it is all there or not at all, for Prosody may read it at any time.
+func Write(folder string) (string, error) {
+	file := filepath.Join(folder, "mod_"+Name+".lua")
+	switch there, err := os.ReadFile(file); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return "", err
+	case bytes.Equal(there, Source):
+		return file, nil
+	case !bytes.HasPrefix(there, mark):
+		return "", fmt.Errorf("%s is there, and is not usher's: name another folder, or move it away", file)
+	}
+	part, err := os.CreateTemp(folder, ".mod_"+Name+"-*")
+	if err != nil {
+		return "", err
+	}
+	defer os.Remove(part.Name()) // which is gone if all went well
+	_, err = part.Write(Source)
+	err = errors.Join(err, part.Chmod(0o644), part.Close()) // Prosody runs as somebody else
+	if err == nil {
+		err = os.Rename(part.Name(), file)
+	}
+	if err != nil {
+		return "", err
+	}
+	return file, nil
+}

@@ -1,0 +1,238 @@
+package module_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/config/prosody/module"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+)
+
+const (
+	service = "conference.meet.example.com"
+	room    = "standup@" + service
+	usher   = "focus@focus.meet.example.com"
+	focus   = "focus@auth.meet.example.com"
+	xMUC    = `<x xmlns='http://jabber.org/protocol/muc'/>`
+)
+
+// world is a Prosody with the module, and usher connected to it.
+type world struct {
+	*prosodytest.Server
+	t     *testing.T
+	usher *prosodytest.Client
+}
+
+// start starts a Prosody with the module on the MUC service. Options are lines in front of all others.
+func start(t *testing.T, options string) *world {
+	t.Helper()
+	t.Parallel()
+	folder := t.TempDir()
+	if _, err := module.Write(folder); err != nil {
+		t.Fatal(err)
+	}
+	s := prosodytest.Start(t, prosodytest.Options{
+		Config: options + fmt.Sprintf(`
+plugin_paths = { %q }
+VirtualHost "auth.meet.example.com"
+  authentication = "internal_hashed"
+VirtualHost "meet.example.com"
+  authentication = "anonymous"
+Component %q "muc"
+  modules_enabled = { "muc_affiliated_only" }
+  restrict_room_creation = true
+  muc_room_default_members_only = false
+  muc_room_default_public_jids = true
+  muc_room_locking = false
+  admins = { %q, %q }
+Component "focus.meet.example.com"
+  component_secret = "secret"
+`, folder, service, usher, focus),
+		Users: map[string]string{focus: "pass"},
+	})
+	return &world{Server: s, t: t, usher: s.Component(t, "focus.meet.example.com", "secret")}
+}
+
+func (w *world) client() *prosodytest.Client {
+	w.t.Helper()
+	return w.Client(w.t, prosodytest.ClientOptions{Host: "meet.example.com"})
+}
+
+// jicofo logs in as the focus of Jitsi, an admin that is no component.
+func (w *world) jicofo() *prosodytest.Client {
+	w.t.Helper()
+	return w.Client(w.t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "focus", Password: "pass"})
+}
+
+// enter has somebody ask to enter a room, and checks the condition of the error; "" for being let in.
+func (w *world) enter(c *prosodytest.Client, room, nick, want string) prosodytest.Stanza {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	answer, err := c.Join(ctx, room, nick)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if got := answer.ErrorCondition(); got != want {
+		w.t.Fatalf("%s as %s: %q, want %q: %s", room, nick, got, want, answer)
+	}
+	if typ := answer.Child("error", "").Attr["type"]; want == "registration-required" && typ != "auth" {
+		w.t.Errorf("the error is of type %q: %s", typ, answer)
+	}
+	return answer
+}
+
+// asks sends a request of somebody to the room, and checks its answer.
+func (w *world) asks(c *prosodytest.Client, typ, payload, want string) prosodytest.Stanza {
+	w.t.Helper()
+	answer, err := c.IQ(w.t.Context(), typ, room, payload)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if got := answer.ErrorCondition(); got != want {
+		w.t.Fatalf("%s: %q, want %q", payload, got, want)
+	}
+	return answer
+}
+
+// open has usher create the room.
+func (w *world) open() {
+	w.t.Helper()
+	w.usher.Sends(`<presence from='` + usher + `/usher' to='` + room + `/focus'>` + xMUC + `</presence>`)
+	w.usher.Receives(`<presence from='` + room + `/focus'><x xmlns='http://jabber.org/protocol/muc#user'><status code='110'/></x></presence>`)
+}
+
+// affiliate has usher give somebody an affiliation.
+func (w *world) affiliate(bare, affiliation string) {
+	w.t.Helper()
+	w.usher.Sends(fmt.Sprintf(`<iq type='set' id='a' from='%s' to='%s'><query xmlns='http://jabber.org/protocol/muc#admin'>
+		<item jid='%s' affiliation='%s'/></query></iq>`, usher, room, bare, affiliation))
+	w.usher.Receives(`<iq type='result' id='a' from='` + room + `'/>`)
+}
+
+// membersOnly has an owner play with the switch.
+func (w *world) membersOnly(owner *prosodytest.Client, on string) {
+	w.t.Helper()
+	w.asks(owner, "set", `<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>
+		<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>
+		<field var='muc#roomconfig_membersonly'><value>`+on+`</value></field></x></query>`, "")
+}
+
+const out = `<presence type='unavailable'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>`
+
+// Who never asked usher stays out, whatever an owner does with the switch, and who was given an affiliation enters.
+func TestKeepsOut(t *testing.T) {
+	w := start(t, "component_admins_as_room_owners = true")
+	w.open()
+	host, guest, stranger := w.client(), w.client(), w.client()
+	w.enter(stranger, room, "stranger", "registration-required")
+	w.affiliate(host.BareJID(), "owner")
+	w.affiliate(guest.BareJID(), "member")
+	w.enter(host, room, "host", "")
+	w.enter(guest, room, "guest", "")
+	for _, on := range []string{"1", "0", "1", "0"} {
+		w.membersOnly(host, on)
+		w.enter(stranger, room, "stranger", "registration-required")
+	}
+	guest.ReceivesNot(`<presence type='unavailable'/>`)
+
+	// A nick that is taken, and one's own, make no difference.
+	w.enter(stranger, room, "guest", "registration-required")
+	guest.Sends(`<presence to='` + room + `/other'/>`)
+	guest.Receives(`<presence from='` + room + `/other'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='member' role='participant'/></x></presence>`)
+
+	// From outside the stranger may neither ask nor invite.
+	w.asks(stranger, "get", `<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='member'/></query>`, "forbidden")
+	w.asks(stranger, "get", `<query xmlns='jabber:iq:register'/>`, "registration-required")
+	stranger.Sends(`<message to='` + room + `'><x xmlns='http://jabber.org/protocol/muc#user'><invite to='` + stranger.JID() + `'/></x></message>`)
+	if err := stranger.Sync(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.enter(stranger, room, "stranger", "registration-required")
+
+	// Who loses the affiliation is out, in an open room, too, and does not come back.
+	w.affiliate(guest.BareJID(), "none")
+	guest.Receives(out)
+	guest.Drain() // what became of the nick, which looks like an answer
+	w.enter(guest, room, "again", "registration-required")
+	w.affiliate(guest.BareJID(), "outcast")
+	w.enter(guest, room, "again", "forbidden")
+	host.ReceivesNot(`<presence from='` + room + `/stranger'/>`)
+}
+
+// Who makes rooms is not its business, nor who may enter what an admin made for itself.
+func TestAdmins(t *testing.T) {
+	for name, options := range map[string]string{
+		"owners":    "component_admins_as_room_owners = true",
+		"no owners": "component_admins_as_room_owners = false",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := start(t, options)
+			stranger, jicofo := w.client(), w.jicofo()
+			w.enter(stranger, room, "stranger", "not-allowed")
+			w.open()
+			entered := w.enter(jicofo, room, "jicofo", "")
+			role := entered.Find("item", "").Attr["role"]
+			if want := map[string]string{"owners": "moderator", "no owners": "participant"}[name]; role != want {
+				t.Errorf("an admin enters as %q, want %s: %s", role, want, entered)
+			}
+			jicofo.Sends(`<message type='groupchat' to='` + room + `'><body>Hello</body></message>`)
+			jicofo.Receives(`<message type='groupchat' from='` + room + `/jicofo'><body>Hello</body></message>`)
+			const check = "__jicofo-health-check-1@" + service
+			if !w.enter(jicofo, check, "focus", "").HasStatus("201") {
+				t.Error("an admin's room is not new")
+			}
+			w.enter(stranger, check, "stranger", "registration-required")
+		})
+	}
+}
+
+// A file of the name that is not the module is left alone; an older version of it is not.
+func TestWrite(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "mod_"+module.Name+".lua")
+	written := func(wantErr string) {
+		t.Helper()
+		got, err := module.Write(folder)
+		if wantErr != "" {
+			if err == nil || !strings.Contains(err.Error(), wantErr) {
+				t.Fatalf("got %v, want %s", err, wantErr)
+			}
+			return
+		}
+		content, readErr := os.ReadFile(file)
+		stat, statErr := os.Stat(file)
+		if err != nil || readErr != nil || statErr != nil || got != file || !bytes.Equal(content, module.Source) || stat.Mode().Perm() != 0o644 {
+			t.Fatal(got, err, readErr, stat)
+		}
+		if all, _ := os.ReadDir(folder); len(all) != 1 {
+			t.Errorf("more than the module is left: %v", all)
+		}
+	}
+	put := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	written("")
+	written("")
+	first, _, _ := strings.Cut(string(module.Source), "\n")
+	put(first + "\n-- an older one\n")
+	written("")
+	for _, other := range []string{"", "-- mine", " " + first} {
+		put(other)
+		written("is not usher's")
+		if content, err := os.ReadFile(file); err != nil || string(content) != other {
+			t.Errorf("%q has become %q (%v)", other, content, err)
+		}
+	}
+	folder = filepath.Join(folder, "nowhere")
+	written("no such file")
+}
