@@ -321,8 +321,10 @@ func TestRoomOutOfReach(t *testing.T) {
 	a := auth.New(policy(t))
 	req := auth.Request{At: now, From: jid.MustParse("g@guest.example.com/x"), Room: "standup@" + service}
 	for name, look := range map[string]auth.Look{
-		"none":  nil,
-		"error": func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) { return hostInside, errors.New("no answer") },
+		"none": nil,
+		"error": func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
+			return hostInside, errors.New("no answer")
+		},
 	} {
 		if d := a.Authorize(t.Context(), req, look); d.Verdict != auth.Deny || d.Reason != auth.ReasonRoomUnavailable || d.Err == nil {
 			t.Errorf("%s: got %+v", name, d)

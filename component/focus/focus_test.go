@@ -22,7 +22,7 @@ import (
 // verdicts are those of the reasons that do not deny.
 var verdicts = map[auth.Reason]auth.Verdict{
 	auth.ReasonHost: auth.Allow, auth.ReasonMember: auth.Allow, auth.ReasonGuest: auth.Allow, auth.ReasonService: auth.Allow,
-	auth.ReasonBreakout: auth.Allow,
+	auth.ReasonBreakout:   auth.Allow,
 	auth.ReasonHostAbsent: auth.Wait,
 }
 
@@ -133,7 +133,7 @@ func TestParse(t *testing.T) {
 	}{
 		"room alone":             {"<conference " + ns + "room='r@s'/>", focus.Conference{Room: "r@s"}},
 		"everything":             {"<conference " + ns + "room='r@s' token='t' session-id='s' machine-uid='m'/>", full},
-		"properties":             {"<conference " + ns + "room='r@s'><property name='a' value='b'/> <property name='room' value='x'/></conference>", focus.Conference{Room: "r@s"}},
+		"properties":             {"<conference " + ns + "room='r@s'><property name='a' value='b'/> <property name='room' value='x'/></conference>", focus.Conference{Room: "r@s", Properties: []focus.Property{{Name: "a", Value: "b"}, {Name: "room", Value: "x"}}}},
 		"unknown attributes":     {"<conference " + ns + "ready='true' identity='x' Room='x' room='r@s'/>", focus.Conference{Room: "r@s"}},
 		"attributes of others":   {"<conference " + ns + "xmlns:x='x' x:room='x@x' room='r@s' x:token='x'/>", focus.Conference{Room: "r@s"}},
 		"unknown children":       {"<conference " + ns + "room='r@s'><conference room='x@x'>text<a/></conference><!-- --></conference>", focus.Conference{Room: "r@s"}},
