@@ -30,11 +30,16 @@ type RoomState struct {
 	// HostPresent tells whether a host is inside: a moderator who is neither usher itself nor the focus nor a
 	// service. A host who left is gone.
 	HostPresent bool
+	// Lobby tells whether a lobby is at work for the room. It is looked at only if the policy has a lobby.
+	Lobby bool
+	// Holds tells, of a breakout room, whether the sender holds a live grant in some main room.
+	Holds bool
 }
 
-// Look asks the room for its state. Authorize calls it at most once, and only where a rule depends on it, so that a
-// host costs no question. An error means that the room could not be asked now; nobody is let in on a guess.
-type Look func(ctx context.Context, room Room) (RoomState, error)
+// Look asks the room for its state, on behalf of who sent the request. Authorize calls it at most once, and only where a
+// rule depends on it, so that a host whom no lobby holds up costs no question. An error means that the room could not be
+// asked now; nobody is let in on a guess.
+type Look func(ctx context.Context, req Request, room Room) (RoomState, error)
 
 // Verdict is the outcome of a decision. The zero value is Deny.
 type Verdict uint8
@@ -84,17 +89,30 @@ type Decision struct {
 
 	// Room is the room in canonical form; zero if the address was refused.
 	Room Room
-	// Affiliation is what the person is to have in the room before the answer leaves, if allowed.
+	// Affiliation is what the person is to have in the room before the answer leaves, if allowed. None gives nothing and
+	// takes nothing away: the lobby, or the main room of a breakout room, has the say, and whoever a moderator has let
+	// in stays.
 	Affiliation Affiliation
-	// MayCreate tells whether this person's wish is enough to create the room if it does not exist.
+	// MayCreate tells whether this person's wish is enough to create the room if it does not exist. It is false for
+	// breakout rooms: Jicofo creates them, and the server only those that it knows from their main room.
 	MayCreate bool
 	// NeedsHost tells that the person is let in only because a host is inside: whoever applies the decision takes
 	// it back if the host has left in between.
 	NeedsHost bool
+	// Breakout tells that the room is a breakout room. Whoever applies the decision makes sure that the room names a main
+	// room in which the sender holds a grant; the rules know only that there is such a grant somewhere.
+	Breakout bool
+	// StartLobby tells that a host wants the lobby of the room on.
+	StartLobby bool
+	// SessionID is the live session that stands for what the person showed; empty if there is none. The client is told.
+	SessionID string
+	// Session is what a new session would stand for. Nil where none is to be given: to those who have one, to guests and
+	// services, in breakout rooms, to clients that do not name their machine, and where sessions are off.
+	Session *Session
 	// Identity names the person to the client's own user interface: the token's user id, else the bare JID of a
 	// user whom the server knows by password. Empty for guests.
 	Identity string
-	// Expires is when the right ends because the token does, leeway included; zero if it does not end.
+	// Expires is when the right ends because the token or the session does, leeway included; zero if it does not end.
 	Expires time.Time
 	// Token tells which token it was, for the log.
 	Token TokenRef
@@ -104,6 +122,7 @@ type Decision struct {
 func (d Decision) Denied(r Reason, err error) Decision {
 	d.Verdict, d.Reason, d.Err = Deny, r, err
 	d.Affiliation, d.MayCreate, d.NeedsHost = None, false, false
+	d.Breakout, d.StartLobby, d.SessionID, d.Session = false, false, "", nil
 	return d
 }
 

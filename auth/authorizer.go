@@ -54,7 +54,7 @@ func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decis
 func (a *Authorizer) parseRoom(address string) (Room, error) {
 	room, err := ParseRoom(address)
 	domain := room.Service()
-	if _, isVHost := a.policy.VHosts[domain]; err != nil || isVHost || a.services[domain] {
+	if _, isVHost := a.policy.VHosts[domain]; err != nil || isVHost || a.services[domain] || domain == a.policy.Breakout {
 		return room, err
 	}
 	prefix, rest, _ := strings.Cut(domain, ".")
@@ -82,7 +82,7 @@ func askable(look Look) Look {
 	if look != nil {
 		return look
 	}
-	return func(context.Context, Room) (RoomState, error) { return RoomState{}, errNoLook }
+	return func(context.Context, Request, Room) (RoomState, error) { return RoomState{}, errNoLook }
 }
 
 // verified is a token whose signature held, with the issuer whose key it was.

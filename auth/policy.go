@@ -2,7 +2,10 @@ package auth
 
 import (
 	"context"
+	"errors"
 	"path"
+	"slices"
+	"time"
 
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -55,6 +58,17 @@ type Policy struct {
 	// HostAffiliation is what hosts get: Owner, or Admin, who moderates but cannot change the room's configuration.
 	// Owner if empty.
 	HostAffiliation Affiliation
+	// Sessions finds the sessions that were given; if it is nil none is live and none is given.
+	Sessions Sessions
+	// Breakout is the domain of the breakout service, empty if there is none.
+	Breakout string
+	// Lobby tells that there is a lobby service.
+	Lobby bool
+	// LobbyBypass are those who pass a lobby that is at work: Owner, which stands for admins, too, and Member. What a
+	// token says goes before it.
+	LobbyBypass []Affiliation
+	// LobbyAutostart has hosts turn the lobby on as they come, unless their token says otherwise.
+	LobbyAutostart bool
 }
 
 // decide holds the rules of admission. They are asked from top to bottom and the first that matches decides, so the order
@@ -65,12 +79,13 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 
 	// 1. The room is one of ours.
 	room, err := a.parseRoom(req.Room)
-	if err != nil || !a.services[room.Service()] {
-		t.found("room", "a room on a guarded MUC service", req.Room, false)
+	breakout := a.policy.Breakout != "" && room.Service() == a.policy.Breakout
+	ours := err == nil && (breakout || a.services[room.Service()])
+	t.found("room", a.ours(), req.Room, ours)
+	if !ours {
 		return d.Denied(ReasonRoomUnknown, err)
 	}
 	d.Room = room
-	t.found("room", "a room on a guarded MUC service", req.Room, true)
 
 	// 2. The sender's domain says what kind of person this is. The server stamped it.
 	vhost, ok := a.policy.VHosts[req.From.Domainpart()]
@@ -94,53 +109,104 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		t.found("token", "nothing: this virtual host has no issuers", "a token, not looked at", true)
 	}
 
-	// 4. A session stands for the token it came from. This version gives none, so none is live.
-	if claims == nil && req.SessionID != "" {
-		t.found("session", "no session id, or one of a live session", "an unknown session id", false)
-		return d.Denied(ReasonSessionInvalid, nil)
-	}
-
-	// 5. The token must be for this room.
-	affiliation := None
-	if claims != nil {
-		if reason, err := covers(issuer, claims, room, req.From.Domainpart(), t); reason != "" {
+	// 4. A session stands for the token or the password that it came from, on whichever virtual host it is shown: in
+	// Jitsi's role upgrade (lib-jitsi-meet authenticateAndUpgradeRole) a second connection logs in and gets it, and the
+	// guest's own connection shows it. Where a token is shown beside it, the token decides. What records or dials in for
+	// others is what its virtual host says, and no session makes it a host.
+	var shown *Session
+	switch {
+	case req.SessionID == "":
+	case claims != nil:
+		t.found("session", "nothing: the token decides", "a session id beside a token", true)
+	case vhost.Kind == KindService:
+		t.found("session", "nothing: this virtual host says all", "a session id, not looked at", true)
+	default:
+		var reason Reason
+		shown, reason, err = a.session(ctx, req, room, breakout, t)
+		if reason != "" {
 			return d.Denied(reason, err)
 		}
-		if affiliation, err = requested(issuer, claims, vhost.DefaultAffiliation); err != nil {
+		d.Identity, d.Expires, d.Token = shown.Identity, shown.Expires, shown.Token
+		d.SessionID = req.SessionID
+	}
+
+	// 5. The token must be for this room. A breakout room's name is a random UUID, which no token names: what counts
+	// is a right to one of the main rooms.
+	if claims != nil {
+		if !breakout {
+			if reason, err := covers(issuer, claims, room, req.From.Domainpart(), t); reason != "" {
+				return d.Denied(reason, err)
+			}
+		}
+		affiliation, err := requested(issuer, claims, vhost.DefaultAffiliation)
+		if err != nil {
 			t.found("affiliation", "owner, admin or member", "something else", false)
 			return d.Denied(ReasonTokenClaims, err)
 		}
 		t.found("affiliation", "owner, admin or member", string(affiliation), true)
 		d.Identity = claims.User.ID
+		shown = ofToken(req, issuer, claims, affiliation, d)
 	}
-
-	// 6. Without a token, the virtual host says who this is.
-	guest := false
-	if claims == nil {
-		switch {
-		case vhost.Kind == KindTrusted:
-			affiliation = Owner
-			d.Identity = req.From.Bare().String()
-			t.found("nothing shown", "a token, or a virtual host that needs none", "trusted: a host", true)
-		case vhost.Kind == KindService:
-			t.found("nothing shown", "a token, or a virtual host that needs none", "service: let in", true)
-			return d.allowed(ReasonService, Member)
-		case vhost.Kind == KindGuest || vhost.AllowEmptyToken:
-			guest = true
-			t.found("nothing shown", "a token, or a virtual host that needs none", "a guest", true)
-		default:
-			t.found("nothing shown", "a token, or a virtual host that needs none", "no token", false)
-			return d.Denied(ReasonTokenRequired, nil)
+	if breakout {
+		state, err := look(ctx, req, room)
+		if err != nil {
+			t.found("breakout room", "an answer from the room", "none", false)
+			return d.Denied(ReasonRoomUnavailable, err)
 		}
+		t.found("breakout room", "a person who was let into a main room", state.held(), state.Holds)
+		if !state.Holds {
+			return d.Denied(ReasonRoomMismatch, errors.New("breakout room: the sender holds no grant in a main room"))
+		}
+		d.Breakout = true
+		return d.allowed(ReasonBreakout, None)
 	}
 
-	// 7. A host enters, and opens the room if need be.
-	if affiliation.Host() {
-		d.MayCreate = true
+	// 6. Without a token, the virtual host says who this is. A password decides as a token does, whatever the session
+	// is that comes with it.
+	guest := false
+	switch {
+	case claims != nil:
+	case vhost.Kind == KindTrusted:
+		d.Identity, d.Expires, d.Token, d.SessionID = req.From.Bare().String(), time.Time{}, TokenRef{}, ""
+		shown = ofPassword(req, room)
+		t.found("nothing shown", "a token, or a virtual host that needs none", "trusted: a host", true)
+	case shown != nil:
+	case vhost.Kind == KindService:
+		t.found("nothing shown", "a token, or a virtual host that needs none", "service: let in", true)
+		return d.allowed(ReasonService, Member)
+	case vhost.Kind == KindGuest || vhost.AllowEmptyToken:
+		guest = true
+		t.found("nothing shown", "a token, or a virtual host that needs none", "a guest", true)
+	default:
+		t.found("nothing shown", "a token, or a virtual host that needs none", "no token", false)
+		return d.Denied(ReasonTokenRequired, nil)
+	}
+	if shown != nil && d.SessionID == "" {
+		d.SessionID, d.Session = a.sessionOf(ctx, req, shown)
+	}
+
+	// 7. A host enters, and opens the room if need be. A lobby may have hosts knock, but only if there is one inside to
+	// open to them.
+	if !guest && shown.Affiliation.Host() {
+		affiliation := shown.Affiliation
 		if affiliation == Owner {
 			affiliation = a.policy.HostAffiliation
 		}
 		t.found("host", "owner or admin", string(affiliation), true)
+		if a.knocks(shown, Owner) {
+			state, err := look(ctx, req, room)
+			if err != nil {
+				t.found("lobby", "an answer from the room", "none", false)
+				return d.Denied(ReasonRoomUnavailable, err)
+			}
+			t.found("lobby", "no lobby, or nobody inside to open", state.lobby(), true)
+			if state.lobbyAtWork() && state.HostPresent {
+				d.NeedsHost = true
+				return d.allowed(ReasonHost, None)
+			}
+		}
+		d.MayCreate = true
+		d.StartLobby = a.policy.Lobby && (shown.LobbyOn || a.policy.LobbyAutostart && !shown.LobbyOff)
 		return d.allowed(ReasonHost, affiliation)
 	}
 
@@ -152,28 +218,59 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		waits, d.MayCreate = false, true
 	}
 	d.NeedsHost = waits
-	if waits || !d.MayCreate {
-		state, err := look(ctx, room)
-		if err != nil {
+	knocks := a.knocks(shown, Member)
+	var state RoomState
+	if waits || !d.MayCreate || knocks {
+		if state, err = look(ctx, req, room); err != nil {
 			t.found("host inside", "an answer from the room", "none", false)
 			return d.Denied(ReasonRoomUnavailable, err)
 		}
-		if ok := state.Exists && (state.HostPresent || !waits); !ok {
-			t.found("host inside", state.expected(waits), state.String(), false)
+	}
+	if waits || !d.MayCreate {
+		ok := state.Exists && (state.HostPresent || !waits)
+		t.found("host inside", state.expected(waits), state.String(), ok)
+		if !ok {
 			return d.Waiting(ReasonHostAbsent)
 		}
-		t.found("host inside", state.expected(waits), state.String(), true)
 	} else {
 		t.found("host inside", "nothing: this person need not wait", "", true)
 	}
 
-	// 9. (A room with a lobby will let the lobby decide about guests.)
-
+	// 9. A lobby that is at work decides about guests, and about members who do not pass it: without an affiliation they
+	// knock.
 	// 10. Guests become members, too, because the room is members-only, and never more.
-	if guest {
-		return d.allowed(ReasonGuest, Member)
+	affiliation := Member
+	if knocks {
+		t.found("lobby", "the lobby to decide, if one is at work", state.lobby(), true)
+		if state.lobbyAtWork() {
+			affiliation, d.MayCreate = None, false
+		}
 	}
-	return d.allowed(ReasonMember, Member)
+	if guest {
+		return d.allowed(ReasonGuest, affiliation)
+	}
+	return d.allowed(ReasonMember, affiliation)
+}
+
+// ours says in words which rooms are ours.
+func (a *Authorizer) ours() string {
+	if a.policy.Breakout != "" {
+		return "a room on a guarded MUC service or the breakout service"
+	}
+	return "a room on a guarded MUC service"
+}
+
+// knocks reports whether a lobby that is at work holds this person up, who would enter as Owner or as Member; nil is a
+// guest. What an issuer says goes before what the policy says, and a no is meant as much as a yes.
+func (a *Authorizer) knocks(shown *Session, as Affiliation) bool {
+	switch {
+	case !a.policy.Lobby:
+		return false
+	case shown == nil || shown.LobbyKnock:
+		return true
+	default:
+		return !shown.LobbyBypass && !slices.Contains(a.policy.LobbyBypass, as)
+	}
 }
 
 // guestRoom reports whether guests may open the room. Only rooms without a tenant are meant: a pattern says nothing of
@@ -204,4 +301,25 @@ func (s RoomState) String() string {
 	default:
 		return "the room is open, no host is inside"
 	}
+}
+
+// lobbyAtWork reports whether whoever has no affiliation knocks at a lobby. A lobby whose room has ended is none: the
+// server makes the next room without.
+func (s RoomState) lobbyAtWork() bool { return s.Exists && s.Lobby }
+
+func (s RoomState) lobby() string {
+	if !s.lobbyAtWork() {
+		return "no lobby at work"
+	}
+	if s.HostPresent {
+		return "a lobby at work, a host is inside"
+	}
+	return "a lobby at work, no host is inside"
+}
+
+func (s RoomState) held() string {
+	if s.Holds {
+		return "a grant in a main room"
+	}
+	return "no grant in any main room"
 }

@@ -73,7 +73,7 @@ func mint(t testing.TB, change func(*token.Claims)) string {
 }
 
 func looking(s auth.RoomState) auth.Look {
-	return func(context.Context, auth.Room) (auth.RoomState, error) { return s, nil }
+	return func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) { return s, nil }
 }
 
 var (
@@ -321,8 +321,10 @@ func TestRoomOutOfReach(t *testing.T) {
 	a := auth.New(policy(t))
 	req := auth.Request{At: now, From: jid.MustParse("g@guest.example.com/x"), Room: "standup@" + service}
 	for name, look := range map[string]auth.Look{
-		"none":  nil,
-		"error": func(context.Context, auth.Room) (auth.RoomState, error) { return hostInside, errors.New("no answer") },
+		"none": nil,
+		"error": func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
+			return hostInside, errors.New("no answer")
+		},
 	} {
 		if d := a.Authorize(t.Context(), req, look); d.Verdict != auth.Deny || d.Reason != auth.ReasonRoomUnavailable || d.Err == nil {
 			t.Errorf("%s: got %+v", name, d)
@@ -334,7 +336,7 @@ func TestRoomOutOfReach(t *testing.T) {
 func TestHostsAreNotLookedFor(t *testing.T) {
 	a := auth.New(policy(t))
 	req := auth.Request{At: now, From: jid.MustParse("u@meet.example.com/x"), Room: "standup@" + service, Token: mint(t, owner)}
-	if d := a.Authorize(t.Context(), req, func(context.Context, auth.Room) (auth.RoomState, error) {
+	if d := a.Authorize(t.Context(), req, func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
 		t.Error("asked")
 		return noRoom, nil
 	}); d.Verdict != auth.Allow {

@@ -5,10 +5,11 @@ package auth
 type Reason string
 
 const (
-	ReasonHost    Reason = "host"
-	ReasonMember  Reason = "member"
-	ReasonGuest   Reason = "guest"
-	ReasonService Reason = "service"
+	ReasonHost     Reason = "host"
+	ReasonMember   Reason = "member"
+	ReasonGuest    Reason = "guest"
+	ReasonService  Reason = "service"
+	ReasonBreakout Reason = "breakout"
 
 	ReasonHostAbsent Reason = "host-absent"
 
@@ -32,6 +33,9 @@ const (
 	ReasonRequestMalformed Reason = "request-malformed"
 	ReasonTooManyRequests  Reason = "too-many-requests"
 	ReasonRoomUnavailable  Reason = "room-unavailable"
+	ReasonFocusUnavailable Reason = "focus-unavailable"
+	ReasonFocusRefused     Reason = "focus-refused"
+	ReasonStoreUnavailable Reason = "store-unavailable"
 	ReasonStopping         Reason = "stopping"
 )
 
@@ -51,6 +55,7 @@ var Reasons = []Explanation{
 	{ReasonMember, "Let in as a member by token.", "Welcome."},
 	{ReasonGuest, "Let in without a token of their own.", "Welcome."},
 	{ReasonService, "A recorder, gateway or other client of a service virtual host.", "Welcome."},
+	{ReasonBreakout, "Let into a breakout room of a main room where they hold a grant.", "Welcome."},
 
 	{ReasonHostAbsent, "Has to wait: no host is inside, or the room is not open yet.",
 		"The conference has not started yet because no host has arrived."},
@@ -77,9 +82,9 @@ var Reasons = []Explanation{
 		"Your invitation was made for another service."},
 	{ReasonKeysUnavailable, "The issuer's keys could not be had, so nothing could be verified.",
 		"Your invitation cannot be verified at the moment."},
-	{ReasonSessionInvalid, "The session id is unknown, over, or of another machine.",
+	{ReasonSessionInvalid, "The session id is unknown, over, of another machine or for another room, or no longer backed by the configuration.",
 		"Your session is over."},
-	{ReasonRoomMismatch, "The token's room claim does not cover this room.",
+	{ReasonRoomMismatch, "The token's room claim does not cover this room, or a breakout room is not of a room that the sender was let into.",
 		"Your invitation is for another room."},
 	{ReasonTenantMismatch, "The token's sub is neither this domain or tenant nor *, or the room is not of the issuer's tenant.",
 		"Your invitation is for another organisation."},
@@ -94,6 +99,12 @@ var Reasons = []Explanation{
 		"Too many requests at once. Please wait a moment."},
 	{ReasonRoomUnavailable, "The server did not do what makes the decision true in the room.",
 		"The room cannot be opened at the moment."},
+	{ReasonFocusUnavailable, "No Jicofo is online, none answered in time, or it is not ready yet.",
+		"The conference cannot be started at the moment."},
+	{ReasonFocusRefused, "Jicofo refused what usher admitted; its error is passed on.",
+		"The conference could not be started."},
+	{ReasonStoreUnavailable, "Sessions, grants or held requests could not be read or written, so nobody new is admitted.",
+		"You cannot be let in at the moment."},
 	{ReasonStopping, "usher is stopping and takes no new requests.",
 		"The service is restarting."},
 }

@@ -2,9 +2,16 @@ package auth
 
 import (
 	"context"
+	"crypto/subtle"
 	"errors"
+	"slices"
 	"time"
+
+	"github.com/xmpp-usher/usher/pkg/token"
 )
+
+// sessionLife is how long a session lasts at most: as Jicofo's (jicofo.authentication.authentication-lifetime).
+const sessionLife = 24 * time.Hour
 
 // Session is what a session id stands for: the token, or the password, by which somebody was let in once. It never means
 // more than that did: the same room, the same tenant, the same end, and only on the same machine.
@@ -14,13 +21,15 @@ type Session struct {
 	// VHost is the virtual host on which the token or the password counted, Issuer the issuer of the token there; empty
 	// for a password.
 	VHost, Issuer string
-	// Room, Subject and Tenant are the claims as the token had them. For a password, Room is the room that was asked for.
+	// Room, Subject and Tenant are the claims as the token had them. For a password, Room is the room that was asked for
+	// (Room.String) and Subject its MUC service.
 	Room, Subject, Tenant string
 	// Affiliation is what was asked for, Identity who it was.
 	Affiliation Affiliation
 	Identity    string
-	// LobbyBypass is what the token said of it.
-	LobbyBypass bool
+	// What the token said of the lobby, all false where it said nothing: context.user.lobby_bypass was true (passes), or
+	// false (knocks); context.room.lobby was true (on), or false (off).
+	LobbyBypass, LobbyKnock, LobbyOn, LobbyOff bool
 	// Token tells which token it was, for the log.
 	Token TokenRef
 	// Expires is when the session ends.
@@ -35,4 +44,114 @@ type Sessions interface {
 	// Session returns the live session of the id. The error is ErrNoSession if there is none; any other means that it
 	// cannot be told now.
 	Session(ctx context.Context, id string) (Session, error)
+}
+
+// session returns the live session by whose id the sender asks for the room. The reason is empty if it is one, and
+// ReasonSessionInvalid whatever is wrong with it: the client then drops the id and asks again (lib-jitsi-meet
+// modules/xmpp/moderator.js), as who it is without.
+func (a *Authorizer) session(ctx context.Context, req Request, room Room, breakout bool, t *trace) (*Session, Reason, error) {
+	const expected = "a live session of this machine"
+	refuse := func(found string) (*Session, Reason, error) {
+		t.found("session", expected, found, false)
+		return nil, ReasonSessionInvalid, errors.New("session: " + found)
+	}
+	s, err := a.lookUp(ctx, req)
+	switch {
+	case errors.Is(err, ErrNoSession):
+		return refuse("no live session has this id")
+	case err != nil:
+		t.found("session", expected, "no answer from the store", false)
+		return nil, ReasonStoreUnavailable, err
+	case req.MachineUID == "" || subtle.ConstantTimeCompare([]byte(s.Machine), []byte(req.MachineUID)) == 0:
+		return refuse("a session of another machine")
+	case s.Affiliation != Member && !s.Affiliation.Host():
+		return refuse("a session without an affiliation")
+	}
+	vhost := a.policy.VHosts[s.VHost]
+	i := slices.IndexFunc(vhost.Issuers, func(i Issuer) bool { return i.Name == s.Issuer })
+	switch {
+	case s.Issuer == "" && vhost.Kind != KindTrusted:
+		return refuse("a session by a password, on a virtual host that is no longer trusted")
+	case s.Issuer != "" && i < 0:
+		return refuse("a session by a token of an issuer that is no longer configured")
+	case breakout:
+		t.found("session", expected, "as expected", true)
+		return s, "", nil
+	case s.Issuer == "" && (s.Room != room.String() || s.Subject != room.Service()):
+		return refuse("a session for another room")
+	}
+	t.found("session", expected, "as expected", true)
+	if s.Issuer != "" {
+		claims := token.Claims{Room: s.Room, Subject: s.Subject, Tenant: s.Tenant}
+		if _, err := covers(&vhost.Issuers[i], &claims, room, s.VHost, t); err != nil {
+			return nil, ReasonSessionInvalid, err
+		}
+	}
+	return s, "", nil
+}
+
+// lookUp returns the session of the request's id, unless it is over. The error is ErrNoSession then.
+func (a *Authorizer) lookUp(ctx context.Context, req Request) (*Session, error) {
+	if a.policy.Sessions == nil {
+		return nil, ErrNoSession
+	}
+	s, err := a.policy.Sessions.Session(ctx, req.SessionID)
+	if err == nil && !req.At.Before(s.Expires) {
+		err = ErrNoSession
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// ofToken returns what a session stands for that comes from a verified token, of which d knows the end.
+func ofToken(req Request, i *Issuer, c *token.Claims, asked Affiliation, d Decision) *Session {
+	is := func(claim *bool, value bool) bool { return claim != nil && *claim == value }
+	s := &Session{
+		Machine: req.MachineUID, VHost: req.From.Domainpart(), Issuer: i.Name,
+		Room: c.Room, Subject: c.Subject, Tenant: c.Tenant,
+		Affiliation: asked, Identity: d.Identity,
+		LobbyBypass: is(c.User.LobbyBypass, true), LobbyKnock: is(c.User.LobbyBypass, false),
+		LobbyOn: is(c.RoomLobby, true), LobbyOff: is(c.RoomLobby, false),
+		Token: d.Token, Expires: req.At.Add(sessionLife),
+	}
+	if !d.Expires.IsZero() && d.Expires.Before(s.Expires) {
+		s.Expires = d.Expires
+	}
+	return s
+}
+
+// ofPassword returns what a session stands for that comes from a user whom the server knows by password.
+func ofPassword(req Request, room Room) *Session {
+	return &Session{
+		Machine: req.MachineUID, VHost: req.From.Domainpart(),
+		Room: room.String(), Subject: room.Service(),
+		Affiliation: Owner, Identity: req.From.Bare().String(),
+		Expires: req.At.Add(sessionLife),
+	}
+}
+
+// sessionOf returns the id with which the sender asks, if it is of a live session for the same as is shown, else what a
+// new session is to stand for. It is neither if there can be no session.
+func (a *Authorizer) sessionOf(ctx context.Context, req Request, shown *Session) (id string, fresh *Session) {
+	if a.policy.Sessions == nil || req.MachineUID == "" {
+		return "", nil
+	}
+	if req.SessionID != "" {
+		if s, err := a.lookUp(ctx, req); err == nil && s.lastsAs(*shown, req.At) {
+			return req.SessionID, nil
+		}
+	}
+	return "", shown
+}
+
+// lastsAs reports whether a session stands for the same as a new one would, and to the same end. One that ends only
+// because every session does need not be renewed before that.
+func (s Session) lastsAs(fresh Session, at time.Time) bool {
+	if capped := fresh.Expires.Equal(at.Add(sessionLife)); !capped && !s.Expires.Equal(fresh.Expires) {
+		return false
+	}
+	s.Expires = fresh.Expires
+	return s == fresh
 }

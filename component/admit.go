@@ -23,7 +23,7 @@ import (
 
 // admit decides one conference request and makes the decision true in the room. Only then may it be told.
 func (c *Component) admit(ctx context.Context, req auth.Request) auth.Decision {
-	d := c.policy.Load().Authorize(ctx, req, func(ctx context.Context, room auth.Room) (auth.RoomState, error) {
+	d := c.policy.Load().Authorize(ctx, req, func(ctx context.Context, _ auth.Request, room auth.Room) (auth.RoomState, error) {
 		exists, host, err := c.rooms.State(ctx, room.JID)
 		return auth.RoomState{Exists: exists, HostPresent: host}, err
 	})
@@ -72,7 +72,7 @@ func (c *Component) conference(ctx context.Context, iq stanza.IQ, payload xml.St
 			Token: conf.Token, SessionID: conf.SessionID, MachineUID: conf.MachineUID,
 		})
 	}
-	if err := c.Send(focus.Reply(iq, conf, decision)); err != nil && decision.Verdict == auth.Allow {
+	if err := c.Send(focus.Reply(iq, conf, decision, "", nil)); err != nil && decision.Verdict == auth.Allow {
 		decision = decision.Denied(auth.ReasonRoomUnavailable, err)
 	}
 	c.decided(iq, decision, time.Since(began))
@@ -159,7 +159,7 @@ var discoInfo = disco.Info{
 // refuse answers a request that is not even looked at.
 func (c *Component) refuse(iq stanza.IQ, reason auth.Reason, err error) {
 	d := auth.Decision{}.Denied(reason, err)
-	if err := c.Send(focus.Reply(iq, focus.Conference{}, d)); err != nil {
+	if err := c.Send(focus.Reply(iq, focus.Conference{}, d, "", nil)); err != nil {
 		c.o.Log.Warn("an answer could not be sent", zap.Stringer("to", iq.From), zap.Error(err))
 	}
 	c.decided(iq, d, 0)

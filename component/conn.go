@@ -176,7 +176,7 @@ func (c *Conn) stanza(raw []byte) error {
 			if payload, err := onlyChild(d); err == nil && payload.Name.Space == ping.NS {
 				_ = c.Send(iq.Result(nil))
 			} else {
-				_ = c.Send(focus.Reply(iq, focus.Conference{}, auth.Decision{}.Denied(auth.ReasonStopping, nil)))
+				_ = c.Send(focus.Reply(iq, focus.Conference{}, auth.Decision{}.Denied(auth.ReasonStopping, nil), "", nil))
 			}
 		}
 	}

@@ -59,7 +59,7 @@ Exit status: 0 allow, 1 deny, 2 wait, 3 the question cannot be answered, as with
 			if req.Token, err = tokenArgument(cmd.InOrStdin(), args); err != nil {
 				return err
 			}
-			decision, steps := auth.New(p).Explain(cmd.Context(), req, func(context.Context, auth.Room) (auth.RoomState, error) {
+			decision, steps := auth.New(p).Explain(cmd.Context(), req, func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
 				return auth.RoomState{Exists: host, HostPresent: host}, nil
 			})
 			if err := newExplanation(req, decision, steps).write(cmd.OutOrStdout(), asJSON); err != nil {

@@ -57,7 +57,7 @@ func BenchmarkReply(b *testing.B) {
 			for b.Loop() {
 				out.Reset()
 				enc := xml.NewEncoder(&out)
-				if _, err := xmlstream.Copy(enc, focus.Reply(iq, conference, told.decision)); err != nil {
+				if _, err := xmlstream.Copy(enc, focus.Reply(iq, conference, told.decision, "", nil)); err != nil {
 					b.Fatal(err)
 				}
 				if err := enc.Flush(); err != nil {

@@ -10,6 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"mellium.im/xmlstream"
@@ -31,27 +34,35 @@ type Conference struct {
 	Token      string
 	SessionID  string
 	MachineUID string
+	// Properties are the client's wishes for the conference, for Jicofo to read.
+	Properties []Property
 }
+
+// Property is one of the settings in a conference request or its answer, such as startAudioMuted.
+type Property struct{ Name, Value string }
+
+const (
+	// maxProperties is how many properties, or attributes of an answer, are kept, and maxLength how long in bytes their names
+	// and values may be. Real ones are few and short.
+	maxProperties = 64
+	maxLength     = 1 << 10
+)
 
 // Name is the qualified name of the payload that Parse reads.
 var Name = xml.Name{Space: NS, Local: "conference"}
 
-// Parse reads the conference element that begins with start from r, up to its end. Properties and unknown children are
-// passed over. An error means that this is not a conference request; it is for the log and quotes nothing of it.
+// Parse reads the conference element that begins with start from r, up to its end. Unknown children are passed over, and
+// so are properties that are too many, too long or unclear. An error means that this is not a conference request; it is for the log and quotes nothing of it.
 func Parse(start xml.StartElement, r xml.TokenReader) (Conference, error) {
 	var c Conference
 	if start.Name != Name {
 		return c, errors.New("not a conference element")
 	}
-	seen := map[string]bool{}
-	for _, a := range start.Attr {
-		if a.Name.Space != "" {
-			continue
-		}
-		if seen[a.Name.Local] {
-			return c, errors.New("an attribute stands twice")
-		}
-		seen[a.Name.Local] = true
+	attrs, err := plainAttrs(start)
+	if err != nil {
+		return c, err
+	}
+	for _, a := range attrs {
 		switch a.Name.Local {
 		case "room":
 			c.Room = a.Value
@@ -66,24 +77,166 @@ func Parse(start xml.StartElement, r xml.TokenReader) (Conference, error) {
 	if c.Room == "" {
 		return c, errors.New("no room attribute")
 	}
+	c.Properties, err = children(r)
+	if err != nil {
+		return c, fmt.Errorf("conference element: %w", err)
+	}
+	return c, nil
+}
+
+// plainAttrs returns the attributes of an element without those of a namespace and the declarations of namespaces.
+func plainAttrs(start xml.StartElement) ([]xml.Attr, error) {
+	var attrs []xml.Attr
+	seen := map[string]bool{}
+	for _, a := range start.Attr {
+		if a.Name.Space != "" || a.Name.Local == "xmlns" {
+			continue
+		}
+		if seen[a.Name.Local] {
+			return nil, errors.New("an attribute stands twice")
+		}
+		seen[a.Name.Local] = true
+		attrs = append(attrs, a)
+	}
+	return attrs, nil
+}
+
+// children reads up to the end of an element that has begun, and returns the properties directly below it.
+func children(r xml.TokenReader) ([]Property, error) {
+	var properties []Property
 	for depth := 1; depth > 0; {
 		tok, err := r.Token()
 		if err != nil && !(errors.Is(err, io.EOF) && tok != nil) {
-			return c, fmt.Errorf("conference element: %w", err)
+			return nil, err
 		}
 		switch t := tok.(type) {
 		case xml.StartElement:
+			if depth == 1 && t.Name == (xml.Name{Space: NS, Local: "property"}) && len(properties) < maxProperties {
+				if p, ok := property(t); ok {
+					properties = append(properties, p)
+				}
+			}
 			depth++
 		case xml.EndElement:
 			depth--
 		case xml.CharData:
 			if depth == 1 && strings.TrimSpace(string(t)) != "" {
-				return c, errors.New("text where only elements may be")
+				return nil, errors.New("text where only elements may be")
 			}
 		}
 	}
-	return c, nil
+	return properties, nil
 }
+
+func property(start xml.StartElement) (Property, bool) {
+	var p Property
+	attrs, err := plainAttrs(start)
+	for _, a := range attrs {
+		switch a.Name.Local {
+		case "name":
+			p.Name = a.Value
+		case "value":
+			p.Value = a.Value
+		}
+	}
+	return p, err == nil && p.Name != "" && len(p.Name) <= maxLength && len(p.Value) <= maxLength
+}
+
+// Forward returns the conference element that Jicofo gets for an admitted request for the room, which is a bare JID. It is
+// made anew from what Parse read (ConferenceIq): no attribute of which nothing is known here gets through, and never the
+// session id, for sessions are usher's own. The token goes along only if asked for; Jicofo reads it, unverified, to tell
+// visitors from participants.
+func Forward(c Conference, room string, token bool) xml.TokenReader {
+	attrs := []xml.Attr{attr("room", room)}
+	if c.MachineUID != "" {
+		attrs = append(attrs, attr("machine-uid", c.MachineUID))
+	}
+	if token && c.Token != "" {
+		attrs = append(attrs, attr("token", c.Token))
+	}
+	return xmlstream.Wrap(propertyElements(c.Properties), xml.StartElement{Name: Name, Attr: attrs})
+}
+
+// Answer is what Jicofo says to a conference request, as far as it is passed on.
+type Answer struct {
+	// Ready tells that Jicofo has created the room and is in it.
+	Ready bool
+	// Attrs are all attributes without a namespace (focusjid, vnode, identity, and what is to come), but for room, ready
+	// and session-id, which are for usher to say. At most 64, names and values at most 1 kB each; others are dropped.
+	Attrs []xml.Attr
+	// Properties are such as sipGatewayEnabled and visitors-supported, within the same bounds.
+	Properties []Property
+}
+
+// UnmarshalXML implements xml.Unmarshaler for the conference element of a result. It fails if this is none.
+func (a *Answer) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
+	*a = Answer{}
+	if start.Name != Name {
+		return errors.New("not a conference element")
+	}
+	attrs, err := plainAttrs(start)
+	if err != nil {
+		return fmt.Errorf("conference element: %w", err)
+	}
+	for _, attr := range attrs {
+		switch name := attr.Name.Local; {
+		case name == "ready":
+			// ConferenceIq writes a Boolean of Java.
+			a.Ready = attr.Value == "true"
+		case name == "room", name == "session-id":
+		case attributeName(name) && len(attr.Value) <= maxLength && len(a.Attrs) < maxProperties:
+			a.Attrs = append(a.Attrs, attr)
+		}
+	}
+	if a.Properties, err = children(d); err != nil {
+		return fmt.Errorf("conference element: %w", err)
+	}
+	return nil
+}
+
+// attributeName reports whether an attribute of this name can be written as it stands. XML allows more; encoding/xml lets
+// names pass that are none, and a colon or xmlns would change what the element means.
+func attributeName(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
+		if !letter && (i == 0 || (c < '0' || c > '9') && c != '-' && c != '.') {
+			return false
+		}
+	}
+	return name != "" && name != "xmlns" && len(name) <= maxLength
+}
+
+// LogoutName is the qualified name of the payload that ParseLogout reads.
+var LogoutName = xml.Name{Space: NS, Local: "logout"}
+
+// ParseLogout reads the logout element that begins with start from r, up to its end, and returns the id of the session
+// that is to end (LogoutIq; moderator.js, logout). The error is for the log and quotes nothing of it.
+func ParseLogout(start xml.StartElement, r xml.TokenReader) (sessionID string, err error) {
+	if start.Name != LogoutName {
+		return "", errors.New("not a logout element")
+	}
+	attrs, err := plainAttrs(start)
+	if err != nil {
+		return "", err
+	}
+	for _, a := range attrs {
+		if a.Name.Local == "session-id" {
+			sessionID = a.Value
+		}
+	}
+	if sessionID == "" {
+		return "", errors.New("no session-id attribute")
+	}
+	if _, err := children(r); err != nil {
+		return "", fmt.Errorf("logout element: %w", err)
+	}
+	return sessionID, nil
+}
+
+// LoggedOut returns the answer to the IQ that carried a logout element, once the session has ended. It names no address
+// to go to; what an unknown session is told is Reply's answer to ReasonSessionInvalid, as Jicofo has it.
+func LoggedOut(iq stanza.IQ) xml.TokenReader { return iq.Result(element(NS, "logout")) }
 
 // outcome is what a client can be told: the rows of the table.
 type outcome uint8
@@ -96,6 +249,7 @@ const (
 	refused                      // it shows the text and stops
 	malformed                    // it stops
 	tooMany                      // it stops
+	focusError                   // whatever it does on Jicofo's error
 )
 
 // told is the table: what a client is told for which decision.
@@ -108,8 +262,10 @@ func told(d auth.Decision) outcome {
 		return notAuthorized
 	case auth.ReasonSessionInvalid:
 		return sessionOver
-	case auth.ReasonKeysUnavailable, auth.ReasonRoomUnavailable, auth.ReasonStopping:
+	case auth.ReasonKeysUnavailable, auth.ReasonRoomUnavailable, auth.ReasonFocusUnavailable, auth.ReasonStoreUnavailable, auth.ReasonStopping:
 		return notReady
+	case auth.ReasonFocusRefused:
+		return focusError
 	case auth.ReasonRequestMalformed:
 		return malformed
 	case auth.ReasonTooManyRequests:
@@ -119,13 +275,25 @@ func told(d auth.Decision) outcome {
 	}
 }
 
-// Reply returns the answer to the IQ that carried c. Its addresses are those of iq, swapped.
-func Reply(iq stanza.IQ, c Conference, d auth.Decision) xml.TokenReader {
+// Reply returns the answer to the IQ that carried c. Its addresses are those of iq, swapped, and the room is spelled as
+// the client did.
+//
+// sessionID is the session that the client is to keep; it is told to those only who are let in. said is Jicofo's answer,
+// nil where Jicofo was not asked. Of it everything is passed on that usher does not say itself; whether it is ready was
+// for the decision to heed. Where Jicofo refused, the stanza.Error in d.Err is passed on.
+func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *Answer) xml.TokenReader {
 	switch told(d) {
 	case ready:
-		return iq.Result(conference(c, true, d.Identity))
+		return iq.Result(conference(c, true, sessionID, d.Identity, said))
 	case notReady:
-		return iq.Result(conference(c, false, ""))
+		if d.Reason != auth.ReasonFocusUnavailable {
+			said = nil
+		}
+		return iq.Result(conference(c, false, "", "", said))
+	case focusError:
+		e := stanza.Error{Type: stanza.Cancel, Condition: stanza.ServiceUnavailable}
+		errors.As(d.Err, &e)
+		return failed(iq, d.Reason, passable(e), nil)
 	case notAuthorized:
 		// moderator.js: only not-authorized opens the dialog with the login.
 		return failure(iq, d.Reason, stanza.Auth, stanza.NotAuthorized, nil)
@@ -141,25 +309,86 @@ func Reply(iq stanza.IQ, c Conference, d auth.Decision) xml.TokenReader {
 	}
 }
 
-func conference(c Conference, ready bool, identity string) xml.TokenReader {
-	attrs := []xml.Attr{attr("room", c.Room), attr("ready", fmt.Sprint(ready))}
+func conference(c Conference, ready bool, sessionID, identity string, said *Answer) xml.TokenReader {
+	if said == nil {
+		said = &Answer{}
+	}
+	attrs := []xml.Attr{attr("room", c.Room), attr("ready", strconv.FormatBool(ready))}
+	if sessionID != "" {
+		attrs = append(attrs, attr("session-id", sessionID))
+	}
 	if identity != "" {
 		attrs = append(attrs, attr("identity", identity))
 	}
-	// "authentication" makes the client offer a login to those who came without one.
-	property := element("", "property", attr("name", "authentication"), attr("value", "true"))
-	return xmlstream.Wrap(property, xml.StartElement{Name: Name, Attr: attrs})
+	for _, a := range said.Attrs {
+		if a.Name.Local != "identity" || identity == "" {
+			attrs = append(attrs, attr(a.Name.Local, a.Value))
+		}
+	}
+	// "authentication" makes the client offer a login to those who came without one, whatever Jicofo says: its own
+	// authentication is off.
+	properties := []Property{{"authentication", "true"}}
+	for _, p := range said.Properties {
+		if p.Name != "authentication" {
+			properties = append(properties, p)
+		}
+	}
+	return xmlstream.Wrap(propertyElements(properties), xml.StartElement{Name: Name, Attr: attrs})
+}
+
+func propertyElements(properties []Property) xml.TokenReader {
+	elements := make([]xml.TokenReader, len(properties))
+	for i, p := range properties {
+		// In no namespace of its own it is written into that of its parent.
+		elements[i] = element("", "property", attr("name", p.Name), attr("value", p.Value))
+	}
+	return xmlstream.MultiReader(elements...)
 }
 
 func failure(iq stanza.IQ, r auth.Reason, typ stanza.ErrorType, condition stanza.Condition, child xml.TokenReader) xml.TokenReader {
+	return failed(iq, r, stanza.Error{Type: typ, Condition: condition, Text: map[string]string{"": r.Text()}}, child)
+}
+
+func failed(iq stanza.IQ, r auth.Reason, e stanza.Error, child xml.TokenReader) xml.TokenReader {
 	reason := element(NSReason, "reason", attr("code", string(r)))
 	if child != nil {
 		reason = xmlstream.MultiReader(child, reason)
 	}
-	e := stanza.Error{Type: typ, Condition: condition, Text: map[string]string{"": r.Text()}}
 	iq.To, iq.From, iq.Type = iq.From, iq.To, stanza.ErrorIQ
 	return iq.Wrap(e.Wrap(reason))
 }
+
+// passable returns what is passed on of an error of somebody else: type and condition as far as RFC 6120 §8.3 knows them, and
+// one text, or the reason's own.
+func passable(e stanza.Error) stanza.Error {
+	out := stanza.Error{Type: e.Type, Condition: e.Condition}
+	if !slices.Contains(errorTypes, e.Type) {
+		out.Type = stanza.Cancel
+	}
+	if !slices.Contains(conditions, e.Condition) {
+		out.Condition = stanza.UndefinedCondition
+	}
+	text := e.Text[""]
+	if text == "" && len(e.Text) > 0 {
+		text = e.Text[slices.Min(slices.Collect(maps.Keys(e.Text)))]
+	}
+	if text == "" || len(text) > maxLength {
+		text = auth.ReasonFocusRefused.Text()
+	}
+	out.Text = map[string]string{"": text}
+	return out
+}
+
+var (
+	errorTypes = []stanza.ErrorType{stanza.Auth, stanza.Cancel, stanza.Continue, stanza.Modify, stanza.Wait}
+	conditions = []stanza.Condition{
+		stanza.BadRequest, stanza.Conflict, stanza.FeatureNotImplemented, stanza.Forbidden, stanza.Gone,
+		stanza.InternalServerError, stanza.ItemNotFound, stanza.JIDMalformed, stanza.NotAcceptable, stanza.NotAllowed,
+		stanza.NotAuthorized, stanza.PolicyViolation, stanza.RecipientUnavailable, stanza.Redirect,
+		stanza.RegistrationRequired, stanza.RemoteServerNotFound, stanza.RemoteServerTimeout, stanza.ResourceConstraint,
+		stanza.ServiceUnavailable, stanza.SubscriptionRequired, stanza.UndefinedCondition, stanza.UnexpectedRequest,
+	}
+)
 
 func element(space, local string, attrs ...xml.Attr) xml.TokenReader {
 	return xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: space, Local: local}, Attr: attrs})

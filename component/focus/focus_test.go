@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ import (
 // verdicts are those of the reasons that do not deny.
 var verdicts = map[auth.Reason]auth.Verdict{
 	auth.ReasonHost: auth.Allow, auth.ReasonMember: auth.Allow, auth.ReasonGuest: auth.Allow, auth.ReasonService: auth.Allow,
+	auth.ReasonBreakout:   auth.Allow,
 	auth.ReasonHostAbsent: auth.Wait,
 }
 
@@ -58,7 +60,7 @@ func TestReply(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := encode(t, focus.Reply(asked, focus.Conference{Room: "standup@conference.meet.example.com"}, d)); got+"\n" != string(want) {
+			if got := encode(t, focus.Reply(asked, focus.Conference{Room: "standup@conference.meet.example.com"}, d, "", nil)); got+"\n" != string(want) {
 				t.Errorf("got\n%s\nwant\n%s", got, want)
 			}
 		})
@@ -70,7 +72,7 @@ func TestReply(t *testing.T) {
 func TestReplyEchoesTheRoom(t *testing.T) {
 	const spelled = "StandUp@conference.acme.meet.example.com"
 	d := auth.Decision{Verdict: auth.Allow, Room: auth.Room{JID: jid.MustParse("[acme]standup@conference.meet.example.com"), Tenant: "acme", Name: "standup"}}
-	if got := encode(t, focus.Reply(asked, focus.Conference{Room: spelled}, d)); !strings.Contains(got, ` room="`+spelled+`"`) {
+	if got := encode(t, focus.Reply(asked, focus.Conference{Room: spelled}, d, "", nil)); !strings.Contains(got, ` room="`+spelled+`"`) {
 		t.Errorf("got %s", got)
 	}
 }
@@ -78,13 +80,13 @@ func TestReplyEchoesTheRoom(t *testing.T) {
 func TestReplyIsReadyOnlyIfAllowed(t *testing.T) {
 	for _, e := range auth.Reasons {
 		for _, v := range []auth.Verdict{auth.Allow, auth.Wait, auth.Deny, auth.Verdict(7)} {
-			got := encode(t, focus.Reply(asked, focus.Conference{Room: "r@s"}, auth.Decision{Verdict: v, Reason: e.Reason}))
+			got := encode(t, focus.Reply(asked, focus.Conference{Room: "r@s"}, auth.Decision{Verdict: v, Reason: e.Reason}, "", nil))
 			if ready := strings.Contains(got, `ready="true"`); ready != (v == auth.Allow) {
 				t.Errorf("%s, %s: %s", v, e.Reason, got)
 			}
 		}
 	}
-	if got := encode(t, focus.Reply(asked, focus.Conference{}, auth.Decision{})); !strings.Contains(got, "<forbidden ") {
+	if got := encode(t, focus.Reply(asked, focus.Conference{}, auth.Decision{}, "", nil)); !strings.Contains(got, "<forbidden ") {
 		t.Errorf("the zero decision: %s", got)
 	}
 }
@@ -99,7 +101,7 @@ func TestReplyIsDiscreet(t *testing.T) {
 			Affiliation: auth.Owner, Expires: time.Unix(1, 0),
 			Token: auth.TokenRef{Issuer: "SECRET", ID: "SECRET", KeyID: "SECRET"},
 		}
-		if got := encode(t, focus.Reply(asked, conf, d)); strings.Contains(strings.ToUpper(got), "SECRET") {
+		if got := encode(t, focus.Reply(asked, conf, d, "", nil)); strings.Contains(strings.ToUpper(got), "SECRET") {
 			t.Errorf("%s: %s", e.Reason, got)
 		}
 		if text := e.Reason.Text(); text != e.Text || strings.ContainsAny(text, "%{}<>&\"") || !strings.HasSuffix(text, ".") {
@@ -131,7 +133,7 @@ func TestParse(t *testing.T) {
 	}{
 		"room alone":             {"<conference " + ns + "room='r@s'/>", focus.Conference{Room: "r@s"}},
 		"everything":             {"<conference " + ns + "room='r@s' token='t' session-id='s' machine-uid='m'/>", full},
-		"properties":             {"<conference " + ns + "room='r@s'><property name='a' value='b'/> <property name='room' value='x'/></conference>", focus.Conference{Room: "r@s"}},
+		"properties":             {"<conference " + ns + "room='r@s'><property name='a' value='b'/> <property name='room' value='x'/></conference>", focus.Conference{Room: "r@s", Properties: []focus.Property{{Name: "a", Value: "b"}, {Name: "room", Value: "x"}}}},
 		"unknown attributes":     {"<conference " + ns + "ready='true' identity='x' Room='x' room='r@s'/>", focus.Conference{Room: "r@s"}},
 		"attributes of others":   {"<conference " + ns + "xmlns:x='x' x:room='x@x' room='r@s' x:token='x'/>", focus.Conference{Room: "r@s"}},
 		"unknown children":       {"<conference " + ns + "room='r@s'><conference room='x@x'>text<a/></conference><!-- --></conference>", focus.Conference{Room: "r@s"}},
@@ -163,7 +165,7 @@ func TestParse(t *testing.T) {
 			if bad := strings.HasPrefix(name, "bad: "); bad != (err != nil) {
 				t.Fatalf("got %+v, %v", got, err)
 			}
-			if err == nil && got != tt.want {
+			if err == nil && !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got %+v, want %+v", got, tt.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "r@s") {
@@ -192,7 +194,7 @@ func FuzzParse(f *testing.F) {
 			{Reason: auth.ReasonRoomUnavailable},
 			{Verdict: auth.Wait, Reason: auth.ReasonHostAbsent},
 		} {
-			answer := encode(t, focus.Reply(asked, c, d))
+			answer := encode(t, focus.Reply(asked, c, d, "", nil))
 			var got struct {
 				Type       string `xml:"type,attr"`
 				Conference *struct {

@@ -29,6 +29,7 @@ type Claims struct {
 	Group     string          // context.group
 	Tenant    string          // context.tenant; empty if the tenant is mapped
 	RoomRegex bool            // context.room.regex: Room is a pattern (Lua's, in Jitsi)
+	RoomLobby *bool           // context.room.lobby: the room has a lobby, or is to have none
 	Features  map[string]bool // context.features
 }
 
@@ -40,6 +41,7 @@ type User struct {
 	Avatar      string // context.user.avatar
 	Affiliation string // context.user.affiliation; any text. If mapped: owner, admin, member, or empty if it says nothing
 	Moderator   *bool  // context.user.moderator. Nil if the affiliation is mapped
+	LobbyBypass *bool  // context.user.lobby_bypass: passes the lobby, or has to knock
 }
 
 // Claims returns the token's claims, which are where the map says; ClaimMap{} is Jitsi's places. It fails with ErrClaims
@@ -61,8 +63,9 @@ func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 		NotBefore: top.time("nbf"),
 		IssuedAt:  top.time("iat"),
 		User: User{
-			Email:  user.label("email"),
-			Avatar: user.label("avatar"),
+			Email:       user.label("email"),
+			Avatar:      user.label("avatar"),
+			LobbyBypass: user.boolean("lobby_bypass"),
 		},
 		Features: context.in("features").flags(),
 	}
@@ -98,9 +101,11 @@ func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 		claims.Group = top.first(m.Group, groupPlace)
 	}
 	// Jitsi takes the string "true", too. This one makes a token open more rooms, so it has to be meant.
-	if regex := context.in("room").boolean("regex"); regex != nil {
+	room := context.in("room")
+	if regex := room.boolean("regex"); regex != nil {
 		claims.RoomRegex = *regex
 	}
+	claims.RoomLobby = room.boolean("lobby")
 	if err != nil {
 		return nil, err
 	}

@@ -93,9 +93,11 @@ type (
 		Avatar      string `json:"avatar,omitempty"`
 		Affiliation string `json:"affiliation,omitempty"`
 		Moderator   *bool  `json:"moderator,omitempty"`
+		LobbyBypass *bool  `json:"lobby_bypass,omitempty"`
 	}
 	roomJSON struct {
-		Regex bool `json:"regex,omitempty"`
+		Regex bool  `json:"regex,omitempty"`
+		Lobby *bool `json:"lobby,omitempty"`
 	}
 )
 
@@ -117,7 +119,7 @@ func marshal(c Claims) ([]byte, error) {
 			User:     userJSON(c.User),
 			Group:    c.Group,
 			Tenant:   c.Tenant,
-			Room:     roomJSON{c.RoomRegex},
+			Room:     roomJSON{c.RoomRegex, c.RoomLobby},
 			Features: c.Features,
 		},
 	})

@@ -71,8 +71,8 @@ var (
 	headerNames  = []string{"alg", "kid", "typ", "crit", "b64"}
 	payloadNames = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "room", "moderator", "context"}
 	contextNames = []string{"user", "group", "tenant", "room", "features"}
-	userNames    = []string{"id", "name", "email", "avatar", "affiliation", "moderator"}
-	roomNames    = []string{"regex"}
+	userNames    = []string{"id", "name", "email", "avatar", "affiliation", "moderator", "lobby_bypass"}
+	roomNames    = []string{"regex", "lobby"}
 )
 
 // Parse reads a token in compact serialisation (RFC 7515 §7.1) and verifies nothing. An error is ErrMalformed.
