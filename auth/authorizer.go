@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"mellium.im/xmpp/jid"
+
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -71,6 +73,17 @@ func (a *Authorizer) parseRoom(address string) (Room, error) {
 
 // Guards reports whether the domain is a MUC service that the policy guards.
 func (a *Authorizer) Guards(service string) bool { return a.services[service] }
+
+// IsBreakout reports whether the room is one of the breakout service.
+func (a *Authorizer) IsBreakout(room Room) bool {
+	return a.policy.Breakout != "" && room.Service() == a.policy.Breakout
+}
+
+// Knows reports whether the sender is a user of one of the policy's virtual hosts.
+func (a *Authorizer) Knows(from jid.JID) bool {
+	_, ok := a.policy.VHosts[from.Domainpart()]
+	return ok && from.Localpart() != ""
+}
 
 // CountsAsHost reports whether somebody from this domain can be a host in a room: the users of service virtual hosts
 // moderate at most.

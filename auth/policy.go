@@ -79,7 +79,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 
 	// 1. The room is one of ours.
 	room, err := a.parseRoom(req.Room)
-	breakout := a.policy.Breakout != "" && room.Service() == a.policy.Breakout
+	breakout := a.IsBreakout(room)
 	ours := err == nil && (breakout || a.services[room.Service()])
 	t.found("room", a.ours(), req.Room, ours)
 	if !ours {

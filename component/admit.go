@@ -16,47 +16,165 @@ import (
 	"mellium.im/xmpp/stanza"
 	"mellium.im/xmpp/version"
 
+	"mellium.im/xmpp/jid"
+
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/muc"
 )
 
-// admit decides one conference request and makes the decision true in the room. Only then may it be told.
-func (c *Component) admit(ctx context.Context, req auth.Request) auth.Decision {
-	d := c.policy.Load().Authorize(ctx, req, func(ctx context.Context, _ auth.Request, room auth.Room) (auth.RoomState, error) {
-		exists, host, err := c.rooms.State(ctx, room.JID)
-		return auth.RoomState{Exists: exists, HostPresent: host}, err
-	})
+// incoming is an IQ of type get or set that waits for its answer.
+type incoming struct {
+	iq   stanza.IQ
+	raw  []byte
+	at   time.Time // when it came, or when it was decided to decide it again
+	held bool      // it was held, and is decided for the last time
+}
+
+// admit decides one conference request and makes the decision true in the room. Only then may it be told. What Jicofo said,
+// if it was asked, is part of what is told.
+func (c *Component) admit(ctx context.Context, req auth.Request, iq stanza.IQ, conf focus.Conference) (auth.Decision, *focus.Answer) {
+	d := c.policy.Load().Authorize(ctx, req, c.look)
 	if d.Verdict != auth.Allow {
-		return d
+		return d, nil
 	}
+	if c.relay == nil {
+		return c.apply(ctx, req, d), nil
+	}
+	return c.relayed(ctx, req, iq, conf, d)
+}
+
+// look asks the room what the rules want to know.
+func (c *Component) look(ctx context.Context, req auth.Request, room auth.Room) (s auth.RoomState, err error) {
+	if c.policy.Load().IsBreakout(room) {
+		s.Holds = c.guard != nil && c.guard.Holds(jid.JID{}, req.From)
+		return s, nil
+	}
+	if s.Exists, s.HostPresent, err = c.rooms.State(ctx, room.JID); err != nil || !s.Exists || c.lobby == nil {
+		return s, err
+	}
+	s.Lobby, err = c.lobby.At(ctx, room.JID)
+	return s, err
+}
+
+// relayed has Jicofo open the room, and then makes the decision true in it.
+func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ, conf focus.Conference, d auth.Decision) (auth.Decision, *focus.Answer) {
+	room := d.Room.JID
+	end := func() {}
+	if !c.guard.Known(room) {
+		var err error
+		if end, err = c.relay.begin(ctx, room); err != nil {
+			return d.Denied(auth.ReasonFocusUnavailable, err), nil
+		}
+		if c.guard.Known(room) {
+			end()
+			end = func() {}
+		}
+	}
+	defer func() { end() }()
+	said, err := c.forward(ctx, iq, conf, room)
+	var refused stanza.Error
+	switch {
+	case errors.As(err, &refused):
+		return d.Denied(auth.ReasonFocusRefused, err), nil
+	case err != nil:
+		return d.Denied(auth.ReasonFocusUnavailable, err), nil
+	case !said.Ready:
+		return d.Denied(auth.ReasonFocusUnavailable, errFocusNotReady), said
+	case said.Redirects():
+		d.Affiliation = auth.None // they enter elsewhere, and nothing here
+		return d, said
+	}
+	if d.Breakout {
+		return c.enterBreakout(ctx, req, d), said
+	}
+	return c.apply(ctx, req, d), said
+}
+
+// enterBreakout checks that the main room of a breakout room, which it has named since Jicofo has entered it, is one in which
+// the sender holds a grant. Its affiliations are those of the main room, so there is nothing to give.
+func (c *Component) enterBreakout(ctx context.Context, req auth.Request, d auth.Decision) auth.Decision {
+	main, err := c.guard.Main(ctx, d.Room.JID)
+	switch {
+	case err != nil:
+		return d.Denied(auth.ReasonRoomUnavailable, err)
+	case main.Equal(jid.JID{}), !c.policy.Load().Guards(main.Domainpart()), !c.guard.Holds(main, req.From):
+		return d.Denied(auth.ReasonRoomMismatch, nil)
+	}
+	return d
+}
+
+// apply makes a decision true in the room.
+func (c *Component) apply(ctx context.Context, req auth.Request, d auth.Decision) auth.Decision {
 	room, who := d.Room.JID, req.From.Bare()
+	if d.Session != nil {
+		id, err := c.session(ctx, *d.Session)
+		if err != nil {
+			return d.Denied(auth.ReasonStoreUnavailable, err)
+		}
+		d.SessionID = id
+	}
 	err := c.rooms.Open(ctx, room, d.MayCreate)
-	if err == nil {
+	if err == nil && d.StartLobby && c.lobby != nil {
+		err = c.startLobby(ctx, room)
+	}
+	if err == nil && d.Affiliation != auth.None {
 		err = c.rooms.Grant(ctx, room, who, string(d.Affiliation), d.Expires)
 	}
 	switch {
+	case errors.Is(err, muc.ErrUnwritten):
+		return d.Denied(auth.ReasonStoreUnavailable, err)
 	case errors.Is(err, muc.ErrOutcast):
 		return d.Denied(auth.ReasonBanned, nil)
 	case errors.Is(err, muc.ErrAbsent) && !d.MayCreate:
 		return d.Waiting(auth.ReasonHostAbsent)
 	case err != nil:
-		// What the server did of it, if anything, must not stay.
-		c.rooms.Withdraw(room, who)
 		return d.Denied(auth.ReasonRoomUnavailable, err)
-	case d.NeedsHost && !c.rooms.HostPresent(room):
-		// The host left between the decision and now. Everything that the server did before the answer to the
-		// grant has been seen by now, so this is how it was when the affiliation was given.
-		c.rooms.Withdraw(room, who)
-		return d.Waiting(auth.ReasonHostAbsent)
+	case !d.NeedsHost:
+		return d
 	}
-	return d
+	// Has the host left between the decision and now? Everything that the server did before the answer to the grant is
+	// part of what the room says now, so this is how it was when the affiliation was given.
+	host, err := c.rooms.HostPresent(ctx, room)
+	if err == nil && host {
+		return d
+	}
+	if d.Affiliation != auth.None {
+		c.rooms.Withdraw(room, who)
+	}
+	if err != nil {
+		return d.Denied(auth.ReasonRoomUnavailable, err)
+	}
+	return d.Waiting(auth.ReasonHostAbsent)
 }
 
-// conference answers a conference request.
-func (c *Component) conference(ctx context.Context, iq stanza.IQ, payload xml.StartElement, d *xml.Decoder) {
-	began := time.Now()
+// session begins a session and returns its id; none if there are too many.
+func (c *Component) session(ctx context.Context, s auth.Session) (string, error) {
+	id, err := c.sessions.Add(ctx, s)
+	if errors.Is(err, store.ErrFull) {
+		c.counts.add("sessions-full")
+		return "", nil
+	}
+	return id, err
+}
+
+// startLobby turns the lobby on with the first host. Later it is for the hosts to turn it off, and on again.
+func (c *Component) startLobby(ctx context.Context, room jid.JID) error {
+	host, err := c.rooms.HostPresent(ctx, room)
+	if err != nil || host {
+		return err
+	}
+	if at, err := c.lobby.At(ctx, room); err != nil || at {
+		return err
+	}
+	return c.lobby.Start(ctx, room)
+}
+
+// conference answers a conference request, or holds it.
+func (c *Component) conference(ctx context.Context, in incoming, payload xml.StartElement, d *xml.Decoder) {
 	var decision auth.Decision
+	var said *focus.Answer
 	conf, err := focus.Parse(payload, d)
 	if err == nil {
 		err = endOfStanza(d)
@@ -66,17 +184,62 @@ func (c *Component) conference(ctx context.Context, iq stanza.IQ, payload xml.St
 		decision = decision.Denied(auth.ReasonRequestMalformed, err)
 	case c.stopping.Load():
 		decision = decision.Denied(auth.ReasonStopping, nil)
+	case ctx.Err() != nil:
+		decision = decision.Denied(auth.ReasonRoomUnavailable, errLate)
 	default:
-		decision = c.admit(ctx, auth.Request{
-			At: began, From: iq.From, Room: conf.Room,
+		decision, said = c.admit(ctx, auth.Request{
+			At: time.Now(), From: in.iq.From, Room: conf.Room,
 			Token: conf.Token, SessionID: conf.SessionID, MachineUID: conf.MachineUID,
-		})
+		}, in.iq, conf)
 	}
-	if err := c.Send(focus.Reply(iq, conf, decision, "", nil)); err != nil && decision.Verdict == auth.Allow {
-		decision = decision.Denied(auth.ReasonRoomUnavailable, err)
+	if !in.held && c.wait(ctx, in.iq, in.raw, decision) {
+		return
 	}
-	c.decided(iq, decision, time.Since(began))
+	decision = c.answer(in.iq, conf, decision, said)
+	if decision.Verdict == auth.Allow && decision.Reason == auth.ReasonHost {
+		c.rooms.Expect(decision.Room.JID)
+	}
+	c.decided(in.iq, decision, time.Since(in.at))
 }
+
+// answer tells the client what was decided, and returns what became of that.
+func (c *Component) answer(iq stanza.IQ, conf focus.Conference, d auth.Decision, said *focus.Answer) auth.Decision {
+	if err := c.Send(focus.Reply(iq, conf, d, d.SessionID, said)); err != nil && d.Verdict == auth.Allow {
+		return d.Denied(auth.ReasonRoomUnavailable, err)
+	}
+	return d
+}
+
+// logout ends a session. Whoever has its id may.
+func (c *Component) logout(ctx context.Context, iq stanza.IQ, payload xml.StartElement, d *xml.Decoder) error {
+	id, err := focus.ParseLogout(payload, d)
+	if err == nil {
+		err = endOfStanza(d)
+	}
+	if err != nil {
+		c.malformed(iq, "iq", err)
+		return nil
+	}
+	if _, err = c.sessions.Session(ctx, id); err == nil {
+		err = c.sessions.End(ctx, id)
+	}
+	var decision auth.Decision
+	switch {
+	case err == nil:
+		c.counts.add("logout")
+		return c.Send(focus.LoggedOut(iq))
+	case errors.Is(err, auth.ErrNoSession):
+		decision = decision.Denied(auth.ReasonSessionInvalid, nil)
+	default:
+		c.o.Log.Warn("a session could not be ended", zap.Stringer("from", iq.From), zap.Error(err))
+		return c.Send(iq.Error(stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError}))
+	}
+	c.answer(iq, focus.Conference{}, decision, nil)
+	return nil
+}
+
+// errLate means that a request has waited so long for its turn that its client shall rather ask again.
+var errLate = errors.New("too many requests are waiting")
 
 // decided counts and logs a decision, once, after the fact.
 func (c *Component) decided(iq stanza.IQ, d auth.Decision, took time.Duration) {
@@ -99,7 +262,8 @@ func (c *Component) decided(iq stanza.IQ, d auth.Decision, took time.Duration) {
 	if d.Err != nil {
 		fields = append(fields, zap.Error(d.Err), hint(d.Err))
 	}
-	if d.Reason == auth.ReasonRoomUnavailable || d.Reason == auth.ReasonKeysUnavailable {
+	switch d.Reason {
+	case auth.ReasonRoomUnavailable, auth.ReasonKeysUnavailable, auth.ReasonFocusUnavailable, auth.ReasonFocusRefused, auth.ReasonStoreUnavailable:
 		c.o.Log.Warn("request", fields...)
 		return
 	}
@@ -107,17 +271,18 @@ func (c *Component) decided(iq stanza.IQ, d auth.Decision, took time.Duration) {
 }
 
 // request answers one IQ of type get or set. It is what workers do.
-func (c *Component) request(ctx context.Context, iq stanza.IQ, raw []byte) {
+func (c *Component) request(ctx context.Context, in incoming) {
+	iq := in.iq
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p, "request")
 			_ = c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.InternalServerError}))
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, c.requestTimeout)
+	ctx, cancel := context.WithDeadline(ctx, in.at.Add(c.requestTimeout))
 	defer cancel()
 
-	d := decoder(raw)
+	d := decoder(in.raw)
 	if _, err := firstElement(d); err != nil {
 		c.malformed(iq, "iq", err)
 		return
@@ -130,8 +295,12 @@ func (c *Component) request(ctx context.Context, iq stanza.IQ, raw []byte) {
 	ours := iq.To.Equal(c.o.Domain)
 	switch {
 	case ours && iq.Type == stanza.SetIQ && payload.Name == focus.Name:
-		c.conference(ctx, iq, payload, d)
+		c.conference(ctx, in, payload, d)
 		return
+	case ours && iq.Type == stanza.SetIQ && payload.Name == focus.LogoutName:
+		err = c.logout(ctx, iq, payload, d)
+	case ours && c.relay != nil && strings.HasPrefix(payload.Name.Space, jitsi) && c.policy.Load().Knows(iq.From):
+		err = c.pass(ctx, iq, payload, d)
 	case ours && iq.Type == stanza.GetIQ && payload.Name == xml.Name{Space: disco.NSInfo, Local: "query"} && attrOf(payload, "node") == "":
 		err = c.Send(iq.Result(discoInfo.TokenReader()))
 	case ours && iq.Type == stanza.GetIQ && payload.Name == xml.Name{Space: disco.NSItems, Local: "query"} && attrOf(payload, "node") == "":
@@ -156,12 +325,13 @@ var discoInfo = disco.Info{
 	Features: []info.Feature{{Var: disco.NSInfo}, {Var: disco.NSItems}, {Var: ping.NS}, {Var: version.NS}, {Var: focus.NS}},
 }
 
+// jitsi is what the namespaces begin with in which clients talk to Jicofo.
+const jitsi = "http://jitsi.org/"
+
 // refuse answers a request that is not even looked at.
 func (c *Component) refuse(iq stanza.IQ, reason auth.Reason, err error) {
 	d := auth.Decision{}.Denied(reason, err)
-	if err := c.Send(focus.Reply(iq, focus.Conference{}, d, "", nil)); err != nil {
-		c.o.Log.Warn("an answer could not be sent", zap.Stringer("to", iq.From), zap.Error(err))
-	}
+	c.answer(iq, focus.Conference{}, d, nil)
 	c.decided(iq, d, 0)
 }
 

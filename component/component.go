@@ -22,7 +22,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,14 +38,16 @@ import (
 	xmppstream "mellium.im/xmpp/stream"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/muc"
 )
 
 const (
 	// workers is how many requests are under way at once. Most of that time they wait for the server.
 	workers = 64
-	// requestTimeout is how long one request may take. A client that hears nothing until then is told to ask again.
-	requestTimeout = 10 * time.Second
+	// requestTimeout is how long one request may take from its arrival on, and relayedTimeout where Jicofo is asked, too. A
+	// client that hears nothing until then is told to ask again.
+	requestTimeout, relayedTimeout = 10 * time.Second, relayTimeout + 8*time.Second
 	// stopTimeout is how long requests under way may take once usher is told to stop.
 	stopTimeout = 5 * time.Second
 	// maxRequest is the size in bytes of the largest request: a token of the largest size, and room for the rest.
@@ -66,6 +71,22 @@ type Options struct {
 	// Services are the guarded MUC services, and Authorizer decides; see [Component.Use].
 	Services   []jid.JID
 	Authorizer *auth.Authorizer
+	// MembersOnly has all rooms kept members-only. Otherwise the server's mod_muc_affiliated_only keeps out who was not let in.
+	MembersOnly bool
+	// Jicofo is the bare JID of the focus before which we stand; zero where usher is the focus itself.
+	Jicofo jid.JID
+	// ForwardToken has Jicofo see the clients' tokens.
+	ForwardToken bool
+	// EnforceRoles has owners whom Jicofo has made put back to what they were.
+	EnforceRoles bool
+	// GuardInterval is how often rooms are looked at where there is a Jicofo.
+	GuardInterval time.Duration
+	// Lobby is the service of the rooms' lobbies; zero where there is none.
+	Lobby jid.JID
+	// WaitHold is how long the request of a waiting client is held at most, for a host to come; 0 for not at all.
+	WaitHold time.Duration
+	// Store is what outlives the process.
+	Store store.Store
 	// Version is what we answer to those who ask (XEP-0092).
 	Version string
 	Log     *zap.Logger
@@ -75,9 +96,18 @@ type Options struct {
 type Component struct {
 	o        Options
 	policy   atomic.Pointer[policy]
-	rooms    *muc.Rooms
+	rooms    rooms
+	occupant *muc.Rooms // the rooms where usher is the focus itself, else nil
+	guard    *muc.Guard // the rooms where there is a Jicofo, else nil
+	relay    *relay     // the way to that Jicofo, else nil
+	lobby    *muc.Lobby // nil where there is none
+	sessions store.Sessions
+	ledger   *ledger
+	held     *held
 	counts   counters
 	stream   atomic.Pointer[stream]
+	work     atomic.Pointer[work]
+	inherit  sync.Once // what an earlier process has left is taken care of once
 	stopping atomic.Bool
 
 	// For tests.
@@ -102,16 +132,60 @@ func New(o Options) (*Component, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xmpp.domain: %w", err)
 	}
-	c := &Component{o: o, requestTimeout: requestTimeout, pingEvery: pingEvery, stopTimeout: stopTimeout}
+	c := &Component{
+		o: o, sessions: store.Sessions{Store: o.Store}, ledger: newLedger(o.Store, o.Log), held: newHeld(o.Store),
+		requestTimeout: requestTimeout, pingEvery: pingEvery, stopTimeout: stopTimeout,
+	}
 	c.Use(o.Authorizer, o.Services)
-	hosts := func(domain string) bool { return c.policy.Load().CountsAsHost(domain) }
-	c.rooms = muc.NewRooms(muc.Owner{Session: c, JID: owner}, hosts, func(room jid.JID, what string, err error) {
-		if errors.Is(err, errDisconnected) {
-			return // which has been said, and ends all that was under way
-		}
-		o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), hint(err))
-	})
+	kept := muc.Options{
+		Owner:         muc.Owner{Session: c, JID: owner},
+		Configuration: muc.Configuration{MembersOnly: o.MembersOnly},
+		Hosts:         func(domain string) bool { return c.policy.Load().CountsAsHost(domain) },
+		Arrived:       c.arrived,
+		Ledger:        c.ledger,
+		Warn: func(room jid.JID, what string, err error) {
+			if errors.Is(err, errDisconnected) {
+				return // which has been said, and ends all that was under way
+			}
+			o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), hint(err))
+		},
+	}
+	if !o.Lobby.Equal(jid.JID{}) {
+		c.lobby = muc.NewLobby(kept.Owner, o.Lobby)
+	}
+	if o.Jicofo.Equal(jid.JID{}) {
+		c.occupant = muc.NewRooms(kept)
+		c.rooms = c.occupant
+		return c, nil
+	}
+	c.requestTimeout = relayedTimeout
+	c.relay = &relay{session: c, domain: o.Domain, focus: o.Jicofo, log: o.Log}
+	c.guard = muc.NewGuard(muc.GuardOptions{Options: kept, Focus: o.Jicofo, Interval: o.GuardInterval, EnforceRoles: o.EnforceRoles})
+	c.rooms = c.guard
 	return c, nil
+}
+
+// rooms makes decisions true: muc.Rooms where usher is the focus itself, muc.Guard where there is another. See there.
+type rooms interface {
+	State(ctx context.Context, room jid.JID) (exists, host bool, err error)
+	HostPresent(ctx context.Context, room jid.JID) (bool, error)
+	Open(ctx context.Context, room jid.JID, mayCreate bool) error
+	Grant(ctx context.Context, room, who jid.JID, affiliation string, expires time.Time) error
+	Withdraw(room, who jid.JID)
+	Await(room jid.JID, until time.Time)
+	Expect(room jid.JID)
+
+	Restore([]muc.Granted)
+	Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID)
+	Run(ctx context.Context)
+	Leave()
+	Reset() []jid.JID
+}
+
+// work is what is done on one connection.
+type work struct {
+	*queue
+	ctx context.Context // of the connection; of the work, which outlives whoever has it done
 }
 
 // IQ implements muc.Session on the connection of the moment.
@@ -132,9 +206,12 @@ func (c *Component) Send(r xml.TokenReader) error {
 
 // Run connects, and serves until ctx ends; then it finishes what is under way, closes the stream and returns nil. A
 // connection that fails or ends is made again, for ever, with pauses that grow to half a minute. All goroutines that
-// it starts have ended when it returns.
+// it starts have ended when it returns. It fails only if the store cannot be read.
 func (c *Component) Run(ctx context.Context) error {
-	var rooms []jid.JID
+	rooms, err := c.restore(ctx)
+	if err != nil {
+		return fmt.Errorf("reading the store: %w", err)
+	}
 	for failures := 0; ; failures++ {
 		began := time.Now()
 		s, err := dial(ctx, c.o.Server, c.o.Domain, c.o.Secret)
@@ -164,6 +241,20 @@ func (c *Component) Run(ctx context.Context) error {
 	}
 }
 
+// restore takes in what an earlier process has granted, and returns the rooms.
+func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
+	written, err := c.ledger.written(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c.rooms.Restore(written)
+	known := make(map[string]jid.JID)
+	for _, g := range written {
+		known[g.Room.String()] = g.Room
+	}
+	return slices.Collect(maps.Values(known)), nil
+}
+
 // backoff returns the pause after so many failures: from half a second, doubled each time up to maxBackoff, the half
 // of it at random, so that many do not come back at once.
 func backoff(failures int) time.Duration {
@@ -180,6 +271,8 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	// The connection's own context outlives ctx, for what is under way when usher is told to stop.
 	own, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
+	c.work.Store(&work{q, own})
+	defer c.work.Store(nil)
 	g, own := errgroup.WithContext(own)
 	g.Go(s.write)
 	for range workers {
@@ -187,6 +280,9 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	}
 	g.Go(func() error { c.rooms.Run(own); return nil })
 	g.Go(func() error { c.rooms.Resume(own, rooms, c.policy.Load().services...); return nil })
+	g.Go(func() error { c.expire(own); return nil })
+	g.Go(func() error { c.ledger.run(own); return nil })
+	g.Go(func() error { c.takeOver(own); return nil })
 	g.Go(func() error { return c.keepAlive(own) })
 	g.Go(func() error {
 		select {
@@ -214,8 +310,27 @@ func (c *Component) stop(ctx context.Context, s *stream, q *queue) {
 	late := time.AfterFunc(c.stopTimeout, q.close)
 	q.idle()
 	late.Stop()
+	c.dismiss(ctx)
 	c.rooms.Leave()
 	s.close(true)
+}
+
+// takeOver greets Jicofo, and answers those whom an earlier process has left waiting.
+func (c *Component) takeOver(ctx context.Context) {
+	if c.relay != nil {
+		defer func() {
+			<-ctx.Done()
+			c.relay.reset()
+		}()
+		if err := c.relay.greet(); err != nil {
+			return // the stream is ending
+		}
+	}
+	c.inherit.Do(func() {
+		if err := c.answerInherited(ctx); err != nil {
+			c.o.Log.Warn("requests that an earlier usher has left unanswered could not be answered", zap.Error(err))
+		}
+	})
 }
 
 // keepAlive asks our own server for a sign of life: a ping to ourselves passes through it both ways.
@@ -289,12 +404,16 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 
 	switch start.Name.Local {
 	case "presence", "message":
-		// Only rooms have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
+		// Only rooms, and Jicofo, have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
 		// answer to a message or presence).
-		if fault == nil && c.policy.Load().Guards(from.Domainpart()) {
-			in := c.rooms.Presence
+		switch {
+		case fault != nil:
+		case c.relay != nil && start.Name.Local == "presence" && from.Bare().Equal(c.o.Jicofo):
+			fault = c.relay.presence(from.JID, stanza.PresenceType(attrOf(start, "type")))
+		case c.occupant != nil && c.policy.Load().Guards(from.Domainpart()):
+			in := c.occupant.Presence
 			if start.Name.Local == "message" {
-				in = c.rooms.Message
+				in = c.occupant.Message
 			}
 			fault = in(start, d)
 		}
@@ -322,8 +441,8 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 				c.malformed(iq, "iq", fault)
 				return nil
 			}
-			raw = bytes.Clone(raw)
-			if err := q.push(from.Bare().String(), func() { c.request(ctx, iq, raw) }); err != nil {
+			in := incoming{iq: iq, raw: bytes.Clone(raw), at: time.Now()}
+			if err := q.push(from.Bare().String(), func() { c.request(ctx, in) }); err != nil {
 				c.refuse(iq, auth.ReasonTooManyRequests, err)
 			}
 		default:

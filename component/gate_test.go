@@ -16,6 +16,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -110,7 +111,8 @@ func policy(change ...func(*auth.Policy)) auth.Policy {
 func options(server string, p auth.Policy, log *zap.Logger) component.Options {
 	return component.Options{
 		Server: server, Domain: jid.MustParse(domain), Secret: []byte(componentSecret),
-		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), Version: "test", Log: log,
+		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), MembersOnly: true, WaitHold: 10 * time.Second,
+		Store: store.Memory(store.Options{}), Version: "test", Log: log,
 	}
 }
 

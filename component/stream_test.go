@@ -19,6 +19,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
 )
 
@@ -211,6 +212,7 @@ func testComponent(t testing.TB) *Component {
 	}
 	c, err := New(Options{
 		Domain: ours, Services: []jid.JID{theRoom.Domain()}, Log: zap.NewNop(),
+		MembersOnly: true, Store: store.Memory(store.Options{}),
 		Authorizer: auth.New(auth.Policy{
 			Services: []string{theRoom.Domainpart()},
 			VHosts: map[string]auth.VHost{

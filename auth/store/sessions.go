@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/xmpp-usher/usher/auth"
 )
@@ -23,31 +24,11 @@ var _ auth.Sessions = Sessions{}
 
 var errUnreadable = errors.New("what is written down of the session is damaged, or of another version of usher")
 
-// session is how a session is written down. Its end is the end of its record.
-type session struct {
-	Machine     string           `json:"machine"`
-	VHost       string           `json:"vhost"`
-	Issuer      string           `json:"issuer"`
-	Room        string           `json:"room"`
-	Subject     string           `json:"subject"`
-	Tenant      string           `json:"tenant"`
-	Affiliation auth.Affiliation `json:"affiliation"`
-	Identity    string           `json:"identity"`
-	LobbyBypass bool             `json:"lobby_bypass"`
-	TokenIssuer string           `json:"token_issuer"`
-	TokenID     string           `json:"token_id"`
-	TokenKeyID  string           `json:"token_key_id"`
-}
-
 // Add begins a session and returns its id, 130 bits from crypto/rand. The session ends when it says; one without an end is an error,
 // one whose end has passed has an id that nobody knows. Errors are those of [Store].Put.
 func (s Sessions) Add(ctx context.Context, began auth.Session) (id string, err error) {
-	written := session{
-		Machine: began.Machine, VHost: began.VHost, Issuer: began.Issuer,
-		Room: began.Room, Subject: began.Subject, Tenant: began.Tenant,
-		Affiliation: began.Affiliation, Identity: began.Identity, LobbyBypass: began.LobbyBypass,
-		TokenIssuer: began.Token.Issuer, TokenID: began.Token.ID, TokenKeyID: began.Token.KeyID,
-	}
+	written := began
+	written.Expires = time.Time{} // is the end of the record
 	value, err := json.Marshal(written)
 	if err != nil {
 		return "", fmt.Errorf("session: %w", err)
@@ -74,13 +55,8 @@ func (s Sessions) Session(ctx context.Context, id string) (auth.Session, error) 
 	if err != nil {
 		return auth.Session{}, fmt.Errorf("%w: %w", auth.ErrNoSession, err)
 	}
-	return auth.Session{
-		Machine: read.Machine, VHost: read.VHost, Issuer: read.Issuer,
-		Room: read.Room, Subject: read.Subject, Tenant: read.Tenant,
-		Affiliation: read.Affiliation, Identity: read.Identity, LobbyBypass: read.LobbyBypass,
-		Token:   auth.TokenRef{Issuer: read.TokenIssuer, ID: read.TokenID, KeyID: read.TokenKeyID},
-		Expires: r.End,
-	}, nil
+	read.Expires = r.End
+	return read, nil
 }
 
 // End ends a session before its time, as a logout does. That there is none is no error.
@@ -94,17 +70,17 @@ func sessionKey(id string) string {
 }
 
 // readSession takes only what Add writes, byte for byte: nothing more, nothing less, nothing twice.
-func readSession(value []byte) (session, error) {
-	var read session
+func readSession(value []byte) (auth.Session, error) {
+	var read auth.Session
 	if err := json.Unmarshal(value, &read); err != nil {
-		return session{}, errUnreadable
+		return auth.Session{}, errUnreadable
 	}
 	if again, err := json.Marshal(read); err != nil || !bytes.Equal(again, value) {
-		return session{}, errUnreadable
+		return auth.Session{}, errUnreadable
 	}
 	switch read.Affiliation {
 	case auth.None, auth.Member, auth.Admin, auth.Owner:
 		return read, nil
 	}
-	return session{}, errUnreadable
+	return auth.Session{}, errUnreadable
 }

@@ -173,7 +173,11 @@ func (s *stage) usher(file string, environ ...string) (*component.Component, err
 	if err != nil {
 		return nil, err
 	}
-	return component.New(options(c, p, log))
+	store, err := kept(c)
+	if err != nil {
+		return nil, err
+	}
+	return component.New(options(c, p, store, log))
 }
 
 // serve runs usher, and returns when it answers.

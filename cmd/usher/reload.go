@@ -18,6 +18,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/config"
 )
@@ -38,6 +39,7 @@ type reloader struct {
 
 	current *config.Config
 	usher   *component.Component
+	store   store.Store
 	level   zap.AtomicLevel
 	log     *zap.Logger
 }
@@ -151,7 +153,7 @@ func (r *reloader) reload(why string) {
 	announce(r.log, c, p)
 	level, _ := zap.ParseAtomicLevel(c.Log.Level) // config has checked it
 	r.level.SetLevel(level.Level())
-	r.usher.Use(auth.New(p), c.Rooms.Services)
+	r.usher.Use(authorizer(c, p, r.store), c.Rooms.Services)
 	r.log.Info("the configuration was read again and is in force", zap.String("because", why))
 	r.current = c
 	r.remote.Sweep()
@@ -168,6 +170,14 @@ func restarts(old, new *config.Config) []string {
 		{"xmpp.domain", old.XMPP.Domain.Equal(new.XMPP.Domain)},
 		{"xmpp.secret", old.XMPP.Secret.Reveal() == new.XMPP.Secret.Reveal()},
 		{"log.format", old.Log.Format == new.Log.Format},
+		{"rooms.enforcement", old.Rooms.Enforcement == new.Rooms.Enforcement},
+		{"rooms.guard_interval", old.Rooms.GuardInterval == new.Rooms.GuardInterval},
+		{"rooms.wait_hold", old.Rooms.WaitHold == new.Rooms.WaitHold},
+		{"rooms.lobby", old.Rooms.Lobby.Equal(new.Rooms.Lobby)},
+		{"jicofo.jid", old.Jicofo.JID.Equal(new.Jicofo.JID)},
+		{"jicofo.forward_token", old.Jicofo.ForwardToken == new.Jicofo.ForwardToken},
+		{"jicofo.enforce_roles", old.Jicofo.EnforceRoles == new.Jicofo.EnforceRoles},
+		{"store.path", old.Store.Path == new.Store.Path},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)

@@ -25,7 +25,7 @@ A connection that fails is made again, for ever. The log is on standard error an
 
 When a file of the configuration changes, or on SIGHUP, the configuration is read again: secrets, keys, issuers, virtual
 hosts, rules, MUC services and the log's level then change as one, without a break. If it has problems they are logged and
-all stays as it was. xmpp and log.format change by a restart only, and the log says so.`,
+all stays as it was. Other keys change by a restart only, and the log says so.`,
 		Example: `  usher serve -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -45,7 +45,12 @@ all stays as it was. xmpp and log.format change by a restart only, and the log s
 			}
 			log.Info("usher " + release())
 			announce(log, c, p)
-			usher, err := component.New(options(c, p, log))
+			store, err := kept(c)
+			if err != nil {
+				return fmt.Errorf("store.path: %w", err)
+			}
+			defer store.Close()
+			usher, err := component.New(options(c, p, store, log))
 			if err != nil {
 				return err
 			}
@@ -57,7 +62,7 @@ all stays as it was. xmpp and log.format change by a restart only, and the log s
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			g, ctx := errgroup.WithContext(ctx)
-			r.current, r.usher, r.level, r.log = c, usher, level, log
+			r.current, r.usher, r.store, r.level, r.log = c, usher, store, level, log
 			g.Go(func() error { return r.run(ctx) })
 			g.Go(func() error { return usher.Run(ctx) })
 			return g.Wait()

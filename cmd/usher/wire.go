@@ -13,9 +13,11 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
+	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
@@ -54,6 +56,14 @@ func policy(c *config.Config, remote *keys.Cache) (auth.Policy, error) {
 		WaitForHost:     auth.WaitForHost(c.Rooms.WaitForHost),
 		GuestRooms:      c.Rooms.GuestRooms,
 		HostAffiliation: auth.Affiliation(c.Rooms.HostAffiliation),
+		Lobby:           !c.Rooms.Lobby.Equal(jid.JID{}),
+		LobbyAutostart:  c.Lobby.Autostart == config.AutostartHost,
+	}
+	if !c.Rooms.Breakout.Equal(jid.JID{}) {
+		p.Breakout = c.Rooms.Breakout.String()
+	}
+	for _, a := range c.Lobby.Bypass {
+		p.LobbyBypass = append(p.LobbyBypass, auth.Affiliation(a))
 	}
 	for _, service := range c.Rooms.Services {
 		p.Services = append(p.Services, service.String())
@@ -231,16 +241,40 @@ func names(algorithms []jwa.SignatureAlgorithm) string {
 	return strings.Join(list, ", ")
 }
 
+// kept opens what outlives the process.
+func kept(c *config.Config) (store.Store, error) {
+	if c.Store.Path == "" {
+		return store.Memory(store.Options{}), nil
+	}
+	return store.Open(c.Store.Path, store.Options{})
+}
+
+// authorizer returns who decides by a configuration, with the sessions of the store.
+func authorizer(c *config.Config, p auth.Policy, s store.Store) *auth.Authorizer {
+	if c.Sessions {
+		p.Sessions = store.Sessions{Store: s}
+	}
+	return auth.New(p)
+}
+
 // options turns a configuration into what the connection needs.
-func options(c *config.Config, p auth.Policy, log *zap.Logger) component.Options {
+func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) component.Options {
 	return component.Options{
-		Server:     c.XMPP.Server,
-		Domain:     c.XMPP.Domain,
-		Secret:     []byte(c.XMPP.Secret.Reveal()),
-		Services:   c.Rooms.Services,
-		Authorizer: auth.New(p),
-		Version:    release(),
-		Log:        log,
+		Server:        c.XMPP.Server,
+		Domain:        c.XMPP.Domain,
+		Secret:        []byte(c.XMPP.Secret.Reveal()),
+		Services:      c.Rooms.Services,
+		Authorizer:    authorizer(c, p, s),
+		MembersOnly:   c.Rooms.Enforcement == config.MembersOnly,
+		Jicofo:        c.Jicofo.JID,
+		ForwardToken:  c.Jicofo.ForwardToken,
+		EnforceRoles:  c.Jicofo.EnforceRoles,
+		GuardInterval: c.Rooms.GuardInterval,
+		Lobby:         c.Rooms.Lobby,
+		WaitHold:      c.Rooms.WaitHold,
+		Store:         s,
+		Version:       release(),
+		Log:           log,
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -38,7 +39,12 @@ func TestWire(t *testing.T) {
 		Rooms: config.Rooms{
 			Services: []jid.JID{jid.MustParse("rooms.example.com")}, WaitForHost: config.WaitMembers,
 			GuestRooms: []string{"open-*"}, HostAffiliation: config.Admin,
+			Lobby: jid.MustParse("lobby.example.com"), Breakout: jid.MustParse("breakout.example.com"),
+			Enforcement: config.MembersOnly, GuardInterval: time.Second, WaitHold: time.Minute,
 		},
+		Lobby:    config.Lobby{Autostart: config.AutostartHost, Bypass: []config.Affiliation{config.Owner}},
+		Jicofo:   config.Jicofo{JID: jid.MustParse("focus@auth.example.com"), ForwardToken: true, EnforceRoles: true},
+		Sessions: true,
 		VHosts: []config.VHost{{
 			Domain: jid.MustParse("example.com"), Kind: config.KindToken, AllowEmptyToken: true, DefaultAffiliation: config.Member,
 			Issuers: []config.Issuer{{
@@ -61,6 +67,7 @@ func TestWire(t *testing.T) {
 	i.Keys = nil
 	want := auth.Policy{
 		Services: []string{"rooms.example.com"}, WaitForHost: auth.MembersWait, GuestRooms: []string{"open-*"}, HostAffiliation: auth.Admin,
+		Breakout: "breakout.example.com", Lobby: true, LobbyBypass: []auth.Affiliation{auth.Owner}, LobbyAutostart: true,
 		VHosts: map[string]auth.VHost{"example.com": {
 			Kind: auth.KindToken, AllowEmptyToken: true, DefaultAffiliation: auth.Member,
 			Issuers: []auth.Issuer{{
@@ -77,14 +84,14 @@ func TestWire(t *testing.T) {
 		t.Errorf("got %+v, want %+v", p, want)
 	}
 	// Whoever adds a field to what is wired has to say here where it comes from.
+	p.Sessions = store.Sessions{} // by authorizer
 	filled(t, p)
 	filled(t, want.VHosts["example.com"])
 	want.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
 	filled(t, want.VHosts["example.com"].Issuers[0])
-	filled(t, options(c, p, zap.NewNop()))
+	filled(t, options(c, p, store.Memory(store.Options{}), zap.NewNop()))
 
 	p.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
-	c.Rooms.Lobby, c.Rooms.Breakout, c.Jicofo.JID = jid.MustParse("lobby.example.com"), jid.MustParse("breakout.example.com"), jid.MustParse("focus@auth.example.com")
 	c.VHosts = append(c.VHosts, config.VHost{Domain: jid.MustParse("guest.example.com"), Kind: config.KindGuest})
 	examine := examination(c, p, new(keys.Cache))
 	if n := len(examine.Sources); n != 1 || examine.Sources[0].Name != "my_app of example.com" {

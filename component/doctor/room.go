@@ -167,7 +167,7 @@ func (x *examination) configure(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := x.owner.Configure(bounded, room); err != nil {
+	if err := x.owner.Configure(bounded, room, muc.Configuration{MembersOnly: true}); err != nil {
 		return fail("", "usher cannot configure a room (%s)", because(err))
 	}
 	switch form, err := x.configuration(ctx, room); {

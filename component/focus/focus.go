@@ -194,6 +194,11 @@ func (a *Answer) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 	return nil
 }
 
+// Redirects reports whether the client is sent to another node instead (moderator.js: vnode), for visitors.
+func (a *Answer) Redirects() bool {
+	return slices.ContainsFunc(a.Attrs, func(attr xml.Attr) bool { return attr.Name.Local == "vnode" && attr.Value != "" })
+}
+
 // attributeName reports whether an attribute of this name can be written as it stands. XML allows more; encoding/xml lets
 // names pass that are none, and a colon or xmlns would change what the element means.
 func attributeName(name string) bool {

@@ -1,0 +1,252 @@
+package component
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"mellium.im/xmlstream"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+// relayTimeout is how long Jicofo may take to answer.
+const relayTimeout = 15 * time.Second
+
+var (
+	errNoFocus       = errors.New("Jicofo is not online")
+	errFocusNotReady = errors.New("Jicofo is not ready yet")
+)
+
+// relay stands before Jicofo as Prosody's client_proxy does (mod_client_proxy.lua): it knows from Jicofo's presence under
+// which resources it is online, and asks it in the name of others, as <our domain>/<their full JID>, which Jicofo takes
+// for them (jicofo.xmpp.client.client-proxy).
+type relay struct {
+	session       muc.Session
+	domain, focus jid.JID // ours; Jicofo's bare JID
+	log           *zap.Logger
+
+	mu     sync.Mutex
+	online []jid.JID        // full JIDs, in the order in which they came
+	turns  map[string]*turn // by room
+}
+
+// turn lets one request at a time have the word for a room that is not open yet.
+type turn struct {
+	word chan struct{} // holds one entry while nobody has the word
+	n    int           // who has it or waits for it
+}
+
+// greet asks for Jicofo's presence. Whoever is subscribed already, as prosodyctl mod_roster_command does it, is sent it by
+// the server; else Jicofo is asked.
+func (r *relay) greet() error {
+	for _, typ := range []stanza.PresenceType{stanza.SubscribePresence, stanza.ProbePresence} {
+		if err := r.session.Send(stanza.Presence{Type: typ, To: r.focus, From: r.domain}.Wrap(nil)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reset forgets who is online because the stream ended.
+func (r *relay) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.online = nil
+}
+
+// presence takes in a presence stanza from Jicofo's account.
+func (r *relay) presence(from jid.JID, typ stanza.PresenceType) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch typ {
+	case stanza.AvailablePresence:
+		if from.Resourcepart() != "" && !slices.ContainsFunc(r.online, from.Equal) {
+			r.online = append(r.online, from)
+			r.log.Info("Jicofo is online", zap.Stringer("jid", from))
+		}
+	case stanza.UnavailablePresence, stanza.ErrorPresence:
+		r.offline(from)
+	case stanza.SubscribePresence:
+		// A client may ask back before it shows itself.
+		return r.session.Send(stanza.Presence{Type: stanza.SubscribedPresence, To: from.Bare(), From: r.domain}.Wrap(nil))
+	case stanza.SubscribedPresence:
+		return r.session.Send(stanza.Presence{Type: stanza.ProbePresence, To: r.focus, From: r.domain}.Wrap(nil))
+	}
+	return nil
+}
+
+// offline takes a resource out, all of them if from is bare. The caller holds mu.
+func (r *relay) offline(from jid.JID) {
+	before := len(r.online)
+	r.online = slices.DeleteFunc(r.online, func(j jid.JID) bool { return from.Resourcepart() == "" || from.Equal(j) })
+	if len(r.online) < before {
+		r.log.Info("Jicofo went offline", zap.Stringer("jid", from), zap.Int("still online", len(r.online)))
+	}
+}
+
+// newest returns who is online, the one that came last first: one that was there before may be what a Jicofo that broke down
+// has left, which the server keeps for a while.
+func (r *relay) newest() []jid.JID {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := slices.Clone(r.online)
+	slices.Reverse(all)
+	return all
+}
+
+// ask forwards an IQ in the name of its sender, and decodes the answer into v. An error that Jicofo answers with is a
+// stanza.Error; any other means that there is no answer.
+func (r *relay) ask(ctx context.Context, iq stanza.IQ, payload func() xml.TokenReader, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
+	defer cancel()
+	asker, err := r.domain.WithResource(iq.From.String())
+	if err != nil {
+		return fmt.Errorf("the sender's address cannot be passed on: %w", err)
+	}
+	err = errNoFocus
+	for _, to := range r.newest() {
+		err = r.session.IQ(ctx, stanza.IQ{Type: iq.Type, From: asker, To: to}, payload(), v)
+		if !errors.Is(err, stanza.Error{Condition: stanza.ServiceUnavailable}) {
+			return err
+		}
+		// So the server answers for somebody who is not there any more, and Jicofo when it shuts down.
+	}
+	return err
+}
+
+// begin returns when it is the caller's turn to have a room opened; the caller calls end afterwards. Jicofo opens a room in
+// the course of a request for it, and takes several at once for as many.
+func (r *relay) begin(ctx context.Context, room jid.JID) (end func(), err error) {
+	key := room.String()
+	r.mu.Lock()
+	t := r.turns[key]
+	if t == nil {
+		t = &turn{word: make(chan struct{}, 1)}
+		t.word <- struct{}{}
+		if r.turns == nil {
+			r.turns = make(map[string]*turn)
+		}
+		r.turns[key] = t
+	}
+	t.n++
+	r.mu.Unlock()
+	leave := func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if t.n--; t.n == 0 {
+			delete(r.turns, key)
+		}
+	}
+	select {
+	case <-t.word:
+		return func() { t.word <- struct{}{}; leave() }, nil
+	case <-ctx.Done():
+		leave()
+		return nil, ctx.Err()
+	}
+}
+
+// copied is an element and all in it, as tokens, so that it can be passed on. It is built anew from what was understood:
+// encoding/xml does not write what it read (CVE-2020-29509), so what has prefixes, or names that it would change, is refused.
+type copied []xml.Token
+
+// maxCopied is how many tokens are passed on.
+const maxCopied = 256
+
+var errNotCopied = errors.New("an element that cannot be passed on")
+
+// UnmarshalXML implements xml.Unmarshaler.
+func (c *copied) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
+	*c = nil
+	for depth, tok := 0, xml.Token(start); ; {
+		switch t := tok.(type) {
+		case xml.StartElement:
+			depth++
+			plain := xml.StartElement{Name: t.Name}
+			for _, a := range t.Attr {
+				switch {
+				case a.Name.Space == "" && a.Name.Local == "xmlns":
+				case a.Name.Space == "" && !slices.ContainsFunc(plain.Attr, func(b xml.Attr) bool { return a.Name == b.Name }):
+					plain.Attr = append(plain.Attr, a)
+				default:
+					return errNotCopied
+				}
+			}
+			*c = append(*c, plain)
+		case xml.EndElement:
+			depth--
+			*c = append(*c, t)
+		case xml.CharData:
+			*c = append(*c, t.Copy())
+		default:
+			return errNotCopied
+		}
+		if depth == 0 {
+			return nil
+		}
+		if len(*c) > maxCopied {
+			return errNotCopied
+		}
+		var err error
+		if tok, err = d.Token(); err != nil {
+			return err
+		}
+	}
+}
+
+// TokenReader returns the element.
+func (c copied) TokenReader() xml.TokenReader {
+	i := 0
+	return xmlstream.ReaderFunc(func() (xml.Token, error) {
+		if i == len(c) {
+			return nil, io.EOF
+		}
+		i++
+		return c[i-1], nil
+	})
+}
+
+// pass passes on an IQ in one of Jicofo's namespaces that is no conference request, as login-url, and its answer.
+func (c *Component) pass(ctx context.Context, iq stanza.IQ, payload xml.StartElement, d *xml.Decoder) error {
+	var asked, answer copied
+	err := asked.UnmarshalXML(d, payload)
+	if err == nil {
+		err = endOfStanza(d)
+	}
+	if err != nil {
+		c.malformed(iq, "iq", err)
+		return nil
+	}
+	err = c.relay.ask(ctx, iq, asked.TokenReader, &answer)
+	var refused stanza.Error
+	switch {
+	case errors.As(err, &refused):
+		return c.Send(iq.Error(refused))
+	case err != nil:
+		c.o.Log.Warn("an IQ for Jicofo was not answered", zap.Stringer("from", iq.From), zap.String("payload", payload.Name.Local), zap.Error(err))
+		return c.Send(iq.Error(stanza.Error{Type: stanza.Wait, Condition: stanza.RemoteServerTimeout}))
+	case len(answer) == 0:
+		return c.Send(iq.Result(nil))
+	}
+	return c.Send(iq.Result(answer.TokenReader()))
+}
+
+// forward has Jicofo open the room, or say that it is open.
+func (c *Component) forward(ctx context.Context, iq stanza.IQ, conf focus.Conference, room jid.JID) (*focus.Answer, error) {
+	var said focus.Answer
+	err := c.relay.ask(ctx, iq, func() xml.TokenReader { return focus.Forward(conf, room.String(), c.o.ForwardToken) }, &said)
+	if err != nil {
+		return nil, err
+	}
+	return &said, nil
+}
