@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -31,14 +32,14 @@ type JitsiOptions struct {
 	// "prosodyctl mod_roster_command subscribe focus.meet.example.com focus@auth.meet.example.com".
 	NotSubscribed bool
 
-	// Lobby loads lua/mod_prosodytest_lobby.lua on the main MUC service, a stand-in for Jitsi's muc_lobby_rooms.
+	// Lobby loads lua/mod_prosodytest_lobby.lua on the main virtual host, a stand-in for Jitsi's muc_lobby_rooms.
 	Lobby bool
 
 	// NoDisplayNameCheck is Jitsi's muc_lobby_check_display_name_required = false: the lobby lets in those without a
 	// nickname as in XEP-0172.
 	NoDisplayNameCheck bool
 
-	// Breakout loads lua/mod_prosodytest_breakout.lua on the main MUC service, a stand-in for Jitsi's
+	// Breakout loads lua/mod_prosodytest_breakout.lua on the main virtual host, a stand-in for Jitsi's
 	// muc_breakout_rooms.
 	Breakout bool
 
@@ -46,7 +47,7 @@ type JitsiOptions struct {
 	// says nothing of itself (disco#info) to those outside.
 	HideAll bool
 
-	// Modules are loaded on the main MUC service, too; they are looked for in the folders PluginPaths.
+	// Modules are loaded on the main MUC service, too; Prosody looks for them in the folders PluginPaths first.
 	Modules     []string
 	PluginPaths []string
 
@@ -100,6 +101,8 @@ func JitsiConfig(o JitsiOptions) string {
 			modules = append(modules, "prosodytest_hide_all")
 		}
 		line("Component %s %q", quote(prefix+"."+domain), "muc")
+		line("storage = %q", "memory")
+		line("muc_room_cache_size = 10000") // as Jitsi has it; beyond it, no room is created
 		line("restrict_room_creation = true")
 		line("muc_room_default_public_jids = true")
 		line("muc_room_locking = false")
@@ -109,7 +112,7 @@ func JitsiConfig(o JitsiOptions) string {
 
 	line("component_admins_as_room_owners = true")
 	if len(o.PluginPaths) > 0 {
-		line("plugin_paths = %s", list(append([]string(nil), o.PluginPaths...)))
+		line("plugin_paths = %s", list(slices.Clone(o.PluginPaths)))
 	}
 	if !o.NotSubscribed {
 		line("prosodytest_subscriptions = { [%s] = %s }", quote("focus@auth."+domain), quote("focus."+domain))
@@ -118,27 +121,25 @@ func JitsiConfig(o JitsiOptions) string {
 
 	line("VirtualHost %s", quote(domain))
 	line("authentication = %q", "anonymous")
+	line("main_muc = %s", quote("conference."+domain))
+	var modules []string // on top of the global ones
+	if o.Lobby {
+		modules = append(modules, "prosodytest_lobby")
+		line("lobby_muc = %s", quote("lobby."+domain))
+		line("muc_lobby_check_display_name_required = %t", !o.NoDisplayNameCheck)
+	}
+	if o.Breakout {
+		modules = append(modules, "prosodytest_breakout")
+		line("breakout_rooms_muc = %s", quote("breakout."+domain))
+	}
+	line("modules_enabled = %s", list(modules))
 	line("VirtualHost %s", quote("guest."+domain))
 	line("authentication = %q", "anonymous")
 	line("VirtualHost %s", quote("auth."+domain))
 	line("authentication = %q", "internal_hashed")
 
-	modules := append([]string(nil), o.Modules...)
-	if o.Lobby {
-		modules = append(modules, "prosodytest_lobby")
-	}
-	if o.Breakout {
-		modules = append(modules, "prosodytest_breakout")
-	}
-	muc("conference", modules...)
+	muc("conference", slices.Clone(o.Modules)...)
 	line("muc_room_default_members_only = %t", !o.Open)
-	if o.Lobby {
-		line("lobby_muc = %s", quote("lobby."+domain))
-		line("muc_lobby_check_display_name_required = %t", !o.NoDisplayNameCheck)
-	}
-	if o.Breakout {
-		line("breakout_rooms_muc = %s", quote("breakout."+domain))
-	}
 	line("%s", o.Conference)
 	if o.Lobby {
 		muc("lobby")
