@@ -153,8 +153,7 @@ func JitsiConfig(o JitsiOptions) string {
 }
 
 // AddBreakout asks the breakout service for a new room, as Jitsi's client does for a moderator, and takes the new list of
-// rooms that the service sends. It returns the address of the room, whose name must be new. The service answers nothing to
-// somebody who may not; then the context ends.
+// rooms that the service sends. It returns the address of the room, whose name must be new.
 func (c *Client) AddBreakout(ctx context.Context, service, name string) (room string, err error) {
 	add := Stanza{Name: "message", Attr: map[string]string{"to": service}, Children: []Stanza{{
 		Name: "breakout_rooms", NS: nsClient, Attr: map[string]string{"type": "features/breakout-rooms/add", "subject": name},
@@ -162,9 +161,12 @@ func (c *Client) AddBreakout(ctx context.Context, service, name string) (room st
 	if err := c.Send(add.String()); err != nil {
 		return "", err
 	}
-	_, err = c.Await(ctx, func(s Stanza) bool {
+	answer, err := c.Await(ctx, func(s Stanza) bool {
 		if s.Name != "message" || s.Attr["from"] != service {
 			return false
+		}
+		if s.Attr["type"] == "error" {
+			return true
 		}
 		for _, r := range breakoutRooms(s) {
 			if r.Name == name {
@@ -173,6 +175,10 @@ func (c *Client) AddBreakout(ctx context.Context, service, name string) (room st
 		}
 		return room != ""
 	})
+	if err == nil && room == "" {
+		// The breakout service has ignored the message, and Prosody says that nobody has taken it.
+		err = fmt.Errorf("%s refuses a new breakout room: %s", service, answer.ErrorCondition())
+	}
 	return room, err
 }
 

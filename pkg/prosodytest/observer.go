@@ -104,7 +104,9 @@ func (o *Observer) Room(ctx context.Context, room string) (RoomView, error) {
 		case err != nil:
 			errs = append(errs, err)
 			continue
-		case answer.ErrorCondition() == "item-not-found":
+		case slices.Contains([]string{"item-not-found", "gone"}, answer.ErrorCondition()):
+			// Prosody says "gone" of a persistent room that was destroyed (muc_tombstones), such as one that had breakout
+			// rooms.
 			view.Exists = false
 			continue
 		case answer.Attr["type"] != "result":

@@ -31,7 +31,7 @@ end
 local function all_rooms(main_room)
 	local rooms = { main_room };
 	for room_jid in pairs(subjects[main_room.jid] or {}) do
-		table.insert(rooms, breakout.get_room_from_jid(room_jid));
+		rooms[#rooms+1] = breakout.get_room_from_jid(room_jid);
 	end
 	return rooms;
 end
@@ -64,7 +64,8 @@ local function describe(room_jid, name, is_main)
 end
 
 local function broadcast(main_room)
-	local rooms = { [jid.node(main_room.jid)] = describe(main_room.jid, main_room:get_subject() or "", true) };
+	local _, main_subject = main_room:get_subject();
+	local rooms = { [jid.node(main_room.jid)] = describe(main_room.jid, main_subject, true) };
 	for room_jid, subject in pairs(subjects[main_room.jid]) do
 		rooms[jid.node(room_jid)] = describe(room_jid, subject);
 	end
