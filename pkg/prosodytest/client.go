@@ -332,6 +332,15 @@ func (c *Client) Drain() []Stanza {
 // IQ sends a request of type get or set and takes its answer: the one with the same id that comes from where the request
 // went (RFC 6120 §8.2.3). The answer may be of type error. An empty address means one's own server.
 func (c *Client) IQ(ctx context.Context, typ, to, payload string) (Stanza, error) {
+	xml, answer := c.request(typ, to, payload)
+	if err := c.Send(xml); err != nil {
+		return Stanza{}, err
+	}
+	return c.result(ctx, answer)
+}
+
+// request makes an IQ, to be sent by the caller, and a waiter for its answer.
+func (c *Client) request(typ, to, payload string) (xml string, answer *waiter) {
 	iq := Stanza{Name: "iq", Attr: map[string]string{"type": typ, "id": fmt.Sprintf("iq-%d", c.lastID.Add(1))}}
 	if to != "" {
 		iq.Attr["to"] = to
@@ -340,18 +349,15 @@ func (c *Client) IQ(ctx context.Context, typ, to, payload string) (Stanza, error
 		iq.Attr["from"] = c.from
 	}
 	c.mu.Lock()
-	w := c.wait(func(s Stanza) bool {
+	defer c.mu.Unlock()
+	answer = c.wait(func(s Stanza) bool {
 		if s.Name != "iq" || s.Attr["id"] != iq.Attr["id"] || (s.Attr["type"] != "result" && s.Attr["type"] != "error") {
 			return false
 		}
 		from := s.Attr["from"]
 		return from == to || to == "" && from == c.BareJID()
 	}, first)
-	c.mu.Unlock()
-	if err := c.Send(strings.TrimSuffix(iq.String(), "/>") + ">" + payload + "</iq>"); err != nil {
-		return Stanza{}, err
-	}
-	return c.result(ctx, w)
+	return strings.TrimSuffix(iq.String(), "/>") + ">" + payload + "</iq>", answer
 }
 
 // Sync returns when all has arrived that the server had for the client before: it asks the server something, and a stream

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Namespaces of RFC 6120, 6121, 7395 and XEP-0045, 0114.
+// Namespaces of RFC 6120, 6121, 7395, of XEP-0004, 0045, 0114, 0199, and of Jitsi.
 const (
 	nsClient    = "jabber:client"
 	nsComponent = "jabber:component:accept"
@@ -20,6 +20,13 @@ const (
 	nsFraming   = "urn:ietf:params:xml:ns:xmpp-framing"
 	nsMUC       = "http://jabber.org/protocol/muc"
 	nsMUCUser   = "http://jabber.org/protocol/muc#user"
+	nsMUCAdmin  = "http://jabber.org/protocol/muc#admin"
+	nsMUCOwner  = "http://jabber.org/protocol/muc#owner"
+	nsData      = "jabber:x:data"
+	nsRoster    = "jabber:iq:roster"
+	nsPing      = "urn:xmpp:ping"
+	nsFocus     = "http://jitsi.org/protocol/focus"
+	nsJitmeet   = "http://jitsi.org/jitmeet"
 	nsXML       = "http://www.w3.org/XML/1998/namespace"
 )
 

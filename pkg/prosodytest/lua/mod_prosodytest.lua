@@ -6,7 +6,7 @@ local function core(name) -- Prosody 13 has a prefix for its own modules
 	local ok, lib = pcall(require, "prosody.core."..name);
 	return ok and lib or require("core."..name);
 end
-local portmanager, usermanager = core("portmanager"), core("usermanager");
+local portmanager, rostermanager, usermanager = core("portmanager"), core("rostermanager"), core("usermanager");
 local split = require "util.jid".split;
 
 local function taken()
@@ -32,10 +32,25 @@ local function create_users()
 	end
 end
 
+-- What "prosodyctl mod_roster_command subscribe" does where the subscriber is a component, which has no roster: to the one
+-- who is seen it looks as if the subscriber had asked, and had been granted it.
+local function subscribe()
+	for seen, subscribers in pairs(module:get_option("prosodytest_subscriptions") or {}) do
+		local user, host = split(seen);
+		for _, subscriber in ipairs(subscribers) do
+			rostermanager.set_contact_pending_in(user, host, subscriber);
+			rostermanager.subscribed(user, host, subscriber);
+		end
+	end
+end
+
 module:hook_global("server-started", function ()
 	local ready = assert(io.open("/dev/fd/3", "w"));
 	local port = taken();
 	local err = not port and create_users();
+	if not port and not err then
+		subscribe();
+	end
 	if port then
 		ready:write("taken ", port, "\n");
 	elseif err then

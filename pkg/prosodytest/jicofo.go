@@ -1,0 +1,764 @@
+package prosodytest
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// JicofoOptions say who a Jicofo is, and how it is configured.
+type JicofoOptions struct {
+	Host, User, Password string // its account; User is its nick in rooms, too (ChatRoomImpl.join)
+	Resource             string // empty leaves it to the server
+
+	Proxy    string // jicofo.xmpp.client.client-proxy: the domain in whose name others may ask; empty is none
+	Service  string // jicofo.xmpp.client.conference-muc-jid: where health checks make rooms
+	Breakout string // the service of breakout rooms, which need no authentication; empty is none
+
+	// AcceptSubscriptions lets everybody who asks see its presence. Otherwise it refuses, as Smack does unless it is told
+	// otherwise, and who is to see it needs to be in its roster (JitsiOptions.NotSubscribed).
+	AcceptSubscriptions bool
+
+	InitialTimeout time.Duration // how long it waits for the first occupant of a room; zero means 15 s
+	JoinTimeout    time.Duration // how long it waits for an answer of the MUC service; zero means 15 s
+
+	// ReadyLater answers at once with ready=false if Jicofo is not in the room yet. Otherwise it answers when it is.
+	ReadyLater bool
+
+	// AutoOwner is jicofo.conference.enable-auto-owner: the first occupant becomes owner if there is no owner inside; when
+	// that owner leaves, the next. Jicofo's own default is true, here it is false.
+	AutoOwner bool
+
+	// TrustedDomain is jicofo.authentication.login-url. With it, authentication is on: users of this domain get a session,
+	// only somebody with a session can open a room, and everybody inside whose full JID has a session becomes owner.
+	TrustedDomain string
+}
+
+// JicofoBehavior is how a Jicofo answers conference requests. The zero value is a Jicofo in good health.
+type JicofoBehavior struct {
+	Until  <-chan struct{} // does nothing with a request before this is closed
+	Delay  time.Duration   // does nothing with a request for this long
+	Silent bool            // does nothing with a request
+	Mute   bool            // enters the room, but answers nothing
+	Copies int             // gives the answer this many times more
+
+	// Forger, if not nil, answers every request before Jicofo does: with the right id, from its own JID, and ready=true.
+	Forger *Client
+
+	Error    string // answers with this error condition, such as "service-unavailable", and enters no room
+	NotReady bool   // enters the room, and answers ready=false
+	NotLive  bool   // answers ready=false with the property live=false, and enters no room
+	VNode    string // answers with this vnode, as for a visitor
+}
+
+// JicofoRequest is a request that a Jicofo has seen: an IQ of type get or set.
+type JicofoRequest struct {
+	Name, NS string // of the payload; "conference" and "http://jitsi.org/protocol/focus" of a conference request
+	From     string // of the stanza
+	User     string // who asks: the resource of From if that is of the proxy, otherwise From
+
+	// Of a conference request, empty where there is none.
+	Room, Token, SessionID, MachineUID string // Room is as it was said
+	Properties                         map[string]string
+
+	Stanza Stanza // all of it
+}
+
+// Jicofo behaves towards the server and those who ask it as Jicofo does (reference: jicofo 7ebb13d). It has no media
+// bridge and calls nobody: it creates rooms, enters them as their focus, and leaves them when nobody is there.
+//
+// It has goroutines, which [Server.DialJicofo] and [Jicofo.Restart] start; Close and Kill end them. Any goroutine may use
+// its methods.
+type Jicofo struct {
+	server *Server
+	o      JicofoOptions
+
+	mu       sync.Mutex
+	behavior JicofoBehavior
+	requests []JicofoRequest
+	changed  chan struct{} // closed, and made anew, whenever there is a new request, or a room was entered or left
+	run      *jicofoRun    // the current connection, or the last one
+}
+
+// Jicofo connects a Jicofo for the time of the test, as [Server.DialJicofo] does.
+func (s *Server) Jicofo(t TB, o JicofoOptions) *Jicofo {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), defaultTimeout)
+	defer cancel()
+	j, err := s.DialJicofo(ctx, o)
+	if err != nil {
+		t.Fatalf("prosodytest: %v", err)
+	}
+	t.Cleanup(j.Close)
+	return j
+}
+
+// DialJicofo connects a Jicofo, which is available and answers when this returns. The context bounds this only. The caller
+// closes it.
+func (s *Server) DialJicofo(ctx context.Context, o JicofoOptions) (*Jicofo, error) {
+	o.InitialTimeout = cmp.Or(o.InitialTimeout, 15*time.Second)
+	o.JoinTimeout = cmp.Or(o.JoinTimeout, 15*time.Second)
+	j := &Jicofo{server: s, o: o, changed: make(chan struct{})}
+	if err := j.connect(ctx, o.Resource); err != nil {
+		return nil, fmt.Errorf("connecting Jicofo: %w", err)
+	}
+	return j, nil
+}
+
+func (j *Jicofo) connect(ctx context.Context, resource string) error {
+	c, err := j.server.Dial(ctx, ClientOptions{Host: j.o.Host, User: j.o.User, Password: j.o.Password, Resource: resource})
+	if err != nil {
+		return err
+	}
+	// Who has asked for the roster is told of those who want to see their presence (RFC 6121 §2.2, §3.1.3).
+	_, err = c.IQ(ctx, "get", "", "<query xmlns='"+nsRoster+"'/>")
+	if err == nil {
+		err = c.Send("<presence/>")
+	}
+	if err == nil {
+		err = c.Sync(ctx)
+	}
+	if err != nil {
+		c.Kill()
+		return err
+	}
+	life, end := context.WithCancel(context.Background())
+	r := &jicofoRun{Jicofo: j, client: c, end: end, rooms: map[string]*jicofoRoom{}, sessions: map[string]*jicofoSession{}}
+	j.mu.Lock()
+	j.run = r
+	j.mu.Unlock()
+	r.goroutines.Go(func() { r.read(life) })
+	return nil
+}
+
+// JID is the full JID of the current connection, or of the last one.
+func (j *Jicofo) JID() string { return j.current().client.JID() }
+
+// BareJID is the focusjid in its answers.
+func (j *Jicofo) BareJID() string { return j.current().client.BareJID() }
+
+// Done is closed when the current connection has ended.
+func (j *Jicofo) Done() <-chan struct{} { return j.current().client.Done() }
+
+func (j *Jicofo) current() *jicofoRun {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.run
+}
+
+// Behave says how to answer from the next request on.
+func (j *Jicofo) Behave(b JicofoBehavior) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.behavior = b
+}
+
+// Requests are all requests seen so far, through all restarts, in the order in which they came.
+func (j *Jicofo) Requests() []JicofoRequest {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.requests)
+}
+
+// Rooms are the rooms that it is in, sorted.
+func (j *Jicofo) Rooms() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.roomsLocked()
+}
+
+func (j *Jicofo) roomsLocked() []string {
+	var rooms []string
+	for _, jid := range slices.Sorted(maps.Keys(j.run.rooms)) {
+		if j.run.rooms[jid].inside {
+			rooms = append(rooms, jid)
+		}
+	}
+	return rooms
+}
+
+// Await waits until what it has seen and where it is are as wanted. It asks again after each change.
+func (j *Jicofo) Await(ctx context.Context, wanted func(requests []JicofoRequest, rooms []string) bool) error {
+	for {
+		j.mu.Lock()
+		requests, rooms, changed := slices.Clone(j.requests), j.roomsLocked(), j.changed
+		j.mu.Unlock()
+		if wanted(requests, rooms) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for Jicofo, which has seen %d requests and is in %v: %w", len(requests), rooms, ctx.Err())
+		}
+	}
+}
+
+// change tells who awaits. The caller holds j.mu.
+func (j *Jicofo) change() {
+	close(j.changed)
+	j.changed = make(chan struct{})
+}
+
+// HealthCheck does what Jicofo's own does (JicofoHealthChecker): it opens a room whose name begins with
+// __jicofo-health-check-, and leaves it again. The error says what went wrong in between.
+func (j *Jicofo) HealthCheck(ctx context.Context) error {
+	r := j.current()
+	room := r.enter("__jicofo-health-check-" + strings.ToLower(rand.Text()) + "@" + j.o.Service)
+	select {
+	case <-room.entered:
+	case <-ctx.Done():
+	}
+	r.leave(room)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return errors.Join(ctx.Err(), room.err)
+}
+
+// Close leaves in good order: Jicofo is unavailable to everybody and in every room. It returns when all has ended.
+func (j *Jicofo) Close() { j.stop(func(c *Client) { _ = c.Close() }) }
+
+// Kill drops the connection. It returns when all has ended here; the server may notice later.
+func (j *Jicofo) Kill() { j.stop((*Client).Kill) }
+
+// Restart connects again, as a new process does that knows nothing of what was. The server keeps the resource of a killed
+// one for a moment, and a resource in use is taken away from its holder; empty leaves it to the server. If it still runs
+// it is closed first.
+func (j *Jicofo) Restart(ctx context.Context, resource string) error {
+	j.Close()
+	return j.connect(ctx, resource)
+}
+
+func (j *Jicofo) stop(how func(*Client)) {
+	r := j.current()
+	r.end()
+	how(r.client)
+	r.over()
+	r.goroutines.Wait()
+}
+
+// jicofoRun is what a Jicofo has from one start to the next. The maps, and what is in them, are guarded by Jicofo.mu.
+type jicofoRun struct {
+	*Jicofo
+	client     *Client
+	end        context.CancelFunc
+	goroutines sync.WaitGroup
+
+	ended    bool                      // no room is entered any more
+	rooms    map[string]*jicofoRoom    // by JID; also those that it is still entering
+	sessions map[string]*jicofoSession // by id
+}
+
+// jicofoSession is AuthenticationSession: a bearer's identity, bound to the JID that used it last.
+type jicofoSession struct{ id, machineUID, identity, jid string }
+
+type jicofoRoom struct {
+	jid     string
+	main    string        // the main room of a breakout room
+	own     chan Stanza   // takes one: the own presence on entering, or an error
+	entered chan struct{} // closed when entering has ended, well or not
+	inside  bool
+	err     error
+	timer   *time.Timer // until somebody comes; nil otherwise
+
+	occupants []jicofoOccupant // but for itself, in the order in which they came
+	owner     string           // nick of the owner, as AutoOwner sees it
+}
+
+type jicofoOccupant struct{ nick, jid, affiliation string }
+
+// read is the goroutine that takes what arrives. What takes time has goroutines of its own.
+func (r *jicofoRun) read(ctx context.Context) {
+	defer r.over()
+	for {
+		s, err := r.client.Next(ctx)
+		if err != nil {
+			return
+		}
+		switch {
+		case s.Name == "iq" && (s.Attr["type"] == "get" || s.Attr["type"] == "set"):
+			r.request(ctx, s)
+		case s.Name == "presence" && s.Attr["type"] == "subscribe":
+			answer := "unsubscribed"
+			if r.o.AcceptSubscriptions {
+				answer = "subscribed"
+			}
+			r.send(Stanza{Name: "presence", Attr: map[string]string{"type": answer, "to": bare(s.Attr["from"])}})
+		case s.Name == "presence":
+			r.presence(s)
+		}
+	}
+}
+
+// over is for when the connection has ended, or is about to.
+func (r *jicofoRun) over() {
+	r.end()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	for jid := range r.rooms {
+		r.forget(jid)
+	}
+}
+
+func (r *jicofoRun) send(s Stanza) { _ = r.client.Send(s.String()) } // the reader sees the end of the connection
+
+// request is ConferenceIqHandler.handleIQRequest, and what is around it.
+func (r *jicofoRun) request(ctx context.Context, s Stanza) {
+	if len(s.Children) == 0 {
+		r.send(errorReply(s, "modify", "bad-request", ""))
+		return
+	}
+	payload := s.Children[0]
+	switch from := s.Attr["from"]; {
+	case payload.NS == nsRoster, payload.NS == nsPing:
+		r.send(reply(s))
+		return
+	case from == "" || from == r.client.BareJID() || from == r.o.Host:
+		r.send(errorReply(s, "cancel", "feature-not-implemented", ""))
+		return
+	}
+	req := JicofoRequest{Name: payload.Name, NS: payload.NS, From: s.Attr["from"], User: s.Attr["from"], Stanza: s}
+	domain, resource, _ := strings.Cut(req.From, "/")
+	if r.o.Proxy != "" && domain == r.o.Proxy {
+		req.User = resource
+	}
+	isConference := payload.Name == "conference" && payload.NS == nsFocus && s.Attr["type"] == "set"
+	if isConference {
+		a := payload.Attr
+		req.Room, req.Token, req.SessionID, req.MachineUID = a["room"], a["token"], a["session-id"], a["machine-uid"]
+		req.Properties = map[string]string{}
+		for _, c := range payload.Children {
+			if c.Name == "property" {
+				req.Properties[c.Attr["name"]] = c.Attr["value"]
+			}
+		}
+	}
+	r.mu.Lock()
+	r.requests = append(r.requests, req)
+	r.change()
+	b := r.behavior
+	r.mu.Unlock()
+
+	switch {
+	case isConference:
+		r.goroutines.Go(func() { r.conference(ctx, req, b) })
+	case payload.Name == "logout" && payload.NS == nsFocus && r.o.TrustedDomain != "":
+		r.logout(s, payload.Attr["session-id"])
+	default:
+		r.send(errorReply(s, "cancel", "feature-not-implemented", ""))
+	}
+}
+
+// conference is ConferenceIqHandler.handleConferenceIq.
+func (r *jicofoRun) conference(ctx context.Context, req JicofoRequest, b JicofoBehavior) {
+	if !pause(ctx, b.Delay, b.Until) || b.Silent {
+		return
+	}
+	if b.Forger != nil {
+		forged := reply(req.Stanza, Stanza{Name: "conference", NS: nsFocus, Attr: map[string]string{
+			"room": req.Room, "ready": "true", "focusjid": b.Forger.BareJID(),
+		}})
+		delete(forged.Attr, "from")
+		if b.Forger.from != "" {
+			forged.Attr["from"] = b.Forger.from
+		}
+		_ = b.Forger.Send(forged.String())
+	}
+	answer := r.decide(ctx, req, b)
+	if b.Mute || ctx.Err() != nil {
+		return
+	}
+	for range 1 + b.Copies {
+		r.send(answer)
+	}
+}
+
+// pause waits for both, and says whether they came before the end of the context.
+func pause(ctx context.Context, d time.Duration, until <-chan struct{}) bool {
+	if until != nil {
+		select {
+		case <-until:
+		case <-ctx.Done():
+		}
+	}
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() == nil
+}
+
+func (r *jicofoRun) decide(ctx context.Context, req JicofoRequest, b JicofoBehavior) Stanza {
+	switch {
+	case b.Error != "":
+		return errorReply(req.Stanza, "cancel", b.Error, "")
+	case !strings.Contains(req.User, "@"):
+		// Of a domain that is not its proxy, and so in nobody's name.
+		return errorReply(req.Stanza, "modify", "bad-request", "Nobody asks.")
+	case req.Room == "":
+		return errorReply(req.Stanza, "modify", "bad-request", "No 'room' specified.")
+	}
+	node, service, _ := strings.Cut(strings.ToLower(req.Room), "@") // as jxmpp does it
+	if node == "" || service == "" || strings.ContainsAny(service, "@/") {
+		return errorReply(req.Stanza, "modify", "bad-request", "Not the address of a room.")
+	}
+	jid := node + "@" + service
+	answer := Stanza{Name: "conference", NS: nsFocus, Attr: map[string]string{"room": jid, "focusjid": r.client.BareJID()}}
+	property := func(name, value string) {
+		answer.Children = append(answer.Children, Stanza{Name: "property", NS: nsFocus, Attr: map[string]string{"name": name, "value": value}})
+	}
+	if r.o.TrustedDomain != "" && service != r.o.Breakout {
+		if refusal := r.authenticate(req, jid, answer.Attr); !refusal.IsZero() {
+			return refusal
+		}
+	}
+	ready := false
+	if b.NotLive {
+		property("live", "false")
+	} else {
+		room := r.enter(jid)
+		if !r.o.ReadyLater {
+			select {
+			case <-room.entered:
+			case <-ctx.Done():
+			}
+		}
+		r.mu.Lock()
+		ready = room.inside && !b.NotReady
+		r.mu.Unlock()
+	}
+	answer.Attr["ready"] = fmt.Sprint(ready)
+	if b.VNode != "" {
+		answer.Attr["vnode"] = b.VNode
+	}
+	property("authentication", fmt.Sprint(r.o.TrustedDomain != ""))
+	if r.o.TrustedDomain != "" {
+		property("externalAuth", "false")
+	}
+	property("sipGatewayEnabled", "true")
+	property("visitors-supported", "false")
+	return reply(req.Stanza, answer)
+}
+
+// authenticate is AbstractAuthAuthority.processAuthentication, and the rule after it that only somebody with an identity
+// opens a room. It adds to the attributes of the answer.
+func (r *jicofoRun) authenticate(req JicofoRequest, jid string, answer map[string]string) (refusal Stanza) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	session := r.sessions[req.SessionID]
+	_, domain, _ := strings.Cut(bare(req.User), "@")
+	switch {
+	case req.SessionID != "" && session == nil:
+		return sessionInvalid(req.Stanza)
+	case session != nil && session.machineUID != req.MachineUID:
+		return errorReply(req.Stanza, "modify", "not-acceptable", "machine UID mismatch or empty")
+	case session == nil && domain == r.o.TrustedDomain:
+		if req.MachineUID == "" {
+			return errorReply(req.Stanza, "modify", "not-acceptable", "Missing mandatory attribute 'machine-uid'")
+		}
+		session = &jicofoSession{id: rand.Text(), machineUID: req.MachineUID, identity: bare(req.User)}
+		r.sessions[session.id] = session
+	}
+	if session != nil {
+		session.jid = req.User
+		answer["session-id"], answer["identity"] = session.id, session.identity
+		for _, room := range r.rooms {
+			r.promoteAuthenticated(room)
+		}
+		return Stanza{}
+	}
+	hasBreakout := false
+	for _, room := range r.rooms {
+		hasBreakout = hasBreakout || room.main == jid
+	}
+	if r.rooms[jid] == nil && !hasBreakout && !r.isAuthenticated(req.User) {
+		return errorReply(req.Stanza, "auth", "not-authorized", "not authorized user domain")
+	}
+	return Stanza{}
+}
+
+func (r *jicofoRun) isAuthenticated(jid string) bool {
+	for _, s := range r.sessions {
+		if s.jid == jid {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *jicofoRun) logout(s Stanza, id string) {
+	r.mu.Lock()
+	_, ok := r.sessions[id]
+	delete(r.sessions, id)
+	r.mu.Unlock()
+	if !ok {
+		r.send(sessionInvalid(s))
+		return
+	}
+	r.send(reply(s, Stanza{Name: "logout", NS: nsFocus}))
+}
+
+func sessionInvalid(s Stanza) Stanza {
+	e := errorReply(s, "modify", "not-acceptable", "invalid session")
+	e.Children[0].Children = append(e.Children[0].Children, Stanza{Name: "session-invalid", NS: nsFocus})
+	return e
+}
+
+// enter returns the room at once; it begins to enter it if it has not yet.
+func (r *jicofoRun) enter(jid string) *jicofoRoom {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if room := r.rooms[jid]; room != nil {
+		return room
+	}
+	room := &jicofoRoom{jid: jid, own: make(chan Stanza, 1), entered: make(chan struct{})}
+	if r.ended {
+		room.err = errors.New("not connected")
+		close(room.entered)
+		return room
+	}
+	r.rooms[jid] = room
+	r.goroutines.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), r.o.JoinTimeout)
+		defer cancel()
+		main, err := r.join(ctx, room)
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		defer r.change()
+		defer close(room.entered)
+		if r.rooms[jid] != room {
+			err = errors.Join(err, errors.New("left while entering"))
+		}
+		if room.err = err; err != nil {
+			r.depart(room)
+			return
+		}
+		room.main, room.inside = main, true
+		r.electOwner(room)
+		r.promoteAuthenticated(room)
+		if len(room.occupants) == 0 {
+			r.await(room)
+		}
+	})
+	return room
+}
+
+// join is ChatRoomImpl.joinAs. It returns the main room of a breakout room.
+func (r *jicofoRun) join(ctx context.Context, room *jicofoRoom) (main string, err error) {
+	r.send(Stanza{Name: "presence", Attr: map[string]string{"to": room.jid + "/" + r.o.User}, Children: []Stanza{{Name: "x", NS: nsMUC}}})
+	select {
+	case own := <-room.own:
+		if own.Attr["type"] == "error" {
+			return "", fmt.Errorf("entering %s: %s", room.jid, own.ErrorCondition())
+		}
+	case <-r.client.Done():
+		return "", r.client.Err()
+	case <-ctx.Done():
+		return "", fmt.Errorf("entering %s: %w", room.jid, ctx.Err())
+	}
+	form, err := r.client.IQ(ctx, "get", room.jid, "<query xmlns='"+nsMUCOwner+"'/>")
+	if err == nil && form.Attr["type"] != "result" {
+		err = errors.New(form.ErrorCondition())
+	}
+	if err != nil {
+		return "", fmt.Errorf("fetching the configuration form of %s: %w", room.jid, err)
+	}
+	if isTrue(formField(form, "muc#roominfo_isbreakout")) {
+		main = formField(form, "muc#roominfo_breakout_main_room")
+	}
+	result, err := r.client.IQ(ctx, "set", room.jid, "<query xmlns='"+nsMUCOwner+"'><x xmlns='"+nsData+"' type='submit'>"+
+		"<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>"+
+		"<field var='muc#roomconfig_whois'><value>anyone</value></field></x></query>")
+	if err == nil && result.Attr["type"] != "result" {
+		err = errors.New(result.ErrorCondition())
+	}
+	if err != nil {
+		return "", fmt.Errorf("submitting the configuration form of %s: %w", room.jid, err)
+	}
+	return main, nil
+}
+
+// leave leaves a room that it is in, or is entering.
+func (r *jicofoRun) leave(room *jicofoRoom) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.depart(room)
+}
+
+// depart is leave for who holds r.mu.
+func (r *jicofoRun) depart(room *jicofoRoom) {
+	if r.rooms[room.jid] != room {
+		return
+	}
+	r.send(Stanza{Name: "presence", Attr: map[string]string{"type": "unavailable", "to": room.jid + "/" + r.o.User}})
+	r.forget(room.jid)
+}
+
+// forget is for when it is in a room no more. The caller holds r.mu.
+func (r *jicofoRun) forget(jid string) {
+	room := r.rooms[jid]
+	delete(r.rooms, jid)
+	r.occupied(room)
+	room.inside = false
+	r.change()
+	if main := r.rooms[room.main]; main != nil { // JitsiMeetConferenceImpl.breakoutConferenceEnded
+		r.maybeStop(main, false)
+	}
+}
+
+// await leaves the room if nobody comes. The caller holds r.mu.
+func (r *jicofoRun) await(room *jicofoRoom) {
+	r.occupied(room)
+	r.goroutines.Add(1)
+	room.timer = time.AfterFunc(r.o.InitialTimeout, func() {
+		defer r.goroutines.Done()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if len(room.occupants) == 0 && !r.hasBreakouts(room) {
+			r.depart(room)
+		}
+	})
+}
+
+// occupied ends await. The caller holds r.mu.
+func (r *jicofoRun) occupied(room *jicofoRoom) {
+	if room.timer != nil && room.timer.Stop() {
+		r.goroutines.Done()
+	}
+	room.timer = nil
+}
+
+func (r *jicofoRun) hasBreakouts(main *jicofoRoom) bool {
+	for _, room := range r.rooms {
+		if room.main == main.jid {
+			return true
+		}
+	}
+	return false
+}
+
+// maybeStop is JitsiMeetConferenceImpl.maybeStop: the last one has left, or the last breakout room has ended. Somebody who
+// goes to a breakout room is waited for. The caller holds r.mu.
+func (r *jicofoRun) maybeStop(room *jicofoRoom, switching bool) {
+	switch {
+	case !room.inside || len(room.occupants) > 0 || r.hasBreakouts(room):
+	case switching:
+		r.await(room)
+	default:
+		r.depart(room)
+	}
+}
+
+// presence takes a presence from a room.
+func (r *jicofoRun) presence(s Stanza) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	jid, nick, _ := strings.Cut(s.Attr["from"], "/")
+	room := r.rooms[jid]
+	typ := s.Attr["type"]
+	switch {
+	case room == nil:
+	case typ == "error" || nick == r.o.User && typ == "" && s.HasStatus("110"):
+		select {
+		case room.own <- s:
+		default: // is in the room already
+		}
+	case nick == r.o.User:
+		if typ == "unavailable" && s.HasStatus("110") { // removed, or the room is destroyed
+			room.err = errors.New("removed from the room")
+			r.forget(jid)
+		}
+	case typ == "":
+		r.joined(room, s, nick)
+	case typ == "unavailable":
+		room.occupants = slices.DeleteFunc(room.occupants, func(o jicofoOccupant) bool { return o.nick == nick })
+		if s.HasStatus("303") { // another nick; the presence with it follows
+			return
+		}
+		if nick == room.owner {
+			room.owner = ""
+			r.electOwner(room)
+		}
+		r.maybeStop(room, s.Child("status", nsClient).Text == "switch_room")
+	}
+}
+
+// joined is somebody's presence in the room, the first or a later one. The caller holds r.mu.
+func (r *jicofoRun) joined(room *jicofoRoom, s Stanza, nick string) {
+	item := s.Child("x", nsMUCUser).Child("item", nsMUCUser)
+	o := jicofoOccupant{nick: nick, jid: item.Attr["jid"], affiliation: item.Attr["affiliation"]}
+	if i := slices.IndexFunc(room.occupants, func(o jicofoOccupant) bool { return o.nick == nick }); i >= 0 {
+		room.occupants[i] = o
+		return
+	}
+	room.occupants = append(room.occupants, o)
+	r.occupied(room)
+	if room.inside {
+		r.electOwner(room)
+		r.promoteAuthenticated(room)
+	}
+}
+
+// electOwner is AutoOwnerRoleManager.electNewOwner. The caller holds r.mu.
+func (r *jicofoRun) electOwner(room *jicofoRoom) {
+	if !r.o.AutoOwner || r.o.TrustedDomain != "" || room.main != "" || room.owner != "" || !room.inside {
+		return
+	}
+	if len(room.occupants) == 0 {
+		return
+	}
+	isOwner := func(o jicofoOccupant) bool { return o.affiliation == "owner" }
+	if i := slices.IndexFunc(room.occupants, isOwner); i >= 0 {
+		room.owner = room.occupants[i].nick
+		return
+	}
+	room.owner = room.occupants[0].nick
+	r.grantOwner(room, room.occupants[0])
+}
+
+// promoteAuthenticated is AuthenticationRoleManager. The caller holds r.mu.
+func (r *jicofoRun) promoteAuthenticated(room *jicofoRoom) {
+	if !room.inside {
+		return
+	}
+	for _, o := range room.occupants {
+		if o.affiliation != "owner" && r.isAuthenticated(o.jid) {
+			r.grantOwner(room, o)
+		}
+	}
+}
+
+// grantOwner waits for no answer; Jicofo only logs one that is an error.
+func (r *jicofoRun) grantOwner(room *jicofoRoom, o jicofoOccupant) {
+	xml, _ := r.client.request("set", room.jid, "<query xmlns='"+nsMUCAdmin+"'><item affiliation='owner' jid='"+escaper.Replace(bare(o.jid))+"'/></query>")
+	_ = r.client.Send(xml)
+}
+
+// reply is the result of an IQ.
+func reply(iq Stanza, payload ...Stanza) Stanza {
+	return Stanza{Name: "iq", NS: nsClient, Children: payload, Attr: map[string]string{
+		"type": "result", "id": iq.Attr["id"], "to": iq.Attr["from"], "from": iq.Attr["to"],
+	}}
+}
+
+func errorReply(iq Stanza, typ, condition, text string) Stanza {
+	e := Stanza{Name: "error", NS: nsClient, Attr: map[string]string{"type": typ}, Children: []Stanza{{Name: condition, NS: nsStanzas}}}
+	if text != "" {
+		e.Children = append(e.Children, Stanza{Name: "text", NS: nsStanzas, Text: text})
+	}
+	r := reply(iq, e)
+	r.Attr["type"] = "error"
+	return r
+}

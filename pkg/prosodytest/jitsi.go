@@ -1,0 +1,201 @@
+package prosodytest
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// JitsiOptions describe a server as it is under a Jitsi Meet, for [JitsiConfig]. The zero value is the gate of a stock
+// server: rooms that are members-only from the first moment on, created by usher or Jicofo alone. All hosts are named
+// after Domain:
+//
+//	meet.example.com             virtual host, anonymous: token users
+//	guest.meet.example.com       virtual host, anonymous: guests
+//	auth.meet.example.com        virtual host with passwords: Jicofo (focus) and the observer
+//	conference.meet.example.com  MUC service
+//	lobby.meet.example.com       MUC service, if Lobby
+//	breakout.meet.example.com    MUC service, if Breakout
+//	focus.meet.example.com       component (XEP-0114)
+type JitsiOptions struct {
+	Domain   string // empty means meet.example.com
+	Secret   string // of the component; empty means "secret"
+	Password string // of Jicofo and the observer; empty means "secret"
+
+	// Open rooms are not members-only from the start. This is what Jitsi installs have.
+	Open bool
+
+	// NotSubscribed leaves the component without the subscription to Jicofo's presence that an installer gives it with
+	// "prosodyctl mod_roster_command subscribe focus.meet.example.com focus@auth.meet.example.com".
+	NotSubscribed bool
+
+	// Lobby loads lua/mod_prosodytest_lobby.lua on the main virtual host, a stand-in for Jitsi's muc_lobby_rooms.
+	Lobby bool
+
+	// NoDisplayNameCheck is Jitsi's muc_lobby_check_display_name_required = false: the lobby lets in those without a
+	// nickname as in XEP-0172.
+	NoDisplayNameCheck bool
+
+	// Breakout loads lua/mod_prosodytest_breakout.lua on the main virtual host, a stand-in for Jitsi's
+	// muc_breakout_rooms.
+	Breakout bool
+
+	// HideAll loads lua/mod_prosodytest_hide_all.lua, a stand-in for Jitsi's muc_hide_all, on all MUC services: a room
+	// says nothing of itself (disco#info) to those outside.
+	HideAll bool
+
+	// Modules are loaded on the main MUC service, too; Prosody looks for them in the folders PluginPaths first.
+	Modules     []string
+	PluginPaths []string
+
+	// Conference is more Lua for the main MUC service, such as options of Modules. It may say again, and otherwise, what
+	// is said here. What comes before all hosts is Global.
+	Conference, Global string
+}
+
+func (o JitsiOptions) domain() string { return cmp.Or(o.Domain, "meet.example.com") }
+
+// Options are those of the server: [JitsiConfig], and the accounts of Jicofo and the observer.
+func (o JitsiOptions) Options() Options {
+	password := cmp.Or(o.Password, "secret")
+	return Options{Config: JitsiConfig(o), Users: map[string]string{
+		"focus@auth." + o.domain():    password,
+		"observer@auth." + o.domain(): password,
+	}}
+}
+
+// Jicofo are the options of a Jicofo on such a server, with the resource "jicofo".
+func (o JitsiOptions) Jicofo() JicofoOptions {
+	j := JicofoOptions{
+		Host: "auth." + o.domain(), User: "focus", Password: cmp.Or(o.Password, "secret"), Resource: "jicofo",
+		Proxy: "focus." + o.domain(), Service: "conference." + o.domain(),
+	}
+	if o.Breakout {
+		j.Breakout = "breakout." + o.domain()
+	}
+	return j
+}
+
+// Observer are the options of an observer on such a server.
+func (o JitsiOptions) Observer() ObserverOptions {
+	return ObserverOptions{Host: "auth." + o.domain(), User: "observer", Password: cmp.Or(o.Password, "secret")}
+}
+
+// JitsiConfig is the configuration for such a server. Admins of the MUC services are Jicofo (focus@auth.…), usher in rooms
+// (focus@focus.…) and as its bare domain (focus.…), and the observer (observer@auth.…).
+func JitsiConfig(o JitsiOptions) string {
+	domain := o.domain()
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	list := func(all []string) string {
+		for i := range all {
+			all[i] = quote(all[i])
+		}
+		return "{ " + strings.Join(all, ", ") + " }"
+	}
+	muc := func(prefix string, modules ...string) {
+		if o.HideAll {
+			modules = append(modules, "prosodytest_hide_all")
+		}
+		line("Component %s %q", quote(prefix+"."+domain), "muc")
+		line("storage = %q", "memory")
+		line("muc_room_cache_size = 10000") // as Jitsi has it; beyond it, no room is created
+		line("restrict_room_creation = true")
+		line("muc_room_default_public_jids = true")
+		line("muc_room_locking = false")
+		line("admins = %s", list([]string{"focus@auth." + domain, "focus@focus." + domain, "focus." + domain, "observer@auth." + domain}))
+		line("modules_enabled = %s", list(modules))
+	}
+
+	line("component_admins_as_room_owners = true")
+	if len(o.PluginPaths) > 0 {
+		line("plugin_paths = %s", list(slices.Clone(o.PluginPaths)))
+	}
+	if !o.NotSubscribed {
+		line("prosodytest_subscriptions = { [%s] = %s }", quote("focus@auth."+domain), quote("focus."+domain))
+	}
+	line("%s", o.Global)
+
+	line("VirtualHost %s", quote(domain))
+	line("authentication = %q", "anonymous")
+	line("main_muc = %s", quote("conference."+domain))
+	var modules []string // on top of the global ones
+	if o.Lobby {
+		modules = append(modules, "prosodytest_lobby")
+		line("lobby_muc = %s", quote("lobby."+domain))
+		line("muc_lobby_check_display_name_required = %t", !o.NoDisplayNameCheck)
+	}
+	if o.Breakout {
+		modules = append(modules, "prosodytest_breakout")
+		line("breakout_rooms_muc = %s", quote("breakout."+domain))
+	}
+	line("modules_enabled = %s", list(modules))
+	line("VirtualHost %s", quote("guest."+domain))
+	line("authentication = %q", "anonymous")
+	line("VirtualHost %s", quote("auth."+domain))
+	line("authentication = %q", "internal_hashed")
+
+	muc("conference", slices.Clone(o.Modules)...)
+	line("muc_room_default_members_only = %t", !o.Open)
+	line("%s", o.Conference)
+	if o.Lobby {
+		muc("lobby")
+	}
+	if o.Breakout {
+		muc("breakout")
+	}
+	line("Component %s", quote("focus."+domain))
+	line("component_secret = %s", quote(cmp.Or(o.Secret, "secret")))
+	return b.String()
+}
+
+// AddBreakout asks the breakout service for a new room, as Jitsi's client does for a moderator, and takes the new list of
+// rooms that the service sends. It returns the address of the room, whose name must be new.
+func (c *Client) AddBreakout(ctx context.Context, service, name string) (room string, err error) {
+	add := Stanza{Name: "message", Attr: map[string]string{"to": service}, Children: []Stanza{{
+		Name: "breakout_rooms", NS: nsClient, Attr: map[string]string{"type": "features/breakout-rooms/add", "subject": name},
+	}}}
+	if err := c.Send(add.String()); err != nil {
+		return "", err
+	}
+	answer, err := c.Await(ctx, func(s Stanza) bool {
+		if s.Name != "message" || s.Attr["from"] != service {
+			return false
+		}
+		if s.Attr["type"] == "error" {
+			return true
+		}
+		for _, r := range breakoutRooms(s) {
+			if r.Name == name {
+				room = r.JID
+			}
+		}
+		return room != ""
+	})
+	if err == nil && room == "" {
+		// The breakout service has ignored the message, and Prosody says that nobody has taken it.
+		err = fmt.Errorf("%s refuses a new breakout room: %s", service, answer.ErrorCondition())
+	}
+	return room, err
+}
+
+type breakoutRoom struct {
+	JID  string
+	Name string
+}
+
+// breakoutRooms are the rooms in a message of a breakout service.
+func breakoutRooms(s Stanza) map[string]breakoutRoom {
+	var update struct {
+		Type, Event string
+		Rooms       map[string]breakoutRoom
+	}
+	_ = json.Unmarshal([]byte(s.Child("json-message", nsJitmeet).Text), &update)
+	if update.Type != "breakout_rooms" || update.Event != "features/breakout-rooms/update" {
+		return nil
+	}
+	return update.Rooms
+}

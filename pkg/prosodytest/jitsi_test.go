@@ -1,0 +1,392 @@
+package prosodytest
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	lobbyRoom = "standup@lobby.meet.example.com"
+	breakout  = "breakout.meet.example.com"
+	bot       = "focus.meet.example.com" // usher's place
+)
+
+// jitsi is a server as under Jitsi, with a Jicofo in the room.
+type jitsi struct {
+	*testing.T
+	*Server
+	jicofo   *Jicofo
+	observer *Observer
+}
+
+func startJitsi(t *testing.T, o JitsiOptions) *jitsi {
+	t.Helper()
+	t.Parallel()
+	s := Start(t, o.Options())
+	return &jitsi{t, s, s.Jicofo(t, o.Jicofo()), s.Observe(t, o.Observer())}
+}
+
+// someone is an anonymous client of the virtual host.
+func (j *jitsi) someone(host string) *Client { return j.Server.Client(j.T, ClientOptions{Host: host}) }
+
+// ask makes a conference request straight to Jicofo.
+func (j *jitsi) ask(c *Client, room string) Stanza {
+	j.Helper()
+	answer, err := c.IQ(timeout(j.T, defaultTimeout), "set", j.jicofo.JID(), "<conference xmlns='"+nsFocus+"' room='"+room+"' machine-uid='1'/>")
+	if err != nil {
+		j.Fatal(err)
+	}
+	return answer
+}
+
+func (j *jitsi) opens(room string) {
+	j.Helper()
+	if answer := j.ask(j.someone("meet.example.com"), room); answer.Child("conference", nsFocus).Attr["ready"] != "true" {
+		j.Fatalf("Jicofo did not open %s: %s", room, answer)
+	}
+}
+
+// enters sends the join as Jitsi's client does, with a name, and says how it went: "" or the condition of the error.
+func (j *jitsi) enters(c *Client, room, nick string) (string, Stanza) {
+	j.Helper()
+	c.Sends("<presence to='" + room + "/" + nick + "'><x xmlns='" + nsMUC + "'/><nick xmlns='http://jabber.org/protocol/nick'>" + nick + "</nick></presence>")
+	answer, err := c.Await(timeout(j.T, defaultTimeout), func(s Stanza) bool {
+		return s.Name == "presence" && bare(s.Attr["from"]) == room && (s.Attr["type"] == "error" || s.HasStatus("110"))
+	})
+	if err != nil {
+		j.Fatalf("%s enters %s: %v", nick, room, err)
+	}
+	return answer.ErrorCondition(), answer
+}
+
+func (j *jitsi) affiliate(by *Client, room, jid, affiliation string) {
+	j.Helper()
+	answer, err := by.IQ(timeout(j.T, defaultTimeout), "set", room, "<query xmlns='"+nsMUCAdmin+"'><item affiliation='"+affiliation+"' jid='"+jid+"'/></query>")
+	if err != nil || answer.Attr["type"] != "result" {
+		j.Fatalf("making %s %s: %s %v", jid, affiliation, answer, err)
+	}
+}
+
+func (j *jitsi) submits(by *Client, room, field, value string) Stanza {
+	j.Helper()
+	answer, err := by.IQ(timeout(j.T, defaultTimeout), "set", room, "<query xmlns='"+nsMUCOwner+"'><x xmlns='"+nsData+"' type='submit'>"+
+		"<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>"+
+		"<field var='"+field+"'><value>"+value+"</value></field></x></query>")
+	if err != nil {
+		j.Fatal(err)
+	}
+	return answer
+}
+
+func (j *jitsi) sees(room string) RoomView {
+	j.Helper()
+	view, err := j.observer.Room(timeout(j.T, defaultTimeout), room)
+	if err != nil {
+		j.Fatal(err)
+	}
+	return view
+}
+
+// disco is the error condition of a disco#info request, or "".
+func (j *jitsi) disco(c *Client, to string) string {
+	j.Helper()
+	answer, err := c.IQ(timeout(j.T, defaultTimeout), "get", to, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+	if err != nil {
+		j.Fatal(err)
+	}
+	return answer.ErrorCondition()
+}
+
+// host is somebody inside the room as its owner.
+func (j *jitsi) host(room, nick string) *Client {
+	j.Helper()
+	c := j.someone("meet.example.com")
+	j.affiliate(j.observer.client, room, c.BareJID(), "owner")
+	if refused, _ := j.enters(c, room, nick); refused != "" {
+		j.Fatalf("the host is refused: %s", refused)
+	}
+	return c
+}
+
+func TestObserver(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{HideAll: true})
+	if view := j.sees(room); view.Exists || view.String() != "no room" {
+		t.Errorf("before: %v", view)
+	}
+	j.opens(room)
+	romeo := j.host(room, "romeo")
+	juliet := j.someone("guest.meet.example.com")
+	j.affiliate(j.observer.client, room, juliet.BareJID(), "member")
+	j.affiliate(j.observer.client, room, "tybalt@meet.example.com", "outcast")
+	if refused, _ := j.enters(juliet, room, "juliet"); refused != "" {
+		t.Fatal(refused)
+	}
+	view := j.sees(room)
+	want := []Occupant{
+		{"focus", j.jicofo.JID(), "moderator", "owner"},
+		{"juliet", juliet.JID(), "participant", "member"},
+		{"romeo", romeo.JID(), "moderator", "owner"},
+	}
+	if !view.Exists || !view.MembersOnly || !slices.Equal(view.Occupants, want) {
+		t.Errorf("inside: %v", view)
+	}
+	if a := view.Affiliations; len(a) != 4 || a["focus@auth.meet.example.com"] != "owner" || a[romeo.BareJID()] != "owner" ||
+		a[juliet.BareJID()] != "member" || a["tybalt@meet.example.com"] != "outcast" {
+		t.Errorf("affiliations: %v", view)
+	}
+	if view.Occupant(juliet.BareJID()).Nick != "juliet" || view.Occupant("tybalt@meet.example.com") != (Occupant{}) {
+		t.Error("occupants are not found by their JID")
+	}
+	if got := j.disco(romeo, room); got != "" {
+		t.Errorf("the room says %s to those inside", got)
+	}
+	if got := j.disco(j.someone("meet.example.com"), room); got != "forbidden" {
+		t.Errorf("the room says %q to those outside", got)
+	}
+	j.submits(romeo, room, "muc#roomconfig_membersonly", "0")
+	if view := j.sees(room); view.MembersOnly {
+		t.Error("still members-only")
+	}
+	// One who is no admin sees nothing, and hears so.
+	if _, err := (&Observer{juliet}).Room(t.Context(), room); err == nil {
+		t.Error("no error for one who is no admin")
+	}
+}
+
+func TestLobby(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{Lobby: true, Open: true, HideAll: true})
+	j.opens(room)
+	romeo := j.host(room, "romeo")
+	juliet := j.someone("guest.meet.example.com")
+	if got := j.disco(romeo, lobbyRoom); got != "item-not-found" {
+		t.Errorf("a lobby that is not on says %q", got)
+	}
+
+	// The focus turns nothing on.
+	focus := j.Component(t, bot, "secret")
+	focus.from = "focus@" + bot
+	j.submits(focus, room, "muc#roomconfig_membersonly", "1")
+	if j.sees(lobbyRoom).Exists {
+		t.Fatal("a form from the focus has made a lobby")
+	}
+	// In a room that is members-only without a lobby, the gate names none.
+	if refused, s := j.enters(juliet, room, "juliet"); refused != "registration-required" || s.Find("lobbyroom", nsJitmeet).Text != "" {
+		t.Errorf("without a lobby: %s", s)
+	}
+
+	romeo.Drain()
+	j.submits(romeo, room, "muc#roomconfig_membersonly", "1")
+	romeo.Receives("<message from='" + room + "' type='groupchat'><x xmlns='" + nsMUCUser + "'><status code='104'/></x></message>")
+	if got := j.disco(romeo, lobbyRoom); got != "forbidden" {
+		t.Errorf("the lobby says %q", got)
+	}
+	if s, err := romeo.IQ(t.Context(), "get", room, "<query xmlns='http://jabber.org/protocol/disco#info'/>"); err != nil || formField(s, "muc#roominfo_lobbyroom") != lobbyRoom {
+		t.Errorf("the room does not name its lobby: %s", s)
+	}
+
+	// Without a name there is no way in, for a member neither.
+	juliet.Sends("<presence to='" + room + "/juliet'><x xmlns='" + nsMUC + "'/></presence>")
+	juliet.Receives(`<presence type='error' from='` + room + `/juliet'><error type='modify' code='406'>
+		<not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><displayname-required xmlns='http://jitsi.org/jitmeet' lobby='true'/></error></presence>`)
+	if refused, s := j.enters(juliet, room, "juliet"); refused != "registration-required" || s.Find("lobbyroom", nsJitmeet).Text != lobbyRoom {
+		t.Fatalf("the gate: %s", s)
+	}
+	nurse := j.someone("guest.meet.example.com")
+	if refused, s := j.enters(juliet, lobbyRoom, "juliet"); refused != "" || s.Find("item", nsMUCUser).Attr["affiliation"] != "none" {
+		t.Errorf("knocking: %s", s)
+	}
+	if refused, _ := j.enters(nurse, lobbyRoom, "nurse"); refused != "" {
+		t.Errorf("knocking: %s", refused)
+	}
+	// The host sees both, they see nobody.
+	if refused, s := j.enters(romeo, lobbyRoom, "romeo"); refused != "" || s.Find("item", nsMUCUser).Attr["affiliation"] != "owner" {
+		t.Fatalf("the host in the lobby: %s", s)
+	}
+	romeo.Receives("<presence from='" + lobbyRoom + "/juliet'/>")
+	romeo.Receives("<presence from='" + lobbyRoom + "/nurse'/>")
+	juliet.ReceivesNot("<presence from='" + lobbyRoom + "/nurse'/>")
+	juliet.ReceivesNot("<presence from='" + lobbyRoom + "/romeo'/>")
+	nurse.ReceivesNot("<presence from='" + lobbyRoom + "/juliet'/>")
+
+	// Both in one message; only a host may.
+	invite := "<message to='" + room + "'><x xmlns='" + nsMUCUser + "'><invite to='" + juliet.JID() + "'/><invite to='" + nurse.JID() + "'/></x></message>"
+	juliet.Sends(invite)
+	juliet.Receives("<message type='error' from='" + room + "'><error><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
+	romeo.Sends(invite)
+	for nick, c := range map[string]*Client{"juliet": juliet, "nurse": nurse} {
+		c.Receives("<message from='" + room + "'><x xmlns='" + nsMUCUser + "'><invite from='" + romeo.JID() + "'/></x></message>")
+		if refused, _ := j.enters(c, room, nick); refused != "" {
+			t.Errorf("%s is not let in: %s", nick, refused)
+		}
+	}
+	if view := j.sees(room); view.Affiliations[nurse.BareJID()] != "member" || view.Occupant(juliet.JID()).Role != "participant" {
+		t.Errorf("after admission: %v", view)
+	}
+
+	// A lobby that ends sends everybody to the room.
+	tybalt := j.someone("guest.meet.example.com")
+	j.enters(tybalt, lobbyRoom, "tybalt")
+	j.submits(romeo, room, "muc#roomconfig_membersonly", "0")
+	tybalt.Receives("<presence type='unavailable' from='" + lobbyRoom + "/tybalt'><x xmlns='" + nsMUCUser + "'><destroy jid='" + room + "'/></x></presence>")
+	if j.sees(lobbyRoom).Exists {
+		t.Error("the lobby is still there")
+	}
+	if refused, _ := j.enters(tybalt, room, "tybalt"); refused != "" {
+		t.Errorf("the open room refuses: %s", refused)
+	}
+
+	// usher as its bare domain may turn it on; with the room it goes, and then nobody is sent anywhere. Those inside
+	// without an affiliation are put out by Prosody.
+	focus.from = bot
+	j.submits(focus, room, "muc#roomconfig_membersonly", "1")
+	tybalt.Receives("<presence type='unavailable' from='" + room + "/tybalt'><x xmlns='" + nsMUCUser + "'><status code='322'/></x></presence>")
+	tybalt.Drain()
+	if refused, _ := j.enters(tybalt, lobbyRoom, "tybalt"); refused != "" {
+		t.Errorf("no lobby made by the component: %s", refused)
+	}
+	if s, err := focus.IQ(t.Context(), "set", room, "<query xmlns='"+nsMUCOwner+"'><destroy/></query>"); err != nil || s.Attr["type"] != "result" {
+		t.Fatal(s, err)
+	}
+	gone := tybalt.Receives("<presence type='unavailable' from='" + lobbyRoom + "/tybalt'><x xmlns='" + nsMUCUser + "'><destroy/></x></presence>")
+	if alternative := gone.Find("destroy", nsMUCUser).Attr["jid"]; alternative != "" {
+		t.Errorf("sent to %s", alternative)
+	}
+}
+
+func TestLobbyWithoutNames(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{Lobby: true, NoDisplayNameCheck: true})
+	j.opens(room)
+	juliet := j.someone("guest.meet.example.com")
+	if s, err := juliet.Join(timeout(t, defaultTimeout), room, "juliet"); err != nil || s.ErrorCondition() != "registration-required" {
+		t.Errorf("the gate: %s %v", s, err)
+	}
+	if got := j.disco(juliet, lobbyRoom); got != "item-not-found" {
+		t.Errorf("a lobby that is not on says %q", got)
+	}
+	j.submits(j.observer.client, room, "muc#roomconfig_membersonly", "1")
+	if got := j.disco(juliet, lobbyRoom); got != "" {
+		t.Errorf("the lobby, which is not hidden, says %q", got)
+	}
+	// A form that does not speak of members-only ends the lobby.
+	j.submits(j.observer.client, room, "muc#roomconfig_whois", "anyone")
+	if got := j.disco(juliet, lobbyRoom); got != "item-not-found" {
+		t.Errorf("a lobby that is not on any more says %q", got)
+	}
+	// Jicofo's health checks pass.
+	if err := j.jicofo.HealthCheck(timeout(t, defaultTimeout)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestBreakout(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{Breakout: true})
+	j.opens(room)
+	romeo := j.host(room, "romeo")
+	juliet, tybalt := j.someone("guest.meet.example.com"), j.someone("guest.meet.example.com")
+	j.affiliate(j.observer.client, room, juliet.BareJID(), "member")
+	if refused, _ := j.enters(juliet, room, "juliet"); refused != "" {
+		t.Fatal(refused)
+	}
+
+	if jid, err := juliet.AddBreakout(timeout(t, defaultTimeout), breakout, "tomb"); err == nil {
+		t.Errorf("a participant has made %s", jid)
+	}
+	cell, err := romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "cell")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rooms := breakoutRooms(juliet.Receives("<message from='" + breakout + "'><json-message xmlns='" + nsJitmeet + "'/></message>")); len(rooms) != 2 {
+		t.Errorf("those inside are told of %v", rooms)
+	}
+	if j.sees(cell).Exists {
+		t.Error("the room exists though nobody has entered")
+	}
+	if refused, _ := j.enters(juliet, cell, "juliet"); refused != "not-allowed" {
+		t.Errorf("before Jicofo: %q", refused)
+	}
+	j.opens(cell)
+	form, err := j.observer.client.IQ(t.Context(), "get", cell, "<query xmlns='"+nsMUCOwner+"'/>")
+	if err != nil || !isTrue(formField(form, "muc#roominfo_isbreakout")) || formField(form, "muc#roominfo_breakout_main_room") != room {
+		t.Errorf("the form says otherwise: %s %v", form, err)
+	}
+	if form, _ := j.observer.client.IQ(t.Context(), "get", room, "<query xmlns='"+nsMUCOwner+"'/>"); formField(form, "muc#roominfo_isbreakout") != "" {
+		t.Error("the main room says that it is one")
+	}
+
+	// Who was never in the main room stays out; nobody takes another's nick; roles are those of the main room.
+	if refused, _ := j.enters(tybalt, cell, "tybalt"); refused != "not-allowed" {
+		t.Errorf("a stranger: %q", refused)
+	}
+	if refused, _ := j.enters(juliet, cell, "romeo"); refused != "conflict" {
+		t.Errorf("a nick of the main room: %q", refused)
+	}
+	for nick, c := range map[string]*Client{"juliet": juliet, "romeo": romeo} {
+		if refused, _ := j.enters(c, cell, nick); refused != "" {
+			t.Errorf("%s: %s", nick, refused)
+		}
+	}
+	view := j.sees(cell)
+	if view.Occupant(romeo.JID()).Role != "moderator" || view.Occupant(juliet.JID()).Affiliation != "member" || len(view.Occupants) != 3 {
+		t.Errorf("in the breakout room: %v", view)
+	}
+	j.affiliate(j.observer.client, room, juliet.BareJID(), "owner")
+	if got := j.sees(cell).Occupant(juliet.JID()).Affiliation; got != "owner" {
+		// Prosody keeps the role of those inside, as it heard of no change here.
+		t.Errorf("made owner in the main room, in the breakout room she is %s", got)
+	}
+
+	// From within a breakout room its moderators have the same power.
+	tomb, err := romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "tomb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	romeo.Sends("<message to='" + breakout + "'><breakout_rooms type='features/breakout-rooms/move-to-room' participantJid='" + juliet.JID() + "' roomJid='" + tomb + "'/></message>")
+	if _, err := juliet.Await(timeout(t, defaultTimeout), func(s Stanza) bool {
+		text := s.Child("json-message", nsJitmeet).Text
+		return s.Attr["from"] == breakout && strings.Contains(text, "move-to-room") && strings.Contains(text, tomb)
+	}); err != nil {
+		t.Error("she is not asked to move:", err)
+	}
+	romeo.Sends("<message to='" + breakout + "'><breakout_rooms type='features/breakout-rooms/remove' breakoutRoomJid='" + tomb + "'/></message>")
+	romeo.Sends("<message to='" + breakout + "'><breakout_rooms type='features/breakout-rooms/remove' breakoutRoomJid='" + cell + "'/></message>")
+	juliet.Receives("<presence type='unavailable' from='" + cell + "/juliet'><x xmlns='" + nsMUCUser + "'><destroy jid='" + room + "'/></x></presence>")
+
+	// With the main room all end.
+	cell, err = romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "second cell")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.opens(cell)
+	if refused, _ := j.enters(juliet, cell, "juliet"); refused != "" {
+		t.Error(refused)
+	}
+	if s, err := romeo.IQ(t.Context(), "set", room, "<query xmlns='"+nsMUCOwner+"'><destroy/></query>"); err != nil || s.Attr["type"] != "result" {
+		t.Fatal(s, err)
+	}
+	juliet.Receives("<presence type='unavailable' from='" + cell + "/juliet'><x xmlns='" + nsMUCUser + "'><destroy/></x></presence>")
+	if j.sees(room).Exists || j.sees(cell).Exists {
+		t.Error("something is still there")
+	}
+	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 0 }); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestBreakoutInvalid shows that a room nobody has registered does not come to be, and that Jicofo is told nothing.
+func TestBreakoutInvalid(t *testing.T) {
+	o := JitsiOptions{Breakout: true}
+	t.Parallel()
+	s := Start(t, o.Options())
+	jo := o.Jicofo()
+	jo.JoinTimeout = 100 * time.Millisecond
+	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	answer := j.ask(j.someone("meet.example.com"), "invented@"+breakout)
+	if answer.Child("conference", nsFocus).Attr["ready"] != "false" || j.sees("invented@"+breakout).Exists {
+		t.Errorf("Jicofo says %s", answer)
+	}
+	if rooms := j.jicofo.Rooms(); len(rooms) != 0 {
+		t.Errorf("Jicofo is in %v", rooms)
+	}
+}

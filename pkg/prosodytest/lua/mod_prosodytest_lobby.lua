@@ -1,0 +1,155 @@
+-- Stands in for Jitsi's muc_lobby_rooms, and is loaded as that is: on the main virtual host, with its options main_muc,
+-- lobby_muc, muc_lobby_whitelist and muc_lobby_check_display_name_required. It speaks the same wire but for the
+-- notifications (lobby-notify, room metadata), and several items in one muc#admin set, which it does not know.
+
+local jid = require "util.jid";
+local st = require "util.stanza";
+
+local xmlns_muc, xmlns_jitmeet = "http://jabber.org/protocol/muc", "http://jitsi.org/jitmeet";
+
+local main_muc = assert(module:get_option_string("main_muc"));
+local lobby_muc = assert(module:get_option_string("lobby_muc"));
+local whitelist = module:get_option_set("muc_lobby_whitelist", {});
+local check_display_name = module:get_option_boolean("muc_lobby_check_display_name_required", true);
+
+module:add_identity("component", "lobbyrooms", lobby_muc);
+
+local main, lobby; -- the two MUC modules
+
+local function lobby_of(room)
+	return lobby.get_room_from_jid(jid.join(jid.node(room.jid), lobby_muc));
+end
+
+local function main_of(lobby_room)
+	return main.get_room_from_jid(jid.join(jid.node(lobby_room.jid), main_muc));
+end
+
+local function close(room, alternative)
+	local lobby_room = lobby_of(room);
+	if lobby_room then
+		lobby_room:set_persistent(false);
+		lobby_room:destroy(alternative, "Lobby room closed.");
+	end
+end
+
+-- The form has the whole say: one that does not speak of members-only ends the lobby, too.
+local function submitted(event)
+	local room = event.room;
+	if jid.node(event.actor) == "focus" then
+		return;
+	end
+	if not event.fields["muc#roomconfig_membersonly"] then
+		close(room, room.jid);
+	elseif not lobby_of(room) then
+		lobby.create_room(jid.join(jid.node(room.jid), lobby_muc)):set_persistent(true);
+		event.status_codes["104"] = true;
+	end
+end
+
+local function refuse(event, error_type, condition, code, children)
+	local reply = st.error_reply(event.stanza, error_type, condition);
+	reply.tags[1].attr.code = code;
+	for _, child in ipairs(children) do
+		reply:add_child(child); -- into the error
+	end
+	event.origin.send(reply);
+	return true;
+end
+
+local function gate(event)
+	local room, stanza = event.room, event.stanza;
+	local x = stanza:get_child("x", xmlns_muc);
+	if not x or not room:get_members_only() or jid.resource(event.occupant.nick) == "focus"
+	or jid.node(room.jid):find("__jicofo-health-check", 1, true) == 1 then
+		return;
+	end
+	local from, host = jid.bare(stanza.attr.from), jid.host(stanza.attr.from);
+	local affiliation = room:get_affiliation(from) or "none";
+	local password = room:get_password();
+	if whitelist:contains(from) or whitelist:contains(host)
+	or password and x:get_child_text("password") == password then
+		if affiliation == "none" then
+			room:set_affiliation(true, from, "member");
+			event.occupant.role = room:get_default_role("member");
+		end
+		return;
+	end
+	if password and affiliation == "member" and not x:get_child("password") then
+		x:text_tag("password", password);
+	end
+	if check_display_name and (stanza:get_child_text("nick", "http://jabber.org/protocol/nick") or "") == "" then
+		return refuse(event, "modify", "not-acceptable", "406", {
+			st.stanza("displayname-required", { xmlns = xmlns_jitmeet, lobby = "true" });
+		});
+	end
+	if affiliation == "none" then
+		local lobby_room = lobby_of(room);
+		local lobby_jid = lobby_room and lobby_room.jid or "";
+		return refuse(event, "auth", "registration-required", "407", {
+			st.stanza("lobbyroom", { xmlns = xmlns_jitmeet }):text(lobby_jid);
+			st.stanza("lobbyroom"):text(lobby_jid); -- for old clients
+		});
+	end
+end
+
+-- Several invitations in one message.
+local function invite(event)
+	local stanza = event.stanza;
+	local room = main.get_room_from_jid(jid.bare(stanza.attr.to));
+	local x = stanza:get_child("x", xmlns_muc.."#user");
+	if not room or not x or (stanza.attr.type or "normal") ~= "normal" then
+		return;
+	end
+	local handled;
+	for payload in x:childtags("invite") do
+		if payload.attr.to then
+			local one = st.stanza("message", stanza.attr):tag("x", { xmlns = xmlns_muc.."#user" }):add_child(payload):reset();
+			handled = room:handle_mediated_invite(event.origin, one) or handled;
+		end
+	end
+	return handled;
+end
+
+-- Whoever knocks is seen by the owners only, and sees none of them.
+local function passes(lobby_room, stanza)
+	local to_owner = lobby_room:get_affiliation(stanza.attr.to) == "owner";
+	if stanza.name == "presence" then
+		local x = stanza:get_child("x", xmlns_muc.."#user");
+		local item = x and x:get_child("item");
+		return not item or stanza.attr.type ~= nil or x:get_child_with_attr("status", nil, "code", "110")
+			or to_owner and lobby_room:get_affiliation(item.attr.jid) ~= "owner";
+	elseif stanza.name == "message" then
+		local occupant = lobby_room:get_occupant_by_nick(stanza.attr.from);
+		return occupant and (to_owner or lobby_room:get_affiliation(occupant.bare_jid) == "owner");
+	end
+	return true;
+end
+
+module:hook_global("server-started", function ()
+	main, lobby = prosody.hosts[main_muc].modules.muc, prosody.hosts[lobby_muc].modules.muc;
+
+	local at_main = module:context(main_muc);
+	at_main:hook("muc-config-submitted", submitted);
+	at_main:hook("muc-occupant-pre-join", gate, -4); -- before Prosody's own members-only
+	at_main:hook("message/bare", invite, 1);
+	at_main:hook("muc-room-destroyed", function (event) close(event.room); end, 1);
+	at_main:hook("muc-disco#info", function (event)
+		local lobby_room = lobby_of(event.room);
+		if lobby_room and event.room:get_members_only() then
+			table.insert(event.form, { name = "muc#roominfo_lobbyroom"; label = "Lobby room" });
+			event.formdata["muc#roominfo_lobbyroom"] = lobby_room.jid;
+		end
+	end);
+
+	function lobby.room_mt.get_affiliation(lobby_room, who)
+		local room = main_of(lobby_room);
+		return room and room:get_affiliation(who) or "none";
+	end
+
+	local route_stanza = lobby.room_mt.route_stanza;
+	function lobby.room_mt.route_stanza(lobby_room, stanza)
+		if passes(lobby_room, stanza) then
+			route_stanza(lobby_room, stanza);
+		end
+	end
+end, 1); -- before the test is told that the server is there
