@@ -62,6 +62,8 @@ type gate struct {
 	stop context.CancelFunc
 	done chan error
 	n    atomic.Int64
+
+	options func(*component.Options) // what is changed in them, if anything
 }
 
 func start(t *testing.T, change ...func(*auth.Policy)) *gate {
@@ -129,6 +131,9 @@ func (g *gate) runWith(p auth.Policy, secret string) {
 	g.log = log
 	o := options(g.ComponentAddr, p, zap.New(core))
 	o.Secret = []byte(secret)
+	if g.options != nil {
+		g.options(&o)
+	}
 	c, err := component.New(o)
 	if err != nil {
 		g.t.Fatal(err)

@@ -1,0 +1,119 @@
+package component_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+)
+
+// before is usher before a Jicofo, on a server as it is under a Jitsi Meet.
+type before struct {
+	*gate
+	jicofo   *prosodytest.Jicofo
+	observer *prosodytest.Observer
+	store    store.Store // outlives usher
+}
+
+// setup is what a test changes of that.
+type setup struct {
+	prosodytest.JitsiOptions
+	jicofo  func(*prosodytest.JicofoOptions)
+	options func(*component.Options)
+	policy  func(*auth.Policy)
+	away    bool // Jicofo is not there yet
+}
+
+// beforeJicofo starts a server, Jicofo and usher, and returns when a request would be answered.
+func beforeJicofo(t *testing.T, s setup) *before {
+	t.Helper()
+	s.Secret = componentSecret
+	b := &before{
+		gate:  &gate{t: t, Server: prosodytest.Start(t, s.Options())},
+		store: store.Memory(store.Options{}),
+	}
+	t.Cleanup(func() { b.store.Close() })
+	b.observer = b.Observe(t, s.Observer())
+	b.gate.options = func(o *component.Options) {
+		o.Jicofo, o.GuardInterval, o.Store = jid.MustParse("focus@auth.meet.example.com"), 500*time.Millisecond, b.store
+		o.MembersOnly = !s.Open
+		if s.Lobby {
+			o.Lobby = jid.MustParse("lobby.meet.example.com")
+		}
+		if s.options != nil {
+			s.options(o)
+		}
+	}
+	b.run(policy(func(p *auth.Policy) {
+		p.Sessions = store.Sessions{Store: b.store}
+		p.Lobby, p.LobbyBypass = s.Lobby, []auth.Affiliation{auth.Owner, auth.Member}
+		if s.Breakout {
+			p.Breakout = "breakout.meet.example.com"
+		}
+		if s.policy != nil {
+			s.policy(p)
+		}
+	}))
+	if !s.away {
+		b.comes(s)
+	}
+	return b
+}
+
+// comes has Jicofo come, and returns when usher knows.
+func (b *before) comes(s setup) {
+	b.t.Helper()
+	o := s.Jicofo()
+	if s.jicofo != nil {
+		s.jicofo(&o)
+	}
+	b.jicofo = b.Jicofo(b.t, o)
+	b.logged("Jicofo is online")
+}
+
+// sees is what the observer sees of a room.
+func (b *before) sees(room string) prosodytest.RoomView {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
+	defer cancel()
+	v, err := b.observer.Room(ctx, room)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return v
+}
+
+// A host's request reaches Jicofo, which opens the room; the answer is Jicofo's, with what usher adds.
+func TestRelay(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host := b.person("meet.example.com")
+	answer := host.iq("set", domain, request(room, mint(t, nil), ""))
+	c := answer.Child("conference", "http://jitsi.org/protocol/focus")
+	if outcome(answer) != "ready" || c.Attr["focusjid"] == "" || c.Attr["session-id"] == "" || c.Attr["identity"] != "u1" ||
+		!strings.Contains(answer.String(), "sipGatewayEnabled") {
+		t.Errorf("answered %s", answer)
+	}
+	asked := b.jicofo.Requests()
+	if len(asked) != 1 || asked[0].User != host.JID() || asked[0].Token != "" || asked[0].SessionID != "" || asked[0].MachineUID == "" {
+		t.Errorf("Jicofo was asked %+v", asked)
+	}
+	view := b.sees(room)
+	if !view.MembersOnly || view.Occupant("focus@auth.meet.example.com").Role != "moderator" || view.Affiliations[host.BareJID()] != "owner" {
+		t.Errorf("the room is %s", view)
+	}
+	if got := host.joins(room); got != "owner moderator" {
+		t.Errorf("joins as %s", got)
+	}
+	guest := b.person("guest.meet.example.com")
+	guest.enters(room, "")
+	if a := b.sees(room).Affiliations[guest.BareJID()]; a != "member" {
+		t.Errorf("the guest is %s", a)
+	}
+}
