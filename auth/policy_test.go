@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -165,9 +166,11 @@ func TestPolicy(t *testing.T) {
 			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
 
 		// Rule 4.
-		"session of nobody":               {sid: "s", reason: auth.ReasonSessionInvalid},
-		"session of nobody, from a guest": {from: "g@guest.example.com/x", sid: "s", state: hostInside, reason: auth.ReasonSessionInvalid},
-		"a token goes before a session":   {sid: "s", claims: nothing, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"session of nobody": {sid: "a0c1-session-id", reason: auth.ReasonSessionInvalid},
+		"session id on a service vhost is not looked at": {from: "r@recorder.example.com/x", sid: "a0c1-session-id", want: auth.Allow, reason: auth.ReasonService, affiliation: auth.Member},
+		"session of nobody, from a trusted user":         {from: "t@trusted.example.com/x", sid: "a0c1-session-id", reason: auth.ReasonSessionInvalid},
+		"session of nobody, from a guest":                {from: "g@guest.example.com/x", sid: "a0c1-session-id", state: hostInside, reason: auth.ReasonSessionInvalid},
+		"a token goes before a session":                  {sid: "a0c1-session-id", claims: nothing, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
 
 		// Rule 5.
 		"another room":  {claims: func(c *token.Claims) { c.Room = "retro" }, reason: auth.ReasonRoomMismatch},
@@ -280,40 +283,64 @@ func TestPolicy(t *testing.T) {
 			if tt.claims != nil {
 				req.Token = mint(t, tt.claims)
 			}
-			a := auth.New(p)
-			d := a.Authorize(t.Context(), req, looking(tt.state))
+			d := decided(t, auth.New(p), req, tt.state)
 			if d.Verdict != tt.want || d.Reason != tt.reason {
 				t.Fatalf("got %s %s (%v), want %s %s", d.Verdict, d.Reason, d.Err, tt.want, tt.reason)
 			}
 			if d.Affiliation != tt.affiliation || d.MayCreate != tt.create || d.NeedsHost != tt.needsHost {
 				t.Errorf("got affiliation %q, create %t, needs host %t; want %q, %t, %t", d.Affiliation, d.MayCreate, d.NeedsHost, tt.affiliation, tt.create, tt.needsHost)
 			}
-
-			// Asking again, which may be answered from memory, changes nothing; nor does explaining.
-			again := a.Authorize(t.Context(), req, looking(tt.state))
-			explained, steps := a.Explain(t.Context(), req, looking(tt.state))
-			for _, other := range []auth.Decision{again, explained} {
-				if other.Verdict != d.Verdict || other.Reason != d.Reason || other.Affiliation != d.Affiliation || other.Token != d.Token || !other.Expires.Equal(d.Expires) {
-					t.Errorf("a second time: %+v, first: %+v", other, d)
-				}
-			}
-			if len(steps) == 0 {
-				t.Fatal("an explanation without steps")
-			}
-			if last := steps[len(steps)-1]; last.OK != (d.Verdict == auth.Allow) {
-				t.Errorf("the last step is %+v, the verdict %s", last, d.Verdict)
-			}
-			for _, s := range steps[:len(steps)-1] {
-				if !s.OK {
-					t.Errorf("a step that is not the last failed: %+v", s)
-				}
-			}
-			// The log and the client see no token and nothing that a claim says.
-			if d.Err != nil && req.Token != "" && strings.Contains(d.Err.Error(), req.Token) {
-				t.Errorf("the error quotes the token: %v", d.Err)
+			if d.Session != nil || d.SessionID != "" || d.Breakout || d.StartLobby {
+				t.Errorf("without sessions, breakout rooms and a lobby: %+v", d)
 			}
 		})
 	}
+}
+
+// decided is the decision, of which it holds what is true of all decisions.
+func decided(t *testing.T, a *auth.Authorizer, req auth.Request, state auth.RoomState) auth.Decision {
+	t.Helper()
+	asked := 0
+	look := func(_ context.Context, as auth.Request, room auth.Room) (auth.RoomState, error) {
+		if asked++; !reflect.DeepEqual(as, req) || room.JID.String() == "" {
+			t.Errorf("asked about %v for %v", room, as)
+		}
+		return state, nil
+	}
+	d := a.Authorize(t.Context(), req, look)
+	if asked > 1 {
+		t.Errorf("the room was asked %d times", asked)
+	}
+
+	// Asking again, which may be answered from memory, changes nothing; nor does explaining.
+	again := a.Authorize(t.Context(), req, look)
+	explained, steps := a.Explain(t.Context(), req, look)
+	for _, other := range []auth.Decision{again, explained} {
+		if other.Err = d.Err; !reflect.DeepEqual(other, d) { // errors are made each time
+			t.Errorf("a second time: %+v, first: %+v", other, d)
+		}
+	}
+	if len(steps) == 0 {
+		t.Fatal("an explanation without steps")
+	}
+	if last := steps[len(steps)-1]; last.OK != (d.Verdict == auth.Allow) {
+		t.Errorf("the last step is %+v, the verdict %s", last, d.Verdict)
+	}
+	for _, s := range steps[:len(steps)-1] {
+		if !s.OK {
+			t.Errorf("a step that is not the last failed: %+v", s)
+		}
+	}
+	// The log sees neither the token nor what is as good as one.
+	for _, confided := range []string{req.Token, req.SessionID, req.MachineUID} {
+		if d.Err != nil && confided != "" && strings.Contains(d.Err.Error(), confided) {
+			t.Errorf("the error quotes what was confided: %v", d.Err)
+		}
+	}
+	if d.Verdict != auth.Allow && (d.Affiliation != auth.None || d.MayCreate || d.NeedsHost || d.Breakout || d.StartLobby || d.SessionID != "" || d.Session != nil) {
+		t.Errorf("a refusal that gives something: %+v", d)
+	}
+	return d
 }
 
 // A room that does not answer lets nobody in on a guess.

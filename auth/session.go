@@ -27,6 +27,8 @@ type Session struct {
 	// Affiliation is what was asked for, Identity who it was.
 	Affiliation Affiliation
 	Identity    string
+	// ByDefault tells that the token asked for no affiliation, so that what such tokens get today counts.
+	ByDefault bool
 	// What the token said of the lobby, all false where it said nothing: context.user.lobby_bypass was true (passes), or
 	// false (knocks); context.room.lobby was true (on), or false (off).
 	LobbyBypass, LobbyKnock, LobbyOn, LobbyOff bool
@@ -67,6 +69,7 @@ func (a *Authorizer) session(ctx context.Context, req Request, room Room, breako
 	case s.Affiliation != Member && !s.Affiliation.Host():
 		return refuse("a session without an affiliation")
 	}
+	// What the session came from must still count.
 	vhost := a.policy.VHosts[s.VHost]
 	i := slices.IndexFunc(vhost.Issuers, func(i Issuer) bool { return i.Name == s.Issuer })
 	switch {
@@ -85,6 +88,9 @@ func (a *Authorizer) session(ctx context.Context, req Request, room Room, breako
 		claims := token.Claims{Room: s.Room, Subject: s.Subject, Tenant: s.Tenant}
 		if _, err := covers(&vhost.Issuers[i], &claims, room, s.VHost, t); err != nil {
 			return nil, ReasonSessionInvalid, err
+		}
+		if s.ByDefault {
+			s.Affiliation, _ = requested(&vhost.Issuers[i], &token.Claims{}, vhost.DefaultAffiliation) // which cannot fail
 		}
 	}
 	return s, "", nil
@@ -112,6 +118,7 @@ func ofToken(req Request, i *Issuer, c *token.Claims, asked Affiliation, d Decis
 		Machine: req.MachineUID, VHost: req.From.Domainpart(), Issuer: i.Name,
 		Room: c.Room, Subject: c.Subject, Tenant: c.Tenant,
 		Affiliation: asked, Identity: d.Identity,
+		ByDefault:   c.User.Affiliation == "" && c.User.Moderator == nil && c.Moderator == nil,
 		LobbyBypass: is(c.User.LobbyBypass, true), LobbyKnock: is(c.User.LobbyBypass, false),
 		LobbyOn: is(c.RoomLobby, true), LobbyOff: is(c.RoomLobby, false),
 		Token: d.Token, Expires: req.At.Add(sessionLife),

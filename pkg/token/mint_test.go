@@ -46,10 +46,12 @@ func TestMintThenParseGivesTheSameClaims(t *testing.T) {
 				Avatar:      text("avatar"),
 				Affiliation: text("affiliation"),
 				Moderator:   flag("user moderator"),
+				LobbyBypass: flag("lobby bypass"),
 			},
 			Group:     text("group"),
 			Tenant:    text("tenant"),
 			RoomRegex: rapid.Bool().Draw(t, "regex"),
+			RoomLobby: flag("lobby"),
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "audiences") {
 			want.Audience = append(want.Audience, "a"+text("aud"))

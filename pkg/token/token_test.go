@@ -114,7 +114,9 @@ func TestClaims(t *testing.T) {
 			Expires: time.Unix(0, 0).UTC(), Audience: []string{"a", "b"}, RoomRegex: true,
 			Features: map[string]bool{"a": true, "b": true, "c": false},
 		},
-		`{"context":{"user":{},"room":{"regex":false},"features":{}}}`: {},
+		`{"context":{"user":{},"room":{"regex":false},"features":{}}}`:      {},
+		`{"context":{"user":{"lobby_bypass":true},"room":{"lobby":false}}}`: {User: token.User{LobbyBypass: &yes}, RoomLobby: &no},
+		`{"context":{"user":{"lobby_bypass":false},"room":{"lobby":true}}}`: {User: token.User{LobbyBypass: &no}, RoomLobby: &yes},
 	} {
 		got, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(token.ClaimMap{})
 		if err != nil {
@@ -135,6 +137,10 @@ func TestClaimsNamesWhatIsWrong(t *testing.T) {
 		`{"context":1}`:        "context: want an object",
 		`{"context":{"user":{"moderator":null}}}`:           "context.user.moderator: want true or false",
 		`{"context":{"room":{"regex":"true"}}}`:             "context.room.regex: want true or false",
+		`{"context":{"room":{"lobby":"true"}}}`:             "context.room.lobby: want true or false",
+		`{"context":{"room":{"lobby":null}}}`:               "context.room.lobby: want true or false",
+		`{"context":{"user":{"lobby_bypass":"true"}}}`:      "context.user.lobby_bypass: want true or false",
+		`{"context":{"user":{"lobby_bypass":1}}}`:           "context.user.lobby_bypass: want true or false",
 		`{"context":{"features":{"secret-name":"secret"}}}`: "context.features.*: want true or false",
 	} {
 		claims, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(token.ClaimMap{})

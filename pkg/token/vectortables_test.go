@@ -184,6 +184,7 @@ func jsonVectors(t testing.TB) []vector {
 		{"json-duplicate-nested", malformed, claims(user(`"affiliation":"member","affiliation":"owner"`)), "an affiliation twice"},
 		{"json-case-variant", malformed, claims("room", `Room="standup"`), "Room and no room: refused, for some readers take it for room"},
 		{"json-case-variant-long-s", malformed, claims("sub", `ſub="*"`), "sub spelled with U+017F, which encoding/json takes for s"},
+		{"json-case-variant-lobby", malformed, claims(user(`"Lobby_Bypass":true`)), "context.user.Lobby_Bypass"},
 		{"json-case-variant-nested", malformed, claims(user(`"Affiliation":"owner"`)), "context.user.Affiliation"},
 		{"json-escaped-name", "allow owner", strings.Replace(claims(), `"room"`, `"\u0072oom"`, 1), "room spelled with an escape, once: it is the same name (RFC 8259)"},
 		{"json-bom", malformed, "\ufeff" + claims(), "a byte order mark"},
@@ -497,6 +498,9 @@ func typeVectors(t testing.TB) []vector {
 		{"type-features-text", wrong, claims(`context={"features":{"recording":"yes"}}`), "a feature is neither true nor false"},
 		{"type-features-string", "allow owner", claims(`context={"features":{"recording":"true","livestreaming":"false","flip":true}}`), "features may be strings, as in Jitsi's own examples"},
 		{"type-regex-string", wrong, claims(`context={"room":{"regex":"true"}}`), "context.room.regex is a string, which Jitsi takes"},
+		{"type-lobby-string", wrong, claims(`context={"room":{"lobby":"false"}}`), "context.room.lobby is a string"},
+		{"type-lobby-bypass-string", wrong, claims(user(`"affiliation":"member","lobby_bypass":"true"`)), "context.user.lobby_bypass is a string"},
+		{"type-lobby-bypass-null", wrong, claims(user(`"affiliation":"member","lobby_bypass":null`)), "a bypass decides something, so null is no value"},
 		{"type-context-room-string", wrong, claims(`context={"room":"standup"}`), "context.room is a string"},
 	})
 }
