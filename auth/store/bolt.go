@@ -10,6 +10,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -36,9 +37,18 @@ var (
 
 const endLen = 12
 
+var errDamaged = errors.New("a record is damaged")
+
 // Open opens the store in a file, and makes the file if there is none or it is empty. Its errors are for whoever runs usher: they name
 // the path, and say what to do.
-func Open(path string, o Options) (Store, error) {
+func Open(path string, o Options) (_ Store, err error) {
+	// bbolt panics over, or faults on, a damaged page.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil { // with a key in it, perhaps
+			err = damaged(path, errors.New("its pages do not fit together"))
+		}
+	}()
 	o = o.orDefaults()
 	s := &bolt{path: path, now: o.Now, limit: o.Limit, sweeps: map[Kind]*sweep{}}
 	for _, k := range kinds {
@@ -47,7 +57,11 @@ func Open(path string, o Options) (Store, error) {
 	if err := whole(path); err != nil {
 		return nil, err
 	}
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout, FreelistType: bbolt.FreelistMapType, NoStatistics: true})
+	// Which pages are free is found out again each time, by going through those that are not: what is not written down is not
+	// damaged, and each Put writes less.
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+	})
 	if err != nil {
 		return nil, openError(path, err)
 	}
@@ -59,8 +73,9 @@ func Open(path string, o Options) (Store, error) {
 	return s, nil
 }
 
-// whole tells whether there is nothing at the path, or a file that bbolt can read from end to end. bbolt itself panics over, or
-// faults on, what it does not expect, and would do so in the middle of some later Put.
+// whole tells whether there is nothing at the path, or a store of usher that can be read from end to end. Otherwise a damaged page
+// would be found in the middle of some later Put, in a goroutine of bbolt's own, where a panic ends usher. (tx.Check is no help: it has
+// such a goroutine, too.)
 func whole(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -78,29 +93,51 @@ func whole(path string) error {
 		return openError(path, err)
 	}
 	defer db.Close() // it was only read
-	return db.View(func(tx *bbolt.Tx) error {
-		if info, err = os.Stat(path); err != nil {
-			return openError(path, err)
+	return db.View(func(tx *bbolt.Tx) error { return read(path, tx) })
+}
+
+// read reads all that is in a file.
+func read(path string, tx *bbolt.Tx) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return openError(path, err)
+	}
+	if tx.Size() > info.Size() {
+		return damaged(path, fmt.Errorf("%d bytes of %d are there", info.Size(), tx.Size()))
+	}
+	all := tx.Bucket(usherBucket)
+	if all == nil {
+		if first, _ := tx.Cursor().First(); first != nil {
+			return fmt.Errorf("store %s: this file belongs to another program; name another path", path)
 		}
-		if tx.Size() > info.Size() {
-			return damaged(path, fmt.Errorf("it has %d bytes of %d", info.Size(), tx.Size()))
+	} else {
+		if found := all.Get(formatKey); !bytes.Equal(found, format) {
+			return fmt.Errorf("store %s: written by another version of usher, in format %.20q where this one knows %q; run that version, or "+
+				"move the file away", path, found, format)
 		}
-		if tx.Bucket(usherBucket) == nil {
-			if first, _ := tx.Cursor().First(); first != nil {
-				return fmt.Errorf("store %s: this file belongs to another program; name another path", path)
+		for _, k := range kinds {
+			b := all.Bucket([]byte(k))
+			if b == nil {
+				continue
+			}
+			found := uint64(0)
+			err := b.ForEach(func(key, value []byte) error {
+				found++
+				if len(key) > MaxKey || len(value) > endLen+MaxValue { // told before they are touched
+					return errDamaged
+				}
+				_, err := decode(key, value)
+				return err
+			})
+			if err == nil && found != b.Sequence() {
+				err = fmt.Errorf("%d records of kind %s of %d are there", found, k, b.Sequence())
+			}
+			if err != nil {
+				return damaged(path, err)
 			}
 		}
-		var first error
-		for err := range tx.Check() { // to the end, for it has a goroutine
-			if first == nil {
-				first = err
-			}
-		}
-		if first != nil {
-			return damaged(path, first)
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 func damaged(path string, err error) error {
@@ -133,27 +170,8 @@ type bolt struct {
 	sweeps map[Kind]*sweep // only touched in a transaction that writes, of which there is one at a time
 }
 
-// prepare sees to it that all buckets are there.
+// prepare sees to it that all buckets are there, and that the file can be written.
 func (s *bolt) prepare() error {
-	ready := false
-	err := s.db.View(func(tx *bbolt.Tx) error {
-		b := tx.Bucket(usherBucket)
-		if b == nil {
-			return nil
-		}
-		if found := b.Get(formatKey); !bytes.Equal(found, format) {
-			return fmt.Errorf("store %s: written by another version of usher, in format %q where this one knows %q; run that version, or "+
-				"move the file away", s.path, found, format)
-		}
-		ready = true
-		for _, k := range kinds {
-			ready = ready && b.Bucket([]byte(k)) != nil
-		}
-		return nil
-	})
-	if err != nil || ready {
-		return err
-	}
 	return s.said(s.db.Update(func(tx *bbolt.Tx) error {
 		b, err := tx.CreateBucketIfNotExists(usherBucket)
 		if err != nil {
@@ -313,7 +331,7 @@ func (s *bolt) All(ctx context.Context, k Kind) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		var from []byte
 		for {
-			records, next, err := s.read(ctx, k, from)
+			records, next, err := s.some(ctx, k, from)
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -331,9 +349,9 @@ func (s *bolt) All(ctx context.Context, k Kind) iter.Seq2[Record, error] {
 	}
 }
 
-// read looks at up to chunk records from a key on. It returns those whose end has not passed, and where to go on; nil at the
+// some looks at up to chunk records from a key on. It returns those whose end has not passed, and where to go on; nil at the
 // end.
-func (s *bolt) read(ctx context.Context, k Kind, from []byte) (records []Record, next []byte, err error) {
+func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record, next []byte, err error) {
 	if err := begin(ctx, k); err != nil {
 		return nil, nil, err
 	}
@@ -370,7 +388,7 @@ func encode(r Record) []byte {
 // decode copies what it returns, for bbolt's bytes are gone with the transaction.
 func decode(key, value []byte) (Record, error) {
 	if len(value) < endLen {
-		return Record{}, errors.New("a record is damaged")
+		return Record{}, errDamaged
 	}
 	return Record{
 		Key:   string(key),

@@ -1,0 +1,296 @@
+package store_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/auth/store/storetest"
+)
+
+// put puts records of a kind at once and fails if one cannot be put.
+func put(t testing.TB, s store.Store, k store.Kind, n int, end time.Time) {
+	t.Helper()
+	var wait sync.WaitGroup
+	at := make(chan struct{}, 1000)
+	for i := range n {
+		at <- struct{}{}
+		wait.Go(func() {
+			if err := s.Put(t.Context(), k, store.Record{Key: fmt.Sprint(end.Unix(), i), Value: []byte("value"), End: end}); err != nil {
+				t.Errorf("Put: %v", err)
+			}
+			<-at
+		})
+	}
+	wait.Wait()
+}
+
+func count(t testing.TB, s store.Store, k store.Kind) (n int) {
+	t.Helper()
+	for _, err := range s.All(t.Context(), k) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+func TestReopen(t *testing.T) {
+	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
+	o := store.Options{Now: clock.Now, Limit: 100}
+	s := open(t, path, o)
+	for n := range 100 {
+		put(t, s, store.KindGrant, n%10, clock.Now().Add(time.Duration(n/10+1)*time.Minute))
+	}
+	put(t, s, store.KindSession, 100, clock.Now().Add(time.Hour))
+	for n := range 12 {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, path, o)
+		if got := count(t, s, store.KindGrant); got != 9*max(10-n, 0) {
+			t.Errorf("after %d minutes there are %d grants", n, got)
+		}
+		err := s.Put(t.Context(), store.KindSession, store.Record{Key: "101", End: clock.Now().Add(time.Hour)})
+		if !errors.Is(err, store.ErrFull) {
+			t.Errorf("what was there does not count: %v", err)
+		}
+		clock.Forward(time.Minute)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has mode %v, %v", info.Mode(), err)
+	}
+}
+
+// TestEndedMakesRoom: a file (and so the memory) is as large as what lives in it, not as what ever lived.
+func TestEndedMakesRoom(t *testing.T) {
+	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
+	s := open(t, path, store.Options{Now: clock.Now})
+	var early, late int64
+	for n := range 30 {
+		put(t, s, store.KindHeld, 1000, clock.Now().Add(time.Minute))
+		clock.Forward(time.Minute)
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if late = info.Size(); n == 5 {
+			early = late
+		}
+	}
+	if late > early {
+		t.Errorf("the file grew from %d to %d bytes, though never more than 1000 records lived", early, late)
+	}
+}
+
+func TestSecondUsher(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.db")
+	open(t, path, store.Options{})
+	_, err := store.Open(path, store.Options{})
+	wantError(t, err, path, "another usher uses it")
+}
+
+// TestNextUsher: the one that starts while the last one ends waits for it.
+func TestNextUsher(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.db")
+	s := open(t, path, store.Options{})
+	put(t, s, store.KindGrant, 1, time.Now().Add(time.Hour))
+	opening := make(chan struct{})
+	go func() {
+		<-opening
+		s.Close()
+	}()
+	close(opening)
+	if n := count(t, open(t, path, store.Options{}), store.KindGrant); n != 1 {
+		t.Errorf("the next one finds %d grants", n)
+	}
+}
+
+func wantError(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error; want one with %q", words)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the error is %q; want %q in it", err, word)
+		}
+	}
+}
+
+func TestNoSuchPlace(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, words := range map[string]string{
+		filepath.Join(folder, "missing", "usher.db"): "there is no folder " + filepath.Join(folder, "missing"),
+		filepath.Join(file, "usher.db"):              "cannot be opened",
+		folder:                                       "this is no file",
+		os.DevNull:                                   "this is no file",
+	} {
+		_, err := store.Open(path, store.Options{})
+		wantError(t, err, path, words)
+	}
+}
+
+// TestEmptyFile: there is nothing in it that could be lost, and it is what is left when the machine stops at the very
+// start.
+func TestEmptyFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.db")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	put(t, open(t, path, store.Options{}), store.KindGrant, 1, time.Now().Add(time.Hour))
+}
+
+// written returns the bytes of a store with records.
+func written(t testing.TB, records int) []byte {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "usher.db")
+	s := open(t, path, store.Options{})
+	put(t, s, store.KindSession, records, time.Now().Add(time.Hour))
+	put(t, s, store.KindGrant, 3, time.Now().Add(time.Hour))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// TestNotOurs: a file that is damaged or another program's is an error, and is not touched.
+func TestNotOurs(t *testing.T) {
+	ours := written(t, 2000)
+	other := func(write func(tx *bbolt.Tx) error) []byte {
+		path := filepath.Join(t.TempDir(), "other.db")
+		db, err := bbolt.Open(path, 0o600, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(db.Update(write), db.Close()); err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return content
+	}
+	zeroed := func(from, to int) []byte {
+		b := bytes.Clone(ours)
+		clear(b[from:to])
+		return b
+	}
+	page := os.Getpagesize()
+	for name, test := range map[string]struct {
+		content []byte
+		words   string
+	}{
+		"one byte":       {[]byte("x"), "damaged"},
+		"text":           {bytes.Repeat([]byte("usher: a file\n"), 1000), "damaged"},
+		"zeros":          {make([]byte, 1<<16), "damaged"},
+		"sqlite":         {append([]byte("SQLite format 3\x00"), make([]byte, 1<<14)...), "damaged"},
+		"half":           {ours[:len(ours)/2], "damaged"},
+		"a page":         {ours[:page], "damaged"},
+		"two pages":      {ours[:2*page], "damaged"},
+		"three pages":    {ours[:3*page], "damaged"},
+		"both headers":   {zeroed(0, 2*page), "damaged"},
+		"all but header": {zeroed(2*page, len(ours)), "damaged"},
+		"another's bbolt": {other(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucket([]byte("raft"))
+			return err
+		}), "another program"},
+		"another format": {other(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucket([]byte("usher"))
+			if err != nil {
+				return err
+			}
+			return b.Put([]byte("format"), []byte("2"))
+		}), "another version"},
+		"no format": {other(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucket([]byte("usher"))
+			return err
+		}), "another version"},
+		"a record for a bucket": {other(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucket([]byte("usher"))
+			if err != nil {
+				return err
+			}
+			return errors.Join(b.Put([]byte("format"), []byte("1")), b.Put([]byte("grant"), []byte("1")))
+		}), "incompatible"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "usher.db")
+			if err := os.WriteFile(path, test.content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := store.Open(path, store.Options{})
+			t.Log(err)
+			wantError(t, err, path, test.words)
+			if now, err := os.ReadFile(path); err != nil || !bytes.Equal(now, test.content) {
+				t.Errorf("the file was written to: %v", err)
+			}
+		})
+	}
+}
+
+// TestPagesLost: whichever pages are lost, a store does not open, or has all that was in it (free pages hold nothing, and of the
+// two headers one is enough but for the last change). It never panics.
+func TestPagesLost(t *testing.T) {
+	ours, path := written(t, 2000), filepath.Join(t.TempDir(), "usher.db")
+	random := rand.New(rand.NewPCG(1, 2))
+	refused := 0
+	for at := 0; at < len(ours); at += os.Getpagesize() {
+		for _, how := range []string{"zero", "random", "other", "flip"} {
+			b := bytes.Clone(ours)
+			page := b[at:min(at+os.Getpagesize(), len(b))]
+			switch how {
+			case "zero":
+				clear(page)
+			case "random":
+				for i := range page {
+					page[i] = byte(random.Uint32())
+				}
+			case "other":
+				from := random.IntN(len(b)/len(page)) * len(page)
+				copy(page, ours[from:])
+			case "flip":
+				page[random.IntN(32)] ^= 1 << random.IntN(8)
+			}
+			os.Remove(path) // one that was refused in the middle keeps its lock until the process ends
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := store.Open(path, store.Options{})
+			if err != nil {
+				refused++
+				continue
+			}
+			if got := count(t, s, store.KindSession); got != 2000 && at >= 2*os.Getpagesize() {
+				t.Errorf("page %d %s: %d records are left", at/os.Getpagesize(), how, got)
+			}
+			put(t, s, store.KindHeld, 1, time.Now().Add(time.Hour))
+			if err := s.Close(); err != nil {
+				t.Errorf("page %d %s: Close: %v", at/os.Getpagesize(), how, err)
+			}
+		}
+	}
+	if refused == 0 {
+		t.Error("nothing that was lost was noticed")
+	}
+}

@@ -1,0 +1,38 @@
+package store_test
+
+import (
+	"path/filepath"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/auth/store/storetest"
+)
+
+func TestMain(m *testing.M) {
+	child()
+	// When bbolt finds pages that do not fit together it leaves behind who found it. Open has failed then, and usher ends.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("go.etcd.io/bbolt.(*DB).freepages.func2"))
+}
+
+func TestMemory(t *testing.T) {
+	storetest.Run(t, func(_ *testing.T, o store.Options) store.Store { return store.Memory(o) })
+}
+
+func TestBolt(t *testing.T) {
+	storetest.Run(t, func(t *testing.T, o store.Options) store.Store {
+		return open(t, filepath.Join(t.TempDir(), "usher.db"), o)
+	})
+}
+
+// open opens a store that has to open.
+func open(t testing.TB, path string, o store.Options) store.Store {
+	t.Helper()
+	s, err := store.Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}

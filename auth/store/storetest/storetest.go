@@ -1,0 +1,609 @@
+// Package storetest holds every backend of [store.Store] to the same promises.
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/xmpp-usher/usher/auth/store"
+)
+
+// Clock is a clock that stands still until it is put forward. It is safe for concurrent use.
+type Clock struct{ at atomic.Pointer[time.Time] }
+
+// NewClock returns a clock that shows some time.
+func NewClock() *Clock {
+	c := &Clock{}
+	at := time.Date(2026, 3, 29, 0, 59, 59, 999_999_999, time.UTC)
+	c.at.Store(&at)
+	return c
+}
+
+// Now returns the time that the clock shows.
+func (c *Clock) Now() time.Time { return *c.at.Load() }
+
+// Forward puts the clock forward, or back.
+func (c *Clock) Forward(d time.Duration) {
+	at := c.Now().Add(d)
+	c.at.Store(&at)
+}
+
+// Run runs the suite. Each call of open returns a store without records that goes by the options; the store is closed by
+// the test.
+func Run(t *testing.T, open func(t *testing.T, o store.Options) store.Store) {
+	opened := func(t *testing.T, limit int) (store.Store, *Clock) {
+		clock := NewClock()
+		s := open(t, store.Options{Now: clock.Now, Limit: limit})
+		t.Cleanup(func() {
+			if err := s.Close(); err != nil {
+				t.Errorf("Close: %v", err)
+			}
+		})
+		return s, clock
+	}
+	for name, test := range map[string]func(t *testing.T, s store.Store, clock *Clock){
+		"put":        put,
+		"own":        own,
+		"bounds":     bounds,
+		"end":        end,
+		"far end":    farEnd,
+		"delete":     remove,
+		"all":        all,
+		"ranging":    ranging,
+		"context":    done,
+		"kind":       unknown,
+		"closed":     closed,
+		"closing":    closing,
+		"model":      model,
+		"concurrent": concurrent,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, clock := opened(t, 0)
+			test(t, s, clock)
+		})
+	}
+	t.Run("full", func(t *testing.T) {
+		s, clock := opened(t, 10)
+		full(t, s, clock)
+	})
+}
+
+var kinds = []store.Kind{store.KindSession, store.KindGrant, store.KindHeld}
+
+const kind = store.KindGrant
+
+func mustPut(t testing.TB, s store.Store, k store.Kind, key, value string, end time.Time) {
+	t.Helper()
+	if err := s.Put(t.Context(), k, store.Record{Key: key, Value: []byte(value), End: end}); err != nil {
+		t.Fatalf("Put(%.20q): %v", key, err)
+	}
+}
+
+// wantValue tells what a key has; "" means that it has nothing.
+func wantValue(t testing.TB, s store.Store, k store.Kind, key, want string) {
+	t.Helper()
+	got, err := s.Get(t.Context(), k, key)
+	switch {
+	case want == "" && !errors.Is(err, store.ErrNotFound):
+		t.Fatalf("Get(%.20q) = %q, %v; want ErrNotFound", key, got.Value, err)
+	case want != "" && (err != nil || string(got.Value) != want || got.Key != key):
+		t.Fatalf("Get(%.20q) = %q: %q, %v; want %q", key, got.Key, got.Value, err, want)
+	}
+}
+
+func keys(t testing.TB, s store.Store, k store.Kind) []string {
+	t.Helper()
+	var found []string
+	for r, err := range s.All(t.Context(), k) {
+		if err != nil {
+			t.Fatalf("All: %v", err)
+		}
+		found = append(found, r.Key)
+	}
+	return found
+}
+
+func wantKeys(t testing.TB, s store.Store, k store.Kind, want ...string) {
+	t.Helper()
+	if found := keys(t, s, k); !slices.Equal(found, want) {
+		t.Fatalf("All has %q; want %q", found, want)
+	}
+}
+
+func put(t *testing.T, s store.Store, clock *Clock) {
+	end := clock.Now().Add(time.Hour)
+	wantValue(t, s, kind, "a", "")
+	for _, k := range kinds {
+		mustPut(t, s, k, "a", "of "+string(k), end)
+	}
+	for _, k := range kinds {
+		wantValue(t, s, k, "a", "of "+string(k))
+		wantKeys(t, s, k, "a")
+	}
+	mustPut(t, s, kind, "a", "shorter", end.Add(time.Hour))
+	wantValue(t, s, kind, "a", "shorter")
+	if r, _ := s.Get(t.Context(), kind, "a"); r.End != end.Add(time.Hour) {
+		t.Errorf("the end is %v; want %v", r.End, end.Add(time.Hour))
+	}
+	wantKeys(t, s, kind, "a")
+
+	mustPut(t, s, kind, "empty", "", end)
+	if r, err := s.Get(t.Context(), kind, "empty"); err != nil || len(r.Value) != 0 {
+		t.Errorf("Get of an empty value = %q, %v", r.Value, err)
+	}
+	for _, key := range []string{"\x00", "\xff\xfe", "a\x00b", " ", "ü@meet.example.com", "A"} {
+		mustPut(t, s, kind, key, "of "+key, end)
+		wantValue(t, s, kind, key, "of "+key)
+	}
+	wantValue(t, s, kind, "b", "")
+	wantValue(t, s, kind, "", "")
+}
+
+// own: neither side keeps what belongs to the other.
+func own(t *testing.T, s store.Store, clock *Clock) {
+	value := []byte("before")
+	if err := s.Put(t.Context(), kind, store.Record{Key: "a", Value: value, End: clock.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	copy(value, "AFTER!")
+	got, err := s.Get(t.Context(), kind, "a")
+	if err != nil || string(got.Value) != "before" {
+		t.Fatalf("Get = %q, %v", got.Value, err)
+	}
+	copy(got.Value, "AFTER!")
+	for r, err := range s.All(t.Context(), kind) {
+		if err != nil || string(r.Value) != "before" {
+			t.Fatalf("All has %q, %v", r.Value, err)
+		}
+		copy(r.Value, "AFTER!")
+	}
+	wantValue(t, s, kind, "a", "before")
+}
+
+func bounds(t *testing.T, s store.Store, clock *Clock) {
+	end := clock.Now().Add(time.Hour)
+	longest, largest := strings.Repeat("k", store.MaxKey), strings.Repeat("v", store.MaxValue)
+	mustPut(t, s, kind, longest, largest, end)
+	wantValue(t, s, kind, longest, largest)
+	mustPut(t, s, kind, longest[1:], "neighbour", end)
+	for what, r := range map[string]store.Record{
+		"no key":         {Value: []byte("SECRET"), End: end},
+		"a longer key":   {Key: longest + "k", Value: []byte("SECRET"), End: end},
+		"a larger value": {Key: "SECRET", Value: []byte(largest + "v"), End: end},
+		"no end":         {Key: "SECRET", Value: []byte("SECRET")},
+	} {
+		err := s.Put(t.Context(), kind, r)
+		if err == nil {
+			t.Errorf("Put with %s: no error", what)
+		} else if strings.Contains(err.Error(), "SECRET") {
+			t.Errorf("Put with %s: the error has what is in the record: %v", what, err)
+		}
+	}
+	wantValue(t, s, kind, longest+"k", "")
+	wantKeys(t, s, kind, longest[1:], longest)
+}
+
+func end(t *testing.T, s store.Store, clock *Clock) {
+	at := clock.Now().Add(time.Minute)
+	mustPut(t, s, kind, "a", "1", at)
+	mustPut(t, s, kind, "b", "1", at.Add(time.Minute))
+	clock.Forward(time.Minute - 1)
+	wantValue(t, s, kind, "a", "1")
+	wantKeys(t, s, kind, "a", "b")
+	clock.Forward(1) // RFC 7519 §4.1.4: not on or after
+	wantValue(t, s, kind, "a", "")
+	wantKeys(t, s, kind, "b")
+
+	mustPut(t, s, kind, "a", "2", at.Add(time.Minute)) // a key may come back
+	wantValue(t, s, kind, "a", "2")
+	mustPut(t, s, kind, "a", "3", at) // which is now
+	wantValue(t, s, kind, "a", "")
+	mustPut(t, s, kind, "b", "3", at.Add(-time.Hour))
+	mustPut(t, s, kind, "never", "3", at.Add(-time.Hour))
+	wantKeys(t, s, kind)
+	clock.Forward(-2 * time.Hour) // and what was put with a past end has left nothing
+	wantKeys(t, s, kind)
+}
+
+// farEnd: tokens may end in the year 9999, which nanoseconds in 64 bits do not reach.
+func farEnd(t *testing.T, s store.Store, clock *Clock) {
+	at := clock.Now()
+	for _, end := range []time.Time{
+		at.Add(1),
+		time.Date(2262, 4, 12, 0, 0, 0, 0, time.UTC),
+		time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.FixedZone("", -12*3600)),
+		time.Unix(1<<40, 1),
+		time.Now().AddDate(100, 0, 0), // has a monotonic reading
+	} {
+		mustPut(t, s, kind, "a", "1", end)
+		got, err := s.Get(t.Context(), kind, "a")
+		if err != nil || got.End != end.Round(0).UTC() {
+			t.Errorf("Get has the end %v, %v; want %v", got.End, err, end)
+		}
+	}
+	for _, end := range []time.Time{time.Unix(0, 0), time.Unix(-1, 0), time.Unix(-1<<40, 0), time.Time{}.Add(1)} {
+		mustPut(t, s, kind, "a", "1", end)
+		wantValue(t, s, kind, "a", "")
+	}
+}
+
+func remove(t *testing.T, s store.Store, clock *Clock) {
+	for _, key := range []string{"a", "b", "c"} {
+		mustPut(t, s, kind, key, "1", clock.Now().Add(time.Hour))
+	}
+	mustPut(t, s, store.KindHeld, "a", "other", clock.Now().Add(time.Hour))
+	for _, keys := range [][]string{nil, {"x"}, {"", strings.Repeat("k", store.MaxKey+1)}, {"a", "x", "c", "a"}, {"a"}} {
+		if err := s.Delete(t.Context(), kind, keys...); err != nil {
+			t.Errorf("Delete(%.20q): %v", keys, err)
+		}
+	}
+	wantKeys(t, s, kind, "b")
+	wantValue(t, s, kind, "a", "")
+	wantKeys(t, s, store.KindHeld, "a")
+}
+
+func all(t *testing.T, s store.Store, clock *Clock) {
+	wantKeys(t, s, kind)
+	var want []string
+	var wait sync.WaitGroup
+	for n := range 1000 {
+		key, end := fmt.Sprint(n*7919%1000), clock.Now().Add(time.Hour)
+		if n%5 == 0 {
+			end = clock.Now().Add(time.Minute) // whole stretches of the order have ended
+		} else {
+			want = append(want, key)
+		}
+		wait.Go(func() {
+			if err := s.Put(t.Context(), kind, store.Record{Key: key, End: end}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	clock.Forward(time.Minute)
+	slices.Sort(want)
+	wantKeys(t, s, kind, want...)
+	for r := range s.All(t.Context(), kind) {
+		if r.Key == want[1] {
+			break
+		}
+	}
+	seq := s.All(t.Context(), kind)
+	for range 2 { // a sequence may be ranged over again
+		n := 0
+		for range seq {
+			n++
+		}
+		if n != len(want) {
+			t.Errorf("All yields %d; want %d", n, len(want))
+		}
+	}
+}
+
+// ranging: who ranges may put and delete, and many of them so that the backend has to grow.
+func ranging(t *testing.T, s store.Store, clock *Clock) {
+	end := clock.Now().Add(time.Hour)
+	var before []string
+	for n := range 300 {
+		before = append(before, fmt.Sprintf("m%03d", n))
+	}
+	var wait sync.WaitGroup
+	for _, key := range before {
+		wait.Go(func() { mustPut(t, s, kind, key, "1", end) })
+	}
+	wait.Wait()
+	var seen []string
+	for r, err := range s.All(t.Context(), kind) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(r.Key, "m") {
+			continue
+		}
+		seen = append(seen, r.Key)
+		if len(seen)%10 == 0 {
+			mustPut(t, s, kind, "a"+r.Key, strings.Repeat("v", store.MaxValue), end)
+			mustPut(t, s, kind, "z"+r.Key, strings.Repeat("v", store.MaxValue), end)
+			if err := s.Delete(t.Context(), kind, r.Key); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if !slices.Equal(seen, before) {
+		t.Errorf("All yields %d of %d: %.200q", len(seen), len(before), seen)
+	}
+	if n := len(keys(t, s, kind)); n != 300-30+60 {
+		t.Errorf("afterwards there are %d records", n)
+	}
+}
+
+func done(t *testing.T, s store.Store, clock *Clock) {
+	for n := range 3 {
+		mustPut(t, s, kind, fmt.Sprint(n), "1", clock.Now().Add(time.Hour))
+	}
+	over, cancel := context.WithCancelCause(t.Context())
+	cancel(errors.New("why"))
+	for what, err := range calls(over, s, store.Record{Key: "0", Value: []byte("2"), End: clock.Now().Add(time.Hour)}, kind) {
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s with a context that is done: %v", what, err)
+		}
+	}
+	wantValue(t, s, kind, "0", "1")
+}
+
+func unknown(t *testing.T, s store.Store, clock *Clock) {
+	for _, k := range []store.Kind{"", "format", "usher", "Session", "session\x00"} {
+		for what, err := range calls(t.Context(), s, store.Record{Key: "a", End: clock.Now().Add(time.Hour)}, k) {
+			if err == nil || errors.Is(err, store.ErrNotFound) {
+				t.Errorf("%s of the kind %q: %v", what, k, err)
+			}
+		}
+	}
+}
+
+func closed(t *testing.T, s store.Store, clock *Clock) {
+	mustPut(t, s, kind, "a", "1", clock.Now().Add(time.Hour))
+	for range 2 {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	}
+	for what, err := range calls(t.Context(), s, store.Record{Key: "a", End: clock.Now().Add(time.Hour)}, kind) {
+		if !errors.Is(err, store.ErrClosed) {
+			t.Errorf("%s of a closed store: %v", what, err)
+		}
+	}
+}
+
+// calls returns what each method says.
+func calls(ctx context.Context, s store.Store, r store.Record, k store.Kind) map[string]error {
+	said := map[string]error{}
+	said["Put"] = s.Put(ctx, k, r)
+	past := r
+	past.End = time.Unix(1, 0)
+	said["Put with a past end"] = s.Put(ctx, k, past)
+	_, said["Get"] = s.Get(ctx, k, r.Key)
+	said["Delete"] = s.Delete(ctx, k, r.Key)
+	said["All"] = nil
+	n := 0
+	for _, err := range s.All(ctx, k) {
+		said["All"] = err
+		if n++; n > 1 {
+			said["All"] = fmt.Errorf("more than an error; the last %v", err)
+		}
+	}
+	return said
+}
+
+// closing: what has begun when the store is closed is done, or is ErrClosed; nothing waits for ever.
+func closing(t *testing.T, s store.Store, clock *Clock) {
+	var wait sync.WaitGroup
+	begun := make(chan struct{}, 100)
+	for n := range 8 {
+		wait.Go(func() {
+			for m := 0; ; m++ {
+				key := fmt.Sprint(n, m)
+				if err := s.Put(t.Context(), kind, store.Record{Key: key, End: clock.Now().Add(time.Hour)}); err != nil {
+					if !errors.Is(err, store.ErrClosed) {
+						t.Errorf("Put: %v", err)
+					}
+					return
+				}
+				for _, err := range s.All(t.Context(), kind) {
+					if err != nil && !errors.Is(err, store.ErrClosed) {
+						t.Errorf("All: %v", err)
+					}
+				}
+				select {
+				case begun <- struct{}{}:
+				default:
+				}
+			}
+		})
+	}
+	for range 16 {
+		<-begun
+	}
+	if err := s.Close(); err != nil {
+		t.Errorf("Close: %v", err)
+	}
+	wait.Wait()
+}
+
+// full: a store has its limit, and what has ended does not count for long.
+func full(t *testing.T, s store.Store, clock *Clock) {
+	fill := func() {
+		t.Helper()
+		for n := range 10 {
+			mustPut(t, s, kind, fmt.Sprintf("%v %d", clock.Now(), n), "1", clock.Now().Add(time.Minute))
+		}
+	}
+	refused := func() {
+		t.Helper()
+		err := s.Put(t.Context(), kind, store.Record{Key: "one more", End: clock.Now().Add(time.Minute)})
+		if !errors.Is(err, store.ErrFull) {
+			t.Fatalf("Put of the eleventh of ten: %v", err)
+		}
+		wantValue(t, s, kind, "one more", "")
+	}
+	fill()
+	for range 3 {
+		refused()
+	}
+	first := keys(t, s, kind)[0]
+	mustPut(t, s, kind, first, "2", clock.Now().Add(time.Minute)) // not new
+	mustPut(t, s, store.KindHeld, "of another kind", "1", clock.Now().Add(time.Minute))
+	refused()
+	for range 20 { // to count once what went twice would let more in
+		if err := s.Delete(t.Context(), kind, first, first, "nobody"); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, s, kind, first, "3", clock.Now().Add(time.Minute))
+		refused()
+		mustPut(t, s, kind, first, "gone", clock.Now().Add(-time.Minute))
+		mustPut(t, s, kind, first, "4", clock.Now().Add(time.Minute))
+		refused()
+	}
+	for range 20 {
+		clock.Forward(time.Minute)
+		fill()
+		refused()
+	}
+	clock.Forward(time.Second)
+	refused()
+	clock.Forward(59 * time.Second)
+	mustPut(t, s, kind, "there again", "1", clock.Now().Add(time.Minute))
+	clock.Forward(-24 * time.Hour) // a clock that is put back makes nothing impossible
+	for n := range 9 {
+		mustPut(t, s, kind, fmt.Sprint("back", n), "1", clock.Now().Add(time.Minute))
+	}
+	refused()
+	clock.Forward(time.Minute)
+	for n := range 9 {
+		mustPut(t, s, kind, fmt.Sprint("again", n), "1", clock.Now().Add(time.Minute))
+	}
+}
+
+// model: whatever is done in whichever order, a store is a map of records of which those whose end has passed are not seen.
+func model(t *testing.T, s store.Store, clock *Clock) {
+	rapid.Check(t, func(rt *rapid.T) {
+		live := map[store.Kind]map[string]store.Record{}
+		for _, k := range kinds {
+			if err := s.Delete(t.Context(), k, keys(t, s, k)...); err != nil {
+				rt.Fatal(err)
+			}
+			live[k] = map[string]store.Record{}
+		}
+		someKind := rapid.SampledFrom(kinds)
+		someKey := rapid.OneOf(rapid.SampledFrom([]string{"a", "b", "c", "a\x00", "\xff", "ab", "é"}), rapid.StringN(1, 3, 12))
+		somewhile := rapid.OneOf(rapid.Int64Range(-3, 10), rapid.Just(int64(1)<<62))
+		drop := func() { // clocks that go back are another test's: a store may have swept
+			for _, k := range kinds {
+				maps.DeleteFunc(live[k], func(_ string, r store.Record) bool { return !clock.Now().Before(r.End) })
+			}
+		}
+		rt.Repeat(map[string]func(*rapid.T){
+			"put": func(rt *rapid.T) {
+				k := someKind.Draw(rt, "kind")
+				r := store.Record{
+					Key:   someKey.Draw(rt, "key"),
+					Value: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(rt, "value"),
+					End:   clock.Now().Add(time.Duration(somewhile.Draw(rt, "end"))),
+				}
+				if err := s.Put(t.Context(), k, r); err != nil {
+					rt.Fatalf("Put: %v", err)
+				}
+				live[k][r.Key] = r
+				drop()
+			},
+			"delete": func(rt *rapid.T) {
+				k, gone := someKind.Draw(rt, "kind"), rapid.SliceOfN(someKey, 0, 3).Draw(rt, "keys")
+				if err := s.Delete(t.Context(), k, gone...); err != nil {
+					rt.Fatalf("Delete: %v", err)
+				}
+				for _, key := range gone {
+					delete(live[k], key)
+				}
+			},
+			"time passes": func(rt *rapid.T) {
+				clock.Forward(time.Duration(rapid.Int64Range(0, 5).Draw(rt, "ns")))
+				drop()
+			},
+			"get": func(rt *rapid.T) {
+				k, key := someKind.Draw(rt, "kind"), someKey.Draw(rt, "key")
+				got, err := s.Get(t.Context(), k, key)
+				want, there := live[k][key]
+				if there != (err == nil) || !there && !errors.Is(err, store.ErrNotFound) || !same(got, want) {
+					rt.Fatalf("Get(%s, %q) = %v, %v; want %v", k, key, got, err, want)
+				}
+			},
+			"": func(rt *rapid.T) {
+				for _, k := range kinds {
+					want := slices.Sorted(maps.Keys(live[k]))
+					n := 0
+					for got, err := range s.All(t.Context(), k) {
+						if err != nil || n == len(want) || !same(got, live[k][want[n]]) {
+							rt.Fatalf("All(%s) has %v, %v; want the %d. of %q", k, got, err, n, want)
+						}
+						n++
+					}
+					if n != len(want) {
+						rt.Fatalf("All(%s) has %d; want %q", k, n, want)
+					}
+				}
+			},
+		})
+	})
+}
+
+func same(a, b store.Record) bool {
+	return a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.End.Equal(b.End)
+}
+
+// concurrent: many at once, each with keys of its own of which it knows what is there, and one key that all fight for.
+func concurrent(t *testing.T, s store.Store, clock *Clock) {
+	stop := make(chan struct{})
+	var reading, wait sync.WaitGroup
+	reading.Go(func() {
+		for {
+			last := ""
+			for r, err := range s.All(t.Context(), kind) {
+				if err != nil || r.Key <= last || string(r.Value) != "of "+r.Key && r.Key != "all" {
+					t.Errorf("All: %q after %q with %q, %v", r.Key, last, r.Value, err)
+				}
+				last = r.Key
+			}
+			select {
+			case <-stop:
+				return
+			default:
+			}
+		}
+	})
+	for n := range 16 {
+		wait.Go(func() {
+			for m := range 20 {
+				key := fmt.Sprintf("%d/%d", n, m%5)
+				err := s.Put(t.Context(), kind, store.Record{Key: key, Value: []byte("of " + key), End: clock.Now().Add(time.Hour)})
+				if err != nil {
+					t.Errorf("Put: %v", err)
+				}
+				if got, err := s.Get(t.Context(), kind, key); err != nil || string(got.Value) != "of "+key {
+					t.Errorf("Get after Put = %q, %v", got.Value, err)
+				}
+				err = s.Put(t.Context(), kind, store.Record{Key: "all", Value: []byte(key), End: clock.Now().Add(time.Hour)})
+				if err != nil {
+					t.Errorf("Put: %v", err)
+				}
+				if m%2 == 0 {
+					if err := s.Delete(t.Context(), kind, key); err != nil {
+						t.Errorf("Delete: %v", err)
+					}
+					if _, err := s.Get(t.Context(), kind, key); !errors.Is(err, store.ErrNotFound) {
+						t.Errorf("Get after Delete: %v", err)
+					}
+				}
+			}
+		})
+	}
+	wait.Wait()
+	close(stop)
+	reading.Wait()
+	var want []string
+	for n := range 16 { // of 15 to 19, the last on 5 keys, 15, 17 and 19 stayed
+		want = append(want, fmt.Sprintf("%d/0", n), fmt.Sprintf("%d/2", n), fmt.Sprintf("%d/4", n))
+	}
+	slices.Sort(want)
+	wantKeys(t, s, kind, append(want, "all")...)
+}
