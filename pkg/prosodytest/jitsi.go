@@ -115,7 +115,7 @@ func JitsiConfig(o JitsiOptions) string {
 		line("plugin_paths = %s", list(slices.Clone(o.PluginPaths)))
 	}
 	if !o.NotSubscribed {
-		line("prosodytest_subscriptions = { [%s] = %s }", quote("focus@auth."+domain), quote("focus."+domain))
+		line("prosodytest_subscriptions = { [%s] = { %s } }", quote("focus@auth."+domain), quote("focus."+domain))
 	}
 	line("%s", o.Global)
 
