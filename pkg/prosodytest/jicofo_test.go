@@ -116,8 +116,8 @@ func TestJicofoNoOwner(t *testing.T) {
 func TestJicofoSubscription(t *testing.T) {
 	const jid = "focus@auth.meet.example.com"
 	subscribe := "<presence type='subscribe' from='" + bot + "' to='" + jid + "'/>"
-	for name, tt := range map[string]struct{ notSubscribed, accepts bool }{
-		"by the installer": {}, "by Jicofo": {true, true}, "refused": {true, false},
+	for name, tt := range map[string]struct{ notSubscribed, accepts, early bool }{
+		"by the installer": {}, "by Jicofo": {true, true, false}, "by Jicofo, later": {true, true, true}, "refused": {true, false, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -128,10 +128,13 @@ func TestJicofoSubscription(t *testing.T) {
 				component.Sends(subscribe)
 				component.Receives("<presence type='subscribed' from='" + jid + "'/>")
 			}
+			if tt.early { // the server keeps the question until there is somebody to ask
+				component.Sends(subscribe)
+			}
 			jo := o.Jicofo()
 			jo.AcceptSubscriptions = tt.accepts
 			j := s.Jicofo(t, jo)
-			if tt.notSubscribed {
+			if tt.notSubscribed && !tt.early {
 				component.Sends(subscribe)
 			}
 			if tt.notSubscribed && !tt.accepts {
