@@ -160,11 +160,11 @@ func (j *Jicofo) Behave(b JicofoBehavior) {
 	j.behavior = b
 }
 
-// Requests are all requests seen so far, through all restarts, in the order in which they came.
+// Requests are all requests seen so far, through all restarts, in the order in which they came. They are to be read only.
 func (j *Jicofo) Requests() []JicofoRequest {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.Clone(j.requests)
+	return slices.Clip(j.requests) // which only grows
 }
 
 // Rooms are the rooms that it is in, sorted.
@@ -174,6 +174,7 @@ func (j *Jicofo) Rooms() []string {
 	return j.roomsLocked()
 }
 
+// roomsLocked is Rooms for who holds j.mu.
 func (j *Jicofo) roomsLocked() []string {
 	var rooms []string
 	for _, jid := range slices.Sorted(maps.Keys(j.run.rooms)) {
@@ -188,7 +189,7 @@ func (j *Jicofo) roomsLocked() []string {
 func (j *Jicofo) Await(ctx context.Context, wanted func(requests []JicofoRequest, rooms []string) bool) error {
 	for {
 		j.mu.Lock()
-		requests, rooms, changed := slices.Clone(j.requests), j.roomsLocked(), j.changed
+		requests, rooms, changed := slices.Clip(j.requests), j.roomsLocked(), j.changed
 		j.mu.Unlock()
 		if wanted(requests, rooms) {
 			return nil

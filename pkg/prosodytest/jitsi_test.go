@@ -1,6 +1,8 @@
 package prosodytest
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +110,54 @@ func (j *jitsi) host(room, nick string) *Client {
 		j.Fatalf("the host is refused: %s", refused)
 	}
 	return c
+}
+
+func TestJitsiConfig(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "mod_closed.lua"), []byte(`
+		local st = require "util.stanza";
+		module:hook("muc-occupant-pre-join", function (event)
+			event.origin.send(st.error_reply(event.stanza, "cancel", module:get_option_string("closed_condition")));
+			return true;
+		end, 10);
+	`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := JitsiOptions{
+		Domain: "jitsi.example.com", Secret: "s", Password: "p", Open: true, Lobby: true, Breakout: true, HideAll: true,
+		Modules: []string{"closed"}, PluginPaths: []string{dir}, Conference: "closed_condition = 'undefined-condition'\nrestrict_room_creation = false",
+	}
+	t.Parallel()
+	s := Start(t, o.Options())
+	s.Component(t, "focus.jitsi.example.com", "s")
+	jicofo := s.Jicofo(t, o.Jicofo())
+	observer := s.Observe(t, o.Observer())
+	if jicofo.JID() != "focus@auth.jitsi.example.com/jicofo" {
+		t.Errorf("Jicofo is %s", jicofo.JID())
+	}
+	if view, err := observer.Room(timeout(t, defaultTimeout), "standup@conference.jitsi.example.com"); err != nil || view.Exists {
+		t.Errorf("the observer sees %v %v", view, err)
+	}
+	juliet := s.Client(t, ClientOptions{Host: "guest.jitsi.example.com"})
+	if answer, err := juliet.Join(timeout(t, defaultTimeout), "standup@conference.jitsi.example.com", "juliet"); err != nil || answer.ErrorCondition() != "undefined-condition" {
+		t.Errorf("the module is not at work: %s %v", answer, err)
+	}
+	// As Jitsi's do, the stand-ins tell clients where they are.
+	disco, err := juliet.IQ(timeout(t, defaultTimeout), "get", "jitsi.example.com", "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for typ, name := range map[string]string{"lobbyrooms": "lobby.jitsi.example.com", "breakout_rooms": "breakout.jitsi.example.com"} {
+		identity := "<query xmlns='http://jabber.org/protocol/disco#info'><identity category='component' type='" + typ + "' name='" + name + "'/></query>"
+		if ok, err := disco.Matches("<iq>" + identity + "</iq>"); !ok {
+			t.Errorf("no %s: %s %v", typ, disco, err)
+		}
+	}
+	for line := range strings.Lines(s.Log()) {
+		if strings.Contains(line, "\terror\t") {
+			t.Errorf("Prosody says: %s", line)
+		}
+	}
 }
 
 func TestObserver(t *testing.T) {

@@ -1,0 +1,516 @@
+package prosodytest
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+)
+
+// forwards makes the component ask in somebody's name, as usher does.
+func forwards(t *testing.T, component *Client, j *Jicofo, user, conference string) Stanza {
+	t.Helper()
+	component.from = bot + "/" + user
+	answer, err := component.IQ(timeout(t, defaultTimeout), "set", j.JID(), conference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func conference(room, attributes string) string {
+	return "<conference xmlns='" + nsFocus + "' room='" + room + "' " + attributes + "/>"
+}
+
+// attribute is one of the answer's, or the condition of its error.
+func attribute(answer Stanza, name string) string {
+	if e := answer.ErrorCondition(); e != "" {
+		return e
+	}
+	return answer.Child("conference", nsFocus).Attr[name]
+}
+
+func TestJicofo(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{})
+	component := j.Component(t, bot, "secret")
+	romeo := j.someone("meet.example.com")
+
+	answer := forwards(t, component, j.jicofo, romeo.JID(), `<conference xmlns='http://jitsi.org/protocol/focus' room='StandUp@Conference.meet.example.com'
+		machine-uid='42' token='e.y.J' session-id='7'><property name='rtcstatsEnabled' value='false'/><property name='visitors-version' value='1'/></conference>`)
+	if ok, err := answer.Matches(`<iq type='result' from='` + j.jicofo.JID() + `'>
+		<conference xmlns='http://jitsi.org/protocol/focus' scansion:strict='true' room='` + room + `' ready='true' focusjid='focus@auth.meet.example.com'>
+		<property name='authentication' value='false'/><property name='sipGatewayEnabled' value='true'/><property name='visitors-supported' value='false'/>
+		</conference></iq>`); !ok {
+		t.Errorf("Jicofo says %s %v", answer, err)
+	}
+	requests := j.jicofo.Requests()
+	if len(requests) != 1 {
+		t.Fatalf("seen: %v", requests)
+	}
+	got := requests[0]
+	if got.Name != "conference" || got.NS != nsFocus || got.From != bot+"/"+romeo.JID() || got.User != romeo.JID() ||
+		got.Room != "StandUp@Conference.meet.example.com" || got.Token != "e.y.J" || got.SessionID != "7" || got.MachineUID != "42" ||
+		len(got.Properties) != 2 || got.Properties["visitors-version"] != "1" {
+		t.Errorf("seen: %+v", got)
+	}
+	view := j.sees(room)
+	if focus := view.Occupant(j.jicofo.JID()); !view.MembersOnly || len(view.Occupants) != 1 || focus.Nick != "focus" || focus.Role != "moderator" {
+		t.Errorf("in the room: %v", view)
+	}
+	form, err := j.observer.client.IQ(t.Context(), "get", room, "<query xmlns='"+nsMUCOwner+"'/>")
+	if err != nil || formField(form, "muc#roomconfig_whois") != "anyone" {
+		t.Errorf("the form: %s %v", form, err)
+	}
+
+	// Directly, and for a room that it is in.
+	if answer := j.ask(romeo, room); attribute(answer, "ready") != "true" {
+		t.Errorf("asked directly: %s", answer)
+	}
+	if got := j.jicofo.Requests()[1]; got.User != romeo.JID() || got.From != romeo.JID() {
+		t.Errorf("asked directly: %+v", got)
+	}
+
+	for asked, want := range map[string]string{
+		conference("", ""): "bad-request", conference("standup", ""): "bad-request", conference("a@b@c", ""): "bad-request",
+		conference("@conference.meet.example.com", ""):                                                                    "bad-request",
+		conference("standup@conference.meet.example.com/nick", ""):                                                        "bad-request",
+		`<logout xmlns='http://jitsi.org/protocol/focus' session-id='1'/>`:                                                "feature-not-implemented",
+		`<login-url xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com' machine-uid='1'/>`: "feature-not-implemented",
+		`<jibri xmlns='http://jitsi.org/protocol/jibri' action='start'/>`:                                                 "feature-not-implemented",
+		`<conference xmlns='http://example.com' room='standup@conference.meet.example.com'/>`:                             "feature-not-implemented",
+	} {
+		if got := attribute(forwards(t, component, j.jicofo, romeo.JID(), asked), "ready"); got != want {
+			t.Errorf("%s: %s, want %s", asked, got, want)
+		}
+	}
+	// In nobody's name.
+	if got := attribute(forwards(t, component, j.jicofo, "nobody", conference(room, "")), "ready"); got != "bad-request" {
+		t.Errorf("in nobody's name: %s", got)
+	}
+	if rooms := j.jicofo.Rooms(); !slices.Equal(rooms, []string{room}) {
+		t.Errorf("in %v", rooms)
+	}
+}
+
+// TestJicofoNoOwner shows that Jicofo is of no use where it is not among the admins and the room is somebody else's.
+func TestJicofoNoOwner(t *testing.T) {
+	o := JitsiOptions{Open: true, Conference: "restrict_room_creation = false\nadmins = { 'observer@auth.meet.example.com' }"}
+	j := startJitsi(t, o)
+	romeo := j.someone("meet.example.com")
+	if refused, _ := j.enters(romeo, room, "romeo"); refused != "" {
+		t.Fatal(refused)
+	}
+	if got := attribute(j.ask(romeo, room), "ready"); got != "false" {
+		t.Errorf("without rights: ready=%s", got)
+	}
+	romeo.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
+	if rooms := j.jicofo.Rooms(); len(rooms) != 0 {
+		t.Errorf("in %v", rooms)
+	}
+	if got := attribute(j.ask(romeo, "retro@conference.meet.example.com"), "ready"); got != "true" {
+		t.Errorf("a room of its own: ready=%s", got)
+	}
+}
+
+func TestJicofoSubscription(t *testing.T) {
+	const jid = "focus@auth.meet.example.com"
+	subscribe := "<presence type='subscribe' from='" + bot + "' to='" + jid + "'/>"
+	for name, tt := range map[string]struct{ notSubscribed, accepts, early bool }{
+		"by the installer": {}, "by Jicofo": {true, true, false}, "by Jicofo, later": {true, true, true}, "refused": {true, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := JitsiOptions{NotSubscribed: tt.notSubscribed}
+			s := Start(t, o.Options())
+			component := s.Component(t, bot, "secret")
+			if !tt.notSubscribed { // without Jicofo there is nothing to see, and later it shows itself
+				component.Sends(subscribe)
+				component.Receives("<presence type='subscribed' from='" + jid + "'/>")
+			}
+			if tt.early { // the server keeps the question until there is somebody to ask
+				component.Sends(subscribe)
+			}
+			jo := o.Jicofo()
+			jo.AcceptSubscriptions = tt.accepts
+			j := s.Jicofo(t, jo)
+			if tt.notSubscribed && !tt.early {
+				component.Sends(subscribe)
+			}
+			if tt.notSubscribed && !tt.accepts {
+				component.Receives("<presence type='unsubscribed' from='" + jid + "'/>")
+				component.ReceivesNot("<presence from='" + j.JID() + "'/>")
+				return
+			}
+			if tt.notSubscribed {
+				component.Receives("<presence type='subscribed' from='" + jid + "'/>")
+			}
+			component.Receives("<presence from='" + j.JID() + "'/>")
+			component.Sends("<presence type='probe' from='" + bot + "' to='" + jid + "'/>")
+			component.Receives("<presence from='" + j.JID() + "'/>")
+
+			second := s.Jicofo(t, JicofoOptions{Host: jo.Host, User: jo.User, Password: jo.Password, Resource: "second", Proxy: jo.Proxy})
+			component.Receives("<presence from='" + jid + "/second'/>")
+			for _, end := range []func(){j.Close, j.Kill} {
+				was := j.JID()
+				end()
+				component.Receives("<presence type='unavailable' from='" + was + "'/>")
+				if err := j.Restart(t.Context(), "after-"+was[len(was)-3:]); err != nil {
+					t.Fatal(err)
+				}
+				component.Receives("<presence from='" + j.JID() + "'/>")
+			}
+			if j.JID() == jid+"/jicofo" || second.JID() != jid+"/second" {
+				t.Errorf("now %s and %s", j.JID(), second.JID())
+			}
+			for _, jicofo := range []*Jicofo{j, second} {
+				room := "of-" + jicofo.JID()[len(jid)+1:] + "@conference.meet.example.com"
+				if got := forwards(t, component, jicofo, "juliet@meet.example.com/1", conference(room, "")); attribute(got, "ready") != "true" {
+					t.Errorf("%s says %s", jicofo.JID(), got)
+				}
+			}
+		})
+	}
+}
+
+func TestJicofoBehavior(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{})
+	component := j.Component(t, bot, "secret")
+	component.from = bot
+	number := 0
+	// asks returns the room and the id; answers are for the test to look for.
+	asks := func(b JicofoBehavior) (room, pattern string) {
+		t.Helper()
+		j.jicofo.Behave(b)
+		number++
+		room = fmt.Sprintf("room%d@conference.meet.example.com", number)
+		component.Sends(fmt.Sprintf("<iq type='set' id='%d' from='%s/juliet@meet.example.com/1' to='%s'>%s</iq>", number, bot, j.jicofo.JID(), conference(room, "")))
+		if err := j.jicofo.Await(timeout(t, defaultTimeout), func(all []JicofoRequest, _ []string) bool { return len(all) == number }); err != nil {
+			t.Fatal(err)
+		}
+		return room, fmt.Sprintf("<iq id='%d' from='%s' type='%%s'>%%s</iq>", number, j.jicofo.JID())
+	}
+	says := func(pattern, typ, content string) {
+		t.Helper()
+		component.Receives(fmt.Sprintf(pattern, typ, content))
+	}
+	silent := func(pattern string) {
+		t.Helper()
+		// What Jicofo meant to say is with the server when it has answered the next request, and the server keeps the order.
+		_, next := asks(JicofoBehavior{Error: "conflict"})
+		says(next, "error", "")
+		component.from = bot
+		for _, typ := range []string{"result", "error"} {
+			for _, s := range component.waiting() {
+				if ok, _ := s.Matches(fmt.Sprintf(pattern, typ, "")); ok {
+					t.Errorf("said %s", s)
+				}
+			}
+		}
+	}
+	is := func(attributes string) string { return "<conference xmlns='" + nsFocus + "' " + attributes + "/>" }
+	inside := func(room string, want bool) {
+		t.Helper()
+		if got := slices.Contains(j.jicofo.Rooms(), room); got != want {
+			t.Errorf("inside %s: %t", room, got)
+		}
+	}
+
+	_, p := asks(JicofoBehavior{})
+	says(p, "result", is("ready='true'"))
+
+	room, p := asks(JicofoBehavior{Error: "service-unavailable"})
+	says(p, "error", "<error type='cancel'><service-unavailable xmlns='"+nsStanzas+"'/></error>")
+	inside(room, false)
+
+	room, p = asks(JicofoBehavior{Silent: true})
+	silent(p)
+	inside(room, false)
+
+	room, p = asks(JicofoBehavior{Mute: true})
+	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return slices.Contains(rooms, room) }); err != nil {
+		t.Error(err)
+	}
+	silent(p)
+
+	_, p = asks(JicofoBehavior{Copies: 2})
+	for range 3 {
+		says(p, "result", is("ready='true'"))
+	}
+
+	room, p = asks(JicofoBehavior{NotReady: true})
+	says(p, "result", is("ready='false'"))
+	inside(room, true)
+
+	room, p = asks(JicofoBehavior{NotLive: true})
+	says(p, "result", "<conference xmlns='"+nsFocus+"' ready='false'><property name='live' value='false'/></conference>")
+	inside(room, false)
+
+	_, p = asks(JicofoBehavior{VNode: "v1"})
+	says(p, "result", is("vnode='v1'"))
+
+	until := make(chan struct{})
+	room, p = asks(JicofoBehavior{Until: until, Delay: time.Millisecond})
+	silent(p)
+	inside(room, false)
+	close(until)
+	says(p, "result", is("ready='true'"))
+
+	impostor := j.Server.Client(t, ClientOptions{Host: "auth.meet.example.com", User: "focus", Password: "secret", Resource: "impostor"})
+	_, p = asks(JicofoBehavior{Forger: impostor, Error: "not-acceptable"})
+	component.Receives(fmt.Sprintf("<iq id='%d' type='result' from='%s'>%s</iq>", number, impostor.JID(), is("ready='true'")))
+	says(p, "error", "")
+
+	// A request that waits ends with Jicofo.
+	asks(JicofoBehavior{Delay: time.Hour})
+	asks(JicofoBehavior{Until: make(chan struct{})})
+	j.jicofo.Kill()
+	if err := j.jicofo.Restart(t.Context(), "other"); err != nil {
+		t.Fatal(err)
+	}
+	_, p = asks(JicofoBehavior{})
+	says(p, "result", is("ready='true'"))
+}
+
+func TestJicofoReadyLater(t *testing.T) {
+	o := JitsiOptions{}
+	t.Parallel()
+	s := Start(t, o.Options())
+	jo := o.Jicofo()
+	jo.ReadyLater = true
+	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	romeo := j.someone("meet.example.com")
+	if got := attribute(j.ask(romeo, room), "ready"); got != "false" {
+		t.Errorf("at once: %s", got)
+	}
+	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 1 }); err != nil {
+		t.Fatal(err)
+	}
+	if got := attribute(j.ask(romeo, room), "ready"); got != "true" {
+		t.Errorf("later: %s", got)
+	}
+}
+
+func TestJicofoLeaves(t *testing.T) {
+	o := JitsiOptions{Open: true, Breakout: true}
+	t.Parallel()
+	s := Start(t, o.Options())
+	jo := o.Jicofo()
+	jo.InitialTimeout = 150 * time.Millisecond
+	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	inNone := func() {
+		t.Helper()
+		if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 0 }); err != nil {
+			t.Error(err)
+		}
+	}
+	leaves := func(c *Client, room, nick, status string) {
+		t.Helper()
+		c.Sends("<presence type='unavailable' to='" + room + "/" + nick + "'><status>" + status + "</status></presence>")
+		c.Receives("<presence type='unavailable' from='" + room + "/" + nick + "'/>")
+	}
+
+	// Nobody comes.
+	j.opens(room)
+	inNone()
+	if j.sees(room).Exists {
+		t.Error("the room is still there")
+	}
+
+	// Somebody comes, stays longer than Jicofo would have waited, changes the nick, and leaves.
+	romeo := j.someone("meet.example.com")
+	j.opens(room)
+	if refused, _ := j.enters(romeo, room, "romeo"); refused != "" {
+		t.Fatal(refused)
+	}
+	other := "retro@conference.meet.example.com" // ends after what would have been the end of the first
+	j.opens(other)
+	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return !slices.Contains(rooms, other) }); err != nil {
+		t.Error(err)
+	}
+	if refused, _ := j.enters(romeo, room, "montague"); refused != "" {
+		t.Fatal(refused)
+	}
+	if rooms := j.jicofo.Rooms(); !slices.Equal(rooms, []string{room}) {
+		t.Fatalf("in %v", rooms)
+	}
+	leaves(romeo, room, "montague", "bye")
+	inNone()
+
+	// To a breakout room and back; Jicofo keeps the main room.
+	j.opens(room)
+	romeo = j.host(room, "romeo")
+	cell, err := romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "cell")
+	if err != nil {
+		t.Fatal(err)
+	}
+	j.opens(cell)
+	leaves(romeo, room, "romeo", "switch_room")
+	if refused, _ := j.enters(romeo, cell, "romeo"); refused != "" {
+		t.Fatal(refused)
+	}
+	j.opens(other)
+	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return !slices.Contains(rooms, other) }); err != nil {
+		t.Error(err)
+	}
+	if rooms := j.jicofo.Rooms(); len(rooms) != 2 {
+		t.Errorf("with somebody in the breakout room, in %v", rooms)
+	}
+	leaves(romeo, cell, "romeo", "bye")
+	inNone()
+}
+
+func TestJicofoRestarts(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{Open: true})
+	romeo := j.someone("meet.example.com")
+	j.opens(room)
+	j.enters(romeo, room, "romeo")
+	if err := j.jicofo.Restart(t.Context(), "second"); err != nil {
+		t.Fatal(err)
+	}
+	romeo.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
+	if rooms := j.jicofo.Rooms(); len(rooms) != 0 {
+		t.Errorf("knows of %v", rooms)
+	}
+	if got := attribute(j.ask(romeo, room), "ready"); got != "true" {
+		t.Errorf("after the restart: %s", got)
+	}
+	romeo.Receives("<presence from='" + room + "/focus'><x xmlns='" + nsMUCUser + "'><item jid='focus@auth.meet.example.com/second'/></x></presence>")
+
+	// Put out of the room, it knows, and enters again.
+	romeo.Drain()
+	if s, err := j.observer.client.IQ(t.Context(), "set", room, "<query xmlns='"+nsMUCOwner+"'><destroy/></query>"); err != nil || s.Attr["type"] != "result" {
+		t.Fatal(s, err)
+	}
+	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 0 }); err != nil {
+		t.Error(err)
+	}
+	if got := attribute(j.ask(romeo, room), "ready"); got != "true" {
+		t.Errorf("after the end of the room: %s", got)
+	}
+
+	// With the server.
+	if err := j.Server.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-j.jicofo.Done()
+	if err := j.jicofo.HealthCheck(t.Context()); err == nil {
+		t.Error("in good health without a connection")
+	}
+	if err := j.jicofo.Restart(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := attribute(j.ask(j.someone("meet.example.com"), room), "ready"); got != "true" {
+		t.Errorf("after the restart of the server: %s", got)
+	}
+	if err := j.jicofo.HealthCheck(timeout(t, defaultTimeout)); err != nil {
+		t.Error(err)
+	}
+	if rooms := j.jicofo.Rooms(); !slices.Equal(rooms, []string{room}) {
+		t.Errorf("after the health check in %v", rooms)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := j.jicofo.HealthCheck(ended); err == nil {
+		t.Error("no error after the end of the context")
+	}
+}
+
+// becomes waits until somebody's presence shows the affiliation.
+func becomes(c *Client, room, nick, affiliation string) {
+	c.t.Helper()
+	c.Receives("<presence from='" + room + "/" + nick + "'><x xmlns='" + nsMUCUser + "'><item affiliation='" + affiliation + "'/></x></presence>")
+}
+
+func TestJicofoAutoOwner(t *testing.T) {
+	o := JitsiOptions{Open: true}
+	t.Parallel()
+	s := Start(t, o.Options())
+	jo := o.Jicofo()
+	jo.AutoOwner = true
+	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	j.opens(room)
+	romeo, juliet, nurse := j.someone("meet.example.com"), j.someone("guest.meet.example.com"), j.someone("guest.meet.example.com")
+	j.enters(romeo, room, "romeo")
+	becomes(romeo, room, "romeo", "owner")
+	j.enters(juliet, room, "juliet")
+	j.enters(nurse, room, "nurse")
+	if got := j.sees(room).Occupant(juliet.JID()).Affiliation; got != "none" {
+		t.Errorf("the second is %s", got)
+	}
+	romeo.Sends("<presence type='unavailable' to='" + room + "/romeo'/>")
+	becomes(nurse, room, "juliet", "owner")
+	if got := j.sees(room).Occupant(nurse.JID()).Affiliation; got != "none" {
+		t.Errorf("the third is %s", got)
+	}
+
+	// Somebody who is owner already suffices.
+	other := "retro@conference.meet.example.com"
+	j.opens(other)
+	host := j.host(other, "host")
+	j.enters(nurse, other, "nurse")
+	if err := host.Sync(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if a := j.sees(other).Affiliations; a[nurse.BareJID()] != "" || len(a) != 2 {
+		t.Errorf("with an owner inside: %v", a)
+	}
+}
+
+func TestJicofoAuthentication(t *testing.T) {
+	o := JitsiOptions{Open: true}
+	t.Parallel()
+	s := Start(t, o.Options())
+	jo := o.Jicofo()
+	jo.TrustedDomain = "meet.example.com"
+	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	romeo, juliet := j.someone("meet.example.com"), j.someone("guest.meet.example.com")
+	asks := func(c *Client, room, attributes string) Stanza {
+		t.Helper()
+		answer, err := c.IQ(timeout(t, defaultTimeout), "set", j.jicofo.JID(), conference(room, attributes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	if got := attribute(asks(juliet, room, ""), "ready"); got != "not-authorized" {
+		t.Errorf("a guest opens a room: %s", got)
+	}
+	if got := attribute(asks(romeo, room, ""), "ready"); got != "not-acceptable" {
+		t.Errorf("without a machine: %s", got)
+	}
+	if got := asks(juliet, room, "session-id='unknown'"); got.ErrorCondition() != "not-acceptable" || got.Find("session-invalid", nsFocus).IsZero() {
+		t.Errorf("a session that there is not: %s", got)
+	}
+	answer := asks(romeo, room, "machine-uid='1'")
+	session := attribute(answer, "session-id")
+	if attribute(answer, "ready") != "true" || session == "" || attribute(answer, "identity") != romeo.BareJID() ||
+		answer.Find("property", nsFocus).Attr["value"] != "true" {
+		t.Fatalf("a trusted user: %s", answer)
+	}
+	if got := attribute(asks(juliet, room, ""), "ready"); got != "true" {
+		t.Errorf("a guest, when there is a room: %s", got)
+	}
+	if got := attribute(asks(juliet, room, "session-id='"+session+"' machine-uid='2'"), "ready"); got != "not-acceptable" {
+		t.Errorf("the session of another machine: %s", got)
+	}
+	j.enters(romeo, room, "romeo")
+	becomes(romeo, room, "romeo", "owner")
+	j.enters(juliet, room, "juliet")
+	if got := j.sees(room).Occupant(juliet.JID()).Affiliation; got != "none" {
+		t.Errorf("the guest is %s", got)
+	}
+	// The session is a bearer's, for any room (the hole that usher's own sessions do not have).
+	other := "retro@conference.meet.example.com"
+	if got := attribute(asks(juliet, other, "session-id='"+session+"' machine-uid='1'"), "ready"); got != "true" {
+		t.Errorf("with the session: %s", got)
+	}
+	becomes(juliet, room, "juliet", "owner")
+
+	logout := "<logout xmlns='" + nsFocus + "' session-id='" + session + "'/>"
+	for _, want := range []string{"", "not-acceptable"} {
+		if s, err := juliet.IQ(t.Context(), "set", j.jicofo.JID(), logout); err != nil || s.ErrorCondition() != want {
+			t.Errorf("logout: %s %v", s, err)
+		}
+	}
+}
