@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 // dockerEnvironment as the source docker stands for usher's own environment.
@@ -44,7 +46,7 @@ var DockerVariables = []DockerVariable{
 	{"JWT_SIGN_TYPE", "", "vhosts.MAIN.algorithms", ""},
 	{"JWT_ALLOW_EMPTY", "0", "vhosts.MAIN.allow_empty_token", ""},
 	{"JWT_ENABLE_DOMAIN_VERIFICATION", "false", "vhosts.MAIN.domain_verification", ""},
-	{"XMPP_MUC_MODULES", "", "vhosts.MAIN.default_affiliation", "token_affiliation: member, as with that module; token_no_wildcard sets no_wildcard"},
+	{"XMPP_MUC_MODULES", "", "vhosts.MAIN.default_affiliation", "token_affiliation: member, as with that module; token_no_wildcard sets no_wildcard, " + module.Name + " rooms.enforcement"},
 	{"ENABLE_LOBBY", "true", "rooms.lobby", "lobby. before XMPP_DOMAIN"},
 	{"ENABLE_BREAKOUT_ROOMS", "true", "rooms.breakout", "breakout. before XMPP_DOMAIN"},
 	{"ENABLE_RECORDING", "0", "vhosts.HIDDEN.kind", "kind: service"},
@@ -197,6 +199,9 @@ func (d *docker) read() {
 		d.set("xmpp/server", d.text("XMPP_SERVER")+":5347", "XMPP_SERVER")
 	}
 	d.set("rooms/services", []string{d.text("XMPP_MUC_DOMAIN")}, "XMPP_MUC_DOMAIN")
+	if slices.Contains(d.list("XMPP_MUC_MODULES"), module.Name) {
+		d.set("rooms/enforcement", string(Module), "XMPP_MUC_MODULES")
+	}
 	d.set("jicofo/jid", "focus@"+d.text("XMPP_AUTH_DOMAIN"), "XMPP_AUTH_DOMAIN")
 	if d.flag("ENABLE_LOBBY") {
 		d.set("rooms/lobby", "lobby."+domain, "ENABLE_LOBBY")

@@ -297,3 +297,35 @@ func TestTooLarge(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestFocusByEnvironment checks that the environment can say all that has to do with Jicofo.
+func TestFocusByEnvironment(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "usher.db", nil)
+	if err := os.Chmod("usher.db", 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c, err := config.Load(nil, append([]string{
+		"USHER_ROOMS_LOBBY=lobby.meet.example.com", "USHER_ROOMS_BREAKOUT=breakout.meet.example.com",
+		"USHER_ROOMS_ENFORCEMENT=members-only", "USHER_ROOMS_GUARD_INTERVAL=1s", "USHER_ROOMS_WAIT_HOLD=2s",
+		"USHER_LOBBY_AUTOSTART=host", "USHER_LOBBY_BYPASS=member, owner",
+		"USHER_JICOFO_JID=focus@auth.meet.example.com", "USHER_JICOFO_FORWARD_TOKEN=true", "USHER_JICOFO_ENFORCE_ROLES=on",
+		"USHER_SESSIONS=off", "USHER_STORE_PATH=usher.db",
+	}, least...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := reveal(c)
+	for _, line := range []string{
+		"rooms = {[conference.meet.example.com] breakout.meet.example.com lobby.meet.example.com guests [] owner members-only 1s 2s}",
+		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "store = {usher.db}",
+	} {
+		if !strings.Contains(got, line+"\n") {
+			t.Errorf("nothing says %s:\n%s", line, got)
+		}
+	}
+	// Who writes members-only on purpose is not told of the module.
+	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Text, "everybody on this machine can read it") {
+		t.Errorf("warnings %v", c.Warnings)
+	}
+}

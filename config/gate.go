@@ -9,6 +9,7 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/config/prosody"
+	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 // mucOption is an option that a guarded MUC service must have.
@@ -18,15 +19,34 @@ type mucOption struct {
 	why   string
 	// defeats says what happens without it, if it makes the gate useless.
 	defeats string
+	// unset tells that it need not be set, for it is the server's default.
+	unset bool
 }
 
-// mucOptions are these options: the one place that says what makes a stock MUC service a guarded one.
-var mucOptions = []mucOption{
-	{"restrict_room_creation", true, "only admins create rooms", "anybody can create rooms"},
-	{"muc_room_default_members_only", true, "nobody enters without an affiliation", "anybody can enter a room that has just been created"},
-	{"muc_room_default_public_jids", true, "clients know each other by their real JIDs", ""},
-	{"muc_room_locking", false, "usher configures each room before anybody is let in", ""},
+// onlyAdmins is the option that every MUC service must have that usher has to do with.
+var onlyAdmins = mucOption{name: "restrict_room_creation", value: true, why: "only admins create rooms", defeats: "anybody can create rooms"}
+
+// mucOptions returns these options: the one place that says what makes a stock MUC service a guarded one.
+func (c *Config) mucOptions() []mucOption {
+	membersOnly := mucOption{name: "muc_room_default_members_only", value: true, why: "nobody enters without an affiliation",
+		defeats: "anybody can enter a room that has just been created"}
+	if c.Rooms.Enforcement == Module {
+		membersOnly = mucOption{name: membersOnly.name, value: false, why: "the switch of the lobby, which begins switched off", unset: true}
+	}
+	return []mucOption{
+		onlyAdmins,
+		membersOnly,
+		{name: "muc_room_default_public_jids", value: true, why: "clients know each other by their real JIDs"},
+		{name: "muc_room_locking", value: false, why: "usher configures each room before anybody is let in"},
+	}
 }
+
+// displayName is an option of Jitsi's lobby plugin, on the virtual host that loads it: without it, whoever has no display
+// name is refused in every room that is members-only (mod_muc_lobby_rooms.lua).
+const displayName = "muc_lobby_check_display_name_required"
+
+// ModuleFolder is where Prosody is told to look for usher's module if no other place is known.
+const ModuleFolder = "/usr/local/lib/prosody/modules"
 
 // rivals are modules that decide about entering or affiliations themselves, and so against usher.
 var rivals = map[string]string{
@@ -61,10 +81,21 @@ func (c *Config) ProsodyLines() string {
 	line("-- What usher needs of Prosody 0.12 or 13, as \"usher config prosody\" has written it. Prosody must read it last: as", "")
 	line("-- conf.d/zz-usher.cfg.lua, or by an Include at the end of prosody.cfg.lua. It has a secret in it: chmod 640, and", "")
 	line("-- readable by Prosody's group. After that: prosodyctl check config, and restart Prosody.", "")
+	if c.prosody == nil && (c.Rooms.Enforcement == Module || c.Jicofo.JID.String() != "") {
+		line("--", "")
+		line("-- Prosody's own files are not among usher's sources. So the lists here (admins, modules_enabled, plugin_paths) have only", "")
+		line("-- what usher needs: add what stands in yours, for of several lines the last one counts. Or name them: sources.prosody.", "")
+	}
 	line("", "")
 	line("component_admins_as_room_owners = true", "Prosody 13: without it usher owns no room")
 	if host, port, err := net.SplitHostPort(c.XMPP.Server); err == nil && loopback(host) && port != "5347" {
 		line("component_ports = { "+port+" }", "where usher connects to (xmpp.server)")
+	}
+	if c.Rooms.Enforcement == Module {
+		line(c.pluginPaths(ModuleFolder), `where "usher config prosody --module DIR" has put the module`)
+	}
+	if c.namesRequired() {
+		line(displayName+" = false", "else nobody enters without a display name")
 	}
 	for _, v := range c.VHosts {
 		line("", "")
@@ -80,16 +111,33 @@ func (c *Config) ProsodyLines() string {
 		if v.Kind == KindToken && c.prosody != nil {
 			line("  app_id = "+quoteLua(v.Issuers[0].AppID), "by which usher, who reads this, too, tells it from one of guests")
 		}
+		if s := c.section(v.Domain); s != nil && c.namesRequired() {
+			if _, own := s.Own(displayName); own {
+				line("  "+displayName+" = false", "else nobody enters without a display name")
+			}
+		}
 	}
 	for _, service := range c.Rooms.Services {
 		line("", "")
 		line("Component "+quoteLua(service.String())+` "muc"`, "the rooms")
-		for _, o := range mucOptions {
+		for _, o := range c.mucOptions() {
 			line(fmt.Sprintf("  %s = %t", o.name, o.value), o.why)
 		}
 		line("  admins = { "+strings.Join(quoteAll(c.admins(service)), ", ")+" }", "usher in rooms is "+c.Focus())
+		if c.Rooms.Enforcement == Module {
+			line("  "+c.modulesEnabled(service), "keeps out whoever has no affiliation")
+		}
 		if disabled := c.disabled(service); len(disabled) > 0 {
 			line("  modules_disabled = { "+strings.Join(quoteAll(disabled), ", ")+" }", "they would decide, too")
+		}
+	}
+	for _, a := range c.annexes() {
+		line("", "")
+		line("Component "+quoteLua(a.service.String())+` "muc"`, a.what)
+		line(fmt.Sprintf("  %s = %t", onlyAdmins.name, onlyAdmins.value), onlyAdmins.why)
+		line("  admins = { "+strings.Join(quoteAll(c.admins(a.service)), ", ")+" }", "usher asks them what they are")
+		if a.guarded && c.Rooms.Enforcement == Module {
+			line("  "+c.modulesEnabled(a.service), "a breakout room is as open as its main room")
 		}
 	}
 	line("", "")
@@ -98,12 +146,85 @@ func (c *Config) ProsodyLines() string {
 	return b.String()
 }
 
-// admins returns the admins that a MUC service must have: usher, Jicofo, and whoever is one already.
-func (c *Config) admins(service jid.JID) []string {
+// ModuleLines returns the lines by which Prosody loads usher's module, which is in that folder, on each MUC service.
+func (c *Config) ModuleLines(folder string) string {
+	var b strings.Builder
+	b.WriteString(c.pluginPaths(folder) + "\n")
+	services := slices.Clone(c.Rooms.Services)
+	for _, a := range c.annexes() {
+		if a.guarded {
+			services = append(services, a.service)
+		}
+	}
+	for _, service := range services {
+		fmt.Fprintf(&b, "Component %s \"muc\"\n  %s\n", quoteLua(service.String()), c.modulesEnabled(service))
+	}
+	return b.String()
+}
+
+// pluginPaths is the line that has a folder among those in which Prosody looks for modules, beside those that are known.
+func (c *Config) pluginPaths(folder string) string {
+	var paths []string
+	if c.prosody != nil {
+		paths, _, _, _ = c.prosody.Global.Strings("plugin_paths")
+	}
+	if !slices.Contains(paths, folder) {
+		paths = append(paths, folder)
+	}
+	return "plugin_paths = { " + strings.Join(quoteAll(paths), ", ") + " }"
+}
+
+// modulesEnabled is the line that has usher's module among those of a MUC service, beside those that are known. Those
+// that are enabled globally need not be there: they are not for components.
+func (c *Config) modulesEnabled(service jid.JID) string {
+	var modules []string
+	if s := c.section(service); s != nil {
+		if _, own := s.Own("modules_enabled"); own {
+			modules, _, _, _ = s.Strings("modules_enabled")
+		}
+	}
+	if !slices.Contains(modules, module.Name) {
+		modules = append(modules, module.Name)
+	}
+	return "modules_enabled = { " + strings.Join(quoteAll(modules), ", ") + " }"
+}
+
+// namesRequired reports whether Jitsi's lobby would keep out whoever has no display name unless it is told not to look.
+func (c *Config) namesRequired() bool {
+	return c.Rooms.Lobby.String() != "" && c.Rooms.Enforcement == MembersOnly
+}
+
+// annex is a MUC service that belongs to the guarded ones.
+type annex struct {
+	service jid.JID
+	what    string
+	guarded bool // the module must be loaded there, too
+}
+
+func (c *Config) annexes() []annex {
+	all := []annex{
+		{c.Rooms.Breakout, "Jitsi's breakout rooms", true},
+		{c.Rooms.Lobby, "Jitsi's lobbies", false},
+	}
+	return slices.DeleteFunc(all, func(a annex) bool { return a.service.String() == "" })
+}
+
+// own returns the admins that a MUC service must have for usher's sake.
+func (c *Config) own(service jid.JID) []string {
 	admins := []string{c.Focus()}
+	if c.Lobby.Autostart == AutostartHost && slices.ContainsFunc(c.Rooms.Services, service.Equal) {
+		// Jitsi's lobby plugin does not listen to a focus (mod_muc_lobby_rooms.lua), so usher switches the lobby on as itself.
+		admins = append(admins, c.XMPP.Domain.String())
+	}
 	if c.Jicofo.JID.String() != "" {
 		admins = append(admins, c.Jicofo.JID.String())
 	}
+	return admins
+}
+
+// admins returns the admins of a MUC service: those that it must have, and whoever is one already.
+func (c *Config) admins(service jid.JID) []string {
+	admins := c.own(service)
 	if s := c.section(service); s != nil {
 		found, _, _, _ := s.Strings("admins")
 		for _, admin := range found {
@@ -197,6 +318,14 @@ func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, e
 	for _, service := range c.Rooms.Services {
 		g.muc(service)
 	}
+	for _, a := range c.annexes() {
+		g.annex(a)
+	}
+	g.lobby()
+	if paths, _, _, _ := g.p.Global.Strings("plugin_paths"); g.c.Rooms.Enforcement == Module && len(paths) == 0 {
+		g.find(Hint, prosody.Position{}, "plugin_paths = { "+quoteLua(ModuleFolder)+" }",
+			"without plugin_paths, Prosody finds the module %s only if it is among its own", module.Name)
+	}
 	g.own()
 	for _, v := range c.VHosts {
 		g.vhost(v)
@@ -225,50 +354,129 @@ func (g *gate) find(level FindingLevel, at prosody.Position, mend, format string
 
 func (g *gate) muc(service jid.JID) {
 	name := service.String()
-	s := g.p.Host(name)
-	head := "Component " + quoteLua(name) + ` "muc"`
-	if s == nil || !s.Component || s.Module != "muc" {
-		at := prosody.Position{}
-		if s != nil {
-			at = s.At
-		}
-		g.find(Missing, at, head, "%s is no MUC service", name)
+	s := g.component(service)
+	if s == nil {
 		return
 	}
 	if owners, at, ok, _ := s.Bool("component_admins_as_room_owners"); !ok || !owners {
 		g.find(Missing, at, "component_admins_as_room_owners = true", "on Prosody 13 usher owns no room on %s", name)
 	}
-	for _, o := range mucOptions {
-		value, at, ok, err := s.Bool(o.name)
-		if ok && err == nil && value == o.value {
-			continue
-		}
-		level, means := Missing, o.why
-		if o.defeats != "" {
-			level, means = Defeats, "without it "+o.defeats
-		}
-		what := "is not set"
-		if ok || err != nil {
-			what = "is something else"
-		} else {
-			at = s.At
-		}
-		g.find(level, at, fmt.Sprintf("%s = %t", o.name, o.value), "%s: %s %s: %s", name, o.name, what, means)
+	for _, o := range g.c.mucOptions() {
+		g.option(s, o)
 	}
+	g.admins(s, service, "so cannot create rooms")
 	admins, at, _, _ := s.Strings("admins")
-	if !slices.Contains(admins, g.c.Focus()) {
-		g.find(Missing, s.At, "admins = { "+strings.Join(quoteAll(append([]string{g.c.Focus()}, admins...)), ", ")+" }",
-			"%s: usher (%s) is not among its admins, so cannot create rooms", name, g.c.Focus())
-	}
 	for _, admin := range admins {
-		if admin != g.c.Focus() && admin != g.c.Jicofo.JID.String() {
+		if !slices.Contains(g.c.own(service), admin) {
 			g.find(Hint, at, "", "%s: %s is an admin, too: creates and enters rooms without being asked", name, admin)
 		}
 	}
+	g.module(s)
 	for _, m := range s.Modules() {
 		if why := rivals[m.Name]; why != "" {
 			g.find(Defeats, m.At, "modules_disabled = { "+quoteLua(m.Name)+" }", "%s: the module %s is still loaded: %s", name, m.Name, why)
 		}
+	}
+}
+
+// component returns the section of a MUC service, or nil if it is none, which is then found.
+func (g *gate) component(service jid.JID) *prosody.Section {
+	s := g.p.Host(service.String())
+	if s != nil && s.Component && s.Module == "muc" {
+		return s
+	}
+	at := prosody.Position{}
+	if s != nil {
+		at = s.At
+	}
+	g.find(Missing, at, "Component "+quoteLua(service.String())+` "muc"`, "%s is no MUC service", service)
+	return nil
+}
+
+// option compares one option of a MUC service.
+func (g *gate) option(s *prosody.Section, o mucOption) {
+	value, at, ok, err := s.Bool(o.name)
+	if err == nil && (ok && value == o.value || !ok && o.unset) {
+		return
+	}
+	level, means := Missing, o.why
+	if o.defeats != "" {
+		level, means = Defeats, "without it "+o.defeats
+	}
+	what := "is not set"
+	if ok || err != nil {
+		what = "is something else"
+	} else {
+		at = s.At
+	}
+	g.find(level, at, fmt.Sprintf("%s = %t", o.name, o.value), "%s: %s %s: %s", s.Name, o.name, what, means)
+}
+
+// admins looks whether usher and Jicofo are admins of a MUC service. So says what usher cannot do otherwise.
+func (g *gate) admins(s *prosody.Section, service jid.JID, so string) {
+	admins, _, _, _ := s.Strings("admins")
+	all := admins
+	var absent []string
+	for _, admin := range g.c.own(service) {
+		if !slices.Contains(admins, admin) {
+			all = append([]string{admin}, all...)
+			absent = append(absent, admin)
+		}
+	}
+	mend := "admins = { " + strings.Join(quoteAll(all), ", ") + " }"
+	for _, admin := range absent {
+		who := "usher"
+		switch admin {
+		case g.c.XMPP.Domain.String():
+			so = "so cannot switch the lobby on"
+		case g.c.Jicofo.JID.String():
+			who, so = "Jicofo", "so cannot create rooms"
+		}
+		g.find(Missing, s.At, mend, "%s: %s (%s) is not among its admins, %s", s.Name, who, admin, so)
+	}
+}
+
+// module looks for usher's module on a MUC service.
+func (g *gate) module(s *prosody.Section) {
+	modules := s.Modules()
+	i := slices.IndexFunc(modules, func(m prosody.Module) bool { return m.Name == module.Name })
+	switch {
+	case g.c.Rooms.Enforcement == Module && i < 0:
+		g.find(Defeats, s.At, "modules_enabled = { "+quoteLua(module.Name)+" }",
+			"%s: the module %s is not loaded: anybody can enter a room that is open", s.Name, module.Name)
+	case g.c.Rooms.Enforcement == MembersOnly && i >= 0:
+		g.find(Hint, modules[i].At, "", "%s: the module %s has nothing to do with rooms.enforcement members-only", s.Name, module.Name)
+	}
+}
+
+// annex compares a MUC service that belongs to the guarded ones.
+func (g *gate) annex(a annex) {
+	s := g.component(a.service)
+	if s == nil {
+		return
+	}
+	g.option(s, onlyAdmins)
+	g.admins(s, a.service, "so may not ask what a room there is")
+	if a.guarded {
+		g.module(s)
+	}
+}
+
+// lobby compares the options of Jitsi's lobby plugin.
+func (g *gate) lobby() {
+	for _, s := range g.p.Hosts {
+		loaded := slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return m.Name == "muc_lobby_rooms" })
+		if !loaded || !g.c.namesRequired() {
+			continue
+		}
+		required, at, ok, err := s.Bool(displayName)
+		if ok && err == nil && !required {
+			continue
+		}
+		if !ok {
+			at = s.At
+		}
+		g.find(Missing, at, displayName+" = false", "%s: the lobby refuses whoever has no display name, in every room", s.Name)
 	}
 }
 
@@ -329,6 +537,12 @@ func (g *gate) jicofo() {
 	if s := g.p.Host(g.c.Jicofo.JID.Domainpart()); s != nil {
 		at = s.At
 	}
+	for _, s := range g.p.Hosts {
+		if s.Module == "client_proxy" && s.Name != g.c.XMPP.Domain.String() {
+			g.find(Missing, s.At, "", "%s is still Jitsi's client_proxy: by it Jicofo hears of requests that usher has not admitted; take it out", s.Name)
+		}
+	}
+	g.find(Hint, at, "jicofo.xmpp.client.client-proxy = "+quoteLua(g.c.XMPP.Domain.String()), "in jicofo.conf: else Jicofo does not believe usher who asks")
 	g.find(Hint, at, "jicofo.conference.enable-auto-owner = false", "in jicofo.conf: else Jicofo makes whoever comes first an owner")
 	g.find(Hint, at, "jicofo.authentication.enabled = false", "in jicofo.conf: else Jicofo decides, too, who may open a room")
 }

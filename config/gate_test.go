@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -88,7 +89,14 @@ func TestGate(t *testing.T) {
 			say:  "usher (focus@focus.meet.example.com) is not among its admins",
 			mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
 		{name: "another admin", level: config.Hint, say: "root@meet.example.com is an admin, too",
-			more: rooms + `admins = { "focus@focus.meet.example.com", "root@meet.example.com" }`},
+			more: rooms + `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com", "root@meet.example.com" }`},
+		{name: "Jicofo is no admin", more: rooms + `admins = { "focus@focus.meet.example.com" }`, level: config.Missing,
+			say:  "Jicofo (focus@auth.meet.example.com) is not among its admins, so cannot create rooms",
+			mend: `admins = { "focus@auth.meet.example.com", "focus@focus.meet.example.com" }`},
+		{name: "a second way to Jicofo", more: `Component "old.meet.example.com" "client_proxy"`, level: config.Missing,
+			say: "old.meet.example.com is still Jitsi's client_proxy"},
+		{name: "a module of no use", more: rooms + `modules_enabled = { "muc_affiliated_only" }`, level: config.Hint,
+			say: "has nothing to do"},
 		{name: "owns no room", old: "component_admins_as_room_owners = true", level: config.Missing,
 			say: "on Prosody 13 usher owns no room", mend: "component_admins_as_room_owners = true"},
 		{name: "owns no room, said", old: "component_admins_as_room_owners = true", new: "component_admins_as_room_owners = false",
@@ -159,6 +167,143 @@ func TestGate(t *testing.T) {
 				t.Errorf("it is in %q", f.Source)
 			}
 		})
+	}
+}
+
+// beside is a Prosody with Jitsi's lobby and breakout rooms.
+const beside = plain + `VirtualHost "meet.example.com"
+  modules_enabled = { "muc_lobby_rooms", "muc_breakout_rooms" }
+Component "lobby.meet.example.com" "muc"
+Component "breakout.meet.example.com" "muc"
+`
+
+// TestGateWithLobby breaks gates that have a lobby and breakout rooms, one place at a time, with either enforcement.
+func TestGateWithLobby(t *testing.T) {
+	const rooms, lobby, breakout = "Component \"conference.meet.example.com\" \"muc\"\n",
+		"Component \"lobby.meet.example.com\" \"muc\"\n", "Component \"breakout.meet.example.com\" \"muc\"\n"
+	const both = `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`
+	for _, test := range []struct {
+		name, enforcement string
+		old, new, more    string
+		level             config.FindingLevel
+		say, mend         string
+	}{
+		{name: "right", enforcement: "module"},
+		{name: "right", enforcement: "members-only"},
+		{name: "not loaded", enforcement: "module", more: rooms + `modules_enabled = { "muc_mam" }`, level: config.Defeats,
+			say:  "conference.meet.example.com: the module muc_affiliated_only is not loaded",
+			mend: `modules_enabled = { "muc_affiliated_only" }`},
+		{name: "disabled", enforcement: "module", more: rooms + `modules_disabled = { "muc_affiliated_only" }`, level: config.Defeats,
+			say: "is not loaded", mend: `modules_enabled = { "muc_affiliated_only" }`},
+		{name: "loaded for virtual hosts", enforcement: "module", old: `modules_enabled = { "muc_affiliated_only" } -- keeps`, new: "-- keeps",
+			more: breakout + `modules_enabled = { "muc_affiliated_only" }` + "\n" +
+				`VirtualHost "meet.example.com" modules_enabled = { "muc_affiliated_only" }`,
+			level: config.Defeats, say: "conference.meet.example.com: the module muc_affiliated_only is not loaded",
+			mend: `modules_enabled = { "muc_affiliated_only" }`},
+		{name: "not loaded for breakout rooms", enforcement: "module", more: breakout + `modules_enabled = {}`, level: config.Defeats,
+			say: "breakout.meet.example.com: the module muc_affiliated_only is not loaded", mend: `modules_enabled = { "muc_affiliated_only" }`},
+		{name: "rooms begin with the lobby on", enforcement: "module", more: rooms + "muc_room_default_members_only = true",
+			level: config.Missing, say: "the switch of the lobby", mend: "muc_room_default_members_only = false"},
+		{name: "rooms begin as the server lets them", enforcement: "module", old: "muc_room_default_members_only = false"},
+		{name: "nowhere to look", enforcement: "module", old: `plugin_paths = {`, new: `elsewhere = {`, level: config.Hint,
+			say: "without plugin_paths,", mend: `plugin_paths = { "/usr/local/lib/prosody/modules" }`},
+		{name: "open rooms", enforcement: "members-only", more: rooms + "muc_room_default_members_only = false", level: config.Defeats,
+			say: "anybody can enter", mend: "muc_room_default_members_only = true"},
+		{name: "display names", enforcement: "members-only", old: "muc_lobby_check_display_name_required = false", level: config.Missing,
+			say:  "meet.example.com: the lobby refuses whoever has no display name",
+			mend: "muc_lobby_check_display_name_required = false"},
+		{name: "display names of the host", enforcement: "members-only",
+			more:  `VirtualHost "meet.example.com" muc_lobby_check_display_name_required = true`,
+			level: config.Missing, say: "has no display name", mend: "muc_lobby_check_display_name_required = false"},
+		{name: "display names with the module", enforcement: "module",
+			more: `VirtualHost "meet.example.com" muc_lobby_check_display_name_required = true`},
+		{name: "the lobby is not switched on", enforcement: "module", more: rooms + both, level: config.Missing,
+			say:  "usher (focus.meet.example.com) is not among its admins, so cannot switch the lobby on",
+			mend: `admins = { "focus.meet.example.com", "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
+		{name: "breakout rooms are not seen", enforcement: "module", more: breakout + `admins = { "focus@auth.meet.example.com" }`,
+			level: config.Missing, say: "breakout.meet.example.com: usher (focus@focus.meet.example.com) is not among its admins, so may not ask",
+			mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
+		{name: "lobbies are not seen", enforcement: "module", more: lobby + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
+			say:  "lobby.meet.example.com: usher (focus@focus.meet.example.com) is not among its admins, so may not ask",
+			mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
+		{name: "breakout rooms for anybody", enforcement: "module", more: breakout + `restrict_room_creation = false`, level: config.Defeats,
+			say: "anybody can create rooms", mend: "restrict_room_creation = true"},
+		{name: "no lobby", enforcement: "module", old: `"lobby.meet.example.com" "muc"`, new: `"lobby.meet.example.com" "other"`,
+			level: config.Missing, say: "lobby.meet.example.com is no MUC service", mend: `Component "lobby.meet.example.com" "muc"`},
+	} {
+		t.Run(test.name+", "+test.enforcement, func(t *testing.T) {
+			inFolder(t, "usher.yaml", strings.Replace(guarded, "rooms: {", "lobby: {autostart: host}\nrooms: {enforcement: "+test.enforcement+
+				", lobby: lobby.meet.example.com, breakout: breakout.meet.example.com, ", 1))
+			c, err := config.Load([]string{"usher.yaml"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			good := regexp.MustCompile(` +-- `).ReplaceAllString(c.ProsodyLines(), " -- ") // a line can be named with its comment
+			text := good
+			if test.old != "" {
+				if text = strings.ReplaceAll(good, test.old, test.new); text == good {
+					t.Fatalf("nothing is broken in\n%s", text)
+				}
+			}
+			write(t, "zz-usher.cfg.lua", []byte(text+test.more))
+			findings := compare(t, c, beside+`Include "zz-usher.cfg.lua"`)
+			if test.level == "" && len(findings) == 0 {
+				return
+			}
+			if len(findings) != 1 {
+				t.Fatalf("%d findings: %v in\n%s", len(findings), findings, text)
+			}
+			if f := findings[0]; f.Level != test.level || !strings.Contains(f.Text, test.say) || f.Mend != test.mend {
+				t.Errorf("got %+v, want %s %q, mended by %s", f, test.level, test.say, test.mend)
+			}
+		})
+	}
+}
+
+// TestModuleOfSources checks that the lines for a Prosody whose modules are known lose none of them, and that its loading
+// the module is what says rooms.enforcement.
+func TestModuleOfSources(t *testing.T) {
+	text := strings.Replace(prosodyFile, `"muc"`, `"muc"
+  modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }`, 1)
+	text = `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/" }` + "\n" + text
+	inFolder(t, "prosody.cfg.lua", text)
+	c, err := config.Load([]string{"prosody.cfg.lua"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Rooms.Enforcement != config.Module {
+		t.Fatalf("rooms.enforcement is %s", c.Rooms.Enforcement)
+	}
+	lines := c.ProsodyLines()
+	for _, line := range []string{
+		`plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/usr/local/lib/prosody/modules" }`,
+		`modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }`,
+		`muc_room_default_members_only = false`,
+	} {
+		if !strings.Contains(lines, line) {
+			t.Errorf("nothing says %s:\n%s", line, lines)
+		}
+	}
+	if got := c.ModuleLines("/opt/usher"); !strings.HasPrefix(got, `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/opt/usher" }
+Component "conference.meet.example.com" "muc"
+  modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }
+`) {
+		t.Error(got)
+	}
+	write(t, "zz-usher.cfg.lua", []byte(lines))
+	for _, f := range compare(t, c, text+"Include \"zz-usher.cfg.lua\"\n") {
+		if f.Level != config.Hint {
+			t.Errorf("still there: %+v", f)
+		}
+	}
+	again, err := config.Load([]string{"prosody.cfg.lua"}, nil)
+	if err != nil || again.ProsodyLines() != lines {
+		t.Errorf("with its own lines usher writes\n%s\nbefore\n%s (%v)", again.ProsodyLines(), lines, err)
+	}
+	// What usher.yaml says counts.
+	write(t, "usher.yaml", []byte("rooms: {enforcement: members-only}\n"))
+	if c, err := config.Load([]string{"prosody.cfg.lua", "usher.yaml"}, nil); err != nil || c.Rooms.Enforcement != config.MembersOnly {
+		t.Error(c, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/config/prosody"
+	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 // deployment is what Prosody's configuration says of a conference service, as usher understands it.
@@ -145,6 +146,7 @@ func (d *deployment) list(s *prosody.Section, name string) ([]string, prosody.Po
 
 func (d *deployment) read() {
 	services := d.services()
+	d.enforcement(services)
 	d.component(services)
 	for _, host := range d.c.Hosts {
 		if !host.Component {
@@ -198,6 +200,18 @@ func (d *deployment) services() []*prosody.Section {
 		d.set("rooms/services", names, at)
 	}
 	return guarded
+}
+
+// enforcement sets what keeps out whoever never asked: usher's module, where it is loaded on a guarded service.
+func (d *deployment) enforcement(services []*prosody.Section) {
+	for _, s := range services {
+		for _, m := range s.Modules() {
+			if m.Name == module.Name {
+				d.set("rooms/enforcement", string(Module), m.At)
+				return
+			}
+		}
+	}
 }
 
 // component sets how usher connects: as the external component that has been made for it, or in the place of Jitsi's

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -11,6 +12,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 func configGroup() *cobra.Command {
@@ -85,6 +87,7 @@ Prosody's files, docker-jitsi-meet's variables, usher.yaml, usher's own variable
 
 func configProsody() *cobra.Command {
 	var files []string
+	var folder string
 	cmd := &cobra.Command{
 		Use:   "prosody [FILE...]",
 		Short: "Print the lines that Prosody needs, or what a configuration of it lacks",
@@ -97,16 +100,27 @@ With files of Prosody's configuration, say instead what they lack, one finding a
   missing   without this line usher cannot work as it should
   hint      what cannot be seen in these files, or is worth knowing
 
+With --module, write usher's module for Prosody into a folder instead, and print the lines that load it: rooms.enforcement:
+module needs it. A file of its name that is something else is left alone.
+
 Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 		Example: `  usher config prosody -c usher.yaml > /etc/prosody/conf.d/zz-usher.cfg.lua
-  usher config prosody -c usher.yaml /etc/prosody/prosody.cfg.lua`,
+  usher config prosody -c usher.yaml /etc/prosody/prosody.cfg.lua
+  usher config prosody -c usher.yaml --module ` + config.ModuleFolder,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, against []string) error {
+			write := cmd.Flags().Changed("module")
+			if write && (folder == "" || len(against) > 0) {
+				return misused("--module takes a folder to write to, and no files to compare with")
+			}
 			c, _, err := load(files, os.Environ(), new(keys.Cache))
 			if err != nil {
 				return err
 			}
 			out := cmd.OutOrStdout()
+			if write {
+				return writeModule(out, c, folder)
+			}
 			if len(against) == 0 {
 				_, err := fmt.Fprint(out, c.ProsodyLines())
 				return err
@@ -119,7 +133,23 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 		},
 	}
 	configFlag(cmd, &files)
+	cmd.Flags().StringVar(&folder, "module", "", "write usher's module for Prosody into this `folder`")
 	return cmd
+}
+
+// writeModule writes usher's module into a folder, and says what else it takes.
+func writeModule(w io.Writer, c *config.Config, folder string) error {
+	folder, err := filepath.Abs(folder) // Prosody looks from where its own configuration is
+	if err != nil {
+		return err
+	}
+	file, err := module.Write(folder)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml:\n", file)
+	_, err = fmt.Fprint(w, c.ModuleLines(folder))
+	return err
 }
 
 // writeFindings says what a configuration of Prosody lacks; it fails if the gate is not one.

@@ -313,3 +313,38 @@ func TestSecondSignal(t *testing.T) {
 		}
 	}
 }
+
+// TestWriteModule writes the module for Prosody, and has its lines read by what compares them.
+func TestWriteModule(t *testing.T) {
+	field(t, "debian-guests")
+	t.Setenv("USHER_ROOMS_ENFORCEMENT", "module")
+	var lines, stderr bytes.Buffer // which have the secret in them
+	if status := run(t.Context(), []string{"config", "prosody", "-c", "usher.yaml"}, strings.NewReader(""), &lines, &stderr); status != 0 {
+		t.Fatal(stderr.String())
+	}
+	write(t, "zz-usher.cfg.lua", lines.String())
+	r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--module", ".")
+	here, err := os.Getwd()
+	if err != nil || r.status != 0 || !strings.Contains(r.stdout, here+"/mod_muc_affiliated_only.lua is written") {
+		t.Fatalf("%+v %v", r, err)
+	}
+	write(t, "zzz-module.cfg.lua", r.stdout)
+	write(t, "all.cfg.lua", "Include \"prosody.cfg.lua\"\nInclude \"zz-usher.cfg.lua\"\nInclude \"zzz-module.cfg.lua\"\n")
+	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "all.cfg.lua"); r.status != 0 || strings.Contains(r.stdout, "plugin_paths") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "prosody.cfg.lua"); r.status != 1 ||
+		!strings.Contains(r.stdout, "the module muc_affiliated_only is not loaded") {
+		t.Errorf("%+v", r)
+	}
+
+	write(t, "mod_muc_affiliated_only.lua", "-- mine\n")
+	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--module", "."); r.status != 1 || !strings.Contains(r.stderr, "is not usher's") {
+		t.Errorf("%+v", r)
+	}
+	for _, args := range [][]string{{"--module", ""}, {"--module", ".", "prosody.cfg.lua"}} {
+		if r := command(t, "", append([]string{"config", "prosody", "-c", "usher.yaml"}, args...)...); r.status != statusUsage {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
