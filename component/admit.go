@@ -192,7 +192,7 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 			Token: conf.Token, SessionID: conf.SessionID, MachineUID: conf.MachineUID,
 		}, in.iq, conf)
 	}
-	if !in.held && c.wait(ctx, in.iq, in.raw, decision) {
+	if c.wait(ctx, in, decision) {
 		return
 	}
 	decision = c.answer(in.iq, conf, decision, said)
@@ -204,10 +204,43 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 
 // answer tells the client what was decided, and returns what became of that.
 func (c *Component) answer(iq stanza.IQ, conf focus.Conference, d auth.Decision, said *focus.Answer) auth.Decision {
-	if err := c.Send(focus.Reply(iq, conf, d, d.SessionID, said)); err != nil && d.Verdict == auth.Allow {
+	err := c.Send(focus.Reply(iq, conf, d, d.SessionID, said))
+	if errors.Is(err, errDisconnected) {
+		c.owe(iq, conf)
+	}
+	if err != nil && d.Verdict == auth.Allow {
 		return d.Denied(auth.ReasonRoomUnavailable, err)
 	}
 	return d
+}
+
+// owedAtMost bounds the answers that are owed.
+const owedAtMost = 16 << 10
+
+// owed is an answer that could not be given because the connection to the server ended. The client may still be there, and
+// would wait for ever.
+type owed struct {
+	iq   stanza.IQ
+	conf focus.Conference
+}
+
+func (c *Component) owe(iq stanza.IQ, conf focus.Conference) {
+	c.owing.Lock()
+	defer c.owing.Unlock()
+	if len(c.owed) < owedAtMost {
+		c.owed = append(c.owed, owed{iq, conf})
+	}
+}
+
+// settle has those to whom an answer is owed ask again.
+func (c *Component) settle() {
+	c.owing.Lock()
+	all := c.owed
+	c.owed = nil
+	c.owing.Unlock()
+	for _, o := range all {
+		c.answer(o.iq, o.conf, auth.Decision{}.Denied(auth.ReasonRoomUnavailable, errDisconnected), nil)
+	}
 }
 
 // logout ends a session. Whoever has its id may.

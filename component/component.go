@@ -8,6 +8,9 @@
 //   - wire.go cuts the stream into stanzas, so that none can end it;
 //   - stream.go sends, and matches answers to questions;
 //   - queue.go lets senders have their turns;
+//   - relay.go asks Jicofo, where there is one, in the name of those who are admitted;
+//   - held.go keeps the requests of those who wait for a host, until one is inside;
+//   - ledger.go has what is granted written down;
 //   - component.go connects, reads, hands out, reconnects and stops;
 //   - conn.go is a connection on which nobody is admitted, from which package doctor looks at the server.
 //
@@ -108,6 +111,8 @@ type Component struct {
 	stream   atomic.Pointer[stream]
 	work     atomic.Pointer[work]
 	inherit  sync.Once // what an earlier process has left is taken care of once
+	owing    sync.Mutex
+	owed     []owed // covered by owing
 	stopping atomic.Bool
 
 	// For tests.
@@ -300,22 +305,25 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 		return c.read(own, s, q)
 	})
 	err := g.Wait()
+	q.finish()
 	c.stopping.Store(false)
 	return err
 }
 
-// stop ends the connection in good order: no new requests, those under way finished, rooms left, stream closed.
+// stop ends the connection in good order: no new requests, those under way finished, those that wait told to ask again, rooms
+// left, stream closed.
 func (c *Component) stop(ctx context.Context, s *stream, q *queue) {
 	c.stopping.Store(true)
 	late := time.AfterFunc(c.stopTimeout, q.close)
 	q.idle()
 	late.Stop()
+	q.finish()
 	c.dismiss(ctx)
 	c.rooms.Leave()
 	s.close(true)
 }
 
-// takeOver greets Jicofo, and answers those whom an earlier process has left waiting.
+// takeOver greets Jicofo, and answers those whom the last connection, or an earlier process, has left waiting.
 func (c *Component) takeOver(ctx context.Context) {
 	if c.relay != nil {
 		defer func() {
@@ -326,6 +334,7 @@ func (c *Component) takeOver(ctx context.Context) {
 			return // the stream is ending
 		}
 	}
+	c.settle()
 	c.inherit.Do(func() {
 		if err := c.answerInherited(ctx); err != nil {
 			c.o.Log.Warn("requests that an earlier usher has left unanswered could not be answered", zap.Error(err))

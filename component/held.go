@@ -45,6 +45,7 @@ type waiter struct {
 	iq    stanza.IQ
 	raw   []byte
 	room  jid.JID
+	at    time.Time // when it came
 	until time.Time
 }
 
@@ -179,12 +180,12 @@ func (c *Component) strike(ctx context.Context, all ...*waiter) {
 }
 
 // wait holds a request whose sender has been told to wait before, and tells whether it does.
-func (c *Component) wait(ctx context.Context, iq stanza.IQ, raw []byte, d auth.Decision) bool {
+func (c *Component) wait(ctx context.Context, in incoming, d auth.Decision) bool {
 	now := time.Now()
-	if d.Verdict != auth.Wait || c.o.WaitHold <= 0 || !c.held.again(iq.From, d.Room.JID, now) {
+	if d.Verdict != auth.Wait || in.held || c.o.WaitHold <= 0 || !c.held.again(in.iq.From, d.Room.JID, now) {
 		return false
 	}
-	r := &waiter{iq: iq, raw: raw, room: d.Room.JID, until: now.Add(c.o.WaitHold)}
+	r := &waiter{iq: in.iq, raw: in.raw, room: d.Room.JID, at: in.at, until: now.Add(c.o.WaitHold)}
 	if !c.held.hold(ctx, r) {
 		return false
 	}
@@ -206,7 +207,7 @@ func (c *Component) arrived(room jid.JID) {
 	for _, r := range c.held.of(room) {
 		began := time.Now()
 		again := func() {
-			c.request(w.ctx, incoming{r.iq, r.raw, began, true})
+			c.request(w.ctx, incoming{iq: r.iq, raw: r.raw, at: began, held: true})
 			c.strike(w.ctx, r)
 		}
 		if err := w.push(r.iq.From.Bare().String(), again); err != nil {
@@ -235,16 +236,16 @@ func (c *Component) expire(ctx context.Context) {
 
 // hostAbsent answers a held request for which no host came.
 func (c *Component) hostAbsent(r *waiter) {
-	d := auth.Decision{Room: auth.Room{JID: r.room}}
-	c.answer(r.iq, focus.Conference{}, d.Waiting(auth.ReasonHostAbsent), nil)
+	d := auth.Decision{Room: auth.Room{JID: r.room}}.Waiting(auth.ReasonHostAbsent)
+	c.decided(r.iq, c.answer(r.iq, focus.Conference{Room: r.room.String()}, d, nil), time.Since(r.at))
 }
 
 // dismiss answers all held requests because usher stops. Whoever comes after us is asked again.
 func (c *Component) dismiss(ctx context.Context) {
 	all := c.held.over(time.Time{})
 	for _, r := range all {
-		d := auth.Decision{Room: auth.Room{JID: r.room}}
-		c.answer(r.iq, focus.Conference{Room: r.room.String()}, d.Denied(auth.ReasonStopping, nil), nil)
+		d := auth.Decision{Room: auth.Room{JID: r.room}}.Denied(auth.ReasonStopping, nil)
+		c.decided(r.iq, c.answer(r.iq, focus.Conference{Room: r.room.String()}, d, nil), time.Since(r.at))
 	}
 	c.strike(ctx, all...)
 }

@@ -106,7 +106,20 @@ func (q *queue) idle() {
 	}
 }
 
-// close ends work and idle; what waits is dropped.
+// finish runs what still waits in a closed queue, on which nobody works any more.
+func (q *queue) finish() {
+	q.mu.Lock()
+	senders := q.senders
+	q.senders = make(map[string]*sender)
+	q.mu.Unlock()
+	for _, s := range senders {
+		for _, job := range s.jobs {
+			job()
+		}
+	}
+}
+
+// close ends work and idle; what waits is left for finish.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

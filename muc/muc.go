@@ -171,7 +171,8 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 	return s, nil
 }
 
-// Absent reports whether err is the server's answer that there is no such room.
+// Absent reports whether err is the server's answer that there is no such room. Of one that was persistent, as main rooms of
+// breakout rooms are for a while, Prosody says that it is gone (muc.lib.lua, tombstones).
 func Absent(err error) bool {
-	return errors.Is(err, stanza.Error{Condition: stanza.ItemNotFound})
+	return errors.Is(err, stanza.Error{Condition: stanza.ItemNotFound}) || errors.Is(err, stanza.Error{Condition: stanza.Gone})
 }
