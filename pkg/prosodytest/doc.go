@@ -15,6 +15,15 @@
 //		echo.Receives(`<message from='` + juliet.JID() + `'><body>Hello</body></message>`)
 //	}
 //
+// For what surrounds usher in a Jitsi Meet there are a server's configuration ([JitsiConfig]) with small stand-ins for
+// Jitsi's modules for lobby and breakout rooms, a [Jicofo], and an [Observer] who looks at rooms from outside. They speak
+// and do what Jitsi's do, as far as others can see it:
+//
+//	o := prosodytest.JitsiOptions{Breakout: true}
+//	server := prosodytest.Start(t, o.Options())
+//	jicofo := server.Jicofo(t, o.Jicofo())
+//	observer := server.Observe(t, o.Observer())
+//
 // The server is a stock Prosody 0.12 or 13, found as PROSODYTEST_PROSODY in the environment or on PATH. It listens on
 // 127.0.0.1 only, keeps everything in a folder of the test, needs neither root nor certificates, serves clients over TCP,
 // WebSocket and BOSH and components by XEP-0114, and knows no other servers. It ends with the test, and also when the

@@ -130,7 +130,10 @@ func (j *Jicofo) connect(ctx context.Context, resource string) error {
 		return err
 	}
 	life, end := context.WithCancel(context.Background())
-	r := &jicofoRun{Jicofo: j, client: c, end: end, rooms: map[string]*jicofoRoom{}, sessions: map[string]*jicofoSession{}}
+	r := &jicofoRun{
+		Jicofo: j, client: c, end: end,
+		rooms: map[string]*jicofoRoom{}, leaving: map[string]bool{}, sessions: map[string]*jicofoSession{},
+	}
 	j.mu.Lock()
 	j.run = r
 	j.mu.Unlock()
@@ -167,7 +170,7 @@ func (j *Jicofo) Requests() []JicofoRequest {
 	return slices.Clip(j.requests) // which only grows
 }
 
-// Rooms are the rooms that it is in, sorted.
+// Rooms are the rooms that it is in, sorted. A room that it leaves is one of them until the server says that it has left.
 func (j *Jicofo) Rooms() []string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -176,13 +179,13 @@ func (j *Jicofo) Rooms() []string {
 
 // roomsLocked is Rooms for who holds j.mu.
 func (j *Jicofo) roomsLocked() []string {
-	var rooms []string
-	for _, jid := range slices.Sorted(maps.Keys(j.run.rooms)) {
-		if j.run.rooms[jid].inside {
-			rooms = append(rooms, jid)
+	rooms := maps.Clone(j.run.leaving)
+	for jid, room := range j.run.rooms {
+		if room.inside {
+			rooms[jid] = true
 		}
 	}
-	return rooms
+	return slices.Sorted(maps.Keys(rooms))
 }
 
 // Await waits until what it has seen and where it is are as wanted. It asks again after each change.
@@ -217,10 +220,11 @@ func (j *Jicofo) HealthCheck(ctx context.Context) error {
 	case <-room.entered:
 	case <-ctx.Done():
 	}
-	r.leave(room)
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	return errors.Join(ctx.Err(), room.err)
+	err := errors.Join(ctx.Err(), room.err)
+	r.depart(room)
+	j.mu.Unlock()
+	return errors.Join(err, j.Await(ctx, func(_ []JicofoRequest, rooms []string) bool { return !slices.Contains(rooms, room.jid) }))
 }
 
 // Close leaves in good order: Jicofo is unavailable to everybody and in every room. It returns when all has ended.
@@ -254,6 +258,7 @@ type jicofoRun struct {
 
 	ended    bool                      // no room is entered any more
 	rooms    map[string]*jicofoRoom    // by JID; also those that it is still entering
+	leaving  map[string]bool           // left, but the server has not said so yet; by JID
 	sessions map[string]*jicofoSession // by id
 }
 
@@ -265,7 +270,8 @@ type jicofoRoom struct {
 	main    string        // the main room of a breakout room
 	own     chan Stanza   // takes one: the own presence on entering, or an error
 	entered chan struct{} // closed when entering has ended, well or not
-	inside  bool
+	present bool          // the own presence has come
+	inside  bool          // and all that belongs to entering is done
 	err     error
 	timer   *time.Timer // until somebody comes; nil otherwise
 
@@ -307,6 +313,8 @@ func (r *jicofoRun) over() {
 	for jid := range r.rooms {
 		r.forget(jid)
 	}
+	clear(r.leaving)
+	r.change()
 }
 
 func (r *jicofoRun) send(s Stanza) { _ = r.client.Send(s.String()) } // the reader sees the end of the connection
@@ -591,19 +599,15 @@ func (r *jicofoRun) join(ctx context.Context, room *jicofoRoom) (main string, er
 	return main, nil
 }
 
-// leave leaves a room that it is in, or is entering.
-func (r *jicofoRun) leave(room *jicofoRoom) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.depart(room)
-}
-
-// depart is leave for who holds r.mu.
+// depart leaves a room that it is in, or is entering. The caller holds r.mu.
 func (r *jicofoRun) depart(room *jicofoRoom) {
 	if r.rooms[room.jid] != room {
 		return
 	}
 	r.send(Stanza{Name: "presence", Attr: map[string]string{"type": "unavailable", "to": room.jid + "/" + r.o.User}})
+	if room.present { // otherwise the server has nothing to say
+		r.leaving[room.jid] = true
+	}
 	r.forget(room.jid)
 }
 
@@ -669,18 +673,22 @@ func (r *jicofoRun) presence(s Stanza) {
 	jid, nick, _ := strings.Cut(s.Attr["from"], "/")
 	room := r.rooms[jid]
 	typ := s.Attr["type"]
+	isOwn := nick == r.o.User && s.HasStatus("110")
 	switch {
+	case isOwn && typ == "unavailable" && r.leaving[jid]: // and room, if any, is one that it has begun to enter since
+		delete(r.leaving, jid)
+		r.change()
 	case room == nil:
-	case typ == "error" || nick == r.o.User && typ == "" && s.HasStatus("110"):
+	case typ == "error" || isOwn && typ == "":
+		room.present = room.present || isOwn
 		select {
 		case room.own <- s:
 		default: // is in the room already
 		}
+	case isOwn && typ == "unavailable": // removed, or the room is destroyed
+		room.err = errors.New("removed from the room")
+		r.forget(jid)
 	case nick == r.o.User:
-		if typ == "unavailable" && s.HasStatus("110") { // removed, or the room is destroyed
-			room.err = errors.New("removed from the room")
-			r.forget(jid)
-		}
 	case typ == "":
 		r.joined(room, s, nick)
 	case typ == "unavailable":

@@ -292,7 +292,7 @@ func TestJicofoReadyLater(t *testing.T) {
 }
 
 func TestJicofoLeaves(t *testing.T) {
-	o := JitsiOptions{Open: true, Breakout: true}
+	o := JitsiOptions{Open: true, Breakout: true, Global: "prosodytest_breakout_ttl = 3600"} // Jicofo is first
 	t.Parallel()
 	s := Start(t, o.Options())
 	jo := o.Jicofo()
@@ -331,8 +331,8 @@ func TestJicofoLeaves(t *testing.T) {
 	if refused, _ := j.enters(romeo, room, "montague"); refused != "" {
 		t.Fatal(refused)
 	}
-	if rooms := j.jicofo.Rooms(); !slices.Equal(rooms, []string{room}) {
-		t.Fatalf("in %v", rooms)
+	if j.opens(other); j.sees(room).Occupant(j.jicofo.JID()).Nick != "focus" {
+		t.Fatalf("with somebody there: %v", j.sees(room))
 	}
 	leaves(romeo, room, "montague", "bye")
 	inNone()
@@ -345,18 +345,39 @@ func TestJicofoLeaves(t *testing.T) {
 		t.Fatal(err)
 	}
 	j.opens(cell)
-	leaves(romeo, room, "romeo", "switch_room")
+	inBoth := func() {
+		t.Helper()
+		j.opens(other)
+		if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return !slices.Contains(rooms, other) }); err != nil {
+			t.Error(err)
+		}
+		for _, room := range []string{room, cell} {
+			if j.sees(room).Occupant(j.jicofo.JID()).Nick != "focus" {
+				t.Errorf("with somebody in the breakout room: %v", j.sees(room))
+			}
+		}
+	}
 	if refused, _ := j.enters(romeo, cell, "romeo"); refused != "" {
 		t.Fatal(refused)
 	}
-	j.opens(other)
-	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return !slices.Contains(rooms, other) }); err != nil {
-		t.Error(err)
+	leaves(romeo, room, "romeo", "bye")
+	inBoth()
+	if err := j.jicofo.Restart(t.Context(), ""); err != nil {
+		t.Fatal(err)
 	}
-	if rooms := j.jicofo.Rooms(); len(rooms) != 2 {
-		t.Errorf("with somebody in the breakout room, in %v", rooms)
-	}
+	j.opens(room)
+	j.opens(cell)
+	inBoth()
 	leaves(romeo, cell, "romeo", "bye")
+	inNone()
+
+	// On the way to a breakout room that Jicofo has not entered yet.
+	j.opens(room)
+	j.enters(romeo, room, "romeo")
+	leaves(romeo, room, "romeo", "switch_room")
+	if j.opens(cell); j.sees(room).Occupant(j.jicofo.JID()).Nick != "focus" {
+		t.Errorf("with somebody on the way: %v", j.sees(room))
+	}
 	inNone()
 }
 
@@ -452,8 +473,19 @@ func TestJicofoAutoOwner(t *testing.T) {
 	if err := host.Sync(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if a := j.sees(other).Affiliations; a[nurse.BareJID()] != "" || len(a) != 2 {
-		t.Errorf("with an owner inside: %v", a)
+	for range 3 {
+		c := j.someone("guest.meet.example.com")
+		j.enters(c, other, c.JID()[:8])
+	}
+	for range 2 {
+		if a := j.sees(other).Affiliations; a[host.BareJID()] != "owner" || len(a) != 2 {
+			t.Errorf("with an owner inside: %v", a)
+		}
+		if err := j.jicofo.Restart(t.Context(), ""); err != nil { // finds all inside
+			t.Fatal(err)
+		}
+		j.opens(other)
+		j.opens(room) // what it meant to do has arrived before
 	}
 }
 
