@@ -465,6 +465,18 @@ func TestWords(t *testing.T) {
 	if got := strings.Join(p.Words(), "\n"); got != want {
 		t.Errorf("got:\n%s\n\nwant:\n%s", got, want)
 	}
+
+	p.Sessions, p.Breakout, p.Lobby, p.LobbyAutostart = store{}, breakout, true, true
+	lines := p.Words()
+	p.LobbyAutostart = false
+	for _, p.LobbyBypass = range [][]auth.Affiliation{{auth.Owner}, {auth.Member}, {auth.Owner, auth.Member}} {
+		words := p.Words()
+		lines = append(lines, words[len(words)-2])
+	}
+	if got, want := strings.Join(lines, "\n"), strings.TrimSpace(readAll(t, filepath.Join("testdata", "words-lobby.txt"))); got != want {
+		t.Errorf("got:\n%s\n\nwant:\n%s", got, want)
+	}
+	p.Sessions, p.Breakout, p.Lobby = nil, "", false
 	for _, w := range []auth.WaitForHost{auth.MembersWait, auth.NobodyWaits} {
 		p.WaitForHost = w
 		if strings.Join(p.Words(), "\n") == want {

@@ -24,7 +24,35 @@ func (p Policy) Words() []string {
 	if len(p.GuestRooms) > 0 {
 		out = append(out, fmt.Sprintf("Rooms named %s need no host: guests may open them.", strings.Join(p.GuestRooms, ", ")))
 	}
+	if p.Sessions != nil {
+		out = append(out, "Whoever came in by token or password gets a session for the same machine, room and end, a day at most: a request with its id counts as one with the token.")
+	}
+	if p.Breakout != "" {
+		out = append(out, fmt.Sprintf("Breakout rooms on %s can be entered by whoever was let into their main room, with the rights they have there.", p.Breakout))
+	}
+	if p.Lobby {
+		out = append(out, p.lobbyWords())
+	}
 	return append(out, "Everybody else is refused.")
+}
+
+func (p Policy) lobbyWords() string {
+	var who string
+	switch hosts, members := slices.Contains(p.LobbyBypass, Owner), slices.Contains(p.LobbyBypass, Member); {
+	case hosts && members:
+		who = "guests knock, hosts and members pass"
+	case hosts:
+		who = "guests and members knock, hosts pass"
+	case members:
+		who = "guests knock, members pass, and hosts knock if one is inside"
+	default:
+		who = "guests and members knock, and hosts if one is inside"
+	}
+	s := "Where a lobby is on, " + who + "; a token may say otherwise."
+	if p.LobbyAutostart {
+		return s + " It is on from the first host on, unless the token says otherwise."
+	}
+	return s + " Hosts turn it on, or their token does."
 }
 
 func (v VHost) words(wait WaitForHost) string {

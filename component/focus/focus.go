@@ -1,8 +1,9 @@
 // Package focus speaks http://jitsi.org/protocol/focus, by which clients ask to enter a conference.
 //
-// It is a codec and a table, and does no I/O: [Parse] reads a conference request, [Reply] turns a decision into the
-// answer that makes a Jitsi client do the right thing. The protocol has no specification. What is cited here is the
-// code at its two ends: ConferenceIq in jitsi-xmpp-extensions, and modules/xmpp/moderator.js in lib-jitsi-meet.
+// It is a codec and a table, and does no I/O: [Parse] reads a conference request, [Forward] writes it anew for Jicofo, whose
+// [Answer] may have anything in it, and [Reply] turns a decision into the answer that makes a Jitsi client do the right
+// thing. The protocol has no specification. What is cited here is the code at its two ends: ConferenceIq in
+// jitsi-xmpp-extensions, and modules/xmpp/moderator.js in lib-jitsi-meet.
 package focus
 
 import (
@@ -84,7 +85,8 @@ func Parse(start xml.StartElement, r xml.TokenReader) (Conference, error) {
 	return c, nil
 }
 
-// plainAttrs returns the attributes of an element without those of a namespace and the declarations of namespaces.
+// plainAttrs returns the attributes of an element without those of a namespace, and without the declarations of namespaces,
+// which encoding/xml has among them: written again they would put the element into another one.
 func plainAttrs(start xml.StartElement) ([]xml.Attr, error) {
 	var attrs []xml.Attr
 	seen := map[string]bool{}
@@ -200,7 +202,7 @@ func (a *Answer) Redirects() bool {
 }
 
 // attributeName reports whether an attribute of this name can be written as it stands. XML allows more; encoding/xml lets
-// names pass that are none, and a colon or xmlns would change what the element means.
+// names pass that are none, and a colon would put the attribute into a namespace.
 func attributeName(name string) bool {
 	for i := range len(name) {
 		c := name[i]
@@ -209,7 +211,7 @@ func attributeName(name string) bool {
 			return false
 		}
 	}
-	return name != "" && name != "xmlns" && len(name) <= maxLength
+	return name != "" && len(name) <= maxLength
 }
 
 // LogoutName is the qualified name of the payload that ParseLogout reads.
