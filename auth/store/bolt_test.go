@@ -249,14 +249,14 @@ func TestNotOurs(t *testing.T) {
 	}
 }
 
-// TestPagesLost: whichever pages are lost, a store does not open, or has all that was in it (free pages hold nothing, and of the
-// two headers one is enough but for the last change). It never panics.
+// TestPagesLost: whichever page is lost, a store does not open, or has all that was in it (free pages hold nothing, and of the
+// two headers one is enough but for the last change). It never panics. A single bit is another matter: bbolt has no checksums.
 func TestPagesLost(t *testing.T) {
 	ours, path := written(t, 2000), filepath.Join(t.TempDir(), "usher.db")
 	random := rand.New(rand.NewPCG(1, 2))
 	refused := 0
 	for at := 0; at < len(ours); at += os.Getpagesize() {
-		for _, how := range []string{"zero", "random", "other", "flip"} {
+		for _, how := range []string{"zero", "random", "other"} {
 			b := bytes.Clone(ours)
 			page := b[at:min(at+os.Getpagesize(), len(b))]
 			switch how {
@@ -269,8 +269,6 @@ func TestPagesLost(t *testing.T) {
 			case "other":
 				from := random.IntN(len(b)/len(page)) * len(page)
 				copy(page, ours[from:])
-			case "flip":
-				page[random.IntN(32)] ^= 1 << random.IntN(8)
 			}
 			os.Remove(path) // one that was refused in the middle keeps its lock until the process ends
 			if err := os.WriteFile(path, b, 0o600); err != nil {
