@@ -304,6 +304,9 @@ func TestPagesLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			s, err := store.Open(path, store.Options{})
+			if how == "key above" { // found by us: bbolt's own search leaves behind a goroutine that may panic
+				wantError(t, err, "a record is damaged")
+			}
 			if err != nil {
 				refused++
 				continue
