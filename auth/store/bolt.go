@@ -105,37 +105,43 @@ func read(path string, tx *bbolt.Tx) error {
 	if tx.Size() > info.Size() {
 		return damaged(path, fmt.Errorf("%d bytes of %d are there", info.Size(), tx.Size()))
 	}
+	first, value := tx.Cursor().First()
+	switch {
+	case first == nil: // made, and not yet used
+		return nil
+	case value != nil || !bytes.Equal(first, usherBucket):
+		return fmt.Errorf("store %s: this file belongs to another program; name another path", path)
+	}
 	all := tx.Bucket(usherBucket)
-	if all == nil {
-		if first, _ := tx.Cursor().First(); first != nil {
-			return fmt.Errorf("store %s: this file belongs to another program; name another path", path)
+	if found := all.Get(formatKey); !bytes.Equal(found, format) {
+		return fmt.Errorf("store %s: written by another version of usher, in format %.20q where this one knows %q; run that version, or "+
+			"move the file away", path, found, format)
+	}
+	err = all.ForEachBucket(func(kind []byte) error {
+		b := all.Bucket(kind)
+		if b == nil {
+			return errDamaged
 		}
-	} else {
-		if found := all.Get(formatKey); !bytes.Equal(found, format) {
-			return fmt.Errorf("store %s: written by another version of usher, in format %.20q where this one knows %q; run that version, or "+
-				"move the file away", path, found, format)
+		var found uint64
+		var last []byte
+		err := b.ForEach(func(key, value []byte) error {
+			// Lengths are looked at before bytes, which may be out of the file. That each key is found again says that the pages
+			// above it are right.
+			if len(key) > MaxKey || len(value) > endLen+MaxValue || bytes.Compare(last, key) >= 0 || b.Get(key) == nil {
+				return errDamaged
+			}
+			found++
+			last = key
+			_, err := decode(key, value)
+			return err
+		})
+		if err == nil && found != b.Sequence() {
+			err = fmt.Errorf("%d records of %d are there", found, b.Sequence())
 		}
-		for _, k := range kinds {
-			b := all.Bucket([]byte(k))
-			if b == nil {
-				continue
-			}
-			found := uint64(0)
-			err := b.ForEach(func(key, value []byte) error {
-				found++
-				if len(key) > MaxKey || len(value) > endLen+MaxValue { // told before they are touched
-					return errDamaged
-				}
-				_, err := decode(key, value)
-				return err
-			})
-			if err == nil && found != b.Sequence() {
-				err = fmt.Errorf("%d records of kind %s of %d are there", found, k, b.Sequence())
-			}
-			if err != nil {
-				return damaged(path, err)
-			}
-		}
+		return err
+	})
+	if err != nil {
+		return damaged(path, err)
 	}
 	return nil
 }

@@ -38,7 +38,10 @@ func (s Sessions) Add(ctx context.Context, began auth.Session) (id string, err e
 		return "", errors.New("session: it cannot be written down as it is")
 	}
 	id = rand.Text()
-	return id, s.Store.Put(ctx, KindSession, Record{Key: sessionKey(id), Value: value, End: began.Expires})
+	if err := s.Store.Put(ctx, KindSession, Record{Key: sessionKey(id), Value: value, End: began.Expires}); err != nil {
+		return "", err
+	}
+	return id, nil
 }
 
 // Session implements auth.Sessions. A session that cannot be read (a damaged one, or one of a later version that says something which

@@ -10,6 +10,9 @@ import (
 	"github.com/xmpp-usher/usher/auth/store/storetest"
 )
 
+// child, where there is one, makes this another process of a test, and does not return then.
+var child = func() {}
+
 func TestMain(m *testing.M) {
 	child()
 	// When bbolt finds pages that do not fit together it leaves behind who found it. Open has failed then, and usher ends.

@@ -152,6 +152,7 @@ func put(t *testing.T, s store.Store, clock *Clock) {
 
 // own: neither side keeps what belongs to the other.
 func own(t *testing.T, s store.Store, clock *Clock) {
+	mustPut(t, s, kind, "z", strings.Repeat("v", store.MaxValue), clock.Now().Add(time.Hour)) // bbolt copies a little by itself
 	value := []byte("before")
 	if err := s.Put(t.Context(), kind, store.Record{Key: "a", Value: value, End: clock.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
@@ -163,8 +164,8 @@ func own(t *testing.T, s store.Store, clock *Clock) {
 	}
 	copy(got.Value, "AFTER!")
 	for r, err := range s.All(t.Context(), kind) {
-		if err != nil || string(r.Value) != "before" {
-			t.Fatalf("All has %q, %v", r.Value, err)
+		if err != nil || r.Key == "a" && string(r.Value) != "before" {
+			t.Fatalf("All has %.20q, %v", r.Value, err)
 		}
 		copy(r.Value, "AFTER!")
 	}

@@ -1,0 +1,117 @@
+package store_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth/store"
+)
+
+// each runs a benchmark with each backend.
+func each(b *testing.B, run func(b *testing.B, s store.Store)) {
+	b.Run("memory", func(b *testing.B) { run(b, store.Memory(store.Options{})) })
+	b.Run("bolt", func(b *testing.B) { run(b, open(b, filepath.Join(b.TempDir(), "usher.db"), store.Options{})) })
+}
+
+// BenchmarkPut is one of those that are let in, alone and when many are at once: how long each waits, in µs-each, and
+// how long the store needs for each, in ns/op.
+func BenchmarkPut(b *testing.B) {
+	value, end := make([]byte, 300), time.Now().Add(time.Hour)
+	for _, at := range []int{1, 64} {
+		b.Run(fmt.Sprintf("parallel=%d", at), func(b *testing.B) {
+			each(b, func(b *testing.B, s store.Store) {
+				var next atomic.Int64
+				var waited atomic.Int64
+				var wait sync.WaitGroup
+				b.ResetTimer()
+				for range at {
+					wait.Go(func() {
+						for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+							began := time.Now()
+							// Keys come again, as those who are let in again have the same grant.
+							err := s.Put(b.Context(), store.KindGrant, store.Record{Key: fmt.Sprint(n % 50_000), Value: value, End: end})
+							if err != nil {
+								b.Error(err)
+							}
+							waited.Add(int64(time.Since(began)))
+						}
+					})
+				}
+				wait.Wait()
+				b.ReportMetric(float64(waited.Load())/float64(b.N)/1000, "µs-each")
+			})
+		})
+	}
+}
+
+// filled fills a store with records of the size of a session.
+func filled(b *testing.B, s store.Store, n int) {
+	b.Helper()
+	var wait sync.WaitGroup
+	at := make(chan struct{}, 1000)
+	for i := range n {
+		at <- struct{}{}
+		wait.Go(func() {
+			r := store.Record{Key: fmt.Sprint(i), Value: make([]byte, 300), End: time.Now().Add(time.Hour)}
+			if err := s.Put(b.Context(), store.KindSession, r); err != nil {
+				b.Error(err)
+			}
+			<-at
+		})
+	}
+	wait.Wait()
+}
+
+// BenchmarkGet is a session that is looked up.
+func BenchmarkGet(b *testing.B) {
+	each(b, func(b *testing.B, s store.Store) {
+		filled(b, s, 10_000)
+		b.ReportAllocs()
+		for n := 0; b.Loop(); n++ {
+			if _, err := s.Get(b.Context(), store.KindSession, fmt.Sprint(n%10_000)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// BenchmarkAll is a start with 10,000 records.
+func BenchmarkAll(b *testing.B) {
+	each(b, func(b *testing.B, s store.Store) {
+		filled(b, s, 10_000)
+		b.ReportAllocs()
+		for b.Loop() {
+			n := 0
+			for _, err := range s.All(b.Context(), store.KindSession) {
+				if err != nil {
+					b.Fatal(err)
+				}
+				n++
+			}
+			if n != 10_000 {
+				b.Fatal(n)
+			}
+		}
+	})
+}
+
+// BenchmarkOpen is a start with a full store: all that is in the file is read, to know that it is whole.
+func BenchmarkOpen(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "usher.db")
+	s := open(b, path, store.Options{})
+	filled(b, s, store.Limit)
+	if err := s.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		s, err := store.Open(path, store.Options{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		s.Close()
+	}
+}
