@@ -85,6 +85,7 @@ func TestWire(t *testing.T) {
 
 	p.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
 	c.Rooms.Lobby, c.Rooms.Breakout, c.Jicofo.JID = jid.MustParse("lobby.example.com"), jid.MustParse("breakout.example.com"), jid.MustParse("focus@auth.example.com")
+	c.Rooms.Enforcement, c.Lobby.Autostart = config.Module, config.AutostartHost
 	c.VHosts = append(c.VHosts, config.VHost{Domain: jid.MustParse("guest.example.com"), Kind: config.KindGuest})
 	examine := examination(c, p, new(keys.Cache))
 	if n := len(examine.Sources); n != 1 || examine.Sources[0].Name != "my_app of example.com" {
@@ -95,6 +96,7 @@ func TestWire(t *testing.T) {
 		Server: c.XMPP.Server, Domain: c.XMPP.Domain, Secret: []byte(componentSecret),
 		Services: c.Rooms.Services, VHosts: []jid.JID{jid.MustParse("example.com"), jid.MustParse("guest.example.com")},
 		Lobby: c.Rooms.Lobby, Breakout: c.Rooms.Breakout, Jicofo: c.Jicofo.JID,
+		Module: true, Autostart: true,
 		Issuers: []doctor.Issuer{{Name: "my_app of example.com", Secrets: []int{len(appSecret), 7}}},
 		Leeway:  time.Second,
 	}); !reflect.DeepEqual(examine, want) {
