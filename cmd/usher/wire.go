@@ -288,6 +288,9 @@ func examination(c *config.Config, p auth.Policy, remote *keys.Cache) doctor.Opt
 		Lobby:    c.Rooms.Lobby,
 		Breakout: c.Rooms.Breakout,
 		Jicofo:   c.Jicofo.JID,
+
+		Module:    c.Rooms.Enforcement == config.Module,
+		Autostart: c.Lobby.Autostart == config.AutostartHost,
 	}
 	for _, v := range c.VHosts {
 		o.VHosts = append(o.VHosts, v.Domain)

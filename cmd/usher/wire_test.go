@@ -92,6 +92,7 @@ func TestWire(t *testing.T) {
 	filled(t, options(c, p, store.Memory(store.Options{}), zap.NewNop()))
 
 	p.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
+	c.Rooms.Enforcement = config.Module
 	c.VHosts = append(c.VHosts, config.VHost{Domain: jid.MustParse("guest.example.com"), Kind: config.KindGuest})
 	examine := examination(c, p, new(keys.Cache))
 	if n := len(examine.Sources); n != 1 || examine.Sources[0].Name != "my_app of example.com" {
@@ -102,6 +103,7 @@ func TestWire(t *testing.T) {
 		Server: c.XMPP.Server, Domain: c.XMPP.Domain, Secret: []byte(componentSecret),
 		Services: c.Rooms.Services, VHosts: []jid.JID{jid.MustParse("example.com"), jid.MustParse("guest.example.com")},
 		Lobby: c.Rooms.Lobby, Breakout: c.Rooms.Breakout, Jicofo: c.Jicofo.JID,
+		Module: true, Autostart: true,
 		Issuers: []doctor.Issuer{{Name: "my_app of example.com", Secrets: []int{len(appSecret), 7}}},
 		Leeway:  time.Second,
 	}); !reflect.DeepEqual(examine, want) {

@@ -44,6 +44,9 @@ type Options struct {
 	Services, VHosts []jid.JID
 	// Lobby and Breakout are Jitsi's MUC services of that kind, Jicofo is the bare JID of the focus.
 	Lobby, Breakout, Jicofo jid.JID
+	// Module tells that mod_muc_affiliated_only keeps strangers out of rooms that are open, instead of rooms being members-only
+	// for life. Autostart tells that usher switches the lobby on.
+	Module, Autostart bool
 	// Issuers are those whose tokens count, and Sources where their keys come from.
 	Issuers []Issuer
 	Sources []Source
@@ -208,6 +211,7 @@ var checks = []struct {
 		{"room-create", []string{answers, "service"}, (*examination).create},
 		{"room-owner", []string{answers, "room-create"}, (*examination).owns},
 		{"room-jicofo", []string{answers, "room-owner"}, (*examination).jicofoCreates},
+		{"room-switch", []string{answers, "room-owner"}, (*examination).switches},
 		{"room-born", []string{answers, "room-create"}, (*examination).born},
 		{"room-configure", []string{answers, "room-create"}, (*examination).configure},
 		{"room-stranger", []string{answers, "room-configure"}, (*examination).keepsOut},
@@ -218,6 +222,8 @@ var checks = []struct {
 	}},
 	{of(func(o Options) []jid.JID { return []jid.JID{o.Lobby} }), []check{
 		{"lobby", []string{answers}, (*examination).service},
+		{"lobby-room", []string{answers, "lobby"}, (*examination).lobby},
+		{"lobby-gate", []string{answers, "lobby"}, (*examination).lobbyGate},
 	}},
 	{of(func(o Options) []jid.JID { return []jid.JID{o.Breakout} }), []check{
 		{"breakout", []string{answers}, (*examination).service},

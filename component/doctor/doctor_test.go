@@ -4,6 +4,7 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -47,6 +48,19 @@ Component "breakout.meet.example.com" "muc"
 `
 }
 
+// withModule is the same where the module keeps strangers out, and usher switches the lobby on.
+func withModule(t *testing.T) string {
+	t.Helper()
+	folder, err := filepath.Abs("../../config/prosody/module")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("plugin_paths = { %q }\n", folder) + strings.NewReplacer(
+		"muc_room_default_members_only = true", `modules_enabled = { "muc_affiliated_only" }`,
+		`admins = { "focus@`+domain+`", `, `admins = { "focus@`+domain+`", "`+domain+`", `,
+	).Replace(whole(t))
+}
+
 // patient is a private Prosody, and what the doctor is told about it.
 type patient struct {
 	*prosodytest.Server
@@ -59,9 +73,12 @@ type patient struct {
 }
 
 // admit starts a Prosody with the configuration, in which old is replaced by new.
-func admit(t *testing.T, old, new string) *patient {
+func admit(t *testing.T, module bool, old, new string) *patient {
 	t.Helper()
 	config := whole(t)
+	if module {
+		config = withModule(t)
+	}
 	if !strings.Contains(config, old) {
 		t.Fatalf("%q is not in the configuration", old)
 	}
@@ -78,7 +95,8 @@ func admit(t *testing.T, old, new string) *patient {
 		Services: []jid.JID{jid.MustParse(service)},
 		VHosts:   []jid.JID{jid.MustParse("meet.example.com"), jid.MustParse("guest.meet.example.com")},
 		Lobby:    jid.MustParse("lobby.meet.example.com"), Breakout: jid.MustParse("breakout.meet.example.com"),
-		Jicofo:    jid.MustParse(jicofo),
+		Jicofo: jid.MustParse(jicofo),
+		Module: module, Autostart: module,
 		Issuers:   []doctor.Issuer{{Name: "my_app", Secrets: []int{40}}},
 		Sources:   []doctor.Source{listed([]auth.Key{{ID: "k1"}, {}}, nil)},
 		Leeway:    time.Minute,
@@ -178,8 +196,8 @@ func (p *patient) examined() []doctor.Check {
 
 // order is what is examined, in order.
 var order = strings.Fields(`secret app-secret keys port handshake conflict answers vhost guest-vhost version clock service creation
-	room-create room-owner room-jicofo room-born room-configure room-stranger room-member room-moderators room-withdraw room-end
-	lobby breakout jicofo stays`)
+	room-create room-owner room-jicofo room-switch room-born room-configure room-stranger room-member room-moderators room-withdraw room-end
+	lobby lobby-room lobby-gate breakout jicofo stays`)
 
 // after are the checks that follow a check.
 func after(code string) string {
@@ -202,8 +220,17 @@ func (p *patient) found(got []doctor.Check, want map[doctor.Status]string) {
 	}
 	for _, code := range order {
 		status := doctor.OK
-		if code == "version" {
+		switch code {
+		case "version":
 			status = p.advisory()
+		case "room-switch": // only where usher switches the lobby on
+			if skipped := strings.Contains(" "+want[doctor.Skip]+" ", " room-switch "); !p.o.Autostart && !skipped {
+				continue
+			}
+		case "lobby-gate":
+			if !p.o.Module {
+				status = doctor.Warn
+			}
 		}
 		for s, codes := range want {
 			if slices.Contains(strings.Fields(codes), code) {
@@ -240,7 +267,14 @@ func (p *patient) clean() {
 
 // Of a right setup nothing is said but ok, and nothing is left of the examination.
 func TestRight(t *testing.T) {
-	p := admit(t, "", "")
+	for _, module := range []bool{false, true} {
+		right(t, module)
+	}
+}
+
+func right(t *testing.T, module bool) {
+	t.Helper()
+	p := admit(t, module, "", "")
 	p.jicofo(online)
 	got := p.examined()
 	p.found(got, nil)
@@ -254,8 +288,9 @@ func TestRight(t *testing.T) {
 
 // Each fault alone is named as what it is, with what mends it, and disturbs no other check.
 func TestFaults(t *testing.T) {
-	const rest = "room-owner room-jicofo room-born room-configure room-stranger room-member room-moderators room-withdraw room-end"
+	const rest = "room-owner room-jicofo room-switch room-born room-configure room-stranger room-member room-moderators room-withdraw room-end"
 	for name, tt := range map[string]struct {
+		module   bool
 		old, new string
 		change   func(*patient)
 		jicofo   string
@@ -326,7 +361,7 @@ func TestFaults(t *testing.T) {
 		},
 		"anybody creates rooms, and usher is no admin": {
 			old:  `restrict_room_creation = true                   -- only admins create rooms,` + "\n" + `  admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`,
-			want: map[doctor.Status]string{"fail": "creation room-owner", "skip": "room-jicofo"},
+			want: map[doctor.Status]string{"fail": "creation room-owner", "skip": "room-jicofo room-switch"},
 			says: "owns only the rooms that it created", mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" } below`,
 		},
 		"the parent's people create rooms": { // which cannot be seen, and the check says so
@@ -360,12 +395,44 @@ func TestFaults(t *testing.T) {
 		},
 		"admins own no rooms": {
 			old: "component_admins_as_room_owners = true", new: "component_admins_as_room_owners = false",
-			want: map[doctor.Status]string{"fail": "room-owner", "skip": "room-jicofo"},
+			want: map[doctor.Status]string{"fail": "room-owner", "skip": "room-jicofo room-switch"},
 			says: "owns only the rooms that it created", mend: "component_admins_as_room_owners = true in the global section",
+		},
+		"the module is not loaded": {
+			module: true, old: `modules_enabled = { "muc_affiliated_only" }`, new: "",
+			want: map[doctor.Status]string{"fail": "room-stranger"},
+			says: "mod_muc_affiliated_only is not loaded on conference.meet.example.com: anybody can enter",
+			mend: `modules_enabled = { "muc_affiliated_only" } below Component "conference.meet.example.com" "muc"`,
+		},
+		"the module is not found": {
+			module: true, old: `plugin_paths = {`, new: `elsewhere = {`,
+			want: map[doctor.Status]string{"fail": "room-stranger"},
+			says: "mod_muc_affiliated_only is not loaded", mend: "plugin_paths",
+		},
+		"the module is on another service": {
+			module: true, old: `modules_enabled = { "muc_affiliated_only" }`,
+			new:  "Component \"breakout.meet.example.com\" \"muc\"\n  modules_enabled = { \"muc_affiliated_only\" }\nComponent \"conference.meet.example.com\" \"muc\"",
+			want: map[doctor.Status]string{"fail": "room-stranger"},
+			says: "mod_muc_affiliated_only is not loaded", mend: "modules_enabled",
+		},
+		"the lobby begins switched on": {
+			module: true, old: `modules_enabled = { "muc_affiliated_only" }`, new: `modules_enabled = { "muc_affiliated_only" }; muc_room_default_members_only = true`,
+			want: map[doctor.Status]string{"warn": "room-born"},
+			says: "has the lobby switched on", mend: "muc_room_default_members_only = false below Component",
+		},
+		"usher cannot switch the lobby on": {
+			module: true, old: `"focus@` + domain + `", "` + domain + `", `, new: `"focus@` + domain + `", `,
+			want: map[doctor.Status]string{"fail": "room-switch"},
+			says: "focus.meet.example.com does not own the rooms",
+			mend: `admins = { "focus@focus.meet.example.com", "focus.meet.example.com", "focus@auth.meet.example.com" } below`,
+		},
+		"the module recommends itself": {
+			want: map[doctor.Status]string{"warn": "lobby-gate"},
+			says: "whoever has no display name is refused", mend: "rooms.enforcement: module",
 		},
 		"no lobby": {
 			old: `Component "lobby.meet.example.com" "muc"`, new: "",
-			want: map[doctor.Status]string{"fail": "lobby"},
+			want: map[doctor.Status]string{"fail": "lobby", "skip": "lobby-room lobby-gate"},
 			says: "no such MUC service", mend: `Component "lobby.meet.example.com" "muc"`,
 		},
 		"no breakout rooms": {
@@ -454,7 +521,7 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, tt.old, tt.new)
+			p := admit(t, tt.module, tt.old, tt.new)
 			p.jicofo(tt.jicofo)
 			if tt.change != nil {
 				tt.change(p)

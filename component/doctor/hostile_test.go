@@ -31,7 +31,7 @@ func TestServerEnds(t *testing.T) {
 	for _, code := range []string{"answers", "service", "room-create", "room-member", "jicofo"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, "", "")
+			p := admit(t, false, "", "")
 			p.jicofo(online)
 			p.on[code] = p.Kill
 			p.o.Watch = time.Minute
@@ -43,7 +43,7 @@ func TestServerEnds(t *testing.T) {
 // A server that stands still is given up after one question, and what it is told then it does when it goes on.
 func TestServerStandsStill(t *testing.T) {
 	t.Parallel()
-	p := admit(t, "", "")
+	p := admit(t, false, "", "")
 	p.jicofo(online)
 	p.on["room-member"] = p.Pause
 	p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after("room-member"), "stays")})
@@ -54,7 +54,7 @@ func TestServerStandsStill(t *testing.T) {
 // A server that does the handshake and nothing else.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
-	p := admit(t, "", "")
+	p := admit(t, false, "", "")
 	p.o.Server = listen(t, func(c net.Conn) {
 		in := bufio.NewReader(c)
 		_, _ = in.ReadString('>') // the XML declaration or the stream
@@ -75,7 +75,7 @@ func TestNoServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, "", "")
+			p := admit(t, false, "", "")
 			p.o.Server = listen(t, func(c net.Conn) { _, _ = io.WriteString(c, says) })
 			p.found(p.examined(), map[doctor.Status]string{"fail": "handshake", "skip": after("handshake")})
 		})
@@ -114,7 +114,7 @@ func TestConnectionBreaks(t *testing.T) {
 	for _, code := range []string{"room-create", "room-member", "room-moderators"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, "", "")
+			p := admit(t, false, "", "")
 			p.jicofo(online)
 			links := make(chan net.Conn, 8)
 			server := p.o.Server
@@ -143,7 +143,7 @@ func TestInterrupted(t *testing.T) {
 	for _, code := range []string{"secret", "port", "answers", "room-create", "room-stranger", "room-moderators", "stays"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, "", "")
+			p := admit(t, false, "", "")
 			p.jicofo(online)
 			ctx, cancel := context.WithCancel(t.Context())
 			last := ""
@@ -163,7 +163,7 @@ func TestInterrupted(t *testing.T) {
 // Who asks to enter meanwhile is told to ask again, and a crowd in no room of the doctor's disturbs nothing.
 func TestMeanwhile(t *testing.T) {
 	t.Parallel()
-	p := admit(t, "", "")
+	p := admit(t, false, "", "")
 	p.jicofo(online)
 	guest := p.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
 	p.on["answers"] = func() {

@@ -5,8 +5,10 @@ import (
 	"encoding/xml"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"mellium.im/xmlstream"
+	"mellium.im/xmpp/form"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
@@ -128,6 +130,18 @@ func (x *examination) jicofoCreates(ctx context.Context, s subject) finding {
 	}
 }
 
+// switches asks for the form by which usher switches Jitsi's lobby on. That takes the bare domain, for of a focus the lobby
+// takes none (jitsi-meet mod_muc_lobby_rooms.lua).
+func (x *examination) switches(ctx context.Context, s subject) finding {
+	if !x.o.Autostart {
+		return finding{}
+	}
+	if err := x.ask(ctx, x.rooms[s.name], element(muc.NSOwner, "query"), nil); err != nil {
+		return fail(x.admins(s), "usher cannot switch the lobby on: %s does not own the rooms (%s)", x.o.Domain, because(err))
+	}
+	return ok("usher can switch the lobby on")
+}
+
 // configuration is a room's form, by field (XEP-0045 §10.2).
 func (x *examination) configuration(ctx context.Context, room jid.JID) (map[string]string, error) {
 	var answer struct {
@@ -157,6 +171,10 @@ func (x *examination) born(ctx context.Context, s subject) finding {
 	switch form, err := x.configuration(ctx, x.rooms[s.name]); {
 	case err != nil:
 		return fail("", "usher cannot read a room's configuration (%s)", because(err))
+	case x.o.Module && membersOnly(form):
+		return warn(below(s, "muc_room_default_members_only = false"), "a new room has the lobby switched on")
+	case x.o.Module:
+		return ok("a new room has the lobby switched off")
 	case !membersOnly(form):
 		return fail(below(s, "muc_room_default_members_only = true"), "a new room is open to everybody until somebody closes it")
 	}
@@ -181,13 +199,41 @@ func (x *examination) configure(ctx context.Context, s subject) finding {
 	return ok("usher configures rooms: members-only, real JIDs visible")
 }
 
+// setMembersOnly plays with the switch as an owner does.
+func (x *examination) setMembersOnly(ctx context.Context, room jid.JID, on bool) error {
+	submit, _ := form.New(
+		form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig")),
+		form.Boolean("muc#roomconfig_membersonly", form.Value(strconv.FormatBool(on))),
+	).Submit()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	query := xmlstream.Wrap(submit, xml.StartElement{Name: xml.Name{Space: muc.NSOwner, Local: "query"}})
+	return x.conn.IQ(ctx, stanza.IQ{Type: stanza.SetIQ, From: x.focus.Bare(), To: room}, query, nil)
+}
+
+// keepsOut tries to enter without ever having been admitted: where there is the module, while the room is open, and so it
+// stays for what comes after.
 func (x *examination) keepsOut(ctx context.Context, s subject) finding {
-	_, err := x.join(ctx, x.rooms[s.name], x.stranger)
+	room, kind := x.rooms[s.name], "a members-only"
+	if x.o.Module {
+		kind = "an open"
+		if err := x.setMembersOnly(ctx, room, false); err != nil {
+			return fail("", "usher cannot open a room (%s)", because(err))
+		}
+	}
+	_, err := x.join(ctx, room, x.stranger)
 	switch {
+	case err == nil && x.o.Module:
+		// As without the module, so that what comes after can be examined still. It puts the stranger out, too.
+		if err := x.setMembersOnly(ctx, room, true); err != nil {
+			return fail("", "usher cannot close a room (%s)", because(err))
+		}
+		return fail(below(s, fmt.Sprintf("modules_enabled = { %q }", "muc_affiliated_only"))+", and its file in a folder of plugin_paths: usher config prosody --module DIR",
+			"mod_muc_affiliated_only is not loaded on %s: anybody can enter", s.name)
 	case err == nil:
 		return fail("", "somebody without an affiliation enters a members-only room: another module lets them in")
 	case isCondition(err, stanza.RegistrationRequired):
-		return ok("somebody without an affiliation is kept out")
+		return ok("somebody without an affiliation is kept out of %s room", kind)
 	default:
 		return warn("", "somebody without an affiliation is kept out, but oddly: %s", because(err))
 	}
@@ -270,6 +316,9 @@ func below(s subject, line string) string {
 // admins is the line that names all who create rooms.
 func (x *examination) admins(s subject) string {
 	all := fmt.Sprintf("%q", x.focus.Bare())
+	if x.o.Autostart {
+		all += fmt.Sprintf(", %q", x.o.Domain)
+	}
 	if !x.o.Jicofo.Equal(jid.JID{}) {
 		all += fmt.Sprintf(", %q", x.o.Jicofo.Bare())
 	}

@@ -136,6 +136,33 @@ func (x *examination) service(ctx context.Context, s subject) finding {
 	return fail(mend, "this is no MUC service")
 }
 
+// lobby asks the lobby service as usher does to learn whether a room has a lobby: about one that cannot have any.
+func (x *examination) lobby(ctx context.Context, s subject) finding {
+	room, _ := s.jid.WithLocal(random()) // which is ASCII
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	iq := stanza.IQ{Type: stanza.GetIQ, From: x.focus.Bare(), To: room}
+	switch err := x.conn.IQ(ctx, iq, disco.InfoQuery{}.TokenReader(), nil); {
+	case muc.Absent(err):
+		return ok("the lobby service tells which rooms have a lobby")
+	case err == nil, isCondition(err, stanza.Forbidden):
+		return fail("", "the lobby service tells of every room that it has a lobby: guests would knock in vain")
+	default:
+		return fail("", "the lobby service does not tell which rooms have a lobby (%s)", because(err))
+	}
+}
+
+// lobbyGate says what members-only costs where Jitsi's lobby plugin is loaded (mod_muc_lobby_rooms.lua): it has no way to
+// tell its own switch from usher's.
+func (x *examination) lobbyGate(context.Context, subject) finding {
+	if x.o.Module {
+		return ok("members-only is the switch of the lobby, and stays with the moderators")
+	}
+	return warn("rooms.enforcement: module here, and in Prosody what usher config prosody --module DIR says",
+		"rooms are members-only for life, which clients show as a lobby that is always on; whoever has no display name is refused, "+
+			"unless muc_lobby_check_display_name_required = false")
+}
+
 // jicofo asks for Jicofo's presence (RFC 6121 §4.3), by which usher knows its full JID, as Jitsi's client_proxy does.
 func (x *examination) jicofo(ctx context.Context, s subject) finding {
 	probe := stanza.Presence{Type: stanza.ProbePresence, From: x.o.Domain, To: s.jid}.Wrap(nil)
