@@ -73,9 +73,9 @@ func Open(path string, o Options) (_ Store, err error) {
 	return s, nil
 }
 
-// whole tells whether there is nothing at the path, or a store of usher that can be read from end to end. Otherwise a damaged page
-// would be found in the middle of some later Put, in a goroutine of bbolt's own, where a panic ends usher. (tx.Check is no help: it has
-// such a goroutine, too.)
+// whole tells whether there is nothing at the path, or a store of usher that can be read from end to end. Otherwise a damaged
+// page would be found in the middle of some later Put, in a goroutine of bbolt's own, where a panic ends usher. (tx.Check is no
+// help: it has such a goroutine, too.)
 func whole(path string) error {
 	info, err := os.Stat(path)
 	switch {
@@ -147,8 +147,8 @@ func read(path string, tx *bbolt.Tx) error {
 }
 
 func damaged(path string, err error) error {
-	return fmt.Errorf("store %s: not a store of usher, or damaged (%w); put a backup in its place, or move it away: usher then begins a new "+
-		"one, and people show their tokens again", path, err)
+	return fmt.Errorf("store %s: not a store of usher, or damaged (%w); put a backup in its place, or move it away: usher then "+
+		"begins a new one, and people show their tokens again", path, err)
 }
 
 // openError puts in words why a file could not be opened.

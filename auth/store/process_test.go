@@ -71,7 +71,8 @@ func writeForEver(s store.Store) {
 		wait.Go(func() {
 			for m := 0; ; m++ {
 				key := fmt.Sprintf("%d-%d-%d", os.Getpid(), n, m)
-				if err := s.Put(ctx, store.KindGrant, store.Record{Key: key, Value: []byte(key + strings.Repeat("v", m%3000)), End: end}); err != nil {
+				value := []byte(key + strings.Repeat("v", m%3000))
+				if err := s.Put(ctx, store.KindGrant, store.Record{Key: key, Value: value, End: end}); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}

@@ -51,7 +51,9 @@ func TestSessions(t *testing.T) {
 		t.Errorf("Session = %+v, %v; want %+v", got, err, began)
 	}
 	sum := sha256.Sum256([]byte(id))
-	for _, wrong := range []string{"", id[1:], id + " ", strings.ToLower(id), "\x00", strings.Repeat("x", 1<<20), hex.EncodeToString(sum[:])} {
+	for _, wrong := range []string{
+		"", id[1:], id + " ", strings.ToLower(id), "\x00", strings.Repeat("x", 1<<20), hex.EncodeToString(sum[:]),
+	} {
 		wantNoSession(t, s, wrong)
 	}
 
