@@ -45,8 +45,13 @@ func crowded(b *testing.B) *muc.Rooms {
 	b.Helper()
 	server := &consenting{}
 	owner := muc.Owner{Session: server, JID: jid.MustParse("focus@focus.meet.example.com")}
-	server.rooms = muc.NewRooms(owner, func(string) bool { return true }, func(room jid.JID, what string, err error) {
-		b.Errorf("%s: %s: %v", room, what, err)
+	server.rooms = muc.NewRooms(muc.Options{
+		Owner:         owner,
+		Configuration: muc.Configuration{MembersOnly: true},
+		Hosts:         func(string) bool { return true },
+		Arrived:       func(jid.JID) {},
+		Ledger:        muc.Forgetful{},
+		Warn:          func(room jid.JID, what string, err error) { b.Errorf("%s: %s: %v", room, what, err) },
 	})
 	ctx := b.Context()
 	for i := range granted / 10 {

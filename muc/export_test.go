@@ -5,7 +5,7 @@ func (r *Rooms) Count() (rooms, grants int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rm := range r.rooms {
-		grants += len(rm.grants)
+		grants += len(rm.live)
 	}
 	return len(r.rooms), grants
 }

@@ -2,6 +2,7 @@ package muc
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"mellium.im/xmpp/jid"
@@ -23,3 +24,12 @@ type Ledger interface {
 	// ended is one that the next process looks for in vain.
 	Ended(room, who jid.JID)
 }
+
+// ErrUnwritten means that a grant was not given because it could not be written down.
+var ErrUnwritten = errors.New("the grant could not be written down")
+
+// Forgetful is the Ledger that keeps nothing.
+type Forgetful struct{}
+
+func (Forgetful) Granted(context.Context, Granted) error { return nil }
+func (Forgetful) Ended(jid.JID, jid.JID)                 {}

@@ -367,7 +367,7 @@ func (w *world) check(t *rapid.T) {
 	for _, address := range roomNames {
 		c, j := w.chats[address], jid.MustParse(address)
 		if c == nil {
-			if known, _ := w.known(address); known || w.rooms.HostPresent(j) {
+			if known, _ := w.known(address); known || w.hostPresent(j) {
 				t.Fatalf("%s is taken to exist", address)
 			}
 			delete(w.mayExist, address)
@@ -379,7 +379,7 @@ func (w *world) check(t *rapid.T) {
 		switch exists, host, err := w.rooms.State(w.ctx, j); {
 		case !c.membersOnly:
 			t.Fatalf("%s is open to all", address)
-		case !exists || err != nil || host != c.hostPresent(w.rooms.hosts) || w.rooms.HostPresent(j) != host:
+		case !exists || err != nil || host != c.hostPresent(w.rooms.Hosts) || w.hostPresent(j) != host:
 			t.Fatalf("State of %s: %t, %t, %v", address, exists, host, err)
 		case !w.mayExist[address]:
 			t.Fatalf("%s was created for somebody who may not", address)

@@ -82,6 +82,11 @@ func (o Owner) Moderators(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "role", "moderator")
 }
 
+// Participants lists the occupants with the role of participant (XEP-0045 §9.6).
+func (o Owner) Participants(ctx context.Context, room jid.JID) ([]Item, error) {
+	return o.list(ctx, room, "role", "participant")
+}
+
 // Outcasts lists who is banned (XEP-0045 §9.2): bare JIDs and domains.
 func (o Owner) Outcasts(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "affiliation", "outcast")
@@ -98,22 +103,72 @@ func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]It
 	return list.Items, err
 }
 
-// configuration is the form that makes a room a guarded one (XEP-0045 §10.1.2): nobody enters without an affiliation,
-// members give none by inviting (Prosody's name for the field), and real JIDs are visible, by which Jitsi clients
-// recognise each other. Fields that are not named keep their values.
-func configuration() xml.TokenReader {
-	submit, _ := form.New(
-		form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig")),
-		form.Boolean("muc#roomconfig_membersonly", form.Value("true")),
-		form.Boolean("{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites", form.Value("false")),
+// Names of fields of a room's configuration; the second is Prosody's own.
+const (
+	fieldMembersOnly   = "muc#roomconfig_membersonly"
+	fieldMemberInvites = "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"
+)
+
+// Configuration is what a room is configured to be (XEP-0045 §10.1.2): members give no affiliation by inviting, and real
+// JIDs are visible, by which Jitsi clients recognise each other. Fields that are not named keep their values.
+type Configuration struct {
+	// MembersOnly: nobody enters without an affiliation.
+	MembersOnly bool
+}
+
+func (c Configuration) form() xml.TokenReader {
+	fields := []form.Field{form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig"))}
+	if c.MembersOnly {
+		fields = append(fields, form.Boolean(fieldMembersOnly, form.Value("true")))
+	}
+	fields = append(fields,
+		form.Boolean(fieldMemberInvites, form.Value("false")),
 		form.List("muc#roomconfig_whois", form.Value("anyone")),
-	).Submit()
+	)
+	submit, _ := form.New(fields...).Submit()
 	return query(NSOwner, submit)
 }
 
-// Configure makes the room members-only, whatever it was. Whoever is inside without an affiliation is removed by the server.
-func (o Owner) Configure(ctx context.Context, room jid.JID) error {
-	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), configuration(), nil)
+// Configure makes the room what c says, whatever it was. If it becomes members-only, whoever is inside without an affiliation
+// is removed by the server (status 322); if it is so already, nothing happens.
+func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) error {
+	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), c.form(), nil)
+}
+
+// Settings are what a room's configuration form tells its owners (XEP-0045 §10.2), as far as it is of interest here.
+type Settings struct {
+	MembersOnly, MemberInvites bool
+	// Breakout tells that it is a breakout room, and Main names its main room (Jitsi's mod_muc_breakout_rooms.lua).
+	Breakout bool
+	Main     string
+}
+
+// Settings asks for the room's configuration.
+func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
+	var answer struct {
+		Form form.Data `xml:"jabber:x:data x"`
+	}
+	if err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), query(NSOwner, nil), &answer); err != nil {
+		return Settings{}, err
+	}
+	var s Settings
+	answer.Form.ForFields(func(f form.FieldData) {
+		if len(f.Raw) != 1 {
+			return
+		}
+		yes := f.Raw[0] == "1" || f.Raw[0] == "true"
+		switch f.Var {
+		case fieldMembersOnly:
+			s.MembersOnly = yes
+		case fieldMemberInvites:
+			s.MemberInvites = yes
+		case "muc#roominfo_isbreakout":
+			s.Breakout = yes
+		case "muc#roominfo_breakout_main_room":
+			s.Main = f.Raw[0]
+		}
+	})
+	return s, nil
 }
 
 // Absent reports whether err is the server's answer that there is no such room.

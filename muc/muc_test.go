@@ -46,7 +46,7 @@ func TestOwnerAsks(t *testing.T) {
 			"get", fmt.Sprintf(admin, `<item role="moderator"></item>`)},
 		"outcasts": {func(o Owner) error { _, err := o.Outcasts(t.Context(), room); return err },
 			"get", fmt.Sprintf(admin, `<item affiliation="outcast"></item>`)},
-		"configure": {func(o Owner) error { return o.Configure(t.Context(), room) },
+		"configure": {func(o Owner) error { return o.Configure(t.Context(), room, Configuration{MembersOnly: true}) },
 			"set", `<query xmlns="http://jabber.org/protocol/muc#owner"><x xmlns="jabber:x:data" type="submit">` +
 				`<field type="hidden" var="FORM_TYPE"><value>http://jabber.org/protocol/muc#roomconfig</value></field>` +
 				`<field type="boolean" var="muc#roomconfig_membersonly"><value>true</value></field><field type="boolean" var="{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"><value>false</value></field>` +

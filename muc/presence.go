@@ -104,7 +104,7 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	case rm == nil && p.typ == "" && p.user.status("201"):
 		// We created it for somebody who has not waited for that, and who may not have been one who may create rooms.
 		if err := r.leave(&room{jid: p.from.Bare(), nick: nick}); err != nil {
-			r.warn(p.from.Bare(), "the room could not be left", err)
+			r.Warn(p.from.Bare(), "the room could not be left", err)
 		}
 	case rm == nil:
 		if p.typ != "error" && !(self && p.typ == "unavailable") {
@@ -158,14 +158,18 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 		return
 	}
 	bare := j.Bare().String()
+	alone := rm.open && !r.hostPresent(rm)
 	rm.occupants[nick] = occupant{bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
+	if alone && r.hostPresent(rm) {
+		r.Arrived(rm.jid)
+	}
 	rm.keepUntil = time.Time{}
-	g := rm.grants[bare]
+	g := rm.live[bare]
 	if g == nil || g.joined {
 		return
 	}
 	g.joined = true
-	if !g.expires.IsZero() && !time.Now().Before(g.expires) {
+	if g.ended(time.Now()) {
 		// The token ended between the answer and the join. Without affiliation the server removes the person (321).
 		r.withdraw(rm, bare)
 	}
@@ -180,7 +184,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		return
 	}
 	r.banned(rm, u.items[0], o.bare)
-	switch g := rm.grants[o.bare]; {
+	switch g := rm.live[o.bare]; {
 	case !ok || g == nil || !g.joined || rm.has(o.bare):
 	case g.asked:
 		// Perhaps they left before they were given it. They may come again.
@@ -195,7 +199,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		r.withdraw(rm, o.bare)
 	default:
 		// What an owner has changed since is the owner's affair, and after a removal there is nothing left.
-		delete(rm.grants, o.bare)
+		rm.drop(o.bare)
 	}
 	r.leaveIfNeedless(rm)
 }
@@ -207,11 +211,11 @@ func (r *Rooms) banned(rm *room, i Item, who string) {
 			who = j.Bare().String()
 		}
 	}
-	g := rm.grants[who]
+	g := rm.live[who]
 	if i.Affiliation == "outcast" {
 		rm.outcasts[who] = true
 		if g != nil && !g.asked {
-			delete(rm.grants, who) // nothing is left of it, and taking it back would lift the ban
+			rm.drop(who) // nothing is left of it, and taking it back would lift the ban
 		}
 	} else {
 		delete(rm.outcasts, who)
@@ -247,9 +251,9 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 		rm.ours = false // an owner may have made it last
 		// The configuration changed, perhaps to open to all. Saying again what it must be changes nothing, and is
 		// not announced, if it still is so.
-		iq := r.owner.iq(stanza.SetIQ, rm.jid)
-		if err := r.owner.Session.Send(iq.Wrap(configuration())); err != nil {
-			r.warn(rm.jid, "members-only could not be said again", err)
+		iq := r.Owner.iq(stanza.SetIQ, rm.jid)
+		if err := r.Owner.Session.Send(iq.Wrap(r.Configuration.form())); err != nil {
+			r.Warn(rm.jid, "members-only could not be said again", err)
 		}
 	}
 	return nil

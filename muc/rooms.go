@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/xml"
 	"errors"
-	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -45,10 +44,8 @@ var (
 // Presence and Message are called by the goroutine that reads the stream, in the stream's order, and never block;
 // everything else may be called by any goroutine.
 type Rooms struct {
-	owner Owner
-	self  jid.JID // our real JID as an occupant
-	hosts func(domain string) bool
-	warn  Warn
+	Options
+	self jid.JID // our real JID as an occupant
 
 	mu    sync.Mutex
 	rooms map[string]*room // by bare JID
@@ -61,8 +58,20 @@ type Rooms struct {
 	strays chan jid.JID
 }
 
-// Warn is told what went wrong in a room while nobody was waiting for it.
-type Warn func(room jid.JID, what string, err error)
+// Options say how rooms are kept.
+type Options struct {
+	Owner Owner
+	// Configuration is what rooms are kept to be.
+	Configuration Configuration
+	// Hosts tells whether a moderator from a domain counts as a host.
+	Hosts func(domain string) bool
+	// Arrived is told that a host has entered a room in which none was. It must not block, nor call back.
+	Arrived func(room jid.JID)
+	// Ledger has what is granted written down.
+	Ledger Ledger
+	// Warn is told what went wrong in a room while nobody was waiting for it. It must not call back.
+	Warn func(room jid.JID, what string, err error)
+}
 
 // room is one room that we are in, or are about to enter.
 type room struct {
@@ -78,8 +87,8 @@ type room struct {
 
 	keepUntil time.Time           // until then the room waits for the first to come; zero once somebody came
 	occupants map[string]occupant // by nick, without ourselves
-	grants    map[string]*grant   // by bare JID
 	outcasts  map[string]bool     // by bare JID
+	grants
 }
 
 type entry struct {
@@ -94,27 +103,41 @@ type occupant struct {
 	moderator bool
 }
 
-// grant is an affiliation that we gave to a bare JID.
-type grant struct {
-	affiliation string
-	at, expires time.Time // expires is zero for a right without end
-	joined      bool
-	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
-	asked, withdrawn bool
-	banned           bool // by an owner in the meantime
+// NewRooms returns Rooms that act as o.Owner.JID.
+func NewRooms(o Options) *Rooms {
+	self, _ := o.Owner.JID.WithResource("usher") // an ASCII resource is always valid
+	return &Rooms{
+		Options: o,
+		self:    self,
+		rooms:   make(map[string]*room),
+		lost:    make(map[string]*room),
+		strays:  make(chan jid.JID, 1024),
+	}
 }
 
-// NewRooms returns Rooms that act as o.JID. hosts tells whether a moderator from a domain counts as a host.
-func NewRooms(o Owner, hosts func(domain string) bool, warn Warn) *Rooms {
-	self, _ := o.JID.WithResource("usher") // an ASCII resource is always valid
-	return &Rooms{
-		owner:  o,
-		self:   self,
-		hosts:  hosts,
-		warn:   warn,
-		rooms:  make(map[string]*room),
-		lost:   make(map[string]*room),
-		strays: make(chan jid.JID, 1024),
+func (r *Rooms) newRoom(j jid.JID) *room {
+	return &room{
+		jid: j, nick: Nick,
+		entered:   make(chan entry, 1),
+		opened:    make(chan struct{}),
+		occupants: make(map[string]occupant),
+		outcasts:  make(map[string]bool),
+		grants:    newGrants(j, r.Options),
+	}
+}
+
+// Restore takes in what an earlier process has granted, before Run: the rooms are entered by Resume, and what nobody makes
+// use of there is then taken back.
+func (r *Rooms) Restore(written []Granted) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, g := range written {
+		rm := r.lost[g.Room.String()]
+		if rm == nil {
+			rm = r.newRoom(g.Room)
+			r.lost[g.Room.String()] = rm
+		}
+		rm.live[g.Who.String()] = restored(g)
 	}
 }
 
@@ -127,12 +150,12 @@ func (r *Rooms) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 		return true, r.hostPresent(rm), nil
 	}
 	r.mu.Unlock()
-	items, err := r.owner.Moderators(ctx, j)
+	items, err := r.Owner.Moderators(ctx, j)
 	if Absent(err) {
 		return false, false, nil
 	}
 	for _, i := range items {
-		if o, err := jid.ParseUnsafe(i.JID); err == nil && !o.Bare().Equal(r.owner.JID) && r.hosts(o.Domainpart()) {
+		if o, err := jid.ParseUnsafe(i.JID); err == nil && !o.Bare().Equal(r.Owner.JID) && r.Hosts(o.Domainpart()) {
 			host = true
 		}
 	}
@@ -141,7 +164,7 @@ func (r *Rooms) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 
 func (r *Rooms) hostPresent(rm *room) bool {
 	for _, o := range rm.occupants {
-		if o.moderator && r.hosts(o.domain) {
+		if o.moderator && r.Hosts(o.domain) {
 			return true
 		}
 	}
@@ -155,14 +178,7 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 		r.mu.Lock()
 		rm, ok := r.rooms[j.String()]
 		if !ok {
-			rm = &room{
-				jid: j, nick: Nick,
-				entered:   make(chan entry, 1),
-				opened:    make(chan struct{}),
-				occupants: make(map[string]occupant),
-				grants:    make(map[string]*grant),
-				outcasts:  make(map[string]bool),
-			}
+			rm = r.newRoom(j)
 			if was := r.lost[j.String()]; was != nil {
 				rm.again, rm.grants, rm.outcasts = true, was.grants, was.outcasts
 				delete(r.lost, j.String())
@@ -196,10 +212,15 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 			rm.open, rm.ours = true, created
 			rm.keepUntil = time.Now().Add(joinWithin)
 			r.takeBack(rm)
+			if r.hostPresent(rm) {
+				r.Arrived(rm.jid)
+			}
 		} else {
 			r.forget(rm)
 			if rm.again && r.rooms[rm.jid.String()] == nil && !errors.Is(err, ErrAbsent) {
 				r.lost[rm.jid.String()] = rm
+			} else {
+				rm.end(nil)
 			}
 		}
 		close(rm.opened)
@@ -224,7 +245,7 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 	}
 	// Before anybody is told that the room is there: a new room is locked until its owner has submitted a form
 	// (XEP-0045 §10.1.2), and one that was there before may have been opened to all.
-	if err := r.owner.Configure(ctx, rm.jid); err != nil {
+	if err := r.Owner.Configure(ctx, rm.jid, r.Configuration); err != nil {
 		_ = r.leave(rm)
 		return err
 	}
@@ -235,7 +256,7 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 // join enters the room and tells whether that created it.
 func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 	for {
-		if err := r.owner.Session.Send(r.presence(rm, "")); err != nil {
+		if err := r.Owner.Session.Send(r.presence(rm, "")); err != nil {
 			return false, err
 		}
 		select {
@@ -256,7 +277,7 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 }
 
 func (r *Rooms) leave(rm *room) error {
-	return r.owner.Session.Send(r.presence(rm, stanza.UnavailablePresence))
+	return r.Owner.Session.Send(r.presence(rm, stanza.UnavailablePresence))
 }
 
 func (r *Rooms) presence(rm *room, typ stanza.PresenceType) xml.TokenReader {
@@ -273,15 +294,15 @@ func (r *Rooms) begin(rm *room) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(rm.outcasts)
-	maps.DeleteFunc(rm.grants, func(_ string, g *grant) bool {
+	rm.end(func(g *grant) bool {
 		g.joined = false
-		return !g.asked
+		return g.asked
 	})
 }
 
 // learnBans learns who was banned while we were not inside. The room tells of any later ban.
 func (r *Rooms) learnBans(ctx context.Context, rm *room) error {
-	items, err := r.owner.Outcasts(ctx, rm.jid)
+	items, err := r.Owner.Outcasts(ctx, rm.jid)
 	if err != nil {
 		return err
 	}
@@ -306,22 +327,30 @@ func (r *Rooms) forget(rm *room) {
 // left, at once when they were removed, and if they do not join in time. One person's grants must come one after the
 // other.
 func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
-	g := &grant{affiliation: affiliation, at: time.Now(), expires: expires, asked: true}
+	g := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, asked: true}
+	bare := who.String()
 	r.mu.Lock()
 	rm := r.rooms[j.String()]
 	switch {
 	case rm == nil || !rm.open:
 		r.mu.Unlock()
 		return ErrAbsent
-	case rm.outcasts[who.String()], rm.outcasts[who.Domainpart()]:
+	case rm.outcasts[bare], rm.outcasts[who.Domainpart()]:
 		r.mu.Unlock()
 		return ErrOutcast
 	}
-	g.joined = rm.has(who.String())
-	rm.grants[who.String()] = g
+	g.joined = rm.has(bare)
+	was := rm.live[bare]
+	rm.live[bare] = g
 	r.mu.Unlock()
 
-	err := r.owner.SetAffiliation(ctx, j, who, affiliation)
+	err := rm.write(ctx, g)
+	if err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return rm.unwritten(g, was, err)
+	}
+	err = r.Owner.SetAffiliation(ctx, j, who, affiliation)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	g.asked = false
@@ -329,13 +358,14 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	case Absent(err):
 		// The room went away under us, and with it everybody in it.
 		r.forget(rm)
+		rm.end(nil)
 		return ErrAbsent
 	case g.banned:
 		// Perhaps the ban came first, and what we gave has lifted it.
-		delete(rm.grants, who.String())
-		rm.outcasts[who.String()] = true
-		if err := r.owner.Session.Send(r.owner.iq(stanza.SetIQ, j).Wrap(affiliationQuery(who.String(), "outcast"))); err != nil {
-			r.warn(j, "a ban could not be said again", err)
+		rm.drop(bare)
+		rm.outcasts[bare] = true
+		if err := rm.say(bare, "outcast"); err != nil {
+			r.Warn(j, "a ban could not be said again", err)
 		}
 		return ErrOutcast
 	case err == nil && g.withdrawn:
@@ -343,7 +373,7 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	}
 	if err != nil {
 		// What the server did of it, if anything, must not stay.
-		r.withdraw(rm, who.String())
+		r.withdraw(rm, bare)
 	}
 	return err
 }
@@ -359,30 +389,31 @@ func (r *Rooms) Withdraw(j, who jid.JID) {
 	}
 }
 
+// Await has Arrived told if a host is inside already. It is told of those who come without it, because rooms tell us.
+func (r *Rooms) Await(j jid.JID, _ time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rm := r.rooms[j.String()]; rm != nil && rm.open && r.hostPresent(rm) {
+		r.Arrived(j)
+	}
+}
+
+// Expect does nothing: the room tells us who comes.
+func (r *Rooms) Expect(jid.JID) {}
+
 // HostPresent tells whether a host is inside a room that is open, as of everything that the server has sent so far.
-func (r *Rooms) HostPresent(j jid.JID) bool {
+func (r *Rooms) HostPresent(_ context.Context, j jid.JID) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rm := r.rooms[j.String()]
-	return rm != nil && rm.open && r.hostPresent(rm)
+	return rm != nil && rm.open && r.hostPresent(rm), nil
 }
 
-// withdraw takes the grant of who back. The caller holds mu, so that the order of grants and withdrawals on the
-// stream is that of our records.
+// withdraw takes the grant of who back. The caller holds mu.
 func (r *Rooms) withdraw(rm *room, bare string) {
-	g := rm.grants[bare]
-	if g == nil {
-		return
+	if err := rm.take(bare); err != nil {
+		r.Warn(rm.jid, "an affiliation could not be taken back yet", err)
 	}
-	if g.withdrawn = true; g.asked {
-		return
-	}
-	iq := r.owner.iq(stanza.SetIQ, rm.jid)
-	if err := r.owner.Session.Send(iq.Wrap(affiliationQuery(bare, ""))); err != nil {
-		r.warn(rm.jid, "an affiliation could not be taken back yet", err)
-		return
-	}
-	delete(rm.grants, bare)
 }
 
 func (rm *room) has(bare string) bool {
@@ -400,23 +431,24 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 	if !rm.open || len(rm.occupants) > 0 || time.Now().Before(rm.keepUntil) {
 		return
 	}
-	for _, g := range rm.grants {
+	for _, g := range rm.live {
 		if !rm.ours || !g.withdrawn || g.asked {
 			return
 		}
 	}
 	r.forget(rm)
+	rm.end(nil)
 	end := r.leave
 	if rm.ours {
 		end = r.destroy
 	}
 	if err := end(rm); err != nil {
-		r.warn(rm.jid, "the room could not be left", err)
+		r.Warn(rm.jid, "the room could not be left", err)
 	}
 }
 
 // destroy ends the room (XEP-0045 §10.9).
 func (r *Rooms) destroy(rm *room) error {
 	destroy := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "destroy"}})
-	return r.owner.Session.Send(r.owner.iq(stanza.SetIQ, rm.jid).Wrap(query(NSOwner, destroy)))
+	return r.Owner.Session.Send(r.Owner.iq(stanza.SetIQ, rm.jid).Wrap(query(NSOwner, destroy)))
 }

@@ -183,7 +183,7 @@ func TestComesWhileWeLeave(t *testing.T) {
 		w.destroy(c)
 		w.admit(standup, juliet, "owner", true, time.Time{})
 		w.settle()
-		if w.told(juliet) != nil || w.rooms.HostPresent(jid.MustParse(standup)) {
+		if w.told(juliet) != nil || w.hostPresent(jid.MustParse(standup)) {
 			t.Errorf("%v, and somebody is taken to be inside", w.told(juliet))
 		}
 	})
@@ -266,7 +266,7 @@ func TestNickTaken(t *testing.T) {
 		w.rename(c, c.by(romeo+"/1"), Nick)
 		w.connect(rooms)
 		w.settle()
-		if our := c.by(ourself); our == nil || !w.rooms.HostPresent(jid.MustParse(standup)) {
+		if our := c.by(ourself); our == nil || !w.hostPresent(jid.MustParse(standup)) {
 			t.Fatalf("we are %+v", our)
 		}
 		// Once more, with the nick free again and our occupant still inside under the other one.
@@ -274,7 +274,7 @@ func TestNickTaken(t *testing.T) {
 		w.rename(c, c.by(romeo+"/1"), "romeo")
 		w.connect(rooms)
 		w.settle()
-		if our := c.by(ourself); our == nil || our.nick != Nick || !w.rooms.HostPresent(jid.MustParse(standup)) {
+		if our := c.by(ourself); our == nil || our.nick != Nick || !w.hostPresent(jid.MustParse(standup)) {
 			t.Errorf("we are %+v", our)
 		}
 	})
@@ -324,7 +324,7 @@ func TestStateOfOthers(t *testing.T) {
 			}
 			return exists, host
 		}
-		other = NewRooms(other.owner, other.hosts, other.warn) // has entered nothing
+		other = NewRooms(other.Options) // has entered nothing
 		if exists, host := ask(); !exists || !host {
 			t.Errorf("exists %t, host %t", exists, host)
 		}

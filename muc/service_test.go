@@ -67,10 +67,14 @@ func newService() *service {
 
 // newRooms returns Rooms on the service. Recorders are no hosts.
 func (s *service) newRooms() *Rooms {
-	s.rooms = NewRooms(
-		Owner{Session: s, JID: jid.MustParse(us)},
-		func(domain string) bool { return domain != "recorder.example" },
-		func(jid.JID, string, error) {})
+	s.rooms = NewRooms(Options{
+		Owner:         Owner{Session: s, JID: jid.MustParse(us)},
+		Configuration: Configuration{MembersOnly: true},
+		Hosts:         func(domain string) bool { return domain != "recorder.example" },
+		Arrived:       func(jid.JID) {},
+		Ledger:        Forgetful{},
+		Warn:          func(jid.JID, string, error) {},
+	})
 	return s.rooms
 }
 
@@ -536,4 +540,9 @@ func (s *service) destroy(c *chat) {
 		}
 	}
 	s.end(c)
+}
+
+func (s *service) hostPresent(j jid.JID) bool {
+	host, _ := s.rooms.HostPresent(context.Background(), j) // which asks nobody
+	return host
 }

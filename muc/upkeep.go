@@ -41,9 +41,9 @@ func (r *Rooms) Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID
 		var list struct {
 			Items []Item `xml:"item"`
 		}
-		err := r.owner.Session.IQ(ctx, r.owner.iq(stanza.GetIQ, s), query(disco.NSItems, nil), &list)
+		err := r.Owner.Session.IQ(ctx, r.Owner.iq(stanza.GetIQ, s), query(disco.NSItems, nil), &list)
 		if err != nil {
-			r.warn(s, "its rooms could not be listed", err)
+			r.Warn(s, "its rooms could not be listed", err)
 		}
 		for _, i := range list.Items {
 			if j, err := jid.ParseUnsafe(i.JID); err == nil && j.Domainpart() == s.Domainpart() {
@@ -70,11 +70,14 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 		err = r.Open(ctx, j, false)
 	default:
 		r.mu.Lock()
-		delete(r.lost, j.String())
+		if was := r.lost[j.String()]; was != nil {
+			was.end(nil)
+			delete(r.lost, j.String())
+		}
 		r.mu.Unlock()
 	}
 	if err != nil && !errors.Is(err, ErrAbsent) && !errors.Is(err, errDisconnected) {
-		r.warn(j, "the room could not be entered again", err)
+		r.Warn(j, "the room could not be entered again", err)
 	}
 }
 
@@ -124,7 +127,7 @@ func (r *Rooms) takeBack(rm *room) {
 	if !rm.open {
 		return
 	}
-	for bare, g := range rm.grants {
+	for bare, g := range rm.live {
 		g.joined = g.joined && rm.has(bare) // they may have left while we were not inside
 		if g.withdrawn || !g.joined && time.Since(g.at) >= joinWithin {
 			r.withdraw(rm, bare)

@@ -1,0 +1,97 @@
+package muc
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+)
+
+// grant is an affiliation that we gave to a bare JID.
+type grant struct {
+	who         jid.JID
+	affiliation string
+	at, expires time.Time // expires is zero for a right without end
+	joined      bool
+	seen        time.Time // when they were last seen inside; by Guard
+	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
+	asked, withdrawn bool
+	banned           bool // by an owner in the meantime
+}
+
+// ended tells whether the right is over.
+func (g *grant) ended(now time.Time) bool { return !g.expires.IsZero() && !now.Before(g.expires) }
+
+// grants are what we gave in one room, by bare JID.
+type grants struct {
+	room   jid.JID
+	owner  Owner
+	ledger Ledger
+	live   map[string]*grant
+}
+
+func newGrants(room jid.JID, o Options) grants {
+	return grants{room: room, owner: o.Owner, ledger: o.Ledger, live: make(map[string]*grant)}
+}
+
+// write writes the grant down before it is given. What comes to nothing is crossed out by drop.
+func (gs *grants) write(ctx context.Context, g *grant) error {
+	return gs.ledger.Granted(ctx, Granted{Room: gs.room, Who: g.who, Affiliation: g.affiliation, At: g.at, Expires: g.expires})
+}
+
+// unwritten undoes the record of a grant that could not be written down, so that what was there before counts.
+func (gs *grants) unwritten(g, was *grant, err error) error {
+	if bare := g.who.String(); gs.live[bare] == g {
+		if delete(gs.live, bare); was != nil {
+			gs.live[bare] = was
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnwritten, err)
+}
+
+// take takes the grant back, or has it taken back once it is given. The caller holds the lock that covers gs, so that the
+// order of grants and withdrawals on the stream is that of our records.
+func (gs *grants) take(bare string) error {
+	g := gs.live[bare]
+	if g == nil {
+		return nil
+	}
+	if g.withdrawn = true; g.asked {
+		return nil
+	}
+	if err := gs.say(bare, ""); err != nil {
+		return err
+	}
+	gs.drop(bare)
+	return nil
+}
+
+// say sends an affiliation and does not wait for the answer.
+func (gs *grants) say(bare, affiliation string) error {
+	return gs.owner.Session.Send(gs.owner.iq(stanza.SetIQ, gs.room).Wrap(affiliationQuery(bare, affiliation)))
+}
+
+// drop forgets a grant of which nothing is left.
+func (gs *grants) drop(bare string) {
+	if g := gs.live[bare]; g != nil {
+		delete(gs.live, bare)
+		gs.ledger.Ended(gs.room, g.who)
+	}
+}
+
+// end forgets the grants of a room that is gone, for nothing is left of them, but for those that keep says.
+func (gs *grants) end(keep func(*grant) bool) {
+	for bare, g := range maps.Clone(gs.live) {
+		if keep == nil || !keep(g) {
+			gs.drop(bare)
+		}
+	}
+}
+
+// restored returns a written-down grant as one that was given.
+func restored(g Granted) *grant {
+	return &grant{who: g.Who, affiliation: g.Affiliation, at: g.At, expires: g.Expires}
+}
