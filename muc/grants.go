@@ -16,10 +16,11 @@ type grant struct {
 	affiliation string
 	at, expires time.Time // expires is zero for a right without end
 	joined      bool
-	seen        time.Time // when they were last seen inside; by Guard
+	missed      time.Time // since when they are not seen inside any more; by Guard
 	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
 	asked, withdrawn bool
-	banned           bool // by an owner in the meantime
+	banned           bool          // by an owner in the meantime; by Rooms
+	taken            chan struct{} // while it is being taken back; closed after that; by Guard
 }
 
 // ended tells whether the right is over.
@@ -82,6 +83,13 @@ func (gs *grants) drop(bare string) {
 	}
 }
 
+// crossOut crosses out what was written down too late: its room is gone already. The caller holds the lock that covers gs.
+func (gs *grants) crossOut(g *grant) {
+	if gs.live[g.who.String()] != g {
+		gs.ledger.Ended(gs.room, g.who)
+	}
+}
+
 // end forgets the grants of a room that is gone, for nothing is left of them, but for those that keep says.
 func (gs *grants) end(keep func(*grant) bool) {
 	for bare, g := range maps.Clone(gs.live) {
@@ -91,7 +99,8 @@ func (gs *grants) end(keep func(*grant) bool) {
 	}
 }
 
-// restored returns a written-down grant as one that was given.
+// restored returns a written-down grant as one that was given. Who is inside came in the time of the earlier process, and
+// their right may have ended since.
 func restored(g Granted) *grant {
-	return &grant{who: g.Who, affiliation: g.Affiliation, at: g.At, expires: g.Expires}
+	return &grant{who: g.Who, affiliation: g.Affiliation, at: g.At, expires: g.Expires, joined: true}
 }

@@ -2,9 +2,10 @@ package muc
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -17,8 +18,8 @@ const (
 	// soonest is the first pause between two looks for an awaited host, who follows the answer to their request within
 	// milliseconds; seldomest is what it grows to.
 	soonest, seldomest = 10 * time.Millisecond, time.Second
-	// auditEvery is how often it is asked who is inside.
-	auditEvery = joinWithin / 2
+	// auditEvery is how often it is asked who is inside, and soonestAudit how soon again.
+	auditEvery, soonestAudit = joinWithin / 2, time.Second
 	// askWithin is how long a room may take to answer a question that nobody waits for.
 	askWithin = 10 * time.Second
 )
@@ -38,12 +39,16 @@ type GuardOptions struct {
 // does from outside, and asks.
 //
 // A room is known from the first admission on, until it is gone. Every Interval one request says again what the room must
-// be, which also tells whether there still is one; now and then it is asked who is inside, and what was given to those who
-// never came or have long left is taken back.
+// be, which also tells whether there still is one; every auditEvery it is asked who is inside, and what was given to those
+// who never came or have left is taken back.
 //
-// Everything may be called by any goroutine. Run asks no more than atOnce questions at a time.
+// Nobody tells us of a ban, either, and whatever affiliation we set lifts one. So the outcasts are asked for right before we
+// set any; a ban between that answer and what we set, within milliseconds, is lost.
+//
+// Everything may be called by any goroutine. Run looks at no more than atOnce rooms at a time.
 type Guard struct {
 	GuardOptions
+	opened               shared[struct{}]
 	moderators, outcasts shared[[]Item]
 
 	mu      sync.Mutex
@@ -57,13 +62,12 @@ type guarded struct {
 	main jid.JID // of a breakout room, whose it is
 	grants
 	roles
-	first    sync.Mutex // held while the room is looked at for the first time
-	open     atomic.Bool
-	expected time.Time       // when a host was last admitted
-	looking  bool            // somebody is at it
-	next     time.Time       // when to look again
-	audited  time.Time       // when it was last asked who is inside
-	here     map[string]bool // who was, by bare JID
+	open        bool
+	expected    time.Time       // when a host was last admitted
+	looking     bool            // somebody is at it
+	hurry       bool            // there is something to be taken back
+	next, audit time.Time       // when to say again what it must be, and when to ask who is inside
+	here        map[string]bool // who was, by bare JID
 }
 
 // awaited is a room in which somebody waits for a host.
@@ -78,6 +82,7 @@ type awaited struct {
 // NewGuard returns a Guard. It starts nothing.
 func NewGuard(o GuardOptions) *Guard {
 	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), awaited: make(map[string]*awaited)}
+	g.opened.ask = g.open
 	g.moderators.ask = o.Owner.Moderators
 	g.outcasts.ask = o.Owner.Outcasts
 	return g
@@ -87,12 +92,16 @@ func NewGuard(o GuardOptions) *Guard {
 func (g *Guard) room(j jid.JID) *guarded {
 	rm := g.rooms[j.String()]
 	if rm == nil {
-		rm = &guarded{jid: j, grants: newGrants(j, g.Options), audited: time.Now()}
-		// At random, so that rooms that began together are not looked at together.
-		rm.next = time.Now().Add(rand.N(g.Interval))
+		rm = &guarded{jid: j, grants: newGrants(j, g.Options)}
+		g.spread(rm)
 		g.rooms[j.String()] = rm
 	}
 	return rm
+}
+
+// spread has the room looked at at random times, so that rooms that began together are not looked at together.
+func (g *Guard) spread(rm *guarded) {
+	rm.next, rm.audit = time.Now().Add(rand.N(g.Interval)), time.Now().Add(rand.N(auditEvery))
 }
 
 // Restore takes in what an earlier process has granted, before Run.
@@ -125,12 +134,16 @@ func (g *Guard) hostAmong(j jid.JID, moderators []Item) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	rm := g.rooms[j.String()]
+	if rm != nil && !rm.main.Equal(jid.JID{}) {
+		rm = g.rooms[rm.main.String()] // whose affiliations count in its breakout rooms
+	}
 	for _, i := range moderators {
 		who, err := jid.ParseUnsafe(i.JID)
 		if err != nil || !g.countable(who.JID) {
 			continue
 		}
-		if !g.EnforceRoles || rm != nil && rm.mayOwn(who.Bare().String()) {
+		// Of a room that we do not know an earlier process did.
+		if !g.EnforceRoles || rm == nil || moderates(i.Affiliation) && rm.mayBe(who.Bare().String(), i.Affiliation) {
 			return true
 		}
 	}
@@ -146,29 +159,40 @@ func (g *Guard) countable(who jid.JID) bool {
 // Open sees to it that a room that the focus has opened is what it must be, once for each room: later, the look at every
 // Interval does. The error is ErrAbsent if there is no such room.
 func (g *Guard) Open(ctx context.Context, j jid.JID, _ bool) error {
-	g.mu.Lock()
-	rm := g.room(j)
-	g.mu.Unlock()
-	rm.first.Lock()
-	defer rm.first.Unlock()
-	if rm.open.Load() {
+	if g.Known(j) {
 		return nil
 	}
+	_, err := g.opened.of(ctx, j)
+	return err
+}
+
+func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) {
+	if g.Known(j) {
+		return none, nil
+	}
 	is, err := g.Owner.Settings(ctx, j)
+	var moderators []Item
+	if err == nil && g.EnforceRoles {
+		moderators, err = g.Owner.Moderators(ctx, j)
+	}
+	if err == nil && (g.Configuration.MembersOnly && !is.MembersOnly || is.MemberInvites) {
+		err = g.Owner.Configure(ctx, j, g.Configuration)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	switch {
 	case Absent(err):
-		g.gone(rm)
-		return ErrAbsent
-	case err != nil:
-		return err
-	case is.MembersOnly && !is.MemberInvites, !g.Configuration.MembersOnly && !is.MemberInvites:
-	default:
-		if err := g.Owner.Configure(ctx, j, g.Configuration); err != nil {
-			return err
+		if rm := g.rooms[j.String()]; rm != nil {
+			g.gone(rm)
 		}
+		return none, ErrAbsent
+	case err != nil:
+		return none, err
 	}
-	rm.open.Store(true)
-	return nil
+	rm := g.room(j)
+	rm.open = true
+	rm.find(moderators)
+	return none, nil
 }
 
 // Known tells whether a room has been opened and was still there when it was last looked at.
@@ -176,87 +200,112 @@ func (g *Guard) Known(j jid.JID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	rm := g.rooms[j.String()]
-	return rm != nil && rm.open.Load()
+	return rm != nil && rm.open
 }
 
-// gone forgets a room that is gone, and with it what was given there.
+// gone forgets a room that is gone, and with it what was given there. What is just being given is for a room that was, so
+// if it comes to be in one of the same name it is taken back. The caller holds mu.
 func (g *Guard) gone(rm *guarded) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.rooms[rm.jid.String()] == rm {
+	if g.rooms[rm.jid.String()] != rm {
+		return
+	}
+	rm.end(func(gr *grant) bool {
+		gr.withdrawn = gr.asked
+		return gr.asked
+	})
+	rm.open, rm.roles, rm.here = false, roles{}, nil
+	if len(rm.live) == 0 {
 		delete(g.rooms, rm.jid.String())
 	}
-	rm.end(nil)
 }
 
 // Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it returns
-// nil the server has done it, else nothing is left of it. It is taken back if the person is not seen inside, or in a breakout
-// room of this one, for half a minute or so. One person's grants must come one after the other.
+// nil the server has done it, else what there may be of it is taken back soon. It is also taken back if the person does not
+// come within half a minute or so, or is outside for that long, breakout rooms of this one not counted as outside. One
+// person's grants must come one after the other.
 func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
 	bare := who.String()
-	// What we give would lift a ban (XEP-0045 §9.1), of which nobody tells us.
-	banned, err := g.outcasts.of(ctx, j)
-	switch {
-	case Absent(err):
-		return ErrAbsent
-	case err != nil:
+	gr := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, asked: true}
+	rm, was, err := g.record(ctx, j, gr)
+	if err != nil {
 		return err
 	}
-	for _, i := range banned {
-		if i.JID == bare || i.JID == who.Domainpart() {
-			return ErrOutcast
-		}
-	}
-	gr := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, asked: true}
-	g.mu.Lock()
-	rm := g.rooms[j.String()]
-	if rm == nil {
-		g.mu.Unlock()
-		return ErrAbsent
-	}
-	was := rm.live[bare]
-	if was != nil {
-		gr.joined, gr.seen = was.joined, was.seen
-	}
-	rm.live[bare] = gr
-	g.mu.Unlock()
-
 	err = rm.write(ctx, gr)
 	if err != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return rm.unwritten(gr, was, err)
 	}
-	err = g.Owner.SetAffiliation(ctx, j, who, affiliation)
-	if Absent(err) {
-		g.gone(rm)
-		return ErrAbsent
+	banned, err := g.outcast(ctx, j, who)
+	if err == nil && !banned {
+		err = g.Owner.SetAffiliation(ctx, j, who, affiliation)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	gr.asked = false
-	if err == nil && gr.withdrawn {
+	switch {
+	case Absent(err):
+		g.gone(rm)
+		return ErrAbsent
+	case banned:
+		rm.drop(bare) // nothing is left of what was given before
+		return ErrOutcast
+	case err == nil && gr.withdrawn:
 		err = errWithdrawn
 	}
 	if err != nil {
-		g.withdraw(rm, bare) // what the server did of it, if anything, must not stay
+		gr.withdrawn, rm.hurry = true, true // what the server did of it, if anything, must not stay
+		return err
 	}
-	return err
+	rm.auditAt(time.Now())
+	return nil
 }
 
-// Withdraw takes back what Grant gave, without waiting for the server.
+// record records a grant that is about to be given, and returns its room and what was there before. If that is just being
+// taken back it waits until it is.
+func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, was *grant, err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for {
+		rm = g.rooms[j.String()]
+		if rm == nil {
+			return nil, nil, ErrAbsent
+		}
+		was = rm.live[gr.who.String()]
+		if was == nil || was.taken == nil {
+			break
+		}
+		taken := was.taken
+		g.mu.Unlock()
+		select {
+		case <-taken:
+		case <-ctx.Done():
+			err = ctx.Err()
+		}
+		g.mu.Lock()
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	if was != nil {
+		gr.joined = was.joined
+	}
+	rm.live[gr.who.String()] = gr
+	return rm, was, nil
+}
+
+// outcast tells whether somebody, or their domain, is banned from the room.
+func (g *Guard) outcast(ctx context.Context, j, who jid.JID) (bool, error) {
+	banned, err := g.outcasts.of(ctx, j)
+	return slices.ContainsFunc(banned, func(i Item) bool { return i.JID == who.String() || i.JID == who.Domainpart() }), err
+}
+
+// Withdraw has what Grant gave taken back, without waiting for that.
 func (g *Guard) Withdraw(j, who jid.JID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if rm := g.rooms[j.String()]; rm != nil {
-		g.withdraw(rm, who.String())
-	}
-}
-
-// withdraw takes a grant back. The caller holds mu.
-func (g *Guard) withdraw(rm *guarded, bare string) {
-	if err := rm.take(bare); err != nil {
-		g.Warn(rm.jid, "an affiliation could not be taken back yet", err)
+	if rm := g.rooms[j.String()]; rm != nil && rm.live[who.String()] != nil {
+		rm.live[who.String()].withdrawn, rm.hurry = true, true
 	}
 }
 
@@ -279,7 +328,7 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	switch {
 	case Absent(err):
 		return jid.JID{}, ErrAbsent
-	case err != nil || !is.Breakout:
+	case err != nil || !is.Breakout || is.Main == "":
 		return jid.JID{}, err
 	}
 	main, err := jid.Parse(is.Main)
@@ -331,7 +380,7 @@ func (g *Guard) Resume(context.Context, []jid.JID, ...jid.JID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, rm := range g.rooms {
-		rm.next, rm.audited = time.Now().Add(rand.N(g.Interval)), time.Time{}
+		g.spread(rm)
 	}
 }
 
@@ -341,20 +390,20 @@ func (g *Guard) Leave() {}
 // Run looks at rooms until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
 	var looks errgroup.Group
-	free := make(chan struct{}, atOnce)
-	for range atOnce {
-		free <- struct{}{}
-	}
+	looks.SetLimit(atOnce)
 	tick := time.NewTicker(lookAhead)
 	defer tick.Stop()
-	for n := 0; ctx.Err() == nil; n++ {
+	var rooms time.Time // when those that are due were last looked at
+	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case now := <-tick.C:
-			for _, look := range g.due(now, len(free), n%int(roomsAhead/lookAhead) == 0) {
-				<-free
+			due := g.dueHosts(now)
+			if now.Sub(rooms) >= roomsAhead {
+				due, rooms = append(due, g.dueRooms(now)...), now
+			}
+			for _, look := range due {
 				looks.Go(func() error {
-					defer func() { free <- struct{}{} }()
 					ctx, cancel := context.WithTimeout(ctx, askWithin)
 					defer cancel()
 					look(ctx)
@@ -366,26 +415,29 @@ func (g *Guard) Run(ctx context.Context) {
 	_ = looks.Wait()
 }
 
-// due returns up to n of the looks that are due, those for whom somebody waits first.
-func (g *Guard) due(now time.Time, n int, rooms bool) []func(context.Context) {
+// dueHosts returns the looks for awaited hosts that are due.
+func (g *Guard) dueHosts(now time.Time) (looks []func(context.Context)) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var looks []func(context.Context)
 	for key, a := range g.awaited {
 		switch {
 		case a.looking:
 		case now.After(a.until):
 			delete(g.awaited, key)
-		case len(looks) < n && !now.Before(a.next):
+		case !now.Before(a.next):
 			a.looking = true
 			looks = append(looks, func(ctx context.Context) { g.await(ctx, a) })
 		}
 	}
-	if !rooms {
-		return looks
-	}
+	return looks
+}
+
+// dueRooms returns the looks at rooms that are due.
+func (g *Guard) dueRooms(now time.Time) (looks []func(context.Context)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	for _, rm := range g.rooms {
-		if len(looks) < n && !rm.looking && !now.Before(rm.next) {
+		if !rm.looking && (rm.hurry || !now.Before(rm.next) || !now.Before(rm.audit)) {
 			rm.looking = true
 			looks = append(looks, func(ctx context.Context) { g.look(ctx, rm) })
 		}
@@ -408,41 +460,60 @@ func (g *Guard) await(ctx context.Context, a *awaited) {
 	a.pause = min(a.pause*3/2, seldomest)
 }
 
-// look looks at one room: what it must be is said again, and now and then it is asked who is inside.
+// look looks at one room: what it must be is said again, it is asked who is inside, and things are taken back, each if it is
+// time for that.
 func (g *Guard) look(ctx context.Context, rm *guarded) {
 	g.mu.Lock()
-	audit := g.EnforceRoles || time.Since(rm.audited) >= auditEvery || rm.overdue(time.Now())
+	rm.hurry = false
+	again := !time.Now().Before(rm.next)
+	audit := again && g.EnforceRoles || !time.Now().Before(rm.audit)
 	ours := rm.main.Equal(jid.JID{}) && g.Configuration.MembersOnly // a breakout room is what its main room is
 	g.mu.Unlock()
 	var err error
-	if ours {
+	if again && ours {
 		err = g.Owner.Configure(ctx, rm.jid, g.Configuration)
 	}
-	if err == nil && audit {
-		err = g.audit(ctx, rm)
+	if audit && !Absent(err) {
+		err = errors.Join(err, g.audit(ctx, rm))
 	}
-	if Absent(err) {
-		g.gone(rm)
-	} else if err != nil {
-		g.Warn(rm.jid, "the room could not be looked at", err)
+	if !Absent(err) {
+		err = errors.Join(err, g.takeBack(ctx, rm))
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	rm.looking, rm.next = false, time.Now().Add(g.Interval)
+	switch {
+	case Absent(err):
+		g.gone(rm)
+	case err != nil && !errors.Is(ctx.Err(), context.Canceled):
+		g.Warn(rm.jid, "the room could not be looked at", err)
+	}
+	rm.looking = false
+	if again {
+		rm.next = time.Now().Add(g.Interval)
+	}
+	if audit {
+		rm.audit = time.Now().Add(auditEvery)
+		rm.auditAt(time.Now())
+	}
 }
 
-// overdue tells whether a right has ended of which it is not known whether it was made use of in time.
-func (rm *guarded) overdue(now time.Time) bool {
+// auditAt has the room audited as soon as a right ends of somebody who has not been seen inside: whoever comes later has no
+// business there.
+func (rm *guarded) auditAt(now time.Time) {
 	for _, gr := range rm.live {
-		if !gr.joined && gr.ended(now) {
-			return true
+		if gr.joined || gr.expires.IsZero() || !gr.expires.Before(rm.audit) || gr.ended(now) {
+			continue
+		}
+		rm.audit = gr.expires
+		if soonest := now.Add(soonestAudit); rm.audit.Before(soonest) {
+			rm.audit = soonest
 		}
 	}
-	return false
 }
 
 // audit asks who is inside, and draws the consequences.
 func (g *Guard) audit(ctx context.Context, rm *guarded) error {
+	asked := time.Now()
 	moderators, err := g.Owner.Moderators(ctx, rm.jid)
 	if err != nil {
 		return err
@@ -451,39 +522,118 @@ func (g *Guard) audit(ctx context.Context, rm *guarded) error {
 	if err != nil {
 		return err
 	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	rm.here, rm.audited = make(map[string]bool), time.Now()
-	for _, i := range append(moderators, participants...) {
-		if who, err := jid.ParseUnsafe(i.JID); err == nil {
-			rm.here[who.Bare().String()] = true
+	occupants := append(moderators, participants...)
+	away, breakouts := g.away(rm, occupants)
+	if away {
+		visitors, err := g.Owner.Visitors(ctx, rm.jid)
+		if err != nil {
+			return err
 		}
-	}
-	g.takeBack(rm)
-	if g.EnforceRoles {
-		g.judge(rm, moderators, participants)
-	}
-	return nil
-}
-
-// takeBack takes back what is not made use of, or could not be taken back before. The caller holds mu.
-func (g *Guard) takeBack(rm *guarded) {
-	now := rm.audited
-	for bare, gr := range rm.live {
-		if g.inside(rm, bare) {
-			gr.joined, gr.seen = true, now
-			if !gr.withdrawn {
-				continue
+		occupants = append(occupants, visitors...)
+		for _, b := range breakouts {
+			if err := g.audit(ctx, b); Absent(err) {
+				g.mu.Lock()
+				g.gone(b)
+				g.mu.Unlock()
+			} else if err != nil {
+				return err
 			}
 		}
-		last := gr.at
-		if gr.seen.After(last) {
-			last = gr.seen
-		}
-		if gr.withdrawn || now.Sub(last) >= joinWithin || !gr.joined && gr.ended(now) {
-			g.withdraw(rm, bare)
+	}
+	g.mu.Lock()
+	rm.here = bareJIDs(occupants)
+	for bare, gr := range rm.live {
+		if !gr.asked {
+			gr.account(g.inside(rm, bare), asked)
 		}
 	}
+	var back []*grant
+	if g.EnforceRoles && rm.main.Equal(jid.JID{}) {
+		back = g.judge(rm, occupants)
+	}
+	g.mu.Unlock()
+	return g.putBack(ctx, rm, back)
+}
+
+// away tells whether somebody to whom we gave something is not among the occupants, and returns the breakout rooms.
+func (g *Guard) away(rm *guarded, occupants []Item) (away bool, breakouts []*guarded) {
+	here := bareJIDs(occupants)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for bare := range rm.live {
+		away = away || !here[bare]
+	}
+	for _, b := range g.rooms {
+		if rm.main.Equal(jid.JID{}) && b.main.Equal(rm.jid) {
+			breakouts = append(breakouts, b)
+		}
+	}
+	return away, breakouts
+}
+
+func bareJIDs(occupants []Item) map[string]bool {
+	here := make(map[string]bool, len(occupants))
+	for _, i := range occupants {
+		if who, err := jid.ParseUnsafe(i.JID); err == nil {
+			here[who.Bare().String()] = true
+		}
+	}
+	return here
+}
+
+// account notes whether the person was inside when that was asked, and withdraws what is not made use of.
+func (gr *grant) account(inside bool, asked time.Time) {
+	if inside {
+		gr.joined, gr.missed = true, time.Time{}
+		return
+	}
+	if gr.missed.IsZero() {
+		gr.missed = asked
+	}
+	switch {
+	case !gr.joined && gr.ended(asked),
+		!gr.joined && asked.Sub(gr.at) >= joinWithin,
+		// Not the first time: they may be on their way from a breakout room.
+		gr.joined && asked.Sub(gr.at) >= joinWithin && asked.Sub(gr.missed) >= auditEvery:
+		gr.withdrawn = true
+	}
+}
+
+// takeBack takes back what is withdrawn.
+func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
+	g.mu.Lock()
+	var take []*grant
+	for _, gr := range rm.live {
+		if gr.withdrawn && !gr.asked {
+			gr.taken = make(chan struct{})
+			take = append(take, gr)
+		}
+	}
+	g.mu.Unlock()
+	var first error
+	for _, gr := range take {
+		if err := g.take(ctx, rm, gr); first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// take takes back one grant, unless the person is banned: then nothing is left of it, and it would lift the ban.
+func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
+	banned, err := g.outcasts.of(ctx, rm.jid)
+	isBanned := slices.ContainsFunc(banned, func(i Item) bool { return i.JID == gr.who.String() })
+	if err == nil && !isBanned {
+		err = g.Owner.SetAffiliation(ctx, rm.jid, gr.who, "")
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err == nil && rm.live[gr.who.String()] == gr {
+		rm.drop(gr.who.String())
+	}
+	close(gr.taken)
+	gr.taken = nil
+	return err
 }
 
 // inside tells whether somebody was in the room, or in one of its breakout rooms, when it was last asked.

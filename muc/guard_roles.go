@@ -1,7 +1,9 @@
 package muc
 
 import (
+	"context"
 	"errors"
+	"time"
 
 	"mellium.im/xmpp/jid"
 )
@@ -14,62 +16,120 @@ import (
 // seen: a host has made an owner of somebody if
 //
 //   - at the look before, that person was inside already without being an owner, and
-//   - at that look and at this one, a host was inside.
+//   - at that look and at this one, a host who is an owner was inside: an admin can make no owners.
 //
-// Whoever else is an owner is put back to what they were given, or member, and that is logged. The rule errs against the new
-// owner: one made within Interval of coming in, or by a host who left within Interval, has to be made one again.
-// Those who are owners when a process looks for the first time at a room of an earlier one stay what they are.
+// Whoever else is an owner, or is one and was made admin by us, is put back to what they were given, or member, and that is
+// logged. The rule errs against the new owner: one made within Interval of coming in, or by a host who left within
+// Interval, has to be made one again. One whom a host has made stays one as long as they have something from us or are
+// inside, in breakout rooms, too. Those who are owners when a process looks for the first time at a room of an earlier one
+// stay what they are.
 type roles struct {
 	inherited bool            // the room is of an earlier process and has not been looked at
 	made      map[string]bool // by bare JID: owners whom a host has made
-	plain     map[string]bool // who was inside at the look before and no owner
-	host      bool            // a host was inside at the look before
+	plain     map[string]bool // who was inside at the look before, and no more than what they were given
+	host      bool            // an owner was inside at the look before who may be one
 }
 
 var errElected = errors.New("neither usher nor a host made this owner: " +
 	"jicofo.conference.enable-auto-owner must be false, and there must be no jicofo.authentication")
 
-// mayOwn tells whether somebody is an owner or admin by us or by a host.
-func (rm *guarded) mayOwn(bare string) bool {
+// mayBe tells whether somebody is what they are by us or by a host.
+func (rm *guarded) mayBe(bare, affiliation string) bool {
+	return rm.inherited || rm.made[bare] || !rm.above(bare, affiliation)
+}
+
+// above tells whether somebody is more than what we gave them.
+func (rm *guarded) above(bare, affiliation string) bool {
 	gr := rm.live[bare]
-	return rm.made[bare] || gr != nil && !gr.withdrawn && moderates(gr.affiliation)
+	return moderates(affiliation) && (gr == nil || gr.withdrawn || gr.affiliation != "owner" && gr.affiliation != affiliation)
 }
 
 func moderates(affiliation string) bool { return affiliation == "owner" || affiliation == "admin" }
 
-// judge compares who is an owner with who may be. The caller holds mu.
-func (g *Guard) judge(rm *guarded, moderators, participants []Item) {
-	owners, plain, host := map[string]bool{}, map[string]bool{}, false
-	for _, i := range append(moderators, participants...) {
-		who, err := jid.ParseUnsafe(i.JID)
-		if err != nil || !g.countable(who.JID) {
-			continue
+// find takes those who are owners before we let anybody in to be of an earlier process.
+func (rm *guarded) find(moderators []Item) {
+	for _, i := range moderators {
+		if who, err := jid.ParseUnsafe(i.JID); err == nil && moderates(i.Affiliation) {
+			rm.accept(who.Bare().String())
 		}
-		bare := who.Bare().String()
-		if !moderates(i.Affiliation) {
-			plain[bare] = true
-			continue
-		}
-		owners[bare] = true
-		host = host || rm.mayOwn(bare)
 	}
-	made := map[string]bool{}
-	for bare := range owners {
+}
+
+func (rm *guarded) accept(bare string) {
+	if rm.made == nil {
+		rm.made = make(map[string]bool)
+	}
+	rm.made[bare] = true
+}
+
+// judge compares who is an owner with who may be, puts back the others, and returns what it has given them that was not
+// given before. The caller holds mu.
+func (g *Guard) judge(rm *guarded, occupants []Item) (back []*grant) {
+	was := rm.roles
+	inside := map[string]string{}
+	rm.roles = roles{inherited: was.inherited, made: was.made, plain: map[string]bool{}}
+	for _, i := range occupants {
+		if who, err := jid.ParseUnsafe(i.JID); err == nil && g.countable(who.JID) {
+			inside[who.Bare().String()] = i.Affiliation
+			rm.host = rm.host || i.Affiliation == "owner" && rm.mayBe(who.Bare().String(), "owner")
+		}
+	}
+	for bare := range was.made {
+		if inside[bare] == "" && rm.live[bare] == nil && !g.inside(rm, bare) {
+			delete(rm.made, bare)
+		}
+	}
+	for bare, affiliation := range inside {
+		gr := rm.live[bare]
 		switch {
-		case rm.made[bare], rm.inherited, rm.plain[bare] && rm.host && host:
-			made[bare] = true
-		case rm.mayOwn(bare):
+		case !rm.above(bare, affiliation):
+			rm.plain[bare] = true
+			delete(rm.made, bare)
+		case was.inherited, was.plain[bare] && was.host && rm.host:
+			rm.accept(bare)
+		case rm.made[bare]:
+		case gr != nil && (gr.asked || gr.withdrawn): // which will make them something else
+		case gr != nil:
+			g.put(rm, bare, gr.affiliation)
 		default:
-			back := "member"
-			if gr := rm.live[bare]; gr != nil {
-				back = gr.affiliation
+			if gr = g.give(rm, bare); gr != nil {
+				back = append(back, gr)
 			}
-			if err := rm.say(bare, back); err != nil {
-				g.Warn(rm.jid, "an owner could not be put back to "+back, err)
-				continue
-			}
-			g.Warn(rm.jid, bare+" was owner and is "+back+" again", errElected)
 		}
 	}
-	rm.made, rm.plain, rm.host, rm.inherited = made, plain, host, false
+	rm.inherited = false
+	return back
+}
+
+// put puts an owner back, and tells whether it was said. The caller holds mu, so that it is said before what is given next.
+func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
+	if err := rm.say(bare, affiliation); err != nil {
+		g.Warn(rm.jid, "an owner could not be put back to "+affiliation, err)
+		return false
+	}
+	g.Warn(rm.jid, bare+" was owner and is "+affiliation+" again", errElected)
+	return true
+}
+
+// give puts an owner to whom we gave nothing back to member, which is ours from then on.
+func (g *Guard) give(rm *guarded, bare string) *grant {
+	who, err := jid.ParseUnsafe(bare)
+	if err != nil || !g.put(rm, bare, "member") {
+		return nil
+	}
+	gr := &grant{who: who.JID, affiliation: "member", at: time.Now(), joined: true}
+	rm.live[bare] = gr
+	return gr
+}
+
+// putBack writes down what judge has given. It comes after that, because it is less than what there was.
+func (g *Guard) putBack(ctx context.Context, rm *guarded, back []*grant) error {
+	var errs []error
+	for _, gr := range back {
+		errs = append(errs, rm.write(ctx, gr))
+		g.mu.Lock()
+		rm.crossOut(gr)
+		g.mu.Unlock()
+	}
+	return errors.Join(errs...)
 }

@@ -87,6 +87,12 @@ func (o Owner) Participants(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "role", "participant")
 }
 
+// Visitors lists the occupants with the role of visitor: those from whom a moderator has taken their voice (XEP-0045 §8.4).
+// There is no example of this list there, but servers treat all roles alike.
+func (o Owner) Visitors(ctx context.Context, room jid.JID) ([]Item, error) {
+	return o.list(ctx, room, "role", "visitor")
+}
+
 // Outcasts lists who is banned (XEP-0045 §9.2): bare JIDs and domains.
 func (o Owner) Outcasts(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "affiliation", "outcast")

@@ -353,6 +353,7 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	err = r.Owner.SetAffiliation(ctx, j, who, affiliation)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	rm.crossOut(g)
 	g.asked = false
 	switch {
 	case Absent(err):

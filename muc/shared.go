@@ -8,18 +8,24 @@ import (
 )
 
 // shared asks rooms something on behalf of many at once. Whoever asks while an answer is under way shares the next one: it
-// was asked for after they came, so it is as fresh as one of their own.
+// is asked for after they came, so it is as fresh as one of their own. Questions about one room go one after the other, and
+// each is asked by one of those who wait for it, as long as that one's context lasts; then by another.
 type shared[T any] struct {
 	ask func(ctx context.Context, room jid.JID) (T, error)
 
 	mu    sync.Mutex
-	asked map[string]*asking[T] // by room: the newest
+	lines map[string]*line[T] // by room
 }
 
-// asking is one question, and all who wait for its answer.
-type asking[T any] struct {
-	before *asking[T] // the one under way when this was made
-	begun  bool
+// line is who waits for answers of one room.
+type line[T any] struct {
+	turn    chan struct{} // holds one, but for while the room is asked
+	waiting int
+	next    *question[T] // that nobody has asked yet; nil if there is none
+}
+
+// question is one question, and its answer once done is closed.
+type question[T any] struct {
 	done   chan struct{}
 	answer T
 	err    error
@@ -27,42 +33,58 @@ type asking[T any] struct {
 
 // of returns the answer of the room as of now, or later.
 func (s *shared[T]) of(ctx context.Context, room jid.JID) (T, error) {
-	key := room.String()
+	l, q := s.join(room.String())
+	defer s.leave(room.String(), l)
+	select {
+	case <-q.done:
+		return q.answer, q.err
+	case <-ctx.Done():
+		var none T
+		return none, ctx.Err()
+	case <-l.turn:
+	}
+	defer func() { l.turn <- struct{}{} }()
+	select {
+	case <-q.done: // just now
+		return q.answer, q.err
+	default:
+	}
 	s.mu.Lock()
-	a, mine := s.asked[key], false
-	if a == nil || a.begun {
-		a, mine = &asking[T]{before: a, done: make(chan struct{})}, true
-		if s.asked == nil {
-			s.asked = make(map[string]*asking[T])
+	if l.next == q {
+		l.next = nil // whoever comes from here on may have come after the answer
+	}
+	s.mu.Unlock()
+	answer, err := s.ask(ctx, room)
+	if err == nil || ctx.Err() == nil {
+		q.answer, q.err = answer, err
+		close(q.done)
+	} // else it is our own time that is over, and whoever else waits asks again
+	return answer, err
+}
+
+func (s *shared[T]) join(key string) (*line[T], *question[T]) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.lines[key]
+	if l == nil {
+		l = &line[T]{turn: make(chan struct{}, 1)}
+		l.turn <- struct{}{}
+		if s.lines == nil {
+			s.lines = make(map[string]*line[T])
 		}
-		s.asked[key] = a
+		s.lines[key] = l
 	}
-	s.mu.Unlock()
-	if !mine {
-		select {
-		case <-a.done:
-			return a.answer, a.err
-		case <-ctx.Done():
-			var none T
-			return none, ctx.Err()
-		}
+	if l.next == nil {
+		l.next = &question[T]{done: make(chan struct{})}
 	}
-	// Others wait for this question, so it is asked even if whoever began it gives up.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askWithin)
-	defer cancel()
-	if a.before != nil {
-		<-a.before.done
-		a.before = nil
-	}
+	l.waiting++
+	return l, l.next
+}
+
+func (s *shared[T]) leave(key string, l *line[T]) {
 	s.mu.Lock()
-	a.begun = true
-	s.mu.Unlock()
-	a.answer, a.err = s.ask(ctx, room)
-	s.mu.Lock()
-	if s.asked[key] == a {
-		delete(s.asked, key)
+	defer s.mu.Unlock()
+	if l.waiting--; l.waiting == 0 {
+		delete(s.lines, key)
 	}
-	s.mu.Unlock()
-	close(a.done)
-	return a.answer, a.err
 }
