@@ -25,7 +25,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -107,7 +106,6 @@ type Component struct {
 	counts   counters
 	stream   atomic.Pointer[stream]
 	work     atomic.Pointer[work]
-	inherit  sync.Once // what an earlier process has left is taken care of once
 	stopping atomic.Bool
 
 	// For tests.
@@ -159,7 +157,7 @@ func New(o Options) (*Component, error) {
 		return c, nil
 	}
 	c.requestTimeout = relayedTimeout
-	c.relay = &relay{session: c, domain: o.Domain, focus: o.Jicofo, log: o.Log}
+	c.relay = &relay{session: c, domain: o.Domain, focus: o.Jicofo, log: o.Log, timeout: relayTimeout}
 	c.guard = muc.NewGuard(muc.GuardOptions{Options: kept, Focus: o.Jicofo, Interval: o.GuardInterval, EnforceRoles: o.EnforceRoles})
 	c.rooms = c.guard
 	return c, nil
@@ -241,10 +239,13 @@ func (c *Component) Run(ctx context.Context) error {
 	}
 }
 
-// restore takes in what an earlier process has granted, and returns the rooms.
+// restore takes in what an earlier process has granted and whom it has left waiting, and returns the rooms.
 func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
 	written, err := c.ledger.written(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.inherit(ctx); err != nil {
 		return nil, err
 	}
 	c.rooms.Restore(written)
@@ -271,9 +272,15 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	// The connection's own context outlives ctx, for what is under way when usher is told to stop.
 	own, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	c.work.Store(&work{q, own})
-	defer c.work.Store(nil)
 	g, own := errgroup.WithContext(own)
+	// That of requests ends before it, if those that are under way then take too long.
+	requests, hurry := context.WithCancel(own)
+	defer hurry()
+	c.work.Store(&work{q, requests})
+	defer c.work.Store(nil)
+	if c.relay != nil {
+		c.relay.reset()
+	}
 	g.Go(s.write)
 	for range workers {
 		g.Go(func() error { q.work(); return nil })
@@ -282,12 +289,14 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	g.Go(func() error { c.rooms.Resume(own, rooms, c.policy.Load().services...); return nil })
 	g.Go(func() error { c.expire(own); return nil })
 	g.Go(func() error { c.ledger.run(own); return nil })
-	g.Go(func() error { c.takeOver(own); return nil })
+	if c.relay != nil {
+		g.Go(func() error { c.relay.greet(); return nil })
+	}
 	g.Go(func() error { return c.keepAlive(own) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
-			c.stop(own, s, q)
+			c.stop(own, s, q, hurry)
 		case <-own.Done():
 			s.close(false)
 		}
@@ -297,7 +306,7 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	g.Go(func() error {
 		defer end()
 		defer close(s.ended)
-		return c.read(own, s, q)
+		return c.read(requests, s, q)
 	})
 	err := g.Wait()
 	c.stopping.Store(false)
@@ -305,32 +314,14 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 }
 
 // stop ends the connection in good order: no new requests, those under way finished, rooms left, stream closed.
-func (c *Component) stop(ctx context.Context, s *stream, q *queue) {
+func (c *Component) stop(ctx context.Context, s *stream, q *queue, hurry func()) {
 	c.stopping.Store(true)
-	late := time.AfterFunc(c.stopTimeout, q.close)
+	late := time.AfterFunc(c.stopTimeout, hurry)
 	q.idle()
 	late.Stop()
 	c.dismiss(ctx)
 	c.rooms.Leave()
 	s.close(true)
-}
-
-// takeOver greets Jicofo, and answers those whom an earlier process has left waiting.
-func (c *Component) takeOver(ctx context.Context) {
-	if c.relay != nil {
-		defer func() {
-			<-ctx.Done()
-			c.relay.reset()
-		}()
-		if err := c.relay.greet(); err != nil {
-			return // the stream is ending
-		}
-	}
-	c.inherit.Do(func() {
-		if err := c.answerInherited(ctx); err != nil {
-			c.o.Log.Warn("requests that an earlier usher has left unanswered could not be answered", zap.Error(err))
-		}
-	})
 }
 
 // keepAlive asks our own server for a sign of life: a ping to ourselves passes through it both ways.
