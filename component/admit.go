@@ -29,7 +29,7 @@ type incoming struct {
 	iq   stanza.IQ
 	raw  []byte
 	at   time.Time // when it came, or when it was decided to decide it again
-	held bool      // it was held, and is decided for the last time
+	held *waiter   // not nil if it was held, and is decided for the last time
 }
 
 // admit decides one conference request and makes the decision true in the room. Only then may it be told. What Jicofo said,
@@ -78,6 +78,8 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 	switch {
 	case errors.As(err, &refused):
 		return d.Denied(auth.ReasonFocusRefused, err), nil
+	case errors.Is(err, errNotForwarded):
+		return d.Denied(auth.ReasonRequestMalformed, err), nil
 	case err != nil:
 		return d.Denied(auth.ReasonFocusUnavailable, err), nil
 	case !said.Ready:
@@ -192,55 +194,37 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 			Token: conf.Token, SessionID: conf.SessionID, MachineUID: conf.MachineUID,
 		}, in.iq, conf)
 	}
-	if c.wait(ctx, in, decision) {
+	if in.held == nil && c.wait(ctx, in, conf, decision) {
 		return
 	}
-	decision = c.answer(in.iq, conf, decision, said)
+	decision, sent := c.answer(in.iq, conf, decision, said, in.held)
+	if in.held != nil && sent {
+		c.strike(ctx, in.held)
+	}
 	if decision.Verdict == auth.Allow && decision.Reason == auth.ReasonHost {
 		c.rooms.Expect(decision.Room.JID)
 	}
 	c.decided(in.iq, decision, time.Since(in.at))
 }
 
-// answer tells the client what was decided, and returns what became of that.
-func (c *Component) answer(iq stanza.IQ, conf focus.Conference, d auth.Decision, said *focus.Answer) auth.Decision {
+// answer tells the client what was decided, and returns what became of that, and whether it was sent. What there is no
+// connection for now is owed: a client that hears nothing would wait for ever. r is the request if it was held.
+func (c *Component) answer(iq stanza.IQ, conf focus.Conference, d auth.Decision, said *focus.Answer, r *waiter) (_ auth.Decision, sent bool) {
 	err := c.Send(focus.Reply(iq, conf, d, d.SessionID, said))
-	if errors.Is(err, errDisconnected) {
-		c.owe(iq, conf)
+	if err == nil {
+		return d, true
 	}
-	if err != nil && d.Verdict == auth.Allow {
-		return d.Denied(auth.ReasonRoomUnavailable, err)
+	if d.Verdict == auth.Allow {
+		d = d.Denied(auth.ReasonRoomUnavailable, err)
 	}
-	return d
-}
-
-// owedAtMost bounds the answers that are owed.
-const owedAtMost = 16 << 10
-
-// owed is an answer that could not be given because the connection to the server ended. The client may still be there, and
-// would wait for ever.
-type owed struct {
-	iq   stanza.IQ
-	conf focus.Conference
-}
-
-func (c *Component) owe(iq stanza.IQ, conf focus.Conference) {
-	c.owing.Lock()
-	defer c.owing.Unlock()
-	if len(c.owed) < owedAtMost {
-		c.owed = append(c.owed, owed{iq, conf})
+	if errors.Is(err, errDisconnected) || errors.Is(err, errBacklog) {
+		if r == nil {
+			r = &waiter{iq: iq, asked: conf.Room, at: time.Now()}
+		}
+		r.d = d
+		c.held.owe(r)
 	}
-}
-
-// settle has those to whom an answer is owed ask again.
-func (c *Component) settle() {
-	c.owing.Lock()
-	all := c.owed
-	c.owed = nil
-	c.owing.Unlock()
-	for _, o := range all {
-		c.answer(o.iq, o.conf, auth.Decision{}.Denied(auth.ReasonRoomUnavailable, errDisconnected), nil)
-	}
+	return d, false
 }
 
 // logout ends a session. Whoever has its id may.
@@ -267,7 +251,7 @@ func (c *Component) logout(ctx context.Context, iq stanza.IQ, payload xml.StartE
 		c.o.Log.Warn("a session could not be ended", zap.Stringer("from", iq.From), zap.Error(err))
 		return c.Send(iq.Error(stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError}))
 	}
-	c.answer(iq, focus.Conference{}, decision, nil)
+	c.answer(iq, focus.Conference{}, decision, nil, nil)
 	return nil
 }
 
@@ -312,7 +296,11 @@ func (c *Component) request(ctx context.Context, in incoming) {
 			_ = c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.InternalServerError}))
 		}
 	}()
-	ctx, cancel := context.WithDeadline(ctx, in.at.Add(c.requestTimeout))
+	deadline := in.at.Add(c.requestTimeout)
+	if in.held != nil && in.held.at.Add(longest).Before(deadline) {
+		deadline = in.held.at.Add(longest)
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 
 	d := decoder(in.raw)
@@ -332,7 +320,8 @@ func (c *Component) request(ctx context.Context, in incoming) {
 		return
 	case ours && iq.Type == stanza.SetIQ && payload.Name == focus.LogoutName:
 		err = c.logout(ctx, iq, payload, d)
-	case ours && c.relay != nil && strings.HasPrefix(payload.Name.Space, jitsi) && c.policy.Load().Knows(iq.From):
+	case ours && c.relay != nil && strings.HasPrefix(payload.Name.Space, jitsi) && payload.Name != focus.Name &&
+		payload.Name != focus.LogoutName && c.policy.Load().Knows(iq.From):
 		err = c.pass(ctx, iq, payload, d)
 	case ours && iq.Type == stanza.GetIQ && payload.Name == xml.Name{Space: disco.NSInfo, Local: "query"} && attrOf(payload, "node") == "":
 		err = c.Send(iq.Result(discoInfo.TokenReader()))
@@ -364,7 +353,7 @@ const jitsi = "http://jitsi.org/"
 // refuse answers a request that is not even looked at.
 func (c *Component) refuse(iq stanza.IQ, reason auth.Reason, err error) {
 	d := auth.Decision{}.Denied(reason, err)
-	c.answer(iq, focus.Conference{}, d, nil)
+	c.answer(iq, focus.Conference{}, d, nil, nil)
 	c.decided(iq, d, 0)
 }
 

@@ -28,7 +28,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -110,9 +109,6 @@ type Component struct {
 	counts   counters
 	stream   atomic.Pointer[stream]
 	work     atomic.Pointer[work]
-	inherit  sync.Once // what an earlier process has left is taken care of once
-	owing    sync.Mutex
-	owed     []owed // covered by owing
 	stopping atomic.Bool
 
 	// For tests.
@@ -164,7 +160,7 @@ func New(o Options) (*Component, error) {
 		return c, nil
 	}
 	c.requestTimeout = relayedTimeout
-	c.relay = &relay{session: c, domain: o.Domain, focus: o.Jicofo, log: o.Log}
+	c.relay = &relay{session: c, domain: o.Domain, focus: o.Jicofo, log: o.Log, timeout: relayTimeout}
 	c.guard = muc.NewGuard(muc.GuardOptions{Options: kept, Focus: o.Jicofo, Interval: o.GuardInterval, EnforceRoles: o.EnforceRoles})
 	c.rooms = c.guard
 	return c, nil
@@ -246,10 +242,13 @@ func (c *Component) Run(ctx context.Context) error {
 	}
 }
 
-// restore takes in what an earlier process has granted, and returns the rooms.
+// restore takes in what an earlier process has granted and whom it has left waiting, and returns the rooms.
 func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
 	written, err := c.ledger.written(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.inherit(ctx); err != nil {
 		return nil, err
 	}
 	c.rooms.Restore(written)
@@ -276,9 +275,15 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	// The connection's own context outlives ctx, for what is under way when usher is told to stop.
 	own, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	c.work.Store(&work{q, own})
-	defer c.work.Store(nil)
 	g, own := errgroup.WithContext(own)
+	// That of requests ends before it, if those that are under way then take too long.
+	requests, hurry := context.WithCancel(own)
+	defer hurry()
+	c.work.Store(&work{q, requests})
+	defer c.work.Store(nil)
+	if c.relay != nil {
+		c.relay.reset()
+	}
 	g.Go(s.write)
 	for range workers {
 		g.Go(func() error { q.work(); return nil })
@@ -287,12 +292,14 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	g.Go(func() error { c.rooms.Resume(own, rooms, c.policy.Load().services...); return nil })
 	g.Go(func() error { c.expire(own); return nil })
 	g.Go(func() error { c.ledger.run(own); return nil })
-	g.Go(func() error { c.takeOver(own); return nil })
+	if c.relay != nil {
+		g.Go(func() error { c.relay.greet(); return nil })
+	}
 	g.Go(func() error { return c.keepAlive(own) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
-			c.stop(own, s, q)
+			c.stop(own, s, q, hurry)
 		case <-own.Done():
 			s.close(false)
 		}
@@ -302,44 +309,22 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	g.Go(func() error {
 		defer end()
 		defer close(s.ended)
-		return c.read(own, s, q)
+		return c.read(requests, s, q)
 	})
 	err := g.Wait()
-	q.finish()
 	c.stopping.Store(false)
 	return err
 }
 
-// stop ends the connection in good order: no new requests, those under way finished, those that wait told to ask again, rooms
-// left, stream closed.
-func (c *Component) stop(ctx context.Context, s *stream, q *queue) {
+// stop ends the connection in good order: no new requests, those under way finished, rooms left, stream closed.
+func (c *Component) stop(ctx context.Context, s *stream, q *queue, hurry func()) {
 	c.stopping.Store(true)
-	late := time.AfterFunc(c.stopTimeout, q.close)
+	late := time.AfterFunc(c.stopTimeout, hurry)
 	q.idle()
 	late.Stop()
-	q.finish()
 	c.dismiss(ctx)
 	c.rooms.Leave()
 	s.close(true)
-}
-
-// takeOver greets Jicofo, and answers those whom the last connection, or an earlier process, has left waiting.
-func (c *Component) takeOver(ctx context.Context) {
-	if c.relay != nil {
-		defer func() {
-			<-ctx.Done()
-			c.relay.reset()
-		}()
-		if err := c.relay.greet(); err != nil {
-			return // the stream is ending
-		}
-	}
-	c.settle()
-	c.inherit.Do(func() {
-		if err := c.answerInherited(ctx); err != nil {
-			c.o.Log.Warn("requests that an earlier usher has left unanswered could not be answered", zap.Error(err))
-		}
-	})
 }
 
 // keepAlive asks our own server for a sign of life: a ping to ourselves passes through it both ways.

@@ -2,7 +2,10 @@ package component
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
+	"hash/maphash"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,37 +19,46 @@ import (
 )
 
 const (
-	// heldPerSender, heldPerRoom and heldAtAll bound the requests that are held. Over a bound the answer is given at once.
-	heldPerSender, heldPerRoom, heldAtAll = 4, 4 << 10, 32 << 10
+	// heldPerSender, heldPerRoom, heldAtAll and heldBytes bound the requests that are held. Over a bound the answer is given at
+	// once.
+	heldPerSender, heldPerRoom, heldAtAll, heldBytes = 4, 4 << 10, 32 << 10, 64 << 20
 	// remembered is for how long, at least, whoever was told to wait is known to be waiting, and toldAtMost how many of
 	// them are known: a waiting client asks every five seconds.
 	remembered, toldAtMost = 30 * time.Second, 64 << 10
 	// sweepEvery is how often it is looked for requests whose time is over.
 	sweepEvery = 100 * time.Millisecond
+	// longest is how long a request that was held may be without an answer at all: a client gives up after half a minute.
+	longest = 28 * time.Second
 )
 
 // held are the requests of those who wait for a host and have been told so before: they are answered when a host is inside,
 // or when wait_hold is over. They outlive the connection, and are written down, so that whoever comes after us answers them.
+//
+// A request is held until somebody takes it out, and only who has taken it out answers it. An answer that there was no
+// connection for is owed, and given on the next one.
 type held struct {
 	store store.Store
 
 	mu       sync.Mutex
-	rooms    map[string]map[*waiter]bool // by room
+	rooms    map[string]map[*waiter]bool // by room; true when it is written down
 	senders  map[string]int              // by bare JID
 	order    []*waiter                   // all of them, and some that are not held any more, in the order in which they came
-	n        int
-	told     map[[2]string]bool // who was told to wait, by full JID and room
-	toldOld  map[[2]string]bool
+	n, bytes int
+	owed     []*waiter
+	told     map[uint64]bool // who was told to wait, for which room, as a hash of the two
+	toldOld  map[uint64]bool
 	forgotAt time.Time
 }
 
-// waiter is a request that is held.
+// waiter is a request that is held, or to which an answer is owed.
 type waiter struct {
-	iq    stanza.IQ
-	raw   []byte
-	room  jid.JID
-	at    time.Time // when it came
-	until time.Time
+	iq        stanza.IQ
+	raw       []byte
+	asked     string        // the room as the client spells it
+	d         auth.Decision // what it is told if nothing else happens
+	at, until time.Time     // when it came, and how long it is held
+	key       string        // in the store; none if it is not there
+	called    bool          // a host is there, and it is about to be decided again
 }
 
 // record is a held request as it is written down: what it takes to answer it.
@@ -55,17 +67,19 @@ type record struct{ ID, From, To string }
 func newHeld(s store.Store) *held {
 	return &held{
 		store: s, rooms: make(map[string]map[*waiter]bool), senders: make(map[string]int),
-		told: make(map[[2]string]bool), toldOld: make(map[[2]string]bool),
+		told: make(map[uint64]bool), toldOld: make(map[uint64]bool),
 	}
 }
 
+var seed = maphash.MakeSeed()
+
 // again tells whether the sender was told to wait for the room before, and remembers that they are told now.
 func (h *held) again(from, room jid.JID, now time.Time) bool {
-	key := [2]string{from.String(), room.String()}
+	key := maphash.Comparable(seed, [2]string{from.String(), room.String()})
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if now.Sub(h.forgotAt) > remembered || len(h.told) >= toldAtMost {
-		h.told, h.toldOld, h.forgotAt = make(map[[2]string]bool), h.told, now
+		h.told, h.toldOld, h.forgotAt = make(map[uint64]bool), h.told, now
 	}
 	again := h.told[key] || h.toldOld[key]
 	h.told[key] = true
@@ -78,41 +92,47 @@ func (h *held) hold(ctx context.Context, r *waiter) bool {
 	if err != nil {
 		return false
 	}
-	key, sender := r.room.String(), r.iq.From.Bare().String()
+	r.key = rand.Text()
+	room, sender := r.room(), r.iq.From.Bare().String()
 	h.mu.Lock()
-	if h.senders[sender] >= heldPerSender || len(h.rooms[key]) >= heldPerRoom || h.n >= heldAtAll {
+	if h.senders[sender] >= heldPerSender || len(h.rooms[room]) >= heldPerRoom || h.n >= heldAtAll || h.bytes+len(r.raw) > heldBytes {
 		h.mu.Unlock()
 		return false
 	}
 	h.senders[sender]++
 	h.n++
+	h.bytes += len(r.raw)
+	if h.rooms[room] == nil {
+		h.rooms[room] = make(map[*waiter]bool)
+	}
+	h.rooms[room][r] = false
 	h.mu.Unlock()
 
-	err = h.store.Put(ctx, store.KindHeld, store.Record{Key: r.key(), Value: value, End: r.until.Add(time.Hour)})
+	err = h.store.Put(ctx, store.KindHeld, store.Record{Key: r.key, Value: value, End: r.until.Add(time.Hour)})
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
-		h.letGo(r)
+		h.takeOut(r)
 		return false
 	}
-	if h.rooms[key] == nil {
-		h.rooms[key] = make(map[*waiter]bool)
-	}
-	h.rooms[key][r] = true
+	h.rooms[room][r] = true
 	h.order = append(h.order, r)
+	if len(h.order) > 2*h.n+1000 {
+		h.order = slices.DeleteFunc(h.order, func(r *waiter) bool { _, held := h.rooms[r.room()][r]; return !held })
+	}
 	return true
 }
 
-// key is the request's key in the store.
-func (r *waiter) key() string { return r.iq.From.String() + " " + r.iq.ID }
+func (r *waiter) room() string { return r.d.Room.JID.String() }
 
-// letGo takes a request out of the counts. The caller holds mu.
-func (h *held) letGo(r *waiter) {
-	sender := r.iq.From.Bare().String()
-	if h.senders[sender]--; h.senders[sender] == 0 {
-		delete(h.senders, sender)
+// owe has an answer given as soon as there is a connection.
+func (h *held) owe(r *waiter) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.owed) < heldAtAll {
+		r.raw = nil
+		h.owed = append(h.owed, r)
 	}
-	h.n--
 }
 
 // take takes one request out, and tells whether it was held.
@@ -123,36 +143,41 @@ func (h *held) take(r *waiter) bool {
 }
 
 func (h *held) takeOut(r *waiter) bool {
-	key := r.room.String()
-	if !h.rooms[key][r] {
+	room, sender := r.room(), r.iq.From.Bare().String()
+	if _, ok := h.rooms[room][r]; !ok {
 		return false
 	}
-	if delete(h.rooms[key], r); len(h.rooms[key]) == 0 {
-		delete(h.rooms, key)
+	if delete(h.rooms[room], r); len(h.rooms[room]) == 0 {
+		delete(h.rooms, room)
 	}
-	h.letGo(r)
+	if h.senders[sender]--; h.senders[sender] == 0 {
+		delete(h.senders, sender)
+	}
+	h.n--
+	h.bytes -= len(r.raw)
 	return true
 }
 
-// of takes out and returns the requests for a room.
-func (h *held) of(room jid.JID) []*waiter {
+// call returns the requests for a room that have not been called yet. They are still held.
+func (h *held) call(room jid.JID) []*waiter {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var all []*waiter
-	for r := range h.rooms[room.String()] {
-		all = append(all, r)
-	}
-	for _, r := range all {
-		h.takeOut(r)
+	for r, written := range h.rooms[room.String()] {
+		if written && !r.called {
+			r.called = true
+			all = append(all, r)
+		}
 	}
 	return all
 }
 
-// over takes out and returns the requests whose time is over; all of them if now is zero.
+// over takes out and returns the requests whose time is over, or to which an answer is owed; all of them if now is zero.
 func (h *held) over(now time.Time) []*waiter {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var all []*waiter
+	all := h.owed
+	h.owed = nil
 	for len(h.order) > 0 && (now.IsZero() || !now.Before(h.order[0].until)) {
 		r := h.order[0]
 		h.order[0] = nil
@@ -166,31 +191,34 @@ func (h *held) over(now time.Time) []*waiter {
 
 // strike takes requests that have been answered out of the store.
 func (c *Component) strike(ctx context.Context, all ...*waiter) {
-	if len(all) == 0 {
+	var keys []string
+	for _, r := range all {
+		if r.key != "" {
+			keys = append(keys, r.key)
+		}
+	}
+	if len(keys) == 0 {
 		return
 	}
-	keys := make([]string, len(all))
-	for i, r := range all {
-		keys[i] = r.key()
-	}
-	if err := c.o.Store.Delete(ctx, store.KindHeld, keys...); err != nil {
+	// They have been answered, however late.
+	if err := c.o.Store.Delete(context.WithoutCancel(ctx), store.KindHeld, keys...); err != nil {
 		// Whoever comes after us answers them once more, which nobody minds.
 		c.o.Log.Warn("answered requests could not be taken out of the store", zap.Error(err))
 	}
 }
 
 // wait holds a request whose sender has been told to wait before, and tells whether it does.
-func (c *Component) wait(ctx context.Context, in incoming, d auth.Decision) bool {
-	now := time.Now()
-	if d.Verdict != auth.Wait || in.held || c.o.WaitHold <= 0 || !c.held.again(in.iq.From, d.Room.JID, now) {
+func (c *Component) wait(ctx context.Context, in incoming, conf focus.Conference, d auth.Decision) bool {
+	now, room := time.Now(), d.Room.JID
+	if d.Verdict != auth.Wait || c.o.WaitHold <= 0 || !c.held.again(in.iq.From, room, now) {
 		return false
 	}
-	r := &waiter{iq: in.iq, raw: in.raw, room: d.Room.JID, at: in.at, until: now.Add(c.o.WaitHold)}
+	r := &waiter{iq: in.iq, raw: in.raw, asked: conf.Room, d: d, at: in.at, until: now.Add(c.o.WaitHold)}
 	if !c.held.hold(ctx, r) {
 		return false
 	}
 	// A host may have entered since it was decided.
-	c.rooms.Await(r.room, r.until)
+	c.rooms.Await(room, r.until)
 	if c.stopping.Load() && c.held.take(r) {
 		c.strike(ctx, r)
 		return false
@@ -204,14 +232,15 @@ func (c *Component) arrived(room jid.JID) {
 	if w == nil {
 		return
 	}
-	for _, r := range c.held.of(room) {
+	for _, r := range c.held.call(room) {
 		began := time.Now()
 		again := func() {
-			c.request(w.ctx, incoming{iq: r.iq, raw: r.raw, at: began, held: true})
-			c.strike(w.ctx, r)
+			if c.held.take(r) { // unless its time was over before its turn came
+				c.request(w.ctx, incoming{r.iq, r.raw, began, r})
+			}
 		}
-		if err := w.push(r.iq.From.Bare().String(), again); err != nil {
-			c.hostAbsent(r)
+		if err := w.push(r.iq.From.Bare().String(), again); err != nil && c.held.take(r) {
+			c.held.owe(r)
 		}
 	}
 }
@@ -225,47 +254,51 @@ func (c *Component) expire(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case now := <-tick.C:
-			over := c.held.over(now)
-			for _, r := range over {
-				c.hostAbsent(r)
-			}
-			c.strike(ctx, over...)
+			c.settle(ctx, c.held.over(now))
 		}
 	}
 }
 
-// hostAbsent answers a held request for which no host came.
-func (c *Component) hostAbsent(r *waiter) {
-	d := auth.Decision{Room: auth.Room{JID: r.room}}.Waiting(auth.ReasonHostAbsent)
-	c.decided(r.iq, c.answer(r.iq, focus.Conference{Room: r.room.String()}, d, nil), time.Since(r.at))
+// settle tells those who were held what is known of them. What cannot be sent now is owed.
+func (c *Component) settle(ctx context.Context, all []*waiter) {
+	var answered []*waiter
+	for _, r := range all {
+		if d, sent := c.answer(r.iq, focus.Conference{Room: r.asked}, r.d, nil, r); sent {
+			answered = append(answered, r)
+			c.decided(r.iq, d, time.Since(r.at))
+		}
+	}
+	c.strike(ctx, answered...)
 }
 
 // dismiss answers all held requests because usher stops. Whoever comes after us is asked again.
 func (c *Component) dismiss(ctx context.Context) {
 	all := c.held.over(time.Time{})
 	for _, r := range all {
-		d := auth.Decision{Room: auth.Room{JID: r.room}}.Denied(auth.ReasonStopping, nil)
-		c.decided(r.iq, c.answer(r.iq, focus.Conference{Room: r.room.String()}, d, nil), time.Since(r.at))
+		r.d = r.d.Denied(auth.ReasonStopping, nil)
 	}
-	c.strike(ctx, all...)
+	c.settle(ctx, all)
 }
 
-// answerInherited answers the requests that an earlier process has held.
-func (c *Component) answerInherited(ctx context.Context) error {
-	var keys []string
+// inherit takes in the requests that an earlier process has held. Their answers are owed.
+func (c *Component) inherit(ctx context.Context) error {
+	n := 0
 	for rec, err := range c.o.Store.All(ctx, store.KindHeld) {
 		if err != nil {
 			return err
 		}
-		if iq, err := readRecord(rec.Value); err == nil {
-			c.answer(iq, focus.Conference{}, auth.Decision{}.Waiting(auth.ReasonHostAbsent), nil)
+		iq, err := readRecord(rec.Value)
+		if err != nil {
+			c.o.Log.Warn("a held request in the store cannot be read and is passed over", zap.Error(err))
+			continue
 		}
-		keys = append(keys, rec.Key)
+		n++
+		c.held.owe(&waiter{iq: iq, d: auth.Decision{}.Waiting(auth.ReasonHostAbsent), at: time.Now(), key: rec.Key})
 	}
-	if len(keys) > 0 {
-		c.o.Log.Info("requests that an earlier usher has left unanswered were answered", zap.Int("requests", len(keys)))
+	if n > 0 {
+		c.o.Log.Info("an earlier usher has left requests unanswered", zap.Int("requests", n))
 	}
-	return c.o.Store.Delete(ctx, store.KindHeld, keys...)
+	return nil
 }
 
 func readRecord(value []byte) (stanza.IQ, error) {

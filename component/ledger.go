@@ -51,12 +51,17 @@ func (l *ledger) Granted(ctx context.Context, g muc.Granted) error {
 		end = g.Expires
 	}
 	key := grantKey(g.Room, g.Who)
-	l.mu.Lock()
-	delete(l.ended, key)
-	l.mu.Unlock()
 	l.order.RLock()
 	defer l.order.RUnlock()
-	return l.store.Put(ctx, store.KindGrant, store.Record{Key: key, Value: value, End: end.Add(kept)})
+	l.mu.Lock()
+	before := l.ended[key]
+	delete(l.ended, key)
+	l.mu.Unlock()
+	err = l.store.Put(ctx, store.KindGrant, store.Record{Key: key, Value: value, End: end.Add(kept)})
+	if err != nil && before {
+		l.Ended(g.Room, g.Who) // what is written down is still the one that has ended
+	}
+	return err
 }
 
 // Ended implements muc.Ledger.

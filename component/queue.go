@@ -63,7 +63,7 @@ func (q *queue) push(key string, job func()) error {
 	return nil
 }
 
-// work runs jobs until the queue is closed. Any number of goroutines may work.
+// work runs jobs until the queue is closed, and then those that are left. Any number of goroutines may work.
 func (q *queue) work() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -71,7 +71,7 @@ func (q *queue) work() {
 		for len(q.turn) == 0 && !q.closed {
 			q.ready.Wait()
 		}
-		if q.closed {
+		if len(q.turn) == 0 {
 			return
 		}
 		s := q.turn[0]
@@ -106,20 +106,7 @@ func (q *queue) idle() {
 	}
 }
 
-// finish runs what still waits in a closed queue, on which nobody works any more.
-func (q *queue) finish() {
-	q.mu.Lock()
-	senders := q.senders
-	q.senders = make(map[string]*sender)
-	q.mu.Unlock()
-	for _, s := range senders {
-		for _, job := range s.jobs {
-			job()
-		}
-	}
-}
-
-// close ends work and idle; what waits is left for finish.
+// close ends idle, and work when nothing waits any more.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +25,7 @@ const relayTimeout = 15 * time.Second
 var (
 	errNoFocus       = errors.New("Jicofo is not online")
 	errFocusNotReady = errors.New("Jicofo is not ready yet")
+	errNotForwarded  = errors.New("the sender's address cannot be passed on")
 )
 
 // relay stands before Jicofo as Prosody's client_proxy does (mod_client_proxy.lua): it knows from Jicofo's presence under
@@ -34,6 +35,7 @@ type relay struct {
 	session       muc.Session
 	domain, focus jid.JID // ours; Jicofo's bare JID
 	log           *zap.Logger
+	timeout       time.Duration // how long Jicofo may take to answer
 
 	mu     sync.Mutex
 	online []jid.JID        // full JIDs, in the order in which they came
@@ -48,16 +50,15 @@ type turn struct {
 
 // greet asks for Jicofo's presence. Whoever is subscribed already, as prosodyctl mod_roster_command does it, is sent it by
 // the server; else Jicofo is asked.
-func (r *relay) greet() error {
+func (r *relay) greet() {
 	for _, typ := range []stanza.PresenceType{stanza.SubscribePresence, stanza.ProbePresence} {
 		if err := r.session.Send(stanza.Presence{Type: typ, To: r.focus, From: r.domain}.Wrap(nil)); err != nil {
-			return err
+			return // the stream is ending
 		}
 	}
-	return nil
 }
 
-// reset forgets who is online because the stream ended.
+// reset forgets who was online because a new stream begins.
 func (r *relay) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -107,21 +108,22 @@ func (r *relay) newest() []jid.JID {
 // ask forwards an IQ in the name of its sender, and decodes the answer into v. An error that Jicofo answers with is a
 // stanza.Error; any other means that there is no answer.
 func (r *relay) ask(ctx context.Context, iq stanza.IQ, payload func() xml.TokenReader, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, relayTimeout)
+	ctx, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
+	// WithResource prepares what it is given (RFC 7622 §3.4). What that changes would be somebody else's address.
 	asker, err := r.domain.WithResource(iq.From.String())
-	if err != nil {
-		return fmt.Errorf("the sender's address cannot be passed on: %w", err)
+	if err != nil || asker.Resourcepart() != iq.From.String() {
+		return errNotForwarded
 	}
-	err = errNoFocus
 	for _, to := range r.newest() {
 		err = r.session.IQ(ctx, stanza.IQ{Type: iq.Type, From: asker, To: to}, payload(), v)
-		if !errors.Is(err, stanza.Error{Condition: stanza.ServiceUnavailable}) {
+		// So the server answers for somebody who is not there any more, and Jicofo when it shuts down.
+		gone := errors.Is(err, stanza.Error{Condition: stanza.ServiceUnavailable}) || errors.Is(err, stanza.Error{Condition: stanza.RecipientUnavailable})
+		if !gone {
 			return err
 		}
-		// So the server answers for somebody who is not there any more, and Jicofo when it shuts down.
 	}
-	return err
+	return errNoFocus
 }
 
 // begin returns when it is the caller's turn to have a room opened; the caller calls end afterwards. Jicofo opens a room in
@@ -172,11 +174,14 @@ func (c *copied) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 		switch t := tok.(type) {
 		case xml.StartElement:
 			depth++
+			if t.Name.Space == "" || odd(t.Name) { // without a namespace it would be written into that of its parent
+				return errNotCopied
+			}
 			plain := xml.StartElement{Name: t.Name}
 			for _, a := range t.Attr {
 				switch {
 				case a.Name.Space == "" && a.Name.Local == "xmlns":
-				case a.Name.Space == "" && !slices.ContainsFunc(plain.Attr, func(b xml.Attr) bool { return a.Name == b.Name }):
+				case a.Name.Space == "" && !odd(a.Name) && !slices.ContainsFunc(plain.Attr, func(b xml.Attr) bool { return a.Name == b.Name }):
 					plain.Attr = append(plain.Attr, a)
 				default:
 					return errNotCopied
@@ -203,6 +208,9 @@ func (c *copied) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 		}
 	}
 }
+
+// odd tells whether a name is none with namespaces (Namespaces in XML §3); the server would end the stream at it.
+func odd(n xml.Name) bool { return strings.Contains(n.Local, ":") }
 
 // TokenReader returns the element.
 func (c copied) TokenReader() xml.TokenReader {
@@ -232,6 +240,12 @@ func (c *Component) pass(ctx context.Context, iq stanza.IQ, payload xml.StartEle
 	switch {
 	case errors.As(err, &refused):
 		return c.Send(iq.Error(refused))
+	case errors.Is(err, errNotForwarded):
+		c.malformed(iq, "iq", err)
+		return nil
+	case errors.Is(err, errNoFocus):
+		// As mod_client_proxy.lua answers.
+		return c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.ServiceUnavailable}))
 	case err != nil:
 		c.o.Log.Warn("an IQ for Jicofo was not answered", zap.Stringer("from", iq.From), zap.String("payload", payload.Name.Local), zap.Error(err))
 		return c.Send(iq.Error(stanza.Error{Type: stanza.Wait, Condition: stanza.RemoteServerTimeout}))
