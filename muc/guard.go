@@ -45,6 +45,7 @@ type GuardOptions struct {
 type Guard struct {
 	GuardOptions
 	moderators, outcasts shared[[]Item]
+	authenticates        atomic.Bool // the focus does; see guard_roles.go
 
 	mu      sync.Mutex
 	rooms   map[string]*guarded

@@ -16,7 +16,9 @@ import (
 //   - at the look before, that person was inside already without being an owner, and
 //   - at that look and at this one, a host was inside.
 //
-// Whoever else is an owner is put back to what they were given, or member, and that is logged. The rule errs against the new
+// Whoever else is an owner is put back to what they were given, or member, and that is logged. A Jicofo that authenticates
+// people makes them owners at every occasion, as when somebody else comes in; so with such a one whoever was put back once is
+// made by no host. The rule errs against the new
 // owner: one made within Interval of coming in, or by a host who left within Interval, has to be made one again.
 // Those who are owners when a process looks for the first time at a room of an earlier one stay what they are.
 type roles struct {
@@ -24,7 +26,11 @@ type roles struct {
 	made      map[string]bool // by bare JID: owners whom a host has made
 	plain     map[string]bool // who was inside at the look before and no owner
 	host      bool            // a host was inside at the look before
+	putBack   map[string]bool // by bare JID: who was put back, as long as they are inside
 }
+
+// Authenticates says whether the focus makes owners of those whom it authenticates, as it tells in its answers.
+func (g *Guard) Authenticates(does bool) { g.authenticates.Store(does) }
 
 var errElected = errors.New("neither usher nor a host made this owner: " +
 	"jicofo.conference.enable-auto-owner must be false, and there must be no jicofo.authentication")
@@ -53,10 +59,16 @@ func (g *Guard) judge(rm *guarded, moderators, participants []Item) {
 		owners[bare] = true
 		host = host || rm.mayOwn(bare)
 	}
-	made := map[string]bool{}
+	made, putBack := map[string]bool{}, map[string]bool{}
+	for bare := range rm.putBack {
+		putBack[bare] = plain[bare] || owners[bare]
+	}
+	byHost := func(bare string) bool {
+		return rm.plain[bare] && rm.host && host && !(putBack[bare] && g.authenticates.Load())
+	}
 	for bare := range owners {
 		switch {
-		case rm.made[bare], rm.inherited, rm.plain[bare] && rm.host && host:
+		case rm.made[bare], rm.inherited, byHost(bare):
 			made[bare] = true
 		case rm.mayOwn(bare):
 		default:
@@ -68,8 +80,9 @@ func (g *Guard) judge(rm *guarded, moderators, participants []Item) {
 				g.Warn(rm.jid, "an owner could not be put back to "+back, err)
 				continue
 			}
+			putBack[bare] = true
 			g.Warn(rm.jid, bare+" was owner and is "+back+" again", errElected)
 		}
 	}
-	rm.made, rm.plain, rm.host, rm.inherited = made, plain, host, false
+	rm.made, rm.plain, rm.host, rm.inherited, rm.putBack = made, plain, host, false, putBack
 }
