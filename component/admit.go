@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,6 +76,9 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 	defer func() { end() }()
 	said, err := c.forward(ctx, iq, conf, room)
 	var refused stanza.Error
+	if err == nil {
+		c.guard.Authenticates(slices.Contains(said.Properties, focus.Property{Name: "authentication", Value: "true"}))
+	}
 	switch {
 	case errors.As(err, &refused):
 		return d.Denied(auth.ReasonFocusRefused, err), nil

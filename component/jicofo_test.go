@@ -25,6 +25,7 @@ type before struct {
 // setup is what a test changes of that.
 type setup struct {
 	prosodytest.JitsiOptions
+	server  func(*prosodytest.Options)
 	jicofo  func(*prosodytest.JicofoOptions)
 	options func(*component.Options)
 	policy  func(*auth.Policy)
@@ -35,8 +36,12 @@ type setup struct {
 func beforeJicofo(t *testing.T, s setup) *before {
 	t.Helper()
 	s.Secret = componentSecret
+	server := s.Options()
+	if s.server != nil {
+		s.server(&server)
+	}
 	b := &before{
-		gate:  &gate{t: t, Server: prosodytest.Start(t, s.Options())},
+		gate:  &gate{t: t, Server: prosodytest.Start(t, server)},
 		store: store.Memory(store.Options{}),
 	}
 	t.Cleanup(func() { b.store.Close() })

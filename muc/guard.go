@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,6 +51,7 @@ type Guard struct {
 	GuardOptions
 	opened               shared[struct{}]
 	moderators, outcasts shared[[]Item]
+	authenticates        atomic.Bool // the focus does; see guard_roles.go
 
 	mu      sync.Mutex
 	rooms   map[string]*guarded

@@ -21,14 +21,19 @@ import (
 // Whoever else is an owner, or is one and was made admin by us, is put back to what they were given, or member, and that is
 // logged. The rule errs against the new owner: one made within Interval of coming in, or by a host who left within
 // Interval, has to be made one again. One whom a host has made stays one as long as they have something from us or are
-// inside, in breakout rooms, too. Those who are owners when a process looks for the first time at a room of an earlier one
+// inside, in breakout rooms, too. A Jicofo that authenticates people makes them owners at every occasion, as when somebody else
+// comes in; so with such a one whoever was put back once is made by no host. Those who are owners when a process looks for the first time at a room of an earlier one
 // stay what they are.
 type roles struct {
 	inherited bool            // the room is of an earlier process and has not been looked at
 	made      map[string]bool // by bare JID: owners whom a host has made
 	plain     map[string]bool // who was inside at the look before, and no more than what they were given
 	host      bool            // an owner was inside at the look before who may be one
+	putBack   map[string]bool // by bare JID: who was put back, as long as they are inside
 }
+
+// Authenticates says whether the focus makes owners of those whom it authenticates, as it tells in its answers.
+func (g *Guard) Authenticates(does bool) { g.authenticates.Store(does) }
 
 var errElected = errors.New("neither usher nor a host made this owner: " +
 	"jicofo.conference.enable-auto-owner must be false, and there must be no jicofo.authentication")
@@ -67,7 +72,7 @@ func (rm *guarded) accept(bare string) {
 func (g *Guard) judge(rm *guarded, occupants []Item) (back []*grant) {
 	was := rm.roles
 	inside := map[string]string{}
-	rm.roles = roles{inherited: was.inherited, made: was.made, plain: map[string]bool{}}
+	rm.roles = roles{inherited: was.inherited, made: was.made, plain: map[string]bool{}, putBack: map[string]bool{}}
 	for _, i := range occupants {
 		if who, err := jid.ParseUnsafe(i.JID); err == nil && g.countable(who.JID) {
 			inside[who.Bare().String()] = i.Affiliation
@@ -80,12 +85,13 @@ func (g *Guard) judge(rm *guarded, occupants []Item) (back []*grant) {
 		}
 	}
 	for bare, affiliation := range inside {
+		rm.putBack[bare] = was.putBack[bare]
 		gr := rm.live[bare]
 		switch {
 		case !rm.above(bare, affiliation):
 			rm.plain[bare] = true
 			delete(rm.made, bare)
-		case was.inherited, was.plain[bare] && was.host && rm.host:
+		case was.inherited, was.plain[bare] && was.host && rm.host && !(was.putBack[bare] && g.authenticates.Load()):
 			rm.accept(bare)
 		case rm.made[bare]:
 		case gr != nil && (gr.asked || gr.withdrawn): // which will make them something else
@@ -108,6 +114,7 @@ func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
 		return false
 	}
 	g.Warn(rm.jid, bare+" was owner and is "+affiliation+" again", errElected)
+	rm.putBack[bare] = true
 	return true
 }
 

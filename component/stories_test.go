@@ -1,0 +1,576 @@
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// Here are the stories behind nine complaints of many years about tokens, guests, hosts and lobbies in Jitsi Meet, each as it
+// goes with usher before Jicofo. The threads are those that the complaints were made in.
+
+const (
+	jicofoJID   = "focus@auth.meet.example.com"
+	lobbyRoom   = "standup@lobby.meet.example.com"
+	breakoutMUC = "breakout.meet.example.com"
+	machine     = "0123456789abcdef0123456789abcdef" // as in request
+
+	absent  = "not-authorized host-absent"
+	invalid = "not-acceptable session-invalid"
+)
+
+// gone is an owner who has left the room.
+const gone = "owner, gone"
+
+// rank puts affiliations in order.
+var rank = map[string]int{"": 0, "none": 0, "member": 1, "admin": 2, "owner": 3, gone: 3}
+
+// invariants has the observer look at a room, and checks what must hold whenever it is looked at: who is inside was let in,
+// nobody is more than was decided or could be by the room's list, guests are there only if a host is, and no token is in
+// the log. allowed are those who were let in, by bare JID, and what was decided about each. Guests may stay when the last host
+// has left, so they may be alone where all hosts are gone.
+func invariants(b *before, room string, allowed map[string]string) prosodytest.RoomView {
+	b.t.Helper()
+	v := b.sees(room)
+	host, hosts, guests := false, false, 0
+	for _, o := range v.Occupants {
+		who, _, _ := strings.Cut(o.JID, "/")
+		if who == jicofoJID {
+			continue
+		}
+		may, ok := allowed[who]
+		if !ok {
+			b.t.Errorf("%s was not let in and is inside: %s", who, v)
+		}
+		if rank[o.Affiliation] > rank[may] || o.Role == "moderator" && rank[may] < rank["admin"] {
+			b.t.Errorf("%s is more than %s: %s", who, may, v)
+		}
+		host = host || o.Role == "moderator" && rank[may] >= rank["admin"]
+		if rank[may] < rank["admin"] && strings.HasSuffix(who, "@guest.meet.example.com") {
+			guests++
+		}
+	}
+	for who, affiliation := range v.Affiliations {
+		if who != jicofoJID && rank[affiliation] > rank[allowed[who]] { // an outcast has no rank
+			b.t.Errorf("%s has more than %q: %s", who, allowed[who], v)
+		}
+	}
+	for _, may := range allowed {
+		hosts = hosts || may == "admin" || may == "owner"
+	}
+	if hosts && guests > 0 && !host {
+		b.t.Errorf("guests without a host: %s", v)
+	}
+	for _, e := range b.log.All() {
+		if strings.Contains(fmt.Sprint(e.Message, e.ContextMap()), "eyJ") {
+			b.t.Errorf("a token is in the log: %s %v", e.Message, e.ContextMap())
+		}
+	}
+	return v
+}
+
+// count is how many records of a kind are in the store whose keys begin so.
+func (b *before) count(kind store.Kind, prefix string) (n int) {
+	b.t.Helper()
+	for r, err := range b.store.All(context.Background(), kind) {
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		if strings.HasPrefix(r.Key, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+// ends has everybody leave, and waits until nothing is left of the room: neither the room itself, nor what was granted in
+// it, nor a request that is held.
+func (b *before) ends(room string, people ...*person) {
+	b.t.Helper()
+	for _, p := range people {
+		p.leaves(room)
+	}
+	b.eventually("the room ends", func() bool { return !b.sees(room).Exists })
+	b.eventually("no grant is left", func() bool { return b.count(store.KindGrant, room+" ") == 0 })
+	b.eventually("nobody is left waiting", func() bool { return b.count(store.KindHeld, "") == 0 })
+}
+
+// looks waits until usher has looked at the room twice, so that once it has done all that it does at a look: each time it
+// makes the room members-only again, which the owner has changed.
+func (b *before) looks(owner *person, room string) {
+	b.t.Helper()
+	for range 2 {
+		b.configure(owner, room, "muc#roomconfig_membersonly", "0")
+		b.eventually("the room is members-only again", func() bool { return b.sees(room).MembersOnly })
+	}
+}
+
+// with makes a conference request with these attributes beside the room.
+func (p *person) with(room, attributes string) prosodytest.Stanza {
+	p.g.t.Helper()
+	return p.iq("set", domain, fmt.Sprintf("<conference xmlns='http://jitsi.org/protocol/focus' room='%s' %s/>", room, attributes))
+}
+
+// shows makes a conference request with a session id and no token, and returns its outcome.
+func (p *person) shows(room, session string) string {
+	p.g.t.Helper()
+	return outcome(p.with(room, fmt.Sprintf("machine-uid='%s' session-id='%s'", machine, session)))
+}
+
+// session is the session id in an answer, which must be ready.
+func (p *person) session(answer prosodytest.Stanza) string {
+	p.g.t.Helper()
+	id := answer.Child("conference", "http://jitsi.org/protocol/focus").Attr["session-id"]
+	if outcome(answer) != "ready" || id == "" {
+		p.g.t.Fatalf("%s is given no session: %s", p.JID(), answer)
+	}
+	return id
+}
+
+// must fails the test at once if got is not what is wanted.
+func (p *person) must(what, got, want string) {
+	p.g.t.Helper()
+	if got != want {
+		p.g.t.Fatalf("%s %s: %s, want %s", p.JID(), what, got, want)
+	}
+}
+
+// waiting is somebody who has been told to wait, has asked again, and is held. The channel has the outcome.
+func (b *before) waiting(p *person, room, tok string) <-chan string {
+	b.t.Helper()
+	p.must("asks for the first time", p.asks(room, tok), absent)
+	held := make(chan string, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+		defer cancel()
+		answer, err := p.IQ(ctx, "set", domain, request(room, tok, ""))
+		if err != nil {
+			held <- err.Error()
+			return
+		}
+		held <- outcome(answer)
+	}()
+	b.eventually("the request is held", func() bool { return b.count(store.KindHeld, p.JID()+" ") == 1 })
+	return held
+}
+
+// told takes the outcome of a request that was held.
+func (b *before) told(held <-chan string, want string) {
+	b.t.Helper()
+	select {
+	case got := <-held:
+		if got != want {
+			b.t.Fatalf("who was held is told %s, want %s", got, want)
+		}
+	case <-time.After(20 * time.Second):
+		b.t.Fatalf("who was held is told nothing, want %s", want)
+	}
+}
+
+// asked checks that Jicofo has heard of these rooms and no others, of no session, and of no token.
+func (b *before) asked(rooms ...string) {
+	b.t.Helper()
+	for _, r := range b.jicofo.Requests() {
+		known := false
+		for _, room := range rooms {
+			known = known || r.Room == room
+		}
+		if !known || r.SessionID != "" || r.Token != "" {
+			b.t.Errorf("Jicofo was asked %s", r.Stanza)
+		}
+	}
+	for _, room := range b.jicofo.Rooms() {
+		if !strings.Contains(strings.Join(rooms, " "), room) {
+			b.t.Errorf("Jicofo is in %s", room)
+		}
+	}
+}
+
+// exact makes tokens end when they say.
+func exact(p *auth.Policy) {
+	v := p.VHosts["meet.example.com"]
+	v.Issuers[0].Leeway = 0
+}
+
+// passwords has romeo@users.example.com on the server, with a password.
+func passwords(o *prosodytest.Options) {
+	o.Config += "\nVirtualHost \"users.example.com\"\nauthentication = \"internal_hashed\"\n"
+	o.Users["romeo@users.example.com"] = "wherefore"
+}
+
+// 9.1: somebody with a token for one room is given a session-id, which the browser keeps. Shown to Jicofo without the token,
+// it opens any room, and a guest who has got hold of it opens any room, too: a session stands for a person there, not for a
+// room (community.jitsi.org/t/18119/18, lib-jitsi-meet#18, jitsi-meet#15596). With usher it opens the room of its token, on its
+// machine, until its end; and Jicofo does not hear of anything else.
+func TestSessionOfOneRoomOpensNoOther(t *testing.T) {
+	t.Parallel()
+	const other = "board@" + service
+	b := beforeJicofo(t, setup{policy: exact})
+	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	id := host.session(host.iq("set", domain, request(room, mint(t, nil), "")))
+	host.must("joins", host.joins(room), "owner moderator")
+
+	host.must("asks for another room by the session", host.shows(other, id), invalid)
+	guest.must("asks for another room by the host's session", guest.shows(other, id), invalid)
+	for name, attributes := range map[string]string{
+		"from another machine":       "machine-uid='ffffffffffffffffffffffffffffffff' session-id='%s'",
+		"from no machine":            "session-id='%s'",
+		"with a machine of its case": "machine-uid='" + strings.ToUpper(machine) + "' session-id='%s'",
+		"with half an id":            "machine-uid='" + machine + "' session-id='" + id[:len(id)/2] + "' x='%s'",
+	} {
+		answer := guest.with(room, fmt.Sprintf(attributes, id))
+		guest.must("asks "+name, outcome(answer), invalid)
+		if answer.Find("session-invalid", "http://jitsi.org/protocol/focus").IsZero() {
+			t.Errorf("a client does not drop its session on %s", answer)
+		}
+	}
+	// The way round: a room whose name has the other's in it, another service, a tenant's room.
+	for _, other := range []string{"standup2@" + service, "standup@conference.example.com", "[acme]standup@" + service, "%73tandup2@" + service} {
+		if got := guest.shows(other, id); got == "ready" || strings.HasPrefix(got, "not ready") {
+			t.Errorf("%s: %s", other, got)
+		}
+	}
+	// Nothing of that has let anybody in. Whoever was refused is a guest, as who they are without the session.
+	invariants(b, room, map[string]string{host.BareJID(): "owner"})
+	guest.must("asks as a guest", guest.asks(other, ""), absent)
+	b.asked(room)
+
+	// What it does stand for: this room, for the same person's second connection.
+	guest.must("asks by the session of their own login", guest.shows(room, id), "ready")
+	guest.must("joins", guest.joins(room), "owner moderator")
+	invariants(b, room, map[string]string{host.BareJID(): "owner", guest.BareJID(): "owner"})
+
+	// After logout it is over, on every connection.
+	if answer := host.iq("set", domain, "<logout xmlns='http://jitsi.org/protocol/focus' session-id='"+id+"'/>"); answer.Attr["type"] != "result" {
+		t.Fatalf("logout: %s", answer)
+	}
+	host.must("asks after logout", host.shows(room, id), invalid)
+	guest.must("asks after logout", guest.shows(room, id), invalid)
+	guest.must("asks after logout, for another room", guest.shows(other, id), invalid)
+
+	// It ends with its token.
+	brief := func(c *token.Claims) { c.Expires = time.Now().Add(2 * time.Second) }
+	late := b.person("meet.example.com")
+	id = late.session(late.iq("set", domain, request(room, mint(t, brief), "")))
+	late.must("joins", late.joins(room), "owner moderator")
+	b.eventually("the session ends with its token", func() bool { return late.shows(room, id) == invalid })
+	late.must("asks after expiry, for another room", late.shows(other, id), invalid)
+
+	invariants(b, room, map[string]string{host.BareJID(): "owner", guest.BareJID(): "owner", late.BareJID(): "owner"})
+	b.asked(room)
+	b.ends(room, host, guest, late)
+	if b.sees(other).Exists {
+		t.Error("the other room has been opened")
+	}
+}
+
+// 9.2: whoever holds a token for room B asks for room A. Jicofo looks at the domain only and opens A before the server refuses
+// the person; the guests who wait for A's host then come in (lib-jitsi-meet#1427, #1200). With usher Jicofo is not asked.
+func TestTokenForOneRoomOpensNoOther(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold = time.Second }})
+	guest, stranger := b.person("guest.meet.example.com"), b.person("meet.example.com")
+	held := b.waiting(guest, room, "")
+	stranger.must("asks", stranger.asks(room, mint(t, forRoom("board"))), "forbidden room-mismatch")
+	stranger.must("joins all the same", stranger.joins(room), "not-allowed")
+	b.told(held, absent)
+	guest.must("joins all the same", guest.joins(room), "not-allowed")
+	if b.sees(room).Exists {
+		t.Error("the room has been opened")
+	}
+	b.asked()
+
+	// Nor does that person get into the room once it is open.
+	host := b.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	stranger.must("asks", stranger.asks(room, mint(t, forRoom("board"))), "forbidden room-mismatch")
+	stranger.must("joins all the same", stranger.joins(room), "registration-required")
+	invariants(b, room, map[string]string{host.BareJID(): "owner"})
+	b.asked(room)
+	b.ends(room, host)
+}
+
+// 9.3: allow_empty_token lets people without a token in, wait_for_host takes everybody on the main virtual host for a host:
+// with both, as the handbook has it, whoever adds ?login=true to the address is owner of the room (docker#268,
+// lib-jitsi-meet#1057). With usher they are guests, wherever they connect.
+func TestNoHostWithoutToken(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{policy: func(p *auth.Policy) {
+		v := p.VHosts["meet.example.com"]
+		v.AllowEmptyToken = true
+		p.VHosts["meet.example.com"] = v
+	}})
+	someone, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	heldSomeone, heldGuest := b.waiting(someone, room, ""), b.waiting(guest, room, "")
+	someone.must("joins all the same", someone.joins(room), "not-allowed")
+	if b.sees(room).Exists {
+		t.Error("the room has been opened")
+	}
+	b.asked()
+
+	host := b.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	b.told(heldSomeone, "ready")
+	b.told(heldGuest, "ready")
+	someone.must("joins", someone.joins(room), "member participant")
+	guest.must("joins", guest.joins(room), "member participant")
+	invariants(b, room, map[string]string{host.BareJID(): "owner", someone.BareJID(): "member", guest.BareJID(): "member"})
+
+	// When the host has gone they are still no hosts, though somebody of the main virtual host is inside.
+	host.leaves(room)
+	another := b.person("guest.meet.example.com")
+	another.must("asks when the host has left", another.asks(room, ""), absent)
+	another.must("joins all the same", another.joins(room), "registration-required")
+	invariants(b, room, map[string]string{someone.BareJID(): "member", guest.BareJID(): "member", host.BareJID(): gone})
+	b.ends(room, someone, guest)
+}
+
+// 9.4: tokens for hosts, guests without one, and a waiting room for these: three things that were never made for each other
+// (jitsi-meet#2317, #9057, #11967; docker#143: no waiting dialog; docker#776: guests open rooms; docker#1369). With usher
+// the guest's dialog comes at once, the host's arrival ends it at once, and guests of other rooms go on waiting.
+func TestGuestsWaitForTheHost(t *testing.T) {
+	t.Parallel()
+	const other = "board@" + service
+	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold = 15 * time.Second }})
+	guest, elsewhere := b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
+	answer := guest.iq("set", domain, request(room, "", ""))
+	if outcome(answer) != absent || answer.ErrorText() == "" {
+		t.Errorf("no dialog on %s", answer)
+	}
+	patient := b.person("guest.meet.example.com")
+	held, heldElsewhere := b.waiting(patient, room, ""), b.waiting(elsewhere, other, "")
+
+	stranger := b.person("meet.example.com")
+	stranger.must("asks without a token", stranger.asks(room, ""), "not-authorized token-required")
+	old := mint(t, func(c *token.Claims) { c.Expires = time.Now().Add(-time.Minute) })
+	stranger.must("asks with an old token", stranger.asks(room, old), "forbidden token-expired")
+	b.asked()
+
+	host := b.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	b.told(held, "ready")
+	guest.must("asks again", guest.asks(room, ""), "ready")
+	guest.must("joins", guest.joins(room), "member participant")
+	select {
+	case got := <-heldElsewhere:
+		t.Errorf("a guest of another room is told %s", got)
+	default:
+	}
+	elsewhere.must("joins all the same", elsewhere.joins(other), "not-allowed")
+	invariants(b, room, map[string]string{host.BareJID(): "owner", guest.BareJID(): "member", patient.BareJID(): "member"})
+	b.asked(room)
+
+	second := b.person("meet.example.com")
+	second.enters(other, mint(t, forRoom("board")))
+	b.told(heldElsewhere, "ready")
+	elsewhere.must("joins", elsewhere.joins(other), "member participant")
+	invariants(b, other, map[string]string{second.BareJID(): "owner", elsewhere.BareJID(): "member"})
+	b.ends(room, host, guest)
+	b.ends(other, second, elsewhere)
+}
+
+// 9.5: everybody is moderator, because of one of four that promote without asking (docker#242, #1730, contrib#29,
+// jitsi-admin#488; jicofo#564: waiting guests all become owners). Here is Jicofo with its two: its election of an owner, and its own
+// authentication, which makes owners of all whose domain it trusts. With usher's enforce_roles both are put back, and nobody
+// waits less because of them.
+func TestNobodyIsModeratorByJicofo(t *testing.T) {
+	t.Parallel()
+	for name, jicofo := range map[string]func(*prosodytest.JicofoOptions){
+		"enable-auto-owner": func(o *prosodytest.JicofoOptions) { o.AutoOwner = true },
+		"authentication":    func(o *prosodytest.JicofoOptions) { o.TrustedDomain = "meet.example.com" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := beforeJicofo(t, setup{jicofo: jicofo, options: func(o *component.Options) { o.EnforceRoles = true }})
+			const again = "neither usher nor a host made this owner"
+			putBack := func(p *person) {
+				t.Helper()
+				b.eventually(p.nick+" is made owner and put back", func() bool {
+					for _, e := range b.log.All() {
+						if strings.Contains(e.Message, p.BareJID()+" was owner and is member again") && strings.Contains(fmt.Sprint(e.ContextMap()), again) {
+							return b.sees(room).Affiliations[p.BareJID()] == "member"
+						}
+					}
+					return false
+				})
+			}
+			guest, latecomer := b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
+			held := b.waiting(guest, room, "")
+			plain := b.person("meet.example.com") // has a token, and is no host by it
+			plain.enters(room, mint(t, member))
+			putBack(plain)
+			latecomer.must("asks", latecomer.asks(room, ""), absent)
+			select {
+			case got := <-held:
+				t.Fatalf("the guest is told %s without a host", got)
+			default:
+			}
+			invariants(b, room, map[string]string{plain.BareJID(): "member"})
+
+			host := b.person("meet.example.com")
+			host.enters(room, mint(t, nil))
+			b.told(held, "ready")
+			guest.must("joins", guest.joins(room), "member participant")
+			b.looks(host, room)
+			b.eventually("roles are right", func() bool {
+				v := b.sees(room)
+				return v.Affiliations[plain.BareJID()] == "member" && v.Affiliations[host.BareJID()] == "owner"
+			})
+			allowed := map[string]string{plain.BareJID(): "member", host.BareJID(): "owner", guest.BareJID(): "member"}
+			invariants(b, room, allowed)
+
+			// Whoever comes makes Jicofo promote again.
+			another := b.person("guest.meet.example.com")
+			another.enters(room, "")
+			allowed[another.BareJID()] = "member"
+			b.looks(host, room)
+			invariants(b, room, allowed)
+			another.leaves(room)
+
+			// What a host does on purpose stays.
+			if answer := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner' jid='"+guest.BareJID()+"'/></query>"); answer.Attr["type"] != "result" {
+				t.Fatalf("grant moderator: %s", answer)
+			}
+			b.looks(host, room)
+			allowed[guest.BareJID()] = "owner"
+			if v := invariants(b, room, allowed); v.Affiliations[guest.BareJID()] != "owner" {
+				t.Errorf("whom the host made a moderator is none: %s", v)
+			}
+			// And counts: the host may leave.
+			plain.leaves(room)
+			host.leaves(room)
+			latecomer.must("asks the moderator whom the host made", latecomer.asks(room, ""), "ready")
+			latecomer.must("joins", latecomer.joins(room), "member participant")
+			allowed[latecomer.BareJID()], allowed[plain.BareJID()], allowed[host.BareJID()] = "member", "member", gone
+			invariants(b, room, allowed)
+			b.ends(room, guest, latecomer)
+		})
+	}
+}
+
+// The guests who waited in jicofo#564 all became owners when the host had left: Jicofo's next owner is whoever is inside.
+func TestWaitingGuestsDoNotBecomeOwners(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{
+		jicofo:  func(o *prosodytest.JicofoOptions) { o.AutoOwner = true },
+		options: func(o *component.Options) { o.EnforceRoles = true },
+	})
+	host := b.person("meet.example.com")
+	guests := []*person{b.person("guest.meet.example.com"), b.person("guest.meet.example.com"), b.person("guest.meet.example.com")}
+	allowed := map[string]string{host.BareJID(): "owner"}
+	var held []<-chan string
+	for _, g := range guests {
+		held = append(held, b.waiting(g, room, ""))
+		allowed[g.BareJID()] = "member"
+	}
+	host.enters(room, mint(t, nil))
+	for i, g := range guests {
+		b.told(held[i], "ready")
+		g.must("joins", g.joins(room), "member participant")
+	}
+	b.looks(host, room)
+	invariants(b, room, allowed)
+	host.leaves(room)
+	allowed[host.BareJID()] = gone
+	message := guests[0].BareJID() + " was owner and is member again"
+	if e := b.logged(message); e.Level.String() != "warn" {
+		t.Errorf("logged as %s", e.Level)
+	}
+	late := b.person("guest.meet.example.com")
+	late.must("asks", late.asks(room, ""), absent)
+	b.eventually("nobody is owner", func() bool { return b.sees(room).Affiliations[guests[0].BareJID()] == "member" })
+	invariants(b, room, allowed)
+	b.ends(room, guests...)
+}
+
+// 9.7: secure domain (passwords) or tokens, one or the other, and Jicofo's authentication on for the one and off for the other
+// (handbook; docker-jitsi-meet contradicts it). With usher a host with a password, members and hosts with tokens, and guests are in one
+// room, whoever of the hosts comes first.
+func TestPasswordsTokensAndGuestsAtOnce(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{server: passwords})
+	guest, plain := b.person("guest.meet.example.com"), b.person("meet.example.com")
+	held := b.waiting(guest, room, "")
+	romeo := b.person("users.example.com")
+	id := romeo.session(romeo.iq("set", domain, request(room, "", "")))
+	romeo.must("joins", romeo.joins(room), "owner moderator")
+	b.told(held, "ready")
+	guest.must("joins", guest.joins(room), "member participant")
+	plain.enters(room, mint(t, member))
+	host := b.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	allowed := map[string]string{
+		romeo.BareJID(): "owner", host.BareJID(): "owner", plain.BareJID(): "member", guest.BareJID(): "member",
+	}
+	invariants(b, room, allowed)
+
+	// I am the host: a guest logs in by password on a second connection and goes on on the first.
+	guest.must("asks by the session of the login", guest.shows(room, id), "ready")
+	b.eventually("the guest is host", func() bool { return b.sees(room).Occupant(guest.JID()).Role == "moderator" })
+	allowed[guest.BareJID()] = "owner"
+	// A password is one for all rooms, the session that is given for it is not.
+	guest.must("asks for another room by the session", guest.shows("board@"+service, id), invalid)
+	plain.must("asks for another room by that session, with a token", plain.asks("board@"+service, mint(t, member)), "forbidden room-mismatch")
+	invariants(b, room, allowed)
+	b.asked(room)
+	b.ends(room, romeo, host, plain, guest)
+}
+
+// 9.9: a token counts when one logs in, and then never again: whoever is inside when it ends can neither stay nor go in peace
+// (jitsi-meet#14242, lib-jitsi-meet#2434, jitsi-meet#2033). With usher it counts at each moment at which somebody is let in:
+// after waiting, and at the join itself. Who is inside stays.
+func TestTokenEnds(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{policy: func(p *auth.Policy) {
+		exact(p)
+		p.WaitForHost = auth.MembersWait
+	}})
+	until := func(d time.Duration) func(*token.Claims) {
+		return func(c *token.Claims) { member(c); c.Expires = time.Now().Add(d) }
+	}
+	// While waiting. The same token is good before, and the host comes when it is not any more.
+	waits := b.person("meet.example.com")
+	brief := mint(t, until(3*time.Second))
+	held := b.waiting(waits, room, brief)
+	b.eventually("the token ends", func() bool {
+		return b.person("meet.example.com").asks("board@"+service, brief) == "forbidden token-expired"
+	})
+	host := b.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	b.told(held, "forbidden token-expired")
+	waits.must("joins all the same", waits.joins(room), "registration-required")
+	allowed := map[string]string{host.BareJID(): "owner"}
+	invariants(b, room, allowed)
+
+	// Between the answer and the join.
+	slow, inside := b.person("meet.example.com"), b.person("meet.example.com")
+	brief = mint(t, until(3*time.Second))
+	slow.must("asks", slow.asks(room, brief), "ready")
+	id := inside.session(inside.iq("set", domain, request(room, brief, "")))
+	inside.must("joins", inside.joins(room), "member participant")
+	if got := b.sees(room).Affiliations[slow.BareJID()]; got != "member" {
+		t.Errorf("let in and not inside: %q", got)
+	}
+	b.eventually("what was given to who has not come ends with the token", func() bool {
+		return b.sees(room).Affiliations[slow.BareJID()] == ""
+	})
+	slow.must("joins too late", slow.joins(room), "registration-required")
+	slow.must("asks too late", slow.asks(room, brief), "forbidden token-expired")
+
+	// The session ends with it; who is inside stays, and cannot come back.
+	inside.must("asks by the session", inside.shows(room, id), invalid)
+	allowed[inside.BareJID()] = "member"
+	if v := invariants(b, room, allowed); v.Occupant(inside.JID()).Role != "participant" {
+		t.Errorf("who was inside is not any more: %s", v)
+	}
+	inside.must("asks by the token", inside.asks(room, brief), "forbidden token-expired")
+	b.ends(room, host, inside)
+}
