@@ -48,14 +48,11 @@ type turn struct {
 	n    int           // who has it or waits for it
 }
 
-// greet asks for Jicofo's presence. Whoever is subscribed already, as prosodyctl mod_roster_command does it, is sent it by
-// the server; else Jicofo is asked.
+// greet asks for Jicofo's presence. Whoever is subscribed already, as prosodyctl mod_roster_command does it, is told so by
+// the server, and else Jicofo is asked; once told so, we probe. A probe before that would make Prosody forget that we have
+// asked: it answers one that is not permitted as if Jicofo had refused us (mod_presence.lua).
 func (r *relay) greet() {
-	for _, typ := range []stanza.PresenceType{stanza.SubscribePresence, stanza.ProbePresence} {
-		if err := r.session.Send(stanza.Presence{Type: typ, To: r.focus, From: r.domain}.Wrap(nil)); err != nil {
-			return // the stream is ending
-		}
-	}
+	_ = r.session.Send(stanza.Presence{Type: stanza.SubscribePresence, To: r.focus, From: r.domain}.Wrap(nil)) // fails if the stream is ending
 }
 
 // reset forgets who was online because a new stream begins.

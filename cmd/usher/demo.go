@@ -21,12 +21,14 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// The demo's two configurations. What is in braces is put in at the start.
+// The demo's configurations. What is in braces is put in at the start.
 var (
 	//go:embed demo/prosody.cfg.lua
 	demoProsody string
 	//go:embed demo/usher.yaml
 	demoUsher string
+	//go:embed demo/usher-jicofo.yaml
+	demoUsherJicofo string
 )
 
 // scene is what a configuration calls those who play in it.
@@ -35,6 +37,8 @@ type scene struct {
 	issuer, audience      string // of its tokens
 	tokens, guests, users string // virtual hosts; users is empty if nobody has a password
 	user                  string
+	account               string // Jicofo's bare JID; empty if usher is the focus itself
+	lobby, breakout       string // MUC services; empty if there are none
 }
 
 // room is where everybody wants to go.
@@ -47,7 +51,7 @@ var demoScene = scene{
 }
 
 func demo() *cobra.Command {
-	var once, asJSON bool
+	var once, asJSON, jicofo bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show all of it on this machine, with a private Prosody",
@@ -55,10 +59,14 @@ func demo() *cobra.Command {
 WebSocket, each in another way. The table shows what was expected and what really happened. Nothing outside 127.0.0.1 is
 touched, and nothing stays behind.
 
+With --jicofo, usher stands before a focus, as in a Jitsi install: before a stand-in for Jicofo, which behaves as Jicofo
+does towards the server and has no video bridge, and beside stand-ins for Jitsi's lobby and breakout rooms.
+
 After the table everything stays up, to be tried by hand, until Ctrl-C.
 
 Exit status: 0 if all went as expected, 1 if not.`,
 		Example: `  usher demo
+  usher demo --jicofo
   usher demo --once --json`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -68,7 +76,11 @@ Exit status: 0 if all went as expected, 1 if not.`,
 			if asJSON {
 				words, rows = cmd.ErrOrStderr(), jsonRows{cmd.OutOrStdout()}
 			}
-			err := runDemo(ctx, words, rows, once)
+			scene := demoScene
+			if jicofo {
+				scene = jicofoScene
+			}
+			err := runDemo(ctx, scene, words, rows, once)
 			if errors.Is(err, prosodytest.ErrNotFound) {
 				return fmt.Errorf("the demo needs Prosody 0.12 or 13 on this machine, and there is none: in usher's source, make deps; "+
 					"on Debian or Ubuntu, apt-get install prosody. One that is not on PATH is named by PROSODYTEST_PROSODY (%w)", err)
@@ -80,14 +92,15 @@ Exit status: 0 if all went as expected, 1 if not.`,
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "end after the table")
+	cmd.Flags().BoolVar(&jicofo, "jicofo", false, "before a stand-in for Jicofo, with lobby and breakout rooms")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line on standard output instead of the table")
 	return cmd
 }
 
 // runDemo starts Prosody and usher, plays the cast, and stays until the context ends unless it is to run only once.
-func runDemo(ctx context.Context, words io.Writer, rows rowWriter, once bool) (err error) {
+func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, once bool) (err error) {
 	fmt.Fprintln(words, "Starting a private Prosody in a temporary folder, and usher beside it ...")
-	s, err := newStage(ctx)
+	s, err := newStage(ctx, scene)
 	if err != nil {
 		return err
 	}
@@ -100,7 +113,7 @@ func runDemo(ctx context.Context, words io.Writer, rows rowWriter, once bool) (e
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	fmt.Fprintf(words, "A private Prosody %s with usher as its component %s; nothing outside 127.0.0.1.\n", s.Version(), s.focus)
+	fmt.Fprintf(words, "A private Prosody %s with %s; nothing outside 127.0.0.1.\n", s.Version(), s.present())
 	fmt.Fprintf(words, "A cast of XMPP clients, over WebSocket, now tries to enter %s.\n\n", s.room())
 
 	wrong, err := s.play(ctx, rows)
@@ -129,18 +142,36 @@ type stage struct {
 	scene
 	componentSecret, appSecret, password string
 	logFile                              *os.File
+	jicofo                               *prosodytest.Jicofo // nil if usher is the focus itself
 }
 
-func newStage(ctx context.Context) (*stage, error) {
-	s := &stage{scene: demoScene, componentSecret: newSecret(), appSecret: newSecret(), password: newSecret()}
-	var err error
-	s.Server, err = prosodytest.Run(ctx, prosodytest.Options{
-		Config: strings.ReplaceAll(demoProsody, "{component.secret}", s.componentSecret),
-		Users:  map[string]string{s.user + "@" + s.users: s.password},
-
+func newStage(ctx context.Context, scene scene) (*stage, error) {
+	s := &stage{scene: scene, componentSecret: newSecret(), appSecret: newSecret(), password: newSecret()}
+	o := prosodytest.Options{
+		Config:   strings.ReplaceAll(demoProsody, "{component.secret}", s.componentSecret),
+		Users:    map[string]string{s.user + "@" + s.users: s.password},
 		LogLevel: "info",
-	})
-	return s, err
+	}
+	if s.account != "" {
+		o = s.beforeJicofo(o)
+	}
+	var err error
+	s.Server, err = prosodytest.Run(ctx, o)
+	if err != nil || s.account == "" {
+		return s, err
+	}
+	if s.jicofo, err = s.DialJicofo(ctx, s.jitsi().Jicofo()); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// present names who is on the stage, for a sentence.
+func (s *stage) present() string {
+	if s.account != "" {
+		return fmt.Sprintf("a stand-in for Jicofo, %s, and others for Jitsi's\nlobby and breakout rooms; usher is before it as the component %s", s.account, s.focus)
+	}
+	return "usher as its component " + s.focus
 }
 
 // newSecret is long enough for HS256: each character holds five bits of chance.
@@ -148,10 +179,14 @@ func newSecret() string { return rand.Text() + rand.Text() }
 
 // write writes usher.yaml and its secrets.
 func (s *stage) write() error {
+	config := demoUsher
+	if s.account != "" {
+		config = demoUsherJicofo
+	}
 	for name, content := range map[string]string{
 		"component.secret": s.componentSecret,
 		"app.secret":       s.appSecret,
-		"usher.yaml":       strings.ReplaceAll(demoUsher, "{server}", s.ComponentAddr),
+		"usher.yaml":       strings.ReplaceAll(config, "{server}", s.ComponentAddr),
 	} {
 		if err := os.WriteFile(s.path(name), []byte(content), 0o600); err != nil {
 			return err
@@ -207,10 +242,13 @@ func (s *stage) close() error {
 	if s.logFile != nil {
 		s.logFile.Close()
 	}
+	if s.jicofo != nil {
+		s.jicofo.Close()
+	}
 	return s.Server.Close()
 }
 
-// connected returns when usher answers a client.
+// connected returns when usher answers a client, and knows of Jicofo if there is one.
 func (s *stage) connected(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -219,22 +257,37 @@ func (s *stage) connected(ctx context.Context) error {
 		return err
 	}
 	defer c.Close()
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
-	for {
-		answer, err := c.IQ(ctx, "get", s.focus, "<ping xmlns='urn:xmpp:ping'/>")
-		if err != nil {
-			return fmt.Errorf("usher did not come up: %w", err)
-		}
-		if answer.Attr["type"] == "result" {
-			return nil
-		}
-		select {
-		case <-again.C:
-		case <-ctx.Done():
-			return fmt.Errorf("usher did not come up: %w", ctx.Err())
+	answered := func(payload string, enough func(prosodytest.Stanza) bool) error {
+		again := time.NewTicker(20 * time.Millisecond)
+		defer again.Stop()
+		for {
+			answer, err := c.IQ(ctx, "get", s.focus, payload)
+			if err != nil {
+				return err
+			}
+			if enough(answer) {
+				return nil
+			}
+			select {
+			case <-again.C:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
+	err = answered("<ping xmlns='urn:xmpp:ping'/>", func(a prosodytest.Stanza) bool { return a.Attr["type"] == "result" })
+	if err != nil {
+		return fmt.Errorf("usher did not come up: %w", err)
+	}
+	if s.jicofo == nil {
+		return nil
+	}
+	// This is for Jicofo, which answers it with an error of its own.
+	err = answered("<login-url xmlns='"+nsFocus+"'/>", func(a prosodytest.Stanza) bool { return a.ErrorCondition() != "remote-server-timeout" })
+	if err != nil {
+		return fmt.Errorf("usher has not found Jicofo: %w", err)
+	}
+	return nil
 }
 
 // mint returns a token for the room, good for an hour, as the change makes it.
@@ -254,13 +307,17 @@ func (s *stage) invite(w io.Writer) {
 	owner, _ := s.mint(s.appSecret, nil)
 	member, _ := s.mint(s.appSecret, asMember)
 	yaml := s.path("usher.yaml")
+	jicofo := ""
+	if s.jicofo != nil {
+		jicofo = ", before a stand-in for Jicofo, " + s.jicofo.JID()
+	}
 	fmt.Fprintf(w, `
 Now it is yours, until Ctrl-C. All of this is gone afterwards.
 
   WebSocket    %s
   login        anonymous on %s and %s;
                on %s as %s with the password %s
-  usher        %s, connected to %s
+  usher        %s, connected to %s%s
   room         %s
   usher.yaml   %s
   its log      %s
@@ -278,6 +335,6 @@ Why is somebody let in, or not? Another terminal tells:
 
   %s token explain -c %s --room standup %s
 
-`, s.WebSocketURL, s.tokens, s.guests, s.users, s.user, s.password, s.focus, s.ComponentAddr, s.room(),
+`, s.WebSocketURL, s.tokens, s.guests, s.users, s.user, s.password, s.focus, s.ComponentAddr, jicofo, s.room(),
 		yaml, s.path("usher.log"), owner, member, s.focus, s.room(), os.Args[0], yaml, owner)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
@@ -22,8 +23,13 @@ type part struct {
 	attr  string // the token in the request
 	room  string // the scene's if empty
 	rude  bool   // joins without asking
-	// exit names somebody who leaves the room before.
-	exit string
+	// session has them show the session id that the client was given last, from the machine of then.
+	session bool
+	// early has them ask once more before the part before this one is played. What usher says then is seen in this part.
+	early bool
+	// before is what happens before, in words, and scene makes it happen; it may change the part.
+	before string
+	scene  func(ctx context.Context, a *audience, p *part) error
 	// expected is affiliation and role of those let in, else verdict and reason, or the condition by which Prosody refuses.
 	expected string
 }
@@ -39,7 +45,7 @@ type row struct {
 	MS       float64 `json:"ms"`
 	OK       bool    `json:"ok"`
 
-	exit string
+	before string
 }
 
 // rowWriter shows rows, each at once.
@@ -48,6 +54,8 @@ type rowWriter interface {
 }
 
 const (
+	nsFocus = "http://jitsi.org/protocol/focus"
+
 	hostEnters   = "owner, moderator"
 	memberEnters = "member, participant"
 	hostAbsent   = "wait " + string(auth.ReasonHostAbsent)
@@ -73,7 +81,8 @@ func (s *stage) cast() ([]part, error) {
 		{who: "member", name: "member", vhost: s.tokens, shows: "member", attr: show(s.appSecret, asMember),
 			expected: memberEnters},
 		{who: "that guest again", name: "guest", vhost: s.guests, shows: "none", expected: memberEnters},
-		{who: "guest after the host", name: "late", vhost: s.guests, shows: "none", exit: "host", expected: hostAbsent},
+		{who: "guest after the host", name: "late", vhost: s.guests, shows: "none", expected: hostAbsent,
+			before: "the host leaves", scene: leaves("host")},
 		{who: "token of another room", name: "stray", vhost: s.tokens, shows: "another room",
 			attr:     show(s.appSecret, func(c *token.Claims) { c.Room = "elsewhere" }),
 			expected: deny(auth.ReasonRoomMismatch)},
@@ -90,6 +99,9 @@ func (s *stage) cast() ([]part, error) {
 			expected: "registration-required"},
 		{who: "creates by joining", name: "squatter", vhost: s.guests, shows: "none", rude: true, room: "fresh@" + s.service,
 			expected: "not-allowed"},
+	}
+	if s.account != "" {
+		parts = s.castBeforeJicofo(parts, owner)
 	}
 	if s.users != "" {
 		parts = append(parts, part{who: "user with a password", name: s.user, vhost: s.users, shows: "none", room: "office@" + s.service,
@@ -110,11 +122,14 @@ func (s *stage) play(ctx context.Context, rows rowWriter) (wrong int, err error)
 	if err != nil {
 		return 0, err
 	}
-	a := &audience{stage: s, clients: map[string]*prosodytest.Client{}, inside: map[string][]string{}}
+	a := &audience{stage: s, clients: map[string]*prosodytest.Client{}, inside: map[string][]string{}, sessions: map[string]string{}}
 	defer a.close()
-	for _, p := range parts {
+	for i, p := range parts {
 		if p.room == "" {
 			p.room = s.room()
+		}
+		if i+1 < len(parts) && parts[i+1].early {
+			a.askEarly(ctx, parts[i+1])
 		}
 		r := a.play(ctx, p)
 		if ctx.Err() != nil {
@@ -130,11 +145,24 @@ func (s *stage) play(ctx context.Context, rows rowWriter) (wrong int, err error)
 	return wrong, nil
 }
 
-// audience is those of the cast who are connected, by name, and who of them is in which room.
+// audience is those of the cast who are connected, by name, who of them is in which room, and whose session is which.
 type audience struct {
 	*stage
-	clients map[string]*prosodytest.Client
-	inside  map[string][]string
+	clients  map[string]*prosodytest.Client
+	inside   map[string][]string
+	sessions map[string]string
+
+	joined   time.Time     // when somebody last set out to join
+	waited   time.Duration // from then to the answer for whoever asked early
+	early    chan answer   // takes the answer for whoever asked early
+	sideRoom string        // the breakout room
+}
+
+// answer is what usher answered to whoever asked early.
+type answer struct {
+	prosodytest.Stanza
+	err error
+	at  time.Time
 }
 
 func (a *audience) close() {
@@ -147,13 +175,19 @@ func (a *audience) close() {
 func (a *audience) play(ctx context.Context, p part) row {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	r := row{Who: p.who, VHost: p.vhost, Token: p.shows, Expected: p.expected, exit: p.exit}
-	err := a.exit(ctx, p.exit, p.room)
+	r := row{Who: p.who, VHost: p.vhost, Token: p.shows, Expected: p.expected, before: p.before}
+	var err error
+	if p.scene != nil {
+		err = p.scene(ctx, a, &p)
+	}
 	if err == nil {
 		var c *prosodytest.Client
 		if c, err = a.client(ctx, p); err == nil {
 			began := time.Now()
 			r.Happened, r.Said, err = a.enter(ctx, c, p, func() { r.MS = float64(time.Since(began).Microseconds()) / 1000 })
+			if p.early && err == nil {
+				r.MS = float64(a.waited.Microseconds()) / 1000
+			}
 		}
 	}
 	if err != nil {
@@ -178,35 +212,85 @@ func (a *audience) client(ctx context.Context, p part) (*prosodytest.Client, err
 	return c, err
 }
 
-// exit lets somebody leave the room, and returns when the room has said so.
-func (a *audience) exit(ctx context.Context, name, room string) error {
-	if name == "" {
-		return nil
+// leaves has somebody leave the room that they are in, and returns when the room has told everybody.
+func leaves(name string) func(context.Context, *audience, *part) error {
+	return func(ctx context.Context, a *audience, _ *part) error {
+		for room, people := range a.inside {
+			if !slices.Contains(people, name) {
+				continue
+			}
+			here := room + "/" + name
+			if err := a.clients[name].Send("<presence type='unavailable' to='" + here + "'/>"); err != nil {
+				return err
+			}
+			for _, witness := range people {
+				_, err := a.clients[witness].Await(ctx, func(s prosodytest.Stanza) bool {
+					return s.Name == "presence" && s.Attr["from"] == here && s.Attr["type"] == "unavailable"
+				})
+				if err != nil {
+					return fmt.Errorf("%s does not see %s leave: %w", witness, name, err)
+				}
+			}
+			a.inside[room] = slices.DeleteFunc(people, func(n string) bool { return n == name })
+			return nil
+		}
+		return fmt.Errorf("%s is nowhere inside", name)
 	}
-	c, here := a.clients[name], room+"/"+name
-	if c == nil {
-		return fmt.Errorf("%s never came", name)
+}
+
+// request is the conference request of a part.
+func (a *audience) request(p part) string {
+	attr := p.attr
+	if p.session {
+		attr = "session-id='" + a.sessions[p.name] + "'"
 	}
-	if err := c.Send("<presence xmlns='jabber:client' type='unavailable' to='" + here + "'/>"); err != nil {
-		return err
+	return fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", nsFocus, p.room, p.name, attr)
+}
+
+// askEarly sends the request of a part that is not played yet, and returns when usher is done with it or holds it.
+func (a *audience) askEarly(ctx context.Context, p part) {
+	early := make(chan answer, 1)
+	a.early = early
+	p.room = cmp.Or(p.room, a.room())
+	c, err := a.client(ctx, p)
+	if err == nil {
+		err = c.Send("<iq type='set' id='early' to='" + a.focus + "'>" + a.request(p) + "</iq>")
 	}
-	a.inside[room] = slices.DeleteFunc(a.inside[room], func(n string) bool { return n == name })
-	_, err := c.Await(ctx, func(s prosodytest.Stanza) bool {
-		return s.Name == "presence" && s.Attr["from"] == here && s.Attr["type"] == "unavailable"
-	})
-	return err
+	if err != nil {
+		early <- answer{err: err}
+		return
+	}
+	go func() {
+		s, err := c.Await(ctx, func(s prosodytest.Stanza) bool { return s.Name == "iq" && s.Attr["id"] == "early" })
+		early <- answer{s, err, time.Now()}
+	}()
+	// usher takes up a sender's requests one after the other, and so has taken up that one when it answers the next.
+	_, _ = c.IQ(ctx, "get", a.focus, "<ping xmlns='urn:xmpp:ping'/>")
+}
+
+// ask asks usher for the room, or waits for what it answers to whoever asked early.
+func (a *audience) ask(ctx context.Context, c *prosodytest.Client, p part) (prosodytest.Stanza, error) {
+	if !p.early {
+		return c.IQ(ctx, "set", a.focus, a.request(p))
+	}
+	select {
+	case early := <-a.early:
+		a.waited = early.at.Sub(a.joined)
+		return early.Stanza, early.err
+	case <-ctx.Done():
+		return prosodytest.Stanza{}, ctx.Err()
+	}
 }
 
 // enter asks and joins as far as it goes, and tells what happened. answered is called with every answer.
 func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, answered func()) (happened, said string, err error) {
-	const focus = "http://jitsi.org/protocol/focus"
 	if !p.rude {
-		answer, err := c.IQ(ctx, "set", a.focus,
-			fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", focus, p.room, p.name, p.attr))
+		answer, err := a.ask(ctx, c, p)
 		answered()
 		if err != nil {
 			return "", "", err
 		}
+		conference := answer.Child("conference", nsFocus)
 		switch {
 		case answer.Attr["type"] == "error":
 			// "wait" and "deny" are ours; on the wire stand the condition, for the client, and the reason.
@@ -216,10 +300,14 @@ func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, ans
 				verdict = "wait "
 			}
 			return verdict + reason, answer.ErrorCondition() + ": " + answer.ErrorText(), nil
-		case answer.Child("conference", focus).Attr["ready"] != "true":
+		case conference.Attr["ready"] != "true":
 			return "not ready", "", nil
 		}
+		if id := conference.Attr["session-id"]; id != "" {
+			a.sessions[p.name] = id
+		}
 	}
+	a.joined = time.Now()
 	own, err := c.Join(ctx, p.room, p.name)
 	answered()
 	if err != nil {
@@ -227,9 +315,20 @@ func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, ans
 	}
 	if own.Attr["type"] == "error" {
 		if p.rude {
-			return own.ErrorCondition(), "refused by Prosody itself", nil
+			said = "refused by Prosody itself"
+			if !own.Find("lobbyroom", "").IsZero() {
+				said = "refused by the lobby's module in Prosody"
+			}
+			return own.ErrorCondition(), said, nil
 		}
-		return "allowed, not joined", own.ErrorCondition() + ": " + own.ErrorText(), nil
+		if own, err = a.knock(ctx, c, p, own); err != nil {
+			return "", "", err
+		}
+		answered()
+		if own.Attr["type"] == "error" {
+			return "allowed, not joined", own.ErrorCondition() + ": " + own.ErrorText(), nil
+		}
+		said = "knocked at the lobby, and the host let them in; "
 	}
 	others := slices.Clone(a.inside[p.room])
 	a.inside[p.room] = append(a.inside[p.room], p.name)
@@ -244,10 +343,22 @@ func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, ans
 			}
 		}
 	}
+	if p.early {
+		said = "usher held the request until a host was inside; "
+	}
 	if len(others) > 0 {
-		said = "seen so from the first presence on by " + strings.Join(others, " and ")
+		said += "seen so from the first presence on by " + list(others)
 	}
 	return standing(own), said, nil
+}
+
+// list is names in a sentence.
+func list(names []string) string {
+	last := len(names) - 1
+	if last == 0 {
+		return names[0]
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
 // seen returns the presences of an occupant that have come to a client. The first is waited for, if it is still to come.

@@ -47,8 +47,8 @@ func (t *table) row(r row) error {
 		b.WriteString(strings.TrimSpace(head) + "\n")
 		b.WriteString(strings.Repeat("─", width) + "\n")
 	}
-	if r.exit != "" {
-		b.WriteString(t.paint(dim, "    (the "+r.exit+" leaves)") + "\n")
+	if r.before != "" {
+		b.WriteString(t.paint(dim, "    ("+r.before+")") + "\n")
 	}
 	mark := t.paint(green, "ok")
 	if !r.OK {

@@ -31,9 +31,15 @@ func needsProsody(t *testing.T) {
 }
 
 // TestDemo plays the cast against the Prosody that there is. Nothing but the times may differ from run to run.
-func TestDemo(t *testing.T) {
+func TestDemo(t *testing.T) { testDemo(t, "testdata/demo.jsonl", "usher as its component focus.meet.example.com") }
+
+func TestDemoJicofo(t *testing.T) {
+	testDemo(t, "testdata/demo-jicofo.jsonl", "a stand-in for Jicofo, focus@auth.meet.example.com", "--jicofo")
+}
+
+func testDemo(t *testing.T, file, present string, flags ...string) {
 	needsProsody(t)
-	r := command(t, "", "demo", "--once", "--json")
+	r := command(t, "", append([]string{"demo", "--once", "--json"}, flags...)...)
 	if r.status != 0 {
 		t.Error(r.status, r.stderr)
 	}
@@ -55,8 +61,8 @@ func TestDemo(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	golden(t, "testdata/demo.jsonl", got.String())
-	if !strings.Contains(r.stderr, "All as expected.") || strings.Contains(r.stderr, "token explain") {
+	golden(t, file, got.String())
+	if !strings.Contains(r.stderr, "All as expected.") || !strings.Contains(r.stderr, present) || strings.Contains(r.stderr, "token explain") {
 		t.Error(r.stderr)
 	}
 	for line := range strings.Lines(table.w.(*strings.Builder).String()) {
@@ -67,10 +73,14 @@ func TestDemo(t *testing.T) {
 }
 
 // TestDemoStays tries what the demo says can be tried by hand.
-func TestDemoStays(t *testing.T) {
+func TestDemoStays(t *testing.T) { testDemoStays(t, "demo") }
+
+func TestDemoJicofoStays(t *testing.T) { testDemoStays(t, "demo", "--jicofo") }
+
+func testDemoStays(t *testing.T, args ...string) {
 	needsProsody(t)
 	stdout, stderr := newLive(), newLive()
-	end := begin(t, stdout, stderr, "demo")
+	end := begin(t, stdout, stderr, args...)
 	stdout.until(t, "token explain -c", 1)
 	_, line, _ := strings.Cut(stdout.String(), os.Args[0]+" token explain ")
 	line, _, _ = strings.Cut(line, "\n")
@@ -86,7 +96,7 @@ func TestDemoStays(t *testing.T) {
 func TestDemoWrong(t *testing.T) {
 	var b strings.Builder
 	table := &table{w: &b, colour: true}
-	if err := table.row(row{Who: "forger", Expected: "deny token-signature", Happened: "owner, moderator", exit: "host"}); err != nil {
+	if err := table.row(row{Who: "forger", Expected: "deny token-signature", Happened: "owner, moderator", before: "the host leaves"}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"deny token-signature   owner, moderator", "\x1b[1;31mWRONG\x1b[m", "(the host leaves)"} {
@@ -109,6 +119,19 @@ func TestDemoTells(t *testing.T) {
 	}
 	if !strings.Contains(r.stderr, "usher: 1 of the cast met something else than expected; usher's log:") || !strings.Contains(r.stderr, "connected") {
 		t.Error(r.stderr)
+	}
+}
+
+// TestDemoJicofoTells has usher hold no requests, and checks that the demo tells.
+func TestDemoJicofoTells(t *testing.T) {
+	needsProsody(t)
+	whole := demoUsherJicofo
+	t.Cleanup(func() { demoUsherJicofo = whole })
+	demoUsherJicofo = strings.Replace(whole, "rooms:\n", "rooms:\n  wait_hold: 0s\n", 1)
+	r := command(t, "", "demo", "--jicofo", "--once", "--json")
+	want := `"who":"that guest, held","vhost":"guest.meet.example.com","token":"none","expected":"member, participant","happened":"wait host-absent"`
+	if r.status != 1 || !strings.Contains(r.stdout, want) || strings.Count(r.stdout, `"ok":false`) != 1 {
+		t.Errorf("%d\n%s", r.status, r.stdout)
 	}
 }
 

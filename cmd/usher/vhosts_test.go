@@ -113,20 +113,22 @@ func trusted(own string) string {
 }
 
 // TestVHostsLive starts a real Prosody from a configuration of testdata/vhosts, with the lines that "usher config
-// prosody" prints for it at its end, and usher from the same configuration, and lets the cast of the demo try to enter.
+// prosody" prints for it at its end, Jicofo's stand-in with the account that it names, and usher from the same
+// configuration, and lets the cast of the demo try to enter. Jitsi's plugins are not there, and so neither are lobbies and
+// breakout rooms.
 func TestVHostsLive(t *testing.T) {
 	for name, s := range map[string]scene{
 		"debian-guests": {
 			focus: "focus.meet.example.com", service: "conference.meet.example.com", issuer: "my_app", audience: "jitsi",
-			tokens: "meet.example.com", guests: "guest.meet.example.com",
+			tokens: "meet.example.com", guests: "guest.meet.example.com", account: "focus@auth.meet.example.com",
 		},
 		"docker": {
 			focus: "focus.meet.jitsi", service: "muc.meet.jitsi", issuer: "my_web_client", audience: "my_server2",
-			tokens: "meet.jitsi", guests: "guest.meet.jitsi",
+			tokens: "meet.jitsi", guests: "guest.meet.jitsi", account: "focus@auth.meet.jitsi",
 		},
 		"forum-recipe": {
 			focus: "focus.jitmeet.example.com", service: "conference.jitmeet.example.com", issuer: "example_app_id", audience: "jitsi",
-			tokens: "jitmeet.example.com", guests: "guest.jitmeet.example.com",
+			tokens: "jitmeet.example.com", guests: "guest.jitmeet.example.com", account: "focus@auth.jitmeet.example.com",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -143,6 +145,11 @@ func TestVHostsLive(t *testing.T) {
 			st := &stage{scene: s, appSecret: appSecret}
 			st.Server = prosodytest.Start(t, prosodytest.Options{
 				Config: fmt.Sprintf("Include %q\nInclude %q\n", filepath.Join(here, "prosody.cfg.lua"), filepath.Join(here, "zz-usher.cfg.lua")),
+				Users:  map[string]string{s.account: "jicofo's"},
+			})
+			user, host, _ := strings.Cut(s.account, "@")
+			st.jicofo = st.Jicofo(t, prosodytest.JicofoOptions{
+				Host: host, User: user, Password: "jicofo's", Resource: "jicofo", Proxy: s.focus, Service: s.service, AcceptSubscriptions: true,
 			})
 			stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+st.ComponentAddr)
 			if err != nil {
