@@ -11,6 +11,7 @@
 //   - relay.go asks Jicofo, where there is one, in the name of those who are admitted;
 //   - held.go keeps the requests of those who wait for a host, until one is inside;
 //   - ledger.go has what is granted written down;
+//   - stranger.go tries whether the server keeps out whom nobody let in;
 //   - component.go connects, reads, hands out, reconnects and stops;
 //   - conn.go is a connection on which nobody is admitted, from which package doctor looks at the server.
 //
@@ -103,6 +104,7 @@ type Component struct {
 	guard    *muc.Guard // the rooms where there is a Jicofo, else nil
 	relay    *relay     // the way to that Jicofo, else nil
 	lobby    *muc.Lobby // nil where there is none
+	stranger *stranger  // nil where rooms are members-only
 	sessions store.Sessions
 	ledger   *ledger
 	held     *held
@@ -150,6 +152,12 @@ func New(o Options) (*Component, error) {
 			}
 			o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), hint(err))
 		},
+	}
+	if !o.MembersOnly {
+		if c.stranger, err = newStranger(kept.Owner, o.Domain); err != nil {
+			return nil, fmt.Errorf("xmpp.domain: %w", err)
+		}
+		kept.Try = c.stranger.tries
 	}
 	if !o.Lobby.Equal(jid.JID{}) {
 		c.lobby = muc.NewLobby(kept.Owner, o.Lobby)
@@ -284,6 +292,9 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	if c.relay != nil {
 		c.relay.reset()
 	}
+	if c.stranger != nil {
+		c.stranger.reset()
+	}
 	g.Go(s.write)
 	for range workers {
 		g.Go(func() error { q.work(); return nil })
@@ -402,6 +413,10 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		// answer to a message or presence).
 		switch {
 		case fault != nil:
+		case c.stranger != nil && attrOf(start, "to") == c.stranger.jid.String():
+			if start.Name.Local == "presence" {
+				fault = c.stranger.hears(start, d)
+			}
 		case c.relay != nil && start.Name.Local == "presence" && from.Bare().Equal(c.o.Jicofo):
 			fault = c.relay.presence(from.JID, stanza.PresenceType(attrOf(start, "type")))
 		case c.occupant != nil && c.policy.Load().Guards(from.Domainpart()):

@@ -180,6 +180,9 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 	if err == nil && (g.Configuration.MembersOnly && !is.MembersOnly || is.MemberInvites) {
 		err = g.Owner.Configure(ctx, j, g.Configuration)
 	}
+	if err == nil && g.Try != nil {
+		err = g.Try(ctx, j)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {

@@ -69,6 +69,9 @@ type Options struct {
 	Arrived func(room jid.JID)
 	// Ledger has what is granted written down.
 	Ledger Ledger
+	// Try is asked whether a room that has just been opened keeps strangers out, before anybody is let in; nil for a
+	// Configuration that sees to it.
+	Try func(ctx context.Context, room jid.JID) error
 	// Warn is told what went wrong in a room while nobody was waiting for it. It must not call back.
 	Warn func(room jid.JID, what string, err error)
 }
@@ -248,6 +251,12 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 	if err := r.Owner.Configure(ctx, rm.jid, r.Configuration); err != nil {
 		_ = r.leave(rm)
 		return err
+	}
+	if r.Try != nil {
+		if err := r.Try(ctx, rm.jid); err != nil {
+			_ = r.leave(rm)
+			return err
+		}
 	}
 	ready = true
 	return nil
