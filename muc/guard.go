@@ -19,8 +19,8 @@ const (
 	// soonest is the first pause between two looks for an awaited host, who follows the answer to their request within
 	// milliseconds; seldomest is what it grows to.
 	soonest, seldomest = 10 * time.Millisecond, time.Second
-	// auditEvery is how often it is asked who is inside, and soonestAudit how soon again.
-	auditEvery, soonestAudit = joinWithin / 2, time.Second
+	// auditEvery is how often it is asked who is inside.
+	auditEvery = joinWithin / 2
 	// askWithin is how long a room may take to answer a question that nobody waits for.
 	askWithin = 10 * time.Second
 )
@@ -140,8 +140,8 @@ func (g *Guard) hostAmong(j jid.JID, moderators []Item) bool {
 		rm = g.rooms[rm.main.String()] // whose affiliations count in its breakout rooms
 	}
 	for _, i := range moderators {
-		who, err := jid.ParseUnsafe(i.JID)
-		if err != nil || !g.countable(who.JID) {
+		who, ok := i.real()
+		if !ok || !g.countable(who) {
 			continue
 		}
 		// Of a room that we do not know an earlier process did.
@@ -262,7 +262,7 @@ func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 		gr.withdrawn, rm.hurry = true, true // what the server did of it, if anything, must not stay
 		return err
 	}
-	rm.auditAt(time.Now())
+	rm.auditInTime()
 	return nil
 }
 
@@ -498,20 +498,18 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	}
 	if audit {
 		rm.audit = time.Now().Add(auditEvery)
-		rm.auditAt(time.Now())
+	}
+	if err == nil {
+		rm.auditInTime()
 	}
 }
 
-// auditAt has the room audited as soon as a right ends of somebody who has not been seen inside: whoever comes later has no
-// business there.
-func (rm *guarded) auditAt(now time.Time) {
+// auditInTime has the room audited as soon as a right ends of somebody who has not been seen inside: whoever comes later has
+// no business there. The caller holds mu.
+func (rm *guarded) auditInTime() {
 	for _, gr := range rm.live {
-		if gr.joined || gr.expires.IsZero() || !gr.expires.Before(rm.audit) || gr.ended(now) {
-			continue
-		}
-		rm.audit = gr.expires
-		if soonest := now.Add(soonestAudit); rm.audit.Before(soonest) {
-			rm.audit = soonest
+		if !gr.joined && !gr.withdrawn && !gr.asked && !gr.expires.IsZero() && gr.expires.Before(rm.audit) {
+			rm.audit = gr.expires
 		}
 	}
 }
@@ -579,7 +577,7 @@ func (g *Guard) away(rm *guarded, occupants []Item) (away bool, breakouts []*gua
 func bareJIDs(occupants []Item) map[string]bool {
 	here := make(map[string]bool, len(occupants))
 	for _, i := range occupants {
-		if who, err := jid.ParseUnsafe(i.JID); err == nil {
+		if who, ok := i.real(); ok {
 			here[who.Bare().String()] = true
 		}
 	}

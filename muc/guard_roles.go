@@ -54,7 +54,7 @@ func moderates(affiliation string) bool { return affiliation == "owner" || affil
 // find takes those who are owners before we let anybody in to be of an earlier process.
 func (rm *guarded) find(moderators []Item) {
 	for _, i := range moderators {
-		if who, err := jid.ParseUnsafe(i.JID); err == nil && moderates(i.Affiliation) {
+		if who, ok := i.real(); ok && moderates(i.Affiliation) {
 			rm.accept(who.Bare().String())
 		}
 	}
@@ -74,7 +74,7 @@ func (g *Guard) judge(rm *guarded, occupants []Item) (back []*grant) {
 	inside := map[string]string{}
 	rm.roles = roles{inherited: was.inherited, made: was.made, plain: map[string]bool{}, putBack: map[string]bool{}}
 	for _, i := range occupants {
-		if who, err := jid.ParseUnsafe(i.JID); err == nil && g.countable(who.JID) {
+		if who, ok := i.real(); ok && g.countable(who) {
 			inside[who.Bare().String()] = i.Affiliation
 			rm.host = rm.host || i.Affiliation == "owner" && rm.mayBe(who.Bare().String(), "owner")
 		}

@@ -51,6 +51,12 @@ type Item struct {
 	Nick        string `xml:"nick,attr,omitempty"`
 }
 
+// real returns the real JID, as the server wrote it, if there is one.
+func (i Item) real() (jid.JID, bool) {
+	j, err := jid.ParseUnsafe(i.JID)
+	return j.JID, err == nil && j.Domainpart() != "" // it takes the empty string for a JID
+}
+
 func (o Owner) iq(typ stanza.IQType, room jid.JID) stanza.IQ {
 	return stanza.IQ{Type: typ, From: o.JID, To: room}
 }

@@ -158,7 +158,7 @@ func (r *Rooms) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 		return false, false, nil
 	}
 	for _, i := range items {
-		if o, err := jid.ParseUnsafe(i.JID); err == nil && !o.Bare().Equal(r.Owner.JID) && r.Hosts(o.Domainpart()) {
+		if o, ok := i.real(); ok && !o.Bare().Equal(r.Owner.JID) && r.Hosts(o.Domainpart()) {
 			host = true
 		}
 	}

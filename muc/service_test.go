@@ -42,12 +42,21 @@ type service struct {
 	joins    int // presences by which we entered, or tried to
 	chats    map[string]*chat
 	observer func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
+
+	// prompt has what is sent taken and answered at once, or after delay.
+	prompt   bool
+	delay    time.Duration
+	iqs      []arrived // all that were taken
+	underway int       // the most that were waited for at a time
 }
 
 // chat is a room. The order of seats is that in which they were taken.
 type chat struct {
 	address      string
 	membersOnly  bool
+	invites      bool              // members may invite
+	main         *chat             // of a breakout room; its affiliations count (mod_muc_breakout_rooms.lua)
+	silent       bool              // answers nothing
 	affiliations map[string]string // by bare JID
 	seats        []*seat
 
@@ -120,7 +129,15 @@ func (s *service) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader,
 		return err
 	}
 	s.asked[iq.ID] = answer
+	s.underway = max(s.underway, len(s.asked))
+	prompt, delay := s.prompt, s.delay
 	s.mu.Unlock()
+	if prompt {
+		<-time.After(delay)
+		for s.serve() || s.read() {
+			continue
+		}
+	}
 	select {
 	case raw, ok := <-answer:
 		if !ok {
@@ -128,6 +145,9 @@ func (s *service) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader,
 		}
 		return decodeAnswer(raw, v)
 	case <-ctx.Done():
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.asked, iq.ID)
 		return ctx.Err()
 	}
 }
@@ -135,7 +155,7 @@ func (s *service) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader,
 // decodeAnswer reads the one child of an answer: an error, or a payload for v.
 func decodeAnswer(raw []byte, v any) error {
 	d := xml.NewDecoder(bytes.NewReader(raw))
-	for range 2 {
+	for {
 		tok, err := d.Token()
 		start, ok := tok.(xml.StartElement)
 		switch {
@@ -146,9 +166,10 @@ func decodeAnswer(raw []byte, v any) error {
 			return errors.Join(d.DecodeElement(&e, &start), e)
 		case start.Name.Local == "query" && v != nil:
 			return d.DecodeElement(v, &start)
+		case start.Name.Local == "query":
+			return nil
 		}
 	}
-	return nil
 }
 
 // settle lets everything that is on its way arrive.
@@ -219,12 +240,14 @@ type arrived struct {
 		Items   []Item    `xml:"item"`
 		Destroy *struct{} `xml:"destroy"`
 		Form    *struct {
-			Fields []struct {
-				Var   string `xml:"var,attr"`
-				Value string `xml:"value"`
-			} `xml:"field"`
+			Fields []field `xml:"field"`
 		} `xml:"jabber:x:data x"`
 	} `xml:"query"`
+}
+
+type field struct {
+	Var   string `xml:"var,attr"`
+	Value string `xml:"value"`
 }
 
 // serve lets the service take the next stanza off the stream, and reports whether there was one.
@@ -240,12 +263,16 @@ func (s *service) serve() bool {
 	if err := xml.Unmarshal(raw, &a); err != nil {
 		panic(fmt.Sprintf("%s: %v", raw, err))
 	}
-	if bareOf(a.From) != us {
+	if _, domain, _ := strings.Cut(us, "@"); bareOf(a.From) != us && a.From != domain {
 		panic(fmt.Sprintf("the server closes the stream because of the sender of %s", raw))
 	}
 	address, nick, _ := strings.Cut(a.To, "/")
 	c := s.chats[address]
+	if a.XMLName.Local == "iq" {
+		s.iqs = append(s.iqs, a)
+	}
 	switch {
+	case c != nil && c.silent:
 	case a.XMLName.Local == "presence" && a.Type == "unavailable":
 		if c != nil {
 			if our := c.by(ourself); our != nil {
@@ -266,11 +293,16 @@ func (s *service) serve() bool {
 	case a.Query.Destroy != nil:
 		s.destroy(c)
 		s.result(a, "")
+	case a.Query.XMLName.Space == NSOwner && a.Type == "get":
+		s.result(a, c.form())
 	case a.Query.XMLName.Space == NSOwner:
 		s.result(a, "")
 		for _, f := range a.Query.Form.Fields {
-			if f.Var == "muc#roomconfig_membersonly" && f.Value == "true" {
-				s.configure(c, true)
+			switch f.Var {
+			case fieldMembersOnly:
+				s.configure(c, f.Value == "true")
+			case fieldMemberInvites:
+				c.invites = f.Value == "true"
 			}
 		}
 	case a.Type == "set":
@@ -298,6 +330,23 @@ func (s *service) serve() bool {
 		s.result(a, items)
 	}
 	return true
+}
+
+// form is the room's configuration as its owners get it; booleans as Prosody's util.dataforms writes them.
+func (c *chat) form() string {
+	fields := ""
+	add := func(name, typ, value string) {
+		fields += fmt.Sprintf("<field var='%s' type='%s'><value>%s</value></field>", name, typ, value)
+	}
+	yes := map[bool]string{true: "1", false: "0"}
+	add("FORM_TYPE", "hidden", "http://jabber.org/protocol/muc#roomconfig")
+	add(fieldMembersOnly, "boolean", yes[c.membersOnly])
+	add(fieldMemberInvites, "boolean", yes[c.invites])
+	if c.main != nil {
+		add("muc#roominfo_isbreakout", "boolean", "1")
+		add("muc#roominfo_breakout_main_room", "text-single", c.main.address)
+	}
+	return "<x xmlns='jabber:x:data' type='form'>" + fields + "</x>"
 }
 
 func (s *service) say(format string, args ...any) {
@@ -373,6 +422,8 @@ func (s *service) presence(c *chat, o *seat, gone bool, newNick string, codes ..
 
 func (c *chat) affiliation(full string) string {
 	switch a := c.affiliations[bareOf(full)]; {
+	case c.main != nil:
+		return c.main.affiliation(full)
 	case bareOf(full) == us:
 		return "owner"
 	case a == "":

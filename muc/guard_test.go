@@ -1,0 +1,868 @@
+package muc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
+
+const (
+	jicofo    = "focus@auth.meet.example.com"
+	breakout  = "c0ffee@breakout.meet.example.com"
+	retro     = "retro@" + mucDomain
+	interval  = 5 * time.Second
+	goneAfter = joinWithin + auditEvery + 2*interval // by then nobody who is outside has anything
+)
+
+// book is a Ledger that a test can read, and keep from being written.
+type book struct {
+	mu      sync.Mutex
+	written map[[2]string]Granted // by room and bare JID
+	err     error
+	slow    time.Duration
+}
+
+func newBook() *book { return &book{written: map[[2]string]Granted{}} }
+
+func (b *book) Granted(_ context.Context, g Granted) error {
+	if b.slow > 0 {
+		<-time.After(b.slow)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err == nil {
+		b.written[[2]string{g.Room.String(), g.Who.String()}] = g
+	}
+	return b.err
+}
+
+func (b *book) Ended(room, who jid.JID) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.written, [2]string{room.String(), who.String()})
+}
+
+func (b *book) all() (all []Granted) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range b.written {
+		all = append(all, g)
+	}
+	return all
+}
+
+// lookout is a service, another focus in its rooms, and a Guard that looks after them.
+type lookout struct {
+	*service
+	*Guard
+	*book
+	t       fataler
+	options GuardOptions
+	end     context.CancelFunc
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	arrivals []string
+	warnings []string
+}
+
+type fataler interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// lookOut plays with a Guard that runs and whose questions are answered at once.
+func lookOut(t *testing.T, change func(*GuardOptions), play func(t *testing.T, l *lookout)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		l := newLookout(t, change)
+		defer l.stop()
+		l.run()
+		play(t, l)
+	})
+}
+
+func newLookout(t fataler, change func(*GuardOptions)) *lookout {
+	l := &lookout{service: newService(), book: newBook(), t: t}
+	l.prompt = true
+	l.options = GuardOptions{
+		Options: Options{
+			Owner:         Owner{Session: l.service, JID: jid.MustParse(us)},
+			Configuration: Configuration{MembersOnly: true},
+			Hosts:         func(domain string) bool { return domain != "recorder.example" },
+			Ledger:        l.book,
+			Arrived: func(room jid.JID) {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.arrivals = append(l.arrivals, room.String())
+			},
+			Warn: func(_ jid.JID, what string, _ error) {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.warnings = append(l.warnings, what)
+			},
+		},
+		Focus: jid.MustParse(jicofo), Interval: interval,
+	}
+	if change != nil {
+		change(&l.options)
+	}
+	l.Guard = NewGuard(l.options)
+	return l
+}
+
+func enforcing(o *GuardOptions) { o.EnforceRoles = true }
+
+func (l *lookout) run() {
+	ctx, end := context.WithCancel(context.Background())
+	l.end = end
+	l.running.Go(func() { l.Run(ctx) })
+}
+
+func (l *lookout) stop() { l.end(); l.running.Wait() }
+
+// succeed replaces the process by one that knows what is written down.
+func (l *lookout) succeed() {
+	l.stop()
+	l.Guard = NewGuard(l.options)
+	l.Restore(l.all())
+	l.run()
+}
+
+// opens has Jicofo create and enter a room.
+func (l *lookout) opens(address string) *chat {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	c := l.chats[address]
+	if c == nil {
+		c = &chat{address: address, membersOnly: true, affiliations: map[string]string{jicofo: "owner"}, given: map[string]time.Time{}}
+		l.chats[address] = c
+		l.service.join(c, jicofo+"/focus", "focus")
+	}
+	return c
+}
+
+// lets has somebody admitted to the room.
+func (l *lookout) lets(address, who, affiliation string, expires time.Time) error {
+	err := l.Guard.Open(context.Background(), jid.MustParse(address), false)
+	if err == nil {
+		err = l.Guard.Grant(context.Background(), jid.MustParse(address), jid.MustParse(who), affiliation, expires)
+	}
+	return err
+}
+
+// comes has somebody admitted, and join.
+func (l *lookout) comes(address, who, affiliation string) *chat {
+	l.t.Helper()
+	c := l.opens(address)
+	if err := l.lets(address, who, affiliation, time.Time{}); err != nil {
+		l.t.Fatalf("%s is not let in: %v", who, err)
+	}
+	if !l.sits(c, who) {
+		l.t.Fatalf("%s cannot join", who)
+	}
+	return c
+}
+
+func (l *lookout) sits(c *chat, who string) bool {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	return l.service.join(c, who+"/1", who)
+}
+
+func (l *lookout) goes(c *chat, who string) {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	if o := c.inside(who); o != nil {
+		l.remove(c, o)
+	}
+}
+
+// sets has somebody else than us set an affiliation.
+func (l *lookout) sets(c *chat, who, affiliation string) {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	l.affiliate(c, who, affiliation, false)
+}
+
+func (l *lookout) is(c *chat, who string) string {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	return c.affiliation(who)
+}
+
+func (l *lookout) insideOf(c *chat, who string) bool {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	return c.inside(who) != nil
+}
+
+// pass lets time pass.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+// asked counts the IQs that the room was sent of a kind: "form" (submitted), "settings", "moderator" and the other roles,
+// "outcast", "set".
+func (l *lookout) asked(address, kind string) (n int) {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	for _, a := range l.iqs {
+		is := ""
+		switch {
+		case a.To != address && address != "":
+			continue
+		case a.Query.XMLName.Space == NSOwner && a.Type == "set":
+			is = "form"
+		case a.Query.XMLName.Space == NSOwner:
+			is = "settings"
+		case len(a.Query.Items) == 0:
+			is = "info"
+		case a.Type == "set":
+			is = "set"
+		case a.Query.Items[0].Role != "":
+			is = a.Query.Items[0].Role
+		default:
+			is = a.Query.Items[0].Affiliation
+		}
+		if kind == "" || is == kind {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *lookout) forgetAsked() {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	l.iqs, l.underway = nil, 0
+}
+
+// live compares what is written down with what is live, and returns how much that is.
+func (l *lookout) live() int {
+	l.t.Helper()
+	l.Guard.mu.Lock()
+	defer l.Guard.mu.Unlock()
+	l.book.mu.Lock()
+	defer l.book.mu.Unlock()
+	n := 0
+	for address, rm := range l.Guard.rooms {
+		for bare, gr := range rm.live {
+			if w, ok := l.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.affiliation {
+				l.t.Fatalf("%s is %s in %s and written down is %+v", bare, gr.affiliation, address, w)
+			}
+			n++
+		}
+	}
+	if n != len(l.written) {
+		l.t.Fatalf("%d are live, and written down are %v", n, l.written)
+	}
+	return n
+}
+
+func TestGuardOpen(t *testing.T) {
+	for name, tt := range map[string]struct {
+		open          bool // the room is open to all
+		invites       bool
+		module        bool // members-only is not ours to keep
+		submitted     int
+		invitesIsLeft bool
+	}{
+		"as it must be":              {},
+		"open to all":                {open: true, submitted: 1},
+		"members may invite":         {invites: true, submitted: 1},
+		"both":                       {open: true, invites: true, submitted: 1},
+		"module, open to all":        {open: true, module: true},
+		"module, members-only":       {module: true},
+		"module, members may invite": {open: true, module: true, invites: true, submitted: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lookOut(t, func(o *GuardOptions) { o.Configuration.MembersOnly = !tt.module }, func(t *testing.T, l *lookout) {
+				c := l.opens(standup)
+				c.membersOnly, c.invites = !tt.open, tt.invites
+				var opened sync.WaitGroup
+				for range 100 {
+					opened.Go(func() {
+						if err := l.Guard.Open(t.Context(), jid.MustParse(standup), true); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				opened.Wait()
+				if n, m := l.asked(standup, "settings"), l.asked(standup, "form"); n != 1 || m != tt.submitted {
+					t.Errorf("looked %d times, submitted %d, want %d", n, m, tt.submitted)
+				}
+				if want := !tt.open || !tt.module; c.membersOnly != want || c.invites {
+					t.Errorf("members-only %t, want %t; members may invite: %t", c.membersOnly, want, c.invites)
+				}
+				if !l.Known(jid.MustParse(standup)) {
+					t.Error("the room is not known")
+				}
+				if tt.module {
+					pass(time.Minute)
+					if n := l.asked(standup, "form"); n != tt.submitted {
+						t.Errorf("submitted %d forms", n)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestGuardAbsent(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		if err := l.lets(standup, romeo, "owner", time.Time{}); !errors.Is(err, ErrAbsent) {
+			t.Errorf("Open: %v", err)
+		}
+		if err := l.Guard.Grant(t.Context(), jid.MustParse(standup), jid.MustParse(romeo), "owner", time.Time{}); !errors.Is(err, ErrAbsent) {
+			t.Errorf("Grant: %v", err)
+		}
+		if exists, host, err := l.State(t.Context(), jid.MustParse(standup)); exists || host || err != nil {
+			t.Errorf("State: %t, %t, %v", exists, host, err)
+		}
+		if _, err := l.Main(t.Context(), jid.MustParse(standup)); !errors.Is(err, ErrAbsent) {
+			t.Errorf("Main: %v", err)
+		}
+		if len(l.Guard.rooms) != 0 || l.live() != 0 {
+			t.Errorf("left are %v", l.Guard.rooms)
+		}
+	})
+}
+
+// One IQ a room and interval, two more at each audit.
+func TestGuardCost(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		l.comes(standup, romeo, "owner")
+		pass(interval)
+		l.forgetAsked()
+		pass(10 * time.Minute)
+		forms, audits, all := l.asked("", "form"), l.asked("", "moderator"), l.asked("", "")
+		if forms < 115 || forms > 120 || audits < 38 || audits > 40 || all != forms+2*audits {
+			t.Errorf("%d forms and %d audits in ten minutes, of %d IQs", forms, audits, all)
+		}
+	})
+}
+
+// Members-only is back within an interval, and who came in meanwhile is out.
+func TestGuardMembersOnly(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		for range 5 {
+			l.service.mu.Lock()
+			l.configure(c, false)
+			l.service.mu.Unlock()
+			if !l.sits(c, nurse) {
+				t.Fatal("the room is not open")
+			}
+			pass(interval + 2*roomsAhead)
+			if !c.membersOnly || l.insideOf(c, nurse) || !l.insideOf(c, romeo) {
+				t.Fatalf("members-only %t, the intruder is inside: %t", c.membersOnly, l.insideOf(c, nurse))
+			}
+		}
+	})
+}
+
+// A room that is gone is forgotten with what was given there.
+func TestGuardGone(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		l.destroy(c)
+		pass(interval + 2*roomsAhead)
+		if l.live() != 0 || len(l.Guard.rooms) != 0 || l.Known(jid.MustParse(standup)) || l.Holds(jid.JID{}, jid.MustParse(romeo)) {
+			t.Errorf("left are %v", l.Guard.rooms)
+		}
+	})
+}
+
+// A thousand rooms that were opened at once are looked at one after the other, each within its interval.
+func TestGuardSpread(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		for i := range 1000 {
+			l.comes(fmt.Sprintf("room-%d@%s", i, mucDomain), romeo, "owner")
+		}
+		for name, begin := range map[string]func(){
+			"opened":  func() {},
+			"resumed": func() { l.Resume(t.Context(), nil) },
+		} {
+			begin()
+			l.forgetAsked()
+			l.delay = 2 * time.Millisecond
+			last := 0
+			for range 50 {
+				pass(interval / 50)
+				if n := l.asked("", ""); n-last > 100 {
+					t.Errorf("%s: %d questions within %s", name, n-last, interval/50)
+				} else {
+					last = n
+				}
+			}
+			pass(time.Second)
+			if forms := l.asked("", "form"); forms < 1000 || forms > 1400 || l.underway > atOnce {
+				t.Errorf("%s: %d rooms looked at in an interval, at most %d at once", name, forms, l.underway)
+			}
+			l.delay = 0
+		}
+	})
+}
+
+// A room that does not answer keeps no other from being looked at, nor do many awaited hosts.
+func TestGuardSilentRoom(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		for i := range atOnce - 1 {
+			l.comes(fmt.Sprintf("silent-%d@%s", i, mucDomain), romeo, "owner").silent = true
+		}
+		c := l.comes(standup, romeo, "owner")
+		l.delay = 2 * time.Millisecond
+		for i := range 2000 {
+			l.Await(jid.MustParse(fmt.Sprintf("nowhere-%d@%s", i, mucDomain)), time.Now().Add(time.Hour))
+		}
+		pass(2 * askWithin)
+		l.forgetAsked()
+		l.configure(c, false)
+		pass(time.Minute)
+		if n := l.asked(standup, "form"); n < 8 || !c.membersOnly || l.underway > atOnce {
+			t.Errorf("looked at %d times in a minute, %d at once", n, l.underway)
+		}
+		if len(l.warnings) == 0 {
+			t.Error("nobody is told of the silence")
+		}
+	})
+}
+
+// Stopping waits for no room.
+func TestGuardStops(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		l.comes(standup, romeo, "owner").silent = true
+		pass(interval + time.Second)
+		began := time.Now()
+		l.stop()
+		if took := time.Since(began); took != 0 || len(l.warnings) != 0 {
+			t.Errorf("took %s, with %v", took, l.warnings)
+		}
+	})
+}
+
+// What nobody makes use of is taken back in time, and nothing else is.
+func TestGuardTakesBack(t *testing.T) {
+	let := func(l *lookout, expires time.Duration) *chat {
+		var end time.Time
+		if expires > 0 {
+			end = time.Now().Add(expires)
+		}
+		c := l.opens(standup)
+		if err := l.lets(standup, nurse, "member", end); err != nil {
+			l.t.Fatalf("%v", err)
+		}
+		return c
+	}
+	for name, tt := range map[string]struct {
+		play  func(l *lookout) *chat
+		after time.Duration // by then it is taken back; zero: never
+	}{
+		"never came":    {func(l *lookout) *chat { return let(l, 0) }, joinWithin + auditEvery + time.Second},
+		"comes in time": {func(l *lookout) *chat { c := let(l, 0); pass(joinWithin - 1); l.sits(c, nurse); return c }, 0},
+		"inside":        {func(l *lookout) *chat { return l.comes(standup, nurse, "member") }, 0},
+		"a second nick": {func(l *lookout) *chat {
+			c := l.comes(standup, nurse, "member")
+			l.rename(c, c.inside(nurse), "x")
+			return c
+		}, 0},
+		"lost the voice": {func(l *lookout) *chat {
+			c := l.comes(standup, nurse, "member")
+			c.inside(nurse).role = "visitor"
+			return c
+		}, 0},
+		"left": {func(l *lookout) *chat {
+			c := l.comes(standup, nurse, "member")
+			pass(time.Minute)
+			l.goes(c, nurse)
+			return c
+		}, joinWithin + auditEvery},
+		"came back": {func(l *lookout) *chat {
+			c := l.comes(standup, nurse, "member")
+			pass(time.Minute)
+			l.goes(c, nurse)
+			pass(auditEvery - time.Second)
+			l.sits(c, nurse)
+			return c
+		}, 0},
+		"came back with a new request": {func(l *lookout) *chat {
+			c := l.comes(standup, nurse, "member")
+			pass(time.Minute)
+			l.goes(c, nurse)
+			pass(auditEvery + time.Second)
+			let(l, 0)
+			pass(joinWithin - time.Second)
+			l.sits(c, nurse)
+			return c
+		}, 0},
+		"the token ended before the join": {func(l *lookout) *chat {
+			c := let(l, 7*time.Second)
+			pass(7*time.Second + 3*roomsAhead)
+			l.sits(c, nurse)
+			return c
+		}, time.Nanosecond},
+		"the token ended just after the answer": {func(l *lookout) *chat { c := let(l, time.Millisecond); pass(2 * time.Second); return c }, time.Nanosecond},
+		"the token ended after the join":        {func(l *lookout) *chat { c := let(l, 7*time.Second); l.sits(c, nurse); return c }, 0},
+		"withdrawn": {func(l *lookout) *chat {
+			c := let(l, 0)
+			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
+			return c
+		}, 2 * roomsAhead},
+		"withdrawn, inside": {func(l *lookout) *chat {
+			c := l.comes(standup, nurse, "member")
+			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
+			return c
+		}, 2 * roomsAhead},
+		"never came, and the process is replaced": {func(l *lookout) *chat { c := let(l, 0); l.succeed(); return c }, joinWithin + 2*auditEvery},
+		"left while there was no process": {func(l *lookout) *chat {
+			c := l.comes(standup, nurse, "member")
+			l.stop()
+			l.goes(c, nurse)
+			l.succeed()
+			return c
+		}, joinWithin + 2*auditEvery},
+		"inside, and the process is replaced": {func(l *lookout) *chat { c := l.comes(standup, nurse, "member"); l.succeed(); return c }, 0},
+		"inside after the end of the token, and the process is replaced": {func(l *lookout) *chat {
+			c := let(l, 7*time.Second)
+			l.sits(c, nurse)
+			pass(time.Minute)
+			l.succeed()
+			return c
+		}, 0},
+	} {
+		for _, every := range []time.Duration{time.Second, interval, 5 * time.Minute} {
+			t.Run(fmt.Sprintf("%s, every %s", name, every), func(t *testing.T) {
+				lookOut(t, func(o *GuardOptions) { o.Interval = every }, func(t *testing.T, l *lookout) {
+					l.comes(standup, romeo, "owner")
+					c := tt.play(l)
+					if tt.after == 0 {
+						pass(10 * time.Minute)
+						if l.is(c, nurse) != "member" || !l.insideOf(c, nurse) || l.live() != 2 {
+							t.Errorf("%s, inside: %t", l.is(c, nurse), l.insideOf(c, nurse))
+						}
+						return
+					}
+					pass(tt.after)
+					if l.is(c, nurse) != "none" || l.insideOf(c, nurse) || l.live() != 1 {
+						t.Errorf("%s, inside: %t", l.is(c, nurse), l.insideOf(c, nurse))
+					}
+				})
+			})
+		}
+	}
+}
+
+// Whoever is in a breakout room keeps what they have in its main room, however they move.
+func TestGuardBreakout(t *testing.T) {
+	for _, every := range []time.Duration{interval, 5 * time.Minute} {
+		lookOut(t, func(o *GuardOptions) { o.Interval, o.EnforceRoles = every, true }, func(t *testing.T, l *lookout) {
+			c := l.comes(standup, romeo, "owner")
+			l.comes(standup, juliet, "owner")
+			b := l.opens(breakout)
+			b.main = c
+			main, err := l.Main(t.Context(), jid.MustParse(breakout))
+			if err != nil || main.String() != standup {
+				t.Fatalf("Main: %v, %v", main, err)
+			}
+			for i := range 40 {
+				l.goes(c, romeo)
+				pass(time.Duration(i) * 97 * time.Millisecond)
+				l.sits(b, romeo)
+				pass(time.Duration(i) * 3 * time.Second)
+				l.goes(b, romeo)
+				pass(time.Duration(i) * 97 * time.Millisecond)
+				if !l.sits(c, romeo) || l.is(c, romeo) != "owner" {
+					t.Fatalf("round %d: %s", i, l.is(c, romeo))
+				}
+				pass(time.Duration(i%3) * 7 * time.Second)
+			}
+			if host, err := l.HostPresent(t.Context(), jid.MustParse(breakout)); host || err != nil {
+				t.Errorf("a host is in the breakout room: %t, %v", host, err)
+			}
+			l.goes(c, romeo)
+			l.sits(b, romeo)
+			if host, err := l.HostPresent(t.Context(), jid.MustParse(breakout)); !host || err != nil {
+				t.Errorf("a host is in the breakout room: %t, %v", host, err)
+			}
+			l.destroy(b)
+			pass(goneAfter + auditEvery)
+			if l.is(c, romeo) != "none" || l.Guard.rooms[breakout] != nil || l.asked(breakout, "form")+l.asked(breakout, "set") != 0 {
+				t.Errorf("%s, the breakout room is known: %t", l.is(c, romeo), l.Guard.rooms[breakout] != nil)
+			}
+			if len(l.warnings) != 0 {
+				t.Error(l.warnings)
+			}
+		})
+	}
+}
+
+// No ban is lifted, by giving or by taking back.
+func TestGuardBan(t *testing.T) {
+	for name, play := range map[string]func(l *lookout, c *chat) string{
+		"before they asked": func(l *lookout, c *chat) string { l.sets(c, nurse, "outcast"); return nurse },
+		"the whole domain":  func(l *lookout, c *chat) string { l.sets(c, "guest.example", "outcast"); return "guest.example" },
+		"while inside": func(l *lookout, c *chat) string {
+			l.comes(standup, nurse, "member")
+			l.sets(c, nurse, "outcast")
+			return nurse
+		},
+		"before they came": func(l *lookout, c *chat) string {
+			_ = l.lets(standup, nurse, "member", time.Time{})
+			l.sets(c, nurse, "outcast")
+			return nurse
+		},
+		"withdrawn": func(l *lookout, c *chat) string {
+			_ = l.lets(standup, nurse, "member", time.Time{})
+			l.sets(c, nurse, "outcast")
+			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
+			return nurse
+		},
+		"while it is written down": func(l *lookout, c *chat) string {
+			l.slow = 20 * time.Millisecond
+			time.AfterFunc(19*time.Millisecond, func() { l.sets(c, nurse, "outcast") })
+			if err := l.lets(standup, nurse, "member", time.Time{}); !errors.Is(err, ErrOutcast) {
+				l.t.Fatalf("told %v", err)
+			}
+			return nurse
+		},
+		"and the process is replaced": func(l *lookout, c *chat) string {
+			_ = l.lets(standup, nurse, "member", time.Time{})
+			l.sets(c, nurse, "outcast")
+			l.succeed()
+			return nurse
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lookOut(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				whom := play(l, c)
+				for range 3 {
+					if err := l.lets(standup, nurse, "member", time.Time{}); !errors.Is(err, ErrOutcast) {
+						t.Errorf("told %v", err)
+					}
+					pass(goneAfter)
+				}
+				if got := l.is(c, whom); got != "outcast" || l.live() != 1 {
+					t.Errorf("%s is %s", whom, got)
+				}
+			})
+		})
+	}
+}
+
+// What cannot be written down is not given, and what was there before stays written down.
+func TestGuardUnwritten(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "member")
+		l.err = errors.New("the disk is full")
+		for _, who := range []string{romeo, juliet} {
+			if err := l.lets(standup, who, "owner", time.Time{}); !errors.Is(err, ErrUnwritten) || !errors.Is(err, l.err) {
+				t.Errorf("%s is told %v", who, err)
+			}
+		}
+		if l.is(c, romeo) != "member" || l.is(c, juliet) != "none" || l.asked(standup, "set") != 1 || l.live() != 1 {
+			t.Errorf("romeo is %s, juliet %s, %d were set", l.is(c, romeo), l.is(c, juliet), l.asked(standup, "set"))
+		}
+		pass(goneAfter)
+		if l.is(c, romeo) != "member" {
+			t.Errorf("later %s", l.is(c, romeo))
+		}
+	})
+}
+
+// What is withdrawn while it is given does not stay, and who gives it is told.
+func TestGuardWithdrawnWhileGiven(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		l.slow, l.delay = 10*time.Millisecond, 10*time.Millisecond
+		for at := range 6 {
+			time.AfterFunc(time.Duration(at)*5*time.Millisecond, func() { l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse)) })
+			err := l.lets(standup, nurse, "member", time.Time{})
+			if at < 3 && at > 0 && !errors.Is(err, errWithdrawn) {
+				t.Errorf("at %d: %v", at, err)
+			}
+			pass(time.Second)
+			if got := l.is(c, nurse); got != "none" {
+				t.Errorf("at %d: %s", at, got)
+			}
+			l.live()
+		}
+	})
+}
+
+// Who asks while what they had is being taken back has it again when they are told so.
+func TestGuardGrantWhileTaken(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		l.delay = 30 * time.Millisecond
+		for at := range 60 {
+			if err := l.lets(standup, nurse, "member", time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
+			pass(time.Duration(at) * 5 * time.Millisecond)
+			err := l.lets(standup, nurse, "member", time.Time{})
+			pass(time.Second)
+			if err != nil || l.is(c, nurse) != "member" || l.live() != 2 {
+				t.Fatalf("at %d: told %v, and %s", at, err, l.is(c, nurse))
+			}
+		}
+	})
+}
+
+// A room that is destroyed, and perhaps made anew, while something is given keeps nothing of it.
+func TestGuardRemadeWhileGiven(t *testing.T) {
+	for _, anew := range []bool{false, true} {
+		for at := range 12 {
+			lookOut(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.slow, l.delay = 10*time.Millisecond, 10*time.Millisecond
+				time.AfterFunc(time.Duration(at)*3*time.Millisecond, func() {
+					l.destroy(c)
+					l.Guard.mu.Lock()
+					l.Guard.gone(l.Guard.rooms[standup]) // somebody has noticed
+					l.Guard.mu.Unlock()
+					if anew {
+						l.opens(standup)
+					}
+				})
+				err := l.Guard.Grant(t.Context(), jid.MustParse(standup), jid.MustParse(nurse), "member", time.Time{})
+				if at < 10 && err == nil {
+					t.Errorf("at %d: told that it is given", at)
+				}
+				pass(interval + time.Second)
+				if l.live() != 0 || anew && l.is(l.chats[standup], nurse) != "none" {
+					t.Errorf("at %d, anew %t: %v", at, anew, l.Guard.rooms)
+				}
+			})
+		}
+	}
+}
+
+// A host who enters is told of once, soon if they were expected, and asking for one costs little.
+func TestGuardAwait(t *testing.T) {
+	for name, tt := range map[string]struct {
+		expected bool
+		within   time.Duration
+	}{
+		"admitted just now": {true, 20 * time.Millisecond},
+		"out of the blue":   {false, seldomest + 2*lookAhead},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lookOut(t, nil, func(t *testing.T, l *lookout) {
+				c := l.opens(standup)
+				l.Await(jid.MustParse(standup), time.Now().Add(time.Minute))
+				l.Await(jid.MustParse(standup), time.Now().Add(time.Second)) // the longer one counts
+				pass(10 * time.Second)
+				if err := l.lets(standup, romeo, "owner", time.Time{}); err != nil {
+					t.Fatal(err)
+				}
+				if tt.expected {
+					l.Expect(jid.MustParse(standup))
+				}
+				l.sits(c, romeo)
+				pass(tt.within)
+				for range 2 {
+					if !slices.Equal(l.arrivals, []string{standup}) {
+						t.Fatalf("told %v", l.arrivals)
+					}
+					pass(time.Minute)
+				}
+			})
+		})
+	}
+}
+
+func TestGuardAwaitCost(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		l.opens(standup)
+		if err := l.lets(standup, romeo, "owner", time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		l.Expect(jid.MustParse(standup))
+		l.forgetAsked()
+		began := l.asked("", "moderator")
+		l.Await(jid.MustParse(standup), time.Now().Add(25*time.Second))
+		pass(time.Second)
+		if soon := l.asked(standup, "moderator") - began; soon < 8 {
+			t.Errorf("looked %d times in the first second", soon)
+		}
+		pass(24 * time.Second)
+		n := l.asked(standup, "moderator")
+		if n > 60 {
+			t.Errorf("looked %d times", n)
+		}
+		pass(time.Minute)
+		if len(l.awaited) != 0 || l.asked(standup, "moderator") > n+6 {
+			t.Errorf("looked %d times afterwards", l.asked(standup, "moderator")-n)
+		}
+	})
+}
+
+// Neither the focus, nor we, nor services are hosts.
+func TestGuardNoHost(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.opens(standup)
+		l.affiliations(c, map[string]string{"tape@recorder.example": "owner"})
+		l.sits(c, "tape@recorder.example")
+		l.service.mu.Lock()
+		c.seats = append(c.seats, &seat{nick: "u", full: us + "/other", role: "moderator"}, &seat{nick: "odd", full: "@/", role: "moderator"},
+			&seat{nick: "none", full: "", role: "moderator"})
+		l.service.mu.Unlock()
+		l.Await(jid.MustParse(standup), time.Now().Add(5*time.Second))
+		pass(10 * time.Second)
+		exists, host, err := l.State(t.Context(), jid.MustParse(standup))
+		if !exists || host || err != nil || len(l.arrivals) != 0 {
+			t.Errorf("%t, %t, %v, told %v", exists, host, err, l.arrivals)
+		}
+		l.comes(standup, romeo, "owner")
+		if exists, host, err := l.State(t.Context(), jid.MustParse(standup)); !exists || !host || err != nil {
+			t.Errorf("%t, %t, %v", exists, host, err)
+		}
+	})
+}
+
+func (l *lookout) affiliations(c *chat, set map[string]string) {
+	for who, affiliation := range set {
+		l.sets(c, who, affiliation)
+	}
+}
+
+// The stream ends while something is given and taken back: nothing of it is lost.
+func TestGuardCut(t *testing.T) {
+	for at := range 40 {
+		lookOut(t, nil, func(t *testing.T, l *lookout) {
+			c := l.comes(standup, romeo, "owner")
+			if err := l.lets(standup, nurse, "member", time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			l.delay = 10 * time.Millisecond
+			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
+			time.AfterFunc(time.Duration(at)*4*time.Millisecond, l.disconnect)
+			err := l.lets(standup, juliet, "owner", time.Time{})
+			l.sits(c, juliet)
+			pass(time.Second)
+			l.service.mu.Lock()
+			l.cut, l.delay = false, 0
+			l.service.mu.Unlock()
+			l.Resume(t.Context(), l.Reset())
+			pass(interval + time.Second)
+			want, n := "owner", 2
+			if err != nil {
+				want, n = "none", 1
+			}
+			if l.is(c, nurse) != "none" || l.is(c, juliet) != want || l.live() != n {
+				t.Errorf("cut at %d: told %v; the nurse is %s, juliet is %s", at, err, l.is(c, nurse), l.is(c, juliet))
+			}
+		})
+	}
+}
