@@ -280,7 +280,7 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	switch {
 	case Absent(err):
 		return jid.JID{}, ErrAbsent
-	case err != nil || !is.Breakout:
+	case err != nil || !is.Breakout || is.Main == "":
 		return jid.JID{}, err
 	}
 	main, err := jid.Parse(is.Main)

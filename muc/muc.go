@@ -171,7 +171,8 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 	return s, nil
 }
 
-// Absent reports whether err is the server's answer that there is no such room.
+// Absent reports whether err is the server's answer that there is no such room, or none any more: so Prosody says of a
+// persistent room that was destroyed (muc_tombstones), as one is that had breakout rooms.
 func Absent(err error) bool {
-	return errors.Is(err, stanza.Error{Condition: stanza.ItemNotFound})
+	return errors.Is(err, stanza.Error{Condition: stanza.ItemNotFound}) || errors.Is(err, stanza.Error{Condition: stanza.Gone})
 }
