@@ -1,0 +1,189 @@
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+var withBreakouts = prosodytest.JitsiOptions{Breakout: true}
+
+// adds has somebody inside make a breakout room.
+func (p *person) adds(name string) string {
+	p.g.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	room, err := p.AddBreakout(ctx, breakoutMUC, name)
+	if err != nil {
+		p.g.t.Fatal(err)
+	}
+	return room
+}
+
+// moves goes from one room to another as a client does, which says that it changes rooms.
+func (p *person) moves(from, to, tok, want string) {
+	p.g.t.Helper()
+	p.Sends(fmt.Sprintf("<presence type='unavailable' to='%s/%s'><status>switch_room</status></presence>", from, p.nick))
+	p.Receives(fmt.Sprintf("<presence type='unavailable' from='%s/%s'/>", from, p.nick))
+	p.must("asks to move to "+to, p.asks(to, tok), "ready")
+	p.must("moves to "+to, p.joins(to), want)
+}
+
+func breakouts(p *auth.Policy) { p.Breakout = breakoutMUC }
+
+// grantsNothingOn checks that usher has given nothing in a breakout room.
+func (b *before) grantsNothingOn(breakout string) {
+	b.t.Helper()
+	if n := b.count(store.KindGrant, breakout+" "); n != 0 {
+		b.t.Errorf("%d grants on the breakout service", n)
+	}
+}
+
+// A breakout room belongs to whoever was let into its main room: by a token for that room alone, as a guest, whatever they
+// ask with. Its affiliations are the main room's, and none is set.
+func TestBreakout(t *testing.T) {
+	t.Parallel()
+	const other = "board@" + service
+	b := beforeJicofo(t, setup{JitsiOptions: withBreakouts})
+	host, plain, guest := b.person("meet.example.com"), b.person("meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	plain.enters(room, mint(t, member))
+	guest.enters(room, "")
+	allowed := map[string]string{host.BareJID(): "owner", plain.BareJID(): "member", guest.BareJID(): "member"}
+	cell := host.adds("cell")
+	if b.sees(cell).Exists {
+		t.Fatal("the breakout room is there before anybody asked")
+	}
+
+	// Nobody else opens it: a person with a token for another room, who may even be inside there; a guest of nowhere; one with
+	// a token for all rooms who is in none.
+	stranger, visitor := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	const refused = "forbidden room-mismatch"
+	stranger.must("asks", stranger.asks(cell, mint(t, forRoom("board"))), refused)
+	stranger.must("asks with a token for the main room, in which they are not", stranger.asks(cell, mint(t, nil)), refused)
+	stranger.must("asks with a token for all rooms", stranger.asks(cell, mint(t, forRoom("*"))), refused)
+	visitor.must("asks", visitor.asks(cell, ""), refused)
+	b.asked(room)
+	if b.sees(cell).Exists {
+		t.Fatal("a stranger has had the breakout room opened")
+	}
+	// A bad token is a bad token, for somebody inside, too; and so is a session of nobody.
+	old := mint(t, func(c *token.Claims) { c.Expires = time.Now().Add(-time.Minute) })
+	plain.must("asks with an old token", plain.asks(cell, old), "forbidden token-expired")
+	plain.must("asks with a session of nobody", plain.shows(cell, "invented"), invalid)
+	// The breakout service says what its rooms are, and no main room is one.
+	guest.must("asks for what is no room of it", guest.asks("@"+breakoutMUC, ""), "forbidden room-unknown")
+
+	plain.moves(room, cell, mint(t, member), "member participant")
+	guest.moves(room, cell, "", "member participant")
+	host.moves(room, cell, mint(t, nil), "owner moderator")
+	invariants(b, cell, allowed)
+	b.grantsNothingOn(cell)
+
+	// In the breakout room of another main room they hold nothing, and those who do are none here.
+	second := b.person("meet.example.com")
+	second.enters(other, mint(t, forRoom("board")))
+	yard := second.adds("yard")
+	second.must("asks for the first room's", second.asks(cell, mint(t, forRoom("board"))), refused)
+	second.must("joins all the same", second.joins(cell), "not-allowed")
+	guest.must("asks for the other's", guest.asks(yard, ""), refused)
+	guest.must("joins all the same", guest.joins(yard), "not-allowed")
+	invariants(b, cell, allowed)
+	invariants(b, yard, map[string]string{second.BareJID(): gone})
+	second.moves(other, yard, mint(t, forRoom("board")), "owner moderator")
+	invariants(b, yard, map[string]string{second.BareJID(): "owner"})
+
+	// Back again, each as who they are.
+	host.moves(cell, room, mint(t, nil), "owner moderator")
+	plain.moves(cell, room, mint(t, member), "member participant")
+	guest.moves(cell, room, "", "member participant")
+	invariants(b, room, allowed)
+	b.grantsNothingOn(cell)
+	b.grantsNothingOn(yard)
+	second.leaves(yard)
+	b.ends(room, host, plain, guest)
+	b.ends(other)
+
+	// The room can be opened again, by a host and nobody else, and nothing is left of what was before.
+	guest.must("asks for the main room that has ended", guest.asks(room, ""), absent)
+	guest.must("asks for a breakout room that has ended", guest.asks(cell, ""), refused)
+	host.must("asks for a breakout room that has ended", host.asks(cell, mint(t, nil)), refused)
+	host.enters(room, mint(t, nil))
+	invariants(b, room, map[string]string{host.BareJID(): "owner"})
+	b.ends(room, host)
+}
+
+// A room of the breakout service that names no main room, or one in which the sender holds nothing, is answered as one that
+// is not theirs; a client that says otherwise changes nothing.
+func TestForgedBreakout(t *testing.T) {
+	t.Parallel()
+	// Here the service has no plugin, so rooms come to be for the asking, and say whatever they are told to.
+	forms := `
+	Component "breakout.meet.example.com" "muc"
+	storage = "memory"
+	restrict_room_creation = true
+	muc_room_locking = false
+	muc_room_default_public_jids = true
+	admins = { "focus@auth.meet.example.com", "focus@focus.meet.example.com", "focus.meet.example.com", "observer@auth.meet.example.com" }
+	modules_enabled = { "prosodytest_forged" }
+	`
+	folder := t.TempDir()
+	err := os.WriteFile(folder+"/mod_prosodytest_forged.lua", []byte(`
+	local forms = {
+		none = false; -- no fields
+		unsaid = { is = true };
+		empty = { is = true, main = "" };
+		mine = { is = true, main = "standup@conference.meet.example.com" };
+		full = { is = true, main = "standup@conference.meet.example.com/nick" };
+		not_one = { is = false, main = "standup@conference.meet.example.com" };
+		theirs = { is = true, main = "board@conference.meet.example.com" };
+		elsewhere = { is = true, main = "standup@conference.example.org" };
+		itself = { is = true, main = "itself@breakout.meet.example.com" };
+		odd = { is = true, main = "@@//" };
+	};
+	module:hook("muc-config-form", function (event)
+		local said = forms[require "util.jid".node(event.room.jid)];
+		if said then
+			table.insert(event.form, { name = "muc#roominfo_isbreakout", type = "boolean", value = said.is });
+			if said.main then
+				table.insert(event.form, { name = "muc#roominfo_breakout_main_room", type = "text-single", value = said.main });
+			end
+		end
+	end);
+	`), 0o644)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := beforeJicofo(t, setup{
+		JitsiOptions: prosodytest.JitsiOptions{Conference: forms, PluginPaths: []string{folder}},
+		policy:       breakouts,
+		options:      func(o *component.Options) { o.EnforceRoles = true },
+	})
+	host, second := b.person("meet.example.com"), b.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	second.enters("board@"+service, mint(t, forRoom("board")))
+	for name, want := range map[string]string{
+		"none": "forbidden room-mismatch", "unsaid": "forbidden room-mismatch", "empty": "forbidden room-mismatch",
+		"theirs": "forbidden room-mismatch", "elsewhere": "forbidden room-mismatch", "itself": "forbidden room-mismatch",
+		"not_one": "forbidden room-mismatch", "mine": "ready", "full": "ready", "odd": "not ready",
+	} {
+		breakout := name + "@" + breakoutMUC
+		answer := host.with(breakout, "machine-uid='"+machine+"' token='"+mint(t, nil)+"'")
+		if got := outcome(answer); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+		b.grantsNothingOn(breakout)
+		if v := b.sees(breakout); len(v.Affiliations) > 1 { // Jicofo's
+			t.Errorf("%s: %s", name, v)
+		}
+	}
+	invariants(b, room, map[string]string{host.BareJID(): "owner"})
+}
