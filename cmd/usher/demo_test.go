@@ -31,7 +31,9 @@ func needsProsody(t *testing.T) {
 }
 
 // TestDemo plays the cast against the Prosody that there is. Nothing but the times may differ from run to run.
-func TestDemo(t *testing.T) { testDemo(t, "testdata/demo.jsonl", "usher as its component focus.meet.example.com") }
+func TestDemo(t *testing.T) {
+	testDemo(t, "testdata/demo.jsonl", "usher as its component focus.meet.example.com")
+}
 
 func TestDemoJicofo(t *testing.T) {
 	testDemo(t, "testdata/demo-jicofo.jsonl", "a stand-in for Jicofo, focus@auth.meet.example.com", "--jicofo")
