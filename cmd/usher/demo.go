@@ -283,7 +283,7 @@ func (s *stage) connected(ctx context.Context) error {
 		return nil
 	}
 	// This is for Jicofo, which answers it with an error of its own.
-	err = answered("<login-url xmlns='"+nsFocus+"'/>", func(a prosodytest.Stanza) bool { return a.ErrorCondition() != "remote-server-timeout" })
+	err = answered("<login-url xmlns='"+nsFocus+"'/>", func(a prosodytest.Stanza) bool { return a.ErrorCondition() == "feature-not-implemented" })
 	if err != nil {
 		return fmt.Errorf("usher has not found Jicofo: %w", err)
 	}
