@@ -95,8 +95,12 @@ func bareOf(full string) string {
 // Send implements Session.
 func (s *service) Send(r xml.TokenReader) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.send(r)
+	err, prompt := s.send(r), s.prompt
+	s.mu.Unlock()
+	for prompt && s.serve() {
+		continue
+	}
+	return err
 }
 
 func (s *service) send(r xml.TokenReader) error {
