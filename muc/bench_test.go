@@ -60,7 +60,7 @@ func crowded(b *testing.B) *muc.Rooms {
 			b.Fatal(err)
 		}
 		for j := range 10 {
-			who := jid.MustParse(fmt.Sprintf("abcdefghijklmnopqrst-%03d@guest.meet.example.com", j))
+			who := jid.MustParse(person(j))
 			if err := server.rooms.Grant(ctx, room, who, "member", time.Now().Add(time.Hour)); err != nil {
 				b.Fatal(err)
 			}
@@ -72,6 +72,98 @@ func crowded(b *testing.B) *muc.Rooms {
 	}
 	return server.rooms
 }
+
+// BenchmarkGuardLook measures what it takes to look at a room of ten, while a thousand are guarded: at what it must be, and at
+// who is inside. The server takes no time, but lists are as long as its are. B/room is the heap that a room takes.
+func BenchmarkGuardLook(b *testing.B) {
+	for name, audit := range map[string]bool{"again": false, "audit": true} {
+		b.Run(name, func(b *testing.B) {
+			before := heap()
+			guard, rooms := guarding(b)
+			perRoom := float64(heap()-before) / float64(len(rooms))
+			b.ReportAllocs()
+			n := 0
+			for b.Loop() {
+				guard.Look(b.Context(), rooms[n%len(rooms)], audit)
+				n++
+			}
+			b.ReportMetric(perRoom, "B/room")
+			if left := guard.Granted(); left != granted {
+				b.Fatalf("%d grants are left", left)
+			}
+		})
+	}
+}
+
+// guarding returns a Guard that looks after rooms of ten.
+func guarding(b *testing.B) (*muc.Guard, []jid.JID) {
+	b.Helper()
+	guard := muc.NewGuard(muc.GuardOptions{
+		Options: muc.Options{
+			Owner:         muc.Owner{Session: &listing{}, JID: jid.MustParse("focus@focus.meet.example.com")},
+			Configuration: muc.Configuration{MembersOnly: true},
+			Hosts:         func(string) bool { return true },
+			Arrived:       func(jid.JID) {},
+			Ledger:        muc.Forgetful{},
+			Warn:          func(room jid.JID, what string, err error) { b.Errorf("%s: %s: %v", room, what, err) },
+		},
+		Focus: jid.MustParse("focus@auth.meet.example.com"), Interval: 5 * time.Second,
+	})
+	var rooms []jid.JID
+	for i := range granted / 10 {
+		room := jid.MustParse(fmt.Sprintf("room-%d@conference.meet.example.com", i))
+		rooms = append(rooms, room)
+		if err := guard.Open(b.Context(), room, false); err != nil {
+			b.Fatal(err)
+		}
+		for j := range 10 {
+			if err := guard.Grant(b.Context(), room, jid.MustParse(person(j)), "member", time.Time{}); err != nil {
+				b.Fatal(err)
+			}
+		}
+		guard.Look(b.Context(), room, true)
+	}
+	return guard, rooms
+}
+
+func person(n int) string { return fmt.Sprintf("abcdefghijklmnopqrst-%03d@guest.meet.example.com", n) }
+
+// listing is a session with a server that does as it is told, and in whose rooms are ten participants.
+type listing struct{}
+
+func (listing) IQ(_ context.Context, _ stanza.IQ, payload xml.TokenReader, v any) error {
+	role := ""
+	for {
+		tok, err := payload.Token()
+		if err != nil && tok == nil {
+			break
+		}
+		if start, ok := tok.(xml.StartElement); ok && start.Name.Local == "item" {
+			role = start.Attr[0].Value
+		}
+	}
+	if v == nil {
+		return nil
+	}
+	answer := "<query/>"
+	if role == "participant" {
+		answer = participants
+	}
+	return xml.Unmarshal([]byte(answer), v)
+}
+
+func (listing) Send(r xml.TokenReader) error {
+	_, err := xmlstream.Copy(xmlstream.Discard(), r)
+	return err
+}
+
+var participants = func() string {
+	items := ""
+	for j := range 10 {
+		items += fmt.Sprintf("<item affiliation='member' role='participant' jid='%s/abcdefghijkl' nick='nick%d'/>", person(j), j)
+	}
+	return "<query xmlns='http://jabber.org/protocol/muc#admin'>" + items + "</query>"
+}()
 
 // consenting is a session with a server that creates every room and does as it is told.
 type consenting struct{ rooms *muc.Rooms }

@@ -1,5 +1,12 @@
 package muc
 
+import (
+	"context"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
+
 // Count returns how many rooms we are in, and how many grants are live there.
 func (r *Rooms) Count() (rooms, grants int) {
 	r.mu.Lock()
@@ -8,4 +15,26 @@ func (r *Rooms) Count() (rooms, grants int) {
 		grants += len(rm.live)
 	}
 	return len(r.rooms), grants
+}
+
+// Look looks at a room as if it were time to say again what it must be, and to ask who is inside if audit is true.
+func (g *Guard) Look(ctx context.Context, room jid.JID, audit bool) {
+	g.mu.Lock()
+	rm := g.rooms[room.String()]
+	rm.next, rm.audit = time.Time{}, time.Now().Add(time.Hour)
+	if audit {
+		rm.audit = time.Time{}
+	}
+	g.mu.Unlock()
+	g.look(ctx, rm)
+}
+
+// Granted returns how many grants are live.
+func (g *Guard) Granted() (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, rm := range g.rooms {
+		n += len(rm.live)
+	}
+	return n
 }

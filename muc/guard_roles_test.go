@@ -147,7 +147,7 @@ func TestEnforceRoles(t *testing.T) {
 		}, "member", 1},
 		"of an earlier process that wrote nothing down": {func(l *lookout, c *chat) {
 			l.comes(standup, nurse, "owner")
-			clear(l.written)
+			clear(l.book.written)
 			l.succeed()
 			if host, err := l.HostPresent(context.Background(), jid.MustParse(standup)); !host || err != nil {
 				t.Errorf("host %t, %v", host, err)

@@ -62,7 +62,6 @@ func (b *book) all() (all []Granted) {
 type lookout struct {
 	*service
 	*Guard
-	*book
 	t       fataler
 	options GuardOptions
 	end     context.CancelFunc
@@ -90,7 +89,7 @@ func lookOut(t *testing.T, change func(*GuardOptions), play func(t *testing.T, l
 }
 
 func newLookout(t fataler, change func(*GuardOptions)) *lookout {
-	l := &lookout{service: newService(), book: newBook(), t: t}
+	l := &lookout{service: newService(), t: t}
 	l.prompt = true
 	l.options = GuardOptions{
 		Options: Options{
@@ -132,7 +131,7 @@ func (l *lookout) stop() { l.end(); l.running.Wait() }
 func (l *lookout) succeed() {
 	l.stop()
 	l.Guard = NewGuard(l.options)
-	l.Restore(l.all())
+	l.Restore(l.book.all())
 	l.run()
 }
 
@@ -256,14 +255,14 @@ func (l *lookout) live() int {
 	n := 0
 	for address, rm := range l.Guard.rooms {
 		for bare, gr := range rm.live {
-			if w, ok := l.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.affiliation {
+			if w, ok := l.book.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.affiliation {
 				l.t.Fatalf("%s is %s in %s and written down is %+v", bare, gr.affiliation, address, w)
 			}
 			n++
 		}
 	}
-	if n != len(l.written) {
-		l.t.Fatalf("%d are live, and written down are %v", n, l.written)
+	if n != len(l.book.written) {
+		l.t.Fatalf("%d are live, and written down are %v", n, l.book.written)
 	}
 	return n
 }
@@ -627,7 +626,7 @@ func TestGuardBan(t *testing.T) {
 			return nurse
 		},
 		"while it is written down": func(l *lookout, c *chat) string {
-			l.slow = 20 * time.Millisecond
+			l.book.slow = 20 * time.Millisecond
 			time.AfterFunc(19*time.Millisecond, func() { l.sets(c, nurse, "outcast") })
 			if err := l.lets(standup, nurse, "member", time.Time{}); !errors.Is(err, ErrOutcast) {
 				l.t.Fatalf("told %v", err)
@@ -663,9 +662,9 @@ func TestGuardBan(t *testing.T) {
 func TestGuardUnwritten(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "member")
-		l.err = errors.New("the disk is full")
+		l.book.err = errors.New("the disk is full")
 		for _, who := range []string{romeo, juliet} {
-			if err := l.lets(standup, who, "owner", time.Time{}); !errors.Is(err, ErrUnwritten) || !errors.Is(err, l.err) {
+			if err := l.lets(standup, who, "owner", time.Time{}); !errors.Is(err, ErrUnwritten) || !errors.Is(err, l.book.err) {
 				t.Errorf("%s is told %v", who, err)
 			}
 		}
@@ -683,7 +682,7 @@ func TestGuardUnwritten(t *testing.T) {
 func TestGuardWithdrawnWhileGiven(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
-		l.slow, l.delay = 10*time.Millisecond, 10*time.Millisecond
+		l.book.slow, l.delay = 10*time.Millisecond, 10*time.Millisecond
 		for at := range 6 {
 			time.AfterFunc(time.Duration(at)*5*time.Millisecond, func() { l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse)) })
 			err := l.lets(standup, nurse, "member", time.Time{})
@@ -725,7 +724,7 @@ func TestGuardRemadeWhileGiven(t *testing.T) {
 		for at := range 12 {
 			lookOut(t, nil, func(t *testing.T, l *lookout) {
 				c := l.comes(standup, romeo, "owner")
-				l.slow, l.delay = 10*time.Millisecond, 10*time.Millisecond
+				l.book.slow, l.delay = 10*time.Millisecond, 10*time.Millisecond
 				time.AfterFunc(time.Duration(at)*3*time.Millisecond, func() {
 					l.destroy(c)
 					l.Guard.mu.Lock()

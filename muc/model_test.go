@@ -349,6 +349,19 @@ func (w *world) known(address string) (known, open bool) {
 	return rm != nil || w.rooms.lost[address] != nil, rm != nil && rm.open
 }
 
+// live is how many grants Rooms knows of.
+func (w *world) live() (n int) {
+	w.rooms.mu.Lock()
+	defer w.rooms.mu.Unlock()
+	for _, rm := range w.rooms.rooms {
+		n += len(rm.live)
+	}
+	for _, rm := range w.rooms.lost {
+		n += len(rm.live)
+	}
+	return n
+}
+
 // check compares what is true at the service with what should be, once everything that was sent has arrived.
 func (w *world) check(t *rapid.T) {
 	synctest.Wait()
@@ -358,6 +371,9 @@ func (w *world) check(t *rapid.T) {
 	defer w.mu.Unlock()
 	if len(w.up)+len(w.down) != 0 {
 		return
+	}
+	if live, written := w.live(), len(w.book.all()); live != written {
+		t.Fatalf("%d are live, and written down are %v", live, w.book.all())
 	}
 	for _, busy := range w.busy {
 		if busy {

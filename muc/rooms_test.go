@@ -377,3 +377,91 @@ func (w *world) hear(raw string) {
 		_ = w.rooms.Message(start, d)
 	}
 }
+
+// The next process enters the rooms in which something was granted, and takes back what nobody makes use of; what was in
+// rooms that are gone is crossed out. Whoever is inside stays, whatever has become of their right since.
+func TestRestore(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.admit(standup, romeo, "owner", true, time.Now().Add(time.Minute))
+		w.settle()
+		c := w.chats[standup]
+		w.join(c, romeo+"/1", "romeo")
+		w.enters(t, juliet, "member")
+		if err := w.openOther(t); err != nil {
+			t.Fatal(err)
+		}
+		w.admit(retro, nurse, "member", true, time.Time{})
+		w.settle()
+		if n := len(w.book.all()); n != 3 {
+			t.Fatalf("%d are written down", n)
+		}
+		w.disconnected() // and killed
+		<-time.After(time.Minute)
+		w.remove(c, c.by(juliet+"/1"))
+		w.destroy(w.chats[retro])
+		w.service.rooms = w.newRooms()
+		w.rooms.Restore(w.book.all())
+		w.connect(w.rooms.Reset())
+		w.pass(2 * time.Second)
+		if c.by(romeo+"/1") == nil || c.affiliation(romeo) != "owner" || c.affiliation(juliet) != "none" || c.by(ourself) == nil || !w.hostPresent(jid.MustParse(standup)) {
+			t.Errorf("romeo is %s, inside: %t; juliet is %s", c.affiliation(romeo), c.by(romeo+"/1") != nil, c.affiliation(juliet))
+		}
+		if left := w.book.all(); len(left) != 1 || left[0].Who.String() != romeo || w.chats[retro] != nil {
+			t.Errorf("still written down are %v", left)
+		}
+	})
+}
+
+// What cannot be written down is not given, and what was there before stays.
+func TestUnwritten(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		c := w.enters(t, romeo, "member")
+		w.book.err = errors.New("the disk is full")
+		for _, who := range []string{romeo, juliet} {
+			granted := make(chan error, 1)
+			w.requests.Go(func() {
+				granted <- w.rooms.Grant(w.ctx, jid.MustParse(standup), jid.MustParse(who), "owner", time.Time{})
+			})
+			w.settle()
+			if err := <-granted; !errors.Is(err, ErrUnwritten) || !errors.Is(err, w.book.err) {
+				t.Errorf("%s is told %v", who, err)
+			}
+		}
+		if left := w.book.all(); c.affiliation(romeo) != "member" || c.affiliation(juliet) != "none" || len(left) != 1 || left[0].Affiliation != "member" {
+			t.Errorf("romeo is %s, juliet %s, and written down are %v", c.affiliation(romeo), c.affiliation(juliet), left)
+		}
+	})
+}
+
+// Whoever waits for a host is told of one who is inside, or enters.
+func TestArrived(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		told := 0
+		w.rooms.Arrived = func(jid.JID) { told++ }
+		c := w.enters(t, nurse, "member")
+		w.rooms.Await(jid.MustParse(standup), time.Now().Add(time.Minute))
+		w.sees(t, &told, 0)
+		w.enters(t, romeo, "owner")
+		w.sees(t, &told, 1)
+		w.enters(t, juliet, "owner")
+		w.sees(t, &told, 1)
+		w.rooms.Await(jid.MustParse(standup), time.Now().Add(time.Minute))
+		w.sees(t, &told, 2)
+		w.remove(c, c.by(romeo+"/1"))
+		w.remove(c, c.by(juliet+"/1"))
+		w.settle()
+		w.rooms.Await(jid.MustParse(standup), time.Now().Add(time.Minute))
+		w.sees(t, &told, 2)
+		w.enters(t, "tape@recorder.example", "owner")
+		w.sees(t, &told, 2)
+		w.affiliate(c, nurse, "owner", false) // by whomever
+		w.sees(t, &told, 3)
+	})
+}
+
+func (w *world) sees(t *testing.T, told *int, want int) {
+	t.Helper()
+	if w.settle(); *told != want {
+		t.Errorf("told of %d, want %d", *told, want)
+	}
+}

@@ -32,6 +32,7 @@ var errCut = errors.New("the test cut the connection")
 // down until Rooms reads it. So a test can let things cross on the way.
 type service struct {
 	rooms *Rooms
+	book  *book // of rooms
 
 	mu       sync.Mutex
 	down     []string
@@ -69,7 +70,7 @@ type seat struct {
 }
 
 func newService() *service {
-	s := &service{chats: map[string]*chat{}, asked: map[string]chan []byte{}}
+	s := &service{book: newBook(), chats: map[string]*chat{}, asked: map[string]chan []byte{}}
 	s.observer = func(*chat, string, string) {}
 	return s
 }
@@ -81,7 +82,7 @@ func (s *service) newRooms() *Rooms {
 		Configuration: Configuration{MembersOnly: true},
 		Hosts:         func(domain string) bool { return domain != "recorder.example" },
 		Arrived:       func(jid.JID) {},
-		Ledger:        Forgetful{},
+		Ledger:        s.book,
 		Warn:          func(jid.JID, string, error) {},
 	})
 	return s.rooms
@@ -137,7 +138,9 @@ func (s *service) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader,
 	prompt, delay := s.prompt, s.delay
 	s.mu.Unlock()
 	if prompt {
-		<-time.After(delay)
+		if delay > 0 {
+			<-time.After(delay)
+		}
 		for s.serve() || s.read() {
 			continue
 		}

@@ -1,0 +1,286 @@
+package muc
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"mellium.im/xmpp/jid"
+	"pgregory.net/rapid"
+)
+
+// guardWorld is a lookout, and what is known of each room and person there: the most that they may have.
+type guardWorld struct {
+	*lookout
+	most map[[2]string]string // by room and bare JID: the highest that was decided, or that an owner gave
+	bans map[[2]string]bool   // by an owner
+}
+
+// forgets drops what was known of a room that has ended.
+func (w *guardWorld) forgets(c *chat, bare, event string) {
+	for key := range w.most {
+		if key[0] == c.address && event == "ended" {
+			delete(w.most, key)
+		}
+	}
+	for key := range w.bans {
+		if key[0] == c.address && event == "ended" {
+			delete(w.bans, key)
+		}
+	}
+}
+
+func (w *guardWorld) actions() map[string]func(*rapid.T) {
+	some := func(t *rapid.T) (*chat, *seat) {
+		c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
+		if c == nil || len(c.seats) == 0 {
+			return nil, nil
+		}
+		return c, rapid.SampledFrom(c.seats).Draw(t, "somebody")
+	}
+	person := func(t *rapid.T) string { return rapid.SampledFrom(people).Draw(t, "who") }
+	locked := func(f func(*rapid.T)) func(*rapid.T) {
+		return func(t *rapid.T) {
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			f(t)
+		}
+	}
+	admit := func(t *rapid.T) {
+		room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), person(t)
+		affiliation := rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation")
+		var expires time.Time
+		if rapid.Bool().Draw(t, "expires") {
+			expires = time.Now().Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second)
+		}
+		c := w.opens(room)
+		key := [2]string{room, who}
+		if higher(affiliation, w.most[key]) {
+			w.most[key] = affiliation
+		}
+		w.book.slow = time.Duration(rapid.IntRange(0, 3).Draw(t, "the ledger takes")) * time.Millisecond
+		err := w.lets(room, who, affiliation, expires)
+		got := w.is(c, who)
+		switch {
+		case errors.Is(err, ErrUnwritten) && w.book.err != nil, w.cut && err != nil:
+			w.Withdraw(jid.MustParse(room), jid.MustParse(who)) // as the component does
+		case w.bans[key]:
+			if !errors.Is(err, ErrOutcast) {
+				t.Fatalf("%s is banned from %s and told %v", who, room, err)
+			}
+		case errors.Is(err, ErrAbsent), errors.Is(err, errWithdrawn): // the room was made anew, which was seen now
+		case err != nil || got != affiliation:
+			t.Fatalf("%s is %s in %s and told %v", who, got, room, err)
+		}
+		if err == nil && rapid.Bool().Draw(t, "comes") {
+			w.sits(c, who)
+		}
+	}
+	return map[string]func(*rapid.T){
+		"admit": admit, "admit another": admit, "admit one more": admit,
+		"come": locked(func(t *rapid.T) {
+			if c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]; c != nil {
+				who := person(t)
+				w.join(c, fmt.Sprintf("%s/%d", who, rapid.IntRange(1, 2).Draw(t, "session")), rapid.SampledFrom([]string{"ann", "bob", "cat"}).Draw(t, "nick"))
+			}
+		}),
+		"go": locked(func(t *rapid.T) { // Jicofo, too: then the room may end
+			if c, o := some(t); o != nil {
+				w.remove(c, o)
+			}
+		}),
+		"kick": locked(func(t *rapid.T) {
+			if c, o := some(t); o != nil {
+				w.remove(c, o, "307")
+			}
+		}),
+		"ban": func(t *rapid.T) {
+			// A ban that crosses what we set is lost, as Guard says; so nothing is under way.
+			w.service.mu.Lock()
+			w.delay = 0
+			w.service.mu.Unlock()
+			pass(20 * time.Millisecond)
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			if c, o := some(t); o != nil && owner(c, o) {
+				who := person(t)
+				w.bans[[2]string{c.address, who}] = true
+				w.affiliate(c, who, "outcast", false) // which may end the room
+			}
+		},
+		"lift a ban": locked(func(t *rapid.T) {
+			for key := range w.bans {
+				if c := w.chats[key[0]]; c != nil {
+					w.affiliate(c, key[1], "none", false)
+				}
+				delete(w.bans, key)
+				return
+			}
+		}),
+		"withdraw": func(t *rapid.T) {
+			w.Withdraw(jid.MustParse(rapid.SampledFrom(roomNames).Draw(t, "room")), jid.MustParse(person(t)))
+		},
+		"elect": locked(func(t *rapid.T) {
+			if c, o := some(t); o != nil && w.EnforceRoles && !w.bans[[2]string{c.address, bareOf(o.full)}] {
+				w.affiliate(c, bareOf(o.full), "owner", false)
+			}
+		}),
+		"open to all": locked(func(t *rapid.T) {
+			if c, o := some(t); o != nil && owner(c, o) {
+				w.configure(c, false)
+			}
+		}),
+		"destroy": locked(func(t *rapid.T) {
+			if c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]; c != nil {
+				w.destroy(c)
+			}
+		}),
+		"destroy and make anew": func(t *rapid.T) {
+			w.service.mu.Lock()
+			c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
+			if c != nil {
+				w.destroy(c)
+			}
+			w.service.mu.Unlock()
+			if c != nil {
+				w.opens(c.address)
+			}
+		},
+		"cut":     func(*rapid.T) { w.disconnect() },
+		"succeed": func(*rapid.T) { w.succeed() },
+		"the ledger fails": func(*rapid.T) {
+			w.book.mu.Lock()
+			defer w.book.mu.Unlock()
+			if w.book.err = errors.New("full"); len(w.book.written)%2 == 0 {
+				w.book.err = nil
+			}
+		},
+		"answers take long": func(t *rapid.T) {
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			w.delay = time.Duration(rapid.IntRange(0, 3).Draw(t, "ms")) * time.Millisecond
+		},
+		"wait":      func(t *rapid.T) { pass(time.Duration(rapid.IntRange(1, 20_000).Draw(t, "ms")) * time.Millisecond) },
+		"wait long": func(t *rapid.T) { pass(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second) },
+		"reconnect": func(*rapid.T) { w.reconnect() },
+		"quiet":     w.quiet,
+		"":          w.check,
+	}
+}
+
+func higher(a, b string) bool {
+	rank := map[string]int{"member": 1, "admin": 2, "owner": 3}
+	return rank[a] > rank[b]
+}
+
+func (w *guardWorld) reconnect() {
+	w.service.mu.Lock()
+	was := w.cut
+	w.cut = false
+	w.service.mu.Unlock()
+	if was {
+		w.Resume(w.t.(*rapid.T).Context(), w.Reset())
+	}
+}
+
+// check compares what must be true at any time.
+func (w *guardWorld) check(t *rapid.T) {
+	w.live()
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	for key := range w.bans {
+		if c := w.chats[key[0]]; c != nil && c.affiliation(key[1]) != "outcast" {
+			t.Fatalf("%s was banned from %s and is %s", key[1], key[0], c.affiliation(key[1]))
+		}
+	}
+	for address, c := range w.chats {
+		for bare, affiliation := range c.affiliations {
+			if _, ours := c.given[bare]; ours && higher(affiliation, w.most[[2]string{address, bare}]) && !w.EnforceRoles {
+				t.Fatalf("%s is %s in %s, which nobody decided", bare, affiliation, address)
+			}
+		}
+	}
+}
+
+// quiet lets so much time pass that everything must be right.
+func (w *guardWorld) quiet(t *rapid.T) {
+	w.reconnect()
+	pass(goneAfter)
+	w.check(t)
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	live := 0
+	for _, address := range roomNames {
+		c := w.chats[address]
+		if c == nil {
+			continue
+		}
+		known := w.Known(jid.MustParse(address))
+		if known && !c.membersOnly {
+			t.Fatalf("%s is open to all", address)
+		}
+		for bare := range c.given {
+			if bare == jicofo {
+				continue
+			}
+			live++
+			if c.inside(bare) == nil {
+				t.Fatalf("%s is outside of %s and %s", bare, address, c.affiliation(bare))
+			}
+		}
+		for _, o := range c.seats {
+			bare := bareOf(o.full)
+			if known && w.EnforceRoles && bare != jicofo && c.affiliation(bare) == "owner" &&
+				w.most[[2]string{address, bare}] != "owner" && !w.everHost(address) && bare != people[3] {
+				t.Fatalf("%s is an owner of %s, where there never was a host", bare, address)
+			}
+		}
+	}
+	w.Guard.mu.Lock()
+	defer w.Guard.mu.Unlock()
+	for address, rm := range w.Guard.rooms {
+		if w.chats[address] == nil {
+			t.Fatalf("%s is taken to exist", address)
+		}
+		for bare := range rm.live {
+			if c := w.chats[address]; c.inside(bare) == nil {
+				t.Fatalf("%s is taken to have something in %s", bare, address)
+			}
+		}
+	}
+}
+
+// everHost tells whether somebody may have been a host in the room.
+func (w *guardWorld) everHost(address string) bool {
+	for key, affiliation := range w.most {
+		if key[0] == address && affiliation == "owner" {
+			return true
+		}
+	}
+	return false
+}
+
+// Whatever people, owners, the server, the network and usher's own end do: nobody has more than was decided, nobody who is
+// outside has anything for long, bans stay, and what is written down is what is live.
+func TestGuardModel(t *testing.T) {
+	for _, enforce := range []bool{false, true} {
+		t.Run(fmt.Sprintf("enforce roles %t", enforce), func(t *testing.T) {
+			rapid.Check(t, func(t *rapid.T) {
+				rapid.SyncTest(t, func(t *rapid.T) {
+					w := &guardWorld{most: map[[2]string]string{}, bans: map[[2]string]bool{}}
+					w.lookout = newLookout(t, func(o *GuardOptions) { o.EnforceRoles = enforce })
+					w.observer = w.forgets
+					w.run()
+					defer func() { w.stop() }()
+					for range 3 {
+						t.Repeat(w.actions())
+					}
+					w.quiet(t)
+					synctest.Wait()
+				})
+			})
+		})
+	}
+}
