@@ -98,6 +98,11 @@ func (b *before) ends(room string, people ...*person) {
 	for _, p := range people {
 		p.leaves(room)
 	}
+	defer func() {
+		if b.t.Failed() {
+			b.t.Logf("at its end the room is %s, with Jicofo in %v", b.sees(room), b.jicofo.Rooms())
+		}
+	}()
 	b.eventually("the room ends", func() bool { return !b.sees(room).Exists })
 	b.eventually("no grant is left", func() bool { return b.count(store.KindGrant, room+" ") == 0 })
 	b.eventually("nobody is left waiting", func() bool { return b.count(store.KindHeld, "") == 0 })

@@ -254,6 +254,26 @@ func (g *Guard) Withdraw(j, who jid.JID) {
 	}
 }
 
+// Recall takes back what Grant gave, as Withdraw does, unless the person is inside.
+func (g *Guard) Recall(ctx context.Context, j, who jid.JID) error {
+	if !g.Holds(j, who) {
+		return nil
+	}
+	for _, list := range []func(context.Context, jid.JID) ([]Item, error){g.Owner.Moderators, g.Owner.Participants} {
+		items, err := list(ctx, j)
+		if err != nil {
+			return err
+		}
+		for _, i := range items {
+			if occupant, err := jid.ParseUnsafe(i.JID); err == nil && occupant.Bare().Equal(who) {
+				return nil
+			}
+		}
+	}
+	g.Withdraw(j, who)
+	return nil
+}
+
 // withdraw takes a grant back. The caller holds mu.
 func (g *Guard) withdraw(rm *guarded, bare string) {
 	if err := rm.take(bare); err != nil {
@@ -417,7 +437,7 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	g.mu.Unlock()
 	var err error
 	if ours {
-		err = g.Owner.Configure(ctx, rm.jid, g.Configuration)
+		err = g.Owner.Enforce(ctx, rm.jid, g.Configuration)
 	}
 	if err == nil && audit {
 		err = g.audit(ctx, rm)

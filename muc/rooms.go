@@ -389,6 +389,16 @@ func (r *Rooms) Withdraw(j, who jid.JID) {
 	}
 }
 
+// Recall takes back what Grant gave, as Withdraw does, unless the person is inside.
+func (r *Rooms) Recall(_ context.Context, j, who jid.JID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rm := r.rooms[j.String()]; rm != nil && !rm.has(who.String()) {
+		r.withdraw(rm, who.String())
+	}
+	return nil
+}
+
 // Await has Arrived told if a host is inside already. It is told of those who come without it, because rooms tell us.
 func (r *Rooms) Await(j jid.JID, _ time.Time) {
 	r.mu.Lock()
