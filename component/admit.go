@@ -128,6 +128,10 @@ func (c *Component) apply(ctx context.Context, req auth.Request, d auth.Decision
 	if err == nil && d.Affiliation != auth.None {
 		err = c.rooms.Grant(ctx, room, who, string(d.Affiliation), d.Expires)
 	}
+	if err == nil && d.Affiliation == auth.None {
+		// What they were given before the lobby was at work would have them pass it.
+		err = c.rooms.Recall(ctx, room, who)
+	}
 	switch {
 	case errors.Is(err, muc.ErrUnwritten):
 		return d.Denied(auth.ReasonStoreUnavailable, err)

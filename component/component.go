@@ -181,6 +181,7 @@ type rooms interface {
 	Open(ctx context.Context, room jid.JID, mayCreate bool) error
 	Grant(ctx context.Context, room, who jid.JID, affiliation string, expires time.Time) error
 	Withdraw(room, who jid.JID)
+	Recall(ctx context.Context, room, who jid.JID) error
 	Await(room jid.JID, until time.Time)
 	Expect(room jid.JID)
 

@@ -98,6 +98,11 @@ func (b *before) ends(room string, people ...*person) {
 	for _, p := range people {
 		p.leaves(room)
 	}
+	defer func() {
+		if b.t.Failed() {
+			b.t.Logf("at its end the room is %s, with Jicofo in %v", b.sees(room), b.jicofo.Rooms())
+		}
+	}()
 	b.eventually("the room ends", func() bool { return !b.sees(room).Exists })
 	b.eventually("no grant is left", func() bool { return b.count(store.KindGrant, room+" ") == 0 })
 	b.eventually("nobody is left waiting", func() bool { return b.count(store.KindHeld, "") == 0 })
@@ -489,6 +494,52 @@ func TestWaitingGuestsDoNotBecomeOwners(t *testing.T) {
 	b.eventually("nobody is owner", func() bool { return b.sees(room).Affiliations[guests[0].BareJID()] == "member" })
 	invariants(b, room, allowed)
 	b.ends(room, guests...)
+}
+
+// 9.6: a token for one room does not open its breakout rooms (jitsi-meet#11075, #14482), a moderator who comes back from one is none
+// any more (jitsi-meet#17433, docker#2215), and who became moderator by logging in cannot go to one (jitsi-meet#15024). With
+// usher what one is in the main room one is in its breakout rooms.
+func TestModeratorsInBreakoutRooms(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{JitsiOptions: withBreakouts, server: passwords})
+	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	single := mint(t, nil) // for this room, not *
+	host.enters(room, single)
+	guest.enters(room, "")
+	cell := host.adds("cell")
+	allowed := map[string]string{host.BareJID(): "owner", guest.BareJID(): "member"}
+
+	// There and back, and there again.
+	for range 2 {
+		host.moves(room, cell, single, "owner moderator")
+		invariants(b, cell, allowed)
+		if v := b.sees(room); v.Affiliations[host.BareJID()] != "owner" {
+			t.Errorf("while in the breakout room: %s", v)
+		}
+		host.moves(cell, room, single, "owner moderator")
+		invariants(b, room, allowed)
+	}
+
+	// The guest logs in on a second connection and is moderator on the first; also where they go now, with nothing but the session.
+	login := b.person("users.example.com")
+	id := login.session(login.iq("set", domain, request(room, "", "")))
+	guest.must("asks by the session of the login", guest.shows(room, id), "ready")
+	allowed[guest.BareJID()] = "owner"
+	allowed[login.BareJID()] = gone // they never come in with that connection
+	b.eventually("the guest is moderator", func() bool { return b.sees(room).Occupant(guest.JID()).Role == "moderator" })
+	guest.leaves(room)
+	guest.must("asks for the breakout room", guest.shows(cell, id), "ready")
+	guest.must("joins", guest.joins(cell), "owner moderator")
+	invariants(b, cell, allowed)
+	tomb := guest.adds("tomb") // which is for moderators
+	guest.leaves(cell)
+	guest.must("asks for their own breakout room", guest.shows(tomb, id), "ready")
+	guest.must("joins", guest.joins(tomb), "owner moderator")
+	guest.leaves(tomb)
+	guest.must("asks to come back", guest.shows(room, id), "ready")
+	guest.must("comes back", guest.joins(room), "owner moderator")
+	invariants(b, room, allowed)
+	b.ends(room, host, guest)
 }
 
 // 9.7: secure domain (passwords) or tokens, one or the other, and Jicofo's authentication on for the one and off for the other

@@ -314,6 +314,33 @@ func (g *Guard) Withdraw(j, who jid.JID) {
 	}
 }
 
+// Recall takes back what Grant gave, unless the person is inside. It returns when that is done.
+func (g *Guard) Recall(ctx context.Context, j, who jid.JID) error {
+	if !g.Holds(j, who) {
+		return nil
+	}
+	for _, list := range []func(context.Context, jid.JID) ([]Item, error){g.Owner.Moderators, g.Owner.Participants} {
+		items, err := list(ctx, j)
+		if err != nil {
+			return err
+		}
+		for _, i := range items {
+			if occupant, err := jid.ParseUnsafe(i.JID); err == nil && occupant.Bare().Equal(who) {
+				return nil
+			}
+		}
+	}
+	g.mu.Lock()
+	rm := g.rooms[j.String()]
+	if rm == nil || rm.live[who.String()] == nil {
+		g.mu.Unlock()
+		return nil
+	}
+	rm.live[who.String()].withdrawn = true
+	g.mu.Unlock()
+	return g.takeBack(ctx, rm)
+}
+
 // Holds tells whether who has something from us in the room; in any room if that is zero.
 func (g *Guard) Holds(j, who jid.JID) bool {
 	g.mu.Lock()
@@ -476,7 +503,7 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	g.mu.Unlock()
 	var err error
 	if again && ours {
-		err = g.Owner.Configure(ctx, rm.jid, g.Configuration)
+		err = g.Owner.Enforce(ctx, rm.jid, g.Configuration)
 	}
 	if audit && !Absent(err) {
 		err = errors.Join(err, g.audit(ctx, rm))
@@ -607,7 +634,7 @@ func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 	g.mu.Lock()
 	var take []*grant
 	for _, gr := range rm.live {
-		if gr.withdrawn && !gr.asked {
+		if gr.withdrawn && !gr.asked && gr.taken == nil {
 			gr.taken = make(chan struct{})
 			take = append(take, gr)
 		}

@@ -10,6 +10,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"slices"
 
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp/form"
@@ -147,9 +148,47 @@ func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) err
 	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), c.form(), nil)
 }
 
+// Enforce makes the room what c says, if it is not. Who has come in meanwhile without an affiliation is put out by a ban, which
+// is lifted at once: those whom the server itself puts out in [Owner.Configure] it tells so, but nobody else in the room
+// (Prosody 0.12 and 13, muc/members_only.lib.lua), so that people would go on seeing them, and a focus wait for them, for ever.
+func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) error {
+	is, err := o.Settings(ctx, room)
+	closed := is.MembersOnly || !c.MembersOnly
+	if err != nil || closed && !is.MemberInvites && is.RealJIDs {
+		return err
+	}
+	var intruders []jid.JID
+	if !closed {
+		participants, err := o.Participants(ctx, room)
+		if err != nil {
+			return err
+		}
+		for _, i := range participants {
+			who, err := jid.ParseUnsafe(i.JID)
+			if err != nil || i.Affiliation != "none" || slices.ContainsFunc(intruders, who.Bare().Equal) {
+				continue
+			}
+			intruders = append(intruders, who.Bare())
+		}
+	}
+	// All in one breath, so that nobody comes in because somebody is put out.
+	say := func(affiliation string) (err error) {
+		for _, who := range intruders {
+			err = errors.Join(err, o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(affiliationQuery(who.String(), affiliation))))
+		}
+		return err
+	}
+	if err := say("outcast"); err != nil {
+		return err
+	}
+	return errors.Join(o.Configure(ctx, room, c), say(""))
+}
+
 // Settings are what a room's configuration form tells its owners (XEP-0045 §10.2), as far as it is of interest here.
 type Settings struct {
 	MembersOnly, MemberInvites bool
+	// RealJIDs tells that they are for everybody to see.
+	RealJIDs bool
 	// Breakout tells that it is a breakout room, and Main names its main room (Jitsi's mod_muc_breakout_rooms.lua).
 	Breakout bool
 	Main     string
@@ -174,6 +213,8 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 			s.MembersOnly = yes
 		case fieldMemberInvites:
 			s.MemberInvites = yes
+		case "muc#roomconfig_whois":
+			s.RealJIDs = f.Raw[0] == "anyone"
 		case "muc#roominfo_isbreakout":
 			s.Breakout = yes
 		case "muc#roominfo_breakout_main_room":

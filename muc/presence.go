@@ -249,11 +249,14 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 	}
 	if m.user.status("104") || m.user.status("173") { // 173: real JIDs are now shown to moderators only
 		rm.ours = false // an owner may have made it last
-		// The configuration changed, perhaps to open to all. Saying again what it must be changes nothing, and is
-		// not announced, if it still is so.
-		iq := r.Owner.iq(stanza.SetIQ, rm.jid)
-		if err := r.Owner.Session.Send(iq.Wrap(r.Configuration.form())); err != nil {
-			r.Warn(rm.jid, "members-only could not be said again", err)
+		// The configuration changed, perhaps to open to all.
+		select {
+		case r.changed <- rm.jid:
+		default: // so many that whoever is removed is not announced; see Owner.Enforce
+			iq := r.Owner.iq(stanza.SetIQ, rm.jid)
+			if err := r.Owner.Session.Send(iq.Wrap(r.Configuration.form())); err != nil {
+				r.Warn(rm.jid, "members-only could not be said again", err)
+			}
 		}
 	}
 	return nil

@@ -56,6 +56,8 @@ type Rooms struct {
 	// strays are rooms that sent something though they are not in rooms: an earlier run's occupant is in them, or
 	// ours was removed. Run enters them again.
 	strays chan jid.JID
+	// changed are rooms whose configuration somebody has changed. Run looks at it.
+	changed chan jid.JID
 }
 
 // Options say how rooms are kept.
@@ -115,6 +117,7 @@ func NewRooms(o Options) *Rooms {
 		rooms:   make(map[string]*room),
 		lost:    make(map[string]*room),
 		strays:  make(chan jid.JID, 1024),
+		changed: make(chan jid.JID, 1024),
 	}
 }
 
@@ -397,6 +400,16 @@ func (r *Rooms) Withdraw(j, who jid.JID) {
 			r.withdraw(rm, who.String())
 		}
 	}
+}
+
+// Recall takes back what Grant gave, as Withdraw does, unless the person is inside.
+func (r *Rooms) Recall(_ context.Context, j, who jid.JID) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if rm := r.rooms[j.String()]; rm != nil && !rm.has(who.String()) {
+		r.withdraw(rm, who.String())
+	}
+	return nil
 }
 
 // Await has Arrived told if a host is inside already. It is told of those who come without it, because rooms tell us.

@@ -81,6 +81,15 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	}
 }
 
+// enforce makes a room what it must be that was changed.
+func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
+	ctx, cancel := context.WithTimeout(ctx, joinWithin)
+	defer cancel()
+	if err := r.Owner.Enforce(ctx, j, r.Configuration); err != nil && !Absent(err) {
+		r.Warn(j, "members-only could not be said again", err)
+	}
+}
+
 // Run looks after rooms that need it without anybody asking, until ctx ends: rooms that nobody came to, people who did
 // not come, strays.
 func (r *Rooms) Run(ctx context.Context) {
@@ -93,6 +102,8 @@ func (r *Rooms) Run(ctx context.Context) {
 					return nil
 				case j := <-r.strays:
 					r.adopt(ctx, j)
+				case j := <-r.changed:
+					r.enforce(ctx, j)
 				}
 			}
 		})
