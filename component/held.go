@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -311,5 +312,8 @@ func readRecord(value []byte) (stanza.IQ, error) {
 		return stanza.IQ{}, err
 	}
 	to, err := jid.ParseUnsafe(r.To)
+	if err == nil && (from.Domainpart() == "" || to.Domainpart() == "") {
+		err = errors.New("a request of nobody, or to nobody")
+	}
 	return stanza.IQ{ID: r.ID, Type: stanza.SetIQ, From: from.JID, To: to.JID}, err
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -209,8 +208,17 @@ func (c *copied) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 	}
 }
 
-// odd tells whether a name is none with namespaces (Namespaces in XML §3); the server would end the stream at it.
-func odd(n xml.Name) bool { return strings.Contains(n.Local, ":") }
+// odd tells whether a name is another than those that Jicofo knows: of ASCII, and without colons. encoding/xml lets names pass,
+// and makes some by taking a prefix off, at which the server would end the stream (Namespaces in XML §3).
+func odd(n xml.Name) bool {
+	for i, c := range []byte(n.Local) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
+		if !letter && (i == 0 || (c < '0' || c > '9') && c != '-' && c != '.') {
+			return true
+		}
+	}
+	return n.Local == ""
+}
 
 // TokenReader returns the element.
 func (c copied) TokenReader() xml.TokenReader {
