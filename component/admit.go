@@ -225,11 +225,11 @@ func (c *Component) answer(iq stanza.IQ, conf focus.Conference, d auth.Decision,
 	if d.Verdict == auth.Allow {
 		d = d.Denied(auth.ReasonRoomUnavailable, err)
 	}
-	if errors.Is(err, errDisconnected) || errors.Is(err, errBacklog) {
+	if later(err) {
 		if r == nil {
 			r = &waiter{iq: iq, asked: conf.Room, at: time.Now()}
 		}
-		r.d = d
+		r.d, r.decided = d, true
 		c.held.owe(r)
 	}
 	return d, false

@@ -321,7 +321,11 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	g.Go(func() error {
 		defer end()
 		defer close(s.ended)
-		return c.read(requests, s, q)
+		err := c.read(requests, s, q)
+		if err != nil {
+			s.shut(false) // before those who wait for an answer learn of it: what they say now is for the next stream
+		}
+		return err
 	})
 	err := g.Wait()
 	c.stopping.Store(false)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -59,6 +60,7 @@ type waiter struct {
 	at, until time.Time     // when it came, and how long it is held
 	key       string        // in the store; none if it is not there
 	called    bool          // a host is there, and it is about to be decided again
+	decided   bool          // the decision has been counted
 }
 
 // record is a held request as it is written down: what it takes to answer it.
@@ -263,13 +265,20 @@ func (c *Component) expire(ctx context.Context) {
 func (c *Component) settle(ctx context.Context, all []*waiter) {
 	var answered []*waiter
 	for _, r := range all {
-		if d, sent := c.answer(r.iq, focus.Conference{Room: r.asked}, r.d, nil, r); sent {
-			answered = append(answered, r)
-			c.decided(r.iq, d, time.Since(r.at))
+		if err := c.Send(focus.Reply(r.iq, focus.Conference{Room: r.asked}, r.d, "", nil)); later(err) {
+			c.held.owe(r)
+			continue
+		}
+		answered = append(answered, r)
+		if !r.decided {
+			c.decided(r.iq, r.d, time.Since(r.at))
 		}
 	}
 	c.strike(ctx, answered...)
 }
+
+// later tells whether what could not be sent may be sent on another stream.
+func later(err error) bool { return errors.Is(err, errDisconnected) || errors.Is(err, errBacklog) }
 
 // dismiss answers all held requests because usher stops. Whoever comes after us is asked again.
 func (c *Component) dismiss(ctx context.Context) {
@@ -311,5 +320,8 @@ func readRecord(value []byte) (stanza.IQ, error) {
 		return stanza.IQ{}, err
 	}
 	to, err := jid.ParseUnsafe(r.To)
+	if err == nil && (from.Domainpart() == "" || to.Domainpart() == "") {
+		err = errors.New("a request of nobody, or to nobody")
+	}
 	return stanza.IQ{ID: r.ID, Type: stanza.SetIQ, From: from.JID, To: to.JID}, err
 }

@@ -3,6 +3,7 @@ package component
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"sync"
 	"time"
 
@@ -80,7 +81,7 @@ func (l *ledger) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			l.cross(context.WithoutCancel(ctx))
+			l.cross(ctx)
 			return
 		case <-l.some:
 			l.cross(ctx)
@@ -101,8 +102,14 @@ func (l *ledger) cross(ctx context.Context) {
 	if len(keys) == 0 {
 		return
 	}
-	if err := l.store.Delete(ctx, store.KindGrant, keys...); err != nil {
-		// They are looked for in vain by the next process, and end by themselves.
+	// What has ended has ended, also when the connection has.
+	if err := l.store.Delete(context.WithoutCancel(ctx), store.KindGrant, keys...); err != nil {
+		// They are tried again with the next that end. The next process would look for them in vain.
+		l.mu.Lock()
+		for _, key := range keys {
+			l.ended[key] = true
+		}
+		l.mu.Unlock()
 		l.log.Warn("grants that have ended could not be crossed out in the store", zap.Int("grants", len(keys)), zap.Error(err))
 	}
 }
@@ -134,5 +141,8 @@ func readGrant(value []byte) (muc.Granted, error) {
 		return muc.Granted{}, err
 	}
 	who, err := jid.ParseUnsafe(r.Who)
+	if err == nil && (room.Localpart() == "" || who.Domainpart() == "") {
+		err = errors.New("a grant of nobody, or in no room")
+	}
 	return muc.Granted{Room: room.JID, Who: who.JID, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires}, err
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -38,8 +37,14 @@ type relay struct {
 	timeout       time.Duration // how long Jicofo may take to answer
 
 	mu     sync.Mutex
-	online []jid.JID        // full JIDs, in the order in which they came
+	online []focusOnline    // in the order in which they came
 	turns  map[string]*turn // by room
+}
+
+// focusOnline is a resource of Jicofo.
+type focusOnline struct {
+	jid  jid.JID       // full
+	gone chan struct{} // closed when it is online no more
 }
 
 // turn lets one request at a time have the word for a room that is not open yet.
@@ -59,7 +64,7 @@ func (r *relay) greet() {
 func (r *relay) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.online = nil
+	r.take(func(jid.JID) bool { return true })
 }
 
 // presence takes in a presence stanza from Jicofo's account.
@@ -68,8 +73,8 @@ func (r *relay) presence(from jid.JID, typ stanza.PresenceType) error {
 	defer r.mu.Unlock()
 	switch typ {
 	case stanza.AvailablePresence:
-		if from.Resourcepart() != "" && !slices.ContainsFunc(r.online, from.Equal) {
-			r.online = append(r.online, from)
+		if from.Resourcepart() != "" && !slices.ContainsFunc(r.online, func(o focusOnline) bool { return from.Equal(o.jid) }) {
+			r.online = append(r.online, focusOnline{from, make(chan struct{})})
 			r.log.Info("Jicofo is online", zap.Stringer("jid", from))
 		}
 	case stanza.UnavailablePresence, stanza.ErrorPresence:
@@ -86,20 +91,34 @@ func (r *relay) presence(from jid.JID, typ stanza.PresenceType) error {
 // offline takes a resource out, all of them if from is bare. The caller holds mu.
 func (r *relay) offline(from jid.JID) {
 	before := len(r.online)
-	r.online = slices.DeleteFunc(r.online, func(j jid.JID) bool { return from.Resourcepart() == "" || from.Equal(j) })
+	r.take(func(j jid.JID) bool { return from.Resourcepart() == "" || from.Equal(j) })
 	if len(r.online) < before {
 		r.log.Info("Jicofo went offline", zap.Stringer("jid", from), zap.Int("still online", len(r.online)))
 	}
 }
 
-// newest returns who is online, the one that came last first: one that was there before may be what a Jicofo that broke down
-// has left, which the server keeps for a while.
-func (r *relay) newest() []jid.JID {
+// take takes resources out. The caller holds mu.
+func (r *relay) take(which func(jid.JID) bool) {
+	r.online = slices.DeleteFunc(r.online, func(o focusOnline) bool {
+		gone := which(o.jid)
+		if gone {
+			close(o.gone)
+		}
+		return gone
+	})
+}
+
+// newest returns who of those online came last, and has not been tried: one that was there before may be what a Jicofo that broke
+// down has left, which the server keeps for a while.
+func (r *relay) newest(tried []focusOnline) (focusOnline, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	all := slices.Clone(r.online)
-	slices.Reverse(all)
-	return all
+	for _, o := range slices.Backward(r.online) {
+		if !slices.ContainsFunc(tried, func(t focusOnline) bool { return t.gone == o.gone }) {
+			return o, true
+		}
+	}
+	return focusOnline{}, false
 }
 
 // ask forwards an IQ in the name of its sender, and decodes the answer into v. An error that Jicofo answers with is a
@@ -112,15 +131,38 @@ func (r *relay) ask(ctx context.Context, iq stanza.IQ, payload func() xml.TokenR
 	if err != nil || asker.Resourcepart() != iq.From.String() {
 		return errNotForwarded
 	}
-	for _, to := range r.newest() {
-		err = r.session.IQ(ctx, stanza.IQ{Type: iq.Type, From: asker, To: to}, payload(), v)
-		// So the server answers for somebody who is not there any more, and Jicofo when it shuts down.
-		gone := errors.Is(err, stanza.Error{Condition: stanza.ServiceUnavailable}) || errors.Is(err, stanza.Error{Condition: stanza.RecipientUnavailable})
-		if !gone {
+	var tried []focusOnline
+	for to, ok := r.newest(tried); ok; to, ok = r.newest(tried) {
+		err := r.askOne(ctx, to, stanza.IQ{Type: iq.Type, From: asker, To: to.jid}, payload(), v)
+		if !errors.Is(err, errNoFocus) {
 			return err
 		}
+		tried = append(tried, to)
 	}
 	return errNoFocus
+}
+
+// askOne asks one resource. The error is errNoFocus if it is not there any more.
+func (r *relay) askOne(ctx context.Context, to focusOnline, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-to.gone:
+			cancel(errNoFocus)
+		case <-ctx.Done():
+		}
+	}()
+	err := r.session.IQ(ctx, iq, payload, v)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(context.Cause(ctx), errNoFocus),
+		// So the server answers for somebody who is not there any more, and Jicofo when it shuts down.
+		errors.Is(err, stanza.Error{Condition: stanza.ServiceUnavailable}), errors.Is(err, stanza.Error{Condition: stanza.RecipientUnavailable}):
+		return errNoFocus
+	}
+	return err
 }
 
 // begin returns when it is the caller's turn to have a room opened; the caller calls end afterwards. Jicofo opens a room in
@@ -206,8 +248,17 @@ func (c *copied) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 	}
 }
 
-// odd tells whether a name is none with namespaces (Namespaces in XML §3); the server would end the stream at it.
-func odd(n xml.Name) bool { return strings.Contains(n.Local, ":") }
+// odd tells whether a name is another than those that Jicofo knows: of ASCII, and without colons. encoding/xml lets names pass,
+// and makes some by taking a prefix off, at which the server would end the stream (Namespaces in XML §3).
+func odd(n xml.Name) bool {
+	for i, c := range []byte(n.Local) {
+		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
+		if !letter && (i == 0 || (c < '0' || c > '9') && c != '-' && c != '.') {
+			return true
+		}
+	}
+	return n.Local == ""
+}
 
 // TokenReader returns the element.
 func (c copied) TokenReader() xml.TokenReader {

@@ -180,8 +180,8 @@ func (b *before) told(held <-chan string, want string) {
 	}
 }
 
-// asked checks that Jicofo has heard of these rooms and no others, of no session, and of no token.
-func (b *before) asked(rooms ...string) {
+// onlyAsked checks that Jicofo has heard of these rooms and no others, of no session, and of no token.
+func (b *before) onlyAsked(rooms ...string) {
 	b.t.Helper()
 	for _, r := range b.jicofo.Requests() {
 		known := false
@@ -246,7 +246,7 @@ func TestSessionOfOneRoomOpensNoOther(t *testing.T) {
 	// Nothing of that has let anybody in. Whoever was refused is a guest, as who they are without the session.
 	invariants(b, room, map[string]string{host.BareJID(): "owner"})
 	guest.must("asks as a guest", guest.asks(other, ""), absent)
-	b.asked(room)
+	b.onlyAsked(room)
 
 	// What it does stand for: this room, for the same person's second connection.
 	guest.must("asks by the session of their own login", guest.shows(room, id), "ready")
@@ -270,7 +270,7 @@ func TestSessionOfOneRoomOpensNoOther(t *testing.T) {
 	late.must("asks after expiry, for another room", late.shows(other, id), invalid)
 
 	invariants(b, room, map[string]string{host.BareJID(): "owner", guest.BareJID(): "owner", late.BareJID(): "owner"})
-	b.asked(room)
+	b.onlyAsked(room)
 	b.ends(room, host, guest, late)
 	if b.sees(other).Exists {
 		t.Error("the other room has been opened")
@@ -291,7 +291,7 @@ func TestTokenForOneRoomOpensNoOther(t *testing.T) {
 	if b.sees(room).Exists {
 		t.Error("the room has been opened")
 	}
-	b.asked()
+	b.onlyAsked()
 
 	// Nor does that person get into the room once it is open.
 	host := b.person("meet.example.com")
@@ -299,7 +299,7 @@ func TestTokenForOneRoomOpensNoOther(t *testing.T) {
 	stranger.must("asks", stranger.asks(room, mint(t, forRoom("board"))), "forbidden room-mismatch")
 	stranger.must("joins all the same", stranger.joins(room), "registration-required")
 	invariants(b, room, map[string]string{host.BareJID(): "owner"})
-	b.asked(room)
+	b.onlyAsked(room)
 	b.ends(room, host)
 }
 
@@ -319,7 +319,7 @@ func TestNoHostWithoutToken(t *testing.T) {
 	if b.sees(room).Exists {
 		t.Error("the room has been opened")
 	}
-	b.asked()
+	b.onlyAsked()
 
 	host := b.person("meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -357,7 +357,7 @@ func TestGuestsWaitForTheHost(t *testing.T) {
 	stranger.must("asks without a token", stranger.asks(room, ""), "not-authorized token-required")
 	old := mint(t, func(c *token.Claims) { c.Expires = time.Now().Add(-time.Minute) })
 	stranger.must("asks with an old token", stranger.asks(room, old), "forbidden token-expired")
-	b.asked()
+	b.onlyAsked()
 
 	host := b.person("meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -371,7 +371,7 @@ func TestGuestsWaitForTheHost(t *testing.T) {
 	}
 	elsewhere.must("joins all the same", elsewhere.joins(other), "not-allowed")
 	invariants(b, room, map[string]string{host.BareJID(): "owner", guest.BareJID(): "member", patient.BareJID(): "member"})
-	b.asked(room)
+	b.onlyAsked(room)
 
 	second := b.person("meet.example.com")
 	second.enters(other, mint(t, forRoom("board")))
@@ -571,7 +571,7 @@ func TestPasswordsTokensAndGuestsAtOnce(t *testing.T) {
 	guest.must("asks for another room by the session", guest.shows("board@"+service, id), invalid)
 	plain.must("asks for another room by that session, with a token", plain.asks("board@"+service, mint(t, member)), "forbidden room-mismatch")
 	invariants(b, room, allowed)
-	b.asked(room)
+	b.onlyAsked(room)
 	b.ends(room, romeo, host, plain, guest)
 }
 

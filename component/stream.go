@@ -275,7 +275,25 @@ func (s *stream) write() error {
 // close ends the stream: nothing is taken any more, and nobody waits for an answer any more. With good order what is
 // queued is still written, and the server told.
 func (s *stream) close(inGoodOrder bool) {
+	s.shut(inGoodOrder)
+	if !inGoodOrder {
+		s.wire.Close()
+	}
+	<-s.finished
+	// RFC 6120 §4.4: the server answers with its own end tag. Until then it may still send to us what nobody will read.
+	if inGoodOrder {
+		select {
+		case <-s.ended:
+		case <-time.After(closeTimeout):
+		}
+	}
+	s.wire.Close()
+}
+
+// shut is the part of close that does not wait.
+func (s *stream) shut(inGoodOrder bool) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.err == nil {
 		s.err = errDisconnected
 		if inGoodOrder {
@@ -290,19 +308,6 @@ func (s *stream) close(inGoodOrder bool) {
 			close(q.answer)
 		}
 	}
-	s.mu.Unlock()
-	if !inGoodOrder {
-		s.wire.Close()
-	}
-	<-s.finished
-	// RFC 6120 §4.4: the server answers with its own end tag. Until then it may still send to us what nobody will read.
-	if inGoodOrder {
-		select {
-		case <-s.ended:
-		case <-time.After(closeTimeout):
-		}
-	}
-	s.wire.Close()
 }
 
 // decoder returns a decoder for one stanza.

@@ -1,0 +1,547 @@
+package component_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// cable is what connects usher with the server, for a test to cut.
+type cable struct {
+	l      net.Listener
+	server string
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	cut   bool
+	done  sync.WaitGroup
+}
+
+func newCable(t *testing.T, server string) *cable {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cable{l: l, server: server, conns: make(map[net.Conn]bool)}
+	c.done.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", server)
+			if err != nil || !c.add(in, out) {
+				in.Close()
+				continue
+			}
+			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+				c.done.Go(func() { _, _ = io.Copy(pair[0], pair[1]); in.Close(); out.Close() })
+			}
+		}
+	})
+	t.Cleanup(func() { c.sever(true); l.Close(); c.done.Wait() })
+	return c
+}
+
+func (c *cable) add(conns ...net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range conns {
+		if c.conns[conn] = true; c.cut {
+			conn.Close()
+		}
+	}
+	return !c.cut
+}
+
+// sever cuts the connections there are, and those to come if that is for good.
+func (c *cable) sever(forGood bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut = forGood
+	for conn := range c.conns {
+		conn.Close()
+	}
+	clear(c.conns)
+}
+
+// crashes ends usher as far as the server and the store can tell: its connection is cut, and it is never heard of again.
+func (g *gate) crashes(c *cable, s *mortal) {
+	g.t.Helper()
+	s.dies()
+	c.sever(true)
+	g.logged("no connection")
+	g.halt()
+}
+
+// mortal is a process's view of a store that others use after it: when it dies, nothing that it writes is kept.
+type mortal struct {
+	store.Store
+	mu   sync.Mutex
+	dead error
+}
+
+func (m *mortal) dies() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dead = errors.New("the process is dead")
+}
+
+func (m *mortal) alive() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.dead
+}
+
+func (m *mortal) Put(ctx context.Context, k store.Kind, r store.Record) error {
+	if err := m.alive(); err != nil {
+		return err
+	}
+	return m.Store.Put(ctx, k, r)
+}
+
+func (m *mortal) Delete(ctx context.Context, k store.Kind, keys ...string) error {
+	if err := m.alive(); err != nil {
+		return err
+	}
+	return m.Store.Delete(ctx, k, keys...)
+}
+
+func records(t *testing.T, s store.Store, k store.Kind) (n int) {
+	t.Helper()
+	for _, err := range s.All(t.Context(), k) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+// mode is one of the two in which usher works, beside a store of one of the two kinds.
+type mode struct {
+	name     string
+	jicofo   bool
+	newStore func(t *testing.T) store.Store
+}
+
+func modes() []mode {
+	memory := func(*testing.T) store.Store { return store.Memory(store.Options{}) }
+	file := func(t *testing.T) store.Store {
+		s, err := store.Open(filepath.Join(t.TempDir(), "usher.db"), store.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	return []mode{{"relay mode, memory", true, memory}, {"relay mode, file", true, file}, {"standalone, memory", false, memory}, {"standalone, file", false, file}}
+}
+
+// crashable is a server and usher that can crash.
+type crashable struct {
+	*before
+	cable  *cable
+	mortal *mortal
+	policy auth.Policy
+}
+
+func (m mode) start(t *testing.T, change func(*component.Options)) *crashable {
+	t.Helper()
+	o := prosodytest.JitsiOptions{Secret: componentSecret}
+	c := &crashable{before: &before{gate: &gate{t: t, Server: prosodytest.Start(t, o.Options())}, store: m.newStore(t)}}
+	t.Cleanup(func() { c.store.Close() })
+	c.observer = c.Observe(t, o.Observer())
+	c.options = func(o *component.Options) {
+		c.cable = newCable(t, c.ComponentAddr)
+		c.mortal = &mortal{Store: c.store}
+		o.Server, o.Store, o.GuardInterval = c.cable.l.Addr().String(), c.mortal, 200*time.Millisecond
+		if m.jicofo {
+			o.Jicofo = jid.MustParse("focus@auth.meet.example.com")
+		}
+		if change != nil {
+			change(o)
+		}
+	}
+	c.policy = policy(func(p *auth.Policy) { p.Sessions = store.Sessions{Store: c.store} })
+	c.run(c.policy)
+	if m.jicofo {
+		c.comes(setup{JitsiOptions: o})
+	}
+	return c
+}
+
+// comesBack is the next process.
+func (c *crashable) comesBack() {
+	c.t.Helper()
+	c.run(c.policy)
+	if c.jicofo != nil {
+		c.logged("Jicofo is online")
+	}
+}
+
+// waits has somebody be told to wait, and then wait in earnest for as many answers.
+func (c *crashable) waits(p *person, room string, n int) []<-chan prosodytest.Stanza {
+	c.t.Helper()
+	if got := p.asks(room, ""); got != "not-authorized host-absent" {
+		c.t.Fatalf("the first time: %s", got)
+	}
+	held := records(c.t, c.store, store.KindHeld)
+	var answers []<-chan prosodytest.Stanza
+	for range n {
+		answers = append(answers, p.answerTo(request(room, "", "")))
+	}
+	c.eventually("the requests are held", func() bool { return records(c.t, c.store, store.KindHeld) == held+n })
+	return answers
+}
+
+// usher is killed while people wait, and people are inside. The next process tells those who wait to wait on, so that they ask
+// again; sessions go on; those inside stay; and what was given to who never came is taken back.
+func TestCrash(t *testing.T) {
+	for _, m := range modes() {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			c := m.start(t, nil)
+			host, guest, waiter := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
+			id := host.iq("set", domain, request(room, mint(t, nil), "")).Child("conference", nsFocus).Attr["session-id"]
+			if host.joins(room) != "owner moderator" || id == "" {
+				t.Fatal("the host has no session, or is no host")
+			}
+			guest.enters(room, "")
+			answers := c.waits(waiter, other, 3)
+			c.crashes(c.cable, c.mortal)
+			guests := records(t, c.store, store.KindGrant)
+			c.comesBack()
+			for _, a := range answers {
+				if got := outcome(<-a); got != "not-authorized host-absent" {
+					t.Errorf("who waited: %s", got)
+				}
+			}
+			c.eventually("nothing of it is written down", func() bool { return records(t, c.store, store.KindHeld) == 0 })
+			if guests != 2 || records(t, c.store, store.KindGrant) != 2 {
+				t.Errorf("%d grants were written down, and %d are", guests, records(t, c.store, store.KindGrant))
+			}
+			c.nothingLeft(room, host, guest)
+			// The session stands for what it stood for.
+			if got := outcome(host.iq("set", domain, request(room, "", " session-id='"+id+"'"))); got != "ready" {
+				t.Errorf("by the session: %s", got)
+			}
+			c.person("guest.meet.example.com").enters(room, "")
+			// Whoever waited is known to nobody, and is told so first.
+			c.waits(waiter, other, 1)
+			c.guards(host, room)
+			if m.jicofo {
+				return
+			}
+			// usher is inside again, and hears who leaves.
+			guest.leaves(room)
+			c.eventually("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
+		})
+	}
+}
+
+// A grant that nobody made use of is taken back by the next process.
+func TestCrashUnusedGrant(t *testing.T) {
+	for _, m := range modes() {
+		if strings.Contains(m.name, "file") {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			c := m.start(t, nil)
+			host, guest, never := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
+			host.enters(room, mint(t, nil))
+			guest.enters(room, "")
+			if got := never.asks(room, ""); got != "ready" {
+				t.Fatal(got)
+			}
+			c.crashes(c.cable, c.mortal)
+			// As if half a minute had passed.
+			for rec, err := range c.store.All(t.Context(), store.KindGrant) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				was := string(rec.Value)
+				at := strings.Index(was, `"At":"`) + len(`"At":"`)
+				rec.Value = []byte(was[:at] + time.Now().Add(-time.Minute).UTC().Format(time.RFC3339) + was[at+strings.IndexByte(was[at:], '"'):])
+				if err := c.store.Put(t.Context(), store.KindGrant, rec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c.comesBack()
+			c.eventually("the unused grant is taken back", func() bool { return c.sees(room).Affiliations[never.BareJID()] == "" })
+			c.eventually("and crossed out", func() bool { return records(t, c.store, store.KindGrant) == 2 })
+			c.nothingLeft(room, host, guest)
+			if view := c.sees(room); view.Affiliations[guest.BareJID()] != "member" || view.Affiliations[host.BareJID()] != "owner" {
+				t.Errorf("who is inside has lost: %s", view)
+			}
+		})
+	}
+}
+
+// The grants of rooms that went away with the server, or while usher was away, are forgotten.
+func TestCrashRoomGone(t *testing.T) {
+	for _, m := range modes() {
+		if strings.Contains(m.name, "file") {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			c := m.start(t, nil)
+			host := c.person("meet.example.com")
+			host.enters(room, mint(t, nil))
+			c.crashes(c.cable, c.mortal)
+			if s := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>"); s.Attr["type"] != "result" {
+				t.Fatal(s)
+			}
+			c.comesBack()
+			c.eventually("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
+		})
+	}
+}
+
+// A store that cannot be written: nobody new is admitted, those inside stay, and who waits is answered at once. When it can be
+// written again, all is as before.
+func TestStoreFails(t *testing.T) {
+	for _, m := range modes() {
+		if strings.Contains(m.name, "file") {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			c := m.start(t, nil)
+			host, guest, new := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
+			host.enters(room, mint(t, nil))
+			guest.enters(room, "")
+			c.mortal.dies()
+			for name, got := range map[string]string{
+				"a guest":                new.asks(room, ""),
+				"a host":                 c.person("meet.example.com").asks(room, mint(t, nil)),
+				"a host of another room": c.person("meet.example.com").asks(other, mint(t, forRoom("retro"))),
+				"a guest who is inside":  guest.asks(room, ""),
+				"a member without a uid": outcome(c.person("meet.example.com").iq("set", domain, fmt.Sprintf("<conference xmlns='%s' room='%s' token='%s'/>", nsFocus, room, mint(t, member)))),
+			} {
+				if got != "not ready" {
+					t.Errorf("%s: %s", name, got)
+				}
+			}
+			if e := c.logged("request"); e.ContextMap()["reason"] != "store-unavailable" {
+				t.Errorf("logged %v", e.ContextMap())
+			}
+			c.nothingLeft(room, host, guest)
+			if view := c.sees(room); view.Occupant(guest.JID()).Affiliation != "member" || view.Occupant(host.JID()).Affiliation != "owner" {
+				t.Errorf("who was inside: %s", view)
+			}
+			if got := new.joins(room); got != "registration-required" {
+				t.Errorf("who was not let in joins: %s", got)
+			}
+			for range 3 {
+				began := time.Now()
+				if got := new.asks("third@"+service, ""); got != "not-authorized host-absent" || time.Since(began) > 5*time.Second {
+					t.Errorf("who waits: %s, after %s", got, time.Since(began))
+				}
+			}
+			c.mortal.mu.Lock()
+			c.mortal.dead = nil
+			c.mortal.mu.Unlock()
+			new.enters(room, "")
+		})
+	}
+}
+
+// unreadable is a store from which one kind of records cannot be read.
+type unreadable struct {
+	store.Store
+	kind store.Kind
+}
+
+func (u unreadable) All(ctx context.Context, k store.Kind) iter.Seq2[store.Record, error] {
+	if k != u.kind {
+		return u.Store.All(ctx, k)
+	}
+	return func(yield func(store.Record, error) bool) { yield(store.Record{}, errors.New("bad sector")) }
+}
+
+// Without what the last process has left, usher does not start, and says why.
+func TestStoreUnreadable(t *testing.T) {
+	for _, k := range []store.Kind{store.KindGrant, store.KindHeld} {
+		o := options("127.0.0.1:1", policy(), zap.NewNop())
+		o.Store = unreadable{store.Memory(store.Options{}), k}
+		c, err := component.New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "reading the store") || !strings.Contains(err.Error(), "bad sector") {
+			t.Errorf("%s: %v", k, err)
+		}
+	}
+}
+
+// The host is inside, and whoever waits is inside a moment later, each with one answer, however often they ask.
+func TestHeldUntilTheHostComes(t *testing.T) {
+	for _, m := range modes() {
+		if strings.Contains(m.name, "file") {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			c := m.start(t, func(o *component.Options) { o.WaitHold = 20 * time.Second })
+			var guests []*person
+			var answers []<-chan prosodytest.Stanza
+			for range 3 {
+				p := c.person("guest.meet.example.com")
+				guests = append(guests, p)
+				answers = append(answers, c.waits(p, room, 1)...)
+			}
+			gone := c.person("guest.meet.example.com")
+			if gone.asks(room, "") != "not-authorized host-absent" {
+				t.Fatal("not told to wait")
+			}
+			gone.Sends("<iq type='set' id='x' to='" + domain + "'>" + request(room, "", "") + "</iq>")
+			c.eventually("held", func() bool { return records(t, c.store, store.KindHeld) == 4 })
+			_ = gone.Close()
+			c.person("guest.meet.example.com").asks(other, "") // somebody else's room is not theirs
+
+			host := c.person("meet.example.com")
+			host.enters(room, mint(t, nil))
+			second := c.person("meet.example.com")
+			second.enters(room, mint(t, func(cl *token.Claims) { cl.User.ID = "u2" }))
+			for i, a := range answers {
+				if got := outcome(<-a); got != "ready" {
+					t.Errorf("guest %d: %s", i, got)
+				}
+				if got := guests[i].joins(room); got != "member participant" {
+					t.Errorf("guest %d joins as %s", i, got)
+				}
+			}
+			c.eventually("nothing is written down", func() bool { return records(t, c.store, store.KindHeld) == 0 })
+			for _, p := range guests {
+				if err := p.Sync(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				for _, s := range p.Drain() {
+					if s.Name == "iq" {
+						t.Errorf("answered again: %s", s)
+					}
+				}
+			}
+		})
+	}
+}
+
+// The same client asks ten times at once: each request has one answer, those over the bound at once.
+func TestHeldTenTimes(t *testing.T) {
+	c := modes()[0].start(t, func(o *component.Options) { o.WaitHold = time.Second })
+	p := c.person("guest.meet.example.com")
+	seen := map[string]int{}
+	for i := range 10 {
+		p.Sends(fmt.Sprintf("<iq type='set' id='ask%d' to='%s'>%s</iq>", i, domain, request(room, "", "")))
+	}
+	ctx, cancel := c.within()
+	defer cancel()
+	for range 10 {
+		s, err := p.Await(ctx, func(s prosodytest.Stanza) bool { return s.Name == "iq" && strings.HasPrefix(s.Attr["id"], "ask") })
+		if err != nil {
+			t.Fatalf("%v, after %v", err, seen)
+		}
+		if seen[s.Attr["id"]]++; outcome(s) != "not-authorized host-absent" {
+			t.Errorf("answered %s", s)
+		}
+	}
+	if err := p.Sync(ctx); err != nil || len(seen) != 10 || len(p.Drain()) != 0 {
+		t.Errorf("%v; answered %v", err, seen)
+	}
+}
+
+// A token ends while its holder waits: they are told that, when the host comes.
+func TestTokenEndsWhileHeld(t *testing.T) {
+	c := modes()[0].start(t, func(o *component.Options) { o.WaitHold = 20 * time.Second })
+	c.halt()
+	c.policy.WaitForHost = auth.MembersWait
+	c.policy.VHosts["meet.example.com"].Issuers[0].Leeway = 0
+	c.comesBack()
+	late := c.person("meet.example.com")
+	ends := time.Now().Add(1500 * time.Millisecond).Truncate(time.Second).Add(time.Second)
+	tok := mint(t, func(cl *token.Claims) { member(cl); cl.Expires = ends })
+	if got := late.asks(room, tok); got != "not-authorized host-absent" {
+		t.Fatal(got)
+	}
+	answer := late.answerTo(request(room, tok, ""))
+	c.eventually("held", func() bool { return records(t, c.store, store.KindHeld) == 1 })
+	<-time.After(time.Until(ends))
+	c.person("meet.example.com").enters(room, mint(t, nil))
+	if got := outcome(<-answer); got != "forbidden token-expired" {
+		t.Errorf("got %s", got)
+	}
+	if got := c.sees(room).Affiliations[late.BareJID()]; got != "" {
+		t.Errorf("is %s", got)
+	}
+}
+
+// The server restarts with a thousand waiting: usher answers nobody who is gone, forgets them, and serves those who come.
+func TestServerRestartsWithManyWaiting(t *testing.T) {
+	c := modes()[2].start(t, func(o *component.Options) { o.WaitHold = 4 * time.Second })
+	const clients = 250
+	var all []*person
+	for range clients {
+		all = append(all, c.person("guest.meet.example.com"))
+	}
+	for n, p := range all {
+		for i := range 5 { // the first is answered
+			if err := p.Send(fmt.Sprintf("<iq type='set' id='%d' to='%s'>%s</iq>", i, domain, request(fmt.Sprintf("r%d@%s", n%100, service), "", ""))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	c.eventually("all are held", func() bool { return records(t, c.store, store.KindHeld) == 4*clients })
+	n := c.log.FilterMessage("connected").Len()
+	c.cable.sever(false)
+	c.eventually("connected again", func() bool { return c.log.FilterMessage("connected").Len() > n })
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	for _, p := range all {
+		seen := map[string]bool{}
+		for range 5 {
+			s, err := p.Await(ctx, func(s prosodytest.Stanza) bool { return s.Name == "iq" })
+			if err != nil {
+				t.Fatalf("%s: %v, after %v", p.JID(), err, seen)
+			}
+			if got := outcome(s); seen[s.Attr["id"]] || got != "not-authorized host-absent" {
+				t.Errorf("answered %s; before: %v", s, seen)
+			}
+			seen[s.Attr["id"]] = true
+		}
+	}
+	if n := records(t, c.store, store.KindHeld); n != 0 {
+		t.Errorf("%d are still written down", n)
+	}
+	// And with those waiting who go with the server.
+	for i, p := range all[:100] {
+		p.Sends(fmt.Sprintf("<iq type='set' id='again' to='%s'>%s</iq>", domain, request(fmt.Sprintf("r%d@%s", i, service), "", "")))
+	}
+	c.eventually("they are held", func() bool { return records(t, c.store, store.KindHeld) > 50 })
+	n = c.log.FilterMessage("connected").Len()
+	if err := c.Restart(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.eventually("connected once more", func() bool { return c.log.FilterMessage("connected").Len() > n })
+	c.person("meet.example.com").enters(room, mint(t, nil))
+	c.eventually("nobody is held any more", func() bool { return records(t, c.store, store.KindHeld) == 0 })
+}

@@ -1,0 +1,543 @@
+package component
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+	"pgregory.net/rapid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+)
+
+// waiting is a request of a person for a room.
+func waiting(sender, room string, until time.Time) *waiter {
+	d := auth.Decision{Room: auth.Room{JID: jid.MustParse(room + "@conference.meet.example.com")}}
+	return &waiter{
+		iq:  stanza.IQ{ID: "1", Type: stanza.SetIQ, From: jid.MustParse(sender + "@guest.example.com/r"), To: ours},
+		raw: []byte("<iq/>"), d: d.Waiting(auth.ReasonHostAbsent), until: until,
+	}
+}
+
+// refusing is a store that fails when told so.
+type refusing struct {
+	store.Store
+	mu  sync.Mutex
+	err error
+}
+
+func (r *refusing) fails(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+func (r *refusing) failure() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err
+}
+
+func (r *refusing) Put(ctx context.Context, k store.Kind, rec store.Record) error {
+	if err := r.failure(); err != nil {
+		return err
+	}
+	return r.Store.Put(ctx, k, rec)
+}
+
+// count is how many records of a kind there are.
+func count(t interface{ Fatal(...any) }, s store.Store, k store.Kind) int {
+	n := 0
+	for _, err := range s.All(context.Background(), k) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+// Whatever happens, in whatever order: a request that is held is taken out once, by whoever it may be, none is lost, the counts
+// are those of what is held, and what is written down is what is held.
+func TestHeldModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		s := &refusing{Store: store.Memory(store.Options{})}
+		h := newHeld(s)
+		now := time.Unix(1e9, 0).Add(100 * 365 * 24 * time.Hour) // of held alone; the store has the machine's clock
+		living := map[*waiter]bool{}
+		owed := map[*waiter]bool{}
+		out := func(r *waiter) {
+			if !living[r] && !owed[r] {
+				t.Fatalf("%s was taken out a second time", r.iq.From)
+			}
+			delete(living, r)
+			delete(owed, r)
+			_ = s.Delete(context.Background(), store.KindHeld, r.key)
+		}
+		names := rapid.SampledFrom([]string{"a", "b", "c"})
+		t.Repeat(map[string]func(*rapid.T){
+			"hold": func(t *rapid.T) {
+				r := waiting(names.Draw(t, "sender"), names.Draw(t, "room"), now.Add(10*time.Second))
+				of := 0
+				for other := range living {
+					if other.iq.From.Equal(r.iq.From) {
+						of++
+					}
+				}
+				s.fails(rapid.SampledFrom([]error{nil, nil, nil, errors.New("full")}).Draw(t, "error"))
+				want := of < heldPerSender && s.failure() == nil
+				if got := h.hold(context.Background(), r); got != want {
+					t.Fatalf("hold: %v, with %d of the sender held", got, of)
+				}
+				if want {
+					living[r] = true
+				}
+			},
+			"take": func(t *rapid.T) {
+				for r := range living {
+					if !h.take(r) || h.take(r) {
+						t.Fatal("not to be taken, or twice")
+					}
+					if out(r); rapid.Bool().Draw(t, "not sent") {
+						h.owe(r)
+						owed[r] = true
+					}
+					return
+				}
+			},
+			"call": func(t *rapid.T) {
+				room := jid.MustParse(names.Draw(t, "room") + "@conference.meet.example.com")
+				for _, r := range h.call(room) {
+					if !living[r] || !r.d.Room.JID.Equal(room) {
+						t.Fatal("called, and not held")
+					}
+				}
+				if again := h.call(room); len(again) > 0 {
+					t.Fatal("called twice")
+				}
+			},
+			"over": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(0, 12).Draw(t, "seconds")) * time.Second)
+				for _, r := range h.over(now) {
+					if living[r] && now.Before(r.until) {
+						t.Fatal("too early")
+					}
+					out(r)
+				}
+				for r := range living {
+					if !now.Before(r.until) {
+						t.Fatal("its time is over, and it is held")
+					}
+				}
+				if len(owed) > 0 {
+					t.Fatal("owed, and not given")
+				}
+			},
+			"": func(t *rapid.T) {
+				senders, rooms, bytes := map[string]int{}, map[string]int{}, 0
+				for r := range living {
+					senders[r.iq.From.Bare().String()]++
+					rooms[r.room()]++
+					bytes += len(r.raw)
+				}
+				if h.n != len(living) || h.bytes != bytes || len(h.senders) != len(senders) || len(h.rooms) != len(rooms) {
+					t.Fatalf("counts %d, %d bytes, %v, %d rooms; held are %d", h.n, h.bytes, h.senders, len(h.rooms), len(living))
+				}
+				for sender, n := range senders {
+					if h.senders[sender] != n {
+						t.Fatalf("%s: %d, want %d", sender, h.senders[sender], n)
+					}
+				}
+				for room, n := range rooms {
+					if len(h.rooms[room]) != n {
+						t.Fatalf("%s: %d, want %d", room, len(h.rooms[room]), n)
+					}
+				}
+				if len(h.order) > 2*h.n+1001 {
+					t.Fatalf("%d are remembered of %d", len(h.order), h.n)
+				}
+				if n := count(t, s, store.KindHeld); n != len(living) {
+					t.Fatalf("%d are written down, %d held", n, len(living))
+				}
+			},
+		})
+		for _, r := range h.over(time.Time{}) {
+			out(r)
+		}
+		if len(living)+len(owed) > 0 || h.n != 0 || len(h.order) != 0 {
+			t.Fatalf("%d were never answered", len(living)+len(owed))
+		}
+	})
+}
+
+// Over each bound nobody is held, and whoever goes makes room.
+func TestHeldBounds(t *testing.T) {
+	until := time.Now().Add(time.Hour)
+	h := newHeld(store.Memory(store.Options{}))
+	hold := func(sender, room string, size int) *waiter {
+		r := waiting(sender, room, until)
+		r.raw = make([]byte, size)
+		if !h.hold(t.Context(), r) {
+			return nil
+		}
+		return r
+	}
+	for name, tt := range map[string]struct {
+		most int
+		hold func(i int) *waiter
+	}{
+		"sender": {heldPerSender, func(i int) *waiter { return hold("a", fmt.Sprint("r", i), 1) }},
+		"room":   {heldPerRoom, func(i int) *waiter { return hold(fmt.Sprint("s", i), "r", 1) }},
+		"all":    {heldAtAll, func(i int) *waiter { return hold(fmt.Sprint("s", i), fmt.Sprint("r", i/1000), 1) }},
+		"bytes":  {heldBytes / maxRequest, func(i int) *waiter { return hold(fmt.Sprint("s", i), fmt.Sprint("r", i/1000), maxRequest) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h = newHeld(store.Memory(store.Options{}))
+			var first *waiter
+			for i := range tt.most {
+				r := tt.hold(i)
+				if r == nil {
+					t.Fatalf("refused at %d", i)
+				}
+				if first == nil {
+					first = r
+				}
+			}
+			if tt.hold(tt.most) != nil {
+				t.Fatal("over the bound")
+			}
+			if !h.take(first) || tt.hold(tt.most) == nil {
+				t.Error("whoever went has made no room")
+			}
+		})
+	}
+}
+
+// Who was told is known for half a minute, and no longer than twice that; an attacker's addresses cost a few bytes each.
+func TestTold(t *testing.T) {
+	h := newHeld(nil)
+	now := time.Now()
+	ann, bob := jid.MustParse("ann@guest.example.com/r"), jid.MustParse("bob@guest.example.com/r")
+	if h.again(ann, theRoom, now) || !h.again(ann, theRoom, now.Add(remembered)) || h.again(bob, theRoom, now) {
+		t.Error("the second time is the second, of each")
+	}
+	if h.again(ann, theRoom, now.Add(remembered*10)) {
+		// Two generations, and each is dropped when the next begins.
+		if h.again(bob, theRoom, now.Add(remembered*20)) {
+			t.Error("known for ever")
+		}
+	}
+	long := strings.Repeat("x", 1000)
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	for i := range 3 * toldAtMost {
+		h.again(ann, jid.MustParse(fmt.Sprintf("%s%d@conference.meet.example.com", long, i)), now.Add(11*remembered))
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if len(h.told)+len(h.toldOld) > 2*toldAtMost || int64(after.HeapAlloc)-int64(before.HeapAlloc) > 16<<20 {
+		t.Errorf("%d are known, in %d more bytes", len(h.told)+len(h.toldOld), int64(after.HeapAlloc)-int64(before.HeapAlloc))
+	}
+	runtime.KeepAlive(h)
+}
+
+// playedRoom is what a server in the hands of a test says of all rooms.
+type playedRoom struct {
+	silent atomic.Bool // says nothing
+	host   atomic.Bool // a host is inside
+	seen   atomic.Int64
+}
+
+// told is an answer that usher gives: the reason code if it is an error, else what ready is.
+type told struct{ id, outcome string }
+
+// plays has the server answer what it is asked, as a server with an empty room does, and returns what usher tells others. It
+// ends with the connection, and closes the channel.
+func (l *link) plays(room *playedRoom) <-chan told {
+	all := make(chan told, 1000)
+	go func() {
+		defer close(all)
+		var answer *told
+		for {
+			tok, err := l.in.Token()
+			if err != nil {
+				return
+			}
+			start, ok := tok.(xml.StartElement)
+			if !ok {
+				continue
+			}
+			switch typ := attrOf(start, "type"); {
+			case start.Name.Local == "iq" && (typ == "get" || typ == "set"):
+				room.seen.Add(1)
+				if room.silent.Load() {
+					continue
+				}
+				moderator := ""
+				if room.host.Load() {
+					moderator = "<item nick='host' role='moderator' affiliation='owner' jid='host@meet.example.com/r'/>"
+				}
+				_, _ = fmt.Fprintf(l, "<iq type='result' id='%s' from='%s' to='%s'><query xmlns='http://jabber.org/protocol/muc#admin'>%s</query></iq>",
+					attrOf(start, "id"), attrOf(start, "to"), attrOf(start, "from"), moderator)
+			case start.Name.Local == "iq":
+				answer = &told{id: attrOf(start, "id")}
+			case start.Name.Local == "conference" && answer != nil:
+				answer.outcome = "ready=" + attrOf(start, "ready")
+				all <- *answer
+			case start.Name.Local == "reason" && answer != nil:
+				answer.outcome = attrOf(start, "code")
+				all <- *answer
+			}
+		}
+	}()
+	return all
+}
+
+func (l *link) asks(from, id string) {
+	l.t.Helper()
+	l.send(fmt.Sprintf("<iq type='set' id='%s' from='%s@guest.example.com/r' to='focus.meet.example.com'>"+
+		"<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/></iq>", id, from))
+}
+
+// told waits for the next answer.
+func (s *server) told(all <-chan told, want told) {
+	s.t.Helper()
+	select {
+	case got, ok := <-all:
+		if got != want {
+			s.t.Errorf("got %+v %t, want %+v", got, ok, want)
+		}
+	case <-time.After(20 * time.Second):
+		s.t.Fatalf("nothing was told, not %+v", want)
+	}
+}
+
+func (s *server) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			s.t.Fatalf("did not happen: %s", what)
+		}
+	}
+}
+
+func (h *held) length() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.n
+}
+
+// holding is a server, and usher beside it with a request held that has the id "held".
+func holding(t *testing.T, hold time.Duration, change ...func(*Component)) (*server, *link, *playedRoom, <-chan told) {
+	t.Helper()
+	s := newServer(t, append([]func(*Component){func(c *Component) { c.o.WaitHold = hold }}, change...)...)
+	l, room := s.connect(), &playedRoom{}
+	answers := l.plays(room)
+	l.asks("u", "first")
+	s.told(answers, told{"first", "host-absent"})
+	l.asks("u", "held")
+	s.eventually("the request is held", func() bool { return s.c.held.length() == 1 })
+	return s, l, room, answers
+}
+
+func nothingElse(t *testing.T, answers <-chan told) {
+	t.Helper()
+	for got := range answers {
+		t.Errorf("told also %+v", got)
+	}
+}
+
+// The stream is cut while a request is held: it stays held, and is answered once when its time is over.
+func TestHeldOverAReconnection(t *testing.T) {
+	s, l, room, answers := holding(t, 1500*time.Millisecond)
+	l.Close()
+	nothingElse(t, answers)
+	l = s.connect()
+	answers = l.plays(room)
+	s.told(answers, told{"held", "host-absent"})
+	s.eventually("nothing is written down", func() bool { return count(t, s.c.o.Store, store.KindHeld) == 0 })
+	l.Close()
+	nothingElse(t, answers)
+}
+
+// The time of a held request is over while there is no stream.
+func TestHeldUntilThereIsNoStream(t *testing.T) {
+	s, l, room, answers := holding(t, 200*time.Millisecond)
+	l.Close()
+	nothingElse(t, answers)
+	silent := s.accept() // and no handshake for a while
+	s.eventually("its time is over", func() bool { return len(s.c.held.orderOver(time.Now())) == 1 })
+	silent.Close()
+	l = s.connect()
+	answers = l.plays(room)
+	s.told(answers, told{"held", "host-absent"})
+	l.Close()
+	nothingElse(t, answers)
+}
+
+// orderOver is what over would return, and nothing is taken out.
+func (h *held) orderOver(now time.Time) []*waiter {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var all []*waiter
+	for _, r := range h.order {
+		if !now.Before(r.until) {
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// A request that was let go because a host came, and cut off before it was decided, is answered on the next stream.
+func TestReleasedOverAReconnection(t *testing.T) {
+	s, l, room, answers := holding(t, time.Minute)
+	room.silent.Store(true)
+	n := room.seen.Load()
+	s.c.arrived(theRoom)
+	s.eventually("it is being decided", func() bool { return s.c.held.length() == 0 && room.seen.Load() > n })
+	l.Close()
+	nothingElse(t, answers)
+	room.silent.Store(false)
+	l = s.connect()
+	answers = l.plays(room)
+	s.told(answers, told{"held", "ready=false"})
+	s.eventually("nothing is written down", func() bool { return count(t, s.c.o.Store, store.KindHeld) == 0 })
+	l.Close()
+	nothingElse(t, answers)
+}
+
+// The stream is cut in the middle of requests: their clients are told to ask again when there is a stream again.
+func TestRequestsOverAReconnection(t *testing.T) {
+	for name, end := range map[string]func(*link){
+		"cut":           func(l *link) { l.Close() },
+		"in good order": func(l *link) { l.send("</stream:stream>") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t)
+			l, room := s.connect(), &playedRoom{}
+			room.silent.Store(true)
+			answers := l.plays(room)
+			n := room.seen.Load()
+			for i := range 6 { // one is under way, the others wait for their turn
+				l.asks("u", fmt.Sprint(i))
+			}
+			s.eventually("it is being decided", func() bool { return room.seen.Load() > n })
+			l.send("<iq type='result' id='x' from='u@guest.example.com/r' to='focus.meet.example.com'/>")
+			end(l)
+			if name != "cut" {
+				s.logged("no connection")
+				l.Close()
+			}
+			nothingElse(t, answers)
+			room.silent.Store(false)
+			l = s.connect()
+			answers = l.plays(room)
+			seen := map[told]bool{}
+			for range 6 {
+				select {
+				case got := <-answers:
+					if got.outcome != "ready=false" || seen[got] {
+						t.Errorf("%+v, seen before: %t", got, seen[got])
+					}
+					seen[got] = true
+				case <-time.After(20 * time.Second):
+					t.Fatalf("told only %v", seen)
+				}
+			}
+			l.asks("u", "again")
+			s.told(answers, told{"again", "host-absent"})
+			l.Close()
+			nothingElse(t, answers)
+		})
+	}
+}
+
+// usher stops: who is held is told to ask again, and nothing of it stays written down.
+func TestStopWhileHeld(t *testing.T) {
+	s, _, _, answers := holding(t, time.Minute)
+	s.stop()
+	s.told(answers, told{"held", "ready=false"})
+	s.logged("stopped")
+	if n := count(t, s.c.o.Store, store.KindHeld); n != 0 {
+		t.Errorf("%d are written down", n)
+	}
+	nothingElse(t, answers)
+}
+
+// A request under way that does not come to an end is answered when usher stops.
+func TestStopAnswersWhatIsUnderWay(t *testing.T) {
+	s := newServer(t, func(c *Component) { c.stopTimeout = 50 * time.Millisecond })
+	l, room := s.connect(), &playedRoom{}
+	room.silent.Store(true)
+	answers := l.plays(room)
+	n := room.seen.Load()
+	l.asks("u", "1")
+	s.eventually("it is being decided", func() bool { return room.seen.Load() > n })
+	s.stop()
+	s.told(answers, told{"1", "ready=false"})
+}
+
+// Where a request cannot be written down it is answered at once; where nothing is held, too.
+func TestNotHeld(t *testing.T) {
+	broken := &refusing{Store: store.Memory(store.Options{})}
+	broken.fails(errors.New("disk full"))
+	for name, change := range map[string]func(*Component){
+		"store fails": func(c *Component) { c.o.WaitHold, c.held.store = time.Minute, broken },
+		"off":         func(c *Component) { c.o.WaitHold = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, change)
+			l, room := s.connect(), &playedRoom{}
+			answers := l.plays(room)
+			for _, id := range []string{"1", "2", "3"} {
+				l.asks("u", id)
+				s.told(answers, told{id, "host-absent"})
+			}
+			if s.c.held.length() != 0 {
+				t.Error("held")
+			}
+		})
+	}
+}
+
+// The queue is full when a host comes: whoever finds no place in it is told to ask again, and is not lost.
+func TestReleasedIntoAFullQueue(t *testing.T) {
+	s, _, _, answers := holding(t, time.Minute)
+	busy := make(chan struct{})
+	q := s.c.work.Load().queue
+	for q.push("u@guest.example.com", func() { <-busy }) == nil {
+	}
+	s.c.arrived(theRoom)
+	s.told(answers, told{"held", "host-absent"})
+	s.eventually("nothing is written down", func() bool { return count(t, s.c.o.Store, store.KindHeld) == 0 })
+	close(busy)
+}
+
+// A released request may not take as long as a fresh one: its client has waited already.
+func TestReleasedHasLessTime(t *testing.T) {
+	s, _, room, answers := holding(t, time.Minute)
+	s.c.held.mu.Lock()
+	for r := range s.c.held.rooms[theRoom.String()] {
+		r.at = r.at.Add(100*time.Millisecond - longest)
+	}
+	s.c.held.mu.Unlock()
+	room.silent.Store(true)
+	s.c.arrived(theRoom)
+	s.told(answers, told{"held", "ready=false"})
+}

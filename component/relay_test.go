@@ -1,0 +1,557 @@
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+const other = "retro@" + service
+
+func (b *before) within() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(b.t.Context(), 20*time.Second)
+}
+
+// asked waits until Jicofo has seen as many requests.
+func (b *before) asked(n int) []prosodytest.JicofoRequest {
+	b.t.Helper()
+	ctx, cancel := b.within()
+	defer cancel()
+	if err := b.jicofo.Await(ctx, func(all []prosodytest.JicofoRequest, _ []string) bool { return len(all) >= n }); err != nil {
+		b.t.Fatal(err)
+	}
+	return b.jicofo.Requests()
+}
+
+// restarts has Jicofo come again, by that resource.
+func (b *before) restarts(resource string) {
+	b.t.Helper()
+	ctx, cancel := b.within()
+	defer cancel()
+	n := b.log.FilterMessage("Jicofo is online").Len()
+	if err := b.jicofo.Restart(ctx, resource); err != nil {
+		b.t.Fatal(err)
+	}
+	b.eventually("usher knows of the new Jicofo", func() bool { return b.log.FilterMessage("Jicofo is online").Len() > n })
+}
+
+// nothingLeft fails the test unless everybody with an affiliation in the room is one of those.
+func (b *before) nothingLeft(room string, inside ...*person) {
+	b.t.Helper()
+	view := b.sees(room)
+	for who, affiliation := range view.Affiliations {
+		known := strings.HasPrefix(who, "focus@") || slices.ContainsFunc(inside, func(p *person) bool { return p.BareJID() == who })
+		if !known {
+			b.t.Errorf("%s is %s: %s", who, affiliation, view)
+		}
+	}
+	for _, o := range view.Occupants {
+		if who, _, _ := strings.Cut(o.JID, "/"); view.Affiliations[who] == "" && !strings.HasPrefix(who, "focus@") {
+			b.t.Errorf("%s is inside with nothing: %s", o.JID, view)
+		}
+	}
+}
+
+// answerTo is the answer to a request that is sent now, when it comes.
+func (p *person) answerTo(payload string) <-chan prosodytest.Stanza {
+	answer := make(chan prosodytest.Stanza, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		s, err := p.IQ(ctx, "set", domain, payload)
+		if err != nil {
+			p.g.t.Errorf("%s: %v", p.JID(), err)
+		}
+		answer <- s
+	}()
+	return answer
+}
+
+// Jicofo comes, before usher or after it, subscribed to by the operator or on request, goes, breaks down, and comes again by
+// the same name or another while something is left of the old one: who is online is asked, and nobody else.
+func TestJicofoComesAndGoes(t *testing.T) {
+	for name, s := range map[string]setup{
+		"subscribed by the operator": {away: true},
+		"on request": {away: true, JitsiOptions: prosodytest.JitsiOptions{NotSubscribed: true},
+			jicofo: func(o *prosodytest.JicofoOptions) { o.AcceptSubscriptions = true }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := beforeJicofo(t, s)
+			host, tok := b.person("meet.example.com"), mint(t, nil)
+			if got := host.asks(room, tok); got != "not ready" {
+				t.Errorf("before Jicofo: %s", got)
+			}
+			if e := b.logged("request"); e.ContextMap()["reason"] != "focus-unavailable" || !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "not online") {
+				t.Errorf("logged %v", e.ContextMap())
+			}
+			b.comes(s)
+			if got := host.asks(room, tok); got != "ready" {
+				t.Errorf("with Jicofo: %s", got)
+			}
+			gone := b.log.FilterMessage("Jicofo went offline").Len()
+			b.jicofo.Close()
+			b.eventually("usher knows that it went", func() bool { return b.log.FilterMessage("Jicofo went offline").Len() > gone })
+			if got := host.asks(other, mint(t, forRoom("retro"))); got != "not ready" {
+				t.Errorf("after Jicofo: %s", got)
+			}
+			b.restarts("another")
+			if got := host.asks(room, tok); got != "ready" {
+				t.Errorf("with the new one: %s", got)
+			}
+			// usher comes back to a Jicofo that is online.
+			b.halt()
+			b.run(policy())
+			b.logged("Jicofo is online")
+			if got := host.asks(room, tok); got != "ready" {
+				t.Errorf("after usher has come back: %s", got)
+			}
+			// The whole server, with all in it.
+			ctx, cancel := b.within()
+			defer cancel()
+			if err := b.Restart(ctx); err != nil {
+				t.Fatal(err)
+			}
+			b.eventually("connected again", func() bool { return b.log.FilterMessage("connected").Len() > 1 })
+			host = b.person("meet.example.com")
+			if got := host.asks(room, tok); got != "not ready" {
+				t.Errorf("after the server has come back, without Jicofo: %s", got)
+			}
+			b.restarts("third")
+			if got := host.asks(room, tok); got != "ready" {
+				t.Errorf("after all have come back: %s", got)
+			}
+		})
+	}
+}
+
+// Of several resources the newest is asked; what lingers of a Jicofo that broke down is not, and when the newest goes, the
+// other is.
+func TestSeveralJicofos(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host, tok := b.person("meet.example.com"), mint(t, nil)
+	first := b.jicofo
+	first.Behave(prosodytest.JicofoBehavior{Silent: true})
+	n := b.log.FilterMessage("Jicofo is online").Len()
+	o := prosodytest.JitsiOptions{}.Jicofo()
+	o.Resource = "second"
+	second := b.Jicofo(t, o)
+	b.eventually("usher knows of the second", func() bool { return b.log.FilterMessage("Jicofo is online").Len() > n })
+	if got := host.asks(room, tok); got != "ready" || len(first.Requests()) != 0 {
+		t.Errorf("%s; the first was asked %v", got, first.Requests())
+	}
+	first.Behave(prosodytest.JicofoBehavior{})
+	second.Kill()
+	// Whether or not the server has told of it yet.
+	if got := host.asks(other, mint(t, forRoom("retro"))); got != "ready" || len(first.Requests()) != 1 {
+		t.Errorf("%s; the first was asked %v", got, first.Requests())
+	}
+	first.Kill()
+	if got := host.asks("third@"+service, mint(t, forRoom("third"))); got != "not ready" {
+		t.Errorf("none is left: %s", got)
+	}
+}
+
+// What Jicofo does with a request, and what becomes of that.
+func TestJicofoAnswers(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	eve := b.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
+	for i, tt := range []struct {
+		name     string
+		behavior prosodytest.JicofoBehavior
+		want     string
+		says     string // the answer has this in it
+		granted  bool
+	}{
+		{"slow", prosodytest.JicofoBehavior{Delay: 200 * time.Millisecond}, "ready", "focusjid", true},
+		{"twice and more", prosodytest.JicofoBehavior{Copies: 5}, "ready", "focusjid", true},
+		{"not ready", prosodytest.JicofoBehavior{NotReady: true}, "not ready", "sipGatewayEnabled", false},
+		{"not live", prosodytest.JicofoBehavior{NotLive: true}, "not ready", "live", false},
+		{"on another node", prosodytest.JicofoBehavior{VNode: "v1"}, "ready", "vnode", false},
+		{"an error", prosodytest.JicofoBehavior{Error: "not-acceptable"}, "not-acceptable focus-refused", "", false},
+		{"shutting down", prosodytest.JicofoBehavior{Error: "service-unavailable"}, "not ready", "", false},
+		{"forged before", prosodytest.JicofoBehavior{Forger: eve, NotReady: true}, "not ready", b.jicofo.BareJID(), false},
+		{"forged, and an error", prosodytest.JicofoBehavior{Forger: eve, Error: "forbidden"}, "forbidden focus-refused", "", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b.jicofo.Behave(tt.behavior)
+			name := fmt.Sprintf("room%d", i)
+			host := b.person("meet.example.com")
+			answer := host.iq("set", domain, request(name+"@"+service, mint(t, forRoom(name)), ""))
+			if got := outcome(answer); got != tt.want || !strings.Contains(answer.String(), tt.says) {
+				t.Errorf("answered %s", answer)
+			}
+			if view := b.sees(name + "@" + service); (view.Affiliations[host.BareJID()] != "") != tt.granted {
+				t.Errorf("the room is %s", view)
+			}
+			// Nothing of it comes later.
+			if err := host.Sync(t.Context()); err != nil {
+				t.Error(err)
+			}
+			for _, s := range host.Drain() {
+				t.Errorf("also received %s", s)
+			}
+		})
+	}
+}
+
+// Many ask for a new room at once: Jicofo sees one request at a time for it, all are answered, and another room does not wait.
+func TestFirstRequestsOneAtATime(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	until := make(chan struct{})
+	b.jicofo.Behave(prosodytest.JicofoBehavior{Until: until})
+	var answers []<-chan prosodytest.Stanza
+	for range 8 {
+		answers = append(answers, b.person("meet.example.com").answerTo(request(room, mint(t, nil), "")))
+	}
+	b.asked(1)
+	b.jicofo.Behave(prosodytest.JicofoBehavior{})
+	if got := b.person("meet.example.com").asks(other, mint(t, forRoom("retro"))); got != "ready" {
+		t.Errorf("the other room: %s", got)
+	}
+	if n := len(b.jicofo.Requests()); n != 2 {
+		t.Errorf("Jicofo has seen %d requests, for two rooms", n)
+	}
+	close(until)
+	for _, a := range answers {
+		if got := outcome(<-a); got != "ready" {
+			t.Errorf("got %s", got)
+		}
+	}
+	if n := len(b.jicofo.Requests()); n != 9 {
+		t.Errorf("Jicofo has seen %d requests", n)
+	}
+}
+
+// Jicofo sees the token only where it is to, and never a session id.
+func TestForwardToken(t *testing.T) {
+	for _, forward := range []bool{false, true} {
+		t.Run(fmt.Sprint(forward), func(t *testing.T) {
+			b := beforeJicofo(t, setup{options: func(o *component.Options) { o.ForwardToken = forward }})
+			host, tok := b.person("meet.example.com"), mint(t, nil)
+			c := host.iq("set", domain, request(room, tok, "")).Child("conference", "http://jitsi.org/protocol/focus")
+			id := c.Attr["session-id"]
+			if again := host.iq("set", domain, request(room, "", " session-id='"+id+"'")); id == "" || outcome(again) != "ready" {
+				t.Errorf("by session: %s", again)
+			}
+			host.asks(room, tok)
+			all := b.asked(3)
+			for i, want := range []string{tok, "", tok} {
+				if !forward {
+					want = ""
+				}
+				if all[i].Token != want || all[i].SessionID != "" || strings.Contains(all[i].Stanza.String(), id) {
+					t.Errorf("Jicofo was asked %+v", all[i])
+				}
+			}
+		})
+	}
+}
+
+// Jicofo's health checks are its own business.
+func TestHealthCheck(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host := b.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	ctx, cancel := b.within()
+	defer cancel()
+	for range 3 {
+		if err := b.jicofo.HealthCheck(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := host.Sync(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range b.log.All() {
+		if strings.Contains(fmt.Sprint(e.ContextMap()), "health-check") {
+			t.Errorf("usher says %s %v", e.Message, e.ContextMap())
+		}
+	}
+}
+
+const nsFocus = "http://jitsi.org/protocol/focus"
+
+// What a client may say to Jicofo beside conference requests is passed on as it is, and the answer, too; what is not understood
+// to the last bit is not, nor what strangers say.
+func TestPassedOn(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host := b.person("meet.example.com")
+	// The stand-in understands none of these, and says so.
+	answer := host.iq("get", domain, "<login-url xmlns='"+nsFocus+"' room='"+room+"' machine-uid='u'><extra a='&lt;1&gt;'>text</extra></login-url>")
+	if got := answer.ErrorCondition(); got != "feature-not-implemented" {
+		t.Errorf("login-url: %s", answer)
+	}
+	all := b.asked(1)
+	if p := all[0].Stanza.Child("login-url", nsFocus); all[0].User != host.JID() || p.Attr["room"] != room || p.Child("extra", nsFocus).Text != "text" || p.Child("extra", nsFocus).Attr["a"] != "<1>" {
+		t.Errorf("Jicofo sees %s", all[0].Stanza)
+	}
+	host.iq("set", domain, "<mute xmlns='http://jitsi.org/jitmeet/audio'>true</mute>")
+	b.asked(2)
+	for name, tt := range map[string]struct{ typ, payload string }{
+		"a namespaced attribute": {"get", "<login-url xmlns='" + nsFocus + "' xmlns:j='urn:j' j:room='x'/>"},
+		"too much":               {"get", "<login-url xmlns='" + nsFocus + "'>" + strings.Repeat("<x/>", 1000) + "</login-url>"},
+		"far too much":           {"get", "<login-url xmlns='" + nsFocus + "'>" + strings.Repeat("<x/>", 10_000) + "</login-url>"},
+		"two payloads":           {"get", "<login-url xmlns='" + nsFocus + "'/><login-url xmlns='" + nsFocus + "'/>"},
+		"text after it":          {"get", "<login-url xmlns='" + nsFocus + "'/>text"},
+		"a conference to get":    {"get", request(room, "", "")},
+		"a logout to get":        {"get", "<logout xmlns='" + nsFocus + "' session-id='x'/>"},
+		"no namespace of theirs": {"get", "<query xmlns='http://jitsi.example/'/>"},
+	} {
+		if answer := host.iq(tt.typ, domain, tt.payload); answer.Attr["type"] != "error" {
+			t.Errorf("%s: %s", name, answer)
+		}
+	}
+	stranger := &person{Client: b.Client(t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret"}), g: b.gate}
+	if answer := stranger.iq("get", domain, "<login-url xmlns='"+nsFocus+"'/>"); answer.ErrorCondition() != "service-unavailable" {
+		t.Errorf("a stranger: %s", answer)
+	}
+	if got := b.jicofo.Requests(); len(got) != 2 {
+		t.Errorf("Jicofo was asked also %s", got[2].Stanza)
+	}
+	b.jicofo.Close()
+	b.logged("Jicofo went offline")
+	if answer := host.iq("get", domain, "<login-url xmlns='"+nsFocus+"'/>"); answer.ErrorCondition() != "service-unavailable" {
+		t.Errorf("without Jicofo: %s", answer)
+	}
+}
+
+// Logging out ends the session, of which Jicofo never hears.
+func TestLogoutBeforeJicofo(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host := b.person("meet.example.com")
+	id := host.iq("set", domain, request(room, mint(t, nil), "")).Child("conference", nsFocus).Attr["session-id"]
+	logout := "<logout xmlns='" + nsFocus + "' session-id='" + id + "'/>"
+	if answer := host.iq("set", domain, logout); answer.Attr["type"] != "result" || answer.Child("logout", nsFocus).IsZero() {
+		t.Errorf("logout: %s", answer)
+	}
+	for _, payload := range []string{logout, request(room, "", " session-id='"+id+"'")} {
+		if answer := host.iq("set", domain, payload); answer.Find("session-invalid", nsFocus).IsZero() {
+			t.Errorf("after it: %s", answer)
+		}
+	}
+	if n := len(b.jicofo.Requests()); n != 1 {
+		t.Errorf("Jicofo has seen %d requests", n)
+	}
+}
+
+// Whatever a client calls its resource: Jicofo sees the sender's address to the last bit, or nothing.
+func TestOddResourcesBeforeJicofo(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	for _, resource := range []string{
+		"a/b", "/", "a//b@c/d", "a b", "a  b ", "\u00a0", "a\u2003b", "\U0001F600", "e\u0301", "\u00e9", "\uff21", "@", "focus@auth.meet.example.com/jicofo",
+		"&lt;&amp;&quot;", "\u202egnp", strings.Repeat("x", 300), strings.Repeat("x", 1000), strings.Repeat("\u20ac", 333),
+	} {
+		ctx, cancel := b.within()
+		c, err := b.Dial(ctx, prosodyResource(resource))
+		if err != nil {
+			cancel()
+			continue // the server has none of it
+		}
+		p := &person{Client: c, g: b.gate}
+		n := len(b.jicofo.Requests())
+		got := p.asks(room, mint(t, nil))
+		switch seen := b.jicofo.Requests()[n:]; {
+		case got == "ready":
+			// The test's client takes off white space around it.
+			if len(seen) != 1 || strings.TrimSpace(seen[0].User) != p.JID() || seen[0].From != domain+"/"+seen[0].User {
+				t.Errorf("%q: Jicofo sees %+v", p.JID(), seen)
+			}
+		case len(seen) != 0 || got != "bad-request request-malformed":
+			t.Errorf("%q: %s, and Jicofo sees %v", p.JID(), got, seen)
+		}
+		_ = c.Close()
+		cancel()
+	}
+	if got := b.person("meet.example.com").asks(room, mint(t, nil)); got != "ready" {
+		t.Errorf("afterwards: %s", got)
+	}
+}
+
+// Nobody else can pass for Jicofo, nor make usher believe that it is gone.
+func TestPresenceOfOthers(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	eve := b.person("guest.meet.example.com")
+	for _, typ := range []string{"", "type='unavailable'", "type='subscribe'", "type='subscribed'", "type='unsubscribed'", "type='error'", "type='probe'"} {
+		eve.Sends("<presence to='" + domain + "' " + typ + "/>")
+		eve.Sends("<presence to='focus@" + domain + "' " + typ + "/>")
+	}
+	o := &person{Client: b.Client(t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret", Resource: "jicofo"}), g: b.gate}
+	o.Sends("<presence to='" + domain + "'/>")
+	o.Sends("<presence to='" + domain + "' type='subscribe'/>")
+	host := b.person("meet.example.com")
+	if got := host.asks(room, mint(t, nil)); got != "ready" || len(b.jicofo.Requests()) != 1 {
+		t.Errorf("%s; Jicofo has seen %d requests", got, len(b.jicofo.Requests()))
+	}
+	if n := b.log.FilterMessage("Jicofo is online").Len(); n != 1 {
+		t.Errorf("%d are online", n)
+	}
+	for _, p := range []*person{eve, o} {
+		if err := p.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range p.Drain() {
+			if s.Name == "presence" && s.Attr["from"] == domain {
+				t.Errorf("usher tells %s: %s", p.JID(), s)
+			}
+		}
+	}
+}
+
+// Jicofo restarts in the middle of a request. Its client is told to ask again, nobody is let in by halves, and those inside stay.
+func TestJicofoRestartsInTheMiddle(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	b.jicofo.Behave(prosodytest.JicofoBehavior{Silent: true})
+	n := len(b.jicofo.Requests())
+	answer := guest.answerTo(request(room, "", ""))
+	b.asked(n + 1)
+	b.restarts("again")
+	if got := outcome(<-answer); got != "not ready" {
+		t.Errorf("got %s", got)
+	}
+	b.jicofo.Behave(prosodytest.JicofoBehavior{})
+	b.nothingLeft(room, host)
+	late := b.person("guest.meet.example.com")
+	late.enters(room, "")
+	b.nothingLeft(room, host, late)
+}
+
+// The host leaves between the decision and the affiliation: the guest waits, and nothing is left of what was given.
+func TestHostLeavesInTheMiddle(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	stays := b.person("meet.example.com")
+	stays.enters(room, mint(t, member)) // so that the room does
+	until := make(chan struct{})
+	b.jicofo.Behave(prosodytest.JicofoBehavior{Until: until})
+	n := len(b.jicofo.Requests())
+	answer := guest.answerTo(request(room, "", ""))
+	b.asked(n + 1)
+	host.leaves(room)
+	close(until)
+	if got := outcome(<-answer); got != "not-authorized host-absent" {
+		t.Errorf("got %s", got)
+	}
+	b.eventually("nothing is left", func() bool { return b.sees(room).Affiliations[guest.BareJID()] == "" })
+	if got := guest.joins(room); got != "registration-required" {
+		t.Errorf("joins: %s", got)
+	}
+}
+
+// The room is destroyed while a guest is let in, and made anew: nobody enters by what was decided for the old one.
+func TestRoomMadeAnewInTheMiddle(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	until := make(chan struct{})
+	b.jicofo.Behave(prosodytest.JicofoBehavior{Until: until})
+	n := len(b.jicofo.Requests())
+	answer := guest.answerTo(request(room, "", ""))
+	b.asked(n + 1)
+	if s := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>"); s.Attr["type"] != "result" {
+		t.Fatal(s)
+	}
+	close(until)
+	got := outcome(<-answer)
+	if got == "ready" { // never: no host is inside
+		t.Error("let in, and no host is inside")
+	}
+	b.eventually("nothing is left", func() bool { return b.sees(room).Affiliations[guest.BareJID()] == "" })
+	b.jicofo.Behave(prosodytest.JicofoBehavior{})
+	host.enters(room, mint(t, nil))
+	if view := b.sees(room); !view.MembersOnly {
+		t.Errorf("the new room is %s", view)
+	}
+	if got := guest.joins(room); got != "registration-required" {
+		t.Errorf("joins: %s", got)
+	}
+	guest.enters(room, "")
+	b.nothingLeft(room, host, guest)
+}
+
+// Somebody has taken Jicofo's nick: nobody new enters, and the nick opens no door.
+func TestNickOfJicofo(t *testing.T) {
+	b := beforeJicofo(t, setup{})
+	host, eve, guest := b.person("meet.example.com"), b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	if got := eve.asks(room, ""); got != "ready" {
+		t.Fatal(got)
+	}
+	b.jicofo.Close()
+	b.logged("Jicofo went offline")
+	eve.nick = "focus"
+	if got := eve.joins(room); got != "member participant" {
+		t.Fatalf("eve joins as %s", got)
+	}
+	b.restarts("again")
+	if got := guest.asks(room, ""); got == "ready" {
+		t.Error("let in to a room in which Jicofo is not")
+	}
+	b.nothingLeft(room, host, eve)
+	eve.leaves(room)
+	guest.enters(room, "")
+	b.nothingLeft(room, host, eve, guest)
+	// A host is who is one, not who has the name of one.
+	host.leaves(room)
+	eve.nick = host.nick
+	eve.joins(room)
+	if got := b.person("guest.meet.example.com").asks(room, ""); got != "not-authorized host-absent" {
+		t.Errorf("with a namesake of the host: %s", got)
+	}
+}
+
+// Hosts and guests come and go at once; in the end everybody inside was let in, and nobody else has anything.
+func TestComingAndGoing(t *testing.T) {
+	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold = 300 * time.Millisecond }})
+	first, resident := b.person("meet.example.com"), b.person("meet.example.com")
+	first.enters(room, mint(t, nil))
+	resident.enters(room, mint(t, member)) // so that the room stays
+	first.leaves(room)
+	var all sync.WaitGroup
+	people := []*person{first, resident}
+	for i := range 8 {
+		p, tok := b.person("guest.meet.example.com"), ""
+		if i < 2 {
+			p, tok = b.person("meet.example.com"), mint(t, func(c *token.Claims) { c.User.ID = fmt.Sprint("host", i) })
+		}
+		people = append(people, p)
+		all.Go(func() {
+			for n := range 4 {
+				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+				s, err := p.IQ(ctx, "set", domain, request(room, tok, ""))
+				if err == nil && outcome(s) == "ready" {
+					s, err = p.Join(ctx, room, p.nick)
+					if err == nil && s.Attr["type"] != "error" && n < 3 {
+						err = p.Send("<presence type='unavailable' to='" + room + "/" + p.nick + "'/>")
+						if err == nil {
+							_, err = p.Await(ctx, func(s prosodytest.Stanza) bool {
+								return s.Attr["type"] == "unavailable" && s.Attr["from"] == room+"/"+p.nick
+							})
+						}
+					}
+				}
+				if cancel(); err != nil {
+					t.Errorf("%s: %v", p.JID(), err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.nothingLeft(room, people...)
+	for _, o := range b.sees(room).Occupants {
+		if o.Role == "moderator" && !strings.HasSuffix(strings.Split(o.JID, "/")[0], "@meet.example.com") && !strings.HasPrefix(o.JID, "focus@auth.") {
+			t.Errorf("%s is %s", o.JID, o.Role)
+		}
+	}
+}
