@@ -366,30 +366,34 @@ func (g *Guard) Run(ctx context.Context) {
 	_ = looks.Wait()
 }
 
-// due returns up to n of the looks that are due, those for whom somebody waits first.
+// due returns up to n of the looks that are due: first for hosts who have been admitted and are about to enter, then at rooms
+// that we look after, then for hosts of whom nothing is known. There may be more of those waits than looks can be had.
 func (g *Guard) due(now time.Time, n int, rooms bool) []func(context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var looks []func(context.Context)
-	for key, a := range g.awaited {
-		switch {
-		case a.looking:
-		case now.After(a.until):
-			delete(g.awaited, key)
-		case len(looks) < n && !now.Before(a.next):
-			a.looking = true
-			looks = append(looks, func(ctx context.Context) { g.await(ctx, a) })
+	await := func(expected bool) {
+		for key, a := range g.awaited {
+			switch {
+			case a.looking:
+			case now.After(a.until):
+				delete(g.awaited, key)
+			case len(looks) < n && !now.Before(a.next) && expected == (a.pause < seldomest):
+				a.looking = true
+				looks = append(looks, func(ctx context.Context) { g.await(ctx, a) })
+			}
 		}
 	}
-	if !rooms {
-		return looks
-	}
-	for _, rm := range g.rooms {
-		if len(looks) < n && !rm.looking && !now.Before(rm.next) {
-			rm.looking = true
-			looks = append(looks, func(ctx context.Context) { g.look(ctx, rm) })
+	await(true)
+	if rooms {
+		for _, rm := range g.rooms {
+			if len(looks) < n && !rm.looking && !now.Before(rm.next) {
+				rm.looking = true
+				looks = append(looks, func(ctx context.Context) { g.look(ctx, rm) })
+			}
 		}
 	}
+	await(false)
 	return looks
 }
 
