@@ -29,9 +29,10 @@ check: arch ## look at the code: gofmt, vet, staticcheck, govulncheck, import gr
 demo: deps build ## see usher at work on a private Prosody
 	bin/usher demo
 
-bench: deps ## measure decisions and codec, and joins against a real Prosody beside a floor without a gate
+bench: deps ## measure decisions and codec, and against a real Prosody joins beside a floor without a gate, and the relay
 	$(GO) test -run '^$$' -bench . ./auth ./muc ./component/focus ./config ./config/prosody
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
+	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard' -benchtime 1x ./component
 
 fuzz: ## fuzz each target for FUZZTIME (30s)
 	@for t in $(FUZZ); do echo "fuzz $$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$${t%:*} || exit 1; done

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"runtime/pprof"
 	"slices"
 	"strconv"
@@ -128,9 +129,10 @@ func report(b *testing.B, floor, usher *venue) {
 type venue struct {
 	name string
 	*prosodytest.Server
-	prosody, focus int // process ids
-	control        *prosodytest.Client
-	turns          []turn
+	prosody int // process id
+	focus   *process
+	control *prosodytest.Client
+	turns   []turn
 }
 
 // turn is what one turn of a venue cost.
@@ -174,16 +176,24 @@ func median(of []float64) float64 {
 func startVenue(b *testing.B, name, config string) *venue {
 	b.Helper()
 	v := &venue{name: name, Server: prosodytest.Start(b, prosodytest.Options{Config: config, LogLevel: "error"})}
-	pid, err := os.ReadFile(filepath.Join(v.Dir, "prosody.pid"))
-	if err == nil {
-		v.prosody, err = strconv.Atoi(strings.TrimSpace(string(pid)))
-	}
-	if err != nil {
-		b.Fatal(err)
-	}
+	v.prosody = pidOf(b, v.Server)
 	v.focus = startFocus(b, name, v.ComponentAddr)
 	v.control = v.Client(b, prosodytest.ClientOptions{Host: "meet.example.com"})
 	return v
+}
+
+// pidOf is the process id of Prosody.
+func pidOf(b *testing.B, s *prosodytest.Server) int {
+	b.Helper()
+	content, err := os.ReadFile(filepath.Join(s.Dir, "prosody.pid"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return pid
 }
 
 // visitor is one person on the way into a room and out again.
@@ -254,7 +264,7 @@ func (v *venue) measure(ctx context.Context, rooms map[string][]*visitor, do fun
 	if err != nil {
 		return cost{}, err
 	}
-	focus, err := cpuTime(v.focus)
+	focus, err := cpuTime(v.focus.pid)
 	if err != nil {
 		return cost{}, err
 	}
@@ -278,7 +288,7 @@ func (v *venue) measure(ctx context.Context, rooms map[string][]*visitor, do fun
 	}
 	wall := time.Since(began)
 	prosodyAfter, perr := cpuTime(v.prosody)
-	focusAfter, ferr := cpuTime(v.focus)
+	focusAfter, ferr := cpuTime(v.focus.pid)
 	return cost{wall, prosodyAfter - prosody, focusAfter - focus}, cmp.Or(perr, ferr)
 }
 
@@ -301,22 +311,27 @@ func cpuTime(pid int) (time.Duration, error) {
 
 // A focus runs in a process of its own, so that its CPU time is not that of the clients: this program once more, told
 // so by the environment. It says that it is connected by a line on its standard output, and ends when its standard
-// input does.
+// input does. To each line there it answers with the size of its heap in bytes, garbage left out.
 const (
-	envFocus   = "USHER_BENCH_FOCUS"   // which one: floor or usher
+	envFocus   = "USHER_BENCH_FOCUS"   // which one: floor, usher or relay
 	envServer  = "USHER_BENCH_SERVER"  // host:port of the server's component port
 	envProfile = "USHER_BENCH_PROFILE" // a file for usher's CPU profile, if wanted; for whoever runs the benchmark
 )
 
 func init() {
-	run, ok := map[string]func(context.Context, string) error{"floor": runFloor, "usher": runUsher}[os.Getenv(envFocus)]
+	run, ok := map[string]func(context.Context, string) error{"floor": runFloor, "usher": runUsher, "relay": runRelay}[os.Getenv(envFocus)]
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		cancel()
+		defer cancel()
+		for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			fmt.Println(m.HeapAlloc)
+		}
 	}()
 	if err := run(ctx, os.Getenv(envServer)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -325,8 +340,33 @@ func init() {
 	os.Exit(0)
 }
 
-// startFocus runs a focus until the benchmark ends, and returns its process id once it is connected.
-func startFocus(b *testing.B, name, server string) int {
+// process is a focus that runs.
+type process struct {
+	pid int
+	in  io.Writer
+	out *bufio.Reader
+}
+
+// heap is the size of its heap in bytes, garbage left out.
+func (p *process) heap(b *testing.B) int {
+	b.Helper()
+	_, err := fmt.Fprintln(p.in)
+	if err != nil {
+		b.Fatal(err)
+	}
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// startFocus runs a focus until the benchmark ends, and returns it once it is connected.
+func startFocus(b *testing.B, name, server string) *process {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), envFocus+"="+name, envServer+"="+server, "GOGC=400") // as "usher serve" sets it
@@ -348,10 +388,11 @@ func startFocus(b *testing.B, name, server string) int {
 			b.Errorf("focus %s: %v", name, err)
 		}
 	})
-	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+	p := &process{cmd.Process.Pid, in, bufio.NewReader(out)}
+	if _, err := p.out.ReadString('\n'); err != nil {
 		b.Fatalf("focus %s: %v", name, err)
 	}
-	return cmd.Process.Pid
+	return p
 }
 
 // runFloor is the focus that lets everybody in.
@@ -379,20 +420,25 @@ func runFloor(ctx context.Context, server string) error {
 
 // runUsher is usher as operators run it, with a log of every request.
 func runUsher(ctx context.Context, server string) error {
+	return runWith(ctx, "connected", options(server, policy(), nil))
+}
+
+// runWith runs usher with these options, and says that it is ready when it logs so.
+func runWith(ctx context.Context, ready string, o component.Options) error {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer null.Close()
 	connected := func(e zapcore.Entry) error {
-		if e.Message == "connected" {
+		if e.Message == ready {
 			fmt.Println(e.Message)
 		}
 		return nil
 	}
 	encoder := zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig())
-	log := zap.New(zapcore.NewCore(encoder, null, zap.InfoLevel), zap.Hooks(connected))
-	c, err := component.New(options(server, policy(), log))
+	o.Log = zap.New(zapcore.NewCore(encoder, null, zap.InfoLevel), zap.Hooks(connected))
+	c, err := component.New(o)
 	if err != nil {
 		return err
 	}

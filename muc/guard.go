@@ -172,13 +172,10 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 	if g.Known(j) {
 		return none, nil
 	}
-	is, err := g.Owner.Settings(ctx, j)
+	err = g.Owner.Enforce(ctx, j, g.Configuration)
 	var moderators []Item
 	if err == nil && g.EnforceRoles {
 		moderators, err = g.Owner.Moderators(ctx, j)
-	}
-	if err == nil && (g.Configuration.MembersOnly && !is.MembersOnly || is.MemberInvites) {
-		err = g.Owner.Configure(ctx, j, g.Configuration)
 	}
 	if err == nil && g.Try != nil {
 		err = g.Try(ctx, j)
@@ -422,20 +419,28 @@ func (g *Guard) Leave() {}
 // Run looks at rooms until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
 	var looks errgroup.Group
-	looks.SetLimit(atOnce)
+	free := make(chan struct{}, atOnce)
+	for range atOnce {
+		free <- struct{}{}
+	}
 	tick := time.NewTicker(lookAhead)
 	defer tick.Stop()
-	var rooms time.Time // when those that are due were last looked at
+	var rooms time.Time // when those that are due were last looked for
+	more := false       // there were more than could be looked at
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case now := <-tick.C:
-			due := g.dueHosts(now)
-			if now.Sub(rooms) >= roomsAhead {
-				due, rooms = append(due, g.dueRooms(now)...), now
+			also := more || now.Sub(rooms) >= roomsAhead
+			if also {
+				rooms = now
 			}
+			due := g.due(now, len(free), also)
+			more = also && len(due) > 0 && len(due) == len(free)
 			for _, look := range due {
+				<-free
 				looks.Go(func() error {
+					defer func() { free <- struct{}{} }()
 					ctx, cancel := context.WithTimeout(ctx, askWithin)
 					defer cancel()
 					look(ctx)
@@ -447,33 +452,34 @@ func (g *Guard) Run(ctx context.Context) {
 	_ = looks.Wait()
 }
 
-// dueHosts returns the looks for awaited hosts that are due.
-func (g *Guard) dueHosts(now time.Time) (looks []func(context.Context)) {
+// due returns up to n of the looks that are due: first for hosts who have been admitted and are about to enter, then at rooms
+// that we look after, then for hosts of whom nothing is known. There may be more of those waits than looks can be had.
+func (g *Guard) due(now time.Time, n int, rooms bool) []func(context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for key, a := range g.awaited {
-		switch {
-		case a.looking:
-		case now.After(a.until):
-			delete(g.awaited, key)
-		case !now.Before(a.next):
-			a.looking = true
-			looks = append(looks, func(ctx context.Context) { g.await(ctx, a) })
+	var looks []func(context.Context)
+	await := func(expected bool) {
+		for key, a := range g.awaited {
+			switch {
+			case a.looking:
+			case now.After(a.until):
+				delete(g.awaited, key)
+			case len(looks) < n && !now.Before(a.next) && expected == (a.pause < seldomest):
+				a.looking = true
+				looks = append(looks, func(ctx context.Context) { g.await(ctx, a) })
+			}
 		}
 	}
-	return looks
-}
-
-// dueRooms returns the looks at rooms that are due.
-func (g *Guard) dueRooms(now time.Time) (looks []func(context.Context)) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, rm := range g.rooms {
-		if !rm.looking && (rm.hurry || !now.Before(rm.next) || !now.Before(rm.audit)) {
-			rm.looking = true
-			looks = append(looks, func(ctx context.Context) { g.look(ctx, rm) })
+	await(true)
+	if rooms {
+		for _, rm := range g.rooms {
+			if len(looks) < n && !rm.looking && (rm.hurry || !now.Before(rm.next) || !now.Before(rm.audit)) {
+				rm.looking = true
+				looks = append(looks, func(ctx context.Context) { g.look(ctx, rm) })
+			}
 		}
 	}
+	await(false)
 	return looks
 }
 

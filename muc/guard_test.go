@@ -343,7 +343,7 @@ func TestGuardCost(t *testing.T) {
 		pass(interval)
 		l.forgetAsked()
 		pass(10 * time.Minute)
-		forms, audits, all := l.asked("", "form"), l.asked("", "moderator"), l.asked("", "")
+		forms, audits, all := l.asked("", "settings"), l.asked("", "moderator"), l.asked("", "")
 		if forms < 115 || forms > 120 || audits < 38 || audits > 40 || all != forms+2*audits {
 			t.Errorf("%d forms and %d audits in ten minutes, of %d IQs", forms, audits, all)
 		}
@@ -404,7 +404,7 @@ func TestGuardSpread(t *testing.T) {
 				}
 			}
 			pass(time.Second)
-			if forms := l.asked("", "form"); forms < 1000 || forms > 1400 || l.underway > atOnce {
+			if forms := l.asked("", "settings"); forms < 1000 || forms > 1400 || l.underway > atOnce {
 				t.Errorf("%s: %d rooms looked at in an interval, at most %d at once", name, forms, l.underway)
 			}
 			l.delay = 0
@@ -427,7 +427,7 @@ func TestGuardSilentRoom(t *testing.T) {
 		l.forgetAsked()
 		l.configure(c, false)
 		pass(time.Minute)
-		if n := l.asked(standup, "form"); n < 8 || !c.membersOnly || l.underway > atOnce {
+		if n := l.asked(standup, "settings"); n < 8 || !c.membersOnly || l.underway > atOnce {
 			t.Errorf("looked at %d times in a minute, %d at once", n, l.underway)
 		}
 		if len(l.warnings) == 0 {

@@ -349,6 +349,7 @@ func (c *chat) form() string {
 	add("FORM_TYPE", "hidden", "http://jabber.org/protocol/muc#roomconfig")
 	add(fieldMembersOnly, "boolean", yes[c.membersOnly])
 	add(fieldMemberInvites, "boolean", yes[c.invites])
+	add("muc#roomconfig_whois", "list-single", "anyone")
 	if c.main != nil {
 		add("muc#roominfo_isbreakout", "boolean", "1")
 		add("muc#roominfo_breakout_main_room", "text-single", c.main.address)
