@@ -104,6 +104,9 @@ func (g *Guard) room(j jid.JID) *guarded {
 // spread has the room looked at at random times, so that rooms that began together are not looked at together.
 func (g *Guard) spread(rm *guarded) {
 	rm.next, rm.audit = time.Now().Add(rand.N(g.Interval)), time.Now().Add(rand.N(auditEvery))
+	if rm.inherited {
+		rm.audit = rm.next // nobody has asked for some time
+	}
 }
 
 // Restore takes in what an earlier process has granted, before Run.
@@ -113,6 +116,7 @@ func (g *Guard) Restore(written []Granted) {
 	for _, w := range written {
 		rm := g.room(w.Room)
 		rm.inherited = true
+		g.spread(rm)
 		rm.live[w.Who.String()] = restored(w)
 	}
 }

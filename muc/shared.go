@@ -54,7 +54,9 @@ func (s *shared[T]) of(ctx context.Context, room jid.JID) (T, error) {
 		l.next = nil // whoever comes from here on may have come after the answer
 	}
 	s.mu.Unlock()
-	answer, err := s.ask(ctx, room)
+	asked, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	answer, err := s.ask(asked, room)
 	if err == nil || ctx.Err() == nil {
 		q.answer, q.err = answer, err
 		close(q.done)
