@@ -1,12 +1,17 @@
 package component
 
 import (
+	"context"
+	"encoding/xml"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
@@ -99,5 +104,31 @@ func TestJicofoSaysNothing(t *testing.T) {
 	}
 	if c := testComponent(t); c.requestTimeout <= 0 || relayTimeout > 15*time.Second || relayedTimeout >= 30*time.Second {
 		t.Error("a client hears nothing for too long")
+	}
+}
+
+// nobody is a session on which nothing may be said.
+type nobody struct{ t *testing.T }
+
+func (n nobody) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, _ any) error {
+	n.t.Errorf("asked by %s", iq.From)
+	return nil
+}
+
+func (n nobody) Send(xml.TokenReader) error { return nil }
+
+// An address that cannot be passed on to the last bit is not passed on. The server prepares resources itself, by older rules, so
+// such a one is rare.
+func TestAskInSomebodyElsesName(t *testing.T) {
+	r := &relay{session: nobody{t}, domain: ours, focus: jid.MustParse("focus@auth.meet.example.com"), log: zap.NewNop(), timeout: time.Second}
+	if err := r.presence(jid.MustParse("focus@auth.meet.example.com/r"), stanza.AvailablePresence); err != nil {
+		t.Fatal(err)
+	}
+	for _, resource := range []string{"a\u00a0b", "a\u2003b", "e\u0301", "\u212b", "a\u0000b", "\u0007", strings.Repeat("x", 1010)} {
+		from := jid.NewUnsafe("u", "guest.example.com", resource).JID
+		err := r.ask(t.Context(), stanza.IQ{Type: stanza.SetIQ, From: from}, func() xml.TokenReader { return nil }, nil)
+		if !errors.Is(err, errNotForwarded) {
+			t.Errorf("%q: %v", resource, err)
+		}
 	}
 }
