@@ -497,7 +497,7 @@ func TestTokenEndsWhileHeld(t *testing.T) {
 
 // The server restarts with a thousand waiting: usher answers nobody who is gone, forgets them, and serves those who come.
 func TestServerRestartsWithManyWaiting(t *testing.T) {
-	c := modes()[2].start(t, func(o *component.Options) { o.WaitHold = 4 * time.Second })
+	c := modes()[2].start(t, func(o *component.Options) { o.WaitHold = 2500 * time.Millisecond })
 	const clients = 250
 	var all []*person
 	for range clients {

@@ -242,7 +242,7 @@ func TestTold(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	for i := range 3 * toldAtMost {
-		h.again(ann, jid.MustParse(fmt.Sprintf("%s%d@conference.meet.example.com", long, i)), now.Add(11*remembered))
+		h.again(ann, jid.NewUnsafe(fmt.Sprint(long, i), "conference.meet.example.com", "").JID, now.Add(11*remembered))
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -470,9 +470,10 @@ func TestRequestsOverAReconnection(t *testing.T) {
 
 // usher stops: who is held is told to ask again, and nothing of it stays written down.
 func TestStopWhileHeld(t *testing.T) {
-	s, _, _, answers := holding(t, time.Minute)
+	s, l, _, answers := holding(t, time.Minute)
 	s.stop()
 	s.told(answers, told{"held", "ready=false"})
+	l.send("</stream:stream>")
 	s.logged("stopped")
 	if n := count(t, s.c.o.Store, store.KindHeld); n != 0 {
 		t.Errorf("%d are written down", n)
@@ -491,6 +492,7 @@ func TestStopAnswersWhatIsUnderWay(t *testing.T) {
 	s.eventually("it is being decided", func() bool { return room.seen.Load() > n })
 	s.stop()
 	s.told(answers, told{"1", "ready=false"})
+	l.send("</stream:stream>")
 }
 
 // Where a request cannot be written down it is answered at once; where nothing is held, too.

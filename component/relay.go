@@ -22,8 +22,8 @@ import (
 const relayTimeout = 15 * time.Second
 
 var (
-	errNoFocus       = errors.New("Jicofo is not online")
-	errFocusNotReady = errors.New("Jicofo is not ready yet")
+	errNoFocus       = errors.New("no Jicofo is online")
+	errFocusNotReady = errors.New("not ready yet, says Jicofo")
 	errNotForwarded  = errors.New("the sender's address cannot be passed on")
 )
 

@@ -89,7 +89,7 @@ func TestJicofoComesAndGoes(t *testing.T) {
 			if got := host.asks(room, tok); got != "not ready" {
 				t.Errorf("before Jicofo: %s", got)
 			}
-			if e := b.logged("request"); e.ContextMap()["reason"] != "focus-unavailable" || !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "not online") {
+			if e := b.logged("request"); e.ContextMap()["reason"] != "focus-unavailable" || !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "no Jicofo is online") {
 				t.Errorf("logged %v", e.ContextMap())
 			}
 			b.comes(s)

@@ -1,0 +1,134 @@
+package component
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+// beforeFocus makes a Component one before a Jicofo that a test plays.
+func beforeFocus(c *Component) {
+	c.o.Jicofo = jid.MustParse("focus@auth.meet.example.com")
+	owner, _ := c.o.Domain.WithLocal(muc.Nick)
+	c.guard = muc.NewGuard(muc.GuardOptions{
+		Options: muc.Options{
+			Owner: muc.Owner{Session: c, JID: owner}, Configuration: muc.Configuration{MembersOnly: true},
+			Hosts: func(string) bool { return true }, Arrived: c.arrived, Ledger: c.ledger, Warn: func(jid.JID, string, error) {},
+		},
+		Focus: c.o.Jicofo, Interval: time.Hour,
+	})
+	c.rooms, c.occupant = c.guard, nil
+	c.relay = &relay{session: c, domain: c.o.Domain, focus: c.o.Jicofo, log: c.o.Log, timeout: 100 * time.Millisecond}
+}
+
+// forwarded is the next request that usher asks of that JID, by id and sender.
+func (l *link) forwarded(to string) (id, from string) {
+	l.t.Helper()
+	for {
+		start := l.iq("set")
+		if attrOf(start, "to") == to {
+			return attrOf(start, "id"), attrOf(start, "from")
+		}
+	}
+}
+
+// A Jicofo that says nothing, or somebody else in its name, or something else: the client is told to ask again, in time, and the
+// log says why.
+func TestJicofoSaysNothing(t *testing.T) {
+	const focus = "focus@auth.meet.example.com/jicofo"
+	answer := "<iq type='%s' id='%s' from='%s' to='%s'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com' ready='true'/></iq>"
+	for name, says := range map[string]func(id, asker string) string{
+		"nothing": func(string, string) string { return "" },
+		"from the bare JID": func(id, asker string) string {
+			return fmt.Sprintf(answer, "result", id, "focus@auth.meet.example.com", asker)
+		},
+		"from another resource": func(id, asker string) string { return fmt.Sprintf(answer, "result", id, focus+"2", asker) },
+		"from a client": func(id, asker string) string {
+			return fmt.Sprintf(answer, "result", id, "eve@guest.example.com/x", asker)
+		},
+		"from the room": func(id, asker string) string {
+			return fmt.Sprintf(answer, "result", id, theRoom.String()+"/focus", asker)
+		},
+		"with another id": func(_, asker string) string { return fmt.Sprintf(answer, "result", "guess", focus, asker) },
+		"as a question":   func(id, asker string) string { return fmt.Sprintf(answer, "set", id, focus, asker) },
+		"something else": func(id, asker string) string {
+			return fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'><query xmlns='urn:x' ready='true'/></iq>", id, focus, asker)
+		},
+		"an empty result": func(id, asker string) string {
+			return fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", id, focus, asker)
+		},
+		"ready spelled otherwise": func(id, asker string) string {
+			return strings.Replace(fmt.Sprintf(answer, "result", id, focus, asker), "'true'", "'TRUE'", 1)
+		},
+		"what is gone": func(id, asker string) string {
+			return fmt.Sprintf("<iq type='error' id='%s' from='%s' to='%s'><error type='wait'><recipient-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", id, focus, asker)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, beforeFocus, func(c *Component) {
+				p := auth.Policy{Services: []string{theRoom.Domainpart()}, VHosts: map[string]auth.VHost{"guest.example.com": {Kind: auth.KindTrusted}}}
+				c.Use(auth.New(p), []jid.JID{theRoom.Domain()})
+			})
+			l := s.connect()
+			l.send("<presence from='" + focus + "' to='focus.meet.example.com'/>")
+			s.logged("Jicofo is online")
+			l.asks("u", "1")
+			id, asker := l.forwarded(focus)
+			if asker != "focus.meet.example.com/u@guest.example.com/r" {
+				t.Errorf("asked by %s", asker)
+			}
+			l.send(says(id, asker))
+			for attrOf(l.iq("result"), "id") != "1" {
+			}
+			if got := attrOf(l.next("conference"), "ready"); got != "false" {
+				t.Errorf("ready=%s", got)
+			}
+			if e := s.logged("request"); e.ContextMap()["reason"] != "focus-unavailable" || e.ContextMap()["error"] == nil {
+				t.Errorf("logged %v", e.ContextMap())
+			}
+			if s.c.guard.Known(theRoom) || len(s.c.relay.turns) != 0 {
+				t.Error("something is left of it")
+			}
+		})
+	}
+	if c := testComponent(t); c.requestTimeout <= 0 || relayTimeout > 15*time.Second || relayedTimeout >= 30*time.Second {
+		t.Error("a client hears nothing for too long")
+	}
+}
+
+// nobody is a session on which nothing may be said.
+type nobody struct{ t *testing.T }
+
+func (n nobody) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, _ any) error {
+	n.t.Errorf("asked by %s", iq.From)
+	return nil
+}
+
+func (n nobody) Send(xml.TokenReader) error { return nil }
+
+// An address that cannot be passed on to the last bit is not passed on. The server prepares resources itself, by older rules, so
+// such a one is rare.
+func TestAskInSomebodyElsesName(t *testing.T) {
+	r := &relay{session: nobody{t}, domain: ours, focus: jid.MustParse("focus@auth.meet.example.com"), log: zap.NewNop(), timeout: time.Second}
+	if err := r.presence(jid.MustParse("focus@auth.meet.example.com/r"), stanza.AvailablePresence); err != nil {
+		t.Fatal(err)
+	}
+	for _, resource := range []string{"a\u00a0b", "a\u2003b", "e\u0301", "\u212b", "a\u0000b", "\u0007", strings.Repeat("x", 1010)} {
+		from := jid.NewUnsafe("u", "guest.example.com", resource).JID
+		err := r.ask(t.Context(), stanza.IQ{Type: stanza.SetIQ, From: from}, func() xml.TokenReader { return nil }, nil)
+		if !errors.Is(err, errNotForwarded) {
+			t.Errorf("%q: %v", resource, err)
+		}
+	}
+}
