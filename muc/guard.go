@@ -104,7 +104,7 @@ func (g *Guard) room(j jid.JID) *guarded {
 // spread has the room looked at at random times, so that rooms that began together are not looked at together.
 func (g *Guard) spread(rm *guarded) {
 	rm.next, rm.audit = time.Now().Add(rand.N(g.Interval)), time.Now().Add(rand.N(auditEvery))
-	if rm.inherited {
+	if rm.inherited && rm.next.Before(rm.audit) {
 		rm.audit = rm.next // nobody has asked for some time
 	}
 }
