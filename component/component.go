@@ -47,7 +47,7 @@ import (
 
 const (
 	// workers is how many requests are under way at once. Most of that time they wait for the server.
-	workers = 64
+	workers = 256
 	// requestTimeout is how long one request may take from its arrival on, and relayedTimeout where Jicofo is asked, too. A
 	// client that hears nothing until then is told to ask again.
 	requestTimeout, relayedTimeout = 10 * time.Second, relayTimeout + 8*time.Second

@@ -113,7 +113,7 @@ func policy(change ...func(*auth.Policy)) auth.Policy {
 func options(server string, p auth.Policy, log *zap.Logger) component.Options {
 	return component.Options{
 		Server: server, Domain: jid.MustParse(domain), Secret: []byte(componentSecret),
-		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), MembersOnly: true, WaitHold: 10 * time.Second,
+		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), MembersOnly: true, WaitHold: 3 * time.Second,
 		Store: store.Memory(store.Options{}), Version: "test", Log: log,
 	}
 }
