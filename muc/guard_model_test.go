@@ -57,16 +57,19 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 		}
 		c := w.opens(room)
 		key := [2]string{room, who}
-		if higher(affiliation, w.most[key]) {
-			w.most[key] = affiliation
-		}
+		banned := false
+		w.locked(func() {
+			if banned = w.bans[key]; higher(affiliation, w.most[key]) {
+				w.most[key] = affiliation
+			}
+		})
 		w.book.slow = time.Duration(rapid.IntRange(0, 3).Draw(t, "the ledger takes")) * time.Millisecond
 		err := w.lets(room, who, affiliation, expires)
 		got := w.is(c, who)
 		switch {
 		case errors.Is(err, ErrUnwritten) && w.book.err != nil, w.cut && err != nil:
 			w.Withdraw(jid.MustParse(room), jid.MustParse(who)) // as the component does
-		case w.bans[key]:
+		case banned:
 			if !errors.Is(err, ErrOutcast) {
 				t.Fatalf("%s is banned from %s and told %v", who, room, err)
 			}
@@ -274,7 +277,7 @@ func TestGuardModel(t *testing.T) {
 					w.observer = w.forgets
 					w.run()
 					defer func() { w.stop() }()
-					for range 3 {
+					for range 2 { // twice as long as a run is by default
 						t.Repeat(w.actions())
 					}
 					w.quiet(t)
