@@ -262,7 +262,7 @@ func (l *lookout) live() int {
 	n := 0
 	for address, rm := range l.Guard.rooms {
 		for bare, gr := range rm.live {
-			if gr.unwritten && l.book.err != nil {
+			if gr.unwritten { // yet
 				continue
 			}
 			if w, ok := l.book.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.affiliation {
