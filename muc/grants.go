@@ -19,6 +19,7 @@ type grant struct {
 	missed      time.Time // since when they are not seen inside any more; by Guard
 	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
 	asked, withdrawn bool
+	unwritten        bool          // it is still to be written down; by Guard
 	banned           bool          // by an owner in the meantime; by Rooms
 	taken            chan struct{} // while it is being taken back; closed after that; by Guard
 }

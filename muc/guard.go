@@ -408,12 +408,14 @@ func (g *Guard) Expect(j jid.JID) {
 // Reset gives up what was under way because the stream ended. Rooms are known on.
 func (g *Guard) Reset() []jid.JID { return nil }
 
-// Resume has all rooms looked at, which may have changed while we were away.
+// Resume has the rooms looked at that were not in time while we were away, but not all at once.
 func (g *Guard) Resume(context.Context, []jid.JID, ...jid.JID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, rm := range g.rooms {
-		g.spread(rm)
+		if rm.next.Before(time.Now()) {
+			g.spread(rm)
+		}
 	}
 }
 
@@ -587,12 +589,11 @@ func (g *Guard) audit(ctx context.Context, rm *guarded) error {
 			gr.account(g.inside(rm, bare), asked)
 		}
 	}
-	var back []*grant
 	if g.EnforceRoles && rm.main.Equal(jid.JID{}) {
-		back = g.judge(rm, occupants)
+		g.judge(rm, occupants)
 	}
 	g.mu.Unlock()
-	return g.putBack(ctx, rm, back)
+	return g.writeBack(ctx, rm)
 }
 
 // away tells whether somebody to whom we gave something is not among the occupants, and returns the breakout rooms.

@@ -20,10 +20,10 @@ import (
 //
 // Whoever else is an owner, or is one and was made admin by us, is put back to what they were given, or member, and that is
 // logged. The rule errs against the new owner: one made within Interval of coming in, or by a host who left within
-// Interval, has to be made one again. One whom a host has made stays one as long as they have something from us or are
-// inside, in breakout rooms, too. A Jicofo that authenticates people makes them owners at every occasion, as when somebody else
-// comes in; so with such a one whoever was put back once is made by no host. Those who are owners when a process looks for the first time at a room of an earlier one
-// stay what they are.
+// Interval, has to be made one again. One whom a host has made stays one as long as they are inside or have something
+// from us, as those in breakout rooms do. A Jicofo that authenticates people makes them owners at every occasion, as when
+// somebody else comes in; so with such a one whoever was put back once is made by no host. Those who are owners when a
+// process looks for the first time at a room of an earlier one stay what they are.
 type roles struct {
 	inherited bool            // the room is of an earlier process and has not been looked at
 	made      map[string]bool // by bare JID: owners whom a host has made
@@ -67,9 +67,8 @@ func (rm *guarded) accept(bare string) {
 	rm.made[bare] = true
 }
 
-// judge compares who is an owner with who may be, puts back the others, and returns what it has given them that was not
-// given before. The caller holds mu.
-func (g *Guard) judge(rm *guarded, occupants []Item) (back []*grant) {
+// judge compares who is an owner with who may be, and puts back the others. The caller holds mu.
+func (g *Guard) judge(rm *guarded, occupants []Item) {
 	was := rm.roles
 	inside := map[string]string{}
 	rm.roles = roles{inherited: was.inherited, made: was.made, plain: map[string]bool{}, putBack: map[string]bool{}}
@@ -80,7 +79,7 @@ func (g *Guard) judge(rm *guarded, occupants []Item) (back []*grant) {
 		}
 	}
 	for bare := range was.made {
-		if inside[bare] == "" && rm.live[bare] == nil && !g.inside(rm, bare) {
+		if inside[bare] == "" && rm.live[bare] == nil {
 			delete(rm.made, bare)
 		}
 	}
@@ -98,13 +97,10 @@ func (g *Guard) judge(rm *guarded, occupants []Item) (back []*grant) {
 		case gr != nil:
 			g.put(rm, bare, gr.affiliation)
 		default:
-			if gr = g.give(rm, bare); gr != nil {
-				back = append(back, gr)
-			}
+			g.give(rm, bare)
 		}
 	}
 	rm.inherited = false
-	return back
 }
 
 // put puts an owner back, and tells whether it was said. The caller holds mu, so that it is said before what is given next.
@@ -118,23 +114,30 @@ func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
 	return true
 }
 
-// give puts an owner to whom we gave nothing back to member, which is ours from then on.
-func (g *Guard) give(rm *guarded, bare string) *grant {
-	who, err := jid.ParseUnsafe(bare)
-	if err != nil || !g.put(rm, bare, "member") {
-		return nil
+// give puts an owner to whom we gave nothing back to member, which is ours from then on. It is written down after that,
+// because it is less than what there was. The caller holds mu.
+func (g *Guard) give(rm *guarded, bare string) {
+	if who, err := jid.ParseUnsafe(bare); err == nil && g.put(rm, bare, "member") {
+		rm.live[bare] = &grant{who: who.JID, affiliation: "member", at: time.Now(), joined: true, unwritten: true}
 	}
-	gr := &grant{who: who.JID, affiliation: "member", at: time.Now(), joined: true}
-	rm.live[bare] = gr
-	return gr
 }
 
-// putBack writes down what judge has given. It comes after that, because it is less than what there was.
-func (g *Guard) putBack(ctx context.Context, rm *guarded, back []*grant) error {
+// writeBack writes down what give has given.
+func (g *Guard) writeBack(ctx context.Context, rm *guarded) error {
+	g.mu.Lock()
+	var unwritten []*grant
+	for _, gr := range rm.live {
+		if gr.unwritten {
+			unwritten = append(unwritten, gr)
+		}
+	}
+	g.mu.Unlock()
 	var errs []error
-	for _, gr := range back {
-		errs = append(errs, rm.write(ctx, gr))
+	for _, gr := range unwritten {
+		err := rm.write(ctx, gr)
+		errs = append(errs, err)
 		g.mu.Lock()
+		gr.unwritten = err != nil
 		rm.crossOut(gr)
 		g.mu.Unlock()
 	}

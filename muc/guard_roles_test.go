@@ -107,7 +107,7 @@ func TestEnforceRoles(t *testing.T) {
 			l.sets(c, nurse, "owner")
 			pass(aLook)
 			b := l.opens(breakout)
-			b.main = c
+			l.locked(func() { b.main = c })
 			if _, err := l.Main(context.Background(), jid.MustParse(breakout)); err != nil {
 				t.Error(err)
 			}
@@ -137,7 +137,11 @@ func TestEnforceRoles(t *testing.T) {
 			pass(2 * aLook)
 			l.sets(c, nurse, "owner")
 			pass(aLook)
+			l.goes(c, romeo)
 			l.succeed()
+			if host, err := l.HostPresent(context.Background(), jid.MustParse(standup)); !host || err != nil {
+				t.Errorf("before the first look: host %t, %v", host, err)
+			}
 		}, "owner", 0},
 		"of an earlier process, elected now": {func(l *lookout, c *chat) {
 			l.comes(standup, nurse, "member")

@@ -135,6 +135,13 @@ func (l *lookout) succeed() {
 	l.run()
 }
 
+// locked does something to the service.
+func (l *lookout) locked(do func()) {
+	l.service.mu.Lock()
+	defer l.service.mu.Unlock()
+	do()
+}
+
 // opens has Jicofo create and enter a room.
 func (l *lookout) opens(address string) *chat {
 	l.service.mu.Lock()
@@ -255,6 +262,9 @@ func (l *lookout) live() int {
 	n := 0
 	for address, rm := range l.Guard.rooms {
 		for bare, gr := range rm.live {
+			if gr.unwritten { // yet
+				continue
+			}
 			if w, ok := l.book.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.affiliation {
 				l.t.Fatalf("%s is %s in %s and written down is %+v", bare, gr.affiliation, address, w)
 			}
@@ -286,7 +296,7 @@ func TestGuardOpen(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lookOut(t, func(o *GuardOptions) { o.Configuration.MembersOnly = !tt.module }, func(t *testing.T, l *lookout) {
 				c := l.opens(standup)
-				c.membersOnly, c.invites = !tt.open, tt.invites
+				l.locked(func() { c.membersOnly, c.invites = !tt.open, tt.invites })
 				var opened sync.WaitGroup
 				for range 100 {
 					opened.Go(func() {
@@ -355,9 +365,7 @@ func TestGuardMembersOnly(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
 		for range 5 {
-			l.service.mu.Lock()
-			l.configure(c, false)
-			l.service.mu.Unlock()
+			l.locked(func() { l.configure(c, false) })
 			if !l.sits(c, nurse) {
 				t.Fatal("the room is not open")
 			}
@@ -373,7 +381,7 @@ func TestGuardMembersOnly(t *testing.T) {
 func TestGuardGone(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
-		l.destroy(c)
+		l.locked(func() { l.destroy(c) })
 		pass(interval + 2*roomsAhead)
 		if l.live() != 0 || len(l.Guard.rooms) != 0 || l.Known(jid.MustParse(standup)) || l.Holds(jid.JID{}, jid.MustParse(romeo)) {
 			t.Errorf("left are %v", l.Guard.rooms)
@@ -389,13 +397,13 @@ func TestGuardSpread(t *testing.T) {
 		}
 		for name, begin := range map[string]func(){
 			"opened":  func() {},
-			"resumed": func() { l.Resume(t.Context(), nil) },
+			"resumed": func() { l.stop(); pass(time.Minute); l.Resume(t.Context(), nil); l.run() },
 		} {
 			begin()
 			l.forgetAsked()
-			l.delay = 2 * time.Millisecond
+			l.locked(func() { l.delay = 2 * time.Millisecond })
 			last := 0
-			for range 50 {
+			for range 60 {
 				pass(interval / 50)
 				if n := l.asked("", ""); n-last > 100 {
 					t.Errorf("%s: %d questions within %s", name, n-last, interval/50)
@@ -403,11 +411,10 @@ func TestGuardSpread(t *testing.T) {
 					last = n
 				}
 			}
-			pass(time.Second)
 			if forms := l.asked("", "settings"); forms < 1000 || forms > 1400 || l.underway > atOnce {
 				t.Errorf("%s: %d rooms looked at in an interval, at most %d at once", name, forms, l.underway)
 			}
-			l.delay = 0
+			l.locked(func() { l.delay = 0 })
 		}
 	})
 }
@@ -416,19 +423,20 @@ func TestGuardSpread(t *testing.T) {
 func TestGuardSilentRoom(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		for i := range atOnce - 1 {
-			l.comes(fmt.Sprintf("silent-%d@%s", i, mucDomain), romeo, "owner").silent = true
+			c := l.comes(fmt.Sprintf("silent-%d@%s", i, mucDomain), romeo, "owner")
+			l.locked(func() { c.silent = true })
 		}
 		c := l.comes(standup, romeo, "owner")
-		l.delay = 2 * time.Millisecond
-		for i := range 2000 {
+		l.locked(func() { l.delay = 2 * time.Millisecond })
+		for i := range 1000 {
 			l.Await(jid.MustParse(fmt.Sprintf("nowhere-%d@%s", i, mucDomain)), time.Now().Add(time.Hour))
 		}
 		pass(2 * askWithin)
 		l.forgetAsked()
-		l.configure(c, false)
-		pass(time.Minute)
-		if n := l.asked(standup, "settings"); n < 8 || !c.membersOnly || l.underway > atOnce {
-			t.Errorf("looked at %d times in a minute, %d at once", n, l.underway)
+		l.locked(func() { l.configure(c, false) })
+		pass(21 * time.Second)
+		if n := l.asked(standup, "settings"); n < 3 || !c.membersOnly || l.underway > atOnce {
+			t.Errorf("looked at %d times in twenty seconds, %d at once", n, l.underway)
 		}
 		if len(l.warnings) == 0 {
 			t.Error("nobody is told of the silence")
@@ -439,7 +447,8 @@ func TestGuardSilentRoom(t *testing.T) {
 // Stopping waits for no room.
 func TestGuardStops(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
-		l.comes(standup, romeo, "owner").silent = true
+		c := l.comes(standup, romeo, "owner")
+		l.locked(func() { c.silent = true })
 		pass(interval + time.Second)
 		began := time.Now()
 		l.stop()
@@ -471,12 +480,12 @@ func TestGuardTakesBack(t *testing.T) {
 		"inside":        {func(l *lookout) *chat { return l.comes(standup, nurse, "member") }, 0},
 		"a second nick": {func(l *lookout) *chat {
 			c := l.comes(standup, nurse, "member")
-			l.rename(c, c.inside(nurse), "x")
+			l.locked(func() { l.rename(c, c.inside(nurse), "x") })
 			return c
 		}, 0},
 		"lost the voice": {func(l *lookout) *chat {
 			c := l.comes(standup, nurse, "member")
-			c.inside(nurse).role = "visitor"
+			l.locked(func() { c.inside(nurse).role = "visitor" })
 			return c
 		}, 0},
 		"left": {func(l *lookout) *chat {
@@ -511,6 +520,16 @@ func TestGuardTakesBack(t *testing.T) {
 		}, time.Nanosecond},
 		"the token ended just after the answer": {func(l *lookout) *chat { c := let(l, time.Millisecond); pass(2 * time.Second); return c }, time.Nanosecond},
 		"the token ended after the join":        {func(l *lookout) *chat { c := let(l, 7*time.Second); l.sits(c, nurse); return c }, 0},
+		"asked again, and is on the way when the token ends": {func(l *lookout) *chat {
+			c := l.comes(standup, nurse, "member")
+			pass(time.Minute)
+			let(l, 3*time.Second)
+			pass(2 * time.Second)
+			l.goes(c, nurse)
+			pass(2 * time.Second)
+			l.sits(c, nurse)
+			return c
+		}, 0},
 		"withdrawn": {func(l *lookout) *chat {
 			c := let(l, 0)
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
@@ -567,7 +586,7 @@ func TestGuardBreakout(t *testing.T) {
 			c := l.comes(standup, romeo, "owner")
 			l.comes(standup, juliet, "owner")
 			b := l.opens(breakout)
-			b.main = c
+			l.locked(func() { b.main = c })
 			main, err := l.Main(t.Context(), jid.MustParse(breakout))
 			if err != nil || main.String() != standup {
 				t.Fatalf("Main: %v, %v", main, err)
@@ -592,7 +611,7 @@ func TestGuardBreakout(t *testing.T) {
 			if host, err := l.HostPresent(t.Context(), jid.MustParse(breakout)); !host || err != nil {
 				t.Errorf("a host is in the breakout room: %t, %v", host, err)
 			}
-			l.destroy(b)
+			l.locked(func() { l.destroy(b) })
 			pass(goneAfter + auditEvery)
 			if l.is(c, romeo) != "none" || l.Guard.rooms[breakout] != nil || l.asked(breakout, "form")+l.asked(breakout, "set") != 0 {
 				t.Errorf("%s, the breakout room is known: %t", l.is(c, romeo), l.Guard.rooms[breakout] != nil)
@@ -682,7 +701,8 @@ func TestGuardUnwritten(t *testing.T) {
 func TestGuardWithdrawnWhileGiven(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
-		l.book.slow, l.delay = 10*time.Millisecond, 10*time.Millisecond
+		l.book.slow = 10 * time.Millisecond
+		l.locked(func() { l.delay = 10 * time.Millisecond })
 		for at := range 6 {
 			time.AfterFunc(time.Duration(at)*5*time.Millisecond, func() { l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse)) })
 			err := l.lets(standup, nurse, "member", time.Time{})
@@ -702,12 +722,15 @@ func TestGuardWithdrawnWhileGiven(t *testing.T) {
 func TestGuardGrantWhileTaken(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
-		l.delay = 30 * time.Millisecond
+		l.locked(func() { l.delay = 30 * time.Millisecond })
 		for at := range 60 {
-			if err := l.lets(standup, nurse, "member", time.Time{}); err != nil {
-				t.Fatal(err)
+			for _, who := range []string{nurse, juliet} {
+				if err := l.lets(standup, who, "member", time.Time{}); err != nil {
+					t.Fatal(err)
+				}
 			}
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
+			l.Withdraw(jid.MustParse(standup), jid.MustParse(juliet)) // perhaps before the nurse's
 			pass(time.Duration(at) * 5 * time.Millisecond)
 			err := l.lets(standup, nurse, "member", time.Time{})
 			pass(time.Second)
@@ -724,9 +747,10 @@ func TestGuardRemadeWhileGiven(t *testing.T) {
 		for at := range 12 {
 			lookOut(t, nil, func(t *testing.T, l *lookout) {
 				c := l.comes(standup, romeo, "owner")
-				l.book.slow, l.delay = 10*time.Millisecond, 10*time.Millisecond
+				l.book.slow = 10 * time.Millisecond
+				l.locked(func() { l.delay = 10 * time.Millisecond })
 				time.AfterFunc(time.Duration(at)*3*time.Millisecond, func() {
-					l.destroy(c)
+					l.locked(func() { l.destroy(c) })
 					l.Guard.mu.Lock()
 					l.Guard.gone(l.Guard.rooms[standup]) // somebody has noticed
 					l.Guard.mu.Unlock()
@@ -761,7 +785,7 @@ func TestGuardAwait(t *testing.T) {
 				c := l.opens(standup)
 				l.Await(jid.MustParse(standup), time.Now().Add(time.Minute))
 				l.Await(jid.MustParse(standup), time.Now().Add(time.Second)) // the longer one counts
-				pass(10 * time.Second)
+				pass(10*time.Second + 350*time.Millisecond)
 				if err := l.lets(standup, romeo, "owner", time.Time{}); err != nil {
 					t.Fatal(err)
 				}
@@ -844,15 +868,13 @@ func TestGuardCut(t *testing.T) {
 			if err := l.lets(standup, nurse, "member", time.Time{}); err != nil {
 				t.Fatal(err)
 			}
-			l.delay = 10 * time.Millisecond
+			l.locked(func() { l.delay = 10 * time.Millisecond })
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
 			time.AfterFunc(time.Duration(at)*4*time.Millisecond, l.disconnect)
 			err := l.lets(standup, juliet, "owner", time.Time{})
 			l.sits(c, juliet)
 			pass(time.Second)
-			l.service.mu.Lock()
-			l.cut, l.delay = false, 0
-			l.service.mu.Unlock()
+			l.locked(func() { l.cut, l.delay = false, 0 })
 			l.Resume(t.Context(), l.Reset())
 			pass(interval + time.Second)
 			want, n := "owner", 2

@@ -433,6 +433,21 @@ func TestUnwritten(t *testing.T) {
 	})
 }
 
+// What is written down only when its room is gone does not stay written down.
+func TestWrittenTooLate(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		c := w.enters(t, romeo, "owner")
+		w.book.slow = time.Second
+		w.admit(standup, nurse, "member", false, time.Time{})
+		w.settle()
+		w.destroy(c)
+		w.pass(5 * time.Second)
+		if left := w.book.all(); len(left) != 0 || w.told(nurse) == nil {
+			t.Errorf("told %v, and written down are %v", w.told(nurse), left)
+		}
+	})
+}
+
 // Whoever waits for a host is told of one who is inside, or enters.
 func TestArrived(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
