@@ -44,10 +44,12 @@ func (gs *grants) write(ctx context.Context, g *grant) error {
 	return gs.ledger.Granted(ctx, Granted{Room: gs.room, Who: g.who, Affiliation: g.affiliation, At: g.at, Expires: g.expires})
 }
 
-// unwritten undoes the record of a grant that could not be written down, so that what was there before counts.
+// unwritten undoes the record of a grant that could not be written down, so that what was there before counts, and what
+// befell it meanwhile.
 func (gs *grants) unwritten(g, was *grant, err error) error {
 	if bare := g.who.String(); gs.live[bare] == g {
-		if delete(gs.live, bare); was != nil {
+		if delete(gs.live, bare); was != nil && !g.banned {
+			was.withdrawn = was.withdrawn || g.withdrawn
 			gs.live[bare] = was
 		}
 	}

@@ -243,7 +243,11 @@ func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 		return rm.unwritten(gr, was, err)
 	}
 	banned, err := g.outcast(ctx, j, who)
-	if err == nil && !banned {
+	made := false
+	if err == nil && !banned && was != nil && !moderates(was.affiliation) && !moderates(affiliation) {
+		made, err = g.madeOwner(ctx, rm, who)
+	}
+	if err == nil && !banned && !made {
 		err = g.Owner.SetAffiliation(ctx, j, who, affiliation)
 	}
 	g.mu.Lock()
@@ -304,6 +308,18 @@ func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, 
 func (g *Guard) outcast(ctx context.Context, j, who jid.JID) (bool, error) {
 	banned, err := g.outcasts.of(ctx, j)
 	return slices.ContainsFunc(banned, func(i Item) bool { return i.JID == who.String() || i.JID == who.Domainpart() }), err
+}
+
+// madeOwner tells whether a host has made an owner of somebody to whom we gave less. They stay one when they ask again, as
+// they do when they come back from a breakout room.
+func (g *Guard) madeOwner(ctx context.Context, rm *guarded, who jid.JID) (bool, error) {
+	owners, err := g.Owner.Owners(ctx, rm.jid)
+	if err != nil || !slices.ContainsFunc(owners, func(i Item) bool { return i.JID == who.String() }) {
+		return false, err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return !g.EnforceRoles || rm.mayBe(who.String(), "owner"), nil
 }
 
 // Withdraw has what Grant gave taken back, without waiting for that.

@@ -419,6 +419,37 @@ func TestGuardSpread(t *testing.T) {
 	})
 }
 
+// Whom a host has made an owner stays one who asks again, and nobody else does.
+func TestGuardAsksAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		enforce bool
+		first   string // what nurse was given before
+		ask     string
+		want    string
+	}{
+		"made by a host":               {false, "member", "member", "owner"},
+		"made by a host, roles matter": {true, "member", "member", "owner"},
+		"a host whose token says less": {false, "owner", "member", "member"},
+		"a member whose says more":     {false, "member", "admin", "admin"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lookOut(t, func(o *GuardOptions) { o.EnforceRoles = tt.enforce }, func(t *testing.T, l *lookout) {
+				l.comes(standup, romeo, "owner")
+				c := l.comes(standup, nurse, tt.first)
+				pass(2 * interval)
+				l.sets(c, nurse, "owner")
+				pass(2 * interval)
+				if err := l.lets(standup, nurse, tt.ask, time.Time{}); err != nil {
+					t.Fatal(err)
+				}
+				if got := l.is(c, nurse); got != tt.want {
+					t.Errorf("is %s, want %s", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
 // A room that does not answer keeps no other from being looked at, nor do many awaited hosts.
 func TestGuardSilentRoom(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {

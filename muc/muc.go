@@ -100,6 +100,11 @@ func (o Owner) Visitors(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "role", "visitor")
 }
 
+// Owners lists who is an owner (XEP-0045 §10.5), inside or not, but for the admins of the service: bare JIDs.
+func (o Owner) Owners(ctx context.Context, room jid.JID) ([]Item, error) {
+	return o.list(ctx, room, "affiliation", "owner")
+}
+
 // Outcasts lists who is banned (XEP-0045 §9.2): bare JIDs and domains.
 func (o Owner) Outcasts(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "affiliation", "outcast")
