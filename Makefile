@@ -30,7 +30,7 @@ demo: deps build ## see usher at work on a private Prosody
 	bin/usher demo
 
 bench: deps ## measure decisions and codec, and against a real Prosody joins beside a floor without a gate, and the relay
-	$(GO) test -run '^$$' -bench . ./auth ./muc ./component/focus ./config ./config/prosody
+	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./config ./config/prosody
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard' -benchtime 1x ./component
 

@@ -1,5 +1,9 @@
 // Package muc acts on multi-user chat rooms (XEP-0045) as an owner does: it gives and takes affiliations, reads who
-// moderates, keeps rooms members-only, and, where there is no other focus, opens rooms and stays in them.
+// moderates, and keeps rooms what they must be.
+//
+// There are two ways to do that, which give and take alike. [Rooms] is for where there is no other focus: it opens rooms and
+// stays in them, and the rooms tell it what goes on. [Guard] is for where another focus keeps the rooms: it is in none, and
+// asks. [Lobby] is the service beside them where people knock.
 //
 // mellium.im/xmpp has a muc package, too. It cannot be used here: a component must put an address of its own domain
 // on every stanza (XEP-0114; Prosody closes the stream otherwise), and mellium's SetAffiliation has no place for one.
