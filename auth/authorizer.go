@@ -50,10 +50,10 @@ func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decis
 	return d, t.steps
 }
 
-// parseRoom takes the address of a room apart, in either of the two spellings of a tenant's rooms. Jitsi's client asks
+// Room takes the address of a room apart, in either of the two spellings of a tenant's rooms. Jitsi's client asks
 // for room@conference.acme.meet.example.com, which its mod_muc_domain_mapper turns into
 // [acme]room@conference.meet.example.com on the way to the service; a component sees the former. Both are one room.
-func (a *Authorizer) parseRoom(address string) (Room, error) {
+func (a *Authorizer) Room(address string) (Room, error) {
 	room, err := ParseRoom(address)
 	domain := room.Service()
 	if _, isVHost := a.policy.VHosts[domain]; err != nil || isVHost || a.services[domain] || domain == a.policy.Breakout {

@@ -103,6 +103,8 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 func (c *Component) enterBreakout(ctx context.Context, req auth.Request, d auth.Decision) auth.Decision {
 	main, err := c.guard.Main(ctx, d.Room.JID)
 	switch {
+	case errors.Is(err, muc.ErrUnwritten):
+		return d.Denied(auth.ReasonStoreUnavailable, err)
 	case err != nil:
 		return d.Denied(auth.ReasonRoomUnavailable, err)
 	case main.Equal(jid.JID{}), !c.policy.Load().Guards(main.Domainpart()), !c.guard.Holds(main, req.From):

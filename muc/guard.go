@@ -3,6 +3,7 @@ package muc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -30,6 +31,8 @@ type GuardOptions struct {
 	Options
 	// Focus is the bare JID of the focus that keeps the rooms. It is nobody's host.
 	Focus jid.JID
+	// Address reads the address of a room as clients write it, which is how Jitsi's plugins name a breakout room's main room.
+	Address func(string) (jid.JID, error)
 	// Interval is how often a room is looked at.
 	Interval time.Duration
 	// EnforceRoles has owners whom neither we nor a host have made lose what they are; see guard_roles.go.
@@ -117,6 +120,10 @@ func (g *Guard) Restore(written []Granted) {
 		rm := g.room(w.Room)
 		rm.inherited = true
 		g.spread(rm)
+		if w.Affiliation == "" {
+			rm.main = w.Who // which is a room
+			continue
+		}
 		rm.live[w.Who.String()] = restored(w)
 	}
 }
@@ -219,7 +226,10 @@ func (g *Guard) gone(rm *guarded) {
 		gr.withdrawn = gr.asked
 		return gr.asked
 	})
-	rm.open, rm.roles, rm.here = false, roles{}, nil
+	if !rm.main.Equal(jid.JID{}) {
+		g.Ledger.Ended(rm.jid, rm.main)
+	}
+	rm.main, rm.open, rm.roles, rm.here = jid.JID{}, false, roles{}, nil
 	if len(rm.live) == 0 {
 		delete(g.rooms, rm.jid.String())
 	}
@@ -380,15 +390,23 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	case err != nil || !is.Breakout || is.Main == "":
 		return jid.JID{}, err
 	}
-	main, err := jid.Parse(is.Main)
+	main, err := g.Address(is.Main)
 	if err != nil {
 		return jid.JID{}, err
 	}
 	g.mu.Lock()
+	known := g.room(breakout).main.Equal(main)
+	g.mu.Unlock()
+	if !known {
+		// The next process has to know, too, or it would take back what people in breakout rooms have in the main room.
+		if err := g.Ledger.Granted(ctx, Granted{Room: breakout, Who: main, At: time.Now()}); err != nil {
+			return jid.JID{}, fmt.Errorf("%w: %w", ErrUnwritten, err)
+		}
+	}
+	g.mu.Lock()
 	defer g.mu.Unlock()
-	rm := g.room(breakout)
-	rm.main = main.Bare()
-	return rm.main, nil
+	g.room(breakout).main = main
+	return main, nil
 }
 
 // Await looks for a host in the room until then, and tells Arrived.

@@ -92,6 +92,7 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 	l := &lookout{service: newService(), t: t}
 	l.prompt = true
 	l.options = GuardOptions{
+		Address: jid.Parse,
 		Options: Options{
 			Owner:         Owner{Session: l.service, JID: jid.MustParse(us)},
 			Configuration: Configuration{MembersOnly: true},
@@ -259,8 +260,14 @@ func (l *lookout) live() int {
 	defer l.Guard.mu.Unlock()
 	l.book.mu.Lock()
 	defer l.book.mu.Unlock()
-	n := 0
+	n, breakouts := 0, 0
 	for address, rm := range l.Guard.rooms {
+		if !rm.main.Equal(jid.JID{}) {
+			breakouts++
+			if w, ok := l.book.written[[2]string{address, rm.main.String()}]; !ok || w.Affiliation != "" {
+				l.t.Fatalf("%s is of %s and written down is %+v", address, rm.main, w)
+			}
+		}
 		for bare, gr := range rm.live {
 			if gr.unwritten { // yet
 				continue
@@ -271,7 +278,7 @@ func (l *lookout) live() int {
 			n++
 		}
 	}
-	if n != len(l.book.written) {
+	if n+breakouts != len(l.book.written) {
 		l.t.Fatalf("%d are live, and written down are %v", n, l.book.written)
 	}
 	return n
@@ -642,9 +649,14 @@ func TestGuardBreakout(t *testing.T) {
 			if host, err := l.HostPresent(t.Context(), jid.MustParse(breakout)); !host || err != nil {
 				t.Errorf("a host is in the breakout room: %t, %v", host, err)
 			}
+			l.succeed()
+			pass(5 * time.Minute)
+			if l.is(c, romeo) != "owner" || !l.insideOf(b, romeo) {
+				t.Errorf("after another process has taken over, who is in the breakout room is %s", l.is(c, romeo))
+			}
 			l.locked(func() { l.destroy(b) })
 			pass(goneAfter + auditEvery)
-			if l.is(c, romeo) != "none" || l.Guard.rooms[breakout] != nil || l.asked(breakout, "form")+l.asked(breakout, "set") != 0 {
+			if l.is(c, romeo) != "none" || len(l.book.all()) != l.live() || l.Guard.rooms[breakout] != nil || l.asked(breakout, "form")+l.asked(breakout, "set") != 0 {
 				t.Errorf("%s, the breakout room is known: %t", l.is(c, romeo), l.Guard.rooms[breakout] != nil)
 			}
 			if len(l.warnings) != 0 {

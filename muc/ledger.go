@@ -8,7 +8,8 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Granted is an affiliation that was given, as it is written down.
+// Granted is an affiliation that was given, as it is written down. One without affiliation says that Room is a breakout room
+// of the room Who.
 type Granted struct {
 	Room, Who   jid.JID // both bare
 	Affiliation string

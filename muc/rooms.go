@@ -138,6 +138,10 @@ func (r *Rooms) Restore(written []Granted) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, g := range written {
+		if g.Affiliation == "" {
+			r.Ledger.Ended(g.Room, g.Who) // there are no breakout rooms without another focus
+			continue
+		}
 		rm := r.lost[g.Room.String()]
 		if rm == nil {
 			rm = r.newRoom(g.Room)
