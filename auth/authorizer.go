@@ -50,10 +50,10 @@ func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decis
 	return d, t.steps
 }
 
-// Room takes the address of a room apart, in either of the two spellings of a tenant's rooms. Jitsi's client asks
+// parseRoom takes the address of a room apart, in either of the two spellings of a tenant's rooms. Jitsi's client asks
 // for room@conference.acme.meet.example.com, which its mod_muc_domain_mapper turns into
 // [acme]room@conference.meet.example.com on the way to the service; a component sees the former. Both are one room.
-func (a *Authorizer) Room(address string) (Room, error) {
+func (a *Authorizer) parseRoom(address string) (Room, error) {
 	room, err := ParseRoom(address)
 	domain := room.Service()
 	if _, isVHost := a.policy.VHosts[domain]; err != nil || isVHost || a.services[domain] || domain == a.policy.Breakout {
@@ -69,6 +69,13 @@ func (a *Authorizer) Room(address string) (Room, error) {
 		return Room{}, fmt.Errorf("room address: %w: a tenant in brackets and in the domain", errRoomName)
 	}
 	return ParseRoom("[" + tenant + "]" + room.JID.Localpart() + "@" + service)
+}
+
+// Room returns which room an address means, in whichever spelling, be it the room's own or one inside it.
+func (a *Authorizer) Room(address string) (jid.JID, error) {
+	bare, _, _ := strings.Cut(address, "/")
+	room, err := a.parseRoom(bare)
+	return room.JID, err
 }
 
 // Guards reports whether the domain is a MUC service that the policy guards.

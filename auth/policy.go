@@ -78,7 +78,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	d := Decision{}
 
 	// 1. The room is one of ours.
-	room, err := a.Room(req.Room)
+	room, err := a.parseRoom(req.Room)
 	breakout := a.IsBreakout(room)
 	ours := err == nil && (breakout || a.services[room.Service()])
 	t.found("room", a.ours(), req.Room, ours)

@@ -171,10 +171,7 @@ func New(o Options) (*Component, error) {
 	c.relay = &relay{session: c, domain: o.Domain, focus: o.Jicofo, log: o.Log, timeout: relayTimeout}
 	c.guard = muc.NewGuard(muc.GuardOptions{
 		Options: kept, Focus: o.Jicofo, Interval: o.GuardInterval, EnforceRoles: o.EnforceRoles,
-		Address: func(address string) (jid.JID, error) {
-			room, err := c.policy.Load().Room(address)
-			return room.JID, err
-		},
+		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
 	})
 	c.rooms = c.guard
 	return c, nil

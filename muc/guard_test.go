@@ -92,7 +92,7 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 	l := &lookout{service: newService(), t: t}
 	l.prompt = true
 	l.options = GuardOptions{
-		Address: jid.Parse,
+		Room: jid.Parse,
 		Options: Options{
 			Owner:         Owner{Session: l.service, JID: jid.MustParse(us)},
 			Configuration: Configuration{MembersOnly: true},
