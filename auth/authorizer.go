@@ -71,6 +71,13 @@ func (a *Authorizer) parseRoom(address string) (Room, error) {
 	return ParseRoom("[" + tenant + "]" + room.JID.Localpart() + "@" + service)
 }
 
+// Room returns which room an address means, in whichever spelling, be it the room's own or one inside it.
+func (a *Authorizer) Room(address string) (jid.JID, error) {
+	bare, _, _ := strings.Cut(address, "/")
+	room, err := a.parseRoom(bare)
+	return room.JID, err
+}
+
 // Guards reports whether the domain is a MUC service that the policy guards.
 func (a *Authorizer) Guards(service string) bool { return a.services[service] }
 

@@ -169,7 +169,10 @@ func New(o Options) (*Component, error) {
 	}
 	c.requestTimeout = relayedTimeout
 	c.relay = &relay{session: c, domain: o.Domain, focus: o.Jicofo, log: o.Log, timeout: relayTimeout}
-	c.guard = muc.NewGuard(muc.GuardOptions{Options: kept, Focus: o.Jicofo, Interval: o.GuardInterval, EnforceRoles: o.EnforceRoles})
+	c.guard = muc.NewGuard(muc.GuardOptions{
+		Options: kept, Focus: o.Jicofo, Interval: o.GuardInterval, EnforceRoles: o.EnforceRoles,
+		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
+	})
 	c.rooms = c.guard
 	return c, nil
 }

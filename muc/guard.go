@@ -30,6 +30,8 @@ type GuardOptions struct {
 	Options
 	// Focus is the bare JID of the focus that keeps the rooms. It is nobody's host.
 	Focus jid.JID
+	// Room tells which room is meant by an address that is written for clients.
+	Room func(address string) (jid.JID, error)
 	// Interval is how often a room is looked at.
 	Interval time.Duration
 	// EnforceRoles has owners whom neither we nor a host have made lose what they are; see guard_roles.go.
@@ -380,7 +382,7 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	case err != nil || !is.Breakout || is.Main == "":
 		return jid.JID{}, err
 	}
-	main, err := jid.Parse(is.Main)
+	main, err := g.Room(is.Main) // which the plugin spells as clients do
 	if err != nil {
 		return jid.JID{}, err
 	}

@@ -108,7 +108,7 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 				l.warnings = append(l.warnings, what)
 			},
 		},
-		Focus: jid.MustParse(jicofo), Interval: interval,
+		Focus: jid.MustParse(jicofo), Room: jid.Parse, Interval: interval,
 	}
 	if change != nil {
 		change(&l.options)
