@@ -47,6 +47,22 @@ func (b *before) grantsNothingOn(breakout string) {
 	}
 }
 
+// The main room of a tenant's breakout room is named as clients spell it, and is known all the same.
+func TestBreakoutOfTenant(t *testing.T) {
+	t.Parallel()
+	const main = "[acme]standup@" + service
+	b := beforeJicofo(t, setup{JitsiOptions: withBreakouts})
+	acme := func(c *token.Claims) { c.Subject = "acme" }
+	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(main, mint(t, acme))
+	guest.enters(main, "")
+	breakout := host.adds("a group")
+	guest.moves(main, breakout, "", "member participant")
+	host.moves(main, breakout, mint(t, acme), "owner moderator")
+	stranger := b.person("guest.meet.example.com")
+	stranger.must("asks for it", stranger.asks(breakout, ""), "forbidden room-mismatch")
+}
+
 // A breakout room belongs to whoever was let into its main room: by a token for that room alone, as a guest, whatever they
 // ask with. Its affiliations are the main room's, and none is set.
 func TestBreakout(t *testing.T) {

@@ -420,19 +420,24 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		// Only rooms, and Jicofo, have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
 		// answer to a message or presence).
 		switch {
-		case fault != nil:
 		case c.stranger != nil && attrOf(start, "to") == c.stranger.jid.String():
-			if start.Name.Local == "presence" {
+			if start.Name.Local == "presence" && fault == nil {
 				fault = c.stranger.hears(start, d)
 			}
-		case c.relay != nil && start.Name.Local == "presence" && from.Bare().Equal(c.o.Jicofo):
-			fault = c.relay.presence(from.JID, stanza.PresenceType(attrOf(start, "type")))
 		case c.occupant != nil && c.policy.Load().Guards(from.Domainpart()):
 			in := c.occupant.Presence
 			if start.Name.Local == "message" {
 				in = c.occupant.Message
 			}
-			fault = in(start, d)
+			// Also what is too large or too deep: clients can make their presence so, and must not vanish from sight by that.
+			if err := in(start, d); err != nil {
+				fault = errors.Join(fault, err)
+			} else {
+				fault = nil
+			}
+		case fault != nil:
+		case c.relay != nil && start.Name.Local == "presence" && from.Bare().Equal(c.o.Jicofo):
+			fault = c.relay.presence(from.JID, stanza.PresenceType(attrOf(start, "type")))
 		}
 		if fault != nil {
 			c.malformed(stanza.IQ{}, start.Name.Local, fault)

@@ -26,7 +26,7 @@ func beforeFocus(c *Component) {
 			Owner: muc.Owner{Session: c, JID: owner}, Configuration: muc.Configuration{MembersOnly: true},
 			Hosts: func(string) bool { return true }, Arrived: c.arrived, Ledger: c.ledger, Warn: func(jid.JID, string, error) {},
 		},
-		Focus: c.o.Jicofo, Interval: time.Hour,
+		Focus: c.o.Jicofo, Room: jid.Parse, Interval: time.Hour,
 	})
 	c.rooms, c.occupant = c.guard, nil
 	c.relay = &relay{session: c, domain: c.o.Domain, focus: c.o.Jicofo, log: c.o.Log, timeout: 100 * time.Millisecond}

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// maxStanza is the size in bytes of the largest stanza that is looked at: Prosody's own default limit for
-	// components (component_stanza_size_limit).
-	maxStanza = 512 << 10
+	// maxStanza is the size in bytes of the largest stanza that is looked at. The largest that we need are the lists of who is
+	// in a room: a nick of 1,023 quotes is 6 kB there, so that 512 kB, Prosody's limit for what components send
+	// (component_stanza_size_limit), would let fewer than a hundred people keep usher from seeing who is inside.
+	maxStanza = 4 << 20
 	// maxDepth is how deep elements may nest.
 	maxDepth = 64
 )

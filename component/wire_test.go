@@ -100,6 +100,15 @@ func TestWireRead(t *testing.T) {
 	}
 }
 
+// The list of who is in a room is read, whatever nicks 600 people have taken.
+func TestWireReadsLists(t *testing.T) {
+	item := "<item affiliation='member' role='participant' jid='" + strings.Repeat("x", 100) + "' nick='" + strings.Repeat("&apos;", 1023) + "'/>"
+	list := "<iq><query>" + strings.Repeat(item, 600) + "</query></iq>"
+	if all, _ := elements(strings.NewReader(header + list)); len(all) != 2 || all[1] != list {
+		t.Error("it is not read")
+	}
+}
+
 // A stanza without an end keeps no more than its limit in memory.
 func TestWireIsBounded(t *testing.T) {
 	w := newWire(&conn{Reader: io.MultiReader(strings.NewReader(header+"<a>"), io.LimitReader(endless('x'), 64<<20))})

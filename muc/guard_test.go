@@ -2,6 +2,7 @@ package muc
 
 import (
 	"context"
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,7 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
 )
 
 const (
@@ -109,7 +112,7 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 				l.warnings = append(l.warnings, what)
 			},
 		},
-		Focus: jid.MustParse(jicofo), Interval: interval,
+		Focus: jid.MustParse(jicofo), Room: jid.Parse, Interval: interval,
 	}
 	if change != nil {
 		change(&l.options)
@@ -380,6 +383,37 @@ func TestGuardMembersOnly(t *testing.T) {
 			if !c.membersOnly || l.insideOf(c, nurse) || !l.insideOf(c, romeo) {
 				t.Fatalf("members-only %t, the intruder is inside: %t", c.membersOnly, l.insideOf(c, nurse))
 			}
+		}
+	})
+}
+
+// unlisted is a service that cannot list participants: where there are too many with long nicks, no stanza has room for them.
+type unlisted struct{ Session }
+
+func (u unlisted) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	tokens, err := xmlstream.ReadAll(payload)
+	var again []xml.TokenReader
+	for _, tok := range tokens {
+		again = append(again, xmlstream.Token(tok))
+		if start, ok := tok.(xml.StartElement); ok && attr(start, "role") == "participant" {
+			err = errors.New("too large")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return u.Session.IQ(ctx, iq, xmlstream.MultiReader(again...), v)
+}
+
+// A room is closed again although nobody can tell who is inside: else so many could keep it open.
+func TestGuardMembersOnlyUnlisted(t *testing.T) {
+	lookOut(t, func(o *GuardOptions) { o.Owner.Session = unlisted{o.Owner.Session} }, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		l.locked(func() { l.configure(c, false) })
+		l.sits(c, nurse)
+		pass(interval + 2*roomsAhead)
+		if !c.membersOnly || l.insideOf(c, nurse) {
+			t.Errorf("members-only %t, the intruder is inside: %t", c.membersOnly, l.insideOf(c, nurse))
 		}
 	})
 }

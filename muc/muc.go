@@ -168,10 +168,8 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) error
 	}
 	var intruders []jid.JID
 	if !closed {
-		participants, err := o.Participants(ctx, room)
-		if err != nil {
-			return err
-		}
+		var participants []Item
+		participants, err = o.Participants(ctx, room) // also if that fails, as where there are too many, the room is closed
 		for _, i := range participants {
 			who, err := jid.ParseUnsafe(i.JID)
 			if err != nil || i.Affiliation != "none" || slices.ContainsFunc(intruders, who.Bare().Equal) {
@@ -187,10 +185,9 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) error
 		}
 		return err
 	}
-	if err := say("outcast"); err != nil {
-		return err
-	}
-	return errors.Join(o.Configure(ctx, room, c), say(""))
+	err = errors.Join(err, say("outcast"))
+	err = errors.Join(err, o.Configure(ctx, room, c))
+	return errors.Join(err, say(""))
 }
 
 // Settings are what a room's configuration form tells its owners (XEP-0045 §10.2), as far as it is of interest here.

@@ -42,7 +42,7 @@ func hear(start xml.StartElement, d *xml.Decoder) (said, error) {
 			switch {
 			case t.Name.Space == NSUser && t.Name.Local == "x":
 				err = s.user.read(d)
-			case t.Name.Local == "error":
+			case t.Name.Local == "error" && s.typ == "error": // in others it is what a client has put there
 				s.err = new(stanza.Error)
 				err = d.DecodeElement(s.err, &t)
 			default:
@@ -88,16 +88,19 @@ func attr(start xml.StartElement, local string) string {
 	return ""
 }
 
-// Presence takes in a presence stanza from a room. start is its first token, d has the rest.
+// Presence takes in a presence stanza from a room. start is its first token, d has the rest. The error is for the log; who is
+// in the room, and cannot be read, is taken to have left.
 func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	p, err := hear(start, d)
-	if err != nil {
-		return err
-	}
-
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rm := r.rooms[p.from.Bare().String()]
+	if err != nil {
+		if rm != nil {
+			r.unseen(rm, p.from.Resourcepart())
+		}
+		return err
+	}
 	nick := p.from.Resourcepart()
 	self := p.user.status("110")
 	switch {
@@ -200,6 +203,17 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	default:
 		// What an owner has changed since is the owner's affair, and after a removal there is nothing left.
 		rm.drop(o.bare)
+	}
+	r.leaveIfNeedless(rm)
+}
+
+// unseen counts an occupant as gone whose presence cannot be read, be they inside or not: nobody can tell. Most of what is in a
+// presence is the client's own, so that nobody keeps anything, or is a host on, by what they put there.
+func (r *Rooms) unseen(rm *room, nick string) {
+	o, ok := rm.occupants[nick]
+	delete(rm.occupants, nick)
+	if ok && !rm.has(o.bare) {
+		r.withdraw(rm, o.bare)
 	}
 	r.leaveIfNeedless(rm)
 }

@@ -198,8 +198,13 @@ local function left(event)
 	end
 end
 
+-- A room of a tenant as clients spell it: [acme]standup@conference.example.com is standup@conference.acme.example.com.
+local function as_clients_do(room_jid)
+	return (room_jid:gsub("^%[([^%]]+)%]([^@]+)@([^.]+)%.", "%2@%3.%1."));
+end
+
 local function add_fields(event, room)
-	local main_jid = main_of[room.jid];
+	local main_jid = as_clients_do(main_of[room.jid]);
 	table.insert(event.form, { name = "muc#roominfo_isbreakout", type = "boolean", label = "Breakout room", value = true });
 	table.insert(event.form, { name = "muc#roominfo_breakout_main_room", type = "text-single", label = "Main room", value = main_jid });
 	return main_jid;

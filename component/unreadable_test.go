@@ -1,0 +1,39 @@
+package component_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// What clients put into their presence does not keep usher from seeing that they leave: nobody counts as a host for ever, nor
+// keeps what they were given.
+func TestUnreadablePresence(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"an error with an address that is none": "<error by='@'/>",
+		"too deep":                              strings.Repeat("<a xmlns='b'>", 70) + strings.Repeat("</a>", 70),
+		"too large":                             "<status>" + strings.Repeat("'", 100<<10) + "</status>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g := start(t)
+			host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
+			host.enters(room, mint(t, nil))
+			guest.enters(room, "")
+			observer := g.person("meet.example.com")
+			observer.enters(room, mint(t, nil))
+			for _, p := range []*person{guest, host} {
+				p.Sends(fmt.Sprintf("<presence type='unavailable' to='%s/%s'>%s</presence>", room, p.nick, content))
+				p.Receives(fmt.Sprintf("<presence type='unavailable' from='%s/%s'/>", room, p.nick))
+			}
+			// Owners are usher and the observer.
+			for affiliation, want := range map[string]int{"owner": 2, "member": 0} {
+				g.eventually("what they had is taken back", func() bool { return g.affiliations(observer, room, affiliation) == want })
+			}
+			observer.leaves(room)
+			late := g.person("guest.meet.example.com")
+			g.eventually("the host counts as gone", func() bool { return late.asks(room, "") == "not-authorized host-absent" })
+		})
+	}
+}
