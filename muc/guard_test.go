@@ -95,7 +95,6 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 	l := &lookout{service: newService(), t: t}
 	l.prompt = true
 	l.options = GuardOptions{
-		Room: jid.Parse,
 		Options: Options{
 			Owner:         Owner{Session: l.service, JID: jid.MustParse(us)},
 			Configuration: Configuration{MembersOnly: true},
