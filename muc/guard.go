@@ -529,11 +529,15 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	rm.hurry = false
 	again := !time.Now().Before(rm.next)
 	audit := again && g.EnforceRoles || !time.Now().Before(rm.audit)
-	ours := rm.main.Equal(jid.JID{}) && g.Configuration.MembersOnly // a breakout room is what its main room is
+	ours := rm.main.Equal(jid.JID{}) // a breakout room is what its main room is
 	g.mu.Unlock()
 	var err error
-	if again && ours {
+	switch {
+	case !again || !ours:
+	case g.Configuration.MembersOnly:
 		err = g.Owner.Enforce(ctx, rm.jid, g.Configuration)
+	default:
+		err = g.tryAgain(ctx, rm.jid)
 	}
 	if audit && !Absent(err) {
 		err = errors.Join(err, g.audit(ctx, rm))

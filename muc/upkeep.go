@@ -85,9 +85,26 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
-	if err := r.Owner.Enforce(ctx, j, r.Configuration); err != nil && !Absent(err) {
+	err := r.Owner.Enforce(ctx, j, r.Configuration)
+	if err == nil {
+		err = r.tryAgain(ctx, j)
+	}
+	if err != nil && !Absent(err) {
 		r.Warn(j, "members-only could not be said again", err)
 	}
+}
+
+// tryAgain makes a room members-only into which strangers come, whatever the Configuration.
+func (o Options) tryAgain(ctx context.Context, j jid.JID) error {
+	if o.Try == nil {
+		return nil
+	}
+	err := o.Try(ctx, j)
+	if errors.Is(err, ErrOpen) {
+		o.Warn(j, "the room is made members-only", err)
+		err = o.Owner.Enforce(ctx, j, Configuration{MembersOnly: true})
+	}
+	return err
 }
 
 // Run looks after rooms that need it without anybody asking, until ctx ends: rooms that nobody came to, people who did
