@@ -351,7 +351,7 @@ func (g *Guard) Recall(ctx context.Context, j, who jid.JID) error {
 	if !g.Holds(j, who) {
 		return nil
 	}
-	for _, list := range []func(context.Context, jid.JID) ([]Item, error){g.Owner.Moderators, g.Owner.Participants} {
+	for _, list := range []func(context.Context, jid.JID) ([]Item, error){g.Owner.Moderators, g.Owner.Participants, g.Owner.Visitors} {
 		items, err := list(ctx, j)
 		if err != nil {
 			return err
