@@ -81,11 +81,18 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	}
 }
 
-// enforce makes a room what it must be that was changed.
+// enforce makes a room what it must be that was changed, and learns who is banned, in case that could not be read.
 func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
-	err := r.Owner.Enforce(ctx, j, r.Configuration)
+	r.mu.Lock()
+	rm := r.rooms[j.String()]
+	r.mu.Unlock()
+	var err error
+	if rm != nil {
+		err = r.learnBans(ctx, rm)
+	}
+	err = errors.Join(err, r.Owner.Enforce(ctx, j, r.Configuration))
 	if err == nil {
 		err = r.tryAgain(ctx, j)
 	}
