@@ -13,6 +13,10 @@ import (
 // sessionLife is how long a session lasts at most: as Jicofo's (jicofo.authentication.authentication-lifetime).
 const sessionLife = 24 * time.Hour
 
+// maxMachine is how long in bytes what a client calls its machine may be for there to be a session: Jitsi's has 32, and whatever it
+// is is kept.
+const maxMachine = 256
+
 // Session is what a session id stands for: the token, or the password, by which somebody was let in once. It never means
 // more than that did: the same room, the same tenant, the same end, and only on the same machine.
 type Session struct {
@@ -142,7 +146,7 @@ func ofPassword(req Request, room Room) *Session {
 // sessionOf returns the id with which the sender asks, if it is of a live session for the same as is shown, else what a
 // new session is to stand for. It is neither if there can be no session.
 func (a *Authorizer) sessionOf(ctx context.Context, req Request, shown *Session) (id string, fresh *Session) {
-	if a.policy.Sessions == nil || req.MachineUID == "" {
+	if a.policy.Sessions == nil || req.MachineUID == "" || len(req.MachineUID) > maxMachine {
 		return "", nil
 	}
 	if req.SessionID != "" {

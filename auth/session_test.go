@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -225,6 +226,7 @@ func TestSessionsAreGiven(t *testing.T) {
 			want: given(func(s *auth.Session) { password(s); tomorrow(s); s.Room = "[acme]standup" })},
 
 		"no machine":         {claims: owner, machine: "-"},
+		"too long a machine": {claims: owner, machine: strings.Repeat("x", 257)},
 		"sessions off":       {policy: func(p *auth.Policy) { p.Sessions = nil }, claims: owner},
 		"guests have none":   {from: "g@guest.example.com/x", state: hostInside},
 		"services have none": {from: "r@recorder.example.com/x"},

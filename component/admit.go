@@ -49,8 +49,10 @@ func (c *Component) admit(ctx context.Context, req auth.Request, iq stanza.IQ, c
 // look asks the room what the rules want to know.
 func (c *Component) look(ctx context.Context, req auth.Request, room auth.Room) (s auth.RoomState, err error) {
 	if c.policy.Load().IsBreakout(room) {
-		s.Holds = c.guard != nil && c.guard.Holds(jid.JID{}, req.From)
-		return s, nil
+		if c.guard != nil {
+			s.Holds, err = c.guard.Lets(ctx, jid.JID{}, req.From)
+		}
+		return s, err
 	}
 	if s.Exists, s.HostPresent, err = c.rooms.State(ctx, room.JID); err != nil || !s.Exists || c.lobby == nil {
 		return s, err
@@ -102,12 +104,16 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 // the sender holds a grant. Its affiliations are those of the main room, so there is nothing to give.
 func (c *Component) enterBreakout(ctx context.Context, req auth.Request, d auth.Decision) auth.Decision {
 	main, err := c.guard.Main(ctx, d.Room.JID)
+	lets := false
+	if err == nil && c.policy.Load().Guards(main.Domainpart()) {
+		lets, err = c.guard.Lets(ctx, main, req.From)
+	}
 	switch {
 	case errors.Is(err, muc.ErrUnwritten):
 		return d.Denied(auth.ReasonStoreUnavailable, err)
 	case err != nil:
 		return d.Denied(auth.ReasonRoomUnavailable, err)
-	case main.Equal(jid.JID{}), !c.policy.Load().Guards(main.Domainpart()), !c.guard.Holds(main, req.From):
+	case !lets:
 		return d.Denied(auth.ReasonRoomMismatch, nil)
 	}
 	return d

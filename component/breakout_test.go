@@ -209,3 +209,23 @@ func TestForgedBreakout(t *testing.T) {
 	}
 	invariants(b, room, map[string]string{host.BareJID(): "owner"})
 }
+
+// Whom a moderator let in from the lobby goes to breakout rooms as everybody else does.
+func TestBreakoutFromLobby(t *testing.T) {
+	t.Parallel()
+	o := withLobby(t)
+	o.Breakout = true
+	b := beforeJicofo(t, setup{JitsiOptions: o})
+	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	host.must("asks", host.asks(room, mint(t, nil)), "ready")
+	host.must("joins", host.named(room), "owner moderator")
+	b.switches(host, true)
+	guest.must("asks", guest.asks(room, ""), "ready")
+	guest.must("joins", guest.named(room), knock)
+	group := host.adds("a group")
+	guest.must("asks while still knocking", guest.asks(group, ""), "forbidden room-mismatch")
+	b.onlyAsked(room)
+	host.opensTo(guest, room)
+	guest.must("joins", guest.named(room), "member participant")
+	guest.moves(room, group, "", "member participant")
+}

@@ -29,6 +29,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -112,6 +113,7 @@ type Component struct {
 	stream   atomic.Pointer[stream]
 	work     atomic.Pointer[work]
 	stopping atomic.Bool
+	tended   sync.Map // by domain: services that are guarded, or were, so that there may be people in our rooms still
 
 	// For tests.
 	requestTimeout time.Duration
@@ -127,7 +129,17 @@ type policy struct {
 
 // Use changes who decides, and which MUC services are guarded. Requests under way are decided by whom they began with;
 // nobody's admission is interrupted. It may be called by any goroutine.
-func (c *Component) Use(a *auth.Authorizer, services []jid.JID) { c.policy.Store(&policy{a, services}) }
+func (c *Component) Use(a *auth.Authorizer, services []jid.JID) {
+	for _, s := range services {
+		c.tended.Store(s.Domainpart(), true)
+	}
+	c.policy.Store(&policy{a, services})
+}
+
+func (c *Component) tends(service string) bool {
+	_, ok := c.tended.Load(service)
+	return ok
+}
 
 // New returns a Component. It starts nothing.
 func New(o Options) (*Component, error) {
@@ -424,7 +436,7 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 			if start.Name.Local == "presence" && fault == nil {
 				fault = c.stranger.hears(start, d)
 			}
-		case c.occupant != nil && c.policy.Load().Guards(from.Domainpart()):
+		case c.occupant != nil && c.tends(from.Domainpart()):
 			in := c.occupant.Presence
 			if start.Name.Local == "message" {
 				in = c.occupant.Message

@@ -63,6 +63,7 @@ type gate struct {
 	done chan error
 	n    atomic.Int64
 
+	usher   *component.Component
 	options func(*component.Options) // what is changed in them, if anything
 }
 
@@ -138,6 +139,7 @@ func (g *gate) runWith(p auth.Policy, secret string) {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	g.usher = c
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()

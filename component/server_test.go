@@ -14,6 +14,8 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/xmpp-usher/usher/muc"
 )
 
 // server is the server's end of a component connection, in the hands of a test: for what a real server never does.
@@ -304,14 +306,14 @@ func TestServerPassesNothingOn(t *testing.T) {
 
 // A panic in a request is answered, counted and logged, and ends nothing else.
 func TestPanic(t *testing.T) {
-	s := newServer(t, func(c *Component) { c.Use(nil, nil) })
+	s := newServer(t, func(c *Component) { c.Use(nil, nil); c.occupant = new(muc.Rooms) })
 	l := s.connect()
 	l.send(fmt.Sprintf(request, "1"))
 	if got := l.iq("error"); attrOf(got, "id") != "1" {
 		t.Errorf("got %v", got)
 	}
 	s.logged("a request caused a panic")
-	l.send("<presence from='standup@conference.meet.example.com/n'/>")
+	l.send("<presence from='standup@conference.meet.example.com/n'><x xmlns='http://jabber.org/protocol/muc#user'><status code='201'/></x></presence>")
 	s.logged("a stanza caused a panic")
 	l.send("<iq type='get' id='alive' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")
 	l.iq("result")

@@ -3,7 +3,6 @@ package component
 import (
 	"context"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"sync"
 
@@ -14,12 +13,13 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-var errUnguarded = errors.New("the server let somebody without an affiliation into an open room: " +
-	"load mod_muc_affiliated_only on the MUC service (usher config prosody --module), or set rooms.enforcement: members-only")
+var errUnguarded = fmt.Errorf("%w: load mod_muc_affiliated_only on the MUC service (usher config prosody --module), "+
+	"or set rooms.enforcement: members-only", muc.ErrOpen)
 
 // stranger tries the door. Where rooms are not members-only, a module of the server keeps out whom nobody let in. Nothing
 // tells whether it is loaded but somebody who tries to enter: so a stranger of our own domain does, before anybody is let
-// into the first room of a service that is open on a connection.
+// into the first room of a service that is open on a connection. Where rooms are members-only to begin with, the first that is open
+// is one that an owner has opened.
 type stranger struct {
 	session muc.Session
 	owner   muc.Owner

@@ -59,3 +59,28 @@ func TestStrangerIsTurnedAway(t *testing.T) {
 		t.Errorf("tried %d times", n)
 	}
 }
+
+// Where rooms begin as members-only and an owner opens one, it is not open for long.
+func TestUnguardedLater(t *testing.T) {
+	open := func(o *component.Options) { o.MembersOnly = false }
+	opens := func(t *testing.T, g *gate) {
+		host, intruder := g.person("meet.example.com"), g.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		for range 2 {
+			g.configure(host, room, membersOnlyField, "0")
+			g.eventually("the room is members-only again", func() bool { return g.configured(host, room, membersOnlyField) == "1" })
+			intruder.out(room)
+		}
+		if said := g.logged("the room is made members-only").ContextMap(); !strings.Contains(said["error"].(string), "mod_muc_affiliated_only") {
+			t.Errorf("the log says %v", said)
+		}
+	}
+	t.Run("before Jicofo", func(t *testing.T) {
+		opens(t, beforeJicofo(t, setup{options: open}).gate)
+	})
+	t.Run("standalone", func(t *testing.T) {
+		g := &gate{t: t, Server: prosodytest.Start(t, prosodytest.Options{Config: config}), options: open}
+		g.run(policy())
+		opens(t, g)
+	})
+}

@@ -22,6 +22,8 @@ const (
 	soonest, seldomest = 10 * time.Millisecond, time.Second
 	// auditEvery is how often it is asked who is inside.
 	auditEvery = joinWithin / 2
+	// maxKnocked is how many of those whom a room's lobby decides about are known.
+	maxKnocked = 4 << 10
 	// askWithin is how long a room may take to answer a question that nobody waits for.
 	askWithin = 10 * time.Second
 )
@@ -52,9 +54,9 @@ type GuardOptions struct {
 // Everything may be called by any goroutine. Run looks at no more than atOnce rooms at a time.
 type Guard struct {
 	GuardOptions
-	opened               shared[struct{}]
-	moderators, outcasts shared[[]Item]
-	authenticates        atomic.Bool // the focus does; see guard_roles.go
+	opened                        shared[struct{}]
+	moderators, members, outcasts shared[[]Item]
+	authenticates                 atomic.Bool // the focus does; see guard_roles.go
 
 	mu      sync.Mutex
 	rooms   map[string]*guarded
@@ -73,6 +75,7 @@ type guarded struct {
 	hurry       bool            // there is something to be taken back
 	next, audit time.Time       // when to say again what it must be, and when to ask who is inside
 	here        map[string]bool // who was, by bare JID
+	knocked     map[string]bool // by bare JID: whom the room's lobby decides about; see Recall
 }
 
 // awaited is a room in which somebody waits for a host.
@@ -89,6 +92,7 @@ func NewGuard(o GuardOptions) *Guard {
 	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), awaited: make(map[string]*awaited)}
 	g.opened.ask = g.open
 	g.moderators.ask = o.Owner.Moderators
+	g.members.ask = o.Owner.affiliated
 	g.outcasts.ask = o.Owner.Outcasts
 	return g
 }
@@ -229,7 +233,7 @@ func (g *Guard) gone(rm *guarded) {
 	if !rm.main.Equal(jid.JID{}) {
 		g.Ledger.Ended(rm.jid, rm.main)
 	}
-	rm.main, rm.open, rm.roles, rm.here = jid.JID{}, false, roles{}, nil
+	rm.main, rm.open, rm.roles, rm.here, rm.knocked = jid.JID{}, false, roles{}, nil, nil
 	if len(rm.live) == 0 {
 		delete(g.rooms, rm.jid.String())
 	}
@@ -341,12 +345,21 @@ func (g *Guard) Withdraw(j, who jid.JID) {
 	}
 }
 
-// Recall takes back what Grant gave, unless the person is inside. It returns when that is done.
+// Recall takes back what Grant gave, unless the person is inside, so that the room's lobby decides about them. It returns when
+// that is done.
 func (g *Guard) Recall(ctx context.Context, j, who jid.JID) error {
+	g.mu.Lock()
+	if rm := g.rooms[j.String()]; rm != nil {
+		if rm.knocked == nil || len(rm.knocked) >= maxKnocked {
+			rm.knocked = make(map[string]bool)
+		}
+		rm.knocked[who.String()] = true
+	}
+	g.mu.Unlock()
 	if !g.Holds(j, who) {
 		return nil
 	}
-	for _, list := range []func(context.Context, jid.JID) ([]Item, error){g.Owner.Moderators, g.Owner.Participants} {
+	for _, list := range []func(context.Context, jid.JID) ([]Item, error){g.Owner.Moderators, g.Owner.Participants, g.Owner.Visitors} {
 		items, err := list(ctx, j)
 		if err != nil {
 			return err
@@ -378,6 +391,43 @@ func (g *Guard) Holds(j, who jid.JID) bool {
 		}
 	}
 	return false
+}
+
+// Lets tells whether who has something in the room: from us, or from whoever has opened to them since we left them to the lobby;
+// in any room if that is zero.
+func (g *Guard) Lets(ctx context.Context, j, who jid.JID) (bool, error) {
+	if g.Holds(j, who) {
+		return true, nil
+	}
+	bare := who.Bare().String()
+	var at []jid.JID
+	g.mu.Lock()
+	for _, rm := range g.rooms {
+		if rm.knocked[bare] && (j.Equal(jid.JID{}) || rm.jid.Equal(j)) {
+			at = append(at, rm.jid)
+		}
+	}
+	g.mu.Unlock()
+	for _, room := range at {
+		members, err := g.members.of(ctx, room)
+		if err != nil && !Absent(err) {
+			return false, err
+		}
+		if slices.ContainsFunc(members, func(i Item) bool { return i.JID == bare }) {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// affiliated lists members and owners.
+func (o Owner) affiliated(ctx context.Context, room jid.JID) ([]Item, error) {
+	members, err := o.Members(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	owners, err := o.Owners(ctx, room)
+	return append(members, owners...), err
 }
 
 // Main returns the main room of a breakout room, as the room's configuration names it to its owners (Jitsi's
@@ -545,11 +595,15 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	rm.hurry = false
 	again := !time.Now().Before(rm.next)
 	audit := again && g.EnforceRoles || !time.Now().Before(rm.audit)
-	ours := rm.main.Equal(jid.JID{}) && g.Configuration.MembersOnly // a breakout room is what its main room is
+	ours := rm.main.Equal(jid.JID{}) // a breakout room is what its main room is
 	g.mu.Unlock()
 	var err error
-	if again && ours {
+	switch {
+	case !again || !ours:
+	case g.Configuration.MembersOnly:
 		err = g.Owner.Enforce(ctx, rm.jid, g.Configuration)
+	default:
+		err = g.tryAgain(ctx, rm.jid)
 	}
 	if audit && !Absent(err) {
 		err = errors.Join(err, g.audit(ctx, rm))

@@ -417,6 +417,23 @@ func TestGuardMembersOnlyUnlisted(t *testing.T) {
 	})
 }
 
+// Whoever is inside stays when the lobby is to decide about them, also if a moderator has taken their voice.
+func TestGuardRecall(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, nurse, "member")
+		for _, role := range []string{"moderator", "participant", "visitor"} {
+			l.locked(func() { c.inside(nurse).role = role })
+			if err := l.Recall(t.Context(), jid.MustParse(standup), jid.MustParse(nurse)); err != nil || !l.insideOf(c, nurse) {
+				t.Fatalf("%s: %v, inside: %t", role, err, l.insideOf(c, nurse))
+			}
+		}
+		l.goes(c, nurse)
+		if err := l.Recall(t.Context(), jid.MustParse(standup), jid.MustParse(nurse)); err != nil || l.is(c, nurse) != "none" {
+			t.Errorf("outside: %v, is %s", err, l.is(c, nurse))
+		}
+	})
+}
+
 // A room that is gone is forgotten with what was given there.
 func TestGuardGone(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {

@@ -109,6 +109,11 @@ func (o Owner) Owners(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "affiliation", "owner")
 }
 
+// Members lists who is a member (XEP-0045 §9.5): bare JIDs.
+func (o Owner) Members(ctx context.Context, room jid.JID) ([]Item, error) {
+	return o.list(ctx, room, "affiliation", "member")
+}
+
 // Outcasts lists who is banned (XEP-0045 §9.2): bare JIDs and domains.
 func (o Owner) Outcasts(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "affiliation", "outcast")

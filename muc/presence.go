@@ -212,8 +212,12 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 func (r *Rooms) unseen(rm *room, nick string) {
 	o, ok := rm.occupants[nick]
 	delete(rm.occupants, nick)
-	if ok && !rm.has(o.bare) {
-		r.withdraw(rm, o.bare)
+	if g := rm.live[o.bare]; ok && g != nil && !rm.has(o.bare) {
+		g.withdrawn = true // by the next sweep: it may have been a ban that cannot be read, which that would lift
+	}
+	select {
+	case r.changed <- rm.jid:
+	default:
 	}
 	r.leaveIfNeedless(rm)
 }

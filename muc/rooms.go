@@ -29,6 +29,8 @@ var (
 	ErrAbsent = errors.New("the room does not exist")
 	// ErrOutcast means that an owner or admin of the room has banned the person.
 	ErrOutcast = errors.New("banned from the room")
+	// ErrOpen is what Options.Try finds of a room into which strangers come.
+	ErrOpen = errors.New("the server let somebody without an affiliation into an open room")
 	// errWithdrawn means that what was to be given had to be taken back before it was there.
 	errWithdrawn = errors.New("the right ended while it was given")
 	// errDisconnected is what waits for a room ends with when the stream does.
@@ -71,8 +73,8 @@ type Options struct {
 	Arrived func(room jid.JID)
 	// Ledger has what is granted written down.
 	Ledger Ledger
-	// Try is asked whether a room that has just been opened keeps strangers out, before anybody is let in; nil for a
-	// Configuration that sees to it.
+	// Try is asked whether a room that has just been opened keeps strangers out, before anybody is let in, and later whether
+	// it does still: an owner may have opened one that was members-only. It is nil for a Configuration that sees to it.
 	Try func(ctx context.Context, room jid.JID) error
 	// Warn is told what went wrong in a room while nobody was waiting for it. It must not call back.
 	Warn func(room jid.JID, what string, err error)

@@ -364,6 +364,20 @@ func TestHostileStanzas(t *testing.T) {
 	})
 }
 
+// Who is banned with a presence that cannot be read is banned: what they had is not taken back, for that would lift the ban.
+func TestBanUnread(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.enters(t, romeo, "owner")
+		c := w.enters(t, juliet, "member")
+		c.affiliations[juliet] = "outcast"
+		w.hear("<presence from='" + standup + "/nick of " + juliet + "' type='unavailable'><x>")
+		w.pass(2 * joinWithin)
+		if c.affiliation(juliet+"/1") != "outcast" {
+			t.Error("the ban is lifted")
+		}
+	})
+}
+
 // hear gives a stanza to Rooms, which may refuse it.
 func (w *world) hear(raw string) {
 	d := xml.NewDecoder(strings.NewReader(raw))

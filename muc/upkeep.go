@@ -81,13 +81,37 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	}
 }
 
-// enforce makes a room what it must be that was changed.
+// enforce makes a room what it must be that was changed, and learns who is banned, in case that could not be read.
 func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
-	if err := r.Owner.Enforce(ctx, j, r.Configuration); err != nil && !Absent(err) {
+	r.mu.Lock()
+	rm := r.rooms[j.String()]
+	r.mu.Unlock()
+	var err error
+	if rm != nil {
+		err = r.learnBans(ctx, rm)
+	}
+	err = errors.Join(err, r.Owner.Enforce(ctx, j, r.Configuration))
+	if err == nil {
+		err = r.tryAgain(ctx, j)
+	}
+	if err != nil && !Absent(err) {
 		r.Warn(j, "members-only could not be said again", err)
 	}
+}
+
+// tryAgain makes a room members-only into which strangers come, whatever the Configuration.
+func (o Options) tryAgain(ctx context.Context, j jid.JID) error {
+	if o.Try == nil {
+		return nil
+	}
+	err := o.Try(ctx, j)
+	if errors.Is(err, ErrOpen) {
+		o.Warn(j, "the room is made members-only", err)
+		err = o.Owner.Enforce(ctx, j, Configuration{MembersOnly: true})
+	}
+	return err
 }
 
 // Run looks after rooms that need it without anybody asking, until ctx ends: rooms that nobody came to, people who did

@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
 )
 
 // What clients put into their presence does not keep usher from seeing that they leave: nobody counts as a host for ever, nor
@@ -36,4 +40,18 @@ func TestUnreadablePresence(t *testing.T) {
 			g.eventually("the host counts as gone", func() bool { return late.asks(room, "") == "not-authorized host-absent" })
 		})
 	}
+}
+
+// A service that is taken out of the configuration for a while is still seen to: nobody is a host there for ever.
+func TestServiceTakenOut(t *testing.T) {
+	g := start(t)
+	host, guest, late := g.person("meet.example.com"), g.person("guest.meet.example.com"), g.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	guest.enters(room, "")
+	g.usher.Use(auth.New(policy(func(p *auth.Policy) { p.Services = []string{"rooms.example.com"} })), []jid.JID{jid.MustParse("rooms.example.com")})
+	late.must("asks where nobody is let in", late.asks(room, ""), "forbidden room-unknown")
+	host.leaves(room)
+	guest.leaves(room)
+	g.usher.Use(auth.New(policy()), []jid.JID{jid.MustParse(service)})
+	g.eventually("the host counts as gone", func() bool { return late.asks(room, "") == "not-authorized host-absent" })
 }
