@@ -55,20 +55,34 @@ func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decis
 // [acme]room@conference.meet.example.com on the way to the service; a component sees the former. Both are one room.
 func (a *Authorizer) parseRoom(address string) (Room, error) {
 	room, err := ParseRoom(address)
-	domain := room.Service()
-	if _, isVHost := a.policy.VHosts[domain]; err != nil || isVHost || a.services[domain] || domain == a.policy.Breakout {
+	if err != nil {
 		return room, err
 	}
-	prefix, rest, _ := strings.Cut(domain, ".")
-	tenant, base, _ := strings.Cut(rest, ".")
-	service := prefix + "." + base
+	tenant, service, ok := a.ofTenant(room.Service())
 	switch {
-	case !a.services[service] || !plain(tenant):
-		return room, nil // as it stands, which is for the caller to refuse
+	case !ok:
+		return room, nil
 	case strings.HasPrefix(room.JID.Localpart(), "["):
 		return Room{}, fmt.Errorf("room address: %w: a tenant in brackets and in the domain", errRoomName)
 	}
 	return ParseRoom("[" + tenant + "]" + room.JID.Localpart() + "@" + service)
+}
+
+// ofTenant takes a domain apart that is a MUC service's as the clients of a tenant spell it.
+func (a *Authorizer) ofTenant(domain string) (tenant, service string, ok bool) {
+	if _, isVHost := a.policy.VHosts[domain]; isVHost || a.services[domain] || domain == a.policy.Breakout {
+		return "", "", false
+	}
+	prefix, rest, _ := strings.Cut(domain, ".")
+	tenant, base, _ := strings.Cut(rest, ".")
+	service = prefix + "." + base
+	return tenant, service, a.services[service] && plain(tenant)
+}
+
+// OfTenant reports whether a domain is one by which clients of a tenant mean a guarded MUC service.
+func (a *Authorizer) OfTenant(domain string) bool {
+	_, _, ok := a.ofTenant(domain)
+	return ok
 }
 
 // Room returns which room an address means, in whichever spelling, be it the room's own or one inside it.

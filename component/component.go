@@ -427,6 +427,8 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		return nil
 	}
 
+	from = c.service(start, from)
+
 	switch start.Name.Local {
 	case "presence", "message":
 		// Only rooms, and Jicofo, have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
@@ -486,6 +488,32 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		c.malformed(stanza.IQ{}, start.Name.Local, errors.New("not a stanza"))
 	}
 	return nil
+}
+
+// service makes the sender of a stanza the room that the MUC service knows. Jitsi's mod_muc_domain_mapper writes the rooms of
+// tenants as their clients spell them on all that goes to a component.
+func (c *Component) service(start xml.StartElement, from jid.Unsafe) jid.Unsafe {
+	if !c.policy.Load().OfTenant(from.Domainpart()) {
+		return from
+	}
+	room, err := c.policy.Load().Room(from.Bare().String())
+	if err != nil {
+		return from
+	}
+	address := room.String()
+	if nick := from.Resourcepart(); nick != "" {
+		address += "/" + nick
+	}
+	its, err := jid.ParseUnsafe(address)
+	if err != nil {
+		return from
+	}
+	for i := range start.Attr {
+		if start.Attr[i].Name.Local == "from" && start.Attr[i].Name.Space == "" {
+			start.Attr[i].Value = address
+		}
+	}
+	return its
 }
 
 // panicked counts and logs a panic, which ends what caused it and nothing else.
