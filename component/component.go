@@ -427,10 +427,9 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		return nil
 	}
 
-	from = c.service(start, from)
-
 	switch start.Name.Local {
 	case "presence", "message":
+		from = c.service(start, from)
 		// Only rooms, and Jicofo, have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
 		// answer to a message or presence).
 		switch {
@@ -465,6 +464,7 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		iq := stanza.IQ{ID: attrOf(start, "id"), Type: stanza.IQType(attrOf(start, "type")), From: from.JID, To: to.JID}
 		switch iq.Type {
 		case stanza.ResultIQ, stanza.ErrorIQ:
+			c.service(start, from)
 			if !s.answered(attrOf(start, "from"), iq.ID, iq.Type, raw) && iq.Type == stanza.ErrorIQ {
 				c.counts.add("unasked-error")
 				c.o.Log.Debug("an error that answers nothing", zap.Stringer("from", from))
