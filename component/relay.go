@@ -213,14 +213,14 @@ func (c *copied) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 		switch t := tok.(type) {
 		case xml.StartElement:
 			depth++
-			if t.Name.Space == "" || odd(t.Name) { // without a namespace it would be written into that of its parent
+			if t.Name.Space == "" || !focus.PlainName(t.Name.Local) { // without a namespace it would be written into that of its parent
 				return errNotCopied
 			}
 			plain := xml.StartElement{Name: t.Name}
 			for _, a := range t.Attr {
 				switch {
 				case a.Name.Space == "" && a.Name.Local == "xmlns":
-				case a.Name.Space == "" && !odd(a.Name) && !slices.ContainsFunc(plain.Attr, func(b xml.Attr) bool { return a.Name == b.Name }):
+				case a.Name.Space == "" && focus.PlainName(a.Name.Local) && !slices.ContainsFunc(plain.Attr, func(b xml.Attr) bool { return a.Name == b.Name }):
 					plain.Attr = append(plain.Attr, a)
 				default:
 					return errNotCopied
@@ -246,18 +246,6 @@ func (c *copied) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 			return err
 		}
 	}
-}
-
-// odd tells whether a name is another than those that Jicofo knows: of ASCII, and without colons. encoding/xml lets names pass,
-// and makes some by taking a prefix off, at which the server would end the stream (Namespaces in XML §3).
-func odd(n xml.Name) bool {
-	for i, c := range []byte(n.Local) {
-		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
-		if !letter && (i == 0 || (c < '0' || c > '9') && c != '-' && c != '.') {
-			return true
-		}
-	}
-	return n.Local == ""
 }
 
 // TokenReader returns the element.

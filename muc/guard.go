@@ -364,10 +364,8 @@ func (g *Guard) Recall(ctx context.Context, j, who jid.JID) error {
 		if err != nil {
 			return err
 		}
-		for _, i := range items {
-			if occupant, err := jid.ParseUnsafe(i.JID); err == nil && occupant.Bare().Equal(who) {
-				return nil
-			}
+		if bareJIDs(items)[who.String()] {
+			return nil
 		}
 	}
 	g.mu.Lock()

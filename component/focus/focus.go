@@ -201,9 +201,15 @@ func (a *Answer) Redirects() bool {
 	return slices.ContainsFunc(a.Attrs, func(attr xml.Attr) bool { return attr.Name.Local == "vnode" && attr.Value != "" })
 }
 
-// attributeName reports whether an attribute of this name can be written as it stands. XML allows more; encoding/xml lets
-// names pass that are none, and a colon would put the attribute into a namespace.
+// attributeName reports whether an attribute of this name can be passed on: xmlns would change what the element means.
 func attributeName(name string) bool {
+	return PlainName(name) && name != "xmlns" && len(name) <= maxLength
+}
+
+// PlainName reports whether an element or attribute of this name can be written as it stands, as all names can that Jicofo
+// knows: ASCII, without colons. XML allows more; encoding/xml lets names pass that are none, and makes some by taking a prefix
+// off, at which the server would end the stream (Namespaces in XML §3).
+func PlainName(name string) bool {
 	for i := range len(name) {
 		c := name[i]
 		letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_'
@@ -211,7 +217,7 @@ func attributeName(name string) bool {
 			return false
 		}
 	}
-	return name != "" && len(name) <= maxLength
+	return name != ""
 }
 
 // LogoutName is the qualified name of the payload that ParseLogout reads.
