@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +33,13 @@ type ClientOptions struct {
 	Resource  string // asked for; empty leaves it to the server
 	Transport Transport
 
+	// Token, Room and Prefix are said in the address of the connection, as Jitsi's client says them: the JSON Web Token, the
+	// name of the room, and its tenant. Jitsi's modules look for them there. They take WebSocket.
+	Token, Room, Prefix string
+
+	// Resumable enables stream management with resumption (XEP-0198 §3), if the server has it. See [Client.Resume].
+	Resumable bool
+
 	// Timeout is how long Receives and ReceivesNot wait, and how long a write may take. Zero means ten seconds.
 	Timeout time.Duration
 }
@@ -46,22 +55,35 @@ const (
 // others where they are, so a test says what must arrive and not in which order things of different origin do. Next takes
 // the oldest, Drain all.
 //
-// A Client has one goroutine, which Dial starts and Close or Kill ends. Its methods may be called from any goroutine,
+// A Client has one goroutine, which Dial and Resume start and Close or Kill ends. Its methods may be called from any goroutine,
 // except those that fail the test (Sends, Receives, ReceivesNot): they are for the test's own, and for clients that
 // [Server.Client] or [Server.Component] made.
 type Client struct {
 	t       TB // nil outside of a test
-	stream  stream
 	jid     string
 	from    string // attribute for stanzas we make: components must say it, clients need not
 	timeout time.Duration
 	lastID  atomic.Uint64
-	done    chan struct{} // closed when the reader has ended
+	server  *Server // to resume on; nil for components
+	options ClientOptions
+
+	sending sync.Mutex // held while something is sent, so that it is counted in the order in which it is sent
 
 	mu      sync.Mutex
+	stream  stream
+	done    chan struct{} // closed when the reader of stream has ended
 	queue   []Stanza
 	waiters []*waiter // in the order in which they are served
 	err     error     // why the reader ended
+	managed *managed  // nil without stream management
+}
+
+// managed is what a client keeps for stream management (XEP-0198 §4).
+type managed struct {
+	id      string   // of the session; empty if it cannot be resumed
+	handled uint32   // stanzas taken
+	acked   uint32   // of the stanzas sent, how many the server has said to have taken
+	unacked []string // the others, in order
 }
 
 type waiter struct {
@@ -99,17 +121,42 @@ func (s *Server) Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
-	var st stream
-	var err error
-	if o.Transport == WebSocket {
-		st, err = dialWebSocket(ctx, s.WebSocketURL, o.Host, o.Timeout)
-	} else {
-		st, err = dialTCP(ctx, s.C2SAddr, nsClient, o.Host, o.Timeout)
-	}
+	st, err := s.dialStream(ctx, o, "")
 	if err != nil {
 		return nil, fmt.Errorf("connecting to %s: %w", o.Host, err)
 	}
-	return begin(ctx, st, o.Timeout, func() (string, error) { return login(st, o) })
+	c := &Client{timeout: o.Timeout, server: s, options: o}
+	err = c.begin(ctx, st, func() (err error) {
+		if err = authenticate(st, o); err == nil {
+			c.jid, err = bind(st, o.Resource)
+		}
+		if err == nil && o.Resumable {
+			c.managed, err = manage(st)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// dialStream connects. previd is the session to be resumed, if any: Jitsi's providers of authentication look for it in the
+// address, since with another random user name there is nothing to resume.
+func (s *Server) dialStream(ctx context.Context, o ClientOptions, previd string) (stream, error) {
+	query := url.Values{}
+	for name, value := range map[string]string{"token": o.Token, "room": o.Room, "prefix": o.Prefix, "previd": previd} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	switch {
+	case o.Transport == WebSocket:
+		return dialWebSocket(ctx, s.WebSocketURL+"?"+query.Encode(), o.Host, o.Timeout)
+	case o.Token != "" || o.Room != "" || o.Prefix != "":
+		return nil, errors.New("a token, a room and a prefix take WebSocket")
+	}
+	return dialTCP(ctx, s.C2SAddr, nsClient, o.Host, o.Timeout)
 }
 
 // DialComponent connects as a component (XEP-0114). The component must put a from of its own domain on what it sends.
@@ -118,56 +165,61 @@ func (s *Server) DialComponent(ctx context.Context, domain, secret string) (*Cli
 	if err != nil {
 		return nil, fmt.Errorf("connecting as %s: %w", domain, err)
 	}
-	c, err := begin(ctx, st, defaultTimeout, func() (string, error) { return domain, handshake(st, secret) })
-	if err == nil {
-		c.from = domain
+	c := &Client{jid: domain, from: domain, timeout: defaultTimeout}
+	if err := c.begin(ctx, st, func() error { return handshake(st, secret) }); err != nil {
+		return nil, err
 	}
-	return c, err
+	return c, nil
 }
 
 // begin runs a login that the context can interrupt, and starts the reader.
-func begin(ctx context.Context, st stream, timeout time.Duration, login func() (string, error)) (*Client, error) {
+func (c *Client) begin(ctx context.Context, st stream, login func() error) error {
 	stop := context.AfterFunc(ctx, st.drop)
-	jid, err := login()
+	err := login()
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		st.drop()
-		return nil, fmt.Errorf("logging in: %w", errors.Join(ctx.Err(), err))
+		return fmt.Errorf("logging in: %w", errors.Join(ctx.Err(), err))
 	}
-	c := &Client{stream: st, jid: jid, timeout: timeout, done: make(chan struct{})}
-	go c.read()
-	return c, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stream, c.done, c.err = st, make(chan struct{}), nil
+	go c.read(st, c.done)
+	return nil
 }
 
-// login authenticates and binds a resource (RFC 6120 §6 and §7).
-func login(st stream, o ClientOptions) (string, error) {
+// authenticate logs in (RFC 6120 §6) and begins the stream that comes after it.
+func authenticate(st stream, o ClientOptions) error {
 	if _, err := st.open(); err != nil {
-		return "", err
+		return err
 	}
 	if _, err := expect(st, "features", nsStreams); err != nil {
-		return "", err
+		return err
 	}
 	auth := "mechanism='ANONYMOUS'/>"
 	if o.User != "" {
 		auth = "mechanism='PLAIN'>" + base64.StdEncoding.EncodeToString([]byte("\x00"+o.User+"\x00"+o.Password)) + "</auth>"
 	}
 	if err := st.send("<auth xmlns='" + nsSASL + "' " + auth); err != nil {
-		return "", err
+		return err
 	}
 	if _, err := expect(st, "success", nsSASL); err != nil {
-		return "", err
+		return err
 	}
 	if _, err := st.open(); err != nil {
-		return "", err
+		return err
 	}
-	if _, err := expect(st, "features", nsStreams); err != nil {
-		return "", err
-	}
+	_, err := expect(st, "features", nsStreams)
+	return err
+}
+
+// bind binds a resource (RFC 6120 §7) and returns the full JID.
+func bind(st stream, resource string) (string, error) {
 	bind := "<bind xmlns='" + nsBind + "'/>"
-	if o.Resource != "" {
-		bind = "<bind xmlns='" + nsBind + "'><resource>" + escaper.Replace(o.Resource) + "</resource></bind>"
+	if resource != "" {
+		bind = "<bind xmlns='" + nsBind + "'><resource>" + escaper.Replace(resource) + "</resource></bind>"
 	}
 	if err := st.send("<iq type='set' id='bind'>" + bind + "</iq>"); err != nil {
 		return "", err
@@ -181,6 +233,72 @@ func login(st stream, o ClientOptions) (string, error) {
 		return "", fmt.Errorf("no resource bound: %s", result)
 	}
 	return jid, nil
+}
+
+// manage enables stream management (XEP-0198 §3).
+func manage(st stream) (*managed, error) {
+	if err := st.send("<enable xmlns='" + nsSM + "' resume='true'/>"); err != nil {
+		return nil, err
+	}
+	enabled, err := expect(st, "enabled", nsSM)
+	return &managed{id: enabled.Attr["id"]}, err
+}
+
+// Resume goes on with the session on a new connection (XEP-0198 §5), after Kill: the JID is what it was, nobody in a room
+// has noticed, and what either side has not taken comes again. A token, if not empty, is that of the new connection and
+// those after it; otherwise it is the one of before. The error says what the server said: item-not-found means that it
+// knows no such session (any more).
+func (c *Client) Resume(ctx context.Context, token string) error {
+	c.mu.Lock()
+	m := c.managed
+	c.mu.Unlock()
+	if m == nil || m.id == "" {
+		return errors.New("resuming: there is no session that can be resumed")
+	}
+	if token != "" {
+		c.options.Token = token
+	}
+	c.Kill()
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	st, err := c.server.dialStream(ctx, c.options, m.id)
+	if err != nil {
+		return fmt.Errorf("connecting to %s: %w", c.options.Host, err)
+	}
+	err = c.begin(ctx, st, func() error {
+		if err := authenticate(st, c.options); err != nil {
+			return err
+		}
+		c.mu.Lock()
+		resume := Stanza{Name: "resume", NS: nsSM, Attr: map[string]string{"previd": m.id, "h": strconv.FormatUint(uint64(m.handled), 10)}}
+		c.mu.Unlock()
+		if err := st.send(resume.String()); err != nil {
+			return err
+		}
+		resumed, err := expect(st, "resumed", nsSM)
+		if err == nil {
+			c.mu.Lock()
+			m.ack(resumed)
+			c.mu.Unlock()
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("resuming: %w", err)
+	}
+	c.mu.Lock()
+	again := strings.Join(m.unacked, "")
+	c.mu.Unlock()
+	return st.send(again)
+}
+
+// ack forgets what the server says to have taken. The caller holds the client's mu.
+func (m *managed) ack(s Stanza) {
+	h, err := strconv.ParseUint(s.Attr["h"], 10, 32)
+	if n := uint32(h) - m.acked; err == nil && n <= uint32(len(m.unacked)) {
+		m.acked += n
+		m.unacked = m.unacked[n:]
+	}
 }
 
 // handshake authenticates a component (XEP-0114 §3).
@@ -227,10 +345,34 @@ func (c *Client) Err() error {
 }
 
 // Done is closed when the connection has ended.
-func (c *Client) Done() <-chan struct{} { return c.done }
+func (c *Client) Done() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.done
+}
 
-// Send writes any text into the stream, well-formed or not. Over WebSocket each element becomes a message of its own.
-func (c *Client) Send(xml string) error { return c.stream.send(xml) }
+// Send writes any text into the stream, well-formed or not. Over WebSocket each element becomes a message of its own. With
+// stream management the stanzas in it are kept until the server has taken them, also if there is an error.
+func (c *Client) Send(xml string) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	c.mu.Lock()
+	st := c.stream
+	if c.managed != nil {
+		for _, frame := range frames(xml) {
+			if s, err := parse(frame, nsClient); err == nil && isStanza(s) {
+				c.managed.unacked = append(c.managed.unacked, frame)
+			}
+		}
+	}
+	c.mu.Unlock()
+	return st.send(xml)
+}
+
+// isStanza says whether it is one that stream management counts.
+func isStanza(s Stanza) bool {
+	return s.NS == nsClient && (s.Name == "message" || s.Name == "presence" || s.Name == "iq")
+}
 
 // Next takes the oldest waiting stanza.
 func (c *Client) Next(ctx context.Context) (Stanza, error) {
@@ -295,12 +437,27 @@ func (c *Client) result(ctx context.Context, w *waiter) (Stanza, error) {
 }
 
 // read is the reader goroutine.
-func (c *Client) read() {
-	defer close(c.done)
-	defer c.stream.drop()
+func (c *Client) read(st stream, done chan<- struct{}) {
+	defer close(done)
+	defer st.drop()
 	for {
-		s, err := c.stream.next()
+		s, err := st.next()
 		c.mu.Lock()
+		if err == nil && c.managed != nil {
+			handled := c.managed.handled
+			switch {
+			case isStanza(s):
+				c.managed.handled++
+			case s.NS == nsSM && s.Name == "a":
+				c.managed.ack(s)
+				c.mu.Unlock()
+				continue
+			case s.NS == nsSM && s.Name == "r":
+				c.mu.Unlock()
+				_ = st.send(fmt.Sprintf("<a xmlns='%s' h='%d'/>", nsSM, handled)) // next says what is wrong, if anything
+				continue
+			}
+		}
 		if err != nil {
 			c.err = err
 			for _, w := range c.waiters {
@@ -382,17 +539,20 @@ func (c *Client) Join(ctx context.Context, room, nick string) (Stanza, error) {
 // Close leaves in good order: unavailable presence, the end of the stream, and the server's answer to it, for which it
 // waits two seconds. Its error is why the connection ended otherwise, perhaps before.
 func (c *Client) Close() error {
+	c.mu.Lock()
+	st, done := c.stream, c.done
+	c.mu.Unlock()
 	if c.Err() == nil {
-		timer := time.AfterFunc(closeTimeout, c.stream.drop)
+		timer := time.AfterFunc(closeTimeout, st.drop)
 		defer timer.Stop()
 		if c.from == "" {
 			_ = c.Send("<presence type='unavailable'/>")
 		}
-		if err := c.stream.end(); err != nil {
-			c.stream.drop()
+		if err := st.end(); err != nil {
+			st.drop()
 		}
 	}
-	<-c.done
+	<-done
 	if err := c.Err(); !errors.Is(err, io.EOF) {
 		return err
 	}
@@ -401,6 +561,9 @@ func (c *Client) Close() error {
 
 // Kill drops the connection, as a client does that loses its network.
 func (c *Client) Kill() {
-	c.stream.drop()
-	<-c.done
+	c.mu.Lock()
+	st, done := c.stream, c.done
+	c.mu.Unlock()
+	st.drop()
+	<-done
 }

@@ -7,14 +7,15 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // JitsiOptions describe a server as it is under a Jitsi Meet, for [JitsiConfig]. The zero value is the gate of a stock
-// server: rooms that are members-only from the first moment on, created by usher or Jicofo alone. All hosts are named
-// after Domain:
+// server: rooms that are members-only from the first moment on, created by usher or Jicofo alone. All virtual hosts have
+// stream management (XEP-0198). All hosts are named after Domain:
 //
-//	meet.example.com             virtual host, anonymous: token users
-//	guest.meet.example.com       virtual host, anonymous: guests
+//	meet.example.com             virtual host: token users
+//	guest.meet.example.com       virtual host: guests
 //	auth.meet.example.com        virtual host with passwords: Jicofo (focus) and the observer
 //	conference.meet.example.com  MUC service
 //	lobby.meet.example.com       MUC service, if Lobby
@@ -24,6 +25,28 @@ type JitsiOptions struct {
 	Domain   string // empty means meet.example.com
 	Secret   string // of the component; empty means "secret"
 	Password string // of Jicofo and the observer; empty means "secret"
+
+	// Auth and GuestAuth are the providers of authentication of the main virtual host and of that of guests. Empty means
+	// Prosody's "anonymous". "token" and "jitsi-anonymous" are Jitsi's, for which lua/mod_auth_token.lua and
+	// lua/mod_auth_jitsi-anonymous.lua stand in; they are read from PluginPaths if they are there.
+	Auth, GuestAuth string
+
+	// AppID and AppSecret are those of the provider "token", which verifies HS256. AllowEmptyToken has it let in those
+	// without a token.
+	AppID, AppSecret string
+	AllowEmptyToken  bool
+
+	// Permissions loads lua/mod_prosodytest_permissions.lua on the main MUC service, a stand-in for Jitsi's
+	// jitsi_permissions: the own presence tells moderators what they may, unless their token does.
+	Permissions bool
+
+	// Metadata adds the component metadata.meet.example.com by lua/mod_prosodytest_metadata.lua, a stand-in for Jitsi's
+	// room_metadata_component: everybody is sent what Jitsi's modules have written down of the room.
+	Metadata bool
+
+	// Hibernation is how long a session that can be resumed outlives its connection, in whole seconds. Zero means as long as
+	// in docker-jitsi-meet: 60 seconds, and 15 for Jicofo.
+	Hibernation time.Duration
 
 	// Open rooms are not members-only from the start. This is what Jitsi installs have.
 	Open bool
@@ -117,28 +140,52 @@ func JitsiConfig(o JitsiOptions) string {
 	if !o.NotSubscribed {
 		line("prosodytest_subscriptions = { [%s] = { %s } }", quote("focus@auth."+domain), quote("focus."+domain))
 	}
+	line("muc_mapper_domain_base = %s", quote(domain))
 	line("%s", o.Global)
 
-	line("VirtualHost %s", quote(domain))
-	line("authentication = %q", "anonymous")
-	line("main_muc = %s", quote("conference."+domain))
-	var modules []string // on top of the global ones
+	// Old counters of sessions are of no use without the disk, and there is one session for each user at most.
+	line("storage = { smacks_h = %q }", "memory")
+	vhost := func(name, authentication string, hibernation time.Duration, modules ...string) {
+		line("VirtualHost %s", quote(name))
+		line("authentication = %s", quote(authentication))
+		line("modules_enabled = %s", list(append(modules, "smacks")))
+		line("smacks_hibernation_time = %d", int(cmp.Or(o.Hibernation, hibernation).Seconds()))
+		line("smacks_max_unacked_stanzas = 5")
+		line("smacks_max_old_sessions = 1")
+	}
+
+	var modules []string // of the main virtual host, on top of the global ones
 	if o.Lobby {
 		modules = append(modules, "prosodytest_lobby")
+	}
+	if o.Breakout {
+		modules = append(modules, "prosodytest_breakout")
+	}
+	if o.Metadata {
+		modules = append(modules, "prosodytest_identity")
+	}
+	vhost(domain, cmp.Or(o.Auth, "anonymous"), 60*time.Second, modules...)
+	if o.AppID != "" || o.AppSecret != "" {
+		line("app_id = %s", quote(o.AppID))
+		line("app_secret = %s", quote(o.AppSecret))
+	}
+	line("allow_empty_token = %t", o.AllowEmptyToken)
+	line("main_muc = %s", quote("conference."+domain))
+	if o.Lobby {
 		line("lobby_muc = %s", quote("lobby."+domain))
 		line("muc_lobby_check_display_name_required = %t", !o.NoDisplayNameCheck)
 	}
 	if o.Breakout {
-		modules = append(modules, "prosodytest_breakout")
 		line("breakout_rooms_muc = %s", quote("breakout."+domain))
 	}
-	line("modules_enabled = %s", list(modules))
-	line("VirtualHost %s", quote("guest."+domain))
-	line("authentication = %q", "anonymous")
-	line("VirtualHost %s", quote("auth."+domain))
-	line("authentication = %q", "internal_hashed")
+	vhost("guest."+domain, cmp.Or(o.GuestAuth, "anonymous"), 60*time.Second)
+	vhost("auth."+domain, "internal_hashed", 15*time.Second)
 
-	muc("conference", slices.Clone(o.Modules)...)
+	modules = slices.Clone(o.Modules)
+	if o.Permissions {
+		modules = append(modules, "prosodytest_permissions")
+	}
+	muc("conference", modules...)
 	line("muc_room_default_members_only = %t", !o.Open)
 	line("%s", o.Conference)
 	if o.Lobby {
@@ -146,6 +193,13 @@ func JitsiConfig(o JitsiOptions) string {
 	}
 	if o.Breakout {
 		muc("breakout")
+	}
+	if o.Metadata {
+		line("Component %s %q", quote("metadata."+domain), "prosodytest_metadata")
+		line("muc_component = %s", quote("conference."+domain))
+		if o.Breakout {
+			line("breakout_rooms_component = %s", quote("breakout."+domain))
+		}
 	}
 	line("Component %s", quote("focus."+domain))
 	line("component_secret = %s", quote(cmp.Or(o.Secret, "secret")))

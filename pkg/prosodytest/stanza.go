@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Namespaces of RFC 6120, 6121, 7395, of XEP-0004, 0045, 0114, 0199, and of Jitsi.
+// Namespaces of RFC 6120, 6121, 7395, of XEP-0004, 0030, 0045, 0114, 0198, 0199, and of Jitsi.
 const (
 	nsClient    = "jabber:client"
 	nsComponent = "jabber:component:accept"
@@ -25,6 +25,7 @@ const (
 	nsData      = "jabber:x:data"
 	nsRoster    = "jabber:iq:roster"
 	nsPing      = "urn:xmpp:ping"
+	nsSM        = "urn:xmpp:sm:3"
 	nsFocus     = "http://jitsi.org/protocol/focus"
 	nsJitmeet   = "http://jitsi.org/jitmeet"
 	nsXML       = "http://www.w3.org/XML/1998/namespace"

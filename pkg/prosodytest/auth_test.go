@@ -1,0 +1,265 @@
+package prosodytest
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// sign makes a token of the claims, in the way of RFC 7515. A nil claim is left out.
+func sign(t *testing.T, secret, alg string, changed map[string]any) string {
+	t.Helper()
+	claims := map[string]any{"iss": "my_app", "aud": "jitsi", "sub": "meet.example.com", "room": "standup"}
+	maps.Copy(claims, changed)
+	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
+	part := func(v any) string {
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return base64.RawURLEncoding.EncodeToString(text)
+	}
+	signed := part(map[string]string{"typ": "JWT", "alg": alg}) + "." + part(claims)
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte(signed))
+	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// tokens are the options of a server that verifies tokens of sign.
+func tokens(o JitsiOptions) JitsiOptions {
+	o.Auth, o.GuestAuth, o.AppID, o.AppSecret = "token", "jitsi-anonymous", "my_app", "app secret"
+	return o
+}
+
+func TestTokenProvider(t *testing.T) {
+	t.Parallel()
+	o := tokens(JitsiOptions{})
+	s := Start(t, o.Options())
+	empty := o
+	empty.AllowEmptyToken = true
+	lenient := Start(t, empty.Options())
+	at := func(offset time.Duration) int64 { return time.Now().Add(offset).Unix() }
+	for name, tt := range map[string]struct {
+		server *Server
+		token  string
+		want   string // in the error
+	}{
+		"good":               {s, sign(t, "app secret", "HS256", map[string]any{"exp": at(time.Hour), "nbf": at(-time.Hour)}), ""},
+		"without an end":     {s, sign(t, "app secret", "HS256", nil), ""},
+		"none":               {s, "", "token required"},
+		"none, allowed":      {lenient, "", ""},
+		"bad, none allowed":  {lenient, "e.y.J", "Invalid token"},
+		"another secret":     {s, sign(t, "other", "HS256", nil), "Invalid signature"},
+		"another algorithm":  {s, sign(t, "app secret", "none", nil), "Invalid or incorrect alg"},
+		"expired":            {s, sign(t, "app secret", "HS256", map[string]any{"exp": at(-time.Hour)}), "Not acceptable by exp"},
+		"not yet":            {s, sign(t, "app secret", "HS256", map[string]any{"nbf": at(time.Hour)}), "Not acceptable by nbf"},
+		"another issuer":     {s, sign(t, "app secret", "HS256", map[string]any{"iss": "other"}), "invalid 'iss' claim"},
+		"without issuer":     {s, sign(t, "app secret", "HS256", map[string]any{"iss": nil}), "'iss' claim is missing"},
+		"without audience":   {s, sign(t, "app secret", "HS256", map[string]any{"aud": nil}), "'aud' claim is missing"},
+		"without room":       {s, sign(t, "app secret", "HS256", map[string]any{"room": nil}), "room claim is missing"},
+		"without sub":        {s, sign(t, "app secret", "HS256", map[string]any{"sub": nil}), "sub claim is missing"},
+		"padding of a third": {s, sign(t, "app secret", "HS256", map[string]any{"x": "<<???>>"}), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, err := tt.server.Dial(timeout(t, defaultTimeout), ClientOptions{Host: "meet.example.com", Token: tt.token, Transport: WebSocket})
+			if err == nil {
+				_ = c.Close()
+			}
+			if (tt.want == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), escaper.Replace(tt.want)) {
+				t.Errorf("logging in: %v, want %q", err, tt.want)
+			}
+		})
+	}
+	if _, err := s.Dial(timeout(t, defaultTimeout), ClientOptions{Host: "meet.example.com", Token: "e.y.J"}); err == nil {
+		t.Error("a token over TCP has no place")
+	}
+	// What is said to the host of guests is not verified there.
+	if c, err := s.Dial(timeout(t, defaultTimeout), ClientOptions{Host: "guest.meet.example.com", Token: "e.y.J", Transport: WebSocket}); err != nil {
+		t.Error(err)
+	} else {
+		_ = c.Close()
+	}
+}
+
+// TestResumption shows for each provider whether a short cut is noticed by others.
+func TestResumption(t *testing.T) {
+	for provider, resumes := range map[string]bool{"anonymous": false, "token": true, "jitsi-anonymous": true} {
+		t.Run(provider, func(t *testing.T) {
+			o := tokens(JitsiOptions{Open: true, AllowEmptyToken: true})
+			o.Auth = provider
+			j := startJitsi(t, o)
+			j.opens(room)
+			token := sign(t, "app secret", "HS256", nil)
+			romeo := j.Server.Client(t, ClientOptions{Host: "meet.example.com", Token: token, Transport: WebSocket, Resumable: true})
+			juliet := j.Server.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket})
+			for nick, c := range map[string]*Client{"romeo": romeo, "juliet": juliet} {
+				if refused, _ := j.enters(c, room, nick); refused != "" {
+					t.Fatal(refused)
+				}
+			}
+			was := romeo.JID()
+			for range 2 { // the session lives on after the first time
+				romeo.Kill()
+				juliet.Sends("<message to='" + room + "' type='groupchat'><body>Hello</body></message>")
+				juliet.Receives("<message from='" + room + "/juliet'><body>Hello</body></message>")
+				err := romeo.Resume(timeout(t, defaultTimeout), "")
+				if !resumes {
+					if err == nil || !strings.Contains(err.Error(), "item-not-found") {
+						t.Fatalf("resuming: %v", err)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				romeo.Receives("<message from='" + room + "/juliet'><body>Hello</body></message>")
+			}
+			romeo.Sends("<message to='" + room + "' type='groupchat'><body>Farewell</body></message>")
+			juliet.Receives("<message from='" + room + "/romeo'><body>Farewell</body></message>")
+			juliet.ReceivesNot("<presence from='" + room + "/romeo' type='unavailable'/>")
+			if view := j.sees(room); romeo.JID() != was || view.Occupant(was).Nick != "romeo" {
+				t.Errorf("now %s in %v", romeo.JID(), view)
+			}
+		})
+	}
+}
+
+// TestResumptionEnds shows that a resumed session has lost nothing of either side, and that there is none when its time is
+// over.
+func TestResumptionEnds(t *testing.T) {
+	t.Parallel()
+	s := Start(t, JitsiOptions{Hibernation: time.Second, GuestAuth: "jitsi-anonymous"}.Options())
+	juliet := s.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket, Resumable: true})
+	nurse := s.Client(t, ClientOptions{Host: "guest.meet.example.com"})
+	if err := nurse.Resume(t.Context(), ""); err == nil {
+		t.Error("resumed what cannot be")
+	}
+	calls := func(bodies ...string) {
+		t.Helper()
+		for _, body := range bodies { // after more than five the server asks how many have come
+			nurse.Sends("<message to='" + juliet.JID() + "'><body>" + body + "</body></message>")
+		}
+		if err := nurse.Sync(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	juliet.Sends("<presence to='" + nurse.JID() + "'/>") // so that her end is seen
+	calls("1", "2", "3", "4", "5", "6", "7", "8")
+	juliet.Receives("<message><body>8</body></message>")
+	juliet.Kill()
+	if err := juliet.Send("<message to='" + nurse.JID() + "'><body>Anon</body></message>"); err == nil {
+		t.Error("sent without a connection")
+	}
+	calls("9")
+	if err := juliet.Resume(timeout(t, defaultTimeout), ""); err != nil {
+		t.Fatal(err)
+	}
+	nurse.Receives("<message from='" + juliet.JID() + "'><body>Anon</body></message>")
+	var got []string
+	for len(got) < 8 {
+		m, err := juliet.Await(timeout(t, defaultTimeout), func(s Stanza) bool { return s.Name == "message" })
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, m.Child("body", nsClient).Text)
+	}
+	if want := []string{"1", "2", "3", "4", "5", "6", "7", "9"}; !slices.Equal(got, want) {
+		t.Errorf("received %v, want %v", got, want)
+	}
+	juliet.Kill()
+	calls("10")
+	nurse.Receives("<presence type='unavailable' from='" + juliet.JID() + "'/>")
+	if err := juliet.Resume(timeout(t, defaultTimeout), ""); err == nil || !strings.Contains(err.Error(), "item-not-found") {
+		t.Errorf("resumed too late: %v", err)
+	}
+}
+
+// may is what <permissions/> in a presence says, or nil.
+func may(presence Stanza) map[string]string {
+	var all map[string]string
+	for _, p := range presence.Child("permissions", nsJitmeet).Children {
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[p.Attr["name"]] = p.Attr["val"]
+	}
+	return all
+}
+
+// TestFeatures shows whether what a token forbids reaches the client and Jitsi's modules.
+func TestFeatures(t *testing.T) {
+	forbids := sign(t, "app secret", "HS256", map[string]any{"context": map[string]any{"features": map[string]any{"recording": false}}})
+	for provider, kept := range map[string]bool{"anonymous": false, "token": true, "jitsi-anonymous": false} {
+		t.Run(provider, func(t *testing.T) {
+			o := tokens(JitsiOptions{AllowEmptyToken: true, Permissions: true, Metadata: true, Breakout: true})
+			o.Auth = provider
+			j := startJitsi(t, o)
+			j.opens(room)
+			enters := func(c *Client, nick, affiliation string) Stanza {
+				t.Helper()
+				j.affiliate(j.observer.client, room, c.BareJID(), affiliation)
+				refused, presence := j.enters(c, room, nick)
+				if refused != "" {
+					t.Fatal(refused)
+				}
+				if before := c.Drain(); !slices.ContainsFunc(before, func(s Stanza) bool {
+					m := s.Child("json-message", nsJitmeet)
+					return s.Attr["from"] == "metadata.meet.example.com" && m.Attr["room"] == room &&
+						strings.Contains(m.Text, "room_metadata") && strings.Contains(m.Text, "services")
+				}) {
+					t.Errorf("%s is told nothing of the room before entering", nick)
+				}
+				return presence
+			}
+			romeo := j.Server.Client(t, ClientOptions{Host: "meet.example.com", Token: forbids, Room: "standup", Transport: WebSocket})
+			got := may(enters(romeo, "romeo", "owner"))
+			if kept && got != nil || !kept && got["recording"] != "true" {
+				t.Errorf("the owner whose token forbids recording is told %v", got)
+			}
+			paris := j.someone("meet.example.com")
+			if got := may(enters(paris, "paris", "owner")); got["recording"] != "true" || len(got) != 9 {
+				t.Errorf("the owner without a token is told %v", got)
+			}
+			// Of whom a moderator promotes no more may than the moderator.
+			juliet := j.someone("guest.meet.example.com")
+			if got := may(enters(juliet, "juliet", "member")); got != nil {
+				t.Errorf("the member is told %v", got)
+			}
+			j.affiliate(romeo, room, juliet.BareJID(), "owner")
+			own, err := juliet.Await(timeout(t, defaultTimeout), func(s Stanza) bool { return s.Name == "presence" && s.HasStatus("110") })
+			if got := may(own); err != nil || (got["recording"] == "false") != kept {
+				t.Errorf("whom that owner promotes is told %v %v", got, err)
+			}
+		})
+	}
+}
+
+// TestUpgrade shows that a guest becomes somebody with a token by resuming with one, which Prosody 0.12 has no event for.
+func TestUpgrade(t *testing.T) {
+	o := tokens(JitsiOptions{})
+	t.Parallel()
+	s := Start(t, o.Options())
+	guest := func() *Client {
+		return s.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket, Resumable: true})
+	}
+	good, bad := guest(), guest()
+	if err := good.Resume(timeout(t, defaultTimeout), sign(t, "app secret", "HS256", nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := good.Sync(timeout(t, defaultTimeout)); err != nil {
+		t.Error(err)
+	}
+	err := bad.Resume(timeout(t, defaultTimeout), "e.y.J")
+	if err == nil {
+		err = bad.Sync(timeout(t, defaultTimeout))
+	}
+	if refused := err != nil; refused == strings.HasPrefix(s.Version(), "0.12") {
+		t.Errorf("with a bad token: %v", err)
+	}
+}

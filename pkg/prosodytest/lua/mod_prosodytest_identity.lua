@@ -1,0 +1,5 @@
+-- Stands in for Jitsi's features_identity; loaded on the main virtual host. Components have it say where they are.
+
+module:hook("jitsi-add-identity", function (event)
+	module:add_identity("component", event.name, event.host);
+end);
