@@ -5,9 +5,10 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/xmpp-usher/usher/config/prosody/module"
 )
+
+// byModules stands for the keys that modules of Prosody set: see [Modules].
+const byModules = "modules"
 
 // dockerEnvironment as the source docker stands for usher's own environment.
 const dockerEnvironment = "environment"
@@ -17,7 +18,8 @@ type DockerVariable struct {
 	Name string
 	// Default is its default there; it counts where the source docker is used and the variable is not set.
 	Default string
-	// Key is what it sets, with MAIN, GUEST and HIDDEN for the virtual hosts; empty if usher does not act on it.
+	// Key is what it sets, with MAIN, GUEST and HIDDEN for the virtual hosts; [byModules] if it names modules of Prosody; empty
+	// if usher does not act on it.
 	Key string
 	// Note says what becomes of it, or why usher does not act on it.
 	Note string
@@ -46,14 +48,19 @@ var DockerVariables = []DockerVariable{
 	{"JWT_SIGN_TYPE", "", "vhosts.MAIN.algorithms", ""},
 	{"JWT_ALLOW_EMPTY", "0", "vhosts.MAIN.allow_empty_token", ""},
 	{"JWT_ENABLE_DOMAIN_VERIFICATION", "false", "vhosts.MAIN.domain_verification", ""},
-	{"XMPP_MUC_MODULES", "", "vhosts.MAIN.default_affiliation", "token_affiliation: member, as with that module; token_no_wildcard sets no_wildcard, " + module.Name + " rooms.enforcement"},
+	{"XMPP_MUC_MODULES", "", byModules, "on the MUC service that is guarded"},
+	{"XMPP_BREAKOUT_MUC_MODULES", "", byModules, "on the service of breakout rooms"},
+	{"XMPP_LOBBY_MUC_MODULES", "", byModules, "on the service of lobbies"},
+	{"XMPP_MODULES", "", byModules, "on the virtual hosts"},
+	{"GLOBAL_MODULES", "", byModules, "on all virtual hosts"},
+	{"JWT_TOKEN_AUTH_MODULE", "token_verification", byModules, "on the MUC service, with AUTH_TYPE=jwt"},
+	{"WAIT_FOR_HOST_DISABLE_AUTO_OWNERS", "false", "vhosts.MAIN.default_affiliation", "member, beside the module muc_wait_for_host"},
 	{"ENABLE_LOBBY", "true", "rooms.lobby", "lobby. before XMPP_DOMAIN"},
 	{"ENABLE_BREAKOUT_ROOMS", "true", "rooms.breakout", "breakout. before XMPP_DOMAIN"},
 	{"ENABLE_RECORDING", "0", "vhosts.HIDDEN.kind", "kind: service"},
 	{"ENABLE_TRANSCRIPTIONS", "0", "vhosts.HIDDEN.kind", "kind: service"},
 
 	{"TOKEN_AUTH_URL", "", "", "the web page's: it opens this address when somebody has to log in"},
-	{"WAIT_FOR_HOST_DISABLE_AUTO_OWNERS", "false", "", "usher alone makes owners, by token and virtual host"},
 	{"ENABLE_AUTO_OWNER", "", "", "Jicofo's: set it to false, for usher makes the owners"},
 	{"ENABLE_MODERATOR_CHECKS", "", "", "Jicofo's"},
 	{"JICOFO_ENABLE_AUTH", "", "", "Jicofo's: set it to 0, for usher decides who may open a room"},
@@ -64,16 +71,11 @@ var DockerVariables = []DockerVariable{
 	{"ENABLE_AUTO_LOGIN", "", "", "Jicofo's"},
 	{"ENABLE_AUTH_DOMAIN", "", "", "the web page's"},
 	{"JWT_AUTH_TYPE", "token", "", "Prosody's module, whose work usher does"},
-	{"JWT_TOKEN_AUTH_MODULE", "token_verification", "", "Prosody's module, whose work usher does"},
 	{"JWT_ACCEPTED_ALLOWNER_ISSUERS", "", "", "of the module muc_allowners, which makes everybody owner: write an issuer with default_affiliation"},
 	{"XMPP_PORT", "", "", "the port of clients; usher connects to the port of components, xmpp.server"},
 	{"XMPP_INTERNAL_MUC_DOMAIN", "", "", "rooms of bridges and recorders, which nobody else enters"},
 	{"XMPP_BOSH_URL_BASE", "", "", "the web page's"},
-	{"XMPP_MODULES", "", "", "Prosody's modules"},
-	{"XMPP_LOBBY_MUC_MODULES", "", "", "Prosody's modules"},
-	{"XMPP_BREAKOUT_MUC_MODULES", "", "", "Prosody's modules"},
-	{"XMPP_INTERNAL_MUC_MODULES", "", "", "Prosody's modules"},
-	{"GLOBAL_MODULES", "", "", "Prosody's modules"},
+	{"XMPP_INTERNAL_MUC_MODULES", "", "", "Prosody's modules, in rooms that nobody else enters"},
 	{"XMPP_CONFIGURATION", "", "", "lines of Prosody's configuration: name the file that they end up in, by sources.prosody"},
 	{"XMPP_MUC_CONFIGURATION", "", "", "lines of Prosody's configuration: name the file that they end up in, by sources.prosody"},
 	{"MAX_PARTICIPANTS", "", "", "Prosody's module counts people"},
@@ -129,7 +131,7 @@ func (l *loader) readDocker(name string, at place, environ []string) []setting {
 	}
 	d.read()
 	d.ignored()
-	return d.settings
+	return l.readModules(d.modules(), d.settings)
 }
 
 func (d *docker) line(n int) place {
@@ -199,9 +201,6 @@ func (d *docker) read() {
 		d.set("xmpp/server", d.text("XMPP_SERVER")+":5347", "XMPP_SERVER")
 	}
 	d.set("rooms/services", []string{d.text("XMPP_MUC_DOMAIN")}, "XMPP_MUC_DOMAIN")
-	if slices.Contains(d.list("XMPP_MUC_MODULES"), module.Name) {
-		d.set("rooms/enforcement", string(Module), "XMPP_MUC_MODULES")
-	}
 	d.set("jicofo/jid", "focus@"+d.text("XMPP_AUTH_DOMAIN"), "XMPP_AUTH_DOMAIN")
 	if d.flag("ENABLE_LOBBY") {
 		d.set("rooms/lobby", "lobby."+domain, "ENABLE_LOBBY")
@@ -269,24 +268,48 @@ func (d *docker) issuer(vhost string) {
 	}
 	d.set(vhost+"/domain_verification", d.flag("JWT_ENABLE_DOMAIN_VERIFICATION"), "JWT_ENABLE_DOMAIN_VERIFICATION")
 	d.set(vhost+"/allow_empty_token", d.flag("JWT_ALLOW_EMPTY"), "JWT_ALLOW_EMPTY")
-	modules := d.list("XMPP_MUC_MODULES")
-	for _, m := range moduleKeys {
-		if slices.Contains(modules, m.module) {
-			d.set(join(vhost, m.key), m.value, "XMPP_MUC_MODULES")
-		}
-	}
 }
 
-// moduleKeys are modules of Prosody whose being loaded on the MUC service means something for the issuers.
-var moduleKeys = []struct {
-	module, key string
-	value       any
-}{
-	// jitsi-meet mod_token_affiliation.lua and jitsi-contrib's: any token without an affiliation makes a member.
-	{"token_affiliation", "default_affiliation", string(Member)},
-	{"token_affiliation_legacy", "default_affiliation", string(Member)},
-	{"token_moderation", "default_affiliation", string(Member)},
-	{"token_no_wildcard", "no_wildcard", true},
+// modules returns the modules that the variables name.
+func (d *docker) modules() []enabled {
+	var found []enabled
+	for _, v := range []struct {
+		name string
+		on   section
+	}{
+		{"XMPP_MUC_MODULES", onRooms}, {"JWT_TOKEN_AUTH_MODULE", onRooms}, {"XMPP_BREAKOUT_MUC_MODULES", onBeside},
+		{"XMPP_LOBBY_MUC_MODULES", onBeside}, {"XMPP_MODULES", onPeople}, {"GLOBAL_MODULES", onPeople},
+	} {
+		if v.name == "JWT_TOKEN_AUTH_MODULE" && !d.tokens() {
+			continue
+		}
+		for _, name := range d.list(v.name) {
+			if name != "" {
+				found = append(found, enabled{name: name, on: v.on, option: d.option, at: d.place(v.name)})
+			}
+		}
+	}
+	guests := func(s setting) bool { return s.guests() && s.vhost() == d.text("XMPP_GUEST_DOMAIN") }
+	if d.tokens() && d.text("JWT_TOKEN_AUTH_MODULE") == "token_verification" && d.flag("JWT_ENABLE_DOMAIN_VERIFICATION") &&
+		!d.flag("JWT_ALLOW_EMPTY") && slices.ContainsFunc(d.settings, guests) {
+		d.l.admitted(d.text("XMPP_GUEST_DOMAIN"), d.place("JWT_ENABLE_DOMAIN_VERIFICATION"))
+	}
+	return found
+}
+
+// tokens reports whether the main virtual host takes tokens, so that the templates load JWT_TOKEN_AUTH_MODULE.
+func (d *docker) tokens() bool {
+	main := join("vhosts", d.text("XMPP_DOMAIN"))
+	return slices.ContainsFunc(d.settings, func(s setting) bool { return s.path == main+"/kind" && s.value == string(KindToken) })
+}
+
+// option reports whether an option of a module is set that has a variable.
+func (d *docker) option(name string) (place, bool) {
+	if name != "wait_for_host_disable_auto_owners" {
+		return place{}, false
+	}
+	const variable = "WAIT_FOR_HOST_DISABLE_AUTO_OWNERS"
+	return d.place(variable), d.flag(variable)
 }
 
 // ignored takes note of the variables that are set and that usher does not act on.

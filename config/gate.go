@@ -48,23 +48,6 @@ const displayName = "muc_lobby_check_display_name_required"
 // ModuleFolder is where Prosody is told to look for usher's module if no other place is known.
 const ModuleFolder = "/usr/local/lib/prosody/modules"
 
-// rivals are modules that decide about entering or affiliations themselves, and so against usher.
-var rivals = map[string]string{
-	"token_verification":         "refuses people by its own rules, guests above all",
-	"token_affiliation":          "gives affiliations by its own rules",
-	"token_affiliation_legacy":   "gives affiliations by its own rules",
-	"token_moderation":           "gives affiliations by its own rules, and keeps others from giving any",
-	"token_no_wildcard":          "refuses tokens by a rule of its own: here it is no_wildcard",
-	"token_owner_party":          "refuses and ends by rules of its own",
-	"owner_restricted":           "ends rooms by a rule of its own",
-	"muc_allowners":              "makes everybody owner",
-	"muc_wait_for_host":          "decides itself who is a host, and makes them owners",
-	"matrix_affiliation":         "gives affiliations by its own rules",
-	"secure_domain_lobby_bypass": "gives affiliations by its own rules",
-	"token_lobby_bypass":         "gives affiliations by its own rules",
-	"token_security_ondemand":    "opens and closes rooms by its own rules",
-}
-
 // Focus is the JID by which usher acts in rooms: one of the admins of the MUC services.
 func (c *Config) Focus() string { return "focus@" + c.XMPP.Domain.String() }
 
@@ -116,6 +99,7 @@ func (c *Config) ProsodyLines() string {
 				line("  "+displayName+" = false", "else nobody enters without a display name")
 			}
 		}
+		c.disable(v.Domain, line)
 	}
 	for _, service := range c.Rooms.Services {
 		line("", "")
@@ -127,9 +111,7 @@ func (c *Config) ProsodyLines() string {
 		if c.Rooms.Enforcement == Module {
 			line("  "+c.modulesEnabled(service), "keeps out whoever has no affiliation")
 		}
-		if disabled := c.disabled(service); len(disabled) > 0 {
-			line("  modules_disabled = { "+strings.Join(quoteAll(disabled), ", ")+" }", "they would decide, too")
-		}
+		c.disable(service, line)
 	}
 	for _, a := range c.annexes() {
 		line("", "")
@@ -139,6 +121,7 @@ func (c *Config) ProsodyLines() string {
 		if a.guarded && c.Rooms.Enforcement == Module {
 			line("  "+c.modulesEnabled(a.service), "a breakout room is as open as its main room")
 		}
+		c.disable(a.service, line)
 	}
 	line("", "")
 	line("Component "+quoteLua(c.XMPP.Domain.String()), "usher; not a module such as client_proxy")
@@ -236,20 +219,23 @@ func (c *Config) admins(service jid.JID) []string {
 	return admins
 }
 
-// disabled returns the modules that a MUC service must disable, as far as Prosody's configuration is known: those that it
-// disables already, for the last line of that option counts, and the rivals that are loaded.
-func (c *Config) disabled(service jid.JID) []string {
-	s := c.section(service)
+// disable writes the line by which a section disables the modules that decide beside usher, as far as Prosody's configuration
+// is known: with those that it disables already, for the last line of that option counts.
+func (c *Config) disable(domain jid.JID, line func(text, why string)) {
+	s := c.section(domain)
 	if s == nil {
-		return nil
+		return
 	}
 	disabled, _, _, _ := s.Strings("modules_disabled")
+	_, write := s.Own("modules_disabled")
 	for _, m := range s.Modules() {
-		if rivals[m.Name] != "" {
-			disabled = append(disabled, m.Name)
+		if decides(s, m.Name) {
+			disabled, write = append(disabled, m.Name), true
 		}
 	}
-	return disabled
+	if write {
+		line("  modules_disabled = { "+strings.Join(quoteAll(disabled), ", ")+" }", "they would decide, too")
+	}
 }
 
 func (c *Config) section(domain jid.JID) *prosody.Section {
@@ -322,6 +308,7 @@ func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, e
 		g.annex(a)
 	}
 	g.lobby()
+	g.whitelists()
 	if paths, _, _, _ := g.p.Global.Strings("plugin_paths"); g.c.Rooms.Enforcement == Module && len(paths) == 0 {
 		g.find(Hint, prosody.Position{}, "plugin_paths = { "+quoteLua(ModuleFolder)+" }",
 			"without plugin_paths, Prosody finds the module %s only if it is among its own", module.Name)
@@ -372,11 +359,7 @@ func (g *gate) muc(service jid.JID) {
 		}
 	}
 	g.module(s)
-	for _, m := range s.Modules() {
-		if why := rivals[m.Name]; why != "" {
-			g.find(Defeats, m.At, "modules_disabled = { "+quoteLua(m.Name)+" }", "%s: the module %s is still loaded: %s", name, m.Name, why)
-		}
-	}
+	g.modules(s)
 }
 
 // component returns the section of a MUC service, or nil if it is none, which is then found.
@@ -460,6 +443,7 @@ func (g *gate) annex(a annex) {
 	if a.guarded {
 		g.module(s)
 	}
+	g.modules(s)
 }
 
 // lobby compares the options of Jitsi's lobby plugin.
@@ -517,6 +501,7 @@ func (g *gate) vhost(v VHost) {
 	if !ok {
 		at = s.At
 	}
+	g.modules(s)
 	a := authenticated{authentication: authentication}
 	switch {
 	case (v.Kind == KindTrusted) && !a.password():

@@ -75,6 +75,7 @@ func (l *loader) finish(own, environ []string) *Config {
 	}
 	l.readEnvironment(variables)
 	l.fill(beneath)
+	l.unsaid(beneath)
 	c := l.build(l.decode())
 	c.Settings = l.settings(c)
 	c.Files = l.files
@@ -117,6 +118,7 @@ type loader struct {
 	effective map[string]any   // by path: defaults that follow from other keys
 	secretIn  map[string]place // the files that have a secret, by name
 	badVHost  bool             // a vhost was left out, for its name is no domain
+	spokenOf  map[string]bool  // the modules of Prosody of which a note was taken
 
 	authentications []authenticated
 	prosody         *prosody.Configuration // nil if it is not among the sources
@@ -154,6 +156,7 @@ func newLoader(file string) *loader {
 		faulty:    map[string]bool{},
 		effective: map[string]any{},
 		secretIn:  map[string]place{},
+		spokenOf:  map[string]bool{},
 	}
 }
 

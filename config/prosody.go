@@ -12,7 +12,6 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/config/prosody"
-	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 // deployment is what Prosody's configuration says of a conference service, as usher understands it.
@@ -36,7 +35,7 @@ func (l *loader) readProsody(files []string, at place, environ []string) []setti
 		l.warnings = append(l.warnings, Problem{Source: at.source, Text: w.Text, at: at})
 	}
 	d.read()
-	return d.settings
+	return l.readModules(d.modules(), d.settings)
 }
 
 // loadProsody evaluates Prosody's configuration; nil if that is not possible, which is then recorded.
@@ -122,8 +121,7 @@ func (d *deployment) fail(err error) {
 }
 
 func (d *deployment) note(at prosody.Position, text string) {
-	from := d.place(at)
-	d.l.notes = append(d.l.notes, Problem{Source: from.source, Text: text, at: from})
+	d.l.note(d.place(at), text)
 }
 
 func (d *deployment) warn(at prosody.Position, text string) {
@@ -146,7 +144,6 @@ func (d *deployment) list(s *prosody.Section, name string) ([]string, prosody.Po
 
 func (d *deployment) read() {
 	services := d.services()
-	d.enforcement(services)
 	d.component(services)
 	for _, host := range d.c.Hosts {
 		if !host.Component {
@@ -200,18 +197,6 @@ func (d *deployment) services() []*prosody.Section {
 		d.set("rooms/services", names, at)
 	}
 	return guarded
-}
-
-// enforcement sets what keeps out whoever never asked: usher's module, where it is loaded on a guarded service.
-func (d *deployment) enforcement(services []*prosody.Section) {
-	for _, s := range services {
-		for _, m := range s.Modules() {
-			if m.Name == module.Name {
-				d.set("rooms/enforcement", string(Module), m.At)
-				return
-			}
-		}
-	}
 }
 
 // component sets how usher connects: as the external component that has been made for it, or in the place of Jitsi's
@@ -428,30 +413,76 @@ func (d *deployment) token(path string, host *prosody.Section, at prosody.Positi
 	} else if text, at := d.text(host, "app_secret"); ok {
 		d.set(path+"/app_secret", text, at)
 	}
-	for _, m := range d.mucModules() {
-		for _, known := range moduleKeys {
-			if m.Name == known.module {
-				d.set(join(path, known.key), known.value, m.At)
-			}
-		}
-	}
 }
 
-// mucModules returns the modules that are enabled on any MUC service. Those that it disables are among them: the lines
-// that usher writes disable what would decide beside it, and what it meant for tokens must hold on then, for without it
-// people would become more than they were.
-func (d *deployment) mucModules() []prosody.Module {
-	var modules []prosody.Module
-	for _, host := range d.c.Hosts {
-		if !host.Component || host.Module != "muc" {
-			continue
-		}
-		if option, ok := host.Own("modules_enabled"); ok {
-			names, _ := d.list(host, "modules_enabled")
-			for _, name := range names {
-				modules = append(modules, prosody.Module{Name: name, At: option.At})
-			}
+// modules returns the modules that are enabled on the services that usher has to do with, and for virtual hosts.
+func (d *deployment) modules() []enabled {
+	beside := map[string]bool{} // the services of breakout rooms and lobbies
+	guarded := d.l.viper.GetStringSlice("rooms/services")
+	for _, s := range d.settings {
+		switch s.path {
+		case "rooms/breakout", "rooms/lobby":
+			beside[s.value.(string)] = true
+		case "rooms/services":
+			guarded = append(guarded, s.value.([]string)...)
 		}
 	}
-	return modules
+	found := d.enabledBy(d.c.Global, onPeople)
+	for _, host := range d.c.Hosts {
+		switch {
+		case !host.Component:
+			found = append(found, d.enabledBy(host, onPeople)...)
+		case host.Module != "muc":
+		case slices.Contains(guarded, host.Name):
+			found = append(found, d.enabledBy(host, onRooms)...)
+			d.admitted(host)
+		case beside[host.Name]:
+			found = append(found, d.enabledBy(host, onBeside)...)
+		}
+	}
+	return found
+}
+
+// enabledBy returns the modules that a section itself enables.
+func (d *deployment) enabledBy(s *prosody.Section, on section) []enabled {
+	option, ok := s.Own("modules_enabled")
+	if !ok {
+		return nil
+	}
+	names, _ := d.list(s, "modules_enabled")
+	off, _ := d.list(s, "modules_disabled")
+	var found []enabled
+	for _, name := range names {
+		found = append(found, enabled{name: name, on: on, off: slices.Contains(off, name), at: d.place(option.At),
+			option: func(name string) (place, bool) {
+				o, ok := s.Option(name)
+				return d.place(o.At), ok && o.Value != false
+			}})
+	}
+	return found
+}
+
+// admitted warns of guests whom token_verification, on this service, refuses. It goes by the options of the virtual host by
+// which the service is named (mod_token_verification.lua).
+func (d *deployment) admitted(service *prosody.Section) {
+	names, at := d.list(service, "modules_enabled")
+	_, parent, _ := strings.Cut(service.Name, ".")
+	tokens := d.c.Host(parent)
+	if !slices.Contains(names, "token_verification") || tokens == nil {
+		return
+	}
+	is := func(name string, value bool) bool {
+		found, _, ok, _ := tokens.Bool(name)
+		return ok && found == value
+	}
+	if _, ok := tokens.Option("app_id"); !ok || is("allow_empty_token", true) || is("enable_domain_verification", false) ||
+		is("asap_require_room_claim", false) {
+		return
+	}
+	exempt, _ := d.list(service, "token_verification_allowlist")
+	for _, s := range d.settings {
+		if s.guests() && !slices.Contains(exempt, s.vhost()) {
+			d.l.admitted(s.vhost(), d.place(at))
+		}
+	}
 }

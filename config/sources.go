@@ -24,6 +24,11 @@ func (s setting) vhost() string {
 	return domain
 }
 
+// guests reports whether by the setting people enter a virtual host without a token or a password.
+func (s setting) guests() bool {
+	return s.vhost() != "" && (last(s.path) == "kind" && s.value == string(KindGuest) || last(s.path) == "allow_empty_token" && s.value == true)
+}
+
 // readSources returns what the sources beneath usher.yaml say, those that count more first.
 func (l *loader) readSources(variables map[string]string, environ []string) []setting {
 	docker, at := l.source("sources/docker", variables)
@@ -76,8 +81,9 @@ var either = [][]string{
 
 // fill sets what sources beneath say and nobody above has.
 func (l *loader) fill(settings []setting) {
+	lobby := l.given("rooms/lobby") || slices.ContainsFunc(settings, func(s setting) bool { return s.path == "rooms/lobby" })
 	for _, s := range settings {
-		if l.settled(s) {
+		if l.settled(s) || parent(s.path) == "lobby" && !lobby {
 			continue
 		}
 		l.places[s.path] = s.at

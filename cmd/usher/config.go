@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -16,7 +17,7 @@ import (
 )
 
 func configGroup() *cobra.Command {
-	return group("config", "Look at the configuration", configCheck(), configShow(), configProsody(), configImport())
+	return group("config", "Look at the configuration", configCheck(), configShow(), configProsody(), configImport(), configModules())
 }
 
 func configCheck() *cobra.Command {
@@ -235,4 +236,84 @@ These variables set a key (MAIN is XMPP_DOMAIN):
 	}
 	_ = w.Flush()
 	return strings.TrimSuffix(b.String(), "\n")
+}
+
+func configModules() *cobra.Command {
+	return &cobra.Command{
+		Use:   "modules [NAME...]",
+		Short: "Say what becomes of Prosody's modules beside usher",
+		Long: `Say of each module of Prosody that usher knows, or of those named, what becomes of it: of those of Jitsi, of
+jitsi-contrib/prosody-plugins, of docker-jitsi-meet's templates and of Prosody itself.
+
+  mapped       usher does its work by the keys that are named, at least as strictly; "usher config import" sets them, and the
+               lines of "usher config prosody" disable the module
+  rival        it decides beside usher, which has nothing like it; the lines disable it
+  harmless     it stays: nobody gets in or gets more by it, but it may refuse or delay
+  usher's own  it comes with usher
+
+A module that is not known may do anything: it is named when it is loaded where usher guards rooms. Nothing is read or
+connected to.
+
+Exit status: 0, or 1 if a module that was named is not known.`,
+		Example: `  usher config modules
+  usher config modules token_affiliation muc_wait_for_host`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return writeModules(cmd.OutOrStdout(), names)
+		},
+	}
+}
+
+// writeModules says what becomes of modules; of all that are known if none is named.
+func writeModules(w io.Writer, names []string) error {
+	known := config.Modules()
+	if len(names) == 0 {
+		for _, m := range known {
+			writeModuleRow(w, m)
+		}
+		return nil
+	}
+	unknown := false
+	for _, name := range names {
+		name = strings.TrimSuffix(strings.TrimPrefix(filepath.Base(name), "mod_"), ".lua")
+		i := slices.IndexFunc(known, func(m config.ProsodyModule) bool { return m.Name == name })
+		if i < 0 {
+			unknown = true
+			fmt.Fprintln(w, config.UnknownModule(name))
+			continue
+		}
+		writeModuleRow(w, known[i])
+	}
+	if unknown {
+		return failure{status: statusFailed}
+	}
+	return nil
+}
+
+// writeModuleRow says what becomes of one module.
+func writeModuleRow(w io.Writer, m config.ProsodyModule) {
+	fmt.Fprintf(w, "%-32s %s", m.Name, m.Verdict)
+	if becomes := m.Becomes(); becomes != "" {
+		fmt.Fprintf(w, " -> %s", becomes)
+	}
+	fmt.Fprintf(w, "\n    %s: %s.\n", m.Stands, m.Does)
+	say := func(lead, note, wider string) {
+		if note = strings.TrimSuffix(note, "."); note != "" {
+			if !strings.HasPrefix(note, "usher") {
+				note = strings.ToUpper(note[:1]) + note[1:]
+			}
+			fmt.Fprintf(w, "    %s%s.\n", lead, note)
+		}
+		if wider != "" {
+			fmt.Fprintf(w, "    %susher allows more: %s.\n", lead, wider)
+		}
+	}
+	say("", m.Note, m.Wider)
+	for _, o := range m.Options {
+		lead := "With " + o.Name
+		for _, k := range o.Sets {
+			lead += " -> " + k.String()
+		}
+		say(lead+". ", o.Note, o.Wider)
+	}
 }

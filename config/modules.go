@@ -1,0 +1,712 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/config/prosody"
+	"github.com/xmpp-usher/usher/config/prosody/module"
+)
+
+// ProsodyModule is what usher knows of a module of Prosody: whether it decides beside usher, and what the operator had by it.
+type ProsodyModule struct {
+	// Name is its name in modules_enabled.
+	Name   string
+	Stands Stand
+	// Verdict says what becomes of it beside usher.
+	Verdict Verdict
+	// Does says what it does, beginning with the verb.
+	Does string
+	// Sets are the keys that a source sets by naming it. With a star they are set for each virtual host with tokens. Those of
+	// the lobby are set only where there is one.
+	Sets []ModuleKey
+	// As says what it becomes, where no key of its own says it.
+	As string
+	// Note says what is different with usher, or what a person may wonder about. Empty if there is nothing to say.
+	Note string
+	// Wider says what usher lets people have that it kept from them. Empty if there is nothing.
+	Wider string
+	// Options are its options that have a meaning of their own.
+	Options []ModuleOption
+}
+
+// ModuleOption is an option of a module that counts if it is set, and is not false.
+type ModuleOption struct {
+	Name string
+	// Sets, Note and Wider are as those of [ProsodyModule].
+	Sets        []ModuleKey
+	Note, Wider string
+}
+
+// ModuleKey is a key, such as "vhosts.*.no_wildcard", and the value that it is set to.
+type ModuleKey struct {
+	Key   string
+	Value any
+}
+
+// String returns the key and its value as YAML.
+func (k ModuleKey) String() string {
+	value := Setting{value: k.Value}.node(false)
+	text, _ := yaml.Marshal(value)
+	return k.Key + ": " + strings.TrimSuffix(string(text), "\n")
+}
+
+// Verdict says what becomes of a module beside usher.
+type Verdict string
+
+// The verdicts.
+const (
+	// Mapped: usher does its work by keys of its own, at least as strictly, and usher's lines for Prosody disable it.
+	Mapped Verdict = "mapped"
+	// Rival: it decides who enters, who gets an affiliation or a role, or who knocks, other than usher does. usher's lines
+	// disable it.
+	Rival Verdict = "rival"
+	// Harmless: it stays. It may refuse or delay, but nobody gets in or gets more by it.
+	Harmless Verdict = "harmless"
+	// Ours is usher's own module.
+	Ours Verdict = "usher's own"
+)
+
+// Stand says where a module acts.
+type Stand string
+
+// Where modules act.
+const (
+	OnMUC   Stand = "MUC service"
+	OnVHost Stand = "virtual host"
+	OnAll   Stand = "all hosts"
+	OnOwn   Stand = "component" // of its own: Component "..." "name"
+	OnLogin Stand = "login"     // authentication = "..."
+)
+
+// Becomes says what the module becomes: the keys that it sets, or words, or "".
+func (m ProsodyModule) Becomes() string {
+	var keys []string
+	for _, k := range m.Sets {
+		keys = append(keys, k.String())
+	}
+	if m.As != "" {
+		keys = append(keys, m.As)
+	}
+	return strings.Join(keys, ", ")
+}
+
+// gone reports whether usher's lines disable the module.
+func (m ProsodyModule) gone() bool { return m.Verdict == Mapped || m.Verdict == Rival }
+
+// byDefaultMember is what modules mean that make a token a member's unless it says owner.
+var byDefaultMember = ModuleKey{"vhosts.*.default_affiliation", string(Member)}
+
+// passesFirst is what lobby.bypass: [] still allows, and Jitsi's lobby does not.
+const passesFirst = "a host enters without knocking while no other host is inside"
+
+// modules are the modules that usher knows: all of Jitsi (jitsi-meet resources/prosody-plugins, August 2026), of
+// jitsi-contrib/prosody-plugins (May 2026), those that the templates of docker-jitsi-meet name (August 2026), those of Prosody
+// 0.12 and 13 that come with it, and a few others from the field. Each was read for what it refuses, admits, gives, switches,
+// destroys, counts, rewrites and delays.
+//
+// Of several that set the same key the first here counts.
+var modules = slices.Concat([]ProsodyModule{
+	// What usher does itself.
+	{
+		Name: "token_verification", Stands: OnMUC, Verdict: Mapped, As: "vhosts.*.kind: token, with its issuer",
+		Does: "refuses people by its own rules, guests above all",
+		Options: []ModuleOption{{
+			Name:  "token_verification_require_token_for_moderation",
+			Wider: "a guest that a host makes a moderator may change the settings of the room",
+		}},
+	},
+	{
+		Name: "token_affiliation", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{byDefaultMember},
+		Does: "gives affiliations by the claims of the token",
+		Note: "A token makes a host here, too, if it says context.user.affiliation admin, or moderator true at its top: there it made a member.",
+	},
+	{
+		Name: "token_affiliation_legacy", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{byDefaultMember},
+		Does: "gives affiliations by the claims of the token, after the join",
+		Note: "A token makes a host here, too, if it says context.user.affiliation admin, or moderator true at its top: there it made a member.",
+	},
+	{
+		// github.com/nvonahsen/jitsi-token-moderation-plugin
+		Name: "token_moderation", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{byDefaultMember},
+		Does: "makes owners and members by a claim of the token, and keeps others from making owners",
+		Note: "A token makes a host here, too, if context.user says so: there it had to say moderator true at its top. " +
+			"Hosts can make others hosts here.",
+	},
+	{
+		Name: "token_no_wildcard", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{{"vhosts.*.no_wildcard", true}},
+		Does: "refuses tokens for more than one room",
+	},
+	{
+		Name: "token_owner_party", Stands: OnMUC, Verdict: Mapped,
+		Sets:  []ModuleKey{{"rooms.wait_for_host", string(WaitMembers)}, byDefaultMember},
+		Does:  "refuses people who come before an owner, by the token of the connection, and ends rooms that the last owner has left",
+		Wider: "a room goes on when its last host has left: there it ended after party_check_timeout",
+	},
+	{
+		Name: "lobby_deactivate", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{{"lobby.autostart", string(AutostartNever)}},
+		Does: "switches the lobby off after the first join",
+		Note: "People wait for a host as rooms.wait_for_host says, and not at a lobby. A host's token with context.room.lobby true switches one on.",
+	},
+	{
+		Name: "secure_domain_lobby_bypass", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{{"lobby.bypass", []string{string(Owner)}}},
+		Does: "makes members of people with a login at Jicofo, so that they pass the lobby",
+		Note: "All hosts pass: there only those with a BOSH connection did.",
+	},
+	{
+		Name: "lobby_autostart", Stands: OnMUC, Verdict: Mapped,
+		Sets: []ModuleKey{
+			{"lobby.autostart", string(AutostartHost)}, {"lobby.bypass", []string{}}, {"rooms.wait_for_host", string(WaitMembers)},
+		},
+		Does: "switches the lobby on in each new room",
+		Note: "Before the first host is inside, people wait instead of knocking. As in each lobby here, " + passesFirst + ".",
+	},
+	{
+		Name: "token_lobby_autostart", Stands: OnMUC, Verdict: Mapped,
+		Sets: []ModuleKey{
+			{"lobby.autostart", string(AutostartHost)}, {"lobby.bypass", []string{}}, {"rooms.wait_for_host", string(WaitMembers)},
+		},
+		Does: "switches the lobby on in each new room, and off again by a token",
+		Note: "The claim context.room.lobby_autostart is not read: context.room.lobby false in a host's token leaves the lobby off. " +
+			"As in each lobby here, " + passesFirst + ".",
+	},
+	{
+		Name: "lobby_autostart_on_owner", Stands: OnMUC, Verdict: Mapped,
+		Sets: []ModuleKey{{"lobby.autostart", string(AutostartHost)}, {"lobby.bypass", []string{}}},
+		Does: "switches the lobby on when somebody becomes owner, and makes another one owner when the last has left",
+		Note: "When the last host leaves, nobody becomes one. As in each lobby here, " + passesFirst + ".",
+	},
+	{
+		Name: "token_lobby_bypass", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{{"lobby.bypass", []string{}}},
+		As:   "the claim context.user.lobby_bypass",
+		Does: "makes members of people by a claim of the token, so that they pass the lobby",
+		Note: "Without the claim, too, " + passesFirst + ".",
+	},
+	{
+		Name: "token_lobby_bypass_for_initiator", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{{"lobby.bypass", []string{}}},
+		Does: "makes the first owner by token an owner of the room, past the lobby",
+		Note: "Not only the first: " + passesFirst + ".",
+	},
+	{
+		Name: "token_security_ondemand", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{{"lobby.bypass", []string{}}},
+		As:   "the claims context.room.lobby and context.user.lobby_bypass",
+		Does: "switches lobbies and sets passwords by the claims of the token",
+		Note: "The claim context.user.security_bypass is not read: with context.user.lobby_bypass people pass the lobby. Without it, too, " + passesFirst + ".",
+		Wider: "the claim context.room.password is not read, so these rooms have no password; and context.room.lobby counts only in " +
+			"the token of a host, so there is no lobby before one has come",
+	},
+	{
+		Name: "muc_wait_for_host", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{{"rooms.wait_for_host", string(WaitGuests)}},
+		Does: "decides itself who is a host, and makes them owners",
+		Note: "There anybody with a token ended the waiting. Here a host must be inside, and not only have been.",
+		Options: []ModuleOption{{
+			Name: "wait_for_host_disable_auto_owners", Sets: []ModuleKey{byDefaultMember},
+			Note: "As it made no owners, a token that does not say owner makes a member, so somebody needs one that does.",
+		}},
+	},
+	{
+		Name: "client_proxy", Stands: OnOwn, Verdict: Mapped, As: "xmpp.domain and jicofo.jid",
+		Does: "passes all conference requests on to Jicofo",
+	},
+
+	// What decides beside usher, and has no key.
+	{
+		Name: "token_lobby_ondemand", Stands: OnMUC, Verdict: Rival,
+		Does: "switches the lobby on by a token, and makes members of all other tokens",
+		Wider: "the claim context.user.lobby is not read, so people with it do not knock: let their token say context.user.lobby_bypass " +
+			"false, and a host's token context.room.lobby true",
+	},
+	{
+		Name: "muc_allowners", Stands: OnMUC, Verdict: Rival,
+		Does: "makes everybody owner, and keeps usher from taking that back",
+		Note: "Guests are no owners here.",
+		Options: []ModuleOption{{
+			Name:  "allowner_issuers",
+			Wider: "tokens of other issuers can make hosts in moderated rooms, too",
+		}},
+	},
+	{
+		Name: "muc_flip", Stands: OnMUC, Verdict: Rival,
+		Does: "gives the second device of somebody inside the affiliation of the first, past lobby and password",
+		Note: "People who change the device enter with their token like everybody, and the first device stays inside until it leaves.",
+	},
+	{
+		Name: "fmuc", Stands: OnMUC, Verdict: Rival,
+		Does: "makes visitors and moderators of people by what the main server says",
+		Note: "It belongs on servers for visitors. usher does not guard the rooms there.",
+	},
+	{
+		Name: "matrix_affiliation", Stands: OnMUC, Verdict: Rival, Sets: []ModuleKey{byDefaultMember},
+		Does: "makes members of all people but the owners of a Matrix room",
+		Note: "usher asks no Matrix server. An issuer can put the power level into the token (claims.affiliation).",
+	},
+	{
+		// github.com/matrix-org/prosody-mod-auth-matrix-user-verification
+		Name: "matrix_power_sync", Stands: OnMUC, Verdict: Rival, Sets: []ModuleKey{byDefaultMember},
+		Does: "gives affiliations by the power level in a Matrix room, and keeps others from making owners",
+		Note: "usher asks no Matrix server. An issuer can put the power level into the token (claims.affiliation).",
+	},
+	{
+		Name: "matrix_lobby_bypass", Stands: OnMUC, Verdict: Rival,
+		Does: "makes members of people of a Matrix room, past lobby and password",
+		Note: "They knock at a lobby like others, as lobby.bypass says.",
+	},
+	{
+		// github.com/prosody/prosody-modules
+		Name: "muc_auto_member", Stands: OnMUC, Verdict: Rival,
+		Does: "makes a member of everybody who joins, for good",
+	},
+	{
+		Name: "test_observer_http", Stands: OnVHost, Verdict: Rival,
+		Does: "gives affiliations and switches lobbies for anybody who asks by HTTP: it is for tests only",
+	},
+
+	// What may stay, but may keep out, delay or end.
+	{
+		Name: "muc_max_occupants", Stands: OnMUC, Verdict: Harmless,
+		Does: "refuses joins to a room that is full",
+		Note: "it may refuse people after usher has let them in; without Jicofo, usher's focus counts unless muc_access_whitelist has it",
+	},
+	{
+		Name: "per_room_max_occupants", Stands: OnMUC, Verdict: Harmless,
+		Does: "sets the limit of muc_max_occupants for single rooms",
+	},
+	{
+		Name: "muc_rate_limit", Stands: OnMUC, Verdict: Harmless,
+		Does: "holds joins back that are more than muc_rate_joins a second",
+		Note: "in a crowd, people who are held back for half a minute must ask usher again",
+	},
+	{
+		Name: "muc_resource_validate", Stands: OnMUC, Verdict: Harmless,
+		Does: "refuses nicks that are not letters, digits and underscores, and changes of nicks",
+		Note: "it may refuse people after usher has let them in",
+	},
+	{
+		Name: "muc_filter_access", Stands: OnMUC, Verdict: Harmless,
+		Does: "drops joins from domains that are not in muc_filter_whitelist, without an answer",
+		Note: "it may drop people after usher has let them in; without Jicofo, usher's own domain must be in the list",
+	},
+	{
+		Name: "muc_auth_ban", Stands: OnVHost, Verdict: Harmless,
+		Does: "closes connections by tokens that a web service has banned",
+		Note: "people with such a token never reach usher",
+	},
+	{
+		Name: "owner_restricted", Stands: OnMUC, Verdict: Harmless,
+		Does: "ends a room that has had no owner for role_timeout seconds",
+		Note: "it counts owners only, so rooms.host_affiliation must stay owner",
+	},
+	{
+		Name: "time_restricted", Stands: OnMUC, Verdict: Harmless,
+		Does: "ends each room after conference_max_minutes",
+		Note: "usher opens the room again for the next host",
+	},
+	{
+		Name: "per_room_time_restricted", Stands: OnMUC, Verdict: Harmless,
+		Does: "ends rooms after a time of their own",
+		Note: "usher opens the room again for the next host",
+	},
+	{
+		Name: "reservations", Stands: OnVHost, Verdict: Harmless,
+		Does: "asks a reservation system before usher hears of the request",
+		Note: "it is asked before usher: usher never hears of people who are refused there, and people that usher refuses may have " +
+			"made a reservation; it may also end rooms, set passwords and switch lobbies on",
+	},
+	{
+		Name: "visitors", Stands: OnVHost, Verdict: Harmless,
+		Does: "copies rooms to servers for visitors",
+		Note: "usher does not guard the rooms on servers for visitors",
+	},
+	{
+		Name: "visitors_component", Stands: OnOwn, Verdict: Harmless,
+		Does: "refuses, in rooms with visitors, people who have not been promoted",
+	},
+	{
+		Name: "firewall", Stands: OnAll, Verdict: Harmless,
+		Does: "drops and refuses what its scripts say",
+		Note: "it may refuse people after usher has let them in",
+	},
+	{
+		Name: "muc_limits", Stands: OnMUC, Verdict: Harmless,
+		Does: "refuses joins and messages of people without affiliation that are too many a second",
+	},
+	{
+		Name: "muc_restrict_rooms", Stands: OnMUC, Verdict: Harmless,
+		Does: "refuses joins to rooms by their names",
+		Note: "it may refuse people after usher has let them in",
+	},
+	{
+		Name: "muc_ban_ip", Stands: OnMUC, Verdict: Harmless,
+		Does: "refuses addresses from which somebody was banned",
+		Note: "it may refuse people after usher has let them in",
+	},
+
+	// What usher works together with.
+	{
+		Name: "muc_lobby_rooms", Stands: OnVHost, Verdict: Harmless, As: "rooms.lobby",
+		Does: "is Jitsi's lobby: it lets in people that a moderator admits, that know the password of the room, or that muc_lobby_whitelist names",
+	},
+	{
+		Name: "muc_breakout_rooms", Stands: OnVHost, Verdict: Harmless, As: "rooms.breakout",
+		Does: "makes breakout rooms, which have the affiliations of their main room",
+	},
+	{
+		Name: "persistent_lobby", Stands: OnVHost, Verdict: Harmless,
+		Does: "keeps an empty room while somebody is at its lobby",
+	},
+	{
+		Name: "muc_meeting_id", Stands: OnMUC, Verdict: Harmless,
+		Does: "names each meeting, holds joins until the focus is inside, and refuses changes to affiliations of a focus",
+	},
+	{
+		Name: "muc_domain_mapper", Stands: OnMUC, Verdict: Harmless,
+		Does: "rewrites the addresses of tenants' rooms, which usher understands in both spellings",
+	},
+	{
+		Name: "muc_hide_all", Stands: OnMUC, Verdict: Harmless,
+		Does: "hides rooms from people outside",
+	},
+	{
+		Name: "muc_password_whitelist", Stands: OnMUC, Verdict: Harmless,
+		Does: "fills the password in for those on its list, who still need usher",
+	},
+	{
+		Name: "muc_password_check", Stands: OnVHost, Verdict: Harmless,
+		Does: "tells a program by HTTP whether a password is right",
+	},
+	{
+		Name: "muc_end_meeting", Stands: OnAll, Verdict: Harmless,
+		Does: "ends rooms for a program that asks by HTTP",
+	},
+	{
+		Name: "muc_kick_participant", Stands: OnVHost, Verdict: Harmless,
+		Does: "removes people for a program that asks by HTTP",
+	},
+	{
+		Name: "muc_cleanup_backend_services", Stands: OnMUC, Verdict: Harmless,
+		Does: "ends rooms in which only recorders are left",
+	},
+	{
+		Name: "room_destroy", Stands: OnVHost, Verdict: Harmless,
+		Does: "ends rooms when Jitsi's other plugins ask for it",
+	},
+	{
+		Name: "end_conference", Stands: OnOwn, Verdict: Harmless,
+		Does: "ends the room for a moderator inside",
+	},
+	{
+		Name: module.Name, Stands: OnMUC, Verdict: Ours, Sets: []ModuleKey{{"rooms.enforcement", string(Module)}},
+		Does: "keeps out people without an affiliation, also while a room is open",
+	},
+},
+	// The rest of Jitsi and jitsi-contrib.
+	harmless(OnMUC, [][2]string{
+		{"access_token", "gives a token to programs that ask people to prove that they are inside"},
+		{"filter_messages", "refuses messages in rooms where a moderator has said so"},
+		{"force_async_transcription", "writes a setting of transcription into the room's metadata"},
+		{"jibri_autostart", "starts a recording for the first person that may start one"},
+		{"measure_message_count", "counts messages"},
+		{"muc_displayname", "hides or fixes the names that people show"},
+		{"muc_limit_messages", "refuses messages beyond a number"},
+		{"muc_transcription_filter", "strips requests for transcription from people who may not have one"},
+		{"polls", "keeps polls"},
+		{"rate_limit", "slows connections that log in or send too often"},
+		{"test_observer", "tells tests what happens"},
+	}),
+	harmless(OnVHost, [][2]string{
+		{"av_moderation", "names the component that lets moderators mute people"},
+		{"conference_duration", "tells how long a meeting has been going on"},
+		{"features_identity", "names features to clients"},
+		{"filter_iq_jibri", "refuses recordings to people with a token that does not allow them"},
+		{"filter_iq_rayo", "refuses telephone calls to people with a token that does not allow them"},
+		{"frozen_nick", "writes the token's name over the one that a client shows"},
+		{"jibri_session", "tells recorders who started them"},
+		{"jiconop", "tells clients about features"},
+		{"limits_exception", "lifts limits for the focus and bridges"},
+		{"muc_census", "counts people in rooms"},
+		{"muc_jigasi_invite", "calls a telephone for a program that asks by HTTP"},
+		{"muc_size", "counts people in rooms"},
+		{"presence_identity", "writes the token's user into presences"},
+		{"proxybased_external_services", "names TURN servers to clients"},
+		{"room_metadata", "names the component that keeps settings of rooms"},
+		{"shadow_ban", "hides the messages of people from others"},
+		{"short_lived_token", "gives people inside a token for other services"},
+		{"speakerstats", "names the component that counts speaking time"},
+		{"system_chat_message", "sends messages for a program that asks by HTTP"},
+		{"turncredentials", "names TURN servers to clients"},
+		{"turncredentials_http", "names TURN servers to programs"},
+	}),
+	harmless(OnAll, [][2]string{
+		{"certs_s2soutinjection", "trusts the certificates of servers for visitors"},
+		{"debug_traceback", "writes a trace at a signal"},
+		{"http_health", "tells whether Prosody is up"},
+		{"jitsi_permissions", "tells people inside which features they have"},
+		{"jitsi_session", "keeps what a client's address says of room and token"},
+		{"log_ringbuffer", "keeps the last lines of the log"},
+		{"measure_stanza_counts", "counts stanzas"},
+		{"roster_command", "is a command of prosodyctl, and not to be loaded"},
+		{"s2s_whitelist", "refuses other servers"},
+		{"s2sout_override", "names the addresses of other servers"},
+		{"secure_interfaces", "takes connections on some addresses for encrypted"},
+		{"trace", "reports what bridges are asked"},
+	}),
+	harmless(OnOwn, [][2]string{
+		{"audio_translation_component", "passes on requests for translation"},
+		{"av_moderation_component", "lets moderators mute people"},
+		{"event_sync_component", "tells a web service who comes and goes"},
+		{"filesharing_component", "keeps a list of files"},
+		{"polls_component", "keeps polls"},
+		{"room_metadata_component", "keeps settings of rooms"},
+		{"speakerstats_component", "counts speaking time"},
+	}),
+	harmless(OnLogin, [][2]string{
+		{"auth_cyrus", "asks for a password"},
+		{"auth_hybrid_matrix_token", "takes tokens, and those of a Matrix server, which usher does not ask"},
+		{"auth_jitsi-anonymous", "lets anybody connect: kind: guest"},
+		{"auth_jitsi-shared-secret", "asks for one password, whatever the name"},
+		{"auth_matrix_user_verification", "takes tokens of a Matrix server, which usher does not ask"},
+		{"auth_token", "takes tokens, and no others connect: kind: token"},
+	}),
+
+	// Others from the field, and what comes with Prosody.
+	harmless(OnMUC, [][2]string{
+		{"muc", "is the MUC service itself"},
+		{"muc_log", "keeps what was said in rooms"},
+		{"muc_mam", "keeps what was said in rooms, and tells it to people who may enter"},
+		{"muc_moderation", "lets moderators take messages back"},
+		{"muc_unique", "makes up names for rooms"},
+		{"vcard_muc", "keeps pictures of rooms"},
+	}),
+	prosodys(OnLogin, "lets people connect", "auth_anonymous auth_insecure auth_internal_hashed auth_internal_plain auth_ldap"),
+	prosodys(OnAll, "comes with Prosody, and has nothing to do with who enters a room", `account_activity adhoc admin_adhoc admin_shell
+		admin_socket admin_telnet announce authz_internal blocklist bookmarks bosh c2s carbons cloud_notify component cron csi
+		csi_simple debug_reset debug_sql debug_stanzas dialback disco external_services flags groups http http_altconnect
+		http_errors http_file_share http_files http_openmetrics invites invites_adhoc invites_register iq lastactivity legacyauth
+		limits mam message mimicking motd net_multiplex offline pep pep_plus pep_simple ping posix presence private proxy65 pubsub
+		register register_ibr register_limits roster s2s s2s_auth_certs s2s_auth_dane_in s2s_bidi saslauth scansion_record
+		server_contact_info server_info smacks stanza_debug storage_internal storage_memory storage_none storage_sql
+		storage_xep0227 time tls tokenauth tombstones turn_external unknown uptime user_account_management vcard vcard4
+		vcard_legacy version watchregistrations websocket welcome windows`),
+)
+
+// harmless returns modules that may stay and need no more words than what they do.
+func harmless(stands Stand, does [][2]string) []ProsodyModule {
+	rows := make([]ProsodyModule, len(does))
+	for i, row := range does {
+		rows[i] = ProsodyModule{Name: row[0], Stands: stands, Verdict: Harmless, Does: row[1]}
+	}
+	return rows
+}
+
+// prosodys returns modules of which all the same is to be said.
+func prosodys(stands Stand, does, names string) []ProsodyModule {
+	var rows []ProsodyModule
+	for _, name := range strings.Fields(names) {
+		rows = append(rows, ProsodyModule{Name: name, Stands: stands, Verdict: Harmless, Does: does})
+	}
+	return rows
+}
+
+// Modules returns the modules that usher knows, by verdict and name.
+func Modules() []ProsodyModule {
+	verdicts := []Verdict{Mapped, Rival, Ours, Harmless}
+	return slices.SortedFunc(slices.Values(modules), func(a, b ProsodyModule) int {
+		return cmp.Or(cmp.Compare(slices.Index(verdicts, a.Verdict), slices.Index(verdicts, b.Verdict)), cmp.Compare(a.Name, b.Name))
+	})
+}
+
+// UnknownModule says what to do about a module of which nobody here knows what it does.
+func UnknownModule(name string) string {
+	return "the module " + name + " is not known to usher: look whether it lets people in, gives affiliations or roles, or switches the " +
+		"lobby or members-only"
+}
+
+// moduleNamed returns what usher knows of a module.
+func moduleNamed(name string) (m ProsodyModule, known bool) {
+	i := slices.IndexFunc(modules, func(m ProsodyModule) bool { return m.Name == name })
+	if i < 0 {
+		return ProsodyModule{}, false
+	}
+	return modules[i], true
+}
+
+// decides reports whether a module decides beside usher where it is loaded.
+func decides(s *prosody.Section, name string) bool {
+	m, known := moduleNamed(name)
+	return known && m.gone() && (s.Component || m.Stands == OnVHost)
+}
+
+// enabled is a module that a source enables.
+type enabled struct {
+	name string
+	on   section
+	// off tells that it is disabled there again. What usher's own lines have disabled still means what it meant: without it
+	// people would become more than they were.
+	off bool
+	// option reports whether an option is set for it, and is not false, and where.
+	option func(name string) (at place, ok bool)
+	at     place
+}
+
+// section is what a module is enabled for.
+type section int
+
+const (
+	onRooms  section = iota // a MUC service that is guarded
+	onBeside                // one of breakout rooms or lobbies
+	onPeople                // a virtual host, or all of them
+)
+
+// acts reports whether a module does there what it is for.
+func (e enabled) acts(m ProsodyModule) bool {
+	if m.Stands == OnMUC {
+		return e.on == onRooms
+	}
+	return e.on == onPeople
+}
+
+// readModules adds to what a source says what the modules mean that it enables, and takes note of what is not the same with
+// usher, and of those that usher does not know. It is the one way from modules to keys.
+func (l *loader) readModules(found []enabled, settings []setting) []setting {
+	var tokens []string // the paths of the virtual hosts with tokens
+	for _, s := range settings {
+		if s.vhost() != "" && last(s.path) == "kind" && s.value == string(KindToken) {
+			tokens = append(tokens, parent(s.path))
+		}
+	}
+	set := func(keys []ModuleKey, at place) {
+		for _, k := range keys {
+			if key, ok := strings.CutPrefix(k.Key, "vhosts.*."); ok {
+				for _, path := range tokens {
+					settings = append(settings, setting{join(path, key), k.Value, at})
+				}
+				continue
+			}
+			settings = append(settings, setting{strings.ReplaceAll(k.Key, ".", "/"), k.Value, at})
+		}
+	}
+	var stay []string
+	var from place
+	for _, m := range modules {
+		i := slices.IndexFunc(found, func(e enabled) bool { return e.name == m.Name && e.acts(m) && (m.gone() || !e.off) })
+		if i < 0 {
+			continue
+		}
+		e := found[i]
+		set(m.Sets, e.at)
+		note, wider := m.Note, m.Wider
+		for _, o := range m.Options {
+			at, ok := e.option(o.Name)
+			if !ok {
+				continue
+			}
+			set(o.Sets, at)
+			note = strings.TrimSpace(note + " " + o.Note)
+			if o.Wider != "" {
+				wider = strings.TrimPrefix(wider+"; "+o.Wider, "; ")
+			}
+		}
+		if !l.first(m.Name) {
+			continue
+		}
+		switch {
+		case m.Verdict == Rival:
+			l.note(e.at, strings.TrimSpace(fmt.Sprintf("the module %s is not for use beside usher, for it %s. %s", m.Name, m.Does, note)))
+		case m.Verdict == Mapped && note != "":
+			l.note(e.at, fmt.Sprintf("usher does the work of the module %s. %s", m.Name, note))
+		case note != "":
+			if stay = append(stay, fmt.Sprintf("%s (%s)", m.Name, note)); from.source == "" {
+				from = e.at
+			}
+		}
+		if wider != "" {
+			l.warnings = append(l.warnings, Problem{Source: e.at.source, at: e.at,
+				Text: fmt.Sprintf("usher allows more than the module %s: %s", m.Name, wider)})
+		}
+	}
+	if len(stay) > 0 {
+		l.note(from, "these modules stay and count beside usher: "+strings.Join(stay, ", "))
+	}
+	for _, e := range found {
+		if _, known := moduleNamed(e.name); !known && e.on != onPeople && !e.off && l.first(e.name) {
+			l.note(e.at, UnknownModule(e.name))
+		}
+	}
+	return settings
+}
+
+// first reports whether a module has not been spoken of: several sources may name it.
+func (l *loader) first(name string) bool {
+	if l.spokenOf[name] {
+		return false
+	}
+	l.spokenOf[name] = true
+	return true
+}
+
+func (l *loader) note(at place, text string) {
+	l.notes = append(l.notes, Problem{Source: at.source, Text: text, at: at})
+}
+
+// unsaid takes note of what is not as it was in Jitsi where neither a module nor the operator says how it is to be.
+func (l *loader) unsaid(beneath []setting) {
+	say := func(key, text string, about func(s setting) bool) {
+		if i := slices.IndexFunc(beneath, about); i >= 0 && !l.given(key) {
+			l.note(beneath[i].at, text)
+		}
+	}
+	others := slices.ContainsFunc(l.vhosts, func(domain jid.JID) bool {
+		kind := Kind(l.viper.GetString(join("vhosts", domain.String()) + "/kind"))
+		return kind == KindToken || kind == KindTrusted
+	})
+	say("lobby/bypass", "hosts and members pass a lobby that is on, and only guests knock: at Jitsi's lobby all of them knock. Write "+
+		"lobby.bypass: [] for that, or [owner, member] if they are to pass",
+		func(s setting) bool { return s.path == "rooms/lobby" && others })
+	say("rooms/wait_for_host", "guests wait until a host is inside: Jitsi without the module muc_wait_for_host does not ask that of "+
+		"them. Write rooms.wait_for_host: never if they may be alone, or guests if they are to wait",
+		setting.guests)
+}
+
+// admitted warns of guests that Jitsi's token_verification refuses and usher lets in. It refuses people without a token if the
+// domain is verified, unless a list of exceptions has the virtual host (jitsi-meet token/util.lib.lua, verify_room).
+func (l *loader) admitted(guests string, at place) {
+	l.warnings = append(l.warnings, Problem{Source: at.source, at: at, Text: fmt.Sprintf("usher allows more than the module "+
+		"token_verification: guests of %s enter when a host is inside. There they are refused, for they have no token, where "+
+		"token_verification_allowlist does not name that domain", guests)})
+}
+
+// modules looks for modules that decide beside usher, and for such that nobody here knows.
+func (g *gate) modules(s *prosody.Section) {
+	for _, m := range s.Modules() {
+		known, ok := moduleNamed(m.Name)
+		switch {
+		case decides(s, m.Name):
+			g.find(Defeats, m.At, "modules_disabled = { "+quoteLua(m.Name)+" }", "%s: the module %s is still loaded: it %s",
+				s.Name, m.Name, known.Does)
+		case !ok && s.Component:
+			g.find(Hint, m.At, "", "%s: %s", s.Name, UnknownModule(m.Name))
+		}
+	}
+}
+
+// whitelists looks for virtual hosts that Jitsi's lobby lets past members-only: it makes their people members at the join,
+// without asking (mod_muc_lobby_rooms.lua, muc_lobby_whitelist).
+func (g *gate) whitelists() {
+	for _, s := range g.p.Hosts {
+		if !slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return m.Name == "muc_lobby_rooms" }) {
+			continue
+		}
+		exempt, at, _, _ := s.Strings("muc_lobby_whitelist")
+		for _, v := range g.c.VHosts {
+			if (v.Kind == KindToken || v.Kind == KindGuest) && slices.Contains(exempt, v.Domain.String()) {
+				g.find(Defeats, at, "", "%s: muc_lobby_whitelist has %s: all its people enter rooms that are members-only, without usher; "+
+					"take it out", s.Name, v.Domain)
+			}
+		}
+	}
+}
