@@ -656,7 +656,8 @@ func (l *loader) note(at place, text string) {
 // unsaid takes note of what is not as it was in Jitsi where neither a module nor the operator says how it is to be.
 func (l *loader) unsaid(beneath []setting) {
 	say := func(key, text string, about func(s setting) bool) {
-		if i := slices.IndexFunc(beneath, about); i >= 0 && !l.given(key) {
+		counts := func(s setting) bool { return about(s) && l.places[s.path] == s.at }
+		if i := slices.IndexFunc(beneath, counts); i >= 0 && !l.given(key) {
 			l.note(beneath[i].at, text)
 		}
 	}

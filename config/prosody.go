@@ -450,7 +450,7 @@ func (d *deployment) enabledBy(s *prosody.Section, on section) []enabled {
 		return nil
 	}
 	names, _ := d.list(s, "modules_enabled")
-	off, _ := d.list(s, "modules_disabled")
+	off, _, _, _ := s.Strings("modules_disabled")
 	var found []enabled
 	for _, name := range names {
 		found = append(found, enabled{name: name, on: on, off: slices.Contains(off, name), at: d.place(option.At),

@@ -218,7 +218,7 @@ func envLong() string {
 "environment" for FILE those of the environment. It has comments that say which variable each value is from, and
 the secrets. What is missing stands at its beginning.
 
-These variables set a key (MAIN is XMPP_DOMAIN):
+These variables set a key (MAIN is XMPP_DOMAIN; modules are what "usher config modules" says of each):
 
 `)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -245,8 +245,8 @@ func configModules() *cobra.Command {
 		Long: `Say of each module of Prosody that usher knows, or of those named, what becomes of it: of those of Jitsi, of
 jitsi-contrib/prosody-plugins, of docker-jitsi-meet's templates and of Prosody itself.
 
-  mapped       usher does its work by the keys that are named, at least as strictly; "usher config import" sets them, and the
-               lines of "usher config prosody" disable the module
+  mapped       usher does its work by the keys that are named, at least as strictly, or says what it allows more; "usher config
+               import" sets them, and the lines of "usher config prosody" disable the module
   rival        it decides beside usher, which has nothing like it; the lines disable it
   harmless     it stays: nobody gets in or gets more by it, but it may refuse or delay
   usher's own  it comes with usher
