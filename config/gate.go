@@ -229,7 +229,7 @@ func (c *Config) disable(domain jid.JID, line func(text, why string)) {
 	disabled, _, _, _ := s.Strings("modules_disabled")
 	_, write := s.Own("modules_disabled")
 	for _, m := range s.Modules() {
-		if decides(s, m.Name) {
+		if c.decides(s, m.Name) != "" {
 			disabled, write = append(disabled, m.Name), true
 		}
 	}

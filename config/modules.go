@@ -31,6 +31,9 @@ type ProsodyModule struct {
 	Note string
 	// Wider says what usher lets people have that it kept from them. Empty if there is nothing.
 	Wider string
+	// Open says what it does in rooms that are not members-only, for people who are not inside. With rooms.enforcement module
+	// rooms can be so, and then it decides, too. Empty if it does nothing.
+	Open string
 	// Options are its options that have a meaning of their own.
 	Options []ModuleOption
 }
@@ -294,7 +297,7 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "muc_auth_ban", Stands: OnVHost, Verdict: Harmless,
 		Does: "closes connections by tokens that a web service has banned",
-		Note: "people with such a token never reach usher",
+		Note: "people with such a token never reach usher, as long as authentication stays token",
 	},
 	{
 		Name: "owner_restricted", Stands: OnMUC, Verdict: Harmless,
@@ -324,12 +327,17 @@ var modules = slices.Concat([]ProsodyModule{
 	},
 	{
 		Name: "visitors_component", Stands: OnOwn, Verdict: Harmless,
-		Does: "refuses, in rooms with visitors, people who have not been promoted",
+		Does: "refuses, in rooms with visitors, people who have not been promoted, and fills the password in for those who have",
 	},
 	{
 		Name: "firewall", Stands: OnAll, Verdict: Harmless,
 		Does: "drops and refuses what its scripts say",
 		Note: "it may refuse people after usher has let them in",
+	},
+	{
+		Name: "muc_mam", Stands: OnMUC, Verdict: Harmless,
+		Does: "keeps what is said in rooms, and tells it to people who may enter",
+		Open: "tells people outside what is said in a room that is not members-only",
 	},
 	{
 		Name: "muc_limits", Stands: OnMUC, Verdict: Harmless,
@@ -477,7 +485,6 @@ var modules = slices.Concat([]ProsodyModule{
 	harmless(OnMUC, [][2]string{
 		{"muc", "is the MUC service itself"},
 		{"muc_log", "keeps what was said in rooms"},
-		{"muc_mam", "keeps what was said in rooms, and tells it to people who may enter"},
 		{"muc_moderation", "lets moderators take messages back"},
 		{"muc_unique", "makes up names for rooms"},
 		{"vcard_muc", "keeps pictures of rooms"},
@@ -535,10 +542,15 @@ func moduleNamed(name string) (m ProsodyModule, known bool) {
 	return modules[i], true
 }
 
-// decides reports whether a module decides beside usher where it is loaded.
-func decides(s *prosody.Section, name string) bool {
-	m, known := moduleNamed(name)
-	return known && m.gone() && (s.Component || m.Stands == OnVHost)
+// decides says what a module does that usher has to decide, where it is loaded; "" if that is nothing.
+func (c *Config) decides(s *prosody.Section, name string) (does string) {
+	switch m, _ := moduleNamed(name); {
+	case m.gone() && (s.Component || m.Stands == OnVHost):
+		return m.Does
+	case s.Component && c.Rooms.Enforcement == Module:
+		return m.Open
+	}
+	return ""
 }
 
 // enabled is a module that a source enables.
@@ -684,12 +696,10 @@ func (l *loader) admitted(guests string, at place) {
 // modules looks for modules that decide beside usher, and for such that nobody here knows.
 func (g *gate) modules(s *prosody.Section) {
 	for _, m := range s.Modules() {
-		known, ok := moduleNamed(m.Name)
-		switch {
-		case decides(s, m.Name):
+		if does := g.c.decides(s, m.Name); does != "" {
 			g.find(Defeats, m.At, "modules_disabled = { "+quoteLua(m.Name)+" }", "%s: the module %s is still loaded: it %s",
-				s.Name, m.Name, known.Does)
-		case !ok && s.Component:
+				s.Name, m.Name, does)
+		} else if _, known := moduleNamed(m.Name); !known && s.Component {
 			g.find(Hint, m.At, "", "%s: %s", s.Name, UnknownModule(m.Name))
 		}
 	}

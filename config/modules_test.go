@@ -382,6 +382,27 @@ func checkDecides(t *testing.T, text, domain string, want []config.ProsodyModule
 	}
 }
 
+// TestArchiveOfOpenRooms checks that usher's lines disable an archive where rooms are open that people outside can read.
+func TestArchiveOfOpenRooms(t *testing.T) {
+	for modules, want := range map[string]bool{`"muc_mam"`: false, `"muc_mam", "muc_affiliated_only"`: true} {
+		text := jitsi(modules, "", "")
+		inFolder(t, "prosody.cfg.lua", text)
+		c, err := config.Load([]string{"prosody.cfg.lua"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := c.ProsodyLines()
+		if strings.Contains(lines, `modules_disabled = { "muc_mam" }`) != want {
+			t.Errorf("%s:\n%s", modules, lines)
+		}
+		for _, f := range compare(t, c, text+lines) {
+			if f.Level == config.Defeats {
+				t.Errorf("%s: %+v", modules, f)
+			}
+		}
+	}
+}
+
 // TestUnknownModule checks that a module that nobody knows is named where it stands on a service that usher has to do with.
 func TestUnknownModule(t *testing.T) {
 	const unknown = "the module odd is not known to usher: look whether it lets people in"

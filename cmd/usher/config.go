@@ -309,6 +309,9 @@ func writeModuleRow(w io.Writer, m config.ProsodyModule) {
 		}
 	}
 	say("", m.Note, m.Wider)
+	if m.Open != "" {
+		fmt.Fprintf(w, "    With rooms.enforcement module it is a rival: it %s.\n", m.Open)
+	}
 	for _, o := range m.Options {
 		lead := "With " + o.Name
 		for _, k := range o.Sets {
