@@ -23,7 +23,7 @@
 // checked against the one table of keys (keys.go) and become settings, each with its place (file.go, environ.go);
 // what the sources say (sources.go, with docker.go and prosody.go) fills in what nobody above has set; viper decodes them
 // over the defaults; validate.go makes the typed Config of them, settings.go tells where each value is from. What
-// Prosody must say for a Config is in gate.go.
+// Prosody must say for a Config is in gate.go; what becomes of Prosody's modules, in both directions, is the one table of modules.go.
 package config
 
 import (

@@ -18,8 +18,8 @@ type DockerVariable struct {
 	Name string
 	// Default is its default there; it counts where the source docker is used and the variable is not set.
 	Default string
-	// Key is what it sets, with MAIN, GUEST and HIDDEN for the virtual hosts; [byModules] if it names modules of Prosody; empty
-	// if usher does not act on it.
+	// Key is what it sets, with MAIN, GUEST and HIDDEN for the virtual hosts; "modules" if it names modules of Prosody, which
+	// set keys as [Modules] says; empty if usher does not act on it.
 	Key string
 	// Note says what becomes of it, or why usher does not act on it.
 	Note string
