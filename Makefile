@@ -1,5 +1,7 @@
 SHELL := /bin/sh
 GO ?= go
+# A Go that .ci/go has unpacked, because the machine has none that will do, goes before those of the machine.
+export PATH := $(CURDIR)/.go/bin:$(PATH)
 PROSODY_12 = $(shell command -v prosody)
 PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 # The packages whose tests talk to Prosody; they run against each version.
@@ -9,11 +11,11 @@ FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap compon
 	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS config:FuzzLoad config:FuzzDotenv config/prosody:FuzzRead
 FUZZTIME ?= 30s
 
-.PHONY: help build test check demo bench fuzz arch deps clean
+.PHONY: help build test check demo bench fuzz arch deps go clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 10
 
-build: ## build bin/usher
+build: go ## build bin/usher
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/usher ./cmd/usher
 
 test: deps ## run all tests, against Prosody 0.12 and against 13
@@ -21,7 +23,7 @@ test: deps ## run all tests, against Prosody 0.12 and against 13
 	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) $(GO) test -race -shuffle=on -count=1 $(INTEGRATION)
 
 check: arch ## look at the code: gofmt, vet, staticcheck, govulncheck, import graph
-	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not gofmt-ed:'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	@fmt=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')) && test -z "$$fmt" || { echo 'not gofmt-ed:'; echo "$$fmt"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	.ci/vulncheck
@@ -34,16 +36,19 @@ bench: deps ## measure decisions and codec, and against a real Prosody joins bes
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard' -benchtime 1x ./component
 
-fuzz: ## fuzz each target for FUZZTIME (30s)
+fuzz: go ## fuzz each target for FUZZTIME (30s)
 	@for t in $(FUZZ); do echo "fuzz $$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$${t%:*} || exit 1; done
 
-arch: ## compare the import graph with testdata/imports.golden (make arch UPDATE=1 writes it)
+arch: go ## compare the import graph with testdata/imports.golden (make arch UPDATE=1 writes it)
 	@mkdir -p bin
 	@$(GO) list -f '{{.ImportPath}}:{{range .Imports}} {{.}}{{end}}' ./... | awk '{ line = $$1; for (i = 2; i <= NF; i++) if ($$i ~ /^github.com\/xmpp-usher\/usher/) line = line " " $$i; print line }' | sed 's#github.com/xmpp-usher/usher/##g' > $(if $(UPDATE),testdata/imports.golden,bin/imports)
 	@$(if $(UPDATE),true,diff -u testdata/imports.golden bin/imports)
 
-deps: ## install what is missing from Debian, and say what was done
+deps: go ## install what is missing from Debian, and say what is done
 	@.ci/deps
 
+go:
+	@GO="$(GO)" .ci/go
+
 clean: ## remove what the other verbs made
-	rm -rf bin .prosody testdata/node/node_modules
+	rm -rf bin .go .prosody testdata/node/node_modules
