@@ -206,7 +206,7 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 		decision = decision.Denied(auth.ReasonRoomUnavailable, errLate)
 	default:
 		decision, said = c.admit(ctx, auth.Request{
-			At: time.Now(), From: in.iq.From, Room: conf.Room,
+			At: c.o.Now(), From: in.iq.From, Room: conf.Room,
 			Token: conf.Token, SessionID: conf.SessionID, MachineUID: conf.MachineUID,
 		}, in.iq, conf)
 	}

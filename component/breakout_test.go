@@ -20,7 +20,7 @@ var withBreakouts = prosodytest.JitsiOptions{Breakout: true}
 // adds has somebody inside make a breakout room.
 func (p *person) adds(name string) string {
 	p.g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	room, err := p.AddBreakout(ctx, breakoutMUC, name)
 	if err != nil {

@@ -56,8 +56,8 @@ const (
 	stopTimeout = 5 * time.Second
 	// maxRequest is the size in bytes of the largest request: a token of the largest size, and room for the rest.
 	maxRequest = 16 << 10
-	// pingEvery is how often the server is asked for a sign of life, and how long it may take to give it.
-	pingEvery = 30 * time.Second
+	// pingEvery is how often the server is asked for a sign of life, and pingWithin how long it may take for one.
+	pingEvery, pingWithin = 30 * time.Second, 30 * time.Second
 	// maxBackoff is the longest pause between two attempts to connect.
 	maxBackoff = 30 * time.Second
 	// settled is how long a connection must have lasted for the pauses to begin anew.
@@ -91,6 +91,8 @@ type Options struct {
 	WaitHold time.Duration
 	// Store is what outlives the process.
 	Store store.Store
+	// Now is the clock by which tokens, rights and holds end, as the Store has one for its records; nil for the machine's.
+	Now func() time.Time
 	// Version is what we answer to those who ask (XEP-0092).
 	Version string
 	Log     *zap.Logger
@@ -118,6 +120,7 @@ type Component struct {
 	// For tests.
 	requestTimeout time.Duration
 	pingEvery      time.Duration
+	pingWithin     time.Duration
 	stopTimeout    time.Duration
 }
 
@@ -147,9 +150,12 @@ func New(o Options) (*Component, error) {
 	if err != nil {
 		return nil, fmt.Errorf("xmpp.domain: %w", err)
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	c := &Component{
 		o: o, sessions: store.Sessions{Store: o.Store}, ledger: newLedger(o.Store, o.Log), held: newHeld(o.Store),
-		requestTimeout: requestTimeout, pingEvery: pingEvery, stopTimeout: stopTimeout,
+		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout,
 	}
 	c.Use(o.Authorizer, o.Services)
 	kept := muc.Options{
@@ -158,6 +164,7 @@ func New(o Options) (*Component, error) {
 		Hosts:         func(domain string) bool { return c.policy.Load().CountsAsHost(domain) },
 		Arrived:       c.arrived,
 		Ledger:        c.ledger,
+		Now:           o.Now,
 		Warn: func(room jid.JID, what string, err error) {
 			if errors.Is(err, errDisconnected) {
 				return // which has been said, and ends all that was under way
@@ -369,7 +376,7 @@ func (c *Component) keepAlive(ctx context.Context) error {
 		case <-tick.C:
 		}
 		err := func() error {
-			ctx, cancel := context.WithTimeout(ctx, c.pingEvery)
+			ctx, cancel := context.WithTimeout(ctx, c.pingWithin)
 			defer cancel()
 			return c.IQ(ctx, stanza.IQ{Type: stanza.GetIQ, To: c.o.Domain}, element(ping.NS, "ping"), nil)
 		}()

@@ -30,7 +30,20 @@ const (
 	room    = "standup@" + service
 
 	componentSecret = "a secret of the component, not short"
+
+	// patience is how long a test waits for what must happen, on a machine with much else to do.
+	patience = time.Minute
+	// waitHold is how long requests are held, by usher's clock. That is longer than any test takes: see clock.
+	waitHold = 10 * time.Minute
 )
+
+// clock is usher's, and that of its store: the machine's, which a test sets forward where the end of something is to come. So
+// nothing ends because the machine is slow.
+type clock struct{ ahead atomic.Int64 }
+
+func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+
+func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
 var secret = []byte("a secret for tests, long enough!")
 
@@ -63,6 +76,7 @@ type gate struct {
 	done chan error
 	n    atomic.Int64
 
+	clock
 	usher   *component.Component
 	options func(*component.Options) // what is changed in them, if anything
 }
@@ -114,7 +128,7 @@ func policy(change ...func(*auth.Policy)) auth.Policy {
 func options(server string, p auth.Policy, log *zap.Logger) component.Options {
 	return component.Options{
 		Server: server, Domain: jid.MustParse(domain), Secret: []byte(componentSecret),
-		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), MembersOnly: true, WaitHold: 3 * time.Second,
+		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), MembersOnly: true, WaitHold: waitHold,
 		Store: store.Memory(store.Options{}), Version: "test", Log: log,
 	}
 }
@@ -131,7 +145,7 @@ func (g *gate) runWith(p auth.Policy, secret string) {
 	core, log := observer.New(zap.DebugLevel)
 	g.log = log
 	o := options(g.ComponentAddr, p, zap.New(core))
-	o.Secret = []byte(secret)
+	o.Secret, o.Now, o.Store = []byte(secret), g.now, store.Memory(store.Options{Now: g.now})
 	if g.options != nil {
 		g.options(&o)
 	}
@@ -165,7 +179,7 @@ func (g *gate) halt() {
 		if ok {
 			close(g.done)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		g.t.Error("Run did not return")
 	}
 }
@@ -173,7 +187,7 @@ func (g *gate) halt() {
 // eventually waits until ok, and fails the test if that takes too long.
 func (g *gate) eventually(what string, ok func() bool) {
 	g.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(patience)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
@@ -253,7 +267,7 @@ func (p *person) asks(room, tok string) string {
 
 func (p *person) iq(typ, to, payload string) prosodytest.Stanza {
 	p.g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s, err := p.IQ(ctx, typ, to, payload)
 	if err != nil {
@@ -265,7 +279,7 @@ func (p *person) iq(typ, to, payload string) prosodytest.Stanza {
 // joins enters the room and returns affiliation and role of the own first presence, or the error's condition.
 func (p *person) joins(room string) string {
 	p.g.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s, err := p.Join(ctx, room, p.nick)
 	if err != nil {

@@ -53,14 +53,15 @@ type held struct {
 
 // waiter is a request that is held, or to which an answer is owed.
 type waiter struct {
-	iq        stanza.IQ
-	raw       []byte
-	asked     string        // the room as the client spells it
-	d         auth.Decision // what it is told if nothing else happens
-	at, until time.Time     // when it came, and how long it is held
-	key       string        // in the store; none if it is not there
-	called    bool          // a host is there, and it is about to be decided again
-	decided   bool          // the decision has been counted
+	iq      stanza.IQ
+	raw     []byte
+	asked   string        // the room as the client spells it
+	d       auth.Decision // what it is told if nothing else happens
+	at      time.Time     // when it came
+	until   time.Time     // by the clock of the Options: when its time is over
+	key     string        // in the store; none if it is not there
+	called  bool          // a host is there, and it is about to be decided again
+	decided bool          // the decision has been counted
 }
 
 // record is a held request as it is written down: what it takes to answer it.
@@ -211,11 +212,11 @@ func (c *Component) strike(ctx context.Context, all ...*waiter) {
 
 // wait holds a request whose sender has been told to wait before, and tells whether it does.
 func (c *Component) wait(ctx context.Context, in incoming, conf focus.Conference, d auth.Decision) bool {
-	now, room := time.Now(), d.Room.JID
-	if d.Verdict != auth.Wait || c.o.WaitHold <= 0 || !c.held.again(in.iq.From, room, now) {
+	room := d.Room.JID
+	if d.Verdict != auth.Wait || c.o.WaitHold <= 0 || !c.held.again(in.iq.From, room, time.Now()) {
 		return false
 	}
-	r := &waiter{iq: in.iq, raw: in.raw, asked: conf.Room, d: d, at: in.at, until: now.Add(c.o.WaitHold)}
+	r := &waiter{iq: in.iq, raw: in.raw, asked: conf.Room, d: d, at: in.at, until: c.o.Now().Add(c.o.WaitHold)}
 	if !c.held.hold(ctx, r) {
 		return false
 	}
@@ -255,8 +256,8 @@ func (c *Component) expire(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case now := <-tick.C:
-			c.settle(ctx, c.held.over(now))
+		case <-tick.C:
+			c.settle(ctx, c.held.over(c.o.Now()))
 		}
 	}
 }

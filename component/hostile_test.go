@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -163,7 +164,7 @@ func TestHostileRequests(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			// A client of its own: Prosody may end the stream of one that goes too far. White space follows, because
 			// later versions of expat do not look at the end of a long tag before as much has come behind it.
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			p := g.person("guest.meet.example.com")
 			if err := p.Send("<iq type='set' id='hostile' to='" + domain + "'>" + payload + "</iq>" + strings.Repeat(" ", len(payload))); err != nil {
@@ -192,7 +193,7 @@ func TestHostileRequests(t *testing.T) {
 func TestOddResources(t *testing.T) {
 	g := start(t)
 	for _, r := range []string{"a b", "ﬁ", "²", "x\u0085y", "é", "𝕏", "<&>'\"", strings.Repeat("r", 1000)} {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
 		c, err := g.Dial(ctx, prosodyResource(r))
 		if err != nil {
@@ -227,6 +228,9 @@ func TestOddNicks(t *testing.T) {
 // A flood from one sender is bounded, and delays nobody else.
 func TestFlood(t *testing.T) {
 	g := start(t)
+	g.halt()
+	g.options = func(o *component.Options) { o.WaitHold = time.Second } // those that are held are answered, too
+	g.run(policy())
 	flooder, bystander := g.person("guest.meet.example.com"), g.person("meet.example.com")
 	const n = 3000
 	var answered sync.WaitGroup
@@ -234,7 +238,7 @@ func TestFlood(t *testing.T) {
 	outcomes := map[string]int{}
 	go func() {
 		defer answered.Done()
-		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		for range n {
 			s, err := flooder.Next(ctx)

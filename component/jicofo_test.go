@@ -42,8 +42,8 @@ func beforeJicofo(t *testing.T, s setup) *before {
 	}
 	b := &before{
 		gate:  &gate{t: t, Server: prosodytest.Start(t, server)},
-		store: store.Memory(store.Options{}),
 	}
+	b.store = store.Memory(store.Options{Now: b.now})
 	t.Cleanup(func() { b.store.Close() })
 	b.observer = b.Observe(t, s.Observer())
 	b.gate.options = func(o *component.Options) {
@@ -86,7 +86,7 @@ func (b *before) comes(s setup) {
 // sees is what the observer sees of a room.
 func (b *before) sees(room string) prosodytest.RoomView {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(b.t.Context(), patience)
 	defer cancel()
 	v, err := b.observer.Room(ctx, room)
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	"mellium.im/xmpp/jid"
 
@@ -40,7 +39,7 @@ func withModule(t *testing.T) prosodytest.JitsiOptions {
 func (p *person) named(room string) string {
 	p.g.t.Helper()
 	p.Sends(fmt.Sprintf("<presence to='%s/%s'><x xmlns='http://jabber.org/protocol/muc'/><nick xmlns='http://jabber.org/protocol/nick'>%[2]s</nick></presence>", room, p.nick))
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s, err := p.Await(ctx, func(s prosodytest.Stanza) bool {
 		from, err := jid.Parse(s.Attr["from"])
@@ -332,11 +331,7 @@ func TestLobbyServiceDoesNotAnswer(t *testing.T) {
 			host.enters(room, mint(t, nil))
 			plain := b.person("meet.example.com")
 			plain.enters(room, mint(t, member))
-			began := time.Now()
 			guest.must("asks", guest.asks(room, ""), "not ready")
-			if took := time.Since(began); took > 25*time.Second {
-				t.Errorf("told after %s", took)
-			}
 			guest.must("joins all the same", guest.joins(room), "registration-required")
 			invariants(b, room, map[string]string{host.BareJID(): "owner", plain.BareJID(): "member"})
 			if b.count(store.KindGrant, room+" "+guest.BareJID()) != 0 {

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"testing"
-	"time"
 )
 
 // strophe is a client that nobody here wrote: strophe.js under Node, over WebSocket (testdata/node/join.mjs).
@@ -39,7 +38,7 @@ func (g *gate) strophe(vhost, token string) *strophe {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	cmd := exec.CommandContext(ctx, "node", "join.mjs", string(options))
 	cmd.Dir = "../testdata/node"
 	cmd.Stderr = os.Stderr

@@ -17,7 +17,7 @@ import (
 const other = "retro@" + service
 
 func (b *before) within() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(b.t.Context(), 20*time.Second)
+	return context.WithTimeout(b.t.Context(), patience)
 }
 
 // asked waits until Jicofo has seen as many requests.
@@ -64,7 +64,7 @@ func (b *before) nothingLeft(room string, inside ...*person) {
 func (p *person) answerTo(payload string) <-chan prosodytest.Stanza {
 	answer := make(chan prosodytest.Stanza, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		s, err := p.IQ(ctx, "set", domain, payload)
 		if err != nil {
@@ -527,7 +527,7 @@ func TestComingAndGoing(t *testing.T) {
 		people = append(people, p)
 		all.Go(func() {
 			for n := range 4 {
-				ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
 				s, err := p.IQ(ctx, "set", domain, request(room, tok, ""))
 				if err == nil && outcome(s) == "ready" {
 					s, err = p.Join(ctx, room, p.nick)

@@ -154,7 +154,7 @@ func (b *before) waiting(p *person, room, tok string) <-chan string {
 	p.must("asks for the first time", p.asks(room, tok), absent)
 	held := make(chan string, 1)
 	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 40*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
 		answer, err := p.IQ(ctx, "set", domain, request(room, tok, ""))
 		if err != nil {
@@ -175,7 +175,7 @@ func (b *before) told(held <-chan string, want string) {
 		if got != want {
 			b.t.Fatalf("who was held is told %s, want %s", got, want)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		b.t.Fatalf("who was held is told nothing, want %s", want)
 	}
 }
@@ -262,11 +262,13 @@ func TestSessionOfOneRoomOpensNoOther(t *testing.T) {
 	guest.must("asks after logout, for another room", guest.shows(other, id), invalid)
 
 	// It ends with its token.
-	brief := func(c *token.Claims) { c.Expires = time.Now().Add(2 * time.Second) }
+	brief := func(c *token.Claims) { c.Expires = b.now().Add(10 * time.Minute) }
 	late := b.person("meet.example.com")
 	id = late.session(late.iq("set", domain, request(room, mint(t, brief), "")))
 	late.must("joins", late.joins(room), "owner moderator")
-	b.eventually("the session ends with its token", func() bool { return late.shows(room, id) == invalid })
+	late.must("asks by the session before it ends", late.shows(room, id), "ready")
+	b.forward(10 * time.Minute)
+	late.must("asks by the session after it has ended", late.shows(room, id), invalid)
 	late.must("asks after expiry, for another room", late.shows(other, id), invalid)
 
 	invariants(b, room, map[string]string{host.BareJID(): "owner", guest.BareJID(): "owner", late.BareJID(): "owner"})
@@ -281,11 +283,12 @@ func TestSessionOfOneRoomOpensNoOther(t *testing.T) {
 // the person; the guests who wait for A's host then come in (lib-jitsi-meet#1427, #1200). With usher Jicofo is not asked.
 func TestTokenForOneRoomOpensNoOther(t *testing.T) {
 	t.Parallel()
-	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold = time.Second }})
+	b := beforeJicofo(t, setup{})
 	guest, stranger := b.person("guest.meet.example.com"), b.person("meet.example.com")
 	held := b.waiting(guest, room, "")
 	stranger.must("asks", stranger.asks(room, mint(t, forRoom("board"))), "forbidden room-mismatch")
 	stranger.must("joins all the same", stranger.joins(room), "not-allowed")
+	b.forward(waitHold)
 	b.told(held, absent)
 	guest.must("joins all the same", guest.joins(room), "not-allowed")
 	if b.sees(room).Exists {
@@ -344,7 +347,7 @@ func TestNoHostWithoutToken(t *testing.T) {
 func TestGuestsWaitForTheHost(t *testing.T) {
 	t.Parallel()
 	const other = "board@" + service
-	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold = 15 * time.Second }})
+	b := beforeJicofo(t, setup{})
 	guest, elsewhere := b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
 	answer := guest.iq("set", domain, request(room, "", ""))
 	if outcome(answer) != absent || answer.ErrorText() == "" {
@@ -584,16 +587,14 @@ func TestTokenEnds(t *testing.T) {
 		exact(p)
 		p.WaitForHost = auth.MembersWait
 	}})
-	until := func(d time.Duration) func(*token.Claims) {
-		return func(c *token.Claims) { member(c); c.Expires = time.Now().Add(d) }
-	}
+	const life = waitHold / 2
+	brief := func(c *token.Claims) { member(c); c.Expires = b.now().Add(life) }
 	// While waiting. The same token is good before, and the host comes when it is not any more.
 	waits := b.person("meet.example.com")
-	brief := mint(t, until(3*time.Second))
-	held := b.waiting(waits, room, brief)
-	b.eventually("the token ends", func() bool {
-		return b.person("meet.example.com").asks("board@"+service, brief) == "forbidden token-expired"
-	})
+	tok := mint(t, brief)
+	held := b.waiting(waits, room, tok)
+	b.forward(life)
+	waits.must("asks for another room", waits.asks("board@"+service, tok), "forbidden token-expired")
 	host := b.person("meet.example.com")
 	host.enters(room, mint(t, nil))
 	b.told(held, "forbidden token-expired")
@@ -603,18 +604,19 @@ func TestTokenEnds(t *testing.T) {
 
 	// Between the answer and the join.
 	slow, inside := b.person("meet.example.com"), b.person("meet.example.com")
-	brief = mint(t, until(3*time.Second))
-	slow.must("asks", slow.asks(room, brief), "ready")
-	id := inside.session(inside.iq("set", domain, request(room, brief, "")))
+	tok = mint(t, brief)
+	slow.must("asks", slow.asks(room, tok), "ready")
+	id := inside.session(inside.iq("set", domain, request(room, tok, "")))
 	inside.must("joins", inside.joins(room), "member participant")
 	if got := b.sees(room).Affiliations[slow.BareJID()]; got != "member" {
 		t.Errorf("let in and not inside: %q", got)
 	}
+	b.forward(life)
 	b.eventually("what was given to who has not come ends with the token", func() bool {
 		return b.sees(room).Affiliations[slow.BareJID()] == ""
 	})
 	slow.must("joins too late", slow.joins(room), "registration-required")
-	slow.must("asks too late", slow.asks(room, brief), "forbidden token-expired")
+	slow.must("asks too late", slow.asks(room, tok), "forbidden token-expired")
 
 	// The session ends with it; who is inside stays, and cannot come back.
 	inside.must("asks by the session", inside.shows(room, id), invalid)
@@ -622,6 +624,6 @@ func TestTokenEnds(t *testing.T) {
 	if v := invariants(b, room, allowed); v.Occupant(inside.JID()).Role != "participant" {
 		t.Errorf("who was inside is not any more: %s", v)
 	}
-	inside.must("asks by the token", inside.asks(room, brief), "forbidden token-expired")
+	inside.must("asks by the token", inside.asks(room, tok), "forbidden token-expired")
 	b.ends(room, host, inside)
 }

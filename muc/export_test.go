@@ -21,7 +21,7 @@ func (r *Rooms) Count() (rooms, grants int) {
 func (g *Guard) Look(ctx context.Context, room jid.JID, audit bool) {
 	g.mu.Lock()
 	rm := g.rooms[room.String()]
-	rm.next, rm.audit = time.Time{}, time.Now().Add(time.Hour)
+	rm.next, rm.audit, rm.ends = time.Time{}, time.Now().Add(time.Hour), time.Time{}
 	if audit {
 		rm.audit = time.Time{}
 	}

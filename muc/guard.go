@@ -74,6 +74,7 @@ type guarded struct {
 	looking     bool            // somebody is at it
 	hurry       bool            // there is something to be taken back
 	next, audit time.Time       // when to say again what it must be, and when to ask who is inside
+	ends        time.Time       // by the clock of the Options: when to ask, too, because a right ends; zero for no such time
 	here        map[string]bool // who was, by bare JID
 	knocked     map[string]bool // by bare JID: whom the room's lobby decides about; see Recall
 }
@@ -89,6 +90,7 @@ type awaited struct {
 
 // NewGuard returns a Guard. It starts nothing.
 func NewGuard(o GuardOptions) *Guard {
+	o.clock()
 	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), awaited: make(map[string]*awaited)}
 	g.opened.ask = g.open
 	g.moderators.ask = o.Owner.Moderators
@@ -550,7 +552,7 @@ func (g *Guard) due(now time.Time, n int, rooms bool) []func(context.Context) {
 		for key, a := range g.awaited {
 			switch {
 			case a.looking:
-			case now.After(a.until):
+			case g.Now().After(a.until):
 				delete(g.awaited, key)
 			case len(looks) < n && !now.Before(a.next) && expected == (a.pause < seldomest):
 				a.looking = true
@@ -561,7 +563,7 @@ func (g *Guard) due(now time.Time, n int, rooms bool) []func(context.Context) {
 	await(true)
 	if rooms {
 		for _, rm := range g.rooms {
-			if len(looks) < n && !rm.looking && (rm.hurry || !now.Before(rm.next) || !now.Before(rm.audit)) {
+			if len(looks) < n && !rm.looking && (rm.hurry || !now.Before(rm.next) || !now.Before(rm.audit) || g.rightEnds(rm)) {
 				rm.looking = true
 				looks = append(looks, func(ctx context.Context) { g.look(ctx, rm) })
 			}
@@ -592,7 +594,7 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	g.mu.Lock()
 	rm.hurry = false
 	again := !time.Now().Before(rm.next)
-	audit := again && g.EnforceRoles || !time.Now().Before(rm.audit)
+	audit := again && g.EnforceRoles || !time.Now().Before(rm.audit) || g.rightEnds(rm)
 	ours := rm.main.Equal(jid.JID{}) // a breakout room is what its main room is
 	g.mu.Unlock()
 	var err error
@@ -622,7 +624,7 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 		rm.next = time.Now().Add(g.Interval)
 	}
 	if audit {
-		rm.audit = time.Now().Add(auditEvery)
+		rm.audit, rm.ends = time.Now().Add(auditEvery), time.Time{}
 	}
 	if err == nil {
 		rm.auditInTime()
@@ -633,15 +635,18 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 // no business there. The caller holds mu.
 func (rm *guarded) auditInTime() {
 	for _, gr := range rm.live {
-		if !gr.joined && !gr.withdrawn && !gr.asked && !gr.expires.IsZero() && gr.expires.Before(rm.audit) {
-			rm.audit = gr.expires
+		if !gr.joined && !gr.withdrawn && !gr.asked && !gr.expires.IsZero() && (rm.ends.IsZero() || gr.expires.Before(rm.ends)) {
+			rm.ends = gr.expires
 		}
 	}
 }
 
+// rightEnds tells whether such a right has ended. The caller holds mu.
+func (g *Guard) rightEnds(rm *guarded) bool { return !rm.ends.IsZero() && !g.Now().Before(rm.ends) }
+
 // audit asks who is inside, and draws the consequences.
 func (g *Guard) audit(ctx context.Context, rm *guarded) error {
-	asked := time.Now()
+	asked, now := time.Now(), g.Now()
 	moderators, err := g.Owner.Moderators(ctx, rm.jid)
 	if err != nil {
 		return err
@@ -672,7 +677,7 @@ func (g *Guard) audit(ctx context.Context, rm *guarded) error {
 	rm.here = bareJIDs(occupants)
 	for bare, gr := range rm.live {
 		if !gr.asked {
-			gr.account(g.inside(rm, bare), asked)
+			gr.account(g.inside(rm, bare), asked, gr.ended(now))
 		}
 	}
 	if g.EnforceRoles && rm.main.Equal(jid.JID{}) {
@@ -708,8 +713,8 @@ func bareJIDs(occupants []Item) map[string]bool {
 	return here
 }
 
-// account notes whether the person was inside when that was asked, and withdraws what is not made use of.
-func (gr *grant) account(inside bool, asked time.Time) {
+// account notes whether the person was inside when that was asked, and withdraws what is not made use of, or had ended by then.
+func (gr *grant) account(inside bool, asked time.Time, ended bool) {
 	if inside {
 		gr.joined, gr.missed = true, time.Time{}
 		return
@@ -718,7 +723,7 @@ func (gr *grant) account(inside bool, asked time.Time) {
 		gr.missed = asked
 	}
 	switch {
-	case !gr.joined && gr.ended(asked),
+	case !gr.joined && ended,
 		!gr.joined && asked.Sub(gr.at) >= joinWithin,
 		// Not the first time: they may be on their way from a breakout room.
 		gr.joined && asked.Sub(gr.at) >= joinWithin && asked.Sub(gr.missed) >= auditEvery:

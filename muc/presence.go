@@ -172,7 +172,7 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 		return
 	}
 	g.joined = true
-	if g.ended(time.Now()) {
+	if g.ended(r.Now()) {
 		// The token ended between the answer and the join. Without affiliation the server removes the person (321).
 		r.withdraw(rm, bare)
 	}

@@ -73,11 +73,19 @@ type Options struct {
 	Arrived func(room jid.JID)
 	// Ledger has what is granted written down.
 	Ledger Ledger
+	// Now is the clock by which rights and waits end; nil for the machine's.
+	Now func() time.Time
 	// Try is asked whether a room that has just been opened keeps strangers out, before anybody is let in, and later whether
 	// it does still: an owner may have opened one that was members-only. It is nil for a Configuration that sees to it.
 	Try func(ctx context.Context, room jid.JID) error
 	// Warn is told what went wrong in a room while nobody was waiting for it. It must not call back.
 	Warn func(room jid.JID, what string, err error)
+}
+
+func (o *Options) clock() {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 }
 
 // room is one room that we are in, or are about to enter.
@@ -112,6 +120,7 @@ type occupant struct {
 
 // NewRooms returns Rooms that act as o.Owner.JID.
 func NewRooms(o Options) *Rooms {
+	o.clock()
 	self, _ := o.Owner.JID.WithResource("usher") // an ASCII resource is always valid
 	return &Rooms{
 		Options: o,

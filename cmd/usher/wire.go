@@ -273,6 +273,7 @@ func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) co
 		Lobby:         c.Rooms.Lobby,
 		WaitHold:      c.Rooms.WaitHold,
 		Store:         s,
+		Now:           time.Now,
 		Version:       release(),
 		Log:           log,
 	}
