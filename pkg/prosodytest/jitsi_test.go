@@ -329,28 +329,137 @@ func TestLobbyGate(t *testing.T) {
 	becomes(juliet, room, "juliet", "member")
 }
 
+// TestLobbyWithoutNames shows that those without a name pass if the room says so, and that Jitsi's option only has clients
+// ask for one.
 func TestLobbyWithoutNames(t *testing.T) {
-	j := startJitsi(t, JitsiOptions{Lobby: true, NoDisplayNameCheck: true})
-	j.opens(room)
-	juliet := j.someone("guest.meet.example.com")
-	if s, err := juliet.Join(timeout(t, defaultTimeout), room, "juliet"); err != nil || s.ErrorCondition() != "registration-required" {
-		t.Errorf("the gate: %s %v", s, err)
+	feature := func(j *jitsi) bool {
+		j.Helper()
+		c := j.Server.Client(j.T, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket, Room: "standup"})
+		answer, err := c.IQ(timeout(j.T, defaultTimeout), "get", "lobby.meet.example.com", "<query xmlns='http://jabber.org/protocol/disco#info' node='lobbyrooms'/>")
+		if err != nil || answer.ErrorCondition() != "" {
+			j.Fatal(answer, err)
+		}
+		return strings.Contains(answer.String(), "displayname_required")
 	}
-	if got := j.disco(juliet, lobbyRoom); got != "item-not-found" {
-		t.Errorf("a lobby that is not on says %q", got)
+	for name, tt := range map[string]struct {
+		o        JitsiOptions
+		refused  string
+		required bool
+	}{
+		"skipped":         {JitsiOptions{NoDisplayNameCheck: true}, "registration-required", true},
+		"Jitsi's option":  {JitsiOptions{Global: "muc_lobby_check_display_name_required = false"}, "not-acceptable", false},
+		"as it is at all": {JitsiOptions{}, "not-acceptable", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.o.Lobby, tt.o.GuestAuth = true, "jitsi-anonymous"
+			j := startJitsi(t, tt.o)
+			j.opens(room)
+			juliet := j.someone("guest.meet.example.com")
+			joins := func() {
+				t.Helper()
+				if s, err := juliet.Join(timeout(t, defaultTimeout), room, "juliet"); err != nil || s.ErrorCondition() != tt.refused {
+					t.Errorf("the gate: %s %v", s, err)
+				}
+			}
+			joins()
+			if got := j.disco(juliet, lobbyRoom); got != "item-not-found" || feature(j) {
+				t.Errorf("a lobby that is not on says %q", got)
+			}
+			j.submits(j.observer.client, room, "muc#roomconfig_membersonly", "1")
+			joins()
+			if got := j.disco(juliet, lobbyRoom); got != "" || feature(j) != tt.required {
+				t.Errorf("the lobby, which is not hidden, says %q", got)
+			}
+			// A form that does not speak of members-only ends the lobby.
+			j.submits(j.observer.client, room, "muc#roomconfig_whois", "anyone")
+			if got := j.disco(juliet, lobbyRoom); got != "item-not-found" || feature(j) {
+				t.Errorf("a lobby that is not on any more says %q", got)
+			}
+			// Jicofo's health checks pass.
+			if err := j.jicofo.HealthCheck(timeout(t, defaultTimeout)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	j.submits(j.observer.client, room, "muc#roomconfig_membersonly", "1")
-	if got := j.disco(juliet, lobbyRoom); got != "" {
-		t.Errorf("the lobby, which is not hidden, says %q", got)
+}
+
+func TestMeetingID(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{
+		MeetingID: true, Metadata: true, Lobby: true, NoDisplayNameCheck: true, Open: true, Conference: "restrict_room_creation = false",
+	})
+	health := "__jicofo-health-check-1@conference.meet.example.com"
+	for _, nick := range []string{"juliet", "focus"} { // of a room of Jicofo's, and of one that it has not opened
+		c := j.someone("guest.meet.example.com")
+		refused, _ := j.enters(c, health, nick)
+		if want := map[string]string{"juliet": "service-unavailable", "focus": ""}[nick]; refused != want {
+			t.Errorf("%s enters a room of a health check: %q", nick, refused)
+		}
+		c.Sends("<presence type='unavailable' to='" + health + "/" + nick + "'/>")
 	}
-	// A form that does not speak of members-only ends the lobby.
-	j.submits(j.observer.client, room, "muc#roomconfig_whois", "anyone")
-	if got := j.disco(juliet, lobbyRoom); got != "item-not-found" {
-		t.Errorf("a lobby that is not on any more says %q", got)
-	}
-	// Jicofo's health checks pass.
-	if err := j.jicofo.HealthCheck(timeout(t, defaultTimeout)); err != nil {
+
+	// Who comes first waits, and hears nothing.
+	juliet, gone := j.someone("guest.meet.example.com"), j.someone("guest.meet.example.com")
+	join := "<presence to='" + room + "/juliet'><x xmlns='" + nsMUC + "'/></presence>"
+	gone.Sends(strings.Replace(join, "juliet", "gone", 1))
+	juliet.Sends(join)
+	juliet.ReceivesNot("<presence from='" + room + "/juliet'/>")
+	if err := gone.Close(); err != nil {
 		t.Error(err)
+	}
+	j.opens(room)
+	juliet.Receives("<presence from='" + room + "/juliet'><x xmlns='" + nsMUCUser + "'><status code='110'/></x></presence>")
+	if view := j.sees(room); view.Occupant(juliet.JID()) == (Occupant{}) || len(view.Occupants) != 2 {
+		t.Errorf("in the room: %v", view)
+	}
+
+	// The focus is what it is.
+	set := func(item, want string) {
+		t.Helper()
+		answer, err := j.observer.client.IQ(timeout(t, defaultTimeout), "set", room, "<query xmlns='"+nsMUCAdmin+"'><item "+item+"/></query>")
+		if err != nil || answer.ErrorCondition() != want {
+			t.Errorf("%s: %s %v", item, answer, err)
+		}
+	}
+	for _, item := range []string{
+		"affiliation='member' jid='focus@focus.meet.example.com'", "affiliation='none' jid='focus@example.com'",
+		"role='none' nick='focus'", "affiliation='owner' jid='someone@example.com' nick='focus'",
+	} {
+		set(item, "not-allowed")
+	}
+	set("affiliation='member' jid='stranger@focus.meet.example.com'", "")
+
+	// With the kick the affiliation goes.
+	tybalt := j.someone("guest.meet.example.com")
+	set("affiliation='owner' jid='"+tybalt.BareJID()+"'", "")
+	refused, presence := j.enters(tybalt, room, "tybalt")
+	if refused != "" || may(presence)["recording"] != "true" {
+		t.Errorf("the owner is told %s %s", refused, presence)
+	}
+	set("affiliation='admin' jid='"+tybalt.BareJID()+"'", "")
+	admin := j.observer.client
+	if refused, _ := j.enters(admin, room, "admin"); refused != "" {
+		t.Fatal(refused)
+	}
+	set("role='none' nick='tybalt'", "")
+	tybalt.Receives("<presence type='unavailable' from='" + room + "/tybalt'><x xmlns='" + nsMUCUser + "'><status code='307'/></x></presence>")
+	if got := j.sees(room).Affiliations[tybalt.BareJID()]; got != "" {
+		t.Errorf("the kicked is %s", got)
+	}
+
+	other := "retro@conference.meet.example.com" // which Jicofo creates; the first has no id, as its creator had to wait
+	j.opens(other)
+	form, err := admin.IQ(timeout(t, defaultTimeout), "get", other, "<query xmlns='"+nsMUCOwner+"'/>")
+	if err != nil || len(formField(form, "muc#roominfo_meetingId")) != 36 {
+		t.Errorf("the form: %s %v", form, err)
+	}
+	romeo := j.host(room, "mercutio")
+	romeo.Drain()
+	j.submits(romeo, room, "muc#roomconfig_membersonly", "1")
+	if _, err := romeo.Await(timeout(t, defaultTimeout), func(s Stanza) bool {
+		m := s.Child("json-message", nsJitmeet)
+		return s.Attr["from"] == "metadata.meet.example.com" && m.Attr["room"] == room && strings.Contains(m.Text, `"lobbyEnabled":true`)
+	}); err != nil {
+		t.Error("nothing is said of the lobby:", err)
 	}
 }
 
