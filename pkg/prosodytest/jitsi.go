@@ -41,6 +41,10 @@ type JitsiOptions struct {
 	// It loads what Permissions loads, too.
 	MeetingID bool
 
+	// Mapper loads lua/mod_prosodytest_domain_mapper.lua, a stand-in for Jitsi's muc_domain_mapper: to clients and Jicofo a
+	// tenant's room [acme]room@conference.meet.example.com is room@conference.acme.meet.example.com.
+	Mapper bool
+
 	// Permissions loads lua/mod_prosodytest_permissions.lua on the main MUC service, a stand-in for Jitsi's
 	// jitsi_permissions: the own presence tells moderators what they may, unless their token does.
 	Permissions bool
@@ -193,6 +197,9 @@ func JitsiConfig(o JitsiOptions) string {
 	var meetingID []string
 	if o.MeetingID {
 		meetingID = append(meetingID, "prosodytest_meeting_id")
+	}
+	if o.Mapper {
+		modules = append(modules, "prosodytest_domain_mapper")
 	}
 	muc("conference", append(modules, meetingID...)...)
 	line("muc_room_default_members_only = %t", !o.Open)

@@ -610,3 +610,65 @@ func TestBreakoutAlone(t *testing.T) {
 		t.Error("the main room is still there")
 	}
 }
+
+// TestDomainMapper shows in which spelling the rooms of tenants hear and speak, to whom.
+func TestDomainMapper(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{Mapper: true, MeetingID: true, Metadata: true, Lobby: true, Breakout: true, NoDisplayNameCheck: true})
+	for _, tenant := range []string{"acme", "acme_1"} { // docker-jitsi-meet has Prosody take the latter for a domain
+		spelled, its := "standup@conference."+tenant+".meet.example.com", "["+tenant+"]"+room
+		romeo, juliet := j.someone("meet.example.com"), j.someone("guest.meet.example.com")
+		if answer := j.ask(romeo, spelled); attribute(answer, "room") != spelled || attribute(answer, "ready") != "true" {
+			t.Fatalf("Jicofo answers %s", answer)
+		}
+		if view := j.sees(spelled); view.Occupant(j.jicofo.JID()).Nick != "focus" {
+			t.Fatalf("in the room: %v", view)
+		}
+		if !slices.Contains(j.jicofo.Rooms(), spelled) {
+			t.Errorf("Jicofo is in %v", j.jicofo.Rooms())
+		}
+		j.affiliate(j.observer.client, spelled, romeo.BareJID(), "owner")
+		j.affiliate(j.observer.client, spelled, juliet.BareJID(), "member")
+		for nick, c := range map[string]*Client{"romeo": romeo, "juliet": juliet} {
+			if refused, s := j.enters(c, spelled, nick); refused != "" || s.Attr["to"] != c.JID() {
+				t.Fatalf("%s enters: %s", nick, s)
+			}
+			c.Receives("<message from='metadata.meet.example.com'><json-message xmlns='" + nsJitmeet + "' room='" + spelled + "'/></message>")
+		}
+		romeo.Sends("<message to='" + spelled + "' type='groupchat'><body>Hello</body></message>")
+		juliet.Receives("<message from='" + spelled + "/romeo'><body>Hello</body></message>")
+		juliet.Sends("<message to='" + spelled + "/romeo' type='chat'><body>Psst</body></message>")
+		romeo.Receives("<message from='" + spelled + "/juliet'><body>Psst</body></message>")
+		cell, err := romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "cell")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.opens(cell)
+		form, err := j.observer.client.IQ(timeout(t, defaultTimeout), "get", cell, "<query xmlns='"+nsMUCOwner+"'/>")
+		if err != nil || formField(form, "muc#roominfo_breakout_main_room") != spelled {
+			t.Errorf("the main room of the breakout room: %s %v", form, err)
+		}
+
+		// The service itself has as many names. Who asks for the room in brackets is answered from elsewhere.
+		if refused := j.disco(romeo, "conference."+tenant+".meet.example.com"); refused != "" {
+			t.Errorf("the service says %s", refused)
+		}
+		romeo.Sends("<iq type='get' id='brackets' to='" + its + "'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
+		romeo.Receives("<iq type='result' id='brackets' from='" + spelled + "'/>")
+
+		// A component speaks to the room in brackets only, and hears it in either spelling.
+		component := j.Component(t, bot, "secret")
+		component.from = "focus@" + bot
+		for address, want := range map[string]string{its: "", spelled: "not-allowed"} {
+			answer, err := component.IQ(timeout(t, defaultTimeout), "get", address, "<query xmlns='"+nsMUCOwner+"'/>")
+			if err != nil || answer.ErrorCondition() != want {
+				t.Errorf("a component asks %s: %s %v", address, answer, err)
+			}
+		}
+		component.Sends("<presence from='" + component.from + "/usher' to='" + its + "/usher'><x xmlns='" + nsMUC + "'/></presence>")
+		component.Receives("<presence from='" + spelled + "/romeo'/>")
+		component.Receives("<presence from='" + spelled + "/usher'><x xmlns='" + nsMUCUser + "'><status code='110'/></x></presence>")
+		if err := component.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -9,6 +9,7 @@
 local jid = require "util.jid";
 local st = require "util.stanza";
 
+local rooms = module:require("prosodytest_rooms");
 local xmlns_muc, xmlns_jitmeet = "http://jabber.org/protocol/muc", "http://jitsi.org/jitmeet";
 
 local main_muc = assert(module:get_option_string("main_muc"));
@@ -52,7 +53,7 @@ local function submitted(event)
 		return;
 	end
 	if not event.fields["muc#roomconfig_membersonly"] then
-		close(room, room.jid);
+		close(room, rooms.external(room.jid));
 	elseif not lobby_of(room) then
 		lobby.create_room(jid.join(jid.node(room.jid), lobby_muc)):set_persistent(true);
 		event.status_codes["104"] = true;
