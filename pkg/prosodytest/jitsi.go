@@ -36,6 +36,15 @@ type JitsiOptions struct {
 	AppID, AppSecret string
 	AllowEmptyToken  bool
 
+	// MeetingID loads lua/mod_prosodytest_meeting_id.lua on the MUC services of main and breakout rooms, a stand-in for
+	// Jitsi's muc_meeting_id: nobody enters before the focus, nobody changes what it is, and a kick takes the affiliation.
+	// It loads what Permissions loads, too.
+	MeetingID bool
+
+	// Mapper loads lua/mod_prosodytest_domain_mapper.lua, a stand-in for Jitsi's muc_domain_mapper: to clients and Jicofo a
+	// tenant's room [acme]room@conference.meet.example.com is room@conference.acme.meet.example.com.
+	Mapper bool
+
 	// Permissions loads lua/mod_prosodytest_permissions.lua on the main MUC service, a stand-in for Jitsi's
 	// jitsi_permissions: the own presence tells moderators what they may, unless their token does.
 	Permissions bool
@@ -58,8 +67,8 @@ type JitsiOptions struct {
 	// Lobby loads lua/mod_prosodytest_lobby.lua on the main virtual host, a stand-in for Jitsi's muc_lobby_rooms.
 	Lobby bool
 
-	// NoDisplayNameCheck is Jitsi's muc_lobby_check_display_name_required = false: the lobby lets in those without a
-	// nickname as in XEP-0172.
+	// NoDisplayNameCheck has the lobby let in those without a nickname as in XEP-0172. Jitsi has no option for this. Modules
+	// that make a lobby may say so of a room (room._data.lobby_skip_display_name_check); here one says so of all rooms.
 	NoDisplayNameCheck bool
 
 	// Breakout loads lua/mod_prosodytest_breakout.lua on the main virtual host, a stand-in for Jitsi's
@@ -173,7 +182,7 @@ func JitsiConfig(o JitsiOptions) string {
 	line("main_muc = %s", quote("conference."+domain))
 	if o.Lobby {
 		line("lobby_muc = %s", quote("lobby."+domain))
-		line("muc_lobby_check_display_name_required = %t", !o.NoDisplayNameCheck)
+		line("prosodytest_lobby_skip_display_name_check = %t", o.NoDisplayNameCheck)
 	}
 	if o.Breakout {
 		line("breakout_rooms_muc = %s", quote("breakout."+domain))
@@ -185,14 +194,21 @@ func JitsiConfig(o JitsiOptions) string {
 	if o.Permissions {
 		modules = append(modules, "prosodytest_permissions")
 	}
-	muc("conference", modules...)
+	var meetingID []string
+	if o.MeetingID {
+		meetingID = append(meetingID, "prosodytest_meeting_id")
+	}
+	if o.Mapper {
+		modules = append(modules, "prosodytest_domain_mapper")
+	}
+	muc("conference", append(modules, meetingID...)...)
 	line("muc_room_default_members_only = %t", !o.Open)
 	line("%s", o.Conference)
 	if o.Lobby {
 		muc("lobby")
 	}
 	if o.Breakout {
-		muc("breakout")
+		muc("breakout", meetingID...)
 	}
 	if o.Metadata {
 		line("Component %s %q", quote("metadata."+domain), "prosodytest_metadata")

@@ -329,28 +329,137 @@ func TestLobbyGate(t *testing.T) {
 	becomes(juliet, room, "juliet", "member")
 }
 
+// TestLobbyWithoutNames shows that those without a name pass if the room says so, and that Jitsi's option only has clients
+// ask for one.
 func TestLobbyWithoutNames(t *testing.T) {
-	j := startJitsi(t, JitsiOptions{Lobby: true, NoDisplayNameCheck: true})
-	j.opens(room)
-	juliet := j.someone("guest.meet.example.com")
-	if s, err := juliet.Join(timeout(t, defaultTimeout), room, "juliet"); err != nil || s.ErrorCondition() != "registration-required" {
-		t.Errorf("the gate: %s %v", s, err)
+	feature := func(j *jitsi) bool {
+		j.Helper()
+		c := j.Server.Client(j.T, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket, Room: "standup"})
+		answer, err := c.IQ(timeout(j.T, defaultTimeout), "get", "lobby.meet.example.com", "<query xmlns='http://jabber.org/protocol/disco#info' node='lobbyrooms'/>")
+		if err != nil || answer.ErrorCondition() != "" {
+			j.Fatal(answer, err)
+		}
+		return strings.Contains(answer.String(), "displayname_required")
 	}
-	if got := j.disco(juliet, lobbyRoom); got != "item-not-found" {
-		t.Errorf("a lobby that is not on says %q", got)
+	for name, tt := range map[string]struct {
+		o        JitsiOptions
+		refused  string
+		required bool
+	}{
+		"skipped":         {JitsiOptions{NoDisplayNameCheck: true}, "registration-required", true},
+		"Jitsi's option":  {JitsiOptions{Global: "muc_lobby_check_display_name_required = false"}, "not-acceptable", false},
+		"as it is at all": {JitsiOptions{}, "not-acceptable", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.o.Lobby, tt.o.GuestAuth = true, "jitsi-anonymous"
+			j := startJitsi(t, tt.o)
+			j.opens(room)
+			juliet := j.someone("guest.meet.example.com")
+			joins := func() {
+				t.Helper()
+				if s, err := juliet.Join(timeout(t, defaultTimeout), room, "juliet"); err != nil || s.ErrorCondition() != tt.refused {
+					t.Errorf("the gate: %s %v", s, err)
+				}
+			}
+			joins()
+			if got := j.disco(juliet, lobbyRoom); got != "item-not-found" || feature(j) {
+				t.Errorf("a lobby that is not on says %q", got)
+			}
+			j.submits(j.observer.client, room, "muc#roomconfig_membersonly", "1")
+			joins()
+			if got := j.disco(juliet, lobbyRoom); got != "" || feature(j) != tt.required {
+				t.Errorf("the lobby, which is not hidden, says %q", got)
+			}
+			// A form that does not speak of members-only ends the lobby.
+			j.submits(j.observer.client, room, "muc#roomconfig_whois", "anyone")
+			if got := j.disco(juliet, lobbyRoom); got != "item-not-found" || feature(j) {
+				t.Errorf("a lobby that is not on any more says %q", got)
+			}
+			// Jicofo's health checks pass.
+			if err := j.jicofo.HealthCheck(timeout(t, defaultTimeout)); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	j.submits(j.observer.client, room, "muc#roomconfig_membersonly", "1")
-	if got := j.disco(juliet, lobbyRoom); got != "" {
-		t.Errorf("the lobby, which is not hidden, says %q", got)
+}
+
+func TestMeetingID(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{
+		MeetingID: true, Metadata: true, Lobby: true, NoDisplayNameCheck: true, Open: true, Conference: "restrict_room_creation = false",
+	})
+	health := "__jicofo-health-check-1@conference.meet.example.com"
+	for _, nick := range []string{"juliet", "focus"} { // of a room of Jicofo's, and of one that it has not opened
+		c := j.someone("guest.meet.example.com")
+		refused, _ := j.enters(c, health, nick)
+		if want := map[string]string{"juliet": "service-unavailable", "focus": ""}[nick]; refused != want {
+			t.Errorf("%s enters a room of a health check: %q", nick, refused)
+		}
+		c.Sends("<presence type='unavailable' to='" + health + "/" + nick + "'/>")
 	}
-	// A form that does not speak of members-only ends the lobby.
-	j.submits(j.observer.client, room, "muc#roomconfig_whois", "anyone")
-	if got := j.disco(juliet, lobbyRoom); got != "item-not-found" {
-		t.Errorf("a lobby that is not on any more says %q", got)
-	}
-	// Jicofo's health checks pass.
-	if err := j.jicofo.HealthCheck(timeout(t, defaultTimeout)); err != nil {
+
+	// Who comes first waits, and hears nothing.
+	juliet, gone := j.someone("guest.meet.example.com"), j.someone("guest.meet.example.com")
+	join := "<presence to='" + room + "/juliet'><x xmlns='" + nsMUC + "'/></presence>"
+	gone.Sends(strings.Replace(join, "juliet", "gone", 1))
+	juliet.Sends(join)
+	juliet.ReceivesNot("<presence from='" + room + "/juliet'/>")
+	if err := gone.Close(); err != nil {
 		t.Error(err)
+	}
+	j.opens(room)
+	juliet.Receives("<presence from='" + room + "/juliet'><x xmlns='" + nsMUCUser + "'><status code='110'/></x></presence>")
+	if view := j.sees(room); view.Occupant(juliet.JID()) == (Occupant{}) || len(view.Occupants) != 2 {
+		t.Errorf("in the room: %v", view)
+	}
+
+	// The focus is what it is.
+	set := func(item, want string) {
+		t.Helper()
+		answer, err := j.observer.client.IQ(timeout(t, defaultTimeout), "set", room, "<query xmlns='"+nsMUCAdmin+"'><item "+item+"/></query>")
+		if err != nil || answer.ErrorCondition() != want {
+			t.Errorf("%s: %s %v", item, answer, err)
+		}
+	}
+	for _, item := range []string{
+		"affiliation='member' jid='focus@focus.meet.example.com'", "affiliation='none' jid='focus@example.com'",
+		"role='none' nick='focus'", "affiliation='owner' jid='someone@example.com' nick='focus'",
+	} {
+		set(item, "not-allowed")
+	}
+	set("affiliation='member' jid='stranger@focus.meet.example.com'", "")
+
+	// With the kick the affiliation goes.
+	tybalt := j.someone("guest.meet.example.com")
+	set("affiliation='owner' jid='"+tybalt.BareJID()+"'", "")
+	refused, presence := j.enters(tybalt, room, "tybalt")
+	if refused != "" || may(presence)["recording"] != "true" {
+		t.Errorf("the owner is told %s %s", refused, presence)
+	}
+	set("affiliation='admin' jid='"+tybalt.BareJID()+"'", "")
+	admin := j.observer.client
+	if refused, _ := j.enters(admin, room, "admin"); refused != "" {
+		t.Fatal(refused)
+	}
+	set("role='none' nick='tybalt'", "")
+	tybalt.Receives("<presence type='unavailable' from='" + room + "/tybalt'><x xmlns='" + nsMUCUser + "'><status code='307'/></x></presence>")
+	if got := j.sees(room).Affiliations[tybalt.BareJID()]; got != "" {
+		t.Errorf("the kicked is %s", got)
+	}
+
+	other := "retro@conference.meet.example.com" // which Jicofo creates; the first has no id, as its creator had to wait
+	j.opens(other)
+	form, err := admin.IQ(timeout(t, defaultTimeout), "get", other, "<query xmlns='"+nsMUCOwner+"'/>")
+	if err != nil || len(formField(form, "muc#roominfo_meetingId")) != 36 {
+		t.Errorf("the form: %s %v", form, err)
+	}
+	romeo := j.host(room, "mercutio")
+	romeo.Drain()
+	j.submits(romeo, room, "muc#roomconfig_membersonly", "1")
+	if _, err := romeo.Await(timeout(t, defaultTimeout), func(s Stanza) bool {
+		m := s.Child("json-message", nsJitmeet)
+		return s.Attr["from"] == "metadata.meet.example.com" && m.Attr["room"] == room && strings.Contains(m.Text, `"lobbyEnabled":true`)
+	}); err != nil {
+		t.Error("nothing is said of the lobby:", err)
 	}
 }
 
@@ -499,5 +608,67 @@ func TestBreakoutAlone(t *testing.T) {
 	}
 	if j.sees(room).Exists {
 		t.Error("the main room is still there")
+	}
+}
+
+// TestDomainMapper shows in which spelling the rooms of tenants hear and speak, to whom.
+func TestDomainMapper(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{Mapper: true, MeetingID: true, Metadata: true, Lobby: true, Breakout: true, NoDisplayNameCheck: true})
+	for _, tenant := range []string{"acme", "acme_1"} { // docker-jitsi-meet has Prosody take the latter for a domain
+		spelled, its := "standup@conference."+tenant+".meet.example.com", "["+tenant+"]"+room
+		romeo, juliet := j.someone("meet.example.com"), j.someone("guest.meet.example.com")
+		if answer := j.ask(romeo, spelled); attribute(answer, "room") != spelled || attribute(answer, "ready") != "true" {
+			t.Fatalf("Jicofo answers %s", answer)
+		}
+		if view := j.sees(spelled); view.Occupant(j.jicofo.JID()).Nick != "focus" {
+			t.Fatalf("in the room: %v", view)
+		}
+		if !slices.Contains(j.jicofo.Rooms(), spelled) {
+			t.Errorf("Jicofo is in %v", j.jicofo.Rooms())
+		}
+		j.affiliate(j.observer.client, spelled, romeo.BareJID(), "owner")
+		j.affiliate(j.observer.client, spelled, juliet.BareJID(), "member")
+		for nick, c := range map[string]*Client{"romeo": romeo, "juliet": juliet} {
+			if refused, s := j.enters(c, spelled, nick); refused != "" || s.Attr["to"] != c.JID() {
+				t.Fatalf("%s enters: %s", nick, s)
+			}
+			c.Receives("<message from='metadata.meet.example.com'><json-message xmlns='" + nsJitmeet + "' room='" + spelled + "'/></message>")
+		}
+		romeo.Sends("<message to='" + spelled + "' type='groupchat'><body>Hello</body></message>")
+		juliet.Receives("<message from='" + spelled + "/romeo'><body>Hello</body></message>")
+		juliet.Sends("<message to='" + spelled + "/romeo' type='chat'><body>Psst</body></message>")
+		romeo.Receives("<message from='" + spelled + "/juliet'><body>Psst</body></message>")
+		cell, err := romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "cell")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j.opens(cell)
+		form, err := j.observer.client.IQ(timeout(t, defaultTimeout), "get", cell, "<query xmlns='"+nsMUCOwner+"'/>")
+		if err != nil || formField(form, "muc#roominfo_breakout_main_room") != spelled {
+			t.Errorf("the main room of the breakout room: %s %v", form, err)
+		}
+
+		// The service itself has as many names. Who asks for the room in brackets is answered from elsewhere.
+		if refused := j.disco(romeo, "conference."+tenant+".meet.example.com"); refused != "" {
+			t.Errorf("the service says %s", refused)
+		}
+		romeo.Sends("<iq type='get' id='brackets' to='" + its + "'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
+		romeo.Receives("<iq type='result' id='brackets' from='" + spelled + "'/>")
+
+		// A component speaks to the room in brackets only, and hears it in either spelling.
+		component := j.Component(t, bot, "secret")
+		component.from = "focus@" + bot
+		for address, want := range map[string]string{its: "", spelled: "not-allowed"} {
+			answer, err := component.IQ(timeout(t, defaultTimeout), "get", address, "<query xmlns='"+nsMUCOwner+"'/>")
+			if err != nil || answer.ErrorCondition() != want {
+				t.Errorf("a component asks %s: %s %v", address, answer, err)
+			}
+		}
+		component.Sends("<presence from='" + component.from + "/usher' to='" + its + "/usher'><x xmlns='" + nsMUC + "'/></presence>")
+		component.Receives("<presence from='" + spelled + "/romeo'/>")
+		component.Receives("<presence from='" + spelled + "/usher'><x xmlns='" + nsMUCUser + "'><status code='110'/></x></presence>")
+		if err := component.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -12,6 +12,8 @@ local json = require "util.json";
 local st = require "util.stanza";
 local uuid = require "util.uuid".generate;
 
+local rooms = module:require("prosodytest_rooms");
+
 local main_muc = assert(module:get_option_string("main_muc"));
 local breakout_muc = module:get_option_string("breakout_rooms_muc", "breakout."..module.host);
 local ttl = module:get_option_number("prosodytest_breakout_ttl", 5); -- seconds without anybody in any of the rooms
@@ -60,7 +62,7 @@ local function describe(room_jid, name, is_main)
 			displayName = occupant:get_presence():get_child_text("nick", "http://jabber.org/protocol/nick"),
 		};
 	end
-	return { id = jid.node(room_jid), jid = room_jid, name = name, isMainRoom = is_main, participants = participants };
+	return { id = jid.node(room_jid), jid = rooms.external(room_jid), name = name, isMainRoom = is_main, participants = participants };
 end
 
 local function broadcast(main_room)
@@ -130,7 +132,7 @@ local function control(event)
 		return true;
 	elseif message.attr.type == "features/breakout-rooms/move-to-room" then
 		local room_jid = message.attr.roomJid;
-		if room_jid == main_room.jid or main_of[room_jid] == main_room.jid then
+		if room_jid == rooms.external(main_room.jid) or main_of[room_jid] == main_room.jid then
 			send_json(message.attr.participantJid, { type = "breakout_rooms", event = message.attr.type, roomJid = room_jid });
 			return true;
 		end
@@ -198,13 +200,8 @@ local function left(event)
 	end
 end
 
--- A room of a tenant as clients spell it: [acme]standup@conference.example.com is standup@conference.acme.example.com.
-local function as_clients_do(room_jid)
-	return (room_jid:gsub("^%[([^%]]+)%]([^@]+)@([^.]+)%.", "%2@%3.%1."));
-end
-
 local function add_fields(event, room)
-	local main_jid = as_clients_do(main_of[room.jid]);
+	local main_jid = rooms.external(main_of[room.jid]);
 	table.insert(event.form, { name = "muc#roominfo_isbreakout", type = "boolean", label = "Breakout room", value = true });
 	table.insert(event.form, { name = "muc#roominfo_breakout_main_room", type = "text-single", label = "Main room", value = main_jid });
 	return main_jid;

@@ -1,16 +1,22 @@
 -- Stands in for Jitsi's muc_lobby_rooms, and is loaded as that is: on the main virtual host, with its options main_muc,
 -- lobby_muc, muc_lobby_whitelist and muc_lobby_check_display_name_required. It speaks the same wire but for the
--- notifications (lobby-notify, room metadata), and several items in one muc#admin set, which it does not know.
+-- notifications (lobby-notify), and several items in one muc#admin set, which it does not know.
+--
+-- Jitsi's has no option that lets in those without a name: muc_lobby_check_display_name_required only has the client ask for
+-- one. It looks at room._data.lobby_skip_display_name_check, which modules set that make a lobby (muc_wait_for_host). The
+-- option prosodytest_lobby_skip_display_name_check stands in for a module that sets it in all rooms.
 
 local jid = require "util.jid";
 local st = require "util.stanza";
 
+local rooms = module:require("prosodytest_rooms");
 local xmlns_muc, xmlns_jitmeet = "http://jabber.org/protocol/muc", "http://jitsi.org/jitmeet";
 
 local main_muc = assert(module:get_option_string("main_muc"));
 local lobby_muc = assert(module:get_option_string("lobby_muc"));
 local whitelist = module:get_option_set("muc_lobby_whitelist", {});
-local check_display_name = module:get_option_boolean("muc_lobby_check_display_name_required", true);
+local ask_for_name = module:get_option_boolean("muc_lobby_check_display_name_required", true);
+local skip_check = module:get_option_boolean("prosodytest_lobby_skip_display_name_check", false);
 
 module:add_identity("component", "lobbyrooms", lobby_muc);
 
@@ -24,12 +30,20 @@ local function main_of(lobby_room)
 	return main.get_room_from_jid(jid.join(jid.node(lobby_room.jid), main_muc));
 end
 
+local function say(room, is_on)
+	room.jitsiMetadata = room.jitsiMetadata or {};
+	room.jitsiMetadata.lobbyEnabled = is_on;
+	module:context(main_muc):fire_event("room-metadata-changed", { room = room });
+end
+
 local function close(room, alternative)
 	local lobby_room = lobby_of(room);
 	if lobby_room then
 		lobby_room:set_persistent(false);
 		lobby_room:destroy(alternative, "Lobby room closed.");
+		say(room, false);
 	end
+	room._data.lobby_skip_display_name_check = nil;
 end
 
 -- The form has the whole say: one that does not speak of members-only ends the lobby, too.
@@ -39,10 +53,11 @@ local function submitted(event)
 		return;
 	end
 	if not event.fields["muc#roomconfig_membersonly"] then
-		close(room, room.jid);
+		close(room, rooms.external(room.jid));
 	elseif not lobby_of(room) then
 		lobby.create_room(jid.join(jid.node(room.jid), lobby_muc)):set_persistent(true);
 		event.status_codes["104"] = true;
+		say(room, true);
 	end
 end
 
@@ -52,6 +67,7 @@ local function refuse(event, error_type, condition, code, children)
 	for _, child in ipairs(children) do
 		reply:add_child(child); -- into the error
 	end
+	reply:reset():tag("x", { xmlns = xmlns_muc });
 	event.origin.send(reply);
 	return true;
 end
@@ -77,7 +93,7 @@ local function gate(event)
 	if password and affiliation == "member" and not x:get_child("password") then
 		x:text_tag("password", password);
 	end
-	if check_display_name and (stanza:get_child_text("nick", "http://jabber.org/protocol/nick") or "") == "" then
+	if not room._data.lobby_skip_display_name_check and (stanza:get_child_text("nick", "http://jabber.org/protocol/nick") or "") == "" then
 		return refuse(event, "modify", "not-acceptable", "406", {
 			st.stanza("displayname-required", { xmlns = xmlns_jitmeet, lobby = "true" });
 		});
@@ -131,6 +147,22 @@ module:hook_global("server-started", function ()
 	local at_main = module:context(main_muc);
 	at_main:hook("muc-config-submitted", submitted);
 	at_main:hook("muc-occupant-pre-join", gate, -4); -- before Prosody's own members-only
+	if skip_check then
+		at_main:hook("muc-occupant-pre-join", function (event)
+			event.room._data.lobby_skip_display_name_check = true;
+		end, -3);
+	end
+	module:context(lobby_muc):hook("host-disco-info-node", function (event)
+		local node = event.node == "lobbyrooms" and event.origin.jitsi_web_query_room;
+		if node and event.origin.jitsi_web_query_prefix ~= "" then
+			node = "["..event.origin.jitsi_web_query_prefix.."]"..node;
+		end
+		local room = node and main.get_room_from_jid(jid.join(node, main_muc));
+		if ask_for_name and room and lobby_of(room) then
+			event.reply:tag("feature", { var = "http://jitsi.org/protocol/lobbyrooms#displayname_required" }):up();
+		end
+		event.exists = true;
+	end);
 	at_main:hook("message/bare", invite, 1);
 	at_main:hook("muc-room-destroyed", function (event) close(event.room); end, 1);
 	at_main:hook("muc-disco#info", function (event)
