@@ -19,6 +19,19 @@ type Source struct {
 	Names []string
 	// Getenv looks up a variable for ENV_…, and CREDENTIALS_DIRECTORY for Credential. Nil means that none is set.
 	Getenv func(name string) (value string, ok bool)
+	// Texts are the texts of files by their names in FS. They are read instead of what FS has there.
+	Texts map[string]string
+	// Mark is how the text of a file begins that is listed in [Configuration.Marked]. Empty for no such file.
+	Mark string
+}
+
+// Unsure is an option with a value that depends on the order in which Prosody reads the files of a wildcard Include. That
+// order is the folder's (core/configmanager.lua, env.Include: lfs.dir, which does not sort).
+type Unsure struct {
+	Section *Section
+	// Option is its name. [Read] has taken the value at At, but the one at Other may count as well.
+	Option    string
+	At, Other Position
 }
 
 // Position is a place in a configuration. It is printed as conf.d/meet.cfg.lua:14.
@@ -40,8 +53,13 @@ type Configuration struct {
 	// Files are the files that were read, as names in the file system, and with a slash at the end the folders that
 	// a wildcard searched: what to watch for changes.
 	Files []string
+	// Marked are the files that begin with [Source.Mark], as names in the file system.
+	Marked []string
 	// Warnings tell of what Prosody would take, but probably not as it was meant, such as an option that is set twice.
 	Warnings []Problem
+	// Unsure are options that two files of one wildcard Include set differently, and that no later line sets. Each is among
+	// the Warnings, too.
+	Unsure []Unsure
 	// NeedsProsody13 are the lines that Prosody 0.12 does not take, or takes otherwise than 13 and [Read], such as
 	// FileContents, and options that are read or added to.
 	NeedsProsody13 []Position

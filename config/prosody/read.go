@@ -76,6 +76,7 @@ type setting struct {
 	value lua.LValue
 	at    Position
 	found wildcard
+	other *Position // in another file of the same wildcard, where the option was set differently
 }
 
 // wildcard tells which wildcard, by number, led to which file.
@@ -228,6 +229,10 @@ func (r *reading) readFile(name string) ([]byte, error) {
 	if !fs.ValidPath(name) || name == "." {
 		return nil, errors.New("this is no name of a file")
 	}
+	if text, ok := r.src.Texts[name]; ok {
+		r.watch(name)
+		return []byte(text), nil
+	}
 	// Looked at before it is opened: to open a pipe is to wait for who writes to it.
 	info, err := fs.Stat(r.src.FS, name)
 	switch {
@@ -275,6 +280,9 @@ func (r *reading) run(L *lua.LState, name string) {
 		r.refuse(L, "files include files more than %d deep here", maxInclude)
 	}
 	text := r.content(L, name)
+	if r.src.Mark != "" && strings.HasPrefix(string(text), r.src.Mark) && !slices.Contains(r.config.Marked, name) {
+		r.config.Marked = append(r.config.Marked, name)
+	}
 	proto, problem := compile(string(text), r.show(name))
 	if problem != nil {
 		r.throw(L, *problem)
@@ -389,10 +397,13 @@ func (r *reading) set(L *lua.LState, section *Section, name string, value lua.LV
 		options = map[string]*setting{}
 		r.settings[section] = options
 	}
-	s := &setting{value, r.at(L), r.found}
-	if before := options[name]; before != nil && s.found.id != 0 && before.found.id == s.found.id &&
-		before.found.file != s.found.file && !r.same(L, before.value, value) {
-		r.warn(s.at, "%s is set differently at %s; which of the two files Prosody reads last is not certain", name, before.at)
+	s := &setting{value: value, at: r.at(L), found: r.found}
+	// Of two files of one wildcard either may be the last. A line that Prosody surely reads after both settles it.
+	if before := options[name]; before != nil && s.found.id != 0 && before.found.id == s.found.id {
+		s.other = before.other
+		if before.found.file != s.found.file && !r.same(L, before.value, value) {
+			s.other = &before.at
+		}
 	}
 	if value == lua.LNil {
 		delete(options, name)
@@ -608,6 +619,11 @@ func (r *reading) finish(L *lua.LState) error {
 				continue
 			}
 			s.Options[name] = option
+			if set.other != nil {
+				r.config.Unsure = append(r.config.Unsure, Unsure{Section: s, Option: name, At: set.at, Other: *set.other})
+				r.warn(set.at, "%s is set differently at %s; which of the two files Prosody reads last is not certain, for it does not "+
+					"sort what a wildcard Include finds: set it in a file that is included by name, after these", name, *set.other)
+			}
 		}
 	}
 	return errors.Join(problems...)

@@ -150,6 +150,82 @@ func TestInclude(t *testing.T) {
 	}
 }
 
+// TestLastWord sets an option in files that a wildcard finds, whose order is the folder's, and in files that are included by
+// name, and checks that only an order that is not certain is warned of.
+func TestLastWord(t *testing.T) {
+	const wild, named = "Include 'conf.d/*.lua'\n", "Include '/etc/prosody/usher.lua'\n"
+	for _, tt := range []struct {
+		name, main, a, b, last string
+		want                   string // the option that is not certain, or none
+	}{
+		{"two files differ", wild, "x = 1", "x = 2", "", "/x conf.d/b.lua:1 conf.d/a.lua:1"},
+		{"the same in a host", wild, "VirtualHost 'a.example'\nx = 1", "VirtualHost 'a.example'\nx = 2", "",
+			"a.example/x conf.d/b.lua:2 conf.d/a.lua:2"},
+		{"different hosts", wild, "VirtualHost 'a.example' x = 1", "VirtualHost 'b.example' x = 2", "", ""},
+		{"two files agree", wild, "x = { 1 }", "x = { 1 }", "", ""},
+		{"twice in the last", wild, "x = 1", "x = 2\nx = 3", "", "/x conf.d/b.lua:2 conf.d/a.lua:1"},
+		{"a named file is last", wild + named, "x = 1", "x = 2", "x = 3", ""},
+		{"a named file is last, and says what the first said", wild + named, "x = 1", "x = 2", "x = 1", ""},
+		{"a named file is last, and says something else", wild + named, "x = 1", "x = 2", "y = 3", "/x conf.d/b.lua:1 conf.d/a.lua:1"},
+		{"a named file is first", named + wild, "x = 1", "x = 2", "x = 3", "/x conf.d/b.lua:1 conf.d/a.lua:1"},
+		{"the main file is last", wild + "x = 3", "x = 1", "x = 2", "", ""},
+		{"another wildcard is last", wild + "Include 'ush*.lua'", "x = 1", "x = 2", "x = 3", ""},
+		{"one of them includes the named file", wild, "x = 1", named, "x = 3", "/x usher.lua:1 conf.d/a.lua:1"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := read(files("etc/prosody/prosody.cfg.lua", tt.main, "etc/prosody/conf.d/a.lua", tt.a, "etc/prosody/conf.d/b.lua", tt.b,
+				"etc/prosody/usher.lua", tt.last))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, warned := "", ""
+			for _, u := range c.Unsure {
+				got += fmt.Sprintf("%s/%s %s %s", u.Section.Name, u.Option, u.At, u.Other)
+			}
+			for _, w := range c.Warnings {
+				if strings.Contains(w.Text, "not certain") {
+					warned += w.At.String()
+				}
+			}
+			if got != tt.want {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+			if (warned != "") != (tt.want != "") || !strings.Contains(tt.want, warned) {
+				t.Errorf("warnings %v", c.Warnings)
+			}
+		})
+	}
+}
+
+// TestMarkedFiles reads a configuration with other texts than the file system has.
+func TestMarkedFiles(t *testing.T) {
+	tree := files("etc/prosody/prosody.cfg.lua", "Include 'conf.d/*.lua'\nInclude 'usher.lua'\nInclude 'usher.lua'\nz = 1",
+		"etc/prosody/conf.d/zz.lua", "-- ours, older\nx = 1", "etc/prosody/conf.d/a.lua", "--[[ -- ours ]] y = 1",
+		"etc/prosody/usher.lua", "-- ours\nx = 2")
+	all := func(texts map[string]string, names ...string) *Configuration {
+		c, err := Read(Source{FS: tree, Names: append([]string{"etc/prosody/prosody.cfg.lua"}, names...), Texts: texts, Mark: "-- ours"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	c := all(nil)
+	if want := []string{"etc/prosody/conf.d/zz.lua", "etc/prosody/usher.lua"}; !reflect.DeepEqual(c.Marked, want) {
+		t.Errorf("marked %q, want %q", c.Marked, want)
+	}
+	if o, _ := c.Global.Own("x"); o.Value != 2.0 {
+		t.Errorf("got %q", lines(c))
+	}
+	without := all(map[string]string{"etc/prosody/conf.d/zz.lua": "", "etc/prosody/usher.lua": ""})
+	if got := lines(without); len(got) != 2 || len(without.Marked) > 0 || len(without.Files) != len(c.Files) {
+		t.Errorf("got %q in %q", got, without.Files)
+	}
+	added := all(map[string]string{"etc/prosody/new.lua": "x = 3"}, "etc/prosody/new.lua")
+	if o, _ := added.Global.Own("x"); o.Value != 3.0 || o.At != (Position{"new.lua", 1}) {
+		t.Errorf("got %q", lines(added))
+	}
+}
+
 // TestProblemsInIncludedFiles tells where the problem is, not where the file was included.
 func TestProblemsInIncludedFiles(t *testing.T) {
 	for text, want := range map[string]string{
