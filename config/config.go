@@ -19,11 +19,15 @@
 //     value=meaning. An empty variable counts as not set.
 //   - A secret is never printed; see [Secret]. The two exceptions are asked for: [Import] and [Config.ProsodyLines].
 //
+// Prosody's files can also be known without being a source (prosody.files), after an import: they set nothing then, and are
+// read only for the lines that are written for Prosody, and to compare.
+//
 // The keys are those of [Example], which explains them to the operator. How reading goes: file and environment are
 // checked against the one table of keys (keys.go) and become settings, each with its place (file.go, environ.go);
 // what the sources say (sources.go, with docker.go and prosody.go) fills in what nobody above has set; viper decodes them
 // over the defaults; validate.go makes the typed Config of them, settings.go tells where each value is from. What
-// Prosody must say for a Config is in gate.go; what becomes of Prosody's modules, in both directions, is the one table of modules.go.
+// Prosody must say for a Config is in gate.go, how people log in there in provider.go; existing.go has what its files say. What
+// becomes of Prosody's modules, in both directions, is the one table of modules.go.
 package config
 
 import (
@@ -31,8 +35,6 @@ import (
 	"time"
 
 	"mellium.im/xmpp/jid"
-
-	"github.com/xmpp-usher/usher/config/prosody"
 )
 
 // Example is the annotated configuration file, from which an operator starts. It is complete but for its secrets,
@@ -66,7 +68,8 @@ type Config struct {
 	// Files are the files and folders that were read: if one changes, so may the configuration.
 	Files []string
 
-	prosody *prosody.Configuration // among the sources, or nil
+	prosody      *existing // among the sources, or nil
+	prosodyFiles []string  // prosody.files
 }
 
 // XMPP says how to connect to the XMPP server as a component (XEP-0114).

@@ -224,13 +224,18 @@ func (d *docker) read() {
 	}
 	switch d.text(by) {
 	case "jwt":
+		if !d.given("JWT_APP_ID") && d.flag("JWT_ALLOW_EMPTY") {
+			at := d.place(by)
+			d.l.warnings = append(d.l.warnings, Problem{Source: at.source, Text: domain + noIssuer, at: at})
+			d.set(main+"/kind", string(KindGuest), by)
+			break
+		}
 		d.set(main+"/kind", string(KindToken), by)
 		d.issuer(main)
 	case "internal", "ldap":
 		d.set(main+"/kind", string(KindTrusted), by)
 	case "matrix", "hybrid_matrix_token":
-		d.l.problem(d.place(by), "", "asks a Matrix server, which usher does not: "+
-			"use jwt with an issuer that signs tokens, or set "+typed(main+"/kind")+" in usher.yaml")
+		d.l.authentications = append(d.l.authentications, authenticated{main, matrixProviders[0], d.place(by)})
 	default:
 		d.l.problem(d.place(by), "", "is not known: it must be jwt, internal or ldap")
 	}

@@ -24,6 +24,7 @@ vhosts:
   guest.meet.example.com: {kind: guest}
   staff.meet.example.com: {kind: trusted}
   recorder.meet.example.com: {kind: service}
+prosody: {files: [existing.cfg.lua]}
 `
 	plain = `authentication = "internal_hashed"
 modules_enabled = { "roster", "saslauth", "disco" }
@@ -34,9 +35,14 @@ Component "conference.meet.example.com" "muc"
 `
 )
 
+// unknowing returns a usher.yaml without the files of Prosody.
+func unknowing(file string) string {
+	return regexp.MustCompile(`(?m)^prosody: .*\n`).ReplaceAllString(file, "")
+}
+
 func loadGuarded(t *testing.T) *config.Config {
 	t.Helper()
-	inFolder(t, "usher.yaml", guarded)
+	inFolder(t, "usher.yaml", guarded, "existing.cfg.lua", plain)
 	c, err := config.Load([]string{"usher.yaml"}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +50,19 @@ func loadGuarded(t *testing.T) *config.Config {
 	return c
 }
 
-// compare returns what there is to say of a Prosody's configuration, but for what Jicofo's must say.
+// linesOf returns the lines for Prosody.
+func linesOf(t interface {
+	Fatalf(format string, args ...any)
+}, c *config.Config) string {
+	lines, err := c.ProsodyLines(config.Lines{})
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return lines
+}
+
+// compare returns what there is to say of a Prosody's configuration, but for what Jicofo's must say, and for what the way costs
+// in which people log in.
 func compare(t *testing.T, c *config.Config, text string) []config.Finding {
 	t.Helper()
 	write(t, "prosody.cfg.lua", []byte(text))
@@ -52,13 +70,15 @@ func compare(t *testing.T, c *config.Config, text string) []config.Finding {
 	if err != nil {
 		t.Fatalf("%v in\n%s", err, text)
 	}
-	return slices.DeleteFunc(findings, func(f config.Finding) bool { return strings.HasPrefix(f.Mend, "jicofo.") })
+	return slices.DeleteFunc(findings, func(f config.Finding) bool {
+		return strings.HasPrefix(f.Mend, "jicofo.") || strings.Contains(f.Text, "with authentication = ")
+	})
 }
 
 // TestGate breaks a gate in one place at a time.
 func TestGate(t *testing.T) {
 	c := loadGuarded(t)
-	good := plain + c.ProsodyLines()
+	good := plain + linesOf(t, c)
 	if findings := compare(t, c, good); len(findings) > 0 {
 		t.Fatalf("what ProsodyLines says is not enough: %v in\n%s", findings, good)
 	}
@@ -83,6 +103,8 @@ func TestGate(t *testing.T) {
 			say: "anybody can enter", mend: "muc_room_default_members_only = true"},
 		{name: "hidden JIDs", old: "muc_room_default_public_jids = true", new: "muc_room_default_public_jids = false",
 			level: config.Missing, say: "real JIDs", mend: "muc_room_default_public_jids = true"},
+		{name: "rooms that stay", old: "muc_room_allow_persistent = false", new: "muc_room_allow_persistent = true",
+			level: config.Missing, say: "outlives", mend: "muc_room_allow_persistent = false"},
 		{name: "locking", old: "muc_room_locking = false", level: config.Missing, say: "muc_room_locking is not set",
 			mend: "muc_room_locking = false"},
 		{name: "not an admin", more: rooms + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
@@ -121,8 +143,6 @@ func TestGate(t *testing.T) {
 			level: config.Defeats, say: "everybody is a host", mend: `authentication = "internal_hashed"`},
 		{name: "guests with password", more: `VirtualHost "guest.meet.example.com" authentication = "ldap"`,
 			level: config.Missing, say: "people need a password", mend: `authentication = "anonymous"`},
-		{name: "token before", more: `VirtualHost "meet.example.com" authentication = "token"`,
-			level: config.Hint, say: "before usher does", mend: `authentication = "anonymous"`},
 		{name: "rival", more: rooms + `modules_enabled = { "token_verification" }`, level: config.Defeats,
 			say: "the module token_verification is still loaded", mend: `modules_disabled = { "token_verification" }`},
 		{name: "rival for everybody", more: rooms + `modules_enabled = { "muc_mam", "muc_allowners" }`, level: config.Defeats,
@@ -213,14 +233,11 @@ func TestGateWithLobby(t *testing.T) {
 			say: "without plugin_paths,", mend: `plugin_paths = { "/usr/local/lib/prosody/modules" }`},
 		{name: "open rooms", enforcement: "members-only", more: rooms + "muc_room_default_members_only = false", level: config.Defeats,
 			say: "anybody can enter", mend: "muc_room_default_members_only = true"},
-		{name: "display names", enforcement: "members-only", old: "muc_lobby_check_display_name_required = false", level: config.Missing,
-			say:  "meet.example.com: the lobby refuses whoever has no display name",
-			mend: "muc_lobby_check_display_name_required = false"},
-		{name: "display names of the host", enforcement: "members-only",
-			more:  `VirtualHost "meet.example.com" muc_lobby_check_display_name_required = true`,
-			level: config.Missing, say: "has no display name", mend: "muc_lobby_check_display_name_required = false"},
-		{name: "display names with the module", enforcement: "module",
-			more: `VirtualHost "meet.example.com" muc_lobby_check_display_name_required = true`},
+		{name: "breakout rooms that stay", enforcement: "module", more: breakout + `muc_room_allow_persistent = true`, level: config.Missing,
+			say: "breakout.meet.example.com: muc_room_allow_persistent", mend: "muc_room_allow_persistent = false"},
+		{name: "a rival on breakout rooms", enforcement: "module", more: breakout + `modules_enabled = { "muc_affiliated_only", "token_verification" }`,
+			level: config.Defeats, say: "breakout.meet.example.com: the module token_verification is still loaded",
+			mend: `modules_disabled = { "token_verification" }`},
 		{name: "the lobby is not switched on", enforcement: "module", more: rooms + both, level: config.Missing,
 			say:  "usher (focus.meet.example.com) is not among its admins, so cannot switch the lobby on",
 			mend: `admins = { "focus.meet.example.com", "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
@@ -237,12 +254,12 @@ func TestGateWithLobby(t *testing.T) {
 	} {
 		t.Run(test.name+", "+test.enforcement, func(t *testing.T) {
 			inFolder(t, "usher.yaml", strings.Replace(guarded, "rooms: {", "lobby: {autostart: host}\nrooms: {enforcement: "+test.enforcement+
-				", lobby: lobby.meet.example.com, breakout: breakout.meet.example.com, ", 1))
+				", lobby: lobby.meet.example.com, breakout: breakout.meet.example.com, ", 1), "existing.cfg.lua", beside)
 			c, err := config.Load([]string{"usher.yaml"}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			good := regexp.MustCompile(` +-- `).ReplaceAllString(c.ProsodyLines(), " -- ") // a line can be named with its comment
+			good := regexp.MustCompile(` +-- `).ReplaceAllString(linesOf(t, c), " -- ") // a line can be named with its comment
 			text := good
 			if test.old != "" {
 				if text = strings.ReplaceAll(good, test.old, test.new); text == good {
@@ -250,7 +267,9 @@ func TestGateWithLobby(t *testing.T) {
 				}
 			}
 			write(t, "zz-usher.cfg.lua", []byte(text+test.more))
-			findings := compare(t, c, beside+`Include "zz-usher.cfg.lua"`)
+			findings := slices.DeleteFunc(compare(t, c, beside+`Include "zz-usher.cfg.lua"`), func(f config.Finding) bool {
+				return test.enforcement == "members-only" && strings.Contains(f.Text, "without a display name")
+			})
 			if test.level == "" && len(findings) == 0 {
 				return
 			}
@@ -278,7 +297,7 @@ func TestModuleOfSources(t *testing.T) {
 	if c.Rooms.Enforcement != config.Module {
 		t.Fatalf("rooms.enforcement is %s", c.Rooms.Enforcement)
 	}
-	lines := c.ProsodyLines()
+	lines := linesOf(t, c)
 	for _, line := range []string{
 		`plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/usr/local/lib/prosody/modules" }`,
 		`modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }`,
@@ -288,7 +307,7 @@ func TestModuleOfSources(t *testing.T) {
 			t.Errorf("nothing says %s:\n%s", line, lines)
 		}
 	}
-	if got := c.ModuleLines("/opt/usher"); !strings.HasPrefix(got, `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/opt/usher" }
+	if got, err := c.ModuleLines(nil, "/opt/usher"); err != nil || !strings.HasPrefix(got, `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/opt/usher" }
 Component "conference.meet.example.com" "muc"
   modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }
 `) {
@@ -301,8 +320,8 @@ Component "conference.meet.example.com" "muc"
 		}
 	}
 	again, err := config.Load([]string{"prosody.cfg.lua"}, nil)
-	if err != nil || again.ProsodyLines() != lines {
-		t.Errorf("with its own lines usher writes\n%s\nbefore\n%s (%v)", again.ProsodyLines(), lines, err)
+	if err != nil || linesOf(t, again) != lines {
+		t.Errorf("with its own lines usher writes\n%s\nbefore\n%s (%v)", linesOf(t, again), lines, err)
 	}
 	// What usher.yaml says counts.
 	write(t, "usher.yaml", []byte("rooms: {enforcement: members-only}\n"))
@@ -326,7 +345,7 @@ func TestGateOfSources(t *testing.T) {
 	if err != nil || len(before) == 0 {
 		t.Fatalf("findings %v, %v", before, err)
 	}
-	lines := c.ProsodyLines()
+	lines := linesOf(t, c)
 	write(t, "zz-usher.cfg.lua", []byte(lines))
 	for _, f := range compare(t, c, rivals+"Include \"zz-usher.cfg.lua\"\n") {
 		if f.Level != config.Hint {
@@ -342,7 +361,7 @@ func TestGateOfSources(t *testing.T) {
 	if got, want := reveal(again), reveal(c); got != want {
 		t.Errorf("with its own lines usher understands\n%s\nbefore\n%s", got, want)
 	}
-	if got := again.ProsodyLines(); got != lines {
+	if got := linesOf(t, again); got != lines {
 		t.Errorf("with its own lines usher writes\n%s\nbefore\n%s", got, lines)
 	}
 	for _, line := range []string{
@@ -360,7 +379,11 @@ func TestGateOfSources(t *testing.T) {
 	if _, err := c.CompareProsody(nil, "gone.cfg.lua"); err == nil {
 		t.Error("a file that is not there is compared")
 	}
-	if findings, err := loadGuarded(t).CompareProsody(nil); err != nil || findings != nil {
+	inFolder(t, "usher.yaml", unknowing(guarded))
+	if c, err = config.Load([]string{"usher.yaml"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if findings, err := c.CompareProsody(nil); err != nil || findings != nil {
 		t.Errorf("without Prosody's configuration: %v, %v", findings, err)
 	}
 }
@@ -373,7 +396,7 @@ func TestProsodySecret(t *testing.T) {
 		Fatalf(format string, args ...any)
 	}, secret string) {
 		c.XMPP.Secret = config.NewSecret(secret)
-		if err := os.WriteFile(filepath.Join(folder, "prosody.cfg.lua"), []byte(c.ProsodyLines()), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(folder, "prosody.cfg.lua"), []byte(linesOf(t, c)), 0o600); err != nil {
 			t.Fatalf("%v", err)
 		}
 		p, err := prosody.Read(prosody.Source{FS: os.DirFS(folder), Names: []string{"prosody.cfg.lua"}})

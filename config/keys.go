@@ -15,6 +15,9 @@ type raw struct {
 		Prosody []string `mapstructure:"prosody"`
 		Docker  string   `mapstructure:"docker"`
 	} `mapstructure:"sources"`
+	Prosody struct {
+		Files []string `mapstructure:"files"`
+	} `mapstructure:"prosody"`
 	XMPP struct {
 		Server           string `mapstructure:"server" default:"127.0.0.1:5347"`
 		Domain           string `mapstructure:"domain"`

@@ -12,8 +12,6 @@ import (
 
 	"github.com/spf13/viper"
 	"mellium.im/xmpp/jid"
-
-	"github.com/xmpp-usher/usher/config/prosody"
 )
 
 // Load reads the configuration from files, and from environment variables as of [os.Environ]. A file whose name ends in
@@ -82,6 +80,7 @@ func (l *loader) finish(own, environ []string) *Config {
 	c.Warnings = inOrder(l.warnings)
 	c.Notes = l.notes
 	c.prosody = l.prosody
+	c.prosodyFiles = l.buildProsody(variables)
 	return c
 }
 
@@ -121,7 +120,7 @@ type loader struct {
 	spokenOf  map[string]bool  // the modules of Prosody of which a note was taken
 
 	authentications []authenticated
-	prosody         *prosody.Configuration // nil if it is not among the sources
+	prosody         *existing // nil if it is not among the sources
 }
 
 // place is where something was written.

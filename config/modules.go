@@ -697,7 +697,7 @@ func (l *loader) admitted(guests string, at place) {
 func (g *gate) modules(s *prosody.Section) {
 	for _, m := range s.Modules() {
 		if does := g.c.decides(s, m.Name); does != "" {
-			g.find(Defeats, m.At, "modules_disabled = { "+quoteLua(m.Name)+" }", "%s: the module %s is still loaded: it %s",
+			g.find(Defeats, m.At, "modules_disabled = "+luaList(append(ownList(s, "modules_disabled"), m.Name)), "%s: the module %s is still loaded: it %s",
 				s.Name, m.Name, does)
 		} else if _, known := moduleNamed(m.Name); !known && s.Component {
 			g.find(Hint, m.At, "", "%s: %s", s.Name, UnknownModule(m.Name))

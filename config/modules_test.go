@@ -355,7 +355,7 @@ func checkDecides(t *testing.T, text, domain string, want []config.ProsodyModule
 		}
 		return all
 	}
-	all, lines := found(text), c.ProsodyLines()
+	all, lines := found(text), linesOf(t, c)
 	if len(all) != len(want) {
 		t.Errorf("found %v", all)
 	}
@@ -377,7 +377,7 @@ func checkDecides(t *testing.T, text, domain string, want []config.ProsodyModule
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := again.ProsodyLines(); got != lines {
+	if got := linesOf(t, again); got != lines {
 		t.Errorf("with its own lines usher writes\n%s\nbefore\n%s", got, lines)
 	}
 }
@@ -391,7 +391,7 @@ func TestArchiveOfOpenRooms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		lines := c.ProsodyLines()
+		lines := linesOf(t, c)
 		if strings.Contains(lines, `modules_disabled = { "muc_mam" }`) != want {
 			t.Errorf("%s:\n%s", modules, lines)
 		}
@@ -458,7 +458,7 @@ func TestUnknownModule(t *testing.T) {
 			if notes := named(c); notes != test.note || hints != test.hint {
 				t.Errorf("%d notes, %d hints", notes, hints)
 			}
-			if strings.Contains(c.ProsodyLines(), "odd") && test.name != "disabled" {
+			if strings.Contains(linesOf(t, c), "odd") && test.name != "disabled" {
 				t.Error("usher's lines name it")
 			}
 		})
@@ -604,12 +604,12 @@ func TestLobbyWhitelist(t *testing.T) {
 		"without lobby": {"", `"guest.meet.example.com"`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inFolder(t, "usher.yaml", guarded)
+			inFolder(t, "usher.yaml", guarded, "existing.cfg.lua", plain)
 			c, err := config.Load([]string{"usher.yaml"}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
-			text := plain + c.ProsodyLines() + "VirtualHost \"meet.example.com\"\n  modules_enabled = { " + test.module + " }\n" +
+			text := plain + linesOf(t, c) + "VirtualHost \"meet.example.com\"\n  modules_enabled = { " + test.module + " }\n" +
 				"  muc_lobby_whitelist = { " + test.whitelist + " }\n"
 			findings := compare(t, c, text)
 			if len(findings) != test.want {

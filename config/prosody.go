@@ -3,7 +3,6 @@ package config
 import (
 	"errors"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,60 +16,25 @@ import (
 // deployment is what Prosody's configuration says of a conference service, as usher understands it.
 type deployment struct {
 	l        *loader
-	c        *prosody.Configuration
-	folder   string // of the first main file, from which positions count
+	e        *existing
+	c        *prosody.Configuration // what e says without usher's own lines
+	folder   string                 // of the first main file, from which positions count
 	settings []setting
 }
 
-// readProsody returns what Prosody's configuration says.
-func (l *loader) readProsody(files []string, at place, environ []string) []setting {
-	c, folder := l.loadProsody(files, at, environ)
-	if c == nil {
+// readProsody returns what Prosody's configuration says, and takes note of it for what is to be written there.
+func (l *loader) readProsody(files []string, environ []string) []setting {
+	e := l.readExisting(files, environ)
+	if e == nil {
 		return nil
 	}
-	l.prosody = c
-	d := &deployment{l: l, c: c, folder: folder}
-	for _, w := range c.Warnings {
-		at := d.place(w.At)
-		l.warnings = append(l.warnings, Problem{Source: at.source, Text: w.Text, at: at})
+	l.prosody = e
+	d := &deployment{l: l, e: e, c: e.rest, folder: filepath.Dir(e.files[0])}
+	for _, w := range e.whole.Warnings {
+		d.warn(w.At, w.Text)
 	}
 	d.read()
 	return l.readModules(d.modules(), d.settings)
-}
-
-// loadProsody evaluates Prosody's configuration; nil if that is not possible, which is then recorded.
-func (l *loader) loadProsody(files []string, at place, environ []string) (_ *prosody.Configuration, folder string) {
-	source := prosody.Source{FS: os.DirFS("/"), Getenv: lookup(environ)}
-	for _, file := range files {
-		absolute, err := filepath.Abs(file)
-		if err != nil {
-			l.garble(at, file+" cannot be found: "+why(err))
-			return nil, ""
-		}
-		source.Names = append(source.Names, strings.TrimPrefix(filepath.ToSlash(absolute), "/"))
-	}
-	folder = "/" + strings.TrimPrefix(source.Names[0][:strings.LastIndexByte("/"+source.Names[0], '/')], "/")
-	d := deployment{folder: folder}
-	c, err := prosody.Read(source)
-	if c != nil {
-		for _, file := range c.Files {
-			l.files = append(l.files, "/"+file)
-		}
-	}
-	for _, err := range flatten(err) {
-		var p prosody.Problem
-		if !errors.As(err, &p) {
-			p.Text = err.Error()
-		}
-		l.garble(d.place(p.At), p.Text)
-	}
-	if err != nil {
-		for _, name := range source.Names { // so that a mended file is noticed
-			l.files = append(l.files, "/"+name)
-		}
-		return nil, ""
-	}
-	return c, folder
 }
 
 // flatten returns the errors that were joined to one.
@@ -97,17 +61,7 @@ func lookup(environ []string) func(string) (string, bool) {
 	}
 }
 
-func (d *deployment) place(at prosody.Position) place {
-	file := at.File
-	if !strings.HasPrefix(file, "/") {
-		file = filepath.Join(d.folder, file)
-	}
-	source := "prosody " + at.String()
-	if at.Line == 0 {
-		source = "prosody " + at.File
-	}
-	return place{source: source, layer: layerProsody, file: file, line: at.Line}
-}
+func (d *deployment) place(at prosody.Position) place { return placeIn(d.folder, at) }
 
 func (d *deployment) set(path string, value any, at prosody.Position) {
 	d.settings = append(d.settings, setting{path, value, d.place(at)})
@@ -148,6 +102,12 @@ func (d *deployment) read() {
 	for _, host := range d.c.Hosts {
 		if !host.Component {
 			d.vhost(host, services)
+		}
+	}
+	for _, host := range d.e.whole.Hosts { // how they log in, whoever has said it
+		if !host.Component {
+			provider, at, _ := authentication(host)
+			d.l.authentications = append(d.l.authentications, authenticated{join("vhosts", host.Name), provider, d.place(at)})
 		}
 	}
 }
@@ -200,10 +160,10 @@ func (d *deployment) services() []*prosody.Section {
 }
 
 // component sets how usher connects: as the external component that has been made for it, or in the place of Jitsi's
-// client_proxy, before the Jicofo that this one speaks for.
+// client_proxy, before the Jicofo that this one speaks for. It is what usher's own lines may have changed already.
 func (d *deployment) component(services []*prosody.Section) {
 	var own, proxy *prosody.Section
-	for _, host := range d.c.Hosts {
+	for _, host := range d.e.whole.Hosts {
 		switch {
 		case !host.Component:
 		case host.Module == "client_proxy":
@@ -214,6 +174,9 @@ func (d *deployment) component(services []*prosody.Section) {
 				own = host
 			}
 		}
+	}
+	if proxy != nil && own != nil && !strings.HasPrefix(own.Name, "focus.") {
+		own = nil // a gateway's
 	}
 	switch {
 	case own != nil:
@@ -292,28 +255,26 @@ func (d *deployment) server() {
 // vhost sets what is known of the people of a virtual host.
 func (d *deployment) vhost(host *prosody.Section, services []*prosody.Section) {
 	path := join("vhosts", host.Name)
-	authentication, at := d.text(host, "authentication")
-	if authentication == "" {
-		authentication = "internal_hashed" // core/usermanager.lua of 13; internal_plain before
-	}
-	if at.File == "" {
-		at = host.At
-	}
-	_, issuer := host.Own("app_id")
-	switch authentication {
-	case "token":
+	provider, at, err := authentication(host)
+	d.fail(err)
+	issuers, _ := d.list(host, "asap_accepted_issuers")
+	switch a := (authenticated{authentication: provider}); {
+	case provider == ProviderToken && slices.Equal(issuers, []string{"jaas-components"}):
+		// docker-jitsi-meet's ENABLE_JAAS_COMPONENTS, jitsi-meet's register-jaas-account.sh: gateways for dial-in, which Prosody
+		// has verified by their token.
+		d.set(path+"/kind", string(KindService), at)
+	case provider == ProviderToken:
 		d.token(path, host, at)
-	case "anonymous", "jitsi-anonymous":
+	case provider == ProviderAnonymous, provider == ProviderJitsi:
 		// usher looks at the tokens, so Prosody need not: a virtual host with an issuer of its own has been meant for them.
-		if issuer {
+		if own, ok := host.Own("app_id"); ok && own.Value != "" {
 			d.token(path, host, at)
 			return
 		}
 		d.set(path+"/kind", string(KindGuest), at)
-	default:
+	case a.password():
 		d.password(path, host, services)
 	}
-	d.l.authentications = append(d.l.authentications, authenticated{path, authentication, d.place(at)})
 }
 
 // password decides about a virtual host whose people log in with a password. They would be hosts, and usher makes nobody a
@@ -327,17 +288,19 @@ func (d *deployment) password(path string, host *prosody.Section, services []*pr
 			}
 		}
 	}
-}
-
-// authenticated is how the people of a virtual host log in, as Prosody's configuration says.
-type authenticated struct {
-	path, authentication string
-	at                   place
-}
-
-// password reports whether Prosody asks for a password. It does if nothing is said (core/usermanager.lua).
-func (a authenticated) password() bool {
-	return !slices.Contains([]string{"token", "anonymous", "jitsi-anonymous"}, a.authentication)
+	if _, people := host.Own("main_muc"); people { // who is a recorder is one of many there
+		return
+	}
+	// Without a lobby, only the accounts tell (jitsi-meet util.lib.lua, is_jibri, is_transcriber).
+	for _, option := range []string{"recorder_prefixes", "transcriber_prefixes"} {
+		accounts, at := d.list(d.c.Global, option)
+		for _, account := range accounts {
+			if _, domain, _ := strings.Cut(account, "@"); domain == host.Name {
+				d.set(path+"/kind", string(KindService), at)
+				return
+			}
+		}
+	}
 }
 
 // compareAuthentication looks whether the virtual hosts are of the kinds that go with how people log in.
@@ -345,6 +308,9 @@ func (l *loader) compareAuthentication(c *Config) {
 	for _, a := range l.authentications {
 		i := slices.IndexFunc(c.VHosts, func(v VHost) bool { return join("vhosts", v.Domain.String()) == a.path })
 		switch {
+		case i < 0 && a.matrix():
+			l.problem(a.at, typed(a.path), "asks a Matrix server, which usher does not: use jwt (token) with an issuer that signs tokens, "+
+				"or say in usher.yaml of which kind it is")
 		case i < 0 && a.password() && a.path != join("vhosts", c.Jicofo.JID.Domainpart()):
 			l.notes = append(l.notes, Problem{Source: a.at.source, Key: typed(a.path), at: a.at,
 				Text: "is left out: its people log in with a password, and would all be hosts. If that is right, give it kind: trusted; " +
@@ -376,10 +342,15 @@ var issuerOptions = []struct {
 func (d *deployment) token(path string, host *prosody.Section, at prosody.Position) {
 	empty, emptyAt, _, err := host.Bool("allow_empty_token")
 	d.fail(err)
-	if _, ok := host.Option("app_id"); !ok && empty {
+	if appID, _ := d.text(host, "app_id"); appID == "" && empty {
 		// A widespread recipe: a guest virtual host that is told to take no token at all.
 		d.set(path+"/kind", string(KindGuest), at)
-		d.warn(at, host.Name+" takes tokens but has no app_id, so all its people are guests")
+		d.warn(at, host.Name+noIssuer)
+		return
+	} else if other := d.issuer(); appID == "" && other != nil {
+		// So docker-jitsi-meet's template writes PROSODY_GUEST_AUTH_TYPE=token.
+		d.note(at, host.Name+" takes tokens and has no app_id: taken to be those of "+other.Name)
+		d.token(path, other, at)
 		return
 	}
 	d.set(path+"/kind", string(KindToken), at)
@@ -389,7 +360,7 @@ func (d *deployment) token(path string, host *prosody.Section, at prosody.Positi
 	fetched := false
 	for _, o := range issuerOptions {
 		option, ok := host.Option(o.option)
-		if !ok {
+		if !ok || o.option == "app_id" && option.Value == "" { // as docker-jitsi-meet's template writes an empty JWT_APP_ID
 			continue
 		}
 		fetched = fetched || o.option == "asap_key_server" || o.option == "cache_keys_url"
@@ -413,6 +384,25 @@ func (d *deployment) token(path string, host *prosody.Section, at prosody.Positi
 	} else if text, at := d.text(host, "app_secret"); ok {
 		d.set(path+"/app_secret", text, at)
 	}
+}
+
+// noIssuer is what a virtual host is that takes people without a token, and no tokens.
+const noIssuer = " takes tokens but has no app_id, so all its people are guests"
+
+// issuer is the one virtual host with tokens that has an issuer; nil if there are none or several.
+func (d *deployment) issuer() *prosody.Section {
+	var found *prosody.Section
+	for _, host := range d.c.Hosts {
+		provider, _, _ := authentication(host)
+		if appID, _, _, _ := host.String("app_id"); host.Component || provider != ProviderToken || appID == "" {
+			continue
+		}
+		if found != nil {
+			return nil
+		}
+		found = host
+	}
+	return found
 }
 
 // modules returns the modules that are enabled on the services that usher has to do with, and for virtual hosts.

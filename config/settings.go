@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -225,6 +226,9 @@ func (i Import) YAML() ([]byte, error) {
 	if len(i.Prosody) > 0 {
 		l.places["sources/prosody"] = at
 		l.viper.Set("sources/prosody", i.Prosody)
+		// What is written for Prosody needs what stands there, and what is not imported, too.
+		l.places["prosody/files"] = place{source: "sets nothing: the lines for Prosody are made from it", layer: layerCommand}
+		l.viper.Set("prosody/files", absolute(i.Prosody))
 	}
 	if i.Docker != "" {
 		l.places["sources/docker"] = at
@@ -257,6 +261,18 @@ func (i Import) YAML() ([]byte, error) {
 	b.WriteByte('\n')
 	b.Write(render(found, func(s Setting) string { return s.Origin }, true))
 	return []byte(b.String()), nil
+}
+
+// absolute returns the absolute names of files.
+func absolute(files []string) []string {
+	all := make([]string, len(files))
+	for i, file := range files {
+		all[i] = file
+		if name, err := filepath.Abs(file); err == nil {
+			all[i] = name
+		}
+	}
+	return all
 }
 
 // render writes settings as YAML, with a comment behind each.

@@ -32,13 +32,13 @@ func (s setting) guests() bool {
 // readSources returns what the sources beneath usher.yaml say, those that count more first.
 func (l *loader) readSources(variables map[string]string, environ []string) []setting {
 	docker, at := l.source("sources/docker", variables)
-	files, from := l.source("sources/prosody", variables)
+	files, _ := l.source("sources/prosody", variables)
 	var settings []setting
 	if len(docker) > 0 {
 		settings = l.readDocker(docker[0], at, environ)
 	}
 	if len(files) > 0 {
-		settings = append(settings, l.readProsody(files, from, environ)...)
+		settings = append(settings, l.readProsody(files, environ)...)
 	}
 	return settings
 }
@@ -47,7 +47,7 @@ func (l *loader) readSources(variables map[string]string, environ []string) []se
 // may speak of can be known from the sources only. Names count from the folder of the file that has them.
 func (l *loader) source(path string, variables map[string]string) (files []string, at place) {
 	if set := l.viper.Get(path); set != nil {
-		files, at = l.viper.GetStringSlice(path), l.places[path]
+		files, at = slices.Clone(l.viper.GetStringSlice(path)), l.places[path]
 	}
 	if value := variables[variable(path)]; value != "" && at.layer != layerCommand {
 		files, at = strings.Split(value, ","), fromVariable(variable(path))

@@ -51,6 +51,17 @@ func (l *loader) build(r *raw) *Config {
 	return c
 }
 
+// buildProsody returns the files of Prosody that are no source. Whether they can be read matters when they are.
+func (l *loader) buildProsody(variables map[string]string) []string {
+	files, _ := l.source("prosody/files", variables)
+	for i, name := range l.viper.GetStringSlice("prosody/files") {
+		if name == "" {
+			l.fault(join("prosody/files", strconv.Itoa(i)), "is empty: name Prosody's main file, such as /etc/prosody/prosody.cfg.lua")
+		}
+	}
+	return files
+}
+
 func (l *loader) buildXMPP(r *raw) XMPP {
 	x := XMPP{Server: r.XMPP.Server}
 	l.checkServer("xmpp/server", x.Server)

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -45,11 +47,34 @@ may create rooms, who may enter and who waits, and exit with status 0. Nothing i
 			for _, w := range c.Warnings {
 				fmt.Fprintln(out, "warning:", w)
 			}
+			writeGate(out, c)
 			return nil
 		},
 	}
 	configFlag(cmd, &files)
 	return cmd
+}
+
+// writeGate says whether Prosody's files, where they are known, make the gate.
+func writeGate(w io.Writer, c *config.Config) {
+	if len(c.ProsodyFiles()) == 0 {
+		return
+	}
+	findings, err := c.CompareProsody(os.Environ())
+	if err != nil {
+		fmt.Fprintf(w, "warning: nothing can be said of Prosody's files: %v\n", err)
+		return
+	}
+	levels := map[config.FindingLevel]int{}
+	for _, f := range findings {
+		levels[f.Level]++
+	}
+	if levels[config.Defeats]+levels[config.Missing] == 0 {
+		fmt.Fprintln(w, "Prosody's files make the gate.")
+		return
+	}
+	fmt.Fprintf(w, "warning: Prosody's files do not make the gate (defeats: %d, missing: %d): \"usher config prosody\" prints the lines "+
+		"that they need\n", levels[config.Defeats], levels[config.Missing])
 }
 
 func configShow() *cobra.Command {
@@ -88,54 +113,129 @@ Prosody's files, docker-jitsi-meet's variables, usher.yaml, usher's own variable
 
 func configProsody() *cobra.Command {
 	var files []string
-	var folder string
+	var folder, output, authentication string
+	var check bool
 	cmd := &cobra.Command{
 		Use:   "prosody [FILE...]",
 		Short: "Print the lines that Prosody needs, or what a configuration of it lacks",
-		Long: `Print the lines that Prosody, 0.12 or 13, needs for this configuration, ready to be included after all others. They contain
-the component's secret.
+		Long: `Print the lines that Prosody, 0.12 or 13, needs for this configuration. They contain the component's secret. They are made
+from what Prosody's files say already (sources.prosody, or prosody.files): lists keep what they have, and how people log in
+changes only where it must. Beside Jitsi, usher prints nothing if it does not know these files.
 
-With files of Prosody's configuration, say instead what they lack, one finding a line:
+The lines belong into a file of their own, which the very last line of prosody.cfg.lua includes by its name:
+
+  Include "` + config.LinesFile + `"
+
+not into conf.d, for Prosody does not sort what Include "conf.d/*.cfg.lua" finds, and not into Jitsi's own file, which a
+package upgrade writes anew. With --output they are written there at once, or nothing is if something is wrong.
+
+With --check, say what Prosody would make of its files with these lines, before they are written: one finding a line.
 
   defeats   with this line, or without it, the gate is open, or somebody else decides, too
   missing   without this line usher cannot work as it should
   hint      what cannot be seen in these files, or is worth knowing
 
-With --module, write usher's module for Prosody into a folder instead, and print the lines that load it: rooms.enforcement:
-module needs it. A file of its name that is something else is left alone.
+With FILE..., say the same of these files as they are: prosody.cfg.lua, or the files that Prosody reads one after the other,
+usher's last. With --check, too, these files count and not those that the configuration names.
+
+--authentication says what people log in with who are not asked for a password, where what there is shall not stay.
+With jitsi-anonymous each token is verified once and not twice, and the features in tokens have no effect.
+
+With --module, write usher's module for Prosody into a folder instead, which is made, and print the lines that load it:
+rooms.enforcement: module needs it. A file of its name that is something else is left alone.
 
 Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
-		Example: `  usher config prosody -c usher.yaml > /etc/prosody/conf.d/zz-usher.cfg.lua
+		Example: `  usher config prosody -c usher.yaml --check
+  usher config prosody -c usher.yaml --output ` + config.LinesFile + `
   usher config prosody -c usher.yaml /etc/prosody/prosody.cfg.lua
   usher config prosody -c usher.yaml --module ` + config.ModuleFolder,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, against []string) error {
-			write := cmd.Flags().Changed("module")
-			if write && (folder == "" || len(against) > 0) {
-				return misused("--module takes a folder to write to, and no files to compare with")
+			changed := cmd.Flags().Changed
+			switch {
+			case changed("module") && (folder == "" || len(against) > 0 || check || changed("output") || changed("authentication")):
+				return misused("--module takes a folder to write to, and goes with nothing else")
+			case changed("output") && (output == "" || len(against) > 0 || check):
+				return misused("--output takes a file to write to, and no files to compare with")
+			case changed("authentication") && authentication != config.ProviderJitsi && authentication != config.ProviderAnonymous:
+				return misused("--authentication must be %s or %s", config.ProviderJitsi, config.ProviderAnonymous)
+			case changed("authentication") && len(against) > 0 && !check:
+				return misused("--authentication is for lines that are printed: it does not change what these files say")
 			}
 			c, _, err := load(files, os.Environ(), new(keys.Cache))
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			if write {
+			out, lines := cmd.OutOrStdout(), config.Lines{Environ: os.Environ(), Authentication: authentication}
+			switch {
+			case changed("module"):
 				return writeModule(out, c, folder)
+			case check:
+				findings, err := c.CheckLines(lines, against...)
+				if err != nil {
+					return err
+				}
+				return writeFindings(out, findings)
+			case len(against) > 0:
+				findings, err := c.CompareProsody(os.Environ(), against...)
+				if err != nil {
+					return err
+				}
+				return writeFindings(out, findings)
 			}
-			if len(against) == 0 {
-				_, err := fmt.Fprint(out, c.ProsodyLines())
-				return err
-			}
-			findings, err := c.CompareProsody(os.Environ(), against...)
+			text, err := c.ProsodyLines(lines)
 			if err != nil {
 				return err
 			}
-			return writeFindings(out, findings)
+			if changed("output") {
+				return writeLines(out, output, text, c.ProsodyFiles())
+			}
+			_, err = io.WriteString(out, text)
+			return err
 		},
 	}
 	configFlag(cmd, &files)
 	cmd.Flags().StringVar(&folder, "module", "", "write usher's module for Prosody into this `folder`")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write the lines into this `file`, which only its group may read, too")
+	cmd.Flags().StringVar(&authentication, "authentication", "", "`provider` by which people log in: jitsi-anonymous or anonymous")
+	cmd.Flags().BoolVar(&check, "check", false, "say what Prosody makes of its files with the lines, without writing them")
 	return cmd
+}
+
+// writeLines writes the lines for Prosody into a file, all or nothing: where they were included and are half there, the gate
+// would be open. Prosody must be able to read it, so it gets the group of the file before, or else of Prosody's own file.
+func writeLines(w io.Writer, name, lines string, prosody []string) error {
+	var like os.FileInfo
+	for _, file := range append([]string{name}, append(prosody, filepath.Dir(name))...) {
+		var err error
+		if like, err = os.Stat(file); err == nil {
+			break
+		}
+	}
+	part, err := os.CreateTemp(filepath.Dir(name), ".usher-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(part.Name()) // which is gone if all went well
+	_, err = part.WriteString(lines)
+	if owner, ok := like.Sys().(*syscall.Stat_t); ok && err == nil {
+		if err = part.Chown(-1, int(owner.Gid)); err != nil {
+			err = fmt.Errorf("the group of %s cannot be given to it, so Prosody could not read it: %w", like.Name(), err)
+		}
+	}
+	err = errors.Join(err, part.Chmod(0o640), part.Close())
+	if err == nil {
+		err = os.Rename(part.Name(), name)
+	}
+	if err != nil {
+		return err
+	}
+	absolute, err := filepath.Abs(name)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "%s is written. The very last line of prosody.cfg.lua includes it:\n  Include %q\n", name, absolute)
+	return err
 }
 
 // writeModule writes usher's module into a folder, and says what else it takes.
@@ -144,12 +244,17 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 	if err != nil {
 		return err
 	}
+	lines, err := c.ModuleLines(os.Environ(), folder)
+	if err != nil {
+		return err
+	}
 	file, err := module.Write(folder)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml:\n", file)
-	_, err = fmt.Fprint(w, c.ModuleLines(folder))
+	fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml.\n", file)
+	fmt.Fprintf(w, "-- With it, \"usher config prosody\" prints them, too, for %s.\n", config.ModuleFolder)
+	_, err = io.WriteString(w, lines)
 	return err
 }
 

@@ -35,6 +35,14 @@ func (s *Section) Option(name string) (Option, bool) {
 	return option, ok
 }
 
+// Global are the options that are set for all hosts; of these themselves, they are it.
+func (s *Section) Global() *Section {
+	if s.global == nil {
+		return s
+	}
+	return s.global
+}
+
 // problem is that an option is of the wrong type.
 func (o Option) problem(format string, args ...any) error {
 	return Problem{At: o.At, Text: o.Name + " " + fmt.Sprintf(format, args...)}

@@ -26,9 +26,12 @@ var Source []byte
 // mark begins the file in every version of it.
 var mark = []byte("-- mod_" + Name + ", which comes with usher:")
 
-// Write writes the module into a folder, which must be there, and returns the name of the file. It replaces a file of that
+// Write writes the module into a folder, which it makes if it is not there, and returns the name of the file. It replaces a file of that
 // name only if that is the module, of whatever version; it is all there or not at all, for Prosody may read it at any time.
 func Write(folder string) (string, error) {
+	if err := makeFolder(folder); err != nil {
+		return "", err
+	}
 	file := filepath.Join(folder, "mod_"+Name+".lua")
 	switch there, err := os.ReadFile(file); {
 	case errors.Is(err, fs.ErrNotExist):
@@ -53,4 +56,20 @@ func Write(folder string) (string, error) {
 		return "", err
 	}
 	return file, nil
+}
+
+// makeFolder makes a folder, and those above it, for everybody to look into whatever the umask: Prosody runs as somebody else.
+func makeFolder(folder string) error {
+	if stat, err := os.Stat(folder); err == nil && stat.IsDir() {
+		return nil
+	}
+	if above := filepath.Dir(folder); above != folder {
+		if err := makeFolder(above); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(folder, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(folder, 0o755)
 }

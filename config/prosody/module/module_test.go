@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -233,6 +234,16 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%q has become %q (%v)", other, content, err)
 		}
 	}
-	folder = filepath.Join(folder, "nowhere")
-	written("no such file")
+	// Prosody, which runs as somebody else, can look into a folder that is made for it, whatever the umask.
+	defer syscall.Umask(syscall.Umask(0o077))
+	folder = filepath.Join(folder, "new", "deep", "er")
+	file = filepath.Join(folder, "mod_"+module.Name+".lua")
+	written("")
+	for made := folder; filepath.Base(made) != "new"; made = filepath.Dir(made) {
+		if stat, err := os.Stat(made); err != nil || stat.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v %v", made, stat.Mode(), err)
+		}
+	}
+	folder = filepath.Join(file, "below")
+	written("not a directory")
 }

@@ -1,0 +1,158 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/xmpp-usher/usher/config/prosody"
+)
+
+// linesMark is how the lines of [Config.ProsodyLines] begin. By it usher tells its own file from the others of Prosody.
+const linesMark = `-- What usher needs of Prosody 0.12 or 13, as "usher config prosody"`
+
+// LinesFile is the file that [Config.ProsodyLines] are meant for: not in conf.d, which Prosody reads in no certain order.
+const LinesFile = "/etc/prosody/usher.cfg.lua"
+
+// existing is what Prosody's files say: as they are, and without usher's own lines. These follow from the rest and from
+// usher.yaml. Were they read with the rest, usher would take what it wrote the last time for the operator's: a virtual host
+// whose authentication it has changed would not be changed the next time, and an option that it has set would set its keys.
+type existing struct {
+	files       []string // the main files, as absolute names
+	whole, rest *prosody.Configuration
+}
+
+// readExisting evaluates Prosody's main files; nil if that is not possible, which is then recorded.
+func (l *loader) readExisting(files []string, environ []string) *existing {
+	e := &existing{files: absolute(files)}
+	if e.whole = l.evaluate(e.files, nil, environ); e.whole == nil {
+		return nil
+	}
+	if e.rest = e.whole; e.own() {
+		e.rest = l.evaluate(e.files, e.replaced(""), environ)
+	}
+	if e.rest == nil {
+		return nil
+	}
+	return e
+}
+
+// evaluate evaluates Prosody's main files, some of them with another text than they have; nil if that is not possible, which
+// is then recorded.
+func (l *loader) evaluate(files []string, texts map[string]string, environ []string) *prosody.Configuration {
+	source := prosody.Source{FS: os.DirFS("/"), Getenv: lookup(environ), Texts: texts, Mark: linesMark}
+	for _, file := range files {
+		source.Names = append(source.Names, nameInFS(file))
+	}
+	c, err := prosody.Read(source)
+	if c != nil {
+		for _, file := range c.Files {
+			l.files = append(l.files, "/"+file)
+		}
+	}
+	for _, err := range flatten(err) {
+		var p prosody.Problem
+		if !errors.As(err, &p) {
+			p.Text = err.Error()
+		}
+		l.garble(placeIn(filepath.Dir(files[0]), p.At), p.Text)
+	}
+	if err != nil {
+		l.files = append(l.files, files...) // so that a mended file is noticed
+		return nil
+	}
+	return c
+}
+
+// nameInFS is an absolute name as os.DirFS("/") has it.
+func nameInFS(file string) string { return strings.TrimPrefix(filepath.ToSlash(file), "/") }
+
+// placeIn is a position in Prosody's files, which counts from a folder.
+func placeIn(folder string, at prosody.Position) place {
+	file := at.File
+	if !strings.HasPrefix(file, "/") {
+		file = filepath.Join(folder, file)
+	}
+	source := "prosody " + at.String()
+	if at.Line == 0 {
+		source = "prosody " + at.File
+	}
+	return place{source: source, layer: layerProsody, file: file, line: at.Line}
+}
+
+// own reports whether a file of usher's lines is among the files.
+func (e *existing) own() bool { return len(e.whole.Marked) > 0 }
+
+// replaced are usher's own files with another text.
+func (e *existing) replaced(text string) map[string]string {
+	texts := map[string]string{}
+	for _, name := range e.whole.Marked {
+		texts[name] = text
+	}
+	return texts
+}
+
+// with returns what the files say with these lines in the place of usher's own, or after all others if there are none.
+func (e *existing) with(lines string, environ []string) (*prosody.Configuration, error) {
+	files, texts := e.files, e.replaced(lines)
+	if !e.own() {
+		file := filepath.Join(filepath.Dir(files[0]), filepath.Base(LinesFile))
+		files, texts = append(slices.Clone(files), file), map[string]string{nameInFS(file): lines}
+	}
+	l := newLoader("")
+	c := l.evaluate(files, texts, environ)
+	if c == nil {
+		return nil, l.failed()
+	}
+	return c, nil
+}
+
+// section is what is set for a virtual host or component without usher's lines; nil if there is none.
+func (e *existing) section(domain string) *prosody.Section {
+	if e == nil {
+		return nil
+	}
+	return e.rest.Host(domain)
+}
+
+// existing returns what Prosody's files say: those named here, or else those that the configuration knows of (prosody.files,
+// or sources.prosody). It is nil if there are none. The error is a *[Problems].
+func (c *Config) existing(environ []string, files ...string) (*existing, error) {
+	if len(files) == 0 && len(c.prosodyFiles) == 0 {
+		return c.prosody, nil
+	}
+	if len(files) == 0 {
+		files = c.prosodyFiles
+	}
+	l := newLoader("")
+	e := l.readExisting(files, environ)
+	if e == nil {
+		return nil, l.failed()
+	}
+	return e, nil
+}
+
+// replaces reports whether the lines for Prosody replace lists that Jitsi, or the operator, has in Prosody's files.
+func (c *Config) replaces() bool {
+	return c.Jicofo.JID.String() != "" || len(c.annexes()) > 0 || c.Rooms.Enforcement == Module
+}
+
+// unknown is the error of lines that cannot be made, for Prosody's files are not known, or cannot be read.
+func unknown(err error) error {
+	const advice = `Name Prosody's main file in usher.yaml. It sets nothing there:
+
+prosody:
+  files: [/etc/prosody/prosody.cfg.lua]
+
+docker-jitsi-meet makes its files in the container. Copy them out, and name prosody-rendered/prosody.cfg.lua:
+
+docker compose cp prosody:/run/prosody/config/. prosody-rendered`
+	if err != nil {
+		return fmt.Errorf("%w\nThe lines for Prosody need what its files say. %s", err, advice)
+	}
+	return errors.New("the lines for Prosody replace lists of its files (admins, modules_enabled, plugin_paths), and usher does not " +
+		"know what these files say. " + advice)
+}
