@@ -138,7 +138,7 @@ func TestVHostsLive(t *testing.T) {
 				t.Fatal(err)
 			}
 			var lines, stderr bytes.Buffer
-			if status := run(t.Context(), []string{"config", "prosody", "-c", "usher.yaml", "--authentication", "anonymous"}, strings.NewReader(""), &lines, &stderr); status != 0 {
+			if status := run(t.Context(), []string{"config", "prosody", "-c", "usher.yaml", "--authentication", "jitsi-anonymous"}, strings.NewReader(""), &lines, &stderr); status != 0 {
 				t.Fatal(stderr.String())
 			}
 			write(t, "zz-usher.cfg.lua", lines.String())

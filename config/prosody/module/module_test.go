@@ -245,5 +245,5 @@ func TestWrite(t *testing.T) {
 		}
 	}
 	folder = filepath.Join(file, "below")
-	written("not a directory")
+	written("file exists")
 }
