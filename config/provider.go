@@ -119,7 +119,7 @@ func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) l
 	if l.provider != ProviderToken {
 		l.options = nil
 	}
-	l.costs = l.cost(v, jitsi)
+	l.costs = l.cost(v, jitsi || c.Jicofo.JID.String() != "")
 	return l
 }
 

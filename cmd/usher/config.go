@@ -183,12 +183,17 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 				}
 				return writeFindings(out, findings)
 			}
+			if changed("output") {
+				if lines.File, err = filepath.Abs(output); err != nil {
+					return err
+				}
+			}
 			text, err := c.ProsodyLines(lines)
 			if err != nil {
 				return err
 			}
 			if changed("output") {
-				return writeLines(out, output, text, c.ProsodyFiles())
+				return writeLines(out, lines.File, text, c.ProsodyFiles())
 			}
 			_, err = io.WriteString(out, text)
 			return err
@@ -230,11 +235,7 @@ func writeLines(w io.Writer, name, lines string, prosody []string) error {
 	if err != nil {
 		return err
 	}
-	absolute, err := filepath.Abs(name)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s is written. The very last line of prosody.cfg.lua includes it:\n  Include %q\n", name, absolute)
+	_, err = fmt.Fprintf(w, "%s is written. The very last line of prosody.cfg.lua includes it:\n  Include %q\n", name, name)
 	return err
 }
 

@@ -1,0 +1,339 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/config/prosody"
+)
+
+// debian is Prosody as Jitsi's Debian package leaves it, shortened: what it needs to work is what usher's lines must not lose.
+var debian = []string{
+	"prosody.cfg.lua", `admins = { "root@meet.example.com" }
+modules_enabled = { "roster", "saslauth", "tls", "disco" }
+modules_disabled = { "s2s" }
+authentication = "internal_hashed"
+Include "conf.d/*.cfg.lua"
+`,
+	"conf.d/meet.example.com.cfg.lua", `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/" }
+muc_mapper_domain_base = "meet.example.com"
+VirtualHost "meet.example.com"
+  authentication = "token"
+  app_id = "my_app"
+  app_secret = "` + secretB + `"
+  modules_enabled = { "bosh", "websocket", "smacks", "muc_lobby_rooms", "muc_breakout_rooms" }
+  lobby_muc = "lobby.meet.example.com"
+  breakout_rooms_muc = "breakout.meet.example.com"
+  main_muc = "conference.meet.example.com"
+VirtualHost "guest.meet.example.com"
+  authentication = "jitsi-anonymous"
+VirtualHost "auth.meet.example.com"
+  modules_enabled = { "limits_exception" }
+Component "conference.meet.example.com" "muc"
+  storage = "memory"
+  modules_enabled = { "muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "token_verification", "token_affiliation" }
+  modules_disabled = { "muc_mam" }
+  admins = { "focus@auth.meet.example.com", "jvb@auth.meet.example.com" }
+  muc_room_locking = false
+Component "breakout.meet.example.com" "muc"
+  modules_enabled = { "muc_hide_all", "muc_meeting_id", "muc_domain_mapper" }
+  admins = { "focus@auth.meet.example.com" }
+Component "lobby.meet.example.com" "muc"
+  modules_enabled = { "muc_hide_all" }
+Component "focus.meet.example.com" "client_proxy"
+  target_address = "focus@auth.meet.example.com"
+`,
+}
+
+// inDebian goes to a folder with these files, and those that are given more.
+func inDebian(t *testing.T, more ...string) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	if err := os.Mkdir("conf.d", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	files := slices.Concat(debian, more)
+	for i := 0; i < len(files); i += 2 {
+		write(t, files[i], []byte(files[i+1]))
+	}
+}
+
+// ours is what usher.yaml says beside what Prosody's files do.
+const ours = "xmpp: {secret: " + secretA + "}\nrooms: {enforcement: module}\n"
+
+// imported returns the usher.yaml of an import, with ours in it.
+func imported(t *testing.T) string {
+	t.Helper()
+	yaml, err := config.Import{Prosody: []string{"prosody.cfg.lua"}}.YAML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer("xmpp:\n", "xmpp:\n  secret: "+secretA+"\n", "rooms:\n", "rooms:\n  enforcement: module\n").Replace(string(yaml))
+}
+
+func load(t *testing.T, files ...string) *config.Config {
+	t.Helper()
+	c, err := config.Load(files, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// evaluated is what Prosody makes of its files.
+func evaluated(t *testing.T) *prosody.Configuration {
+	t.Helper()
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := prosody.Read(prosody.Source{FS: os.DirFS(here), Names: []string{"prosody.cfg.lua"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// wrong returns the findings that are more than hints.
+func wrong(findings []config.Finding) []config.Finding {
+	return slices.DeleteFunc(findings, func(f config.Finding) bool { return f.Level == config.Hint })
+}
+
+// TestLinesKeep follows the way of an operator, by import or with Prosody's files beneath usher.yaml: the lines are made, and
+// included at the end, twice. Whichever way, Jitsi keeps all that it needs, what would decide beside usher is gone, and the
+// second time is as the first.
+func TestLinesKeep(t *testing.T) {
+	for name, known := range map[string]struct {
+		yaml  func(t *testing.T) string
+		files []string
+	}{
+		"imported":     {imported, []string{"usher.yaml"}},
+		"source":       {func(*testing.T) string { return ours + fromProsody }, []string{"usher.yaml"}},
+		"command line": {func(*testing.T) string { return ours }, []string{"usher.yaml", "prosody.cfg.lua"}},
+		"both": {func(*testing.T) string { return ours + fromProsody + "prosody: {files: [prosody.cfg.lua]}\n" },
+			[]string{"usher.yaml"}},
+	} {
+		for _, chosen := range []string{"", "jitsi-anonymous"} {
+			t.Run(name+" "+chosen, func(t *testing.T) {
+				inDebian(t)
+				write(t, "usher.yaml", []byte(known.yaml(t)))
+				c := load(t, known.files...)
+				o := config.Lines{Authentication: chosen}
+				lines, err := c.ProsodyLines(o)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if before, err := c.CompareProsody(nil); err != nil || len(wrong(before)) == 0 {
+					t.Errorf("nothing is wrong before: %v", err)
+				}
+				if checked, err := c.CheckLines(o); err != nil || len(wrong(checked)) > 0 {
+					t.Errorf("wrong with the lines: %v, %v", wrong(checked), err)
+				}
+				write(t, "usher.cfg.lua", []byte(lines))
+				main := debian[1] + "Include \"usher.cfg.lua\"\n"
+				write(t, "prosody.cfg.lua", []byte(main))
+				keepsJitsi(t, chosen)
+
+				again := load(t, known.files...)
+				if got, want := reveal(again), reveal(c); got != want {
+					t.Errorf("with its own lines usher understands\n%s\nbefore\n%s", got, want)
+				}
+				if len(again.Warnings) > 0 {
+					t.Errorf("warnings %v", again.Warnings)
+				}
+				if got, err := again.ProsodyLines(o); err != nil || got != lines {
+					t.Errorf("with its own lines usher writes\n%s\nbefore\n%s (%v)", got, lines, err)
+				}
+				for _, files := range [][]string{nil, {"prosody.cfg.lua"}, {"prosody.cfg.lua", "usher.cfg.lua"}} {
+					if after, err := again.CompareProsody(nil, files...); err != nil || len(wrong(after)) > 0 {
+						t.Errorf("%v: wrong after: %v, %v", files, wrong(after), err)
+					}
+				}
+				// What is added later is seen, also in the place of usher's lines.
+				write(t, "prosody.cfg.lua", []byte(main+"Component \"conference.meet.example.com\" \"muc\"\n  modules_disabled = { }\n"))
+				for what, find := range map[string]func() ([]config.Finding, error){
+					"CompareProsody": func() ([]config.Finding, error) { return again.CompareProsody(nil, "prosody.cfg.lua") },
+					"CheckLines":     func() ([]config.Finding, error) { return again.CheckLines(o, "prosody.cfg.lua") },
+				} {
+					found, err := find()
+					if found = wrong(found); err != nil || len(found) != 2 || found[0].Level != config.Defeats ||
+						!strings.Contains(found[0].Text, "token_verification is still loaded") || !strings.Contains(found[1].Text, "token_affiliation is still loaded") {
+						t.Errorf("%s of a later rival: %v, %v", what, found, err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// keepsJitsi checks what Prosody makes of the files of debian with usher's lines at their end.
+func keepsJitsi(t *testing.T, chosen string) {
+	t.Helper()
+	p := evaluated(t)
+	lists := []struct {
+		section, option string
+		want            []string
+	}{
+		{"", "plugin_paths", []string{"/usr/share/jitsi-meet/prosody-plugins/", config.ModuleFolder}},
+		{"conference.meet.example.com", "modules_enabled", []string{"muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "muc_affiliated_only"}},
+		{"conference.meet.example.com", "modules_disabled", []string{"muc_mam", "token_verification", "token_affiliation"}},
+		{"conference.meet.example.com", "admins", []string{"focus@focus.meet.example.com", "focus@auth.meet.example.com", "jvb@auth.meet.example.com", "root@meet.example.com"}},
+		{"breakout.meet.example.com", "modules_enabled", []string{"muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "muc_affiliated_only"}},
+		{"lobby.meet.example.com", "modules_enabled", []string{"muc_hide_all"}},
+		{"meet.example.com", "modules_enabled", []string{"bosh", "websocket", "smacks", "muc_lobby_rooms", "muc_breakout_rooms"}},
+	}
+	for _, l := range lists {
+		s := p.Global
+		if l.section != "" {
+			s = p.Host(l.section)
+		}
+		got, _, _, _ := s.Strings(l.option)
+		for _, want := range l.want {
+			if !slices.Contains(got, want) {
+				t.Errorf("%s %s is %q, without %s", l.section, l.option, got, want)
+			}
+		}
+	}
+	for _, m := range p.Host("conference.meet.example.com").Modules() {
+		if strings.HasPrefix(m.Name, "token_") {
+			t.Errorf("%s is loaded", m.Name)
+		}
+	}
+	want := map[string]string{"meet.example.com": "token", "guest.meet.example.com": "jitsi-anonymous", "auth.meet.example.com": "internal_hashed"}
+	if chosen != "" {
+		want["meet.example.com"] = chosen
+	}
+	for host, provider := range want {
+		if got, _, _, _ := p.Host(host).String("authentication"); got != provider {
+			t.Errorf("%s has the authentication %s, want %s", host, got, provider)
+		}
+	}
+	if s := p.Host("focus.meet.example.com"); s.Module != "component" {
+		t.Errorf("focus.meet.example.com is the module %s", s.Module)
+	}
+}
+
+// TestOwnLinesElsewhere checks that usher's lines are told from others wherever they are, also those that an older usher wrote
+// into conf.d, and that its keys do not follow from them.
+func TestOwnLinesElsewhere(t *testing.T) {
+	inDebian(t)
+	write(t, "usher.yaml", []byte(ours+fromProsody))
+	c := load(t, "usher.yaml")
+	lines := linesOf(t, c)
+	for _, own := range []string{
+		lines, strings.Replace(lines, " has written it. Do not edit this file:", " has written it. Prosody must read it last: as", 1),
+	} {
+		write(t, "conf.d/zz-usher.cfg.lua", []byte(own+`
+VirtualHost "meet.example.com"
+  authentication = "anonymous"
+  app_id = "other"
+  allow_empty_token = true
+  enable_domain_verification = false
+VirtualHost "guest.meet.example.com"
+  authentication = "token"
+`))
+		again := load(t, "usher.yaml")
+		if got, want := reveal(again), reveal(c); got != want {
+			t.Errorf("with its own lines usher understands\n%s\nbefore\n%s", got, want)
+		}
+		if got := linesOf(t, again); got != lines {
+			t.Errorf("with its own lines usher writes\n%s\nbefore\n%s", got, lines)
+		}
+	}
+
+	// Where the order of the files decides, it is not certain that usher's lines are the last.
+	found, err := c.CompareProsody(nil, "prosody.cfg.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(found, func(f config.Finding) bool {
+		return f.Level == config.Missing && f.Mend == `Include "/etc/prosody/usher.cfg.lua"` &&
+			strings.Contains(f.Text, "conference.meet.example.com modules_enabled is set differently at conf.d/meet.example.com.cfg.lua:17")
+	}) {
+		t.Errorf("the order is taken to be certain: %v", wrong(found))
+	}
+
+	// How people really log in counts, whoever has said it: a host must have a password.
+	write(t, "usher.yaml", []byte(ours+fromProsody+"vhosts: {guest.meet.example.com: {kind: trusted}}\n"))
+	write(t, "conf.d/meet.example.com.cfg.lua", []byte(strings.Replace(debian[3], `"jitsi-anonymous"`, `"internal_hashed"`, 1)))
+	if _, err := config.Load([]string{"usher.yaml"}, nil); err == nil || !strings.Contains(err.Error(), "everybody would be a host") {
+		t.Errorf("hosts by usher's own lines: %v", err)
+	}
+}
+
+// TestLinesRefused checks that nothing is printed that would break what is not known.
+func TestLinesRefused(t *testing.T) {
+	const plainYAML = "xmpp: {domain: focus.meet.example.com, secret: " + secretA + "}\nvhosts: {meet.example.com: {kind: guest}}\n"
+	for _, test := range []struct{ name, yaml, refused string }{
+		{"a plain server", "rooms: {services: [conference.meet.example.com]}", ""},
+		{"Jicofo", "rooms: {services: [conference.meet.example.com]}\njicofo: {jid: focus@auth.meet.example.com}", "does not know"},
+		{"lobby", "rooms: {services: [conference.meet.example.com], lobby: lobby.meet.example.com, enforcement: members-only}", "does not know"},
+		{"breakout rooms", "rooms: {services: [conference.meet.example.com], breakout: breakout.meet.example.com}", "does not know"},
+		{"module", "rooms: {services: [conference.meet.example.com], enforcement: module}", "does not know"},
+		{"a file that is gone", "rooms: {services: [conference.meet.example.com]}\nprosody: {files: [gone.cfg.lua]}", "cannot read"},
+		{"a file that is not Lua", "rooms: {services: [conference.meet.example.com]}\nprosody: {files: [usher.yaml]}", "usher.yaml:1"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inFolder(t, "usher.yaml", plainYAML+test.yaml+"\n")
+			c := load(t, "usher.yaml") // which does not need the files
+			lines, err := c.ProsodyLines(config.Lines{})
+			_, moduleErr := c.ModuleLines(nil, "/opt/usher")
+			if test.refused == "" {
+				if err != nil || moduleErr != nil {
+					t.Fatal(err, moduleErr)
+				}
+				// Beside the admins of the rooms it has no list, and says so of these.
+				if n := strings.Count(lines, " = {"); n != 1 || !strings.Contains(lines, "Add to admins") {
+					t.Errorf("%d lists in\n%s", n, lines)
+				}
+				return
+			}
+			_, checkErr := c.CheckLines(config.Lines{})
+			for what, err := range map[string]error{"lines": err, "check": checkErr, "module": moduleErr} {
+				if err == nil || lines != "" || !strings.Contains(err.Error(), test.refused) || !strings.Contains(err.Error(), "files: [/etc/prosody/prosody.cfg.lua]") ||
+					!strings.Contains(err.Error(), "docker compose cp prosody:/run/prosody/config/. prosody-rendered") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+		})
+	}
+}
+
+// TestProsodyFiles checks that prosody.files is resolved as other names are, is no source, and that an import writes it.
+func TestProsodyFiles(t *testing.T) {
+	inDebian(t)
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir("usher", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	main := filepath.Join(here, "prosody.cfg.lua")
+	write(t, "usher/usher.yaml", []byte(imported(t)))
+	if c := load(t, "usher/usher.yaml"); !slices.Equal(c.ProsodyFiles(), []string{main}) || slices.Contains(c.Files, main) {
+		t.Errorf("the import names %q, and %q are read", c.ProsodyFiles(), c.Files)
+	}
+	bare := "xmpp: {domain: focus.meet.example.com, secret: " + secretA + "}\nrooms: {services: [conference.meet.example.com]}\n" +
+		"vhosts: {meet.example.com: {kind: guest}}\n"
+	write(t, "usher/usher.yaml", []byte(bare+"prosody: {files: [../prosody.cfg.lua]}\n"))
+	c := load(t, "usher/usher.yaml")
+	if c.Jicofo.JID.String() != "" || len(c.VHosts) != 1 || !slices.Equal(c.ProsodyFiles(), []string{"prosody.cfg.lua"}) {
+		t.Errorf("files %q set %v", c.ProsodyFiles(), c)
+	}
+	if lines := linesOf(t, c); !strings.Contains(lines, `"jvb@auth.meet.example.com"`) {
+		t.Errorf("they are not read:\n%s", lines)
+	}
+	write(t, "usher/usher.yaml", []byte(bare))
+	if c, err = config.Load([]string{"usher/usher.yaml"}, []string{"USHER_PROSODY_FILES=prosody.cfg.lua"}); err != nil || !slices.Equal(c.ProsodyFiles(), []string{"prosody.cfg.lua"}) {
+		t.Errorf("by the environment: %q, %v", c.ProsodyFiles(), err)
+	}
+	write(t, "usher/usher.yaml", []byte(bare+"prosody: {files: [\"\"]}\n"))
+	if _, err := config.Load([]string{"usher/usher.yaml"}, nil); err == nil || !strings.Contains(err.Error(), "prosody.files[0]: is empty") {
+		t.Errorf("an empty name: %v", err)
+	}
+}
