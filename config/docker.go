@@ -235,7 +235,7 @@ func (d *docker) read() {
 	case "internal", "ldap":
 		d.set(main+"/kind", string(KindTrusted), by)
 	case "matrix", "hybrid_matrix_token":
-		d.l.authentications = append(d.l.authentications, authenticated{main, matrixProviders[0], d.place(by)})
+		d.l.authenticated(authenticated{main, matrixProviders[0], d.place(by)})
 	default:
 		d.l.problem(d.place(by), "", "is not known: it must be jwt, internal or ldap")
 	}

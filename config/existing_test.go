@@ -37,6 +37,7 @@ Component "conference.meet.example.com" "muc"
   storage = "memory"
   modules_enabled = { "muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "token_verification", "token_affiliation" }
   modules_disabled = { "muc_mam" }
+  token_verification_allowlist = { "guest.meet.example.com" }
   admins = { "focus@auth.meet.example.com", "jvb@auth.meet.example.com" }
   muc_room_locking = false
 Component "breakout.meet.example.com" "muc"

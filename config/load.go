@@ -116,7 +116,7 @@ type loader struct {
 
 	effective map[string]any   // by path: defaults that follow from other keys
 	secretIn  map[string]place // the files that have a secret, by name
-	badVHost  bool             // a vhost was left out, for its name is no domain
+	badVHost  bool             // a vhost was left out, and why is said: its name is no domain, or it asks a Matrix server
 	spokenOf  map[string]bool  // the modules of Prosody of which a note was taken
 
 	authentications []authenticated

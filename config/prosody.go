@@ -107,7 +107,7 @@ func (d *deployment) read() {
 	for _, host := range d.e.whole.Hosts { // how they log in, whoever has said it
 		if !host.Component {
 			provider, at, _ := authentication(host)
-			d.l.authentications = append(d.l.authentications, authenticated{join("vhosts", host.Name), provider, d.place(at)})
+			d.l.authenticated(authenticated{join("vhosts", host.Name), provider, d.place(at)})
 		}
 	}
 }

@@ -40,6 +40,12 @@ func (a authenticated) password() bool {
 	return !a.matrix() && !slices.Contains([]string{ProviderToken, ProviderAnonymous, ProviderJitsi}, a.authentication)
 }
 
+// authenticated takes note of how the people of a virtual host log in.
+func (l *loader) authenticated(a authenticated) {
+	l.authentications = append(l.authentications, a)
+	l.badVHost = l.badVHost || a.matrix() // unless usher.yaml has it, and then there is one
+}
+
 // authentication is the provider of a virtual host, and where it is set; that of 13 if nothing is said, which 0.12 calls
 // otherwise (core/usermanager.lua).
 func authentication(host *prosody.Section) (provider string, at prosody.Position, err error) {
