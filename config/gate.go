@@ -295,19 +295,22 @@ func adminsOf(s *prosody.Section) []string {
 	return admins
 }
 
-// disable writes the line by which a host disables the modules that decide beside usher, with those that it disables already:
-// the last line of that option counts, and these lines may have been copied to where they count as the operator's.
+// disable writes the line by which a host disables the modules that decide beside usher, with all that it disables already, for
+// the last line of that option counts. Those that are disabled may be so by these lines, copied to where they count as the
+// operator's: then the line is written, too.
 func (c *Config) disable(s *prosody.Section, line func(text, why string)) {
 	if s == nil {
 		return
 	}
+	decides := func(name string) bool { return c.decides(s, name) != "" }
 	disabled := ownList(s, "modules_disabled")
+	write := slices.ContainsFunc(disabled, decides)
 	for _, m := range s.Modules() {
-		if c.decides(s, m.Name) != "" {
-			disabled = append(disabled, m.Name)
+		if decides(m.Name) {
+			disabled, write = append(disabled, m.Name), true
 		}
 	}
-	if len(disabled) > 0 {
+	if write {
 		line("  modules_disabled = "+luaList(disabled), "they would decide, too")
 	}
 }

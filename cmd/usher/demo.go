@@ -39,6 +39,7 @@ type scene struct {
 	user                  string
 	account               string // Jicofo's bare JID; empty if usher is the focus itself
 	lobby, breakout       string // MUC services; empty if there are none
+	module                bool   // usher's module is what keeps out people who do not ask
 }
 
 // room is where everybody wants to go.

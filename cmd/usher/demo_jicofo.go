@@ -51,10 +51,12 @@ func (s *stage) castBeforeJicofo(plain []part, owner string) []part {
 		part{who: "session, other room", name: "host", vhost: s.tokens, shows: "session id", session: true,
 			room: "elsewhere@" + s.service, expected: "deny " + string(auth.ReasonSessionInvalid)},
 	)
-	plain = slices.Insert(plain, find("rude")+1,
-		part{who: "and once more", name: "rude", vhost: s.guests, shows: "none", rude: true, expected: "registration-required",
-			before: "the host makes the room open to all, and usher makes it members-only again", scene: opens},
-	)
+	if !s.module {
+		plain = slices.Insert(plain, find("rude")+1,
+			part{who: "and once more", name: "rude", vhost: s.guests, shows: "none", rude: true, expected: "registration-required",
+				before: "the host makes the room open to all, and usher makes it members-only again", scene: opens},
+		)
+	}
 	if s.breakout != "" {
 		plain = append(plain,
 			part{who: "member, breakout room", name: "member", vhost: s.tokens, shows: "none", expected: memberEnters,
