@@ -269,11 +269,11 @@ func (a annex) options() []mucOption {
 	return []mucOption{onlyAdmins}
 }
 
-// admins returns the admins of a MUC service, of which s is what the files say: those that it must have, and those that
-// there are.
+// admins returns the admins of a MUC service, of which s is what the files say: those that it must have, and those that it
+// has itself. Those of all hosts are its admins, too, without being named (see [adminsOf]).
 func (c *Config) admins(s *prosody.Section, service jid.JID) []string {
 	admins := c.own(service)
-	for _, admin := range adminsOf(s) {
+	for _, admin := range ownList(s, "admins") {
 		if !slices.Contains(admins, admin) {
 			admins = append(admins, admin)
 		}
