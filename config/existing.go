@@ -18,8 +18,8 @@ const linesMark = `-- What usher needs of Prosody 0.12 or 13, as "usher config p
 const LinesFile = "/etc/prosody/usher.cfg.lua"
 
 // existing is what Prosody's files say: as they are, and without usher's own lines. These follow from the rest and from
-// usher.yaml. Were they read with the rest, usher would take what it wrote the last time for the operator's: a virtual host
-// whose authentication it has changed would not be changed the next time, and an option that it has set would set its keys.
+// usher.yaml. Were they read with the rest, usher would take what it wrote the last time for the operator's: it would not change
+// the authentication of a virtual host again that it has changed before, and an option that it has set would set its keys.
 type existing struct {
 	files       []string // the main files, as absolute names
 	whole, rest *prosody.Configuration

@@ -259,7 +259,7 @@ VirtualHost "guest.meet.example.com"
 		t.Errorf("the order is taken to be certain: %v", wrong(found))
 	}
 
-	// How people really log in counts, whoever has said it: a host must have a password.
+	// How people really log in counts, also by usher's own lines: a host must have a password.
 	write(t, "usher.yaml", []byte(ours+fromProsody+"vhosts: {guest.meet.example.com: {kind: trusted}}\n"))
 	write(t, "conf.d/meet.example.com.cfg.lua", []byte(strings.Replace(debian[3], `"jitsi-anonymous"`, `"internal_hashed"`, 1)))
 	if _, err := config.Load([]string{"usher.yaml"}, nil); err == nil || !strings.Contains(err.Error(), "everybody would be a host") {

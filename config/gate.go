@@ -126,7 +126,7 @@ func (c *Config) lines(e *existing, o Lines) string {
 		}
 		line("  admins = "+luaList(c.admins(s, service)), "usher in rooms is "+c.Focus())
 		if c.Rooms.Enforcement == Module {
-			line("  "+modulesEnabled(s), "keeps out whoever has no affiliation")
+			line("  "+modulesEnabled(s), "keeps out people without an affiliation")
 		}
 		c.disable(s, line)
 	}
@@ -439,7 +439,7 @@ func (c *Config) compare(p *prosody.Configuration) []Finding {
 	return g.findings
 }
 
-// order finds options of usher's hosts whose value hangs on the order in which Prosody reads the files of a folder.
+// order finds options of usher's hosts with a value that hangs on the order in which Prosody reads the files of a folder.
 func (g *gate) order() {
 	var hosts []string
 	for _, domain := range slices.Concat(g.c.Rooms.Services, []jid.JID{g.c.Rooms.Breakout, g.c.Rooms.Lobby, g.c.XMPP.Domain}) {
@@ -658,7 +658,7 @@ func (g *gate) login(v VHost, s *prosody.Section, provider string, at prosody.Po
 	case a.password():
 		g.find(Missing, at, mend, "%s: people need a password to log in, beside what usher asks for", s.Name)
 	case !l.stays:
-		g.find(Missing, at, mend, "%s: Jitsi's plugin refuses people at login whom usher would let in: %s", s.Name, l.why)
+		g.find(Missing, at, mend, "%s: Jitsi's plugin refuses people at login that usher would let in: %s", s.Name, l.why)
 	}
 	for _, o := range l.options {
 		set, is := s.Option(o.name)
@@ -668,7 +668,7 @@ func (g *gate) login(v VHost, s *prosody.Section, provider string, at prosody.Po
 		if o.secret {
 			o.value = `"..."`
 		}
-		g.find(Missing, set.At, o.name+" = "+o.value, "%s: %s: Jitsi's plugin refuses people at login whom usher would let in", s.Name, o.name)
+		g.find(Missing, set.At, o.name+" = "+o.value, "%s: %s: Jitsi's plugin refuses people at login that usher would let in", s.Name, o.name)
 	}
 	if l.stays {
 		for _, cost := range l.costs {

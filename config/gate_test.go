@@ -61,7 +61,7 @@ func linesOf(t interface {
 	return lines
 }
 
-// compare returns what there is to say of a Prosody's configuration, but for what Jicofo's must say, for what the way costs in
+// compare returns the findings about a Prosody's configuration, but for what Jicofo's must say, for what the way costs in
 // which people log in, and for what Jitsi's lobby asks for.
 func compare(t *testing.T, c *config.Config, text string) []config.Finding {
 	t.Helper()

@@ -104,7 +104,7 @@ func (d *deployment) read() {
 			d.vhost(host, services)
 		}
 	}
-	for _, host := range d.e.whole.Hosts { // how they log in, whoever has said it
+	for _, host := range d.e.whole.Hosts { // how they log in, also by usher's own lines
 		if !host.Component {
 			provider, at, _ := authentication(host)
 			d.l.authenticated(authenticated{join("vhosts", host.Name), provider, d.place(at)})

@@ -16,7 +16,7 @@ import (
 const (
 	// ProviderToken is Jitsi's mod_auth_token: it verifies a token at login, and puts its features into the session.
 	ProviderToken = "token"
-	// ProviderJitsi is Jitsi's mod_auth_jitsi-anonymous: whoever comes is logged in, and a lost connection can be resumed.
+	// ProviderJitsi is Jitsi's mod_auth_jitsi-anonymous: everybody is logged in, and a lost connection can be resumed.
 	ProviderJitsi = "jitsi-anonymous"
 	// ProviderAnonymous is Prosody's own.
 	ProviderAnonymous = "anonymous"
@@ -81,7 +81,7 @@ type login struct {
 	// stays reports that Prosody's files have that provider already. Otherwise why says why it must be another.
 	stays bool
 	why   string
-	// options are those by which Jitsi's plugin token would refuse somebody whom usher lets in.
+	// options are those by which Jitsi's plugin token would refuse somebody that usher lets in.
 	options []option
 	// costs say what the provider costs, a sentence each.
 	costs []string
@@ -94,7 +94,7 @@ type option struct {
 	secret      bool
 }
 
-// login decides about a virtual host, of which s is what the files say, or nil. What there is stays where it can: Jitsi's
+// login decides about a virtual host, of which s is what the files say, or nil. The provider stays where it can: Jitsi's
 // providers can resume a connection (XEP-0198), and token puts the features of the token into the session. jitsi tells
 // whether Jitsi's plugins are there; chosen is the operator's choice, or "".
 func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) login {
@@ -152,7 +152,7 @@ func (l login) cost(v VHost, jitsi bool) (costs []string) {
 	return costs
 }
 
-// verifiable returns the options that Jitsi's plugin token must have for it to refuse nobody at login whom usher would let
+// verifiable returns the options that Jitsi's plugin token must have for it to refuse nobody at login that usher would let
 // in, as far as s does not have them; or why there are none (token/util.lib.lua, luajwtjitsi.lib.lua).
 func verifiable(v VHost, s *prosody.Section) (options []option, cannot string) {
 	if len(v.Issuers) != 1 {

@@ -25,7 +25,7 @@ func TestProvider(t *testing.T) {
 		lines                                 []string // besides those in comments, without the reasons
 		costs                                 []string
 	}{
-		// What there is stays.
+		// The provider stays.
 		{name: "token", existing: verifies, vhost: issuer, costs: []string{"in room Y", "verified twice"}},
 		{name: "jitsi-anonymous", existing: `authentication = "jitsi-anonymous"`, vhost: issuer,
 			costs: []string{"features in tokens have no effect", "verified once"}},

@@ -138,8 +138,8 @@ With --check, say what Prosody would make of its files with these lines, before 
 With FILE..., say the same of these files as they are: prosody.cfg.lua, or the files that Prosody reads one after the other,
 usher's last. With --check, too, these files count and not those that the configuration names.
 
---authentication says what people log in with who are not asked for a password, where what there is shall not stay.
-With jitsi-anonymous each token is verified once and not twice, and the features in tokens have no effect.
+--authentication changes how people log in that are not asked for a password. With jitsi-anonymous each token is verified once
+and not twice, and the features in tokens have no effect. Give it each time.
 
 With --module, write usher's module for Prosody into a folder instead, which is made, and print the lines that load it:
 rooms.enforcement: module needs it. A file of its name that is something else is left alone.

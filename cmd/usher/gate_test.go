@@ -332,7 +332,7 @@ func TestProviders(t *testing.T) {
 }
 
 // TestFeaturesOfAnotherRoom shows what the lines say of the provider token: nobody compares the room of the connection's token,
-// so its features count in another room, too, for somebody whom usher lets in there otherwise.
+// so its features count in another room, too, for somebody that usher lets in there otherwise.
 func TestFeaturesOfAnotherRoom(t *testing.T) {
 	j := startJitsi(t, "token", "{kind: token, app_id: my_app, app_secret: "+appSecret+"}")
 	owner, elsewhere := j.token(nil), j.token(func(c *token.Claims) { c.Room = "elsewhere"; forbidsRecording(c) })

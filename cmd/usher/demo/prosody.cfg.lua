@@ -16,6 +16,7 @@ Component "conference.meet.example.com" "muc"
   muc_room_default_members_only = true            -- nobody enters without an affiliation, which usher gives
   muc_room_default_public_jids = true
   muc_room_locking = false
+  muc_room_allow_persistent = false               -- no room outlives the people in it
 
 Component "focus.meet.example.com"                -- usher
   component_secret = "{component.secret}"
