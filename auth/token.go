@@ -96,10 +96,10 @@ func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issue
 	}
 	if !c.IssuedAt.IsZero() {
 		ahead := c.IssuedAt.Sub(req.At)
-		const expected = "iat in the past, or within the next 24h"
+		const expected = "iat in the past"
 		switch in := ahead.Round(time.Second); {
 		case ahead > aheadMost:
-			t.time("begin", expected, c.IssuedAt, req.At, false)
+			t.time("begin", expected+", or within the next 24h", c.IssuedAt, req.At, false)
 			return nil, nil, ReasonTokenNotYetValid, fmt.Errorf("iat: in %s, which is more than any clock is ahead", in)
 		case ahead > i.Leeway:
 			t.note("begin", expected, instants(c.IssuedAt, req.At)+"; the issuer's clock is ahead, or this one is behind")
