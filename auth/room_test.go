@@ -111,12 +111,12 @@ func TestFoldedLikeJitsiMeet(t *testing.T) {
 	// Unicode has changed what these are since version 15, which Go has.
 	changed := map[rune]bool{0x295: true, 0x2E4: true, 0x1171E: true}
 	fold, flags := readFold(t)
-	compared := 0
+	compared, wrong := 0, 0
 	for r := rune(1); r <= unicode.MaxRune; r++ {
-		s := string(r)
-		if _, err := auth.CanonicalName(cased + s + cased); err != nil || changed[r] {
-			continue // no room has it in its name
+		if changed[r] || !unicode.IsGraphic(r) && !unicode.Is(unicode.Cf, r) {
+			continue // controls, private use and what is not assigned: no room has it in its name
 		}
+		s := string(r)
 		alone, differs := fold[r]
 		if !differs {
 			alone = s
@@ -145,10 +145,13 @@ func TestFoldedLikeJitsiMeet(t *testing.T) {
 		for _, name := range names {
 			got, err := auth.CanonicalName(name[0])
 			if err != nil {
-				continue // a space at an end, or a character that must stand beside others
+				continue // a space at an end, a character that must stand beside others, or one that no name has
 			}
 			compared++
 			if got != name[1] {
+				if wrong++; wrong > 20 {
+					t.Fatal("and more")
+				}
 				t.Errorf("%U in %+q: got %+q, JavaScript has %+q", r, name[0], got, name[1])
 			}
 		}

@@ -9,10 +9,10 @@ import (
 // maxUnread is how many claims RolesNotRead names.
 const maxUnread = 16
 
-// RolesNotRead returns, for people, the claims that Claims does not read with this map but that are named like a role: an
-// issuer that puts its role one level too high, or calls it "role", would else be at a loss why nobody gets it. Each has
-// its path as NewClaim takes it, and a plain value, cut and cleaned. There are few, in the order of the token; nothing of it
-// is verified.
+// RolesNotRead returns, for people, the claims that Claims does not read with this map but that are named like a role. Some
+// issuers put the role one level too high, or call it "role", and wonder why nobody gets it. Each entry has the path as
+// NewClaim takes it, and the value if it is a plain one, both cut and cleaned. Entries are in the order of the token, few, and
+// unverified.
 func (t *Token) RolesNotRead(m ClaimMap) []string {
 	read := [][]string{{"context", "features"}} // whose members are all read
 	if m.Affiliation.IsZero() {
