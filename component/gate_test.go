@@ -161,9 +161,11 @@ func (g *gate) runWith(p auth.Policy, secret string) {
 	g.t.Cleanup(func() {
 		g.halt()
 		if g.t.Failed() {
+			var said strings.Builder
 			for _, e := range log.All() {
-				g.t.Logf("usher: %s %s %v", e.Level, e.Message, e.ContextMap())
+				fmt.Fprintf(&said, "%s %s %v\n", e.Level, e.Message, e.ContextMap())
 			}
+			g.t.Logf("the end of usher's log:\n%s", prosodytest.Tail(said.String()))
 		}
 	})
 }
