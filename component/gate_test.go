@@ -78,6 +78,7 @@ type gate struct {
 
 	clock
 	usher   *component.Component
+	written store.Store              // usher's
 	options func(*component.Options) // what is changed in them, if anything
 }
 
@@ -149,6 +150,7 @@ func (g *gate) runWith(p auth.Policy, secret string) {
 	if g.options != nil {
 		g.options(&o)
 	}
+	g.written = o.Store
 	c, err := component.New(o)
 	if err != nil {
 		g.t.Fatal(err)
