@@ -41,7 +41,7 @@ func beforeJicofo(t *testing.T, s setup) *before {
 		s.server(&server)
 	}
 	b := &before{
-		gate:  &gate{t: t, Server: prosodytest.Start(t, server)},
+		gate: &gate{t: t, Server: prosodytest.Start(t, server)},
 	}
 	b.store = store.Memory(store.Options{Now: b.now})
 	t.Cleanup(func() { b.store.Close() })

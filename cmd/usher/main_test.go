@@ -21,6 +21,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"go.uber.org/goleak"
 
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -75,7 +76,7 @@ func silent(t *testing.T, said string, tokens ...string) {
 	}
 	for _, p := range private {
 		if len(p) > 16 && strings.Contains(said, p) {
-			t.Errorf("a secret or a token was told:\n%s", said)
+			t.Errorf("a secret or a token was told:\n%s", prosodytest.Tail(said[max(0, strings.Index(said, p)-1000):]))
 		}
 	}
 }
@@ -215,8 +216,19 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+		t.Errorf("not as in %s from line %s", name, difference(got, string(want)))
 	}
+}
+
+// difference is the number of the first line in which they differ, and as much of both from there on as is easily read.
+func difference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	n := 0
+	for n < len(g) && n < len(w) && g[n] == w[n] {
+		n++
+	}
+	part := func(lines []string) string { return strings.Join(lines[n:min(n+20, len(lines))], "\n") }
+	return fmt.Sprintf("%d on:\ngot\n%s\nwant\n%s", n+1, part(g), part(w))
 }
 
 func TestVersion(t *testing.T) {
@@ -253,12 +265,12 @@ func (l *live) String() string {
 // until waits until the text is there as often as that.
 func (l *live) until(t *testing.T, text string, times int) {
 	t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(time.Minute)
 	for strings.Count(l.String(), text) < times {
 		select {
 		case <-l.more:
 		case <-late:
-			t.Fatalf("%q was not said %d times:\n%s", text, times, l)
+			t.Fatalf("%q was not said %d times:\n%s", text, times, prosodytest.Tail(l.String()))
 		}
 	}
 }
@@ -274,7 +286,7 @@ func begin(t *testing.T, stdout, stderr io.Writer, args ...string) (end func() i
 		select {
 		case status := <-done:
 			return status
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("usher did not end")
 			return -1
 		}
@@ -315,7 +327,7 @@ func TestSecondSignal(t *testing.T) {
 	stdout.until(t, "first", 1)
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
-	late := time.After(30 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		select {
 		case <-again.C:

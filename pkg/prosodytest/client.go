@@ -40,12 +40,12 @@ type ClientOptions struct {
 	// Resumable enables stream management with resumption (XEP-0198 §3), if the server has it. See [Client.Resume].
 	Resumable bool
 
-	// Timeout is how long Receives and ReceivesNot wait, and how long a write may take. Zero means ten seconds.
+	// Timeout is how long Receives and ReceivesNot wait, and how long a write may take. Zero means a minute.
 	Timeout time.Duration
 }
 
 const (
-	defaultTimeout = 10 * time.Second
+	defaultTimeout = time.Minute // a machine may have much else to do
 	closeTimeout   = 2 * time.Second
 )
 
