@@ -149,7 +149,7 @@ func TestVHostsLive(t *testing.T) {
 			})
 			user, host, _ := strings.Cut(s.account, "@")
 			st.jicofo = st.Jicofo(t, prosodytest.JicofoOptions{
-				Host: host, User: user, Password: "jicofo's", Resource: "jicofo", Proxy: s.focus, Service: s.service, AcceptSubscriptions: true,
+				Host: host, User: user, Password: "jicofo's", Proxy: s.focus, Service: s.service, AcceptSubscriptions: true,
 			})
 			stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+st.ComponentAddr)
 			if err != nil {
