@@ -10,6 +10,7 @@ FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap compon
 	component:FuzzStream component:FuzzCopied \
 	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS config:FuzzLoad config:FuzzDotenv config/prosody:FuzzRead
 FUZZTIME ?= 30s
+TESTFLAGS = -race -shuffle=on -count=1 -timeout 20m
 
 .PHONY: help build test check demo bench fuzz arch deps go clean
 help: ## show this list
@@ -19,8 +20,8 @@ build: go ## build bin/usher
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/usher ./cmd/usher
 
 test: deps ## run all tests, against Prosody 0.12 and against 13
-	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) $(GO) test -race -shuffle=on -count=1 ./...
-	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) $(GO) test -race -shuffle=on -count=1 $(INTEGRATION)
+	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/test-12.log $(TESTFLAGS) ./...
+	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) GO="$(GO)" .ci/test bin/test-13.log $(TESTFLAGS) $(INTEGRATION)
 
 check: arch ## look at the code: gofmt, vet, staticcheck, govulncheck, import graph
 	@fmt=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')) && test -z "$$fmt" || { echo 'not gofmt-ed:'; echo "$$fmt"; exit 1; }

@@ -84,8 +84,11 @@ type Decision struct {
 	Verdict Verdict
 	// Reason is why, from the closed list in reason.go. It goes to the log, the metrics and the client.
 	Reason Reason
-	// Err is the detail for the log, never for the client. It holds no token and no claim values.
+	// Err is the detail for the log, never for the client. It holds no token and no claim values, but for an affiliation
+	// that is not known, cut and cleaned.
 	Err error
+	// Notes say, for the log, what is odd about the token and decided nothing. They hold no claim values.
+	Notes []string
 
 	// Room is the room in canonical form; zero if the address was refused.
 	Room Room
@@ -138,9 +141,9 @@ func (d Decision) allowed(r Reason, a Affiliation) Decision {
 	return d
 }
 
-// TokenRef names a token without giving it away.
+// TokenRef names a token without giving it away. Its texts are as token.ForLog gives them.
 type TokenRef struct {
-	Issuer string // iss, as far as it is one that the configuration names
+	Issuer string // iss, once the signature has been verified
 	ID     string // jti
 	KeyID  string // kid
 }

@@ -140,7 +140,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		}
 		affiliation, err := requested(issuer, claims, vhost.DefaultAffiliation)
 		if err != nil {
-			t.found("affiliation", "owner, admin or member", "something else", false)
+			t.found("affiliation", "owner, admin or member", describe(err), false)
 			return d.Denied(ReasonTokenClaims, err)
 		}
 		t.found("affiliation", "owner, admin or member", string(affiliation), true)
@@ -173,6 +173,16 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	case shown != nil:
 	case vhost.Kind == KindService:
 		t.found("nothing shown", "a token, or a virtual host that needs none", "service: let in", true)
+		// A recorder opens no room, neither here nor by way of Jicofo.
+		state, err := look(ctx, req, room)
+		if err != nil {
+			t.found("room open", "an answer from the room", "none", false)
+			return d.Denied(ReasonRoomUnavailable, err)
+		}
+		t.found("room open", state.expected(false), state.String(), state.Exists)
+		if !state.Exists {
+			return d.Waiting(ReasonHostAbsent)
+		}
 		return d.allowed(ReasonService, Member)
 	case vhost.Kind == KindGuest || vhost.AllowEmptyToken:
 		guest = true

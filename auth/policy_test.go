@@ -152,9 +152,13 @@ func TestPolicy(t *testing.T) {
 		"begins later": {claims: func(c *token.Claims) { c.NotBefore = now.Add(11 * time.Second) }, reason: auth.ReasonTokenNotYetValid},
 		"begins within the leeway": {claims: func(c *token.Claims) { c.NotBefore = now.Add(10 * time.Second) },
 			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
-		"made in the future":   {claims: func(c *token.Claims) { c.IssuedAt = now.Add(time.Hour) }, reason: auth.ReasonTokenNotYetValid},
-		"begins after its end": {claims: func(c *token.Claims) { c.NotBefore = now.Add(2 * time.Hour) }, reason: auth.ReasonTokenNotYetValid},
-		"audience":             {issuer: jitsi, claims: nothing, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"made in an hour": {claims: func(c *token.Claims) { c.IssuedAt = now.Add(time.Hour) },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"made in a day": {claims: func(c *token.Claims) { c.IssuedAt = now.Add(24 * time.Hour) },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"made in more than a day": {claims: func(c *token.Claims) { c.IssuedAt = now.Add(24*time.Hour + time.Second) }, reason: auth.ReasonTokenNotYetValid},
+		"begins after its end":    {claims: func(c *token.Claims) { c.NotBefore = now.Add(2 * time.Hour) }, reason: auth.ReasonTokenNotYetValid},
+		"audience":                {issuer: jitsi, claims: nothing, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
 		"one audience of several": {issuer: jitsi, claims: func(c *token.Claims) { c.Audience = []string{"x", "jitsi"} },
 			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
 		"other audience":        {issuer: jitsi, claims: func(c *token.Claims) { c.Audience = []string{"us"} }, reason: auth.ReasonTokenAudience},
@@ -167,7 +171,7 @@ func TestPolicy(t *testing.T) {
 
 		// Rule 4.
 		"session of nobody": {sid: "a0c1-session-id", reason: auth.ReasonSessionInvalid},
-		"session id on a service vhost is not looked at": {from: "r@recorder.example.com/x", sid: "a0c1-session-id", want: auth.Allow, reason: auth.ReasonService, affiliation: auth.Member},
+		"session id on a service vhost is not looked at": {from: "r@recorder.example.com/x", sid: "a0c1-session-id", state: noHost, want: auth.Allow, reason: auth.ReasonService, affiliation: auth.Member},
 		"session of nobody, from a trusted user":         {from: "t@trusted.example.com/x", sid: "a0c1-session-id", reason: auth.ReasonSessionInvalid},
 		"session of nobody, from a guest":                {from: "g@guest.example.com/x", sid: "a0c1-session-id", state: hostInside, reason: auth.ReasonSessionInvalid},
 		"a token goes before a session":                  {sid: "a0c1-session-id", claims: nothing, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
@@ -246,10 +250,11 @@ func TestPolicy(t *testing.T) {
 			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Admin, create: true},
 
 		// Rule 6.
-		"no token":      {reason: auth.ReasonTokenRequired},
-		"trusted":       {from: "t@trusted.example.com/x", want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
-		"service":       {from: "r@recorder.example.com/x", want: auth.Allow, reason: auth.ReasonService, affiliation: auth.Member},
-		"empty allowed": {vhost: allowEmpty, state: hostInside, want: auth.Allow, reason: auth.ReasonGuest, affiliation: auth.Member, needsHost: true},
+		"no token":               {reason: auth.ReasonTokenRequired},
+		"trusted":                {from: "t@trusted.example.com/x", want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"service":                {from: "r@recorder.example.com/x", state: noHost, want: auth.Allow, reason: auth.ReasonService, affiliation: auth.Member},
+		"service, room not open": {from: "r@recorder.example.com/x", state: noRoom, want: auth.Wait, reason: auth.ReasonHostAbsent},
+		"empty allowed":          {vhost: allowEmpty, state: hostInside, want: auth.Allow, reason: auth.ReasonGuest, affiliation: auth.Member, needsHost: true},
 
 		// Rules 8 and 10.
 		"guest, no room":                            {from: "g@guest.example.com/x", state: noRoom, want: auth.Wait, reason: auth.ReasonHostAbsent},
@@ -353,6 +358,10 @@ func TestRoomOutOfReach(t *testing.T) {
 			return hostInside, errors.New("no answer")
 		},
 	} {
+		service := auth.Request{At: now, From: jid.MustParse("r@recorder.example.com/x"), Room: "standup@" + service}
+		if d := a.Authorize(t.Context(), service, look); d.Verdict != auth.Deny || d.Reason != auth.ReasonRoomUnavailable {
+			t.Errorf("service, %s: got %+v", name, d)
+		}
 		if d := a.Authorize(t.Context(), req, look); d.Verdict != auth.Deny || d.Reason != auth.ReasonRoomUnavailable || d.Err == nil {
 			t.Errorf("%s: got %+v", name, d)
 		}

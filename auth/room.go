@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
 	"golang.org/x/text/secure/precis"
 	"golang.org/x/text/unicode/norm"
 	"mellium.im/xmpp/jid"
@@ -70,10 +73,58 @@ func splitTenant(s string) (tenant, name string, err error) {
 	return tenant, name, err
 }
 
-// names is how room names are prepared for comparison: as jitsi-meet prepares the name in a page's address
-// (react/features/base/util/uri.ts: NFKC, lower case), within the PRECIS FreeformClass (RFC 8264 §4.3), so that control
-// characters, direction marks and unassigned code points are refused.
-var names = precis.NewFreeform(precis.LowerCase(), precis.Norm(norm.NFKC))
+// names says which characters a room's name may have: those of the PRECIS FreeformClass (RFC 8264 §4.3), which refuses
+// control characters, direction marks and unassigned code points. It changes nothing.
+var names = precis.NewFreeform()
+
+// folded returns a name as jitsi-meet folds the one in a page's address (react/features/base/util/uri.ts): NFKC, then
+// JavaScript's toLowerCase (ECMA-262 §22.1.3.28), which knows no language and makes a sigma final at the end of a word.
+func folded(name string) string {
+	lower := cases.Lower(language.Und, cases.HandleFinalSigma(false)) // is not for sharing between goroutines
+	return lower.String(lowerSigmas(norm.NFKC.String(name)))
+}
+
+// lowerSigmas puts each capital sigma into lower case: the final one where a cased letter stands before it and none behind
+// it, with any number of case-ignorable characters between (The Unicode Standard §3.13, Final_Sigma). What is both cased and
+// ignorable is ignored, as browsers do (ICU, which the cases package differs from).
+func lowerSigmas(s string) string {
+	if !strings.Contains(s, "Σ") {
+		return s
+	}
+	var out strings.Builder
+	inWord := false // a cased letter stands before
+	for i, r := range s {
+		sigma := r == 'Σ'
+		switch {
+		case sigma && inWord && !beginsCased(s[i+len("Σ"):]):
+			r = 'ς'
+		case sigma:
+			r = 'σ'
+		}
+		out.WriteRune(r)
+		if !caseIgnorable(r) {
+			inWord = cased(r)
+		}
+	}
+	return out.String()
+}
+
+func beginsCased(s string) bool {
+	s = strings.TrimLeftFunc(s, caseIgnorable)
+	r, _ := utf8.DecodeRuneInString(s)
+	return s != "" && cased(r)
+}
+
+func cased(r rune) bool {
+	return unicode.In(r, unicode.Upper, unicode.Lower, unicode.Title, unicode.Other_Uppercase, unicode.Other_Lowercase)
+}
+
+// caseIgnorable reports whether a character that NFKC leaves has the property Case_Ignorable: marks, format characters,
+// modifiers, and the punctuation within words (Word_Break MidLetter, MidNumLet and Single_Quote).
+func caseIgnorable(r rune) bool {
+	return unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Lm, unicode.Sk) ||
+		strings.ContainsRune("'.:\u00b7\u055f\u05f4\u2018\u2019\u2027", r)
+}
 
 // CanonicalName returns the one form in which a room's or tenant's name is compared, wherever it comes from: the
 // token, a stanza or a page. jitsi-meet percent-encodes a name for the JID, so one layer of percent-encoding is taken
@@ -87,11 +138,14 @@ func CanonicalName(s string) (string, error) {
 	if decoded, err := url.PathUnescape(s); err == nil {
 		s = decoded
 	}
-	// One pass may uncover work for the next: ™ becomes TM, which then has a lower case. RFC 8264 §7 asks for
+	if !utf8.ValidString(s) {
+		return "", fmt.Errorf("%w: not UTF-8", errRoomName)
+	}
+	// One pass may uncover work for the next: lower case may bring marks into another order. RFC 8264 §7 asks for
 	// applying the rules until the string is stable, and for refusing one that is not after the fourth time.
 	for range 4 {
-		next, err := names.String(s)
-		if err != nil {
+		next := folded(s)
+		if _, err := names.String(next); err != nil {
 			return "", fmt.Errorf("%w: %w", errRoomName, err)
 		}
 		if next == s {

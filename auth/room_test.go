@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"unicode"
@@ -53,6 +54,10 @@ var roomNames = []struct{ what, name, canonical, inAddress string }{
 	{"no sharp s", "strasse", "strasse", "strasse"},
 	{"final sigma", "ς", "ς", ""},
 	{"sigma", "Σ", "σ", "σ"},
+	{"sigma at the end of a word", "ΟΔΟΣ ΣΟΦΙΑΣ", "οδος σοφιας", ""},
+	{"sigma at the end, as servers have it", "ΟΔΟΣ", "οδος", "οδοσ"}, // by PRECIS and Nodeprep, which know no final one
+	{"sigma at the end, encoded", "%CE%9F%CE%94%CE%9F%CE%A3", "οδος", "οδος"},
+	{"sigma before a sign within words", "ΟΣ.ΟΣ.Σ", "οσ.οσ.ς", "οσ.οσ.σ"},
 	{"Turkish dotted capital", "\u0130", "i\u0307", "i\u0307"},
 	{"Turkish dotless", "\u0131", "\u0131", "\u0131"},
 	{"ASCII I in any locale", "I", "i", "i"},
@@ -97,6 +102,95 @@ func TestCanonicalName(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestFoldedLikeJitsiMeet compares CanonicalName with JavaScript over all code points that a name may have: alone, at the end
+// of a word, and around a sigma, which is final by what stands before and after it.
+func TestFoldedLikeJitsiMeet(t *testing.T) {
+	const cased = "\u0561"
+	// Unicode has changed what these are since version 15, which Go has.
+	changed := map[rune]bool{0x295: true, 0x2E4: true, 0x1171E: true}
+	fold, flags := readFold(t)
+	compared, wrong := 0, 0
+	for r := rune(1); r <= unicode.MaxRune; r++ {
+		if changed[r] || !unicode.IsGraphic(r) && !unicode.Is(unicode.Cf, r) {
+			continue // controls, private use and what is not assigned: no room has it in its name
+		}
+		s := string(r)
+		alone, differs := fold[r]
+		if !differs {
+			alone = s
+		}
+		sigma := func(flag string) string {
+			final := !strings.Contains(flags[r], flag)
+			if flag == "C" || flag == "D" {
+				final = !final
+			}
+			if final {
+				return "ς"
+			}
+			return "σ"
+		}
+		names := [][2]string{{s, alone}, {cased + s, cased + alone}}
+		if strings.Contains(norm.NFKC.String(s), "Σ") {
+			names[1][1] = cased + strings.ReplaceAll(alone, "σ", "ς")
+		} else {
+			names = append(names, [][2]string{
+				{cased + "Σ" + s, cased + sigma("A") + alone},
+				{cased + "Σ" + s + cased, cased + sigma("B") + alone + cased},
+				{s + "Σ", alone + sigma("C")},
+				{cased + s + "Σ", cased + alone + sigma("D")},
+			}...)
+		}
+		for _, name := range names {
+			got, err := auth.CanonicalName(name[0])
+			if err != nil {
+				continue // a space at an end, a character that must stand beside others, or one that no name has
+			}
+			compared++
+			if got != name[1] {
+				if wrong++; wrong > 20 {
+					t.Fatal("and more")
+				}
+				t.Errorf("%U in %+q: got %+q, JavaScript has %+q", r, name[0], got, name[1])
+			}
+		}
+	}
+	if compared < 600_000 {
+		t.Errorf("only %d names were compared", compared)
+	}
+}
+
+// readFold reads testdata/fold.txt, which says how JavaScript wrote it.
+func readFold(t *testing.T) (fold, flags map[rune]string) {
+	t.Helper()
+	point := func(text string) rune {
+		n, err := strconv.ParseUint(text, 16, 21)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rune(n)
+	}
+	fold, flags = make(map[rune]string), make(map[rune]string)
+	for line := range strings.Lines(readAll(t, "testdata/fold.txt")) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		if from, to, ok := strings.Cut(strings.TrimSpace(line), " = "); ok {
+			var text []rune
+			for _, each := range strings.Fields(to) {
+				text = append(text, point(each))
+			}
+			fold[point(from)] = string(text)
+			continue
+		}
+		fields := strings.Fields(line)
+		first, last, _ := strings.Cut(fields[0], "..")
+		for r := point(first); r <= point(last); r++ {
+			flags[r] = fields[1]
+		}
+	}
+	return fold, flags
 }
 
 func TestParseRoom(t *testing.T) {

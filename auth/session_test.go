@@ -91,7 +91,7 @@ func TestSessions(t *testing.T) {
 		"by default, of an issuer who has affiliations now": {policy: func(p *auth.Policy) { mapsAffiliation(t)(&p.VHosts["meet.example.com"].Issuers[0]) },
 			session: func(s *auth.Session) { s.ByDefault = true }, from: guest, want: asMember},
 		"the room in capitals":        {from: guest, room: "StandUp@" + service, want: asOwner},
-		"on a service vhost":          {from: "r@recorder.example.com/x", want: auth.Decision{Verdict: auth.Allow, Reason: auth.ReasonService, Affiliation: auth.Member}},
+		"on a service vhost":          {from: "r@recorder.example.com/x", state: noHost, want: auth.Decision{Verdict: auth.Allow, Reason: auth.ReasonService, Affiliation: auth.Member}},
 		"vhost unknown":               {from: "eve@elsewhere.example/x", want: auth.Decision{Reason: auth.ReasonVHostUnknown}},
 		"for every room":              {session: func(s *auth.Session) { s.Room = "*" }, from: guest, room: "retro@" + service, want: asOwner},
 		"a tenant's":                  {session: func(s *auth.Session) { s.Subject = "acme" }, from: guest, room: "[acme]standup@" + service, want: asOwner},
@@ -229,7 +229,7 @@ func TestSessionsAreGiven(t *testing.T) {
 		"too long a machine": {claims: owner, machine: strings.Repeat("x", 257)},
 		"sessions off":       {policy: func(p *auth.Policy) { p.Sessions = nil }, claims: owner},
 		"guests have none":   {from: "g@guest.example.com/x", state: hostInside},
-		"services have none": {from: "r@recorder.example.com/x"},
+		"services have none": {from: "r@recorder.example.com/x", state: noHost},
 		"none in a breakout": {claims: owner, room: "uuid@" + breakout, state: auth.RoomState{Holds: true}},
 
 		"the same token":                  {claims: owner, live: given(nil), kept: true},
@@ -412,7 +412,7 @@ func TestLobby(t *testing.T) {
 		"session lets the member pass":   {from: guest, session: func(s *auth.Session) { member(s); s.LobbyBypass = true }, state: lobby, affiliation: auth.Member, create: true},
 		"session has the member knock":   {bypass: everybody, from: guest, session: func(s *auth.Session) { member(s); s.LobbyKnock = true }, state: lobby, asked: true},
 		"session of a member":            {bypass: everybody[:1], from: guest, session: member, state: lobby, asked: true},
-		"recorder passes":                {from: "r@recorder.example.com/x", state: lobby, affiliation: auth.Member},
+		"recorder passes":                {from: "r@recorder.example.com/x", state: lobby, asked: true, affiliation: auth.Member},
 		"no lobby service, nothing asks": {policy: noLobby, claims: nothing, state: lobby, affiliation: auth.Member, create: true},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -49,6 +49,17 @@ func accepts(accepted []string, value string) bool {
 	return slices.Contains(accepted, wildcard) || value != "" && slices.Contains(accepted, value)
 }
 
+// latest is the last moment that is written down everywhere: time.Time has no JSON for a year of five digits.
+var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// aheadMost is by how much iat may lie in the future. It is no time before which a token is not valid (RFC 7519 §4.1.6), and
+// Jitsi ignores it: a library sets it, and a backend's clock that is ahead, or gives local time for UTC, must not lock
+// everybody out. What is made later than that was not made by a clock.
+const aheadMost = 24 * time.Hour
+
+// absent is what explanations and the log say of a claim that there must be.
+const absent = "required, absent"
+
 // verify checks the token itself: its form, whose it is, its signature, its claims, its time, its audience, in this
 // order, so that nothing but a good signature gives away what else is wrong with a token. The reason is empty if all
 // is well.
@@ -59,38 +70,52 @@ func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issue
 	}
 	d.Token, d.Expires = v.ref, v.expires
 	i, c := v.issuer, v.claims
+	d.Notes = c.Notes
+	t.required(i, c, a.IsBreakout(d.Room))
 
 	if c.Expires.IsZero() {
-		t.found("end", "exp in the future", "no exp", !i.RequireExp)
 		if i.RequireExp {
 			// A token without exp is refused although RFC 7519 §4.1.4 makes it optional: jitsi-meet keeps tokens in
 			// URLs, which leak.
-			return nil, nil, ReasonTokenClaims, errors.New("exp: required, absent")
+			t.found("end", "exp in the future", absent, false)
+			return nil, nil, ReasonTokenClaims, errors.New("exp: " + absent)
 		}
+		t.found("end", "exp in the future", "no exp", true)
 	} else if ok := req.At.Before(v.expires); !ok {
 		t.time("end", "exp in the future", c.Expires, req.At, false)
 		return nil, nil, ReasonTokenExpired, fmt.Errorf("exp: %s ago, with a leeway of %s", req.At.Sub(c.Expires).Round(time.Second), i.Leeway)
 	} else {
 		t.time("end", "exp in the future", c.Expires, req.At, true)
 	}
-	for _, begin := range []struct {
-		claim string
-		at    time.Time
-	}{{"nbf", c.NotBefore}, {"iat", c.IssuedAt}} {
-		if begin.at.IsZero() {
-			continue
-		}
-		ok := !req.At.Add(i.Leeway).Before(begin.at)
-		t.time("begin", begin.claim+" in the past", begin.at, req.At, ok)
+	if !c.NotBefore.IsZero() {
+		ok := !req.At.Add(i.Leeway).Before(c.NotBefore)
+		t.time("begin", "nbf in the past", c.NotBefore, req.At, ok)
 		if !ok {
-			return nil, nil, ReasonTokenNotYetValid, fmt.Errorf("%s: in %s, with a leeway of %s", begin.claim, begin.at.Sub(req.At).Round(time.Second), i.Leeway)
+			return nil, nil, ReasonTokenNotYetValid, fmt.Errorf("nbf: in %s, with a leeway of %s", c.NotBefore.Sub(req.At).Round(time.Second), i.Leeway)
+		}
+	}
+	if !c.IssuedAt.IsZero() {
+		ahead := c.IssuedAt.Sub(req.At)
+		const expected = "iat in the past"
+		switch in := ahead.Round(time.Second); {
+		case ahead > aheadMost:
+			t.time("begin", expected+", or within the next 24h", c.IssuedAt, req.At, false)
+			return nil, nil, ReasonTokenNotYetValid, fmt.Errorf("iat: in %s, which is more than any clock is ahead", in)
+		case ahead > i.Leeway:
+			t.note("begin", expected, instants(c.IssuedAt, req.At)+"; the issuer's clock is ahead, or this one is behind")
+			d.Notes = append(slices.Clip(d.Notes), fmt.Sprintf("iat: in %s; the issuer's clock is ahead, or this one is behind", in))
+		default:
+			t.time("begin", expected, c.IssuedAt, req.At, true)
 		}
 	}
 
 	// RFC 8725 §3.9 and Jitsi want an aud in any case, even where every one is accepted.
 	ok := slices.ContainsFunc(c.Audience, func(aud string) bool { return accepts(i.Audiences, aud) })
-	t.list("audience", i.Audiences, strings.Join(c.Audience, " "), ok)
-	if !ok {
+	t.list("audience", i.Audiences, cmp.Or(strings.Join(c.Audience, " "), absent), ok)
+	switch {
+	case len(c.Audience) == 0:
+		return nil, nil, ReasonTokenAudience, errors.New("aud: " + absent)
+	case !ok:
 		return nil, nil, ReasonTokenAudience, errors.New("aud: none of the accepted audiences")
 	}
 	return i, c, "", nil
@@ -109,7 +134,7 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 	if err != nil {
 		return nil, ReasonTokenMalformed, err
 	}
-	d.Token = TokenRef{ID: tok.ID(), KeyID: tok.KeyID}
+	d.Token = TokenRef{ID: tok.ID(), KeyID: token.ForLog(tok.KeyID)}
 
 	var candidates []*Issuer
 	for i := range issuers {
@@ -121,8 +146,15 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 	slices.SortStableFunc(candidates, func(x, y *Issuer) int {
 		return index(y.Accepted, tok.Issuer()) - index(x.Accepted, tok.Issuer())
 	})
-	t.issuers(issuers, tok.Issuer(), len(candidates) > 0)
-	if len(candidates) == 0 {
+	iss := cmp.Or(tok.Issuer(), "no iss")
+	switch {
+	case len(candidates) > 0:
+		t.issuers(issuers, iss, true)
+	case !tok.Has("iss"):
+		t.issuers(issuers, absent, false)
+		return nil, ReasonTokenIssuer, errors.New("iss: " + absent)
+	default:
+		t.issuers(issuers, iss, false)
 		return nil, ReasonTokenIssuer, errors.New("iss: not of an issuer of this virtual host")
 	}
 
@@ -138,7 +170,11 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 			reason, err = ReasonKeysUnavailable, fmt.Errorf("keys of issuer %s: %w", i.Name, kerr)
 			continue
 		}
-		if reason != ReasonKeysUnavailable {
+		switch {
+		case reason == ReasonKeysUnavailable:
+		case len(keys) == 0 && tok.KeyID == "":
+			reason, err = ReasonTokenSignature, errors.New("kid: "+absent+"; the issuer's keys are found by it")
+		default:
 			reason, err = ReasonTokenSignature, errors.New("no key of the issuer verifies the signature")
 		}
 		for _, k := range keys {
@@ -147,16 +183,21 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 			}
 			t.algorithm(i, tok.Algorithm.String(), true)
 			t.found("signature", "made by a key of "+i.Name, "as expected", true)
-			d.Token.Issuer = tok.Issuer()
+			d.Token.Issuer = token.ForLog(tok.Issuer())
 			claims, cerr := tok.Claims(i.Claims)
 			t.found("claims", "claims of the right types", describe(cerr), cerr == nil)
+			t.notRead(tok, i.Claims)
 			if cerr != nil {
 				return nil, ReasonTokenClaims, cerr
 			}
+			t.noted(claims)
 			t.mapped(i.Claims, claims)
 			v := &verified{issuer: i, claims: claims, ref: d.Token}
 			if !claims.Expires.IsZero() {
 				v.expires = claims.Expires.Add(i.Leeway)
+				if v.expires.After(latest) {
+					v.expires = latest
+				}
 			}
 			a.seen.put(key, v, req.At)
 			return v, "", nil
@@ -187,11 +228,14 @@ func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reas
 		t.found("room claim", "a name or *", "a pattern (context.room.regex)", false)
 		return ReasonRoomMismatch, errors.New("context.room.regex: patterns are not accepted")
 	case c.Room == "" && i.RequireRoom:
-		t.found("room claim", "a room claim", "none", false)
-		return ReasonTokenClaims, errors.New("room: required, absent")
+		t.found("room claim", "* or "+room.String(), absent, false)
+		return ReasonTokenClaims, errors.New(i.room() + ": " + absent)
 	case i.NoWildcard && every:
-		t.found("room claim", room.String()+" (no_wildcard)", c.Room, false)
-		return ReasonRoomMismatch, errors.New("room: a token for every room is not accepted from this issuer")
+		t.found("room claim", room.String()+" (no_wildcard)", cmp.Or(c.Room, absent), false)
+		if c.Room == "" {
+			return ReasonRoomMismatch, errors.New(i.room() + ": " + absent)
+		}
+		return ReasonRoomMismatch, errors.New(i.room() + ": a token for every room is not accepted from this issuer")
 	case i.NoWildcard && c.Subject == wildcard:
 		t.list(i.subject(), subjects(room, vhost), "* (no_wildcard)", false)
 		return ReasonTenantMismatch, errors.New(i.subject() + ": * is not accepted from this issuer")
@@ -223,15 +267,18 @@ func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reas
 	}
 	if i.DomainVerification {
 		ok = c.Subject == wildcard || sameName(c.Subject, subjects(room, vhost)...)
-		t.list(i.subject(), append(subjects(room, vhost), wildcard), c.Subject, ok)
-		if !ok {
+		t.list(i.subject(), append(subjects(room, vhost), wildcard), cmp.Or(c.Subject, absent), ok)
+		switch {
+		case c.Subject == "":
+			return ReasonTenantMismatch, errors.New(i.subject() + ": " + absent)
+		case !ok:
 			return ReasonTenantMismatch, errors.New(i.subject() + ": neither the domain or tenant nor *")
 		}
 	} else if room.Tenant != "" && i.Tenant == "" && tenant == "" && !every {
 		// Without domain verification a bare name still does not open the rooms of that name of every tenant, as it
 		// does with Jitsi's plugin: the token or the configuration must name the tenant.
 		ok = c.Subject == wildcard || sameName(c.Subject, room.Tenant) || sameName(c.Tenant, room.Tenant)
-		t.list("tenant", []string{room.Tenant, wildcard}, c.Subject, ok)
+		t.list("tenant", []string{room.Tenant, wildcard}, cmp.Or(c.Subject, c.Tenant, absent), ok)
 		if !ok {
 			return ReasonRoomMismatch, errors.New("room claim: the name without the tenant")
 		}
@@ -245,6 +292,14 @@ func (i *Issuer) subject() string {
 		return "sub"
 	}
 	return "claims.tenant"
+}
+
+// room is the name of the claim that is to be the room.
+func (i *Issuer) room() string {
+	if i.Claims.Room.IsZero() {
+		return "room"
+	}
+	return "claims.room"
 }
 
 // subjects are the values of sub that mean this room's domain or tenant.
@@ -272,7 +327,7 @@ func requested(i *Issuer, c *token.Claims, byDefault Affiliation) (Affiliation, 
 		if a := token.Affiliation(word); a != "" {
 			return Affiliation(a), nil
 		}
-		return None, errors.New("context.user.affiliation: not owner, admin, member, moderator or teacher")
+		return None, token.UnknownAffiliation(word)
 	}
 	if !i.Claims.Affiliation.IsZero() {
 		// An issuer that names roles means what it names: Keycloak leaves the list of roles out where it is empty.

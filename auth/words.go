@@ -61,7 +61,7 @@ func (v VHost) words(wait WaitForHost) string {
 	case KindTrusted:
 		return "everybody whom the server knows by password is a host: creates rooms and enters."
 	case KindService:
-		return "recorders and gateways enter at any time as members, create nothing, and never count as hosts."
+		return "recorders and gateways enter rooms that are open as members, create nothing, and never count as hosts."
 	}
 	for _, i := range v.Issuers {
 		s = append(s, i.words(v.DefaultAffiliation, wait))

@@ -292,6 +292,9 @@ func (c *Component) decided(iq stanza.IQ, d auth.Decision, took time.Duration) {
 			fields = append(fields, zap.String(f.key, f.value))
 		}
 	}
+	if len(d.Notes) > 0 {
+		c.o.Log.Debug("the token has claims that decided nothing and are odd", append(slices.Clip(fields), zap.Strings("notes", d.Notes))...)
+	}
 	if d.Err != nil {
 		fields = append(fields, zap.Error(d.Err), hint(d.Err))
 	}

@@ -78,6 +78,7 @@ type gate struct {
 
 	clock
 	usher   *component.Component
+	written store.Store              // usher's
 	options func(*component.Options) // what is changed in them, if anything
 }
 
@@ -149,6 +150,7 @@ func (g *gate) runWith(p auth.Policy, secret string) {
 	if g.options != nil {
 		g.options(&o)
 	}
+	g.written = o.Store
 	c, err := component.New(o)
 	if err != nil {
 		g.t.Fatal(err)
@@ -161,9 +163,11 @@ func (g *gate) runWith(p auth.Policy, secret string) {
 	g.t.Cleanup(func() {
 		g.halt()
 		if g.t.Failed() {
+			var said strings.Builder
 			for _, e := range log.All() {
-				g.t.Logf("usher: %s %s %v", e.Level, e.Message, e.ContextMap())
+				fmt.Fprintf(&said, "%s %s %v\n", e.Level, e.Message, e.ContextMap())
 			}
+			g.t.Logf("the end of usher's log:\n%s", prosodytest.Tail(said.String()))
 		}
 	})
 }

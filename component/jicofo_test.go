@@ -41,7 +41,7 @@ func beforeJicofo(t *testing.T, s setup) *before {
 		s.server(&server)
 	}
 	b := &before{
-		gate:  &gate{t: t, Server: prosodytest.Start(t, server)},
+		gate: &gate{t: t, Server: prosodytest.Start(t, server)},
 	}
 	b.store = store.Memory(store.Options{Now: b.now})
 	t.Cleanup(func() { b.store.Close() })
@@ -120,5 +120,19 @@ func TestRelay(t *testing.T) {
 	guest.enters(room, "")
 	if a := b.sees(room).Affiliations[guest.BareJID()]; a != "member" {
 		t.Errorf("the guest is %s", a)
+	}
+}
+
+// A service has Jicofo open no room, and is let into one that is open.
+func TestServiceBeforeJicofo(t *testing.T) {
+	b := beforeJicofo(t, setup{policy: func(p *auth.Policy) { p.VHosts["guest.meet.example.com"] = auth.VHost{Kind: auth.KindService} }})
+	recorder, host := b.person("guest.meet.example.com"), b.person("meet.example.com")
+	if got := recorder.asks(room, ""); got != "not-authorized host-absent" || len(b.jicofo.Requests()) != 0 {
+		t.Errorf("recorder before anybody: %s, and Jicofo was asked %v", got, b.jicofo.Requests())
+	}
+	host.enters(room, mint(t, nil))
+	recorder.enters(room, "")
+	if a := b.sees(room).Affiliations[recorder.BareJID()]; a != "member" {
+		t.Errorf("the recorder is %q", a)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"testing"
+
+	"github.com/xmpp-usher/usher/auth/store"
 )
 
 // strophe is a client that nobody here wrote: strophe.js under Node, over WebSocket (testdata/node/join.mjs).
@@ -91,7 +93,11 @@ func notReady(e event) bool { return !e.Ready }
 func TestStrophe(t *testing.T) {
 	g := start(t)
 	guest := g.strophe("guest.meet.example.com", "")
-	for range 2 { // it asks again
+	for n := range 2 { // it asks again
+		if n == 1 {
+			g.eventually("the request is held", func() bool { return records(t, g.written, store.KindHeld) == 1 })
+			g.forward(waitHold)
+		}
 		if e := guest.until("conference", notReady); e.Condition != "not-authorized" || e.Reason != "host-absent" || e.Text == "" {
 			t.Errorf("guest before the host: %+v", e)
 		}

@@ -200,7 +200,7 @@ func TestUndecodableStanzas(t *testing.T) {
 		t.Error("the stream ended")
 	}
 	if s.log.FilterMessage("stanza dropped").Len()+s.log.FilterMessage("request").Len() < 10 {
-		t.Errorf("lost in silence: %v", s.log.All())
+		t.Errorf("lost in silence: %d entries in the log", s.log.Len())
 	}
 }
 

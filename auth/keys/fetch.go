@@ -15,10 +15,11 @@ import (
 	"github.com/lestrrat-go/httpcc"
 )
 
+// fetchTimeout is how long one fetch may take, from the look-up of the name to the last byte. It leaves a conference
+// request (10 s) time for the rest. Tests change it.
+var fetchTimeout = 5 * time.Second
+
 const (
-	// fetchTimeout is how long one fetch may take, from the look-up of the name to the last byte. It leaves a conference
-	// request (10 s) time for the rest.
-	fetchTimeout = 5 * time.Second
 	maxRedirects = 3
 	// What a server says of how long its answer may be kept counts within these bounds, and unsaid if it says nothing.
 	minLifetime    = pause

@@ -2,6 +2,7 @@ package keys_test
 
 import (
 	"bufio"
+	"bytes"
 	"compress/gzip"
 	"context"
 	"crypto"
@@ -77,6 +78,7 @@ func serve(t *testing.T, handler http.HandlerFunc) *httptest.Server {
 
 // With nothing set, keys come over real connections, and none is left behind.
 func TestTransport(t *testing.T) {
+	keys.Unhurried(t)
 	set := ecSet(t, "a")
 	var cache keys.Cache
 	ask := func(address string) error {
@@ -97,11 +99,15 @@ func TestTransport(t *testing.T) {
 	if err := ask(good.URL); err != nil {
 		t.Error(err)
 	}
+	// 100 MB in 100 kB. Members of a gzip file follow each other (RFC 1952 §2.2), so it takes no time to make.
+	var megabyte bytes.Buffer
+	z := gzip.NewWriter(&megabyte)
+	if _, err := z.Write(make([]byte, 1<<20)); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
 	bomb := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Encoding", "gzip")
-		z := gzip.NewWriter(w)
-		_, _ = io.CopyN(z, zeros{}, 100<<20)
-		_ = z.Close()
+		_, _ = w.Write(bytes.Repeat(megabyte.Bytes(), 100))
 	})
 	cut := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100000")
@@ -141,10 +147,6 @@ func TestTransport(t *testing.T) {
 		})
 	}
 }
-
-type zeros struct{}
-
-func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
 // raw serves one answer that net/http would not write, and returns the address.
 func raw(t *testing.T, answer string) string {
@@ -204,6 +206,7 @@ func TestDrip(t *testing.T) {
 }
 
 func TestRedirects(t *testing.T) {
+	keys.Unhurried(t)
 	set := ecSet(t, "a")
 	forbidden := newTrap(t)
 	plain := serve(t, func(w http.ResponseWriter, r *http.Request) { redirectTo(w, r, set) })
@@ -276,6 +279,7 @@ func redirectTo(w http.ResponseWriter, r *http.Request, set []byte) {
 // What a token says of where its key is (RFC 7515 §4.1.2 to §4.1.6) is not believed and not even looked at, whatever kind
 // of keys the issuer has.
 func TestTokensNameNoKeys(t *testing.T) {
+	keys.Unhurried(t)
 	const kid = "k1"
 	forbidden := newTrap(t)
 	trapped := "http://" + forbidden.Addr().String() + "/keys"

@@ -75,7 +75,7 @@ func (s *stage) castBeforeJicofo(plain []part, owner string) []part {
 			before: "Jicofo goes away", scene: func(_ context.Context, a *audience, _ *part) error { a.jicofo.Close(); return nil }},
 		part{who: "that host again", name: "second", vhost: s.tokens, shows: "owner", attr: owner, expected: hostEnters,
 			before: "Jicofo is back", scene: func(ctx context.Context, a *audience, _ *part) error {
-				if err := a.jicofo.Restart(ctx, "jicofo"); err != nil {
+				if err := a.jicofo.Restart(ctx, ""); err != nil {
 					return err
 				}
 				return a.connected(ctx)

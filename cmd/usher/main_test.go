@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +21,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"go.uber.org/goleak"
 
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -72,7 +76,7 @@ func silent(t *testing.T, said string, tokens ...string) {
 	}
 	for _, p := range private {
 		if len(p) > 16 && strings.Contains(said, p) {
-			t.Errorf("a secret or a token was told:\n%s", said)
+			t.Errorf("a secret or a token was told:\n%s", prosodytest.Tail(said[max(0, strings.Index(said, p)-1000):]))
 		}
 	}
 }
@@ -126,6 +130,14 @@ func minted(t *testing.T, change func(*token.Claims)) string {
 	return s
 }
 
+// raw signs any payload as the issuer would.
+func raw(payload string) string {
+	signed := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
+	mac := hmac.New(sha256.New, []byte(appSecret))
+	mac.Write([]byte(signed))
+	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
 // TestTranscripts runs the command lines in testdata/*.txt, which begin with "$ usher", and compares what they say.
 func TestTranscripts(t *testing.T) {
 	names, err := filepath.Glob("testdata/*.txt")
@@ -138,11 +150,19 @@ func TestTranscripts(t *testing.T) {
 	}
 	owner := minted(t, nil)
 	variables := map[string]string{
-		"OWNER":     owner,
-		"MEMBER":    minted(t, func(c *token.Claims) { c.User.Affiliation = "member" }),
-		"NOBODY":    minted(t, func(c *token.Claims) { c.Issuer = "evil\x1b[2J" }),
-		"ELSEWHERE": minted(t, func(c *token.Claims) { c.Room = "elsewhere" }),
-		"FORGED":    owner[:strings.LastIndex(owner, ".")+1] + strings.Repeat("A", 43),
+		"OWNER":        owner,
+		"MEMBER":       minted(t, func(c *token.Claims) { c.User.Affiliation = "member" }),
+		"NOBODY":       minted(t, func(c *token.Claims) { c.Issuer = "evil\x1b[2J" }),
+		"ELSEWHERE":    minted(t, func(c *token.Claims) { c.Room = "elsewhere" }),
+		"FORGED":       owner[:strings.LastIndex(owner, ".")+1] + strings.Repeat("A", 43),
+		"MILLISECONDS": raw(fmt.Sprintf(`{"iss":"my_app","aud":"jitsi","sub":"meet.example.com","room":"standup","exp":%d}`, noon.Add(time.Hour).UnixMilli())),
+		"NOTHING":      raw(`{"iss":"my_app","context":{"user":{"affiliation":"owner"}}}`),
+		"AHEAD":        minted(t, func(c *token.Claims) { c.IssuedAt = noon.Add(31 * time.Minute) }),
+		"YEAR9999":     minted(t, func(c *token.Claims) { c.Expires = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }),
+		"ODD": raw(fmt.Sprintf(`{"iss":"my_app","aud":"jitsi","sub":"meet.example.com","room":"standup","exp":%d,"role":"visitor",`+
+			`"context":{"moderator":true,"user":{"name":["Juliet"],"moderator":"false"},"features":{"recording":1}}}`, noon.Add(time.Hour).Unix())),
+		"SUPERUSER": minted(t, func(c *token.Claims) { c.User.Affiliation = "superuser\x1b[2J" }),
+		"LONG":      raw(`{"iss":"my_app","context":{"user":{"name":"` + strings.Repeat("n", 9082) + `"}}}`),
 		"UNSIGNED":  strings.TrimSuffix(strings.TrimPrefix(unsigned("token='"+owner+"'"), "token='"), "'"),
 	}
 	for _, name := range names {
@@ -196,8 +216,19 @@ func golden(t *testing.T, name, got string) {
 		t.Fatal(err)
 	}
 	if got != string(want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
+		t.Errorf("not as in %s from line %s", name, difference(got, string(want)))
 	}
+}
+
+// difference is the number of the first line in which they differ, and as much of both from there on as is easily read.
+func difference(got, want string) string {
+	g, w := strings.Split(got, "\n"), strings.Split(want, "\n")
+	n := 0
+	for n < len(g) && n < len(w) && g[n] == w[n] {
+		n++
+	}
+	part := func(lines []string) string { return strings.Join(lines[n:min(n+20, len(lines))], "\n") }
+	return fmt.Sprintf("%d on:\ngot\n%s\nwant\n%s", n+1, part(g), part(w))
 }
 
 func TestVersion(t *testing.T) {
@@ -234,12 +265,12 @@ func (l *live) String() string {
 // until waits until the text is there as often as that.
 func (l *live) until(t *testing.T, text string, times int) {
 	t.Helper()
-	late := time.After(30 * time.Second)
+	late := time.After(time.Minute)
 	for strings.Count(l.String(), text) < times {
 		select {
 		case <-l.more:
 		case <-late:
-			t.Fatalf("%q was not said %d times:\n%s", text, times, l)
+			t.Fatalf("%q was not said %d times:\n%s", text, times, prosodytest.Tail(l.String()))
 		}
 	}
 }
@@ -255,7 +286,7 @@ func begin(t *testing.T, stdout, stderr io.Writer, args ...string) (end func() i
 		select {
 		case status := <-done:
 			return status
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			t.Error("usher did not end")
 			return -1
 		}
@@ -296,7 +327,7 @@ func TestSecondSignal(t *testing.T) {
 	stdout.until(t, "first", 1)
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
-	late := time.After(30 * time.Second)
+	late := time.After(time.Minute)
 	for {
 		select {
 		case <-again.C:

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -32,8 +33,11 @@ func tokenExplain() *cobra.Command {
 		Long: `Say for one request what every rule expects and finds, by the same code that decides at the door, and what comes of
 it. Nothing is connected to: whether a host is inside, --host-present says.
 
-The token is an argument, or with - standard input, where others on the machine cannot read it. Without one,
-the answer is what happens to a person who has none.
+The token is an argument, or with - standard input, where others on the machine cannot read it. A link with ?jwt=, or a
+header's "Bearer" before the token, may be pasted as it is. Without a token, the answer is what happens to a person who
+has none.
+
+A line that begins with "ok" is a rule that is met, with "NO" the rule that refuses, and with "!" a note.
 
 Exit status: 0 allow, 1 deny, 2 wait, 3 the question cannot be answered, as with a configuration that is not valid.`,
 		Example: `  usher token explain -c usher.yaml --room standup TOKEN
@@ -121,15 +125,50 @@ func tokenArgument(stdin io.Reader, args []string) (string, error) {
 	}
 	text := args[0]
 	if text == "-" {
-		// One byte more than a token can have is enough to be refused as a token is.
-		content, err := io.ReadAll(io.LimitReader(stdin, token.MaxSize+64))
-		if err != nil {
+		content, err := io.ReadAll(io.LimitReader(stdin, maxPasted+1))
+		switch {
+		case err != nil:
 			return "", fmt.Errorf("reading the token: %w", err)
+		case len(content) > maxPasted:
+			return "", misused("standard input is longer than %d bytes: a token has at most %d", maxPasted, token.MaxSize)
 		}
 		text = string(content)
 	}
-	if text = strings.TrimSpace(text); text == "" {
+	return pasted(text)
+}
+
+// maxPasted bounds in bytes what is read from standard input. It is far more than a token may have, so that one that is too
+// long is refused with its true size.
+const maxPasted = 1 << 20
+
+// pasted returns the token that somebody pasted: alone, in a link of jitsi-meet's, or as an HTTP header has it, with white
+// space around. Errors hold nothing of it.
+func pasted(text string) (string, error) {
+	trim := func(s string) string {
+		return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
+	}
+	if text = trim(text); text == "" {
 		return "", misused("the token is empty; to ask for a person who has none, leave the argument out")
+	}
+	for _, prefix := range []string{"Authorization:", "Bearer "} {
+		if len(text) > len(prefix) && strings.EqualFold(text[:len(prefix)], prefix) {
+			text = trim(text[len(prefix):])
+		}
+	}
+	if !strings.ContainsAny(text, "?#=/") {
+		return text, nil
+	}
+	// jitsi-meet looks for jwt behind the # first (react/features/base/jwt/functions.ts, parseJWTFromURLParams).
+	link, fragment, _ := strings.Cut(text, "#")
+	_, query, _ := strings.Cut(link, "?")
+	for _, parameters := range []string{fragment, query, link} {
+		values, _ := url.ParseQuery(parameters) // what can be read of them
+		if jwt := trim(values.Get("jwt")); jwt != "" {
+			return jwt, nil
+		}
+	}
+	if strings.Contains(text, "://") {
+		return "", misused("the link has no jwt=: people who follow it have no token")
 	}
 	return text, nil
 }
@@ -176,8 +215,11 @@ func (e explanation) write(w io.Writer, asJSON bool) error {
 	fmt.Fprintf(&b, "%s asks for %s at %s.\n\n", e.From, e.Room, e.At.Format(time.RFC3339))
 	for _, s := range e.Steps {
 		mark := "ok"
-		if !s.OK {
+		switch {
+		case !s.OK:
 			mark = "NO"
+		case s.Note:
+			mark = "!"
 		}
 		fmt.Fprintf(&b, "%-2s  %-18s  expected  %s\n", mark, s.Rule, s.Expected)
 		if s.Found != "" {

@@ -121,13 +121,17 @@ func complete(cmd *cobra.Command, c *token.Claims, ttl time.Duration, begin stri
 
 // moment reads a time, or a duration from now.
 func moment(s string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(s); err == nil {
-		return now.Add(d), nil
+	t, err := time.Parse(time.RFC3339, s)
+	if d, notDuration := time.ParseDuration(s); notDuration == nil {
+		t, err = now.Add(d), nil
 	}
-	if t, err := time.Parse(time.RFC3339, s); err == nil {
-		return t, nil
+	switch year := t.UTC().Year(); {
+	case err != nil:
+		return time.Time{}, errors.New("write a time such as 2030-01-31T09:00:00Z, or a duration from now such as 20m")
+	case year < 1970 || year > 9999:
+		return time.Time{}, errors.New("the times of tokens are those from 1970 to 9999")
 	}
-	return time.Time{}, errors.New("write a time such as 2030-01-31T09:00:00Z, or a duration from now such as 20m")
+	return t, nil
 }
 
 // signingKey returns the one key that was named, with the algorithms that it can sign with, the usual one first.

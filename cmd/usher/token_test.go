@@ -49,6 +49,62 @@ func TestMintExplain(t *testing.T) {
 	}
 }
 
+// TestPasted takes a token as people paste it.
+func TestPasted(t *testing.T) {
+	const token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln_-bmF0dXJl"
+	for _, text := range []string{
+		token,
+		" \t" + token + "\r\n",
+		"\ufeff" + token + "\u00a0\u200b\n",
+		"Bearer " + token,
+		"bearer   " + token + " ",
+		"Authorization: Bearer " + token,
+		"authorization:BEARER " + token,
+		"https://meet.example.com/standup?jwt=" + token,
+		"  https://meet.example.com/standup?jwt=" + token + "\n",
+		"https://meet.example.com/acme/My%20Room?lang=de&jwt=" + token + "#config.prejoinConfig.enabled=false",
+		"https://meet.example.com/standup?lang=%zz&jwt=" + token,
+		"https://meet.example.com/standup#config.x=1&jwt=" + token,
+		"https://meet.example.com/standup?jwt=of-the-query#jwt=" + token,
+		"https://meet.example.com/standup?jwt=%20" + strings.ReplaceAll(token, ".", "%2E"),
+		"jitsi-meet://meet.example.com/standup?jwt=" + token,
+		"meet.example.com/standup?jwt=" + token,
+		"?jwt=" + token,
+		"jwt=" + token,
+	} {
+		if got, err := pasted(text); got != token || err != nil {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	for text, said := range map[string]string{
+		"":                                      "empty",
+		" \n":                                   "empty",
+		"https://meet.example.com/standup":      "no jwt=",
+		"https://meet.example.com/standup?jwt=": "no jwt=",
+		"https://meet.example.com/standup?Token=" + token: "no jwt=",
+	} {
+		if got, err := pasted(text); err == nil || !strings.Contains(err.Error(), said) || strings.Contains(err.Error(), token) {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	// Anything else is shown as it is, and refused as it would be at the door.
+	for _, text := range []string{token + ".x", token[:20] + " " + token[20:], "Bearer", token + "="} {
+		if got, err := pasted(text); got != text || err != nil {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	staged(t)
+	for size, want := range map[int]string{
+		8193: "8193 bytes, more than 8192", 12259: "12259 bytes, more than 8192", 1 << 20: "1048576 bytes, more than 8192",
+		1<<20 + 1: "longer than 1048576 bytes", 5 << 20: "longer than 1048576 bytes",
+	} {
+		r := command(t, strings.Repeat("e", size), "token", "explain", "-c", "usher.yaml", "--room", "standup", "-")
+		if !strings.Contains(r.stdout+r.stderr, want) {
+			t.Errorf("%d bytes: %d %s%s", size, r.status, r.stdout, r.stderr)
+		}
+	}
+}
+
 // TestMintClaims reads back what every flag says.
 func TestMintClaims(t *testing.T) {
 	staged(t)

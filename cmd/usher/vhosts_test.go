@@ -100,7 +100,7 @@ func sameWhenImported(t *testing.T) {
 	}
 	write(t, "sources.yaml", "sources: {prosody: [prosody.cfg.lua]}\n"+trusted(string(own)))
 	if got, want := show("imported.yaml"), show("sources.yaml"); got != want {
-		t.Errorf("imported it means\n%s\nread beneath it means\n%s", got, want)
+		t.Errorf("imported it means something else, from line %s", difference(got, want))
 	}
 }
 
@@ -149,7 +149,7 @@ func TestVHostsLive(t *testing.T) {
 			})
 			user, host, _ := strings.Cut(s.account, "@")
 			st.jicofo = st.Jicofo(t, prosodytest.JicofoOptions{
-				Host: host, User: user, Password: "jicofo's", Resource: "jicofo", Proxy: s.focus, Service: s.service, AcceptSubscriptions: true,
+				Host: host, User: user, Password: "jicofo's", Proxy: s.focus, Service: s.service, AcceptSubscriptions: true,
 			})
 			stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+st.ComponentAddr)
 			if err != nil {
@@ -158,7 +158,7 @@ func TestVHostsLive(t *testing.T) {
 			var table strings.Builder
 			wrong, err := st.play(t.Context(), newTable(&table))
 			if err != nil || wrong > 0 {
-				t.Errorf("%d went wrong, %v\n%s\n%s", wrong, err, table.String(), st.log())
+				t.Errorf("%d went wrong, %v\n%s\n%s", wrong, err, table.String(), prosodytest.Tail(st.log()))
 			}
 			if err := stop(); err != nil {
 				t.Error(err)

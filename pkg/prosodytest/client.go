@@ -40,12 +40,12 @@ type ClientOptions struct {
 	// Resumable enables stream management with resumption (XEP-0198 §3), if the server has it. See [Client.Resume].
 	Resumable bool
 
-	// Timeout is how long Receives and ReceivesNot wait, and how long a write may take. Zero means ten seconds.
+	// Timeout is how long Receives and ReceivesNot wait, and how long a write may take. Zero means a minute.
 	Timeout time.Duration
 }
 
 const (
-	defaultTimeout = 10 * time.Second
+	defaultTimeout = time.Minute // a machine may have much else to do
 	closeTimeout   = 2 * time.Second
 )
 
@@ -63,7 +63,6 @@ type Client struct {
 	jid     string
 	from    string // attribute for stanzas we make: components must say it, clients need not
 	timeout time.Duration
-	lastID  atomic.Uint64
 	server  *Server // to resume on; nil for components
 	options ClientOptions
 
@@ -126,11 +125,12 @@ func (s *Server) Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 		return nil, fmt.Errorf("connecting to %s: %w", o.Host, err)
 	}
 	c := &Client{timeout: o.Timeout, server: s, options: o}
-	err = c.begin(ctx, st, func() (err error) {
-		if err = authenticate(st, o); err == nil {
+	err = c.begin(ctx, st, func() error {
+		features, err := authenticate(st, o)
+		if err == nil {
 			c.jid, err = bind(st, o.Resource)
 		}
-		if err == nil && o.Resumable {
+		if err == nil && o.Resumable && !features.Child("sm", nsSM).IsZero() {
 			c.managed, err = manage(st)
 		}
 		return err
@@ -190,29 +190,28 @@ func (c *Client) begin(ctx context.Context, st stream, login func() error) error
 	return nil
 }
 
-// authenticate logs in (RFC 6120 §6) and begins the stream that comes after it.
-func authenticate(st stream, o ClientOptions) error {
+// authenticate logs in (RFC 6120 §6) and begins the stream that comes after it, whose features it returns.
+func authenticate(st stream, o ClientOptions) (features Stanza, err error) {
 	if _, err := st.open(); err != nil {
-		return err
+		return Stanza{}, err
 	}
 	if _, err := expect(st, "features", nsStreams); err != nil {
-		return err
+		return Stanza{}, err
 	}
 	auth := "mechanism='ANONYMOUS'/>"
 	if o.User != "" {
 		auth = "mechanism='PLAIN'>" + base64.StdEncoding.EncodeToString([]byte("\x00"+o.User+"\x00"+o.Password)) + "</auth>"
 	}
 	if err := st.send("<auth xmlns='" + nsSASL + "' " + auth); err != nil {
-		return err
+		return Stanza{}, err
 	}
 	if _, err := expect(st, "success", nsSASL); err != nil {
-		return err
+		return Stanza{}, err
 	}
 	if _, err := st.open(); err != nil {
-		return err
+		return Stanza{}, err
 	}
-	_, err := expect(st, "features", nsStreams)
-	return err
+	return expect(st, "features", nsStreams)
 }
 
 // bind binds a resource (RFC 6120 §7) and returns the full JID.
@@ -266,7 +265,7 @@ func (c *Client) Resume(ctx context.Context, token string) error {
 		return fmt.Errorf("connecting to %s: %w", c.options.Host, err)
 	}
 	err = c.begin(ctx, st, func() error {
-		if err := authenticate(st, c.options); err != nil {
+		if _, err := authenticate(st, c.options); err != nil {
 			return err
 		}
 		c.mu.Lock()
@@ -496,9 +495,14 @@ func (c *Client) IQ(ctx context.Context, typ, to, payload string) (Stanza, error
 	return c.result(ctx, answer)
 }
 
+// lastID is of all clients together: Jitsi's muc_domain_mapper takes what has the same id for an answer, also of others.
+var lastID atomic.Uint64
+
+func newID() string { return fmt.Sprintf("iq-%d", lastID.Add(1)) }
+
 // request makes an IQ, to be sent by the caller, and a waiter for its answer.
 func (c *Client) request(typ, to, payload string) (xml string, answer *waiter) {
-	iq := Stanza{Name: "iq", Attr: map[string]string{"type": typ, "id": fmt.Sprintf("iq-%d", c.lastID.Add(1))}}
+	iq := Stanza{Name: "iq", Attr: map[string]string{"type": typ, "id": newID()}}
 	if to != "" {
 		iq.Attr["to"] = to
 	}

@@ -66,7 +66,7 @@ func TestIQ(t *testing.T) {
 	s := Start(t, Options{Config: small})
 	focus := s.Component(t, "focus.meet.example.com", "secret")
 	c := s.Client(t, ClientOptions{Host: "meet.example.com"})
-	ctx := timeout(t, 10*time.Second)
+	ctx := timeout(t, defaultTimeout)
 
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -144,7 +144,7 @@ func TestSelectiveReceive(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() {
-			st, err := c.Next(timeout(t, 10*time.Second))
+			st, err := c.Next(timeout(t, defaultTimeout))
 			if err != nil {
 				t.Error(err)
 			}
@@ -178,7 +178,7 @@ func TestReceivesFails(t *testing.T) {
 	s := Start(t, Options{Config: small})
 	focus := s.Component(t, "focus.meet.example.com", "secret")
 	f := during(t, func(f *fake) {
-		c := s.Client(f, ClientOptions{Host: "meet.example.com", Timeout: 100 * time.Millisecond})
+		c := s.Client(f, ClientOptions{Host: "meet.example.com", Timeout: time.Second})
 		focus.Sends(`<message from='focus.meet.example.com' to='` + c.JID() + `'><body>Good night</body></message>`)
 		if err := c.Sync(t.Context()); err != nil {
 			t.Error(err)

@@ -16,7 +16,7 @@ import (
 // JicofoOptions say who a Jicofo is, and how it is configured.
 type JicofoOptions struct {
 	Host, User, Password string // its account; User is its nick in rooms, too (ChatRoomImpl.join)
-	Resource             string // empty leaves it to the server
+	Resource             string // empty means User, as with Jicofo
 
 	Proxy    string // jicofo.xmpp.client.client-proxy: the domain in whose name others may ask; empty is none
 	Service  string // jicofo.xmpp.client.conference-muc-jid: where health checks make rooms
@@ -28,9 +28,6 @@ type JicofoOptions struct {
 
 	InitialTimeout time.Duration // how long it waits for the first occupant of a room; zero means 15 s
 	JoinTimeout    time.Duration // how long it waits for an answer of the MUC service; zero means 15 s
-
-	// ReadyLater answers at once with ready=false if Jicofo is not in the room yet. Otherwise it answers when it is.
-	ReadyLater bool
 
 	// AutoOwner is jicofo.conference.enable-auto-owner: the first occupant becomes owner if there is no owner inside; when
 	// that owner leaves, the next. Jicofo's own default is true, here it is false.
@@ -74,6 +71,10 @@ type JicofoRequest struct {
 // Jicofo behaves towards the server and those who ask it as Jicofo does (reference: jicofo 7ebb13d). It has no media
 // bridge and calls nobody: it creates rooms, enters them as their focus, and leaves them when nobody is there.
 //
+// Who asks first for a room is answered when Jicofo is in it, and never if it cannot enter: there Jicofo throws an
+// exception. Who asks while it is entering is told ready=false. It knows a room by the address that it was asked for, and
+// recognises what comes from that address only.
+//
 // It has goroutines, which [Server.DialJicofo] and [Jicofo.Restart] start; Close and Kill end them. Any goroutine may use
 // its methods.
 type Jicofo struct {
@@ -83,7 +84,8 @@ type Jicofo struct {
 	mu       sync.Mutex
 	behavior JicofoBehavior
 	requests []JicofoRequest
-	changed  chan struct{} // closed, and made anew, whenever there is a new request, or a room was entered or left
+	thrown   []error
+	changed  chan struct{} // closed, and made anew, at a new request, and when a room was entered, or not, or left
 	run      *jicofoRun    // the current connection, or the last one
 }
 
@@ -103,6 +105,7 @@ func (s *Server) Jicofo(t TB, o JicofoOptions) *Jicofo {
 // DialJicofo connects a Jicofo, which is available and answers when this returns. The context bounds this only. The caller
 // closes it.
 func (s *Server) DialJicofo(ctx context.Context, o JicofoOptions) (*Jicofo, error) {
+	o.Resource = cmp.Or(o.Resource, o.User)
 	o.InitialTimeout = cmp.Or(o.InitialTimeout, 15*time.Second)
 	o.JoinTimeout = cmp.Or(o.JoinTimeout, 15*time.Second)
 	j := &Jicofo{server: s, o: o, changed: make(chan struct{})}
@@ -113,7 +116,9 @@ func (s *Server) DialJicofo(ctx context.Context, o JicofoOptions) (*Jicofo, erro
 }
 
 func (j *Jicofo) connect(ctx context.Context, resource string) error {
-	c, err := j.server.Dial(ctx, ClientOptions{Host: j.o.Host, User: j.o.User, Password: j.o.Password, Resource: resource})
+	c, err := j.server.Dial(ctx, ClientOptions{
+		Host: j.o.Host, User: j.o.User, Password: j.o.Password, Resource: cmp.Or(resource, j.o.Resource), Resumable: true,
+	})
 	if err != nil {
 		return err
 	}
@@ -133,6 +138,7 @@ func (j *Jicofo) connect(ctx context.Context, resource string) error {
 	r := &jicofoRun{
 		Jicofo: j, client: c, end: end,
 		rooms: map[string]*jicofoRoom{}, leaving: map[string]bool{}, sessions: map[string]*jicofoSession{},
+		services: map[string]bool{},
 	}
 	j.mu.Lock()
 	j.run = r
@@ -168,6 +174,14 @@ func (j *Jicofo) Requests() []JicofoRequest {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return slices.Clip(j.requests) // which only grows
+}
+
+// Exceptions are why rooms could not be entered, through all restarts, in the order in which it gave up. Who asked for them
+// is not answered.
+func (j *Jicofo) Exceptions() []error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clip(j.thrown)
 }
 
 // Rooms are the rooms that it is in, sorted. A room that it leaves is one of them until the server says that it has left.
@@ -215,7 +229,7 @@ func (j *Jicofo) change() {
 // __jicofo-health-check-, and leaves it again. The error says what went wrong in between.
 func (j *Jicofo) HealthCheck(ctx context.Context) error {
 	r := j.current()
-	room := r.enter("__jicofo-health-check-" + strings.ToLower(rand.Text()) + "@" + j.o.Service)
+	room, _ := r.enter("__jicofo-health-check-" + strings.ToLower(rand.Text()) + "@" + j.o.Service)
 	select {
 	case <-room.entered:
 	case <-ctx.Done():
@@ -230,12 +244,13 @@ func (j *Jicofo) HealthCheck(ctx context.Context) error {
 // Close leaves in good order: Jicofo is unavailable to everybody and in every room. It returns when all has ended.
 func (j *Jicofo) Close() { j.stop(func(c *Client) { _ = c.Close() }) }
 
-// Kill drops the connection. It returns when all has ended here; the server may notice later.
+// Kill drops the connection. It returns when all has ended here. On a server with stream management Jicofo is online for a
+// while yet (JitsiOptions.Hibernation), and nobody answers what is sent to it.
 func (j *Jicofo) Kill() { j.stop((*Client).Kill) }
 
-// Restart connects again, as a new process does that knows nothing of what was. The server keeps the resource of a killed
-// one for a moment, and a resource in use is taken away from its holder; empty leaves it to the server. If it still runs
-// it is closed first.
+// Restart connects again, as a new process does that knows nothing of what was. Empty means the resource of the options. The
+// server may keep the resource of a killed one for a while, and a resource in use is taken away from its holder. If it
+// still runs it is closed first.
 func (j *Jicofo) Restart(ctx context.Context, resource string) error {
 	j.Close()
 	return j.connect(ctx, resource)
@@ -257,6 +272,7 @@ type jicofoRun struct {
 	goroutines sync.WaitGroup
 
 	ended    bool                      // no room is entered any more
+	services map[string]bool           // known to be MUC services (Smack's KNOWN_MUC_SERVICES)
 	rooms    map[string]*jicofoRoom    // by JID; also those that it is still entering
 	leaving  map[string]bool           // left, but the server has not said so yet; by JID
 	sessions map[string]*jicofoSession // by id
@@ -274,12 +290,13 @@ type jicofoRoom struct {
 	inside  bool          // and all that belongs to entering is done
 	err     error
 	timer   *time.Timer // until somebody comes; nil otherwise
+	shown   []Stanza    // what its presence has in it
 
 	occupants []jicofoOccupant // but for itself, in the order in which they came
 	owner     string           // nick of the owner, as AutoOwner sees it
 }
 
-type jicofoOccupant struct{ nick, jid, affiliation string }
+type jicofoOccupant struct{ nick, jid, affiliation, role string }
 
 // read is the goroutine that takes what arrives. What takes time has goroutines of its own.
 func (r *jicofoRun) read(ctx context.Context) {
@@ -382,7 +399,7 @@ func (r *jicofoRun) conference(ctx context.Context, req JicofoRequest, b JicofoB
 		_ = b.Forger.Send(forged.String())
 	}
 	answer := r.decide(ctx, req, b)
-	if b.Mute || ctx.Err() != nil {
+	if b.Mute || answer.IsZero() || ctx.Err() != nil {
 		return
 	}
 	for range 1 + b.Copies {
@@ -409,6 +426,7 @@ func pause(ctx context.Context, d time.Duration, until <-chan struct{}) bool {
 	return ctx.Err() == nil
 }
 
+// decide returns the answer, or the zero Stanza for none.
 func (r *jicofoRun) decide(ctx context.Context, req JicofoRequest, b JicofoBehavior) Stanza {
 	switch {
 	case b.Error != "":
@@ -437,8 +455,8 @@ func (r *jicofoRun) decide(ctx context.Context, req JicofoRequest, b JicofoBehav
 	if b.NotLive {
 		property("live", "false")
 	} else {
-		room := r.enter(jid)
-		if !r.o.ReadyLater {
+		room, first := r.enter(jid)
+		if first {
 			select {
 			case <-room.entered:
 			case <-ctx.Done():
@@ -446,7 +464,11 @@ func (r *jicofoRun) decide(ctx context.Context, req JicofoRequest, b JicofoBehav
 		}
 		r.mu.Lock()
 		ready = room.inside && !b.NotReady
+		failed := room.err != nil
 		r.mu.Unlock()
+		if first && failed {
+			return Stanza{}
+		}
 	}
 	answer.Attr["ready"] = fmt.Sprint(ready)
 	if b.VNode != "" {
@@ -525,18 +547,18 @@ func sessionInvalid(s Stanza) Stanza {
 	return e
 }
 
-// enter returns the room at once; it begins to enter it if it has not yet.
-func (r *jicofoRun) enter(jid string) *jicofoRoom {
+// enter returns the room at once; it begins to enter it if it has not yet, and then first is true.
+func (r *jicofoRun) enter(jid string) (room *jicofoRoom, first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if room := r.rooms[jid]; room != nil {
-		return room
+		return room, false
 	}
-	room := &jicofoRoom{jid: jid, own: make(chan Stanza, 1), entered: make(chan struct{})}
+	room = &jicofoRoom{jid: jid, own: make(chan Stanza, 1), entered: make(chan struct{})}
 	if r.ended {
 		room.err = errors.New("not connected")
 		close(room.entered)
-		return room
+		return room, true
 	}
 	r.rooms[jid] = room
 	r.goroutines.Go(func() {
@@ -552,20 +574,54 @@ func (r *jicofoRun) enter(jid string) *jicofoRoom {
 		}
 		if room.err = err; err != nil {
 			r.depart(room)
+			r.thrown = append(r.thrown, err)
 			return
 		}
 		room.main, room.inside = main, true
 		r.electOwner(room)
 		r.promoteAuthenticated(room)
+		r.show(room,
+			Stanza{Name: "etherpad", NS: "http://jitsi.org/jitmeet/etherpad", Text: strings.ToLower(rand.Text())},
+			Stanza{Name: "versions", NS: nsJitmeet, Children: []Stanza{
+				{Name: "component", NS: nsJitmeet, Attr: map[string]string{"name": "focus"}, Text: "1.1.0-SNAPSHOT"},
+			}},
+			Stanza{Name: "conference-properties", NS: nsFocus, Children: []Stanza{
+				{Name: "property", NS: nsFocus, Attr: map[string]string{"key": "support-terminate-restart", "value": "true"}},
+			}},
+		)
+		for i := range room.occupants {
+			r.invite(room, room.occupants[:i+1])
+		}
 		if len(room.occupants) == 0 {
 			r.await(room)
 		}
 	})
-	return room
+	return room, true
+}
+
+// show adds to its presence in the room (ChatRoomImpl.addPresenceExtensions). The caller holds r.mu.
+func (r *jicofoRun) show(room *jicofoRoom, more ...Stanza) {
+	room.shown = append(room.shown, more...)
+	r.send(Stanza{Name: "presence", Attr: map[string]string{"to": room.jid + "/" + r.o.User}, Children: room.shown})
+}
+
+// invite is JitsiMeetConferenceImpl.onMemberJoined for the last of those who are there: it asks what their client can do, and
+// does not mind not to be told. When they are two it looks for a bridge, and shows that there is none. The caller holds r.mu.
+func (r *jicofoRun) invite(room *jicofoRoom, there []jicofoOccupant) {
+	r.send(Stanza{Name: "iq", NS: nsClient, Children: []Stanza{{Name: "query", NS: nsDiscoInfo}}, Attr: map[string]string{
+		"type": "get", "id": newID(), "to": room.jid + "/" + there[len(there)-1].nick,
+	}})
+	noBridge := Stanza{Name: "bridgeNotAvailable", NS: nsFocus}
+	if len(there) >= 2 && !slices.ContainsFunc(room.shown, func(s Stanza) bool { return s.Name == noBridge.Name }) {
+		r.show(room, noBridge)
+	}
 }
 
 // join is ChatRoomImpl.joinAs. It returns the main room of a breakout room.
 func (r *jicofoRun) join(ctx context.Context, room *jicofoRoom) (main string, err error) {
+	if err := r.knows(ctx, room.jid); err != nil {
+		return "", err
+	}
 	r.send(Stanza{Name: "presence", Attr: map[string]string{"to": room.jid + "/" + r.o.User}, Children: []Stanza{{Name: "x", NS: nsMUC}}})
 	select {
 	case own := <-room.own:
@@ -597,6 +653,28 @@ func (r *jicofoRun) join(ctx context.Context, room *jicofoRoom) (main string, er
 		return "", fmt.Errorf("submitting the configuration form of %s: %w", room.jid, err)
 	}
 	return main, nil
+}
+
+// knows asks the service of a room whether it is one for rooms, once, as Smack's MultiUserChat.enter does.
+func (r *jicofoRun) knows(ctx context.Context, room string) error {
+	_, service, _ := strings.Cut(room, "@")
+	r.mu.Lock()
+	known := r.services[service]
+	r.mu.Unlock()
+	if known {
+		return nil
+	}
+	answer, err := r.client.IQ(ctx, "get", service, "<query xmlns='"+nsDiscoInfo+"'/>")
+	if err != nil {
+		return fmt.Errorf("asking %s what it is: %w", service, err)
+	}
+	if !slices.ContainsFunc(answer.Child("query", nsDiscoInfo).Children, func(s Stanza) bool { return s.Attr["var"] == nsMUC }) {
+		return fmt.Errorf("%s is no MUC service: %s", service, answer.ErrorCondition())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.services[service] = true
+	return nil
 }
 
 // depart leaves a room that it is in, or is entering. The caller holds r.mu.
@@ -707,7 +785,7 @@ func (r *jicofoRun) presence(s Stanza) {
 // joined is somebody's presence in the room, the first or a later one. The caller holds r.mu.
 func (r *jicofoRun) joined(room *jicofoRoom, s Stanza, nick string) {
 	item := s.Child("x", nsMUCUser).Child("item", nsMUCUser)
-	o := jicofoOccupant{nick: nick, jid: item.Attr["jid"], affiliation: item.Attr["affiliation"]}
+	o := jicofoOccupant{nick: nick, jid: item.Attr["jid"], affiliation: item.Attr["affiliation"], role: item.Attr["role"]}
 	if i := slices.IndexFunc(room.occupants, func(o jicofoOccupant) bool { return o.nick == nick }); i >= 0 {
 		room.occupants[i] = o
 		return
@@ -717,6 +795,7 @@ func (r *jicofoRun) joined(room *jicofoRoom, s Stanza, nick string) {
 	if room.inside {
 		r.electOwner(room)
 		r.promoteAuthenticated(room)
+		r.invite(room, room.occupants)
 	}
 }
 
@@ -725,16 +804,16 @@ func (r *jicofoRun) electOwner(room *jicofoRoom) {
 	if !r.o.AutoOwner || r.o.TrustedDomain != "" || room.main != "" || room.owner != "" || !room.inside {
 		return
 	}
-	if len(room.occupants) == 0 {
-		return
-	}
 	isOwner := func(o jicofoOccupant) bool { return o.affiliation == "owner" }
 	if i := slices.IndexFunc(room.occupants, isOwner); i >= 0 {
 		room.owner = room.occupants[i].nick
 		return
 	}
-	room.owner = room.occupants[0].nick
-	r.grantOwner(room, room.occupants[0])
+	hasVoice := func(o jicofoOccupant) bool { return o.role != "visitor" }
+	if i := slices.IndexFunc(room.occupants, hasVoice); i >= 0 {
+		room.owner = room.occupants[i].nick
+		r.grantOwner(room, room.occupants[i])
+	}
 }
 
 // promoteAuthenticated is AuthenticationRoleManager. The caller holds r.mu.

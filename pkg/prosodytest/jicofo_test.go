@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -101,13 +102,10 @@ func TestJicofoNoOwner(t *testing.T) {
 	if refused, _ := j.enters(romeo, room, "romeo"); refused != "" {
 		t.Fatal(refused)
 	}
-	if got := attribute(j.ask(romeo, room), "ready"); got != "false" {
-		t.Errorf("without rights: ready=%s", got)
-	}
+	romeo.Sends("<iq type='set' id='unanswered' to='" + j.jicofo.JID() + "'>" + conference(room, "") + "</iq>")
 	romeo.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
-	if rooms := j.jicofo.Rooms(); len(rooms) != 0 {
-		t.Errorf("in %v", rooms)
-	}
+	j.throws()
+	romeo.ReceivesNot("<iq id='unanswered'/>")
 	if got := attribute(j.ask(romeo, "retro@conference.meet.example.com"), "ready"); got != "true" {
 		t.Errorf("a room of its own: ready=%s", got)
 	}
@@ -121,7 +119,7 @@ func TestJicofoSubscription(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := JitsiOptions{NotSubscribed: tt.notSubscribed}
+			o := JitsiOptions{NotSubscribed: tt.notSubscribed, Hibernation: time.Second}
 			s := Start(t, o.Options())
 			component := s.Component(t, bot, "secret")
 			if !tt.notSubscribed { // without Jicofo there is nothing to see, and later it shows itself
@@ -160,7 +158,7 @@ func TestJicofoSubscription(t *testing.T) {
 				}
 				component.Receives("<presence from='" + j.JID() + "'/>")
 			}
-			if j.JID() == jid+"/jicofo" || second.JID() != jid+"/second" {
+			if j.JID() == jid+"/focus" || second.JID() != jid+"/second" {
 				t.Errorf("now %s and %s", j.JID(), second.JID())
 			}
 			for _, jicofo := range []*Jicofo{j, second} {
@@ -272,23 +270,110 @@ func TestJicofoBehavior(t *testing.T) {
 	says(p, "result", is("ready='true'"))
 }
 
-func TestJicofoReadyLater(t *testing.T) {
-	o := JitsiOptions{}
-	t.Parallel()
-	s := Start(t, o.Options())
-	jo := o.Jicofo()
-	jo.ReadyLater = true
-	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
-	romeo := j.someone("meet.example.com")
-	if got := attribute(j.ask(romeo, room), "ready"); got != "false" {
-		t.Errorf("at once: %s", got)
+// TestJicofoCannotEnter shows that who asks first is never answered if Jicofo does not get in, and others are put off
+// meanwhile: here in the room of a tenant that is asked for in the spelling that only the MUC service knows.
+func TestJicofoCannotEnter(t *testing.T) {
+	its := "[acme]" + room
+	for name, tt := range map[string]struct {
+		mapper  bool
+		timeout time.Duration
+		room    string
+		want    string // ready, while it is entering
+	}{
+		"brackets beside the mapper":      {true, time.Hour, its, "false"},
+		"brackets, given up":              {true, time.Millisecond, its, ""},
+		"brackets":                        {false, 0, its, "true"},
+		"beside the mapper":               {true, 0, "standup@conference.acme.meet.example.com", "true"},
+		"a tenant's without the mapper":   {false, 0, "standup@conference.acme.meet.example.com", ""},
+		"of what is no service for rooms": {false, 0, "standup@guest.meet.example.com", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := JitsiOptions{Mapper: tt.mapper}
+			s := Start(t, o.Options())
+			jo := o.Jicofo()
+			jo.JoinTimeout = tt.timeout
+			j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+			component := j.Component(t, bot, "secret")
+			ask := func(id string) string {
+				return "<iq type='set' id='" + id + "' from='" + bot + "/juliet@meet.example.com/1' to='" + j.jicofo.JID() + "'>" + conference(tt.room, "") + "</iq>"
+			}
+			component.Sends(ask("first"))
+			switch tt.want {
+			case "true":
+				component.Receives("<iq type='result' id='first'><conference xmlns='" + nsFocus + "' ready='true' room='" + tt.room + "'/></iq>")
+			case "false":
+				if err := j.jicofo.Await(timeout(t, defaultTimeout), func(all []JicofoRequest, _ []string) bool { return len(all) == 1 }); err != nil {
+					t.Fatal(err)
+				}
+				component.Sends(ask("second"))
+				component.Receives("<iq type='result' id='second'><conference xmlns='" + nsFocus + "' ready='false'/></iq>")
+				component.ReceivesNot("<iq id='first'/>")
+			default:
+				j.throws()
+				component.ReceivesNot("<iq id='first'/>")
+			}
+		})
 	}
-	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 1 }); err != nil {
+}
+
+// throws waits until Jicofo has not entered a room.
+func (j *jitsi) throws() {
+	j.Helper()
+	if err := j.jicofo.Await(timeout(j.T, defaultTimeout), func([]JicofoRequest, []string) bool { return len(j.jicofo.Exceptions()) == 1 }); err != nil {
+		j.Fatal(err)
+	}
+	if rooms := j.jicofo.Rooms(); len(rooms) != 0 {
+		j.Errorf("Jicofo is in %v", rooms)
+	}
+}
+
+// TestJicofoKilled shows that Jicofo is online for a while after its end, that nobody answers meanwhile, and that its
+// successor puts an end to it.
+func TestJicofoKilled(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{Open: true})
+	component := j.Component(t, bot, "secret")
+	juliet := j.someone("guest.meet.example.com")
+	j.opens(room)
+	j.enters(juliet, room, "juliet")
+	if was := j.jicofo.JID(); was != "focus@auth.meet.example.com/focus" {
+		t.Errorf("Jicofo is %s", was)
+	}
+	j.jicofo.Kill()
+	component.Sends("<iq type='set' id='lost' from='" + bot + "/juliet@meet.example.com/1' to='" + j.jicofo.JID() + "'>" + conference(room, "") + "</iq>")
+	component.Sends("<presence type='probe' from='" + bot + "' to='" + j.jicofo.BareJID() + "'/>")
+	component.Receives("<presence from='" + j.jicofo.JID() + "'/>")
+	component.ReceivesNot("<iq id='lost'/>")
+	if view := j.sees(room); view.Occupant(j.jicofo.JID()).Nick != "focus" {
+		t.Errorf("after the end of Jicofo: %v", view)
+	}
+	if err := j.jicofo.Restart(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	if got := attribute(j.ask(romeo, room), "ready"); got != "true" {
-		t.Errorf("later: %s", got)
-	}
+	component.Receives("<iq type='error' id='lost' from='" + j.jicofo.JID() + "'><error><recipient-unavailable xmlns='" + nsStanzas + "'/></error></iq>")
+	component.Receives("<presence type='unavailable' from='" + j.jicofo.JID() + "'/>")
+	juliet.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
+	j.opens(room)
+	juliet.Receives("<presence from='" + room + "/focus'/>")
+}
+
+// TestJicofoShows shows what Jicofo tells of itself in a room, and what it wants to know of others.
+func TestJicofoShows(t *testing.T) {
+	j := startJitsi(t, JitsiOptions{Open: true})
+	j.opens(room)
+	juliet, romeo, nurse := j.someone("guest.meet.example.com"), j.someone("guest.meet.example.com"), j.someone("guest.meet.example.com")
+	j.enters(juliet, room, "juliet")
+	shows := "<presence from='" + room + "/focus'><versions xmlns='" + nsJitmeet + "'><component name='focus'>{scansion:any}</component></versions>" +
+		"<conference-properties xmlns='" + nsFocus + "'><property key='support-terminate-restart' value='true'/></conference-properties>%</presence>"
+	juliet.Receives(strings.Replace(shows, "%", "", 1))
+	asks := "<iq type='get' from='" + room + "/focus'><query xmlns='" + nsDiscoInfo + "'/></iq>"
+	juliet.Receives(asks)
+	j.enters(romeo, room, "romeo")
+	juliet.Receives(strings.Replace(shows, "%", "<bridgeNotAvailable xmlns='"+nsFocus+"'/>", 1))
+	romeo.Receives(asks)
+	j.enters(nurse, room, "nurse")
+	nurse.Receives(asks)
+	juliet.ReceivesNot("<presence from='" + room + "/focus'/>") // once is enough
 }
 
 func TestJicofoLeaves(t *testing.T) {

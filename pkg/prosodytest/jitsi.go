@@ -99,10 +99,10 @@ func (o JitsiOptions) Options() Options {
 	}}
 }
 
-// Jicofo are the options of a Jicofo on such a server, with the resource "jicofo".
+// Jicofo are the options of a Jicofo on such a server.
 func (o JitsiOptions) Jicofo() JicofoOptions {
 	j := JicofoOptions{
-		Host: "auth." + o.domain(), User: "focus", Password: cmp.Or(o.Password, "secret"), Resource: "jicofo",
+		Host: "auth." + o.domain(), User: "focus", Password: cmp.Or(o.Password, "secret"),
 		Proxy: "focus." + o.domain(), Service: "conference." + o.domain(),
 	}
 	if o.Breakout {

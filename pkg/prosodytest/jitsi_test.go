@@ -132,7 +132,7 @@ func TestJitsiConfig(t *testing.T) {
 	s.Component(t, "focus.jitsi.example.com", "s")
 	jicofo := s.Jicofo(t, o.Jicofo())
 	observer := s.Observe(t, o.Observer())
-	if jicofo.JID() != "focus@auth.jitsi.example.com/jicofo" {
+	if jicofo.JID() != "focus@auth.jitsi.example.com/focus" {
 		t.Errorf("Jicofo is %s", jicofo.JID())
 	}
 	if view, err := observer.Room(timeout(t, defaultTimeout), "standup@conference.jitsi.example.com"); err != nil || view.Exists {
@@ -565,13 +565,13 @@ func TestBreakoutInvalid(t *testing.T) {
 	jo := o.Jicofo()
 	jo.JoinTimeout = 100 * time.Millisecond
 	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
-	answer := j.ask(j.someone("meet.example.com"), "invented@"+breakout)
-	if answer.Child("conference", nsFocus).Attr["ready"] != "false" || j.sees("invented@"+breakout).Exists {
-		t.Errorf("Jicofo says %s", answer)
+	romeo := j.someone("meet.example.com")
+	romeo.Sends("<iq type='set' id='unanswered' to='" + j.jicofo.JID() + "'>" + conference("invented@"+breakout, "") + "</iq>")
+	j.throws()
+	if j.sees("invented@" + breakout).Exists {
+		t.Error("the room is there")
 	}
-	if rooms := j.jicofo.Rooms(); len(rooms) != 0 {
-		t.Errorf("Jicofo is in %v", rooms)
-	}
+	romeo.ReceivesNot("<iq id='unanswered'/>")
 	admin := j.observer.client
 	admin.Sends("<presence to='invented@" + breakout + "/admin'><x xmlns='" + nsMUC + "'/></presence>")
 	admin.ReceivesNot("<presence from='invented@" + breakout + "/admin'/>")

@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 )
 
 // event is a line that testdata/node/join.mjs writes.
@@ -36,7 +35,7 @@ func TestNodeClient(t *testing.T) {
 		t.Skip("make deps:", errors.Join(err, statErr))
 	}
 	s := Start(t, Options{Config: gate})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), defaultTimeout)
 	defer cancel()
 	focus := s.Component(t, "focus.meet.example.com", "secret")
 	createRoom(t, focus)

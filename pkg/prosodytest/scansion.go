@@ -32,7 +32,7 @@ func (c *Client) Receives(pattern string) Stanza {
 	defer cancel()
 	s, err := c.Await(ctx, p.matches)
 	if err != nil {
-		c.t.Fatalf("%s expected:\n%s\nbut: %v\nreceived:\n%s", c.jid, indent(p), err, indent(c.Drain()...))
+		c.t.Fatalf("%s expected:\n%s\nbut: %v\nreceived:\n%s", c.jid, indent(p), err, Tail(indent(c.Drain()...)))
 	}
 	return s
 }
@@ -52,7 +52,7 @@ func (c *Client) ReceivesNot(pattern string) {
 	}
 	for _, s := range c.waiting() {
 		if p.matches(s) {
-			c.t.Fatalf("%s did not expect:\n%s\nbut received:\n%s", c.jid, indent(p), indent(s))
+			c.t.Fatalf("%s did not expect:\n%s\nbut received:\n%s", c.jid, indent(p), Tail(indent(s)))
 		}
 	}
 }

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	startTimeout = 30 * time.Second
+	startTimeout = time.Minute
 	stopTimeout  = 5 * time.Second
 
 	// ownHost is a virtual host that every Server has beside those of the test. It carries the HTTP endpoints, and the
@@ -97,7 +97,7 @@ func Start(t TB, o Options) *Server {
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {
-			t.Logf("the end of Prosody's log:\n%s", tail(s.Log(), 64<<10))
+			t.Logf("the end of Prosody's log:\n%s", Tail(s.Log()))
 		}
 	})
 	return s
@@ -314,7 +314,7 @@ func (s *Server) start(ctx context.Context) error {
 	p.signal(syscall.SIGKILL)
 	<-p.exited
 	said, _ := os.ReadFile(output.Name())
-	return fmt.Errorf("starting %s: %w\n%s%s", s.prosody, err, said, tail(s.Log(), 8<<10))
+	return fmt.Errorf("starting %s: %w\n%s%s", s.prosody, err, Tail(string(said)), Tail(s.Log()))
 }
 
 // signal reaches what Prosody may have started, too. The number of an ended process may be another's by now.
@@ -400,11 +400,22 @@ func (s *Server) Log() string {
 	return string(log)
 }
 
-// tail is the last whole lines of s that are no longer than n bytes together.
-func tail(s string, n int) string {
-	if len(s) <= n {
-		return s
+const tailLines, tailWidth = 50, 400
+
+// Tail is the end of what was logged, as much as a test that fails shows of it: the last fifty lines, of each the first 400
+// bytes. A log of stanzas buries why the test failed otherwise.
+func Tail(log string) string {
+	lines := strings.Split(strings.TrimRight(log, "\n"), "\n")
+	var b strings.Builder
+	if left := len(lines) - tailLines; left > 0 {
+		fmt.Fprintf(&b, "(%d lines before are left out)\n", left)
+		lines = lines[left:]
 	}
-	s = s[len(s)-n:]
-	return s[strings.IndexByte(s, '\n')+1:]
+	for _, line := range lines {
+		if len(line) > tailWidth {
+			line = strings.ToValidUTF8(line[:tailWidth], "") + " ..."
+		}
+		b.WriteString(line + "\n")
+	}
+	return b.String()
 }

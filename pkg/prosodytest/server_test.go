@@ -103,7 +103,7 @@ func TestPause(t *testing.T) {
 		t.Errorf("login at a paused server: %v", err)
 	}
 	s.Resume()
-	if err := c.Sync(timeout(t, 10*time.Second)); err != nil {
+	if err := c.Sync(timeout(t, defaultTimeout)); err != nil {
 		t.Error(err)
 	}
 	s.Pause()
@@ -238,6 +238,26 @@ func TestStartLogsFailure(t *testing.T) {
 			t.Errorf("%s: does not say %q: %s", f.outcome, want, f.said)
 		}
 	}
+	if n := strings.Count(f.said, "\n"); n > tailLines+10 {
+		t.Errorf("says it in %d lines", n)
+	}
+}
+
+func TestTail(t *testing.T) {
+	var log strings.Builder
+	for n := range 1000 {
+		fmt.Fprintf(&log, "%d %s\n", n, strings.Repeat("ä", n))
+	}
+	got := strings.Split(Tail(log.String()), "\n")
+	if len(got) != tailLines+2 || got[0] != "(950 lines before are left out)" || !strings.HasPrefix(got[1], "950 ä") || len(got[1]) > tailWidth+4 ||
+		!strings.HasPrefix(got[50], "999 ä") || got[51] != "" {
+		t.Errorf("%d lines: %q", len(got), got)
+	}
+	for log, want := range map[string]string{"": "\n", "a": "a\n", "a\nb\n": "a\nb\n"} {
+		if got := Tail(log); got != want {
+			t.Errorf("%q became %q", log, got)
+		}
+	}
 }
 
 // Prosody does not outlive a test that was killed.
@@ -269,7 +289,7 @@ func TestOrphan(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(defaultTimeout)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {

@@ -25,6 +25,7 @@ const (
 	nsData      = "jabber:x:data"
 	nsRoster    = "jabber:iq:roster"
 	nsPing      = "urn:xmpp:ping"
+	nsDiscoInfo = "http://jabber.org/protocol/disco#info"
 	nsSM        = "urn:xmpp:sm:3"
 	nsFocus     = "http://jitsi.org/protocol/focus"
 	nsJitmeet   = "http://jitsi.org/jitmeet"

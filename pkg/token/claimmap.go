@@ -18,13 +18,14 @@ import (
 type ClaimMap struct {
 	// Affiliation, else context.user.affiliation. Of an array the strongest element counts: owner, then admin, then
 	// member. Values that are not in the table say nothing, and so does null. Without a table a value is a word that
-	// Affiliation knows, or true for owner, or false for member; others are refused, but passed over in an array, for
-	// roles are for many things. Beware of other things' roles that are named admin: a table of one's own is safer.
+	// Affiliation knows, or true for owner, or false for member, also as the texts "true" and "false"; others are
+	// refused, but passed over in an array, because roles are for many things. Beware of other things' roles that are
+	// named admin: a table of one's own is safer.
 	Affiliation Claim
-	// ID, else context.user.id, and Name, else context.user.name: one value. One that is not in the table is as good
-	// as absent, and so is null.
+	// ID, else context.user.id, and Name, else context.user.name: one value. Anything else, and what is not in the table,
+	// is as good as absent: it decides nothing and refuses no token.
 	ID, Name Claim
-	// Group, else context.group: the first value that has a meaning.
+	// Group, else context.group: the first value that has a meaning. It refuses no token, either.
 	Group Claim
 	// Room, else room, and Tenant, else sub: one value, or the claim is absent. One that is not in the table is refused,
 	// for what nobody mapped must open nothing.
@@ -35,7 +36,7 @@ type ClaimMap struct {
 // changes; goroutines may share it.
 //
 // What stands there is a string, true or false, or an integer as JSON writes it shortest, each taken as text: "true",
-// "100". It may also be an array of these. Anything else is refused, but for null where nothing depends on it.
+// "100". It may also be an array of these. Anything else is refused where something depends on it, else passed over.
 type Claim struct {
 	names  []string          // that lead there; none for Jitsi's place
 	values map[string]string // none: what stands there means what it says
@@ -194,27 +195,30 @@ type mapped struct {
 }
 
 // at follows the claim's path, or Jitsi's own where the claim has none, from the top of the payload. On the way, no
-// other spelling of a name is borne, as for Jitsi's own names; see object.spells.
+// other spelling of a name is borne, as for Jitsi's own names; see object.spells. Null on the way is the claim's null.
 func (f fields) at(c Claim, own []string) mapped {
 	names := own
 	if len(c.names) > 0 {
 		names = c.names
 	}
-	last := len(names) - 1
-	for i := range names {
-		if !f.spells(names[i : i+1]) {
-			f.refuse(names[i], "this name and not a variant in another case")
+	var value any
+	var present bool
+	for i, name := range names {
+		if !f.spells([]string{name}) {
+			f.refuse(name, "this name and not a variant in another case")
 		}
-		if i < last {
-			f = f.in(names[i])
+		value, present = f.get(name)
+		if i == len(names)-1 || present && value == nil {
+			names = names[:i+1]
+			break
 		}
+		f = f.in(name)
 	}
-	value, present := f.get(names[last])
 	elements, isArray := value.([]any)
 	if !isArray {
 		elements = []any{value}
 	}
-	return mapped{fields: f, name: names[last], claim: c, value: value, absent: !present, elements: elements}
+	return mapped{fields: f, name: names[len(names)-1], claim: c, value: value, absent: !present, elements: elements}
 }
 
 const wantText = "a string, true, false or an integer, or an array of these"
@@ -270,40 +274,47 @@ func (f fields) needed(c Claim, own []string) string {
 
 // optional reads a claim that decides nothing: an id or a name.
 func (f fields) optional(c Claim, own []string) string {
+	f.decidesNothing = true
 	m := f.at(c, own)
-	if m.value == nil {
-		return ""
-	}
-	if len(m.elements) != 1 {
+	if len(m.elements) > 1 {
 		m.refuse(m.name, "one value")
 		return ""
 	}
-	meaning, _ := c.meaning(m.text(m.elements[0]))
-	return meaning
+	return m.label()
 }
 
-// first reads a claim of which there may be several: a group.
+// first reads a claim that decides nothing and of which there may be several: a group.
 func (f fields) first(c Claim, own []string) string {
-	m := f.at(c, own)
-	if m.value == nil {
-		return ""
-	}
+	f.decidesNothing = true
+	return f.at(c, own).label()
+}
+
+// label returns the first meaning of the elements. Those that are no text have none.
+func (m mapped) label() string {
 	var found string
 	for _, element := range m.elements {
-		meaning, _ := c.meaning(m.text(element))
-		found = cmp.Or(found, meaning)
+		text, isText := asText(element)
+		if !isText {
+			text, isText = labelText(element)
+		}
+		switch {
+		case !isText:
+			m.refuse(m.name, wantLabel)
+		case !isEmpty(element):
+			meaning, _ := m.claim.meaning(text)
+			found = cmp.Or(found, meaning)
+		}
 	}
 	return found
 }
 
 // affiliation reads a mapped affiliation: owner, admin or member, or "" if the claim says nothing.
 func (f fields) affiliation(c Claim) string {
-	const want = "owner, admin, member, moderator, teacher, true or false"
 	m := f.at(c, affiliationPlace)
 	if m.value == nil {
 		return ""
 	}
-	if moderator, isBool := m.value.(bool); isBool && len(c.values) == 0 {
+	if moderator, isBool := boolean(m.value); isBool && len(c.values) == 0 {
 		if moderator {
 			return "owner"
 		}
@@ -312,15 +323,18 @@ func (f fields) affiliation(c Claim) string {
 	_, isArray := m.value.([]any)
 	var found string
 	for _, element := range m.elements {
-		meaning, known := c.meaning(m.text(element))
+		text, isText := asText(element)
+		meaning, known := c.meaning(text)
 		affiliation := Affiliation(meaning)
 		switch {
+		case !isText:
+			m.refuse(m.name, wantText)
 		case affiliation != "":
 			found = stronger(found, affiliation)
 		case len(c.values) > 0 && known:
 			m.refuse(m.name, "a table of values that mean owner, admin or member")
 		case len(c.values) == 0 && !isArray:
-			m.refuse(m.name, want)
+			m.refuse(m.name, wantAffiliation(element))
 		}
 	}
 	return found

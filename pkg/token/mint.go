@@ -24,7 +24,7 @@ type MintOptions struct {
 // Mint returns a signed token with these claims, in the form that Jitsi's own readers expect. Zero fields are left
 // out, times are cut to whole seconds. The same claims always give the same payload. Mint fails if the key does not
 // fit the algorithm, and if Parse and Claims would not give these claims back: a token too long, text that is not
-// UTF-8, a time before 1970.
+// UTF-8, a time before 1970 or after 9999.
 func Mint(c Claims, o MintOptions) (string, error) {
 	signer, err := jws.NewSigner(o.Algorithm)
 	if err != nil {
@@ -84,7 +84,7 @@ type (
 		Group    string          `json:"group,omitempty"`
 		Tenant   string          `json:"tenant,omitempty"`
 		Room     roomJSON        `json:"room,omitzero"`
-		Features map[string]bool `json:"features,omitempty"`
+		Features map[string]bool `json:"features,omitzero"` // empty is not absent
 	}
 	userJSON struct {
 		ID          string `json:"id,omitempty"`
@@ -102,9 +102,6 @@ type (
 )
 
 func marshal(c Claims) ([]byte, error) {
-	if len(c.Features) == 0 {
-		c.Features = nil // omitzero knows no other empty map
-	}
 	return json.Marshal(claimsJSON{
 		Issuer:    c.Issuer,
 		Subject:   c.Subject,

@@ -25,7 +25,7 @@ func TestMintThenParseGivesTheSameClaims(t *testing.T) {
 			if rapid.Bool().Draw(t, "no "+label) {
 				return time.Time{}
 			}
-			return time.Unix(rapid.Int64Range(0, 1<<53-1).Draw(t, label), 0).UTC()
+			return time.Unix(rapid.Int64Range(0, 253402300799).Draw(t, label), 0).UTC()
 		}
 		flag := func(label string) *bool {
 			return rapid.Ptr(rapid.Bool(), true).Draw(t, label)
@@ -57,10 +57,10 @@ func TestMintThenParseGivesTheSameClaims(t *testing.T) {
 			want.Audience = append(want.Audience, "a"+text("aud"))
 		}
 		names := rapid.SliceOfNDistinct(rapid.StringMatching(`[a-z-]{1,9}`), 0, 4, rapid.ID).Draw(t, "features")
+		if rapid.Bool().Draw(t, "features, if only empty") || len(names) > 0 {
+			want.Features = map[string]bool{} // not the same as none
+		}
 		for _, name := range names {
-			if want.Features == nil {
-				want.Features = map[string]bool{}
-			}
 			want.Features[name] = rapid.Bool().Draw(t, name)
 		}
 		options := token.MintOptions{Algorithm: jwa.HS256, Key: key, KeyID: text("kid")}
@@ -156,6 +156,7 @@ func TestMintRefusesWhatWouldNotBeRead(t *testing.T) {
 		"not UTF-8":         {token.Claims{Room: "a\xff"}, hs256, nil},
 		"key id not UTF-8":  {token.Claims{}, token.MintOptions{Algorithm: jwa.HS256, Key: []byte("s"), KeyID: "\xff"}, nil},
 		"case variants":     {token.Claims{Features: map[string]bool{"a": true, "A": true}}, hs256, token.ErrMalformed},
+		"year 10000":        {token.Claims{Expires: time.Unix(253402300800, 0)}, hs256, token.ErrClaims},
 		"before 1970":       {token.Claims{Expires: time.Unix(-1, 0)}, hs256, token.ErrClaims},
 		"empty audience":    {token.Claims{Audience: []string{""}}, hs256, token.ErrClaims},
 		"no algorithm":      {token.Claims{}, token.MintOptions{Key: []byte("secret")}, nil},
@@ -173,7 +174,7 @@ func TestMintRefusesWhatWouldNotBeRead(t *testing.T) {
 			}
 		})
 	}
-	if _, err := token.Mint(token.Claims{Audience: []string{}, Features: map[string]bool{}}, hs256); err != nil {
-		t.Errorf("empty is absent: %v", err)
+	if _, err := token.Mint(token.Claims{Audience: []string{}}, hs256); err != nil {
+		t.Errorf("an empty audience is absent: %v", err)
 	}
 }

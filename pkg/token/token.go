@@ -10,9 +10,10 @@
 // Issuers that are not made for Jitsi have roles, rooms and tenants elsewhere than Jitsi has them; a [ClaimMap] says
 // where. Its zero value is Jitsi's places.
 //
-// Types are strict for what decides something. What decides nothing is taken as issuers send it: null for the id, name,
-// email, avatar or group, an integer for the id, the strings "true" and "false" for features. Null for a time, the
-// room, the tenant, or an affiliation that is not mapped is refused, for it would mean more than any value does.
+// Types are strict for what decides something, and what decides nothing refuses no token: an id, name, email, avatar,
+// group, jti or feature that cannot be read is passed over, with a note. Issuers' habits are taken for what they mean:
+// null is absent (Java), an empty array is an empty object (PHP), the texts "true" and "false" are true and false. But null
+// for exp, nbf, aud, the room or sub is refused: absent, they can mean more than any value does.
 //
 // Who may sign, when a token has expired and which room it opens is the caller's to decide: this package reads and
 // writes tokens, trusts nobody, and does no I/O.
@@ -23,10 +24,15 @@
 // twice in one object, or that differ only in case, from each other or from a name that is read here; U+0000;
 // nesting deeper than 16; "crit", and "b64" other than true; a "typ" other than JWT.
 //
-// Error texts are for the log. They name the claim and what was expected, and hold nothing of the token.
+// Error texts are for the log. They name the claim and what was expected. They hold nothing of the token but an affiliation
+// that is not known, cut and cleaned, which the operator needs for a claim map.
 package token
 
 import (
+	"crypto"
+	"crypto/rsa"
+	_ "crypto/sha256" // for saltFits
+	_ "crypto/sha512"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -163,18 +169,35 @@ func (t *Token) Issuer() string {
 	return issuer
 }
 
-// ID returns the claim "jti" for the log: unverified, at most 64 characters, those that do not print replaced by
-// U+FFFD; "" if it is absent or no string.
+// Has reports whether the payload has a claim of this name, whatever stands there, unverified.
+func (t *Token) Has(claim string) bool {
+	_, present := t.payload.get(claim)
+	return present
+}
+
+// ID returns the claim "jti" for the log: unverified, see ForLog; "" if it is absent or neither string nor number.
 func (t *Token) ID() string {
 	value, _ := t.payload.get("jti")
-	id, _ := value.(string)
-	runes := []rune(id)
-	for i, r := range runes {
-		if !unicode.IsPrint(r) {
-			runes[i] = unicode.ReplacementChar
+	id, _ := labelText(value)
+	return ForLog(id)
+}
+
+// ForLog returns a text of a token as it may stand in a log or on a terminal: cut to 64 characters, and those that do not
+// print replaced by U+FFFD.
+func ForLog(text string) string {
+	const most = 64
+	var out strings.Builder
+	n := 0
+	for _, r := range text {
+		if n++; n > most {
+			break
 		}
+		if !unicode.IsPrint(r) {
+			r = unicode.ReplacementChar
+		}
+		out.WriteRune(r)
 	}
-	return string(runes[:min(len(runes), 64)])
+	return out.String()
 }
 
 // Verify returns nil if the token was signed with key by alg, else ErrSignature. alg is what the caller trusts the
@@ -186,10 +209,30 @@ func (t *Token) Verify(alg jwa.SignatureAlgorithm, key any) error {
 	if err != nil {
 		return fmt.Errorf("%w: no verifier for %q", ErrSignature, string(alg))
 	}
-	if err := verifier.Verify([]byte(t.signed), t.signature, key); err != nil {
+	if err := verifier.Verify([]byte(t.signed), t.signature, key); err != nil || !t.saltFits(alg, key) {
 		return fmt.Errorf("%w: %s", ErrSignature, alg)
 	}
 	return nil
+}
+
+// saltFits reports whether the salt of a PS* signature is as long as its hash, which RFC 7518 §3.5 demands; of other
+// algorithms it has nothing to say. The jws package takes a salt of any length.
+func (t *Token) saltFits(alg jwa.SignatureAlgorithm, key any) bool {
+	var hash crypto.Hash
+	switch alg {
+	case jwa.PS256:
+		hash = crypto.SHA256
+	case jwa.PS384:
+		hash = crypto.SHA384
+	case jwa.PS512:
+		hash = crypto.SHA512
+	default:
+		return true
+	}
+	public, isRSA := key.(*rsa.PublicKey)
+	h := hash.New()
+	h.Write([]byte(t.signed))
+	return isRSA && rsa.VerifyPSS(public, hash, h.Sum(nil), t.signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 }
 
 func decodeObject(part string) (object, error) {

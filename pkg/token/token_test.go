@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -68,8 +69,10 @@ func TestUnverified(t *testing.T) {
 	for payload, want := range map[string][2]string{
 		`{"iss":"my_app","jti":"1"}`:   {"my_app", "1"},
 		`{}`:                           {"", ""},
-		`{"iss":["my_app"],"jti":1}`:   {"", ""},
-		`{"jti":"a\nb\u001bc\u202ed"}`: {"", "a\ufffdb\ufffdc\ufffdd"},
+		`{"iss":["my_app"],"jti":[1]}`: {"", ""},
+		`{"iss":null,"jti":18446744073709551616}`: {"", "18446744073709551616"},
+		`{"jti":1.5e2}`:                             {"", "1.5e2"},
+		`{"jti":"a\nb\u001bc\u202ed"}`:              {"", "a\ufffdb\ufffdc\ufffdd"},
 		`{"jti":"` + strings.Repeat("ü", 65) + `"}`: {"", strings.Repeat("ü", 64)},
 	} {
 		parsed := parse(t, encode(`{"alg":"HS256"}`)+"."+encode(payload)+".")
@@ -107,16 +110,45 @@ func TestClaims(t *testing.T) {
 			Issuer: "a", Subject: "b", Audience: []string{"c"}, Room: "d", ID: "e",
 			Expires: time.Unix(3, 0).UTC(), NotBefore: time.Unix(1, 5e8).UTC(), IssuedAt: time.Unix(2, 0).UTC(), Moderator: &no,
 		},
-		`{"context":{"user":{"id":"","name":"n","email":null,"avatar":"a","affiliation":"x","moderator":true},"group":"g","tenant":"t"}}`: {
-			User: token.User{Name: "n", Avatar: "a", Affiliation: "x", Moderator: &yes}, Group: "g", Tenant: "t",
+		`{"context":{"user":{"id":"","name":"n","email":null,"avatar":"a","affiliation":"teacher","moderator":true},"group":"g","tenant":"t"}}`: {
+			User: token.User{Name: "n", Avatar: "a", Affiliation: "teacher", Moderator: &yes}, Group: "g", Tenant: "t",
 		},
 		`{"exp":0,"aud":["a","b"],"context":{"room":{"regex":true},"features":{"a":true,"b":"true","c":"false"}}}`: {
 			Expires: time.Unix(0, 0).UTC(), Audience: []string{"a", "b"}, RoomRegex: true,
 			Features: map[string]bool{"a": true, "b": true, "c": false},
 		},
-		`{"context":{"user":{},"room":{"regex":false},"features":{}}}`:      {},
+		`{"context":{"user":{},"room":{"regex":false},"features":{}}}`:      {Features: map[string]bool{}},
 		`{"context":{"user":{"lobby_bypass":true},"room":{"lobby":false}}}`: {User: token.User{LobbyBypass: &yes}, RoomLobby: &no},
 		`{"context":{"user":{"lobby_bypass":false},"room":{"lobby":true}}}`: {User: token.User{LobbyBypass: &no}, RoomLobby: &yes},
+		`{"exp":253402300799,"nbf":253402300799.9}`: {
+			Expires: time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC), NotBefore: time.Date(9999, 12, 31, 23, 59, 59, 899993896, time.UTC),
+		},
+
+		// As issuers send them.
+		`{"context":[]}`: {},
+		`{"context":{"user":[],"features":[],"group":[],"room":[]}}`:                                                                   {Features: map[string]bool{}},
+		`{"context":{"user":{"id":[],"name":{}},"group":{}}}`:                                                                          {},
+		`{"iat":null,"jti":null,"moderator":null,"context":null}`:                                                                      {},
+		`{"context":{"user":null,"features":null,"group":null,"room":null,"tenant":null}}`:                                             {},
+		`{"context":{"user":{"id":null,"name":null,"affiliation":null,"moderator":null,"lobby_bypass":null},"room":{"regex":null}}}`:   {},
+		`{"jti":7,"context":{"user":{"id":-1.5e2,"name":18446744073709551616,"email":0,"avatar":1},"group":12}}`:                       {ID: "7", User: token.User{ID: "-1.5e2", Name: "18446744073709551616", Email: "0", Avatar: "1"}, Group: "12"},
+		`{"moderator":"true","context":{"user":{"moderator":"false","lobby_bypass":"true"},"room":{"regex":"false","lobby":"false"}}}`: {Moderator: &yes, User: token.User{Moderator: &no, LobbyBypass: &yes}, RoomLobby: &no},
+
+		// What decides nothing refuses nothing, and is noted.
+		`{"jti":[1],"context":{"user":{"id":true,"name":["a"],"email":{"a":1},"avatar":false},"group":["a"]}}`: {Notes: []string{
+			"jti: passed over, want a string or a number",
+			"context.user.email: passed over, want a string or a number",
+			"context.user.avatar: passed over, want a string or a number",
+			"context.user.id: passed over, want a string or a number",
+			"context.user.name: passed over, want a string or a number",
+			"context.group: passed over, want a string or a number",
+		}},
+		`{"context":{"features":{"a":1,"b":"yes","c":null,"d":{},"e":[true],"f":"true"}}}`: {
+			Features: map[string]bool{"a": false, "b": false, "c": false, "d": false, "e": false, "f": true},
+			Notes:    []string{"context.features.*: counts as false, want true or false"},
+		},
+		`{"context":{"features":["recording"]}}`: {Features: map[string]bool{}, Notes: []string{"context.features: passed over, want an object"}},
+		`{"context":{"features":true}}`:          {Features: map[string]bool{}, Notes: []string{"context.features: passed over, want an object"}},
 	} {
 		got, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(token.ClaimMap{})
 		if err != nil {
@@ -129,24 +161,86 @@ func TestClaims(t *testing.T) {
 
 func TestClaimsNamesWhatIsWrong(t *testing.T) {
 	for payload, want := range map[string]string{
-		`{"exp":"1780318800"}`: "exp: want a number of seconds since 1970",
-		`{"nbf":-1}`:           "nbf: want a number of seconds since 1970",
-		`{"aud":[1]}`:          "aud: want strings that are not empty",
-		`{"room":""}`:          "room: want a string that is not empty",
-		`{"moderator":"true"}`: "moderator: want true or false",
-		`{"context":1}`:        "context: want an object",
-		`{"context":{"user":{"moderator":null}}}`:           "context.user.moderator: want true or false",
-		`{"context":{"room":{"regex":"true"}}}`:             "context.room.regex: want true or false",
-		`{"context":{"room":{"lobby":"true"}}}`:             "context.room.lobby: want true or false",
-		`{"context":{"room":{"lobby":null}}}`:               "context.room.lobby: want true or false",
-		`{"context":{"user":{"lobby_bypass":"true"}}}`:      "context.user.lobby_bypass: want true or false",
-		`{"context":{"user":{"lobby_bypass":1}}}`:           "context.user.lobby_bypass: want true or false",
-		`{"context":{"features":{"secret-name":"secret"}}}`: "context.features.*: want true or false",
+		`{"exp":"1780318800"}`:                          "exp: want a number of seconds since 1970",
+		`{"nbf":-1}`:                                    "nbf: want a number of seconds since 1970",
+		`{"aud":[1]}`:                                   "aud: want strings that are not empty",
+		`{"room":""}`:                                   "room: want a string that is not empty",
+		`{"exp":1780318800000}`:                         "exp: want a number of seconds since 1970, before the year 10000; milliseconds, such as Date.now() gives, must be divided by 1000",
+		`{"nbf":253402300800}`:                          "nbf: want a number of seconds since 1970, before the year 10000; milliseconds, such as Date.now() gives, must be divided by 1000",
+		`{"iat":1e400}`:                                 "iat: want a number of seconds since 1970, before the year 10000; milliseconds, such as Date.now() gives, must be divided by 1000",
+		`{"exp":-1e400}`:                                "exp: want a number of seconds since 1970",
+		`{"exp":null}`:                                  "exp: want a number of seconds since 1970",
+		`{"nbf":null}`:                                  "nbf: want a number of seconds since 1970",
+		`{"sub":null}`:                                  "sub: want a string that is not empty",
+		`{"moderator":"True"}`:                          "moderator: want true or false",
+		`{"moderator":1}`:                               "moderator: want true or false",
+		`{"context":1}`:                                 "context: want an object",
+		`{"context":[{}]}`:                              "context: want an object",
+		`{"context":{"user":["a"]}}`:                    "context.user: want an object",
+		`{"context":{"user":{"moderator":[]}}}`:         "context.user.moderator: want true or false",
+		`{"context":{"room":{"regex":"yes"}}}`:          "context.room.regex: want true or false",
+		`{"context":{"room":{"lobby":0}}}`:              "context.room.lobby: want true or false",
+		`{"context":{"user":{"lobby_bypass":"TRUE"}}}`:  "context.user.lobby_bypass: want true or false",
+		`{"context":{"user":{"lobby_bypass":1}}}`:       "context.user.lobby_bypass: want true or false",
+		`{"exp":"","room":1,"context":{"tenant":true}}`: "exp: want a number of seconds since 1970; context.tenant: want a string; room: want a string that is not empty",
+
+		`{"context":{"user":{"affiliation":""}}}`:        `context.user.affiliation: want owner, admin, member, moderator or teacher, found ""; a claim map (claims.affiliation_values) can say what else means one of them`,
+		`{"context":{"user":{"affiliation":0}}}`:         `context.user.affiliation: want owner, admin, member, moderator or teacher, found 0; a claim map (claims.affiliation_values) can say what else means one of them`,
+		`{"context":{"user":{"affiliation":["owner"]}}}`: `context.user.affiliation: want owner, admin, member, moderator or teacher, found an array; a claim map (claims.affiliation_values) can say what else means one of them`,
+		`{"context":{"user":{"affiliation":{"a":1}}}}`:   `context.user.affiliation: want owner, admin, member, moderator or teacher, found an object; a claim map (claims.affiliation_values) can say what else means one of them`,
+		`{"context":{"user":{"affiliation":true}}}`:      `context.user.affiliation: want owner, admin, member, moderator or teacher, found true; a claim map (claims.affiliation_values) can say what else means one of them`,
 	} {
 		claims, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(token.ClaimMap{})
 		if !errors.Is(err, token.ErrClaims) || err.Error() != token.ErrClaims.Error()+": "+want || claims != nil {
 			t.Errorf("%s: got %v, %v", payload, claims, err)
 		}
+	}
+}
+
+func TestUnknownAffiliation(t *testing.T) {
+	for word, shown := range map[string]string{
+		"superuser": "superuser", "super\x1b\u202euser": "super\ufffd\ufffduser", strings.Repeat("ü", 65): strings.Repeat("ü", 64),
+	} {
+		want := `context.user.affiliation: want owner, admin, member, moderator or teacher, found "` + shown +
+			`"; a claim map (claims.affiliation_values) can say what else means one of them`
+		if err := token.UnknownAffiliation(word); !errors.Is(err, token.ErrClaims) || err.Error() != token.ErrClaims.Error()+": "+want {
+			t.Errorf("%q: %v", word, err)
+		}
+	}
+}
+
+// What is named like a role and is not read is listed, by the path that a claim map takes.
+func TestRolesNotRead(t *testing.T) {
+	for _, row := range []struct {
+		m       token.ClaimMap
+		payload string
+		want    []string
+	}{
+		{token.ClaimMap{}, `{}`, nil},
+		{token.ClaimMap{}, `{"moderator":true,"context":{"user":{"affiliation":"owner","moderator":true},"features":{"moderator":true}}}`, nil},
+		{token.ClaimMap{}, `{"affiliation":"owner","role":"visi\u001btor","context":{"moderator":true,"affiliation":null,"user":{"role":1}}}`, []string{
+			`affiliation ("owner")`, "role (\"visi\ufffdtor\")", "context.moderator (true)", "context.affiliation", "context.user.role (1)",
+		}},
+		{token.ClaimMap{}, `{"realm_access":{"roles":["owner"]},"https://example.com/isAdmin":false,"context":{"room":{"owner":{"a":1}}}}`, []string{
+			"realm_access.roles (an array)", `https://example\.com/isAdmin (false)`, "context.room.owner",
+		}},
+		{token.ClaimMap{Affiliation: newClaim(t, "realm_access.roles", nil)}, `{"moderator":true,"realm_access":{"roles":["owner"]},"context":{"user":{"affiliation":"owner","moderator":null}}}`,
+			[]string{"moderator (true)", `context.user.affiliation ("owner")`, "context.user.moderator"}},
+		{token.ClaimMap{Affiliation: newClaim(t, "", map[string]string{"chair": "owner"}), Group: newClaim(t, "role", nil)}, `{"role":"a","context":{"user":{"affiliation":"chair"}}}`, nil},
+		{token.ClaimMap{}, `{"role":{"role":1}}`, []string{"role"}},
+	} {
+		got := parse(t, encode(headerOf("HS256"))+"."+encode(row.payload)+".").RolesNotRead(row.m)
+		if !slices.Equal(got, row.want) {
+			t.Errorf("%s: %q, want %q", row.payload, got, row.want)
+		}
+	}
+	var members []string
+	for i := range 100 {
+		members = append(members, fmt.Sprintf(`"role%d":%d`, i, i))
+	}
+	got := parse(t, encode(headerOf("HS256"))+"."+encode("{"+strings.Join(members, ",")+"}")+".").RolesNotRead(token.ClaimMap{})
+	if len(got) != 17 || got[15] != "role15 (15)" || got[16] != "84 more" {
+		t.Errorf("%q", got)
 	}
 }
 

@@ -66,7 +66,8 @@ func issuerShapeVectors(t testing.TB) []vector {
 		{"jaas-other-room", room, "jaas", acmeRoom, jaas(`"moderator":"true",`, "retro"), "another room"},
 		{"jaas-other-tenant", tenant, "jaas", "[other]standup@conference.meet.example.com", jaas(`"moderator":"true",`, "*"), "another tenant, whose name is in sub"},
 		{"jaas-no-tenant", tenant, "jaas", "", jaas(`"moderator":"true",`, "*"), "a room of no tenant"},
-		{"jaas-unmapped", wrong, "rs", acmeRoom, strings.Replace(jaas(`"moderator":"true",`, "*"), `"chat"`, `"my_app"`, 1), "without the map \"true\" is no boolean"},
+		{"jaas-unmapped", "allow owner", "rs", acmeRoom, strings.Replace(jaas(`"moderator":"true",`, "*"), `"chat"`, `"my_app"`, 1), "\"true\" is true without the map, too"},
+		{"jaas-unmapped-participant", "allow member", "rs", acmeRoom, strings.Replace(jaas(`"moderator":"false",`, "*"), `"chat"`, `"my_app"`, 1), "and \"false\" is false"},
 	})
 
 	// nordeck/jitsi-keycloak-adapter: adapter.ts and context.ts; the second version names no affiliation.
@@ -178,7 +179,7 @@ func issuerShapeVectors(t testing.TB) []vector {
 	return append(all, minted(t, headerOf("HS256"), []row{
 		{"jitsi-openid-owner", "allow owner", "jitsi-openid", "", openid(`"owner"`), "an affiliation of the provider"},
 		{"jitsi-openid-null", "allow member", "jitsi-openid", "", openid("null"), "null says nothing: member"},
-		{"jitsi-openid-unmapped", wrong, "meet", "", strings.Replace(openid("null"), `"iss":"jitsi"`, `"iss":"my_app"`, 1), "without the map null would mean the vhost's default"},
+		{"jitsi-openid-unmapped", "allow owner", "meet", "", strings.Replace(openid("null"), `"iss":"jitsi"`, `"iss":"my_app"`, 1), "without the map null is absent: the vhost's default, owner"},
 		{"jitsi-openid-other-domain", tenant, "jitsi-openid", acmeRoom, openid(`"owner"`), "a tenant's room, for a token of the domain"},
 	})...)
 }
@@ -210,14 +211,16 @@ func claimMapVectors(t testing.TB) []vector {
 		{"map-roles-null-element", wrong, "keycloak", acmeRoom, access(`{"roles":[null,"meet-host"]}`), "null in the array"},
 		{"map-path-through-text", wrong, "keycloak", acmeRoom, access(`"meet-host"`), "the path leads through a string"},
 		{"map-path-through-array", wrong, "keycloak", acmeRoom, access(`[{"roles":["meet-host"]}]`), "the path leads through an array"},
-		{"map-path-through-null", wrong, "keycloak", acmeRoom, access("null"), "the path leads through null"},
+		{"map-path-through-null", "allow member", "keycloak", acmeRoom, access("null"), "the path leads through null, which is absent: member"},
+		{"map-path-through-empty-array", "allow member", "keycloak", acmeRoom, access("[]"), "the path leads through PHP's empty object: member"},
 		{"map-path-dotted", "allow member", "keycloak", acmeRoom, keycloakAccess(`"realm_access.roles":["meet-host"],`), "a dot in a name is no path"},
 		{"map-case-first", wrong, "keycloak", acmeRoom, keycloakAccess(`"Realm_access":{"roles":["meet-host"]},`), "another case of the first name on the path"},
 		{"map-case-last", wrong, "keycloak", acmeRoom, access(`{"ROLES":["meet-host"]}`), "another case of the last name on the path"},
 		{"map-case-long-s", wrong, "keycloak", acmeRoom, access(`{"role\u017f":["meet-host"]}`), "another case by U+017F"},
 		{"map-duplicate", malformed, "keycloak", acmeRoom, access(`{"roles":[],"roles":["meet-host"]}`), "roles twice"},
 		{"map-name-number", "allow owner", "keycloak", acmeRoom, strings.Replace(access(`{"roles":["meet-host"]}`), `"Juliet Capulet"`, "7", 1), "an integer is text"},
-		{"map-name-two", wrong, "keycloak", acmeRoom, strings.Replace(access(`{"roles":["meet-host"]}`), `"Juliet Capulet"`, `["a","b"]`, 1), "two names"},
+		{"map-name-two", "allow owner", "keycloak", acmeRoom, strings.Replace(access(`{"roles":["meet-host"]}`), `"Juliet Capulet"`, `["a","b"]`, 1), "two names: neither is taken, and none is needed"},
+		{"map-name-object", "allow owner", "keycloak", acmeRoom, strings.Replace(access(`{"roles":["meet-host"]}`), `"Juliet Capulet"`, `{"first":"Juliet"}`, 1), "a name decides nothing"},
 		{"map-number-1e400", wrong, "matrix", "", matrix("1e400"), "no integer"},
 		{"map-number-1e2", wrong, "matrix", "", matrix("1e2"), "an integer, but not as it is written shortest"},
 		{"map-number-fraction", wrong, "matrix", "", matrix("100.0"), "nor this"},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/base64"
@@ -311,6 +312,25 @@ func algorithmVectors(t testing.TB) []vector {
 		token:   encode(headerOf("PS256")) + "." + encode(claims()) + "." + encode(strings.Repeat("\x01", 256)),
 	})
 
+	for _, salt := range []struct {
+		length          int
+		expect, comment string
+	}{
+		{32, "allow owner", "as long as the hash (RFC 7518 section 3.5)"},
+		{0, signature, "no salt"},
+		{20, signature, "as long as SHA-1, the default of RFC 8017"},
+		{31, signature, "one byte less than the hash"},
+		{33, signature, "one byte more than the hash"},
+		{222, signature, "as long as it can be, which OpenSSL signs with unless told otherwise"},
+	} {
+		signed := encode(headerOf("PS256")) + "." + encode(claims())
+		all = append(all, vector{
+			name: fmt.Sprintf("alg-ps256-salt-%d", salt.length), expect: salt.expect, vhost: "rsps.example.com",
+			comment: "PS256 with a salt of so many bytes: " + salt.comment,
+			token:   signed + "." + encode(string(pss(rsaKey, signed, salt.length))),
+		})
+	}
+
 	// What an attacker has of an RSA key is public. None of it is a secret.
 	pemText := readKeyFile(t, "rsa2048.pem")
 	block, _ := pem.Decode(pemText)
@@ -354,6 +374,23 @@ func algorithmVectors(t testing.TB) []vector {
 		})
 	}
 	return all
+}
+
+// pss signs by RSASSA-PSS (RFC 8017 §8.1.1, §9.1.1) with SHA-256 and a salt of zeros.
+func pss(key *rsa.PrivateKey, message string, saltLength int) []byte {
+	salt := make([]byte, saltLength)
+	digest := sha256.Sum256([]byte(message))
+	hash := sha256.Sum256(slices.Concat(make([]byte, 8), digest[:], salt))
+	encoded := slices.Concat(make([]byte, key.Size()-len(hash)-2-saltLength), []byte{1}, salt)
+	for at, counter := 0, byte(0); at < len(encoded); counter++ {
+		mask := sha256.Sum256(append(hash[:], 0, 0, 0, counter))
+		for i := 0; i < len(mask) && at < len(encoded); i, at = i+1, at+1 {
+			encoded[at] ^= mask[i]
+		}
+	}
+	encoded[0] &= 0x7f // the modulus has as many bits as bytes have room for
+	encoded = slices.Concat(encoded, hash[:], []byte{0xbc})
+	return new(big.Int).Exp(new(big.Int).SetBytes(encoded), key.D, key.N).FillBytes(make([]byte, key.Size()))
 }
 
 func signatureVectors(t testing.TB) []vector {
@@ -441,7 +478,11 @@ func timeVectors(t testing.TB) []vector {
 		{"exp-fraction", "allow owner", claims("exp=1780318800.5"), "fractions are allowed (RFC 7519 section 2)"},
 		{"exp-exponent", "allow owner", claims("exp=1.7803188e9"), "so are exponents"},
 		{"exp-zero", expired, claims("exp=0"), "1970 is not absent"},
-		{"exp-greatest", "allow owner", claims("exp=9007199254740991"), "2^53-1, the greatest that is exact"},
+		{"exp-greatest", "allow owner", claims("exp=253402300799"), "the last second of the year 9999, after which times cannot be written down"},
+		{"exp-greatest-fraction", "allow owner", claims("exp=253402300799.9"), "the last moment of it"},
+		{"exp-year-10000", wrong, claims("exp=253402300800"), "one second later"},
+		{"exp-milliseconds", wrong, claims(fmt.Sprintf("exp=%d", (now+3600)*1000)), "milliseconds, as Date.now() gives: refused, else it would be good for 54,000 years"},
+		{"exp-2-53-minus-1", wrong, claims("exp=9007199254740991"), "2^53-1, the greatest that is exact in a float"},
 		{"exp-ten-years", "allow owner", claims(at("exp", 10*365*86400)), "a lifetime of ten years (assumed: there is no limit to it)"},
 		{"exp-absent", wrong, claims("exp"), "no exp, and the vhost requires one"},
 		{"exp-2-53", wrong, claims("exp=9007199254740992"), "2^53"},
@@ -458,9 +499,16 @@ func timeVectors(t testing.TB) []vector {
 		{"nbf-within-leeway", "allow owner", claims(at("nbf", 10)), "valid in 10 s, which is the leeway"},
 		{"nbf-beyond-leeway", early, claims(at("nbf", 11)), "valid in 11 s"},
 		{"nbf-after-exp", early, claims(at("exp", 60), at("nbf", 120)), "never valid"},
+		{"nbf-milliseconds", wrong, claims(fmt.Sprintf("nbf=%d", (now-60)*1000)), "milliseconds"},
 		{"nbf-quoted", wrong, claims(fmt.Sprintf(`nbf="%d"`, now-60)), "a string"},
-		{"iat-quoted", wrong, claims(fmt.Sprintf(`iat="%d"`, now-60)), "a string; refused though nothing depends on it"},
+		{"iat-quoted", wrong, claims(fmt.Sprintf(`iat="%d"`, now-60)), "a string"},
+		{"iat-milliseconds", wrong, claims(fmt.Sprintf("iat=%d", now*1000)), "milliseconds"},
 		{"iat-absent", "allow owner", claims("iat"), "iat is optional"},
+		{"iat-null", "allow owner", claims("iat=null"), "so null is as good as absent"},
+		{"iat-minute-ahead", "allow owner", claims(at("iat", 60)), "a library set it by a clock that is a minute ahead; Jitsi ignores iat"},
+		{"iat-day-ahead", "allow owner", claims(at("iat", 86400), at("exp", 2*86400)), "made in 24 h: local time for UTC, at the worst"},
+		{"iat-over-day-ahead", early, claims(at("iat", 86401), at("exp", 2*86400)), "made later than in 24 h"},
+		{"iat-2099", early, claims("iat=4070908800", "exp=4070912400"), "made in 2099"},
 	})
 	return append(all, payloadVectors(t, "open.example.com", [][4]string{
 		{"open-exp-absent", "allow owner", claims("exp"), "no exp, and the vhost requires none"},
@@ -478,29 +526,42 @@ func typeVectors(t testing.TB) []vector {
 		{"type-room-empty", wrong, claims(`room=""`), "room is empty, which is no room"},
 		{"type-sub-number", wrong, claims("sub=1"), "sub is a number"},
 		{"type-sub-empty", wrong, claims(`sub=""`), "sub is empty, which is no tenant"},
-		{"type-jti-number", wrong, claims("jti=1"), "jti is a number"},
+		{"type-jti-number", "allow owner", claims("jti=1"), "jti is a number, and decides nothing"},
+		{"type-jti-null", "allow owner", claims("jti=null"), "jti is null"},
+		{"type-jti-array", "allow owner", claims("jti=[1]"), "jti is an array"},
 		{"type-context-string", wrong, claims(`context="user"`), "context is a string"},
-		{"type-context-null", wrong, claims("context=null"), "context is null"},
-		{"type-user-array", wrong, claims(`context={"user":[]}`), "context.user is an array"},
+		{"type-context-null", "allow owner", claims("context=null"), "context is null, which is absent (Java)"},
+		{"type-context-empty-array", "allow owner", claims("context=[]"), "an empty array is an empty object (PHP)"},
+		{"type-context-array", wrong, claims(`context=[{"user":{"affiliation":"member"}}]`), "context is an array that is not empty"},
+		{"type-context-all-empty-arrays", "allow owner", claims(`context={"user":[],"group":[],"features":[],"room":[]}`), "what PHP makes of empty objects"},
+		{"type-context-all-null", "allow owner", claims(`context={"user":null,"group":null,"features":null,"room":null,"tenant":null}`), "what Java makes of absent ones"},
+		{"type-user-array", wrong, claims(`context={"user":["member"]}`), "context.user is an array"},
+		{"type-user-string", wrong, claims(`context={"user":"juliet"}`), "context.user is a string"},
 		{"type-user-id-number", "allow owner", claims(user(`"id":1`)), "issuers send the number of their database"},
-		{"type-user-id-fraction", wrong, claims(user(`"id":1.5`)), "context.user.id is a fraction"},
+		{"type-user-id-fraction", "allow owner", claims(user(`"id":1.5`)), "an id decides nothing"},
 		{"type-user-id-null", "allow owner", claims(user(`"id":null`)), "an id decides nothing"},
-		{"type-user-id-array", wrong, claims(user(`"id":[1]`)), "context.user.id is an array"},
+		{"type-user-id-array", "allow owner", claims(user(`"id":[1]`)), "an id decides nothing"},
+		{"type-user-labels-odd", "allow owner", claims(user(`"id":true,"name":{"first":"Juliet"},"email":["juliet@example.com"],"avatar":false`)), "nor does what is only shown"},
 		{"type-user-name-null", "allow owner", claims(user(`"name":null,"email":null,"avatar":null`)), "issuers send null for what is only shown"},
-		{"type-user-name-number", wrong, claims(user(`"name":1`)), "context.user.name is a number"},
+		{"type-user-name-number", "allow owner", claims(user(`"name":1`)), "context.user.name is a number"},
 		{"type-group-null", "allow owner", claims(`context={"group":null}`), "a group decides nothing"},
-		{"type-tenant-null", wrong, claims(`context={"tenant":null}`), "a tenant decides something"},
+		{"type-tenant-null", "allow owner", claims(`context={"tenant":null}`), "without a tenant a token opens no more than with any"},
 		{"type-nbf-null", wrong, claims("nbf=null"), "null is no time: Jitsi refuses it, too"},
-		{"type-group-number", wrong, claims(`context={"group":1}`), "context.group is a number"},
+		{"type-group-number", "allow owner", claims(`context={"group":1}`), "context.group is a number"},
+		{"type-group-array", "allow owner", claims(`context={"group":["a","b"]}`), "context.group is an array"},
 		{"type-tenant-number", wrong, claims(`context={"tenant":1}`), "context.tenant is a number"},
-		{"type-features-array", wrong, claims(`context={"features":["recording"]}`), "context.features is an array"},
-		{"type-features-number", wrong, claims(`context={"features":{"recording":1}}`), "a feature is a number"},
-		{"type-features-text", wrong, claims(`context={"features":{"recording":"yes"}}`), "a feature is neither true nor false"},
+		{"type-features-array", "allow owner", claims(`context={"features":["recording"]}`), "features decide nothing at the door; an array allows none"},
+		{"type-features-number", "allow owner", claims(`context={"features":{"recording":1}}`), "a feature that is a number is not allowed, and the person is let in"},
+		{"type-features-text", "allow owner", claims(`context={"features":{"recording":"yes"}}`), "nor one that is neither true nor false"},
 		{"type-features-string", "allow owner", claims(`context={"features":{"recording":"true","livestreaming":"false","flip":true}}`), "features may be strings, as in Jitsi's own examples"},
-		{"type-regex-string", wrong, claims(`context={"room":{"regex":"true"}}`), "context.room.regex is a string, which Jitsi takes"},
-		{"type-lobby-string", wrong, claims(`context={"room":{"lobby":"false"}}`), "context.room.lobby is a string"},
-		{"type-lobby-bypass-string", wrong, claims(user(`"affiliation":"member","lobby_bypass":"true"`)), "context.user.lobby_bypass is a string"},
-		{"type-lobby-bypass-null", wrong, claims(user(`"affiliation":"member","lobby_bypass":null`)), "a bypass decides something, so null is no value"},
+		{"type-regex-string", "deny room-mismatch", claims(`context={"room":{"regex":"true"}}`), "context.room.regex is \"true\", which Jitsi takes, too: a pattern"},
+		{"type-regex-string-false", "allow owner", claims(`context={"room":{"regex":"false"}}`), "\"false\" is false"},
+		{"type-regex-number", wrong, claims(`context={"room":{"regex":0}}`), "context.room.regex is a number"},
+		{"type-lobby-string", "allow owner", claims(`context={"room":{"lobby":"false"}}`), "\"false\" is false"},
+		{"type-lobby-number", wrong, claims(`context={"room":{"lobby":0}}`), "context.room.lobby is a number"},
+		{"type-lobby-bypass-string", "allow member", claims(user(`"affiliation":"member","lobby_bypass":"true"`)), "\"true\" is true"},
+		{"type-lobby-bypass-number", wrong, claims(user(`"affiliation":"member","lobby_bypass":1`)), "context.user.lobby_bypass is a number"},
+		{"type-lobby-bypass-null", "allow member", claims(user(`"affiliation":"member","lobby_bypass":null`)), "null is absent: the policy decides"},
 		{"type-context-room-string", wrong, claims(`context={"room":"standup"}`), "context.room is a string"},
 	})
 }
@@ -531,15 +592,29 @@ func affiliationVectors(t testing.TB) []vector {
 		{"affiliation-unknown", wrong, claims(user(`"affiliation":"superuser"`)), "an affiliation that does not exist (Jitsi: member)"},
 		{"affiliation-upper-case", wrong, claims(user(`"affiliation":"Owner"`)), "affiliations are lower case"},
 		{"affiliation-trailing-space", wrong, claims(user(`"affiliation":"owner "`)), "a space after it"},
-		{"affiliation-empty", wrong, claims(user(`"affiliation":""`)), "empty is not absent: it would get the default"},
-		{"affiliation-null", wrong, claims(user(`"affiliation":null`)), "null is not absent: it would get the default"},
+		{"affiliation-empty", wrong, claims(user(`"affiliation":""`)), "empty is not absent: it is a word that is not known"},
+		{"affiliation-null", "allow owner", claims(user(`"affiliation":null`)), "null is absent (Java): the vhost's default, owner"},
+		{"affiliation-null-moderator-false", "allow member", claims(user(`"affiliation":null,"moderator":false`)), "absent, and then the moderator counts"},
+		{"affiliation-visitor", wrong, claims(user(`"affiliation":"visitor"`)), "a role of Jitsi's, not an affiliation"},
+		{"affiliation-true", wrong, claims(user(`"affiliation":"true"`)), "no word for an affiliation"},
 		{"affiliation-number", wrong, claims(user(`"affiliation":0`)), "a number"},
 		{"affiliation-array", wrong, claims(user(`"affiliation":["owner"]`)), "an array"},
 	}
-	for name, value := range map[string]string{"true-string": `"true"`, "false-string": `"false"`, "zero": "0", "one": "1", "null": "null", "array": "[true]"} {
+	for _, value := range []struct{ name, json, expect, comment string }{
+		{"true-string", `"true"`, "allow owner", "the text means what it says (8x8's documentation asks for it)"},
+		{"false-string", `"false"`, "allow member", "the text means what it says"},
+		{"true-string-case", `"True"`, wrong, "only the exact texts do"},
+		{"true-string-space", `"true "`, wrong, "only the exact texts do"},
+		{"empty-string", `""`, wrong, "only the exact texts do"},
+		{"zero", "0", wrong, "a number is neither true nor false"},
+		{"one", "1", wrong, "a number is neither true nor false; a claim map can read it (Perl)"},
+		{"null", "null", "allow owner", "null is absent (Java): the vhost's default, owner"},
+		{"array", "[true]", wrong, "an array is neither true nor false"},
+		{"empty-array", "[]", wrong, "an empty one neither"},
+	} {
 		rows = append(rows,
-			[4]string{"moderator-user-" + name, wrong, claims(user(`"moderator":` + value)), "only true and false are (Jitsi takes \"true\", too)"},
-			[4]string{"moderator-top-" + name, wrong, claims("moderator=" + value), "only true and false are"})
+			[4]string{"moderator-user-" + value.name, value.expect, claims(user(`"moderator":` + value.json)), value.comment},
+			[4]string{"moderator-top-" + value.name, value.expect, claims("moderator=" + value.json), value.comment})
 	}
 	return payloadVectors(t, "", rows)
 }
@@ -563,6 +638,11 @@ func roomVectors(t testing.TB) []vector {
 		{"turkish-dotless", differs, "ıstanbul", "istanbul", "U+0131 is a letter of its own"},
 		{"sharp-s", differs, "strasse", "stra%c3%9fe", "lower case is not case folding: ß is not ss (RFC 8265 section 3.3)"},
 		{"sharp-s-upper", same, "STRAẞE", "stra%c3%9fe", "U+1E9E is ß in lower case"},
+		{"final-sigma", same, "ΟΔΟΣ", "%ce%bf%ce%b4%ce%bf%cf%82", "JavaScript's lower case makes a sigma final at the end of a word; this is what jitsi-meet sends"},
+		{"final-sigma-page", same, "ΟΔΟΣ", "%CE%9F%CE%94%CE%9F%CE%A3", "the same, from a client that does not write lower case"},
+		{"final-sigma-lower", same, "οδος", "%ce%bf%ce%b4%ce%bf%cf%82", "in lower case in the token as well"},
+		{"final-sigma-two-words", same, "ΟΔΟΣ ΣΟΦΙΑΣ", "%ce%bf%ce%b4%ce%bf%cf%82%20%cf%83%ce%bf%cf%86%ce%b9%ce%b1%cf%82", "at the end of each word"},
+		{"sigma-not-final", differs, "οδοσ", "%ce%bf%ce%b4%ce%bf%cf%82", "who writes a sigma that is not final means another room, in jitsi-meet, too"},
 		{"nfd", same, "cafe\u0301", "caf\u00e9", "NFD in the token, NFC in the room"},
 		{"nfc", same, "caf\u00e9", "cafe\u0301", "NFC in the token, NFD in the room"},
 		{"full-width", same, "ＲＯＯＭＡ", "rooma", "full-width letters are mapped (RFC 8265 section 3.3.1)"},

@@ -74,7 +74,7 @@ func (w *world) jicofo() *prosodytest.Client {
 // enter has somebody ask to enter a room, and checks the condition of the error; "" for being let in.
 func (w *world) enter(c *prosodytest.Client, room, nick, want string) prosodytest.Stanza {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
 	answer, err := c.Join(ctx, room, nick)
 	if err != nil {

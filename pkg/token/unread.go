@@ -1,0 +1,70 @@
+package token
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// maxUnread is how many claims RolesNotRead names.
+const maxUnread = 16
+
+// RolesNotRead returns, for people, the claims that Claims does not read with this map but that are named like a role. Some
+// issuers put the role one level too high, or call it "role", and wonder why nobody gets it. Each entry has the path as
+// NewClaim takes it, and the value if it is a plain one, both cut and cleaned. Entries are in the order of the token, few, and
+// unverified.
+func (t *Token) RolesNotRead(m ClaimMap) []string {
+	read := [][]string{{"context", "features"}} // whose members are all read
+	if m.Affiliation.IsZero() {
+		read = append(read, affiliationPlace, []string{"context", "user", "moderator"}, []string{"moderator"})
+	}
+	for _, place := range []struct {
+		claim Claim
+		jitsi []string
+	}{
+		{m.Affiliation, affiliationPlace}, {m.ID, idPlace}, {m.Name, namePlace}, {m.Group, groupPlace}, {m.Room, roomPlace},
+		{m.Tenant, tenantPlace},
+	} {
+		switch {
+		case place.claim.IsZero():
+		case len(place.claim.names) > 0:
+			read = append(read, place.claim.names)
+		default:
+			read = append(read, place.jitsi)
+		}
+	}
+	var found []string
+	more := 0
+	var walk func(path []string, o object)
+	walk = func(path []string, o object) {
+		for _, m := range o {
+			at := append(slices.Clip(path), m.name)
+			isRead := slices.ContainsFunc(read, func(names []string) bool { return slices.Equal(names, at) })
+			inner, isObject := m.value.(object)
+			switch {
+			case isRead:
+			case !likeRole(m.name):
+				walk(at, inner)
+			case len(found) == maxUnread:
+				more++
+			case isObject || isEmpty(m.value):
+				found = append(found, ForLog(Claim{names: at}.Describe("")))
+			default:
+				found = append(found, fmt.Sprintf("%s (%s)", ForLog(Claim{names: at}.Describe("")), shown(m.value)))
+			}
+		}
+	}
+	walk(nil, t.payload)
+	if more > 0 {
+		found = append(found, fmt.Sprintf("%d more", more))
+	}
+	return found
+}
+
+// likeRole reports whether a claim has a name that says what somebody may do.
+func likeRole(name string) bool {
+	name = strings.ToLower(name)
+	return slices.ContainsFunc([]string{"affiliation", "moderator", "role", "owner", "admin"}, func(word string) bool {
+		return strings.Contains(name, word)
+	})
+}
