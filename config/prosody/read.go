@@ -96,6 +96,7 @@ type file struct {
 	section *Section
 	set     map[string]Position // where an option was set in this file
 	words   map[string]lua.LGFunction
+	own     map[string]*lua.LFunction // what the program has put in the place of words
 }
 
 // show is a file's name for people.
@@ -289,7 +290,7 @@ func (r *reading) run(L *lua.LState, name string) {
 	}
 	r.running = append(r.running, name)
 	defer func() { r.running = r.running[:len(r.running)-1] }()
-	f := &file{name: name, section: r.config.Global, set: map[string]Position{}}
+	f := &file{name: name, section: r.config.Global, set: map[string]Position{}, own: map[string]*lua.LFunction{}}
 	f.words = r.words(f)
 	meta, env := L.NewTable(), L.NewTable()
 	meta.RawSetString("__index", L.NewFunction(func(L *lua.LState) int {
@@ -324,6 +325,9 @@ func (r *reading) needs13(L *lua.LState) {
 
 // get is what a name stands for, outside of local variables.
 func (r *reading) get(L *lua.LState, f *file, name string) lua.LValue {
+	if own := f.own[name]; own != nil {
+		return own
+	}
 	if word := f.words[name]; word != nil {
 		return L.NewFunction(word)
 	}
@@ -368,7 +372,14 @@ func (r *reading) getenv(name string) lua.LValue {
 func (r *reading) assign(L *lua.LState, f *file, name string, value lua.LValue) {
 	at := r.at(L)
 	if f.words[name] != nil {
-		r.refuse(L, "%s is a word of Prosody's: give the option or variable another name", name)
+		// Prosody keeps its words in the environment of the file, so a function can take the place of one, in this file only
+		// (core/configmanager.lua, env). Any other value would be no option there, and the word would be gone.
+		own, ok := value.(*lua.LFunction)
+		if !ok || slices.Contains(words13, name) {
+			r.refuse(L, "%s is a word of Prosody's: give the option or variable another name", name)
+		}
+		f.own[name] = own
+		return
 	}
 	path := f.section.Name + "/" + name
 	if before, ok := f.set[path]; ok {
@@ -417,6 +428,9 @@ func (r *reading) same(L *lua.LState, a, b lua.LValue) bool {
 	w, errB := r.value(L, b, 0)
 	return errA == nil && errB == nil && reflect.DeepEqual(v, w)
 }
+
+// words13 are the words that Prosody 0.12 does not have: to set one of them sets an option there.
+var words13 = []string{"FileContents", "FileLine", "FileLines", "Credential"}
 
 // words are what Prosody gives a configuration beside Lua's own functions.
 func (r *reading) words(f *file) map[string]lua.LGFunction {
@@ -592,7 +606,10 @@ func (r *reading) include(L *lua.LState, f *file, name string) {
 		r.spend(L, 1)
 		if matched, _ := path.Match(globLiterals.Replace(glob), entry.Name()); matched && entry.Name()[0] != '.' {
 			r.found = wildcard{id, entry.Name()}
-			r.run(L, path.Join(folder, entry.Name()))
+			// Prosody includes each by the word, which may be the program's own by then.
+			L.Push(r.get(L, f, "Include"))
+			L.Push(lua.LString("/" + path.Join(folder, entry.Name())))
+			L.Call(1, 0)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -109,6 +110,31 @@ func TestSections(t *testing.T) {
 	}
 	if c.Host("Meet.Example.COM") != c.Hosts[0] || c.Host("other.example.com") != nil || c.Host("") != nil {
 		t.Error("Host finds the wrong section")
+	}
+}
+
+// TestOwnInclude checks that a file can have an Include of its own, by which docker-jitsi-meet's GLOBAL_CONFIG has a file
+// read after all that a wildcard finds, and that nothing is uncertain then.
+func TestOwnInclude(t *testing.T) {
+	c, err := read(files(
+		"etc/prosody/prosody.cfg.lua", `local include = Include; Include = function(file) include(file); `+
+			`if file:find("*", 1, true) then include("usher.cfg.lua") end end`+"\nx = 0\nInclude 'conf.d/*.cfg.lua'",
+		"etc/prosody/conf.d/meet.cfg.lua", "x = 1\nadmins = { 'a' }\nVirtualHost 'a.example'\nInclude 'more/*.lua'\ny = 1",
+		"etc/prosody/conf.d/zz.cfg.lua", "z = 1",
+		"etc/prosody/conf.d/more/x.lua", "x = 2",
+		"etc/prosody/usher.cfg.lua", "x = 3\nadmins = { 'b' }\nVirtualHost 'a.example'\ny = 3",
+	))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := lines(c)
+	slices.Sort(got)
+	if want := []string{"/admins=[b] at usher.cfg.lua:2", "/x=3 at usher.cfg.lua:1", "/z=1 at conf.d/zz.cfg.lua:1",
+		"a.example/y=3 at usher.cfg.lua:4"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if len(c.Warnings) > 0 || len(c.NeedsProsody13) > 0 {
+		t.Errorf("warnings %v, needs 13: %v", c.Warnings, c.NeedsProsody13)
 	}
 }
 
@@ -359,6 +385,9 @@ func TestProblems(t *testing.T) {
 		{"modules_enabled = 'x'", 1, "modules_enabled is no list"},
 		{"a = { 1 } b = a", 1, "set to another option"},
 		{"Include = 1", 1, "Include is a word of Prosody's"},
+		{"Include = nil", 1, "Include is a word of Prosody's"},
+		{"FileLine = function() end", 1, "FileLine is a word of Prosody's"},
+		{"Include = function(file) Include(file) x = 1 end\nInclude 'x.lua'", 1, "too deep"},
 		{"component_module = 'muc'", 1, "not for configurations to set"},
 		{"error('so it is', 0)", 1, "so it is"},
 		{"\nerror{}", 2, "ends itself here"},
