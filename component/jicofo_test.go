@@ -95,6 +95,38 @@ func (b *before) sees(room string) prosodytest.RoomView {
 	return v
 }
 
+// Somebody of a service who is an admin of Prosody's, as Jigasi is in docker-jitsi-meet, is let in although the room cannot make
+// them a member, as the owner that they are, and is no host.
+func TestServiceOfAdmin(t *testing.T) {
+	service := func(p *auth.Policy) { p.VHosts["users.example.com"] = auth.VHost{Kind: auth.KindService} }
+	const admin = "admins = { \"romeo@users.example.com\" }\n"
+	for name, gate := range map[string]func() *gate{
+		"standalone": func() *gate { return startWith(t, admin+config, service) },
+		"Jicofo": func() *gate {
+			return beforeJicofo(t, setup{policy: service, server: func(o *prosodytest.Options) {
+				o.Config = admin + o.Config + "\nVirtualHost \"users.example.com\"\n"
+				o.Users["romeo@users.example.com"] = "wherefore"
+			}}).gate
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := gate()
+			jigasi, host, guest := g.person("users.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
+			host.enters(room, mint(t, nil))
+			host.Drain()
+			jigasi.enters(room, "")
+			joined := host.Receives("<presence from='" + room + "/" + jigasi.nick + "'/>")
+			if got := joined.Find("item", "").Attr["affiliation"]; got != "owner" {
+				t.Errorf("the admin is %s", got)
+			}
+			host.leaves(room)
+			if got := guest.asks(room, ""); got != "not-authorized host-absent" {
+				t.Errorf("a guest with nobody but the service inside: %s", got)
+			}
+		})
+	}
+}
+
 // A host's request reaches Jicofo, which opens the room; the answer is Jicofo's, with what usher adds.
 func TestRelay(t *testing.T) {
 	b := beforeJicofo(t, setup{})

@@ -2,6 +2,7 @@ package muc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -71,6 +72,17 @@ func (gs *grants) take(bare string) error {
 	}
 	gs.drop(bare)
 	return nil
+}
+
+// give gives an affiliation, and reports whether there was nothing to give: Prosody refuses to make less than an owner of an
+// admin of the service, who owns all rooms there (plugins/muc/mod_muc.lua, component_admins_as_room_owners). In
+// docker-jitsi-meet Jigasi's account is one.
+func (gs *grants) give(ctx context.Context, who jid.JID, affiliation string) (owns bool, err error) {
+	err = gs.owner.SetAffiliation(ctx, gs.room, who, affiliation)
+	if affiliation != "owner" && errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable}) {
+		return true, nil
+	}
+	return false, err
 }
 
 // say sends an affiliation and does not wait for the answer.

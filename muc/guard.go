@@ -263,13 +263,17 @@ func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	if err == nil && !banned && was != nil && !moderates(was.affiliation) && !moderates(affiliation) {
 		made, err = g.madeOwner(ctx, rm, who)
 	}
+	owns := false
 	if err == nil && !banned && !made {
-		err = g.Owner.SetAffiliation(ctx, j, who, affiliation)
+		owns, err = rm.give(ctx, who, affiliation)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	gr.asked = false
 	switch {
+	case owns:
+		rm.drop(bare) // nothing was given, so nothing is to be taken back
+		return nil
 	case Absent(err):
 		g.gone(rm)
 		return ErrAbsent

@@ -790,6 +790,30 @@ func TestGuardUnwritten(t *testing.T) {
 	})
 }
 
+// An admin of the service, who owns every room, can be let in, and nothing is left to take back.
+func TestGuardAdmin(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		l.comes(standup, romeo, "owner")
+		for range 2 { // who asks again is let in again
+			if err := l.lets(standup, admin, "member", time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := l.live(); got != 1 {
+			t.Errorf("%d grants, want that of romeo", got)
+		}
+		set := l.asked(standup, "set")
+		l.Withdraw(jid.MustParse(standup), jid.MustParse(admin))
+		pass(goneAfter)
+		if got := l.asked(standup, "set"); got != set {
+			t.Errorf("%d were set later", got-set)
+		}
+		if err := l.lets(standup, us, "owner", time.Time{}); !errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable}) {
+			t.Errorf("an owner who cannot be made: %v", err)
+		}
+	})
+}
+
 // What is withdrawn while it is given does not stay, and who gives it is told.
 func TestGuardWithdrawnWhileGiven(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {

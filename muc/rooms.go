@@ -377,12 +377,15 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 		defer r.mu.Unlock()
 		return rm.unwritten(g, was, err)
 	}
-	err = r.Owner.SetAffiliation(ctx, j, who, affiliation)
+	owns, err := rm.give(ctx, who, affiliation)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rm.crossOut(g)
 	g.asked = false
 	switch {
+	case owns:
+		rm.drop(bare) // nothing was given, so nothing is to be taken back
+		return nil
 	case Absent(err):
 		// The room went away under us, and with it everybody in it.
 		r.forget(rm)

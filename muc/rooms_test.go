@@ -16,6 +16,7 @@ import (
 const (
 	standup = "standup@" + mucDomain
 	romeo   = "romeo@meet.example"
+	admin   = "jigasi@auth.meet.example" // of the service
 	juliet  = "juliet@meet.example"
 	nurse   = "nurse@guest.example"
 )
@@ -443,6 +444,23 @@ func TestUnwritten(t *testing.T) {
 		}
 		if left := w.book.all(); c.affiliation(romeo) != "member" || c.affiliation(juliet) != "none" || len(left) != 1 || left[0].Affiliation != "member" {
 			t.Errorf("romeo is %s, juliet %s, and written down are %v", c.affiliation(romeo), c.affiliation(juliet), left)
+		}
+	})
+}
+
+// An admin of the service, who owns every room, can be let in, and nothing is left to take back.
+func TestGrantAdmin(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.enters(t, romeo, "member")
+		w.admit(standup, admin, "member", false, time.Time{})
+		w.settle()
+		if err := w.told(admin); err != nil {
+			t.Errorf("told %v", err)
+		}
+		w.rooms.Withdraw(jid.MustParse(standup), jid.MustParse(admin))
+		w.pass(time.Minute)
+		if left := w.book.all(); len(left) != 1 || left[0].Who.String() != romeo {
+			t.Errorf("written down are %v", left)
 		}
 	})
 }

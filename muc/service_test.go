@@ -313,7 +313,7 @@ func (s *service) serve() bool {
 			}
 		}
 	case a.Type == "set":
-		if i := a.Query.Items[0]; i.JID == us {
+		if i := a.Query.Items[0]; i.JID == us || i.JID == admin && i.Affiliation != "owner" { // mod_muc.lua
 			s.refuse("iq", a, "modify", "not-acceptable")
 		} else {
 			s.affiliate(c, i.JID, i.Affiliation, true)
