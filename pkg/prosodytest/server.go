@@ -56,6 +56,10 @@ type Options struct {
 	// is only a default, such as plain text logins and modules_enabled.
 	Config string
 
+	// Configure, if not nil, returns Config once the addresses are chosen. Where Prosody listens for components is Config's
+	// to say then: at the port of ComponentAddr, on addresses of 127.0.0.0/8.
+	Configure func(s *Server) string
+
 	// Users are accounts by bare JID, with their passwords. They are created at each start by Prosody itself, with the
 	// authentication and storage of their virtual host.
 	Users map[string]string
@@ -182,12 +186,18 @@ func (s *Server) configure(o Options) error {
 	set("certificates", path("data"))
 	set("installer_plugin_path", path("lua")) // leaves plugin_paths to the test
 	set("log", "{ { levels = { min = %s }, to = %s, filename = %s, timestamps = true } }", quote(level), quote("file"), path("prosody.log"))
-	for _, service := range []string{"", "local_", "c2s_", "component_", "http_"} {
+	for _, service := range []string{"", "local_", "c2s_", "http_"} {
 		set(service+"interfaces", `{ "127.0.0.1" }`)
 	}
 	set("use_ipv6", "false")
 	set("c2s_ports", "{ %d }", c2s)
-	set("component_ports", "{ %d }", component)
+	config := o.Config
+	if o.Configure != nil {
+		config = o.Configure(s)
+	} else {
+		set("component_interfaces", `{ "127.0.0.1" }`)
+		set("component_ports", "{ %d }", component)
+	}
 	set("http_ports", "{ %d }", http)
 	for _, service := range []string{"c2s_direct_tls", "legacy_ssl", "s2s", "s2s_direct_tls", "https", "proxy65"} {
 		set(service+"_ports", "{}")
@@ -205,7 +215,7 @@ func (s *Server) configure(o Options) error {
 	b.WriteString("}\n")
 
 	return errors.Join(
-		s.write("test.cfg.lua", o.Config),
+		s.write("test.cfg.lua", config),
 		s.write("private.cfg.lua", b.String()),
 		s.write("prosody.cfg.lua", `Include "lua/defaults.cfg.lua"; Include "test.cfg.lua"; Include "private.cfg.lua"`+"\n"),
 	)
