@@ -156,7 +156,7 @@ func TestDialIn(t *testing.T) {
 	inFolder(t, "usher.yaml", fromProsody, "prosody.cfg.lua", `VirtualHost "jigasi.meet.jitsi"
   authentication = "token"
   app_id = "jitsi"
-  asap_key_server = "https://keys.example.com"
+  asap_key_server = "https://jaas-public-keys.jitsi.net/jitsi-components/prod-8x8"
   asap_accepted_issuers = { "jaas-components" }
 `+prosodyFile)
 	c := load(t, "usher.yaml")

@@ -147,9 +147,10 @@ func unknown(err error) error {
 prosody:
   files: [/etc/prosody/prosody.cfg.lua]
 
-docker-jitsi-meet makes its files in the container. Copy them out, and name prosody-rendered/prosody.cfg.lua:
+docker-jitsi-meet makes its files in the container, in memory, which docker compose cp does not see. Copy them out, and name
+usher/prosody/prosody.cfg.lua (README, "You run docker-jitsi-meet"):
 
-docker compose cp prosody:/run/prosody/config/. prosody-rendered`
+docker compose exec -T prosody tar -cC /run/prosody/config --exclude=./certs . | tar -xC usher/prosody`
 	if err != nil {
 		return fmt.Errorf("%w\nThe lines for Prosody need what its files say. %s", err, advice)
 	}

@@ -14,3 +14,9 @@ func (s *shape) names() []string {
 	}
 	return names
 }
+
+// DockerElsewhere and DockerPrefixes are as in docker.go.
+var (
+	DockerElsewhere = dockerElsewhere
+	DockerPrefixes  = dockerPrefixes
+)

@@ -68,8 +68,10 @@ func TestLayers(t *testing.T) {
 					}
 					from = strings.Join(kept, "")
 				}
+				files := []string{"usher.yaml", "prosody.cfg.lua"}
 				if top >= 2 {
 					docker += test.docker + "\n"
+					files = append(files, "jitsi.env")
 				}
 				docker += "ENABLE_AUTH=1\nAUTH_TYPE=jwt\n"
 				if top >= 3 {
@@ -79,7 +81,7 @@ func TestLayers(t *testing.T) {
 					environ = append(environ, test.variable)
 				}
 				inFolder(t, "prosody.cfg.lua", from, "jitsi.env", docker, "usher.yaml", file)
-				c, err := config.Load([]string{"usher.yaml", "prosody.cfg.lua", "jitsi.env"}, environ)
+				c, err := config.Load(files, environ)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -121,6 +121,7 @@ type loader struct {
 
 	authentications []authenticated
 	prosody         *existing // nil if it is not among the sources
+	docker          bool      // whether docker-jitsi-meet's variables are among the sources
 }
 
 // place is where something was written.

@@ -585,7 +585,7 @@ func TestGuestsThatWereRefused(t *testing.T) {
 		"": true, "ENABLE_GUESTS=0": false, "JWT_ALLOW_EMPTY=1": false, "JWT_TOKEN_AUTH_MODULE=muc_hide_all": false,
 		"JWT_ENABLE_DOMAIN_VERIFICATION=false": false,
 	} {
-		c := loadDocker(t, append(slices.Clone(guests), "JWT_ENABLE_DOMAIN_VERIFICATION=true", variable)...)
+		c := loadDocker(t, append(slices.Clone(guests), "XMPP_GUEST_DOMAIN=guest.meet.example.com", "JWT_ENABLE_DOMAIN_VERIFICATION=true", variable)...)
 		if warned(c) != want {
 			t.Errorf("docker, %s: warnings %v", variable, c.Warnings)
 		}

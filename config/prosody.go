@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -216,39 +217,45 @@ func (d *deployment) jicofo(own, proxy *prosody.Section, services []*prosody.Sec
 	return "", prosody.Position{}
 }
 
-// server sets where Prosody listens for components (core/portmanager.lua).
+// server sets where usher connects to: where Prosody listens, which usher's own lines may have changed already.
 func (d *deployment) server() {
-	host, port := "127.0.0.1", 5347
-	var found *prosody.Position
-	for _, name := range []string{"component_ports", "component_port"} {
-		if o, ok := d.c.Global.Option(name); ok {
-			value := o.Value
-			if list, ok := value.([]any); ok && len(list) > 0 {
-				value = list[0]
-			}
-			number, ok := value.(float64)
-			if !ok || number != float64(int(number)) {
-				d.fail(prosody.Problem{At: o.At, Text: name + " is no list of port numbers"})
-				return
-			}
-			port, found = int(number), &o.At
-		}
+	if o, ok := d.e.whole.Global.Own("component_port"); ok {
+		d.warn(o.At, "component_port has no effect: Prosody reads component_ports")
 	}
-	for _, name := range []string{"component_interfaces", "component_interface", "interfaces", "interface"} {
-		interfaces, at := d.list(d.c.Global, name)
-		if len(interfaces) == 0 {
-			continue
-		}
-		if !slices.Contains([]string{"*", "::", "0.0.0.0", "127.0.0.1"}, interfaces[0]) {
-			host, found = strings.Trim(interfaces[0], "[]"), &at
-		}
-		break
+	l, err := components(d.e.whole)
+	if err != nil {
+		d.fail(err)
+		return
 	}
-	if found != nil {
-		if strings.Contains(host, ":") {
-			host = "[" + host + "]"
+	if len(l.ports) == 0 {
+		d.note(l.portsAt, "component_ports is empty, so Prosody listens for no component and usher cannot connect: "+
+			`"usher config prosody" prints the line that opens a port`)
+	}
+	if len(l.interfaces) == 0 {
+		d.note(l.interfacesAt, "Prosody listens for components on no address, and usher cannot connect: "+
+			`"usher config prosody" prints the line that opens one`)
+	}
+	at, image := dockerImage(d.e.whole)
+	switch {
+	case image && d.l.docker: // whose variables say it
+	case image:
+		port := defaultPort
+		if len(l.ports) > 0 {
+			port = l.ports[0]
 		}
-		d.set("xmpp/server", host+":"+strconv.Itoa(port), *found)
+		d.set("xmpp/server", net.JoinHostPort(dockerServer, strconv.Itoa(port)), at)
+		if !d.l.given("xmpp/server") {
+			d.note(at, "this is the Prosody of docker-jitsi-meet, which other containers reach as "+dockerServer+
+				": set xmpp.server if XMPP_SERVER has another name, or if usher runs elsewhere")
+		}
+	case l.address() == "":
+	case l.portsAt.File != "":
+		d.set("xmpp/server", l.address(), l.portsAt)
+	case l.interfacesAt.File != "" && l.address() != net.JoinHostPort("127.0.0.1", strconv.Itoa(defaultPort)):
+		d.set("xmpp/server", l.address(), l.interfacesAt)
+	case l.interfacesAt.File == "" && !l.hears("127.0.0.1"): // use_ipv4 = false
+		o, _ := d.e.whole.Global.Own("use_ipv4")
+		d.set("xmpp/server", l.address(), o.At)
 	}
 }
 
@@ -257,12 +264,10 @@ func (d *deployment) vhost(host *prosody.Section, services []*prosody.Section) {
 	path := join("vhosts", host.Name)
 	provider, at, err := authentication(host)
 	d.fail(err)
-	issuers, _ := d.list(host, "asap_accepted_issuers")
+	keys, jaas := d.jaas(host)
 	switch a := (authenticated{authentication: provider}); {
-	case provider == ProviderToken && slices.Equal(issuers, []string{"jaas-components"}):
-		// docker-jitsi-meet's ENABLE_JAAS_COMPONENTS, jitsi-meet's register-jaas-account.sh: gateways for dial-in, which Prosody
-		// has verified by their token.
-		d.set(path+"/kind", string(KindService), at)
+	case provider == ProviderToken && jaas:
+		d.set(path+"/kind", string(KindService), keys)
 	case provider == ProviderToken:
 		d.token(path, host, at)
 	case provider == ProviderAnonymous, provider == ProviderJitsi:
@@ -277,6 +282,46 @@ func (d *deployment) vhost(host *prosody.Section, services []*prosody.Section) {
 	}
 }
 
+// jaasKeys is where 8x8 publishes the keys of its own components, such as the gateways of JaaS for dial-in. Tokens of its
+// customers are signed with others.
+const jaasKeys = "https://jaas-public-keys.jitsi.net/jitsi-components/"
+
+// jaas reports whether only gateways of JaaS can log in on a virtual host with tokens, as on that of docker-jitsi-meet's
+// ENABLE_JAAS_COMPONENTS and of Debian's jitsi-meet-prosody: Jitsi's provider verifies their token with those keys when they
+// log in, and none can be left out. They show usher no token.
+func (d *deployment) jaas(host *prosody.Section) (prosody.Position, bool) {
+	server, _, _, _ := host.String("asap_key_server")
+	empty, _, _, err := host.Bool("allow_empty_token")
+	own, ok := host.Own("asap_key_server")
+	return own.At, ok && strings.HasPrefix(server, jaasKeys) && !empty && err == nil
+}
+
+// jigasi reports whether Jigasi enters rooms from a virtual host with passwords, by the account that it has there: where the
+// image of docker-jitsi-meet knows no anonymous people (jigasi/rootfs/defaults/sipserver-sip-communicator.properties). Its
+// account is among the image's admins, and so are Jibri's, and Jicofo's and the bridge's, which alone have no limits.
+func (d *deployment) jigasi(host *prosody.Section) (prosody.Position, bool) {
+	if _, image := dockerImage(d.c); !image {
+		return prosody.Position{}, false
+	}
+	var people []*prosody.Section
+	for _, h := range d.c.Hosts {
+		if _, ok := h.Own("main_muc"); ok && !h.Component {
+			people = append(people, h)
+		}
+	}
+	if len(people) != 1 || people[0] == host {
+		return prosody.Position{}, false
+	}
+	if provider, _, _ := authentication(people[0]); provider == ProviderAnonymous || provider == ProviderJitsi {
+		return prosody.Position{}, false
+	}
+	admins, at := d.list(d.c.Global, "admins")
+	backstage, _ := d.list(d.c.Global, "unlimited_jids")
+	return at, slices.ContainsFunc(admins, func(admin string) bool {
+		return strings.HasSuffix(admin, "@"+host.Name) && !slices.Contains(backstage, admin)
+	})
+}
+
 // password decides about a virtual host whose people log in with a password. They would be hosts, and usher makes nobody a
 // host that was not named; but those who are exempt from tokens, such as recorders, are let in.
 func (d *deployment) password(path string, host *prosody.Section, services []*prosody.Section) {
@@ -287,6 +332,11 @@ func (d *deployment) password(path string, host *prosody.Section, services []*pr
 				return
 			}
 		}
+	}
+	if at, ok := d.jigasi(host); ok {
+		d.set(path+"/kind", string(KindService), at)
+		d.note(at, host.Name+" is kind: service: where nobody is anonymous, Jigasi enters rooms from there with the account that is an admin here")
+		return
 	}
 	if _, people := host.Own("main_muc"); people { // who is a recorder is one of many there
 		return

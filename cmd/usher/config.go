@@ -235,6 +235,10 @@ func writeLines(w io.Writer, name, lines string, prosody []string) error {
 	if err != nil {
 		return err
 	}
+	if strings.Contains(lines, config.DockerGlobalConfig) {
+		_, err = fmt.Fprintf(w, "%s is written. Its head says how docker-jitsi-meet's Prosody comes to read it.\n", name)
+		return err
+	}
 	_, err = fmt.Fprintf(w, "%s is written. The very last line of prosody.cfg.lua includes it:\n  Include %q\n", name, name)
 	return err
 }
@@ -254,7 +258,9 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 		return err
 	}
 	fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml.\n", file)
-	fmt.Fprintf(w, "-- With it, \"usher config prosody\" prints them, too, for %s.\n", config.ModuleFolder)
+	if strings.Contains(lines, "plugin_paths") { // docker-jitsi-meet has a folder for it
+		fmt.Fprintf(w, "-- With it, \"usher config prosody\" prints them, too, for %s.\n", config.ModuleFolder)
+	}
 	_, err = io.WriteString(w, lines)
 	return err
 }
@@ -324,17 +330,27 @@ func envLong() string {
 "environment" for FILE those of the environment. It has comments that say which variable each value is from, and
 the secrets. What is missing stands at its beginning.
 
-These variables set a key (MAIN is XMPP_DOMAIN; modules are what "usher config modules" says of each):
+These variables set a key. MAIN, GUEST, HIDDEN and AUTH are the virtual hosts that XMPP_DOMAIN, XMPP_GUEST_DOMAIN,
+XMPP_HIDDEN_DOMAIN and XMPP_AUTH_DOMAIN name; modules are what "usher config modules" says of each:
 
 `)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, v := range config.DockerVariables {
-		if v.Key != "" {
-			fmt.Fprintf(w, "  %s\t%s\t%s\n", v.Name, v.Key, v.Note)
+		if v.Key == "" {
+			continue
 		}
+		note := v.Note
+		if v.Default != "" {
+			note = strings.TrimPrefix(note+"; default "+v.Default, "; ")
+		}
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", v.Name, v.Key, note)
 	}
 	_ = w.Flush() // to memory
-	b.WriteString("\nThese do not, and whichever is set is named in the log:\n\n")
+	b.WriteString(`
+These do not. Those that are set are named in the log, and so are those that usher does not know and that begin with XMPP_,
+JWT_, ENABLE_, GLOBAL_, PROSODY_, JICOFO_ or VISITORS_:
+
+`)
 	for _, v := range config.DockerVariables {
 		if v.Key == "" {
 			fmt.Fprintf(w, "  %s\t%s\n", v.Name, v.Note)

@@ -7,6 +7,7 @@ component_admins_as_room_owners = true
 modules_enabled = {
 	"roster"; "saslauth"; "tls"; "disco"; "posix"; "http_health"; "version"; "time"; "ping";
 }
+component_ports = { }
 https_ports = { }
 allow_registration = false
 c2s_require_encryption = false
@@ -15,7 +16,6 @@ authentication = "internal_hashed"
 storage = "internal"
 log = { { levels = { min = "info" }, timestamps = "%Y-%m-%d %X", to = "console" } }
 network_settings = { tcp_backlog = 511 }
-component_interface = { "*" }
-data_path = "/config/data"
+data_path = "/var/lib/prosody/data"
 
 Include "conf.d/*.cfg.lua"

@@ -1,4 +1,4 @@
-plugin_paths = { "/prosody-plugins/", "/prosody-plugins-custom", "/prosody-plugins-contrib" }
+plugin_paths = { "/prosody-plugins-custom", "/prosody-plugins/", "/prosody-plugins-contrib" }
 muc_mapper_domain_base = "meet.jitsi"
 muc_mapper_domain_prefix = "muc"
 recorder_prefixes = { "recorder@hidden.meet.jitsi" }
