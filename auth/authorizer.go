@@ -53,19 +53,37 @@ func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decis
 // parseRoom takes the address of a room apart, in either of the two spellings of a tenant's rooms. Jitsi's client asks
 // for room@conference.acme.meet.example.com, which its mod_muc_domain_mapper turns into
 // [acme]room@conference.meet.example.com on the way to the service; a component sees the former. Both are one room.
+//
+// A tenant need not be a label that IDNA allows in a domain: jitsi-meet makes acme_inc of acme.inc, and docker-jitsi-meet
+// patches Prosody so that it takes that. So the tenant is taken out before the address is looked at as such.
 func (a *Authorizer) parseRoom(address string) (Room, error) {
 	room, err := ParseRoom(address)
-	if err != nil {
+	local, domain, _ := strings.Cut(address, "@")
+	if err == nil {
+		domain = room.Service()
+	}
+	tenant, service, ok := a.ofTenant(strings.ToLower(strings.TrimSuffix(domain, ".")))
+	if !ok {
 		return room, err
 	}
-	tenant, service, ok := a.ofTenant(room.Service())
+	named, err := ParseRoom(local + "@" + service)
 	switch {
-	case !ok:
-		return room, nil
-	case strings.HasPrefix(room.JID.Localpart(), "["):
+	case err != nil:
+		return named, err
+	case strings.HasPrefix(named.JID.Localpart(), "["):
 		return Room{}, fmt.Errorf("room address: %w: a tenant in brackets and in the domain", errRoomName)
 	}
-	return ParseRoom("[" + tenant + "]" + room.JID.Localpart() + "@" + service)
+	return ParseRoom("[" + tenant + "]" + named.JID.Localpart() + "@" + service)
+}
+
+// Spelled returns the address of a tenant's room as the tenant's clients spell it: room@conference.acme.meet.example.com. It
+// returns false for a room without a tenant, and for one that cannot be spelled so.
+func (a *Authorizer) Spelled(room Room) (string, bool) {
+	tenant, name, ok := strings.Cut(strings.TrimPrefix(room.JID.Localpart(), "["), "]")
+	prefix, base, _ := strings.Cut(room.Service(), ".")
+	spelled := name + "@" + prefix + "." + tenant + "." + base
+	same, err := a.parseRoom(spelled)
+	return spelled, ok && room.Tenant != "" && err == nil && same.JID.Equal(room.JID)
 }
 
 // ofTenant takes a domain apart that is a MUC service's as the clients of a tenant spell it.
@@ -76,7 +94,7 @@ func (a *Authorizer) ofTenant(domain string) (tenant, service string, ok bool) {
 	prefix, rest, _ := strings.Cut(domain, ".")
 	tenant, base, _ := strings.Cut(rest, ".")
 	service = prefix + "." + base
-	return tenant, service, a.services[service] && plain(tenant)
+	return tenant, service, a.services[service] && plain(tenant) && !strings.HasPrefix(tenant, "xn--") // which stands for another name
 }
 
 // OfTenant reports whether a domain is one by which clients of a tenant mean a guarded MUC service.

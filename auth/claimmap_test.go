@@ -142,6 +142,18 @@ func TestTenantByDomain(t *testing.T) {
 		"standup@conference.acme.meet.example.com.":                     "[acme]standup@conference.meet.example.com",
 		"standup@conference.meet.meet.example.com":                      "[meet]standup@conference.meet.example.com",
 		"standup@muc.acme.localhost":                                    "[acme]standup@muc.localhost",
+		"standup@conference.acme_inc.meet.example.com":                  "[acme_inc]standup@conference.meet.example.com",
+		"StandUp@Conference.ACME_Inc.meet.example.com.":                 "[acme_inc]standup@conference.meet.example.com",
+		"[acme_inc]standup@conference.meet.example.com":                 "[acme_inc]standup@conference.meet.example.com",
+		"%c3%bc@conference._.meet.example.com":                          "[_]%c3%bc@conference.meet.example.com",
+		"standup@conference.a--b-.meet.example.com":                     "[a--b-]standup@conference.meet.example.com",
+		"standup@conference.a_b.acme.meet.example.com":                  "",
+		"[acme]standup@conference.a_b.meet.example.com":                 "",
+		"\uff3bacme]standup@conference.a_b.meet.example.com":            "", // a wide bracket, which becomes a narrow one
+		"standup@conference.a_b.meet.example.com/x":                     "",
+		"stand up@conference.a_b.meet.example.com":                      "",
+		"@conference.a_b.meet.example.com":                              "",
+		"standup@conference.acme_inc.meet.example.com.attacker.example": "",
 		"standup@conference.taken.meet.example.com":                     "standup@conference.taken.meet.example.com",
 		"standup@conference.a.taken.meet.example.com":                   "[a]standup@conference.taken.meet.example.com",
 		"[acme]standup@conference.taken.meet.example.com":               "[acme]standup@conference.taken.meet.example.com",
@@ -173,6 +185,38 @@ func TestTenantByDomain(t *testing.T) {
 		}
 		if want == "" && d.Reason != auth.ReasonRoomUnknown {
 			t.Errorf("%.60s: %s", address, d.Reason)
+		}
+	}
+}
+
+// What clients cannot spell as a domain, Jicofo cannot be asked for beside the domain mapper.
+func TestSpelled(t *testing.T) {
+	p := policy(t)
+	p.Services = append(p.Services, "bare", "conference.taken.meet.example.com")
+	a := auth.New(p)
+	for address, want := range map[string]string{ // or "" if there is none
+		"[acme]standup@conference.meet.example.com":                 "standup@conference.acme.meet.example.com",
+		"standup@conference.ACME.meet.example.com":                  "standup@conference.acme.meet.example.com",
+		"[acme_inc]my%20room@conference.meet.example.com":           "my%20room@conference.acme_inc.meet.example.com",
+		"[acme]a]b@conference.meet.example.com":                     "a]b@conference.acme.meet.example.com",
+		"standup@conference.meet.example.com":                       "",
+		"a]b@conference.meet.example.com":                           "",
+		"[a.b]standup@conference.meet.example.com":                  "",
+		"[my%20team]standup@conference.meet.example.com":            "",
+		"[taken]standup@conference.meet.example.com":                "",
+		"[acme][b]standup@conference.meet.example.com":              "",
+		"[acme]standup@bare":                                        "",
+		"[xn--bcher-kva]standup@conference.meet.example.com":        "",
+		"[acme]standup@conference.taken.meet.example.com":           "standup@conference.acme.taken.meet.example.com",
+		"[" + strings.Repeat("a", 64) + "]x@conference.example.com": "",
+	} {
+		d := a.Authorize(t.Context(), auth.Request{At: now, From: jid.MustParse("t@trusted.example.com/x"), Room: address}, looking(noRoom))
+		got, ok := a.Spelled(d.Room)
+		if !ok {
+			got = ""
+		}
+		if got != want {
+			t.Errorf("%.60s: %q, want %q", address, got, want)
 		}
 	}
 }

@@ -64,9 +64,12 @@ func (c *Component) look(ctx context.Context, req auth.Request, room auth.Room) 
 // relayed has Jicofo open the room, and then makes the decision true in it.
 func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ, conf focus.Conference, d auth.Decision) (auth.Decision, *focus.Answer) {
 	room := d.Room.JID
+	spelled, err := c.mapper.address(ctx, d.Room, conf.Room, c.policy.Load().Spelled)
+	if err != nil {
+		return d.Denied(auth.ReasonRoomUnknown, err), nil
+	}
 	end := func() {}
 	if !c.guard.Known(room) {
-		var err error
 		if end, err = c.relay.begin(ctx, room); err != nil {
 			return d.Denied(auth.ReasonFocusUnavailable, err), nil
 		}
@@ -76,7 +79,7 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 		}
 	}
 	defer func() { end() }()
-	said, err := c.forward(ctx, iq, conf, room)
+	said, err := c.forward(ctx, iq, conf, spelled)
 	var refused stanza.Error
 	if err == nil {
 		c.guard.Authenticates(slices.Contains(said.Properties, focus.Property{Name: "authentication", Value: "true"}))

@@ -9,6 +9,7 @@
 //   - stream.go sends, and matches answers to questions;
 //   - queue.go lets senders have their turns;
 //   - relay.go asks Jicofo, where there is one, in the name of those who are admitted;
+//   - mapper.go finds out in which spelling Jicofo knows the rooms of tenants;
 //   - held.go keeps the requests of those who wait for a host, until one is inside;
 //   - ledger.go has what is granted written down;
 //   - stranger.go tries whether the server keeps out whom nobody let in;
@@ -107,6 +108,7 @@ type Component struct {
 	guard    *muc.Guard // the rooms where there is a Jicofo, else nil
 	relay    *relay     // the way to that Jicofo, else nil
 	lobby    *muc.Lobby // nil where there is none
+	mapper   *mapper    // the spelling in which it knows the rooms of tenants, else nil
 	stranger *stranger  // nil where rooms are members-only
 	sessions store.Sessions
 	ledger   *ledger
@@ -193,6 +195,9 @@ func New(o Options) (*Component, error) {
 		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
 	})
 	c.rooms = c.guard
+	if c.mapper, err = newMapper(kept.Owner, o.Log); err != nil {
+		return nil, fmt.Errorf("xmpp.domain: %w", err)
+	}
 	return c, nil
 }
 
@@ -314,6 +319,7 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	defer c.work.Store(nil)
 	if c.relay != nil {
 		c.relay.reset()
+		c.mapper.reset()
 	}
 	if c.stranger != nil {
 		c.stranger.reset()
@@ -436,6 +442,12 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 
 	switch start.Name.Local {
 	case "presence", "message":
+		if c.mapper != nil && attrOf(start, "to") == c.mapper.jid.String() {
+			if start.Name.Local == "presence" {
+				c.mapper.hears(attrOf(start, "type"), attrOf(start, "from"))
+			}
+			return nil
+		}
 		from = c.service(start, from)
 		// Only rooms, and Jicofo, have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
 		// answer to a message or presence).

@@ -291,10 +291,10 @@ func (c *Component) pass(ctx context.Context, iq stanza.IQ, payload xml.StartEle
 	return c.Send(iq.Result(answer.TokenReader()))
 }
 
-// forward has Jicofo open the room, or say that it is open.
-func (c *Component) forward(ctx context.Context, iq stanza.IQ, conf focus.Conference, room jid.JID) (*focus.Answer, error) {
+// forward has Jicofo open the room, or say that it is open. The room is spelled as Jicofo knows it.
+func (c *Component) forward(ctx context.Context, iq stanza.IQ, conf focus.Conference, room string) (*focus.Answer, error) {
 	var said focus.Answer
-	err := c.relay.ask(ctx, iq, func() xml.TokenReader { return focus.Forward(conf, room.String(), c.o.ForwardToken) }, &said)
+	err := c.relay.ask(ctx, iq, func() xml.TokenReader { return focus.Forward(conf, room, c.o.ForwardToken) }, &said)
 	if err != nil {
 		return nil, err
 	}

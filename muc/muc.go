@@ -235,6 +235,12 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 	return s, nil
 }
 
+// Destroy ends the room (XEP-0045 §10.9). It does not wait for the answer.
+func (o Owner) Destroy(room jid.JID) error {
+	destroy := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "destroy"}})
+	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(query(NSOwner, destroy)))
+}
+
 // Absent reports whether err is the server's answer that there is no such room. Of one that was persistent, as main rooms of
 // breakout rooms are for a while, Prosody says that it is gone (muc.lib.lua, tombstones).
 func Absent(err error) bool {

@@ -488,8 +488,4 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 	}
 }
 
-// destroy ends the room (XEP-0045 §10.9).
-func (r *Rooms) destroy(rm *room) error {
-	destroy := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "destroy"}})
-	return r.Owner.Session.Send(r.Owner.iq(stanza.SetIQ, rm.jid).Wrap(query(NSOwner, destroy)))
-}
+func (r *Rooms) destroy(rm *room) error { return r.Owner.Destroy(rm.jid) }

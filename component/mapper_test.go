@@ -1,0 +1,158 @@
+package component
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"go.uber.org/zap"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+// mappedService answers the presence of a mapper as a MUC service does.
+type mappedService struct {
+	m      *mapper
+	answer func(room string) (typ, from string) // nil keeps silent
+
+	mu                sync.Mutex
+	joined, destroyed []string
+}
+
+func (s *mappedService) IQ(context.Context, stanza.IQ, xml.TokenReader, any) error {
+	return errors.ErrUnsupported
+}
+
+func (s *mappedService) Send(r xml.TokenReader) error {
+	tok, err := r.Token()
+	if err != nil {
+		return err
+	}
+	start := tok.(xml.StartElement)
+	room, nick, _ := strings.Cut(attrOf(start, "to"), "/")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if start.Name.Local == "iq" {
+		s.destroyed = append(s.destroyed, room)
+		return nil
+	}
+	s.joined = append(s.joined, room)
+	if s.answer == nil {
+		return nil
+	}
+	go s.m.hears(s.answer(room + "/" + nick))
+	return nil
+}
+
+func newMappedService(t *testing.T, answer func(string) (typ, from string)) *mappedService {
+	s := &mappedService{answer: answer}
+	m, err := newMapper(muc.Owner{Session: s, JID: jid.MustParse("focus@focus.meet.example.com")}, zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.m = m
+	return s
+}
+
+func asItIs(room string) (typ, from string) { return "", room }
+
+func mappedTo(room string) (typ, from string) {
+	tenant, rest, _ := strings.Cut(strings.TrimPrefix(room, "["), "]")
+	return "", strings.Replace(rest, "@conference.", "@conference."+tenant+".", 1)
+}
+
+func refuses(room string) (typ, from string) { return "error", room }
+
+func TestMapper(t *testing.T) {
+	const its, spelled = "[acme]standup@conference.meet.example.com", "standup@conference.acme.meet.example.com"
+	room := auth.Room{JID: jid.MustParse(its), Tenant: "acme", Name: "standup"}
+	for name, tt := range map[string]struct {
+		answer      func(string) (typ, from string)
+		asked, want string
+		looks       int // in four requests
+		destroys    int
+	}{
+		"mapped":                    {mappedTo, spelled, spelled, 1, 1},
+		"mapped, in brackets":       {mappedTo, its, spelled, 1, 1},
+		"not mapped":                {asItIs, its, its, 1, 1},
+		"not mapped, as by clients": {asItIs, spelled, its, 1, 1},
+		"refused":                   {refuses, spelled, spelled, 4, 0},
+		"refused, in brackets":      {refuses, its, its, 4, 0},
+		"silent":                    {nil, spelled, spelled, 4, 4},
+		"silent, in brackets":       {nil, its, its, 4, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newMappedService(t, tt.answer)
+				for range 4 {
+					got, err := s.m.address(t.Context(), room, tt.asked, func(auth.Room) (string, bool) { return spelled, true })
+					if got != tt.want || err != nil {
+						t.Errorf("%q %v, want %q", got, err, tt.want)
+					}
+				}
+				if len(s.joined) != tt.looks || len(s.destroyed) != tt.destroys {
+					t.Errorf("made %v, destroyed %v", s.joined, s.destroyed)
+				}
+				if len(s.m.rooms) != 0 {
+					t.Errorf("waits for %v", s.m.rooms)
+				}
+				// A room of no tenant has one address.
+				if got, err := s.m.address(t.Context(), auth.Room{JID: jid.MustParse("a@b.c")}, "", nil); got != "a@b.c" || err != nil {
+					t.Errorf("%q %v", got, err)
+				}
+				_, err := s.m.address(t.Context(), room, tt.asked, func(auth.Room) (string, bool) { return "", false })
+				if errors.Is(err, errUnspelled) != (tt.want == spelled) {
+					t.Errorf("what clients cannot spell: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// Those who ask at once share one look; on a new stream all is to be found out anew, and an answer of the old counts for
+// those who have asked on it.
+func TestMapperTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newMappedService(t, nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		results := make(chan bool, 10)
+		for range cap(results) {
+			go func() {
+				mapped, err := s.m.maps(t.Context(), "conference.meet.example.com")
+				results <- mapped && err == nil
+			}()
+		}
+		go func() {
+			_, _ = s.m.maps(ctx, "conference.meet.example.com")
+			results <- true
+		}()
+		synctest.Wait()
+		if len(s.joined) != 1 {
+			t.Fatalf("made %v", s.joined)
+		}
+		s.m.hears("unavailable", s.joined[0]+"/focus") // of another time
+		s.m.hears("", "usher-other@conference.usher.meet.example.com/focus")
+		typ, from := mappedTo(s.joined[0] + "/focus")
+		s.m.hears(typ, from)
+		s.m.hears(typ, from)
+		for range cap(results) {
+			if !<-results {
+				t.Error("not mapped")
+			}
+		}
+		<-results
+		cancel()
+		s.m.reset()
+		s.answer = asItIs
+		if mapped, err := s.m.maps(t.Context(), "conference.meet.example.com"); mapped || err != nil || len(s.joined) != 2 {
+			t.Errorf("on the next stream: %t %v after %v", mapped, err, s.joined)
+		}
+	})
+}
