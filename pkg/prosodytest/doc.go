@@ -16,8 +16,8 @@
 //	}
 //
 // For what surrounds usher in a Jitsi Meet there are a server's configuration ([JitsiConfig]) with small stand-ins for
-// Jitsi's modules for lobby and breakout rooms, a [Jicofo], and an [Observer] who looks at rooms from outside. They speak
-// and do what Jitsi's do, as far as others can see it:
+// Jitsi's modules, a [Jicofo], and an [Observer] who looks at rooms from outside. They speak and do what Jitsi's do, as far
+// as others can see it; README.md beside this file lists what that is, and what is not played:
 //
 //	o := prosodytest.JitsiOptions{Breakout: true}
 //	server := prosodytest.Start(t, o.Options())

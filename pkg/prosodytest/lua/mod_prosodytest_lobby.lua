@@ -6,6 +6,7 @@
 -- one. It looks at room._data.lobby_skip_display_name_check, which modules set that make a lobby (muc_wait_for_host). The
 -- option prosodytest_lobby_skip_display_name_check stands in for a module that sets it in all rooms.
 
+local filters = require "util.filters";
 local jid = require "util.jid";
 local st = require "util.stanza";
 
@@ -126,20 +127,39 @@ local function invite(event)
 	return handled;
 end
 
--- Whoever knocks is seen by the owners only, and sees none of them.
+-- Who knocks is seen by the owners only, and sees none of them. So much reaches clients; components are told all. Of the
+-- answers to IQs only those to disco#info come, and no errors; the observer of the test is answered everything.
 local function passes(lobby_room, stanza)
-	local to_owner = lobby_room:get_affiliation(stanza.attr.to) == "owner";
-	if stanza.name == "presence" then
-		local x = stanza:get_child("x", xmlns_muc.."#user");
-		local item = x and x:get_child("item");
-		return not item or stanza.attr.type ~= nil or x:get_child_with_attr("status", nil, "code", "110")
-			or to_owner and lobby_room:get_affiliation(item.attr.jid) ~= "owner";
-	elseif stanza.name == "message" then
-		local occupant = lobby_room:get_occupant_by_nick(stanza.attr.from);
-		return occupant and (to_owner or lobby_room:get_affiliation(occupant.bare_jid) == "owner");
+	if stanza.name == "iq" then
+		return stanza:get_child("query", "http://jabber.org/protocol/disco#info") or jid.node(stanza.attr.to) == "observer";
 	end
-	return true;
+	local x = stanza:get_child("x", xmlns_muc.."#user");
+	if stanza.name == "presence" and (not lobby_room or not x or stanza.attr.type == "unavailable"
+	or x:get_child_with_attr("status", nil, "code", "110")) then
+		return true;
+	end
+	local occupant = lobby_room and lobby_room:get_occupant_by_nick(stanza.attr.from);
+	local to_owner = lobby_room and lobby_room:get_affiliation(stanza.attr.to) == "owner";
+	if not occupant then
+		return stanza.name == "presence" and to_owner;
+	end
+	local from_owner = lobby_room:get_affiliation(occupant.bare_jid) == "owner";
+	if stanza.name == "presence" then
+		return to_owner and not from_owner;
+	end
+	return to_owner or from_owner;
 end
+
+local function tell(stanza)
+	local room_jid = stanza.attr and stanza.attr.from and jid.bare(stanza.attr.from);
+	if not lobby or not room_jid or jid.host(room_jid) ~= lobby_muc or passes(lobby.get_room_from_jid(room_jid), stanza) then
+		return stanza;
+	end
+end
+
+filters.add_filter_hook(function (session)
+	filters.add_filter(session, "stanzas/out", tell, -1); -- after the domain mapper
+end);
 
 module:hook_global("server-started", function ()
 	main, lobby = prosody.hosts[main_muc].modules.muc, prosody.hosts[lobby_muc].modules.muc;
@@ -176,12 +196,5 @@ module:hook_global("server-started", function ()
 	function lobby.room_mt.get_affiliation(lobby_room, who)
 		local room = main_of(lobby_room);
 		return room and room:get_affiliation(who) or "none";
-	end
-
-	local route_stanza = lobby.room_mt.route_stanza;
-	function lobby.room_mt.route_stanza(lobby_room, stanza)
-		if passes(lobby_room, stanza) then
-			route_stanza(lobby_room, stanza);
-		end
 	end
 end, 1); -- before the test is told that the server is there
