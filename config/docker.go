@@ -148,7 +148,7 @@ var DockerVariables = []DockerVariable{
 	{"ENABLE_AUTO_LOGIN", "", "", "Jicofo's"},
 	{"ENABLE_AUTH_DOMAIN", "", "", "the web page's"},
 	{"JWT_AUTH_TYPE", "token", "", "Prosody's module, whose work usher does"},
-	{"JWT_ACCEPTED_ALLOWNER_ISSUERS", "", "", "of the module muc_allowners, which makes everybody owner: write an issuer with default_affiliation"},
+	{"JWT_ACCEPTED_ALLOWNER_ISSUERS", "", "", "of the module muc_allowners, which makes everybody owner: give these issuers a virtual host, or a claim map, of their own"},
 	{"XMPP_PORT", "", "", "the port of clients; usher connects to the port of components, xmpp.server"},
 	{"XMPP_INTERNAL_MUC_DOMAIN", "", "", "rooms of bridges and recorders, which nobody else enters"},
 	{"XMPP_BOSH_URL_BASE", "", "", "the web page's"},

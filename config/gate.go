@@ -39,12 +39,18 @@ func (c *Config) mucOptions() []mucOption {
 		{name: "muc_room_default_public_jids", value: true, why: "clients know each other by their real JIDs"},
 		{name: "muc_room_locking", value: false, why: "usher configures each room before anybody is let in"},
 		notPersistent,
+		noRegistration,
 	}
 }
 
 // notPersistent is the option by which an owner cannot leave a room behind that stays without anybody in it. Jitsi's plugins,
 // which keep lobbies and the main rooms of breakout rooms so, are not bound by it.
 var notPersistent = mucOption{name: "muc_room_allow_persistent", value: false, why: "no room outlives the people in it"}
+
+// noRegistration is the option by which people outside register in a room, and are its members by that (XEP-0045 §7.10;
+// Prosody's modules/muc/register.lib.lua).
+var noRegistration = mucOption{name: "allow_unaffiliated_register", value: false, why: "nobody becomes a member by registering",
+	defeats: "anybody can register in a room, and enter as a member", unset: true}
 
 // ModuleFolder is where Prosody is told to look for usher's module if no other place is known.
 const ModuleFolder = "/usr/local/lib/prosody/modules"
@@ -271,7 +277,7 @@ func (c *Config) own(service jid.JID) []string {
 // options are those that the service must have.
 func (a annex) options() []mucOption {
 	if a.guarded {
-		return []mucOption{onlyAdmins, notPersistent}
+		return []mucOption{onlyAdmins, notPersistent, noRegistration}
 	}
 	return []mucOption{onlyAdmins}
 }

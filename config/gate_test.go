@@ -106,6 +106,8 @@ func TestGate(t *testing.T) {
 			level: config.Missing, say: "real JIDs", mend: "muc_room_default_public_jids = true"},
 		{name: "rooms that stay", old: "muc_room_allow_persistent = false", new: "muc_room_allow_persistent = true",
 			level: config.Missing, say: "outlives", mend: "muc_room_allow_persistent = false"},
+		{name: "rooms to register in", more: rooms + "allow_unaffiliated_register = true", level: config.Defeats,
+			say: "anybody can register in a room", mend: "allow_unaffiliated_register = false"},
 		{name: "locking", old: "muc_room_locking = false", level: config.Missing, say: "muc_room_locking is not set",
 			mend: "muc_room_locking = false"},
 		{name: "not an admin", more: rooms + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
