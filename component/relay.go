@@ -25,7 +25,14 @@ var (
 	errNoFocus       = errors.New("no Jicofo is online")
 	errFocusNotReady = errors.New("not ready yet, says Jicofo")
 	errNotForwarded  = errors.New("the sender's address cannot be passed on")
+
+	errFocusAuthenticates = errors.New("Jicofo authenticates people itself, and so decides who may open a room: " +
+		"take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
 )
+
+func isNotAuthorized(err error) bool {
+	return errors.Is(err, stanza.Error{Condition: stanza.NotAuthorized})
+}
 
 // relay stands before Jicofo as Prosody's client_proxy does (mod_client_proxy.lua): it knows from Jicofo's presence under
 // which resources it is online, and asks it in the name of others, as <our domain>/<their full JID>, which Jicofo takes
