@@ -31,8 +31,8 @@ func TestServerEnds(t *testing.T) {
 	for _, code := range []string{"answers", "service", "room-create", "room-member", "jicofo"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, false, "", "")
-			p.jicofo(online)
+			p := admit(t, false, false, "", "")
+			p.jicofo()
 			p.on[code] = p.Kill
 			p.o.Watch = time.Minute
 			p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
@@ -43,8 +43,8 @@ func TestServerEnds(t *testing.T) {
 // A server that stands still is given up after one question, and what it is told then it does when it goes on.
 func TestServerStandsStill(t *testing.T) {
 	t.Parallel()
-	p := admit(t, false, "", "")
-	p.jicofo(online)
+	p := admit(t, false, false, "", "")
+	p.jicofo()
 	p.on["room-member"] = p.Pause
 	p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after("room-member"), "stays")})
 	p.Resume()
@@ -54,14 +54,14 @@ func TestServerStandsStill(t *testing.T) {
 // A server that does the handshake and nothing else.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
-	p := admit(t, false, "", "")
+	p := admit(t, false, false, "", "")
 	p.o.Server = listen(t, func(c net.Conn) {
 		in := bufio.NewReader(c)
 		_, _ = in.ReadString('>') // the XML declaration or the stream
 		_, _ = io.WriteString(c, "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' id='i'><handshake/>")
 		_, _ = io.Copy(io.Discard, in)
 	})
-	if got := statuses(p.examined()); got != "fail answers " {
+	if got := statuses(p.examined()); got != "fail answers warn lobby-gate " {
 		t.Error(got)
 	}
 }
@@ -75,7 +75,7 @@ func TestNoServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, false, "", "")
+			p := admit(t, false, false, "", "")
 			p.o.Server = listen(t, func(c net.Conn) { _, _ = io.WriteString(c, says) })
 			p.found(p.examined(), map[doctor.Status]string{"fail": "handshake", "skip": after("handshake")})
 		})
@@ -114,8 +114,8 @@ func TestConnectionBreaks(t *testing.T) {
 	for _, code := range []string{"room-create", "room-member", "room-moderators"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, false, "", "")
-			p.jicofo(online)
+			p := admit(t, false, false, "", "")
+			p.jicofo()
 			links := make(chan net.Conn, 8)
 			server := p.o.Server
 			p.o.Server = listen(t, func(c net.Conn) {
@@ -143,8 +143,8 @@ func TestInterrupted(t *testing.T) {
 	for _, code := range []string{"secret", "port", "answers", "room-create", "room-stranger", "room-moderators", "stays"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, false, "", "")
-			p.jicofo(online)
+			p := admit(t, false, false, "", "")
+			p.jicofo()
 			ctx, cancel := context.WithCancel(t.Context())
 			last := ""
 			err := doctor.Run(ctx, p.o, func(c doctor.Check) {
@@ -163,8 +163,8 @@ func TestInterrupted(t *testing.T) {
 // Who asks to enter meanwhile is told to ask again, and a crowd in no room of the doctor's disturbs nothing.
 func TestMeanwhile(t *testing.T) {
 	t.Parallel()
-	p := admit(t, false, "", "")
-	p.jicofo(online)
+	p := admit(t, false, false, "", "")
+	p.jicofo()
 	guest := p.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
 	p.on["answers"] = func() {
 		answer, err := guest.IQ(t.Context(), "set", domain, "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/>")
