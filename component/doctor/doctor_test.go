@@ -77,7 +77,7 @@ func asJitsi(config string) string {
 	} else {
 		module = `modules_enabled = { "prosodytest_meeting_id", "muc_affiliated_only" }` + module
 	}
-	return strings.Replace(muc+module, `VirtualHost "meet.example.com"`, `VirtualHost "meet.example.com"
+	return `muc_mapper_domain_base = "meet.example.com"` + "\n" + strings.Replace(muc+module, `VirtualHost "meet.example.com"`, `VirtualHost "meet.example.com"
   modules_enabled = { "prosodytest_lobby" }
   main_muc = "`+service+`"
   lobby_muc = "lobby.meet.example.com"
