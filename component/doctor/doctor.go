@@ -393,6 +393,7 @@ func (x *examination) clean() {
 		if x.redial() != nil {
 			return
 		}
+		x.silent = nil
 	}
 	for _, room := range x.left {
 		x.remove(room)

@@ -2,12 +2,14 @@ package doctor_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -109,32 +111,103 @@ func listen(t *testing.T, serve func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// A connection that breaks while a room is there is made once more, to remove the room.
+// fragile has the doctor connect through somebody who breaks the first connection when that is called for. The server notices it
+// when noticed is closed.
+func (p *patient) fragile(noticed <-chan struct{}, refused func()) (breaks func()) {
+	first := make(chan net.Conn, 1)
+	var connections atomic.Int32
+	server := p.o.Server
+	p.o.Server = listen(p.t, func(c net.Conn) {
+		s, err := net.Dial("tcp", server)
+		if err != nil {
+			return
+		}
+		isFirst := connections.Add(1) == 1
+		if isFirst {
+			first <- c
+		}
+		var g sync.WaitGroup
+		g.Go(func() {
+			_, _ = io.Copy(s, c)
+			if isFirst {
+				<-noticed
+			}
+			s.Close()
+		})
+		_, _ = io.Copy(io.MultiWriter(c, finds{"<conflict", refused}), s)
+		c.Close()
+		s.Close()
+		g.Wait()
+	})
+	return func() { (<-first).Close() }
+}
+
+// finds calls found for each piece that has the text in it.
+type finds struct {
+	text  string
+	found func()
+}
+
+func (f finds) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(f.text)) {
+		f.found()
+	}
+	return len(b), nil
+}
+
+// A connection that breaks while a room is there is made once more, to remove the room; and again, for as long as the server has not noticed
+// that the first one is gone.
 func TestConnectionBreaks(t *testing.T) {
-	for _, code := range []string{"room-create", "room-member", "room-moderators"} {
+	for _, code := range []string{"room-create", "jicofo-auth", "room-member", "room-moderators"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
 			p := admit(t, false, false, "", "")
 			p.jicofo()
-			links := make(chan net.Conn, 8)
-			server := p.o.Server
-			p.o.Server = listen(t, func(c net.Conn) {
-				s, err := net.Dial("tcp", server)
-				if err != nil {
-					return
-				}
-				defer s.Close()
-				links <- c
-				var g sync.WaitGroup
-				g.Go(func() { _, _ = io.Copy(s, c); s.Close() })
-				_, _ = io.Copy(c, s)
-				c.Close()
-				g.Wait()
-			})
-			p.on[code] = func() { (<-links).Close() }
-			p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
+			noticed := make(chan struct{})
+			var once sync.Once
+			notice := func() { once.Do(func() { close(noticed) }) }
+			p.on[code] = p.fragile(noticed, notice)
+			t.Cleanup(notice)
+			got := p.examined()
+			p.found(got, map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
+			if last := got[len(got)-1]; last.Code != "stays" {
+				t.Errorf("told %+v", last)
+			}
+			select {
+			case <-noticed:
+			default:
+				t.Error("nobody was refused while the first connection was there")
+			}
 			p.clean()
 		})
+	}
+}
+
+// Somebody who has connected meanwhile is left alone, and what may be left is told.
+func TestAnotherConnects(t *testing.T) {
+	t.Parallel()
+	p := admit(t, false, false, "", "")
+	p.jicofo()
+	noticed := make(chan struct{})
+	close(noticed)
+	breaks := p.fragile(noticed, func() {})
+	var rival *prosodytest.Client
+	p.on["room-member"] = func() {
+		breaks()
+		for rival == nil && t.Context().Err() == nil { // until the server has noticed
+			rival, _ = p.DialComponent(t.Context(), domain, p.secret)
+		}
+	}
+	got := p.examined()
+	p.found(got, map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after("room-member"), "stays")})
+	if last := got[len(got)-1]; last.Code != "clean" || last.Status != doctor.Warn || !strings.Contains(last.Says, "@conference.meet.example.com") {
+		t.Errorf("of what is left is told %+v", last)
+	}
+	if rival.Err() != nil {
+		t.Errorf("the other one was displaced: %v", rival.Err())
+	}
+	if err := rival.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
