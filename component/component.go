@@ -381,6 +381,9 @@ func (c *Component) keepAlive(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+		if c.relay != nil {
+			c.relay.seek()
+		}
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, c.pingWithin)
 			defer cancel()

@@ -50,10 +50,9 @@ func (x *examination) jicofo(ctx context.Context, s subject) finding {
 		p, err := x.await(ctx, func(p component.Presence) bool { return p.From.Bare().Equal(s.jid.Bare()) && p.To.Equal(x.o.Domain) })
 		switch {
 		case err != nil, p.Type == "unsubscribed":
-			// Jicofo refuses (Smack's Roster is set to reject_all), and to an unknown account the server says nothing.
-			return fail(fmt.Sprintf("stop Jicofo and Prosody, then: prosodyctl mod_roster_command subscribe %s %s (while they run it has no effect), and start both; "+
-				"or while Prosody 13 runs: prosodyctl shell roster subscribe_both %s %s (if there is no such account: prosodyctl register %s %s PASSWORD)",
-				x.o.Domain, s.jid.Bare(), s.jid.Bare(), x.o.Domain, s.jid.Localpart(), s.jid.Domainpart()),
+			// To an unknown account the server says nothing.
+			return fail(fmt.Sprintf("%s (if there is no such account: prosodyctl register %s %s PASSWORD)",
+				component.HowToSubscribe(x.o.Domain, s.jid), s.jid.Localpart(), s.jid.Domainpart()),
 				"usher may not see whether Jicofo is online, or there is no such account")
 		case p.Err != nil:
 			return fail(account, "Jicofo's presence is refused (%s)", p.Err.Condition)
