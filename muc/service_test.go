@@ -314,7 +314,7 @@ func (s *service) serve() bool {
 			}
 		}
 	case a.Type == "set":
-		if i := a.Query.Items[0]; i.JID == us || i.JID == admin && i.Affiliation != "owner" { // mod_muc.lua
+		if i := a.Query.Items[0]; i.JID == us || (i.JID == admin || c.admins[i.JID]) && i.Affiliation != "owner" { // mod_muc.lua
 			s.refuse("iq", a, "modify", "not-acceptable")
 		} else {
 			s.affiliate(c, i.JID, i.Affiliation, true)
