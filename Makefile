@@ -8,7 +8,7 @@ PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 INTEGRATION = ./pkg/prosodytest/... ./component/... ./cmd/... ./config/prosody/...
 FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap component/focus:FuzzParse component/focus:FuzzAnswer \
 	component:FuzzStream component:FuzzCopied \
-	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS config:FuzzLoad config:FuzzDotenv config/prosody:FuzzRead
+	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS config:FuzzLoad config:FuzzDotenv config:FuzzMeet config/prosody:FuzzRead
 FUZZTIME ?= 30s
 TESTFLAGS = -race -shuffle=on -count=1 -timeout 20m
 

@@ -82,9 +82,13 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 	said, err := c.forward(ctx, iq, conf, spelled)
 	var refused stanza.Error
 	if err == nil {
-		c.guard.Authenticates(slices.Contains(said.Properties, focus.Property{Name: "authentication", Value: "true"}))
+		c.guard.Authenticates(said.Authenticates())
 	}
 	switch {
+	case isNotAuthorized(err):
+		// ConferenceIqHandler.kt: so Jicofo answers only where it authenticates, and does not know the one who asks.
+		c.guard.Authenticates(true)
+		return d.Denied(auth.ReasonFocusRefused, fmt.Errorf("%w: %w", errFocusAuthenticates, err)), nil
 	case errors.As(err, &refused):
 		return d.Denied(auth.ReasonFocusRefused, err), nil
 	case errors.Is(err, errNotForwarded):

@@ -82,7 +82,7 @@ type Options struct {
 	Jicofo jid.JID
 	// ForwardToken has Jicofo see the clients' tokens.
 	ForwardToken bool
-	// EnforceRoles has owners whom Jicofo has made put back to what they were.
+	// EnforceRoles has owners whom Jicofo has made put back to what they were. Otherwise one warning for each room tells of them.
 	EnforceRoles bool
 	// GuardInterval is how often rooms are looked at where there is a Jicofo.
 	GuardInterval time.Duration
@@ -380,6 +380,9 @@ func (c *Component) keepAlive(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+		if c.relay != nil {
+			c.relay.seek()
 		}
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, c.pingWithin)

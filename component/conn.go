@@ -173,9 +173,13 @@ func (c *Conn) stanza(raw []byte) error {
 			c.answered(attrOf(start, "from"), iq.ID, iq.Type, raw)
 		case stanza.GetIQ, stanza.SetIQ:
 			// Whether the answer can be sent shows in what our user does.
-			if payload, err := onlyChild(d); err == nil && payload.Name.Space == ping.NS {
+			switch payload, err := onlyChild(d); {
+			case err == nil && payload.Name.Space == ping.NS:
 				_ = c.Send(iq.Result(nil))
-			} else {
+			case err == nil && payload.Name != focus.Name:
+				// As Jicofo's questions to our occupants (disco#info), which it waits for.
+				_ = c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.ServiceUnavailable}))
+			default:
 				_ = c.Send(focus.Reply(iq, focus.Conference{}, auth.Decision{}.Denied(auth.ReasonStopping, nil), "", nil))
 			}
 		}

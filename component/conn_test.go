@@ -44,6 +44,7 @@ func TestConnAnswers(t *testing.T) {
 		"<ping xmlns='urn:xmpp:ping'/>":                                    "result",
 		"<conference xmlns='http://jitsi.org/protocol/focus' room='r@c'/>": "ready='false'",
 		"text<a/>": "ready='false'",
+		"<query xmlns='http://jabber.org/protocol/disco#info'/>": "service-unavailable",
 	} {
 		answer, err := guest.IQ(t.Context(), "set", "focus.example.com", payload)
 		if err != nil || !strings.Contains(answer.String(), want) {

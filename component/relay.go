@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -25,7 +26,14 @@ var (
 	errNoFocus       = errors.New("no Jicofo is online")
 	errFocusNotReady = errors.New("not ready yet, says Jicofo")
 	errNotForwarded  = errors.New("the sender's address cannot be passed on")
+
+	errFocusAuthenticates = errors.New("Jicofo authenticates people itself, and so decides who may open a room: " +
+		"take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
 )
+
+func isNotAuthorized(err error) bool {
+	return errors.Is(err, stanza.Error{Condition: stanza.NotAuthorized})
+}
 
 // relay stands before Jicofo as Prosody's client_proxy does (mod_client_proxy.lua): it knows from Jicofo's presence under
 // which resources it is online, and asks it in the name of others, as <our domain>/<their full JID>, which Jicofo takes
@@ -36,9 +44,10 @@ type relay struct {
 	log           *zap.Logger
 	timeout       time.Duration // how long Jicofo may take to answer
 
-	mu     sync.Mutex
-	online []focusOnline    // in the order in which they came
-	turns  map[string]*turn // by room
+	mu      sync.Mutex
+	online  []focusOnline    // in the order in which they came
+	refused bool             // that Jicofo does not show itself has been logged
+	turns   map[string]*turn // by room
 }
 
 // focusOnline is a resource of Jicofo.
@@ -60,10 +69,29 @@ func (r *relay) greet() {
 	_ = r.session.Send(stanza.Presence{Type: stanza.SubscribePresence, To: r.focus, From: r.domain}.Wrap(nil)) // fails if the stream is ending
 }
 
+// HowToSubscribe says how an operator has the server show Jicofo's presence to us. Jicofo refuses whoever asks (Smack's Roster is set
+// to reject_all), so that its roster has to say so. Prosody holds that in memory while it runs, and writes it over what
+// prosodyctl has written to disk; the shell of Prosody 13 changes both.
+func HowToSubscribe(domain, jicofo jid.JID) string {
+	return fmt.Sprintf("stop Jicofo and Prosody, then: prosodyctl mod_roster_command subscribe %s %s (while they run it has no effect), and start both; "+
+		"or while Prosody 13 runs: prosodyctl shell roster subscribe_both %s %s", domain, jicofo.Bare(), jicofo.Bare(), domain)
+}
+
+// seek greets Jicofo again as long as none is online: an operator may have had it shown to us meanwhile, of which nobody tells.
+func (r *relay) seek() {
+	r.mu.Lock()
+	none := len(r.online) == 0
+	r.mu.Unlock()
+	if none {
+		r.greet()
+	}
+}
+
 // reset forgets who was online because a new stream begins.
 func (r *relay) reset() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.refused = false
 	r.take(func(jid.JID) bool { return true })
 }
 
@@ -82,6 +110,11 @@ func (r *relay) presence(from jid.JID, typ stanza.PresenceType) error {
 	case stanza.SubscribePresence:
 		// A client may ask back before it shows itself.
 		return r.session.Send(stanza.Presence{Type: stanza.SubscribedPresence, To: from.Bare(), From: r.domain}.Wrap(nil))
+	case stanza.UnsubscribedPresence:
+		if !r.refused && len(r.online) == 0 {
+			r.refused = true
+			r.log.Warn("Jicofo does not show whether it is online, so nobody is let in", zap.String("hint", HowToSubscribe(r.domain, r.focus)))
+		}
 	case stanza.SubscribedPresence:
 		return r.session.Send(stanza.Presence{Type: stanza.ProbePresence, To: r.focus, From: r.domain}.Wrap(nil))
 	}

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/muc"
 )
@@ -320,6 +321,54 @@ func TestServerPassesOn(t *testing.T) {
 	}
 	if s.log.FilterMessage("no connection").Len() != 0 {
 		t.Error("the stream ended")
+	}
+}
+
+// A Jicofo that does not show itself is asked again and again, for its roster may be changed any time, and the operator is told once how. One that
+// is online is not asked.
+func TestJicofoIsSought(t *testing.T) {
+	const jicofo = "focus@auth.meet.example.com"
+	s := newServer(t, func(c *Component) {
+		c.pingEvery, c.pingWithin = 10*time.Millisecond, patience
+		c.o.Jicofo = jid.MustParse(jicofo)
+		c.relay = &relay{session: c, domain: ours, focus: c.o.Jicofo, log: c.o.Log}
+	})
+	l := s.connect()
+	pong := func() {
+		ping := l.iq("get")
+		l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", attrOf(ping, "id"), ours, ours))
+	}
+	for range 3 {
+		for start := l.next("presence"); attrOf(start, "type") != "subscribe" || attrOf(start, "to") != jicofo; start = l.next("presence") {
+		}
+		l.send("<presence type='unsubscribed' from='" + jicofo + "' to='" + ours.String() + "'/>")
+		pong()
+	}
+	e := s.logged("Jicofo does not show whether it is online, so nobody is let in")
+	if hint := fmt.Sprint(e.ContextMap()["hint"]); !strings.Contains(hint, "mod_roster_command subscribe focus.meet.example.com "+jicofo) {
+		t.Errorf("the hint is %q", hint)
+	}
+	if n := s.log.FilterMessage(e.Message).Len(); n != 1 {
+		t.Errorf("told %d times", n)
+	}
+	l.send("<presence from='" + jicofo + "/focus' to='" + ours.String() + "'/>")
+	s.logged("Jicofo is online")
+	pong() // to what was sent before that
+	for range 3 {
+		for {
+			tok, err := l.in.Token()
+			if err != nil {
+				t.Fatal(err)
+			}
+			start, ok := tok.(xml.StartElement)
+			if ok && start.Name.Local == "presence" {
+				t.Fatalf("asks a Jicofo that is online: %v", start)
+			}
+			if ok && start.Name.Local == "iq" {
+				l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", attrOf(start, "id"), ours, ours))
+				break
+			}
+		}
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
@@ -443,10 +445,19 @@ func TestNobodyIsModeratorByJicofo(t *testing.T) {
 			invariants(b, room, allowed)
 			another.leaves(room)
 
-			// What a host does on purpose stays.
-			if answer := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner' jid='"+guest.BareJID()+"'/></query>"); answer.Attr["type"] != "result" {
-				t.Fatalf("grant moderator: %s", answer)
+			// What a host does on purpose stays, also at once after somebody came.
+			if name == "enable-auto-owner" {
+				quick := b.person("guest.meet.example.com")
+				quick.enters(room, "")
+				host.makesOwner(room, quick)
+				b.looks(host, room)
+				allowed[quick.BareJID()] = "owner"
+				if v := invariants(b, room, allowed); v.Affiliations[quick.BareJID()] != "owner" {
+					t.Errorf("whom the host made a moderator as they came is none: %s", v)
+				}
+				quick.leaves(room)
 			}
+			host.makesOwner(room, guest)
 			b.looks(host, room)
 			allowed[guest.BareJID()] = "owner"
 			if v := invariants(b, room, allowed); v.Affiliations[guest.BareJID()] != "owner" {
@@ -460,6 +471,49 @@ func TestNobodyIsModeratorByJicofo(t *testing.T) {
 			allowed[latecomer.BareJID()], allowed[plain.BareJID()], allowed[host.BareJID()] = "member", "member", gone
 			invariants(b, room, allowed)
 			b.ends(room, guest, latecomer)
+		})
+	}
+}
+
+// makesOwner grants somebody moderator, as Jitsi's menu calls it.
+func (p *person) makesOwner(room string, who *person) {
+	p.g.t.Helper()
+	grant := "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner' jid='" + who.BareJID() + "'/></query>"
+	if answer := p.iq("set", room, grant); answer.Attr["type"] != "result" {
+		p.g.t.Fatalf("grant moderator: %s", answer)
+	}
+}
+
+// Without enforce_roles nobody is put back, but one warning for each room says what Jicofo does and what ends it.
+func TestJicofoIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		jicofo func(*prosodytest.JicofoOptions)
+		says   string
+	}{
+		"enable-auto-owner": {func(o *prosodytest.JicofoOptions) { o.AutoOwner = true }, "ENABLE_AUTO_OWNER=0"},
+		"authentication":    {func(o *prosodytest.JicofoOptions) { o.TrustedDomain = "meet.example.com" }, "JICOFO_ENABLE_AUTH=0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := beforeJicofo(t, setup{jicofo: tt.jicofo})
+			plain := b.person("meet.example.com")
+			plain.enters(room, mint(t, member))
+			warnings := func() (all []string) {
+				for _, e := range b.log.All() {
+					if e.Level == zap.WarnLevel && strings.Contains(fmt.Sprint(e.ContextMap()), tt.says) {
+						all = append(all, fmt.Sprint(e.Message, e.ContextMap()))
+					}
+				}
+				return all
+			}
+			b.eventually("a warning", func() bool { return len(warnings()) > 0 }) // within a quarter of a minute
+			if all := warnings(); len(all) != 1 || !strings.Contains(all[0], room) || !strings.Contains(all[0], "enforce_roles: true") {
+				t.Errorf("warned %q", all)
+			}
+			if a := b.sees(room).Affiliations[plain.BareJID()]; a != "owner" {
+				t.Errorf("the one whom Jicofo made an owner is %s", a)
+			}
 		})
 	}
 }

@@ -63,6 +63,8 @@ type Config struct {
 	Warnings []Problem
 	// Notes tell of what the sources have that usher leaves out, and why.
 	Notes []Problem
+	// Meet are the configurations of the web page among the sources.
+	Meet []Meet
 	// Settings are all keys with their values and where these are from, in the order of usher.example.yaml.
 	Settings []Setting
 	// Files are the files and folders that were read: if one changes, so may the configuration.

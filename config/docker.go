@@ -138,6 +138,7 @@ var DockerVariables = []DockerVariable{
 	{"JIBRI_XMPP_USER", "jibri", "", "an account on XMPP_AUTH_DOMAIN, which enters no conference room"},
 	{"JIBRI_RECORDER_USER", "recorder", "", "an account on XMPP_HIDDEN_DOMAIN, all of which enter rooms that are open"},
 	{"JIGASI_TRANSCRIBER_USER", "transcriber", "", "an account on XMPP_HIDDEN_DOMAIN, all of which enter rooms that are open"},
+	{"JAAS_APP_ID", "", "", "the web page's: it then uses JaaS instead of this server (conferenceRequestUrl and all addresses), and nobody asks usher"},
 	{"TOKEN_AUTH_URL", "", "", "the web page's: it opens this address when somebody has to log in"},
 	{enableAutoOwner, "true", "", "Jicofo's: must be 0, because usher makes the owners"},
 	{"ENABLE_MODERATOR_CHECKS", "", "", "Jicofo's"},

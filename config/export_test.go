@@ -20,3 +20,13 @@ var (
 	DockerElsewhere = dockerElsewhere
 	DockerPrefixes  = dockerPrefixes
 )
+
+// ReadJavaScript is readJavaScript, and tells in which lines the values are.
+func ReadJavaScript(script string, keys ...string) (map[string]int, error) {
+	values, err := readJavaScript(script, keys...)
+	lines := map[string]int{}
+	for key, v := range values {
+		lines[key] = v.line
+	}
+	return lines, err
+}

@@ -14,6 +14,7 @@ type raw struct {
 	Sources struct {
 		Prosody []string `mapstructure:"prosody"`
 		Docker  string   `mapstructure:"docker"`
+		Meet    []string `mapstructure:"meet"`
 	} `mapstructure:"sources"`
 	Prosody struct {
 		Files []string `mapstructure:"files"`

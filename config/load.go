@@ -80,6 +80,7 @@ func (l *loader) finish(own, environ []string) *Config {
 	c.Warnings = inOrder(l.warnings)
 	c.Notes = l.notes
 	c.prosody = l.prosody
+	c.Meet = l.meet
 	c.prosodyFiles = l.buildProsody(variables)
 	return c
 }
@@ -122,6 +123,8 @@ type loader struct {
 	authentications []authenticated
 	prosody         *existing // nil if it is not among the sources
 	docker          bool      // whether docker-jitsi-meet's variables are among the sources
+	meet            []Meet
+	meetFolder      string // where configurations of the web page are looked for that nobody names; "" is nowhere
 }
 
 // place is where something was written.
@@ -139,6 +142,7 @@ const (
 	layerFile layer = iota
 	layerDocker
 	layerProsody
+	layerMeet
 	layerEnvironment
 	layerCommand
 )

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -214,6 +215,9 @@ type Import struct {
 	Environ []string
 	// Trusted are virtual hosts of Prosody whose people are hosts because they have a password.
 	Trusted []string
+	// MeetFolder is where the web page's configurations are looked for, beside Prosody: DOMAIN-config.js. Empty means where Debian's
+	// packages have them.
+	MeetFolder string
 }
 
 // YAML returns what the sources say as a usher.yaml that takes their place: each key with a comment that says where it is
@@ -229,6 +233,7 @@ func (i Import) YAML() ([]byte, error) {
 		// What is written for Prosody needs what stands there, and what is not imported, too.
 		l.places["prosody/files"] = place{source: "sets nothing: the lines for Prosody are made from it", layer: layerCommand}
 		l.viper.Set("prosody/files", absolute(i.Prosody))
+		l.meetFolder = cmp.Or(i.MeetFolder, meetFolder)
 	}
 	if i.Docker != "" {
 		l.places["sources/docker"] = at
@@ -247,7 +252,7 @@ func (i Import) YAML() ([]byte, error) {
 	var b strings.Builder
 	b.WriteString("# usher's configuration, as found; behind each key stands where. What the keys mean: usher.example.yaml.\n")
 	found := slices.DeleteFunc(c.Settings, func(s Setting) bool {
-		return s.Origin == byDefault || strings.HasPrefix(s.path, "sources/")
+		return s.Origin == byDefault || strings.HasPrefix(s.path, "sources/") && s.path != "sources/meet"
 	})
 	if slices.ContainsFunc(found, Setting.secret) {
 		b.WriteString("# It has secrets in it: nobody else may read it (chmod 640), or they go into files (secret_file, app_secret_file).\n")

@@ -40,6 +40,13 @@ func (l *loader) readSources(variables map[string]string, environ []string) []se
 	if len(files) > 0 {
 		settings = append(settings, l.readProsody(files, environ)...)
 	}
+	meet, at := l.source("sources/meet", variables)
+	if found := l.findMeet(l.meetFolder); len(meet) == 0 && len(found) > 0 {
+		meet, at = found, place{source: "found there", layer: layerCommand}
+		l.places["sources/meet"] = at
+		l.viper.Set("sources/meet", meet)
+	}
+	l.meet = l.readMeet(meet, at)
 	return settings
 }
 

@@ -37,7 +37,8 @@ type GuardOptions struct {
 	Room func(address string) (jid.JID, error)
 	// Interval is how often a room is looked at.
 	Interval time.Duration
-	// EnforceRoles has owners whom neither we nor a host have made lose what they are; see guard_roles.go.
+	// EnforceRoles has owners whom neither we nor a host have made lose what they are; otherwise they are warned of, once for each room.
+	// See guard_roles.go.
 	EnforceRoles bool
 }
 
@@ -191,7 +192,7 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 	}
 	err = g.Owner.Enforce(ctx, j, g.Configuration)
 	var moderators []Item
-	if err == nil && g.EnforceRoles {
+	if err == nil {
 		moderators, err = g.Owner.Moderators(ctx, j)
 	}
 	if err == nil && g.Try != nil {
@@ -265,6 +266,11 @@ func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	}
 	owns := false
 	if err == nil && !banned && !made {
+		if affiliation != "owner" {
+			g.mu.Lock()
+			rm.demote(bare)
+			g.mu.Unlock()
+		}
 		owns, err = rm.give(ctx, who, affiliation)
 	}
 	g.mu.Lock()
@@ -677,6 +683,13 @@ func (g *Guard) audit(ctx context.Context, rm *guarded) error {
 			}
 		}
 	}
+	var owners []Item
+	if g.needsOwners(rm, occupants) {
+		// After the occupants: an owner among them who is not on this list is an admin of the service.
+		if owners, err = g.Owner.Owners(ctx, rm.jid); err != nil {
+			return err
+		}
+	}
 	g.mu.Lock()
 	rm.here = bareJIDs(occupants)
 	for bare, gr := range rm.live {
@@ -684,8 +697,8 @@ func (g *Guard) audit(ctx context.Context, rm *guarded) error {
 			gr.account(g.inside(rm, bare), asked, gr.ended(now))
 		}
 	}
-	if g.EnforceRoles && rm.main.Equal(jid.JID{}) {
-		g.judge(rm, occupants)
+	if rm.ruled() {
+		g.judge(rm, occupants, owners)
 	}
 	g.mu.Unlock()
 	return g.writeBack(ctx, rm)

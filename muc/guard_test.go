@@ -105,10 +105,10 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 				defer l.mu.Unlock()
 				l.arrivals = append(l.arrivals, room.String())
 			},
-			Warn: func(_ jid.JID, what string, _ error) {
+			Warn: func(_ jid.JID, what string, err error) {
 				l.mu.Lock()
 				defer l.mu.Unlock()
-				l.warnings = append(l.warnings, what)
+				l.warnings = append(l.warnings, what+": "+err.Error())
 			},
 		},
 		Focus: jid.MustParse(jicofo), Room: jid.Parse, Interval: interval,

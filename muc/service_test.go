@@ -59,6 +59,7 @@ type chat struct {
 	main         *chat             // of a breakout room; its affiliations count (mod_muc_breakout_rooms.lua)
 	silent       bool              // answers nothing
 	affiliations map[string]string // by bare JID
+	admins       map[string]bool   // by bare JID: admins of the service, who are owners and on no list
 	seats        []*seat
 
 	given map[string]time.Time // by bare JID: affiliations that are ours, and since when
@@ -313,7 +314,7 @@ func (s *service) serve() bool {
 			}
 		}
 	case a.Type == "set":
-		if i := a.Query.Items[0]; i.JID == us || i.JID == admin && i.Affiliation != "owner" { // mod_muc.lua
+		if i := a.Query.Items[0]; i.JID == us || (i.JID == admin || c.admins[i.JID]) && i.Affiliation != "owner" { // mod_muc.lua
 			s.refuse("iq", a, "modify", "not-acceptable")
 		} else {
 			s.affiliate(c, i.JID, i.Affiliation, true)
@@ -432,7 +433,7 @@ func (c *chat) affiliation(full string) string {
 	switch a := c.affiliations[bareOf(full)]; {
 	case c.main != nil:
 		return c.main.affiliation(full)
-	case bareOf(full) == us:
+	case bareOf(full) == us, c.admins[bareOf(full)]:
 		return "owner"
 	case a == "":
 		_, domain, _ := strings.Cut(bareOf(full), "@")

@@ -24,7 +24,7 @@ func examine() *cobra.Command {
 		Use:   "doctor",
 		Short: "Examine the running XMPP server, and say what to mend in its configuration",
 		Long: `Connect to the XMPP server as usher does, ask it about everything that usher needs, make a room, try it out and end it
-again. Where Prosody's files are among the sources of the configuration, they are looked at first. Each check is one line: ok, warn, fail, or skip where something else failed first. Below one that is not ok stands the
+again. Where Prosody's files, or the web page's, are among the sources of the configuration, they are looked at first. Each check is one line: ok, warn, fail, or skip where something else failed first. Below one that is not ok stands the
 line of configuration, or the command, that mends it.
 
 A component has one connection. Stop the running usher first: Prosody refuses a second one ("conflict"), and nothing is
@@ -66,7 +66,7 @@ Exit status: 0 if no check failed, 1 if one did.`,
 			if err != nil { // what the server really does can be seen all the same
 				report(doctor.Check{Code: "file", Of: "prosody", Status: doctor.Warn, Says: err.Error()})
 			}
-			for _, f := range findings {
+			for _, f := range append(findings, c.CompareMeet()...) {
 				if f.Level != config.Hint { // which can neither hold nor fail
 					report(fileCheck(f))
 				}

@@ -292,6 +292,8 @@ func examination(c *config.Config, p auth.Policy, remote *keys.Cache) doctor.Opt
 
 		Module:    c.Rooms.Enforcement == config.Module,
 		Autostart: c.Lobby.Autostart == config.AutostartHost,
+
+		EnforceRoles: c.Jicofo.EnforceRoles,
 	}
 	for _, v := range c.VHosts {
 		o.VHosts = append(o.VHosts, v.Domain)

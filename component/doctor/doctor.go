@@ -1,16 +1,18 @@
 // Package doctor examines a running XMPP server the way usher will use it: it connects as the component, asks, makes a
 // room and ends it, and says of each thing that must hold whether it does, and which line of configuration mends it.
 //
-// All checks are in one table, checks, which reads from top to bottom in the order in which they are made. What needs
-// something that failed is skipped, so that one fault shows as one failure.
+// All checks are in one table, checks, which reads from top to bottom in the order in which they are made. What can say nothing
+// because something else failed is skipped, so that one fault shows as one failure; all else is examined.
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -29,9 +31,11 @@ const (
 	// patience is how long the server may take for one answer.
 	patience = 5 * time.Second
 	// limit is how long a whole examination may take, beside Options.Watch.
-	limit = 30 * time.Second
+	limit = time.Minute
 	// cleaning is how long it may take to connect once more only to remove what was left.
-	cleaning = 3 * time.Second
+	cleaning = 10 * time.Second
+	// cleanAgain is the pause between two attempts to.
+	cleanAgain = 200 * time.Millisecond
 )
 
 // Options say what to examine. Zero values of JIDs, and empty lists, leave their checks out.
@@ -47,6 +51,11 @@ type Options struct {
 	// Module tells that mod_muc_affiliated_only keeps strangers out of rooms that are open, instead of rooms being members-only
 	// for life. Autostart tells that usher switches the lobby on.
 	Module, Autostart bool
+	// EnforceRoles tells that usher puts owners back whom Jicofo has made.
+	EnforceRoles bool
+	// Opening is how long Jicofo may take to open a room, 15 s if zero. Electing is how long it may take to make an owner of somebody of
+	// whose coming it has been told, which it does at once, but in another thread than the one that answers; 3 s if zero.
+	Opening, Electing time.Duration
 	// Issuers are those whose tokens count, and Sources where their keys come from.
 	Issuers []Issuer
 	Sources []Source
@@ -105,16 +114,20 @@ type Check struct {
 }
 
 // Run makes all checks, and reports each as soon as it is made. The error is ctx's, if that ended before the examination
-// did. In every case Run removes what it made on the server, as far as the server lets it, and all goroutines that it
-// started have ended when it returns.
+// did. In every case Run removes what it made on the server, as far as the server lets it, and else reports what is left. All
+// goroutines that it started have ended when it returns.
 func Run(ctx context.Context, o Options, report func(Check)) error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	o.Opening, o.Electing = cmp.Or(o.Opening, opening), cmp.Or(o.Electing, electing)
 	if o.Changelog == "" {
 		o.Changelog = "/usr/share/doc/prosody/changelog.Debian.gz"
 	}
-	x := &examination{o: o, rooms: make(map[string]jid.JID), left: make(map[string]jid.JID), blame: make(map[string]string)}
+	x := &examination{
+		o: o, rooms: make(map[string]jid.JID), opened: make(map[string]opened), left: make(map[string]jid.JID),
+		blame: make(map[string]string),
+	}
 	x.focus = address(o.Domain, muc.Nick)
 	x.stranger = address(o.Domain, "stranger")
 	x.owner = muc.Owner{JID: x.focus.Bare()}
@@ -127,6 +140,10 @@ func Run(ctx context.Context, o Options, report func(Check)) error {
 		}
 	})
 	x.clean()
+	if len(x.left) > 0 {
+		report(Check{Code: "clean", Status: Warn, Mend: "restart Prosody, if they are still there",
+			Says: "the connection ended, so these rooms of the doctor may be left: " + strings.Join(slices.Sorted(maps.Keys(x.left)), ", ")})
+	}
 	return ctx.Err()
 }
 
@@ -141,8 +158,11 @@ type examination struct {
 	hangUp  func() // closes conn and waits for its end
 	silent  error  // why the server is thought to answer nothing any more
 
-	rooms map[string]jid.JID // the one that is examined, by service
-	left  map[string]jid.JID // those that have to be removed
+	prosody []int              // the numbers of its version, if it is a released one that can be seen
+	online  jid.JID            // Jicofo's full JID, if it is online
+	rooms   map[string]jid.JID // those that usher has created to examine them, by service
+	opened  map[string]opened  // what Jicofo did when it was asked to open one, by service
+	left    map[string]jid.JID // those that have to be removed
 	// blame has, by code and subject, which check is to blame for one that did not hold: itself, or another that it
 	// needed.
 	blame map[string]string
@@ -169,6 +189,7 @@ func warn(mend, format string, args ...any) finding {
 func fail(mend, format string, args ...any) finding {
 	return finding{Fail, fmt.Sprintf(format, args...), mend}
 }
+func skipped(why string) finding { return finding{Skip, "not examined, because " + why, ""} }
 
 // check is one line of the table.
 type check struct {
@@ -205,31 +226,34 @@ var checks = []struct {
 		{"version", []string{answers}, (*examination).version},
 		{"clock", []string{answers}, (*examination).clock},
 	}},
+	{of(func(o Options) []jid.JID { return []jid.JID{o.Jicofo} }), []check{
+		{"jicofo", []string{answers}, (*examination).jicofo},
+	}},
 	{of(func(o Options) []jid.JID { return o.Services }), []check{
 		{"service", []string{answers}, (*examination).service},
 		{"creation", []string{answers, "service"}, (*examination).creation},
 		{"room-create", []string{answers, "service"}, (*examination).create},
-		{"room-owner", []string{answers, "room-create"}, (*examination).owns},
-		{"room-jicofo", []string{answers, "room-owner"}, (*examination).jicofoCreates},
-		{"room-switch", []string{answers, "room-owner"}, (*examination).switches},
+		{"room-jicofo", []string{answers, "service"}, (*examination).jicofoOpens},
+		{"room-owner", []string{answers, "service"}, (*examination).owns},
+		{"room-switch", []string{answers, "service"}, (*examination).switches},
 		{"room-born", []string{answers, "room-create"}, (*examination).born},
+		{"jicofo-auth", []string{answers, "service"}, (*examination).jicofoAuthenticates},
+		{"jicofo-owner", []string{answers, "room-owner"}, (*examination).jicofoElects},
 		{"room-configure", []string{answers, "room-create"}, (*examination).configure},
-		{"room-stranger", []string{answers, "room-configure"}, (*examination).keepsOut},
-		{"room-member", []string{answers, "room-configure"}, (*examination).letsIn},
-		{"room-moderators", []string{answers, "room-member"}, (*examination).moderators},
+		{"room-stranger", []string{answers, "room-create"}, (*examination).keepsOut},
+		{"room-member", []string{answers, "room-create"}, (*examination).letsIn},
+		{"room-moderators", []string{answers, "room-create"}, (*examination).moderators},
+		{"room-persistent", []string{answers, "room-create"}, (*examination).persistent},
 		{"room-withdraw", []string{answers, "room-member"}, (*examination).withdraw},
-		{"room-end", []string{answers, "room-withdraw"}, (*examination).end},
+		{"room-end", []string{answers, "room-create"}, (*examination).end},
 	}},
 	{of(func(o Options) []jid.JID { return []jid.JID{o.Lobby} }), []check{
 		{"lobby", []string{answers}, (*examination).service},
 		{"lobby-room", []string{answers, "lobby"}, (*examination).lobby},
-		{"lobby-gate", []string{answers, "lobby"}, (*examination).lobbyGate},
+		{"lobby-gate", nil, (*examination).lobbyGate},
 	}},
 	{of(func(o Options) []jid.JID { return []jid.JID{o.Breakout} }), []check{
 		{"breakout", []string{answers}, (*examination).service},
-	}},
-	{of(func(o Options) []jid.JID { return []jid.JID{o.Jicofo} }), []check{
-		{"jicofo", []string{answers}, (*examination).jicofo},
 	}},
 	{once, []check{
 		{stays, []string{answers}, (*examination).stays},
@@ -292,7 +316,7 @@ func (x *examination) examine(ctx context.Context, report func(Check)) {
 func (x *examination) make(ctx context.Context, c check, s subject) finding {
 	skip := func(guilty, why string) finding {
 		x.blame[c.code+" "+s.name] = guilty
-		return finding{Skip, "not examined, because " + why, ""}
+		return skipped(why)
 	}
 	for _, need := range c.needs {
 		for _, key := range []string{need + " " + s.name, need + " "} {
@@ -351,7 +375,7 @@ func (x *examination) listen(ctx context.Context) {
 func (x *examination) ended() bool { return x.conn != nil && x.conn.Err() != nil || x.silent != nil }
 
 // clean removes the rooms that may be left, and ends the connection. If that ended by itself, it is made once more, but
-// not where somebody else has taken it.
+// not where somebody else has taken it. What cannot be removed stays in left.
 func (x *examination) clean() {
 	if x.conn == nil {
 		return
@@ -365,15 +389,35 @@ func (x *examination) clean() {
 			return
 		}
 		x.hangUp()
-		ctx, cancel := context.WithTimeout(context.Background(), cleaning)
-		defer cancel()
-		if x.dial(ctx) != nil {
-			x.hangUp = func() {}
+		x.hangUp = func() {}
+		if x.redial() != nil {
 			return
 		}
+		x.silent = nil
 	}
 	for _, room := range x.left {
 		x.remove(room)
+	}
+	if x.conn.Err() == nil && x.silent == nil {
+		clear(x.left)
+	}
+}
+
+// redial connects once more. The server may not have noticed yet that our connection has ended, and says conflict then, as it
+// does if somebody else has connected meanwhile; so that is tried again for a while, and nobody is displaced.
+func (x *examination) redial() error {
+	ctx, cancel := context.WithTimeout(context.Background(), cleaning)
+	defer cancel()
+	for {
+		err := x.dial(ctx)
+		if !displaced(err) {
+			return err
+		}
+		select {
+		case <-time.After(cleanAgain):
+		case <-ctx.Done():
+			return err
+		}
 	}
 }
 

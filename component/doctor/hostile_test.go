@@ -2,12 +2,14 @@ package doctor_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,8 +33,8 @@ func TestServerEnds(t *testing.T) {
 	for _, code := range []string{"answers", "service", "room-create", "room-member", "jicofo"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, false, "", "")
-			p.jicofo(online)
+			p := admit(t, false, false, "", "")
+			p.jicofo()
 			p.on[code] = p.Kill
 			p.o.Watch = time.Minute
 			p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
@@ -43,8 +45,8 @@ func TestServerEnds(t *testing.T) {
 // A server that stands still is given up after one question, and what it is told then it does when it goes on.
 func TestServerStandsStill(t *testing.T) {
 	t.Parallel()
-	p := admit(t, false, "", "")
-	p.jicofo(online)
+	p := admit(t, false, false, "", "")
+	p.jicofo()
 	p.on["room-member"] = p.Pause
 	p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after("room-member"), "stays")})
 	p.Resume()
@@ -54,14 +56,14 @@ func TestServerStandsStill(t *testing.T) {
 // A server that does the handshake and nothing else.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
-	p := admit(t, false, "", "")
+	p := admit(t, false, false, "", "")
 	p.o.Server = listen(t, func(c net.Conn) {
 		in := bufio.NewReader(c)
 		_, _ = in.ReadString('>') // the XML declaration or the stream
 		_, _ = io.WriteString(c, "<stream:stream xmlns:stream='http://etherx.jabber.org/streams' xmlns='jabber:component:accept' id='i'><handshake/>")
 		_, _ = io.Copy(io.Discard, in)
 	})
-	if got := statuses(p.examined()); got != "fail answers " {
+	if got := statuses(p.examined()); got != "fail answers warn lobby-gate " {
 		t.Error(got)
 	}
 }
@@ -75,7 +77,7 @@ func TestNoServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, false, "", "")
+			p := admit(t, false, false, "", "")
 			p.o.Server = listen(t, func(c net.Conn) { _, _ = io.WriteString(c, says) })
 			p.found(p.examined(), map[doctor.Status]string{"fail": "handshake", "skip": after("handshake")})
 		})
@@ -109,32 +111,103 @@ func listen(t *testing.T, serve func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// A connection that breaks while a room is there is made once more, to remove the room.
+// fragile has the doctor connect through somebody who breaks the first connection when that is called for. The server notices it
+// when noticed is closed.
+func (p *patient) fragile(noticed <-chan struct{}, refused func()) (breaks func()) {
+	first := make(chan net.Conn, 1)
+	var connections atomic.Int32
+	server := p.o.Server
+	p.o.Server = listen(p.t, func(c net.Conn) {
+		s, err := net.Dial("tcp", server)
+		if err != nil {
+			return
+		}
+		isFirst := connections.Add(1) == 1
+		if isFirst {
+			first <- c
+		}
+		var g sync.WaitGroup
+		g.Go(func() {
+			_, _ = io.Copy(s, c)
+			if isFirst {
+				<-noticed
+			}
+			s.Close()
+		})
+		_, _ = io.Copy(io.MultiWriter(c, finds{"<conflict", refused}), s)
+		c.Close()
+		s.Close()
+		g.Wait()
+	})
+	return func() { (<-first).Close() }
+}
+
+// finds calls found for each piece that has the text in it.
+type finds struct {
+	text  string
+	found func()
+}
+
+func (f finds) Write(b []byte) (int, error) {
+	if bytes.Contains(b, []byte(f.text)) {
+		f.found()
+	}
+	return len(b), nil
+}
+
+// A connection that breaks while a room is there is made once more, to remove the room; and again, for as long as the server has not noticed
+// that the first one is gone.
 func TestConnectionBreaks(t *testing.T) {
-	for _, code := range []string{"room-create", "room-member", "room-moderators"} {
+	for _, code := range []string{"room-create", "jicofo-auth", "room-member", "room-moderators"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, false, "", "")
-			p.jicofo(online)
-			links := make(chan net.Conn, 8)
-			server := p.o.Server
-			p.o.Server = listen(t, func(c net.Conn) {
-				s, err := net.Dial("tcp", server)
-				if err != nil {
-					return
-				}
-				defer s.Close()
-				links <- c
-				var g sync.WaitGroup
-				g.Go(func() { _, _ = io.Copy(s, c); s.Close() })
-				_, _ = io.Copy(c, s)
-				c.Close()
-				g.Wait()
-			})
-			p.on[code] = func() { (<-links).Close() }
-			p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
+			p := admit(t, false, false, "", "")
+			p.jicofo()
+			noticed := make(chan struct{})
+			var once sync.Once
+			notice := func() { once.Do(func() { close(noticed) }) }
+			p.on[code] = p.fragile(noticed, notice)
+			t.Cleanup(notice)
+			got := p.examined()
+			p.found(got, map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
+			if last := got[len(got)-1]; last.Code != "stays" {
+				t.Errorf("told %+v", last)
+			}
+			select {
+			case <-noticed:
+			default:
+				t.Error("nobody was refused while the first connection was there")
+			}
 			p.clean()
 		})
+	}
+}
+
+// Somebody who has connected meanwhile is left alone, and what may be left is told.
+func TestAnotherConnects(t *testing.T) {
+	t.Parallel()
+	p := admit(t, false, false, "", "")
+	p.jicofo()
+	noticed := make(chan struct{})
+	close(noticed)
+	breaks := p.fragile(noticed, func() {})
+	var rival *prosodytest.Client
+	p.on["room-member"] = func() {
+		breaks()
+		for rival == nil && t.Context().Err() == nil { // until the server has noticed
+			rival, _ = p.DialComponent(t.Context(), domain, p.secret)
+		}
+	}
+	got := p.examined()
+	p.found(got, map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after("room-member"), "stays")})
+	if last := got[len(got)-1]; last.Code != "clean" || last.Status != doctor.Warn || !strings.Contains(last.Says, "@conference.meet.example.com") {
+		t.Errorf("of what is left is told %+v", last)
+	}
+	if rival.Err() != nil {
+		t.Errorf("the other one was displaced: %v", rival.Err())
+	}
+	if err := rival.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -143,8 +216,8 @@ func TestInterrupted(t *testing.T) {
 	for _, code := range []string{"secret", "port", "answers", "room-create", "room-stranger", "room-moderators", "stays"} {
 		t.Run(code, func(t *testing.T) {
 			t.Parallel()
-			p := admit(t, false, "", "")
-			p.jicofo(online)
+			p := admit(t, false, false, "", "")
+			p.jicofo()
 			ctx, cancel := context.WithCancel(t.Context())
 			last := ""
 			err := doctor.Run(ctx, p.o, func(c doctor.Check) {
@@ -163,8 +236,8 @@ func TestInterrupted(t *testing.T) {
 // Who asks to enter meanwhile is told to ask again, and a crowd in no room of the doctor's disturbs nothing.
 func TestMeanwhile(t *testing.T) {
 	t.Parallel()
-	p := admit(t, false, "", "")
-	p.jicofo(online)
+	p := admit(t, false, false, "", "")
+	p.jicofo()
 	guest := p.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
 	p.on["answers"] = func() {
 		answer, err := guest.IQ(t.Context(), "set", domain, "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/>")

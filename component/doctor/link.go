@@ -78,7 +78,12 @@ func (x *examination) port(ctx context.Context, _ subject) finding {
 	var unreachable *net.OpError
 	if errors.As(x.dialErr, &unreachable) && unreachable.Op == "dial" {
 		_, port, _ := net.SplitHostPort(x.o.Server)
-		return fail(fmt.Sprintf("component_ports = { %s } in Prosody's global section, or the right xmpp.server here", port),
+		lines := fmt.Sprintf("component_ports = { %s }", port)
+		if !x.local() { // Prosody listens on its own machine only (core/portmanager.lua)
+			lines += ` and component_interfaces = { "*" }`
+		}
+		// docker-jitsi-meet has component_ports = { }, which opens none (prosody.cfg.lua).
+		return fail(lines+" in Prosody's global section, after any other line of that name; or the right xmpp.server here",
 			"nothing can be reached at %s: %v", x.o.Server, unreachable.Err)
 	}
 	return ok("something listens at %s", x.o.Server)
@@ -125,20 +130,16 @@ func (x *examination) stays(ctx context.Context, _ subject) finding {
 	case <-ctx.Done():
 	case <-watch.C:
 	}
-	left := ""
-	for room := range x.left {
-		left += "; the room " + room + " may be left"
-	}
 	switch err := x.conn.Err(); {
 	case err == nil && x.silent != nil:
-		return fail("see Prosody's log, and whether it stands still", "the server answers nothing any more: %s%s", because(x.silent), left)
+		return fail("see Prosody's log, and whether it stands still", "the server answers nothing any more: %s", because(x.silent))
 	case err == nil && ctx.Err() != nil:
-		return fail("see whether Prosody's machine is overloaded", "the server answers so slowly that the examination took too long%s", left)
+		return fail("see whether Prosody's machine is overloaded", "the server answers so slowly that the examination took too long")
 	case err == nil:
 		return ok("the connection was ours to the end")
 	case displaced(err):
 		return fail(`run one usher only, and none beside the doctor; component_conflict_resolve = "kick_new" (the default) keeps the first`,
-			"another component took the connection while we were connected: two ushers would fight for it%s", left)
+			"another component took the connection while we were connected: two ushers would fight for it")
 	default:
 		return fail("see Prosody's log", "the connection ended: %v", err)
 	}

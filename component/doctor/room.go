@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp/form"
@@ -22,19 +23,32 @@ func nick(room, who jid.JID) jid.JID {
 	return j
 }
 
-// newRoom thinks of a room, in which the checks of the service then are made, and remembers that it has to be removed.
+// newRoom thinks of a room, and remembers that it has to be removed.
 func (x *examination) newRoom(s subject) jid.JID {
 	room, _ := s.jid.WithLocal(random()) // which is ASCII
-	x.rooms[s.name] = room
 	x.left[room.String()] = room
 	return room
 }
 
+// room returns a room that usher or Jicofo has created, if there is one.
+func (x *examination) room(s subject) (jid.JID, bool) {
+	if room, ok := x.rooms[s.name]; ok {
+		return room, true
+	}
+	o := x.opened[s.name]
+	return o.room, o.inside()
+}
+
+const noRoom = "neither usher nor Jicofo could create a room"
+
 // gone forgets a room that need not be removed.
 func (x *examination) gone(room jid.JID) { delete(x.left, room.String()) }
 
+// presence is one of ours in a room, with a display name (XEP-0172), without which Jitsi's lobby lets nobody into a members-only room
+// (mod_muc_lobby_rooms.lua).
 func (x *examination) presence(room jid.JID, who jid.JID, typ stanza.PresenceType) error {
-	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(element(muc.NS, "x")))
+	name := xmlstream.Wrap(xmlstream.Token(xml.CharData("usher doctor")), xml.StartElement{Name: xml.Name{Space: "http://jabber.org/protocol/nick", Local: "nick"}})
+	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(xmlstream.MultiReader(element(muc.NS, "x"), name)))
 }
 
 // join has one of ours enter the room. The error is the room's, where it has one.
@@ -87,47 +101,49 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 	case !p.Has("201"):
 		return fail("", "a room whose name is random exists already (status %v)", p.Codes)
 	}
+	x.rooms[s.name] = room
 	return ok("usher creates rooms")
 }
 
-// owns has usher try to be less than an owner. Of an admin of the service the room refuses that as not-acceptable; of a
-// mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes anything.
+// owns looks whether usher owns the rooms of the service, as its admin, and not only those that it created. Best that shows in a room
+// that Jicofo has created. Without one, usher tries to be less than an owner: of an admin of the service Prosody refuses that
+// as not-acceptable, of a mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes anything.
 func (x *examination) owns(ctx context.Context, s subject) finding {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err := x.owner.SetAffiliation(ctx, x.rooms[s.name], x.focus, "")
-	if isCondition(err, stanza.NotAcceptable) {
-		return ok("usher owns all rooms of the service")
-	}
 	mend := "component_admins_as_room_owners = true in the global section"
 	if x.blame["creation "+s.name] != "" { // usher did not need to be an admin
 		mend = x.admins(s) + "; for Prosody 13 also " + mend
 	}
-	if isCondition(err, stanza.Conflict) {
-		return fail(mend, "usher owns only the rooms that it created")
+	if o := x.opened[s.name]; o.inside() {
+		if _, err := x.configuration(ctx, o.room, x.focus.Bare()); err != nil {
+			return fail(mend, "usher does not own the rooms that Jicofo opens (%s)", because(err))
+		}
+		return ok("usher owns the rooms that Jicofo opens")
 	}
-	if err == nil {
-		return fail(mend, "usher does not own the rooms of the service")
+	room, created := x.rooms[s.name]
+	if !created {
+		return skipped(noRoom)
 	}
-	return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
-}
-
-// jicofoCreates asks the same of Jicofo, which creates the rooms where it is the focus.
-func (x *examination) jicofoCreates(ctx context.Context, s subject) finding {
-	if x.o.Jicofo.Equal(jid.JID{}) {
-		return finding{}
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := x.owner.SetAffiliation(ctx, x.rooms[s.name], x.o.Jicofo, "")
+	err := x.owner.SetAffiliation(bounded, room, x.focus, "")
 	switch {
 	case isCondition(err, stanza.NotAcceptable):
-		return ok("Jicofo is an admin of the service, too")
+		return ok("usher owns all rooms of the service")
+	case isCondition(err, stanza.Conflict):
+		return fail(mend, "usher owns only the rooms that it created")
 	case err == nil:
-		return fail(x.admins(s), "Jicofo is no admin of the service and may not create rooms")
-	default:
-		return warn("", "whether Jicofo may create rooms cannot be seen (%s)", because(err))
+		return fail(mend, "usher does not own the rooms of the service")
+	case !isCondition(err, stanza.NotAllowed):
+		return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
 	}
+	// So ejabberd says it of its admins, but Jitsi's muc_meeting_id of everybody whose node is focus.
+	switch _, err := x.configuration(ctx, room, x.focus.Bare()); {
+	case err != nil:
+		return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
+	case x.o.Jicofo.Equal(jid.JID{}):
+		return ok("usher owns the rooms that it creates")
+	}
+	return warn("", "usher owns the rooms that it creates; whether it owns those of Jicofo is seen only once Jicofo opens one")
 }
 
 // switches asks for the form by which usher switches Jitsi's lobby on. That takes the bare domain, for of a focus the lobby
@@ -136,14 +152,18 @@ func (x *examination) switches(ctx context.Context, s subject) finding {
 	if !x.o.Autostart {
 		return finding{}
 	}
-	if err := x.ask(ctx, x.rooms[s.name], element(muc.NSOwner, "query"), nil); err != nil {
+	room, there := x.room(s)
+	if !there {
+		return skipped(noRoom)
+	}
+	if err := x.ask(ctx, room, element(muc.NSOwner, "query"), nil); err != nil {
 		return fail(x.admins(s), "usher cannot switch the lobby on: %s does not own the rooms (%s)", x.o.Domain, because(err))
 	}
 	return ok("usher can switch the lobby on")
 }
 
-// configuration is a room's form, by field (XEP-0045 §10.2).
-func (x *examination) configuration(ctx context.Context, room jid.JID) (map[string]string, error) {
+// configuration is a room's form as one of ours gets it, by field (XEP-0045 §10.2).
+func (x *examination) configuration(ctx context.Context, room, who jid.JID) (map[string]string, error) {
 	var answer struct {
 		Fields []struct {
 			Var    string   `xml:"var,attr"`
@@ -152,13 +172,11 @@ func (x *examination) configuration(ctx context.Context, room jid.JID) (map[stri
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	iq := stanza.IQ{Type: stanza.GetIQ, From: x.focus.Bare(), To: room}
+	iq := stanza.IQ{Type: stanza.GetIQ, From: who, To: room}
 	err := x.conn.IQ(ctx, iq, element(muc.NSOwner, "query"), &answer)
 	form := make(map[string]string)
 	for _, f := range answer.Fields {
-		if len(f.Values) > 0 {
-			form[f.Var] = f.Values[0]
-		}
+		form[f.Var] = strings.Join(f.Values[:min(1, len(f.Values))], "")
 	}
 	return form, err
 }
@@ -168,7 +186,7 @@ func membersOnly(form map[string]string) bool {
 }
 
 func (x *examination) born(ctx context.Context, s subject) finding {
-	switch form, err := x.configuration(ctx, x.rooms[s.name]); {
+	switch form, err := x.configuration(ctx, x.rooms[s.name], x.focus.Bare()); {
 	case err != nil:
 		return fail("", "usher cannot read a room's configuration (%s)", because(err))
 	case x.o.Module && membersOnly(form):
@@ -188,7 +206,7 @@ func (x *examination) configure(ctx context.Context, s subject) finding {
 	if err := x.owner.Configure(bounded, room, muc.Configuration{MembersOnly: true}); err != nil {
 		return fail("", "usher cannot configure a room (%s)", because(err))
 	}
-	switch form, err := x.configuration(ctx, room); {
+	switch form, err := x.configuration(ctx, room, x.focus.Bare()); {
 	case err != nil:
 		return fail("", "usher cannot read a room's configuration (%s)", because(err))
 	case !membersOnly(form):
@@ -231,6 +249,9 @@ func (x *examination) keepsOut(ctx context.Context, s subject) finding {
 		return fail(below(s, fmt.Sprintf("modules_enabled = { %q }", "muc_affiliated_only"))+", and its file in a folder of plugin_paths: usher config prosody --module DIR",
 			"mod_muc_affiliated_only is not loaded on %s: anybody can enter", s.name)
 	case err == nil:
+		if form, err := x.configuration(ctx, room, x.focus.Bare()); err == nil && !membersOnly(form) {
+			return fail("", "somebody without an affiliation enters, because usher cannot make the room members-only")
+		}
 		return fail("", "somebody without an affiliation enters a members-only room: another module lets them in")
 	case isCondition(err, stanza.RegistrationRequired):
 		return ok("somebody without an affiliation is kept out of %s room", kind)
@@ -259,25 +280,52 @@ func (x *examination) letsIn(ctx context.Context, s subject) finding {
 }
 
 // moderators reads who moderates as an owner who is not inside, which is how usher looks for hosts where Jicofo is the
-// focus.
+// focus. If nobody else could enter, it has to be usher inside who is looked for.
 func (x *examination) moderators(ctx context.Context, s subject) finding {
-	room := x.rooms[s.name]
-	if err := x.presence(room, x.focus, stanza.UnavailablePresence); err != nil {
-		return fail("", "usher cannot leave: %v", err)
-	}
+	room, host := x.rooms[s.name], x.focus
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := x.owner.SetAffiliation(ctx, room, x.stranger, "owner"); err != nil {
-		return fail("", "usher cannot make somebody an owner (%s)", because(err))
+	if x.blame["room-member "+s.name] == "" {
+		host = x.stranger
+		if err := x.presence(room, x.focus, stanza.UnavailablePresence); err != nil {
+			return fail("", "usher cannot leave: %v", err)
+		}
+		if err := x.owner.SetAffiliation(ctx, room, x.stranger, "owner"); err != nil {
+			return fail("", "usher cannot make somebody an owner (%s)", because(err))
+		}
 	}
 	items, err := x.owner.Moderators(ctx, room)
 	if err != nil {
 		return fail(x.admins(s), "usher cannot see from outside who moderates (%s)", because(err))
 	}
-	if !slices.ContainsFunc(items, func(i muc.Item) bool { return i.JID == x.stranger.String() }) {
+	if !slices.ContainsFunc(items, func(i muc.Item) bool { return i.JID == host.String() }) {
 		return fail("", "a moderator is missing from the list of moderators: hosts would not be seen")
 	}
 	return ok("usher sees from outside who moderates")
+}
+
+// persistent looks whether an owner who is no admin of the service can have a room stay for good, by the form that the server gives
+// them (muc/persistent.lib.lua). Prosody 13 gives that to people of the service's parent domain only (mod_authz_internal.lua,
+// host_user_role), of whom we are none.
+func (x *examination) persistent(ctx context.Context, s subject) finding {
+	room := x.rooms[s.name]
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := x.owner.SetAffiliation(bounded, room, x.stranger, "owner")
+	form := map[string]string{}
+	if err == nil {
+		form, err = x.configuration(ctx, room, x.stranger)
+	}
+	const line = "muc_room_allow_persistent = false"
+	switch _, can := form["muc#roomconfig_persistentroom"]; {
+	case err != nil:
+		return warn("", "what owners can configure cannot be seen (%s)", because(err))
+	case can:
+		return warn(below(s, line), "an owner can make a room persistent: it stays, with all affiliations, when everybody has left")
+	case len(x.prosody) == 0 || x.prosody[0] > 0:
+		return ok("owners of our own domain can make no room persistent (but look yourself: there must be %s)", line)
+	}
+	return ok("no owner can make a room outlive the people in it")
 }
 
 func (x *examination) withdraw(ctx context.Context, s subject) finding {
@@ -296,9 +344,14 @@ func (x *examination) withdraw(ctx context.Context, s subject) finding {
 	return ok("who loses the affiliation is removed")
 }
 
-// end looks whether the room went with the last occupant.
+// end looks whether the room goes with the last occupant. Where all is well they have left already.
 func (x *examination) end(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]
+	for _, who := range []jid.JID{x.focus, x.stranger} {
+		if err := x.presence(room, who, stanza.UnavailablePresence); err != nil {
+			return fail("", "usher cannot leave: %v", err)
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if _, err := x.owner.Moderators(ctx, room); !muc.Absent(err) {

@@ -15,7 +15,6 @@ import (
 	"mellium.im/xmpp/version"
 	"mellium.im/xmpp/xtime"
 
-	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/muc"
 )
 
@@ -46,6 +45,7 @@ func (x *examination) version(ctx context.Context, _ subject) finding {
 	case v.Name != "Prosody":
 		return warn("", "%q: usher is tried on Prosody only, and knows no advisories for others", name)
 	}
+	x.prosody, _ = numbers(v.Version)
 	open, known := advisories(v.Version)
 	if !known {
 		return warn("", "%q: advisories are known for released versions only", name)
@@ -158,32 +158,9 @@ func (x *examination) lobbyGate(context.Context, subject) finding {
 	if x.o.Module {
 		return ok("members-only is the switch of the lobby, and stays with the moderators")
 	}
+	// It looks at the room's lobby_skip_display_name_check, which only other modules set, not at its option
+	// muc_lobby_check_display_name_required, by which it tells clients to ask for a name.
 	return warn("rooms.enforcement: module here, and in Prosody what usher config prosody --module DIR says",
-		"rooms are members-only for life, which clients show as a lobby that is always on; whoever has no display name is refused, "+
-			"unless muc_lobby_check_display_name_required = false")
-}
-
-// jicofo asks for Jicofo's presence (RFC 6121 §4.3), by which usher knows its full JID, as Jitsi's client_proxy does.
-func (x *examination) jicofo(ctx context.Context, s subject) finding {
-	probe := stanza.Presence{Type: stanza.ProbePresence, From: x.o.Domain, To: s.jid}.Wrap(nil)
-	if err := x.conn.Send(probe); err != nil {
-		return fail("", "Jicofo's presence cannot be asked for: %v", err)
-	}
-	p, err := x.await(ctx, func(p component.Presence) bool { return p.From.Bare().Equal(s.jid.Bare()) })
-	// mod_roster_command is a community module of Prosody that Jitsi's packages bring along.
-	subscribe := fmt.Sprintf("prosodyctl mod_roster_command subscribe %s %s", x.o.Domain, s.jid.Bare())
-	switch {
-	case err != nil, p.Type == "unsubscribed":
-		// Where there is no subscription Prosody's mod_presence means to say unsubscribed, but lets it pass only if there
-		// was one. To an unknown account it says nothing, either.
-		return fail(fmt.Sprintf("%s (and if there is no such account: prosodyctl register %s %s PASSWORD)", subscribe, s.jid.Localpart(), s.jid.Domainpart()),
-			"we may not see whether Jicofo is online, or it has no such account")
-	case p.Err != nil:
-		return fail(fmt.Sprintf("VirtualHost %q, and on it the account %s; or the right jicofo.jid here", s.jid.Domainpart(), s.jid.Bare()),
-			"Jicofo's presence is refused (%s)", p.Err.Condition)
-	case p.Type == "unavailable":
-		return fail("start Jicofo, and see its log (systemctl status jicofo)", "Jicofo is not online")
-	default:
-		return ok("Jicofo is online as %q", p.From.Resourcepart())
-	}
+		"rooms are members-only for life, which clients show as a lobby that is always on; and Jitsi's lobby refuses everybody without a "+
+			"display name then, which no option of it changes")
 }

@@ -196,6 +196,11 @@ func (a *Answer) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 	return nil
 }
 
+// Authenticates reports whether Jicofo authenticates people itself (ConferenceIqHandler.kt), and so makes owners of them.
+func (a *Answer) Authenticates() bool {
+	return slices.Contains(a.Properties, Property{Name: "authentication", Value: "true"})
+}
+
 // Redirects reports whether the client is sent to another node instead (moderator.js: vnode), for visitors.
 func (a *Answer) Redirects() bool {
 	return slices.ContainsFunc(a.Attrs, func(attr xml.Attr) bool { return attr.Name.Local == "vnode" && attr.Value != "" })

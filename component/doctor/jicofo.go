@@ -1,0 +1,257 @@
+package doctor
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"mellium.im/xmlstream"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/ping"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+const (
+	// opening and electing are the defaults of Options.Opening, as long as usher waits, and Options.Electing.
+	opening, electing = 15 * time.Second, 3 * time.Second
+	// leaving is how long Jicofo may take to leave a room in which nobody else is left.
+	leaving = 3 * time.Second
+	// lookEvery is how often we look whether it has.
+	lookEvery = 100 * time.Millisecond
+)
+
+// What mends a Jicofo that decides beside usher.
+const (
+	noAuthentication = "take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0), and restart Jicofo"
+	noElection       = "jicofo.conference.enable-auto-owner = false in jicofo.conf (docker: ENABLE_AUTO_OWNER=0), and restart Jicofo"
+	enforce          = "; or jicofo.enforce_roles: true here, and usher puts such owners back"
+)
+
+// jicofo subscribes to Jicofo's presence as usher does, by which usher knows its full JID, as Jitsi's client_proxy does.
+func (x *examination) jicofo(ctx context.Context, s subject) finding {
+	send := func(typ stanza.PresenceType) error {
+		return x.conn.Send(stanza.Presence{Type: typ, From: x.o.Domain, To: s.jid}.Wrap(nil))
+	}
+	if err := send(stanza.SubscribePresence); err != nil {
+		return fail("", "usher cannot ask for Jicofo's presence: %v", err)
+	}
+	account := fmt.Sprintf("VirtualHost %q, and on it the account %s; or the right jicofo.jid here", s.jid.Domainpart(), s.jid.Bare())
+	shown := false // somebody has let us see Jicofo: the server, where that is known, or Jicofo
+	for {
+		p, err := x.await(ctx, func(p component.Presence) bool { return p.From.Bare().Equal(s.jid.Bare()) && p.To.Equal(x.o.Domain) })
+		switch {
+		case err != nil, p.Type == "unsubscribed":
+			// To an unknown account the server says nothing.
+			return fail(fmt.Sprintf("%s (if there is no such account: prosodyctl register %s %s PASSWORD)",
+				component.HowToSubscribe(x.o.Domain, s.jid), s.jid.Localpart(), s.jid.Domainpart()),
+				"usher may not see whether Jicofo is online, or there is no such account")
+		case p.Err != nil:
+			return fail(account, "Jicofo's presence is refused (%s)", p.Err.Condition)
+		case p.Type == "" && p.From.Resourcepart() != "":
+			x.online = p.From
+			return ok("Jicofo is online as %q", p.From.Resourcepart())
+		case p.Type == "subscribed" && !shown:
+			shown = true
+			if err := send(stanza.ProbePresence); err != nil {
+				return fail("", "usher cannot ask for Jicofo's presence: %v", err)
+			}
+		case p.Type == "unavailable" && shown: // before, it only acknowledges our request (mod_presence.lua)
+			return fail("start Jicofo, and see its log (systemctl status jicofo)", "Jicofo is not online")
+		}
+	}
+}
+
+// opened is what Jicofo did when it was asked to open a room.
+type opened struct {
+	room   jid.JID
+	answer conferenceAnswer
+	err    error
+}
+
+// conferenceAnswer is Jicofo's answer to a conference request (ConferenceIqHandler.kt).
+type conferenceAnswer struct {
+	focus.Answer
+	session string
+}
+
+// UnmarshalXML implements xml.Unmarshaler.
+func (a *conferenceAnswer) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
+	for _, attr := range start.Attr {
+		if attr.Name.Local == "session-id" {
+			a.session = attr.Value
+		}
+	}
+	return a.Answer.UnmarshalXML(d, start)
+}
+
+// inside reports whether Jicofo is in the room.
+func (o opened) inside() bool { return o.err == nil && o.answer.Ready }
+
+// authenticates reports whether Jicofo decides itself who may open a room. Only then it answers not-authorized.
+func (o opened) authenticates() bool {
+	return isCondition(o.err, stanza.NotAuthorized) || o.err == nil && o.answer.Authenticates()
+}
+
+// asks has Jicofo open a room of the service, in the name of somebody on the first virtual host who does not exist.
+func (x *examination) asks(ctx context.Context, s subject) opened {
+	o := opened{room: x.newRoom(s)}
+	who := x.o.Domain
+	if len(x.o.VHosts) > 0 {
+		who = x.o.VHosts[0]
+	}
+	from, err := x.o.Domain.WithResource("nobody-" + strings.ToLower(rand.Text()) + "@" + who.Domainpart() + "/doctor")
+	if err != nil {
+		o.err = err
+		return o
+	}
+	bounded, cancel := context.WithTimeout(ctx, x.o.Opening)
+	defer cancel()
+	request := focus.Forward(focus.Conference{MachineUID: "0123456789abcdef0123456789abcdef"}, o.room.String(), false)
+	o.err = x.conn.IQ(bounded, stanza.IQ{Type: stanza.SetIQ, From: from, To: x.online}, request, &o.answer)
+	if o.answer.session != "" { // which Jicofo would keep for a day
+		logout := xml.StartElement{Name: focus.LogoutName, Attr: []xml.Attr{{Name: xml.Name{Local: "session-id"}, Value: o.answer.session}}}
+		_ = x.conn.Send(stanza.IQ{Type: stanza.SetIQ, From: from, To: x.online}.Wrap(xmlstream.Wrap(nil, logout)))
+	}
+	return o
+}
+
+// jicofoOpens has Jicofo open a room. Where it does not, the list of admins may tell why.
+func (x *examination) jicofoOpens(ctx context.Context, s subject) finding {
+	if x.o.Jicofo.Equal(jid.JID{}) {
+		return finding{}
+	}
+	var o opened
+	if !x.online.Equal(jid.JID{}) {
+		o = x.asks(ctx, s)
+		x.opened[s.name] = o
+	}
+	if o.inside() {
+		return ok("Jicofo opens rooms")
+	}
+	is, known := x.jicofoIsAdmin(ctx, s)
+	asked := !o.room.Equal(jid.JID{})
+	switch {
+	case known && !is:
+		return fail(x.admins(s), "Jicofo is no admin of the service and may not create rooms")
+	case is && (!asked || o.authenticates()):
+		return ok("Jicofo is an admin of the service, too")
+	case !asked:
+		return warn("", "whether Jicofo may create rooms is seen only while it is online")
+	case o.authenticates():
+		return warn("", "whether Jicofo may create rooms is seen only once it does not authenticate people itself")
+	case errors.Is(o.err, context.DeadlineExceeded): // ConferenceIqHandler.kt: an exception, and no answer
+		return fail(x.admins(s)+", and Jicofo's log", "Jicofo does not answer a request for a room: it cannot enter rooms of the service")
+	case o.err != nil:
+		return fail("see Jicofo's log", "Jicofo does not open a room (%s)", because(o.err))
+	}
+	return fail("see Jicofo's log", "Jicofo is not ready to open a room")
+}
+
+// jicofoIsAdmin tries to make less than an owner of Jicofo, which the room refuses of its service's admins: it is known only where it refuses it
+// of usher, too, in the same words. Jitsi's muc_meeting_id refuses it of everybody whose node is focus, in others.
+func (x *examination) jicofoIsAdmin(ctx context.Context, s subject) (is, known bool) {
+	room, created := x.rooms[s.name]
+	if !created {
+		return false, false
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	if !isCondition(x.owner.SetAffiliation(ctx, room, x.focus, ""), stanza.NotAcceptable) {
+		return false, false
+	}
+	err := x.owner.SetAffiliation(ctx, room, x.o.Jicofo, "")
+	is = isCondition(err, stanza.NotAcceptable)
+	return is, is || err == nil
+}
+
+// jicofoAuthenticates tells by Jicofo's answer whether it authenticates people itself. By default it does where docker-jitsi-meet has
+// AUTH_TYPE=jwt.
+func (x *examination) jicofoAuthenticates(_ context.Context, s subject) finding {
+	switch o, asked := x.opened[s.name]; {
+	case x.o.Jicofo.Equal(jid.JID{}):
+		return finding{}
+	case isCondition(o.err, stanza.NotAuthorized):
+		return fail(noAuthentication, "Jicofo authenticates people itself, and opens no room for people of %s", x.o.VHosts[0])
+	case !asked || o.err != nil:
+		return skipped("Jicofo has not answered a request for a room")
+	case o.authenticates() && x.o.EnforceRoles:
+		return warn(noAuthentication, "Jicofo authenticates people itself and makes owners of them, whom usher puts back")
+	case o.authenticates():
+		return fail(noAuthentication+enforce, "Jicofo authenticates people itself and makes owners of them, whatever usher decided")
+	}
+	return ok("Jicofo leaves it to usher who may open a room")
+}
+
+// jicofoElects lets somebody who is no host into the room that Jicofo has opened, and looks whether Jicofo makes an owner of
+// them, as it does by default (AutoOwnerRoleManager in ChatRoomRoleManager.kt). After that Jicofo is alone, and leaves.
+func (x *examination) jicofoElects(ctx context.Context, s subject) finding {
+	o, asked := x.opened[s.name]
+	switch {
+	case x.o.Jicofo.Equal(jid.JID{}):
+		return finding{}
+	case !asked || !o.inside():
+		return skipped("Jicofo has opened no room")
+	case o.authenticates():
+		return skipped("Jicofo elects nobody while it authenticates people itself")
+	}
+	defer x.ends(ctx, o.room)
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	err := x.owner.SetAffiliation(bounded, o.room, x.stranger, "member")
+	if err == nil {
+		_, err = x.join(bounded, o.room, x.stranger)
+	}
+	if err != nil {
+		return warn("", "whether Jicofo makes owners cannot be seen, for nobody can enter the room that it opened (%s)", because(err))
+	}
+	// Whatever it answers: then it has been told that somebody has come.
+	_ = x.conn.IQ(bounded, stanza.IQ{Type: stanza.GetIQ, From: x.o.Domain, To: x.online}, element(ping.NS, "ping"), nil)
+	elected, cancel := context.WithTimeout(ctx, x.o.Electing)
+	defer cancel()
+	_, err = x.conn.Await(elected, func(p component.Presence) bool {
+		return p.From.Equal(nick(o.room, x.stranger)) && p.To.Equal(x.stranger) &&
+			slices.ContainsFunc(p.Items, func(i muc.Item) bool { return i.Affiliation == "owner" })
+	})
+	switch {
+	case err != nil:
+		return ok("Jicofo makes nobody an owner")
+	case x.o.EnforceRoles:
+		return warn(noElection, "Jicofo makes an owner of the first who comes, whom usher puts back")
+	}
+	return fail(noElection+enforce, "Jicofo makes an owner, and so a host, of the first who comes, whatever usher decided")
+}
+
+// ends takes ours out of a room that Jicofo has opened, and returns when the room is gone. One that Jicofo does not leave is left to
+// clean.
+func (x *examination) ends(ctx context.Context, room jid.JID) {
+	if x.presence(room, x.stranger, stanza.UnavailablePresence) != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaving)
+	defer cancel()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		switch _, err := x.owner.Moderators(ctx, room); {
+		case muc.Absent(err):
+			x.gone(room)
+			return
+		case err != nil:
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
