@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -24,7 +25,7 @@ func examined(t *testing.T, old, new string) *prosodytest.Server {
 }
 
 // versionLines are those that depend on which Prosody this is; package doctor tests them.
-var versionLines = regexp.MustCompile(`(?m)^(ok  |warn)  version  .*\n( +->.*\n)?`)
+var versionLines = regexp.MustCompile(`(?m)^(ok  |warn)  (version|room-persistent)  .*\n( +->.*\n)?`)
 
 // TestDoctor compares what the doctor says of the demo's Prosody, as it is and with one door open.
 func TestDoctor(t *testing.T) {
@@ -51,6 +52,25 @@ func TestDoctor(t *testing.T) {
 			}
 			golden(t, file, versionLines.ReplaceAllString(got, ""))
 		})
+	}
+}
+
+// TestDoctorMeet checks that the web page's configuration is looked at where it is among the sources.
+func TestDoctorMeet(t *testing.T) {
+	examined(t, "component_secret", "no_secret") // the rest is of no interest
+	write(t, "config.js", "var config = {\n  conferenceRequestUrl: 'https://meet.example.com/conference-request/v1' };")
+	usher, err := os.ReadFile("usher.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "meet.yaml", "sources: { meet: [config.js] }\n"+string(usher))
+	const says = "meet config.js:2: conferenceRequestUrl is set (https://meet.example.com/conference-request/v1): the web page sends its requests to Jicofo by HTTP, past usher"
+	r := command(t, "", "doctor", "-c", "meet.yaml", "--watch", "0s")
+	if r.status != 1 || !strings.HasPrefix(r.stdout, "fail  file             "+says) || !strings.Contains(r.stdout, "-> take conferenceRequestUrl out of this file") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "config", "check", "-c", "meet.yaml"); r.status != 0 || !strings.Contains(r.stdout, "warning: "+says) {
+		t.Errorf("%+v", r)
 	}
 }
 
