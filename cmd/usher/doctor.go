@@ -23,9 +23,10 @@ func examine() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Examine the running XMPP server, and say what to mend in its configuration",
-		Long: `Connect to the XMPP server as usher does, ask it about everything that usher needs, make a room, try it out and end it
-again. Where Prosody's files, or the web page's, are among the sources of the configuration, they are looked at first. Each check is one line: ok, warn, fail, or skip where something else failed first. Below one that is not ok stands the
-line of configuration, or the command, that mends it.
+		Long: `Connect to the XMPP server as usher does, ask it about everything that usher needs, make a room, have Jicofo open another where
+usher stands before one, try them out and end them again. Where Prosody's files, or the web page's, are among the sources of
+the configuration, they are looked at first. Each check is one line: ok, warn, fail, or skip where another check failed so
+that this one can say nothing. Below one that is not ok stands the line of configuration, or the command, that mends it.
 
 A component has one connection. Stop the running usher first: Prosody refuses a second one ("conflict"), and nothing is
 examined. Where Prosody has component_conflict_resolve = "kick_old" it is the running usher that loses its connection, and
