@@ -82,7 +82,7 @@ type Options struct {
 	Jicofo jid.JID
 	// ForwardToken has Jicofo see the clients' tokens.
 	ForwardToken bool
-	// EnforceRoles has owners whom Jicofo has made put back to what they were. Otherwise one warning for each room tells of them.
+	// EnforceRoles puts owners that Jicofo made back to what they were. Otherwise one warning for each room tells of them.
 	EnforceRoles bool
 	// GuardInterval is how often rooms are looked at where there is a Jicofo.
 	GuardInterval time.Duration

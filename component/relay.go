@@ -69,9 +69,9 @@ func (r *relay) greet() {
 	_ = r.session.Send(stanza.Presence{Type: stanza.SubscribePresence, To: r.focus, From: r.domain}.Wrap(nil)) // fails if the stream is ending
 }
 
-// HowToSubscribe says how an operator has the server show Jicofo's presence to us. Jicofo refuses whoever asks (Smack's Roster is set
-// to reject_all), so that its roster has to say so. Prosody holds that in memory while it runs, and writes it over what
-// prosodyctl has written to disk; the shell of Prosody 13 changes both.
+// HowToSubscribe returns what an operator does so that the server shows Jicofo's presence to us. Jicofo refuses every request
+// (Smack's Roster is set to reject_all), so its roster has to say it already. Prosody holds that roster in memory while it
+// runs, and writes it over what prosodyctl has written to disk; the shell of Prosody 13 changes both.
 func HowToSubscribe(domain, jicofo jid.JID) string {
 	return fmt.Sprintf("stop Jicofo and Prosody, then: prosodyctl mod_roster_command subscribe %s %s (while they run it has no effect), and start both; "+
 		"or while Prosody 13 runs: prosodyctl shell roster subscribe_both %s %s", domain, jicofo.Bare(), jicofo.Bare(), domain)

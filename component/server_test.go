@@ -324,8 +324,8 @@ func TestServerPassesOn(t *testing.T) {
 	}
 }
 
-// A Jicofo that does not show itself is asked again and again, for its roster may be changed any time, and the operator is told once how. One that
-// is online is not asked.
+// A Jicofo that does not show itself is asked again and again, for its roster may be changed any time, and the operator is told
+// once how. One that is online is not asked.
 func TestJicofoIsSought(t *testing.T) {
 	const jicofo = "focus@auth.meet.example.com"
 	s := newServer(t, func(c *Component) {

@@ -453,7 +453,7 @@ func TestNobodyIsModeratorByJicofo(t *testing.T) {
 				b.looks(host, room)
 				allowed[quick.BareJID()] = "owner"
 				if v := invariants(b, room, allowed); v.Affiliations[quick.BareJID()] != "owner" {
-					t.Errorf("whom the host made a moderator as they came is none: %s", v)
+					t.Errorf("the host made somebody a moderator as they came, who is none: %s", v)
 				}
 				quick.leaves(room)
 			}
@@ -512,7 +512,7 @@ func TestJicofoIsWarnedOf(t *testing.T) {
 				t.Errorf("warned %q", all)
 			}
 			if a := b.sees(room).Affiliations[plain.BareJID()]; a != "owner" {
-				t.Errorf("the one whom Jicofo made an owner is %s", a)
+				t.Errorf("Jicofo made an owner, who is %s", a)
 			}
 		})
 	}

@@ -301,8 +301,8 @@ func jsInName(s string) int {
 	return 0
 }
 
-// jsQuoted is the length of the text at the beginning of s with its quotes, 0 if it has no end. What is in ${…} of a template may have
-// texts in it, too.
+// jsQuoted is the length of the text at the beginning of s with its quotes, 0 if it has no end. What is in ${…} of a template
+// may have texts in it, too.
 func jsQuoted(s string) int {
 	for i := 1; i < len(s); i++ {
 		switch {

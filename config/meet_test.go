@@ -138,7 +138,7 @@ func TestImportMeet(t *testing.T) {
 	if !strings.Contains(yaml, "\nsources:\n  meet: ["+file+"]") || !strings.Contains(yaml, "# Note: meet "+file+":2: conferenceRequestUrl is set") {
 		t.Errorf("imported\n%s", yaml)
 	}
-	if os.Getuid() != 0 { // whom nothing is hidden from
+	if os.Getuid() != 0 { // root reads everything
 		if err := os.Chmod(file, 0); err != nil {
 			t.Fatal(err)
 		}

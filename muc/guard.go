@@ -37,7 +37,7 @@ type GuardOptions struct {
 	Room func(address string) (jid.JID, error)
 	// Interval is how often a room is looked at.
 	Interval time.Duration
-	// EnforceRoles has owners whom neither we nor a host have made lose what they are; otherwise they are warned of, once for each room.
+	// EnforceRoles puts owners back that neither usher nor a host made; otherwise a warning tells of them, once for each room.
 	// See guard_roles.go.
 	EnforceRoles bool
 }

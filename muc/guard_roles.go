@@ -12,12 +12,12 @@ import (
 
 // Who may be an owner.
 //
-// An owner whom usher did not make was made by a host inside, or by Jicofo. Jicofo makes owners in one of two ways
+// An owner not made by usher was made by a host inside, or by Jicofo. Jicofo makes owners in one of two ways
 // (ChatRoomRoleManager.kt, JitsiMeetConferenceImpl.joinTheRoom):
 //
-//   - It elects one (jicofo.conference.enable-auto-owner) when it enters, when somebody comes, and when the one whom it knows
-//     as owner leaves; each time only if no owner is inside. It elects nobody in breakout rooms.
-//   - It makes owners of all whom it authenticates itself (jicofo.authentication), when they join and when they authenticate
+//   - It elects one (jicofo.conference.enable-auto-owner) when it enters, when somebody comes, and when the owner it knows leaves;
+//     each time only if no owner is inside. It elects nobody in breakout rooms.
+//   - It makes an owner of everybody it authenticates itself (jicofo.authentication), when they join and when they authenticate
 //     again. Its answers to conference requests then say authentication='true', and it elects nobody.
 //
 // No server says who made an owner, so each look at the room is compared with the look before. A host made a new owner if
@@ -26,21 +26,21 @@ import (
 //     An admin makes no owners, and does not keep Jicofo from electing one;
 //   - the new owner was none at the look before, neither inside nor outside: somebody may be elected, leave, and come back;
 //   - and where Jicofo authenticates people, the new owner had been inside for two looks as less than an owner, and was never
-//     put back: Jicofo does it at the join.
+//     put back: Jicofo acts at the join.
 //
 // With EnforceRoles every other new owner is put back to what usher gave, or to member, and that is logged. Without it nobody
-// is put back, and one warning for each room says what Jicofo does; only where no host can have done it, for a warning that may be
-// wrong helps nobody.
+// is put back, and one warning for each room says what Jicofo does; only where no host can have done it, because a warning that
+// may be wrong helps nobody.
 //
-// Who is an owner by a host stays one as long as they are inside, or hold a grant, as those in breakout rooms do. Nobody is judged
+// An owner by a host stays one while inside, or while holding a grant, as people in breakout rooms do. Nobody is judged
 // who was an owner before usher let anybody in, or at the first look at a room of an earlier process. Admins of the MUC
 // service are owners of every room and on no list of owners; they are left alone.
 //
 // What is still mistaken, with EnforceRoles. These lose what a host gave them, and the host has to do it again: who was made
-// owner within one Interval of that host's coming or leaving, or of being put back; where Jicofo authenticates, who was made owner
-// within two Intervals of their own coming, or was put back before. These stay owners by Jicofo: who was elected in the
-// milliseconds before a host came, if the host was seen before Jicofo's word reached the server; who was elected while the only host
-// left and came back with the same full JID within one Interval; and whom Jicofo authenticates only after two looks.
+// owner within one Interval of that host's coming or leaving, or of being put back; where Jicofo authenticates, who was made
+// owner within two Intervals of their own coming, or was put back before. These stay owners by Jicofo: who was elected in the
+// milliseconds before a host came, if the host was seen before Jicofo's word reached the server; who was elected while the only
+// host left and came back with the same full JID within one Interval; and who was authenticated by Jicofo only after two looks.
 type roles struct {
 	inherited bool            // the room is of an earlier process and has not been looked at
 	made      map[string]bool // by bare JID: owners who are so by a host, or were before us
@@ -66,14 +66,14 @@ func (l looked) shares(next looked) bool {
 	return false
 }
 
-// Authenticates says whether the focus makes owners of those whom it authenticates, as it tells in its answers.
+// Authenticates says whether the focus authenticates people itself, and so makes owners of them, as its answers tell.
 func (g *Guard) Authenticates(does bool) { g.authenticates.Store(does) }
 
-// Why somebody is an owner whom neither usher nor a host made, and what ends that.
+// Why Jicofo made somebody an owner, and what ends that.
 var (
 	errElected = errors.New("neither usher nor a host made this owner: Jicofo elects one if no owner is inside. " +
 		"Set jicofo.conference.enable-auto-owner = false in jicofo.conf (docker: ENABLE_AUTO_OWNER=0)")
-	errAuthenticated = errors.New("neither usher nor a host made this owner: Jicofo makes owners of those whom it authenticates itself. " +
+	errAuthenticated = errors.New("neither usher nor a host made this owner: Jicofo makes an owner of everybody it authenticates itself. " +
 		"Take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
 	errAuthenticates = errors.New("it makes owners of them, whatever usher decided. " +
 		"Take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
@@ -116,8 +116,8 @@ func (rm *guarded) accept(bare string) {
 	rm.made[bare] = true
 }
 
-// demote takes note that we make less than an owner of somebody who may be one: what a host did counts no more, and until the next
-// look nobody was a host all the time because of them.
+// demote takes note that we make less than an owner of somebody who may be one: what a host did counts no more, and until the
+// next look nobody was a host all the time because of them.
 func (rm *guarded) demote(bare string) {
 	delete(rm.made, bare)
 	maps.DeleteFunc(rm.before.hosts, func(_, host string) bool { return host == bare })
@@ -141,8 +141,8 @@ func (g *Guard) needsOwners(rm *guarded, occupants []Item) bool {
 	return false
 }
 
-// judge compares who is an owner inside with who may be one, and acts on the difference. It takes the list of owners where needsOwners
-// says so. The caller holds mu.
+// judge compares who is an owner inside with who may be one, and acts on the difference. It takes the list of owners where
+// needsOwners says so. The caller holds mu.
 func (g *Guard) judge(rm *guarded, occupants, owners []Item) {
 	if !g.EnforceRoles && g.authenticates.Load() {
 		g.warnOnce(rm, "Jicofo authenticates people itself", errAuthenticates)

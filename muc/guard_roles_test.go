@@ -392,7 +392,7 @@ func TestWarnsOfJicofo(t *testing.T) {
 			l.goes(c, romeo)
 			pass(2 * goneAfter)
 		}, nil},
-		"made by a host whom no look has seen": {func(l *lookout, c *chat) {
+		"made by a host seen by no look": {func(l *lookout, c *chat) {
 			l.comes(standup, nurse, "member")
 			pass(2 * auditEvery)
 			l.comes(standup, romeo, "owner")
@@ -444,12 +444,12 @@ func TestWarnsOfJicofo(t *testing.T) {
 	}
 }
 
-// election is a Jicofo that elects owners (AutoOwnerRoleManager in ChatRoomRoleManager.kt), in one room, and what is known of who is an
-// owner by whom.
+// election is a Jicofo that elects owners (AutoOwnerRoleManager in ChatRoomRoleManager.kt), in one room, and what is known of
+// who was made owner by a host.
 type election struct {
 	*lookout
 	c        *chat
-	owner    string          // the full JID of the one whom Jicofo knows as owner
+	owner    string          // the full JID of the owner that Jicofo knows
 	byHost   map[string]bool // by bare JID: made owner by a host, and not less since
 	sessions int
 }
@@ -533,8 +533,8 @@ func (e *election) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// Whoever comes, goes, and makes others owners, when and in whatever order: two looks later nobody inside is an owner but by usher
-// or by a host.
+// People come, go, and make others owners in any order and at any time: two looks later every owner inside is one by usher or
+// by a host.
 func TestElectionModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {

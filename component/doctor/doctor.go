@@ -51,10 +51,10 @@ type Options struct {
 	// Module tells that mod_muc_affiliated_only keeps strangers out of rooms that are open, instead of rooms being members-only
 	// for life. Autostart tells that usher switches the lobby on.
 	Module, Autostart bool
-	// EnforceRoles tells that usher puts owners back whom Jicofo has made.
+	// EnforceRoles tells that usher puts owners back that Jicofo made.
 	EnforceRoles bool
-	// Opening is how long Jicofo may take to open a room, 15 s if zero. Electing is how long it may take to make an owner of somebody of
-	// whose coming it has been told, which it does at once, but in another thread than the one that answers; 3 s if zero.
+	// Opening is how long Jicofo may take to open a room, 15 s if zero. Electing is how long it may take to make an owner of a
+	// newcomer it has been told of, 3 s if zero: it does so at once, but in another thread than the one that answers questions.
 	Opening, Electing time.Duration
 	// Issuers are those whose tokens count, and Sources where their keys come from.
 	Issuers []Issuer

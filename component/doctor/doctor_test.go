@@ -67,8 +67,9 @@ func withModule(t *testing.T) string {
 	).Replace(whole(t))
 }
 
-// asJitsi loads stand-ins for the plugins of Jitsi that are in the doctor's way: muc_meeting_id, which lets nobody change what somebody is
-// whose node is focus, and the lobby, which refuses everybody without a display name in a members-only room.
+// asJitsi loads stand-ins for the plugins of Jitsi that are in the doctor's way: muc_meeting_id, which lets nobody change the
+// affiliation of a JID with the node focus, and the lobby, which refuses everybody without a display name in a members-only
+// room.
 func asJitsi(config string) string {
 	muc, module, _ := strings.Cut(config, `modules_enabled = { "muc_affiliated_only" }`)
 	if module == "" {
@@ -560,11 +561,11 @@ func TestFaults(t *testing.T) {
 			want:   map[doctor.Status]string{"fail": "jicofo-auth", "skip": "jicofo-owner"},
 			says:   "makes owners of them", mend: "JICOFO_ENABLE_AUTH=0), and restart Jicofo; or jicofo.enforce_roles: true",
 		},
-		"Jicofo authenticates people, whom usher puts back": {
+		"Jicofo authenticates people, and usher puts them back": {
 			jicofo: func(o *prosodytest.JicofoOptions) { o.TrustedDomain = "meet.example.com" },
 			change: func(p *patient) { p.o.EnforceRoles = true },
 			want:   map[doctor.Status]string{"warn": "jicofo-auth", "skip": "jicofo-owner"},
-			says:   "whom usher puts back", mend: "JICOFO_ENABLE_AUTH=0",
+			says:   "usher puts them back", mend: "JICOFO_ENABLE_AUTH=0",
 		},
 		"Jicofo authenticates others": {
 			jitsi: true, jicofo: func(o *prosodytest.JicofoOptions) { o.TrustedDomain = "users.example.com" },
@@ -581,11 +582,11 @@ func TestFaults(t *testing.T) {
 			want: map[doctor.Status]string{"fail": "jicofo-owner"},
 			says: "makes an owner", mend: "ENABLE_AUTO_OWNER=0",
 		},
-		"Jicofo elects an owner, whom usher puts back": {
+		"Jicofo elects an owner, and usher puts them back": {
 			jicofo: func(o *prosodytest.JicofoOptions) { o.AutoOwner = true },
 			change: func(p *patient) { p.o.EnforceRoles = true },
 			want:   map[doctor.Status]string{"warn": "jicofo-owner"},
-			says:   "whom usher puts back", mend: "ENABLE_AUTO_OWNER=0",
+			says:   "usher puts them back", mend: "ENABLE_AUTO_OWNER=0",
 		},
 		"the keys cannot be had": {
 			change: func(p *patient) { p.o.Sources[0] = listed(nil, errors.New("https://keys.example.com: 503")) },

@@ -155,8 +155,8 @@ func (f finds) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A connection that breaks while a room is there is made once more, to remove the room; and again, for as long as the server has not noticed
-// that the first one is gone.
+// A connection that breaks while a room is there is made once more, to remove the room; and again, for as long as the server
+// has not noticed that the first one is gone.
 func TestConnectionBreaks(t *testing.T) {
 	for _, code := range []string{"room-create", "jicofo-auth", "room-member", "room-moderators"} {
 		t.Run(code, func(t *testing.T) {

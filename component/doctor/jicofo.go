@@ -73,6 +73,7 @@ func (x *examination) jicofo(ctx context.Context, s subject) finding {
 // opened is what Jicofo did when it was asked to open a room.
 type opened struct {
 	room   jid.JID
+	vhost  string // it was asked in the name of somebody there
 	answer conferenceAnswer
 	err    error
 }
@@ -103,12 +104,11 @@ func (o opened) authenticates() bool {
 
 // asks has Jicofo open a room of the service, in the name of somebody on the first virtual host who does not exist.
 func (x *examination) asks(ctx context.Context, s subject) opened {
-	o := opened{room: x.newRoom(s)}
-	who := x.o.Domain
+	o := opened{room: x.newRoom(s), vhost: x.o.Domain.String()}
 	if len(x.o.VHosts) > 0 {
-		who = x.o.VHosts[0]
+		o.vhost = x.o.VHosts[0].String()
 	}
-	from, err := x.o.Domain.WithResource("nobody-" + strings.ToLower(rand.Text()) + "@" + who.Domainpart() + "/doctor")
+	from, err := x.o.Domain.WithResource("nobody-" + strings.ToLower(rand.Text()) + "@" + o.vhost + "/doctor")
 	if err != nil {
 		o.err = err
 		return o
@@ -156,8 +156,9 @@ func (x *examination) jicofoOpens(ctx context.Context, s subject) finding {
 	return fail("see Jicofo's log", "Jicofo is not ready to open a room")
 }
 
-// jicofoIsAdmin tries to make less than an owner of Jicofo, which the room refuses of its service's admins: it is known only where it refuses it
-// of usher, too, in the same words. Jitsi's muc_meeting_id refuses it of everybody whose node is focus, in others.
+// jicofoIsAdmin tries to make less than an owner of Jicofo, which a room refuses for admins of its service. The answer is known
+// only where the room refuses it for usher, too, and in the same words: Jitsi's muc_meeting_id refuses it for every JID with
+// the node focus, in others.
 func (x *examination) jicofoIsAdmin(ctx context.Context, s subject) (is, known bool) {
 	room, created := x.rooms[s.name]
 	if !created {
@@ -173,18 +174,18 @@ func (x *examination) jicofoIsAdmin(ctx context.Context, s subject) (is, known b
 	return is, is || err == nil
 }
 
-// jicofoAuthenticates tells by Jicofo's answer whether it authenticates people itself. By default it does where docker-jitsi-meet has
-// AUTH_TYPE=jwt.
+// jicofoAuthenticates tells by Jicofo's answer whether it authenticates people itself. By default it does where
+// docker-jitsi-meet has AUTH_TYPE=jwt.
 func (x *examination) jicofoAuthenticates(_ context.Context, s subject) finding {
 	switch o, asked := x.opened[s.name]; {
 	case x.o.Jicofo.Equal(jid.JID{}):
 		return finding{}
 	case isCondition(o.err, stanza.NotAuthorized):
-		return fail(noAuthentication, "Jicofo authenticates people itself, and opens no room for people of %s", x.o.VHosts[0])
+		return fail(noAuthentication, "Jicofo authenticates people itself, and opens no room for people of %s", o.vhost)
 	case !asked || o.err != nil:
 		return skipped("Jicofo has not answered a request for a room")
 	case o.authenticates() && x.o.EnforceRoles:
-		return warn(noAuthentication, "Jicofo authenticates people itself and makes owners of them, whom usher puts back")
+		return warn(noAuthentication, "Jicofo authenticates people itself and makes owners of them; usher puts them back")
 	case o.authenticates():
 		return fail(noAuthentication+enforce, "Jicofo authenticates people itself and makes owners of them, whatever usher decided")
 	}
@@ -208,13 +209,15 @@ func (x *examination) jicofoElects(ctx context.Context, s subject) finding {
 	defer cancel()
 	err := x.owner.SetAffiliation(bounded, o.room, x.stranger, "member")
 	if err == nil {
-		_, err = x.join(bounded, o.room, x.stranger)
+		_, err = x.join(ctx, o.room, x.stranger)
 	}
 	if err != nil {
-		return warn("", "whether Jicofo makes owners cannot be seen, for nobody can enter the room that it opened (%s)", because(err))
+		return warn("", "whether Jicofo makes owners cannot be seen, because nobody can enter the room that it opened (%s)", because(err))
 	}
-	// Whatever it answers: then it has been told that somebody has come.
-	_ = x.conn.IQ(bounded, stanza.IQ{Type: stanza.GetIQ, From: x.o.Domain, To: x.online}, element(ping.NS, "ping"), nil)
+	// Whatever it answers, it has then been told that somebody has come.
+	if err := x.ask(ctx, x.online, element(ping.NS, "ping"), nil); err != nil && !errors.As(err, new(stanza.Error)) {
+		return warn("", "whether Jicofo makes owners cannot be seen, because it answers nothing any more (%s)", because(err))
+	}
 	elected, cancel := context.WithTimeout(ctx, x.o.Electing)
 	defer cancel()
 	_, err = x.conn.Await(elected, func(p component.Presence) bool {
@@ -222,16 +225,18 @@ func (x *examination) jicofoElects(ctx context.Context, s subject) finding {
 			slices.ContainsFunc(p.Items, func(i muc.Item) bool { return i.Affiliation == "owner" })
 	})
 	switch {
-	case err != nil:
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 		return ok("Jicofo makes nobody an owner")
+	case err != nil:
+		return warn("", "whether Jicofo makes owners cannot be seen (%s)", because(err))
 	case x.o.EnforceRoles:
-		return warn(noElection, "Jicofo makes an owner of the first who comes, whom usher puts back")
+		return warn(noElection, "Jicofo makes an owner of the first who comes; usher puts them back")
 	}
 	return fail(noElection+enforce, "Jicofo makes an owner, and so a host, of the first who comes, whatever usher decided")
 }
 
-// ends takes ours out of a room that Jicofo has opened, and returns when the room is gone. One that Jicofo does not leave is left to
-// clean.
+// ends takes ours out of a room that Jicofo has opened, and returns when the room is gone. One that Jicofo does not leave is
+// left to clean.
 func (x *examination) ends(ctx context.Context, room jid.JID) {
 	if x.presence(room, x.stranger, stanza.UnavailablePresence) != nil {
 		return

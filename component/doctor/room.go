@@ -44,8 +44,8 @@ const noRoom = "neither usher nor Jicofo could create a room"
 // gone forgets a room that need not be removed.
 func (x *examination) gone(room jid.JID) { delete(x.left, room.String()) }
 
-// presence is one of ours in a room, with a display name (XEP-0172), without which Jitsi's lobby lets nobody into a members-only room
-// (mod_muc_lobby_rooms.lua).
+// presence is one of ours in a room, with a display name (XEP-0172), without which Jitsi's lobby lets nobody into a
+// members-only room (mod_muc_lobby_rooms.lua).
 func (x *examination) presence(room jid.JID, who jid.JID, typ stanza.PresenceType) error {
 	name := xmlstream.Wrap(xmlstream.Token(xml.CharData("usher doctor")), xml.StartElement{Name: xml.Name{Space: "http://jabber.org/protocol/nick", Local: "nick"}})
 	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(xmlstream.MultiReader(element(muc.NS, "x"), name)))
@@ -105,9 +105,9 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 	return ok("usher creates rooms")
 }
 
-// owns looks whether usher owns the rooms of the service, as its admin, and not only those that it created. Best that shows in a room
-// that Jicofo has created. Without one, usher tries to be less than an owner: of an admin of the service Prosody refuses that
-// as not-acceptable, of a mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes anything.
+// owns looks whether usher owns the rooms of the service, as its admin, and not only those that it created. Best that shows in
+// a room that Jicofo has created. Without one, usher tries to be less than an owner: of an admin of the service Prosody refuses
+// that as not-acceptable, of a mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes anything.
 func (x *examination) owns(ctx context.Context, s subject) finding {
 	mend := "component_admins_as_room_owners = true in the global section"
 	if x.blame["creation "+s.name] != "" { // usher did not need to be an admin
@@ -136,7 +136,7 @@ func (x *examination) owns(ctx context.Context, s subject) finding {
 	case !isCondition(err, stanza.NotAllowed):
 		return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
 	}
-	// So ejabberd says it of its admins, but Jitsi's muc_meeting_id of everybody whose node is focus.
+	// ejabberd says so of its admins, but Jitsi's muc_meeting_id says it of every JID with the node focus.
 	switch _, err := x.configuration(ctx, room, x.focus.Bare()); {
 	case err != nil:
 		return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
@@ -304,9 +304,9 @@ func (x *examination) moderators(ctx context.Context, s subject) finding {
 	return ok("usher sees from outside who moderates")
 }
 
-// persistent looks whether an owner who is no admin of the service can have a room stay for good, by the form that the server gives
-// them (muc/persistent.lib.lua). Prosody 13 gives that to people of the service's parent domain only (mod_authz_internal.lua,
-// host_user_role), of whom we are none.
+// persistent looks whether an owner who is no admin of the service can have a room stay for good, by the form that the server
+// gives them (muc/persistent.lib.lua). Prosody 13 gives that to people of the service's parent domain only
+// (mod_authz_internal.lua, host_user_role), which ours is not.
 func (x *examination) persistent(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]
 	bounded, cancel := context.WithTimeout(ctx, patience)
