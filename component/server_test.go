@@ -15,7 +15,6 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
-	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/muc"
 )
@@ -328,11 +327,7 @@ func TestServerPassesOn(t *testing.T) {
 // once how. One that is online is not asked.
 func TestJicofoIsSought(t *testing.T) {
 	const jicofo = "focus@auth.meet.example.com"
-	s := newServer(t, func(c *Component) {
-		c.pingEvery, c.pingWithin = 10*time.Millisecond, patience
-		c.o.Jicofo = jid.MustParse(jicofo)
-		c.relay = &relay{session: c, domain: ours, focus: c.o.Jicofo, log: c.o.Log}
-	})
+	s := newServer(t, beforeFocus, func(c *Component) { c.pingEvery, c.pingWithin = 10*time.Millisecond, patience })
 	l := s.connect()
 	pong := func() {
 		ping := l.iq("get")
