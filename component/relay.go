@@ -27,7 +27,7 @@ var (
 	errFocusNotReady = errors.New("not ready yet, says Jicofo")
 	errNotForwarded  = errors.New("the sender's address cannot be passed on")
 
-	errFocusAuthenticates = errors.New("people are authenticated by Jicofo itself, which so decides who may open a room: " +
+	errFocusAuthenticates = errors.New("refused by Jicofo, which authenticates people itself, and so decides who may open a room: " +
 		"take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
 )
 
