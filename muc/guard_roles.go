@@ -34,7 +34,8 @@ import (
 //
 // An owner by a host stays one while inside, or while holding a grant, as people in breakout rooms do. Nobody is judged
 // who was an owner before usher let anybody in, or at the first look at a room of an earlier process. Admins of the MUC
-// service are owners of every room and on no list of owners; they are left alone.
+// service are owners of every room and on no list of owners, and no grant to them lasts; they are left alone. Somebody with a
+// grant who is missing on that list has just been put back, and may be elected again.
 //
 // What is still mistaken, with EnforceRoles. These lose what a host gave them, and the host has to do it again: who was made
 // owner within one Interval of that host's coming or leaving, or of being put back; where Jicofo authenticates, who was made
@@ -172,7 +173,7 @@ func (g *Guard) judge(rm *guarded, occupants, owners []Item) {
 			delete(now.owners, bare) // they were not when we saw them inside
 			delete(rm.made, bare)
 		case rm.made[bare]:
-		case rm.inherited, affiliation == "owner" && !now.owners[bare],
+		case rm.inherited, affiliation == "owner" && !now.owners[bare] && rm.live[bare] == nil,
 			stayed && !was.owners[bare] && (!g.authenticates.Load() || was.less[bare] >= 2 && !rm.putBack[bare]),
 			!g.EnforceRoles && (!hostless || affiliation != "owner"):
 			rm.accept(bare)

@@ -556,3 +556,28 @@ func TestElectionModel(t *testing.T) {
 		})
 	})
 }
+
+// Whoever was elected and asks again is put back by that, also in the middle of a look, and is not taken for an admin of the
+// service: to be elected once more before the next look makes nobody an owner for good.
+func TestElectedAsksDuringALook(t *testing.T) {
+	for at := range 40 {
+		lookOut(t, enforcing, func(t *testing.T, l *lookout) {
+			c := l.comes(standup, nurse, "member")
+			pass(2 * aLook)
+			l.locked(func() { l.delay = 10 * time.Millisecond })
+			l.sets(c, nurse, "owner")
+			pass(time.Duration(at) * 5 * time.Millisecond) // the look begins at some time in these
+			for range 40 {
+				if err := l.lets(standup, nurse, "member", time.Time{}); err != nil {
+					t.Fatal(err)
+				}
+				l.sets(c, nurse, "owner")
+				pass(time.Duration(at) * time.Millisecond)
+			}
+			pass(2*aLook + time.Second)
+			if got := l.is(c, nurse); got != "member" {
+				t.Errorf("%d: the nurse is %s", at, got)
+			}
+		})
+	}
+}
