@@ -646,19 +646,54 @@ func (g *gate) vhost(v VHost) {
 	}
 	g.modules(s)
 	provider, at, _ := authentication(s)
-	a := authenticated{authentication: provider}
 	switch v.Kind {
-	case KindTrusted:
-		if !a.password() {
-			g.find(Defeats, at, `authentication = "internal_hashed"`, "%s: authentication = %q asks for no password, so everybody is a host", name, provider)
-		}
-	case KindService:
-		if provider == ProviderAnonymous || provider == ProviderJitsi {
-			g.find(Defeats, at, `authentication = "internal_hashed"`, "%s: authentication = %q asks for nothing, so everybody is let in", name, provider)
-		}
+	case KindTrusted, KindService:
+		g.accounts(v.Kind, s, provider, at)
 	default:
 		g.login(v, s, provider, at)
 	}
+}
+
+// accounts finds what lets anybody log in on a virtual host where usher relies on Prosody to know its people.
+func (g *gate) accounts(kind Kind, s *prosody.Section, provider string, at prosody.Position) {
+	open, so := slices.Contains([]string{ProviderAnonymous, ProviderJitsi}, provider), "everybody is let in"
+	a := authenticated{authentication: provider}
+	if kind == KindTrusted {
+		open, so = !a.password(), "everybody is a host"
+	}
+	empty, emptyAt, _, _ := s.Bool("allow_empty_token")
+	from, mend, registers := registration(s)
+	const checked = `authentication = "internal_hashed"`
+	switch {
+	case open:
+		g.find(Defeats, at, checked, "%s: authentication = %q asks for no password, so %s", s.Name, provider, so)
+	case provider == insecure:
+		g.find(Defeats, at, checked, "%s: authentication = %q takes any password, so %s", s.Name, provider, so)
+	case provider == ProviderToken && empty:
+		g.find(Defeats, emptyAt, "allow_empty_token = false", "%s: people log in without a token, so %s", s.Name, so)
+	case a.password() && registers:
+		g.find(Defeats, from, mend, "%s: anybody can register an account, so %s", s.Name, so)
+	}
+}
+
+// registration reports whether anybody can register an account on a virtual host, where that is set, and what ends it
+// (mod_register.lua, mod_register_ibr.lua, mod_invites_register.lua).
+func registration(s *prosody.Section) (at prosody.Position, mend string, open bool) {
+	modules := map[string]prosody.Position{}
+	for _, m := range s.Modules() {
+		modules[m.Name] = m.At
+	}
+	if _, invites := modules["invites_register"]; invites {
+		if only, _, set, err := s.Bool("registration_invite_only"); !set || only || err != nil {
+			return at, "", false
+		}
+	}
+	if at, ok := modules["register_ibr"]; ok {
+		return at, "modules_disabled = " + luaList(append(ownList(s, "modules_disabled"), "register_ibr")), true
+	}
+	_, loads := modules["register"]
+	allowed, at, _, _ := s.Bool("allow_registration")
+	return at, "allow_registration = false", loads && allowed
 }
 
 // login compares how the people of a virtual host of the kinds token and guest log in.

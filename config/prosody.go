@@ -365,7 +365,7 @@ func (l *loader) compareAuthentication(c *Config) {
 			l.notes = append(l.notes, Problem{Source: a.at.source, Key: typed(a.path), at: a.at,
 				Text: "is left out: its people log in with a password, and would all be hosts. If that is right, give it kind: trusted; " +
 					"recorders and gateways are kind: service"})
-		case i >= 0 && c.VHosts[i].Kind == KindTrusted && !a.password():
+		case i >= 0 && c.VHosts[i].Kind == KindTrusted && !a.checks():
 			l.fault(a.path+"/kind", "is trusted, but %s says authentication = %q, so nobody needs a password: everybody would be a host",
 				strings.TrimPrefix(a.at.source, "prosody "), a.authentication)
 		}

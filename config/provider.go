@@ -22,6 +22,9 @@ const (
 	ProviderAnonymous = "anonymous"
 )
 
+// insecure is Prosody's provider that takes any password (mod_auth_insecure.lua).
+const insecure = "insecure"
+
 // matrixProviders ask a Matrix server whether somebody is in a room there (jitsi-contrib mod_auth_hybrid_matrix_token.lua,
 // prosody-auth-matrix-user-verification).
 var matrixProviders = []string{"hybrid_matrix_token", "matrix_user_verification"}
@@ -39,6 +42,9 @@ func (a authenticated) matrix() bool { return slices.Contains(matrixProviders, a
 func (a authenticated) password() bool {
 	return !a.matrix() && !slices.Contains([]string{ProviderToken, ProviderAnonymous, ProviderJitsi}, a.authentication)
 }
+
+// checks reports whether it takes the right password to log in.
+func (a authenticated) checks() bool { return a.password() && a.authentication != insecure }
 
 // authenticated takes note of how the people of a virtual host log in.
 func (l *loader) authenticated(a authenticated) {

@@ -215,3 +215,12 @@ func TestProvider(t *testing.T) {
 		})
 	}
 }
+
+// Whoever may log in with any password is no host.
+func TestAnyPasswordMakesNoHost(t *testing.T) {
+	inFolder(t, "usher.yaml", guarded, "existing.cfg.lua", plain+`VirtualHost "staff.meet.example.com" authentication = "insecure"`)
+	_, err := config.Load([]string{"existing.cfg.lua", "usher.yaml"}, nil)
+	if err == nil || !strings.Contains(err.Error(), `authentication = "insecure", so nobody needs a password`) {
+		t.Errorf("%v", err)
+	}
+}
