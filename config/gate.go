@@ -21,10 +21,14 @@ type mucOption struct {
 	defeats string
 	// unset tells that it need not be set, for it is the server's default.
 	unset bool
+	// exact tells that no text and no number stands for the value.
+	exact bool
 }
 
-// onlyAdmins is the option that every MUC service must have that usher has to do with.
-var onlyAdmins = mucOption{name: "restrict_room_creation", value: true, why: "only admins create rooms", defeats: "anybody can create rooms"}
+// onlyAdmins is the option that every MUC service must have that usher has to do with. To Prosody 13 "true" and 1 are neither
+// true nor false, and then all users of the parent domain create rooms (mod_muc.lua).
+var onlyAdmins = mucOption{name: "restrict_room_creation", value: true, why: "only admins create rooms", defeats: "anybody can create rooms",
+	exact: true}
 
 // mucOptions returns these options: the one place that says what makes a stock MUC service a guarded one.
 func (c *Config) mucOptions() []mucOption {
@@ -505,8 +509,37 @@ func (g *gate) muc(service jid.JID) {
 			g.find(Hint, at.At, "", "%s: %s is an admin, too: creates and enters rooms without being asked", name, admin)
 		}
 	}
+	g.roles(s)
 	g.module(s)
 	g.modules(s)
+}
+
+// roles finds what makes Prosody 13 take people for admins of a MUC service who are not among its admins
+// (mod_authz_internal.lua), and what lets others do what admins do there (mod_muc.lua).
+func (g *gate) roles(s *prosody.Section) {
+	const means = "%s: %s lets people create rooms, or own them, who are no admins"
+	for _, name := range []string{"host_user_role", "server_user_role", "public_user_role"} {
+		role, at, ok, err := s.String(name)
+		if harmless := slices.Contains([]string{"prosody:guest", "prosody:registered", "prosody:member"}, role); ok && (err != nil || !harmless) {
+			g.find(Defeats, at, name+` = "prosody:guest"`, means, s.Name, name)
+		}
+	}
+	option, ok := s.Option("add_permissions")
+	if !ok {
+		return
+	}
+	byRole, _ := option.Value.(map[string]any)
+	for role, permissions := range byRole {
+		if role == "prosody:admin" || role == "prosody:operator" {
+			continue
+		}
+		for _, p := range listOf(permissions) {
+			if slices.Contains([]any{"muc:create-room", "muc:automatic-ownership", module.Name + ":enter-open-rooms"}, p) {
+				g.find(Defeats, option.At, "add_permissions = { }", means, s.Name, option.Name)
+				return
+			}
+		}
+	}
 }
 
 // component returns the section of a MUC service, or nil if it is none, which is then found.
@@ -526,7 +559,8 @@ func (g *gate) component(service jid.JID) *prosody.Section {
 // option compares one option of a MUC service.
 func (g *gate) option(s *prosody.Section, o mucOption) {
 	value, at, ok, err := s.Bool(o.name)
-	if err == nil && (ok && value == o.value || !ok && o.unset) {
+	as, _ := s.Option(o.name)
+	if err == nil && (ok && value == o.value && (!o.exact || as.Value == value) || !ok && o.unset) {
 		return
 	}
 	level, means := Missing, o.why
@@ -592,6 +626,7 @@ func (g *gate) annex(a annex) {
 	if a.guarded {
 		g.module(s)
 	}
+	g.roles(s)
 	g.modules(s)
 }
 
