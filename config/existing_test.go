@@ -339,3 +339,23 @@ func TestProsodyFiles(t *testing.T) {
 		t.Errorf("an empty name: %v", err)
 	}
 }
+
+// An option that a MUC service has itself is set there again, for the one for all hosts does not count.
+func TestLinesOwnRooms(t *testing.T) {
+	for _, service := range []string{"conference", "breakout", "lobby"} {
+		t.Run(service, func(t *testing.T) {
+			inDebian(t, "conf.d/own.cfg.lua", "Component \""+service+".meet.example.com\" \"muc\"\n  component_admins_as_room_owners = false\n")
+			write(t, "usher.yaml", []byte(ours+fromProsody))
+			c := load(t, "usher.yaml")
+			before, err := c.CompareProsody(nil)
+			if err != nil || !slices.ContainsFunc(before, func(f config.Finding) bool {
+				return f.Text == "on Prosody 13 usher owns no room on "+service+".meet.example.com" && strings.HasPrefix(f.Source, "prosody conf.d/own.cfg.lua:2")
+			}) {
+				t.Errorf("before: %v, %v", before, err)
+			}
+			if after, err := c.CheckLines(config.Lines{}); err != nil || len(wrong(after)) > 0 {
+				t.Errorf("with the lines: %v, %v", wrong(after), err)
+			}
+		})
+	}
+}

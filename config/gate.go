@@ -112,7 +112,7 @@ func (c *Config) lines(e *existing, o Lines) string {
 		line("-- usher does not know what Prosody's files say (prosody.files). Add to admins who is an admin of the rooms already.", "")
 	}
 	line("", "")
-	line("component_admins_as_room_owners = true", "Prosody 13: without it usher owns no room")
+	line(owns, "Prosody 13: without it usher owns no room")
 	for _, l := range c.openingLines(e) {
 		line(l[0], l[1])
 	}
@@ -136,6 +136,7 @@ func (c *Config) lines(e *existing, o Lines) string {
 		s := e.section(service.String())
 		line("", "")
 		line("Component "+quoteLua(service.String())+` "muc"`, "the rooms")
+		ownsHere(s, line)
 		for _, o := range c.mucOptions() {
 			line(fmt.Sprintf("  %s = %t", o.name, o.value), o.why)
 		}
@@ -149,6 +150,7 @@ func (c *Config) lines(e *existing, o Lines) string {
 		s := e.section(a.service.String())
 		line("", "")
 		line("Component "+quoteLua(a.service.String())+` "muc"`, a.what)
+		ownsHere(s, line)
 		for _, o := range a.options() {
 			line(fmt.Sprintf("  %s = %t", o.name, o.value), o.why)
 		}
@@ -162,6 +164,19 @@ func (c *Config) lines(e *existing, o Lines) string {
 	line("Component "+quoteLua(c.XMPP.Domain.String()), "usher; not a module such as client_proxy")
 	line("  component_secret = "+quoteLua(c.XMPP.Secret.Reveal()), "")
 	return b.String()
+}
+
+// owns is the line by which admins of a MUC service own its rooms.
+const owns = "component_admins_as_room_owners = true"
+
+// ownsHere writes this line for a service that has the option itself, and not so: there the one for all hosts does not count.
+func ownsHere(s *prosody.Section, line func(text, why string)) {
+	if s == nil {
+		return
+	}
+	if o, own := s.Own("component_admins_as_room_owners"); own && o.Value != true {
+		line("  "+owns, "")
+	}
 }
 
 // loginLines are the lines by which the people of a virtual host log in, with what that costs.
@@ -497,9 +512,7 @@ func (g *gate) muc(service jid.JID) {
 	if s == nil {
 		return
 	}
-	if owners, at, ok, _ := s.Bool("component_admins_as_room_owners"); !ok || !owners {
-		g.find(Missing, at, "component_admins_as_room_owners = true", "on Prosody 13 usher owns no room on %s", name)
-	}
+	g.owns(s)
 	for _, o := range g.c.mucOptions() {
 		g.option(s, o)
 	}
@@ -512,6 +525,13 @@ func (g *gate) muc(service jid.JID) {
 	g.roles(s)
 	g.module(s)
 	g.modules(s)
+}
+
+// owns looks whether usher owns the rooms of a MUC service.
+func (g *gate) owns(s *prosody.Section) {
+	if owners, at, ok, _ := s.Bool("component_admins_as_room_owners"); !ok || !owners {
+		g.find(Missing, at, owns, "on Prosody 13 usher owns no room on %s", s.Name)
+	}
 }
 
 // roles finds what makes Prosody 13 take people for admins of a MUC service who are not among its admins
@@ -618,6 +638,9 @@ func (g *gate) annex(a annex) {
 	s := g.component(a.service)
 	if s == nil {
 		return
+	}
+	if _, own := s.Own("component_admins_as_room_owners"); own { // that of all hosts is spoken of once
+		g.owns(s)
 	}
 	for _, o := range a.options() {
 		g.option(s, o)
