@@ -713,11 +713,23 @@ func (g *gate) whitelists() {
 			continue
 		}
 		exempt, at, _, _ := s.Strings("muc_lobby_whitelist")
-		for _, v := range g.c.VHosts {
-			if (v.Kind == KindToken || v.Kind == KindGuest) && slices.Contains(exempt, v.Domain.String()) {
-				g.find(Defeats, at, "", "%s: muc_lobby_whitelist has %s: all its people enter rooms that are members-only, without usher; "+
-					"take it out", s.Name, v.Domain)
+		for _, domain := range exempt {
+			host := g.p.Host(domain)
+			if host == nil || host.Component || !g.anybody(host) {
+				continue
 			}
+			g.find(Defeats, at, "", "%s: muc_lobby_whitelist has %s: all its people enter rooms that are members-only, without usher; "+
+				"take it out", s.Name, domain)
 		}
 	}
+}
+
+// anybody reports whether people log in on a virtual host whom Prosody does not know: usher decides about them, or nobody does.
+func (g *gate) anybody(s *prosody.Section) bool {
+	i := slices.IndexFunc(g.c.VHosts, func(v VHost) bool { return v.Domain.String() == s.Name })
+	if i >= 0 {
+		return g.c.VHosts[i].Kind == KindToken || g.c.VHosts[i].Kind == KindGuest
+	}
+	provider, _, _ := authentication(s)
+	return !authenticated{authentication: provider}.checks()
 }

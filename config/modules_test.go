@@ -598,10 +598,11 @@ func TestLobbyWhitelist(t *testing.T) {
 		module, whitelist string
 		want              int
 	}{
-		"recorders":     {`"muc_lobby_rooms"`, `"recorder.meet.example.com", "jigasi@auth.meet.example.com"`, 0},
-		"guests":        {`"muc_lobby_rooms"`, `"guest.meet.example.com"`, 1},
-		"everybody":     {`"muc_lobby_rooms"`, `"guest.meet.example.com", "meet.example.com"`, 2},
-		"without lobby": {"", `"guest.meet.example.com"`, 0},
+		"recorders":                          {`"muc_lobby_rooms"`, `"recorder.meet.example.com", "jigasi@auth.meet.example.com"`, 0},
+		"guests":                             {`"muc_lobby_rooms"`, `"guest.meet.example.com"`, 1},
+		"everybody":                          {`"muc_lobby_rooms"`, `"guest.meet.example.com", "meet.example.com"`, 2},
+		"without lobby":                      {"", `"guest.meet.example.com"`, 0},
+		"people of whom usher knows nothing": {`"muc_lobby_rooms"`, `"other.meet.example.com", "auth.meet.example.com"`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFolder(t, "usher.yaml", guarded, "existing.cfg.lua", plain)
@@ -610,7 +611,7 @@ func TestLobbyWhitelist(t *testing.T) {
 				t.Fatal(err)
 			}
 			text := plain + linesOf(t, c) + "VirtualHost \"meet.example.com\"\n  modules_enabled = { " + test.module + " }\n" +
-				"  muc_lobby_whitelist = { " + test.whitelist + " }\n"
+				"  muc_lobby_whitelist = { " + test.whitelist + " }\nVirtualHost \"other.meet.example.com\"\n  authentication = \"jitsi-anonymous\"\n"
 			findings := compare(t, c, text)
 			if len(findings) != test.want {
 				t.Fatalf("found %v", findings)
