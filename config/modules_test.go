@@ -592,6 +592,39 @@ func TestGuestsThatWereRefused(t *testing.T) {
 	}
 }
 
+// TestTokensThatWereRefused checks that usher says so if tokens of one virtual host open rooms of another's domain.
+func TestTokensThatWereRefused(t *testing.T) {
+	other := func(appID string) string {
+		return "VirtualHost \"other.example.com\"\n  authentication = \"token\"\n  app_id = \"" + appID + "\"\n  app_secret = \"" + secretB + "\"\n"
+	}
+	verifies := jitsi(`"token_verification"`, "", "")
+	const app = `  app_id = "my_app"` + "\n"
+	for name, test := range map[string]struct {
+		text string
+		want bool
+	}{
+		"another issuer":     {verifies + other("other"), true},
+		"the same issuer":    {verifies + other("my_app"), false},
+		"one virtual host":   {verifies, false},
+		"without the module": {jitsi("", "", "") + other("other"), false},
+		"no domain":          {strings.Replace(verifies, app, app+"  enable_domain_verification = false\n", 1) + other("other"), false},
+		"exempt":             {strings.Replace(verifies, `allowlist = { `, `allowlist = { "other.example.com", `, 1) + other("other"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFolder(t, "prosody.cfg.lua", test.text)
+			c, err := config.Load([]string{"prosody.cfg.lua"}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := slices.ContainsFunc(c.Warnings, func(w config.Problem) bool {
+				return strings.Contains(w.Text, "tokens of other.example.com may name that domain as sub, and open rooms on conference.meet.example.com")
+			}); got != test.want {
+				t.Errorf("warnings %v", c.Warnings)
+			}
+		})
+	}
+}
+
 // TestLobbyWhitelist checks that virtual hosts are found that Jitsi's lobby lets past usher.
 func TestLobbyWhitelist(t *testing.T) {
 	for name, test := range map[string]struct {

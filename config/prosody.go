@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"net"
 	"path/filepath"
@@ -502,8 +503,9 @@ func (d *deployment) enabledBy(s *prosody.Section, on section) []enabled {
 	return found
 }
 
-// admitted warns of guests whom token_verification, on this service, refuses. It goes by the options of the virtual host by
-// which the service is named (mod_token_verification.lua).
+// admitted warns of people whom token_verification, on this service, refuses: guests, and those with tokens of another virtual
+// host's issuer, for whom sub must be the domain of the rooms there and here may be their own. It goes by the options of the
+// virtual host by which the service is named (mod_token_verification.lua, token/util.lib.lua).
 func (d *deployment) admitted(service *prosody.Section) {
 	names, at := d.list(service, "modules_enabled")
 	_, parent, _ := strings.Cut(service.Name, ".")
@@ -515,14 +517,22 @@ func (d *deployment) admitted(service *prosody.Section) {
 		found, _, ok, _ := tokens.Bool(name)
 		return ok && found == value
 	}
-	if _, ok := tokens.Option("app_id"); !ok || is("allow_empty_token", true) || is("enable_domain_verification", false) ||
-		is("asap_require_room_claim", false) {
+	if _, ok := tokens.Option("app_id"); !ok || is("enable_domain_verification", false) {
 		return
 	}
 	exempt, _ := d.list(service, "token_verification_allowlist")
+	issuer, _ := d.text(tokens, "app_id")
 	for _, s := range d.settings {
-		if s.guests() && !slices.Contains(exempt, s.vhost()) {
+		if slices.Contains(exempt, s.vhost()) {
+			continue
+		}
+		if s.guests() && !is("allow_empty_token", true) && !is("asap_require_room_claim", false) {
 			d.l.admitted(s.vhost(), d.place(at))
+		}
+		if last(s.path) == "app_id" && s.vhost() != parent && s.value != issuer {
+			d.l.warnings = append(d.l.warnings, Problem{Source: d.place(at).source, at: d.place(at), Text: fmt.Sprintf("usher allows more than the "+
+				"module token_verification: tokens of %[1]s may name that domain as sub, and open rooms on %[2]s. There sub must be %[3]s. An usher "+
+				"of its own for each service, with its virtual hosts, keeps them apart", s.vhost(), service.Name, parent)})
 		}
 	}
 }
