@@ -14,6 +14,9 @@ import (
 // linesMark is how the lines of [Config.ProsodyLines] begin. By it usher tells its own file from the others of Prosody.
 const linesMark = `-- What usher needs of Prosody 0.12 or 13, as "usher config prosody"`
 
+// IsLines reports whether a text is one of [Config.ProsodyLines].
+func IsLines(text string) bool { return strings.HasPrefix(text, linesMark) }
+
 // LinesFile is the file that [Config.ProsodyLines] are meant for: not in conf.d, which Prosody reads in no certain order.
 const LinesFile = "/etc/prosody/usher.cfg.lua"
 

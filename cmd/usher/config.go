@@ -127,7 +127,8 @@ The lines belong into a file of their own, which the very last line of prosody.c
   Include "` + config.LinesFile + `"
 
 not into conf.d, for Prosody does not sort what Include "conf.d/*.cfg.lua" finds, and not into Jitsi's own file, which a
-package upgrade writes anew. With --output they are written there at once, or nothing is if something is wrong.
+package upgrade writes anew. With --output they are written there at once, or nothing is if something is wrong, or if
+that file has something else in it.
 
 With --check, say what Prosody would make of its files with these lines, before they are written: one finding a line.
 
@@ -208,8 +209,11 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 }
 
 // writeLines writes the lines for Prosody into a file, all or nothing: where they were included and are half there, the gate
-// would be open. Prosody must be able to read it, so it gets the group of the file before, or else of Prosody's own file.
+// would be open. Any other file than one with such lines is left alone: it may be Jitsi's. Prosody must be able to read it, so it gets the group of the file before, or else of Prosody's own file.
 func writeLines(w io.Writer, name, lines string, prosody []string) error {
+	if is, err := os.ReadFile(name); err == nil && len(is) > 0 && !config.IsLines(string(is)) {
+		return fmt.Errorf("%s is not what usher has written there: name a file of its own, or remove this one", name)
+	}
 	var like os.FileInfo
 	for _, file := range append([]string{name}, append(prosody, filepath.Dir(name))...) {
 		var err error

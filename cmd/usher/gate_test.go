@@ -160,6 +160,15 @@ func TestLinesOutput(t *testing.T) {
 		}
 	}
 	write(t, "usher.cfg.lua", "-- as it was\n")
+	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "usher.cfg.lua"); r.status != 1 || !strings.Contains(r.stderr, "is not what usher has written") {
+		t.Errorf("over another file: %+v", r)
+	}
+	write(t, "empty.cfg.lua", "")
+	for range 2 {
+		if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "empty.cfg.lua"); r.status != 0 {
+			t.Errorf("over an empty file, and its own: %+v", r)
+		}
+	}
 	edit(t, "usher.yaml", "sources:\n  prosody: [prosody.cfg.lua]", `rooms: {services: [conference.meet.example.com]}
 jicofo: {jid: focus@auth.meet.example.com}
 vhosts: {guest.meet.example.com: {kind: guest}}`)
