@@ -297,10 +297,14 @@ func (d *docker) place(name string) place {
 // given reports whether a variable is set. An empty one is not, as in docker-jitsi-meet's templates.
 func (d *docker) given(name string) bool { return d.variables[name].value != "" }
 
-// text returns the value of a variable, or its default.
+// text returns the value of a variable, or its default. A domain is in canonical form, as Prosody has it.
 func (d *docker) text(name string) string {
 	if d.given(name) {
-		return d.variables[name].value
+		value := d.variables[name].value
+		if domain, err := parseDomain(value); err == nil && strings.HasSuffix(name, "_DOMAIN") {
+			return domain.String()
+		}
+		return value
 	}
 	i := slices.IndexFunc(DockerVariables, func(v DockerVariable) bool { return v.Name == name })
 	return DockerVariables[i].Default

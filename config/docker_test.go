@@ -203,6 +203,8 @@ func TestDockerDomains(t *testing.T) {
 		{"XMPP_DOMAIN=a.example", "xmpp.meet.jitsi:5347 focus.a.example focus@auth.meet.jitsi muc.meet.jitsi lobby.a.example breakout.a.example a.example guest.meet.jitsi hidden.meet.jitsi"},
 		{"XMPP_SERVER=prosody XMPP_MUC_DOMAIN=b.example XMPP_GUEST_DOMAIN=c.example XMPP_AUTH_DOMAIN=d.example XMPP_HIDDEN_DOMAIN=e.example",
 			"prosody:5347 focus.meet.jitsi focus@d.example b.example lobby.meet.jitsi breakout.meet.jitsi meet.jitsi c.example e.example"},
+		{"XMPP_DOMAIN=A.example XMPP_MUC_DOMAIN=B.Example XMPP_GUEST_DOMAIN=C.example XMPP_AUTH_DOMAIN=D.example XMPP_HIDDEN_DOMAIN=E.example",
+			"xmpp.meet.jitsi:5347 focus.a.example focus@d.example b.example lobby.a.example breakout.a.example a.example c.example e.example"},
 		{"XMPP_SERVER=fd00::1", "[fd00::1]:5347 focus.meet.jitsi focus@auth.meet.jitsi muc.meet.jitsi lobby.meet.jitsi breakout.meet.jitsi meet.jitsi guest.meet.jitsi hidden.meet.jitsi"},
 	} {
 		if got := domains(t, strings.Fields(test.environ)...); got != test.want {
