@@ -33,6 +33,7 @@ func Read(src Source) (*Configuration, error) {
 		settings: map[*Section]map[string]*setting{},
 		byName:   map[string]*Section{},
 		seen:     map[any]bool{},
+		texts:    map[string]string{},
 	}
 	if len(src.Names) == 0 {
 		return nil, Problem{Text: "no configuration file is named"}
@@ -41,13 +42,38 @@ func Read(src Source) (*Configuration, error) {
 	defer L.Close()
 	for _, name := range src.Names {
 		if err := r.main(L, name); err != nil {
-			return nil, err
+			return nil, r.hush(err)
 		}
 	}
 	if err := r.finish(L); err != nil {
 		return nil, err
 	}
+	for i, w := range r.config.Warnings {
+		r.config.Warnings[i] = r.hush(w).(Problem)
+	}
 	return r.config, nil
+}
+
+var (
+	// secretLine is a line that sets a secret, with what stands behind the sign.
+	secretLine = regexp.MustCompile(`(?i)(?:secret|passw(?:or)?d)\w*["']?\]?\s*=(.*)`)
+	inQuotes   = regexp.MustCompile(`"[^"]*"|'[^']*'|--.*`)
+	bareWord   = regexp.MustCompile(`\w{5,}`)
+)
+
+// hush takes out of a problem what may be a secret that lacks its quotes. What is in quotes stands in no problem anyway.
+func (r *reading) hush(err error) error {
+	p, ok := err.(Problem)
+	lines := strings.Split(r.texts[p.At.File], "\n")
+	if !ok || p.At.Line < 1 || p.At.Line > len(lines) {
+		return err
+	}
+	if m := secretLine.FindStringSubmatch(lines[p.At.Line-1]); m != nil {
+		for _, word := range bareWord.FindAllString(inQuotes.ReplaceAllString(m[1], ""), -1) {
+			p.Text = strings.ReplaceAll(p.Text, word, "…")
+		}
+	}
+	return p
 }
 
 // reading is one evaluation. It runs on one goroutine.
@@ -56,10 +82,11 @@ type reading struct {
 	config   *Configuration
 	settings map[*Section]map[string]*setting
 	byName   map[string]*Section
-	seen     map[any]bool // the files, warnings and positions that are noted
-	running  []string     // files, each included by the one before it
-	found    wildcard     // that led to the running file
-	globs    int          // wildcards so far
+	texts    map[string]string // of the files that have run, by what show makes of their names
+	seen     map[any]bool      // the files, warnings and positions that are noted
+	running  []string          // files, each included by the one before it
+	found    wildcard          // that led to the running file
+	globs    int               // wildcards so far
 
 	machine   *lua.LState
 	libs      *lua.LTable // Lua's own functions, as far as they are at hand
@@ -284,6 +311,7 @@ func (r *reading) run(L *lua.LState, name string) {
 	if r.src.Mark != "" && strings.HasPrefix(string(text), r.src.Mark) && !slices.Contains(r.config.Marked, name) {
 		r.config.Marked = append(r.config.Marked, name)
 	}
+	r.texts[r.show(name)] = string(text)
 	proto, problem := compile(string(text), r.show(name))
 	if problem != nil {
 		r.throw(L, *problem)

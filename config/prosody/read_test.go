@@ -518,3 +518,28 @@ func TestHostile(t *testing.T) {
 		})
 	}
 }
+
+// What may be a secret that lacks its quotes stands in no message.
+func TestSecretsWithoutQuotes(t *testing.T) {
+	for _, value := range []string{
+		"c2b1a0f9e8d7c6b5", "9c2b1a0f9e8d7c6b5", "c2b1a0f9e8d7c6b5 a4f3e2d1c0b9a8f7", "c2b1a0f9e8d7c6b5, a4f3e2d1c0b9a8f7", "'x'c2b1a0f9e8d7c6b5",
+		"c2b1a0f9e8d7c6b5 'x'", "c2b1a0f9e8d7c6b5 .. 'x'", "c2b1a0f9e8d7c6b5.a4f3e2d1c0b9a8f7", "c2b1a0f9e8d7c6b5+a4f3e2d1c0b9a8f7==", "c2b1a0f9e8d7c6b5(1)",
+	} {
+		for _, set := range []string{"app_secret = ", "Component 'c.example' component_secret=", "ldap = { password = ", "_G['app_secret'] = "} {
+			c, err := readText("a = 1\n" + set + value + "\n}")
+			text := fmt.Sprint(err)
+			if err == nil {
+				text = fmt.Sprint(c.Warnings)
+			}
+			for secret := range strings.FieldsFuncSeq(value, func(r rune) bool { return !strings.ContainsRune("abcdef0123456789", r) }) {
+				if len(secret) > 8 && strings.Contains(text, secret) {
+					t.Errorf("%s%s: %s", set, value, text)
+				}
+			}
+		}
+	}
+	_, err := readText("muc_secret_rooms = true\nmodules_enabled = { \"a\" b }")
+	if err == nil || !strings.Contains(err.Error(), "a comma is missing before b") {
+		t.Errorf("%v", err)
+	}
+}
