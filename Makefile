@@ -10,7 +10,8 @@ FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap compon
 	component:FuzzStream component:FuzzCopied \
 	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS config:FuzzLoad config:FuzzDotenv config:FuzzMeet config/prosody:FuzzRead
 FUZZTIME ?= 30s
-TESTFLAGS = -race -shuffle=on -count=1 -timeout 20m
+# Most of the time the tests wait for a Prosody, so that more of them than there are cores run at once.
+TESTFLAGS = -race -shuffle=on -count=1 -parallel 4 -timeout 20m
 
 .PHONY: help build test check demo bench fuzz arch deps go clean
 help: ## show this list
