@@ -483,7 +483,7 @@ func TestRequestsOverAReconnection(t *testing.T) {
 func TestStopWhileHeld(t *testing.T) {
 	s, l, _, answers := holding(t)
 	s.stop()
-	s.told(answers, told{"held", "ready=false"})
+	s.told(answers, told{"held", "stopping"})
 	l.send("</stream:stream>")
 	s.logged("stopped")
 	if n := count(t, s.c.o.Store, store.KindHeld); n != 0 {

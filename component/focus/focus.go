@@ -278,9 +278,13 @@ func told(d auth.Decision) outcome {
 	switch d.Reason {
 	case auth.ReasonHostAbsent, auth.ReasonTokenRequired:
 		return notAuthorized
+	case auth.ReasonStopping:
+		// A client that was told not ready asks again in a second, and while no usher is connected Prosody answers it with
+		// remote-server-timeout, after which it never asks again (moderator.js).
+		return notAuthorized
 	case auth.ReasonSessionInvalid:
 		return sessionOver
-	case auth.ReasonKeysUnavailable, auth.ReasonRoomUnavailable, auth.ReasonFocusUnavailable, auth.ReasonStoreUnavailable, auth.ReasonStopping:
+	case auth.ReasonKeysUnavailable, auth.ReasonRoomUnavailable, auth.ReasonFocusUnavailable, auth.ReasonStoreUnavailable:
 		return notReady
 	case auth.ReasonFocusRefused:
 		return focusError
