@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -174,5 +175,31 @@ func TestDialIn(t *testing.T) {
 		return f.Level == config.Defeats && strings.Contains(f.Text, "recorder.meet.example.com") && strings.Contains(f.Text, "everybody is let in")
 	}) {
 		t.Errorf("findings %v, %v", found, err)
+	}
+}
+
+// TestRecordersByName checks that recorders get in on Debian, where nothing but the name tells that a virtual host is theirs.
+func TestRecordersByName(t *testing.T) {
+	const recorders = "VirtualHost \"%s\" authentication = \"internal_plain\"\n"
+	for domain, kind := range map[string]config.Kind{
+		"recorder.meet.example.com": config.KindService,
+		"hidden.meet.example.com":   config.KindService,
+		"users.meet.example.com":    "", // all of them would be hosts
+	} {
+		inFolder(t, "usher.yaml", fromProsody, "prosody.cfg.lua", fmt.Sprintf(recorders, domain)+prosodyFile)
+		c, err := config.Load([]string{"usher.yaml"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(c.VHosts, func(v config.VHost) bool { return v.Domain.String() == domain })
+		switch {
+		case kind == "" && i >= 0:
+			t.Errorf("%s is %s", domain, c.VHosts[i].Kind)
+		case kind != "" && (i < 0 || c.VHosts[i].Kind != kind):
+			t.Errorf("%s is not %s", domain, kind)
+		}
+		if !slices.ContainsFunc(c.Notes, func(n config.Problem) bool { return strings.Contains(n.Key+n.Text, domain) }) {
+			t.Errorf("no note on %s: %v", domain, c.Notes)
+		}
 	}
 }
