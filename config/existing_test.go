@@ -305,6 +305,26 @@ func TestLinesRefused(t *testing.T) {
 	}
 }
 
+// TestLinesThatProsodyRefuses checks that no lines are printed with which Prosody would not start.
+func TestLinesThatProsodyRefuses(t *testing.T) {
+	for name, yaml := range map[string]string{
+		"a virtual host as usher's address": "xmpp: {domain: auth.meet.example.com, secret: " + secretA + "}\nrooms: {enforcement: module}\njicofo: {jid: focus@other.meet.example.com}\n",
+		"a service as virtual host":         ours + "vhosts: {lobby.meet.example.com: {kind: guest}}\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inDebian(t)
+			if strings.Contains(yaml, "lobby.") {
+				yaml = strings.Replace(yaml, "enforcement: module", "enforcement: module, lobby: other.meet.example.com", 1)
+			}
+			write(t, "usher.yaml", []byte(yaml+fromProsody))
+			lines, err := load(t, "usher.yaml").ProsodyLines(config.Lines{})
+			if lines != "" || err == nil || !strings.Contains(err.Error(), "clashes with the") || !strings.Contains(err.Error(), "would not start") {
+				t.Errorf("%q, %v", lines, err)
+			}
+		})
+	}
+}
+
 // TestProsodyFiles checks that prosody.files is resolved as other names are, is no source, and that an import writes it.
 func TestProsodyFiles(t *testing.T) {
 	inDebian(t)

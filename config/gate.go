@@ -77,14 +77,20 @@ type Lines struct {
 // others, for its last word counts. What Prosody's files say already is kept: the lines have the lists that are there, and
 // change how people log in only where they must. The lines contain the component's secret.
 //
-// The error says that Prosody's files cannot be read, or that they are not known and the lines would break what they do not
-// know.
+// The error says that Prosody's files cannot be read, that they are not known and the lines would break what they do not
+// know, or that Prosody would not start with them.
 func (c *Config) ProsodyLines(o Lines) (string, error) {
 	e, err := c.existing(o.Environ)
 	if err != nil || e == nil && c.replaces() {
 		return "", unknown(err)
 	}
-	return c.lines(e, o), nil
+	lines := c.lines(e, o)
+	if e != nil {
+		if _, err := e.with(lines, o.Environ); err != nil {
+			return "", fmt.Errorf("%w\nProsody would not start with these lines, so there are none", err)
+		}
+	}
+	return lines, nil
 }
 
 // lines makes the lines for what Prosody's files say, which may be nil.
