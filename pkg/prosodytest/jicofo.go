@@ -225,6 +225,18 @@ func (j *Jicofo) change() {
 	j.changed = make(chan struct{})
 }
 
+// StopWaiting ends the InitialTimeout of all rooms in which nobody is.
+func (j *Jicofo) StopWaiting() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, room := range slices.Collect(maps.Values(j.run.rooms)) {
+		if room.timer != nil {
+			j.run.occupied(room)
+			j.run.nobodyCame(room)
+		}
+	}
+}
+
 // HealthCheck does what Jicofo's own does (JicofoHealthChecker): it opens a room whose name begins with
 // __jicofo-health-check-, and leaves it again. The error says what went wrong in between.
 func (j *Jicofo) HealthCheck(ctx context.Context) error {
@@ -709,10 +721,15 @@ func (r *jicofoRun) await(room *jicofoRoom) {
 		defer r.goroutines.Done()
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if len(room.occupants) == 0 && !r.hasBreakouts(room) {
-			r.depart(room)
-		}
+		r.nobodyCame(room)
 	})
+}
+
+// nobodyCame is for when it has waited long enough. The caller holds r.mu.
+func (r *jicofoRun) nobodyCame(room *jicofoRoom) {
+	if len(room.occupants) == 0 && !r.hasBreakouts(room) {
+		r.depart(room)
+	}
 }
 
 // occupied ends await. The caller holds r.mu.
