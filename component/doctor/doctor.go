@@ -30,7 +30,7 @@ import (
 const (
 	// patience is how long the server may take for one answer.
 	patience = 5 * time.Second
-	// limit is how long a whole examination may take, beside Options.Watch.
+	// limit is how long a whole examination may take, beside Options.Starting and Options.Watch.
 	limit = time.Minute
 	// cleaning is how long it may take to connect once more only to remove what was left.
 	cleaning = 10 * time.Second
@@ -56,6 +56,8 @@ type Options struct {
 	// Opening is how long Jicofo may take to open a room, 15 s if zero. Electing is how long it may take to make an owner of a
 	// newcomer it has been told of, 3 s if zero: it does so at once, but in another thread than the one that answers questions.
 	Opening, Electing time.Duration
+	// Starting is how long Jicofo may take to come online, 20 s if zero.
+	Starting time.Duration
 	// Issuers are those whose tokens count, and Sources where their keys come from.
 	Issuers []Issuer
 	Sources []Source
@@ -120,7 +122,7 @@ func Run(ctx context.Context, o Options, report func(Check)) error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Opening, o.Electing = cmp.Or(o.Opening, opening), cmp.Or(o.Electing, electing)
+	o.Opening, o.Electing, o.Starting = cmp.Or(o.Opening, opening), cmp.Or(o.Electing, electing), cmp.Or(o.Starting, starting)
 	if o.Changelog == "" {
 		o.Changelog = "/usr/share/doc/prosody/changelog.Debian.gz"
 	}
@@ -132,7 +134,7 @@ func Run(ctx context.Context, o Options, report func(Check)) error {
 	x.stranger = address(o.Domain, "stranger")
 	x.owner = muc.Owner{JID: x.focus.Bare()}
 
-	bounded, cancel := context.WithTimeout(ctx, limit+o.Watch)
+	bounded, cancel := context.WithTimeout(ctx, limit+o.Starting+o.Watch)
 	defer cancel()
 	x.examine(bounded, func(c Check) {
 		if ctx.Err() == nil {

@@ -130,6 +130,8 @@ func admit(t *testing.T, module, jitsi bool, old, new string) *patient {
 		Changelog: filepath.Join(t.TempDir(), "changelog.gz"),
 		// The stand-in for Jicofo has made its owner before it answers the next question.
 		Electing: 100 * time.Millisecond,
+		// One that is to be there is online before the doctor comes.
+		Starting: 100 * time.Millisecond,
 	}
 	// Debian's 0.12 has the fixes; a 13.0.1 that was unpacked somewhere has not.
 	if strings.HasPrefix(p.Version(), "0.12.") {
@@ -170,13 +172,17 @@ func listed(keys []auth.Key, err error, skipped ...error) doctor.Source {
 // jicofo has a Jicofo log in that is as it should be, but for what change does.
 func (p *patient) jicofo(change ...func(*prosodytest.JicofoOptions)) *prosodytest.Jicofo {
 	p.t.Helper()
-	o := prosodytest.JicofoOptions{
-		Host: "auth.meet.example.com", User: "focus", Password: "pass", Resource: "focus", Proxy: domain, Service: service, Breakout: "breakout.meet.example.com",
-	}
+	o := jicofoOptions()
 	for _, f := range change {
 		f(&o)
 	}
 	return p.Jicofo(p.t, o)
+}
+
+func jicofoOptions() prosodytest.JicofoOptions {
+	return prosodytest.JicofoOptions{
+		Host: "auth.meet.example.com", User: "focus", Password: "pass", Resource: "focus", Proxy: domain, Service: service, Breakout: "breakout.meet.example.com",
+	}
 }
 
 // rival connects as we do.
@@ -514,7 +520,7 @@ func TestFaults(t *testing.T) {
 		"Jicofo is offline": {
 			offline: true,
 			want:    map[doctor.Status]string{"fail": "jicofo", "skip": unseen},
-			says:    "not online", mend: "start Jicofo",
+			says:    "not online, and did not come within 100ms", mend: "start Jicofo",
 		},
 		"Jicofo is offline, beside Jitsi's plugins": { // what they hide of it is no fault
 			module: true, jitsi: true, offline: true,
