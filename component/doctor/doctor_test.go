@@ -355,17 +355,19 @@ func TestFaults(t *testing.T) {
 		"nothing listens": {
 			change: func(p *patient) { p.Server.Stop() },
 			want:   map[doctor.Status]string{"fail": "port", "skip": after("port")},
-			says:   "connection refused", mend: "component_ports = { ",
+			says:   "connection refused", mend: "see whether Prosody is running (systemctl status prosody), and start it; if it is running: component_ports = { ",
 		},
 		"wrong secret": {
 			change: func(p *patient) { p.o.Secret = []byte(strings.Repeat("other", 10)) },
 			want:   map[doctor.Status]string{"fail": "handshake", "skip": after("handshake")},
-			says:   "refuses the secret", mend: "component_secret =",
+			says:   "refuses the secret",
+			mend:   `write Prosody's lines again (usher config prosody --output FILE), and restart Prosody: component_secret below Component "focus.meet.example.com" must be`,
 		},
 		"no component": {
 			old: `Component "focus.meet.example.com"`, new: `Component "other.meet.example.com"`,
 			want: map[doctor.Status]string{"fail": "handshake", "skip": after("handshake")},
-			says: "no component focus.meet.example.com", mend: `Component "focus.meet.example.com"`,
+			says: "no component focus.meet.example.com",
+			mend: `(usher config prosody --output FILE), and restart Prosody: they have Component "focus.meet.example.com"`,
 		},
 		"usher runs": {
 			change: func(p *patient) { p.Component(p.t, domain, secret) },
