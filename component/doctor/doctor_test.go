@@ -473,7 +473,7 @@ func TestFaults(t *testing.T) {
 			module: true, old: `modules_enabled = { "muc_affiliated_only" }`, new: "",
 			want: map[doctor.Status]string{"fail": "room-stranger"},
 			says: "mod_muc_affiliated_only is not loaded on conference.meet.example.com: anybody can enter",
-			mend: `modules_enabled = { "muc_affiliated_only" } below Component "conference.meet.example.com" "muc"`,
+			mend: `add "muc_affiliated_only" to modules_enabled below Component "conference.meet.example.com" "muc"`,
 		},
 		"the module is not found": {
 			module: true, old: `plugin_paths = {`, new: `elsewhere = {`,
