@@ -115,6 +115,12 @@ type Check struct {
 	Mend string `json:"mend,omitempty"`
 }
 
+// Connects tells that the check is one of those without which the server can be asked nothing. If it failed, all that asks the
+// server is skipped because of it.
+func (c Check) Connects() bool {
+	return slices.Contains([]string{"port", "handshake", "conflict", answers}, c.Code)
+}
+
 // Run makes all checks, and reports each as soon as it is made. The error is ctx's, if that ended before the examination
 // did. In every case Run removes what it made on the server, as far as the server lets it, and else reports what is left. All
 // goroutines that it started have ended when it returns.
