@@ -632,7 +632,8 @@ func (g *gate) module(s *prosody.Section) {
 	i := slices.IndexFunc(modules, func(m prosody.Module) bool { return m.Name == module.Name })
 	switch {
 	case g.c.Rooms.Enforcement == Module && i < 0:
-		g.find(Defeats, s.At, "modules_enabled = { "+quoteLua(module.Name)+" }",
+		// A list of its own would take the place of the one that is there.
+		g.find(Defeats, s.At, "add "+quoteLua(module.Name)+" to modules_enabled",
 			"%s: the module %s is not loaded: anybody can enter a room that is open", s.Name, module.Name)
 	case g.c.Rooms.Enforcement == MembersOnly && i >= 0:
 		g.find(Hint, modules[i].At, "", "%s: the module %s has nothing to do with rooms.enforcement members-only", s.Name, module.Name)

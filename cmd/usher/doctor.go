@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,8 @@ func examine() *cobra.Command {
 		Long: `Connect to the XMPP server as usher does, ask it about everything that usher needs, make a room, have Jicofo open another where
 usher stands before one, try them out and end them again. Where Prosody's files, or the web page's, are among the sources of
 the configuration, they are looked at first. Each check is one line: ok, warn, fail, or skip where another check failed so
-that this one can say nothing. Below one that is not ok stands the line of configuration, or the command, that mends it.
+that this one can say nothing. If the server cannot be asked at all, one line names all that were skipped. Below one that is not
+ok stands the line of configuration, or the command, that mends it.
 
 A component has one connection. Stop the running usher first: Prosody refuses a second one ("conflict"), and nothing is
 examined. Where Prosody has component_conflict_resolve = "kick_old" it is the running usher that loses its connection, and
@@ -51,9 +53,11 @@ Exit status: 0 if no check failed, 1 if one did.`,
 			defer stop()
 			o := examination(c, p, remote)
 			o.Watch = watch
-			write := writeCheck
+			text := &textReport{w: cmd.OutOrStdout()}
+			write, end := text.write, text.end
 			if asJSON {
-				write = writeCheckJSON
+				write = func(c doctor.Check) error { return writeCheckJSON(cmd.OutOrStdout(), c) }
+				end = func() error { return nil }
 			}
 			failed := 0
 			var unwritten error
@@ -61,7 +65,7 @@ Exit status: 0 if no check failed, 1 if one did.`,
 				if c.Status == doctor.Fail {
 					failed++
 				}
-				unwritten = errors.Join(unwritten, write(cmd.OutOrStdout(), c))
+				unwritten = errors.Join(unwritten, write(c))
 			}
 			findings, err := c.CompareProsody(os.Environ())
 			if err != nil { // what the server really does can be seen all the same
@@ -75,6 +79,7 @@ Exit status: 0 if no check failed, 1 if one did.`,
 			if err := doctor.Run(ctx, o, report); err != nil {
 				return errors.New("interrupted")
 			}
+			unwritten = errors.Join(unwritten, end())
 			if failed > 0 && unwritten == nil {
 				return failure{status: statusFailed} // the lines have said it
 			}
@@ -101,6 +106,35 @@ func writeCheckJSON(w io.Writer, c doctor.Check) error {
 	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	return enc.Encode(c)
+}
+
+// textReport writes checks for people, each as soon as it is made.
+type textReport struct {
+	w io.Writer
+	// silent tells that the server can be asked nothing. What is skipped then is one line, at the end: why, and the codes.
+	silent bool
+	why    string
+	codes  []string
+}
+
+func (r *textReport) write(c doctor.Check) error {
+	if r.silent && c.Status == doctor.Skip {
+		r.why = c.Says
+		if !slices.Contains(r.codes, c.Code) { // of several virtual hosts, or services
+			r.codes = append(r.codes, c.Code)
+		}
+		return nil
+	}
+	r.silent = r.silent || c.Connects() && c.Status == doctor.Fail
+	return writeCheck(r.w, c)
+}
+
+// end writes what is left to write.
+func (r *textReport) end() error {
+	if len(r.codes) == 0 {
+		return nil
+	}
+	return writeCheck(r.w, doctor.Check{Status: doctor.Skip, Says: r.why + ": " + strings.Join(r.codes, ", ")})
 }
 
 // writeCheck writes a check for people. Some of its words may be the server's or an issuer's; none may steer a terminal.

@@ -79,14 +79,21 @@ func TestDoctorJSON(t *testing.T) {
 	examined(t, "component_secret", "no_secret")
 	r := command(t, "", "doctor", "-c", "usher.yaml", "--json")
 	var codes []string
+	skipped := 0
 	for line := range strings.Lines(r.stdout) {
 		var c doctor.Check
 		if err := json.Unmarshal([]byte(line), &c); err != nil {
 			t.Fatal(err, line)
 		}
-		if c.Status == doctor.Fail {
+		switch c.Status {
+		case doctor.Fail:
 			codes = append(codes, c.Code)
+		case doctor.Skip:
+			skipped++
 		}
+	}
+	if skipped < 10 {
+		t.Errorf("%d checks are told to be skipped", skipped)
 	}
 	if r.status != 1 || r.stderr != "" || strings.Join(codes, " ") != "handshake" {
 		t.Errorf("%+v", r)
@@ -124,6 +131,45 @@ func TestDoctorSteersNoTerminal(t *testing.T) {
 	}
 }
 
+// TestDoctorSkips checks that all that is skipped is one line if the server cannot be asked, in the place of no other check, and
+// else each for itself.
+func TestDoctorSkips(t *testing.T) {
+	rest := []doctor.Check{
+		{Code: "vhost", Of: "a.example", Status: doctor.Skip, Says: "not examined, because of it"},
+		{Code: "vhost", Of: "b.example", Status: doctor.Skip, Says: "not examined, because of it"},
+		{Code: "lobby-gate", Status: doctor.Warn, Says: "costs something"},
+		{Code: "stays", Status: doctor.Skip, Says: "not examined, because of it"},
+	}
+	const (
+		gate = "warn  lobby-gate       costs something\n"
+		one  = gate + "skip                   not examined, because of it: vhost, stays\n"
+		each = "skip  vhost            a.example: not examined, because of it\nskip  vhost            b.example: not examined, because of it\n" +
+			gate + "skip  stays            not examined, because of it\n"
+	)
+	for first, want := range map[doctor.Check]string{
+		{Code: "port", Status: doctor.Fail}:      one,
+		{Code: "handshake", Status: doctor.Fail}: one,
+		{Code: "conflict", Status: doctor.Fail}:  one,
+		{Code: "answers", Status: doctor.Fail}:   one,
+		{Code: "answers", Status: doctor.OK}:     each,
+		{Code: "service", Status: doctor.Fail}:   each,
+	} {
+		var b strings.Builder
+		r := &textReport{w: &b}
+		for _, c := range append([]doctor.Check{first}, rest...) {
+			if err := r.write(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := r.end(); err != nil {
+			t.Fatal(err)
+		}
+		if _, got, _ := strings.Cut(b.String(), "\n"); got != want {
+			t.Errorf("after %+v: %s", first, got)
+		}
+	}
+}
+
 // TestDoctorBesideUsher runs the doctor while usher serves: what the help says of it is so.
 func TestDoctorBesideUsher(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -142,6 +188,12 @@ func TestDoctorBesideUsher(t *testing.T) {
 			r := command(t, "", "doctor", "-c", "usher.yaml", "--watch", "0s")
 			if r.status != tt.status || !strings.Contains(r.stdout, tt.doctor) {
 				t.Errorf("%d: %s%s", r.status, r.stdout, r.stderr)
+			}
+			if name == "kick_new" {
+				const skipped = "skip                   not examined, because the check conflict failed: answers, vhost, "
+				if !strings.Contains(r.stdout, "\n"+skipped) || strings.Count(r.stdout, "\nskip") != 1 || !strings.HasSuffix(r.stdout, ", stays\n") {
+					t.Errorf("what was skipped is not one line at the end: %s", r.stdout)
+				}
 			}
 			if tt.usher != "" {
 				log.until(t, tt.usher, 1)

@@ -30,7 +30,7 @@ import (
 const (
 	// patience is how long the server may take for one answer.
 	patience = 5 * time.Second
-	// limit is how long a whole examination may take, beside Options.Watch.
+	// limit is how long a whole examination may take, beside Options.Starting and Options.Watch.
 	limit = time.Minute
 	// cleaning is how long it may take to connect once more only to remove what was left.
 	cleaning = 10 * time.Second
@@ -56,6 +56,8 @@ type Options struct {
 	// Opening is how long Jicofo may take to open a room, 15 s if zero. Electing is how long it may take to make an owner of a
 	// newcomer it has been told of, 3 s if zero: it does so at once, but in another thread than the one that answers questions.
 	Opening, Electing time.Duration
+	// Starting is how long Jicofo may take to come online, 20 s if zero.
+	Starting time.Duration
 	// Issuers are those whose tokens count, and Sources where their keys come from.
 	Issuers []Issuer
 	Sources []Source
@@ -113,6 +115,12 @@ type Check struct {
 	Mend string `json:"mend,omitempty"`
 }
 
+// Connects tells that the check is one of those without which the server can be asked nothing. If it failed, all that asks the
+// server is skipped because of it.
+func (c Check) Connects() bool {
+	return slices.Contains([]string{"port", "handshake", "conflict", answers}, c.Code)
+}
+
 // Run makes all checks, and reports each as soon as it is made. The error is ctx's, if that ended before the examination
 // did. In every case Run removes what it made on the server, as far as the server lets it, and else reports what is left. All
 // goroutines that it started have ended when it returns.
@@ -120,7 +128,7 @@ func Run(ctx context.Context, o Options, report func(Check)) error {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	o.Opening, o.Electing = cmp.Or(o.Opening, opening), cmp.Or(o.Electing, electing)
+	o.Opening, o.Electing, o.Starting = cmp.Or(o.Opening, opening), cmp.Or(o.Electing, electing), cmp.Or(o.Starting, starting)
 	if o.Changelog == "" {
 		o.Changelog = "/usr/share/doc/prosody/changelog.Debian.gz"
 	}
@@ -132,7 +140,7 @@ func Run(ctx context.Context, o Options, report func(Check)) error {
 	x.stranger = address(o.Domain, "stranger")
 	x.owner = muc.Owner{JID: x.focus.Bare()}
 
-	bounded, cancel := context.WithTimeout(ctx, limit+o.Watch)
+	bounded, cancel := context.WithTimeout(ctx, limit+o.Starting+o.Watch)
 	defer cancel()
 	x.examine(bounded, func(c Check) {
 		if ctx.Err() == nil {

@@ -130,6 +130,8 @@ func admit(t *testing.T, module, jitsi bool, old, new string) *patient {
 		Changelog: filepath.Join(t.TempDir(), "changelog.gz"),
 		// The stand-in for Jicofo has made its owner before it answers the next question.
 		Electing: 100 * time.Millisecond,
+		// One that is to be there is online before the doctor comes.
+		Starting: 100 * time.Millisecond,
 	}
 	// Debian's 0.12 has the fixes; a 13.0.1 that was unpacked somewhere has not.
 	if strings.HasPrefix(p.Version(), "0.12.") {
@@ -170,13 +172,17 @@ func listed(keys []auth.Key, err error, skipped ...error) doctor.Source {
 // jicofo has a Jicofo log in that is as it should be, but for what change does.
 func (p *patient) jicofo(change ...func(*prosodytest.JicofoOptions)) *prosodytest.Jicofo {
 	p.t.Helper()
-	o := prosodytest.JicofoOptions{
-		Host: "auth.meet.example.com", User: "focus", Password: "pass", Resource: "focus", Proxy: domain, Service: service, Breakout: "breakout.meet.example.com",
-	}
+	o := jicofoOptions()
 	for _, f := range change {
 		f(&o)
 	}
 	return p.Jicofo(p.t, o)
+}
+
+func jicofoOptions() prosodytest.JicofoOptions {
+	return prosodytest.JicofoOptions{
+		Host: "auth.meet.example.com", User: "focus", Password: "pass", Resource: "focus", Proxy: domain, Service: service, Breakout: "breakout.meet.example.com",
+	}
 }
 
 // rival connects as we do.
@@ -349,17 +355,19 @@ func TestFaults(t *testing.T) {
 		"nothing listens": {
 			change: func(p *patient) { p.Server.Stop() },
 			want:   map[doctor.Status]string{"fail": "port", "skip": after("port")},
-			says:   "connection refused", mend: "component_ports = { ",
+			says:   "connection refused", mend: "see whether Prosody is running (systemctl status prosody), and start it; if it is running: component_ports = { ",
 		},
 		"wrong secret": {
 			change: func(p *patient) { p.o.Secret = []byte(strings.Repeat("other", 10)) },
 			want:   map[doctor.Status]string{"fail": "handshake", "skip": after("handshake")},
-			says:   "refuses the secret", mend: "component_secret =",
+			says:   "refuses the secret",
+			mend:   `write Prosody's lines again (usher config prosody --output FILE), and restart Prosody: component_secret below Component "focus.meet.example.com" must be`,
 		},
 		"no component": {
 			old: `Component "focus.meet.example.com"`, new: `Component "other.meet.example.com"`,
 			want: map[doctor.Status]string{"fail": "handshake", "skip": after("handshake")},
-			says: "no component focus.meet.example.com", mend: `Component "focus.meet.example.com"`,
+			says: "no component focus.meet.example.com",
+			mend: `(usher config prosody --output FILE), and restart Prosody: they have Component "focus.meet.example.com"`,
 		},
 		"usher runs": {
 			change: func(p *patient) { p.Component(p.t, domain, secret) },
@@ -465,7 +473,7 @@ func TestFaults(t *testing.T) {
 			module: true, old: `modules_enabled = { "muc_affiliated_only" }`, new: "",
 			want: map[doctor.Status]string{"fail": "room-stranger"},
 			says: "mod_muc_affiliated_only is not loaded on conference.meet.example.com: anybody can enter",
-			mend: `modules_enabled = { "muc_affiliated_only" } below Component "conference.meet.example.com" "muc"`,
+			mend: `add "muc_affiliated_only" to modules_enabled below Component "conference.meet.example.com" "muc"`,
 		},
 		"the module is not found": {
 			module: true, old: `plugin_paths = {`, new: `elsewhere = {`,
@@ -514,7 +522,7 @@ func TestFaults(t *testing.T) {
 		"Jicofo is offline": {
 			offline: true,
 			want:    map[doctor.Status]string{"fail": "jicofo", "skip": unseen},
-			says:    "not online", mend: "start Jicofo",
+			says:    "not online, and did not come within 100ms", mend: "start Jicofo",
 		},
 		"Jicofo is offline, beside Jitsi's plugins": { // what they hide of it is no fault
 			module: true, jitsi: true, offline: true,

@@ -142,6 +142,71 @@ func (p *patient) fragile(noticed <-chan struct{}, refused func()) (breaks func(
 	return func() { (<-first).Close() }
 }
 
+// offline calls seen as soon as the doctor has been told that Jicofo, whose presence it may see, is not online.
+func (p *patient) offline(seen func()) {
+	server := p.o.Server
+	var once sync.Once
+	p.o.Server = listen(p.t, func(c net.Conn) {
+		s, err := net.Dial("tcp", server)
+		if err != nil {
+			return
+		}
+		var g sync.WaitGroup
+		g.Go(func() {
+			_, _ = io.Copy(s, c)
+			s.Close()
+		})
+		_, _ = io.Copy(io.MultiWriter(c, finds{"unavailable", func() { once.Do(seen) }}), s)
+		c.Close()
+		s.Close()
+		g.Wait()
+	})
+}
+
+// A Jicofo that starts together with Prosody is waited for.
+func TestJicofoStarts(t *testing.T) {
+	t.Parallel()
+	p := admit(t, false, false, "", "")
+	p.o.Starting = 5 * time.Minute
+	var late *prosodytest.Jicofo
+	var err error
+	p.offline(func() { late, err = p.DialJicofo(t.Context(), jicofoOptions()) })
+	p.found(p.examined(), nil)
+	if err != nil || late == nil {
+		t.Fatalf("Jicofo did not start: %v", err)
+	}
+	p.clean()
+	late.Close()
+}
+
+// The doctor does not wait for Jicofo any more once it is interrupted, or the server is gone.
+func TestJicofoNeverStarts(t *testing.T) {
+	t.Run("interrupted", func(t *testing.T) {
+		t.Parallel()
+		p := admit(t, false, false, "", "")
+		p.o.Starting = time.Hour
+		ctx, cancel := context.WithCancel(t.Context())
+		p.offline(cancel)
+		last := ""
+		if err := doctor.Run(ctx, p.o, func(c doctor.Check) { last = c.Code }); !errors.Is(err, context.Canceled) || last != "clock" {
+			t.Errorf("%v after %s", err, last)
+		}
+	})
+	t.Run("the server ends", func(t *testing.T) {
+		t.Parallel()
+		p := admit(t, false, false, "", "")
+		p.o.Starting = time.Hour
+		p.offline(p.Kill)
+		p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": "jicofo " + strings.TrimSuffix(after("jicofo"), "stays")})
+	})
+	t.Run("not shown", func(t *testing.T) { // whether it comes would not be seen
+		t.Parallel()
+		p := admit(t, false, false, "prosodytest_subscriptions", "no_subscriptions")
+		p.o.Starting = time.Hour
+		p.found(p.examined(), map[doctor.Status]string{"fail": "jicofo", "skip": "jicofo-auth jicofo-owner"})
+	})
+}
+
 // finds calls found for each piece that has the text in it.
 type finds struct {
 	text  string

@@ -23,6 +23,9 @@ import (
 const (
 	// opening and electing are the defaults of Options.Opening, as long as usher waits, and Options.Electing.
 	opening, electing = 15 * time.Second, 3 * time.Second
+	// starting is the default of Options.Starting. A Jicofo that systemd has just started, together with Prosody, is online
+	// after one or two seconds, on a slow machine after up to 20.
+	starting = 20 * time.Second
 	// leaving is how long Jicofo may take to leave a room in which nobody else is left.
 	leaving = 3 * time.Second
 	// lookEvery is how often we look whether it has.
@@ -37,6 +40,8 @@ const (
 )
 
 // jicofo subscribes to Jicofo's presence as usher does, by which usher knows its full JID, as Jitsi's client_proxy does.
+// Where usher may see that Jicofo is offline, Jicofo has x.o.Starting to come online. Where usher may not see it, waiting does
+// not help.
 func (x *examination) jicofo(ctx context.Context, s subject) finding {
 	send := func(typ stanza.PresenceType) error {
 		return x.conn.Send(stanza.Presence{Type: typ, From: x.o.Domain, To: s.jid}.Wrap(nil))
@@ -47,7 +52,7 @@ func (x *examination) jicofo(ctx context.Context, s subject) finding {
 	account := fmt.Sprintf("VirtualHost %q, and on it the account %s; or the right jicofo.jid here", s.jid.Domainpart(), s.jid.Bare())
 	shown := false // somebody has let us see Jicofo: the server, where that is known, or Jicofo
 	for {
-		p, err := x.await(ctx, func(p component.Presence) bool { return p.From.Bare().Equal(s.jid.Bare()) && p.To.Equal(x.o.Domain) })
+		p, err := x.await(ctx, func(p component.Presence) bool { return x.ofJicofo(s, p) })
 		switch {
 		case err != nil, p.Type == "unsubscribed":
 			// To an unknown account the server says nothing.
@@ -56,19 +61,45 @@ func (x *examination) jicofo(ctx context.Context, s subject) finding {
 				"usher may not see whether Jicofo is online, or there is no such account")
 		case p.Err != nil:
 			return fail(account, "Jicofo's presence is refused (%s)", p.Err.Condition)
-		case p.Type == "" && p.From.Resourcepart() != "":
-			x.online = p.From
-			return ok("Jicofo is online as %q", p.From.Resourcepart())
+		case available(p):
+			return x.isOnline(p)
 		case p.Type == "subscribed" && !shown:
 			shown = true
 			if err := send(stanza.ProbePresence); err != nil {
 				return fail("", "usher cannot ask for Jicofo's presence: %v", err)
 			}
 		case p.Type == "unavailable" && shown: // before, it only acknowledges our request (mod_presence.lua)
-			return fail("start Jicofo, and see its log (systemctl status jicofo)", "Jicofo is not online")
+			return x.jicofoStarts(ctx, s)
 		}
 	}
 }
+
+// jicofoStarts waits for a Jicofo that is not online yet. The server tells us when it is, without being asked again.
+func (x *examination) jicofoStarts(ctx context.Context, s subject) finding {
+	wait, cancel := context.WithTimeout(ctx, x.o.Starting)
+	defer cancel()
+	p, err := x.conn.Await(wait, func(p component.Presence) bool { return x.ofJicofo(s, p) && available(p) })
+	switch {
+	case err == nil:
+		return x.isOnline(p)
+	case ctx.Err() != nil:
+		return skipped("there was no time left")
+	}
+	return fail("start Jicofo, and see its log (systemctl status jicofo)", "Jicofo is not online, and did not come within %s", x.o.Starting)
+}
+
+// isOnline keeps the full JID of a Jicofo that is online.
+func (x *examination) isOnline(p component.Presence) finding {
+	x.online = p.From
+	return ok("Jicofo is online as %q", p.From.Resourcepart())
+}
+
+// ofJicofo tells whether a presence is Jicofo's, or the server's in its name, and for usher.
+func (x *examination) ofJicofo(s subject, p component.Presence) bool {
+	return p.From.Bare().Equal(s.jid.Bare()) && p.To.Equal(x.o.Domain)
+}
+
+func available(p component.Presence) bool { return p.Type == "" && p.From.Resourcepart() != "" }
 
 // opened is what Jicofo did when it was asked to open a room.
 type opened struct {

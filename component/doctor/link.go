@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"mellium.im/xmlstream"
@@ -83,21 +84,25 @@ func (x *examination) port(ctx context.Context, _ subject) finding {
 			lines += ` and component_interfaces = { "*" }`
 		}
 		// docker-jitsi-meet has component_ports = { }, which opens none (prosody.cfg.lua).
-		return fail(lines+" in Prosody's global section, after any other line of that name; or the right xmpp.server here",
-			"nothing can be reached at %s: %v", x.o.Server, unreachable.Err)
+		mend := lines + " in Prosody's global section, after any other line of that name; or the right xmpp.server here"
+		if errors.Is(unreachable, syscall.ECONNREFUSED) { // the machine is there
+			mend = "see whether Prosody is running (systemctl status prosody), and start it; if it is running: " + mend
+		}
+		return fail(mend, "nothing can be reached at %s: %v", x.o.Server, unreachable.Err)
 	}
 	return ok("something listens at %s", x.o.Server)
 }
 
 func (x *examination) handshake(context.Context, subject) finding {
+	const write = "write Prosody's lines again (usher config prosody --output FILE), and restart Prosody: "
 	ours := fmt.Sprintf("Component %q", x.o.Domain)
 	switch err := x.dialErr; {
 	case err == nil, errors.Is(err, xmppstream.Conflict): // Prosody looks at the secret first
 		return ok("the server knows %s and takes the secret", x.o.Domain)
 	case errors.Is(err, xmppstream.NotAuthorized):
-		return fail(ours+`, below it component_secret = "..." with what xmpp.secret is`, "the server refuses the secret")
+		return fail(write+"component_secret below "+ours+" must be what xmpp.secret is", "the server refuses the secret")
 	case errors.Is(err, xmppstream.HostUnknown):
-		return fail(ours+`, below it component_secret = "..." with what xmpp.secret is`, "the server has no component %s", x.o.Domain)
+		return fail(write+"they have "+ours+", and count only if prosody.cfg.lua includes FILE", "the server has no component %s", x.o.Domain)
 	default:
 		return fail(strings.ReplaceAll(component.Hint(err), "<xmpp.domain>", x.o.Domain.String()), "no component connection: %v", err)
 	}

@@ -246,7 +246,9 @@ func (x *examination) keepsOut(ctx context.Context, s subject) finding {
 		if err := x.setMembersOnly(ctx, room, true); err != nil {
 			return fail("", "usher cannot close a room (%s)", because(err))
 		}
-		return fail(below(s, fmt.Sprintf("modules_enabled = { %q }", "muc_affiliated_only"))+", and its file in a folder of plugin_paths: usher config prosody --module DIR",
+		// A list of its own would take the place of the one that is there, and Jitsi's modules with it.
+		return fail(below(s, `add "muc_affiliated_only" to modules_enabled`)+
+			" (usher config prosody --output FILE writes the whole list), and put its file into a folder of plugin_paths (--module DIR)",
 			"mod_muc_affiliated_only is not loaded on %s: anybody can enter", s.name)
 	case err == nil:
 		if form, err := x.configuration(ctx, room, x.focus.Bare()); err == nil && !membersOnly(form) {
