@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -111,6 +112,60 @@ func (e *existing) with(lines string, environ []string) (*prosody.Configuration,
 		return nil, l.failed()
 	}
 	return c, nil
+}
+
+// stale finds what usher's own lines lose. Their lists are copies of those that the files had when the lines were written, and
+// win over these. With fresh, the files with lines of now, whatever the lines leave out on purpose is known.
+func (e *existing) stale(g *gate, fresh *prosody.Configuration) {
+	if !e.own() {
+		return
+	}
+	file := "/" + e.whole.Marked[0]
+	for _, s := range append([]*prosody.Section{e.rest.Global}, e.rest.Hosts...) {
+		where, whole, now := "for all hosts", e.whole.Global, fresh.Global
+		if s != e.rest.Global {
+			where, whole, now = s.Name, e.whole.Host(s.Name), fresh.Host(s.Name)
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Options)) {
+			o := s.Options[name]
+			by, _ := whole.Own(name)
+			_, list := o.Value.([]any)
+			if _, wins := by.Value.([]any); !list && !wins { // a text counts as a list of one, but only where a list can be
+				continue
+			}
+			is, wanted := ownList(whole, name), ownList(now, name)
+			what := "entry of " + name
+			if name == "modules_enabled" { // less those that are disabled
+				what = "module"
+				is, wanted = moduleNames(whole), moduleNames(now)
+			}
+			for _, element := range ownList(s, name) {
+				if slices.Contains(is, element) || !slices.Contains(wanted, element) {
+					continue
+				}
+				at := by.At
+				if name == "modules_enabled" && slices.Contains(ownList(whole, name), element) {
+					off, _ := whole.Option("modules_disabled")
+					at = off.At
+				}
+				g.find(Missing, o.At, rewrite(file), "%s: the %s %s is lost: usher's lines win, and their list is older, without it (%s)",
+					where, what, element, at)
+			}
+		}
+	}
+}
+
+// rewrite is what mends lines that are not up to date.
+func rewrite(file string) string {
+	return "write the lines again: usher config prosody -c … --output " + file + ", and restart Prosody"
+}
+
+// moduleNames are the modules that Prosody loads for a section.
+func moduleNames(s *prosody.Section) (names []string) {
+	for _, m := range s.Modules() {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 // section is what is set for a virtual host or component without usher's lines; nil if there is none.

@@ -418,13 +418,22 @@ const (
 
 // CompareProsody compares what Prosody's files say with what they must say. Without files it is those that the configuration
 // knows of (prosody.files, sources.prosody); no findings if there are none. Several files are read one after the other, as
-// if the first included the others at its end. The error is a *[Problems].
+// if the first included the others at its end. What the lines of [Config.ProsodyLines] among them lose of the other files,
+// because they are older, comes first. The error is a *[Problems].
 func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, error) {
 	e, err := c.existing(environ, files...)
 	if e == nil {
 		return nil, err
 	}
-	return c.compare(e.whole), nil
+	g := &gate{c: c, p: e.whole}
+	if e.own() {
+		fresh, err := e.with(c.lines(e, Lines{}), environ)
+		if err != nil {
+			return nil, err
+		}
+		e.stale(g, fresh)
+	}
+	return append(g.findings, c.compare(e.whole)...), nil
 }
 
 // CheckLines compares what Prosody's files, named here or else known, will say with the lines of [Config.ProsodyLines] in the

@@ -253,7 +253,7 @@ func TestGateWithLobby(t *testing.T) {
 			say: "is not loaded", mend: `add "muc_affiliated_only" to modules_enabled`},
 		{name: "loaded for virtual hosts", enforcement: "module", old: `modules_enabled = { "muc_affiliated_only" } -- keeps`, new: "-- keeps",
 			more: breakout + `modules_enabled = { "muc_affiliated_only" }` + "\n" +
-				`VirtualHost "meet.example.com" modules_enabled = { "muc_affiliated_only" }`,
+				`VirtualHost "meet.example.com" modules_enabled = { "muc_lobby_rooms", "muc_breakout_rooms", "muc_affiliated_only" }`,
 			level: config.Defeats, say: "conference.meet.example.com: the module muc_affiliated_only is not loaded",
 			mend: `add "muc_affiliated_only" to modules_enabled`},
 		{name: "not loaded for breakout rooms", enforcement: "module", more: breakout + `modules_enabled = {}`, level: config.Defeats,

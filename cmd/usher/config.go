@@ -66,15 +66,22 @@ func writeGate(w io.Writer, c *config.Config) {
 		return
 	}
 	levels := map[config.FindingLevel]int{}
+	first := config.Finding{}
 	for _, f := range findings {
 		levels[f.Level]++
+		if first.Level == "" && f.Level != config.Hint {
+			first = f
+		}
 	}
 	if levels[config.Defeats]+levels[config.Missing] == 0 {
 		fmt.Fprintln(w, "Prosody's files make the gate.")
 		return
 	}
 	fmt.Fprintf(w, "warning: Prosody's files do not make the gate (defeats: %d, missing: %d): \"usher config prosody\" prints the lines "+
-		"that they need\n", levels[config.Defeats], levels[config.Missing])
+		"that they need. First: %s: %s\n", levels[config.Defeats], levels[config.Missing], first.Source, first.Text)
+	if first.Mend != "" {
+		fmt.Fprintf(w, "%9s-> %s\n", "", first.Mend)
+	}
 }
 
 func configShow() *cobra.Command {
@@ -278,7 +285,7 @@ func writeFindings(w io.Writer, findings []config.Finding) error {
 		}
 		fmt.Fprintf(w, "%-7s  %s: %s\n", f.Level, f.Source, f.Text)
 		if f.Mend != "" {
-			fmt.Fprintf(w, "%9swrite: %s\n", "", f.Mend)
+			fmt.Fprintf(w, "%9s-> %s\n", "", f.Mend)
 		}
 	}
 	if open > 0 {

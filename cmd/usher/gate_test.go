@@ -148,6 +148,28 @@ func TestDebian(t *testing.T) {
 	}
 }
 
+// TestStale checks that the commands say when the lines are older than Prosody's files, and lose what these have got since.
+func TestStale(t *testing.T) {
+	field(t, "debian-guests")
+	output(t, "usher.cfg.lua", "config", "prosody", "-c", "usher.yaml")
+	main, err := os.ReadFile("prosody.cfg.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "prosody.cfg.lua", string(main)+"\nInclude \"usher.cfg.lua\"\n")
+	if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, "Prosody's files make the gate.") {
+		t.Fatalf("%+v", r)
+	}
+	edit(t, "conf.d/meet.example.com.cfg.lua", `admins = { "`, `admins = { "new@auth.meet.example.com", "`)
+	const says, mend = "the entry of admins new@auth.meet.example.com is lost", "-> write the lines again: usher config prosody -c "
+	for _, args := range [][]string{{"config", "check"}, {"config", "prosody", "prosody.cfg.lua"}, {"doctor", "--watch", "0s"}} {
+		if r := command(t, "", append(args, "-c", "usher.yaml")...); !strings.Contains(r.stdout, says) || !strings.Contains(r.stdout, mend) ||
+			!strings.Contains(r.stdout, "/usher.cfg.lua, and restart Prosody") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
+
 // TestLinesOutput checks that a file with the lines is written whole or not at all.
 func TestLinesOutput(t *testing.T) {
 	field(t, "debian-guests")
