@@ -6,8 +6,11 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
+
+	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/config/prosody"
 )
@@ -99,11 +102,16 @@ func (e *existing) replaced(text string) map[string]string {
 	return texts
 }
 
+// linesFile is where usher's lines can be if they are nowhere yet: beside the first of the files.
+func (e *existing) linesFile() string {
+	return filepath.Join(filepath.Dir(e.files[0]), filepath.Base(LinesFile))
+}
+
 // with returns what the files say with these lines in the place of usher's own, or after all others if there are none.
 func (e *existing) with(lines string, environ []string) (*prosody.Configuration, error) {
 	files, texts := e.files, e.replaced(lines)
 	if !e.own() {
-		file := filepath.Join(filepath.Dir(files[0]), filepath.Base(LinesFile))
+		file := e.linesFile()
 		files, texts = append(slices.Clone(files), file), map[string]string{nameInFS(file): lines}
 	}
 	l := newLoader("")
@@ -153,6 +161,42 @@ func (e *existing) stale(g *gate, fresh *prosody.Configuration) {
 			}
 		}
 	}
+}
+
+// same reports whether two configurations mean the same to Prosody.
+func same(a, b *prosody.Configuration) bool {
+	alike := func(a, b *prosody.Section) bool {
+		return b != nil && a.Component == b.Component && a.Module == b.Module &&
+			maps.EqualFunc(a.Options, b.Options, func(a, b prosody.Option) bool { return reflect.DeepEqual(a.Value, b.Value) })
+	}
+	if len(a.Hosts) != len(b.Hosts) || !alike(a.Global, b.Global) {
+		return false
+	}
+	for _, s := range a.Hosts {
+		if !alike(s, b.Host(s.Name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// unread finds that usher's lines are not among the files: the cause of most of what is missing then. Where somebody has
+// written by hand what they say, usher's component is there, or usher is an admin of rooms.
+func (e *existing) unread(g *gate) {
+	s := e.whole.Host(g.c.XMPP.Domain.String())
+	if e.own() || s != nil && s.Component && s.Module == "component" || slices.ContainsFunc(g.c.Rooms.Services, func(service jid.JID) bool {
+		return slices.Contains(adminsOf(e.whole.Host(service.String())), g.c.Focus())
+	}) {
+		return
+	}
+	at, main, file := prosody.Position{}, e.files[0], e.linesFile()
+	if e.inDocker() {
+		g.find(Missing, at, "GLOBAL_CONFIG='"+DockerGlobalConfig+"'", "usher's lines are not read: %s does not include them, which GLOBAL_CONFIG in .env must say; "+
+			"\"usher config prosody\" prints them", main)
+		return
+	}
+	g.find(Missing, at, "Include "+quoteLua(file), "usher's lines are not read: the last line of %s must be this one; \"usher config prosody "+
+		"--output %s\" writes them", main, file)
 }
 
 // rewrite is what mends lines that are not up to date.

@@ -421,11 +421,17 @@ func TestStaleLines(t *testing.T) {
 					!strings.HasPrefix(found[0].Mend, "write the lines again: usher config prosody ") || !strings.Contains(found[0].Mend, "/usher.cfg.lua, and restart") {
 					t.Errorf("%v", found)
 				}
+				if pending, err := c.LinesPending(config.Lines{}, files...); err != nil || !strings.Contains(pending, "usher.cfg.lua says something else") {
+					t.Errorf("pending: %q, %v", pending, err)
+				}
 			}
 			c := load(t, "usher.yaml")
 			write(t, "usher.cfg.lua", []byte(linesOf(t, c)))
 			if found, err := c.CompareProsody(nil, "prosody.cfg.lua"); err != nil || len(wrong(found)) > 0 {
 				t.Errorf("written again: %v, %v", found, err)
+			}
+			if pending, err := c.LinesPending(config.Lines{}, "prosody.cfg.lua"); err != nil || pending != "" {
+				t.Errorf("written again: %q, %v", pending, err)
 			}
 		})
 	}

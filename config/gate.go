@@ -419,13 +419,14 @@ const (
 // CompareProsody compares what Prosody's files say with what they must say. Without files it is those that the configuration
 // knows of (prosody.files, sources.prosody); no findings if there are none. Several files are read one after the other, as
 // if the first included the others at its end. What the lines of [Config.ProsodyLines] among them lose of the other files,
-// because they are older, comes first. The error is a *[Problems].
+// because they are older, comes first, or that there are none. The error is a *[Problems].
 func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, error) {
 	e, err := c.existing(environ, files...)
 	if e == nil {
 		return nil, err
 	}
 	g := &gate{c: c, p: e.whole}
+	e.unread(g)
 	if e.own() {
 		fresh, err := e.with(c.lines(e, Lines{}), environ)
 		if err != nil {
@@ -449,6 +450,25 @@ func (c *Config) CheckLines(o Lines, files ...string) ([]Finding, error) {
 		return nil, err
 	}
 	return c.compare(p), nil
+}
+
+// LinesPending says, in a sentence, why Prosody's files, named here or else known, do not mean already what they will with the lines
+// of [Config.ProsodyLines]; "" if they do. The error is that of [Config.ProsodyLines].
+func (c *Config) LinesPending(o Lines, files ...string) (string, error) {
+	e, err := c.existing(o.Environ, files...)
+	if e == nil {
+		return "", unknown(err)
+	}
+	fresh, err := e.with(c.lines(e, o), o.Environ)
+	switch {
+	case err != nil:
+		return "", err
+	case same(e.whole, fresh):
+		return "", nil
+	case e.own():
+		return fmt.Sprintf("They are not in effect yet: /%s says something else. Write them again (--output), and restart Prosody.", e.whole.Marked[0]), nil
+	}
+	return fmt.Sprintf("They are not in effect yet: %s does not include them.", e.files[0]), nil
 }
 
 // ProsodyFiles returns Prosody's main files, as far as the configuration knows of them (prosody.files, sources.prosody).

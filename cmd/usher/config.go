@@ -137,7 +137,8 @@ not into conf.d, for Prosody does not sort what Include "conf.d/*.cfg.lua" finds
 package upgrade writes anew. With --output they are written there at once, or nothing is if something is wrong, or if
 that file has something else in it.
 
-With --check, say what Prosody would make of its files with these lines, before they are written: one finding a line.
+With --check, say what Prosody would make of its files with these lines, before they are written: one finding a line. If Prosody
+does not read these lines yet, or reads older ones, it says so.
 
   defeats   with this line, or without it, the gate is open, or somebody else decides, too
   missing   without this line usher cannot work as it should
@@ -183,13 +184,18 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 				if err != nil {
 					return err
 				}
-				return writeFindings(out, findings)
+				pending, err := c.LinesPending(lines, against...)
+				if err != nil {
+					return err
+				}
+				holds := strings.TrimSpace("With usher's lines, Prosody keeps out everybody that usher has not let in.\n" + pending)
+				return writeFindings(out, findings, holds)
 			case len(against) > 0:
 				findings, err := c.CompareProsody(os.Environ(), against...)
 				if err != nil {
 					return err
 				}
-				return writeFindings(out, findings)
+				return writeFindings(out, findings, "Prosody's configuration makes the gate.")
 			}
 			if changed("output") {
 				if lines.File, err = filepath.Abs(output); err != nil {
@@ -276,8 +282,8 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 	return err
 }
 
-// writeFindings says what a configuration of Prosody lacks; it fails if the gate is not one.
-func writeFindings(w io.Writer, findings []config.Finding) error {
+// writeFindings says what a configuration of Prosody lacks, and fails if the gate is not one. Otherwise it says what holds.
+func writeFindings(w io.Writer, findings []config.Finding, holds string) error {
 	open := 0
 	for _, f := range findings {
 		if f.Level != config.Hint {
@@ -291,7 +297,7 @@ func writeFindings(w io.Writer, findings []config.Finding) error {
 	if open > 0 {
 		return failure{status: statusFailed}
 	}
-	_, err := fmt.Fprintln(w, "Prosody's configuration makes the gate.")
+	_, err := fmt.Fprintln(w, holds)
 	return err
 }
 
