@@ -283,10 +283,13 @@ func TestLinesRefused(t *testing.T) {
 			inFolder(t, "usher.yaml", plainYAML+test.yaml+"\n")
 			c := load(t, "usher.yaml") // which does not need the files
 			lines, err := c.ProsodyLines(config.Lines{})
-			_, moduleErr := c.ModuleLines(nil, "/opt/usher")
+			module, known, moduleErr := c.ModuleLines(nil, "/opt/usher")
 			if test.refused == "" {
 				if err != nil || moduleErr != nil {
 					t.Fatal(err, moduleErr)
+				}
+				if want := "plugin_paths = { \"/opt/usher\" }\nComponent \"conference.meet.example.com\" \"muc\"\n  modules_enabled = { \"muc_affiliated_only\" }\n"; known || module != want {
+					t.Errorf("the module: %t,\n%s", known, module)
 				}
 				// Beside the admins of the rooms it has no list, and says so of these.
 				if n := strings.Count(lines, " = {"); n != 1 || !strings.Contains(lines, "Add to admins") {

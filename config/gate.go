@@ -214,27 +214,30 @@ func (c *Config) loginLines(line func(text, why string), v VHost, e *existing, c
 	}
 }
 
-// ModuleLines returns the lines by which Prosody loads usher's module, which is in that folder, on each MUC service. The
-// error is that of [Config.ProsodyLines].
-func (c *Config) ModuleLines(environ []string, folder string) (string, error) {
+// ModuleLines returns what it takes for Prosody to load usher's module, which is in that folder, beside the lines of
+// [Config.ProsodyLines]. Where Prosody's files are known these load it, so that it is nothing, or the plugin_paths if these lines do
+// not have the folder among them. Otherwise it is all lines for it; known is false then. The error is that of [Config.ProsodyLines].
+func (c *Config) ModuleLines(environ []string, folder string) (lines string, known bool, err error) {
 	e, err := c.existing(environ)
 	if err != nil || e == nil && c.replaces() {
-		return "", unknown(err)
+		return "", false, unknown(err)
+	}
+	paths := pluginPaths(e, folder) + "\n"
+	switch {
+	case e.inDocker(): // has a folder for it
+		return "", true, nil
+	case e != nil:
+		if has, _, _, _ := e.rest.Global.Strings("plugin_paths"); folder == ModuleFolder || slices.Contains(has, folder) {
+			paths = ""
+		}
+		return paths, true, nil
 	}
 	var b strings.Builder
-	if !e.inDocker() {
-		b.WriteString(pluginPaths(e, folder) + "\n")
+	b.WriteString(paths)
+	for _, service := range c.Rooms.Services { // with annexes, the files must be known
+		fmt.Fprintf(&b, "Component %s \"muc\"\n  %s\n", quoteLua(service.String()), modulesEnabled(nil))
 	}
-	services := slices.Clone(c.Rooms.Services)
-	for _, a := range c.annexes() {
-		if a.guarded {
-			services = append(services, a.service)
-		}
-	}
-	for _, service := range services {
-		fmt.Fprintf(&b, "Component %s \"muc\"\n  %s\n", quoteLua(service.String()), modulesEnabled(e.section(service.String())))
-	}
-	return b.String(), nil
+	return b.String(), false, nil
 }
 
 // pluginPaths is the line that has a folder among those in which Prosody looks for modules, beside those that are known.

@@ -337,11 +337,11 @@ func TestModuleOfSources(t *testing.T) {
 			t.Errorf("nothing says %s:\n%s", line, lines)
 		}
 	}
-	if got, err := c.ModuleLines(nil, "/opt/usher"); err != nil || !strings.HasPrefix(got, `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/opt/usher" }
-Component "conference.meet.example.com" "muc"
-  modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }
-`) {
-		t.Error(got)
+	const elsewhere = `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/opt/usher" }` + "\n"
+	for folder, want := range map[string]string{"/opt/usher": elsewhere, config.ModuleFolder: "", "/usr/share/jitsi-meet/prosody-plugins/": ""} {
+		if got, known, err := c.ModuleLines(nil, folder); err != nil || !known || got != want {
+			t.Errorf("%s: %q, %t, %v", folder, got, known, err)
+		}
 	}
 	write(t, "zz-usher.cfg.lua", []byte(lines))
 	for _, f := range compare(t, c, text+"Include \"zz-usher.cfg.lua\"\n") {

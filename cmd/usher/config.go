@@ -150,8 +150,8 @@ usher's last. With --check, too, these files count and not those that the config
 --authentication changes how people log in that are not asked for a password. With jitsi-anonymous each token is verified once
 and not twice, and the features in tokens have no effect. Give it each time.
 
-With --module, write usher's module for Prosody into a folder instead, which is made, and print the lines that load it:
-rooms.enforcement: module needs it. A file of its name that is something else is left alone.
+With --module, write usher's module for Prosody into a folder instead, which is made: rooms.enforcement: module needs it. The
+lines load it; where Prosody's files are not known, the lines for it alone are printed. A file of its name that is something else is left alone.
 
 Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 		Example: `  usher config prosody -c usher.yaml --check
@@ -266,7 +266,7 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 	if err != nil {
 		return err
 	}
-	lines, err := c.ModuleLines(os.Environ(), folder)
+	lines, known, err := c.ModuleLines(os.Environ(), folder)
 	if err != nil {
 		return err
 	}
@@ -274,12 +274,20 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml.\n", file)
-	if strings.Contains(lines, "plugin_paths") { // docker-jitsi-meet has a folder for it
-		fmt.Fprintf(w, "-- With it, \"usher config prosody\" prints them, too, for %s.\n", config.ModuleFolder)
+	if !known {
+		_, err = fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml.\n%s", file, lines)
+		return err
 	}
-	_, err = io.WriteString(w, lines)
-	return err
+	fmt.Fprintf(w, "%s is written. ", file)
+	if c.Rooms.Enforcement != config.Module {
+		fmt.Fprint(w, "Set rooms.enforcement: module in usher.yaml. ")
+	}
+	fmt.Fprintln(w, "The lines that \"usher config prosody --output\" writes load it.")
+	if lines != "" {
+		fmt.Fprintf(w, "Prosody does not look into this folder: write the module into %s instead, or set in Prosody's own file, and write the lines after that:\n  %s",
+			config.ModuleFolder, lines)
+	}
+	return nil
 }
 
 // writeFindings says what a configuration of Prosody lacks, and fails if the gate is not one. Otherwise it says what holds.
