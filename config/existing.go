@@ -3,10 +3,14 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
+
+	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/config/prosody"
 )
@@ -98,11 +102,16 @@ func (e *existing) replaced(text string) map[string]string {
 	return texts
 }
 
+// linesFile is where usher's lines can be if they are nowhere yet: beside the first of the files.
+func (e *existing) linesFile() string {
+	return filepath.Join(filepath.Dir(e.files[0]), filepath.Base(LinesFile))
+}
+
 // with returns what the files say with these lines in the place of usher's own, or after all others if there are none.
 func (e *existing) with(lines string, environ []string) (*prosody.Configuration, error) {
 	files, texts := e.files, e.replaced(lines)
 	if !e.own() {
-		file := filepath.Join(filepath.Dir(files[0]), filepath.Base(LinesFile))
+		file := e.linesFile()
 		files, texts = append(slices.Clone(files), file), map[string]string{nameInFS(file): lines}
 	}
 	l := newLoader("")
@@ -111,6 +120,96 @@ func (e *existing) with(lines string, environ []string) (*prosody.Configuration,
 		return nil, l.failed()
 	}
 	return c, nil
+}
+
+// stale finds what usher's own lines lose. Their lists are copies of those that the files had when the lines were written, and
+// win over these. With fresh, the files with lines of now, whatever the lines leave out on purpose is known.
+func (e *existing) stale(g *gate, fresh *prosody.Configuration) {
+	if !e.own() {
+		return
+	}
+	file := "/" + e.whole.Marked[0]
+	for _, s := range append([]*prosody.Section{e.rest.Global}, e.rest.Hosts...) {
+		where, whole, now := "for all hosts", e.whole.Global, fresh.Global
+		if s != e.rest.Global {
+			where, whole, now = s.Name, e.whole.Host(s.Name), fresh.Host(s.Name)
+		}
+		for _, name := range slices.Sorted(maps.Keys(s.Options)) {
+			o := s.Options[name]
+			by, _ := whole.Own(name)
+			_, list := o.Value.([]any)
+			if _, wins := by.Value.([]any); !list && !wins { // a text counts as a list of one, but only where a list can be
+				continue
+			}
+			is, wanted := ownList(whole, name), ownList(now, name)
+			what := "entry of " + name
+			if name == "modules_enabled" { // less those that are disabled
+				what = "module"
+				is, wanted = moduleNames(whole), moduleNames(now)
+			}
+			for _, element := range ownList(s, name) {
+				if slices.Contains(is, element) || !slices.Contains(wanted, element) {
+					continue
+				}
+				at := by.At
+				if name == "modules_enabled" && slices.Contains(ownList(whole, name), element) {
+					off, _ := whole.Option("modules_disabled")
+					at = off.At
+				}
+				g.find(Missing, o.At, rewrite(file), "%s: the %s %s is lost: usher's lines win, and their list is older, without it (%s)",
+					where, what, element, at)
+			}
+		}
+	}
+}
+
+// same reports whether two configurations mean the same to Prosody.
+func same(a, b *prosody.Configuration) bool {
+	alike := func(a, b *prosody.Section) bool {
+		return b != nil && a.Component == b.Component && a.Module == b.Module &&
+			maps.EqualFunc(a.Options, b.Options, func(a, b prosody.Option) bool { return reflect.DeepEqual(a.Value, b.Value) })
+	}
+	if len(a.Hosts) != len(b.Hosts) || !alike(a.Global, b.Global) {
+		return false
+	}
+	for _, s := range a.Hosts {
+		if !alike(s, b.Host(s.Name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// unread finds that usher's lines are not among the files: the cause of most of what is missing then. Where somebody has
+// written by hand what they say, usher's component is there, or usher is an admin of rooms.
+func (e *existing) unread(g *gate) {
+	s := e.whole.Host(g.c.XMPP.Domain.String())
+	if e.own() || s != nil && s.Component && s.Module == "component" || slices.ContainsFunc(g.c.Rooms.Services, func(service jid.JID) bool {
+		return slices.Contains(adminsOf(e.whole.Host(service.String())), g.c.Focus())
+	}) {
+		return
+	}
+	at, main, file := prosody.Position{}, e.files[0], e.linesFile()
+	if e.inDocker() {
+		g.find(Missing, at, "GLOBAL_CONFIG='"+DockerGlobalConfig+"'", "usher's lines are not read: %s does not include them, which GLOBAL_CONFIG in .env must say; "+
+			"\"usher config prosody\" prints them", main)
+		return
+	}
+	g.find(Missing, at, "Include "+quoteLua(file), "usher's lines are not read: the last line of %s must be this one; \"usher config prosody "+
+		"--output %s\" writes them", main, file)
+}
+
+// rewrite is what mends lines that are not up to date.
+func rewrite(file string) string {
+	return "write the lines again: usher config prosody -c … --output " + file + ", and restart Prosody"
+}
+
+// moduleNames are the modules that Prosody loads for a section.
+func moduleNames(s *prosody.Section) (names []string) {
+	for _, m := range s.Modules() {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 // section is what is set for a virtual host or component without usher's lines; nil if there is none.

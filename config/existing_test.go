@@ -283,10 +283,13 @@ func TestLinesRefused(t *testing.T) {
 			inFolder(t, "usher.yaml", plainYAML+test.yaml+"\n")
 			c := load(t, "usher.yaml") // which does not need the files
 			lines, err := c.ProsodyLines(config.Lines{})
-			_, moduleErr := c.ModuleLines(nil, "/opt/usher")
+			module, known, moduleErr := c.ModuleLines(nil, "/opt/usher")
 			if test.refused == "" {
 				if err != nil || moduleErr != nil {
 					t.Fatal(err, moduleErr)
+				}
+				if want := "plugin_paths = { \"/opt/usher\" }\nComponent \"conference.meet.example.com\" \"muc\"\n  modules_enabled = { \"muc_affiliated_only\" }\n"; known || module != want {
+					t.Errorf("the module: %t,\n%s", known, module)
 				}
 				// Beside the admins of the rooms it has no list, and says so of these.
 				if n := strings.Count(lines, " = {"); n != 1 || !strings.Contains(lines, "Add to admins") {
@@ -375,6 +378,63 @@ func TestLinesOwnRooms(t *testing.T) {
 			}
 			if after, err := c.CheckLines(config.Lines{}); err != nil || len(wrong(after)) > 0 {
 				t.Errorf("with the lines: %v, %v", wrong(after), err)
+			}
+		})
+	}
+}
+
+// TestStaleLines checks that lines are found to be older than Prosody's files, whose lists they replace: what the files have got
+// since is lost. Lines that are written again mend it.
+func TestStaleLines(t *testing.T) {
+	for _, test := range []struct{ name, old, new, says, at string }{
+		{"a module", `"muc_domain_mapper", "token_verification"`, `"muc_domain_mapper", "muc_rate_limit", "token_verification"`,
+			"conference.meet.example.com: the module muc_rate_limit is lost", "prosody conf.d/meet.example.com.cfg.lua:"},
+		{"a module of breakout rooms", `"muc_domain_mapper" }`, `"muc_domain_mapper", "muc_rate_limit" }`,
+			"breakout.meet.example.com: the module muc_rate_limit is lost", "prosody conf.d/meet.example.com.cfg.lua:"},
+		{"an admin", `"jvb@auth.meet.example.com" }`, `"jvb@auth.meet.example.com", "new@auth.meet.example.com" }`,
+			"conference.meet.example.com: the entry of admins new@auth.meet.example.com is lost", "prosody conf.d/meet.example.com.cfg.lua:"},
+		{"a folder", `prosody-plugins/" }`, `prosody-plugins/", "/opt/more" }`,
+			"for all hosts: the entry of plugin_paths /opt/more is lost", "prosody conf.d/meet.example.com.cfg.lua:1"},
+		{"a disabled module", `{ "muc_mam" }`, `{ "muc_mam", "pep" }`,
+			"conference.meet.example.com: the entry of modules_disabled pep is lost", "prosody conf.d/meet.example.com.cfg.lua:"},
+		{"a rival, which the lines would disable", `"token_affiliation" }`, `"token_affiliation", "muc_allowners" }`, "", ""},
+		{"a module of a virtual host, of which they have no list", `"smacks",`, `"smacks", "turncredentials",`, "", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			inDebian(t)
+			write(t, "usher.yaml", []byte(ours+fromProsody))
+			write(t, "usher.cfg.lua", []byte(linesOf(t, load(t, "usher.yaml"))))
+			write(t, "prosody.cfg.lua", []byte(debian[1]+"Include \"usher.cfg.lua\"\n"))
+			changed := strings.Replace(debian[3], test.old, test.new, 1)
+			if changed == debian[3] {
+				t.Fatal("nothing has changed")
+			}
+			write(t, "conf.d/meet.example.com.cfg.lua", []byte(changed))
+			for _, files := range [][]string{nil, {"prosody.cfg.lua"}} {
+				c := load(t, "usher.yaml")
+				found, err := c.CompareProsody(nil, files...)
+				if found = wrong(found); err != nil || test.says == "" {
+					if err != nil || len(found) > 0 {
+						t.Errorf("%v, %v", found, err)
+					}
+					continue
+				}
+				if len(found) != 1 || found[0].Level != config.Missing || !strings.HasPrefix(found[0].Text, test.says) ||
+					!strings.Contains(found[0].Text, "(usher.cfg.lua:") || !strings.HasPrefix(found[0].Source, test.at) ||
+					!strings.HasPrefix(found[0].Mend, "write the lines again: usher config prosody ") || !strings.Contains(found[0].Mend, "/usher.cfg.lua, and restart") {
+					t.Errorf("%v", found)
+				}
+				if pending, err := c.LinesPending(config.Lines{}, files...); err != nil || !strings.Contains(pending, "usher.cfg.lua says something else") {
+					t.Errorf("pending: %q, %v", pending, err)
+				}
+			}
+			c := load(t, "usher.yaml")
+			write(t, "usher.cfg.lua", []byte(linesOf(t, c)))
+			if found, err := c.CompareProsody(nil, "prosody.cfg.lua"); err != nil || len(wrong(found)) > 0 {
+				t.Errorf("written again: %v, %v", found, err)
+			}
+			if pending, err := c.LinesPending(config.Lines{}, "prosody.cfg.lua"); err != nil || pending != "" {
+				t.Errorf("written again: %q, %v", pending, err)
 			}
 		})
 	}

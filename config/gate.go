@@ -214,27 +214,30 @@ func (c *Config) loginLines(line func(text, why string), v VHost, e *existing, c
 	}
 }
 
-// ModuleLines returns the lines by which Prosody loads usher's module, which is in that folder, on each MUC service. The
-// error is that of [Config.ProsodyLines].
-func (c *Config) ModuleLines(environ []string, folder string) (string, error) {
+// ModuleLines returns what it takes for Prosody to load usher's module, which is in that folder, beside the lines of
+// [Config.ProsodyLines]. Where Prosody's files are known these load it, so that it is nothing, or the plugin_paths if these lines do
+// not have the folder among them. Otherwise it is all lines for it; known is false then. The error is that of [Config.ProsodyLines].
+func (c *Config) ModuleLines(environ []string, folder string) (lines string, known bool, err error) {
 	e, err := c.existing(environ)
 	if err != nil || e == nil && c.replaces() {
-		return "", unknown(err)
+		return "", false, unknown(err)
+	}
+	paths := pluginPaths(e, folder) + "\n"
+	switch {
+	case e.inDocker(): // has a folder for it
+		return "", true, nil
+	case e != nil:
+		if has, _, _, _ := e.rest.Global.Strings("plugin_paths"); folder == ModuleFolder || slices.Contains(has, folder) {
+			paths = ""
+		}
+		return paths, true, nil
 	}
 	var b strings.Builder
-	if !e.inDocker() {
-		b.WriteString(pluginPaths(e, folder) + "\n")
+	b.WriteString(paths)
+	for _, service := range c.Rooms.Services { // with annexes, the files must be known
+		fmt.Fprintf(&b, "Component %s \"muc\"\n  %s\n", quoteLua(service.String()), modulesEnabled(nil))
 	}
-	services := slices.Clone(c.Rooms.Services)
-	for _, a := range c.annexes() {
-		if a.guarded {
-			services = append(services, a.service)
-		}
-	}
-	for _, service := range services {
-		fmt.Fprintf(&b, "Component %s \"muc\"\n  %s\n", quoteLua(service.String()), modulesEnabled(e.section(service.String())))
-	}
-	return b.String(), nil
+	return b.String(), false, nil
 }
 
 // pluginPaths is the line that has a folder among those in which Prosody looks for modules, beside those that are known.
@@ -418,13 +421,23 @@ const (
 
 // CompareProsody compares what Prosody's files say with what they must say. Without files it is those that the configuration
 // knows of (prosody.files, sources.prosody); no findings if there are none. Several files are read one after the other, as
-// if the first included the others at its end. The error is a *[Problems].
+// if the first included the others at its end. What the lines of [Config.ProsodyLines] among them lose of the other files,
+// because they are older, comes first, or that there are none. The error is a *[Problems].
 func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, error) {
 	e, err := c.existing(environ, files...)
 	if e == nil {
 		return nil, err
 	}
-	return c.compare(e.whole), nil
+	g := &gate{c: c, p: e.whole}
+	e.unread(g)
+	if e.own() {
+		fresh, err := e.with(c.lines(e, Lines{}), environ)
+		if err != nil {
+			return nil, err
+		}
+		e.stale(g, fresh)
+	}
+	return append(g.findings, c.compare(e.whole)...), nil
 }
 
 // CheckLines compares what Prosody's files, named here or else known, will say with the lines of [Config.ProsodyLines] in the
@@ -440,6 +453,25 @@ func (c *Config) CheckLines(o Lines, files ...string) ([]Finding, error) {
 		return nil, err
 	}
 	return c.compare(p), nil
+}
+
+// LinesPending says, in a sentence, why Prosody's files, named here or else known, do not mean already what they will with the lines
+// of [Config.ProsodyLines]; "" if they do. The error is that of [Config.ProsodyLines].
+func (c *Config) LinesPending(o Lines, files ...string) (string, error) {
+	e, err := c.existing(o.Environ, files...)
+	if e == nil {
+		return "", unknown(err)
+	}
+	fresh, err := e.with(c.lines(e, o), o.Environ)
+	switch {
+	case err != nil:
+		return "", err
+	case same(e.whole, fresh):
+		return "", nil
+	case e.own():
+		return fmt.Sprintf("They are not in effect yet: /%s says something else. Write them again (--output), and restart Prosody.", e.whole.Marked[0]), nil
+	}
+	return fmt.Sprintf("They are not in effect yet: %s does not include them.", e.files[0]), nil
 }
 
 // ProsodyFiles returns Prosody's main files, as far as the configuration knows of them (prosody.files, sources.prosody).

@@ -253,7 +253,7 @@ func TestGateWithLobby(t *testing.T) {
 			say: "is not loaded", mend: `add "muc_affiliated_only" to modules_enabled`},
 		{name: "loaded for virtual hosts", enforcement: "module", old: `modules_enabled = { "muc_affiliated_only" } -- keeps`, new: "-- keeps",
 			more: breakout + `modules_enabled = { "muc_affiliated_only" }` + "\n" +
-				`VirtualHost "meet.example.com" modules_enabled = { "muc_affiliated_only" }`,
+				`VirtualHost "meet.example.com" modules_enabled = { "muc_lobby_rooms", "muc_breakout_rooms", "muc_affiliated_only" }`,
 			level: config.Defeats, say: "conference.meet.example.com: the module muc_affiliated_only is not loaded",
 			mend: `add "muc_affiliated_only" to modules_enabled`},
 		{name: "not loaded for breakout rooms", enforcement: "module", more: breakout + `modules_enabled = {}`, level: config.Defeats,
@@ -337,11 +337,11 @@ func TestModuleOfSources(t *testing.T) {
 			t.Errorf("nothing says %s:\n%s", line, lines)
 		}
 	}
-	if got, err := c.ModuleLines(nil, "/opt/usher"); err != nil || !strings.HasPrefix(got, `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/opt/usher" }
-Component "conference.meet.example.com" "muc"
-  modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }
-`) {
-		t.Error(got)
+	const elsewhere = `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/opt/usher" }` + "\n"
+	for folder, want := range map[string]string{"/opt/usher": elsewhere, config.ModuleFolder: "", "/usr/share/jitsi-meet/prosody-plugins/": ""} {
+		if got, known, err := c.ModuleLines(nil, folder); err != nil || !known || got != want {
+			t.Errorf("%s: %q, %t, %v", folder, got, known, err)
+		}
 	}
 	write(t, "zz-usher.cfg.lua", []byte(lines))
 	for _, f := range compare(t, c, text+"Include \"zz-usher.cfg.lua\"\n") {

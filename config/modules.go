@@ -695,9 +695,15 @@ func (l *loader) admitted(guests string, at place) {
 
 // modules looks for modules that decide beside usher, and for such that nobody here knows.
 func (g *gate) modules(s *prosody.Section) {
+	disabled := ownList(s, "modules_disabled") // with all of them, for the last line of the option counts
+	for _, m := range s.Modules() {
+		if g.c.decides(s, m.Name) != "" {
+			disabled = append(disabled, m.Name)
+		}
+	}
 	for _, m := range s.Modules() {
 		if does := g.c.decides(s, m.Name); does != "" {
-			g.find(Defeats, m.At, "modules_disabled = "+luaList(append(ownList(s, "modules_disabled"), m.Name)), "%s: the module %s is still loaded: it %s",
+			g.find(Defeats, m.At, "modules_disabled = "+luaList(disabled), "%s: the module %s is still loaded: it %s",
 				s.Name, m.Name, does)
 		} else if _, known := moduleNamed(m.Name); !known && s.Component {
 			g.find(Hint, m.At, "", "%s: %s", s.Name, UnknownModule(m.Name))

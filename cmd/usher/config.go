@@ -66,15 +66,22 @@ func writeGate(w io.Writer, c *config.Config) {
 		return
 	}
 	levels := map[config.FindingLevel]int{}
+	first := config.Finding{}
 	for _, f := range findings {
 		levels[f.Level]++
+		if first.Level == "" && f.Level != config.Hint {
+			first = f
+		}
 	}
 	if levels[config.Defeats]+levels[config.Missing] == 0 {
 		fmt.Fprintln(w, "Prosody's files make the gate.")
 		return
 	}
 	fmt.Fprintf(w, "warning: Prosody's files do not make the gate (defeats: %d, missing: %d): \"usher config prosody\" prints the lines "+
-		"that they need\n", levels[config.Defeats], levels[config.Missing])
+		"that they need. First: %s: %s\n", levels[config.Defeats], levels[config.Missing], first.Source, first.Text)
+	if first.Mend != "" {
+		fmt.Fprintf(w, "%9s-> %s\n", "", first.Mend)
+	}
 }
 
 func configShow() *cobra.Command {
@@ -130,7 +137,8 @@ not into conf.d, for Prosody does not sort what Include "conf.d/*.cfg.lua" finds
 package upgrade writes anew. With --output they are written there at once, or nothing is if something is wrong, or if
 that file has something else in it.
 
-With --check, say what Prosody would make of its files with these lines, before they are written: one finding a line.
+With --check, say what Prosody would make of its files with these lines, before they are written: one finding a line. If Prosody
+does not read these lines yet, or reads older ones, it says so.
 
   defeats   with this line, or without it, the gate is open, or somebody else decides, too
   missing   without this line usher cannot work as it should
@@ -142,8 +150,8 @@ usher's last. With --check, too, these files count and not those that the config
 --authentication changes how people log in that are not asked for a password. With jitsi-anonymous each token is verified once
 and not twice, and the features in tokens have no effect. Give it each time.
 
-With --module, write usher's module for Prosody into a folder instead, which is made, and print the lines that load it:
-rooms.enforcement: module needs it. A file of its name that is something else is left alone.
+With --module, write usher's module for Prosody into a folder instead, which is made: rooms.enforcement: module needs it. The
+lines load it; where Prosody's files are not known, the lines for it alone are printed. A file of its name that is something else is left alone.
 
 Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 		Example: `  usher config prosody -c usher.yaml --check
@@ -176,13 +184,18 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 				if err != nil {
 					return err
 				}
-				return writeFindings(out, findings)
+				pending, err := c.LinesPending(lines, against...)
+				if err != nil {
+					return err
+				}
+				holds := strings.TrimSpace("With usher's lines, Prosody keeps out everybody that usher has not let in.\n" + pending)
+				return writeFindings(out, findings, holds)
 			case len(against) > 0:
 				findings, err := c.CompareProsody(os.Environ(), against...)
 				if err != nil {
 					return err
 				}
-				return writeFindings(out, findings)
+				return writeFindings(out, findings, "Prosody's configuration makes the gate.")
 			}
 			if changed("output") {
 				if lines.File, err = filepath.Abs(output); err != nil {
@@ -253,7 +266,7 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 	if err != nil {
 		return err
 	}
-	lines, err := c.ModuleLines(os.Environ(), folder)
+	lines, known, err := c.ModuleLines(os.Environ(), folder)
 	if err != nil {
 		return err
 	}
@@ -261,16 +274,24 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml.\n", file)
-	if strings.Contains(lines, "plugin_paths") { // docker-jitsi-meet has a folder for it
-		fmt.Fprintf(w, "-- With it, \"usher config prosody\" prints them, too, for %s.\n", config.ModuleFolder)
+	if !known {
+		_, err = fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml.\n%s", file, lines)
+		return err
 	}
-	_, err = io.WriteString(w, lines)
-	return err
+	fmt.Fprintf(w, "%s is written. ", file)
+	if c.Rooms.Enforcement != config.Module {
+		fmt.Fprint(w, "Set rooms.enforcement: module in usher.yaml. ")
+	}
+	fmt.Fprintln(w, "The lines that \"usher config prosody --output\" writes load it.")
+	if lines != "" {
+		fmt.Fprintf(w, "Prosody does not look into this folder: write the module into %s instead, or set in Prosody's own file, and write the lines after that:\n  %s",
+			config.ModuleFolder, lines)
+	}
+	return nil
 }
 
-// writeFindings says what a configuration of Prosody lacks; it fails if the gate is not one.
-func writeFindings(w io.Writer, findings []config.Finding) error {
+// writeFindings says what a configuration of Prosody lacks, and fails if the gate is not one. Otherwise it says what holds.
+func writeFindings(w io.Writer, findings []config.Finding, holds string) error {
 	open := 0
 	for _, f := range findings {
 		if f.Level != config.Hint {
@@ -278,13 +299,13 @@ func writeFindings(w io.Writer, findings []config.Finding) error {
 		}
 		fmt.Fprintf(w, "%-7s  %s: %s\n", f.Level, f.Source, f.Text)
 		if f.Mend != "" {
-			fmt.Fprintf(w, "%9swrite: %s\n", "", f.Mend)
+			fmt.Fprintf(w, "%9s-> %s\n", "", f.Mend)
 		}
 	}
 	if open > 0 {
 		return failure{status: statusFailed}
 	}
-	_, err := fmt.Fprintln(w, "Prosody's configuration makes the gate.")
+	_, err := fmt.Fprintln(w, holds)
 	return err
 }
 

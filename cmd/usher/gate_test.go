@@ -68,7 +68,7 @@ func TestDebian(t *testing.T) {
 				return command(t, "", append([]string{"config", "prosody", "-c", "usher.yaml"}, args...)...)
 			}
 			const provider = "--authentication=jitsi-anonymous"
-			if r := prosody("--check", provider); r.status != 0 || !strings.Contains(r.stdout, "Prosody's configuration makes the gate.") {
+			if r := prosody("--check", provider); r.status != 0 || !strings.HasSuffix(r.stdout, keepsOut+"They are not in effect yet: "+main+" does not include them.\n") {
 				t.Errorf("before they are written: %+v", r)
 			}
 			if _, err := os.Stat(lines); err == nil {
@@ -146,6 +146,58 @@ func TestDebian(t *testing.T) {
 			}
 		})
 	}
+}
+
+// keepsOut is what --check says of lines that are right.
+const keepsOut = "With usher's lines, Prosody keeps out everybody that usher has not let in.\n"
+
+// TestStale checks that the commands say when the lines are older than Prosody's files, and lose what these have got since.
+func TestStale(t *testing.T) {
+	field(t, "debian-guests")
+	check := func(pending string) {
+		t.Helper()
+		if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--check"); r.status != 0 || !strings.HasSuffix(r.stdout, keepsOut+pending) {
+			t.Errorf("--check: %+v", r)
+		}
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("They are not in effect yet: " + here + "/prosody.cfg.lua does not include them.\n")
+	unread := "usher's lines are not read: the last line of " + here + "/prosody.cfg.lua must be this one; "
+	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "prosody.cfg.lua"); r.status != 1 ||
+		!strings.HasPrefix(r.stdout, "missing  prosody: "+unread) || !strings.Contains(r.stdout, "         -> Include \""+here+"/usher.cfg.lua\"\n") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "doctor", "-c", "usher.yaml", "--watch", "0s"); !strings.HasPrefix(r.stdout, "warn  file             prosody: "+unread) {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "config", "check", "-c", "usher.yaml"); !strings.Contains(r.stdout, unread) {
+		t.Errorf("%+v", r)
+	}
+	output(t, "usher.cfg.lua", "config", "prosody", "-c", "usher.yaml")
+	main, err := os.ReadFile("prosody.cfg.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "prosody.cfg.lua", string(main)+"\nInclude \"usher.cfg.lua\"\n")
+	if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, "Prosody's files make the gate.") {
+		t.Fatalf("%+v", r)
+	}
+	edit(t, "conf.d/meet.example.com.cfg.lua", `admins = { "`, `admins = { "new@auth.meet.example.com", "`)
+	const says, mend = "the entry of admins new@auth.meet.example.com is lost", "-> write the lines again: usher config prosody -c "
+	for _, args := range [][]string{{"config", "check"}, {"config", "prosody", "prosody.cfg.lua"}, {"doctor", "--watch", "0s"}} {
+		if r := command(t, "", append(args, "-c", "usher.yaml")...); !strings.Contains(r.stdout, says) || !strings.Contains(r.stdout, mend) ||
+			!strings.Contains(r.stdout, "/usher.cfg.lua, and restart Prosody") {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	check("They are not in effect yet: " + here + "/usher.cfg.lua says something else. Write them again (--output), and restart Prosody.\n")
+	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "usher.cfg.lua"); r.status != 0 {
+		t.Errorf("%+v", r)
+	}
+	check("")
 }
 
 // TestLinesOutput checks that a file with the lines is written whole or not at all.

@@ -359,13 +359,24 @@ func TestWriteModule(t *testing.T) {
 	if err != nil || r.status != 0 || !strings.Contains(r.stdout, here+"/mod_muc_affiliated_only.lua is written") {
 		t.Fatalf("%+v %v", r, err)
 	}
-	write(t, "zzz-module.cfg.lua", r.stdout)
-	write(t, "all.cfg.lua", "Include \"prosody.cfg.lua\"\nInclude \"zz-usher.cfg.lua\"\nInclude \"zzz-module.cfg.lua\"\n")
+	// There is nothing to paste: the lines have it all, but for the folder.
+	if !strings.Contains(r.stdout, "--output\" writes load it.\n") || strings.Contains(r.stdout, "modules_enabled") || strings.Count(r.stdout, "plugin_paths = {") != 1 ||
+		!strings.Contains(r.stdout, `, "`+here+`" }`) {
+		t.Errorf("%s", r.stdout)
+	}
+	write(t, "all.cfg.lua", "Include \"prosody.cfg.lua\"\nInclude \"zz-usher.cfg.lua\"\n")
 	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "all.cfg.lua"); r.status != 0 || strings.Contains(r.stdout, "plugin_paths") {
 		t.Errorf("%+v", r)
 	}
 	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "prosody.cfg.lua"); r.status != 1 ||
 		!strings.Contains(r.stdout, "the module muc_affiliated_only is not loaded") {
+		t.Errorf("%+v", r)
+	}
+
+	edit(t, "prosody.cfg.lua", "admins = { }", "admins = { }\nplugin_paths = { \""+here+"\" }")
+	edit(t, "conf.d/meet.example.com.cfg.lua", "plugin_paths = ", "other_paths = ")
+	r = command(t, "", "config", "prosody", "-c", "usher.yaml", "--module", ".")
+	if want := here + "/mod_muc_affiliated_only.lua is written. The lines that \"usher config prosody --output\" writes load it.\n"; r.status != 0 || r.stdout != want {
 		t.Errorf("%+v", r)
 	}
 
