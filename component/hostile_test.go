@@ -261,7 +261,8 @@ func TestFlood(t *testing.T) {
 		}
 	}
 	answered.Wait()
-	if outcomes["not-authorized host-absent"]+outcomes["resource-constraint too-many-requests"] != n {
+	// Where the machine is busy the room's answers to some come too late, and those are told to ask again.
+	if outcomes["not-authorized host-absent"]+outcomes["resource-constraint too-many-requests"]+outcomes["not ready"] != n {
 		t.Errorf("got %v", outcomes)
 	}
 	if got := bystander.asks(room, mint(t, nil)); got != "ready" {
