@@ -536,7 +536,7 @@ func TestServerRestartsWithManyWaiting(t *testing.T) {
 		}
 	}
 	c.eventually("nothing is written down any more", func() bool { return records(t, c.store, store.KindHeld) == 0 })
-	// And with those waiting who go with the server. Whoever was told to wait too long ago is told again at first.
+	// And with those waiting who go with the server. Those told to wait too long ago are told again at first.
 	for i, p := range all[:100] {
 		for range 2 {
 			p.Sends(fmt.Sprintf("<iq type='set' id='again' to='%s'>%s</iq>", domain, request(fmt.Sprintf("r%d@%s", i, service), "", "")))

@@ -22,7 +22,7 @@ import (
 // mapperTimeout is how long a room may take to show how it is spelled.
 const mapperTimeout = 3 * time.Second
 
-var errUnspelled = errors.New("muc_domain_mapper is loaded, and Jicofo cannot know the room of a tenant whose name is no part of a domain")
+var errUnspelled = errors.New("muc_domain_mapper is loaded, and Jicofo cannot know the room of a tenant with a name that is no part of a domain")
 
 // mapper finds out whether Jitsi's mod_muc_domain_mapper is at work for a service. With it, Jicofo knows a tenant's room as
 // room@conference.acme.meet.example.com only: asked for [acme]room@conference.meet.example.com it enters, does not recognise
@@ -34,7 +34,7 @@ var errUnspelled = errors.New("muc_domain_mapper is loaded, and Jicofo cannot kn
 // tenant's room. A setting could be wrong: the module can be loaded and do nothing (no muc_mapper_domain_base).
 type mapper struct {
 	owner muc.Owner
-	jid   jid.JID // full; its node and nick are those of a focus, for whom muc_meeting_id makes nobody wait
+	jid   jid.JID // full; its node and nick are those of a focus, which muc_meeting_id lets in at once
 	log   *zap.Logger
 
 	mu    sync.Mutex
@@ -86,7 +86,7 @@ func (m *mapper) address(ctx context.Context, room auth.Room, asked string, spel
 }
 
 // maps reports whether the rooms of tenants have other addresses than the service knows. Those who ask at once share the
-// answer. What failed is tried again by whoever asks next.
+// answer. What failed is tried again by the next request.
 func (m *mapper) maps(ctx context.Context, service string) (bool, error) {
 	m.mu.Lock()
 	f := m.found[service]

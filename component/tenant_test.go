@@ -178,7 +178,7 @@ func TestTenantsUnseen(t *testing.T) {
 	}
 }
 
-// A tenant whose name clients cannot spell in a domain has no rooms beside the mapper: Jicofo would not recognise them.
+// A tenant has no rooms if clients cannot spell its name in a domain, beside the mapper: Jicofo would not recognise them.
 func TestTenantUnspelled(t *testing.T) {
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Mapper: true}})
 	if got := b.person("meet.example.com").asks("[a.b]standup@"+service, ofTenant(t, "a.b")); got != "forbidden room-unknown" {

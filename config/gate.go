@@ -122,7 +122,7 @@ func (c *Config) lines(e *existing, o Lines) string {
 	for _, l := range c.openingLines(e) {
 		line(l[0], l[1])
 	}
-	if c.Rooms.Enforcement == Module && !e.inDocker() { // whose plugin_paths has a folder for it
+	if c.Rooms.Enforcement == Module && !e.inDocker() { // the image's plugin_paths has a folder for it
 		line(pluginPaths(e, ModuleFolder), `where "usher config prosody --module DIR" has put the module`)
 	}
 	for _, v := range c.VHosts {
@@ -837,7 +837,7 @@ func (g *gate) jicofo() {
 			g.find(Missing, s.At, "", "%s is still Jitsi's client_proxy: by it Jicofo hears of requests that usher has not admitted; take it out", s.Name)
 		}
 	}
-	if _, image := dockerImage(g.p); image { // whose client-proxy is focus. before XMPP_DOMAIN
+	if _, image := dockerImage(g.p); image { // its client-proxy is focus. before XMPP_DOMAIN
 		g.find(Hint, at, enableAutoOwner+"=0", "in .env: otherwise Jicofo makes the first person in a room its owner")
 		g.find(Hint, at, jicofoEnableAuth+"=0", "in .env: otherwise Jicofo decides as well who opens a room")
 		return

@@ -730,7 +730,7 @@ func (g *gate) whitelists() {
 	}
 }
 
-// anybody reports whether people log in on a virtual host whom Prosody does not know: usher decides about them, or nobody does.
+// anybody reports whether people that Prosody does not know log in on a virtual host: usher decides about them, or nobody does.
 func (g *gate) anybody(s *prosody.Section) bool {
 	i := slices.IndexFunc(g.c.VHosts, func(v VHost) bool { return v.Domain.String() == s.Name })
 	if i >= 0 {

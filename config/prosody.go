@@ -238,7 +238,7 @@ func (d *deployment) server() {
 	}
 	at, image := dockerImage(d.e.whole)
 	switch {
-	case image && d.l.docker: // whose variables say it
+	case image && d.l.docker: // its variables say it
 	case image:
 		port := defaultPort
 		if len(l.ports) > 0 {

@@ -216,7 +216,7 @@ func TestProvider(t *testing.T) {
 	}
 }
 
-// Whoever may log in with any password is no host.
+// People who may log in with any password are no hosts.
 func TestAnyPasswordMakesNoHost(t *testing.T) {
 	inFolder(t, "usher.yaml", guarded, "existing.cfg.lua", plain+`VirtualHost "staff.meet.example.com" authentication = "insecure"`)
 	_, err := config.Load([]string{"existing.cfg.lua", "usher.yaml"}, nil)

@@ -557,7 +557,7 @@ func TestElectionModel(t *testing.T) {
 	})
 }
 
-// Whoever was elected and asks again is put back by that, also in the middle of a look, and is not taken for an admin of the
+// Somebody who was elected and asks again is put back by that, also in the middle of a look, and is not taken for an admin of the
 // service: to be elected once more before the next look makes nobody an owner for good.
 func TestElectedAsksDuringALook(t *testing.T) {
 	for at := range 40 {

@@ -24,7 +24,7 @@ func edit(t *testing.T, name, old, new string) {
 	write(t, name, strings.Replace(string(content), old, new, 1))
 }
 
-// output runs a command whose output has secrets in it, and writes that to a file.
+// output runs a command that prints secrets, and writes what it prints to a file.
 func output(t *testing.T, name string, args ...string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -363,7 +363,7 @@ func TestProviders(t *testing.T) {
 			owner := j.token(test.change)
 			romeo, own := j.enters("romeo", "meet.example.com", owner, owner)
 			if standing(own) != hostEnters || told(own) == test.knows {
-				t.Errorf("the owner whose token forbids recording: %s", own)
+				t.Errorf("the owner with a token that forbids recording: %s", own)
 			}
 			juliet, own := j.enters("juliet", "guest.meet.example.com", "", "")
 			if standing(own) != memberEnters || told(own) {

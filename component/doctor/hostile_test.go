@@ -142,7 +142,7 @@ func (p *patient) fragile(noticed <-chan struct{}, refused func()) (breaks func(
 	return func() { (<-first).Close() }
 }
 
-// offline calls seen as soon as the doctor has been told that Jicofo, whose presence it may see, is not online.
+// offline calls seen as soon as the doctor has been told that Jicofo is not online.
 func (p *patient) offline(seen func()) {
 	server := p.o.Server
 	var once sync.Once

@@ -227,7 +227,7 @@ func TestFeatures(t *testing.T) {
 			romeo := j.Server.Client(t, ClientOptions{Host: "meet.example.com", Token: forbids, Room: "standup", Transport: WebSocket})
 			got := may(enters(romeo, "romeo", "owner"))
 			if kept && got != nil || !kept && got["recording"] != "true" {
-				t.Errorf("the owner whose token forbids recording is told %v", got)
+				t.Errorf("the owner with a token that forbids recording is told %v", got)
 			}
 			paris := j.someone("meet.example.com")
 			if got := may(enters(paris, "paris", "owner")); got["recording"] != "true" || len(got) != 9 {
