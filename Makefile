@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/.go/bin:$(PATH)
 PROSODY_12 = $(shell command -v prosody)
 PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 # The packages whose tests talk to Prosody; they run against each version.
-INTEGRATION = ./pkg/prosodytest/... ./component/... ./cmd/... ./config/prosody/...
+INTEGRATION = ./auth ./pkg/prosodytest/... ./component/... ./cmd/... ./config/prosody/...
 FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap component/focus:FuzzParse component/focus:FuzzAnswer \
 	component:FuzzStream component:FuzzCopied \
 	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS config:FuzzLoad config:FuzzDotenv config:FuzzMeet config/prosody:FuzzRead

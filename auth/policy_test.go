@@ -108,6 +108,7 @@ func TestPolicy(t *testing.T) {
 		"room with a resource":        {room: "standup@" + service + "/nick", reason: auth.ReasonRoomUnknown},
 		"room without a name":         {room: service, reason: auth.ReasonRoomUnknown},
 		"room of two addresses":       {room: "a@b@" + service, reason: auth.ReasonRoomUnknown},
+		"room with a joiner":          {room: "stand\u200dup@" + service, reason: auth.ReasonRoomUnknown},
 		"service not guarded":         {room: "standup@conference.elsewhere.example", reason: auth.ReasonRoomUnknown},
 		"look-alike service":          {room: "standup@xconference.meet.example.com", reason: auth.ReasonRoomUnknown},
 		"room servers disagree about": {room: "straße@" + service, reason: auth.ReasonRoomUnknown},

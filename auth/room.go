@@ -8,9 +8,11 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/xdg-go/stringprep"
 	"golang.org/x/text/cases"
 	"golang.org/x/text/language"
 	"golang.org/x/text/secure/precis"
+	"golang.org/x/text/unicode/bidi"
 	"golang.org/x/text/unicode/norm"
 	"mellium.im/xmpp/jid"
 )
@@ -43,11 +45,15 @@ func ParseRoom(address string) (Room, error) {
 		return Room{}, errors.New("room address: no domain after the @")
 	case j.Resourcepart() != "":
 		return Room{}, errors.New("room address: a bare JID is expected, found one with a resource")
-	case !ascii(j.Localpart()) && cases.Fold().String(norm.NFKC.String(j.Localpart())) != j.Localpart():
-		// mellium prepares a localpart by PRECIS (RFC 7622), Prosody by Nodeprep (RFC 3920), which also folds
-		// ß to ss and compatibility forms to plain ones. Where the two disagree the affiliation would go to
-		// another room than the one asked for.
-		return Room{}, errors.New("room address: its name is spelled in a way that servers read differently")
+	}
+	// mellium prepares a localpart by PRECIS (RFC 7622), Prosody a node by Nodeprep. Where they disagree, usher would open and
+	// watch another room than the one that the client enters.
+	local, _, _ := strings.Cut(address, "@")
+	switch prepared, err := nodeprep(local); {
+	case err != nil:
+		return Room{}, fmt.Errorf("room address: servers take no such name: %w", err)
+	case prepared != j.Localpart():
+		return Room{}, fmt.Errorf("room address: servers read its name as %+q, usher as %+q", prepared, j.Localpart())
 	}
 	tenant, name, err := splitTenant(j.Localpart())
 	if err != nil {
@@ -73,9 +79,84 @@ func splitTenant(s string) (tenant, name string, err error) {
 	return tenant, name, err
 }
 
+var (
+	mapped = stringprep.Profile{
+		// Unicode has corrected how five ideographs are normalized (Corrigendum #4); Nodeprep keeps what Unicode 3.2 had.
+		Mappings: []stringprep.Mapping{stringprep.TableB1, stringprep.TableB2, {
+			'\U0002f868': {'\U0002136a'}, '\U0002f874': {'\u5f33'}, '\U0002f91f': {'\u43ab'}, '\U0002f95f': {'\u7aae'}, '\U0002f9bf': {'\u4d57'},
+		}},
+		Normalize: true,
+	}
+	// prohibited also has U+034F, which table B.1 deletes: x/text puts it after 30 marks, servers do not.
+	prohibited = stringprep.Profile{Prohibits: []stringprep.Set{
+		stringprep.TableC1_1, stringprep.TableC1_2, stringprep.TableC2_1, stringprep.TableC2_2, stringprep.TableC3, stringprep.TableC4,
+		stringprep.TableC5, stringprep.TableC6, stringprep.TableC7, stringprep.TableC8, stringprep.TableC9,
+		{{'"', '"'}, {'&', '\''}, {'/', '/'}, {':', ':'}, {'<', '<'}, {'>', '>'}, {'@', '@'}, {'\u034f', '\u034f'}},
+	}}
+)
+
+// nodeprep returns a node as Prosody prepares it (RFC 3920 appendix A): with ICU (usprep_prepare), and not strictly. So code points
+// that Unicode 3.2 does not have stay as they are, normalization does not look beyond them, and directions are today's.
+func nodeprep(node string) (string, error) {
+	if plain(node) {
+		return node, nil
+	}
+	var out strings.Builder
+	for node != "" {
+		end := strings.IndexFunc(node, stringprep.TableA1.Contains)
+		if end < 0 {
+			end = len(node)
+		}
+		known, err := mapped.Prepare(node[:end])
+		if err != nil {
+			return "", err
+		}
+		_, size := utf8.DecodeRuneInString(node[end:])
+		out.WriteString(known)
+		out.WriteString(node[end : end+size])
+		node = node[end+size:]
+	}
+	prepared := out.String()
+	if strings.ContainsFunc(prepared, rightToLeft) {
+		first, _ := utf8.DecodeRuneInString(prepared)
+		last, _ := utf8.DecodeLastRuneInString(prepared)
+		if strings.ContainsFunc(prepared, leftToRight) || !rightToLeft(first) || !rightToLeft(last) {
+			return "", errors.New("written from right to left, but not from end to end (RFC 3454 §6)")
+		}
+	}
+	return prohibited.Prepare(prepared)
+}
+
+func rightToLeft(r rune) bool {
+	p, _ := bidi.LookupRune(r)
+	return p.Class() == bidi.R || p.Class() == bidi.AL
+}
+
+func leftToRight(r rune) bool {
+	p, _ := bidi.LookupRune(r)
+	return p.Class() == bidi.L
+}
+
 // names says which characters a room's name may have: those of the PRECIS FreeformClass (RFC 8264 §4.3), which refuses
 // control characters, direction marks and unassigned code points. It changes nothing.
 var names = precis.NewFreeform()
+
+// joins reports whether a character is unseen but part of how words and emoji are spelled: the joiners (Persian "می‌خواهم",
+// families), variation selectors (a red heart) and tags (the flag of Wales). The FreeformClass refuses most of them, but
+// jitsi-meet keeps them, so names that differ in them are different rooms.
+func joins(r rune) bool {
+	return r == '\u200c' || r == '\u200d' || unicode.Is(unicode.Variation_Selector, r) || '\U000e0020' <= r && r <= '\U000e007f'
+}
+
+// visible returns a name without what joins.
+func visible(name string) string {
+	return strings.Map(func(r rune) rune {
+		if joins(r) {
+			return -1
+		}
+		return r
+	}, name)
+}
 
 // folded returns a name as jitsi-meet folds the one in a page's address (react/features/base/util/uri.ts): NFKC, then
 // JavaScript's toLowerCase (ECMA-262 §22.1.3.28), which knows no language and makes a sigma final at the end of a word.
@@ -129,7 +210,7 @@ func caseIgnorable(r rune) bool {
 // CanonicalName returns the one form in which a room's or tenant's name is compared, wherever it comes from: the
 // token, a stanza or a page. jitsi-meet percent-encodes a name for the JID, so one layer of percent-encoding is taken
 // off; "My%20Room", "my%20room" and "My Room" are the same. It is idempotent but for that layer. Look-alikes in other
-// scripts are different names.
+// scripts are different names, and so are names that differ in joiners or variation selectors, which jitsi-meet keeps.
 func CanonicalName(s string) (string, error) {
 	if plain(s) {
 		return s, nil
@@ -145,11 +226,12 @@ func CanonicalName(s string) (string, error) {
 	// applying the rules until the string is stable, and for refusing one that is not after the fourth time.
 	for range 4 {
 		next := folded(s)
-		if _, err := names.String(next); err != nil {
+		shown := visible(next)
+		if _, err := names.String(shown); err != nil {
 			return "", fmt.Errorf("%w: %w", errRoomName, err)
 		}
 		if next == s {
-			if s == "" || strings.TrimSpace(s) != s {
+			if shown == "" || strings.TrimSpace(shown) != shown {
 				return "", fmt.Errorf("%w: empty, or a space at its end", errRoomName)
 			}
 			return s, nil
@@ -168,15 +250,6 @@ func plain(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-func ascii(s string) bool {
-	for i := range len(s) {
-		if s[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
 }
 
 // String returns the room's name as tokens spell it, with its tenant in brackets.

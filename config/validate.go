@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -17,6 +18,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
+	"golang.org/x/text/unicode/norm"
 	"mellium.im/xmpp/jid"
 )
 
@@ -124,6 +128,11 @@ func (l *loader) buildRooms(r *raw) Rooms {
 	for i, pattern := range rooms.GuestRooms {
 		at := join("rooms/guest_rooms", strconv.Itoa(i))
 		_, err := path.Match(pattern, "")
+		named := pattern // as auth.CanonicalName has the names that it is compared with
+		if decoded, err := url.PathUnescape(pattern); err == nil {
+			named = decoded
+		}
+		named = cases.Lower(language.Und).String(norm.NFKC.String(named))
 		switch {
 		case err != nil:
 			l.fault(at, `%q is no pattern: * stands for any characters, ? for one, [a-z] for one of a range`, pattern)
@@ -131,8 +140,8 @@ func (l *loader) buildRooms(r *raw) Rooms {
 			l.fault(at, "is empty, so matches no room")
 		case strings.ContainsAny(pattern, "@/"):
 			l.fault(at, "%q matches no room: a pattern is for a room's name, the part before the @", pattern)
-		case pattern != strings.ToLower(pattern):
-			l.fault(at, "%q matches no room: the names of rooms are in lower case", pattern)
+		case pattern != named:
+			l.fault(at, "%q matches no room: names are compared decoded, in lower case and in Unicode's form NFKC; write %q", pattern, named)
 		}
 	}
 	return rooms

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
 // dumpScript loads a configuration with Prosody's own core/configmanager.lua and prints what it holds as JSON.
@@ -67,48 +69,14 @@ type realProsody struct {
 
 func findProsody(t *testing.T) realProsody {
 	t.Helper()
-	missing := func(why string) {
-		if os.Getenv("PROSODYTEST_REQUIRED") == "1" {
-			t.Fatal(why)
-		}
-		t.Skip(why)
-	}
-	name := os.Getenv("PROSODYTEST_PROSODY")
-	if name == "" {
-		name = "prosody"
-	}
-	path, err := exec.LookPath(name)
-	if err != nil {
-		missing("there is no Prosody to compare with: " + err.Error())
-	}
-	script, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	source := regexp.MustCompile(`(?m)^CFG_SOURCEDIR='(.*)'`).FindSubmatch(script)
-	lua := regexp.MustCompile(`(?m)\A#!\s*(?:/usr/bin/env\s+)?(\S+)`).FindSubmatch(script)
-	if source == nil || lua == nil {
-		t.Fatalf("%s does not look like Prosody's script", path)
-	}
-	p := realProsody{lua: string(lua[1]), source: string(source[1])}
-	// A Prosody that was unpacked elsewhere than it was built for lies beside its script.
-	if beside := filepath.Join(filepath.Dir(path), "..", "lib", "prosody"); !exists(p.source) && exists(beside) {
-		p.source = beside
-	}
-	if _, err := exec.LookPath(p.lua); err != nil {
-		missing("Prosody's Lua is missing: " + err.Error())
-	}
+	var p realProsody
+	p.lua, p.source = prosodytest.Source(t)
 	manager, err := os.ReadFile(filepath.Join(p.source, "core", "configmanager.lua"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.is13 = bytes.Contains(manager, []byte("FileContents"))
 	return p
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
 }
 
 // read is what Prosody makes of the configuration, or that it refuses it.

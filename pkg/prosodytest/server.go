@@ -121,16 +121,9 @@ func Run(ctx context.Context, o Options) (*Server, error) {
 }
 
 func run(ctx context.Context, dir string, o Options) (*Server, error) {
-	name := o.Prosody
-	if name == "" {
-		name = os.Getenv("PROSODYTEST_PROSODY")
-	}
-	if name == "" {
-		name = "prosody"
-	}
-	prosody, err := exec.LookPath(name)
+	prosody, err := find(o.Prosody)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotFound, err)
+		return nil, err
 	}
 	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
 		return nil, err
@@ -154,6 +147,21 @@ func run(ctx context.Context, dir string, o Options) (*Server, error) {
 			return nil, err
 		}
 	}
+}
+
+// find returns the path of the Prosody of that name, or without a name of the one that Options.Prosody describes.
+func find(name string) (string, error) {
+	if name == "" {
+		name = os.Getenv("PROSODYTEST_PROSODY")
+	}
+	if name == "" {
+		name = "prosody"
+	}
+	path, err := exec.LookPath(name)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNotFound, err)
+	}
+	return path, nil
 }
 
 // configure chooses ports and writes the configuration: the defaults, the test's, ours. Prosody reads each included file

@@ -1,0 +1,54 @@
+package prosodytest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+)
+
+var (
+	sourceDir = regexp.MustCompile(`(?m)^CFG_SOURCEDIR='(.*)'`)
+	luaName   = regexp.MustCompile(`\A#!\s*(?:/usr/bin/env\s+)?(\S+)`)
+)
+
+// Source returns the Lua that runs Prosody and the folder of Prosody's own libraries, to ask these without a server: Lua finds
+// them with source+"/?.lua" in package.path and source+"/?.so" in package.cpath. Prosody is chosen, and the test skipped without
+// one, as by [Start].
+func Source(t TB) (lua, source string) {
+	t.Helper()
+	lua, source, err := findSource()
+	if errors.Is(err, ErrNotFound) && os.Getenv("PROSODYTEST_REQUIRED") != "1" {
+		t.Skipf("prosodytest: %v", err)
+	}
+	if err != nil {
+		t.Fatalf("prosodytest: %v", err)
+	}
+	return lua, source
+}
+
+func findSource() (lua, source string, err error) {
+	path, err := find("")
+	if err != nil {
+		return "", "", err
+	}
+	script, err := os.ReadFile(path)
+	if err != nil {
+		return "", "", err
+	}
+	dir, name := sourceDir.FindSubmatch(script), luaName.FindSubmatch(script)
+	if dir == nil || name == nil {
+		return "", "", fmt.Errorf("%s does not look like Prosody's script", path)
+	}
+	if lua, err = exec.LookPath(string(name[1])); err != nil {
+		return "", "", fmt.Errorf("%w: its Lua: %w", ErrNotFound, err)
+	}
+	source = string(dir[1])
+	if _, err := os.Stat(source); err != nil {
+		// A Prosody that was unpacked elsewhere than it was built for lies beside its script.
+		source = filepath.Join(filepath.Dir(path), "..", "lib", "prosody")
+	}
+	return lua, source, nil
+}
