@@ -42,8 +42,8 @@ func TestConnAnswers(t *testing.T) {
 	guest := server.Client(t, prosodytest.ClientOptions{Host: "example.com"})
 	for payload, want := range map[string]string{
 		"<ping xmlns='urn:xmpp:ping'/>":                                    "result",
-		"<conference xmlns='http://jitsi.org/protocol/focus' room='r@c'/>": "ready='false'",
-		"text<a/>": "ready='false'",
+		"<conference xmlns='http://jitsi.org/protocol/focus' room='r@c'/>": "code='stopping'",
+		"text<a/>": "code='stopping'",
 		"<query xmlns='http://jabber.org/protocol/disco#info'/>": "service-unavailable",
 	} {
 		answer, err := guest.IQ(t.Context(), "set", "focus.example.com", payload)
