@@ -1,6 +1,6 @@
 SHELL := /bin/sh
 GO ?= go
-# A Go that .ci/go has unpacked, because the machine has none that will do, goes before those of the machine.
+# A Go that .ci/go has fetched, because the machine has none that will do, goes before those of the machine.
 export PATH := $(CURDIR)/.go/bin:$(PATH)
 PROSODY_12 = $(shell command -v prosody)
 PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
