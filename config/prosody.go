@@ -509,8 +509,8 @@ func (d *deployment) enabledBy(s *prosody.Section, on section) []enabled {
 	return found
 }
 
-// admitted warns of people whom token_verification, on this service, refuses: guests, and those with tokens of another virtual
-// host's issuer, for whom sub must be the domain of the rooms there and here may be their own. It goes by the options of the
+// admitted warns of people that token_verification, on this service, refuses: guests, and those with tokens of another virtual
+// host's issuer: their sub must be the domain of the rooms there and here may be their own. It goes by the options of the
 // virtual host by which the service is named (mod_token_verification.lua, token/util.lib.lua).
 func (d *deployment) admitted(service *prosody.Section) {
 	names, at := d.list(service, "modules_enabled")

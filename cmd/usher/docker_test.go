@@ -92,18 +92,7 @@ func dockerLive(t *testing.T, host string) {
 	st.jicofo = st.Jicofo(t, prosodytest.JicofoOptions{
 		Host: domain, User: user, Password: "jicofo's", Resource: "jicofo", Proxy: st.focus, Service: st.service, AcceptSubscriptions: true,
 	})
-	stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+os.Getenv("USHER_XMPP_SERVER"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table strings.Builder
-	wrong, err := st.play(t.Context(), newTable(&table))
-	if err != nil || wrong > 0 {
-		t.Errorf("%d went wrong, %v\n%s\n%s", wrong, err, table.String(), st.log())
-	}
-	if err := stop(); err != nil {
-		t.Error(err)
-	}
+	playThrough(t, st, os.Getenv("USHER_XMPP_SERVER"))
 
 	// What is rendered can be compared, and made into the same lines again.
 	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "prosody.cfg.lua"); r.status != 0 {

@@ -108,18 +108,7 @@ func TestDebian(t *testing.T) {
 				Host: "auth.meet.example.com", User: "focus", Password: "jicofo's", Resource: "focus", Proxy: st.focus, Service: st.service,
 				AcceptSubscriptions: true,
 			})
-			stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+st.ComponentAddr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var table strings.Builder
-			wrong, err := st.play(t.Context(), newTable(&table))
-			if err != nil || wrong > 0 {
-				t.Errorf("%d went wrong, %v\n%s\n%s", wrong, err, table.String(), st.log())
-			}
-			if err := stop(); err != nil {
-				t.Error(err)
-			}
+			playThrough(t, st, st.ComponentAddr)
 
 			if r := prosody("--output", lines, provider); r.status != 0 {
 				t.Errorf("%+v", r)
@@ -401,5 +390,22 @@ func TestFeaturesOfAnotherRoom(t *testing.T) {
 		if _, own := j.enters(nick, "meet.example.com", connects, owner); standing(own) != hostEnters || told(own) == (connects == elsewhere) {
 			t.Errorf("%s: %s", nick, own)
 		}
+	}
+}
+
+// playThrough has usher serve by usher.yaml at the server's component port, plays the demo's cast, and stops usher.
+func playThrough(t *testing.T, st *stage, server string) {
+	t.Helper()
+	stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	wrong, err := st.play(t.Context(), newTable(&table))
+	if err != nil || wrong > 0 {
+		t.Errorf("%d went wrong, %v\n%s\n%s", wrong, err, table.String(), st.log())
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }
