@@ -152,8 +152,10 @@ type Jicofo struct {
 // Store says where the things are kept that must outlive the process: sessions, grants, requests that are held.
 type Store struct {
 	// Path is a file, made if there is none, in a folder that is there; relative in the configuration, it is resolved
-	// against the folder of the file that names it. Empty for none: then they are in memory, and end with the process.
+	// against the folder of the file that names it. Empty for the default: see [Config.StoreFile].
 	Path string
+	// Memory tells that nothing is to outlive the process (store.path: memory).
+	Memory bool
 }
 
 // WaitForHost says who must wait until a host is inside the room.

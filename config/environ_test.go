@@ -92,7 +92,7 @@ rooms = {[conference.meet.example.com]   guests [] owner members-only 5s 10s}
 lobby = {never [owner member]}
 jicofo = { false false}
 sessions = true
-store = {}
+store = { false}
 vhost = meet.example.com
   kind = token
   allow_empty_token = false
@@ -318,7 +318,7 @@ func TestFocusByEnvironment(t *testing.T) {
 	got := reveal(c)
 	for _, line := range []string{
 		"rooms = {[conference.meet.example.com] breakout.meet.example.com lobby.meet.example.com guests [] owner members-only 1s 2s}",
-		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "store = {usher.db}",
+		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "store = {usher.db false}",
 	} {
 		if !strings.Contains(got, line+"\n") {
 			t.Errorf("nothing says %s:\n%s", line, got)

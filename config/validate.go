@@ -177,9 +177,17 @@ func (l *loader) buildJicofo(r *raw) Jicofo {
 	return j
 }
 
+// inMemory is what store.path says for a store that ends with the process. A file of that name is ./memory.
+const inMemory = "memory"
+
 func (l *loader) buildStore(r *raw) Store {
-	if r.Store.Path == "" {
+	switch r.Store.Path {
+	case "":
 		return Store{}
+	case inMemory:
+		l.warn("store/path", "memory: when usher ends, people show their tokens again, the requests of those who wait are refused and not "+
+			"held before (rooms.wait_hold has no effect), and what was granted stays in rooms until usher sees them again")
+		return Store{Memory: true}
 	}
 	file := l.resolve(r.Store.Path)
 	folder := filepath.Dir(file)

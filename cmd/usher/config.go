@@ -41,6 +41,7 @@ may create rooms, who may enter and who waits, and exit with status 0. Nothing i
 			for _, sentence := range p.Words() {
 				fmt.Fprintln(out, sentence)
 			}
+			fmt.Fprintln(out, stored(c, os.Environ()))
 			for _, n := range c.Notes {
 				fmt.Fprintln(out, "note:", n)
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -143,6 +144,7 @@ type stage struct {
 	scene
 	componentSecret, appSecret, password string
 	logFile                              *os.File
+	store                                store.Store
 	jicofo                               *prosodytest.Jicofo // nil if usher is the focus itself
 }
 
@@ -209,11 +211,10 @@ func (s *stage) usher(file string, environ ...string) (*component.Component, err
 	if err != nil {
 		return nil, err
 	}
-	store, err := kept(c)
-	if err != nil {
+	if s.store, err = kept(c, environ); err != nil {
 		return nil, err
 	}
-	return component.New(options(c, p, store, log))
+	return component.New(options(c, p, s.store, log))
 }
 
 // serve runs usher, and returns when it answers.
@@ -225,7 +226,7 @@ func (s *stage) serve(ctx context.Context, file string, environ ...string) (stop
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
 	go func() { done <- usher.Run(running) }()
-	stop = func() error { end(); return <-done }
+	stop = func() error { end(); return errors.Join(<-done, s.store.Close()) }
 	if err := s.connected(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w; usher's log:\n%s", err, s.log()), stop())
 	}

@@ -36,6 +36,7 @@ func TestMain(m *testing.M) {
 			os.Unsetenv(name)
 		}
 	}
+	os.Setenv("STATE_DIRECTORY", "/proc/nowhere") // which nobody can make, so that no test leaves anything on the machine
 	goleak.VerifyTestMain(m)
 }
 
@@ -172,6 +173,7 @@ func TestTranscripts(t *testing.T) {
 				t.Fatal(err)
 			}
 			staged(t)
+			t.Setenv("STATE_DIRECTORY", "/var/lib/usher")
 			var got strings.Builder
 			for line := range strings.Lines(string(want)) {
 				if strings.HasPrefix(line, "#") {

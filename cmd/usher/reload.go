@@ -33,7 +33,8 @@ type reloader struct {
 	remote  *keys.Cache // keeps what key servers said across reloads
 	watcher *fsnotify.Watcher
 
-	watched []string // all files that the configuration consists of
+	watched []string        // all files and folders that the configuration consists of
+	paths   map[string]bool // where they are, and the links to there
 	seen    [sha256.Size]byte
 	blind   error // what of them cannot be watched
 
@@ -64,20 +65,60 @@ func (r *reloader) load() (*config.Config, auth.Policy, error) {
 	}
 }
 
-// watch watches the folders of all files of the configuration, for files are replaced more often than written.
+// watch watches the folders in which the files of the configuration lie, for files are replaced more often than written.
 func (r *reloader) watch() {
 	var failed []error
-	for _, file := range r.watched {
-		folder := filepath.Dir(file)
-		if stat, err := os.Stat(file); err == nil && stat.IsDir() {
-			folder = file
-		}
+	add := func(folder string) {
 		if err := r.watcher.Add(folder); err != nil {
 			failed = append(failed, fmt.Errorf("%s: %w", folder, err))
 		}
 	}
+	r.paths = make(map[string]bool)
+	for _, file := range r.watched {
+		for _, path := range trail(file) {
+			r.paths[path] = true
+			add(filepath.Dir(path))
+			// Not what a link leads to: that is on the trail, too, and the watcher has one name for a folder.
+			if stat, err := os.Lstat(path); err == nil && stat.IsDir() {
+				add(path)
+			}
+		}
+	}
 	r.blind = errors.Join(failed...)
 	r.seen = fingerprint(r.watched)
+}
+
+// concerns tells whether a change of the path may change the configuration. Other files in the same folders do not: the store
+// writes several times a second.
+func (r *reloader) concerns(path string) bool { return r.paths[path] || r.paths[filepath.Dir(path)] }
+
+// trail returns the absolute paths whose change may change the content of a file or folder: each symbolic link on the way to it, and
+// where they end.
+func trail(path string) (all []string) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil // there is no working directory, so nothing could be read, either
+	}
+	const separator = string(filepath.Separator)
+	at, rest := separator, strings.Split(path, separator)
+	for len(rest) > 0 {
+		if len(all) == 40 { // Linux follows no more (path_resolution(7))
+			return all
+		}
+		next := filepath.Join(at, rest[0])
+		rest = rest[1:]
+		target, err := os.Readlink(next)
+		if err != nil {
+			at = next
+			continue
+		}
+		all = append(all, next)
+		if filepath.IsAbs(target) {
+			at = separator
+		}
+		rest = append(strings.Split(target, separator), rest...)
+	}
+	return append(all, at)
 }
 
 // run reloads until the context ends.
@@ -94,11 +135,13 @@ func (r *reloader) run(ctx context.Context) error {
 			return nil
 		case <-hangup:
 			r.reload("SIGHUP")
-		case _, open := <-r.watcher.Events:
+		case change, open := <-r.watcher.Events:
 			if !open {
 				return errors.New("watching the configuration files ended")
 			}
-			still.Reset(quiet)
+			if r.concerns(change.Name) {
+				still.Reset(quiet)
+			}
 		case err := <-r.watcher.Errors:
 			r.blind = err
 			r.complain()
@@ -177,7 +220,7 @@ func restarts(old, new *config.Config) []string {
 		{"jicofo.jid", old.Jicofo.JID.Equal(new.Jicofo.JID)},
 		{"jicofo.forward_token", old.Jicofo.ForwardToken == new.Jicofo.ForwardToken},
 		{"jicofo.enforce_roles", old.Jicofo.EnforceRoles == new.Jicofo.EnforceRoles},
-		{"store.path", old.Store.Path == new.Store.Path},
+		{"store.path", old.Store == new.Store},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)

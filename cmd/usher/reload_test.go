@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
 	"github.com/lestrrat-go/jwx/v2/jwa"
 
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
@@ -168,5 +169,61 @@ func TestReloadLink(t *testing.T) {
 	link("2")
 	if fingerprint([]string{file}) == before {
 		t.Error("not noticed")
+	}
+}
+
+// TestWatched checks which changes have the files read again: of the files themselves, and of the links that lead to them.
+func TestWatched(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := func(name ...string) string { return filepath.Join(append([]string{dir}, name...)...) }
+	for _, folder := range []string{in("kept", "1"), in("conf.d"), in("elsewhere")} {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, in("kept", "1", "usher.yaml"), "")
+	write(t, in("elsewhere", "secret"), "")
+	for from, to := range map[string]string{
+		in("kept", "..data"): "1", in("kept", "usher.yaml"): "..data/usher.yaml", in("app.secret"): "../" + filepath.Base(dir) + "/elsewhere/secret",
+		in("loop"): "loop",
+	} {
+		if err := os.Symlink(to, from); err != nil {
+			t.Fatal(err)
+		}
+	}
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	r := &reloader{watcher: watcher, watched: []string{in("kept", "usher.yaml"), in("conf.d"), in("app.secret"), in("plain"), in("loop")}}
+	r.watch()
+	if r.blind != nil {
+		t.Error(r.blind)
+	}
+	for path, want := range map[string]bool{
+		in("kept", "usher.yaml"): true, in("kept", "..data"): true, in("kept", "1", "usher.yaml"): true, in("conf.d", "new.cfg.lua"): true,
+		in("app.secret"): true, in("elsewhere", "secret"): true, in("plain"): true, in("loop"): true,
+		in("usher.db"): false, in("kept", "1", "usher.db"): false, in("elsewhere", "usher.db"): false,
+	} {
+		if r.concerns(path) != want {
+			t.Errorf("%s: %t", path, !want)
+		}
+	}
+	// The watcher names paths as they are named here.
+	named := map[string]bool{}
+	for _, path := range []string{in("usher.db"), in("kept", "1", "usher.yaml"), in("elsewhere", "secret"), in("conf.d", "new.cfg.lua"), in("plain")} {
+		write(t, path, "x")
+		for !named[path] {
+			select {
+			case e := <-watcher.Events:
+				named[e.Name] = true
+			case <-time.After(time.Minute):
+				t.Fatalf("nothing was told of %s", path)
+			}
+		}
 	}
 }

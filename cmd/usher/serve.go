@@ -45,11 +45,12 @@ all stays as it was. Other keys change by a restart only, and the log says so.`,
 			}
 			log.Info("usher " + release())
 			announce(log, c, p)
-			store, err := kept(c)
+			store, err := kept(c, os.Environ())
 			if err != nil {
-				return fmt.Errorf("store.path: %w", err)
+				return err
 			}
 			defer store.Close()
+			log.Info(stored(c, os.Environ()))
 			usher, err := component.New(options(c, p, store, log))
 			if err != nil {
 				return err

@@ -2,10 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
+	"go.uber.org/zap"
+
+	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
@@ -49,6 +55,74 @@ func TestServeSignal(t *testing.T) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("not JSON: %s", line)
 		}
+	}
+}
+
+// TestServeStore checks that there is a store that nobody asked for, which serve alone makes and nobody else can read.
+func TestServeStore(t *testing.T) {
+	served(t, componentSecret)
+	whole, err := os.ReadFile("usher.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := strings.Replace(string(whole), "store:\n  path: usher.db # in the temporary folder\n", "", 1)
+	state := filepath.Join(t.TempDir(), "state", "usher")
+	t.Setenv("STATE_DIRECTORY", state+":/nowhere/else")
+	write(t, "usher.yaml", bare)
+	file := filepath.Join(state, "focus.meet.example.com.db")
+	sentence := "Sessions, grants and waiting requests are kept in " + file
+
+	if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, sentence) {
+		t.Errorf("config check: %+v", r)
+	}
+	if _, err := os.Stat(filepath.Dir(state)); err == nil {
+		t.Error("config check made a folder")
+	}
+	stderr := newLive()
+	end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
+	stderr.until(t, "connected", 1)
+	if !strings.Contains(stderr.String(), sentence) {
+		t.Error("the log does not say where the store is")
+	}
+	for path, want := range map[string]os.FileMode{state: 0o700, file: 0o600} {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v, %v", path, info, err)
+		}
+	}
+	if status := end(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+
+	// A folder that cannot be used.
+	for _, folder := range []string{"/proc/nowhere", filepath.Join(filepath.Dir(file), "focus.meet.example.com.db")} {
+		t.Setenv("STATE_DIRECTORY", folder)
+		r := command(t, "", "serve", "-c", "usher.yaml")
+		if r.status != 1 || !strings.Contains(r.stderr, "store.path: the folder for the store cannot be made (mkdir "+folder) {
+			t.Errorf("with %s: %+v", folder, r)
+		}
+	}
+
+	// Nothing is to be kept, nor held.
+	write(t, "usher.yaml", strings.Replace(bare, "rooms:\n", "store: {path: memory}\nrooms:\n", 1))
+	c, p, err := load([]string{"usher.yaml"}, nil, new(keys.Cache))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o := options(c, p, store.Memory(store.Options{}), zap.NewNop()); o.WaitHold != 0 {
+		t.Errorf("requests are held for %s", o.WaitHold)
+	}
+	const lost = "people show their tokens again"
+	if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, lost) {
+		t.Errorf("config check: %+v", r)
+	}
+	stderr = newLive()
+	end = begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
+	stderr.until(t, "connected", 1)
+	if !strings.Contains(stderr.String(), lost) {
+		t.Error("the log does not say what is lost")
+	}
+	if status := end(); status != 0 {
+		t.Errorf("ended with %d", status)
 	}
 }
 

@@ -51,6 +51,7 @@ func TestVHosts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Setenv("STATE_DIRECTORY", "/var/lib/usher")
 			var transcript strings.Builder
 			for _, args := range [][]string{{"config", "check"}, {"config", "show", "--origin"}} {
 				transcript.WriteString("$ usher " + strings.Join(args, " ") + " -c usher.yaml\n")

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -241,12 +243,39 @@ func names(algorithms []jwa.SignatureAlgorithm) string {
 	return strings.Join(list, ", ")
 }
 
-// kept opens what outlives the process.
-func kept(c *config.Config) (store.Store, error) {
-	if c.Store.Path == "" {
+// kept opens what outlives the process, for a process with this environment. Only this makes the default folder: usher's own, and
+// nobody else's to look into.
+func kept(c *config.Config, environ []string) (store.Store, error) {
+	file, err := c.StoreFile(environ)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("store.path: %w", err)
+	case file == "":
 		return store.Memory(store.Options{}), nil
 	}
-	return store.Open(c.Store.Path, store.Options{})
+	if c.Store.Path == "" {
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return nil, fmt.Errorf("store.path: the folder for the store cannot be made (%w): name a file in a folder that usher may write "+
+				"into, or memory", err)
+		}
+	}
+	s, err := store.Open(file, store.Options{})
+	if err != nil {
+		return nil, fmt.Errorf("store.path: %w", err)
+	}
+	return s, nil
+}
+
+// stored says in a sentence where that is.
+func stored(c *config.Config, environ []string) string {
+	file, err := c.StoreFile(environ)
+	switch {
+	case err != nil:
+		return "store.path: " + err.Error()
+	case file == "":
+		return "Sessions, grants and waiting requests end with usher."
+	}
+	return fmt.Sprintf("Sessions, grants and waiting requests are kept in %s.", file)
 }
 
 // authorizer returns who decides by a configuration, with the sessions of the store.
@@ -259,6 +288,10 @@ func authorizer(c *config.Config, p auth.Policy, s store.Store) *auth.Authorizer
 
 // options turns a configuration into what the connection needs.
 func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) component.Options {
+	hold := c.Rooms.WaitHold
+	if c.Store.Memory {
+		hold = 0 // the next usher could not answer those who are held
+	}
 	return component.Options{
 		Server:        c.XMPP.Server,
 		Domain:        c.XMPP.Domain,
@@ -271,7 +304,7 @@ func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) co
 		EnforceRoles:  c.Jicofo.EnforceRoles,
 		GuardInterval: c.Rooms.GuardInterval,
 		Lobby:         c.Rooms.Lobby,
-		WaitHold:      c.Rooms.WaitHold,
+		WaitHold:      hold,
 		Store:         s,
 		Now:           time.Now,
 		Version:       release(),
