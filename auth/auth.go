@@ -146,4 +146,5 @@ type TokenRef struct {
 	Issuer string // iss, once the signature has been verified
 	ID     string // jti
 	KeyID  string // kid
+	Key    string // the Origin of the key that verified it
 }

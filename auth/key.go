@@ -17,6 +17,9 @@ type Key struct {
 	// Material is []byte for HS*, *rsa.PublicKey for RS* and PS*, *ecdsa.PublicKey for ES*, and
 	// ed25519.PublicKey for EdDSA.
 	Material any
+	// Origin names what the configuration has the key by: a fingerprint of a secret or of a key in a file, or of the address that
+	// a key was fetched from, whose keys come and go without the operator. Sessions end when it does not count any more.
+	Origin string
 }
 
 // KeySource holds the keys of one issuer. It is all that the decision knows of where keys come from.
@@ -28,4 +31,6 @@ type KeySource interface {
 	//
 	// Keys is called by many goroutines at once.
 	Keys(ctx context.Context, kid string) ([]Key, error)
+	// Counts tells, without asking anybody, whether keys of this origin still count.
+	Counts(origin string) bool
 }

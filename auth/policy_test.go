@@ -520,11 +520,22 @@ func affiliation(a string) func(*token.Claims) {
 	return func(c *token.Claims) { c.User.Affiliation = a }
 }
 
+// origin is the origin of the secret that the tokens here are signed with.
+var origin = func() string {
+	source, _ := keys.Secrets(secret)
+	all, _ := source.Keys(context.Background(), "")
+	return all[0].Origin
+}()
+
 // source is a key source that a test controls.
 type source struct {
 	keys  []auth.Key
 	err   error
 	asked *int
+}
+
+func (s source) Counts(origin string) bool {
+	return slices.ContainsFunc(s.keys, func(k auth.Key) bool { return k.Origin == origin })
 }
 
 func (s source) Keys(context.Context, string) ([]auth.Key, error) {

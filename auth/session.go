@@ -81,6 +81,8 @@ func (a *Authorizer) session(ctx context.Context, req Request, room Room, breako
 		return refuse("a session by a password, on a virtual host that is no longer trusted")
 	case s.Issuer != "" && i < 0:
 		return refuse("a session by a token of an issuer that is no longer configured")
+	case s.Issuer != "" && !vhost.Issuers[i].Keys.Counts(s.Token.Key):
+		return refuse("a session by a token that was signed with a secret or key which is no longer configured")
 	case breakout:
 		t.found("session", expected, "as expected", true)
 		return s, "", nil

@@ -183,7 +183,7 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 			}
 			t.algorithm(i, tok.Algorithm.String(), true)
 			t.found("signature", "made by a key of "+i.Name, "as expected", true)
-			d.Token.Issuer = token.ForLog(tok.Issuer())
+			d.Token.Issuer, d.Token.Key = token.ForLog(tok.Issuer()), k.Origin
 			claims, cerr := tok.Claims(i.Claims)
 			t.found("claims", "claims of the right types", describe(cerr), cerr == nil)
 			t.notRead(tok, i.Claims)

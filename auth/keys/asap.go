@@ -56,6 +56,9 @@ func (s *asapServer) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 	return key.Keys(ctx, kid)
 }
 
+// Counts implements auth.KeySource.
+func (s *asapServer) Counts(origin string) bool { return origin == originOf(s.folder) }
+
 // key returns the document of a key id, a new one if the pause allows.
 func (s *asapServer) key(kid string, now time.Time) (*asapKey, error) {
 	digest := sha256.Sum256([]byte(kid))
@@ -83,6 +86,7 @@ func (s *asapServer) document(kid string, digest [sha256.Size]byte) *document {
 		address:  s.folder.JoinPath(hex.EncodeToString(digest[:]) + ".pem"),
 		maxStale: s.maxStale,
 		mayLack:  true,
+		origin:   originOf(s.folder),
 		parse: func(data []byte) ([]auth.Key, []error, error) {
 			keys, err := PEM(kid, data)
 			if len(keys) > maxKeys {

@@ -28,7 +28,7 @@ func JWKSFile(path string) (auth.KeySource, error) {
 	if err != nil {
 		return nil, fmt.Errorf("JWKS file %s: %w", path, err)
 	}
-	return fixed(keys), nil
+	return configured(keys), nil
 }
 
 // JWKS reads the public signature keys of a JWK Set (RFC 7517 §5): RSA, EC and Ed25519 keys as [PEM] takes them. A JWK's

@@ -11,6 +11,10 @@ package keys
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"slices"
 
@@ -25,7 +29,7 @@ import (
 // A secret that is empty or a PEM file is an error: with a public key for a secret, whoever can read the public key can
 // sign (CVE-2021-39215, in Jitsi itself).
 func Secrets(secrets ...[]byte) (auth.KeySource, error) {
-	var source fixed
+	var keys []auth.Key
 	for _, secret := range secrets {
 		if len(secret) == 0 {
 			return nil, errors.New("a secret is empty")
@@ -33,12 +37,12 @@ func Secrets(secrets ...[]byte) (auth.KeySource, error) {
 		if bytes.HasPrefix(bytes.TrimSpace(secret), []byte("-----BEGIN")) {
 			return nil, errors.New("a secret is a PEM file: configure it as a public key file")
 		}
-		source = append(source, auth.Key{
+		keys = append(keys, auth.Key{
 			Algorithms: []jwa.SignatureAlgorithm{jwa.HS256, jwa.HS384, jwa.HS512},
 			Material:   slices.Clone(secret),
 		})
 	}
-	return source, nil
+	return configured(keys), nil
 }
 
 // Join returns a source of the keys of all these sources. A source that fails does not matter if another has keys for the
@@ -69,8 +73,45 @@ func (j joined) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 	return all.Keys(ctx, kid) // one source may have the key so named, and another those without a name
 }
 
+// Counts implements auth.KeySource.
+func (j joined) Counts(origin string) bool {
+	return slices.ContainsFunc(j, func(source auth.KeySource) bool { return source.Counts(origin) })
+}
+
 // fixed is a source whose keys never change.
 type fixed []auth.Key
+
+// configured returns a source of keys that the configuration has itself.
+func configured(keys []auth.Key) fixed {
+	for i := range keys {
+		keys[i].Origin = fingerprint(keys[i].Material)
+	}
+	return keys
+}
+
+// fingerprint tells keys apart. That of a secret gives away no more than any of its tokens does: it is a MAC by it, too.
+func fingerprint(material any) string {
+	if secret, ok := material.([]byte); ok {
+		mac := hmac.New(sha256.New, secret)
+		mac.Write([]byte("usher: the sessions of this secret"))
+		return hex.EncodeToString(mac.Sum(nil))
+	}
+	der, err := x509.MarshalPKIXPublicKey(material)
+	if err != nil {
+		return "" // a type that no source has; no session lasts by it
+	}
+	return digest(der)
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
+}
+
+// Counts implements auth.KeySource.
+func (f fixed) Counts(origin string) bool {
+	return origin != "" && slices.ContainsFunc(f, func(key auth.Key) bool { return key.Origin == origin })
+}
 
 // Keys implements auth.KeySource.
 func (f fixed) Keys(_ context.Context, kid string) ([]auth.Key, error) {

@@ -44,7 +44,7 @@ var pemEndings = []string{".pem", ".crt", ".cer", ".pub"}
 // or .pub and do not begin with a dot. It must have one; folders in it do not count. An error names the file and what to
 // do about it.
 func PEMFiles(paths ...string) (auth.KeySource, error) {
-	var source fixed
+	var all []auth.Key
 	for _, path := range paths {
 		files, err := pemFiles(path)
 		if err != nil {
@@ -59,10 +59,10 @@ func PEMFiles(paths ...string) (auth.KeySource, error) {
 			if err != nil {
 				return nil, fmt.Errorf("public key file %s: %w", file, err)
 			}
-			source = append(source, keys...)
+			all = append(all, keys...)
 		}
 	}
-	return source, nil
+	return configured(all), nil
 }
 
 // pemFiles returns the files that path stands for: itself, or those in the folder.

@@ -732,6 +732,7 @@ func TestAddresses(t *testing.T) {
 type failing struct{}
 
 func (failing) Keys(context.Context, string) ([]auth.Key, error) { return nil, errors.New("failed") }
+func (failing) Counts(string) bool                               { return false }
 
 func TestJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

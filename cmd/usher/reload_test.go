@@ -67,7 +67,22 @@ func TestReload(t *testing.T) {
 	}
 	old, young := tokenOf(t, appSecret), tokenOf(t, secondSecret)
 	ask(old, "ready")
-	ask(young, "ready")
+	session := func(token string) string {
+		t.Helper()
+		const focus = "http://jitsi.org/protocol/focus"
+		answer, err := person.IQ(t.Context(), "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", focus, demoScene.room(), token))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id := answer.Child("conference", focus).Attr["session-id"]
+		if id == "" {
+			t.Fatalf("no session: %s", answer)
+		}
+		return "session-id='" + id + "'"
+	}
+	byOld, byYoung := session(old), session(young)
+	ask(byOld, "ready")
+	ask(byYoung, "ready")
 
 	// Somebody whose token is good by every configuration.
 	steady := server.Client(t, prosodytest.ClientOptions{Host: demoScene.tokens})
@@ -93,12 +108,14 @@ func TestReload(t *testing.T) {
 	stderr.until(t, "nothing of it is used", 1)
 	ask(old, "ready")
 
-	// A secret that is taken out does not count any more, not even for a token that has just been seen.
+	// A secret that is taken out does not count any more, not even for a token that has just been seen, or a session.
 	one := strings.ReplaceAll(two, "["+appSecret+", ", "[")
 	write(t, "usher.yaml", one)
 	stderr.until(t, "is in force", 1)
 	ask(old, "token-signature")
 	ask(young, "ready")
+	ask(byOld, "session-invalid")
+	ask(byYoung, "ready")
 
 	// A secret in a file of its own, replaced as careful programs do: written beside it and renamed.
 	write(t, "app.secret", secondSecret) // of no concern yet
