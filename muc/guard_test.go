@@ -382,6 +382,9 @@ func TestGuardMembersOnly(t *testing.T) {
 			if !c.membersOnly || l.insideOf(c, nurse) || !l.insideOf(c, romeo) {
 				t.Fatalf("members-only %t, the intruder is inside: %t", c.membersOnly, l.insideOf(c, nurse))
 			}
+			if l.ghosts > 0 {
+				t.Fatal("the others in the room go on seeing the intruder")
+			}
 		}
 	})
 }

@@ -41,6 +41,7 @@ type service struct {
 	asked    map[string]chan []byte // by id
 	asks     int
 	joins    int // presences by which we entered, or tried to
+	ghosts   int // people whom the service put out without telling the others in the room
 	chats    map[string]*chat
 	observer func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
 
@@ -554,6 +555,7 @@ func (s *service) configure(c *chat, membersOnly bool) {
 	c.membersOnly = membersOnly
 	for _, o := range slices.Clone(c.seats) {
 		if membersOnly && c.affiliation(o.full) == "none" {
+			s.ghosts++
 			s.remove(c, o, "322")
 		}
 	}
