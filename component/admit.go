@@ -141,7 +141,7 @@ func (c *Component) apply(ctx context.Context, req auth.Request, d auth.Decision
 		err = c.startLobby(ctx, room)
 	}
 	if err == nil && d.Affiliation != auth.None {
-		err = c.rooms.Grant(ctx, room, who, string(d.Affiliation), d.Expires)
+		err = c.rooms.Grant(ctx, room, who, string(d.Affiliation), d.Expires, d.NeedsHost)
 	}
 	if err == nil && d.Affiliation == auth.None {
 		// What they were given before the lobby was at work would have them pass it.

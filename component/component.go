@@ -206,7 +206,7 @@ type rooms interface {
 	State(ctx context.Context, room jid.JID) (exists, host bool, err error)
 	HostPresent(ctx context.Context, room jid.JID) (bool, error)
 	Open(ctx context.Context, room jid.JID, mayCreate bool) error
-	Grant(ctx context.Context, room, who jid.JID, affiliation string, expires time.Time) error
+	Grant(ctx context.Context, room, who jid.JID, affiliation string, expires time.Time, needsHost bool) error
 	Withdraw(room, who jid.JID)
 	Recall(ctx context.Context, room, who jid.JID) error
 	Await(room jid.JID, until time.Time)

@@ -37,13 +37,14 @@ func newLedger(s store.Store, log *zap.Logger) *ledger {
 type grantRecord struct {
 	Room, Who, Affiliation string
 	At, Expires            time.Time
+	NeedsHost              bool `json:",omitempty"`
 }
 
 func grantKey(room, who jid.JID) string { return room.String() + " " + who.String() }
 
 // Granted implements muc.Ledger.
 func (l *ledger) Granted(ctx context.Context, g muc.Granted) error {
-	value, err := json.Marshal(grantRecord{g.Room.String(), g.Who.String(), g.Affiliation, g.At, g.Expires})
+	value, err := json.Marshal(grantRecord{g.Room.String(), g.Who.String(), g.Affiliation, g.At, g.Expires, g.NeedsHost})
 	if err != nil {
 		return err
 	}
@@ -144,5 +145,5 @@ func readGrant(value []byte) (muc.Granted, error) {
 	if err == nil && (room.Localpart() == "" || who.Domainpart() == "") {
 		err = errors.New("a grant of nobody, or in no room")
 	}
-	return muc.Granted{Room: room.JID, Who: who.JID, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires}, err
+	return muc.Granted{Room: room.JID, Who: who.JID, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}, err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func crowded(b *testing.B) *muc.Rooms {
 		}
 		for j := range 10 {
 			who := jid.MustParse(person(j))
-			if err := server.rooms.Grant(ctx, room, who, "member", time.Now().Add(time.Hour)); err != nil {
+			if err := server.rooms.Grant(ctx, room, who, "member", time.Now().Add(time.Hour), false); err != nil {
 				b.Fatal(err)
 			}
 			server.presence(b, room.String()+fmt.Sprintf("/nick%d", j), "member", "participant", who.String()+"/abcdefghijkl", "")
@@ -95,6 +96,59 @@ func BenchmarkGuardLook(b *testing.B) {
 	}
 }
 
+// BenchmarkGuardRun measures how much a Guard asks in a second where more rooms are due than it can look at: a thousand every second,
+// on a server that takes 24 ms for an answer. Eight looks at a time, of one question each or three, are 333 questions a second.
+func BenchmarkGuardRun(b *testing.B) {
+	server := &slow{asked: make(chan struct{}, 1<<16)}
+	guard := muc.NewGuard(muc.GuardOptions{
+		Options: muc.Options{
+			Owner:         muc.Owner{Session: server, JID: jid.MustParse("focus@focus.meet.example.com")},
+			Configuration: muc.Configuration{MembersOnly: true},
+			Hosts:         func(string) bool { return true },
+			Ledger:        muc.Forgetful{},
+			Warn:          func(room jid.JID, what string, err error) { b.Errorf("%s: %s: %v", room, what, err) },
+		},
+		Interval: time.Second,
+	})
+	for i := range 1000 {
+		if err := guard.Open(b.Context(), jid.MustParse(fmt.Sprintf("room-%d@conference.meet.example.com", i)), false); err != nil {
+			b.Fatal(err)
+		}
+	}
+	server.takes = 24 * time.Millisecond
+	ctx, end := context.WithCancel(b.Context())
+	defer end()
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer end()
+	running.Go(func() { guard.Run(ctx) })
+	for range 100 { // until it is in full swing
+		<-server.asked
+	}
+	began := time.Now()
+	for b.Loop() {
+		<-server.asked
+	}
+	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "questions/s")
+}
+
+// slow is a session with a server that is slow to say that a room is what it must be, and who moderates it.
+type slow struct {
+	takes time.Duration
+	asked chan struct{}
+}
+
+func (s *slow) IQ(_ context.Context, _ stanza.IQ, _ xml.TokenReader, v any) error {
+	if s.takes > 0 {
+		time.Sleep(s.takes)
+		s.asked <- struct{}{}
+	}
+	return xml.Unmarshal([]byte("<query><x xmlns='jabber:x:data' type='form'><field var='muc#roomconfig_membersonly' type='boolean'><value>1</value></field>"+
+		"<field var='muc#roomconfig_whois' type='list-single'><value>anyone</value></field></x></query>"), v)
+}
+
+func (*slow) Send(xml.TokenReader) error { return nil }
+
 // guarding returns a Guard that looks after rooms of ten.
 func guarding(b *testing.B) (*muc.Guard, []jid.JID) {
 	b.Helper()
@@ -117,7 +171,7 @@ func guarding(b *testing.B) (*muc.Guard, []jid.JID) {
 			b.Fatal(err)
 		}
 		for j := range 10 {
-			if err := guard.Grant(b.Context(), room, jid.MustParse(person(j)), "member", time.Time{}); err != nil {
+			if err := guard.Grant(b.Context(), room, jid.MustParse(person(j)), "member", time.Time{}, false); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -16,6 +16,7 @@ type grant struct {
 	who         jid.JID
 	affiliation string
 	at, expires time.Time // expires is zero for a right without end
+	needsHost   bool      // given because a host was inside
 	joined      bool
 	missed      time.Time // since when they are not seen inside any more; by Guard
 	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
@@ -27,6 +28,12 @@ type grant struct {
 
 // ended tells whether the right is over.
 func (g *grant) ended(now time.Time) bool { return !g.expires.IsZero() && !now.Before(g.expires) }
+
+// hostAway is how long the last host must have been away for a grant that hung on a host to end. A page reload takes less.
+const hostAway = 5 * time.Second
+
+// hangs reports whether the grant ends with the last host: its holder has not come yet.
+func (g *grant) hangs() bool { return g.needsHost && !g.joined && !g.withdrawn }
 
 // grants are what we gave in one room, by bare JID.
 type grants struct {
@@ -42,7 +49,7 @@ func newGrants(room jid.JID, o Options) grants {
 
 // write writes the grant down before it is given. What comes to nothing is crossed out by drop.
 func (gs *grants) write(ctx context.Context, g *grant) error {
-	return gs.ledger.Granted(ctx, Granted{Room: gs.room, Who: g.who, Affiliation: g.affiliation, At: g.at, Expires: g.expires})
+	return gs.ledger.Granted(ctx, Granted{Room: gs.room, Who: g.who, Affiliation: g.affiliation, At: g.at, Expires: g.expires, NeedsHost: g.needsHost})
 }
 
 // unwritten undoes the record of a grant that could not be written down, so that what was there before counts, and what
@@ -105,6 +112,16 @@ func (gs *grants) crossOut(g *grant) {
 	}
 }
 
+// hanging reports whether a grant hangs on a host.
+func (gs *grants) hanging() bool {
+	for _, g := range gs.live {
+		if g.hangs() {
+			return true
+		}
+	}
+	return false
+}
+
 // end forgets the grants of a room that is gone, for nothing is left of them, but for those that keep says.
 func (gs *grants) end(keep func(*grant) bool) {
 	for bare, g := range maps.Clone(gs.live) {
@@ -117,5 +134,5 @@ func (gs *grants) end(keep func(*grant) bool) {
 // restored returns a written-down grant as one that was given. Who is inside came in the time of the earlier process, and
 // their right may have ended since.
 func restored(g Granted) *grant {
-	return &grant{who: g.Who, affiliation: g.Affiliation, at: g.At, expires: g.Expires, joined: true}
+	return &grant{who: g.Who, affiliation: g.Affiliation, at: g.At, expires: g.Expires, needsHost: g.NeedsHost, joined: true}
 }

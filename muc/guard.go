@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -24,6 +25,8 @@ const (
 	auditEvery = joinWithin / 2
 	// maxKnocked is how many of those whom a room's lobby decides about are known.
 	maxKnocked = 4 << 10
+	// hangingAhead is how often a room is looked at in which a grant hangs on a host.
+	hangingAhead = time.Second
 	// askWithin is how long a room may take to answer a question that nobody waits for.
 	askWithin = 10 * time.Second
 )
@@ -61,6 +64,7 @@ type Guard struct {
 
 	mu      sync.Mutex
 	rooms   map[string]*guarded
+	of      map[string]map[*guarded]bool // breakout rooms by their main room
 	awaited map[string]*awaited
 }
 
@@ -77,6 +81,9 @@ type guarded struct {
 	next, audit time.Time       // when to say again what it must be, and when to ask who is inside
 	ends        time.Time       // by the clock of the Options: when to ask, too, because a right ends; zero for no such time
 	here        map[string]bool // who was, by bare JID
+	host        bool            // a host was, too
+	hangs       time.Time       // when to ask, too, because a grant hangs on a host; zero for no such time
+	hostless    time.Time       // by the clock of the Options: since when such looks have found no host; zero if the last one did
 	knocked     map[string]bool // by bare JID: whom the room's lobby decides about; see Recall
 }
 
@@ -92,7 +99,7 @@ type awaited struct {
 // NewGuard returns a Guard. It starts nothing.
 func NewGuard(o GuardOptions) *Guard {
 	o.clock()
-	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), awaited: make(map[string]*awaited)}
+	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), of: make(map[string]map[*guarded]bool), awaited: make(map[string]*awaited)}
 	g.opened.ask = g.open
 	g.moderators.ask = o.Owner.Moderators
 	g.members.ask = o.Owner.affiliated
@@ -128,20 +135,63 @@ func (g *Guard) Restore(written []Granted) {
 		rm.inherited = true
 		g.spread(rm)
 		if w.Affiliation == "" {
-			rm.main = w.Who // which is a room
+			g.belongs(rm, w.Who) // which is a room
 			continue
 		}
-		rm.live[w.Who.String()] = restored(w)
+		gr := restored(w)
+		if w.NeedsHost {
+			// The next look shows whether its holder has come. Whoever is between two rooms just then has their time anew.
+			gr.joined, gr.at = false, time.Now()
+			g.hang(rm)
+		}
+		rm.live[w.Who.String()] = gr
 	}
 }
 
-// State tells whether the room exists, and whether a host is inside.
+// State tells whether the room exists, and whether a host is inside, or in one of its breakout rooms.
 func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err error) {
 	items, err := g.moderators.of(ctx, j)
 	if Absent(err) {
 		return false, false, nil
 	}
-	return err == nil, err == nil && g.hostAmong(j, items), err
+	if err != nil || g.hostAmong(j, items) {
+		return err == nil, err == nil, err
+	}
+	for _, b := range g.breakouts(j) {
+		items, err := g.moderators.of(ctx, b)
+		if err != nil && !Absent(err) {
+			return true, false, err
+		}
+		if g.hostAmong(b, items) {
+			return true, true, nil
+		}
+	}
+	return true, false, nil
+}
+
+// breakouts returns the breakout rooms of a main room that we know.
+func (g *Guard) breakouts(main jid.JID) (all []jid.JID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for b := range g.of[main.String()] {
+		all = append(all, b.jid)
+	}
+	return all
+}
+
+// belongs says whose breakout room a room is; the zero JID if it is none. The caller holds mu.
+func (g *Guard) belongs(rm *guarded, main jid.JID) {
+	was, is := rm.main.String(), main.String()
+	if delete(g.of[was], rm); len(g.of[was]) == 0 {
+		delete(g.of, was)
+	}
+	if rm.main = main; main.Equal(jid.JID{}) {
+		return
+	}
+	if g.of[is] == nil {
+		g.of[is] = make(map[*guarded]bool)
+	}
+	g.of[is][rm] = true
 }
 
 // HostPresent tells whether a host is inside.
@@ -153,7 +203,11 @@ func (g *Guard) HostPresent(ctx context.Context, j jid.JID) (bool, error) {
 func (g *Guard) hostAmong(j jid.JID, moderators []Item) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	rm := g.rooms[j.String()]
+	return g.hostIn(g.rooms[j.String()], moderators)
+}
+
+// hostIn tells whether a host is among the moderators of a room, nil for one that we do not know. The caller holds mu.
+func (g *Guard) hostIn(rm *guarded, moderators []Item) bool {
 	if rm != nil && !rm.main.Equal(jid.JID{}) {
 		rm = g.rooms[rm.main.String()] // whose affiliations count in its breakout rooms
 	}
@@ -236,7 +290,8 @@ func (g *Guard) gone(rm *guarded) {
 	if !rm.main.Equal(jid.JID{}) {
 		g.Ledger.Ended(rm.jid, rm.main)
 	}
-	rm.main, rm.open, rm.roles, rm.here, rm.knocked = jid.JID{}, false, roles{}, nil, nil
+	g.belongs(rm, jid.JID{})
+	rm.open, rm.roles, rm.here, rm.knocked, rm.host = false, roles{}, nil, nil, false
 	if len(rm.live) == 0 {
 		delete(g.rooms, rm.jid.String())
 	}
@@ -244,11 +299,12 @@ func (g *Guard) gone(rm *guarded) {
 
 // Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it returns
 // nil the server has done it, else what there may be of it is taken back soon. It is also taken back if the person does not
-// come within half a minute or so, or is outside for that long, breakout rooms of this one not counted as outside. One
-// person's grants must come one after the other.
-func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
+// come within half a minute or so, or is outside for that long, breakout rooms of this one not counted as outside. With
+// needsHost it is also taken back if they have not come when no host has been inside for hostAway. One person's grants must
+// come one after the other.
+func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time, needsHost bool) error {
 	bare := who.String()
-	gr := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, asked: true}
+	gr := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, needsHost: needsHost, asked: true}
 	rm, was, err := g.record(ctx, j, gr)
 	if err != nil {
 		return err
@@ -294,7 +350,18 @@ func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 		return err
 	}
 	rm.auditInTime()
+	gr.needsHost = needsHost && !made // whom a host made one needs none
+	if gr.hangs() {
+		g.hang(rm)
+	}
 	return nil
+}
+
+// hang has the room looked at often because a grant hangs on a host. The caller holds mu.
+func (g *Guard) hang(rm *guarded) {
+	if rm.hangs.IsZero() {
+		rm.hangs, rm.hostless = time.Now().Add(hangingAhead), time.Time{}
+	}
 }
 
 // record records a grant that is about to be given, and returns its room and what was there before. If that is just being
@@ -324,7 +391,7 @@ func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, 
 		}
 	}
 	if was != nil {
-		gr.joined = was.joined
+		gr.joined = was.joined && !gr.needsHost // which says that they are to come, from wherever they are
 	}
 	rm.live[gr.who.String()] = gr
 	return rm, was, nil
@@ -465,7 +532,7 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.room(breakout).main = main
+	g.belongs(g.room(breakout), main)
 	return main, nil
 }
 
@@ -519,68 +586,119 @@ func (g *Guard) Leave() {}
 // Run looks at rooms until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
 	var looks errgroup.Group
-	free := make(chan struct{}, atOnce)
-	for range atOnce {
-		free <- struct{}{}
-	}
+	var todo agenda
+	free, done := atOnce, make(chan struct{}, atOnce)
 	tick := time.NewTicker(lookAhead)
 	defer tick.Stop()
 	var rooms time.Time // when those that are due were last looked for
-	more := false       // there were more than could be looked at
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
+			continue
+		case <-done:
+			free++
 		case now := <-tick.C:
-			also := more || now.Sub(rooms) >= roomsAhead
+			also := now.Sub(rooms) >= roomsAhead
 			if also {
 				rooms = now
 			}
-			due := g.due(now, len(free), also)
-			more = also && len(due) > 0 && len(due) == len(free)
-			for _, look := range due {
-				<-free
-				looks.Go(func() error {
-					defer func() { free <- struct{}{} }()
-					ctx, cancel := context.WithTimeout(ctx, askWithin)
-					defer cancel()
-					look(ctx)
-					return nil
-				})
+			g.plan(&todo, now, also)
+		}
+		// What finds no slot free has the next one that is, not only at the next tick.
+		for free > 0 {
+			look := g.next(&todo, time.Now())
+			if look == nil {
+				break
 			}
+			free--
+			looks.Go(func() error {
+				defer func() { done <- struct{}{} }()
+				ctx, cancel := context.WithTimeout(ctx, askWithin)
+				defer cancel()
+				look(ctx)
+				return nil
+			})
 		}
 	}
 	_ = looks.Wait()
 }
 
-// due returns up to n of the looks that are due: first for hosts who have been admitted and are about to enter, then at rooms
-// that we look after, then for hosts of whom nothing is known. There may be more of those waits than looks can be had.
-func (g *Guard) due(now time.Time, n int, rooms bool) []func(context.Context) {
+// agenda is what was due when that was last looked for, the most urgent first. What is taken from it is a look, or nil if that is
+// not due any more.
+type agenda [4][]func(now time.Time) func(context.Context)
+
+// What an agenda has in which place. Of hosts of whom nothing is known more may be awaited than looks can be had.
+const (
+	awaitExpected = iota // hosts who have been admitted and are about to enter
+	lookUrgent           // rooms in which something is to be taken back, or hangs on a host
+	lookAgain            // other rooms that we look after
+	awaitAny             // hosts of whom nothing is known
+)
+
+// plan finds out what is due; with rooms, of the rooms that we look after, too.
+func (g *Guard) plan(todo *agenda, now time.Time, rooms bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	var looks []func(context.Context)
-	await := func(expected bool) {
-		for key, a := range g.awaited {
-			switch {
-			case a.looking:
-			case g.Now().After(a.until):
-				delete(g.awaited, key)
-			case len(looks) < n && !now.Before(a.next) && expected == (a.pause < seldomest):
+	todo[awaitExpected], todo[awaitAny] = nil, nil
+	for key, a := range g.awaited {
+		what := awaitAny
+		if a.pause < seldomest {
+			what = awaitExpected
+		}
+		switch {
+		case a.looking:
+		case g.Now().After(a.until):
+			delete(g.awaited, key)
+		case !now.Before(a.next):
+			todo[what] = append(todo[what], func(now time.Time) func(context.Context) {
+				if a.looking || now.Before(a.next) || g.awaited[key] != a {
+					return nil
+				}
 				a.looking = true
-				looks = append(looks, func(ctx context.Context) { g.await(ctx, a) })
-			}
+				return func(ctx context.Context) { g.await(ctx, a) }
+			})
 		}
 	}
-	await(true)
-	if rooms {
-		for _, rm := range g.rooms {
-			if len(looks) < n && !rm.looking && (rm.hurry || !now.Before(rm.next) || !now.Before(rm.audit) || g.rightEnds(rm)) {
+	if !rooms {
+		return
+	}
+	todo[lookUrgent], todo[lookAgain] = nil, nil
+	for key, rm := range g.rooms {
+		what := lookAgain
+		if rm.hurry || rm.hangingDue(now) {
+			what = lookUrgent
+		}
+		if g.isDue(rm, now) {
+			todo[what] = append(todo[what], func(now time.Time) func(context.Context) {
+				if !g.isDue(rm, now) || g.rooms[key] != rm {
+					return nil
+				}
 				rm.looking = true
-				looks = append(looks, func(ctx context.Context) { g.look(ctx, rm) })
+				return func(ctx context.Context) { g.look(ctx, rm) }
+			})
+		}
+	}
+}
+
+// isDue tells whether it is time to look at a room. The caller holds mu.
+func (g *Guard) isDue(rm *guarded, now time.Time) bool {
+	return !rm.looking && (rm.hurry || !now.Before(rm.next) || !now.Before(rm.audit) || rm.hangingDue(now) || g.rightEnds(rm))
+}
+
+// next takes the most urgent look that is still due; nil if there is none.
+func (g *Guard) next(todo *agenda, now time.Time) func(context.Context) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for what := range todo {
+		for n := len(todo[what]); n > 0; n = len(todo[what]) {
+			take := todo[what][n-1]
+			todo[what] = todo[what][:n-1]
+			if look := take(now); look != nil {
+				return look
 			}
 		}
 	}
-	await(false)
-	return looks
+	return nil
 }
 
 // await looks for a host once.
@@ -605,6 +723,7 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	rm.hurry = false
 	again := !time.Now().Before(rm.next)
 	audit := again && g.EnforceRoles || !time.Now().Before(rm.audit) || g.rightEnds(rm)
+	hangs := rm.hangingDue(time.Now())
 	ours := rm.main.Equal(jid.JID{}) // a breakout room is what its main room is
 	g.mu.Unlock()
 	var err error
@@ -615,8 +734,8 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	default:
 		err = g.tryAgain(ctx, rm.jid)
 	}
-	if audit && !Absent(err) {
-		err = errors.Join(err, g.audit(ctx, rm))
+	if (audit || hangs) && !Absent(err) {
+		err = errors.Join(err, g.audit(ctx, rm, audit))
 	}
 	if !Absent(err) {
 		err = errors.Join(err, g.takeBack(ctx, rm))
@@ -636,10 +755,21 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	if audit {
 		rm.audit, rm.ends = time.Now().Add(auditEvery), time.Time{}
 	}
+	switch {
+	case !rm.hanging():
+		rm.hangs = time.Time{}
+	case err != nil:
+		rm.hangs = time.Now().Add(g.Interval)
+	case audit || hangs:
+		rm.hangs = time.Now().Add(hangingAhead)
+	}
 	if err == nil {
 		rm.auditInTime()
 	}
 }
+
+// hangingDue tells whether it is time to ask who is inside because a grant hangs on a host. The caller holds mu.
+func (rm *guarded) hangingDue(now time.Time) bool { return !rm.hangs.IsZero() && !now.Before(rm.hangs) }
 
 // auditInTime has the room audited as soon as a right ends of somebody who has not been seen inside: whoever comes later has
 // no business there. The caller holds mu.
@@ -654,8 +784,9 @@ func (rm *guarded) auditInTime() {
 // rightEnds tells whether such a right has ended. The caller holds mu.
 func (g *Guard) rightEnds(rm *guarded) bool { return !rm.ends.IsZero() && !g.Now().Before(rm.ends) }
 
-// audit asks who is inside, and draws the consequences.
-func (g *Guard) audit(ctx context.Context, rm *guarded) error {
+// audit asks who is inside, and draws the consequences; those for owners only if judge is true, which come with the looks at
+// every Interval.
+func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 	asked, now := time.Now(), g.Now()
 	moderators, err := g.Owner.Moderators(ctx, rm.jid)
 	if err != nil {
@@ -674,7 +805,7 @@ func (g *Guard) audit(ctx context.Context, rm *guarded) error {
 		}
 		occupants = append(occupants, visitors...)
 		for _, b := range breakouts {
-			if err := g.audit(ctx, b); Absent(err) {
+			if err := g.audit(ctx, b, judge); Absent(err) {
 				g.mu.Lock()
 				g.gone(b)
 				g.mu.Unlock()
@@ -684,24 +815,48 @@ func (g *Guard) audit(ctx context.Context, rm *guarded) error {
 		}
 	}
 	var owners []Item
-	if g.needsOwners(rm, occupants) {
+	if judge && g.needsOwners(rm, occupants) {
 		// After the occupants: an owner among them who is not on this list is an admin of the service.
 		if owners, err = g.Owner.Owners(ctx, rm.jid); err != nil {
 			return err
 		}
 	}
 	g.mu.Lock()
-	rm.here = bareJIDs(occupants)
+	rm.here, rm.host = bareJIDs(occupants), g.hostIn(rm, moderators)
 	for bare, gr := range rm.live {
 		if !gr.asked {
 			gr.account(g.inside(rm, bare), asked, gr.ended(now))
 		}
 	}
-	if rm.ruled() {
+	if away {
+		g.withoutHost(rm, asked, now)
+	}
+	if judge && rm.ruled() {
 		g.judge(rm, occupants, owners)
 	}
 	g.mu.Unlock()
 	return g.writeBack(ctx, rm)
+}
+
+// withoutHost withdraws what hangs on a host if this look, for which the room and its breakout rooms were asked from then on, has
+// found none, and neither has any for hostAway. The caller holds mu.
+func (g *Guard) withoutHost(rm *guarded, asked, now time.Time) {
+	host := rm.host
+	for b := range g.of[rm.jid.String()] {
+		host = host || b.host
+	}
+	switch {
+	case host:
+		rm.hostless = time.Time{}
+	case rm.hostless.IsZero():
+		rm.hostless = g.Now() // or earlier: since the answer, not since the question
+	case now.Sub(rm.hostless) >= hostAway:
+		for _, gr := range rm.live {
+			if gr.hangs() && !gr.asked && gr.at.Before(asked) {
+				gr.withdrawn = true
+			}
+		}
+	}
 }
 
 // away tells whether somebody to whom we gave something is not among the occupants, and returns the breakout rooms.
@@ -712,10 +867,8 @@ func (g *Guard) away(rm *guarded, occupants []Item) (away bool, breakouts []*gua
 	for bare := range rm.live {
 		away = away || !here[bare]
 	}
-	for _, b := range g.rooms {
-		if rm.main.Equal(jid.JID{}) && b.main.Equal(rm.jid) {
-			breakouts = append(breakouts, b)
-		}
+	if rm.main.Equal(jid.JID{}) {
+		breakouts = slices.Collect(maps.Keys(g.of[rm.jid.String()]))
 	}
 	return away, breakouts
 }
@@ -790,8 +943,8 @@ func (g *Guard) inside(rm *guarded, bare string) bool {
 	if rm.here[bare] {
 		return true
 	}
-	for _, breakout := range g.rooms {
-		if breakout.main.Equal(rm.jid) && breakout.here[bare] {
+	for breakout := range g.of[rm.jid.String()] {
+		if breakout.here[bare] {
 			return true
 		}
 	}

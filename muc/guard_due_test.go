@@ -1,11 +1,16 @@
 package muc
 
 import (
+	"context"
+	"encoding/xml"
 	"fmt"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
 )
 
 // However many rooms wait for a host of whom nothing is known, a host who is about to enter is looked for first, and the rooms
@@ -26,13 +31,90 @@ func TestGuardLooksFirst(t *testing.T) {
 	rm := g.room(live)
 	g.mu.Unlock()
 	later := time.Now().Add(2 * time.Second)
-	if n := len(g.due(later, 1, true)); n != 1 || !g.awaited[expected.String()].looking {
-		t.Errorf("of %d looks none is for the host who is about to enter", n)
+	var todo agenda
+	g.plan(&todo, later, true)
+	if g.next(&todo, later) == nil || !g.awaited[expected.String()].looking {
+		t.Error("the first look is not for the host who is about to enter")
 	}
-	if n := len(g.due(later, 1, true)); n != 1 || !rm.looking {
-		t.Errorf("of %d looks none is at the room with people in it", n)
+	if g.next(&todo, later) == nil || !rm.looking {
+		t.Error("the second is not at the room with people in it")
 	}
-	if n := len(g.due(later, 8, true)); n != 8 {
-		t.Errorf("%d looks for the others", n)
+	n := 2
+	for ; g.next(&todo, later) != nil; n++ {
+	}
+	if n != 1001 {
+		t.Errorf("%d looks of 1001", n)
+	}
+}
+
+// lagging is a session with a server that takes a while to answer, always that all is as it must be.
+type lagging struct {
+	takes time.Duration
+
+	mu            sync.Mutex
+	underway, max int
+	asked         map[string]time.Time // by room, when last
+}
+
+func (l *lagging) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, v any) error {
+	l.mu.Lock()
+	l.underway++
+	l.max = max(l.max, l.underway)
+	l.asked[iq.To.String()] = time.Now()
+	l.mu.Unlock()
+	<-time.After(l.takes)
+	l.mu.Lock()
+	l.underway--
+	l.mu.Unlock()
+	if v == nil {
+		return nil
+	}
+	return xml.Unmarshal([]byte("<query>"+(&chat{membersOnly: true}).form()+"</query>"), v)
+}
+
+func (l *lagging) Send(xml.TokenReader) error { return nil }
+
+// Looks that find no slot free are made as soon as there is one, be there a tick just then or not: however long an answer takes,
+// no slot is idle while a look is due.
+func TestGuardLooksGoOn(t *testing.T) {
+	for _, takes := range []time.Duration{time.Millisecond, 24 * time.Millisecond, 60 * time.Millisecond, 101 * time.Millisecond} {
+		t.Run(takes.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const rooms = 50 * atOnce
+				session := &lagging{takes: takes, asked: map[string]time.Time{}}
+				g := NewGuard(GuardOptions{Interval: time.Hour, Options: Options{
+					Owner:         Owner{Session: session, JID: jid.MustParse(us)},
+					Configuration: Configuration{MembersOnly: true},
+					Ledger:        Forgetful{},
+					Warn:          func(room jid.JID, what string, err error) { t.Errorf("%s: %s: %v", room, what, err) },
+				}})
+				service := jid.MustParse(mucDomain)
+				for n := range rooms {
+					room, err := service.WithLocal(fmt.Sprintf("room-%d", n))
+					if err != nil {
+						t.Fatal(err)
+					}
+					rm := g.room(room)
+					rm.next, rm.audit = time.Now(), time.Now().Add(time.Hour)
+				}
+				ctx, end := context.WithCancel(t.Context())
+				began := time.Now()
+				var running sync.WaitGroup
+				running.Go(func() { g.Run(ctx) })
+				pass(time.Minute)
+				end()
+				running.Wait()
+				var last time.Time
+				for _, at := range session.asked {
+					if at.After(last) {
+						last = at
+					}
+				}
+				// The first tick finds them all, and from then on each slot has one after the other.
+				if took, want := last.Sub(began), lookAhead+(rooms/atOnce-1)*takes; len(session.asked) != rooms || took > want || session.max > atOnce {
+					t.Errorf("%d rooms of %d were looked at in %s, want %s; %d at once", len(session.asked), rooms, took, want, session.max)
+				}
+			})
+		})
 	}
 }

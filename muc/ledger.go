@@ -14,6 +14,8 @@ type Granted struct {
 	Room, Who   jid.JID // both bare
 	Affiliation string
 	At, Expires time.Time // Expires is zero for a right without end
+	// NeedsHost says that it was given because a host was inside, and ends with the last host unless its holder has come by then.
+	NeedsHost bool
 }
 
 // Ledger keeps what was granted beyond the process, so that the next one can take it back.

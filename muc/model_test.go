@@ -125,7 +125,7 @@ func (w *world) admit(room, who, affiliation string, mayCreate bool, expires tim
 		j, p := jid.MustParse(room), jid.MustParse(who)
 		err := w.rooms.Open(ctx, j, mayCreate)
 		if err == nil {
-			err = w.rooms.Grant(ctx, j, p, affiliation, expires)
+			err = w.rooms.Grant(ctx, j, p, affiliation, expires, false)
 		}
 		if err != nil && !errors.Is(err, ErrOutcast) && !errors.Is(err, ErrAbsent) {
 			w.rooms.Withdraw(j, p)

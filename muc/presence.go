@@ -161,11 +161,8 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 		return
 	}
 	bare := j.Bare().String()
-	alone := rm.open && !r.hostPresent(rm)
 	rm.occupants[nick] = occupant{bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
-	if alone && r.hostPresent(rm) {
-		r.Arrived(rm.jid)
-	}
+	r.noteHost(rm)
 	rm.keepUntil = time.Time{}
 	g := rm.live[bare]
 	if g == nil || g.joined {
@@ -186,6 +183,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		rm.occupants[u.items[0].Nick] = o
 		return
 	}
+	r.noteHost(rm)
 	r.banned(rm, u.items[0], o.bare)
 	switch g := rm.live[o.bare]; {
 	case !ok || g == nil || !g.joined || rm.has(o.bare):
@@ -212,6 +210,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 func (r *Rooms) unseen(rm *room, nick string) {
 	o, ok := rm.occupants[nick]
 	delete(rm.occupants, nick)
+	r.noteHost(rm)
 	if g := rm.live[o.bare]; ok && g != nil && !rm.has(o.bare) {
 		g.withdrawn = true // by the next sweep: it may have been a ban that cannot be read, which that would lift
 	}

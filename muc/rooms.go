@@ -54,6 +54,8 @@ type Rooms struct {
 	// lost are rooms that we are outside of although they may go on: somebody removed us, or the stream ended. What we
 	// gave there is still to be taken back, so sweep has them entered again until they are entered or gone.
 	lost map[string]*room
+	// hanging are rooms, by bare JID, in which a grant may hang on a host. They are looked at every hostTick.
+	hanging map[string]bool
 
 	// strays are rooms that sent something though they are not in rooms: an earlier run's occupant is in them, or
 	// ours was removed. Run enters them again.
@@ -100,6 +102,7 @@ type room struct {
 	inside  bool // the room has shown us ourselves; by the reader
 	ours    bool // we created it and nobody has configured it since: it is for us to end
 
+	hostless  time.Time           // since when no host is inside, by the clock of the Options; zero while one is
 	keepUntil time.Time           // until then the room waits for the first to come; zero once somebody came
 	occupants map[string]occupant // by nick, without ourselves
 	outcasts  map[string]bool     // by bare JID
@@ -127,6 +130,7 @@ func NewRooms(o Options) *Rooms {
 		self:    self,
 		rooms:   make(map[string]*room),
 		lost:    make(map[string]*room),
+		hanging: make(map[string]bool),
 		strays:  make(chan jid.JID, 1024),
 		changed: make(chan jid.JID, 1024),
 	}
@@ -183,6 +187,19 @@ func (r *Rooms) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 	return err == nil, host, err
 }
 
+// noteHost notes since when no host is inside, and tells of one who has come. The caller holds mu.
+func (r *Rooms) noteHost(rm *room) {
+	switch host := r.hostPresent(rm); {
+	case !host && rm.hostless.IsZero():
+		rm.hostless = r.Now()
+	case host && !rm.hostless.IsZero():
+		rm.hostless = time.Time{}
+		if rm.open {
+			r.Arrived(rm.jid)
+		}
+	}
+}
+
 func (r *Rooms) hostPresent(rm *room) bool {
 	for _, o := range rm.occupants {
 		if o.moderator && r.Hosts(o.domain) {
@@ -233,9 +250,9 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 			rm.open, rm.ours = true, created
 			rm.keepUntil = time.Now().Add(joinWithin)
 			r.takeBack(rm)
-			if r.hostPresent(rm) {
-				r.Arrived(rm.jid)
-			}
+			rm.hostless = r.Now()
+			r.noteHost(rm)
+			r.hanging[rm.jid.String()] = true // perhaps, where the room was there before
 		} else {
 			r.forget(rm)
 			if rm.again && r.rooms[rm.jid.String()] == nil && !errors.Is(err, ErrAbsent) {
@@ -351,10 +368,10 @@ func (r *Rooms) forget(rm *room) {
 
 // Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it
 // returns nil the server has done it, else nothing is left of it. It is taken back within seconds when the person has
-// left, at once when they were removed, and if they do not join in time. One person's grants must come one after the
-// other.
-func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time) error {
-	g := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, asked: true}
+// left, at once when they were removed, and if they do not join in time. With needsHost it is also taken back if they have not
+// joined when no host has been inside for hostAway. One person's grants must come one after the other.
+func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time, needsHost bool) error {
+	g := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, needsHost: needsHost, asked: true}
 	bare := who.String()
 	r.mu.Lock()
 	rm := r.rooms[j.String()]
@@ -369,6 +386,9 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	g.joined = rm.has(bare)
 	was := rm.live[bare]
 	rm.live[bare] = g
+	if needsHost {
+		r.hanging[j.String()] = true
+	}
 	r.mu.Unlock()
 
 	err := rm.write(ctx, g)

@@ -132,13 +132,16 @@ func (r *Rooms) Run(ctx context.Context) {
 			}
 		})
 	}
-	sweep := time.NewTicker(joinWithin / 6)
+	sweep, hosts := time.NewTicker(joinWithin/6), time.NewTicker(hostTick)
 	defer sweep.Stop()
+	defer hosts.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-sweep.C:
 			r.sweep()
+		case <-hosts.C:
+			r.withoutHost()
 		}
 	}
 	_ = g.Wait()
@@ -154,6 +157,31 @@ func (r *Rooms) sweep() {
 	}
 	for _, rm := range r.lost {
 		r.stray(rm.jid)
+	}
+}
+
+// hostTick is how often rooms are looked at in which grants hang on a host.
+const hostTick = time.Second / 2
+
+// withoutHost takes back what hangs on a host where the last one has been away for hostAway.
+func (r *Rooms) withoutHost() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for key := range r.hanging {
+		rm := r.rooms[key]
+		if rm != nil && rm.open {
+			r.noteHost(rm) // who counts as a host may have changed
+			if !rm.hostless.IsZero() && r.Now().Sub(rm.hostless) >= hostAway {
+				for bare, g := range rm.live {
+					if g.hangs() {
+						r.withdraw(rm, bare)
+					}
+				}
+			}
+		}
+		if rm == nil || !rm.hanging() {
+			delete(r.hanging, key)
+		}
 	}
 }
 
