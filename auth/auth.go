@@ -27,8 +27,9 @@ type Request struct {
 type RoomState struct {
 	// Exists tells whether somebody has opened the room.
 	Exists bool
-	// HostPresent tells whether a host is inside: a moderator who is neither usher itself nor the focus nor a
-	// service. A host who left is gone.
+	// HostPresent tells whether a host is inside: a moderator who is neither usher itself nor the focus, of a virtual host
+	// that is not for services; see [Authorizer.CountsAsHost]. Inside a breakout room is inside its main room, too. A host
+	// who left is gone.
 	HostPresent bool
 	// Lobby tells whether a lobby is at work for the room. It is looked at only if the policy has a lobby.
 	Lobby bool

@@ -124,10 +124,13 @@ func (a *Authorizer) Knows(from jid.JID) bool {
 	return ok && from.Localpart() != ""
 }
 
-// CountsAsHost reports whether somebody from this domain can be a host in a room: the users of service virtual hosts
-// moderate at most.
+// CountsAsHost reports whether a moderator from this domain is a host: people of a virtual host of the policy, guests included,
+// because a guest moderates only by a host's session or because a host promoted them. Users of service virtual hosts moderate at
+// most, and so do those of whom the policy says nothing: an account of Jibri, Jigasi or an operator that is an admin of the MUC
+// service is an owner of every room, and somebody of an unknown domain is let in by an owner alone.
 func (a *Authorizer) CountsAsHost(domain string) bool {
-	return a.policy.VHosts[domain].Kind != KindService
+	vhost, known := a.policy.VHosts[domain]
+	return known && vhost.Kind != KindService
 }
 
 func askable(look Look) Look {

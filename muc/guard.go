@@ -224,10 +224,12 @@ func (g *Guard) hostIn(rm *guarded, moderators []Item) bool {
 	return false
 }
 
-// countable tells whether somebody is neither a focus nor a service.
-func (g *Guard) countable(who jid.JID) bool {
-	bare := who.Bare()
-	return !bare.Equal(g.Focus) && who.Domainpart() != g.Owner.JID.Domainpart() && g.Hosts(who.Domainpart())
+// countable tells whether somebody is a host if they moderate.
+func (g *Guard) countable(who jid.JID) bool { return !g.isFocus(who) && g.Hosts(who.Domainpart()) }
+
+// isFocus tells whether somebody is the focus, or one of us.
+func (g *Guard) isFocus(who jid.JID) bool {
+	return who.Bare().Equal(g.Focus) || who.Domainpart() == g.Owner.JID.Domainpart()
 }
 
 // Open sees to it that a room that the focus has opened is what it must be, once for each room: later, the look at every

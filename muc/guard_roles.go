@@ -152,11 +152,11 @@ func (g *Guard) judge(rm *guarded, occupants, owners []Item) {
 	inside, ruling := map[string]string{}, map[string]string{} // affiliations by bare JID, and owners as in looked.hosts
 	for _, i := range occupants {
 		who, ok := i.real()
-		if !ok || !g.countable(who) {
+		if !ok || g.isFocus(who) || !g.EnforceRoles && !g.countable(who) { // who is no host is worth no warning
 			continue
 		}
 		bare := who.Bare().String()
-		if inside[bare] = i.Affiliation; i.Affiliation == "owner" {
+		if inside[bare] = i.Affiliation; i.Affiliation == "owner" && g.countable(who) {
 			ruling[who.String()] = bare
 		}
 	}

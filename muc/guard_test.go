@@ -160,9 +160,14 @@ func (l *lookout) opens(address string) *chat {
 
 // lets has somebody admitted to the room.
 func (l *lookout) lets(address, who, affiliation string, expires time.Time) error {
+	return l.letsFor(address, who, affiliation, expires, false)
+}
+
+// letsFor has them admitted also because a host is inside.
+func (l *lookout) letsFor(address, who, affiliation string, expires time.Time, needsHost bool) error {
 	err := l.Guard.Open(context.Background(), jid.MustParse(address), false)
 	if err == nil {
-		err = l.Guard.Grant(context.Background(), jid.MustParse(address), jid.MustParse(who), affiliation, expires, false)
+		err = l.Guard.Grant(context.Background(), jid.MustParse(address), jid.MustParse(who), affiliation, expires, needsHost)
 	}
 	return err
 }

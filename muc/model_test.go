@@ -33,12 +33,14 @@ type world struct {
 	last     map[[2]string]*admission // by room and bare JID
 	busy     map[string]bool          // by bare JID; the component's queue takes a sender's requests one by one
 	mayExist map[string]bool          // rooms that somebody wished to create since they were last known to be away
+	hostless map[string]time.Time     // rooms in which we know of no host, and since when
 }
 
 // admission is what became of somebody's latest request for a room.
 type admission struct {
 	affiliation string
 	expires     time.Time
+	needsHost   bool
 	err         error
 	done        bool
 	overtaken   bool // something has happened since that may undo it
@@ -46,7 +48,7 @@ type admission struct {
 }
 
 func newWorld() *world {
-	w := &world{service: newService(), last: map[[2]string]*admission{}, busy: map[string]bool{}, mayExist: map[string]bool{}}
+	w := &world{service: newService(), last: map[[2]string]*admission{}, busy: map[string]bool{}, mayExist: map[string]bool{}, hostless: map[string]time.Time{}}
 	w.observer = w.observe
 	w.newRooms()
 	w.connect(nil)
@@ -56,6 +58,9 @@ func newWorld() *world {
 func (w *world) observe(c *chat, bare, event string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if event == "ended" || bare == us && event == "left" {
+		delete(w.hostless, c.address)
+	}
 	if event == "ended" { // and with it all affiliations
 		for key, a := range w.last {
 			if _, given := c.given[key[1]]; key[0] == c.address {
@@ -106,6 +111,11 @@ func (w *world) disconnected() []jid.JID {
 
 // admit does what the component does with a decision to let somebody in.
 func (w *world) admit(room, who, affiliation string, mayCreate bool, expires time.Time) {
+	w.admitFor(room, who, affiliation, mayCreate, expires, false)
+}
+
+// admitFor does it also if they are let in because a host is inside.
+func (w *world) admitFor(room, who, affiliation string, mayCreate bool, expires time.Time, needsHost bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.busy[who] {
@@ -113,7 +123,7 @@ func (w *world) admit(room, who, affiliation string, mayCreate bool, expires tim
 	}
 	w.busy[who] = true
 	key := [2]string{room, who}
-	a := &admission{affiliation: affiliation, expires: expires}
+	a := &admission{affiliation: affiliation, expires: expires, needsHost: needsHost}
 	if was := w.last[key]; was != nil {
 		a.banned = was.banned
 	}
@@ -125,7 +135,7 @@ func (w *world) admit(room, who, affiliation string, mayCreate bool, expires tim
 		j, p := jid.MustParse(room), jid.MustParse(who)
 		err := w.rooms.Open(ctx, j, mayCreate)
 		if err == nil {
-			err = w.rooms.Grant(ctx, j, p, affiliation, expires, false)
+			err = w.rooms.Grant(ctx, j, p, affiliation, expires, needsHost)
 		}
 		if err != nil && !errors.Is(err, ErrOutcast) && !errors.Is(err, ErrAbsent) {
 			w.rooms.Withdraw(j, p)
@@ -217,8 +227,8 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			if rapid.Bool().Draw(t, "expires") {
 				expires = time.Now().Add(10 * time.Second)
 			}
-			w.admit(rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who"),
-				rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation"), rapid.Bool().Draw(t, "mayCreate"), expires)
+			w.admitFor(rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who"),
+				rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation"), rapid.Bool().Draw(t, "mayCreate"), expires, rapid.Bool().Draw(t, "needsHost"))
 			synctest.Wait()
 		},
 		"withdraw": func(t *rapid.T) {
@@ -296,6 +306,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			rooms := w.disconnected()
 			w.service.mu.Lock()
 			w.forgetCrossings()
+			clear(w.hostless)
 			for _, c := range w.chats {
 				for _, o := range c.seats {
 					o.since = time.Time{} // we may not have read of them yet
@@ -399,6 +410,18 @@ func (w *world) check(t *rapid.T) {
 			t.Fatalf("State of %s: %t, %t, %v", address, exists, host, err)
 		case !w.mayExist[address]:
 			t.Fatalf("%s was created for somebody who may not", address)
+		}
+		if since, ok := w.hostless[address]; c.hostPresent(w.rooms.Hosts) {
+			delete(w.hostless, address)
+		} else if !ok {
+			since = time.Now()
+			w.hostless[address] = since
+		} else if alone := time.Since(since); alone > hostAway+2*hostTick {
+			for bare, since := range c.given {
+				if w.last[[2]string{address, bare}].needsHost && c.inside(bare) == nil && time.Since(since) > hostAway+2*hostTick {
+					t.Fatalf("%s has %s in %s and is not there, nor was a host for %s", bare, c.affiliation(bare), address, alone)
+				}
+			}
 		}
 		for bare, since := range c.given {
 			a, o := w.last[[2]string{address, bare}], c.inside(bare)

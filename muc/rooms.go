@@ -69,7 +69,7 @@ type Options struct {
 	Owner Owner
 	// Configuration is what rooms are kept to be.
 	Configuration Configuration
-	// Hosts tells whether a moderator from a domain counts as a host.
+	// Hosts tells whether a moderator from a domain counts as a host. It may change its mind.
 	Hosts func(domain string) bool
 	// Arrived is told that a host has entered a room in which none was. It must not block, nor call back.
 	Arrived func(room jid.JID)
