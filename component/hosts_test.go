@@ -1,0 +1,345 @@
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// hostsPolicy is that of the tests of who is a host: people without a token come from the virtual host of those with one, too,
+// tape.example.com is for services, and of staff.example.com the policy says nothing.
+func hostsPolicy(p *auth.Policy) {
+	meet := p.VHosts["meet.example.com"]
+	meet.AllowEmptyToken = true
+	p.VHosts["meet.example.com"] = meet
+	p.VHosts["tape.example.com"] = auth.VHost{Kind: auth.KindService}
+}
+
+// hostsServer adds accounts to a server, some of which are admins of the MUC services.
+func hostsServer(o *prosodytest.Options) {
+	const password = "\nauthentication = \"internal_hashed\"\n"
+	o.Config = "admins = { \"jibri@staff.example.com\", \"jigasi@tape.example.com\", \"romeo@users.example.com\" }\n" + o.Config +
+		"\nVirtualHost \"tape.example.com\"" + password + "VirtualHost \"staff.example.com\"" + password
+	for _, account := range []string{"jibri@staff.example.com", "eve@staff.example.com", "jigasi@tape.example.com", "tape@tape.example.com"} {
+		o.Users[account] = "secret"
+	}
+}
+
+// account is a client that logs in with a password.
+func (g *gate) account(user, host string) *person {
+	g.t.Helper()
+	c := g.Client(g.t, prosodytest.ClientOptions{Host: host, User: user, Password: "secret"})
+	return &person{Client: c, g: g, nick: fmt.Sprintf("nick%d", g.n.Add(1))}
+}
+
+// inBothModes are usher as its own focus and before Jicofo, on a server with breakout rooms where that is possible.
+var inBothModes = map[string]func(t *testing.T, change func(*component.Options)) *gate{
+	"own": func(t *testing.T, change func(*component.Options)) *gate {
+		o := prosodytest.Options{Config: config, Users: map[string]string{"romeo@users.example.com": "wherefore"}}
+		hostsServer(&o)
+		kept := store.Memory(store.Options{})
+		t.Cleanup(func() { kept.Close() })
+		g := &gate{t: t, Server: prosodytest.Start(t, o)}
+		g.options = func(o *component.Options) {
+			if o.Store = kept; change != nil {
+				change(o)
+			}
+		}
+		g.run(policy(hostsPolicy, func(p *auth.Policy) { p.Sessions = store.Sessions{Store: kept} }))
+		return g
+	},
+	"Jicofo": func(t *testing.T, change func(*component.Options)) *gate {
+		return beforeJicofo(t, setup{
+			JitsiOptions: withBreakouts, policy: hostsPolicy, options: change,
+			server: func(o *prosodytest.Options) { passwords(o); hostsServer(o) },
+		}).gate
+	},
+}
+
+// scene is a room in which a host is, and somebody who is none and keeps the room.
+type scene struct {
+	*gate
+	room, name string
+	host       *person
+}
+
+func (g *gate) scene(name string) scene {
+	g.t.Helper()
+	s := scene{gate: g, room: name + "@" + service, name: name, host: g.person("meet.example.com")}
+	s.host.enters(s.room, s.owner())
+	s.person("meet.example.com").enters(s.room, s.plain())
+	return s
+}
+
+func (s scene) owner() string { return mint(s.t, forRoom(s.name)) }
+
+func (s scene) plain() string {
+	return mint(s.t, func(c *token.Claims) { member(c); c.Room = s.name })
+}
+
+// comes has somebody ask and join.
+func (s scene) comes(p *person, tok string) *person {
+	s.t.Helper()
+	p.enters(s.room, tok)
+	return p
+}
+
+// sets has the host set somebody's role or affiliation.
+func (s scene) sets(item string) {
+	s.t.Helper()
+	query := "<query xmlns='http://jabber.org/protocol/muc#admin'><item " + item + "/></query>"
+	if answer := s.host.iq("set", s.room, query); answer.Attr["type"] != "result" {
+		s.t.Fatalf("%s: %s", item, answer)
+	}
+}
+
+func (s scene) promotes(p *person, affiliation string) {
+	s.t.Helper()
+	s.sets("affiliation='" + affiliation + "' jid='" + p.BareJID() + "'")
+}
+
+// Who moderates, in whichever way, and whether guests are let in because of that: people of virtual hosts that can have hosts, and
+// those whom a host promoted. Accounts that own all rooms because they are admins of the MUC do not count on other virtual hosts.
+func TestWhoIsHost(t *testing.T) {
+	t.Parallel()
+	const meet, guest = "meet.example.com", "guest.meet.example.com"
+	for mode, begin := range inBothModes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			g := begin(t, nil)
+			n := 0
+			for name, tt := range map[string]struct {
+				comes func(s scene)
+				host  bool
+			}{
+				"a token of a host":       {func(s scene) { s.comes(s.person(meet), s.owner()) }, true},
+				"a password":              {func(s scene) { s.comes(s.person("users.example.com"), "") }, true},
+				"a token of a member":     {func(s scene) { s.comes(s.person(meet), s.plain()) }, false},
+				"a guest":                 {func(s scene) { s.comes(s.person(guest), "") }, false},
+				"nothing, beside tokens":  {func(s scene) { s.comes(s.person(meet), "") }, false},
+				"a guest of a host's id":  {func(s scene) { s.upgraded() }, true},
+				"a member made owner":     {func(s scene) { s.promotes(s.comes(s.person(meet), s.plain()), "owner") }, true},
+				"a guest made owner":      {func(s scene) { s.promotes(s.comes(s.person(guest), ""), "owner") }, true},
+				"a guest made admin":      {func(s scene) { s.promotes(s.comes(s.person(guest), ""), "admin") }, true},
+				"nothing, and made owner": {func(s scene) { s.promotes(s.comes(s.person(meet), ""), "owner") }, true},
+				"a guest made moderator for the visit": {func(s scene) {
+					s.sets("role='moderator' nick='" + s.comes(s.person(guest), "").nick + "'")
+				}, true},
+				"a guest made owner, and member again": {func(s scene) {
+					p := s.comes(s.person(guest), "")
+					s.promotes(p, "owner")
+					s.promotes(p, "member")
+				}, false},
+				"a recorder": {func(s scene) { s.comes(s.account("tape", "tape.example.com"), "") }, false},
+				"a recorder made owner": {func(s scene) {
+					s.promotes(s.comes(s.account("tape", "tape.example.com"), ""), "owner")
+				}, false},
+				"a gateway that is an admin of the service": {func(s scene) {
+					s.comes(s.account("jigasi", "tape.example.com"), "")
+				}, false},
+				"an admin of the service, of no virtual host": {func(s scene) {
+					jibri := s.account("jibri", "staff.example.com")
+					jibri.must("is refused", jibri.asks(s.room, ""), "forbidden vhost-unknown")
+					jibri.must("joins, as an owner of all rooms may", jibri.joins(s.room), "owner moderator")
+				}, false},
+				"somebody of no virtual host, made owner": {func(s scene) {
+					eve := s.account("eve", "staff.example.com")
+					s.promotes(eve, "owner")
+					eve.must("joins", eve.joins(s.room), "owner moderator")
+				}, false},
+				"an admin of the service who is a host": {func(s scene) {
+					romeo := s.person("users.example.com")
+					romeo.must("joins without asking", romeo.joins(s.room), "owner moderator")
+				}, true},
+			} {
+				n++
+				s := g.scene(fmt.Sprint("room", n))
+				tt.comes(s)
+				s.host.leaves(s.room)
+				want := absent
+				if tt.host {
+					want = "ready"
+				}
+				if got := s.person(guest).asks(s.room, ""); got != want {
+					t.Errorf("%s: a guest is told %s, want %s", name, got, want)
+				}
+			}
+		})
+	}
+}
+
+// upgraded has a guest show the session of somebody who logged in, as Jitsi's role upgrade does.
+func (s scene) upgraded() {
+	s.t.Helper()
+	login, guest := s.person("meet.example.com"), s.person("guest.meet.example.com")
+	id := login.session(login.iq("set", domain, request(s.room, s.owner(), "")))
+	guest.must("shows the session", guest.shows(s.room, id), "ready")
+	guest.must("joins", guest.joins(s.room), "owner moderator")
+}
+
+// An owner whom Jicofo made is a host only where usher is not to put such owners back.
+func TestJicofosOwnerIsHost(t *testing.T) {
+	t.Parallel()
+	for _, enforce := range []bool{false, true} {
+		t.Run(fmt.Sprintf("enforce roles %t", enforce), func(t *testing.T) {
+			t.Parallel()
+			b := beforeJicofo(t, setup{
+				jicofo:  func(o *prosodytest.JicofoOptions) { o.AutoOwner = true },
+				options: func(o *component.Options) { o.EnforceRoles = enforce },
+			})
+			plain, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+			plain.enters(room, mint(t, member))
+			if !enforce {
+				b.eventually("Jicofo makes an owner", func() bool { return b.sees(room).Affiliations[plain.BareJID()] == "owner" })
+				guest.must("asks", guest.asks(room, ""), "ready")
+				return
+			}
+			for range 5 {
+				guest = b.person("guest.meet.example.com") // who asks again is held
+				guest.must("asks", guest.asks(room, ""), absent)
+			}
+			b.logged(plain.BareJID() + " was owner and is member again")
+		})
+	}
+}
+
+// granted counts the grants that are written down in a room.
+func (s scene) granted(p *person) (n int) {
+	s.t.Helper()
+	for r, err := range s.written.All(context.Background(), store.KindGrant) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if r.Key == s.room+" "+p.BareJID() {
+			n++
+		}
+	}
+	return n
+}
+
+// invited is a guest who is told to come because a host is inside, and has yet to come.
+func (s scene) invited() *person {
+	s.t.Helper()
+	guest := s.person("guest.meet.example.com")
+	guest.must("asks while a host is inside", guest.asks(s.room, ""), "ready")
+	return guest
+}
+
+// hostLeaves returns when usher knows.
+func (s scene) hostLeaves() {
+	s.t.Helper()
+	s.host.leaves(s.room)
+	knows := s.person("guest.meet.example.com")
+	knows.must("asks after the host has left", knows.asks(s.room, ""), absent)
+}
+
+// withdrawn waits until a guest has nothing in the room any more, while usher's clock runs fast.
+func (s scene) withdrawn(guest *person) {
+	s.t.Helper()
+	s.eventually("the grant is withdrawn", func() bool { s.forward(time.Second / 10); return s.granted(guest) == 0 })
+	// It is crossed out when that has been sent, and what is answered now was sent after it.
+	asks := s.person("guest.meet.example.com")
+	asks.must("asks", asks.asks(s.room, ""), absent)
+}
+
+// isOut waits until a guest who was let in has nothing in the room any more, and checks that they cannot join, wait when they ask
+// again, and are let in when the host has come back.
+func (s scene) isOut(guest *person) {
+	s.t.Helper()
+	s.withdrawn(guest)
+	guest.must("joins all the same", guest.joins(s.room), "registration-required")
+	guest.must("asks again", guest.asks(s.room, ""), absent)
+	s.host.enters(s.room, s.owner())
+	guest.must("asks when the host is back", guest.asks(s.room, ""), "ready")
+	guest.must("joins", guest.joins(s.room), "member participant")
+}
+
+// Who was let in because a host was inside, and has not come when the last one has been away for 5 s, is let in no more. Who has
+// come stays. Rooms in which the host reloads the page, or another one is, go on.
+func TestHostLeavesBeforeGuestComes(t *testing.T) {
+	t.Parallel()
+	for mode, begin := range inBothModes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			g := begin(t, nil)
+			left, reloaded, shared := g.scene("left"), g.scene("reloaded"), g.scene("shared")
+			second := shared.comes(g.person("meet.example.com"), shared.owner())
+			guests := map[string]*person{"left": left.invited(), "reloaded": reloaded.invited(), "shared": shared.invited()}
+			inside := left.invited()
+			inside.must("joins", inside.joins(left.room), "member participant")
+
+			reloaded.hostLeaves()
+			g.forward(4 * time.Second)
+			reloaded.host.enters(reloaded.room, reloaded.owner())
+			shared.host.leaves(shared.room)
+			left.hostLeaves()
+			left.isOut(guests["left"])
+
+			for _, s := range []scene{reloaded, shared} {
+				guest := guests[s.name]
+				guest.must("joins later", guest.joins(s.room), "member participant")
+			}
+			inside.must("who was inside asks", inside.asks(left.room, ""), "ready")
+			inside.Sends("<message type='groupchat' to='" + left.room + "'><body>still here</body></message>")
+			guests["left"].Receives("<message from='" + left.room + "/" + inside.nick + "'/>")
+			second.leaves(shared.room)
+		})
+	}
+}
+
+// The next usher knows what hung on a host, whether that one left before or afterwards.
+func TestHostLeavesAndUsherIsReplaced(t *testing.T) {
+	t.Parallel()
+	for mode, begin := range inBothModes {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			g := begin(t, nil)
+			before, after, stays := g.scene("before"), g.scene("after"), g.scene("stays")
+			early, late, kept := before.invited(), after.invited(), stays.invited()
+			inside := before.invited()
+			inside.must("joins", inside.joins(before.room), "member participant")
+			before.hostLeaves()
+			g.halt()
+			g.run(policy(hostsPolicy))
+			if mode == "Jicofo" {
+				g.logged("Jicofo is online")
+			}
+			after.hostLeaves()
+			before.isOut(early)
+			after.isOut(late)
+			kept.must("joins a room that the host has not left", kept.joins(stays.room), "member participant")
+			inside.Sends("<message type='groupchat' to='" + before.room + "'><body>still here</body></message>")
+			early.Receives("<message from='" + before.room + "/" + inside.nick + "'/>")
+		})
+	}
+}
+
+// A host in a breakout room is inside: guests enter the main room meanwhile, and are not put out on their way. When the host
+// leaves from there, they are.
+func TestHostInBreakoutRoom(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{JitsiOptions: withBreakouts})
+	split, left := b.scene("split"), b.scene("left")
+	cell := split.host.adds("cell")
+	invited, canary := split.invited(), left.invited()
+	split.host.moves(split.room, cell, split.owner(), "owner moderator")
+	guest := b.person("guest.meet.example.com")
+	guest.must("asks while the host is in a breakout room", guest.asks(split.room, ""), "ready")
+	guest.must("joins", guest.joins(split.room), "member participant")
+	left.hostLeaves()
+	left.isOut(canary) // which takes longer than 5 s
+	invited.must("joins while the host is in a breakout room", invited.joins(split.room), "member participant")
+
+	another := split.invited()
+	split.host.leaves(cell)
+	split.withdrawn(another)
+	another.must("joins all the same", another.joins(split.room), "registration-required")
+	another.must("asks again", another.asks(split.room, ""), absent)
+}
