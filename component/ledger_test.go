@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"sync"
 	"testing"
 	"time"
@@ -40,6 +41,7 @@ func TestLedgerModel(t *testing.T) {
 				if rapid.Bool().Draw(t, "expires") {
 					g.Expires = g.At.Add(time.Hour)
 				}
+				g.NeedsHost = rapid.Bool().Draw(t, "needs a host")
 				s.fails(rapid.SampledFrom([]error{nil, nil, errors.New("disk full")}).Draw(t, "error"))
 				if err := l.Granted(context.Background(), g); (err != nil) != (s.failure() != nil) {
 					t.Fatalf("got %v", err)
@@ -61,11 +63,21 @@ func TestLedgerModel(t *testing.T) {
 		}
 		for _, g := range written {
 			want := live[grantKey(g.Room, g.Who)]
-			if g.Affiliation != want.Affiliation || !g.At.Equal(want.At) || !g.Expires.Equal(want.Expires) || !g.Room.Equal(want.Room) || !g.Who.Equal(want.Who) {
+			if g.Affiliation != want.Affiliation || !g.At.Equal(want.At) || !g.Expires.Equal(want.Expires) || g.NeedsHost != want.NeedsHost || !g.Room.Equal(want.Room) || !g.Who.Equal(want.Who) {
 				t.Errorf("written %+v, live %+v", g, want)
 			}
 		}
 	})
+}
+
+// What an earlier usher wrote down is read.
+func TestLedgerReadsOld(t *testing.T) {
+	old := `{"Room":"r1@conference.meet.example.com","Who":"p1@meet.example.com","Affiliation":"member","At":"2026-11-01T10:00:00Z","Expires":"0001-01-01T00:00:00Z"}`
+	want := granted(1, 1)
+	want.At = time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
+	if got, err := readGrant([]byte(old)); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
 
 // The same from many goroutines, while run crosses out.

@@ -47,6 +47,36 @@ func TestGuardLooksFirst(t *testing.T) {
 	}
 }
 
+// Rooms in which grants hang on hosts, and others, keep each other from nothing: each kind has half of the looks.
+func TestGuardLooksByTurns(t *testing.T) {
+	g := NewGuard(GuardOptions{Interval: time.Second})
+	service := jid.MustParse("conference.meet.example.com")
+	later := time.Now().Add(2 * time.Second)
+	for n := range 200 {
+		room, err := service.WithLocal(fmt.Sprintf("room-%d", n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rm := g.room(room); n%2 == 0 {
+			rm.hangs = later
+		}
+	}
+	var todo agenda
+	g.plan(&todo, later, true)
+	for range 40 {
+		g.next(&todo, later)
+	}
+	looks := map[bool]int{}
+	for _, rm := range g.rooms {
+		if rm.looking {
+			looks[rm.hangs.IsZero()]++
+		}
+	}
+	if looks[true] != 20 || looks[false] != 20 {
+		t.Errorf("%d looks at rooms where something hangs on a host, %d at others", looks[false], looks[true])
+	}
+}
+
 // lagging is a session with a server that takes a while to answer, always that all is as it must be.
 type lagging struct {
 	takes time.Duration
