@@ -39,9 +39,24 @@ const (
 
 // clock is usher's, and that of its store: the machine's, which a test sets forward where the end of something is to come. So
 // nothing ends because the machine is slow.
-type clock struct{ ahead atomic.Int64 }
+type clock struct {
+	ahead   atomic.Int64
+	stopped atomic.Pointer[time.Time] // nil if it runs
+}
 
-func (c *clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
+func (c *clock) now() time.Time {
+	at := time.Now()
+	if stopped := c.stopped.Load(); stopped != nil {
+		at = *stopped
+	}
+	return at.Add(time.Duration(c.ahead.Load()))
+}
+
+// stands has it go on by forward alone.
+func (c *clock) stands() {
+	now := time.Now()
+	c.stopped.Store(&now)
+}
 
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 

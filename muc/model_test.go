@@ -293,8 +293,13 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"stray": locked(func(t *rapid.T) {
 			w.say("<presence from='ghost@%s/x' to='%s'><x xmlns='%s'><item affiliation='member' role='participant' jid='x@meet.example/1'/></x></presence>", mucDomain, ourself, NSUser)
 		}),
-		"wait":        func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second) },
-		"stand still": func(t *rapid.T) { <-time.After(12 * time.Second); synctest.Wait(); w.overtakeAbsent() },
+		"wait": func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second) },
+		"stand still": func(t *rapid.T) {
+			<-time.After(12 * time.Second)
+			synctest.Wait()
+			w.overtakeAbsent()
+			clear(w.hostless) // what we have not read of, we do not know
+		},
 		"lose the connection": func(t *rapid.T) {
 			fates := rapid.SliceOfN(rapid.SampledFrom([]string{"stays", "is gone", "is rid of us"}), len(roomNames), len(roomNames)).Draw(t, "the room")
 			// A withdrawal that is written and never arrives cannot be known of; everything else is either way.
