@@ -233,17 +233,18 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 // answer tells the client what was decided, and returns what became of that, and whether it was sent. What there is no
 // connection for now is owed: a client that hears nothing would wait for ever. r is the request if it was held.
 func (c *Component) answer(iq stanza.IQ, conf focus.Conference, d auth.Decision, said *focus.Answer, r *waiter) (_ auth.Decision, sent bool) {
-	err := c.Send(focus.Reply(iq, conf, d, d.SessionID, said))
+	d, err := c.tell(iq, conf, d, said)
 	if err == nil {
 		return d, true
 	}
 	if d.Verdict == auth.Allow {
 		d = d.Denied(auth.ReasonRoomUnavailable, err)
 	}
-	if later(err) {
-		if r == nil {
-			r = &waiter{iq: iq, asked: conf.Room, at: time.Now()}
-		}
+	switch {
+	case !later(err):
+	case r == nil:
+		c.owe(iq, conf.Room, d)
+	default:
 		r.d, r.decided = d, true
 		c.held.owe(r)
 	}
@@ -319,7 +320,7 @@ func (c *Component) request(ctx context.Context, in incoming) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p, "request")
-			_ = c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.InternalServerError}))
+			c.unsent(iq, c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.InternalServerError})))
 		}
 	}()
 	deadline := in.at.Add(c.requestTimeout)
@@ -362,8 +363,16 @@ func (c *Component) request(ctx context.Context, in incoming) {
 		c.counts.add("service-unavailable")
 		err = c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.ServiceUnavailable}))
 	}
+	c.unsent(iq, err)
+}
+
+// unsent sees to an answer that could not be sent to an IQ that is no conference request: that client waits, too.
+func (c *Component) unsent(iq stanza.IQ, err error) {
 	if err != nil {
 		c.o.Log.Warn("an answer could not be sent", zap.Stringer("to", iq.From), zap.Error(err))
+	}
+	if later(err) {
+		c.owe(iq, "", auth.Decision{}.Denied(auth.ReasonStopping, nil))
 	}
 }
 

@@ -53,7 +53,8 @@ const (
 	// requestTimeout is how long one request may take from its arrival on, and relayedTimeout where Jicofo is asked, too. A
 	// client that hears nothing until then is told to ask again.
 	requestTimeout, relayedTimeout = 10 * time.Second, relayTimeout + 8*time.Second
-	// stopTimeout is how long requests under way may take once usher is told to stop.
+	// stopTimeout is how long requests under way may take once usher is told to stop. Together with closeTimeout that is less
+	// than the 10 s after which "docker stop" kills.
 	stopTimeout = 5 * time.Second
 	// maxRequest is the size in bytes of the largest request: a token of the largest size, and room for the rest.
 	maxRequest = 16 << 10
@@ -64,6 +65,9 @@ const (
 	// settled is how long a connection must have lasted for the pauses to begin anew.
 	settled = 10 * time.Second
 )
+
+// ErrTakenAway is the cause by which the context of [Component.Run] ends when no other usher is to come.
+var ErrTakenAway = errors.New("usher is taken away")
 
 // Options is what a Component needs.
 type Options struct {
@@ -90,8 +94,10 @@ type Options struct {
 	Lobby jid.JID
 	// WaitHold is how long the request of a waiting client is held at most, for a host to come; 0 for not at all.
 	WaitHold time.Duration
-	// Store is what outlives the process.
+	// Store keeps sessions, grants and held requests.
 	Store store.Store
+	// Outlives says that what is in the Store outlives the process: requests without an answer are left to the next usher.
+	Outlives bool
 	// Now is the clock by which tokens, rights and holds end, as the Store has one for its records; nil for the machine's.
 	Now func() time.Time
 	// Version is what we answer to those who ask (XEP-0092).
@@ -117,6 +123,9 @@ type Component struct {
 	stream   atomic.Pointer[stream]
 	work     atomic.Pointer[work]
 	stopping atomic.Bool
+	leaving  atomic.Bool   // with stopping: requests without an answer are left to the next usher
+	hurried  chan struct{} // closed by Hurry
+	hurry    sync.Once
 	tended   sync.Map // by domain: services that are guarded, or were, so that there may be people in our rooms still
 
 	// For tests.
@@ -156,7 +165,7 @@ func New(o Options) (*Component, error) {
 		o.Now = time.Now
 	}
 	c := &Component{
-		o: o, sessions: store.Sessions{Store: o.Store}, ledger: newLedger(o.Store, o.Log), held: newHeld(o.Store),
+		o: o, sessions: store.Sessions{Store: o.Store}, ledger: newLedger(o.Store, o.Log), held: newHeld(o.Store), hurried: make(chan struct{}),
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout,
 	}
 	c.Use(o.Authorizer, o.Services)
@@ -215,7 +224,7 @@ type rooms interface {
 	Restore([]muc.Granted)
 	Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID)
 	Run(ctx context.Context)
-	Leave()
+	Leave(ctx context.Context, next bool)
 	Reset() []jid.JID
 }
 
@@ -244,6 +253,10 @@ func (c *Component) Send(r xml.TokenReader) error {
 // Run connects, and serves until ctx ends; then it finishes what is under way, closes the stream and returns nil. A
 // connection that fails or ends is made again, for ever, with pauses that grow to half a minute. All goroutines that
 // it starts have ended when it returns. It fails only if the store cannot be read.
+//
+// Where the Store outlives the process, requests that are held, or come while Run ends, are written down and left without
+// an answer: the next usher answers them as soon as it is connected. If ctx ends by the cause [ErrTakenAway], or nothing
+// outlives the process, they are answered before Run returns, as long as there is a connection.
 func (c *Component) Run(ctx context.Context) error {
 	rooms, err := c.restore(ctx)
 	if err != nil {
@@ -258,6 +271,7 @@ func (c *Component) Run(ctx context.Context) error {
 			rooms = c.rooms.Reset()
 		}
 		if ctx.Err() != nil {
+			c.leave()
 			c.o.Log.Info("stopped", c.counts.fields()...)
 			return nil
 		}
@@ -277,6 +291,10 @@ func (c *Component) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// Hurry has a Run whose context has ended wait for nobody any more: what is under way is broken off, and written down where
+// the Store outlives the process. It may be called by any goroutine, and more than once.
+func (c *Component) Hurry() { c.hurry.Do(func() { close(c.hurried) }) }
 
 // restore takes in what an earlier process has granted and whom it has left waiting, and returns the rooms.
 func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
@@ -339,9 +357,9 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
-			c.stop(own, s, q, hurry)
+			c.stop(own, s, q, hurry, c.o.Outlives && !errors.Is(context.Cause(ctx), ErrTakenAway))
 		case <-own.Done():
-			s.close(false)
+			s.close()
 		}
 		q.close()
 		return nil
@@ -356,19 +374,43 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 		return err
 	})
 	err := g.Wait()
+	c.ledger.cross(ctx) // what ended while the connection did
 	c.stopping.Store(false)
+	c.leaving.Store(false)
 	return err
 }
 
-// stop ends the connection in good order: no new requests, those under way finished, rooms left, stream closed.
-func (c *Component) stop(ctx context.Context, s *stream, q *queue, hurry func()) {
+// stop ends the connection in good order: no new requests, those under way finished, rooms left, stream closed. With leaving,
+// requests without an answer are left to the next usher.
+func (c *Component) stop(ctx context.Context, s *stream, q *queue, hurry func(), leaving bool) {
+	c.leaving.Store(leaving)
 	c.stopping.Store(true)
-	late := time.AfterFunc(c.stopTimeout, hurry)
+	ctx, cancel := context.WithTimeout(ctx, c.stopTimeout+closeTimeout)
+	defer cancel()
+	var clock sync.WaitGroup
+	defer clock.Wait()
+	done := make(chan struct{})
+	defer close(done)
+	clock.Go(func() {
+		select {
+		case <-time.After(c.stopTimeout):
+			hurry()
+		case <-c.hurried:
+			hurry()
+		case <-done:
+		}
+		select {
+		case <-c.hurried:
+			cancel()
+		case <-done:
+		}
+	})
 	q.idle()
-	late.Stop()
-	c.dismiss(ctx)
-	c.rooms.Leave()
-	s.close(true)
+	if !leaving {
+		c.dismiss(ctx)
+	}
+	c.rooms.Leave(ctx, leaving)
+	s.finish(ctx)
 }
 
 // keepAlive asks our own server for a sign of life: a ping to ourselves passes through it both ways.
@@ -492,6 +534,10 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 				c.o.Log.Debug("an error that answers nothing", zap.Stringer("from", from))
 			}
 		case stanza.GetIQ, stanza.SetIQ:
+			if c.stopping.Load() {
+				c.refuse(iq, auth.ReasonStopping, nil)
+				return nil
+			}
 			if fault == nil && len(raw) > maxRequest {
 				fault = errTooLarge
 			}

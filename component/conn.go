@@ -74,9 +74,11 @@ func (c *Conn) Run(ctx context.Context) error {
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
-			c.close(true)
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+			defer cancel()
+			c.finish(ctx)
 		case <-c.ended:
-			c.close(false)
+			c.close()
 		}
 		return nil
 	})

@@ -166,7 +166,12 @@ type crashable struct {
 func (m mode) start(t *testing.T, change func(*component.Options)) *crashable {
 	t.Helper()
 	o := prosodytest.JitsiOptions{Secret: componentSecret}
-	c := &crashable{before: &before{gate: &gate{t: t, Server: prosodytest.Start(t, o.Options())}}}
+	return m.startBeside(t, o, o.Options(), change)
+}
+
+func (m mode) startBeside(t *testing.T, o prosodytest.JitsiOptions, server prosodytest.Options, change func(*component.Options), also ...func(*auth.Policy)) *crashable {
+	t.Helper()
+	c := &crashable{before: &before{gate: &gate{t: t, Server: prosodytest.Start(t, server)}}}
 	c.store = m.newStore(t, store.Options{Now: c.now})
 	t.Cleanup(func() { c.store.Close() })
 	c.observer = c.Observe(t, o.Observer())
@@ -174,6 +179,7 @@ func (m mode) start(t *testing.T, change func(*component.Options)) *crashable {
 		c.cable = newCable(t, c.ComponentAddr)
 		c.mortal = &mortal{Store: c.store}
 		o.Server, o.Store, o.GuardInterval = c.cable.l.Addr().String(), c.mortal, 200*time.Millisecond
+		o.Outlives = true
 		if m.jicofo {
 			o.Jicofo = jid.MustParse("focus@auth.meet.example.com")
 		}
@@ -181,7 +187,7 @@ func (m mode) start(t *testing.T, change func(*component.Options)) *crashable {
 			change(o)
 		}
 	}
-	c.policy = policy(func(p *auth.Policy) { p.Sessions = store.Sessions{Store: c.store} })
+	c.policy = policy(append(also, func(p *auth.Policy) { p.Sessions = store.Sessions{Store: c.store} })...)
 	c.run(c.policy)
 	if m.jicofo {
 		c.comes(setup{JitsiOptions: o})
@@ -231,7 +237,7 @@ func TestCrash(t *testing.T) {
 			guests := records(t, c.store, store.KindGrant)
 			c.comesBack()
 			for _, a := range answers {
-				if got := outcome(<-a); got != "not-authorized host-absent" {
+				if got := outcome(<-a); got != "not-authorized stopping" {
 					t.Errorf("who waited: %s", got)
 				}
 			}

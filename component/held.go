@@ -8,9 +8,11 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
@@ -23,6 +25,8 @@ const (
 	// heldPerSender, heldPerRoom, heldAtAll and heldBytes bound the requests that are held. Over a bound the answer is given at
 	// once.
 	heldPerSender, heldPerRoom, heldAtAll, heldBytes = 4, 4 << 10, 32 << 10, 64 << 20
+	// owedAtAll bounds the answers that are owed: as many as can be held, and wait for their turn in the queue.
+	owedAtAll = heldAtAll + full
 	// remembered is for how long, at least, whoever was told to wait is known to be waiting, and toldAtMost how many of
 	// them are known: a waiting client asks every five seconds.
 	remembered, toldAtMost = 30 * time.Second, 64 << 10
@@ -91,11 +95,6 @@ func (h *held) again(from, room jid.JID, now time.Time) bool {
 
 // hold takes in a request, unless there are too many or it cannot be written down.
 func (h *held) hold(ctx context.Context, r *waiter) bool {
-	value, err := json.Marshal(record{ID: r.iq.ID, From: r.iq.From.String(), To: r.iq.To.String()})
-	if err != nil {
-		return false
-	}
-	r.key = rand.Text()
 	room, sender := r.room(), r.iq.From.Bare().String()
 	h.mu.Lock()
 	if h.senders[sender] >= heldPerSender || len(h.rooms[room]) >= heldPerRoom || h.n >= heldAtAll || h.bytes+len(r.raw) > heldBytes {
@@ -111,7 +110,7 @@ func (h *held) hold(ctx context.Context, r *waiter) bool {
 	h.rooms[room][r] = false
 	h.mu.Unlock()
 
-	err = h.store.Put(ctx, store.KindHeld, store.Record{Key: r.key, Value: value, End: r.until.Add(time.Hour)})
+	err := h.write(ctx, r, r.until)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if err != nil {
@@ -126,13 +125,26 @@ func (h *held) hold(ctx context.Context, r *waiter) bool {
 	return true
 }
 
+// write writes a request down, to be answered by the next usher until an hour after the time.
+func (h *held) write(ctx context.Context, r *waiter, until time.Time) error {
+	value, err := json.Marshal(record{ID: r.iq.ID, From: r.iq.From.String(), To: r.iq.To.String()})
+	if err != nil {
+		return err
+	}
+	key := rand.Text()
+	if err = h.store.Put(ctx, store.KindHeld, store.Record{Key: key, Value: value, End: until.Add(time.Hour)}); err == nil {
+		r.key = key
+	}
+	return err
+}
+
 func (r *waiter) room() string { return r.d.Room.JID.String() }
 
 // owe has an answer given as soon as there is a connection.
 func (h *held) owe(r *waiter) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.owed) < heldAtAll {
+	if len(h.owed) < owedAtAll {
 		r.raw = nil
 		h.owed = append(h.owed, r)
 	}
@@ -222,10 +234,6 @@ func (c *Component) wait(ctx context.Context, in incoming, conf focus.Conference
 	}
 	// A host may have entered since it was decided.
 	c.rooms.Await(room, r.until)
-	if c.stopping.Load() && c.held.take(r) {
-		c.strike(ctx, r)
-		return false
-	}
 	return true
 }
 
@@ -253,11 +261,13 @@ func (c *Component) expire(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
+		if !c.stopping.Load() { // stop sees to all of them
+			c.settle(ctx, c.held.over(c.o.Now()))
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			c.settle(ctx, c.held.over(c.o.Now()))
 		}
 	}
 }
@@ -266,7 +276,8 @@ func (c *Component) expire(ctx context.Context) {
 func (c *Component) settle(ctx context.Context, all []*waiter) {
 	var answered []*waiter
 	for _, r := range all {
-		if err := c.Send(focus.Reply(r.iq, focus.Conference{Room: r.asked}, r.d, "", nil)); later(err) {
+		var err error
+		if r.d, err = c.tell(r.iq, focus.Conference{Room: r.asked}, r.d, nil); later(err) {
 			c.held.owe(r)
 			continue
 		}
@@ -279,15 +290,75 @@ func (c *Component) settle(ctx context.Context, all []*waiter) {
 }
 
 // later tells whether what could not be sent may be sent on another stream.
-func later(err error) bool { return errors.Is(err, errDisconnected) || errors.Is(err, errBacklog) }
+func later(err error) bool {
+	return errors.Is(err, errDisconnected) || errors.Is(err, errBacklog) || errors.Is(err, errLeft)
+}
 
-// dismiss answers all held requests because usher stops. Whoever comes after us is asked again.
+var errLeft = errors.New("left to the next usher")
+
+// tell sends what was decided, and returns what the client is told: while usher stops, nobody is told to ask again who can be
+// left to the next usher, which answers when it is there. A client that asks while no usher is connected gets an error from
+// Prosody, after which it never asks again (moderator.js).
+func (c *Component) tell(iq stanza.IQ, conf focus.Conference, d auth.Decision, said *focus.Answer) (auth.Decision, error) {
+	if c.stopping.Load() && focus.AsksAgain(d) {
+		if c.leaving.Load() {
+			return d, errLeft
+		}
+		if d.Verdict != auth.Wait { // not ready, perhaps because there was no time left
+			d = d.Denied(auth.ReasonStopping, d.Err)
+		}
+	}
+	s := c.stream.Load()
+	if s == nil {
+		return d, errDisconnected
+	}
+	return d, s.deliver(focus.Reply(iq, conf, d, d.SessionID, said), func() {
+		d := d
+		if d.Verdict == auth.Allow {
+			d = d.Denied(auth.ReasonRoomUnavailable, errDisconnected)
+		}
+		c.owe(iq, conf.Room, d)
+	})
+}
+
+// owe has a client be told a decision that has been counted, but could not be sent.
+func (c *Component) owe(iq stanza.IQ, asked string, d auth.Decision) {
+	c.held.owe(&waiter{iq: iq, asked: asked, d: d, at: time.Now(), decided: true})
+}
+
+// dismiss answers all held requests because usher stops, and they are not left to the next one.
 func (c *Component) dismiss(ctx context.Context) {
 	all := c.held.over(time.Time{})
 	for _, r := range all {
 		r.d = r.d.Denied(auth.ReasonStopping, nil)
 	}
 	c.settle(ctx, all)
+}
+
+// leave writes down what is without an answer when usher has stopped, for the next one to answer.
+func (c *Component) leave() {
+	all := c.held.over(time.Time{})
+	if len(all) == 0 {
+		return
+	}
+	var lost atomic.Int64
+	var g errgroup.Group
+	g.SetLimit(workers) // which share a sync of the disk
+	for _, r := range all {
+		g.Go(func() error {
+			if !c.o.Outlives || r.key == "" && c.held.write(context.Background(), r, c.o.Now()) != nil {
+				lost.Add(1)
+			}
+			return nil
+		})
+	}
+	_ = g.Wait()
+	if n := int(lost.Load()); n > 0 {
+		c.o.Log.Warn("requests end without an answer: they could not be sent one, nor be written down for the next usher", zap.Int("requests", n))
+	}
+	if n := len(all) - int(lost.Load()); n > 0 {
+		c.o.Log.Info("requests are left to the next usher, which answers them", zap.Int("requests", n))
+	}
 }
 
 // inherit takes in the requests that an earlier process has held. Their answers are owed.
@@ -303,7 +374,7 @@ func (c *Component) inherit(ctx context.Context) error {
 			continue
 		}
 		n++
-		c.held.owe(&waiter{iq: iq, d: auth.Decision{}.Waiting(auth.ReasonHostAbsent), at: time.Now(), key: rec.Key})
+		c.held.owe(&waiter{iq: iq, d: auth.Decision{}.Denied(auth.ReasonStopping, nil), at: time.Now(), key: rec.Key})
 	}
 	if n > 0 {
 		c.o.Log.Info("an earlier usher has left requests unanswered", zap.Int("requests", n))

@@ -517,7 +517,7 @@ func TestStopAnswersWhatIsUnderWay(t *testing.T) {
 	l.asks("u", "1")
 	s.eventually("it is being decided", func() bool { return room.seen.Load() > n })
 	s.stop()
-	s.told(answers, told{"1", "ready=false"})
+	s.told(answers, told{"1", "stopping"})
 	l.send("</stream:stream>")
 }
 

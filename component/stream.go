@@ -24,8 +24,8 @@ const (
 	handshakeTimeout = 10 * time.Second
 	// writeTimeout is how long the server may refuse to take what we write.
 	writeTimeout = 30 * time.Second
-	// closeTimeout is how long the server may take to close its side of the stream.
-	closeTimeout = 2 * time.Second
+	// closeTimeout is how long the server may take to take what is queued, and to close its side of the stream.
+	closeTimeout = 3 * time.Second
 	// maxUnwritten is how many stanzas may wait to be written.
 	maxUnwritten = 16 << 10
 )
@@ -46,9 +46,15 @@ type stream struct {
 	encoded  bytes.Buffer
 	pending  map[string]*question // by id
 	err      error                // why the stream takes nothing any more
-	unsent   chan []byte
+	unsent   chan outgoing
 	finished chan struct{} // closed when the writer has ended
 	ended    chan struct{} // closed when the reader has ended
+}
+
+// outgoing is a stanza that is to be written.
+type outgoing struct {
+	xml  []byte
+	lost func() // called if the connection fails before it is written; may be nil, must not block
 }
 
 // question is an IQ that waits for its answer.
@@ -58,11 +64,10 @@ type question struct {
 	answer  chan []byte // the whole answering stanza, nil for a result without payload; buffered, so that the reader never waits
 }
 
-// dial connects to the server's component port and does the handshake of XEP-0114.
+// dial connects to the server's component port and does the handshake of XEP-0114. If ctx ends in the middle of it, the server
+// has closeTimeout for the rest: once it has taken us for connected it sends requests, and these need an answer.
 func dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*stream, error) {
-	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
-	defer cancel()
-	var d net.Dialer
+	d := net.Dialer{Timeout: handshakeTimeout}
 	conn, err := d.DialContext(ctx, "tcp", server)
 	if err != nil {
 		return nil, err
@@ -70,17 +75,22 @@ func dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*s
 	w := newWire(conn)
 	// mellium would watch ctx itself if it saw a net.Conn, and may still set a deadline in the past when ctx ends after
 	// it has returned. So it sees a reader and a writer, and the watching is done here.
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	_, err = xmppcomponent.NewSession(ctx, domain, secret, struct {
+	shaking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	limit := time.AfterFunc(handshakeTimeout, cancel)
+	defer limit.Stop()
+	defer context.AfterFunc(ctx, func() { limit.Reset(closeTimeout) })()
+	stop := context.AfterFunc(shaking, func() { conn.Close() })
+	_, err = xmppcomponent.NewSession(shaking, domain, secret, struct {
 		io.Reader
 		io.Writer
 	}{w, w})
 	if !stop() && err == nil {
-		err = ctx.Err()
+		err = shaking.Err()
 	}
 	if err != nil {
 		conn.Close()
-		if ctx.Err() != nil {
+		if shaking.Err() != nil {
 			err = fmt.Errorf("no answer to the handshake within %s: %w", handshakeTimeout, err)
 		}
 		return nil, err
@@ -93,7 +103,7 @@ func newStream(w *wire, domain jid.JID) *stream {
 		wire:     w,
 		domain:   domain,
 		pending:  make(map[string]*question),
-		unsent:   make(chan []byte, maxUnwritten),
+		unsent:   make(chan outgoing, maxUnwritten),
 		finished: make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
@@ -104,12 +114,17 @@ func newStream(w *wire, domain jid.JID) *stream {
 // Send encodes the stanza and queues it. It is the one place where stanzas get their sender: our domain, unless the
 // stanza names an address of it (see package muc for why that matters).
 func (s *stream) Send(r xml.TokenReader) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.send(r)
+	return s.deliver(r, nil)
 }
 
-func (s *stream) send(r xml.TokenReader) error {
+// deliver is Send for an answer that must not get lost: if the connection fails before it is written, lost is called.
+func (s *stream) deliver(r xml.TokenReader, lost func()) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.send(r, lost)
+}
+
+func (s *stream) send(r xml.TokenReader, lost func()) error {
 	if s.err != nil {
 		return s.err
 	}
@@ -119,7 +134,7 @@ func (s *stream) send(r xml.TokenReader) error {
 		return fmt.Errorf("encoding a stanza: %w", err)
 	}
 	select {
-	case s.unsent <- bytes.Clone(s.encoded.Bytes()):
+	case s.unsent <- outgoing{bytes.Clone(s.encoded.Bytes()), lost}:
 		return nil
 	default:
 		return errBacklog
@@ -169,7 +184,7 @@ func (s *stream) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, 
 	iq.ID = rand.Text()
 	q := &question{to: iq.To.String(), payload: v != nil, answer: make(chan []byte, 1)}
 	s.mu.Lock()
-	if err := s.send(iq.Wrap(payload)); err != nil {
+	if err := s.send(iq.Wrap(payload), nil); err != nil {
 		s.mu.Unlock()
 		return err
 	}
@@ -252,45 +267,64 @@ func decodeAnswer(raw []byte, v any) error {
 func (s *stream) write() error {
 	defer close(s.finished)
 	var batch []byte
-	for b := range s.unsent {
-		batch = append(batch[:0], b...)
+	var lost []func() // of what is in the batch
+	add := func(o outgoing) {
+		batch = append(batch, o.xml...)
+		if o.lost != nil {
+			lost = append(lost, o.lost)
+		}
+	}
+	for o := range s.unsent {
+		batch, lost = batch[:0], lost[:0]
+		add(o)
 		for more := true; more && len(batch) < 64<<10; {
 			select {
-			case b, ok := <-s.unsent:
-				batch, more = append(batch, b...), ok
+			case o, more = <-s.unsent:
+				add(o)
 			default:
 				more = false
 			}
 		}
-		if err := s.wire.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
-			return err
+		err := s.wire.SetWriteDeadline(time.Now().Add(writeTimeout))
+		if err == nil {
+			_, err = s.wire.Write(batch)
 		}
-		if _, err := s.wire.Write(batch); err != nil {
+		if err != nil {
+			s.shut(false)
+			for o := range s.unsent {
+				add(o)
+			}
+			for _, tell := range lost {
+				tell()
+			}
 			return fmt.Errorf("writing to the server: %w", err)
 		}
 	}
 	return nil
 }
 
-// close ends the stream: nothing is taken any more, and nobody waits for an answer any more. With good order what is
-// queued is still written, and the server told.
-func (s *stream) close(inGoodOrder bool) {
-	s.shut(inGoodOrder)
-	if !inGoodOrder {
-		s.wire.Close()
-	}
+// close ends the stream at once: nothing is taken any more, and nobody waits for an answer any more.
+func (s *stream) close() {
+	s.shut(false)
+	s.wire.Close()
 	<-s.finished
-	// RFC 6120 §4.4: the server answers with its own end tag. Until then it may still send to us what nobody will read.
-	if inGoodOrder {
+}
+
+// finish ends the stream in good order: what is queued is still written, and the server told. It waits until the server has
+// closed its side (RFC 6120 §4.4), because until then that may still send requests, or until ctx ends.
+func (s *stream) finish(ctx context.Context) {
+	s.shut(true)
+	for _, done := range []chan struct{}{s.finished, s.ended} {
 		select {
-		case <-s.ended:
-		case <-time.After(closeTimeout):
+		case <-done:
+		case <-ctx.Done():
 		}
 	}
 	s.wire.Close()
+	<-s.finished
 }
 
-// shut is the part of close that does not wait.
+// shut is the part of close and finish that does not wait.
 func (s *stream) shut(inGoodOrder bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -298,7 +332,7 @@ func (s *stream) shut(inGoodOrder bool) {
 		s.err = errDisconnected
 		if inGoodOrder {
 			select {
-			case s.unsent <- []byte("</stream:stream>"):
+			case s.unsent <- outgoing{xml: []byte("</stream:stream>")}:
 			default:
 			}
 		}

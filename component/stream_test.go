@@ -62,7 +62,7 @@ func TestSender(t *testing.T) {
 			if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
 				t.Fatal(err)
 			}
-			if got := string(<-s.unsent); tt.want != "" && strings.Count(got, tt.want) != 1 || strings.Contains(got, "eve") {
+			if got := string((<-s.unsent).xml); tt.want != "" && strings.Count(got, tt.want) != 1 || strings.Contains(got, "eve") {
 				t.Errorf("got %s", got)
 			}
 		})
@@ -79,7 +79,7 @@ func TestHalfAStanza(t *testing.T) {
 	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
 		t.Fatal(err)
 	}
-	if got := string(<-s.unsent); strings.Count(got, "<message") != 1 || !strings.HasSuffix(got, "</message>") {
+	if got := string((<-s.unsent).xml); strings.Count(got, "<message") != 1 || !strings.HasSuffix(got, "</message>") {
 		t.Errorf("got %s", got)
 	}
 }
@@ -125,7 +125,7 @@ func TestAnswers(t *testing.T) {
 				result <- s.IQ(ctx, stanza.IQ{Type: stanza.SetIQ, From: jid.MustParse("focus@focus.meet.example.com"), To: theRoom}, nil, nil)
 			}()
 			var asked stanza.IQ
-			if err := xml.Unmarshal(<-s.unsent, &asked); err != nil {
+			if err := xml.Unmarshal((<-s.unsent).xml, &asked); err != nil {
 				t.Fatal(err)
 			}
 			for _, a := range tt.answers(asked.ID) {
@@ -158,14 +158,15 @@ func TestCloseReleasesQuestions(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- s.IQ(t.Context(), stanza.IQ{Type: stanza.GetIQ, To: theRoom}, nil, nil) }()
 	<-s.unsent
-	s.close(false)
+	s.close()
 	if err := <-result; !errors.Is(err, errDisconnected) {
 		t.Errorf("got %v", err)
 	}
 	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); !errors.Is(err, errDisconnected) {
 		t.Errorf("got %v", err)
 	}
-	s.close(true)
+	close(s.ended) // nor a reader
+	s.finish(t.Context())
 }
 
 // A server that takes nothing is an error, not a goroutine that hangs.
@@ -271,7 +272,7 @@ func FuzzStream(f *testing.F) {
 		q.close()
 		<-worked
 		close(s.ended)
-		s.close(true)
+		s.finish(t.Context())
 		if err := <-written; err != nil {
 			t.Error(err)
 		}

@@ -582,8 +582,41 @@ func (g *Guard) Resume(context.Context, []jid.JID, ...jid.JID) {
 	}
 }
 
-// Leave does nothing: we are in no room, and the next process takes over what was granted.
-func (g *Guard) Leave() {}
+// Leave takes back what is withdrawn, as far as ctx lasts, because usher stops. The next process takes over what was granted,
+// and would not know that it is withdrawn.
+func (g *Guard) Leave(ctx context.Context, _ bool) {
+	g.mu.Lock()
+	withdrawn := make(map[*guarded]bool)
+	var underWay []chan struct{}
+	for _, rm := range g.rooms {
+		for _, gr := range rm.live {
+			switch {
+			case gr.taken != nil:
+				underWay = append(underWay, gr.taken)
+			case gr.withdrawn:
+				withdrawn[rm] = true
+			}
+		}
+	}
+	g.mu.Unlock()
+	var takes errgroup.Group
+	takes.SetLimit(atOnce)
+	for rm := range withdrawn {
+		takes.Go(func() error {
+			if err := g.takeBack(ctx, rm); err != nil && !Absent(err) {
+				g.Warn(rm.jid, "an affiliation could not be taken back yet", err)
+			}
+			return nil
+		})
+	}
+	_ = takes.Wait()
+	for _, taken := range underWay {
+		select {
+		case <-taken:
+		case <-ctx.Done():
+		}
+	}
+}
 
 // Run looks at rooms until ctx ends.
 func (g *Guard) Run(ctx context.Context) {

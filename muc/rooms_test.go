@@ -288,7 +288,7 @@ func TestLeave(t *testing.T) {
 		if err := w.openOther(t); err != nil {
 			t.Fatal(err)
 		}
-		w.rooms.Leave()
+		w.rooms.Leave(w.ctx, false)
 		w.settle()
 		if len(w.chats) != 1 || c.by(ourself) == nil {
 			t.Errorf("left are %v", w.chats)

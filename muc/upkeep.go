@@ -200,14 +200,25 @@ func (r *Rooms) takeBack(rm *room) {
 
 // Leave leaves the rooms that nobody else is in, because usher stops. In the others its occupant stays, so that the
 // next usher hears of what goes on there (see strays); if the room has something to say in the meantime the server
-// finds nobody to tell and removes the occupant.
-func (r *Rooms) Leave() {
+// finds nobody to tell and removes the occupant. If a next usher is to come that knows what was granted, the occupant also
+// stays where somebody is about to come: without it they would find no room.
+func (r *Rooms) Leave(_ context.Context, next bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rm := range r.rooms {
-		if len(rm.occupants) == 0 {
+		if len(rm.occupants) == 0 && !(next && rm.open && rm.expects()) {
 			r.forget(rm)
 			_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
 		}
 	}
+}
+
+// expects tells whether somebody is let in who may still come.
+func (rm *room) expects() bool {
+	for _, g := range rm.live {
+		if !g.withdrawn {
+			return true
+		}
+	}
+	return false
 }

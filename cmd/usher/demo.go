@@ -72,7 +72,7 @@ Exit status: 0 if all went as expected, 1 if not.`,
   usher demo --once --json`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := untilSignal(cmd.Context())
+			ctx, stop := untilSignal(cmd.Context(), nil)
 			defer stop()
 			words, rows := cmd.OutOrStdout(), rowWriter(newTable(cmd.OutOrStdout()))
 			if asJSON {

@@ -49,7 +49,7 @@ Exit status: 0 if no check failed, 1 if one did.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := untilSignal(cmd.Context())
+			ctx, stop := untilSignal(cmd.Context(), nil)
 			defer stop()
 			o := examination(c, p, remote)
 			o.Watch = watch

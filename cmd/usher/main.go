@@ -10,11 +10,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/config"
 )
 
@@ -126,10 +128,45 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM. The second one ends the process at once, if
-// it is not the same once more: timeout(1) and others send theirs both to the process and to its group.
-func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, func() { time.AfterFunc(200*time.Millisecond, stop) })
-	return ctx, stop
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM; its cause is component.ErrTakenAway if that is
+// SIGINT, with which people end what they do not start again. At the second signal hurry is called, if it is not nil. The next
+// one ends the process at once. What comes within 200 ms is no next signal, but the same once more: timeout(1) and others send
+// theirs both to the process and to its group.
+func untilSignal(ctx context.Context, hurry func()) (_ context.Context, stop func()) {
+	ctx, end := context.WithCancelCause(ctx)
+	signals, stopped, done := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		defer close(done)
+		defer signal.Stop(signals)
+		select {
+		case s := <-signals:
+			if s == os.Interrupt {
+				end(component.ErrTakenAway)
+			}
+			end(nil)
+		case <-ctx.Done():
+		}
+		same := func() (over bool) {
+			for late := time.After(200 * time.Millisecond); ; {
+				select {
+				case <-signals:
+				case <-late:
+					return false
+				case <-stopped:
+					return true
+				}
+			}
+		}
+		if same() || hurry == nil {
+			return
+		}
+		select {
+		case <-signals:
+			hurry()
+			same()
+		case <-stopped:
+		}
+	}()
+	return ctx, sync.OnceFunc(func() { end(nil); close(stopped); <-done })
 }

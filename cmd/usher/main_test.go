@@ -299,7 +299,7 @@ func begin(t *testing.T, stdout, stderr io.Writer, args ...string) (end func() i
 
 // signalled is a process of TestSecondSignal: it hears of the first signal and does not end.
 func signalled() {
-	ctx, stop := untilSignal(context.Background())
+	ctx, stop := untilSignal(context.Background(), func() { fmt.Println("second") })
 	defer stop()
 	fmt.Println("ready")
 	<-ctx.Done()

@@ -19,7 +19,10 @@ func serve() *cobra.Command {
 		Use:   "serve",
 		Short: "Connect to the XMPP server and answer those who ask to enter",
 		Long: `Connect to the XMPP server and answer those who ask to enter, until SIGINT or SIGTERM. What is under way is
-then finished; a second signal ends usher at once.
+then finished. To restart usher, send SIGTERM, as systemd and Docker do: requests that wait for an answer are left in the
+store, and the next usher answers them as soon as it is connected. To take usher away, send SIGINT (Ctrl-C): usher
+answers them first, as it does when the store does not outlive it. With a second signal usher waits for nothing any more, and leaves
+in the store what has no answer; a third ends it at once.
 
 A connection that fails is made again, for ever. The log is on standard error and begins with the policy in words.
 
@@ -60,7 +63,7 @@ all stays as it was. Other keys change by a restart only, and the log says so.`,
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(400)
 			}
-			ctx, stop := untilSignal(cmd.Context())
+			ctx, stop := untilSignal(cmd.Context(), usher.Hurry)
 			defer stop()
 			g, ctx := errgroup.WithContext(ctx)
 			r.current, r.usher, r.store, r.level, r.log = c, usher, store, level, log

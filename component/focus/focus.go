@@ -297,6 +297,12 @@ func told(d auth.Decision) outcome {
 	}
 }
 
+// AsksAgain reports whether a client asks again by itself when it is told the decision.
+func AsksAgain(d auth.Decision) bool {
+	t := told(d)
+	return t == notReady || t == notAuthorized
+}
+
 // Reply returns the answer to the IQ that carried c. Its addresses are those of iq, swapped, and the room is spelled as
 // the client did.
 //

@@ -1,0 +1,187 @@
+package component_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// load is people who ask all the time, and what they are told. They are folk, see there.
+type load struct {
+	client *prosodytest.Client
+	token  string // of a host, for all rooms
+
+	mu      sync.Mutex
+	asked   map[string]string // what, by id
+	answers map[string]int    // by id
+	told    map[string]int    // by outcome
+}
+
+func withFolk(p *auth.Policy) {
+	v := p.VHosts["meet.example.com"]
+	v.AllowEmptyToken = true
+	p.VHosts[folk] = v
+}
+
+// folkOptions is a server with the folk.
+func folkOptions() (prosodytest.JitsiOptions, prosodytest.Options) {
+	o := prosodytest.JitsiOptions{
+		Secret: componentSecret, Conference: fmt.Sprintf("Component %q\ncomponent_secret = %q\n", folk, componentSecret),
+	}
+	s := o.Options()
+	s.LogLevel = "error"
+	return o, s
+}
+
+func newLoad(t testing.TB, s *prosodytest.Server) *load {
+	t.Helper()
+	l := &load{
+		client: s.Component(t, folk, componentSecret),
+		token:  mint(t, func(c *token.Claims) { c.Room, c.Subject = "*", "*" }),
+		asked:  map[string]string{}, answers: map[string]int{}, told: map[string]int{},
+	}
+	go func() {
+		for {
+			s, err := l.client.Next(context.Background())
+			if err != nil {
+				return // the end
+			}
+			l.hears(s)
+		}
+	}()
+	return l
+}
+
+// byServer is the answer of Prosody's mod_component while no usher is connected.
+const byServer = "remote-server-timeout "
+
+func (l *load) hears(s prosodytest.Stanza) {
+	id, typ := s.Attr["id"], s.Attr["type"]
+	if s.Name != "iq" || typ != "result" && typ != "error" {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.answers[id]++; l.answers[id] > 1 {
+		l.told["answered again"]++
+		return
+	}
+	what := outcome(s)
+	if l.asked[id] == "ping" && typ == "result" {
+		what = "pong"
+	}
+	l.told[what]++
+}
+
+// asks asks once more: guests who have to wait, hosts who open one of a few rooms, and some who ask for a sign of life.
+func (l *load) asks(t testing.TB) {
+	l.mu.Lock()
+	n := len(l.asked)
+	id, what := fmt.Sprintf("load-%d", n), "guest"
+	who, typ, payload := fmt.Sprintf("guest%d@%s/x", n%97, folk), "set", request(fmt.Sprintf("waiting-%d@%s", n%13, service), "", "")
+	switch n % 10 {
+	case 0:
+		what, who, payload = "host", fmt.Sprintf("host%d@%s/x", n%7, folk), request(fmt.Sprintf("open-%d@%s", n%7, service), l.token, "")
+	case 1:
+		what, typ, payload = "ping", "get", "<ping xmlns='urn:xmpp:ping'/>"
+	}
+	l.asked[id] = what
+	l.mu.Unlock()
+	if err := l.client.Send(fmt.Sprintf("<iq type='%s' id='%s' from='%s' to='%s'>%s</iq>", typ, id, who, domain, payload)); err != nil {
+		t.Errorf("asking: %v", err)
+	}
+}
+
+// run asks some 220 times a second until the context ends.
+func (l *load) run(ctx context.Context, t testing.TB) {
+	tick := time.NewTicker(4500 * time.Microsecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			l.asks(t)
+		}
+	}
+}
+
+func (l *load) sent() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.asked)
+}
+
+// lost returns what was asked and not answered, by kind, and how many that are.
+func (l *load) lost() (kinds map[string]int, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kinds = map[string]int{}
+	for id, what := range l.asked {
+		if l.answers[id] == 0 {
+			kinds[what]++
+			n++
+		}
+	}
+	return kinds, n
+}
+
+// usher is restarted twelve times while people ask: nobody is left without an answer, and none is told to ask again so soon that
+// no usher may be there yet.
+func TestRestartsUnderLoad(t *testing.T) {
+	for _, m := range modes() {
+		if strings.Contains(m.name, "memory") {
+			continue
+		}
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			o, server := folkOptions()
+			c := m.startBeside(t, o, server, nil, withFolk)
+			l := newLoad(t, c.Server)
+			ctx, cancel := context.WithCancel(t.Context())
+			var asking sync.WaitGroup
+			asking.Go(func() { l.run(ctx, t) })
+			for range 12 {
+				n := l.sent()
+				c.eventually("more have asked", func() bool { return l.sent() >= n+150 })
+				c.halt()
+				c.comesBack()
+			}
+			cancel()
+			asking.Wait()
+			c.forward(waitHold)
+			var kinds map[string]int
+			lost := 0
+			for deadline := time.Now().Add(patience / 4); time.Now().Before(deadline); {
+				if kinds, lost = l.lost(); lost == 0 {
+					break
+				}
+			}
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			t.Logf("%d requests, of which Prosody answered %d while no usher was connected; told %v", len(l.asked), l.told[byServer], l.told)
+			if lost > 0 {
+				t.Errorf("lost are %d of %d: %v", lost, len(l.asked), kinds)
+			}
+			if n := l.told["not ready"]; n > 0 {
+				t.Errorf("%d were told not ready", n)
+			}
+			if l.told["not-authorized stopping"] == 0 || l.told["ready"] == 0 {
+				t.Error("nobody was held over a restart, or let in")
+			}
+		})
+	}
+}
+
+var _ = []any{component.ErrTakenAway, jid.JID{}, store.KindHeld}
