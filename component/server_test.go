@@ -29,6 +29,7 @@ type server struct {
 	log  *observer.ObservedLogs
 	c    *Component
 	stop context.CancelFunc
+	away context.CancelFunc // stop, and no other usher is to come
 	done chan error
 
 	ahead atomic.Int64 // of the machine's clock is usher's, in nanoseconds
@@ -46,8 +47,9 @@ func newServer(t *testing.T, change ...func(*Component)) *server {
 	for _, f := range change {
 		f(s.c)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s.stop = cancel
+	ctx, end := context.WithCancelCause(context.Background())
+	cancel := func() { end(nil) }
+	s.stop, s.away = cancel, func() { end(ErrTakenAway) }
 	go func() { s.done <- s.c.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()

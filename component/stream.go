@@ -24,7 +24,7 @@ const (
 	handshakeTimeout = 10 * time.Second
 	// writeTimeout is how long the server may refuse to take what we write.
 	writeTimeout = 30 * time.Second
-	// closeTimeout is how long the server may take to take what is queued, and to close its side of the stream.
+	// closeTimeout is how long the server may take to take what is queued, and about how long to close its side of the stream.
 	closeTimeout = 3 * time.Second
 	// maxUnwritten is how many stanzas may wait to be written.
 	maxUnwritten = 16 << 10
@@ -310,15 +310,17 @@ func (s *stream) close() {
 	<-s.finished
 }
 
-// finish ends the stream in good order: what is queued is still written, and the server told. It waits until the server has
-// closed its side (RFC 6120 §4.4), because until then that may still send requests, or until ctx ends.
+// finish ends the stream in good order: what is queued is still written, and the server told, for which there is closeTimeout. It
+// waits until the server has closed its side (RFC 6120 §4.4), because until then that may still send requests, or until ctx ends.
 func (s *stream) finish(ctx context.Context) {
 	s.shut(true)
-	for _, done := range []chan struct{}{s.finished, s.ended} {
-		select {
-		case <-done:
-		case <-ctx.Done():
-		}
+	select {
+	case <-s.finished:
+	case <-time.After(closeTimeout):
+	}
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
 	}
 	s.wire.Close()
 	<-s.finished

@@ -1,0 +1,276 @@
+package component
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/auth/store"
+)
+
+func outlives(c *Component) { c.o.Outlives = true }
+
+// left returns the ids of the requests that are written down.
+func left(t *testing.T, s store.Store) (ids []string) {
+	t.Helper()
+	for r, err := range s.All(context.Background(), store.KindHeld) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		iq, err := readRecord(r.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, iq.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (s *server) wantLeft(want ...string) {
+	s.t.Helper()
+	slices.Sort(want)
+	if got := left(s.t, s.c.o.Store); !slices.Equal(got, want) {
+		s.t.Errorf("left are %v, want %v", got, want)
+	}
+}
+
+// succeeds starts the next usher, which answers what is left.
+func (s *server) succeeds(want ...string) {
+	s.t.Helper()
+	next := newServer(s.t, outlives, func(c *Component) { c.o.Store, c.held.store, c.ledger.store = s.c.o.Store, s.c.o.Store, s.c.o.Store })
+	l := next.connect()
+	answers := l.plays(&playedRoom{})
+	got := map[told]int{}
+	for range want {
+		select {
+		case a := <-answers:
+			got[a]++
+		case <-time.After(patience):
+			s.t.Fatalf("the next usher told %v, of %v", got, want)
+		}
+	}
+	for _, id := range want {
+		if got[told{id, "stopping"}] != 1 {
+			s.t.Errorf("%s: told %v", id, got)
+		}
+	}
+	next.eventually("nothing is written down", func() bool { return count(s.t, s.c.o.Store, store.KindHeld) == 0 })
+	l.Close()
+	nothingElse(s.t, answers)
+}
+
+// usher stops, and another is to come: who is held is not answered, nor who asks from then on until the server has closed the
+// stream. The next usher answers them.
+func TestLeftToTheNext(t *testing.T) {
+	s := newServer(t, outlives, func(c *Component) { c.o.WaitHold = waitHold })
+	l, room := s.connect(), &playedRoom{}
+	answers := l.plays(room)
+	l.asks("u", "first")
+	s.told(answers, told{"first", "host-absent"})
+	l.asks("u", "held")
+	s.eventually("the request is held", func() bool { return s.c.held.written() == 1 })
+	s.stop()
+	s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
+	l.asks("u", "late")
+	l.send("<iq type='get' id='ping' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")
+	l.asks("v", "later")
+	l.send("</stream:stream>")
+	s.logged("stopped")
+	l.Close()
+	nothingElse(t, answers)
+	s.wantLeft("held", "late", "later", "ping")
+	s.succeeds("held", "late", "later", "ping")
+}
+
+// What is in the queue or under way when usher has no more time is left to the next usher; told to ask again if there is none
+// that knows, and never not ready.
+func TestStopLeavesWhatIsUnderWay(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(*Component)
+		stop   func(*server)
+		left   bool
+	}{
+		"restarted":          {outlives, func(s *server) { s.stop() }, true},
+		"taken away":         {outlives, func(s *server) { s.away() }, false},
+		"nothing outlives":   {func(*Component) {}, func(s *server) { s.stop() }, false},
+		"a second signal":    {func(c *Component) { outlives(c); c.stopTimeout = patience }, func(s *server) { s.stop(); s.c.Hurry(); s.c.Hurry() }, true},
+		"two, nothing there": {func(c *Component) { c.stopTimeout = patience }, func(s *server) { s.stop(); s.c.Hurry() }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, func(c *Component) { c.stopTimeout = 50 * time.Millisecond }, tt.change)
+			l, room := s.connect(), &playedRoom{}
+			room.silent.Store(true)
+			answers := l.plays(room)
+			n := room.seen.Load()
+			ids := []string{"0", "1", "2"}
+			for _, id := range ids { // one is under way, the others wait for their turn
+				l.asks("u", id)
+			}
+			s.eventually("it is being decided", func() bool {
+				w := s.c.work.Load()
+				if w == nil {
+					return false
+				}
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				return room.seen.Load() > n && w.active == 1 && w.waiting == 2
+			})
+			tt.stop(s)
+			if tt.left {
+				s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
+				l.send("</stream:stream>")
+				s.logged("stopped")
+				l.Close()
+				nothingElse(t, answers)
+				s.wantLeft(ids...)
+				s.succeeds(ids...)
+				return
+			}
+			got := map[told]int{}
+			for range ids {
+				got[<-answers]++
+			}
+			if want := map[told]int{{"0", "stopping"}: 1, {"1", "stopping"}: 1, {"2", "stopping"}: 1}; !maps.Equal(got, want) {
+				t.Errorf("told %v", got)
+			}
+			l.Close()
+			s.logged("stopped")
+			s.wantLeft()
+		})
+	}
+}
+
+// usher is taken away: who is held is answered first. Only who comes too late for that is left.
+func TestTakenAway(t *testing.T) {
+	s, l, _, answers := holding(t)
+	s.c.o.Outlives = true
+	s.away()
+	s.told(answers, told{"held", "stopping"})
+	s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
+	l.asks("u", "late")
+	l.send("</stream:stream>")
+	s.logged("stopped")
+	l.Close()
+	nothingElse(t, answers)
+	s.wantLeft("late")
+}
+
+// Nothing waits for a server that does not close its stream, if usher is told twice to stop.
+func TestHurry(t *testing.T) {
+	s := newServer(t, outlives, func(c *Component) { c.stopTimeout = 10 * patience })
+	l := s.connect()
+	l.asks("u", "first")
+	s.logged("connected")
+	s.stop()
+	s.c.Hurry()
+	s.logged("stopped")
+}
+
+// Answers that are owed because the link was cut are left to the next usher, if there is no link until usher stops.
+func TestOwedIsLeft(t *testing.T) {
+	s := newServer(t, outlives)
+	l, room := s.connect(), &playedRoom{}
+	room.silent.Store(true)
+	answers := l.plays(room)
+	n := room.seen.Load()
+	l.asks("u", "1")
+	l.asks("u", "2")
+	s.eventually("it is being decided", func() bool { return room.seen.Load() > n })
+	l.send("<iq type='result' id='x' from='u@guest.example.com/r' to='focus.meet.example.com'/>")
+	l.Close()
+	nothingElse(t, answers)
+	silent := s.accept() // and no handshake
+	silent.Close()
+	s.stop()
+	s.logged("stopped")
+	s.wantLeft("1", "2")
+	s.succeeds("1", "2")
+}
+
+// usher is told to stop in the middle of the handshake. The server may take it for connected already, and send requests.
+func TestStopInTheHandshake(t *testing.T) {
+	s := newServer(t, outlives)
+	l := s.accept()
+	l.next("stream")
+	l.send(header)
+	l.next("handshake")
+	s.stop()
+	l.send("<handshake/>")
+	l.asks("u", "1")
+	l.asks("u", "2")
+	l.send("</stream:stream>")
+	s.logged("stopped")
+	s.wantLeft("1", "2")
+}
+
+// What cannot be written down ends without an answer, and the log says so.
+func TestLeftInVain(t *testing.T) {
+	s := newServer(t, outlives)
+	l := s.connect()
+	s.logged("connected")
+	broken := &refusing{Store: s.c.o.Store}
+	broken.fails(errors.New("disk full"))
+	s.c.held.store = broken
+	s.stop()
+	s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
+	l.asks("u", "1")
+	l.send("</stream:stream>")
+	e := s.logged("requests end without an answer: they could not be sent one, nor be written down for the next usher")
+	if n := e.ContextMap()["requests"]; n != int64(1) {
+		t.Errorf("%v requests", n)
+	}
+}
+
+// failing is a connection that takes so many bytes.
+type failing struct {
+	conn
+	takes int
+}
+
+func (f *failing) Write(b []byte) (int, error) {
+	if f.takes -= len(b); f.takes < 0 {
+		return 0, errors.New("broken pipe")
+	}
+	return len(b), nil
+}
+
+// An answer that the connection did not take is told to whoever has it sent, and one that it took is not.
+func TestLostAnswers(t *testing.T) {
+	w := newWire(&failing{takes: 1000})
+	w.opened = true
+	s := newStream(w, jid.MustParse("focus.meet.example.com"))
+	lost := map[int]int{}
+	const n = 2000
+	for i := range n {
+		if err := s.deliver(stanza.Message{To: theRoom, ID: fmt.Sprint(i)}.Wrap(nil), func() { lost[i]++ }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.write(); err == nil {
+		t.Fatal("no error")
+	}
+	for i := range n {
+		if lost[i] != 1 {
+			t.Fatalf("%d: lost %d times", i, lost[i])
+		}
+	}
+	if err := s.deliver(stanza.Message{To: theRoom}.Wrap(nil), nil); !errors.Is(err, errDisconnected) {
+		t.Errorf("after that: %v", err)
+	}
+
+	took := &failing{takes: 1 << 20}
+	s = newStream(newWire(took), ours)
+	_ = s.deliver(stanza.Message{To: theRoom}.Wrap(nil), func() { t.Error("lost") })
+	s.shut(true)
+	if err := s.write(); err != nil {
+		t.Error(err)
+	}
+}
