@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -17,11 +19,12 @@ import (
 )
 
 // served starts a private Prosody with a usher.yaml for it, in the folder that the test is then in.
-func served(t *testing.T, prosodysSecret string) {
+func served(t *testing.T, prosodysSecret string) *prosodytest.Server {
 	t.Helper()
 	staged(t)
 	server := prosodytest.Start(t, prosodytest.Options{Config: strings.ReplaceAll(demoProsody, "{component.secret}", prosodysSecret)})
 	write(t, "usher.yaml", strings.ReplaceAll(demoUsher, "{server}", server.ComponentAddr))
+	return server
 }
 
 func TestServe(t *testing.T) {
@@ -55,6 +58,51 @@ func TestServeSignal(t *testing.T) {
 		if !json.Valid([]byte(line)) {
 			t.Errorf("not JSON: %s", line)
 		}
+	}
+}
+
+// TestServeLeavesToTheNext checks that somebody who waits is answered by the next usher after SIGTERM, and before usher ends after
+// SIGINT.
+func TestServeLeavesToTheNext(t *testing.T) {
+	const request = "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/>"
+	for signal, left := range map[syscall.Signal]bool{syscall.SIGTERM: true, syscall.SIGINT: false} {
+		t.Run(signal.String(), func(t *testing.T) {
+			server := served(t, componentSecret)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			stderr := newLive()
+			end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
+			stderr.until(t, "connected", 1)
+			guest := server.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
+			if s, err := guest.IQ(ctx, "set", demoScene.focus, request); err != nil || s.ErrorCondition() != "not-authorized" {
+				t.Fatal(s, err)
+			}
+			guest.Sends("<iq type='set' id='held' to='" + demoScene.focus + "'>" + request + "</iq>")
+			// A sender's requests are taken up one after the other, so the one before the ping is held when that is answered.
+			if _, err := guest.IQ(ctx, "get", demoScene.focus, "<ping xmlns='urn:xmpp:ping'/>"); err != nil {
+				t.Fatal(err)
+			}
+			if err := syscall.Kill(syscall.Getpid(), signal); err != nil {
+				t.Fatal(err)
+			}
+			stderr.until(t, "stopped", 1)
+			if status := end(); status != 0 {
+				t.Errorf("ended with %d", status)
+			}
+			if left {
+				if err := guest.Sync(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if got := guest.Drain(); len(got) > 0 {
+					t.Fatalf("told %s by an usher that is restarted", got)
+				}
+				begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
+			}
+			answer, err := guest.Await(ctx, func(s prosodytest.Stanza) bool { return s.Attr["id"] == "held" })
+			if code := answer.Find("reason", "urn:usher:0").Attr["code"]; err != nil || answer.ErrorCondition() != "not-authorized" || code != "stopping" {
+				t.Errorf("told %s, %v", answer, err)
+			}
+		})
 	}
 }
 

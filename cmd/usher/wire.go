@@ -306,7 +306,7 @@ func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) co
 		Lobby:         c.Rooms.Lobby,
 		WaitHold:      hold,
 		Store:         s,
-		Outlives:      c.Store.Path != "",
+		Outlives:      !c.Store.Memory,
 		Now:           time.Now,
 		Version:       release(),
 		Log:           log,
