@@ -313,13 +313,16 @@ func cpuTime(pid int) (time.Duration, error) {
 // so by the environment. It says that it is connected by a line on its standard output, and ends when its standard
 // input does. To each line there it answers with the size of its heap in bytes, garbage left out.
 const (
-	envFocus   = "USHER_BENCH_FOCUS"   // which one: floor, usher or relay
+	envFocus   = "USHER_BENCH_FOCUS"   // which one: floor, usher, relay, stored or stored-relay
 	envServer  = "USHER_BENCH_SERVER"  // host:port of the server's component port
+	envStore   = "USHER_BENCH_STORE"   // the file of its store, for stored and stored-relay
 	envProfile = "USHER_BENCH_PROFILE" // a file for usher's CPU profile, if wanted; for whoever runs the benchmark
 )
 
 func init() {
-	run, ok := map[string]func(context.Context, string) error{"floor": runFloor, "usher": runUsher, "relay": runRelay}[os.Getenv(envFocus)]
+	run, ok := map[string]func(context.Context, string) error{
+		"floor": runFloor, "usher": runUsher, "relay": runRelay, "stored": runStored, "stored-relay": runStored,
+	}[os.Getenv(envFocus)]
 	if !ok {
 		return
 	}
@@ -368,8 +371,20 @@ func (p *process) heap(b *testing.B) int {
 // startFocus runs a focus until the benchmark ends, and returns it once it is connected.
 func startFocus(b *testing.B, name, server string) *process {
 	b.Helper()
+	p, end := runFocus(b, name, server)
+	b.Cleanup(func() {
+		if err := end(); err != nil {
+			b.Errorf("focus %s: %v", name, err)
+		}
+	})
+	return p
+}
+
+// runFocus runs a focus, and returns it once it is connected. end ends it in good order, if it has not ended.
+func runFocus(b *testing.B, name, server string, environ ...string) (_ *process, end func() error) {
+	b.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), envFocus+"="+name, envServer+"="+server, "GOGC=400") // as "usher serve" sets it
+	cmd.Env = append(append(os.Environ(), envFocus+"="+name, envServer+"="+server, "GOGC=400"), environ...) // as "usher serve" sets it
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -382,17 +397,11 @@ func startFocus(b *testing.B, name, server string) *process {
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() {
-		in.Close()
-		if err := cmd.Wait(); err != nil {
-			b.Errorf("focus %s: %v", name, err)
-		}
-	})
 	p := &process{cmd.Process.Pid, in, bufio.NewReader(out)}
 	if _, err := p.out.ReadString('\n'); err != nil {
 		b.Fatalf("focus %s: %v", name, err)
 	}
-	return p
+	return p, func() error { in.Close(); return cmd.Wait() }
 }
 
 // runFloor is the focus that lets everybody in.

@@ -3,12 +3,18 @@ package component_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"mellium.im/xmpp/jid"
+
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -178,6 +184,76 @@ func TestRestartsUnderLoad(t *testing.T) {
 			if l.told["not-authorized stopping"] == 0 || l.told["ready"] == 0 {
 				t.Error("nobody was held over a restart, or let in")
 			}
+		})
+	}
+}
+
+// runStored is usher with a store in a file, before a Jicofo if the name says so.
+func runStored(ctx context.Context, server string) error {
+	s, err := store.Open(os.Getenv(envStore), store.Options{})
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	o := options(server, policy(withFolk), nil)
+	o.Store, o.Outlives, o.WaitHold = s, true, 10*time.Second
+	if os.Getenv(envFocus) == "stored" {
+		return runWith(ctx, "connected", o)
+	}
+	o.Jicofo, o.GuardInterval = jid.MustParse("focus@auth.meet.example.com"), 5*time.Second
+	return runWith(ctx, "Jicofo is online", o)
+}
+
+// BenchmarkHeldKilled counts what is lost when usher is killed (kill -9) while people ask, some 220 times a second: requests that
+// reached usher and are answered neither by it nor by the next one. It is killed and started again fifty times in each of
+// the two modes.
+func BenchmarkHeldKilled(b *testing.B) {
+	const kills = 50
+	for _, name := range []string{"stored", "stored-relay"} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportMetric(0, "ns/op")
+			o, options := folkOptions()
+			server := prosodytest.Start(b, options)
+			if name == "stored-relay" {
+				server.Jicofo(b, o.Jicofo())
+			}
+			file := envStore + "=" + filepath.Join(b.TempDir(), "usher.db")
+			all, lost, duplicates := 0, map[string]int{}, 0
+			for range b.N {
+				l := newLoad(b, server)
+				usher, end := runFocus(b, name, server.ComponentAddr, file)
+				ctx, cancel := context.WithCancel(b.Context())
+				var asking sync.WaitGroup
+				asking.Go(func() { l.run(ctx, b) })
+				for range kills {
+					for n := l.sent(); l.sent() < n+50; {
+						<-time.After(10 * time.Millisecond)
+					}
+					if err := syscall.Kill(usher.pid, syscall.SIGKILL); err != nil {
+						b.Fatal(err)
+					}
+					_ = end() // which was not in good order
+					usher, end = runFocus(b, name, server.ComponentAddr, file)
+				}
+				cancel()
+				asking.Wait()
+				for what, n := range l.settled(20 * time.Second) { // more than the hold
+					lost[what] += n
+				}
+				all += l.sent() - l.told[byServer]
+				duplicates += l.told["answered again"]
+				if err := end(); err != nil {
+					b.Error(err)
+				}
+				_ = l.client.Close()
+			}
+			sum := 0
+			for _, n := range lost {
+				sum += n
+			}
+			b.Logf("of %d requests that reached usher lost are %v, and %d were answered twice", all, lost, duplicates)
+			b.ReportMetric(float64(sum)/float64(all)*1000, "lost/1000")
+			b.ReportMetric(float64(sum)/float64(b.N*kills), "lost/kill")
 		})
 	}
 }

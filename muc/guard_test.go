@@ -1012,3 +1012,50 @@ func TestGuardCut(t *testing.T) {
 		})
 	}
 }
+
+// What is withdrawn when usher stops is taken back before it does, so that the next process does not take it for given.
+func TestGuardLeaves(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		if err := l.lets(standup, juliet, "member", time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.lets(standup, nurse, "member", time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		l.Withdraw(jid.MustParse(standup), jid.MustParse(juliet))
+		l.Leave(context.Background(), true)
+		for who, want := range map[string]string{romeo: "owner", juliet: "none", nurse: "member"} {
+			if got := l.is(c, who); got != want {
+				t.Errorf("%s is %s, want %s", who, got, want)
+			}
+		}
+		if n := l.live(); n != 2 {
+			t.Errorf("%d are live", n)
+		}
+	})
+}
+
+// Leave waits for what is just being taken back, and no longer than it may.
+func TestGuardLeavesInTime(t *testing.T) {
+	for answered, want := range map[bool]string{true: "none", false: "member"} {
+		lookOut(t, nil, func(t *testing.T, l *lookout) {
+			c := l.comes(standup, romeo, "owner")
+			if err := l.lets(standup, juliet, "member", time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			l.locked(func() { l.delay = 2 * time.Second })
+			l.Withdraw(jid.MustParse(standup), jid.MustParse(juliet))
+			pass(time.Second) // and it is asked who is banned
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			if !answered {
+				cancel()
+			}
+			defer cancel()
+			l.Leave(ctx, true)
+			if got := l.is(c, juliet); got != want {
+				t.Errorf("is %s, want %s", got, want)
+			}
+		})
+	}
+}

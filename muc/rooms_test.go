@@ -296,6 +296,27 @@ func TestLeave(t *testing.T) {
 	})
 }
 
+// If a next process is to come, rooms stay to which somebody is about to come, and it ends them if nobody does.
+func TestLeaveToTheNext(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.admit(standup, romeo, "owner", true, time.Time{})
+		if err := w.openOther(t); err != nil { // to which nobody was let in
+			t.Fatal(err)
+		}
+		w.settle()
+		w.rooms.Leave(w.ctx, true)
+		w.settle()
+		if c := w.chats[standup]; len(w.chats) != 1 || c.by(ourself) == nil || c.affiliation(romeo) != "owner" {
+			t.Fatalf("left are %v", w.chats)
+		}
+		w.connect(w.disconnected())
+		w.pass(2 * joinWithin)
+		if len(w.chats) != 0 {
+			t.Errorf("nobody came, and left are %v", w.chats)
+		}
+	})
+}
+
 func (w *world) openOther(t *testing.T) error {
 	t.Helper()
 	opened := make(chan error, 1)
