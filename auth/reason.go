@@ -105,7 +105,7 @@ var Reasons = []Explanation{
 		"The conference could not be started."},
 	{ReasonStoreUnavailable, "Sessions, grants or held requests could not be read or written, so nobody new is admitted.",
 		"You cannot be let in at the moment."},
-	{ReasonStopping, "usher is stopping and takes no new requests.",
+	{ReasonStopping, "usher is stopping, or was restarted, before it had decided; the client asks again.",
 		"The service is restarting."},
 }
 

@@ -16,6 +16,23 @@
 //   - component.go connects, reads, hands out, reconnects and stops;
 //   - conn.go is a connection on which nobody is admitted, from which package doctor looks at the server.
 //
+// # What can get lost
+//
+// Each request is answered: by this usher, or by the next one if the Store outlives the process. A request is written down when
+// it is held (held.go), and when usher stops before it is answered: then those that come until the server has closed the stream,
+// those that wait for their turn or are under way when the time is over, and those to which an answer is owed. So a restart
+// by SIGTERM loses none that has reached usher. While no usher is connected, Prosody answers: remote-server-timeout.
+//
+// What is lost:
+//
+//   - When usher is killed (kill -9, no memory, no power), requests that are not held and not yet answered: those in its socket,
+//     in the queue and under way, some milliseconds' worth, or as long as a room, a key server or Jicofo takes to answer.
+//     BenchmarkHeldKilled counts them.
+//   - When the link is cut or the server killed, answers that are in a socket. Those that the socket has not taken are sent
+//     on the next stream.
+//   - When the server does not close its side within closeTimeout, what it sends after that.
+//   - When nothing outlives the process, what comes after the last answer of an usher that stops.
+//
 // The goroutine that reads never waits for anything but the server and never fails because of a stanza: it decodes the
 // envelope and hands the rest to a worker, or to muc.Rooms, which does not block.
 package component

@@ -40,7 +40,7 @@ const (
 // or when wait_hold is over. They outlive the connection, and are written down, so that whoever comes after us answers them.
 //
 // A request is held until somebody takes it out, and only who has taken it out answers it. An answer that there was no
-// connection for is owed, and given on the next one.
+// connection for is owed, and given on the next one. What is owed in the end is written down, too; see leave.
 type held struct {
 	store store.Store
 
