@@ -551,15 +551,15 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 				c.o.Log.Debug("an error that answers nothing", zap.Stringer("from", from))
 			}
 		case stanza.GetIQ, stanza.SetIQ:
-			if c.stopping.Load() {
-				c.refuse(iq, auth.ReasonStopping, nil)
-				return nil
-			}
 			if fault == nil && len(raw) > maxRequest {
 				fault = errTooLarge
 			}
 			if fault != nil {
 				c.malformed(iq, "iq", fault)
+				return nil
+			}
+			if c.stopping.Load() {
+				c.refuse(iq, auth.ReasonStopping, nil)
 				return nil
 			}
 			in := incoming{iq: iq, raw: bytes.Clone(raw), at: time.Now()}

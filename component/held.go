@@ -25,8 +25,9 @@ const (
 	// heldPerSender, heldPerRoom, heldAtAll and heldBytes bound the requests that are held. Over a bound the answer is given at
 	// once.
 	heldPerSender, heldPerRoom, heldAtAll, heldBytes = 4, 4 << 10, 32 << 10, 64 << 20
-	// owedAtAll bounds the answers that are owed: as many as can be held, and wait for their turn in the queue.
-	owedAtAll = heldAtAll + full
+	// owedPerSender and owedAtAll bound the answers that are owed: as many as can be held, and wait for their turn in the queue
+	// or have it. maxOwedID bounds the length in bytes of their ids.
+	owedPerSender, owedAtAll, maxOwedID = heldPerSender + maxPerSender + 1, heldAtAll + full + workers, 1 << 10
 	// remembered is for how long, at least, whoever was told to wait is known to be waiting, and toldAtMost how many of
 	// them are known: a waiting client asks every five seconds.
 	remembered, toldAtMost = 30 * time.Second, 64 << 10
@@ -50,6 +51,8 @@ type held struct {
 	order    []*waiter                   // all of them, and some that are not held any more, in the order in which they came
 	n, bytes int
 	owed     []*waiter
+	owedTo   map[string]int  // how many, by bare JID
+	unowed   int             // how many were over a bound, and are not written down
 	told     map[uint64]bool // who was told to wait, for which room, as a hash of the two
 	toldOld  map[uint64]bool
 	forgotAt time.Time
@@ -74,7 +77,7 @@ type record struct{ ID, From, To string }
 func newHeld(s store.Store) *held {
 	return &held{
 		store: s, rooms: make(map[string]map[*waiter]bool), senders: make(map[string]int),
-		told: make(map[uint64]bool), toldOld: make(map[uint64]bool),
+		owedTo: make(map[string]int), told: make(map[uint64]bool), toldOld: make(map[uint64]bool),
 	}
 }
 
@@ -140,14 +143,20 @@ func (h *held) write(ctx context.Context, r *waiter, until time.Time) error {
 
 func (r *waiter) room() string { return r.d.Room.JID.String() }
 
-// owe has an answer given as soon as there is a connection.
+// owe has an answer given as soon as there is a connection, unless there are too many.
 func (h *held) owe(r *waiter) {
+	sender := r.iq.From.Bare().String()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.owed) < owedAtAll {
-		r.raw = nil
-		h.owed = append(h.owed, r)
+	if len(h.owed) >= owedAtAll || h.owedTo[sender] >= owedPerSender || len(r.iq.ID) > maxOwedID {
+		if r.key == "" {
+			h.unowed++
+		}
+		return
 	}
+	r.raw = nil
+	h.owed = append(h.owed, r)
+	h.owedTo[sender]++
 }
 
 // take takes one request out, and tells whether it was held.
@@ -193,6 +202,7 @@ func (h *held) over(now time.Time) []*waiter {
 	defer h.mu.Unlock()
 	all := h.owed
 	h.owed = nil
+	clear(h.owedTo)
 	for len(h.order) > 0 && (now.IsZero() || !now.Before(h.order[0].until)) {
 		r := h.order[0]
 		h.order[0] = nil
@@ -338,27 +348,34 @@ func (c *Component) dismiss(ctx context.Context) {
 // leave writes down what is without an answer when usher has stopped, for the next one to answer.
 func (c *Component) leave() {
 	all := c.held.over(time.Time{})
-	if len(all) == 0 {
-		return
-	}
-	var lost atomic.Int64
+	lost, left := atomic.Int64{}, atomic.Int64{}
+	lost.Add(c.held.forgotten())
 	var g errgroup.Group
 	g.SetLimit(workers) // which share a sync of the disk
 	for _, r := range all {
 		g.Go(func() error {
 			if !c.o.Outlives || r.key == "" && c.held.write(context.Background(), r, c.o.Now()) != nil {
 				lost.Add(1)
+			} else {
+				left.Add(1)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait()
-	if n := int(lost.Load()); n > 0 {
-		c.o.Log.Warn("requests end without an answer: they could not be sent one, nor be written down for the next usher", zap.Int("requests", n))
+	if n := lost.Load(); n > 0 {
+		c.o.Log.Warn("requests end without an answer: they could not be sent one, nor be written down for the next usher", zap.Int64("requests", n))
 	}
-	if n := len(all) - int(lost.Load()); n > 0 {
-		c.o.Log.Info("requests are left to the next usher, which answers them", zap.Int("requests", n))
+	if n := left.Load(); n > 0 {
+		c.o.Log.Info("requests are left to the next usher, which answers them", zap.Int64("requests", n))
 	}
+}
+
+// forgotten returns to how many no answer is owed, though they have none, because there were too many.
+func (h *held) forgotten() int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return int64(h.unowed)
 }
 
 // inherit takes in the requests that an earlier process has held. Their answers are owed.

@@ -109,8 +109,15 @@ func TestHeldModel(t *testing.T) {
 						t.Fatal("not to be taken, or twice")
 					}
 					if out(r); rapid.Bool().Draw(t, "not sent") {
-						h.owe(r)
-						owed[r] = true
+						of := 0
+						for other := range owed {
+							if other.iq.From.Equal(r.iq.From) {
+								of++
+							}
+						}
+						if h.owe(r); of < owedPerSender {
+							owed[r] = true
+						}
 					}
 					return
 				}
@@ -149,6 +156,13 @@ func TestHeldModel(t *testing.T) {
 					senders[r.iq.From.Bare().String()]++
 					rooms[r.room()]++
 					bytes += len(r.raw)
+				}
+				to := 0
+				for _, n := range h.owedTo {
+					to += n
+				}
+				if len(h.owed) != len(owed) || to != len(owed) {
+					t.Fatalf("owed to %d, and %d by sender, want %d", len(h.owed), to, len(owed))
 				}
 				if h.n != len(living) || h.bytes != bytes || len(h.senders) != len(senders) || len(h.rooms) != len(rooms) {
 					t.Fatalf("counts %d, %d bytes, %v, %d rooms; held are %d", h.n, h.bytes, h.senders, len(h.rooms), len(living))

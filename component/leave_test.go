@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/muc"
 )
 
 func outlives(c *Component) { c.o.Outlives = true }
@@ -272,5 +274,60 @@ func TestLostAnswers(t *testing.T) {
 	s.shut(true)
 	if err := s.write(); err != nil {
 		t.Error(err)
+	}
+}
+
+// One sender who asks all the time while usher stops does not use up what others need: of theirs only some are left.
+func TestFloodWhileStopping(t *testing.T) {
+	s := newServer(t, outlives)
+	l := s.connect()
+	s.logged("connected")
+	s.stop()
+	s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
+	for i := range 100 {
+		l.asks("flood", fmt.Sprint("flood", i))
+	}
+	l.asks("long", strings.Repeat("x", maxOwedID+1))
+	l.asks("u", "1")
+	l.send("</stream:stream>")
+	e := s.logged("requests end without an answer: they could not be sent one, nor be written down for the next usher")
+	if n := e.ContextMap()["requests"]; n != int64(100-owedPerSender+1) {
+		t.Errorf("%v requests are lost", n)
+	}
+	s.logged("stopped")
+	want := []string{"1"}
+	for i := range owedPerSender {
+		want = append(want, fmt.Sprint("flood", i))
+	}
+	s.wantLeft(want...)
+}
+
+// Grants that end while the connection does are crossed out.
+func TestEndedLate(t *testing.T) {
+	s := newServer(t, outlives)
+	l := s.connect()
+	s.eventually("connected", func() bool { return s.c.work.Load() != nil })
+	w := s.c.work.Load()
+	who := func(i int) jid.JID { return jid.MustParse(fmt.Sprintf("u%d@guest.example.com", i)) }
+	err := w.push("a", func() {
+		<-w.ctx.Done()
+		for i := range 1000 { // until nobody crosses out any more
+			if err := s.c.ledger.Granted(context.Background(), muc.Granted{Room: theRoom, Who: who(i), Affiliation: "member", At: time.Now()}); err != nil {
+				t.Error(err)
+			}
+			s.c.ledger.Ended(theRoom, who(i))
+			<-time.After(time.Millisecond)
+			if count(t, s.c.o.Store, store.KindGrant) > 3 {
+				return
+			}
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	s.logged("no connection")
+	if n := count(t, s.c.o.Store, store.KindGrant); n != 0 {
+		t.Errorf("%d grants that have ended are written down", n)
 	}
 }
