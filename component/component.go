@@ -423,7 +423,9 @@ func (c *Component) stop(ctx context.Context, s *stream, q *queue, hurry func(),
 		}
 	})
 	q.idle()
-	if !leaving {
+	if leaving {
+		c.prepare(ctx)
+	} else {
 		c.dismiss(ctx)
 	}
 	c.rooms.Leave(ctx, leaving)

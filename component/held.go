@@ -8,7 +8,6 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -271,9 +270,7 @@ func (c *Component) expire(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
-		if !c.stopping.Load() { // stop sees to all of them
-			c.settle(ctx, c.held.over(c.o.Now()))
-		}
+		c.settle(ctx, c.held.over(c.o.Now()))
 		select {
 		case <-ctx.Done():
 			return
@@ -345,37 +342,56 @@ func (c *Component) dismiss(ctx context.Context) {
 	c.settle(ctx, all)
 }
 
+// prepare writes down what is owed while the stream is still there, so that what cannot be written down is answered.
+func (c *Component) prepare(ctx context.Context) {
+	owed := c.held.over(time.Unix(0, 0)) // long before anything that is held is over
+	unwritten, err := c.held.writeAll(owed, c.o.Now())
+	if len(unwritten) > 0 {
+		c.o.Log.Warn("requests cannot be written down for the next usher, and are answered", zap.Int("requests", len(unwritten)), zap.Error(err))
+		c.leaving.Store(false)
+	}
+	for _, r := range owed {
+		if r.key != "" {
+			c.held.owe(r)
+		}
+	}
+	c.settle(ctx, unwritten)
+}
+
 // leave writes down what is without an answer when usher has stopped, for the next one to answer.
 func (c *Component) leave() {
-	all := c.held.over(time.Time{})
-	lost, left := atomic.Int64{}, atomic.Int64{}
-	lost.Add(c.held.forgotten())
-	var g errgroup.Group
-	g.SetLimit(workers) // which share a sync of the disk
-	for _, r := range all {
-		g.Go(func() error {
-			if !c.o.Outlives || r.key == "" && c.held.write(context.Background(), r, c.o.Now()) != nil {
-				lost.Add(1)
-			} else {
-				left.Add(1)
-			}
-			return nil
-		})
+	left := c.held.over(time.Time{})
+	lost, err := left, error(nil)
+	if c.o.Outlives {
+		lost, err = c.held.writeAll(left, c.o.Now())
 	}
-	_ = g.Wait()
-	if n := lost.Load(); n > 0 {
-		c.o.Log.Warn("requests end without an answer: they could not be sent one, nor be written down for the next usher", zap.Int64("requests", n))
+	c.held.mu.Lock()
+	n := len(lost) + c.held.unowed
+	c.held.mu.Unlock()
+	if n > 0 {
+		c.o.Log.Warn("requests end without an answer: they could not be sent one, nor be written down for the next usher", zap.Int("requests", n), zap.Error(err))
 	}
-	if n := left.Load(); n > 0 {
-		c.o.Log.Info("requests are left to the next usher, which answers them", zap.Int64("requests", n))
+	if n := len(left) - len(lost); n > 0 {
+		c.o.Log.Info("requests are left to the next usher, which answers them", zap.Int("requests", n))
 	}
 }
 
-// forgotten returns to how many no answer is owed, though they have none, because there were too many.
-func (h *held) forgotten() int64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return int64(h.unowed)
+// writeAll writes down those that are not written down yet, and returns those that cannot be, and why.
+func (h *held) writeAll(all []*waiter, until time.Time) (unwritten []*waiter, err error) {
+	var g errgroup.Group
+	g.SetLimit(workers) // which share a sync of the disk
+	for _, r := range all {
+		if r.key == "" {
+			g.Go(func() error { return h.write(context.Background(), r, until) })
+		}
+	}
+	err = g.Wait()
+	for _, r := range all {
+		if r.key == "" {
+			unwritten = append(unwritten, r)
+		}
+	}
+	return unwritten, err
 }
 
 // inherit takes in the requests that an earlier process has held. Their answers are owed.

@@ -231,6 +231,34 @@ func TestLeftInVain(t *testing.T) {
 	}
 }
 
+// What cannot be written down is answered as long as there is a stream.
+func TestStopWithABrokenStore(t *testing.T) {
+	broken := &refusing{}
+	s := newServer(t, outlives, func(c *Component) {
+		broken.Store, c.held.store, c.stopTimeout = c.o.Store, broken, 50*time.Millisecond
+	})
+	l, room := s.connect(), &playedRoom{}
+	room.silent.Store(true)
+	answers := l.plays(room)
+	l.asks("u", "1")
+	s.eventually("it is being decided", func() bool {
+		w := s.c.work.Load()
+		if w == nil {
+			return false
+		}
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.active == 1
+	})
+	broken.fails(errors.New("disk full"))
+	s.stop()
+	s.told(answers, told{"1", "stopping"})
+	l.Close()
+	nothingElse(t, answers)
+	s.logged("stopped")
+	s.wantLeft()
+}
+
 // failing is a connection that takes so many bytes.
 type failing struct {
 	conn
