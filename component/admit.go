@@ -228,6 +228,9 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 		c.rooms.Expect(decision.Room.JID)
 	}
 	c.decided(in.iq, decision, time.Since(in.at))
+	if decision.Verdict == auth.Allow {
+		c.admitted(ctx, in, conf, decision, said)
+	}
 }
 
 // answer tells the client what was decided, and returns what became of that, and whether it was sent. What there is no
@@ -324,8 +327,10 @@ func (c *Component) request(ctx context.Context, in incoming) {
 		}
 	}()
 	deadline := in.at.Add(c.requestTimeout)
-	if in.held != nil && in.held.at.Add(longest).Before(deadline) {
-		deadline = in.held.at.Add(longest)
+	if in.held != nil {
+		if last := in.held.at.Add(in.held.hold + afterHold); last.Before(deadline) {
+			deadline = last
+		}
 	}
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()

@@ -109,8 +109,9 @@ type Options struct {
 	GuardInterval time.Duration
 	// Lobby is the service of the rooms' lobbies; zero where there is none.
 	Lobby jid.JID
-	// WaitHold is how long the request of a waiting client is held at most, for a host to come; 0 for not at all.
-	WaitHold time.Duration
+	// WaitHold is how long the request of a waiting client is held at most, for a host to come; WaitHoldJitsi that of a Jitsi
+	// client, which sets no time limit on it (focus.Conference.Patient). 0 is not at all, 90 s the most.
+	WaitHold, WaitHoldJitsi time.Duration
 	// Store keeps sessions, grants and held requests.
 	Store store.Store
 	// Outlives says that what is in the Store outlives the process: requests without an answer are left to the next usher.

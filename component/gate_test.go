@@ -144,7 +144,7 @@ func policy(change ...func(*auth.Policy)) auth.Policy {
 func options(server string, p auth.Policy, log *zap.Logger) component.Options {
 	return component.Options{
 		Server: server, Domain: jid.MustParse(domain), Secret: []byte(componentSecret),
-		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), MembersOnly: true, WaitHold: waitHold,
+		Services: []jid.JID{jid.MustParse(service)}, Authorizer: auth.New(p), MembersOnly: true, WaitHold: waitHold, WaitHoldJitsi: waitHold,
 		Store: store.Memory(store.Options{}), Version: "test", Log: log,
 	}
 }

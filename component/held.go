@@ -1,6 +1,8 @@
 package component
 
 import (
+	"cmp"
+	"container/heap"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -28,12 +30,13 @@ const (
 	// or have it. maxOwedID bounds the length in bytes of their ids.
 	owedPerSender, owedAtAll, maxOwedID = heldPerSender + maxPerSender + 1, heldAtAll + full + workers, 1 << 10
 	// remembered is for how long, at least, whoever was told to wait is known to be waiting, and toldAtMost how many of
-	// them are known: a waiting client asks every five seconds.
-	remembered, toldAtMost = 30 * time.Second, 64 << 10
+	// them are known: a waiting client asks five seconds after each answer, which is held for 90 s at most.
+	remembered, toldAtMost = 2 * time.Minute, 64 << 10
 	// sweepEvery is how often it is looked for requests whose time is over.
 	sweepEvery = 100 * time.Millisecond
-	// longest is how long a request that was held may be without an answer at all: a client gives up after half a minute.
-	longest = 28 * time.Second
+	// afterHold is how long the answer to a held request may take once its hold is over. With the default of wait_hold it is
+	// there before a client gives up that waits for 15 s, such as slixmpp.
+	afterHold = 4 * time.Second
 )
 
 // held are the requests of those who wait for a host and have been told so before: they are answered when a host is inside,
@@ -47,8 +50,9 @@ type held struct {
 	mu       sync.Mutex
 	rooms    map[string]map[*waiter]bool // by room; true when it is written down
 	senders  map[string]int              // by bare JID
-	order    []*waiter                   // all of them, and some that are not held any more, in the order in which they came
+	order    byEnd                       // those that are written down
 	n, bytes int
+	came     uint64 // how many have been held so far
 	owed     []*waiter
 	owedTo   map[string]int  // how many, by bare JID
 	unowed   int             // how many were over a bound, and are not written down
@@ -64,10 +68,29 @@ type waiter struct {
 	asked   string        // the room as the client spells it
 	d       auth.Decision // what it is told if nothing else happens
 	at      time.Time     // when it came
+	machine string        // what the client calls its machine
+	hold    time.Duration // for how long
 	until   time.Time     // by the clock of the Options: when its time is over
+	number  uint64        // of those held, in the order in which they came
+	index   int           // in held.order
 	key     string        // in the store; none if it is not there
 	called  bool          // a host is there, and it is about to be decided again
 	decided bool          // the decision has been counted
+}
+
+// byEnd is a heap (package container/heap) of held requests, of which the first is over first.
+type byEnd []*waiter
+
+func (q byEnd) Len() int           { return len(q) }
+func (q byEnd) Less(i, j int) bool { return q[i].until.Before(q[j].until) }
+func (q byEnd) Swap(i, j int)      { q[i], q[j] = q[j], q[i]; q[i].index, q[j].index = i, j }
+func (q *byEnd) Push(r any)        { r.(*waiter).index = len(*q); *q = append(*q, r.(*waiter)) }
+func (q *byEnd) Pop() any {
+	last := len(*q) - 1
+	r := (*q)[last]
+	(*q)[last] = nil
+	*q = (*q)[:last]
+	return r
 }
 
 // record is a held request as it is written down: what it takes to answer it.
@@ -105,6 +128,8 @@ func (h *held) hold(ctx context.Context, r *waiter) bool {
 	}
 	h.senders[sender]++
 	h.n++
+	h.came++
+	r.number = h.came
 	h.bytes += len(r.raw)
 	if h.rooms[room] == nil {
 		h.rooms[room] = make(map[*waiter]bool)
@@ -120,10 +145,7 @@ func (h *held) hold(ctx context.Context, r *waiter) bool {
 		return false
 	}
 	h.rooms[room][r] = true
-	h.order = append(h.order, r)
-	if len(h.order) > 2*h.n+1000 {
-		h.order = slices.DeleteFunc(h.order, func(r *waiter) bool { _, held := h.rooms[r.room()][r]; return !held })
-	}
+	heap.Push(&h.order, r)
 	return true
 }
 
@@ -167,8 +189,12 @@ func (h *held) take(r *waiter) bool {
 
 func (h *held) takeOut(r *waiter) bool {
 	room, sender := r.room(), r.iq.From.Bare().String()
-	if _, ok := h.rooms[room][r]; !ok {
+	written, ok := h.rooms[room][r]
+	if !ok {
 		return false
+	}
+	if written {
+		heap.Remove(&h.order, r.index)
 	}
 	if delete(h.rooms[room], r); len(h.rooms[room]) == 0 {
 		delete(h.rooms, room)
@@ -192,7 +218,33 @@ func (h *held) call(room jid.JID) []*waiter {
 			all = append(all, r)
 		}
 	}
+	return inOrder(all)
+}
+
+// inOrder sorts requests by the order in which they came.
+func inOrder(all []*waiter) []*waiter {
+	slices.SortFunc(all, func(a, b *waiter) int { return cmp.Compare(a.number, b.number) })
 	return all
+}
+
+// older takes out and returns the requests of the same bare JID for the room that were held before r, or all of them if r is
+// nil. They may have been called.
+func (h *held) older(from, room jid.JID, r *waiter) []*waiter {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.senders[from.Bare().String()] == 0 {
+		return nil
+	}
+	var all []*waiter
+	for other, written := range h.rooms[room.String()] {
+		if written && other.iq.From.Bare().Equal(from.Bare()) && (r == nil || other.number < r.number) {
+			all = append(all, other)
+		}
+	}
+	for _, other := range all {
+		h.takeOut(other)
+	}
+	return inOrder(all)
 }
 
 // over takes out and returns the requests whose time is over, or to which an answer is owed; all of them if now is zero.
@@ -204,11 +256,8 @@ func (h *held) over(now time.Time) []*waiter {
 	clear(h.owedTo)
 	for len(h.order) > 0 && (now.IsZero() || !now.Before(h.order[0].until)) {
 		r := h.order[0]
-		h.order[0] = nil
-		h.order = h.order[1:]
-		if h.takeOut(r) {
-			all = append(all, r)
-		}
+		h.takeOut(r)
+		all = append(all, r)
 	}
 	return all
 }
@@ -234,10 +283,16 @@ func (c *Component) strike(ctx context.Context, all ...*waiter) {
 // wait holds a request whose sender has been told to wait before, and tells whether it does.
 func (c *Component) wait(ctx context.Context, in incoming, conf focus.Conference, d auth.Decision) bool {
 	room := d.Room.JID
-	if d.Verdict != auth.Wait || c.o.WaitHold <= 0 || !c.held.again(in.iq.From, room, time.Now()) {
+	hold := c.o.WaitHold
+	if conf.Patient() {
+		hold = c.o.WaitHoldJitsi
+	}
+	if d.Verdict != auth.Wait || hold <= 0 || !c.held.again(in.iq.From, room, time.Now()) {
 		return false
 	}
-	r := &waiter{iq: in.iq, raw: in.raw, asked: conf.Room, d: d, at: in.at, until: c.o.Now().Add(c.o.WaitHold)}
+	r := &waiter{
+		iq: in.iq, raw: in.raw, asked: conf.Room, d: d, at: in.at, machine: conf.MachineUID, hold: hold, until: c.o.Now().Add(hold),
+	}
 	if !c.held.hold(ctx, r) {
 		return false
 	}
@@ -262,6 +317,28 @@ func (c *Component) arrived(room jid.JID) {
 		if err := w.push(r.iq.From.Bare().String(), again); err != nil && c.held.take(r) {
 			c.held.owe(r)
 		}
+	}
+}
+
+// admitted answers the older requests of somebody who has just been let in: affiliations are by bare JID, so they may enter by
+// each of them. In Jitsi's role upgrade the page joins by such an older request only: the guest's own connection asks once
+// more, with the session of the login, and does nothing with the answer but close the dialog (lib-jitsi-meet
+// JitsiConference.ts, authenticateAndUpgradeRole). The session is told to the machine to which it is bound, and to no other
+// client of the same account.
+func (c *Component) admitted(ctx context.Context, in incoming, conf focus.Conference, d auth.Decision, said *focus.Answer) {
+	if said != nil && said.Redirects() {
+		return // let in elsewhere, because of what this one request says
+	}
+	for _, r := range c.held.older(in.iq.From, d.Room.JID, in.held) {
+		its := d
+		if r.machine != conf.MachineUID {
+			its.SessionID, its.Identity = "", ""
+		}
+		told, sent := c.answer(r.iq, focus.Conference{Room: r.asked}, its, said, r)
+		if sent {
+			c.strike(ctx, r)
+		}
+		c.decided(r.iq, told, time.Since(r.at))
 	}
 }
 

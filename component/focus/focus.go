@@ -42,6 +42,13 @@ type Conference struct {
 // Property is one of the settings in a conference request or its answer, such as startAudioMuted.
 type Property struct{ Name, Value string }
 
+// Patient reports whether the request is one of lib-jitsi-meet, which waits for the answer as long as it takes: its
+// moderator.js sends properties and sets no time limit. Jigasi, which gives up, has at most properties of visitors, and no
+// machine-uid (JvbConference.java, inviteFocus).
+func (c Conference) Patient() bool {
+	return slices.ContainsFunc(c.Properties, func(p Property) bool { return c.MachineUID != "" || p.Name == "rtcstatsEnabled" })
+}
+
 const (
 	// maxProperties is how many properties, or attributes of an answer, are kept, and maxLength how long in bytes their names
 	// and values may be. Real ones are few and short.
