@@ -120,6 +120,8 @@ type Decision struct {
 	Expires time.Time
 	// Token tells which token it was, for the log.
 	Token TokenRef
+	// NoLogin tells that there is no login to offer to somebody who needs a token and has none.
+	NoLogin bool
 }
 
 // Denied returns the decision turned into a refusal. Whoever applies decisions uses it when a right cannot be made true.

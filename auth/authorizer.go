@@ -124,6 +124,9 @@ func (a *Authorizer) Knows(from jid.JID) bool {
 	return ok && from.Localpart() != ""
 }
 
+// NoLogin reports whether it is known that there is no login for those who need a token and have none.
+func (a *Authorizer) NoLogin() bool { return a.policy.Login == LoginNone }
+
 // CountsAsHost reports whether a moderator from this domain is a host: people of a virtual host of the policy, guests included,
 // because a guest moderates only by a host's session or because a host promoted them. Users of service virtual hosts moderate at
 // most, and so do those of whom the policy says nothing: an account of Jibri, Jigasi or an operator that is an admin of the MUC

@@ -33,6 +33,15 @@ const (
 	NobodyWaits WaitForHost = "never"
 )
 
+// Login is a way to get in for somebody who needs a token and has none.
+type Login string
+
+const (
+	LoginNone     Login = "none"     // there is none
+	LoginPassword Login = "password" // an account, whose password the client asks for
+	LoginURL      Login = "url"      // a page that gives tokens
+)
+
 // VHost is one virtual host of the server, and how people on it are treated.
 type VHost struct {
 	Kind Kind
@@ -67,6 +76,9 @@ type Policy struct {
 	// LobbyBypass are those who pass a lobby that is at work: Owner, which stands for admins, too, and Member. What a
 	// token says goes before it.
 	LobbyBypass []Affiliation
+	// Login is the login that can be offered to those who need a token and have none; empty if it is not known, which counts
+	// as one.
+	Login Login
 	// LobbyAutostart has hosts turn the lobby on as they come, unless their token says otherwise.
 	LobbyAutostart bool
 }
@@ -75,7 +87,7 @@ type Policy struct {
 // is part of the policy. Every rule tells t what it expected and found, and is silent otherwise: no rule sends, logs or
 // remembers anything.
 func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trace) Decision {
-	d := Decision{}
+	d := Decision{NoLogin: a.NoLogin()}
 
 	// 1. The room is one of ours.
 	room, err := a.parseRoom(req.Room)

@@ -493,6 +493,31 @@ func TestWords(t *testing.T) {
 			t.Errorf("wait_for_host %s says the same as guests", w)
 		}
 	}
+	logins := map[string]bool{}
+	for _, p.Login = range []auth.Login{"", auth.LoginNone, auth.LoginPassword, auth.LoginURL} {
+		words := p.Words()
+		logins[words[len(words)-2]] = true
+	}
+	if len(logins) != 4 {
+		t.Errorf("logins: %v", logins)
+	}
+}
+
+// That there is no login goes with every decision, whatever it is, and nothing else does.
+func TestNoLogin(t *testing.T) {
+	for _, login := range []auth.Login{"", auth.LoginNone, auth.LoginPassword, auth.LoginURL} {
+		p := policy(t)
+		p.Login = login
+		a := auth.New(p)
+		for _, from := range []string{"u@meet.example.com/r", "t@trusted.example.com/r", "g@guest.example.com/r", "x@nowhere.example.org/r"} {
+			for _, token := range []string{"", "bad"} {
+				d := a.Authorize(t.Context(), auth.Request{At: now, From: jid.MustParse(from), Room: "standup@conference.meet.example.com", Token: token}, nil)
+				if d.NoLogin != (login == auth.LoginNone) || d.Waiting(auth.ReasonHostAbsent).NoLogin != d.NoLogin {
+					t.Errorf("login %q, %s, %s: %t", login, from, d.Reason, d.NoLogin)
+				}
+			}
+		}
+	}
 }
 
 func mapsAffiliation(t *testing.T) func(*auth.Issuer) {

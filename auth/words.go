@@ -24,6 +24,7 @@ func (p Policy) Words() []string {
 	if len(p.GuestRooms) > 0 {
 		out = append(out, fmt.Sprintf("Rooms named %s need no host: guests may open them.", strings.Join(p.GuestRooms, ", ")))
 	}
+	out = append(out, p.Login.words())
 	if p.Sessions != nil {
 		out = append(out, "Whoever came in by token or password gets a session for the same machine, room and end, a day at most: a request with its id counts as one with the token.")
 	}
@@ -34,6 +35,19 @@ func (p Policy) Words() []string {
 		out = append(out, p.lobbyWords())
 	}
 	return append(out, "Everybody else is refused.")
+}
+
+func (l Login) words() string {
+	switch l {
+	case LoginNone:
+		return "There is no login: people who need a token and have none are refused with a text."
+	case LoginPassword:
+		return "There is a login, by password: people who need a token and have none are asked to log in."
+	case LoginURL:
+		return "There is a login, the web page's tokenAuthUrl: people who need a token and have none are asked to log in."
+	default:
+		return "Whether there is a login is not known, so people who need a token and have none are asked to log in; if there is none, set login: none."
+	}
 }
 
 func (p Policy) lobbyWords() string {

@@ -198,7 +198,7 @@ func (c *Component) startLobby(ctx context.Context, room jid.JID) error {
 
 // conference answers a conference request, or holds it.
 func (c *Component) conference(ctx context.Context, in incoming, payload xml.StartElement, d *xml.Decoder) {
-	var decision auth.Decision
+	decision := auth.Decision{NoLogin: c.policy.Load().NoLogin()}
 	var said *focus.Answer
 	conf, err := focus.Parse(payload, d)
 	if err == nil {

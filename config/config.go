@@ -57,8 +57,11 @@ type Config struct {
 	// Sessions says whether whoever is let in by a token gets a session, with which the same client may ask again
 	// without the token. Default true.
 	Sessions bool
-	Store    Store
-	Log      Log
+	// Login is the login that the web page has to offer to those who need a token and have none. Default: what the
+	// sources and the vhosts say of it, and [LoginPassword] where they say nothing; then it is empty.
+	Login Login
+	Store Store
+	Log   Log
 	// Warnings tell of what is allowed but probably not meant, such as a secret that everybody can read.
 	Warnings []Problem
 	// Notes tell of what the sources have that usher leaves out, and why.
@@ -105,8 +108,9 @@ type Rooms struct {
 	// usher is inside and hears of every change.
 	GuardInterval time.Duration
 	// WaitHold is how long a request of somebody who waits for the host is held, to be answered the moment the host is
-	// inside: 0, which is not at all, to 25 s. Default 10 s.
-	WaitHold time.Duration
+	// inside: 0, which is not at all, to 90 s. Default 10 s. WaitHoldJitsi is the same for Jitsi's clients, which set no time
+	// limit on a request. Default 60 s.
+	WaitHold, WaitHoldJitsi time.Duration
 }
 
 // Enforcement says what keeps those out who never asked usher, while the server lets anybody with an affiliation in.

@@ -127,6 +127,7 @@ var DockerVariables = []DockerVariable{
 	{"GLOBAL_MODULES", "", byModules, "on all virtual hosts"},
 	{"JWT_TOKEN_AUTH_MODULE", "token_verification", byModules, "on the MUC service, with AUTH_TYPE=jwt"},
 	{"WAIT_FOR_HOST_DISABLE_AUTO_OWNERS", "false", "vhosts.MAIN.default_affiliation", "member, beside the module muc_wait_for_host"},
+	{tokenAuthURLVariable, "", "login", "url; without it none, unless a virtual host is trusted: the web page opens this address for a login"},
 	{"ENABLE_LOBBY", "true", "rooms.lobby", "lobby. before XMPP_DOMAIN"},
 	{"ENABLE_BREAKOUT_ROOMS", "true", "rooms.breakout", "breakout. before XMPP_DOMAIN"},
 	{"ENABLE_RECORDING", "0", "vhosts.HIDDEN.kind", "kind: service"},
@@ -139,7 +140,6 @@ var DockerVariables = []DockerVariable{
 	{"JIBRI_RECORDER_USER", "recorder", "", "an account on XMPP_HIDDEN_DOMAIN, all of which enter rooms that are open"},
 	{"JIGASI_TRANSCRIBER_USER", "transcriber", "", "an account on XMPP_HIDDEN_DOMAIN, all of which enter rooms that are open"},
 	{"JAAS_APP_ID", "", "", "the web page's: it then uses JaaS instead of this server (conferenceRequestUrl and all addresses), and nobody asks usher"},
-	{"TOKEN_AUTH_URL", "", "", "the web page's: it opens this address when somebody has to log in"},
 	{enableAutoOwner, "true", "", "Jicofo's: must be 0, because usher makes the owners"},
 	{"ENABLE_MODERATOR_CHECKS", "", "", "Jicofo's"},
 	{jicofoEnableAuth, "", "", "Jicofo's: must be 0, because usher decides who opens a room; ENABLE_AUTH counts where it is not set"},
@@ -196,7 +196,9 @@ const (
 	enableAutoOwner  = "ENABLE_AUTO_OWNER"
 	jicofoEnableAuth = "JICOFO_ENABLE_AUTH"
 	globalConfig     = "GLOBAL_CONFIG"
-	jaasHost         = "jigasi.meet.jitsi" // conf.d/jitsi-meet.cfg.lua, whatever XMPP_DOMAIN is
+
+	tokenAuthURLVariable = "TOKEN_AUTH_URL"
+	jaasHost             = "jigasi.meet.jitsi" // conf.d/jitsi-meet.cfg.lua, whatever XMPP_DOMAIN is
 )
 
 // dockerPrefixes are what the names of docker-jitsi-meet's variables begin with where they may have to do with who enters.
@@ -269,6 +271,7 @@ func (l *loader) readDocker(name string, at place, environ []string) []setting {
 		}
 	}
 	d.read()
+	l.tokenAuthURL = append(l.tokenAuthURL, tokenAuthURL{set: d.given(tokenAuthURLVariable), known: true, at: d.place(tokenAuthURLVariable)})
 	d.jicofo()
 	d.ignored()
 	return l.readModules(d.modules(), d.settings)

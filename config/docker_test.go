@@ -78,6 +78,7 @@ var probes = map[string]struct {
 	"JWT_ALLOW_EMPTY":                   {"1", jwt},
 	"JWT_ENABLE_DOMAIN_VERIFICATION":    {"true", jwt},
 	"WAIT_FOR_HOST_DISABLE_AUTO_OWNERS": {"true", append([]string{"XMPP_MUC_MODULES=muc_wait_for_host"}, jwt...)},
+	"TOKEN_AUTH_URL":                    {"https://login.example.com/{room}", jwt},
 	"ENABLE_LOBBY":                      {value: "false"},
 	"ENABLE_BREAKOUT_ROOMS":             {value: "0"},
 	"ENABLE_RECORDING":                  {value: "1"},

@@ -88,10 +88,11 @@ func TestDefaults(t *testing.T) {
 	want := `server = 127.0.0.1:5347
 domain = focus.meet.example.com
 secret = ` + secretA + `
-rooms = {[conference.meet.example.com]   guests [] owner members-only 5s 10s}
+rooms = {[conference.meet.example.com]   guests [] owner members-only 5s 10s 1m0s}
 lobby = {never [owner member]}
 jicofo = { false false}
 sessions = true
+login = 
 store = { false}
 vhost = meet.example.com
   kind = token
@@ -307,18 +308,18 @@ func TestFocusByEnvironment(t *testing.T) {
 	}
 	c, err := config.Load(nil, append([]string{
 		"USHER_ROOMS_LOBBY=lobby.meet.example.com", "USHER_ROOMS_BREAKOUT=breakout.meet.example.com",
-		"USHER_ROOMS_ENFORCEMENT=members-only", "USHER_ROOMS_GUARD_INTERVAL=1s", "USHER_ROOMS_WAIT_HOLD=2s",
+		"USHER_ROOMS_ENFORCEMENT=members-only", "USHER_ROOMS_GUARD_INTERVAL=1s", "USHER_ROOMS_WAIT_HOLD=2s", "USHER_ROOMS_WAIT_HOLD_JITSI=3s",
 		"USHER_LOBBY_AUTOSTART=host", "USHER_LOBBY_BYPASS=member, owner",
 		"USHER_JICOFO_JID=focus@auth.meet.example.com", "USHER_JICOFO_FORWARD_TOKEN=true", "USHER_JICOFO_ENFORCE_ROLES=on",
-		"USHER_SESSIONS=off", "USHER_STORE_PATH=usher.db",
+		"USHER_SESSIONS=off", "USHER_LOGIN=url", "USHER_STORE_PATH=usher.db",
 	}, least...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := reveal(c)
 	for _, line := range []string{
-		"rooms = {[conference.meet.example.com] breakout.meet.example.com lobby.meet.example.com guests [] owner members-only 1s 2s}",
-		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "store = {usher.db false}",
+		"rooms = {[conference.meet.example.com] breakout.meet.example.com lobby.meet.example.com guests [] owner members-only 1s 2s 3s}",
+		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "login = url", "store = {usher.db false}",
 	} {
 		if !strings.Contains(got, line+"\n") {
 			t.Errorf("nothing says %s:\n%s", line, got)

@@ -36,6 +36,7 @@ type raw struct {
 		Enforcement     string        `mapstructure:"enforcement" default:"members-only"`
 		GuardInterval   time.Duration `mapstructure:"guard_interval" default:"5s"`
 		WaitHold        time.Duration `mapstructure:"wait_hold" default:"10s"`
+		WaitHoldJitsi   time.Duration `mapstructure:"wait_hold_jitsi" default:"60s"`
 	} `mapstructure:"rooms"`
 	Lobby struct {
 		Autostart string   `mapstructure:"autostart" default:"never"`
@@ -48,6 +49,7 @@ type raw struct {
 	} `mapstructure:"jicofo"`
 	VHosts   map[string]rawVHost `mapstructure:"vhosts"`
 	Sessions bool                `mapstructure:"sessions" default:"on"`
+	Login    string              `mapstructure:"login" default:"password"`
 	Store    struct {
 		Path string `mapstructure:"path"`
 	} `mapstructure:"store"`

@@ -124,7 +124,8 @@ type loader struct {
 	prosody         *existing // nil if it is not among the sources
 	docker          bool      // whether docker-jitsi-meet's variables are among the sources
 	meet            []Meet
-	meetFolder      string // where configurations of the web page are looked for that nobody names; "" is nowhere
+	tokenAuthURL    []tokenAuthURL // by source
+	meetFolder      string         // where configurations of the web page are looked for that nobody names; "" is nowhere
 }
 
 // place is where something was written.

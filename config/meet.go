@@ -15,6 +15,8 @@ type Meet struct {
 	File string
 	// ConferenceRequestURL is where clients send their conference requests by HTTP, instead of by XMPP to usher.
 	ConferenceRequestURL MeetValue
+	// TokenAuthURL is where the page sends people to log in.
+	TokenAuthURL MeetValue
 }
 
 // MeetValue is the value of a key of config.js; zero where there is none.
@@ -36,7 +38,7 @@ func (l *loader) readMeet(files []string, at place) (all []Meet) {
 		from := func(line int) place {
 			return place{source: fmt.Sprintf("meet %s:%d", shown(name), line), layer: layerMeet, file: name, line: line}
 		}
-		values, err := readJavaScript(string(content), "conferenceRequestUrl")
+		values, err := readJavaScript(string(content), "conferenceRequestUrl", "tokenAuthUrl")
 		if bad := (jsError{}); errors.As(err, &bad) {
 			l.warnings = append(l.warnings, Problem{Source: from(bad.line).source, at: from(bad.line),
 				Text: "is not understood from here on (" + bad.text + "), so what it says is not known"})
@@ -47,6 +49,12 @@ func (l *loader) readMeet(files []string, at place) (all []Meet) {
 			f := m.findings()[0]
 			l.warnings = append(l.warnings, Problem{Source: f.Source, Text: f.Text + ": " + f.Mend, at: from(v.line)})
 		}
+		login := tokenAuthURL{known: err == nil, at: place{source: "meet " + shown(name), layer: layerMeet, file: name}}
+		if v := values["tokenAuthUrl"]; v.text != "" {
+			m.TokenAuthURL = MeetValue{v.text, from(v.line).source}
+			login = tokenAuthURL{set: true, known: true, at: from(v.line)}
+		}
+		l.tokenAuthURL = append(l.tokenAuthURL, login)
 		all = append(all, m)
 	}
 	return all

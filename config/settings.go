@@ -161,7 +161,7 @@ func (l *loader) goes(c *Config, path string) bool {
 		return relay
 	case parent(path) == "lobby":
 		return l.given("rooms/lobby")
-	case path == "rooms/wait_hold":
+	case path == "rooms/wait_hold", path == "rooms/wait_hold_jitsi":
 		return c.Rooms.WaitForHost != WaitNever
 	}
 	return true
@@ -252,7 +252,9 @@ func (i Import) YAML() ([]byte, error) {
 	var b strings.Builder
 	b.WriteString("# usher's configuration, as found; behind each key stands where. What the keys mean: usher.example.yaml.\n")
 	found := slices.DeleteFunc(c.Settings, func(s Setting) bool {
-		return s.Origin == byDefault || strings.HasPrefix(s.path, "sources/") && s.path != "sources/meet"
+		// What login there is follows from the rest, of which docker-jitsi-meet's variables are not imported as such.
+		return s.Origin == byDefault || strings.HasPrefix(s.path, "sources/") && s.path != "sources/meet" ||
+			s.path == "login" && l.place("login").layer != layerDocker
 	})
 	if slices.ContainsFunc(found, Setting.secret) {
 		b.WriteString("# It has secrets in it: nobody else may read it (chmod 640), or they go into files (secret_file, app_secret_file).\n")

@@ -42,6 +42,7 @@ func (l *loader) build(r *raw) *Config {
 	if len(c.VHosts) == 0 && !l.badVHost {
 		l.missing("vhosts", "name at least one virtual host whose people may ask for a room")
 	}
+	c.Login = l.buildLogin(r, c)
 	l.compareDomains(c)
 	l.compareFocus(c)
 	l.findHosts(c)
@@ -98,15 +99,17 @@ func (l *loader) buildRooms(r *raw) Rooms {
 		Enforcement:     oneOf(l, "rooms/enforcement", Enforcement(r.Rooms.Enforcement), MembersOnly, Module),
 		GuardInterval:   r.Rooms.GuardInterval,
 		WaitHold:        r.Rooms.WaitHold,
+		WaitHoldJitsi:   r.Rooms.WaitHoldJitsi,
 	}
 	if d := rooms.GuardInterval; d < time.Second || d > 5*time.Minute {
 		l.fault("rooms/guard_interval", "is %s, but must be between 1s and 5m", plainDuration(d))
 	}
-	// A client gives up an IQ after 30 s at the latest, and the answer takes its time, too.
-	if d := rooms.WaitHold; d < 0 || d > 25*time.Second {
-		l.fault("rooms/wait_hold", "is %s, but must be between 0s (requests are not held) and 25s", plainDuration(d))
-	} else if d > 0 && rooms.WaitForHost == WaitNever && l.given("rooms/wait_hold") {
-		l.fault("rooms/wait_hold", "has no effect with wait_for_host: never, where nobody waits: take it out")
+	for at, d := range map[string]time.Duration{"rooms/wait_hold": rooms.WaitHold, "rooms/wait_hold_jitsi": rooms.WaitHoldJitsi} {
+		if d < 0 || d > 90*time.Second {
+			l.fault(at, "is %s, but must be between 0s (requests are not held) and 90s", plainDuration(d))
+		} else if d > 0 && rooms.WaitForHost == WaitNever && l.given(at) {
+			l.fault(at, "has no effect with wait_for_host: never, where nobody waits: take it out")
+		}
 	}
 	for i, name := range r.Rooms.Services {
 		at := join("rooms/services", strconv.Itoa(i))
@@ -186,7 +189,7 @@ func (l *loader) buildStore(r *raw) Store {
 		return Store{}
 	case inMemory:
 		l.warn("store/path", "memory: when usher ends, people show their tokens again, the requests of those who wait are refused and not "+
-			"held before (rooms.wait_hold has no effect), and what was granted stays in rooms until usher sees them again")
+			"held before (rooms.wait_hold and wait_hold_jitsi have no effect), and what was granted stays in rooms until usher sees them again")
 		return Store{Memory: true}
 	}
 	file := l.resolve(r.Store.Path)

@@ -19,6 +19,7 @@ func reveal(c *config.Config) string {
 	line("lobby", c.Lobby)
 	line("jicofo", c.Jicofo)
 	line("sessions", c.Sessions)
+	line("login", c.Login)
 	line("store", c.Store)
 	for _, v := range c.VHosts {
 		line("vhost", v.Domain)

@@ -216,6 +216,7 @@ func restarts(old, new *config.Config) []string {
 		{"rooms.enforcement", old.Rooms.Enforcement == new.Rooms.Enforcement},
 		{"rooms.guard_interval", old.Rooms.GuardInterval == new.Rooms.GuardInterval},
 		{"rooms.wait_hold", old.Rooms.WaitHold == new.Rooms.WaitHold},
+		{"rooms.wait_hold_jitsi", old.Rooms.WaitHoldJitsi == new.Rooms.WaitHoldJitsi},
 		{"rooms.lobby", old.Rooms.Lobby.Equal(new.Rooms.Lobby)},
 		{"jicofo.jid", old.Jicofo.JID.Equal(new.Jicofo.JID)},
 		{"jicofo.forward_token", old.Jicofo.ForwardToken == new.Jicofo.ForwardToken},

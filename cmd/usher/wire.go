@@ -58,6 +58,7 @@ func policy(c *config.Config, remote *keys.Cache) (auth.Policy, error) {
 		WaitForHost:     auth.WaitForHost(c.Rooms.WaitForHost),
 		GuestRooms:      c.Rooms.GuestRooms,
 		HostAffiliation: auth.Affiliation(c.Rooms.HostAffiliation),
+		Login:           auth.Login(c.Login),
 		Lobby:           !c.Rooms.Lobby.Equal(jid.JID{}),
 		LobbyAutostart:  c.Lobby.Autostart == config.AutostartHost,
 	}
@@ -288,9 +289,9 @@ func authorizer(c *config.Config, p auth.Policy, s store.Store) *auth.Authorizer
 
 // options turns a configuration into what the connection needs.
 func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) component.Options {
-	hold := c.Rooms.WaitHold
+	hold, holdJitsi := c.Rooms.WaitHold, c.Rooms.WaitHoldJitsi
 	if c.Store.Memory {
-		hold = 0 // the next usher could not answer those who are held
+		hold, holdJitsi = 0, 0 // the next usher could not answer those who are held
 	}
 	return component.Options{
 		Server:        c.XMPP.Server,
@@ -305,6 +306,7 @@ func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) co
 		GuardInterval: c.Rooms.GuardInterval,
 		Lobby:         c.Rooms.Lobby,
 		WaitHold:      hold,
+		WaitHoldJitsi: holdJitsi,
 		Store:         s,
 		Outlives:      !c.Store.Memory,
 		Now:           time.Now,

@@ -40,11 +40,12 @@ func TestWire(t *testing.T) {
 			Services: []jid.JID{jid.MustParse("rooms.example.com")}, WaitForHost: config.WaitMembers,
 			GuestRooms: []string{"open-*"}, HostAffiliation: config.Admin,
 			Lobby: jid.MustParse("lobby.example.com"), Breakout: jid.MustParse("breakout.example.com"),
-			Enforcement: config.MembersOnly, GuardInterval: time.Second, WaitHold: time.Minute,
+			Enforcement: config.MembersOnly, GuardInterval: time.Second, WaitHold: time.Minute, WaitHoldJitsi: time.Hour,
 		},
 		Lobby:    config.Lobby{Autostart: config.AutostartHost, Bypass: []config.Affiliation{config.Owner}},
 		Jicofo:   config.Jicofo{JID: jid.MustParse("focus@auth.example.com"), ForwardToken: true, EnforceRoles: true},
 		Sessions: true,
+		Login:    config.LoginURL,
 		VHosts: []config.VHost{{
 			Domain: jid.MustParse("example.com"), Kind: config.KindToken, AllowEmptyToken: true, DefaultAffiliation: config.Member,
 			Issuers: []config.Issuer{{
@@ -67,7 +68,7 @@ func TestWire(t *testing.T) {
 	i.Keys = nil
 	want := auth.Policy{
 		Services: []string{"rooms.example.com"}, WaitForHost: auth.MembersWait, GuestRooms: []string{"open-*"}, HostAffiliation: auth.Admin,
-		Breakout: "breakout.example.com", Lobby: true, LobbyBypass: []auth.Affiliation{auth.Owner}, LobbyAutostart: true,
+		Breakout: "breakout.example.com", Lobby: true, LobbyBypass: []auth.Affiliation{auth.Owner}, LobbyAutostart: true, Login: auth.LoginURL,
 		VHosts: map[string]auth.VHost{"example.com": {
 			Kind: auth.KindToken, AllowEmptyToken: true, DefaultAffiliation: auth.Member,
 			Issuers: []auth.Issuer{{

@@ -283,7 +283,12 @@ func told(d auth.Decision) outcome {
 		return ready
 	}
 	switch d.Reason {
-	case auth.ReasonHostAbsent, auth.ReasonTokenRequired:
+	case auth.ReasonTokenRequired:
+		if d.NoLogin {
+			return refused // the dialog would wait for a host in the middle of a meeting, for ever
+		}
+		return notAuthorized
+	case auth.ReasonHostAbsent:
 		return notAuthorized
 	case auth.ReasonStopping:
 		// A client that was told not ready asks again in a second, and while no usher is connected Prosody answers it with
@@ -319,12 +324,13 @@ func AsksAgain(d auth.Decision) bool {
 func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *Answer) xml.TokenReader {
 	switch told(d) {
 	case ready:
-		return iq.Result(conference(c, true, sessionID, d.Identity, said))
+		return iq.Result(conference(c, true, sessionID, d, said))
 	case notReady:
 		if d.Reason != auth.ReasonFocusUnavailable {
 			said = nil
 		}
-		return iq.Result(conference(c, false, "", "", said))
+		d.Identity = ""
+		return iq.Result(conference(c, false, "", d, said))
 	case focusError:
 		e := stanza.Error{Type: stanza.Cancel, Condition: stanza.ServiceUnavailable}
 		errors.As(d.Err, &e)
@@ -344,7 +350,7 @@ func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *
 	}
 }
 
-func conference(c Conference, ready bool, sessionID, identity string, said *Answer) xml.TokenReader {
+func conference(c Conference, ready bool, sessionID string, d auth.Decision, said *Answer) xml.TokenReader {
 	if said == nil {
 		said = &Answer{}
 	}
@@ -352,17 +358,20 @@ func conference(c Conference, ready bool, sessionID, identity string, said *Answ
 	if sessionID != "" {
 		attrs = append(attrs, attr("session-id", sessionID))
 	}
-	if identity != "" {
-		attrs = append(attrs, attr("identity", identity))
+	if d.Identity != "" {
+		attrs = append(attrs, attr("identity", d.Identity))
 	}
 	for _, a := range said.Attrs {
-		if a.Name.Local != "identity" || identity == "" {
+		if a.Name.Local != "identity" || d.Identity == "" {
 			attrs = append(attrs, attr(a.Name.Local, a.Value))
 		}
 	}
-	// "authentication" makes the client offer a login to those who came without one, whatever Jicofo says: its own
-	// authentication is off.
-	properties := []Property{{"authentication", "true"}}
+	// "authentication" makes the client offer a login (jitsi-meet ProfileTab.tsx). Whether there is one is not for Jicofo to
+	// say: its own authentication is off.
+	var properties []Property
+	if !d.NoLogin {
+		properties = append(properties, Property{"authentication", "true"})
+	}
 	for _, p := range said.Properties {
 		if p.Name != "authentication" {
 			properties = append(properties, p)

@@ -69,6 +69,28 @@ func TestReply(t *testing.T) {
 	}
 }
 
+// Where there is no login, nobody is offered one, whatever Jicofo says, and people who need a token do not wait for what cannot
+// come. Who waits for a host waits all the same.
+func TestReplyWithoutLogin(t *testing.T) {
+	said := &focus.Answer{Ready: true, Properties: []focus.Property{{"authentication", "true"}, {"live", "true"}}}
+	for _, e := range auth.Reasons {
+		d := auth.Decision{Verdict: verdicts[e.Reason], Reason: e.Reason, NoLogin: true}
+		got := encode(t, focus.Reply(asked, focus.Conference{Room: "r@s"}, d, "", said))
+		if strings.Contains(got, `"authentication"`) || d.Verdict == auth.Allow && !strings.Contains(got, `"live"`) {
+			t.Errorf("%s: %s", e.Reason, got)
+		}
+		if waits := strings.Contains(got, "<not-authorized "); waits != (e.Reason == auth.ReasonHostAbsent || e.Reason == auth.ReasonStopping) {
+			t.Errorf("%s: %s", e.Reason, got)
+		}
+	}
+	got := encode(t, focus.Reply(asked, focus.Conference{Room: "r@s"}, auth.Decision{Reason: auth.ReasonTokenRequired, NoLogin: true}, "", nil))
+	for _, want := range []string{`<error type="auth"><forbidden `, auth.ReasonTokenRequired.Text(), `<reservation-error xmlns="http://jitsi.org/protocol/focus" error-code="403">`, `code="token-required"`} {
+		if !strings.Contains(got, want) {
+			t.Errorf("no %s in %s", want, got)
+		}
+	}
+}
+
 // Whatever the reason, only the verdict allow opens the door.
 // A tenant's room has two spellings; the client gets its own back, whatever the decision calls the room.
 func TestReplyEchoesTheRoom(t *testing.T) {
@@ -232,6 +254,34 @@ func answer(raw string) (*focus.Answer, error) {
 const jicofo = "<conference " + ns + "room='other@elsewhere' ready='true' session-id='SECRET' focusjid='focus@auth.meet.example.com' identity='j' vnode='v' " +
 	"xmlns:x='x' x:ready='SECRET' xml:lang='en'><property name='authentication' value='false'/><property name='sipGatewayEnabled' value='true'/>" +
 	"<x xmlns='x'>text</x></conference>"
+
+// lib-jitsi-meet is told from other clients, which set a time limit on their requests.
+func TestPatient(t *testing.T) {
+	property := func(names ...string) (all []focus.Property) {
+		for _, name := range names {
+			all = append(all, focus.Property{Name: name, Value: "1"})
+		}
+		return all
+	}
+	for name, tt := range map[string]struct {
+		c    focus.Conference
+		want bool
+	}{
+		"jitsi-meet":                     {focus.Conference{MachineUID: "m", Properties: property("rtcstatsEnabled", "visitors-version")}, true},
+		"jitsi-meet with rtcstats":       {focus.Conference{MachineUID: "m", Properties: property("visitors-version")}, true},
+		"an older one":                   {focus.Conference{MachineUID: "m", Properties: property("startAudioMuted")}, true},
+		"Jibri":                          {focus.Conference{MachineUID: "m", Properties: property("rtcstatsEnabled")}, true},
+		"a client without storage":       {focus.Conference{Properties: property("rtcstatsEnabled")}, true},
+		"Jigasi":                         {focus.Conference{}, false},
+		"Jigasi with visitors":           {focus.Conference{Properties: property("visitors-version", "visitor")}, false},
+		"a client by the README":         {focus.Conference{MachineUID: "m", Token: "t"}, false},
+		"a client that comes back by it": {focus.Conference{MachineUID: "m", SessionID: "s"}, false},
+	} {
+		if got := tt.c.Patient(); got != tt.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
 
 func TestAnswer(t *testing.T) {
 	attr := func(pairs ...string) (attrs []xml.Attr) {
@@ -450,7 +500,7 @@ func FuzzAnswer(f *testing.F) {
 		const room, sid = "standup@conference.meet.example.com", "our-session"
 		for _, d := range []auth.Decision{
 			{Verdict: auth.Allow, Reason: auth.ReasonHost, Identity: "romeo"},
-			{Verdict: auth.Allow, Reason: auth.ReasonGuest},
+			{Verdict: auth.Allow, Reason: auth.ReasonGuest, NoLogin: true},
 			{Reason: auth.ReasonFocusUnavailable},
 		} {
 			reply := encode(t, focus.Reply(asked, focus.Conference{Room: room}, d, sid, said))
@@ -507,7 +557,7 @@ func FuzzAnswer(f *testing.F) {
 					}
 				}
 			}
-			if logins != 1 {
+			if (logins == 1) == d.NoLogin || logins > 1 {
 				t.Errorf("authentication %d times: %s", logins, reply)
 			}
 		}
