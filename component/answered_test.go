@@ -3,6 +3,7 @@ package component_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -222,5 +223,34 @@ func TestHeldAsLongAsTheClientWaits(t *testing.T) {
 	b.forward(waitHold)
 	if got := outcome(b.answered(heldPatient)); got != absent {
 		t.Errorf("a Jitsi client is told %s", got)
+	}
+}
+
+// Where there is no login, somebody without a token is refused with words, also in the middle of a meeting, and nobody is offered a
+// login; otherwise they wait until they have logged in.
+func TestTokenRequired(t *testing.T) {
+	t.Parallel()
+	for login, want := range map[auth.Login]string{
+		"": "not-authorized token-required", auth.LoginPassword: "not-authorized token-required", auth.LoginURL: "not-authorized token-required",
+		auth.LoginNone: "forbidden token-required",
+	} {
+		t.Run("login "+string(login), func(t *testing.T) {
+			bothModes(t, func(t *testing.T, b *before) {
+				host, stranger := b.person("meet.example.com"), b.person("meet.example.com")
+				answer := host.iq("set", domain, request(room, mint(t, nil), ""))
+				offered := strings.Contains(answer.String(), "authentication")
+				if outcome(answer) != "ready" || offered != (login != auth.LoginNone) {
+					t.Errorf("the host is answered %s", answer)
+				}
+				host.must("joins", host.joins(room), "owner moderator")
+				answer = stranger.with(room, "machine-uid='"+machine+"'")
+				stops := !answer.Find("reservation-error", "http://jitsi.org/protocol/focus").IsZero()
+				if outcome(answer) != want || stops != (login == auth.LoginNone) || answer.Find("text", "urn:ietf:params:xml:ns:xmpp-stanzas").Text == "" {
+					t.Errorf("somebody without a token is answered %s", answer)
+				}
+				guest := b.person("guest.meet.example.com")
+				guest.must("waits all the same", guest.asks("board@"+service, ""), absent)
+			}, func(p *auth.Policy) { p.Login = login })
+		})
 	}
 }

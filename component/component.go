@@ -49,6 +49,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -77,8 +78,9 @@ const (
 	maxRequest = 16 << 10
 	// pingEvery is how often the server is asked for a sign of life, and pingWithin how long it may take for one.
 	pingEvery, pingWithin = 30 * time.Second, 30 * time.Second
-	// maxBackoff is the longest pause between two attempts to connect.
-	maxBackoff = 30 * time.Second
+	// maxBackoff is the longest pause between two attempts to connect, and maxRefused where nothing listens: the machine is there
+	// and its server is not, as while it restarts, and to ask costs next to nothing.
+	maxBackoff, maxRefused = 30 * time.Second, 3 * time.Second
 	// settled is how long a connection must have lasted for the pauses to begin anew.
 	settled = 10 * time.Second
 )
@@ -269,7 +271,8 @@ func (c *Component) Send(r xml.TokenReader) error {
 }
 
 // Run connects, and serves until ctx ends; then it finishes what is under way, closes the stream and returns nil. A
-// connection that fails or ends is made again, for ever, with pauses that grow to half a minute. All goroutines that
+// connection that fails or ends is made again, for ever, with pauses that grow to half a minute, or to three seconds as long
+// as nothing listens there. All goroutines that
 // it starts have ended when it returns. It fails only if the store cannot be read.
 //
 // Where the Store outlives the process, requests that are held, or come while Run ends, are written down and left without
@@ -280,7 +283,8 @@ func (c *Component) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the store: %w", err)
 	}
-	for failures := 0; ; failures++ {
+	var p pauses
+	for {
 		began := time.Now()
 		s, err := dial(ctx, c.o.Server, c.o.Domain, c.o.Secret)
 		if err == nil {
@@ -293,15 +297,7 @@ func (c *Component) Run(ctx context.Context) error {
 			c.o.Log.Info("stopped", c.counts.fields()...)
 			return nil
 		}
-		if time.Since(began) > settled {
-			failures = 0
-		}
-		pause := backoff(failures)
-		if errors.Is(err, xmppstream.Conflict) {
-			// Somebody else is connected by our name, perhaps another usher. Prosody's component_conflict_resolve
-			// decides who stays; fighting over it would help nobody.
-			pause = maxBackoff/2 + backoff(0)
-		}
+		pause := p.after(err, time.Since(began))
 		c.o.Log.Warn("no connection", zap.String("server", c.o.Server), zap.Error(err), hint(err), zap.Duration("again in", pause.Round(time.Millisecond)))
 		select {
 		case <-time.After(pause):
@@ -331,10 +327,36 @@ func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
 	return slices.Collect(maps.Values(known)), nil
 }
 
-// backoff returns the pause after so many failures: from half a second, doubled each time up to maxBackoff, the half
-// of it at random, so that many do not come back at once.
-func backoff(failures int) time.Duration {
-	d := min(500*time.Millisecond<<min(failures, 10), maxBackoff)
+// pauses are those between attempts to connect.
+type pauses struct {
+	failures, refused int // in a row
+}
+
+// after returns the pause after a connection that lasted so long, or that did not come about.
+func (p *pauses) after(err error, lasted time.Duration) time.Duration {
+	if lasted > settled {
+		*p = pauses{}
+	}
+	switch {
+	case errors.Is(err, xmppstream.Conflict):
+		// Somebody else is connected by our name, perhaps another usher. Prosody's component_conflict_resolve
+		// decides who stays; fighting over it would help nobody.
+		p.failures++
+		return maxBackoff/2 + backoff(0, maxBackoff)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		// What comes after an outage, such as a server that does not know us yet, is the first failure of its kind.
+		p.failures = 0
+		p.refused++
+		return backoff(p.refused-1, maxRefused)
+	}
+	p.failures++
+	return backoff(p.failures-1, maxBackoff)
+}
+
+// backoff returns the pause after so many failures: from half a second, doubled each time up to most, the half of it at
+// random, so that many do not come back at once.
+func backoff(failures int, most time.Duration) time.Duration {
+	d := min(500*time.Millisecond<<min(failures, 10), most)
 	return d/2 + rand.N(d/2)
 }
 

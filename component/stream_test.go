@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -203,13 +204,53 @@ func TestStreamErrors(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	for failures := range 100 {
-		d := backoff(failures)
+		d := backoff(failures, maxBackoff)
 		if d < 250*time.Millisecond || d > maxBackoff {
 			t.Errorf("after %d: %s", failures, d)
 		}
 		if failures > 8 && d < maxBackoff/2 {
 			t.Errorf("after %d: only %s", failures, d)
 		}
+	}
+}
+
+// Where nothing listens, as while a server restarts, usher is back within 5 s of it, however long that took, and whatever comes
+// first then. Other failures have pauses that grow, and so has a rival.
+func TestPauses(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	_, refused := dial(t.Context(), l.Addr().String(), ours, []byte("secret"))
+	other, rival := io.EOF, fmt.Errorf("stream: %w", xmppstream.Conflict)
+
+	var p pauses
+	for range 20 {
+		p.after(other, time.Second)
+	}
+	for i := range 200 {
+		d := p.after(refused, time.Second)
+		// The attempt after it, and two more that fail otherwise.
+		if d += p.after(other, 0) + p.after(other, 0); d > 5*time.Second {
+			t.Fatalf("refused %d times, usher is back %s after the server", i+1, d)
+		}
+	}
+	for range 200 {
+		if d := p.after(refused, 0); d > maxRefused || d < 250*time.Millisecond {
+			t.Fatalf("a pause of %s", d)
+		}
+	}
+	for i, least := range []time.Duration{0, 500, 1000, 2000, 4000, 8000, 15000, 15000} {
+		if d := p.after(other, 0); d < least*time.Millisecond || d > maxBackoff {
+			t.Errorf("after %d other failures: %s", i+1, d)
+		}
+	}
+	if d := p.after(rival, 0); d < maxBackoff/2 || d > maxBackoff {
+		t.Errorf("beside a rival: %s", d)
+	}
+	if d := p.after(other, 2*settled); d > time.Second {
+		t.Errorf("after a connection that lasted: %s", d)
 	}
 }
 
