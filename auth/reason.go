@@ -28,6 +28,7 @@ const (
 	ReasonRoomMismatch     Reason = "room-mismatch"
 	ReasonTenantMismatch   Reason = "tenant-mismatch"
 	ReasonTokenRequired    Reason = "token-required"
+	ReasonRoomRemoved      Reason = "room-removed"
 	ReasonBanned           Reason = "banned"
 
 	ReasonRequestMalformed Reason = "request-malformed"
@@ -90,6 +91,8 @@ var Reasons = []Explanation{
 		"Your invitation is for another organisation."},
 	{ReasonTokenRequired, "No token, and the virtual host does not let people in without one.",
 		"You need an invitation or a login for this room."},
+	{ReasonRoomRemoved, "A breakout room that a moderator has removed, or that never was.",
+		"This breakout room is not there any more."},
 	{ReasonBanned, "An owner or admin inside has banned the sender from the room.",
 		"You have been removed from this conference."},
 

@@ -69,16 +69,22 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 		return d.Denied(auth.ReasonRoomUnknown, err), nil
 	}
 	end := func() {}
-	if !c.guard.Known(room) {
+	if d.Breakout || !c.guard.Known(room) {
 		if end, err = c.relay.begin(ctx, room); err != nil {
 			return d.Denied(auth.ReasonFocusUnavailable, err), nil
 		}
-		if c.guard.Known(room) {
+		if !d.Breakout && c.guard.Known(room) {
 			end()
 			end = func() {}
 		}
 	}
 	defer func() { end() }()
+	if d.Breakout {
+		// What cannot be found out Jicofo will know.
+		if err := c.breakouts.tries(ctx, room); errors.Is(err, errRemoved) {
+			return d.Denied(auth.ReasonRoomRemoved, err), nil
+		}
+	}
 	said, err := c.forward(ctx, iq, conf, spelled)
 	var refused stanza.Error
 	if err == nil {

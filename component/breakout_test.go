@@ -29,6 +29,13 @@ func (p *person) adds(name string) string {
 	return room
 }
 
+// removes has somebody inside remove a breakout room, and returns when that is done.
+func (p *person) removes(room string) {
+	p.g.t.Helper()
+	p.Sends("<message to='" + breakoutMUC + "'><breakout_rooms type='features/breakout-rooms/remove' breakoutRoomJid='" + room + "'/></message>")
+	p.iq("get", breakoutMUC, "<ping xmlns='urn:xmpp:ping'/>") // whatever the answer, it comes after
+}
+
 // moves goes from one room to another as a client does, which says that it changes rooms.
 func (p *person) moves(from, to, tok, want string) {
 	p.g.t.Helper()
@@ -228,4 +235,86 @@ func TestBreakoutFromLobby(t *testing.T) {
 	host.opensTo(guest, room)
 	guest.must("joins", guest.named(room), "member participant")
 	guest.moves(room, group, "", "member participant")
+}
+
+const removed = "item-not-found room-removed"
+
+// A breakout room that has been removed, or never was, is refused without Jicofo being asked, who never answers for a room that it
+// cannot enter. One that is empty is opened again.
+func TestBreakoutRemoved(t *testing.T) {
+	for _, meetingID := range []bool{false, true} {
+		t.Run(fmt.Sprintf("muc_meeting_id %t", meetingID), func(t *testing.T) {
+			t.Parallel()
+			b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Breakout: true, MeetingID: meetingID}})
+			host, guest, third := b.person("meet.example.com"), b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
+			host.enters(room, mint(t, nil))
+			guest.enters(room, "")
+			third.enters(room, "")
+			cell, unused, kept := host.adds("cell"), host.adds("unused"), host.adds("kept")
+
+			guest.moves(room, cell, "", "member participant")
+			if v := b.sees(cell); len(v.Occupants) != 2 {
+				t.Fatalf("the breakout room is %s", v)
+			}
+			// Others ask while somebody is inside, who stays.
+			third.moves(room, cell, "", "member participant")
+			if v := b.sees(cell); len(v.Occupants) != 3 {
+				t.Fatalf("the breakout room is %s", v)
+			}
+			guest.moves(cell, room, "", "member participant")
+			third.moves(cell, room, "", "member participant")
+			b.eventually("the breakout room is empty", func() bool { return !b.sees(cell).Exists })
+			guest.moves(room, cell, "", "member participant")
+
+			host.removes(unused)
+			host.removes(cell)
+			guest.Receives("<presence type='unavailable' from='" + cell + "/" + guest.nick + "'/>")
+			asked := len(b.jicofo.Requests())
+			for _, gone := range []string{cell, unused, "never-was@" + breakoutMUC} {
+				answer := guest.iq("set", domain, request(gone, "", ""))
+				guest.must("asks for "+gone, outcome(answer), removed)
+				if !answer.Find("reservation-error", "http://jitsi.org/protocol/focus").IsZero() {
+					t.Errorf("the page would not offer to join again: %s", answer)
+				}
+				if b.sees(gone).Exists {
+					t.Errorf("%s has been made", gone)
+				}
+			}
+			host.must("asks, too", host.asks(cell, mint(t, nil)), removed)
+			if n := len(b.jicofo.Requests()); n != asked || len(b.jicofo.Exceptions()) > 0 {
+				t.Errorf("Jicofo was asked %d times, with %v", n-asked, b.jicofo.Exceptions())
+			}
+			guest.must("joins the main room again", guest.joins(room), "member participant")
+			third.moves(room, kept, "", "member participant")
+		})
+	}
+}
+
+// Several people go to a breakout room at once, which nobody has opened: usher tries it while nobody else does, and all get in.
+func TestBreakoutForAllAtOnce(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Breakout: true, MeetingID: true}})
+	host := b.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	var people []*person
+	for range 7 {
+		guest := b.person("guest.meet.example.com")
+		guest.enters(room, "")
+		people = append(people, guest)
+	}
+	cell := host.adds("cell")
+	var answers []<-chan prosodytest.Stanza
+	for _, p := range people {
+		answers = append(answers, p.answerTo(request(cell, "", "")))
+	}
+	for i, p := range people {
+		p.must("asks", outcome(b.answered(answers[i])), "ready")
+		p.must("joins", p.joins(cell), "member participant")
+	}
+	if v := b.sees(cell); len(v.Occupants) != 1+len(people) {
+		t.Errorf("the breakout room is %s", v)
+	}
+	if ex := b.jicofo.Exceptions(); len(ex) > 0 {
+		t.Errorf("Jicofo could not enter: %v", ex)
+	}
 }

@@ -10,6 +10,7 @@
 //   - queue.go lets senders have their turns;
 //   - relay.go asks Jicofo, where there is one, in the name of those who are admitted;
 //   - mapper.go finds out in which spelling Jicofo knows the rooms of tenants;
+//   - breakout.go finds out whether a breakout room can be, before Jicofo is asked to open it;
 //   - held.go keeps the requests of those who wait for a host, until one is inside;
 //   - ledger.go has what is granted written down;
 //   - stranger.go tries whether the server keeps out whom nobody let in;
@@ -127,26 +128,27 @@ type Options struct {
 
 // Component is the connection and what is done with it. Its one entry is Run.
 type Component struct {
-	o        Options
-	policy   atomic.Pointer[policy]
-	rooms    rooms
-	occupant *muc.Rooms // the rooms where usher is the focus itself, else nil
-	guard    *muc.Guard // the rooms where there is a Jicofo, else nil
-	relay    *relay     // the way to that Jicofo, else nil
-	lobby    *muc.Lobby // nil where there is none
-	mapper   *mapper    // the spelling in which it knows the rooms of tenants, else nil
-	stranger *stranger  // nil where rooms are members-only
-	sessions store.Sessions
-	ledger   *ledger
-	held     *held
-	counts   counters
-	stream   atomic.Pointer[stream]
-	work     atomic.Pointer[work]
-	stopping atomic.Bool
-	leaving  atomic.Bool   // with stopping: requests without an answer are left to the next usher
-	hurried  chan struct{} // closed by Hurry
-	hurry    sync.Once
-	tended   sync.Map // by domain: services that are guarded, or were, so that there may be people in our rooms still
+	o         Options
+	policy    atomic.Pointer[policy]
+	rooms     rooms
+	occupant  *muc.Rooms // the rooms where usher is the focus itself, else nil
+	guard     *muc.Guard // the rooms where there is a Jicofo, else nil
+	relay     *relay     // the way to that Jicofo, else nil
+	lobby     *muc.Lobby // nil where there is none
+	mapper    *mapper    // the spelling in which it knows the rooms of tenants, else nil
+	breakouts *breakouts // which breakout rooms can be, else nil
+	stranger  *stranger  // nil where rooms are members-only
+	sessions  store.Sessions
+	ledger    *ledger
+	held      *held
+	counts    counters
+	stream    atomic.Pointer[stream]
+	work      atomic.Pointer[work]
+	stopping  atomic.Bool
+	leaving   atomic.Bool   // with stopping: requests without an answer are left to the next usher
+	hurried   chan struct{} // closed by Hurry
+	hurry     sync.Once
+	tended    sync.Map // by domain: services that are guarded, or were, so that there may be people in our rooms still
 
 	// For tests.
 	requestTimeout time.Duration
@@ -225,6 +227,9 @@ func New(o Options) (*Component, error) {
 	})
 	c.rooms = c.guard
 	if c.mapper, err = newMapper(kept.Owner, o.Log); err != nil {
+		return nil, fmt.Errorf("xmpp.domain: %w", err)
+	}
+	if c.breakouts, err = newBreakouts(kept.Owner); err != nil {
 		return nil, fmt.Errorf("xmpp.domain: %w", err)
 	}
 	return c, nil
@@ -532,6 +537,12 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		if c.mapper != nil && attrOf(start, "to") == c.mapper.jid.String() {
 			if start.Name.Local == "presence" {
 				c.mapper.hears(attrOf(start, "type"), attrOf(start, "from"))
+			}
+			return nil
+		}
+		if c.breakouts != nil && attrOf(start, "to") == c.breakouts.jid.String() {
+			if start.Name.Local == "presence" {
+				c.breakouts.hears(attrOf(start, "type"), from.JID)
 			}
 			return nil
 		}

@@ -237,8 +237,16 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 
 // Destroy ends the room (XEP-0045 §10.9). It does not wait for the answer.
 func (o Owner) Destroy(room jid.JID) error {
-	destroy := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "destroy"}})
-	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(query(NSOwner, destroy)))
+	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(destroy()))
+}
+
+// End ends the room as Destroy does, and waits for the answer. The error is item-not-found if there was none, see [Absent].
+func (o Owner) End(ctx context.Context, room jid.JID) error {
+	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), destroy(), nil)
+}
+
+func destroy() xml.TokenReader {
+	return query(NSOwner, xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "destroy"}}))
 }
 
 // Absent reports whether err is the server's answer that there is no such room. Of one that was persistent, as main rooms of

@@ -272,6 +272,7 @@ const (
 	notAuthorized                // it shows "waiting for the host", asks again every 5 s, and offers the login
 	sessionOver                  // it drops its session id and asks again
 	refused                      // it shows the text and stops
+	removed                      // it says that the connection failed, and offers to join again, which leads to the main room
 	malformed                    // it stops
 	tooMany                      // it stops
 	focusError                   // whatever it does on Jicofo's error
@@ -298,6 +299,8 @@ func told(d auth.Decision) outcome {
 		return sessionOver
 	case auth.ReasonKeysUnavailable, auth.ReasonRoomUnavailable, auth.ReasonFocusUnavailable, auth.ReasonStoreUnavailable:
 		return notReady
+	case auth.ReasonRoomRemoved:
+		return removed
 	case auth.ReasonFocusRefused:
 		return focusError
 	case auth.ReasonRequestMalformed:
@@ -340,6 +343,10 @@ func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *
 		return failure(iq, d.Reason, stanza.Auth, stanza.NotAuthorized, nil)
 	case sessionOver:
 		return failure(iq, d.Reason, stanza.Modify, stanza.NotAcceptable, element(NS, "session-invalid"))
+	case removed:
+		// jitsi-meet base/conference/middleware.any.ts, CONFERENCE_REQUEST_FAILED: its page is that of the main room, and is loaded
+		// anew. With a reservation-error it would show the text, and the person would be nowhere.
+		return failure(iq, d.Reason, stanza.Cancel, stanza.ItemNotFound, nil)
 	case malformed:
 		return failure(iq, d.Reason, stanza.Modify, stanza.BadRequest, nil)
 	case tooMany:

@@ -174,6 +174,7 @@ func JitsiConfig(o JitsiOptions) string {
 		modules = append(modules, "prosodytest_identity")
 	}
 	vhost(domain, cmp.Or(o.Auth, "anonymous"), 60*time.Second, modules...)
+	line("admins = %s", list([]string{"focus@auth." + domain})) // to Jitsi's modules there, usher is anybody
 	if o.AppID != "" || o.AppSecret != "" {
 		line("app_id = %s", quote(o.AppID))
 		line("app_secret = %s", quote(o.AppSecret))

@@ -41,7 +41,7 @@ end
 local function people(room)
 	local found = {};
 	for nick, occupant in room:each_occupant() do
-		if jid.node(occupant.jid) ~= "focus" then
+		if not rooms.is_admin(occupant.jid) then
 			found[nick] = occupant;
 		end
 	end
@@ -147,12 +147,12 @@ end
 -- One nick, one person, in the main room and all its breakout rooms.
 local function pre_join(event)
 	local room, stanza = event.room, event.stanza;
-	if jid.node(stanza.attr.from) == "focus" then
-		return;
-	end
 	local main_room = main_room_of(room);
 	if not main_room then
 		return refuse(event, "service-unavailable");
+	end
+	if rooms.is_admin(stanza.attr.from) then
+		return;
 	end
 	local nick = jid.resource(stanza.attr.to);
 	for _, other in ipairs(all_rooms(main_room)) do
@@ -172,7 +172,7 @@ local function joined(event)
 		event.origin.prosodytest_main_room = room.jid;
 	end
 	local main_room = main_room_of(room);
-	if main_room and subjects[main_room.jid] and jid.node(event.occupant.jid) ~= "focus" then
+	if main_room and subjects[main_room.jid] and not rooms.is_admin(event.occupant.jid) then
 		broadcast(main_room);
 	end
 end
