@@ -287,7 +287,7 @@ func (c *Component) wait(ctx context.Context, in incoming, conf focus.Conference
 	if conf.Patient() {
 		hold = c.o.WaitHoldJitsi
 	}
-	if d.Verdict != auth.Wait || hold <= 0 || !c.held.again(in.iq.From, room, time.Now()) {
+	if d.Verdict != auth.Wait || hold <= 0 || !c.held.again(in.iq.From, room, c.o.Now()) {
 		return false
 	}
 	r := &waiter{
