@@ -21,11 +21,12 @@ var errRemoved = errors.New("the main room has no such breakout room")
 // registered, because it has been removed, the module drops Jicofo's presence without a word, and Jicofo never answers.
 //
 // So usher tries before Jicofo does: it enters a room that is not there, and destroys it. The server handles the two stanzas one
-// after the other, so its answer to the second tells what became of the first. Where the module lets only people in who come from
-// the main room, it refuses usher (not-allowed), but the room is there by then, because the module looks at its name first.
+// after the other, so its answer to the second tells what became of the first. It may refuse usher, as the module does with
+// everybody who does not come from the main room, or have usher wait for Jicofo, as muc_meeting_id does with everybody: by then
+// the room is there, because the module looks at its name first.
 type breakouts struct {
 	owner muc.Owner
-	jid   jid.JID // full; its nick is that of a focus, which muc_meeting_id does not keep waiting
+	jid   jid.JID // full
 
 	mu      sync.Mutex
 	refused map[string]bool // by room that is being tried: whether the server has refused usher
@@ -43,7 +44,7 @@ func (b *breakouts) tries(ctx context.Context, room jid.JID) error {
 	if !muc.Absent(err) {
 		return err
 	}
-	nick, err := room.WithResource(muc.Nick)
+	nick, err := room.WithResource("usher") // not the focus's, for which others may wait in the room
 	if err != nil {
 		return err
 	}

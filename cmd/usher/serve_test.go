@@ -156,8 +156,8 @@ func TestServeStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o := options(c, p, store.Memory(store.Options{}), zap.NewNop()); o.WaitHold != 0 {
-		t.Errorf("requests are held for %s", o.WaitHold)
+	if o := options(c, p, store.Memory(store.Options{}), zap.NewNop()); o.WaitHold != 0 || o.WaitHoldJitsi != 0 {
+		t.Errorf("requests are held for %s and %s", o.WaitHold, o.WaitHoldJitsi)
 	}
 	const lost = "people show their tokens again"
 	if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, lost) {

@@ -1,0 +1,79 @@
+package component
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"testing"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/muc"
+)
+
+// playedService is a breakout service that says what a test wants.
+type playedService struct {
+	b           *breakouts
+	form, ended error
+	refuses     bool
+	joins, ends int
+}
+
+func (s *playedService) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, _ any) error {
+	if iq.Type == stanza.GetIQ {
+		return s.form
+	}
+	s.ends++
+	return s.ended
+}
+
+func (s *playedService) Send(r xml.TokenReader) error {
+	s.joins++
+	from := "cell@breakout.meet.example.com/usher"
+	if s.refuses {
+		s.b.hears("error", jid.MustParse(from))
+	} else {
+		s.b.hears("", jid.MustParse(from))
+	}
+	s.b.hears("error", jid.MustParse("other@breakout.meet.example.com/usher"))
+	return nil
+}
+
+// What the breakout service says tells whether a room can be. Only its silence to usher's presence, and that there is no room
+// then, mean that it was removed; where usher may not do what it has to, Jicofo is asked as before. A room that is there is not
+// touched.
+func TestBreakoutTries(t *testing.T) {
+	absent, forbidden := stanza.Error{Condition: stanza.ItemNotFound}, stanza.Error{Condition: stanza.Forbidden}
+	for name, tt := range map[string]struct {
+		form, ended error
+		refuses     bool
+		want        error
+		joins       int
+	}{
+		"a room that is there":              {form: nil},
+		"a room that is not usher's":        {form: forbidden, want: forbidden},
+		"no answer":                         {form: context.DeadlineExceeded, want: context.DeadlineExceeded},
+		"one that can be":                   {form: absent, joins: 1},
+		"one that can be, without usher":    {form: absent, refuses: true, joins: 1},
+		"one that cannot be":                {form: absent, ended: absent, want: errRemoved, joins: 1},
+		"a service that refuses":            {form: absent, ended: absent, refuses: true, want: absent, joins: 1},
+		"a service that says nothing":       {form: absent, ended: context.DeadlineExceeded, want: context.DeadlineExceeded, joins: 1},
+		"a room that usher may not end":     {form: absent, ended: forbidden, want: forbidden, joins: 1},
+		"one that has ended, and cannot be": {form: stanza.Error{Condition: stanza.Gone}, ended: stanza.Error{Condition: stanza.Gone}, want: errRemoved, joins: 1},
+	} {
+		s := &playedService{form: tt.form, ended: tt.ended, refuses: tt.refuses}
+		b, err := newBreakouts(muc.Owner{Session: s, JID: jid.MustParse("focus@focus.meet.example.com")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.b = b
+		got := b.tries(t.Context(), jid.MustParse("cell@breakout.meet.example.com"))
+		if !errors.Is(got, tt.want) || (got == nil) != (tt.want == nil) || errors.Is(got, errRemoved) != (tt.want == errRemoved) {
+			t.Errorf("%s: %v, want %v", name, got, tt.want)
+		}
+		if s.joins != tt.joins || s.ends != tt.joins || len(b.refused) != 0 {
+			t.Errorf("%s: entered %d times, ended %d times, and knows of %v", name, s.joins, s.ends, b.refused)
+		}
+	}
+}
