@@ -210,8 +210,6 @@ const (
 type Issuer struct {
 	// AppID names the issuer. Never empty.
 	AppID string
-	// At is where the issuer is configured, such as "usher.yaml:14".
-	At string
 	// AcceptedIssuers are the values of the claim iss that are accepted; "*" stands for any. Default AppID alone.
 	AcceptedIssuers []string
 	// AcceptedAudiences are the values of the claim aud that are accepted; "*" stands for any. Default "*".
@@ -262,8 +260,22 @@ type Claim struct {
 	Path string
 	// Values say what the values there mean; "*" stands for all others. Empty means that they mean what they say.
 	Values map[string]string
-	// Key and At are the key of the path and where it is configured, for messages.
-	Key, At string
+}
+
+// Check looks at an issuer of a virtual host with knowledge that this package does not have, such as what a PEM file must have in
+// it or which addresses keys may come from, and returns everything that is wrong. [Load] calls it once for each issuer, in
+// the order of [Config.VHosts] and [VHost.Issuers], also in a configuration that has other problems. Then what is wrong may
+// be left out of the issuer or be empty, and the domain of the virtual host may be zero.
+type Check func(vhost jid.JID, issuer Issuer) []Fault
+
+// Fault is one thing that is wrong with an issuer.
+type Fault struct {
+	// Key is the key in question below the issuer, with slashes: "jwks_url", "public_key_files/1", "claims/affiliation_values".
+	Key string
+	// Entry is the entry of the table at the key that is meant. Empty for all of it.
+	Entry string
+	// Text says what is wrong and what to do. It never contains a secret. Of several faults of a key only the first is told.
+	Text string
 }
 
 // Log says what is logged, and how.

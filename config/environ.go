@@ -16,9 +16,9 @@ const (
 )
 
 // variable returns the name of the environment variable of a path.
-func variable(path string) string {
-	return prefix + strings.ToUpper(strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(path))
-}
+func variable(path string) string { return prefix + strings.ToUpper(inVariable.Replace(path)) }
+
+var inVariable = strings.NewReplacer("/", "_", ".", "_", "-", "_")
 
 var (
 	// number is the number of an entry, in the name of a variable for one of a list of sections.
@@ -48,13 +48,17 @@ func (l *loader) readEnvironment(variables map[string]string) {
 	}
 	delete(variables, vhostsVariable)
 
-	known := map[string][]variableKey{}
-	l.variablesOf("", table, known)
-	for _, name := range slices.Sorted(maps.Keys(variables)) {
+	known, names := map[string][]variableKey{}, slices.Sorted(maps.Keys(variables))
+	l.variablesOf("", table, known, names)
+	for _, name := range names {
 		l.readVariable(name, variables[name], known)
 	}
 	l.numbered()
 }
+
+// suggested is up to how many vhosts the variables of all are known, so that one with a typing mistake in its domain finds the
+// right one. Of more vhosts, only those are looked at of which the environment speaks.
+const suggested = 100
 
 // variableKey is a key that a variable stands for; * in its path stands for the number in the variable's name.
 type variableKey struct {
@@ -62,19 +66,24 @@ type variableKey struct {
 	shape *shape
 }
 
-// variablesOf adds the variables of all keys below a path, with * for a number.
-func (l *loader) variablesOf(path string, s *shape, known map[string][]variableKey) {
+// variablesOf adds the variables of all keys below a path, with * for a number. names are those that are set, in order.
+func (l *loader) variablesOf(path string, s *shape, known map[string][]variableKey, names []string) {
 	switch s.form {
 	case formSection:
 		for name, key := range s.keys {
-			l.variablesOf(join(path, name), key, known)
+			l.variablesOf(join(path, name), key, known, names)
 		}
 	case formVHosts:
 		for _, domain := range l.vhosts {
-			l.variablesOf(join(path, domain.String()), s.each, known)
+			vhost := join(path, domain.String())
+			first := variable(vhost) + "_"
+			i, _ := slices.BinarySearch(names, first)
+			if len(l.vhosts) <= suggested || i < len(names) && strings.HasPrefix(names[i], first) {
+				l.variablesOf(vhost, s.each, known, names)
+			}
 		}
 	case formSections:
-		l.variablesOf(join(path, "*"), s.each, known)
+		l.variablesOf(join(path, "*"), s.each, known, names)
 	default:
 		name := variable(path)
 		known[name] = append(known[name], variableKey{path, s})
@@ -90,6 +99,8 @@ func (l *loader) readVariable(name, value string, known map[string][]variableKey
 	}
 	keys := known[pattern]
 	switch {
+	case len(keys) == 0 && l.garbled && strings.HasPrefix(name, vhostsVariable+"_"): // a source may have that vhost
+		return
 	case len(keys) == 0:
 		l.problem(at, "", "is not a variable of usher"+l.meant(pattern, index, known))
 		return
@@ -101,14 +112,16 @@ func (l *loader) readVariable(name, value string, known map[string][]variableKey
 		return
 	}
 	path := strings.Replace(keys[0].path, "*", index, 1)
-	l.override(path, at)
+	l.override(path, keys[0].shape, at)
 	l.set(path, keys[0].shape, value)
 }
 
 // override makes a variable the place of a path, of the entries of the list that it may be, and of the sections around
 // it that no file has.
-func (l *loader) override(path string, at place) {
-	maps.DeleteFunc(l.places, func(p string, _ place) bool { return parent(p) == path })
+func (l *loader) override(path string, s *shape, at place) {
+	if (s.form == formTexts || s.form == formTable) && l.given(path) {
+		maps.DeleteFunc(l.places, func(p string, _ place) bool { return parent(p) == path })
+	}
 	l.places[path] = at
 	for path = parent(path); path != ""; path = parent(path) {
 		if !l.given(path) {
@@ -119,10 +132,19 @@ func (l *loader) override(path string, at place) {
 
 // numbered reports issuers whose numbers do not follow each other from 0 on.
 func (l *loader) numbered() {
+	counts := map[string]int{}
 	for _, path := range slices.Sorted(maps.Keys(l.places)) {
 		list := parent(path)
-		index, err := strconv.Atoi(strings.TrimPrefix(path, list+"/"))
-		if n := l.count(list); err == nil && strings.HasSuffix(list, "/issuers") && index > n {
+		index, err := strconv.Atoi(last(path))
+		if err != nil || !strings.HasSuffix(list, "/issuers") {
+			continue
+		}
+		n, counted := counts[list]
+		if !counted {
+			n = l.count(list)
+			counts[list] = n
+		}
+		if index > n {
 			l.fault(path, "is there, but %s[%d] is not: number them from 0 on", typed(list), n)
 		}
 	}

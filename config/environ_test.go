@@ -100,10 +100,10 @@ vhost = meet.example.com
   default_affiliation = owner
   issuer = my_app
     secret = ` + secretB + `
-     = {AppID:my_app At: AcceptedIssuers:[my_app] AcceptedAudiences:[*] Algorithms:[HS256] AppSecrets:[] PublicKeyFiles:[] ` +
-		`JWKSFile: JWKSURL: ASAPKeyServer: CacheKeysURL: KeysMaxStale:24h0m0s Claims:{Affiliation:{Path: Values:map[] Key: At:} ` +
-		`ID:{Path: Values:map[] Key: At:} Name:{Path: Values:map[] Key: At:} Group:{Path: Values:map[] Key: At:} Room:{Path: Values:map[] Key: At:} ` +
-		`Tenant:{Path: Values:map[] Key: At:}} Tenant: ` +
+     = {AppID:my_app AcceptedIssuers:[my_app] AcceptedAudiences:[*] Algorithms:[HS256] AppSecrets:[] PublicKeyFiles:[] ` +
+		`JWKSFile: JWKSURL: ASAPKeyServer: CacheKeysURL: KeysMaxStale:24h0m0s Claims:{Affiliation:{Path: Values:map[]} ` +
+		`ID:{Path: Values:map[]} Name:{Path: Values:map[]} Group:{Path: Values:map[]} Room:{Path: Values:map[]} ` +
+		`Tenant:{Path: Values:map[]}} Tenant: ` +
 		`RequireRoom:true RequireExp:true DomainVerification:true NoWildcard:false Leeway:10s}
 log = {info console}
 `
@@ -211,7 +211,7 @@ func TestEnvironmentProblems(t *testing.T) {
 			`environment USHER_LOG_LEVEL: log.level: "loud" is not known: it must be debug, info, warn or error`,
 		}},
 		{"no such file", "nowhere.yaml", nil, []string{"nowhere.yaml: cannot be read: no such file or directory"}},
-		{"a folder", ".", nil, []string{".: cannot be read: is a directory"}},
+		{"a folder", ".", nil, []string{".: cannot be read: it is a folder, not a file"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			environ := test.set
@@ -294,7 +294,7 @@ func TestTooLarge(t *testing.T) {
 	write(t, "large", make([]byte, 1<<20))
 	c, err := config.Load(nil, slices.Concat(least[:1], least[2:], []string{"USHER_XMPP_SECRET_FILE=large"}))
 	got, _ := texts(t, c, err)
-	if len(got) != 1 || !strings.HasSuffix(got[0], "has 1048576 bytes, too many for what it should be") {
+	if len(got) != 1 || !strings.HasSuffix(got[0], "cannot be read: it has more than 64 kB, the most that usher reads of such a file") {
 		t.Error(got)
 	}
 }

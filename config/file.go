@@ -10,8 +10,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/xmpp-usher/usher/config/prosody"
 )
 
 // readFile sets what a YAML document says.
@@ -32,16 +36,36 @@ func (l *loader) readFile(content []byte) {
 			return
 		}
 	}
-	l.garble(l.at(lineOfError(content, err)), "is not YAML: "+syntaxError(err))
+	line := lineOfError(content, err)
+	l.garble(l.at(line), "is not YAML: "+syntaxError(err, textOfLine(content, line)))
 }
 
-// syntaxError returns an error of the YAML parser in words that contain nothing of the file, so no secret.
-func syntaxError(err error) string {
+// syntaxError returns an error of the YAML parser in a line, in words that contain nothing of the file, so no secret.
+func syntaxError(err error, line string) string {
 	message := yamlLine.ReplaceAllString(err.Error(), "")
-	if strings.HasPrefix(message, "unknown anchor") {
+	begin := strings.TrimLeftFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || foreign(r) })
+	indent := line[:len(line)-len(begin)]
+	strange := strings.IndexFunc(line, func(r rune) bool { return typographic(r) || noBreak(r) })
+	switch {
+	case strings.HasPrefix(message, "unknown anchor"):
 		return "a text that begins with * must stand in quotes"
+	case strings.Contains(indent, "\t"):
+		return "a tab cannot indent a line: type spaces instead"
+	case strange >= 0:
+		r, _ := utf8.DecodeRuneInString(line[strange:])
+		return message + "; in this line, " + foreignCharacter(r)
 	}
 	return message
+}
+
+// textOfLine returns a line, by its number, of a text.
+func textOfLine(content []byte, number int) string {
+	for line := range bytes.Lines(content) {
+		if number--; number == 0 {
+			return string(line)
+		}
+	}
+	return ""
 }
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
@@ -116,14 +140,16 @@ func (l *loader) table(path string, n *yaml.Node) {
 	entries := map[string]string{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, meaning := n.Content[i], n.Content[i+1]
+		entry := entryOf(path, key.Value)
 		if _, twice := entries[key.Value]; twice {
-			l.fault(path, "has an entry twice, the second in line %d: keep one", key.Line)
-			return
+			l.problem(l.at(key.Line), typed(entry), fmt.Sprintf("stands here again after line %d: keep one", l.place(entry).line))
+			continue
 		}
-		if !l.scalar(path, key) || !l.scalar(path, meaning) {
-			return
-		}
+		l.places[entry] = l.at(key.Line)
 		entries[key.Value] = meaning.Value
+		if l.scalar(entry, key) {
+			l.scalar(entry, meaning)
+		}
 	}
 	l.viper.Set(path, entries)
 }
@@ -161,10 +187,18 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 			l.problem(at, typed(path), "has a key that is no plain text")
 			continue
 		}
+		if fault := pasted(name); fault != "" {
+			l.problem(at, typed(path), "has a key that "+fault)
+			// What stands below it can be wrong, too.
+			if name.Value = strings.TrimFunc(name.Value, foreign); pasted(name) != "" {
+				continue
+			}
+		}
 		key, keyShape := join(path, name.Value), s.each
 		if s.form == formVHosts {
 			if key = l.addVHost(name.Value, at); key == "" {
-				continue
+				key = entryOf(path, strings.ToLower(name.Value)) // as viper has it
+				l.misnamed = append(l.misnamed, last(key))
 			}
 		} else if keyShape = s.keys[name.Value]; keyShape == nil {
 			l.problem(at, typed(key), "is not a known key"+misplaced(path, s, name.Value))
@@ -219,5 +253,51 @@ func odd(n *yaml.Node) string {
 	case n.Style&yaml.TaggedStyle != 0:
 		return "uses a tag (!): write the value without it, or put it in quotes if it begins so"
 	}
+	return pasted(n)
+}
+
+// pasted returns what word processors and web pages have left in a text without quotes, or "". In quotes it is meant.
+func pasted(n *yaml.Node) string {
+	if n.Kind != yaml.ScalarNode || n.Style != 0 {
+		return ""
+	}
+	first, _ := utf8.DecodeRuneInString(n.Value)
+	last, _ := utf8.DecodeLastRuneInString(n.Value)
+	switch {
+	case typographic(first):
+		return "begins with a typographic quote: " + foreignCharacter(first)
+	case typographic(last):
+		return "ends with a typographic quote: " + foreignCharacter(last)
+	}
+	// A joiner within a word is a letter of it.
+	if i := strings.IndexFunc(n.Value, noBreak); i >= 0 {
+		r, _ := utf8.DecodeRuneInString(n.Value[i:])
+		return "has an invisible character in it: " + foreignCharacter(r)
+	}
+	for _, r := range []rune{first, last} {
+		if foreign(r) {
+			return "begins or ends with an invisible character: " + foreignCharacter(r)
+		}
+	}
 	return ""
+}
+
+// typographic reports whether a character is a quote of texts for people.
+func typographic(r rune) bool { return strings.ContainsRune(prosody.TypographicQuotes, r) }
+
+// noBreak reports whether a character is a space of texts for people which YAML takes for a letter.
+func noBreak(r rune) bool { return strings.ContainsRune("\u00a0\u2007\u202f\ufeff", r) }
+
+// foreign reports whether a character is a quote or space of texts for people, or cannot be seen.
+func foreign(r rune) bool {
+	return typographic(r) || noBreak(r) || r > 127 && r != utf8.RuneError && (unicode.IsSpace(r) || unicode.Is(unicode.Cf, r))
+}
+
+// foreignCharacter says which character is none of YAML's, and what to do.
+func foreignCharacter(r rune) string {
+	if typographic(r) {
+		return fmt.Sprintf("%c is none of YAML's. Type \" or nothing instead, or put the whole text in \" if %[1]c belongs to it", r)
+	}
+	return fmt.Sprintf("U+%04X, perhaps copied from a web page. Type a plain space or nothing instead, or put the whole text in \" if it "+
+		"belongs to it", r)
 }

@@ -220,6 +220,11 @@ func join(path, key string) string {
 	return path + "/" + key
 }
 
+// entryOf returns the path of an entry of the table at a path. It is no key, and nothing can be set there.
+func entryOf(path, entry string) string {
+	return join(path, strings.ReplaceAll(entry, "/", "∕"))
+}
+
 // parent returns the path of the section or list that a place stands in; that of the whole is "".
 func parent(path string) string {
 	return path[:max(strings.LastIndexByte(path, '/'), 0)]

@@ -224,7 +224,7 @@ func TestSourceProblems(t *testing.T) {
 			want: "prosody prosody.cfg.lua:1: "},
 		{name: "not .env", files: []string{"a.env"}, content: []string{"a.env", "JWT_APP_SECRET " + secretA + "\n"},
 			want: "docker a.env:1: is no variable: write NAME=value"},
-		{name: "a folder", files: []string{"folder.env"}, want: "command line: folder.env cannot be read: is a directory"},
+		{name: "a folder", files: []string{"folder.env"}, want: "command line: folder.env cannot be read: it is a folder, not a file"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			inFolder(t, test.content...)

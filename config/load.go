@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/viper"
 	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 // Load reads the configuration from files, and from environment variables as of [os.Environ]. A file whose name ends in
@@ -19,15 +21,18 @@ import (
 // usher's own, of which there is one at most; without one the environment has to say all. Which says more than
 // which is told in the documentation of the package.
 //
-// The error, if any, is a *[Problems] and has everything that is wrong. Files that cannot be read, or are not in the
-// language that they should be in, are reported alone.
-func Load(files []string, environ []string) (*Config, error) {
+// The error, if any, is a *[Problems] and has everything that is wrong. If usher's own file is not YAML, nothing in it is
+// looked at; if a source cannot be read, what may be missing because of that is not reported.
+//
+// Each issuer is shown to the checks, also in a configuration that has other problems.
+func Load(files []string, environ []string, checks ...Check) (*Config, error) {
 	l := newLoader("")
+	l.checks = checks
 	for _, file := range files {
 		l.nameFile(file)
 	}
 	if l.file != "" {
-		content, err := os.ReadFile(l.file)
+		content, err := smallfile.Read(l.file, MaxSize)
 		if err != nil {
 			l.garble(place{source: l.file, file: l.file}, "cannot be read: "+why(err))
 		} else {
@@ -58,12 +63,10 @@ func (l *loader) nameFile(file string) {
 // finish reads what the sources say beneath the file, and usher's variables over it, and makes the Config, which is
 // worth something if there are no problems.
 func (l *loader) finish(own, environ []string) *Config {
-	if l.garbled {
-		return nil
-	}
 	variables := ownVariables(own)
+	lost := l.garbled // usher's own file
 	beneath := l.readSources(variables, environ)
-	if l.garbled {
+	if lost {
 		return nil
 	}
 	for _, s := range beneath {
@@ -113,10 +116,12 @@ type loader struct {
 	warnings []Problem
 	notes    []Problem
 	faulty   map[string]bool // the paths that have a problem
-	garbled  bool            // a file could not be read at all
+	garbled  bool            // a file could not be read at all, so that nobody knows what is missing
+	checks   []Check
 
 	effective map[string]any   // by path: defaults that follow from other keys
 	secretIn  map[string]place // the files that have a secret, by name
+	misnamed  []string         // the names of the file's vhosts that are no domains, as in their paths
 	badVHost  bool             // a vhost was left out, and why is said: its name is no domain, or it asks a Matrix server
 	spokenOf  map[string]bool  // the modules of Prosody of which a note was taken
 
@@ -195,7 +200,7 @@ func (l *loader) problem(at place, key, text string) {
 	l.problems = append(l.problems, Problem{at.source, key, text, at})
 }
 
-// garble records that a file could not be read at all, after which looking any further would only confuse.
+// garble records that a file could not be read at all. What is missing after that may stand in it.
 func (l *loader) garble(at place, text string) {
 	l.garbled = true
 	l.problem(at, "", text)
@@ -212,6 +217,9 @@ func (l *loader) fault(path, format string, args ...any) {
 
 // missing records that a path must be set and is not.
 func (l *loader) missing(path, what string) {
+	if l.garbled {
+		return
+	}
 	for p := path; ; p = parent(p) {
 		if l.faulty[p] { // then it may well be there, but could not be read
 			return
@@ -284,6 +292,9 @@ func (l *loader) defaults(path string, s *shape) {
 		for _, domain := range l.vhosts {
 			l.defaults(join(path, domain.String()), s.each)
 		}
+		for _, name := range l.misnamed {
+			l.defaults(join(path, name), s.each)
+		}
 	case formSections:
 		for i := range l.count(path) {
 			l.defaults(join(path, fmt.Sprint(i)), s.each)
@@ -322,35 +333,31 @@ func parseDomain(name string) (jid.JID, error) {
 	return domain, nil
 }
 
-// maxFile is how many bytes a file named by the configuration may have: far more than any key needs.
-const maxFile = 64 << 10
+// MaxSize is how many bytes usher's own file may have, which is the most of all files that [Load] reads: ample for 50,000
+// virtual hosts.
+const MaxSize = 8 << 20
 
-// readNamed returns the content of a file that a path names, and the place to report problems with it; its name is
-// resolved against the folder of the configuration file. What stands in the file has its place in front.
-func (l *loader) readNamed(path, name string) (content []byte, resolved string, ok bool) {
+// maxSource, maxKeys and maxSecret are how many bytes other files may have, far more than they need: a source that is not
+// Prosody's, a file with keys (as in package auth/keys), and one with a secret.
+const maxSource, maxKeys, maxSecret = 1 << 20, 1 << 20, 64 << 10
+
+// readNamed returns the content of a file of at most so many bytes that a path names, and the place to report problems with it;
+// its name is resolved against the folder of the configuration file. What stands in the file has its place in front.
+func (l *loader) readNamed(path, name string, most int) (content []byte, resolved string, ok bool) {
 	resolved = l.resolve(name)
 	by := l.place(path)
 	l.places[path] = place{fmt.Sprintf("file %s (named by %s)", resolved, by.source), by.layer, by.file, by.line}
 	l.files = append(l.files, resolved)
-	// Asked before opening, for opening a pipe would wait for its other end.
-	stat, err := os.Stat(resolved)
-	switch {
-	case name == "":
+	if name == "" {
 		l.fault(path, "is empty: name a file")
+		return nil, resolved, false
+	}
+	switch content, err := smallfile.Read(resolved, most); {
 	case errors.Is(err, fs.ErrNotExist):
 		l.fault(path, "does not exist")
 	case err != nil:
 		l.fault(path, "cannot be read: %s", why(err))
-	case !stat.Mode().IsRegular():
-		l.fault(path, "is not a regular file")
-	case stat.Size() > maxFile:
-		l.fault(path, "has %d bytes, too many for what it should be", stat.Size())
 	default:
-		content, err = os.ReadFile(resolved)
-		if err != nil {
-			l.fault(path, "cannot be read: %s", why(err))
-			break
-		}
 		return content, resolved, true
 	}
 	return nil, resolved, false

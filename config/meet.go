@@ -3,11 +3,12 @@ package config
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 // Meet is what a configuration of the web page (jitsi-meet's config.js) says, as far as it is of interest to usher.
@@ -67,8 +68,7 @@ func (l *loader) findMeet(folder string) (files []string) {
 	}
 	for _, host := range l.prosody.whole.Hosts {
 		file := filepath.Join(folder, filepath.Base(host.Name)+"-config.js")
-		if f, err := os.Open(file); err == nil && !host.Component {
-			f.Close()
+		if _, err := smallfile.Read(file, maxSource); err == nil && !host.Component {
 			files = append(files, file)
 		}
 	}
@@ -155,8 +155,10 @@ func readJavaScript(script string, keys ...string) (map[string]jsValue, error) {
 
 // jsExpression returns the value of the expression that begins with the tokens: of a statement, or else of a property.
 func jsExpression(script string, tokens []jsToken, statement bool) jsValue {
+	// No address has so many words. Each of many expressions without an end would be read up to the end of the script.
+	const most = 1000
 	end, depth := 0, 0
-	for ; end < len(tokens); end++ {
+	for ; end < min(len(tokens), most); end++ {
 		t := tokens[end]
 		if depth == 0 && (t.is("}", ")", "]", ";") || t.is(",") && !statement) {
 			break

@@ -362,17 +362,21 @@ func (d *deployment) password(path string, host *prosody.Section, services []*pr
 
 // compareAuthentication looks whether the virtual hosts are of the kinds that go with how people log in.
 func (l *loader) compareAuthentication(c *Config) {
+	kinds := map[string]Kind{}
+	for _, v := range c.VHosts {
+		kinds[join("vhosts", v.Domain.String())] = v.Kind
+	}
 	for _, a := range l.authentications {
-		i := slices.IndexFunc(c.VHosts, func(v VHost) bool { return join("vhosts", v.Domain.String()) == a.path })
+		kind, known := kinds[a.path]
 		switch {
-		case i < 0 && a.matrix():
+		case !known && a.matrix():
 			l.problem(a.at, typed(a.path), "asks a Matrix server, which usher does not: use jwt (token) with an issuer that signs tokens, "+
 				"or say in usher.yaml of which kind it is")
-		case i < 0 && a.password() && a.path != join("vhosts", c.Jicofo.JID.Domainpart()):
+		case !known && a.password() && a.path != join("vhosts", c.Jicofo.JID.Domainpart()):
 			l.notes = append(l.notes, Problem{Source: a.at.source, Key: typed(a.path), at: a.at,
 				Text: "is left out: its people log in with a password, and would all be hosts. If that is right, give it kind: trusted; " +
 					"recorders and gateways are kind: service"})
-		case i >= 0 && c.VHosts[i].Kind == KindTrusted && !a.checks():
+		case kind == KindTrusted && !a.checks():
 			l.fault(a.path+"/kind", "is trusted, but %s says authentication = %q, so nobody needs a password: everybody would be a host",
 				strings.TrimPrefix(a.at.source, "prosody "), a.authentication)
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"unicode"
@@ -58,6 +59,18 @@ func secretFault(text string, least int) string {
 	case len(text) < least:
 		return fmt.Sprintf("has %d bytes where %d are needed, lest it be guessed: %s "+
 			"(or set allow_short_secret: true for as long as it cannot be changed)", len(text), least, howToMakeSecret)
+	}
+	return ""
+}
+
+// encodingFault says what editors have put around the text of a file with a secret, or returns "".
+func encodingFault(content []byte) string {
+	utf16 := bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff"))
+	switch {
+	case bytes.HasPrefix(content, []byte("\ufeff")):
+		return "begins with a byte order mark, which would be part of the secret: save it as UTF-8 without BOM"
+	case utf16 && bytes.Contains(content, []byte{0}): // as PowerShell's > writes
+		return "is a text in UTF-16, which has other bytes than the secret: save it as UTF-8 without BOM"
 	}
 	return ""
 }

@@ -215,6 +215,8 @@ type Import struct {
 	Environ []string
 	// Trusted are virtual hosts of Prosody whose people are hosts because they have a password.
 	Trusted []string
+	// Checks look at the issuers, as in [Load].
+	Checks []Check
 	// MeetFolder is where the web page's configurations are looked for, beside Prosody: DOMAIN-config.js. Empty means where Debian's
 	// packages have them.
 	MeetFolder string
@@ -222,9 +224,10 @@ type Import struct {
 
 // YAML returns what the sources say as a usher.yaml that takes their place: each key with a comment that says where it is
 // from, secrets as found. Problems are comments at its beginning, for what is missing is still to be added there. The error
-// is a *[Problems] and means that a source cannot be read.
+// is a *[Problems] and means that a source cannot be read, or that Trusted names a virtual host that is not there.
 func (i Import) YAML() ([]byte, error) {
 	l := newLoader("")
+	l.checks = i.Checks
 	l.nowhere = place{source: "usher.yaml"} // which is to be
 	at := place{source: "command line", layer: layerCommand}
 	if len(i.Prosody) > 0 {
@@ -249,6 +252,9 @@ func (i Import) YAML() ([]byte, error) {
 	if l.garbled {
 		return nil, l.failed()
 	}
+	if unknown := l.unknownHosts(i.Trusted, at); len(unknown) > 0 {
+		return nil, &Problems{List: unknown, Files: l.files}
+	}
 	var b strings.Builder
 	b.WriteString("# usher's configuration, as found; behind each key stands where. What the keys mean: usher.example.yaml.\n")
 	found := slices.DeleteFunc(c.Settings, func(s Setting) bool {
@@ -268,6 +274,29 @@ func (i Import) YAML() ([]byte, error) {
 	b.WriteByte('\n')
 	b.Write(render(found, func(s Setting) string { return s.Origin }, true))
 	return []byte(b.String()), nil
+}
+
+// unknownHosts returns a problem for each domain that is no virtual host of Prosody's files.
+func (l *loader) unknownHosts(domains []string, at place) (unknown []Problem) {
+	var hosts []string
+	if l.prosody != nil {
+		for _, host := range l.prosody.whole.Hosts {
+			if !host.Component {
+				hosts = append(hosts, host.Name)
+			}
+		}
+	}
+	there := "has these: " + strings.Join(hosts, ", ")
+	if len(hosts) == 0 {
+		there = "has none"
+	}
+	for _, name := range domains {
+		if domain, err := parseDomain(name); err != nil || !slices.Contains(hosts, domain.String()) {
+			unknown = append(unknown, Problem{Source: at.source, Text: fmt.Sprintf("--trusted %s: Prosody's configuration has no "+
+				"VirtualHost of that name; it %s", name, there), at: at})
+		}
+	}
+	return unknown
 }
 
 // absolute returns the absolute names of files.

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 // setting is what a source beneath usher.yaml says of one key.
@@ -71,7 +73,7 @@ func (l *loader) source(path string, variables map[string]string) (files []strin
 // open returns the content of a source.
 func (l *loader) open(name string, at place) (content []byte, ok bool) {
 	l.files = append(l.files, name)
-	content, err := os.ReadFile(name)
+	content, err := smallfile.Read(name, maxSource)
 	if err != nil {
 		l.garble(at, name+" cannot be read: "+why(err))
 	}

@@ -37,7 +37,11 @@ func (l *loader) build(r *raw) *Config {
 	c.Sessions = r.Sessions
 	c.Store = l.buildStore(r)
 	for _, domain := range l.vhosts {
-		c.VHosts = append(c.VHosts, l.buildVHost(domain, r.VHosts[domain.String()]))
+		name := domain.String()
+		c.VHosts = append(c.VHosts, l.buildVHost(join("vhosts", name), domain, r.VHosts[name]))
+	}
+	for _, name := range l.misnamed { // what stands there can be wrong, too
+		l.buildVHost(join("vhosts", name), jid.JID{}, r.VHosts[name])
 	}
 	if len(c.VHosts) == 0 && !l.badVHost {
 		l.missing("vhosts", "name at least one virtual host whose people may ask for a room")
@@ -79,13 +83,14 @@ func (l *loader) buildXMPP(r *raw) XMPP {
 	if r.XMPP.AllowShortSecret {
 		least = 0
 	}
-	switch {
-	case l.contradict("xmpp/secret", "xmpp/secret_file"):
-	case l.given("xmpp/secret"):
+	l.contradict("xmpp/secret", "xmpp/secret_file")
+	if l.given("xmpp/secret") {
 		x.Secret = l.secret("xmpp/secret", r.XMPP.Secret, least)
-	case l.given("xmpp/secret_file"):
+	}
+	if l.given("xmpp/secret_file") {
 		x.Secret = l.secretFile("xmpp/secret_file", r.XMPP.SecretFile, least)
-	default:
+	}
+	if !l.given("xmpp/secret") && !l.given("xmpp/secret_file") {
 		l.missing("xmpp/secret_file", "a file with the component's secret, as the server has it (or secret: itself)")
 	}
 	return x
@@ -111,12 +116,14 @@ func (l *loader) buildRooms(r *raw) Rooms {
 			l.fault(at, "has no effect with wait_for_host: never, where nobody waits: take it out")
 		}
 	}
+	named := map[string]bool{}
 	for i, name := range r.Rooms.Services {
 		at := join("rooms/services", strconv.Itoa(i))
 		service := l.domain(at, name)
-		if service.String() != "" && slices.ContainsFunc(rooms.Services, service.Equal) {
+		if service.String() != "" && named[service.String()] {
 			l.fault(at, "names %s again: once is enough", service)
 		}
+		named[service.String()] = true
 		rooms.Services = append(rooms.Services, service)
 	}
 	if len(rooms.Services) == 0 {
@@ -157,8 +164,9 @@ func (l *loader) buildLobby(r *raw) Lobby {
 		affiliation := oneOf(l, at, Affiliation(name), Owner, Member)
 		if slices.Contains(lobby.Bypass, affiliation) {
 			l.fault(at, "names %s again: once is enough", affiliation)
+		} else if !l.faulty[at] {
+			lobby.Bypass = append(lobby.Bypass, affiliation)
 		}
-		lobby.Bypass = append(lobby.Bypass, affiliation)
 	}
 	return lobby
 }
@@ -210,8 +218,8 @@ func (l *loader) buildStore(r *raw) Store {
 	return Store{Path: file}
 }
 
-func (l *loader) buildVHost(domain jid.JID, r rawVHost) VHost {
-	at := join("vhosts", domain.String())
+// buildVHost makes the virtual host that stands at a path.
+func (l *loader) buildVHost(at string, domain jid.JID, r rawVHost) VHost {
 	v := VHost{
 		Domain:             domain,
 		AllowEmptyToken:    r.AllowEmptyToken,
@@ -230,14 +238,15 @@ func (l *loader) buildVHost(domain jid.JID, r rawVHost) VHost {
 		}
 	}
 	many := at + "/issuers"
-	switch {
-	case short != "" && l.given(many):
+	if short != "" && l.given(many) {
 		l.fault(many, "contradicts %s (%s): an issuer stands either on the vhost itself or in the list issuers",
 			typed(short), l.place(short).source)
-	case short != "":
-		v.Issuers = []Issuer{l.buildIssuer(at, r.rawIssuer)}
-	case l.given(many):
-		v.Issuers = l.buildIssuers(many, r.Issuers)
+	}
+	if short != "" {
+		v.Issuers = append(v.Issuers, l.buildIssuer(at, domain, r.rawIssuer))
+	}
+	if l.given(many) {
+		v.Issuers = append(v.Issuers, l.buildIssuers(many, domain, r.Issuers)...)
 	}
 	l.checkKind(at, &v, short)
 	return v
@@ -266,21 +275,23 @@ func (l *loader) checkKind(at string, v *VHost, short string) {
 				KindService: "its people are let in without a token; should it be kind: token?",
 			}[v.Kind])
 		}
-		if !hasIssuer && l.given(at+"/default_affiliation") {
+		if !hasIssuer && l.given(at+"/default_affiliation") && !l.garbled {
 			l.fault(at+"/default_affiliation", "has no effect on a %s vhost without issuer: it is for people with a token", v.Kind)
 		}
 	}
 }
 
-func (l *loader) buildIssuers(at string, r map[int]rawIssuer) []Issuer {
+func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawIssuer) []Issuer {
 	var issuers []Issuer
+	named := map[string]int{} // by app_id: the first
 	for i := range l.count(at) {
 		here := join(at, strconv.Itoa(i))
-		issuer := l.buildIssuer(here, r[i])
-		same := func(other Issuer) bool { return issuer.AppID != "" && other.AppID == issuer.AppID }
-		if first := slices.IndexFunc(issuers, same); first >= 0 {
+		issuer := l.buildIssuer(here, vhost, r[i])
+		if first, again := named[issuer.AppID]; again {
 			l.fault(here+"/app_id", "is that of %s[%d], too: two issuers of a vhost must have different names "+
 				"(accepted_issuers may be the same)", typed(at), first)
+		} else if issuer.AppID != "" {
+			named[issuer.AppID] = i
 		}
 		issuers = append(issuers, issuer)
 	}
@@ -290,7 +301,7 @@ func (l *loader) buildIssuers(at string, r map[int]rawIssuer) []Issuer {
 	return issuers
 }
 
-func (l *loader) buildIssuer(at string, r rawIssuer) Issuer {
+func (l *loader) buildIssuer(at string, vhost jid.JID, r rawIssuer) Issuer {
 	issuer := Issuer{
 		AppID:              r.AppID,
 		AcceptedIssuers:    r.AcceptedIssuers,
@@ -302,7 +313,6 @@ func (l *loader) buildIssuer(at string, r rawIssuer) Issuer {
 		Leeway:             r.Leeway,
 		Tenant:             r.Tenant,
 		KeysMaxStale:       r.KeysMaxStale,
-		At:                 l.place(at + "/app_id").source,
 	}
 	switch {
 	case !l.given(at + "/app_id"):
@@ -328,7 +338,28 @@ func (l *loader) buildIssuer(at string, r rawIssuer) Issuer {
 	}
 	l.buildClaims(at+"/claims", r.Claims, &issuer.Claims)
 	l.buildKeys(at, r, &issuer)
+	l.check(at, vhost, issuer)
 	return issuer
+}
+
+// check has an issuer checked by others, who know of keys and tokens what this package does not.
+func (l *loader) check(at string, vhost jid.JID, issuer Issuer) {
+	for _, check := range l.checks {
+		for _, f := range check(vhost, issuer) {
+			path := join(at, f.Key)
+			if f.Entry != "" {
+				path = entryOf(path, f.Entry)
+			}
+			// Which key has a problem follows from that of one of its entries.
+			follows := false
+			for i := range issuer.Algorithms {
+				follows = follows || l.faulty[join(path, strconv.Itoa(i))]
+			}
+			if !follows {
+				l.fault(path, "%s", f.Text)
+			}
+		}
+	}
 }
 
 // buildClaims makes the map of claims at a path. What a path or a meaning may be is not its concern.
@@ -350,7 +381,7 @@ func (l *loader) buildClaims(at string, r rawClaims, m *ClaimMap) {
 		if !l.given(path) && !l.given(table) {
 			continue
 		}
-		*c.claim = Claim{Path: c.path, Values: c.values, Key: typed(path), At: l.place(path).source}
+		*c.claim = Claim{Path: c.path, Values: c.values}
 		if l.given(path) && c.path == "" {
 			l.fault(path, "is empty: write the names that lead there with dots between them")
 		}
@@ -378,20 +409,28 @@ func (l *loader) buildKeys(at string, r rawIssuer, issuer *Issuer) {
 	if len(public) > 0 {
 		exclude = append(exclude, public[0])
 	}
-	switch {
-	case l.contradict(exclude...):
-	case l.given(one):
-		issuer.AppSecrets = []Secret{l.secret(one, r.AppSecret, least)}
-	case l.given(file):
-		issuer.AppSecrets = []Secret{l.secretFile(file, r.AppSecretFile, least)}
-	case l.given(list):
+	l.contradict(exclude...)
+	add := func(path string, secret Secret) {
+		if !l.faulty[path] {
+			issuer.AppSecrets = append(issuer.AppSecrets, secret)
+		}
+	}
+	if l.given(one) {
+		add(one, l.secret(one, r.AppSecret, least))
+	}
+	if l.given(file) {
+		add(file, l.secretFile(file, r.AppSecretFile, least))
+	}
+	if l.given(list) {
 		for i, text := range r.AppSecrets {
-			issuer.AppSecrets = append(issuer.AppSecrets, l.secret(join(list, strconv.Itoa(i)), text, least))
+			path := join(list, strconv.Itoa(i))
+			add(path, l.secret(path, text, least))
 		}
 		if len(r.AppSecrets) == 0 {
 			l.fault(list, "is empty: write the secrets that the issuer uses")
 		}
-	case len(public) == 0:
+	}
+	if !shared && len(public) == 0 {
 		l.missing(file, "a file with the secret shared with the issuer (or app_secret: itself, or public_key_files, "+
 			"jwks_file, jwks_url, asap_key_server or cache_keys_url)")
 	}
@@ -404,7 +443,7 @@ func (l *loader) buildKeys(at string, r rawIssuer, issuer *Issuer) {
 		}
 	}
 	if l.given(set) {
-		_, issuer.JWKSFile, _ = l.readNamed(set, r.JWKSFile)
+		_, issuer.JWKSFile, _ = l.readNamed(set, r.JWKSFile, maxKeys)
 	}
 	issuer.JWKSURL, issuer.ASAPKeyServer, issuer.CacheKeysURL = r.JWKSURL, r.ASAPKeyServer, r.CacheKeysURL
 	for i, address := range []string{r.JWKSURL, r.ASAPKeyServer, r.CacheKeysURL} {
@@ -498,6 +537,9 @@ func (l *loader) compareDomains(c *Config) {
 
 // compareFocus reports what does not go with being the focus, or with standing before one, and with there being a lobby.
 func (l *loader) compareFocus(c *Config) {
+	if l.garbled { // it may say what all this depends on
+		return
+	}
 	relay := l.given("jicofo/jid")
 	if relay && c.Jicofo.JID.Domain().Equal(c.XMPP.Domain) && c.XMPP.Domain.String() != "" {
 		l.fault("jicofo/jid", "is at usher's own domain: name the JID that Jicofo logs in with, such as focus@auth.meet.example.com")
@@ -608,14 +650,15 @@ func (l *loader) checkTexts(at string, list []string) {
 	}
 }
 
-// contradict reports whether more than one of the paths is set, which must exclude each other.
-func (l *loader) contradict(paths ...string) bool {
+// contradict reports if more than one of the paths is set, which must exclude each other.
+func (l *loader) contradict(paths ...string) {
 	paths = slices.DeleteFunc(paths, func(path string) bool { return !l.given(path) })
 	slices.SortStableFunc(paths, func(a, b string) int { return l.place(a).compare(l.place(b)) })
 	for _, second := range paths[min(1, len(paths)):] {
-		l.fault(second, "contradicts %s (%s): keep one of them", typed(paths[0]), l.place(paths[0]).source)
+		if !l.faulty[second] { // which it is not by this: what it says can be wrong, too
+			l.problem(l.place(second), typed(second), fmt.Sprintf("contradicts %s (%s): keep one of them", typed(paths[0]), l.place(paths[0]).source))
+		}
 	}
-	return len(paths) > 1
 }
 
 // secret returns the secret that a path was set to.
@@ -633,12 +676,14 @@ func (l *loader) secret(at, text string, least int) Secret {
 
 // secretFile returns the secret in the file that a path names.
 func (l *loader) secretFile(at, name string, least int) Secret {
-	content, file, ok := l.readNamed(at, name)
+	content, file, ok := l.readNamed(at, name, maxSecret)
 	if !ok {
 		return Secret{}
 	}
 	text := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
-	if fault := secretFault(text, least); fault != "" {
+	if fault := encodingFault(content); fault != "" {
+		l.fault(at, "%s", fault)
+	} else if fault := secretFault(text, least); fault != "" {
 		l.fault(at, "%s", fault)
 	} else if strings.TrimSpace(text) != text {
 		l.warn(at, "begins or ends with white space, which counts as part of the secret")
@@ -657,7 +702,7 @@ func (l *loader) publicKeyFile(at, name string) string {
 		l.files = append(l.files, folder)
 		return folder
 	}
-	content, file, ok := l.readNamed(at, name)
+	content, file, ok := l.readNamed(at, name, maxKeys)
 	if !ok {
 		return ""
 	}

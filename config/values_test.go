@@ -31,7 +31,7 @@ func reveal(c *config.Config) string {
 			for _, secret := range i.AppSecrets {
 				line("    secret", secret.Reveal())
 			}
-			i.AppSecrets, i.At = nil, ""
+			i.AppSecrets = nil
 			line("    ", fmt.Sprintf("%+v", i))
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"unicode/utf8"
@@ -16,17 +17,18 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
-// JWKSFile reads a JWK Set from a file once, as [JWKS] does, and returns a source of its keys. An error names the file.
+// JWKSFile reads a JWK Set from a file once, as [JWKS] does, and returns a source of its keys. An error is an *[fs.PathError].
 func JWKSFile(path string) (auth.KeySource, error) {
-	data, err := readFile(path)
+	data, err := smallfile.Read(path, maxSize)
 	if err != nil {
-		return nil, fmt.Errorf("JWKS file: %w", err) // err names the file
+		return nil, err
 	}
 	keys, _, err := JWKS(data)
 	if err != nil {
-		return nil, fmt.Errorf("JWKS file %s: %w", path, err)
+		return nil, &fs.PathError{Op: "JWKS file", Path: path, Err: err}
 	}
 	return configured(keys), nil
 }

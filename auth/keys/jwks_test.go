@@ -313,7 +313,7 @@ func TestPEMFolder(t *testing.T) {
 		t.Errorf("a link to nowhere: got %v, %v", source, err)
 	}
 	write("long.pem", make([]byte, 1<<20+1))
-	if source, err := keys.PEMFiles(filepath.Join(folder, "long.pem")); err == nil || source != nil || !strings.Contains(err.Error(), "long.pem: more than") {
+	if source, err := keys.PEMFiles(filepath.Join(folder, "long.pem")); err == nil || source != nil || !strings.Contains(err.Error(), "long.pem: it has more than 1 MB") {
 		t.Errorf("a long file: got %v, %v", source, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,6 +21,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 // minRSABits is what RFC 7518 §3.3 and §3.5 ask for.
@@ -41,44 +43,59 @@ var pemEndings = []string{".pem", ".crt", ".cer", ".pub"}
 // for one: each is tried for every token of the issuer, of whatever "kid". A file may hold several keys.
 //
 // A path may be that of a folder: it stands for the files in it, in the order of their names, that end in .pem, .crt, .cer
-// or .pub and do not begin with a dot. It must have one; folders in it do not count. An error names the file and what to
-// do about it.
+// or .pub and do not begin with a dot. It must have one, and at most 256; folders in it do not count. The error joins one for
+// each file that is wrong, an *[fs.PathError], which says what to do about it.
 func PEMFiles(paths ...string) (auth.KeySource, error) {
 	var all []auth.Key
+	var failed []error
 	for _, path := range paths {
-		files, err := pemFiles(path)
-		if err != nil {
-			return nil, err
-		}
+		files, errs := pemFiles(path)
+		failed = append(failed, errs...)
 		for _, file := range files {
-			data, err := readFile(file)
-			if err != nil {
-				return nil, fmt.Errorf("public key file: %w", err) // err names the file
-			}
-			keys, err := PEM("", data)
-			if err != nil {
-				return nil, fmt.Errorf("public key file %s: %w", file, err)
-			}
+			keys, err := pemFile(file)
+			failed = append(failed, err)
 			all = append(all, keys...)
 		}
+	}
+	if err := errors.Join(failed...); err != nil {
+		return nil, err
 	}
 	return configured(all), nil
 }
 
+func pemFile(file string) ([]auth.Key, error) {
+	data, err := smallfile.Read(file, maxSize)
+	if err != nil {
+		return nil, wrong(file, err)
+	}
+	keys, err := PEM("", data)
+	if err != nil {
+		return nil, wrong(file, err)
+	}
+	return keys, nil
+}
+
+// wrong makes the error of a public key file, or of a folder of such, of any other.
+func wrong(file string, err error) error {
+	if p := (*fs.PathError)(nil); errors.As(err, &p) {
+		err = p.Err
+	}
+	return &fs.PathError{Op: "public key file", Path: file, Err: err}
+}
+
 // pemFiles returns the files that path stands for: itself, or those in the folder.
-func pemFiles(path string) ([]string, error) {
+func pemFiles(path string) (files []string, failed []error) {
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("public key file: %w", err)
+		return nil, []error{wrong(path, err)}
 	}
 	if !info.IsDir() {
 		return []string{path}, nil
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return nil, fmt.Errorf("folder of public key files: %w", err)
+		return nil, []error{wrong(path, err)}
 	}
-	var files []string
 	for _, entry := range entries {
 		name := entry.Name()
 		if strings.HasPrefix(name, ".") || !slices.Contains(pemEndings, strings.ToLower(filepath.Ext(name))) {
@@ -88,34 +105,21 @@ func pemFiles(path string) ([]string, error) {
 		file := filepath.Join(path, name)
 		info, err := os.Stat(file)
 		if err != nil {
-			return nil, fmt.Errorf("public key file: %w", err)
-		}
-		if info.Mode().IsRegular() {
+			failed = append(failed, wrong(file, err))
+		} else if info.Mode().IsRegular() {
 			files = append(files, file)
 		}
 	}
-	if len(files) == 0 {
-		return nil, fmt.Errorf("folder of public key files %s: no file in it ends in %s: put one there, or name a file",
-			path, strings.Join(pemEndings, ", "))
+	switch {
+	case len(files) > maxKeys:
+		return nil, []error{wrong(path, fmt.Errorf("more than %d files: each token would be tried with all of them", maxKeys))}
+	case len(files)+len(failed) == 0:
+		return nil, []error{wrong(path, fmt.Errorf("no file in this folder ends in %s: put one there, or name a file", strings.Join(pemEndings, ", ")))}
 	}
-	return files, nil
+	return files, failed
 }
 
-// readFile reads a file of at most maxSize bytes. An error names the file.
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	data, err := readAll(file)
-	if err == errSize {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return data, err
-}
-
-var errSize = fmt.Errorf("more than %d kB: no file of keys is that long", maxSize>>10)
+var errSize = fmt.Errorf("more than %d kB: no set of keys is that long", maxSize>>10)
 
 // readAll reads at most maxSize bytes; more is errSize.
 func readAll(r io.Reader) ([]byte, error) {

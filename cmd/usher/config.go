@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/config/prosody/module"
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 func configGroup() *cobra.Command {
@@ -225,7 +227,10 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 // writeLines writes the lines for Prosody into a file, all or nothing: where they were included and are half there, the gate
 // would be open. Any other file than one with such lines is left alone: it may be Jitsi's. Prosody must be able to read it, so it gets the group of the file before, or else of Prosody's own file.
 func writeLines(w io.Writer, name, lines string, prosody []string) error {
-	if is, err := os.ReadFile(name); err == nil && len(is) > 0 && !config.IsLines(string(is)) {
+	switch is, err := smallfile.Read(name, 1<<20); {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("--output: %w", err)
+	case len(is) > 0 && !config.IsLines(string(is)):
 		return fmt.Errorf("%s is not what usher has written there: name a file of its own, or remove this one", name)
 	}
 	var like os.FileInfo
@@ -341,6 +346,7 @@ Virtual hosts whose people log in with a password are left out unless --trusted 
 
 // importFrom writes what an import found.
 func importFrom(cmd *cobra.Command, i config.Import) error {
+	i.Checks = []config.Check{newIssuers(new(keys.Cache)).add}
 	yaml, err := i.YAML()
 	if err != nil {
 		return err

@@ -21,6 +21,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 // quiet is how long files must have been left alone before they are read again: an editor writes in several steps.
@@ -172,7 +173,7 @@ func fingerprint(files []string) [sha256.Size]byte {
 			}
 			continue
 		}
-		content, err := os.ReadFile(file)
+		content, err := smallfile.Read(file, config.MaxSize)
 		fmt.Fprintln(sum, len(content), err)
 		sum.Write(content)
 	}
@@ -245,11 +246,13 @@ func announce(log *zap.Logger, c *config.Config, p auth.Policy) {
 
 // union returns the files of both lists, each once.
 func union(a, b []string) []string {
-	a = slices.Clone(a)
-	for _, file := range b {
-		if !slices.Contains(a, file) {
-			a = append(a, file)
+	var all []string
+	seen := map[string]bool{}
+	for _, file := range slices.Concat(a, b) {
+		if !seen[file] {
+			seen[file] = true
+			all = append(all, file)
 		}
 	}
-	return a
+	return all
 }

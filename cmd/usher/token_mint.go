@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -141,7 +142,7 @@ func signingKey(secretFile, keyFile string) (any, []jwa.SignatureAlgorithm, erro
 	case secretFile != "" && keyFile != "":
 		return nil, nil, misused("--secret-file and --key-file: a token has one signature, keep one of them")
 	case keyFile != "":
-		pem, err := os.ReadFile(keyFile)
+		pem, err := smallfile.Read(keyFile, 1<<20)
 		if err != nil {
 			return nil, nil, fmt.Errorf("--key-file: %w", err)
 		}
@@ -151,7 +152,7 @@ func signingKey(secretFile, keyFile string) (any, []jwa.SignatureAlgorithm, erro
 		}
 		return key, algorithms, nil
 	case secretFile != "":
-		content, err := os.ReadFile(secretFile)
+		content, err := smallfile.Read(secretFile, 64<<10)
 		if err != nil {
 			return nil, nil, fmt.Errorf("--secret-file: %w", err)
 		}

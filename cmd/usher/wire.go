@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -35,15 +37,15 @@ func configFlag(cmd *cobra.Command, files *[]string) {
 // load reads the configuration from file and environment, and the keys that it names. The error tells all that is wrong.
 // Keys that servers have are fetched later, into the cache.
 func load(files, environ []string, remote *keys.Cache) (*config.Config, auth.Policy, error) {
-	c, err := config.Load(files, configEnviron(environ))
+	made := newIssuers(remote)
+	c, err := config.Load(files, configEnviron(environ), made.add)
 	if err != nil && len(files) == 0 {
 		err = fmt.Errorf("%w\nThere is no configuration file, so the environment alone counts. To name one: -c usher.yaml", err)
 	}
 	if err != nil {
 		return nil, auth.Policy{}, err
 	}
-	p, err := policy(c, remote)
-	return c, p, err
+	return c, policy(c, made), nil
 }
 
 // configEnviron returns an environment without the variable of "usher token mint", which is no part of the configuration.
@@ -51,8 +53,8 @@ func configEnviron(environ []string) []string {
 	return slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, mintSecret+"=") })
 }
 
-// policy turns a configuration into the rules of who may enter.
-func policy(c *config.Config, remote *keys.Cache) (auth.Policy, error) {
+// policy turns a configuration, with the issuers that were made as it was loaded, into the rules of who may enter.
+func policy(c *config.Config, made *issuers) auth.Policy {
 	p := auth.Policy{
 		VHosts:          make(map[string]auth.VHost, len(c.VHosts)),
 		WaitForHost:     auth.WaitForHost(c.Rooms.WaitForHost),
@@ -71,33 +73,29 @@ func policy(c *config.Config, remote *keys.Cache) (auth.Policy, error) {
 	for _, service := range c.Rooms.Services {
 		p.Services = append(p.Services, service.String())
 	}
-	problems := config.Problems{Files: c.Files}
 	for _, v := range c.VHosts {
-		vhost := auth.VHost{
+		p.VHosts[v.Domain.String()] = auth.VHost{
 			Kind:               auth.Kind(v.Kind),
 			AllowEmptyToken:    v.AllowEmptyToken,
 			DefaultAffiliation: auth.Affiliation(v.DefaultAffiliation),
+			Issuers:            made.of[v.Domain.String()],
 		}
-		for _, i := range v.Issuers {
-			issuer, found := issuer(i, remote)
-			for _, p := range found {
-				if p.Key == "" {
-					p.Source, p.Key = i.At, fmt.Sprintf("vhosts.%s, issuer %s", v.Domain, i.AppID)
-				}
-				problems.List = append(problems.List, p)
-			}
-			vhost.Issuers = append(vhost.Issuers, issuer)
-		}
-		p.VHosts[v.Domain.String()] = vhost
 	}
-	if len(problems.List) > 0 {
-		return auth.Policy{}, &problems
-	}
-	return p, nil
+	return p
 }
 
-// issuer turns one issuer into what verifies its tokens. A problem without key is one of the whole issuer.
-func issuer(c config.Issuer, remote *keys.Cache) (auth.Issuer, []config.Problem) {
+// issuers makes what verifies the tokens of issuers, as a configuration is loaded: what cannot be made is wrong with it.
+type issuers struct {
+	remote *keys.Cache
+	of     map[string][]auth.Issuer // by virtual host
+}
+
+func newIssuers(remote *keys.Cache) *issuers {
+	return &issuers{remote: remote, of: map[string][]auth.Issuer{}}
+}
+
+// add is a config.Check.
+func (m *issuers) add(vhost jid.JID, c config.Issuer) (faults []config.Fault) {
 	i := auth.Issuer{
 		Name:               c.AppID,
 		Accepted:           c.AcceptedIssuers,
@@ -111,50 +109,74 @@ func issuer(c config.Issuer, remote *keys.Cache) (auth.Issuer, []config.Problem)
 	for _, name := range c.Algorithms {
 		i.Algorithms = append(i.Algorithms, jwa.SignatureAlgorithm(name))
 	}
-	var problems []config.Problem
-	i.Claims, problems = claims(c.Claims)
+	i.Claims, faults = claims(c.Claims)
 	if c.Tenant != "" {
 		var err error
 		if i.Tenant, err = auth.CanonicalName(c.Tenant); err != nil {
-			problems = append(problems, config.Problem{Text: fmt.Sprintf("tenant %q is no name that a room can have", c.Tenant)})
+			faults = append(faults, config.Fault{Key: "tenant", Text: fmt.Sprintf("%q is no name that a room can have", c.Tenant)})
 		}
 	}
-	source, failed := sources(c, i.Algorithms, remote)
-	for _, err := range failed {
-		problems = append(problems, config.Problem{Text: err.Error()})
-	}
+	source, failed := sources(c, i.Algorithms, m.remote)
 	i.Keys = source
-	return i, problems
+	m.of[vhost.String()] = append(m.of[vhost.String()], i)
+	return append(faults, failed...)
 }
 
 // claims turns a map of claims into what reads them.
-func claims(c config.ClaimMap) (m token.ClaimMap, problems []config.Problem) {
+func claims(c config.ClaimMap) (m token.ClaimMap, faults []config.Fault) {
 	for _, claim := range []struct {
+		name string
 		from config.Claim
 		to   *token.Claim
 	}{
-		{c.Affiliation, &m.Affiliation}, {c.ID, &m.ID}, {c.Name, &m.Name}, {c.Group, &m.Group}, {c.Room, &m.Room}, {c.Tenant, &m.Tenant},
+		{"affiliation", c.Affiliation, &m.Affiliation}, {"id", c.ID, &m.ID}, {"name", c.Name, &m.Name},
+		{"group", c.Group, &m.Group}, {"room", c.Room, &m.Room}, {"tenant", c.Tenant, &m.Tenant},
 	} {
-		var err error
-		if *claim.to, err = token.NewClaim(claim.from.Path, claim.from.Values); err != nil {
-			problems = append(problems, config.Problem{Source: claim.from.At, Key: claim.from.Key, Text: err.Error()})
+		key := "claims/" + claim.name
+		if _, err := token.NewClaim(claim.from.Path, nil); err != nil {
+			faults = append(faults, config.Fault{Key: key, Text: err.Error()})
 		}
-	}
-	for _, value := range slices.Sorted(maps.Keys(c.Affiliation.Values)) {
-		if meaning := c.Affiliation.Values[value]; token.Affiliation(meaning) == "" {
-			problems = append(problems, config.Problem{Source: c.Affiliation.At, Key: c.Affiliation.Key + "_values",
-				Text: fmt.Sprintf("%q is no affiliation: it must be owner, admin or member", meaning)})
+		for _, value := range slices.Sorted(maps.Keys(claim.from.Values)) {
+			meaning := claim.from.Values[value]
+			_, err := token.NewClaim("", map[string]string{value: meaning})
+			if err == nil && claim.to == &m.Affiliation && token.Affiliation(meaning) == "" {
+				err = fmt.Errorf("%q is no affiliation: it must be owner, admin or member", meaning)
+			}
+			if err != nil {
+				faults = append(faults, config.Fault{Key: key + "_values", Entry: value, Text: err.Error()})
+			}
 		}
+		*claim.to, _ = token.NewClaim(claim.from.Path, claim.from.Values) // zero where a fault is told
 	}
-	return m, problems
+	return m, faults
 }
 
-// sources returns the source of an issuer's keys. Servers are not asked here.
-func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.Cache) (_ auth.KeySource, failed []error) {
-	var here, fetched []auth.KeySource
-	failing := func(err error) {
-		if err != nil {
-			failed = append(failed, err)
+// sources returns the source of an issuer's keys. Servers are not asked here. Without a source there are no keys, and no
+// token counts.
+func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.Cache) (_ auth.KeySource, faults []config.Fault) {
+	var all []auth.KeySource
+	add := func(key string, source auth.KeySource, err error) {
+		if err == nil {
+			all = append(all, source)
+			return
+		}
+		faults = append(faults, config.Fault{Key: key, Text: err.Error()})
+	}
+	// The place of a problem with a file names it already, but not one in a folder.
+	read := func(key, name string, source auth.KeySource, err error) {
+		all, joined := err.(interface{ Unwrap() []error })
+		if !joined {
+			add(key, source, err)
+			return
+		}
+		for _, err := range all.Unwrap() {
+			f := config.Fault{Key: key, Text: err.Error()}
+			if wrong, ok := errors.AsType[*fs.PathError](err); ok {
+				if f.Text = wrong.Err.Error(); wrong.Path != name {
+					f.Entry = filepath.Base(wrong.Path)
+				}
+			}
+			faults = append(faults, f)
 		}
 	}
 	if len(c.AppSecrets) > 0 {
@@ -163,35 +185,29 @@ func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.
 			secrets = append(secrets, []byte(s.Reveal()))
 		}
 		source, err := keys.Secrets(secrets...)
-		here = append(here, source)
-		failing(err)
+		add("app_secrets", source, err)
 	}
-	if len(c.PublicKeyFiles) > 0 {
-		source, err := keys.PEMFiles(c.PublicKeyFiles...)
-		here = append(here, source)
-		failing(err)
+	for n, file := range c.PublicKeyFiles {
+		source, err := keys.PEMFiles(file)
+		read(fmt.Sprintf("public_key_files/%d", n), file, source, err)
 	}
 	if c.JWKSFile != "" {
 		source, err := keys.JWKSFile(c.JWKSFile)
-		here = append(here, source)
-		failing(err)
+		read("jwks_file", c.JWKSFile, source, errors.Join(err))
 	}
+	asked := false
 	for _, server := range servers(c, remote) {
 		source, err := server.source()
-		if err != nil {
-			failing(fmt.Errorf("%s: %w", server.key, err))
+		add(server.key, source, err)
+		asked = true
+	}
+	// Keys that are fetched, or that cannot be read, may be of any kind.
+	if len(all) > 0 && len(faults) == 0 && !asked {
+		if text := unfitting(keys.Join(all...), algorithms); text != "" {
+			faults = append(faults, config.Fault{Key: "algorithms", Text: text})
 		}
-		fetched = append(fetched, source)
 	}
-	switch {
-	case len(failed) > 0:
-		return nil, failed
-	case len(fetched) > 0: // their keys come later
-		return keys.Join(append(here, fetched...)...), nil
-	}
-	all := keys.Join(here...)
-	failing(fitting(all, algorithms))
-	return all, failed
+	return keys.Join(all...), faults
 }
 
 // server is a server that has keys of an issuer.
@@ -216,20 +232,17 @@ func servers(c config.Issuer, remote *keys.Cache) []server {
 	return all
 }
 
-// fitting fails if there is no key for any of the algorithms.
-func fitting(source auth.KeySource, algorithms []jwa.SignatureAlgorithm) error {
-	all, err := source.Keys(context.Background(), "")
-	if err != nil {
-		return err
-	}
+// unfitting says that there is no key for any of the algorithms, or returns "".
+func unfitting(source auth.KeySource, algorithms []jwa.SignatureAlgorithm) string {
+	all, _ := source.Keys(context.Background(), "") // which cannot fail for keys that are here
 	var usable []jwa.SignatureAlgorithm
 	for _, k := range all {
 		usable = append(usable, k.Algorithms...)
 	}
 	if slices.ContainsFunc(algorithms, func(a jwa.SignatureAlgorithm) bool { return slices.Contains(usable, a) }) {
-		return nil
+		return ""
 	}
-	return fmt.Errorf("no token would be accepted, for no key is of the kind that %s needs: "+
+	return fmt.Sprintf("no token would be accepted, because no key is of the kind that %s needs: "+
 		"set algorithms to what the issuer uses of %s", names(algorithms), names(usable))
 }
 

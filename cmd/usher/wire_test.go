@@ -56,10 +56,15 @@ func TestWire(t *testing.T) {
 			}},
 		}},
 	}
-	p, err := policy(c, new(keys.Cache))
-	if err != nil {
-		t.Fatal(err)
+	made := newIssuers(new(keys.Cache))
+	for _, v := range c.VHosts {
+		for _, i := range v.Issuers {
+			if faults := made.add(v.Domain, i); len(faults) > 0 {
+				t.Fatal(faults)
+			}
+		}
 	}
+	p := policy(c, made)
 	i := &p.VHosts["example.com"].Issuers[0]
 	all, err := i.Keys.Keys(t.Context(), "")
 	if err != nil || len(all) != 2 || string(all[0].Material.([]byte)) != appSecret {

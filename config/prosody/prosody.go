@@ -63,6 +63,8 @@ type Configuration struct {
 	// NeedsProsody13 are the lines that Prosody 0.12 does not take, or takes otherwise than 13 and [Read], such as
 	// FileContents, and options that are read or added to.
 	NeedsProsody13 []Position
+
+	byName map[string]*Section // of Hosts
 }
 
 // Section is a virtual host or a component, with what is set for it. A host that is opened again is one section.

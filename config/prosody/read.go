@@ -3,7 +3,6 @@ package prosody
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -15,6 +14,8 @@ import (
 
 	lua "github.com/yuin/gopher-lua"
 	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 const (
@@ -27,11 +28,12 @@ const (
 // Read reads a configuration as Prosody's core/configmanager.lua does. An error is a [Problem], or several joined.
 // Nothing is skipped silently: what usher cannot evaluate is an error, even where the program would catch it.
 func Read(src Source) (*Configuration, error) {
+	hosts := map[string]*Section{}
 	r := &reading{
 		src:      src,
-		config:   &Configuration{Global: &Section{Options: map[string]Option{}}},
+		config:   &Configuration{Global: &Section{Options: map[string]Option{}}, byName: hosts},
 		settings: map[*Section]map[string]*setting{},
-		byName:   map[string]*Section{},
+		byName:   hosts,
 		seen:     map[any]bool{},
 		texts:    map[string]string{},
 	}
@@ -261,27 +263,12 @@ func (r *reading) readFile(name string) ([]byte, error) {
 		r.watch(name)
 		return []byte(text), nil
 	}
-	// Looked at before it is opened: to open a pipe is to wait for who writes to it.
-	info, err := fs.Stat(r.src.FS, name)
-	switch {
-	case err != nil:
-		return nil, err
-	case info.IsDir():
-		return nil, errors.New("it is a folder")
-	case !info.Mode().IsRegular():
-		return nil, errors.New("it is no regular file")
-	case len(r.config.Files) >= maxFiles:
+	if len(r.config.Files) >= maxFiles {
 		return nil, fmt.Errorf("more than %d files", maxFiles)
 	}
-	r.watch(name)
-	f, err := r.src.FS.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("it is larger than %d bytes", maxFile)
+	text, err := smallfile.ReadFS(r.src.FS, name, maxFile)
+	if err == nil {
+		r.watch(name)
 	}
 	return text, err
 }

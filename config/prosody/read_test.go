@@ -487,7 +487,7 @@ func TestHostile(t *testing.T) {
 		{"elseifs", "if a then " + strings.Repeat("elseif a then ", 50_000) + "end", nested},
 		{"functions", strings.Repeat("f = function() ", 30_000) + strings.Repeat("end ", 30_000), nested},
 		{"tokens", strings.Repeat(";", 1_000_000), "the file is too large"},
-		{"a large file", strings.Repeat(" ", maxFile+1), "larger than"},
+		{"a large file", strings.Repeat(" ", maxFile+1), "more than 1 MB"},
 		{"a long string", "a = '" + strings.Repeat("x", 70_000) + "'", "longer than"},
 		{"many locals", strings.Repeat("local x = 1 ", 300), "cannot evaluate this"},
 		{"a nil name", "local t = {} t[nil] = 1", "nil"},

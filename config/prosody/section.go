@@ -12,12 +12,7 @@ import (
 // Host is the virtual host or component of that domain, or nil.
 func (c *Configuration) Host(domain string) *Section {
 	domain, _ = canonical(domain)
-	for _, s := range c.Hosts {
-		if s.Name == domain {
-			return s
-		}
-	}
-	return nil
+	return c.byName[domain]
 }
 
 // Own is an option that is set for the section itself.

@@ -21,6 +21,14 @@ const (
 	maxOperands = 100 // of one chain of ..
 )
 
+// TypographicQuotes are the quotes that word processors and web pages write instead of " and '.
+const TypographicQuotes = doubleQuotes + singleQuotes
+
+const (
+	doubleQuotes = "“”„‟«»″＂"
+	singleQuotes = "‘’‚‛‹›′＇´"
+)
+
 // source is a file's text with its tokens.
 type source struct {
 	name   string
@@ -215,9 +223,9 @@ func (s *source) explainToken(t ast.Token, rest string) {
 		s.fail(line, "a %c is missing: the string in this line has no end", r)
 	case t.Type == parse.TNumber:
 		s.fail(line, "this is no number; a text needs quotes around it")
-	case strings.ContainsRune("“”„‟«»″＂", r):
+	case strings.ContainsRune(doubleQuotes, r):
 		s.fail(line, "the quote %c is typographic, as word processors and web pages write it: type \" instead", r)
-	case strings.ContainsRune("‘’‚‛‹›′＇`´", r):
+	case strings.ContainsRune(singleQuotes+"`", r):
 		s.fail(line, "the quote %c is none of Lua's: type \" or ' instead", r)
 	case strings.ContainsRune("–—‒―−‐‑", r):
 		s.fail(line, "the dash %c is typographic, as word processors and web pages write it: type - instead, and -- for a comment", r)

@@ -13,6 +13,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 // Name is what the module is called in modules_enabled.
@@ -33,7 +35,7 @@ func Write(folder string) (string, error) {
 		return "", err
 	}
 	file := filepath.Join(folder, "mod_"+Name+".lua")
-	switch there, err := os.ReadFile(file); {
+	switch there, err := smallfile.Read(file, 1<<20); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return "", err
