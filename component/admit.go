@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"mellium.im/xmpp/disco"
 	"mellium.im/xmpp/disco/info"
 	"mellium.im/xmpp/ping"
@@ -281,7 +282,7 @@ func (c *Component) logout(ctx context.Context, iq stanza.IQ, payload xml.StartE
 	case errors.Is(err, auth.ErrNoSession):
 		decision = decision.Denied(auth.ReasonSessionInvalid, nil)
 	default:
-		c.o.Log.Warn("a session could not be ended", zap.Stringer("from", iq.From), zap.Error(err))
+		c.say(zap.WarnLevel, "a session could not be ended", string(auth.ReasonStoreUnavailable), iq.From, zap.Stringer("from", iq.From), zap.Error(err))
 		return c.Send(iq.Error(stanza.Error{Type: stanza.Wait, Condition: stanza.InternalServerError}))
 	}
 	c.answer(iq, focus.Conference{}, decision, nil, nil)
@@ -310,17 +311,31 @@ func (c *Component) decided(iq stanza.IQ, d auth.Decision, took time.Duration) {
 		}
 	}
 	if len(d.Notes) > 0 {
-		c.o.Log.Debug("the token has claims that decided nothing and are odd", append(slices.Clip(fields), zap.Strings("notes", d.Notes))...)
+		c.say(zap.DebugLevel, "the token has claims that decided nothing and are odd", string(d.Reason), iq.From,
+			append(slices.Clip(fields), zap.Strings("notes", d.Notes))...)
 	}
 	if d.Err != nil {
 		fields = append(fields, zap.Error(d.Err), hint(d.Err))
 	}
+	level := zap.InfoLevel
 	switch d.Reason {
 	case auth.ReasonRoomUnavailable, auth.ReasonKeysUnavailable, auth.ReasonFocusUnavailable, auth.ReasonFocusRefused, auth.ReasonStoreUnavailable:
-		c.o.Log.Warn("request", fields...)
+		level = zap.WarnLevel
+	}
+	if d.Verdict == auth.Deny {
+		c.say(level, "request", string(d.Reason), iq.From, fields...)
 		return
 	}
-	c.o.Log.Info("request", fields...)
+	c.o.Log.Log(level, "request", fields...)
+}
+
+// say logs a line that a sender can cause as often as it likes; see repeats.
+func (c *Component) say(level zapcore.Level, what, reason string, from jid.JID, fields ...zap.Field) {
+	vhost := ""
+	if c.policy.Load().Knows(from) {
+		vhost = from.Domainpart()
+	}
+	c.repeats.say(level, what, reason, vhost, from, fields...)
 }
 
 // request answers one IQ of type get or set. It is what workers do.
@@ -380,7 +395,7 @@ func (c *Component) request(ctx context.Context, in incoming) {
 // unsent sees to an answer that could not be sent to an IQ that is no conference request: that client waits, too.
 func (c *Component) unsent(iq stanza.IQ, err error) {
 	if err != nil {
-		c.o.Log.Warn("an answer could not be sent", zap.Stringer("to", iq.From), zap.Error(err))
+		c.say(zap.WarnLevel, "an answer could not be sent", unsent, iq.From, zap.Stringer("to", iq.From), zap.Error(err))
 	}
 	if later(err) {
 		c.owe(iq, "", auth.Decision{}.Denied(auth.ReasonStopping, nil))
@@ -392,6 +407,9 @@ var discoInfo = disco.Info{
 	Identity: []info.Identity{{Category: "component", Type: "generic", Name: "usher"}},
 	Features: []info.Feature{{Var: disco.NSInfo}, {Var: disco.NSItems}, {Var: ping.NS}, {Var: version.NS}, {Var: focus.NS}},
 }
+
+// unsent, unasked and panicked are the reasons in the log of what is no decision.
+const unsent, unasked, panicked = "unsent", "unasked-error", "panic"
 
 // jitsi is what the namespaces begin with in which clients talk to Jicofo.
 const jitsi = "http://jitsi.org/"
@@ -411,7 +429,8 @@ func (c *Component) malformed(iq stanza.IQ, what string, err error) {
 		return
 	}
 	c.counts.add(string(auth.ReasonRequestMalformed))
-	c.o.Log.Info("stanza dropped", zap.String("reason", string(auth.ReasonRequestMalformed)), zap.String("stanza", what), zap.Error(err))
+	c.say(zap.InfoLevel, "stanza dropped", string(auth.ReasonRequestMalformed), iq.From, zap.String("reason", string(auth.ReasonRequestMalformed)),
+		zap.String("stanza", what), zap.String("from", iq.From.String()), zap.Error(err))
 }
 
 // onlyChild returns the start of an IQ's one payload (RFC 6120 §8.2.3). Text before it is refused.

@@ -13,6 +13,7 @@
 //   - breakout.go finds out whether a breakout room can be, before Jicofo is asked to open it;
 //   - held.go keeps the requests of those who wait for a host, until one is inside;
 //   - ledger.go has what is granted written down;
+//   - repeats.go keeps the log from being filled by those who are refused;
 //   - stranger.go tries whether the server keeps out whom nobody let in;
 //   - component.go connects, reads, hands out, reconnects and stops;
 //   - conn.go is a connection on which nobody is admitted, from which package doctor looks at the server.
@@ -142,6 +143,7 @@ type Component struct {
 	ledger    *ledger
 	held      *held
 	counts    counters
+	repeats   *repeats
 	stream    atomic.Pointer[stream]
 	work      atomic.Pointer[work]
 	stopping  atomic.Bool
@@ -187,7 +189,8 @@ func New(o Options) (*Component, error) {
 		o.Now = time.Now
 	}
 	c := &Component{
-		o: o, sessions: store.Sessions{Store: o.Store}, ledger: newLedger(o.Store, o.Log), held: newHeld(o.Store), hurried: make(chan struct{}),
+		o: o, sessions: store.Sessions{Store: o.Store}, ledger: newLedger(o.Store, o.Log), held: newHeld(o.Store), repeats: newRepeats(o.Log),
+		hurried: make(chan struct{}),
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout,
 	}
 	c.Use(o.Authorizer, o.Services)
@@ -226,7 +229,7 @@ func New(o Options) (*Component, error) {
 		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
 	})
 	c.rooms = c.guard
-	if c.mapper, err = newMapper(kept.Owner, o.Log); err != nil {
+	if c.mapper, err = newMapper(kept.Owner, c.repeats); err != nil {
 		return nil, fmt.Errorf("xmpp.domain: %w", err)
 	}
 	if c.breakouts, err = newBreakouts(kept.Owner); err != nil {
@@ -288,6 +291,11 @@ func (c *Component) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading the store: %w", err)
 	}
+	counting, end := context.WithCancel(context.WithoutCancel(ctx))
+	var log sync.WaitGroup
+	log.Go(func() { c.repeats.run(counting) })
+	defer log.Wait()
+	defer end()
 	var p pauses
 	for {
 		began := time.Now()
@@ -299,6 +307,7 @@ func (c *Component) Run(ctx context.Context) error {
 		}
 		if ctx.Err() != nil {
 			c.leave()
+			c.repeats.flush(true)
 			c.o.Log.Info("stopped", c.counts.fields()...)
 			return nil
 		}
@@ -570,12 +579,12 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 			fault = c.relay.presence(from.JID, stanza.PresenceType(attrOf(start, "type")))
 		}
 		if fault != nil {
-			c.malformed(stanza.IQ{}, start.Name.Local, fault)
+			c.malformed(stanza.IQ{From: from.JID}, start.Name.Local, fault)
 		}
 	case "iq":
 		to, err := jid.ParseUnsafe(attrOf(start, "to"))
 		if err != nil || to.Domainpart() != c.o.Domain.String() {
-			c.malformed(stanza.IQ{}, "iq", errors.New("not addressed to us"))
+			c.malformed(stanza.IQ{From: from.JID}, "iq", errors.New("not addressed to us"))
 			return nil
 		}
 		iq := stanza.IQ{ID: attrOf(start, "id"), Type: stanza.IQType(attrOf(start, "type")), From: from.JID, To: to.JID}
@@ -583,8 +592,8 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 		case stanza.ResultIQ, stanza.ErrorIQ:
 			c.service(start, from)
 			if !s.answered(attrOf(start, "from"), iq.ID, iq.Type, raw) && iq.Type == stanza.ErrorIQ {
-				c.counts.add("unasked-error")
-				c.o.Log.Debug("an error that answers nothing", zap.Stringer("from", from))
+				c.counts.add(unasked)
+				c.say(zap.DebugLevel, "an error that answers nothing", unasked, from.JID, zap.Stringer("from", from))
 			}
 		case stanza.GetIQ, stanza.SetIQ:
 			if fault == nil && len(raw) > maxRequest {
@@ -606,7 +615,7 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 			c.malformed(iq, "iq", errors.New("an IQ of no known type"))
 		}
 	default:
-		c.malformed(stanza.IQ{}, start.Name.Local, errors.New("not a stanza"))
+		c.malformed(stanza.IQ{From: from.JID}, start.Name.Local, errors.New("not a stanza"))
 	}
 	return nil
 }
@@ -639,8 +648,8 @@ func (c *Component) service(start xml.StartElement, from jid.Unsafe) jid.Unsafe 
 
 // panicked counts and logs a panic, which ends what caused it and nothing else.
 func (c *Component) panicked(p any, what string) {
-	c.counts.add("panic")
-	c.o.Log.Error("a "+what+" caused a panic", zap.Any("panic", p), zap.Stack("stack"))
+	c.counts.add(panicked)
+	c.say(zap.ErrorLevel, "a "+what+" caused a panic", panicked, jid.JID{}, zap.Any("panic", p), zap.Stack("stack"))
 }
 
 func firstElement(d *xml.Decoder) (xml.StartElement, error) {

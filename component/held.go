@@ -276,7 +276,7 @@ func (c *Component) strike(ctx context.Context, all ...*waiter) {
 	// They have been answered, however late.
 	if err := c.o.Store.Delete(context.WithoutCancel(ctx), store.KindHeld, keys...); err != nil {
 		// Whoever comes after us answers them once more, which nobody minds.
-		c.o.Log.Warn("answered requests could not be taken out of the store", zap.Error(err))
+		c.say(zap.WarnLevel, "answered requests could not be taken out of the store", string(auth.ReasonStoreUnavailable), jid.JID{}, zap.Error(err))
 	}
 }
 

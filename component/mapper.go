@@ -35,7 +35,7 @@ var errUnspelled = errors.New("muc_domain_mapper is loaded, and Jicofo cannot kn
 type mapper struct {
 	owner muc.Owner
 	jid   jid.JID // full; its node and nick are those of a focus, which muc_meeting_id lets in at once
-	log   *zap.Logger
+	log   *repeats
 
 	mu    sync.Mutex
 	found map[string]*finding // by service
@@ -49,7 +49,7 @@ type finding struct {
 	err    error
 }
 
-func newMapper(o muc.Owner, log *zap.Logger) (*mapper, error) {
+func newMapper(o muc.Owner, log *repeats) (*mapper, error) {
 	full, err := o.JID.WithResource("mapper")
 	m := &mapper{owner: o, jid: full, log: log}
 	m.reset()
@@ -73,7 +73,8 @@ func (m *mapper) address(ctx context.Context, room auth.Room, asked string, spel
 	spelled, ok := spell(room)
 	mapped, err := m.maps(ctx, room.Service())
 	if err != nil {
-		m.log.Warn("whether muc_domain_mapper is loaded could not be seen", zap.String("service", room.Service()), zap.Error(err))
+		m.log.say(zap.WarnLevel, "whether muc_domain_mapper is loaded could not be seen", "", "", room.JID.Domain(),
+			zap.String("service", room.Service()), zap.Error(err))
 		mapped = !strings.HasPrefix(asked, "[")
 	}
 	switch {

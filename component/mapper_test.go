@@ -53,7 +53,7 @@ func (s *mappedService) Send(r xml.TokenReader) error {
 
 func newMappedService(t *testing.T, answer func(string) (typ, from string)) *mappedService {
 	s := &mappedService{answer: answer}
-	m, err := newMapper(muc.Owner{Session: s, JID: jid.MustParse("focus@focus.meet.example.com")}, zap.NewNop())
+	m, err := newMapper(muc.Owner{Session: s, JID: jid.MustParse("focus@focus.meet.example.com")}, newRepeats(zap.NewNop()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
+	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/muc"
 )
@@ -316,7 +317,8 @@ func (c *Component) pass(ctx context.Context, iq stanza.IQ, payload xml.StartEle
 		// As mod_client_proxy.lua answers.
 		return c.Send(iq.Error(stanza.Error{Type: stanza.Cancel, Condition: stanza.ServiceUnavailable}))
 	case err != nil:
-		c.o.Log.Warn("an IQ for Jicofo was not answered", zap.Stringer("from", iq.From), zap.String("payload", payload.Name.Local), zap.Error(err))
+		c.say(zap.WarnLevel, "an IQ for Jicofo was not answered", string(auth.ReasonFocusUnavailable), iq.From,
+			zap.Stringer("from", iq.From), zap.String("payload", payload.Name.Local), zap.Error(err))
 		return c.Send(iq.Error(stanza.Error{Type: stanza.Wait, Condition: stanza.RemoteServerTimeout}))
 	case len(answer) == 0:
 		return c.Send(iq.Result(nil))

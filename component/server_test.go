@@ -44,6 +44,7 @@ func newServer(t *testing.T, change ...func(*Component)) *server {
 	core, log := observer.New(zap.DebugLevel)
 	s := &server{t: t, l: l, log: log, c: testComponent(t), done: make(chan error, 1)}
 	s.c.o.Server, s.c.o.Log, s.c.o.Now = l.Addr().String(), zap.New(core), s.now
+	s.c.repeats.log = s.c.o.Log
 	for _, f := range change {
 		f(s.c)
 	}
@@ -201,8 +202,14 @@ func TestUndecodableStanzas(t *testing.T) {
 	if s.log.FilterMessage("no connection").Len() != 0 {
 		t.Error("the stream ended")
 	}
-	if s.log.FilterMessage("stanza dropped").Len()+s.log.FilterMessage("request").Len() < 10 {
-		t.Errorf("lost in silence: %d entries in the log", s.log.Len())
+	s.stop()
+	if err := <-s.done; err != nil {
+		t.Error(err)
+	}
+	s.done <- nil
+	stopped := s.log.FilterMessage("stopped").All()[0].ContextMap()
+	if _, told := tally(s.log); stopped["request-malformed"] != int64(12) || told < 12 {
+		t.Errorf("lost in silence: %d things are told of, counters %v", told, stopped)
 	}
 }
 

@@ -29,7 +29,7 @@ func beforeFocus(c *Component) {
 		Focus: c.o.Jicofo, Room: jid.Parse, Interval: time.Hour,
 	})
 	c.rooms, c.occupant = c.guard, nil
-	c.mapper, _ = newMapper(muc.Owner{Session: c, JID: owner}, c.o.Log)
+	c.mapper, _ = newMapper(muc.Owner{Session: c, JID: owner}, c.repeats)
 	c.relay = &relay{session: c, domain: c.o.Domain, focus: c.o.Jicofo, log: c.o.Log, timeout: 100 * time.Millisecond}
 }
 

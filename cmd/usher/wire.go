@@ -105,6 +105,7 @@ func (m *issuers) add(vhost jid.JID, c config.Issuer) (faults []config.Fault) {
 		DomainVerification: c.DomainVerification,
 		NoWildcard:         c.NoWildcard,
 		Leeway:             c.Leeway,
+		DefaultAffiliation: auth.Affiliation(c.DefaultAffiliation),
 	}
 	for _, name := range c.Algorithms {
 		i.Algorithms = append(i.Algorithms, jwa.SignatureAlgorithm(name))
@@ -380,9 +381,8 @@ func checkable(i config.Issuer, name string, here auth.KeySource, remote *keys.C
 	return all
 }
 
-// logger returns a logger that writes to w. What is said more than a hundred times in one second is then said every
-// hundredth time only, so that a flood of requests fills no disk; warnings are never left out. The level can be changed
-// later.
+// logger returns a logger that writes to w. Nothing is left out; package component sees to it that a flood of requests does not
+// fill the disk. The level can be changed later.
 func logger(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel, error) {
 	least, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
@@ -396,11 +396,5 @@ func logger(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel, error) {
 		e.EncodeLevel = zapcore.CapitalLevelEncoder
 		encoder = zapcore.NewConsoleEncoder(e)
 	}
-	out := zapcore.Lock(zapcore.AddSync(w))
-	below := zap.LevelEnablerFunc(func(l zapcore.Level) bool { return least.Enabled(l) && l < zap.WarnLevel })
-	above := zap.LevelEnablerFunc(func(l zapcore.Level) bool { return least.Enabled(l) && l >= zap.WarnLevel })
-	return zap.New(zapcore.NewTee(
-		zapcore.NewSamplerWithOptions(zapcore.NewCore(encoder, out, below), time.Second, 100, 100),
-		zapcore.NewCore(encoder, out, above),
-	)), least, nil
+	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(zapcore.AddSync(w)), least)), least, nil
 }
