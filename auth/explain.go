@@ -46,6 +46,18 @@ func instants(claim, at time.Time) string {
 	return claim.UTC().Format(time.RFC3339) + "; now it is " + at.UTC().Format(time.RFC3339)
 }
 
+// affiliation tells what somebody becomes, and by whose word if not by the token's.
+func (t *trace) affiliation(a Affiliation, by string) {
+	if t == nil {
+		return
+	}
+	found := string(a)
+	if by != "" {
+		found += " (" + by + ")"
+	}
+	t.found("affiliation", "owner, admin or member", found, true)
+}
+
 func (t *trace) list(rule string, expected []string, found string, ok bool) {
 	if t != nil {
 		t.found(rule, strings.Join(expected, " or "), found, ok)

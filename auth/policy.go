@@ -47,8 +47,8 @@ type VHost struct {
 	Kind Kind
 	// AllowEmptyToken lets people without a token in as guests. For KindToken.
 	AllowEmptyToken bool
-	// DefaultAffiliation is what a valid token gets that asks for nothing, Owner or Member, unless its issuer maps the
-	// affiliation: then it is Member.
+	// DefaultAffiliation is what a valid token gets that asks for nothing, Owner or Member, unless its issuer has a default of
+	// its own or maps the affiliation: then it is Member.
 	DefaultAffiliation Affiliation
 	// Issuers are those whose tokens count here.
 	Issuers []Issuer
@@ -150,12 +150,12 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 				return d.Denied(reason, err)
 			}
 		}
-		affiliation, err := requested(issuer, claims, vhost.DefaultAffiliation)
+		affiliation, by, err := requested(issuer, claims, &vhost)
 		if err != nil {
 			t.found("affiliation", "owner, admin or member", describe(err), false)
 			return d.Denied(ReasonTokenClaims, err)
 		}
-		t.found("affiliation", "owner, admin or member", string(affiliation), true)
+		t.affiliation(affiliation, by)
 		d.Identity = claims.User.ID
 		shown = ofToken(req, issuer, claims, affiliation, d)
 	}

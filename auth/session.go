@@ -96,7 +96,7 @@ func (a *Authorizer) session(ctx context.Context, req Request, room Room, breako
 			return nil, ReasonSessionInvalid, err
 		}
 		if s.ByDefault {
-			s.Affiliation, _ = requested(&vhost.Issuers[i], &token.Claims{}, vhost.DefaultAffiliation) // which cannot fail
+			s.Affiliation, _, _ = requested(&vhost.Issuers[i], &token.Claims{}, &vhost) // which cannot fail
 		}
 	}
 	return s, "", nil

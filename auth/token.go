@@ -35,6 +35,9 @@ type Issuer struct {
 	// it maps the affiliation, a token that says nothing there makes a member, whatever the virtual host gives by
 	// default: who names roles means those that are named.
 	Claims token.ClaimMap
+	// DefaultAffiliation is what the issuer's tokens get that ask for nothing, Owner or Member; None means what the virtual host
+	// gives.
+	DefaultAffiliation Affiliation
 	// Tenant is the one tenant whose rooms the issuer's tokens open; empty for any.
 	Tenant string
 	// DomainVerification asks that sub, or the claim to which Claims maps the tenant, is the domain or tenant.
@@ -321,27 +324,38 @@ func sameName(s string, names ...string) bool {
 }
 
 // requested is the affiliation that the claims ask for, or what those get who ask for nothing: member if the issuer has
-// its own place for affiliations, else what the virtual host gives.
-func requested(i *Issuer, c *token.Claims, byDefault Affiliation) (Affiliation, error) {
+// its own place for affiliations, else what the issuer gives, or the virtual host. by says which of these it was; it is empty
+// if the claims asked.
+func requested(i *Issuer, c *token.Claims, vhost *VHost) (a Affiliation, by string, err error) {
 	if word := c.User.Affiliation; word != "" {
 		if a := token.Affiliation(word); a != "" {
-			return Affiliation(a), nil
+			return Affiliation(a), "", nil
 		}
-		return None, token.UnknownAffiliation(word)
+		return None, "", token.UnknownAffiliation(word)
 	}
 	if !i.Claims.Affiliation.IsZero() {
 		// An issuer that names roles means what it names: Keycloak leaves the list of roles out where it is empty.
-		return Member, nil
+		return Member, "the token says nothing at claims.affiliation", nil
 	}
 	for _, moderator := range []*bool{c.User.Moderator, c.Moderator} {
 		switch {
 		case moderator == nil:
 		case *moderator:
-			return Owner, nil
+			return Owner, "", nil
 		default:
 			// An issuer that says "not a moderator" means it, whatever the default is.
-			return Member, nil
+			return Member, "", nil
 		}
 	}
-	return byDefault, nil
+	a, by = i.byDefault(vhost)
+	return a, by, nil
+}
+
+// byDefault is what a token of the issuer gets that asks for nothing, where it has no place of its own for affiliations, and
+// who says so.
+func (i *Issuer) byDefault(vhost *VHost) (_ Affiliation, by string) {
+	if i.DefaultAffiliation != None {
+		return i.DefaultAffiliation, "default_affiliation of the issuer " + i.Name
+	}
+	return vhost.DefaultAffiliation, "default_affiliation of the virtual host"
 }

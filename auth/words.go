@@ -78,7 +78,7 @@ func (v VHost) words(wait WaitForHost) string {
 		return "recorders and gateways enter rooms that are open as members, create nothing, and never count as hosts."
 	}
 	for _, i := range v.Issuers {
-		s = append(s, i.words(v.DefaultAffiliation, wait))
+		s = append(s, i.words(&v, wait))
 	}
 	switch {
 	case v.Kind == KindGuest && len(v.Issuers) == 0:
@@ -94,9 +94,9 @@ func (v VHost) words(wait WaitForHost) string {
 	return strings.Join(s, " ")
 }
 
-func (i Issuer) words(byDefault Affiliation, wait WaitForHost) string {
+func (i Issuer) words(v *VHost, wait WaitForHost) string {
 	role := "is a member unless it says owner or admin"
-	if byDefault.Host() {
+	if byDefault, _ := i.byDefault(v); byDefault.Host() {
 		role = "is a host unless it says member"
 	}
 	if !i.Claims.Affiliation.IsZero() {

@@ -188,7 +188,8 @@ type VHost struct {
 	Kind   Kind
 	// AllowEmptyToken lets people without a token in as guests. Only on a [KindToken] vhost. Default false.
 	AllowEmptyToken bool
-	// DefaultAffiliation is what a valid token gets that asks for nothing: [Owner], the default, or [Member].
+	// DefaultAffiliation is what a valid token gets that asks for nothing, unless its issuer says otherwise: [Owner], the
+	// default, or [Member].
 	DefaultAffiliation Affiliation
 	// Issuers are those whose tokens count here: at least one on a [KindToken] vhost, any number on a [KindGuest] one,
 	// none on the others. No two have the same AppID.
@@ -234,6 +235,9 @@ type Issuer struct {
 	KeysMaxStale time.Duration
 	// Claims says where the token has what Jitsi has a fixed place for.
 	Claims ClaimMap
+	// DefaultAffiliation is what the issuer's tokens get that ask for nothing: [Owner] or [Member]. Empty means what the virtual
+	// host says.
+	DefaultAffiliation Affiliation
 	// Tenant is the one tenant whose rooms the issuer's tokens can open; empty for any.
 	Tenant string
 	// RequireRoom refuses tokens without the claim room. Default true.

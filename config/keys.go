@@ -66,7 +66,13 @@ type rawVHost struct {
 	// The short form of one issuer: its keys stand on the vhost.
 	rawIssuer `mapstructure:",squash"`
 	// The long form, by number: viper merges maps, not lists.
-	Issuers map[int]rawIssuer `mapstructure:"issuers"`
+	Issuers map[int]rawListed `mapstructure:"issuers"`
+}
+
+// rawListed is an issuer in the list. On the vhost itself, the key of the vhost is that of the issuer.
+type rawListed struct {
+	DefaultAffiliation string `mapstructure:"default_affiliation"`
+	rawIssuer          `mapstructure:",squash"`
 }
 
 type rawIssuer struct {
@@ -151,7 +157,7 @@ func shapeOf(t reflect.Type) *shape {
 		return &shape{form: formTable}
 	case reflect.TypeFor[map[string]rawVHost]():
 		return &shape{form: formVHosts, each: shapeOf(t.Elem())}
-	case reflect.TypeFor[map[int]rawIssuer]():
+	case reflect.TypeFor[map[int]rawListed]():
 		return &shape{form: formSections, each: shapeOf(t.Elem())}
 	}
 	s := &shape{form: formSection, keys: map[string]*shape{}}

@@ -281,12 +281,18 @@ func (l *loader) checkKind(at string, v *VHost, short string) {
 	}
 }
 
-func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawIssuer) []Issuer {
+func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawListed) []Issuer {
 	var issuers []Issuer
 	named := map[string]int{} // by app_id: the first
 	for i := range l.count(at) {
 		here := join(at, strconv.Itoa(i))
-		issuer := l.buildIssuer(here, vhost, r[i])
+		issuer := l.buildIssuer(here, vhost, r[i].rawIssuer)
+		if own := here + "/default_affiliation"; l.given(own) {
+			issuer.DefaultAffiliation = oneOf(l, own, Affiliation(r[i].DefaultAffiliation), Owner, Member)
+			if claim := here + "/claims/affiliation"; l.given(claim) || l.given(claim+"_values") {
+				l.fault(own, "has no effect beside %s, where a token that says nothing makes a member: take it out", typed(claim))
+			}
+		}
 		if first, again := named[issuer.AppID]; again {
 			l.fault(here+"/app_id", "is that of %s[%d], too: two issuers of a vhost must have different names "+
 				"(accepted_issuers may be the same)", typed(at), first)

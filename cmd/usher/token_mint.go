@@ -39,8 +39,8 @@ func tokenMint() *cobra.Command {
 		Long: `Make a token and write it, and nothing else, to standard output.
 
 It is signed with a shared secret, from --secret-file or the environment variable ` + mintSecret + `, or with the private key
-in --key-file. A secret is no flag, because others on the machine can read command lines. Without --affiliation the virtual
-host's default_affiliation counts.`,
+in --key-file. A secret is no flag, because others on the machine can read command lines. Without --affiliation,
+default_affiliation counts: the issuer's, or else the virtual host's.`,
 		Example: `  usher token mint --app-id my_app --secret-file app.secret --room standup --sub meet.example.com --affiliation owner
   usher token mint --app-id portal --key-file portal.key --room '*' --sub '*' --name Juliet --ttl 8h`,
 		Args: arguments(0),

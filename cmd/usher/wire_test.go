@@ -52,7 +52,7 @@ func TestWire(t *testing.T) {
 				AppID: "my_app", AcceptedIssuers: []string{"a"}, AcceptedAudiences: []string{"b"}, Algorithms: []string{"HS384"},
 				AppSecrets:  []config.Secret{config.NewSecret(appSecret), config.NewSecret("another")},
 				RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: time.Second,
-				Tenant: "acme", Claims: claimMap,
+				Tenant: "acme", Claims: claimMap, DefaultAffiliation: config.Owner,
 			}},
 		}},
 	}
@@ -79,7 +79,7 @@ func TestWire(t *testing.T) {
 			Issuers: []auth.Issuer{{
 				Name: "my_app", Accepted: []string{"a"}, Audiences: []string{"b"}, Algorithms: []jwa.SignatureAlgorithm{jwa.HS384},
 				RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: time.Second,
-				Tenant: "acme", Claims: token.ClaimMap{
+				DefaultAffiliation: auth.Owner, Tenant: "acme", Claims: token.ClaimMap{
 					Affiliation: claim("a", "owner"), ID: claim("b", "2"), Name: claim("c", "3"), Group: claim("d", "4"),
 					Room: claim("e", "5"), Tenant: claim("f", "6"),
 				},
