@@ -71,8 +71,8 @@ type rawVHost struct {
 
 // rawListed is an issuer in the list. On the vhost itself, the key of the vhost is that of the issuer.
 type rawListed struct {
-	DefaultAffiliation string `mapstructure:"default_affiliation"`
 	rawIssuer          `mapstructure:",squash"`
+	DefaultAffiliation string `mapstructure:"default_affiliation"`
 }
 
 type rawIssuer struct {
