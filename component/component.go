@@ -649,7 +649,8 @@ func (c *Component) service(start xml.StartElement, from jid.Unsafe) jid.Unsafe 
 // panicked counts and logs a panic, which ends what caused it and nothing else.
 func (c *Component) panicked(p any, what string) {
 	c.counts.add(panicked)
-	c.say(zap.ErrorLevel, "a "+what+" caused a panic", panicked, jid.JID{}, zap.Any("panic", p), zap.Stack("stack"))
+	// Nothing of the policy is asked, which may be what panics.
+	c.repeats.say(zap.ErrorLevel, "a "+what+" caused a panic", panicked, "", jid.JID{}, zap.Any("panic", p), zap.Stack("stack"))
 }
 
 func firstElement(d *xml.Decoder) (xml.StartElement, error) {
