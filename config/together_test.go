@@ -49,7 +49,7 @@ vhosts:
 `))
 	var seen []string
 	check := func(vhost jid.JID, i config.Issuer) []config.Fault {
-		seen = append(seen, vhost.String()+" "+i.AppID)
+		seen = append(seen, strings.TrimSpace(vhost.String()+" "+i.AppID+" "+string(i.DefaultAffiliation)))
 		if i.AppID != "b" {
 			return nil
 		}
@@ -83,7 +83,7 @@ vhosts:
 		"usher.yaml:25: vhosts.meet.example.com.issuers[1].default_affiliation: has no effect beside vhosts.meet.example.com.issuers[1].claims.affiliation",
 	}
 	compareTexts(t, got, want)
-	if want := []string{"meet.example.com b", "meet.example.com c", "meet.example.com d", " a"}; !slices.Equal(seen, want) {
+	if want := []string{"meet.example.com b", "meet.example.com c admin", "meet.example.com d member", "a"}; !slices.Equal(seen, want) {
 		t.Errorf("checked %q, want %q", seen, want)
 	}
 }

@@ -243,7 +243,7 @@ func (l *loader) buildVHost(at string, domain jid.JID, r rawVHost) VHost {
 			typed(short), l.place(short).source)
 	}
 	if short != "" {
-		v.Issuers = append(v.Issuers, l.buildIssuer(at, domain, r.rawIssuer))
+		v.Issuers = append(v.Issuers, l.buildIssuer(at, domain, r.rawIssuer, ""))
 	}
 	if l.given(many) {
 		v.Issuers = append(v.Issuers, l.buildIssuers(many, domain, r.Issuers)...)
@@ -286,13 +286,14 @@ func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawListed) []I
 	named := map[string]int{} // by app_id: the first
 	for i := range l.count(at) {
 		here := join(at, strconv.Itoa(i))
-		issuer := l.buildIssuer(here, vhost, r[i].rawIssuer)
+		var byDefault Affiliation
 		if own := here + "/default_affiliation"; l.given(own) {
-			issuer.DefaultAffiliation = oneOf(l, own, Affiliation(r[i].DefaultAffiliation), Owner, Member)
+			byDefault = oneOf(l, own, Affiliation(r[i].DefaultAffiliation), Owner, Member)
 			if claim := here + "/claims/affiliation"; l.given(claim) || l.given(claim+"_values") {
 				l.fault(own, "has no effect beside %s, where a token that says nothing makes a member: take it out", typed(claim))
 			}
 		}
+		issuer := l.buildIssuer(here, vhost, r[i].rawIssuer, byDefault)
 		if first, again := named[issuer.AppID]; again {
 			l.fault(here+"/app_id", "is that of %s[%d], too: two issuers of a vhost must have different names "+
 				"(accepted_issuers may be the same)", typed(at), first)
@@ -307,7 +308,8 @@ func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawListed) []I
 	return issuers
 }
 
-func (l *loader) buildIssuer(at string, vhost jid.JID, r rawIssuer) Issuer {
+// buildIssuer makes the issuer that stands at a path, with a default affiliation of its own or none.
+func (l *loader) buildIssuer(at string, vhost jid.JID, r rawIssuer, byDefault Affiliation) Issuer {
 	issuer := Issuer{
 		AppID:              r.AppID,
 		AcceptedIssuers:    r.AcceptedIssuers,
@@ -319,6 +321,7 @@ func (l *loader) buildIssuer(at string, vhost jid.JID, r rawIssuer) Issuer {
 		Leeway:             r.Leeway,
 		Tenant:             r.Tenant,
 		KeysMaxStale:       r.KeysMaxStale,
+		DefaultAffiliation: byDefault,
 	}
 	switch {
 	case !l.given(at + "/app_id"):

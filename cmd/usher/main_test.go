@@ -99,6 +99,11 @@ func staged(t *testing.T) {
 			write(t, filepath.Join(to, filepath.Base(name)), string(content))
 		}
 	}
+	if err := os.Mkdir(filepath.Join(to, "keys"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(to, "keys", "one.pem"), "no key")
+	write(t, filepath.Join(to, "keys", "two.pem"), "-----BEGIN PUBLIC KEY-----\nx\n")
 	write(t, filepath.Join(to, "app.secret"), appSecret+"\n")
 	write(t, filepath.Join(to, "component.secret"), componentSecret+"\n")
 	t.Chdir(to)
@@ -153,6 +158,8 @@ func TestTranscripts(t *testing.T) {
 	variables := map[string]string{
 		"OWNER":        owner,
 		"MEMBER":       minted(t, func(c *token.Claims) { c.User.Affiliation = "member" }),
+		"PLAIN":        minted(t, func(c *token.Claims) { c.User.Affiliation = "" }),
+		"PORTAL":       minted(t, func(c *token.Claims) { c.Issuer, c.User.Affiliation = "portal", "" }),
 		"NOBODY":       minted(t, func(c *token.Claims) { c.Issuer = "evil\x1b[2J" }),
 		"ELSEWHERE":    minted(t, func(c *token.Claims) { c.Room = "elsewhere" }),
 		"FORGED":       owner[:strings.LastIndex(owner, ".")+1] + strings.Repeat("A", 43),
