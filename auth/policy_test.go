@@ -241,6 +241,15 @@ func TestPolicy(t *testing.T) {
 			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
 		"asks for nothing":              {claims: affiliation(""), want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
 		"asks for nothing, gets member": {claims: affiliation(""), vhost: defaultMember, want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"asks for nothing, gets member by the issuer": {issuer: ofItsOwn(auth.Member), claims: affiliation(""),
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"asks for nothing, gets owner by the issuer": {issuer: ofItsOwn(auth.Owner), vhost: defaultMember, claims: affiliation(""),
+			want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"asks for more than the issuer gives": {issuer: ofItsOwn(auth.Member), claims: owner, want: auth.Allow, reason: auth.ReasonHost, affiliation: auth.Owner, create: true},
+		"not a moderator, whatever the issuer gives": {issuer: ofItsOwn(auth.Owner), claims: func(c *token.Claims) { c.User.Affiliation = ""; c.User.Moderator = &no },
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
+		"says nothing where the issuer has affiliations, whatever it gives": {issuer: func(i *auth.Issuer) { mapsAffiliation(t)(i); ofItsOwn(auth.Owner)(i) }, claims: affiliation(""),
+			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
 		"says nothing where the issuer has affiliations": {issuer: mapsAffiliation(t), claims: affiliation(""),
 			want: auth.Allow, reason: auth.ReasonMember, affiliation: auth.Member, create: true},
 		"moderator beside that place": {issuer: mapsAffiliation(t), claims: func(c *token.Claims) { c.User.Affiliation = ""; c.User.Moderator, c.Moderator = &yes, &yes },
@@ -523,6 +532,10 @@ func TestNoLogin(t *testing.T) {
 func mapsAffiliation(t *testing.T) func(*auth.Issuer) {
 	c := newClaim(t, "", map[string]string{"chair": "admin"})
 	return func(i *auth.Issuer) { i.Claims.Affiliation = c }
+}
+
+func ofItsOwn(a auth.Affiliation) func(*auth.Issuer) {
+	return func(i *auth.Issuer) { i.DefaultAffiliation = a }
 }
 
 func nothing(*token.Claims)       {}

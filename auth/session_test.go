@@ -88,6 +88,8 @@ func TestSessions(t *testing.T) {
 			defaultMember(&v)
 			p.VHosts["meet.example.com"] = v
 		}, session: func(s *auth.Session) { s.ByDefault = true }, from: guest, want: asMember},
+		"by default, which is member by the issuer now": {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].DefaultAffiliation = auth.Member },
+			session: func(s *auth.Session) { s.ByDefault = true }, from: guest, want: asMember},
 		"by default, of an issuer who has affiliations now": {policy: func(p *auth.Policy) { mapsAffiliation(t)(&p.VHosts["meet.example.com"].Issuers[0]) },
 			session: func(s *auth.Session) { s.ByDefault = true }, from: guest, want: asMember},
 		"the room in capitals":          {from: guest, room: "StandUp@" + service, want: asOwner},

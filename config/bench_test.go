@@ -10,6 +10,29 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
+// BenchmarkManyVHosts loads 50,000 virtual hosts: with ten times as many it takes ten times as long.
+func BenchmarkManyVHosts(b *testing.B) {
+	for _, n := range []int{5_000, 50_000} {
+		var text strings.Builder
+		text.WriteString("xmpp: {domain: focus.meet.example.com, secret: " + secretA + "}\nrooms: {services: [conference.meet.example.com]}\nvhosts:\n")
+		for i := range n {
+			fmt.Fprintf(&text, "  v%d.example.com: {kind: token, app_id: app%[1]d, app_secret: %s}\n", i, secretB)
+		}
+		file := filepath.Join(b.TempDir(), "usher.yaml")
+		if err := os.WriteFile(file, []byte(text.String()), 0o600); err != nil {
+			b.Fatal(err)
+		}
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if c, err := config.Load([]string{file}, []string{"USHER_LOG_LEVEL=warn", "USHER_VHOSTS_V1_EXAMPLE_COM_KIND=token"}); err != nil || len(c.VHosts) != n {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 // BenchmarkLoad loads what Prosody has: 200 files with five virtual hosts each.
 func BenchmarkLoad(b *testing.B) {
 	const files, each = 200, 5

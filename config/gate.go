@@ -125,6 +125,7 @@ func (c *Config) lines(e *existing, o Lines) string {
 	if c.Rooms.Enforcement == Module && !e.inDocker() { // the image's plugin_paths has a folder for it
 		line(pluginPaths(e, ModuleFolder), `where "usher config prosody --module DIR" has put the module`)
 	}
+	jitsi := e != nil && hasJitsi(e.rest)
 	for _, v := range c.VHosts {
 		line("", "")
 		line("VirtualHost "+quoteLua(v.Domain.String()), map[Kind]string{
@@ -134,7 +135,7 @@ func (c *Config) lines(e *existing, o Lines) string {
 			KindService: "recorders and gateways: its authentication stays",
 		}[v.Kind])
 		if v.Kind == KindToken || v.Kind == KindGuest {
-			c.loginLines(line, v, e, o.Authentication)
+			c.loginLines(line, v, e, jitsi, o.Authentication)
 		}
 		c.disable(e.section(v.Domain.String()), line)
 	}
@@ -186,9 +187,9 @@ func ownsHere(s *prosody.Section, line func(text, why string)) {
 }
 
 // loginLines are the lines by which the people of a virtual host log in, with what that costs.
-func (c *Config) loginLines(line func(text, why string), v VHost, e *existing, chosen string) {
+func (c *Config) loginLines(line func(text, why string), v VHost, e *existing, jitsi bool, chosen string) {
 	s := e.section(v.Domain.String())
-	l := c.login(v, s, e != nil && hasJitsi(e.rest), chosen)
+	l := c.login(v, s, jitsi, chosen)
 	if !l.stays {
 		line("  authentication = "+quoteLua(l.provider), l.why)
 	} else if l.provider == ProviderToken {
@@ -484,7 +485,7 @@ func (c *Config) ProsodyFiles() []string {
 
 // compare compares what Prosody's files say with what they must say.
 func (c *Config) compare(p *prosody.Configuration) []Finding {
-	g := &gate{c: c, p: p}
+	g := &gate{c: c, p: p, jitsi: hasJitsi(p)}
 	for _, service := range c.Rooms.Services {
 		g.muc(service)
 	}
@@ -533,6 +534,7 @@ func (g *gate) order() {
 type gate struct {
 	c        *Config
 	p        *prosody.Configuration
+	jitsi    bool // whether Jitsi's plugins are there
 	findings []Finding
 }
 
@@ -796,7 +798,7 @@ func registration(s *prosody.Section) (at prosody.Position, mend string, open bo
 // login compares how the people of a virtual host of the kinds token and guest log in.
 func (g *gate) login(v VHost, s *prosody.Section, provider string, at prosody.Position) {
 	a := authenticated{authentication: provider}
-	l := g.c.login(v, s, hasJitsi(g.p), "")
+	l := g.c.login(v, s, g.jitsi, "")
 	mend := "authentication = " + quoteLua(l.provider)
 	switch {
 	case a.matrix():
