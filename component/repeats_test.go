@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -184,6 +185,29 @@ func TestRepeatsModel(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestRepeatsAtOnce has many say and flush at the same time, with the machine's clock.
+func TestRepeatsAtOnce(t *testing.T) {
+	core, log := observer.New(zap.InfoLevel)
+	r := newRepeats(zap.New(core))
+	var all sync.WaitGroup
+	const each = 500
+	for g := range 8 {
+		all.Go(func() {
+			for i := range each {
+				r.say(zap.InfoLevel, "request", "x", "a.example.com", jid.MustParse(fmt.Sprintf("u%d@a.example.com", (i*g)%300)))
+				if i%50 == 0 {
+					r.flush(i%100 == 0)
+				}
+			}
+		})
+	}
+	all.Wait()
+	r.flush(true)
+	if _, events := tally(log); events != 8*each {
+		t.Errorf("%d are told of, want %d", events, 8*each)
+	}
 }
 
 // TestRepeatsRun checks that what was counted is logged at the end, and that nothing goes on then.
