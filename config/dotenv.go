@@ -29,6 +29,7 @@ var (
 func parseDotenv(content string) (variables map[string]assignment, mistakes []mistake) {
 	variables = map[string]assignment{}
 	content = strings.TrimPrefix(content, "\ufeff")
+	size := 0
 	for line := 1; content != ""; {
 		here := line
 		text, rest, _ := strings.Cut(content, "\n")
@@ -51,6 +52,9 @@ func parseDotenv(content string) (variables map[string]assignment, mistakes []mi
 		if fault != "" {
 			mistakes = append(mistakes, mistake{here, fault})
 			continue
+		}
+		if size += len(read); size > maxValues {
+			return variables, append(mistakes, mistake{here, "is too much: the values up to here are too long once the variables in them are replaced"})
 		}
 		variables[name[1]] = assignment{read, here}
 	}
@@ -113,29 +117,49 @@ var escapes = strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\"`, `"`,
 
 // expand replaces the references in a value. One to a variable that is not set is replaced by nothing.
 func expand(value string, known map[string]assignment) (_, fault string) {
+	const tooLong = "is too long once the variables in it are replaced"
+	size := len(value)
 	value = reference.ReplaceAllStringFunc(value, func(match string) string {
-		parts := reference.FindStringSubmatch(match)
-		switch {
-		case match == "$$":
-			return "$"
-		case match == "${":
-			fault = "has a ${ that is none of ${NAME}, ${NAME-default} and ${NAME:-default}: " +
-				"put a value with a plain $ in single quotes"
+		replaced, odd := refer(match, known)
+		if fault == "" {
+			fault = odd
+		}
+		if size += len(replaced); size > maxValue+len(value) { // before it is put together
+			fault = tooLong
+		}
+		if fault != "" {
 			return ""
-		case parts[1] != "":
-			return known[parts[1]].value
 		}
-		found, set := known[parts[2]]
-		if parts[3] == "-" && !set || parts[3] == ":-" && found.value == "" {
-			return parts[4]
-		}
-		return found.value
+		return replaced
 	})
-	if len(value) > maxValue {
-		return "", "is too long once the variables in it are replaced"
+	if fault == "" && len(value) > maxValue {
+		fault = tooLong
 	}
-	return value, fault
+	if fault != "" {
+		return "", fault
+	}
+	return value, ""
+}
+
+// refer returns what a reference stands for.
+func refer(match string, known map[string]assignment) (_, fault string) {
+	parts := reference.FindStringSubmatch(match)
+	switch {
+	case match == "$$":
+		return "$", ""
+	case match == "${":
+		return "", "has a ${ that is none of ${NAME}, ${NAME-default} and ${NAME:-default}: " +
+			"put a value with a plain $ in single quotes"
+	case parts[1] != "":
+		return known[parts[1]].value, ""
+	}
+	found, set := known[parts[2]]
+	if parts[3] == "-" && !set || parts[3] == ":-" && found.value == "" {
+		return parts[4], ""
+	}
+	return found.value, ""
 }
 
 // maxValue is how many bytes a value of a .env file may have: each line could double what the lines before have made.
-const maxValue = 64 << 10
+// maxValues is how many bytes all of them may have.
+const maxValue, maxValues = 64 << 10, 4 << 20

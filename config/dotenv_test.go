@@ -36,6 +36,11 @@ func TestParseDotenv(t *testing.T) {
 		"another expression": {"A=${B:?secret}", nil, []mistake{{1, "has a ${ that is none of ${NAME}, ${NAME-default} and ${NAME:-default}: put a value with a plain $ in single quotes"}}},
 		"growing": {"A=" + strings.Repeat("x", 40000) + "\nB=$A$A", map[string]assignment{"A": {strings.Repeat("x", 40000), 1}},
 			[]mistake{{2, "is too long once the variables in it are replaced"}}},
+		"growing in one line": {"A=" + strings.Repeat("x", 60000) + "\nB=" + strings.Repeat("$A", 100_000), map[string]assignment{"A": {strings.Repeat("x", 60000), 1}},
+			[]mistake{{2, "is too long once the variables in it are replaced"}}},
+		"growing together": {"A=" + strings.Repeat("x", 60000) + strings.Repeat("\nB=$A", 100), map[string]assignment{
+			"A": {strings.Repeat("x", 60000), 1}, "B": {strings.Repeat("x", 60000), 69}},
+			[]mistake{{70, "is too much: the values up to here are too long once the variables in them are replaced"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, wrong := parseDotenv(test.content)

@@ -103,7 +103,7 @@ vhost = meet.example.com
      = {AppID:my_app AcceptedIssuers:[my_app] AcceptedAudiences:[*] Algorithms:[HS256] AppSecrets:[] PublicKeyFiles:[] ` +
 		`JWKSFile: JWKSURL: ASAPKeyServer: CacheKeysURL: KeysMaxStale:24h0m0s Claims:{Affiliation:{Path: Values:map[]} ` +
 		`ID:{Path: Values:map[]} Name:{Path: Values:map[]} Group:{Path: Values:map[]} Room:{Path: Values:map[]} ` +
-		`Tenant:{Path: Values:map[]}} Tenant: ` +
+		`Tenant:{Path: Values:map[]}} DefaultAffiliation: Tenant: ` +
 		`RequireRoom:true RequireExp:true DomainVerification:true NoWildcard:false Leeway:10s}
 log = {info console}
 `
