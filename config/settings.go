@@ -224,7 +224,8 @@ type Import struct {
 
 // YAML returns what the sources say as a usher.yaml that takes their place: each key with a comment that says where it is
 // from, secrets as found. Problems are comments at its beginning, for what is missing is still to be added there. The error
-// is a *[Problems] and means that a source cannot be read, or that Trusted names a virtual host that is not there.
+// is a *[Problems] and means that a source cannot be read, or that Trusted names a virtual host that is not there, or
+// where nobody needs a password.
 func (i Import) YAML() ([]byte, error) {
 	l := newLoader("")
 	l.checks = i.Checks
@@ -252,8 +253,8 @@ func (i Import) YAML() ([]byte, error) {
 	if l.garbled {
 		return nil, l.failed()
 	}
-	if unknown := l.unknownHosts(i.Trusted, at); len(unknown) > 0 {
-		return nil, &Problems{List: unknown, Files: l.files}
+	if untrusted := l.untrusted(i.Trusted, at); len(untrusted) > 0 {
+		return nil, &Problems{List: untrusted, Files: l.files}
 	}
 	var b strings.Builder
 	b.WriteString("# usher's configuration, as found; behind each key stands where. What the keys mean: usher.example.yaml.\n")
@@ -276,8 +277,8 @@ func (i Import) YAML() ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// unknownHosts returns a problem for each domain that is no virtual host of Prosody's files.
-func (l *loader) unknownHosts(domains []string, at place) (unknown []Problem) {
+// untrusted returns a problem for each domain that is no virtual host of Prosody's files, or one where people need no password.
+func (l *loader) untrusted(domains []string, at place) (all []Problem) {
 	var hosts []string
 	if l.prosody != nil {
 		for _, host := range l.prosody.whole.Hosts {
@@ -291,12 +292,20 @@ func (l *loader) unknownHosts(domains []string, at place) (unknown []Problem) {
 		there = "has none"
 	}
 	for _, name := range domains {
-		if domain, err := parseDomain(name); err != nil || !slices.Contains(hosts, domain.String()) {
-			unknown = append(unknown, Problem{Source: at.source, Text: fmt.Sprintf("--trusted %s: Prosody's configuration has no "+
+		domain, err := parseDomain(name)
+		if err != nil || !slices.Contains(hosts, domain.String()) {
+			all = append(all, Problem{Source: at.source, Text: fmt.Sprintf("--trusted %s: Prosody's configuration has no "+
 				"VirtualHost of that name; it %s", name, there), at: at})
+			continue
+		}
+		kind := typed(join(join("vhosts", domain.String()), "kind"))
+		for _, p := range l.problems {
+			if p.Key == kind {
+				all = append(all, p)
+			}
 		}
 	}
-	return unknown
+	return all
 }
 
 // absolute returns the absolute names of files.

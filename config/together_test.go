@@ -243,6 +243,10 @@ func TestImportTogether(t *testing.T) {
 	if err != nil || !strings.Contains(string(yaml), "kind: trusted") || !strings.Contains(string(yaml), "# To do: ") || !strings.Contains(string(yaml), "no key fits") {
 		t.Errorf("%v\n%s", err, yaml)
 	}
+	i.Trusted = []string{"meet.example.com"}
+	if yaml, err := i.YAML(); err == nil || len(yaml) > 0 || !strings.Contains(err.Error(), "nobody needs a password: everybody would be a host") {
+		t.Errorf("anonymous people are trusted: %v\n%s", err, yaml)
+	}
 	for _, name := range []string{"staf.meet.example.com", "conference.meet.example.com", "a b", ""} {
 		i.Trusted = []string{"staff.meet.example.com", name}
 		yaml, err := i.YAML()
