@@ -15,9 +15,11 @@ import (
 const (
 	// repeatsEvery is how long lines of one sender with one reason are counted before the count is logged.
 	repeatsEvery = 10 * time.Second
-	// repeatsPairs bounds the senders and reasons with lines of their own, and repeatsCrowds the virtual hosts and reasons with
-	// lines for all others together. Of these, repeatsSenders are told apart.
-	repeatsPairs, repeatsCrowds, repeatsSenders = 100, 100, 1000
+	// repeatsPairs bounds the senders and reasons with lines of their own at one time: a school with expired tokens is. One more
+	// can be new every repeatsNew. repeatsCrowds bounds the virtual hosts and reasons with lines for all others together; of the
+	// senders of one, repeatsSenders are told apart.
+	repeatsPairs, repeatsCrowds, repeatsSenders = 1000, 100, 1000
+	repeatsNew                                  = 100 * time.Millisecond
 )
 
 // repeats writes those lines of the log that anybody on the server can cause as often as they like, so that nobody can fill the
@@ -25,8 +27,8 @@ const (
 // at once. Others in the next repeatsEvery are counted, and then logged as one line with the count, and so on for as long as
 // there are any.
 //
-// A sender is a bare JID. An anonymous user has a new one with each connection, so when there are repeatsPairs of sender and reason,
-// the others count by their virtual host and reason, with the number of senders.
+// A sender is a bare JID. An anonymous user has a new one with each connection, so when there are too many pairs of sender and
+// reason, the others count by their virtual host and reason, with the number of senders.
 //
 // It is safe for concurrent use and starts nothing; see run.
 type repeats struct {
@@ -37,6 +39,8 @@ type repeats struct {
 	pairs  map[pair]*repeat
 	crowds map[crowd]*repeat
 	seed   maphash.Seed
+	spare  int       // how many pairs may be new
+	filled time.Time // when that was counted
 }
 
 // about is what a line says, and why.
@@ -88,7 +92,7 @@ func (r *repeats) note(level zapcore.Level, a about, vhost, sender string) (firs
 	if one := r.pairs[p]; one != nil {
 		return one.again(now, p.fields)
 	}
-	if len(r.pairs) < repeatsPairs {
+	if r.room(now) {
 		r.pairs[p] = &repeat{level: level, since: now}
 		return true, nil
 	}
@@ -111,6 +115,21 @@ func (r *repeats) note(level zapcore.Level, a about, vhost, sender string) (firs
 		all.more = true
 	}
 	return false, ended
+}
+
+// room reports whether there may be one more pair, and counts it.
+func (r *repeats) room(now time.Time) bool {
+	if r.filled.IsZero() {
+		r.spare, r.filled = repeatsPairs, now
+	}
+	more := now.Sub(r.filled) / repeatsNew
+	r.filled = r.filled.Add(more * repeatsNew)
+	r.spare = int(min(repeatsPairs, time.Duration(r.spare)+more))
+	if r.spare == 0 || len(r.pairs) >= repeatsPairs {
+		return false
+	}
+	r.spare--
+	return true
 }
 
 // line is one with a count.

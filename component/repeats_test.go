@@ -104,12 +104,13 @@ func TestRepeatsOfACrowd(t *testing.T) {
 	}
 	r.flush(true)
 	lines, events := tally(log)
-	if events != 2*people || lines > (people/100/10+1)*4*(repeatsPairs+repeatsCrowds+1) {
+	seconds := people / 100
+	if most := repeatsPairs + seconds*int(time.Second/repeatsNew) + (seconds/10+1)*(repeatsCrowds+1); events != 2*people || lines > most {
 		t.Errorf("%d lines tell of %d, want few of %d", lines, events, 2*people)
 	}
 	if crowds := log.FilterMessage("request, again").FilterField(zap.String("vhost", "guest.example.com")).All(); len(crowds) == 0 {
 		t.Error("nothing tells of the crowd")
-	} else if n, _ := crowds[0].ContextMap()["senders"].(int64); n < 100 || n > 1000 {
+	} else if n, _ := crowds[0].ContextMap()["senders"].(int64); n < 10 || n > 1000 {
 		t.Errorf("a crowd of %d senders", n)
 	}
 	if n := log.FilterMessage("other lines").Len(); n == 0 {
@@ -117,12 +118,12 @@ func TestRepeatsOfACrowd(t *testing.T) {
 	}
 	// So many that they are not told apart.
 	log.TakeAll()
-	for i := range 3000 {
+	for i := range 5000 {
 		r.say(zap.InfoLevel, "request", "token-malformed", "guest.example.com", jid.MustParse(fmt.Sprintf("v%d@guest.example.com/x", i)))
 	}
 	r.flush(true)
 	crowd := log.All()[log.Len()-1].ContextMap()
-	if crowd["senders at least"] != int64(repeatsSenders) || crowd["count"] != int64(3000-repeatsPairs-1) {
+	if crowd["senders at least"] != int64(repeatsSenders) || crowd["count"].(int64) < 5000-repeatsPairs-1 {
 		t.Errorf("got %v", crowd)
 	}
 }
@@ -146,7 +147,7 @@ func TestRepeatsModel(t *testing.T) {
 				total += n
 			},
 			"crowd": func(t *rapid.T) {
-				for i := range rapid.IntRange(1, 300).Draw(t, "n") {
+				for i := range rapid.IntRange(1, 2000).Draw(t, "n") {
 					r.say(zap.InfoLevel, "request", "z", "b.example.com", jid.MustParse(fmt.Sprintf("c%d-%d@b.example.com", total, i)))
 					total++
 				}
@@ -268,7 +269,7 @@ func TestDecisionsLogged(t *testing.T) {
 	for reason, most := range map[string]int{
 		string(auth.ReasonHost): many, string(auth.ReasonHostAbsent): many,
 		// At the pace of a machine that is busy, several windows of 10 s.
-		string(auth.ReasonTokenExpired): 100, string(auth.ReasonVHostUnknown): 500, string(auth.ReasonRequestMalformed): 100,
+		string(auth.ReasonTokenExpired): 100, string(auth.ReasonVHostUnknown): 2 * many, string(auth.ReasonRequestMalformed): 100,
 	} {
 		if told[reason] < many || counters[reason] != int64(told[reason]) || lines[reason] > most {
 			t.Errorf("%s: %d lines tell of %v, counted %v; want %d, in %d lines at most", reason, lines[reason], told[reason], counters[reason], many, most)
