@@ -190,7 +190,7 @@ func New(o Options) (*Component, error) {
 	}
 	c := &Component{
 		o: o, sessions: store.Sessions{Store: o.Store}, ledger: newLedger(o.Store, o.Log), held: newHeld(o.Store), repeats: newRepeats(o.Log),
-		hurried: make(chan struct{}),
+		hurried:        make(chan struct{}),
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout,
 	}
 	c.Use(o.Authorizer, o.Services)
