@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -211,7 +212,8 @@ func (s *stage) usher(file string, environ ...string) (*component.Component, err
 	if err != nil {
 		return nil, err
 	}
-	if s.store, err = kept(c, environ); err != nil {
+	// What names no store has one in the folder of the stage, and leaves nothing on the machine.
+	if s.store, err = kept(c, append(slices.Clone(environ), "STATE_DIRECTORY="+s.Dir)); err != nil {
 		return nil, err
 	}
 	return component.New(options(c, p, s.store, log))
