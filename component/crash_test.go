@@ -252,7 +252,11 @@ func TestCrash(t *testing.T) {
 			}
 			c.person("guest.meet.example.com").enters(room, "")
 			// Whoever waited is known to nobody, and is told so first.
-			c.waits(waiter, other, 1)
+			again := c.waits(waiter, other, 1)
+			c.forward(waitHold)
+			if got := outcome(<-again[0]); got != "not-authorized host-absent" {
+				t.Errorf("who waits again: %s", got)
+			}
 			c.guards(host, room)
 			if m.jicofo {
 				return
