@@ -298,7 +298,20 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			<-time.After(12 * time.Second)
 			synctest.Wait()
 			w.overtakeAbsent()
-			clear(w.hostless) // what we have not read of, we do not know
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			if len(w.up)+len(w.down) == 0 {
+				return
+			}
+			// Who has left we do not know before we have read of it, nor do we know whether a host has.
+			clear(w.hostless)
+			for _, c := range w.chats {
+				for bare := range c.given {
+					if c.inside(bare) == nil {
+						c.given[bare] = time.Now()
+					}
+				}
+			}
 		},
 		"lose the connection": func(t *rapid.T) {
 			fates := rapid.SliceOfN(rapid.SampledFrom([]string{"stays", "is gone", "is rid of us"}), len(roomNames), len(roomNames)).Draw(t, "the room")
