@@ -237,6 +237,11 @@ func (w *guardWorld) check(t *rapid.T) {
 func (w *guardWorld) checkHanging(t *rapid.T) {
 	const soon = hostAway + 4*hangingAhead
 	hosts := func(domain string) bool { return "focus@"+domain != jicofo && w.Hosts(domain) }
+	for key := range w.hanging {
+		if c := w.chats[key[0]]; c == nil || c.inside(key[1]) != nil {
+			delete(w.hanging, key) // they have come
+		}
+	}
 	for address, c := range w.chats {
 		since, known := w.hostless[address]
 		switch {
@@ -248,11 +253,7 @@ func (w *guardWorld) checkHanging(t *rapid.T) {
 			w.hostless[address] = since
 		}
 		for bare, given := range c.given {
-			key := [2]string{address, bare}
-			switch {
-			case c.inside(bare) != nil:
-				delete(w.hanging, key)
-			case w.hanging[key] && time.Since(since) > soon && time.Since(given) > soon:
+			if w.hanging[[2]string{address, bare}] && time.Since(since) > soon && time.Since(given) > soon {
 				t.Fatalf("%s is %s in %s and has not come, nor was a host inside for %s", bare, c.affiliation(bare), address, time.Since(since))
 			}
 		}
