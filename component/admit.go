@@ -21,7 +21,6 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
-	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/muc"
 )
@@ -136,23 +135,31 @@ func (c *Component) enterBreakout(ctx context.Context, req auth.Request, d auth.
 // apply makes a decision true in the room.
 func (c *Component) apply(ctx context.Context, req auth.Request, d auth.Decision) auth.Decision {
 	room, who := d.Room.JID, req.From.Bare()
+	var s *session
 	if d.Session != nil {
-		id, err := c.session(ctx, *d.Session)
-		if err != nil {
+		var err error
+		if s, err = c.begin(*d.Session); err != nil {
 			return d.Denied(auth.ReasonStoreUnavailable, err)
 		}
-		d.SessionID = id
 	}
 	err := c.rooms.Open(ctx, room, d.MayCreate)
 	if err == nil && d.StartLobby && c.lobby != nil {
 		err = c.startLobby(ctx, room)
 	}
 	if err == nil && d.Affiliation != auth.None {
-		err = c.rooms.Grant(ctx, room, who, string(d.Affiliation), d.Expires, d.NeedsHost)
+		err = c.rooms.Grant(ctx, room, who, string(d.Affiliation), d.Expires, d.NeedsHost, s)
 	}
 	if err == nil && d.Affiliation == auth.None {
 		// What they were given before the lobby was at work would have them pass it.
 		err = c.rooms.Recall(ctx, room, who)
+	}
+	if err == nil && s != nil {
+		if d.SessionID, err = c.ledger.session(ctx, s); err != nil {
+			if d.Affiliation != auth.None {
+				c.rooms.Withdraw(room, who)
+			}
+			return d.Denied(auth.ReasonStoreUnavailable, err)
+		}
 	}
 	switch {
 	case errors.Is(err, muc.ErrUnwritten):
@@ -181,14 +188,11 @@ func (c *Component) apply(ctx context.Context, req auth.Request, d auth.Decision
 	return d.Waiting(auth.ReasonHostAbsent)
 }
 
-// session begins a session and returns its id; none if there are too many.
-func (c *Component) session(ctx context.Context, s auth.Session) (string, error) {
-	id, err := c.sessions.Add(ctx, s)
-	if errors.Is(err, store.ErrFull) {
-		c.counts.add("sessions-full")
-		return "", nil
-	}
-	return id, err
+// begin begins a session, which still is to be written down.
+func (c *Component) begin(began auth.Session) (s *session, err error) {
+	s = &session{}
+	s.id, s.record, err = c.sessions.Begin(began)
+	return s, err
 }
 
 // startLobby turns the lobby on with the first host. Later it is for the hosts to turn it off, and on again.

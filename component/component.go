@@ -189,10 +189,11 @@ func New(o Options) (*Component, error) {
 		o.Now = time.Now
 	}
 	c := &Component{
-		o: o, sessions: store.Sessions{Store: o.Store}, ledger: newLedger(o.Store, o.Log), held: newHeld(o.Store), repeats: newRepeats(o.Log),
+		o: o, sessions: store.Sessions{Store: o.Store}, held: newHeld(o.Store), repeats: newRepeats(o.Log),
 		hurried:        make(chan struct{}),
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout,
 	}
+	c.ledger = newLedger(o.Store, o.Log, &c.counts)
 	c.Use(o.Authorizer, o.Services)
 	kept := muc.Options{
 		Owner:         muc.Owner{Session: c, JID: owner},
@@ -243,7 +244,7 @@ type rooms interface {
 	State(ctx context.Context, room jid.JID) (exists, host bool, err error)
 	HostPresent(ctx context.Context, room jid.JID) (bool, error)
 	Open(ctx context.Context, room jid.JID, mayCreate bool) error
-	Grant(ctx context.Context, room, who jid.JID, affiliation string, expires time.Time, needsHost bool) error
+	Grant(ctx context.Context, room, who jid.JID, affiliation string, expires time.Time, needsHost bool, with any) error
 	Withdraw(room, who jid.JID)
 	Recall(ctx context.Context, room, who jid.JID) error
 	Await(room jid.JID, until time.Time)

@@ -111,11 +111,11 @@ func (m *mortal) alive() error {
 	return m.dead
 }
 
-func (m *mortal) Put(ctx context.Context, k store.Kind, r store.Record) error {
+func (m *mortal) Put(ctx context.Context, records ...store.Record) error {
 	if err := m.alive(); err != nil {
 		return err
 	}
-	return m.Store.Put(ctx, k, r)
+	return m.Store.Put(ctx, records...)
 }
 
 func (m *mortal) Delete(ctx context.Context, k store.Kind, keys ...string) error {
@@ -292,7 +292,7 @@ func TestCrashUnusedGrant(t *testing.T) {
 				was := string(rec.Value)
 				at := strings.Index(was, `"At":"`) + len(`"At":"`)
 				rec.Value = []byte(was[:at] + time.Now().Add(-time.Minute).UTC().Format(time.RFC3339) + was[at+strings.IndexByte(was[at:], '"'):])
-				if err := c.store.Put(t.Context(), store.KindGrant, rec); err != nil {
+				if err := c.store.Put(t.Context(), rec); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -156,7 +156,7 @@ func (h *held) write(ctx context.Context, r *waiter, until time.Time) error {
 		return err
 	}
 	key := rand.Text()
-	if err = h.store.Put(ctx, store.KindHeld, store.Record{Key: key, Value: value, End: until.Add(time.Hour)}); err == nil {
+	if err = h.store.Put(ctx, store.Record{Kind: store.KindHeld, Key: key, Value: value, End: until.Add(time.Hour)}); err == nil {
 		r.key = key
 	}
 	return err

@@ -48,11 +48,11 @@ func (r *refusing) failure() error {
 	return r.err
 }
 
-func (r *refusing) Put(ctx context.Context, k store.Kind, rec store.Record) error {
+func (r *refusing) Put(ctx context.Context, records ...store.Record) error {
 	if err := r.failure(); err != nil {
 		return err
 	}
-	return r.Store.Put(ctx, k, rec)
+	return r.Store.Put(ctx, records...)
 }
 
 // count is how many records of a kind there are.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,20 +18,97 @@ import (
 // kept is how long a grant stays written down beyond its end: whoever is inside by then may stay.
 const kept = 7 * 24 * time.Hour
 
-// ledger writes grants down in the store. It implements muc.Ledger.
+// tellEvery is the interval of warnings that the store is full.
+const tellEvery = time.Minute
+
+// ledger writes grants down in the store, and sessions together with them. It implements muc.Ledger.
 type ledger struct {
-	store store.Store
-	log   *zap.Logger
+	store  store.Store
+	log    *zap.Logger
+	counts *counters
 
 	// order keeps a grant that is written down from being crossed out because an earlier one has ended.
 	order sync.RWMutex
 	mu    sync.Mutex
 	ended map[string]bool // keys of what is to be crossed out
 	some  chan struct{}   // has an entry if there is any
+	told  map[store.Kind]time.Time
 }
 
-func newLedger(s store.Store, log *zap.Logger) *ledger {
-	return &ledger{store: s, log: log, ended: make(map[string]bool), some: make(chan struct{}, 1)}
+func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
+	return &ledger{
+		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), told: make(map[store.Kind]time.Time),
+	}
+}
+
+// session is a session that begins with a grant, so that both are written down at once.
+type session struct {
+	id     string // empty if there is no room for it
+	record store.Record
+	done   bool // it is written down, or there is no room for it
+}
+
+// put writes records down, except those for which the store has no room, and returns the kinds of those: nobody is refused
+// because of what they can be let in without. Without a session they need their token again. Without the record of a grant the
+// next process takes it back from those outside only when it enters the room, and leaves it to those inside until they go.
+func (l *ledger) put(ctx context.Context, records ...store.Record) (without map[store.Kind]bool, err error) {
+	without = make(map[store.Kind]bool)
+	for len(records) > 0 {
+		err := l.store.Put(ctx, records...)
+		var full *store.FullError
+		n := len(records)
+		if !errors.As(err, &full) {
+			return without, err
+		}
+		records = slices.DeleteFunc(records, func(r store.Record) bool {
+			if full.Kind != "" && full.Kind != r.Kind {
+				return false
+			}
+			without[r.Kind] = true
+			l.without(r.Kind, err)
+			return true
+		})
+		if len(records) == n {
+			return without, err
+		}
+	}
+	return without, nil
+}
+
+// without counts and, every tellEvery, tells that something was not written down.
+func (l *ledger) without(k store.Kind, err error) {
+	l.counts.add(string(k) + "s-full")
+	l.mu.Lock()
+	again := time.Since(l.told[k]) < tellEvery
+	if !again {
+		l.told[k] = time.Now()
+	}
+	l.mu.Unlock()
+	switch {
+	case again:
+	case k == store.KindSession:
+		l.log.Warn("people are let in without a session", zap.Error(err))
+	default:
+		l.log.Warn("people are let in and it is not written down what they were given; after a restart those inside keep it until they leave", zap.Error(err))
+	}
+}
+
+// session writes a session down unless that is done, and returns its id; none if there is no room for it.
+func (l *ledger) session(ctx context.Context, s *session) (id string, err error) {
+	if !s.done {
+		without, err := l.put(ctx, s.record)
+		if err != nil {
+			return "", err
+		}
+		s.written(without)
+	}
+	return s.id, nil
+}
+
+func (s *session) written(without map[store.Kind]bool) {
+	if s.done = true; without[store.KindSession] {
+		s.id = ""
+	}
 }
 
 // grantRecord is a grant as it is written down.
@@ -59,8 +137,16 @@ func (l *ledger) Granted(ctx context.Context, g muc.Granted) error {
 	before := l.ended[key]
 	delete(l.ended, key)
 	l.mu.Unlock()
-	err = l.store.Put(ctx, store.KindGrant, store.Record{Key: key, Value: value, End: end.Add(kept)})
-	if err != nil && before {
+	records := []store.Record{{Kind: store.KindGrant, Key: key, Value: value, End: end.Add(kept)}}
+	s, _ := g.With.(*session)
+	if s != nil {
+		records = append(records, s.record)
+	}
+	without, err := l.put(ctx, records...)
+	if err == nil && s != nil {
+		s.written(without)
+	}
+	if before && (err != nil || without[store.KindGrant]) {
 		l.Ended(g.Room, g.Who) // what is written down is still the one that has ended
 	}
 	return err

@@ -29,7 +29,7 @@ func granted(room, who int) muc.Granted {
 func TestLedgerModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &refusing{Store: store.Memory(store.Options{})}
-		l := newLedger(s, zap.NewNop())
+		l := newLedger(s, zap.NewNop(), &counters{})
 		live := map[string]muc.Granted{}
 		who := rapid.Custom(func(t *rapid.T) muc.Granted {
 			return granted(rapid.IntRange(0, 1).Draw(t, "room"), rapid.IntRange(0, 2).Draw(t, "who"))
@@ -82,7 +82,7 @@ func TestLedgerReadsOld(t *testing.T) {
 
 // The same from many goroutines, while run crosses out.
 func TestLedgerFromMany(t *testing.T) {
-	l := newLedger(store.Memory(store.Options{}), zap.NewNop())
+	l := newLedger(store.Memory(store.Options{}), zap.NewNop(), &counters{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running, people sync.WaitGroup
 	running.Go(func() { l.run(ctx) })
@@ -115,9 +115,9 @@ func TestLedgerFromMany(t *testing.T) {
 // A record that cannot be read does not keep usher from starting, nor the others from being read.
 func TestLedgerUnreadable(t *testing.T) {
 	s := store.Memory(store.Options{})
-	l := newLedger(s, zap.NewNop())
+	l := newLedger(s, zap.NewNop(), &counters{})
 	for i, value := range []string{"", "{", "[]", `{"Room":"/","Who":"a@b"}`, `{"Room":"a@b","Who":"@"}`, `{"Room":1}`} {
-		if err := s.Put(t.Context(), store.KindGrant, store.Record{Key: fmt.Sprint("odd", i), Value: []byte(value), End: time.Now().Add(time.Hour)}); err != nil {
+		if err := s.Put(t.Context(), store.Record{Kind: store.KindGrant, Key: fmt.Sprint("odd", i), Value: []byte(value), End: time.Now().Add(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 	}

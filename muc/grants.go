@@ -48,8 +48,8 @@ func newGrants(room jid.JID, o Options) grants {
 }
 
 // write writes the grant down before it is given. What comes to nothing is crossed out by drop.
-func (gs *grants) write(ctx context.Context, g *grant) error {
-	return gs.ledger.Granted(ctx, Granted{Room: gs.room, Who: g.who, Affiliation: g.affiliation, At: g.at, Expires: g.expires, NeedsHost: g.needsHost})
+func (gs *grants) write(ctx context.Context, g *grant, with any) error {
+	return gs.ledger.Granted(ctx, Granted{Room: gs.room, Who: g.who, Affiliation: g.affiliation, At: g.at, Expires: g.expires, NeedsHost: g.needsHost, With: with})
 }
 
 // unwritten undoes the record of a grant that could not be written down, so that what was there before counts, and what

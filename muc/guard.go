@@ -304,14 +304,14 @@ func (g *Guard) gone(rm *guarded) {
 // come within half a minute or so, or is outside for that long, breakout rooms of this one not counted as outside. With
 // needsHost it is also taken back if they have not come when no host has been inside for hostAway. One person's grants must
 // come one after the other.
-func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time, needsHost bool) error {
+func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time, needsHost bool, with any) error {
 	bare := who.String()
 	gr := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, needsHost: needsHost, asked: true}
 	rm, was, err := g.record(ctx, j, gr)
 	if err != nil {
 		return err
 	}
-	err = rm.write(ctx, gr)
+	err = rm.write(ctx, gr, with)
 	if err != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()

@@ -252,7 +252,7 @@ func (g *Guard) writeBack(ctx context.Context, rm *guarded) error {
 	g.mu.Unlock()
 	var errs []error
 	for _, gr := range unwritten {
-		err := rm.write(ctx, gr)
+		err := rm.write(ctx, gr, nil)
 		errs = append(errs, err)
 		g.mu.Lock()
 		gr.unwritten = err != nil

@@ -167,7 +167,7 @@ func (l *lookout) lets(address, who, affiliation string, expires time.Time) erro
 func (l *lookout) letsFor(address, who, affiliation string, expires time.Time, needsHost bool) error {
 	err := l.Guard.Open(context.Background(), jid.MustParse(address), false)
 	if err == nil {
-		err = l.Guard.Grant(context.Background(), jid.MustParse(address), jid.MustParse(who), affiliation, expires, needsHost)
+		err = l.Guard.Grant(context.Background(), jid.MustParse(address), jid.MustParse(who), affiliation, expires, needsHost, nil)
 	}
 	return err
 }
@@ -345,7 +345,7 @@ func TestGuardAbsent(t *testing.T) {
 		if err := l.lets(standup, romeo, "owner", time.Time{}); !errors.Is(err, ErrAbsent) {
 			t.Errorf("Open: %v", err)
 		}
-		if err := l.Guard.Grant(t.Context(), jid.MustParse(standup), jid.MustParse(romeo), "owner", time.Time{}, false); !errors.Is(err, ErrAbsent) {
+		if err := l.Guard.Grant(t.Context(), jid.MustParse(standup), jid.MustParse(romeo), "owner", time.Time{}, false, nil); !errors.Is(err, ErrAbsent) {
 			t.Errorf("Grant: %v", err)
 		}
 		if exists, host, err := l.State(t.Context(), jid.MustParse(standup)); exists || host || err != nil {
@@ -883,7 +883,7 @@ func TestGuardRemadeWhileGiven(t *testing.T) {
 						l.opens(standup)
 					}
 				})
-				err := l.Guard.Grant(t.Context(), jid.MustParse(standup), jid.MustParse(nurse), "member", time.Time{}, false)
+				err := l.Guard.Grant(t.Context(), jid.MustParse(standup), jid.MustParse(nurse), "member", time.Time{}, false, nil)
 				if at < 10 && err == nil {
 					t.Errorf("at %d: told that it is given", at)
 				}

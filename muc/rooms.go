@@ -369,8 +369,8 @@ func (r *Rooms) forget(rm *room) {
 // Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it
 // returns nil the server has done it, else nothing is left of it. It is taken back within seconds when the person has
 // left, at once when they were removed, and if they do not join in time. With needsHost it is also taken back if they have not
-// joined when no host has been inside for hostAway. One person's grants must come one after the other.
-func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time, needsHost bool) error {
+// joined when no host has been inside for hostAway. The Ledger is given with. One person's grants must come one after the other.
+func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time, needsHost bool, with any) error {
 	g := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, needsHost: needsHost, asked: true}
 	bare := who.String()
 	r.mu.Lock()
@@ -391,7 +391,7 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	}
 	r.mu.Unlock()
 
-	err := rm.write(ctx, g)
+	err := rm.write(ctx, g, with)
 	if err != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()

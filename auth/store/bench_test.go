@@ -33,7 +33,7 @@ func BenchmarkPut(b *testing.B) {
 						for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
 							began := time.Now()
 							// Keys come again, as those who are let in again have the same grant.
-							err := s.Put(b.Context(), store.KindGrant, store.Record{Key: fmt.Sprint(n % 50_000), Value: value, End: end})
+							err := s.Put(b.Context(), store.Record{Kind: store.KindGrant, Key: fmt.Sprint(n % 50_000), Value: value, End: end})
 							if err != nil {
 								b.Error(err)
 							}
@@ -56,8 +56,8 @@ func filled(b *testing.B, s store.Store, n int) {
 	for i := range n {
 		at <- struct{}{}
 		wait.Go(func() {
-			r := store.Record{Key: fmt.Sprint(i), Value: make([]byte, 300), End: time.Now().Add(time.Hour)}
-			if err := s.Put(b.Context(), store.KindSession, r); err != nil {
+			r := store.Record{Kind: store.KindSession, Key: fmt.Sprint(i), Value: make([]byte, 300), End: time.Now().Add(time.Hour)}
+			if err := s.Put(b.Context(), r); err != nil {
 				b.Error(err)
 			}
 			<-at
@@ -103,7 +103,7 @@ func BenchmarkAll(b *testing.B) {
 func BenchmarkOpen(b *testing.B) {
 	path := filepath.Join(b.TempDir(), "usher.db")
 	s := open(b, path, store.Options{})
-	filled(b, s, store.Limit)
+	filled(b, s, 100_000)
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}

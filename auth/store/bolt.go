@@ -6,11 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"io/fs"
 	"iter"
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"sync"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -20,130 +24,173 @@ import (
 const (
 	// lockTimeout is how long Open waits for an usher that is about to end.
 	lockTimeout = 3 * time.Second
-	// batchDelay is how long a Put waits for others to share its sync of the disk with. It is small beside the sync.
-	batchDelay = time.Millisecond
 	// chunk is how many records All reads at a time.
 	chunk = 256
+	// fileOverhead is how many bytes a record takes up beside its key and value. Pages are between half and all full, so it all
+	// counts fileFactor times.
+	fileOverhead, fileFactor = 64, 2
 )
 
 // The bucket of usher holds a bucket for each kind, and the format of it all, so that another program's bbolt file is not taken
-// for ours. In the bucket of a kind a key has the end of its record (seconds since 1970 in 8 bytes, nanoseconds in 4), then
-// its value. The bucket's sequence number counts its records.
+// for ours. In the bucket of a kind a key has a CRC-32C of the key and what follows, the end of the record (seconds since 1970 in 8
+// bytes, nanoseconds in 4), then its value. The bucket's sequence number counts its records. In format 1 there was no CRC.
 var (
-	usherBucket = []byte("usher")
-	formatKey   = []byte("format")
-	format      = []byte("1")
+	usherBucket    = []byte("usher")
+	formatKey      = []byte("format")
+	format         = []byte("2")
+	formatUnsummed = []byte("1")
 )
 
-const endLen = 12
+const sumLen, endLen = 4, 12
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var errDamaged = errors.New("a record is damaged")
 
-// Open opens the store in a file, and makes the file if there is none or it is empty. Its errors are for whoever runs usher: they name
-// the path, and say what to do.
+// Open opens the store in a file, and makes the file if there is none or it is empty. A file that an earlier version wrote becomes one
+// of this version. Errors are for the operator: they name the path, and say what to do.
 func Open(path string, o Options) (_ Store, err error) {
-	// bbolt panics over, or faults on, a damaged page.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if recover() != nil { // with a key in it, perhaps
-			err = damaged(path, errors.New("its pages do not fit together"))
-		}
-	}()
-	o = o.orDefaults()
-	s := &bolt{path: path, now: o.Now, limit: o.Limit, sweeps: map[Kind]*sweep{}}
-	for _, k := range kinds {
-		s.sweeps[k] = &sweep{}
-	}
-	if err := whole(path); err != nil {
+	o = o.orDefaults(MaxBytes)
+	s := &bolt{path: path, o: o, accounts: accounts(o)}
+	if err := s.whole(); err != nil {
 		return nil, err
 	}
 	// Which pages are free is found out again each time, by going through those that are not: what is not written down is not
 	// damaged, and each Put writes less.
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+	err = guard(func() (err error) {
+		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+			Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+		})
+		return err
 	})
 	if err != nil {
 		return nil, openError(path, err)
 	}
-	db.MaxBatchDelay = batchDelay
-	s.db = db
 	if err := s.prepare(); err != nil {
-		return nil, errors.Join(err, db.Close())
+		return nil, errors.Join(err, s.db.Close())
+	}
+	for _, a := range s.accounts {
+		a.warn(o)
 	}
 	return s, nil
 }
 
-// whole tells whether there is nothing at the path, or a store of usher that can be read from end to end. Otherwise a damaged
-// page would be found in the middle of some later Put, in a goroutine of bbolt's own, where a panic ends usher. (tx.Check is no
-// help: it has such a goroutine, too.)
-func whole(path string) error {
-	info, err := os.Stat(path)
+// guard runs f, and makes an error of a panic and of a page that cannot be read: bbolt has the file mapped into memory.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil { // with a key in it, perhaps
+			err = errors.New("its pages cannot be read, or do not fit together")
+		}
+	}()
+	return f()
+}
+
+// whole reports an error unless there is nothing at the path, or a store of usher in which every page and every record is right. It
+// counts the bytes of the records.
+func (s *bolt) whole() error {
+	info, err := os.Stat(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return openError(path, err)
+		return openError(s.path, err)
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("store %s: this is no file; name a file, in a folder that usher may write into", path)
+		return fmt.Errorf("store %s: this is no file; name a file, in a folder that usher may write into", s.path)
 	case info.Size() == 0:
 		return nil
 	}
-	db, err := bbolt.Open(path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout, NoStatistics: true})
-	if err != nil {
-		return openError(path, err)
+	// To have the lock, so that nobody writes the file meanwhile. bbolt reads nothing but the headers now.
+	var file *os.File
+	opened := func(name string, flag int, mode fs.FileMode) (_ *os.File, err error) {
+		file, err = os.OpenFile(name, flag, mode)
+		return file, err
 	}
-	defer db.Close() // it was only read
-	return db.View(func(tx *bbolt.Tx) error { return read(path, tx) })
-}
-
-// read reads all that is in a file.
-func read(path string, tx *bbolt.Tx) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return openError(path, err)
-	}
-	if tx.Size() > info.Size() {
-		return damaged(path, fmt.Errorf("%d bytes of %d are there", info.Size(), tx.Size()))
-	}
-	first, value := tx.Cursor().First()
-	switch {
-	case first == nil: // made, and not yet used
-		return nil
-	case value != nil || !bytes.Equal(first, usherBucket):
-		return fmt.Errorf("store %s: this file belongs to another program; name another path", path)
-	}
-	all := tx.Bucket(usherBucket)
-	if found := all.Get(formatKey); !bytes.Equal(found, format) {
-		return fmt.Errorf("store %s: written by another version of usher, in format %.20q where this one knows %q; run that version, or "+
-			"move the file away", path, found, format)
-	}
-	err = all.ForEachBucket(func(kind []byte) error {
-		b := all.Bucket(kind)
-		if b == nil {
-			return errDamaged
+	return guard(func() error {
+		db, err := bbolt.Open(s.path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout, NoStatistics: true, OpenFile: opened})
+		if err != nil {
+			return openError(s.path, err)
 		}
-		var found uint64
-		var last []byte
-		err := b.ForEach(func(key, value []byte) error {
-			// Lengths are looked at before bytes, which may be out of the file. That each key is found again says that the pages
-			// above it are right.
-			if len(key) > MaxKey || len(value) > endLen+MaxValue || bytes.Compare(last, key) >= 0 || b.Get(key) == nil {
-				return errDamaged
-			}
-			found++
-			last = key
-			_, err := decode(key, value)
-			return err
-		})
-		if err == nil && found != b.Sequence() {
-			err = fmt.Errorf("%d records of %d are there", found, b.Sequence())
+		defer db.Close() // it was only read
+		if info, err = file.Stat(); err != nil {
+			return openError(s.path, err)
+		}
+		err = s.read(file, info.Size(), db.Info().PageSize)
+		var unread *fs.PathError
+		switch {
+		case errors.As(err, &unread):
+			return openError(s.path, err)
+		case err != nil && !errors.As(err, &foreign{}):
+			return damaged(s.path, err)
 		}
 		return err
 	})
-	if err != nil {
-		return damaged(path, err)
+}
+
+// foreign is the error of a file that is not damaged and yet not for this usher.
+type foreign struct{ error }
+
+// read checks all that is in a file.
+func (s *bolt) read(file io.ReaderAt, length int64, pageSize int) error {
+	return checkPages(file, length, pageSize, func(p *pages, e entry) error {
+		if !e.bucket || !bytes.Equal(e.key, usherBucket) {
+			return foreign{fmt.Errorf("store %s: this file belongs to another program; name another path", s.path)}
+		}
+		var wrote []byte // comes first, in the order of keys
+		_, err := p.bucket(e.value, func(e entry) error {
+			if wrote == nil && !e.bucket && bytes.Equal(e.key, formatKey) {
+				wrote = e.value
+				return s.knows(wrote)
+			}
+			if wrote == nil {
+				return s.knows(nil)
+			}
+			if !e.bucket || known(Kind(e.key)) != nil {
+				return errDamaged
+			}
+			return s.readKind(p, e, wrote)
+		})
+		if err == nil && wrote == nil {
+			err = s.knows(nil)
+		}
+		return err
+	})
+}
+
+// knows reports an error unless this version of usher can read a format.
+func (s *bolt) knows(wrote []byte) error {
+	if bytes.Equal(wrote, format) || bytes.Equal(wrote, formatUnsummed) {
+		return nil
 	}
-	return nil
+	return foreign{fmt.Errorf("store %s: written by another version of usher, in format %.20q where this one knows %q; run that version, or "+
+		"move the file away", s.path, wrote, format)}
+}
+
+// readKind checks the records of a kind and counts their bytes.
+func (s *bolt) readKind(p *pages, e entry, wrote []byte) error {
+	a := s.accounts[Kind(e.key)]
+	a.bytes = 0
+	records := 0
+	count, err := p.bucket(e.value, func(e entry) error {
+		if e.bucket || len(e.key) > MaxKey {
+			return errDamaged
+		}
+		if bytes.Equal(wrote, formatUnsummed) {
+			e.value = summed(e.key, e.value)
+		}
+		r, err := decode(e.key, e.value)
+		if err != nil || len(r.Value) > MaxValue {
+			return errDamaged
+		}
+		a.bytes += fileSize(e.key, e.value)
+		records++
+		return nil
+	})
+	if err == nil && uint64(records) != count {
+		err = fmt.Errorf("%d records of %d are there", records, count)
+	}
+	a.swept(a.bytes, records, time.Time{})
+	return err
 }
 
 func damaged(path string, err error) error {
@@ -169,27 +216,53 @@ func openError(path string, err error) error {
 }
 
 type bolt struct {
-	path   string
-	now    func() time.Time
-	limit  int
-	db     *bbolt.DB
-	sweeps map[Kind]*sweep // only touched in a transaction that writes, of which there is one at a time
+	path string
+	o    Options
+	db   *bbolt.DB
+
+	mu   sync.Mutex
+	next *group // the changes that wait for the group before them
+
+	writing  sync.Mutex // for the group that is being written
+	accounts map[Kind]*account
 }
 
-// prepare sees to it that all buckets are there, and that the file can be written.
+// prepare sees to it that all buckets are there, in the format of this version, and that the file can be written.
 func (s *bolt) prepare() error {
-	return s.said(s.db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(usherBucket)
-		if err != nil {
-			return err
-		}
-		for _, k := range kinds {
-			if _, err := b.CreateBucketIfNotExists([]byte(k)); err != nil {
+	return s.said(guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists(usherBucket)
+			if err != nil {
 				return err
 			}
-		}
-		return b.Put(formatKey, format)
+			unsummed := bytes.Equal(b.Get(formatKey), formatUnsummed)
+			for _, k := range kinds {
+				records, err := b.CreateBucketIfNotExists([]byte(k))
+				if err != nil {
+					return err
+				}
+				if unsummed {
+					if err := rewrite(records); err != nil {
+						return err
+					}
+				}
+			}
+			return b.Put(formatKey, format)
+		})
 	}))
+}
+
+// rewrite gives the records of a bucket the checksums that those of format 1 have not.
+func rewrite(b *bbolt.Bucket) error {
+	var all [][2][]byte // a bucket must not change while ForEach goes through it
+	err := b.ForEach(func(key, value []byte) error {
+		all = append(all, [2][]byte{key, summed(key, value)})
+		return nil
+	})
+	for _, r := range all {
+		err = errors.Join(err, b.Put(r[0], r[1]))
+	}
+	return err
 }
 
 // said puts an error of bbolt in words.
@@ -199,79 +272,196 @@ func (s *bolt) said(err error) error {
 		return nil
 	case errors.Is(err, berrors.ErrDatabaseNotOpen):
 		return ErrClosed
+	case noRoom(err):
+		err = &FullError{Err: err}
 	}
 	return fmt.Errorf("store %s: %w", s.path, err)
 }
 
 func bucket(tx *bbolt.Tx, k Kind) *bbolt.Bucket { return tx.Bucket(usherBucket).Bucket([]byte(k)) }
 
+// group are changes that share a sync of the disk: those that came while the group before was written. The first of them writes all.
+// So a change that comes alone is written at once, and of many that come together each waits for two syncs at most.
+type group struct {
+	changes []*change
+	done    chan struct{} // closed when they are written
+}
+
+// change is done all or, if do returns an error, not at all. A FullError keeps nobody else's change from being written.
+type change struct {
+	do  func(*writer) error
+	err error
+}
+
+// writer is a transaction that writes.
+type writer struct {
+	*bolt
+	tx      *bbolt.Tx
+	changed bool
+}
+
+// write has a change written, and returns when that is done.
+func (s *bolt) write(do func(*writer) error) error {
+	c := &change{do: do}
+	s.mu.Lock()
+	g := s.next
+	if g != nil {
+		g.changes = append(g.changes, c)
+		s.mu.Unlock()
+		<-g.done
+		return c.err
+	}
+	g = &group{changes: []*change{c}, done: make(chan struct{})}
+	s.next = g
+	s.mu.Unlock()
+	s.commit(g)
+	return c.err
+}
+
+// errUnchanged rolls back a transaction in which there is nothing to write.
+var errUnchanged = errors.New("nothing has changed")
+
+// commit writes a group down once the one before it is written.
+func (s *bolt) commit(g *group) {
+	defer close(g.done)
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	s.mu.Lock()
+	s.next = nil
+	s.mu.Unlock()
+
+	before := map[Kind]account{}
+	for k, a := range s.accounts {
+		before[k] = *a
+	}
+	err := guard(func() error {
+		return s.db.Update(func(tx *bbolt.Tx) error {
+			w := &writer{bolt: s, tx: tx}
+			for _, c := range g.changes {
+				if c.err = c.do(w); c.err != nil && !errors.Is(c.err, ErrFull) {
+					return c.err
+				}
+			}
+			if !w.changed {
+				return errUnchanged
+			}
+			return nil
+		})
+	})
+	if err == nil || errors.Is(err, errUnchanged) {
+		for _, a := range s.accounts {
+			a.warn(s.o)
+		}
+		return
+	}
+	for k := range before {
+		*s.accounts[k] = before[k]
+	}
+	for _, c := range g.changes {
+		c.err = s.said(err)
+	}
+}
+
 // Put implements Store.
-func (s *bolt) Put(ctx context.Context, k Kind, r Record) error {
-	if err := begin(ctx, k); err != nil {
+func (s *bolt) Put(ctx context.Context, records ...Record) error {
+	if err := beginPut(ctx, records); err != nil {
 		return err
 	}
-	if err := fit(r); err != nil {
-		return err
+	now := s.o.Now()
+	values := make([][]byte, len(records))
+	for i, r := range records {
+		values[i] = encode(r)
 	}
-	now := s.now()
-	if !now.Before(r.End) {
-		return s.Delete(ctx, k, r.Key)
-	}
-	key, value := []byte(r.Key), encode(r)
-	var full bool
-	// A function that fails makes bbolt do its whole batch again, so being full is no failure to it.
-	err := s.db.Batch(func(tx *bbolt.Tx) error {
-		full = false
-		b := bucket(tx, k)
-		if b.Get(key) == nil {
-			count := int(b.Sequence())
-			if s.sweeps[k].due(count, s.limit, now) {
-				var err error
-				if count, err = s.sweep(b, now); err != nil {
+	return s.write(func(w *writer) error {
+		added := map[Kind]int64{}
+		for i, r := range records {
+			if key := []byte(r.Key); now.Before(r.End) && bucket(w.tx, r.Kind).Get(key) == nil {
+				added[r.Kind] += fileSize(key, values[i])
+			}
+		}
+		for k, n := range added {
+			if s.accounts[k].due(n, now) {
+				if err := w.sweep(k, now); err != nil {
 					return err
 				}
-				s.sweeps[k].done(count, now)
 			}
-			if full = count >= s.limit; full {
-				return b.SetSequence(uint64(count))
+			if !s.accounts[k].fits(n) {
+				return &FullError{Kind: k}
 			}
-			if err := b.SetSequence(uint64(count) + 1); err != nil {
+		}
+		for i, r := range records {
+			var err error
+			if now.Before(r.End) {
+				err = w.put(r.Kind, []byte(r.Key), values[i])
+			} else {
+				err = w.take(r.Kind, []byte(r.Key))
+			}
+			if err != nil {
 				return err
 			}
 		}
-		return b.Put(key, value)
+		return nil
 	})
-	if err == nil && full {
-		return ErrFull
-	}
-	return s.said(err)
 }
 
-// sweep takes away the records that have ended, and returns how many are left.
-func (s *bolt) sweep(b *bbolt.Bucket, now time.Time) (int, error) {
+// put puts a record in the place of an earlier one.
+func (w *writer) put(k Kind, key, value []byte) error {
+	b, a := bucket(w.tx, k), w.accounts[k]
+	if was := b.Get(key); was != nil {
+		a.bytes -= fileSize(key, was)
+	} else if err := b.SetSequence(b.Sequence() + 1); err != nil {
+		return err
+	}
+	a.bytes += fileSize(key, value)
+	w.changed = true
+	return b.Put(key, value)
+}
+
+// take takes a record away, if there is one.
+func (w *writer) take(k Kind, key []byte) error {
+	b := bucket(w.tx, k)
+	was := b.Get(key)
+	if was == nil {
+		return nil
+	}
+	w.accounts[k].bytes -= fileSize(key, was)
+	w.changed = true
+	if err := b.SetSequence(b.Sequence() - 1); err != nil {
+		return err
+	}
+	return b.Delete(key)
+}
+
+// sweep takes away the records of a kind that have ended.
+func (w *writer) sweep(k Kind, now time.Time) error {
 	var ended [][]byte // a cursor that deletes skips records
-	left := 0
-	err := b.ForEach(func(key, value []byte) error {
-		r, err := decode(key, value)
-		if err != nil {
-			return err
+	records := 0
+	err := bucket(w.tx, k).ForEach(func(key, value []byte) error {
+		records++
+		if len(value) < sumLen+endLen {
+			return errDamaged
 		}
-		if now.Before(r.End) {
-			left++
-		} else {
+		if !now.Before(endOf(value)) {
 			ended = append(ended, key)
 		}
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, key := range ended {
-		if err := b.Delete(key); err != nil {
-			return 0, err
+		if err := w.take(k, key); err != nil {
+			return err
 		}
 	}
-	return left, nil
+	a := w.accounts[k]
+	a.swept(a.bytes, records, now)
+	return nil
+}
+
+// view reads.
+func (s *bolt) view(read func(*bbolt.Tx) error) error {
+	return guard(func() error { return s.db.View(read) })
 }
 
 // Get implements Store.
@@ -281,19 +471,19 @@ func (s *bolt) Get(ctx context.Context, k Kind, key string) (Record, error) {
 	}
 	var r Record
 	there := false
-	err := s.db.View(func(tx *bbolt.Tx) (err error) {
+	err := s.view(func(tx *bbolt.Tx) (err error) {
 		value := bucket(tx, k).Get([]byte(key))
 		if value == nil {
 			return nil
 		}
 		there = true
-		r, err = decode([]byte(key), value)
+		r, err = copied(k, []byte(key), value)
 		return err
 	})
 	if err != nil {
 		return Record{}, s.said(err)
 	}
-	if !there || !s.now().Before(r.End) {
+	if !there || !s.o.Now().Before(r.End) {
 		return Record{}, ErrNotFound
 	}
 	return r, nil
@@ -304,31 +494,14 @@ func (s *bolt) Delete(ctx context.Context, k Kind, keys ...string) error {
 	if err := begin(ctx, k); err != nil {
 		return err
 	}
-	// To find nothing is cheap; to write that down would not be.
-	any := false
-	err := s.db.View(func(tx *bbolt.Tx) error {
+	return s.write(func(w *writer) error {
 		for _, key := range keys {
-			any = any || bucket(tx, k).Get([]byte(key)) != nil
-		}
-		return nil
-	})
-	if err != nil || !any {
-		return s.said(err)
-	}
-	return s.said(s.db.Batch(func(tx *bbolt.Tx) error {
-		b := bucket(tx, k)
-		count := b.Sequence()
-		for _, key := range keys {
-			if b.Get([]byte(key)) == nil {
-				continue
-			}
-			count--
-			if err := b.Delete([]byte(key)); err != nil {
+			if err := w.take(k, []byte(key)); err != nil {
 				return err
 			}
 		}
-		return b.SetSequence(count)
-	}))
+		return nil
+	})
 }
 
 // All implements Store. It holds no transaction while it yields: a Put in the same goroutine would wait for that for ever, once the
@@ -361,12 +534,12 @@ func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record,
 	if err := begin(ctx, k); err != nil {
 		return nil, nil, err
 	}
-	now := s.now()
-	err = s.db.View(func(tx *bbolt.Tx) error {
+	now := s.o.Now()
+	err = s.view(func(tx *bbolt.Tx) error {
 		c := bucket(tx, k).Cursor()
 		key, value := c.Seek(from)
 		for n := 0; key != nil && n < chunk; n++ {
-			r, err := decode(key, value)
+			r, err := copied(k, key, value)
 			if err != nil {
 				return err
 			}
@@ -384,21 +557,49 @@ func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record,
 // Close implements Store.
 func (s *bolt) Close() error { return s.said(s.db.Close()) }
 
+// fileSize is how many bytes a record takes up in the file, about: see TestFileSize.
+func fileSize(key, value []byte) int64 { return fileFactor * int64(len(key)+len(value)+fileOverhead) }
+
 func encode(r Record) []byte {
-	b := make([]byte, 0, endLen+len(r.Value))
+	b := make([]byte, 0, sumLen+endLen+len(r.Value))
+	b = append(b, make([]byte, sumLen)...)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.End.Unix()))
 	b = binary.BigEndian.AppendUint32(b, uint32(r.End.Nanosecond()))
-	return append(b, r.Value...)
+	b = append(b, r.Value...)
+	binary.BigEndian.PutUint32(b, sum([]byte(r.Key), b[sumLen:]))
+	return b
 }
 
-// decode copies what it returns, for bbolt's bytes are gone with the transaction.
+// summed returns what format 1 has for a record as format 2 has it.
+func summed(key, value []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(nil, sum(key, value)), value...)
+}
+
+func sum(key, rest []byte) uint32 {
+	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, rest)
+}
+
+// decode returns the record that a key has, with the value that it was given.
 func decode(key, value []byte) (Record, error) {
-	if len(value) < endLen {
+	if len(value) < sumLen+endLen || binary.BigEndian.Uint32(value) != sum(key, value[sumLen:]) {
 		return Record{}, errDamaged
 	}
-	return Record{
-		Key:   string(key),
-		Value: bytes.Clone(value[endLen:]),
-		End:   time.Unix(int64(binary.BigEndian.Uint64(value)), int64(binary.BigEndian.Uint32(value[8:]))).UTC(),
-	}, nil
+	return Record{Value: value[sumLen+endLen:], End: endOf(value)}, nil
+}
+
+func endOf(value []byte) time.Time {
+	end := value[sumLen:]
+	return time.Unix(int64(binary.BigEndian.Uint64(end)), int64(binary.BigEndian.Uint32(end[8:]))).UTC()
+}
+
+// copied decodes a record that outlives the transaction.
+func copied(k Kind, key, value []byte) (Record, error) {
+	r, err := decode(key, value)
+	r.Kind, r.Key, r.Value = k, string(key), bytes.Clone(r.Value)
+	return r, err
+}
+
+// noRoom reports whether an error says that the disk has no room for more.
+func noRoom(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }

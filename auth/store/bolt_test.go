@@ -27,7 +27,7 @@ func put(t testing.TB, s store.Store, k store.Kind, n int, end time.Time) {
 	for i := range n {
 		at <- struct{}{}
 		wait.Go(func() {
-			if err := s.Put(t.Context(), k, store.Record{Key: fmt.Sprint(end.Unix(), i), Value: []byte("value"), End: end}); err != nil {
+			if err := s.Put(t.Context(), store.Record{Kind: k, Key: fmt.Sprint(end.Unix(), i), Value: []byte("value"), End: end}); err != nil {
 				t.Errorf("Put: %v", err)
 			}
 			<-at
@@ -49,12 +49,13 @@ func count(t testing.TB, s store.Store, k store.Kind) (n int) {
 
 func TestReopen(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
-	o := store.Options{Now: clock.Now, Limit: 100}
+	o := store.Options{Now: clock.Now}
 	s := open(t, path, o)
 	for n := range 100 {
 		put(t, s, store.KindGrant, n%10, clock.Now().Add(time.Duration(n/10+1)*time.Minute))
 	}
 	put(t, s, store.KindSession, 100, clock.Now().Add(time.Hour))
+	o.MaxBytes = 2000 // less than there is
 	for n := range 12 {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -63,7 +64,7 @@ func TestReopen(t *testing.T) {
 		if got := count(t, s, store.KindGrant); got != 9*max(10-n, 0) {
 			t.Errorf("after %d minutes there are %d grants", n, got)
 		}
-		err := s.Put(t.Context(), store.KindSession, store.Record{Key: "101", End: clock.Now().Add(time.Hour)})
+		err := s.Put(t.Context(), store.Record{Kind: store.KindSession, Key: "101", End: clock.Now().Add(time.Hour)})
 		if !errors.Is(err, store.ErrFull) {
 			t.Errorf("what was there does not count: %v", err)
 		}
@@ -219,7 +220,7 @@ func TestNotOurs(t *testing.T) {
 		"text":           {bytes.Repeat([]byte("usher: a file\n"), 1000), "damaged"},
 		"zeros":          {make([]byte, 1<<16), "damaged"},
 		"sqlite":         {append([]byte("SQLite format 3\x00"), make([]byte, 1<<14)...), "damaged"},
-		"half":           {ours[:len(ours)/2], "bytes of"},
+		"half":           {ours[:len(ours)/2], "pages of"},
 		"a page":         {ours[:page], "damaged"},
 		"two pages":      {ours[:2*page], "damaged"},
 		"three pages":    {ours[:3*page], "damaged"},
@@ -234,7 +235,7 @@ func TestNotOurs(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return b.Put([]byte("format"), []byte("2"))
+			return b.Put([]byte("format"), []byte("3"))
 		}), "another version"},
 		"no format": {other(func(tx *bbolt.Tx) error {
 			_, err := tx.CreateBucket([]byte("usher"))
@@ -246,7 +247,7 @@ func TestNotOurs(t *testing.T) {
 				return err
 			}
 			return errors.Join(b.Put([]byte("format"), []byte("1")), b.Put([]byte("grant"), []byte("1")))
-		}), "incompatible"},
+		}), "damaged"},
 		"a record too many":  {withGrant([]byte("key"), make([]byte, 20), 0), "1 records of 0"},
 		"a record too few":   {withGrant([]byte("key"), make([]byte, 20), 2), "1 records of 2"},
 		"a record too short": {withGrant([]byte("key"), make([]byte, 11), 1), "damaged"},
@@ -269,7 +270,7 @@ func TestNotOurs(t *testing.T) {
 }
 
 // TestPagesLost: whichever page is lost, a store does not open, or has all that was in it (free pages hold nothing, and of the
-// two headers one is enough but for the last change). It never panics. A single bit is another matter: bbolt has no checksums.
+// two headers one is enough but for the last change). It never panics.
 func TestPagesLost(t *testing.T) {
 	ours, path := written(t, 2000), filepath.Join(t.TempDir(), "usher.db")
 	random := rand.New(rand.NewPCG(1, 2))
@@ -305,10 +306,7 @@ func TestPagesLost(t *testing.T) {
 			s, err := store.Open(path, store.Options{})
 			if err != nil {
 				refused++
-				if how == "key above" { // found by us, for bbolt's own search leaves behind a goroutine that may panic
-					wantError(t, err, "a record is damaged")
-					above = true
-				}
+				above = above || how == "key above"
 				continue
 			}
 			if got := count(t, s, store.KindSession); got != 2000 && at >= 2*os.Getpagesize() {

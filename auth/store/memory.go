@@ -10,61 +10,88 @@ import (
 	"time"
 )
 
+// memoryOverhead is how many bytes a record takes up in memory beside its key and value, about: measured with a million of them.
+const memoryOverhead = 300
+
 // Memory returns a store that forgets all when the process ends.
 func Memory(o Options) Store {
-	o = o.orDefaults()
-	m := &memory{now: o.Now, limit: o.Limit, records: map[Kind]map[string]Record{}, sweeps: map[Kind]*sweep{}}
+	o = o.orDefaults(MaxMemory)
+	m := &memory{o: o, records: map[Kind]map[string]Record{}, accounts: accounts(o)}
 	for _, k := range kinds {
-		m.records[k], m.sweeps[k] = map[string]Record{}, &sweep{}
+		m.records[k] = map[string]Record{}
 	}
 	return m
 }
 
 type memory struct {
-	now   func() time.Time
-	limit int
+	o Options
 
-	mu      sync.RWMutex
-	closed  bool
-	records map[Kind]map[string]Record // the values are never written to
-	sweeps  map[Kind]*sweep
+	mu       sync.RWMutex
+	closed   bool
+	records  map[Kind]map[string]Record // the values are never written to
+	accounts map[Kind]*account
 }
 
+// memorySize is how many bytes a record takes up.
+func memorySize(r Record) int64 { return int64(len(r.Key)+len(r.Value)) + memoryOverhead }
+
 // Put implements Store.
-func (m *memory) Put(ctx context.Context, k Kind, r Record) error {
-	if err := begin(ctx, k); err != nil {
+func (m *memory) Put(ctx context.Context, records ...Record) error {
+	if err := beginPut(ctx, records); err != nil {
 		return err
 	}
-	if err := fit(r); err != nil {
-		return err
-	}
-	now := m.now()
+	now := m.o.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
 		return ErrClosed
 	}
-	records := m.records[k]
-	if !now.Before(r.End) {
-		delete(records, r.Key)
-		return nil
-	}
-	if _, there := records[r.Key]; !there {
-		if s := m.sweeps[k]; s.due(len(records), m.limit, now) {
-			for key, each := range records {
-				if !now.Before(each.End) {
-					delete(records, key)
-				}
-			}
-			s.done(len(records), now)
-		}
-		if len(records) >= m.limit {
-			return ErrFull
+	added := map[Kind]int64{}
+	for _, r := range records {
+		if _, there := m.records[r.Kind][r.Key]; !there && now.Before(r.End) {
+			added[r.Kind] += memorySize(r)
 		}
 	}
-	key := strings.Clone(r.Key)
-	records[key] = Record{Key: key, Value: bytes.Clone(r.Value), End: r.End.Round(0).UTC()}
+	for k, n := range added {
+		if a := m.accounts[k]; a.due(n, now) {
+			m.sweep(k, now)
+		}
+		if !m.accounts[k].fits(n) {
+			return &FullError{Kind: k}
+		}
+	}
+	for _, r := range records {
+		m.take(r.Kind, r.Key)
+		if !now.Before(r.End) {
+			continue
+		}
+		r.Key, r.Value, r.End = strings.Clone(r.Key), bytes.Clone(r.Value), r.End.Round(0).UTC()
+		m.records[r.Kind][r.Key] = r
+		m.accounts[r.Kind].bytes += memorySize(r)
+	}
+	for k := range added {
+		m.accounts[k].warn(m.o)
+	}
 	return nil
+}
+
+// take takes a record away. The caller holds mu.
+func (m *memory) take(k Kind, key string) {
+	if r, there := m.records[k][key]; there {
+		m.accounts[k].bytes -= memorySize(r)
+		delete(m.records[k], key)
+	}
+}
+
+// sweep takes away the records of a kind that have ended. The caller holds mu.
+func (m *memory) sweep(k Kind, now time.Time) {
+	looked := len(m.records[k])
+	for key, r := range m.records[k] {
+		if !now.Before(r.End) {
+			m.take(k, key)
+		}
+	}
+	m.accounts[k].swept(m.accounts[k].bytes, looked, now)
 }
 
 // Get implements Store.
@@ -72,7 +99,7 @@ func (m *memory) Get(ctx context.Context, k Kind, key string) (Record, error) {
 	if err := begin(ctx, k); err != nil {
 		return Record{}, err
 	}
-	now := m.now()
+	now := m.o.Now()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.closed {
@@ -97,7 +124,7 @@ func (m *memory) Delete(ctx context.Context, k Kind, keys ...string) error {
 		return ErrClosed
 	}
 	for _, key := range keys {
-		delete(m.records[k], key)
+		m.take(k, key)
 	}
 	return nil
 }
@@ -126,7 +153,7 @@ func (m *memory) live(ctx context.Context, k Kind) ([]Record, error) {
 	if err := begin(ctx, k); err != nil {
 		return nil, err
 	}
-	now := m.now()
+	now := m.o.Now()
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.closed {

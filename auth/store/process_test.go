@@ -72,7 +72,7 @@ func writeForEver(s store.Store) {
 			for m := 0; ; m++ {
 				key := fmt.Sprintf("%d-%d-%d", os.Getpid(), n, m)
 				value := []byte(key + strings.Repeat("v", m%3000))
-				if err := s.Put(ctx, store.KindGrant, store.Record{Key: key, Value: value, End: end}); err != nil {
+				if err := s.Put(ctx, store.Record{Kind: store.KindGrant, Key: key, Value: value, End: end}); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}
@@ -154,7 +154,7 @@ func writeOverLimit(s store.Store) error {
 	n := 0
 	var err error
 	for ; n < 1000 && err == nil; n++ {
-		err = s.Put(ctx, store.KindGrant, store.Record{Key: fmt.Sprintf("%04d", n), Value: large, End: end})
+		err = s.Put(ctx, store.Record{Kind: store.KindGrant, Key: fmt.Sprintf("%04d", n), Value: large, End: end})
 	}
 	if err == nil || n < 10 {
 		return fmt.Errorf("put %d records, then %v", n, err)
@@ -172,7 +172,7 @@ func writeOverLimit(s store.Store) error {
 		if found != n {
 			return fmt.Errorf("after the failure there are %d records of %d", found, n)
 		}
-		if err := s.Put(ctx, store.KindGrant, store.Record{Key: "more", Value: large, End: end}); err == nil {
+		if err := s.Put(ctx, store.Record{Kind: store.KindGrant, Key: "more", Value: large, End: end}); err == nil {
 			return errors.New("a Put after the failure says that it is safe")
 		}
 	}
@@ -185,7 +185,7 @@ func writeOverLimit(s store.Store) error {
 			return fmt.Errorf("Delete after the failure: %w", err)
 		}
 	}
-	if err := s.Put(ctx, store.KindGrant, store.Record{Key: "more", Value: large[:100], End: end}); err != nil {
+	if err := s.Put(ctx, store.Record{Kind: store.KindGrant, Key: "more", Value: large[:100], End: end}); err != nil {
 		return fmt.Errorf("Put after room was made: %w", err)
 	}
 	fmt.Println(n - n/2 + 1)

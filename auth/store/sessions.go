@@ -24,24 +24,33 @@ var _ auth.Sessions = Sessions{}
 
 var errUnreadable = errors.New("what is written down of the session is damaged, or of another version of usher")
 
-// Add begins a session and returns its id, 130 bits from crypto/rand. The session ends when it says; one without an end is an error,
-// one whose end has passed has an id that nobody knows. Errors are those of [Store].Put.
+// Add begins a session and returns its id. Errors are those of Begin and of [Store].Put.
 func (s Sessions) Add(ctx context.Context, began auth.Session) (id string, err error) {
+	id, r, err := s.Begin(began)
+	if err != nil {
+		return "", err
+	}
+	if err := s.Store.Put(ctx, r); err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+// Begin returns the id of a new session, 130 bits from crypto/rand, and the record that makes it one once it is put, perhaps together
+// with others. The session ends when it says; one without an end cannot be put, one that has ended has an id that nobody knows.
+func (Sessions) Begin(began auth.Session) (id string, r Record, err error) {
 	written := began
 	written.Expires = time.Time{} // is the end of the record
 	value, err := json.Marshal(written)
 	if err != nil {
-		return "", fmt.Errorf("session: %w", err)
+		return "", Record{}, fmt.Errorf("session: %w", err)
 	}
 	// JSON has a substitute for what is not UTF-8; a session never stands for something else than the token did.
 	if read, err := readSession(value); err != nil || read != written {
-		return "", errors.New("session: it cannot be written down as it is")
+		return "", Record{}, errors.New("session: it cannot be written down as it is")
 	}
 	id = rand.Text()
-	if err := s.Store.Put(ctx, KindSession, Record{Key: sessionKey(id), Value: value, End: began.Expires}); err != nil {
-		return "", err
-	}
-	return id, nil
+	return id, Record{Kind: KindSession, Key: sessionKey(id), Value: value, End: began.Expires}, nil
 }
 
 // Session implements auth.Sessions. A session that cannot be read (a damaged one, or one of a later version that says something which

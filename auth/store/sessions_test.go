@@ -164,7 +164,7 @@ func TestSessionUnreadable(t *testing.T) {
 		t.Helper()
 		r := record
 		r.Value = []byte(value)
-		if err := kept.Put(t.Context(), store.KindSession, r); err != nil {
+		if err := kept.Put(t.Context(), r); err != nil {
 			t.Fatal(err)
 		}
 	}

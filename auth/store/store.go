@@ -15,7 +15,8 @@
 // usher is stopped. Then everybody needs the token again, and what the last process granted is not taken back. The file does not
 // shrink, but what has ended leaves room for what comes.
 //
-// A file that is damaged, or of another program, is never written over: it is an error that says what to do.
+// A file that is damaged, or of another program, is never written over: it is an error that says what to do. Open reads all of it to
+// know: pages.go checks how its pages hang together, and each record has a checksum.
 package store
 
 import (
@@ -38,24 +39,55 @@ const (
 
 var kinds = [...]Kind{KindSession, KindGrant, KindHeld}
 
-// Bounds. More of a kind than Limit is refused with ErrFull, longer keys and values with an error that says so.
+// Bounds of a record in bytes. A larger one is refused with an error that says so.
 const (
-	Limit    = 100_000
-	MaxKey   = 8 << 10  // bytes: two JIDs, and something between them
-	MaxValue = 16 << 10 // bytes: what a token of 8 kB says, and more
+	MaxKey   = 8 << 10  // two JIDs, and something between them
+	MaxValue = 16 << 10 // what a token of 8 kB says, and more
+)
+
+// MaxBytes and MaxMemory are how many bytes [Open] and [Memory] take up at most, unless the Options say otherwise: room for a
+// million sessions and as many grants in a file, for 200,000 and more in memory.
+const (
+	MaxBytes  = 2 << 30
+	MaxMemory = 256 << 20
 )
 
 var (
 	// ErrNotFound means that there is no such record, or that its end has passed.
 	ErrNotFound = errors.New("no such record")
-	// ErrFull means that there are as many records of the kind as there may be.
-	ErrFull = errors.New("the store has no room for more records of this kind")
+	// ErrFull means that there is no room. See FullError.
+	ErrFull = errors.New("the store is full")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("the store is closed")
 )
 
+// FullError is an ErrFull, with the kind that has no room.
+type FullError struct {
+	// Kind is the kind that takes up as many bytes as it may; empty if the disk is full and no kind has room.
+	Kind Kind
+	// Err is what the disk said; nil if Kind is not empty.
+	Err error
+}
+
+func (e *FullError) Error() string {
+	if e.Kind == "" {
+		return fmt.Sprintf("the disk is full: %v", e.Err)
+	}
+	return fmt.Sprintf("%v: no room for another record of kind %q; raise store.max_mb", ErrFull, e.Kind)
+}
+
+// Unwrap has errors.Is find ErrFull, and what the disk said.
+func (e *FullError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrFull}
+	}
+	return []error{ErrFull, e.Err}
+}
+
 // Record is something to keep until its end.
 type Record struct {
+	// Kind is the kind of the record. Get and All set it, too.
+	Kind Kind
 	// Key is what it is found by, at least one and at most MaxKey bytes.
 	Key string
 	// Value is up to whoever put it there, at most MaxValue bytes.
@@ -73,14 +105,15 @@ type Record struct {
 // A context that is done stops what has not begun. What has begun is finished, so that a caller always knows whether it was
 // done.
 type Store interface {
-	// Put writes a record down, in the place of an earlier one of the key, from whichever process. It returns when the record is
-	// safe against the end of the process and, as far as the disk keeps its word, of the machine; whoever asks afterwards, in any
-	// process, finds it. After an error the earlier one is still there, unless the store says nothing any more.
+	// Put writes records down, all of them or, after an error, none. Each takes the place of an earlier one of its kind and key,
+	// from any process. It returns when the records are safe against the end of the process and, as far as the disk keeps its
+	// word, of the machine; a Get afterwards, in any process, finds them. After an error the earlier ones are still there, unless
+	// the store says nothing any more.
 	//
-	// A record without an end is an error. One whose end has passed is not written down, and the earlier one is gone, as if it
-	// had been put in time. It is ErrFull if the key is new and there are Limit records; those that ended in the last second may
-	// be counted still.
-	Put(ctx context.Context, k Kind, r Record) error
+	// A record without an end is an error. One that has ended is not written down, and the earlier one is gone, as if it had been
+	// put in time. The error is a FullError if a record is new and its kind has no room, or the disk has none; records that ended
+	// in the last seconds may take up room still.
+	Put(ctx context.Context, records ...Record) error
 	// Get returns the record of the key. It is ErrNotFound if there is none, or its end has passed. The value is the
 	// caller's.
 	Get(ctx context.Context, k Kind, key string) (Record, error)
@@ -96,20 +129,27 @@ type Store interface {
 	Close() error
 }
 
-// Options are the options of a store. The zero value is right for all but tests.
+// Options are the options of a store. The zero value has the defaults.
 type Options struct {
 	// Now is the clock by which records end; nil for the machine's.
 	Now func() time.Time
-	// Limit is how many records of a kind there may be; 0 means the constant Limit.
-	Limit int
+	// MaxBytes is how many bytes the store may take up, in its file or in memory; 0 for the default. Sessions have a half of
+	// them, grants three eighths and held requests an eighth, so that one kind leaves room for the others.
+	MaxBytes int64
+	// Warn is told when a kind takes up four fifths of its bytes, and again only once it has fallen below 70 % in between; nil for
+	// nobody. It must not block, nor call the store.
+	Warn func(k Kind, bytes, of int64)
 }
 
-func (o Options) orDefaults() Options {
+func (o Options) orDefaults(bytes int64) Options {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	if o.Limit == 0 {
-		o.Limit = Limit
+	if o.MaxBytes == 0 {
+		o.MaxBytes = bytes
+	}
+	if o.Warn == nil {
+		o.Warn = func(Kind, int64, int64) {}
 	}
 	return o
 }
@@ -124,12 +164,28 @@ func known(k Kind) error {
 	return fmt.Errorf("the store knows no records of kind %q", k)
 }
 
-// begin tells whether a call may begin.
+// begin reports why a call may not begin.
 func begin(ctx context.Context, k Kind) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	return known(k)
+}
+
+// beginPut reports why a Put may not begin.
+func beginPut(ctx context.Context, records []Record) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, r := range records {
+		if err := known(r.Kind); err != nil {
+			return err
+		}
+		if err := fit(r); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // fit tells whether a record may be put. Its errors hold nothing of what is in the record.
@@ -147,22 +203,58 @@ func fit(r Record) error {
 	return nil
 }
 
-// sweep says when to look through all records of a kind for those that have ended. Nothing does it on its own: a Put that brings a
-// new key does, when there are twice as many records as were left the last time, so that it costs little for each Put and at
-// most half of the records (and a few) have ended. When the store is full, it is done once a second at most, for it may be in vain.
-type sweep struct {
-	next int
-	last time.Time
+// account keeps count of the bytes of one kind.
+//
+// Nothing takes away records that have ended on its own. A Put of a new record looks through all of its kind for them when the
+// kind takes up twice as many bytes as were left the last time, so that this costs each Put little and about half of the records
+// at most have ended. When the kind is nearly full this may be in vain, so it is done seldom: it takes a few microseconds a record.
+type account struct {
+	kind      Kind
+	bytes, of int64
+	next      int64 // how many bytes make the next look due
+	last      time.Time
+	pause     time.Duration // how long to wait after last when the kind is nearly full
+	warned    bool
 }
 
-func (s *sweep) due(count, limit int, now time.Time) bool {
-	if count < limit {
-		return count >= s.next
+const (
+	sweepAfter  = 256 << 10             // bytes, beyond twice what was left
+	sweepPause  = time.Second           // and
+	sweepRecord = 20 * time.Microsecond // for each record that was looked at
+)
+
+func accounts(o Options) map[Kind]*account {
+	all := make(map[Kind]*account)
+	for k, eighths := range map[Kind]int64{KindSession: 4, KindGrant: 3, KindHeld: 1} {
+		all[k] = &account{kind: k, of: o.MaxBytes / 8 * eighths, next: sweepAfter}
 	}
-	ago := now.Sub(s.last)
-	return ago < 0 || ago >= time.Second // a clock may be put back
+	return all
 }
 
-func (s *sweep) done(left int, now time.Time) {
-	s.next, s.last = 2*left+1000, now
+// due reports whether to look for ended records before n bytes are added.
+func (a *account) due(n int64, now time.Time) bool {
+	if a.bytes+n <= a.of/5*4 {
+		return a.bytes+n > a.next
+	}
+	ago := now.Sub(a.last)
+	return ago < 0 || ago >= a.pause // a clock may be put back
+}
+
+// swept notes that a look has left that many bytes, in that many records.
+func (a *account) swept(left int64, records int, now time.Time) {
+	a.bytes, a.next = left, 2*left+sweepAfter
+	a.last, a.pause = now, sweepPause+time.Duration(records)*sweepRecord
+}
+
+func (a *account) fits(n int64) bool { return a.bytes+n <= a.of }
+
+// warn tells when the kind is nearly full. The caller holds no lock that Warn could wait for.
+func (a *account) warn(o Options) {
+	switch {
+	case a.bytes < a.of/10*7:
+		a.warned = false
+	case a.bytes > a.of/5*4 && !a.warned:
+		a.warned = true
+		o.Warn(a.kind, a.bytes, a.of)
+	}
 }

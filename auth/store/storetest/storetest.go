@@ -42,9 +42,10 @@ func (c *Clock) Forward(d time.Duration) {
 // Run runs the suite. Each call of open returns a store without records that goes by the options; the store is closed by
 // the test.
 func Run(t *testing.T, open func(t *testing.T, o store.Options) store.Store) {
-	opened := func(t *testing.T, limit int) (store.Store, *Clock) {
+	opened := func(t *testing.T, o store.Options) (store.Store, *Clock) {
 		clock := NewClock()
-		s := open(t, store.Options{Now: clock.Now, Limit: limit})
+		o.Now = clock.Now
+		s := open(t, o)
 		t.Cleanup(func() {
 			if err := s.Close(); err != nil {
 				t.Errorf("Close: %v", err)
@@ -54,6 +55,7 @@ func Run(t *testing.T, open func(t *testing.T, o store.Options) store.Store) {
 	}
 	for name, test := range map[string]func(t *testing.T, s store.Store, clock *Clock){
 		"put":        put,
+		"several":    several,
 		"own":        own,
 		"bounds":     bounds,
 		"end":        end,
@@ -69,13 +71,26 @@ func Run(t *testing.T, open func(t *testing.T, o store.Options) store.Store) {
 		"concurrent": concurrent,
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, clock := opened(t, 0)
+			s, clock := opened(t, store.Options{})
 			test(t, s, clock)
 		})
 	}
 	t.Run("full", func(t *testing.T) {
-		s, clock := opened(t, 10)
+		s, clock := opened(t, store.Options{MaxBytes: 64 << 10})
 		full(t, s, clock)
+	})
+	t.Run("full of one kind", func(t *testing.T) {
+		s, clock := opened(t, store.Options{MaxBytes: 64 << 10})
+		fullOfOne(t, s, clock)
+	})
+	t.Run("nearly full", func(t *testing.T) {
+		var told []store.Kind
+		s, clock := opened(t, store.Options{MaxBytes: 1 << 20, Warn: func(k store.Kind, bytes, of int64) {
+			if told = append(told, k); bytes <= of/5*4 || bytes > of {
+				t.Errorf("told of %d bytes of %d", bytes, of)
+			}
+		}})
+		nearlyFull(t, s, clock, &told)
 	})
 }
 
@@ -85,7 +100,7 @@ const kind = store.KindGrant
 
 func mustPut(t testing.TB, s store.Store, k store.Kind, key, value string, end time.Time) {
 	t.Helper()
-	if err := s.Put(t.Context(), k, store.Record{Key: key, Value: []byte(value), End: end}); err != nil {
+	if err := s.Put(t.Context(), store.Record{Kind: k, Key: key, Value: []byte(value), End: end}); err != nil {
 		t.Fatalf("Put(%.20q): %v", key, err)
 	}
 }
@@ -154,7 +169,7 @@ func put(t *testing.T, s store.Store, clock *Clock) {
 func own(t *testing.T, s store.Store, clock *Clock) {
 	mustPut(t, s, kind, "z", strings.Repeat("v", store.MaxValue), clock.Now().Add(time.Hour)) // bbolt copies a little by itself
 	value := []byte("before")
-	if err := s.Put(t.Context(), kind, store.Record{Key: "a", Value: value, End: clock.Now().Add(time.Hour)}); err != nil {
+	if err := s.Put(t.Context(), store.Record{Kind: kind, Key: "a", Value: value, End: clock.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	copy(value, "AFTER!")
@@ -179,12 +194,12 @@ func bounds(t *testing.T, s store.Store, clock *Clock) {
 	wantValue(t, s, kind, longest, largest)
 	mustPut(t, s, kind, longest[1:], "neighbour", end)
 	for what, r := range map[string]store.Record{
-		"no key":         {Value: []byte("SECRET"), End: end},
-		"a longer key":   {Key: longest + "k", Value: []byte("SECRET"), End: end},
-		"a larger value": {Key: "SECRET", Value: []byte(largest + "v"), End: end},
-		"no end":         {Key: "SECRET", Value: []byte("SECRET")},
+		"no key":         {Kind: kind, Value: []byte("SECRET"), End: end},
+		"a longer key":   {Kind: kind, Key: longest + "k", Value: []byte("SECRET"), End: end},
+		"a larger value": {Kind: kind, Key: "SECRET", Value: []byte(largest + "v"), End: end},
+		"no end":         {Kind: kind, Key: "SECRET", Value: []byte("SECRET")},
 	} {
-		err := s.Put(t.Context(), kind, r)
+		err := s.Put(t.Context(), r)
 		if err == nil {
 			t.Errorf("Put with %s: no error", what)
 		} else if strings.Contains(err.Error(), "SECRET") {
@@ -266,7 +281,7 @@ func all(t *testing.T, s store.Store, clock *Clock) {
 			want = append(want, key)
 		}
 		wait.Go(func() {
-			if err := s.Put(t.Context(), kind, store.Record{Key: key, End: end}); err != nil {
+			if err := s.Put(t.Context(), store.Record{Kind: kind, Key: key, End: end}); err != nil {
 				t.Error(err)
 			}
 		})
@@ -370,10 +385,11 @@ func closed(t *testing.T, s store.Store, clock *Clock) {
 // calls returns what each method says.
 func calls(ctx context.Context, s store.Store, r store.Record, k store.Kind) map[string]error {
 	said := map[string]error{}
-	said["Put"] = s.Put(ctx, k, r)
+	r.Kind = k
+	said["Put"] = s.Put(ctx, r)
 	past := r
 	past.End = time.Unix(1, 0)
-	said["Put with a past end"] = s.Put(ctx, k, past)
+	said["Put with a past end"] = s.Put(ctx, past)
 	_, said["Get"] = s.Get(ctx, k, r.Key)
 	said["Delete"] = s.Delete(ctx, k, r.Key)
 	said["All"] = nil
@@ -395,7 +411,7 @@ func closing(t *testing.T, s store.Store, clock *Clock) {
 		wait.Go(func() {
 			for m := 0; ; m++ {
 				key := fmt.Sprint(n, m)
-				if err := s.Put(t.Context(), kind, store.Record{Key: key, End: clock.Now().Add(time.Hour)}); err != nil {
+				if err := s.Put(t.Context(), store.Record{Kind: kind, Key: key, End: clock.Now().Add(time.Hour)}); err != nil {
 					if !errors.Is(err, store.ErrClosed) {
 						t.Errorf("Put: %v", err)
 					}
@@ -422,57 +438,172 @@ func closing(t *testing.T, s store.Store, clock *Clock) {
 	wait.Wait()
 }
 
+// several: records of several kinds are put together, or not at all.
+func several(t *testing.T, s store.Store, clock *Clock) {
+	end := clock.Now().Add(time.Hour)
+	of := func(k store.Kind, key string, end time.Time) store.Record {
+		return store.Record{Kind: k, Key: key, Value: []byte("of " + key), End: end}
+	}
+	if err := s.Put(t.Context()); err != nil {
+		t.Errorf("Put of nothing: %v", err)
+	}
+	if err := s.Put(t.Context(), of(store.KindSession, "a", end), of(store.KindGrant, "b", end), of(store.KindGrant, "c", end)); err != nil {
+		t.Fatal(err)
+	}
+	wantKeys(t, s, store.KindSession, "a")
+	wantKeys(t, s, store.KindGrant, "b", "c")
+	for what, r := range map[string]store.Record{
+		"no key":          of(store.KindGrant, "", end),
+		"no end":          of(store.KindGrant, "x", time.Time{}),
+		"an unknown kind": of("other", "x", end),
+	} {
+		if err := s.Put(t.Context(), of(store.KindSession, "d", end), r); err == nil {
+			t.Errorf("Put of one record, and one with %s: no error", what)
+		}
+	}
+	wantKeys(t, s, store.KindSession, "a")
+	// One has ended, one is put twice.
+	err := s.Put(t.Context(), of(store.KindSession, "a", clock.Now()), of(store.KindGrant, "c", end),
+		store.Record{Kind: store.KindGrant, Key: "c", Value: []byte("again"), End: end})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantKeys(t, s, store.KindSession)
+	wantKeys(t, s, store.KindGrant, "b", "c")
+	wantValue(t, s, store.KindGrant, "c", "again")
+}
+
+// size is the value of the records that fill a store.
+var size = strings.Repeat("v", 1000)
+
+// long is a key that is as long as others.
+func long(what ...any) string { return fmt.Sprintf("%-80s", fmt.Sprint(what...)) }
+
+// fill puts records of a kind until there is no room for more, and returns their keys in order.
+func fill(t *testing.T, s store.Store, k store.Kind, clock *Clock) (put []string) {
+	t.Helper()
+	for {
+		r := store.Record{Kind: k, Key: long(clock.Now(), len(put)), Value: []byte(size), End: clock.Now().Add(time.Minute)}
+		err := s.Put(t.Context(), r)
+		if errors.Is(err, store.ErrFull) {
+			wantFull(t, err, k)
+			slices.Sort(put)
+			return put
+		}
+		if err != nil || len(put) > 1000 {
+			t.Fatalf("Put after %d records: %v", len(put), err)
+		}
+		put = append(put, r.Key)
+	}
+}
+
+func wantFull(t *testing.T, err error, k store.Kind) {
+	t.Helper()
+	var full *store.FullError
+	if !errors.Is(err, store.ErrFull) || !errors.As(err, &full) || full.Kind != k {
+		t.Fatalf("the error is %v; want that there is no room for the kind %s", err, k)
+	}
+}
+
 // full: a store has its limit, and what has ended does not count for long.
 func full(t *testing.T, s store.Store, clock *Clock) {
-	fill := func() {
-		t.Helper()
-		for n := range 10 {
-			mustPut(t, s, kind, fmt.Sprintf("%v %d", clock.Now(), n), "1", clock.Now().Add(time.Minute))
-		}
-	}
 	refused := func() {
 		t.Helper()
-		err := s.Put(t.Context(), kind, store.Record{Key: "one more", End: clock.Now().Add(time.Minute)})
-		if !errors.Is(err, store.ErrFull) {
-			t.Fatalf("Put of the eleventh of ten: %v", err)
-		}
-		wantValue(t, s, kind, "one more", "")
+		wantFull(t, s.Put(t.Context(), store.Record{Kind: kind, Key: long("one more"), Value: []byte(size), End: clock.Now().Add(time.Minute)}), kind)
+		wantValue(t, s, kind, long("one more"), "")
 	}
-	fill()
+	put := fill(t, s, kind, clock)
+	if len(put) < 5 {
+		t.Fatalf("there is room for %d records", len(put))
+	}
 	for range 3 {
 		refused()
 	}
-	first := keys(t, s, kind)[0]
-	mustPut(t, s, kind, first, "2", clock.Now().Add(time.Minute)) // not new
+	first := put[0]
+	mustPut(t, s, kind, first, size, clock.Now().Add(time.Minute)) // not new
 	mustPut(t, s, store.KindHeld, "of another kind", "1", clock.Now().Add(time.Minute))
 	refused()
 	for range 20 { // to count once what went twice would let more in
 		if err := s.Delete(t.Context(), kind, first, first, "nobody"); err != nil {
 			t.Fatal(err)
 		}
-		mustPut(t, s, kind, first, "3", clock.Now().Add(time.Minute))
+		mustPut(t, s, kind, first, size, clock.Now().Add(time.Minute))
 		refused()
 		mustPut(t, s, kind, first, "gone", clock.Now().Add(-time.Minute))
-		mustPut(t, s, kind, first, "4", clock.Now().Add(time.Minute))
+		mustPut(t, s, kind, first, size, clock.Now().Add(time.Minute))
 		refused()
 	}
 	for range 20 {
 		clock.Forward(time.Minute)
-		fill()
+		if again := fill(t, s, kind, clock); len(again) != len(put) {
+			t.Fatalf("there was room for %d records, and is for %d", len(put), len(again))
+		}
 		refused()
 	}
-	clock.Forward(time.Second)
+	clock.Forward(2 * time.Second)
 	refused()
-	clock.Forward(59 * time.Second)
-	mustPut(t, s, kind, "there again", "1", clock.Now().Add(time.Minute))
+	clock.Forward(58 * time.Second)
+	mustPut(t, s, kind, long("there again"), size, clock.Now().Add(time.Minute))
 	clock.Forward(-24 * time.Hour) // a clock that is put back makes nothing impossible
-	for n := range 9 {
-		mustPut(t, s, kind, fmt.Sprint("back", n), "1", clock.Now().Add(time.Minute))
+	for n := range len(put) - 1 {
+		mustPut(t, s, kind, long("back", n), size, clock.Now().Add(time.Minute))
 	}
 	refused()
 	clock.Forward(time.Minute)
-	for n := range 9 {
-		mustPut(t, s, kind, fmt.Sprint("again", n), "1", clock.Now().Add(time.Minute))
+	for n := range len(put) - 1 {
+		mustPut(t, s, kind, long("again", n), size, clock.Now().Add(time.Minute))
+	}
+}
+
+// fullOfOne: a kind that is full leaves the others their room, and takes none of what comes together with them.
+func fullOfOne(t *testing.T, s store.Store, clock *Clock) {
+	for _, k := range kinds {
+		put := fill(t, s, k, clock)
+		for _, other := range kinds {
+			if other == k {
+				continue
+			}
+			before := keys(t, s, other)
+			mustPut(t, s, other, "other", "1", clock.Now().Add(time.Minute))
+			if err := s.Delete(t.Context(), other, "other"); err != nil {
+				t.Fatal(err)
+			}
+			wantFull(t, s.Put(t.Context(),
+				store.Record{Kind: other, Key: "other", Value: []byte("1"), End: clock.Now().Add(time.Minute)},
+				store.Record{Kind: k, Key: long("one more"), Value: []byte(size), End: clock.Now().Add(time.Minute)}), k)
+			wantKeys(t, s, other, before...)
+			wantKeys(t, s, k, put...)
+		}
+		clock.Forward(time.Minute)
+	}
+}
+
+// nearlyFull: the operator is told in time, once, and again when it comes to that once more.
+func nearlyFull(t *testing.T, s store.Store, clock *Clock, told *[]store.Kind) {
+	for round := range 3 {
+		put := fill(t, s, kind, clock)
+		if len(*told) != round+1 {
+			t.Fatalf("told of %q in round %d", *told, round)
+		}
+		// Just below four fifths, and above again.
+		for range 3 {
+			if err := s.Delete(t.Context(), kind, put[:len(put)/4]...); err != nil {
+				t.Fatal(err)
+			}
+			for _, key := range put[:len(put)/4] {
+				mustPut(t, s, kind, key, size, clock.Now().Add(time.Minute))
+			}
+		}
+		if len(*told) != round+1 {
+			t.Fatalf("told of %q in round %d", *told, round)
+		}
+		clock.Forward(time.Minute)
+		// What has ended is no reason to tell of it.
+		mustPut(t, s, kind, long("next", round), size, clock.Now().Add(time.Minute))
+	}
+	fill(t, s, store.KindSession, clock)
+	if want := []store.Kind{kind, kind, kind, store.KindSession}; !slices.Equal(*told, want) {
+		t.Errorf("told of %q; want %q", *told, want)
 	}
 }
 
@@ -498,14 +629,31 @@ func model(t *testing.T, s store.Store, clock *Clock) {
 			"put": func(rt *rapid.T) {
 				k := someKind.Draw(rt, "kind")
 				r := store.Record{
+					Kind:  k,
 					Key:   someKey.Draw(rt, "key"),
 					Value: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(rt, "value"),
 					End:   clock.Now().Add(time.Duration(somewhile.Draw(rt, "end"))),
 				}
-				if err := s.Put(t.Context(), k, r); err != nil {
+				if err := s.Put(t.Context(), r); err != nil {
 					rt.Fatalf("Put: %v", err)
 				}
 				live[k][r.Key] = r
+				drop()
+			},
+			"put several": func(rt *rapid.T) {
+				var several []store.Record
+				for range rapid.IntRange(0, 4).Draw(rt, "records") {
+					several = append(several, store.Record{
+						Kind: someKind.Draw(rt, "kind"), Key: someKey.Draw(rt, "key"), Value: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(rt, "value"),
+						End: clock.Now().Add(time.Duration(somewhile.Draw(rt, "end"))),
+					})
+				}
+				if err := s.Put(t.Context(), several...); err != nil {
+					rt.Fatalf("Put: %v", err)
+				}
+				for _, r := range several { // the last of a key counts
+					live[r.Kind][r.Key] = r
+				}
 				drop()
 			},
 			"delete": func(rt *rapid.T) {
@@ -549,7 +697,7 @@ func model(t *testing.T, s store.Store, clock *Clock) {
 }
 
 func same(a, b store.Record) bool {
-	return a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.End.Equal(b.End)
+	return a.Kind == b.Kind && a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.End.Equal(b.End)
 }
 
 // concurrent: many at once, each with keys of its own of which it knows what is there, and one key that all fight for.
@@ -576,14 +724,14 @@ func concurrent(t *testing.T, s store.Store, clock *Clock) {
 		wait.Go(func() {
 			for m := range 20 {
 				key := fmt.Sprintf("%d/%d", n, m%5)
-				err := s.Put(t.Context(), kind, store.Record{Key: key, Value: []byte("of " + key), End: clock.Now().Add(time.Hour)})
+				err := s.Put(t.Context(), store.Record{Kind: kind, Key: key, Value: []byte("of " + key), End: clock.Now().Add(time.Hour)})
 				if err != nil {
 					t.Errorf("Put: %v", err)
 				}
 				if got, err := s.Get(t.Context(), kind, key); err != nil || string(got.Value) != "of "+key {
 					t.Errorf("Get after Put = %q, %v", got.Value, err)
 				}
-				err = s.Put(t.Context(), kind, store.Record{Key: "all", Value: []byte(key), End: clock.Now().Add(time.Hour)})
+				err = s.Put(t.Context(), store.Record{Kind: kind, Key: "all", Value: []byte(key), End: clock.Now().Add(time.Hour)})
 				if err != nil {
 					t.Errorf("Put: %v", err)
 				}
