@@ -26,9 +26,9 @@ const (
 	lockTimeout = 3 * time.Second
 	// chunk is how many records All reads at a time.
 	chunk = 256
-	// fileOverhead is how many bytes a record takes up beside its key and value. Pages are between half and all full, so it all
-	// counts fileFactor times.
-	fileOverhead, fileFactor = 64, 2
+	// fileOverhead is how many bytes a page has for a record beside its key and value, and a little more. Pages are half full when
+	// they have been split, so that it all counts twice.
+	fileOverhead, fileFactor = 32, 2
 )
 
 // The bucket of usher holds a bucket for each kind, and the format of it all, so that another program's bbolt file is not taken

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// memoryOverhead is how many bytes a record takes up in memory beside its key and value, about: measured with a million of them.
-const memoryOverhead = 300
+// memoryOverhead is how many bytes a record takes up in memory beside its key and value, measured with 300,000 of them.
+const memoryOverhead = 200
 
 // Memory returns a store that forgets all when the process ends.
 func Memory(o Options) Store {

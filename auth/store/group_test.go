@@ -1,0 +1,155 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// opened opens a store whose file is new.
+func opened(t *testing.T, o Options) *bolt {
+	t.Helper()
+	s, err := Open(filepath.Join(t.TempDir(), "usher.db"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s.(*bolt)
+}
+
+// transaction is the number of the last transaction that was written.
+func (s *bolt) transaction(t *testing.T) (n int) {
+	t.Helper()
+	if err := s.db.View(func(tx *bbolt.Tx) error { n = tx.ID(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// together has changes come while a group is written, so that they share the next one.
+func (s *bolt) together(changes ...func()) (wait func()) {
+	s.writing.Lock()
+	var all sync.WaitGroup
+	for n, each := range changes {
+		all.Go(each)
+		for joined := 0; joined <= n; runtime.Gosched() {
+			s.mu.Lock()
+			if s.next != nil {
+				joined = len(s.next.changes)
+			}
+			s.mu.Unlock()
+		}
+	}
+	s.writing.Unlock()
+	return all.Wait
+}
+
+// TestGroup: those who come while the disk is at work share one write, and one of them who cannot be served disturbs nobody.
+func TestGroup(t *testing.T) {
+	s := opened(t, Options{MaxBytes: 1 << 20})
+	record := func(n int, value int) Record {
+		return Record{Kind: KindGrant, Key: fmt.Sprintf("%03d", n), Value: make([]byte, value), End: time.Now().Add(time.Hour)}
+	}
+	// One that comes alone is one write, also if it is of two records.
+	before := s.transaction(t)
+	if err := s.Put(t.Context(), record(0, 10), Record{Kind: KindSession, Key: "s", End: time.Now().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	if n := s.transaction(t) - before; n != 1 {
+		t.Errorf("one Put was %d writes", n)
+	}
+	var changes []func()
+	for n := 1; n < 50; n++ {
+		changes = append(changes, func() {
+			if err := s.Put(t.Context(), record(n, 10)); err != nil {
+				t.Errorf("Put: %v", err)
+			}
+		})
+	}
+	var large []Record
+	for n := range 20 {
+		large = append(large, record(1000+n, MaxValue))
+	}
+	changes = append(changes,
+		func() {
+			if err := s.Put(t.Context(), large...); !errors.Is(err, ErrFull) {
+				t.Errorf("Put of too much: %v", err)
+			}
+		},
+		func() {
+			if err := s.Delete(t.Context(), KindGrant, "000", "nobody"); err != nil {
+				t.Errorf("Delete: %v", err)
+			}
+		})
+	before = s.transaction(t)
+	s.together(changes...)()
+	if n := s.transaction(t) - before; n != 1 {
+		t.Errorf("%d changes were %d writes; want 1", len(changes), n)
+	}
+	n := 0
+	for r, err := range s.All(t.Context(), KindGrant) {
+		if n++; err != nil || r.Key != fmt.Sprintf("%03d", n) {
+			t.Errorf("All has %q, %v", r.Key, err)
+		}
+	}
+	if n != 49 {
+		t.Errorf("there are %d records", n)
+	}
+	// Where there is nothing to write, nothing is written.
+	before = s.transaction(t)
+	for _, err := range []error{s.Delete(t.Context(), KindGrant, "nobody"), s.Put(t.Context())} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	if err := s.Put(t.Context(), large...); !errors.Is(err, ErrFull) {
+		t.Errorf("Put of too much: %v", err)
+	}
+	if n := s.transaction(t) - before; n != 0 {
+		t.Errorf("nothing was %d writes", n)
+	}
+}
+
+// TestGroupFails: what goes wrong in a group is an error for all of it, of which nothing is written. The store goes on.
+func TestGroupFails(t *testing.T) {
+	s := opened(t, Options{})
+	r := Record{Kind: KindGrant, Key: "a", Value: []byte("1"), End: time.Now().Add(time.Hour)}
+	if err := s.Put(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	for name, fails := range map[string]func(*writer) error{
+		"error": func(*writer) error { return errors.New("bad sector") },
+		"panic": func(*writer) error { panic("SECRET") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bytes := s.accounts[KindGrant].bytes
+			var errs [3]error
+			s.together(
+				func() { errs[0] = s.Put(t.Context(), Record{Kind: KindGrant, Key: "b", End: r.End}) },
+				func() { errs[1] = s.write(fails) },
+				func() { errs[2] = s.Delete(t.Context(), KindGrant, "a") },
+			)()
+			for n, err := range errs {
+				if err == nil || errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), s.path) || strings.Contains(err.Error(), "SECRET") {
+					t.Errorf("change %d: %v", n, err)
+				}
+			}
+			if _, err := s.Get(t.Context(), KindGrant, "a"); err != nil {
+				t.Errorf("the record from before: %v", err)
+			}
+			if _, err := s.Get(t.Context(), KindGrant, "b"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("the record that was not written: %v", err)
+			}
+			if err := s.Put(t.Context(), r); err != nil || s.accounts[KindGrant].bytes != bytes {
+				t.Errorf("afterwards: %v; %d bytes and not %d", err, s.accounts[KindGrant].bytes, bytes)
+			}
+		})
+	}
+}
