@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -324,6 +325,77 @@ func TestCrashRoomGone(t *testing.T) {
 			}
 			c.comesBack()
 			c.eventually("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
+		})
+	}
+}
+
+// counted counts the writes to a store, which may fill up.
+type counted struct {
+	store.Store
+	puts  atomic.Int64
+	full  store.Store // has no room for anything
+	fills atomic.Bool
+}
+
+func (c *counted) Put(ctx context.Context, records ...store.Record) error {
+	c.puts.Add(1)
+	if c.fills.Load() {
+		return c.full.Put(ctx, records...)
+	}
+	return c.Store.Put(ctx, records...)
+}
+
+// A store without room keeps nobody out: they get in, with the affiliation that they should have, which is taken back when they leave.
+// Whoever would have been held is told to ask again. Where there is room, an admission with a session is one write.
+func TestStoreFull(t *testing.T) {
+	for _, m := range modes() {
+		t.Run(m.name, func(t *testing.T) {
+			t.Parallel()
+			full := m.newStore(t, store.Options{MaxBytes: 1})
+			t.Cleanup(func() { full.Close() })
+			writes := &counted{full: full}
+			c := m.start(t, func(o *component.Options) { writes.Store, o.Store = o.Store, writes })
+			host, guest := c.person("meet.example.com"), c.person("guest.meet.example.com")
+			host.session(host.iq("set", domain, request(room, mint(t, nil), "")))
+			if n := writes.puts.Load(); n != 1 {
+				t.Errorf("an admission with a session is %d writes", n)
+			}
+			host.joins(room)
+
+			writes.fills.Store(true)
+			second := c.person("meet.example.com")
+			answer := second.iq("set", domain, request(room, mint(t, nil), ""))
+			if got := outcome(answer); got != "ready" || answer.Child("conference", nsFocus).Attr["session-id"] != "" {
+				t.Errorf("the second host: %s", answer)
+			}
+			if got := second.joins(room); got != "owner moderator" {
+				t.Errorf("the second host is %s", got)
+			}
+			guest.enters(room, "")
+			for range 3 { // held the second time, where there is room
+				if got := c.person("guest.meet.example.com").asks(other, ""); got != "not-authorized host-absent" {
+					t.Errorf("who waits: %s", got)
+				}
+			}
+			waiter := c.person("guest.meet.example.com")
+			for range 3 {
+				if got := waiter.asks(other, ""); got != "not-authorized host-absent" {
+					t.Errorf("who waits: %s", got)
+				}
+			}
+			for k, want := range map[store.Kind]int{store.KindSession: 1, store.KindGrant: 1, store.KindHeld: 0} { // the first host's
+				if n := records(t, c.store, k); n != want {
+					t.Errorf("%d records of kind %s are written down", n, k)
+				}
+			}
+			if n := len(c.log.FilterMessageSnippet("people are let in").All()); n != 2 {
+				t.Errorf("the log says %d times that the store is full", n)
+			}
+			if m.jicofo {
+				return
+			}
+			guest.leaves(room)
+			c.eventually("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
 		})
 	}
 }

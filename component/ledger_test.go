@@ -5,14 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"mellium.im/xmpp/jid"
 	"pgregory.net/rapid"
 
+	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/muc"
 )
@@ -126,5 +129,116 @@ func TestLedgerUnreadable(t *testing.T) {
 	}
 	if all, err := l.written(t.Context()); err != nil || len(all) != 1 {
 		t.Errorf("%v %v", all, err)
+	}
+}
+
+// tight is a store in which some kinds have no room.
+type tight struct {
+	store.Store
+	full  []store.Kind // "" stands for all, as on a full disk
+	puts  int
+	fails error
+}
+
+func (c *tight) Put(ctx context.Context, records ...store.Record) error {
+	c.puts++
+	if c.fails != nil {
+		return c.fails
+	}
+	for _, r := range records {
+		if slices.Contains(c.full, r.Kind) {
+			return &store.FullError{Kind: r.Kind}
+		}
+	}
+	if slices.Contains(c.full, "") {
+		return &store.FullError{Err: errors.New("no space left on device")}
+	}
+	return c.Store.Put(ctx, records...)
+}
+
+// What the store has no room for is not written down, and the rest is; a grant and its session are one write. Nobody is refused for
+// it, and the log says so once.
+func TestLedgerFull(t *testing.T) {
+	for name, test := range map[string]struct {
+		full           []store.Kind
+		grant, session bool // are written down
+		puts           int
+	}{
+		"room for all":  {grant: true, session: true, puts: 1},
+		"of sessions":   {full: []store.Kind{store.KindSession}, grant: true, puts: 2},
+		"of grants":     {full: []store.Kind{store.KindGrant}, session: true, puts: 2},
+		"of both":       {full: []store.Kind{store.KindGrant, store.KindSession}, puts: 2},
+		"the disk":      {full: []store.Kind{""}, puts: 1},
+		"of held alone": {full: []store.Kind{store.KindHeld}, grant: true, session: true, puts: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &tight{Store: store.Memory(store.Options{}), full: test.full}
+			core, logs := observer.New(zap.WarnLevel)
+			l := newLedger(s, zap.New(core), &counters{})
+			id, r, err := store.Sessions{Store: s}.Begin(auth.Session{Room: "r0", Affiliation: auth.Member, Expires: time.Now().Add(time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// What is written down of an earlier grant has ended.
+			l.Ended(granted(0, 0).Room, granted(0, 0).Who)
+			began := &session{id: id, record: r}
+			g := granted(0, 0)
+			g.With = began
+			if err := l.Granted(t.Context(), g); err != nil {
+				t.Fatal(err)
+			}
+			got, err := l.session(t.Context(), began)
+			if err != nil || (got == id) != test.session || (got != "") != test.session {
+				t.Errorf("the session is %q, %v", got, err)
+			}
+			if s.puts != test.puts {
+				t.Errorf("it took %d writes; want %d", s.puts, test.puts)
+			}
+			if n := count(t, s, store.KindGrant); (n == 1) != test.grant {
+				t.Errorf("%d grants are written down", n)
+			}
+			if n := count(t, s, store.KindSession); (n == 1) != test.session {
+				t.Errorf("%d sessions are written down", n)
+			}
+			if l.ended[grantKey(g.Room, g.Who)] == test.grant {
+				t.Error("an earlier grant that has ended is not crossed out, or the new one is")
+			}
+			want := 0
+			if !test.grant {
+				want++
+			}
+			if !test.session {
+				want++
+			}
+			for range 3 {
+				if err := l.Granted(t.Context(), granted(0, 1)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if logs.Len() != want {
+				t.Errorf("the log says %v", logs.All())
+			}
+			if n := l.counts.n["grants-full"]; (n == 4) == test.grant {
+				t.Errorf("%d grants were counted", n)
+			}
+		})
+	}
+}
+
+// A session for which there was no grant to be written down together with is written down alone.
+func TestLedgerSessionAlone(t *testing.T) {
+	s := &tight{Store: store.Memory(store.Options{})}
+	l := newLedger(s, zap.NewNop(), &counters{})
+	id, r, err := store.Sessions{Store: s}.Begin(auth.Session{Affiliation: auth.Member, Expires: time.Now().Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.fails = errors.New("bad sector")
+	if got, err := l.session(t.Context(), &session{id: id, record: r}); err == nil {
+		t.Errorf("the session is %q though it could not be written down", got)
+	}
+	s.fails = nil
+	if got, err := l.session(t.Context(), &session{id: id, record: r}); err != nil || got != id || count(t, s, store.KindSession) != 1 {
+		t.Errorf("the session is %q, %v", got, err)
 	}
 }

@@ -160,6 +160,9 @@ type Store struct {
 	Path string
 	// Memory tells that nothing is to outlive the process (store.path: memory).
 	Memory bool
+	// MaxSize is how large the file may become, or how much memory may be used. 0 is the default: 1 GiB for a file, 256 MiB in
+	// memory.
+	MaxSize Size
 }
 
 // WaitForHost says who must wait until a host is inside the room.

@@ -93,7 +93,7 @@ lobby = {never [owner member]}
 jicofo = { false false}
 sessions = true
 login = 
-store = { false}
+store = { false 0MiB}
 vhost = meet.example.com
   kind = token
   allow_empty_token = false
@@ -311,7 +311,7 @@ func TestFocusByEnvironment(t *testing.T) {
 		"USHER_ROOMS_ENFORCEMENT=members-only", "USHER_ROOMS_GUARD_INTERVAL=1s", "USHER_ROOMS_WAIT_HOLD=2s", "USHER_ROOMS_WAIT_HOLD_JITSI=3s",
 		"USHER_LOBBY_AUTOSTART=host", "USHER_LOBBY_BYPASS=member, owner",
 		"USHER_JICOFO_JID=focus@auth.meet.example.com", "USHER_JICOFO_FORWARD_TOKEN=true", "USHER_JICOFO_ENFORCE_ROLES=on",
-		"USHER_SESSIONS=off", "USHER_LOGIN=url", "USHER_STORE_PATH=usher.db",
+		"USHER_SESSIONS=off", "USHER_LOGIN=url", "USHER_STORE_PATH=usher.db", "USHER_STORE_MAX_SIZE=64MiB",
 	}, least...))
 	if err != nil {
 		t.Fatal(err)
@@ -319,7 +319,7 @@ func TestFocusByEnvironment(t *testing.T) {
 	got := reveal(c)
 	for _, line := range []string{
 		"rooms = {[conference.meet.example.com] breakout.meet.example.com lobby.meet.example.com guests [] owner members-only 1s 2s 3s}",
-		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "login = url", "store = {usher.db false}",
+		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "login = url", "store = {usher.db false 64MiB}",
 	} {
 		if !strings.Contains(got, line+"\n") {
 			t.Errorf("nothing says %s:\n%s", line, got)

@@ -51,7 +51,8 @@ type raw struct {
 	Sessions bool                `mapstructure:"sessions" default:"on"`
 	Login    string              `mapstructure:"login" default:"password"`
 	Store    struct {
-		Path string `mapstructure:"path"`
+		Path    string `mapstructure:"path"`
+		MaxSize Size   `mapstructure:"max_size"`
 	} `mapstructure:"store"`
 	Log struct {
 		Level  string `mapstructure:"level" default:"info"`
@@ -135,6 +136,7 @@ const (
 	formText
 	formBool
 	formDuration // a duration
+	formSize     // a number of bytes
 )
 
 // table is the shape of the whole configuration, and issuerKeys are the keys of one issuer.
@@ -151,6 +153,8 @@ func shapeOf(t reflect.Type) *shape {
 		return &shape{form: formBool}
 	case reflect.TypeFor[time.Duration]():
 		return &shape{form: formDuration}
+	case reflect.TypeFor[Size]():
+		return &shape{form: formSize}
 	case reflect.TypeFor[[]string]():
 		return &shape{form: formTexts}
 	case reflect.TypeFor[map[string]string]():
@@ -196,6 +200,12 @@ func (s *shape) parse(value string) (_ any, fault string) {
 			return nil, "is no length of time: write it with its unit, such as 10s"
 		}
 		return d, ""
+	case formSize:
+		size, ok := parseSize(value)
+		if !ok {
+			return nil, "is no size: write a whole number and MiB or GiB, such as 512MiB"
+		}
+		return size, ""
 	case formTexts:
 		list := strings.Split(value, ",")
 		for i := range list {

@@ -53,6 +53,8 @@ func (s Setting) node(reveal bool) *yaml.Node {
 	switch v := value.(type) {
 	case time.Duration:
 		value = plainDuration(v)
+	case Size:
+		value = v.String()
 	case Secret:
 		value = text(v)
 	case []Secret:

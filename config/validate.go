@@ -192,13 +192,16 @@ func (l *loader) buildJicofo(r *raw) Jicofo {
 const inMemory = "memory"
 
 func (l *loader) buildStore(r *raw) Store {
+	if size := r.Store.MaxSize; l.given("store/max_size") && (size < 8*mib || size > 1024*gib) {
+		l.fault("store/max_size", "is %s, but must be between 8MiB and 1024GiB", size)
+	}
 	switch r.Store.Path {
 	case "":
-		return Store{}
+		return Store{MaxSize: r.Store.MaxSize}
 	case inMemory:
 		l.warn("store/path", "memory: when usher ends, people show their tokens again, the requests of those who wait are refused and not "+
 			"held before (rooms.wait_hold and wait_hold_jitsi have no effect), and what was granted stays in rooms until usher sees them again")
-		return Store{Memory: true}
+		return Store{Memory: true, MaxSize: r.Store.MaxSize}
 	}
 	file := l.resolve(r.Store.Path)
 	folder := filepath.Dir(file)
@@ -215,7 +218,7 @@ func (l *loader) buildStore(r *raw) Store {
 	} else if worldReadable(file) {
 		l.warn("store/path", "%s has the sessions of people in it, and everybody on this machine can read it: chmod 600 it", file)
 	}
-	return Store{Path: file}
+	return Store{Path: file, MaxSize: r.Store.MaxSize}
 }
 
 // buildVHost makes the virtual host that stands at a path.

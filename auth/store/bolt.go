@@ -26,9 +26,8 @@ const (
 	lockTimeout = 3 * time.Second
 	// chunk is how many records All reads at a time.
 	chunk = 256
-	// fileOverhead is how many bytes a page has for a record beside its key and value, and a little more. Pages are half full when
-	// they have been split, so that it all counts twice.
-	fileOverhead, fileFactor = 32, 2
+	// fileOverhead is how many bytes a page has for a record beside its key and value, and a little more.
+	fileOverhead = 32
 )
 
 // The bucket of usher holds a bucket for each kind, and the format of it all, so that another program's bbolt file is not taken
@@ -557,8 +556,9 @@ func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record,
 // Close implements Store.
 func (s *bolt) Close() error { return s.said(s.db.Close()) }
 
-// fileSize is how many bytes a record takes up in the file, about: see TestFileSize.
-func fileSize(key, value []byte) int64 { return fileFactor * int64(len(key)+len(value)+fileOverhead) }
+// fileSize is how many bytes a record takes up in the file. Pages are half full when they have been split, and when many records have
+// ended, all pages of their kind are written anew before the old ones are free. See TestFileSize.
+func fileSize(key, value []byte) int64 { return int64(len(key)+len(value)+fileOverhead) * 5 / 2 }
 
 func encode(r Record) []byte {
 	b := make([]byte, 0, sumLen+endLen+len(r.Value))

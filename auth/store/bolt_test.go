@@ -96,6 +96,112 @@ func TestEndedMakesRoom(t *testing.T) {
 	}
 }
 
+// TestFileSize: what the records are counted for is what they take up in the file, or a little more, whatever comes and goes.
+func TestFileSize(t *testing.T) {
+	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
+	const most = 8 << 20
+	s := open(t, path, store.Options{Now: clock.Now, MaxBytes: most})
+	random := rand.New(rand.NewPCG(3, 3))
+	for round := range 4 {
+		for _, k := range []store.Kind{store.KindSession, store.KindGrant, store.KindHeld} {
+			for n, full := 0, false; !full; n++ {
+				var some []store.Record
+				for range 20 {
+					r := store.Record{Kind: k, Key: fmt.Sprintf("%08x %0*d", random.Uint32(), random.IntN(120), n)}
+					r.Value = make([]byte, random.IntN(700))
+					r.End = clock.Now().Add(time.Duration(1+random.IntN(3)) * time.Minute)
+					some = append(some, r)
+				}
+				err := s.Put(t.Context(), some...)
+				if full = errors.Is(err, store.ErrFull); err != nil && !full {
+					t.Fatal(err)
+				}
+			}
+		}
+		db, used := reopened(t, s, path)
+		if used > most || used < most/2 {
+			t.Errorf("in round %d %d bytes of the file are in use, and at most %d may be", round, used, most)
+		}
+		if err := db.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open(t, path, store.Options{Now: clock.Now, MaxBytes: most})
+		clock.Forward(time.Minute)
+	}
+}
+
+// reopened closes a store and returns its file as bbolt has it, and how many bytes of it have been in use.
+func reopened(t *testing.T, s store.Store, path string) (db *bbolt.DB, used int64) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0, &bbolt.Options{NoFreelistSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.View(func(tx *bbolt.Tx) error { used = tx.Size(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return db, used
+}
+
+// TestFormer: the file of an earlier version, whose records had no checksums, becomes one of this version.
+func TestFormer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.db")
+	end := time.Now().Add(time.Hour).UTC()
+	former := func(tx *bbolt.Tx) error {
+		all, err := tx.CreateBucket([]byte("usher"))
+		if err != nil {
+			return err
+		}
+		b, err := all.CreateBucket([]byte("grant"))
+		if err != nil {
+			return err
+		}
+		for n := range 2000 {
+			value := binary.BigEndian.AppendUint64(nil, uint64(end.Unix()))
+			value = binary.BigEndian.AppendUint32(value, uint32(end.Nanosecond()))
+			if err := b.Put(fmt.Appendf(nil, "%04d", n), fmt.Appendf(value, "value %d", n)); err != nil {
+				return err
+			}
+		}
+		return errors.Join(all.Put([]byte("format"), []byte("1")), b.SetSequence(2000))
+	}
+	db, err := bbolt.Open(path, 0o600, nil) // with a list of free pages
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(former), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		s := open(t, path, store.Options{})
+		n := 0
+		for r, err := range s.All(t.Context(), store.KindGrant) {
+			if err != nil || r.Key != fmt.Sprintf("%04d", n) || string(r.Value) != fmt.Sprintf("value %d", n) || !r.End.Equal(end) {
+				t.Fatalf("the %d. record is %+v, %v", n, r, err)
+			}
+			n++
+		}
+		put(t, s, store.KindSession, 10, end)
+		if err := s.Close(); n != 2000 || err != nil {
+			t.Fatalf("there are %d records; %v", n, err)
+		}
+	}
+	db, _ = reopened(t, open(t, path, store.Options{}), path)
+	defer db.Close()
+	if err := db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte("usher"))
+		if f := string(b.Get([]byte("format"))); f != "2" || len(b.Bucket([]byte("grant")).Get([]byte("0000"))) != 4+12+len("value 0") {
+			t.Errorf("the file has format %s", f)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestSecondUsher(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "usher.db")
 	open(t, path, store.Options{})
@@ -193,6 +299,7 @@ func TestNotOurs(t *testing.T) {
 		}
 		return content
 	}
+	format := "1"
 	withGrant := func(key, value []byte, count uint64) []byte {
 		return other(func(tx *bbolt.Tx) error {
 			all, err := tx.CreateBucket([]byte("usher"))
@@ -203,7 +310,7 @@ func TestNotOurs(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return errors.Join(all.Put([]byte("format"), []byte("1")), b.Put(key, value), b.SetSequence(count))
+			return errors.Join(all.Put([]byte("format"), []byte(format)), b.Put(key, value), b.SetSequence(count))
 		})
 	}
 	zeroed := func(from, to int) []byte {
@@ -212,6 +319,9 @@ func TestNotOurs(t *testing.T) {
 		return b
 	}
 	page := os.Getpagesize()
+	format = "2"
+	unsummed := withGrant([]byte("key"), make([]byte, 20), 1)
+	format = "1"
 	for name, test := range map[string]struct {
 		content []byte
 		words   string
@@ -248,6 +358,7 @@ func TestNotOurs(t *testing.T) {
 			}
 			return errors.Join(b.Put([]byte("format"), []byte("1")), b.Put([]byte("grant"), []byte("1")))
 		}), "damaged"},
+		"a wrong checksum":   {unsummed, "damaged"},
 		"a record too many":  {withGrant([]byte("key"), make([]byte, 20), 0), "1 records of 0"},
 		"a record too few":   {withGrant([]byte("key"), make([]byte, 20), 2), "1 records of 2"},
 		"a record too short": {withGrant([]byte("key"), make([]byte, 11), 1), "damaged"},

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sort"
 	"strconv"
 	"strings"
 	"sync"
@@ -261,7 +262,9 @@ var damages = []struct {
 		return l.b
 	}},
 	{"another size of pages", func(l *layout, at, value uint64) []byte {
-		l.head(at, func(m []byte) { order.PutUint32(m[8:], []uint32{0, 1, 1 << 10, 1 << 13, 1 << 31, uint32(value)}[value%6]) })
+		l.head(at, func(m []byte) {
+			order.PutUint32(m[8:], []uint32{0, 1, 1 << 10, 1 << 13, 1 << 31, uint32(value)}[value%6])
+		})
 		return l.b
 	}},
 	{"a header", func(l *layout, at, value uint64) []byte {
@@ -367,13 +370,7 @@ func survives(t testing.TB, path string, damaged []byte) (refused bool) {
 
 // TestDamaged: whatever is damaged, a store is refused with words, or works.
 func TestDamaged(t *testing.T) {
-	times := 4
-	if text := os.Getenv(damagesEnv); text != "" {
-		var err error
-		if times, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	times := fromEnv(t, 4)
 	for name, many := range map[string]bool{"few": false, "many": true} {
 		whole := sample(t, many)
 		path := filepath.Join(t.TempDir(), "usher.db")
@@ -400,6 +397,66 @@ func TestDamaged(t *testing.T) {
 				}
 				t.Logf("%d of %d were refused", refused, times)
 			})
+		}
+	}
+}
+
+func fromEnv(t *testing.T, n int) int {
+	if text := os.Getenv(damagesEnv); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+// TestWhole: a store that was only used is never refused, whatever came and went in which order.
+func TestWhole(t *testing.T) {
+	for n := range fromEnv(t, 4) {
+		random := rand.New(rand.NewPCG(4, uint64(n)))
+		path := filepath.Join(t.TempDir(), "usher.db")
+		there := map[Kind][]string{}
+		for range 8 {
+			s, err := Open(path, Options{})
+			if err != nil {
+				t.Fatalf("seed %d: %v", n, err)
+			}
+			most, grows := 1+random.IntN(MaxKey), random.IntN(4) > 0
+			for range 1 + random.IntN(20) {
+				k := kinds[random.IntN(len(kinds))]
+				if grows || len(there[k]) == 0 {
+					var some []Record
+					for range 1 + random.IntN(60) {
+						r := Record{Kind: k, Key: strings.Repeat(string(rune('a'+random.IntN(26))), 1+random.IntN(most)), End: time.Now().Add(time.Hour)}
+						if r.Key = fmt.Sprint(r.Key, random.IntN(100)); len(r.Key) > MaxKey {
+							r.Key = r.Key[:MaxKey]
+						}
+						r.Value = make([]byte, random.IntN(1+random.IntN(MaxValue)))
+						there[k] = append(there[k], r.Key)
+						some = append(some, r)
+					}
+					if err := s.Put(t.Context(), some...); err != nil {
+						t.Fatal(err)
+					}
+					continue
+				}
+				// Whole stretches, or here and there.
+				sort.Strings(there[k])
+				from := random.IntN(len(there[k]))
+				to := from + random.IntN(len(there[k])-from+1)
+				gone := there[k][from:to:to]
+				if random.IntN(2) == 0 {
+					random.Shuffle(len(there[k]), func(i, j int) { there[k][i], there[k][j] = there[k][j], there[k][i] })
+				}
+				if err := s.Delete(t.Context(), k, gone...); err != nil {
+					t.Fatal(err)
+				}
+				there[k] = append(there[k][:from:from], there[k][to:]...)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -147,7 +147,13 @@ func deleted(key string) bool {
 func writeOverLimit(s store.Store) error {
 	signal.Ignore(syscall.SIGXFSZ) // so that it is an error of the write, as on a full disk
 	const limit = 1 << 20
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
+	var may syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &may); err != nil {
+		return err
+	}
+	less := may
+	less.Cur = limit
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &less); err != nil {
 		return err
 	}
 	ctx, end, large := context.Background(), time.Now().Add(time.Hour), make([]byte, store.MaxValue)
@@ -187,6 +193,15 @@ func writeOverLimit(s store.Store) error {
 	}
 	if err := s.Put(ctx, store.Record{Kind: store.KindGrant, Key: "more", Value: large[:100], End: end}); err != nil {
 		return fmt.Errorf("Put after room was made: %w", err)
+	}
+	// So is room that comes from elsewhere.
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &may); err != nil {
+		return err
+	}
+	for i := range n {
+		if err := s.Put(ctx, store.Record{Kind: store.KindHeld, Key: fmt.Sprintf("%04d", i), Value: large, End: end}); err != nil {
+			return fmt.Errorf("Put when there is room again: %w", err)
+		}
 	}
 	fmt.Println(n - n/2 + 1)
 	return nil

@@ -46,7 +46,7 @@ const (
 )
 
 // MaxBytes and MaxMemory are how many bytes [Open] and [Memory] take up at most, unless the Options say otherwise. A session or a
-// grant has about 400 bytes, and takes up 600 in memory and 900 in a file, so these are half a million of each in a file and 170,000 in
+// grant has about 400 bytes, and takes up 600 in memory and 1,100 in a file, so these are 400,000 of each in a file and 170,000 in
 // memory.
 const (
 	MaxBytes  = 1 << 30
@@ -74,7 +74,7 @@ func (e *FullError) Error() string {
 	if e.Kind == "" {
 		return fmt.Sprintf("the disk is full: %v", e.Err)
 	}
-	return fmt.Sprintf("%v: no room for another record of kind %q; raise store.max_mb", ErrFull, e.Kind)
+	return fmt.Sprintf("%v: no room for another record of kind %q; raise store.max_size", ErrFull, e.Kind)
 }
 
 // Unwrap has errors.Is find ErrFull, and what the disk said.

@@ -213,7 +213,7 @@ func (s *stage) usher(file string, environ ...string) (*component.Component, err
 		return nil, err
 	}
 	// What names no store has one in the folder of the stage, and leaves nothing on the machine.
-	if s.store, err = kept(c, append(slices.Clone(environ), "STATE_DIRECTORY="+s.Dir)); err != nil {
+	if s.store, err = kept(c, append(slices.Clone(environ), "STATE_DIRECTORY="+s.Dir), log); err != nil {
 		return nil, err
 	}
 	return component.New(options(c, p, s.store, log))

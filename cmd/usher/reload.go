@@ -222,7 +222,8 @@ func restarts(old, new *config.Config) []string {
 		{"jicofo.jid", old.Jicofo.JID.Equal(new.Jicofo.JID)},
 		{"jicofo.forward_token", old.Jicofo.ForwardToken == new.Jicofo.ForwardToken},
 		{"jicofo.enforce_roles", old.Jicofo.EnforceRoles == new.Jicofo.EnforceRoles},
-		{"store.path", old.Store == new.Store},
+		{"store.path", old.Store.Path == new.Store.Path && old.Store.Memory == new.Store.Memory},
+		{"store.max_size", old.Store.MaxSize == new.Store.MaxSize},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)

@@ -48,7 +48,7 @@ all stays as it was. Other keys change by a restart only, and the log says so.`,
 			}
 			log.Info("usher " + release())
 			announce(log, c, p)
-			store, err := kept(c, os.Environ())
+			store, err := kept(c, os.Environ(), log)
 			if err != nil {
 				return err
 			}

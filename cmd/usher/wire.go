@@ -260,13 +260,17 @@ func names(algorithms []jwa.SignatureAlgorithm) string {
 
 // kept opens what outlives the process, for a process with this environment. Only this makes the default folder: usher's own, and
 // nobody else's to look into.
-func kept(c *config.Config, environ []string) (store.Store, error) {
+func kept(c *config.Config, environ []string, log *zap.Logger) (store.Store, error) {
+	o := store.Options{MaxBytes: int64(c.Store.MaxSize), Warn: func(k store.Kind, bytes, of int64) {
+		log.Warn("the store is nearly full; raise store.max_size", zap.String("kind", string(k)),
+			zap.Int64("mib", bytes>>20), zap.Int64("of", of>>20))
+	}}
 	file, err := c.StoreFile(environ)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("store.path: %w", err)
 	case file == "":
-		return store.Memory(store.Options{}), nil
+		return store.Memory(o), nil
 	}
 	if c.Store.Path == "" {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
@@ -274,7 +278,7 @@ func kept(c *config.Config, environ []string) (store.Store, error) {
 				"into, or memory", err)
 		}
 	}
-	s, err := store.Open(file, store.Options{})
+	s, err := store.Open(file, o)
 	if err != nil {
 		return nil, fmt.Errorf("store.path: %w", err)
 	}
