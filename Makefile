@@ -8,7 +8,7 @@ PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 INTEGRATION = ./auth ./pkg/prosodytest/... ./component/... ./cmd/... ./config/prosody/...
 FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap component/focus:FuzzParse component/focus:FuzzAnswer \
 	component:FuzzStream component:FuzzCopied \
-	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS config:FuzzLoad config:FuzzDotenv config:FuzzMeet config/prosody:FuzzRead
+	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS auth/store:FuzzDamaged config:FuzzLoad config:FuzzDotenv config:FuzzMeet config/prosody:FuzzRead
 FUZZTIME ?= 30s
 # Most of the time the tests wait for a Prosody, so that more of them than there are cores run at once.
 TESTFLAGS = -race -shuffle=on -count=1 -parallel 4 -timeout 20m

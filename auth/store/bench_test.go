@@ -48,6 +48,44 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
+// BenchmarkAdmission is one of those that are let in by a token, whose session and grant are written down: together, and one after the
+// other, for comparison.
+func BenchmarkAdmission(b *testing.B) {
+	value, end := make([]byte, 300), time.Now().Add(time.Hour)
+	for _, at := range []int{1, 50} {
+		for _, together := range []bool{true, false} {
+			b.Run(fmt.Sprintf("parallel=%d/together=%t", at, together), func(b *testing.B) {
+				each(b, func(b *testing.B, s store.Store) {
+					var next, waited atomic.Int64
+					var wait sync.WaitGroup
+					b.ResetTimer()
+					for range at {
+						wait.Go(func() {
+							for n := next.Add(1); n <= int64(b.N); n = next.Add(1) {
+								began := time.Now()
+								session := store.Record{Kind: store.KindSession, Key: fmt.Sprint("s", n%50_000), Value: value, End: end}
+								grant := store.Record{Kind: store.KindGrant, Key: fmt.Sprint("g", n%50_000), Value: value, End: end}
+								writes := [][]store.Record{{session, grant}}
+								if !together {
+									writes = [][]store.Record{{session}, {grant}}
+								}
+								for _, records := range writes {
+									if err := s.Put(b.Context(), records...); err != nil {
+										b.Error(err)
+									}
+								}
+								waited.Add(int64(time.Since(began)))
+							}
+						})
+					}
+					wait.Wait()
+					b.ReportMetric(float64(waited.Load())/float64(b.N)/1000, "µs-each")
+				})
+			})
+		}
+	}
+}
+
 // filled fills a store with records of the size of a session.
 func filled(b *testing.B, s store.Store, n int) {
 	b.Helper()

@@ -370,7 +370,7 @@ func survives(t testing.TB, path string, damaged []byte) (refused bool) {
 
 // TestDamaged: whatever is damaged, a store is refused with words, or works.
 func TestDamaged(t *testing.T) {
-	times := fromEnv(t, 4)
+	times := fromEnv(t, 2)
 	for name, many := range map[string]bool{"few": false, "many": true} {
 		whole := sample(t, many)
 		path := filepath.Join(t.TempDir(), "usher.db")
@@ -413,7 +413,7 @@ func fromEnv(t *testing.T, n int) int {
 
 // TestWhole: a store that was only used is never refused, whatever came and went in which order.
 func TestWhole(t *testing.T) {
-	for n := range fromEnv(t, 4) {
+	for n := range fromEnv(t, 3) {
 		random := rand.New(rand.NewPCG(4, uint64(n)))
 		path := filepath.Join(t.TempDir(), "usher.db")
 		there := map[Kind][]string{}
