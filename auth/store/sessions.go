@@ -24,18 +24,6 @@ var _ auth.Sessions = Sessions{}
 
 var errUnreadable = errors.New("what is written down of the session is damaged, or of another version of usher")
 
-// Add begins a session and returns its id. Errors are those of Begin and of [Store].Put.
-func (s Sessions) Add(ctx context.Context, began auth.Session) (id string, err error) {
-	id, r, err := s.Begin(began)
-	if err != nil {
-		return "", err
-	}
-	if err := s.Store.Put(ctx, r); err != nil {
-		return "", err
-	}
-	return id, nil
-}
-
 // Begin returns the id of a new session, 130 bits from crypto/rand, and the record that makes it one once it is put, perhaps together
 // with others. The session ends when it says; one without an end cannot be put, one that has ended has an id that nobody knows.
 func (Sessions) Begin(began auth.Session) (id string, r Record, err error) {
@@ -81,7 +69,7 @@ func sessionKey(id string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// readSession takes only what Add writes, byte for byte: nothing more, nothing less, nothing twice.
+// readSession takes only what Begin writes, byte for byte: nothing more, nothing less, nothing twice.
 func readSession(value []byte) (auth.Session, error) {
 	var read auth.Session
 	if err := json.Unmarshal(value, &read); err != nil {

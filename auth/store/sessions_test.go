@@ -28,6 +28,19 @@ func standup(clock *storetest.Clock) auth.Session {
 	}
 }
 
+// add begins a session and writes it down.
+func add(t *testing.T, s store.Sessions, began auth.Session) (id string, err error) {
+	t.Helper()
+	id, r, err := s.Begin(began)
+	if err == nil {
+		err = s.Store.Put(t.Context(), r)
+	}
+	if err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
 func wantNoSession(t *testing.T, s store.Sessions, id string) {
 	t.Helper()
 	if got, err := s.Session(t.Context(), id); !errors.Is(err, auth.ErrNoSession) || got != (auth.Session{}) {
@@ -39,11 +52,11 @@ func TestSessions(t *testing.T) {
 	clock := storetest.NewClock()
 	s := store.Sessions{Store: store.Memory(store.Options{Now: clock.Now})}
 	began := standup(clock)
-	id, err := s.Add(t.Context(), began)
+	id, err := add(t, s, began)
 	if err != nil {
 		t.Fatal(err)
 	}
-	other, err := s.Add(t.Context(), began)
+	other, err := add(t, s, began)
 	if err != nil || other == id || len(id) < 26 {
 		t.Fatalf("the ids are %q and %q, %v", id, other, err)
 	}
@@ -78,11 +91,11 @@ func TestSessionWithoutEnd(t *testing.T) {
 	s := store.Sessions{Store: store.Memory(store.Options{Now: clock.Now})}
 	began := standup(clock)
 	began.Expires = time.Time{}
-	if id, err := s.Add(t.Context(), began); err == nil {
+	if id, err := add(t, s, began); err == nil {
 		t.Errorf("Add of a session without an end = %q", id)
 	}
 	began.Expires = clock.Now()
-	id, err := s.Add(t.Context(), began)
+	id, err := add(t, s, began)
 	if err != nil {
 		t.Errorf("Add: %v", err)
 	}
@@ -114,7 +127,7 @@ func TestSessionWhole(t *testing.T) {
 			}
 		}
 		fill(reflect.ValueOf(&began).Elem())
-		id, err := s.Add(t.Context(), began)
+		id, err := add(t, s, began)
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -135,7 +148,7 @@ func TestSessionAsItIs(t *testing.T) {
 	} {
 		began := standup(clock)
 		change(&began)
-		_, err := s.Add(t.Context(), began)
+		_, err := add(t, s, began)
 		if err == nil {
 			t.Errorf("%s: no error", what)
 		} else if strings.Contains(err.Error(), "standup") || strings.Contains(err.Error(), "xxx") {
@@ -149,7 +162,7 @@ func TestSessionUnreadable(t *testing.T) {
 	clock := storetest.NewClock()
 	kept := store.Memory(store.Options{Now: clock.Now})
 	s := store.Sessions{Store: kept}
-	id, err := s.Add(t.Context(), standup(clock))
+	id, err := add(t, s, standup(clock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +218,7 @@ func TestSessionsUnavailable(t *testing.T) {
 	clock := storetest.NewClock()
 	kept := store.Memory(store.Options{Now: clock.Now})
 	s := store.Sessions{Store: kept}
-	id, err := s.Add(t.Context(), standup(clock))
+	id, err := add(t, s, standup(clock))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +231,7 @@ func TestSessionsUnavailable(t *testing.T) {
 	if _, err := s.Session(t.Context(), id); !errors.Is(err, store.ErrClosed) || errors.Is(err, auth.ErrNoSession) {
 		t.Errorf("Session of a closed store: %v", err)
 	}
-	if id, err := s.Add(t.Context(), standup(clock)); !errors.Is(err, store.ErrClosed) || id != "" {
+	if id, err := add(t, s, standup(clock)); !errors.Is(err, store.ErrClosed) || id != "" {
 		t.Errorf("Add to a closed store: %q, %v", id, err)
 	}
 	if err := s.End(t.Context(), id); !errors.Is(err, store.ErrClosed) {
@@ -231,7 +244,7 @@ func TestSessionIDNotInFile(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
 	kept := open(t, path, store.Options{Now: clock.Now})
 	s := store.Sessions{Store: kept}
-	id, err := s.Add(t.Context(), standup(clock))
+	id, err := add(t, s, standup(clock))
 	if err != nil {
 		t.Fatal(err)
 	}
