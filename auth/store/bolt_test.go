@@ -102,11 +102,11 @@ func TestFileSize(t *testing.T) {
 	const most = 8 << 20
 	s := open(t, path, store.Options{Now: clock.Now, MaxBytes: most})
 	random := rand.New(rand.NewPCG(3, 3))
-	for round := range 4 {
+	for round := range 3 {
 		for _, k := range []store.Kind{store.KindSession, store.KindGrant, store.KindHeld} {
 			for n, full := 0, false; !full; n++ {
 				var some []store.Record
-				for range 20 {
+				for range 50 {
 					r := store.Record{Kind: k, Key: fmt.Sprintf("%08x %0*d", random.Uint32(), random.IntN(120), n)}
 					r.Value = make([]byte, random.IntN(700))
 					r.End = clock.Now().Add(time.Duration(1+random.IntN(3)) * time.Minute)

@@ -85,7 +85,7 @@ func Run(t *testing.T, open func(t *testing.T, o store.Options) store.Store) {
 	})
 	t.Run("nearly full", func(t *testing.T) {
 		var told []store.Kind
-		s, clock := opened(t, store.Options{MaxBytes: 1 << 20, Warn: func(k store.Kind, bytes, of int64) {
+		s, clock := opened(t, store.Options{MaxBytes: 200 << 10, Warn: func(k store.Kind, bytes, of int64) {
 			if told = append(told, k); bytes <= of/5*4 || bytes > of {
 				t.Errorf("told of %d bytes of %d", bytes, of)
 			}
