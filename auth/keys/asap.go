@@ -16,29 +16,43 @@ import (
 )
 
 const (
-	// maxKids is how many key ids of one server are kept. Jitsi keeps 128 (jwt_pubkey_cache_size).
+	// maxKids is how many key ids with keys are kept of one server. Jitsi keeps 128 (jwt_pubkey_cache_size).
 	maxKids = 256
-	// maxUnknown is how many key ids that are not kept may be asked for in one pause.
-	maxUnknown = 10
+	// perSecond is how many key ids that are not kept are asked for in a second, after burst at once.
+	perSecond, burst = 50, 50
+	// longestLine is how long a key id may have to wait for its turn to be asked for.
+	longestLine = 3 * time.Second
+	// maxAbsent is how many key ids without a key are remembered: more than are asked for while one is.
+	maxAbsent = 2 * perSecond * int(pause/time.Second)
 )
 
+var errLine = fmt.Errorf("too many unknown key ids at once: %d a second are asked for", perSecond)
+
 // asapServer is a key server of Jitsi's: one document for each key id (token/util.lib.lua, get_public_key). Anybody may
-// send tokens with any number of key ids. Hence at most maxUnknown of those that are not kept are asked for in one pause,
-// and ids without a key are forgotten after it, so that they never push out those that have one.
+// send tokens with any number of invented key ids, so those that have had no key yet stand in line: perSecond of them are
+// asked for, in the order in which they came. The component decides one request of a sender at a time, so each sender has
+// one place in that line, and fewer than perSecond times longestLine senders keep nobody out. An id that has had a key is
+// kept, and fetched anew without the line; an id without a key is remembered elsewhere, so that it pushes out none that has one.
 type asapServer struct {
 	client   *http.Client
 	folder   *url.URL
 	maxStale time.Duration
 
-	mu        sync.Mutex
-	documents map[[sha256.Size]byte]*asapKey // by digest of the kid
-	asked     [maxUnknown]time.Time          // when ids that were not kept were asked for last; a ring
-	next      int                            // the oldest of them
+	mu     sync.Mutex
+	kept   map[[sha256.Size]byte]*keptKey      // by digest of the kid
+	absent map[[sha256.Size]byte]absentKey     // ids without a key, each for one pause
+	asking map[[sha256.Size]byte]chan struct{} // closed when the id was asked for, or given up
+	next   time.Time                           // when the next id may be asked for; long ago if none was lately
 }
 
-type asapKey struct {
+type keptKey struct {
 	*document
 	used time.Time // guarded by the server's mutex
+}
+
+type absentKey struct {
+	until time.Time
+	err   error // what the server answered instead of "there is none"
 }
 
 // Keys implements auth.KeySource. The server cannot be asked for all keys: without a kid there are none.
@@ -46,37 +60,89 @@ func (s *asapServer) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 	if kid == "" {
 		return nil, nil
 	}
-	if err := ctx.Err(); err != nil {
-		return nil, failure(s.folder, err)
+	digest := sha256.Sum256([]byte(kid))
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, failure(s.folder, err)
+		}
+		now := time.Now()
+		s.mu.Lock()
+		key, absent, asking := s.kept[digest], s.absent[digest], s.asking[digest]
+		var err error
+		var wait time.Duration
+		mine := key == nil && asking == nil && !now.Before(absent.until)
+		if mine {
+			if wait, err = s.turn(now); err == nil {
+				s.asking[digest] = make(chan struct{})
+			}
+		} else if key != nil {
+			key.used = now
+		}
+		s.mu.Unlock()
+
+		switch {
+		case err != nil:
+			return nil, failure(s.folder, err)
+		case mine:
+			s.ask(ctx, kid, digest, wait)
+		case key != nil:
+			return key.Keys(ctx, kid)
+		case asking != nil:
+			select {
+			case <-asking:
+			case <-ctx.Done():
+			}
+		default:
+			return nil, absent.err
+		}
 	}
-	key, err := s.key(kid, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	return key.Keys(ctx, kid)
 }
 
 // Counts implements auth.KeySource.
 func (s *asapServer) Counts(origin string) bool { return origin == originOf(s.folder) }
 
-// key returns the document of a key id, a new one if the pause allows.
-func (s *asapServer) key(kid string, now time.Time) (*asapKey, error) {
-	digest := sha256.Sum256([]byte(kid))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := s.documents[digest]
-	if key == nil || key.over(now) {
-		if now.Sub(s.asked[s.next]) < pause {
-			return nil, failure(s.folder, fmt.Errorf("%d unknown key ids within %s: no more are asked for", maxUnknown, pause))
-		}
-		s.asked[s.next] = now
-		s.next = (s.next + 1) % maxUnknown
-		s.makeRoom(now)
-		key = &asapKey{document: s.document(kid, digest)}
-		s.documents[digest] = key
+// turn returns how long the next in line has to wait. The caller holds mu.
+func (s *asapServer) turn(now time.Time) (time.Duration, error) {
+	at := s.next
+	if full := now.Add(-time.Second * burst / perSecond); at.Before(full) {
+		at = full
 	}
-	key.used = now
-	return key, nil
+	wait := at.Sub(now)
+	if wait > longestLine {
+		return 0, errLine
+	}
+	s.next = at.Add(time.Second / perSecond)
+	return wait, nil
+}
+
+// ask waits and asks for an id for the first time; s.asking has it. If ctx ends before its turn, it is given up.
+func (s *asapServer) ask(ctx context.Context, kid string, digest [sha256.Size]byte, wait time.Duration) {
+	d := s.document(kid, digest)
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		switch {
+		case d.tried.IsZero():
+		case len(d.keys) > 0:
+			s.makeRoom()
+			s.kept[digest] = &keptKey{d, time.Now()}
+		default:
+			if len(s.absent) >= maxAbsent {
+				maps.DeleteFunc(s.absent, func(_ [sha256.Size]byte, a absentKey) bool { return !time.Now().Before(a.until) })
+			}
+			s.absent[digest] = absentKey{d.tried.Add(pause), d.err}
+		}
+		close(s.asking[digest])
+		delete(s.asking, digest)
+	}()
+	if wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+	}
+	_, _ = d.Keys(ctx, kid) // nobody else has d yet, so it can be looked at
 }
 
 // document returns the document of a kid, whose digest names it: a kid has no part in the address.
@@ -97,26 +163,18 @@ func (s *asapServer) document(kid string, digest [sha256.Size]byte) *document {
 	}
 }
 
-// makeRoom forgets the ids without a key, and if need be the one that was not used for longest.
-func (s *asapServer) makeRoom(now time.Time) {
-	maps.DeleteFunc(s.documents, func(_ [sha256.Size]byte, key *asapKey) bool { return key.over(now) })
-	if len(s.documents) < maxKids {
+// makeRoom forgets the id that was not used for longest, if there are too many. The caller holds mu.
+func (s *asapServer) makeRoom() {
+	if len(s.kept) < maxKids {
 		return
 	}
 	var oldest [sha256.Size]byte
-	for digest, key := range s.documents {
-		if old := s.documents[oldest]; old == nil || key.used.Before(old.used) {
+	for digest, key := range s.kept {
+		if old := s.kept[oldest]; old == nil || key.used.Before(old.used) {
 			oldest = digest
 		}
 	}
-	delete(s.documents, oldest)
-}
-
-// over tells whether the server was asked and gave no key, and the time is over in which it need not be asked again.
-func (k *asapKey) over(now time.Time) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return len(k.keys) == 0 && k.busy == nil && !k.tried.IsZero() && now.Sub(k.tried) >= pause
+	delete(s.kept, oldest)
 }
 
 // Check implements Remote: it asks for a key id that nobody has.

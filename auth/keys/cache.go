@@ -19,8 +19,9 @@ import (
 //     24 h at most. Then the next who needs them fetches them anew, while all others go on with the old.
 //   - If they cannot be fetched, the old ones count on for the source's maxStale. After that, and if there have never
 //     been any, Keys returns an error.
-//   - A kid that is not among them is a reason to fetch them, too.
-//   - However many ask for whatever kid, 30 s lie between two fetches of one address.
+//   - A kid that is not among them is a reason to fetch them, too, if the last fetch is 5 s ago; before that, Keys returns an
+//     error, since the kid may be new. The same kid is such a reason once in 30 s.
+//   - However many ask, 5 s lie between two fetches of one address, and 30 s after one that failed.
 //
 // The address is https, or http on this machine. So are those that it redirects to, three at most, and never http after
 // https. An answer has at most 1 MB; one that is refused leaves the old keys as they are.
@@ -75,16 +76,17 @@ func (c *Cache) KeyMap(address string, maxStale time.Duration) (Remote, error) {
 // ASAP returns the source of the key server of Jitsi's at an address (asap_key_server): the key of a kid, in PEM, is at
 // <address>/<hex sha256(kid)>.pem; status 404 says that there is none. A token without a kid finds no key here.
 //
-// It keeps at most 256 keys, those used last, and asks for at most 10 kids that it does not keep in 30 s. With more of
-// them, Keys returns an error. So who sends tokens with invented kids can keep a new key from being found while they do
-// it, but no key that is kept.
+// It keeps at most 256 keys, those used last. Kids that it does not keep stand in line: 50 a second are asked for, and Keys
+// returns an error where that would take more than 3 s. So invented kids delay a new key, and never one that is kept. A kid
+// without a key is asked for again after 30 s.
 func (c *Cache) ASAP(address string, maxStale time.Duration) (Remote, error) {
 	return c.source("ASAP", address, maxStale, func(u *url.URL) (Remote, error) {
 		if u.RawQuery != "" || u.ForceQuery {
 			return nil, errors.New(`the address of a key server has no "?": names of keys are put after it`)
 		}
 		return &asapServer{
-			client: c.client(), folder: u, maxStale: maxStale, documents: make(map[[sha256.Size]byte]*asapKey),
+			client: c.client(), folder: u, maxStale: maxStale, kept: make(map[[sha256.Size]byte]*keptKey),
+			absent: make(map[[sha256.Size]byte]absentKey), asking: make(map[[sha256.Size]byte]chan struct{}),
 		}, nil
 	})
 }

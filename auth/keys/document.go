@@ -2,6 +2,7 @@ package keys
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,8 +13,17 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 )
 
-// pause is the least time between two fetches of one address, whatever they brought and whoever asks.
-const pause = 30 * time.Second
+const (
+	// pause is the least time between two fetches of one address after one that failed, and for one kid.
+	pause = 30 * time.Second
+	// soon is the least time between two fetches of one address for kids that are not in the document. Whoever sends a token
+	// with an invented kid causes a fetch, and a key that is new then is found by the next.
+	soon = 5 * time.Second
+	// maxWanted is how many kids are remembered that are not in the document.
+	maxWanted = 4 << 10
+)
+
+var errSoon = fmt.Errorf("a key id that is not known yet, and the keys were fetched less than %s ago", soon)
 
 // document is what one address publishes, fetched when somebody needs it and kept as long as it may be: fresh for as long
 // as the server says, and stale for at most maxStale more, while it cannot be fetched. It is the one cache of all sources
@@ -30,12 +40,13 @@ type document struct {
 	mayLack bool
 	origin  string // of its keys; that of the address if empty
 
-	mu    sync.Mutex
-	keys  fixed
-	until time.Time     // when the keys stop being fresh; zero if there have never been any
-	tried time.Time     // when the last fetch began
-	err   error         // why the last fetch failed, or nil
-	busy  chan struct{} // closed when the fetch under way is over; nil if none is
+	mu     sync.Mutex
+	keys   fixed
+	until  time.Time                       // when the keys stop being fresh; zero if there have never been any
+	tried  time.Time                       // when the last fetch began
+	err    error                           // why the last fetch failed, or nil
+	busy   chan struct{}                   // closed when the fetch under way is over; nil if none is
+	wanted map[[sha256.Size]byte]time.Time // when kids that were not there were first asked for, by digest
 }
 
 // Keys implements auth.KeySource. A kid that is not in the document is a reason to fetch it, too: that is how a new key is
@@ -52,6 +63,12 @@ func (d *document) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 		known := usable && (kid == "" || d.keys.have(kid))
 		keys, err, busy := d.keys, d.err, d.busy
 		mine := busy == nil && !(fresh && known) && now.Sub(d.tried) >= pause
+		if fresh && !known {
+			// The last fetch tells of this kid if it began after the kid was asked for.
+			if told := !d.want(kid, now).After(d.tried); !told && err == nil {
+				mine, err = busy == nil && now.Sub(d.tried) >= soon, failure(d.address, errSoon)
+			}
+		}
 		if mine {
 			d.busy, d.tried = make(chan struct{}), now
 		}
@@ -78,6 +95,20 @@ func (d *document) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 			return nil, err
 		}
 	}
+}
+
+// want returns when a kid that is not there was first asked for. The caller holds mu.
+func (d *document) want(kid string, now time.Time) time.Time {
+	digest := sha256.Sum256([]byte(kid))
+	first, ok := d.wanted[digest]
+	if !ok {
+		first = now
+		if d.wanted == nil || len(d.wanted) >= maxWanted {
+			d.wanted = make(map[[sha256.Size]byte]time.Time)
+		}
+		d.wanted[digest] = now
+	}
+	return first
 }
 
 // refresh fetches the document; d.busy is the caller's. It goes on to its end even if ctx ends: else people who hang up

@@ -11,3 +11,11 @@ func Unhurried(t *testing.T) {
 	fetchTimeout = time.Minute
 	t.Cleanup(func() { fetchTimeout = was })
 }
+
+// Remembered is how many kids the source of a key server of Jitsi's knows of.
+func Remembered(source Remote) int {
+	s := source.(*asapServer)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.kept) + len(s.absent) + len(s.asking)
+}

@@ -378,7 +378,10 @@ func TestTokensNameNoKeys(t *testing.T) {
 			}
 			refused := func(what, compact string) {
 				t.Helper()
-				if d := decide(compact); d.Verdict != auth.Deny || d.Reason != auth.ReasonTokenSignature {
+				d := decide(compact)
+				// A kid that is not in a document which was fetched just now may be a new one.
+				soon := what == "kid" && (name == "JWKS URL" || name == "cache_keys_url") && d.Reason == auth.ReasonKeysUnavailable
+				if d.Verdict != auth.Deny || d.Reason != auth.ReasonTokenSignature && !soon {
 					t.Errorf("%s: %s %s, %v", what, d.Verdict, d.Reason, d.Err)
 				}
 			}
