@@ -68,17 +68,17 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 	if err != nil {
 		return d.Denied(auth.ReasonRoomUnknown, err), nil
 	}
-	end := func() {}
+	silent, end := false, func(bool) {}
 	if d.Breakout || !c.guard.Known(room) {
 		if end, err = c.relay.begin(ctx, room); err != nil {
 			return d.Denied(auth.ReasonFocusUnavailable, err), nil
 		}
 		if !d.Breakout && c.guard.Known(room) {
-			end()
-			end = func() {}
+			end(false)
+			end = func(bool) {}
 		}
 	}
-	defer func() { end() }()
+	defer func() { end(silent) }()
 	if d.Breakout {
 		// What cannot be found out Jicofo will know.
 		if err := c.breakouts.tries(ctx, room); errors.Is(err, errRemoved) {
@@ -86,6 +86,7 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 		}
 	}
 	said, err := c.forward(ctx, iq, conf, spelled)
+	silent = errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil // and not because this request's own time is over
 	var refused stanza.Error
 	if err == nil {
 		c.guard.Authenticates(said.Authenticates())
@@ -227,6 +228,9 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 			At: c.o.Now(), From: in.iq.From, Room: conf.Room,
 			Token: conf.Token, SessionID: conf.SessionID, MachineUID: conf.MachineUID,
 		}, in.iq, conf)
+		if decision.Err != nil && errors.Is(context.Cause(ctx), errGaveWay) {
+			decision.Err = fmt.Errorf("%w: %w", errGaveWay, decision.Err)
+		}
 	}
 	if in.held == nil && c.wait(ctx, in, conf, decision) {
 		return

@@ -68,8 +68,6 @@ import (
 )
 
 const (
-	// workers is how many requests are under way at once. Most of that time they wait for the server.
-	workers = 256
 	// requestTimeout is how long one request may take from its arrival on, and relayedTimeout where Jicofo is asked, too. A
 	// client that hears nothing until then is told to ask again.
 	requestTimeout, relayedTimeout = 10 * time.Second, relayTimeout + 8*time.Second
@@ -145,7 +143,7 @@ type Component struct {
 	counts    counters
 	repeats   *repeats
 	stream    atomic.Pointer[stream]
-	work      atomic.Pointer[work]
+	work      atomic.Pointer[queue] // of the connection, nil if there is none
 	stopping  atomic.Bool
 	leaving   atomic.Bool   // with stopping: requests without an answer are left to the next usher
 	hurried   chan struct{} // closed by Hurry
@@ -255,12 +253,6 @@ type rooms interface {
 	Run(ctx context.Context)
 	Leave(ctx context.Context, next bool)
 	Reset() []jid.JID
-}
-
-// work is what is done on one connection.
-type work struct {
-	*queue
-	ctx context.Context // of the connection; of the work, which outlives whoever has it done
 }
 
 // IQ implements muc.Session on the connection of the moment.
@@ -379,7 +371,6 @@ func backoff(failures int, most time.Duration) time.Duration {
 func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error {
 	c.stream.Store(s)
 	defer c.stream.Store(nil)
-	q := newQueue()
 
 	// The connection's own context outlives ctx, for what is under way when usher is told to stop.
 	own, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -388,7 +379,8 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	// That of requests ends before it, if those that are under way then take too long.
 	requests, hurry := context.WithCancel(own)
 	defer hurry()
-	c.work.Store(&work{q, requests})
+	q := newQueue(requests)
+	c.work.Store(q)
 	defer c.work.Store(nil)
 	if c.relay != nil {
 		c.relay.reset()
@@ -401,6 +393,10 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	for range workers {
 		g.Go(func() error { q.work(); return nil })
 	}
+	g.Go(func() error {
+		q.tend(own, func(work func()) { g.Go(func() error { work(); return nil }) })
+		return nil
+	})
 	g.Go(func() error { c.rooms.Run(own); return nil })
 	g.Go(func() error { c.rooms.Resume(own, rooms, c.policy.Load().services...); return nil })
 	g.Go(func() error { c.expire(own); return nil })
@@ -422,7 +418,7 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	g.Go(func() error {
 		defer end()
 		defer close(s.ended)
-		err := c.read(requests, s, q)
+		err := c.read(s, q)
 		if err != nil {
 			s.shut(false) // before those who wait for an answer learn of it: what they say now is for the next stream
 		}
@@ -495,7 +491,7 @@ func (c *Component) keepAlive(ctx context.Context) error {
 }
 
 // read reads stanzas until the stream ends.
-func (c *Component) read(ctx context.Context, s *stream, q *queue) error {
+func (c *Component) read(s *stream, q *queue) error {
 	for {
 		raw, err := s.wire.next()
 		switch {
@@ -505,7 +501,7 @@ func (c *Component) read(ctx context.Context, s *stream, q *queue) error {
 		case err != nil:
 			return streamEnd(err)
 		}
-		if err := c.stanza(ctx, s, q, raw, err); err != nil {
+		if err := c.stanza(s, q, raw, err); err != nil {
 			return err
 		}
 	}
@@ -521,7 +517,7 @@ func streamEnd(err error) error {
 
 // stanza looks at the envelope of one stanza and hands it to where it belongs. fault is what makes it unfit to be
 // looked at any further, if anything. An error means that the server ends the stream.
-func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte, fault error) (ends error) {
+func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends error) {
 	defer func() {
 		if p := recover(); p != nil {
 			c.panicked(p, "stanza")
@@ -609,7 +605,7 @@ func (c *Component) stanza(ctx context.Context, s *stream, q *queue, raw []byte,
 				return nil
 			}
 			in := incoming{iq: iq, raw: bytes.Clone(raw), at: time.Now()}
-			if err := q.push(from.Bare().String(), func() { c.request(ctx, in) }); err != nil {
+			if err := q.push(from.Bare().String(), func(ctx context.Context) { c.request(ctx, in) }); err != nil {
 				c.refuse(iq, auth.ReasonTooManyRequests, err)
 			}
 		default:

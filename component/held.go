@@ -309,9 +309,9 @@ func (c *Component) arrived(room jid.JID) {
 	}
 	for _, r := range c.held.call(room) {
 		began := time.Now()
-		again := func() {
+		again := func(ctx context.Context) {
 			if c.held.take(r) { // unless its time was over before its turn came
-				c.request(w.ctx, incoming{r.iq, r.raw, began, r})
+				c.request(ctx, incoming{r.iq, r.raw, began, r})
 			}
 		}
 		if err := w.push(r.iq.From.Bare().String(), again); err != nil && c.held.take(r) {

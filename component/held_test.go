@@ -589,8 +589,8 @@ func TestNotHeld(t *testing.T) {
 func TestReleasedIntoAFullQueue(t *testing.T) {
 	s, _, _, answers := holding(t)
 	busy := make(chan struct{})
-	q := s.c.work.Load().queue
-	for q.push("u@guest.example.com", func() { <-busy }) == nil {
+	q := s.c.work.Load()
+	for q.push("u@guest.example.com", func(context.Context) { <-busy }) == nil {
 	}
 	s.c.arrived(theRoom)
 	s.told(answers, told{"held", "host-absent"})

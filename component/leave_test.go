@@ -337,8 +337,8 @@ func TestEndedLate(t *testing.T) {
 	s.eventually("connected", func() bool { return s.c.work.Load() != nil })
 	w := s.c.work.Load()
 	who := func(i int) jid.JID { return jid.MustParse(fmt.Sprintf("u%d@guest.example.com", i)) }
-	err := w.push("a", func() {
-		<-w.ctx.Done()
+	err := w.push("a", func(ctx context.Context) {
+		<-ctx.Done()
 		for i := range 1000 { // until nobody crosses out any more
 			if err := s.c.ledger.Granted(context.Background(), muc.Granted{Room: theRoom, Who: who(i), Affiliation: "member", At: time.Now()}); err != nil {
 				t.Error(err)

@@ -1,11 +1,16 @@
 package component
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -22,7 +27,7 @@ func (q *queue) drain() {
 // Senders are served in turn, and each sender's requests in their order.
 func TestQueueIsFair(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		q := newQueue()
+		q := newQueue(context.Background())
 		var got []string
 		pushed := map[string]int{}
 		refused := map[string]int{}
@@ -30,7 +35,7 @@ func TestQueueIsFair(t *testing.T) {
 		for range n {
 			s := rapid.SampledFrom([]string{"a", "a", "a", "a", "b", "c"}).Draw(t, "sender")
 			i := pushed[s]
-			if err := q.push(s, func() { got = append(got, fmt.Sprint(s, i)) }); err != nil {
+			if err := q.push(s, func(context.Context) { got = append(got, fmt.Sprint(s, i)) }); err != nil {
 				refused[s]++
 				continue
 			}
@@ -69,7 +74,7 @@ func TestQueueIsFair(t *testing.T) {
 
 // A sender has one request under way at a time, whatever the number of workers.
 func TestQueueOneAtATime(t *testing.T) {
-	q := newQueue()
+	q := newQueue(context.Background())
 	var workers, jobs sync.WaitGroup
 	for range 8 {
 		workers.Go(q.work)
@@ -79,7 +84,7 @@ func TestQueueOneAtATime(t *testing.T) {
 	for _, s := range []string{"a", "b", "c"} {
 		for range maxPerSender {
 			jobs.Add(1)
-			if err := q.push(s, func() {
+			if err := q.push(s, func(context.Context) {
 				defer jobs.Done()
 				mu.Lock()
 				under[s]++
@@ -102,31 +107,284 @@ func TestQueueOneAtATime(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
-	q := newQueue()
-	accepted := 0
-	for i := range full + 100 {
-		if q.push(fmt.Sprint("sender", i), func() {}) == nil {
-			accepted++
+	nothing := func(context.Context) {}
+	q := newQueue(context.Background())
+	accepted := map[string]int{}
+	for i := range full {
+		for _, vhost := range []string{"a", "b", "c"} {
+			if q.push(fmt.Sprint("sender", i, "@", vhost), nothing) == nil {
+				accepted[vhost]++
+			}
 		}
 	}
-	if accepted != full {
-		t.Errorf("%d accepted, want %d", accepted, full)
+	if accepted["a"]+accepted["b"]+accepted["c"] != full || accepted["c"] < full/3 {
+		t.Errorf("%v accepted, want %d", accepted, full)
 	}
 
-	q = newQueue()
+	q = newQueue(context.Background())
+	accepted = map[string]int{}
+	for _, vhost := range []string{"a", "b"} {
+		for i := range full {
+			if q.push(fmt.Sprint("sender", i, "@", vhost), nothing) == nil {
+				accepted[vhost]++
+			}
+		}
+	}
+	if accepted["a"] != fullPerVHost || accepted["b"] != fullPerVHost {
+		t.Errorf("%v accepted, want %d each", accepted, fullPerVHost)
+	}
+
+	q = newQueue(context.Background())
 	for i := range crowded {
-		if err := q.push(fmt.Sprint("sender", i), func() {}); err != nil {
+		if err := q.push(fmt.Sprint("sender", i, "@a"), nothing); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := q.push("sender1", func() {}); !errors.Is(err, errBusy) {
+	if err := q.push("sender1@a", nothing); !errors.Is(err, errBusy) {
 		t.Error("a second request of a sender was taken though it is crowded")
 	}
-	if err := q.push("somebody new", func() {}); err != nil {
+	if err := q.push("new@a", nothing); err != nil {
 		t.Error("a newcomer's first request was refused though there is room")
 	}
+	for range maxPerSender {
+		if err := q.push("elsewhere@b", nothing); err != nil {
+			t.Error("a request was refused because another virtual host is crowded")
+		}
+	}
 	q.close()
-	if err := q.push("late", func() {}); !errors.Is(err, errBusy) {
+	if err := q.push("late@a", nothing); !errors.Is(err, errBusy) {
 		t.Error("a closed queue took a request")
 	}
+}
+
+// Virtual hosts have turns, whatever the number of senders there.
+func TestQueueServesVHostsInTurn(t *testing.T) {
+	q := newQueue(context.Background())
+	var got []string
+	for _, key := range []string{"1@a", "2@a", "3@a", "1@b", "4@a", "2@b", "3@a"} {
+		if err := q.push(key, func(context.Context) { got = append(got, key) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.drain()
+	if want := []string{"1@a", "1@b", "2@a", "2@b", "3@a", "4@a", "3@a"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if len(q.vhosts) != 0 {
+		t.Errorf("left behind: %v", q.vhosts)
+	}
+}
+
+// places is a queue with some places, and jobs that last until a test ends them.
+type places struct {
+	t       interface{ Fatalf(string, ...any) }
+	q       *queue
+	workers sync.WaitGroup
+	began   chan string
+	mu      sync.Mutex
+	end     map[string]chan struct{}
+	gone    chan string // those who were told to give way
+}
+
+func newPlaces(t interface{ Fatalf(string, ...any) }, n int) *places {
+	p := &places{t: t, q: newQueue(context.Background()), began: make(chan string, 64<<10), gone: make(chan string, 64<<10), end: make(map[string]chan struct{})}
+	for range n {
+		p.workers.Go(p.q.work)
+	}
+	return p
+}
+
+// asks has the sender ask something to which there is no answer until the test says so.
+func (p *places) asks(key string) {
+	end := make(chan struct{})
+	p.mu.Lock()
+	p.end[key] = end
+	p.mu.Unlock()
+	if err := p.q.push(key, func(ctx context.Context) {
+		p.began <- key
+		select {
+		case <-end:
+		case <-ctx.Done():
+			if !errors.Is(context.Cause(ctx), errGaveWay) {
+				p.t.Fatalf("%s ends: %v", key, context.Cause(ctx))
+			}
+			p.gone <- key
+		}
+	}); err != nil {
+		p.t.Fatalf("%s: %v", key, err)
+	}
+}
+
+// answered ends what a sender asked.
+func (p *places) answered(key string) {
+	p.mu.Lock()
+	close(p.end[key])
+	delete(p.end, key)
+	p.mu.Unlock()
+}
+
+// next returns the first n who are under way from here on.
+func (p *places) next(n int) (keys []string) {
+	for range n {
+		keys = append(keys, <-p.began)
+	}
+	return keys
+}
+
+// passes looks as after that time.
+func (p *places) passes(d time.Duration) int {
+	free := p.q.look(time.Now().Add(d))
+	for range free {
+		p.workers.Go(p.q.work)
+	}
+	return free
+}
+
+func (p *places) close() {
+	p.mu.Lock()
+	for _, end := range p.end {
+		close(end)
+	}
+	p.mu.Unlock()
+	p.q.idle()
+	p.q.close()
+	p.workers.Wait()
+	if q := p.q; q.waiting != 0 || q.active != 0 || q.slow != 0 || q.placed.Len() != 0 || len(q.senders)+len(q.vhosts)+len(q.turn) != 0 {
+		p.t.Fatalf("left behind: %+v", q)
+	}
+}
+
+// Where no request ends, others get the places; where requests end, only those that are under way for long give theirs.
+func TestQueueGivesPlacesFree(t *testing.T) {
+	p := newPlaces(t, 4)
+	defer p.close()
+	for i := range 10 {
+		p.asks(fmt.Sprint(i, "@a"))
+	}
+	p.next(4)
+	p.passes(0)
+	if free := p.passes(stuckAfter - time.Millisecond); free != 0 {
+		t.Errorf("%d places are free too soon", free)
+	}
+	if free := p.passes(stuckAfter + time.Millisecond); free != 4 {
+		t.Errorf("%d places are free though nothing moves", free)
+	}
+	p.next(4)
+	p.answered("4@a")
+	p.next(1)
+	if free := p.passes(stuckAfter + time.Millisecond); free != 0 {
+		t.Errorf("%d places are free though a request has ended", free)
+	}
+	if free := p.passes(slowAfter + time.Millisecond); free != 4 {
+		t.Errorf("%d places are free, want all", free)
+	}
+	p.next(1)
+	if free := p.passes(slowAfter - time.Millisecond); free != 0 {
+		t.Errorf("%d places are free though nobody waits", free)
+	}
+	p.asks("host@b") // there are three places
+	if got := p.next(1); got[0] != "host@b" {
+		t.Errorf("got %v", got)
+	}
+}
+
+// The slow ones are bounded: the one that is under way for longest ends, of the virtual host that has too many.
+func TestQueueBoundsSlow(t *testing.T) {
+	p := newPlaces(t, 4)
+	defer p.close()
+	p.asks("host@b")
+	p.next(1)
+	p.passes(slowAfter + time.Millisecond)
+	for i := range slowPerVHost + 3 {
+		p.asks(fmt.Sprint(i, "@a"))
+		p.next(1)
+		p.passes(slowAfter + time.Millisecond)
+	}
+	for i := range 3 {
+		if got, want := <-p.gone, fmt.Sprint(i, "@a"); got != want {
+			t.Errorf("%s ends, want %s", got, want)
+		}
+	}
+	for v := range slowAtAll/slowPerVHost - 1 { // a has its share
+		for i := range slowPerVHost - 1 {
+			p.asks(fmt.Sprint(i, "@full", v))
+			p.next(1)
+			p.passes(slowAfter + time.Millisecond)
+		}
+	}
+	select {
+	case key := <-p.gone:
+		t.Errorf("%s ends", key)
+	default:
+	}
+	for i := range 4 { // host@b is one of them
+		p.asks(fmt.Sprint(i, "@c"))
+		p.next(1)
+		p.passes(slowAfter + time.Millisecond)
+	}
+	for i := range 2 {
+		if got := <-p.gone; got != fmt.Sprint(3+i, "@a") && !strings.HasPrefix(got, "0@full") {
+			t.Errorf("%d: %s ends", i, got)
+		}
+	}
+	p.q.mu.Lock()
+	if p.q.slow > slowAtAll {
+		t.Errorf("%d are slow", p.q.slow)
+	}
+	p.q.mu.Unlock()
+}
+
+// Whatever comes, ends and is slow, in whatever order: each sender has one request under way at a time and all are served in
+// their order, nobody has a place who should not, and nothing is left.
+func TestQueuePlacesModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const n = 2
+		p := newPlaces(t, n)
+		under := map[string]bool{}
+		count := 0
+		settle := func() { // all who can have a place have one
+			for {
+				select {
+				case key := <-p.began:
+					under[key] = true
+					continue
+				default:
+				}
+				p.q.mu.Lock()
+				done := len(p.q.turn) == 0 || p.q.placed.Len() == n
+				done = done && len(p.began) == 0 && p.q.active == len(under)
+				tooMany := p.q.placed.Len() > n
+				p.q.mu.Unlock()
+				if tooMany {
+					t.Fatalf("more than %d have places", n)
+				}
+				if done {
+					return
+				}
+				runtime.Gosched()
+			}
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"asks": func(t *rapid.T) {
+				key := fmt.Sprintf("%d@%s", count, rapid.SampledFrom([]string{"a", "b"}).Draw(t, "vhost"))
+				count++
+				p.asks(key)
+				settle()
+			},
+			"answered": func(t *rapid.T) {
+				if len(under) == 0 {
+					t.Skip("nobody is under way")
+				}
+				key := rapid.SampledFrom(slices.Sorted(maps.Keys(under))).Draw(t, "who")
+				delete(under, key)
+				p.answered(key)
+				settle()
+			},
+			"time passes": func(t *rapid.T) {
+				p.passes(rapid.SampledFrom([]time.Duration{0, stuckAfter + time.Millisecond, slowAfter + time.Millisecond}).Draw(t, "time"))
+				settle()
+			},
+		})
+		p.close()
+	})
 }

@@ -27,6 +27,7 @@ var (
 	errNoFocus       = errors.New("no Jicofo is online")
 	errFocusNotReady = errors.New("not ready yet, says Jicofo")
 	errNotForwarded  = errors.New("the sender's address cannot be passed on")
+	errSilent        = errors.New("Jicofo has just not answered for this room")
 
 	errFocusAuthenticates = errors.New("refused by Jicofo, which authenticates people itself, and so decides who may open a room: " +
 		"take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
@@ -57,10 +58,12 @@ type focusOnline struct {
 	gone chan struct{} // closed when it is online no more
 }
 
-// turn lets one request at a time have the word for a room that is not open yet.
+// turn lets one request at a time have the word for a room that is not open yet. Where Jicofo does not answer it, those who
+// wait for the word are told so, too: one after the other, each of them would wait for as long.
 type turn struct {
-	word chan struct{} // holds one entry while nobody has the word
-	n    int           // who has it or waits for it
+	word   chan struct{} // holds one entry while nobody has the word
+	silent chan struct{} // closed when Jicofo has not answered
+	n      int           // who has it or waits for it
 }
 
 // greet asks for Jicofo's presence. Whoever is subscribed already, as prosodyctl mod_roster_command does it, is told so by
@@ -199,14 +202,14 @@ func (r *relay) askOne(ctx context.Context, to focusOnline, iq stanza.IQ, payloa
 	return err
 }
 
-// begin returns when it is the caller's turn to have a room opened; the caller calls end afterwards. Jicofo opens a room in
-// the course of a request for it, and takes several at once for as many.
-func (r *relay) begin(ctx context.Context, room jid.JID) (end func(), err error) {
+// begin returns when it is the caller's turn to have a room opened; the caller calls end afterwards, and says whether Jicofo did
+// not answer. Jicofo opens a room in the course of a request for it, and takes several at once for as many.
+func (r *relay) begin(ctx context.Context, room jid.JID) (end func(silent bool), err error) {
 	key := room.String()
 	r.mu.Lock()
 	t := r.turns[key]
 	if t == nil {
-		t = &turn{word: make(chan struct{}, 1)}
+		t = &turn{word: make(chan struct{}, 1), silent: make(chan struct{})}
 		t.word <- struct{}{}
 		if r.turns == nil {
 			r.turns = make(map[string]*turn)
@@ -215,20 +218,30 @@ func (r *relay) begin(ctx context.Context, room jid.JID) (end func(), err error)
 	}
 	t.n++
 	r.mu.Unlock()
-	leave := func() {
+	leave := func(silent bool) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		if t.n--; t.n == 0 {
-			delete(r.turns, key)
+		if t.n--; r.turns[key] == t && (silent || t.n == 0) {
+			delete(r.turns, key) // whoever comes from here on asks anew
 		}
 	}
 	select {
-	case <-t.word:
-		return func() { t.word <- struct{}{}; leave() }, nil
+	case <-t.silent:
+		err = errSilent
 	case <-ctx.Done():
-		leave()
-		return nil, ctx.Err()
+		err = ctx.Err()
+	case <-t.word:
+		return func(silent bool) {
+			leave(silent)
+			if silent {
+				close(t.silent)
+				return // with the word
+			}
+			t.word <- struct{}{}
+		}, nil
 	}
+	leave(false)
+	return nil, err
 }
 
 // copied is an element and all in it, as tokens, so that it can be passed on. It is built anew from what was understood:

@@ -117,10 +117,10 @@ func TestAnswers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s, _ := testStream(strings.NewReader(""))
 			c := testComponent(t)
-			q := newQueue()
-			defer q.close()
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
+			q := newQueue(ctx)
+			defer q.close()
 			result := make(chan error, 1)
 			go func() {
 				result <- s.IQ(ctx, stanza.IQ{Type: stanza.SetIQ, From: jid.MustParse("focus@focus.meet.example.com"), To: theRoom}, nil, nil)
@@ -130,7 +130,7 @@ func TestAnswers(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, a := range tt.answers(asked.ID) {
-				if err := c.stanza(ctx, s, q, []byte(a), nil); err != nil {
+				if err := c.stanza(s, q, []byte(a), nil); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -300,11 +300,11 @@ func FuzzStream(f *testing.F) {
 		s, wrote := testStream(bytes.NewReader(in))
 		c.stream.Store(s)
 		ctx, cancel := context.WithCancel(t.Context())
-		q := newQueue()
+		q := newQueue(ctx)
 		worked, written := make(chan struct{}), make(chan error, 1)
 		go func() { q.work(); close(worked) }()
 		go func() { written <- s.write() }()
-		err := c.read(ctx, s, q)
+		err := c.read(s, q)
 		if err == nil {
 			t.Error("the stream ended without an error")
 		}
