@@ -95,6 +95,7 @@ type gate struct {
 	usher   *component.Component
 	written store.Store              // usher's
 	options func(*component.Options) // what is changed in them, if anything
+	tune    func(*component.Component)
 }
 
 func start(t *testing.T, change ...func(*auth.Policy)) *gate {
@@ -171,6 +172,9 @@ func (g *gate) runWith(p auth.Policy, secret string) {
 		g.t.Fatal(err)
 	}
 	g.usher = c
+	if g.tune != nil {
+		g.tune(c)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()

@@ -29,6 +29,7 @@ type setup struct {
 	jicofo  func(*prosodytest.JicofoOptions)
 	options func(*component.Options)
 	policy  func(*auth.Policy)
+	tune    func(*component.Component)
 	away    bool // Jicofo is not there yet
 }
 
@@ -43,6 +44,7 @@ func beforeJicofo(t *testing.T, s setup) *before {
 	b := &before{
 		gate: &gate{t: t, Server: prosodytest.Start(t, server)},
 	}
+	b.tune = s.tune
 	b.store = store.Memory(store.Options{Now: b.now})
 	t.Cleanup(func() { b.store.Close() })
 	b.observer = b.Observe(t, s.Observer())

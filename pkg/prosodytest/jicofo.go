@@ -40,6 +40,8 @@ type JicofoOptions struct {
 
 // JicofoBehavior is how a Jicofo answers conference requests. The zero value is a Jicofo in good health.
 type JicofoBehavior struct {
+	Rooms func(room string) bool // where it behaves so; nil means everywhere
+
 	Until  <-chan struct{} // does nothing with a request before this is closed
 	Delay  time.Duration   // does nothing with a request for this long
 	Silent bool            // does nothing with a request
@@ -384,6 +386,9 @@ func (r *jicofoRun) request(ctx context.Context, s Stanza) {
 	r.change()
 	b := r.behavior
 	r.mu.Unlock()
+	if b.Rooms != nil && !b.Rooms(req.Room) {
+		b = JicofoBehavior{}
+	}
 
 	switch {
 	case isConference:

@@ -1,0 +1,14 @@
+package component
+
+import "time"
+
+// Patient has usher wait for rooms and Jicofo for as long as a test does.
+func (c *Component) Patient() {
+	c.requestTimeout = time.Hour
+	if c.relay != nil {
+		c.relay.timeout = time.Hour
+	}
+}
+
+// SlowPerVHost is how many slow requests of one virtual host may be under way.
+const SlowPerVHost = slowPerVHost
