@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -231,8 +232,14 @@ func (p *places) next(n int) (keys []string) {
 	return keys
 }
 
-// passes looks as after that time.
+// passes looks after that time, which costs none on the clock of a synctest bubble.
 func (p *places) passes(d time.Duration) int {
+	<-time.After(d)
+	return p.look(0)
+}
+
+// look looks as after that time.
+func (p *places) look(d time.Duration) int {
 	free := p.q.look(time.Now().Add(d))
 	for range free {
 		p.workers.Go(p.q.work)
@@ -256,80 +263,84 @@ func (p *places) close() {
 
 // Where no request ends, others get the places; where requests end, only those that are under way for long give theirs.
 func TestQueueGivesPlacesFree(t *testing.T) {
-	p := newPlaces(t, 4)
-	defer p.close()
-	for i := range 10 {
-		p.asks(fmt.Sprint(i, "@a"))
-	}
-	p.next(4)
-	p.passes(0)
-	if free := p.passes(stuckAfter - time.Millisecond); free != 0 {
-		t.Errorf("%d places are free too soon", free)
-	}
-	if free := p.passes(stuckAfter + time.Millisecond); free != 4 {
-		t.Errorf("%d places are free though nothing moves", free)
-	}
-	p.next(4)
-	p.answered("4@a")
-	p.next(1)
-	if free := p.passes(stuckAfter + time.Millisecond); free != 0 {
-		t.Errorf("%d places are free though a request has ended", free)
-	}
-	if free := p.passes(slowAfter + time.Millisecond); free != 4 {
-		t.Errorf("%d places are free, want all", free)
-	}
-	p.next(1)
-	if free := p.passes(slowAfter - time.Millisecond); free != 0 {
-		t.Errorf("%d places are free though nobody waits", free)
-	}
-	p.asks("host@b") // there are three places
-	if got := p.next(1); got[0] != "host@b" {
-		t.Errorf("got %v", got)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(t, 4)
+		defer p.close()
+		for i := range 10 {
+			p.asks(fmt.Sprint(i, "@a"))
+		}
+		p.next(4)
+		p.passes(0)
+		if free := p.passes(stuckAfter - time.Millisecond); free != 0 {
+			t.Errorf("%d places are free too soon", free)
+		}
+		if free := p.passes(stuckAfter + time.Millisecond); free != 4 {
+			t.Errorf("%d places are free though nothing moves", free)
+		}
+		p.next(4)
+		p.answered("4@a")
+		p.next(1)
+		if free := p.passes(stuckAfter + time.Millisecond); free != 0 {
+			t.Errorf("%d places are free though a request has ended", free)
+		}
+		if free := p.passes(slowAfter + time.Millisecond); free != 4 {
+			t.Errorf("%d places are free, want all", free)
+		}
+		p.next(1)
+		if free := p.passes(slowAfter - time.Millisecond); free != 0 {
+			t.Errorf("%d places are free though nobody waits", free)
+		}
+		p.asks("host@b") // there are three places
+		if got := p.next(1); got[0] != "host@b" {
+			t.Errorf("got %v", got)
+		}
+	})
 }
 
 // The slow ones are bounded: the one that is under way for longest ends, of the virtual host that has too many.
 func TestQueueBoundsSlow(t *testing.T) {
-	p := newPlaces(t, 4)
-	defer p.close()
-	p.asks("host@b")
-	p.next(1)
-	p.passes(slowAfter + time.Millisecond)
-	for i := range slowPerVHost + 3 {
-		p.asks(fmt.Sprint(i, "@a"))
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlaces(t, 4)
+		defer p.close()
+		p.asks("host@b")
 		p.next(1)
 		p.passes(slowAfter + time.Millisecond)
-	}
-	if got := []string{<-p.gone, <-p.gone, <-p.gone}; !slices.Equal(slices.Sorted(slices.Values(got)), []string{"0@a", "1@a", "2@a"}) {
-		t.Errorf("%v end", got)
-	}
-	for v := range slowAtAll/slowPerVHost - 1 { // a has its share
-		for i := range slowPerVHost - 1 {
-			p.asks(fmt.Sprint(i, "@full", v))
+		for i := range slowPerVHost + 3 {
+			p.asks(fmt.Sprint(i, "@a"))
 			p.next(1)
 			p.passes(slowAfter + time.Millisecond)
 		}
-	}
-	select {
-	case key := <-p.gone:
-		t.Errorf("%s ends", key)
-	default:
-	}
-	for i := range 4 { // host@b is one of them
-		p.asks(fmt.Sprint(i, "@c"))
-		p.next(1)
-		p.passes(slowAfter + time.Millisecond)
-	}
-	got := []string{<-p.gone, <-p.gone}
-	slices.Sort(got) // first of a, and then of any that has as many
-	if !slices.Contains(got, "3@a") || got[1] != "4@a" && !strings.HasPrefix(got[0], "0@full") {
-		t.Errorf("%v end", got)
-	}
-	p.q.mu.Lock()
-	if p.q.slow > slowAtAll {
-		t.Errorf("%d are slow", p.q.slow)
-	}
-	p.q.mu.Unlock()
+		if got := []string{<-p.gone, <-p.gone, <-p.gone}; !slices.Equal(slices.Sorted(slices.Values(got)), []string{"0@a", "1@a", "2@a"}) {
+			t.Errorf("%v end", got)
+		}
+		for v := range slowAtAll/slowPerVHost - 1 { // a has its share
+			for i := range slowPerVHost - 1 {
+				p.asks(fmt.Sprint(i, "@full", v))
+				p.next(1)
+				p.passes(slowAfter + time.Millisecond)
+			}
+		}
+		select {
+		case key := <-p.gone:
+			t.Errorf("%s ends", key)
+		default:
+		}
+		for i := range 4 { // host@b is one of them
+			p.asks(fmt.Sprint(i, "@c"))
+			p.next(1)
+			p.passes(slowAfter + time.Millisecond)
+		}
+		got := []string{<-p.gone, <-p.gone}
+		slices.Sort(got) // first of a, and then of any that has as many
+		if !slices.Contains(got, "3@a") || got[1] != "4@a" && !strings.HasPrefix(got[0], "0@full") {
+			t.Errorf("%v end", got)
+		}
+		p.q.mu.Lock()
+		if p.q.slow > slowAtAll {
+			t.Errorf("%d are slow", p.q.slow)
+		}
+		p.q.mu.Unlock()
+	})
 }
 
 // Whatever comes, ends and is slow, in whatever order: each sender has one request under way at a time and all are served in
@@ -379,7 +390,7 @@ func TestQueuePlacesModel(t *testing.T) {
 				settle()
 			},
 			"time passes": func(t *rapid.T) {
-				p.passes(rapid.SampledFrom([]time.Duration{0, stuckAfter + time.Millisecond, slowAfter + time.Millisecond}).Draw(t, "time"))
+				p.look(rapid.SampledFrom([]time.Duration{0, stuckAfter + time.Millisecond, slowAfter + time.Millisecond}).Draw(t, "time"))
 				settle()
 			},
 		})
