@@ -36,7 +36,7 @@ demo: deps build ## see usher at work on a private Prosody
 bench: deps ## measure decisions and codec, and against a real Prosody joins beside a floor without a gate, and the relay
 	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./config ./config/prosody
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
-	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard|WaitingGuest' -benchtime 1x ./component
+	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard|WaitingGuest|Flood' -benchtime 1x ./component
 
 fuzz: go ## fuzz each target for FUZZTIME (30s)
 	@for t in $(FUZZ); do echo "fuzz $$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$${t%:*} || exit 1; done

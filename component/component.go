@@ -49,6 +49,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -144,6 +145,7 @@ type Component struct {
 	repeats   *repeats
 	stream    atomic.Pointer[stream]
 	work      atomic.Pointer[queue] // of the connection, nil if there is none
+	mark      jid.JID               // to whom the marks go; see queue
 	stopping  atomic.Bool
 	leaving   atomic.Bool   // with stopping: requests without an answer are left to the next usher
 	hurried   chan struct{} // closed by Hurry
@@ -192,6 +194,9 @@ func New(o Options) (*Component, error) {
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout,
 	}
 	c.ledger = newLedger(o.Store, o.Log, &c.counts)
+	if c.mark, err = o.Domain.WithLocal("mark"); err != nil {
+		return nil, fmt.Errorf("xmpp.domain: %w", err)
+	}
 	c.Use(o.Authorizer, o.Services)
 	kept := muc.Options{
 		Owner:         muc.Owner{Session: c, JID: owner},
@@ -380,6 +385,9 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	requests, hurry := context.WithCancel(own)
 	defer hurry()
 	q := newQueue(requests)
+	q.mark = func(n uint64) {
+		_ = s.Send(stanza.Message{ID: strconv.FormatUint(n, 10), From: c.mark, To: c.mark}.Wrap(nil)) // fails if the stream is ending
+	}
 	c.work.Store(q)
 	defer c.work.Store(nil)
 	if c.relay != nil {
@@ -394,7 +402,7 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 		g.Go(func() error { q.work(); return nil })
 	}
 	g.Go(func() error {
-		q.tend(own, func(work func()) { g.Go(func() error { work(); return nil }) })
+		q.tend(func(work func()) { g.Go(func() error { work(); return nil }) })
 		return nil
 	})
 	g.Go(func() error { c.rooms.Run(own); return nil })
@@ -540,6 +548,12 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 
 	switch start.Name.Local {
 	case "presence", "message":
+		if mark := c.mark.String(); attrOf(start, "to") == mark && attrOf(start, "from") == mark {
+			if n, err := strconv.ParseUint(attrOf(start, "id"), 10, 64); err == nil {
+				q.marked(n)
+			}
+			return nil
+		}
 		if c.mapper != nil && attrOf(start, "to") == c.mapper.jid.String() {
 			if start.Name.Local == "presence" {
 				c.mapper.hears(attrOf(start, "type"), attrOf(start, "from"))
@@ -596,17 +610,21 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 			if fault == nil && len(raw) > maxRequest {
 				fault = errTooLarge
 			}
-			if fault != nil {
-				c.malformed(iq, "iq", fault)
-				return nil
-			}
 			if c.stopping.Load() {
-				c.refuse(iq, auth.ReasonStopping, nil)
+				reason := auth.ReasonStopping
+				if fault != nil {
+					reason = auth.ReasonRequestMalformed
+				}
+				c.refuse(iq, reason, fault)
 				return nil
 			}
-			in := incoming{iq: iq, raw: bytes.Clone(raw), at: time.Now()}
-			if err := q.push(from.Bare().String(), func(ctx context.Context) { c.request(ctx, in) }); err != nil {
-				c.refuse(iq, auth.ReasonTooManyRequests, err)
+			sender, reason := from.Bare().String(), auth.ReasonRequestMalformed
+			if fault == nil {
+				in := incoming{iq: iq, raw: bytes.Clone(raw), at: time.Now()}
+				reason, fault = auth.ReasonTooManyRequests, q.push(sender, func(ctx context.Context) { c.request(ctx, in) })
+			}
+			if fault != nil && !q.refuse(sender, len(iq.ID)+len(attrOf(start, "from")), func() { c.refuse(iq, reason, fault) }) {
+				c.counts.add("not-answered")
 			}
 		default:
 			c.malformed(iq, "iq", errors.New("an IQ of no known type"))

@@ -28,7 +28,7 @@ const (
 	heldPerSender, heldPerRoom, heldAtAll, heldBytes = 4, 4 << 10, 32 << 10, 64 << 20
 	// owedPerSender and owedAtAll bound the answers that are owed: as many as can be held, and wait for their turn in the queue
 	// or have it. maxOwedID bounds the length in bytes of their ids.
-	owedPerSender, owedAtAll, maxOwedID = heldPerSender + maxPerSender + 1, heldAtAll + full + workers, 1 << 10
+	owedPerSender, owedAtAll, maxOwedID = heldPerSender + maxPerSender + 1, heldAtAll + full + slowAtAll + workers, 1 << 10
 	// remembered is for how long, at least, whoever was told to wait is known to be waiting, and toldAtMost how many of
 	// them are known: a waiting client asks five seconds after each answer, which is held for 90 s at most.
 	remembered, toldAtMost = 2 * time.Minute, 64 << 10

@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,6 +23,11 @@ const (
 	crowded = 4 << 10
 	// fullPerVHost and full are how many requests may wait at all.
 	fullPerVHost, full = 8 << 10, 16 << 10
+	// maxUnread is how many answers to one sender may be on the way to the server, and readWithin for how long they are taken to
+	// be if nothing else is known.
+	maxUnread, readWithin = 8, time.Second
+	// maxRefusals, maxRefusalsAtAll and maxRefusalBytes bound the requests that are to be refused unread.
+	maxRefusals, maxRefusalsAtAll, maxRefusalBytes = 32 << 10, 64 << 10, 16 << 20
 )
 
 var (
@@ -41,8 +47,14 @@ var (
 // wait for a place. How long the server takes under load does not matter for that: there, requests end. Slow requests are
 // bounded, for each virtual host and in total. Where one is too many, the one of its virtual host (in total: of the virtual host
 // with most) that has been under way for longest ends, and its client is told to ask again.
+//
+// The server reads our answers one after the other, a few of each connection at a time: those to a sender who asks a thousand
+// times a second would stand before all others'. So a sender with maxUnread answers on the way has no turn until the server has
+// read them. To know that, a stanza to ourselves, the mark, is sent behind them; it comes back when they have been read.
+// Requests for which there is no place in the queue are refused unread, in the turns of their sender, too.
 type queue struct {
-	ctx context.Context // of all requests
+	ctx  context.Context // of all requests
+	mark func(n uint64)  // sends a mark; nil if there is no server to read it
 
 	mu      sync.Mutex
 	ready   *sync.Cond // somebody has a turn, or the queue is closed
@@ -56,22 +68,42 @@ type queue struct {
 	slow    int
 	ended   bool // a request has ended since the last look
 	closed  bool
+
+	marks                uint64    // how many marks have been sent
+	marking              bool      // the last one is on its way
+	markedAt             time.Time // when it was sent, or when the answers were last taken for read
+	spoke                []*sender // those with answers since then
+	flying               []*sender // those with answers before it
+	refused, refusedSize int       // of that size in bytes
 }
 
 type sender struct {
 	key     string
 	vhost   *vhost
 	jobs    []func(context.Context)
-	serving bool
+	refused []refusal
+	serving bool // one of them is under way
+	waits   bool // for their turn
+
+	answers, flying int  // on the way to the server: since the last mark, and before it
+	withheld        bool // their turn is, until those have been read
+}
+
+// refusal is a request that is to be refused unread.
+type refusal struct {
+	answer func()
+	size   int
 }
 
 type vhost struct {
 	name    string
+	senders int
 	turn    []*sender // those with a request waiting and none under way, in the order of their turns
 	waiting int
-	active  int
 	slow    list.List // *running, in the order in which they became so
 }
+
+func (s *sender) unread() int { return s.answers + s.flying }
 
 // running is a request under way.
 type running struct {
@@ -92,40 +124,130 @@ func newQueue(ctx context.Context) *queue {
 // push queues a job of the sender, a bare JID, or returns errBusy. It does not block. The job's context ends when its time is
 // over for others' sake.
 func (q *queue) push(key string, job func(context.Context)) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s := q.sender(key)
+	n, v := len(s.jobs), s.vhost
+	if q.closed || n >= maxPerSender || n >= 1 && v.waiting >= crowded || v.waiting >= fullPerVHost || q.waiting >= full {
+		q.forget(s)
+		return errBusy
+	}
+	s.jobs = append(s.jobs, job)
+	q.waiting++
+	v.waiting++
+	q.takesTurn(s)
+	return nil
+}
+
+// refuse queues the refusal of a request of the sender, of that size, and tells whether it will be given. It will not if there are
+// too many: who has sent so many without waiting for the answers waits for none.
+func (q *queue) refuse(key string, size int, answer func()) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed {
+		q.mu.Unlock()
+		defer q.mu.Lock()
+		answer()
+		return true
+	}
+	s := q.sender(key)
+	size += 200 // about what it takes to remember anything
+	if len(s.refused) >= maxRefusals || q.refused >= maxRefusalsAtAll || q.refusedSize+size > maxRefusalBytes {
+		q.forget(s)
+		return false
+	}
+	s.refused = append(s.refused, refusal{answer, size})
+	q.refused++
+	q.refusedSize += size
+	q.takesTurn(s)
+	return true
+}
+
+// sender returns a sender, a new one if need be. The caller holds mu.
+func (q *queue) sender(key string) *sender {
+	s := q.senders[key]
+	if s != nil {
+		return s
+	}
 	_, domain, ok := strings.Cut(key, "@")
 	if !ok {
 		domain = key
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	s, v := q.senders[key], q.vhosts[domain]
+	v := q.vhosts[domain]
 	if v == nil {
 		v = &vhost{name: domain}
+		q.vhosts[domain] = v
 	}
-	if s == nil {
-		s = &sender{key: key, vhost: v}
-	}
-	n := len(s.jobs)
-	if q.closed || n >= maxPerSender || n >= 1 && v.waiting >= crowded || v.waiting >= fullPerVHost || q.waiting >= full {
-		return errBusy
-	}
-	q.senders[key], q.vhosts[domain] = s, v
-	s.jobs = append(s.jobs, job)
-	q.waiting++
-	v.waiting++
-	if !s.serving && n == 0 {
-		q.takesTurn(s)
-	}
-	return nil
+	v.senders++
+	s = &sender{key: key, vhost: v}
+	q.senders[key] = s
+	return s
 }
 
-// takesTurn has a sender wait for their turn. The caller holds mu.
-func (q *queue) takesTurn(s *sender) {
-	v := s.vhost
-	if v.turn = append(v.turn, s); len(v.turn) == 1 {
-		q.turn = append(q.turn, v)
+// forget forgets a sender of whom nothing is left. The caller holds mu.
+func (q *queue) forget(s *sender) {
+	if s.serving || len(s.jobs)+len(s.refused)+s.unread() > 0 || q.senders[s.key] != s {
+		return
 	}
-	q.ready.Signal()
+	delete(q.senders, s.key)
+	if s.vhost.senders--; s.vhost.senders == 0 {
+		delete(q.vhosts, s.vhost.name)
+	}
+}
+
+// takesTurn has a sender wait for their turn, if they have something to wait with and do not wait already. The caller holds mu.
+func (q *queue) takesTurn(s *sender) {
+	switch v := s.vhost; {
+	case s.serving || s.waits || len(s.jobs)+len(s.refused) == 0:
+	case s.unread() >= maxUnread && q.mark != nil:
+		s.withheld = true
+		q.sendMark()
+	default:
+		s.withheld, s.waits = false, true
+		if v.turn = append(v.turn, s); len(v.turn) == 1 {
+			q.turn = append(q.turn, v)
+		}
+		q.ready.Signal()
+	}
+}
+
+// sendMark has the answers marked that have been given so far, unless the last mark is still on its way. The caller holds mu.
+func (q *queue) sendMark() {
+	if q.marking || q.mark == nil {
+		return
+	}
+	q.marking, q.markedAt = true, time.Now()
+	q.flying, q.spoke = q.spoke, nil
+	for _, s := range q.flying {
+		s.flying, s.answers = s.answers, 0
+	}
+	q.marks++
+	q.mark(q.marks)
+}
+
+// marked says that the server has read a mark.
+func (q *queue) marked(n uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.marking && n == q.marks {
+		q.read()
+	}
+}
+
+// read takes the answers for read that are on their way. The caller holds mu.
+func (q *queue) read() {
+	read := q.flying
+	q.marking, q.markedAt, q.flying = false, time.Now(), nil
+	for _, s := range read {
+		s.flying = 0
+	}
+	for _, s := range read {
+		q.takesTurn(s)
+		q.forget(s)
+	}
+	if slices.ContainsFunc(q.spoke, func(s *sender) bool { return s.withheld }) {
+		q.sendMark()
+	}
 }
 
 // next returns the sender who has the next turn. The caller holds mu.
@@ -136,6 +258,7 @@ func (q *queue) next() *sender {
 	if v.turn = v.turn[1:]; len(v.turn) > 0 {
 		q.turn = append(q.turn, v)
 	}
+	s.waits = false
 	return s
 }
 
@@ -152,21 +275,28 @@ func (q *queue) work() {
 			return
 		}
 		s := q.next()
-		if slow := q.run(s, s.vhost); slow {
+		s.serving = true
+		slow := len(s.jobs) > 0 && q.run(s)
+		q.runRefusals(s)
+		s.serving = false
+		q.takesTurn(s)
+		q.forget(s)
+		if q.waiting+q.active+q.refused == 0 {
+			q.quiet.Broadcast()
+		}
+		if slow && !q.closed {
 			return
 		}
 	}
 }
 
 // run runs the next job of a sender, and tells whether it was slow. The caller holds mu.
-func (q *queue) run(s *sender, v *vhost) (slow bool) {
-	job := s.jobs[0]
+func (q *queue) run(s *sender) (slow bool) {
+	v, job := s.vhost, s.jobs[0]
 	s.jobs = s.jobs[1:]
-	s.serving = true
 	q.waiting--
 	v.waiting--
 	q.active++
-	v.active++
 	r := &running{vhost: v, began: time.Now()}
 	r.at = q.placed.PushBack(r)
 	ctx, end := context.WithCancelCause(q.ctx)
@@ -184,29 +314,43 @@ func (q *queue) run(s *sender, v *vhost) (slow bool) {
 		v.slow.Remove(r.at)
 	}
 	q.active--
-	v.active--
-	s.serving = false
-	if len(s.jobs) > 0 {
-		q.takesTurn(s)
-	} else {
-		delete(q.senders, s.key)
-	}
-	if v.waiting+v.active == 0 {
-		delete(q.vhosts, v.name)
-	}
-	if q.waiting+q.active == 0 {
-		q.quiet.Broadcast()
-	}
+	q.answered(s)
 	return r.slow
 }
 
-// tend looks for requests that are slow until ctx ends. Each place that becomes free it gives to another worker, by start.
-func (q *queue) tend(ctx context.Context, start func(work func())) {
+// runRefusals gives as many of a sender's refusals as may be on their way. The caller holds mu.
+func (q *queue) runRefusals(s *sender) {
+	for len(s.refused) > 0 && (s.unread() < maxUnread || q.mark == nil) {
+		r := s.refused[0]
+		s.refused = s.refused[1:]
+		q.mu.Unlock()
+		r.answer()
+		q.mu.Lock()
+		q.refused--
+		q.refusedSize -= r.size
+		q.answered(s)
+	}
+}
+
+// answered notes that an answer to a sender is on its way. The caller holds mu.
+func (q *queue) answered(s *sender) {
+	if q.mark == nil {
+		return
+	}
+	if s.answers++; s.answers == 1 {
+		q.spoke = append(q.spoke, s)
+	}
+}
+
+// tend looks for requests that are slow until the context of all ends. Each place that becomes free it gives to another worker,
+// by start.
+func (q *queue) tend(start func(work func())) {
 	tick := time.NewTicker(stuckAfter)
 	defer tick.Stop()
 	for {
 		select {
-		case <-ctx.Done():
+		case <-q.ctx.Done():
+			q.release()
 			return
 		case now := <-tick.C:
 			for range q.look(now) {
@@ -216,10 +360,20 @@ func (q *queue) tend(ctx context.Context, start func(work func())) {
 	}
 }
 
-// look makes those requests slow that are, and returns how many places are free because of that.
+// look makes those requests slow that are, and returns how many places are free because of that. Answers of which nothing is
+// known for long it takes for read.
 func (q *queue) look(now time.Time) (free int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if len(q.spoke)+len(q.flying) > 0 && now.Sub(q.markedAt) > readWithin {
+		if !q.marking {
+			q.flying, q.spoke = q.spoke, nil
+			for _, s := range q.flying {
+				s.answers = 0
+			}
+		}
+		q.read()
+	}
 	after := slowAfter
 	if !q.ended && len(q.turn) > 0 {
 		after = stuckAfter
@@ -261,7 +415,7 @@ func (q *queue) givesWay(v *vhost) {
 func (q *queue) idle() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for !q.closed && q.waiting+q.active > 0 {
+	for !q.closed && q.waiting+q.active+q.refused > 0 {
 		q.quiet.Wait()
 	}
 }
@@ -273,4 +427,16 @@ func (q *queue) close() {
 	q.closed = true
 	q.ready.Broadcast()
 	q.quiet.Broadcast()
+}
+
+// release has nobody wait any more until the server has read something: it may be that it reads nothing.
+func (q *queue) release() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.mark, q.spoke, q.flying = nil, nil, nil
+	for _, s := range q.senders {
+		s.answers, s.flying = 0, 0
+		q.takesTurn(s)
+		q.forget(s)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -396,4 +397,134 @@ func TestQueuePlacesModel(t *testing.T) {
 		})
 		p.close()
 	})
+}
+
+// However many requests there are of how many senders, and whenever the server has read the answers: at most maxUnread of those to
+// one sender are on the way, requests are answered in their order, and all of them are in the end.
+func TestQueueAnswersInTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		q := newQueue(context.Background())
+		var mu sync.Mutex
+		var mark uint64
+		unread, covered := map[string]int{}, map[string]int{} // since the last mark, and before it
+		q.mark = func(n uint64) {
+			mu.Lock()
+			defer mu.Unlock()
+			mark = n
+			for s, n := range unread {
+				covered[s] += n
+			}
+			clear(unread)
+		}
+		asked, answered, inOrder := map[string]int{}, map[string]int{}, map[string]int{}
+		answer := func(s string, decided int) {
+			mu.Lock()
+			defer mu.Unlock()
+			answered[s]++
+			if unread[s]++; unread[s]+covered[s] > maxUnread {
+				t.Fatalf("%d answers to %s are on the way", unread[s]+covered[s], s)
+			}
+			if decided > 0 {
+				if decided <= inOrder[s] {
+					t.Fatalf("%s: %d after %d", s, decided, inOrder[s])
+				}
+				inOrder[s] = decided
+			}
+		}
+		var worker sync.WaitGroup
+		worker.Go(q.work)
+		reads := func() {
+			mu.Lock()
+			n := mark
+			clear(covered)
+			mu.Unlock()
+			q.marked(n)
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"asks": func(t *rapid.T) {
+				s := rapid.SampledFrom([]string{"a@v", "a@v", "a@v", "b@v", "c@w"}).Draw(t, "sender")
+				for range rapid.IntRange(1, 40).Draw(t, "requests") {
+					asked[s]++
+					n := asked[s]
+					if q.push(s, func(context.Context) { answer(s, n) }) != nil && !q.refuse(s, 0, func() { answer(s, 0) }) {
+						t.Fatal("not answered at all")
+					}
+				}
+			},
+			"the server reads": func(*rapid.T) { reads() },
+			"an old mark":      func(*rapid.T) { q.marked(0) },
+		})
+		for done := false; !done; runtime.Gosched() {
+			reads()
+			mu.Lock()
+			done = maps.Equal(asked, answered)
+			mu.Unlock()
+		}
+		q.idle()
+		q.release()
+		q.close()
+		worker.Wait()
+		if q.waiting != 0 || q.active != 0 || q.refused != 0 || q.refusedSize != 0 || len(q.senders)+len(q.vhosts)+len(q.turn) != 0 {
+			t.Fatalf("left behind: %+v", q)
+		}
+	})
+}
+
+// A mark that does not come back does not keep anybody waiting for ever, nor does the end of the connection.
+func TestQueueWithoutMarks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, end := context.WithCancel(t.Context())
+		q := newQueue(ctx)
+		marks := 0
+		q.mark = func(uint64) { marks++ }
+		var all sync.WaitGroup
+		all.Go(q.work)
+		all.Go(func() { q.tend(func(work func()) { all.Go(work) }) })
+		var answered atomic.Int64
+		for range 5 * maxUnread {
+			q.refuse("a@v", 0, func() { answered.Add(1) })
+		}
+		for i := range int64(3) {
+			synctest.Wait()
+			if got := answered.Load(); got != (i+1)*maxUnread {
+				t.Errorf("%d answers are on the way", got)
+			}
+			<-time.After(readWithin + 2*stuckAfter)
+		}
+		end()
+		q.idle()
+		q.close()
+		all.Wait()
+		if got := answered.Load(); got != 5*maxUnread || marks != 4 {
+			t.Errorf("%d answers, %d marks", got, marks)
+		}
+	})
+}
+
+// Refusals that are due are bounded, for each sender, in total, and in bytes.
+func TestQueueBoundsRefusals(t *testing.T) {
+	for name, tt := range map[string]struct {
+		size int
+		key  func(i int) string
+		want int
+	}{
+		"sender": {0, func(int) string { return "a@v" }, maxRefusals},
+		"all":    {0, func(i int) string { return fmt.Sprint(i, "@v") }, maxRefusalsAtAll},
+		"bytes":  {maxRequest, func(i int) string { return fmt.Sprint(i, "@v") }, maxRefusalBytes / (maxRequest + 200)},
+	} {
+		q := newQueue(context.Background())
+		n := 0
+		for i := range maxRefusalsAtAll + 10 {
+			if q.refuse(tt.key(i), tt.size, func() {}) {
+				n++
+			}
+		}
+		if n != tt.want {
+			t.Errorf("%s: %d, want %d", name, n, tt.want)
+		}
+		q.drain()
+		if len(q.senders)+len(q.vhosts)+q.refused+q.refusedSize != 0 {
+			t.Errorf("%s: left behind", name)
+		}
+	}
 }
