@@ -27,7 +27,7 @@ var (
 	errNoFocus       = errors.New("no Jicofo is online")
 	errFocusNotReady = errors.New("not ready yet, says Jicofo")
 	errNotForwarded  = errors.New("the sender's address cannot be passed on")
-	errSilent        = errors.New("Jicofo has just not answered for this room")
+	errSilent        = errors.New("no answer from Jicofo for this room just now")
 
 	errFocusAuthenticates = errors.New("refused by Jicofo, which authenticates people itself, and so decides who may open a room: " +
 		"take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
