@@ -113,6 +113,9 @@ func (a *Authorizer) Room(address string) (jid.JID, error) {
 // Guards reports whether the domain is a MUC service that the policy guards.
 func (a *Authorizer) Guards(service string) bool { return a.services[service] }
 
+// HasBreakouts reports whether there is a service of breakout rooms.
+func (a *Authorizer) HasBreakouts() bool { return a.policy.Breakout != "" }
+
 // IsBreakout reports whether the room is one of the breakout service.
 func (a *Authorizer) IsBreakout(room Room) bool {
 	return a.policy.Breakout != "" && room.Service() == a.policy.Breakout

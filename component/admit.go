@@ -69,11 +69,11 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 		return d.Denied(auth.ReasonRoomUnknown, err), nil
 	}
 	silent, end := false, func(bool) {}
-	if d.Breakout || !c.guard.Known(room) {
+	if d.Breakout || !c.guard.Attended(room) {
 		if end, err = c.relay.begin(ctx, room); err != nil {
 			return d.Denied(auth.ReasonFocusUnavailable, err), nil
 		}
-		if !d.Breakout && c.guard.Known(room) {
+		if !d.Breakout && c.guard.Attended(room) {
 			end(false)
 			end = func(bool) {}
 		}

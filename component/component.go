@@ -220,6 +220,7 @@ func New(o Options) (*Component, error) {
 	}
 	if !o.Lobby.Equal(jid.JID{}) {
 		c.lobby = muc.NewLobby(kept.Owner, o.Lobby)
+		kept.Lobby = c.lobby
 	}
 	if o.Jicofo.Equal(jid.JID{}) {
 		c.occupant = muc.NewRooms(kept)
@@ -230,7 +231,8 @@ func New(o Options) (*Component, error) {
 	c.relay = &relay{session: c, domain: o.Domain, focus: o.Jicofo, log: o.Log, timeout: relayTimeout}
 	c.guard = muc.NewGuard(muc.GuardOptions{
 		Options: kept, Focus: o.Jicofo, Interval: o.GuardInterval, EnforceRoles: o.EnforceRoles,
-		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
+		Room:      func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
+		Breakouts: func() bool { return c.policy.Load().HasBreakouts() },
 	})
 	c.rooms = c.guard
 	if c.mapper, err = newMapper(kept.Owner, c.repeats); err != nil {

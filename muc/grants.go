@@ -21,6 +21,7 @@ type grant struct {
 	missed      time.Time // since when they are not seen inside any more; by Guard
 	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
 	asked, withdrawn bool
+	found            bool          // others gave it, and it is written down nowhere; see adopt.go
 	unwritten        bool          // it is still to be written down; by Guard
 	banned           bool          // by an owner in the meantime; by Rooms
 	taken            chan struct{} // while it is being taken back; closed after that; by Guard
@@ -41,6 +42,9 @@ type grants struct {
 	owner  Owner
 	ledger Ledger
 	live   map[string]*grant
+
+	lasts, noted lasting // what the room is, and what is written down of that
+	notedAt      time.Time
 }
 
 func newGrants(room jid.JID, o Options) grants {
@@ -101,7 +105,9 @@ func (gs *grants) say(bare, affiliation string) error {
 func (gs *grants) drop(bare string) {
 	if g := gs.live[bare]; g != nil {
 		delete(gs.live, bare)
-		gs.ledger.Ended(gs.room, g.who)
+		if !g.found {
+			gs.ledger.Ended(gs.room, g.who)
+		}
 	}
 }
 
@@ -129,6 +135,10 @@ func (gs *grants) end(keep func(*grant) bool) {
 			gs.drop(bare)
 		}
 	}
+	if gs.lasts != lastingUnknown {
+		gs.ledger.Ended(gs.room, gs.room)
+	}
+	gs.lasts, gs.noted, gs.notedAt = lastingUnknown, lastingUnknown, time.Time{}
 }
 
 // restored returns a written-down grant as one that was given. Who is inside came in the time of the earlier process, and

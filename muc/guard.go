@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
 )
 
 const (
@@ -38,6 +39,8 @@ type GuardOptions struct {
 	Focus jid.JID
 	// Room tells which room is meant by an address that is written for clients.
 	Room func(address string) (jid.JID, error)
+	// Breakouts tells whether there is a service of breakout rooms; nil if there is none.
+	Breakouts func() bool
 	// Interval is how often a room is looked at.
 	Interval time.Duration
 	// EnforceRoles puts owners back that neither usher nor a host made; otherwise a warning tells of them, once for each room.
@@ -48,7 +51,7 @@ type GuardOptions struct {
 // Guard looks after rooms that another focus keeps. It is no occupant, so no room tells it anything: it acts as an owner
 // does from outside, and asks.
 //
-// A room is known from the first admission on, until it is gone. Every Interval one request says again what the room must
+// A room is known from the first admission on, or since it was found (adopt.go), until it is gone. Every Interval one request says again what the room must
 // be, which also tells whether there still is one; every auditEvery it is asked who is inside, and what was given to those
 // who never came or have left is taken back.
 //
@@ -75,6 +78,13 @@ type guarded struct {
 	grants
 	roles
 	open        bool
+	attended    bool            // the focus was inside when it was last looked at
+	searched    bool            // its lists have been looked through; see adopt.go
+	peopled     bool            // somebody was inside who is no focus, when that was last asked
+	used        bool            // somebody has been inside
+	altered     bool            // somebody has made it persistent
+	unasked     bool            // it was there, and nobody has been admitted to it yet
+	left        time.Time       // since when nobody is, or zero; in the future if that has been seen to
 	expected    time.Time       // when a host was last admitted
 	looking     bool            // somebody is at it
 	hurry       bool            // there is something to be taken back
@@ -134,6 +144,11 @@ func (g *Guard) Restore(written []Granted) {
 		rm := g.room(w.Room)
 		rm.inherited = true
 		g.spread(rm)
+		if w.isNote() {
+			rm.remember(w)
+			rm.used = true
+			continue
+		}
 		if w.Affiliation == "" {
 			g.belongs(rm, w.Who) // which is a room
 			continue
@@ -154,8 +169,15 @@ func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 	if Absent(err) {
 		return false, false, nil
 	}
-	if err != nil || g.hostAmong(j, items) {
-		return err == nil, err == nil, err
+	if err != nil {
+		return false, false, err
+	}
+	host = g.hostAmong(j, items)
+	g.mu.Lock()
+	g.adopt(j)
+	g.mu.Unlock()
+	if host {
+		return true, true, nil
 	}
 	for _, b := range g.breakouts(j) {
 		items, err := g.moderators.of(ctx, b)
@@ -235,7 +257,14 @@ func (g *Guard) isFocus(who jid.JID) bool {
 // Open sees to it that a room that the focus has opened is what it must be, once for each room: later, the look at every
 // Interval does. The error is ErrAbsent if there is no such room.
 func (g *Guard) Open(ctx context.Context, j jid.JID, _ bool) error {
-	if g.Known(j) {
+	g.mu.Lock()
+	rm := g.rooms[j.String()]
+	known := rm != nil && rm.open
+	if known {
+		rm.attended = true
+	}
+	g.mu.Unlock()
+	if known {
 		return nil
 	}
 	_, err := g.opened.of(ctx, j)
@@ -246,29 +275,62 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 	if g.Known(j) {
 		return none, nil
 	}
-	err = g.Owner.Enforce(ctx, j, g.Configuration)
-	var moderators []Item
+	is, err := g.Owner.Enforce(ctx, j, g.Configuration)
+	var rights, moderators []Item
+	var since time.Time
 	if err == nil {
-		moderators, err = g.Owner.Moderators(ctx, j)
+		var asked errgroup.Group
+		asked.Go(func() (err error) { rights, since, err = g.search(ctx, j); return err })
+		asked.Go(func() (err error) { moderators, err = g.Owner.Moderators(ctx, j); return err })
+		err = asked.Wait()
 	}
 	if err == nil && g.Try != nil {
 		err = g.Try(ctx, j)
 	}
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	switch {
 	case Absent(err):
 		if rm := g.rooms[j.String()]; rm != nil {
 			g.gone(rm)
 		}
+		g.mu.Unlock()
 		return none, ErrAbsent
 	case err != nil:
+		g.mu.Unlock()
 		return none, err
 	}
 	rm := g.room(j)
 	rm.open = true
+	rm.attended = slices.ContainsFunc(moderators, g.attends)
+	rm.used = rm.used || len(moderators) > 0
+	rm.inherited, rm.unasked = rm.inherited && !rm.unasked, false // as if we had not known of it
+	rm.learn(is)
+	rm.altered = rm.altered || is.Persistent && rm.lasts == temporary
+	if !rm.searched && rm.ruled() {
+		g.searched(rm, rights, since)
+	}
 	rm.find(moderators)
+	g.mu.Unlock()
+	// It is guarded, whatever becomes of that. It is tried again at later looks.
+	if err := rm.note(ctx, &g.mu); err != nil && ctx.Err() == nil {
+		g.Warn(j, "the room could not be written down", err)
+	}
 	return none, nil
+}
+
+// attends reports whether an occupant is the focus.
+func (g *Guard) attends(i Item) bool {
+	who, ok := i.real()
+	return ok && who.Bare().Equal(g.Focus)
+}
+
+// Attended tells whether a room is known, and the focus was inside when it was last looked at. Otherwise the focus has to open it,
+// although it may be there.
+func (g *Guard) Attended(j jid.JID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	rm := g.rooms[j.String()]
+	return rm != nil && rm.open && rm.attended
 }
 
 // Known tells whether a room has been opened and was still there when it was last looked at.
@@ -294,6 +356,7 @@ func (g *Guard) gone(rm *guarded) {
 	}
 	g.belongs(rm, jid.JID{})
 	rm.open, rm.roles, rm.here, rm.knocked, rm.host = false, roles{}, nil, nil, false
+	rm.attended, rm.searched, rm.peopled, rm.used, rm.altered, rm.unasked, rm.left = false, false, false, false, false, false, time.Time{}
 	if len(rm.live) == 0 {
 		delete(g.rooms, rm.jid.String())
 	}
@@ -499,16 +562,6 @@ func (g *Guard) Lets(ctx context.Context, j, who jid.JID) (bool, error) {
 	return false, nil
 }
 
-// affiliated lists members and owners.
-func (o Owner) affiliated(ctx context.Context, room jid.JID) ([]Item, error) {
-	members, err := o.Members(ctx, room)
-	if err != nil {
-		return nil, err
-	}
-	owners, err := o.Owners(ctx, room)
-	return append(members, owners...), err
-}
-
 // Main returns the main room of a breakout room, as the room's configuration names it to its owners (Jitsi's
 // mod_muc_breakout_rooms.lua); the zero JID if it names none.
 func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
@@ -571,14 +624,25 @@ func (g *Guard) Expect(j jid.JID) {
 // Reset gives up what was under way because the stream ended. Rooms are known on.
 func (g *Guard) Reset() []jid.JID { return nil }
 
-// Resume has the rooms looked at that were not in time while we were away, but not all at once.
-func (g *Guard) Resume(context.Context, []jid.JID, ...jid.JID) {
+// Resume has the rooms looked at that were not in time while we were away, but not all at once, and has the public rooms of the
+// services guarded that we do not know. Other rooms of an earlier process become known by what is written down of them, or when
+// somebody is admitted to them.
+func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
 	g.mu.Lock()
-	defer g.mu.Unlock()
 	for _, rm := range g.rooms {
 		if rm.next.Before(time.Now()) {
 			g.spread(rm)
 		}
+	}
+	g.mu.Unlock()
+	if len(services) == 0 {
+		return
+	}
+	listed := g.listed(ctx, services)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, j := range listed {
+		g.adopt(j)
 	}
 }
 
@@ -777,15 +841,23 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	again := !time.Now().Before(rm.next)
 	audit := again && g.EnforceRoles || !time.Now().Before(rm.audit) || g.rightEnds(rm)
 	hangs := rm.hangingDue(time.Now())
+	audit = audit || rm.altered
 	ours := rm.main.Equal(jid.JID{}) // a breakout room is what its main room is
+	asked := ours && (again && g.Configuration.MembersOnly || audit && !g.Configuration.MembersOnly || (audit || hangs) && !rm.searched)
 	g.mu.Unlock()
+	var is Settings
 	var err error
 	switch {
-	case !again || !ours:
-	case g.Configuration.MembersOnly:
-		err = g.Owner.Enforce(ctx, rm.jid, g.Configuration)
-	default:
-		err = g.tryAgain(ctx, rm.jid)
+	case asked && again && g.Configuration.MembersOnly:
+		is, err = g.Owner.Enforce(ctx, rm.jid, g.Configuration)
+	case asked:
+		is, err = g.Owner.Settings(ctx, rm.jid)
+	}
+	if asked && err == nil {
+		err = g.keep(ctx, rm, is)
+	}
+	if again && ours && !g.Configuration.MembersOnly && !Absent(err) {
+		err = errors.Join(err, g.tryAgain(ctx, rm.jid))
 	}
 	if (audit || hangs) && !Absent(err) {
 		err = errors.Join(err, g.audit(ctx, rm, audit))
@@ -841,6 +913,16 @@ func (g *Guard) rightEnds(rm *guarded) bool { return !rm.ends.IsZero() && !g.Now
 // every Interval.
 func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 	asked, now := time.Now(), g.Now()
+	var rights []Item
+	var since time.Time
+	var err error
+	unsearched := g.unsearched(rm)
+	if unsearched {
+		// Before the occupants: who comes meanwhile is inside.
+		if rights, since, err = g.search(ctx, rm.jid); err != nil {
+			return err
+		}
+	}
 	moderators, err := g.Owner.Moderators(ctx, rm.jid)
 	if err != nil {
 		return err
@@ -851,7 +933,7 @@ func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 	}
 	occupants := append(moderators, participants...)
 	away, breakouts := g.away(rm, occupants)
-	if away {
+	if away || g.people(rights) || !g.people(occupants) {
 		visitors, err := g.Owner.Visitors(ctx, rm.jid)
 		if err != nil {
 			return err
@@ -875,6 +957,11 @@ func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 		}
 	}
 	g.mu.Lock()
+	if unsearched {
+		g.searched(rm, rights, since)
+	}
+	rm.attended = slices.ContainsFunc(moderators, g.attends)
+	rm.used = rm.used || len(occupants) > 0
 	rm.here, rm.host = bareJIDs(occupants), g.hostIn(rm, moderators)
 	for bare, gr := range rm.live {
 		if !gr.asked {
@@ -887,8 +974,12 @@ func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 	if judge && rm.ruled() {
 		g.judge(rm, occupants, owners)
 	}
+	deserted := g.deserted(rm, occupants, asked)
 	g.mu.Unlock()
-	return g.writeBack(ctx, rm)
+	if deserted {
+		err = g.finish(ctx, rm)
+	}
+	return errors.Join(err, g.writeBack(ctx, rm))
 }
 
 // withoutHost withdraws what hangs on a host if this look, for which the room and its breakout rooms were asked from then on, has
@@ -980,6 +1071,10 @@ func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	isBanned := slices.ContainsFunc(banned, func(i Item) bool { return i.JID == gr.who.String() })
 	if err == nil && !isBanned {
 		err = g.Owner.SetAffiliation(ctx, rm.jid, gr.who, "")
+	}
+	if errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable}) || errors.Is(err, stanza.Error{Condition: stanza.NotAllowed}) {
+		// An admin of the service, see grants.give, or a JID that a plugin protects (mod_muc_meeting_id.lua).
+		err = nil
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()

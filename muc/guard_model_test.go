@@ -3,6 +3,7 @@ package muc
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,6 +24,8 @@ type guardWorld struct {
 	// when no host was, as far as a Guard with a connection could see.
 	hanging  map[[2]string]bool
 	hostless map[string]time.Time
+	// theirs are rooms that were persistent when the process first saw them.
+	theirs map[string]bool
 }
 
 // forgets drops what was known of a room that has ended.
@@ -30,6 +33,7 @@ func (w *guardWorld) forgets(c *chat, bare, event string) {
 	if event == "ended" {
 		w.kept[c.address] = true
 		delete(w.hostless, c.address)
+		delete(w.theirs, c.address)
 	}
 	for key := range w.most {
 		if key[0] == c.address && event == "ended" {
@@ -151,6 +155,35 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 				w.configure(c, false)
 			}
 		}),
+		"make persistent": locked(func(t *rapid.T) {
+			if c, o := some(t); o != nil && owner(c, o) {
+				w.persist(c, rapid.Bool().Draw(t, "persistent"))
+				w.theirs[c.address] = w.theirs[c.address] || c.persistent && !w.seenTemporary(c.address)
+			}
+		}),
+		"give something to a stranger": locked(func(t *rapid.T) {
+			if c, o := some(t); o != nil && owner(c, o) {
+				w.affiliate(c, eve, rapid.SampledFrom([]string{"owner", "admin", "member", "none"}).Draw(t, "affiliation"), false)
+			}
+		}),
+		"all go": locked(func(t *rapid.T) {
+			c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
+			for c != nil && len(c.seats) > 0 {
+				w.remove(c, c.seats[0])
+			}
+		}),
+		"succeed without a store": func(*rapid.T) {
+			w.book.burns()
+			w.locked(func() {
+				for _, address := range roomNames {
+					w.kept[address] = true
+					w.theirs[address] = w.chats[address] != nil && w.chats[address].persistent
+				}
+			})
+			w.succeed()
+			clear(w.hostless)
+			clear(w.hanging) // nobody knows of that any more
+		},
 		"destroy": locked(func(t *rapid.T) {
 			if c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]; c != nil {
 				w.destroy(c)
@@ -169,13 +202,14 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 		},
 		"cut": func(*rapid.T) { w.disconnect() },
 		"succeed": func(*rapid.T) {
-			w.succeed()
-			clear(w.hostless)
 			w.locked(func() {
 				for _, address := range roomNames {
 					w.kept[address] = true
+					w.theirs[address] = w.chats[address] != nil && w.chats[address].persistent && w.book.noted(address) != temporary
 				}
 			})
+			w.succeed()
+			clear(w.hostless)
 		},
 		"the ledger fails": func(*rapid.T) {
 			w.book.mu.Lock()
@@ -197,6 +231,22 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 	}
 }
 
+// seenTemporary tells whether the process has seen that the room is temporary.
+func (w *guardWorld) seenTemporary(address string) bool {
+	w.Guard.mu.Lock()
+	defer w.Guard.mu.Unlock()
+	rm := w.Guard.rooms[address]
+	return rm != nil && rm.lasts == temporary
+}
+
+// everUsed tells whether the process has seen somebody inside.
+func (w *guardWorld) everUsed(address string) bool {
+	w.Guard.mu.Lock()
+	defer w.Guard.mu.Unlock()
+	rm := w.Guard.rooms[address]
+	return rm == nil || rm.used
+}
+
 func higher(a, b string) bool {
 	rank := map[string]int{"member": 1, "admin": 2, "owner": 3}
 	return rank[a] > rank[b]
@@ -209,7 +259,7 @@ func (w *guardWorld) reconnect() {
 	w.service.mu.Unlock()
 	if was {
 		clear(w.hostless)
-		w.Resume(w.t.(*rapid.T).Context(), w.Reset())
+		w.Resume(w.t.(*rapid.T).Context(), w.Reset(), jid.MustParse(mucDomain))
 	}
 }
 
@@ -274,15 +324,24 @@ func (w *guardWorld) quiet(t *rapid.T) {
 			continue
 		}
 		known := w.Known(jid.MustParse(address))
-		if known && !c.membersOnly {
+		if !c.membersOnly {
 			t.Fatalf("%s is open to all", address)
+		}
+		somebody := slices.ContainsFunc(c.seats, func(o *seat) bool { return bareOf(o.full) != jicofo })
+		for bare, affiliation := range c.affiliations {
+			if !somebody && bare != jicofo && affiliation != "outcast" && !w.theirs[address] {
+				t.Fatalf("everybody has left %s, and %s is %s", address, bare, affiliation)
+			}
+		}
+		if len(c.seats) == 0 && !w.theirs[address] && w.everUsed(address) {
+			t.Fatalf("everybody has left %s, and it goes on", address)
 		}
 		for bare := range c.given {
 			if bare == jicofo {
 				continue
 			}
 			live++
-			if c.inside(bare) == nil {
+			if c.inside(bare) == nil && !w.theirs[address] {
 				t.Fatalf("%s is outside of %s and %s", bare, address, c.affiliation(bare))
 			}
 		}
@@ -329,7 +388,7 @@ func TestGuardModel(t *testing.T) {
 			rapid.Check(t, func(t *rapid.T) {
 				rapid.SyncTest(t, func(t *rapid.T) {
 					w := &guardWorld{most: map[[2]string]string{}, bans: map[[2]string]bool{}, kept: map[string]bool{},
-						hanging: map[[2]string]bool{}, hostless: map[string]time.Time{}}
+						theirs: map[string]bool{}, hanging: map[[2]string]bool{}, hostless: map[string]time.Time{}}
 					w.lookout = newLookout(t, func(o *GuardOptions) { o.EnforceRoles = enforce })
 					w.observer = w.forgets
 					w.run()

@@ -28,11 +28,12 @@ const (
 type book struct {
 	mu      sync.Mutex
 	written map[[2]string]Granted // by room and bare JID
+	notes   map[string]Granted    // of rooms themselves
 	err     error
 	slow    time.Duration
 }
 
-func newBook() *book { return &book{written: map[[2]string]Granted{}} }
+func newBook() *book { return &book{written: map[[2]string]Granted{}, notes: map[string]Granted{}} }
 
 func (b *book) Granted(_ context.Context, g Granted) error {
 	if b.slow > 0 {
@@ -40,7 +41,11 @@ func (b *book) Granted(_ context.Context, g Granted) error {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.err == nil {
+	switch {
+	case b.err != nil:
+	case g.isNote():
+		b.notes[g.Room.String()] = g
+	default:
 		b.written[[2]string{g.Room.String(), g.Who.String()}] = g
 	}
 	return b.err
@@ -50,6 +55,35 @@ func (b *book) Ended(room, who jid.JID) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	delete(b.written, [2]string{room.String(), who.String()})
+	if room.Equal(who) {
+		delete(b.notes, room.String())
+	}
+}
+
+// everything is what the next process reads.
+func (b *book) everything() []Granted {
+	all := b.all()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, g := range b.notes {
+		all = append(all, g)
+	}
+	return all
+}
+
+// noted is what is written down of a room itself.
+func (b *book) noted(room string) lasting {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return lasting(b.notes[room].Affiliation)
+}
+
+// burns leaves nothing written down.
+func (b *book) burns() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	clear(b.written)
+	clear(b.notes)
 }
 
 func (b *book) all() (all []Granted) {
@@ -134,8 +168,9 @@ func (l *lookout) stop() { l.end(); l.running.Wait() }
 func (l *lookout) succeed() {
 	l.stop()
 	l.Guard = NewGuard(l.options)
-	l.Restore(l.book.all())
+	l.Restore(l.book.everything())
 	l.run()
+	l.Resume(context.Background(), nil, jid.MustParse(mucDomain))
 }
 
 // locked does something to the service.
@@ -267,7 +302,7 @@ func (l *lookout) live() int {
 	defer l.Guard.mu.Unlock()
 	l.book.mu.Lock()
 	defer l.book.mu.Unlock()
-	n, breakouts := 0, 0
+	n, breakouts, found := 0, 0, 0
 	for address, rm := range l.Guard.rooms {
 		if !rm.main.Equal(jid.JID{}) {
 			breakouts++
@@ -276,6 +311,10 @@ func (l *lookout) live() int {
 			}
 		}
 		for bare, gr := range rm.live {
+			if gr.found {
+				found++
+				continue
+			}
 			if gr.unwritten { // yet
 				continue
 			}
@@ -288,7 +327,12 @@ func (l *lookout) live() int {
 	if n+breakouts != len(l.book.written) {
 		l.t.Fatalf("%d are live, and written down are %v", n, l.book.written)
 	}
-	return n
+	for address := range l.book.notes {
+		if rm := l.Guard.rooms[address]; rm == nil || rm.noted == lastingUnknown {
+			l.t.Fatalf("%s is written down, and is %+v", address, rm)
+		}
+	}
+	return n + found
 }
 
 func TestGuardOpen(t *testing.T) {

@@ -9,7 +9,8 @@ import (
 )
 
 // Granted is an affiliation that was given, as it is written down. One without affiliation says that Room is a breakout room
-// of the room Who.
+// of the room Who. One of the room itself (Who is Room) says that there is such a room, and as its affiliation whether that is
+// "temporary" or "persistent"; see adopt.go.
 type Granted struct {
 	Room, Who   jid.JID // both bare
 	Affiliation string

@@ -19,6 +19,8 @@ import (
 var (
 	roomNames = []string{standup, "retro@" + mucDomain}
 	people    = []string{romeo, juliet, nurse, "tape@recorder.example"}
+
+	eve = "eve@evil.example" // a stranger to usher
 )
 
 // world is a service, Rooms on it as the component runs them, and who was told what.
@@ -285,6 +287,16 @@ func (w *world) actions() map[string]func(*rapid.T) {
 				w.configure(c, false)
 			}
 		}),
+		"make persistent": locked(func(t *rapid.T) {
+			if c, o := w.anyone(t, owner); o != nil {
+				w.persist(c, rapid.Bool().Draw(t, "persistent"))
+			}
+		}),
+		"give something to a stranger": locked(func(t *rapid.T) {
+			if c, o := w.anyone(t, owner); o != nil {
+				w.affiliate(c, eve, rapid.SampledFrom([]string{"owner", "admin", "member", "none", "outcast"}).Draw(t, "affiliation"), false)
+			}
+		}),
 		"destroy": locked(func(t *rapid.T) {
 			if c, o := w.anyone(t, owner); o != nil {
 				w.destroy(c)
@@ -345,6 +357,49 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			w.settle()
 			w.overtakeAbsent()
 		},
+		"another process": func(t *rapid.T) {
+			for w.withdrawing() && w.serve() {
+				continue
+			}
+			w.disconnected()
+			w.service.mu.Lock()
+			w.forgetCrossings()
+			clear(w.hostless)
+			for _, address := range roomNames {
+				c := w.chats[address]
+				if c != nil && c.others() > 0 && rapid.Bool().Draw(t, "somebody leaves meanwhile") {
+					w.remove(c, c.find(func(o *seat) bool { return o.full != ourself }))
+				}
+				w.mayExist[address] = true
+			}
+			for _, c := range w.chats {
+				for _, o := range c.seats {
+					o.since = time.Time{}
+				}
+			}
+			w.service.mu.Unlock()
+			w.mu.Lock()
+			for _, a := range w.last {
+				a.err, a.overtaken, a.expires = nil, true, time.Time{} // nobody remembers, and those inside stay
+			}
+			w.mu.Unlock()
+			if rapid.Bool().Draw(t, "without a store") {
+				w.book.burns()
+			}
+			w.newRooms()
+			w.rooms.Restore(w.book.everything())
+			w.connect(w.rooms.Reset())
+			w.pass(joinWithin + joinWithin/3)
+			w.service.mu.Lock()
+			defer w.service.mu.Unlock()
+			for address, c := range w.chats {
+				for bare, affiliation := range c.affiliations {
+					if affiliation != "outcast" && c.inside(bare) == nil {
+						t.Fatalf("%s is outside of %s and %s", bare, address, affiliation)
+					}
+				}
+			}
+		},
 		"all go": func(t *rapid.T) {
 			w.settle()
 			w.service.mu.Lock()
@@ -378,15 +433,18 @@ func (w *world) known(address string) (known, open bool) {
 	return rm != nil || w.rooms.lost[address] != nil, rm != nil && rm.open
 }
 
-// live is how many grants Rooms knows of.
+// live is how many grants of ours Rooms knows of.
 func (w *world) live() (n int) {
 	w.rooms.mu.Lock()
 	defer w.rooms.mu.Unlock()
-	for _, rm := range w.rooms.rooms {
-		n += len(rm.live)
-	}
-	for _, rm := range w.rooms.lost {
-		n += len(rm.live)
+	for _, rooms := range []map[string]*room{w.rooms.rooms, w.rooms.lost} {
+		for _, rm := range rooms {
+			for _, g := range rm.live {
+				if !g.found {
+					n++
+				}
+			}
+		}
 	}
 	return n
 }

@@ -104,6 +104,11 @@ func (o Owner) Visitors(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "role", "visitor")
 }
 
+// Admins lists who is an admin of the room (XEP-0045 §10.8), inside or not: bare JIDs.
+func (o Owner) Admins(ctx context.Context, room jid.JID) ([]Item, error) {
+	return o.list(ctx, room, "affiliation", "admin")
+}
+
 // Owners lists who is an owner (XEP-0045 §10.5), inside or not, but for the admins of the service: bare JIDs.
 func (o Owner) Owners(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.list(ctx, room, "affiliation", "owner")
@@ -133,6 +138,8 @@ func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]It
 // Names of fields of a room's configuration; the second is Prosody's own.
 const (
 	fieldMembersOnly   = "muc#roomconfig_membersonly"
+	fieldPersistent    = "muc#roomconfig_persistentroom"
+	fieldPassword      = "muc#roomconfig_roomsecret"
 	fieldMemberInvites = "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"
 )
 
@@ -144,16 +151,26 @@ type Configuration struct {
 }
 
 func (c Configuration) form() xml.TokenReader {
-	fields := []form.Field{form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig"))}
+	var fields []form.Field
 	if c.MembersOnly {
 		fields = append(fields, form.Boolean(fieldMembersOnly, form.Value("true")))
 	}
-	fields = append(fields,
+	return configuration(append(fields,
 		form.Boolean(fieldMemberInvites, form.Value("false")),
 		form.List("muc#roomconfig_whois", form.Value("anyone")),
-	)
-	submit, _ := form.New(fields...).Submit()
+	)...)
+}
+
+// configuration is the payload that submits fields of the room's form. The other fields keep their values.
+func configuration(fields ...form.Field) xml.TokenReader {
+	kind := form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig"))
+	submit, _ := form.New(append([]form.Field{kind}, fields...)...).Submit()
 	return query(NSOwner, submit)
+}
+
+// temporaryForm is the payload that has the server end the room with its last occupant.
+func temporaryForm() xml.TokenReader {
+	return configuration(form.Boolean(fieldPersistent, form.Value("false")))
 }
 
 // Configure makes the room what c says, whatever it was. If it becomes members-only, whoever is inside without an affiliation
@@ -165,11 +182,12 @@ func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) err
 // Enforce makes the room what c says, if it is not. Who has come in meanwhile without an affiliation is put out by a ban, which
 // is lifted at once: those whom the server itself puts out in [Owner.Configure] it tells so, but nobody else in the room
 // (Prosody 0.12 and 13, muc/members_only.lib.lua), so that people would go on seeing them, and a focus wait for them, for ever.
-func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) error {
+// It returns what the room was before.
+func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Settings, error) {
 	is, err := o.Settings(ctx, room)
 	closed := is.MembersOnly || !c.MembersOnly
 	if err != nil || closed && !is.MemberInvites && is.RealJIDs {
-		return err
+		return is, err
 	}
 	var intruders []jid.JID
 	if !closed {
@@ -192,12 +210,17 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) error
 	}
 	err = errors.Join(err, say("outcast"))
 	err = errors.Join(err, o.Configure(ctx, room, c))
-	return errors.Join(err, say(""))
+	return is, errors.Join(err, say(""))
 }
 
 // Settings are what a room's configuration form tells its owners (XEP-0045 §10.2), as far as it is of interest here.
 type Settings struct {
 	MembersOnly, MemberInvites bool
+	// Persistent tells that the room goes on when nobody is inside, and Temporary that it does not. It may tell neither: Prosody
+	// leaves that out for owners who may not change it (muc_room_allow_persistent; its admins may).
+	Persistent, Temporary bool
+	// Password is asked of everybody who joins; empty for none.
+	Password string
 	// RealJIDs tells that they are for everybody to see.
 	RealJIDs bool
 	// Breakout tells that it is a breakout room, and Main names its main room (Jitsi's mod_muc_breakout_rooms.lua).
@@ -215,6 +238,9 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 	}
 	var s Settings
 	answer.Form.ForFields(func(f form.FieldData) {
+		if f.Var == fieldPersistent && len(f.Raw) == 0 { // so Prosody says no (util/dataforms.lua), as persistent.lib.lua has it
+			s.Temporary = true
+		}
 		if len(f.Raw) != 1 {
 			return
 		}
@@ -224,6 +250,10 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 			s.MembersOnly = yes
 		case fieldMemberInvites:
 			s.MemberInvites = yes
+		case fieldPersistent:
+			s.Persistent, s.Temporary = yes, !yes
+		case fieldPassword:
+			s.Password = f.Raw[0]
 		case "muc#roomconfig_whois":
 			s.RealJIDs = f.Raw[0] == "anyone"
 		case "muc#roominfo_isbreakout":

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
@@ -38,10 +39,11 @@ var (
 )
 
 // Rooms is the focus of rooms that have no other: it opens them, stays inside as an occupant as long as somebody else
-// is inside or about to come, and knows from the rooms' own presence who that is.
+// is inside or about to come, and knows from the rooms' own presence who that is. It stays in persistent rooms as long as they
+// exist.
 //
 // What others ask of it is in this file, what the rooms tell in presence.go, what is done without anybody asking in
-// upkeep.go.
+// upkeep.go, and what becomes of rooms that others began or configured in adopt.go.
 //
 // Presence and Message are called by the goroutine that reads the stream, in the stream's order, and never block;
 // everything else may be called by any goroutine.
@@ -62,6 +64,8 @@ type Rooms struct {
 	strays chan jid.JID
 	// changed are rooms whose configuration somebody has changed. Run looks at it.
 	changed chan jid.JID
+	// unneeded are rooms that nobody needs and somebody has configured. Run leaves them, as far as that may be.
+	unneeded chan jid.JID
 }
 
 // Options say how rooms are kept.
@@ -73,6 +77,8 @@ type Options struct {
 	Hosts func(domain string) bool
 	// Arrived is told that a host has entered a room in which none was. It must not block, nor call back.
 	Arrived func(room jid.JID)
+	// Lobby is the service of the rooms' lobbies; nil if there is none.
+	Lobby *Lobby
 	// Ledger has what is granted written down.
 	Ledger Ledger
 	// Now is the clock by which rights and waits end; nil for the machine's.
@@ -102,7 +108,12 @@ type room struct {
 	inside  bool // the room has shown us ourselves; by the reader
 	ours    bool // we created it and nobody has configured it since: it is for us to end
 
-	hostless  time.Time           // since when no host is inside, by the clock of the Options; zero while one is
+	hostless  time.Time       // since when no host is inside, by the clock of the Options; zero while one is
+	searched  bool            // its lists have been looked through, or are all ours; see adopt.go
+	finishing bool            // it is on its way to finish
+	tried     map[string]bool // by bare JID: finish has taken back what others gave them
+	password  string
+
 	keepUntil time.Time           // until then the room waits for the first to come; zero once somebody came
 	occupants map[string]occupant // by nick, without ourselves
 	outcasts  map[string]bool     // by bare JID
@@ -126,13 +137,14 @@ func NewRooms(o Options) *Rooms {
 	o.clock()
 	self, _ := o.Owner.JID.WithResource("usher") // an ASCII resource is always valid
 	return &Rooms{
-		Options: o,
-		self:    self,
-		rooms:   make(map[string]*room),
-		lost:    make(map[string]*room),
-		hanging: make(map[string]bool),
-		strays:  make(chan jid.JID, 1024),
-		changed: make(chan jid.JID, 1024),
+		Options:  o,
+		self:     self,
+		rooms:    make(map[string]*room),
+		lost:     make(map[string]*room),
+		hanging:  make(map[string]bool),
+		strays:   make(chan jid.JID, 1024),
+		changed:  make(chan jid.JID, 1024),
+		unneeded: make(chan jid.JID, 1024),
 	}
 }
 
@@ -162,6 +174,10 @@ func (r *Rooms) Restore(written []Granted) {
 			rm = r.newRoom(g.Room)
 			r.lost[g.Room.String()] = rm
 		}
+		if g.isNote() {
+			rm.remember(g)
+			continue
+		}
 		rm.live[g.Who.String()] = restored(g)
 	}
 }
@@ -175,6 +191,14 @@ func (r *Rooms) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 		return true, r.hostPresent(rm), nil
 	}
 	r.mu.Unlock()
+	if exists, host, err = r.state(ctx, j); exists {
+		r.stray(j) // an earlier process may have left it
+	}
+	return exists, host, err
+}
+
+// state asks for the state of a room.
+func (r *Rooms) state(ctx context.Context, j jid.JID) (exists, host bool, err error) {
 	items, err := r.Owner.Moderators(ctx, j)
 	if Absent(err) {
 		return false, false, nil
@@ -218,7 +242,7 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 		if !ok {
 			rm = r.newRoom(j)
 			if was := r.lost[j.String()]; was != nil {
-				rm.again, rm.grants, rm.outcasts = true, was.grants, was.outcasts
+				rm.again, rm.grants, rm.outcasts, rm.searched = true, was.grants, was.outcasts, was.searched
 				delete(r.lost, j.String())
 			}
 			r.rooms[j.String()] = rm
@@ -267,6 +291,7 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 	if err != nil {
 		return err
 	}
+	var is Settings
 	if created {
 		r.begin(rm)
 	}
@@ -276,11 +301,24 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 	}
 	if !created {
 		rm.again = true
-		if err := r.learnBans(ctx, rm); err != nil {
+		err := r.learnBans(ctx, rm)
+		if err == nil {
+			is, err = r.search(ctx, rm)
+		}
+		if err != nil {
 			_ = r.leave(rm)
 			return err
 		}
 	}
+	// It is guarded, whatever becomes of that. It is tried again when the room is next looked at.
+	var kept errgroup.Group
+	kept.Go(func() error {
+		if err := r.keep(ctx, rm, is); err != nil && ctx.Err() == nil {
+			r.Warn(rm.jid, "the room could not be written down, or made temporary", err)
+		}
+		return nil
+	})
+	defer func() { _ = kept.Wait() }()
 	// Before anybody is told that the room is there: a new room is locked until its owner has submitted a form
 	// (XEP-0045 §10.1.2), and one that was there before may have been opened to all.
 	if err := r.Owner.Configure(ctx, rm.jid, r.Configuration); err != nil {
@@ -312,6 +350,13 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 				r.mu.Unlock()
 				continue
 			}
+			if errors.Is(e.err, stanza.Error{Condition: stanza.NotAuthorized}) && rm.password == "" {
+				// An owner has set a password (XEP-0045 §7.2.6). Owners can read it.
+				is, err := r.Owner.Settings(ctx, rm.jid)
+				if rm.password = is.Password; err == nil && rm.password != "" {
+					continue
+				}
+			}
 			return e.created, e.err
 		case <-ctx.Done():
 			// The server may let us in later. Then we are a stray there, and enter again or leave.
@@ -327,10 +372,11 @@ func (r *Rooms) leave(rm *room) error {
 func (r *Rooms) presence(rm *room, typ stanza.PresenceType) xml.TokenReader {
 	to, _ := rm.jid.WithResource(rm.nick)
 	// No history: what people said to each other is none of our business.
-	join := xmlstream.Wrap(
-		xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "history"}, Attr: []xml.Attr{{Name: xml.Name{Local: "maxstanzas"}, Value: "0"}}}),
-		xml.StartElement{Name: xml.Name{Space: NS, Local: "x"}})
-	return stanza.Presence{Type: typ, From: r.self, To: to}.Wrap(join)
+	join := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "history"}, Attr: []xml.Attr{{Name: xml.Name{Local: "maxstanzas"}, Value: "0"}}})
+	if rm.password != "" && typ == "" {
+		join = xmlstream.MultiReader(join, xmlstream.Wrap(xmlstream.Token(xml.CharData(rm.password)), xml.StartElement{Name: xml.Name{Local: "password"}}))
+	}
+	return stanza.Presence{Type: typ, From: r.self, To: to}.Wrap(xmlstream.Wrap(join, xml.StartElement{Name: xml.Name{Space: NS, Local: "x"}}))
 }
 
 // begin drops what was in the room of the same name before.
@@ -342,6 +388,7 @@ func (r *Rooms) begin(rm *room) {
 		g.joined = false
 		return g.asked
 	})
+	rm.lasts, rm.searched = temporary, true
 }
 
 // learnBans learns who was banned while we were not inside. The room tells of any later ban.
@@ -487,25 +534,36 @@ func (rm *room) has(bare string) bool {
 }
 
 // leaveIfNeedless leaves a room in which nobody else is and to which nobody is about to come. One that is ours it
-// ends, with all affiliations in it; in others, what we gave is taken back first.
+// ends, with all affiliations in it; of others, what we gave is taken back first, and see finish. The caller holds mu.
 func (r *Rooms) leaveIfNeedless(rm *room) {
+	switch {
+	case !r.needless(rm), rm.finishing:
+	case rm.ours:
+		r.forget(rm)
+		rm.end(nil)
+		if err := r.destroy(rm); err != nil {
+			r.Warn(rm.jid, "the room could not be left", err)
+		}
+	default:
+		select {
+		case r.unneeded <- rm.jid:
+			rm.finishing = true
+		default: // so many that the next sweep has to remind us
+		}
+	}
+}
+
+// needless reports whether nobody else is in a room, and nobody is about to come.
+func (r *Rooms) needless(rm *room) bool {
 	if !rm.open || len(rm.occupants) > 0 || time.Now().Before(rm.keepUntil) {
-		return
+		return false
 	}
 	for _, g := range rm.live {
 		if !rm.ours || !g.withdrawn || g.asked {
-			return
+			return false
 		}
 	}
-	r.forget(rm)
-	rm.end(nil)
-	end := r.leave
-	if rm.ours {
-		end = r.destroy
-	}
-	if err := end(rm); err != nil {
-		r.Warn(rm.jid, "the room could not be left", err)
-	}
+	return true
 }
 
 func (r *Rooms) destroy(rm *room) error { return r.Owner.Destroy(rm.jid) }

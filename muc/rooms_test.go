@@ -436,7 +436,7 @@ func TestRestore(t *testing.T) {
 		w.remove(c, c.by(juliet+"/1"))
 		w.destroy(w.chats[retro])
 		w.service.rooms = w.newRooms()
-		w.rooms.Restore(w.book.all())
+		w.rooms.Restore(w.book.everything())
 		w.connect(w.rooms.Reset())
 		w.pass(2 * time.Second)
 		if c.by(romeo+"/1") == nil || c.affiliation(romeo) != "owner" || c.affiliation(juliet) != "none" || c.by(ourself) == nil || !w.hostPresent(jid.MustParse(standup)) {

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"html"
 	"slices"
 	"strings"
 	"sync"
@@ -56,7 +57,9 @@ type service struct {
 type chat struct {
 	address      string
 	membersOnly  bool
-	invites      bool              // members may invite
+	invites      bool // members may invite
+	persistent   bool
+	password     string            // which is asked of us
 	main         *chat             // of a breakout room; its affiliations count (mod_muc_breakout_rooms.lua)
 	silent       bool              // answers nothing
 	affiliations map[string]string // by bare JID
@@ -239,12 +242,13 @@ func (s *service) disconnect() {
 
 // arrived is a stanza as the service takes it.
 type arrived struct {
-	XMLName xml.Name
-	ID      string `xml:"id,attr"`
-	Type    string `xml:"type,attr"`
-	From    string `xml:"from,attr"`
-	To      string `xml:"to,attr"`
-	Query   struct {
+	XMLName  xml.Name
+	ID       string `xml:"id,attr"`
+	Type     string `xml:"type,attr"`
+	From     string `xml:"from,attr"`
+	To       string `xml:"to,attr"`
+	Password string `xml:"x>password"`
+	Query    struct {
 		XMLName xml.Name
 		Items   []Item    `xml:"item"`
 		Destroy *struct{} `xml:"destroy"`
@@ -290,7 +294,7 @@ func (s *service) serve() bool {
 		}
 	case a.XMLName.Local == "presence":
 		s.joins++
-		s.enter(c, address, nick)
+		s.enter(c, address, nick, a.Password)
 	case address == mucDomain:
 		items := ""
 		for address := range s.chats {
@@ -312,8 +316,12 @@ func (s *service) serve() bool {
 				s.configure(c, f.Value == "true")
 			case fieldMemberInvites:
 				c.invites = f.Value == "true"
+			case fieldPersistent:
+				s.persist(c, f.Value == "true")
 			}
 		}
+	case len(a.Query.Items) == 0: // disco#info
+		s.result(a, "")
 	case a.Type == "set":
 		if i := a.Query.Items[0]; i.JID == us || (i.JID == admin || c.admins[i.JID]) && i.Affiliation != "owner" { // mod_muc.lua
 			s.refuse("iq", a, "modify", "not-acceptable")
@@ -345,12 +353,16 @@ func (s *service) serve() bool {
 func (c *chat) form() string {
 	fields := ""
 	add := func(name, typ, value string) {
-		fields += fmt.Sprintf("<field var='%s' type='%s'><value>%s</value></field>", name, typ, value)
+		fields += fmt.Sprintf("<field var='%s' type='%s'><value>%s</value></field>", name, typ, html.EscapeString(value))
 	}
 	yes := map[bool]string{true: "1", false: "0"}
 	add("FORM_TYPE", "hidden", "http://jabber.org/protocol/muc#roomconfig")
 	add(fieldMembersOnly, "boolean", yes[c.membersOnly])
 	add(fieldMemberInvites, "boolean", yes[c.invites])
+	if fields += "<field var='" + fieldPersistent + "' type='boolean'/>"; c.persistent { // an empty one means no
+		fields = strings.TrimSuffix(fields, "/>") + "><value>1</value></field>"
+	}
+	add(fieldPassword, "text-private", c.password)
 	add("muc#roomconfig_whois", "list-single", "anyone")
 	if c.main != nil {
 		add("muc#roominfo_isbreakout", "boolean", "1")
@@ -375,13 +387,17 @@ func (s *service) refuse(kind string, a arrived, typ, condition string) {
 }
 
 // enter is our own way in.
-func (s *service) enter(c *chat, address, nick string) {
+func (s *service) enter(c *chat, address, nick, password string) {
 	created := c == nil
 	if created {
-		c = &chat{address: address, membersOnly: true, affiliations: map[string]string{}, given: map[string]time.Time{}}
+		c = &chat{address: address, membersOnly: true, affiliations: map[string]string{us: "owner"}, given: map[string]time.Time{}}
 		s.chats[address] = c
 	}
 	our := c.by(ourself)
+	if our == nil && c.password != "" && c.password != password { // password.lib.lua
+		s.refuse("presence", arrived{From: ourself, To: address + "/" + nick}, "auth", "not-authorized")
+		return
+	}
 	if o := c.named(nick); o != nil && o != our {
 		s.refuse("presence", arrived{From: ourself, To: address + "/" + nick}, "cancel", "conflict")
 		return
@@ -496,7 +512,7 @@ func (s *service) remove(c *chat, o *seat, codes ...string) {
 	if c.inside(bareOf(o.full)) == nil {
 		s.observer(c, bareOf(o.full), "left")
 	}
-	if len(c.seats) == 0 {
+	if len(c.seats) == 0 && !c.persistent {
 		s.end(c)
 	}
 }
@@ -547,6 +563,22 @@ func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
 	}
 }
 
+// persist makes a room persistent, or temporary (persistent.lib.lua): then it goes on until the next who is the last leaves.
+func (s *service) persist(c *chat, persistent bool) {
+	if c.persistent == persistent {
+		return
+	}
+	c.persistent = persistent
+	s.configured(c)
+}
+
+// configured tells us of a change.
+func (s *service) configured(c *chat) {
+	if c.by(ourself) != nil {
+		s.say("<message from='%s' to='%s' type='groupchat'><x xmlns='%s'><status code='104'/></x></message>", c.address, ourself, NSUser)
+	}
+}
+
 // configure switches members-only on or off, with what follows (members_only.lib.lua).
 func (s *service) configure(c *chat, membersOnly bool) {
 	if c.membersOnly == membersOnly {
@@ -559,9 +591,7 @@ func (s *service) configure(c *chat, membersOnly bool) {
 			s.remove(c, o, "322")
 		}
 	}
-	if c.by(ourself) != nil {
-		s.say("<message from='%s' to='%s' type='groupchat'><x xmlns='%s'><status code='104'/></x></message>", c.address, ourself, NSUser)
-	}
+	s.configured(c)
 }
 
 // join is anybody else's way in; it reports whether they got in.

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"mellium.im/xmpp/disco"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 )
@@ -37,20 +36,7 @@ func (r *Rooms) Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID
 	for _, j := range rooms {
 		known[j.String()] = j
 	}
-	for _, s := range services {
-		var list struct {
-			Items []Item `xml:"item"`
-		}
-		err := r.Owner.Session.IQ(ctx, r.Owner.iq(stanza.GetIQ, s), query(disco.NSItems, nil), &list)
-		if err != nil {
-			r.Warn(s, "its rooms could not be listed", err)
-		}
-		for _, i := range list.Items {
-			if j, err := jid.ParseUnsafe(i.JID); err == nil && j.Domainpart() == s.Domainpart() {
-				known[j.Bare().String()] = j.Bare()
-			}
-		}
-	}
+	maps.Copy(known, r.listed(ctx, services))
 	var g errgroup.Group
 	g.SetLimit(atOnce)
 	for _, j := range slices.Collect(maps.Values(known)) {
@@ -63,7 +49,7 @@ func (r *Rooms) Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID
 func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
-	exists, _, err := r.State(ctx, j)
+	exists, _, err := r.state(ctx, j)
 	switch {
 	case err != nil:
 	case exists:
@@ -92,7 +78,10 @@ func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	if rm != nil {
 		err = r.learnBans(ctx, rm)
 	}
-	err = errors.Join(err, r.Owner.Enforce(ctx, j, r.Configuration))
+	is, enforced := r.Owner.Enforce(ctx, j, r.Configuration)
+	if err = errors.Join(err, enforced); err == nil && rm != nil {
+		err = r.keep(ctx, rm, is)
+	}
 	if err == nil {
 		err = r.tryAgain(ctx, j)
 	}
@@ -109,7 +98,7 @@ func (o Options) tryAgain(ctx context.Context, j jid.JID) error {
 	err := o.Try(ctx, j)
 	if errors.Is(err, ErrOpen) {
 		o.Warn(j, "the room is made members-only", err)
-		err = o.Owner.Enforce(ctx, j, Configuration{MembersOnly: true})
+		_, err = o.Owner.Enforce(ctx, j, Configuration{MembersOnly: true})
 	}
 	return err
 }
@@ -128,6 +117,8 @@ func (r *Rooms) Run(ctx context.Context) {
 					r.adopt(ctx, j)
 				case j := <-r.changed:
 					r.enforce(ctx, j)
+				case j := <-r.unneeded:
+					r.finish(ctx, j)
 				}
 			}
 		})
@@ -154,6 +145,12 @@ func (r *Rooms) sweep() {
 	for _, rm := range r.rooms {
 		r.takeBack(rm)
 		r.leaveIfNeedless(rm)
+		if rm.open && rm.noteDue() {
+			select {
+			case r.changed <- rm.jid: // where it is written down
+			default:
+			}
+		}
 	}
 	for _, rm := range r.lost {
 		r.stray(rm.jid)
@@ -198,18 +195,21 @@ func (r *Rooms) takeBack(rm *room) {
 	}
 }
 
-// Leave leaves the rooms that nobody else is in, because usher stops. In the others its occupant stays, so that the
-// next usher hears of what goes on there (see strays); if the room has something to say in the meantime the server
+// Leave leaves the rooms that nobody else is in and that end with that, because usher stops. In the others its occupant stays, so
+// that the next usher hears of what goes on there (see strays); if the room has something to say in the meantime the server
 // finds nobody to tell and removes the occupant. If a next usher is to come that knows what was granted, the occupant also
 // stays where somebody is about to come: without it they would find no room.
 func (r *Rooms) Leave(_ context.Context, next bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, rm := range r.rooms {
-		if len(rm.occupants) == 0 && !(next && rm.open && rm.expects()) {
-			r.forget(rm)
-			_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
+		if len(rm.occupants) > 0 || rm.lasts != temporary || !rm.ours && r.Lobby != nil || next && rm.open && rm.expects() {
+			continue
 		}
+		if r.forget(rm); !rm.ours {
+			_ = r.Owner.Session.Send(r.Owner.iq(stanza.SetIQ, rm.jid).Wrap(temporaryForm()))
+		}
+		_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
 	}
 }
 
