@@ -236,19 +236,14 @@ func TestRoomsAreWrittenDown(t *testing.T) {
 			check(t, w.book, func(d time.Duration) { <-time.After(d + time.Minute); w.settle() })
 		})
 	})
-	fails := func(b *book, err error) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.err = err
-	}
 	t.Run("Guard, where that fails", func(t *testing.T) {
 		lookOut(t, nil, func(t *testing.T, l *lookout) {
-			fails(l.book, errors.New("the disk is full"))
+			l.book.fails(errors.New("the disk is full"))
 			l.opens(standup)
 			if err := l.Guard.Open(t.Context(), jid.MustParse(standup), true); err != nil {
 				t.Error(err)
 			}
-			fails(l.book, nil)
+			l.book.fails(nil)
 			pass(joinWithin + 2*interval)
 			if l.book.noted(standup) != temporary {
 				t.Error("it is not tried again")
@@ -257,13 +252,13 @@ func TestRoomsAreWrittenDown(t *testing.T) {
 	})
 	t.Run("Rooms, where that fails", func(t *testing.T) {
 		scene(t, func(t *testing.T, w *world) {
-			fails(w.book, errors.New("the disk is full"))
+			w.book.fails(errors.New("the disk is full"))
 			opened := w.open(1)
 			w.settle()
 			if err := <-opened; err != nil {
 				t.Error(err)
 			}
-			fails(w.book, nil)
+			w.book.fails(nil)
 			w.enters(t, juliet, "owner")
 			w.pass(2 * joinWithin)
 			if w.book.noted(standup) != temporary {

@@ -78,7 +78,7 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 				w.most[key] = affiliation
 			}
 		})
-		w.book.slow = time.Duration(rapid.IntRange(0, 3).Draw(t, "the ledger takes")) * time.Millisecond
+		w.book.takes(time.Duration(rapid.IntRange(0, 3).Draw(t, "the ledger takes")) * time.Millisecond)
 		was := w.is(c, who)
 		needsHost := rapid.Bool().Draw(t, "needs a host")
 		err := w.letsFor(room, who, affiliation, expires, needsHost)
@@ -212,10 +212,10 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 			clear(w.hostless)
 		},
 		"the ledger fails": func(*rapid.T) {
-			w.book.mu.Lock()
-			defer w.book.mu.Unlock()
-			if w.book.err = errors.New("full"); len(w.book.written)%2 == 0 {
-				w.book.err = nil
+			if len(w.book.all())%2 == 0 {
+				w.book.fails(nil)
+			} else {
+				w.book.fails(errors.New("full"))
 			}
 		},
 		"answers take long": func(t *rapid.T) {

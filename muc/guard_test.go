@@ -36,8 +36,11 @@ type book struct {
 func newBook() *book { return &book{written: map[[2]string]Granted{}, notes: map[string]Granted{}} }
 
 func (b *book) Granted(_ context.Context, g Granted) error {
-	if b.slow > 0 {
-		<-time.After(b.slow)
+	b.mu.Lock()
+	slow := b.slow
+	b.mu.Unlock()
+	if slow > 0 {
+		<-time.After(slow)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -58,6 +61,20 @@ func (b *book) Ended(room, who jid.JID) {
 	if room.Equal(who) {
 		delete(b.notes, room.String())
 	}
+}
+
+// takes is how long the book takes from now on.
+func (b *book) takes(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.slow = d
+}
+
+// fails is what becomes of what is written down from now on.
+func (b *book) fails(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.err = err
 }
 
 // everything is what the next process reads.
@@ -790,7 +807,7 @@ func TestGuardBan(t *testing.T) {
 			return nurse
 		},
 		"while it is written down": func(l *lookout, c *chat) string {
-			l.book.slow = 20 * time.Millisecond
+			l.book.takes(20 * time.Millisecond)
 			time.AfterFunc(19*time.Millisecond, func() { l.sets(c, nurse, "outcast") })
 			if err := l.lets(standup, nurse, "member", time.Time{}); !errors.Is(err, ErrOutcast) {
 				l.t.Fatalf("told %v", err)
@@ -826,7 +843,7 @@ func TestGuardBan(t *testing.T) {
 func TestGuardUnwritten(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "member")
-		l.book.err = errors.New("the disk is full")
+		l.book.fails(errors.New("the disk is full"))
 		for _, who := range []string{romeo, juliet} {
 			if err := l.lets(standup, who, "owner", time.Time{}); !errors.Is(err, ErrUnwritten) || !errors.Is(err, l.book.err) {
 				t.Errorf("%s is told %v", who, err)
@@ -870,7 +887,7 @@ func TestGuardAdmin(t *testing.T) {
 func TestGuardWithdrawnWhileGiven(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
-		l.book.slow = 10 * time.Millisecond
+		l.book.takes(10 * time.Millisecond)
 		l.locked(func() { l.delay = 10 * time.Millisecond })
 		for at := 1; at < 6; at++ { // at once, it could also be before there is anything to withdraw
 			time.AfterFunc(time.Duration(at)*5*time.Millisecond, func() { l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse)) })
@@ -916,7 +933,7 @@ func TestGuardRemadeWhileGiven(t *testing.T) {
 		for at := range 12 {
 			lookOut(t, nil, func(t *testing.T, l *lookout) {
 				c := l.comes(standup, romeo, "owner")
-				l.book.slow = 10 * time.Millisecond
+				l.book.takes(10 * time.Millisecond)
 				l.locked(func() { l.delay = 10 * time.Millisecond })
 				time.AfterFunc(time.Duration(at)*3*time.Millisecond, func() {
 					l.locked(func() { l.destroy(c) })

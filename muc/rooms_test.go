@@ -452,7 +452,7 @@ func TestRestore(t *testing.T) {
 func TestUnwritten(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		c := w.enters(t, romeo, "member")
-		w.book.err = errors.New("the disk is full")
+		w.book.fails(errors.New("the disk is full"))
 		for _, who := range []string{romeo, juliet} {
 			granted := make(chan error, 1)
 			w.requests.Go(func() {
@@ -490,7 +490,7 @@ func TestGrantAdmin(t *testing.T) {
 func TestWrittenTooLate(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		c := w.enters(t, romeo, "owner")
-		w.book.slow = time.Second
+		w.book.takes(time.Second)
 		w.admit(standup, nurse, "member", false, time.Time{})
 		w.settle()
 		w.destroy(c)
