@@ -10,10 +10,13 @@ FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap compon
 	component:FuzzStream component:FuzzCopied \
 	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS auth/store:FuzzDamaged config:FuzzLoad config:FuzzDotenv config:FuzzMeet config/prosody:FuzzRead
 FUZZTIME ?= 30s
+# How many faults befall usher, and how many sites are there side by side. FAULTS_SEED=n has the same happen again.
+FAULTS ?= 300
+SITES ?= 8
 # Most of the time the tests wait for a Prosody, so that more of them than there are cores run at once.
 TESTFLAGS = -race -shuffle=on -count=1 -parallel 4 -timeout 20m
 
-.PHONY: help build test check demo bench fuzz arch deps go clean
+.PHONY: help build test check demo bench faults fuzz arch deps go clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 10
 
@@ -37,6 +40,10 @@ bench: deps ## measure decisions and codec, and against a real Prosody joins bes
 	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./config ./config/prosody
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard|WaitingGuest|Flood' -benchtime 1x ./component
+
+faults: deps ## have FAULTS (300) faults befall usher beside real Prosodys, and see from outside that nobody wrong gets in
+	FAULTS=$(FAULTS) FAULTS_PROSODY=$(PROSODY_12):$(PROSODY_13) GO="$(GO)" \
+		.ci/test bin/faults.log -count=1 -timeout 1h -parallel $(SITES) -run TestFaults -v ./cmd/usher/faults
 
 fuzz: go ## fuzz each target for FUZZTIME (30s)
 	@for t in $(FUZZ); do echo "fuzz $$t"; $(GO) test -run '^$$' -fuzz "^$${t#*:}$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x ./$${t%:*} || exit 1; done

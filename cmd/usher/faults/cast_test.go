@@ -1,0 +1,383 @@
+//go:build linux
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// Outcomes of a request; the others are the condition and the reason code.
+const (
+	ready    = "ready"
+	notReady = "not ready"
+	silent   = "never answered"
+	gone     = "connection lost"
+)
+
+// patience is how long an actor waits for what is not usher's, such as the server's answer to a join.
+const patience = time.Minute
+
+// actor is one client of the cast, and what is true of it.
+type actor struct {
+	*prosodytest.Client
+	s     *site
+	bare  string
+	nick  string
+	room  string
+	token string
+	quiet bool // its answers are not in the timeline
+}
+
+// come connects somebody who wants to enter a room. ends is when their token ends, zero for never.
+func (s *site) come(ctx context.Context, r right, what, room, tok string, ends time.Time) (*actor, error) {
+	vhost := guests
+	if tok != "" {
+		vhost = domain
+	}
+	dial, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c, err := s.Dial(dial, prosodytest.ClientOptions{Host: vhost})
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	s.persons++
+	name := fmt.Sprintf("%s%d", what, s.persons)
+	s.mu.Unlock()
+	a := &actor{Client: c, s: s, bare: c.BareJID(), nick: name, room: room, token: tok}
+	s.ledger.knows(a.bare, known{name: name, right: r, room: room, expires: ends, lets: r == host})
+	s.ledger.note(room, a.bare, "comes as %s", a.bare)
+	return a, nil
+}
+
+// asks sends a conference request, and returns its outcome. It waits for as long as there may be an answer.
+func (a *actor) asks(ctx context.Context) string {
+	attr := ""
+	if a.token != "" {
+		attr = " token='" + a.token + "'"
+	}
+	sent := time.Now()
+	waiting, give := context.WithCancel(context.WithoutCancel(ctx)) // so that each request is judged
+	defer give()
+	over := make(chan struct{})
+	defer func() { <-over }()
+	defer give()
+	go func() {
+		defer close(over)
+		for waiting.Err() == nil {
+			sleep(waiting, 250*time.Millisecond)
+			if a.s.ledger.overdue(sent, waitHold+2*answerWithin) { // a late answer is seen as such
+				give()
+			}
+		}
+	}()
+	answer, err := a.IQ(waiting, "set", focus, fmt.Sprintf(
+		"<conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='0123456789abcdef0123456789abcdef'%s/>", a.room, attr))
+	switch {
+	case err == nil:
+		what := outcome(answer)
+		a.s.ledger.answered(a.bare, a.room, what, sent, waitHold, a.quiet)
+		return what
+	case a.Err() != nil:
+		return gone
+	}
+	a.s.ledger.silence(a.bare, a.room, sent)
+	return silent
+}
+
+// outcome is an answer in words.
+func outcome(s prosodytest.Stanza) string {
+	if c := s.Child("conference", "http://jitsi.org/protocol/focus"); !c.IsZero() && s.Attr["type"] == "result" {
+		if c.Attr["ready"] == "true" {
+			return ready
+		}
+		return notReady
+	}
+	return strings.TrimSpace(s.ErrorCondition() + " " + s.Find("reason", "urn:usher:0").Attr["code"])
+}
+
+// joins sets out to enter the room, and reports whether that succeeds. Who enters wrongly stays for a while, to see whether they
+// are put out.
+func (a *actor) joins(ctx context.Context) (*visit, bool) {
+	if err := a.Err(); err != nil {
+		return nil, false
+	}
+	a.Drain()
+	v := a.s.ledger.enters(a.bare, a.room)
+	one, done := context.WithTimeout(ctx, patience)
+	defer done()
+	own, err := a.Join(one, a.room, a.nick)
+	switch {
+	case err != nil:
+		a.ends(v)
+		return nil, false
+	case own.Attr["type"] != "":
+		a.s.ledger.exits(v, "is not let in by the server: "+own.ErrorCondition())
+		a.s.ledger.count("refused at the door")
+		return nil, false
+	}
+	if fault, forNow := a.s.ledger.entered(v); fault != "" {
+		if forNow && a.stays(ctx, v, endWithin) {
+			a.s.ledger.count("put out at once")
+			return nil, false
+		}
+		a.s.ledger.wrongly(v, fault)
+		a.leaves(ctx, v)
+		return nil, false
+	}
+	return v, true
+}
+
+// isOut reports whether the room says that the actor is outside.
+func (a *actor) isOut(s prosodytest.Stanza) bool {
+	return s.Name == "presence" && s.Attr["type"] == "unavailable" && s.Attr["from"] == a.room+"/"+a.nick
+}
+
+// stays remains inside for a while, and reports whether it was put out meanwhile.
+func (a *actor) stays(ctx context.Context, v *visit, d time.Duration) (out bool) {
+	one, done := context.WithTimeout(ctx, d)
+	defer done()
+	_, err := a.Await(one, a.isOut)
+	a.Drain()
+	switch {
+	case err == nil:
+		a.s.ledger.exits(v, "is put out")
+		return true
+	case a.Err() != nil:
+		a.ends(v)
+		return true
+	}
+	return false
+}
+
+// leaves goes, and waits until the room says so.
+func (a *actor) leaves(ctx context.Context, v *visit) {
+	a.s.ledger.note(a.room, a.bare, "leaves")
+	one, done := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer done()
+	if a.Send("<presence type='unavailable' to='"+a.room+"/"+a.nick+"'/>") == nil {
+		if _, err := a.Await(one, a.isOut); err == nil {
+			a.s.ledger.exits(v, "is outside")
+			return
+		}
+	}
+	a.ends(v)
+}
+
+// vanishes drops the connection, and waits until the room has noticed.
+func (a *actor) vanishes(v *visit) {
+	a.s.ledger.note(a.room, a.bare, "loses the connection")
+	a.Kill()
+	a.ends(v)
+}
+
+// ends is for when the connection is lost: the visit is over once the observer does not see it any more.
+func (a *actor) ends(v *visit) {
+	a.Kill()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for ctx.Err() == nil && !a.s.ledger.isOver(v) {
+		view, err := a.s.look(ctx, a.room)
+		if err == nil && view.Occupant(a.bare).JID == "" {
+			break
+		}
+		sleep(ctx, 200*time.Millisecond)
+	}
+	a.s.ledger.exits(v, "is gone")
+}
+
+// away disconnects, in one way or the other.
+func (a *actor) away(ctx context.Context, r *rand.Rand, v *visit) {
+	switch {
+	case v == nil:
+		_ = a.Close()
+	case r.IntN(3) == 0:
+		a.vanishes(v)
+	default:
+		a.leaves(ctx, v)
+		_ = a.Close()
+	}
+}
+
+// wants asks again and again, as lib-jitsi-meet does (real-stack.md §3), until it is told ready or refused for good, or until it
+// has no patience any more.
+func (a *actor) wants(ctx context.Context, r *rand.Rand, patience time.Duration) string {
+	began, pause := time.Now(), time.Second
+	for ctx.Err() == nil {
+		what := a.asks(ctx)
+		again := 5 * time.Second
+		switch {
+		case what == ready, what == silent, what == gone, strings.HasPrefix(what, "forbidden"):
+			return what
+		case what == notReady:
+			again, pause = pause, min(2*pause, 8*time.Second)
+		case strings.HasPrefix(what, "not-authorized"):
+		default: // the component is away: fatal to lib-jitsi-meet, and the person presses reload
+			a.s.ledger.count("reloaded")
+			again = between(r, time.Second, 2*time.Second)
+		}
+		if time.Since(began) > patience {
+			return what
+		}
+		sleep(ctx, again)
+	}
+	return gone
+}
+
+// between is a random time.
+func between(r *rand.Rand, from, to time.Duration) time.Duration {
+	return from + time.Duration(r.Int64N(int64(to-from)+1))
+}
+
+// cast is everybody who uses a site, until ctx ends. It returns when all have left.
+func (s *site) cast(ctx context.Context, r *rand.Rand, rooms []string) {
+	var all sync.WaitGroup
+	play := func(act func(context.Context, *rand.Rand) error) {
+		r := rand.New(rand.NewPCG(r.Uint64(), r.Uint64()))
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if err := act(ctx, r); err != nil {
+					sleep(ctx, between(r, 500*time.Millisecond, time.Second)) // the server is away
+				}
+				sleep(ctx, between(r, time.Second, 4*time.Second))
+			}
+		})
+	}
+	for _, room := range rooms {
+		play(func(ctx context.Context, r *rand.Rand) error { return s.host(ctx, r, room) })
+		for range 2 {
+			play(func(ctx context.Context, r *rand.Rand) error { return s.guest(ctx, r, room) })
+		}
+		play(func(ctx context.Context, r *rand.Rand) error { return s.member(ctx, r, room) })
+		play(func(ctx context.Context, r *rand.Rand) error { return s.stranger(ctx, r, room) })
+		play(func(ctx context.Context, r *rand.Rand) error { return s.forger(ctx, r, room) })
+	}
+	all.Wait()
+}
+
+// host comes with a token and leaves again, so that the room has a host for about half of the time.
+func (s *site) host(ctx context.Context, r *rand.Rand, room string) error {
+	ends := time.Now().Add(time.Hour)
+	a, err := s.come(ctx, host, "host", room, mint(room, ends, nil), ends)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	var v *visit
+	if a.wants(ctx, r, 30*time.Second) == ready {
+		if v, _ = a.joins(ctx); v != nil && a.stays(ctx, v, between(r, 3*time.Second, 15*time.Second)) {
+			return nil
+		}
+	}
+	a.away(ctx, r, v)
+	sleep(ctx, between(r, time.Second, 10*time.Second))
+	return nil
+}
+
+// guest waits for a host, and then enters: at once, or after a while, or never.
+func (s *site) guest(ctx context.Context, r *rand.Rand, room string) error {
+	a, err := s.come(ctx, guest, "guest", room, "", time.Time{})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	for range 1 + r.IntN(3) {
+		if a.wants(ctx, r, 45*time.Second) != ready {
+			return nil
+		}
+		switch r.IntN(8) {
+		case 0:
+			s.ledger.note(room, a.bare, "does not come")
+			return nil
+		case 1:
+			sleep(ctx, between(r, 2*time.Second, 15*time.Second))
+		}
+		v, ok := a.joins(ctx)
+		if !ok {
+			continue
+		}
+		if a.stays(ctx, v, between(r, 2*time.Second, 12*time.Second)) {
+			continue
+		}
+		if r.IntN(3) == 0 {
+			a.vanishes(v)
+			return nil
+		}
+		a.leaves(ctx, v)
+		sleep(ctx, between(r, 0, 5*time.Second))
+	}
+	return nil
+}
+
+// member needs no host.
+func (s *site) member(ctx context.Context, r *rand.Rand, room string) error {
+	ends := time.Now().Add(between(r, 5*time.Second, time.Minute)).Truncate(time.Second)
+	a, err := s.come(ctx, member, "member", room, mint(room, ends, func(c *token.Claims) { c.User.Affiliation = "member" }), ends)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	var v *visit
+	if a.wants(ctx, r, 20*time.Second) == ready {
+		sleep(ctx, between(r, 0, 2*time.Second))
+		if v, _ = a.joins(ctx); v != nil && a.stays(ctx, v, between(r, 2*time.Second, 10*time.Second)) {
+			return nil
+		}
+	}
+	a.away(ctx, r, v)
+	sleep(ctx, between(r, time.Second, 10*time.Second))
+	return nil
+}
+
+// stranger asks nobody.
+func (s *site) stranger(ctx context.Context, r *rand.Rand, room string) error {
+	a, err := s.come(ctx, nothing, "stranger", room, "", time.Time{})
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	for range 10 {
+		if _, in := a.joins(ctx); in || ctx.Err() != nil || a.Err() != nil {
+			break
+		}
+		sleep(ctx, between(r, time.Second, 2*time.Second))
+	}
+	return a.Err()
+}
+
+// forger shows what is no good, and then tries the door all the same.
+func (s *site) forger(ctx context.Context, r *rand.Rand, room string) error {
+	hour := time.Now().Add(time.Hour)
+	bad := []struct {
+		what string
+		ends time.Time
+		with func(*token.Claims)
+	}{
+		{"forger", hour, func(c *token.Claims) { c.User.Name = forged }},
+		{"late", time.Now().Add(-time.Minute), nil},
+		{"early", hour, func(c *token.Claims) { c.NotBefore = hour.Add(-time.Minute) }},
+		{"stray", hour, func(c *token.Claims) { c.Room = "elsewhere" }},
+		{"alien", hour, func(c *token.Claims) { c.Issuer = "another_app" }},
+		{"tenant", hour, func(c *token.Claims) { c.Subject = "elsewhere.example.com" }},
+	}[r.IntN(6)]
+	a, err := s.come(ctx, nothing, bad.what, room, mint(room, bad.ends, bad.with), bad.ends)
+	if err != nil {
+		return err
+	}
+	defer a.Close()
+	if what := a.asks(ctx); what == gone {
+		return errors.New(gone)
+	}
+	_, _ = a.joins(ctx)
+	sleep(ctx, between(r, time.Second, 4*time.Second))
+	return nil
+}

@@ -1,0 +1,238 @@
+//go:build linux
+
+package faults
+
+import (
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+)
+
+const (
+	theRoom   = "room@" + service
+	juliet    = "juliet@" + guests
+	romeo     = "romeo@" + domain
+	benvolio  = "benvolio@" + domain
+	tybalt    = "tybalt@" + guests
+	strangers = "friend@elsewhere.example.net"
+)
+
+// TestJudge shows that the ledger finds what must not be, and only that. The run would be worth nothing otherwise.
+func TestJudge(t *testing.T) {
+	const second = time.Second
+	view := func(affiliations map[string]string, inside ...prosodytest.Occupant) prosodytest.RoomView {
+		return prosodytest.RoomView{Exists: true, Occupants: inside, Affiliations: affiliations}
+	}
+	for _, test := range []struct {
+		name string
+		play func(l *ledger, after func(time.Duration))
+		want []string
+	}{
+		{"a guest with a host", func(l *ledger, after func(time.Duration)) {
+			l.entered(l.enters(romeo, theRoom))
+			after(second)
+			l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+			l.entered(l.enters(juliet, theRoom))
+		}, nil},
+		{"a guest without a host", func(l *ledger, after func(time.Duration)) {
+			l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+		}, []string{wrong}},
+		{"a guest whose host had left before they asked", func(l *ledger, after func(time.Duration)) {
+			v := l.enters(romeo, theRoom)
+			after(second)
+			l.exits(v, "leaves")
+			after(second)
+			l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+		}, []string{wrong}},
+		{"a guest with a host of another room", func(l *ledger, after func(time.Duration)) {
+			l.enters(romeo, "elsewhere@"+service)
+			l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+		}, []string{wrong}},
+		{"a guest who was held until the host came", func(l *ledger, after func(time.Duration)) {
+			asked := l.now()
+			after(9 * second)
+			l.enters(romeo, theRoom)
+			l.answered(juliet, theRoom, ready, asked, waitHold, false)
+		}, nil},
+		{"a guest who comes soon after the last host has left", func(l *ledger, after func(time.Duration)) {
+			v := l.enters(romeo, theRoom)
+			l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+			l.exits(v, "leaves")
+			after(hostGone)
+			enters(l, juliet)
+		}, nil},
+		{"a guest who comes long after the last host has left", func(l *ledger, after func(time.Duration)) {
+			v := l.enters(romeo, theRoom)
+			l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+			l.exits(v, "leaves")
+			after(hostGone + withdrawing + second)
+			enters(l, juliet)
+		}, []string{wrong}},
+		{"and usher was away for a part of that", func(l *ledger, after func(time.Duration)) {
+			v := l.enters(romeo, theRoom)
+			l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+			l.exits(v, "leaves")
+			end := l.outage()
+			after(2 * second)
+			end()
+			after(hostGone + withdrawing - second)
+			enters(l, juliet)
+		}, nil},
+		{"a stranger enters", func(l *ledger, after func(time.Duration)) { enters(l, tybalt) }, []string{wrong}},
+		{"a stranger enters and a host is inside", func(l *ledger, after func(time.Duration)) {
+			l.enters(romeo, theRoom)
+			enters(l, tybalt)
+		}, []string{wrong}},
+		{"a stranger is told ready", func(l *ledger, after func(time.Duration)) {
+			l.enters(romeo, theRoom)
+			l.answered(tybalt, theRoom, ready, l.now(), waitHold, false)
+		}, []string{wrong}},
+		{"a member who was never told ready", func(l *ledger, after func(time.Duration)) { enters(l, benvolio) }, []string{wrong}},
+		{"a member whose token has ended is told ready", func(l *ledger, after func(time.Duration)) {
+			after(time.Hour + 2*leeway)
+			l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+		}, []string{wrong}},
+		{"a member enters in the end", func(l *ledger, after func(time.Duration)) {
+			l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+			after(time.Hour + 2*leeway)
+			enters(l, benvolio)
+		}, []string{wrong}},
+		{"a member is let into another room", func(l *ledger, after func(time.Duration)) {
+			l.answered(benvolio, "elsewhere@"+service, ready, l.now(), waitHold, false)
+		}, []string{wrong}},
+		{"who was let into a room that is gone", func(l *ledger, after func(time.Duration)) {
+			l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+			l.forgets(benvolio)
+			enters(l, benvolio)
+		}, []string{wrong}},
+		{"the observer sees somebody unknown, twice", func(l *ledger, after func(time.Duration)) {
+			for range 2 {
+				l.sees(theRoom, view(nil, prosodytest.Occupant{JID: "nobody@" + guests + "/x"}), l.now())
+			}
+		}, []string{wrong}},
+		{"the observer sees a guest who moderates", func(l *ledger, after func(time.Duration)) {
+			l.sees(theRoom, view(nil, prosodytest.Occupant{JID: juliet + "/x", Role: "moderator", Affiliation: "owner"}), l.now())
+		}, []string{wrong}},
+		{"the observer sees usher, Jicofo and themselves", func(l *ledger, after func(time.Duration)) {
+			staff := map[string]string{"focus@focus." + domain: "owner", "focus@auth." + domain: "owner", "observer@auth." + domain: "owner"}
+			for range 2 {
+				l.sees(theRoom, view(staff, prosodytest.Occupant{JID: "focus@focus." + domain + "/usher", Role: "moderator", Affiliation: "owner"}), l.now())
+				after(time.Hour)
+			}
+		}, nil},
+		{"an affiliation for less than a minute, and one that is banned", func(l *ledger, after func(time.Duration)) {
+			for range 2 {
+				l.sees(theRoom, view(map[string]string{juliet: "member", tybalt: "outcast"}), l.now())
+				after(leftAfter)
+			}
+			after(leftAfter)
+			l.sees(theRoom, view(map[string]string{tybalt: "outcast"}), l.now())
+		}, nil},
+		{"an affiliation for more than a minute is found once", func(l *ledger, after func(time.Duration)) {
+			for range 4 {
+				l.sees(theRoom, view(map[string]string{juliet: "member"}), l.now())
+				after(leftAfter)
+			}
+		}, []string{left}},
+		{"and if a host gave it", func(l *ledger, after func(time.Duration)) {
+			for range 3 {
+				l.sees(theRoom, view(map[string]string{strangers: "owner"}), l.now())
+				after(leftAfter)
+			}
+		}, []string{left}},
+		{"and if somebody was inside meanwhile", func(l *ledger, after func(time.Duration)) {
+			has := map[string]string{juliet: "member"}
+			l.sees(theRoom, view(has), l.now())
+			after(leftAfter)
+			l.sees(theRoom, view(has, prosodytest.Occupant{JID: juliet + "/x", Role: "participant", Affiliation: "member"}), l.now())
+			after(second)
+			l.sees(theRoom, view(has), l.now())
+			after(leftAfter)
+			l.sees(theRoom, view(has), l.now())
+		}, nil},
+		{"and if they may still come", func(l *ledger, after func(time.Duration)) {
+			l.enters(romeo, theRoom)
+			l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+			l.sees(theRoom, view(map[string]string{juliet: "member"}), l.now())
+			after(leftAfter + joinWithin)
+			l.sees(theRoom, view(map[string]string{juliet: "member"}), l.now())
+			after(2 * pollSlack)
+			l.sees(theRoom, view(map[string]string{juliet: "member"}), l.now())
+		}, []string{left}},
+		{"a request in time, late, and never answered", func(l *ledger, after func(time.Duration)) {
+			asked := l.now()
+			after(waitHold + answerWithin)
+			l.answered(juliet, theRoom, "not-authorized host-absent", asked, waitHold, false)
+			after(second)
+			if !l.overdue(asked, waitHold) {
+				l.broken("it is not overdue")
+			}
+			l.answered(juliet, theRoom, "not-authorized host-absent", asked, waitHold, false)
+			l.silence(juliet, theRoom, asked)
+		}, []string{unanswered, unanswered}},
+		{"a request that kill -9 has caught, and one that it should not have", func(l *ledger, after func(time.Duration)) {
+			long := l.now()
+			after(caughtWithin)
+			just := l.now()
+			after(second)
+			l.loses()
+			l.silence(juliet, theRoom, just)
+			l.silence(juliet, theRoom, long)
+		}, []string{unanswered}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := newLedger()
+			now := time.Now()
+			l.now = func() time.Time { return now }
+			for bare, k := range map[string]known{
+				juliet: {name: "guest", right: guest, room: theRoom}, tybalt: {name: "stranger"},
+				romeo:    {name: "host", right: host, room: theRoom, lets: true},
+				benvolio: {name: "member", right: member, room: theRoom, expires: now.Add(time.Hour)},
+			} {
+				l.knows(bare, k)
+			}
+			test.play(l, func(d time.Duration) { now = now.Add(d) })
+			var got []string
+			for _, f := range l.findings {
+				got = append(got, f.what)
+			}
+			if !slices.Equal(got, test.want) {
+				t.Errorf("found %q, want %q: %v", got, test.want, l.findings)
+			}
+		})
+	}
+}
+
+// enters has somebody enter, and stay if they are not put out.
+func enters(l *ledger, who string) {
+	v := l.enters(who, theRoom)
+	if fault, _ := l.entered(v); fault != "" {
+		l.wrongly(v, fault)
+	}
+}
+
+// TestPlans shows that every combination has every kind, that a seed has the same happen, and that nothing is lost.
+func TestPlans(t *testing.T) {
+	for _, n := range []int{1, 24, 48, 300} {
+		all, again := plans(n, 7, []string{"a", "b"}), plans(n, 7, []string{"a", "b"})
+		count := make(map[[3]string]int)
+		for i, p := range all {
+			for k, f := range p.faults {
+				count[[3]string{f.kind, p.combo.prosody, f.mode}]++
+				if again[i].faults[k].kind != f.kind || again[i].seed != p.seed {
+					t.Errorf("%d: the second time it is another plan", n)
+				}
+			}
+		}
+		sum, least := 0, n
+		for _, c := range count {
+			sum, least = sum+c, min(least, c)
+		}
+		if sum != n || n >= 48 && (len(count) != 4*len(kinds) || least < n/48) {
+			t.Errorf("%d: %d faults, %v", n, sum, slices.Collect(maps.Keys(count)))
+		}
+	}
+}

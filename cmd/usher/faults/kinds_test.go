@@ -1,0 +1,626 @@
+//go:build linux
+
+package faults
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// stopWithin is how long usher may take to end when it is told to: 5 s for what is under way, and the closing of the stream.
+const stopWithin = 20 * time.Second
+
+// kind is a kind of fault. do makes it happen, and returns when usher works again.
+type kind struct {
+	name string
+	do   func(ctx context.Context, s *site, r *rand.Rand)
+}
+
+// kinds are all of them, in the order of the table.
+var kinds = []kind{
+	{"kill -9", func(ctx context.Context, s *site, r *rand.Rand) {
+		s.suffers(ctx, backWithin, func() {
+			s.kills()
+			sleep(ctx, between(r, 0, 3*time.Second))
+			s.starts()
+		})
+	}},
+	{"SIGTERM", func(ctx context.Context, s *site, r *rand.Rand) {
+		sig := syscall.SIGTERM
+		if r.IntN(4) == 0 {
+			sig = syscall.SIGINT
+		}
+		s.suffers(ctx, backWithin, func() {
+			s.stops(sig)
+			sleep(ctx, between(r, 0, 3*time.Second))
+			s.starts()
+		})
+	}},
+	{"cut link", func(ctx context.Context, s *site, r *rand.Rand) {
+		s.suffers(ctx, backWithin, func() {
+			if r.IntN(3) == 0 {
+				s.ledger.note("", "", "nothing passes between usher and the server")
+				s.cable.Stall()
+			} else {
+				s.ledger.note("", "", "the link is cut")
+				s.ledger.loses()
+				s.cable.Cut()
+			}
+			sleep(ctx, between(r, 0, 6*time.Second))
+			s.cable.Mend()
+		})
+	}},
+	{"server restart", func(ctx context.Context, s *site, r *rand.Rand) {
+		end := s.Stop
+		if r.IntN(2) == 0 {
+			end = s.Kill
+		}
+		s.suffers(ctx, backWithin, func() { s.restart(ctx, end, between(r, 0, 3*time.Second)) })
+	}},
+	{"Jicofo restart", func(ctx context.Context, s *site, r *rand.Rand) {
+		if s.jicofo == nil {
+			// There is none: usher, which is the focus itself, is killed once more while it takes over.
+			s.suffers(ctx, backWithin, func() {
+				s.kills()
+				s.starts()
+				sleep(ctx, between(r, 0, time.Second))
+				s.kills()
+				s.starts()
+			})
+			return
+		}
+		s.suffers(ctx, backWithin, func() {
+			if r.IntN(2) == 0 {
+				s.jicofo.Close()
+			} else {
+				s.jicofo.Kill()
+			}
+			sleep(ctx, between(r, 0, 5*time.Second))
+			if err := s.jicofo.Restart(ctx, ""); err != nil && ctx.Err() == nil {
+				s.t.Errorf("Jicofo does not come back: %v", err)
+			}
+		})
+	}},
+	{"frozen process", func(ctx context.Context, s *site, r *rand.Rand) {
+		s.suffers(ctx, backWithin, func() {
+			if r.IntN(2) == 0 {
+				s.ledger.note("", "", "usher is frozen")
+				s.usher.signal(syscall.SIGSTOP)
+				sleep(ctx, between(r, time.Second, 10*time.Second))
+				s.usher.signal(syscall.SIGCONT)
+				return
+			}
+			s.ledger.note("", "", "the server is frozen")
+			s.Pause()
+			sleep(ctx, between(r, time.Second, 10*time.Second))
+			s.Resume()
+		})
+	}},
+	{"rival component", rival},
+	{"full disk", fullDisk},
+	{"damaged store", damagedStore},
+	{"owners' tricks", func(ctx context.Context, s *site, r *rand.Rand) {
+		tricks[r.IntN(len(tricks))](ctx, s, r)
+	}},
+	{"flood", func(ctx context.Context, s *site, r *rand.Rand) {
+		if r.IntN(2) == 0 {
+			s.oneFloods(ctx)
+		} else {
+			s.manyFlood(ctx, r)
+		}
+	}},
+	{"token ends", tokenEnds},
+}
+
+func (s *site) kills() {
+	s.ledger.note("", "", "usher is killed")
+	s.ledger.loses()
+	_ = s.usher.stop(syscall.SIGKILL, stopWithin)
+}
+
+func (s *site) stops(sig syscall.Signal) {
+	s.ledger.note("", "", "usher is sent %s", sig)
+	if err := s.usher.stop(sig, stopWithin); err != nil {
+		s.ledger.broken("%v", err)
+	}
+}
+
+func (s *site) starts() {
+	s.ledger.note("", "", "usher starts")
+	if err := s.usher.start(); err != nil {
+		s.t.Errorf("usher cannot be started: %v", err)
+	}
+}
+
+// rival has somebody else connect by usher's name. While usher is connected, the server refuses them. While usher's link is down
+// they get in, answer nobody, and go.
+func rival(ctx context.Context, s *site, r *rand.Rand) {
+	for range 3 {
+		if c, err := s.DialComponent(ctx, focus, componentSecret); err == nil {
+			c.Kill()
+			s.ledger.note("", "", "a rival was let in beside usher")
+		}
+	}
+	// muc_component: usher stands by for 15 to 16 s when the name is taken.
+	s.suffers(ctx, backWithin+16*time.Second, func() {
+		s.ledger.loses()
+		s.cable.Cut()
+		var c *prosodytest.Client
+		var err error
+		for ctx.Err() == nil { // until the server has noticed
+			if c, err = s.DialComponent(ctx, focus, componentSecret); err == nil {
+				break
+			}
+			sleep(ctx, 50*time.Millisecond)
+		}
+		if err != nil {
+			return
+		}
+		s.ledger.note("", "", "a rival has usher's name")
+		s.cable.Mend()
+		one, done := context.WithTimeout(ctx, between(r, time.Second, 5*time.Second))
+		defer done()
+		for {
+			iq, err := c.Next(one)
+			if err != nil {
+				break
+			}
+			if typ := iq.Attr["type"]; iq.Name == "iq" && (typ == "get" || typ == "set") {
+				_ = c.Send(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='%s'><error type='cancel'>"+
+					"<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", iq.Attr["id"], iq.Attr["to"], iq.Attr["from"]))
+			}
+		}
+		s.ledger.loses() // what the server has sent to the rival and it has not read
+		_ = c.Close()
+		s.ledger.note("", "", "the rival goes")
+	})
+}
+
+// fullDisk leaves no room for the store for a while. usher goes on as well as it can.
+func fullDisk(ctx context.Context, s *site, r *rand.Rand) {
+	state := filepath.Join(s.dir, "state")
+	s.ledger.note("", "", "the disk is full")
+	if s.small {
+		filler := filepath.Join(state, "filler")
+		if err := fill(filler); err != nil {
+			s.t.Errorf("filling the disk: %v", err)
+		}
+		sleep(ctx, between(r, 2*time.Second, 8*time.Second))
+		if err := os.Remove(filler); err != nil {
+			s.t.Errorf("emptying the disk: %v", err)
+		}
+	} else {
+		// setrlimit(2): no file grows beyond the size that the store has.
+		stat, err := os.Stat(filepath.Join(state, "usher.db"))
+		if err != nil {
+			s.t.Error(err)
+			return
+		}
+		limit := func(soft string) {
+			cmd := exec.Command("prlimit", "--pid", strconv.Itoa(s.usher.pid()), "--fsize="+soft+":")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				s.t.Errorf("prlimit: %v\n%s", err, out)
+			}
+		}
+		limit(strconv.FormatInt(stat.Size(), 10))
+		sleep(ctx, between(r, 2*time.Second, 8*time.Second))
+		limit("unlimited")
+	}
+	s.ledger.note("", "", "the disk has room again")
+	s.suffers(ctx, backWithin, func() {})
+}
+
+// fill writes a file until the disk is full.
+func fill(name string) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for block := make([]byte, 64<<10); len(block) > 0; block = block[:len(block)/2] {
+		for {
+			if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
+				break
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// damagedStore damages the store while usher is away. usher serves all the same, or it says what is wrong, and then its operator
+// moves the file away.
+func damagedStore(ctx context.Context, s *site, r *rand.Rand) {
+	db := filepath.Join(s.dir, "state", "usher.db")
+	s.suffers(ctx, 2*backWithin, func() {
+		s.stops(syscall.SIGINT)
+		what, err := damage(db, r)
+		if err != nil {
+			s.t.Errorf("damaging the store: %v", err)
+		}
+		s.ledger.note("", "", "the store is damaged: %s", what)
+		s.starts()
+		s.usher.expect(true)
+		defer s.usher.expect(false)
+		serving := make(chan bool, 1)
+		one, done := context.WithCancel(ctx)
+		go func() { serving <- s.serves(one, backWithin) }()
+		var said string
+		refused := false
+		select {
+		case <-s.usher.end():
+			refused = true
+			said = s.usher.tail()
+			done()
+			<-serving
+		case <-serving:
+			done()
+		}
+		if !refused {
+			s.ledger.note("", "", "usher has not minded")
+			return
+		}
+		last := said[strings.LastIndexByte(strings.TrimSpace(said), '\n')+1:]
+		if !strings.Contains(last, "store") || strings.Contains(said, "goroutine ") {
+			s.ledger.broken("usher does not say what is wrong with a store in which %s; its log ends with\n%s", what, said)
+		}
+		s.ledger.note("", "", "usher says %s", last)
+		if err := os.Rename(db, db+".damaged"); err != nil {
+			s.t.Error(err)
+		}
+		s.starts()
+	})
+}
+
+// damage changes a file as a failing disk does, and says how.
+func damage(name string, r *rand.Rand) (what string, err error) {
+	b, err := os.ReadFile(name)
+	if err != nil {
+		return "", err
+	}
+	const page = 4096
+	pages := max(len(b)/page, 1)
+	switch r.IntN(4) {
+	case 0:
+		n := 1 + r.IntN(32)
+		what = fmt.Sprintf("%d bits are flipped", n)
+		for range n {
+			b[r.IntN(len(b))] ^= 1 << r.IntN(8)
+		}
+	case 1:
+		at := r.IntN(pages)
+		what = fmt.Sprintf("page %d is empty", at)
+		clear(b[at*page : min(len(b), (at+1)*page)])
+	case 2:
+		from, to := r.IntN(pages), r.IntN(pages)
+		what = fmt.Sprintf("page %d is a copy of page %d", to, from)
+		copy(b[to*page:min(len(b), (to+1)*page)], b[from*page:])
+	case 3:
+		b = b[:r.IntN(len(b))]
+		what = fmt.Sprintf("all after %d bytes is gone", len(b))
+	}
+	return what, os.WriteFile(name, b, 0o600)
+}
+
+// tricks are what owners do.
+var tricks = []func(ctx context.Context, s *site, r *rand.Rand){
+	func(ctx context.Context, s *site, r *rand.Rand) { s.persists(ctx, r) },
+	func(ctx context.Context, s *site, r *rand.Rand) { s.opensTheDoor(ctx, r) },
+	func(ctx context.Context, s *site, r *rand.Rand) { s.leavesGuestsAlone(ctx, r) },
+	func(ctx context.Context, s *site, r *rand.Rand) { s.leavesAnAdmin(ctx, r) },
+	func(ctx context.Context, s *site, r *rand.Rand) { s.destroys(ctx, r) },
+}
+
+// newRoom is one that only a fault uses.
+func (s *site) newRoom(what string) string {
+	s.mu.Lock()
+	s.persons++
+	n := s.persons
+	s.mu.Unlock()
+	return s.watch(fmt.Sprintf("%s%d", what, n))
+}
+
+// enters has somebody come, ask and enter.
+func (s *site) enters(ctx context.Context, r *rand.Rand, as right, what, room string, ends time.Time) (*actor, *visit, bool) {
+	tok := ""
+	switch as {
+	case host:
+		tok = mint(room, ends, nil)
+	case member:
+		tok = mint(room, ends, func(c *token.Claims) { c.User.Affiliation = "member" })
+	}
+	a, err := s.come(ctx, as, what, room, tok, ends)
+	if err != nil {
+		return nil, nil, false
+	}
+	if a.wants(ctx, r, 30*time.Second) == ready {
+		if v, ok := a.joins(ctx); ok {
+			return a, v, true
+		}
+	}
+	_ = a.Close()
+	return nil, nil, false
+}
+
+func inAnHour() time.Time { return time.Now().Add(time.Hour).Truncate(time.Second) }
+
+// owns has an owner say something to the room, and reports whether it is done.
+func (a *actor) owns(ctx context.Context, ns, payload string) bool {
+	one, done := context.WithTimeout(ctx, patience)
+	defer done()
+	answer, err := a.IQ(one, "set", a.room, "<query xmlns='http://jabber.org/protocol/"+ns+"'>"+payload+"</query>")
+	a.s.ledger.note(a.room, a.bare, "says %s: %s %v", payload, answer.Attr["type"], err)
+	return err == nil && answer.Attr["type"] == "result"
+}
+
+func (a *actor) configures(ctx context.Context, field, value string) bool {
+	return a.owns(ctx, "muc#owner", "<x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>"+
+		"<field var='muc#roomconfig_"+field+"'><value>"+value+"</value></field></x>")
+}
+
+// persists: an owner makes the room persistent, and an owner of somebody whom nobody knows, and leaves.
+func (s *site) persists(ctx context.Context, r *rand.Rand) {
+	room := s.newRoom("persist")
+	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	if !ok {
+		return
+	}
+	a.configures(ctx, "persistentroom", "1")
+	a.owns(ctx, "muc#admin", "<item jid='friend@elsewhere.example.net' affiliation='owner'/>")
+	a.away(ctx, r, v)
+	if r.IntN(3) == 0 {
+		s.suffers(ctx, backWithin, func() { s.kills(); s.starts() })
+	}
+	s.mayNotEnter(ctx, r, room)
+}
+
+// mayNotEnter has a guest and a stranger try a room in which no host is.
+func (s *site) mayNotEnter(ctx context.Context, r *rand.Rand, room string) {
+	var both sync.WaitGroup
+	both.Go(func() {
+		if a, err := s.come(ctx, guest, "guest", room, "", time.Time{}); err == nil {
+			if a.wants(ctx, r, 7*time.Second) == ready {
+				_, _ = a.joins(ctx)
+			}
+			_ = a.Close()
+		}
+	})
+	both.Go(func() {
+		if a, err := s.come(ctx, nothing, "stranger", room, "", time.Time{}); err == nil {
+			for range 3 {
+				_, _ = a.joins(ctx)
+				sleep(ctx, time.Second)
+			}
+			_ = a.Close()
+		}
+	})
+	both.Wait()
+}
+
+// opensTheDoor: an owner switches members-only off, and strangers hammer at the door.
+func (s *site) opensTheDoor(ctx context.Context, r *rand.Rand) {
+	room := s.newRoom("open")
+	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	if !ok {
+		return
+	}
+	var all sync.WaitGroup
+	for range 3 {
+		b, err := s.come(ctx, nothing, "stranger", room, "", time.Time{})
+		if err != nil {
+			continue
+		}
+		all.Go(func() {
+			for range 40 {
+				_, _ = b.joins(ctx)
+				sleep(ctx, 200*time.Millisecond)
+			}
+			_ = b.Close()
+		})
+	}
+	for range 1 + r.IntN(3) {
+		closed := s.ledger.opens(room)
+		a.configures(ctx, "membersonly", "0")
+		sleep(ctx, between(r, 0, time.Second))
+		defer time.AfterFunc(endWithin/2, closed)
+	}
+	all.Wait()
+	a.away(ctx, r, v)
+}
+
+// leavesGuestsAlone: the host leaves right after guests were told that they may come in, and before they do. One of them is quick,
+// the other is not.
+func (s *site) leavesGuestsAlone(ctx context.Context, r *rand.Rand) {
+	room := s.newRoom("alone")
+	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	if !ok {
+		return
+	}
+	var both sync.WaitGroup
+	told := make(chan bool, 2)
+	for _, late := range []time.Duration{between(r, 0, 3*time.Second), hostGone + withdrawing + between(r, time.Second, 5*time.Second)} {
+		both.Go(func() {
+			b, err := s.come(ctx, guest, "guest", room, "", time.Time{})
+			if err != nil {
+				told <- false
+				return
+			}
+			defer b.Close()
+			what := b.asks(ctx)
+			told <- true
+			if what != ready {
+				return
+			}
+			sleep(ctx, late)
+			if v, ok := b.joins(ctx); ok {
+				_ = b.stays(ctx, v, 2*time.Second)
+				b.away(ctx, rand.New(rand.NewPCG(1, 1)), v)
+			}
+		})
+	}
+	<-told
+	<-told
+	a.away(ctx, r, v)
+	both.Wait()
+}
+
+// leavesAnAdmin: the only moderator is an admin of the MUC service, from a virtual host that usher does not know.
+func (s *site) leavesAnAdmin(ctx context.Context, r *rand.Rand) {
+	room := s.newRoom("admin")
+	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	if !ok {
+		return
+	}
+	o := prosodytest.JitsiOptions{}.Observer()
+	dial, done := context.WithTimeout(ctx, patience)
+	defer done()
+	admin, err := s.Dial(dial, prosodytest.ClientOptions{Host: o.Host, User: o.User, Password: o.Password})
+	if err != nil {
+		a.away(ctx, r, v)
+		return
+	}
+	defer admin.Close()
+	own, err := admin.Join(dial, room, "admin")
+	s.ledger.note(room, admin.BareJID(), "an admin is inside: %s %v", own.Attr["type"], err)
+	a.away(ctx, r, v)
+	s.mayNotEnter(ctx, r, room)
+}
+
+// destroys: an owner destroys the room and makes it anew. Who was let into the old one has no right in the new one.
+func (s *site) destroys(ctx context.Context, r *rand.Rand) {
+	room := s.newRoom("again")
+	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	if !ok {
+		return
+	}
+	defer a.Close()
+	b, w, ok := s.enters(ctx, r, guest, "guest", room, time.Time{})
+	if !ok {
+		a.away(ctx, r, v)
+		return
+	}
+	defer b.Close()
+	if !a.owns(ctx, "muc#owner", "<destroy/>") || !b.stays(ctx, w, patience) {
+		a.away(ctx, r, v)
+		return
+	}
+	s.ledger.exits(v, "has destroyed the room")
+	s.ledger.forgets(a.bare)
+	s.ledger.forgets(b.bare)
+	if a.wants(ctx, r, 30*time.Second) != ready {
+		return
+	}
+	v, ok = a.joins(ctx)
+	_, _ = b.joins(ctx)
+	if ok {
+		a.away(ctx, r, v)
+	}
+}
+
+// oneFloods has one guest ask as fast as they can, many times at once.
+func (s *site) oneFloods(ctx context.Context) {
+	room := s.newRoom("flood")
+	a, err := s.come(ctx, guest, "flooder", room, "", time.Time{})
+	if err != nil {
+		return
+	}
+	defer a.Close()
+	a.quiet = true
+	one, done := context.WithTimeout(ctx, 5*time.Second)
+	defer done()
+	var all sync.WaitGroup
+	for range 64 {
+		all.Go(func() {
+			for one.Err() == nil {
+				if what := a.asks(one); what == gone || what == silent {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// manyFlood has many guests ask for rooms that there cannot be: with names that Prosody reads otherwise than it is asked for, so
+// that it never answers from them.
+func (s *site) manyFlood(ctx context.Context, r *rand.Rand) {
+	const n = 150
+	var actors []*actor
+	for i := range n {
+		a, err := s.come(ctx, nothing, "crowd", fmt.Sprintf("no\u200dbody%d-%d@%s", r.IntN(1000), i, service), "", time.Time{})
+		if err != nil {
+			break
+		}
+		a.quiet = true
+		actors = append(actors, a)
+	}
+	var all sync.WaitGroup
+	for _, a := range actors {
+		all.Go(func() {
+			defer a.Kill()
+			for range 3 {
+				if what := a.asks(ctx); what == gone || what == silent || ctx.Err() != nil {
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+// tokenEnds: somebody's token ends while they are inside, or before they have come, and perhaps while usher is away.
+func tokenEnds(ctx context.Context, s *site, r *rand.Rand) {
+	room := s.newRoom("ends")
+	as := []right{host, member}[r.IntN(2)]
+	ends := time.Now().Add(between(r, 5*time.Second, 8*time.Second)).Truncate(time.Second)
+	tok := mint(room, ends, nil)
+	if as == member {
+		tok = mint(room, ends, func(c *token.Claims) { c.User.Affiliation = "member" })
+	}
+	a, err := s.come(ctx, as, "ending", room, tok, ends)
+	if err != nil {
+		return
+	}
+	defer a.Close()
+	if a.wants(ctx, r, 3*time.Second) != ready {
+		return
+	}
+	killed := func() {
+		if r.IntN(3) == 0 {
+			s.suffers(ctx, backWithin, func() { s.kills(); s.starts() })
+		}
+	}
+	if r.IntN(2) == 0 { // they come in time, and leave when it has ended
+		v, ok := a.joins(ctx)
+		if !ok {
+			return
+		}
+		if a.stays(ctx, v, time.Until(ends)+between(r, leeway, 3*time.Second)) {
+			return
+		}
+		killed()
+		a.leaves(ctx, v)
+	} else {
+		sleep(ctx, time.Until(ends))
+		killed()
+	}
+	sleep(ctx, between(r, leeway, 12*time.Second))
+	a.asks(ctx)
+	if v, ok := a.joins(ctx); ok {
+		a.away(ctx, r, v)
+	}
+}

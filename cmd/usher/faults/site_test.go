@@ -1,0 +1,428 @@
+//go:build linux
+
+package faults
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+const (
+	domain  = "meet.example.com"
+	focus   = "focus." + domain
+	service = "conference." + domain
+	guests  = "guest." + domain
+
+	componentSecret = "a secret of the component, not short"
+	appSecret       = "a secret of the tokens, which is long"
+	issuer          = "my_app"
+
+	// pollEvery is how often the observer looks at each room.
+	pollEvery = time.Second
+	// callWithin is how long one look or probe may take before it is given up, and tried again.
+	callWithin = 15 * time.Second
+)
+
+// site is a private Prosody with usher beside it, and the cast who use it, for one series of faults.
+type site struct {
+	*prosodytest.Server
+	t      *testing.T
+	combo  combo
+	ledger *ledger
+	cable  *prosodytest.Cable
+	jicofo *prosodytest.Jicofo // nil if usher is the focus itself
+	usher  *process
+	dir    string // with usher.yaml, and in state, the store
+	small  bool   // state is a small disk of its own
+
+	mu       sync.Mutex
+	observer *prosodytest.Observer
+	probe    *prosodytest.Client // asks usher for a sign of life
+	watched  []string            // rooms that the observer looks at
+	persons  int
+	down     bool // the server is meant to be away
+}
+
+func newSite(t *testing.T, c combo, binary string) *site {
+	t.Helper()
+	o := prosodytest.JitsiOptions{Secret: componentSecret}
+	options := o.Options()
+	options.Prosody, options.LogLevel = c.prosody, "info"
+	s := &site{t: t, combo: c, Server: prosodytest.Start(t, options), ledger: newLedger(), dir: t.TempDir()}
+	s.cable = prosodytest.NewCable(t, s.ComponentAddr)
+	if c.jicofo {
+		s.jicofo = s.Jicofo(t, o.Jicofo())
+	}
+	s.configure()
+	s.usher = &process{binary: binary, dir: s.dir, log: filepath.Join(s.dir, "usher.log"), died: func(how string) { s.ledger.broken("%s", how) }}
+	t.Cleanup(s.usher.cleanUp)
+	if err := s.connect(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.disconnect)
+	return s
+}
+
+// configure writes usher.yaml, and makes the folder of the store: a small disk, if that can be.
+func (s *site) configure() {
+	yaml := fmt.Sprintf(`xmpp: {server: %q, domain: %s, secret: %q}
+rooms: {services: [%s], wait_hold: %s}
+vhosts:
+  %s: {kind: token, app_id: %s, app_secret: %q, leeway: %s}
+  %s: {kind: guest}
+store: {path: state/usher.db}
+log: {format: json}
+`, s.cable.Addr(), focus, componentSecret, service, waitHold, domain, issuer, appSecret, leeway, guests)
+	if s.jicofo != nil {
+		yaml = strings.Replace(yaml, "rooms: {", "rooms: {guard_interval: 1s, ", 1) + fmt.Sprintf("jicofo: {jid: %s}\n", s.jicofo.BareJID())
+	}
+	state := filepath.Join(s.dir, "state")
+	err := errors.Join(os.WriteFile(filepath.Join(s.dir, "usher.yaml"), []byte(yaml), 0o600), os.Mkdir(state, 0o700))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if syscall.Mount("tmpfs", state, "tmpfs", 0, "size=4m,mode=700") == nil {
+		s.small = true
+		s.t.Cleanup(func() { _ = syscall.Unmount(state, syscall.MNT_DETACH) })
+	}
+}
+
+// connect connects the observer and the probe.
+func (s *site) connect(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	observer, err := s.DialObserver(ctx, prosodytest.JitsiOptions{}.Observer())
+	if err != nil {
+		return err
+	}
+	probe, err := s.Dial(ctx, prosodytest.ClientOptions{Host: guests})
+	if err != nil {
+		return errors.Join(err, observer.Close())
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.observer, s.probe = observer, probe
+	return nil
+}
+
+func (s *site) disconnect() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.observer.Close()
+	s.probe.Kill()
+}
+
+func (s *site) tools() (*prosodytest.Observer, *prosodytest.Client) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.observer, s.probe
+}
+
+// serves waits until usher answers, in front of Jicofo until it can ask Jicofo, and reports whether it does in time.
+func (s *site) serves(ctx context.Context, within time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for ctx.Err() == nil {
+		_, probe := s.tools()
+		one, done := context.WithTimeout(ctx, callWithin)
+		a, err := probe.IQ(one, "get", focus, "<ping xmlns='urn:xmpp:ping'/>")
+		done()
+		if err == nil && a.Attr["type"] == "result" {
+			return true
+		}
+		sleep(ctx, 50*time.Millisecond)
+	}
+	return false
+}
+
+// suffers runs a fault: what keeps usher from its work, which is over when do returns. It then waits until usher works, which it
+// should within that time.
+func (s *site) suffers(ctx context.Context, within time.Duration, do func()) {
+	end := s.ledger.outage()
+	defer end()
+	do()
+	began := time.Now()
+	if !s.serves(ctx, within) && ctx.Err() == nil {
+		s.ledger.broken("usher does not serve %s after the end of the fault; its log ends with\n%s", time.Since(began).Round(time.Second), s.usher.tail())
+		if !s.serves(ctx, time.Minute) && ctx.Err() == nil {
+			s.ledger.broken("nor a minute later")
+		}
+	}
+	s.ledger.note("", "", "usher serves, %s after the end of the fault", time.Since(began).Round(time.Millisecond))
+}
+
+// restart ends the server and starts it again. Everybody has to come anew.
+func (s *site) restart(ctx context.Context, end func(), pause time.Duration) {
+	s.mu.Lock()
+	s.down = true
+	s.mu.Unlock()
+	end()
+	sleep(ctx, pause)
+	if err := s.Restart(context.WithoutCancel(ctx)); err != nil {
+		s.t.Errorf("Prosody does not start again: %v", err)
+		return
+	}
+	s.ledger.emptied()
+	if err := s.connect(ctx); err != nil {
+		s.t.Errorf("the observer does not come back: %v", err)
+	}
+	if s.jicofo != nil {
+		if err := s.jicofo.Restart(ctx, ""); err != nil {
+			s.t.Errorf("Jicofo does not come back: %v", err)
+		}
+	}
+	s.mu.Lock()
+	s.down = false
+	s.mu.Unlock()
+}
+
+// watch has the observer look at a room from now on.
+func (s *site) watch(name string) (room string) {
+	room = name + "@" + service
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Contains(s.watched, room) {
+		s.watched = append(s.watched, room)
+	}
+	return room
+}
+
+// observe looks at all watched rooms until ctx ends.
+func (s *site) observe(ctx context.Context) {
+	for ctx.Err() == nil {
+		s.mu.Lock()
+		rooms := slices.Clone(s.watched)
+		s.mu.Unlock()
+		for _, room := range rooms {
+			_, _ = s.look(ctx, room)
+		}
+		sleep(ctx, pollEvery)
+	}
+}
+
+func (s *site) look(ctx context.Context, room string) (prosodytest.RoomView, error) {
+	observer, _ := s.tools()
+	asked := time.Now()
+	one, done := context.WithTimeout(ctx, callWithin)
+	defer done()
+	view, err := observer.Room(one, room)
+	if now, _ := s.tools(); err == nil && now == observer {
+		s.ledger.sees(room, view, asked)
+	}
+	return view, err
+}
+
+// settle waits until nobody outside of a room has anything left there, for as long as that may take. Rooms are looked at
+// meanwhile.
+func (s *site) settle(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leftAfter+joinWithin+3*pollSlack)
+	defer cancel()
+	for quiet := 0; quiet < 3 && ctx.Err() == nil; quiet++ {
+		sleep(ctx, 2*pollEvery)
+		if !s.ledger.nobodyOutside() {
+			quiet = -1
+		}
+	}
+}
+
+// forged is the name in tokens that are signed with another secret.
+const forged = "forged"
+
+// mint returns a token for a room that ends then.
+func mint(room string, ends time.Time, change func(*token.Claims)) string {
+	name, _, _ := strings.Cut(room, "@")
+	c := token.Claims{
+		Issuer: issuer, Audience: []string{"jitsi"}, Subject: domain, Room: name,
+		Expires: ends, User: token.User{ID: "u", Affiliation: "owner"},
+	}
+	key := appSecret
+	if change != nil {
+		change(&c)
+	}
+	if c.User.Name == forged {
+		key = "another secret, which nobody knows of"
+	}
+	compact, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(key)})
+	if err != nil {
+		panic(err)
+	}
+	return compact
+}
+
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// process is usher's, started again and again.
+type process struct {
+	binary, dir, log string
+	died             func(how string) // is told of an end that nobody has asked for
+
+	mu    sync.Mutex
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when cmd has ended
+	meant bool          // its end
+}
+
+// build makes the program once.
+func build(t *testing.T) string {
+	t.Helper()
+	binary := filepath.Join(t.TempDir(), "usher")
+	cmd := exec.Command("go", "build", "-o", binary, "github.com/xmpp-usher/usher/cmd/usher")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return binary
+}
+
+func (p *process) start() error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(p.binary, "serve", "-c", filepath.Join(p.dir, "usher.yaml"))
+	cmd.Dir, cmd.Stderr, cmd.Stdout = p.dir, log, log
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "USHER_") {
+			cmd.Env = append(cmd.Env, e)
+		}
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	ended := make(chan struct{})
+	p.cmd, p.ended, p.meant = cmd, ended, false
+	go func() {
+		err := cmd.Wait()
+		p.mu.Lock()
+		meant := p.meant
+		p.mu.Unlock()
+		if !meant {
+			p.died(fmt.Sprintf("usher ended by itself: %v; its log ends with\n%s", err, p.tail()))
+		}
+		close(ended)
+	}()
+	return nil
+}
+
+// signal sends a signal to usher.
+func (p *process) signal(sig syscall.Signal) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_ = p.cmd.Process.Signal(sig) // if it has ended by itself, that has been found
+}
+
+// stop ends usher by a signal, and waits for its end. It returns an error if it takes too long, and then kills it.
+func (p *process) stop(sig syscall.Signal, within time.Duration) error {
+	p.mu.Lock()
+	p.meant = true
+	cmd, ended := p.cmd, p.ended
+	p.mu.Unlock()
+	_ = cmd.Process.Signal(sig)
+	timer := time.NewTimer(within)
+	defer timer.Stop()
+	select {
+	case <-ended:
+	case <-timer.C:
+		_ = cmd.Process.Signal(syscall.SIGQUIT) // so that its log says where it hangs
+		select {
+		case <-ended:
+		case <-time.After(5 * time.Second):
+			_ = cmd.Process.Kill()
+			<-ended
+		}
+		return fmt.Errorf("usher has not ended %s after %s; its log ends with\n%s", within, sig, p.tail())
+	}
+	if status := cmd.ProcessState; sig != syscall.SIGKILL && !status.Success() {
+		return fmt.Errorf("after %s usher ended with %s; its log ends with\n%s", sig, status, p.tail())
+	}
+	return nil
+}
+
+// end is closed when the process that was started last has ended.
+func (p *process) end() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
+}
+
+func (p *process) pid() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cmd.Process.Pid
+}
+
+// expect says that the next end is meant, or that it is not.
+func (p *process) expect(end bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.meant = end
+}
+
+func (p *process) cleanUp() {
+	if p.cmd != nil {
+		p.expect(true)
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+	}
+}
+
+// tail is the end of usher's log.
+func (p *process) tail() string {
+	log, err := os.ReadFile(p.log)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	lines := bytes.Split(bytes.TrimSpace(log), []byte("\n"))
+	if n := len(lines) - 20; n > 0 {
+		lines = lines[n:]
+	}
+	for i := range lines {
+		if len(lines[i]) > 300 {
+			lines[i] = lines[i][:300]
+		}
+	}
+	return string(bytes.Join(lines, []byte("\n")))
+}
+
+// about returns the last n lines of usher's log that name a JID.
+func (p *process) about(n int, jids ...string) string {
+	log, _ := os.ReadFile(p.log)
+	var lines []string
+	for line := range strings.Lines(string(log)) {
+		if slices.ContainsFunc(jids, func(j string) bool { return j != "" && strings.Contains(line, j) }) {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	if more := len(lines) - n; more > 0 {
+		lines = lines[more:]
+	}
+	return strings.Join(lines, "\n")
+}

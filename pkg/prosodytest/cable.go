@@ -1,0 +1,127 @@
+package prosodytest
+
+import (
+	"io"
+	"net"
+	"sync"
+)
+
+// Cable carries TCP connections to a server, for a test to cut or to stall. Any goroutine may use it.
+type Cable struct {
+	l  net.Listener
+	to string
+
+	mu      sync.Mutex
+	moved   *sync.Cond // stalled, cut or closed has changed
+	conns   map[net.Conn]bool
+	cut     bool
+	stalled bool
+	done    sync.WaitGroup
+}
+
+// NewCable returns a cable to a TCP address for the time of the test.
+func NewCable(t TB, to string) *Cable {
+	t.Helper()
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("prosodytest: %v", err)
+	}
+	c := &Cable{l: l, to: to, conns: make(map[net.Conn]bool)}
+	c.moved = sync.NewCond(&c.mu)
+	c.done.Go(c.accept)
+	t.Cleanup(func() {
+		l.Close()
+		c.Cut()
+		c.done.Wait()
+	})
+	return c
+}
+
+// Addr is where the cable begins: who connects there is connected with the server.
+func (c *Cable) Addr() string { return c.l.Addr().String() }
+
+// Cut ends all connections, and each new one as soon as it is made. What has not arrived is lost.
+func (c *Cable) Cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut, c.stalled = true, false
+	c.moved.Broadcast()
+	for conn := range c.conns {
+		conn.Close()
+	}
+	clear(c.conns)
+}
+
+// Stall lets nothing pass until Mend. Nothing is lost, and nobody is told.
+func (c *Cable) Stall() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.stalled = true
+}
+
+// Mend ends Cut and Stall.
+func (c *Cable) Mend() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cut, c.stalled = false, false
+	c.moved.Broadcast()
+}
+
+func (c *Cable) accept() {
+	for {
+		in, err := c.l.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp4", c.to)
+		if err != nil {
+			in.Close()
+			continue
+		}
+		if !c.add(in, out) {
+			in.Close()
+			out.Close()
+			continue
+		}
+		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+			c.done.Go(func() {
+				_, _ = io.Copy(passing{pair[0], c}, pair[1]) // how it ends is not of interest: both ends see it
+				c.remove(in, out)
+			})
+		}
+	}
+}
+
+// add reports false if the cable is cut.
+func (c *Cable) add(in, out net.Conn) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.cut {
+		c.conns[in], c.conns[out] = true, true
+	}
+	return !c.cut
+}
+
+func (c *Cable) remove(in, out net.Conn) {
+	in.Close()
+	out.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.conns, in)
+	delete(c.conns, out)
+}
+
+// passing writes to a connection unless the cable is stalled.
+type passing struct {
+	io.Writer
+	c *Cable
+}
+
+func (p passing) Write(b []byte) (int, error) {
+	p.c.mu.Lock()
+	for p.c.stalled {
+		p.c.moved.Wait()
+	}
+	p.c.mu.Unlock()
+	return p.Writer.Write(b)
+}

@@ -1,0 +1,42 @@
+package prosodytest_test
+
+import (
+	"testing"
+
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+)
+
+// What a cable is stalled for arrives after Mend; what it is cut for is lost, and both ends are told.
+func TestCable(t *testing.T) {
+	server := prosodytest.Start(t, prosodytest.Options{Config: `
+		VirtualHost "example.com"
+		  authentication = "anonymous"
+		Component "echo.example.com"
+		  component_secret = "secret"
+	`})
+	cable := prosodytest.NewCable(t, server.ComponentAddr)
+	server.ComponentAddr = cable.Addr()
+	echo := server.Component(t, "echo.example.com", "secret")
+	juliet := server.Client(t, prosodytest.ClientOptions{Host: "example.com"})
+
+	cable.Stall()
+	juliet.Sends("<message to='echo.example.com'><body>later</body></message>")
+	if err := juliet.Sync(t.Context()); err != nil { // so Prosody has passed it on
+		t.Fatal(err)
+	}
+	if got := echo.Drain(); len(got) > 0 {
+		t.Errorf("arrived through a stalled cable: %v", got)
+	}
+	cable.Mend()
+	echo.Receives("<message><body>later</body></message>")
+
+	cable.Cut()
+	<-echo.Done()
+	if _, err := server.DialComponent(t.Context(), "echo.example.com", "secret"); err == nil {
+		t.Error("connected through a cable that is cut")
+	}
+	cable.Mend()
+	echo = server.Component(t, "echo.example.com", "secret")
+	juliet.Sends("<message to='echo.example.com'><body>again</body></message>")
+	echo.Receives("<message><body>again</body></message>")
+}
