@@ -121,8 +121,7 @@ func (a *actor) joins(ctx context.Context) (*visit, bool) {
 		a.ends(v)
 		return nil, false
 	case own.Attr["type"] != "":
-		a.s.ledger.exits(v, "is not let in by the server: "+own.ErrorCondition())
-		a.s.ledger.count("refused at the door")
+		a.s.ledger.refused(v, own.ErrorCondition())
 		return nil, false
 	}
 	if fault, forNow := a.s.ledger.entered(v); fault != "" {

@@ -60,7 +60,10 @@ type fault struct {
 	version string
 	mode    string
 	do      func(context.Context, *site, *rand.Rand)
-	counts  map[string]int // guarded by the ledger's mu
+
+	// Guarded by the ledger's mu.
+	counts  map[string]int
+	slowest time.Duration // the slowest answer of usher to a ping, while nothing kept it from its work
 }
 
 func (f *fault) count(what string) {
@@ -186,7 +189,7 @@ func run(t *testing.T, p plan, binary string) *ledger {
 	return l
 }
 
-// pulse asks the server for signs of life, to see whether the machine has time.
+// pulse asks the server for signs of life, to see whether the machine has time, and then usher, to see how long others wait.
 func (s *site) pulse(ctx context.Context) {
 	for ctx.Err() == nil {
 		_, probe := s.tools()
@@ -196,6 +199,13 @@ func (s *site) pulse(ctx context.Context) {
 		done()
 		if took := time.Since(asked); took > time.Second && err == nil {
 			s.ledger.overloads(asked, time.Now())
+		}
+		asked = time.Now()
+		one, done = context.WithTimeout(ctx, callWithin)
+		a, err := probe.IQ(one, "get", focus, "<ping xmlns='urn:xmpp:ping'/>")
+		done()
+		if err == nil && a.Attr["type"] == "result" {
+			s.ledger.pinged(asked, time.Now())
 		}
 		sleep(ctx, 500*time.Millisecond)
 	}
@@ -218,13 +228,13 @@ func report(t *testing.T, s *site, p plan) {
 // columns of the table: what is counted, and the heading.
 var columns = [][2]string{
 	{"admitted", "admitted"}, {"refused", "refused"}, {"refused at the door", "at the door"}, {"told to wait", "told to wait"},
-	{"reloaded", "reloaded"}, {"put out at once", "put out"}, {"caught", "caught"},
+	{"in vain", "in vain"}, {"reloaded", "reloaded"}, {"put out at once", "put out"}, {"caught", "caught"},
 	{wrong, "WRONG"}, {left, "LEFT OVER"}, {unanswered, "UNANSWERED"}, {broken, "BROKEN"},
 }
 
 func table(all []plan) string {
 	type key struct{ kind, combo string }
-	counts, faults := make(map[key]map[string]int), make(map[key]int)
+	counts, faults, slowest := make(map[key]map[string]int), make(map[key]int), make(map[key]time.Duration)
 	var combos []string
 	for _, p := range all {
 		for _, f := range p.faults {
@@ -240,6 +250,7 @@ func table(all []plan) string {
 					counts[k] = make(map[string]int)
 				}
 				faults[k]++
+				slowest[k] = max(slowest[k], f.slowest)
 				for what, n := range f.counts {
 					counts[k][what] += n
 				}
@@ -252,6 +263,7 @@ func table(all []plan) string {
 	for _, c := range columns {
 		fmt.Fprintf(&b, " %*s", max(len(c[1]), 6), c[1])
 	}
+	fmt.Fprintf(&b, " %12s", "slowest ping")
 	row := func(k key) {
 		if faults[k] == 0 {
 			return
@@ -260,6 +272,7 @@ func table(all []plan) string {
 		for _, c := range columns {
 			fmt.Fprintf(&b, " %*d", max(len(c[1]), 6), counts[k][c[0]])
 		}
+		fmt.Fprintf(&b, " %12s", slowest[k].Round(time.Millisecond))
 	}
 	for _, kind := range kinds {
 		for _, combo := range combos {

@@ -97,7 +97,7 @@ func TestJudge(t *testing.T) {
 		}, []string{wrong}},
 		{"a member enters in the end", func(l *ledger, after func(time.Duration)) {
 			l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
-			after(time.Hour + 2*leeway)
+			after(time.Hour + leeway + withdrawing + second)
 			enters(l, benvolio)
 		}, []string{wrong}},
 		{"a member is let into another room", func(l *ledger, after func(time.Duration)) {

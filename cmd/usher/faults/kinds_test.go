@@ -32,6 +32,7 @@ type kind struct {
 // kinds are all of them, in the order of the table.
 var kinds = []kind{
 	{"kill -9", func(ctx context.Context, s *site, r *rand.Rand) {
+		defer s.load(ctx, r)()
 		s.suffers(ctx, backWithin, func() {
 			s.kills()
 			sleep(ctx, between(r, 0, 3*time.Second))
@@ -43,6 +44,7 @@ var kinds = []kind{
 		if r.IntN(4) == 0 {
 			sig = syscall.SIGINT
 		}
+		defer s.load(ctx, r)()
 		s.suffers(ctx, backWithin, func() {
 			s.stops(sig)
 			sleep(ctx, between(r, 0, 3*time.Second))
@@ -123,6 +125,35 @@ var kinds = []kind{
 		}
 	}},
 	{"token ends", tokenEnds},
+}
+
+// load has people ask for rooms that are not open, about 200 times a second in all, so that something is under way at each moment.
+// It begins a second before it returns.
+func (s *site) load(ctx context.Context, r *rand.Rand) (end func()) {
+	ctx, leave := context.WithCancel(ctx)
+	var all sync.WaitGroup
+	for range 20 {
+		r := rand.New(rand.NewPCG(r.Uint64(), 0))
+		a, err := s.come(ctx, nothing, "load", "", "", time.Time{})
+		if err != nil {
+			break
+		}
+		a.quiet = true
+		all.Go(func() {
+			defer a.Kill()
+			for n := 0; ctx.Err() == nil && a.Err() == nil; n++ {
+				a.room = fmt.Sprintf("%s-%d@%s", a.nick, n, service) // once for each, so that nothing is held
+				a.asks(ctx)
+				sleep(ctx, between(r, 50*time.Millisecond, 150*time.Millisecond))
+			}
+		})
+	}
+	sleep(ctx, time.Second)
+	return func() {
+		sleep(ctx, time.Second)
+		leave()
+		all.Wait()
+	}
 }
 
 func (s *site) kills() {
@@ -331,7 +362,9 @@ func (s *site) newRoom(what string) string {
 	s.persons++
 	n := s.persons
 	s.mu.Unlock()
-	return s.watch(fmt.Sprintf("%s%d", what, n))
+	room := s.watch(fmt.Sprintf("%s%d", what, n))
+	s.ledger.isFor(room)
+	return room
 }
 
 // enters has somebody come, ask and enter.
@@ -363,7 +396,7 @@ func (a *actor) owns(ctx context.Context, ns, payload string) bool {
 	one, done := context.WithTimeout(ctx, patience)
 	defer done()
 	answer, err := a.IQ(one, "set", a.room, "<query xmlns='http://jabber.org/protocol/"+ns+"'>"+payload+"</query>")
-	a.s.ledger.note(a.room, a.bare, "says %s: %s %v", payload, answer.Attr["type"], err)
+	a.s.ledger.note(a.room, a.bare, "%s: %s %v", payload[max(0, len(payload)-80):], answer.Attr["type"], err)
 	return err == nil && answer.Attr["type"] == "result"
 }
 
@@ -618,7 +651,7 @@ func tokenEnds(ctx context.Context, s *site, r *rand.Rand) {
 		sleep(ctx, time.Until(ends))
 		killed()
 	}
-	sleep(ctx, between(r, leeway, 12*time.Second))
+	sleep(ctx, between(r, leeway, withdrawing+leeway+8*time.Second))
 	a.asks(ctx)
 	if v, ok := a.joins(ctx); ok {
 		a.away(ctx, r, v)

@@ -26,7 +26,7 @@ const (
 	joinWithin = 30 * time.Second
 	// leftAfter is when an affiliation is left over, counted from the end of its right; a poll may be late by pollSlack.
 	leftAfter, pollSlack = time.Minute, 5 * time.Second
-	// leeway is that of the issuer, and endWithin is how long it may take to put out somebody whose right has ended while they
+	// leeway is that of the issuer, and endWithin is how long it may take to put out somebody whose right has ended before they
 	// entered, or who entered while an owner had opened the room.
 	leeway, endWithin = time.Second, 10 * time.Second
 	// caughtWithin is how old a request may be that kill -9 catches before it is either held and written down or answered.
@@ -109,13 +109,14 @@ type ledger struct {
 	said     map[string]bool         // of what the observer sees, so that it is found once
 	overload time.Duration           // for how long the machine had no time
 	findings []finding
-	fault    *fault // the latest
+	fault    *fault            // the latest
+	of       map[string]*fault // the fault that a room is for, if it is
 }
 
 func newLedger() *ledger {
 	return &ledger{
 		now: time.Now, began: time.Now(), people: make(map[string]*known), opened: make(map[string]span),
-		outside: make(map[[2]string]time.Time), said: make(map[string]bool), fault: new(fault),
+		outside: make(map[[2]string]time.Time), said: make(map[string]bool), of: make(map[string]*fault), fault: new(fault),
 	}
 }
 
@@ -134,8 +135,9 @@ func (l *ledger) noteLocked(room, who, format string, args ...any) {
 func (l *ledger) find(what, room, who, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	l.noteLocked(room, who, "%s: %s", strings.ToUpper(what), text)
-	l.findings = append(l.findings, finding{what, room, who, text, l.now(), l.fault})
-	l.fault.count(what)
+	f := cmp.Or(l.of[room], l.fault)
+	l.findings = append(l.findings, finding{what, room, who, text, l.now(), f})
+	f.count(what)
 }
 
 func (l *ledger) broken(format string, args ...any) {
@@ -149,7 +151,23 @@ func (l *ledger) begins(f *fault) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fault = f
-	l.noteLocked("", "", "--- fault: %s", f.kind)
+	l.noteLocked("", "", "--- %s", f.kind)
+}
+
+// isFor says that a room is for the latest fault.
+func (l *ledger) isFor(room string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.of[room] = l.fault
+}
+
+// pinged says how long usher took for a sign of life.
+func (l *ledger) pinged(from, to time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.able(from, to) == to.Sub(from) {
+		l.fault.slowest = max(l.fault.slowest, to.Sub(from))
+	}
 }
 
 // count counts what happened in the time of the latest fault.
@@ -321,7 +339,7 @@ func (l *ledger) judge(k *known, v *visit) (fault string, forNow bool) {
 	switch {
 	case k.right == nothing || k.room != v.room || k.ready.IsZero():
 		return fmt.Sprintf("%s entered without having been let in", k.name), opened
-	case !k.expires.IsZero() && v.from.After(k.expires) && l.able(k.expires.Add(leeway), v.from) > 0:
+	case !k.expires.IsZero() && v.from.After(k.expires) && l.able(k.expires.Add(leeway), v.from) > withdrawing:
 		return fmt.Sprintf("%s entered %s after their token had ended", k.name, v.from.Sub(k.expires).Round(time.Millisecond)), true
 	case k.right != guest || l.hostBetween(v.room, v.from, l.now()):
 		return "", false
@@ -371,6 +389,26 @@ func (l *ledger) overloads(from, to time.Time) {
 	if l.able(from, to) == to.Sub(from) {
 		l.outages = append(l.outages, &span{from, to})
 		l.overload += to.Sub(from)
+	}
+}
+
+// refused judges that the server did not let somebody in. It counts those who were told ready in vain: a host was inside all the
+// time, but for moments as of a page that is loaded anew, and nothing was wrong with usher.
+func (l *ledger) refused(v *visit, condition string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	v.to = l.now()
+	l.noteLocked(v.room, v.who, "is not let in by the server: %s", condition)
+	l.fault.count("refused at the door")
+	k, now := l.people[v.who], v.to
+	inVain := k.right > nothing && !k.ready.IsZero() && now.Sub(k.ready) < joinWithin-withdrawing && k.joined.Before(k.ready) &&
+		l.able(k.ready, now) == now.Sub(k.ready) && (k.expires.IsZero() || now.Before(k.expires))
+	for at := k.ready; inVain && k.right == guest && at.Before(now); at = at.Add(time.Second) {
+		inVain = l.hostBetween(v.room, at.Add(-hostGone/2), at.Add(hostGone/2))
+	}
+	if inVain {
+		l.noteLocked(v.room, v.who, "was told ready in vain")
+		l.fault.count("in vain")
 	}
 }
 

@@ -64,7 +64,7 @@ func newSite(t *testing.T, c combo, binary string) *site {
 	t.Helper()
 	o := prosodytest.JitsiOptions{Secret: componentSecret}
 	options := o.Options()
-	options.Prosody, options.LogLevel = c.prosody, "info"
+	options.Prosody, options.LogLevel = c.prosody, "warn"
 	s := &site{t: t, combo: c, Server: prosodytest.Start(t, options), ledger: newLedger(), dir: t.TempDir()}
 	s.cable = prosodytest.NewCable(t, s.ComponentAddr)
 	if c.jicofo {
@@ -88,7 +88,6 @@ vhosts:
   %s: {kind: token, app_id: %s, app_secret: %q, leeway: %s}
   %s: {kind: guest}
 store: {path: state/usher.db}
-log: {format: json}
 `, s.cable.Addr(), focus, componentSecret, service, waitHold, domain, issuer, appSecret, leeway, guests)
 	if s.jicofo != nil {
 		yaml = strings.Replace(yaml, "rooms: {", "rooms: {guard_interval: 1s, ", 1) + fmt.Sprintf("jicofo: {jid: %s}\n", s.jicofo.BareJID())
