@@ -34,7 +34,11 @@ type actor struct {
 	nick  string
 	room  string
 	token string
-	quiet bool // its answers are not in the timeline
+	quiet bool   // its answers are not in the timeline
+	uid   string // of the machine
+
+	session string // the id of the session that usher has given last
+	resumes bool   // shows it instead of the token
 }
 
 // come connects somebody who wants to enter a room. ends is when their token ends, zero for never.
@@ -53,7 +57,7 @@ func (s *site) come(ctx context.Context, r right, what, room, tok string, ends t
 	s.persons++
 	name := fmt.Sprintf("%s%d", what, s.persons)
 	s.mu.Unlock()
-	a := &actor{Client: c, s: s, bare: c.BareJID(), nick: name, room: room, token: tok}
+	a := &actor{Client: c, s: s, bare: c.BareJID(), nick: name, room: room, token: tok, uid: "machine-of-" + name}
 	s.ledger.knows(a.bare, known{name: name, right: r, room: room, expires: ends, lets: r == host})
 	s.ledger.note(room, a.bare, "comes as %s", a.bare)
 	return a, nil
@@ -62,7 +66,10 @@ func (s *site) come(ctx context.Context, r right, what, room, tok string, ends t
 // asks sends a conference request, and returns its outcome. It waits for as long as there may be an answer.
 func (a *actor) asks(ctx context.Context) string {
 	attr := ""
-	if a.token != "" {
+	switch {
+	case a.resumes:
+		attr = " session-id='" + a.session + "'"
+	case a.token != "":
 		attr = " token='" + a.token + "'"
 	}
 	sent := time.Now()
@@ -81,10 +88,13 @@ func (a *actor) asks(ctx context.Context) string {
 		}
 	}()
 	answer, err := a.IQ(waiting, "set", focus, fmt.Sprintf(
-		"<conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='0123456789abcdef0123456789abcdef'%s/>", a.room, attr))
+		"<conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='%s'%s/>", a.room, a.uid, attr))
 	switch {
 	case err == nil:
 		what := outcome(answer)
+		if id := answer.Child("conference", "http://jitsi.org/protocol/focus").Attr["session-id"]; id != "" {
+			a.session = id
+		}
 		a.s.ledger.answered(a.bare, a.room, what, sent, waitHold, a.quiet)
 		return what
 	case a.Err() != nil:
@@ -220,6 +230,8 @@ func (a *actor) wants(ctx context.Context, r *rand.Rand, patience time.Duration)
 		case what == notReady:
 			again, pause = pause, min(2*pause, 8*time.Second)
 		case strings.HasPrefix(what, "not-authorized"):
+		case strings.HasPrefix(what, "not-acceptable"): // the session is no good (any more)
+			a.resumes, again = false, 0
 		default: // the component is away: fatal to lib-jitsi-meet, and the person presses reload
 			a.s.ledger.count("reloaded")
 			again = between(r, time.Second, 2*time.Second)
@@ -270,14 +282,26 @@ func (s *site) host(ctx context.Context, r *rand.Rand, room string) error {
 	if err != nil {
 		return err
 	}
-	defer a.Close()
-	var v *visit
-	if a.wants(ctx, r, 30*time.Second) == ready {
-		if v, _ = a.joins(ctx); v != nil && a.stays(ctx, v, between(r, 3*time.Second, 15*time.Second)) {
-			return nil
+	defer func() { a.Close() }()
+	for again := r.IntN(3); ; again-- {
+		var v *visit
+		if a.wants(ctx, r, 30*time.Second) == ready {
+			if v, _ = a.joins(ctx); v != nil && a.stays(ctx, v, between(r, 3*time.Second, 15*time.Second)) {
+				return nil
+			}
 		}
+		a.away(ctx, r, v)
+		if again <= 0 || ctx.Err() != nil {
+			break
+		}
+		// The page is loaded anew: another JID, and the session instead of the token.
+		was := a
+		if a, err = s.come(ctx, host, "host", room, was.token, ends); err != nil {
+			a = was
+			return err
+		}
+		a.uid, a.session, a.resumes = was.uid, was.session, was.session != ""
 	}
-	a.away(ctx, r, v)
 	sleep(ctx, between(r, time.Second, 10*time.Second))
 	return nil
 }

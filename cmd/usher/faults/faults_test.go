@@ -17,14 +17,17 @@
 // an answer because the machine has no time; the table says how long that was.
 //
 // FAULTS is the number of faults; without it nothing runs. FAULTS_SEED has the same faults happen as before, as far as they
-// are for us to say, and -run TestFaults/SITE on one site only. FAULTS_PROSODY lists the Prosodys to run beside.
+// are for us to say, and -run TestFaults/SITE on one site only. FAULTS_PROSODY lists the Prosodys to run beside, and FAULTS_JOURNAL
+// is a folder for all timelines and usher's logs.
 package faults
 
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -175,17 +178,32 @@ func run(t *testing.T, p plan, binary string) *ledger {
 		l.begins(f)
 		f.do(ctx, s, r)
 		l.note("", "", "the fault is over")
-		sleep(ctx, between(r, 8*time.Second, 14*time.Second))
+		if r.IntN(4) == 0 { // the next one comes at once
+			sleep(ctx, between(r, 0, 2*time.Second))
+		} else {
+			sleep(ctx, between(r, 8*time.Second, 14*time.Second))
+		}
 	}
 	leave()
 	acting.Wait()
 	s.settle(seeing)
 	blind()
 	watching.Wait()
-	if s.usher.cmd != nil {
-		s.usher.expect(true)
+	s.usher.expect(true)
+	if said := s.usher.about(1, "panic"); said != "" {
+		l.broken("usher's log has a panic: %s", said)
 	}
 	report(t, s, p)
+	if dir := os.Getenv("FAULTS_JOURNAL"); dir != "" {
+		all := l.timeline(finding{at: time.Now()}, math.MaxInt)
+		err := os.WriteFile(filepath.Join(dir, p.name+".txt"), []byte(all), 0o600)
+		if err == nil {
+			err = exec.Command("cp", s.usher.log, filepath.Join(dir, p.name+".log")).Run()
+		}
+		if err != nil {
+			t.Errorf("FAULTS_JOURNAL: %v", err)
+		}
+	}
 	return l
 }
 

@@ -354,6 +354,7 @@ var tricks = []func(ctx context.Context, s *site, r *rand.Rand){
 	func(ctx context.Context, s *site, r *rand.Rand) { s.leavesGuestsAlone(ctx, r) },
 	func(ctx context.Context, s *site, r *rand.Rand) { s.leavesAnAdmin(ctx, r) },
 	func(ctx context.Context, s *site, r *rand.Rand) { s.destroys(ctx, r) },
+	func(ctx context.Context, s *site, r *rand.Rand) { s.promotes(ctx, r) },
 }
 
 // newRoom is one that only a fault uses.
@@ -530,6 +531,29 @@ func (s *site) leavesAnAdmin(ctx context.Context, r *rand.Rand) {
 	own, err := admin.Join(dial, room, "admin")
 	s.ledger.note(room, admin.BareJID(), "an admin is inside: %s %v", own.Attr["type"], err)
 	a.away(ctx, r, v)
+	s.mayNotEnter(ctx, r, room)
+}
+
+// promotes: a host makes a host of a guest, and leaves. Guests may come in until that one has left, too.
+func (s *site) promotes(ctx context.Context, r *rand.Rand) {
+	room := s.newRoom("heir")
+	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	if !ok {
+		return
+	}
+	b, w, ok := s.enters(ctx, r, guest, "guest", room, time.Time{})
+	if !ok {
+		a.away(ctx, r, v)
+		return
+	}
+	s.ledger.promotes(b.bare)
+	a.owns(ctx, "muc#admin", "<item jid='"+b.bare+"' affiliation='owner'/>")
+	a.away(ctx, r, v)
+	if c, u, ok := s.enters(ctx, r, guest, "guest", room, time.Time{}); ok {
+		sleep(ctx, time.Second)
+		c.away(ctx, r, u)
+	}
+	b.away(ctx, r, w)
 	s.mayNotEnter(ctx, r, room)
 }
 

@@ -134,7 +134,8 @@ func (l *ledger) noteLocked(room, who, format string, args ...any) {
 // find records a finding. The caller holds mu.
 func (l *ledger) find(what, room, who, format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
-	l.noteLocked(room, who, "%s: %s", strings.ToUpper(what), text)
+	first, _, _ := strings.Cut(text, "\n")
+	l.noteLocked(room, who, "%s: %s", strings.ToUpper(what), first)
 	f := cmp.Or(l.of[room], l.fault)
 	l.findings = append(l.findings, finding{what, room, who, text, l.now(), f})
 	f.count(what)
@@ -382,6 +383,13 @@ func (l *ledger) forgets(bare string) {
 	l.people[bare].ready = time.Time{}
 }
 
+// promotes says that a host is about to make a host of somebody.
+func (l *ledger) promotes(bare string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.people[bare].right, l.people[bare].lets = host, true
+}
+
 // overloads says that the server itself, with which nothing was done, took so long: the machine had no time for it.
 func (l *ledger) overloads(from, to time.Time) {
 	l.mu.Lock()
@@ -505,13 +513,14 @@ func isStaff(bare string) bool {
 	return strings.HasSuffix(bare, "@auth."+domain) || bare == "focus."+domain || strings.HasSuffix(bare, "@focus."+domain)
 }
 
-// timeline is what matters for a finding: what happened in its room and to its person, and the faults, at most n lines.
+// timeline is what matters for a finding: what happened in its room and to its person, and the faults, at most n lines. Of a finding
+// without either it is everything.
 func (l *ledger) timeline(f finding, n int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var lines []string
 	of := func(e entry) bool {
-		return e.room == "" && e.who == "" || e.who == f.who && f.who != "" || e.room == f.room && f.room != ""
+		return e.room == "" && e.who == "" || f.room == "" && f.who == "" || e.who == f.who && f.who != "" || e.room == f.room && f.room != ""
 	}
 	for _, e := range l.entries {
 		if !of(e) || e.at.After(f.at.Add(time.Second)) {

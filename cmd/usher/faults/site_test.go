@@ -140,7 +140,7 @@ func (s *site) serves(ctx context.Context, within time.Duration) bool {
 	defer cancel()
 	for ctx.Err() == nil {
 		_, probe := s.tools()
-		one, done := context.WithTimeout(ctx, callWithin)
+		one, done := context.WithTimeout(ctx, 2*time.Second) // what is caught by the fault is never answered
 		a, err := probe.IQ(one, "get", focus, "<ping xmlns='urn:xmpp:ping'/>")
 		done()
 		if err == nil && a.Attr["type"] == "result" {
