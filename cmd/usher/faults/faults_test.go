@@ -18,7 +18,7 @@
 //
 // FAULTS is the number of faults; without it nothing runs. FAULTS_SEED has the same faults happen as before, as far as they
 // are for us to say, and -run TestFaults/SITE on one site only. FAULTS_PROSODY lists the Prosodys to run beside, and FAULTS_JOURNAL
-// is a folder for all timelines and usher's logs.
+// is a folder for all timelines and usher's logs. FAULTS_KINDS, a regular expression, leaves out the other kinds.
 package faults
 
 import (
@@ -29,6 +29,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -85,7 +86,7 @@ type plan struct {
 }
 
 // plans shares n faults of all kinds evenly among all combinations, and deals them out to sites.
-func plans(n int, seed uint64, prosodys []string) []plan {
+func plans(n int, seed uint64, prosodys []string, kinds []kind) []plan {
 	var combos []combo
 	for _, p := range prosodys {
 		combos = append(combos, combo{p, false}, combo{p, true})
@@ -126,10 +127,18 @@ func TestFaults(t *testing.T) {
 	if list := os.Getenv("FAULTS_PROSODY"); list != "" {
 		prosodys = filepath.SplitList(list)
 	}
+	some, err := regexp.Compile(os.Getenv("FAULTS_KINDS"))
+	if err != nil {
+		t.Fatalf("FAULTS_KINDS: %v", err)
+	}
+	kinds := slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return !some.MatchString(k.name) })
+	if len(kinds) == 0 {
+		t.Fatalf("FAULTS_KINDS is none of the kinds")
+	}
 	began := time.Now()
 	t.Logf("%d faults, FAULTS_SEED=%d", n, seed)
 	binary := build(t)
-	all := plans(n, seed, prosodys)
+	all := plans(n, seed, prosodys, kinds)
 	var mu sync.Mutex
 	var ended []*ledger
 	t.Run("sites", func(t *testing.T) {

@@ -217,7 +217,7 @@ func enters(l *ledger, who string) {
 // TestPlans shows that every combination has every kind, that a seed has the same happen, and that nothing is lost.
 func TestPlans(t *testing.T) {
 	for _, n := range []int{1, 24, 48, 300} {
-		all, again := plans(n, 7, []string{"a", "b"}), plans(n, 7, []string{"a", "b"})
+		all, again := plans(n, 7, []string{"a", "b"}, kinds), plans(n, 7, []string{"a", "b"}, kinds)
 		count := make(map[[3]string]int)
 		for i, p := range all {
 			for k, f := range p.faults {
