@@ -312,13 +312,14 @@ func table(all []plan) string {
 
 // summary is what the sites have in common, in a sentence.
 func summary(all []*ledger) string {
-	var away, overload, oldest time.Duration
+	var away, overload, oldest, caught time.Duration
 	for _, l := range all {
 		now := time.Now()
 		away += now.Sub(l.began) - l.able(l.began, now)
 		overload += l.overload
-		oldest = max(oldest, l.oldest)
+		oldest, caught = max(oldest, l.oldest), max(caught, l.caught)
 	}
 	return fmt.Sprintf("%d sites; usher could not work for %s of their time, of which %s because the machine had no time; "+
-		"the longest that somebody outside had an affiliation was %s", len(all), away.Round(time.Second), overload.Round(time.Second), oldest.Round(time.Second))
+		"somebody outside had an affiliation for %s at most; a request that was caught had been under way for %s at most",
+		len(all), away.Round(time.Second), overload.Round(time.Second), oldest.Round(time.Second), caught.Round(time.Millisecond))
 }

@@ -108,6 +108,7 @@ type ledger struct {
 	oldest   time.Duration           // the longest that one was seen
 	said     map[string]bool         // of what the observer sees, so that it is found once
 	overload time.Duration           // for how long the machine had no time
+	caught   time.Duration           // the greatest age of a request that was caught on its way
 	findings []finding
 	fault    *fault            // the latest
 	of       map[string]*fault // the fault that a room is for, if it is
@@ -300,10 +301,11 @@ func (l *ledger) answered(bare, room, what string, sent time.Time, hold time.Dur
 func (l *ledger) silence(bare, room string, sent time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	caught := slices.ContainsFunc(l.lossy, func(at time.Time) bool {
+	caught := slices.IndexFunc(l.lossy, func(at time.Time) bool {
 		return sent.After(at.Add(-caughtWithin)) && sent.Before(at.Add(caughtWithin/2))
 	})
-	if caught {
+	if caught >= 0 {
+		l.caught = max(l.caught, l.lossy[caught].Sub(sent))
 		l.noteLocked(room, bare, "is never answered: caught")
 		l.fault.count("caught")
 		return
