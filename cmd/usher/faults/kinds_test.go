@@ -415,6 +415,11 @@ func (s *site) persists(ctx context.Context, r *rand.Rand) {
 	}
 	a.configures(ctx, "persistentroom", "1")
 	a.owns(ctx, "muc#admin", "<item jid='friend@elsewhere.example.net' affiliation='owner'/>")
+	if r.IntN(2) == 0 { // and opens the door behind
+		closed := s.ledger.opens(room)
+		a.configures(ctx, "membersonly", "0")
+		time.AfterFunc(endWithin/2, closed)
+	}
 	a.away(ctx, r, v)
 	if r.IntN(3) == 0 {
 		s.suffers(ctx, backWithin, func() { s.kills(); s.starts() })
@@ -435,7 +440,7 @@ func (s *site) mayNotEnter(ctx context.Context, r *rand.Rand, room string) {
 	})
 	both.Go(func() {
 		if a, err := s.come(ctx, nothing, "stranger", room, "", time.Time{}); err == nil {
-			for range 3 {
+			for range 8 {
 				_, _ = a.joins(ctx)
 				sleep(ctx, time.Second)
 			}
@@ -445,7 +450,7 @@ func (s *site) mayNotEnter(ctx context.Context, r *rand.Rand, room string) {
 	both.Wait()
 }
 
-// opensTheDoor: an owner switches members-only off, and strangers hammer at the door.
+// opensTheDoor: an owner puts the focus out, perhaps, and switches members-only off, and strangers hammer at the door.
 func (s *site) opensTheDoor(ctx context.Context, r *rand.Rand) {
 	room := s.newRoom("open")
 	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
@@ -468,9 +473,12 @@ func (s *site) opensTheDoor(ctx context.Context, r *rand.Rand) {
 	}
 	for range 1 + r.IntN(3) {
 		closed := s.ledger.opens(room)
+		if r.IntN(2) == 0 {
+			a.owns(ctx, "muc#admin", "<item nick='focus' role='none'/>")
+		}
 		a.configures(ctx, "membersonly", "0")
 		sleep(ctx, between(r, 0, time.Second))
-		defer time.AfterFunc(endWithin/2, closed)
+		time.AfterFunc(endWithin/2, closed)
 	}
 	all.Wait()
 	a.away(ctx, r, v)
