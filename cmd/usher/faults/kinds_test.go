@@ -685,6 +685,10 @@ func tokenEnds(ctx context.Context, s *site, r *rand.Rand) {
 	}
 	sleep(ctx, between(r, leeway, withdrawing+leeway+8*time.Second))
 	a.asks(ctx)
+	if a.session != "" { // nor does what came from the token
+		a.resumes = true
+		a.asks(ctx)
+	}
 	if v, ok := a.joins(ctx); ok {
 		a.away(ctx, r, v)
 	}
