@@ -254,7 +254,7 @@ func report(t *testing.T, s *site, p plan) {
 
 // columns of the table: what is counted, and the heading.
 var columns = [][2]string{
-	{"admitted", "admitted"}, {"refused", "refused"}, {"refused at the door", "at the door"}, {"told to wait", "told to wait"},
+	{"answered", "answered"}, {"admitted", "admitted"}, {"refused", "refused"}, {"refused at the door", "at the door"}, {"told to wait", "told to wait"},
 	{"in vain", "in vain"}, {"reloaded", "reloaded"}, {"put out at once", "put out"}, {"caught", "caught"},
 	{wrong, "WRONG"}, {left, "LEFT OVER"}, {unanswered, "UNANSWERED"}, {broken, "BROKEN"},
 }

@@ -279,6 +279,7 @@ func (l *ledger) answered(bare, room, what string, sent time.Time, hold time.Dur
 	if l.able(sent, now) > hold+answerWithin {
 		l.find(unanswered, room, bare, "was answered only after %s", now.Sub(sent).Round(time.Millisecond))
 	}
+	l.fault.count("answered")
 	switch {
 	case strings.HasPrefix(what, "forbidden"):
 		l.fault.count("refused")
