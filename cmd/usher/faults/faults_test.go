@@ -238,17 +238,23 @@ func (s *site) pulse(ctx context.Context) {
 	}
 }
 
-// report says what was found on a site: of the first findings all that matters, of the others a line.
+// report says what was found on a site: of the first two in trouble all that matters, of the others a line.
 func report(t *testing.T, s *site, p plan) {
 	t.Helper()
-	for i, f := range s.ledger.findings {
-		if i >= 2 {
-			t.Errorf("%s: %s", f.what, strings.SplitN(f.text, "\n", 2)[0])
+	told := make(map[string]bool)
+	for _, f := range s.ledger.findings {
+		if told[f.who+f.room] || len(told) == 2 {
+			first, _, _ := strings.Cut(f.text, "\n")
+			t.Errorf("%s: %s", f.what, first)
 			continue
 		}
-		room, _, _ := strings.Cut(f.room, "@")
-		t.Errorf("%s, Prosody %s, %s, seed %d: %s in %s: %s\n\n%s\n\nusher's log of them:\n%s", f.fault.kind, s.Version(), p.combo.mode(), p.seed,
-			f.what, room, f.text, s.ledger.timeline(f, 60), s.usher.about(15, f.who))
+		told[f.who+f.room] = true
+		where := f.room
+		if where == "" {
+			where = "no room"
+		}
+		t.Errorf("%s, Prosody %s, %s, seed %d: %s, %s: %s\n\n%s\n\nusher's log of them:\n%s", f.fault.kind, s.Version(), p.combo.mode(), p.seed,
+			f.what, where, f.text, s.ledger.timeline(f, 60), s.usher.about(15, f.who))
 	}
 }
 
