@@ -263,9 +263,11 @@ func (s *site) cast(ctx context.Context, r *rand.Rand, rooms []string) {
 			}
 		})
 	}
-	for _, room := range rooms {
-		play(func(ctx context.Context, r *rand.Rand) error { return s.host(ctx, r, room) })
-		for range 2 {
+	for n, room := range rooms {
+		// From room to room the hosts are away for longer, so that at each moment somebody waits for one.
+		pause := time.Duration(n*n) * 8 * time.Second
+		play(func(ctx context.Context, r *rand.Rand) error { return s.host(ctx, r, room, pause) })
+		for range 3 {
 			play(func(ctx context.Context, r *rand.Rand) error { return s.guest(ctx, r, room) })
 		}
 		play(func(ctx context.Context, r *rand.Rand) error { return s.member(ctx, r, room) })
@@ -275,8 +277,8 @@ func (s *site) cast(ctx context.Context, r *rand.Rand, rooms []string) {
 	all.Wait()
 }
 
-// host comes with a token and leaves again, so that the room has a host for about half of the time.
-func (s *site) host(ctx context.Context, r *rand.Rand, room string) error {
+// host comes with a token and leaves again, and is away for the pause, at least.
+func (s *site) host(ctx context.Context, r *rand.Rand, room string, pause time.Duration) error {
 	ends := time.Now().Add(time.Hour)
 	a, err := s.come(ctx, host, "host", room, mint(room, ends, nil), ends)
 	if err != nil {
@@ -302,7 +304,7 @@ func (s *site) host(ctx context.Context, r *rand.Rand, room string) error {
 		}
 		a.uid, a.session, a.resumes = was.uid, was.session, was.session != ""
 	}
-	sleep(ctx, between(r, time.Second, 10*time.Second))
+	sleep(ctx, pause+between(r, time.Second, 10*time.Second))
 	return nil
 }
 
