@@ -277,8 +277,9 @@ func (s *site) cast(ctx context.Context, r *rand.Rand, rooms []string) {
 	all.Wait()
 }
 
-// host comes with a token and leaves again, and is away for the pause, at least.
+// host comes with a token after up to the pause and a little, and leaves again. They may load the page anew.
 func (s *site) host(ctx context.Context, r *rand.Rand, room string, pause time.Duration) error {
+	sleep(ctx, between(r, 0, pause+10*time.Second))
 	ends := time.Now().Add(time.Hour)
 	a, err := s.come(ctx, host, "host", room, mint(room, ends, nil), ends)
 	if err != nil {
@@ -297,6 +298,7 @@ func (s *site) host(ctx context.Context, r *rand.Rand, room string, pause time.D
 			break
 		}
 		// The page is loaded anew: another JID, and the session instead of the token.
+		sleep(ctx, between(r, 0, 3*time.Second))
 		was := a
 		if a, err = s.come(ctx, host, "host", room, was.token, ends); err != nil {
 			a = was
@@ -304,7 +306,6 @@ func (s *site) host(ctx context.Context, r *rand.Rand, room string, pause time.D
 		}
 		a.uid, a.session, a.resumes = was.uid, was.session, was.session != ""
 	}
-	sleep(ctx, pause+between(r, time.Second, 10*time.Second))
 	return nil
 }
 
