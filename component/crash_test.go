@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
-	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -24,71 +22,11 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// cable is what connects usher with the server, for a test to cut.
-type cable struct {
-	l      net.Listener
-	server string
-
-	mu    sync.Mutex
-	conns map[net.Conn]bool
-	cut   bool
-	done  sync.WaitGroup
-}
-
-func newCable(t *testing.T, server string) *cable {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &cable{l: l, server: server, conns: make(map[net.Conn]bool)}
-	c.done.Go(func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", server)
-			if err != nil || !c.add(in, out) {
-				in.Close()
-				continue
-			}
-			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-				c.done.Go(func() { _, _ = io.Copy(pair[0], pair[1]); in.Close(); out.Close() })
-			}
-		}
-	})
-	t.Cleanup(func() { c.sever(true); l.Close(); c.done.Wait() })
-	return c
-}
-
-func (c *cable) add(conns ...net.Conn) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range conns {
-		if c.conns[conn] = true; c.cut {
-			conn.Close()
-		}
-	}
-	return !c.cut
-}
-
-// sever cuts the connections there are, and those to come if that is for good.
-func (c *cable) sever(forGood bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.cut = forGood
-	for conn := range c.conns {
-		conn.Close()
-	}
-	clear(c.conns)
-}
-
 // crashes ends usher as far as the server and the store can tell: its connection is cut, and it is never heard of again.
-func (g *gate) crashes(c *cable, s *mortal) {
+func (g *gate) crashes(c *prosodytest.Cable, s *mortal) {
 	g.t.Helper()
 	s.dies()
-	c.sever(true)
+	c.Cut()
 	g.logged("no connection")
 	g.halt()
 }
@@ -173,7 +111,7 @@ func modes() []mode {
 // crashable is a server and usher that can crash.
 type crashable struct {
 	*before
-	cable  *cable
+	cable  *prosodytest.Cable
 	mortal *mortal
 	policy auth.Policy
 }
@@ -196,9 +134,9 @@ func (m mode) startBeside(t *testing.T, o prosodytest.JitsiOptions, server proso
 	t.Cleanup(func() { c.store.Close() })
 	c.observer = c.Observe(t, o.Observer())
 	c.options = func(o *component.Options) {
-		c.cable = newCable(t, c.ComponentAddr)
+		c.cable = prosodytest.NewCable(t, c.ComponentAddr)
 		c.mortal = &mortal{Store: c.store}
-		o.Server, o.Store, o.GuardInterval = c.cable.l.Addr().String(), c.mortal, 200*time.Millisecond
+		o.Server, o.Store, o.GuardInterval = c.cable.Addr(), c.mortal, 200*time.Millisecond
 		o.Outlives = true
 		if m.jicofo {
 			o.Jicofo = jid.MustParse("focus@auth.meet.example.com")
@@ -618,7 +556,8 @@ func TestServerRestartsWithManyWaiting(t *testing.T) {
 		}
 	}
 	n := c.log.FilterMessage("connected").Len()
-	c.cable.sever(false)
+	c.cable.Cut()
+	c.cable.Mend()
 	c.eventually("connected again", func() bool { return c.log.FilterMessage("connected").Len() > n })
 	c.forward(waitHold)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
