@@ -35,6 +35,7 @@ type actor struct {
 	room  string
 	token string
 	quiet bool   // its answers are not in the timeline
+	jitsi bool   // says what only Jitsi's client says, and so is held for longer
 	uid   string // of the machine
 
 	session string // the id of the session that usher has given last
@@ -72,6 +73,10 @@ func (a *actor) asks(ctx context.Context) string {
 	case a.token != "":
 		attr = " token='" + a.token + "'"
 	}
+	payload, hold := "", waitHold
+	if a.jitsi {
+		payload, hold = "<property name='rtcstatsEnabled' value='false'/>", waitHoldJitsi
+	}
 	sent := time.Now()
 	waiting, give := context.WithCancel(context.WithoutCancel(ctx)) // so that each request is judged
 	defer give()
@@ -82,20 +87,20 @@ func (a *actor) asks(ctx context.Context) string {
 		defer close(over)
 		for waiting.Err() == nil {
 			sleep(waiting, 250*time.Millisecond)
-			if a.s.ledger.overdue(sent, waitHold+2*answerWithin) { // a late answer is seen as such
+			if a.s.ledger.overdue(sent, hold+2*answerWithin) { // a late answer is seen as such
 				give()
 			}
 		}
 	}()
 	answer, err := a.IQ(waiting, "set", focus, fmt.Sprintf(
-		"<conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='%s'%s/>", a.room, a.uid, attr))
+		"<conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='%s'%s>%s</conference>", a.room, a.uid, attr, payload))
 	switch {
 	case err == nil:
 		what := outcome(answer)
 		if id := answer.Child("conference", "http://jitsi.org/protocol/focus").Attr["session-id"]; id != "" {
 			a.session = id
 		}
-		a.s.ledger.answered(a.bare, a.room, what, sent, waitHold, a.quiet)
+		a.s.ledger.answered(a.bare, a.room, what, sent, hold, a.quiet)
 		return what
 	case a.Err() != nil:
 		return gone
@@ -316,6 +321,7 @@ func (s *site) guest(ctx context.Context, r *rand.Rand, room string) error {
 		return err
 	}
 	defer a.Close()
+	a.jitsi = r.IntN(2) == 0
 	for range 1 + r.IntN(3) {
 		if a.wants(ctx, r, 45*time.Second) != ready {
 			return nil

@@ -15,8 +15,8 @@ import (
 
 // The times by which is judged. What is not said by the issue or the README is a margin for a machine with much else to do.
 const (
-	// waitHold is rooms.wait_hold of the sites: for so long a request may be held.
-	waitHold = 10 * time.Second
+	// waitHold and waitHoldJitsi are rooms.wait_hold and wait_hold_jitsi of the sites: for so long a request may be held.
+	waitHold, waitHoldJitsi = 10 * time.Second, 20 * time.Second
 	// answerWithin is how long after that an answer may take.
 	answerWithin = 5 * time.Second
 	// hostGone is how long the last host may have been away before a grant that hung on a host is withdrawn, and withdrawing
@@ -29,8 +29,9 @@ const (
 	// leeway is that of the issuer, and endWithin is how long it may take to put out somebody whose right has ended before they
 	// entered, or who entered while an owner had opened the room.
 	leeway, endWithin = time.Second, 10 * time.Second
-	// caughtWithin is how old a request may be that kill -9 catches before it is either held and written down or answered.
-	caughtWithin = 2 * time.Second
+	// caughtWithin is how old a request may be that kill -9 catches before it is either held and written down or answered: that is
+	// milliseconds, and longer where Jicofo takes its time or the machine has none. The summary says how old the oldest was.
+	caughtWithin = 5 * time.Second
 	// backWithin is how long usher may need to serve again once what kept it from that is over: 5 s, and a start of the process.
 	backWithin = 15 * time.Second
 )

@@ -83,12 +83,12 @@ func newSite(t *testing.T, c combo, binary string) *site {
 // configure writes usher.yaml, and makes the folder of the store: a small disk, if that can be.
 func (s *site) configure() {
 	yaml := fmt.Sprintf(`xmpp: {server: %q, domain: %s, secret: %q}
-rooms: {services: [%s], wait_hold: %s}
+rooms: {services: [%s], wait_hold: %s, wait_hold_jitsi: %s}
 vhosts:
   %s: {kind: token, app_id: %s, app_secret: %q, leeway: %s}
   %s: {kind: guest}
 store: {path: state/usher.db}
-`, s.cable.Addr(), focus, componentSecret, service, waitHold, domain, issuer, appSecret, leeway, guests)
+`, s.cable.Addr(), focus, componentSecret, service, waitHold, waitHoldJitsi, domain, issuer, appSecret, leeway, guests)
 	if s.jicofo != nil {
 		yaml = strings.Replace(yaml, "rooms: {", "rooms: {guard_interval: 1s, ", 1) + fmt.Sprintf("jicofo: {jid: %s}\n", s.jicofo.BareJID())
 	}
