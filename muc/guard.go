@@ -24,6 +24,9 @@ const (
 	soonest, seldomest = 10 * time.Millisecond, time.Second
 	// auditEvery is how often it is asked who is inside.
 	auditEvery = joinWithin / 2
+	// endedAhead is how often it is asked whether those are still inside whose right has ended: a token that has ended admits
+	// nobody, also not those who leave and come again. They may be outside for as long, as of a page that is loaded anew.
+	endedAhead = 5 * time.Second
 	// maxKnocked is how many of those whom a room's lobby decides about are known.
 	maxKnocked = 4 << 10
 	// hangingAhead is how often a room is looked at in which a grant hangs on a host.
@@ -160,6 +163,7 @@ func (g *Guard) Restore(written []Granted) {
 			g.hang(rm)
 		}
 		rm.live[w.Who.String()] = gr
+		g.auditInTime(rm)
 	}
 }
 
@@ -414,7 +418,7 @@ func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 		gr.withdrawn, rm.hurry = true, true // what the server did of it, if anything, must not stay
 		return err
 	}
-	rm.auditInTime()
+	g.auditInTime(rm)
 	gr.needsHost = needsHost && !made // whom a host made one needs none
 	if gr.hangs() {
 		g.hang(rm)
@@ -889,24 +893,32 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 		rm.hangs = time.Now().Add(hangingAhead)
 	}
 	if err == nil {
-		rm.auditInTime()
+		g.auditInTime(rm)
 	}
 }
 
 // hangingDue tells whether it is time to ask who is inside because a grant hangs on a host. The caller holds mu.
 func (rm *guarded) hangingDue(now time.Time) bool { return !rm.hangs.IsZero() && !now.Before(rm.hangs) }
 
-// auditInTime has the room audited as soon as a right ends of somebody who has not been seen inside: whoever comes later has
-// no business there. The caller holds mu.
-func (rm *guarded) auditInTime() {
+// auditInTime has the room audited as soon as a right ends, and every endedAhead while somebody is inside whose right has ended:
+// whoever comes later has no business there. The caller holds mu.
+func (g *Guard) auditInTime(rm *guarded) {
+	now := g.Now()
 	for _, gr := range rm.live {
-		if !gr.joined && !gr.withdrawn && !gr.asked && !gr.expires.IsZero() && (rm.ends.IsZero() || gr.expires.Before(rm.ends)) {
-			rm.ends = gr.expires
+		if gr.withdrawn || gr.asked || gr.expires.IsZero() {
+			continue
+		}
+		at := gr.expires
+		if gr.joined && gr.ended(now) {
+			at = now.Add(endedAhead)
+		}
+		if rm.ends.IsZero() || at.Before(rm.ends) {
+			rm.ends = at
 		}
 	}
 }
 
-// rightEnds tells whether such a right has ended. The caller holds mu.
+// rightEnds tells whether it is time for that. The caller holds mu.
 func (g *Guard) rightEnds(rm *guarded) bool { return !rm.ends.IsZero() && !g.Now().Before(rm.ends) }
 
 // audit asks who is inside, and draws the consequences; those for owners only if judge is true, which come with the looks at
@@ -1038,6 +1050,7 @@ func (gr *grant) account(inside bool, asked time.Time, ended bool) {
 	}
 	switch {
 	case !gr.joined && ended,
+		gr.joined && ended && asked.Sub(gr.missed) >= endedAhead,
 		!gr.joined && asked.Sub(gr.at) >= joinWithin,
 		// Not the first time: they may be on their way from a breakout room.
 		gr.joined && asked.Sub(gr.at) >= joinWithin && asked.Sub(gr.missed) >= auditEvery:

@@ -687,6 +687,31 @@ func TestGuardTakesBack(t *testing.T) {
 			l.sits(c, nurse)
 			return c
 		}, 0},
+		"left after the end of the token": {func(l *lookout) *chat {
+			c := let(l, 7*time.Second)
+			l.sits(c, nurse)
+			pass(time.Minute)
+			l.goes(c, nurse)
+			return c
+		}, 2*endedAhead + 4*roomsAhead},
+		"loads the page anew after the end of the token": {func(l *lookout) *chat {
+			c := let(l, 7*time.Second)
+			l.sits(c, nurse)
+			for range 20 {
+				pass(2*endedAhead - time.Second)
+				l.goes(c, nurse)
+				pass(endedAhead / 2)
+				l.sits(c, nurse)
+			}
+			return c
+		}, 0},
+		"the token ended while there was no process": {func(l *lookout) *chat {
+			c := let(l, 7*time.Second)
+			l.stop()
+			pass(7 * time.Second)
+			l.succeed()
+			return c
+		}, 2*endedAhead + 4*roomsAhead},
 		"withdrawn": {func(l *lookout) *chat {
 			c := let(l, 0)
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))

@@ -97,7 +97,22 @@ func TestJudge(t *testing.T) {
 		}, []string{wrong}},
 		{"a member enters in the end", func(l *ledger, after func(time.Duration)) {
 			l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
-			after(time.Hour + leeway + withdrawing + second)
+			after(time.Hour + leeway + endsWithin + second)
+			enters(l, benvolio)
+		}, []string{wrong}},
+		{"a member was inside when their token ended, leaves and comes again, soon and late", func(l *ledger, after func(time.Duration)) {
+			l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+			v := l.enters(benvolio, theRoom)
+			l.entered(v)
+			after(2 * time.Hour)
+			l.exits(v, "leaves")
+			after(endsWithin)
+			v = l.enters(benvolio, theRoom)
+			if fault, _ := l.entered(v); fault != "" {
+				l.wrongly(v, fault)
+			}
+			l.exits(v, "leaves")
+			after(endsWithin + second)
 			enters(l, benvolio)
 		}, []string{wrong}},
 		{"a member is let into another room", func(l *ledger, after func(time.Duration)) {

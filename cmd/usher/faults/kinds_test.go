@@ -683,7 +683,7 @@ func tokenEnds(ctx context.Context, s *site, r *rand.Rand) {
 		sleep(ctx, time.Until(ends))
 		killed()
 	}
-	sleep(ctx, between(r, leeway, withdrawing+leeway+8*time.Second))
+	sleep(ctx, between(r, leeway, endsWithin+leeway+8*time.Second))
 	a.asks(ctx)
 	if a.session != "" { // nor does what came from the token
 		a.resumes = true

@@ -26,9 +26,10 @@ const (
 	joinWithin = 30 * time.Second
 	// leftAfter is when an affiliation is left over, counted from the end of its right; a poll may be late by pollSlack.
 	leftAfter, pollSlack = time.Minute, 5 * time.Second
-	// leeway is that of the issuer, and endWithin is how long it may take to put out somebody whose right has ended before they
-	// entered, or who entered while an owner had opened the room.
-	leeway, endWithin = time.Second, 10 * time.Second
+	// leeway is that of the issuer. endsWithin is how long whoever is outside may keep the affiliation of a token that has ended, so
+	// that they can come again: before Jicofo usher has to ask who is outside, every 5 s, twice. endWithin is how long it may take
+	// to put out somebody who entered after that, or while an owner had opened the room.
+	leeway, endsWithin, endWithin = time.Second, 15 * time.Second, 10 * time.Second
 	// caughtWithin is how old a request may be that kill -9 catches before it is either held and written down or answered: that is
 	// milliseconds, and longer where Jicofo takes its time or the machine has none. The summary says how old the oldest was.
 	caughtWithin = 5 * time.Second
@@ -344,7 +345,7 @@ func (l *ledger) judge(k *known, v *visit) (fault string, forNow bool) {
 	switch {
 	case k.right == nothing || k.room != v.room || k.ready.IsZero():
 		return fmt.Sprintf("%s entered without having been let in", k.name), opened
-	case !k.expires.IsZero() && v.from.After(k.expires) && l.able(k.expires.Add(leeway), v.from) > withdrawing:
+	case !k.expires.IsZero() && v.from.After(k.expires) && l.able(l.outSince(v, k.expires.Add(leeway)), v.from) > endsWithin:
 		return fmt.Sprintf("%s entered %s after their token had ended", k.name, v.from.Sub(k.expires).Round(time.Millisecond)), true
 	case k.right != guest || l.hostBetween(v.room, v.from, l.now()):
 		return "", false
@@ -354,6 +355,16 @@ func (l *ledger) judge(k *known, v *visit) (fault string, forNow bool) {
 		return fmt.Sprintf("%s entered %s after the last host had left", k.name, v.from.Sub(gone).Round(time.Millisecond)), opened
 	}
 	return "", false
+}
+
+// outSince returns since when somebody who sets out on a visit has been outside, but not before a moment. The caller holds mu.
+func (l *ledger) outSince(next *visit, at time.Time) time.Time {
+	for _, v := range l.visits {
+		if v != next && v.who == next.who && v.room == next.room && v.to.After(at) {
+			at = v.to
+		}
+	}
+	return at
 }
 
 // wrongly is for when somebody is inside, and stays there, who should not be.
