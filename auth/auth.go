@@ -38,7 +38,7 @@ type RoomState struct {
 }
 
 // Look asks the room for its state, on behalf of who sent the request. Authorize calls it at most once, and only where a
-// rule depends on it, so that a host whom no lobby holds up costs no question. An error means that the room could not be
+// rule depends on it, so that a host without a lobby in the way costs no question. An error means that the room could not be
 // asked now; nobody is let in on a guess.
 type Look func(ctx context.Context, req Request, room Room) (RoomState, error)
 
@@ -76,7 +76,7 @@ const (
 	Owner  Affiliation = "owner"
 )
 
-// Host reports whether the affiliation makes a host: somebody who may open a room, and for whom guests wait.
+// Host reports whether the affiliation makes a host: somebody who may open a room, and who guests wait for.
 func (a Affiliation) Host() bool { return a == Owner || a == Admin }
 
 // Decision is all that follows from a request. Its zero value denies. It is a value: nothing has been sent, set or
@@ -94,16 +94,16 @@ type Decision struct {
 	// Room is the room in canonical form; zero if the address was refused.
 	Room Room
 	// Affiliation is what the person is to have in the room before the answer leaves, if allowed. None gives nothing and
-	// takes nothing away: the lobby, or the main room of a breakout room, has the say, and whoever a moderator has let
-	// in stays.
+	// takes nothing away: the lobby, or the main room of a breakout room, decides, and people that a moderator has let
+	// in stay.
 	Affiliation Affiliation
 	// MayCreate tells whether this person's wish is enough to create the room if it does not exist. It is false for
 	// breakout rooms: Jicofo creates them, and the server only those that it knows from their main room.
 	MayCreate bool
-	// NeedsHost tells that the person is let in only because a host is inside: whoever applies the decision takes
-	// it back if the host has left in between.
+	// NeedsHost tells that the person is let in only because a host is inside: the caller takes
+	// the right back if the host has left in between.
 	NeedsHost bool
-	// Breakout tells that the room is a breakout room. Whoever applies the decision makes sure that the room names a main
+	// Breakout tells that the room is a breakout room. The caller makes sure that the room names a main
 	// room in which the sender holds a grant; the rules know only that there is such a grant somewhere.
 	Breakout bool
 	// StartLobby tells that a host wants the lobby of the room on.
@@ -114,7 +114,7 @@ type Decision struct {
 	// services, in breakout rooms, to clients that do not name their machine, and where sessions are off.
 	Session *Session
 	// Identity names the person to the client's own user interface: the token's user id, else the bare JID of a
-	// user whom the server knows by password. Empty for guests.
+	// user who logged in with a password. Empty for guests.
 	Identity string
 	// Expires is when the right ends because the token or the session does, leeway included; zero if it does not end.
 	Expires time.Time
@@ -124,7 +124,7 @@ type Decision struct {
 	NoLogin bool
 }
 
-// Denied returns the decision turned into a refusal. Whoever applies decisions uses it when a right cannot be made true.
+// Denied returns the decision turned into a refusal. The caller uses it when a right cannot be made true.
 func (d Decision) Denied(r Reason, err error) Decision {
 	d.Verdict, d.Reason, d.Err = Deny, r, err
 	d.Affiliation, d.MayCreate, d.NeedsHost = None, false, false

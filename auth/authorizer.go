@@ -146,7 +146,7 @@ func askable(look Look) Look {
 	return func(context.Context, Request, Room) (RoomState, error) { return RoomState{}, errNoLook }
 }
 
-// verified is a token whose signature held, with the issuer whose key it was.
+// verified is a token with a good signature, and the issuer of the key.
 type verified struct {
 	issuer  *Issuer
 	claims  *token.Claims
@@ -155,7 +155,7 @@ type verified struct {
 	until   time.Time // when to verify anew
 }
 
-// seen remembers tokens whose signature held, by their digest, so that no token is kept. Only the signature and the
+// seen remembers tokens with a good signature, by their digest, so that no token is kept. Only the signature and the
 // types of the claims are remembered; time, room and all else is asked each time. It keeps at most 2*seenMost tokens
 // and each no longer than seenFor, in which a withdrawn key may still count.
 type seen struct {

@@ -61,7 +61,7 @@ func several(t testing.TB) (auth.Policy, map[string][]byte) {
 	return p, secrets
 }
 
-// The map and the tenant that count are those of the issuer whose key it was.
+// The map and the tenant of the issuer with the verifying key count.
 func TestSeveralIssuers(t *testing.T) {
 	p, secrets := several(t)
 	a := auth.New(p)

@@ -13,7 +13,7 @@
 // request and by the policy of that time, and so never yields more.
 //
 // Each issuer of a virtual host has its own keys, algorithms, places of claims ([token.ClaimMap]) and tenant. It is found by
-// the token's iss, those that name it before those that take any, and is the one whose key verifies; from then on only
+// the token's iss, those that name it before those that take any, and is the one with the verifying key; from then on only
 // what belongs to that issuer counts.
 //
 // The same code explains itself: [Authorizer.Explain] returns, beside the decision, every rule with what it expected and what it

@@ -18,7 +18,7 @@ type Key struct {
 	// ed25519.PublicKey for EdDSA.
 	Material any
 	// Origin names what the configuration has the key by: a fingerprint of a secret or of a key in a file, or of the address that
-	// a key was fetched from, whose keys come and go without the operator. Sessions end when it does not count any more.
+	// a key was fetched from, where keys change without the operator. Sessions end when it does not count any more.
 	Origin string
 }
 

@@ -50,7 +50,7 @@ type VHost struct {
 	// DefaultAffiliation is what a valid token gets that asks for nothing, Owner or Member, unless its issuer has a default of
 	// its own or maps the affiliation: then it is Member.
 	DefaultAffiliation Affiliation
-	// Issuers are those whose tokens count here.
+	// Issuers sign the tokens that count here.
 	Issuers []Issuer
 }
 
@@ -58,7 +58,7 @@ type VHost struct {
 type Policy struct {
 	// Services are the domains of the guarded MUC services.
 	Services []string
-	// VHosts are the virtual hosts by domain. Whoever comes from another domain is refused.
+	// VHosts are the virtual hosts by domain. People of other domains are refused.
 	VHosts map[string]VHost
 	// WaitForHost says who waits; GuestsWait if empty.
 	WaitForHost WaitForHost
@@ -107,8 +107,8 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		return d.Denied(ReasonVHostUnknown, nil)
 	}
 
-	// 3. A token must be good. One that is not never counts as none: whoever shows a bad token is refused, not
-	// let in as a guest.
+	// 3. A token must be good. A bad token is refused; it never counts as no token,
+	// so its bearer is not let in as a guest.
 	var issuer *Issuer
 	var claims *token.Claims
 	if req.Token != "" && len(vhost.Issuers) > 0 {
@@ -325,7 +325,7 @@ func (s RoomState) String() string {
 	}
 }
 
-// lobbyAtWork reports whether whoever has no affiliation knocks at a lobby. A lobby whose room has ended is none: the
+// lobbyAtWork reports whether a person without an affiliation knocks at a lobby. The lobby of a room that has ended is none: the
 // server makes the next room without.
 func (s RoomState) lobbyAtWork() bool { return s.Exists && s.Lobby }
 

@@ -293,7 +293,7 @@ func ascii(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) && !strings.Contains(s, "%")
 }
 
-// FuzzParseRoom holds that an address that is accepted means one room, whoever reads it.
+// FuzzParseRoom holds that an address that is accepted means one room to every reader.
 func FuzzParseRoom(f *testing.F) {
 	for _, tt := range roomNames {
 		if len(tt.name) < 100 {

@@ -52,7 +52,7 @@ type Sessions interface {
 	Session(ctx context.Context, id string) (Session, error)
 }
 
-// session returns the live session by whose id the sender asks for the room. The reason is empty if it is one, and
+// session returns the live session that the sender's request names. The reason is empty if it is one, and
 // ReasonSessionInvalid whatever is wrong with it: the client then drops the id and asks again (lib-jitsi-meet
 // modules/xmpp/moderator.js), as who it is without.
 func (a *Authorizer) session(ctx context.Context, req Request, room Room, breakout bool, t *trace) (*Session, Reason, error) {
@@ -135,7 +135,7 @@ func ofToken(req Request, i *Issuer, c *token.Claims, asked Affiliation, d Decis
 	return s
 }
 
-// ofPassword returns what a session stands for that comes from a user whom the server knows by password.
+// ofPassword returns what a session stands for that comes from a user who logged in with a password.
 func ofPassword(req Request, room Room) *Session {
 	return &Session{
 		Machine: req.MachineUID, VHost: req.From.Domainpart(),

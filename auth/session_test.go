@@ -182,7 +182,7 @@ func with(d auth.Decision, change func(*auth.Decision)) auth.Decision {
 	return d
 }
 
-// What a new session stands for, and to whom one is given.
+// What a new session stands for, and who is given one.
 func TestSessionsAreGiven(t *testing.T) {
 	yes, no := true, false
 	fresh := kept()

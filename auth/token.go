@@ -17,7 +17,7 @@ import (
 // any is what accepts every issuer or audience, and covers every room or tenant.
 const wildcard = "*"
 
-// Issuer is a party whose tokens count, with its keys and what its tokens must say.
+// Issuer is a party that signs tokens, with its keys and what its tokens must say.
 type Issuer struct {
 	// Name is what the operator calls the issuer (app_id). It goes to logs.
 	Name string
@@ -63,7 +63,7 @@ const aheadMost = 24 * time.Hour
 // absent is what explanations and the log say of a claim that there must be.
 const absent = "required, absent"
 
-// verify checks the token itself: its form, whose it is, its signature, its claims, its time, its audience, in this
+// verify checks the token itself: its form, its issuer, its signature, its claims, its time, its audience, in this
 // order, so that nothing but a good signature gives away what else is wrong with a token. The reason is empty if all
 // is well.
 func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*Issuer, *token.Claims, Reason, error) {

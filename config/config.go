@@ -47,14 +47,14 @@ var Example []byte
 type Config struct {
 	XMPP  XMPP
 	Rooms Rooms
-	// VHosts are the virtual hosts whose people may ask for a room, in the order of the file; those named by the
+	// VHosts are the virtual hosts with people who may ask for a room, in the order of the file; those named by the
 	// environment only come last. There is at least one, and no two have the same domain.
 	VHosts []VHost
 	// Lobby says how Jitsi's lobby goes together with the host. It counts only where Rooms.Lobby is set.
 	Lobby Lobby
 	// Jicofo is the focus that usher stands before.
 	Jicofo Jicofo
-	// Sessions says whether whoever is let in by a token gets a session, with which the same client may ask again
+	// Sessions says whether people who are let in by a token get a session, with which the same client may ask again
 	// without the token. Default true.
 	Sessions bool
 	// Login is the login that the web page has to offer to those who need a token and have none. Default: what the
@@ -90,7 +90,7 @@ type XMPP struct {
 
 // Rooms says which rooms are guarded, and how.
 type Rooms struct {
-	// Services are the domains of the MUC services whose rooms are guarded; at least one.
+	// Services are the domains of the guarded MUC services; at least one.
 	Services []jid.JID
 	// Breakout and Lobby are the MUC services of Jitsi's breakout rooms and lobbies; zero where there are none.
 	Breakout, Lobby jid.JID
@@ -121,7 +121,7 @@ const (
 	// MembersOnly makes every room members-only for life, as a stock server knows it. Where Jitsi's lobby plugin is
 	// loaded, clients show the lobby as switched on then, in every room.
 	MembersOnly Enforcement = "members-only"
-	// Module leaves members-only to the lobby: Prosody's module muc_affiliated_only refuses whoever has no affiliation in a
+	// Module leaves members-only to the lobby: Prosody's module muc_affiliated_only refuses people without an affiliation in a
 	// room that is open. See package config/prosody/module.
 	Module Enforcement = "module"
 )
@@ -149,7 +149,7 @@ type Jicofo struct {
 	JID jid.JID
 	// ForwardToken passes the client's token on to Jicofo, which reads it, unverified, for visitors. Default false.
 	ForwardToken bool
-	// EnforceRoles takes the affiliation owner away again from whom neither usher nor a host made one. Default false.
+	// EnforceRoles takes the affiliation owner away from people that neither usher nor a host made owners. Default false.
 	EnforceRoles bool
 }
 
@@ -194,7 +194,7 @@ type VHost struct {
 	// DefaultAffiliation is what a valid token gets that asks for nothing, unless its issuer says otherwise: [Owner], the
 	// default, or [Member].
 	DefaultAffiliation Affiliation
-	// Issuers are those whose tokens count here: at least one on a [KindToken] vhost, any number on a [KindGuest] one,
+	// Issuers sign the tokens that count here: at least one on a [KindToken] vhost, any number on a [KindGuest] one,
 	// none on the others. No two have the same AppID.
 	Issuers []Issuer
 }

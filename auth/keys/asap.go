@@ -145,7 +145,7 @@ func (s *asapServer) ask(ctx context.Context, kid string, digest [sha256.Size]by
 	_, _ = d.Keys(ctx, kid) // nobody else has d yet, so it can be looked at
 }
 
-// document returns the document of a kid, whose digest names it: a kid has no part in the address.
+// document returns the document of a kid. The digest names it, so that no kid is part of an address.
 func (s *asapServer) document(kid string, digest [sha256.Size]byte) *document {
 	return &document{
 		client:   s.client,

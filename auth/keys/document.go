@@ -29,8 +29,8 @@ var errSoon = fmt.Errorf("a key id that is not known yet, and the keys were fetc
 // as the server says, and stale for at most maxStale more, while it cannot be fetched. It is the one cache of all sources
 // that ask a server.
 //
-// Whoever needs the document anew fetches it in its own goroutine, one at a time. Meanwhile those to whom what there is
-// will do take it, and the others wait.
+// A caller that needs a new document fetches it in its own goroutine, one at a time. Meanwhile callers that can use the
+// old one do, and the others wait.
 type document struct {
 	client   *http.Client
 	address  *url.URL

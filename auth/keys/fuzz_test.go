@@ -13,7 +13,7 @@ import (
 )
 
 // FuzzJWKS holds the readers of what servers publish to what a key must be: public, strong, for the algorithms of its
-// type, and one whose use neither panics nor verifies just anything. The seeds are in testdata/fuzz.
+// type, and one that, when used, neither panics nor verifies just anything. The seeds are in testdata/fuzz.
 func FuzzJWKS(f *testing.F) {
 	const claims = "eyJpc3MiOiJhIn0" // {"iss":"a"}
 	unsigned, err := token.Parse("eyJhbGciOiJub25lIn0." + claims + ".")

@@ -41,7 +41,7 @@ func JWKSFile(path string) (auth.KeySource, error) {
 // kid. Such are keys for encryption ("use", "key_ops", "alg"), of other types or curves, and too weak ones. Keys of one
 // kid are all returned.
 //
-// The whole set is refused if it has a private key or a shared secret, which whoever reads the set could sign with; if it
+// The whole set is refused if it has a private key or a shared secret, with which every reader of the set could sign; if it
 // is not strict JSON (a name twice, nesting deeper than 16, text that is not UTF-8); if it has more than 256 keys or 1 MB;
 // and if no key is left.
 func JWKS(data []byte) (keys []auth.Key, skipped []error, err error) {

@@ -26,7 +26,7 @@ import (
 // Secrets returns a source of shared secrets for HS256, HS384 and HS512. They have no key id, so each is tried for every
 // token; several serve to rotate them. How long a secret has to be is not judged here.
 //
-// A secret that is empty or a PEM file is an error: with a public key for a secret, whoever can read the public key can
+// A secret that is empty or a PEM file is an error: with a public key for a secret, every reader of the public key can
 // sign (CVE-2021-39215, in Jitsi itself).
 func Secrets(secrets ...[]byte) (auth.KeySource, error) {
 	var keys []auth.Key
@@ -78,7 +78,7 @@ func (j joined) Counts(origin string) bool {
 	return slices.ContainsFunc(j, func(source auth.KeySource) bool { return source.Counts(origin) })
 }
 
-// fixed is a source whose keys never change.
+// fixed is a source with keys that never change.
 type fixed []auth.Key
 
 // configured returns a source of keys that the configuration has itself.

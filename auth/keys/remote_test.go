@@ -289,7 +289,7 @@ func TestRemoteFirstFetch(t *testing.T) {
 	}
 }
 
-// While one asks anew, the others go on with what there is; only who asks for another kid waits.
+// While one asks anew, the others use the old keys; only requests for another kid wait.
 func TestRemoteOthersDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{}

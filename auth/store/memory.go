@@ -148,7 +148,7 @@ func (m *memory) All(ctx context.Context, k Kind) iter.Seq2[Record, error] {
 	}
 }
 
-// live returns the records of a kind whose end has not passed, in order.
+// live returns the records of a kind that have not ended, in order.
 func (m *memory) live(ctx context.Context, k Kind) ([]Record, error) {
 	if err := begin(ctx, k); err != nil {
 		return nil, err

@@ -239,7 +239,7 @@ func TestSessionsUnavailable(t *testing.T) {
 	}
 }
 
-// TestSessionIDNotInFile: whoever reads the file, or a copy of it, cannot enter with what is in there.
+// TestSessionIDNotInFile: a reader of the file, or of a copy, cannot enter with it.
 func TestSessionIDNotInFile(t *testing.T) {
 	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
 	kept := open(t, path, store.Options{Now: clock.Now})

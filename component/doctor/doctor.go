@@ -44,7 +44,7 @@ type Options struct {
 	Server string
 	Domain jid.JID
 	Secret []byte
-	// Services are the guarded MUC services, VHosts the virtual hosts whose people may ask.
+	// Services are the guarded MUC services, VHosts the configured virtual hosts.
 	Services, VHosts []jid.JID
 	// Lobby and Breakout are Jitsi's MUC services of that kind, Jicofo is the bare JID of the focus.
 	Lobby, Breakout, Jicofo jid.JID
@@ -58,7 +58,7 @@ type Options struct {
 	Opening, Electing time.Duration
 	// Starting is how long Jicofo may take to come online, 20 s if zero.
 	Starting time.Duration
-	// Issuers are those whose tokens count, and Sources where their keys come from.
+	// Issuers sign the tokens that count, and Sources have their keys.
 	Issuers []Issuer
 	Sources []Source
 	// Leeway is how far clocks may differ before valid tokens are refused. Less than five seconds counts as five: the
@@ -73,7 +73,7 @@ type Options struct {
 	Changelog string
 }
 
-// Issuer is a party whose tokens count.
+// Issuer is a party that signs tokens.
 type Issuer struct {
 	// Name is what the issuer is called in the report.
 	Name string

@@ -386,7 +386,7 @@ func TestFaults(t *testing.T) {
 			want:   map[doctor.Status]string{"fail": "stays"},
 			says:   "two ushers would fight", mend: "run one usher only",
 		},
-		"kick_old": { // whoever was there is displaced, and the examination goes on
+		"kick_old": { // the one that was there is displaced, and the examination goes on
 			old: `Component "focus.meet.example.com"`, new: `Component "focus.meet.example.com"; component_conflict_resolve = "kick_old"`,
 			change: func(p *patient) { p.rival() },
 		},

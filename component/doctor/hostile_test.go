@@ -276,7 +276,7 @@ func TestAnotherConnects(t *testing.T) {
 	}
 }
 
-// Whoever interrupts the doctor hears nothing more, and no room is left.
+// After an interrupt the doctor says nothing more, and no room is left.
 func TestInterrupted(t *testing.T) {
 	for _, code := range []string{"secret", "port", "answers", "room-create", "room-stranger", "room-moderators", "stays"} {
 		t.Run(code, func(t *testing.T) {

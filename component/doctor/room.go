@@ -65,7 +65,7 @@ func (x *examination) join(ctx context.Context, room jid.JID, who jid.JID) (comp
 	return p, err
 }
 
-// remove ends a room, whoever of ours owns it, and takes ours out of it. Nobody waits for the answers.
+// remove destroys a room as each of our owners, and leaves it. It waits for no answer.
 func (x *examination) remove(room jid.JID) {
 	for _, who := range []jid.JID{x.focus, x.stranger} {
 		iq := stanza.IQ{Type: stanza.SetIQ, From: who, To: room}
@@ -99,7 +99,7 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 	case err != nil:
 		return fail("", "usher cannot create rooms: %s", because(err))
 	case !p.Has("201"):
-		return fail("", "a room whose name is random exists already (status %v)", p.Codes)
+		return fail("", "a room with a random name exists already (status %v)", p.Codes)
 	}
 	x.rooms[s.name] = room
 	return ok("usher creates rooms")

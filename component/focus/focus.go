@@ -1,7 +1,7 @@
 // Package focus speaks http://jitsi.org/protocol/focus, by which clients ask to enter a conference.
 //
-// It is a codec and a table, and does no I/O: [Parse] reads a conference request, [Forward] writes it anew for Jicofo, whose
-// [Answer] may have anything in it, and [Reply] turns a decision into the answer that makes a Jitsi client do the right
+// It is a codec and a table, and does no I/O: [Parse] reads a conference request, [Forward] writes it anew for Jicofo (its
+// [Answer] may have anything in it), and [Reply] turns a decision into the answer that makes a Jitsi client do the right
 // thing. The protocol has no specification. What is cited here is the code at its two ends: ConferenceIq in
 // jitsi-xmpp-extensions, and modules/xmpp/moderator.js in lib-jitsi-meet.
 package focus

@@ -172,7 +172,7 @@ func TestReadsAsProsodyReads(t *testing.T) {
 			}
 			head, files := split(string(content))
 			only13, refused := strings.Contains(head, "-- 13"), strings.Contains(head, "-- refused")
-			// Prosody fails to warn, and so to start, in files whose path is longer than Lua shows (LUA_IDSIZE, 60).
+			// Prosody fails to warn, and so to start, in files with a path longer than Lua shows (LUA_IDSIZE, 60).
 			root, err := os.MkdirTemp("", "u")
 			if err != nil {
 				t.Fatal(err)

@@ -571,7 +571,7 @@ func (r *reading) format(L *lua.LState) int {
 // hole is the place of a nil in a list that goes on after it, or 0.
 func hole(value lua.LValue) int {
 	t, ok := value.(*lua.LTable)
-	if !ok || t.RawGetInt(1) == lua.LNil && t.RawGetInt(2) == lua.LNil { // such as one whose names are ports
+	if !ok || t.RawGetInt(1) == lua.LNil && t.RawGetInt(2) == lua.LNil { // such as one with ports for names
 		return 0
 	}
 	n := 1

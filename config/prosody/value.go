@@ -136,7 +136,7 @@ func (r *reading) value(L *lua.LState, v lua.LValue, depth int) (any, error) {
 		entries := map[string]any{}
 		for _, k := range keys {
 			if k.Type() != lua.LTString && k.Type() != lua.LTNumber {
-				return nil, fmt.Errorf("has an entry whose name is a %s", k.Type())
+				return nil, fmt.Errorf("has an entry with a name that is a %s", k.Type())
 			}
 			entry, err := r.value(L, v.RawGet(k), depth+1)
 			if err != nil {

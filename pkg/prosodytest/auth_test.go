@@ -233,7 +233,7 @@ func TestFeatures(t *testing.T) {
 			if got := may(enters(paris, "paris", "owner")); got["recording"] != "true" || len(got) != 9 {
 				t.Errorf("the owner without a token is told %v", got)
 			}
-			// Of whom a moderator promotes no more may than the moderator.
+			// A promoted occupant may do no more than the moderator who promoted it.
 			juliet := j.someone("guest.meet.example.com")
 			if got := may(enters(juliet, "juliet", "member")); got != nil {
 				t.Errorf("the member is told %v", got)
@@ -241,7 +241,7 @@ func TestFeatures(t *testing.T) {
 			j.affiliate(romeo, room, juliet.BareJID(), "owner")
 			own, err := juliet.Await(timeout(t, defaultTimeout), func(s Stanza) bool { return s.Name == "presence" && s.HasStatus("110") })
 			if got := may(own); err != nil || (got["recording"] == "false") != kept {
-				t.Errorf("whom that owner promotes is told %v %v", got, err)
+				t.Errorf("the occupant that this owner promotes is told %v %v", got, err)
 			}
 		})
 	}

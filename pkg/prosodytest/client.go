@@ -190,7 +190,7 @@ func (c *Client) begin(ctx context.Context, st stream, login func() error) error
 	return nil
 }
 
-// authenticate logs in (RFC 6120 §6) and begins the stream that comes after it, whose features it returns.
+// authenticate logs in (RFC 6120 §6) and begins the stream that comes after it, and returns its features.
 func authenticate(st stream, o ClientOptions) (features Stanza, err error) {
 	if _, err := st.open(); err != nil {
 		return Stanza{}, err

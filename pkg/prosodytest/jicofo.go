@@ -18,7 +18,7 @@ type JicofoOptions struct {
 	Host, User, Password string // its account; User is its nick in rooms, too (ChatRoomImpl.join)
 	Resource             string // empty means User, as with Jicofo
 
-	Proxy    string // jicofo.xmpp.client.client-proxy: the domain in whose name others may ask; empty is none
+	Proxy    string // jicofo.xmpp.client.client-proxy: the domain that may ask for others; empty is none
 	Service  string // jicofo.xmpp.client.conference-muc-jid: where health checks make rooms
 	Breakout string // the service of breakout rooms, which need no authentication; empty is none
 
@@ -34,7 +34,7 @@ type JicofoOptions struct {
 	AutoOwner bool
 
 	// TrustedDomain is jicofo.authentication.login-url. With it, authentication is on: users of this domain get a session,
-	// only somebody with a session can open a room, and everybody inside whose full JID has a session becomes owner.
+	// only a full JID with a session can open a room, and everybody inside with a session becomes owner.
 	TrustedDomain string
 }
 
@@ -239,7 +239,7 @@ func (j *Jicofo) StopWaiting() {
 	}
 }
 
-// HealthCheck does what Jicofo's own does (JicofoHealthChecker): it opens a room whose name begins with
+// HealthCheck does what Jicofo's own does (JicofoHealthChecker): it opens a room with a name that begins with
 // __jicofo-health-check-, and leaves it again. The error says what went wrong in between.
 func (j *Jicofo) HealthCheck(ctx context.Context) error {
 	r := j.current()

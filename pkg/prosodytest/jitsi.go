@@ -224,7 +224,7 @@ func JitsiConfig(o JitsiOptions) string {
 }
 
 // AddBreakout asks the breakout service for a new room, as Jitsi's client does for a moderator, and takes the new list of
-// rooms that the service sends. It returns the address of the room, whose name must be new.
+// rooms that the service sends. It returns the address of the room. The name must be new.
 func (c *Client) AddBreakout(ctx context.Context, service, name string) (room string, err error) {
 	add := Stanza{Name: "message", Attr: map[string]string{"to": service}, Children: []Stanza{{
 		Name: "breakout_rooms", NS: nsClient, Attr: map[string]string{"type": "features/breakout-rooms/add", "subject": name},

@@ -610,7 +610,7 @@ func TestBreakoutAlone(t *testing.T) {
 	}
 }
 
-// TestDomainMapper shows in which spelling the rooms of tenants hear and speak, to whom.
+// TestDomainMapper shows which spelling of tenants' rooms each party sees.
 func TestDomainMapper(t *testing.T) {
 	j := startJitsi(t, JitsiOptions{Mapper: true, MeetingID: true, Metadata: true, Lobby: true, Breakout: true, NoDisplayNameCheck: true})
 	for _, tenant := range []string{"acme", "acme_1"} { // docker-jitsi-meet has Prosody take the latter for a domain

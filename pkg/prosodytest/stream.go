@@ -104,7 +104,7 @@ type ws struct {
 	timeout time.Duration
 }
 
-// webSocketClient keeps no connection, whose goroutines would outlive the test.
+// webSocketClient keeps no connection; its goroutines would outlive the test.
 var webSocketClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func dialWebSocket(ctx context.Context, url, to string, timeout time.Duration) (*ws, error) {

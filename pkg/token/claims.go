@@ -229,7 +229,7 @@ func (f fields) word(name string) string {
 	return word
 }
 
-// UnknownAffiliation returns the error of a token whose context.user.affiliation is a word that Affiliation does not know. It
+// UnknownAffiliation returns the error of a token with a word in context.user.affiliation that Affiliation does not know. It
 // holds the word, cut and cleaned: only the operator can say what it means.
 func UnknownAffiliation(word string) error {
 	return fmt.Errorf("%w: context.user.affiliation: want %s", ErrClaims, wantAffiliation(word))

@@ -17,7 +17,7 @@ import (
 // maxDepth is how many objects and arrays may stand inside each other. Jitsi's own claims need three.
 const maxDepth = 16
 
-// object is a JSON object: its members in the order of the text, no two of whose names differ only in case.
+// object is a JSON object: its members in the order of the text; no two names differ only in case.
 type object []member
 
 type member struct {

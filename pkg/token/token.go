@@ -1,4 +1,4 @@
-// Package token is the token format of Jitsi Meet: a compact JWS (RFC 7515) whose payload holds the claims of
+// Package token is the token format of Jitsi Meet: a compact JWS (RFC 7515) with a payload that holds the claims of
 // RFC 7519 and, under "context", what Jitsi adds about the person, the tenant and the room.
 //
 // A token passes three gates, each with its own error:
@@ -54,7 +54,7 @@ var (
 	ErrClaims    = errors.New("unusable claims")
 )
 
-// Token is a token whose form is right. Nothing that it says is verified until Verify has returned nil. A Token
+// Token is a token of the right form. Nothing that it says is verified until Verify has returned nil. A Token
 // never changes; goroutines may share it.
 type Token struct {
 	// Algorithm is what the header says: any non-empty string, "none" among them. It may be compared with what is

@@ -14,7 +14,7 @@ const maxUnread = 16
 // NewClaim takes it, and the value if it is a plain one, both cut and cleaned. Entries are in the order of the token, few, and
 // unverified.
 func (t *Token) RolesNotRead(m ClaimMap) []string {
-	read := [][]string{{"context", "features"}} // whose members are all read
+	read := [][]string{{"context", "features"}} // all of its members are read
 	if m.Affiliation.IsZero() {
 		read = append(read, affiliationPlace, []string{"context", "user", "moderator"}, []string{"moderator"})
 	}

@@ -64,7 +64,7 @@ func issuerShapeVectors(t testing.TB) []vector {
 		{"jaas-moderator-other", "allow member", "jaas", acmeRoom, jaas(`"moderator":"TRUE",`, "standup"), "not in the table: member"},
 		{"jaas-domain", "allow owner", "jaas", acmeByDomain, jaas(`"moderator":"true",`, "standup"), "the tenant's room as the client spells it"},
 		{"jaas-other-room", room, "jaas", acmeRoom, jaas(`"moderator":"true",`, "retro"), "another room"},
-		{"jaas-other-tenant", tenant, "jaas", "[other]standup@conference.meet.example.com", jaas(`"moderator":"true",`, "*"), "another tenant, whose name is in sub"},
+		{"jaas-other-tenant", tenant, "jaas", "[other]standup@conference.meet.example.com", jaas(`"moderator":"true",`, "*"), "another tenant, named in sub"},
 		{"jaas-no-tenant", tenant, "jaas", "", jaas(`"moderator":"true",`, "*"), "a room of no tenant"},
 		{"jaas-unmapped", "allow owner", "rs", acmeRoom, strings.Replace(jaas(`"moderator":"true",`, "*"), `"chat"`, `"my_app"`, 1), "\"true\" is true without the map, too"},
 		{"jaas-unmapped-participant", "allow member", "rs", acmeRoom, strings.Replace(jaas(`"moderator":"false",`, "*"), `"chat"`, `"my_app"`, 1), "and \"false\" is false"},
@@ -111,7 +111,7 @@ func issuerShapeVectors(t testing.TB) []vector {
 	})...)
 
 	// The Element widget signs with the word "notused", for its token was made to carry an OpenID token and to be
-	// checked by other means (matrix-org/prosody-mod-auth-matrix-user-verification). Whoever checks that, and signs
+	// checked by other means (matrix-org/prosody-mod-auth-matrix-user-verification). A service that checks that, and signs
 	// the same claims with a key of its own, is an issuer.
 	matrix := func(matrix string, changes ...string) string {
 		return claims(append([]string{`iss="meet.example.com"`, `aud="https://meet.example.com"`, `room="*"`,

@@ -59,7 +59,7 @@ func vhosts(t testing.TB) map[string]trust {
 	return all
 }
 
-// rs256VHosts are those with a claim map whose tokens are signed with RS256.
+// rs256VHosts are those with a claim map and tokens signed with RS256.
 var rs256VHosts = []string{"jaas.example.com", "keycloak.example.com", "keycloak-client.example.com"}
 
 // claimMaps reads testdata/tokens/claims.json: the claim maps by vhost, in the keys of usher.yaml.

@@ -90,7 +90,7 @@ func vectors(t testing.TB) []vector {
 	return all
 }
 
-// payloadVectors makes vectors of a vhost with a secret, whose header is right.
+// payloadVectors makes vectors with a right header, for a vhost with a secret.
 func payloadVectors(t testing.TB, vhost string, rows [][4]string) []vector {
 	var all []vector
 	for _, row := range rows {

@@ -2,7 +2,7 @@
 // Prosody finds it.
 //
 // usher needs no module where rooms are members-only for life. Where Jitsi's lobby is in use, the switch for members-only is
-// that of the lobby, and belongs to the moderators; the module keeps out whoever has no affiliation while it is off.
+// that of the lobby, and belongs to the moderators; the module keeps out people without an affiliation while it is off.
 package module
 
 import (
