@@ -355,6 +355,11 @@ func (w *guardWorld) quiet(t *rapid.T) {
 	}
 	w.Guard.mu.Lock()
 	defer w.Guard.mu.Unlock()
+	for _, address := range roomNames {
+		if w.book.noted(address) != lastingUnknown && w.Guard.rooms[address] == nil {
+			t.Fatalf("%s is written down, and nobody knows it", address)
+		}
+	}
 	for address, rm := range w.Guard.rooms {
 		if w.chats[address] == nil {
 			t.Fatalf("%s is taken to exist", address)
