@@ -588,14 +588,18 @@ func TestNotHeld(t *testing.T) {
 // The queue is full when a host comes: whoever finds no place in it is told to ask again, and is not lost.
 func TestReleasedIntoAFullQueue(t *testing.T) {
 	s, _, _, answers := holding(t)
-	busy := make(chan struct{})
+	began, busy := make(chan struct{}), make(chan struct{})
+	defer close(busy)
 	q := s.c.work.Load()
+	if err := q.push("u@guest.example.com", func(context.Context) { close(began); <-busy }); err != nil {
+		t.Fatal(err)
+	}
+	<-began // else there is a place again once it does
 	for q.push("u@guest.example.com", func(context.Context) { <-busy }) == nil {
 	}
 	s.c.arrived(theRoom)
 	s.told(answers, told{"held", "host-absent"})
 	s.eventually("nothing is written down", func() bool { return count(t, s.c.o.Store, store.KindHeld) == 0 })
-	close(busy)
 }
 
 // A released request may not take as long as a fresh one: its client has waited already.
