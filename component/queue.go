@@ -425,6 +425,7 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
+	q.letGo() // or the workers would end before those have their turns who are withheld
 	q.ready.Broadcast()
 	q.quiet.Broadcast()
 }
@@ -433,6 +434,11 @@ func (q *queue) close() {
 func (q *queue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.letGo()
+}
+
+// letGo is release for callers that hold mu.
+func (q *queue) letGo() {
 	q.mark, q.spoke, q.flying = nil, nil, nil
 	for _, s := range q.senders {
 		s.answers, s.flying = 0, 0

@@ -501,6 +501,31 @@ func TestQueueWithoutMarks(t *testing.T) {
 	})
 }
 
+// When the queue is closed nobody's turn is withheld any more: what was withheld is done like all that is left.
+func TestQueueClosesWithTurnsWithheld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(t.Context())
+		q.mark = func(uint64) {}
+		var answered atomic.Int64
+		for range 3 * maxUnread {
+			q.refuse("a@v", 0, func() { answered.Add(1) })
+		}
+		for range 2 {
+			if err := q.push("a@v", func(context.Context) { answered.Add(1) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var all sync.WaitGroup
+		all.Go(q.work)
+		synctest.Wait()
+		q.close()
+		all.Wait()
+		if got := answered.Load(); got != 3*maxUnread+2 {
+			t.Errorf("%d answers", got)
+		}
+	})
+}
+
 // Refusals that are due are bounded, for each sender, in total, and in bytes.
 func TestQueueBoundsRefusals(t *testing.T) {
 	for name, tt := range map[string]struct {

@@ -404,6 +404,42 @@ func TestRoomsLeaveLobby(t *testing.T) {
 	})
 }
 
+// Somebody who comes while such a room is about to be left, gives the rights again and leaves, leaves none behind.
+func TestRoomsLeaveLobbyAgain(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.rooms.Lobby = NewLobby(w.rooms.Owner, jid.MustParse(lobbyDomain))
+		c := w.enters(t, juliet, "owner")
+		w.chats[lobbied] = &chat{address: lobbied, affiliations: map[string]string{}}
+		w.persist(c, true)
+		w.affiliate(c, eve, "owner", false)
+		w.pass(time.Second)
+		w.remove(c, c.by(juliet+"/1"))
+		for c.affiliation(eve) != "none" { // one step of the server at a time
+			if !w.serve() {
+				time.Sleep(time.Millisecond)
+			}
+			for w.read() {
+				synctest.Wait()
+			}
+			synctest.Wait()
+		}
+		if c.by(ourself) == nil {
+			t.Fatal("usher has left already")
+		}
+		w.affiliate(c, romeo, "owner", false)
+		if !w.join(c, romeo+"/1", "romeo") {
+			t.Fatal("romeo is kept out")
+		}
+		w.affiliate(c, eve, "owner", false)
+		w.pass(time.Second)
+		w.remove(c, c.by(romeo+"/1"))
+		w.pass(2 * joinWithin)
+		if w.chats[standup] == nil || c.affiliation(eve) != "none" || c.affiliation(romeo) != "none" {
+			t.Errorf("the room is %+v", c)
+		}
+	})
+}
+
 // Somebody who comes while an empty room is about to be left stays.
 func TestRoomsComesWhileWeFinish(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {

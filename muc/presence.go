@@ -164,6 +164,7 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	rm.occupants[nick] = occupant{bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
 	r.noteHost(rm)
 	rm.keepUntil = time.Time{}
+	rm.tried = nil // an owner inside may give again what finish has taken back
 	g := rm.live[bare]
 	if g == nil || g.joined {
 		return
