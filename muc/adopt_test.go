@@ -416,7 +416,7 @@ func TestRoomsLeaveLobbyAgain(t *testing.T) {
 		w.remove(c, c.by(juliet+"/1"))
 		for c.affiliation(eve) != "none" { // one step of the server at a time
 			if !w.serve() {
-				time.Sleep(time.Millisecond)
+				<-time.After(time.Millisecond)
 			}
 			for w.read() {
 				synctest.Wait()
