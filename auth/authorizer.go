@@ -132,7 +132,7 @@ func (a *Authorizer) NoLogin() bool { return a.policy.Login == LoginNone }
 
 // CountsAsHost reports whether a moderator from this domain is a host: people of a virtual host of the policy, guests included,
 // because a guest moderates only by a host's session or because a host promoted them. Users of service virtual hosts moderate at
-// most, and so do those of whom the policy says nothing: an account of Jibri, Jigasi or an operator that is an admin of the MUC
+// most, and so do people of domains that the policy does not name: an account of Jibri, Jigasi or an operator that is an admin of the MUC
 // service is an owner of every room, and somebody of an unknown domain is let in by an owner alone.
 func (a *Authorizer) CountsAsHost(domain string) bool {
 	vhost, known := a.policy.VHosts[domain]

@@ -8,8 +8,8 @@ func TestStateFolder(t *testing.T) {
 		root    bool
 		want    string
 	}{
-		{map[string]string{"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "HOME": "/root"}, true, "/var/lib/a"},
-		{map[string]string{"HOME": "/root", "XDG_STATE_HOME": "/root/state"}, true, "/var/lib/usher"},
+		{map[string]string{"STATE_DIRECTORY": "/var/lib/a:/var/lib/b", "HOME": "/home/o"}, true, "/var/lib/a"},
+		{map[string]string{"HOME": "/home/o", "XDG_STATE_HOME": "/home/o/state"}, true, "/var/lib/usher"},
 		{map[string]string{"STATE_DIRECTORY": "/var/lib/private/usher", "HOME": "/home/o"}, false, "/var/lib/private/usher"},
 		{map[string]string{"HOME": "/home/o", "XDG_STATE_HOME": "/home/o/state"}, false, "/home/o/state/usher"},
 		{map[string]string{"HOME": "/home/o", "XDG_STATE_HOME": "state"}, false, "/home/o/.local/state/usher"},
