@@ -2,11 +2,9 @@ package component
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"sync"
 
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
@@ -51,8 +49,7 @@ func (b *breakouts) tries(ctx context.Context, room jid.JID) error {
 	b.mu.Lock()
 	b.refused[room.String()] = false
 	b.mu.Unlock()
-	join := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: muc.NS, Local: "x"}})
-	err = b.owner.Session.Send(stanza.Presence{From: b.jid, To: nick}.Wrap(join))
+	err = b.owner.Session.Send(stanza.Presence{From: b.jid, To: nick}.Wrap(element(muc.NS, "x")))
 	if err == nil {
 		err = b.owner.End(ctx, room)
 	}

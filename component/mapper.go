@@ -3,7 +3,6 @@ package component
 import (
 	"context"
 	"crypto/rand"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
@@ -137,8 +135,7 @@ func (m *mapper) look(ctx context.Context, service string) (mapped bool, err err
 		defer m.mu.Unlock()
 		delete(rooms, name)
 	}()
-	join := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: muc.NS, Local: "x"}})
-	if err := m.owner.Session.Send(stanza.Presence{From: m.jid, To: nick}.Wrap(join)); err != nil {
+	if err := m.owner.Session.Send(stanza.Presence{From: m.jid, To: nick}.Wrap(element(muc.NS, "x"))); err != nil {
 		return false, err
 	}
 	select {

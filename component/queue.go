@@ -217,12 +217,17 @@ func (q *queue) sendMark() {
 		return
 	}
 	q.marking, q.markedAt = true, time.Now()
+	q.fly()
+	q.marks++
+	q.mark(q.marks)
+}
+
+// fly takes the answers given so far for those before the mark. The caller holds mu.
+func (q *queue) fly() {
 	q.flying, q.spoke = q.spoke, nil
 	for _, s := range q.flying {
 		s.flying, s.answers = s.answers, 0
 	}
-	q.marks++
-	q.mark(q.marks)
 }
 
 // marked says that the server has read a mark.
@@ -367,10 +372,7 @@ func (q *queue) look(now time.Time) (free int) {
 	defer q.mu.Unlock()
 	if len(q.spoke)+len(q.flying) > 0 && now.Sub(q.markedAt) > readWithin {
 		if !q.marking {
-			q.flying, q.spoke = q.spoke, nil
-			for _, s := range q.flying {
-				s.answers = 0
-			}
+			q.fly()
 		}
 		q.read()
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync"
 
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
@@ -101,8 +100,7 @@ func (s *stranger) tries(ctx context.Context, room jid.JID) error {
 
 func (s *stranger) presence(room jid.JID, typ stanza.PresenceType) xml.TokenReader {
 	to, _ := room.WithResource("stranger")
-	join := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: muc.NS, Local: "x"}})
-	return stanza.Presence{Type: typ, From: s.jid, To: to}.Wrap(join)
+	return stanza.Presence{Type: typ, From: s.jid, To: to}.Wrap(element(muc.NS, "x"))
 }
 
 // hears takes in a presence for the stranger.

@@ -255,7 +255,7 @@ func (g *Guard) countable(who jid.JID) bool { return !g.isFocus(who) && g.Hosts(
 
 // isFocus tells whether somebody is the focus, or one of us.
 func (g *Guard) isFocus(who jid.JID) bool {
-	return who.Bare().Equal(g.Focus) || who.Domainpart() == g.Owner.JID.Domainpart()
+	return who.Bare().Equal(g.Focus) || g.isOurs(who)
 }
 
 // Open sees to it that a room that the focus has opened is what it must be, once for each room: later, the look at every

@@ -36,6 +36,7 @@ var errLine = fmt.Errorf("too many unknown key ids at once: %d a second are aske
 type asapServer struct {
 	client   *http.Client
 	folder   *url.URL
+	origin   string // of its keys
 	maxStale time.Duration
 
 	mu     sync.Mutex
@@ -99,7 +100,7 @@ func (s *asapServer) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 }
 
 // Counts implements auth.KeySource.
-func (s *asapServer) Counts(origin string) bool { return origin == originOf(s.folder) }
+func (s *asapServer) Counts(origin string) bool { return origin == s.origin }
 
 // turn returns how long the next in line has to wait. The caller holds mu.
 func (s *asapServer) turn(now time.Time) (time.Duration, error) {
@@ -152,7 +153,7 @@ func (s *asapServer) document(kid string, digest [sha256.Size]byte) *document {
 		address:  s.folder.JoinPath(hex.EncodeToString(digest[:]) + ".pem"),
 		maxStale: s.maxStale,
 		mayLack:  true,
-		origin:   originOf(s.folder),
+		origin:   s.origin,
 		parse: func(data []byte) ([]auth.Key, []error, error) {
 			keys, err := PEM(kid, data)
 			if len(keys) > maxKeys {

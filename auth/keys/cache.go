@@ -61,7 +61,7 @@ type madeSource struct {
 // JWKS returns the source of the JWK Set at an address, read as [JWKS] does.
 func (c *Cache) JWKS(address string, maxStale time.Duration) (Remote, error) {
 	return c.source("JWKS", address, maxStale, func(u *url.URL) (Remote, error) {
-		return &document{client: c.client(), address: u, maxStale: maxStale, parse: JWKS}, nil
+		return &document{client: c.client(), address: u, maxStale: maxStale, parse: JWKS, origin: originOf(u)}, nil
 	})
 }
 
@@ -69,7 +69,7 @@ func (c *Cache) JWKS(address string, maxStale time.Duration) (Remote, error) {
 // JWK Set (Jitsi's cache_keys_url).
 func (c *Cache) KeyMap(address string, maxStale time.Duration) (Remote, error) {
 	return c.source("map", address, maxStale, func(u *url.URL) (Remote, error) {
-		return &document{client: c.client(), address: u, maxStale: maxStale, parse: keyMap}, nil
+		return &document{client: c.client(), address: u, maxStale: maxStale, parse: keyMap, origin: originOf(u)}, nil
 	})
 }
 
@@ -85,7 +85,7 @@ func (c *Cache) ASAP(address string, maxStale time.Duration) (Remote, error) {
 			return nil, errors.New(`the address of a key server has no "?": names of keys are put after it`)
 		}
 		return &asapServer{
-			client: c.client(), folder: u, maxStale: maxStale, kept: make(map[[sha256.Size]byte]*keptKey),
+			client: c.client(), folder: u, origin: originOf(u), maxStale: maxStale, kept: make(map[[sha256.Size]byte]*keptKey),
 			absent: make(map[[sha256.Size]byte]absentKey), asking: make(map[[sha256.Size]byte]chan struct{}),
 		}, nil
 	})

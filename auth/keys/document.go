@@ -38,7 +38,7 @@ type document struct {
 	maxStale time.Duration
 	// mayLack means that there need not be anything at the address; then there are no keys.
 	mayLack bool
-	origin  string // of its keys; that of the address if empty
+	origin  string // of its keys
 
 	mu     sync.Mutex
 	keys   fixed
@@ -140,20 +140,13 @@ func (d *document) fetch(ctx context.Context) (keys []auth.Key, skipped []error,
 		return nil, skipped, 0, failure(d.address, err)
 	}
 	for i := range keys {
-		keys[i].Origin = d.from()
+		keys[i].Origin = d.origin
 	}
 	return keys, skipped, lifetime, nil
 }
 
 // Counts implements auth.KeySource.
-func (d *document) Counts(origin string) bool { return origin == d.from() }
-
-func (d *document) from() string {
-	if d.origin != "" {
-		return d.origin
-	}
-	return originOf(d.address)
-}
+func (d *document) Counts(origin string) bool { return origin == d.origin }
 
 // originOf is a digest, for the query of an address may be a key to it.
 func originOf(address *url.URL) string { return digest([]byte(address.String())) }
