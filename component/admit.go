@@ -50,7 +50,7 @@ func (c *Component) admit(ctx context.Context, req auth.Request, iq stanza.IQ, c
 func (c *Component) look(ctx context.Context, req auth.Request, room auth.Room) (s auth.RoomState, err error) {
 	if c.policy.Load().IsBreakout(room) {
 		if c.guard != nil {
-			s.Holds, err = c.guard.Lets(ctx, jid.JID{}, req.From)
+			s.Holds, err = c.guard.MayBeIn(ctx, jid.JID{}, req.From)
 		}
 		return s, err
 	}
@@ -89,12 +89,12 @@ func (c *Component) relayed(ctx context.Context, req auth.Request, iq stanza.IQ,
 	silent = errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil // and not because this request's own time is over
 	var refused stanza.Error
 	if err == nil {
-		c.guard.Authenticates(said.Authenticates())
+		c.guard.SetAuthenticates(said.Authenticates())
 	}
 	switch {
 	case isNotAuthorized(err):
 		// ConferenceIqHandler.kt: so Jicofo answers only where it authenticates, and does not know the one who asks.
-		c.guard.Authenticates(true)
+		c.guard.SetAuthenticates(true)
 		return d.Denied(auth.ReasonFocusRefused, fmt.Errorf("%w: %w", errFocusAuthenticates, err)), nil
 	case errors.As(err, &refused):
 		return d.Denied(auth.ReasonFocusRefused, err), nil
@@ -120,7 +120,7 @@ func (c *Component) enterBreakout(ctx context.Context, req auth.Request, d auth.
 	main, err := c.guard.Main(ctx, d.Room.JID)
 	lets := false
 	if err == nil && c.policy.Load().Guards(main.Domainpart()) {
-		lets, err = c.guard.Lets(ctx, main, req.From)
+		lets, err = c.guard.MayBeIn(ctx, main, req.From)
 	}
 	switch {
 	case errors.Is(err, muc.ErrUnwritten):
@@ -148,11 +148,13 @@ func (c *Component) apply(ctx context.Context, req auth.Request, d auth.Decision
 		err = c.startLobby(ctx, room)
 	}
 	if err == nil && d.Affiliation != auth.None {
-		err = c.rooms.Grant(ctx, room, who, string(d.Affiliation), d.Expires, d.NeedsHost, s)
+		err = c.rooms.Grant(ctx, muc.Grant{
+			Room: room, Who: who, Affiliation: string(d.Affiliation), Expires: d.Expires, NeedsHost: d.NeedsHost, With: s,
+		})
 	}
 	if err == nil && d.Affiliation == auth.None {
 		// What they were given before the lobby was at work would have them pass it.
-		err = c.rooms.Recall(ctx, room, who)
+		err = c.rooms.LeaveToLobby(ctx, room, who)
 	}
 	if err == nil && s != nil {
 		if d.SessionID, err = c.ledger.session(ctx, s); err != nil {

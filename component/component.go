@@ -249,13 +249,13 @@ type rooms interface {
 	State(ctx context.Context, room jid.JID) (exists, host bool, err error)
 	HostPresent(ctx context.Context, room jid.JID) (bool, error)
 	Open(ctx context.Context, room jid.JID, mayCreate bool) error
-	Grant(ctx context.Context, room, who jid.JID, affiliation string, expires time.Time, needsHost bool, with any) error
+	Grant(ctx context.Context, g muc.Grant) error
 	Withdraw(room, who jid.JID)
-	Recall(ctx context.Context, room, who jid.JID) error
+	LeaveToLobby(ctx context.Context, room, who jid.JID) error
 	Await(room jid.JID, until time.Time)
 	Expect(room jid.JID)
 
-	Restore([]muc.Granted)
+	Restore([]muc.Grant)
 	Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID)
 	Run(ctx context.Context)
 	Leave(ctx context.Context, next bool)

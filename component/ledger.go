@@ -121,7 +121,7 @@ type grantRecord struct {
 func grantKey(room, who jid.JID) string { return room.String() + " " + who.String() }
 
 // Granted implements muc.Ledger.
-func (l *ledger) Granted(ctx context.Context, g muc.Granted) error {
+func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 	value, err := json.Marshal(grantRecord{g.Room.String(), g.Who.String(), g.Affiliation, g.At, g.Expires, g.NeedsHost})
 	if err != nil {
 		return err
@@ -202,8 +202,8 @@ func (l *ledger) cross(ctx context.Context) {
 }
 
 // written returns what is written down.
-func (l *ledger) written(ctx context.Context) ([]muc.Granted, error) {
-	var all []muc.Granted
+func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
+	var all []muc.Grant
 	for r, err := range l.store.All(ctx, store.KindGrant) {
 		if err != nil {
 			return nil, err
@@ -218,18 +218,18 @@ func (l *ledger) written(ctx context.Context) ([]muc.Granted, error) {
 	return all, nil
 }
 
-func readGrant(value []byte) (muc.Granted, error) {
+func readGrant(value []byte) (muc.Grant, error) {
 	var r grantRecord
 	if err := json.Unmarshal(value, &r); err != nil {
-		return muc.Granted{}, err
+		return muc.Grant{}, err
 	}
 	room, err := jid.ParseUnsafe(r.Room)
 	if err != nil {
-		return muc.Granted{}, err
+		return muc.Grant{}, err
 	}
 	who, err := jid.ParseUnsafe(r.Who)
 	if err == nil && (room.Localpart() == "" || who.Domainpart() == "") {
 		err = errors.New("a grant of nobody, or in no room")
 	}
-	return muc.Granted{Room: room.JID, Who: who.JID, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}, err
+	return muc.Grant{Room: room.JID, Who: who.JID, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}, err
 }

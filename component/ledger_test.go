@@ -20,8 +20,8 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-func granted(room, who int) muc.Granted {
-	return muc.Granted{
+func granted(room, who int) muc.Grant {
+	return muc.Grant{
 		Room: jid.MustParse(fmt.Sprintf("r%d@conference.meet.example.com", room)), Who: jid.MustParse(fmt.Sprintf("p%d@meet.example.com", who)),
 		Affiliation: "member", At: time.Now().UTC(),
 	}
@@ -33,8 +33,8 @@ func TestLedgerModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &refusing{Store: store.Memory(store.Options{})}
 		l := newLedger(s, zap.NewNop(), &counters{})
-		live := map[string]muc.Granted{}
-		who := rapid.Custom(func(t *rapid.T) muc.Granted {
+		live := map[string]muc.Grant{}
+		who := rapid.Custom(func(t *rapid.T) muc.Grant {
 			return granted(rapid.IntRange(0, 1).Draw(t, "room"), rapid.IntRange(0, 2).Draw(t, "who"))
 		})
 		t.Repeat(map[string]func(*rapid.T){

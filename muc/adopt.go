@@ -70,7 +70,7 @@ func (gs *grants) note(ctx context.Context, mu *sync.Mutex) error {
 	}
 	gs.notedAt = at
 	mu.Unlock()
-	err := gs.ledger.Granted(ctx, Granted{Room: gs.room, Who: gs.room, Affiliation: string(lasts), At: at})
+	err := gs.ledger.Granted(ctx, Grant{Room: gs.room, Who: gs.room, Affiliation: string(lasts), At: at})
 	mu.Lock()
 	defer mu.Unlock()
 	switch {
@@ -94,10 +94,10 @@ func (gs *grants) noteDue() bool {
 }
 
 // isNote reports whether what is written down is about a room itself.
-func (g Granted) isNote() bool { return g.Who.Equal(g.Room) }
+func (g Grant) isNote() bool { return g.Who.Equal(g.Room) }
 
 // remember takes in what an earlier process wrote down of the room itself.
-func (gs *grants) remember(g Granted) {
+func (gs *grants) remember(g Grant) {
 	if l := lasting(g.Affiliation); l == temporary || l == persistent {
 		gs.lasts, gs.noted, gs.notedAt = l, l, g.At
 	}
@@ -111,7 +111,9 @@ func (gs *grants) claim(items []Item, at time.Time, joined, untouched func(who j
 		if !ok || untouched(who) || gs.live[who.String()] != nil {
 			continue
 		}
-		gs.live[who.String()] = &grant{who: who, affiliation: i.Affiliation, at: at, joined: joined(who), found: true}
+		gs.live[who.String()] = &grant{
+			Grant: Grant{Room: gs.room, Who: who, Affiliation: i.Affiliation, At: at}, joined: joined(who), found: true,
+		}
 		some = true
 	}
 	return some

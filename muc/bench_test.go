@@ -62,7 +62,7 @@ func crowded(b *testing.B) *muc.Rooms {
 		}
 		for j := range 10 {
 			who := jid.MustParse(person(j))
-			if err := server.rooms.Grant(ctx, room, who, "member", time.Now().Add(time.Hour), false, nil); err != nil {
+			if err := server.rooms.Grant(ctx, muc.Grant{Room: room, Who: who, Affiliation: "member", Expires: time.Now().Add(time.Hour)}); err != nil {
 				b.Fatal(err)
 			}
 			server.presence(b, room.String()+fmt.Sprintf("/nick%d", j), "member", "participant", who.String()+"/abcdefghijkl", "")
@@ -171,7 +171,7 @@ func guarding(b *testing.B) (*muc.Guard, []jid.JID) {
 			b.Fatal(err)
 		}
 		for j := range 10 {
-			if err := guard.Grant(b.Context(), room, jid.MustParse(person(j)), "member", time.Time{}, false, nil); err != nil {
+			if err := guard.Grant(b.Context(), muc.Grant{Room: room, Who: jid.MustParse(person(j)), Affiliation: "member"}); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -11,14 +11,11 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-// grant is an affiliation that we gave to a bare JID.
+// grant is a Grant, and what has become of it.
 type grant struct {
-	who         jid.JID
-	affiliation string
-	at, expires time.Time // expires is zero for a right without end
-	needsHost   bool      // given because a host was inside
-	joined      bool
-	missed      time.Time // since when they are not seen inside any more; by Guard
+	Grant
+	joined bool
+	missed time.Time // since when they are not seen inside any more; by Guard
 	// asked is true until the server has answered. Only then what is to be taken back is: before, it might arrive first.
 	asked, withdrawn bool
 	found            bool          // others gave it, and it is written down nowhere; see adopt.go
@@ -27,14 +24,20 @@ type grant struct {
 	taken            chan struct{} // while it is being taken back; closed after that; by Guard
 }
 
+// newGrant returns a grant that is about to be given. What it is given with is for the ledger only.
+func newGrant(g Grant) *grant {
+	g.At, g.With = time.Now(), nil
+	return &grant{Grant: g, asked: true}
+}
+
 // ended tells whether the right is over.
-func (g *grant) ended(now time.Time) bool { return !g.expires.IsZero() && !now.Before(g.expires) }
+func (g *grant) ended(now time.Time) bool { return !g.Expires.IsZero() && !now.Before(g.Expires) }
 
 // hostAway is how long the last host must have been away for a grant that hung on a host to end. A page reload takes less.
 const hostAway = 5 * time.Second
 
 // hangs reports whether the grant ends with the last host: its holder has not come yet.
-func (g *grant) hangs() bool { return g.needsHost && !g.joined && !g.withdrawn }
+func (g *grant) hangs() bool { return g.NeedsHost && !g.joined && !g.withdrawn }
 
 // grants are what we gave in one room, by bare JID.
 type grants struct {
@@ -53,13 +56,15 @@ func newGrants(room jid.JID, o Options) grants {
 
 // write writes the grant down before it is given. What comes to nothing is crossed out by drop.
 func (gs *grants) write(ctx context.Context, g *grant, with any) error {
-	return gs.ledger.Granted(ctx, Granted{Room: gs.room, Who: g.who, Affiliation: g.affiliation, At: g.at, Expires: g.expires, NeedsHost: g.needsHost, With: with})
+	down := g.Grant
+	down.With = with
+	return gs.ledger.Granted(ctx, down)
 }
 
 // unwritten undoes the record of a grant that could not be written down, so that what was there before counts, and what
 // befell it meanwhile.
 func (gs *grants) unwritten(g, was *grant, err error) error {
-	if bare := g.who.String(); gs.live[bare] == g {
+	if bare := g.Who.String(); gs.live[bare] == g {
 		if delete(gs.live, bare); was != nil && !g.banned {
 			was.withdrawn = was.withdrawn || g.withdrawn
 			gs.live[bare] = was
@@ -106,15 +111,15 @@ func (gs *grants) drop(bare string) {
 	if g := gs.live[bare]; g != nil {
 		delete(gs.live, bare)
 		if !g.found {
-			gs.ledger.Ended(gs.room, g.who)
+			gs.ledger.Ended(gs.room, g.Who)
 		}
 	}
 }
 
 // crossOut crosses out what was written down too late: its room is gone already. The caller holds the lock that covers gs.
 func (gs *grants) crossOut(g *grant) {
-	if gs.live[g.who.String()] != g {
-		gs.ledger.Ended(gs.room, g.who)
+	if gs.live[g.Who.String()] != g {
+		gs.ledger.Ended(gs.room, g.Who)
 	}
 }
 
@@ -143,6 +148,6 @@ func (gs *grants) end(keep func(*grant) bool) {
 
 // restored returns a written-down grant as one that was given. Who is inside came in the time of the earlier process, and
 // their right may have ended since.
-func restored(g Granted) *grant {
-	return &grant{who: g.Who, affiliation: g.Affiliation, at: g.At, expires: g.Expires, needsHost: g.NeedsHost, joined: true}
+func restored(g Grant) *grant {
+	return &grant{Grant: g, joined: true}
 }

@@ -97,7 +97,7 @@ type guarded struct {
 	host        bool            // a host was, too
 	hangs       time.Time       // when to ask, too, because a grant hangs on a host; zero for no such time
 	hostless    time.Time       // by the clock of the Options: since when such looks have found no host; zero if the last one did
-	knocked     map[string]bool // by bare JID: whom the room's lobby decides about; see Recall
+	knocked     map[string]bool // by bare JID: whom the room's lobby decides about; see LeaveToLobby
 }
 
 // awaited is a room in which somebody waits for a host.
@@ -140,7 +140,7 @@ func (g *Guard) spread(rm *guarded) {
 }
 
 // Restore takes in what an earlier process has granted, before Run.
-func (g *Guard) Restore(written []Granted) {
+func (g *Guard) Restore(written []Grant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, w := range written {
@@ -159,7 +159,7 @@ func (g *Guard) Restore(written []Granted) {
 		gr := restored(w)
 		if w.NeedsHost {
 			// The next look shows whether its holder has come. Whoever is between two rooms just then has their time anew.
-			gr.joined, gr.at = false, time.Now()
+			gr.joined, gr.At = false, time.Now()
 			g.hang(rm)
 		}
 		rm.live[w.Who.String()] = gr
@@ -366,19 +366,18 @@ func (g *Guard) gone(rm *guarded) {
 	}
 }
 
-// Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it returns
-// nil the server has done it, else what there may be of it is taken back soon. It is also taken back if the person does not
-// come within half a minute or so, or is outside for that long, breakout rooms of this one not counted as outside. With
-// needsHost it is also taken back if they have not come when no host has been inside for hostAway. One person's grants must
-// come one after the other.
-func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time, needsHost bool, with any) error {
+// Grant gives an affiliation in a room that is open. If it returns nil the server has done so; otherwise what the server may
+// have done is taken back soon. The affiliation is also taken back if the person does not join within half a minute or so, or is
+// outside for that long; being in a breakout room of this room does not count as outside. One that needs a host is also taken
+// back if the person has not joined when no host has been inside for hostAway. One person's grants must come one after the other.
+func (g *Guard) Grant(ctx context.Context, give Grant) error {
+	gr, j, who, affiliation := newGrant(give), give.Room, give.Who, give.Affiliation
 	bare := who.String()
-	gr := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, needsHost: needsHost, asked: true}
 	rm, was, err := g.record(ctx, j, gr)
 	if err != nil {
 		return err
 	}
-	err = rm.write(ctx, gr, with)
+	err = rm.write(ctx, gr, give.With)
 	if err != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
@@ -386,7 +385,7 @@ func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	}
 	banned, err := g.outcast(ctx, j, who)
 	made := false
-	if err == nil && !banned && was != nil && !moderates(was.affiliation) && !moderates(affiliation) {
+	if err == nil && !banned && was != nil && !moderates(was.Affiliation) && !moderates(affiliation) {
 		made, err = g.madeOwner(ctx, rm, who)
 	}
 	owns := false
@@ -419,7 +418,7 @@ func (g *Guard) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 		return err
 	}
 	g.auditInTime(rm)
-	gr.needsHost = needsHost && !made // whom a host made one needs none
+	gr.NeedsHost = gr.NeedsHost && !made // whom a host made one needs none
 	if gr.hangs() {
 		g.hang(rm)
 	}
@@ -443,7 +442,7 @@ func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, 
 		if rm == nil {
 			return nil, nil, ErrAbsent
 		}
-		was = rm.live[gr.who.String()]
+		was = rm.live[gr.Who.String()]
 		if was == nil || was.taken == nil {
 			break
 		}
@@ -460,9 +459,9 @@ func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, 
 		}
 	}
 	if was != nil {
-		gr.joined = was.joined && !gr.needsHost // which says that they are to come, from wherever they are
+		gr.joined = was.joined && !gr.NeedsHost // which says that they are to come, from wherever they are
 	}
-	rm.live[gr.who.String()] = gr
+	rm.live[gr.Who.String()] = gr
 	return rm, was, nil
 }
 
@@ -493,9 +492,9 @@ func (g *Guard) Withdraw(j, who jid.JID) {
 	}
 }
 
-// Recall takes back what Grant gave, unless the person is inside, so that the room's lobby decides about them. It returns when
+// LeaveToLobby takes back what Grant gave, unless the person is inside, so that the room's lobby decides about them. It returns when
 // that is done.
-func (g *Guard) Recall(ctx context.Context, j, who jid.JID) error {
+func (g *Guard) LeaveToLobby(ctx context.Context, j, who jid.JID) error {
 	g.mu.Lock()
 	if rm := g.rooms[j.String()]; rm != nil {
 		if rm.knocked == nil || len(rm.knocked) >= maxKnocked {
@@ -504,7 +503,7 @@ func (g *Guard) Recall(ctx context.Context, j, who jid.JID) error {
 		rm.knocked[who.String()] = true
 	}
 	g.mu.Unlock()
-	if !g.Holds(j, who) {
+	if !g.HasGrant(j, who) {
 		return nil
 	}
 	for _, list := range []func(context.Context, jid.JID) ([]Item, error){g.Owner.Moderators, g.Owner.Participants, g.Owner.Visitors} {
@@ -527,8 +526,8 @@ func (g *Guard) Recall(ctx context.Context, j, who jid.JID) error {
 	return g.takeBack(ctx, rm)
 }
 
-// Holds tells whether who has something from us in the room; in any room if that is zero.
-func (g *Guard) Holds(j, who jid.JID) bool {
+// HasGrant tells whether who has something from us in the room; in any room if that is zero.
+func (g *Guard) HasGrant(j, who jid.JID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, rm := range g.rooms {
@@ -539,10 +538,10 @@ func (g *Guard) Holds(j, who jid.JID) bool {
 	return false
 }
 
-// Lets tells whether who has something in the room: from us, or from whoever has opened to them since we left them to the lobby;
+// MayBeIn tells whether who has something in the room: from us, or from whoever has opened to them since we left them to the lobby;
 // in any room if that is zero.
-func (g *Guard) Lets(ctx context.Context, j, who jid.JID) (bool, error) {
-	if g.Holds(j, who) {
+func (g *Guard) MayBeIn(ctx context.Context, j, who jid.JID) (bool, error) {
+	if g.HasGrant(j, who) {
 		return true, nil
 	}
 	bare := who.Bare().String()
@@ -585,7 +584,7 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	g.mu.Unlock()
 	if !known {
 		// The next process has to know, too, or it would take back what people in breakout rooms have in the main room.
-		if err := g.Ledger.Granted(ctx, Granted{Room: breakout, Who: main, At: time.Now()}); err != nil {
+		if err := g.Ledger.Granted(ctx, Grant{Room: breakout, Who: main, At: time.Now()}); err != nil {
 			return jid.JID{}, fmt.Errorf("%w: %w", ErrUnwritten, err)
 		}
 	}
@@ -905,10 +904,10 @@ func (rm *guarded) hangingDue(now time.Time) bool { return !rm.hangs.IsZero() &&
 func (g *Guard) auditInTime(rm *guarded) {
 	now := g.Now()
 	for _, gr := range rm.live {
-		if gr.withdrawn || gr.asked || gr.expires.IsZero() {
+		if gr.withdrawn || gr.asked || gr.Expires.IsZero() {
 			continue
 		}
-		at := gr.expires
+		at := gr.Expires
 		if gr.joined && gr.ended(now) {
 			at = now.Add(endedAhead)
 		}
@@ -1008,7 +1007,7 @@ func (g *Guard) withoutHost(rm *guarded, asked, now time.Time) {
 		rm.hostless = g.Now() // or earlier: since the answer, not since the question
 	case now.Sub(rm.hostless) >= hostAway:
 		for _, gr := range rm.live {
-			if gr.hangs() && !gr.asked && gr.at.Before(asked) {
+			if gr.hangs() && !gr.asked && gr.At.Before(asked) {
 				gr.withdrawn = true
 			}
 		}
@@ -1051,9 +1050,9 @@ func (gr *grant) account(inside bool, asked time.Time, ended bool) {
 	switch {
 	case !gr.joined && ended,
 		gr.joined && ended && asked.Sub(gr.missed) >= endedAhead,
-		!gr.joined && asked.Sub(gr.at) >= joinWithin,
+		!gr.joined && asked.Sub(gr.At) >= joinWithin,
 		// Not the first time: they may be on their way from a breakout room.
-		gr.joined && asked.Sub(gr.at) >= joinWithin && asked.Sub(gr.missed) >= auditEvery:
+		gr.joined && asked.Sub(gr.At) >= joinWithin && asked.Sub(gr.missed) >= auditEvery:
 		gr.withdrawn = true
 	}
 }
@@ -1081,9 +1080,9 @@ func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 // take takes back one grant, unless the person is banned: then nothing is left of it, and it would lift the ban.
 func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	banned, err := g.outcasts.of(ctx, rm.jid)
-	isBanned := slices.ContainsFunc(banned, func(i Item) bool { return i.JID == gr.who.String() })
+	isBanned := slices.ContainsFunc(banned, func(i Item) bool { return i.JID == gr.Who.String() })
 	if err == nil && !isBanned {
-		err = g.Owner.SetAffiliation(ctx, rm.jid, gr.who, "")
+		err = g.Owner.SetAffiliation(ctx, rm.jid, gr.Who, "")
 	}
 	if errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable}) || errors.Is(err, stanza.Error{Condition: stanza.NotAllowed}) {
 		// An admin of the service, see grants.give, or a JID that a plugin protects (mod_muc_meeting_id.lua).
@@ -1091,8 +1090,8 @@ func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err == nil && rm.live[gr.who.String()] == gr {
-		rm.drop(gr.who.String())
+	if err == nil && rm.live[gr.Who.String()] == gr {
+		rm.drop(gr.Who.String())
 	}
 	close(gr.taken)
 	gr.taken = nil

@@ -67,8 +67,8 @@ func (l looked) shares(next looked) bool {
 	return false
 }
 
-// Authenticates says whether the focus authenticates people itself, and so makes owners of them, as its answers tell.
-func (g *Guard) Authenticates(does bool) { g.authenticates.Store(does) }
+// SetAuthenticates says whether the focus authenticates people itself, and so makes owners of them, as its answers tell.
+func (g *Guard) SetAuthenticates(does bool) { g.authenticates.Store(does) }
 
 // Why Jicofo made somebody an owner, and what ends that.
 var (
@@ -96,7 +96,7 @@ func (rm *guarded) mayBe(bare, affiliation string) bool {
 // above reports whether somebody is more than what we gave them.
 func (rm *guarded) above(bare, affiliation string) bool {
 	gr := rm.live[bare]
-	return moderates(affiliation) && (gr == nil || gr.withdrawn || gr.affiliation != "owner" && gr.affiliation != affiliation)
+	return moderates(affiliation) && (gr == nil || gr.withdrawn || gr.Affiliation != "owner" && gr.Affiliation != affiliation)
 }
 
 func moderates(affiliation string) bool { return affiliation == "owner" || affiliation == "admin" }
@@ -190,7 +190,7 @@ func (g *Guard) judge(rm *guarded, occupants, owners []Item) {
 // gaveOwner reports whether we made somebody an owner who may have come and gone between two looks.
 func (rm *guarded) gaveOwner() bool {
 	for _, gr := range rm.live {
-		if gr.affiliation == "owner" {
+		if gr.Affiliation == "owner" {
 			return true
 		}
 	}
@@ -204,7 +204,7 @@ func (g *Guard) object(rm *guarded, bare string) {
 		g.warnOnce(rm, bare+" is owner, and so counts as a host", g.byJicofo())
 	case gr != nil && (gr.asked || gr.withdrawn): // which will make them something else
 	case gr != nil:
-		g.put(rm, bare, gr.affiliation)
+		g.put(rm, bare, gr.Affiliation)
 	default:
 		g.give(rm, bare)
 	}
@@ -236,7 +236,9 @@ func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
 // because it is less than what there was. The caller holds mu.
 func (g *Guard) give(rm *guarded, bare string) {
 	if who, err := jid.ParseUnsafe(bare); err == nil && g.put(rm, bare, "member") {
-		rm.live[bare] = &grant{who: who.JID, affiliation: "member", at: time.Now(), joined: true, unwritten: true}
+		rm.live[bare] = &grant{
+			Grant: Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: time.Now()}, joined: true, unwritten: true,
+		}
 	}
 }
 

@@ -58,21 +58,21 @@ func TestEnforceRoles(t *testing.T) {
 			l.comes(standup, juliet, "owner")
 		}, "member", 1},
 		"authenticated by Jicofo": {func(l *lookout, c *chat) {
-			l.Authenticates(true)
+			l.SetAuthenticates(true)
 			l.comes(standup, romeo, "owner")
 			pass(2 * aLook)
 			l.comes(standup, nurse, "member")
 			l.sets(c, nurse, "owner")
 		}, "member", 1},
 		"authenticated, and not by us": {func(l *lookout, c *chat) {
-			l.Authenticates(true)
+			l.SetAuthenticates(true)
 			l.comes(standup, romeo, "owner")
 			pass(2 * aLook)
 			l.sets(c, nurse, "owner")
 			l.sits(c, nurse)
 		}, "member", 1},
 		"authenticated again": {func(l *lookout, c *chat) {
-			l.Authenticates(true)
+			l.SetAuthenticates(true)
 			l.comes(standup, romeo, "owner")
 			l.comes(standup, nurse, "member")
 			l.sets(c, nurse, "owner")
@@ -80,7 +80,7 @@ func TestEnforceRoles(t *testing.T) {
 			l.sets(c, nurse, "owner")
 		}, "member", 2},
 		"authenticated a moment after the join, which a look has seen": {func(l *lookout, c *chat) {
-			l.Authenticates(true)
+			l.SetAuthenticates(true)
 			l.comes(standup, romeo, "owner")
 			pass(2 * aLook)
 			l.comes(standup, nurse, "member")
@@ -90,7 +90,7 @@ func TestEnforceRoles(t *testing.T) {
 			l.sets(c, nurse, "owner")
 		}, "member", 1},
 		"made by a host where Jicofo authenticates": {func(l *lookout, c *chat) {
-			l.Authenticates(true)
+			l.SetAuthenticates(true)
 			l.comes(standup, romeo, "owner")
 			l.comes(standup, nurse, "member")
 			pass(3 * aLook)
@@ -370,12 +370,12 @@ func TestWarnsOfJicofo(t *testing.T) {
 			}
 		}, []string{election, election}},
 		"authenticated": {func(l *lookout, c *chat) {
-			l.Authenticates(true)
+			l.SetAuthenticates(true)
 			l.comes(standup, nurse, "member")
 			l.sets(c, nurse, "owner")
 		}, []string{authentication}},
 		"Jicofo says that it authenticates": {func(l *lookout, c *chat) {
-			l.Authenticates(true)
+			l.SetAuthenticates(true)
 			l.comes(standup, romeo, "owner")
 		}, []string{authentication}},
 		"nobody is more than we gave": {func(l *lookout, c *chat) {
@@ -483,7 +483,7 @@ func (e *election) most(bare string) string {
 	e.Guard.mu.Lock()
 	defer e.Guard.mu.Unlock()
 	if rm := e.Guard.rooms[e.c.address]; rm != nil && rm.live[bare] != nil && !rm.live[bare].withdrawn {
-		return rm.live[bare].affiliation
+		return rm.live[bare].Affiliation
 	}
 	return ""
 }

@@ -27,15 +27,15 @@ const (
 // book is a Ledger that a test can read, and keep from being written.
 type book struct {
 	mu      sync.Mutex
-	written map[[2]string]Granted // by room and bare JID
-	notes   map[string]Granted    // of rooms themselves
+	written map[[2]string]Grant // by room and bare JID
+	notes   map[string]Grant    // of rooms themselves
 	err     error
 	slow    time.Duration
 }
 
-func newBook() *book { return &book{written: map[[2]string]Granted{}, notes: map[string]Granted{}} }
+func newBook() *book { return &book{written: map[[2]string]Grant{}, notes: map[string]Grant{}} }
 
-func (b *book) Granted(_ context.Context, g Granted) error {
+func (b *book) Granted(_ context.Context, g Grant) error {
 	b.mu.Lock()
 	slow := b.slow
 	b.mu.Unlock()
@@ -78,7 +78,7 @@ func (b *book) fails(err error) {
 }
 
 // everything is what the next process reads.
-func (b *book) everything() []Granted {
+func (b *book) everything() []Grant {
 	all := b.all()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -103,7 +103,7 @@ func (b *book) burns() {
 	clear(b.notes)
 }
 
-func (b *book) all() (all []Granted) {
+func (b *book) all() (all []Grant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, g := range b.written {
@@ -219,7 +219,9 @@ func (l *lookout) lets(address, who, affiliation string, expires time.Time) erro
 func (l *lookout) letsFor(address, who, affiliation string, expires time.Time, needsHost bool) error {
 	err := l.Guard.Open(context.Background(), jid.MustParse(address), false)
 	if err == nil {
-		err = l.Guard.Grant(context.Background(), jid.MustParse(address), jid.MustParse(who), affiliation, expires, needsHost, nil)
+		err = l.Guard.Grant(context.Background(), Grant{
+			Room: jid.MustParse(address), Who: jid.MustParse(who), Affiliation: affiliation, Expires: expires, NeedsHost: needsHost,
+		})
 	}
 	return err
 }
@@ -335,8 +337,8 @@ func (l *lookout) live() int {
 			if gr.unwritten { // yet
 				continue
 			}
-			if w, ok := l.book.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.affiliation {
-				l.t.Fatalf("%s is %s in %s and written down is %+v", bare, gr.affiliation, address, w)
+			if w, ok := l.book.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.Affiliation {
+				l.t.Fatalf("%s is %s in %s and written down is %+v", bare, gr.Affiliation, address, w)
 			}
 			n++
 		}
@@ -401,7 +403,7 @@ func TestGuardAbsent(t *testing.T) {
 		if err := l.lets(standup, romeo, "owner", time.Time{}); !errors.Is(err, ErrAbsent) {
 			t.Errorf("Open: %v", err)
 		}
-		if err := l.Guard.Grant(t.Context(), jid.MustParse(standup), jid.MustParse(romeo), "owner", time.Time{}, false, nil); !errors.Is(err, ErrAbsent) {
+		if err := l.Guard.Grant(t.Context(), Grant{Room: jid.MustParse(standup), Who: jid.MustParse(romeo), Affiliation: "owner"}); !errors.Is(err, ErrAbsent) {
 			t.Errorf("Grant: %v", err)
 		}
 		if exists, host, err := l.State(t.Context(), jid.MustParse(standup)); exists || host || err != nil {
@@ -482,17 +484,17 @@ func TestGuardMembersOnlyUnlisted(t *testing.T) {
 }
 
 // Whoever is inside stays when the lobby is to decide about them, also if a moderator has taken their voice.
-func TestGuardRecall(t *testing.T) {
+func TestGuardLeavesToLobby(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, nurse, "member")
 		for _, role := range []string{"moderator", "participant", "visitor"} {
 			l.locked(func() { c.inside(nurse).role = role })
-			if err := l.Recall(t.Context(), jid.MustParse(standup), jid.MustParse(nurse)); err != nil || !l.insideOf(c, nurse) {
+			if err := l.LeaveToLobby(t.Context(), jid.MustParse(standup), jid.MustParse(nurse)); err != nil || !l.insideOf(c, nurse) {
 				t.Fatalf("%s: %v, inside: %t", role, err, l.insideOf(c, nurse))
 			}
 		}
 		l.goes(c, nurse)
-		if err := l.Recall(t.Context(), jid.MustParse(standup), jid.MustParse(nurse)); err != nil || l.is(c, nurse) != "none" {
+		if err := l.LeaveToLobby(t.Context(), jid.MustParse(standup), jid.MustParse(nurse)); err != nil || l.is(c, nurse) != "none" {
 			t.Errorf("outside: %v, is %s", err, l.is(c, nurse))
 		}
 	})
@@ -504,7 +506,7 @@ func TestGuardGone(t *testing.T) {
 		c := l.comes(standup, romeo, "owner")
 		l.locked(func() { l.destroy(c) })
 		pass(interval + 2*roomsAhead)
-		if l.live() != 0 || len(l.Guard.rooms) != 0 || l.Known(jid.MustParse(standup)) || l.Holds(jid.JID{}, jid.MustParse(romeo)) {
+		if l.live() != 0 || len(l.Guard.rooms) != 0 || l.Known(jid.MustParse(standup)) || l.HasGrant(jid.JID{}, jid.MustParse(romeo)) {
 			t.Errorf("left are %v", l.Guard.rooms)
 		}
 	})
@@ -964,7 +966,7 @@ func TestGuardRemadeWhileGiven(t *testing.T) {
 						l.opens(standup)
 					}
 				})
-				err := l.Guard.Grant(t.Context(), jid.MustParse(standup), jid.MustParse(nurse), "member", time.Time{}, false, nil)
+				err := l.Guard.Grant(t.Context(), Grant{Room: jid.MustParse(standup), Who: jid.MustParse(nurse), Affiliation: "member"})
 				if at < 10 && err == nil {
 					t.Errorf("at %d: told that it is given", at)
 				}

@@ -8,26 +8,27 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Granted is an affiliation that was given, as it is written down. One without affiliation says that Room is a breakout room
-// of the room Who. One of the room itself (Who is Room) says that there is such a room, and as its affiliation whether that is
-// "temporary" or "persistent"; see adopt.go.
-type Granted struct {
+// Grant is an affiliation to give, and what a [Ledger] writes down of it. The ledger keeps two kinds of records about rooms in the
+// same form. A record without affiliation says that Room is a breakout room of the room Who. A record whose Who is Room says that
+// the room exists; its affiliation is then "temporary" or "persistent", see adopt.go.
+type Grant struct {
 	Room, Who   jid.JID // both bare
 	Affiliation string
-	At, Expires time.Time // Expires is zero for a right without end
-	// NeedsHost says that it was given because a host was inside, and ends with the last host unless its holder has come by then.
+	At          time.Time // when it was given; set by the Grant methods
+	Expires     time.Time // zero for a right without end
+	// NeedsHost says that it was given because a host was inside. It ends with the last host if Who has not joined by then.
 	NeedsHost bool
-	// With is what Grant was given to be written down together with it. It is not read back.
+	// With is written down by the ledger together with the grant, and never read back.
 	With any
 }
 
 // Ledger keeps what was granted beyond the process, so that the next one can take it back.
 type Ledger interface {
-	// Granted writes a grant down, in the place of an earlier one of the same person in the same room. It returns when
+	// Granted writes a grant down. It replaces an earlier one of the same person in the same room. It returns when
 	// that is safe, or when it has to do without. After an error the grant is not given.
-	Granted(ctx context.Context, g Granted) error
-	// Ended crosses a grant out. It does not block, and may be late: a grant that is still written down although it has
-	// ended is one that the next process looks for in vain.
+	Granted(ctx context.Context, g Grant) error
+	// Ended deletes a grant. It does not block, and may be late: if an ended grant is still written down, the next process
+	// takes back what is no longer there, which does no harm.
 	Ended(room, who jid.JID)
 }
 
@@ -37,5 +38,5 @@ var ErrUnwritten = errors.New("the grant could not be written down")
 // Forgetful is the Ledger that keeps nothing.
 type Forgetful struct{}
 
-func (Forgetful) Granted(context.Context, Granted) error { return nil }
-func (Forgetful) Ended(jid.JID, jid.JID)                 {}
+func (Forgetful) Granted(context.Context, Grant) error { return nil }
+func (Forgetful) Ended(jid.JID, jid.JID)               {}

@@ -137,7 +137,7 @@ func (w *world) admitFor(room, who, affiliation string, mayCreate bool, expires 
 		j, p := jid.MustParse(room), jid.MustParse(who)
 		err := w.rooms.Open(ctx, j, mayCreate)
 		if err == nil {
-			err = w.rooms.Grant(ctx, j, p, affiliation, expires, needsHost, nil)
+			err = w.rooms.Grant(ctx, Grant{Room: j, Who: p, Affiliation: affiliation, Expires: expires, NeedsHost: needsHost})
 		}
 		if err != nil && !errors.Is(err, ErrOutcast) && !errors.Is(err, ErrAbsent) {
 			w.rooms.Withdraw(j, p)

@@ -191,12 +191,12 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	case g.asked:
 		// Perhaps they left before they were given it. They may come again.
 		g.joined = false
-	case u.items[0].Affiliation == g.affiliation && rm.ours && !u.status("307"):
+	case u.items[0].Affiliation == g.Affiliation && rm.ours && !u.status("307"):
 		// The next sweep takes it back, also if they have come again by then without asking. The server tells everybody
 		// inside of each affiliation that somebody outside loses, and most people leave when everybody does: then the
 		// room ends, and this with it.
 		g.withdrawn = true
-	case u.items[0].Affiliation == g.affiliation:
+	case u.items[0].Affiliation == g.Affiliation:
 		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
 		r.withdraw(rm, o.bare)
 	default:

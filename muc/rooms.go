@@ -161,7 +161,7 @@ func (r *Rooms) newRoom(j jid.JID) *room {
 
 // Restore takes in what an earlier process has granted, before Run: the rooms are entered by Resume, and what nobody makes
 // use of there is then taken back.
-func (r *Rooms) Restore(written []Granted) {
+func (r *Rooms) Restore(written []Grant) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, g := range written {
@@ -338,7 +338,7 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error)
 // join enters the room and tells whether that created it.
 func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 	for {
-		if err := r.Owner.Session.Send(r.presence(rm, "")); err != nil {
+		if err := r.Owner.Session.Send(r.joinStanza(rm)); err != nil {
 			return false, err
 		}
 		select {
@@ -366,17 +366,18 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 }
 
 func (r *Rooms) leave(rm *room) error {
-	return r.Owner.Session.Send(r.presence(rm, stanza.UnavailablePresence))
+	to, _ := rm.jid.WithResource(rm.nick)
+	return r.Owner.Session.Send(stanza.Presence{Type: stanza.UnavailablePresence, From: r.self, To: to}.Wrap(nil))
 }
 
-func (r *Rooms) presence(rm *room, typ stanza.PresenceType) xml.TokenReader {
+func (r *Rooms) joinStanza(rm *room) xml.TokenReader {
 	to, _ := rm.jid.WithResource(rm.nick)
 	// No history: what people said to each other is none of our business.
 	join := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "history"}, Attr: []xml.Attr{{Name: xml.Name{Local: "maxstanzas"}, Value: "0"}}})
-	if rm.password != "" && typ == "" {
+	if rm.password != "" {
 		join = xmlstream.MultiReader(join, xmlstream.Wrap(xmlstream.Token(xml.CharData(rm.password)), xml.StartElement{Name: xml.Name{Local: "password"}}))
 	}
-	return stanza.Presence{Type: typ, From: r.self, To: to}.Wrap(xmlstream.Wrap(join, xml.StartElement{Name: xml.Name{Space: NS, Local: "x"}}))
+	return stanza.Presence{From: r.self, To: to}.Wrap(xmlstream.Wrap(join, xml.StartElement{Name: xml.Name{Space: NS, Local: "x"}}))
 }
 
 // begin drops what was in the room of the same name before.
@@ -413,12 +414,12 @@ func (r *Rooms) forget(rm *room) {
 	}
 }
 
-// Grant gives who, a bare JID, the affiliation in a room that is open, until expires if that is not zero. When it
-// returns nil the server has done it, else nothing is left of it. It is taken back within seconds when the person has
-// left, at once when they were removed, and if they do not join in time. With needsHost it is also taken back if they have not
-// joined when no host has been inside for hostAway. The Ledger is given with. One person's grants must come one after the other.
-func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, expires time.Time, needsHost bool, with any) error {
-	g := &grant{who: who, affiliation: affiliation, at: time.Now(), expires: expires, needsHost: needsHost, asked: true}
+// Grant gives an affiliation in a room that is open. If it returns nil the server has done so; otherwise nothing is left of the
+// grant. The affiliation is taken back within seconds after the person has left, at once after a removal, and if the person does
+// not join in time. One that needs a host is also taken back if the person has not joined when no host has been inside for
+// hostAway. One person's grants must come one after the other.
+func (r *Rooms) Grant(ctx context.Context, give Grant) error {
+	g, j, who := newGrant(give), give.Room, give.Who
 	bare := who.String()
 	r.mu.Lock()
 	rm := r.rooms[j.String()]
@@ -433,18 +434,18 @@ func (r *Rooms) Grant(ctx context.Context, j, who jid.JID, affiliation string, e
 	g.joined = rm.has(bare)
 	was := rm.live[bare]
 	rm.live[bare] = g
-	if needsHost {
+	if g.NeedsHost {
 		r.hanging[j.String()] = true
 	}
 	r.mu.Unlock()
 
-	err := rm.write(ctx, g, with)
+	err := rm.write(ctx, g, give.With)
 	if err != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return rm.unwritten(g, was, err)
 	}
-	owns, err := rm.give(ctx, who, affiliation)
+	owns, err := rm.give(ctx, who, g.Affiliation)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rm.crossOut(g)
@@ -487,8 +488,8 @@ func (r *Rooms) Withdraw(j, who jid.JID) {
 	}
 }
 
-// Recall takes back what Grant gave, as Withdraw does, unless the person is inside.
-func (r *Rooms) Recall(_ context.Context, j, who jid.JID) error {
+// LeaveToLobby takes back what Grant gave, as Withdraw does, unless the person is inside.
+func (r *Rooms) LeaveToLobby(_ context.Context, j, who jid.JID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if rm := r.rooms[j.String()]; rm != nil && !rm.has(who.String()) {

@@ -456,7 +456,7 @@ func TestUnwritten(t *testing.T) {
 		for _, who := range []string{romeo, juliet} {
 			granted := make(chan error, 1)
 			w.requests.Go(func() {
-				granted <- w.rooms.Grant(w.ctx, jid.MustParse(standup), jid.MustParse(who), "owner", time.Time{}, false, nil)
+				granted <- w.rooms.Grant(w.ctx, Grant{Room: jid.MustParse(standup), Who: jid.MustParse(who), Affiliation: "owner"})
 			})
 			w.settle()
 			if err := <-granted; !errors.Is(err, ErrUnwritten) || !errors.Is(err, w.book.err) {

@@ -189,7 +189,7 @@ func (r *Rooms) takeBack(rm *room) {
 	}
 	for bare, g := range rm.live {
 		g.joined = g.joined && rm.has(bare) // they may have left while we were not inside
-		if g.withdrawn || !g.joined && time.Since(g.at) >= joinWithin {
+		if g.withdrawn || !g.joined && time.Since(g.At) >= joinWithin {
 			r.withdraw(rm, bare)
 		}
 	}
