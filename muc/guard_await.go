@@ -1,0 +1,65 @@
+package muc
+
+import (
+	"context"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
+
+// awaited is a room in which somebody waits for a host.
+type awaited struct {
+	jid     jid.JID
+	until   time.Time
+	looking bool
+	next    time.Time
+	pause   time.Duration
+}
+
+// Await looks for a host in the room until then, and tells Arrived.
+func (g *Guard) Await(j jid.JID, until time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a := g.awaited[j.String()]
+	if a == nil {
+		a = &awaited{jid: j, pause: seldomest, next: time.Now()}
+		if rm := g.rooms[j.String()]; rm != nil && time.Since(rm.expected) < seldomest {
+			a.pause = soonest
+		}
+		g.awaited[j.String()] = a
+	}
+	if until.After(a.until) {
+		a.until = until
+	}
+}
+
+// Expect says that a host has been admitted to the room and is about to enter: whoever waits for one there shall not wait
+// long.
+func (g *Guard) Expect(j jid.JID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if rm := g.rooms[j.String()]; rm != nil {
+		rm.expected = time.Now()
+	}
+	if a := g.awaited[j.String()]; a != nil {
+		a.pause, a.next = soonest, time.Now().Add(soonest)
+	}
+}
+
+// isDue tells whether it is time to look for a host. The caller holds mu.
+func (a *awaited) isDue(now time.Time) bool { return !a.looking && !now.Before(a.next) }
+
+// await looks for a host once.
+func (g *Guard) await(ctx context.Context, a *awaited) {
+	host, err := g.HostPresent(ctx, a.jid)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	a.looking = false
+	if err == nil && host {
+		delete(g.awaited, a.jid.String())
+		g.Arrived(a.jid)
+		return
+	}
+	a.next = time.Now().Add(a.pause)
+	a.pause = min(a.pause*3/2, seldomest)
+}
