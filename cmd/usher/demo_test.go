@@ -4,23 +4,18 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
 // needsProsody skips the test as prosodytest.Start does, and gives it a folder for what is temporary, which must be
 // empty in the end.
 func needsProsody(t *testing.T) {
 	t.Helper()
-	name := os.Getenv("PROSODYTEST_PROSODY")
-	if name == "" {
-		name = "prosody"
-	}
-	if _, err := exec.LookPath(name); err != nil && os.Getenv("PROSODYTEST_REQUIRED") != "1" {
-		t.Skip(err)
-	}
+	prosodytest.Need(t)
 	temporary := t.TempDir()
 	t.Setenv("TMPDIR", temporary)
 	t.Cleanup(func() {

@@ -74,17 +74,12 @@ func dockerLive(t *testing.T, host string) {
 			Users: map[string]string{dockerScene.account: "jicofo's"},
 		}
 	}
-	closed, err := prosodytest.Run(t.Context(), options(string(stock)))
-	if err != nil {
-		t.Fatal(err)
-	}
+	closed := prosodytest.Start(t, options(string(stock)))
 	if conn, err := net.Dial("tcp", os.Getenv("USHER_XMPP_SERVER")); err == nil {
 		t.Errorf("without GLOBAL_CONFIG, components can connect to %s", conn.RemoteAddr())
 		_ = conn.Close()
 	}
-	if err := closed.Close(); err != nil {
-		t.Error(err)
-	}
+	closed.Kill()
 
 	st := &stage{scene: dockerScene, appSecret: appSecret}
 	st.Server = prosodytest.Start(t, options(withLine))

@@ -24,8 +24,11 @@
 //	jicofo := server.Jicofo(t, o.Jicofo())
 //	observer := server.Observe(t, o.Observer())
 //
-// The server is a stock Prosody 0.12 or 13, found as PROSODYTEST_PROSODY in the environment or on PATH. It listens on
-// 127.0.0.1 only, keeps everything in a folder of the test, needs neither root nor certificates, serves clients over TCP,
-// WebSocket and BOSH and components by XEP-0114, and knows no other servers. It ends with the test, and also when the
-// test's process dies. It runs where Prosody does: on Unix.
+// The server is a stock Prosody 0.12 or 13. PROSODYTEST_PROSODY in the environment names the program; without it, prosody
+// is looked up on PATH. A test that finds no Prosody is skipped, or fails if PROSODYTEST_REQUIRED is 1.
+// PROSODYTEST_PROSODY=none skips at once every test that needs a server.
+//
+// The server listens on 127.0.0.1 only and keeps everything in a folder of the test. It needs neither root nor
+// certificates. It serves clients over TCP, WebSocket and BOSH, and components by XEP-0114; it knows no other servers. It
+// ends with the test, and also when the test's process dies. It runs where Prosody does: on Unix.
 package prosodytest

@@ -64,7 +64,8 @@ type Options struct {
 	// authentication and storage of their virtual host.
 	Users map[string]string
 
-	// Prosody is the program. Empty means $PROSODYTEST_PROSODY, and if there is none, prosody on PATH.
+	// Prosody is the program. Empty means $PROSODYTEST_PROSODY, and if that is empty, prosody on PATH. The name "none" in
+	// either place means that there is none.
 	Prosody string
 
 	// LogLevel is debug, info, warn or error. Empty means debug; benchmarks want less.
@@ -92,12 +93,7 @@ type Server struct {
 func Start(t TB, o Options) *Server {
 	t.Helper()
 	s, err := run(context.Background(), t.TempDir(), o)
-	if errors.Is(err, ErrNotFound) && os.Getenv("PROSODYTEST_REQUIRED") != "1" {
-		t.Skipf("prosodytest: %v", err)
-	}
-	if err != nil {
-		t.Fatalf("prosodytest: %v", err)
-	}
+	mustHave(t, err)
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {
@@ -105,6 +101,27 @@ func Start(t TB, o Options) *Server {
 		}
 	})
 	return s
+}
+
+// Need skips the test if there is no Prosody, or fails it if PROSODYTEST_REQUIRED is 1. It is for tests that find their
+// Prosody themselves; [Start] and [Source] need no Need.
+func Need(t TB) {
+	t.Helper()
+	_, err := find("")
+	mustHave(t, err)
+}
+
+// mustHave ends the test if there is an error: it skips it if the error is only that there is no Prosody, and none is
+// required.
+func mustHave(t TB, err error) {
+	t.Helper()
+	switch {
+	case err == nil:
+	case errors.Is(err, ErrNotFound) && os.Getenv("PROSODYTEST_REQUIRED") != "1":
+		t.Skipf("prosodytest: %v", err)
+	default:
+		t.Fatalf("prosodytest: %v", err)
+	}
 }
 
 // Run is [Start] without a test: the caller closes the server. The context bounds the start only.
@@ -156,6 +173,9 @@ func find(name string) (string, error) {
 	}
 	if name == "" {
 		name = "prosody"
+	}
+	if name == "none" {
+		return "", fmt.Errorf("%w: PROSODYTEST_PROSODY is none", ErrNotFound)
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {

@@ -141,10 +141,8 @@ func TestRun(t *testing.T) {
 	if _, err := Run(t.Context(), Options{Prosody: filepath.Join(t.TempDir(), "prosody")}); !errors.Is(err, ErrNotFound) {
 		t.Errorf("got %v, want %v", err, ErrNotFound)
 	}
+	Need(t)
 	s, err := Run(t.Context(), Options{Config: small, LogLevel: "warn"})
-	if errors.Is(err, ErrNotFound) {
-		t.Skip(err)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -227,8 +225,24 @@ func TestStartWithoutProsody(t *testing.T) {
 	}
 }
 
+// TestNoProsodyWanted shows that the name none in the environment skips tests, although there may be a Prosody on PATH.
+func TestNoProsodyWanted(t *testing.T) {
+	t.Setenv("PROSODYTEST_REQUIRED", "")
+	t.Setenv("PROSODYTEST_PROSODY", "none")
+	if f := during(t, func(f *fake) { Start(f, Options{}) }); f.outcome != "skipped" || !strings.Contains(f.said, "PROSODYTEST_PROSODY is none") {
+		t.Errorf("Start %s: %s", f.outcome, f.said)
+	}
+	if f := during(t, func(f *fake) { Need(f) }); f.outcome != "skipped" {
+		t.Errorf("Need %s: %s", f.outcome, f.said)
+	}
+	if f := during(t, func(f *fake) { Source(f) }); f.outcome != "skipped" {
+		t.Errorf("Source %s: %s", f.outcome, f.said)
+	}
+}
+
 func TestStartLogsFailure(t *testing.T) {
 	t.Parallel()
+	Need(t)
 	f := during(t, func(f *fake) {
 		s := Start(f, Options{Config: small})
 		s.Client(f, ClientOptions{Host: "nowhere.example.com"})

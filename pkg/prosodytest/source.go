@@ -1,7 +1,6 @@
 package prosodytest
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -20,12 +19,7 @@ var (
 func Source(t TB) (lua, source string) {
 	t.Helper()
 	lua, source, err := findSource()
-	if errors.Is(err, ErrNotFound) && os.Getenv("PROSODYTEST_REQUIRED") != "1" {
-		t.Skipf("prosodytest: %v", err)
-	}
-	if err != nil {
-		t.Fatalf("prosodytest: %v", err)
-	}
+	mustHave(t, err)
 	return lua, source
 }
 
