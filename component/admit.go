@@ -23,6 +23,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // incoming is an IQ of type get or set that waits for its answer.
@@ -386,9 +387,9 @@ func (c *Component) request(ctx context.Context, in incoming) {
 	case ours && c.relay != nil && strings.HasPrefix(payload.Name.Space, jitsi) && payload.Name != focus.Name &&
 		payload.Name != focus.LogoutName && c.policy.Load().Knows(iq.From):
 		err = c.pass(ctx, iq, payload, d)
-	case ours && iq.Type == stanza.GetIQ && payload.Name == xml.Name{Space: disco.NSInfo, Local: "query"} && attrOf(payload, "node") == "":
+	case ours && iq.Type == stanza.GetIQ && payload.Name == xml.Name{Space: disco.NSInfo, Local: "query"} && element.Attr(payload, "node") == "":
 		err = c.Send(iq.Result(discoInfo.TokenReader()))
-	case ours && iq.Type == stanza.GetIQ && payload.Name == xml.Name{Space: disco.NSItems, Local: "query"} && attrOf(payload, "node") == "":
+	case ours && iq.Type == stanza.GetIQ && payload.Name == xml.Name{Space: disco.NSItems, Local: "query"} && element.Attr(payload, "node") == "":
 		err = c.Send(iq.Result(disco.ItemsQuery{}.TokenReader()))
 	case ours && iq.Type == stanza.GetIQ && payload.Name == xml.Name{Space: ping.NS, Local: "ping"}:
 		err = c.Send(iq.Result(nil))

@@ -9,6 +9,7 @@ import (
 	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // errRemoved means that a breakout room cannot be opened, because its main room does not list it any more.
@@ -49,7 +50,7 @@ func (b *breakouts) tries(ctx context.Context, room jid.JID) error {
 	b.mu.Lock()
 	b.refused[room.String()] = false
 	b.mu.Unlock()
-	err = b.owner.Session.Send(stanza.Presence{From: b.jid, To: nick}.Wrap(element(muc.NS, "x")))
+	err = b.owner.Session.Send(stanza.Presence{From: b.jid, To: nick}.Wrap(element.New(muc.NS, "x")))
 	if err == nil {
 		err = b.owner.End(ctx, room)
 	}

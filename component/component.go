@@ -57,7 +57,6 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/ping"
 	"mellium.im/xmpp/stanza"
@@ -66,6 +65,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 const (
@@ -492,7 +492,7 @@ func (c *Component) keepAlive(ctx context.Context) error {
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, c.pingWithin)
 			defer cancel()
-			return c.IQ(ctx, stanza.IQ{Type: stanza.GetIQ, To: c.o.Domain}, element(ping.NS, "ping"), nil)
+			return c.IQ(ctx, stanza.IQ{Type: stanza.GetIQ, To: c.o.Domain}, element.New(ping.NS, "ping"), nil)
 		}()
 		if errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("the server passes nothing on any more: %w", err)
@@ -542,7 +542,7 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 	if err := streamError(start, d); err != nil {
 		return err
 	}
-	from, err := jid.ParseUnsafe(attrOf(start, "from"))
+	from, err := jid.ParseUnsafe(element.Attr(start, "from"))
 	if err != nil || start.Name.Space != "" {
 		c.malformed(stanza.IQ{}, start.Name.Local, errors.Join(errors.New("no sender, or a namespace of its own"), err))
 		return nil
@@ -550,21 +550,21 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 
 	switch start.Name.Local {
 	case "presence", "message":
-		if mark := c.mark.String(); attrOf(start, "to") == mark && attrOf(start, "from") == mark {
-			if n, err := strconv.ParseUint(attrOf(start, "id"), 10, 64); err == nil {
+		if mark := c.mark.String(); element.Attr(start, "to") == mark && element.Attr(start, "from") == mark {
+			if n, err := strconv.ParseUint(element.Attr(start, "id"), 10, 64); err == nil {
 				q.marked(n)
 			}
 			return nil
 		}
-		if c.mapper != nil && attrOf(start, "to") == c.mapper.jid.String() {
+		if c.mapper != nil && element.Attr(start, "to") == c.mapper.jid.String() {
 			if start.Name.Local == "presence" {
-				c.mapper.hears(attrOf(start, "type"), attrOf(start, "from"))
+				c.mapper.hears(element.Attr(start, "type"), element.Attr(start, "from"))
 			}
 			return nil
 		}
-		if c.breakouts != nil && attrOf(start, "to") == c.breakouts.jid.String() {
+		if c.breakouts != nil && element.Attr(start, "to") == c.breakouts.jid.String() {
 			if start.Name.Local == "presence" {
-				c.breakouts.hears(attrOf(start, "type"), from.JID)
+				c.breakouts.hears(element.Attr(start, "type"), from.JID)
 			}
 			return nil
 		}
@@ -572,7 +572,7 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 		// Only rooms, and Jicofo, have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
 		// answer to a message or presence).
 		switch {
-		case c.stranger != nil && attrOf(start, "to") == c.stranger.jid.String():
+		case c.stranger != nil && element.Attr(start, "to") == c.stranger.jid.String():
 			if start.Name.Local == "presence" && fault == nil {
 				fault = c.stranger.hears(start, d)
 			}
@@ -589,22 +589,22 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 			}
 		case fault != nil:
 		case c.relay != nil && start.Name.Local == "presence" && from.Bare().Equal(c.o.Jicofo):
-			fault = c.relay.presence(from.JID, stanza.PresenceType(attrOf(start, "type")))
+			fault = c.relay.presence(from.JID, stanza.PresenceType(element.Attr(start, "type")))
 		}
 		if fault != nil {
 			c.malformed(stanza.IQ{From: from.JID}, start.Name.Local, fault)
 		}
 	case "iq":
-		to, err := jid.ParseUnsafe(attrOf(start, "to"))
+		to, err := jid.ParseUnsafe(element.Attr(start, "to"))
 		if err != nil || to.Domainpart() != c.o.Domain.String() {
 			c.malformed(stanza.IQ{From: from.JID}, "iq", errors.New("not addressed to us"))
 			return nil
 		}
-		iq := stanza.IQ{ID: attrOf(start, "id"), Type: stanza.IQType(attrOf(start, "type")), From: from.JID, To: to.JID}
+		iq := stanza.IQ{ID: element.Attr(start, "id"), Type: stanza.IQType(element.Attr(start, "type")), From: from.JID, To: to.JID}
 		switch iq.Type {
 		case stanza.ResultIQ, stanza.ErrorIQ:
 			c.service(start, from)
-			if !s.answered(attrOf(start, "from"), iq.ID, iq.Type, raw) && iq.Type == stanza.ErrorIQ {
+			if !s.answered(element.Attr(start, "from"), iq.ID, iq.Type, raw) && iq.Type == stanza.ErrorIQ {
 				c.counts.add(unasked)
 				c.say(zap.DebugLevel, "an error that answers nothing", unasked, from.JID, zap.Stringer("from", from))
 			}
@@ -625,7 +625,7 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 				in := incoming{iq: iq, raw: bytes.Clone(raw), at: time.Now()}
 				reason, fault = auth.ReasonTooManyRequests, q.push(sender, func(ctx context.Context) { c.request(ctx, in) })
 			}
-			if fault != nil && !q.refuse(sender, len(iq.ID)+len(attrOf(start, "from")), func() { c.refuse(iq, reason, fault) }) {
+			if fault != nil && !q.refuse(sender, len(iq.ID)+len(element.Attr(start, "from")), func() { c.refuse(iq, reason, fault) }) {
 				c.counts.add("not-answered")
 			}
 		default:
@@ -680,8 +680,4 @@ func firstElement(d *xml.Decoder) (xml.StartElement, error) {
 			return start, nil
 		}
 	}
-}
-
-func element(space, local string) xml.TokenReader {
-	return xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: space, Local: local}})
 }

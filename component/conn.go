@@ -16,6 +16,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // maxHeard is how many presences a Conn keeps for Await; older ones are dropped.
@@ -154,11 +155,11 @@ func (c *Conn) stanza(raw []byte) error {
 	if err := streamError(start, d); err != nil {
 		return err
 	}
-	from, err := jid.ParseUnsafe(attrOf(start, "from"))
+	from, err := jid.ParseUnsafe(element.Attr(start, "from"))
 	if err != nil {
 		return nil
 	}
-	to, err := jid.ParseUnsafe(attrOf(start, "to"))
+	to, err := jid.ParseUnsafe(element.Attr(start, "to"))
 	if err != nil || to.Domainpart() != c.domain.String() {
 		return nil
 	}
@@ -169,10 +170,10 @@ func (c *Conn) stanza(raw []byte) error {
 			c.hears(p)
 		}
 	case "iq":
-		iq := stanza.IQ{ID: attrOf(start, "id"), Type: stanza.IQType(attrOf(start, "type")), From: from.JID, To: to.JID}
+		iq := stanza.IQ{ID: element.Attr(start, "id"), Type: stanza.IQType(element.Attr(start, "type")), From: from.JID, To: to.JID}
 		switch iq.Type {
 		case stanza.ResultIQ, stanza.ErrorIQ:
-			c.answered(attrOf(start, "from"), iq.ID, iq.Type, raw)
+			c.answered(element.Attr(start, "from"), iq.ID, iq.Type, raw)
 		case stanza.GetIQ, stanza.SetIQ:
 			// Whether the answer can be sent shows in what our user does.
 			switch payload, err := onlyChild(d); {

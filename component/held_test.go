@@ -18,6 +18,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // waiting is a request of a person for a room.
@@ -319,7 +320,7 @@ func (l *link) plays(room *playedRoom) <-chan told {
 			if !ok {
 				continue
 			}
-			switch typ := attrOf(start, "type"); {
+			switch typ := element.Attr(start, "type"); {
 			case start.Name.Local == "iq" && (typ == "get" || typ == "set"):
 				room.seen.Add(1)
 				if room.silent.Load() {
@@ -330,14 +331,14 @@ func (l *link) plays(room *playedRoom) <-chan told {
 					moderator = "<item nick='host' role='moderator' affiliation='owner' jid='host@meet.example.com/r'/>"
 				}
 				_, _ = fmt.Fprintf(l, "<iq type='result' id='%s' from='%s' to='%s'><query xmlns='http://jabber.org/protocol/muc#admin'>%s</query></iq>",
-					attrOf(start, "id"), attrOf(start, "to"), attrOf(start, "from"), moderator)
+					element.Attr(start, "id"), element.Attr(start, "to"), element.Attr(start, "from"), moderator)
 			case start.Name.Local == "iq":
-				answer = &told{id: attrOf(start, "id")}
+				answer = &told{id: element.Attr(start, "id")}
 			case start.Name.Local == "conference" && answer != nil:
-				answer.outcome = "ready=" + attrOf(start, "ready")
+				answer.outcome = "ready=" + element.Attr(start, "ready")
 				all <- *answer
 			case start.Name.Local == "reason" && answer != nil:
-				answer.outcome = attrOf(start, "code")
+				answer.outcome = element.Attr(start, "code")
 				all <- *answer
 			}
 		}

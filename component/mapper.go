@@ -15,6 +15,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // mapperTimeout is how long a room may take to show how it is spelled.
@@ -135,7 +136,7 @@ func (m *mapper) look(ctx context.Context, service string) (mapped bool, err err
 		defer m.mu.Unlock()
 		delete(rooms, name)
 	}()
-	if err := m.owner.Session.Send(stanza.Presence{From: m.jid, To: nick}.Wrap(element(muc.NS, "x"))); err != nil {
+	if err := m.owner.Session.Send(stanza.Presence{From: m.jid, To: nick}.Wrap(element.New(muc.NS, "x"))); err != nil {
 		return false, err
 	}
 	select {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // mappedService answers the presence of a mapper as a MUC service does.
@@ -36,7 +37,7 @@ func (s *mappedService) Send(r xml.TokenReader) error {
 		return err
 	}
 	start := tok.(xml.StartElement)
-	room, nick, _ := strings.Cut(attrOf(start, "to"), "/")
+	room, nick, _ := strings.Cut(element.Attr(start, "to"), "/")
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if start.Name.Local == "iq" {

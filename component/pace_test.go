@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // The answers to one sender who asks a lot do not stand before those to others: as long as the server has not read the first, no
@@ -28,23 +30,23 @@ func TestFloodStandsBehind(t *testing.T) {
 		}
 		start, ok := tok.(xml.StartElement)
 		switch {
-		case ok && start.Name.Local == "iq" && attrOf(start, "id") == "other":
+		case ok && start.Name.Local == "iq" && element.Attr(start, "id") == "other":
 			other = true
-		case ok && start.Name.Local == "iq" && strings.HasPrefix(attrOf(start, "to"), "eve@"):
-			answers[attrOf(start, "id")] = true
+		case ok && start.Name.Local == "iq" && strings.HasPrefix(element.Attr(start, "to"), "eve@"):
+			answers[element.Attr(start, "id")] = true
 			if len(answers) > maxUnread*(marks+1) {
 				t.Fatalf("%d answers were sent after %d marks", len(answers), marks)
 			}
 		case ok && start.Name.Local == "message":
 			if marks++; marks == 1 && !other {
 				// Nothing that is for eve is read before the other has been answered.
-				for attrOf(l.next("iq"), "id") != "other" {
+				for element.Attr(l.next("iq"), "id") != "other" {
 				}
 				other = true
 			}
-			l.send(fmt.Sprintf("<message from='%s' to='%s' id='%s'/>", attrOf(start, "from"), attrOf(start, "to"), attrOf(start, "id")))
+			l.send(fmt.Sprintf("<message from='%s' to='%s' id='%s'/>", element.Attr(start, "from"), element.Attr(start, "to"), element.Attr(start, "id")))
 			// What somebody else sends to that address is no mark.
-			l.send(fmt.Sprintf("<message from='eve@meet.example.com/r' to='%s' id='%d'/>", attrOf(start, "to"), marks+1))
+			l.send(fmt.Sprintf("<message from='eve@meet.example.com/r' to='%s' id='%d'/>", element.Attr(start, "to"), marks+1))
 		}
 	}
 	if !other {

@@ -16,6 +16,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // watched returns what is under test, with what it logs and a clock to be set.
@@ -244,7 +245,7 @@ func TestDecisionsLogged(t *testing.T) {
 		l.send("<message from='u@guest.example.com/r' to='elsewhere.example'><a:b:c/></message><x/>")
 	}
 	l.send("<iq type='get' id='alive' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")
-	for attrOf(l.next("iq"), "id") != "alive" {
+	for element.Attr(l.next("iq"), "id") != "alive" {
 	}
 	s.stop()
 	if err := <-s.done; err != nil {

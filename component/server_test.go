@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // patience is how long a test waits for what must happen, on a machine with much else to do.
@@ -129,7 +130,7 @@ func (l *link) next(name string) xml.StartElement {
 func (l *link) iq(typ string) xml.StartElement {
 	l.t.Helper()
 	for {
-		if start := l.next("iq"); attrOf(start, "type") == typ {
+		if start := l.next("iq"); element.Attr(start, "type") == typ {
 			return start
 		}
 	}
@@ -197,7 +198,7 @@ func TestUndecodableStanzas(t *testing.T) {
 		l.send(x)
 	}
 	l.send("<iq type='get' id='alive' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")
-	for attrOf(l.next("iq"), "id") != "alive" {
+	for element.Attr(l.next("iq"), "id") != "alive" {
 	}
 	if s.log.FilterMessage("no connection").Len() != 0 {
 		t.Error("the stream ended")
@@ -243,7 +244,7 @@ func TestStopFinishesRequests(t *testing.T) {
 	l := s.connect()
 	l.send(fmt.Sprintf(request, "early"))
 	asked := l.iq("get") // who moderates?
-	for attrOf(asked, "to") != theRoom.String() {
+	for element.Attr(asked, "to") != theRoom.String() {
 		asked = l.iq("get")
 	}
 	s.stop()
@@ -251,20 +252,20 @@ func TestStopFinishesRequests(t *testing.T) {
 	var answer xml.StartElement
 	for {
 		l.send("<iq type='set' id='late' from='v@guest.example.com/r' to='focus.meet.example.com'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/></iq>")
-		for answer = l.next("iq"); attrOf(answer, "type") == "get"; answer = l.next("iq") {
-			if attrOf(answer, "to") == theRoom.String() { // it was too early: this one is decided, too
-				l.send(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='focus@focus.meet.example.com'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", attrOf(answer, "id"), theRoom))
+		for answer = l.next("iq"); element.Attr(answer, "type") == "get"; answer = l.next("iq") {
+			if element.Attr(answer, "to") == theRoom.String() { // it was too early: this one is decided, too
+				l.send(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='focus@focus.meet.example.com'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", element.Attr(answer, "id"), theRoom))
 			}
 		}
-		if code := attrOf(l.next("reason"), "code"); code == "stopping" { // as an error, so that it asks again in 5 s, not in 1
+		if code := element.Attr(l.next("reason"), "code"); code == "stopping" { // as an error, so that it asks again in 5 s, not in 1
 			break
 		}
 	}
-	l.send(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='focus@focus.meet.example.com'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", attrOf(asked, "id"), theRoom))
-	for attrOf(answer, "id") != "early" {
+	l.send(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='focus@focus.meet.example.com'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", element.Attr(asked, "id"), theRoom))
+	for element.Attr(answer, "id") != "early" {
 		answer = l.next("iq")
 	}
-	if attrOf(answer, "type") != "error" {
+	if element.Attr(answer, "type") != "error" {
 		t.Errorf("the request under way: %v", answer)
 	}
 	l.send("</stream:stream>")
@@ -279,10 +280,10 @@ func TestServerDoesNotAnswer(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.requestTimeout = 50 * time.Millisecond })
 	l := s.connect()
 	l.send(fmt.Sprintf(request, "1"))
-	if got := l.iq("result"); attrOf(got, "id") != "1" {
+	if got := l.iq("result"); element.Attr(got, "id") != "1" {
 		t.Errorf("got %v", got)
 	}
-	if got := attrOf(l.next("conference"), "ready"); got != "false" {
+	if got := element.Attr(l.next("conference"), "ready"); got != "false" {
 		t.Errorf("ready=%s", got)
 	}
 	if e := s.logged("request"); e.ContextMap()["reason"] != "room-unavailable" {
@@ -295,7 +296,7 @@ func TestStopIsBounded(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.stopTimeout = 50 * time.Millisecond })
 	l := s.connect()
 	l.send(fmt.Sprintf(request, "stuck"))
-	for attrOf(l.iq("get"), "to") != theRoom.String() {
+	for element.Attr(l.iq("get"), "to") != theRoom.String() {
 	}
 	s.stop()
 	s.logged("stopped")
@@ -317,12 +318,12 @@ func TestServerPassesOn(t *testing.T) {
 	l := s.connect()
 	for range 3 {
 		ping := l.iq("get")
-		for attrOf(ping, "to") != ours.String() {
+		for element.Attr(ping, "to") != ours.String() {
 			ping = l.iq("get")
 		}
-		l.send(fmt.Sprintf("<iq type='get' id='%s' from='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", attrOf(ping, "id"), ours, ours))
+		l.send(fmt.Sprintf("<iq type='get' id='%s' from='%s' to='%s'><ping xmlns='urn:xmpp:ping'/></iq>", element.Attr(ping, "id"), ours, ours))
 		pong := l.iq("result")
-		l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", attrOf(pong, "id"), ours, ours))
+		l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", element.Attr(pong, "id"), ours, ours))
 	}
 	if s.log.FilterMessage("no connection").Len() != 0 {
 		t.Error("the stream ended")
@@ -337,10 +338,10 @@ func TestJicofoIsSought(t *testing.T) {
 	l := s.connect()
 	pong := func() {
 		ping := l.iq("get")
-		l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", attrOf(ping, "id"), ours, ours))
+		l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", element.Attr(ping, "id"), ours, ours))
 	}
 	for range 3 {
-		for start := l.next("presence"); attrOf(start, "type") != "subscribe" || attrOf(start, "to") != jicofo; start = l.next("presence") {
+		for start := l.next("presence"); element.Attr(start, "type") != "subscribe" || element.Attr(start, "to") != jicofo; start = l.next("presence") {
 		}
 		l.send("<presence type='unsubscribed' from='" + jicofo + "' to='" + ours.String() + "'/>")
 		pong()
@@ -366,7 +367,7 @@ func TestJicofoIsSought(t *testing.T) {
 				t.Fatalf("asks a Jicofo that is online: %v", start)
 			}
 			if ok && start.Name.Local == "iq" {
-				l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", attrOf(start, "id"), ours, ours))
+				l.send(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'/>", element.Attr(start, "id"), ours, ours))
 				break
 			}
 		}
@@ -378,7 +379,7 @@ func TestPanic(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.Use(nil, nil); c.occupant = new(muc.Rooms) })
 	l := s.connect()
 	l.send(fmt.Sprintf(request, "1"))
-	if got := l.iq("error"); attrOf(got, "id") != "1" {
+	if got := l.iq("error"); element.Attr(got, "id") != "1" {
 		t.Errorf("got %v", got)
 	}
 	s.logged("a request caused a panic")

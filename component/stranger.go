@@ -10,6 +10,7 @@ import (
 	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 var errUnguarded = fmt.Errorf("%w: load mod_muc_affiliated_only on the MUC service (usher config prosody --module), "+
@@ -100,12 +101,12 @@ func (s *stranger) tries(ctx context.Context, room jid.JID) error {
 
 func (s *stranger) presence(room jid.JID, typ stanza.PresenceType) xml.TokenReader {
 	to, _ := room.WithResource("stranger")
-	return stanza.Presence{Type: typ, From: s.jid, To: to}.Wrap(element(muc.NS, "x"))
+	return stanza.Presence{Type: typ, From: s.jid, To: to}.Wrap(element.New(muc.NS, "x"))
 }
 
 // hears takes in a presence for the stranger.
 func (s *stranger) hears(start xml.StartElement, d *xml.Decoder) error {
-	room, err := jid.ParseUnsafe(attrOf(start, "from"))
+	room, err := jid.ParseUnsafe(element.Attr(start, "from"))
 	if err != nil {
 		return err
 	}
@@ -118,7 +119,7 @@ func (s *stranger) hears(start xml.StartElement, d *xml.Decoder) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	select {
-	case s.trying[room.Bare().String()] <- presence{attrOf(start, "type"), p.Err}:
+	case s.trying[room.Bare().String()] <- presence{element.Attr(start, "type"), p.Err}:
 	default:
 	}
 	return nil

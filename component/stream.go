@@ -17,6 +17,8 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 	xmppstream "mellium.im/xmpp/stream"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 const (
@@ -232,7 +234,7 @@ func decodeAnswer(raw []byte, v any) error {
 		return err
 	}
 	start, _ := tok.(xml.StartElement)
-	failed := attrOf(start, "type") == string(stanza.ErrorIQ)
+	failed := element.Attr(start, "type") == string(stanza.ErrorIQ)
 	for {
 		tok, err := d.Token()
 		if err != nil {
@@ -348,15 +350,6 @@ func (s *stream) shut(inGoodOrder bool) {
 
 // decoder returns a decoder for one stanza.
 func decoder(raw []byte) *xml.Decoder { return xml.NewDecoder(bytes.NewReader(raw)) }
-
-func attrOf(start xml.StartElement, local string) string {
-	for _, a := range start.Attr {
-		if a.Name.Local == local && a.Name.Space == "" {
-			return a.Value
-		}
-	}
-	return ""
-}
 
 // streamError returns the error that the server ends the stream with, or nil if the element is none.
 func streamError(start xml.StartElement, d *xml.Decoder) error {

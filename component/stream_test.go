@@ -22,6 +22,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 var (
@@ -334,11 +335,11 @@ func FuzzStream(f *testing.F) {
 			switch tok := tok.(type) {
 			case xml.StartElement:
 				if depth++; depth == 1 {
-					from, err := jid.ParseUnsafe(attrOf(tok, "from"))
+					from, err := jid.ParseUnsafe(element.Attr(tok, "from"))
 					if err != nil || from.Domainpart() != ours.String() {
-						t.Errorf("from %s", attrOf(tok, "from"))
+						t.Errorf("from %s", element.Attr(tok, "from"))
 					}
-					if typ := attrOf(tok, "type"); typ == "result" || typ == "error" {
+					if typ := element.Attr(tok, "type"); typ == "result" || typ == "error" {
 						answers++
 					}
 				}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // beforeFocus makes a Component one before a Jicofo that a test plays.
@@ -38,8 +39,8 @@ func (l *link) forwarded(to string) (id, from string) {
 	l.t.Helper()
 	for {
 		start := l.iq("set")
-		if attrOf(start, "to") == to {
-			return attrOf(start, "id"), attrOf(start, "from")
+		if element.Attr(start, "to") == to {
+			return element.Attr(start, "id"), element.Attr(start, "from")
 		}
 	}
 }
@@ -90,9 +91,9 @@ func TestJicofoSaysNothing(t *testing.T) {
 				t.Errorf("asked by %s", asker)
 			}
 			l.send(says(id, asker))
-			for attrOf(l.iq("result"), "id") != "1" {
+			for element.Attr(l.iq("result"), "id") != "1" {
 			}
-			if got := attrOf(l.next("conference"), "ready"); got != "false" {
+			if got := element.Attr(l.next("conference"), "ready"); got != "false" {
 				t.Errorf("ready=%s", got)
 			}
 			if e := s.logged("request"); e.ContextMap()["reason"] != "focus-unavailable" || e.ContextMap()["error"] == nil {

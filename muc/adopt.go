@@ -12,6 +12,8 @@ import (
 	"mellium.im/xmpp/disco"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // Rooms that began without us, and rooms that go on without anybody.
@@ -193,7 +195,7 @@ func (o Options) listed(ctx context.Context, services []jid.JID) map[string]jid.
 		var list struct {
 			Items []Item `xml:"item"`
 		}
-		err := o.Owner.Session.IQ(ctx, o.Owner.iq(stanza.GetIQ, s), query(disco.NSItems, nil), &list)
+		err := o.Owner.Session.IQ(ctx, o.Owner.iq(stanza.GetIQ, s), element.New(disco.NSItems, "query"), &list)
 		if err != nil {
 			o.Warn(s, "its rooms could not be listed", err)
 		}

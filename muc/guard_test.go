@@ -14,6 +14,8 @@ import (
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 const (
@@ -460,7 +462,7 @@ func (u unlisted) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader,
 	var again []xml.TokenReader
 	for _, tok := range tokens {
 		again = append(again, xmlstream.Token(tok))
-		if start, ok := tok.(xml.StartElement); ok && attr(start, "role") == "participant" {
+		if start, ok := tok.(xml.StartElement); ok && element.Attr(start, "role") == "participant" {
 			err = errors.New("too large")
 		}
 	}

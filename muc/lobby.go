@@ -7,6 +7,8 @@ import (
 	"mellium.im/xmpp/disco"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // Lobby is the service on which Jitsi's mod_muc_lobby_rooms.lua has a room of the same node for each room that has a lobby.
@@ -32,7 +34,7 @@ func (l *Lobby) ask(ctx context.Context, room jid.JID) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	err = l.owner.Session.IQ(ctx, l.owner.iq(stanza.GetIQ, at), query(disco.NSInfo, nil), nil)
+	err = l.owner.Session.IQ(ctx, l.owner.iq(stanza.GetIQ, at), element.New(disco.NSInfo, "query"), nil)
 	switch {
 	case Absent(err):
 		return false, nil

@@ -16,10 +16,11 @@ import (
 	"errors"
 	"slices"
 
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/form"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // Namespaces of XEP-0045.
@@ -72,14 +73,7 @@ func affiliationQuery(bare, affiliation string) xml.TokenReader {
 	if affiliation == "" {
 		affiliation = "none"
 	}
-	return query(NSAdmin, xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "item"}, Attr: []xml.Attr{
-		{Name: xml.Name{Local: "affiliation"}, Value: affiliation},
-		{Name: xml.Name{Local: "jid"}, Value: bare},
-	}}))
-}
-
-func query(space string, payload xml.TokenReader) xml.TokenReader {
-	return xmlstream.Wrap(payload, xml.StartElement{Name: xml.Name{Space: space, Local: "query"}})
+	return element.New(NSAdmin, "query", element.Empty("", "item", element.NewAttr("affiliation", affiliation), element.NewAttr("jid", bare)))
 }
 
 // SetAffiliation gives the bare JID of who the affiliation in the room; "" takes it away. The room must exist.
@@ -128,9 +122,7 @@ func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]It
 	var list struct {
 		Items []Item `xml:"item"`
 	}
-	ask := query(NSAdmin, xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "item"}, Attr: []xml.Attr{
-		{Name: xml.Name{Local: what}, Value: value},
-	}}))
+	ask := element.New(NSAdmin, "query", element.Empty("", "item", element.NewAttr(what, value)))
 	err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), ask, &list)
 	return list.Items, err
 }
@@ -165,7 +157,7 @@ func (c Configuration) form() xml.TokenReader {
 func configuration(fields ...form.Field) xml.TokenReader {
 	kind := form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig"))
 	submit, _ := form.New(append([]form.Field{kind}, fields...)...).Submit()
-	return query(NSOwner, submit)
+	return element.New(NSOwner, "query", submit)
 }
 
 // temporaryForm is the payload that has the server end the room with its last occupant.
@@ -233,7 +225,7 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 	var answer struct {
 		Form form.Data `xml:"jabber:x:data x"`
 	}
-	if err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), query(NSOwner, nil), &answer); err != nil {
+	if err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), element.New(NSOwner, "query", nil), &answer); err != nil {
 		return Settings{}, err
 	}
 	var s Settings
@@ -276,7 +268,7 @@ func (o Owner) End(ctx context.Context, room jid.JID) error {
 }
 
 func destroy() xml.TokenReader {
-	return query(NSOwner, xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "destroy"}}))
+	return element.New(NSOwner, "query", element.New("", "destroy"))
 }
 
 // Absent reports whether err is the server's answer that there is no such room. Of one that was persistent, as main rooms of

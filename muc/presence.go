@@ -7,6 +7,8 @@ import (
 
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // said is what is of interest here in a presence or message from a room.
@@ -28,8 +30,8 @@ func (u user) status(code string) bool { return slices.Contains(u.codes, code) }
 // hear reads a stanza from a room. start is its first token, d has the rest. It goes by tokens because unmarshalling
 // would be a fifth of all that usher does, and is done for each presence of everybody.
 func hear(start xml.StartElement, d *xml.Decoder) (said, error) {
-	from, err := jid.ParseUnsafe(attr(start, "from"))
-	s := said{from: from.JID, typ: attr(start, "type")}
+	from, err := jid.ParseUnsafe(element.Attr(start, "from"))
+	s := said{from: from.JID, typ: element.Attr(start, "type")}
 	for err == nil {
 		var tok xml.Token
 		if tok, err = d.Token(); err != nil {
@@ -67,25 +69,16 @@ func (u *user) read(d *xml.Decoder) error {
 			switch t.Name.Local {
 			case "item":
 				u.items = append(u.items, Item{
-					Affiliation: attr(t, "affiliation"), Role: attr(t, "role"), JID: attr(t, "jid"), Nick: attr(t, "nick"),
+					Affiliation: element.Attr(t, "affiliation"), Role: element.Attr(t, "role"), JID: element.Attr(t, "jid"), Nick: element.Attr(t, "nick"),
 				})
 			case "status":
-				u.codes = append(u.codes, attr(t, "code"))
+				u.codes = append(u.codes, element.Attr(t, "code"))
 			}
 			if err := d.Skip(); err != nil {
 				return err
 			}
 		}
 	}
-}
-
-func attr(start xml.StartElement, local string) string {
-	for _, a := range start.Attr {
-		if a.Name.Local == local && a.Name.Space == "" {
-			return a.Value
-		}
-	}
-	return ""
 }
 
 // Presence takes in a presence stanza from a room. start is its first token, d has the rest. The error is for the log; who is

@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // Nick is the nick by which Jitsi's clients and plugins know the focus; its occupant is not shown to people
@@ -373,11 +374,11 @@ func (r *Rooms) leave(rm *room) error {
 func (r *Rooms) joinStanza(rm *room) xml.TokenReader {
 	to, _ := rm.jid.WithResource(rm.nick)
 	// No history: what people said to each other is none of our business.
-	join := xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Local: "history"}, Attr: []xml.Attr{{Name: xml.Name{Local: "maxstanzas"}, Value: "0"}}})
+	join := []xml.TokenReader{element.Empty("", "history", element.NewAttr("maxstanzas", "0"))}
 	if rm.password != "" {
-		join = xmlstream.MultiReader(join, xmlstream.Wrap(xmlstream.Token(xml.CharData(rm.password)), xml.StartElement{Name: xml.Name{Local: "password"}}))
+		join = append(join, element.Text("", "password", rm.password))
 	}
-	return stanza.Presence{From: r.self, To: to}.Wrap(xmlstream.Wrap(join, xml.StartElement{Name: xml.Name{Space: NS, Local: "x"}}))
+	return stanza.Presence{From: r.self, To: to}.Wrap(element.New(NS, "x", join...))
 }
 
 // begin drops what was in the room of the same name before.

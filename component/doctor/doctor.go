@@ -25,6 +25,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 const (
@@ -374,7 +375,7 @@ func (x *examination) dial(ctx context.Context) (err error) {
 
 // listen finds out whether the server still passes stanzas on, or has only stopped to.
 func (x *examination) listen(ctx context.Context) {
-	if err := x.ask(ctx, x.o.Domain, element(ping.NS, "ping"), nil); err != nil && ctx.Err() == nil {
+	if err := x.ask(ctx, x.o.Domain, element.New(ping.NS, "ping"), nil); err != nil && ctx.Err() == nil {
 		x.silent = err
 	}
 }

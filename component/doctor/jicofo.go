@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/ping"
 	"mellium.im/xmpp/stanza"
@@ -18,6 +17,7 @@ import (
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 const (
@@ -117,11 +117,7 @@ type conferenceAnswer struct {
 
 // UnmarshalXML implements xml.Unmarshaler.
 func (a *conferenceAnswer) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
-	for _, attr := range start.Attr {
-		if attr.Name.Local == "session-id" {
-			a.session = attr.Value
-		}
-	}
+	a.session = element.Attr(start, "session-id")
 	return a.Answer.UnmarshalXML(d, start)
 }
 
@@ -149,8 +145,8 @@ func (x *examination) asks(ctx context.Context, s subject) opened {
 	request := focus.Forward(focus.Conference{MachineUID: "0123456789abcdef0123456789abcdef"}, o.room.String(), false)
 	o.err = x.conn.IQ(bounded, stanza.IQ{Type: stanza.SetIQ, From: from, To: x.online}, request, &o.answer)
 	if o.answer.session != "" { // which Jicofo would keep for a day
-		logout := xml.StartElement{Name: focus.LogoutName, Attr: []xml.Attr{{Name: xml.Name{Local: "session-id"}, Value: o.answer.session}}}
-		_ = x.conn.Send(stanza.IQ{Type: stanza.SetIQ, From: from, To: x.online}.Wrap(xmlstream.Wrap(nil, logout)))
+		logout := element.Empty(focus.LogoutName.Space, focus.LogoutName.Local, element.NewAttr("session-id", o.answer.session))
+		_ = x.conn.Send(stanza.IQ{Type: stanza.SetIQ, From: from, To: x.online}.Wrap(logout))
 	}
 	return o
 }
@@ -246,7 +242,7 @@ func (x *examination) jicofoElects(ctx context.Context, s subject) finding {
 		return warn("", "whether Jicofo makes owners cannot be seen, because nobody can enter the room that it opened (%s)", because(err))
 	}
 	// Whatever it answers, it has then been told that somebody has come.
-	if err := x.ask(ctx, x.online, element(ping.NS, "ping"), nil); err != nil && !errors.As(err, new(stanza.Error)) {
+	if err := x.ask(ctx, x.online, element.New(ping.NS, "ping"), nil); err != nil && !errors.As(err, new(stanza.Error)) {
 		return warn("", "whether Jicofo makes owners cannot be seen, because it answers nothing any more (%s)", because(err))
 	}
 	elected, cancel := context.WithTimeout(ctx, x.o.Electing)

@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"net"
@@ -10,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"mellium.im/xmlstream"
 	xmppstream "mellium.im/xmpp/stream"
 
 	"github.com/xmpp-usher/usher/component"
@@ -152,7 +150,3 @@ func (x *examination) stays(ctx context.Context, _ subject) finding {
 
 // displaced tells whether another component took the connection.
 func displaced(err error) bool { return errors.Is(err, xmppstream.Conflict) }
-
-func element(space, local string) xml.TokenReader {
-	return xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: space, Local: local}})
-}

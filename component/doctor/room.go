@@ -2,7 +2,6 @@ package doctor
 
 import (
 	"context"
-	"encoding/xml"
 	"fmt"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // nick is the occupant JID of one of ours.
@@ -47,8 +47,8 @@ func (x *examination) gone(room jid.JID) { delete(x.left, room.String()) }
 // presence is one of ours in a room, with a display name (XEP-0172), without which Jitsi's lobby lets nobody into a
 // members-only room (mod_muc_lobby_rooms.lua).
 func (x *examination) presence(room jid.JID, who jid.JID, typ stanza.PresenceType) error {
-	name := xmlstream.Wrap(xmlstream.Token(xml.CharData("usher doctor")), xml.StartElement{Name: xml.Name{Space: "http://jabber.org/protocol/nick", Local: "nick"}})
-	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(xmlstream.MultiReader(element(muc.NS, "x"), name)))
+	name := element.Text("http://jabber.org/protocol/nick", "nick", "usher doctor")
+	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(xmlstream.MultiReader(element.New(muc.NS, "x"), name)))
 }
 
 // join has one of ours enter the room. The error is the room's, where it has one.
@@ -69,7 +69,7 @@ func (x *examination) join(ctx context.Context, room jid.JID, who jid.JID) (comp
 func (x *examination) remove(room jid.JID) {
 	for _, who := range []jid.JID{x.focus, x.stranger} {
 		iq := stanza.IQ{Type: stanza.SetIQ, From: who, To: room}
-		_ = x.conn.Send(iq.Wrap(xmlstream.Wrap(element("", "destroy"), xml.StartElement{Name: xml.Name{Space: muc.NSOwner, Local: "query"}})))
+		_ = x.conn.Send(iq.Wrap(element.New(muc.NSOwner, "query", element.New("", "destroy"))))
 		_ = x.presence(room, who, stanza.UnavailablePresence)
 	}
 }
@@ -156,7 +156,7 @@ func (x *examination) switches(ctx context.Context, s subject) finding {
 	if !there {
 		return skipped(noRoom)
 	}
-	if err := x.ask(ctx, room, element(muc.NSOwner, "query"), nil); err != nil {
+	if err := x.ask(ctx, room, element.New(muc.NSOwner, "query"), nil); err != nil {
 		return fail(x.admins(s), "usher cannot switch the lobby on: %s does not own the rooms (%s)", x.o.Domain, because(err))
 	}
 	return ok("usher can switch the lobby on")
@@ -173,7 +173,7 @@ func (x *examination) configuration(ctx context.Context, room, who jid.JID) (map
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	iq := stanza.IQ{Type: stanza.GetIQ, From: who, To: room}
-	err := x.conn.IQ(ctx, iq, element(muc.NSOwner, "query"), &answer)
+	err := x.conn.IQ(ctx, iq, element.New(muc.NSOwner, "query"), &answer)
 	form := make(map[string]string)
 	for _, f := range answer.Fields {
 		form[f.Var] = strings.Join(f.Values[:min(1, len(f.Values))], "")
@@ -225,8 +225,7 @@ func (x *examination) setMembersOnly(ctx context.Context, room jid.JID, on bool)
 	).Submit()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	query := xmlstream.Wrap(submit, xml.StartElement{Name: xml.Name{Space: muc.NSOwner, Local: "query"}})
-	return x.conn.IQ(ctx, stanza.IQ{Type: stanza.SetIQ, From: x.focus.Bare(), To: room}, query, nil)
+	return x.conn.IQ(ctx, stanza.IQ{Type: stanza.SetIQ, From: x.focus.Bare(), To: room}, element.New(muc.NSOwner, "query", submit), nil)
 }
 
 // keepsOut tries to enter without ever having been admitted: where there is the module, while the room is open, and so it

@@ -16,6 +16,7 @@ import (
 	"mellium.im/xmpp/xtime"
 
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // hosts are the addresses that may answer for the server itself: its virtual hosts, as far as they are there. A component
@@ -34,7 +35,7 @@ func (x *examination) hosts() []jid.JID {
 func (x *examination) version(ctx context.Context, _ subject) finding {
 	var v version.Query
 	for _, host := range x.hosts() {
-		if err := x.ask(ctx, host, element(version.NS, "query"), &v); err == nil && v.Version != "" {
+		if err := x.ask(ctx, host, element.New(version.NS, "query"), &v); err == nil && v.Version != "" {
 			break
 		}
 	}
@@ -85,7 +86,7 @@ func (x *examination) clock(ctx context.Context, _ subject) finding {
 	for _, host := range x.hosts() {
 		var t xtime.Time
 		began := x.o.Now()
-		err := x.ask(ctx, host, element(xtime.NS, "time"), &t)
+		err := x.ask(ctx, host, element.New(xtime.NS, "time"), &t)
 		if err != nil || t.IsZero() {
 			continue
 		}

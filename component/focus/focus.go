@@ -20,6 +20,7 @@ import (
 	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 const (
@@ -156,12 +157,12 @@ func property(start xml.StartElement) (Property, bool) {
 // session id, for sessions are usher's own. The token goes along only if asked for; Jicofo reads it, unverified, to tell
 // visitors from participants.
 func Forward(c Conference, room string, token bool) xml.TokenReader {
-	attrs := []xml.Attr{attr("room", room)}
+	attrs := []xml.Attr{element.NewAttr("room", room)}
 	if c.MachineUID != "" {
-		attrs = append(attrs, attr("machine-uid", c.MachineUID))
+		attrs = append(attrs, element.NewAttr("machine-uid", c.MachineUID))
 	}
 	if token && c.Token != "" {
-		attrs = append(attrs, attr("token", c.Token))
+		attrs = append(attrs, element.NewAttr("token", c.Token))
 	}
 	return xmlstream.Wrap(propertyElements(c.Properties), xml.StartElement{Name: Name, Attr: attrs})
 }
@@ -261,7 +262,7 @@ func ParseLogout(start xml.StartElement, r xml.TokenReader) (sessionID string, e
 
 // LoggedOut returns the answer to the IQ that carried a logout element, once the session has ended. It names no address
 // to go to; what an unknown session is told is Reply's answer to ReasonSessionInvalid, as Jicofo has it.
-func LoggedOut(iq stanza.IQ) xml.TokenReader { return iq.Result(element(NS, "logout")) }
+func LoggedOut(iq stanza.IQ) xml.TokenReader { return iq.Result(element.New(NS, "logout")) }
 
 // outcome is what a client can be told: the rows of the table.
 type outcome uint8
@@ -342,7 +343,7 @@ func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *
 		// moderator.js: only not-authorized opens the dialog with the login.
 		return failure(iq, d.Reason, stanza.Auth, stanza.NotAuthorized, nil)
 	case sessionOver:
-		return failure(iq, d.Reason, stanza.Modify, stanza.NotAcceptable, element(NS, "session-invalid"))
+		return failure(iq, d.Reason, stanza.Modify, stanza.NotAcceptable, element.New(NS, "session-invalid"))
 	case removed:
 		// jitsi-meet base/conference/middleware.any.ts, CONFERENCE_REQUEST_FAILED: its page is that of the main room, and is loaded
 		// anew. With a reservation-error it would show the text, and the person would be nowhere.
@@ -353,7 +354,7 @@ func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *
 		return failure(iq, d.Reason, stanza.Wait, stanza.ResourceConstraint, nil)
 	default:
 		// moderator.js: a reservation-error makes the client show the text instead of a general failure.
-		return failure(iq, d.Reason, stanza.Auth, stanza.Forbidden, element(NS, "reservation-error", attr("error-code", "403")))
+		return failure(iq, d.Reason, stanza.Auth, stanza.Forbidden, element.Empty(NS, "reservation-error", element.NewAttr("error-code", "403")))
 	}
 }
 
@@ -361,16 +362,16 @@ func conference(c Conference, ready bool, sessionID string, d auth.Decision, sai
 	if said == nil {
 		said = &Answer{}
 	}
-	attrs := []xml.Attr{attr("room", c.Room), attr("ready", strconv.FormatBool(ready))}
+	attrs := []xml.Attr{element.NewAttr("room", c.Room), element.NewAttr("ready", strconv.FormatBool(ready))}
 	if sessionID != "" {
-		attrs = append(attrs, attr("session-id", sessionID))
+		attrs = append(attrs, element.NewAttr("session-id", sessionID))
 	}
 	if d.Identity != "" {
-		attrs = append(attrs, attr("identity", d.Identity))
+		attrs = append(attrs, element.NewAttr("identity", d.Identity))
 	}
 	for _, a := range said.Attrs {
 		if a.Name.Local != "identity" || d.Identity == "" {
-			attrs = append(attrs, attr(a.Name.Local, a.Value))
+			attrs = append(attrs, element.NewAttr(a.Name.Local, a.Value))
 		}
 	}
 	// "authentication" makes the client offer a login (jitsi-meet ProfileTab.tsx). Whether there is one is not for Jicofo to
@@ -391,7 +392,7 @@ func propertyElements(properties []Property) xml.TokenReader {
 	elements := make([]xml.TokenReader, len(properties))
 	for i, p := range properties {
 		// In no namespace of its own it is written into that of its parent.
-		elements[i] = element("", "property", attr("name", p.Name), attr("value", p.Value))
+		elements[i] = element.Empty("", "property", element.NewAttr("name", p.Name), element.NewAttr("value", p.Value))
 	}
 	return xmlstream.MultiReader(elements...)
 }
@@ -401,7 +402,7 @@ func failure(iq stanza.IQ, r auth.Reason, typ stanza.ErrorType, condition stanza
 }
 
 func failed(iq stanza.IQ, r auth.Reason, e stanza.Error, child xml.TokenReader) xml.TokenReader {
-	reason := element(NSReason, "reason", attr("code", string(r)))
+	reason := element.Empty(NSReason, "reason", element.NewAttr("code", string(r)))
 	if child != nil {
 		reason = xmlstream.MultiReader(child, reason)
 	}
@@ -440,11 +441,3 @@ var (
 		stanza.ServiceUnavailable, stanza.SubscriptionRequired, stanza.UndefinedCondition, stanza.UnexpectedRequest,
 	}
 )
-
-func element(space, local string, attrs ...xml.Attr) xml.TokenReader {
-	return xmlstream.Wrap(nil, xml.StartElement{Name: xml.Name{Space: space, Local: local}, Attr: attrs})
-}
-
-func attr(local, value string) xml.Attr {
-	return xml.Attr{Name: xml.Name{Local: local}, Value: value}
-}
