@@ -7,7 +7,7 @@ PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 # The packages whose tests talk to Prosody; they run against each version.
 INTEGRATION = ./auth ./pkg/prosodytest/... ./component/... ./cmd/... ./config/prosody/...
 FUZZ = pkg/token:FuzzParse pkg/token:FuzzClaimPath pkg/token:FuzzClaimMap component/focus:FuzzParse component/focus:FuzzAnswer \
-	component:FuzzStream component:FuzzCopied \
+	component/stream:FuzzReceive component:FuzzStream component:FuzzCopied \
 	auth:FuzzCanonicalName auth:FuzzParseRoom auth/keys:FuzzJWKS auth/store:FuzzDamaged config:FuzzLoad config:FuzzDotenv config:FuzzMeet config/prosody:FuzzRead
 FUZZTIME ?= 30s
 # How many faults befall usher, and how many sites are there side by side. FAULTS_SEED=n has the same happen again.

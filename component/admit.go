@@ -5,7 +5,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/component/stream"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
@@ -217,7 +217,7 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 	var said *focus.Answer
 	conf, err := focus.Parse(payload, d)
 	if err == nil {
-		err = endOfStanza(d)
+		err = stream.End(d)
 	}
 	switch {
 	case err != nil:
@@ -276,7 +276,7 @@ func (c *Component) answer(iq stanza.IQ, conf focus.Conference, d auth.Decision,
 func (c *Component) logout(ctx context.Context, iq stanza.IQ, payload xml.StartElement, d *xml.Decoder) error {
 	id, err := focus.ParseLogout(payload, d)
 	if err == nil {
-		err = endOfStanza(d)
+		err = stream.End(d)
 	}
 	if err != nil {
 		c.malformed(iq, "iq", err)
@@ -367,12 +367,12 @@ func (c *Component) request(ctx context.Context, in incoming) {
 	ctx, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 
-	d := decoder(in.raw)
-	if _, err := firstElement(d); err != nil {
+	_, d, err := stream.Open(in.raw)
+	if err != nil {
 		c.malformed(iq, "iq", err)
 		return
 	}
-	payload, err := onlyChild(d)
+	payload, err := stream.Payload(d)
 	if err != nil {
 		c.malformed(iq, "iq", err)
 		return
@@ -442,46 +442,4 @@ func (c *Component) malformed(iq stanza.IQ, what string, err error) {
 	c.counts.add(string(auth.ReasonRequestMalformed))
 	c.say(zap.InfoLevel, "stanza dropped", string(auth.ReasonRequestMalformed), iq.From, zap.String("reason", string(auth.ReasonRequestMalformed)),
 		zap.String("stanza", what), zap.String("from", iq.From.String()), zap.Error(err))
-}
-
-// onlyChild returns the start of an IQ's one payload (RFC 6120 §8.2.3). Text before it is refused.
-func onlyChild(d *xml.Decoder) (xml.StartElement, error) {
-	for {
-		tok, err := d.Token()
-		if err != nil {
-			return xml.StartElement{}, err
-		}
-		switch t := tok.(type) {
-		case xml.StartElement:
-			return t.Copy(), nil
-		case xml.CharData:
-			if strings.TrimSpace(string(t)) != "" {
-				return xml.StartElement{}, errors.New("text before the payload of an IQ")
-			}
-		default:
-			return xml.StartElement{}, errors.New("an IQ without a payload")
-		}
-	}
-}
-
-// endOfStanza reads what follows the payload up to the end of the stanza, and refuses everything but white space.
-func endOfStanza(d *xml.Decoder) error {
-	for {
-		tok, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		switch t := tok.(type) {
-		case xml.EndElement:
-		case xml.CharData:
-			if strings.TrimSpace(string(t)) != "" {
-				return errors.New("text after the payload of an IQ")
-			}
-		default:
-			return fmt.Errorf("more than one payload in an IQ")
-		}
-	}
 }

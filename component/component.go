@@ -5,8 +5,7 @@
 // the decision true in the room, focus.Reply tells the client. The pipeline is in admit.go. Everything else here
 // keeps the connection alive and the requests apart:
 //
-//   - wire.go cuts the stream into stanzas, so that none can end it;
-//   - stream.go sends, and matches answers to questions;
+//   - package stream is the wire: it cuts the stream into stanzas, so that none can end it, sends, and matches answers to questions;
 //   - queue.go lets senders have their turns;
 //   - relay.go asks Jicofo, where there is one, in the name of those who are admitted;
 //   - mapper.go finds out in which spelling Jicofo knows the rooms of tenants;
@@ -15,8 +14,7 @@
 //   - ledger.go has what is granted written down;
 //   - repeats.go keeps the log from being filled by those who are refused;
 //   - stranger.go tries whether the server keeps out whom nobody let in;
-//   - component.go connects, reads, hands out, reconnects and stops;
-//   - conn.go is a connection on which nobody is admitted, from which package doctor looks at the server.
+//   - component.go connects, reads, hands out, reconnects and stops.
 //
 // # What can get lost
 //
@@ -32,7 +30,7 @@
 //     BenchmarkHeldKilled counts them.
 //   - When the link is cut or the server killed, answers that are in a socket. Those that the socket has not taken are sent
 //     on the next stream.
-//   - When the server does not close its side within closeTimeout, what it sends after that.
+//   - When the server does not close its side within stream.CloseTimeout, what it sends after that.
 //   - When nothing outlives the process, what comes after the last answer of an usher that stops.
 //
 // The goroutine that reads never waits for anything but the server and never fails because of a stanza: it decodes the
@@ -45,7 +43,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -64,6 +61,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component/stream"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
@@ -72,7 +70,7 @@ const (
 	// requestTimeout is how long one request may take from its arrival on, and relayedTimeout where Jicofo is asked, too. A
 	// client that hears nothing until then is told to ask again.
 	requestTimeout, relayedTimeout = 10 * time.Second, relayTimeout + 8*time.Second
-	// stopTimeout is how long requests under way may take once usher is told to stop. Together with closeTimeout that is less
+	// stopTimeout is how long requests under way may take once usher is told to stop. Together with stream.CloseTimeout that is less
 	// than the 10 s after which "docker stop" kills.
 	stopTimeout = 5 * time.Second
 	// maxRequest is the size in bytes of the largest request: a token of the largest size, and room for the rest.
@@ -143,7 +141,7 @@ type Component struct {
 	held      *held
 	counts    counters
 	repeats   *repeats
-	stream    atomic.Pointer[stream]
+	stream    atomic.Pointer[stream.Stream]
 	work      atomic.Pointer[queue] // of the connection, nil if there is none
 	mark      jid.JID               // to whom the marks go; see queue
 	stopping  atomic.Bool
@@ -206,7 +204,7 @@ func New(o Options) (*Component, error) {
 		Ledger:        c.ledger,
 		Now:           o.Now,
 		Warn: func(room jid.JID, what string, err error) {
-			if errors.Is(err, errDisconnected) {
+			if errors.Is(err, stream.ErrDisconnected) {
 				return // which has been said, and ends all that was under way
 			}
 			o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), hint(err))
@@ -267,7 +265,7 @@ func (c *Component) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReade
 	if s := c.stream.Load(); s != nil {
 		return s.IQ(ctx, iq, payload, v)
 	}
-	return errDisconnected
+	return stream.ErrDisconnected
 }
 
 // Send implements muc.Session on the connection of the moment.
@@ -275,7 +273,7 @@ func (c *Component) Send(r xml.TokenReader) error {
 	if s := c.stream.Load(); s != nil {
 		return s.Send(r)
 	}
-	return errDisconnected
+	return stream.ErrDisconnected
 }
 
 // Run connects, and serves until ctx ends; then it finishes what is under way, closes the stream and returns nil. A
@@ -299,7 +297,7 @@ func (c *Component) Run(ctx context.Context) error {
 	var p pauses
 	for {
 		began := time.Now()
-		s, err := dial(ctx, c.o.Server, c.o.Domain, c.o.Secret)
+		s, err := stream.Dial(ctx, c.o.Server, c.o.Domain, c.o.Secret)
 		if err == nil {
 			c.o.Log.Info("connected", zap.String("server", c.o.Server), zap.Stringer("domain", c.o.Domain))
 			err = c.serve(ctx, s, rooms)
@@ -375,7 +373,7 @@ func backoff(failures int, most time.Duration) time.Duration {
 }
 
 // serve does everything that is done on one connection, and returns why it ended.
-func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error {
+func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID) error {
 	c.stream.Store(s)
 	defer c.stream.Store(nil)
 
@@ -399,7 +397,7 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 	if c.stranger != nil {
 		c.stranger.reset()
 	}
-	g.Go(s.write)
+	g.Go(s.Transmit)
 	for range workers {
 		g.Go(func() error { q.work(); return nil })
 	}
@@ -420,17 +418,16 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 		case <-ctx.Done():
 			c.stop(own, s, q, hurry, c.o.Outlives && !errors.Is(context.Cause(ctx), ErrTakenAway))
 		case <-own.Done():
-			s.close()
+			s.Close()
 		}
 		q.close()
 		return nil
 	})
 	g.Go(func() error {
 		defer end()
-		defer close(s.ended)
 		err := c.read(s, q)
 		if err != nil {
-			s.shut(false) // before those who wait for an answer learn of it: what they say now is for the next stream
+			s.Stop() // before those who wait for an answer learn of it: what they say now is for the next stream
 		}
 		return err
 	})
@@ -443,10 +440,10 @@ func (c *Component) serve(ctx context.Context, s *stream, rooms []jid.JID) error
 
 // stop ends the connection in good order: no new requests, those under way finished, rooms left, stream closed. With leaving,
 // requests without an answer are left to the next usher.
-func (c *Component) stop(ctx context.Context, s *stream, q *queue, hurry func(), leaving bool) {
+func (c *Component) stop(ctx context.Context, s *stream.Stream, q *queue, hurry func(), leaving bool) {
 	c.leaving.Store(leaving)
 	c.stopping.Store(true)
-	ctx, cancel := context.WithTimeout(ctx, c.stopTimeout+closeTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.stopTimeout+stream.CloseTimeout)
 	defer cancel()
 	var clock sync.WaitGroup
 	defer clock.Wait()
@@ -473,7 +470,7 @@ func (c *Component) stop(ctx context.Context, s *stream, q *queue, hurry func(),
 		c.dismiss(ctx)
 	}
 	c.rooms.Leave(ctx, leaving)
-	s.finish(ctx)
+	s.Finish(ctx)
 }
 
 // keepAlive asks our own server for a sign of life: a ping to ourselves passes through it both ways.
@@ -501,51 +498,25 @@ func (c *Component) keepAlive(ctx context.Context) error {
 }
 
 // read reads stanzas until the stream ends.
-func (c *Component) read(s *stream, q *queue) error {
-	for {
-		raw, err := s.wire.next()
-		switch {
-		case errors.Is(err, errTooLarge), errors.Is(err, errTooDeep):
-		case err != nil && c.stopping.Load():
-			return nil
-		case err != nil:
-			return streamEnd(err)
-		}
-		if err := c.stanza(s, q, raw, err); err != nil {
-			return err
-		}
-	}
-}
-
-// streamEnd says what it means that the wire has no next stanza.
-func streamEnd(err error) error {
-	if errors.Is(err, io.EOF) {
-		return errors.New("the server closed the stream")
-	}
-	return fmt.Errorf("reading from the server: %w", err)
-}
-
-// stanza looks at the envelope of one stanza and hands it to where it belongs. fault is what makes it unfit to be
-// looked at any further, if anything. An error means that the server ends the stream.
-func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends error) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.panicked(p, "stanza")
-		}
-	}()
-	d := decoder(raw)
-	start, err := firstElement(d)
-	if err != nil {
-		c.malformed(stanza.IQ{}, "", err)
+func (c *Component) read(s *stream.Stream, q *queue) error {
+	err := s.Receive(func(st stream.Stanza) { c.stanza(s, q, st) }, func(p any) { c.panicked(p, "stanza") })
+	if c.stopping.Load() && !errors.As(err, new(xmppstream.Error)) {
 		return nil
 	}
-	if err := streamError(start, d); err != nil {
-		return err
+	return err
+}
+
+// stanza looks at the envelope of one stanza and hands it to where it belongs.
+func (c *Component) stanza(s *stream.Stream, q *queue, st stream.Stanza) {
+	start, d, fault := st.Start, st.Body, st.Fault
+	if start.Name.Local == "" {
+		c.malformed(stanza.IQ{}, "", fault)
+		return
 	}
 	from, err := jid.ParseUnsafe(element.Attr(start, "from"))
 	if err != nil || start.Name.Space != "" {
 		c.malformed(stanza.IQ{}, start.Name.Local, errors.Join(errors.New("no sender, or a namespace of its own"), err))
-		return nil
+		return
 	}
 
 	switch start.Name.Local {
@@ -554,19 +525,19 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 			if n, err := strconv.ParseUint(element.Attr(start, "id"), 10, 64); err == nil {
 				q.marked(n)
 			}
-			return nil
+			return
 		}
 		if c.mapper != nil && element.Attr(start, "to") == c.mapper.jid.String() {
 			if start.Name.Local == "presence" {
 				c.mapper.hears(element.Attr(start, "type"), element.Attr(start, "from"))
 			}
-			return nil
+			return
 		}
 		if c.breakouts != nil && element.Attr(start, "to") == c.breakouts.jid.String() {
 			if start.Name.Local == "presence" {
 				c.breakouts.hears(element.Attr(start, "type"), from.JID)
 			}
-			return nil
+			return
 		}
 		from = c.service(start, from)
 		// Only rooms, and Jicofo, have anything to say to us. Whatever else comes is not answered (RFC 6120 §8.2 asks for no
@@ -598,19 +569,19 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 		to, err := jid.ParseUnsafe(element.Attr(start, "to"))
 		if err != nil || to.Domainpart() != c.o.Domain.String() {
 			c.malformed(stanza.IQ{From: from.JID}, "iq", errors.New("not addressed to us"))
-			return nil
+			return
 		}
 		iq := stanza.IQ{ID: element.Attr(start, "id"), Type: stanza.IQType(element.Attr(start, "type")), From: from.JID, To: to.JID}
 		switch iq.Type {
 		case stanza.ResultIQ, stanza.ErrorIQ:
 			c.service(start, from)
-			if !s.answered(element.Attr(start, "from"), iq.ID, iq.Type, raw) && iq.Type == stanza.ErrorIQ {
+			if !s.Answer(st) && iq.Type == stanza.ErrorIQ {
 				c.counts.add(unasked)
 				c.say(zap.DebugLevel, "an error that answers nothing", unasked, from.JID, zap.Stringer("from", from))
 			}
 		case stanza.GetIQ, stanza.SetIQ:
-			if fault == nil && len(raw) > maxRequest {
-				fault = errTooLarge
+			if fault == nil && len(st.Raw) > maxRequest {
+				fault = stream.ErrTooLarge
 			}
 			if c.stopping.Load() {
 				reason := auth.ReasonStopping
@@ -618,11 +589,11 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 					reason = auth.ReasonRequestMalformed
 				}
 				c.refuse(iq, reason, fault)
-				return nil
+				return
 			}
 			sender, reason := from.Bare().String(), auth.ReasonRequestMalformed
 			if fault == nil {
-				in := incoming{iq: iq, raw: bytes.Clone(raw), at: time.Now()}
+				in := incoming{iq: iq, raw: bytes.Clone(st.Raw), at: time.Now()}
 				reason, fault = auth.ReasonTooManyRequests, q.push(sender, func(ctx context.Context) { c.request(ctx, in) })
 			}
 			if fault != nil && !q.refuse(sender, len(iq.ID)+len(element.Attr(start, "from")), func() { c.refuse(iq, reason, fault) }) {
@@ -634,7 +605,6 @@ func (c *Component) stanza(s *stream, q *queue, raw []byte, fault error) (ends e
 	default:
 		c.malformed(stanza.IQ{From: from.JID}, start.Name.Local, errors.New("not a stanza"))
 	}
-	return nil
 }
 
 // service makes the sender of a stanza the room that the MUC service knows. Jitsi's mod_muc_domain_mapper writes the rooms of
@@ -668,16 +638,4 @@ func (c *Component) panicked(p any, what string) {
 	c.counts.add(panicked)
 	// Nothing of the policy is asked, which may be what panics.
 	c.repeats.say(zap.ErrorLevel, "a "+what+" caused a panic", panicked, "", jid.JID{}, zap.Any("panic", p), zap.Stack("stack"))
-}
-
-func firstElement(d *xml.Decoder) (xml.StartElement, error) {
-	for {
-		tok, err := d.Token()
-		if err != nil {
-			return xml.StartElement{}, err
-		}
-		if start, ok := tok.(xml.StartElement); ok {
-			return start, nil
-		}
-	}
 }

@@ -10,12 +10,13 @@ import (
 	"testing"
 
 	"mellium.im/xmlstream"
+
+	"github.com/xmpp-usher/usher/component/stream"
 )
 
 // copiedFrom reads what is passed on of an element.
 func copiedFrom(raw []byte) (copied, error) {
-	d := decoder(raw)
-	start, err := firstElement(d)
+	start, d, err := stream.Open(raw)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +46,7 @@ func TestCopied(t *testing.T) {
 		"<p:1 xmlns:q='urn:q'/>":                                                                     false,
 		"<x " + ns + " :a='1'/>":                                                                     false,
 		"<x " + ns + "><unclosed></x>":                                                               false,
-		"<x " + ns + "><y>" + strings.Repeat("<z>", maxDepth) + strings.Repeat("</z>", maxDepth) + "</y></x>": true,
+		"<x " + ns + "><y>" + strings.Repeat("<z>", stream.MaxDepth) + strings.Repeat("</z>", stream.MaxDepth) + "</y></x>": true,
 	} {
 		c, err := copiedFrom([]byte(in))
 		if (err == nil) != taken {
@@ -84,16 +85,21 @@ func FuzzCopied(f *testing.F) {
 			t.Fatalf("%v is taken, and cannot be sent: %v", c, err)
 		}
 		// It is one stanza for those who see only the angle brackets, too.
-		w := newWire(&conn{Reader: bytes.NewReader(out.Bytes())})
-		w.opened = true
-		if b, err := w.next(); err != nil || !bytes.Equal(b, out.Bytes()) {
-			t.Fatalf("%s is not one stanza: %v", out.Bytes(), err)
+		s, _ := testStream(out.Bytes())
+		var stanzas [][]byte
+		end := s.Receive(func(st stream.Stanza) {
+			if st.Fault == nil {
+				stanzas = append(stanzas, bytes.Clone(st.Raw))
+			}
+		}, func(p any) { panic(p) })
+		if len(stanzas) != 1 || !bytes.Equal(stanzas[0], out.Bytes()) || !errors.Is(end, io.ErrUnexpectedEOF) {
+			t.Fatalf("%s is not one stanza: %v", out.Bytes(), end)
 		}
-		d := decoder(out.Bytes())
-		if _, err := firstElement(d); err != nil {
+		_, d, err := stream.Open(out.Bytes())
+		if err != nil {
 			t.Fatal(err)
 		}
-		start, err := firstElement(d)
+		start, err := stream.Payload(d)
 		if err != nil {
 			t.Fatal(err)
 		}

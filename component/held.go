@@ -20,6 +20,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/component/stream"
 )
 
 const (
@@ -375,7 +376,7 @@ func (c *Component) settle(ctx context.Context, all []*waiter) {
 
 // later tells whether what could not be sent may be sent on another stream.
 func later(err error) bool {
-	return errors.Is(err, errDisconnected) || errors.Is(err, errBacklog) || errors.Is(err, errLeft)
+	return errors.Is(err, stream.ErrDisconnected) || errors.Is(err, stream.ErrBacklog) || errors.Is(err, errLeft)
 }
 
 var errLeft = errors.New("left to the next usher")
@@ -394,12 +395,12 @@ func (c *Component) tell(iq stanza.IQ, conf focus.Conference, d auth.Decision, s
 	}
 	s := c.stream.Load()
 	if s == nil {
-		return d, errDisconnected
+		return d, stream.ErrDisconnected
 	}
-	return d, s.deliver(focus.Reply(iq, conf, d, d.SessionID, said), func() {
+	return d, s.Deliver(focus.Reply(iq, conf, d, d.SessionID, said), func() {
 		d := d
 		if d.Verdict == auth.Allow {
-			d = d.Denied(auth.ReasonRoomUnavailable, errDisconnected)
+			d = d.Denied(auth.ReasonRoomUnavailable, stream.ErrDisconnected)
 		}
 		c.owe(iq, conf.Room, d)
 	})

@@ -259,52 +259,6 @@ func TestStopWithABrokenStore(t *testing.T) {
 	s.wantLeft()
 }
 
-// failing is a connection that takes so many bytes.
-type failing struct {
-	conn
-	takes int
-}
-
-func (f *failing) Write(b []byte) (int, error) {
-	if f.takes -= len(b); f.takes < 0 {
-		return 0, errors.New("broken pipe")
-	}
-	return len(b), nil
-}
-
-// An answer that the connection did not take is told to whoever has it sent, and one that it took is not.
-func TestLostAnswers(t *testing.T) {
-	w := newWire(&failing{takes: 1000})
-	w.opened = true
-	s := newStream(w, jid.MustParse("focus.meet.example.com"))
-	lost := map[int]int{}
-	const n = 2000
-	for i := range n {
-		if err := s.deliver(stanza.Message{To: theRoom, ID: fmt.Sprint(i)}.Wrap(nil), func() { lost[i]++ }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.write(); err == nil {
-		t.Fatal("no error")
-	}
-	for i := range n {
-		if lost[i] != 1 {
-			t.Fatalf("%d: lost %d times", i, lost[i])
-		}
-	}
-	if err := s.deliver(stanza.Message{To: theRoom}.Wrap(nil), nil); !errors.Is(err, errDisconnected) {
-		t.Errorf("after that: %v", err)
-	}
-
-	took := &failing{takes: 1 << 20}
-	s = newStream(newWire(took), ours)
-	_ = s.deliver(stanza.Message{To: theRoom}.Wrap(nil), func() { t.Error("lost") })
-	s.shut(true)
-	if err := s.write(); err != nil {
-		t.Error(err)
-	}
-}
-
 // One sender who asks all the time while usher stops does not use up what others need: of theirs only some are left.
 func TestFloodWhileStopping(t *testing.T) {
 	s := newServer(t, outlives)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
-	"fmt"
 	"io"
 	"slices"
 	"sync"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/component/stream"
 	"github.com/xmpp-usher/usher/muc"
 )
 
@@ -73,14 +73,6 @@ func (r *relay) greet() {
 	_ = r.session.Send(stanza.Presence{Type: stanza.SubscribePresence, To: r.focus, From: r.domain}.Wrap(nil)) // fails if the stream is ending
 }
 
-// HowToSubscribe returns what an operator does so that the server shows Jicofo's presence to us. Jicofo refuses every request
-// (Smack's Roster is set to reject_all), so its roster has to say it already. Prosody holds that roster in memory while it
-// runs, and writes it over what prosodyctl has written to disk; the shell of Prosody 13 changes both.
-func HowToSubscribe(domain, jicofo jid.JID) string {
-	return fmt.Sprintf("stop Jicofo and Prosody, then: prosodyctl mod_roster_command subscribe %s %s (while they run it has no effect), and start both; "+
-		"or while Prosody 13 runs: prosodyctl shell roster subscribe_both %s %s", domain, jicofo.Bare(), jicofo.Bare(), domain)
-}
-
 // seek greets Jicofo again as long as none is online: an operator may have had it shown to us meanwhile, of which nobody tells.
 func (r *relay) seek() {
 	r.mu.Lock()
@@ -117,7 +109,7 @@ func (r *relay) presence(from jid.JID, typ stanza.PresenceType) error {
 	case stanza.UnsubscribedPresence:
 		if !r.refused && len(r.online) == 0 {
 			r.refused = true
-			r.log.Warn("Jicofo does not show whether it is online, so nobody is let in", zap.String("hint", HowToSubscribe(r.domain, r.focus)))
+			r.log.Warn("Jicofo does not show whether it is online, so nobody is let in", zap.String("hint", focus.HowToSubscribe(r.domain, r.focus)))
 		}
 	case stanza.SubscribedPresence:
 		return r.session.Send(stanza.Presence{Type: stanza.ProbePresence, To: r.focus, From: r.domain}.Wrap(nil))
@@ -312,7 +304,7 @@ func (c *Component) pass(ctx context.Context, iq stanza.IQ, payload xml.StartEle
 	var asked, answer copied
 	err := asked.UnmarshalXML(d, payload)
 	if err == nil {
-		err = endOfStanza(d)
+		err = stream.End(d)
 	}
 	if err != nil {
 		c.malformed(iq, "iq", err)

@@ -13,15 +13,14 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
-	"mellium.im/xmpp/stanza"
 	xmppstream "mellium.im/xmpp/stream"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/component/stream"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
@@ -30,177 +29,25 @@ var (
 	theRoom = jid.MustParse("standup@conference.meet.example.com")
 )
 
-func testStream(r io.Reader) (*stream, *conn) {
-	c := &conn{Reader: r}
-	w := newWire(c)
-	w.opened = true
-	return newStream(w, ours), c
+// header is what a server opens its stream with.
+const header = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' id='a>b' xmlns='jabber:component:accept'>"
+
+// wired is the server's side of a connection: what it sends, and what it got.
+type wired struct {
+	net.Conn
+	sends io.Reader
+	got   bytes.Buffer
 }
 
-// Every stanza leaves with a sender of our domain, or not at all.
-func TestSender(t *testing.T) {
-	for name, tt := range map[string]struct {
-		from string
-		want string // "" for an error
-	}{
-		"none":           {"", "from=\"focus.meet.example.com\""},
-		"our domain":     {"focus.meet.example.com", "from=\"focus.meet.example.com\""},
-		"a node of ours": {"focus@focus.meet.example.com/usher", "from=\"focus@focus.meet.example.com/usher\""},
-		"somebody else":  {"eve@meet.example.com", ""},
-		"the parent":     {"meet.example.com", ""},
-		"a subdomain":    {"x.focus.meet.example.com", ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, _ := testStream(strings.NewReader(""))
-			m := stanza.Message{To: theRoom}
-			if tt.from != "" {
-				m.From = jid.MustParse(tt.from)
-			}
-			err := s.Send(m.Wrap(nil))
-			if (err != nil) != (tt.want == "") {
-				t.Fatalf("got %v", err)
-			}
-			// What was refused leaves nothing behind.
-			if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
-				t.Fatal(err)
-			}
-			if got := string((<-s.unsent).xml); tt.want != "" && strings.Count(got, tt.want) != 1 || strings.Contains(got, "eve") {
-				t.Errorf("got %s", got)
-			}
-		})
-	}
-}
+func (w *wired) Read(b []byte) (int, error)       { return w.sends.Read(b) }
+func (w *wired) Write(b []byte) (int, error)      { return w.got.Write(b) }
+func (w *wired) Close() error                     { return nil }
+func (w *wired) SetWriteDeadline(time.Time) error { return nil }
 
-// A stanza that fails half-way does not spoil the next one.
-func TestHalfAStanza(t *testing.T) {
-	s, _ := testStream(strings.NewReader(""))
-	broken := xmlstream.ReaderFunc(func() (xml.Token, error) { return nil, errors.New("broken") })
-	if err := s.Send(stanza.Message{To: theRoom}.Wrap(broken)); err == nil {
-		t.Error("no error")
-	}
-	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
-		t.Fatal(err)
-	}
-	if got := string((<-s.unsent).xml); strings.Count(got, "<message") != 1 || !strings.HasSuffix(got, "</message>") {
-		t.Errorf("got %s", got)
-	}
-}
-
-// An answer is taken from whom we asked, once, and while we wait for it.
-func TestAnswers(t *testing.T) {
-	room := theRoom.String()
-	answer := func(from, id, typ, payload string) string {
-		return fmt.Sprintf("<iq from='%s' to='focus@focus.meet.example.com' id='%s' type='%s'>%s</iq>", from, id, typ, payload)
-	}
-	for name, tt := range map[string]struct {
-		answers func(id string) []string
-		err     error
-	}{
-		"result": {func(id string) []string { return []string{answer(room, id, "result", "")} }, nil},
-		"with payload": {func(id string) []string {
-			return []string{answer(room, id, "result", "<query xmlns='x'><item/></query>")}
-		}, nil},
-		"error": {func(id string) []string {
-			return []string{answer(room, id, "error", "<error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>")}
-		}, stanza.Error{Condition: stanza.ItemNotFound}},
-		"error with the question": {func(id string) []string {
-			return []string{answer(room, id, "error", "<query xmlns='x'/><error type='cancel'><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>")}
-		}, stanza.Error{Condition: stanza.Forbidden}},
-		"error without error":  {func(id string) []string { return []string{answer(room, id, "error", "")} }, stanza.Error{Condition: stanza.UndefinedCondition}},
-		"forged sender":        {func(id string) []string { return []string{answer("eve@meet.example.com/x", id, "result", "")} }, context.Canceled},
-		"occupant of the room": {func(id string) []string { return []string{answer(room+"/eve", id, "result", "")} }, context.Canceled},
-		"forged id":            {func(string) []string { return []string{answer(room, "guess", "result", "")} }, context.Canceled},
-		"a question":           {func(id string) []string { return []string{answer(room, id, "set", "<query xmlns='x'/>")} }, context.Canceled},
-		"forged, then real": {func(id string) []string {
-			return []string{answer("eve@meet.example.com/x", id, "error", ""), answer(room, id, "result", ""), answer(room, id, "error", "")}
-		}, nil},
-	} {
-		t.Run(name, func(t *testing.T) {
-			s, _ := testStream(strings.NewReader(""))
-			c := testComponent(t)
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			q := newQueue(ctx)
-			defer q.close()
-			result := make(chan error, 1)
-			go func() {
-				result <- s.IQ(ctx, stanza.IQ{Type: stanza.SetIQ, From: jid.MustParse("focus@focus.meet.example.com"), To: theRoom}, nil, nil)
-			}()
-			var asked stanza.IQ
-			if err := xml.Unmarshal((<-s.unsent).xml, &asked); err != nil {
-				t.Fatal(err)
-			}
-			for _, a := range tt.answers(asked.ID) {
-				if err := c.stanza(s, q, []byte(a), nil); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if errors.Is(tt.err, context.Canceled) {
-				s.mu.Lock()
-				if len(s.pending) != 1 {
-					t.Error("taken for the answer")
-				}
-				s.mu.Unlock()
-				cancel()
-			}
-			if err := <-result; !errors.Is(err, tt.err) {
-				t.Errorf("got %v, want %v", err, tt.err)
-			}
-			if len(s.pending) != 0 {
-				t.Errorf("%d questions are still pending", len(s.pending))
-			}
-		})
-	}
-}
-
-// Nobody waits for an answer that cannot come any more.
-func TestCloseReleasesQuestions(t *testing.T) {
-	s, _ := testStream(strings.NewReader(""))
-	close(s.finished) // no writer
-	result := make(chan error, 1)
-	go func() { result <- s.IQ(t.Context(), stanza.IQ{Type: stanza.GetIQ, To: theRoom}, nil, nil) }()
-	<-s.unsent
-	s.close()
-	if err := <-result; !errors.Is(err, errDisconnected) {
-		t.Errorf("got %v", err)
-	}
-	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); !errors.Is(err, errDisconnected) {
-		t.Errorf("got %v", err)
-	}
-	close(s.ended) // nor a reader
-	s.finish(t.Context())
-}
-
-// A server that takes nothing is an error, not a goroutine that hangs.
-func TestBacklog(t *testing.T) {
-	s, _ := testStream(strings.NewReader(""))
-	for range maxUnwritten {
-		if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); !errors.Is(err, errBacklog) {
-		t.Errorf("got %v", err)
-	}
-}
-
-func TestStreamErrors(t *testing.T) {
-	for raw, want := range map[string]error{
-		"<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>x</text></stream:error>": xmppstream.Conflict,
-		"<stream:error><system-shutdown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>":                                                    xmppstream.SystemShutdown,
-		"<stream:error/>":       xmppstream.Error{},
-		"<stream:error><broken": xmppstream.UndefinedCondition,
-		"<error/>":              nil,
-	} {
-		d := decoder([]byte(raw))
-		start, err := firstElement(d)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := streamError(start, d); !errors.Is(got, want) {
-			t.Errorf("%s: %v, want %v", raw, got, want)
-		}
-	}
+// testStream returns a stream on which the server sends that.
+func testStream(sends []byte) (*stream.Stream, *wired) {
+	w := &wired{sends: bytes.NewReader(sends)}
+	return stream.New(w, ours), w
 }
 
 func TestBackoff(t *testing.T) {
@@ -223,7 +70,7 @@ func TestPauses(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	_, refused := dial(t.Context(), l.Addr().String(), ours, []byte("secret"))
+	_, refused := stream.Dial(t.Context(), l.Addr().String(), ours, []byte("secret"))
 	other, rival := io.EOF, fmt.Errorf("stream: %w", xmppstream.Conflict)
 
 	var p pauses
@@ -298,13 +145,13 @@ func FuzzStream(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		c := testComponent(t)
-		s, wrote := testStream(bytes.NewReader(in))
+		s, wrote := testStream(in)
 		c.stream.Store(s)
 		ctx, cancel := context.WithCancel(t.Context())
 		q := newQueue(ctx)
 		worked, written := make(chan struct{}), make(chan error, 1)
 		go func() { q.work(); close(worked) }()
-		go func() { written <- s.write() }()
+		go func() { written <- s.Transmit() }()
 		err := c.read(s, q)
 		if err == nil {
 			t.Error("the stream ended without an error")
@@ -313,12 +160,11 @@ func FuzzStream(f *testing.F) {
 		q.idle()
 		q.close()
 		<-worked
-		close(s.ended)
-		s.finish(t.Context())
+		s.Finish(t.Context())
 		if err := <-written; err != nil {
 			t.Error(err)
 		}
-		out, closed := strings.CutSuffix(wrote.written.String(), "</stream:stream>")
+		out, closed := strings.CutSuffix(wrote.got.String(), "</stream:stream>")
 		if !closed {
 			t.Errorf("the stream was not closed: %s", out)
 		}

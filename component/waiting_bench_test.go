@@ -2,11 +2,9 @@ package component
 
 import (
 	"context"
-	"encoding/xml"
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,6 +13,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/component/stream"
 )
 
 // jitsiPause is how long jitsi-meet waits after not-authorized before it asks again (features/authentication/actions.any.ts,
@@ -35,9 +34,8 @@ func newWaitingGuest(t testing.TB, hold time.Duration) *waitingGuest {
 	g := &waitingGuest{c: testComponent(t), now: time.Now()}
 	g.c.o.Now = func() time.Time { return g.now }
 	g.c.o.WaitHold, g.c.o.WaitHoldJitsi = 0, hold
-	d := xml.NewDecoder(strings.NewReader("<conference xmlns='" + focus.NS + "' room='" + theRoom.String() + "' machine-uid='m'>" +
+	start, d, err := stream.Open([]byte("<conference xmlns='" + focus.NS + "' room='" + theRoom.String() + "' machine-uid='m'>" +
 		"<property name='rtcstatsEnabled' value='false'/><property name='visitors-version' value='1'/></conference>"))
-	start, err := firstElement(d)
 	if err == nil {
 		g.conf, err = focus.Parse(start, d)
 	}

@@ -5,42 +5,31 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"syscall"
 
 	"go.uber.org/zap"
 	"mellium.im/xmpp/stanza"
-	xmppstream "mellium.im/xmpp/stream"
+
+	"github.com/xmpp-usher/usher/component/stream"
 )
 
-// hint returns a log field with what Hint says.
+// hint returns a log field that tells an operator what to do about the error, if that is known.
 func hint(err error) zap.Field {
-	if text := Hint(err); text != "" {
+	if text := stream.Hint(err); text != "" {
 		return zap.String("hint", text)
+	}
+	for _, h := range hints {
+		if errors.Is(err, h.err) {
+			return zap.String("hint", h.text)
+		}
 	}
 	return zap.Skip()
 }
 
-// Hint tells an operator what to do about an error of the connection, or is empty. It has <xmpp.domain> where our own
-// domain is meant.
-func Hint(err error) string {
-	for _, h := range hints {
-		if errors.Is(err, h.err) {
-			return h.text
-		}
-	}
-	return ""
-}
-
+// hints are those about what a room answers; see also stream.Hint.
 var hints = []struct {
 	err  error
 	text string
 }{
-	{syscall.ECONNREFUSED, "nothing listens there: is Prosody running, and is xmpp.server its component port (component_ports, 5347 unless set)?"},
-	{xmppstream.NotAuthorized, "the server refuses the secret: xmpp.secret must equal component_secret below Component \"<xmpp.domain>\" in Prosody's configuration"},
-	{xmppstream.HostUnknown, "the server has no such component: Prosody's configuration needs Component \"<xmpp.domain>\" with a component_secret"},
-	{xmppstream.Conflict, "another usher, or another component, is connected by this name; standing by"},
-	{xmppstream.InvalidFrom, "the server refuses the sender of a stanza: validate_from_addresses is about this component's domain"},
-	{errBacklog, "the server is too slow, or stands still"},
 	{stanza.Error{Condition: stanza.NotAllowed}, notAdmin},
 	{stanza.Error{Condition: stanza.Forbidden}, notAdmin},
 	{stanza.Error{Condition: stanza.RemoteServerNotFound}, "the server does not know this MUC service: is rooms.services right?"},

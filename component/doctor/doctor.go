@@ -23,7 +23,6 @@ import (
 	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/auth"
-	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
@@ -162,7 +161,7 @@ type examination struct {
 	focus, stranger jid.JID // our occupants: usher, and somebody who is nobody
 	owner           muc.Owner
 
-	conn    *component.Conn
+	conn    *conn
 	dialErr error
 	hangUp  func() // closes conn and waits for its end
 	silent  error  // why the server is thought to answer nothing any more
@@ -356,7 +355,7 @@ func (x *examination) make(ctx context.Context, c check, s subject) finding {
 
 // dial connects, and has the connection run until hangUp.
 func (x *examination) dial(ctx context.Context) (err error) {
-	x.conn, err = component.Dial(ctx, x.o.Server, x.o.Domain, x.o.Secret)
+	x.conn, err = dial(ctx, x.o.Server, x.o.Domain, x.o.Secret)
 	if err != nil {
 		return err
 	}
@@ -365,7 +364,7 @@ func (x *examination) dial(ctx context.Context) (err error) {
 	own, end := context.WithCancel(context.WithoutCancel(ctx))
 	var g errgroup.Group
 	conn := x.conn
-	g.Go(func() error { return conn.Run(own) })
+	g.Go(func() error { return conn.run(own) })
 	x.hangUp = func() {
 		end()
 		_ = g.Wait() // why it ended, stays has told
@@ -438,10 +437,10 @@ func (x *examination) ask(ctx context.Context, to jid.JID, payload xml.TokenRead
 }
 
 // await waits for a presence.
-func (x *examination) await(ctx context.Context, match func(component.Presence) bool) (component.Presence, error) {
+func (x *examination) await(ctx context.Context, match func(presence) bool) (presence, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return x.conn.Await(ctx, match)
+	return x.conn.await(ctx, match)
 }
 
 // because says in short why something could not be done: the server's own condition, where there is one.

@@ -14,7 +14,6 @@ import (
 	"mellium.im/xmpp/ping"
 	"mellium.im/xmpp/stanza"
 
-	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
@@ -52,23 +51,23 @@ func (x *examination) jicofo(ctx context.Context, s subject) finding {
 	account := fmt.Sprintf("VirtualHost %q, and on it the account %s; or the right jicofo.jid here", s.jid.Domainpart(), s.jid.Bare())
 	shown := false // somebody has let us see Jicofo: the server, where that is known, or Jicofo
 	for {
-		p, err := x.await(ctx, func(p component.Presence) bool { return x.ofJicofo(s, p) })
+		p, err := x.await(ctx, func(p presence) bool { return x.ofJicofo(s, p) })
 		switch {
-		case err != nil, p.Type == "unsubscribed":
+		case err != nil, p.typ == "unsubscribed":
 			// To an unknown account the server says nothing.
 			return fail(fmt.Sprintf("%s (if there is no such account: prosodyctl register %s %s PASSWORD)",
-				component.HowToSubscribe(x.o.Domain, s.jid), s.jid.Localpart(), s.jid.Domainpart()),
+				focus.HowToSubscribe(x.o.Domain, s.jid), s.jid.Localpart(), s.jid.Domainpart()),
 				"usher may not see whether Jicofo is online, or there is no such account")
-		case p.Err != nil:
-			return fail(account, "Jicofo's presence is refused (%s)", p.Err.Condition)
+		case p.err != nil:
+			return fail(account, "Jicofo's presence is refused (%s)", p.err.Condition)
 		case available(p):
 			return x.isOnline(p)
-		case p.Type == "subscribed" && !shown:
+		case p.typ == "subscribed" && !shown:
 			shown = true
 			if err := send(stanza.ProbePresence); err != nil {
 				return fail("", "usher cannot ask for Jicofo's presence: %v", err)
 			}
-		case p.Type == "unavailable" && shown: // before, it only acknowledges our request (mod_presence.lua)
+		case p.typ == "unavailable" && shown: // before, it only acknowledges our request (mod_presence.lua)
 			return x.jicofoStarts(ctx, s)
 		}
 	}
@@ -78,7 +77,7 @@ func (x *examination) jicofo(ctx context.Context, s subject) finding {
 func (x *examination) jicofoStarts(ctx context.Context, s subject) finding {
 	wait, cancel := context.WithTimeout(ctx, x.o.Starting)
 	defer cancel()
-	p, err := x.conn.Await(wait, func(p component.Presence) bool { return x.ofJicofo(s, p) && available(p) })
+	p, err := x.conn.await(wait, func(p presence) bool { return x.ofJicofo(s, p) && available(p) })
 	switch {
 	case err == nil:
 		return x.isOnline(p)
@@ -89,17 +88,17 @@ func (x *examination) jicofoStarts(ctx context.Context, s subject) finding {
 }
 
 // isOnline keeps the full JID of a Jicofo that is online.
-func (x *examination) isOnline(p component.Presence) finding {
-	x.online = p.From
-	return ok("Jicofo is online as %q", p.From.Resourcepart())
+func (x *examination) isOnline(p presence) finding {
+	x.online = p.from
+	return ok("Jicofo is online as %q", p.from.Resourcepart())
 }
 
 // ofJicofo tells whether a presence is Jicofo's, or the server's in its name, and for usher.
-func (x *examination) ofJicofo(s subject, p component.Presence) bool {
-	return p.From.Bare().Equal(s.jid.Bare()) && p.To.Equal(x.o.Domain)
+func (x *examination) ofJicofo(s subject, p presence) bool {
+	return p.from.Bare().Equal(s.jid.Bare()) && p.to.Equal(x.o.Domain)
 }
 
-func available(p component.Presence) bool { return p.Type == "" && p.From.Resourcepart() != "" }
+func available(p presence) bool { return p.typ == "" && p.from.Resourcepart() != "" }
 
 // opened is what Jicofo did when it was asked to open a room.
 type opened struct {
@@ -247,9 +246,9 @@ func (x *examination) jicofoElects(ctx context.Context, s subject) finding {
 	}
 	elected, cancel := context.WithTimeout(ctx, x.o.Electing)
 	defer cancel()
-	_, err = x.conn.Await(elected, func(p component.Presence) bool {
-		return p.From.Equal(nick(o.room, x.stranger)) && p.To.Equal(x.stranger) &&
-			slices.ContainsFunc(p.Items, func(i muc.Item) bool { return i.Affiliation == "owner" })
+	_, err = x.conn.await(elected, func(p presence) bool {
+		return p.from.Equal(nick(o.room, x.stranger)) && p.to.Equal(x.stranger) &&
+			slices.ContainsFunc(p.items, func(i muc.Item) bool { return i.Affiliation == "owner" })
 	})
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
@@ -265,7 +264,7 @@ func (x *examination) jicofoElects(ctx context.Context, s subject) finding {
 // ends takes ours out of a room that Jicofo has opened, and returns when the room is gone. One that Jicofo does not leave is
 // left to clean.
 func (x *examination) ends(ctx context.Context, room jid.JID) {
-	if x.presence(room, x.stranger, stanza.UnavailablePresence) != nil {
+	if x.sendPresence(room, x.stranger, stanza.UnavailablePresence) != nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, leaving)

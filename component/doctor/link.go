@@ -11,7 +11,7 @@ import (
 
 	xmppstream "mellium.im/xmpp/stream"
 
-	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/stream"
 )
 
 // strong is how many bytes a shared secret should have: as many as the hash of HS256 (RFC 7518 §3.2).
@@ -102,7 +102,7 @@ func (x *examination) handshake(context.Context, subject) finding {
 	case errors.Is(err, xmppstream.HostUnknown):
 		return fail(write+"they have "+ours+", and count only if prosody.cfg.lua includes FILE", "the server has no component %s", x.o.Domain)
 	default:
-		return fail(strings.ReplaceAll(component.Hint(err), "<xmpp.domain>", x.o.Domain.String()), "no component connection: %v", err)
+		return fail(strings.ReplaceAll(stream.Hint(err), "<xmpp.domain>", x.o.Domain.String()), "no component connection: %v", err)
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
-	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
@@ -44,23 +43,23 @@ const noRoom = "neither usher nor Jicofo could create a room"
 // gone forgets a room that need not be removed.
 func (x *examination) gone(room jid.JID) { delete(x.left, room.String()) }
 
-// presence is one of ours in a room, with a display name (XEP-0172), without which Jitsi's lobby lets nobody into a
+// sendPresence has one of ours be in a room, with a display name (XEP-0172), without which Jitsi's lobby lets nobody into a
 // members-only room (mod_muc_lobby_rooms.lua).
-func (x *examination) presence(room jid.JID, who jid.JID, typ stanza.PresenceType) error {
+func (x *examination) sendPresence(room jid.JID, who jid.JID, typ stanza.PresenceType) error {
 	name := element.Text("http://jabber.org/protocol/nick", "nick", "usher doctor")
 	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(xmlstream.MultiReader(element.New(muc.NS, "x"), name)))
 }
 
 // join has one of ours enter the room. The error is the room's, where it has one.
-func (x *examination) join(ctx context.Context, room jid.JID, who jid.JID) (component.Presence, error) {
-	if err := x.presence(room, who, ""); err != nil {
-		return component.Presence{}, err
+func (x *examination) join(ctx context.Context, room jid.JID, who jid.JID) (presence, error) {
+	if err := x.sendPresence(room, who, ""); err != nil {
+		return presence{}, err
 	}
-	p, err := x.await(ctx, func(p component.Presence) bool {
-		return p.From.Equal(nick(room, who)) && p.To.Equal(who) && (p.Type == "error" || p.Type == "" && p.Has("110"))
+	p, err := x.await(ctx, func(p presence) bool {
+		return p.from.Equal(nick(room, who)) && p.to.Equal(who) && (p.typ == "error" || p.typ == "" && p.has("110"))
 	})
-	if err == nil && p.Err != nil {
-		err = *p.Err
+	if err == nil && p.err != nil {
+		err = *p.err
 	}
 	return p, err
 }
@@ -70,7 +69,7 @@ func (x *examination) remove(room jid.JID) {
 	for _, who := range []jid.JID{x.focus, x.stranger} {
 		iq := stanza.IQ{Type: stanza.SetIQ, From: who, To: room}
 		_ = x.conn.Send(iq.Wrap(element.New(muc.NSOwner, "query", element.New("", "destroy"))))
-		_ = x.presence(room, who, stanza.UnavailablePresence)
+		_ = x.sendPresence(room, who, stanza.UnavailablePresence)
 	}
 }
 
@@ -98,8 +97,8 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 		return fail(x.admins(s), "usher may not create rooms (%s)", because(err))
 	case err != nil:
 		return fail("", "usher cannot create rooms: %s", because(err))
-	case !p.Has("201"):
-		return fail("", "a room with a random name exists already (status %v)", p.Codes)
+	case !p.has("201"):
+		return fail("", "a room with a random name exists already (status %v)", p.codes)
 	}
 	x.rooms[s.name] = room
 	return ok("usher creates rooms")
@@ -274,7 +273,7 @@ func (x *examination) letsIn(ctx context.Context, s subject) finding {
 		return fail(below(s, "muc_room_locking = false"), "a room stays locked after it was configured")
 	case err != nil:
 		return fail("", "a member cannot enter (%s)", because(err))
-	case len(p.Items) == 0 || p.Items[0].Affiliation != "member":
+	case len(p.items) == 0 || p.items[0].Affiliation != "member":
 		return fail("", "a member enters as something else")
 	}
 	return ok("a member enters")
@@ -288,7 +287,7 @@ func (x *examination) moderators(ctx context.Context, s subject) finding {
 	defer cancel()
 	if x.blame["room-member "+s.name] == "" {
 		host = x.stranger
-		if err := x.presence(room, x.focus, stanza.UnavailablePresence); err != nil {
+		if err := x.sendPresence(room, x.focus, stanza.UnavailablePresence); err != nil {
 			return fail("", "usher cannot leave: %v", err)
 		}
 		if err := x.owner.SetAffiliation(ctx, room, x.stranger, "owner"); err != nil {
@@ -336,8 +335,8 @@ func (x *examination) withdraw(ctx context.Context, s subject) finding {
 	if err := x.owner.SetAffiliation(bounded, room, x.stranger, ""); err != nil {
 		return fail("", "usher cannot take an affiliation back (%s)", because(err))
 	}
-	_, err := x.await(ctx, func(p component.Presence) bool {
-		return p.From.Equal(nick(room, x.stranger)) && p.To.Equal(x.stranger) && p.Type == "unavailable" && p.Has("321")
+	_, err := x.await(ctx, func(p presence) bool {
+		return p.from.Equal(nick(room, x.stranger)) && p.to.Equal(x.stranger) && p.typ == "unavailable" && p.has("321")
 	})
 	if err != nil {
 		return fail("", "who loses the affiliation stays inside")
@@ -349,7 +348,7 @@ func (x *examination) withdraw(ctx context.Context, s subject) finding {
 func (x *examination) end(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]
 	for _, who := range []jid.JID{x.focus, x.stranger} {
-		if err := x.presence(room, who, stanza.UnavailablePresence); err != nil {
+		if err := x.sendPresence(room, who, stanza.UnavailablePresence); err != nil {
 			return fail("", "usher cannot leave: %v", err)
 		}
 	}

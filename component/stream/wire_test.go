@@ -1,4 +1,4 @@
-package component
+package stream
 
 import (
 	"bytes"
@@ -34,7 +34,7 @@ func elements(r io.Reader) (all []string, end error) {
 	for {
 		b, err := w.next()
 		switch {
-		case errors.Is(err, errTooLarge), errors.Is(err, errTooDeep):
+		case errors.Is(err, ErrTooLarge), errors.Is(err, ErrTooDeep):
 			all = append(all, "")
 		case err != nil:
 			return all, err
@@ -45,9 +45,9 @@ func elements(r io.Reader) (all []string, end error) {
 }
 
 func TestWire(t *testing.T) {
-	deep := strings.Repeat("<a>", maxDepth+1) + strings.Repeat("</a>", maxDepth+1)
-	just := strings.Repeat("<a>", maxDepth) + strings.Repeat("</a>", maxDepth)
-	large := "<a b='" + strings.Repeat("x", maxStanza) + "'/>"
+	deep := strings.Repeat("<a>", MaxDepth+1) + strings.Repeat("</a>", MaxDepth+1)
+	just := strings.Repeat("<a>", MaxDepth) + strings.Repeat("</a>", MaxDepth)
+	large := "<a b='" + strings.Repeat("x", MaxStanza) + "'/>"
 	for name, tt := range map[string]struct {
 		stream string // after the header
 		want   []string
@@ -117,7 +117,7 @@ func TestWireIsBounded(t *testing.T) {
 			break
 		}
 	}
-	if cap(w.buf) > 2*maxStanza {
+	if cap(w.buf) > 2*MaxStanza {
 		t.Errorf("%d bytes kept", cap(w.buf))
 	}
 }

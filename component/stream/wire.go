@@ -1,4 +1,4 @@
-package component
+package stream
 
 import (
 	"bufio"
@@ -9,38 +9,40 @@ import (
 )
 
 const (
-	// maxStanza is the size in bytes of the largest stanza that is looked at. The largest that we need are the lists of who is
-	// in a room: a nick of 1,023 quotes is 6 kB there, so that 512 kB, Prosody's limit for what components send
-	// (component_stanza_size_limit), would let fewer than a hundred people keep usher from seeing who is inside.
-	maxStanza = 4 << 20
-	// maxDepth is how deep elements may nest.
-	maxDepth = 64
+	// MaxStanza is the size in bytes of the largest stanza that is read. The largest that usher needs are the lists of a room's
+	// occupants: a nick of 1,023 quotes takes 6 kB there. With 512 kB, Prosody's limit for what components send
+	// (component_stanza_size_limit), fewer than a hundred people could hide the occupants of a room from usher.
+	MaxStanza = 4 << 20
+	// MaxDepth is how deep elements may nest.
+	MaxDepth = 64
 )
 
 var (
-	errTooLarge = fmt.Errorf("stanza of more than %d bytes", maxStanza)
-	errTooDeep  = fmt.Errorf("stanza with elements more than %d deep", maxDepth)
+	// ErrTooLarge is the fault of a stanza of more than MaxStanza bytes.
+	ErrTooLarge = fmt.Errorf("stanza of more than %d bytes", MaxStanza)
+	// ErrTooDeep is the fault of a stanza with elements more than MaxDepth deep.
+	ErrTooDeep = fmt.Errorf("stanza with elements more than %d deep", MaxDepth)
 )
 
 // wire cuts the server's stream into its elements: first the stream's header, then stanza after stanza.
 //
-// It is why no stanza can end the stream. An XML decoder that reads the stream itself is lost at the first byte that it
-// does not like, and encoding/xml need not like all that expat, with which Prosody reads, has let through; likewise
-// mellium's Serve ends the stream at the first error of a handler. Here, each stanza is cut out by its angle brackets
-// alone and decoded by a decoder of its own: what that refuses is one lost stanza.
+// It is the reason why no stanza can end the stream. An XML decoder that reads the stream itself is lost at the first byte that
+// it refuses, and encoding/xml refuses some of what expat, with which Prosody reads, lets through. mellium's Serve likewise
+// ends the stream at the first error of a handler. Here, each stanza is cut out by its angle brackets alone and gets a decoder
+// of its own: if that refuses it, one stanza is lost.
 //
-// A wire is a net.Conn whose Read never returns bytes of two elements at once, so that nothing of the stream is left
-// in the buffer of whoever reads the header and the handshake from it.
+// A wire is a net.Conn whose Read never returns bytes of two elements at once. So the code that negotiates the stream
+// (RFC 6120 §4.3) leaves nothing of it in a buffer.
 type wire struct {
 	net.Conn
 	in     *bufio.Reader
 	opened bool
 	buf    []byte // the current element
-	unread []byte // what Read has not returned of it
+	unread []byte // the part of it that Read has not returned
 }
 
 func newWire(c net.Conn) *wire {
-	return &wire{Conn: c, in: bufio.NewReaderSize(acknowledging(c), 16<<10)}
+	return &wire{Conn: c, in: bufio.NewReaderSize(acknowledge(c), 16<<10)}
 }
 
 // Read implements io.Reader for the negotiation of the stream.
@@ -58,22 +60,22 @@ func (w *wire) Read(p []byte) (int, error) {
 }
 
 // next returns the next element, valid until the next call. io.EOF means that the server closed the stream in good
-// order. With errTooLarge and errTooDeep the stream goes on, and the bytes returned are the element's beginning.
+// order. With ErrTooLarge and ErrTooDeep the stream goes on, and the bytes returned are the element's beginning.
 func (w *wire) next() ([]byte, error) {
 	w.buf = w.buf[:0]
 	s := scanner{header: !w.opened}
 	var fault error
 	for {
-		// Whatever has arrived, at least one byte.
+		// Wait for one byte, then take all that has arrived.
 		if _, err := w.in.Peek(1); err != nil {
 			return nil, unexpected(err)
 		}
 		chunk, _ := w.in.Peek(w.in.Buffered())
 		n, err := s.scan(chunk)
-		if len(w.buf)+n <= maxStanza {
+		if len(w.buf)+n <= MaxStanza {
 			w.buf = append(w.buf, chunk[:n]...)
 		} else {
-			fault = errTooLarge
+			fault = ErrTooLarge
 		}
 		if _, derr := w.in.Discard(n); derr != nil || err != nil {
 			return nil, errors.Join(err, derr)
@@ -84,8 +86,8 @@ func (w *wire) next() ([]byte, error) {
 			return w.buf, fault
 		case s.closed:
 			return nil, io.EOF
-		case s.done && fault == nil && s.deepest > maxDepth:
-			return w.buf, errTooDeep
+		case s.done && fault == nil && s.deepest > MaxDepth:
+			return w.buf, ErrTooDeep
 		case s.done:
 			return w.buf, fault
 		}
@@ -100,8 +102,8 @@ func unexpected(err error) error {
 	return err
 }
 
-// scanner finds the end of an element by its angle brackets and quotes. It does not judge names or nesting; it knows
-// only what RFC 6120 §11.1 leaves of XML: no comments, processing instructions or declarations.
+// scanner finds the end of an element by its angle brackets and quotes. It does not judge names or nesting. It relies on
+// the restrictions of RFC 6120 §11.1: no comments, processing instructions or declarations.
 type scanner struct {
 	state   byte // the context of the next byte: text, '<' after it, 't' in a tag, or a quote in a tag
 	last    byte // the byte before, in a tag
@@ -141,21 +143,10 @@ func (s *scanner) scan(b []byte) (int, error) {
 			s.state, s.closing, s.last = inTag, c == '/', c
 		case inTag:
 			switch c {
-			case '\'', '"':
+			case quoted1, quoted2:
 				s.state = c
 			case '>':
-				s.state = inText
-				switch {
-				case s.last == '?' && s.header:
-					continue
-				case s.closing:
-					s.depth--
-				case s.last != '/':
-					s.depth++
-					s.deepest = max(s.deepest, s.depth)
-				}
-				if s.depth <= 0 || s.header {
-					s.done, s.closed = true, s.depth < 0
+				if s.tagEnds(); s.done {
 					return i + 1, nil
 				}
 			}
@@ -167,4 +158,21 @@ func (s *scanner) scan(b []byte) (int, error) {
 		}
 	}
 	return len(b), nil
+}
+
+// tagEnds counts the tag that ends here, and finds out whether the element ends with it.
+func (s *scanner) tagEnds() {
+	s.state = inText
+	switch {
+	case s.last == '?' && s.header: // the XML declaration
+		return
+	case s.closing:
+		s.depth--
+	case s.last != '/':
+		s.depth++
+		s.deepest = max(s.deepest, s.depth)
+	}
+	if s.depth <= 0 || s.header {
+		s.done, s.closed = true, s.depth < 0
+	}
 }

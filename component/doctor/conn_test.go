@@ -1,4 +1,4 @@
-package component_test
+package doctor
 
 import (
 	"context"
@@ -11,12 +11,11 @@ import (
 	"mellium.im/xmpp/stanza"
 	xmppstream "mellium.im/xmpp/stream"
 
-	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// connected runs a Conn for the time of the test; ended tells how Run ended.
-func connected(t *testing.T, config string) (c *component.Conn, server *prosodytest.Server, ended chan error) {
+// connected runs a conn for the time of the test; ended tells how Run ended.
+func connected(t *testing.T, config string) (c *conn, server *prosodytest.Server, ended chan error) {
 	t.Helper()
 	server = prosodytest.Start(t, prosodytest.Options{Config: `
 		VirtualHost "example.com"
@@ -24,19 +23,19 @@ func connected(t *testing.T, config string) (c *component.Conn, server *prosodyt
 		Component "focus.example.com"
 		  component_secret = "secret"
 		` + config})
-	c, err := component.Dial(t.Context(), server.ComponentAddr, jid.MustParse("focus.example.com"), []byte("secret"))
+	c, err := dial(t.Context(), server.ComponentAddr, jid.MustParse("focus.example.com"), []byte("secret"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended = make(chan error, 1)
 	done := make(chan struct{})
-	go func() { ended <- c.Run(ctx); close(done) }()
+	go func() { ended <- c.run(ctx); close(done) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return c, server, ended
 }
 
-// A Conn admits nobody, but leaves nobody waiting either.
+// A conn admits nobody, but leaves nobody waiting either.
 func TestConnAnswers(t *testing.T) {
 	_, server, _ := connected(t, "")
 	guest := server.Client(t, prosodytest.ClientOptions{Host: "example.com"})
@@ -61,20 +60,20 @@ func TestConnAwaits(t *testing.T) {
 	for i := range n {
 		guest.Sends(fmt.Sprintf("<presence to='u%d@focus.example.com'/>", i))
 	}
-	to := func(i int) func(component.Presence) bool {
-		return func(p component.Presence) bool { return p.To.Localpart() == fmt.Sprintf("u%d", i) }
+	to := func(i int) func(presence) bool {
+		return func(p presence) bool { return p.to.Localpart() == fmt.Sprintf("u%d", i) }
 	}
 	for _, i := range []int{n - 1, n - 2, n - 1000} {
-		if p, err := c.Await(t.Context(), to(i)); err != nil || p.From.String() != guest.JID() {
+		if p, err := c.await(t.Context(), to(i)); err != nil || p.from.String() != guest.JID() {
 			t.Errorf("%d: %v %v", i, p, err)
 		}
 	}
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := c.Await(over, to(n-1)); !errors.Is(err, context.Canceled) {
+	if _, err := c.await(over, to(n-1)); !errors.Is(err, context.Canceled) {
 		t.Errorf("taken twice: %v", err)
 	}
-	if _, err := c.Await(over, to(0)); !errors.Is(err, context.Canceled) {
+	if _, err := c.await(over, to(0)); !errors.Is(err, context.Canceled) {
 		t.Errorf("the first of too many is still there: %v", err)
 	}
 }
@@ -87,7 +86,7 @@ func TestConnEnds(t *testing.T) {
 	}
 	waits := make(chan error, 1)
 	go func() {
-		_, err := c.Await(context.Background(), func(component.Presence) bool { return false })
+		_, err := c.await(context.Background(), func(presence) bool { return false })
 		waits <- err
 	}()
 	server.Component(t, "focus.example.com", "secret")
@@ -98,6 +97,6 @@ func TestConnEnds(t *testing.T) {
 		t.Error("an answer from nowhere")
 	}
 	if err := <-ended; !errors.Is(err, xmppstream.Conflict) {
-		t.Errorf("Run: %v", err)
+		t.Errorf("run: %v", err)
 	}
 }

@@ -1,0 +1,184 @@
+package stream
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	xmppcomponent "mellium.im/xmpp/component"
+	"mellium.im/xmpp/jid"
+)
+
+const (
+	// CloseTimeout is how long [Stream.Finish] waits for the server to take what is queued. The server's own end of the stream
+	// should come within about as long.
+	CloseTimeout = 3 * time.Second
+	// handshakeTimeout is how long connecting may take, and how long the handshake may.
+	handshakeTimeout = 10 * time.Second
+	// writeTimeout is how long the server may refuse to take what we write.
+	writeTimeout = 30 * time.Second
+	// maxUnwritten is how many stanzas may wait to be written.
+	maxUnwritten = 16 << 10
+	// maxBatch is the size in bytes from which on no more stanzas are added to one write.
+	maxBatch = 64 << 10
+)
+
+var (
+	// ErrDisconnected means that the stream has ended, or ends.
+	ErrDisconnected = errors.New("not connected to the server")
+	// ErrBacklog means that the server does not take what is written, so that nothing more can be queued.
+	ErrBacklog = errors.New("the server does not take what is written to it")
+)
+
+// Stream is one connection to the server, from its handshake to its end. All methods may be called by any goroutine, but only
+// one may run [Stream.Receive], and only one [Stream.Transmit].
+type Stream struct {
+	wire   *wire
+	domain jid.JID
+
+	mu       sync.Mutex
+	enc      *xml.Encoder
+	encoded  bytes.Buffer
+	pending  map[string]*question // by id
+	err      error                // why nothing can be sent any more
+	unsent   chan outgoing
+	finished chan struct{} // closed when Transmit has ended
+
+	why   error         // why Receive ended, set before ended is closed
+	ended chan struct{} // closed when Receive has ended
+}
+
+// outgoing is a stanza that waits to be written.
+type outgoing struct {
+	xml  []byte
+	lost func() // called if the connection fails before it is written; may be nil, must not block
+}
+
+// Dial connects to the server's component port and does the handshake of XEP-0114, each within ten seconds. If ctx ends during
+// the handshake, the server has CloseTimeout for the rest of it: once the server counts us as connected it sends requests, and
+// these need an answer. [Hint] may know what to do about the error.
+func Dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*Stream, error) {
+	d := net.Dialer{Timeout: handshakeTimeout}
+	conn, err := d.DialContext(ctx, "tcp", server)
+	if err != nil {
+		return nil, err
+	}
+	w := newWire(conn)
+	if err := handshake(ctx, w, domain, secret); err != nil {
+		conn.Close()
+		return nil, err
+	}
+	return newStream(w, domain), nil
+}
+
+// handshake negotiates the stream on w, and closes w if that takes too long.
+func handshake(ctx context.Context, w *wire, domain jid.JID, secret []byte) error {
+	shaking, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	limit := time.AfterFunc(handshakeTimeout, cancel)
+	defer limit.Stop()
+	defer context.AfterFunc(ctx, func() { limit.Reset(CloseTimeout) })()
+	stop := context.AfterFunc(shaking, func() { w.Close() })
+	// If mellium saw a net.Conn it would watch the context itself, and might still set a deadline in the past when the context
+	// ends after it has returned. So it sees a reader and a writer, and we watch.
+	_, err := xmppcomponent.NewSession(shaking, domain, secret, struct {
+		io.Reader
+		io.Writer
+	}{w, w})
+	if !stop() && err == nil {
+		err = shaking.Err()
+	}
+	if err != nil && shaking.Err() != nil {
+		return fmt.Errorf("no answer to the handshake within %s: %w", handshakeTimeout, err)
+	}
+	return err
+}
+
+// New returns the stream on a connection on which the handshake is done, so that stanzas come next. [Dial] does it all.
+func New(conn net.Conn, domain jid.JID) *Stream {
+	w := newWire(conn)
+	w.opened = true
+	return newStream(w, domain)
+}
+
+func newStream(w *wire, domain jid.JID) *Stream {
+	s := &Stream{
+		wire:     w,
+		domain:   domain,
+		pending:  make(map[string]*question),
+		unsent:   make(chan outgoing, maxUnwritten),
+		finished: make(chan struct{}),
+		ended:    make(chan struct{}),
+	}
+	s.enc = xml.NewEncoder(&s.encoded)
+	return s
+}
+
+// Ended is closed when Receive has ended; [Stream.Err] then says why.
+func (s *Stream) Ended() <-chan struct{} { return s.ended }
+
+// Err returns why the stream ended, and nil before. An error that the server ended the stream with is one of mellium's package
+// stream, such as Conflict.
+func (s *Stream) Err() error {
+	select {
+	case <-s.ended:
+		return s.why
+	default:
+		return nil
+	}
+}
+
+// Stop ends sending: from now on Send fails, and every IQ that waits for an answer fails with ErrDisconnected. Transmit still
+// writes what is queued, and returns.
+func (s *Stream) Stop() { s.stop(false) }
+
+// Close ends the stream at once.
+func (s *Stream) Close() {
+	s.stop(false)
+	s.wire.Close()
+	<-s.finished
+}
+
+// Finish ends the stream in good order: Transmit still writes what is queued and tells the server, within CloseTimeout. Finish
+// then waits until the server has closed its side (RFC 6120 §4.4), because the server may send requests until then, or until
+// ctx ends.
+func (s *Stream) Finish(ctx context.Context) {
+	s.stop(true)
+	select {
+	case <-s.finished:
+	case <-time.After(CloseTimeout):
+	}
+	select {
+	case <-s.ended:
+	case <-ctx.Done():
+	}
+	s.wire.Close()
+	<-s.finished
+}
+
+// stop is Stop. In good order, the end of the stream is written after what is queued.
+func (s *Stream) stop(inGoodOrder bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return
+	}
+	s.err = ErrDisconnected
+	if inGoodOrder {
+		select {
+		case s.unsent <- outgoing{xml: []byte("</stream:stream>")}:
+		default:
+		}
+	}
+	close(s.unsent)
+	for id, q := range s.pending {
+		delete(s.pending, id)
+		close(q.answer)
+	}
+}

@@ -1,0 +1,234 @@
+package stream
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"mellium.im/xmlstream"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+	xmppstream "mellium.im/xmpp/stream"
+)
+
+var (
+	ours    = jid.MustParse("focus.meet.example.com")
+	theRoom = jid.MustParse("standup@conference.meet.example.com")
+)
+
+// testStream returns a stream on which the server sends that, and what is written to it.
+func testStream(sends string) (*Stream, *conn) {
+	c := &conn{Reader: strings.NewReader(sends)}
+	return New(c, ours), c
+}
+
+// Every stanza leaves with a sender of our domain, or not at all.
+func TestSender(t *testing.T) {
+	for name, tt := range map[string]struct {
+		from string
+		want string // "" for an error
+	}{
+		"none":           {"", "from=\"focus.meet.example.com\""},
+		"our domain":     {"focus.meet.example.com", "from=\"focus.meet.example.com\""},
+		"a node of ours": {"focus@focus.meet.example.com/usher", "from=\"focus@focus.meet.example.com/usher\""},
+		"somebody else":  {"eve@meet.example.com", ""},
+		"the parent":     {"meet.example.com", ""},
+		"a subdomain":    {"x.focus.meet.example.com", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := testStream("")
+			m := stanza.Message{To: theRoom}
+			if tt.from != "" {
+				m.From = jid.MustParse(tt.from)
+			}
+			err := s.Send(m.Wrap(nil))
+			if (err != nil) != (tt.want == "") {
+				t.Fatalf("got %v", err)
+			}
+			// What was refused leaves nothing behind.
+			if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
+				t.Fatal(err)
+			}
+			if got := string((<-s.unsent).xml); tt.want != "" && strings.Count(got, tt.want) != 1 || strings.Contains(got, "eve") {
+				t.Errorf("got %s", got)
+			}
+		})
+	}
+}
+
+// A stanza that fails half-way does not spoil the next one.
+func TestHalfAStanza(t *testing.T) {
+	s, _ := testStream("")
+	broken := xmlstream.ReaderFunc(func() (xml.Token, error) { return nil, errors.New("broken") })
+	if err := s.Send(stanza.Message{To: theRoom}.Wrap(broken)); err == nil {
+		t.Error("no error")
+	}
+	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got := string((<-s.unsent).xml); strings.Count(got, "<message") != 1 || !strings.HasSuffix(got, "</message>") {
+		t.Errorf("got %s", got)
+	}
+}
+
+// An answer is taken from whom we asked, once, and while we wait for it.
+func TestAnswers(t *testing.T) {
+	room := theRoom.String()
+	answer := func(from, id, typ, payload string) string {
+		return fmt.Sprintf("<iq from='%s' to='focus@focus.meet.example.com' id='%s' type='%s'>%s</iq>", from, id, typ, payload)
+	}
+	for name, tt := range map[string]struct {
+		answers func(id string) []string
+		err     error
+	}{
+		"result": {func(id string) []string { return []string{answer(room, id, "result", "")} }, nil},
+		"with payload": {func(id string) []string {
+			return []string{answer(room, id, "result", "<query xmlns='x'><item/></query>")}
+		}, nil},
+		"error": {func(id string) []string {
+			return []string{answer(room, id, "error", "<error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>")}
+		}, stanza.Error{Condition: stanza.ItemNotFound}},
+		"error with the question": {func(id string) []string {
+			return []string{answer(room, id, "error", "<query xmlns='x'/><error type='cancel'><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>")}
+		}, stanza.Error{Condition: stanza.Forbidden}},
+		"error without error":  {func(id string) []string { return []string{answer(room, id, "error", "")} }, stanza.Error{Condition: stanza.UndefinedCondition}},
+		"forged sender":        {func(id string) []string { return []string{answer("eve@meet.example.com/x", id, "result", "")} }, context.Canceled},
+		"occupant of the room": {func(id string) []string { return []string{answer(room+"/eve", id, "result", "")} }, context.Canceled},
+		"forged id":            {func(string) []string { return []string{answer(room, "guess", "result", "")} }, context.Canceled},
+		"a question":           {func(id string) []string { return []string{answer(room, id, "set", "<query xmlns='x'/>")} }, context.Canceled},
+		"forged, then real": {func(id string) []string {
+			return []string{answer("eve@meet.example.com/x", id, "error", ""), answer(room, id, "result", ""), answer(room, id, "error", "")}
+		}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := testStream("")
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			result := make(chan error, 1)
+			go func() {
+				result <- s.IQ(ctx, stanza.IQ{Type: stanza.SetIQ, From: jid.MustParse("focus@focus.meet.example.com"), To: theRoom}, nil, nil)
+			}()
+			var asked stanza.IQ
+			if err := xml.Unmarshal((<-s.unsent).xml, &asked); err != nil {
+				t.Fatal(err)
+			}
+			for _, a := range tt.answers(asked.ID) {
+				start, body, err := Open([]byte(a))
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.Answer(Stanza{Raw: []byte(a), Start: start, Body: body})
+			}
+			if errors.Is(tt.err, context.Canceled) {
+				s.mu.Lock()
+				if len(s.pending) != 1 {
+					t.Error("taken for the answer")
+				}
+				s.mu.Unlock()
+				cancel()
+			}
+			if err := <-result; !errors.Is(err, tt.err) {
+				t.Errorf("got %v, want %v", err, tt.err)
+			}
+			if len(s.pending) != 0 {
+				t.Errorf("%d questions are still pending", len(s.pending))
+			}
+		})
+	}
+}
+
+// Nobody waits for an answer that cannot come any more.
+func TestCloseReleasesQuestions(t *testing.T) {
+	s, _ := testStream("")
+	close(s.finished) // no writer
+	result := make(chan error, 1)
+	go func() { result <- s.IQ(t.Context(), stanza.IQ{Type: stanza.GetIQ, To: theRoom}, nil, nil) }()
+	<-s.unsent
+	s.Close()
+	if err := <-result; !errors.Is(err, ErrDisconnected) {
+		t.Errorf("got %v", err)
+	}
+	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); !errors.Is(err, ErrDisconnected) {
+		t.Errorf("got %v", err)
+	}
+	close(s.ended) // nor a reader
+	s.Finish(t.Context())
+}
+
+// A server that takes nothing is an error, not a goroutine that hangs.
+func TestBacklog(t *testing.T) {
+	s, _ := testStream("")
+	for range maxUnwritten {
+		if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); !errors.Is(err, ErrBacklog) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStreamErrors(t *testing.T) {
+	for raw, want := range map[string]error{
+		"<stream:error><conflict xmlns='urn:ietf:params:xml:ns:xmpp-streams'/><text xmlns='urn:ietf:params:xml:ns:xmpp-streams'>x</text></stream:error>": xmppstream.Conflict,
+		"<stream:error><system-shutdown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>":                                                    xmppstream.SystemShutdown,
+		"<stream:error/>":       xmppstream.Error{},
+		"<stream:error><broken": xmppstream.UndefinedCondition,
+		"<error/>":              nil,
+	} {
+		start, d, err := Open([]byte(raw))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := streamError(start, d); !errors.Is(got, want) {
+			t.Errorf("%s: %v, want %v", raw, got, want)
+		}
+	}
+}
+
+// failing is a connection that takes so many bytes.
+type failing struct {
+	conn
+	takes int
+}
+
+func (f *failing) Write(b []byte) (int, error) {
+	if f.takes -= len(b); f.takes < 0 {
+		return 0, errors.New("broken pipe")
+	}
+	return len(b), nil
+}
+
+// An answer that the connection did not take is told to whoever has it sent, and one that it took is not.
+func TestLostAnswers(t *testing.T) {
+	s := New(&failing{takes: 1000}, ours)
+	lost := map[int]int{}
+	const n = 2000
+	for i := range n {
+		if err := s.Deliver(stanza.Message{To: theRoom, ID: fmt.Sprint(i)}.Wrap(nil), func() { lost[i]++ }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Transmit(); err == nil {
+		t.Fatal("no error")
+	}
+	for i := range n {
+		if lost[i] != 1 {
+			t.Fatalf("%d: lost %d times", i, lost[i])
+		}
+	}
+	if err := s.Deliver(stanza.Message{To: theRoom}.Wrap(nil), nil); !errors.Is(err, ErrDisconnected) {
+		t.Errorf("after that: %v", err)
+	}
+
+	took := &failing{takes: 1 << 20}
+	s = New(took, ours)
+	_ = s.Deliver(stanza.Message{To: theRoom}.Wrap(nil), func() { t.Error("lost") })
+	s.stop(true)
+	if err := s.Transmit(); err != nil {
+		t.Error(err)
+	}
+}
