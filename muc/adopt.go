@@ -113,9 +113,11 @@ func (gs *grants) claim(items []Item, at time.Time, joined, untouched func(who j
 		if !ok || untouched(who) || gs.live[who.String()] != nil {
 			continue
 		}
-		gs.live[who.String()] = &grant{
-			Grant: Grant{Room: gs.room, Who: who, Affiliation: i.Affiliation, At: at}, joined: joined(who), found: true,
+		g := &grant{Grant: Grant{Room: gs.room, Who: who, Affiliation: i.Affiliation, At: at}, state: stateGiven, ledger: found}
+		if joined(who) {
+			g.on(eventCame)
 		}
+		gs.live[who.String()] = g
 		some = true
 	}
 	return some
@@ -389,12 +391,7 @@ func (g *Guard) people(occupants []Item) bool {
 
 // expects reports whether somebody has been admitted, and may be on the way. The caller holds mu.
 func (rm *guarded) expects() bool {
-	for _, gr := range rm.live {
-		if gr.asked || !gr.joined && !gr.withdrawn && !gr.found {
-			return true
-		}
-	}
-	return false
+	return rm.any(func(gr *grant) bool { return gr.state.asking() || gr.state == stateGiven && gr.ledger != found })
 }
 
 // deserted reports whether everybody has left a temporary room for so long that nobody is on the way to it. The caller holds mu.
@@ -448,7 +445,7 @@ func (g *Guard) finish(ctx context.Context, rm *guarded) error {
 	}
 	rm.claim(rights, time.Time{}, func(jid.JID) bool { return false }, g.isFocus)
 	for _, gr := range rm.live {
-		gr.withdrawn = true
+		gr.on(eventWithdraw)
 	}
 	return nil
 }

@@ -147,7 +147,8 @@ func (g *Guard) Restore(written []Grant) {
 		gr := restored(w)
 		if w.NeedsHost {
 			// The next look shows whether its holder has come. Whoever is between two rooms just then has their time anew.
-			gr.joined, gr.At = false, time.Now()
+			gr.on(eventLeft)
+			gr.At = time.Now()
 			g.hang(rm)
 		}
 		rm.live[w.Who.String()] = gr
@@ -340,8 +341,10 @@ func (g *Guard) gone(rm *guarded) {
 		return
 	}
 	rm.end(func(gr *grant) bool {
-		gr.withdrawn = gr.asked
-		return gr.asked
+		if gr.state.asking() {
+			gr.on(eventWithdraw)
+		}
+		return gr.state.asking()
 	})
 	if !rm.main.Equal(jid.JID{}) {
 		g.Ledger.Ended(rm.jid, rm.main)

@@ -78,11 +78,11 @@ func (rm *guarded) hangingDue(now time.Time) bool { return !rm.hangs.IsZero() &&
 func (g *Guard) auditInTime(rm *guarded) {
 	now := g.Now()
 	for _, gr := range rm.live {
-		if gr.withdrawn || gr.asked || gr.Expires.IsZero() {
+		if !gr.state.held() || gr.Expires.IsZero() {
 			continue
 		}
 		at := gr.Expires
-		if gr.joined && gr.ended(now) {
+		if gr.state != stateGiven && gr.ended(now) {
 			at = now.Add(endedAhead)
 		}
 		if rm.ends.IsZero() || at.Before(rm.ends) {
@@ -149,7 +149,7 @@ func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 	rm.used = rm.used || len(occupants) > 0
 	rm.here, rm.host = bareJIDs(occupants), g.hostIn(rm, moderators)
 	for bare, gr := range rm.live {
-		if !gr.asked {
+		if gr.state.held() {
 			gr.account(g.inside(rm, bare), asked, gr.ended(now))
 		}
 	}
@@ -181,8 +181,8 @@ func (g *Guard) withoutHost(rm *guarded, asked, now time.Time) {
 		rm.hostless = g.Now() // or earlier: since the answer, not since the question
 	case now.Sub(rm.hostless) >= hostAway:
 		for _, gr := range rm.live {
-			if gr.hangs() && !gr.asked && gr.At.Before(asked) {
-				gr.withdrawn = true
+			if gr.NeedsHost && gr.state == stateGiven && gr.At.Before(asked) {
+				gr.on(eventWithdraw)
 			}
 		}
 	}
@@ -215,19 +215,19 @@ func bareJIDs(occupants []Item) map[string]bool {
 // account notes whether the person was inside when that was asked, and withdraws what is not made use of, or had ended by then.
 func (gr *grant) account(inside bool, asked time.Time, ended bool) {
 	if inside {
-		gr.joined, gr.missed = true, time.Time{}
+		gr.on(eventCame)
 		return
 	}
-	if gr.missed.IsZero() {
-		gr.missed = asked
+	if gr.on(eventMissed) {
+		gr.since = asked
 	}
-	switch {
-	case !gr.joined && ended,
-		gr.joined && ended && asked.Sub(gr.missed) >= endedAhead,
-		!gr.joined && asked.Sub(gr.At) >= joinWithin,
-		// Not the first time: they may be on their way from a breakout room.
-		gr.joined && asked.Sub(gr.At) >= joinWithin && asked.Sub(gr.missed) >= auditEvery:
-		gr.withdrawn = true
+	away := asked.Sub(gr.since)
+	switch late := asked.Sub(gr.At) >= joinWithin; {
+	case gr.state == stateGiven && (ended || late),
+		gr.state == stateAway && ended && away >= endedAhead,
+		// Not at the first look: they may be on their way from a breakout room.
+		gr.state == stateAway && late && away >= auditEvery:
+		gr.on(eventWithdraw)
 	}
 }
 

@@ -44,7 +44,7 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	gr.asked = false
+	gr.answer(err)
 	switch {
 	case owns:
 		rm.drop(bare) // nothing was given, so nothing is to be taken back
@@ -55,11 +55,12 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	case banned:
 		rm.drop(bare) // nothing is left of what was given before
 		return ErrOutcast
-	case err == nil && gr.withdrawn:
-		err = errWithdrawn
 	}
-	if err != nil {
-		gr.withdrawn, rm.hurry = true, true // what the server did of it, if anything, must not stay
+	if gr.state == stateWithdrawn {
+		rm.hurry = true
+		if err == nil {
+			err = errWithdrawn
+		}
 		return err
 	}
 	g.auditInTime(rm)
@@ -88,7 +89,7 @@ func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, 
 			return nil, nil, ErrAbsent
 		}
 		was = rm.live[gr.Who.String()]
-		if was == nil || was.taken == nil {
+		if was == nil || was.state != stateTaking {
 			break
 		}
 		taken := was.taken
@@ -103,8 +104,9 @@ func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, 
 			return nil, nil, err
 		}
 	}
-	if was != nil {
-		gr.joined = was.joined && !gr.NeedsHost // which says that they are to come, from wherever they are
+	// Who needs a host is to come, from wherever they are.
+	if was != nil && !gr.NeedsHost && (was.state == stateJoined || was.state == stateAway || was.state == stateWithdrawn && g.inside(rm, gr.Who.String())) {
+		gr.on(eventCame)
 	}
 	rm.live[gr.Who.String()] = gr
 	return rm, was, nil
@@ -133,7 +135,8 @@ func (g *Guard) Withdraw(j, who jid.JID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if rm := g.rooms[j.String()]; rm != nil && rm.live[who.String()] != nil {
-		rm.live[who.String()].withdrawn, rm.hurry = true, true
+		rm.live[who.String()].on(eventWithdraw)
+		rm.hurry = true
 	}
 }
 
@@ -166,7 +169,7 @@ func (g *Guard) LeaveToLobby(ctx context.Context, j, who jid.JID) error {
 		g.mu.Unlock()
 		return nil
 	}
-	rm.live[who.String()].withdrawn = true
+	rm.live[who.String()].on(eventWithdraw)
 	g.mu.Unlock()
 	return g.takeBack(ctx, rm)
 }
@@ -176,7 +179,7 @@ func (g *Guard) HasGrant(j, who jid.JID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, rm := range g.rooms {
-		if gr := rm.live[who.Bare().String()]; gr != nil && !gr.withdrawn && !gr.asked && (j.Equal(jid.JID{}) || rm.jid.Equal(j)) {
+		if gr := rm.live[who.Bare().String()]; gr != nil && gr.state.held() && (j.Equal(jid.JID{}) || rm.jid.Equal(j)) {
 			return true
 		}
 	}
@@ -219,9 +222,9 @@ func (g *Guard) Leave(ctx context.Context, _ bool) {
 	for _, rm := range g.rooms {
 		for _, gr := range rm.live {
 			switch {
-			case gr.taken != nil:
+			case gr.state == stateTaking:
 				underWay = append(underWay, gr.taken)
-			case gr.withdrawn:
+			case gr.state == stateWithdrawn:
 				withdrawn[rm] = true
 			}
 		}
@@ -251,7 +254,7 @@ func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 	g.mu.Lock()
 	var take []*grant
 	for _, gr := range rm.live {
-		if gr.withdrawn && !gr.asked && gr.taken == nil {
+		if gr.on(eventTake) {
 			gr.taken = make(chan struct{})
 			take = append(take, gr)
 		}
@@ -279,10 +282,12 @@ func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err == nil && rm.live[gr.Who.String()] == gr {
+	switch {
+	case err != nil:
+		gr.on(eventNotTaken)
+	case rm.live[gr.Who.String()] == gr:
 		rm.drop(gr.Who.String())
 	}
 	close(gr.taken)
-	gr.taken = nil
 	return err
 }

@@ -365,7 +365,7 @@ func (w *guardWorld) quiet(t *rapid.T) {
 			t.Fatalf("%s is taken to exist", address)
 		}
 		for bare, gr := range rm.live {
-			if gr.unwritten && w.book.err == nil {
+			if gr.ledger == unwritten && w.book.err == nil {
 				t.Fatalf("what %s has in %s is not written down", bare, address)
 			}
 			if c := w.chats[address]; c.inside(bare) == nil {

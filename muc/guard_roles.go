@@ -96,7 +96,7 @@ func (rm *guarded) mayBe(bare, affiliation string) bool {
 // above reports whether somebody is more than what we gave them.
 func (rm *guarded) above(bare, affiliation string) bool {
 	gr := rm.live[bare]
-	return moderates(affiliation) && (gr == nil || gr.withdrawn || gr.Affiliation != "owner" && gr.Affiliation != affiliation)
+	return moderates(affiliation) && (gr == nil || gr.state.ending() || gr.Affiliation != "owner" && gr.Affiliation != affiliation)
 }
 
 func moderates(affiliation string) bool { return affiliation == "owner" || affiliation == "admin" }
@@ -189,12 +189,7 @@ func (g *Guard) judge(rm *guarded, occupants, owners []Item) {
 
 // gaveOwner reports whether we made somebody an owner who may have come and gone between two looks.
 func (rm *guarded) gaveOwner() bool {
-	for _, gr := range rm.live {
-		if gr.Affiliation == "owner" {
-			return true
-		}
-	}
-	return false
+	return rm.any(func(gr *grant) bool { return gr.Affiliation == "owner" })
 }
 
 // object puts an owner back who is one by Jicofo, or warns of them. The caller holds mu.
@@ -202,7 +197,7 @@ func (g *Guard) object(rm *guarded, bare string) {
 	switch gr := rm.live[bare]; {
 	case !g.EnforceRoles:
 		g.warnOnce(rm, bare+" is owner, and so counts as a host", g.byJicofo())
-	case gr != nil && (gr.asked || gr.withdrawn): // which will make them something else
+	case gr != nil && (gr.state.asking() || gr.state.ending()): // which will make them something else
 	case gr != nil:
 		g.put(rm, bare, gr.Affiliation)
 	default:
@@ -220,7 +215,7 @@ func (g *Guard) warnOnce(rm *guarded, what string, err error) {
 
 // put puts an owner back, and reports whether that was sent. The caller holds mu, so that it is sent before what is given next.
 func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
-	if err := rm.say(bare, affiliation); err != nil {
+	if err := rm.send(bare, affiliation); err != nil {
 		g.Warn(rm.jid, "an owner could not be put back to "+affiliation, err)
 		return false
 	}
@@ -237,7 +232,7 @@ func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
 func (g *Guard) give(rm *guarded, bare string) {
 	if who, err := jid.ParseUnsafe(bare); err == nil && g.put(rm, bare, "member") {
 		rm.live[bare] = &grant{
-			Grant: Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: time.Now()}, joined: true, unwritten: true,
+			Grant: Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: time.Now()}, state: stateJoined, ledger: unwritten,
 		}
 	}
 }
@@ -245,19 +240,21 @@ func (g *Guard) give(rm *guarded, bare string) {
 // writeBack writes down what give has given.
 func (g *Guard) writeBack(ctx context.Context, rm *guarded) error {
 	g.mu.Lock()
-	var unwritten []*grant
+	var due []*grant
 	for _, gr := range rm.live {
-		if gr.unwritten {
-			unwritten = append(unwritten, gr)
+		if gr.ledger == unwritten {
+			due = append(due, gr)
 		}
 	}
 	g.mu.Unlock()
 	var errs []error
-	for _, gr := range unwritten {
+	for _, gr := range due {
 		err := rm.write(ctx, gr, nil)
 		errs = append(errs, err)
 		g.mu.Lock()
-		gr.unwritten = err != nil
+		if err == nil {
+			gr.ledger = written
+		}
 		rm.crossOut(gr)
 		g.mu.Unlock()
 	}

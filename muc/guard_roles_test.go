@@ -482,7 +482,7 @@ func (e *election) host(bare string) bool {
 func (e *election) most(bare string) string {
 	e.Guard.mu.Lock()
 	defer e.Guard.mu.Unlock()
-	if rm := e.Guard.rooms[e.c.address]; rm != nil && rm.live[bare] != nil && !rm.live[bare].withdrawn {
+	if rm := e.Guard.rooms[e.c.address]; rm != nil && rm.live[bare] != nil && !rm.live[bare].state.ending() {
 		return rm.live[bare].Affiliation
 	}
 	return ""

@@ -323,7 +323,7 @@ func (l *lookout) live() int {
 	defer l.Guard.mu.Unlock()
 	l.book.mu.Lock()
 	defer l.book.mu.Unlock()
-	n, breakouts, found := 0, 0, 0
+	n, breakouts, theirs := 0, 0, 0
 	for address, rm := range l.Guard.rooms {
 		if !rm.main.Equal(jid.JID{}) {
 			breakouts++
@@ -332,11 +332,11 @@ func (l *lookout) live() int {
 			}
 		}
 		for bare, gr := range rm.live {
-			if gr.found {
-				found++
+			if gr.ledger == found {
+				theirs++
 				continue
 			}
-			if gr.unwritten { // yet
+			if gr.ledger == unwritten { // yet
 				continue
 			}
 			if w, ok := l.book.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.Affiliation {
@@ -348,7 +348,7 @@ func (l *lookout) live() int {
 	if n+breakouts != len(l.book.written) {
 		l.t.Fatalf("%d are live, and written down are %v", n, l.book.written)
 	}
-	return n + found
+	return n + theirs
 }
 
 func TestGuardOpen(t *testing.T) {

@@ -440,7 +440,7 @@ func (w *world) live() (n int) {
 	for _, rooms := range []map[string]*room{w.rooms.rooms, w.rooms.lost} {
 		for _, rm := range rooms {
 			for _, g := range rm.live {
-				if !g.found {
+				if g.ledger != found {
 					n++
 				}
 			}

@@ -81,6 +81,11 @@ func (o Owner) SetAffiliation(ctx context.Context, room, who jid.JID, affiliatio
 	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), affiliationQuery(who.Bare().String(), affiliation), nil)
 }
 
+// sendAffiliation gives a bare JID the affiliation as SetAffiliation does, and does not wait for the answer.
+func (o Owner) sendAffiliation(room jid.JID, bare, affiliation string) error {
+	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(affiliationQuery(bare, affiliation)))
+}
+
 // Moderators lists the occupants with the role of moderator (XEP-0045 §9.8). The error is item-not-found if there is no such
 // room, see [Absent].
 func (o Owner) Moderators(ctx context.Context, room jid.JID) ([]Item, error) {
@@ -196,7 +201,7 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Sett
 	// All in one breath, so that nobody comes in because somebody is put out.
 	say := func(affiliation string) (err error) {
 		for _, who := range intruders {
-			err = errors.Join(err, o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(affiliationQuery(who.String(), affiliation))))
+			err = errors.Join(err, o.sendAffiliation(room, who.String(), affiliation))
 		}
 		return err
 	}

@@ -158,12 +158,7 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	r.noteHost(rm)
 	rm.keepUntil = time.Time{}
 	rm.tried = nil // an owner inside may give again what finish has taken back
-	g := rm.live[bare]
-	if g == nil || g.joined {
-		return
-	}
-	g.joined = true
-	if g.ended(r.Now()) {
+	if g := rm.live[bare]; g != nil && g.on(eventCame) && g.ended(r.Now()) {
 		// The token ended between the answer and the join. Without affiliation the server removes the person (321).
 		r.withdraw(rm, bare)
 	}
@@ -180,15 +175,14 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	r.noteHost(rm)
 	r.banned(rm, u.items[0], o.bare)
 	switch g := rm.live[o.bare]; {
-	case !ok || g == nil || !g.joined || rm.has(o.bare):
-	case g.asked:
-		// Perhaps they left before they were given it. They may come again.
-		g.joined = false
+	case !ok || g == nil || rm.has(o.bare):
+	case g.state.asking(), g.state == stateGiven:
+		g.on(eventLeft) // perhaps before the server gave it; they may come again
 	case u.items[0].Affiliation == g.Affiliation && rm.ours && !u.status("307"):
 		// The next sweep takes it back, also if they have come again by then without asking. The server tells everybody
 		// inside of each affiliation that somebody outside loses, and most people leave when everybody does: then the
 		// room ends, and this with it.
-		g.withdrawn = true
+		g.on(eventWithdraw)
 	case u.items[0].Affiliation == g.Affiliation:
 		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
 		r.withdraw(rm, o.bare)
@@ -206,7 +200,7 @@ func (r *Rooms) unseen(rm *room, nick string) {
 	delete(rm.occupants, nick)
 	r.noteHost(rm)
 	if g := rm.live[o.bare]; ok && g != nil && !rm.has(o.bare) {
-		g.withdrawn = true // by the next sweep: it may have been a ban that cannot be read, which that would lift
+		g.on(eventWithdraw) // by the next sweep: it may have been a ban that cannot be read, which that would lift
 	}
 	select {
 	case r.changed <- rm.jid:
@@ -223,17 +217,16 @@ func (r *Rooms) banned(rm *room, i Item, who string) {
 		}
 	}
 	g := rm.live[who]
-	if i.Affiliation == "outcast" {
-		rm.outcasts[who] = true
-		if g != nil && !g.asked {
-			rm.drop(who) // nothing is left of it, and taking it back would lift the ban
-		}
-	} else {
+	if i.Affiliation != "outcast" {
 		delete(rm.outcasts, who)
+		if g != nil && i.Affiliation == "none" { // other news may be of what we have just given
+			g.on(eventUnbanned)
+		}
+		return
 	}
-	// Other news than of a ban or its end may be of what we have just given.
-	if g != nil && (i.Affiliation == "outcast" || i.Affiliation == "none") {
-		g.banned = i.Affiliation == "outcast"
+	rm.outcasts[who] = true
+	if g != nil && !g.on(eventBanned) && !g.state.asking() {
+		rm.drop(who) // nothing is left of it, and taking it back would lift the ban
 	}
 }
 

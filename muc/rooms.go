@@ -387,8 +387,8 @@ func (r *Rooms) begin(rm *room) {
 	defer r.mu.Unlock()
 	clear(rm.outcasts)
 	rm.end(func(g *grant) bool {
-		g.joined = false
-		return g.asked
+		g.on(eventLeft)
+		return g.state.asking()
 	})
 	rm.lasts, rm.searched = temporary, true
 }
@@ -432,7 +432,9 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 		r.mu.Unlock()
 		return ErrOutcast
 	}
-	g.joined = rm.has(bare)
+	if rm.has(bare) {
+		g.on(eventCame)
+	}
 	was := rm.live[bare]
 	rm.live[bare] = g
 	if g.NeedsHost {
@@ -450,7 +452,7 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rm.crossOut(g)
-	g.asked = false
+	g.answer(err)
 	switch {
 	case owns:
 		rm.drop(bare) // nothing was given, so nothing is to be taken back
@@ -460,20 +462,20 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 		r.forget(rm)
 		rm.end(nil)
 		return ErrAbsent
-	case g.banned:
+	case g.state == stateOutcast:
 		// Perhaps the ban came first, and what we gave has lifted it.
 		rm.drop(bare)
 		rm.outcasts[bare] = true
-		if err := rm.say(bare, "outcast"); err != nil {
+		if err := rm.send(bare, "outcast"); err != nil {
 			r.Warn(j, "a ban could not be said again", err)
 		}
 		return ErrOutcast
-	case err == nil && g.withdrawn:
-		err = errWithdrawn
+	case g.state != stateWithdrawn:
+		return nil
 	}
-	if err != nil {
-		// What the server did of it, if anything, must not stay.
-		r.withdraw(rm, bare)
+	r.withdraw(rm, bare)
+	if err == nil {
+		err = errWithdrawn
 	}
 	return err
 }
@@ -560,12 +562,7 @@ func (r *Rooms) needless(rm *room) bool {
 	if !rm.open || len(rm.occupants) > 0 || time.Now().Before(rm.keepUntil) {
 		return false
 	}
-	for _, g := range rm.live {
-		if !rm.ours || !g.withdrawn || g.asked {
-			return false
-		}
-	}
-	return true
+	return !rm.any(func(g *grant) bool { return !rm.ours || g.state != stateWithdrawn })
 }
 
 func (r *Rooms) destroy(rm *room) error { return r.Owner.Destroy(rm.jid) }

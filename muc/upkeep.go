@@ -188,8 +188,10 @@ func (r *Rooms) takeBack(rm *room) {
 		return
 	}
 	for bare, g := range rm.live {
-		g.joined = g.joined && rm.has(bare) // they may have left while we were not inside
-		if g.withdrawn || !g.joined && time.Since(g.At) >= joinWithin {
+		if !rm.has(bare) {
+			g.on(eventLeft) // perhaps while we were not inside
+		}
+		if g.state.ending() || g.state.awaited() && time.Since(g.At) >= joinWithin {
 			r.withdraw(rm, bare)
 		}
 	}
@@ -215,10 +217,5 @@ func (r *Rooms) Leave(_ context.Context, next bool) {
 
 // expects tells whether somebody is let in who may still come.
 func (rm *room) expects() bool {
-	for _, g := range rm.live {
-		if !g.withdrawn {
-			return true
-		}
-	}
-	return false
+	return rm.any(func(g *grant) bool { return !g.state.ending() })
 }
