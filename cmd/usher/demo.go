@@ -23,7 +23,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// The demo's configurations. What is in braces is put in at the start.
+// The demo's configurations. Names in braces are replaced at the start.
 var (
 	//go:embed demo/prosody.cfg.lua
 	demoProsody string
@@ -33,7 +33,7 @@ var (
 	demoUsherJicofo string
 )
 
-// scene is what a configuration calls those who play in it.
+// scene holds the names that one configuration uses.
 type scene struct {
 	focus, service        string
 	issuer, audience      string // of its tokens
@@ -41,13 +41,13 @@ type scene struct {
 	user                  string
 	account               string // Jicofo's bare JID; empty if usher is the focus itself
 	lobby, breakout       string // MUC services; empty if there are none
-	module                bool   // usher's module is what keeps out people who do not ask
+	module                bool   // usher's module, not members-only, keeps out clients that do not ask
 }
 
-// room is where everybody wants to go.
+// room is the room that the cast tries to enter.
 func (s scene) room() string { return "standup@" + s.service }
 
-// demoScene has the names in the two configurations.
+// demoScene has the names of demo/prosody.cfg.lua and demo/usher.yaml.
 var demoScene = scene{
 	focus: "focus.meet.example.com", service: "conference.meet.example.com", issuer: "demo", audience: "jitsi",
 	tokens: "meet.example.com", guests: "guest.meet.example.com", users: "users.example.com", user: "romeo",
@@ -57,15 +57,15 @@ func demo() *cobra.Command {
 	var once, asJSON, jicofo bool
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show all of it on this machine, with a private Prosody",
-		Long: `Start a private Prosody in a temporary folder, usher beside it, and let a cast of XMPP clients try to enter a room over
-WebSocket, each in another way. The table shows what was expected and what really happened. Nothing outside 127.0.0.1 is
-touched, and nothing stays behind.
+		Short: "Show usher at work on this machine, with a private Prosody",
+		Long: `Start a private Prosody in a temporary folder, and usher beside it. XMPP clients then try to enter a room over WebSocket,
+each in a different way. The table shows what happened to each, and whether that was expected. The demo touches nothing
+outside 127.0.0.1 and leaves nothing behind.
 
-With --jicofo, usher stands before a focus, as in a Jitsi install: before a stand-in for Jicofo, which behaves as Jicofo
-does towards the server and has no video bridge, and beside stand-ins for Jitsi's lobby and breakout rooms.
+With --jicofo, usher stands before a focus, as in a Jitsi install. A stand-in for Jicofo behaves towards the server as
+Jicofo does, without a video bridge. Other stand-ins play Jitsi's lobby and breakout rooms.
 
-After the table everything stays up, to be tried by hand, until Ctrl-C.
+After the table all keeps running until Ctrl-C, for you to try by hand.
 
 Exit status: 0 if all went as expected, 1 if not.`,
 		Example: `  usher demo
@@ -85,8 +85,8 @@ Exit status: 0 if all went as expected, 1 if not.`,
 			}
 			err := runDemo(ctx, scene, words, rows, once)
 			if errors.Is(err, prosodytest.ErrNotFound) {
-				return fmt.Errorf("the demo needs Prosody 0.12 or 13 on this machine, and there is none: in usher's source, make deps; "+
-					"on Debian or Ubuntu, apt-get install prosody. One that is not on PATH is named by PROSODYTEST_PROSODY (%w)", err)
+				return fmt.Errorf("the demo needs Prosody 0.12 or 13: %w. Install it with make deps in usher's source, or with "+
+					"apt-get install prosody on Debian or Ubuntu; if it is not on PATH, name the program in PROSODYTEST_PROSODY", err)
 			}
 			if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 				return errors.New("interrupted")
@@ -95,12 +95,23 @@ Exit status: 0 if all went as expected, 1 if not.`,
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "end after the table")
-	cmd.Flags().BoolVar(&jicofo, "jicofo", false, "before a stand-in for Jicofo, with lobby and breakout rooms")
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line on standard output instead of the table")
+	cmd.Flags().BoolVar(&jicofo, "jicofo", false, "stand before a stand-in for Jicofo, with lobby and breakout rooms")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write one JSON object a line to standard output instead of the table")
 	return cmd
 }
 
-// runDemo starts Prosody and usher, plays the cast, and stays until the context ends unless it is to run only once.
+// demoStory tells before the table what the table shows.
+const demoStory = `
+usher decides who may enter a conference room. Here it runs beside a private Prosody %s,
+%s. Nothing leaves 127.0.0.1.
+
+Clients now try to enter %s. Each asks usher first; if usher allows it, the
+client joins the room. A host may always enter. A guest waits until a host is inside. A bad token is refused, and so is a
+client that joins without asking.
+
+`
+
+// runDemo starts Prosody and usher and plays the cast. Unless once is true, it then stays until the context ends.
 func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, once bool) (err error) {
 	fmt.Fprintln(words, "Starting a private Prosody in a temporary folder, and usher beside it ...")
 	s, err := newStage(ctx, scene)
@@ -116,10 +127,9 @@ func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, 
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	fmt.Fprintf(words, "A private Prosody %s with %s; nothing outside 127.0.0.1.\n", s.Version(), s.present())
-	fmt.Fprintf(words, "A cast of XMPP clients, over WebSocket, now tries to enter %s.\n\n", s.room())
+	fmt.Fprintf(words, demoStory, s.Version(), s.present(), s.room())
 
-	wrong, err := s.play(ctx, rows)
+	played, wrong, err := s.play(ctx, rows)
 	if err != nil {
 		return err
 	}
@@ -127,9 +137,9 @@ func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, 
 	case wrong == 0:
 		fmt.Fprintln(words, "\nAll as expected.")
 	case once:
-		err = fmt.Errorf("%d of the cast met something else than expected; usher's log:\n%s", wrong, s.log())
+		err = fmt.Errorf("%d of %d did not go as expected; usher's log:\n%s", wrong, played, s.log())
 	default:
-		err = fmt.Errorf("%d of the cast met something else than expected", wrong)
+		err = fmt.Errorf("%d of %d did not go as expected", wrong, played)
 		fmt.Fprintf(words, "\n%v; see usher's log.\n", err)
 	}
 	if !once {
@@ -139,7 +149,7 @@ func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, 
 	return err
 }
 
-// stage is the private Prosody with the secrets of all who take part.
+// stage is the private Prosody with usher and Jicofo beside it, and their secrets.
 type stage struct {
 	*prosodytest.Server
 	scene
@@ -170,18 +180,18 @@ func newStage(ctx context.Context, scene scene) (*stage, error) {
 	return s, nil
 }
 
-// present names who is on the stage, for a sentence.
+// present says how usher stands beside Prosody, as a part of demoStory.
 func (s *stage) present() string {
 	if s.account != "" {
-		return fmt.Sprintf("a stand-in for Jicofo, %s, and others for Jitsi's\nlobby and breakout rooms; usher is before it as the component %s", s.account, s.focus)
+		return "as the component " + s.focus + ", before a stand-in for Jicofo, " + s.account + ",\nwith stand-ins for Jitsi's lobby and breakout rooms"
 	}
-	return "usher as its component " + s.focus
+	return "as its component " + s.focus
 }
 
-// newSecret is long enough for HS256: each character holds five bits of chance.
+// newSecret returns 52 random characters of five bits each: enough for HS256 (RFC 7518 §3.2).
 func newSecret() string { return rand.Text() + rand.Text() }
 
-// write writes usher.yaml and its secrets.
+// write writes usher.yaml and the files with its secrets.
 func (s *stage) write() error {
 	config := demoUsher
 	if s.account != "" {
@@ -199,7 +209,7 @@ func (s *stage) write() error {
 	return nil
 }
 
-// usher makes of a configuration what "usher serve" makes.
+// usher returns the component that "usher serve" would run with this configuration.
 func (s *stage) usher(file string, environ ...string) (*component.Component, error) {
 	c, p, err := load([]string{file}, environ, new(keys.Cache))
 	if err != nil {
@@ -212,14 +222,14 @@ func (s *stage) usher(file string, environ ...string) (*component.Component, err
 	if err != nil {
 		return nil, err
 	}
-	// What names no store has one in the folder of the stage, and leaves nothing on the machine.
+	// Without store.path the store goes to STATE_DIRECTORY: the folder of the stage, so that nothing stays on the machine.
 	if s.store, err = kept(c, append(slices.Clone(environ), "STATE_DIRECTORY="+s.Dir), log); err != nil {
 		return nil, err
 	}
 	return component.New(options(c, p, s.store, log))
 }
 
-// serve runs usher, and returns when it answers.
+// serve runs usher, and returns once usher answers.
 func (s *stage) serve(ctx context.Context, file string, environ ...string) (stop func() error, err error) {
 	usher, err := s.usher(file, environ...)
 	if err != nil {
@@ -252,7 +262,7 @@ func (s *stage) close() error {
 	return s.Server.Close()
 }
 
-// connected returns when usher answers a client, and knows of Jicofo if there is one.
+// connected returns once usher answers a client, and has found Jicofo if there is one.
 func (s *stage) connected(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
@@ -286,7 +296,7 @@ func (s *stage) connected(ctx context.Context) error {
 	if s.jicofo == nil {
 		return nil
 	}
-	// This is for Jicofo, which answers it with an error of its own.
+	// usher forwards this to Jicofo, which answers with an error of its own.
 	err = answered("<login-url xmlns='"+nsFocus+"'/>", func(a prosodytest.Stanza) bool { return a.ErrorCondition() == "feature-not-implemented" })
 	if err != nil {
 		return fmt.Errorf("usher has not found Jicofo: %w", err)
@@ -294,7 +304,7 @@ func (s *stage) connected(ctx context.Context) error {
 	return nil
 }
 
-// mint returns a token for the room, good for an hour, as the change makes it.
+// mint returns an owner's token for the room, valid for an hour. change, if not nil, changes the claims first.
 func (s *stage) mint(secret string, change func(*token.Claims)) (string, error) {
 	c := token.Claims{
 		Issuer: s.issuer, Audience: []string{s.audience}, Subject: s.tokens, Room: "standup", ID: rand.Text(),
@@ -306,7 +316,7 @@ func (s *stage) mint(secret string, change func(*token.Claims)) (string, error) 
 	return token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(secret)})
 }
 
-// invite tells how to try it by hand.
+// invite says how to try the running demo by hand.
 func (s *stage) invite(w io.Writer) {
 	owner, _ := s.mint(s.appSecret, nil)
 	member, _ := s.mint(s.appSecret, asMember)
@@ -316,7 +326,7 @@ func (s *stage) invite(w io.Writer) {
 		jicofo = ", before a stand-in for Jicofo, " + s.jicofo.JID()
 	}
 	fmt.Fprintf(w, `
-Now it is yours, until Ctrl-C. All of this is gone afterwards.
+All keeps running until Ctrl-C, for you to try by hand. Nothing stays behind then.
 
   WebSocket    %s
   login        anonymous on %s and %s;
@@ -330,12 +340,12 @@ Now it is yours, until Ctrl-C. All of this is gone afterwards.
 
   member token %s
 
-A client first asks usher, with its token or without, and then joins the room:
+A client first asks usher, with or without a token, and then joins the room:
 
   <iq type='set' to='%s' id='1'>
     <conference xmlns='http://jitsi.org/protocol/focus' room='%s' token='...'/></iq>
 
-Why is somebody let in, or not? Another terminal tells:
+To see why usher allows or refuses a token, run in another terminal:
 
   %s token explain -c %s --room standup %s
 

@@ -14,41 +14,42 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// part is what one of the cast does: asks usher for the room, and joins it if that is granted.
+// part is what one client of the cast does: it asks usher for the room, and joins if usher allows it.
 type part struct {
-	who   string
-	name  string // whoever has the same name is the same client; it is the nick, too
+	who   string // in the table
+	name  string // of the client, and its nick; parts with the same name are played by the same client
 	vhost string
 	shows string // the token in words
 	attr  string // the token in the request
-	room  string // the scene's if empty
-	rude  bool   // joins without asking
-	// session has them show the session id that the client was given last, from the machine of then.
+	room  string // empty means the scene's
+	rude  bool   // joins without asking usher
+	// session makes the client show the session id that it was given last, from the machine that it was given to.
 	session bool
-	// early has them ask once more before the part before this one is played. What usher says then is seen in this part.
+	// early sends the request before the part before this one is played. The answer belongs to this part.
 	early bool
-	// before is what happens before, in words, and scene makes it happen; it may change the part.
-	before string
-	scene  func(ctx context.Context, a *audience, p *part) error
-	// expected is affiliation and role of those let in, else verdict and reason, or the condition by which Prosody refuses.
+	// before says in words what happens first, and prepare makes it happen; prepare may change the part.
+	before  string
+	prepare func(ctx context.Context, on *players, p *part) error
+	// expected is "allow" with affiliation and role, or the verdict with its reason, or the condition with which Prosody
+	// itself refuses the join.
 	expected string
 }
 
-// row is a part as it went. Happened is made of what the clients received and of nothing else.
+// row is the result of a part. Happened is made from what the clients received, and from nothing else.
 type row struct {
 	Who      string  `json:"who"`
 	VHost    string  `json:"vhost"`
 	Token    string  `json:"token"`
 	Expected string  `json:"expected"`
 	Happened string  `json:"happened"`
-	Said     string  `json:"said,omitempty"` // the text of a refusal, or who else saw somebody come in
+	Said     string  `json:"said,omitempty"` // the text of a refusal, or who else saw the client enter
 	MS       float64 `json:"ms"`
 	OK       bool    `json:"ok"`
 
 	before string
 }
 
-// rowWriter shows rows, each at once.
+// rowWriter writes each row as soon as it is known.
 type rowWriter interface {
 	row(row) error
 }
@@ -56,9 +57,12 @@ type rowWriter interface {
 const (
 	nsFocus = "http://jitsi.org/protocol/focus"
 
-	hostEnters   = "owner, moderator"
-	memberEnters = "member, participant"
-	hostAbsent   = "wait " + string(auth.ReasonHostAbsent)
+	hostStanding   = "owner, moderator"
+	memberStanding = "member, participant"
+
+	hostEnters   = "allow: " + hostStanding
+	memberEnters = "allow: " + memberStanding
+	hostAbsent   = "wait: " + string(auth.ReasonHostAbsent)
 )
 
 func asMember(c *token.Claims) { c.User.Affiliation = "member" }
@@ -74,31 +78,31 @@ func (s *stage) cast() ([]part, error) {
 		return "token='" + compact + "'"
 	}
 	owner := show(s.appSecret, nil)
-	deny := func(r auth.Reason) string { return "deny " + string(r) }
+	deny := func(r auth.Reason) string { return "deny: " + string(r) }
 	parts := []part{
 		{who: "guest before the host", name: "guest", vhost: s.guests, shows: "none", expected: hostAbsent},
 		{who: "host", name: "host", vhost: s.tokens, shows: "owner", attr: owner, expected: hostEnters},
 		{who: "member", name: "member", vhost: s.tokens, shows: "member", attr: show(s.appSecret, asMember),
 			expected: memberEnters},
-		{who: "that guest again", name: "guest", vhost: s.guests, shows: "none", expected: memberEnters},
+		{who: "the same guest again", name: "guest", vhost: s.guests, shows: "none", expected: memberEnters},
 		{who: "guest after the host", name: "late", vhost: s.guests, shows: "none", expected: hostAbsent,
-			before: "the host leaves", scene: leaves("host")},
-		{who: "token of another room", name: "stray", vhost: s.tokens, shows: "another room",
+			before: "the host leaves", prepare: leaves("host")},
+		{who: "token for another room", name: "stray", vhost: s.tokens, shows: "another room",
 			attr:     show(s.appSecret, func(c *token.Claims) { c.Room = "elsewhere" }),
 			expected: deny(auth.ReasonRoomMismatch)},
-		{who: "token of yesterday", name: "former", vhost: s.tokens, shows: "expired",
+		{who: "expired token", name: "former", vhost: s.tokens, shows: "expired",
 			attr:     show(s.appSecret, func(c *token.Claims) { c.Expires = time.Now().Add(-24 * time.Hour) }),
 			expected: deny(auth.ReasonTokenExpired)},
-		{who: "forger", name: "forger", vhost: s.tokens, shows: "wrong secret", attr: show(newSecret(), nil),
+		{who: "forged token", name: "forger", vhost: s.tokens, shows: "wrong secret", attr: show(newSecret(), nil),
 			expected: deny(auth.ReasonTokenSignature)},
-		{who: "forger without a key", name: "unsigned", vhost: s.tokens, shows: "alg: none", attr: unsigned(owner),
+		{who: "unsigned token", name: "unsigned", vhost: s.tokens, shows: "alg: none", attr: unsigned(owner),
 			expected: deny(auth.ReasonTokenAlgorithm)},
 		{who: "empty token", name: "empty", vhost: s.tokens, shows: "empty", attr: "token=''",
 			expected: deny(auth.ReasonTokenRequired)},
 		{who: "joins without asking", name: "rude", vhost: s.guests, shows: "none", rude: true,
-			expected: "registration-required"},
+			expected: refusedBy("registration-required")},
 		{who: "creates by joining", name: "squatter", vhost: s.guests, shows: "none", rude: true, room: "fresh@" + s.service,
-			expected: "not-allowed"},
+			expected: refusedBy("not-allowed")},
 	}
 	if s.account != "" {
 		parts = s.castBeforeJicofo(parts, owner)
@@ -110,86 +114,77 @@ func (s *stage) cast() ([]part, error) {
 	return parts, failed
 }
 
-// unsigned replaces header and signature of a token, for those who hope that nobody looks.
+// refusedBy is the outcome of a join that Prosody itself refuses with this condition.
+func refusedBy(condition string) string { return "Prosody: " + condition }
+
+// unsigned gives the token alg "none" and no signature (RFC 7519 §6).
 func unsigned(attr string) string {
 	payload := strings.Split(attr, ".")[1]
 	return "token='" + base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"JWT"}`)) + "." + payload + ".'"
 }
 
-// play plays all parts and returns how many went wrong. The cast has left when it returns.
-func (s *stage) play(ctx context.Context, rows rowWriter) (wrong int, err error) {
+// play plays all parts, and counts them and those that went wrong. All clients are disconnected when it returns.
+func (s *stage) play(ctx context.Context, rows rowWriter) (played, wrong int, err error) {
 	parts, err := s.cast()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	a := &audience{stage: s, clients: map[string]*prosodytest.Client{}, inside: map[string][]string{}, sessions: map[string]string{}}
-	defer a.close()
+	on := &players{stage: s, clients: map[string]*prosodytest.Client{}, inside: map[string][]string{}, sessions: map[string]string{}}
+	defer on.close()
 	for i, p := range parts {
-		if p.room == "" {
-			p.room = s.room()
-		}
+		p.room = cmp.Or(p.room, s.room())
 		if i+1 < len(parts) && parts[i+1].early {
-			a.askEarly(ctx, parts[i+1])
+			on.askEarly(ctx, parts[i+1])
 		}
-		r := a.play(ctx, p)
+		r := on.play(ctx, p)
 		if ctx.Err() != nil {
-			return wrong, ctx.Err()
+			return played, wrong, ctx.Err()
 		}
+		played++
 		if !r.OK {
 			wrong++
 		}
 		if err := rows.row(r); err != nil {
-			return wrong, err
+			return played, wrong, err
 		}
 	}
-	return wrong, nil
+	return played, wrong, nil
 }
 
-// audience is those of the cast who are connected, by name, who of them is in which room, and whose session is which.
-type audience struct {
+// players are the clients of the cast that are connected.
+type players struct {
 	*stage
-	clients  map[string]*prosodytest.Client
-	inside   map[string][]string
-	sessions map[string]string
+	clients  map[string]*prosodytest.Client // by name
+	inside   map[string][]string            // names, by room, in the order in which they entered
+	sessions map[string]string              // the last session id, by name
 
-	joined   time.Time     // when somebody last set out to join
-	waited   time.Duration // from then to the answer for whoever asked early
-	early    chan answer   // takes the answer for whoever asked early
+	joined   time.Time     // when a client last set out to join
+	waited   time.Duration // from then to the answer to the early request
+	early    chan answer   // takes that answer
 	sideRoom string        // the breakout room
 }
 
-// answer is what usher answered to whoever asked early.
+// answer is usher's answer to an early request.
 type answer struct {
 	prosodytest.Stanza
 	err error
 	at  time.Time
 }
 
-func (a *audience) close() {
-	for _, c := range a.clients {
+func (on *players) close() {
+	for _, c := range on.clients {
 		c.Close()
 	}
 }
 
 // play plays one part.
-func (a *audience) play(ctx context.Context, p part) row {
+func (on *players) play(ctx context.Context, p part) row {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	r := row{Who: p.who, VHost: p.vhost, Token: p.shows, Expected: p.expected, before: p.before}
-	var err error
-	if p.scene != nil {
-		err = p.scene(ctx, a, &p)
-	}
-	if err == nil {
-		var c *prosodytest.Client
-		if c, err = a.client(ctx, p); err == nil {
-			began := time.Now()
-			r.Happened, r.Said, err = a.enter(ctx, c, p, func() { r.MS = float64(time.Since(began).Microseconds()) / 1000 })
-			if p.early && err == nil {
-				r.MS = float64(a.waited.Microseconds()) / 1000
-			}
-		}
-	}
+	e, err := on.attempt(ctx, p)
+	r.Happened, r.Said = e.happened, e.said
+	r.MS = float64(e.took.Microseconds()) / 1000
 	if err != nil {
 		r.Happened, r.Said = "failed", err.Error()
 	}
@@ -197,64 +192,83 @@ func (a *audience) play(ctx context.Context, p part) row {
 	return r
 }
 
-func (a *audience) client(ctx context.Context, p part) (*prosodytest.Client, error) {
-	if c, ok := a.clients[p.name]; ok {
+// attempt prepares a part, connects its client and lets it try to enter.
+func (on *players) attempt(ctx context.Context, p part) (entry, error) {
+	if p.prepare != nil {
+		if err := p.prepare(ctx, on, &p); err != nil {
+			return entry{}, err
+		}
+	}
+	c, err := on.client(ctx, p)
+	if err != nil {
+		return entry{}, err
+	}
+	e := entry{part: p, client: c, began: time.Now()}
+	err = on.enter(ctx, &e)
+	if p.early && err == nil {
+		e.took = on.waited
+	}
+	return e, err
+}
+
+func (on *players) client(ctx context.Context, p part) (*prosodytest.Client, error) {
+	if c, ok := on.clients[p.name]; ok {
 		return c, nil
 	}
 	o := prosodytest.ClientOptions{Host: p.vhost, Transport: prosodytest.WebSocket}
-	if p.vhost == a.users {
-		o.User, o.Password = a.user, a.password
+	if p.vhost == on.users {
+		o.User, o.Password = on.user, on.password
 	}
-	c, err := a.Dial(ctx, o)
+	c, err := on.Dial(ctx, o)
 	if err == nil {
-		a.clients[p.name] = c
+		on.clients[p.name] = c
 	}
 	return c, err
 }
 
-// leaves has somebody leave the room that they are in, and returns when the room has told everybody.
-func leaves(name string) func(context.Context, *audience, *part) error {
-	return func(ctx context.Context, a *audience, _ *part) error {
-		for room, people := range a.inside {
+// leaves makes a client leave the room that it is in, and returns when the room has told everybody inside.
+func leaves(name string) func(context.Context, *players, *part) error {
+	return func(ctx context.Context, on *players, _ *part) error {
+		for room, people := range on.inside {
 			if !slices.Contains(people, name) {
 				continue
 			}
 			here := room + "/" + name
-			if err := a.clients[name].Send("<presence type='unavailable' to='" + here + "'/>"); err != nil {
+			if err := on.clients[name].Send("<presence type='unavailable' to='" + here + "'/>"); err != nil {
 				return err
 			}
 			for _, witness := range people {
-				_, err := a.clients[witness].Await(ctx, func(s prosodytest.Stanza) bool {
+				_, err := on.clients[witness].Await(ctx, func(s prosodytest.Stanza) bool {
 					return s.Name == "presence" && s.Attr["from"] == here && s.Attr["type"] == "unavailable"
 				})
 				if err != nil {
 					return fmt.Errorf("%s does not see %s leave: %w", witness, name, err)
 				}
 			}
-			a.inside[room] = slices.DeleteFunc(people, func(n string) bool { return n == name })
+			on.inside[room] = slices.DeleteFunc(people, func(n string) bool { return n == name })
 			return nil
 		}
-		return fmt.Errorf("%s is nowhere inside", name)
+		return fmt.Errorf("%s is in no room", name)
 	}
 }
 
 // request is the conference request of a part.
-func (a *audience) request(p part) string {
+func (on *players) request(p part) string {
 	attr := p.attr
 	if p.session {
-		attr = "session-id='" + a.sessions[p.name] + "'"
+		attr = "session-id='" + on.sessions[p.name] + "'"
 	}
 	return fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", nsFocus, p.room, p.name, attr)
 }
 
-// askEarly sends the request of a part that is not played yet, and returns when usher is done with it or holds it.
-func (a *audience) askEarly(ctx context.Context, p part) {
+// askEarly sends the request of a part that is not played yet. It returns when usher has answered the request, or holds it.
+func (on *players) askEarly(ctx context.Context, p part) {
 	early := make(chan answer, 1)
-	a.early = early
-	p.room = cmp.Or(p.room, a.room())
-	c, err := a.client(ctx, p)
+	on.early = early
+	p.room = cmp.Or(p.room, on.room())
+	c, err := on.client(ctx, p)
 	if err == nil {
-		err = c.Send("<iq type='set' id='early' to='" + a.focus + "'>" + a.request(p) + "</iq>")
+		err = c.Send("<iq type='set' id='early' to='" + on.focus + "'>" + on.request(p) + "</iq>")
 	}
 	if err != nil {
 		early <- answer{err: err}
@@ -264,95 +278,131 @@ func (a *audience) askEarly(ctx context.Context, p part) {
 		s, err := c.Await(ctx, func(s prosodytest.Stanza) bool { return s.Name == "iq" && s.Attr["id"] == "early" })
 		early <- answer{s, err, time.Now()}
 	}()
-	// usher takes up a sender's requests one after the other, and so has taken up that one when it answers the next.
-	_, _ = c.IQ(ctx, "get", a.focus, "<ping xmlns='urn:xmpp:ping'/>")
+	// usher takes a sender's requests one after the other, so it has taken the early one when it answers this.
+	_, _ = c.IQ(ctx, "get", on.focus, "<ping xmlns='urn:xmpp:ping'/>")
 }
 
-// ask asks usher for the room, or waits for what it answers to whoever asked early.
-func (a *audience) ask(ctx context.Context, c *prosodytest.Client, p part) (prosodytest.Stanza, error) {
+// ask sends the conference request of a part, and returns the answer. An early request is sent already.
+func (on *players) ask(ctx context.Context, c *prosodytest.Client, p part) (prosodytest.Stanza, error) {
 	if !p.early {
-		return c.IQ(ctx, "set", a.focus, a.request(p))
+		return c.IQ(ctx, "set", on.focus, on.request(p))
 	}
 	select {
-	case early := <-a.early:
-		a.waited = early.at.Sub(a.joined)
+	case early := <-on.early:
+		on.waited = early.at.Sub(on.joined)
 		return early.Stanza, early.err
 	case <-ctx.Done():
 		return prosodytest.Stanza{}, ctx.Err()
 	}
 }
 
-// enter asks and joins as far as it goes, and tells what happened. answered is called with every answer.
-func (a *audience) enter(ctx context.Context, c *prosodytest.Client, p part, answered func()) (happened, said string, err error) {
-	if !p.rude {
-		answer, err := a.ask(ctx, c, p)
-		answered()
-		if err != nil {
-			return "", "", err
-		}
-		conference := answer.Child("conference", nsFocus)
-		switch {
-		case answer.Attr["type"] == "error":
-			// "wait" and "deny" are ours; on the wire stand the condition, for the client, and the reason.
-			reason := answer.Find("reason", "urn:usher:0").Attr["code"]
-			verdict := "deny "
-			if reason == string(auth.ReasonHostAbsent) {
-				verdict = "wait "
-			}
-			return verdict + reason, answer.ErrorCondition() + ": " + answer.ErrorText(), nil
-		case conference.Attr["ready"] != "true":
-			return "not ready", "", nil
-		}
-		if id := conference.Attr["session-id"]; id != "" {
-			a.sessions[p.name] = id
-		}
-	}
-	a.joined = time.Now()
-	own, err := c.Join(ctx, p.room, p.name)
-	answered()
-	if err != nil {
-		return "", "", err
-	}
-	if own.Attr["type"] == "error" {
-		if p.rude {
-			said = "refused by Prosody itself"
-			if !own.Find("lobbyroom", "").IsZero() {
-				said = "refused by the lobby's module in Prosody"
-			}
-			return own.ErrorCondition(), said, nil
-		}
-		if own, err = a.knock(ctx, c, p, own); err != nil {
-			return "", "", err
-		}
-		answered()
-		if own.Attr["type"] == "error" {
-			return "allowed, not joined", own.ErrorCondition() + ": " + own.ErrorText(), nil
-		}
-		said = "knocked at the lobby, and the host let them in; "
-	}
-	others := slices.Clone(a.inside[p.room])
-	a.inside[p.room] = append(a.inside[p.room], p.name)
-	for _, name := range a.inside[p.room] {
-		seen, err := a.seen(ctx, a.clients[name], p.room+"/"+p.name, name != p.name)
-		if err != nil {
-			return "", "", fmt.Errorf("%s does not see %s: %w", name, p.name, err)
-		}
-		for _, s := range seen {
-			if standing(s) != standing(own) {
-				return "flicker", fmt.Sprintf("%s sees %s, %s sees %s", p.name, standing(own), name, standing(s)), nil
-			}
-		}
-	}
-	if p.early {
-		said = "usher held the request until a host was inside; "
-	}
-	if len(others) > 0 {
-		said += "seen so from the first presence on by " + list(others)
-	}
-	return standing(own), said, nil
+// entry is one client's way into a room, as far as it gets.
+type entry struct {
+	part
+	client *prosodytest.Client
+	began  time.Time
+	took   time.Duration      // until the last answer
+	own    prosodytest.Stanza // the client's own presence in the room
+
+	happened, said string // as in the row; happened is empty as long as the outcome is open
 }
 
-// list is names in a sentence.
+func (e *entry) answered() { e.took = time.Since(e.began) }
+
+// enter takes one step after the other until the outcome is known.
+func (on *players) enter(ctx context.Context, e *entry) error {
+	for _, step := range []func(context.Context, *entry) error{on.asks, on.joins, on.isSeen} {
+		if err := step(ctx, e); err != nil || e.happened != "" {
+			return err
+		}
+	}
+	return nil
+}
+
+// asks asks usher, unless the part is rude. The outcome stays open if usher allows the join.
+func (on *players) asks(ctx context.Context, e *entry) error {
+	if e.rude {
+		return nil
+	}
+	answer, err := on.ask(ctx, e.client, e.part)
+	e.answered()
+	if err != nil {
+		return err
+	}
+	conference := answer.Child("conference", nsFocus)
+	switch {
+	case answer.Attr["type"] == "error":
+		e.happened, e.said = verdict(answer), "usher answers "+answer.ErrorCondition()+": "+answer.ErrorText()
+	case conference.Attr["ready"] != "true":
+		e.happened = "not ready"
+	case conference.Attr["session-id"] != "":
+		on.sessions[e.name] = conference.Attr["session-id"]
+	}
+	return nil
+}
+
+// verdict is the verdict and reason of a refusal. On the wire are the condition, for the client, and the reason.
+func verdict(refusal prosodytest.Stanza) string {
+	reason := refusal.Find("reason", "urn:usher:0").Attr["code"]
+	if reason == string(auth.ReasonHostAbsent) {
+		return hostAbsent
+	}
+	return "deny: " + reason
+}
+
+// joins joins the room, through the lobby if the room sends the client there. The outcome stays open if the client is inside.
+func (on *players) joins(ctx context.Context, e *entry) (err error) {
+	on.joined = time.Now()
+	e.own, err = e.client.Join(ctx, e.room, e.name)
+	e.answered()
+	if err != nil || e.own.Attr["type"] != "error" {
+		return err
+	}
+	if e.rude {
+		e.happened, e.said = refusedBy(e.own.ErrorCondition()), "Prosody itself refuses the join"
+		if !e.own.Find("lobbyroom", "").IsZero() {
+			e.said = "the lobby's module in Prosody refuses the join"
+		}
+		return nil
+	}
+	e.own, err = on.knock(ctx, e.client, e.part, e.own)
+	e.answered()
+	if err == nil && e.own.Attr["type"] == "error" {
+		e.happened, e.said = "allow, but not joined", "Prosody answers "+e.own.ErrorCondition()+": "+e.own.ErrorText()
+	}
+	if e.happened == "" {
+		e.said = "knocks at the lobby, and the host lets them in; "
+	}
+	return err
+}
+
+// isSeen compares what everybody inside sees of the client, itself included, and sets the outcome.
+func (on *players) isSeen(ctx context.Context, e *entry) error {
+	others := slices.Clone(on.inside[e.room])
+	on.inside[e.room] = append(on.inside[e.room], e.name)
+	for _, name := range on.inside[e.room] {
+		seen, err := on.seen(ctx, on.clients[name], e.room+"/"+e.name, name != e.name)
+		if err != nil {
+			return fmt.Errorf("%s does not see %s: %w", name, e.name, err)
+		}
+		for _, s := range seen {
+			if standing(s) != standing(e.own) {
+				e.happened, e.said = "flicker", fmt.Sprintf("%s sees %s, %s sees %s", e.name, standing(e.own), name, standing(s))
+				return nil
+			}
+		}
+	}
+	if e.early {
+		e.said = "usher held the request until a host was inside; "
+	}
+	if len(others) > 0 {
+		e.said += "seen with these rights by " + list(others) + " from the first presence on"
+	}
+	e.happened = "allow: " + standing(e.own)
+	return nil
+}
+
+// list joins names for a sentence.
 func list(names []string) string {
 	last := len(names) - 1
 	if last == 0 {
@@ -361,8 +411,8 @@ func list(names []string) string {
 	return strings.Join(names[:last], ", ") + " and " + names[last]
 }
 
-// seen returns the presences of an occupant that have come to a client. The first is waited for, if it is still to come.
-func (a *audience) seen(ctx context.Context, c *prosodytest.Client, occupant string, first bool) ([]prosodytest.Stanza, error) {
+// seen returns the presences of an occupant that a client has received so far. If first is true, it waits for the first.
+func (on *players) seen(ctx context.Context, c *prosodytest.Client, occupant string, first bool) ([]prosodytest.Stanza, error) {
 	of := func(s prosodytest.Stanza) bool { return s.Name == "presence" && s.Attr["from"] == occupant }
 	var seen []prosodytest.Stanza
 	if first {

@@ -17,7 +17,7 @@ func (j jsonRows) row(r row) error {
 	return enc.Encode(r)
 }
 
-// table writes rows for people, in at most 120 columns.
+// table writes rows for people, in at most 120 columns. It shows what was expected only where something else happened.
 type table struct {
 	w      io.Writer
 	colour bool
@@ -35,26 +35,29 @@ func isTerminal(f *os.File) bool {
 }
 
 const (
-	width   = 118
-	columns = "%-21s  %-22s  %-12s  %-21s  %-21s  %5s  "
+	width   = 113
+	columns = "%-23s  %-22s  %-12s  %-30s  %5s  "
 )
 
 func (t *table) row(r row) error {
 	var b strings.Builder
 	if !t.begun {
 		t.begun = true
-		head := fmt.Sprintf(columns, "who", "virtual host", "token", "expected", "happened", "ms")
+		head := fmt.Sprintf(columns, "who", "virtual host", "token", "what happened", "ms") + "as expected"
 		b.WriteString(strings.TrimSpace(head) + "\n")
 		b.WriteString(strings.Repeat("─", width) + "\n")
 	}
 	if r.before != "" {
 		b.WriteString(t.paint(dim, "    ("+r.before+")") + "\n")
 	}
-	mark := t.paint(green, "ok")
+	mark := t.paint(green, "yes")
 	if !r.OK {
-		mark = t.paint(red, "WRONG")
+		mark = t.paint(red, "NO")
 	}
-	fmt.Fprintf(&b, columns+"%s\n", r.Who, r.VHost, r.Token, r.Expected, r.Happened, fmt.Sprintf("%.1f", r.MS), mark)
+	fmt.Fprintf(&b, columns+"%s\n", r.Who, r.VHost, r.Token, r.Happened, fmt.Sprintf("%.1f", r.MS), mark)
+	if !r.OK {
+		b.WriteString(t.paint(red, "    expected "+r.Expected) + "\n")
+	}
 	if r.Said != "" {
 		b.WriteString(t.paint(dim, "    "+r.Said) + "\n")
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// needsProsody skips the test as prosodytest.Start does, and gives it a folder for what is temporary, which must be
-// empty in the end.
+// needsProsody skips the test as prosodytest.Start does. It gives the test a folder for temporary files, which must be empty
+// in the end.
 func needsProsody(t *testing.T) {
 	t.Helper()
 	prosodytest.Need(t)
@@ -25,9 +25,9 @@ func needsProsody(t *testing.T) {
 	})
 }
 
-// TestDemo plays the cast against the Prosody that there is. Nothing but the times may differ from run to run.
+// TestDemo plays the cast. From run to run only the times may differ.
 func TestDemo(t *testing.T) {
-	testDemo(t, "testdata/demo.jsonl", "usher as its component focus.meet.example.com")
+	testDemo(t, "testdata/demo.jsonl", "as its component focus.meet.example.com")
 }
 
 func TestDemoJicofo(t *testing.T) {
@@ -69,7 +69,7 @@ func testDemo(t *testing.T, file, present string, flags ...string) {
 	}
 }
 
-// TestDemoStays tries what the demo says can be tried by hand.
+// TestDemoStays tries the command that the demo offers after the table.
 func TestDemoStays(t *testing.T) { testDemoStays(t, "demo") }
 
 func TestDemoJicofoStays(t *testing.T) { testDemoStays(t, "demo", "--jicofo") }
@@ -89,44 +89,44 @@ func testDemoStays(t *testing.T, args ...string) {
 	}
 }
 
-// TestDemoWrong checks that what happened is shown as it is, in colour on a terminal.
+// TestDemoWrong checks that the table shows both what happened and what was expected, in colour on a terminal.
 func TestDemoWrong(t *testing.T) {
 	var b strings.Builder
 	table := &table{w: &b, colour: true}
-	if err := table.row(row{Who: "forger", Expected: "deny token-signature", Happened: "owner, moderator", before: "the host leaves"}); err != nil {
+	if err := table.row(row{Who: "forged token", Expected: "deny: token-signature", Happened: hostEnters, before: "the host leaves"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"deny token-signature   owner, moderator", "\x1b[1;31mWRONG\x1b[m", "(the host leaves)"} {
+	for _, want := range []string{hostEnters, "\x1b[1;31mNO\x1b[m", "\x1b[1;31m    expected deny: token-signature\x1b[m", "(the host leaves)"} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not in %q", want, b.String())
 		}
 	}
 }
 
-// TestDemoTells opens a door in the server's configuration, and checks that the demo tells.
+// TestDemoTells lets anybody create rooms in the server's configuration, and checks that the demo reports it.
 func TestDemoTells(t *testing.T) {
 	needsProsody(t)
 	whole := demoProsody
 	t.Cleanup(func() { demoProsody = whole })
 	demoProsody = strings.Replace(whole, "restrict_room_creation = true", "restrict_room_creation = false", 1)
 	r := command(t, "", "demo", "--once", "--json")
-	want := `"who":"creates by joining","vhost":"guest.meet.example.com","token":"none","expected":"not-allowed","happened":"owner, moderator"`
+	want := `"who":"creates by joining","vhost":"guest.meet.example.com","token":"none","expected":"Prosody: not-allowed","happened":"allow: owner, moderator"`
 	if r.status != 1 || !strings.Contains(r.stdout, want) || strings.Count(r.stdout, `"ok":false`) != 1 {
 		t.Errorf("%d\n%s", r.status, r.stdout)
 	}
-	if !strings.Contains(r.stderr, "usher: 1 of the cast met something else than expected; usher's log:") || !strings.Contains(r.stderr, "connected") {
+	if !strings.Contains(r.stderr, "usher: 1 of 13 did not go as expected; usher's log:") || !strings.Contains(r.stderr, "connected") {
 		t.Error(r.stderr)
 	}
 }
 
-// TestDemoJicofoTells has usher hold no requests, and checks that the demo tells.
+// TestDemoJicofoTells lets usher hold no requests, and checks that the demo reports it.
 func TestDemoJicofoTells(t *testing.T) {
 	needsProsody(t)
 	whole := demoUsherJicofo
 	t.Cleanup(func() { demoUsherJicofo = whole })
 	demoUsherJicofo = strings.Replace(whole, "rooms:\n", "rooms:\n  wait_hold: 0s\n", 1)
 	r := command(t, "", "demo", "--jicofo", "--once", "--json")
-	want := `"who":"that guest, held","vhost":"guest.meet.example.com","token":"none","expected":"member, participant","happened":"wait host-absent"`
+	want := `"who":"the same guest, held","vhost":"guest.meet.example.com","token":"none","expected":"allow: member, participant","happened":"wait: host-absent"`
 	if r.status != 1 || !strings.Contains(r.stdout, want) || strings.Count(r.stdout, `"ok":false`) != 1 {
 		t.Errorf("%d\n%s", r.status, r.stdout)
 	}

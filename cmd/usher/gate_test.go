@@ -351,11 +351,11 @@ func TestProviders(t *testing.T) {
 			}
 			owner := j.token(test.change)
 			romeo, own := j.enters("romeo", "meet.example.com", owner, owner)
-			if standing(own) != hostEnters || told(own) == test.knows {
+			if standing(own) != hostStanding || told(own) == test.knows {
 				t.Errorf("the owner with a token that forbids recording: %s", own)
 			}
 			juliet, own := j.enters("juliet", "guest.meet.example.com", "", "")
-			if standing(own) != memberEnters || told(own) {
+			if standing(own) != memberStanding || told(own) {
 				t.Errorf("the guest: %s", own)
 			}
 
@@ -387,7 +387,7 @@ func TestFeaturesOfAnotherRoom(t *testing.T) {
 	j := startJitsi(t, "token", "{kind: token, app_id: my_app, app_secret: "+appSecret+"}")
 	owner, elsewhere := j.token(nil), j.token(func(c *token.Claims) { c.Room = "elsewhere"; forbidsRecording(c) })
 	for nick, connects := range map[string]string{"romeo": owner, "juliet": elsewhere} {
-		if _, own := j.enters(nick, "meet.example.com", connects, owner); standing(own) != hostEnters || told(own) == (connects == elsewhere) {
+		if _, own := j.enters(nick, "meet.example.com", connects, owner); standing(own) != hostStanding || told(own) == (connects == elsewhere) {
 			t.Errorf("%s: %s", nick, own)
 		}
 	}
@@ -401,7 +401,7 @@ func playThrough(t *testing.T, st *stage, server string) {
 		t.Fatal(err)
 	}
 	var table strings.Builder
-	wrong, err := st.play(t.Context(), newTable(&table))
+	_, wrong, err := st.play(t.Context(), newTable(&table))
 	if err != nil || wrong > 0 {
 		t.Errorf("%d went wrong, %v\n%s\n%s", wrong, err, table.String(), st.log())
 	}

@@ -161,7 +161,7 @@ func TestVHostsLive(t *testing.T) {
 				t.Fatal(err)
 			}
 			var table strings.Builder
-			wrong, err := st.play(t.Context(), newTable(&table))
+			_, wrong, err := st.play(t.Context(), newTable(&table))
 			if err != nil || wrong > 0 {
 				t.Errorf("%d went wrong, %v\n%s\n%s", wrong, err, table.String(), prosodytest.Tail(st.log()))
 			}
