@@ -215,3 +215,20 @@ func readElement(d *xml.Decoder, start xml.StartElement, ns string) (Stanza, err
 		}
 	}
 }
+
+// reply is the result of an IQ, from its receiver to its sender.
+func reply(iq Stanza, payload ...Stanza) Stanza {
+	return Stanza{Name: "iq", NS: nsClient, Children: payload, Attr: map[string]string{
+		"type": "result", "id": iq.Attr["id"], "to": iq.Attr["from"], "from": iq.Attr["to"],
+	}}
+}
+
+func errorReply(iq Stanza, typ, condition, text string) Stanza {
+	e := Stanza{Name: "error", NS: nsClient, Attr: map[string]string{"type": typ}, Children: []Stanza{{Name: condition, NS: nsStanzas}}}
+	if text != "" {
+		e.Children = append(e.Children, Stanza{Name: "text", NS: nsStanzas, Text: text})
+	}
+	r := reply(iq, e)
+	r.Attr["type"] = "error"
+	return r
+}
