@@ -33,8 +33,8 @@ type RoomState struct {
 	HostPresent bool
 	// Lobby tells whether a lobby is at work for the room. It is looked at only if the policy has a lobby.
 	Lobby bool
-	// Holds tells, of a breakout room, whether the sender holds a live grant in some main room.
-	Holds bool
+	// HasGrant tells, of a breakout room, whether the sender holds a live grant in some main room.
+	HasGrant bool
 }
 
 // Look asks the room for its state, on behalf of who sent the request. Authorize calls it at most once, and only where a
@@ -122,6 +122,18 @@ type Decision struct {
 	Token TokenRef
 	// NoLogin tells that there is no login to offer to somebody who needs a token and has none.
 	NoLogin bool
+}
+
+// Outcome returns what the client is told. Only the verdict opens the door, whatever the reason is.
+func (d Decision) Outcome() Outcome {
+	switch o := d.Reason.Row().Outcome; {
+	case d.Verdict == Allow:
+		return Joins
+	case o == Joins, o == NeedsLogin && d.NoLogin:
+		return Refused
+	default:
+		return o
+	}
 }
 
 // Denied returns the decision turned into a refusal. The caller uses it when a right cannot be made true.

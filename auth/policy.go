@@ -125,7 +125,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	// Jitsi's role upgrade (lib-jitsi-meet authenticateAndUpgradeRole) a second connection logs in and gets it, and the
 	// guest's own connection shows it. Where a token is shown beside it, the token decides. What records or dials in for
 	// others is what its virtual host says, and no session makes it a host.
-	var shown *Session
+	var credential *Session
 	switch {
 	case req.SessionID == "":
 	case claims != nil:
@@ -134,11 +134,11 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		t.found("session", "nothing: this virtual host says all", "a session id, not looked at", true)
 	default:
 		var reason Reason
-		shown, reason, err = a.session(ctx, req, room, breakout, t)
+		credential, reason, err = a.session(ctx, req, room, breakout, t)
 		if reason != "" {
 			return d.Denied(reason, err)
 		}
-		d.Identity, d.Expires, d.Token = shown.Identity, shown.Expires, shown.Token
+		d.Identity, d.Expires, d.Token = credential.Identity, credential.Expires, credential.Token
 		d.SessionID = req.SessionID
 	}
 
@@ -157,7 +157,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		}
 		t.affiliation(affiliation, by)
 		d.Identity = claims.User.ID
-		shown = ofToken(req, issuer, claims, affiliation, d)
+		credential = ofToken(req, issuer, claims, affiliation, d)
 	}
 	if breakout {
 		state, err := look(ctx, req, room)
@@ -165,8 +165,8 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			t.found("breakout room", "an answer from the room", "none", false)
 			return d.Denied(ReasonRoomUnavailable, err)
 		}
-		t.found("breakout room", "a person who was let into a main room", state.held(), state.Holds)
-		if !state.Holds {
+		t.found("breakout room", "a person who was let into a main room", state.held(), state.HasGrant)
+		if !state.HasGrant {
 			return d.Denied(ReasonRoomMismatch, errors.New("breakout room: the sender holds no grant in a main room"))
 		}
 		d.Breakout = true
@@ -180,9 +180,9 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	case claims != nil:
 	case vhost.Kind == KindTrusted:
 		d.Identity, d.Expires, d.Token, d.SessionID = req.From.Bare().String(), time.Time{}, TokenRef{}, ""
-		shown = ofPassword(req, room)
+		credential = ofPassword(req, room)
 		t.found("nothing shown", "a token, or a virtual host that needs none", "trusted: a host", true)
-	case shown != nil:
+	case credential != nil:
 	case vhost.Kind == KindService:
 		t.found("nothing shown", "a token, or a virtual host that needs none", "service: let in", true)
 		// A recorder opens no room, neither here nor by way of Jicofo.
@@ -203,19 +203,19 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		t.found("nothing shown", "a token, or a virtual host that needs none", "no token", false)
 		return d.Denied(ReasonTokenRequired, nil)
 	}
-	if shown != nil && d.SessionID == "" {
-		d.SessionID, d.Session = a.sessionOf(ctx, req, shown)
+	if credential != nil && d.SessionID == "" {
+		d.SessionID, d.Session = a.sessionOf(ctx, req, credential)
 	}
 
 	// 7. A host enters, and opens the room if need be. A lobby may have hosts knock, but only if there is one inside to
 	// open to them.
-	if !guest && shown.Affiliation.Host() {
-		affiliation := shown.Affiliation
+	if !guest && credential.Affiliation.Host() {
+		affiliation := credential.Affiliation
 		if affiliation == Owner {
 			affiliation = a.policy.HostAffiliation
 		}
 		t.found("host", "owner or admin", string(affiliation), true)
-		if a.knocks(shown, Owner) {
+		if a.knocks(credential, Owner) {
 			state, err := look(ctx, req, room)
 			if err != nil {
 				t.found("lobby", "an answer from the room", "none", false)
@@ -228,7 +228,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			}
 		}
 		d.MayCreate = true
-		d.StartLobby = a.policy.Lobby && (shown.LobbyOn || a.policy.LobbyAutostart && !shown.LobbyOff)
+		d.StartLobby = a.policy.Lobby && (credential.LobbyOn || a.policy.LobbyAutostart && !credential.LobbyOff)
 		return d.allowed(ReasonHost, affiliation)
 	}
 
@@ -240,7 +240,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		waits, d.MayCreate = false, true
 	}
 	d.NeedsHost = waits
-	knocks := a.knocks(shown, Member)
+	knocks := a.knocks(credential, Member)
 	var state RoomState
 	if waits || !d.MayCreate || knocks {
 		if state, err = look(ctx, req, room); err != nil {
@@ -284,14 +284,14 @@ func (a *Authorizer) ours() string {
 
 // knocks reports whether a lobby that is at work holds this person up, who would enter as Owner or as Member; nil is a
 // guest. What an issuer says goes before what the policy says, and a no is meant as much as a yes.
-func (a *Authorizer) knocks(shown *Session, as Affiliation) bool {
+func (a *Authorizer) knocks(credential *Session, as Affiliation) bool {
 	switch {
 	case !a.policy.Lobby:
 		return false
-	case shown == nil || shown.LobbyKnock:
+	case credential == nil || credential.LobbyKnock:
 		return true
 	default:
-		return !shown.LobbyBypass && !slices.Contains(a.policy.LobbyBypass, as)
+		return !credential.LobbyBypass && !slices.Contains(a.policy.LobbyBypass, as)
 	}
 }
 
@@ -340,7 +340,7 @@ func (s RoomState) lobby() string {
 }
 
 func (s RoomState) held() string {
-	if s.Holds {
+	if s.HasGrant {
 		return "a grant in a main room"
 	}
 	return "no grant in any main room"

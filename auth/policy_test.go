@@ -3,7 +3,6 @@ package auth_test
 import (
 	"context"
 	"errors"
-	"maps"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -447,32 +446,6 @@ func TestIssuersByName(t *testing.T) {
 	d := auth.New(p).Authorize(t.Context(), auth.Request{At: now, From: jid.MustParse("u@meet.example.com/x"), Room: "standup@" + service, Token: mint(t, nil)}, nil)
 	if d.Verdict != auth.Allow || d.Token.Issuer != "my_app" {
 		t.Errorf("got %+v", d)
-	}
-}
-
-// Every reason has its sentence for the operator and its text for the person, and every reason of this package is reached by a
-// row of a table above or below; those of the component are in its own tests.
-func TestReasons(t *testing.T) {
-	seen := map[auth.Reason]bool{}
-	for _, e := range auth.Reasons {
-		if seen[e.Reason] {
-			t.Errorf("%s stands twice", e.Reason)
-		}
-		seen[e.Reason] = true
-		if e.Doc == "" || e.Text == "" || e.Reason.Text() != e.Text || e.Reason.Doc() != e.Doc {
-			t.Errorf("%s: no doc or text", e.Reason)
-		}
-	}
-	if auth.Reason("made-up").Text() == "" {
-		t.Error("no text for a reason that is not in the list")
-	}
-	// No constant is left out of the table.
-	src := readAll(t, "reason.go")
-	for r := range maps.Keys(seen) {
-		src = strings.ReplaceAll(src, `Reason = "`+string(r)+`"`, "")
-	}
-	if i := strings.Index(src, `Reason = "`); i >= 0 {
-		t.Errorf("a reason without documentation: %s", src[i:i+40])
 	}
 }
 

@@ -145,18 +145,18 @@ func ofPassword(req Request, room Room) *Session {
 	}
 }
 
-// sessionOf returns the id with which the sender asks, if it is of a live session for the same as is shown, else what a
-// new session is to stand for. It is neither if there can be no session.
-func (a *Authorizer) sessionOf(ctx context.Context, req Request, shown *Session) (id string, fresh *Session) {
+// sessionOf returns the id with which the sender asks, if its live session stands for the same as the credential. Otherwise it returns
+// what a new session is to stand for. It returns neither if there can be no session.
+func (a *Authorizer) sessionOf(ctx context.Context, req Request, credential *Session) (id string, fresh *Session) {
 	if a.policy.Sessions == nil || req.MachineUID == "" || len(req.MachineUID) > maxMachine {
 		return "", nil
 	}
 	if req.SessionID != "" {
-		if s, err := a.lookUp(ctx, req); err == nil && s.lastsAs(*shown, req.At) {
+		if s, err := a.lookUp(ctx, req); err == nil && s.lastsAs(*credential, req.At) {
 			return req.SessionID, nil
 		}
 	}
-	return "", shown
+	return "", credential
 }
 
 // lastsAs reports whether a session stands for the same as a new one would, and to the same end. One that ends only

@@ -234,7 +234,7 @@ func TestSessionsAreGiven(t *testing.T) {
 		"sessions off":       {policy: func(p *auth.Policy) { p.Sessions = nil }, claims: owner},
 		"guests have none":   {from: "g@guest.example.com/x", state: hostInside},
 		"services have none": {from: "r@recorder.example.com/x", state: noHost},
-		"none in a breakout": {claims: owner, room: "uuid@" + breakout, state: auth.RoomState{Holds: true}},
+		"none in a breakout": {claims: owner, room: "uuid@" + breakout, state: auth.RoomState{HasGrant: true}},
 
 		"the same token":                  {claims: owner, live: given(nil), kept: true},
 		"the same token, without an end":  {policy: noExp, claims: endless, live: given(nil), kept: true},
@@ -283,7 +283,7 @@ func tomorrow(s *auth.Session) { s.Expires = now.Add(24 * time.Hour) }
 
 func TestBreakouts(t *testing.T) {
 	const room = "0b5e2b0e-5b3e-4a5e-9d6b-3c1c6a8c3a57@" + breakout
-	holds, allowed := auth.RoomState{Holds: true}, auth.ReasonBreakout
+	holds, allowed := auth.RoomState{HasGrant: true}, auth.ReasonBreakout
 	for name, tt := range map[string]struct {
 		policy func(*auth.Policy)
 		from   string
@@ -471,7 +471,7 @@ func TestLobbyAndBreakoutsOutOfReach(t *testing.T) {
 	} {
 		req.At, req.From = now, jid.MustParse("u@meet.example.com/x")
 		d, steps := a.Explain(t.Context(), req, func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
-			return auth.RoomState{Exists: true, HostPresent: true, Holds: true}, errors.New("no answer")
+			return auth.RoomState{Exists: true, HostPresent: true, HasGrant: true}, errors.New("no answer")
 		})
 		if d.Verdict != auth.Deny || d.Reason != auth.ReasonRoomUnavailable || d.Err == nil || steps[len(steps)-1].OK {
 			t.Errorf("%s: %+v %+v", name, d, steps[len(steps)-1])

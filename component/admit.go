@@ -51,7 +51,7 @@ func (c *Component) admit(ctx context.Context, req auth.Request, iq stanza.IQ, c
 func (c *Component) look(ctx context.Context, req auth.Request, room auth.Room) (s auth.RoomState, err error) {
 	if c.policy.Load().IsBreakout(room) {
 		if c.guard != nil {
-			s.Holds, err = c.guard.MayBeIn(ctx, jid.JID{}, req.From)
+			s.HasGrant, err = c.guard.MayBeIn(ctx, jid.JID{}, req.From)
 		}
 		return s, err
 	}
@@ -329,8 +329,7 @@ func (c *Component) decided(iq stanza.IQ, d auth.Decision, took time.Duration) {
 		fields = append(fields, zap.Error(d.Err), hint(d.Err))
 	}
 	level := zap.InfoLevel
-	switch d.Reason {
-	case auth.ReasonRoomUnavailable, auth.ReasonKeysUnavailable, auth.ReasonFocusUnavailable, auth.ReasonFocusRefused, auth.ReasonStoreUnavailable:
+	if d.Reason.Row().Level == auth.LevelWarn {
 		level = zap.WarnLevel
 	}
 	if d.Verdict == auth.Deny {

@@ -264,98 +264,63 @@ func ParseLogout(start xml.StartElement, r xml.TokenReader) (sessionID string, e
 // to go to; what an unknown session is told is Reply's answer to ReasonSessionInvalid, as Jicofo has it.
 func LoggedOut(iq stanza.IQ) xml.TokenReader { return iq.Result(element.New(NS, "logout")) }
 
-// outcome is what a client can be told: the rows of the table.
-type outcome uint8
-
-const (
-	ready         outcome = iota // it joins the room
-	notReady                     // it asks again after 1, 2, 4 … s, silently
-	notAuthorized                // it shows "waiting for the host", asks again every 5 s, and offers the login
-	sessionOver                  // it drops its session id and asks again
-	refused                      // it shows the text and stops
-	removed                      // it says that the connection failed, and offers to join again, which leads to the main room
-	malformed                    // it stops
-	tooMany                      // it stops
-	focusError                   // whatever it does on Jicofo's error
-)
-
-// told is the table: what a client is told for which decision.
-func told(d auth.Decision) outcome {
-	if d.Verdict == auth.Allow {
-		return ready
-	}
-	switch d.Reason {
-	case auth.ReasonTokenRequired:
-		if d.NoLogin {
-			return refused // the dialog would wait for a host in the middle of a meeting, for ever
-		}
-		return notAuthorized
-	case auth.ReasonHostAbsent:
-		return notAuthorized
-	case auth.ReasonStopping:
-		// A client that was told not ready asks again in a second, and while no usher is connected Prosody answers it with
-		// remote-server-timeout, after which it never asks again (moderator.js).
-		return notAuthorized
-	case auth.ReasonSessionInvalid:
-		return sessionOver
-	case auth.ReasonKeysUnavailable, auth.ReasonRoomUnavailable, auth.ReasonFocusUnavailable, auth.ReasonStoreUnavailable:
-		return notReady
-	case auth.ReasonRoomRemoved:
-		return removed
-	case auth.ReasonFocusRefused:
-		return focusError
-	case auth.ReasonRequestMalformed:
-		return malformed
-	case auth.ReasonTooManyRequests:
-		return tooMany
-	default:
-		return refused
-	}
-}
-
 // AsksAgain reports whether a client asks again by itself when it is told the decision.
-func AsksAgain(d auth.Decision) bool {
-	t := told(d)
-	return t == notReady || t == notAuthorized
-}
+func AsksAgain(d auth.Decision) bool { return d.Outcome().AsksAgain() }
 
 // Reply returns the answer to the IQ that carried c. Its addresses are those of iq, swapped, and the room is spelled as
 // the client did.
 //
-// sessionID is the session that the client is to keep; it is told to those only who are let in. said is Jicofo's answer,
-// nil where Jicofo was not asked. Of it everything is passed on that usher does not say itself; whether it is ready was
-// for the decision to heed. Where Jicofo refused, the stanza.Error in d.Err is passed on.
+// sessionID is the session that the client is to keep; only a client that is let in is told. said is Jicofo's answer,
+// nil where Jicofo was not asked. All of it is passed on but what usher says itself; whether Jicofo is ready is part of the
+// decision already. Where Jicofo refused, the stanza.Error in d.Err is passed on.
 func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *Answer) xml.TokenReader {
-	switch told(d) {
-	case ready:
+	switch outcome := d.Outcome(); outcome {
+	case auth.Joins:
 		return iq.Result(conference(c, true, sessionID, d, said))
-	case notReady:
+	case auth.NotReady:
+		// moderator.js: the client asks again after 1, 2, 4 … s.
 		if d.Reason != auth.ReasonFocusUnavailable {
 			said = nil
 		}
 		d.Identity = ""
 		return iq.Result(conference(c, false, "", d, said))
-	case focusError:
+	case auth.FocusError:
 		e := stanza.Error{Type: stanza.Cancel, Condition: stanza.ServiceUnavailable}
 		errors.As(d.Err, &e)
 		return failed(iq, d.Reason, passable(e), nil)
-	case notAuthorized:
-		// moderator.js: only not-authorized opens the dialog with the login.
-		return failure(iq, d.Reason, stanza.Auth, stanza.NotAuthorized, nil)
-	case sessionOver:
-		return failure(iq, d.Reason, stanza.Modify, stanza.NotAcceptable, element.New(NS, "session-invalid"))
-	case removed:
-		// jitsi-meet base/conference/middleware.any.ts, CONFERENCE_REQUEST_FAILED: its page is that of the main room, and is loaded
-		// anew. With a reservation-error it would show the text, and the person would be nowhere.
-		return failure(iq, d.Reason, stanza.Cancel, stanza.ItemNotFound, nil)
-	case malformed:
-		return failure(iq, d.Reason, stanza.Modify, stanza.BadRequest, nil)
-	case tooMany:
-		return failure(iq, d.Reason, stanza.Wait, stanza.ResourceConstraint, nil)
 	default:
-		// moderator.js: a reservation-error makes the client show the text instead of a general failure.
-		return failure(iq, d.Reason, stanza.Auth, stanza.Forbidden, element.Empty(NS, "reservation-error", element.NewAttr("error-code", "403")))
+		f := failures[outcome]
+		var child xml.TokenReader
+		if f.child.Name.Local != "" {
+			child = xmlstream.Wrap(nil, f.child)
+		}
+		e := stanza.Error{Type: f.typ, Condition: f.condition, Text: map[string]string{"": d.Reason.Text()}}
+		return failed(iq, d.Reason, e, child)
 	}
+}
+
+// failure is how an error stands in the stanza. The child is a second child beside the reason code, where there is one.
+type failure struct {
+	typ       stanza.ErrorType
+	condition stanza.Condition
+	child     xml.StartElement
+}
+
+// failures are the errors that usher makes itself. TestReply goes through all outcomes.
+var failures = map[auth.Outcome]failure{
+	// moderator.js: a reservation-error makes the client show the text instead of a general failure.
+	auth.Refused: {stanza.Auth, stanza.Forbidden, xml.StartElement{
+		Name: xml.Name{Space: NS, Local: "reservation-error"}, Attr: []xml.Attr{element.NewAttr("error-code", "403")}}},
+	// moderator.js: only not-authorized opens the dialog that says that the host is missing, with the login in it; the client
+	// asks again every 5 s.
+	auth.WaitsForHost: {typ: stanza.Auth, condition: stanza.NotAuthorized},
+	auth.NeedsLogin:   {typ: stanza.Auth, condition: stanza.NotAuthorized},
+	auth.SessionOver:  {stanza.Modify, stanza.NotAcceptable, xml.StartElement{Name: xml.Name{Space: NS, Local: "session-invalid"}}},
+	// jitsi-meet base/conference/middleware.any.ts, CONFERENCE_REQUEST_FAILED: the page is that of the main room, and the client
+	// loads it again. With a reservation-error it would show the text, and the person would be nowhere.
+	auth.RoomGone:   {typ: stanza.Cancel, condition: stanza.ItemNotFound},
+	auth.BadRequest: {typ: stanza.Modify, condition: stanza.BadRequest},
+	auth.SlowDown:   {typ: stanza.Wait, condition: stanza.ResourceConstraint},
 }
 
 func conference(c Conference, ready bool, sessionID string, d auth.Decision, said *Answer) xml.TokenReader {
@@ -395,10 +360,6 @@ func propertyElements(properties []Property) xml.TokenReader {
 		elements[i] = element.Empty("", "property", element.NewAttr("name", p.Name), element.NewAttr("value", p.Value))
 	}
 	return xmlstream.MultiReader(elements...)
-}
-
-func failure(iq stanza.IQ, r auth.Reason, typ stanza.ErrorType, condition stanza.Condition, child xml.TokenReader) xml.TokenReader {
-	return failed(iq, r, stanza.Error{Type: typ, Condition: condition, Text: map[string]string{"": r.Text()}}, child)
 }
 
 func failed(iq stanza.IQ, r auth.Reason, e stanza.Error, child xml.TokenReader) xml.TokenReader {

@@ -21,13 +21,6 @@ import (
 	"github.com/xmpp-usher/usher/component/focus"
 )
 
-// verdicts are those of the reasons that do not deny.
-var verdicts = map[auth.Reason]auth.Verdict{
-	auth.ReasonHost: auth.Allow, auth.ReasonMember: auth.Allow, auth.ReasonGuest: auth.Allow, auth.ReasonService: auth.Allow,
-	auth.ReasonBreakout:   auth.Allow,
-	auth.ReasonHostAbsent: auth.Wait,
-}
-
 var asked = stanza.IQ{
 	ID: "1", Type: stanza.SetIQ,
 	From: jid.MustParse("romeo@meet.example.com/orchard"), To: jid.MustParse("focus.meet.example.com"),
@@ -52,9 +45,9 @@ func TestReply(t *testing.T) {
 	if err != nil || len(golden) != len(auth.Reasons)+1 {
 		t.Errorf("%d answers for %d reasons and one that does not exist, %v", len(golden), len(auth.Reasons), err)
 	}
-	for _, e := range append(auth.Reasons[:len(auth.Reasons):len(auth.Reasons)], auth.Explanation{Reason: "no-such-reason"}) {
+	for _, e := range append(auth.Reasons[:len(auth.Reasons):len(auth.Reasons)], auth.ReasonRow{Reason: "no-such-reason"}) {
 		t.Run(string(e.Reason), func(t *testing.T) {
-			d := auth.Decision{Verdict: verdicts[e.Reason], Reason: e.Reason}
+			d := auth.Decision{Verdict: e.Reason.Row().Verdict, Reason: e.Reason}
 			if e.Reason == auth.ReasonHost {
 				d.Identity = "romeo"
 			}
@@ -74,7 +67,7 @@ func TestReply(t *testing.T) {
 func TestReplyWithoutLogin(t *testing.T) {
 	said := &focus.Answer{Ready: true, Properties: []focus.Property{{"authentication", "true"}, {"live", "true"}}}
 	for _, e := range auth.Reasons {
-		d := auth.Decision{Verdict: verdicts[e.Reason], Reason: e.Reason, NoLogin: true}
+		d := auth.Decision{Verdict: e.Reason.Row().Verdict, Reason: e.Reason, NoLogin: true}
 		got := encode(t, focus.Reply(asked, focus.Conference{Room: "r@s"}, d, "", said))
 		if strings.Contains(got, `"authentication"`) || d.Verdict == auth.Allow && !strings.Contains(got, `"live"`) {
 			t.Errorf("%s: %s", e.Reason, got)
@@ -120,7 +113,7 @@ func TestReplyIsDiscreet(t *testing.T) {
 	conf := focus.Conference{Room: "r@s", Token: "eyJSECRET.e30.c2ln", SessionID: "SECRET-session", MachineUID: "SECRET-machine"}
 	for _, e := range auth.Reasons {
 		d := auth.Decision{
-			Verdict: verdicts[e.Reason], Reason: e.Reason, Err: errors.New("SECRET error"),
+			Verdict: e.Reason.Row().Verdict, Reason: e.Reason, Err: errors.New("SECRET error"),
 			Room:        auth.Room{JID: jid.MustParse("secret@s"), Tenant: "SECRET", Name: "SECRET"},
 			Affiliation: auth.Owner, Expires: time.Unix(1, 0),
 			Token: auth.TokenRef{Issuer: "SECRET", ID: "SECRET", KeyID: "SECRET"},
@@ -365,7 +358,7 @@ func TestReplyPassesOn(t *testing.T) {
 	}
 	// Nothing of it reaches who is refused.
 	for _, e := range auth.Reasons {
-		if v := verdicts[e.Reason]; v != auth.Allow && e.Reason != auth.ReasonFocusUnavailable {
+		if v := e.Reason.Row().Verdict; v != auth.Allow && e.Reason != auth.ReasonFocusUnavailable {
 			if got := encode(t, focus.Reply(asked, conf, auth.Decision{Verdict: v, Reason: e.Reason}, "s1", said)); strings.Contains(got, "focusjid") || strings.Contains(got, "s1") {
 				t.Errorf("%s: %s", e.Reason, got)
 			}
