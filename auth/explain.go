@@ -17,11 +17,11 @@ type Step struct {
 	Expected string `json:"expected"`
 	Found    string `json:"found"`
 	OK       bool   `json:"ok"`
-	// Note says that the step decided nothing and is worth a look.
+	// Note marks a step that decided nothing and is worth a look.
 	Note bool `json:"note,omitempty"`
 }
 
-// trace collects the steps of an explanation. A nil trace collects nothing, and costs nothing but the call.
+// trace collects the steps of an explanation. A nil trace collects nothing, and costs little more than the call.
 type trace struct{ steps []Step }
 
 func (t *trace) found(rule, expected, found string, ok bool) {
@@ -46,46 +46,176 @@ func instants(claim, at time.Time) string {
 	return claim.UTC().Format(time.RFC3339) + "; now it is " + at.UTC().Format(time.RFC3339)
 }
 
-// affiliation tells what somebody becomes, and by whose word if not by the token's.
-func (t *trace) affiliation(a Affiliation, by string) {
-	if t == nil {
-		return
-	}
-	found := string(a)
-	if by != "" {
-		found += " (" + by + ")"
-	}
-	t.found("affiliation", "owner, admin or member", found, true)
-}
-
 func (t *trace) list(rule string, expected []string, found string, ok bool) {
 	if t != nil {
 		t.found(rule, strings.Join(expected, " or "), found, ok)
 	}
 }
 
-func (t *trace) algorithm(i *Issuer, found string, ok bool) {
+// The methods below are named after the rules of decide, in their order.
+
+func (t *trace) room(req Request, breakouts, ours bool) {
+	expected := "a room on a guarded MUC service"
+	if breakouts {
+		expected = "a room on a guarded MUC service or the breakout service"
+	}
+	t.found("room", expected, req.Room, ours)
+}
+
+func (t *trace) vhost(req Request, known bool) {
+	t.found("vhost", "a virtual host of the configuration", req.From.Domainpart(), known)
+}
+
+func (t *trace) tokenIgnored() {
+	t.found("token", "nothing: this virtual host has no issuers", "a token, not looked at", true)
+}
+
+func (t *trace) sessionIgnored(why, found string) {
 	if t != nil {
-		var names []string
-		for _, alg := range i.Algorithms {
-			names = append(names, alg.String())
-		}
-		t.list("algorithm", names, found, ok)
+		t.found("session", "nothing: "+why, found, true)
 	}
 }
 
-func (t *trace) issuers(issuers []Issuer, found string, ok bool) {
-	if t != nil {
-		var names []string
-		for _, i := range issuers {
-			names = append(names, i.Accepted...)
-		}
-		t.list("issuer", names, found, ok)
+func (t *trace) session(found string, ok bool) {
+	t.found("session", "a live session of this machine", found, ok)
+}
+
+// affiliation says what somebody becomes, and who says so if not the token.
+func (t *trace) affiliation(a Affiliation, by string, err error) {
+	if t == nil {
+		return
+	}
+	found := string(a)
+	switch {
+	case err != nil:
+		found = err.Error()
+	case by != "":
+		found += " (" + by + ")"
+	}
+	t.found("affiliation", "owner, admin or member", found, err == nil)
+}
+
+func (t *trace) noAnswer(rule string) { t.found(rule, "an answer from the room", "none", false) }
+
+func (t *trace) breakout(s RoomState) {
+	found := "no grant in any main room"
+	if s.HasGrant {
+		found = "a grant in a main room"
+	}
+	t.found("breakout room", "a person who was let into a main room", found, s.HasGrant)
+}
+
+func (t *trace) noToken(found string, ok bool) {
+	t.found("nothing shown", "a token, or a virtual host that needs none", found, ok)
+}
+
+const openRoom = "a room that somebody opened"
+
+func (t *trace) roomOpen(s RoomState) { t.found("room open", openRoom, s.String(), s.Exists) }
+
+func (t *trace) host(a Affiliation) { t.found("host", "owner or admin", string(a), true) }
+
+func (t *trace) hostInside(s RoomState, waits, ok bool) {
+	expected := openRoom
+	if waits {
+		expected = "a host in the room"
+	}
+	t.found("host inside", expected, s.String(), ok)
+}
+
+func (t *trace) needNotWait() {
+	t.found("host inside", "nothing: this person need not wait", "", true)
+}
+
+func (t *trace) lobbyForHost(s RoomState) {
+	t.found("lobby", "no lobby, or nobody inside to open", s.lobby(), true)
+}
+
+func (t *trace) lobby(s RoomState) {
+	t.found("lobby", "the lobby to decide, if one is at work", s.lobby(), true)
+}
+
+// String returns the state in words.
+func (s RoomState) String() string {
+	switch {
+	case !s.Exists:
+		return "the room is not open"
+	case s.HostPresent:
+		return "a host is inside"
+	default:
+		return "the room is open, no host is inside"
 	}
 }
 
-// required lists all claims that the issuer's tokens must have and this one has not, since the rules stop at the first.
-// A breakout room asks for no room and no tenant.
+func (s RoomState) lobby() string {
+	switch {
+	case !s.lobbyAtWork():
+		return "no lobby at work"
+	case s.HostPresent:
+		return "a lobby at work, a host is inside"
+	default:
+		return "a lobby at work, no host is inside"
+	}
+}
+
+// The methods below are named after the checks of a token, in their order.
+
+func (t *trace) form(err error) {
+	t.found("form", "a compact JWS with strict JSON", describe(err), err == nil)
+}
+
+func (t *trace) issuers(issuers []Issuer, tok *token.Token, ok bool) {
+	if t == nil {
+		return
+	}
+	var names []string
+	for _, i := range issuers {
+		names = append(names, i.Accepted...)
+	}
+	found := cmp.Or(tok.Issuer(), "no iss")
+	if !ok && !tok.Has("iss") {
+		found = absent
+	}
+	t.list("issuer", names, found, ok)
+}
+
+// signature says how the signature was judged: by the issuer of the key, or by the first candidate where none verified it.
+func (t *trace) signature(i *Issuer, tok *token.Token, no *refusal) {
+	if t == nil {
+		return
+	}
+	var names []string
+	for _, alg := range i.Algorithms {
+		names = append(names, alg.String())
+	}
+	allowed := no == nil || no.reason != ReasonTokenAlgorithm
+	t.list("algorithm", names, tok.Algorithm.String(), allowed)
+	switch {
+	case no == nil:
+		t.found("signature", "made by a key of "+i.Name, describe(nil), true)
+	case allowed:
+		t.found("signature", "made by a key of "+i.Name, describe(no.err), false)
+	}
+}
+
+// claims says whether the claims could be read, and what is odd about them.
+func (t *trace) claims(i *Issuer, tok *token.Token, c *token.Claims, err error) {
+	if t == nil {
+		return
+	}
+	t.found("claims", "claims of the right types", describe(err), err == nil)
+	t.notRead(tok, i.Claims)
+	if err != nil {
+		return
+	}
+	for _, note := range c.Notes {
+		t.note("claims", "claims that can be read", note)
+	}
+	t.mapped(i.Claims, c)
+}
+
+// required lists all claims that this token lacks and the issuer requires, because the rules stop at the first. A breakout
+// room requires no room and no tenant.
 func (t *trace) required(i *Issuer, c *token.Claims, breakout bool) {
 	if t == nil {
 		return
@@ -109,18 +239,8 @@ func (t *trace) required(i *Issuer, c *token.Claims, breakout bool) {
 	}
 }
 
-// noted tells what is odd about the claims and decides nothing.
-func (t *trace) noted(c *token.Claims) {
-	for _, note := range c.Notes {
-		t.note("claims", "claims that can be read", note)
-	}
-}
-
-// notRead tells which claims look like a role and are none.
+// notRead lists claims that look like a role and decide nothing.
 func (t *trace) notRead(tok *token.Token, m token.ClaimMap) {
-	if t == nil {
-		return
-	}
 	if roles := tok.RolesNotRead(m); len(roles) > 0 {
 		expected := "context.user.affiliation, context.user.moderator or moderator"
 		if !m.Affiliation.IsZero() {
@@ -130,11 +250,8 @@ func (t *trace) notRead(tok *token.Token, m token.ClaimMap) {
 	}
 }
 
-// mapped tells what the claims said that the issuer has at places, or by tables, of its own.
+// mapped lists what the token says at the places, or by the tables, of its issuer's claim map.
 func (t *trace) mapped(m token.ClaimMap, c *token.Claims) {
-	if t == nil {
-		return
-	}
 	for _, row := range []struct {
 		claim token.Claim
 		key   string

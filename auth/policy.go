@@ -14,7 +14,7 @@ import (
 type Kind string
 
 const (
-	// KindToken: people show a token, or come in as guests if AllowEmptyToken says so.
+	// KindToken: people show a token. Without one they are guests if AllowEmptyToken says so.
 	KindToken Kind = "token"
 	// KindGuest: guests. A token counts only if the virtual host has an issuer of its own.
 	KindGuest Kind = "guest"
@@ -33,12 +33,12 @@ const (
 	NobodyWaits WaitForHost = "never"
 )
 
-// Login is a way to get in for somebody who needs a token and has none.
+// Login is how somebody who needs a token and has none can get in.
 type Login string
 
 const (
-	LoginNone     Login = "none"     // there is none
-	LoginPassword Login = "password" // an account, whose password the client asks for
+	LoginNone     Login = "none"     // no login
+	LoginPassword Login = "password" // an account: the client asks for its password
 	LoginURL      Login = "url"      // a page that gives tokens
 )
 
@@ -47,8 +47,8 @@ type VHost struct {
 	Kind Kind
 	// AllowEmptyToken lets people without a token in as guests. For KindToken.
 	AllowEmptyToken bool
-	// DefaultAffiliation is what a valid token gets that asks for nothing, Owner or Member, unless its issuer has a default of
-	// its own or maps the affiliation: then it is Member.
+	// DefaultAffiliation is for a valid token that asks for nothing: Owner or Member. An issuer's own default goes before it; an
+	// issuer that maps the affiliation makes such a token's bearer a Member.
 	DefaultAffiliation Affiliation
 	// Issuers sign the tokens that count here.
 	Issuers []Issuer
@@ -67,105 +67,122 @@ type Policy struct {
 	// HostAffiliation is what hosts get: Owner, or Admin, who moderates but cannot change the room's configuration.
 	// Owner if empty.
 	HostAffiliation Affiliation
-	// Sessions finds the sessions that were given; if it is nil none is live and none is given.
+	// Sessions finds the sessions that were given. Nil means that there are no sessions.
 	Sessions Sessions
 	// Breakout is the domain of the breakout service, empty if there is none.
 	Breakout string
-	// Lobby tells that there is a lobby service.
+	// Lobby says that there is a lobby service.
 	Lobby bool
-	// LobbyBypass are those who pass a lobby that is at work: Owner, which stands for admins, too, and Member. What a
-	// token says goes before it.
+	// LobbyBypass lists who passes a lobby that is at work: Owner, which includes admins, and Member. What a token says
+	// goes before it.
 	LobbyBypass []Affiliation
-	// Login is the login that can be offered to those who need a token and have none; empty if it is not known, which counts
-	// as one.
+	// Login is the login for people who need a token and have none. Empty means unknown, which counts as a login.
 	Login Login
-	// LobbyAutostart has hosts turn the lobby on as they come, unless their token says otherwise.
+	// LobbyAutostart turns the lobby on as a host comes, unless the host's token says otherwise.
 	LobbyAutostart bool
 }
 
-// decide holds the rules of admission. They are asked from top to bottom and the first that matches decides, so the order
-// is part of the policy. Every rule tells t what it expected and found, and is silent otherwise: no rule sends, logs or
+// refusal is why a rule says no. nil means that it says nothing.
+type refusal struct {
+	reason Reason
+	err    error // for the log
+}
+
+func refuse(r Reason, detail string) *refusal { return &refusal{r, errors.New(detail)} }
+
+func (d Decision) refused(no *refusal) Decision { return d.Denied(no.reason, no.err) }
+
+// decide holds the rules of admission. It asks them from top to bottom and the first that matches decides, so the order is
+// part of the policy. Every rule tells t what it expected and found (explain.go) and does nothing else: no rule sends, logs or
 // remembers anything.
 func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trace) Decision {
 	d := Decision{NoLogin: a.NoLogin()}
 
-	// 1. The room is one of ours.
+	// 1. The room is on a guarded MUC service, or on the breakout service.
 	room, err := a.parseRoom(req.Room)
 	breakout := a.IsBreakout(room)
 	ours := err == nil && (breakout || a.services[room.Service()])
-	t.found("room", a.ours(), req.Room, ours)
+	t.room(req, a.HasBreakouts(), ours)
 	if !ours {
 		return d.Denied(ReasonRoomUnknown, err)
 	}
 	d.Room = room
 
-	// 2. The sender's domain says what kind of person this is. The server stamped it.
-	vhost, ok := a.policy.VHosts[req.From.Domainpart()]
-	ok = ok && req.From.Localpart() != "" // a server is nobody to let in
-	t.found("vhost", "a virtual host of the configuration", req.From.Domainpart(), ok)
-	if !ok {
+	// 2. The sender's domain is a configured virtual host, and says what kind of person this is. The server stamped the
+	// domain. A bare domain cannot enter.
+	vhost, known := a.policy.VHosts[req.From.Domainpart()], a.Knows(req.From)
+	t.vhost(req, known)
+	if !known {
 		return d.Denied(ReasonVHostUnknown, nil)
 	}
 
-	// 3. A token must be good. A bad token is refused; it never counts as no token,
-	// so its bearer is not let in as a guest.
+	// 3. A token must be good. A bad token never counts as no token: otherwise its bearer would enter as a guest. A virtual
+	// host without issuers ignores tokens.
 	var issuer *Issuer
 	var claims *token.Claims
-	if req.Token != "" && len(vhost.Issuers) > 0 {
-		var reason Reason
-		issuer, claims, reason, err = a.verify(ctx, &d, req, vhost.Issuers, t)
-		if reason != "" {
-			return d.Denied(reason, err)
+	var no *refusal
+	switch {
+	case req.Token == "":
+	case len(vhost.Issuers) == 0:
+		t.tokenIgnored()
+	default:
+		if issuer, claims, no = a.verify(ctx, &d, req, vhost.Issuers, t); no != nil {
+			return d.refused(no)
 		}
-	} else if req.Token != "" {
-		t.found("token", "nothing: this virtual host has no issuers", "a token, not looked at", true)
 	}
 
-	// 4. A session stands for the token or the password that it came from, on whichever virtual host it is shown: in
-	// Jitsi's role upgrade (lib-jitsi-meet authenticateAndUpgradeRole) a second connection logs in and gets it, and the
-	// guest's own connection shows it. Where a token is shown beside it, the token decides. What records or dials in for
-	// others is what its virtual host says, and no session makes it a host.
+	// 4. A session stands for the token or the password that it came from, on whichever virtual host the client uses it. In
+	// Jitsi's role upgrade (lib-jitsi-meet authenticateAndUpgradeRole) a second connection logs in and gets the session, and
+	// the guest's own connection sends its id. A token decides before a session. On a service virtual host no session counts:
+	// a recorder or gateway never becomes a host.
 	var credential *Session
 	switch {
 	case req.SessionID == "":
 	case claims != nil:
-		t.found("session", "nothing: the token decides", "a session id beside a token", true)
+		t.sessionIgnored("the token decides", "a session id beside a token")
 	case vhost.Kind == KindService:
-		t.found("session", "nothing: this virtual host says all", "a session id, not looked at", true)
+		t.sessionIgnored("this virtual host says all", "a session id, not looked at")
 	default:
-		var reason Reason
-		credential, reason, err = a.session(ctx, req, room, breakout, t)
-		if reason != "" {
-			return d.Denied(reason, err)
+		if credential, no = a.session(ctx, req, room, breakout, t); no != nil {
+			return d.refused(no)
 		}
 		d.Identity, d.Expires, d.Token = credential.Identity, credential.Expires, credential.Token
 		d.SessionID = req.SessionID
 	}
 
-	// 5. The token must be for this room. A breakout room's name is a random UUID, which no token names: what counts
-	// is a right to one of the main rooms.
+	// 5. The token must be for this room and tenant, and its affiliation one that usher knows.
 	if claims != nil {
 		if !breakout {
-			if reason, err := covers(issuer, claims, room, req.From.Domainpart(), t); reason != "" {
-				return d.Denied(reason, err)
+			if no = covers(issuer, claims, room, req.From.Domainpart(), t); no != nil {
+				return d.refused(no)
 			}
 		}
 		affiliation, by, err := requested(issuer, claims, &vhost)
+		t.affiliation(affiliation, by, err)
 		if err != nil {
-			t.found("affiliation", "owner, admin or member", describe(err), false)
 			return d.Denied(ReasonTokenClaims, err)
 		}
-		t.affiliation(affiliation, by)
 		d.Identity = claims.User.ID
 		credential = ofToken(req, issuer, claims, affiliation, d)
 	}
-	if breakout {
+
+	// Rules that depend on the room ask it, once. Without an answer nobody is let in.
+	ask := func(rule string) (RoomState, *refusal) {
 		state, err := look(ctx, req, room)
 		if err != nil {
-			t.found("breakout room", "an answer from the room", "none", false)
-			return d.Denied(ReasonRoomUnavailable, err)
+			t.noAnswer(rule)
+			return RoomState{}, &refusal{ReasonRoomUnavailable, err}
 		}
-		t.found("breakout room", "a person who was let into a main room", state.held(), state.HasGrant)
+		return state, nil
+	}
+
+	// A breakout room's name is a random UUID, which no token names: a grant in a main room opens it.
+	if breakout {
+		state, no := ask("breakout room")
+		if no != nil {
+			return d.refused(no)
+		}
+		t.breakout(state)
 		if !state.HasGrant {
 			return d.Denied(ReasonRoomMismatch, errors.New("breakout room: the sender holds no grant in a main room"))
 		}
@@ -173,55 +190,52 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		return d.allowed(ReasonBreakout, None)
 	}
 
-	// 6. Without a token, the virtual host says who this is. A password decides as a token does, whatever the session
-	// is that comes with it.
+	// 6. Without a token the virtual host says who this is. A password decides as a token does, before any session. A service
+	// enters a room that is open, and opens none, neither here nor through Jicofo.
 	guest := false
 	switch {
 	case claims != nil:
 	case vhost.Kind == KindTrusted:
 		d.Identity, d.Expires, d.Token, d.SessionID = req.From.Bare().String(), time.Time{}, TokenRef{}, ""
 		credential = ofPassword(req, room)
-		t.found("nothing shown", "a token, or a virtual host that needs none", "trusted: a host", true)
+		t.noToken("trusted: a host", true)
 	case credential != nil:
 	case vhost.Kind == KindService:
-		t.found("nothing shown", "a token, or a virtual host that needs none", "service: let in", true)
-		// A recorder opens no room, neither here nor by way of Jicofo.
-		state, err := look(ctx, req, room)
-		if err != nil {
-			t.found("room open", "an answer from the room", "none", false)
-			return d.Denied(ReasonRoomUnavailable, err)
+		t.noToken("service: let in", true)
+		state, no := ask("room open")
+		if no != nil {
+			return d.refused(no)
 		}
-		t.found("room open", state.expected(false), state.String(), state.Exists)
+		t.roomOpen(state)
 		if !state.Exists {
 			return d.Waiting(ReasonHostAbsent)
 		}
 		return d.allowed(ReasonService, Member)
 	case vhost.Kind == KindGuest || vhost.AllowEmptyToken:
 		guest = true
-		t.found("nothing shown", "a token, or a virtual host that needs none", "a guest", true)
+		t.noToken("a guest", true)
 	default:
-		t.found("nothing shown", "a token, or a virtual host that needs none", "no token", false)
+		t.noToken("no token", false)
 		return d.Denied(ReasonTokenRequired, nil)
 	}
 	if credential != nil && d.SessionID == "" {
 		d.SessionID, d.Session = a.sessionOf(ctx, req, credential)
 	}
 
-	// 7. A host enters, and opens the room if need be. A lobby may have hosts knock, but only if there is one inside to
-	// open to them.
+	// 7. A host enters, and opens the room if need be. A lobby may make hosts knock, but only if a host is inside who can let
+	// them in.
 	if !guest && credential.Affiliation.Host() {
 		affiliation := credential.Affiliation
 		if affiliation == Owner {
 			affiliation = a.policy.HostAffiliation
 		}
-		t.found("host", "owner or admin", string(affiliation), true)
+		t.host(affiliation)
 		if a.knocks(credential, Owner) {
-			state, err := look(ctx, req, room)
-			if err != nil {
-				t.found("lobby", "an answer from the room", "none", false)
-				return d.Denied(ReasonRoomUnavailable, err)
+			state, no := ask("lobby")
+			if no != nil {
+				return d.refused(no)
 			}
-			t.found("lobby", "no lobby, or nobody inside to open", state.lobby(), true)
+			t.lobbyForHost(state)
 			if state.lobbyAtWork() && state.HostPresent {
 				d.NeedsHost = true
 				return d.allowed(ReasonHost, None)
@@ -232,8 +246,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		return d.allowed(ReasonHost, affiliation)
 	}
 
-	// 8. Everybody else needs a host inside, as far as wait_for_host says. A guest opens no room but those that
-	// are meant for guests.
+	// 8. Everybody else waits for a host, as far as wait_for_host says. A guest opens no room but those of guest_rooms.
 	waits := a.policy.WaitForHost == MembersWait || guest && a.policy.WaitForHost == GuestsWait
 	d.MayCreate = !waits && !guest
 	if a.guestRoom(room) {
@@ -243,27 +256,26 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	knocks := a.knocks(credential, Member)
 	var state RoomState
 	if waits || !d.MayCreate || knocks {
-		if state, err = look(ctx, req, room); err != nil {
-			t.found("host inside", "an answer from the room", "none", false)
-			return d.Denied(ReasonRoomUnavailable, err)
+		if state, no = ask("host inside"); no != nil {
+			return d.refused(no)
 		}
 	}
 	if waits || !d.MayCreate {
-		ok := state.Exists && (state.HostPresent || !waits)
-		t.found("host inside", state.expected(waits), state.String(), ok)
-		if !ok {
+		mayEnter := state.Exists && (state.HostPresent || !waits)
+		t.hostInside(state, waits, mayEnter)
+		if !mayEnter {
 			return d.Waiting(ReasonHostAbsent)
 		}
 	} else {
-		t.found("host inside", "nothing: this person need not wait", "", true)
+		t.needNotWait()
 	}
 
 	// 9. A lobby that is at work decides about guests, and about members who do not pass it: without an affiliation they
 	// knock.
-	// 10. Guests become members, too, because the room is members-only, and never more.
+	// 10. Everybody else becomes a member, guests too because the room is members-only, and never more.
 	affiliation := Member
 	if knocks {
-		t.found("lobby", "the lobby to decide, if one is at work", state.lobby(), true)
+		t.lobby(state)
 		if state.lobbyAtWork() {
 			affiliation, d.MayCreate = None, false
 		}
@@ -274,16 +286,8 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	return d.allowed(ReasonMember, affiliation)
 }
 
-// ours says in words which rooms are ours.
-func (a *Authorizer) ours() string {
-	if a.policy.Breakout != "" {
-		return "a room on a guarded MUC service or the breakout service"
-	}
-	return "a room on a guarded MUC service"
-}
-
-// knocks reports whether a lobby that is at work holds this person up, who would enter as Owner or as Member; nil is a
-// guest. What an issuer says goes before what the policy says, and a no is meant as much as a yes.
+// knocks reports whether a lobby that is at work holds up a person who would enter as Owner or as Member; a nil credential is
+// a guest. What the token says goes before the policy, a no as well as a yes.
 func (a *Authorizer) knocks(credential *Session, as Affiliation) bool {
 	switch {
 	case !a.policy.Lobby:
@@ -295,8 +299,8 @@ func (a *Authorizer) knocks(credential *Session, as Affiliation) bool {
 	}
 }
 
-// guestRoom reports whether guests may open the room. Only rooms without a tenant are meant: a pattern says nothing of
-// other people's rooms.
+// guestRoom reports whether guests may open the room. A pattern matches only rooms without a tenant: it says nothing about a
+// tenant's rooms.
 func (a *Authorizer) guestRoom(room Room) bool {
 	for _, pattern := range a.policy.GuestRooms {
 		if ok, _ := path.Match(pattern, room.Name); ok && room.Tenant == "" {
@@ -306,42 +310,6 @@ func (a *Authorizer) guestRoom(room Room) bool {
 	return false
 }
 
-func (s RoomState) expected(needsHost bool) string {
-	if needsHost {
-		return "a host in the room"
-	}
-	return "a room that somebody opened"
-}
-
-// String says what the state is in words, for explanations.
-func (s RoomState) String() string {
-	switch {
-	case !s.Exists:
-		return "the room is not open"
-	case s.HostPresent:
-		return "a host is inside"
-	default:
-		return "the room is open, no host is inside"
-	}
-}
-
-// lobbyAtWork reports whether a person without an affiliation knocks at a lobby. The lobby of a room that has ended is none: the
-// server makes the next room without.
+// lobbyAtWork reports whether a person without an affiliation knocks at a lobby. A lobby ends with its room: the server makes
+// the next room without one.
 func (s RoomState) lobbyAtWork() bool { return s.Exists && s.Lobby }
-
-func (s RoomState) lobby() string {
-	if !s.lobbyAtWork() {
-		return "no lobby at work"
-	}
-	if s.HostPresent {
-		return "a lobby at work, a host is inside"
-	}
-	return "a lobby at work, no host is inside"
-}
-
-func (s RoomState) held() string {
-	if s.HasGrant {
-		return "a grant in a main room"
-	}
-	return "no grant in any main room"
-}

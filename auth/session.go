@@ -52,54 +52,64 @@ type Sessions interface {
 	Session(ctx context.Context, id string) (Session, error)
 }
 
-// session returns the live session that the sender's request names. The reason is empty if it is one, and
-// ReasonSessionInvalid whatever is wrong with it: the client then drops the id and asks again (lib-jitsi-meet
-// modules/xmpp/moderator.js), as who it is without.
-func (a *Authorizer) session(ctx context.Context, req Request, room Room, breakout bool, t *trace) (*Session, Reason, error) {
-	const expected = "a live session of this machine"
-	refuse := func(found string) (*Session, Reason, error) {
-		t.found("session", expected, found, false)
-		return nil, ReasonSessionInvalid, errors.New("session: " + found)
-	}
+// session returns the live session that the request names. Whatever is wrong with it, the reason is ReasonSessionInvalid: the
+// client then drops the id and asks again without it (lib-jitsi-meet modules/xmpp/moderator.js).
+func (a *Authorizer) session(ctx context.Context, req Request, room Room, breakout bool, t *trace) (*Session, *refusal) {
 	s, err := a.lookUp(ctx, req)
+	var issuer *Issuer
+	var wrong string
 	switch {
 	case errors.Is(err, ErrNoSession):
-		return refuse("no live session has this id")
+		wrong = "no live session has this id"
 	case err != nil:
-		t.found("session", expected, "no answer from the store", false)
-		return nil, ReasonStoreUnavailable, err
+		t.session("no answer from the store", false)
+		return nil, &refusal{ReasonStoreUnavailable, err}
 	case req.MachineUID == "" || subtle.ConstantTimeCompare([]byte(s.Machine), []byte(req.MachineUID)) == 0:
-		return refuse("a session of another machine")
+		wrong = "a session of another machine"
 	case s.Affiliation != Member && !s.Affiliation.Host():
-		return refuse("a session without an affiliation")
+		wrong = "a session without an affiliation"
+	default:
+		issuer, wrong = a.backing(s)
 	}
-	// What the session came from must still count.
+	byPassword := issuer == nil
+	if wrong == "" && !breakout && byPassword && (s.Room != room.String() || s.Subject != room.Service()) {
+		wrong = "a session for another room"
+	}
+	if wrong != "" {
+		t.session(wrong, false)
+		return nil, refuse(ReasonSessionInvalid, "session: "+wrong)
+	}
+	t.session("as expected", true)
+	if breakout || byPassword {
+		return s, nil
+	}
+	claims := token.Claims{Room: s.Room, Subject: s.Subject, Tenant: s.Tenant}
+	if no := covers(issuer, &claims, room, s.VHost, t); no != nil {
+		return nil, &refusal{ReasonSessionInvalid, no.err}
+	}
+	if s.ByDefault {
+		vhost := a.policy.VHosts[s.VHost]
+		s.Affiliation, _, _ = requested(issuer, &token.Claims{}, &vhost) // which cannot fail
+	}
+	return s, nil
+}
+
+// backing returns the issuer of the token that the session came from, nil if it came from a password. wrong says why the token
+// or the password no longer counts; it is empty if it does.
+func (a *Authorizer) backing(s *Session) (_ *Issuer, wrong string) {
 	vhost := a.policy.VHosts[s.VHost]
 	i := slices.IndexFunc(vhost.Issuers, func(i Issuer) bool { return i.Name == s.Issuer })
 	switch {
 	case s.Issuer == "" && vhost.Kind != KindTrusted:
-		return refuse("a session by a password, on a virtual host that is no longer trusted")
-	case s.Issuer != "" && i < 0:
-		return refuse("a session by a token of an issuer that is no longer configured")
-	case s.Issuer != "" && !vhost.Issuers[i].Keys.Counts(s.Token.Key):
-		return refuse("a session by a token that was signed with a secret or key which is no longer configured")
-	case breakout:
-		t.found("session", expected, "as expected", true)
-		return s, "", nil
-	case s.Issuer == "" && (s.Room != room.String() || s.Subject != room.Service()):
-		return refuse("a session for another room")
+		return nil, "a session by a password, on a virtual host that is no longer trusted"
+	case s.Issuer == "":
+		return nil, ""
+	case i < 0:
+		return nil, "a session by a token of an issuer that is no longer configured"
+	case !vhost.Issuers[i].Keys.Counts(s.Token.Key):
+		return nil, "a session by a token that was signed with a secret or key which is no longer configured"
 	}
-	t.found("session", expected, "as expected", true)
-	if s.Issuer != "" {
-		claims := token.Claims{Room: s.Room, Subject: s.Subject, Tenant: s.Tenant}
-		if _, err := covers(&vhost.Issuers[i], &claims, room, s.VHost, t); err != nil {
-			return nil, ReasonSessionInvalid, err
-		}
-		if s.ByDefault {
-			s.Affiliation, _, _ = requested(&vhost.Issuers[i], &token.Claims{}, &vhost) // which cannot fail
-		}
-	}
-	return s, "", nil
+	return &vhost.Issuers[i], ""
 }
 
 // lookUp returns the session of the request's id, unless it is over. The error is ErrNoSession then.

@@ -3,7 +3,6 @@ package auth
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -14,37 +13,36 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// any is what accepts every issuer or audience, and covers every room or tenant.
+// wildcard accepts every issuer or audience, and covers every room or tenant.
 const wildcard = "*"
 
 // Issuer is a party that signs tokens, with its keys and what its tokens must say.
 type Issuer struct {
 	// Name is what the operator calls the issuer (app_id). It goes to logs.
 	Name string
-	// Accepted are the values of iss that mean this issuer; "*" means any.
+	// Accepted lists the values of iss that mean this issuer; "*" means any.
 	Accepted []string
-	// Audiences are the accepted values of aud, of which a token must have one; "*" means any.
+	// Audiences lists the accepted values of aud. A token must have one of them; "*" means any.
 	Audiences []string
-	// Algorithms are those that the issuer signs with. The token's header chooses among them and no others.
+	// Algorithms lists what the issuer signs with. The token's header chooses among them and no others.
 	Algorithms []jwa.SignatureAlgorithm
 	// Keys has the issuer's keys.
 	Keys KeySource
 	// RequireRoom refuses tokens without a room claim, RequireExp those without an end.
 	RequireRoom, RequireExp bool
-	// Claims says where the issuer's tokens have what Jitsi has a fixed place for, and what the values there mean. If
-	// it maps the affiliation, a token that says nothing there makes a member, whatever the virtual host gives by
-	// default: who names roles means those that are named.
+	// Claims says where the issuer's tokens have the claims that Jitsi has fixed places for, and what the values there mean. If
+	// it maps the affiliation, a token that says nothing there makes a member, whatever the virtual host's default is: an
+	// issuer that names roles means the people it names.
 	Claims token.ClaimMap
-	// DefaultAffiliation is what the issuer's tokens get that ask for nothing, Owner or Member; None means what the virtual host
-	// gives.
+	// DefaultAffiliation is for the issuer's tokens that ask for nothing: Owner or Member; None means the virtual host's default.
 	DefaultAffiliation Affiliation
-	// Tenant is the one tenant whose rooms the issuer's tokens open; empty for any.
+	// Tenant is the one tenant that the issuer's tokens open rooms of; empty for any.
 	Tenant string
-	// DomainVerification asks that sub, or the claim to which Claims maps the tenant, is the domain or tenant.
+	// DomainVerification requires that sub, or the claim to which Claims maps the tenant, is the domain or tenant.
 	DomainVerification bool
-	// NoWildcard refuses "*" as room or sub, wherever Claims has them and also by its tables, and no room at all.
+	// NoWildcard refuses "*" as room or sub, wherever Claims has them and also by its tables, and a missing room.
 	NoWildcard bool
-	// Leeway is by how much clocks may differ.
+	// Leeway is how far clocks may differ.
 	Leeway time.Duration
 }
 
@@ -52,244 +50,293 @@ func accepts(accepted []string, value string) bool {
 	return slices.Contains(accepted, wildcard) || value != "" && slices.Contains(accepted, value)
 }
 
-// latest is the last moment that is written down everywhere: time.Time has no JSON for a year of five digits.
+// latest is the last moment that every format can hold: time.Time has no JSON for a year of five digits.
 var latest = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
 
-// aheadMost is by how much iat may lie in the future. It is no time before which a token is not valid (RFC 7519 §4.1.6), and
-// Jitsi ignores it: a library sets it, and a backend's clock that is ahead, or gives local time for UTC, must not lock
-// everybody out. What is made later than that was not made by a clock.
+// aheadMost is how far iat may lie in the future. RFC 7519 §4.1.6 does not make it a time before which a token is invalid, and
+// Jitsi ignores it. Libraries set it, and an issuer's clock that is ahead, or writes local time as UTC, must not lock everybody
+// out. No clock is wrong by more than a day.
 const aheadMost = 24 * time.Hour
 
-// absent is what explanations and the log say of a claim that there must be.
+// absent is what explanations and the log say of a required claim that the token lacks.
 const absent = "required, absent"
 
-// verify checks the token itself: its form, its issuer, its signature, its claims, its time, its audience, in this
-// order, so that nothing but a good signature gives away what else is wrong with a token. The reason is empty if all
-// is well.
-func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*Issuer, *token.Claims, Reason, error) {
-	v, reason, err := a.signed(ctx, d, req, issuers, t)
-	if reason != "" {
-		return nil, nil, reason, err
+// verify checks the token itself: form, issuer, signature, claims, time, audience, in this order, so that without a good
+// signature nobody learns what else is wrong with a token.
+func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*Issuer, *token.Claims, *refusal) {
+	v, no := a.signed(ctx, d, req, issuers, t)
+	if no != nil {
+		return nil, nil, no
 	}
-	d.Token, d.Expires = v.ref, v.expires
-	i, c := v.issuer, v.claims
-	d.Notes = c.Notes
-	t.required(i, c, a.IsBreakout(d.Room))
-
-	if c.Expires.IsZero() {
-		if i.RequireExp {
-			// A token without exp is refused although RFC 7519 §4.1.4 makes it optional: jitsi-meet keeps tokens in
-			// URLs, which leak.
-			t.found("end", "exp in the future", absent, false)
-			return nil, nil, ReasonTokenClaims, errors.New("exp: " + absent)
-		}
-		t.found("end", "exp in the future", "no exp", true)
-	} else if ok := req.At.Before(v.expires); !ok {
-		t.time("end", "exp in the future", c.Expires, req.At, false)
-		return nil, nil, ReasonTokenExpired, fmt.Errorf("exp: %s ago, with a leeway of %s", req.At.Sub(c.Expires).Round(time.Second), i.Leeway)
-	} else {
-		t.time("end", "exp in the future", c.Expires, req.At, true)
+	d.Token, d.Expires, d.Notes = v.ref, v.expires, v.claims.Notes
+	t.required(v.issuer, v.claims, a.IsBreakout(d.Room))
+	if no = ended(v, req.At, t); no != nil {
+		return nil, nil, no
 	}
-	if !c.NotBefore.IsZero() {
-		ok := !req.At.Add(i.Leeway).Before(c.NotBefore)
-		t.time("begin", "nbf in the past", c.NotBefore, req.At, ok)
-		if !ok {
-			return nil, nil, ReasonTokenNotYetValid, fmt.Errorf("nbf: in %s, with a leeway of %s", c.NotBefore.Sub(req.At).Round(time.Second), i.Leeway)
-		}
+	if no = notBegun(d, v, req.At, t); no != nil {
+		return nil, nil, no
 	}
-	if !c.IssuedAt.IsZero() {
-		ahead := c.IssuedAt.Sub(req.At)
-		const expected = "iat in the past"
-		switch in := ahead.Round(time.Second); {
-		case ahead > aheadMost:
-			t.time("begin", expected+", or within the next 24h", c.IssuedAt, req.At, false)
-			return nil, nil, ReasonTokenNotYetValid, fmt.Errorf("iat: in %s, which is more than any clock is ahead", in)
-		case ahead > i.Leeway:
-			t.note("begin", expected, instants(c.IssuedAt, req.At)+"; the issuer's clock is ahead, or this one is behind")
-			d.Notes = append(slices.Clip(d.Notes), fmt.Sprintf("iat: in %s; the issuer's clock is ahead, or this one is behind", in))
-		default:
-			t.time("begin", expected, c.IssuedAt, req.At, true)
-		}
+	if no = otherAudience(v, t); no != nil {
+		return nil, nil, no
 	}
-
-	// RFC 8725 §3.9 and Jitsi want an aud in any case, even where every one is accepted.
-	ok := slices.ContainsFunc(c.Audience, func(aud string) bool { return accepts(i.Audiences, aud) })
-	t.list("audience", i.Audiences, cmp.Or(strings.Join(c.Audience, " "), absent), ok)
-	switch {
-	case len(c.Audience) == 0:
-		return nil, nil, ReasonTokenAudience, errors.New("aud: " + absent)
-	case !ok:
-		return nil, nil, ReasonTokenAudience, errors.New("aud: none of the accepted audiences")
-	}
-	return i, c, "", nil
+	return v.issuer, v.claims, nil
 }
 
-// signed returns the token's claims once a key of one of the issuers has verified them. What was verified before is
-// remembered: waiting clients show the same token every few seconds.
-func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*verified, Reason, error) {
+// ended refuses a token that is over, and one without an end where the issuer requires one. RFC 7519 §4.1.4 makes exp
+// optional, but jitsi-meet keeps tokens in URLs, which leak.
+func ended(v *verified, at time.Time, t *trace) *refusal {
+	const rule, expected = "end", "exp in the future"
+	exp := v.claims.Expires
+	switch {
+	case exp.IsZero() && v.issuer.RequireExp:
+		t.found(rule, expected, absent, false)
+		return refuse(ReasonTokenClaims, "exp: "+absent)
+	case exp.IsZero():
+		t.found(rule, expected, "no exp", true)
+		return nil
+	}
+	ok := at.Before(v.expires)
+	t.time(rule, expected, exp, at, ok)
+	if !ok {
+		return &refusal{ReasonTokenExpired, fmt.Errorf("exp: %s ago, with a leeway of %s", at.Sub(exp).Round(time.Second), v.issuer.Leeway)}
+	}
+	return nil
+}
+
+// notBegun refuses a token before its nbf, and one whose iat no clock explains. A smaller iat in the future is noted in d.
+func notBegun(d *Decision, v *verified, at time.Time, t *trace) *refusal {
+	const rule = "begin"
+	leeway := v.issuer.Leeway
+	if nbf := v.claims.NotBefore; !nbf.IsZero() {
+		ok := !at.Add(leeway).Before(nbf)
+		t.time(rule, "nbf in the past", nbf, at, ok)
+		if !ok {
+			return &refusal{ReasonTokenNotYetValid, fmt.Errorf("nbf: in %s, with a leeway of %s", nbf.Sub(at).Round(time.Second), leeway)}
+		}
+	}
+	iat := v.claims.IssuedAt
+	if iat.IsZero() {
+		return nil
+	}
+	const expected = "iat in the past"
+	ahead := iat.Sub(at)
+	switch in := ahead.Round(time.Second); {
+	case ahead > aheadMost:
+		t.time(rule, expected+", or within the next 24h", iat, at, false)
+		return &refusal{ReasonTokenNotYetValid, fmt.Errorf("iat: in %s, which is more than any clock is ahead", in)}
+	case ahead > leeway:
+		const clocks = "; the issuer's clock is ahead, or this one is behind"
+		t.note(rule, expected, instants(iat, at)+clocks)
+		d.Notes = append(slices.Clip(d.Notes), fmt.Sprintf("iat: in %s%s", in, clocks))
+	default:
+		t.time(rule, expected, iat, at, true)
+	}
+	return nil
+}
+
+// otherAudience refuses a token for another audience. RFC 8725 §3.9 and Jitsi want an aud in any case, even where the issuer
+// accepts every one.
+func otherAudience(v *verified, t *trace) *refusal {
+	aud, accepted := v.claims.Audience, v.issuer.Audiences
+	ok := slices.ContainsFunc(aud, func(aud string) bool { return accepts(accepted, aud) })
+	t.list("audience", accepted, cmp.Or(strings.Join(aud, " "), absent), ok)
+	switch {
+	case len(aud) == 0:
+		return refuse(ReasonTokenAudience, "aud: "+absent)
+	case !ok:
+		return refuse(ReasonTokenAudience, "aud: none of the accepted audiences")
+	}
+	return nil
+}
+
+// signed returns the token's claims once a key of one of the issuers has verified them. It remembers what it verified, because
+// waiting clients show the same token every few seconds.
+func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*verified, *refusal) {
 	key := fingerprint(req.From.Domainpart(), req.Token)
 	if v := a.seen.get(key, req.At); v != nil && t == nil {
-		return v, "", nil
+		return v, nil
 	}
 
 	tok, err := token.Parse(req.Token)
-	t.found("form", "a compact JWS with strict JSON", describe(err), err == nil)
+	t.form(err)
 	if err != nil {
-		return nil, ReasonTokenMalformed, err
+		return nil, &refusal{ReasonTokenMalformed, err}
 	}
 	d.Token = TokenRef{ID: tok.ID(), KeyID: token.ForLog(tok.KeyID)}
 
-	var candidates []*Issuer
-	for i := range issuers {
-		if accepts(issuers[i].Accepted, tok.Issuer()) {
-			candidates = append(candidates, &issuers[i])
-		}
-	}
-	// An issuer that names this iss goes before one that takes any.
-	slices.SortStableFunc(candidates, func(x, y *Issuer) int {
-		return index(y.Accepted, tok.Issuer()) - index(x.Accepted, tok.Issuer())
-	})
-	iss := cmp.Or(tok.Issuer(), "no iss")
+	candidates := ofIssuer(issuers, tok.Issuer())
+	t.issuers(issuers, tok, len(candidates) > 0)
 	switch {
 	case len(candidates) > 0:
-		t.issuers(issuers, iss, true)
 	case !tok.Has("iss"):
-		t.issuers(issuers, absent, false)
-		return nil, ReasonTokenIssuer, errors.New("iss: " + absent)
+		return nil, refuse(ReasonTokenIssuer, "iss: "+absent)
 	default:
-		t.issuers(issuers, iss, false)
-		return nil, ReasonTokenIssuer, errors.New("iss: not of an issuer of this virtual host")
+		return nil, refuse(ReasonTokenIssuer, "iss: not of an issuer of this virtual host")
 	}
 
-	reason := ReasonTokenAlgorithm
-	err = errors.New("alg: not one of the issuer's algorithms")
-	for _, i := range candidates {
-		alg := tok.Algorithm
-		if !slices.Contains(i.Algorithms, alg) {
-			continue
+	issuer, origin, no := signer(ctx, candidates, tok)
+	t.signature(issuer, tok, no)
+	if no != nil {
+		return nil, no
+	}
+	d.Token.Issuer, d.Token.Key = token.ForLog(tok.Issuer()), origin
+
+	claims, err := tok.Claims(issuer.Claims)
+	t.claims(issuer, tok, claims, err)
+	if err != nil {
+		return nil, &refusal{ReasonTokenClaims, err}
+	}
+	v := &verified{issuer: issuer, claims: claims, ref: d.Token}
+	if !claims.Expires.IsZero() {
+		v.expires = claims.Expires.Add(issuer.Leeway)
+		if v.expires.After(latest) {
+			v.expires = latest
 		}
-		keys, kerr := i.Keys.Keys(ctx, tok.KeyID)
-		if kerr != nil {
-			reason, err = ReasonKeysUnavailable, fmt.Errorf("keys of issuer %s: %w", i.Name, kerr)
-			continue
-		}
+	}
+	a.seen.put(key, v, req.At)
+	return v, nil
+}
+
+// ofIssuer returns the issuers that the token's iss may mean: first those that name it, then those that take any.
+func ofIssuer(issuers []Issuer, iss string) []*Issuer {
+	var named, any []*Issuer
+	for i := range issuers {
 		switch {
-		case reason == ReasonKeysUnavailable:
+		case iss != "" && slices.Contains(issuers[i].Accepted, iss):
+			named = append(named, &issuers[i])
+		case accepts(issuers[i].Accepted, iss):
+			any = append(any, &issuers[i])
+		}
+	}
+	return append(named, any...)
+}
+
+// signer finds the issuer with the key that verifies the token, and the key's origin. If there is none, it returns the first
+// candidate and why: keys that could not be fetched count for more than a key that does not fit, because with them the token
+// might have been good.
+func signer(ctx context.Context, candidates []*Issuer, tok *token.Token) (_ *Issuer, origin string, _ *refusal) {
+	no := refuse(ReasonTokenAlgorithm, "alg: not one of the issuer's algorithms")
+	for _, i := range candidates {
+		if !slices.Contains(i.Algorithms, tok.Algorithm) {
+			continue
+		}
+		keys, err := i.Keys.Keys(ctx, tok.KeyID)
+		switch {
+		case err != nil:
+			no = &refusal{ReasonKeysUnavailable, fmt.Errorf("keys of issuer %s: %w", i.Name, err)}
+		case no.reason == ReasonKeysUnavailable:
 		case len(keys) == 0 && tok.KeyID == "":
-			reason, err = ReasonTokenSignature, errors.New("kid: "+absent+"; the issuer's keys are found by it")
+			no = refuse(ReasonTokenSignature, "kid: "+absent+"; the issuer's keys are found by it")
 		default:
-			reason, err = ReasonTokenSignature, errors.New("no key of the issuer verifies the signature")
+			no = refuse(ReasonTokenSignature, "no key of the issuer verifies the signature")
+		}
+		if err != nil {
+			continue
 		}
 		for _, k := range keys {
-			if !slices.Contains(k.Algorithms, alg) || tok.Verify(alg, k.Material) != nil {
-				continue
+			if slices.Contains(k.Algorithms, tok.Algorithm) && tok.Verify(tok.Algorithm, k.Material) == nil {
+				return i, k.Origin, nil
 			}
-			t.algorithm(i, tok.Algorithm.String(), true)
-			t.found("signature", "made by a key of "+i.Name, "as expected", true)
-			d.Token.Issuer, d.Token.Key = token.ForLog(tok.Issuer()), k.Origin
-			claims, cerr := tok.Claims(i.Claims)
-			t.found("claims", "claims of the right types", describe(cerr), cerr == nil)
-			t.notRead(tok, i.Claims)
-			if cerr != nil {
-				return nil, ReasonTokenClaims, cerr
-			}
-			t.noted(claims)
-			t.mapped(i.Claims, claims)
-			v := &verified{issuer: i, claims: claims, ref: d.Token}
-			if !claims.Expires.IsZero() {
-				v.expires = claims.Expires.Add(i.Leeway)
-				if v.expires.After(latest) {
-					v.expires = latest
-				}
-			}
-			a.seen.put(key, v, req.At)
-			return v, "", nil
 		}
 	}
-	t.algorithm(candidates[0], tok.Algorithm.String(), reason != ReasonTokenAlgorithm)
-	if reason != ReasonTokenAlgorithm {
-		t.found("signature", "made by a key of "+candidates[0].Name, describe(err), false)
-	}
-	return nil, reason, err
+	return candidates[0], "", no
 }
 
-func index(list []string, s string) int {
-	if slices.Contains(list, s) {
-		return 1
+// covers refuses claims that are not for this room, or not for its tenant. The order is that of the reasons that people see:
+// what the issuer never accepts, the room, the tenant.
+func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) *refusal {
+	if no := neverAccepted(i, c, room, vhost, t); no != nil {
+		return no
 	}
-	return 0
+	tenant, no := otherRoom(c, room, t)
+	if no != nil {
+		return no
+	}
+	return otherTenant(i, c, room, vhost, tenant, t)
 }
 
-// covers tells whether the claims are for this room. The reason is empty if they are.
-func covers(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) (Reason, error) {
-	// Only the claim as it stands can be the wildcard: what becomes one by decoding or normalising is a name.
-	every := c.Room == "" || c.Room == wildcard
+// everyRoom reports whether the claims name no room. Only the claim as it stands can be the wildcard: a name that becomes "*"
+// by decoding or normalising is a name.
+func everyRoom(c *token.Claims) bool { return c.Room == "" || c.Room == wildcard }
+
+// neverAccepted refuses claims that the issuer's configuration rules out for every room.
+func neverAccepted(i *Issuer, c *token.Claims, room Room, vhost string, t *trace) *refusal {
+	const rule = "room claim"
 	switch {
 	case c.RoomRegex:
 		// Jitsi matches such a claim as an unanchored Lua pattern (token/util.lib.lua, verify_room), which opens
 		// more rooms than issuers mean.
-		t.found("room claim", "a name or *", "a pattern (context.room.regex)", false)
-		return ReasonRoomMismatch, errors.New("context.room.regex: patterns are not accepted")
+		t.found(rule, "a name or *", "a pattern (context.room.regex)", false)
+		return refuse(ReasonRoomMismatch, "context.room.regex: patterns are not accepted")
 	case c.Room == "" && i.RequireRoom:
-		t.found("room claim", "* or "+room.String(), absent, false)
-		return ReasonTokenClaims, errors.New(i.room() + ": " + absent)
-	case i.NoWildcard && every:
-		t.found("room claim", room.String()+" (no_wildcard)", cmp.Or(c.Room, absent), false)
+		t.found(rule, "* or "+room.String(), absent, false)
+		return refuse(ReasonTokenClaims, i.room()+": "+absent)
+	case i.NoWildcard && everyRoom(c):
+		t.found(rule, room.String()+" (no_wildcard)", cmp.Or(c.Room, absent), false)
 		if c.Room == "" {
-			return ReasonRoomMismatch, errors.New(i.room() + ": " + absent)
+			return refuse(ReasonRoomMismatch, i.room()+": "+absent)
 		}
-		return ReasonRoomMismatch, errors.New(i.room() + ": a token for every room is not accepted from this issuer")
+		return refuse(ReasonRoomMismatch, i.room()+": a token for every room is not accepted from this issuer")
 	case i.NoWildcard && c.Subject == wildcard:
 		t.list(i.subject(), subjects(room, vhost), "* (no_wildcard)", false)
-		return ReasonTenantMismatch, errors.New(i.subject() + ": * is not accepted from this issuer")
+		return refuse(ReasonTenantMismatch, i.subject()+": * is not accepted from this issuer")
 	}
+	return nil
+}
 
-	// The tenant of the room, as the token names it: in brackets before the room's name, or in sub.
-	var tenant string
-	ok := every
-	if !every {
+// otherRoom refuses claims for another room. It returns the tenant that the room claim names in brackets, or "".
+func otherRoom(c *token.Claims, room Room, t *trace) (tenant string, no *refusal) {
+	const rule = "room claim"
+	ok := everyRoom(c)
+	if !ok {
 		named, name, err := splitTenant(c.Room)
 		if err != nil {
-			t.found("room claim", room.String(), "not a room name", false)
-			return ReasonRoomMismatch, fmt.Errorf("room claim: %w", err)
+			t.found(rule, room.String(), "not a room name", false)
+			return "", &refusal{ReasonRoomMismatch, fmt.Errorf("room claim: %w", err)}
 		}
 		tenant = named
 		ok = name == room.Name && (tenant == "" || tenant == room.Tenant)
 	}
-	t.found("room claim", "* or "+room.String(), c.Room, ok)
+	t.found(rule, "* or "+room.String(), c.Room, ok)
 	if !ok {
-		return ReasonRoomMismatch, errors.New("room claim: another room")
+		return "", refuse(ReasonRoomMismatch, "room claim: another room")
 	}
+	return tenant, nil
+}
 
+// otherTenant refuses claims for another domain or tenant, and rooms that are not of the issuer's own tenant. named is the
+// tenant in the room claim.
+func otherTenant(i *Issuer, c *token.Claims, room Room, vhost, named string, t *trace) *refusal {
 	if i.Tenant != "" {
-		ok = room.Tenant != "" && sameName(i.Tenant, room.Tenant)
+		ok := room.Tenant != "" && sameName(i.Tenant, room.Tenant)
 		t.found("issuer tenant", i.Tenant, cmp.Or(room.Tenant, "a room of no tenant"), ok)
 		if !ok {
-			return ReasonTenantMismatch, errors.New("room: not of the issuer's tenant")
+			return refuse(ReasonTenantMismatch, "room: not of the issuer's tenant")
 		}
 	}
-	if i.DomainVerification {
-		ok = c.Subject == wildcard || sameName(c.Subject, subjects(room, vhost)...)
+	switch {
+	case i.DomainVerification:
+		ok := c.Subject == wildcard || sameName(c.Subject, subjects(room, vhost)...)
 		t.list(i.subject(), append(subjects(room, vhost), wildcard), cmp.Or(c.Subject, absent), ok)
 		switch {
 		case c.Subject == "":
-			return ReasonTenantMismatch, errors.New(i.subject() + ": " + absent)
+			return refuse(ReasonTenantMismatch, i.subject()+": "+absent)
 		case !ok:
-			return ReasonTenantMismatch, errors.New(i.subject() + ": neither the domain or tenant nor *")
+			return refuse(ReasonTenantMismatch, i.subject()+": neither the domain or tenant nor *")
 		}
-	} else if room.Tenant != "" && i.Tenant == "" && tenant == "" && !every {
-		// Without domain verification a bare name still does not open the rooms of that name of every tenant, as it
-		// does with Jitsi's plugin: the token or the configuration must name the tenant.
-		ok = c.Subject == wildcard || sameName(c.Subject, room.Tenant) || sameName(c.Tenant, room.Tenant)
+	case room.Tenant != "" && i.Tenant == "" && named == "" && !everyRoom(c):
+		// Without domain verification, Jitsi's plugin lets a bare name open the rooms of that name of every tenant. Here the
+		// token or the configuration must name the tenant.
+		ok := c.Subject == wildcard || sameName(c.Subject, room.Tenant) || sameName(c.Tenant, room.Tenant)
 		t.list("tenant", []string{room.Tenant, wildcard}, cmp.Or(c.Subject, c.Tenant, absent), ok)
 		if !ok {
-			return ReasonRoomMismatch, errors.New("room claim: the name without the tenant")
+			return refuse(ReasonRoomMismatch, "room claim: the name without the tenant")
 		}
 	}
-	return "", nil
+	return nil
 }
 
-// subject is the name of the claim that is to be the domain or tenant.
+// subject returns the name of the claim that must be the domain or tenant.
 func (i *Issuer) subject() string {
 	if i.Claims.Tenant.IsZero() {
 		return "sub"
@@ -297,7 +344,7 @@ func (i *Issuer) subject() string {
 	return "claims.tenant"
 }
 
-// room is the name of the claim that is to be the room.
+// room returns the name of the claim that must be the room.
 func (i *Issuer) room() string {
 	if i.Claims.Room.IsZero() {
 		return "room"
@@ -305,7 +352,7 @@ func (i *Issuer) room() string {
 	return "claims.room"
 }
 
-// subjects are the values of sub that mean this room's domain or tenant.
+// subjects returns the values of sub that mean this room's domain or tenant.
 func subjects(room Room, vhost string) []string {
 	if room.Tenant != "" {
 		return []string{room.Tenant}
@@ -323,9 +370,8 @@ func sameName(s string, names ...string) bool {
 	return err == nil && slices.Contains(names, canonical)
 }
 
-// requested is the affiliation that the claims ask for, or what those get who ask for nothing: member if the issuer has
-// its own place for affiliations, else what the issuer gives, or the virtual host. by says which of these it was; it is empty
-// if the claims asked.
+// requested returns the affiliation that the claims ask for. Claims that ask for nothing get member if the issuer maps the
+// affiliation, otherwise the default of the issuer or of the virtual host; by then says which of these it was.
 func requested(i *Issuer, c *token.Claims, vhost *VHost) (a Affiliation, by string, err error) {
 	if word := c.User.Affiliation; word != "" {
 		if a := token.Affiliation(word); a != "" {
@@ -334,7 +380,7 @@ func requested(i *Issuer, c *token.Claims, vhost *VHost) (a Affiliation, by stri
 		return None, "", token.UnknownAffiliation(word)
 	}
 	if !i.Claims.Affiliation.IsZero() {
-		// An issuer that names roles means what it names: Keycloak leaves the list of roles out where it is empty.
+		// An issuer that names roles means the people it names: Keycloak leaves an empty list of roles out.
 		return Member, "the token says nothing at claims.affiliation", nil
 	}
 	for _, moderator := range []*bool{c.User.Moderator, c.Moderator} {
@@ -351,8 +397,8 @@ func requested(i *Issuer, c *token.Claims, vhost *VHost) (a Affiliation, by stri
 	return a, by, nil
 }
 
-// byDefault is what a token of the issuer gets that asks for nothing, where it has no place of its own for affiliations, and
-// who says so.
+// byDefault returns the affiliation for tokens of the issuer that ask for nothing, if the issuer does not map the affiliation,
+// and who says so.
 func (i *Issuer) byDefault(vhost *VHost) (_ Affiliation, by string) {
 	if i.DefaultAffiliation != None {
 		return i.DefaultAffiliation, "default_affiliation of the issuer " + i.Name
