@@ -1,5 +1,7 @@
 package auth
 
+//go:generate go test -run ^TestReadme$ . -update
+
 // Reason says why a request was decided as it was. The list is closed: it is the log field, the metric label and the
 // code in the answer to the client, so operators search and count by it.
 type Reason string
@@ -171,7 +173,7 @@ var Reasons = []ReasonRow{
 		"Your invitation was made for another service."},
 	{ReasonKeysUnavailable, Deny, NotReady, ClassServer, LevelWarn,
 		"The issuer's keys could not be fetched, so nothing could be verified.",
-		"See that usher reaches the key server; the log has the address and the error.",
+		"See that usher reaches the key server; the log has its address and the error.",
 		"Your invitation cannot be verified at the moment."},
 	{ReasonSessionInvalid, Deny, SessionOver, ClassPerson, LevelInfo,
 		"The session id is unknown, over, of another machine or for another room, or no longer backed by the configuration.",
