@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// MaxAge is maxAge.
+var MaxAge = maxAge
+
 // Unhurried gives fetches over real connections more time during a test, since a machine may have much else to do.
 func Unhurried(t *testing.T) {
 	was := fetchTimeout

@@ -8,11 +8,10 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/lestrrat-go/httpcc"
 )
 
 // fetchTimeout is how long one fetch may take, from the look-up of the name to the last byte. It leaves a conference
@@ -166,29 +165,35 @@ func lifetimeOf(header http.Header, now time.Time) time.Duration {
 	return min(max(lifetime, minLifetime), maxLifetime)
 }
 
-// maxAge returns how long a Cache-Control field lets a private cache keep an answer, if it says so; s-maxage is for
-// others. A field that cannot be read says not to keep it (RFC 9111 §4.2.1).
+// directive is one directive of a Cache-Control field, and the comma behind it: a token, with a token or a quoted string as its
+// value (RFC 9111 §5.2, RFC 9110 §5.6).
+var directive = func() *regexp.Regexp {
+	const token = "[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+	return regexp.MustCompile(`^(` + token + `)(?:=(?:(` + token + `)|"((?:[^"\\]|\\.)*)"))?[ \t]*(?:,|$)`)
+}()
+
+// maxAge returns how long a Cache-Control field lets a private cache keep an answer, and whether it says so; s-maxage is for
+// shared caches. Of two max-age the first counts. A field that cannot be read says not to keep the answer (RFC 9111 §4.2.1),
+// and so does one with a number that is too large: nobody means that.
 func maxAge(control string) (lifetime time.Duration, said bool) {
-	// httpcc reaches beyond the end of "max-age=", and its type for all directives of a response cannot say "no-cache".
-	defer func() {
-		if recover() != nil {
-			lifetime, said = 0, true
-		}
-	}()
-	directives, err := httpcc.ParseResponseDirectives(control)
-	if err != nil {
-		return 0, true
-	}
-	for _, directive := range directives {
-		switch strings.ToLower(directive.Name) {
-		case httpcc.NoStore, httpcc.NoCache:
+	for rest := strings.TrimLeft(control, " \t,"); rest != ""; rest = strings.TrimLeft(rest, " \t,") {
+		d := directive.FindStringSubmatch(rest)
+		if d == nil {
 			return 0, true
-		case httpcc.MaxAge:
-			seconds, err := strconv.ParseUint(directive.Value, 10, 64)
+		}
+		rest = rest[len(d[0]):]
+		switch strings.ToLower(d[1]) {
+		case "no-store", "no-cache":
+			return 0, true
+		case "max-age":
+			// §5.2: a recipient ought to accept both forms of a value.
+			seconds, err := strconv.ParseUint(d[2]+d[3], 10, 64)
 			if err != nil {
 				return 0, true
 			}
-			lifetime, said = time.Duration(min(seconds, uint64(maxLifetime/time.Second)))*time.Second, true
+			if !said {
+				lifetime, said = time.Duration(min(seconds, uint64(maxLifetime/time.Second)))*time.Second, true
+			}
 		}
 	}
 	return lifetime, said

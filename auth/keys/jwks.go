@@ -9,15 +9,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"slices"
-	"unicode/utf8"
+	"strings"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jwk"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/pkg/smallfile"
+	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
 // JWKSFile reads a JWK Set from a file once, as [JWKS] does, and returns a source of its keys. An error is an *[fs.PathError].
@@ -42,31 +42,27 @@ func JWKSFile(path string) (auth.KeySource, error) {
 // kid are all returned.
 //
 // The whole set is refused if it has a private key or a shared secret, with which every reader of the set could sign; if it
-// is not strict JSON (a name twice, nesting deeper than 16, text that is not UTF-8); if it has more than 256 keys or 1 MB;
-// and if no key is left.
+// is not strict JSON (see package strictjson); if it has more than 256 keys or 1 MB; and if no key is left.
 func JWKS(data []byte) (keys []auth.Key, skipped []error, err error) {
 	set, err := decodeObject(data)
 	if err != nil {
 		return nil, nil, err
 	}
-	var list []map[string]json.RawMessage
-	if err := json.Unmarshal(set["keys"], &list); err != nil || list == nil || slices.ContainsFunc(list, isNull) {
-		return nil, nil, errors.New(`not a JWK Set: want {"keys": [{...}, ...]}`)
+	list, err := jwks(set)
+	if err != nil {
+		return nil, nil, err
 	}
-	if len(list) > maxKeys {
-		return nil, nil, errTooMany
-	}
-	// Before any key is used: who publishes one private key may well have published all.
-	for i, member := range list {
-		if what := confidential(member); what != "" {
+	// Before any key is used: somebody who publishes one private key may well have published all.
+	for i, jwk := range list {
+		if what := confidential(jwk); what != "" {
 			return nil, nil, fmt.Errorf("key %d of the JWK Set contains a %s: take it out, and replace it where tokens are signed, "+
 				"since others may have read it", i+1, what)
 		}
 	}
-	for i, member := range list {
-		key, err := parseJWK(member)
+	for i, jwk := range list {
+		key, err := parseJWK(jwk)
 		if err != nil {
-			kid, _ := text(member, "kid")
+			kid, _ := jwk.Text("kid")
 			skipped = append(skipped, fmt.Errorf("key %d (kid %.64q): %w", i+1, kid, err))
 			continue
 		}
@@ -79,6 +75,27 @@ func JWKS(data []byte) (keys []auth.Key, skipped []error, err error) {
 	return keys, skipped, nil
 }
 
+// jwks returns the members of a JWK Set.
+func jwks(set strictjson.Object) ([]strictjson.Object, error) {
+	errSet := errors.New(`not a JWK Set: want {"keys": [{...}, ...]}`)
+	value, _ := set.Get("keys")
+	list, isList := value.([]any)
+	if !isList {
+		return nil, errSet
+	}
+	if len(list) > maxKeys {
+		return nil, errTooMany
+	}
+	all := make([]strictjson.Object, len(list))
+	for i, value := range list {
+		var isObject bool
+		if all[i], isObject = value.(strictjson.Object); !isObject {
+			return nil, errSet
+		}
+	}
+	return all, nil
+}
+
 // keyMap reads a JSON object of kid to PEM, as Firebase publishes its certificates, or a JWK Set. The rules are those of
 // JWKS.
 func keyMap(data []byte) (keys []auth.Key, skipped []error, err error) {
@@ -86,12 +103,14 @@ func keyMap(data []byte) (keys []auth.Key, skipped []error, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	// Jitsi, too, tells them apart by this name (token/util.lib.lua); with a string it is a kid like any other.
-	if _, isKid := text(object, "keys"); object["keys"] != nil && !isKid {
+	// Jitsi tells them apart by this name, too (token/util.lib.lua); with a string it is a kid like any other.
+	if keys, present := object.Get("keys"); present && !isText(keys) {
 		return JWKS(data)
 	}
-	for _, kid := range slices.Sorted(maps.Keys(object)) {
-		value, isText := text(object, kid)
+	slices.SortFunc(object, func(a, b strictjson.Member) int { return strings.Compare(a.Name, b.Name) })
+	for _, m := range object {
+		kid := m.Name
+		value, isText := m.Value.(string)
 		if !isText {
 			return nil, nil, errors.New(`neither a map of kid to certificate, {"kid": "-----BEGIN CERTIFICATE-----..."}, nor a JWK Set`)
 		}
@@ -120,14 +139,18 @@ func keyMap(data []byte) (keys []auth.Key, skipped []error, err error) {
 
 var errTooMany = fmt.Errorf("more than %d keys", maxKeys)
 
-// confidential names what is secret in a JWK, or returns "". Only names are looked at, whatever the type of key: a type
-// that is not known here has its secrets under the same names (RFC 7518 §6, and "priv" of the newer types).
-func confidential(member map[string]json.RawMessage) string {
-	if kty, _ := text(member, "kty"); kty == string(jwa.OctetSeq) || member["k"] != nil {
+// confidential names what is secret in a JWK, or returns "". Only names count, whatever the type of key: a type that usher does
+// not know has its secrets under the same names (RFC 7518 §6, and "priv" of the newer types).
+func confidential(jwk strictjson.Object) string {
+	has := func(name string) bool {
+		_, present := jwk.Get(name)
+		return present
+	}
+	if kty, _ := jwk.Text("kty"); kty == string(jwa.OctetSeq) || has("k") {
 		return `shared secret (kty "oct")`
 	}
 	for _, name := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "priv"} {
-		if member[name] != nil {
+		if has(name) {
 			return fmt.Sprintf("private key (member %q)", name)
 		}
 	}
@@ -135,21 +158,21 @@ func confidential(member map[string]json.RawMessage) string {
 }
 
 // parseJWK reads one public signature key.
-func parseJWK(member map[string]json.RawMessage) (auth.Key, error) {
-	if use, isText := text(member, "use"); member["use"] != nil && (!isText || use != string(jwk.ForSignature)) {
+func parseJWK(object strictjson.Object) (auth.Key, error) {
+	if use, present := object.Get("use"); present && use != string(jwk.ForSignature) {
 		return auth.Key{}, errors.New(`not for signatures: its "use" is not "sig"`)
 	}
-	if operations := member["key_ops"]; operations != nil {
-		var list []string
-		if err := json.Unmarshal(operations, &list); err != nil || !slices.Contains(list, string(jwk.KeyOpVerify)) {
+	if operations, present := object.Get("key_ops"); present {
+		list, _ := operations.([]any)
+		if !slices.Contains(list, any(string(jwk.KeyOpVerify))) {
 			return auth.Key{}, errors.New(`not for verifying: its "key_ops" are without "verify"`)
 		}
 	}
-	kid, isText := text(member, "kid")
-	if member["kid"] != nil && !isText {
+	kid, isText := object.Text("kid")
+	if _, present := object.Get("kid"); present && !isText {
 		return auth.Key{}, errors.New(`its "kid" is not a string`)
 	}
-	public, err := parsePublicJWK(member)
+	public, err := parsePublicJWK(object)
 	if err != nil {
 		return auth.Key{}, err
 	}
@@ -157,8 +180,8 @@ func parseJWK(member map[string]json.RawMessage) (auth.Key, error) {
 	if err != nil {
 		return auth.Key{}, err
 	}
-	if member["alg"] != nil {
-		alg, _ := text(member, "alg")
+	if _, present := object.Get("alg"); present {
+		alg, _ := object.Text("alg")
 		if !slices.Contains(algorithms, jwa.SignatureAlgorithm(alg)) {
 			return auth.Key{}, errors.New(`its "alg" is not one that a key of its type verifies tokens with`)
 		}
@@ -167,28 +190,27 @@ func parseJWK(member map[string]json.RawMessage) (auth.Key, error) {
 	return auth.Key{ID: kid, Algorithms: algorithms, Material: public}, nil
 }
 
-// jwkMembers are what makes a key of each type (RFC 7518 §6, RFC 8037 §2). jwx gets these and no others, so that it has
-// no opinion on certificates and addresses.
+// jwkMembers are what makes a key of each type (RFC 7518 §6, RFC 8037 §2). jwx gets these and no others, so that it does not
+// interpret certificates and addresses.
 var jwkMembers = map[jwa.KeyType][]string{
 	jwa.RSA: {"kty", "n", "e"},
 	jwa.EC:  {"kty", "crv", "x", "y"},
 	jwa.OKP: {"kty", "crv", "x"},
 }
 
-// parsePublicJWK returns the key itself. jwx decodes it, and does not check that the numbers are a key's: that is done
-// here and in algorithmsOf.
-func parsePublicJWK(member map[string]json.RawMessage) (any, error) {
-	kty, _ := text(member, "kty")
+// parsePublicJWK returns the key itself. jwx decodes it, but does not check that the numbers make a key: parsePublicJWK and
+// algorithmsOf do.
+func parsePublicJWK(object strictjson.Object) (any, error) {
+	kty, _ := object.Text("kty")
 	names, isUsed := jwkMembers[jwa.KeyType(kty)]
 	if !isUsed {
 		return nil, errors.New("a type of key that no algorithm uses: want RSA, EC or OKP")
 	}
-	only := make(map[string]json.RawMessage, len(names))
+	only := make(map[string]string, len(names))
 	for _, name := range names {
-		if value, isText := text(member, name); !isText || value == "" {
+		if only[name], _ = object.Text(name); only[name] == "" {
 			return nil, fmt.Errorf("its %q is missing", name)
 		}
-		only[name] = member[name]
 	}
 	plain, err := json.Marshal(only)
 	if err != nil {
@@ -225,72 +247,22 @@ func parsePublicJWK(member map[string]json.RawMessage) (any, error) {
 
 var errDamaged = errors.New("its numbers are not those of a key")
 
-// text returns the string that a member of a JSON object is, if it is one.
-func text(object map[string]json.RawMessage, name string) (value string, isText bool) {
-	raw := object[name]
-	if len(raw) == 0 || raw[0] != '"' {
-		return "", false
-	}
-	return value, json.Unmarshal(raw, &value) == nil
+func isText(value any) bool {
+	_, is := value.(string)
+	return is
 }
 
-func isNull(object map[string]json.RawMessage) bool { return object == nil }
-
-// maxDepth is the deepest nesting of JSON that is read, as in tokens.
-const maxDepth = 16
-
-var errJSON = errors.New("not JSON: is this the right address or file?")
-
-// decodeObject reads a JSON object strictly. encoding/json takes the last of two members of one name, and replaces what
-// is not UTF-8: who checked the set with another parser then saw another set.
-func decodeObject(data []byte) (map[string]json.RawMessage, error) {
+// decodeObject reads a JSON object strictly: somebody who checked the set with another parser must have seen the same set.
+func decodeObject(data []byte) (strictjson.Object, error) {
 	if len(data) > maxSize {
 		return nil, errSize
 	}
-	if !utf8.Valid(data) || !json.Valid(data) {
-		return nil, errJSON
-	}
-	if err := checkNames(json.NewDecoder(bytes.NewReader(data)), maxDepth); err != nil {
+	object, err := strictjson.Parse(string(data))
+	switch {
+	case errors.Is(err, strictjson.ErrSyntax), errors.Is(err, strictjson.ErrNoObject), errors.Is(err, strictjson.ErrTrailing):
+		return nil, fmt.Errorf("%w: is this the right address or file?", err)
+	case err != nil:
 		return nil, err
 	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(data, &object); err != nil || object == nil {
-		return nil, errors.New("not a JSON object: is this the right address or file?")
-	}
 	return object, nil
-}
-
-// checkNames reads one value that holds at most depth levels, and refuses a name that occurs twice in one object.
-func checkNames(decoder *json.Decoder, depth int) error {
-	token, err := decoder.Token()
-	if err != nil {
-		return errJSON
-	}
-	open, isOpen := token.(json.Delim)
-	if !isOpen {
-		return nil
-	}
-	if depth == 0 {
-		return fmt.Errorf("JSON nested deeper than %d", maxDepth)
-	}
-	seen := map[json.Token]bool{}
-	for decoder.More() {
-		if open == '{' {
-			name, err := decoder.Token()
-			if err != nil {
-				return errJSON
-			}
-			if seen[name] {
-				return errors.New("JSON with a name twice in one object")
-			}
-			seen[name] = true
-		}
-		if err := checkNames(decoder, depth-1); err != nil {
-			return err
-		}
-	}
-	if _, err := decoder.Token(); err != nil {
-		return errJSON
-	}
-	return nil
 }

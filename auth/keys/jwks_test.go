@@ -190,7 +190,7 @@ func TestJWKSRefuses(t *testing.T) {
 		"keys twice, escaped": {`{"\u006beys": [], ` + good[1:], "a name twice"},
 		"member twice":        {strings.Replace(good, `"kty"`, `"kty":"oct","kty"`, 1), "a name twice"},
 		"deep":                {strings.Replace(good, "{", `{"a":`+strings.Repeat("[", 16)+strings.Repeat("]", 16)+",", 1), "deeper than 16"},
-		"very deep":           {strings.Repeat("[", 500_000), "not JSON"},
+		"very deep":           {strings.Repeat("[", 500_000), "deeper than 16"},
 		"many":                {string(jwkSet(t, slices.Repeat([]member{{"kty": "RSA"}}, 257)...)), "more than 256 keys"},
 		"long":                {strings.Repeat(" ", 1<<20) + good, "more than 1024 kB"},
 		"private EC":          {with(jwkOf(t, p256, nil)), "key 2 of the JWK Set contains a private key"},

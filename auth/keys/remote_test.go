@@ -394,7 +394,7 @@ func TestRemoteLifetime(t *testing.T) {
 			{[]string{"Cache-Control", "max-age=-1"}, 30 * time.Second},
 			{[]string{"Cache-Control", "max-age=1e9"}, 30 * time.Second},
 			{[]string{"Cache-Control", "max-age"}, 30 * time.Second},
-			{[]string{"Cache-Control", "max-age="}, 30 * time.Second}, // httpcc panics
+			{[]string{"Cache-Control", "max-age="}, 30 * time.Second},
 			{[]string{"Cache-Control", "x= , max-age=600"}, 30 * time.Second},
 			{[]string{"Cache-Control", ",,,="}, 30 * time.Second},
 			{[]string{"Expires", date(now.Add(20 * time.Minute))}, 20 * time.Minute},

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
 // ClaimMap says where an issuer's tokens have what Jitsi has a fixed place for. A zero Claim is Jitsi's own place with
@@ -111,8 +113,8 @@ func splitPath(path string) ([]string, error) {
 	if err := end(); err != nil {
 		return nil, err
 	}
-	if len(names) > maxDepth {
-		return nil, fmt.Errorf("a path of %d names: a token is read %d deep", len(names), maxDepth)
+	if len(names) > strictjson.MaxDepth {
+		return nil, fmt.Errorf("a path of %d names: a token is read %d deep", len(names), strictjson.MaxDepth)
 	}
 	return names, nil
 }
@@ -195,7 +197,7 @@ type mapped struct {
 }
 
 // at follows the claim's path, or Jitsi's own where the claim has none, from the top of the payload. On the way, no
-// other spelling of a name is borne, as for Jitsi's own names; see object.spells. Null on the way is the claim's null.
+// other spelling of a name is borne, as for Jitsi's own names; see strictjson.Object.Spells. Null on the way is the claim's null.
 func (f fields) at(c Claim, own []string) mapped {
 	names := own
 	if len(c.names) > 0 {
@@ -204,10 +206,10 @@ func (f fields) at(c Claim, own []string) mapped {
 	var value any
 	var present bool
 	for i, name := range names {
-		if !f.spells([]string{name}) {
+		if !f.Spells([]string{name}) {
 			f.refuse(name, "this name and not a variant in another case")
 		}
-		value, present = f.get(name)
+		value, present = f.Get(name)
 		if i == len(names)-1 || present && value == nil {
 			names = names[:i+1]
 			break
@@ -243,7 +245,7 @@ func asText(value any) (string, bool) {
 			return "true", true
 		}
 		return "false", true
-	case number:
+	case strictjson.Number:
 		// JSON has seen to leading zeros and a sign without digits.
 		digits := strings.TrimPrefix(string(v), "-")
 		return string(v), v != "-0" && strings.Trim(digits, "0123456789") == ""

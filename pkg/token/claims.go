@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
 // Claims are what a token says, by type. Fields of claims that are absent are zero. Texts and names are as the issuer
@@ -60,7 +62,7 @@ type User struct {
 // a room or tenant, and for a name on the path of a claim that decides something that is spelled in another case.
 func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 	var found findings
-	top := fields{object: t.payload, findings: &found}
+	top := fields{Object: t.payload, findings: &found}
 	context := top.in("context")
 	user := context.in("user")
 	claims := &Claims{
@@ -133,7 +135,7 @@ type findings struct{ wrong, notes []string }
 // the end.
 type fields struct {
 	path string // of the object, with a dot at the end: "context.user."
-	object
+	strictjson.Object
 	*findings // of the whole token
 	// decidesNothing has what would be wrong passed over, and noted.
 	decidesNothing bool
@@ -157,13 +159,13 @@ func (f fields) note(name, what string) {
 
 // has reports whether the member is there and not null, which is what Java and many an ORM write for an absent one.
 func (f fields) has(name string) bool {
-	value, _ := f.get(name)
+	value, _ := f.Get(name)
 	return value != nil
 }
 
 // read returns the member of that name. present is false if it is absent, and if it is no T, which is refused.
 func read[T any](f fields, name, want string) (value T, present bool) {
-	member, present := f.get(name)
+	member, present := f.Get(name)
 	if !present {
 		return value, false
 	}
@@ -177,11 +179,11 @@ func read[T any](f fields, name, want string) (value T, present bool) {
 // in returns the fields of the object of that name: none if it is absent or null, or an empty array, which is how PHP
 // writes an empty object.
 func (f fields) in(name string) fields {
-	value, _ := f.get(name)
+	value, _ := f.Get(name)
 	inner := f
-	inner.path, inner.object = f.path+name+".", nil
-	if o, isObject := value.(object); isObject {
-		inner.object = o
+	inner.path, inner.Object = f.path+name+".", nil
+	if o, isObject := value.(strictjson.Object); isObject {
+		inner.Object = o
 	} else if !isEmpty(value) {
 		f.refuse(name, "an object")
 	}
@@ -195,7 +197,7 @@ func isEmpty(value any) bool {
 		return true
 	case []any:
 		return len(v) == 0
-	case object:
+	case strictjson.Object:
 		return len(v) == 0
 	}
 	return false
@@ -221,7 +223,7 @@ func (f fields) anyText(name string) string {
 // word reads an affiliation, known or not; "" if it is absent or null. An empty one is refused: it would read as if it were
 // absent.
 func (f fields) word(name string) string {
-	value, _ := f.get(name)
+	value, _ := f.Get(name)
 	word, _ := value.(string)
 	if value != nil && word == "" {
 		f.refuse(name, wantAffiliation(value))
@@ -247,7 +249,7 @@ func shown(value any) string {
 		return "null"
 	case []any:
 		return "an array"
-	case object:
+	case strictjson.Object:
 		return "an object"
 	case string:
 		return `"` + ForLog(v) + `"`
@@ -260,7 +262,7 @@ const wantLabel = "a string or a number"
 // label reads a text that is for people to look at and decides nothing, so that nothing there refuses a token. Numbers are
 // text as they are written: issuers send the ids of their databases.
 func (f fields) label(name string) string {
-	value, _ := f.get(name)
+	value, _ := f.Get(name)
 	text, isText := labelText(value)
 	if !isText {
 		f.note(name, "passed over, want "+wantLabel)
@@ -272,7 +274,7 @@ func labelText(value any) (text string, isText bool) {
 	switch v := value.(type) {
 	case string:
 		return v, true
-	case number:
+	case strictjson.Number:
 		return string(v), true
 	}
 	return "", isEmpty(value)
@@ -280,7 +282,7 @@ func labelText(value any) (text string, isText bool) {
 
 // texts reads a string, or an array of them (RFC 7519 §4.1.3).
 func (f fields) texts(name string) []string {
-	value, present := f.get(name)
+	value, present := f.Get(name)
 	if !present {
 		return nil
 	}
@@ -304,7 +306,7 @@ const year10000 = 253402300800
 // time reads a NumericDate: seconds since 1970, maybe with a fraction.
 func (f fields) time(name string) time.Time {
 	const want = "a number of seconds since 1970"
-	text, present := read[number](f, name, want)
+	text, present := read[strictjson.Number](f, name, want)
 	if !present {
 		return time.Time{}
 	}
@@ -325,7 +327,7 @@ func (f fields) time(name string) time.Time {
 // boolean reads true or false, also as the exact texts "true" and "false", which 8x8's documentation and issuers' templates
 // have; nil if absent or null.
 func (f fields) boolean(name string) *bool {
-	value, _ := f.get(name)
+	value, _ := f.Get(name)
 	flag, isFlag := boolean(value)
 	switch {
 	case value == nil:
@@ -355,13 +357,13 @@ func (f fields) features(name string) map[string]bool {
 	}
 	f.decidesNothing = true
 	f = f.in(name)
-	flags := make(map[string]bool, len(f.object))
-	for _, m := range f.object {
-		flag, isFlag := boolean(m.value)
+	flags := make(map[string]bool, len(f.Object))
+	for _, m := range f.Object {
+		flag, isFlag := boolean(m.Value)
 		if !isFlag {
 			f.note("*", "counts as false, want true or false") // the name is the issuer's invention and not for the log
 		}
-		flags[m.name] = flag
+		flags[m.Name] = flag
 	}
 	return flags
 }

@@ -7,25 +7,30 @@
 //	err = t.Verify(alg, key)           // ErrSignature: not made with this key
 //	claims, err := t.Claims(claimMap)  // ErrClaims:    a claim of the wrong type
 //
-// Issuers that are not made for Jitsi have roles, rooms and tenants elsewhere than Jitsi has them; a [ClaimMap] says
-// where. Its zero value is Jitsi's places.
+// Issuers that were not made for Jitsi put roles, rooms and tenants in other places than Jitsi; a [ClaimMap] says where. Its
+// zero value is Jitsi's places.
 //
-// Types are strict for what decides something, and what decides nothing refuses no token: an id, name, email, avatar,
-// group, jti or feature that cannot be read is passed over, with a note. Issuers' habits are taken for what they mean:
-// null is absent (Java), an empty array is an empty object (PHP), the texts "true" and "false" are true and false. But null
-// for exp, nbf, aud, the room or sub is refused: absent, they can mean more than any value does.
+// Types are strict for claims that decide something. Claims that decide nothing refuse no token: an id, name, email, avatar,
+// group, jti or feature that cannot be read is passed over, with a note. Habits of issuers are read as they are meant: null is
+// absent (Java), an empty array is an empty object (PHP), the texts "true" and "false" are true and false. But null for exp,
+// nbf, aud, the room or sub is refused: an absent one can mean more than any value does.
 //
-// Who may sign, when a token has expired and which room it opens is the caller's to decide: this package reads and
-// writes tokens, trusts nobody, and does no I/O.
+// The caller decides who may sign, when a token has expired and which room it opens: this package reads and writes tokens,
+// trusts nobody, and does no I/O.
 //
-// The rules are stricter than the RFCs' because the issuer's library, Prosody's plugin, the web page and usher
-// all read the same bytes, and a token that two of them read differently is a way in. Refused are: more than
-// [MaxSize] bytes; base64url with padding, line breaks or stray bits; text that is not UTF-8; names that occur
-// twice in one object, or that differ only in case, from each other or from a name that is read here; U+0000;
-// nesting deeper than 16; "crit", and "b64" other than true; a "typ" other than JWT.
+// The rules are stricter than the RFCs' because the issuer's library, Prosody's plugin, the web page and usher all read the
+// same bytes, and a token that two of them read differently is a way in. Refused are: more than [MaxSize] bytes; base64url with
+// padding, line breaks or stray bits; all that package strictjson refuses; names that differ only in case, from each other or
+// from a name that is read here; "crit", and "b64" other than true; a "typ" other than JWT.
 //
-// Error texts are for the log. They name the claim and what was expected. They hold nothing of the token but an affiliation
-// that is not known, cut and cleaned, which the operator needs for a claim map.
+// The library jwx is here for its cryptography: verifiers and signers of all algorithms, which work on bytes (package jws), and
+// the names of algorithms (package jwa). Its jwt.Parse is not used, because it reads tokens more freely than this package may:
+// of a claim that occurs twice it takes the last, it replaces bytes that are not UTF-8, it passes over what follows the object,
+// it takes exp as a text and iss as null, and it accepts a "crit" that it does not know (all seen with v2.1.7). Also it refuses
+// in one breath what usher tells apart: the form, the algorithm, the key, the claims, the time.
+//
+// Error texts are for the log. They name the claim and what was expected. They quote nothing of the token but an unknown
+// affiliation, cut and cleaned, which the operator needs for a claim map.
 package token
 
 import (
@@ -41,6 +46,8 @@ import (
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
+
+	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
 // MaxSize is the length in bytes of the longest compact token that is read or minted. jitsi-meet carries tokens in
@@ -65,7 +72,7 @@ type Token struct {
 	// Type is the header's "typ": some spelling of JWT, or empty if absent.
 	Type string
 
-	payload   object
+	payload   strictjson.Object
 	signed    string // header and payload in base64url with the dot between them, as they were signed
 	signature []byte
 }
@@ -117,33 +124,33 @@ func Parse(compact string) (*Token, error) {
 
 // readHeader takes from the header what is heeded. The rest is not looked at: above all no key or address of a key
 // (jwk, x5c, jku, x5u), for those are the sender's word for who the sender is (RFC 8725 §3.10).
-func (t *Token) readHeader(header object) error {
-	if !header.spells(headerNames) {
+func (t *Token) readHeader(header strictjson.Object) error {
+	if !header.Spells(headerNames) {
 		return errors.New("a parameter name in another case")
 	}
 	// We understand no extension, so a critical one is always unknown to us (RFC 7515 §4.1.11).
-	if _, present := header.get("crit"); present {
+	if _, present := header.Get("crit"); present {
 		return errors.New("crit")
 	}
 	// b64: false means a payload that is not base64url (RFC 7797 §3).
-	if b64, present := header.get("b64"); present && b64 != true {
+	if b64, present := header.Get("b64"); present && b64 != true {
 		return errors.New("b64 other than true")
 	}
 
-	algorithm, _ := header.get("alg")
+	algorithm, _ := header.Get("alg")
 	name, _ := algorithm.(string)
 	if name == "" {
 		return errors.New("alg: want the name of an algorithm")
 	}
 	t.Algorithm = jwa.SignatureAlgorithm(name)
 
-	if kid, present := header.get("kid"); present {
+	if kid, present := header.Get("kid"); present {
 		var isText bool
 		if t.KeyID, isText = kid.(string); !isText {
 			return errors.New("kid: want a string")
 		}
 	}
-	if typ, present := header.get("typ"); present {
+	if typ, present := header.Get("typ"); present {
 		// An access token of OAuth ("at+jwt") or any other kind with a name of its own is none of ours
 		// (RFC 8725 §3.11). Jitsi wants exactly "JWT"; RFC 7519 §5.1 only recommends upper case.
 		if t.Type, _ = typ.(string); !strings.EqualFold(t.Type, "JWT") {
@@ -154,30 +161,30 @@ func (t *Token) readHeader(header object) error {
 }
 
 func (t *Token) namesAreExact() bool {
-	context := t.payload.child("context")
-	return t.payload.spells(payloadNames) &&
-		context.spells(contextNames) &&
-		context.child("user").spells(userNames) &&
-		context.child("room").spells(roomNames)
+	context := t.payload.Child("context")
+	return t.payload.Spells(payloadNames) &&
+		context.Spells(contextNames) &&
+		context.Child("user").Spells(userNames) &&
+		context.Child("room").Spells(roomNames)
 }
 
 // Issuer returns the claim "iss", or "" if it is absent or no string. It is unverified, and good for one thing: to
 // find the keys to verify it with.
 func (t *Token) Issuer() string {
-	value, _ := t.payload.get("iss")
+	value, _ := t.payload.Get("iss")
 	issuer, _ := value.(string)
 	return issuer
 }
 
 // Has reports whether the payload has a claim of this name, whatever stands there, unverified.
 func (t *Token) Has(claim string) bool {
-	_, present := t.payload.get(claim)
+	_, present := t.payload.Get(claim)
 	return present
 }
 
 // ID returns the claim "jti" for the log: unverified, see ForLog; "" if it is absent or neither string nor number.
 func (t *Token) ID() string {
-	value, _ := t.payload.get("jti")
+	value, _ := t.payload.Get("jti")
 	id, _ := labelText(value)
 	return ForLog(id)
 }
@@ -235,12 +242,12 @@ func (t *Token) saltFits(alg jwa.SignatureAlgorithm, key any) bool {
 	return isRSA && rsa.VerifyPSS(public, hash, h.Sum(nil), t.signature, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) == nil
 }
 
-func decodeObject(part string) (object, error) {
+func decodeObject(part string) (strictjson.Object, error) {
 	text, err := decodeBase64(part)
 	if err != nil {
 		return nil, err
 	}
-	return parseObject(string(text))
+	return strictjson.ParseFolded(string(text))
 }
 
 var errBase64 = errors.New("not base64url")

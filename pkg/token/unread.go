@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
 // maxUnread is how many claims RolesNotRead names.
@@ -35,22 +37,22 @@ func (t *Token) RolesNotRead(m ClaimMap) []string {
 	}
 	var found []string
 	more := 0
-	var walk func(path []string, o object)
-	walk = func(path []string, o object) {
+	var walk func(path []string, o strictjson.Object)
+	walk = func(path []string, o strictjson.Object) {
 		for _, m := range o {
-			at := append(slices.Clip(path), m.name)
+			at := append(slices.Clip(path), m.Name)
 			isRead := slices.ContainsFunc(read, func(names []string) bool { return slices.Equal(names, at) })
-			inner, isObject := m.value.(object)
+			inner, isObject := m.Value.(strictjson.Object)
 			switch {
 			case isRead:
-			case !likeRole(m.name):
+			case !likeRole(m.Name):
 				walk(at, inner)
 			case len(found) == maxUnread:
 				more++
-			case isObject || isEmpty(m.value):
+			case isObject || isEmpty(m.Value):
 				found = append(found, ForLog(Claim{names: at}.Describe("")))
 			default:
-				found = append(found, fmt.Sprintf("%s (%s)", ForLog(Claim{names: at}.Describe("")), shown(m.value)))
+				found = append(found, fmt.Sprintf("%s (%s)", ForLog(Claim{names: at}.Describe("")), shown(m.Value)))
 			}
 		}
 	}

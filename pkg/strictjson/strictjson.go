@@ -1,8 +1,15 @@
-package token
+// Package strictjson reads JSON (RFC 8259) as strictly as I-JSON (RFC 7493) wants it. encoding/json cannot be told to: it keeps
+// the last of two members of one name, takes names in any case, and puts U+FFFD for what it cannot read. Then two programs read
+// one text as two things: a token for two rooms, or a set of keys that is not the set that somebody else has checked.
+//
+// Refused are: text that is not UTF-8, names that occur twice in one object, U+0000 and half surrogates in a string, nesting
+// deeper than [MaxDepth], and anything before or after the one object. Errors quote nothing of the text.
+package strictjson
 
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
@@ -10,46 +17,51 @@ import (
 	"unicode/utf8"
 )
 
-// This is JSON (RFC 8259) as strictly as I-JSON (RFC 7493) wants it, which encoding/json cannot be told to be: it
-// keeps the last of two members with one name, takes names in any case, and puts U+FFFD for what it cannot read, so
-// that two different tokens come to name one room.
+// MaxDepth is how many objects and arrays may stand inside each other. Jitsi's claims and JWK Sets need three.
+const MaxDepth = 16
 
-// maxDepth is how many objects and arrays may stand inside each other. Jitsi's own claims need three.
-const maxDepth = 16
+// Object is a JSON object: its members in the order of the text.
+type Object []Member
 
-// object is a JSON object: its members in the order of the text; no two names differ only in case.
-type object []member
-
-type member struct {
-	name  string
-	value any // nil, bool, number, string, []any or object
+// Member is one member of an object.
+type Member struct {
+	Name  string
+	Value any // nil, bool, Number, string, []any or Object
 }
 
-// number is a JSON number as it was written.
-type number string
+// Number is a JSON number as it was written.
+type Number string
 
-// get returns the member of that very name.
-func (o object) get(name string) (value any, present bool) {
+// Get returns the value of the member of that very name.
+func (o Object) Get(name string) (value any, present bool) {
 	for _, m := range o {
-		if m.name == name {
-			return m.value, true
+		if m.Name == name {
+			return m.Value, true
 		}
 	}
 	return nil, false
 }
 
-// child returns the object of that name, empty if there is none.
-func (o object) child(name string) object {
-	value, _ := o.get(name)
-	child, _ := value.(object)
+// Child returns the object of that name, empty if there is none.
+func (o Object) Child(name string) Object {
+	value, _ := o.Get(name)
+	child, _ := value.(Object)
 	return child
 }
 
-// spells tells whether o writes names as they are, where it has them. strings.EqualFold folds as encoding/json does.
-func (o object) spells(names []string) bool {
+// Text returns the string of that name. isText is false if there is none, or no string.
+func (o Object) Text(name string) (text string, isText bool) {
+	value, _ := o.Get(name)
+	text, isText = value.(string)
+	return text, isText
+}
+
+// Spells reports whether o has no name that differs from one of these only in case. strings.EqualFold folds as encoding/json
+// does.
+func (o Object) Spells(names []string) bool {
 	for _, m := range o {
 		for _, name := range names {
-			if m.name != name && strings.EqualFold(m.name, name) {
+			if m.Name != name && strings.EqualFold(m.Name, name) {
 				return false
 			}
 		}
@@ -57,39 +69,46 @@ func (o object) spells(names []string) bool {
 	return true
 }
 
+// What is wrong with a text.
 var (
-	errSyntax    = errors.New("not JSON")
-	errUTF8      = errors.New("not UTF-8")
-	errCharacter = errors.New("a character that may not be in a string")
-	errDepth     = errors.New("nested too deep")
-	errDuplicate = errors.New("a name that occurs twice")
-	errNoObject  = errors.New("not an object")
-	errTrailing  = errors.New("something after the object")
+	ErrSyntax    = errors.New("not JSON")
+	ErrUTF8      = errors.New("not JSON: not UTF-8")
+	ErrCharacter = errors.New("not strict JSON: a character that may not be in a string")
+	ErrDepth     = fmt.Errorf("JSON nested deeper than %d", MaxDepth)
+	ErrDuplicate = errors.New("JSON with a name twice in one object")
+	ErrNoObject  = errors.New("not a JSON object")
+	ErrTrailing  = errors.New("not JSON: something after the object")
 )
 
-// parseObject reads text as one object and nothing else.
-func parseObject(text string) (object, error) {
-	if !utf8.ValidString(text) {
-		return nil, errUTF8
+// Parse reads a text as one object and nothing else.
+func Parse(text string) (Object, error) { return parse(parser{rest: text}) }
+
+// ParseFolded is Parse for a text that a reader may read without regard to case, as encoding/json does: it refuses also two
+// names in one object that differ only in case.
+func ParseFolded(text string) (Object, error) { return parse(parser{rest: text, folds: true}) }
+
+func parse(p parser) (Object, error) {
+	if !utf8.ValidString(p.rest) {
+		return nil, ErrUTF8
 	}
-	p := parser{rest: text}
-	value, err := p.value(maxDepth)
+	value, err := p.value(MaxDepth)
 	if err != nil {
 		return nil, err
 	}
-	o, isObject := value.(object)
+	o, isObject := value.(Object)
 	if !isObject {
-		return nil, errNoObject
+		return nil, ErrNoObject
 	}
 	p.skipSpace()
 	if p.rest != "" {
-		return nil, errTrailing
+		return nil, ErrTrailing
 	}
 	return o, nil
 }
 
 type parser struct {
-	rest string // what is still to be read
+	rest  string // what is still to be read
+	folds bool   // names that differ only in case are one
 }
 
 // value reads any value that holds at most depth levels.
@@ -112,36 +131,39 @@ func (p *parser) value(depth int) (any, error) {
 }
 
 // object reads what follows a "{".
-func (p *parser) object(depth int) (object, error) {
+func (p *parser) object(depth int) (Object, error) {
 	if depth == 0 {
-		return nil, errDepth
+		return nil, ErrDepth
 	}
-	var o object
+	var o Object
 	names := map[string]bool{}
 	for !p.take("}") {
 		if len(o) > 0 && !p.take(",") {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		if !p.take(`"`) {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		name, err := p.string()
 		if err != nil {
 			return nil, err
 		}
-		folded := fold(name)
-		if names[folded] {
-			return nil, errDuplicate
+		same := name
+		if p.folds {
+			same = fold(name)
 		}
-		names[folded] = true
+		if names[same] {
+			return nil, ErrDuplicate
+		}
+		names[same] = true
 		if !p.take(":") {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		value, err := p.value(depth - 1)
 		if err != nil {
 			return nil, err
 		}
-		o = append(o, member{name, value})
+		o = append(o, Member{name, value})
 	}
 	return o, nil
 }
@@ -149,12 +171,12 @@ func (p *parser) object(depth int) (object, error) {
 // array reads what follows a "[".
 func (p *parser) array(depth int) ([]any, error) {
 	if depth == 0 {
-		return nil, errDepth
+		return nil, ErrDepth
 	}
 	elements := []any{}
 	for !p.take("]") {
 		if len(elements) > 0 && !p.take(",") {
-			return nil, errSyntax
+			return nil, ErrSyntax
 		}
 		value, err := p.value(depth - 1)
 		if err != nil {
@@ -171,7 +193,7 @@ func (p *parser) string() (string, error) {
 	for {
 		end := strings.IndexFunc(p.rest, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' })
 		if end < 0 {
-			return "", errSyntax
+			return "", ErrSyntax
 		}
 		text.WriteString(p.rest[:end])
 		last := p.rest[end]
@@ -186,7 +208,7 @@ func (p *parser) string() (string, error) {
 			}
 			text.WriteRune(r)
 		default:
-			return "", errCharacter
+			return "", ErrCharacter
 		}
 	}
 }
@@ -194,7 +216,7 @@ func (p *parser) string() (string, error) {
 // escape reads what follows a backslash (RFC 8259 §7).
 func (p *parser) escape() (rune, error) {
 	if p.rest == "" {
-		return 0, errSyntax
+		return 0, ErrSyntax
 	}
 	letter := p.rest[0]
 	p.rest = p.rest[1:]
@@ -214,11 +236,11 @@ func (p *parser) escape() (rune, error) {
 	case 'u':
 		return p.unicode()
 	}
-	return 0, errSyntax
+	return 0, ErrSyntax
 }
 
-// unicode reads what follows \u, and the second half if that is a surrogate. Half a pair is no character, and U+0000
-// ends the string for every reader written in C.
+// unicode reads what follows \u, and the second half of a surrogate pair. Half a pair is no character, and U+0000 ends the
+// string for every reader written in C.
 func (p *parser) unicode() (rune, error) {
 	r, err := p.hex()
 	if err != nil {
@@ -227,18 +249,18 @@ func (p *parser) unicode() (rune, error) {
 	if utf16.IsSurrogate(r) {
 		var found bool
 		if p.rest, found = strings.CutPrefix(p.rest, `\u`); !found {
-			return 0, errCharacter
+			return 0, ErrCharacter
 		}
 		low, err := p.hex()
 		if err != nil {
 			return 0, err
 		}
 		if r = utf16.DecodeRune(r, low); r == unicode.ReplacementChar {
-			return 0, errCharacter
+			return 0, ErrCharacter
 		}
 	}
 	if r == 0 {
-		return 0, errCharacter
+		return 0, ErrCharacter
 	}
 	return r, nil
 }
@@ -246,24 +268,24 @@ func (p *parser) unicode() (rune, error) {
 // hex reads four hexadecimal digits.
 func (p *parser) hex() (rune, error) {
 	if len(p.rest) < 4 {
-		return 0, errSyntax
+		return 0, ErrSyntax
 	}
 	r, err := strconv.ParseUint(p.rest[:4], 16, 16)
 	if err != nil {
-		return 0, errSyntax
+		return 0, ErrSyntax
 	}
 	p.rest = p.rest[4:]
 	return rune(r), nil
 }
 
-func (p *parser) number() (number, error) {
+func (p *parser) number() (Number, error) {
 	text := p.rest[:len(p.rest)-len(strings.TrimLeft(p.rest, "+-.0123456789eE"))]
 	// Made of these characters, what is JSON can only be a number.
 	if !json.Valid([]byte(text)) {
-		return "", errSyntax
+		return "", ErrSyntax
 	}
 	p.rest = p.rest[len(text):]
-	return number(text), nil
+	return Number(text), nil
 }
 
 // take skips space, and text if that comes next. It returns whether it did.
