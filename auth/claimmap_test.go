@@ -263,7 +263,7 @@ func TestClaimMapInWords(t *testing.T) {
 		Affiliation: newClaim(t, "realm_access.roles", map[string]string{"host": "owner"}),
 		Room:        newClaim(t, "meeting", nil), Tenant: newClaim(t, "", map[string]string{"Acme Inc.": "acme"}),
 	}
-	const want = "meet.example.com: whoever has a token of my_app (HS256) is what the token says at realm_access.roles (host: owner), and a member " +
+	const want = "meet.example.com: a person with a token of my_app (HS256) is what the token says at realm_access.roles (host: owner), and a member " +
 		"if it says nothing there. Hosts create rooms and enter; members may enter and create at any time. It opens rooms of the tenant " +
 		"acme only. The token must name the room at meeting, have an end, name the domain or tenant at sub (Acme Inc.: acme). Without a " +
 		"token nobody enters."

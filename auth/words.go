@@ -9,13 +9,13 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// Words says in sentences who may create rooms, who may enter and who waits, virtual host by virtual host. An operator
-// reads them in the start log and in "usher config check".
+// Words returns sentences that say who may create rooms, who may enter and who waits, virtual host by virtual host. An operator
+// reads them in the log at the start and in "usher config check".
 func (p Policy) Words() []string {
 	a := New(p)
 	p = a.policy
 	out := []string{
-		fmt.Sprintf("Rooms on %s can be entered only by whom usher, or an owner inside, has let in.", strings.Join(p.Services, ", ")),
+		fmt.Sprintf("Only people let in by usher, or by an owner inside, can enter rooms on %s.", strings.Join(p.Services, ", ")),
 		fmt.Sprintf("Hosts get the affiliation %s.", p.HostAffiliation),
 	}
 	for _, domain := range slices.Sorted(maps.Keys(p.VHosts)) {
@@ -26,10 +26,10 @@ func (p Policy) Words() []string {
 	}
 	out = append(out, p.Login.words())
 	if p.Sessions != nil {
-		out = append(out, "Whoever came in by token or password gets a session for the same machine, room and end, a day at most: a request with its id counts as one with the token.")
+		out = append(out, "A person who came in by token or password gets a session for the same machine, room and end, a day at most. A request with its id counts as one with the token.")
 	}
 	if p.Breakout != "" {
-		out = append(out, fmt.Sprintf("Breakout rooms on %s can be entered by whoever was let into their main room, with the rights they have there.", p.Breakout))
+		out = append(out, fmt.Sprintf("People let into a main room can enter its breakout rooms on %s, with the rights that they have in the main room.", p.Breakout))
 	}
 	if p.Lobby {
 		out = append(out, p.lobbyWords())
@@ -46,7 +46,7 @@ func (l Login) words() string {
 	case LoginURL:
 		return "There is a login, the web page's tokenAuthUrl: people who need a token and have none are asked to log in."
 	default:
-		return "Whether there is a login is not known, so people who need a token and have none are asked to log in; if there is none, set login: none."
+		return "usher does not know whether there is a login, so it asks people who need a token and have none to log in; if there is none, set login: none."
 	}
 }
 
@@ -64,7 +64,7 @@ func (p Policy) lobbyWords() string {
 	}
 	s := "Where a lobby is on, " + who + "; a token may say otherwise."
 	if p.LobbyAutostart {
-		return s + " It is on from the first host on, unless the token says otherwise."
+		return s + " The first host turns it on, unless the token says otherwise."
 	}
 	return s + " Hosts turn it on, or their token does."
 }
@@ -73,16 +73,16 @@ func (v VHost) words(wait WaitForHost) string {
 	var s []string
 	switch v.Kind {
 	case KindTrusted:
-		return "everybody whom the server knows by password is a host: creates rooms and enters."
+		return "everybody who logged in with a password is a host, creates rooms and enters."
 	case KindService:
-		return "recorders and gateways enter rooms that are open as members, create nothing, and never count as hosts."
+		return "recorders and gateways enter open rooms as members, create nothing, and never count as hosts."
 	}
 	for _, i := range v.Issuers {
 		s = append(s, i.words(&v, wait))
 	}
 	switch {
 	case v.Kind == KindGuest && len(v.Issuers) == 0:
-		s = append(s, "everybody is a guest, and tokens are not looked at: "+guestWords(wait))
+		s = append(s, "everybody is a guest, and usher ignores tokens: "+guestWords(wait))
 	case v.Kind == KindGuest || v.AllowEmptyToken:
 		s = append(s, "Without a token people are guests: "+guestWords(wait))
 	default:
@@ -95,9 +95,9 @@ func (v VHost) words(wait WaitForHost) string {
 }
 
 func (i Issuer) words(v *VHost, wait WaitForHost) string {
-	role := "is a member unless it says owner or admin"
+	role := "is a member unless the token says owner or admin"
 	if byDefault, _ := i.byDefault(v); byDefault.Host() {
-		role = "is a host unless it says member"
+		role = "is a host unless the token says member"
 	}
 	if !i.Claims.Affiliation.IsZero() {
 		role = "is what the token says at " + i.Claims.Affiliation.Describe("context.user.affiliation") + ", and a member if it says nothing there"
@@ -119,7 +119,7 @@ func (i Issuer) words(v *VHost, wait WaitForHost) string {
 	if i.DomainVerification {
 		must = append(must, "name the domain or tenant"+at(i.Claims.Tenant, "sub"))
 	}
-	s := fmt.Sprintf("whoever has a token of %s (%s) %s. Hosts create rooms and enter; %s.", i.Name, strings.Join(algorithms, ", "), role, members)
+	s := fmt.Sprintf("a person with a token of %s (%s) %s. Hosts create rooms and enter; %s.", i.Name, strings.Join(algorithms, ", "), role, members)
 	if i.Tenant != "" {
 		s += fmt.Sprintf(" It opens rooms of the tenant %s only.", i.Tenant)
 	}
@@ -133,7 +133,7 @@ func (i Issuer) words(v *VHost, wait WaitForHost) string {
 	return s + " The token must " + strings.Join(must, ", ") + "."
 }
 
-// at tells where a claim is that is not Jitsi's own.
+// at says where a claim is that is not at Jitsi's own place.
 func at(c token.Claim, jitsi string) string {
 	if c.IsZero() {
 		return ""
@@ -143,7 +143,7 @@ func at(c token.Claim, jitsi string) string {
 
 func guestWords(wait WaitForHost) string {
 	if wait == NobodyWaits {
-		return "guests enter rooms that are open and create none."
+		return "guests enter open rooms and create none."
 	}
 	return "guests wait until a host is inside and create nothing."
 }

@@ -32,7 +32,7 @@ func TestServe(t *testing.T) {
 	stderr := newLive()
 	end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
 	stderr.until(t, "connected", 1)
-	if !strings.Contains(stderr.String(), "users.example.com: everybody whom the server knows by password is a host") {
+	if !strings.Contains(stderr.String(), "users.example.com: everybody who logged in with a password is a host") {
 		t.Error("the log does not begin with the policy in words")
 	}
 	if status := end(); status != 0 || !strings.Contains(stderr.String(), "stopped") {
