@@ -7,7 +7,7 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Request is one person's wish to enter one room: what the conference IQ said, and who sent it.
+// Request is one person's wish to enter one room: what the conference IQ said, and its sender.
 type Request struct {
 	// At is the time of the decision. Nothing in this package asks a clock.
 	At time.Time
@@ -25,28 +25,28 @@ type Request struct {
 
 // RoomState is what the rules need to know of a room at the time of the decision.
 type RoomState struct {
-	// Exists tells whether somebody has opened the room.
+	// Exists says whether somebody has opened the room.
 	Exists bool
-	// HostPresent tells whether a host is inside: a moderator who is neither usher itself nor the focus, of a virtual host
-	// that is not for services; see [Authorizer.CountsAsHost]. Inside a breakout room is inside its main room, too. A host
+	// HostPresent says whether a host is inside: a moderator who is neither usher itself nor the focus, of a virtual host
+	// that is not for services; see [Authorizer.CountsAsHost]. A host in a breakout room is also inside its main room. A host
 	// who left is gone.
 	HostPresent bool
-	// Lobby tells whether a lobby is at work for the room. It is looked at only if the policy has a lobby.
+	// Lobby says whether a lobby is at work for the room. The rules read it only if the policy has a lobby.
 	Lobby bool
-	// HasGrant tells, of a breakout room, whether the sender holds a live grant in some main room.
+	// HasGrant says, of a breakout room, whether the sender holds a live grant in some main room.
 	HasGrant bool
 }
 
-// Look asks the room for its state, on behalf of who sent the request. Authorize calls it at most once, and only where a
-// rule depends on it, so that a host without a lobby in the way costs no question. An error means that the room could not be
-// asked now; nobody is let in on a guess.
+// Look asks the room for its state, on behalf of the sender. Authorize calls it at most once, and only if a rule depends on it,
+// so that a host without a lobby in the way costs no question. An error means that the room could not be asked now; nobody is
+// let in on a guess.
 type Look func(ctx context.Context, req Request, room Room) (RoomState, error)
 
 // Verdict is the outcome of a decision. The zero value is Deny.
 type Verdict uint8
 
 const (
-	// Deny means no, and asking again will not help until something changes.
+	// Deny means no. Asking again does not help until something changes.
 	Deny Verdict = iota
 	// Wait means not yet: the person may ask again and will be let in once a host is inside.
 	Wait
@@ -66,7 +66,7 @@ func (v Verdict) String() string {
 	}
 }
 
-// Affiliation is an XEP-0045 §5.2 affiliation, as far as usher gives them. The zero value is none.
+// Affiliation is one of the affiliations of XEP-0045 §5.2 that usher gives. The zero value is none.
 type Affiliation string
 
 const (
@@ -76,51 +76,50 @@ const (
 	Owner  Affiliation = "owner"
 )
 
-// Host reports whether the affiliation makes a host: somebody who may open a room, and who guests wait for.
+// Host reports whether the affiliation makes a host: a host may open a room, and guests wait until one is inside.
 func (a Affiliation) Host() bool { return a == Owner || a == Admin }
 
 // Decision is all that follows from a request. Its zero value denies. It is a value: nothing has been sent, set or
 // logged when it is returned.
 type Decision struct {
 	Verdict Verdict
-	// Reason is why, from the closed list in reason.go. It goes to the log, the metrics and the client.
+	// Reason is why, from the closed list in reason.go. The log, the metrics and the client get it.
 	Reason Reason
-	// Err is the detail for the log, never for the client. It holds no token and no claim values, but for an affiliation
-	// that is not known, cut and cleaned.
+	// Err is the detail for the log, never for the client. It holds no token and no claim values but an unknown affiliation,
+	// cut and cleaned.
 	Err error
-	// Notes say, for the log, what is odd about the token and decided nothing. They hold no claim values.
+	// Notes are for the log: what is odd about the token and decided nothing. They hold no claim values.
 	Notes []string
 
 	// Room is the room in canonical form; zero if the address was refused.
 	Room Room
-	// Affiliation is what the person is to have in the room before the answer leaves, if allowed. None gives nothing and
-	// takes nothing away: the lobby, or the main room of a breakout room, decides, and people that a moderator has let
-	// in stay.
+	// Affiliation is what the person must have in the room before the answer leaves, if allowed. None gives nothing and
+	// takes nothing away: the lobby decides, or the main room of a breakout room, and people let in by a moderator stay.
 	Affiliation Affiliation
-	// MayCreate tells whether this person's wish is enough to create the room if it does not exist. It is false for
-	// breakout rooms: Jicofo creates them, and the server only those that it knows from their main room.
+	// MayCreate says whether the room is created for this person if it does not exist. It is false for breakout rooms: Jicofo
+	// creates them, and the server lets it create only those that the main room knows.
 	MayCreate bool
-	// NeedsHost tells that the person is let in only because a host is inside: the caller takes
-	// the right back if the host has left in between.
+	// NeedsHost says that the person is let in only because a host is inside: the caller takes the right back if the host has
+	// left in between.
 	NeedsHost bool
-	// Breakout tells that the room is a breakout room. The caller makes sure that the room names a main
-	// room in which the sender holds a grant; the rules know only that there is such a grant somewhere.
+	// Breakout says that the room is a breakout room. The caller makes sure that the room names a main room in which the
+	// sender holds a grant; the rules know only that the sender holds one somewhere.
 	Breakout bool
-	// StartLobby tells that a host wants the lobby of the room on.
+	// StartLobby says that a host wants the lobby of the room on.
 	StartLobby bool
-	// SessionID is the live session that stands for what the person showed; empty if there is none. The client is told.
+	// SessionID is the live session that stands for the person's token or password; empty if there is none. The client gets it.
 	SessionID string
-	// Session is what a new session would stand for. Nil where none is to be given: to those who have one, to guests and
-	// services, in breakout rooms, to clients that do not name their machine, and where sessions are off.
+	// Session is what a new session would stand for. It is nil if no new session is given: the person has one, is a guest or
+	// a service, asks for a breakout room or does not name the machine, or sessions are off.
 	Session *Session
-	// Identity names the person to the client's own user interface: the token's user id, else the bare JID of a
-	// user who logged in with a password. Empty for guests.
+	// Identity names the person to the client's own user interface: the token's user id, or the bare JID of a user who logged
+	// in with a password. Empty for guests.
 	Identity string
 	// Expires is when the right ends because the token or the session does, leeway included; zero if it does not end.
 	Expires time.Time
-	// Token tells which token it was, for the log.
+	// Token names the token, for the log.
 	Token TokenRef
-	// NoLogin tells that there is no login to offer to somebody who needs a token and has none.
+	// NoLogin says that there is no login to offer to somebody who needs a token and has none.
 	NoLogin bool
 }
 
@@ -136,7 +135,7 @@ func (d Decision) Outcome() Outcome {
 	}
 }
 
-// Denied returns the decision turned into a refusal. The caller uses it when a right cannot be made true.
+// Denied returns the decision turned into a refusal. The caller uses it when the room does not take the right.
 func (d Decision) Denied(r Reason, err error) Decision {
 	d.Verdict, d.Reason, d.Err = Deny, r, err
 	d.Affiliation, d.MayCreate, d.NeedsHost = None, false, false
@@ -156,7 +155,7 @@ func (d Decision) allowed(r Reason, a Affiliation) Decision {
 	return d
 }
 
-// TokenRef names a token without giving it away. Its texts are as token.ForLog gives them.
+// TokenRef names a token without giving it away. Its texts are as token.ForLog returns them.
 type TokenRef struct {
 	Issuer string // iss, once the signature has been verified
 	ID     string // jti

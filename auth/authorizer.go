@@ -36,12 +36,12 @@ func New(p Policy) *Authorizer {
 }
 
 // Authorize decides. look is called only if a rule depends on the room's state; nil means that the room cannot be
-// asked. Authorize may block in look and in the issuers' key sources, as long as ctx lets them.
+// asked. Authorize may block in look and in the issuers' key sources, until ctx ends.
 func (a *Authorizer) Authorize(ctx context.Context, req Request, look Look) Decision {
 	return a.decide(ctx, req, askable(look), nil)
 }
 
-// Explain decides by the same code as Authorize, and tells step by step what was expected and found.
+// Explain decides by the same code as Authorize, and returns step by step what was expected and found.
 //
 // The steps name claim values: they are for the operator who holds the token, never for the client.
 func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decision, []Step) {
@@ -50,12 +50,12 @@ func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decis
 	return d, t.steps
 }
 
-// parseRoom takes the address of a room apart, in either of the two spellings of a tenant's rooms. Jitsi's client asks
-// for room@conference.acme.meet.example.com, which its mod_muc_domain_mapper turns into
-// [acme]room@conference.meet.example.com on the way to the service; a component sees the former. Both are one room.
+// parseRoom parses the address of a room, in either of the two spellings of a tenant's rooms. Jitsi's client asks for
+// room@conference.acme.meet.example.com. Its mod_muc_domain_mapper turns that into [acme]room@conference.meet.example.com on the
+// way to the service, but a component sees the client's spelling. Both are one room.
 //
 // A tenant need not be a label that IDNA allows in a domain: jitsi-meet makes acme_inc of acme.inc, and docker-jitsi-meet
-// patches Prosody so that it takes that. So the tenant is taken out before the address is looked at as such.
+// patches Prosody to take it. So parseRoom takes the tenant out before it parses the address as a JID.
 func (a *Authorizer) parseRoom(address string) (Room, error) {
 	room, err := ParseRoom(address)
 	local, domain, _ := strings.Cut(address, "@")
@@ -76,8 +76,8 @@ func (a *Authorizer) parseRoom(address string) (Room, error) {
 	return ParseRoom("[" + tenant + "]" + named.JID.Localpart() + "@" + service)
 }
 
-// Spelled returns the address of a tenant's room as the tenant's clients spell it: room@conference.acme.meet.example.com. It
-// returns false for a room without a tenant, and for one that cannot be spelled so.
+// Spelled returns the address of a tenant's room in the spelling of the tenant's clients: room@conference.acme.meet.example.com.
+// It returns false for a room that has no such spelling, because it has no tenant or an odd one.
 func (a *Authorizer) Spelled(room Room) (string, bool) {
 	tenant, name, ok := strings.Cut(strings.TrimPrefix(room.JID.Localpart(), "["), "]")
 	prefix, base, _ := strings.Cut(room.Service(), ".")
@@ -86,7 +86,7 @@ func (a *Authorizer) Spelled(room Room) (string, bool) {
 	return spelled, ok && room.Tenant != "" && err == nil && same.JID.Equal(room.JID)
 }
 
-// ofTenant takes a domain apart that is a MUC service's as the clients of a tenant spell it.
+// ofTenant splits a domain in the spelling of a tenant's clients, conference.acme.meet.example.com, into tenant and MUC service.
 func (a *Authorizer) ofTenant(domain string) (tenant, service string, ok bool) {
 	if _, isVHost := a.policy.VHosts[domain]; isVHost || a.services[domain] || domain == a.policy.Breakout {
 		return "", "", false
@@ -97,13 +97,13 @@ func (a *Authorizer) ofTenant(domain string) (tenant, service string, ok bool) {
 	return tenant, service, a.services[service] && plain(tenant) && !strings.HasPrefix(tenant, "xn--") // which stands for another name
 }
 
-// OfTenant reports whether a domain is one by which clients of a tenant mean a guarded MUC service.
+// OfTenant reports whether a domain means a guarded MUC service in the spelling of a tenant's clients.
 func (a *Authorizer) OfTenant(domain string) bool {
 	_, _, ok := a.ofTenant(domain)
 	return ok
 }
 
-// Room returns which room an address means, in whichever spelling, be it the room's own or one inside it.
+// Room returns the room that an address means, in either spelling. The address may be that of an occupant.
 func (a *Authorizer) Room(address string) (jid.JID, error) {
 	bare, _, _ := strings.Cut(address, "/")
 	room, err := a.parseRoom(bare)
@@ -113,10 +113,10 @@ func (a *Authorizer) Room(address string) (jid.JID, error) {
 // Guards reports whether the domain is a MUC service that the policy guards.
 func (a *Authorizer) Guards(service string) bool { return a.services[service] }
 
-// HasBreakouts reports whether there is a service of breakout rooms.
+// HasBreakouts reports whether the policy has a breakout service.
 func (a *Authorizer) HasBreakouts() bool { return a.policy.Breakout != "" }
 
-// IsBreakout reports whether the room is one of the breakout service.
+// IsBreakout reports whether the room is on the breakout service.
 func (a *Authorizer) IsBreakout(room Room) bool {
 	return a.policy.Breakout != "" && room.Service() == a.policy.Breakout
 }
@@ -130,10 +130,10 @@ func (a *Authorizer) Knows(from jid.JID) bool {
 // NoLogin reports whether it is known that there is no login for those who need a token and have none.
 func (a *Authorizer) NoLogin() bool { return a.policy.Login == LoginNone }
 
-// CountsAsHost reports whether a moderator from this domain is a host: people of a virtual host of the policy, guests included,
-// because a guest moderates only by a host's session or because a host promoted them. Users of service virtual hosts moderate at
-// most, and so do people of domains that the policy does not name: an account of Jibri, Jigasi or an operator that is an admin of the MUC
-// service is an owner of every room, and somebody of an unknown domain is let in by an owner alone.
+// CountsAsHost reports whether a moderator from this domain is a host. People of the policy's virtual hosts are, guests included:
+// a guest moderates only by a host's session, or because a host promoted them. Users of service virtual hosts and of domains that
+// the policy does not name are not: admins of the MUC service (accounts of Jibri, Jigasi or an operator) own every room without
+// being hosts, and only an owner can let in somebody of an unknown domain.
 func (a *Authorizer) CountsAsHost(domain string) bool {
 	vhost, known := a.policy.VHosts[domain]
 	return known && vhost.Kind != KindService
@@ -152,12 +152,12 @@ type verified struct {
 	claims  *token.Claims
 	ref     TokenRef
 	expires time.Time // exp and leeway; zero without exp
-	until   time.Time // when to verify anew
+	until   time.Time // when it must be verified again
 }
 
-// seen remembers tokens with a good signature, by their digest, so that no token is kept. Only the signature and the
-// types of the claims are remembered; time, room and all else is asked each time. It keeps at most 2*seenMost tokens
-// and each no longer than seenFor, in which a withdrawn key may still count.
+// seen remembers tokens with a good signature, by their digest, so that it keeps no token. It remembers only that signature and
+// types of claims are good; time, room and the rest are checked each time. It keeps at most 2*seenMost tokens, each for seenFor
+// at most. For so long a withdrawn key may still count.
 type seen struct {
 	mu       sync.Mutex
 	new, old map[[sha256.Size]byte]*verified

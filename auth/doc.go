@@ -1,21 +1,20 @@
 // Package auth decides who may enter a conference room, and as what.
 //
-// It is the one place of the decision and nothing else: no network, no stanzas, no logger, no clock. The caller hands
-// a [Request] (who asks for which room, with which token, at what time) to [Authorizer.Authorize] and gets a
-// [Decision], always: there is no error to overlook, and the zero Decision denies. The rules are in policy.go, from top
-// to bottom in the order in which they apply; the first that matches decides.
+// It decides and does nothing else: it has no network, no stanzas, no logger, no clock. The caller hands a [Request] (the sender,
+// the room, the token, the time) to [Authorizer.Authorize] and always gets a [Decision]: there is no error to overlook, and the
+// zero Decision denies. The rules are in policy.go, from top to bottom in the order in which they apply; the first that matches
+// decides. README.md explains them, and has the table of reasons.
 //
-// What the rules need from outside comes through three small doors: keys through [KeySource], sessions through [Sessions],
-// and what goes on in the room through the function that the caller passes to Authorize.
+// The rules get what they need from outside in three ways: keys from a [KeySource], sessions from [Sessions], and the state of
+// the room from the function that the caller passes to Authorize.
 //
-// A [Session] stands for the token or password that somebody was once let in by. In Jicofo the id of one, on the machine
-// that it was given to, opens every room; here it is judged by the same rules as the token would be, at the time of the
-// request and by the policy of that time, and so never yields more.
+// A [Session] stands for the token or password that once let somebody in. In Jicofo a session id opens every room to the machine
+// that got it. Here the rules judge it as they would judge the token, at the time of the request and by the policy of that time,
+// so it never yields more.
 //
-// Each issuer of a virtual host has its own keys, algorithms, places of claims ([token.ClaimMap]) and tenant. It is found by
-// the token's iss, those that name it before those that take any, and is the one with the verifying key; from then on only
-// what belongs to that issuer counts.
+// Each issuer of a virtual host has its own keys, algorithms, places of claims ([token.ClaimMap]) and tenant. The token's iss
+// selects the candidates, first those that name it, then those that accept any. The issuer is the candidate with the verifying
+// key; from then on only its own settings count.
 //
-// The same code explains itself: [Authorizer.Explain] returns, beside the decision, every rule with what it expected and what it
-// found.
+// The same code explains itself: [Authorizer.Explain] returns, beside the decision, every rule with what it expected and found.
 package auth

@@ -17,9 +17,9 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Room is a room's address, taken apart. The zero value is no room.
+// Room is the parsed address of a room. The zero value is no room.
 type Room struct {
-	// JID is the room's bare address as the MUC service has it.
+	// JID is the room's bare address on the MUC service.
 	JID jid.JID
 	// Tenant is the part in brackets of "[tenant]room", empty for a room without one. Canonical, see CanonicalName.
 	Tenant string
@@ -32,7 +32,7 @@ func (r Room) Service() string { return r.JID.Domainpart() }
 
 var errRoomName = errors.New("not a room name")
 
-// ParseRoom takes a bare room JID apart. It refuses whatever could be one room here and another one on the server.
+// ParseRoom parses a bare room JID. It refuses an address that could be one room here and another one on the server.
 func ParseRoom(address string) (Room, error) {
 	j, err := jid.Parse(address)
 	switch {
@@ -41,12 +41,12 @@ func ParseRoom(address string) (Room, error) {
 	case j.Localpart() == "":
 		return Room{}, errors.New("room address: no room name before the @")
 	case j.Domainpart() == "" || strings.HasSuffix(j.Domainpart(), "."):
-		// mellium takes a dot off the end (RFC 7622 §3.2) and does not look at what is left.
+		// mellium takes a dot off the end (RFC 7622 §3.2) and does not check what is left.
 		return Room{}, errors.New("room address: no domain after the @")
 	case j.Resourcepart() != "":
 		return Room{}, errors.New("room address: a bare JID is expected, found one with a resource")
 	}
-	// mellium prepares a localpart by PRECIS (RFC 7622), Prosody a node by Nodeprep. Where they disagree, usher would open and
+	// mellium prepares a localpart by PRECIS (RFC 7622), Prosody a node by Nodeprep. If they disagree, usher would open and
 	// watch another room than the one that the client enters.
 	local, _, _ := strings.Cut(address, "@")
 	switch prepared, err := nodeprep(local); {
@@ -62,8 +62,8 @@ func ParseRoom(address string) (Room, error) {
 	return Room{JID: j, Tenant: tenant, Name: name}, nil
 }
 
-// splitTenant takes "[tenant]room" apart and returns both parts in canonical form. Jitsi's muc_domain_mapper plugin
-// spells the rooms of tenants this way.
+// splitTenant splits "[tenant]room" and returns both parts in canonical form. Jitsi's muc_domain_mapper plugin spells the rooms
+// of tenants this way.
 func splitTenant(s string) (tenant, name string, err error) {
 	if rest, ok := strings.CutPrefix(s, "["); ok {
 		tenant, name, ok = strings.Cut(rest, "]")
@@ -81,7 +81,7 @@ func splitTenant(s string) (tenant, name string, err error) {
 
 var (
 	mapped = stringprep.Profile{
-		// Unicode has corrected how five ideographs are normalized (Corrigendum #4); Nodeprep keeps what Unicode 3.2 had.
+		// Unicode has corrected the normal form of five ideographs (Corrigendum #4); Nodeprep keeps that of Unicode 3.2.
 		Mappings: []stringprep.Mapping{stringprep.TableB1, stringprep.TableB2, {
 			'\U0002f868': {'\U0002136a'}, '\U0002f874': {'\u5f33'}, '\U0002f91f': {'\u43ab'}, '\U0002f95f': {'\u7aae'}, '\U0002f9bf': {'\u4d57'},
 		}},
@@ -95,8 +95,8 @@ var (
 	}}
 )
 
-// nodeprep returns a node as Prosody prepares it (RFC 3920 appendix A): with ICU (usprep_prepare), and not strictly. So code points
-// that Unicode 3.2 does not have stay as they are, normalization does not look beyond them, and directions are today's.
+// nodeprep prepares a node as Prosody does (RFC 3920 appendix A): with ICU (usprep_prepare), and not strictly. So code points
+// that Unicode 3.2 lacks stay as they are, normalization stops at them, and directions are those of today's Unicode.
 func nodeprep(node string) (string, error) {
 	if plain(node) {
 		return node, nil
@@ -141,14 +141,14 @@ func leftToRight(r rune) bool {
 // control characters, direction marks and unassigned code points. It changes nothing.
 var names = precis.NewFreeform()
 
-// joins reports whether a character is unseen but part of how words and emoji are spelled: the joiners (Persian "می‌خواهم",
+// joins reports whether a character is invisible but part of the spelling of words and emoji: the joiners (Persian "می‌خواهم",
 // families), variation selectors (a red heart) and tags (the flag of Wales). The FreeformClass refuses most of them, but
 // jitsi-meet keeps them, so names that differ in them are different rooms.
 func joins(r rune) bool {
 	return r == '\u200c' || r == '\u200d' || unicode.Is(unicode.Variation_Selector, r) || '\U000e0020' <= r && r <= '\U000e007f'
 }
 
-// visible returns a name without what joins.
+// visible returns a name without the characters that joins reports.
 func visible(name string) string {
 	return strings.Map(func(r rune) rune {
 		if joins(r) {
@@ -158,16 +158,16 @@ func visible(name string) string {
 	}, name)
 }
 
-// folded returns a name as jitsi-meet folds the one in a page's address (react/features/base/util/uri.ts): NFKC, then
-// JavaScript's toLowerCase (ECMA-262 §22.1.3.28), which knows no language and makes a sigma final at the end of a word.
+// folded folds a name as jitsi-meet does with the name in a page's address (react/features/base/util/uri.ts): NFKC, then
+// JavaScript's toLowerCase (ECMA-262 §22.1.3.28), which depends on no language and makes a sigma final at the end of a word.
 func folded(name string) string {
-	lower := cases.Lower(language.Und, cases.HandleFinalSigma(false)) // is not for sharing between goroutines
+	lower := cases.Lower(language.Und, cases.HandleFinalSigma(false)) // goroutines must not share it
 	return lower.String(lowerSigmas(norm.NFKC.String(name)))
 }
 
-// lowerSigmas puts each capital sigma into lower case: the final one where a cased letter stands before it and none behind
-// it, with any number of case-ignorable characters between (The Unicode Standard §3.13, Final_Sigma). What is both cased and
-// ignorable is ignored, as browsers do (ICU, which the cases package differs from).
+// lowerSigmas puts each capital sigma into lower case. The sigma becomes final if a cased letter stands before it and none
+// behind it, with any number of case-ignorable characters between (The Unicode Standard §3.13, Final_Sigma). Characters that
+// are both cased and ignorable are ignored, as in browsers (ICU); the cases package differs.
 func lowerSigmas(s string) string {
 	if !strings.Contains(s, "Σ") {
 		return s
@@ -200,30 +200,30 @@ func cased(r rune) bool {
 	return unicode.In(r, unicode.Upper, unicode.Lower, unicode.Title, unicode.Other_Uppercase, unicode.Other_Lowercase)
 }
 
-// caseIgnorable reports whether a character that NFKC leaves has the property Case_Ignorable: marks, format characters,
-// modifiers, and the punctuation within words (Word_Break MidLetter, MidNumLet and Single_Quote).
+// caseIgnorable reports whether a character has the property Case_Ignorable: marks, format characters, modifiers, and the
+// punctuation within words (Word_Break MidLetter, MidNumLet and Single_Quote). It knows only characters that NFKC leaves.
 func caseIgnorable(r rune) bool {
 	return unicode.In(r, unicode.Mn, unicode.Me, unicode.Cf, unicode.Lm, unicode.Sk) ||
 		strings.ContainsRune("'.:\u00b7\u055f\u05f4\u2018\u2019\u2027", r)
 }
 
-// CanonicalName returns the one form in which a room's or tenant's name is compared, wherever it comes from: the
-// token, a stanza or a page. jitsi-meet percent-encodes a name for the JID, so one layer of percent-encoding is taken
-// off; "My%20Room", "my%20room" and "My Room" are the same. It is idempotent but for that layer. Look-alikes in other
-// scripts are different names, and so are names that differ in joiners or variation selectors, which jitsi-meet keeps.
+// CanonicalName returns the one form in which usher compares names of rooms and tenants, whether they come from the token, a
+// stanza or a page. jitsi-meet percent-encodes a name for the JID, so CanonicalName takes one layer of percent-encoding off:
+// "My%20Room", "my%20room" and "My Room" are the same. But for that layer it is idempotent. Look-alikes in other scripts are
+// different names, and so are names that differ in joiners or variation selectors, which jitsi-meet keeps.
 func CanonicalName(s string) (string, error) {
 	if plain(s) {
 		return s, nil
 	}
-	// Where a % does not begin an encoded byte, nobody encoded the name: "100%" is what it looks like.
+	// If a % does not begin an encoded byte, nobody encoded the name: "100%" means what it says.
 	if decoded, err := url.PathUnescape(s); err == nil {
 		s = decoded
 	}
 	if !utf8.ValidString(s) {
 		return "", fmt.Errorf("%w: not UTF-8", errRoomName)
 	}
-	// One pass may uncover work for the next: lower case may bring marks into another order. RFC 8264 §7 asks for
-	// applying the rules until the string is stable, and for refusing one that is not after the fourth time.
+	// One pass may uncover work for the next: lower case may change the order of marks. RFC 8264 §7 says to apply the rules
+	// until the string is stable, and to refuse one that is not stable after the fourth time.
 	for range 4 {
 		next := folded(s)
 		shown := visible(next)
@@ -241,7 +241,7 @@ func CanonicalName(s string) (string, error) {
 	return "", fmt.Errorf("%w: no stable form", errRoomName)
 }
 
-// plain reports whether s is in canonical form as it stands: what nearly all room names are.
+// plain reports whether s is obviously in canonical form, as nearly all room names are.
 func plain(s string) bool {
 	for i := range len(s) {
 		c := s[i]

@@ -10,33 +10,32 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// sessionLife is how long a session lasts at most: as Jicofo's (jicofo.authentication.authentication-lifetime).
+// sessionLife caps the life of a session, as Jicofo does (jicofo.authentication.authentication-lifetime).
 const sessionLife = 24 * time.Hour
 
-// maxMachine is how long in bytes what a client calls its machine may be for there to be a session: Jitsi's has 32, and whatever it
-// is is kept.
+// maxMachine caps machine-uid in bytes, because the store keeps it. Jitsi's has 32. A client with a longer one gets no session.
 const maxMachine = 256
 
-// Session is what a session id stands for: the token, or the password, by which somebody was let in once. It never means
-// more than that did: the same room, the same tenant, the same end, and only on the same machine.
+// Session is what a session id stands for: the token, or the password, that once let somebody in. It never means more than that
+// did: the same room, the same tenant, the same end, and only on the same machine.
 type Session struct {
-	// Machine is what the client called its machine when the session began.
+	// Machine is the machine-uid of the request that began the session.
 	Machine string
 	// VHost is the virtual host on which the token or the password counted, Issuer the issuer of the token there; empty
 	// for a password.
 	VHost, Issuer string
-	// Room, Subject and Tenant are the claims as the token had them. For a password, Room is the room that was asked for
-	// (Room.String) and Subject its MUC service.
+	// Room, Subject and Tenant are the claims as the token had them. For a password, Room is the requested room (Room.String) and
+	// Subject its MUC service.
 	Room, Subject, Tenant string
-	// Affiliation is what was asked for, Identity who it was.
+	// Affiliation is what the token or the password asked for, Identity the person.
 	Affiliation Affiliation
 	Identity    string
-	// ByDefault tells that the token asked for no affiliation, so that what such tokens get today counts.
+	// ByDefault says that the token asked for no affiliation: then the configured default of today counts.
 	ByDefault bool
-	// What the token said of the lobby, all false where it said nothing: context.user.lobby_bypass was true (passes), or
-	// false (knocks); context.room.lobby was true (on), or false (off).
+	// What the token said about the lobby; all are false if it said nothing. context.user.lobby_bypass was true (passes) or
+	// false (knocks); context.room.lobby was true (on) or false (off).
 	LobbyBypass, LobbyKnock, LobbyOn, LobbyOff bool
-	// Token tells which token it was, for the log.
+	// Token names the token, for the log.
 	Token TokenRef
 	// Expires is when the session ends.
 	Expires time.Time
@@ -47,8 +46,8 @@ var ErrNoSession = errors.New("no such session")
 
 // Sessions finds sessions by their ids.
 type Sessions interface {
-	// Session returns the live session of the id. The error is ErrNoSession if there is none; any other means that it
-	// cannot be told now.
+	// Session returns the live session of the id. The error is ErrNoSession if there is none; any other error means that the
+	// store cannot be asked now.
 	Session(ctx context.Context, id string) (Session, error)
 }
 
@@ -112,7 +111,7 @@ func (a *Authorizer) backing(s *Session) (_ *Issuer, wrong string) {
 	return &vhost.Issuers[i], ""
 }
 
-// lookUp returns the session of the request's id, unless it is over. The error is ErrNoSession then.
+// lookUp returns the session with the request's id. If it is over the error is ErrNoSession.
 func (a *Authorizer) lookUp(ctx context.Context, req Request) (*Session, error) {
 	if a.policy.Sessions == nil {
 		return nil, ErrNoSession
@@ -127,7 +126,7 @@ func (a *Authorizer) lookUp(ctx context.Context, req Request) (*Session, error) 
 	return &s, nil
 }
 
-// ofToken returns what a session stands for that comes from a verified token, of which d knows the end.
+// ofToken returns the session of a verified token; d has the token's end.
 func ofToken(req Request, i *Issuer, c *token.Claims, asked Affiliation, d Decision) *Session {
 	is := func(claim *bool, value bool) bool { return claim != nil && *claim == value }
 	s := &Session{
@@ -145,7 +144,7 @@ func ofToken(req Request, i *Issuer, c *token.Claims, asked Affiliation, d Decis
 	return s
 }
 
-// ofPassword returns what a session stands for that comes from a user who logged in with a password.
+// ofPassword returns the session of a user who logged in with a password.
 func ofPassword(req Request, room Room) *Session {
 	return &Session{
 		Machine: req.MachineUID, VHost: req.From.Domainpart(),
@@ -155,8 +154,8 @@ func ofPassword(req Request, room Room) *Session {
 	}
 }
 
-// sessionOf returns the id with which the sender asks, if its live session stands for the same as the credential. Otherwise it returns
-// what a new session is to stand for. It returns neither if there can be no session.
+// sessionOf returns the request's session id if that live session stands for the same as the credential. Otherwise it returns
+// what a new session will stand for. It returns neither if no session is possible.
 func (a *Authorizer) sessionOf(ctx context.Context, req Request, credential *Session) (id string, fresh *Session) {
 	if a.policy.Sessions == nil || req.MachineUID == "" || len(req.MachineUID) > maxMachine {
 		return "", nil
@@ -169,8 +168,8 @@ func (a *Authorizer) sessionOf(ctx context.Context, req Request, credential *Ses
 	return "", credential
 }
 
-// lastsAs reports whether a session stands for the same as a new one would, and to the same end. One that ends only
-// because every session does need not be renewed before that.
+// lastsAs reports whether a session stands for the same as a new one would, with the same end. A session that ends only because
+// of sessionLife need not be renewed before that.
 func (s Session) lastsAs(fresh Session, at time.Time) bool {
 	if capped := fresh.Expires.Equal(at.Add(sessionLife)); !capped && !s.Expires.Equal(fresh.Expires) {
 		return false

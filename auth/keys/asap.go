@@ -16,23 +16,23 @@ import (
 )
 
 const (
-	// maxKids is how many key ids with keys are kept of one server. Jitsi keeps 128 (jwt_pubkey_cache_size).
+	// maxKids caps the kept key ids of one server. Jitsi keeps 128 (jwt_pubkey_cache_size).
 	maxKids = 256
-	// perSecond is how many key ids that are not kept are asked for in a second, after burst at once.
+	// perSecond is the rate at which the server is asked for key ids that are not kept, after burst at once.
 	perSecond, burst = 50, 50
-	// longestLine is how long a key id may have to wait for its turn to be asked for.
+	// longestLine caps the wait of a key id for its turn.
 	longestLine = 3 * time.Second
-	// maxAbsent is how many key ids without a key are remembered: more than are asked for while one is.
+	// maxAbsent caps the remembered key ids without a key. It is more than can be asked for while one is remembered.
 	maxAbsent = 2 * perSecond * int(pause/time.Second)
 )
 
-var errLine = fmt.Errorf("too many unknown key ids at once: %d a second are asked for", perSecond)
+var errLine = fmt.Errorf("too many unknown key ids at once: usher asks the key server for %d a second", perSecond)
 
-// asapServer is a key server of Jitsi's: one document for each key id (token/util.lib.lua, get_public_key). Anybody may
-// send tokens with any number of invented key ids, so those that have had no key yet stand in line: perSecond of them are
-// asked for, in the order in which they came. The component decides one request of a sender at a time, so each sender has
-// one place in that line, and fewer than perSecond times longestLine senders keep nobody out. An id that has had a key is
-// kept, and fetched anew without the line; an id without a key is remembered elsewhere, so that it pushes out none that has one.
+// asapServer is a key server of Jitsi's kind: one document for each key id (token/util.lib.lua, get_public_key). Anybody can send
+// tokens with invented key ids. So ids that have had no key yet wait in a queue, in the order in which they came, and perSecond of
+// them are asked for. The component decides one request of a sender at a time, so each sender has one place in the queue, and fewer
+// than perSecond times longestLine senders keep nobody out. An id that has had a key is kept, and fetched again without the queue.
+// Ids without a key are remembered in a map of their own, so that they push out none with a key.
 type asapServer struct {
 	client   *http.Client
 	folder   *url.URL
@@ -43,7 +43,7 @@ type asapServer struct {
 	kept   map[[sha256.Size]byte]*keptKey      // by digest of the kid
 	absent map[[sha256.Size]byte]absentKey     // ids without a key, each for one pause
 	asking map[[sha256.Size]byte]chan struct{} // closed when the id was asked for, or given up
-	next   time.Time                           // when the next id may be asked for; long ago if none was lately
+	next   time.Time                           // when the next id may be asked for; in the past if the queue is empty
 }
 
 type keptKey struct {
@@ -53,10 +53,10 @@ type keptKey struct {
 
 type absentKey struct {
 	until time.Time
-	err   error // what the server answered instead of "there is none"
+	err   error // the error of the fetch; nil if the server said that there is no key
 }
 
-// Keys implements auth.KeySource. The server cannot be asked for all keys: without a kid there are none.
+// Keys implements auth.KeySource. The server cannot list its keys: without a kid there are none.
 func (s *asapServer) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 	if kid == "" {
 		return nil, nil
@@ -102,7 +102,7 @@ func (s *asapServer) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 // Counts implements auth.KeySource.
 func (s *asapServer) Counts(origin string) bool { return origin == s.origin }
 
-// turn returns how long the next in line has to wait. The caller holds mu.
+// turn takes a place in the queue, and returns the wait. The caller holds mu.
 func (s *asapServer) turn(now time.Time) (time.Duration, error) {
 	at := s.next
 	if full := now.Add(-time.Second * burst / perSecond); at.Before(full) {
@@ -116,7 +116,7 @@ func (s *asapServer) turn(now time.Time) (time.Duration, error) {
 	return wait, nil
 }
 
-// ask waits and asks for an id for the first time; s.asking has it. If ctx ends before its turn, it is given up.
+// ask waits, and asks for an id for the first time; s.asking has the id. If ctx ends before its turn, ask gives up.
 func (s *asapServer) ask(ctx context.Context, kid string, digest [sha256.Size]byte, wait time.Duration) {
 	d := s.document(kid, digest)
 	defer func() {
@@ -143,10 +143,10 @@ func (s *asapServer) ask(ctx context.Context, kid string, digest [sha256.Size]by
 			return
 		}
 	}
-	_, _ = d.Keys(ctx, kid) // nobody else has d yet, so it can be looked at
+	_, _ = d.Keys(ctx, kid) // no other goroutine has d yet, so its fields can be read
 }
 
-// document returns the document of a kid. The digest names it, so that no kid is part of an address.
+// document returns the document of a kid. Its address has the digest, so that no kid is part of an address.
 func (s *asapServer) document(kid string, digest [sha256.Size]byte) *document {
 	return &document{
 		client:   s.client,
@@ -164,7 +164,7 @@ func (s *asapServer) document(kid string, digest [sha256.Size]byte) *document {
 	}
 }
 
-// makeRoom forgets the id that was not used for longest, if there are too many. The caller holds mu.
+// makeRoom forgets the least recently used id if there are too many. The caller holds mu.
 func (s *asapServer) makeRoom() {
 	if len(s.kept) < maxKids {
 		return

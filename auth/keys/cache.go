@@ -15,32 +15,31 @@ import (
 
 // Remote is a source that asks a server for its keys. It asks when a token needs it, and waits 5 s at most.
 //
-//   - Keys are kept as long as the server says (Cache-Control, else Expires; 1 h if it says neither), at least 30 s and
-//     24 h at most. Then the next who needs them fetches them anew, while all others go on with the old.
-//   - If they cannot be fetched, the old ones count on for the source's maxStale. After that, and if there have never
-//     been any, Keys returns an error.
-//   - A kid that is not among them is a reason to fetch them, too, if the last fetch is 5 s ago; before that, Keys returns an
-//     error, since the kid may be new. The same kid is such a reason once in 30 s.
-//   - However many ask, 5 s lie between two fetches of one address, and 30 s after one that failed.
+//   - Keys are kept as long as the server says (Cache-Control, otherwise Expires; 1 h if it says neither), at least 30 s and at
+//     most 24 h. Then the next caller that needs them fetches them again, and meanwhile all others use the old ones.
+//   - If they cannot be fetched, the old ones count for the source's maxStale more. After that, and if there never were any, Keys
+//     returns an error.
+//   - A kid that is not among them is a reason to fetch, too, if the last fetch is 5 s ago. Before that, Keys returns an error,
+//     because the kid may be new. The same kid is such a reason once in 30 s.
+//   - At least 5 s lie between two fetches of one address, and 30 s after one that failed, however many callers ask.
 //
-// The address is https, or http on this machine. So are those that it redirects to, three at most, and never http after
-// https. An answer has at most 1 MB; one that is refused leaves the old keys as they are.
+// The address is https, or http on this machine. So are its redirects, three at most, and never http after https. An answer has
+// at most 1 MB. An answer that is refused leaves the old keys as they are.
 type Remote interface {
 	auth.KeySource
-	// Check asks the server now, keeps nothing of it, and returns the keys, and why others are left out: for an operator
-	// who wants to know whether it works. A key server of Jitsi's, which cannot list its keys, is asked for a random
-	// kid, and returns none if all is well. Check is not held back by any pause.
+	// Check asks the server now, without any pause, and keeps nothing of the answer. It returns the keys, and why others are left
+	// out, for an operator who wants to know whether the server works. A key server of Jitsi's kind cannot list its keys: it is
+	// asked for a random kid, and Check returns no keys if all is well.
 	Check(ctx context.Context) (keys []auth.Key, skipped []error, err error)
 }
 
-// Cache makes the sources that ask a server. It returns the same source again for the same kind, address and maxStale,
-// so that reading the configuration anew loses no keys. The zero Cache is ready for use. It is safe for concurrent use
-// and starts nothing.
+// Cache makes the sources that ask a server. For the same kind, address and maxStale it returns the same source, so that a reload
+// of the configuration loses no keys. The zero Cache is ready for use. It is safe for concurrent use and starts nothing.
 //
-// An error of the methods that make a source says what is wrong with the address, without quoting it.
+// The errors of its methods say what is wrong with the address, without quoting it.
 type Cache struct {
-	// Transport asks the servers; nil means with the proxy of the environment and the system's certificates, closing each
-	// connection after its answer. It must not be changed once the Cache is in use.
+	// Transport asks the servers. Nil means one that uses the proxy of the environment and the system's certificates, and closes
+	// each connection after its answer. It must not be changed once the Cache is in use.
 	Transport http.RoundTripper
 
 	mu      sync.Mutex
@@ -73,16 +72,16 @@ func (c *Cache) KeyMap(address string, maxStale time.Duration) (Remote, error) {
 	})
 }
 
-// ASAP returns the source of the key server of Jitsi's at an address (asap_key_server): the key of a kid, in PEM, is at
+// ASAP returns the source of a key server of Jitsi's kind (asap_key_server): the key of a kid, in PEM, is at
 // <address>/<hex sha256(kid)>.pem; status 404 says that there is none. A token without a kid finds no key here.
 //
-// It keeps at most 256 keys, those used last. Kids that it does not keep stand in line: 50 a second are asked for, and Keys
-// returns an error where that would take more than 3 s. So invented kids delay a new key, and never one that is kept. A kid
-// without a key is asked for again after 30 s.
+// The source keeps at most 256 keys, those used last. Kids that it does not keep wait in a queue: it asks for 50 a second, and Keys
+// returns an error if the wait would be more than 3 s. So invented kids delay a new key, but never a kept one. The source asks
+// again for a kid without a key after 30 s.
 func (c *Cache) ASAP(address string, maxStale time.Duration) (Remote, error) {
 	return c.source("ASAP", address, maxStale, func(u *url.URL) (Remote, error) {
 		if u.RawQuery != "" || u.ForceQuery {
-			return nil, errors.New(`the address of a key server has no "?": names of keys are put after it`)
+			return nil, errors.New(`the address of a key server has no "?": usher puts the names of keys behind it`)
 		}
 		return &asapServer{
 			client: c.client(), folder: u, origin: originOf(u), maxStale: maxStale, kept: make(map[[sha256.Size]byte]*keptKey),
@@ -91,8 +90,8 @@ func (c *Cache) ASAP(address string, maxStale time.Duration) (Remote, error) {
 	})
 }
 
-// Sweep ends a round of making sources: those that nobody asked for since the last Sweep are forgotten, and made anew if
-// they come back. Who still has one may go on using it.
+// Sweep ends a round of making sources. It forgets the sources that nobody has made since the last Sweep; they are made again if
+// they come back. A caller that still has one may use it on.
 func (c *Cache) Sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -102,7 +101,7 @@ func (c *Cache) Sweep() {
 	}
 }
 
-// source returns the source that there is, or a new one.
+// source returns the existing source, or a new one.
 func (c *Cache) source(kind, address string, maxStale time.Duration, build func(*url.URL) (Remote, error)) (Remote, error) {
 	u, err := parseAddress(address)
 	if err != nil {

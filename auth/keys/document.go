@@ -16,41 +16,39 @@ import (
 const (
 	// pause is the least time between two fetches of one address after one that failed, and for one kid.
 	pause = 30 * time.Second
-	// soon is the least time between two fetches of one address for kids that are not in the document. Whoever sends a token
-	// with an invented kid causes a fetch, and a key that is new then is found by the next.
+	// soon is the least time between two fetches of one address for kids that are not in the document. A token with an invented
+	// kid causes a fetch; a key that is new after that is found by the next fetch.
 	soon = 5 * time.Second
-	// maxWanted is how many kids are remembered that are not in the document.
+	// maxWanted caps the remembered kids that are not in the document.
 	maxWanted = 4 << 10
 )
 
-var errSoon = fmt.Errorf("a key id that is not known yet, and the keys were fetched less than %s ago", soon)
+var errSoon = fmt.Errorf("a key id that is not known yet, and the last fetch was less than %s ago", soon)
 
-// document is what one address publishes, fetched when somebody needs it and kept as long as it may be: fresh for as long
-// as the server says, and stale for at most maxStale more, while it cannot be fetched. It is the one cache of all sources
-// that ask a server.
+// document is what one address publishes. It is fetched when a caller needs it, is fresh for as long as the server says, and stale
+// for at most maxStale more while it cannot be fetched. All sources that ask a server cache in documents.
 //
-// A caller that needs a new document fetches it in its own goroutine, one at a time. Meanwhile callers that can use the
-// old one do, and the others wait.
+// A caller that needs a new document fetches it in its own goroutine, one at a time. Meanwhile callers that can use the old one
+// use it, and the others wait.
 type document struct {
 	client   *http.Client
 	address  *url.URL
 	parse    func([]byte) ([]auth.Key, []error, error)
 	maxStale time.Duration
-	// mayLack means that there need not be anything at the address; then there are no keys.
+	// mayLack means that status 404 is no error, but no keys.
 	mayLack bool
 	origin  string // of its keys
 
 	mu     sync.Mutex
 	keys   fixed
-	until  time.Time                       // when the keys stop being fresh; zero if there have never been any
+	until  time.Time                       // when the keys stop being fresh; zero if there never were any
 	tried  time.Time                       // when the last fetch began
 	err    error                           // why the last fetch failed, or nil
-	busy   chan struct{}                   // closed when the fetch under way is over; nil if none is
-	wanted map[[sha256.Size]byte]time.Time // when kids that were not there were first asked for, by digest
+	busy   chan struct{}                   // closed at the end of the fetch under way; nil if there is none
+	wanted map[[sha256.Size]byte]time.Time // when kids that are not in the document were first asked for, by digest
 }
 
-// Keys implements auth.KeySource. A kid that is not in the document is a reason to fetch it, too: that is how a new key is
-// found.
+// Keys implements auth.KeySource. A kid that is not in the document is a reason to fetch it, too: so a new key is found.
 func (d *document) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -64,7 +62,7 @@ func (d *document) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 		keys, err, busy := d.keys, d.err, d.busy
 		mine := busy == nil && !(fresh && known) && now.Sub(d.tried) >= pause
 		if fresh && !known {
-			// The last fetch tells of this kid if it began after the kid was asked for.
+			// The last fetch knows about this kid if it began after the kid was first asked for.
 			if told := !d.want(kid, now).After(d.tried); !told && err == nil {
 				mine, err = busy == nil && now.Sub(d.tried) >= soon, failure(d.address, errSoon)
 			}
@@ -85,7 +83,7 @@ func (d *document) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 			case <-ctx.Done():
 			}
 		case usable:
-			// Without the last fetch nobody knows whether the kid is a new one. Keys without a name may be it.
+			// The last fetch has failed, so the kid may be a new one. It may also be that of a key without an id.
 			found, _ := keys.Keys(ctx, kid)
 			if len(found) > 0 {
 				err = nil
@@ -97,7 +95,7 @@ func (d *document) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 	}
 }
 
-// want returns when a kid that is not there was first asked for. The caller holds mu.
+// want returns when a kid that is not in the document was first asked for. The caller holds mu.
 func (d *document) want(kid string, now time.Time) time.Time {
 	digest := sha256.Sum256([]byte(kid))
 	first, ok := d.wanted[digest]
@@ -111,8 +109,8 @@ func (d *document) want(kid string, now time.Time) time.Time {
 	return first
 }
 
-// refresh fetches the document; d.busy is the caller's. It goes on to its end even if ctx ends: else people who hang up
-// in time could keep the keys from everybody. That is fetchTimeout at most.
+// refresh fetches the document; the caller has set d.busy. It goes on if ctx ends, for fetchTimeout at most: otherwise clients that
+// hang up in time could keep the keys from everybody.
 func (d *document) refresh(ctx context.Context) {
 	keys, lifetime, err := []auth.Key(nil), time.Duration(0), errors.New("reading the answer failed")
 	defer func() {
@@ -127,7 +125,7 @@ func (d *document) refresh(ctx context.Context) {
 	keys, _, lifetime, err = d.fetch(context.WithoutCancel(ctx))
 }
 
-// fetch fetches the document once and keeps nothing of it.
+// fetch fetches the document once and keeps nothing.
 func (d *document) fetch(ctx context.Context) (keys []auth.Key, skipped []error, lifetime time.Duration, err error) {
 	body, lifetime, err := fetch(ctx, d.client, d.address)
 	if d.mayLack && errors.Is(err, errAbsent) {
@@ -148,7 +146,7 @@ func (d *document) fetch(ctx context.Context) (keys []auth.Key, skipped []error,
 // Counts implements auth.KeySource.
 func (d *document) Counts(origin string) bool { return origin == d.origin }
 
-// originOf is a digest, for the query of an address may be a key to it.
+// originOf returns a digest, because the query of an address may be a secret.
 func originOf(address *url.URL) string { return digest([]byte(address.String())) }
 
 // Check implements Remote.
@@ -157,7 +155,7 @@ func (d *document) Check(ctx context.Context) (keys []auth.Key, skipped []error,
 	return keys, skipped, err
 }
 
-// failure names the address in an error, without the query, which may be a key to it.
+// failure names the address in an error, without the query, which may be a secret.
 func failure(address *url.URL, err error) error {
 	shown := url.URL{Scheme: address.Scheme, Host: address.Host, Path: address.Path, RawPath: address.RawPath}
 	return fmt.Errorf("keys from %s: %w", shown.String(), err)

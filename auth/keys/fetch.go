@@ -14,19 +14,19 @@ import (
 	"time"
 )
 
-// fetchTimeout is how long one fetch may take, from the look-up of the name to the last byte. It leaves a conference
-// request (10 s) time for the rest. Tests change it.
+// fetchTimeout caps one fetch, from the look-up of the name to the last byte. It leaves a conference request (10 s) time for the
+// rest. Tests change it.
 var fetchTimeout = 5 * time.Second
 
 const (
 	maxRedirects = 3
-	// What a server says of how long its answer may be kept counts within these bounds, and unsaid if it says nothing.
+	// The lifetime that a server gives its answer counts within these bounds; unsaidLifetime counts if it gives none.
 	minLifetime    = pause
 	unsaidLifetime = time.Hour
 	maxLifetime    = 24 * time.Hour
 )
 
-// transport leaves nothing behind: keys are fetched so seldom that an open connection would only wait to be cut.
+// transport keeps no connection open: usher fetches keys so rarely that the server would cut it first.
 var transport = &http.Transport{
 	Proxy:                  http.ProxyFromEnvironment,
 	DialContext:            (&net.Dialer{Timeout: fetchTimeout}).DialContext,
@@ -35,7 +35,7 @@ var transport = &http.Transport{
 	MaxResponseHeaderBytes: 64 << 10,
 }
 
-// parseAddress reads the address of a server that is trusted with keys.
+// parseAddress parses the address of a server that publishes keys.
 func parseAddress(address string) (*url.URL, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Hostname() == "" {
@@ -48,8 +48,8 @@ func parseAddress(address string) (*url.URL, error) {
 	return u, nil
 }
 
-// checkAddress returns nil if nobody on the way to the address can put in keys of their own, and if it has no password,
-// which would end in logs.
+// checkAddress refuses an address if somebody on the way to it could put in keys of their own, and if it has a password, which
+// would end up in logs.
 func checkAddress(u *url.URL) error {
 	switch {
 	case u.User != nil:
@@ -58,20 +58,20 @@ func checkAddress(u *url.URL) error {
 		return nil
 	}
 	return errors.New("want https:// (http:// only to this machine: 127.0.0.1, [::1] or localhost), " +
-		"since who can change keys on the way can sign tokens")
+		"because anybody who changes keys on the way can sign tokens")
 }
 
 func isLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || net.ParseIP(host).IsLoopback()
 }
 
-// redirectError says why a redirect was not followed. It is our text, and so fit to be shown.
+// redirectError says why a redirect was not followed. It quotes no more of the server's text than it says itself.
 type redirectError struct{ why string }
 
 func (e redirectError) Error() string { return e.why }
 
-// checkRedirect is an http.Client's. A server elsewhere must not send us to this machine's own unencrypted ports either,
-// so that http never follows https.
+// checkRedirect is the CheckRedirect of an http.Client. A remote server must not send usher to this machine's own unencrypted
+// ports, so http never follows https.
 func checkRedirect(next *http.Request, before []*http.Request) error {
 	if len(before) > maxRedirects {
 		return redirectError{fmt.Sprintf("redirected more than %d times", maxRedirects)}
@@ -83,14 +83,14 @@ func checkRedirect(next *http.Request, before []*http.Request) error {
 	if next.URL.Scheme == "http" && before[len(before)-1].URL.Scheme == "https" {
 		return redirectError{to + "from https to http"}
 	}
-	next.Header.Del("Referer") // it has the query of the address, which may be a key to it
+	next.Header.Del("Referer") // it has the query of the address, which may be a secret
 	return nil
 }
 
-// errAbsent is the answer that there is nothing at the address.
+// errAbsent says that the server has nothing at the address.
 var errAbsent = errors.New("HTTP status 404: is this the right address?")
 
-// fetch asks the address once, and returns what it answered and how long that may be kept. Errors quote nothing of it.
+// fetch asks the address once, and returns the answer and for how long it may be kept. Errors quote nothing of the answer.
 func fetch(ctx context.Context, client *http.Client, address *url.URL) (body []byte, lifetime time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
@@ -117,8 +117,7 @@ func fetch(ctx context.Context, client *http.Client, address *url.URL) (body []b
 	return body, lifetimeOf(response.Header, time.Now()), nil
 }
 
-// describe returns what may be told of an error of net/http, some of which quote what the server sent or the whole
-// address.
+// describe returns the part of an error of net/http that may be told: some quote what the server sent, or the whole address.
 func describe(ctx context.Context, err error) error {
 	var (
 		redirect    redirectError
@@ -137,9 +136,9 @@ func describe(ctx context.Context, err error) error {
 	case errors.As(err, &certificate):
 		return certificate
 	case errors.Is(err, http.ErrSchemeMismatch):
-		return errors.New("https:// was asked, and http answered")
+		return errors.New("usher asked for https, and the server answered in http")
 	}
-	return errors.New("the answer is broken off or not HTTP")
+	return errors.New("the answer is cut off or not HTTP")
 }
 
 // lifetimeOf returns how long an answer is fresh (RFC 9111 §4.2.1), within our bounds.
@@ -149,7 +148,7 @@ func lifetimeOf(header http.Header, now time.Time) time.Duration {
 		if date, err := http.ParseTime(header.Get("Date")); err == nil {
 			now = date
 		}
-		// What is no date is past; "0" is a favourite (RFC 9111 §5.3).
+		// A value that is no date means the past; servers often send "0" (RFC 9111 §5.3).
 		if end, err := http.ParseTime(expires); err == nil {
 			lifetime = end.Sub(now)
 		}
@@ -158,7 +157,7 @@ func lifetimeOf(header http.Header, now time.Time) time.Duration {
 	if !said {
 		lifetime = unsaidLifetime
 	}
-	// What lay in a cache on the way has aged there (RFC 9111 §4.2.3).
+	// An answer from a cache on the way has aged there (RFC 9111 §4.2.3).
 	if age, err := strconv.ParseUint(header.Get("Age"), 10, 32); err == nil {
 		lifetime -= time.Duration(age) * time.Second
 	}

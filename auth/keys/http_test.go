@@ -121,9 +121,9 @@ func TestTransport(t *testing.T) {
 	closed.close()
 	for name, test := range map[string]struct{ address, want string }{
 		"bomb":               {bomb.URL, "more than 1024 kB"},
-		"cut off":            {cut.URL, "broken off"},
+		"cut off":            {cut.URL, "cut off or not HTTP"},
 		"unknown authority":  {encrypted.URL, "certificate"},
-		"http where https":   {strings.Replace(good.URL, "http:", "https:", 1), "http answered"},
+		"http where https":   {strings.Replace(good.URL, "http:", "https:", 1), "answered in http"},
 		"https where http":   {strings.Replace(encrypted.URL, "https:", "http:", 1), "HTTP status 400"},
 		"nobody listens":     {"http://" + closed.Addr().String() + "/?key=secret", "connection refused"},
 		"not HTTP":           {raw(t, "SSH-2.0-secret\r\n\r\n"), "not HTTP"},

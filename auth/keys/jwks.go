@@ -33,13 +33,11 @@ func JWKSFile(path string) (auth.KeySource, error) {
 	return configured(keys), nil
 }
 
-// JWKS reads the public signature keys of a JWK Set (RFC 7517 §5): RSA, EC and Ed25519 keys as [PEM] takes them. A JWK's
-// "alg" narrows the algorithms that the key may be used with. Its certificates (x5c) are not looked at, and no address in
-// it (x5u, jku) is followed.
+// JWKS reads the public signature keys of a JWK Set (RFC 7517 §5): RSA, EC and Ed25519 keys as in [PEM]. A JWK's "alg" narrows the
+// algorithms of the key. JWKS ignores certificates (x5c), and follows no address (x5u, jku).
 //
-// Keys of the set that cannot verify tokens are left out, and skipped says why, for the operator: each error names the
-// kid. Such are keys for encryption ("use", "key_ops", "alg"), of other types or curves, and too weak ones. Keys of one
-// kid are all returned.
+// JWKS leaves out keys that cannot verify tokens: keys for encryption ("use", "key_ops", "alg"), of other types or curves, and weak
+// ones. skipped says why, for the operator; each error names the kid. Several keys of one kid are all returned.
 //
 // The whole set is refused if it has a private key or a shared secret, with which every reader of the set could sign; if it
 // is not strict JSON (see package strictjson); if it has more than 256 keys or 1 MB; and if no key is left.
@@ -96,7 +94,7 @@ func jwks(set strictjson.Object) ([]strictjson.Object, error) {
 	return all, nil
 }
 
-// keyMap reads a JSON object of kid to PEM, as Firebase publishes its certificates, or a JWK Set. The rules are those of
+// keyMap reads a JSON object of kid to PEM, as Firebase publishes its certificates, or a JWK Set. Otherwise it is as strict as
 // JWKS.
 func keyMap(data []byte) (keys []auth.Key, skipped []error, err error) {
 	object, err := decodeObject(data)

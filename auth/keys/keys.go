@@ -1,11 +1,13 @@
-// Package keys finds the keys that tokens are verified with. Each source is an auth.KeySource; a source that has to
-// ask somebody does it here and nowhere else.
+// Package keys has the keys that verify tokens. Each source is an auth.KeySource; no other package asks a server for keys.
 //
-// [Secrets], [PEMFiles] and [JWKSFile] read once. A [Cache] has the sources that ask a server: they do it when a token
-// needs it, keep the answer as long as it may be kept, and start no goroutine. [Join] makes one source of several.
+// [Secrets], [PEMFiles] and [JWKSFile] read once. A [Cache] makes the sources that ask a server: they ask when a token needs it,
+// keep the answer as long as the server allows, and start no goroutine. [Join] makes one source of several.
 //
-// Where keys come from is said by the configuration alone. What a token says of it (jku, x5u, jwk, x5c) is not read, and
-// neither is what a JWK says of itself beyond the key (RFC 8725 §3.10).
+// The configuration alone says where keys come from. usher does not read what a token says about it (jku, x5u, jwk, x5c), nor
+// what a JWK says about itself beyond the key (RFC 8725 §3.10).
+//
+// The library jwx is here to decode the numbers of a JWK (jwk.ParseKey); this package reads the JSON around them and decides which
+// keys count. Why tokens are not parsed by jwx is in the documentation of package token.
 package keys
 
 import (
@@ -23,11 +25,11 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 )
 
-// Secrets returns a source of shared secrets for HS256, HS384 and HS512. They have no key id, so each is tried for every
-// token; several serve to rotate them. How long a secret has to be is not judged here.
+// Secrets returns a source of shared secrets for HS256, HS384 and HS512. They have no key id, so each is tried for every token;
+// give several to rotate them. Secrets does not check their length.
 //
-// A secret that is empty or a PEM file is an error: with a public key for a secret, every reader of the public key can
-// sign (CVE-2021-39215, in Jitsi itself).
+// A secret that is empty or a PEM file is an error: if a public key is the secret, every reader of the public key can sign
+// (CVE-2021-39215, in Jitsi itself).
 func Secrets(secrets ...[]byte) (auth.KeySource, error) {
 	var keys []auth.Key
 	for _, secret := range secrets {
@@ -45,8 +47,8 @@ func Secrets(secrets ...[]byte) (auth.KeySource, error) {
 	return configured(keys), nil
 }
 
-// Join returns a source of the keys of all these sources. A source that fails does not matter if another has keys for the
-// kid; if none has, the answer is the error of the first that failed. The sources are asked one after the other.
+// Join returns a source of the keys of all these sources. If one fails and another has keys for the kid, the keys count. If none
+// has keys, the answer is the error of the first that failed. Join asks the sources one after the other.
 func Join(sources ...auth.KeySource) auth.KeySource {
 	if len(sources) == 1 {
 		return sources[0]
@@ -70,7 +72,7 @@ func (j joined) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 	if len(all) == 0 {
 		return nil, failed
 	}
-	return all.Keys(ctx, kid) // one source may have the key so named, and another those without a name
+	return all.Keys(ctx, kid) // one source may have the named key, and another only keys without an id
 }
 
 // Counts implements auth.KeySource.
@@ -81,7 +83,7 @@ func (j joined) Counts(origin string) bool {
 // fixed is a source with keys that never change.
 type fixed []auth.Key
 
-// configured returns a source of keys that the configuration has itself.
+// configured returns a source of keys that the configuration names itself.
 func configured(keys []auth.Key) fixed {
 	for i := range keys {
 		keys[i].Origin = fingerprint(keys[i].Material)
@@ -89,7 +91,7 @@ func configured(keys []auth.Key) fixed {
 	return keys
 }
 
-// fingerprint tells keys apart. That of a secret gives away no more than any of its tokens does: it is a MAC by it, too.
+// fingerprint tells keys apart. For a secret it is a MAC, so it gives away no more than a token does.
 func fingerprint(material any) string {
 	if secret, ok := material.([]byte); ok {
 		mac := hmac.New(sha256.New, secret)
@@ -98,7 +100,7 @@ func fingerprint(material any) string {
 	}
 	der, err := x509.MarshalPKIXPublicKey(material)
 	if err != nil {
-		return "" // a type that no source has; no session lasts by it
+		return "" // no source has keys of such a type, and no session lasts by one
 	}
 	return digest(der)
 }
@@ -124,7 +126,7 @@ func (f fixed) Keys(_ context.Context, kid string) ([]auth.Key, error) {
 	return f.named(""), nil
 }
 
-// named returns the keys with this id. There may be several: who replaces a key sometimes keeps its name.
+// named returns the keys with this id. There may be several: issuers sometimes replace a key and keep its id.
 func (f fixed) named(kid string) []auth.Key {
 	var keys []auth.Key
 	for _, key := range f {
@@ -135,7 +137,7 @@ func (f fixed) named(kid string) []auth.Key {
 	return keys
 }
 
-// have tells whether a key has this id.
+// have reports whether a key has this id.
 func (f fixed) have(kid string) bool {
 	return slices.ContainsFunc(f, func(key auth.Key) bool { return key.ID == kid })
 }

@@ -24,13 +24,13 @@ import (
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
-// minRSABits is what RFC 7518 §3.3 and §3.5 ask for.
+// minRSABits is the minimum of RFC 7518 §3.3 and §3.5.
 const minRSABits = 2048
 
-// maxRSABits bounds what verifying costs. Nobody uses larger ones.
+// maxRSABits caps the cost of verifying. Nobody uses larger keys.
 const maxRSABits = 16384
 
-// maxSize bounds files and answers in bytes, and maxKeys the keys in one of them.
+// maxSize caps files and answers in bytes, and maxKeys the keys in one of them.
 const (
 	maxSize = 1 << 20
 	maxKeys = 256
@@ -39,12 +39,12 @@ const (
 // pemEndings are the endings of the files that count in a folder.
 var pemEndings = []string{".pem", ".crt", ".cer", ".pub"}
 
-// PEMFiles reads public keys from files once, and returns a source of them. The keys have no id, since PEM has no place
-// for one: each is tried for every token of the issuer, of whatever "kid". A file may hold several keys.
+// PEMFiles reads public keys from files once, and returns a source of them. The keys have no id, because PEM has no place for one:
+// each is tried for every token of the issuer, whatever its "kid" is. A file may hold several keys.
 //
-// A path may be that of a folder: it stands for the files in it, in the order of their names, that end in .pem, .crt, .cer
-// or .pub and do not begin with a dot. It must have one, and at most 256; folders in it do not count. The error joins one for
-// each file that is wrong, an *[fs.PathError], which says what to do about it.
+// A folder stands for its files that end in .pem, .crt, .cer or .pub and do not begin with a dot, in the order of their names. It
+// must have at least one and at most 256; folders in it do not count. The error joins one *[fs.PathError] for each wrong file,
+// which says what to do.
 func PEMFiles(paths ...string) (auth.KeySource, error) {
 	var all []auth.Key
 	var failed []error
@@ -75,7 +75,7 @@ func pemFile(file string) ([]auth.Key, error) {
 	return keys, nil
 }
 
-// wrong makes the error of a public key file, or of a folder of such, of any other.
+// wrong turns any error into that of a public key file, or of a folder of such files.
 func wrong(file string, err error) error {
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
 		err = p.Err
@@ -83,7 +83,7 @@ func wrong(file string, err error) error {
 	return &fs.PathError{Op: "public key file", Path: file, Err: err}
 }
 
-// pemFiles returns the files that path stands for: itself, or those in the folder.
+// pemFiles returns the file at a path, or the files in the folder there.
 func pemFiles(path string) (files []string, failed []error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -101,7 +101,7 @@ func pemFiles(path string) (files []string, failed []error) {
 		if strings.HasPrefix(name, ".") || !slices.Contains(pemEndings, strings.ToLower(filepath.Ext(name))) {
 			continue
 		}
-		// A link counts as what it leads to: Kubernetes mounts files as links.
+		// os.Stat follows links: Kubernetes mounts files as links.
 		file := filepath.Join(path, name)
 		info, err := os.Stat(file)
 		if err != nil {
@@ -133,9 +133,9 @@ func readAll(r io.Reader) ([]byte, error) {
 	return data, nil
 }
 
-// PEM reads the public keys in data (RFC 7468) and gives each the id kid. It takes PKIX and PKCS #1 keys and the keys
-// of certificates; of a certificate nothing but the key counts, neither its dates nor its issuer. Keys are RSA of 2048
-// to 16384 bits, EC on P-256, P-384 or P-521, and Ed25519. Anything else in data is an error, a private key above all.
+// PEM reads the public keys in data (RFC 7468) and gives each the id kid. It reads PKIX and PKCS #1 keys and the keys of
+// certificates; the dates and the issuer of a certificate do not count. Keys are RSA of 2048 to 16384 bits, EC on P-256, P-384 or
+// P-521, and Ed25519. Anything else in data is an error, above all a private key.
 func PEM(kid string, data []byte) ([]auth.Key, error) {
 	blocks, err := decodePEM(data)
 	if err != nil {
@@ -156,8 +156,8 @@ func PEM(kid string, data []byte) ([]auth.Key, error) {
 	return keys, nil
 }
 
-// ParsePrivate reads the one private key in data, to mint tokens with: PKCS #8, PKCS #1 (RSA) or SEC 1 (EC),
-// unencrypted. It also returns the algorithms that the key can sign with.
+// ParsePrivate reads the one private key in data, for minting tokens: PKCS #8, PKCS #1 (RSA) or SEC 1 (EC), unencrypted. It also
+// returns the algorithms that the key can sign with.
 func ParsePrivate(data []byte) (crypto.Signer, []jwa.SignatureAlgorithm, error) {
 	blocks, err := decodePEM(data)
 	if err != nil {
@@ -181,8 +181,8 @@ func ParsePrivate(data []byte) (crypto.Signer, []jwa.SignatureAlgorithm, error) 
 	return signer, algorithms, nil
 }
 
-// decodePEM returns the blocks of data, at least one. Text around them is allowed (RFC 7468 §2). A block that is damaged
-// is an error, where pem.Decode goes on to the next.
+// decodePEM returns the blocks of data, at least one. Text around them is allowed (RFC 7468 §2). A damaged block is an error;
+// pem.Decode would go on to the next.
 func decodePEM(data []byte) ([]*pem.Block, error) {
 	var blocks []*pem.Block
 	for rest := data; ; {
@@ -203,7 +203,7 @@ func decodePEM(data []byte) ([]*pem.Block, error) {
 }
 
 var errPrivate = errors.New("a private key where a public one belongs: " +
-	`keep it with who signs, and put here what "openssl pkey -pubout" makes of it`)
+	`leave it where tokens are signed, and put here the output of "openssl pkey -pubout"`)
 
 // parsePublic reads the public key in a block.
 func parsePublic(block *pem.Block) (crypto.PublicKey, error) {
@@ -225,9 +225,9 @@ func parsePublic(block *pem.Block) (crypto.PublicKey, error) {
 	return nil, errors.New(`want "PUBLIC KEY", "RSA PUBLIC KEY" or "CERTIFICATE"`)
 }
 
-var errUnreadable = errors.New("what stands in PEM is no key that can be read: copy the whole of it again")
+var errUnreadable = errors.New("a key in PEM cannot be read: copy the whole of it again")
 
-// whole returns a key that could be parsed. What crypto/x509 says of one that could not is for programmers.
+// whole returns a parsed key. It replaces the errors of crypto/x509, which are for programmers.
 func whole[K any](key K, err error) (K, error) {
 	if err != nil {
 		err = errUnreadable
@@ -257,8 +257,8 @@ func parsePrivate(block *pem.Block) (crypto.Signer, error) {
 	return nil, errors.New(`want "PRIVATE KEY", "RSA PRIVATE KEY" or "EC PRIVATE KEY"`)
 }
 
-// algorithmsOf returns the algorithms that a key may be used with: for RSA both paddings with every hash, for EC
-// the one that RFC 7518 §3.4 ties to the curve.
+// algorithmsOf returns the algorithms of a key: for RSA both paddings with every hash, for EC the one that RFC 7518 §3.4 ties to
+// the curve.
 func algorithmsOf(public crypto.PublicKey) ([]jwa.SignatureAlgorithm, error) {
 	switch public := public.(type) {
 	case *rsa.PublicKey:
@@ -267,9 +267,9 @@ func algorithmsOf(public crypto.PublicKey) ([]jwa.SignatureAlgorithm, error) {
 		} else if bits > maxRSABits {
 			return nil, fmt.Errorf("an RSA key of %d bits: make one of at most %d", bits, maxRSABits)
 		}
-		// With an exponent of 1 everybody can sign, and an even one has no private key.
+		// With an exponent of 1 anybody can sign, and an even one has no private key.
 		if public.N.Bit(0) == 0 || public.E < 3 || public.E%2 == 0 {
-			return nil, errors.New("an RSA key whose numbers cannot be right: make a new one")
+			return nil, errors.New("an RSA key with numbers that cannot be right: make a new one")
 		}
 		return []jwa.SignatureAlgorithm{jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512}, nil
 	case *ecdsa.PublicKey:

@@ -22,17 +22,17 @@ import (
 )
 
 const (
-	// lockTimeout is how long Open waits for an usher that is about to end.
+	// lockTimeout is the time that Open gives another usher to end.
 	lockTimeout = 3 * time.Second
-	// chunk is how many records All reads at a time.
+	// chunk is the number of records that All reads at a time.
 	chunk = 256
-	// fileOverhead is how many bytes a page has for a record beside its key and value, and a little more.
+	// fileOverhead is the bytes that a page has for a record beside its key and value, and a little more.
 	fileOverhead = 32
 )
 
-// The bucket of usher holds a bucket for each kind, and the format of it all, so that another program's bbolt file is not taken
-// for ours. In the bucket of a kind a key has a CRC-32C of the key and what follows, the end of the record (seconds since 1970 in 8
-// bytes, nanoseconds in 4), then its value. The bucket's sequence number counts its records. In format 1 there was no CRC.
+// The bucket "usher" holds a bucket for each kind, and the format, so that usher recognises another program's bbolt file. In the
+// bucket of a kind a key maps to a CRC-32C of the key and of what follows it, the end of the record (seconds since 1970 in 8
+// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records. Format 1 had no CRC.
 var (
 	usherBucket    = []byte("usher")
 	formatKey      = []byte("format")
@@ -46,16 +46,16 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var errDamaged = errors.New("a record is damaged")
 
-// Open opens the store in a file, and makes the file if there is none or it is empty. A file that an earlier version wrote becomes one
-// of this version. Errors are for the operator: they name the path, and say what to do.
+// Open opens the store in a file. It creates the file if there is none or it is empty, and converts a file of an earlier version.
+// Errors are for the operator: they name the path, and say what to do.
 func Open(path string, o Options) (_ Store, err error) {
 	o = o.orDefaults(MaxBytes)
 	s := &bolt{path: path, o: o, accounts: accounts(o)}
 	if err := s.whole(); err != nil {
 		return nil, err
 	}
-	// Which pages are free is found out again each time, by going through those that are not: what is not written down is not
-	// damaged, and each Put writes less.
+	// NoFreelistSync: bbolt finds the free pages again at each start, from the pages in use. A list that is not in the file cannot
+	// be damaged, and each Put writes less.
 	err = guard(func() (err error) {
 		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
 			Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
@@ -74,19 +74,19 @@ func Open(path string, o Options) (_ Store, err error) {
 	return s, nil
 }
 
-// guard runs f, and makes an error of a panic and of a page that cannot be read: bbolt has the file mapped into memory.
+// guard runs f, and turns a panic and an unreadable page into an error: bbolt maps the file into memory.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
-		if recover() != nil { // with a key in it, perhaps
+		if recover() != nil { // the value is not told, because it may contain a key
 			err = errors.New("its pages cannot be read, or do not fit together")
 		}
 	}()
 	return f()
 }
 
-// whole reports an error unless there is nothing at the path, or a store of usher in which every page and every record is right. It
-// counts the bytes of the records.
+// whole returns an error unless the path is free, or is a store of usher in which every page and every record is right. It counts
+// the bytes of the records.
 func (s *bolt) whole() error {
 	info, err := os.Stat(s.path)
 	switch {
@@ -95,11 +95,11 @@ func (s *bolt) whole() error {
 	case err != nil:
 		return openError(s.path, err)
 	case !info.Mode().IsRegular():
-		return fmt.Errorf("store %s: this is no file; name a file, in a folder that usher may write into", s.path)
+		return fmt.Errorf("store %s: not a regular file; name a file, in a folder that usher may write into", s.path)
 	case info.Size() == 0:
 		return nil
 	}
-	// To have the lock, so that nobody writes the file meanwhile. bbolt reads nothing but the headers now.
+	// bbolt.Open takes the lock, so that nobody writes the file meanwhile. It reads nothing but the headers.
 	var file *os.File
 	opened := func(name string, flag int, mode fs.FileMode) (_ *os.File, err error) {
 		file, err = os.OpenFile(name, flag, mode)
@@ -126,16 +126,16 @@ func (s *bolt) whole() error {
 	})
 }
 
-// foreign is the error of a file that is not damaged and yet not for this usher.
+// foreign is the error of a file that is not damaged but not for this usher.
 type foreign struct{ error }
 
-// read checks all that is in a file.
+// read checks the whole file.
 func (s *bolt) read(file io.ReaderAt, length int64, pageSize int) error {
 	return checkPages(file, length, pageSize, func(p *pages, e entry) error {
 		if !e.bucket || !bytes.Equal(e.key, usherBucket) {
 			return foreign{fmt.Errorf("store %s: this file belongs to another program; name another path", s.path)}
 		}
-		var wrote []byte // comes first, in the order of keys
+		var wrote []byte // the format; it comes first, in the order of keys
 		_, err := p.bucket(e.value, func(e entry) error {
 			if wrote == nil && !e.bucket && bytes.Equal(e.key, formatKey) {
 				wrote = e.value
@@ -156,12 +156,12 @@ func (s *bolt) read(file io.ReaderAt, length int64, pageSize int) error {
 	})
 }
 
-// knows reports an error unless this version of usher can read a format.
+// knows returns an error unless this version of usher can read a format.
 func (s *bolt) knows(wrote []byte) error {
 	if bytes.Equal(wrote, format) || bytes.Equal(wrote, formatUnsummed) {
 		return nil
 	}
-	return foreign{fmt.Errorf("store %s: written by another version of usher, in format %.20q where this one knows %q; run that version, or "+
+	return foreign{fmt.Errorf("store %s: written by another version of usher, in format %.20q, and this one reads %q; run that version, or "+
 		"move the file away", s.path, wrote, format)}
 }
 
@@ -194,18 +194,18 @@ func (s *bolt) readKind(p *pages, e entry, wrote []byte) error {
 
 func damaged(path string, err error) error {
 	return fmt.Errorf("store %s: not a store of usher, or damaged (%w); put a backup in its place, or move it away: usher then "+
-		"begins a new one, and people show their tokens again", path, err)
+		"creates a new one, and people need their tokens again", path, err)
 }
 
-// openError puts in words why a file could not be opened.
+// openError says why a file could not be opened, and what to do.
 func openError(path string, err error) error {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("store %s: another usher uses it; stop that one, or give each a file of its own", path)
+		return fmt.Errorf("store %s: another usher uses it; stop that usher, or give each its own file", path)
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("store %s: there is no folder %s; make it, and let usher write into it", path, filepath.Dir(path))
+		return fmt.Errorf("store %s: there is no folder %s; create it, and let usher write into it", path, filepath.Dir(path))
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("store %s: usher may not read and write it (%w); make the file, and the folder, its own", path, err)
+		return fmt.Errorf("store %s: usher may not read and write it (%w); let usher own the file and the folder", path, err)
 	}
 	var file *fs.PathError
 	if errors.As(err, &file) {
@@ -226,7 +226,7 @@ type bolt struct {
 	accounts map[Kind]*account
 }
 
-// prepare sees to it that all buckets are there, in the format of this version, and that the file can be written.
+// prepare creates missing buckets, converts records to the format of this version, and so tries that the file can be written.
 func (s *bolt) prepare() error {
 	return s.said(guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
@@ -251,7 +251,7 @@ func (s *bolt) prepare() error {
 	}))
 }
 
-// rewrite gives the records of a bucket the checksums that those of format 1 have not.
+// rewrite gives the records of a bucket the checksums that format 1 lacks.
 func rewrite(b *bbolt.Bucket) error {
 	var all [][2][]byte // a bucket must not change while ForEach goes through it
 	err := b.ForEach(func(key, value []byte) error {
@@ -264,7 +264,7 @@ func rewrite(b *bbolt.Bucket) error {
 	return err
 }
 
-// said puts an error of bbolt in words.
+// said turns an error of bbolt into one of this package.
 func (s *bolt) said(err error) error {
 	switch {
 	case err == nil:
@@ -279,14 +279,14 @@ func (s *bolt) said(err error) error {
 
 func bucket(tx *bbolt.Tx, k Kind) *bbolt.Bucket { return tx.Bucket(usherBucket).Bucket([]byte(k)) }
 
-// group are changes that share a sync of the disk: those that came while the group before was written. The first of them writes all.
-// So a change that comes alone is written at once, and of many that come together each waits for two syncs at most.
+// group holds changes that share a sync of the disk: they came while the group before was written. The first of them writes all. So a
+// change that comes alone is written at once, and of many that come together each waits for two syncs at most.
 type group struct {
 	changes []*change
 	done    chan struct{} // closed when they are written
 }
 
-// change is done all or, if do returns an error, not at all. A FullError keeps nobody else's change from being written.
+// change is done wholly or, if do returns an error, not at all. A FullError does not stop the other changes of the group.
 type change struct {
 	do  func(*writer) error
 	err error
@@ -299,7 +299,7 @@ type writer struct {
 	changed bool
 }
 
-// write has a change written, and returns when that is done.
+// write returns when a change is written.
 func (s *bolt) write(do func(*writer) error) error {
 	c := &change{do: do}
 	s.mu.Lock()
@@ -317,10 +317,10 @@ func (s *bolt) write(do func(*writer) error) error {
 	return c.err
 }
 
-// errUnchanged rolls back a transaction in which there is nothing to write.
+// errUnchanged rolls back a transaction that has nothing to write.
 var errUnchanged = errors.New("nothing has changed")
 
-// commit writes a group down once the one before it is written.
+// commit writes a group once the one before it is written.
 func (s *bolt) commit(g *group) {
 	defer close(g.done)
 	s.writing.Lock()
@@ -416,7 +416,7 @@ func (w *writer) put(k Kind, key, value []byte) error {
 	return b.Put(key, value)
 }
 
-// take takes a record away, if there is one.
+// take deletes a record, if there is one.
 func (w *writer) take(k Kind, key []byte) error {
 	b := bucket(w.tx, k)
 	was := b.Get(key)
@@ -431,7 +431,7 @@ func (w *writer) take(k Kind, key []byte) error {
 	return b.Delete(key)
 }
 
-// sweep takes away the records of a kind that have ended.
+// sweep deletes the ended records of a kind.
 func (w *writer) sweep(k Kind, now time.Time) error {
 	var ended [][]byte // a cursor that deletes skips records
 	records := 0
@@ -458,7 +458,7 @@ func (w *writer) sweep(k Kind, now time.Time) error {
 	return nil
 }
 
-// view reads.
+// view runs a transaction that reads.
 func (s *bolt) view(read func(*bbolt.Tx) error) error {
 	return guard(func() error { return s.db.View(read) })
 }
@@ -503,8 +503,8 @@ func (s *bolt) Delete(ctx context.Context, k Kind, keys ...string) error {
 	})
 }
 
-// All implements Store. It holds no transaction while it yields: a Put in the same goroutine would wait for that for ever, once the
-// file has to grow.
+// All implements Store. It holds no transaction while it yields: once the file has to grow, a Put in the same goroutine would wait
+// for that transaction for ever.
 func (s *bolt) All(ctx context.Context, k Kind) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		var from []byte
@@ -527,8 +527,7 @@ func (s *bolt) All(ctx context.Context, k Kind) iter.Seq2[Record, error] {
 	}
 }
 
-// some looks at up to chunk records from a key on. It returns those whose end has not passed, and where to go on; nil at the
-// end.
+// some reads up to chunk records from a key on. It returns those that have not ended, and the key to go on with, or nil at the end.
 func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record, next []byte, err error) {
 	if err := begin(ctx, k); err != nil {
 		return nil, nil, err
@@ -556,8 +555,8 @@ func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record,
 // Close implements Store.
 func (s *bolt) Close() error { return s.said(s.db.Close()) }
 
-// fileSize is how many bytes a record takes up in the file. Pages are half full when they have been split, and when many records have
-// ended, all pages of their kind are written anew before the old ones are free. See TestFileSize.
+// fileSize returns the bytes that a record uses in the file. After a split, pages are half full. When many records have ended, bbolt
+// writes all pages of their kind again before it frees the old ones. See TestFileSize.
 func fileSize(key, value []byte) int64 { return int64(len(key)+len(value)+fileOverhead) * 5 / 2 }
 
 func encode(r Record) []byte {
@@ -570,7 +569,7 @@ func encode(r Record) []byte {
 	return b
 }
 
-// summed returns what format 1 has for a record as format 2 has it.
+// summed converts a value of format 1 to format 2.
 func summed(key, value []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, sum(key, value)), value...)
 }
@@ -579,7 +578,7 @@ func sum(key, rest []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, rest)
 }
 
-// decode returns the record that a key has, with the value that it was given.
+// decode returns the record of a key, without the key.
 func decode(key, value []byte) (Record, error) {
 	if len(value) < sumLen+endLen || binary.BigEndian.Uint32(value) != sum(key, value[sumLen:]) {
 		return Record{}, errDamaged
@@ -599,7 +598,7 @@ func copied(k Kind, key, value []byte) (Record, error) {
 	return r, err
 }
 
-// noRoom reports whether an error says that the disk has no room for more.
+// noRoom reports whether an error says that the disk is full.
 func noRoom(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }

@@ -246,8 +246,8 @@ func TestNoSuchPlace(t *testing.T) {
 	for path, words := range map[string]string{
 		filepath.Join(folder, "missing", "usher.db"): "there is no folder " + filepath.Join(folder, "missing"),
 		filepath.Join(file, "usher.db"):              "cannot be opened",
-		folder:                                       "this is no file",
-		os.DevNull:                                   "this is no file",
+		folder:                                       "not a regular file",
+		os.DevNull:                                   "not a regular file",
 	} {
 		_, err := store.Open(path, store.Options{})
 		wantError(t, err, path, words)

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// memoryOverhead is how many bytes a record takes up in memory beside its key and value, measured with 300,000 of them.
+// memoryOverhead is the bytes that a record uses in memory beside its key and value, measured with 300,000 records.
 const memoryOverhead = 200
 
 // Memory returns a store that forgets all when the process ends.
@@ -32,7 +32,7 @@ type memory struct {
 	accounts map[Kind]*account
 }
 
-// memorySize is how many bytes a record takes up.
+// memorySize returns the bytes that a record uses.
 func memorySize(r Record) int64 { return int64(len(r.Key)+len(r.Value)) + memoryOverhead }
 
 // Put implements Store.
@@ -75,7 +75,7 @@ func (m *memory) Put(ctx context.Context, records ...Record) error {
 	return nil
 }
 
-// take takes a record away. The caller holds mu.
+// take deletes a record, if there is one. The caller holds mu.
 func (m *memory) take(k Kind, key string) {
 	if r, there := m.records[k][key]; there {
 		m.accounts[k].bytes -= memorySize(r)
@@ -83,7 +83,7 @@ func (m *memory) take(k Kind, key string) {
 	}
 }
 
-// sweep takes away the records of a kind that have ended. The caller holds mu.
+// sweep deletes the ended records of a kind. The caller holds mu.
 func (m *memory) sweep(k Kind, now time.Time) {
 	looked := len(m.records[k])
 	for key, r := range m.records[k] {

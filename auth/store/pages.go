@@ -9,15 +9,15 @@ import (
 	"io"
 )
 
-// bbolt trusts its file: a page that is referenced twice, or lies beyond the end, makes it panic or overwrite records, often in the
-// middle of a later Put and in a goroutine of its own, where nobody can recover. (Its own tx.Check reads pages that way, too.) So the
-// file is read here first, without bbolt, as bytes.
+// bbolt trusts its file. A page that is referenced twice, or lies beyond the end, makes it panic or overwrite records, often in the
+// middle of a later Put and in a goroutine of its own, where nobody can recover. (Its own tx.Check reads pages in the same way.) So
+// usher reads the file first, without bbolt, as bytes.
 //
-// The layout is that of bbolt v1.5 (internal/common: meta.go, page.go, bucket.go; node.go writes pages). Numbers are in the order of
-// the machine's bytes. Pages 0 and 1 are headers, of which the one with the higher transaction counts if its checksum is right. It
-// names the root page of a tree of buckets. A page has 16 bytes of its own, then an element of 16 bytes for each entry, then keys and
-// values without gaps. An entry of a branch page is the first key of a page below, one of a leaf page is a record or a bucket. A bucket
-// is 16 bytes: its root page and a number. If the root page is 0 the bucket's only page follows.
+// The layout is that of bbolt v1.5 (internal/common: meta.go, page.go, bucket.go; node.go writes pages). Numbers have the byte order
+// of the machine. Pages 0 and 1 are headers; of those with a right checksum the one with the higher transaction counts. It names the
+// root page of a tree of buckets. A page has a head of 16 bytes, then an element of 16 bytes for each entry, then keys and values
+// without gaps. An entry of a branch page is the first key of a page below; an entry of a leaf page is a record or a bucket. A
+// bucket is 16 bytes: its root page and a number. If the root page is 0 the bucket's only page follows.
 
 const (
 	headLen, elementLen = 16, 16
@@ -32,7 +32,7 @@ const (
 
 var order = binary.NativeEndian
 
-// pages are the pages of a file while they are checked.
+// pages checks the pages of a file.
 type pages struct {
 	file io.ReaderAt
 	size int    // of a page
@@ -46,8 +46,8 @@ type entry struct {
 	bucket     bool
 }
 
-// checkPages checks the pages of a bbolt file of some length in bytes, whose pages have pageSize bytes each. It calls found with the
-// entries of the outermost bucket, in order, before it looks at what comes after them. The caller keeps others from writing the file.
+// checkPages checks a bbolt file of this length with pages of pageSize, both in bytes. It calls found with the entries of the
+// outermost bucket, in order, each before it checks what follows. The caller keeps others from writing the file.
 func checkPages(file io.ReaderAt, length int64, pageSize int, found func(*pages, entry) error) error {
 	if pageSize < 1<<10 || pageSize > 1<<24 || pageSize&(pageSize-1) != 0 {
 		return fmt.Errorf("a page of %d bytes", pageSize)
@@ -79,7 +79,7 @@ func (p *pages) meta(length int64) (meta, error) {
 		sum := fnv.New64a()
 		sum.Write(b[:metaLen-8])
 		if order.Uint32(b) != metaMagic || order.Uint32(b[4:]) != metaVersion || order.Uint64(b[metaLen-8:]) != sum.Sum64() {
-			continue // the machine stopped while it was written
+			continue // the machine stopped in the middle of a write
 		}
 		m := meta{root: order.Uint64(b[16:]), free: order.Uint64(b[32:]), end: order.Uint64(b[40:]), tx: order.Uint64(b[48:])}
 		if size := order.Uint32(b[8:]); int64(size) != int64(p.size) {
@@ -98,7 +98,7 @@ func (p *pages) meta(length int64) (meta, error) {
 	return *last, nil
 }
 
-// page reads a page, and notes that something refers to it.
+// page reads a page, and notes that it is in use.
 func (p *pages) page(id uint64) ([]byte, error) {
 	if id < 2 || id >= p.end {
 		return nil, fmt.Errorf("page %d is not in the file, which has %d", id, p.end)
@@ -146,7 +146,7 @@ func (p *pages) tree(root uint64, found func(entry) error) error {
 				if err != nil {
 					return nil, err
 				}
-				// When the page below changes, bbolt looks for it by its first key, and adds it once more if that is another one.
+				// When the page below changes, bbolt finds it by its first key. With another key it would add the page once more.
 				if !bytes.Equal(at, each.key) {
 					return nil, bad("a branch does not begin with its key")
 				}
@@ -179,10 +179,10 @@ func (p *pages) tree(root uint64, found func(entry) error) error {
 	return err
 }
 
-// needs is how many bytes the pages have that so many bytes need.
+// needs returns the size of the pages that so many bytes need.
 func (p *pages) needs(used int) int { return (used + p.size - 1) / p.size * p.size }
 
-// bucket calls found with the entries of a bucket, in order, and returns the number that is kept with it.
+// bucket calls found with the entries of a bucket, in order, and returns the bucket's number.
 func (p *pages) bucket(value []byte, found func(entry) error) (number uint64, err error) {
 	if len(value) < bucketLen {
 		return 0, errors.New("a bucket is cut off")
@@ -215,8 +215,7 @@ func (p *pages) bucket(value []byte, found func(entry) error) (number uint64, er
 	return number, nil
 }
 
-// free checks the list of free pages, where there is one. Usher's files have none, but those that bbolt has just made or
-// compacted.
+// free checks the list of free pages, if there is one. usher's files have none, unless bbolt has just created or compacted them.
 func (p *pages) free(at uint64) error {
 	if at == noFreePage {
 		return nil
@@ -247,7 +246,7 @@ type branch struct {
 	page uint64
 }
 
-// readBranches returns the entries of a branch page and how many bytes it uses; none if they do not fit.
+// readBranches returns the entries of a branch page and the bytes that it uses; none if they do not fit.
 func readBranches(b []byte) (all []branch, used int) {
 	count := int(order.Uint16(b[10:]))
 	used = headLen + count*elementLen
@@ -266,7 +265,7 @@ func readBranches(b []byte) (all []branch, used int) {
 	return all, used
 }
 
-// readLeaves returns the entries of a leaf page and how many bytes it uses; nil if it is none, or they do not fit.
+// readLeaves returns the entries of a leaf page and the bytes that it uses; nil if it is none, or they do not fit.
 func readLeaves(b []byte) (all []entry, used int) {
 	count := int(order.Uint16(b[10:]))
 	used = headLen + count*elementLen

@@ -14,35 +14,35 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 )
 
-// Sessions keeps sessions in a store. A session id is as good as the token it stands for, so the store has its SHA-256 and never
-// the id. It is safe for concurrent use, and across processes as far as its store is.
+// Sessions keeps sessions in a store. A session id is as good as the token that it stands for, so the store gets its SHA-256 and
+// never the id. Sessions is safe for concurrent use, and across processes as far as its store is.
 type Sessions struct {
 	Store Store
 }
 
 var _ auth.Sessions = Sessions{}
 
-var errUnreadable = errors.New("what is written down of the session is damaged, or of another version of usher")
+var errUnreadable = errors.New("the stored session is damaged, or of another version of usher")
 
-// Begin returns the id of a new session, 130 bits from crypto/rand, and the record that makes it one once it is put, perhaps together
-// with others. The session ends when it says; one without an end cannot be put, one that has ended has an id that nobody knows.
+// Begin returns the id of a new session, 130 bits from crypto/rand, and its record. The session is live once the caller has put the
+// record, perhaps together with others. It ends at began.Expires. A record of a session without an end cannot be put.
 func (Sessions) Begin(began auth.Session) (id string, r Record, err error) {
 	written := began
-	written.Expires = time.Time{} // is the end of the record
+	written.Expires = time.Time{} // it is the end of the record
 	value, err := json.Marshal(written)
 	if err != nil {
 		return "", Record{}, fmt.Errorf("session: %w", err)
 	}
-	// JSON has a substitute for what is not UTF-8; a session never stands for something else than the token did.
+	// encoding/json replaces bytes that are not UTF-8, but a session must never stand for something else than the token did.
 	if read, err := readSession(value); err != nil || read != written {
-		return "", Record{}, errors.New("session: it cannot be written down as it is")
+		return "", Record{}, errors.New("session: it cannot be stored as it is")
 	}
 	id = rand.Text()
 	return id, Record{Kind: KindSession, Key: sessionKey(id), Value: value, End: began.Expires}, nil
 }
 
-// Session implements auth.Sessions. A session that cannot be read (a damaged one, or one of a later version that says something which
-// this version does not know and which may be a restriction) is auth.ErrNoSession, too, with the detail.
+// Session implements auth.Sessions. It returns auth.ErrNoSession with a detail also for a session that it cannot read: a damaged
+// one, or one of a later version with a field that this version does not know. Such a field may be a restriction.
 func (s Sessions) Session(ctx context.Context, id string) (auth.Session, error) {
 	r, err := s.Store.Get(ctx, KindSession, sessionKey(id))
 	if errors.Is(err, ErrNotFound) {
@@ -59,7 +59,7 @@ func (s Sessions) Session(ctx context.Context, id string) (auth.Session, error) 
 	return read, nil
 }
 
-// End ends a session before its time, as a logout does. That there is none is no error.
+// End ends a session early, as a logout does. An id without a session is no error.
 func (s Sessions) End(ctx context.Context, id string) error {
 	return s.Store.Delete(ctx, KindSession, sessionKey(id))
 }
@@ -69,7 +69,7 @@ func sessionKey(id string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// readSession takes only what Begin writes, byte for byte: nothing more, nothing less, nothing twice.
+// readSession accepts only what Begin writes, byte for byte: nothing more, nothing less, nothing twice.
 func readSession(value []byte) (auth.Session, error) {
 	var read auth.Session
 	if err := json.Unmarshal(value, &read); err != nil {

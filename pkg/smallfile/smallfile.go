@@ -1,9 +1,9 @@
-// Package smallfile reads files that a configuration or a command line names: key, secret and configuration files. A name may
-// be wrong, and then be that of a device without an end, of a pipe that nobody writes to, or of something huge. So it reads
-// regular files only, and only up to a bound.
+// Package smallfile reads files that a configuration or a command line names: key, secret and configuration files. A wrong name may
+// be that of a device without an end, of a pipe that nobody writes to, or of something huge. So the package reads only regular
+// files, and only up to a limit.
 //
-// A pipe, such as /dev/stdin or <(…) of a shell, is refused, too: usher reads its files again when they change, and a pipe can be
-// read once. A symbolic link counts as the file that it leads to, and /dev/stdin as the file that is redirected to it.
+// It refuses pipes, such as /dev/stdin or <(…) of a shell, because usher reads its files again when they change, and a pipe can be
+// read only once. A symbolic link counts as the file that it leads to, and /dev/stdin as the file that is redirected to it.
 package smallfile
 
 import (
@@ -15,10 +15,10 @@ import (
 	"syscall"
 )
 
-// Read returns the content of a file of at most so many bytes. The error is an *[fs.PathError] that names the file; its Err says
-// in words what is wrong. Read may be called by any goroutine.
+// Read returns the content of a file of at most this many bytes. The error is an *[fs.PathError] that names the file; its Err says
+// what is wrong. Goroutines may call Read at the same time.
 func Read(name string, most int) ([]byte, error) {
-	// Asked before it is opened, because opening a device can do something, such as rewind a tape.
+	// Stat before open, because opening a device can have an effect, such as rewinding a tape.
 	info, err := os.Stat(name)
 	if err == nil {
 		err = regular(info)
@@ -26,7 +26,7 @@ func Read(name string, most int) ([]byte, error) {
 	if err != nil {
 		return nil, refuse(name, err)
 	}
-	// It may have become another thing since. Without O_NONBLOCK, opening a pipe waits for its writer (open(2)).
+	// The file may have been replaced since. Without O_NONBLOCK, opening a pipe waits for its writer (open(2)).
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, refuse(name, err)
@@ -34,7 +34,7 @@ func Read(name string, most int) ([]byte, error) {
 	return read(f, name, most)
 }
 
-// ReadFS is Read for a file of a file system.
+// ReadFS is Read for a file in fsys.
 func ReadFS(fsys fs.FS, name string, most int) ([]byte, error) {
 	info, err := fs.Stat(fsys, name)
 	if err == nil {
@@ -60,7 +60,7 @@ func read(f fs.File, name string, most int) ([]byte, error) {
 	if err != nil {
 		return nil, refuse(name, err)
 	}
-	// The size is not trusted: files of /proc have none, and others grow.
+	// The size of the file does not count: files of /proc have none, and others grow.
 	content, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
 	switch {
 	case err != nil:
@@ -71,7 +71,7 @@ func read(f fs.File, name string, most int) ([]byte, error) {
 	return content, nil
 }
 
-// refuse makes the error of a file of any other.
+// refuse turns any error into that of a file.
 func refuse(name string, err error) error {
 	if p := (*fs.PathError)(nil); errors.As(err, &p) {
 		err = p.Err
@@ -79,7 +79,7 @@ func refuse(name string, err error) error {
 	return &fs.PathError{Op: "read", Path: name, Err: err}
 }
 
-// regular returns an error if a file is none that has a content and an end.
+// regular returns an error unless a file is a regular one.
 func regular(info fs.FileInfo) error {
 	switch mode := info.Mode(); {
 	case mode.IsRegular():
@@ -93,7 +93,7 @@ func regular(info fs.FileInfo) error {
 	case mode&fs.ModeSocket != 0:
 		return errors.New("it is a socket, not a file")
 	}
-	return errors.New("it is no regular file")
+	return errors.New("it is not a regular file")
 }
 
 func size(n int) string {

@@ -80,7 +80,7 @@ func TestReadFS(t *testing.T) {
 		"folder": {Mode: fs.ModeDir},
 	}
 	for name, want := range map[string]string{
-		"full": "", "long": "more than 4 bytes", "zero": "a device", "pipe": "a pipe", "odd": "no regular file", "folder": "a folder",
+		"full": "", "long": "more than 4 bytes", "zero": "a device", "pipe": "a pipe", "odd": "not a regular file", "folder": "a folder",
 		"nothing": "not exist",
 	} {
 		content, err := smallfile.ReadFS(fsys, name, 4)
