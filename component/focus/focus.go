@@ -1,9 +1,9 @@
-// Package focus speaks http://jitsi.org/protocol/focus, by which clients ask to enter a conference.
+// Package focus speaks http://jitsi.org/protocol/focus, the protocol in which clients ask to enter a conference.
 //
-// It is a codec and a table, and does no I/O: [Parse] reads a conference request, [Forward] writes it anew for Jicofo (its
-// [Answer] may have anything in it), and [Reply] turns a decision into the answer that makes a Jitsi client do the right
-// thing. The protocol has no specification. What is cited here is the code at its two ends: ConferenceIq in
-// jitsi-xmpp-extensions, and modules/xmpp/moderator.js in lib-jitsi-meet.
+// It is a codec and does no I/O: [Parse] reads a conference request, [Forward] writes it again for Jicofo, [Answer] is what Jicofo
+// answers, and [Reply] turns a decision into the answer that makes a Jitsi client do the right thing. The protocol has no
+// specification. The comments cite the code at its two ends: ConferenceIq in jitsi-xmpp-extensions, and modules/xmpp/moderator.js
+// in lib-jitsi-meet.
 package focus
 
 import (
@@ -30,29 +30,29 @@ const (
 	NSReason = "urn:usher:0"
 )
 
-// Conference is the request: the attributes of <conference/>, none of them trusted.
+// Conference is the request: the attributes of <conference/>. None of them is trusted.
 type Conference struct {
 	Room       string
 	Token      string
 	SessionID  string
 	MachineUID string
-	// Properties are the client's wishes for the conference, for Jicofo to read.
+	// Properties are the client's wishes for the conference. Jicofo reads them.
 	Properties []Property
 }
 
 // Property is one of the settings in a conference request or its answer, such as startAudioMuted.
 type Property struct{ Name, Value string }
 
-// Patient reports whether the request is one of lib-jitsi-meet, which waits for the answer as long as it takes: its
-// moderator.js sends properties and sets no time limit. Jigasi, which gives up, has at most properties of visitors, and no
-// machine-uid (JvbConference.java, inviteFocus).
+// Patient reports whether the request is one of lib-jitsi-meet, which waits for the answer without a time limit (moderator.js). It
+// sends a machine-uid and properties. Jigasi gives up after a while; it sends no machine-uid, and at most properties of visitors
+// (JvbConference.java, inviteFocus).
 func (c Conference) Patient() bool {
 	return slices.ContainsFunc(c.Properties, func(p Property) bool { return c.MachineUID != "" || p.Name == "rtcstatsEnabled" })
 }
 
 const (
-	// maxProperties is how many properties, or attributes of an answer, are kept, and maxLength how long in bytes their names
-	// and values may be. Real ones are few and short.
+	// maxProperties caps the properties, and the attributes of an answer, that are kept; maxLength caps their names and values in
+	// bytes. Real ones are few and short.
 	maxProperties = 64
 	maxLength     = 1 << 10
 )
@@ -60,8 +60,9 @@ const (
 // Name is the qualified name of the payload that Parse reads.
 var Name = xml.Name{Space: NS, Local: "conference"}
 
-// Parse reads the conference element that begins with start from r, up to its end. Unknown children are passed over, and
-// so are properties that are too many, too long or unclear. An error means that this is not a conference request; it is for the log and quotes nothing of it.
+// Parse reads the conference element that begins with start from r, up to its end. It passes over unknown children, and over
+// properties that are too many, too long or unclear. An error means that this is not a conference request. It is for the log and
+// quotes nothing of the request.
 func Parse(start xml.StartElement, r xml.TokenReader) (Conference, error) {
 	var c Conference
 	if start.Name != Name {
@@ -93,8 +94,8 @@ func Parse(start xml.StartElement, r xml.TokenReader) (Conference, error) {
 	return c, nil
 }
 
-// plainAttrs returns the attributes of an element without those of a namespace, and without the declarations of namespaces,
-// which encoding/xml has among them: written again they would put the element into another one.
+// plainAttrs returns the attributes of an element without those of a namespace. It also leaves out declarations of namespaces, which
+// encoding/xml keeps among the attributes: written again, they would put the element into another namespace.
 func plainAttrs(start xml.StartElement) ([]xml.Attr, error) {
 	var attrs []xml.Attr
 	seen := map[string]bool{}
@@ -152,10 +153,9 @@ func property(start xml.StartElement) (Property, bool) {
 	return p, err == nil && p.Name != "" && len(p.Name) <= maxLength && len(p.Value) <= maxLength
 }
 
-// Forward returns the conference element that Jicofo gets for an admitted request for the room, which is a bare JID. It is
-// made anew from what Parse read (ConferenceIq): no attribute of which nothing is known here gets through, and never the
-// session id, for sessions are usher's own. The token goes along only if asked for; Jicofo reads it, unverified, to tell
-// visitors from participants.
+// Forward returns the conference element that Jicofo gets for an admitted request. The room is a bare JID. The element is built from
+// what Parse has read (ConferenceIq), so no unknown attribute gets through. The session id never does, because sessions are usher's
+// own. token says whether the token goes along; Jicofo reads it, unverified, to tell visitors from participants.
 func Forward(c Conference, room string, token bool) xml.TokenReader {
 	attrs := []xml.Attr{element.NewAttr("room", room)}
 	if c.MachineUID != "" {
@@ -167,18 +167,18 @@ func Forward(c Conference, room string, token bool) xml.TokenReader {
 	return xmlstream.Wrap(propertyElements(c.Properties), xml.StartElement{Name: Name, Attr: attrs})
 }
 
-// Answer is what Jicofo says to a conference request, as far as it is passed on.
+// Answer is the part of Jicofo's answer to a conference request that is passed on.
 type Answer struct {
-	// Ready tells that Jicofo has created the room and is in it.
+	// Ready says that Jicofo has created the room and is in it.
 	Ready bool
-	// Attrs are all attributes without a namespace (focusjid, vnode, identity, and what is to come), but for room, ready
-	// and session-id, which are for usher to say. At most 64, names and values at most 1 kB each; others are dropped.
+	// Attrs are the attributes without a namespace (focusjid, vnode, identity, and future ones) but room, ready and session-id, which
+	// usher sets. There are at most 64, and names and values have at most 1 kB each; others are dropped.
 	Attrs []xml.Attr
-	// Properties are such as sipGatewayEnabled and visitors-supported, within the same bounds.
+	// Properties are for example sipGatewayEnabled and visitors-supported, within the same bounds.
 	Properties []Property
 }
 
-// UnmarshalXML implements xml.Unmarshaler for the conference element of a result. It fails if this is none.
+// UnmarshalXML implements xml.Unmarshaler for the conference element of a result. It fails for any other element.
 func (a *Answer) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 	*a = Answer{}
 	if start.Name != Name {
@@ -191,7 +191,7 @@ func (a *Answer) UnmarshalXML(d *xml.Decoder, start xml.StartElement) error {
 	for _, attr := range attrs {
 		switch name := attr.Name.Local; {
 		case name == "ready":
-			// ConferenceIq writes a Boolean of Java.
+			// ConferenceIq writes a Java Boolean.
 			a.Ready = attr.Value == "true"
 		case name == "room", name == "session-id":
 		case attributeName(name) && len(attr.Value) <= maxLength && len(a.Attrs) < maxProperties:
@@ -209,19 +209,19 @@ func (a *Answer) Authenticates() bool {
 	return slices.Contains(a.Properties, Property{Name: "authentication", Value: "true"})
 }
 
-// Redirects reports whether the client is sent to another node instead (moderator.js: vnode), for visitors.
+// Redirects reports whether Jicofo sends the client to another node, for visitors (moderator.js: vnode).
 func (a *Answer) Redirects() bool {
 	return slices.ContainsFunc(a.Attrs, func(attr xml.Attr) bool { return attr.Name.Local == "vnode" && attr.Value != "" })
 }
 
-// attributeName reports whether an attribute of this name can be passed on: xmlns would change what the element means.
+// attributeName reports whether an attribute of this name can be passed on. xmlns cannot: it would change what the element means.
 func attributeName(name string) bool {
 	return PlainName(name) && name != "xmlns" && len(name) <= maxLength
 }
 
-// PlainName reports whether an element or attribute of this name can be written as it stands, as all names can that Jicofo
-// knows: ASCII, without colons. XML allows more; encoding/xml lets names pass that are none, and makes some by taking a prefix
-// off, at which the server would end the stream (Namespaces in XML §3).
+// PlainName reports whether a name of an element or attribute can be written as it stands: ASCII, without colons, as all names that
+// Jicofo knows. XML allows more. But encoding/xml accepts names that are none, and makes some by taking a prefix off; the server
+// would end the stream at such a name (Namespaces in XML §3).
 func PlainName(name string) bool {
 	for i := range len(name) {
 		c := name[i]
@@ -236,8 +236,8 @@ func PlainName(name string) bool {
 // LogoutName is the qualified name of the payload that ParseLogout reads.
 var LogoutName = xml.Name{Space: NS, Local: "logout"}
 
-// ParseLogout reads the logout element that begins with start from r, up to its end, and returns the id of the session
-// that is to end (LogoutIq; moderator.js, logout). The error is for the log and quotes nothing of it.
+// ParseLogout reads the logout element that begins with start from r, up to its end, and returns the id of the session to end
+// (LogoutIq; moderator.js, logout). The error is for the log and quotes nothing of the element.
 func ParseLogout(start xml.StartElement, r xml.TokenReader) (sessionID string, err error) {
 	if start.Name != LogoutName {
 		return "", errors.New("not a logout element")
@@ -260,8 +260,8 @@ func ParseLogout(start xml.StartElement, r xml.TokenReader) (sessionID string, e
 	return sessionID, nil
 }
 
-// LoggedOut returns the answer to the IQ that carried a logout element, once the session has ended. It names no address
-// to go to; what an unknown session is told is Reply's answer to ReasonSessionInvalid, as Jicofo has it.
+// LoggedOut returns the answer to the IQ that carried a logout element, once the session has ended. It names no address to go to. For
+// an unknown session the answer is Reply's for ReasonSessionInvalid, as Jicofo does it.
 func LoggedOut(iq stanza.IQ) xml.TokenReader { return iq.Result(element.New(NS, "logout")) }
 
 // AsksAgain reports whether a client asks again by itself when it is told the decision.
@@ -339,8 +339,8 @@ func conference(c Conference, ready bool, sessionID string, d auth.Decision, sai
 			attrs = append(attrs, element.NewAttr(a.Name.Local, a.Value))
 		}
 	}
-	// "authentication" makes the client offer a login (jitsi-meet ProfileTab.tsx). Whether there is one is not for Jicofo to
-	// say: its own authentication is off.
+	// "authentication" makes the client offer a login (jitsi-meet ProfileTab.tsx). Jicofo does not know whether there is one: its own
+	// authentication is off.
 	var properties []Property
 	if !d.NoLogin {
 		properties = append(properties, Property{"authentication", "true"})
@@ -356,7 +356,7 @@ func conference(c Conference, ready bool, sessionID string, d auth.Decision, sai
 func propertyElements(properties []Property) xml.TokenReader {
 	elements := make([]xml.TokenReader, len(properties))
 	for i, p := range properties {
-		// In no namespace of its own it is written into that of its parent.
+		// Without a namespace of its own, the element gets that of its parent.
 		elements[i] = element.Empty("", "property", element.NewAttr("name", p.Name), element.NewAttr("value", p.Value))
 	}
 	return xmlstream.MultiReader(elements...)
@@ -371,8 +371,8 @@ func failed(iq stanza.IQ, r auth.Reason, e stanza.Error, child xml.TokenReader) 
 	return iq.Wrap(e.Wrap(reason))
 }
 
-// passable returns what is passed on of an error of somebody else: type and condition as far as RFC 6120 §8.3 knows them, and
-// one text, or the reason's own.
+// passable returns the part of a foreign error that is passed on: type and condition if RFC 6120 §8.3 knows them, and one text, or
+// the text of the reason.
 func passable(e stanza.Error) stanza.Error {
 	out := stanza.Error{Type: e.Type, Condition: e.Condition}
 	if !slices.Contains(errorTypes, e.Type) {

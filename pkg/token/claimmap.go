@@ -12,53 +12,51 @@ import (
 	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
-// ClaimMap says where an issuer's tokens have what Jitsi has a fixed place for. A zero Claim is Jitsi's own place with
-// its own rules, so that the zero ClaimMap is Jitsi.
+// ClaimMap says where an issuer's tokens have the claims that Jitsi has fixed places for. A zero Claim means Jitsi's own place and
+// rules, so the zero ClaimMap is Jitsi.
 //
-// A claim that is mapped replaces Jitsi's place: what stands there is neither read nor checked. With the affiliation
-// go context.user.moderator and the moderator at the top, with the tenant goes context.tenant.
+// A mapped claim replaces Jitsi's place, which is then neither read nor checked. A mapped affiliation also replaces
+// context.user.moderator and the moderator at the top, a mapped tenant also context.tenant.
 type ClaimMap struct {
-	// Affiliation, else context.user.affiliation. Of an array the strongest element counts: owner, then admin, then
-	// member. Values that are not in the table say nothing, and so does null. Without a table a value is a word that
-	// Affiliation knows, or true for owner, or false for member, also as the texts "true" and "false"; others are
-	// refused, but passed over in an array, because roles are for many things. Beware of other things' roles that are
-	// named admin: a table of one's own is safer.
+	// Affiliation is context.user.affiliation by default. In an array the strongest element counts: owner, then admin, then member.
+	// Null and values that are not in the table say nothing. Without a table, a value is a word that Affiliation knows, or true for
+	// owner, or false for member, also as the texts "true" and "false". Other values are refused, but passed over in an array,
+	// because roles are for many things. A role named admin may be meant for another program: a table is safer.
 	Affiliation Claim
-	// ID, else context.user.id, and Name, else context.user.name: one value. Anything else, and what is not in the table,
-	// is as good as absent: it decides nothing and refuses no token.
+	// ID is context.user.id by default, Name context.user.name: one value. Anything else, and a value that is not in the table,
+	// counts as absent: it decides nothing and refuses no token.
 	ID, Name Claim
-	// Group, else context.group: the first value that has a meaning. It refuses no token, either.
+	// Group is context.group by default: the first value that has a meaning. It refuses no token, either.
 	Group Claim
-	// Room, else room, and Tenant, else sub: one value, or the claim is absent. One that is not in the table is refused,
-	// for what nobody mapped must open nothing.
+	// Room is room by default, Tenant sub: one value, or the claim is absent. A value that is not in the table is refused: what
+	// nobody mapped must open nothing.
 	Room, Tenant Claim
 }
 
-// Claim is a place in a token, and what the values there mean. The zero Claim is Jitsi's own place. A Claim never
-// changes; goroutines may share it.
+// Claim is a place in a token, and what the values there mean. The zero Claim is Jitsi's own place. A Claim never changes;
+// goroutines may share it.
 //
-// What stands there is a string, true or false, or an integer as JSON writes it shortest, each taken as text: "true",
-// "100". It may also be an array of these. Anything else is refused where something depends on it, else passed over.
+// A value is a string, true or false, or an integer in JSON's shortest form, each read as text: "true", "100". It may also be an
+// array of these. Anything else is refused if the claim decides something, otherwise passed over.
 type Claim struct {
-	names  []string          // that lead there; none for Jitsi's place
-	values map[string]string // none: what stands there means what it says
+	names  []string          // the path; none for Jitsi's place
+	values map[string]string // the table; without one a value means what it says
 }
 
 // wildcard, in a table of values, stands for all values that the table does not name.
 const wildcard = "*"
 
-// maxPath is the length in bytes of the longest path: ample for the names that issuers make of addresses.
+// maxPath caps a path, in bytes. It leaves room for names that are addresses.
 const maxPath = 512
 
-// NewClaim returns the claim at this path: names joined by dots, with a backslash before a dot, or a backslash, that
-// belongs to a name, as in
+// NewClaim returns the claim at this path: names joined by dots. A backslash stands before a dot or a backslash that belongs to a
+// name, as in
 //
 //	realm_access.roles
 //	https://example\.com/roles
 //
-// An empty path is Jitsi's own place. The table of values says what each value there means; "*" stands for all values
-// that it does not name. No table means that they mean what they say. The error is about the path or the table, for
-// whoever wrote them.
+// An empty path is Jitsi's own place. The table says what each value means; "*" stands for all values that it does not name.
+// Without a table, values mean what they say. The error says what is wrong with the path or the table.
 func NewClaim(path string, values map[string]string) (Claim, error) {
 	names, err := splitPath(path)
 	if err != nil {
@@ -68,9 +66,9 @@ func NewClaim(path string, values map[string]string) (Claim, error) {
 		return Claim{names: names}, nil
 	}
 	for value, meaning := range values {
-		// It would read as if the claim were absent, which for a room means more than any value does.
+		// It would look like an absent claim, and an absent room means more than any value does.
 		if meaning == "" {
-			return Claim{}, fmt.Errorf("the value %q is to mean nothing: leave it out, or say what it means", value)
+			return Claim{}, fmt.Errorf("the value %q has no meaning: leave it out, or say what it means", value)
 		}
 	}
 	return Claim{names: names, values: maps.Clone(values)}, nil
@@ -81,7 +79,7 @@ func splitPath(path string) ([]string, error) {
 	case path == "":
 		return nil, nil
 	case len(path) > maxPath:
-		return nil, fmt.Errorf("a path of %d bytes: at most %d can be read", len(path), maxPath)
+		return nil, fmt.Errorf("a path of %d bytes: it may have %d at most", len(path), maxPath)
 	case !utf8.ValidString(path):
 		return nil, errors.New("a path that is not UTF-8")
 	}
@@ -114,16 +112,16 @@ func splitPath(path string) ([]string, error) {
 		return nil, err
 	}
 	if len(names) > strictjson.MaxDepth {
-		return nil, fmt.Errorf("a path of %d names: a token is read %d deep", len(names), strictjson.MaxDepth)
+		return nil, fmt.Errorf("a path of %d names: a token is at most %d deep", len(names), strictjson.MaxDepth)
 	}
 	return names, nil
 }
 
-// IsZero reports whether the claim stands at Jitsi's own place and means there what it says.
+// IsZero reports whether the claim is at Jitsi's own place and has no table.
 func (c Claim) IsZero() bool { return len(c.names) == 0 && len(c.values) == 0 }
 
-// Describe returns, for people, the path as NewClaim takes it, and in parentheses what the values mean. The path of a
-// claim at Jitsi's own place is the one given.
+// Describe returns, for people, the path as in NewClaim, and in parentheses the table. jitsi is the path if the claim is at Jitsi's
+// own place.
 func (c Claim) Describe(jitsi string) string {
 	path := jitsi
 	if len(c.names) > 0 {
@@ -143,7 +141,7 @@ func (c Claim) Describe(jitsi string) string {
 	return path + " (" + strings.Join(table, ", ") + ")"
 }
 
-// meaning returns what a value means.
+// meaning returns what a value means, and whether it means anything.
 func (c Claim) meaning(value string) (string, bool) {
 	if len(c.values) == 0 {
 		return value, true
@@ -155,8 +153,8 @@ func (c Claim) meaning(value string) (string, bool) {
 	return meaning, known
 }
 
-// Affiliation returns the affiliation that a word in a token means: "owner", "admin" or "member"; "" for any other
-// word. They are Jitsi's words (resources/prosody-plugins/mod_token_affiliation.lua) and admin, which Jitsi has not.
+// Affiliation returns the affiliation that a word in a token means: "owner", "admin" or "member"; "" for an unknown word. The words
+// are Jitsi's (resources/prosody-plugins/mod_token_affiliation.lua), and admin, which Jitsi lacks.
 func Affiliation(word string) string {
 	switch word {
 	case "owner", "moderator", "teacher":
@@ -167,7 +165,7 @@ func Affiliation(word string) string {
 	return ""
 }
 
-// stronger orders the results of Affiliation.
+// stronger returns the stronger of two results of Affiliation.
 func stronger(a, b string) string {
 	rank := []string{"", "member", "admin", "owner"}
 	if slices.Index(rank, b) > slices.Index(rank, a) {
@@ -186,18 +184,18 @@ var (
 	tenantPlace      = []string{"sub"}
 )
 
-// mapped is what a token has at the place of a mapped claim.
+// mapped is the value of a mapped claim in a token.
 type mapped struct {
 	fields          // of the object that holds it
 	name     string // in that object
 	claim    Claim
 	value    any // nil if absent, and if null
 	absent   bool
-	elements []any // of the array; else the value alone
+	elements []any // of the array, or the value alone
 }
 
-// at follows the claim's path, or Jitsi's own where the claim has none, from the top of the payload. On the way, no
-// other spelling of a name is borne, as for Jitsi's own names; see strictjson.Object.Spells. Null on the way is the claim's null.
+// at follows the claim's path from the top of the payload, or Jitsi's own if the claim has none. It refuses another case of a name
+// on the way, as for Jitsi's own names; see strictjson.Object.Spells. Null on the way means that the claim is null.
 func (f fields) at(c Claim, own []string) mapped {
 	names := own
 	if len(c.names) > 0 {
@@ -225,7 +223,7 @@ func (f fields) at(c Claim, own []string) mapped {
 
 const wantText = "a string, true, false or an integer, or an array of these"
 
-// text returns an element as text.
+// text returns an element as text, and refuses one that is none.
 func (m mapped) text(element any) string {
 	text, isText := asText(element)
 	if !isText {
@@ -234,8 +232,7 @@ func (m mapped) text(element any) string {
 	return text
 }
 
-// asText returns the text of a string, a boolean, or an integer that is written as it is written shortest, so that one
-// integer is one text.
+// asText returns the text of a string, a boolean, or an integer in its shortest form, so that each integer has one text.
 func asText(value any) (string, bool) {
 	switch v := value.(type) {
 	case string:
@@ -246,7 +243,7 @@ func asText(value any) (string, bool) {
 		}
 		return "false", true
 	case strictjson.Number:
-		// JSON has seen to leading zeros and a sign without digits.
+		// JSON has already refused leading zeros and a sign without digits.
 		digits := strings.TrimPrefix(string(v), "-")
 		return string(v), v != "-0" && strings.Trim(digits, "0123456789") == ""
 	}
@@ -285,13 +282,13 @@ func (f fields) optional(c Claim, own []string) string {
 	return m.label()
 }
 
-// first reads a claim that decides nothing and of which there may be several: a group.
+// first reads a claim that decides nothing and may have several values: a group.
 func (f fields) first(c Claim, own []string) string {
 	f.decidesNothing = true
 	return f.at(c, own).label()
 }
 
-// label returns the first meaning of the elements. Those that are no text have none.
+// label returns the first meaning among the elements. An element that is no text has none.
 func (m mapped) label() string {
 	var found string
 	for _, element := range m.elements {

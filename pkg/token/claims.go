@@ -11,8 +11,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
-// Claims are what a token says, by type. Fields of claims that are absent are zero. Texts and names are as the issuer
-// wrote them, or as the ClaimMap's table has them: which spellings name one room is not decided here.
+// Claims is what a token says, by type. Fields of absent claims are zero. Texts and names are as the issuer wrote them, or as the
+// ClaimMap's table has them: package auth decides which spellings name one room.
 //
 // The places are those of Jitsi; a ClaimMap may have others for some of them.
 type Claims struct {
@@ -33,17 +33,17 @@ type Claims struct {
 	Group     string // context.group
 	Tenant    string // context.tenant; empty if the tenant is mapped
 	RoomRegex bool   // context.room.regex: Room is a pattern (Lua's, in Jitsi)
-	RoomLobby *bool  // context.room.lobby: the room has a lobby, or is to have none
+	RoomLobby *bool  // context.room.lobby: whether the room has a lobby
 	// Features is context.features. Nil means absent, and then Jitsi lets a moderator do everything
 	// (resources/prosody-plugins/mod_jitsi_permissions.lua); empty allows nothing.
 	Features map[string]bool
 
-	// Notes say, for people, which claims were passed over, or read otherwise than they stand there. Such claims decide
-	// nothing. Notes name the claim and hold no value. Mint has no use for them.
+	// Notes say, for people, which claims were passed over or could not be read as written. Such claims decide nothing. Notes name
+	// the claim and hold no value. Mint ignores them.
 	Notes []string
 }
 
-// User is the person that the issuer vouches for.
+// User is the person named by the issuer.
 type User struct {
 	ID          string // context.user.id
 	Name        string // context.user.name
@@ -51,15 +51,15 @@ type User struct {
 	Avatar      string // context.user.avatar
 	Affiliation string // context.user.affiliation; any text. If mapped: owner, admin, member, or empty if it says nothing
 	Moderator   *bool  // context.user.moderator. Nil if the affiliation is mapped
-	LobbyBypass *bool  // context.user.lobby_bypass: passes the lobby, or has to knock
+	LobbyBypass *bool  // context.user.lobby_bypass: whether the person passes the lobby or knocks
 }
 
-// Claims returns the token's claims, which are where the map says; ClaimMap{} is Jitsi's places. It fails with ErrClaims
-// if a claim that decides something is of the wrong type, whether or not the caller has a use for it. The error names all
-// such claims. Claims that are not fields of Claims are ignored.
+// Claims returns the token's claims, from the places of the map; ClaimMap{} means Jitsi's places. It fails with ErrClaims if a claim
+// that decides something has the wrong type, whether or not the caller uses it. The error names all such claims. Claims ignores
+// what is not a field of Claims.
 //
-// Of mapped claims it also fails for a room or tenant that the map's table does not have, for more values than one of
-// a room or tenant, and for a name on the path of a claim that decides something that is spelled in another case.
+// For mapped claims it also fails if a room or tenant is not in the map's table or has more than one value, and if a name on the
+// path of a claim that decides something is in another case.
 func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 	var found findings
 	top := fields{Object: t.payload, findings: &found}
@@ -78,44 +78,14 @@ func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 		},
 		Features: context.features("features"),
 	}
-	// Null is no time, because a token without exp or nbf is good for longer than any with one. Without iat it is not.
+	// Null is no time for exp and nbf, because a token without one is good for longer than any token with one. For iat null is
+	// harmless.
 	if top.has("iat") {
 		claims.IssuedAt = top.time("iat")
 	}
-	if m.Tenant.IsZero() {
-		claims.Subject = top.text("sub")
-		if context.has("tenant") {
-			claims.Tenant = context.anyText("tenant")
-		}
-	} else {
-		claims.Subject = top.needed(m.Tenant, tenantPlace)
-	}
-	if m.Room.IsZero() {
-		claims.Room = top.text("room")
-	} else {
-		claims.Room = top.needed(m.Room, roomPlace)
-	}
-	if m.Affiliation.IsZero() {
-		claims.Moderator, claims.User.Moderator = top.boolean("moderator"), user.boolean("moderator")
-		claims.User.Affiliation = user.word("affiliation")
-	} else {
-		claims.User.Affiliation = top.affiliation(m.Affiliation)
-	}
-	if m.ID.IsZero() {
-		claims.User.ID = user.label("id")
-	} else {
-		claims.User.ID = top.optional(m.ID, idPlace)
-	}
-	if m.Name.IsZero() {
-		claims.User.Name = user.label("name")
-	} else {
-		claims.User.Name = top.optional(m.Name, namePlace)
-	}
-	if m.Group.IsZero() {
-		claims.Group = context.label("group")
-	} else {
-		claims.Group = top.first(m.Group, groupPlace)
-	}
+	claims.readPlace(m, top, context)
+	claims.readAffiliation(m, top, user)
+	claims.readLabels(m, top, context, user)
 	room := context.in("room")
 	if regex := room.boolean("regex"); regex != nil {
 		claims.RoomRegex = *regex
@@ -128,16 +98,61 @@ func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 	return claims, nil
 }
 
-// findings are what was wrong with the claims of one token, and what was odd. Each line is there once.
+// readPlace reads tenant and room.
+func (c *Claims) readPlace(m ClaimMap, top, context fields) {
+	if m.Tenant.IsZero() {
+		c.Subject = top.text("sub")
+		if context.has("tenant") {
+			c.Tenant = context.anyText("tenant")
+		}
+	} else {
+		c.Subject = top.needed(m.Tenant, tenantPlace)
+	}
+	if m.Room.IsZero() {
+		c.Room = top.text("room")
+	} else {
+		c.Room = top.needed(m.Room, roomPlace)
+	}
+}
+
+// readAffiliation reads what the person asks to be.
+func (c *Claims) readAffiliation(m ClaimMap, top, user fields) {
+	if m.Affiliation.IsZero() {
+		c.Moderator, c.User.Moderator = top.boolean("moderator"), user.boolean("moderator")
+		c.User.Affiliation = user.word("affiliation")
+	} else {
+		c.User.Affiliation = top.affiliation(m.Affiliation)
+	}
+}
+
+// readLabels reads the claims that decide nothing and can be mapped.
+func (c *Claims) readLabels(m ClaimMap, top, context, user fields) {
+	if m.ID.IsZero() {
+		c.User.ID = user.label("id")
+	} else {
+		c.User.ID = top.optional(m.ID, idPlace)
+	}
+	if m.Name.IsZero() {
+		c.User.Name = user.label("name")
+	} else {
+		c.User.Name = top.optional(m.Name, namePlace)
+	}
+	if m.Group.IsZero() {
+		c.Group = context.label("group")
+	} else {
+		c.Group = top.first(m.Group, groupPlace)
+	}
+}
+
+// findings collects what is wrong with the claims of one token, and what is odd. No line occurs twice.
 type findings struct{ wrong, notes []string }
 
-// fields reads the members of one object of the payload. What has been read is worth something only if nothing is wrong in
-// the end.
+// fields reads the members of one object of the payload. The values count only if nothing is wrong in the end.
 type fields struct {
 	path string // of the object, with a dot at the end: "context.user."
 	strictjson.Object
 	*findings // of the whole token
-	// decidesNothing has what would be wrong passed over, and noted.
+	// decidesNothing makes refuse only note.
 	decidesNothing bool
 }
 
@@ -157,13 +172,13 @@ func (f fields) note(name, what string) {
 	}
 }
 
-// has reports whether the member is there and not null, which is what Java and many an ORM write for an absent one.
+// has reports whether the member is there and not null: Java and many ORMs write null for an absent one.
 func (f fields) has(name string) bool {
 	value, _ := f.Get(name)
 	return value != nil
 }
 
-// read returns the member of that name. present is false if it is absent, and if it is no T, which is refused.
+// read returns the member of that name. present is false if it is absent or no T; the latter is refused.
 func read[T any](f fields, name, want string) (value T, present bool) {
 	member, present := f.Get(name)
 	if !present {
@@ -176,8 +191,8 @@ func read[T any](f fields, name, want string) (value T, present bool) {
 	return value, isT
 }
 
-// in returns the fields of the object of that name: none if it is absent or null, or an empty array, which is how PHP
-// writes an empty object.
+// in returns the fields of the object of that name. It has none if it is absent, null, or an empty array, as PHP writes an empty
+// object.
 func (f fields) in(name string) fields {
 	value, _ := f.Get(name)
 	inner := f
@@ -190,7 +205,7 @@ func (f fields) in(name string) fields {
 	return inner
 }
 
-// isEmpty reports whether a value is null, or an object or array with nothing in it.
+// isEmpty reports whether a value is null, or an empty object or array.
 func isEmpty(value any) bool {
 	switch v := value.(type) {
 	case nil:
@@ -203,8 +218,8 @@ func isEmpty(value any) bool {
 	return false
 }
 
-// text reads a string that decides something. An empty one is refused, because it would read as if it were absent,
-// and for a room that means more than any value does.
+// text reads a string that decides something. It refuses an empty one: that would look like an absent one, and an absent room means
+// more than any value does.
 func (f fields) text(name string) string {
 	const want = "a string that is not empty"
 	text, present := read[string](f, name, want)
@@ -214,14 +229,13 @@ func (f fields) text(name string) string {
 	return text
 }
 
-// anyText reads a string where empty is as good as absent.
+// anyText reads a string; an empty one counts as absent.
 func (f fields) anyText(name string) string {
 	text, _ := read[string](f, name, "a string")
 	return text
 }
 
-// word reads an affiliation, known or not; "" if it is absent or null. An empty one is refused: it would read as if it were
-// absent.
+// word reads an affiliation, known or not; "" if it is absent or null. It refuses an empty one, which would look like an absent one.
 func (f fields) word(name string) string {
 	value, _ := f.Get(name)
 	word, _ := value.(string)
@@ -231,8 +245,8 @@ func (f fields) word(name string) string {
 	return word
 }
 
-// UnknownAffiliation returns the error of a token with a word in context.user.affiliation that Affiliation does not know. It
-// holds the word, cut and cleaned: only the operator can say what it means.
+// UnknownAffiliation returns the error of a token with a word in context.user.affiliation that Affiliation does not know. It quotes
+// the word, cut and cleaned, because only the operator can say what it means.
 func UnknownAffiliation(word string) error {
 	return fmt.Errorf("%w: context.user.affiliation: want %s", ErrClaims, wantAffiliation(word))
 }
@@ -259,8 +273,8 @@ func shown(value any) string {
 
 const wantLabel = "a string or a number"
 
-// label reads a text that is for people to look at and decides nothing, so that nothing there refuses a token. Numbers are
-// text as they are written: issuers send the ids of their databases.
+// label reads a text that is for people and decides nothing, so no value refuses the token. A number is read as its text: issuers
+// send the ids of their databases.
 func (f fields) label(name string) string {
 	value, _ := f.Get(name)
 	text, isText := labelText(value)
@@ -299,8 +313,8 @@ func (f fields) texts(name string) []string {
 	return texts
 }
 
-// year10000 is the second, since 1970, from which on times cannot be written in JSON, in logs or in most programs
-// (RFC 3339 §5.6 has four digits for the year). Milliseconds since 1970 lie beyond it as long as anybody has made them.
+// year10000 is the first second, since 1970, that cannot be written in JSON, in logs or in most programs (RFC 3339 §5.6 has four
+// digits for the year). Milliseconds since 1970 lie beyond it for all of today's times.
 const year10000 = 253402300800
 
 // time reads a NumericDate: seconds since 1970, maybe with a fraction.
@@ -310,7 +324,7 @@ func (f fields) time(name string) time.Time {
 	if !present {
 		return time.Time{}
 	}
-	// What is out of a float's range is infinite.
+	// A number out of a float's range becomes infinite.
 	seconds, _ := strconv.ParseFloat(string(text), 64)
 	switch {
 	case seconds < 0:
@@ -324,8 +338,8 @@ func (f fields) time(name string) time.Time {
 	return time.Unix(int64(whole), int64(fraction*1e9)).UTC()
 }
 
-// boolean reads true or false, also as the exact texts "true" and "false", which 8x8's documentation and issuers' templates
-// have; nil if absent or null.
+// boolean reads true or false, also as the exact texts "true" and "false" of 8x8's documentation and of issuers' templates; nil if
+// absent or null.
 func (f fields) boolean(name string) *bool {
 	value, _ := f.Get(name)
 	flag, isFlag := boolean(value)
@@ -349,8 +363,8 @@ func boolean(value any) (flag, isFlag bool) {
 	return false, false
 }
 
-// features reads an object that holds flags only; nil if it is absent or null. It decides nothing here. What cannot be
-// read allows nothing, since Jitsi takes absent features for all of them.
+// features reads an object of flags; nil if it is absent or null. It decides nothing in usher. A flag that cannot be read becomes
+// false, because for Jitsi absent features allow everything.
 func (f fields) features(name string) map[string]bool {
 	if !f.has(name) {
 		return nil
@@ -361,7 +375,7 @@ func (f fields) features(name string) map[string]bool {
 	for _, m := range f.Object {
 		flag, isFlag := boolean(m.Value)
 		if !isFlag {
-			f.note("*", "counts as false, want true or false") // the name is the issuer's invention and not for the log
+			f.note("*", "counts as false, want true or false") // the issuer invents the name, so it does not go to the log
 		}
 		flags[m.Name] = flag
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jws"
 )
 
-// MintOptions say how a token is signed.
+// MintOptions says how a token is signed.
 type MintOptions struct {
 	Algorithm jwa.SignatureAlgorithm
 	// Key is []byte for HS*, *rsa.PrivateKey for RS* and PS*, *ecdsa.PrivateKey for ES*, ed25519.PrivateKey for EdDSA.
@@ -21,10 +21,9 @@ type MintOptions struct {
 	KeyID string
 }
 
-// Mint returns a signed token with these claims, in the form that Jitsi's own readers expect. Zero fields are left
-// out, times are cut to whole seconds. The same claims always give the same payload. Mint fails if the key does not
-// fit the algorithm, and if Parse and Claims would not give these claims back: a token too long, text that is not
-// UTF-8, a time before 1970 or after 9999.
+// Mint returns a signed token with these claims, in the form that Jitsi's own programs expect. It leaves out zero fields, and cuts
+// times to whole seconds. The same claims always make the same payload. Mint fails if the key does not fit the algorithm, and if
+// Parse and Claims would not return the same claims: a token too long, text that is not UTF-8, a time before 1970 or after 9999.
 func Mint(c Claims, o MintOptions) (string, error) {
 	signer, err := jws.NewSigner(o.Algorithm)
 	if err != nil {
@@ -53,14 +52,14 @@ func Mint(c Claims, o MintOptions) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("mint: %w", err)
 	}
-	// encoding/json silently replaces what is not UTF-8; the second time round it has nothing to replace.
+	// encoding/json silently replaces bytes that are not UTF-8. A second round has nothing to replace, and so shows it.
 	if again, err := marshal(*minted); err != nil || !bytes.Equal(again, payload) || t.KeyID != o.KeyID {
 		return "", errors.New("mint: claims that do not read back as they were written: text that is not UTF-8")
 	}
 	return compact, nil
 }
 
-// The token in JSON, members in the order in which they are written.
+// The token in JSON, with the members in this order.
 type (
 	headerJSON struct {
 		Algorithm jwa.SignatureAlgorithm `json:"alg"`
@@ -122,8 +121,8 @@ func marshal(c Claims) ([]byte, error) {
 	})
 }
 
-// audienceJSON returns one audience as a string: Prosody's plugin does not read arrays (jitsi-meet
-// resources/prosody-plugins/token/util.lib.lua compares aud as it stands).
+// audienceJSON returns a single audience as a string, because Jitsi's Prosody plugin does not read arrays
+// (resources/prosody-plugins/token/util.lib.lua compares aud as it stands).
 func audienceJSON(audience []string) any {
 	switch len(audience) {
 	case 0:

@@ -50,36 +50,36 @@ import (
 	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
-// MaxSize is the length in bytes of the longest compact token that is read or minted. jitsi-meet carries tokens in
-// URLs, which web servers cut at about this length.
+// MaxSize caps a compact token, in bytes, for Parse and Mint. jitsi-meet carries tokens in URLs, and web servers refuse URLs of
+// about this length.
 const MaxSize = 8192
 
-// What the three gates answer, wrapped with the detail: for errors.Is.
+// The errors of the three gates, for errors.Is. They come wrapped with the detail.
 var (
 	ErrMalformed = errors.New("malformed token")
 	ErrSignature = errors.New("signature does not verify")
 	ErrClaims    = errors.New("unusable claims")
 )
 
-// Token is a token of the right form. Nothing that it says is verified until Verify has returned nil. A Token
-// never changes; goroutines may share it.
+// Token is a token of the right form. Its content is unverified until Verify has returned nil. A Token never changes; goroutines
+// may share it.
 type Token struct {
-	// Algorithm is what the header says: any non-empty string, "none" among them. It may be compared with what is
-	// allowed, and must not pick the algorithm of Verify (RFC 8725 §3.1).
+	// Algorithm is the "alg" of the header: any non-empty string, also "none". Compare it with the allowed algorithms, but never
+	// choose the algorithm of Verify by it (RFC 8725 §3.1).
 	Algorithm jwa.SignatureAlgorithm
-	// KeyID is the header's "kid", a hint as to which key to try; empty if absent.
+	// KeyID is the header's "kid", a hint which key to try; empty if absent.
 	KeyID string
 	// Type is the header's "typ": some spelling of JWT, or empty if absent.
 	Type string
 
 	payload   strictjson.Object
-	signed    string // header and payload in base64url with the dot between them, as they were signed
+	signed    string // what was signed: header and payload in base64url with the dot between them
 	signature []byte
 }
 
-// The names that are read from an object of the token. A name that differs from one of them only in case is refused,
-// for somebody else may read it as the real one: encoding/json takes "ROOM" for room, and "\u212Aid", with a
-// Kelvin sign, for kid.
+// The names that this package reads in the objects of a token. It refuses a name that differs from one of them only in case,
+// because another program may read it as the real one: encoding/json takes "ROOM" for room, and "\u212Aid", with a Kelvin sign,
+// for kid.
 var (
 	headerNames  = []string{"alg", "kid", "typ", "crit", "b64"}
 	payloadNames = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "room", "moderator", "context"}
@@ -88,7 +88,7 @@ var (
 	roomNames    = []string{"regex", "lobby"}
 )
 
-// Parse reads a token in compact serialisation (RFC 7515 §7.1) and verifies nothing. An error is ErrMalformed.
+// Parse reads a token in compact serialisation (RFC 7515 §7.1) and verifies nothing. Its errors are ErrMalformed.
 func Parse(compact string) (*Token, error) {
 	// Before anything is split or decoded: 10 MB of dots must cost no more than this (CVE-2025-30204).
 	if len(compact) > MaxSize {
@@ -114,21 +114,21 @@ func Parse(compact string) (*Token, error) {
 	if !t.namesAreExact() {
 		return nil, fmt.Errorf("%w: payload: a claim name in another case", ErrMalformed)
 	}
-	// The signature may be empty here: so are those of unsecured tokens (RFC 7519 §6), and who refuses them can then
-	// say that it was for their algorithm. No algorithm verifies an empty signature.
+	// An unsecured token (RFC 7519 §6) has an empty signature. Parse accepts it, so that the caller can refuse the token for its
+	// algorithm. No algorithm verifies an empty signature.
 	if t.signature, err = decodeBase64(signaturePart); err != nil {
 		return nil, fmt.Errorf("%w: signature: %w", ErrMalformed, err)
 	}
 	return t, nil
 }
 
-// readHeader takes from the header what is heeded. The rest is not looked at: above all no key or address of a key
-// (jwk, x5c, jku, x5u), for those are the sender's word for who the sender is (RFC 8725 §3.10).
+// readHeader reads the parameters that count. It ignores all others, above all keys and addresses of keys (jwk, x5c, jku, x5u): by
+// those a sender would vouch for itself (RFC 8725 §3.10).
 func (t *Token) readHeader(header strictjson.Object) error {
 	if !header.Spells(headerNames) {
 		return errors.New("a parameter name in another case")
 	}
-	// We understand no extension, so a critical one is always unknown to us (RFC 7515 §4.1.11).
+	// usher understands no extension, so a critical one is always unknown (RFC 7515 §4.1.11).
 	if _, present := header.Get("crit"); present {
 		return errors.New("crit")
 	}
@@ -151,8 +151,8 @@ func (t *Token) readHeader(header strictjson.Object) error {
 		}
 	}
 	if typ, present := header.Get("typ"); present {
-		// An access token of OAuth ("at+jwt") or any other kind with a name of its own is none of ours
-		// (RFC 8725 §3.11). Jitsi wants exactly "JWT"; RFC 7519 §5.1 only recommends upper case.
+		// An access token of OAuth ("at+jwt") or of another kind is not for rooms (RFC 8725 §3.11). Jitsi wants exactly "JWT";
+		// RFC 7519 §5.1 only recommends upper case.
 		if t.Type, _ = typ.(string); !strings.EqualFold(t.Type, "JWT") {
 			return errors.New("typ: want JWT")
 		}
@@ -168,15 +168,15 @@ func (t *Token) namesAreExact() bool {
 		context.Child("room").Spells(roomNames)
 }
 
-// Issuer returns the claim "iss", or "" if it is absent or no string. It is unverified, and good for one thing: to
-// find the keys to verify it with.
+// Issuer returns the claim "iss", or "" if it is absent or no string. It is unverified, and good for one thing: finding the keys
+// that may verify it.
 func (t *Token) Issuer() string {
 	value, _ := t.payload.Get("iss")
 	issuer, _ := value.(string)
 	return issuer
 }
 
-// Has reports whether the payload has a claim of this name, whatever stands there, unverified.
+// Has reports whether the payload has a claim of this name, of any type, unverified.
 func (t *Token) Has(claim string) bool {
 	_, present := t.payload.Get(claim)
 	return present
@@ -189,8 +189,8 @@ func (t *Token) ID() string {
 	return ForLog(id)
 }
 
-// ForLog returns a text of a token as it may stand in a log or on a terminal: cut to 64 characters, and those that do not
-// print replaced by U+FFFD.
+// ForLog makes a text of a token safe for a log or a terminal: it cuts it to 64 characters, and replaces characters that do not
+// print by U+FFFD.
 func ForLog(text string) string {
 	const most = 64
 	var out strings.Builder
@@ -207,11 +207,11 @@ func ForLog(text string) string {
 	return out.String()
 }
 
-// Verify returns nil if the token was signed with key by alg, else ErrSignature. alg is what the caller trusts the
-// key with, never what the token's header asks for. The key is []byte for HS*, *rsa.PublicKey for RS* and PS*,
-// *ecdsa.PublicKey for ES*, ed25519.PublicKey for EdDSA; one that does not fit alg does not verify.
+// Verify returns nil if the token was signed with key by alg, otherwise ErrSignature. alg is an algorithm that the caller allows
+// for the key, never one chosen by the token's header. The key is []byte for HS*, *rsa.PublicKey for RS* and PS*, *ecdsa.PublicKey
+// for ES*, ed25519.PublicKey for EdDSA. A key that does not fit alg does not verify.
 func (t *Token) Verify(alg jwa.SignatureAlgorithm, key any) error {
-	// The verifier gets the bytes and not the token, so that no second JSON parser has an opinion on the header.
+	// The verifier gets bytes and not the token, so that no second JSON parser reads the header.
 	verifier, err := jws.NewVerifier(alg)
 	if err != nil {
 		return fmt.Errorf("%w: no verifier for %q", ErrSignature, string(alg))
@@ -222,8 +222,8 @@ func (t *Token) Verify(alg jwa.SignatureAlgorithm, key any) error {
 	return nil
 }
 
-// saltFits reports whether the salt of a PS* signature is as long as its hash, which RFC 7518 §3.5 demands; of other
-// algorithms it has nothing to say. The jws package takes a salt of any length.
+// saltFits reports whether the salt of a PS* signature is as long as its hash, as RFC 7518 §3.5 demands. The jws package accepts a
+// salt of any length. For other algorithms saltFits returns true.
 func (t *Token) saltFits(alg jwa.SignatureAlgorithm, key any) bool {
 	var hash crypto.Hash
 	switch alg {
@@ -252,12 +252,12 @@ func decodeObject(part string) (strictjson.Object, error) {
 
 var errBase64 = errors.New("not base64url")
 
-// decodeBase64 decodes base64url without padding (RFC 7515 §2). Each result has exactly one spelling: Strict refuses
-// stray bits at the end, and what Strict still skips, line breaks, is refused here.
+// decodeBase64 decodes base64url without padding (RFC 7515 §2). Each result has exactly one spelling: Strict refuses stray bits at
+// the end, and decodeBase64 refuses the line breaks that Strict skips.
 func decodeBase64(part string) ([]byte, error) {
 	bytes, err := base64.RawURLEncoding.Strict().DecodeString(part)
 	if err != nil || strings.ContainsAny(part, "\r\n") {
-		return nil, errBase64 // and not err, which quotes the offset only, but might one day quote more
+		return nil, errBase64 // not err: it quotes only the offset today, but may quote more one day
 	}
 	return bytes, nil
 }

@@ -8,15 +8,14 @@ import (
 	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
-// maxUnread is how many claims RolesNotRead names.
+// maxUnread caps the claims that RolesNotRead names.
 const maxUnread = 16
 
-// RolesNotRead returns, for people, the claims that Claims does not read with this map but that are named like a role. Some
-// issuers put the role one level too high, or call it "role", and wonder why nobody gets it. Each entry has the path as
-// NewClaim takes it, and the value if it is a plain one, both cut and cleaned. Entries are in the order of the token, few, and
-// unverified.
+// RolesNotRead returns, for people, the claims that are named like a role and that Claims does not read with this map. Some issuers
+// put the role one level too high, or call it "role", and wonder why nobody gets it. Each entry has the path as in NewClaim, and the
+// value if it is a plain one, both cut and cleaned. Entries are few, in the order of the token, and unverified.
 func (t *Token) RolesNotRead(m ClaimMap) []string {
-	read := [][]string{{"context", "features"}} // all of its members are read
+	read := [][]string{{"context", "features"}} // Claims reads all of its members
 	if m.Affiliation.IsZero() {
 		read = append(read, affiliationPlace, []string{"context", "user", "moderator"}, []string{"moderator"})
 	}
@@ -63,7 +62,7 @@ func (t *Token) RolesNotRead(m ClaimMap) []string {
 	return found
 }
 
-// likeRole reports whether a claim has a name that says what somebody may do.
+// likeRole reports whether the name of a claim looks like that of a role.
 func likeRole(name string) bool {
 	name = strings.ToLower(name)
 	return slices.ContainsFunc([]string{"affiliation", "moderator", "role", "owner", "admin"}, func(word string) bool {
