@@ -21,9 +21,9 @@ func (r *Rooms) Count() (rooms, grants int) {
 func (g *Guard) Look(ctx context.Context, room jid.JID, audit bool) {
 	g.mu.Lock()
 	rm := g.rooms[room.String()]
-	rm.next, rm.audit, rm.ends = time.Time{}, time.Now().Add(time.Hour), time.Time{}
+	rm.nextEnforce, rm.nextAudit, rm.rightEnds = time.Time{}, time.Now().Add(time.Hour), time.Time{}
 	if audit {
-		rm.audit = time.Time{}
+		rm.nextAudit = time.Time{}
 	}
 	g.mu.Unlock()
 	g.look(ctx, rm)

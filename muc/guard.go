@@ -13,55 +13,39 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-const (
-	// lookAhead is how often Guard looks for a host who is awaited and due, and roomsAhead how often for a room that is.
-	lookAhead, roomsAhead = 10 * time.Millisecond, 100 * time.Millisecond
-	// soonest is the first pause between two looks for an awaited host, who follows the answer to their request within
-	// milliseconds; seldomest is what it grows to.
-	soonest, seldomest = 10 * time.Millisecond, time.Second
-	// auditEvery is how often it is asked who is inside.
-	auditEvery = joinWithin / 2
-	// endedAhead is how often it is asked whether those are still inside whose right has ended: a token that has ended admits
-	// nobody, also not those who leave and come again. They may be outside for as long, as of a page that is loaded anew.
-	endedAhead = 5 * time.Second
-	// maxKnocked is how many of those whom a room's lobby decides about are known.
-	maxKnocked = 4 << 10
-	// hangingAhead is how often a room is looked at in which a grant hangs on a host.
-	hangingAhead = time.Second
-	// askWithin is how long a room may take to answer a question that nobody waits for.
-	askWithin = 10 * time.Second
-)
-
 // GuardOptions say how Guard guards, beyond what it has in common with Rooms.
 type GuardOptions struct {
 	Options
-	// Focus is the bare JID of the focus that keeps the rooms. It is nobody's host.
+	// Focus is the bare JID of the focus that keeps the rooms. It never counts as a host.
 	Focus jid.JID
-	// Room tells which room is meant by an address that is written for clients.
+	// Room returns the room that an address means which is spelled as clients spell it.
 	Room func(address string) (jid.JID, error)
-	// Breakouts tells whether there is a service of breakout rooms; nil if there is none.
+	// Breakouts reports whether there is a service of breakout rooms. It is nil if there is none.
 	Breakouts func() bool
-	// Interval is how often a room is looked at.
+	// Interval is the time between two looks at a room.
 	Interval time.Duration
-	// EnforceRoles puts owners back that neither usher nor a host made; otherwise a warning tells of them, once for each room.
+	// EnforceRoles puts owners back that neither usher nor a host made. Without it a warning names them, once for each room.
 	// See guard_roles.go.
 	EnforceRoles bool
 }
 
-// Guard looks after rooms that another focus keeps. It is no occupant, so no room tells it anything: it acts as an owner
-// does from outside, and asks.
+// Guard looks after rooms that another focus keeps. It is no occupant, so no room tells it anything. It acts as an owner from
+// outside, and asks.
 //
-// A room is known from the first admission on, or since it was found (adopt.go), until it is gone. Every Interval one request says again what the room must
-// be, which also tells whether there still is one; every auditEvery it is asked who is inside, and what was given to those
-// who never came or have left is taken back.
+// Guard knows a room from the first admission on, or since it found the room (guard_adopt.go), until the room is gone. Every
+// Interval one request restores what the room must be; its answer also tells whether the room still exists. Every auditEvery Guard
+// asks who is inside, and takes back what it gave to people who never came or have left.
 //
-// Nobody tells us of a ban, either, and whatever affiliation we set lifts one. So the outcasts are asked for right before we
-// set any; a ban between that answer and what we set, within milliseconds, is lost.
+// No room tells Guard of a ban, and setting any affiliation lifts one. So Guard asks for the outcasts right before it sets one. A ban
+// within the milliseconds between that answer and the setting is lost.
+//
+// The parts: guard_run.go decides what is looked at and when, guard_audit.go looks at one room, guard_grants.go gives and takes
+// back, guard_await.go waits for hosts, guard_roles.go judges owners.
 //
 // Everything may be called by any goroutine. Run looks at no more than atOnce rooms at a time.
 type Guard struct {
 	GuardOptions
-	opened                        shared[struct{}]
+	opening                       shared[struct{}]
 	moderators, members, outcasts shared[[]Item]
 	authenticates                 atomic.Bool // the focus does; see guard_roles.go
 
@@ -71,44 +55,59 @@ type Guard struct {
 	awaited map[string]*awaited
 }
 
-// guarded is a room that we look after.
+// guarded is a room that Guard looks after.
 type guarded struct {
-	jid  jid.JID
-	main jid.JID // of a breakout room, whose it is
+	jid jid.JID
 	grants
-	roles
-	open        bool
-	attended    bool            // the focus was inside when it was last looked at
-	searched    bool            // its lists have been looked through; see adopt.go
-	peopled     bool            // somebody was inside who is no focus, when that was last asked
-	used        bool            // somebody has been inside
-	altered     bool            // somebody has made it persistent
-	unasked     bool            // it was there, and nobody has been admitted to it yet
-	left        time.Time       // since when nobody is, or zero; in the future if that has been seen to
-	expected    time.Time       // when a host was last admitted
-	looking     bool            // somebody is at it
-	hurry       bool            // there is something to be taken back
-	next, audit time.Time       // when to say again what it must be, and when to ask who is inside
-	ends        time.Time       // by the clock of the Options: when to ask, too, because a right ends; zero for no such time
-	here        map[string]bool // who was, by bare JID
-	host        bool            // a host was, too
-	hangs       time.Time       // when to ask, too, because a grant hangs on a host; zero for no such time
-	hostless    time.Time       // by the clock of the Options: since when such looks have found no host; zero if the last one did
-	knocked     map[string]bool // by bare JID: whom the room's lobby decides about; see LeaveToLobby
+	life
+	schedule
+	expected time.Time // when a host was last admitted
+}
+
+// life is what Guard knows of a room between its beginning and its end. Another room of the same name begins with an empty one.
+type life struct {
+	phase     phase
+	main      jid.JID // the main room, if this is a breakout room
+	roles     roles
+	occupancy occupancy
+	emptied   time.Time       // since when nobody is inside; zero if somebody is, in the future if that has been dealt with
+	searched  bool            // its affiliation lists have been looked through; see guard_adopt.go
+	used      bool            // somebody has been inside
+	altered   bool            // somebody has made it persistent
+	knocked   map[string]bool // by bare JID: the people whom its lobby decides about; see LeaveToLobby
+}
+
+// phase is how far Guard has come with a room.
+type phase uint8
+
+const (
+	phaseNamed   phase = iota // an earlier process wrote it down, or another room names it as its breakout room
+	phaseSighted              // it exists, and nobody has been admitted to it
+	phaseOpened               // it was made what it must be, and people are admitted to it
+)
+
+// occupancy is who was inside at the last look.
+type occupancy struct {
+	focus  bool            // the focus was
+	people bool            // somebody else was
+	host   bool            // a host was
+	bare   map[string]bool // everybody, by bare JID
 }
 
 // NewGuard returns a Guard. It starts nothing.
 func NewGuard(o GuardOptions) *Guard {
 	o.clock()
 	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), of: make(map[string]map[*guarded]bool), awaited: make(map[string]*awaited)}
-	g.opened.ask = g.open
+	g.opening.ask = g.open
 	g.moderators.ask = o.Owner.Moderators
 	g.members.ask = o.Owner.affiliated
-	g.outcasts.ask = o.Owner.Outcasts
+	g.outcasts.ask = func(ctx context.Context, j jid.JID) ([]Item, error) {
+		return o.Owner.WithAffiliation(ctx, j, "outcast")
+	}
 	return g
 }
 
-// room returns the record of a room, a new one if there is none. The caller holds mu.
+// room returns what is known of a room, and begins to look after one that is not known. The caller holds mu.
 func (g *Guard) room(j jid.JID) *guarded {
 	rm := g.rooms[j.String()]
 	if rm == nil {
@@ -121,42 +120,63 @@ func (g *Guard) room(j jid.JID) *guarded {
 
 // spread has the room looked at at random times, so that rooms that began together are not looked at together.
 func (g *Guard) spread(rm *guarded) {
-	rm.next, rm.audit = time.Now().Add(rand.N(g.Interval)), time.Now().Add(rand.N(auditEvery))
-	if rm.inherited && rm.next.Before(rm.audit) {
-		rm.audit = rm.next // nobody has asked for some time
+	rm.nextEnforce, rm.nextAudit = time.Now().Add(rand.N(g.Interval)), time.Now().Add(rand.N(auditEvery))
+	if rm.roles.inherited && rm.nextEnforce.Before(rm.nextAudit) {
+		rm.nextAudit = rm.nextEnforce // nobody has asked for some time
 	}
 }
 
-// Restore takes in what an earlier process has granted, before Run.
-func (g *Guard) Restore(written []Grant) {
+// gone forgets a room that is gone, and with it the grants there. Grants that are being given were meant for that room. They are
+// taken back if the server gives them in another room of the same name. The caller holds mu.
+func (g *Guard) gone(rm *guarded) {
+	if g.rooms[rm.jid.String()] != rm {
+		return
+	}
+	rm.end(func(gr *grant) bool {
+		if gr.state.asking() {
+			gr.on(eventWithdraw)
+		}
+		return gr.state.asking()
+	})
+	if !rm.ruled() {
+		g.Ledger.Ended(rm.jid, rm.main)
+	}
+	g.setMain(rm, jid.JID{})
+	rm.life = life{}
+	if len(rm.live) == 0 {
+		delete(g.rooms, rm.jid.String())
+	}
+}
+
+// Restore takes in what an earlier process has granted. It must be called before Run.
+func (g *Guard) Restore(before []Grant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, w := range written {
+	for _, w := range before {
 		rm := g.room(w.Room)
-		rm.inherited = true
+		rm.roles.inherited = true
 		g.spread(rm)
-		if w.isNote() {
+		switch {
+		case w.isNote():
 			rm.remember(w)
 			rm.used = true
-			continue
+		case w.Affiliation == "":
+			g.setMain(rm, w.Who)
+		default:
+			gr := restored(w)
+			if w.NeedsHost {
+				// The next look shows whether its holder has come. Who is between two rooms just then has joinWithin once more.
+				gr.on(eventLeft)
+				gr.At = time.Now()
+				rm.hangOnHost()
+			}
+			rm.live[w.Who.String()] = gr
+			g.auditInTime(rm)
 		}
-		if w.Affiliation == "" {
-			g.belongs(rm, w.Who) // which is a room
-			continue
-		}
-		gr := restored(w)
-		if w.NeedsHost {
-			// The next look shows whether its holder has come. Whoever is between two rooms just then has their time anew.
-			gr.on(eventLeft)
-			gr.At = time.Now()
-			g.hang(rm)
-		}
-		rm.live[w.Who.String()] = gr
-		g.auditInTime(rm)
 	}
 }
 
-// State tells whether the room exists, and whether a host is inside, or in one of its breakout rooms.
+// State reports whether the room exists, and whether a host is inside or in one of its breakout rooms.
 func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err error) {
 	items, err := g.moderators.of(ctx, j)
 	if Absent(err) {
@@ -184,32 +204,7 @@ func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 	return true, false, nil
 }
 
-// breakouts returns the breakout rooms of a main room that we know.
-func (g *Guard) breakouts(main jid.JID) (all []jid.JID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for b := range g.of[main.String()] {
-		all = append(all, b.jid)
-	}
-	return all
-}
-
-// belongs says whose breakout room a room is; the zero JID if it is none. The caller holds mu.
-func (g *Guard) belongs(rm *guarded, main jid.JID) {
-	was, is := rm.main.String(), main.String()
-	if delete(g.of[was], rm); len(g.of[was]) == 0 {
-		delete(g.of, was)
-	}
-	if rm.main = main; main.Equal(jid.JID{}) {
-		return
-	}
-	if g.of[is] == nil {
-		g.of[is] = make(map[*guarded]bool)
-	}
-	g.of[is][rm] = true
-}
-
-// HostPresent tells whether a host is inside.
+// HostPresent reports whether a host is inside.
 func (g *Guard) HostPresent(ctx context.Context, j jid.JID) (bool, error) {
 	_, host, err := g.State(ctx, j)
 	return host, err
@@ -221,17 +216,17 @@ func (g *Guard) hostAmong(j jid.JID, moderators []Item) bool {
 	return g.hostIn(g.rooms[j.String()], moderators)
 }
 
-// hostIn tells whether a host is among the moderators of a room, nil for one that we do not know. The caller holds mu.
+// hostIn reports whether a host is among the moderators of a room; rm is nil if the room is not known. The caller holds mu.
 func (g *Guard) hostIn(rm *guarded, moderators []Item) bool {
-	if rm != nil && !rm.main.Equal(jid.JID{}) {
-		rm = g.rooms[rm.main.String()] // whose affiliations count in its breakout rooms
+	if rm != nil && !rm.ruled() {
+		rm = g.rooms[rm.main.String()] // its affiliations count in its breakout rooms
 	}
 	for _, i := range moderators {
 		who, ok := i.real()
 		if !ok || !g.countable(who) {
 			continue
 		}
-		// Of a room that we do not know an earlier process did.
+		// An earlier process knew the room if we do not.
 		if !g.EnforceRoles || rm == nil || moderates(i.Affiliation) && rm.mayBe(who.Bare().String(), i.Affiliation) {
 			return true
 		}
@@ -239,28 +234,44 @@ func (g *Guard) hostIn(rm *guarded, moderators []Item) bool {
 	return false
 }
 
-// countable tells whether somebody is a host if they moderate.
+// countable reports whether somebody is a host if they moderate.
 func (g *Guard) countable(who jid.JID) bool { return !g.isFocus(who) && g.Hosts(who.Domainpart()) }
 
-// isFocus tells whether somebody is the focus, or one of us.
+// isFocus reports whether somebody is the focus, or usher itself.
 func (g *Guard) isFocus(who jid.JID) bool {
 	return who.Bare().Equal(g.Focus) || g.isOurs(who)
 }
 
-// Open sees to it that a room that the focus has opened is what it must be, once for each room: later, the look at every
-// Interval does. The error is ErrAbsent if there is no such room.
+// focusAmong reports whether the focus is among the occupants.
+func (g *Guard) focusAmong(occupants []Item) bool {
+	return slices.ContainsFunc(occupants, func(i Item) bool {
+		who, ok := i.real()
+		return ok && who.Bare().Equal(g.Focus)
+	})
+}
+
+// peopleAmong reports whether somebody other than the focus is among the occupants.
+func (g *Guard) peopleAmong(occupants []Item) bool {
+	return slices.ContainsFunc(occupants, func(i Item) bool {
+		who, ok := i.real()
+		return ok && !g.isFocus(who)
+	})
+}
+
+// Open makes a room that the focus has opened what it must be, once for each room; later the look at every Interval does so. The
+// error is ErrAbsent if there is no such room.
 func (g *Guard) Open(ctx context.Context, j jid.JID, _ bool) error {
 	g.mu.Lock()
 	rm := g.rooms[j.String()]
-	known := rm != nil && rm.open
+	known := rm != nil && rm.phase == phaseOpened
 	if known {
-		rm.attended = true
+		rm.occupancy.focus = true
 	}
 	g.mu.Unlock()
 	if known {
 		return nil
 	}
-	_, err := g.opened.of(ctx, j)
+	_, err := g.opening.of(ctx, j)
 	return err
 }
 
@@ -281,84 +292,56 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 		err = g.Try(ctx, j)
 	}
 	g.mu.Lock()
-	switch {
-	case Absent(err):
+	if err != nil {
+		defer g.mu.Unlock()
+		if !Absent(err) {
+			return none, err
+		}
 		if rm := g.rooms[j.String()]; rm != nil {
 			g.gone(rm)
 		}
-		g.mu.Unlock()
 		return none, ErrAbsent
-	case err != nil:
-		g.mu.Unlock()
-		return none, err
 	}
 	rm := g.room(j)
-	rm.open = true
-	rm.attended = slices.ContainsFunc(moderators, g.attends)
+	if rm.phase == phaseSighted {
+		rm.roles.inherited = false // as if it had not been known
+	}
+	rm.phase = phaseOpened
+	rm.occupancy.focus = g.focusAmong(moderators)
 	rm.used = rm.used || len(moderators) > 0
-	rm.inherited, rm.unasked = rm.inherited && !rm.unasked, false // as if we had not known of it
 	rm.learn(is)
 	rm.altered = rm.altered || is.Persistent && rm.lasts == temporary
 	if !rm.searched && rm.ruled() {
-		g.searched(rm, rights, since)
+		g.claimRights(rm, rights, since)
 	}
-	rm.find(moderators)
+	rm.acceptFound(moderators)
 	g.mu.Unlock()
-	// It is guarded, whatever becomes of that. It is tried again at later looks.
+	// The room is guarded, even if this fails. Later looks try again.
 	if err := rm.note(ctx, &g.mu); err != nil && ctx.Err() == nil {
-		g.Warn(j, "the room could not be written down", err)
+		g.Warn(j, "could not write down the room", err)
 	}
 	return none, nil
 }
 
-// attends reports whether an occupant is the focus.
-func (g *Guard) attends(i Item) bool {
-	who, ok := i.real()
-	return ok && who.Bare().Equal(g.Focus)
-}
-
-// Attended tells whether a room is known, and the focus was inside when it was last looked at. Otherwise the focus has to open it,
-// although it may be there.
+// Attended reports whether a room is known and the focus was inside at the last look. Otherwise the focus has to open the room,
+// even if the room exists.
 func (g *Guard) Attended(j jid.JID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	rm := g.rooms[j.String()]
-	return rm != nil && rm.open && rm.attended
+	return rm != nil && rm.phase == phaseOpened && rm.occupancy.focus
 }
 
-// Known tells whether a room has been opened and was still there when it was last looked at.
+// Known reports whether a room has been opened and still existed at the last look.
 func (g *Guard) Known(j jid.JID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	rm := g.rooms[j.String()]
-	return rm != nil && rm.open
+	return rm != nil && rm.phase == phaseOpened
 }
 
-// gone forgets a room that is gone, and with it what was given there. What is just being given is for a room that was, so
-// if it comes to be in one of the same name it is taken back. The caller holds mu.
-func (g *Guard) gone(rm *guarded) {
-	if g.rooms[rm.jid.String()] != rm {
-		return
-	}
-	rm.end(func(gr *grant) bool {
-		if gr.state.asking() {
-			gr.on(eventWithdraw)
-		}
-		return gr.state.asking()
-	})
-	if !rm.main.Equal(jid.JID{}) {
-		g.Ledger.Ended(rm.jid, rm.main)
-	}
-	g.belongs(rm, jid.JID{})
-	rm.open, rm.roles, rm.here, rm.knocked, rm.host = false, roles{}, nil, nil, false
-	rm.attended, rm.searched, rm.peopled, rm.used, rm.altered, rm.unasked, rm.left = false, false, false, false, false, false, time.Time{}
-	if len(rm.live) == 0 {
-		delete(g.rooms, rm.jid.String())
-	}
-}
-
-// Main returns the main room of a breakout room, as the room's configuration names it to its owners (Jitsi's
-// mod_muc_breakout_rooms.lua); the zero JID if it names none.
+// Main returns the main room of a breakout room, as the room's configuration names it to owners (Jitsi's
+// mod_muc_breakout_rooms.lua). It returns the zero JID if the configuration names none.
 func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	is, err := g.Owner.Settings(ctx, breakout)
 	switch {
@@ -367,7 +350,7 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	case err != nil || !is.Breakout || is.Main == "":
 		return jid.JID{}, err
 	}
-	main, err := g.Room(is.Main) // which the plugin spells as clients do
+	main, err := g.Room(is.Main) // the plugin spells it as clients do
 	if err != nil {
 		return jid.JID{}, err
 	}
@@ -375,27 +358,70 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	known := g.room(breakout).main.Equal(main)
 	g.mu.Unlock()
 	if !known {
-		// The next process has to know, too, or it would take back what people in breakout rooms have in the main room.
+		// The next process must know this. Otherwise it takes back what people in breakout rooms have in the main room.
 		if err := g.Ledger.Granted(ctx, Grant{Room: breakout, Who: main, At: time.Now()}); err != nil {
 			return jid.JID{}, fmt.Errorf("%w: %w", ErrUnwritten, err)
 		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.belongs(g.room(breakout), main)
+	g.setMain(g.room(breakout), main)
 	return main, nil
 }
 
-// Reset gives up what was under way because the stream ended. Rooms are known on.
+// setMain makes a room a breakout room of main; the zero JID makes it a room of its own. The caller holds mu.
+func (g *Guard) setMain(rm *guarded, main jid.JID) {
+	was, is := rm.main.String(), main.String()
+	if delete(g.of[was], rm); len(g.of[was]) == 0 {
+		delete(g.of, was)
+	}
+	if rm.main = main; main.Equal(jid.JID{}) {
+		return
+	}
+	if g.of[is] == nil {
+		g.of[is] = make(map[*guarded]bool)
+	}
+	g.of[is][rm] = true
+}
+
+// breakouts returns the breakout rooms of a main room that are known.
+func (g *Guard) breakouts(main jid.JID) (all []jid.JID) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for b := range g.of[main.String()] {
+		all = append(all, b.jid)
+	}
+	return all
+}
+
+// inside reports whether somebody was in the room, or in one of its breakout rooms, when Guard last asked. The caller holds mu.
+func (g *Guard) inside(rm *guarded, bare string) bool {
+	return g.hereOrBreakout(rm, func(o occupancy) bool { return o.bare[bare] })
+}
+
+// hereOrBreakout reports whether is holds for the room or for one of its breakout rooms. The caller holds mu.
+func (g *Guard) hereOrBreakout(rm *guarded, is func(occupancy) bool) bool {
+	if is(rm.occupancy) {
+		return true
+	}
+	for b := range g.of[rm.jid.String()] {
+		if is(b.occupancy) {
+			return true
+		}
+	}
+	return false
+}
+
+// Reset does nothing when the stream ends: what was under way has failed, and Guard still knows its rooms.
 func (g *Guard) Reset() []jid.JID { return nil }
 
-// Resume has the rooms looked at that were not in time while we were away, but not all at once, and has the public rooms of the
-// services guarded that we do not know. Other rooms of an earlier process become known by what is written down of them, or when
-// somebody is admitted to them.
+// Resume has the rooms looked at whose look is overdue because usher was away, but not all at once. It also takes in the public
+// rooms of the services that are not known. Other rooms of an earlier process become known from the ledger, or when somebody is
+// admitted to them.
 func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
 	g.mu.Lock()
 	for _, rm := range g.rooms {
-		if rm.next.Before(time.Now()) {
+		if rm.nextEnforce.Before(time.Now()) {
 			g.spread(rm)
 		}
 	}
@@ -408,5 +434,41 @@ func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
 	defer g.mu.Unlock()
 	for _, j := range listed {
 		g.adopt(j)
+	}
+}
+
+// Leave takes back what is withdrawn, as long as ctx lasts, because usher stops. The next process takes over the grants, and
+// cannot know that they are withdrawn.
+func (g *Guard) Leave(ctx context.Context, _ bool) {
+	g.mu.Lock()
+	withdrawn := make(map[*guarded]bool)
+	var underWay []chan struct{}
+	for _, rm := range g.rooms {
+		for _, gr := range rm.live {
+			switch gr.state {
+			case stateTaking:
+				underWay = append(underWay, gr.taken)
+			case stateWithdrawn:
+				withdrawn[rm] = true
+			}
+		}
+	}
+	g.mu.Unlock()
+	var takes errgroup.Group
+	takes.SetLimit(atOnce)
+	for rm := range withdrawn {
+		takes.Go(func() error {
+			if err := g.takeBack(ctx, rm); err != nil && !Absent(err) {
+				g.Warn(rm.jid, "could not take back an affiliation yet", err)
+			}
+			return nil
+		})
+	}
+	_ = takes.Wait()
+	for _, taken := range underWay {
+		select {
+		case <-taken:
+		case <-ctx.Done():
+		}
 	}
 }

@@ -6,213 +6,184 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"mellium.im/xmpp/jid"
 )
 
-// look looks at one room: what it must be is said again, it is asked who is inside, and things are taken back, each if it is
-// time for that.
+// look looks at one room once, and does what is due there.
 func (g *Guard) look(ctx context.Context, rm *guarded) {
 	g.mu.Lock()
 	rm.hurry = false
-	again := !time.Now().Before(rm.next)
-	audit := again && g.EnforceRoles || !time.Now().Before(rm.audit) || g.rightEnds(rm)
-	hangs := rm.hangingDue(time.Now())
-	audit = audit || rm.altered
-	ours := rm.main.Equal(jid.JID{}) // a breakout room is what its main room is
-	asked := ours && (again && g.Configuration.MembersOnly || audit && !g.Configuration.MembersOnly || (audit || hangs) && !rm.searched)
+	e := rm.errand(time.Now(), g.Now())
+	e.audit = e.audit || e.enforce && g.EnforceRoles || rm.altered
 	g.mu.Unlock()
-	var is Settings
-	var err error
-	switch {
-	case asked && again && g.Configuration.MembersOnly:
-		is, err = g.Owner.Enforce(ctx, rm.jid, g.Configuration)
-	case asked:
-		is, err = g.Owner.Settings(ctx, rm.jid)
-	}
-	if asked && err == nil {
-		err = g.keep(ctx, rm, is)
-	}
-	if again && ours && !g.Configuration.MembersOnly && !Absent(err) {
-		err = errors.Join(err, g.tryAgain(ctx, rm.jid))
-	}
-	if (audit || hangs) && !Absent(err) {
-		err = errors.Join(err, g.audit(ctx, rm, audit))
+
+	err := g.enforce(ctx, rm, e)
+	if (e.audit || e.hang) && !Absent(err) {
+		err = errors.Join(err, g.audit(ctx, rm, e.audit))
 	}
 	if !Absent(err) {
 		err = errors.Join(err, g.takeBack(ctx, rm))
 	}
+
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch {
 	case Absent(err):
 		g.gone(rm)
 	case err != nil && !errors.Is(ctx.Err(), context.Canceled):
-		g.Warn(rm.jid, "the room could not be looked at", err)
+		g.Warn(rm.jid, "could not look at the room", err)
 	}
-	rm.looking = false
-	if again {
-		rm.next = time.Now().Add(g.Interval)
-	}
-	if audit {
-		rm.audit, rm.ends = time.Now().Add(auditEvery), time.Time{}
-	}
-	switch {
-	case !rm.hanging():
-		rm.hangs = time.Time{}
-	case err != nil:
-		rm.hangs = time.Now().Add(hostAway)
-	case audit || hangs:
-		rm.hangs = time.Now().Add(hangingAhead)
-	}
-	if err == nil {
-		g.auditInTime(rm)
-	}
+	g.reschedule(rm, e, err)
 }
 
-// hangingDue tells whether it is time to ask who is inside because a grant hangs on a host. The caller holds mu.
-func (rm *guarded) hangingDue(now time.Time) bool { return !rm.hangs.IsZero() && !now.Before(rm.hangs) }
-
-// auditInTime has the room audited as soon as a right ends, and every endedAhead while somebody is inside whose right has ended:
-// whoever comes later has no business there. The caller holds mu.
-func (g *Guard) auditInTime(rm *guarded) {
-	now := g.Now()
-	for _, gr := range rm.live {
-		if !gr.state.held() || gr.Expires.IsZero() {
-			continue
-		}
-		at := gr.Expires
-		if gr.state != stateGiven && gr.ended(now) {
-			at = now.Add(endedAhead)
-		}
-		if rm.ends.IsZero() || at.Before(rm.ends) {
-			rm.ends = at
-		}
-	}
-}
-
-// rightEnds tells whether it is time for that. The caller holds mu.
-func (g *Guard) rightEnds(rm *guarded) bool { return !rm.ends.IsZero() && !g.Now().Before(rm.ends) }
-
-// audit asks who is inside, and draws the consequences; those for owners only if judge is true, which come with the looks at
-// every Interval.
-func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
-	asked, now := time.Now(), g.Now()
-	var rights []Item
-	var since time.Time
-	var err error
-	unsearched := g.unsearched(rm)
-	if unsearched {
-		// Before the occupants: who comes meanwhile is inside.
-		if rights, since, err = g.search(ctx, rm.jid); err != nil {
-			return err
-		}
-	}
-	moderators, err := g.Owner.Moderators(ctx, rm.jid)
-	if err != nil {
-		return err
-	}
-	participants, err := g.Owner.Participants(ctx, rm.jid)
-	if err != nil {
-		return err
-	}
-	occupants := append(moderators, participants...)
-	away, breakouts := g.away(rm, occupants)
-	if away || g.people(rights) || !g.people(occupants) {
-		visitors, err := g.Owner.Visitors(ctx, rm.jid)
-		if err != nil {
-			return err
-		}
-		occupants = append(occupants, visitors...)
-		for _, b := range breakouts {
-			if err := g.audit(ctx, b, judge); Absent(err) {
-				g.mu.Lock()
-				g.gone(b)
-				g.mu.Unlock()
-			} else if err != nil {
-				return err
-			}
-		}
-	}
-	var owners []Item
-	if judge && g.needsOwners(rm, occupants) {
-		// After the occupants: an owner among them who is not on this list is an admin of the service.
-		if owners, err = g.Owner.Owners(ctx, rm.jid); err != nil {
-			return err
-		}
-	}
+// enforce makes the room what it must be, or asks what it is, whichever is due. A breakout room is what its main room is.
+func (g *Guard) enforce(ctx context.Context, rm *guarded, e errand) error {
 	g.mu.Lock()
-	if unsearched {
-		g.searched(rm, rights, since)
-	}
-	rm.attended = slices.ContainsFunc(moderators, g.attends)
-	rm.used = rm.used || len(occupants) > 0
-	rm.here, rm.host = bareJIDs(occupants), g.hostIn(rm, moderators)
-	for bare, gr := range rm.live {
-		if gr.state.held() {
-			gr.account(g.inside(rm, bare), asked, gr.ended(now))
-		}
-	}
-	if away {
-		g.withoutHost(rm, asked, now)
-	}
-	if judge && rm.ruled() {
-		g.judge(rm, occupants, owners)
-	}
-	deserted := g.deserted(rm, occupants, asked)
+	main, searched := rm.ruled(), rm.searched
 	g.mu.Unlock()
-	if deserted {
+	if !main {
+		return nil
+	}
+	membersOnly := g.Configuration.MembersOnly
+	var is Settings
+	var err error
+	asked := true
+	switch {
+	case e.enforce && membersOnly:
+		is, err = g.Owner.Enforce(ctx, rm.jid, g.Configuration)
+	case e.audit && !membersOnly, (e.audit || e.hang) && !searched:
+		is, err = g.Owner.Settings(ctx, rm.jid)
+	default:
+		asked = false
+	}
+	if asked && err == nil {
+		err = g.noteSettings(ctx, rm, is)
+	}
+	if e.enforce && !membersOnly && !Absent(err) {
+		err = errors.Join(err, g.tryAgain(ctx, rm.jid))
+	}
+	return err
+}
+
+// findings are the answers of a room that is audited.
+type findings struct {
+	asked, now time.Time // when the questions began, by the machine's clock and by that of the Options
+
+	searched bool      // the room's lists were looked through now, which found:
+	rights   []Item    // affiliations
+	since    time.Time // see Guard.search
+
+	moderators, occupants []Item
+	missing               bool // the holder of a grant is neither a moderator nor a participant; the breakout rooms were asked, too
+	owners                []Item
+}
+
+// audit asks who is inside and acts on the answers. It judges owners only if judge is true, which comes with the looks at every
+// Interval.
+func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
+	f, err := g.find(ctx, rm, judge)
+	if err != nil {
+		return err
+	}
+	if g.conclude(rm, f, judge) {
 		err = g.finish(ctx, rm)
 	}
 	return errors.Join(err, g.writeBack(ctx, rm))
 }
 
-// withoutHost withdraws what hangs on a host if this look, for which the room and its breakout rooms were asked from then on, has
-// found none, and neither has any for hostAway. The caller holds mu.
-func (g *Guard) withoutHost(rm *guarded, asked, now time.Time) {
-	host := rm.host
-	for b := range g.of[rm.jid.String()] {
-		host = host || b.host
-	}
-	switch {
-	case host:
-		rm.hostless = time.Time{}
-	case rm.hostless.IsZero():
-		rm.hostless = g.Now() // or earlier: since the answer, not since the question
-	case now.Sub(rm.hostless) >= hostAway:
-		for _, gr := range rm.live {
-			if gr.NeedsHost && gr.state == stateGiven && gr.At.Before(asked) {
-				gr.on(eventWithdraw)
-			}
+// find asks the room what an audit has to know, and audits its breakout rooms if that matters. The order of the questions counts:
+// the lists before the occupants, so that who comes meanwhile is found inside; the owners after them, so that an owner inside who
+// is on no list is an admin of the service.
+func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, err error) {
+	f.asked, f.now = time.Now(), g.Now()
+	if f.searched = g.unsearched(rm); f.searched {
+		if f.rights, f.since, err = g.search(ctx, rm.jid); err != nil {
+			return f, err
 		}
 	}
+	if f.moderators, err = g.Owner.Moderators(ctx, rm.jid); err != nil {
+		return f, err
+	}
+	participants, err := g.Owner.WithRole(ctx, rm.jid, "participant")
+	if err != nil {
+		return f, err
+	}
+	f.occupants = slices.Concat(f.moderators, participants)
+	if f.missing = g.missing(rm, f.occupants); f.missing || g.peopleAmong(f.rights) || !g.peopleAmong(f.occupants) {
+		visitors, err := g.Owner.WithRole(ctx, rm.jid, "visitor")
+		if err != nil {
+			return f, err
+		}
+		f.occupants = append(f.occupants, visitors...)
+		if err := g.auditBreakouts(ctx, rm, judge); err != nil {
+			return f, err
+		}
+	}
+	if judge && g.needsOwners(rm, f.occupants) {
+		f.owners, err = g.Owner.WithAffiliation(ctx, rm.jid, "owner")
+	}
+	return f, err
 }
 
-// away tells whether somebody to whom we gave something is not among the occupants, and returns the breakout rooms.
-func (g *Guard) away(rm *guarded, occupants []Item) (away bool, breakouts []*guarded) {
+// missing reports whether somebody who holds a grant is not among the occupants.
+func (g *Guard) missing(rm *guarded, occupants []Item) bool {
 	here := bareJIDs(occupants)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for bare := range rm.live {
-		away = away || !here[bare]
-	}
-	if rm.main.Equal(jid.JID{}) {
-		breakouts = slices.Collect(maps.Keys(g.of[rm.jid.String()]))
-	}
-	return away, breakouts
-}
-
-func bareJIDs(occupants []Item) map[string]bool {
-	here := make(map[string]bool, len(occupants))
-	for _, i := range occupants {
-		if who, ok := i.real(); ok {
-			here[who.Bare().String()] = true
+		if !here[bare] {
+			return true
 		}
 	}
-	return here
+	return false
 }
 
-// account notes whether the person was inside when that was asked, and withdraws what is not made use of, or had ended by then.
+// auditBreakouts audits the breakout rooms of a room.
+func (g *Guard) auditBreakouts(ctx context.Context, rm *guarded, judge bool) error {
+	g.mu.Lock()
+	var breakouts []*guarded
+	if rm.ruled() {
+		breakouts = slices.Collect(maps.Keys(g.of[rm.jid.String()]))
+	}
+	g.mu.Unlock()
+	for _, b := range breakouts {
+		if err := g.audit(ctx, b, judge); Absent(err) {
+			g.mu.Lock()
+			g.gone(b)
+			g.mu.Unlock()
+		} else if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// conclude draws the consequences of an audit, and reports whether the room is deserted and shall end.
+func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if f.searched {
+		g.claimRights(rm, f.rights, f.since)
+	}
+	rm.used = rm.used || len(f.occupants) > 0
+	rm.occupancy = occupancy{
+		focus: g.focusAmong(f.moderators), people: g.peopleAmong(f.occupants),
+		host: g.hostIn(rm, f.moderators), bare: bareJIDs(f.occupants),
+	}
+	for bare, gr := range rm.live {
+		if gr.state.held() {
+			gr.account(g.inside(rm, bare), f.asked, gr.ended(f.now))
+		}
+	}
+	if f.missing {
+		g.withoutHost(rm, f)
+	}
+	if judge && rm.ruled() {
+		g.judge(rm, f.occupants, f.owners)
+	}
+	return g.deserted(rm, f.asked)
+}
+
+// account notes whether the holder of a grant was inside at a time, and withdraws a grant that is not used, or had ended by then.
 func (gr *grant) account(inside bool, asked time.Time, ended bool) {
 	if inside {
 		gr.on(eventCame)
@@ -221,25 +192,100 @@ func (gr *grant) account(inside bool, asked time.Time, ended bool) {
 	if gr.on(eventMissed) {
 		gr.since = asked
 	}
-	away := asked.Sub(gr.since)
-	switch late := asked.Sub(gr.At) >= joinWithin; {
-	case gr.state == stateGiven && (ended || late),
-		gr.state == stateAway && ended && away >= endedAhead,
-		// Not at the first look: they may be on their way from a breakout room.
-		gr.state == stateAway && late && away >= auditEvery:
-		gr.on(eventWithdraw)
+	late, away := asked.Sub(gr.At) >= joinWithin, asked.Sub(gr.since)
+	switch gr.state {
+	case stateGiven:
+		if ended || late {
+			gr.on(eventWithdraw)
+		}
+	case stateAway: // perhaps on the way from one room to another
+		if ended && away >= endedEvery || late && away >= auditEvery {
+			gr.on(eventWithdraw)
+		}
 	}
 }
 
-// inside tells whether somebody was in the room, or in one of its breakout rooms, when it was last asked.
-func (g *Guard) inside(rm *guarded, bare string) bool {
-	if rm.here[bare] {
-		return true
-	}
-	for breakout := range g.of[rm.jid.String()] {
-		if breakout.here[bare] {
-			return true
+// withoutHost withdraws the grants that hang on a host, if neither this audit of the room and its breakout rooms has found one nor any
+// for hostAway. The caller holds mu.
+func (g *Guard) withoutHost(rm *guarded, f findings) {
+	switch since := &rm.hang.hostless; {
+	case g.hereOrBreakout(rm, func(o occupancy) bool { return o.host }):
+		*since = time.Time{}
+	case since.IsZero():
+		*since = g.Now() // since the answer, not since the question: the host may have left in between
+	case f.now.Sub(*since) >= hostAway:
+		for _, gr := range rm.live {
+			if gr.NeedsHost && gr.state == stateGiven && gr.At.Before(f.asked) {
+				gr.on(eventWithdraw)
+			}
 		}
 	}
-	return false
+}
+
+// deserted reports whether everybody has left a temporary room, so long ago that nobody is on the way to it. The caller holds mu.
+func (g *Guard) deserted(rm *guarded, asked time.Time) bool {
+	if !rm.ruled() || rm.lasts != temporary || g.hereOrBreakout(rm, func(o occupancy) bool { return o.people }) {
+		rm.emptied = time.Time{}
+		return false
+	}
+	if rm.emptied.IsZero() {
+		rm.emptied = asked
+	}
+	if asked.Sub(rm.emptied) < auditEvery || rm.expects() {
+		return false
+	}
+	rm.emptied = asked.Add(joinWithin) // if the room remains, or something in it, it is dealt with again then
+	return true
+}
+
+// expects reports whether somebody has been admitted and may be on the way. The caller holds mu.
+func (rm *guarded) expects() bool {
+	return rm.any(func(gr *grant) bool { return gr.state.asking() || gr.state == stateGiven && gr.ledger != found })
+}
+
+// finish ends a room that everybody has left and that still exists. If the focus is inside, or a lobby is at work, it takes back
+// all rights and leaves the room to them.
+func (g *Guard) finish(ctx context.Context, rm *guarded) error {
+	is, err := g.Owner.Settings(ctx, rm.jid)
+	if err != nil {
+		return err
+	}
+	lobbied := g.lobbied(ctx, rm.jid)
+	if is.Persistent && !lobbied {
+		if err := g.makeTemporary(ctx, rm.jid); err != nil {
+			return err
+		}
+	}
+	rights, err := g.Owner.affiliated(ctx, rm.jid)
+	if err != nil {
+		return err
+	}
+	occupants, err := g.Owner.occupants(ctx, rm.jid)
+	if err != nil || g.peopleAmong(occupants) {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if rm.expects() {
+		return nil
+	}
+	if !lobbied && len(occupants) == 0 && rm.used {
+		return g.Owner.Destroy(rm.jid) // the next look finds it gone
+	}
+	rm.claim(rights, time.Time{}, nobody, g.isFocus)
+	for _, gr := range rm.live {
+		gr.on(eventWithdraw)
+	}
+	return nil
+}
+
+// bareJIDs returns the bare JIDs of occupants, or of people on a list.
+func bareJIDs(items []Item) map[string]bool {
+	bare := make(map[string]bool, len(items))
+	for _, i := range items {
+		if who, ok := i.real(); ok {
+			bare[who.Bare().String()] = true
+		}
+	}
+	return bare
 }

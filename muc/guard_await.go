@@ -7,6 +7,10 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
+// awaitSoon is the first pause between two looks for an awaited host who was just admitted: a host enters within milliseconds after
+// the answer to their request. The pause grows to awaitSeldom, which is also the pause for hosts of whom nothing is known.
+const awaitSoon, awaitSeldom = 10 * time.Millisecond, time.Second
+
 // awaited is a room in which somebody waits for a host.
 type awaited struct {
 	jid     jid.JID
@@ -16,15 +20,15 @@ type awaited struct {
 	pause   time.Duration
 }
 
-// Await looks for a host in the room until then, and tells Arrived.
+// Await looks for a host in the room until a time, and tells Arrived.
 func (g *Guard) Await(j jid.JID, until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	a := g.awaited[j.String()]
 	if a == nil {
-		a = &awaited{jid: j, pause: seldomest, next: time.Now()}
-		if rm := g.rooms[j.String()]; rm != nil && time.Since(rm.expected) < seldomest {
-			a.pause = soonest
+		a = &awaited{jid: j, pause: awaitSeldom, next: time.Now()}
+		if rm := g.rooms[j.String()]; rm != nil && time.Since(rm.expected) < awaitSeldom {
+			a.pause = awaitSoon
 		}
 		g.awaited[j.String()] = a
 	}
@@ -33,8 +37,7 @@ func (g *Guard) Await(j jid.JID, until time.Time) {
 	}
 }
 
-// Expect says that a host has been admitted to the room and is about to enter: whoever waits for one there shall not wait
-// long.
+// Expect says that a host has been admitted to the room and is about to enter, so that people who wait there do not wait long.
 func (g *Guard) Expect(j jid.JID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -42,11 +45,11 @@ func (g *Guard) Expect(j jid.JID) {
 		rm.expected = time.Now()
 	}
 	if a := g.awaited[j.String()]; a != nil {
-		a.pause, a.next = soonest, time.Now().Add(soonest)
+		a.pause, a.next = awaitSoon, time.Now().Add(awaitSoon)
 	}
 }
 
-// isDue tells whether it is time to look for a host. The caller holds mu.
+// isDue reports whether it is time to look for a host. The caller holds mu.
 func (a *awaited) isDue(now time.Time) bool { return !a.looking && !now.Before(a.next) }
 
 // await looks for a host once.
@@ -61,5 +64,5 @@ func (g *Guard) await(ctx context.Context, a *awaited) {
 		return
 	}
 	a.next = time.Now().Add(a.pause)
-	a.pause = min(a.pause*3/2, seldomest)
+	a.pause = min(a.pause*3/2, awaitSeldom)
 }

@@ -58,7 +58,7 @@ func TestGuardLooksByTurns(t *testing.T) {
 			t.Fatal(err)
 		}
 		if rm := g.room(room); n%2 == 0 {
-			rm.hangs = later
+			rm.hang.next = later
 		}
 	}
 	var todo agenda
@@ -69,7 +69,7 @@ func TestGuardLooksByTurns(t *testing.T) {
 	looks := map[bool]int{}
 	for _, rm := range g.rooms {
 		if rm.looking {
-			looks[rm.hangs.IsZero()]++
+			looks[rm.hang.next.IsZero()]++
 		}
 	}
 	if looks[true] != 20 || looks[false] != 20 {
@@ -125,7 +125,7 @@ func TestGuardLooksGoOn(t *testing.T) {
 						t.Fatal(err)
 					}
 					rm := g.room(room)
-					rm.next, rm.audit = time.Now(), time.Now().Add(time.Hour)
+					rm.nextEnforce, rm.nextAudit = time.Now(), time.Now().Add(time.Hour)
 				}
 				ctx, end := context.WithCancel(t.Context())
 				began := time.Now()
@@ -141,7 +141,7 @@ func TestGuardLooksGoOn(t *testing.T) {
 					}
 				}
 				// The first tick finds them all, and from then on each slot has one after the other.
-				if took, want := last.Sub(began), lookAhead+(rooms/atOnce-1)*takes; len(session.asked) != rooms || took > want || session.max > atOnce {
+				if took, want := last.Sub(began), awaitTick+(rooms/atOnce-1)*takes; len(session.asked) != rooms || took > want || session.max > atOnce {
 					t.Errorf("%d rooms of %d were looked at in %s, want %s; %d at once", len(session.asked), rooms, took, want, session.max)
 				}
 			})

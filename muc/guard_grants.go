@@ -4,59 +4,44 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
-	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 )
+
+// maxKnocked caps the people of one room whom its lobby decides about and whom Guard remembers.
+const maxKnocked = 4 << 10
 
 // Grant gives an affiliation in a room that is open. If it returns nil the server has done so; otherwise what the server may
 // have done is taken back soon. The affiliation is also taken back if the person does not join within half a minute or so, or is
 // outside for that long; being in a breakout room of this room does not count as outside. One that needs a host is also taken
 // back if the person has not joined when no host has been inside for hostAway. One person's grants must come one after the other.
 func (g *Guard) Grant(ctx context.Context, give Grant) error {
-	gr, j, who, affiliation := newGrant(give), give.Room, give.Who, give.Affiliation
-	bare := who.String()
-	rm, was, err := g.record(ctx, j, gr)
+	gr := newGrant(give)
+	rm, was, err := g.enlist(ctx, gr)
 	if err != nil {
 		return err
 	}
-	err = rm.write(ctx, gr, give.With)
-	if err != nil {
+	if err := rm.write(ctx, gr, give.With); err != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return rm.unwritten(gr, was, err)
 	}
-	banned, err := g.outcast(ctx, j, who)
-	made := false
-	if err == nil && !banned && was != nil && !moderates(was.Affiliation) && !moderates(affiliation) {
-		made, err = g.madeOwner(ctx, rm, who)
-	}
-	owns := false
-	if err == nil && !banned && !made {
-		if affiliation != "owner" {
-			g.mu.Lock()
-			rm.demote(bare)
-			g.mu.Unlock()
-		}
-		owns, err = rm.give(ctx, who, affiliation)
-	}
+	result, err := g.give(ctx, rm, gr, was)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	gr.answer(err)
 	switch {
-	case owns:
-		rm.drop(bare) // nothing was given, so nothing is to be taken back
+	case result == ownsRooms:
+		rm.drop(gr.Who.String()) // nothing was given, so nothing is to be taken back
 		return nil
 	case Absent(err):
 		g.gone(rm)
 		return ErrAbsent
-	case banned:
-		rm.drop(bare) // nothing is left of what was given before
+	case result == isBanned:
+		rm.drop(gr.Who.String()) // nothing is left of an earlier grant
 		return ErrOutcast
-	}
-	if gr.state == stateWithdrawn {
+	case gr.state == stateWithdrawn:
 		rm.hurry = true
 		if err == nil {
 			err = errWithdrawn
@@ -64,31 +49,25 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 		return err
 	}
 	g.auditInTime(rm)
-	gr.NeedsHost = gr.NeedsHost && !made // whom a host made one needs none
+	gr.NeedsHost = gr.NeedsHost && result != isOwner // an owner made by a host needs none
 	if gr.hangs() {
-		g.hang(rm)
+		rm.hangOnHost()
 	}
 	return nil
 }
 
-// hang has the room looked at often because a grant hangs on a host. The caller holds mu.
-func (g *Guard) hang(rm *guarded) {
-	if rm.hangs.IsZero() {
-		rm.hangs, rm.hostless = time.Now().Add(hangingAhead), time.Time{}
-	}
-}
-
-// record records a grant that is about to be given, and returns its room and what was there before. If that is just being
-// taken back it waits until it is.
-func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, was *grant, err error) {
+// enlist records a grant that is about to be given among those of its room. It returns the room and the grant that it replaces. If
+// that one is being taken back, enlist waits until the server has answered.
+func (g *Guard) enlist(ctx context.Context, gr *grant) (rm *guarded, was *grant, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	bare := gr.Who.String()
 	for {
-		rm = g.rooms[j.String()]
+		rm = g.rooms[gr.Room.String()]
 		if rm == nil {
 			return nil, nil, ErrAbsent
 		}
-		was = rm.live[gr.Who.String()]
+		was = rm.live[bare]
 		if was == nil || was.state != stateTaking {
 			break
 		}
@@ -104,24 +83,67 @@ func (g *Guard) record(ctx context.Context, j jid.JID, gr *grant) (rm *guarded, 
 			return nil, nil, err
 		}
 	}
-	// Who needs a host is to come, from wherever they are.
-	if was != nil && !gr.NeedsHost && (was.state == stateJoined || was.state == stateAway || was.state == stateWithdrawn && g.inside(rm, gr.Who.String())) {
-		gr.on(eventCame)
+	if was != nil && !gr.NeedsHost { // who needs a host has to come, from wherever they are
+		switch {
+		case was.state == stateJoined, was.state == stateAway, was.state == stateWithdrawn && g.inside(rm, bare):
+			gr.on(eventCame)
+		}
 	}
-	rm.live[gr.Who.String()] = gr
+	rm.live[bare] = gr
 	return rm, was, nil
 }
 
-// outcast tells whether somebody, or their domain, is banned from the room.
+// giving is how Guard.give ended.
+type giving uint8
+
+const (
+	isGiven   giving = iota // or failed, as the error says
+	isOwner                 // a host has made an owner of the person, who stays one
+	isBanned                // the person, or their domain, is banned
+	ownsRooms               // an admin of the service owns all rooms
+)
+
+// give gives an affiliation, unless that would lift a ban or make less of somebody than a host has made of them. was is the earlier
+// grant, if there is one.
+func (g *Guard) give(ctx context.Context, rm *guarded, gr, was *grant) (giving, error) {
+	banned, err := g.outcast(ctx, gr.Room, gr.Who)
+	if err != nil {
+		return isGiven, err
+	}
+	if banned {
+		return isBanned, nil
+	}
+	if was != nil && !moderates(was.Affiliation) && !moderates(gr.Affiliation) {
+		made, err := g.madeOwner(ctx, rm, gr.Who)
+		if err != nil {
+			return isGiven, err
+		}
+		if made {
+			return isOwner, nil
+		}
+	}
+	if gr.Affiliation != "owner" {
+		g.mu.Lock()
+		rm.demote(gr.Who.String())
+		g.mu.Unlock()
+	}
+	owns, err := rm.give(ctx, gr.Who, gr.Affiliation)
+	if owns {
+		return ownsRooms, nil
+	}
+	return isGiven, err
+}
+
+// outcast reports whether somebody, or their domain, is banned from the room.
 func (g *Guard) outcast(ctx context.Context, j, who jid.JID) (bool, error) {
 	banned, err := g.outcasts.of(ctx, j)
 	return slices.ContainsFunc(banned, func(i Item) bool { return i.JID == who.String() || i.JID == who.Domainpart() }), err
 }
 
-// madeOwner tells whether a host has made an owner of somebody to whom we gave less. They stay one when they ask again, as
-// they do when they come back from a breakout room.
+// madeOwner reports whether a host has made an owner of somebody to whom usher gave less. They stay an owner when they ask again,
+// as they do when they come back from a breakout room.
 func (g *Guard) madeOwner(ctx context.Context, rm *guarded, who jid.JID) (bool, error) {
-	owners, err := g.Owner.Owners(ctx, rm.jid)
+	owners, err := g.Owner.WithAffiliation(ctx, rm.jid, "owner")
 	if err != nil || !slices.ContainsFunc(owners, func(i Item) bool { return i.JID == who.String() }) {
 		return false, err
 	}
@@ -130,7 +152,7 @@ func (g *Guard) madeOwner(ctx context.Context, rm *guarded, who jid.JID) (bool, 
 	return !g.EnforceRoles || rm.mayBe(who.String(), "owner"), nil
 }
 
-// Withdraw has what Grant gave taken back, without waiting for that.
+// Withdraw has a grant taken back, and does not wait for that.
 func (g *Guard) Withdraw(j, who jid.JID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -140,8 +162,8 @@ func (g *Guard) Withdraw(j, who jid.JID) {
 	}
 }
 
-// LeaveToLobby takes back what Grant gave, unless the person is inside, so that the room's lobby decides about them. It returns when
-// that is done.
+// LeaveToLobby takes a grant back unless the person is inside, so that the room's lobby decides about them. It returns when that
+// is done.
 func (g *Guard) LeaveToLobby(ctx context.Context, j, who jid.JID) error {
 	g.mu.Lock()
 	if rm := g.rooms[j.String()]; rm != nil {
@@ -154,14 +176,9 @@ func (g *Guard) LeaveToLobby(ctx context.Context, j, who jid.JID) error {
 	if !g.HasGrant(j, who) {
 		return nil
 	}
-	for _, list := range []func(context.Context, jid.JID) ([]Item, error){g.Owner.Moderators, g.Owner.Participants, g.Owner.Visitors} {
-		items, err := list(ctx, j)
-		if err != nil {
-			return err
-		}
-		if bareJIDs(items)[who.String()] {
-			return nil
-		}
+	occupants, err := g.Owner.occupants(ctx, j)
+	if err != nil || bareJIDs(occupants)[who.String()] {
+		return err
 	}
 	g.mu.Lock()
 	rm := g.rooms[j.String()]
@@ -174,7 +191,7 @@ func (g *Guard) LeaveToLobby(ctx context.Context, j, who jid.JID) error {
 	return g.takeBack(ctx, rm)
 }
 
-// HasGrant tells whether who has something from us in the room; in any room if that is zero.
+// HasGrant reports whether somebody holds a grant in the room, or in any room if j is zero.
 func (g *Guard) HasGrant(j, who jid.JID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -186,8 +203,8 @@ func (g *Guard) HasGrant(j, who jid.JID) bool {
 	return false
 }
 
-// MayBeIn tells whether who has something in the room: from us, or from whoever has opened to them since we left them to the lobby;
-// in any room if that is zero.
+// MayBeIn reports whether somebody may be in the room, or in any room if j is zero: by a grant, or let in from the lobby by a
+// moderator.
 func (g *Guard) MayBeIn(ctx context.Context, j, who jid.JID) (bool, error) {
 	if g.HasGrant(j, who) {
 		return true, nil
@@ -213,42 +230,6 @@ func (g *Guard) MayBeIn(ctx context.Context, j, who jid.JID) (bool, error) {
 	return false, nil
 }
 
-// Leave takes back what is withdrawn, as far as ctx lasts, because usher stops. The next process takes over what was granted,
-// and would not know that it is withdrawn.
-func (g *Guard) Leave(ctx context.Context, _ bool) {
-	g.mu.Lock()
-	withdrawn := make(map[*guarded]bool)
-	var underWay []chan struct{}
-	for _, rm := range g.rooms {
-		for _, gr := range rm.live {
-			switch {
-			case gr.state == stateTaking:
-				underWay = append(underWay, gr.taken)
-			case gr.state == stateWithdrawn:
-				withdrawn[rm] = true
-			}
-		}
-	}
-	g.mu.Unlock()
-	var takes errgroup.Group
-	takes.SetLimit(atOnce)
-	for rm := range withdrawn {
-		takes.Go(func() error {
-			if err := g.takeBack(ctx, rm); err != nil && !Absent(err) {
-				g.Warn(rm.jid, "an affiliation could not be taken back yet", err)
-			}
-			return nil
-		})
-	}
-	_ = takes.Wait()
-	for _, taken := range underWay {
-		select {
-		case <-taken:
-		case <-ctx.Done():
-		}
-	}
-}
-
 // takeBack takes back what is withdrawn.
 func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 	g.mu.Lock()
@@ -269,7 +250,7 @@ func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 	return first
 }
 
-// take takes back one grant, unless the person is banned: then nothing is left of it, and it would lift the ban.
+// take takes back one grant, unless the person is banned: then nothing is left of the grant, and taking it back would lift the ban.
 func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	banned, err := g.outcasts.of(ctx, rm.jid)
 	isBanned := slices.ContainsFunc(banned, func(i Item) bool { return i.JID == gr.Who.String() })

@@ -285,7 +285,7 @@ func (w *guardWorld) check(t *rapid.T) {
 
 // checkHanging compares what hangs on a host with where hosts are.
 func (w *guardWorld) checkHanging(t *rapid.T) {
-	const soon = hostAway + 4*hangingAhead
+	const soon = hostAway + 4*hangingEvery
 	hosts := func(domain string) bool { return "focus@"+domain != jicofo && w.Hosts(domain) }
 	for key := range w.hanging {
 		if c := w.chats[key[0]]; c == nil || c.inside(key[1]) != nil {

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-const aLook = interval + 2*roomsAhead // by then a room has been looked at
+const aLook = interval + 2*roomTick // by then a room has been looked at
 
 // Who is an owner by us or by a host stays one; who is by Jicofo does not.
 func TestEnforceRoles(t *testing.T) {
@@ -85,7 +85,7 @@ func TestEnforceRoles(t *testing.T) {
 			pass(2 * aLook)
 			l.comes(standup, nurse, "member")
 			for l.forgetAsked(); l.asked(standup, "participant") == 0; { // once
-				pass(lookAhead)
+				pass(awaitTick)
 			}
 			l.sets(c, nurse, "owner")
 		}, "member", 1},

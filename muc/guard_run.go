@@ -7,14 +7,116 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
+const (
+	// awaitTick and roomTick are the intervals at which Run finds out which awaited hosts, and which rooms, are due.
+	awaitTick, roomTick = 10 * time.Millisecond, 100 * time.Millisecond
+	// auditEvery is the interval at which Guard asks who is inside.
+	auditEvery = joinWithin / 2
+	// endedEvery is the interval at which Guard asks whether the people are still inside whose right has ended. A token that has ended
+	// admits nobody, also not somebody who leaves and comes again. They may be outside for as long, as during a page reload.
+	endedEvery = 5 * time.Second
+	// hangingEvery is the interval of looks at a room in which a grant hangs on a host.
+	hangingEvery = time.Second
+	// askWithin is how long a room may take to answer a question that nobody waits for.
+	askWithin = 10 * time.Second
+)
+
+// schedule is when a room is looked at. Zero times stand for never.
+type schedule struct {
+	looking     bool      // a look is under way
+	hurry       bool      // something is to be taken back
+	nextEnforce time.Time // when to make the room what it must be
+	nextAudit   time.Time // when to ask who is inside
+	rightEnds   time.Time // when to ask, too, because a right ends; by the clock of the Options
+	hang        hang
+}
+
+// hang is the part of a schedule that counts while a grant hangs on a host.
+type hang struct {
+	next     time.Time // when to ask who is inside
+	hostless time.Time // since when such looks have found no host, by the clock of the Options; zero if the last one did
+}
+
+// errand is what one look at a room is for.
+type errand struct {
+	enforce bool // make the room what it must be
+	audit   bool // ask who is inside
+	hang    bool // ask who is inside, because a grant hangs on a host
+}
+
+// errand returns what is due at a time by the machine's clock, and the same time by the clock of the Options.
+func (s *schedule) errand(now, clock time.Time) errand {
+	return errand{
+		enforce: !now.Before(s.nextEnforce),
+		audit:   !now.Before(s.nextAudit) || !s.rightEnds.IsZero() && !clock.Before(s.rightEnds),
+		hang:    s.hangDue(now),
+	}
+}
+
+func (s *schedule) hangDue(now time.Time) bool {
+	return !s.hang.next.IsZero() && !now.Before(s.hang.next)
+}
+
+// hangOnHost has the room looked at often because a grant hangs on a host.
+func (s *schedule) hangOnHost() {
+	if s.hang.next.IsZero() {
+		s.hang = hang{next: time.Now().Add(hangingEvery)}
+	}
+}
+
+// isDue reports whether it is time to look at a room. The caller holds mu.
+func (g *Guard) isDue(rm *guarded, now time.Time) bool {
+	return !rm.looking && (rm.hurry || rm.errand(now, g.Now()) != errand{})
+}
+
+// auditInTime has the room audited as soon as a right ends, and every endedEvery while somebody is inside whose right has ended: who
+// comes later must not enter by it. The caller holds mu.
+func (g *Guard) auditInTime(rm *guarded) {
+	now := g.Now()
+	for _, gr := range rm.live {
+		if !gr.state.held() || gr.Expires.IsZero() {
+			continue
+		}
+		at := gr.Expires
+		if gr.state != stateGiven && gr.ended(now) {
+			at = now.Add(endedEvery)
+		}
+		if rm.rightEnds.IsZero() || at.Before(rm.rightEnds) {
+			rm.rightEnds = at
+		}
+	}
+}
+
+// reschedule plans the next look after one that ended with err. The caller holds mu.
+func (g *Guard) reschedule(rm *guarded, e errand, err error) {
+	rm.looking = false
+	if e.enforce {
+		rm.nextEnforce = time.Now().Add(g.Interval)
+	}
+	if e.audit {
+		rm.nextAudit, rm.rightEnds = time.Now().Add(auditEvery), time.Time{}
+	}
+	switch {
+	case !rm.hanging():
+		rm.hang = hang{}
+	case err != nil:
+		rm.hang.next = time.Now().Add(hostAway)
+	case e.audit || e.hang:
+		rm.hang.next = time.Now().Add(hangingEvery)
+	}
+	if err == nil {
+		g.auditInTime(rm)
+	}
+}
+
 // Run looks at rooms until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
 	var looks errgroup.Group
 	var todo agenda
 	free, done := atOnce, make(chan struct{}, atOnce)
-	tick := time.NewTicker(lookAhead)
+	tick := time.NewTicker(awaitTick)
 	defer tick.Stop()
-	var rooms time.Time // when those that are due were last looked for
+	var planned time.Time // when it was last found out which rooms are due
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
@@ -22,13 +124,13 @@ func (g *Guard) Run(ctx context.Context) {
 		case <-done:
 			free++
 		case now := <-tick.C:
-			also := now.Sub(rooms) >= roomsAhead
-			if also {
-				rooms = now
+			rooms := now.Sub(planned) >= roomTick
+			if rooms {
+				planned = now
 			}
-			g.plan(&todo, now, also)
+			g.plan(&todo, now, rooms)
 		}
-		// What finds no slot free has the next one that is, not only at the next tick.
+		// A look that finds no free slot takes the next one that becomes free. It does not wait for a tick.
 		for free > 0 {
 			look := g.next(&todo, time.Now())
 			if look == nil {
@@ -47,16 +149,16 @@ func (g *Guard) Run(ctx context.Context) {
 	_ = looks.Wait()
 }
 
-// agenda is what was due when that was last looked for. It is taken from the end.
+// agenda is what was due when plan last found out. The lists are taken from their ends.
 type agenda struct {
 	expected []*awaited // hosts who have been admitted and are about to enter
 	urgent   []*guarded // rooms in which something is to be taken back or hangs on a host
-	rooms    []*guarded // other rooms that we look after
-	others   []*awaited // hosts of whom nothing is known; there may be more of those waits than looks can be had
-	turn     bool       // whether it is the turn of the urgent ones
+	rooms    []*guarded // other rooms that are due
+	others   []*awaited // other hosts; there may be more of these than can be looked for
+	turn     bool       // it is the turn of the urgent rooms
 }
 
-// plan finds out what is due; with rooms, of the rooms that we look after, too.
+// plan finds out which hosts are due, and with rooms also which rooms.
 func (g *Guard) plan(todo *agenda, now time.Time, rooms bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -67,7 +169,7 @@ func (g *Guard) plan(todo *agenda, now time.Time, rooms bool) {
 		case g.Now().After(a.until):
 			delete(g.awaited, key)
 		case !a.isDue(now):
-		case a.pause < seldomest:
+		case a.pause < awaitSeldom:
 			todo.expected = append(todo.expected, a)
 		default:
 			todo.others = append(todo.others, a)
@@ -80,7 +182,7 @@ func (g *Guard) plan(todo *agenda, now time.Time, rooms bool) {
 	for _, rm := range g.rooms {
 		switch {
 		case !g.isDue(rm, now):
-		case rm.hurry || rm.hangingDue(now):
+		case rm.hurry || rm.hangDue(now):
 			todo.urgent = append(todo.urgent, rm)
 		default:
 			todo.rooms = append(todo.rooms, rm)
@@ -88,8 +190,8 @@ func (g *Guard) plan(todo *agenda, now time.Time, rooms bool) {
 	}
 }
 
-// next takes the most urgent look that is still due; nil if there is none. Urgent rooms and others have it by turns, so that neither
-// keep the others waiting.
+// next takes the most urgent look that is still due, or returns nil. Urgent rooms and other rooms take turns, so that neither keep
+// the others waiting.
 func (g *Guard) next(todo *agenda, now time.Time) func(context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -124,7 +226,8 @@ func (g *Guard) next(todo *agenda, now time.Time) func(context.Context) {
 	return await(&todo.others)
 }
 
-// takeLast takes the last element that is as asked from a list, with what comes after it; nil if there is none.
+// takeLast takes the last element for which is holds from a list, together with the elements after it. It returns nil if there is
+// none.
 func takeLast[T any](list *[]*T, is func(*T) bool) *T {
 	for n := len(*list); n > 0; n-- {
 		x := (*list)[n-1]
@@ -133,9 +236,4 @@ func takeLast[T any](list *[]*T, is func(*T) bool) *T {
 		}
 	}
 	return nil
-}
-
-// isDue tells whether it is time to look at a room. The caller holds mu.
-func (g *Guard) isDue(rm *guarded, now time.Time) bool {
-	return !rm.looking && (rm.hurry || !now.Before(rm.next) || !now.Before(rm.audit) || rm.hangingDue(now) || g.rightEnds(rm))
 }

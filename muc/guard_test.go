@@ -443,7 +443,7 @@ func TestGuardMembersOnly(t *testing.T) {
 			if !l.sits(c, nurse) {
 				t.Fatal("the room is not open")
 			}
-			pass(interval + 2*roomsAhead)
+			pass(interval + 2*roomTick)
 			if !c.membersOnly || l.insideOf(c, nurse) || !l.insideOf(c, romeo) {
 				t.Fatalf("members-only %t, the intruder is inside: %t", c.membersOnly, l.insideOf(c, nurse))
 			}
@@ -478,7 +478,7 @@ func TestGuardMembersOnlyUnlisted(t *testing.T) {
 		c := l.comes(standup, romeo, "owner")
 		l.locked(func() { l.configure(c, false) })
 		l.sits(c, nurse)
-		pass(interval + 2*roomsAhead)
+		pass(interval + 2*roomTick)
 		if !c.membersOnly || l.insideOf(c, nurse) {
 			t.Errorf("members-only %t, the intruder is inside: %t", c.membersOnly, l.insideOf(c, nurse))
 		}
@@ -507,7 +507,7 @@ func TestGuardGone(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
 		l.locked(func() { l.destroy(c) })
-		pass(interval + 2*roomsAhead)
+		pass(interval + 2*roomTick)
 		if l.live() != 0 || len(l.Guard.rooms) != 0 || l.Known(jid.MustParse(standup)) || l.HasGrant(jid.JID{}, jid.MustParse(romeo)) {
 			t.Errorf("left are %v", l.Guard.rooms)
 		}
@@ -670,7 +670,7 @@ func TestGuardTakesBack(t *testing.T) {
 		}, 0},
 		"the token ended before the join": {func(l *lookout) *chat {
 			c := let(l, 7*time.Second)
-			pass(7*time.Second + 3*roomsAhead)
+			pass(7*time.Second + 3*roomTick)
 			l.sits(c, nurse)
 			return c
 		}, time.Nanosecond},
@@ -692,14 +692,14 @@ func TestGuardTakesBack(t *testing.T) {
 			pass(time.Minute)
 			l.goes(c, nurse)
 			return c
-		}, 2*endedAhead + 4*roomsAhead},
+		}, 2*endedEvery + 4*roomTick},
 		"loads the page anew after the end of the token": {func(l *lookout) *chat {
 			c := let(l, 7*time.Second)
 			l.sits(c, nurse)
 			for range 20 {
-				pass(2*endedAhead - time.Second)
+				pass(2*endedEvery - time.Second)
 				l.goes(c, nurse)
-				pass(endedAhead / 2)
+				pass(endedEvery / 2)
 				l.sits(c, nurse)
 			}
 			return c
@@ -710,17 +710,17 @@ func TestGuardTakesBack(t *testing.T) {
 			pass(7 * time.Second)
 			l.succeed()
 			return c
-		}, 2*endedAhead + 4*roomsAhead},
+		}, 2*endedEvery + 4*roomTick},
 		"withdrawn": {func(l *lookout) *chat {
 			c := let(l, 0)
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
 			return c
-		}, 2 * roomsAhead},
+		}, 2 * roomTick},
 		"withdrawn, inside": {func(l *lookout) *chat {
 			c := l.comes(standup, nurse, "member")
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
 			return c
-		}, 2 * roomsAhead},
+		}, 2 * roomTick},
 		"never came, and the process is replaced": {func(l *lookout) *chat { c := let(l, 0); l.succeed(); return c }, joinWithin + 2*auditEvery},
 		"left while there was no process": {func(l *lookout) *chat {
 			c := l.comes(standup, nurse, "member")
@@ -988,7 +988,7 @@ func TestGuardAwait(t *testing.T) {
 		within   time.Duration
 	}{
 		"admitted just now": {true, 20 * time.Millisecond},
-		"out of the blue":   {false, seldomest + 2*lookAhead},
+		"out of the blue":   {false, awaitSeldom + 2*awaitTick},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lookOut(t, nil, func(t *testing.T, l *lookout) {

@@ -117,7 +117,7 @@ func (s guardStage) moves(who string, back bool) {
 }
 
 // by then what hangs on a host is taken back, once the last one is away.
-const hostGone = hostAway + 2*hangingAhead
+const hostGone = hostAway + 2*hangingEvery
 
 // What was given because a host was inside ends when the last one has been away for so long, unless its holder has come before.
 // A page reload is no leaving, nor is a breakout room.
@@ -360,7 +360,7 @@ func TestGuardHangingCost(t *testing.T) {
 			t.Errorf("asked %d times in 10 s", n)
 		}
 		s.enters(nurse)
-		pass(2 * hangingAhead)
+		pass(2 * hangingEvery)
 		l.forgetAsked()
 		pass(time.Minute)
 		if n := l.asked(standup, "moderator"); n > 5 {

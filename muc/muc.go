@@ -1,13 +1,16 @@
-// Package muc acts on multi-user chat rooms (XEP-0045) as an owner does: it gives and takes affiliations, reads who
-// moderates, and keeps rooms what they must be.
+// Package muc acts on multi-user chat rooms (XEP-0045) as an owner does. It gives and takes affiliations, reads who moderates, and
+// makes rooms what they must be.
 //
-// There are two ways to do that, which give and take alike. [Rooms] is for where there is no other focus: it opens rooms and
-// stays in them, and the rooms tell it what goes on. [Guard] is for where another focus keeps the rooms: it is in none, and
-// asks. [Lobby] is the service beside them where people knock.
+// There are two ways to look after rooms; both give and take affiliations alike. [Rooms] is for rooms without another focus: it opens
+// them and stays inside, and the rooms tell it what happens. [Guard] is for rooms that another focus (Jicofo) keeps: it is outside,
+// and asks. [Lobby] is Jitsi's service where people knock. A [Grant] is an affiliation with an end; a [Ledger] keeps grants beyond the
+// process. The server sees each call of [Owner], which both use, as an IQ.
 //
-// mellium.im/xmpp has a muc package, too. It cannot be used here: a component must put an address of its own domain
-// on every stanza (XEP-0114; Prosody closes the stream otherwise), and mellium's SetAffiliation has no place for one.
-// Nor does an owner need to be in the room to set affiliations, which is all that most admissions take.
+// mellium.im/xmpp has a muc package, too. A component cannot use it: a component must put an address of its own domain on every stanza
+// (XEP-0114; Prosody closes the stream otherwise), and mellium's SetAffiliation has no parameter for one. Also, mellium's package joins
+// rooms, and an owner can set affiliations from outside, which is all that most admissions need.
+//
+// The package does no I/O of its own: its [Session] sends and receives. It decides nothing about who may enter.
 package muc
 
 import (
@@ -31,14 +34,14 @@ const (
 	NSOwner = "http://jabber.org/protocol/muc#owner"
 )
 
-// Session is what this package needs of the component's connection.
+// Session is the part of the component's connection that this package uses.
 type Session interface {
 	// IQ sends an IQ of type get or set and waits for its answer, at most as long as ctx. A result's payload is
 	// decoded into v unless v is nil; an error answer is returned as a stanza.Error. It must not be called from
 	// the goroutine that reads the stream.
 	IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error
-	// Send hands over a stanza and does not wait until it is written, let alone answered. Stanzas are written in
-	// the order in which they were handed over.
+	// Send hands over a stanza. It waits neither until the stanza is written nor for an answer. Stanzas are written in the
+	// order in which they were handed over.
 	Send(stanza xml.TokenReader) error
 }
 
@@ -49,7 +52,7 @@ type Owner struct {
 	JID jid.JID
 }
 
-// Item is one entry of an affiliation or role list.
+// Item is one item of an affiliation or role list.
 type Item struct {
 	Affiliation string `xml:"affiliation,attr,omitempty"`
 	Role        string `xml:"role,attr,omitempty"`
@@ -57,7 +60,7 @@ type Item struct {
 	Nick        string `xml:"nick,attr,omitempty"`
 }
 
-// real returns the real JID, as the server wrote it, if there is one.
+// real returns the real JID as the server wrote it, and whether there is a valid one.
 func (i Item) real() (jid.JID, bool) {
 	j, err := jid.ParseUnsafe(i.JID)
 	return j.JID, err == nil && j.Domainpart() != "" // it takes the empty string for a JID
@@ -67,8 +70,8 @@ func (o Owner) iq(typ stanza.IQType, room jid.JID) stanza.IQ {
 	return stanza.IQ{Type: typ, From: o.JID, To: room}
 }
 
-// affiliationQuery is the payload that gives the bare JID the affiliation (XEP-0045 §9). One item a query: Prosody
-// takes no more.
+// affiliationQuery is the payload that gives the bare JID the affiliation (XEP-0045 §9). It has one item because Prosody takes no
+// more.
 func affiliationQuery(bare, affiliation string) xml.TokenReader {
 	if affiliation == "" {
 		affiliation = "none"
@@ -86,41 +89,22 @@ func (o Owner) sendAffiliation(room jid.JID, bare, affiliation string) error {
 	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(affiliationQuery(bare, affiliation)))
 }
 
-// Moderators lists the occupants with the role of moderator (XEP-0045 §9.8). The error is item-not-found if there is no such
-// room, see [Absent].
+// Moderators lists the occupants with the role moderator, as WithRole does.
 func (o Owner) Moderators(ctx context.Context, room jid.JID) ([]Item, error) {
-	return o.list(ctx, room, "role", "moderator")
+	return o.WithRole(ctx, room, "moderator")
 }
 
-// Participants lists the occupants with the role of participant (XEP-0045 §9.6).
-func (o Owner) Participants(ctx context.Context, room jid.JID) ([]Item, error) {
-	return o.list(ctx, room, "role", "participant")
+// WithRole lists the occupants with a role: moderators (XEP-0045 §9.8), participants (§9.6), or visitors, from whom a moderator has
+// taken their voice (§8.4; the XEP has no example of that list, but servers treat all roles alike). If the room does not exist,
+// [Absent] holds for the error.
+func (o Owner) WithRole(ctx context.Context, room jid.JID, role string) ([]Item, error) {
+	return o.list(ctx, room, "role", role)
 }
 
-// Visitors lists the occupants with the role of visitor: those from whom a moderator has taken their voice (XEP-0045 §8.4).
-// There is no example of this list there, but servers treat all roles alike.
-func (o Owner) Visitors(ctx context.Context, room jid.JID) ([]Item, error) {
-	return o.list(ctx, room, "role", "visitor")
-}
-
-// Admins lists who is an admin of the room (XEP-0045 §10.8), inside or not: bare JIDs.
-func (o Owner) Admins(ctx context.Context, room jid.JID) ([]Item, error) {
-	return o.list(ctx, room, "affiliation", "admin")
-}
-
-// Owners lists who is an owner (XEP-0045 §10.5), inside or not, but for the admins of the service: bare JIDs.
-func (o Owner) Owners(ctx context.Context, room jid.JID) ([]Item, error) {
-	return o.list(ctx, room, "affiliation", "owner")
-}
-
-// Members lists who is a member (XEP-0045 §9.5): bare JIDs.
-func (o Owner) Members(ctx context.Context, room jid.JID) ([]Item, error) {
-	return o.list(ctx, room, "affiliation", "member")
-}
-
-// Outcasts lists who is banned (XEP-0045 §9.2): bare JIDs and domains.
-func (o Owner) Outcasts(ctx context.Context, room jid.JID) ([]Item, error) {
-	return o.list(ctx, room, "affiliation", "outcast")
+// WithAffiliation lists by bare JID who has an affiliation, inside or not: owners (XEP-0045 §10.5), admins (§10.8), members (§9.5) or
+// outcasts (§9.2). Admins of the MUC service are not on the list of owners, and an outcast may be a domain.
+func (o Owner) WithAffiliation(ctx context.Context, room jid.JID, affiliation string) ([]Item, error) {
+	return o.list(ctx, room, "affiliation", affiliation)
 }
 
 func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]Item, error) {
@@ -140,8 +124,8 @@ const (
 	fieldMemberInvites = "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"
 )
 
-// Configuration is what a room is configured to be (XEP-0045 §10.1.2): members give no affiliation by inviting, and real
-// JIDs are visible, by which Jitsi clients recognise each other. Fields that are not named keep their values.
+// Configuration is the part of a room's configuration that usher sets (XEP-0045 §10.1.2). Members never give an affiliation by
+// inviting, and real JIDs are visible, because Jitsi clients recognise each other by them. Other fields keep their values.
 type Configuration struct {
 	// MembersOnly: nobody enters without an affiliation.
 	MembersOnly bool
@@ -170,16 +154,15 @@ func temporaryForm() xml.TokenReader {
 	return configuration(form.Boolean(fieldPersistent, form.Value("false")))
 }
 
-// Configure makes the room what c says, whatever it was. If it becomes members-only, whoever is inside without an affiliation
-// is removed by the server (status 322); if it is so already, nothing happens.
+// Configure makes the room what c says, whatever it was. If the room becomes members-only, the server removes everybody inside who
+// has no affiliation (status 322). If it was members-only before, nothing happens.
 func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) error {
 	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), c.form(), nil)
 }
 
-// Enforce makes the room what c says, if it is not. Who has come in meanwhile without an affiliation is put out by a ban, which
-// is lifted at once: those whom the server itself puts out in [Owner.Configure] it tells so, but nobody else in the room
-// (Prosody 0.12 and 13, muc/members_only.lib.lua), so that people would go on seeing them, and a focus wait for them, for ever.
-// It returns what the room was before.
+// Enforce makes the room what c says, if it is not, and returns what it was before. People who came in meanwhile without an
+// affiliation are put out by a ban, which is lifted at once. [Owner.Configure] alone is not enough: Prosody notifies only the removed
+// occupant (0.12 and 13, muc/members_only.lib.lua), so others would keep seeing a ghost, and a focus would wait for it.
 func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Settings, error) {
 	is, err := o.Settings(ctx, room)
 	closed := is.MembersOnly || !c.MembersOnly
@@ -189,7 +172,7 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Sett
 	var intruders []jid.JID
 	if !closed {
 		var participants []Item
-		participants, err = o.Participants(ctx, room) // also if that fails, as where there are too many, the room is closed
+		participants, err = o.WithRole(ctx, room, "participant") // if that fails, perhaps because there are too many, the room is closed all the same
 		for _, i := range participants {
 			who, err := jid.ParseUnsafe(i.JID)
 			if err != nil || i.Affiliation != "none" || slices.ContainsFunc(intruders, who.Bare().Equal) {
@@ -198,29 +181,29 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Sett
 			intruders = append(intruders, who.Bare())
 		}
 	}
-	// All in one breath, so that nobody comes in because somebody is put out.
-	say := func(affiliation string) (err error) {
+	// Sent together, so that nobody can come in between.
+	send := func(affiliation string) (err error) {
 		for _, who := range intruders {
 			err = errors.Join(err, o.sendAffiliation(room, who.String(), affiliation))
 		}
 		return err
 	}
-	err = errors.Join(err, say("outcast"))
+	err = errors.Join(err, send("outcast"))
 	err = errors.Join(err, o.Configure(ctx, room, c))
-	return is, errors.Join(err, say(""))
+	return is, errors.Join(err, send(""))
 }
 
-// Settings are what a room's configuration form tells its owners (XEP-0045 §10.2), as far as it is of interest here.
+// Settings are the part of a room's configuration form that matters here, as the room shows it to owners (XEP-0045 §10.2).
 type Settings struct {
 	MembersOnly, MemberInvites bool
-	// Persistent tells that the room goes on when nobody is inside, and Temporary that it does not. It may tell neither: Prosody
-	// leaves that out for owners who may not change it (muc_room_allow_persistent; its admins may).
+	// Persistent says that the room goes on when nobody is inside, and Temporary that it ends then. Both are false if the form does
+	// not say: Prosody leaves the field out for owners who may not change it (muc_room_allow_persistent; its admins may).
 	Persistent, Temporary bool
-	// Password is asked of everybody who joins; empty for none.
+	// Password is asked of everybody who joins. It is empty if there is none.
 	Password string
-	// RealJIDs tells that they are for everybody to see.
+	// RealJIDs says that everybody inside sees real JIDs.
 	RealJIDs bool
-	// Breakout tells that it is a breakout room, and Main names its main room (Jitsi's mod_muc_breakout_rooms.lua).
+	// Breakout says that it is a breakout room, and Main names its main room (Jitsi's mod_muc_breakout_rooms.lua).
 	Breakout bool
 	Main     string
 }
@@ -235,7 +218,7 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 	}
 	var s Settings
 	answer.Form.ForFields(func(f form.FieldData) {
-		if f.Var == fieldPersistent && len(f.Raw) == 0 { // so Prosody says no (util/dataforms.lua), as persistent.lib.lua has it
+		if f.Var == fieldPersistent && len(f.Raw) == 0 { // Prosody's "no" has no value (util/dataforms.lua, persistent.lib.lua)
 			s.Temporary = true
 		}
 		if len(f.Raw) != 1 {
@@ -267,7 +250,7 @@ func (o Owner) Destroy(room jid.JID) error {
 	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(destroy()))
 }
 
-// End ends the room as Destroy does, and waits for the answer. The error is item-not-found if there was none, see [Absent].
+// End ends the room as Destroy does, and waits for the answer. If the room does not exist, [Absent] holds for the error.
 func (o Owner) End(ctx context.Context, room jid.JID) error {
 	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), destroy(), nil)
 }
@@ -276,7 +259,7 @@ func destroy() xml.TokenReader {
 	return element.New(NSOwner, "query", element.New("", "destroy"))
 }
 
-// Absent reports whether err is the server's answer that there is no such room. Of one that was persistent, as main rooms of
+// Absent reports whether err is the server's answer that the room does not exist. If the room was persistent, as main rooms of
 // breakout rooms are for a while, Prosody says that it is gone (muc.lib.lua, tombstones).
 func Absent(err error) bool {
 	return errors.Is(err, stanza.Error{Condition: stanza.ItemNotFound}) || errors.Is(err, stanza.Error{Condition: stanza.Gone})

@@ -44,7 +44,7 @@ func TestOwnerAsks(t *testing.T) {
 			"set", fmt.Sprintf(admin, `<item affiliation="none" jid="romeo@meet.example.com"></item>`)},
 		"moderators": {func(o Owner) error { _, err := o.Moderators(t.Context(), room); return err },
 			"get", fmt.Sprintf(admin, `<item role="moderator"></item>`)},
-		"outcasts": {func(o Owner) error { _, err := o.Outcasts(t.Context(), room); return err },
+		"outcasts": {func(o Owner) error { _, err := o.WithAffiliation(t.Context(), room, "outcast"); return err },
 			"get", fmt.Sprintf(admin, `<item affiliation="outcast"></item>`)},
 		"configure": {func(o Owner) error { return o.Configure(t.Context(), room, Configuration{MembersOnly: true}) },
 			"set", `<query xmlns="http://jabber.org/protocol/muc#owner"><x xmlns="jabber:x:data" type="submit">` +

@@ -11,9 +11,9 @@ import (
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
-// said is what is of interest here in a presence or message from a room.
+// said is the part of a presence or message from a room that matters here.
 type said struct {
-	from jid.JID // the room, or an occupant JID; compared as the server wrote it, not as we would
+	from jid.JID // the room, or an occupant JID; as the server wrote it, not as usher would
 	typ  string
 	user user
 	err  *stanza.Error
@@ -27,8 +27,8 @@ type user struct {
 
 func (u user) status(code string) bool { return slices.Contains(u.codes, code) }
 
-// hear reads a stanza from a room. start is its first token, d has the rest. It goes by tokens because unmarshalling
-// would be a fifth of all that usher does, and is done for each presence of everybody.
+// hear reads a stanza from a room. start is its first token, d has the rest. It reads tokens because it is called for each presence
+// of everybody, and unmarshalling would take a fifth of usher's time.
 func hear(start xml.StartElement, d *xml.Decoder) (said, error) {
 	from, err := jid.ParseUnsafe(element.Attr(start, "from"))
 	s := said{from: from.JID, typ: element.Attr(start, "type")}
@@ -44,7 +44,7 @@ func hear(start xml.StartElement, d *xml.Decoder) (said, error) {
 			switch {
 			case t.Name.Space == NSUser && t.Name.Local == "x":
 				err = s.user.read(d)
-			case t.Name.Local == "error" && s.typ == "error": // in others it is what a client has put there
+			case t.Name.Local == "error" && s.typ == "error": // in other stanzas a client has put it there
 				s.err = new(stanza.Error)
 				err = d.DecodeElement(s.err, &t)
 			default:
@@ -55,7 +55,7 @@ func hear(start xml.StartElement, d *xml.Decoder) (said, error) {
 	return s, err
 }
 
-// read reads what is in the element, and its end.
+// read reads the content of the element, and its end.
 func (u *user) read(d *xml.Decoder) error {
 	for {
 		tok, err := d.Token()
@@ -81,8 +81,8 @@ func (u *user) read(d *xml.Decoder) error {
 	}
 }
 
-// Presence takes in a presence stanza from a room. start is its first token, d has the rest. The error is for the log; who is
-// in the room, and cannot be read, is taken to have left.
+// Presence takes in a presence stanza from a room. start is its first token, d has the rest. The error is for the log. An occupant
+// with unreadable presence counts as gone.
 func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	p, err := hear(start, d)
 	r.mu.Lock()
@@ -98,9 +98,9 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	self := p.user.status("110")
 	switch {
 	case rm == nil && p.typ == "" && p.user.status("201"):
-		// We created it for somebody who has not waited for that, and who may not have been one who may create rooms.
+		// usher created it for somebody who did not wait for that, and who perhaps may not create rooms.
 		if err := r.leave(&room{jid: p.from.Bare(), nick: nick}); err != nil {
-			r.Warn(p.from.Bare(), "the room could not be left", err)
+			r.Warn(p.from.Bare(), "could not leave the room", err)
 		}
 	case rm == nil:
 		if p.typ != "error" && !(self && p.typ == "unavailable") {
@@ -112,11 +112,10 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 		}
 		rm.answer(entry{err: *p.err})
 	case self && p.typ == "unavailable" && !rm.inside:
-		// The end of an earlier stay, and of all that we saw there: what we sent to leave was on its way when we sent
-		// what enters.
+		// The end of an earlier stay, and of all that was seen there: the leave was on its way when usher sent the join.
 		clear(rm.occupants)
 	case self && p.typ == "unavailable":
-		// Somebody removed us, or destroyed the room.
+		// Somebody removed usher, or destroyed the room.
 		r.forget(rm)
 		r.lost[rm.jid.String()] = rm
 		r.stray(rm.jid)
@@ -132,7 +131,7 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	return nil
 }
 
-// answer hands the result of our join to who waits for it; later ones are of no interest.
+// answer hands the result of the join to the goroutine that waits for it. Later results do not matter.
 func (rm *room) answer(e entry) {
 	select {
 	case rm.entered <- e:
@@ -140,14 +139,15 @@ func (rm *room) answer(e entry) {
 	}
 }
 
+// stray has a room entered again.
 func (r *Rooms) stray(j jid.JID) {
 	select {
 	case r.strays <- j:
-	default: // so many that the next presence from there will have to remind us
+	default: // the queue is full; the next presence from there tries again
 	}
 }
 
-// came records somebody who came, or whose affiliation or role changed.
+// came takes in somebody who came, or has another affiliation or role now.
 func (r *Rooms) came(rm *room, nick string, i Item) {
 	j, err := jid.ParseUnsafe(i.JID)
 	if err != nil || i.JID == "" {
@@ -157,14 +157,14 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	rm.occupants[nick] = occupant{bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
 	r.noteHost(rm)
 	rm.keepUntil = time.Time{}
-	rm.tried = nil // an owner inside may give again what finish has taken back
+	rm.tried = nil // an owner inside may give what finish has taken back
 	if g := rm.live[bare]; g != nil && g.on(eventCame) && g.ended(r.Now()) {
 		// The token ended between the answer and the join. Without affiliation the server removes the person (321).
 		r.withdraw(rm, bare)
 	}
 }
 
-// left records that somebody is gone, takes their grant back, and leaves after the last one.
+// left takes in that somebody is gone. It takes their grant back, and leaves the room after the last one.
 func (r *Rooms) left(rm *room, nick string, u user) {
 	o, ok := rm.occupants[nick]
 	delete(rm.occupants, nick)
@@ -179,28 +179,28 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	case g.state.asking(), g.state == stateGiven:
 		g.on(eventLeft) // perhaps before the server gave it; they may come again
 	case u.items[0].Affiliation == g.Affiliation && rm.ours && !u.status("307"):
-		// The next sweep takes it back, also if they have come again by then without asking. The server tells everybody
-		// inside of each affiliation that somebody outside loses, and most people leave when everybody does: then the
-		// room ends, and this with it.
+		// The next sweep takes it back, even if they have come again by then without asking. Not at once, because the server
+		// announces each affiliation that somebody outside loses to everybody inside, and most people leave when everybody
+		// does. Then the room ends, and the grant with it.
 		g.on(eventWithdraw)
 	case u.items[0].Affiliation == g.Affiliation:
-		// The presence tells the affiliation that is left. Only what is still as we gave it is taken back.
+		// The presence tells the affiliation that is left. It is taken back only if it is still the one that was given.
 		r.withdraw(rm, o.bare)
 	default:
-		// What an owner has changed since is the owner's affair, and after a removal there is nothing left.
+		// An owner has changed it since, which is the owner's business, or after a removal nothing is left.
 		rm.drop(o.bare)
 	}
 	r.leaveIfNeedless(rm)
 }
 
-// unseen counts an occupant as gone whose presence cannot be read, be they inside or not: nobody can tell. Most of what is in a
-// presence is the client's own, so that nobody keeps anything, or is a host on, by what they put there.
+// unseen counts an occupant as gone because their presence cannot be read, whether or not they are inside. Clients write most of a
+// presence themselves; otherwise a client could keep its rights, or remain a host, by sending garbage.
 func (r *Rooms) unseen(rm *room, nick string) {
 	o, ok := rm.occupants[nick]
 	delete(rm.occupants, nick)
 	r.noteHost(rm)
 	if g := rm.live[o.bare]; ok && g != nil && !rm.has(o.bare) {
-		g.on(eventWithdraw) // by the next sweep: it may have been a ban that cannot be read, which that would lift
+		g.on(eventWithdraw) // by the next sweep: it may have been a ban, which taking the grant back now would lift
 	}
 	select {
 	case r.changed <- rm.jid:
@@ -209,7 +209,7 @@ func (r *Rooms) unseen(rm *room, nick string) {
 	r.leaveIfNeedless(rm)
 }
 
-// banned records whether somebody is banned; who is meant unless the item says it.
+// banned notes whether somebody is banned: the person in the item, or who if the item names nobody.
 func (r *Rooms) banned(rm *room, i Item, who string) {
 	if i.JID != "" {
 		if j, err := jid.ParseUnsafe(i.JID); err == nil {
@@ -219,7 +219,7 @@ func (r *Rooms) banned(rm *room, i Item, who string) {
 	g := rm.live[who]
 	if i.Affiliation != "outcast" {
 		delete(rm.outcasts, who)
-		if g != nil && i.Affiliation == "none" { // other news may be of what we have just given
+		if g != nil && i.Affiliation == "none" { // other news may be about the grant itself
 			g.on(eventUnbanned)
 		}
 		return
@@ -230,7 +230,7 @@ func (r *Rooms) banned(rm *room, i Item, who string) {
 	}
 }
 
-// Message takes in a message from a room. Only what the room itself says is of interest, not its occupants.
+// Message takes in a message from a room. Messages of its occupants do not matter.
 func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 	m, err := hear(start, d)
 	if err != nil || m.typ == "error" {
@@ -252,14 +252,14 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 		}
 	}
 	if m.user.status("104") || m.user.status("173") { // 173: real JIDs are now shown to moderators only
-		rm.ours = false // an owner may have made it last
+		rm.ours = false // an owner may have made it persistent
 		// The configuration changed, perhaps to open to all.
 		select {
 		case r.changed <- rm.jid:
-		default: // so many that whoever is removed is not announced; see Owner.Enforce
+		default: // the queue is full; people who are removed are not announced to the others then, see Owner.Enforce
 			iq := r.Owner.iq(stanza.SetIQ, rm.jid)
 			if err := r.Owner.Session.Send(iq.Wrap(r.Configuration.form())); err != nil {
-				r.Warn(rm.jid, "members-only could not be said again", err)
+				r.Warn(rm.jid, "could not restore members-only", err)
 			}
 		}
 	}

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
@@ -20,74 +19,74 @@ import (
 // (lib-jitsi-meet JitsiConference.js, onMemberJoined).
 const Nick = "focus"
 
-// atOnce is how many rooms are entered at once where nobody waits for it.
+// atOnce is how many rooms are entered or looked at at a time while nobody waits for them.
 const atOnce = 8
 
-// joinWithin is how long somebody who was let in may take to join, and how long a room stays open for them.
+// joinWithin is how long an admitted person may take to join, and how long a room stays open for them.
 const joinWithin = 30 * time.Second
 
 var (
-	// ErrAbsent means that there is no such room, and that it was not to be created.
+	// ErrAbsent means that the room does not exist, and was not to be created.
 	ErrAbsent = errors.New("the room does not exist")
 	// ErrOutcast means that an owner or admin of the room has banned the person.
 	ErrOutcast = errors.New("banned from the room")
-	// ErrOpen is what Options.Try finds of a room into which strangers come.
+	// ErrOpen is what Options.Try returns for a room that strangers can enter.
 	ErrOpen = errors.New("the server let somebody without an affiliation into an open room")
-	// errWithdrawn means that what was to be given had to be taken back before it was there.
+	// errWithdrawn means that a grant was withdrawn before the server had given it.
 	errWithdrawn = errors.New("the right ended while it was given")
-	// errDisconnected is what waits for a room ends with when the stream does.
+	// errDisconnected ends the wait for a room when the stream ends.
 	errDisconnected = errors.New("the connection to the server ended")
 )
 
-// Rooms is the focus of rooms that have no other: it opens them, stays inside as an occupant as long as somebody else
-// is inside or about to come, and knows from the rooms' own presence who that is. It stays in persistent rooms as long as they
+// Rooms is the focus of rooms that have no other focus. It opens rooms, and stays inside as an occupant as long as somebody else is
+// inside or about to come. The presence that the rooms send tells it who is inside. It stays in persistent rooms as long as they
 // exist.
 //
-// What others ask of it is in this file, what the rooms tell in presence.go, what is done without anybody asking in
-// upkeep.go, and what becomes of rooms that others began or configured in adopt.go.
+// The parts: this file has what others ask of it, presence.go what the rooms tell, upkeep.go what happens without anybody asking,
+// and rooms_adopt.go what becomes of rooms that others began or configured.
 //
 // Presence and Message are called by the goroutine that reads the stream, in the stream's order, and never block;
 // everything else may be called by any goroutine.
 type Rooms struct {
 	Options
-	self jid.JID // our real JID as an occupant
+	self jid.JID // usher's real JID as an occupant
 
 	mu    sync.Mutex
 	rooms map[string]*room // by bare JID
-	// lost are rooms that we are outside of although they may go on: somebody removed us, or the stream ended. What we
-	// gave there is still to be taken back, so sweep has them entered again until they are entered or gone.
+	// lost are rooms that usher is not in although they may go on: somebody removed it, or the stream ended. Its grants there
+	// are still to be taken back, so sweep has these rooms entered until that succeeds or they are gone.
 	lost map[string]*room
 	// hanging are rooms, by bare JID, in which a grant may hang on a host. They are looked at every hostTick.
 	hanging map[string]bool
 
-	// strays are rooms that sent something though they are not in rooms: an earlier run's occupant is in them, or
-	// ours was removed. Run enters them again.
+	// strays are rooms that sent something although they are not in rooms: the occupant of an earlier process is in them, or
+	// usher's occupant was removed. Run enters them again.
 	strays chan jid.JID
-	// changed are rooms whose configuration somebody has changed. Run looks at it.
+	// changed are rooms that somebody has configured. Run makes them what they must be.
 	changed chan jid.JID
-	// unneeded are rooms that nobody needs and somebody has configured. Run leaves them, as far as that may be.
+	// unneeded are rooms that nobody needs and somebody has configured. Run leaves them, unless they are persistent.
 	unneeded chan jid.JID
 }
 
 // Options say how rooms are kept.
 type Options struct {
 	Owner Owner
-	// Configuration is what rooms are kept to be.
+	// Configuration is what rooms must be.
 	Configuration Configuration
-	// Hosts tells whether a moderator from a domain counts as a host. It may change its mind.
+	// Hosts reports whether a moderator from a domain counts as a host. Its answer may change.
 	Hosts func(domain string) bool
-	// Arrived is told that a host has entered a room in which none was. It must not block, nor call back.
+	// Arrived is called when a host has entered a room in which there was none. It must not block, and must not call back.
 	Arrived func(room jid.JID)
 	// Lobby is the service of the rooms' lobbies; nil if there is none.
 	Lobby *Lobby
-	// Ledger has what is granted written down.
+	// Ledger writes grants down.
 	Ledger Ledger
 	// Now is the clock by which rights and waits end; nil for the machine's.
 	Now func() time.Time
-	// Try is asked whether a room that has just been opened keeps strangers out, before anybody is let in, and later whether
-	// it does still: an owner may have opened one that was members-only. It is nil for a Configuration that sees to it.
+	// Try finds out whether a room that has just been opened keeps strangers out, before anybody is let in. Later it finds out
+	// whether the room still does: an owner may have opened it. It is nil if the Configuration keeps strangers out.
 	Try func(ctx context.Context, room jid.JID) error
-	// Warn is told what went wrong in a room while nobody was waiting for it. It must not call back.
+	// Warn is called with what went wrong in a room while nobody waited for it. It must not call back.
 	Warn func(room jid.JID, what string, err error)
 }
 
@@ -97,30 +96,31 @@ func (o *Options) clock() {
 	}
 }
 
-// room is one room that we are in, or are about to enter.
+// room is a room that usher is in, or is about to enter.
 type room struct {
 	jid     jid.JID
 	nick    string
-	entered chan entry    // the answer to our join, by the reader
+	entered chan entry    // the answer to the join, by the reader
 	opened  chan struct{} // closed when err is final
-	again   bool          // it is lost if it cannot be entered; by enter
+	again   bool          // it was there before, so it is lost if it cannot be entered; by enter
 	err     error
 	open    bool
-	inside  bool // the room has shown us ourselves; by the reader
-	ours    bool // we created it and nobody has configured it since: it is for us to end
+	inside  bool // the room has sent usher's own presence; by the reader
+	ours    bool // usher created it and nobody has configured it since, so usher may end it
 
 	hostless  time.Time       // since when no host is inside, by the clock of the Options; zero while one is
-	searched  bool            // its lists have been looked through, or are all ours; see adopt.go
-	finishing bool            // it is on its way to finish
+	searched  bool            // its lists have been looked through, or nobody but usher has written them; see rooms_adopt.go
+	finishing bool            // it is in unneeded, or with finish
 	tried     map[string]bool // by bare JID: finish has taken back what others gave them
 	password  string
 
-	keepUntil time.Time           // until then the room waits for the first to come; zero once somebody came
-	occupants map[string]occupant // by nick, without ourselves
+	keepUntil time.Time           // until then the room waits for the first person; zero once somebody came
+	occupants map[string]occupant // by nick, without usher
 	outcasts  map[string]bool     // by bare JID
 	grants
 }
 
+// entry is how an attempt to join ended.
 type entry struct {
 	created bool
 	err     error
@@ -160,12 +160,12 @@ func (r *Rooms) newRoom(j jid.JID) *room {
 	}
 }
 
-// Restore takes in what an earlier process has granted, before Run: the rooms are entered by Resume, and what nobody makes
-// use of there is then taken back.
-func (r *Rooms) Restore(written []Grant) {
+// Restore takes in what an earlier process has granted. It must be called before Run. Resume enters the rooms, and then grants
+// that nobody uses are taken back.
+func (r *Rooms) Restore(before []Grant) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, g := range written {
+	for _, g := range before {
 		if g.Affiliation == "" {
 			r.Ledger.Ended(g.Room, g.Who) // there are no breakout rooms without another focus
 			continue
@@ -183,8 +183,7 @@ func (r *Rooms) Restore(written []Grant) {
 	}
 }
 
-// State tells whether the room exists, and whether a host is inside. Of a room that we are in, its own presence has
-// told us; any other is asked.
+// State reports whether the room exists, and whether a host is inside. It asks the room unless usher is in it.
 func (r *Rooms) State(ctx context.Context, j jid.JID) (exists, host bool, err error) {
 	r.mu.Lock()
 	if rm := r.rooms[j.String()]; rm != nil && rm.open {
@@ -212,7 +211,7 @@ func (r *Rooms) state(ctx context.Context, j jid.JID) (exists, host bool, err er
 	return err == nil, host, err
 }
 
-// noteHost notes since when no host is inside, and tells of one who has come. The caller holds mu.
+// noteHost notes since when no host is inside, and calls Arrived if one has come. The caller holds mu.
 func (r *Rooms) noteHost(rm *room) {
 	switch host := r.hostPresent(rm); {
 	case !host && rm.hostless.IsZero():
@@ -234,8 +233,8 @@ func (r *Rooms) hostPresent(rm *room) bool {
 	return false
 }
 
-// Open sees to it that the room exists, is members-only and has us inside. A room that does not exist is created only
-// if mayCreate; else the error is ErrAbsent. Calls for the same room at the same time lead to one entry.
+// Open makes sure that the room exists, is what it must be, and has usher inside. It creates the room only if mayCreate is true;
+// otherwise the error is ErrAbsent. Calls for the same room at the same time lead to one entry.
 func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 	for {
 		r.mu.Lock()
@@ -259,84 +258,92 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 		if !mayCreate || !errors.Is(rm.err, ErrAbsent) {
 			return rm.err
 		}
-		// Somebody who may not create the room was first. We may.
+		// An earlier caller could not create the room. This one may.
 	}
 }
 
-func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) (err error) {
-	var created, ready bool
-	defer func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if err == nil && !ready { // a panic is passing
-			err = errors.New("the room was not made ready")
-		}
-		if rm.err = err; err == nil {
-			rm.open, rm.ours = true, created
-			rm.keepUntil = time.Now().Add(joinWithin)
-			r.takeBack(rm)
-			rm.hostless = r.Now()
-			r.noteHost(rm)
-			r.hanging[rm.jid.String()] = true // perhaps, where the room was there before
-		} else {
-			r.forget(rm)
-			if rm.again && r.rooms[rm.jid.String()] == nil && !errors.Is(err, ErrAbsent) {
-				r.lost[rm.jid.String()] = rm
-			} else {
-				rm.end(nil)
+// errUnready is what Open returns if the goroutine that entered the room panicked.
+var errUnready = errors.New("the room was not made ready")
+
+// enter joins a room, makes it ready, and releases everybody who waits for it.
+func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) error {
+	created, err := false, errUnready
+	defer func() { r.conclude(rm, created, err) }()
+	if created, err = r.join(ctx, rm); err == nil {
+		err = errUnready // until prepare returns
+		err = r.prepare(ctx, rm, created, mayCreate)
+	}
+	return err
+}
+
+// conclude ends an attempt to enter a room.
+func (r *Rooms) conclude(rm *room, created bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer close(rm.opened)
+	if rm.err = err; err == nil {
+		rm.open, rm.ours = true, created
+		rm.keepUntil = time.Now().Add(joinWithin)
+		r.takeBack(rm)
+		rm.hostless = r.Now()
+		r.noteHost(rm)
+		r.hanging[rm.jid.String()] = true // perhaps, if the room was there before
+		return
+	}
+	r.forget(rm)
+	if rm.again && r.rooms[rm.jid.String()] == nil && !errors.Is(err, ErrAbsent) {
+		r.lost[rm.jid.String()] = rm
+	} else {
+		rm.end(nil)
+	}
+}
+
+// prepare makes a room ready that was joined, or leaves it.
+func (r *Rooms) prepare(ctx context.Context, rm *room, created, mayCreate bool) error {
+	is, err := r.inspect(ctx, rm, created, mayCreate)
+	if err == nil {
+		var noted sync.WaitGroup
+		defer noted.Wait()
+		noted.Go(func() {
+			// The room is guarded, even if this fails. It is tried again when the room is next looked at.
+			if err := r.noteSettings(ctx, rm, is); err != nil && ctx.Err() == nil {
+				r.Warn(rm.jid, "could not write down the room, or make it temporary", err)
 			}
-		}
-		close(rm.opened)
-	}()
-	created, err = r.join(ctx, rm)
+		})
+		err = r.secure(ctx, rm.jid)
+	}
 	if err != nil {
-		return err
-	}
-	var is Settings
-	if created {
-		r.begin(rm)
-	}
-	if created && !mayCreate {
 		_ = r.leave(rm)
-		return ErrAbsent
 	}
-	if !created {
-		rm.again = true
-		err := r.learnBans(ctx, rm)
-		if err == nil {
-			is, err = r.search(ctx, rm)
-		}
-		if err != nil {
-			_ = r.leave(rm)
-			return err
-		}
-	}
-	// It is guarded, whatever becomes of that. It is tried again when the room is next looked at.
-	var kept errgroup.Group
-	kept.Go(func() error {
-		if err := r.keep(ctx, rm, is); err != nil && ctx.Err() == nil {
-			r.Warn(rm.jid, "the room could not be written down, or made temporary", err)
-		}
-		return nil
-	})
-	defer func() { _ = kept.Wait() }()
-	// Before anybody is told that the room is there: a new room is locked until its owner has submitted a form
-	// (XEP-0045 §10.1.2), and one that was there before may have been opened to all.
-	if err := r.Owner.Configure(ctx, rm.jid, r.Configuration); err != nil {
-		_ = r.leave(rm)
-		return err
-	}
-	if r.Try != nil {
-		if err := r.Try(ctx, rm.jid); err != nil {
-			_ = r.leave(rm)
-			return err
-		}
-	}
-	ready = true
-	return nil
+	return err
 }
 
-// join enters the room and tells whether that created it.
+// inspect finds out what was in the room before. The error is ErrAbsent if there was no room, and none may be created.
+func (r *Rooms) inspect(ctx context.Context, rm *room, created, mayCreate bool) (is Settings, err error) {
+	if created {
+		if r.begin(rm); !mayCreate {
+			err = ErrAbsent
+		}
+		return is, err
+	}
+	rm.again = true
+	if err := r.learnBans(ctx, rm); err != nil {
+		return is, err
+	}
+	return r.search(ctx, rm)
+}
+
+// secure makes the room what it must be before anybody is told that it is there. A new room is locked until its owner has submitted
+// a form (XEP-0045 §10.1.2), and one that was there before may have been opened to all.
+func (r *Rooms) secure(ctx context.Context, j jid.JID) error {
+	err := r.Owner.Configure(ctx, j, r.Configuration)
+	if err == nil && r.Try != nil {
+		err = r.Try(ctx, j)
+	}
+	return err
+}
+
+// join enters the room and reports whether that created it.
 func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 	for {
 		if err := r.Owner.Session.Send(r.joinStanza(rm)); err != nil {
@@ -345,7 +352,7 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 		select {
 		case e := <-rm.entered:
 			if errors.Is(e.err, stanza.Error{Condition: stanza.Conflict}) && rm.nick == Nick {
-				// Somebody has taken the nick. It is nicer to have but nothing depends on it.
+				// Somebody has taken the nick. Nothing depends on it.
 				r.mu.Lock()
 				rm.nick = Nick + "-" + strings.ToLower(rand.Text()[:8])
 				r.mu.Unlock()
@@ -360,7 +367,7 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 			}
 			return e.created, e.err
 		case <-ctx.Done():
-			// The server may let us in later. Then we are a stray there, and enter again or leave.
+			// The server may let usher in later. Then the room is a stray: usher enters it again, or leaves.
 			return false, ctx.Err()
 		}
 	}
@@ -371,9 +378,10 @@ func (r *Rooms) leave(rm *room) error {
 	return r.Owner.Session.Send(stanza.Presence{Type: stanza.UnavailablePresence, From: r.self, To: to}.Wrap(nil))
 }
 
+// joinStanza is the presence that enters a room (XEP-0045 §7.2).
 func (r *Rooms) joinStanza(rm *room) xml.TokenReader {
 	to, _ := rm.jid.WithResource(rm.nick)
-	// No history: what people said to each other is none of our business.
+	// No history: what people said to each other is none of usher's business.
 	join := []xml.TokenReader{element.Empty("", "history", element.NewAttr("maxstanzas", "0"))}
 	if rm.password != "" {
 		join = append(join, element.Text("", "password", rm.password))
@@ -381,7 +389,7 @@ func (r *Rooms) joinStanza(rm *room) xml.TokenReader {
 	return stanza.Presence{From: r.self, To: to}.Wrap(element.New(NS, "x", join...))
 }
 
-// begin drops what was in the room of the same name before.
+// begin drops what was known of an earlier room of the same name.
 func (r *Rooms) begin(rm *room) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -393,9 +401,9 @@ func (r *Rooms) begin(rm *room) {
 	rm.lasts, rm.searched = temporary, true
 }
 
-// learnBans learns who was banned while we were not inside. The room tells of any later ban.
+// learnBans asks who was banned while usher was not inside. The room tells of later bans.
 func (r *Rooms) learnBans(ctx context.Context, rm *room) error {
-	items, err := r.Owner.Outcasts(ctx, rm.jid)
+	items, err := r.Owner.WithAffiliation(ctx, rm.jid, "outcast")
 	if err != nil {
 		return err
 	}
@@ -408,7 +416,7 @@ func (r *Rooms) learnBans(ctx context.Context, rm *room) error {
 	return nil
 }
 
-// forget drops the room unless another one has taken its place. The caller holds mu.
+// forget drops the room, unless another one has taken its place. The caller holds mu.
 func (r *Rooms) forget(rm *room) {
 	if r.rooms[rm.jid.String()] == rm {
 		delete(r.rooms, rm.jid.String())
@@ -420,35 +428,18 @@ func (r *Rooms) forget(rm *room) {
 // not join in time. One that needs a host is also taken back if the person has not joined when no host has been inside for
 // hostAway. One person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, give Grant) error {
-	g, j, who := newGrant(give), give.Room, give.Who
-	bare := who.String()
-	r.mu.Lock()
-	rm := r.rooms[j.String()]
-	switch {
-	case rm == nil || !rm.open:
-		r.mu.Unlock()
-		return ErrAbsent
-	case rm.outcasts[bare], rm.outcasts[who.Domainpart()]:
-		r.mu.Unlock()
-		return ErrOutcast
-	}
-	if rm.has(bare) {
-		g.on(eventCame)
-	}
-	was := rm.live[bare]
-	rm.live[bare] = g
-	if g.NeedsHost {
-		r.hanging[j.String()] = true
-	}
-	r.mu.Unlock()
-
-	err := rm.write(ctx, g, give.With)
+	g := newGrant(give)
+	rm, was, err := r.enlist(g)
 	if err != nil {
+		return err
+	}
+	if err := rm.write(ctx, g, give.With); err != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		return rm.unwritten(g, was, err)
 	}
-	owns, err := rm.give(ctx, who, g.Affiliation)
+	owns, err := rm.give(ctx, g.Who, g.Affiliation)
+	bare := g.Who.String()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rm.crossOut(g)
@@ -458,29 +449,51 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 		rm.drop(bare) // nothing was given, so nothing is to be taken back
 		return nil
 	case Absent(err):
-		// The room went away under us, and with it everybody in it.
+		// The room went away meanwhile, and with it everybody in it.
 		r.forget(rm)
 		rm.end(nil)
 		return ErrAbsent
 	case g.state == stateOutcast:
-		// Perhaps the ban came first, and what we gave has lifted it.
+		// Perhaps the ban came first, and the grant has lifted it.
 		rm.drop(bare)
 		rm.outcasts[bare] = true
 		if err := rm.send(bare, "outcast"); err != nil {
-			r.Warn(j, "a ban could not be said again", err)
+			r.Warn(g.Room, "could not restore a ban", err)
 		}
 		return ErrOutcast
-	case g.state != stateWithdrawn:
-		return nil
-	}
-	r.withdraw(rm, bare)
-	if err == nil {
-		err = errWithdrawn
+	case g.state == stateWithdrawn:
+		r.withdraw(rm, bare)
+		if err == nil {
+			err = errWithdrawn
+		}
 	}
 	return err
 }
 
-// Withdraw takes back what Grant gave, without waiting for the server.
+// enlist records a grant that is about to be given among those of its room. It returns the room and the grant that it replaces.
+func (r *Rooms) enlist(g *grant) (rm *room, was *grant, err error) {
+	bare := g.Who.String()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	rm = r.rooms[g.Room.String()]
+	switch {
+	case rm == nil || !rm.open:
+		return nil, nil, ErrAbsent
+	case rm.outcasts[bare], rm.outcasts[g.Who.Domainpart()]:
+		return nil, nil, ErrOutcast
+	}
+	if rm.has(bare) {
+		g.on(eventCame)
+	}
+	was = rm.live[bare]
+	rm.live[bare] = g
+	if g.NeedsHost {
+		r.hanging[g.Room.String()] = true
+	}
+	return rm, was, nil
+}
+
+// Withdraw takes a grant back, and does not wait for the server.
 func (r *Rooms) Withdraw(j, who jid.JID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -491,7 +504,7 @@ func (r *Rooms) Withdraw(j, who jid.JID) {
 	}
 }
 
-// LeaveToLobby takes back what Grant gave, as Withdraw does, unless the person is inside.
+// LeaveToLobby takes a grant back, as Withdraw does, unless the person is inside.
 func (r *Rooms) LeaveToLobby(_ context.Context, j, who jid.JID) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -501,7 +514,7 @@ func (r *Rooms) LeaveToLobby(_ context.Context, j, who jid.JID) error {
 	return nil
 }
 
-// Await has Arrived told if a host is inside already. It is told of those who come without it, because rooms tell us.
+// Await calls Arrived if a host is inside already. Arrived is called for later hosts anyway, because the rooms tell of them.
 func (r *Rooms) Await(j jid.JID, _ time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -510,10 +523,10 @@ func (r *Rooms) Await(j jid.JID, _ time.Time) {
 	}
 }
 
-// Expect does nothing: the room tells us who comes.
+// Expect does nothing: the room tells who comes.
 func (r *Rooms) Expect(jid.JID) {}
 
-// HostPresent tells whether a host is inside a room that is open, as of everything that the server has sent so far.
+// HostPresent reports whether a host is inside a room that is open. It asks nobody.
 func (r *Rooms) HostPresent(_ context.Context, j jid.JID) (bool, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -521,10 +534,10 @@ func (r *Rooms) HostPresent(_ context.Context, j jid.JID) (bool, error) {
 	return rm != nil && rm.open && r.hostPresent(rm), nil
 }
 
-// withdraw takes the grant of who back. The caller holds mu.
+// withdraw takes a grant back. The caller holds mu.
 func (r *Rooms) withdraw(rm *room, bare string) {
 	if err := rm.take(bare); err != nil {
-		r.Warn(rm.jid, "an affiliation could not be taken back yet", err)
+		r.Warn(rm.jid, "could not take back an affiliation yet", err)
 	}
 }
 
@@ -537,8 +550,8 @@ func (rm *room) has(bare string) bool {
 	return false
 }
 
-// leaveIfNeedless leaves a room in which nobody else is and to which nobody is about to come. One that is ours it
-// ends, with all affiliations in it; of others, what we gave is taken back first, and see finish. The caller holds mu.
+// leaveIfNeedless leaves a room that nobody else is in or about to enter. It ends a room that is usher's, and with it all affiliations
+// there. Another room waits until all grants are taken back, and then for finish. The caller holds mu.
 func (r *Rooms) leaveIfNeedless(rm *room) {
 	switch {
 	case !r.needless(rm), rm.finishing:
@@ -546,13 +559,13 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 		r.forget(rm)
 		rm.end(nil)
 		if err := r.destroy(rm); err != nil {
-			r.Warn(rm.jid, "the room could not be left", err)
+			r.Warn(rm.jid, "could not leave the room", err)
 		}
 	default:
 		select {
 		case r.unneeded <- rm.jid:
 			rm.finishing = true
-		default: // so many that the next sweep has to remind us
+		default: // the queue is full; the next sweep tries again
 		}
 	}
 }

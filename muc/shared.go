@@ -7,9 +7,9 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// shared asks rooms something on behalf of many at once. Whoever asks while an answer is under way shares the next one: it
-// is asked for after they came, so it is as fresh as one of their own. Questions about one room go one after the other, and
-// each is asked by one of those who wait for it, as long as that one's context lasts; then by another.
+// shared asks rooms something on behalf of many callers at once. A caller who comes while an answer is under way shares the next
+// one. That one is asked for after they came, so it is as fresh as one of their own. Questions about one room go one after the other.
+// One of the callers who wait for an answer asks for it, as long as that caller's context lasts; then another does.
 type shared[T any] struct {
 	ask func(ctx context.Context, room jid.JID) (T, error)
 
@@ -17,14 +17,14 @@ type shared[T any] struct {
 	lines map[string]*line[T] // by room
 }
 
-// line is who waits for answers of one room.
+// line is the callers who wait for answers of one room.
 type line[T any] struct {
-	turn    chan struct{} // holds one, but for while the room is asked
+	turn    chan struct{} // holds one, except while the room is asked
 	waiting int
-	next    *question[T] // that nobody has asked yet; nil if there is none
+	next    *question[T] // not asked yet; nil if there is none
 }
 
-// question is one question, and its answer once done is closed.
+// question is one question. Its answer is there when done is closed.
 type question[T any] struct {
 	done   chan struct{}
 	answer T
@@ -51,7 +51,7 @@ func (s *shared[T]) of(ctx context.Context, room jid.JID) (T, error) {
 	}
 	s.mu.Lock()
 	if l.next == q {
-		l.next = nil // whoever comes from here on may have come after the answer
+		l.next = nil // callers who come from here on may have come after the answer
 	}
 	s.mu.Unlock()
 	asked, cancel := context.WithTimeout(ctx, askWithin)
@@ -60,7 +60,7 @@ func (s *shared[T]) of(ctx context.Context, room jid.JID) (T, error) {
 	if err == nil || ctx.Err() == nil {
 		q.answer, q.err = answer, err
 		close(q.done)
-	} // else it is our own time that is over, and whoever else waits asks again
+	} // else only this caller's time is over, and another caller asks again
 	return answer, err
 }
 

@@ -12,7 +12,7 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-// Reset gives all rooms up for lost because the stream ended, and returns their addresses.
+// Reset moves all rooms to the lost ones because the stream ended, and returns their addresses.
 func (r *Rooms) Reset() []jid.JID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -28,9 +28,9 @@ func (r *Rooms) Reset() []jid.JID {
 	return was
 }
 
-// Resume enters those of the rooms, and of the public rooms of the services, that exist: after a new connection nobody
-// else keeps them. Other rooms of an earlier usher become known when they send something to the occupant that it left
-// there, or when somebody is admitted to them.
+// Resume enters the rooms, and the public rooms of the services, if they exist: nobody else keeps them after a new connection.
+// Other rooms of an earlier process become known when they send something to the occupant that it left there, or when somebody is
+// admitted to them.
 func (r *Rooms) Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID) {
 	known := make(map[string]jid.JID)
 	for _, j := range rooms {
@@ -45,7 +45,7 @@ func (r *Rooms) Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID
 	_ = g.Wait()
 }
 
-// adopt enters a room that exists, and leaves one alone that does not.
+// adopt enters a room if it exists, and forgets it otherwise.
 func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
@@ -63,11 +63,11 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 		r.mu.Unlock()
 	}
 	if err != nil && !errors.Is(err, ErrAbsent) && !errors.Is(err, errDisconnected) {
-		r.Warn(j, "the room could not be entered again", err)
+		r.Warn(j, "could not enter the room again", err)
 	}
 }
 
-// enforce makes a room what it must be that was changed, and learns who is banned, in case that could not be read.
+// enforce makes a changed room what it must be. It also asks who is banned, in case the news of a ban could not be read.
 func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
@@ -80,17 +80,17 @@ func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	}
 	is, enforced := r.Owner.Enforce(ctx, j, r.Configuration)
 	if err = errors.Join(err, enforced); err == nil && rm != nil {
-		err = r.keep(ctx, rm, is)
+		err = r.noteSettings(ctx, rm, is)
 	}
 	if err == nil {
 		err = r.tryAgain(ctx, j)
 	}
 	if err != nil && !Absent(err) {
-		r.Warn(j, "members-only could not be said again", err)
+		r.Warn(j, "could not restore members-only", err)
 	}
 }
 
-// tryAgain makes a room members-only into which strangers come, whatever the Configuration.
+// tryAgain makes a room members-only that strangers can enter, whatever the Configuration says.
 func (o Options) tryAgain(ctx context.Context, j jid.JID) error {
 	if o.Try == nil {
 		return nil
@@ -103,8 +103,8 @@ func (o Options) tryAgain(ctx context.Context, j jid.JID) error {
 	return err
 }
 
-// Run looks after rooms that need it without anybody asking, until ctx ends: rooms that nobody came to, people who did
-// not come, strays.
+// Run does what is due without anybody asking, until ctx ends: it leaves rooms that nobody came to, takes grants back from people who
+// did not come, and enters strays.
 func (r *Rooms) Run(ctx context.Context) {
 	var g errgroup.Group
 	for range atOnce {
@@ -138,7 +138,7 @@ func (r *Rooms) Run(ctx context.Context) {
 	_ = g.Wait()
 }
 
-// sweep takes back what nobody made use of, leaves rooms that nobody came to, and has lost ones entered again.
+// sweep takes back unused grants, leaves rooms that nobody came to, and has lost rooms entered again.
 func (r *Rooms) sweep() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -147,7 +147,7 @@ func (r *Rooms) sweep() {
 		r.leaveIfNeedless(rm)
 		if rm.open && rm.noteDue() {
 			select {
-			case r.changed <- rm.jid: // where it is written down
+			case r.changed <- rm.jid: // enforce writes it down
 			default:
 			}
 		}
@@ -157,10 +157,10 @@ func (r *Rooms) sweep() {
 	}
 }
 
-// hostTick is how often rooms are looked at in which grants hang on a host.
+// hostTick is the interval at which rooms are looked at in which grants hang on a host.
 const hostTick = time.Second / 2
 
-// withoutHost takes back what hangs on a host where the last one has been away for hostAway.
+// withoutHost takes back grants that hang on a host in rooms where no host has been for hostAway.
 func (r *Rooms) withoutHost() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -182,7 +182,7 @@ func (r *Rooms) withoutHost() {
 	}
 }
 
-// takeBack takes back what is not made use of, or could not be taken back before.
+// takeBack takes back grants that are not used, or that could not be taken back before.
 func (r *Rooms) takeBack(rm *room) {
 	if !rm.open {
 		return
@@ -197,10 +197,10 @@ func (r *Rooms) takeBack(rm *room) {
 	}
 }
 
-// Leave leaves the rooms that nobody else is in and that end with that, because usher stops. In the others its occupant stays, so
-// that the next usher hears of what goes on there (see strays); if the room has something to say in the meantime the server
-// finds nobody to tell and removes the occupant. If a next usher is to come that knows what was granted, the occupant also
-// stays where somebody is about to come: without it they would find no room.
+// Leave leaves the rooms that nobody else is in and that end with that, because usher stops. In other rooms its occupant stays, so
+// that the next usher hears what goes on there (see strays). If such a room sends something before that, the server finds nobody to
+// deliver it to, and removes the occupant. If next is true, a next usher knows the grants. Then the occupant also stays where
+// somebody is about to come; without it they would find no room.
 func (r *Rooms) Leave(_ context.Context, next bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -215,7 +215,7 @@ func (r *Rooms) Leave(_ context.Context, next bool) {
 	}
 }
 
-// expects tells whether somebody is let in who may still come.
+// expects reports whether somebody is admitted who may still come.
 func (rm *room) expects() bool {
 	return rm.any(func(g *grant) bool { return !g.state.ending() })
 }
