@@ -107,9 +107,8 @@ func (gs *grants) remember(g Grant) {
 	}
 }
 
-// claim turns affiliations that others have given in the room, at a time, into grants of usher. It passes over people for whom
-// untouched holds, and over people who have a grant. It reports whether there were any others. The caller holds the lock that
-// covers gs.
+// claim turns affiliations that others have given in the room, at a time, into grants of usher. It passes over people who have a grant
+// or are untouched. It reports whether there were any others. The caller holds the lock that covers gs.
 func (gs *grants) claim(items []Item, at time.Time, joined, untouched func(who jid.JID) bool) (some bool) {
 	for _, i := range items {
 		who, ok := i.real()
@@ -130,7 +129,7 @@ func (gs *grants) claim(items []Item, at time.Time, joined, untouched func(who j
 func (o Owner) affiliated(ctx context.Context, room jid.JID) (all []Item, err error) {
 	affiliations := [...]string{"owner", "admin", "member"}
 	var lists [len(affiliations)][]Item
-	var g errgroup.Group // at once, so that somebody whose affiliation changes meanwhile is on one of them
+	var g errgroup.Group // at once, so that an affiliation that changes meanwhile is on one of them
 	for n, affiliation := range affiliations {
 		g.Go(func() (err error) {
 			lists[n], err = o.WithAffiliation(ctx, room, affiliation)
@@ -189,12 +188,12 @@ func (o Options) since(ctx context.Context, room jid.JID) time.Time {
 // isOurs reports whether an address is one of usher's own.
 func (o Options) isOurs(who jid.JID) bool { return who.Domainpart() == o.Owner.JID.Domainpart() }
 
-// ownerAmong reports whether somebody for whom is holds is an owner on a room's lists. The creator of a room is on its list of owners
+// ownerAmong reports whether one of the owners on a room's lists is such a person. The creator of a room is on its list of owners
 // (Prosody's muc.lib.lua, muc-room-pre-create).
-func ownerAmong(rights []Item, is func(who jid.JID) bool) bool {
+func ownerAmong(rights []Item, such func(who jid.JID) bool) bool {
 	return slices.ContainsFunc(rights, func(i Item) bool {
 		who, ok := i.real()
-		return ok && i.Affiliation == "owner" && is(who)
+		return ok && i.Affiliation == "owner" && such(who)
 	})
 }
 

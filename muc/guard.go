@@ -2,7 +2,6 @@ package muc
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -40,7 +39,7 @@ type GuardOptions struct {
 // within the milliseconds between that answer and the setting is lost.
 //
 // The parts: guard_run.go decides what is looked at and when, guard_audit.go looks at one room, guard_grants.go gives and takes
-// back, guard_await.go waits for hosts, guard_roles.go judges owners.
+// back, guard_await.go waits for hosts, guard_breakouts.go knows which rooms belong together, and guard_roles.go judges owners.
 //
 // Everything may be called by any goroutine. Run looks at no more than atOnce rooms at a time.
 type Guard struct {
@@ -74,7 +73,7 @@ type life struct {
 	searched  bool            // its affiliation lists have been looked through; see guard_adopt.go
 	used      bool            // somebody has been inside
 	altered   bool            // somebody has made it persistent
-	knocked   map[string]bool // by bare JID: the people whom its lobby decides about; see LeaveToLobby
+	knocked   map[string]bool // by bare JID: people who are left to its lobby; see LeaveToLobby
 }
 
 // phase is how far Guard has come with a room.
@@ -279,18 +278,7 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 	if g.Known(j) {
 		return none, nil
 	}
-	is, err := g.Owner.Enforce(ctx, j, g.Configuration)
-	var rights, moderators []Item
-	var since time.Time
-	if err == nil {
-		var asked errgroup.Group
-		asked.Go(func() (err error) { rights, since, err = g.search(ctx, j); return err })
-		asked.Go(func() (err error) { moderators, err = g.Owner.Moderators(ctx, j); return err })
-		err = asked.Wait()
-	}
-	if err == nil && g.Try != nil {
-		err = g.Try(ctx, j)
-	}
+	is, f, err := g.secure(ctx, j)
 	g.mu.Lock()
 	if err != nil {
 		defer g.mu.Unlock()
@@ -303,24 +291,43 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 		return none, ErrAbsent
 	}
 	rm := g.room(j)
-	if rm.phase == phaseSighted {
-		rm.roles.inherited = false // as if it had not been known
-	}
-	rm.phase = phaseOpened
-	rm.occupancy.focus = g.focusAmong(moderators)
-	rm.used = rm.used || len(moderators) > 0
-	rm.learn(is)
-	rm.altered = rm.altered || is.Persistent && rm.lasts == temporary
-	if !rm.searched && rm.ruled() {
-		g.claimRights(rm, rights, since)
-	}
-	rm.acceptFound(moderators)
+	g.begin(rm, is, f)
 	g.mu.Unlock()
 	// The room is guarded, even if this fails. Later looks try again.
 	if err := rm.note(ctx, &g.mu); err != nil && ctx.Err() == nil {
 		g.Warn(j, "could not write down the room", err)
 	}
 	return none, nil
+}
+
+// secure makes a room what it must be, and asks what it was and what is in it.
+func (g *Guard) secure(ctx context.Context, j jid.JID) (is Settings, f findings, err error) {
+	if is, err = g.Owner.Enforce(ctx, j, g.Configuration); err != nil {
+		return is, f, err
+	}
+	var asked errgroup.Group
+	asked.Go(func() (err error) { f.rights, f.since, err = g.search(ctx, j); return err })
+	asked.Go(func() (err error) { f.moderators, err = g.Owner.Moderators(ctx, j); return err })
+	if err = asked.Wait(); err == nil && g.Try != nil {
+		err = g.Try(ctx, j)
+	}
+	return is, f, err
+}
+
+// begin takes in a room that has just been opened. The caller holds mu.
+func (g *Guard) begin(rm *guarded, is Settings, f findings) {
+	if rm.phase == phaseSighted {
+		rm.roles.inherited = false // as if it had not been known
+	}
+	rm.phase = phaseOpened
+	rm.occupancy.focus = g.focusAmong(f.moderators)
+	rm.used = rm.used || len(f.moderators) > 0
+	rm.learn(is)
+	rm.altered = rm.altered || is.Persistent && rm.lasts == temporary
+	if !rm.searched && rm.ruled() {
+		g.claimRights(rm, f.rights, f.since)
+	}
+	rm.acceptFound(f.moderators)
 }
 
 // Attended reports whether a room is known and the focus was inside at the last look. Otherwise the focus has to open the room,
@@ -340,82 +347,10 @@ func (g *Guard) Known(j jid.JID) bool {
 	return rm != nil && rm.phase == phaseOpened
 }
 
-// Main returns the main room of a breakout room, as the room's configuration names it to owners (Jitsi's
-// mod_muc_breakout_rooms.lua). It returns the zero JID if the configuration names none.
-func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
-	is, err := g.Owner.Settings(ctx, breakout)
-	switch {
-	case Absent(err):
-		return jid.JID{}, ErrAbsent
-	case err != nil || !is.Breakout || is.Main == "":
-		return jid.JID{}, err
-	}
-	main, err := g.Room(is.Main) // the plugin spells it as clients do
-	if err != nil {
-		return jid.JID{}, err
-	}
-	g.mu.Lock()
-	known := g.room(breakout).main.Equal(main)
-	g.mu.Unlock()
-	if !known {
-		// The next process must know this. Otherwise it takes back what people in breakout rooms have in the main room.
-		if err := g.Ledger.Granted(ctx, Grant{Room: breakout, Who: main, At: time.Now()}); err != nil {
-			return jid.JID{}, fmt.Errorf("%w: %w", ErrUnwritten, err)
-		}
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.setMain(g.room(breakout), main)
-	return main, nil
-}
-
-// setMain makes a room a breakout room of main; the zero JID makes it a room of its own. The caller holds mu.
-func (g *Guard) setMain(rm *guarded, main jid.JID) {
-	was, is := rm.main.String(), main.String()
-	if delete(g.of[was], rm); len(g.of[was]) == 0 {
-		delete(g.of, was)
-	}
-	if rm.main = main; main.Equal(jid.JID{}) {
-		return
-	}
-	if g.of[is] == nil {
-		g.of[is] = make(map[*guarded]bool)
-	}
-	g.of[is][rm] = true
-}
-
-// breakouts returns the breakout rooms of a main room that are known.
-func (g *Guard) breakouts(main jid.JID) (all []jid.JID) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for b := range g.of[main.String()] {
-		all = append(all, b.jid)
-	}
-	return all
-}
-
-// inside reports whether somebody was in the room, or in one of its breakout rooms, when Guard last asked. The caller holds mu.
-func (g *Guard) inside(rm *guarded, bare string) bool {
-	return g.hereOrBreakout(rm, func(o occupancy) bool { return o.bare[bare] })
-}
-
-// hereOrBreakout reports whether is holds for the room or for one of its breakout rooms. The caller holds mu.
-func (g *Guard) hereOrBreakout(rm *guarded, is func(occupancy) bool) bool {
-	if is(rm.occupancy) {
-		return true
-	}
-	for b := range g.of[rm.jid.String()] {
-		if is(b.occupancy) {
-			return true
-		}
-	}
-	return false
-}
-
 // Reset does nothing when the stream ends: what was under way has failed, and Guard still knows its rooms.
 func (g *Guard) Reset() []jid.JID { return nil }
 
-// Resume has the rooms looked at whose look is overdue because usher was away, but not all at once. It also takes in the public
+// Resume spreads the looks that are overdue because usher was away, so that they do not come all at once. It also takes in the public
 // rooms of the services that are not known. Other rooms of an earlier process become known from the ledger, or when somebody is
 // admitted to them.
 func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
@@ -434,41 +369,5 @@ func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
 	defer g.mu.Unlock()
 	for _, j := range listed {
 		g.adopt(j)
-	}
-}
-
-// Leave takes back what is withdrawn, as long as ctx lasts, because usher stops. The next process takes over the grants, and
-// cannot know that they are withdrawn.
-func (g *Guard) Leave(ctx context.Context, _ bool) {
-	g.mu.Lock()
-	withdrawn := make(map[*guarded]bool)
-	var underWay []chan struct{}
-	for _, rm := range g.rooms {
-		for _, gr := range rm.live {
-			switch gr.state {
-			case stateTaking:
-				underWay = append(underWay, gr.taken)
-			case stateWithdrawn:
-				withdrawn[rm] = true
-			}
-		}
-	}
-	g.mu.Unlock()
-	var takes errgroup.Group
-	takes.SetLimit(atOnce)
-	for rm := range withdrawn {
-		takes.Go(func() error {
-			if err := g.takeBack(ctx, rm); err != nil && !Absent(err) {
-				g.Warn(rm.jid, "could not take back an affiliation yet", err)
-			}
-			return nil
-		})
-	}
-	_ = takes.Wait()
-	for _, taken := range underWay {
-		select {
-		case <-taken:
-		case <-ctx.Done():
-		}
 	}
 }

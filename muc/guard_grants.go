@@ -5,11 +5,12 @@ import (
 	"errors"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 )
 
-// maxKnocked caps the people of one room whom its lobby decides about and whom Guard remembers.
+// maxKnocked caps how many people Guard remembers for each room who are left to its lobby.
 const maxKnocked = 4 << 10
 
 // Grant gives an affiliation in a room that is open. If it returns nil the server has done so; otherwise what the server may
@@ -140,8 +141,8 @@ func (g *Guard) outcast(ctx context.Context, j, who jid.JID) (bool, error) {
 	return slices.ContainsFunc(banned, func(i Item) bool { return i.JID == who.String() || i.JID == who.Domainpart() }), err
 }
 
-// madeOwner reports whether a host has made an owner of somebody to whom usher gave less. They stay an owner when they ask again,
-// as they do when they come back from a breakout room.
+// madeOwner reports whether a host has made somebody an owner who had less from usher. They stay an owner when they ask again, as they
+// do when they come back from a breakout room.
 func (g *Guard) madeOwner(ctx context.Context, rm *guarded, who jid.JID) (bool, error) {
 	owners, err := g.Owner.WithAffiliation(ctx, rm.jid, "owner")
 	if err != nil || !slices.ContainsFunc(owners, func(i Item) bool { return i.JID == who.String() }) {
@@ -271,4 +272,40 @@ func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	}
 	close(gr.taken)
 	return err
+}
+
+// Leave takes back what is withdrawn, as long as ctx lasts, because usher stops. The next process takes over the grants, and
+// cannot know that they are withdrawn.
+func (g *Guard) Leave(ctx context.Context, _ bool) {
+	g.mu.Lock()
+	withdrawn := make(map[*guarded]bool)
+	var underWay []chan struct{}
+	for _, rm := range g.rooms {
+		for _, gr := range rm.live {
+			switch gr.state {
+			case stateTaking:
+				underWay = append(underWay, gr.taken)
+			case stateWithdrawn:
+				withdrawn[rm] = true
+			}
+		}
+	}
+	g.mu.Unlock()
+	var takes errgroup.Group
+	takes.SetLimit(atOnce)
+	for rm := range withdrawn {
+		takes.Go(func() error {
+			if err := g.takeBack(ctx, rm); err != nil && !Absent(err) {
+				g.Warn(rm.jid, "could not take back an affiliation yet", err)
+			}
+			return nil
+		})
+	}
+	_ = takes.Wait()
+	for _, taken := range underWay {
+		select {
+		case <-taken:
+		case <-ctx.Done():
+		}
+	}
 }

@@ -9,8 +9,8 @@ import (
 )
 
 // Grant is an affiliation to give, and what a [Ledger] writes down of it. The ledger keeps two kinds of records about rooms in the
-// same form. A record without affiliation says that Room is a breakout room of the room Who. A record whose Who is Room says that
-// the room exists; its affiliation is then "temporary" or "persistent", see adopt.go.
+// same form. A record without affiliation says that Room is a breakout room of the room Who. A record with the same Room and Who
+// says that the room exists; its affiliation is then "temporary" or "persistent", see adopt.go.
 type Grant struct {
 	Room, Who   jid.JID // both bare
 	Affiliation string

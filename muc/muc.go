@@ -94,8 +94,8 @@ func (o Owner) Moderators(ctx context.Context, room jid.JID) ([]Item, error) {
 	return o.WithRole(ctx, room, "moderator")
 }
 
-// WithRole lists the occupants with a role: moderators (XEP-0045 §9.8), participants (§9.6), or visitors, from whom a moderator has
-// taken their voice (§8.4; the XEP has no example of that list, but servers treat all roles alike). If the room does not exist,
+// WithRole lists the occupants with a role: moderators (XEP-0045 §9.8), participants (§9.6), or visitors, who have lost their voice
+// (§8.4; the XEP has no example of that list, but servers treat all roles alike). If the room does not exist,
 // [Absent] holds for the error.
 func (o Owner) WithRole(ctx context.Context, room jid.JID, role string) ([]Item, error) {
 	return o.list(ctx, room, "role", role)

@@ -95,33 +95,16 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 		return err
 	}
 	nick := p.from.Resourcepart()
-	self := p.user.status("110")
 	switch {
-	case rm == nil && p.typ == "" && p.user.status("201"):
-		// usher created it for somebody who did not wait for that, and who perhaps may not create rooms.
-		if err := r.leave(&room{jid: p.from.Bare(), nick: nick}); err != nil {
-			r.Warn(p.from.Bare(), "could not leave the room", err)
-		}
 	case rm == nil:
-		if p.typ != "error" && !(self && p.typ == "unavailable") {
-			r.stray(p.from.Bare())
-		}
+		r.presenceElsewhere(p)
 	case p.typ == "error":
 		if p.err == nil {
 			p.err = &stanza.Error{Condition: stanza.UndefinedCondition}
 		}
 		rm.answer(entry{err: *p.err})
-	case self && p.typ == "unavailable" && !rm.inside:
-		// The end of an earlier stay, and of all that was seen there: the leave was on its way when usher sent the join.
-		clear(rm.occupants)
-	case self && p.typ == "unavailable":
-		// Somebody removed usher, or destroyed the room.
-		r.forget(rm)
-		r.lost[rm.jid.String()] = rm
-		r.stray(rm.jid)
-	case self:
-		rm.inside = true
-		rm.answer(entry{created: p.user.status("201")})
+	case p.user.status("110"):
+		r.presenceOfSelf(rm, p)
 	case len(p.user.items) == 0 || nick == "":
 	case p.typ == "unavailable":
 		r.left(rm, nick, p.user)
@@ -129,6 +112,35 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 		r.came(rm, nick, p.user.items[0])
 	}
 	return nil
+}
+
+// presenceElsewhere takes in a presence from a room that usher is not in as far as it knows. The caller holds mu.
+func (r *Rooms) presenceElsewhere(p said) {
+	switch {
+	case p.typ == "" && p.user.status("201"):
+		// usher created it for somebody who did not wait for that, and who perhaps may not create rooms.
+		if err := r.leave(&room{jid: p.from.Bare(), nick: p.from.Resourcepart()}); err != nil {
+			r.Warn(p.from.Bare(), "could not leave the room", err)
+		}
+	case p.typ != "error" && !(p.user.status("110") && p.typ == "unavailable"):
+		r.stray(p.from.Bare())
+	}
+}
+
+// presenceOfSelf takes in a presence of usher's own occupant. The caller holds mu.
+func (r *Rooms) presenceOfSelf(rm *room, p said) {
+	switch {
+	case p.typ != "unavailable":
+		rm.inside = true
+		rm.answer(entry{created: p.user.status("201")})
+	case !rm.inside:
+		// The end of an earlier stay, and of all that was seen there: the leave was on its way when usher sent the join.
+		clear(rm.occupants)
+	default: // somebody removed usher, or destroyed the room
+		r.forget(rm)
+		r.lost[rm.jid.String()] = rm
+		r.stray(rm.jid)
+	}
 }
 
 // answer hands the result of the join to the goroutine that waits for it. Later results do not matter.
