@@ -10,27 +10,27 @@ import (
 	"strings"
 )
 
-// advisory is a fault of released Prosody versions that is publicly known.
+// advisory is a publicly known fault of released Prosody versions.
 type advisory struct {
 	id string
 	// since is the first version with the fault; empty for all. fixed is the first without it.
 	since, fixed string
 }
 
-// known is what usher knows of, by the records of the CVE programme and Prosody's own advisories. Where a fault was
-// mended in several lines of versions, each is an entry.
+// known are the advisories that usher knows, from the records of the CVE programme and Prosody's own advisories. A fault that
+// was mended in several lines of versions has an entry for each.
 var known = []advisory{
-	{"CVE-2021-32918", "", "0.11.9"},        // memory of the server, by anybody
-	{"CVE-2021-32921", "", "0.11.9"},        // secrets compared in a time that tells of them
-	{"CVE-2021-37601", "0.11.0", "0.11.10"}, // affiliation lists told to anybody
-	{"CVE-2022-0217", "", "0.11.12"},        // entities of XML expanded
-	{"CVE-2026-43506", "", "0.12.6"},        // memory of the server, by connections without login
+	{"CVE-2021-32918", "", "0.11.9"},        // anybody can use up the server's memory
+	{"CVE-2021-32921", "", "0.11.9"},        // the time to compare secrets depends on them
+	{"CVE-2021-37601", "0.11.0", "0.11.10"}, // anybody can read affiliation lists
+	{"CVE-2022-0217", "", "0.11.12"},        // XML entities are expanded
+	{"CVE-2026-43506", "", "0.12.6"},        // connections without login can use up the server's memory
 	{"CVE-2026-43506", "13.0.0", "13.0.5"},
-	{"CVE-2026-43507", "", "0.12.6"}, // memory of the server, by XML
+	{"CVE-2026-43507", "", "0.12.6"}, // XML can use up the server's memory
 	{"CVE-2026-43507", "13.0.0", "13.0.5"},
 }
 
-// advisories returns those that a version is open to, and whether it is a released version at all.
+// advisories returns those that concern a version, and whether it is a released version.
 func advisories(version string) (open []advisory, released bool) {
 	v, released := numbers(version)
 	if !released {
@@ -48,7 +48,7 @@ func advisories(version string) (open []advisory, released bool) {
 
 var release = regexp.MustCompile(`^[0-9]+(\.[0-9]+){2,3}$`)
 
-// numbers returns the numbers of a released version; others ("trunk nightly build 1000", "hg:...") cannot be compared.
+// numbers returns the numbers of a released version. Others ("trunk nightly build 1000", "hg:...") cannot be compared.
 func numbers(version string) ([]int, bool) {
 	if !release.MatchString(version) {
 		return nil, false
@@ -64,11 +64,11 @@ func numbers(version string) ([]int, bool) {
 	return all, true
 }
 
-// changelogHead is the first line of a Debian changelog: name, upstream version and the distribution's own.
+// changelogHead is the first line of a Debian changelog: name, upstream version and the distribution's version.
 var changelogHead = regexp.MustCompile(`^prosody \((?:[0-9]+:)?([0-9.]+)[^)]*\)`)
 
-// mended tells whether the distribution's changelog is that of the version, and names every one of the faults. A server
-// that somebody has unpacked beside the package has another version, most of the time, and the file then proves nothing.
+// mended reports whether the distribution's changelog belongs to the version, and names every one of the faults. A server that
+// somebody has installed beside the package usually has another version; then the file proves nothing.
 func mended(changelog, version string, ids []string) bool {
 	f, err := os.Open(changelog)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// connected runs a conn for the time of the test; ended tells how Run ended.
+// connected runs a conn for the time of the test; ended gets what run returned.
 func connected(t *testing.T, config string) (c *conn, server *prosodytest.Server, ended chan error) {
 	t.Helper()
 	server = prosodytest.Start(t, prosodytest.Options{Config: `
@@ -35,7 +35,7 @@ func connected(t *testing.T, config string) (c *conn, server *prosodytest.Server
 	return c, server, ended
 }
 
-// A conn admits nobody, but leaves nobody waiting either.
+// A conn admits nobody, and leaves no client waiting.
 func TestConnAnswers(t *testing.T) {
 	_, server, _ := connected(t, "")
 	guest := server.Client(t, prosodytest.ClientOptions{Host: "example.com"})
@@ -52,7 +52,7 @@ func TestConnAnswers(t *testing.T) {
 	}
 }
 
-// Of presences nobody waited for, the latest are kept, and the one that is waited for is found among others.
+// The latest presences are kept until somebody awaits them, and await finds the right one among others.
 func TestConnAwaits(t *testing.T) {
 	c, server, _ := connected(t, "")
 	guest := server.Client(t, prosodytest.ClientOptions{Host: "example.com"})
@@ -78,7 +78,7 @@ func TestConnAwaits(t *testing.T) {
 	}
 }
 
-// When the stream ends, everybody who waits hears of it, and why.
+// When the stream ends, every call that waits returns, and Err says why.
 func TestConnEnds(t *testing.T) {
 	c, server, ended := connected(t, `component_conflict_resolve = "kick_old"`)
 	if c.Err() != nil {

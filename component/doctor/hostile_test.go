@@ -17,7 +17,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// statuses lists what was found, for servers that are none.
+// statuses lists what is neither ok nor skipped, for servers that are none.
 func statuses(checks []doctor.Check) string {
 	var b strings.Builder
 	for _, c := range checks {
@@ -28,7 +28,7 @@ func statuses(checks []doctor.Check) string {
 	return b.String()
 }
 
-// A server that ends in the middle of it is one failure, and nobody waits for it.
+// A server that ends during the examination is one failure, and the doctor does not wait for it.
 func TestServerEnds(t *testing.T) {
 	for _, code := range []string{"answers", "service", "room-create", "room-member", "jicofo"} {
 		t.Run(code, func(t *testing.T) {
@@ -42,7 +42,7 @@ func TestServerEnds(t *testing.T) {
 	}
 }
 
-// A server that stands still is given up after one question, and what it is told then it does when it goes on.
+// The doctor gives up a server that hangs after one question. When the server goes on, it does what the doctor told it.
 func TestServerStandsStill(t *testing.T) {
 	t.Parallel()
 	p := admit(t, false, false, "", "")
@@ -53,7 +53,7 @@ func TestServerStandsStill(t *testing.T) {
 	p.clean()
 }
 
-// A server that does the handshake and nothing else.
+// A server that does the handshake and nothing else is one failure.
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
 	p := admit(t, false, false, "", "")
@@ -68,7 +68,7 @@ func TestSilentServer(t *testing.T) {
 	}
 }
 
-// What is no XMPP server.
+// What listens is no XMPP server.
 func TestNoServer(t *testing.T) {
 	for name, says := range map[string]string{
 		"closes":   "",
@@ -111,8 +111,8 @@ func listen(t *testing.T, serve func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// fragile has the doctor connect through somebody who breaks the first connection when that is called for. The server notices it
-// when noticed is closed.
+// fragile makes the doctor connect through a proxy; breaks breaks the first connection. The server notices that when noticed is
+// closed. refused is called when the server refuses a connection because of the first.
 func (p *patient) fragile(noticed <-chan struct{}, refused func()) (breaks func()) {
 	first := make(chan net.Conn, 1)
 	var connections atomic.Int32
@@ -142,7 +142,7 @@ func (p *patient) fragile(noticed <-chan struct{}, refused func()) (breaks func(
 	return func() { (<-first).Close() }
 }
 
-// offline calls seen as soon as the doctor has been told that Jicofo is not online.
+// offline calls seen as soon as the server has told the doctor that Jicofo is not online.
 func (p *patient) offline(seen func()) {
 	server := p.o.Server
 	var once sync.Once
@@ -163,7 +163,7 @@ func (p *patient) offline(seen func()) {
 	})
 }
 
-// A Jicofo that starts together with Prosody is waited for.
+// The doctor waits for a Jicofo that starts together with Prosody.
 func TestJicofoStarts(t *testing.T) {
 	t.Parallel()
 	p := admit(t, false, false, "", "")
@@ -179,7 +179,7 @@ func TestJicofoStarts(t *testing.T) {
 	late.Close()
 }
 
-// The doctor does not wait for Jicofo any more once it is interrupted, or the server is gone.
+// The doctor stops waiting for Jicofo when it is interrupted, or the server is gone.
 func TestJicofoNeverStarts(t *testing.T) {
 	t.Run("interrupted", func(t *testing.T) {
 		t.Parallel()
@@ -199,7 +199,7 @@ func TestJicofoNeverStarts(t *testing.T) {
 		p.offline(p.Kill)
 		p.found(p.examined(), map[doctor.Status]string{"fail": "stays", "skip": "jicofo " + strings.TrimSuffix(after("jicofo"), "stays")})
 	})
-	t.Run("not shown", func(t *testing.T) { // whether it comes would not be seen
+	t.Run("not shown", func(t *testing.T) { // the doctor would not see it come
 		t.Parallel()
 		p := admit(t, false, false, "prosodytest_subscriptions", "no_subscriptions")
 		p.o.Starting = time.Hour
@@ -207,7 +207,7 @@ func TestJicofoNeverStarts(t *testing.T) {
 	})
 }
 
-// finds calls found for each piece that has the text in it.
+// finds calls found for each written piece that contains the text.
 type finds struct {
 	text  string
 	found func()
@@ -220,8 +220,8 @@ func (f finds) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// A connection that breaks while a room is there is made once more, to remove the room; and again, for as long as the server
-// has not noticed that the first one is gone.
+// If the connection breaks while a room exists, the doctor connects again to remove it. It tries as long as the server has not
+// noticed that the first connection is gone.
 func TestConnectionBreaks(t *testing.T) {
 	for _, code := range []string{"room-create", "jicofo-auth", "room-member", "room-moderators"} {
 		t.Run(code, func(t *testing.T) {
@@ -236,7 +236,7 @@ func TestConnectionBreaks(t *testing.T) {
 			got := p.examined()
 			p.found(got, map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after(code), "stays")})
 			if last := got[len(got)-1]; last.Code != "stays" {
-				t.Errorf("told %+v", last)
+				t.Errorf("the last check is %+v", last)
 			}
 			select {
 			case <-noticed:
@@ -248,7 +248,7 @@ func TestConnectionBreaks(t *testing.T) {
 	}
 }
 
-// Somebody who has connected meanwhile is left alone, and what may be left is told.
+// The doctor does not displace another component that has connected meanwhile, and reports the rooms that may be left.
 func TestAnotherConnects(t *testing.T) {
 	t.Parallel()
 	p := admit(t, false, false, "", "")
@@ -266,7 +266,7 @@ func TestAnotherConnects(t *testing.T) {
 	got := p.examined()
 	p.found(got, map[doctor.Status]string{"fail": "stays", "skip": strings.TrimSuffix(after("room-member"), "stays")})
 	if last := got[len(got)-1]; last.Code != "clean" || last.Status != doctor.Warn || !strings.Contains(last.Says, "@conference.meet.example.com") {
-		t.Errorf("of what is left is told %+v", last)
+		t.Errorf("the last check is %+v", last)
 	}
 	if rival.Err() != nil {
 		t.Errorf("the other one was displaced: %v", rival.Err())
@@ -276,7 +276,7 @@ func TestAnotherConnects(t *testing.T) {
 	}
 }
 
-// After an interrupt the doctor says nothing more, and no room is left.
+// After an interrupt the doctor reports nothing more, and no room is left.
 func TestInterrupted(t *testing.T) {
 	for _, code := range []string{"secret", "port", "answers", "room-create", "room-stranger", "room-moderators", "stays"} {
 		t.Run(code, func(t *testing.T) {
@@ -298,7 +298,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// Who asks to enter meanwhile is told to ask again, and a crowd in no room of the doctor's disturbs nothing.
+// A client that asks to enter meanwhile is told to ask again. Presences and messages of others disturb nothing.
 func TestMeanwhile(t *testing.T) {
 	t.Parallel()
 	p := admit(t, false, false, "", "")
@@ -306,7 +306,7 @@ func TestMeanwhile(t *testing.T) {
 	guest := p.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
 	p.on["answers"] = func() {
 		answer, err := guest.IQ(t.Context(), "set", domain, "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/>")
-		if err != nil || answer.ErrorCondition() != "not-authorized" { // by which Jitsi's client asks again, see focus.Reply
+		if err != nil || answer.ErrorCondition() != "not-authorized" { // Jitsi's client asks again then, see focus.Reply
 			t.Error(answer, err)
 		}
 		for range 3000 {

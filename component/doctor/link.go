@@ -14,15 +14,19 @@ import (
 	"github.com/xmpp-usher/usher/component/stream"
 )
 
-// strong is how many bytes a shared secret should have: as many as the hash of HS256 (RFC 7518 §3.2).
+// strong is the number of bytes that a shared secret should have: that of the hash of HS256 (RFC 7518 §3.2).
 const strong = 32
 
-// howToMakeSecret mends a short secret.
-const howToMakeSecret = "make one with: openssl rand -hex 32"
+const (
+	// howToMakeSecret mends a short secret.
+	howToMakeSecret = "make one with: openssl rand -hex 32"
+	// hangs mends a server that answers nothing.
+	hangs = "read Prosody's log, and see whether Prosody hangs"
+)
 
 func (x *examination) secret(context.Context, subject) finding {
 	if n := len(x.o.Secret); n < strong {
-		return warn(howToMakeSecret+", for usher's xmpp.secret and Prosody's component_secret alike",
+		return warn(howToMakeSecret+", the same for usher's xmpp.secret and Prosody's component_secret",
 			"the component's secret has %d bytes; from %d on it cannot be guessed", n, strong)
 	}
 	return ok("the component's secret is long enough")
@@ -31,8 +35,8 @@ func (x *examination) secret(context.Context, subject) finding {
 func (x *examination) appSecret(_ context.Context, s subject) finding {
 	for _, n := range s.issuer.Secrets {
 		if n < strong {
-			return warn(howToMakeSecret+", for usher's app_secret and the issuer alike",
-				"a shared secret has %d bytes; who sees one token can guess a secret of less than %d", n, strong)
+			return warn(howToMakeSecret+", the same for usher's app_secret and the issuer",
+				"a shared secret has %d bytes; anybody who sees one token can guess a secret of less than %d", n, strong)
 		}
 	}
 	if len(s.issuer.Secrets) == 0 {
@@ -42,15 +46,15 @@ func (x *examination) appSecret(_ context.Context, s subject) finding {
 }
 
 func (x *examination) keys(ctx context.Context, s subject) finding {
-	ctx, cancel := context.WithTimeout(ctx, patience+time.Second) // so that a source's own patience ends first, and says more
+	ctx, cancel := context.WithTimeout(ctx, patience+time.Second) // the source's own time limit ends first, and its error says more
 	defer cancel()
 	keys, skipped, err := s.source.Check(ctx)
 	switch {
 	case err != nil:
 		return fail("make the source of keys reachable, or name another (public_key_files, jwks_url)",
-			"the keys cannot be had, so no token can be verified: %v", err)
+			"the keys cannot be fetched, so no token can be verified: %v", err)
 	case len(keys) == 0 && s.source.Unlisted:
-		return ok("it answers; it is asked for the key of each token")
+		return ok("it answers; usher asks it for the key of each token")
 	}
 	var ids []string
 	for _, k := range keys {
@@ -71,18 +75,18 @@ func (x *examination) keys(ctx context.Context, s subject) finding {
 	return ok("%s", says)
 }
 
-// port connects, too: one connection is all that it takes, and what becomes of it the next checks tell.
+// port also does the handshake, because one connection is enough. The next checks look at how it went.
 func (x *examination) port(ctx context.Context, _ subject) finding {
 	x.dialErr = x.dial(ctx)
 	var unreachable *net.OpError
 	if errors.As(x.dialErr, &unreachable) && unreachable.Op == "dial" {
 		_, port, _ := net.SplitHostPort(x.o.Server)
 		lines := fmt.Sprintf("component_ports = { %s }", port)
-		if !x.local() { // Prosody listens on its own machine only (core/portmanager.lua)
+		if !x.local() { // by default Prosody listens on its own machine only (core/portmanager.lua)
 			lines += ` and component_interfaces = { "*" }`
 		}
-		// docker-jitsi-meet has component_ports = { }, which opens none (prosody.cfg.lua).
-		mend := lines + " in Prosody's global section, after any other line of that name; or the right xmpp.server here"
+		// docker-jitsi-meet sets component_ports = { }, which opens none (prosody.cfg.lua).
+		mend := lines + " in Prosody's global section, after any other line of that name; or set the right xmpp.server here"
 		if errors.Is(unreachable, syscall.ECONNREFUSED) { // the machine is there
 			mend = "see whether Prosody is running (systemctl status prosody), and start it; if it is running: " + mend
 		}
@@ -95,36 +99,36 @@ func (x *examination) handshake(context.Context, subject) finding {
 	const write = "write Prosody's lines again (usher config prosody --output FILE), and restart Prosody: "
 	ours := fmt.Sprintf("Component %q", x.o.Domain)
 	switch err := x.dialErr; {
-	case err == nil, errors.Is(err, xmppstream.Conflict): // Prosody looks at the secret first
+	case err == nil, errors.Is(err, xmppstream.Conflict): // Prosody verifies the secret first
 		return ok("the server knows %s and takes the secret", x.o.Domain)
 	case errors.Is(err, xmppstream.NotAuthorized):
 		return fail(write+"component_secret below "+ours+" must be what xmpp.secret is", "the server refuses the secret")
 	case errors.Is(err, xmppstream.HostUnknown):
 		return fail(write+"they have "+ours+", and count only if prosody.cfg.lua includes FILE", "the server has no component %s", x.o.Domain)
 	default:
-		return fail(strings.ReplaceAll(stream.Hint(err), "<xmpp.domain>", x.o.Domain.String()), "no component connection: %v", err)
+		return fail(strings.ReplaceAll(stream.Hint(err), "<xmpp.domain>", x.o.Domain.String()), "could not connect as a component: %v", err)
 	}
 }
 
-// conflict tells what happens to a newcomer under component_conflict_resolve = "kick_new", Prosody's default. Under
-// kick_old it is the one that was there who is thrown out, and comes back; see stays.
+// conflict sees what happens to a newcomer under component_conflict_resolve = "kick_new", Prosody's default. Under "kick_old" the
+// older connection ends instead, and comes back; see stays.
 func (x *examination) conflict(context.Context, subject) finding {
 	if x.dialErr != nil {
-		return fail("stop the running usher for the time of the examination, or whatever else connects by this name",
-			"another component is connected as %s: if that is usher, it is being served and cannot be examined", x.o.Domain)
+		return fail("stop the running usher, or what else connects by this name, during the examination",
+			"another component is connected as %s: if that is usher, Prosody serves it and lets nobody else connect", x.o.Domain)
 	}
-	return ok("nobody else is connected by this name")
+	return ok("no other component is connected by this name")
 }
 
-// answers has a question to ourselves pass through the server.
+// answers sends an IQ to ourselves through the server.
 func (x *examination) answers(ctx context.Context, _ subject) finding {
 	if x.listen(ctx); x.silent != nil {
-		return fail("see Prosody's log, and whether it stands still", "the server passes nothing on: %s", because(x.silent))
+		return fail(hangs, "the server passes no stanzas on: %s", because(x.silent))
 	}
 	return ok("the server passes stanzas on")
 }
 
-// stays tells whether the connection has lasted, and watches it a little longer.
+// stays reports whether the connection has lasted, and watches it a little longer.
 func (x *examination) stays(ctx context.Context, _ subject) finding {
 	watch := time.NewTimer(x.o.Watch)
 	defer watch.Stop()
@@ -135,18 +139,18 @@ func (x *examination) stays(ctx context.Context, _ subject) finding {
 	}
 	switch err := x.conn.Err(); {
 	case err == nil && x.silent != nil:
-		return fail("see Prosody's log, and whether it stands still", "the server answers nothing any more: %s", because(x.silent))
+		return fail(hangs, "the server has stopped answering: %s", because(x.silent))
 	case err == nil && ctx.Err() != nil:
 		return fail("see whether Prosody's machine is overloaded", "the server answers so slowly that the examination took too long")
 	case err == nil:
 		return ok("the connection was ours to the end")
 	case displaced(err):
-		return fail(`run one usher only, and none beside the doctor; component_conflict_resolve = "kick_new" (the default) keeps the first`,
+		return fail(`run one usher only, and none during the examination; component_conflict_resolve = "kick_new" (the default) keeps the first`,
 			"another component took the connection while we were connected: two ushers would fight for it")
 	default:
-		return fail("see Prosody's log", "the connection ended: %v", err)
+		return fail("read Prosody's log", "the connection ended: %v", err)
 	}
 }
 
-// displaced tells whether another component took the connection.
+// displaced reports whether another component took the connection.
 func displaced(err error) bool { return errors.Is(err, xmppstream.Conflict) }

@@ -22,7 +22,7 @@ func nick(room, who jid.JID) jid.JID {
 	return j
 }
 
-// newRoom thinks of a room, and remembers that it has to be removed.
+// newRoom invents a room, and notes that it has to be removed.
 func (x *examination) newRoom(s subject) jid.JID {
 	room, _ := s.jid.WithLocal(random()) // which is ASCII
 	x.left[room.String()] = room
@@ -43,16 +43,16 @@ const noRoom = "neither usher nor Jicofo could create a room"
 // gone forgets a room that need not be removed.
 func (x *examination) gone(room jid.JID) { delete(x.left, room.String()) }
 
-// sendPresence has one of ours be in a room, with a display name (XEP-0172), without which Jitsi's lobby lets nobody into a
-// members-only room (mod_muc_lobby_rooms.lua).
+// sendPresence sends the presence of one of ours to a room. It has a display name (XEP-0172), without which Jitsi's lobby lets
+// nobody into a members-only room (mod_muc_lobby_rooms.lua).
 func (x *examination) sendPresence(room jid.JID, who jid.JID, typ stanza.PresenceType) error {
 	name := element.Text("http://jabber.org/protocol/nick", "nick", "usher doctor")
 	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(xmlstream.MultiReader(element.New(muc.NS, "x"), name)))
 }
 
-// join has one of ours enter the room. The error is the room's, where it has one.
+// join makes one of ours enter the room. The error is the room's, if it answered with one.
 func (x *examination) join(ctx context.Context, room jid.JID, who jid.JID) (presence, error) {
-	if err := x.sendPresence(room, who, ""); err != nil {
+	if err := x.sendPresence(room, who, stanza.AvailablePresence); err != nil {
 		return presence{}, err
 	}
 	p, err := x.await(ctx, func(p presence) bool {
@@ -73,8 +73,15 @@ func (x *examination) remove(room jid.JID) {
 	}
 }
 
-// creation tries to create a room as somebody of our own domain who is no admin. With restrict_room_creation = "local"
-// such a one is refused, too, while people of the service's parent domain are not; that cannot be seen from here.
+// setAffiliation is the affiliation that usher gives in a room; "" is none.
+func (x *examination) setAffiliation(ctx context.Context, room, who jid.JID, affiliation string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return x.owner.SetAffiliation(ctx, room, who, affiliation)
+}
+
+// creation tries to create a room as somebody of our own domain who is no admin. With restrict_room_creation = "local" the
+// server refuses that as well, but lets people of the service's parent domain create rooms. From here that cannot be seen.
 func (x *examination) creation(ctx context.Context, s subject) finding {
 	room := x.newRoom(s)
 	_, err := x.join(ctx, room, x.stranger)
@@ -85,7 +92,7 @@ func (x *examination) creation(ctx context.Context, s subject) finding {
 		x.gone(room)
 		return ok(`rooms created without usher are refused (but look yourself: restrict_room_creation must be true, not "local")`)
 	}
-	return warn("", "a room without usher is not created, but oddly: %s", because(err))
+	return warn("", "a room is not created without usher, but the refusal is an unexpected error: %s", because(err))
 }
 
 func (x *examination) create(ctx context.Context, s subject) finding {
@@ -104,9 +111,10 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 	return ok("usher creates rooms")
 }
 
-// owns looks whether usher owns the rooms of the service, as its admin, and not only those that it created. Best that shows in
-// a room that Jicofo has created. Without one, usher tries to be less than an owner: of an admin of the service Prosody refuses
-// that as not-acceptable, of a mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes anything.
+// owns finds out whether usher owns the rooms of the service as its admin, and not only the rooms that it created. A room that
+// Jicofo has created shows it best. Without one, usher tries to be less than an owner. Prosody refuses that for an admin of the
+// service as not-acceptable, and for a mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes
+// anything.
 func (x *examination) owns(ctx context.Context, s subject) finding {
 	mend := "component_admins_as_room_owners = true in the global section"
 	if x.blame["creation "+s.name] != "" { // usher did not need to be an admin
@@ -122,10 +130,7 @@ func (x *examination) owns(ctx context.Context, s subject) finding {
 	if !created {
 		return skipped(noRoom)
 	}
-	bounded, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err := x.owner.SetAffiliation(bounded, room, x.focus, "")
-	switch {
+	switch err := x.setAffiliation(ctx, room, x.focus, ""); {
 	case isCondition(err, stanza.NotAcceptable):
 		return ok("usher owns all rooms of the service")
 	case isCondition(err, stanza.Conflict):
@@ -135,18 +140,18 @@ func (x *examination) owns(ctx context.Context, s subject) finding {
 	case !isCondition(err, stanza.NotAllowed):
 		return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
 	}
-	// ejabberd says so of its admins, but Jitsi's muc_meeting_id says it of every JID with the node focus.
+	// ejabberd says not-allowed of its admins, but Jitsi's muc_meeting_id says it of every JID with the node focus.
 	switch _, err := x.configuration(ctx, room, x.focus.Bare()); {
 	case err != nil:
 		return fail(mend, "usher does not own the rooms of the service (%s)", because(err))
 	case x.o.Jicofo.Equal(jid.JID{}):
 		return ok("usher owns the rooms that it creates")
 	}
-	return warn("", "usher owns the rooms that it creates; whether it owns those of Jicofo is seen only once Jicofo opens one")
+	return warn("", "usher owns the rooms that it creates; whether it owns Jicofo's rooms shows only once Jicofo opens one")
 }
 
-// switches asks for the form by which usher switches Jitsi's lobby on. That takes the bare domain, for of a focus the lobby
-// takes none (jitsi-meet mod_muc_lobby_rooms.lua).
+// switches asks for the form with which usher switches Jitsi's lobby on. usher asks as the bare domain, because the lobby takes
+// no configuration from a focus (jitsi-meet mod_muc_lobby_rooms.lua).
 func (x *examination) switches(ctx context.Context, s subject) finding {
 	if !x.o.Autostart {
 		return finding{}
@@ -161,7 +166,7 @@ func (x *examination) switches(ctx context.Context, s subject) finding {
 	return ok("usher can switch the lobby on")
 }
 
-// configuration is a room's form as one of ours gets it, by field (XEP-0045 §10.2).
+// configuration is a room's form, by field, as the room gives it to one of ours (XEP-0045 §10.2).
 func (x *examination) configuration(ctx context.Context, room, who jid.JID) (map[string]string, error) {
 	var answer struct {
 		Fields []struct {
@@ -169,10 +174,7 @@ func (x *examination) configuration(ctx context.Context, room, who jid.JID) (map
 			Values []string `xml:"value"`
 		} `xml:"x>field"`
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	iq := stanza.IQ{Type: stanza.GetIQ, From: who, To: room}
-	err := x.conn.IQ(ctx, iq, element.New(muc.NSOwner, "query"), &answer)
+	err := x.iq(ctx, stanza.IQ{Type: stanza.GetIQ, From: who, To: room}, element.New(muc.NSOwner, "query"), &answer)
 	form := make(map[string]string)
 	for _, f := range answer.Fields {
 		form[f.Var] = strings.Join(f.Values[:min(1, len(f.Values))], "")
@@ -187,7 +189,7 @@ func membersOnly(form map[string]string) bool {
 func (x *examination) born(ctx context.Context, s subject) finding {
 	switch form, err := x.configuration(ctx, x.rooms[s.name], x.focus.Bare()); {
 	case err != nil:
-		return fail("", "usher cannot read a room's configuration (%s)", because(err))
+		return unreadable(err)
 	case x.o.Module && membersOnly(form):
 		return warn(below(s, "muc_room_default_members_only = false"), "a new room has the lobby switched on")
 	case x.o.Module:
@@ -196,6 +198,10 @@ func (x *examination) born(ctx context.Context, s subject) finding {
 		return fail(below(s, "muc_room_default_members_only = true"), "a new room is open to everybody until somebody closes it")
 	}
 	return ok("rooms are members-only from the first moment on")
+}
+
+func unreadable(err error) finding {
+	return fail("", "usher cannot read a room's configuration (%s)", because(err))
 }
 
 func (x *examination) configure(ctx context.Context, s subject) finding {
@@ -207,7 +213,7 @@ func (x *examination) configure(ctx context.Context, s subject) finding {
 	}
 	switch form, err := x.configuration(ctx, room, x.focus.Bare()); {
 	case err != nil:
-		return fail("", "usher cannot read a room's configuration (%s)", because(err))
+		return unreadable(err)
 	case !membersOnly(form):
 		return fail("", "a room does not become members-only")
 	case form["muc#roomconfig_whois"] != "anyone":
@@ -216,19 +222,17 @@ func (x *examination) configure(ctx context.Context, s subject) finding {
 	return ok("usher configures rooms: members-only, real JIDs visible")
 }
 
-// setMembersOnly plays with the switch as an owner does.
+// setMembersOnly switches members-only as an owner does.
 func (x *examination) setMembersOnly(ctx context.Context, room jid.JID, on bool) error {
 	submit, _ := form.New(
 		form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig")),
 		form.Boolean("muc#roomconfig_membersonly", form.Value(strconv.FormatBool(on))),
 	).Submit()
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	return x.conn.IQ(ctx, stanza.IQ{Type: stanza.SetIQ, From: x.focus.Bare(), To: room}, element.New(muc.NSOwner, "query", submit), nil)
+	return x.iq(ctx, stanza.IQ{Type: stanza.SetIQ, From: x.focus.Bare(), To: room}, element.New(muc.NSOwner, "query", submit), nil)
 }
 
-// keepsOut tries to enter without ever having been admitted: where there is the module, while the room is open, and so it
-// stays for what comes after.
+// keepsOut tries to enter as somebody who was never admitted. With the module it does so while the room is open. The room stays
+// open then for the checks that follow.
 func (x *examination) keepsOut(ctx context.Context, s subject) finding {
 	room, kind := x.rooms[s.name], "a members-only"
 	if x.o.Module {
@@ -240,11 +244,11 @@ func (x *examination) keepsOut(ctx context.Context, s subject) finding {
 	_, err := x.join(ctx, room, x.stranger)
 	switch {
 	case err == nil && x.o.Module:
-		// As without the module, so that what comes after can be examined still. It puts the stranger out, too.
+		// As without the module, so that the checks that follow can still be made. It puts the stranger out as well.
 		if err := x.setMembersOnly(ctx, room, true); err != nil {
 			return fail("", "usher cannot close a room (%s)", because(err))
 		}
-		// A list of its own would take the place of the one that is there, and Jitsi's modules with it.
+		// A list below the component would replace the global one, and Jitsi's modules with it.
 		return fail(below(s, `add "muc_affiliated_only" to modules_enabled`)+
 			" (usher config prosody --output FILE writes the whole list), and put its file into a folder of plugin_paths (--module DIR)",
 			"mod_muc_affiliated_only is not loaded on %s: anybody can enter", s.name)
@@ -256,15 +260,13 @@ func (x *examination) keepsOut(ctx context.Context, s subject) finding {
 	case isCondition(err, stanza.RegistrationRequired):
 		return ok("somebody without an affiliation is kept out of %s room", kind)
 	default:
-		return warn("", "somebody without an affiliation is kept out, but oddly: %s", because(err))
+		return warn("", "somebody without an affiliation is kept out, but with an unexpected error: %s", because(err))
 	}
 }
 
 func (x *examination) letsIn(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]
-	bounded, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := x.owner.SetAffiliation(bounded, room, x.stranger, "member"); err != nil {
+	if err := x.setAffiliation(ctx, room, x.stranger, "member"); err != nil {
 		return fail("", "usher cannot give an affiliation (%s)", because(err))
 	}
 	p, err := x.join(ctx, room, x.stranger)
@@ -274,44 +276,42 @@ func (x *examination) letsIn(ctx context.Context, s subject) finding {
 	case err != nil:
 		return fail("", "a member cannot enter (%s)", because(err))
 	case len(p.items) == 0 || p.items[0].Affiliation != "member":
-		return fail("", "a member enters as something else")
+		return fail("", "a member enters with another affiliation")
 	}
 	return ok("a member enters")
 }
 
-// moderators reads who moderates as an owner who is not inside, which is how usher looks for hosts where Jicofo is the
-// focus. If nobody else could enter, it has to be usher inside who is looked for.
+// moderators reads the list of moderators as an owner who is not inside, as usher does to find hosts where Jicofo is the focus.
+// If the stranger could not enter, usher stays inside and looks for itself.
 func (x *examination) moderators(ctx context.Context, s subject) finding {
 	room, host := x.rooms[s.name], x.focus
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	if x.blame["room-member "+s.name] == "" {
 		host = x.stranger
 		if err := x.sendPresence(room, x.focus, stanza.UnavailablePresence); err != nil {
 			return fail("", "usher cannot leave: %v", err)
 		}
-		if err := x.owner.SetAffiliation(ctx, room, x.stranger, "owner"); err != nil {
+		if err := x.setAffiliation(ctx, room, x.stranger, "owner"); err != nil {
 			return fail("", "usher cannot make somebody an owner (%s)", because(err))
 		}
 	}
-	items, err := x.owner.Moderators(ctx, room)
+	bounded, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	items, err := x.owner.Moderators(bounded, room)
 	if err != nil {
 		return fail(x.admins(s), "usher cannot see from outside who moderates (%s)", because(err))
 	}
 	if !slices.ContainsFunc(items, func(i muc.Item) bool { return i.JID == host.String() }) {
-		return fail("", "a moderator is missing from the list of moderators: hosts would not be seen")
+		return fail("", "a moderator is missing from the list of moderators: usher would not see hosts")
 	}
 	return ok("usher sees from outside who moderates")
 }
 
-// persistent looks whether an owner who is no admin of the service can have a room stay for good, by the form that the server
-// gives them (muc/persistent.lib.lua). Prosody 13 gives that to people of the service's parent domain only
-// (mod_authz_internal.lua, host_user_role), which ours is not.
+// persistent finds out whether an owner who is no admin of the service can make a room persistent, by the form that the server
+// gives them (muc/persistent.lib.lua). Prosody 13 has that field only for people of the service's parent domain
+// (mod_authz_internal.lua, host_user_role); ours is not that domain.
 func (x *examination) persistent(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]
-	bounded, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	err := x.owner.SetAffiliation(bounded, room, x.stranger, "owner")
+	err := x.setAffiliation(ctx, room, x.stranger, "owner")
 	form := map[string]string{}
 	if err == nil {
 		form, err = x.configuration(ctx, room, x.stranger)
@@ -319,7 +319,7 @@ func (x *examination) persistent(ctx context.Context, s subject) finding {
 	const line = "muc_room_allow_persistent = false"
 	switch _, can := form["muc#roomconfig_persistentroom"]; {
 	case err != nil:
-		return warn("", "what owners can configure cannot be seen (%s)", because(err))
+		return warn("", "the doctor cannot see what owners can configure (%s)", because(err))
 	case can:
 		return warn(below(s, line), "an owner can make a room persistent: it stays, with all affiliations, when everybody has left")
 	case len(x.prosody) == 0 || x.prosody[0] > 0:
@@ -330,21 +330,19 @@ func (x *examination) persistent(ctx context.Context, s subject) finding {
 
 func (x *examination) withdraw(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]
-	bounded, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	if err := x.owner.SetAffiliation(bounded, room, x.stranger, ""); err != nil {
+	if err := x.setAffiliation(ctx, room, x.stranger, ""); err != nil {
 		return fail("", "usher cannot take an affiliation back (%s)", because(err))
 	}
 	_, err := x.await(ctx, func(p presence) bool {
 		return p.from.Equal(nick(room, x.stranger)) && p.to.Equal(x.stranger) && p.typ == "unavailable" && p.has("321")
 	})
 	if err != nil {
-		return fail("", "who loses the affiliation stays inside")
+		return fail("", "an occupant who loses the affiliation stays inside")
 	}
-	return ok("who loses the affiliation is removed")
+	return ok("an occupant who loses the affiliation is removed")
 }
 
-// end looks whether the room goes with the last occupant. Where all is well they have left already.
+// end looks whether the room ends with its last occupant. If all is well ours have left already.
 func (x *examination) end(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]
 	for _, who := range []jid.JID{x.focus, x.stranger} {
@@ -355,7 +353,7 @@ func (x *examination) end(ctx context.Context, s subject) finding {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if _, err := x.owner.Moderators(ctx, room); !muc.Absent(err) {
-		return warn(below(s, "muc_room_default_persistent = false"), "a room stays when the last one has left")
+		return warn(below(s, "muc_room_default_persistent = false"), "a room stays when its last occupant has left")
 	}
 	x.gone(room)
 	return ok("an empty room is gone")
@@ -366,7 +364,7 @@ func below(s subject, line string) string {
 	return fmt.Sprintf(`%s below Component %q "muc"`, line, s.name)
 }
 
-// admins is the line that names all who create rooms.
+// admins is the line that names everybody who creates rooms.
 func (x *examination) admins(s subject) string {
 	all := fmt.Sprintf("%q", x.focus.Bare())
 	if x.o.Autostart {

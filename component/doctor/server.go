@@ -19,8 +19,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
-// hosts are the addresses that may answer for the server itself: its virtual hosts, as far as they are there. A component
-// has no modules of its own that would.
+// hosts are the addresses that may answer for the server itself: its virtual hosts, as far as they exist. A component has no
+// modules of its own that would answer.
 func (x *examination) hosts() []jid.JID {
 	absent := func(j jid.JID) bool { return x.blame["vhost "+j.String()] != "" }
 	all := slices.DeleteFunc(slices.Clone(x.o.VHosts), absent)
@@ -44,12 +44,12 @@ func (x *examination) version(ctx context.Context, _ subject) finding {
 	case v.Version == "":
 		return warn(`"version" in modules_enabled of a virtual host`, "the server's version cannot be seen")
 	case v.Name != "Prosody":
-		return warn("", "%q: usher is tried on Prosody only, and knows no advisories for others", name)
+		return warn("", "%q: usher is tested with Prosody only, and knows no advisories for other servers", name)
 	}
 	x.prosody, _ = numbers(v.Version)
 	open, known := advisories(v.Version)
 	if !known {
-		return warn("", "%q: advisories are known for released versions only", name)
+		return warn("", "%q: usher knows advisories for released versions only", name)
 	}
 	var ids, fixed []string
 	for _, a := range open {
@@ -60,15 +60,15 @@ func (x *examination) version(ctx context.Context, _ subject) finding {
 	}
 	switch {
 	case len(open) == 0:
-		return ok("%s; no advisory that usher knows of concerns it", name)
+		return ok("%s; no advisory that usher knows concerns it", name)
 	case x.local() && mended(x.o.Changelog, v.Version, ids):
 		return ok("%s; the distribution says that its package has the fixes of %s", name, strings.Join(ids, ", "))
 	}
 	return warn("upgrade Prosody to "+strings.Join(fixed, ", ")+" or later, or to a package of your distribution whose changelog names these",
-		"%s is open to %s, unless the distribution has mended it", name, strings.Join(ids, ", "))
+		"%s has the faults %s, unless the distribution has mended them", name, strings.Join(ids, ", "))
 }
 
-// local tells whether the server is on this machine.
+// local reports whether the server is on this machine.
 func (x *examination) local() bool {
 	host, _, err := net.SplitHostPort(x.o.Server)
 	if err != nil {
@@ -78,10 +78,10 @@ func (x *examination) local() bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// leastLeeway is how exactly the server's clock can be seen.
+// leastLeeway is the precision with which the server's clock can be read.
 const leastLeeway = 5 * time.Second
 
-// clock compares our clock with the server's (XEP-0202), which is the only other one at hand: issuers have theirs.
+// clock compares our clock with the server's (XEP-0202). The clocks of the issuers would matter more, but cannot be read.
 func (x *examination) clock(ctx context.Context, _ subject) finding {
 	for _, host := range x.hosts() {
 		var t xtime.Time
@@ -105,7 +105,7 @@ func (x *examination) clock(ctx context.Context, _ subject) finding {
 	return warn(`"time" in modules_enabled of a virtual host`, "the server's clock cannot be seen")
 }
 
-// unknown are the conditions of an answer that no such host gives: without s2s Prosody says not-allowed.
+// unknown are the conditions with which a server answers for a host that it does not serve. Without s2s Prosody says not-allowed.
 var unknown = []stanza.Condition{
 	stanza.ItemNotFound, stanza.RemoteServerNotFound, stanza.RemoteServerTimeout, stanza.NotAllowed,
 }
@@ -115,8 +115,8 @@ func (x *examination) vhost(ctx context.Context, s subject) finding {
 	if err != nil && (isCondition(err, unknown...) || errors.Is(err, context.DeadlineExceeded)) {
 		return fail(fmt.Sprintf("VirtualHost %q", s.name), "the server does not serve this virtual host (%s)", because(err))
 	}
-	if err != nil && !isCondition(err, stanza.ServiceUnavailable) { // it is there, without mod_disco
-		return warn("", "the virtual host answers oddly: %s", because(err))
+	if err != nil && !isCondition(err, stanza.ServiceUnavailable) { // the host exists, without mod_disco
+		return warn("", "the virtual host answers with an unexpected error: %s", because(err))
 	}
 	return ok("the server serves this virtual host")
 }
@@ -137,31 +137,29 @@ func (x *examination) service(ctx context.Context, s subject) finding {
 	return fail(mend, "this is no MUC service")
 }
 
-// lobby asks the lobby service as usher does to learn whether a room has a lobby: about one that cannot have any.
+// lobby asks the lobby service, as usher does, whether a room has a lobby: one that cannot have any.
 func (x *examination) lobby(ctx context.Context, s subject) finding {
 	room, _ := s.jid.WithLocal(random()) // which is ASCII
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
 	iq := stanza.IQ{Type: stanza.GetIQ, From: x.focus.Bare(), To: room}
-	switch err := x.conn.IQ(ctx, iq, disco.InfoQuery{}.TokenReader(), nil); {
+	switch err := x.iq(ctx, iq, disco.InfoQuery{}.TokenReader(), nil); {
 	case muc.Absent(err):
-		return ok("the lobby service tells which rooms have a lobby")
+		return ok("the lobby service says which rooms have a lobby")
 	case err == nil, isCondition(err, stanza.Forbidden):
-		return fail("", "the lobby service tells of every room that it has a lobby: guests would knock in vain")
+		return fail("", "the lobby service says of every room that it has a lobby: guests would knock in vain")
 	default:
-		return fail("", "the lobby service does not tell which rooms have a lobby (%s)", because(err))
+		return fail("", "the lobby service does not say which rooms have a lobby (%s)", because(err))
 	}
 }
 
-// lobbyGate says what members-only costs where Jitsi's lobby plugin is loaded (mod_muc_lobby_rooms.lua): it has no way to
-// tell its own switch from usher's.
+// lobbyGate says what members-only costs where Jitsi's lobby plugin is loaded (mod_muc_lobby_rooms.lua): the plugin cannot
+// distinguish its own switch from usher's.
 func (x *examination) lobbyGate(context.Context, subject) finding {
 	if x.o.Module {
-		return ok("members-only is the switch of the lobby, and stays with the moderators")
+		return ok("members-only stays the moderators' switch for the lobby")
 	}
-	// It looks at the room's lobby_skip_display_name_check, which only other modules set, not at its option
-	// muc_lobby_check_display_name_required, by which it tells clients to ask for a name.
-	return warn("rooms.enforcement: module here, and in Prosody what usher config prosody --module DIR says",
-		"rooms are members-only for life, which clients show as a lobby that is always on; and Jitsi's lobby refuses everybody without a "+
-			"display name then, which no option of it changes")
+	// The plugin looks at the room's lobby_skip_display_name_check, which only other modules set. Its option
+	// muc_lobby_check_display_name_required only makes it tell clients to ask for a name.
+	return warn("rooms.enforcement: module here, and in Prosody the lines of usher config prosody --module DIR",
+		"rooms are members-only for life: clients show a lobby that is always on, and Jitsi's lobby refuses everybody without a "+
+			"display name, which no option changes")
 }
