@@ -102,7 +102,7 @@ func available(p presence) bool { return p.typ == "" && p.from.Resourcepart() !=
 // opened is what Jicofo did when it was asked to open a room.
 type opened struct {
 	room   jid.JID
-	vhost  string // of the person in whose name it was asked
+	vhost  string // that of the person named as the asker
 	answer conferenceAnswer
 	err    error
 }

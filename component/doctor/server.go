@@ -64,7 +64,7 @@ func (x *examination) version(ctx context.Context, _ subject) finding {
 	case x.local() && mended(x.o.Changelog, v.Version, ids):
 		return ok("%s; the distribution says that its package has the fixes of %s", name, strings.Join(ids, ", "))
 	}
-	return warn("upgrade Prosody to "+strings.Join(fixed, ", ")+" or later, or to a package of your distribution whose changelog names these",
+	return warn("upgrade Prosody to "+strings.Join(fixed, ", ")+" or later, or to a package of your distribution that names these in its changelog",
 		"%s has the faults %s, unless the distribution has mended them", name, strings.Join(ids, ", "))
 }
 

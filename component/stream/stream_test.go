@@ -48,7 +48,7 @@ func TestSender(t *testing.T) {
 			if (err != nil) != (tt.want == "") {
 				t.Fatalf("got %v", err)
 			}
-			// What was refused leaves nothing behind.
+			// A refused stanza leaves nothing behind.
 			if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
 				t.Fatal(err)
 			}
@@ -74,7 +74,7 @@ func TestHalfAStanza(t *testing.T) {
 	}
 }
 
-// An answer is taken from whom we asked, once, and while we wait for it.
+// An answer counts once, from the address that was asked, and while we wait for it.
 func TestAnswers(t *testing.T) {
 	room := theRoom.String()
 	answer := func(from, id, typ, payload string) string {
@@ -140,7 +140,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// Nobody waits for an answer that cannot come any more.
+// No call waits for an answer that cannot come any more.
 func TestCloseReleasesQuestions(t *testing.T) {
 	s, _ := testStream("")
 	close(s.finished) // no writer
@@ -158,7 +158,7 @@ func TestCloseReleasesQuestions(t *testing.T) {
 	s.Finish(t.Context())
 }
 
-// A server that takes nothing is an error, not a goroutine that hangs.
+// If the server takes nothing, Send fails; it does not wait.
 func TestBacklog(t *testing.T) {
 	s, _ := testStream("")
 	for range maxUnwritten {
@@ -189,7 +189,7 @@ func TestStreamErrors(t *testing.T) {
 	}
 }
 
-// failing is a connection that takes so many bytes.
+// failing is a connection that takes so many bytes, and then fails.
 type failing struct {
 	conn
 	takes int
@@ -202,7 +202,7 @@ func (f *failing) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// An answer that the connection did not take is told to whoever has it sent, and one that it took is not.
+// lost is called, once, for each stanza that the connection did not take, and for no other.
 func TestLostAnswers(t *testing.T) {
 	s := New(&failing{takes: 1000}, ours)
 	lost := map[int]int{}

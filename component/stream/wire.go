@@ -31,7 +31,7 @@ var (
 // ends the stream at the first error of a handler. Here, each stanza is cut out by its angle brackets alone and gets a decoder
 // of its own: if that refuses it, one stanza is lost.
 //
-// A wire is a net.Conn whose Read never returns bytes of two elements at once. So the code that negotiates the stream
+// A wire is a net.Conn; its Read never returns bytes of two elements at once. So the code that negotiates the stream
 // (RFC 6120 §4.3) leaves nothing of it in a buffer.
 type wire struct {
 	net.Conn
