@@ -12,7 +12,7 @@ import (
 
 // No stanza ends the stream, whatever is wrong with it: it comes with a fault, or is lost if the handler panics at it.
 func TestReceive(t *testing.T) {
-	s, _ := testStream("<iq id='1'/>" +
+	s := testStream("<iq id='1'/>" +
 		"<iq id='2' a=b/>" + // no XML
 		"<a:b:c/>" + // no name for encoding/xml
 		"<iq id='3'>" + strings.Repeat("<a>", MaxDepth) + strings.Repeat("</a>", MaxDepth) + "</iq>" +
@@ -55,7 +55,7 @@ func TestWhyItEnds(t *testing.T) {
 		"":                 "reading from the server: unexpected EOF",
 		"<iq/><!-- -->":    "reading from the server: XML that RFC 6120 §11.1 forbids between or in stanzas",
 	} {
-		s, _ := testStream(sends)
+		s := testStream(sends)
 		if err := s.Err(); err != nil {
 			t.Errorf("%s: before: %v", sends, err)
 		}
@@ -110,7 +110,7 @@ func FuzzReceive(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, in string) {
-		s, _ := testStream(in)
+		s := testStream(in)
 		var all bytes.Buffer
 		end := s.Receive(func(st Stanza) {
 			if len(st.Raw) > MaxStanza {

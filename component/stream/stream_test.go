@@ -19,10 +19,9 @@ var (
 	theRoom = jid.MustParse("standup@conference.meet.example.com")
 )
 
-// testStream returns a stream on which the server sends that, and what is written to it.
-func testStream(sends string) (*Stream, *conn) {
-	c := &conn{Reader: strings.NewReader(sends)}
-	return New(c, ours), c
+// testStream returns a stream on which the server sends that.
+func testStream(sends string) *Stream {
+	return New(&conn{sends: strings.NewReader(sends)}, ours)
 }
 
 // Every stanza leaves with a sender of our domain, or not at all.
@@ -39,7 +38,7 @@ func TestSender(t *testing.T) {
 		"a subdomain":    {"x.focus.meet.example.com", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := testStream("")
+			s := testStream("")
 			m := stanza.Message{To: theRoom}
 			if tt.from != "" {
 				m.From = jid.MustParse(tt.from)
@@ -61,7 +60,7 @@ func TestSender(t *testing.T) {
 
 // A stanza that fails half-way does not spoil the next one.
 func TestHalfAStanza(t *testing.T) {
-	s, _ := testStream("")
+	s := testStream("")
 	broken := xmlstream.ReaderFunc(func() (xml.Token, error) { return nil, errors.New("broken") })
 	if err := s.Send(stanza.Message{To: theRoom}.Wrap(broken)); err == nil {
 		t.Error("no error")
@@ -104,7 +103,7 @@ func TestAnswers(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, _ := testStream("")
+			s := testStream("")
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			result := make(chan error, 1)
@@ -142,7 +141,7 @@ func TestAnswers(t *testing.T) {
 
 // No call waits for an answer that cannot come any more.
 func TestCloseReleasesQuestions(t *testing.T) {
-	s, _ := testStream("")
+	s := testStream("")
 	close(s.finished) // no writer
 	result := make(chan error, 1)
 	go func() { result <- s.IQ(t.Context(), stanza.IQ{Type: stanza.GetIQ, To: theRoom}, nil, nil) }()
@@ -160,7 +159,7 @@ func TestCloseReleasesQuestions(t *testing.T) {
 
 // If the server takes nothing, Send fails; it does not wait.
 func TestBacklog(t *testing.T) {
-	s, _ := testStream("")
+	s := testStream("")
 	for range maxUnwritten {
 		if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
 			t.Fatal(err)

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -12,25 +11,22 @@ import (
 	"time"
 )
 
-// conn is a connection that the test has filled, and that swallows what is written.
+// conn is a connection to a server that sends what the test says, and takes all that is written.
 type conn struct {
-	io.Reader
-	written bytes.Buffer
+	net.Conn
+	sends io.Reader
 }
 
-func (c *conn) Write(b []byte) (int, error)      { return c.written.Write(b) }
+func (c *conn) Read(b []byte) (int, error)       { return c.sends.Read(b) }
+func (c *conn) Write(b []byte) (int, error)      { return len(b), nil }
 func (c *conn) Close() error                     { return nil }
-func (c *conn) LocalAddr() net.Addr              { return nil }
-func (c *conn) RemoteAddr() net.Addr             { return nil }
-func (c *conn) SetDeadline(time.Time) error      { return nil }
-func (c *conn) SetReadDeadline(time.Time) error  { return nil }
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 const header = "<?xml version='1.0'?><stream:stream xmlns:stream='http://etherx.jabber.org/streams' id='a>b' xmlns='jabber:component:accept'>"
 
 // elements cuts a stream into elements, "" where one was too large or too deep, and returns why it ended.
 func elements(r io.Reader) (all []string, end error) {
-	w := newWire(&conn{Reader: r})
+	w := newWire(&conn{sends: r})
 	for {
 		b, err := w.next()
 		switch {
@@ -85,7 +81,7 @@ func TestWire(t *testing.T) {
 
 // Read, which the negotiation of the stream uses, never returns bytes of two elements at once.
 func TestWireRead(t *testing.T) {
-	w := newWire(&conn{Reader: strings.NewReader(header + "<handshake/><a/><b/></stream:stream>")})
+	w := newWire(&conn{sends: strings.NewReader(header + "<handshake/><a/><b/></stream:stream>")})
 	var got []string
 	p := make([]byte, 4096)
 	for {
@@ -111,7 +107,7 @@ func TestWireReadsLists(t *testing.T) {
 
 // A stanza without an end keeps no more than its limit in memory.
 func TestWireIsBounded(t *testing.T) {
-	w := newWire(&conn{Reader: io.MultiReader(strings.NewReader(header+"<a>"), io.LimitReader(endless('x'), 64<<20))})
+	w := newWire(&conn{sends: io.MultiReader(strings.NewReader(header+"<a>"), io.LimitReader(endless('x'), 64<<20))})
 	for {
 		if _, err := w.next(); err != nil {
 			break
