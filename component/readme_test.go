@@ -181,6 +181,7 @@ func TestReadmeNumbers(t *testing.T) {
 		fmt.Sprintf("up to %d s more", afterHold/time.Second),
 		fmt.Sprintf("a request can take %d s", relayedTimeout/time.Second),
 		fmt.Sprintf("More than %d that wait", maxPerSender),
+		fmt.Sprintf("It holds %d requests of one account", heldPerSender),
 		fmt.Sprintf("at most %d kB. Who you are", maxRequest>>10),
 		fmt.Sprintf("in compact form, at most %d kB", token.MaxSize>>10),
 	} {
