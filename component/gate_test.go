@@ -18,6 +18,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	prosodygate "github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -62,25 +63,16 @@ func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
 var secret = []byte("a secret for tests, long enough!")
 
-// config is the server's side of the gate, as the README tells operators to write it.
-const config = `
-component_admins_as_room_owners = true
-VirtualHost "meet.example.com"
-  authentication = "anonymous"
-VirtualHost "guest.meet.example.com"
-  authentication = "anonymous"
-VirtualHost "recorder.meet.example.com"
-  authentication = "anonymous"
-VirtualHost "users.example.com"
-Component "conference.meet.example.com" "muc"
-  restrict_room_creation = true
-  muc_room_default_members_only = true
-  muc_room_default_public_jids = true
-  muc_room_locking = false
-  admins = { "focus@focus.meet.example.com" }
-Component "focus.meet.example.com"
-  component_secret = "` + componentSecret + `"
-`
+// config is the server's side of the gate, as operators are told to write it.
+var config = prosodygate.Server{
+	Domain: "focus.meet.example.com", Secret: componentSecret, Service: service,
+	VHosts: []prosodygate.VHost{
+		{Domain: "meet.example.com", Authentication: "anonymous"},
+		{Domain: "guest.meet.example.com", Authentication: "anonymous"},
+		{Domain: "recorder.meet.example.com", Authentication: "anonymous"},
+		{Domain: "users.example.com"},
+	},
+}.Lua()
 
 // gate is a server with usher beside it.
 type gate struct {

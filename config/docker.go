@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
@@ -396,7 +397,7 @@ func (d *docker) read() {
 	case "internal", "ldap":
 		d.set(main+"/kind", string(KindTrusted), by)
 	case "matrix", "hybrid_matrix_token":
-		d.l.authenticated(authenticated{main, matrixProviders[0], d.place(by)})
+		d.l.authenticated(authenticated{main, gate.MatrixProviders[0], d.place(by)})
 	default:
 		d.l.problem(d.place(by), "", "is not known: it must be jwt, internal or ldap")
 	}

@@ -12,6 +12,7 @@ import (
 
 	"mellium.im/xmpp/jid"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
@@ -124,7 +125,7 @@ func (e *existing) with(lines string, environ []string) (*prosody.Configuration,
 
 // stale finds what usher's own lines lose. Their lists are copies of those that the files had when the lines were written, and
 // win over these. With fresh, the files with lines of now, whatever the lines leave out on purpose is known.
-func (e *existing) stale(g *gate, fresh *prosody.Configuration) {
+func (e *existing) stale(g *comparison, fresh *prosody.Configuration) {
 	if !e.own() {
 		return
 	}
@@ -182,7 +183,7 @@ func same(a, b *prosody.Configuration) bool {
 
 // unread finds that usher's lines are not among the files: the cause of most of what is missing then. Where somebody has
 // written by hand what they say, usher's component is there, or usher is an admin of rooms.
-func (e *existing) unread(g *gate) {
+func (e *existing) unread(g *comparison) {
 	s := e.whole.Host(g.c.XMPP.Domain.String())
 	if e.own() || s != nil && s.Component && s.Module == "component" || slices.ContainsFunc(g.c.Rooms.Services, func(service jid.JID) bool {
 		return slices.Contains(adminsOf(e.whole.Host(service.String())), g.c.Focus())
@@ -195,7 +196,7 @@ func (e *existing) unread(g *gate) {
 			"\"usher config prosody\" prints them", main)
 		return
 	}
-	g.find(Missing, at, "Include "+quoteLua(file), "usher's lines are not read: the last line of %s must be this one; \"usher config prosody "+
+	g.find(Missing, at, "Include "+gate.Quote(file), "usher's lines are not read: the last line of %s must be this one; \"usher config prosody "+
 		"--output %s\" writes them", main, file)
 }
 

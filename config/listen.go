@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
@@ -199,7 +200,7 @@ func (c *Config) opening(p *prosody.Configuration) (opening, bool) {
 		numbers = append(numbers, strconv.Itoa(port))
 	}
 	o.ports = "component_ports = { " + strings.Join(numbers, ", ") + " }"
-	o.addresses = "component_interfaces = { " + strings.Join(quoteAll(o.now.with(host)), ", ") + " }"
+	o.addresses = "component_interfaces = " + gate.List(o.now.with(host)...)
 	return o, true
 }
 
@@ -229,7 +230,7 @@ func (c *Config) openingLines(e *existing) (lines [][2]string) {
 }
 
 // opening looks whether Prosody listens for components where usher connects to.
-func (g *gate) opening() {
+func (g *comparison) opening() {
 	if _, err := components(g.p); err != nil {
 		p, _ := err.(prosody.Problem)
 		g.find(Missing, p.At, fmt.Sprintf("component_ports = { %d }", defaultPort), "%s", p.Text)

@@ -6,22 +6,14 @@ import (
 	"testing"
 
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/config/gate"
 )
 
 // listens is a Prosody's configuration with what usher needs beside the options about where it listens.
-const listens = `component_admins_as_room_owners = true
-VirtualHost "guest.example.com"
-  authentication = "anonymous"
-Component "rooms.example.com" "muc"
-  restrict_room_creation = true
-  muc_room_default_members_only = true
-  muc_room_default_public_jids = true
-  muc_room_locking = false
-  muc_room_allow_persistent = false
-  admins = { "focus@focus.example.com" }
-Component "focus.example.com"
-  component_secret = "` + secretA + `"
-`
+var listens = gate.Server{
+	Domain: "focus.example.com", Secret: secretA, Service: "rooms.example.com",
+	VHosts: []gate.VHost{{Domain: "guest.example.com", Authentication: "anonymous"}},
+}.Lua()
 
 // image is the mark of docker-jitsi-meet's Prosody.
 const image = `plugin_paths = { "/prosody-plugins-custom", "/prosody-plugins/", "/prosody-plugins-contrib" }` + "\n"

@@ -9,6 +9,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"mellium.im/xmpp/jid"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody"
 	"github.com/xmpp-usher/usher/config/prosody/module"
 )
@@ -694,7 +695,7 @@ func (l *loader) admitted(guests string, at place) {
 }
 
 // modules looks for modules that decide beside usher, and for such that nobody here knows.
-func (g *gate) modules(s *prosody.Section) {
+func (g *comparison) modules(s *prosody.Section) {
 	disabled := ownList(s, "modules_disabled") // with all of them, for the last line of the option counts
 	for _, m := range s.Modules() {
 		if g.c.decides(s, m.Name) != "" {
@@ -703,7 +704,7 @@ func (g *gate) modules(s *prosody.Section) {
 	}
 	for _, m := range s.Modules() {
 		if does := g.c.decides(s, m.Name); does != "" {
-			g.find(Defeats, m.At, "modules_disabled = "+luaList(disabled), "%s: the module %s is still loaded: it %s",
+			g.find(Defeats, m.At, "modules_disabled = "+gate.List(disabled...), "%s: the module %s is still loaded: it %s",
 				s.Name, m.Name, does)
 		} else if _, known := moduleNamed(m.Name); !known && s.Component {
 			g.find(Hint, m.At, "", "%s: %s", s.Name, UnknownModule(m.Name))
@@ -713,7 +714,7 @@ func (g *gate) modules(s *prosody.Section) {
 
 // whitelists looks for virtual hosts that Jitsi's lobby lets past members-only: it makes their people members at the join,
 // without asking (mod_muc_lobby_rooms.lua, muc_lobby_whitelist).
-func (g *gate) whitelists() {
+func (g *comparison) whitelists() {
 	for _, s := range g.p.Hosts {
 		if !slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return m.Name == "muc_lobby_rooms" }) {
 			continue
@@ -731,7 +732,7 @@ func (g *gate) whitelists() {
 }
 
 // anybody reports whether people that Prosody does not know log in on a virtual host: usher decides about them, or nobody does.
-func (g *gate) anybody(s *prosody.Section) bool {
+func (g *comparison) anybody(s *prosody.Section) bool {
 	i := slices.IndexFunc(g.c.VHosts, func(v VHost) bool { return v.Domain.String() == s.Name })
 	if i >= 0 {
 		return g.c.VHosts[i].Kind == KindToken || g.c.VHosts[i].Kind == KindGuest

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
@@ -22,13 +23,6 @@ const (
 	ProviderAnonymous = "anonymous"
 )
 
-// insecure is Prosody's provider that takes any password (mod_auth_insecure.lua).
-const insecure = "insecure"
-
-// matrixProviders ask a Matrix server whether somebody is in a room there (jitsi-contrib mod_auth_hybrid_matrix_token.lua,
-// prosody-auth-matrix-user-verification).
-var matrixProviders = []string{"hybrid_matrix_token", "matrix_user_verification"}
-
 // authenticated is how the people of a virtual host log in, as Prosody's configuration says.
 type authenticated struct {
 	path, authentication string
@@ -36,7 +30,7 @@ type authenticated struct {
 }
 
 // matrix reports whether Prosody asks a Matrix server.
-func (a authenticated) matrix() bool { return slices.Contains(matrixProviders, a.authentication) }
+func (a authenticated) matrix() bool { return slices.Contains(gate.MatrixProviders, a.authentication) }
 
 // password reports whether Prosody asks for a password. It does if nothing is said (core/usermanager.lua).
 func (a authenticated) password() bool {
@@ -44,7 +38,9 @@ func (a authenticated) password() bool {
 }
 
 // checks reports whether it takes the right password to log in.
-func (a authenticated) checks() bool { return a.password() && a.authentication != insecure }
+func (a authenticated) checks() bool {
+	return !slices.ContainsFunc(gate.Providers, func(d gate.Defeat) bool { return d.Is(a.authentication) })
+}
 
 // authenticated takes note of how the people of a virtual host log in.
 func (l *loader) authenticated(a authenticated) {
@@ -171,7 +167,7 @@ func verifiable(v VHost, s *prosody.Section) (options []option, cannot string) {
 	}
 	needText := func(name, value, why string) {
 		if text(name) != value {
-			need(name, quoteLua(value), why)
+			need(name, gate.Quote(value), why)
 		}
 	}
 
@@ -181,7 +177,7 @@ func verifiable(v VHost, s *prosody.Section) (options []option, cannot string) {
 	appID := text("app_id")
 	if appID == "" {
 		appID = i.AppID
-		need("app_id", quoteLua(appID), "without it the plugin lets nobody log in")
+		need("app_id", gate.Quote(appID), "without it the plugin lets nobody log in")
 	}
 	server, cache := text("asap_key_server"), text("cache_keys_url")
 	switch {
@@ -191,7 +187,7 @@ func verifiable(v VHost, s *prosody.Section) (options []option, cannot string) {
 		return nil, "Jitsi's plugin asks a key server, and usher has a secret here"
 	case len(i.AppSecrets) == 1:
 		if text("app_secret") != i.AppSecrets[0].Reveal() {
-			options = append(options, option{"app_secret", quoteLua(i.AppSecrets[0].Reveal()), "as usher has it", true})
+			options = append(options, option{"app_secret", gate.Quote(i.AppSecrets[0].Reveal()), "as usher has it", true})
 		}
 	case len(i.PublicKeyFiles) > 0, i.JWKSFile != "":
 		return nil, "Jitsi's plugin asks a key server, and usher has keys in files here"
@@ -213,7 +209,7 @@ func verifiable(v VHost, s *prosody.Section) (options []option, cannot string) {
 		algorithm = "RS256"
 	}
 	if algorithm != i.Algorithms[0] {
-		need("signature_algorithm", quoteLua(i.Algorithms[0]), "as usher has it")
+		need("signature_algorithm", gate.Quote(i.Algorithms[0]), "as usher has it")
 	}
 	for _, list := range []struct {
 		name      string
@@ -229,7 +225,7 @@ func verifiable(v VHost, s *prosody.Section) (options []option, cannot string) {
 		}
 		missed := func(name string) bool { return !slices.Contains(accepted, name) }
 		if err != nil || missed("*") && slices.ContainsFunc(list.wanted, missed) {
-			need(list.name, luaList(list.wanted), "as usher has it")
+			need(list.name, gate.List(list.wanted...), "as usher has it")
 		}
 	}
 	flag := func(name string, otherwise, wanted bool, why string) {

@@ -19,14 +19,22 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // The demo's configurations. Names in braces are replaced at the start.
 var (
-	//go:embed demo/prosody.cfg.lua
-	demoProsody string
+	demoProsody = "network_settings = { nagle = false } -- otherwise a second stanza waits up to 40 ms for an acknowledgement\n" + gate.Server{
+		Domain: demoScene.focus, Secret: "{component.secret}", Service: demoScene.service,
+		VHosts: []gate.VHost{
+			{Domain: demoScene.tokens, Authentication: "anonymous", Why: "people with a token"},
+			{Domain: demoScene.guests, Authentication: "anonymous", Why: "guests"},
+			{Domain: "recorder.meet.example.com", Authentication: "anonymous", Why: "recorders and gateways"},
+			{Domain: demoScene.users, Why: "people with a password, who are hosts"},
+		},
+	}.Lua()
 	//go:embed demo/usher.yaml
 	demoUsher string
 	//go:embed demo/usher-jicofo.yaml
@@ -47,7 +55,7 @@ type scene struct {
 // room is the room that the cast tries to enter.
 func (s scene) room() string { return "standup@" + s.service }
 
-// demoScene has the names of demo/prosody.cfg.lua and demo/usher.yaml.
+// demoScene has the names of demoProsody and demo/usher.yaml.
 var demoScene = scene{
 	focus: "focus.meet.example.com", service: "conference.meet.example.com", issuer: "demo", audience: "jitsi",
 	tokens: "meet.example.com", guests: "guest.meet.example.com", users: "users.example.com", user: "romeo",

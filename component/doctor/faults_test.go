@@ -193,12 +193,12 @@ func TestRightsFaults(t *testing.T) {
 			says: "anybody may create rooms", mend: `restrict_room_creation = true below Component "conference.meet.example.com" "muc"`,
 		},
 		"anybody creates rooms, and usher is no admin": {
-			old:  `restrict_room_creation = true                   -- only admins create rooms,` + "\n" + `  admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`,
+			old:  `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" } -- usher, in rooms` + "\n  restrict_room_creation = true",
 			want: map[doctor.Status]string{"fail": "creation room-owner", "skip": "jicofo-owner"}, jicofo: soon,
 			says: "usher does not own the rooms that Jicofo opens (forbidden)", mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" } below`,
 		},
 		"anybody creates rooms, usher is no admin, and Jicofo is away": {
-			old:  `restrict_room_creation = true                   -- only admins create rooms,` + "\n" + `  admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`,
+			old:  `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" } -- usher, in rooms` + "\n  restrict_room_creation = true",
 			want: map[doctor.Status]string{"fail": "creation jicofo room-owner", "warn": "room-jicofo", "skip": unseen}, offline: true,
 			says: "owns only the rooms that it created", mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" } below`,
 		},

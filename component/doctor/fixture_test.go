@@ -18,6 +18,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/doctor"
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
@@ -31,20 +32,24 @@ const (
 
 var secret = strings.Repeat("k4", 20)
 
-// whole is the demo's configuration, and what else the doctor can examine. Nothing is wrong with it.
+// whole is a gate, and what else the doctor can examine. Nothing is wrong with it.
 func whole(t *testing.T) string {
 	t.Helper()
-	demo, err := os.ReadFile("../../cmd/usher/demo/prosody.cfg.lua")
-	if err != nil {
-		t.Fatal(err)
-	}
 	folder, err := filepath.Abs("testdata")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("plugin_paths = { %q }\n", folder) + `modules_enabled = { "roster", "saslauth", "disco", "ping", "version", "time" }
 prosodytest_subscriptions = { ["` + jicofo + `"] = { "` + domain + `" } }
-` + strings.NewReplacer("{component.secret}", secret, `admins = { "focus@`+domain+`" }`, `admins = { "focus@`+domain+`", "`+jicofo+`" }`).Replace(string(demo)) + `
+` + gate.Server{
+		Domain: domain, Secret: secret, Service: service, Admins: []string{jicofo},
+		VHosts: []gate.VHost{
+			{Domain: "meet.example.com", Authentication: "anonymous"},
+			{Domain: "guest.meet.example.com", Authentication: "anonymous"},
+			{Domain: "recorder.meet.example.com", Authentication: "anonymous"},
+			{Domain: "users.example.com"},
+		},
+	}.Lua() + `
 VirtualHost "auth.meet.example.com"
   authentication = "internal_hashed"
 Component "lobby.meet.example.com" "muc"

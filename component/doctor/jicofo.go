@@ -15,6 +15,7 @@ import (
 	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
@@ -32,11 +33,12 @@ const (
 )
 
 // What mends a Jicofo that makes its own decisions beside usher.
-const (
-	noAuthentication = "take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0), and restart Jicofo"
-	noElection       = "jicofo.conference.enable-auto-owner = false in jicofo.conf (docker: ENABLE_AUTO_OWNER=0), and restart Jicofo"
-	enforce          = "; or jicofo.enforce_roles: true here, and usher takes ownership back from such owners"
+var (
+	noAuthentication = gate.NoJicofoAuth.Mend + ", and restart Jicofo"
+	noElection       = gate.NoAutoOwner.Mend + ", and restart Jicofo"
 )
+
+const enforce = "; or jicofo.enforce_roles: true here, and usher takes ownership back from such owners"
 
 // jicofo subscribes to Jicofo's presence. usher learns Jicofo's full JID that way, as Jitsi's client_proxy does. If usher may see
 // that Jicofo is offline, Jicofo has x.o.Starting to come online. If usher may not see it, waiting does not help.

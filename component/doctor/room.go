@@ -12,6 +12,7 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
@@ -86,7 +87,7 @@ func (x *examination) creation(ctx context.Context, s subject) finding {
 	room := x.newRoom(s)
 	_, err := x.join(ctx, room, x.stranger)
 	if err == nil {
-		return fail(below(s, "restrict_room_creation = true"), "anybody may create rooms, without usher")
+		return fail(below(s, gate.OnlyAdmins.Line()), "anybody may create rooms, without usher")
 	}
 	if isCondition(err, stanza.NotAllowed, stanza.Forbidden) {
 		x.gone(room)
@@ -116,7 +117,7 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 // service as not-acceptable, and for a mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes
 // anything.
 func (x *examination) owns(ctx context.Context, s subject) finding {
-	mend := "component_admins_as_room_owners = true in the global section"
+	mend := gate.AdminsOwn.Line() + " in the global section"
 	if x.blame["creation "+s.name] != "" { // usher did not need to be an admin
 		mend = x.admins(s) + "; for Prosody 13 also " + mend
 	}
@@ -191,11 +192,11 @@ func (x *examination) born(ctx context.Context, s subject) finding {
 	case err != nil:
 		return unreadable(err)
 	case x.o.Module && membersOnly(form):
-		return warn(below(s, "muc_room_default_members_only = false"), "a new room has the lobby switched on")
+		return warn(below(s, gate.LobbyOff.Line()), "a new room has the lobby switched on")
 	case x.o.Module:
 		return ok("a new room has the lobby switched off")
 	case !membersOnly(form):
-		return fail(below(s, "muc_room_default_members_only = true"), "a new room is open to everybody until somebody closes it")
+		return fail(below(s, gate.MembersOnly.Line()), "a new room is open to everybody until somebody closes it")
 	}
 	return ok("rooms are members-only from the first moment on")
 }
@@ -217,7 +218,7 @@ func (x *examination) configure(ctx context.Context, s subject) finding {
 	case !membersOnly(form):
 		return fail("", "a room does not become members-only")
 	case form["muc#roomconfig_whois"] != "anyone":
-		return fail(below(s, "muc_room_default_public_jids = true"), "a room does not show real JIDs to everybody inside")
+		return fail(below(s, gate.PublicJIDs.Line()), "a room does not show real JIDs to everybody inside")
 	}
 	return ok("usher configures rooms: members-only, real JIDs visible")
 }
@@ -249,7 +250,7 @@ func (x *examination) keepsOut(ctx context.Context, s subject) finding {
 			return fail("", "usher cannot close a room (%s)", because(err))
 		}
 		// A list below the component would replace the global one, and Jitsi's modules with it.
-		return fail(below(s, `add "muc_affiliated_only" to modules_enabled`)+
+		return fail(below(s, "add "+gate.Quote(gate.Module)+" to modules_enabled")+
 			" (usher config prosody --output FILE writes the whole list), and put its file into a folder of plugin_paths (--module DIR)",
 			"mod_muc_affiliated_only is not loaded on %s: anybody can enter", s.name)
 	case err == nil:
@@ -272,7 +273,7 @@ func (x *examination) letsIn(ctx context.Context, s subject) finding {
 	p, err := x.join(ctx, room, x.stranger)
 	switch {
 	case isCondition(err, stanza.ItemNotFound):
-		return fail(below(s, "muc_room_locking = false"), "a room stays locked after it was configured")
+		return fail(below(s, gate.NoLocking.Line()), "a room stays locked after it was configured")
 	case err != nil:
 		return fail("", "a member cannot enter (%s)", because(err))
 	case len(p.items) == 0 || p.items[0].Affiliation != "member":
@@ -316,7 +317,7 @@ func (x *examination) persistent(ctx context.Context, s subject) finding {
 	if err == nil {
 		form, err = x.configuration(ctx, room, x.stranger)
 	}
-	const line = "muc_room_allow_persistent = false"
+	line := gate.NotPersistent.Line()
 	switch _, can := form["muc#roomconfig_persistentroom"]; {
 	case err != nil:
 		return warn("", "the doctor cannot see what owners can configure (%s)", because(err))
@@ -353,7 +354,7 @@ func (x *examination) end(ctx context.Context, s subject) finding {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if _, err := x.owner.Moderators(ctx, room); !muc.Absent(err) {
-		return warn(below(s, "muc_room_default_persistent = false"), "a room stays when its last occupant has left")
+		return warn(below(s, gate.EndsEmpty.Line()), "a room stays when its last occupant has left")
 	}
 	x.gone(room)
 	return ok("an empty room is gone")

@@ -4,25 +4,19 @@ import (
 	"context"
 	"fmt"
 	"testing"
+
+	"github.com/xmpp-usher/usher/config/gate"
 )
 
-// gate is the configuration of a server that usher stands beside (design §2): nobody creates a room but the component, and
+// gateConfig is the configuration of a server that usher stands beside (design §2): nobody creates a room but the component, and
 // nobody enters without an affiliation.
-const gate = `
-component_admins_as_room_owners = true
-VirtualHost "meet.example.com"
-  authentication = "anonymous"
-VirtualHost "guest.meet.example.com"
-  authentication = "anonymous"
-Component "conference.meet.example.com" "muc"
-  restrict_room_creation = true
-  muc_room_default_members_only = true
-  muc_room_default_public_jids = true
-  muc_room_locking = false
-  admins = { "focus@focus.meet.example.com" }
-Component "focus.meet.example.com"
-  component_secret = "secret"
-`
+var gateConfig = gate.Server{
+	Domain: "focus.meet.example.com", Secret: "secret", Service: "conference.meet.example.com",
+	VHosts: []gate.VHost{
+		{Domain: "meet.example.com", Authentication: "anonymous"},
+		{Domain: "guest.meet.example.com", Authentication: "anonymous"},
+	},
+}.Lua()
 
 const (
 	room     = "standup@conference.meet.example.com"
@@ -45,7 +39,7 @@ func setAffiliation(t *testing.T, focus *Client, jid, affiliation string) {
 
 // TestGate shows that the configuration of design §2 is a complete gate, with a component of a few lines.
 func TestGate(t *testing.T) {
-	s := Start(t, Options{Config: gate})
+	s := Start(t, Options{Config: gateConfig})
 	focus := s.Component(t, "focus.meet.example.com", "secret")
 	juliet := s.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket})
 

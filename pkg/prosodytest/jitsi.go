@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/xmpp-usher/usher/config/gate"
 )
 
 // JitsiOptions describe a server as it is under a Jitsi Meet, for [JitsiConfig]. The zero value is the gate of a stock
@@ -135,14 +137,14 @@ func JitsiConfig(o JitsiOptions) string {
 		line("Component %s %q", quote(prefix+"."+domain), "muc")
 		line("storage = %q", "memory")
 		line("muc_room_cache_size = 10000") // as Jitsi has it; beyond it, no room is created
-		line("restrict_room_creation = true")
-		line("muc_room_default_public_jids = true")
-		line("muc_room_locking = false")
+		line("%s", gate.OnlyAdmins.Line())
+		line("%s", gate.PublicJIDs.Line())
+		line("%s", gate.NoLocking.Line())
 		line("admins = %s", list([]string{"focus@auth." + domain, "focus@focus." + domain, "focus." + domain, "observer@auth." + domain}))
 		line("modules_enabled = %s", list(modules))
 	}
 
-	line("component_admins_as_room_owners = true")
+	line("%s", gate.AdminsOwn.Line())
 	if len(o.PluginPaths) > 0 {
 		line("plugin_paths = %s", list(slices.Clone(o.PluginPaths)))
 	}
@@ -203,7 +205,7 @@ func JitsiConfig(o JitsiOptions) string {
 		modules = append(modules, "prosodytest_domain_mapper")
 	}
 	muc("conference", append(modules, meetingID...)...)
-	line("muc_room_default_members_only = %t", !o.Open)
+	line("%s = %t", gate.MembersOnly.Name, !o.Open)
 	line("%s", o.Conference)
 	if o.Lobby {
 		muc("lobby")

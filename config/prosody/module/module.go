@@ -14,11 +14,12 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
 // Name is what the module is called in modules_enabled.
-const Name = "muc_affiliated_only"
+const Name = gate.Module
 
 // Source is the module, for Prosody 0.12 and 13.
 //

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
@@ -47,14 +48,10 @@ VirtualHost "meet.example.com"
   authentication = "anonymous"
 Component %q "muc"
   modules_enabled = { "muc_affiliated_only" }
-  restrict_room_creation = true
-  muc_room_default_members_only = false
-  muc_room_default_public_jids = true
-  muc_room_locking = false
-  admins = { %q, %q }
+%s  admins = { %q, %q }
 Component "focus.meet.example.com"
   component_secret = "secret"
-`, folder, service, usher, focus),
+`, folder, service, gate.Lines(gate.Rooms(true)), usher, focus),
 		Users: map[string]string{focus: "pass"},
 	})
 	return &world{Server: s, t: t, usher: s.Component(t, "focus.meet.example.com", "secret")}

@@ -1,0 +1,450 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/config/gate"
+	"github.com/xmpp-usher/usher/config/prosody"
+	"github.com/xmpp-usher/usher/config/prosody/module"
+)
+
+// Finding is a difference between what Prosody's configuration says and what it must say.
+type Finding struct {
+	Level FindingLevel
+	// Source is where: "prosody conf.d/meet.cfg.lua:14".
+	Source string
+	// Text says what is there and what it means, Mend what to write.
+	Text, Mend string
+}
+
+// FindingLevel says how bad a finding is.
+type FindingLevel string
+
+// The levels of findings.
+const (
+	Defeats FindingLevel = "defeats" // the gate is open, or two decide
+	Missing FindingLevel = "missing" // usher cannot work as it should
+	Hint    FindingLevel = "hint"    // what cannot be seen here, or is worth knowing
+)
+
+// CompareProsody compares what Prosody's files say with what they must say. Without files it is those that the configuration
+// knows of (prosody.files, sources.prosody); no findings if there are none. Several files are read one after the other, as
+// if the first included the others at its end. What the lines of [Config.ProsodyLines] among them lose of the other files,
+// because they are older, comes first, or that there are none. The error is a *[Problems].
+func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, error) {
+	e, err := c.existing(environ, files...)
+	if e == nil {
+		return nil, err
+	}
+	g := &comparison{c: c, p: e.whole}
+	e.unread(g)
+	if e.own() {
+		fresh, err := e.with(c.lines(e, Lines{}), environ)
+		if err != nil {
+			return nil, err
+		}
+		e.stale(g, fresh)
+	}
+	return append(g.findings, c.compare(e.whole)...), nil
+}
+
+// CheckLines compares what Prosody's files, named here or else known, will say with the lines of [Config.ProsodyLines] in the
+// place of those that usher has written before, or at their end. Nothing is written. The error is that of
+// [Config.ProsodyLines].
+func (c *Config) CheckLines(o Lines, files ...string) ([]Finding, error) {
+	e, err := c.existing(o.Environ, files...)
+	if e == nil {
+		return nil, unknown(err)
+	}
+	p, err := e.with(c.lines(e, o), o.Environ)
+	if err != nil {
+		return nil, err
+	}
+	return c.compare(p), nil
+}
+
+// LinesPending says, in a sentence, why Prosody's files, named here or else known, do not mean already what they will with the lines
+// of [Config.ProsodyLines]; "" if they do. The error is that of [Config.ProsodyLines].
+func (c *Config) LinesPending(o Lines, files ...string) (string, error) {
+	e, err := c.existing(o.Environ, files...)
+	if e == nil {
+		return "", unknown(err)
+	}
+	fresh, err := e.with(c.lines(e, o), o.Environ)
+	switch {
+	case err != nil:
+		return "", err
+	case same(e.whole, fresh):
+		return "", nil
+	case e.own():
+		return fmt.Sprintf("They are not in effect yet: /%s says something else. Write them again (--output), and restart Prosody.", e.whole.Marked[0]), nil
+	}
+	return fmt.Sprintf("They are not in effect yet: %s does not include them.", e.files[0]), nil
+}
+
+// ProsodyFiles returns Prosody's main files, as far as the configuration knows of them (prosody.files, sources.prosody).
+func (c *Config) ProsodyFiles() []string {
+	if len(c.prosodyFiles) == 0 && c.prosody != nil {
+		return c.prosody.files
+	}
+	return c.prosodyFiles
+}
+
+// compare compares what Prosody's files say with what they must say.
+func (c *Config) compare(p *prosody.Configuration) []Finding {
+	g := &comparison{c: c, p: p, jitsi: hasJitsi(p)}
+	for _, service := range c.Rooms.Services {
+		g.muc(service)
+	}
+	for _, a := range c.annexes() {
+		g.annex(a)
+	}
+	g.lobby()
+	g.whitelists()
+	if paths, _, _, _ := g.p.Global.Strings("plugin_paths"); g.c.Rooms.Enforcement == Module && len(paths) == 0 {
+		g.find(Hint, prosody.Position{}, "plugin_paths = { "+gate.Quote(ModuleFolder)+" }",
+			"without plugin_paths, Prosody finds the module %s only if it is among its own", module.Name)
+	}
+	g.own()
+	g.opening()
+	for _, v := range c.VHosts {
+		g.vhost(v)
+	}
+	g.jicofo()
+	g.order()
+	for _, at := range p.NeedsProsody13 {
+		g.find(Hint, at, "", "Prosody 0.12 does not take this line, or takes it otherwise")
+	}
+	return g.findings
+}
+
+// order finds options of usher's hosts with a value that hangs on the order in which Prosody reads the files of a folder.
+func (g *comparison) order() {
+	var hosts []string
+	for _, domain := range slices.Concat(g.c.Rooms.Services, []jid.JID{g.c.Rooms.Breakout, g.c.Rooms.Lobby, g.c.XMPP.Domain}) {
+		hosts = append(hosts, domain.String())
+	}
+	for _, v := range g.c.VHosts {
+		hosts = append(hosts, v.Domain.String())
+	}
+	for _, u := range g.p.Unsure {
+		if u.Section != g.p.Global && !slices.Contains(hosts, u.Section.Name) {
+			continue
+		}
+		name := strings.TrimSpace(u.Section.Name + " " + u.Option)
+		g.find(Missing, u.At, "Include "+gate.Quote(LinesFile), "%s is set differently at %s, and Prosody reads the files of a folder in no certain "+
+			"order: usher's lines belong into a file that the last line of prosody.cfg.lua includes by its name", name, u.Other)
+	}
+}
+
+// gate compares.
+type comparison struct {
+	c        *Config
+	p        *prosody.Configuration
+	jitsi    bool // whether Jitsi's plugins are there
+	findings []Finding
+}
+
+func (g *comparison) find(level FindingLevel, at prosody.Position, mend, format string, args ...any) {
+	source := "prosody"
+	if at.File != "" {
+		source += " " + at.String()
+	}
+	g.findings = append(g.findings, Finding{level, source, fmt.Sprintf(format, args...), mend})
+}
+
+func (g *comparison) muc(service jid.JID) {
+	name := service.String()
+	s := g.component(service)
+	if s == nil {
+		return
+	}
+	g.owns(s)
+	for _, o := range gate.Rooms(g.c.Rooms.Enforcement == Module) {
+		g.option(s, o)
+	}
+	g.admins(s, service, "so cannot create rooms")
+	for _, admin := range adminsOf(s) {
+		if at, _ := s.Option("admins"); !slices.Contains(g.c.own(service), admin) {
+			g.find(Hint, at.At, "", "%s: %s is an admin, too: creates and enters rooms without being asked", name, admin)
+		}
+	}
+	g.roles(s)
+	g.module(s)
+	g.modules(s)
+}
+
+// owns looks whether usher owns the rooms of a MUC service.
+func (g *comparison) owns(s *prosody.Section) {
+	if owners, at, ok, _ := s.Bool(gate.AdminsOwn.Name); !ok || !owners {
+		g.find(Missing, at, gate.AdminsOwn.Line(), "on Prosody 13 usher owns no room on %s", s.Name)
+	}
+}
+
+// roles finds what makes Prosody 13 take people for admins of a MUC service who are not among its admins, and what lets others
+// do what admins do there.
+func (g *comparison) roles(s *prosody.Section) {
+	for _, d := range gate.Roles {
+		text, at, ok, err := s.String(d.Option)
+		value := any(text)
+		if o, _ := s.Option(d.Option); err != nil {
+			value = o.Value
+		}
+		if ok && d.Is(value) {
+			g.find(Defeats, at, d.Instead, "%s: %s %s", s.Name, d.Option, d.Means)
+		}
+	}
+}
+
+// component returns the section of a MUC service, or nil if it is none, which is then found.
+func (g *comparison) component(service jid.JID) *prosody.Section {
+	s := g.p.Host(service.String())
+	if s != nil && s.Component && s.Module == "muc" {
+		return s
+	}
+	at := prosody.Position{}
+	if s != nil {
+		at = s.At
+	}
+	g.find(Missing, at, "Component "+gate.Quote(service.String())+` "muc"`, "%s is no MUC service", service)
+	return nil
+}
+
+// option compares one option of a MUC service.
+func (g *comparison) option(s *prosody.Section, o gate.Option) {
+	value, at, ok, err := s.Bool(o.Name)
+	as, _ := s.Option(o.Name)
+	if err == nil && (ok && value == o.Value && (!o.Exact || as.Value == value) || !ok && o.Default) {
+		return
+	}
+	level, means := Missing, o.Why
+	if o.Open != "" {
+		level, means = Defeats, "without it "+o.Open
+	}
+	what := "is not set"
+	if ok || err != nil {
+		what = "is something else"
+	} else {
+		at = s.At
+	}
+	g.find(level, at, o.Line(), "%s: %s %s: %s", s.Name, o.Name, what, means)
+}
+
+// admins looks whether usher and Jicofo are admins of a MUC service. So says what usher cannot do otherwise.
+func (g *comparison) admins(s *prosody.Section, service jid.JID, so string) {
+	admins := adminsOf(s)
+	all := ownList(s, "admins")
+	var absent []string
+	for _, admin := range g.c.own(service) {
+		if !slices.Contains(admins, admin) {
+			all = append([]string{admin}, all...)
+			absent = append(absent, admin)
+		}
+	}
+	mend := "admins = " + gate.List(all...)
+	for _, admin := range absent {
+		who := "usher"
+		switch admin {
+		case g.c.XMPP.Domain.String():
+			so = "so cannot switch the lobby on"
+		case g.c.Jicofo.JID.String():
+			who, so = "Jicofo", "so cannot create rooms"
+		}
+		g.find(Missing, s.At, mend, "%s: %s (%s) is not among its admins, %s", s.Name, who, admin, so)
+	}
+}
+
+// module looks for usher's module on a MUC service.
+func (g *comparison) module(s *prosody.Section) {
+	modules := s.Modules()
+	i := slices.IndexFunc(modules, func(m prosody.Module) bool { return m.Name == module.Name })
+	switch {
+	case g.c.Rooms.Enforcement == Module && i < 0:
+		// A list of its own would take the place of the one that is there.
+		g.find(Defeats, s.At, "add "+gate.Quote(module.Name)+" to modules_enabled",
+			"%s: the module %s is not loaded: anybody can enter a room that is open", s.Name, module.Name)
+	case g.c.Rooms.Enforcement == MembersOnly && i >= 0:
+		g.find(Hint, modules[i].At, "", "%s: the module %s has nothing to do with rooms.enforcement members-only", s.Name, module.Name)
+	}
+}
+
+// annex compares a MUC service that belongs to the guarded ones.
+func (g *comparison) annex(a annex) {
+	s := g.component(a.service)
+	if s == nil {
+		return
+	}
+	if _, own := s.Own(gate.AdminsOwn.Name); own { // that of all hosts is spoken of once
+		g.owns(s)
+	}
+	for _, o := range a.options {
+		g.option(s, o)
+	}
+	g.admins(s, a.service, "so may not ask what a room there is")
+	if a.guarded {
+		g.module(s)
+	}
+	g.roles(s)
+	g.modules(s)
+}
+
+// lobby finds what Jitsi's lobby plugin makes of rooms that are members-only. It refuses everybody there who has no display
+// name, lobby or not, and no option changes that: it looks at a field of the room, lobby_skip_display_name_check, which only
+// other plugins set (mod_muc_lobby_rooms.lua, muc-occupant-pre-join). Its option muc_lobby_check_display_name_required is for
+// what clients are told.
+func (g *comparison) lobby() {
+	for _, s := range g.p.Hosts {
+		modules := s.Modules()
+		i := slices.IndexFunc(modules, func(m prosody.Module) bool { return m.Name == "muc_lobby_rooms" })
+		if i < 0 || s.Component || g.c.Rooms.Enforcement != MembersOnly {
+			continue
+		}
+		g.find(Hint, modules[i].At, "", "%s: Jitsi's lobby refuses everybody without a display name in every room that is members-only, and has no "+
+			"option against that: rooms.enforcement: module avoids it", s.Name)
+	}
+}
+
+// own compares the component that usher is.
+func (g *comparison) own() {
+	name := g.c.XMPP.Domain.String()
+	s := g.p.Host(name)
+	head := "Component " + gate.Quote(name)
+	switch {
+	case s == nil:
+		g.find(Missing, prosody.Position{}, head, "%s, usher's own address, is not there", name)
+		return
+	case !s.Component:
+		g.find(Missing, s.At, head, "%s is a virtual host, but must be usher's component", name)
+		return
+	case s.Module != "component":
+		g.find(Missing, s.At, head, "%s is the module %s, whose place usher takes", name, s.Module)
+		return
+	}
+	secret, at, ok, _ := s.String("component_secret")
+	switch {
+	case !ok:
+		g.find(Missing, s.At, `component_secret = "..."`, "%s has no component_secret", name)
+	case secret != g.c.XMPP.Secret.Reveal():
+		g.find(Missing, at, `component_secret = "..."`, "%s: component_secret is not the secret that usher has (xmpp.secret)", name)
+	}
+}
+
+func (g *comparison) vhost(v VHost) {
+	name := v.Domain.String()
+	s := g.p.Host(name)
+	head := "VirtualHost " + gate.Quote(name)
+	if s == nil || s.Component {
+		g.find(Missing, prosody.Position{}, head, "%s is no virtual host, so nobody can log in there", name)
+		return
+	}
+	g.modules(s)
+	provider, at, _ := authentication(s)
+	switch v.Kind {
+	case KindTrusted, KindService:
+		g.accounts(v.Kind, s, provider, at)
+	default:
+		g.login(v, s, provider, at)
+	}
+}
+
+// accounts finds what lets anybody log in on a virtual host where usher relies on Prosody to know its people.
+func (g *comparison) accounts(kind Kind, s *prosody.Section, provider string, at prosody.Position) {
+	so := "everybody is let in"
+	if kind == KindTrusted {
+		so = "everybody is a host"
+	}
+	for _, d := range gate.Providers {
+		if d.Is(provider) && (d.On != gate.OnTrusted || kind == KindTrusted) {
+			g.find(Defeats, at, d.Instead, "%s: authentication = %q %s, so %s", s.Name, provider, d.Means, so)
+			return
+		}
+	}
+	empty, emptyAt, _, _ := s.Bool(gate.EmptyToken.Option)
+	from, mend, registers := registration(s)
+	switch {
+	case provider == ProviderToken && empty:
+		g.find(Defeats, emptyAt, gate.EmptyToken.Instead, "%s: %s, so %s", s.Name, gate.EmptyToken.Means, so)
+	case authenticated{authentication: provider}.password() && registers:
+		g.find(Defeats, from, mend, "%s: %s, so %s", s.Name, gate.Registration.Means, so)
+	}
+}
+
+// registration reports whether anybody can register an account on a virtual host, where that is set, and what ends it
+// (mod_register.lua, mod_register_ibr.lua, mod_invites_register.lua).
+func registration(s *prosody.Section) (at prosody.Position, mend string, open bool) {
+	modules := map[string]prosody.Position{}
+	for _, m := range s.Modules() {
+		modules[m.Name] = m.At
+	}
+	if _, invites := modules["invites_register"]; invites {
+		if only, _, set, err := s.Bool("registration_invite_only"); !set || only || err != nil {
+			return at, "", false
+		}
+	}
+	if at, ok := modules["register_ibr"]; ok {
+		return at, "modules_disabled = " + gate.List(append(ownList(s, "modules_disabled"), "register_ibr")...), true
+	}
+	_, loads := modules["register"]
+	allowed, at, _, _ := s.Bool(gate.Registration.Option)
+	return at, gate.Registration.Instead, loads && allowed
+}
+
+// login compares how the people of a virtual host of the kinds token and guest log in.
+func (g *comparison) login(v VHost, s *prosody.Section, provider string, at prosody.Position) {
+	a := authenticated{authentication: provider}
+	l := g.c.login(v, s, g.jitsi, "")
+	mend := "authentication = " + gate.Quote(l.provider)
+	switch {
+	case a.matrix():
+		g.find(Missing, at, mend, "%s: people need an account at a Matrix server to log in, beside what usher asks for", s.Name)
+	case a.password():
+		g.find(Missing, at, mend, "%s: people need a password to log in, beside what usher asks for", s.Name)
+	case !l.stays:
+		g.find(Missing, at, mend, "%s: Jitsi's plugin refuses people at login that usher would let in: %s", s.Name, l.why)
+	}
+	for _, o := range l.options {
+		set, is := s.Option(o.name)
+		if !is {
+			set.At = at
+		}
+		if o.secret {
+			o.value = `"..."`
+		}
+		g.find(Missing, set.At, o.name+" = "+o.value, "%s: %s: Jitsi's plugin refuses people at login that usher would let in", s.Name, o.name)
+	}
+	if l.stays {
+		for _, cost := range l.costs {
+			g.find(Hint, at, "", "%s: with authentication = %q, %s", s.Name, provider, cost)
+		}
+	}
+}
+
+// jicofo says what Jicofo's own configuration must say, which cannot be seen here.
+func (g *comparison) jicofo() {
+	if g.c.Jicofo.JID.String() == "" {
+		return
+	}
+	at := prosody.Position{}
+	if s := g.p.Host(g.c.Jicofo.JID.Domainpart()); s != nil {
+		at = s.At
+	}
+	for _, s := range g.p.Hosts {
+		if s.Module == "client_proxy" && s.Name != g.c.XMPP.Domain.String() {
+			g.find(Missing, s.At, "", "%s is still Jitsi's client_proxy: by it Jicofo hears of requests that usher has not admitted; take it out", s.Name)
+		}
+	}
+	settings := []gate.JicofoSetting{gate.ClientProxy(g.c.XMPP.Domain.String()), gate.NoAutoOwner, gate.NoJicofoAuth}
+	_, image := dockerImage(g.p)
+	for _, j := range settings {
+		switch {
+		case !image:
+			g.find(Hint, at, j.Conf, "in jicofo.conf: otherwise %s", j.Otherwise)
+		case j.Docker != "":
+			g.find(Hint, at, j.Docker, "in .env: otherwise %s", j.Otherwise)
+		}
+	}
+}
