@@ -1,19 +1,9 @@
 package config
 
-// Keys returns the name of every key.
-func Keys() []string { return table.names() }
+import "flag"
 
-func (s *shape) names() []string {
-	var names []string
-	for name, key := range s.keys {
-		names = append(names, name)
-		names = append(names, key.names()...)
-	}
-	if s.each != nil {
-		names = append(names, s.each.names()...)
-	}
-	return names
-}
+// Update has the tests write what they compare with: the want and warn lines of testdata/config, and README.md.
+var Update = flag.Bool("update", false, "write what the tests compare with")
 
 // DockerElsewhere and DockerPrefixes are as in docker.go.
 var (

@@ -1,15 +1,185 @@
 package config
 
-import (
-	"maps"
-	"reflect"
-	"slices"
-	"strings"
-	"time"
-)
+import "time"
 
-// raw is the table of keys, and what viper decodes into: each field is a key as the operator types it, with its
-// default. What a key means is said in [Config] and in usher.example.yaml.
+//go:generate go test -run TestReadme -update .
+
+// key is a row of the table of keys. The table is the one place that says which keys there are: a key of raw without a row stops
+// the program at once (shapeOf), and the tests hold README.md and usher.example.yaml against it.
+type key struct {
+	// name is the key as the operator writes it. DOMAIN stands for a virtual host. The keys below vhosts.DOMAIN.issuers can also
+	// stand on the virtual host itself, if it has one issuer.
+	name string
+	// def is the default, as in the environment. unset says in words what counts where the key is not set and there is no default, or
+	// when the default counts.
+	def, unset string
+	// example is another value, as in usher.yaml.
+	example string
+	// since is the release that has it first; empty for the first release.
+	since string
+	// means says what the key means, for README.md.
+	means string
+}
+
+// keys is the table. It does not name the sections, which have no values.
+var keys = []key{
+	{name: "xmpp.server", def: "127.0.0.1:5347", example: "xmpp.meet.jitsi:5347",
+		means: "The host and port where the XMPP server waits for components. The connection is not encrypted, so it belongs on this machine or on a " +
+			"private network."},
+	{name: "xmpp.domain", unset: "required", example: "focus.meet.example.com",
+		means: `usher's own address: the name in the server's line Component "focus.meet.example.com".`},
+	{name: "xmpp.secret", unset: "required, or xmpp.secret_file", example: `"0b9e6d3c5a7f1842e0d4b6a89c37f512"`,
+		means: "The component's secret, as the server has it. Nobody else may read this file then."},
+	{name: "xmpp.secret_file", unset: "required, or xmpp.secret", example: "component.secret",
+		means: "A file with the component's secret. A new line at its end does not count."},
+	{name: "xmpp.allow_short_secret", def: "false", example: "true",
+		means: "Accepts a secret of less than 32 bytes, for as long as you cannot change it."},
+
+	{name: "rooms.services", unset: "required", example: "[conference.meet.example.com]",
+		means: "The server's MUC services with the rooms that usher guards."},
+	{name: "rooms.breakout", unset: "no breakout rooms", example: "breakout.meet.example.com",
+		means: "The MUC service of Jitsi's breakout rooms. They need Jicofo."},
+	{name: "rooms.lobby", unset: "no lobby", example: "lobby.meet.example.com",
+		means: "The MUC service of Jitsi's lobbies."},
+	{name: "rooms.wait_for_host", def: "guests", example: "members",
+		means: "Who waits until a host is inside. `guests`: people without a token. `members`: also people with a token that does not make them " +
+			"hosts. `never`: nobody waits, so guests may be among themselves."},
+	{name: "rooms.guest_rooms", unset: "none", example: `["open-*"]`,
+		means: "Rooms in which guests need no host, as patterns of names: `*` stands for any characters, `?` for one, `[a-z]` for one of a range."},
+	{name: "rooms.host_affiliation", def: "owner", example: "admin",
+		means: "What a host becomes in the room. `owner` may do everything. `admin` moderates, but cannot change the room's configuration."},
+	{name: "rooms.enforcement", def: "members-only", example: "module",
+		means: "What keeps out people who never asked usher. `members-only`: rooms are members-only for life, and a stock server is enough. `module`: " +
+			"usher's module for Prosody, mod_muc_affiliated_only. It is for servers with Jitsi's lobby: members-only is the lobby's switch then, and " +
+			"stays with the moderators."},
+	{name: "rooms.guard_interval", def: "5s", example: "10s",
+		means: "In front of Jicofo, how often usher looks whether a room in use is still members-only: 1s to 5m. Without Jicofo usher is inside " +
+			"each room and hears of changes."},
+	{name: "rooms.wait_hold", def: "10s", example: "5s",
+		means: "How long usher holds the request of somebody who waits, to answer it the moment a host is inside: 0s (not at all) to 90s. Some XMPP " +
+			"clients give up after 15s."},
+	{name: "rooms.wait_hold_jitsi", def: "60s", example: "30s",
+		means: "The same for Jitsi's clients, which set no time limit on a request."},
+
+	{name: "lobby.autostart", def: "never", example: "host",
+		means: "Who switches the lobby on without being asked. `host`: the first host in the room. `never`: a moderator does it."},
+	{name: "lobby.bypass", def: "owner,member", example: "[owner]",
+		means: "Who passes a lobby that is on: `owner` (hosts), `member`, or `[]` for nobody. Guests always knock."},
+
+	{name: "jicofo.jid", unset: "usher is the focus itself", example: "focus@auth.meet.example.com",
+		means: "The JID of Jitsi's conference focus, if usher stands in front of one."},
+	{name: "jicofo.forward_token", def: "false", example: "true",
+		means: "Passes the clients' tokens on to Jicofo, which reads them for visitors only."},
+	{name: "jicofo.enforce_roles", def: "false", example: "true",
+		means: "Takes the affiliation owner away from people if neither usher nor a host made them owners."},
+
+	{name: "vhosts.DOMAIN.kind", unset: "required", example: "token",
+		means: "What usher knows of the people of this virtual host. `token`: they need a token. `guest`: they need none; a token counts if " +
+			"there is an issuer. `trusted`: the server asked for a password, so they are hosts. `service`: recorders and gateways, which are " +
+			"let in, but never count as hosts."},
+	{name: "vhosts.DOMAIN.allow_empty_token", def: "false", example: "true",
+		means: "Lets people without a token in, as guests. A token that is not valid is refused all the same. Only with `kind: token`."},
+	{name: "vhosts.DOMAIN.default_affiliation", def: "owner", example: "member",
+		means: "What a token makes of its bearer if it does not say. `owner`: a host. `member`: somebody who is let in, but is no host."},
+
+	{name: "vhosts.DOMAIN.issuers.app_id", unset: "required", example: "my_app",
+		means: "The name of the issuer, as in the claim `iss` of its tokens."},
+	{name: "vhosts.DOMAIN.issuers.app_secret", unset: "required, or another key with secrets or public keys", example: `"0b9e6d3c5a7f1842e0d4b6a89c37f512"`,
+		means: "The secret that signs the issuer's tokens. Nobody else may read this file then."},
+	{name: "vhosts.DOMAIN.issuers.app_secret_file", unset: "as app_secret", example: "app.secret",
+		means: "A file with that secret. A new line at its end does not count."},
+	{name: "vhosts.DOMAIN.issuers.app_secrets", unset: "as app_secret", example: `["0b9e6d3c5a7f1842e0d4b6a89c37f512", "7d2a90c4e8b15f63d70c91ae24f86b35"]`,
+		means: "Several secrets, each of which counts: the new one and the old one while you change it."},
+	{name: "vhosts.DOMAIN.issuers.allow_short_secret", def: "false", example: "true",
+		means: "Accepts a secret of less than 32 bytes (48 with HS384, 64 with HS512), for as long as you cannot change it."},
+	{name: "vhosts.DOMAIN.issuers.public_key_files", unset: "none", example: "[portal.pem]",
+		means: "PEM files with public keys, or folders of such files."},
+	{name: "vhosts.DOMAIN.issuers.jwks_file", unset: "none", example: "keys.json",
+		means: "A file with a JWK Set (RFC 7517)."},
+	{name: "vhosts.DOMAIN.issuers.jwks_url", unset: "none", example: "https://login.example.com/jwks",
+		means: "The address of a JWK Set. Addresses are https, or http on this machine."},
+	{name: "vhosts.DOMAIN.issuers.asap_key_server", unset: "none", example: "https://keys.example.com",
+		means: "The address of Jitsi's key server: the key of a kid is `<address>/<sha256 of kid>.pem`."},
+	{name: "vhosts.DOMAIN.issuers.cache_keys_url", unset: "none", example: "https://keys.example.com/map",
+		means: "The address of a map of certificates by kid, as Firebase has it, or of a JWK Set."},
+	{name: "vhosts.DOMAIN.issuers.keys_max_stale", def: "24h", example: "1h",
+		means: "How long fetched keys stay in use when they should be fetched again and cannot be. 0s: not at all."},
+	{name: "vhosts.DOMAIN.issuers.accepted_issuers", unset: "app_id", example: "[portal, old-portal]",
+		means: "The values of the claim `iss` that are accepted; `\"*\"` stands for any."},
+	{name: "vhosts.DOMAIN.issuers.accepted_audiences", def: "*", example: "[jitsi]",
+		means: "The values of the claim `aud` that are accepted; `\"*\"` stands for any."},
+	{name: "vhosts.DOMAIN.issuers.algorithms", unset: "[HS256] with a secret, [RS256] with public keys", example: "[HS512]",
+		means: "How tokens may be signed. With a secret: HS256, HS384, HS512. With public keys: RS256, RS384, RS512, PS256, PS384, PS512, ES256, " +
+			"ES384, ES512, EdDSA."},
+	{name: "vhosts.DOMAIN.issuers.require_room", def: "true", example: "false",
+		means: "Refuses tokens without the claim `room`."},
+	{name: "vhosts.DOMAIN.issuers.require_exp", def: "true", example: "false",
+		means: "Refuses tokens without the claim `exp`, which would never end."},
+	{name: "vhosts.DOMAIN.issuers.domain_verification", def: "true", example: "false",
+		means: "The claim `sub` must be the domain, the tenant, or `*`."},
+	{name: "vhosts.DOMAIN.issuers.no_wildcard", def: "false", example: "true",
+		means: "Refuses tokens for more than one room: `*` as room or sub, and patterns (`context.room.regex`)."},
+	{name: "vhosts.DOMAIN.issuers.leeway", def: "10s", example: "30s",
+		means: "How far the issuer's clock may be from usher's: 0s to 60s."},
+	{name: "vhosts.DOMAIN.issuers.tenant", unset: "any tenant", example: "acme",
+		means: "The one tenant with the rooms that these tokens open."},
+	{name: "vhosts.DOMAIN.issuers.default_affiliation", unset: "that of the virtual host", example: "member",
+		means: "What this issuer's tokens make of their bearer if they do not say. Only in the list issuers."},
+	claim("affiliation", "realm_access.roles", "the affiliation (if it is not there: member)"),
+	claimValues("affiliation", "{teacher: owner, assistant: admin, \"*\": member}"),
+	claim("id", "preferred_username", "the person's id"),
+	claimValues("id", "{root: \"1\"}"),
+	claim("name", "name", "the person's name"),
+	claimValues("name", "{jdoe: Jane}"),
+	claim("group", "department", "the person's group"),
+	claimValues("group", "{d1: Sales}"),
+	claim("room", "lesson", "the room"),
+	claimValues("room", "{\"4711\": mathematics}"),
+	claim("tenant", "school", "the tenant"),
+	claimValues("tenant", "{s1: acme}"),
+
+	{name: "sessions", def: "on", example: "off",
+		means: "Gives a session to people who are let in by a token. With it the same client may ask again, for the same room and until the token ends. " +
+			"`off`: the token is needed each time."},
+	{name: "login", def: "password", unset: "where the sources and the virtual hosts say nothing else", example: "url",
+		means: "The login that the web page offers to people who need a token and have none. `none`: no login, so they are refused at once. " +
+			"`password`: the password of an account (kind: trusted). `url`: the page opens its tokenAuthUrl. With a login they wait in Jitsi's dialog."},
+
+	{name: "store.path", unset: "a file in the folder for state, see [Store](#store)", example: "usher.db",
+		means: "The file that keeps sessions, grants and waiting requests while usher is not running. Its folder must exist. `memory` keeps nothing, and " +
+			"then no request is held."},
+	{name: "store.max_size", unset: "1GiB, or 256MiB with path: memory", example: "512MiB",
+		means: "How large the file may become, or how much memory may be used: 8MiB to 1024GiB."},
+
+	{name: "log.level", def: "info", example: "debug",
+		means: "The least level that is logged: `debug`, `info`, `warn` or `error`."},
+	{name: "log.format", def: "console", example: "json",
+		means: "`console`, for people, or `json`."},
+
+	{name: "sources.prosody", unset: "not read", example: "[/etc/prosody/prosody.cfg.lua]",
+		means: "Prosody's main files. What they include is read, too."},
+	{name: "sources.docker", unset: "not read", example: ".env",
+		means: "The variables of docker-jitsi-meet: its .env file, or `environment` for usher's own environment."},
+	{name: "sources.meet", unset: "not read", example: "[/etc/jitsi/meet/meet.example.com-config.js]",
+		means: "The web page's config.js. It sets `login`, and usher warns of what does not work with it."},
+
+	{name: "prosody.files", unset: "sources.prosody", example: "[/etc/prosody/prosody.cfg.lua]",
+		means: "Prosody's main files after an import. They set nothing. `usher config prosody` makes its lines from them, and `config check` and " +
+			"`doctor` compare."},
+}
+
+// claim and claimValues are the rows of a claim: where it stands, and what its values mean.
+func claim(name, path, of string) key {
+	return key{name: "vhosts.DOMAIN.issuers.claims." + name, unset: "where Jitsi has it", example: path,
+		means: "Where the token has " + of + ": names with dots between them, `\\.` for a dot in a name."}
+}
+
+func claimValues(name, example string) key {
+	return key{name: "vhosts.DOMAIN.issuers.claims." + name + "_values", unset: "values mean what they say", example: example,
+		means: "What the values there mean; `\"*\"` stands for all others."}
+}
+
+// raw is what viper decodes into. It has a field for each key of the table, with its type.
 type raw struct {
 	Sources struct {
 		Prosody []string `mapstructure:"prosody"`
@@ -20,7 +190,7 @@ type raw struct {
 		Files []string `mapstructure:"files"`
 	} `mapstructure:"prosody"`
 	XMPP struct {
-		Server           string `mapstructure:"server" default:"127.0.0.1:5347"`
+		Server           string `mapstructure:"server"`
 		Domain           string `mapstructure:"domain"`
 		Secret           string `mapstructure:"secret"`
 		SecretFile       string `mapstructure:"secret_file"`
@@ -30,17 +200,17 @@ type raw struct {
 		Services        []string      `mapstructure:"services"`
 		Breakout        string        `mapstructure:"breakout"`
 		Lobby           string        `mapstructure:"lobby"`
-		WaitForHost     string        `mapstructure:"wait_for_host" default:"guests"`
+		WaitForHost     string        `mapstructure:"wait_for_host"`
 		GuestRooms      []string      `mapstructure:"guest_rooms"`
-		HostAffiliation string        `mapstructure:"host_affiliation" default:"owner"`
-		Enforcement     string        `mapstructure:"enforcement" default:"members-only"`
-		GuardInterval   time.Duration `mapstructure:"guard_interval" default:"5s"`
-		WaitHold        time.Duration `mapstructure:"wait_hold" default:"10s"`
-		WaitHoldJitsi   time.Duration `mapstructure:"wait_hold_jitsi" default:"60s"`
+		HostAffiliation string        `mapstructure:"host_affiliation"`
+		Enforcement     string        `mapstructure:"enforcement"`
+		GuardInterval   time.Duration `mapstructure:"guard_interval"`
+		WaitHold        time.Duration `mapstructure:"wait_hold"`
+		WaitHoldJitsi   time.Duration `mapstructure:"wait_hold_jitsi"`
 	} `mapstructure:"rooms"`
 	Lobby struct {
-		Autostart string   `mapstructure:"autostart" default:"never"`
-		Bypass    []string `mapstructure:"bypass" default:"owner,member"`
+		Autostart string   `mapstructure:"autostart"`
+		Bypass    []string `mapstructure:"bypass"`
 	} `mapstructure:"lobby"`
 	Jicofo struct {
 		JID          string `mapstructure:"jid"`
@@ -48,22 +218,22 @@ type raw struct {
 		EnforceRoles bool   `mapstructure:"enforce_roles"`
 	} `mapstructure:"jicofo"`
 	VHosts   map[string]rawVHost `mapstructure:"vhosts"`
-	Sessions bool                `mapstructure:"sessions" default:"on"`
-	Login    string              `mapstructure:"login" default:"password"`
+	Sessions bool                `mapstructure:"sessions"`
+	Login    string              `mapstructure:"login"`
 	Store    struct {
 		Path    string `mapstructure:"path"`
 		MaxSize Size   `mapstructure:"max_size"`
 	} `mapstructure:"store"`
 	Log struct {
-		Level  string `mapstructure:"level" default:"info"`
-		Format string `mapstructure:"format" default:"console"`
+		Level  string `mapstructure:"level"`
+		Format string `mapstructure:"format"`
 	} `mapstructure:"log"`
 }
 
 type rawVHost struct {
 	Kind               string `mapstructure:"kind"`
 	AllowEmptyToken    bool   `mapstructure:"allow_empty_token"`
-	DefaultAffiliation string `mapstructure:"default_affiliation" default:"owner"`
+	DefaultAffiliation string `mapstructure:"default_affiliation"`
 	// The short form of one issuer: its keys stand on the vhost.
 	rawIssuer `mapstructure:",squash"`
 	// The long form, by number: viper merges maps, not lists.
@@ -87,15 +257,15 @@ type rawIssuer struct {
 	JWKSURL            string        `mapstructure:"jwks_url"`
 	ASAPKeyServer      string        `mapstructure:"asap_key_server"`
 	CacheKeysURL       string        `mapstructure:"cache_keys_url"`
-	KeysMaxStale       time.Duration `mapstructure:"keys_max_stale" default:"24h"`
+	KeysMaxStale       time.Duration `mapstructure:"keys_max_stale"`
 	AcceptedIssuers    []string      `mapstructure:"accepted_issuers"`
-	AcceptedAudiences  []string      `mapstructure:"accepted_audiences" default:"*"`
+	AcceptedAudiences  []string      `mapstructure:"accepted_audiences"`
 	Algorithms         []string      `mapstructure:"algorithms"`
-	RequireRoom        bool          `mapstructure:"require_room" default:"true"`
-	RequireExp         bool          `mapstructure:"require_exp" default:"true"`
-	DomainVerification bool          `mapstructure:"domain_verification" default:"true"`
+	RequireRoom        bool          `mapstructure:"require_room"`
+	RequireExp         bool          `mapstructure:"require_exp"`
+	DomainVerification bool          `mapstructure:"domain_verification"`
 	NoWildcard         bool          `mapstructure:"no_wildcard"`
-	Leeway             time.Duration `mapstructure:"leeway" default:"10s"`
+	Leeway             time.Duration `mapstructure:"leeway"`
 	Tenant             string        `mapstructure:"tenant"`
 	Claims             rawClaims     `mapstructure:"claims"`
 }
@@ -113,192 +283,4 @@ type rawClaims struct {
 	RoomValues        map[string]string `mapstructure:"room_values"`
 	Tenant            string            `mapstructure:"tenant"`
 	TenantValues      map[string]string `mapstructure:"tenant_values"`
-}
-
-// shape says what may stand at a place of the configuration.
-type shape struct {
-	form  form
-	keys  map[string]*shape // of a section: its keys
-	order []string          // of a section: its keys, in the order of the table
-	each  *shape            // of vhosts: a vhost; of a list of sections: one of them
-
-	def string // of a value: its default as in the environment, "" for none
-}
-
-type form int
-
-const (
-	formSection  form = iota // keys
-	formVHosts               // sections, by domain
-	formSections             // a list of sections
-	formTexts                // a list of texts
-	formTable                // a table of texts by text
-	formText
-	formBool
-	formDuration // a duration
-	formSize     // a number of bytes
-)
-
-// table is the shape of the whole configuration, and issuerKeys are the keys of one issuer.
-var (
-	table      = shapeOf(reflect.TypeFor[raw]())
-	issuerKeys = slices.Sorted(maps.Keys(shapeOf(reflect.TypeFor[rawIssuer]()).keys))
-)
-
-func shapeOf(t reflect.Type) *shape {
-	switch t {
-	case reflect.TypeFor[string]():
-		return &shape{form: formText}
-	case reflect.TypeFor[bool]():
-		return &shape{form: formBool}
-	case reflect.TypeFor[time.Duration]():
-		return &shape{form: formDuration}
-	case reflect.TypeFor[Size]():
-		return &shape{form: formSize}
-	case reflect.TypeFor[[]string]():
-		return &shape{form: formTexts}
-	case reflect.TypeFor[map[string]string]():
-		return &shape{form: formTable}
-	case reflect.TypeFor[map[string]rawVHost]():
-		return &shape{form: formVHosts, each: shapeOf(t.Elem())}
-	case reflect.TypeFor[map[int]rawListed]():
-		return &shape{form: formSections, each: shapeOf(t.Elem())}
-	}
-	s := &shape{form: formSection, keys: map[string]*shape{}}
-	for i := range t.NumField() {
-		field := t.Field(i)
-		name := field.Tag.Get("mapstructure")
-		if name == ",squash" {
-			squashed := shapeOf(field.Type)
-			maps.Copy(s.keys, squashed.keys)
-			s.order = append(s.order, squashed.order...)
-			continue
-		}
-		key := shapeOf(field.Type)
-		key.def = field.Tag.Get("default")
-		s.keys[name] = key
-		s.order = append(s.order, name)
-	}
-	return s
-}
-
-// parse turns text into the value of a key, or says what is wrong with it.
-func (s *shape) parse(value string) (_ any, fault string) {
-	switch s.form {
-	case formBool:
-		// on and off are booleans of YAML 1.1, which many an operator's habits and editors still follow.
-		switch value {
-		case "true", "on":
-			return true, ""
-		case "false", "off":
-			return false, ""
-		}
-		return nil, "is neither true nor false"
-	case formDuration:
-		d, err := time.ParseDuration(value)
-		if err != nil {
-			return nil, "is no length of time: write it with its unit, such as 10s"
-		}
-		return d, ""
-	case formSize:
-		size, ok := parseSize(value)
-		if !ok {
-			return nil, "is no size: write a whole number and MiB or GiB, such as 512MiB"
-		}
-		return size, ""
-	case formTexts:
-		list := strings.Split(value, ",")
-		for i := range list {
-			list[i] = strings.TrimSpace(list[i])
-		}
-		return list, ""
-	case formTable:
-		entries := map[string]string{}
-		for entry := range strings.SplitSeq(value, ",") {
-			key, meaning, ok := strings.Cut(entry, "=")
-			if !ok {
-				return nil, "is no table: write it as value=meaning,value=meaning"
-			}
-			entries[strings.TrimSpace(key)] = strings.TrimSpace(meaning)
-		}
-		return entries, ""
-	}
-	return value, ""
-}
-
-// A path names a place of the configuration: the keys that lead there, joined by slashes. A slash is the one character
-// that no domain contains (RFC 7622 §3.2): vhosts have dots in their names, and an IPv6 address has "::".
-
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "/" + key
-}
-
-// entryOf returns the path of an entry of the table at a path. It is no key, and nothing can be set there.
-func entryOf(path, entry string) string {
-	return join(path, strings.ReplaceAll(entry, "/", "∕"))
-}
-
-// parent returns the path of the section or list that a place stands in; that of the whole is "".
-func parent(path string) string {
-	return path[:max(strings.LastIndexByte(path, '/'), 0)]
-}
-
-// last returns the key that a path leads to, in the section or list that it stands in.
-func last(path string) string {
-	return path[strings.LastIndexByte(path, '/')+1:]
-}
-
-// typed returns a path as the operator thinks of it: vhosts.meet.example.com.issuers[0].app_id.
-func typed(path string) string {
-	var b strings.Builder
-	for i, key := range strings.Split(path, "/") {
-		switch {
-		case i >= 2 && strings.Trim(key, "0123456789") == "": // i == 1 is a domain
-			b.WriteString("[" + key + "]")
-		case i > 0:
-			b.WriteString("." + key)
-		default:
-			b.WriteString(key)
-		}
-	}
-	return b.String()
-}
-
-// closest returns the one of the names that was probably meant, or "": one with a few typing mistakes, or one that is
-// part of the other.
-func closest(name string, names []string) string {
-	most := min(3, max(1, len(name)/3)) // typing mistakes
-	best, least := "", len(name)
-	for _, candidate := range names {
-		d := distance(name, candidate)
-		if d < least && (d <= most || strings.Contains(name, candidate) || strings.Contains(candidate, name)) {
-			best, least = candidate, d
-		}
-	}
-	return best
-}
-
-// distance returns how many characters must be put in, left out or replaced to make a b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			above := row[j+1]
-			replaced := diagonal
-			if a[i] != b[j] {
-				replaced++
-			}
-			row[j+1] = min(replaced, above+1, row[j]+1)
-			diagonal = above
-		}
-	}
-	return row[len(b)]
 }

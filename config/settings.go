@@ -128,7 +128,7 @@ func (l *loader) settings(c *Config) []Setting {
 				walk(join(path, strconv.Itoa(i)), s.each)
 			}
 		default:
-			if setting, ok := l.setting(path, s); ok {
+			if setting, ok := l.setting(path); ok {
 				all = append(all, setting)
 			}
 		}
@@ -170,7 +170,7 @@ func (l *loader) goes(c *Config, path string) bool {
 }
 
 // setting returns what a key is set to, or what it is if nobody sets it. It reports false if it is nothing.
-func (l *loader) setting(path string, s *shape) (Setting, bool) {
+func (l *loader) setting(path string) (Setting, bool) {
 	name := last(path)
 	setting := Setting{Key: typed(path), path: path, Origin: byDefault, value: l.viper.Get(path)}
 	switch name {
@@ -197,8 +197,8 @@ func (l *loader) setting(path string, s *shape) (Setting, bool) {
 		}
 	case name == "app_secrets": // none, which is not nil
 		return setting, false
-	case s.form == formBool && setting.value == nil && name != "allow_short_secret":
-		setting.value = false
+	case name == "allow_short_secret": // of no interest where every secret is long enough
+		return setting, false
 	}
 	return setting, setting.value != nil
 }

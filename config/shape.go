@@ -1,0 +1,204 @@
+package config
+
+import (
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// shape says what may stand at a place of the configuration.
+type shape struct {
+	form  form
+	keys  map[string]*shape // of a section: its keys
+	order []string          // of a section: its keys, in the order of the table
+	each  *shape            // of vhosts: a vhost; of a list of sections: one of them
+
+	def string // of a value: its default as in the environment, "" for none
+}
+
+type form int
+
+const (
+	formSection  form = iota // keys
+	formVHosts               // sections, by domain
+	formSections             // a list of sections
+	formTexts                // a list of texts
+	formTable                // a table of texts by text
+	formText
+	formBool
+	formDuration // a duration
+	formSize     // a number of bytes
+)
+
+// table is the shape of the whole configuration, and issuerKeys are the keys of one issuer.
+var (
+	table      = shapeOf(reflect.TypeFor[raw](), "")
+	issuerKeys = slices.Sorted(maps.Keys(shapeOf(reflect.TypeFor[rawIssuer](), issuersName).keys))
+)
+
+// issuersName begins the names of the keys of an issuer in the table.
+const issuersName = "vhosts.DOMAIN.issuers"
+
+// forms are the forms of values, by type.
+var forms = map[reflect.Type]form{
+	reflect.TypeFor[string]():            formText,
+	reflect.TypeFor[bool]():              formBool,
+	reflect.TypeFor[time.Duration]():     formDuration,
+	reflect.TypeFor[Size]():              formSize,
+	reflect.TypeFor[[]string]():          formTexts,
+	reflect.TypeFor[map[string]string](): formTable,
+}
+
+// shapeOf returns the shape of a type of raw, which stands at a name of the table.
+func shapeOf(t reflect.Type, name string) *shape {
+	if form, value := forms[t]; value {
+		i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
+		if i < 0 {
+			panic("config: the table of keys has no row for " + name)
+		}
+		return &shape{form: form, def: keys[i].def}
+	}
+	switch t {
+	case reflect.TypeFor[map[string]rawVHost]():
+		return &shape{form: formVHosts, each: shapeOf(t.Elem(), name+".DOMAIN")}
+	case reflect.TypeFor[map[int]rawListed]():
+		return &shape{form: formSections, each: shapeOf(t.Elem(), name)}
+	}
+	s := &shape{form: formSection, keys: map[string]*shape{}}
+	for i := range t.NumField() {
+		field := t.Field(i)
+		key := field.Tag.Get("mapstructure")
+		if key == ",squash" {
+			squashed := shapeOf(field.Type, issuersName)
+			maps.Copy(s.keys, squashed.keys)
+			s.order = append(s.order, squashed.order...)
+			continue
+		}
+		s.keys[key] = shapeOf(field.Type, strings.TrimPrefix(name+"."+key, "."))
+		s.order = append(s.order, key)
+	}
+	return s
+}
+
+// parse turns text into the value of a key, or says what is wrong with it.
+func (s *shape) parse(value string) (_ any, fault string) {
+	switch s.form {
+	case formBool:
+		// on and off are booleans of YAML 1.1, which many an operator's habits and editors still follow.
+		switch value {
+		case "true", "on":
+			return true, ""
+		case "false", "off":
+			return false, ""
+		}
+		return nil, "is neither true nor false"
+	case formDuration:
+		d, err := time.ParseDuration(value)
+		if err != nil {
+			return nil, "is no length of time: write it with its unit, such as 10s"
+		}
+		return d, ""
+	case formSize:
+		size, ok := parseSize(value)
+		if !ok {
+			return nil, "is no size: write a whole number and MiB or GiB, such as 512MiB"
+		}
+		return size, ""
+	case formTexts:
+		list := strings.Split(value, ",")
+		for i := range list {
+			list[i] = strings.TrimSpace(list[i])
+		}
+		return list, ""
+	case formTable:
+		entries := map[string]string{}
+		for entry := range strings.SplitSeq(value, ",") {
+			key, meaning, ok := strings.Cut(entry, "=")
+			if !ok {
+				return nil, "is no table: write it as value=meaning,value=meaning"
+			}
+			entries[strings.TrimSpace(key)] = strings.TrimSpace(meaning)
+		}
+		return entries, ""
+	}
+	return value, ""
+}
+
+// A path names a place of the configuration: the keys that lead there, joined by slashes. A slash is the one character
+// that no domain contains (RFC 7622 §3.2): vhosts have dots in their names, and an IPv6 address has "::".
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "/" + key
+}
+
+// entryOf returns the path of an entry of the table at a path. It is no key, and nothing can be set there.
+func entryOf(path, entry string) string {
+	return join(path, strings.ReplaceAll(entry, "/", "∕"))
+}
+
+// parent returns the path of the section or list that a place stands in; that of the whole is "".
+func parent(path string) string {
+	return path[:max(strings.LastIndexByte(path, '/'), 0)]
+}
+
+// last returns the key that a path leads to, in the section or list that it stands in.
+func last(path string) string {
+	return path[strings.LastIndexByte(path, '/')+1:]
+}
+
+// typed returns a path as the operator thinks of it: vhosts.meet.example.com.issuers[0].app_id.
+func typed(path string) string {
+	var b strings.Builder
+	for i, key := range strings.Split(path, "/") {
+		switch {
+		case i >= 2 && strings.Trim(key, "0123456789") == "": // i == 1 is a domain
+			b.WriteString("[" + key + "]")
+		case i > 0:
+			b.WriteString("." + key)
+		default:
+			b.WriteString(key)
+		}
+	}
+	return b.String()
+}
+
+// closest returns the one of the names that was probably meant, or "": one with a few typing mistakes, or one that is
+// part of the other.
+func closest(name string, names []string) string {
+	most := min(3, max(1, len(name)/3)) // typing mistakes
+	best, least := "", len(name)
+	for _, candidate := range names {
+		d := distance(name, candidate)
+		if d < least && (d <= most || strings.Contains(name, candidate) || strings.Contains(candidate, name)) {
+			best, least = candidate, d
+		}
+	}
+	return best
+}
+
+// distance returns how many characters must be put in, left out or replaced to make a b (Levenshtein).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			above := row[j+1]
+			replaced := diagonal
+			if a[i] != b[j] {
+				replaced++
+			}
+			row[j+1] = min(replaced, above+1, row[j]+1)
+			diagonal = above
+		}
+	}
+	return row[len(b)]
+}
