@@ -17,7 +17,7 @@ type Finding struct {
 	Level FindingLevel
 	// Source is where: "prosody conf.d/meet.cfg.lua:14".
 	Source string
-	// Text says what is there and what it means, Mend what to write.
+	// Text says what stands there and what that means, Mend what to write instead.
 	Text, Mend string
 }
 
@@ -26,15 +26,15 @@ type FindingLevel string
 
 // The levels of findings.
 const (
-	Defeats FindingLevel = "defeats" // the gate is open, or two decide
+	Defeats FindingLevel = "defeats" // the gate is open, or somebody else decides as well
 	Missing FindingLevel = "missing" // usher cannot work as it should
-	Hint    FindingLevel = "hint"    // what cannot be seen here, or is worth knowing
+	Hint    FindingLevel = "hint"    // cannot be seen here, or is worth knowing
 )
 
-// CompareProsody compares what Prosody's files say with what they must say. Without files it is those that the configuration
-// knows of (prosody.files, sources.prosody); no findings if there are none. Several files are read one after the other, as
-// if the first included the others at its end. What the lines of [Config.ProsodyLines] among them lose of the other files,
-// because they are older, comes first, or that there are none. The error is a *[Problems].
+// CompareProsody compares what Prosody's files say with what they must say. Without files it takes those that the
+// configuration names (prosody.files, sources.prosody), and finds nothing if there are none. Several files count as if the first
+// included the others at its end. The first findings are that usher's lines are not read, or what they lose of the other files
+// because they are older. The error is a *[Problems].
 func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, error) {
 	e, err := c.existing(environ, files...)
 	if e == nil {
@@ -52,9 +52,9 @@ func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, e
 	return append(g.findings, c.compare(e.whole)...), nil
 }
 
-// CheckLines compares what Prosody's files, named here or else known, will say with the lines of [Config.ProsodyLines] in the
-// place of those that usher has written before, or at their end. Nothing is written. The error is that of
-// [Config.ProsodyLines].
+// CheckLines compares what Prosody's files will say once they have the lines of [Config.ProsodyLines], in the place of older
+// lines of usher or at their end. The files are these, or those that the configuration names. Nothing is written. The error is that
+// of [Config.ProsodyLines].
 func (c *Config) CheckLines(o Lines, files ...string) ([]Finding, error) {
 	e, err := c.existing(o.Environ, files...)
 	if e == nil {
@@ -67,8 +67,8 @@ func (c *Config) CheckLines(o Lines, files ...string) ([]Finding, error) {
 	return c.compare(p), nil
 }
 
-// LinesPending says, in a sentence, why Prosody's files, named here or else known, do not mean already what they will with the lines
-// of [Config.ProsodyLines]; "" if they do. The error is that of [Config.ProsodyLines].
+// LinesPending says in a sentence why the lines of [Config.ProsodyLines] are not in effect in Prosody's files, these or those that
+// the configuration names; "" if they are. The error is that of [Config.ProsodyLines].
 func (c *Config) LinesPending(o Lines, files ...string) (string, error) {
 	e, err := c.existing(o.Environ, files...)
 	if e == nil {
@@ -86,7 +86,7 @@ func (c *Config) LinesPending(o Lines, files ...string) (string, error) {
 	return fmt.Sprintf("They are not in effect yet: %s does not include them.", e.files[0]), nil
 }
 
-// ProsodyFiles returns Prosody's main files, as far as the configuration knows of them (prosody.files, sources.prosody).
+// ProsodyFiles returns Prosody's main files that the configuration names (prosody.files, sources.prosody).
 func (c *Config) ProsodyFiles() []string {
 	if len(c.prosodyFiles) == 0 && c.prosody != nil {
 		return c.prosody.files
@@ -97,11 +97,8 @@ func (c *Config) ProsodyFiles() []string {
 // compare compares what Prosody's files say with what they must say.
 func (c *Config) compare(p *prosody.Configuration) []Finding {
 	g := &comparison{c: c, p: p, jitsi: hasJitsi(p)}
-	for _, service := range c.Rooms.Services {
-		g.muc(service)
-	}
-	for _, a := range c.annexes() {
-		g.annex(a)
+	for _, m := range c.mucs() {
+		g.muc(m)
 	}
 	g.lobby()
 	g.whitelists()
@@ -117,12 +114,12 @@ func (c *Config) compare(p *prosody.Configuration) []Finding {
 	g.jicofo()
 	g.order()
 	for _, at := range p.NeedsProsody13 {
-		g.find(Hint, at, "", "Prosody 0.12 does not take this line, or takes it otherwise")
+		g.find(Hint, at, "", "Prosody 0.12 refuses this line, or understands it differently")
 	}
 	return g.findings
 }
 
-// order finds options of usher's hosts with a value that hangs on the order in which Prosody reads the files of a folder.
+// order finds options of usher's hosts with a value that depends on the order in which Prosody reads the files of a folder.
 func (g *comparison) order() {
 	var hosts []string
 	for _, domain := range slices.Concat(g.c.Rooms.Services, []jid.JID{g.c.Rooms.Breakout, g.c.Rooms.Lobby, g.c.XMPP.Domain}) {
@@ -141,7 +138,7 @@ func (g *comparison) order() {
 	}
 }
 
-// gate compares.
+// comparison is one comparison of Prosody's files with a configuration.
 type comparison struct {
 	c        *Config
 	p        *prosody.Configuration
@@ -157,28 +154,42 @@ func (g *comparison) find(level FindingLevel, at prosody.Position, mend, format 
 	g.findings = append(g.findings, Finding{level, source, fmt.Sprintf(format, args...), mend})
 }
 
-func (g *comparison) muc(service jid.JID) {
-	name := service.String()
-	s := g.component(service)
+// muc compares a MUC service.
+func (g *comparison) muc(m mucService) {
+	s := g.component(m.service)
 	if s == nil {
 		return
 	}
-	g.owns(s)
-	for _, o := range gate.Rooms(g.c.Rooms.Enforcement == Module) {
+	if _, own := s.Own(gate.AdminsOwn.Name); own || !m.annex { // that of all hosts is found once
+		g.owns(s)
+	}
+	for _, o := range m.options {
 		g.option(s, o)
 	}
-	g.admins(s, service, "so cannot create rooms")
-	for _, admin := range adminsOf(s) {
-		if at, _ := s.Option("admins"); !slices.Contains(g.c.own(service), admin) {
-			g.find(Hint, at.At, "", "%s: %s is an admin, too: creates and enters rooms without being asked", name, admin)
-		}
+	if m.annex {
+		g.admins(s, m.service, "so may not ask what a room there is")
+	} else {
+		g.admins(s, m.service, "so cannot create rooms")
+		g.otherAdmins(s, m.service)
+	}
+	if m.guarded {
+		g.module(s)
 	}
 	g.roles(s)
-	g.module(s)
 	g.modules(s)
 }
 
-// owns looks whether usher owns the rooms of a MUC service.
+// otherAdmins finds admins of a MUC service who are neither usher nor Jicofo.
+func (g *comparison) otherAdmins(s *prosody.Section, service jid.JID) {
+	at, _ := s.Option("admins")
+	for _, admin := range adminsOf(s) {
+		if !slices.Contains(g.c.own(service), admin) {
+			g.find(Hint, at.At, "", "%s: %s is an admin as well: creates and enters rooms without being asked", s.Name, admin)
+		}
+	}
+}
+
+// owns finds a MUC service with rooms that usher does not own.
 func (g *comparison) owns(s *prosody.Section) {
 	if owners, at, ok, _ := s.Bool(gate.AdminsOwn.Name); !ok || !owners {
 		g.find(Missing, at, gate.AdminsOwn.Line(), "on Prosody 13 usher owns no room on %s", s.Name)
@@ -200,7 +211,7 @@ func (g *comparison) roles(s *prosody.Section) {
 	}
 }
 
-// component returns the section of a MUC service, or nil if it is none, which is then found.
+// component returns the section of a MUC service. If it is none, that is a finding, and nil is returned.
 func (g *comparison) component(service jid.JID) *prosody.Section {
 	s := g.p.Host(service.String())
 	if s != nil && s.Component && s.Module == "muc" {
@@ -234,7 +245,7 @@ func (g *comparison) option(s *prosody.Section, o gate.Option) {
 	g.find(level, at, o.Line(), "%s: %s %s: %s", s.Name, o.Name, what, means)
 }
 
-// admins looks whether usher and Jicofo are admins of a MUC service. So says what usher cannot do otherwise.
+// admins finds that usher or Jicofo is no admin of a MUC service. so says what usher cannot do then.
 func (g *comparison) admins(s *prosody.Section, service jid.JID, so string) {
 	admins := adminsOf(s)
 	all := ownList(s, "admins")
@@ -258,13 +269,13 @@ func (g *comparison) admins(s *prosody.Section, service jid.JID, so string) {
 	}
 }
 
-// module looks for usher's module on a MUC service.
+// module finds usher's module missing on a MUC service, or without use there.
 func (g *comparison) module(s *prosody.Section) {
 	modules := s.Modules()
 	i := slices.IndexFunc(modules, func(m prosody.Module) bool { return m.Name == module.Name })
 	switch {
 	case g.c.Rooms.Enforcement == Module && i < 0:
-		// A list of its own would take the place of the one that is there.
+		// A new list would replace the present one.
 		g.find(Defeats, s.At, "add "+gate.Quote(module.Name)+" to modules_enabled",
 			"%s: the module %s is not loaded: anybody can enter a room that is open", s.Name, module.Name)
 	case g.c.Rooms.Enforcement == MembersOnly && i >= 0:
@@ -272,30 +283,10 @@ func (g *comparison) module(s *prosody.Section) {
 	}
 }
 
-// annex compares a MUC service that belongs to the guarded ones.
-func (g *comparison) annex(a annex) {
-	s := g.component(a.service)
-	if s == nil {
-		return
-	}
-	if _, own := s.Own(gate.AdminsOwn.Name); own { // that of all hosts is spoken of once
-		g.owns(s)
-	}
-	for _, o := range a.options {
-		g.option(s, o)
-	}
-	g.admins(s, a.service, "so may not ask what a room there is")
-	if a.guarded {
-		g.module(s)
-	}
-	g.roles(s)
-	g.modules(s)
-}
-
-// lobby finds what Jitsi's lobby plugin makes of rooms that are members-only. It refuses everybody there who has no display
-// name, lobby or not, and no option changes that: it looks at a field of the room, lobby_skip_display_name_check, which only
-// other plugins set (mod_muc_lobby_rooms.lua, muc-occupant-pre-join). Its option muc_lobby_check_display_name_required is for
-// what clients are told.
+// lobby finds Jitsi's lobby plugin beside rooms that are members-only. There it refuses everybody without a display name, lobby
+// or not, and no option changes that: it reads a field of the room, lobby_skip_display_name_check, which only other plugins set
+// (mod_muc_lobby_rooms.lua, muc-occupant-pre-join). Its option muc_lobby_check_display_name_required only changes what clients
+// are told.
 func (g *comparison) lobby() {
 	for _, s := range g.p.Hosts {
 		modules := s.Modules()
@@ -308,7 +299,7 @@ func (g *comparison) lobby() {
 	}
 }
 
-// own compares the component that usher is.
+// own compares usher's own component.
 func (g *comparison) own() {
 	name := g.c.XMPP.Domain.String()
 	s := g.p.Host(name)
@@ -321,7 +312,7 @@ func (g *comparison) own() {
 		g.find(Missing, s.At, head, "%s is a virtual host, but must be usher's component", name)
 		return
 	case s.Module != "component":
-		g.find(Missing, s.At, head, "%s is the module %s, whose place usher takes", name, s.Module)
+		g.find(Missing, s.At, head, "%s is the module %s: usher takes its place", name, s.Module)
 		return
 	}
 	secret, at, ok, _ := s.String("component_secret")
@@ -333,6 +324,7 @@ func (g *comparison) own() {
 	}
 }
 
+// vhost compares a virtual host.
 func (g *comparison) vhost(v VHost) {
 	name := v.Domain.String()
 	s := g.p.Host(name)
@@ -373,7 +365,7 @@ func (g *comparison) accounts(kind Kind, s *prosody.Section, provider string, at
 	}
 }
 
-// registration reports whether anybody can register an account on a virtual host, where that is set, and what ends it
+// registration reports whether anybody can register an account on a virtual host, where that is set, and the line against it
 // (mod_register.lua, mod_register_ibr.lua, mod_invites_register.lua).
 func registration(s *prosody.Section) (at prosody.Position, mend string, open bool) {
 	modules := map[string]prosody.Position{}
@@ -423,7 +415,7 @@ func (g *comparison) login(v VHost, s *prosody.Section, provider string, at pros
 	}
 }
 
-// jicofo says what Jicofo's own configuration must say, which cannot be seen here.
+// jicofo hints at what Jicofo's own configuration must say, because that cannot be seen here.
 func (g *comparison) jicofo() {
 	if g.c.Jicofo.JID.String() == "" {
 		return
@@ -434,7 +426,7 @@ func (g *comparison) jicofo() {
 	}
 	for _, s := range g.p.Hosts {
 		if s.Module == "client_proxy" && s.Name != g.c.XMPP.Domain.String() {
-			g.find(Missing, s.At, "", "%s is still Jitsi's client_proxy: by it Jicofo hears of requests that usher has not admitted; take it out", s.Name)
+			g.find(Missing, s.At, "", "%s is still Jitsi's client_proxy, so Jicofo hears of requests that usher has not admitted: take it out", s.Name)
 		}
 	}
 	settings := []gate.JicofoSetting{gate.ClientProxy(g.c.XMPP.Domain.String()), gate.NoAutoOwner, gate.NoJicofoAuth}

@@ -127,7 +127,7 @@ func TestGate(t *testing.T) {
 		{name: "not an admin", more: rooms + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
 			say:  "usher (focus@focus.meet.example.com) is not among its admins",
 			mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
-		{name: "another admin", level: config.Hint, say: "root@meet.example.com is an admin, too",
+		{name: "another admin", level: config.Hint, say: "root@meet.example.com is an admin as well",
 			more: rooms + `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com", "root@meet.example.com" }`},
 		{name: "Jicofo is no admin", more: rooms + `admins = { "focus@focus.meet.example.com" }`, level: config.Missing,
 			say:  "Jicofo (focus@auth.meet.example.com) is not among its admins, so cannot create rooms",

@@ -240,7 +240,7 @@ func (c *Config) existing(environ []string, files ...string) (*existing, error) 
 
 // replaces reports whether the lines for Prosody replace lists that Jitsi, or the operator, has in Prosody's files.
 func (c *Config) replaces() bool {
-	return c.Jicofo.JID.String() != "" || len(c.annexes()) > 0 || c.Rooms.Enforcement == Module
+	return c.Jicofo.JID.String() != "" || c.Rooms.Breakout.String() != "" || c.Rooms.Lobby.String() != "" || c.Rooms.Enforcement == Module
 }
 
 // unknown is the error of lines that cannot be made, for Prosody's files are not known, or cannot be read.

@@ -108,3 +108,36 @@ var examples = map[string]bool{
 	"your256bitsecret": true, "your384bitsecret": true, "your512bitsecret": true,
 	"astringsecretatleast256bitslong": true,
 }
+
+// secret returns the secret that a path was set to.
+func (l *loader) secret(at, text string, least int) Secret {
+	if by := l.place(at); by.file != "" {
+		by.source, _, _ = strings.Cut(by.source, ":")
+		by.line = 0
+		l.secretIn[by.file] = by
+	}
+	if fault := secretFault(text, least); fault != "" {
+		l.fault(at, "%s", fault)
+	}
+	return NewSecret(text)
+}
+
+// secretFile returns the secret in the file that a path names.
+func (l *loader) secretFile(at, name string, least int) Secret {
+	content, file, ok := l.readNamed(at, name, maxSecret)
+	if !ok {
+		return Secret{}
+	}
+	text := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
+	if fault := encodingFault(content); fault != "" {
+		l.fault(at, "%s", fault)
+	} else if fault := secretFault(text, least); fault != "" {
+		l.fault(at, "%s", fault)
+	} else if strings.TrimSpace(text) != text {
+		l.warn(at, "begins or ends with white space, which counts as part of the secret")
+	}
+	if worldReadable(file) {
+		l.warn(at, readableSecret)
+	}
+	return NewSecret(text)
+}

@@ -86,7 +86,7 @@ func shapeOf(t reflect.Type, name string) *shape {
 func (s *shape) parse(value string) (_ any, fault string) {
 	switch s.form {
 	case formBool:
-		// on and off are booleans of YAML 1.1, which many an operator's habits and editors still follow.
+		// on and off are booleans of YAML 1.1, which many editors and habits still follow.
 		switch value {
 		case "true", "on":
 			return true, ""
@@ -97,7 +97,7 @@ func (s *shape) parse(value string) (_ any, fault string) {
 	case formDuration:
 		d, err := time.ParseDuration(value)
 		if err != nil {
-			return nil, "is no length of time: write it with its unit, such as 10s"
+			return nil, "is no duration: write it with its unit, such as 10s"
 		}
 		return d, ""
 	case formSize:

@@ -1,0 +1,105 @@
+package config
+
+import (
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/text/cases"
+	"golang.org/x/text/language"
+	"golang.org/x/text/unicode/norm"
+	"mellium.im/xmpp/jid"
+)
+
+// buildRooms makes the Rooms.
+func (l *loader) buildRooms(r *raw) Rooms {
+	rooms := Rooms{
+		Services:        l.buildServices(r.Rooms.Services),
+		WaitForHost:     oneOf(l, "rooms/wait_for_host", WaitForHost(r.Rooms.WaitForHost), WaitGuests, WaitMembers, WaitNever),
+		GuestRooms:      r.Rooms.GuestRooms,
+		HostAffiliation: oneOf(l, "rooms/host_affiliation", Affiliation(r.Rooms.HostAffiliation), Owner, Admin),
+		Enforcement:     oneOf(l, "rooms/enforcement", Enforcement(r.Rooms.Enforcement), MembersOnly, Module),
+		GuardInterval:   r.Rooms.GuardInterval,
+		WaitHold:        r.Rooms.WaitHold,
+		WaitHoldJitsi:   r.Rooms.WaitHoldJitsi,
+	}
+	if l.given("rooms/breakout") {
+		rooms.Breakout = l.domain("rooms/breakout", r.Rooms.Breakout)
+	}
+	if l.given("rooms/lobby") {
+		rooms.Lobby = l.domain("rooms/lobby", r.Rooms.Lobby)
+	}
+	if d := rooms.GuardInterval; d < time.Second || d > 5*time.Minute {
+		l.fault("rooms/guard_interval", "is %s, but must be between 1s and 5m", plainDuration(d))
+	}
+	l.checkHold("rooms/wait_hold", rooms.WaitHold, rooms)
+	l.checkHold("rooms/wait_hold_jitsi", rooms.WaitHoldJitsi, rooms)
+	for i, pattern := range rooms.GuestRooms {
+		l.checkPattern(join("rooms/guest_rooms", strconv.Itoa(i)), pattern)
+	}
+	return rooms
+}
+
+// buildServices returns the MUC services that usher guards.
+func (l *loader) buildServices(names []string) (services []jid.JID) {
+	named := map[string]bool{}
+	for i, name := range names {
+		at := join("rooms/services", strconv.Itoa(i))
+		service := l.domain(at, name)
+		if service.String() != "" && named[service.String()] {
+			l.fault(at, "names %s again: once is enough", service)
+		}
+		named[service.String()] = true
+		services = append(services, service)
+	}
+	if len(services) == 0 {
+		l.missing("rooms/services", "name the MUC services to guard, such as [conference.meet.example.com]")
+	}
+	return services
+}
+
+// checkHold records what is wrong with how long a request is held.
+func (l *loader) checkHold(at string, d time.Duration, rooms Rooms) {
+	if d < 0 || d > 90*time.Second {
+		l.fault(at, "is %s, but must be between 0s (requests are not held) and 90s", plainDuration(d))
+	} else if d > 0 && rooms.WaitForHost == WaitNever && l.given(at) {
+		l.fault(at, "has no effect with wait_for_host: never, where nobody waits: take it out")
+	}
+}
+
+// checkPattern records a pattern of rooms that matches no room.
+func (l *loader) checkPattern(at, pattern string) {
+	named := pattern // as auth.CanonicalName has the names that it is compared with
+	if decoded, err := url.PathUnescape(pattern); err == nil {
+		named = decoded
+	}
+	named = cases.Lower(language.Und).String(norm.NFKC.String(named))
+	_, err := path.Match(pattern, "")
+	switch {
+	case err != nil:
+		l.fault(at, `%q is no pattern: * stands for any characters, ? for one, [a-z] for one of a range`, pattern)
+	case pattern == "":
+		l.fault(at, "is empty, so matches no room")
+	case strings.ContainsAny(pattern, "@/"):
+		l.fault(at, "%q matches no room: a pattern is for a room's name, the part before the @", pattern)
+	case pattern != named:
+		l.fault(at, "%q matches no room: names are compared decoded, in lower case and in Unicode's form NFKC; write %q", pattern, named)
+	}
+}
+
+func (l *loader) buildLobby(r *raw) Lobby {
+	lobby := Lobby{Autostart: oneOf(l, "lobby/autostart", LobbyAutostart(r.Lobby.Autostart), AutostartHost, AutostartNever)}
+	for i, name := range r.Lobby.Bypass {
+		at := join("lobby/bypass", strconv.Itoa(i))
+		affiliation := oneOf(l, at, Affiliation(name), Owner, Member)
+		if slices.Contains(lobby.Bypass, affiliation) {
+			l.fault(at, "names %s again: once is enough", affiliation)
+		} else if !l.faulty[at] {
+			lobby.Bypass = append(lobby.Bypass, affiliation)
+		}
+	}
+	return lobby
+}
