@@ -16,24 +16,24 @@ import (
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
-// linesMark is how the lines of [Config.ProsodyLines] begin. By it usher tells its own file from the others of Prosody.
+// linesMark begins the lines of [Config.ProsodyLines]. By it usher tells its own file from Prosody's others.
 const linesMark = `-- What usher needs of Prosody 0.12 or 13, as "usher config prosody"`
 
 // IsLines reports whether a text is one of [Config.ProsodyLines].
 func IsLines(text string) bool { return strings.HasPrefix(text, linesMark) }
 
-// LinesFile is the file that [Config.ProsodyLines] are meant for: not in conf.d, which Prosody reads in no certain order.
+// LinesFile is the file for [Config.ProsodyLines]. It is not in conf.d, because Prosody reads that in no certain order.
 const LinesFile = "/etc/prosody/usher.cfg.lua"
 
-// existing is what Prosody's files say: as they are, and without usher's own lines. These follow from the rest and from
-// usher.yaml. Were they read with the rest, usher would take what it wrote the last time for the operator's: it would not change
+// existing is what Prosody's files say: as they are (whole), and without usher's own lines (rest). usher's lines follow from the rest
+// and from usher.yaml. If usher read them with the rest, it would take its own last words for the operator's. It would not change
 // the authentication of a virtual host again that it has changed before, and an option that it has set would set its keys.
 type existing struct {
 	files       []string // the main files, as absolute names
 	whole, rest *prosody.Configuration
 }
 
-// readExisting evaluates Prosody's main files; nil if that is not possible, which is then recorded.
+// readExisting evaluates Prosody's main files. If that is not possible it records why, and returns nil.
 func (l *loader) readExisting(files []string, environ []string) *existing {
 	e := &existing{files: absolute(files)}
 	if e.whole = l.evaluate(e.files, nil, environ); e.whole == nil {
@@ -48,8 +48,8 @@ func (l *loader) readExisting(files []string, environ []string) *existing {
 	return e
 }
 
-// evaluate evaluates Prosody's main files, some of them with another text than they have; nil if that is not possible, which
-// is then recorded.
+// evaluate evaluates Prosody's main files, some of them with the texts given instead of their own. If that is not possible it
+// records why, and returns nil.
 func (l *loader) evaluate(files []string, texts map[string]string, environ []string) *prosody.Configuration {
 	source := prosody.Source{FS: os.DirFS("/"), Getenv: lookup(environ), Texts: texts, Mark: linesMark}
 	for _, file := range files {
@@ -75,10 +75,10 @@ func (l *loader) evaluate(files []string, texts map[string]string, environ []str
 	return c
 }
 
-// nameInFS is an absolute name as os.DirFS("/") has it.
+// nameInFS returns an absolute name as os.DirFS("/") has it.
 func nameInFS(file string) string { return strings.TrimPrefix(filepath.ToSlash(file), "/") }
 
-// placeIn is a position in Prosody's files, which counts from a folder.
+// placeIn returns the place of a position in Prosody's files. Names of files count from a folder.
 func placeIn(folder string, at prosody.Position) place {
 	file := at.File
 	if !strings.HasPrefix(file, "/") {
@@ -91,10 +91,10 @@ func placeIn(folder string, at prosody.Position) place {
 	return place{source: source, layer: layerProsody, file: file, line: at.Line}
 }
 
-// own reports whether a file of usher's lines is among the files.
+// own reports whether a file with usher's lines is among the files.
 func (e *existing) own() bool { return len(e.whole.Marked) > 0 }
 
-// replaced are usher's own files with another text.
+// replaced returns usher's own files with another text.
 func (e *existing) replaced(text string) map[string]string {
 	texts := map[string]string{}
 	for _, name := range e.whole.Marked {
@@ -103,12 +103,12 @@ func (e *existing) replaced(text string) map[string]string {
 	return texts
 }
 
-// linesFile is where usher's lines can be if they are nowhere yet: beside the first of the files.
+// linesFile returns where usher's lines can go if no file has them yet: beside the first of the files.
 func (e *existing) linesFile() string {
 	return filepath.Join(filepath.Dir(e.files[0]), filepath.Base(LinesFile))
 }
 
-// with returns what the files say with these lines in the place of usher's own, or after all others if there are none.
+// with returns what the files say with these lines in the place of usher's present ones, or at the end if there are none.
 func (e *existing) with(lines string, environ []string) (*prosody.Configuration, error) {
 	files, texts := e.files, e.replaced(lines)
 	if !e.own() {
@@ -123,43 +123,42 @@ func (e *existing) with(lines string, environ []string) (*prosody.Configuration,
 	return c, nil
 }
 
-// stale finds what usher's own lines lose. Their lists are copies of those that the files had when the lines were written, and
-// win over these. With fresh, the files with lines of now, whatever the lines leave out on purpose is known.
+// stale finds what usher's own lines lose. Their lists are copies of those that the files had when the lines were written, and they
+// win over the present ones. fresh, the files with the lines of now, tells what the lines leave out on purpose.
 func (e *existing) stale(g *comparison, fresh *prosody.Configuration) {
 	if !e.own() {
 		return
 	}
-	file := "/" + e.whole.Marked[0]
-	for _, s := range append([]*prosody.Section{e.rest.Global}, e.rest.Hosts...) {
-		where, whole, now := "for all hosts", e.whole.Global, fresh.Global
-		if s != e.rest.Global {
-			where, whole, now = s.Name, e.whole.Host(s.Name), fresh.Host(s.Name)
+	e.staleIn(g, "for all hosts", e.rest.Global, e.whole.Global, fresh.Global)
+	for _, s := range e.rest.Hosts {
+		e.staleIn(g, s.Name, s, e.whole.Host(s.Name), fresh.Host(s.Name))
+	}
+}
+
+// staleIn finds what usher's lines lose of a section: rest is it without them, whole with them, and fresh with those of now.
+func (e *existing) staleIn(g *comparison, where string, rest, whole, fresh *prosody.Section) {
+	for _, name := range slices.Sorted(maps.Keys(rest.Options)) {
+		o := rest.Options[name]
+		by, _ := whole.Own(name)
+		_, list := o.Value.([]any)
+		if _, wins := by.Value.([]any); !list && !wins { // a text counts as a list of one, but only where a list can be
+			continue
 		}
-		for _, name := range slices.Sorted(maps.Keys(s.Options)) {
-			o := s.Options[name]
-			by, _ := whole.Own(name)
-			_, list := o.Value.([]any)
-			if _, wins := by.Value.([]any); !list && !wins { // a text counts as a list of one, but only where a list can be
+		what, is, wanted := "entry of "+name, ownList(whole, name), ownList(fresh, name)
+		if name == "modules_enabled" { // less those that are disabled
+			what, is, wanted = "module", moduleNames(whole), moduleNames(fresh)
+		}
+		for _, element := range ownList(rest, name) {
+			if slices.Contains(is, element) || !slices.Contains(wanted, element) {
 				continue
 			}
-			is, wanted := ownList(whole, name), ownList(now, name)
-			what := "entry of " + name
-			if name == "modules_enabled" { // less those that are disabled
-				what = "module"
-				is, wanted = moduleNames(whole), moduleNames(now)
+			at := by.At
+			if name == "modules_enabled" && slices.Contains(ownList(whole, name), element) {
+				off, _ := whole.Option("modules_disabled")
+				at = off.At
 			}
-			for _, element := range ownList(s, name) {
-				if slices.Contains(is, element) || !slices.Contains(wanted, element) {
-					continue
-				}
-				at := by.At
-				if name == "modules_enabled" && slices.Contains(ownList(whole, name), element) {
-					off, _ := whole.Option("modules_disabled")
-					at = off.At
-				}
-				g.find(Missing, o.At, rewrite(file), "%s: the %s %s is lost: usher's lines win, and their list is older, without it (%s)",
-					where, what, element, at)
-			}
+			g.find(Missing, o.At, rewrite("/"+e.whole.Marked[0]),
+				"%s: the %s %s is lost: usher's lines win, and their list is older and does not have it (%s)", where, what, element, at)
 		}
 	}
 }
@@ -181,8 +180,8 @@ func same(a, b *prosody.Configuration) bool {
 	return true
 }
 
-// unread finds that usher's lines are not among the files: the cause of most of what is missing then. Where somebody has
-// written by hand what they say, usher's component is there, or usher is an admin of rooms.
+// unread finds that usher's lines are not among the files, which explains most of what is missing then. If somebody has written
+// such lines by hand, there is usher's component, or usher is an admin of rooms.
 func (e *existing) unread(g *comparison) {
 	s := e.whole.Host(g.c.XMPP.Domain.String())
 	if e.own() || s != nil && s.Component && s.Module == "component" || slices.ContainsFunc(g.c.Rooms.Services, func(service jid.JID) bool {
@@ -200,12 +199,12 @@ func (e *existing) unread(g *comparison) {
 		"--output %s\" writes them", main, file)
 }
 
-// rewrite is what mends lines that are not up to date.
+// rewrite returns the remedy for lines that are not up to date.
 func rewrite(file string) string {
 	return "write the lines again: usher config prosody -c … --output " + file + ", and restart Prosody"
 }
 
-// moduleNames are the modules that Prosody loads for a section.
+// moduleNames returns the modules that Prosody loads for a section.
 func moduleNames(s *prosody.Section) (names []string) {
 	for _, m := range s.Modules() {
 		names = append(names, m.Name)
@@ -213,7 +212,7 @@ func moduleNames(s *prosody.Section) (names []string) {
 	return names
 }
 
-// section is what is set for a virtual host or component without usher's lines; nil if there is none.
+// section returns what is set for a virtual host or component without usher's lines; nil if nothing is.
 func (e *existing) section(domain string) *prosody.Section {
 	if e == nil {
 		return nil
@@ -221,8 +220,8 @@ func (e *existing) section(domain string) *prosody.Section {
 	return e.rest.Host(domain)
 }
 
-// existing returns what Prosody's files say: those named here, or else those that the configuration knows of (prosody.files,
-// or sources.prosody). It is nil if there are none. The error is a *[Problems].
+// existing returns what Prosody's files say: these files, or those that the configuration names (prosody.files,
+// sources.prosody). It is nil if there are none. The error is a *[Problems].
 func (c *Config) existing(environ []string, files ...string) (*existing, error) {
 	if len(files) == 0 && len(c.prosodyFiles) == 0 {
 		return c.prosody, nil
@@ -243,7 +242,7 @@ func (c *Config) replaces() bool {
 	return c.Jicofo.JID.String() != "" || c.Rooms.Breakout.String() != "" || c.Rooms.Lobby.String() != "" || c.Rooms.Enforcement == Module
 }
 
-// unknown is the error of lines that cannot be made, for Prosody's files are not known, or cannot be read.
+// unknown is the error of lines that cannot be made, because Prosody's files are not known or cannot be read (err).
 func unknown(err error) error {
 	const advice = `Name Prosody's main file in usher.yaml. It sets nothing there:
 

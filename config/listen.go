@@ -13,22 +13,21 @@ import (
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
-// defaultPort is where Prosody listens for components if nobody says otherwise (mod_component.lua).
+// defaultPort is where Prosody listens for components by default (mod_component.lua).
 const defaultPort = 5347
 
-// listener is where a Prosody listens for components, in the order of its configuration.
+// listener says where a Prosody listens for components, in the order of its configuration.
 type listener struct {
 	ports      []int
 	interfaces []string // addresses, names, or "*" for all of IPv4 and "::" for all of IPv6
-	// portsAt and interfacesAt are the options that say so; zero where nobody does, and the default counts.
+	// portsAt and interfacesAt are where that is set; zero if it is the default.
 	portsAt, interfacesAt prosody.Position
 	ipv6                  bool // whether Prosody uses IPv6 at all
 }
 
-// components returns where a Prosody listens for components, as 0.12 and 13 do (core/portmanager.lua, activate):
-// component_ports counts, and never component_port; of the interfaces the first of three options that is set, and never
-// interfaces, because mod_component.lua is a private service. An empty list means that Prosody listens nowhere. The error
-// is a [prosody.Problem].
+// components returns where a Prosody, 0.12 or 13, listens for components (core/portmanager.lua, activate). component_ports
+// counts, and never component_port. Of the interfaces, the first of three options that is set counts, and never interfaces, because
+// mod_component.lua is a private service. An empty list means that Prosody listens nowhere. The error is a [prosody.Problem].
 func components(p *prosody.Configuration) (listener, error) {
 	set := func(name string) (prosody.Option, bool) {
 		o, ok := p.Global.Own(name)
@@ -73,7 +72,7 @@ func components(p *prosody.Configuration) (listener, error) {
 	return l, nil
 }
 
-// listOf returns the entries of an option that is a list, or one value (util/set.lua takes no named entries).
+// listOf returns the entries of an option that is a list, or one value (util/set.lua ignores named entries).
 func listOf(value any) []any {
 	switch value := value.(type) {
 	case []any:
@@ -84,7 +83,7 @@ func listOf(value any) []any {
 	return []any{value}
 }
 
-// portNumber returns the number that an entry of component_ports is to Prosody: a number, or a text that is one.
+// portNumber returns the port that an entry of component_ports means to Prosody: a number, or a text that is one.
 func portNumber(entry any) (int, bool) {
 	number, ok := entry.(float64)
 	if text, isText := entry.(string); isText {
@@ -94,7 +93,7 @@ func portNumber(entry any) (int, bool) {
 	return int(number), ok && number == math.Trunc(number) && number >= 1 && number <= math.MaxUint16
 }
 
-// address returns what a program on the same machine connects to. It is empty if Prosody listens nowhere.
+// address returns where a program on the same machine connects to; "" if Prosody listens nowhere.
 func (l listener) address() string {
 	if len(l.ports) == 0 || len(l.interfaces) == 0 {
 		return ""
@@ -110,15 +109,15 @@ func (l listener) address() string {
 	return net.JoinHostPort(host, strconv.Itoa(l.ports[0]))
 }
 
-// named reports whether an interface is a name of which nobody here knows what it stands for.
+// named reports whether an interface is a name of which usher does not know the address.
 func named(at string) bool {
 	_, err := netip.ParseAddr(strings.Trim(at, "[]"))
 	return err != nil && at != "*" && !strings.EqualFold(at, "localhost")
 }
 
 // hears reports whether a connection to a host, a name or an address of Prosody's machine, arrives at one of the
-// interfaces. It takes a name for one of another machine, and an interface that is a name for the right one: what they
-// stand for cannot be known here.
+// interfaces. usher does not resolve names: a host that is a name counts as one of another machine, and an interface that is a
+// name counts as the right one.
 func (l listener) hears(host string) bool {
 	address, err := netip.ParseAddr(host)
 	return slices.ContainsFunc(l.interfaces, func(at string) bool {
@@ -142,7 +141,7 @@ func (l listener) hears(host string) bool {
 	})
 }
 
-// with returns the interfaces on which Prosody has to listen for a host to be reached, beside those there are.
+// with returns the interfaces on which Prosody has to listen so that a host can be reached, beside the present ones.
 func (l listener) with(host string) []string {
 	_, err := netip.ParseAddr(host)
 	switch {
@@ -159,7 +158,7 @@ func (l listener) with(host string) []string {
 	return []string{"*", "::"}
 }
 
-// opening is what Prosody must say of where it listens for components.
+// opening says where Prosody listens for components, and where it must.
 type opening struct {
 	now              listener
 	host             string // where usher connects to
@@ -167,11 +166,11 @@ type opening struct {
 	ports, addresses string // the two options as lines
 }
 
-// portShut and hostShut report whether Prosody has to listen elsewhere, too.
+// portShut and hostShut report whether Prosody has to listen on another port, or on another address.
 func (o opening) portShut() bool { return !slices.Contains(o.now.ports, o.port) }
 func (o opening) hostShut() bool { return !o.now.hears(o.host) }
 
-// opening returns what a Prosody must say for usher to reach it at xmpp.server, if that can be told. Without a
+// opening returns where a Prosody must listen so that usher reaches it at xmpp.server, if that can be known. Without a
 // configuration, it listens as by default.
 func (c *Config) opening(p *prosody.Configuration) (opening, bool) {
 	host, service, err := net.SplitHostPort(c.XMPP.Server)
@@ -190,7 +189,7 @@ func (c *Config) opening(p *prosody.Configuration) (opening, bool) {
 	}
 	ports := o.now.ports
 	if p == nil && port != defaultPort {
-		ports = nil // the default is what nobody has chosen
+		ports = nil // nobody has chosen the default
 	}
 	var numbers []string
 	for _, n := range ports {
@@ -204,8 +203,8 @@ func (c *Config) opening(p *prosody.Configuration) (opening, bool) {
 	return o, true
 }
 
-// openingLines returns the lines by which Prosody listens where usher connects to, each with why, if what its files say without
-// usher's own lines does not have it do so.
+// openingLines returns the lines by which Prosody listens where usher connects to, each with why. There are none if its files,
+// without usher's own lines, say so already.
 func (c *Config) openingLines(e *existing) (lines [][2]string) {
 	var p *prosody.Configuration
 	if e != nil {
@@ -215,12 +214,12 @@ func (c *Config) openingLines(e *existing) (lines [][2]string) {
 	if !ok {
 		return nil
 	}
-	// Files that are not known may have shut the port, as docker-jitsi-meet's have.
+	// Files that are not known may shut the port, as those of docker-jitsi-meet do.
 	if o.portShut() || e == nil && o.hostShut() {
 		lines = append(lines, [2]string{o.ports, "where usher connects to (xmpp.server)"})
 	}
 	if o.hostShut() {
-		why := "other machines can reach it, and the secret is all that protects it"
+		why := "other machines can reach it, and only the secret protects it"
 		if loopback(o.host) {
 			why = ""
 		}
@@ -229,7 +228,7 @@ func (c *Config) openingLines(e *existing) (lines [][2]string) {
 	return lines
 }
 
-// opening looks whether Prosody listens for components where usher connects to.
+// opening finds that Prosody does not listen for components where usher connects to.
 func (g *comparison) opening() {
 	if _, err := components(g.p); err != nil {
 		p, _ := err.(prosody.Problem)
@@ -257,6 +256,6 @@ func (g *comparison) opening() {
 		g.find(Missing, o.now.interfacesAt, o.addresses, "Prosody listens for components on %s only, but usher connects to %s (xmpp.server)", on, o.host)
 	case image && loopback(o.host) && !o.now.hears(dockerServer):
 		g.find(Hint, o.now.interfacesAt, "xmpp.server: "+net.JoinHostPort(dockerServer, strconv.Itoa(o.port)),
-			"usher connects to %s (xmpp.server), where Prosody's container hears only what runs in it", o.host)
+			"usher connects to %s (xmpp.server), where only programs in Prosody's container reach it", o.host)
 	}
 }

@@ -1,16 +1,16 @@
 package config
 
-// Login says by what a person who needs a token, and has none, can get in all the same: the web page's login.
+// Login is the login that the web page offers to a person who needs a token and has none.
 type Login string
 
-// The logins. Empty is one of which nothing is known, which counts as one by password.
+// The logins. Empty means that nothing is known, which counts as a login by password.
 const (
-	LoginNone     Login = "none"     // there is none: waiting would be of no use
+	LoginNone     Login = "none"     // there is none: waiting would not help
 	LoginPassword Login = "password" // the page asks for the password of an account
 	LoginURL      Login = "url"      // the page opens its tokenAuthUrl
 )
 
-// buildLogin returns the login that was written down, or else the one that follows from the rest.
+// buildLogin returns the login of the configuration, or the one that follows from its other keys.
 func (l *loader) buildLogin(r *raw, c *Config) Login {
 	if l.given("login") {
 		return oneOf(l, "login", Login(r.Login), LoginNone, LoginPassword, LoginURL)
@@ -23,11 +23,11 @@ func (l *loader) buildLogin(r *raw, c *Config) Login {
 	return login
 }
 
-// findLogin returns which login there is, and where that can be seen. With a tokenAuthUrl, jitsi-meet asks for no password
+// findLogin returns which login there is, and which place says so. With a tokenAuthUrl, jitsi-meet asks for no password
 // (features/authentication/middleware.ts, _handleLogin). An authdomain in config.js is no login by itself: it says where the
 // page would log in, and the accounts are those of a trusted virtual host.
 func (l *loader) findLogin(vhosts []VHost) (Login, place) {
-	var without place // a source that would have a tokenAuthUrl
+	var without place // a source that could have a tokenAuthUrl, and has none
 	for _, p := range l.tokenAuthURL {
 		if p.set {
 			return LoginURL, p.at
@@ -52,7 +52,7 @@ func (l *loader) findLogin(vhosts []VHost) (Login, place) {
 	return "", place{}
 }
 
-// tokenAuthURL is what one source says of the web page's tokenAuthUrl.
+// tokenAuthURL says what one source knows of the web page's tokenAuthUrl.
 type tokenAuthURL struct {
 	set   bool
 	known bool // whether it is certain that it is set, or not

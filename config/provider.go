@@ -13,7 +13,7 @@ import (
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
-// Prosody's authentication providers that ask for no password.
+// Prosody's providers of authentication that ask for no password.
 const (
 	// ProviderToken is Jitsi's mod_auth_token: it verifies a token at login, and puts its features into the session.
 	ProviderToken = "token"
@@ -23,7 +23,7 @@ const (
 	ProviderAnonymous = "anonymous"
 )
 
-// authenticated is how the people of a virtual host log in, as Prosody's configuration says.
+// authenticated says how the people of a virtual host log in, by Prosody's configuration.
 type authenticated struct {
 	path, authentication string
 	at                   place
@@ -32,12 +32,12 @@ type authenticated struct {
 // matrix reports whether Prosody asks a Matrix server.
 func (a authenticated) matrix() bool { return slices.Contains(gate.MatrixProviders, a.authentication) }
 
-// password reports whether Prosody asks for a password. It does if nothing is said (core/usermanager.lua).
+// password reports whether Prosody asks for a password. It does by default (core/usermanager.lua).
 func (a authenticated) password() bool {
 	return !a.matrix() && !slices.Contains([]string{ProviderToken, ProviderAnonymous, ProviderJitsi}, a.authentication)
 }
 
-// checks reports whether it takes the right password to log in.
+// checks reports whether people need the right password to log in.
 func (a authenticated) checks() bool {
 	return !slices.ContainsFunc(gate.Providers, func(d gate.Defeat) bool { return d.Is(a.authentication) })
 }
@@ -45,11 +45,11 @@ func (a authenticated) checks() bool {
 // authenticated takes note of how the people of a virtual host log in.
 func (l *loader) authenticated(a authenticated) {
 	l.authentications = append(l.authentications, a)
-	l.badVHost = l.badVHost || a.matrix() // unless usher.yaml has it, and then there is one
+	l.badVHost = l.badVHost || a.matrix() // if usher.yaml has it, there is a vhost in any case
 }
 
-// authentication is the provider of a virtual host, and where it is set; that of 13 if nothing is said, which 0.12 calls
-// otherwise (core/usermanager.lua).
+// authentication returns the provider of a virtual host, and where it is set. By default it is that of 13, for which 0.12 has
+// another name (core/usermanager.lua).
 func authentication(host *prosody.Section) (provider string, at prosody.Position, err error) {
 	provider, at, ok, err := host.String("authentication")
 	if !ok || provider == "" {
@@ -61,7 +61,7 @@ func authentication(host *prosody.Section) (provider string, at prosody.Position
 	return provider, at, err
 }
 
-// hasJitsi reports whether Jitsi's plugins are there: something uses them, or they lie where Prosody looks.
+// hasJitsi reports whether Jitsi's plugins are installed: something uses them, or they lie in a folder of plugin_paths.
 func hasJitsi(p *prosody.Configuration) bool {
 	for _, s := range p.Hosts {
 		provider, _, _ := authentication(s)
@@ -77,28 +77,28 @@ func hasJitsi(p *prosody.Configuration) bool {
 	})
 }
 
-// login is how the people of a virtual host of the kinds token and guest are to log in.
+// login says how the people of a virtual host of the kinds token and guest are to log in.
 type login struct {
 	provider string
-	// stays reports that Prosody's files have that provider already. Otherwise why says why it must be another.
+	// stays reports whether Prosody's files have that provider already. If not, why says why it must change.
 	stays bool
 	why   string
-	// options are those by which Jitsi's plugin token would refuse somebody that usher lets in.
+	// options are what Jitsi's plugin token needs so that it refuses nobody that usher lets in.
 	options []option
-	// costs say what the provider costs, a sentence each.
+	// costs say what the provider costs, each in a sentence.
 	costs []string
 }
 
-// option is an option that Prosody must have, in its language.
+// option is an option for Prosody. The value is in Prosody's language.
 type option struct {
 	name, value string
 	why         string
 	secret      bool
 }
 
-// login decides about a virtual host, of which s is what the files say, or nil. The provider stays where it can: Jitsi's
-// providers can resume a connection (XEP-0198), and token puts the features of the token into the session. jitsi tells
-// whether Jitsi's plugins are there; chosen is the operator's choice, or "".
+// login decides how people log in on a virtual host, of which s is what the files say, or nil. The provider stays where it can:
+// Jitsi's providers can resume a connection (XEP-0198), and token puts the features of the token into the session. jitsi reports
+// whether Jitsi's plugins are installed; chosen is the operator's choice, or "".
 func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) login {
 	now := ""
 	if s != nil && !s.Component {
@@ -120,9 +120,9 @@ func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) l
 		l.provider, l.stays = now, true
 	case now == "":
 	case a.matrix():
-		l.why = "usher lets people in, and not a Matrix server"
+		l.why = "usher decides who enters, and not a Matrix server"
 	default:
-		l.why = "usher lets people in, and not a password"
+		l.why = "usher decides who enters, and not a password"
 	}
 	if l.provider != ProviderToken {
 		l.options = nil
@@ -131,17 +131,17 @@ func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) l
 	return l
 }
 
-// cost says what the provider costs.
+// cost returns what the provider costs.
 func (l login) cost(v VHost, jitsi bool) (costs []string) {
 	tokens := len(v.Issuers) > 0
 	const features = "features in tokens have no effect: every owner has all of them"
 	switch {
 	case l.provider == ProviderToken:
 		costs = append(costs, "features come from the token of the connection, and nobody compares its room: a token for room X gives its "+
-			"features in room Y, too, to somebody let in there otherwise", "each token is verified twice, here and by usher; "+
+			"features in room Y as well, to somebody who is let in there by other means", "each token is verified twice, here and by usher; "+
 			"tokens without features are served faster, at about 1.5 times the joins/s, by usher config prosody --authentication "+ProviderJitsi)
 		if i := v.Issuers[0]; !i.DomainVerification || i.Claims.Tenant.Path != "" {
-			costs = append(costs, "Jitsi's plugin refuses a token without sub at login, which usher would take")
+			costs = append(costs, "Jitsi's plugin refuses a token without sub at login, and usher would accept it")
 		}
 	case l.provider == ProviderJitsi && tokens:
 		costs = append(costs, features, "each token is verified once, by usher, and not twice: about 1.5 times the joins/s")
@@ -154,97 +154,113 @@ func (l login) cost(v VHost, jitsi bool) (costs []string) {
 	return costs
 }
 
-// verifiable returns the options that Jitsi's plugin token must have for it to refuse nobody at login that usher would let
-// in, as far as s does not have them; or why there are none (token/util.lib.lua, luajwtjitsi.lib.lua).
+// verifiable returns the options that Jitsi's plugin token needs so that it refuses nobody at login that usher would let in, as far
+// as s does not have them; or why there are none (token/util.lib.lua, luajwtjitsi.lib.lua).
 func verifiable(v VHost, s *prosody.Section) (options []option, cannot string) {
 	if len(v.Issuers) != 1 {
 		return nil, fmt.Sprintf("Jitsi's plugin knows one issuer, and usher %d here", len(v.Issuers))
 	}
+	n := needs{s: s}
 	i := v.Issuers[0]
-	text := func(name string) string { value, _, _, _ := s.String(name); return value }
-	need := func(name, value, why string) {
-		options = append(options, option{name: name, value: value, why: why})
+	if cannot := n.cannotVerify(i); cannot != "" {
+		return nil, cannot
 	}
-	needText := func(name, value, why string) {
-		if text(name) != value {
-			need(name, gate.Quote(value), why)
-		}
-	}
-
-	if len(i.Algorithms) != 1 || !slices.Contains([]string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512"}, i.Algorithms[0]) {
-		return nil, "Jitsi's plugin knows one algorithm, HS or RS, and usher takes " + strings.Join(i.Algorithms, ", ") + " here"
-	}
-	appID := text("app_id")
+	appID := n.text("app_id")
 	if appID == "" {
 		appID = i.AppID
-		need("app_id", gate.Quote(appID), "without it the plugin lets nobody log in")
+		n.need("app_id", gate.Quote(appID), "without it the plugin lets nobody log in")
 	}
-	server, cache := text("asap_key_server"), text("cache_keys_url")
-	switch {
-	case len(i.AppSecrets) > 1:
-		return nil, fmt.Sprintf("Jitsi's plugin knows one secret, and usher %d here", len(i.AppSecrets))
-	case len(i.AppSecrets) == 1 && (server != "" || cache != ""):
-		return nil, "Jitsi's plugin asks a key server, and usher has a secret here"
-	case len(i.AppSecrets) == 1:
-		if text("app_secret") != i.AppSecrets[0].Reveal() {
-			options = append(options, option{"app_secret", gate.Quote(i.AppSecrets[0].Reveal()), "as usher has it", true})
-		}
-	case len(i.PublicKeyFiles) > 0, i.JWKSFile != "":
-		return nil, "Jitsi's plugin asks a key server, and usher has keys in files here"
-	case i.JWKSURL != "" && i.JWKSURL != cmp.Or(i.CacheKeysURL, cache): // the plugin reads JWK Sets, too, but from one address
-		return nil, "Jitsi's plugin has keys of asap_key_server and cache_keys_url only, and usher of jwks_url here"
-	default:
-		if i.ASAPKeyServer != "" {
-			needText("asap_key_server", i.ASAPKeyServer, "as usher has it")
-		}
-		if i.CacheKeysURL != "" {
-			needText("cache_keys_url", i.CacheKeysURL, "as usher has it")
-		}
-	}
-
-	algorithm := text("signature_algorithm")
-	if algorithm == "" && len(i.AppSecrets) > 0 {
+	n.keys(i)
+	algorithm := "RS256" // the plugin's default
+	if len(i.AppSecrets) > 0 {
 		algorithm = "HS256"
-	} else if algorithm == "" {
-		algorithm = "RS256"
 	}
-	if algorithm != i.Algorithms[0] {
-		need("signature_algorithm", gate.Quote(i.Algorithms[0]), "as usher has it")
+	if cmp.Or(n.text("signature_algorithm"), algorithm) != i.Algorithms[0] {
+		n.need("signature_algorithm", gate.Quote(i.Algorithms[0]), asUsher)
 	}
-	for _, list := range []struct {
-		name      string
-		otherwise string
-		wanted    []string
-	}{
-		{"asap_accepted_issuers", appID, i.AcceptedIssuers},
-		{"asap_accepted_audiences", "*", i.AcceptedAudiences},
-	} {
-		accepted, _, ok, err := s.Strings(list.name)
-		if !ok {
-			accepted = []string{list.otherwise}
-		}
-		missed := func(name string) bool { return !slices.Contains(accepted, name) }
-		if err != nil || missed("*") && slices.ContainsFunc(list.wanted, missed) {
-			need(list.name, gate.List(list.wanted...), "as usher has it")
-		}
-	}
-	flag := func(name string, otherwise, wanted bool, why string) {
-		value, _, ok, err := s.Bool(name)
-		if !ok {
-			value = otherwise
-		}
-		if err != nil || value != wanted {
-			need(name, strconv.FormatBool(wanted), why)
-		}
-	}
+	n.list("asap_accepted_issuers", appID, i.AcceptedIssuers)
+	n.list("asap_accepted_audiences", "*", i.AcceptedAudiences)
 	if !i.RequireRoom || i.Claims.Room.Path != "" {
-		flag("asap_require_room_claim", true, false, "usher says which tokens need it")
+		n.flag("asap_require_room_claim", true, false, "usher says which tokens need it")
 	}
 	if !i.DomainVerification || i.Claims.Tenant.Path != "" {
-		flag("enable_domain_verification", true, false, "usher looks at sub itself")
+		n.flag("enable_domain_verification", true, false, "usher looks at sub itself")
 	}
 	if v.AllowEmptyToken || v.Kind == KindGuest {
-		flag("allow_empty_token", false, true, "usher decides about those without a token")
+		n.flag("allow_empty_token", false, true, "usher decides about people without a token")
 	}
-	return options, ""
+	return n.options, ""
+}
+
+// needs collects what the options of a section lack.
+type needs struct {
+	s       *prosody.Section
+	options []option
+}
+
+// asUsher is the comment beside an option with a value of usher's own.
+const asUsher = "as usher has it"
+
+func (n *needs) text(name string) string { value, _, _, _ := n.s.String(name); return value }
+
+func (n *needs) need(name, value, why string) {
+	n.options = append(n.options, option{name: name, value: value, why: why})
+}
+
+// cannotVerify says why Jitsi's plugin cannot verify the tokens of an issuer; "" if it can.
+func (n *needs) cannotVerify(i Issuer) string {
+	if len(i.Algorithms) != 1 || !slices.Contains([]string{"HS256", "HS384", "HS512", "RS256", "RS384", "RS512"}, i.Algorithms[0]) {
+		return "Jitsi's plugin knows one algorithm, HS or RS, and usher accepts " + strings.Join(i.Algorithms, ", ") + " here"
+	}
+	server, cache := n.text("asap_key_server"), n.text("cache_keys_url")
+	switch {
+	case len(i.AppSecrets) > 1:
+		return fmt.Sprintf("Jitsi's plugin knows one secret, and usher %d here", len(i.AppSecrets))
+	case len(i.AppSecrets) == 1 && (server != "" || cache != ""):
+		return "Jitsi's plugin asks a key server, and usher has a secret here"
+	case len(i.AppSecrets) == 1:
+	case len(i.PublicKeyFiles) > 0, i.JWKSFile != "":
+		return "Jitsi's plugin asks a key server, and usher has keys in files here"
+	case i.JWKSURL != "" && i.JWKSURL != cmp.Or(i.CacheKeysURL, cache): // the plugin reads JWK Sets as well, but from one address
+		return "Jitsi's plugin has keys of asap_key_server and cache_keys_url only, and usher of jwks_url here"
+	}
+	return ""
+}
+
+// keys adds the options for the keys of an issuer.
+func (n *needs) keys(i Issuer) {
+	if len(i.AppSecrets) == 1 {
+		if secret := i.AppSecrets[0].Reveal(); n.text("app_secret") != secret {
+			n.options = append(n.options, option{"app_secret", gate.Quote(secret), asUsher, true})
+		}
+		return
+	}
+	for _, o := range [][2]string{{"asap_key_server", i.ASAPKeyServer}, {"cache_keys_url", i.CacheKeysURL}} {
+		if name, address := o[0], o[1]; address != "" && n.text(name) != address {
+			n.need(name, gate.Quote(address), asUsher)
+		}
+	}
+}
+
+// list adds an option that is a list if it does not accept all that is wanted; byDefault is what it accepts by default.
+func (n *needs) list(name, byDefault string, wanted []string) {
+	accepted, _, ok, err := n.s.Strings(name)
+	if !ok {
+		accepted = []string{byDefault}
+	}
+	missed := func(name string) bool { return !slices.Contains(accepted, name) }
+	if err != nil || missed("*") && slices.ContainsFunc(wanted, missed) {
+		n.need(name, gate.List(wanted...), asUsher)
+	}
+}
+
+// flag adds an option that is true or false if it is not what is wanted.
+func (n *needs) flag(name string, byDefault, wanted bool, why string) {
+	value, _, ok, err := n.s.Bool(name)
+	if !ok {
+		value = byDefault
+	}
+	if err != nil || value != wanted {
+		n.need(name, strconv.FormatBool(wanted), why)
+	}
 }
