@@ -440,3 +440,50 @@ func (g *comparison) jicofo() {
 		}
 	}
 }
+
+// modules finds modules that decide beside usher, and modules that usher does not know.
+func (g *comparison) modules(s *prosody.Section) {
+	disabled := ownList(s, "modules_disabled") // all of them, because the last line of the option counts
+	for _, m := range s.Modules() {
+		if g.c.decides(s, m.Name) != "" {
+			disabled = append(disabled, m.Name)
+		}
+	}
+	for _, m := range s.Modules() {
+		if does := g.c.decides(s, m.Name); does != "" {
+			g.find(Defeats, m.At, "modules_disabled = "+gate.List(disabled...), "%s: the module %s is still loaded: it %s",
+				s.Name, m.Name, does)
+		} else if _, known := moduleNamed(m.Name); !known && s.Component {
+			g.find(Hint, m.At, "", "%s: %s", s.Name, UnknownModule(m.Name))
+		}
+	}
+}
+
+// whitelists finds virtual hosts with people that Jitsi's lobby lets past members-only: it makes them members when they join
+// (mod_muc_lobby_rooms.lua, muc_lobby_whitelist).
+func (g *comparison) whitelists() {
+	for _, s := range g.p.Hosts {
+		if !slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return m.Name == "muc_lobby_rooms" }) {
+			continue
+		}
+		exempt, at, _, _ := s.Strings("muc_lobby_whitelist")
+		for _, domain := range exempt {
+			host := g.p.Host(domain)
+			if host == nil || host.Component || !g.anybody(host) {
+				continue
+			}
+			g.find(Defeats, at, "", "%s: muc_lobby_whitelist has %s: all its people enter rooms that are members-only, without usher; "+
+				"take it out", s.Name, domain)
+		}
+	}
+}
+
+// anybody reports whether people that Prosody does not know log in on a virtual host.
+func (g *comparison) anybody(s *prosody.Section) bool {
+	i := slices.IndexFunc(g.c.VHosts, func(v VHost) bool { return v.Domain.String() == s.Name })
+	if i >= 0 {
+		return g.c.VHosts[i].Kind == KindToken || g.c.VHosts[i].Kind == KindGuest
+	}
+	provider, _, _ := authentication(s)
+	return !authenticated{authentication: provider}.checks()
+}

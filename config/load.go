@@ -237,6 +237,15 @@ func (l *loader) missing(path, what string) {
 	l.problem(at, typed(path), "is missing: "+what)
 }
 
+// warnAt records a warning about a place, and note a note.
+func (l *loader) warnAt(at place, text string) {
+	l.warnings = append(l.warnings, Problem{Source: at.source, Text: text, at: at})
+}
+
+func (l *loader) note(at place, text string) {
+	l.notes = append(l.notes, Problem{Source: at.source, Text: text, at: at})
+}
+
 // warn records a warning about what a path was set to.
 func (l *loader) warn(path, format string, args ...any) {
 	at := l.place(path)

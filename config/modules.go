@@ -2,19 +2,16 @@ package config
 
 import (
 	"cmp"
-	"fmt"
 	"slices"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
-	"mellium.im/xmpp/jid"
 
-	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody"
 	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
-// ProsodyModule is what usher knows of a module of Prosody: whether it decides beside usher, and what the operator had by it.
+// ProsodyModule says what usher knows of a module of Prosody: whether it decides beside usher, and what the operator had by it.
 type ProsodyModule struct {
 	// Name is its name in modules_enabled.
 	Name   string
@@ -23,23 +20,23 @@ type ProsodyModule struct {
 	Verdict Verdict
 	// Does says what it does, beginning with the verb.
 	Does string
-	// Sets are the keys that a source sets by naming it. With a star they are set for each virtual host with tokens. Those of
-	// the lobby are set only where there is one.
+	// Sets are the keys that a source sets by naming the module. Keys with a star are set for each virtual host with tokens, keys of
+	// the lobby only if there is one.
 	Sets []ModuleKey
-	// As says what it becomes, where no key of its own says it.
+	// As says what it becomes, if no key says that.
 	As string
-	// Note says what is different with usher, or what a person may wonder about. Empty if there is nothing to say.
+	// Note says what is different with usher, or what a person may wonder about; "" for nothing.
 	Note string
-	// Wider says what usher lets people have that it kept from them. Empty if there is nothing.
+	// Wider says what usher allows that the module did not; "" for nothing.
 	Wider string
-	// Open says what it does in rooms that are not members-only, for people who are not inside. With rooms.enforcement module
-	// rooms can be so, and then it decides, too. Empty if it does nothing.
+	// Open says what it does for people outside in rooms that are not members-only; "" for nothing. With rooms.enforcement: module
+	// rooms can be so, and then the module decides as well.
 	Open string
 	// Options are its options that have a meaning of their own.
 	Options []ModuleOption
 }
 
-// ModuleOption is an option of a module that counts if it is set, and is not false.
+// ModuleOption is an option of a module. It counts if it is set to anything but false.
 type ModuleOption struct {
 	Name string
 	// Sets, Note and Wider are as those of [ProsodyModule].
@@ -67,10 +64,9 @@ type Verdict string
 const (
 	// Mapped: usher does its work by keys of its own, at least as strictly, and usher's lines for Prosody disable it.
 	Mapped Verdict = "mapped"
-	// Rival: it decides who enters, who gets an affiliation or a role, or who knocks, other than usher does. usher's lines
-	// disable it.
+	// Rival: it decides by other rules than usher who enters, gets an affiliation or a role, or knocks. usher's lines disable it.
 	Rival Verdict = "rival"
-	// Harmless: it stays. It may refuse or delay, but nobody gets in or gets more by it.
+	// Harmless: it stays. It may refuse or delay people, but lets nobody in and gives nobody more.
 	Harmless Verdict = "harmless"
 	// Ours is usher's own module.
 	Ours Verdict = "usher's own"
@@ -88,7 +84,7 @@ const (
 	OnLogin Stand = "login"     // authentication = "..."
 )
 
-// Becomes says what the module becomes: the keys that it sets, or words, or "".
+// Becomes returns what the module becomes: the keys that it sets, or words, or "".
 func (m ProsodyModule) Becomes() string {
 	var keys []string
 	for _, k := range m.Sets {
@@ -103,20 +99,32 @@ func (m ProsodyModule) Becomes() string {
 // gone reports whether usher's lines disable the module.
 func (m ProsodyModule) gone() bool { return m.Verdict == Mapped || m.Verdict == Rival }
 
-// byDefaultMember is what modules mean that make a token a member's unless it says owner.
-var byDefaultMember = ModuleKey{"vhosts.*.default_affiliation", string(Member)}
+// The keys of modules that do the same work.
+var (
+	// byDefaultMember is for modules by which a token makes a member unless it says owner.
+	byDefaultMember = ModuleKey{"vhosts.*.default_affiliation", string(Member)}
+	// lobbyForAll is for modules by which everybody knocks at the lobby of each new room.
+	lobbyForAll = []ModuleKey{
+		{"lobby.autostart", string(AutostartHost)}, {"lobby.bypass", []string{}}, {"rooms.wait_for_host", string(WaitMembers)},
+	}
+)
 
-// passesFirst is what lobby.bypass: [] still allows, and Jitsi's lobby does not.
-const passesFirst = "a host enters without knocking while no other host is inside"
+// Words that several modules share.
+const (
+	// passesFirst is what lobby.bypass: [] allows, and Jitsi's lobby does not.
+	passesFirst  = "a host enters without knocking while no other host is inside"
+	byAnyClaim   = "A token makes a host here, too, if it says context.user.affiliation admin, or moderator true at its top: there it made a member."
+	refusesLater = "it may refuse people after usher has let them in"
+	opensAgain   = "usher opens the room again for the next host"
+	asksNoMatrix = "usher asks no Matrix server. An issuer can put the power level into the token (claims.affiliation)."
+)
 
 // modules are the modules that usher knows: all of Jitsi (jitsi-meet resources/prosody-plugins, August 2026), of
-// jitsi-contrib/prosody-plugins (May 2026), those that the templates of docker-jitsi-meet name (August 2026), those of Prosody
-// 0.12 and 13 that come with it, and a few others from the field. Each was read for what it refuses, admits, gives, switches,
-// destroys, counts, rewrites and delays.
-//
-// Of several that set the same key the first here counts.
+// jitsi-contrib/prosody-plugins (May 2026), those that the templates of docker-jitsi-meet name (August 2026), those that come with
+// Prosody 0.12 and 13, and a few others from the field. Each was read for what it refuses, admits, gives, switches, destroys, counts,
+// rewrites and delays. If several set the same key, the first in the table counts.
 var modules = slices.Concat([]ProsodyModule{
-	// What usher does itself.
+	// usher does the work of these itself.
 	{
 		Name: "token_verification", Stands: OnMUC, Verdict: Mapped, As: "vhosts.*.kind: token, with its issuer",
 		Does: "refuses people by its own rules, guests above all",
@@ -128,12 +136,12 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "token_affiliation", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{byDefaultMember},
 		Does: "gives affiliations by the claims of the token",
-		Note: "A token makes a host here, too, if it says context.user.affiliation admin, or moderator true at its top: there it made a member.",
+		Note: byAnyClaim,
 	},
 	{
 		Name: "token_affiliation_legacy", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{byDefaultMember},
 		Does: "gives affiliations by the claims of the token, after the join",
-		Note: "A token makes a host here, too, if it says context.user.affiliation admin, or moderator true at its top: there it made a member.",
+		Note: byAnyClaim,
 	},
 	{
 		// github.com/nvonahsen/jitsi-token-moderation-plugin
@@ -164,17 +172,13 @@ var modules = slices.Concat([]ProsodyModule{
 	},
 	{
 		Name: "lobby_autostart", Stands: OnMUC, Verdict: Mapped,
-		Sets: []ModuleKey{
-			{"lobby.autostart", string(AutostartHost)}, {"lobby.bypass", []string{}}, {"rooms.wait_for_host", string(WaitMembers)},
-		},
+		Sets: lobbyForAll,
 		Does: "switches the lobby on in each new room",
 		Note: "Before the first host is inside, people wait instead of knocking. As in each lobby here, " + passesFirst + ".",
 	},
 	{
 		Name: "token_lobby_autostart", Stands: OnMUC, Verdict: Mapped,
-		Sets: []ModuleKey{
-			{"lobby.autostart", string(AutostartHost)}, {"lobby.bypass", []string{}}, {"rooms.wait_for_host", string(WaitMembers)},
-		},
+		Sets: lobbyForAll,
 		Does: "switches the lobby on in each new room, and off again by a token",
 		Note: "The claim context.room.lobby_autostart is not read: context.room.lobby false in a host's token leaves the lobby off. " +
 			"As in each lobby here, " + passesFirst + ".",
@@ -218,7 +222,7 @@ var modules = slices.Concat([]ProsodyModule{
 		Does: "passes all conference requests on to Jicofo",
 	},
 
-	// What decides beside usher, and has no key.
+	// These decide beside usher, and no key has their meaning.
 	{
 		Name: "token_lobby_ondemand", Stands: OnMUC, Verdict: Rival,
 		Does: "switches the lobby on by a token, and makes members of all other tokens",
@@ -247,13 +251,13 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "matrix_affiliation", Stands: OnMUC, Verdict: Rival, Sets: []ModuleKey{byDefaultMember},
 		Does: "makes members of all people but the owners of a Matrix room",
-		Note: "usher asks no Matrix server. An issuer can put the power level into the token (claims.affiliation).",
+		Note: asksNoMatrix,
 	},
 	{
 		// github.com/matrix-org/prosody-mod-auth-matrix-user-verification
 		Name: "matrix_power_sync", Stands: OnMUC, Verdict: Rival, Sets: []ModuleKey{byDefaultMember},
 		Does: "gives affiliations by the power level in a Matrix room, and keeps others from making owners",
-		Note: "usher asks no Matrix server. An issuer can put the power level into the token (claims.affiliation).",
+		Note: asksNoMatrix,
 	},
 	{
 		Name: "matrix_lobby_bypass", Stands: OnMUC, Verdict: Rival,
@@ -270,11 +274,11 @@ var modules = slices.Concat([]ProsodyModule{
 		Does: "gives affiliations and switches lobbies for anybody who asks by HTTP: it is for tests only",
 	},
 
-	// What may stay, but may keep out, delay or end.
+	// These may stay. They may keep people out, delay them, or end rooms.
 	{
 		Name: "muc_max_occupants", Stands: OnMUC, Verdict: Harmless,
 		Does: "refuses joins to a room that is full",
-		Note: "it may refuse people after usher has let them in; without Jicofo, usher's focus counts unless muc_access_whitelist has it",
+		Note: refusesLater + "; without Jicofo, usher's focus counts unless muc_access_whitelist has it",
 	},
 	{
 		Name: "per_room_max_occupants", Stands: OnMUC, Verdict: Harmless,
@@ -288,7 +292,7 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "muc_resource_validate", Stands: OnMUC, Verdict: Harmless,
 		Does: "refuses nicks that are not letters, digits and underscores, and changes of nicks",
-		Note: "it may refuse people after usher has let them in",
+		Note: refusesLater,
 	},
 	{
 		Name: "muc_filter_access", Stands: OnMUC, Verdict: Harmless,
@@ -308,12 +312,12 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "time_restricted", Stands: OnMUC, Verdict: Harmless,
 		Does: "ends each room after conference_max_minutes",
-		Note: "usher opens the room again for the next host",
+		Note: opensAgain,
 	},
 	{
 		Name: "per_room_time_restricted", Stands: OnMUC, Verdict: Harmless,
 		Does: "ends rooms after a time of their own",
-		Note: "usher opens the room again for the next host",
+		Note: opensAgain,
 	},
 	{
 		Name: "reservations", Stands: OnVHost, Verdict: Harmless,
@@ -333,7 +337,7 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "firewall", Stands: OnAll, Verdict: Harmless,
 		Does: "drops and refuses what its scripts say",
-		Note: "it may refuse people after usher has let them in",
+		Note: refusesLater,
 	},
 	{
 		Name: "muc_mam", Stands: OnMUC, Verdict: Harmless,
@@ -347,15 +351,15 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "muc_restrict_rooms", Stands: OnMUC, Verdict: Harmless,
 		Does: "refuses joins to rooms by their names",
-		Note: "it may refuse people after usher has let them in",
+		Note: refusesLater,
 	},
 	{
 		Name: "muc_ban_ip", Stands: OnMUC, Verdict: Harmless,
 		Does: "refuses addresses from which somebody was banned",
-		Note: "it may refuse people after usher has let them in",
+		Note: refusesLater,
 	},
 
-	// What usher works together with.
+	// usher works together with these.
 	{
 		Name: "muc_lobby_rooms", Stands: OnVHost, Verdict: Harmless, As: "rooms.lobby",
 		Does: "is Jitsi's lobby: it lets in people that a moderator admits, that know the password of the room, or that muc_lobby_whitelist names",
@@ -482,7 +486,7 @@ var modules = slices.Concat([]ProsodyModule{
 		{"auth_token", "takes tokens, and no others connect: kind: token"},
 	}),
 
-	// Others from the field, and what comes with Prosody.
+	// Others from the field, and those that come with Prosody.
 	harmless(OnMUC, [][2]string{
 		{"muc", "is the MUC service itself"},
 		{"muc_log", "keeps what was said in rooms"},
@@ -502,7 +506,7 @@ var modules = slices.Concat([]ProsodyModule{
 		vcard_legacy version watchregistrations websocket welcome windows`),
 )
 
-// harmless returns modules that may stay and need no more words than what they do.
+// harmless returns modules that may stay, each with what it does.
 func harmless(stands Stand, does [][2]string) []ProsodyModule {
 	rows := make([]ProsodyModule, len(does))
 	for i, row := range does {
@@ -511,7 +515,7 @@ func harmless(stands Stand, does [][2]string) []ProsodyModule {
 	return rows
 }
 
-// prosodys returns modules of which all the same is to be said.
+// prosodys returns modules that may stay and do the same.
 func prosodys(stands Stand, does, names string) []ProsodyModule {
 	var rows []ProsodyModule
 	for _, name := range strings.Fields(names) {
@@ -528,7 +532,7 @@ func Modules() []ProsodyModule {
 	})
 }
 
-// UnknownModule says what to do about a module of which nobody here knows what it does.
+// UnknownModule says what to do about a module that usher does not know.
 func UnknownModule(name string) string {
 	return "the module " + name + " is not known to usher: look whether it lets people in, gives affiliations or roles, or switches the " +
 		"lobby or members-only"
@@ -543,7 +547,7 @@ func moduleNamed(name string) (m ProsodyModule, known bool) {
 	return modules[i], true
 }
 
-// decides says what a module does that usher has to decide, where it is loaded; "" if that is nothing.
+// decides says what a module decides in the place of usher, where it is loaded; "" for nothing.
 func (c *Config) decides(s *prosody.Section, name string) (does string) {
 	switch m, _ := moduleNamed(name); {
 	case m.gone() && (s.Component || m.Stands == OnVHost):
@@ -552,191 +556,4 @@ func (c *Config) decides(s *prosody.Section, name string) (does string) {
 		return m.Open
 	}
 	return ""
-}
-
-// enabled is a module that a source enables.
-type enabled struct {
-	name string
-	on   section
-	// off tells that it is disabled there again. What usher's own lines have disabled still means what it meant: without it
-	// people would become more than they were.
-	off bool
-	// option reports whether an option is set for it, and is not false, and where.
-	option func(name string) (at place, ok bool)
-	at     place
-}
-
-// section is what a module is enabled for.
-type section int
-
-const (
-	onRooms  section = iota // a MUC service that is guarded
-	onBeside                // one of breakout rooms or lobbies
-	onPeople                // a virtual host, or all of them
-)
-
-// acts reports whether a module does there what it is for.
-func (e enabled) acts(m ProsodyModule) bool {
-	if m.Stands == OnMUC {
-		return e.on == onRooms
-	}
-	return e.on == onPeople
-}
-
-// readModules adds to what a source says what the modules mean that it enables, and takes note of what is not the same with
-// usher, and of those that usher does not know. It is the one way from modules to keys.
-func (l *loader) readModules(found []enabled, settings []setting) []setting {
-	var tokens []string // the paths of the virtual hosts with tokens
-	for _, s := range settings {
-		if s.vhost() != "" && last(s.path) == "kind" && s.value == string(KindToken) {
-			tokens = append(tokens, parent(s.path))
-		}
-	}
-	set := func(keys []ModuleKey, at place) {
-		for _, k := range keys {
-			if key, ok := strings.CutPrefix(k.Key, "vhosts.*."); ok {
-				for _, path := range tokens {
-					settings = append(settings, setting{join(path, key), k.Value, at})
-				}
-				continue
-			}
-			settings = append(settings, setting{strings.ReplaceAll(k.Key, ".", "/"), k.Value, at})
-		}
-	}
-	var stay []string
-	var from place
-	for _, m := range modules {
-		i := slices.IndexFunc(found, func(e enabled) bool { return e.name == m.Name && e.acts(m) && (m.gone() || !e.off) })
-		if i < 0 {
-			continue
-		}
-		e := found[i]
-		set(m.Sets, e.at)
-		note, wider := m.Note, m.Wider
-		for _, o := range m.Options {
-			at, ok := e.option(o.Name)
-			if !ok {
-				continue
-			}
-			set(o.Sets, at)
-			note = strings.TrimSpace(note + " " + o.Note)
-			if o.Wider != "" {
-				wider = strings.TrimPrefix(wider+"; "+o.Wider, "; ")
-			}
-		}
-		if !l.first(m.Name) {
-			continue
-		}
-		switch {
-		case m.Verdict == Rival:
-			l.note(e.at, strings.TrimSpace(fmt.Sprintf("the module %s is not for use beside usher, for it %s. %s", m.Name, m.Does, note)))
-		case m.Verdict == Mapped && note != "":
-			l.note(e.at, fmt.Sprintf("usher does the work of the module %s. %s", m.Name, note))
-		case note != "":
-			if stay = append(stay, fmt.Sprintf("%s (%s)", m.Name, note)); from.source == "" {
-				from = e.at
-			}
-		}
-		if wider != "" {
-			l.warnings = append(l.warnings, Problem{Source: e.at.source, at: e.at,
-				Text: fmt.Sprintf("usher allows more than the module %s: %s", m.Name, wider)})
-		}
-	}
-	if len(stay) > 0 {
-		l.note(from, "these modules stay and count beside usher: "+strings.Join(stay, ", "))
-	}
-	for _, e := range found {
-		if _, known := moduleNamed(e.name); !known && e.on != onPeople && !e.off && l.first(e.name) {
-			l.note(e.at, UnknownModule(e.name))
-		}
-	}
-	return settings
-}
-
-// first reports whether a module has not been spoken of: several sources may name it.
-func (l *loader) first(name string) bool {
-	if l.spokenOf[name] {
-		return false
-	}
-	l.spokenOf[name] = true
-	return true
-}
-
-func (l *loader) note(at place, text string) {
-	l.notes = append(l.notes, Problem{Source: at.source, Text: text, at: at})
-}
-
-// unsaid takes note of what is not as it was in Jitsi where neither a module nor the operator says how it is to be.
-func (l *loader) unsaid(beneath []setting) {
-	say := func(key, text string, about func(s setting) bool) {
-		counts := func(s setting) bool { return about(s) && l.places[s.path] == s.at }
-		if i := slices.IndexFunc(beneath, counts); i >= 0 && !l.given(key) {
-			l.note(beneath[i].at, text)
-		}
-	}
-	others := slices.ContainsFunc(l.vhosts, func(domain jid.JID) bool {
-		kind := Kind(l.viper.GetString(join("vhosts", domain.String()) + "/kind"))
-		return kind == KindToken || kind == KindTrusted
-	})
-	say("lobby/bypass", "hosts and members pass a lobby that is on, and only guests knock: at Jitsi's lobby all of them knock. Write "+
-		"lobby.bypass: [] for that, or [owner, member] if they are to pass",
-		func(s setting) bool { return s.path == "rooms/lobby" && others })
-	say("rooms/wait_for_host", "guests wait until a host is inside: Jitsi without the module muc_wait_for_host does not ask that of "+
-		"them. Write rooms.wait_for_host: never if they may be alone, or guests if they are to wait",
-		setting.guests)
-}
-
-// admitted warns of guests that Jitsi's token_verification refuses and usher lets in. It refuses people without a token if the
-// domain is verified, unless a list of exceptions has the virtual host (jitsi-meet token/util.lib.lua, verify_room).
-func (l *loader) admitted(guests string, at place) {
-	l.warnings = append(l.warnings, Problem{Source: at.source, at: at, Text: fmt.Sprintf("usher allows more than the module "+
-		"token_verification: guests of %s enter when a host is inside. There they are refused, for they have no token, where "+
-		"token_verification_allowlist does not name that domain", guests)})
-}
-
-// modules looks for modules that decide beside usher, and for such that nobody here knows.
-func (g *comparison) modules(s *prosody.Section) {
-	disabled := ownList(s, "modules_disabled") // with all of them, for the last line of the option counts
-	for _, m := range s.Modules() {
-		if g.c.decides(s, m.Name) != "" {
-			disabled = append(disabled, m.Name)
-		}
-	}
-	for _, m := range s.Modules() {
-		if does := g.c.decides(s, m.Name); does != "" {
-			g.find(Defeats, m.At, "modules_disabled = "+gate.List(disabled...), "%s: the module %s is still loaded: it %s",
-				s.Name, m.Name, does)
-		} else if _, known := moduleNamed(m.Name); !known && s.Component {
-			g.find(Hint, m.At, "", "%s: %s", s.Name, UnknownModule(m.Name))
-		}
-	}
-}
-
-// whitelists looks for virtual hosts that Jitsi's lobby lets past members-only: it makes their people members at the join,
-// without asking (mod_muc_lobby_rooms.lua, muc_lobby_whitelist).
-func (g *comparison) whitelists() {
-	for _, s := range g.p.Hosts {
-		if !slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return m.Name == "muc_lobby_rooms" }) {
-			continue
-		}
-		exempt, at, _, _ := s.Strings("muc_lobby_whitelist")
-		for _, domain := range exempt {
-			host := g.p.Host(domain)
-			if host == nil || host.Component || !g.anybody(host) {
-				continue
-			}
-			g.find(Defeats, at, "", "%s: muc_lobby_whitelist has %s: all its people enter rooms that are members-only, without usher; "+
-				"take it out", s.Name, domain)
-		}
-	}
-}
-
-// anybody reports whether people that Prosody does not know log in on a virtual host: usher decides about them, or nobody does.
-func (g *comparison) anybody(s *prosody.Section) bool {
-	i := slices.IndexFunc(g.c.VHosts, func(v VHost) bool { return v.Domain.String() == s.Name })
-	if i >= 0 {
-		return g.c.VHosts[i].Kind == KindToken || g.c.VHosts[i].Kind == KindGuest
-	}
-	provider, _, _ := authentication(s)
-	return !authenticated{authentication: provider}.checks()
 }
