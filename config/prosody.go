@@ -15,16 +15,16 @@ import (
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
-// deployment is what Prosody's configuration says of a conference service, as usher understands it.
+// deployment reads what Prosody's configuration says of a conference service.
 type deployment struct {
 	l        *loader
 	e        *existing
-	c        *prosody.Configuration // what e says without usher's own lines
-	folder   string                 // of the first main file, from which positions count
+	c        *prosody.Configuration // e.rest: without usher's own lines
+	folder   string                 // that of the first main file, from which positions count
 	settings []setting
 }
 
-// readProsody returns what Prosody's configuration says, and takes note of it for what is to be written there.
+// readProsody returns what Prosody's configuration says, and keeps that configuration for the lines for Prosody.
 func (l *loader) readProsody(files []string, environ []string) []setting {
 	e := l.readExisting(files, environ)
 	if e == nil {
@@ -81,8 +81,7 @@ func (d *deployment) note(at prosody.Position, text string) {
 }
 
 func (d *deployment) warn(at prosody.Position, text string) {
-	from := d.place(at)
-	d.l.warnings = append(d.l.warnings, Problem{Source: from.source, Text: text, at: from})
+	d.l.warnAt(d.place(at), text)
 }
 
 // text returns a text option of a section, or "".
@@ -106,7 +105,7 @@ func (d *deployment) read() {
 			d.vhost(host, services)
 		}
 	}
-	for _, host := range d.e.whole.Hosts { // how they log in, also by usher's own lines
+	for _, host := range d.e.whole.Hosts { // usher's own lines may say how people log in
 		if !host.Component {
 			provider, at, _ := authentication(host)
 			d.l.authenticated(authenticated{join("vhosts", host.Name), provider, d.place(at)})
@@ -114,22 +113,9 @@ func (d *deployment) read() {
 	}
 }
 
-// services sets the MUC services, and returns those that are guarded.
-func (d *deployment) services() []*prosody.Section {
-	// Jitsi's plugins on the virtual hosts are told which service is which (mod_muc_lobby_rooms.lua,
-	// mod_muc_breakout_rooms.lua); without them, the names tell.
-	named := map[string]string{} // by domain: what it is
-	for _, host := range d.c.Hosts {
-		for option, what := range map[string]string{
-			"main_muc": "main", "lobby_muc": "lobby", "breakout_rooms_muc": "breakout", "muc_component": "main",
-		} {
-			if domain, _ := d.text(host, option); domain != "" {
-				named[strings.ToLower(domain)] = what
-			}
-		}
-	}
-	var guarded []*prosody.Section
-	var at prosody.Position
+// services sets the MUC services, and returns those that usher guards.
+func (d *deployment) services() (guarded []*prosody.Section) {
+	named := d.named()
 	var names []string
 	for _, host := range d.c.Hosts {
 		if !host.Component || host.Module != "muc" {
@@ -143,28 +129,60 @@ func (d *deployment) services() []*prosody.Section {
 		case "lobby", "breakout":
 			d.set(join("rooms", what), host.Name, host.At)
 		case "internal", "internal-muc":
-			d.note(host.At, host.Name+" is left out: rooms of bridges and recorders, which nobody else enters")
+			d.note(host.At, host.Name+" is left out: its rooms are those of bridges and recorders, which nobody else enters")
 		default:
 			if what == "" && slices.Contains(slices.Collect(maps.Values(named)), "main") {
-				d.note(host.At, host.Name+" is left out, for it is not the main_muc of a virtual host: to guard it, name it in rooms.services")
+				d.note(host.At, host.Name+" is left out, because it is not the main_muc of a virtual host: to guard it, name it in rooms.services")
 				continue
-			}
-			if len(guarded) == 0 {
-				at = host.At
 			}
 			guarded, names = append(guarded, host), append(names, host.Name)
 		}
 	}
 	if len(guarded) > 0 {
-		d.set("rooms/services", names, at)
+		d.set("rooms/services", names, guarded[0].At)
 	}
 	return guarded
 }
 
-// component sets how usher connects: as the external component that has been made for it, or in the place of Jitsi's
-// client_proxy, before the Jicofo that this one speaks for. It is what usher's own lines may have changed already.
+// named returns which MUC service is which, by domain. Jitsi's plugins on the virtual hosts are told so (mod_muc_lobby_rooms.lua,
+// mod_muc_breakout_rooms.lua).
+func (d *deployment) named() map[string]string {
+	named := map[string]string{}
+	for _, host := range d.c.Hosts {
+		for option, what := range map[string]string{
+			"main_muc": "main", "lobby_muc": "lobby", "breakout_rooms_muc": "breakout", "muc_component": "main",
+		} {
+			if domain, _ := d.text(host, option); domain != "" {
+				named[strings.ToLower(domain)] = what
+			}
+		}
+	}
+	return named
+}
+
+// component sets how usher connects: as the external component that somebody has made for it, or in the place of Jitsi's
+// client_proxy, in front of the Jicofo that this one speaks for. usher's own lines may have made that component.
 func (d *deployment) component(services []*prosody.Section) {
-	var own, proxy *prosody.Section
+	own, proxy := d.components()
+	switch {
+	case own != nil:
+		d.set("xmpp/domain", own.Name, own.At)
+		if secret, at := d.text(own, "component_secret"); at.File != "" {
+			d.set("xmpp/secret", secret, at)
+		}
+	case proxy != nil:
+		d.set("xmpp/domain", proxy.Name, proxy.At)
+		d.note(proxy.At, proxy.Name+" is still Jitsi's client_proxy. usher takes its place: "+
+			`"usher config prosody" prints the lines that change it`)
+	}
+	if target, at := d.jicofo(own, proxy, services); target != "" {
+		d.set("jicofo/jid", target, at)
+	}
+	d.server()
+}
+
+// components returns usher's own component and Jitsi's client_proxy; nil if there is none.
+func (d *deployment) components() (own, proxy *prosody.Section) {
 	for _, host := range d.e.whole.Hosts {
 		switch {
 		case !host.Component:
@@ -180,24 +198,10 @@ func (d *deployment) component(services []*prosody.Section) {
 	if proxy != nil && own != nil && !strings.HasPrefix(own.Name, "focus.") {
 		own = nil // a gateway's
 	}
-	switch {
-	case own != nil:
-		d.set("xmpp/domain", own.Name, own.At)
-		if secret, at := d.text(own, "component_secret"); at.File != "" {
-			d.set("xmpp/secret", secret, at)
-		}
-	case proxy != nil:
-		d.set("xmpp/domain", proxy.Name, proxy.At)
-		d.note(proxy.At, proxy.Name+" is still Jitsi's client_proxy, whose place usher takes: "+
-			`"usher config prosody" prints the lines that change it`)
-	}
-	if target, at := d.jicofo(own, proxy, services); target != "" {
-		d.set("jicofo/jid", target, at)
-	}
-	d.server()
+	return own, proxy
 }
 
-// jicofo returns the JID of Jicofo: what client_proxy speaks for, or the focus among the admins of the rooms.
+// jicofo returns the JID of Jicofo: the one for which client_proxy speaks, or the focus among the admins of the rooms.
 func (d *deployment) jicofo(own, proxy *prosody.Section, services []*prosody.Section) (string, prosody.Position) {
 	for _, s := range []*prosody.Section{proxy, own} {
 		if s != nil {
@@ -218,7 +222,7 @@ func (d *deployment) jicofo(own, proxy *prosody.Section, services []*prosody.Sec
 	return "", prosody.Position{}
 }
 
-// server sets where usher connects to: where Prosody listens, which usher's own lines may have changed already.
+// server sets where usher connects to: where Prosody listens. usher's own lines may have changed that.
 func (d *deployment) server() {
 	if o, ok := d.e.whole.Global.Own("component_port"); ok {
 		d.warn(o.At, "component_port has no effect: Prosody reads component_ports")
@@ -236,28 +240,43 @@ func (d *deployment) server() {
 		d.note(l.interfacesAt, "Prosody listens for components on no address, and usher cannot connect: "+
 			`"usher config prosody" prints the line that opens one`)
 	}
-	at, image := dockerImage(d.e.whole)
-	switch {
-	case image && d.l.docker: // its variables say it
-	case image:
-		port := defaultPort
-		if len(l.ports) > 0 {
-			port = l.ports[0]
-		}
-		d.set("xmpp/server", net.JoinHostPort(dockerServer, strconv.Itoa(port)), at)
-		if !d.l.given("xmpp/server") {
-			d.note(at, "this is the Prosody of docker-jitsi-meet, which other containers reach as "+dockerServer+
-				": set xmpp.server if XMPP_SERVER has another name, or if usher runs elsewhere")
-		}
-	case l.address() == "":
-	case l.portsAt.File != "":
-		d.set("xmpp/server", l.address(), l.portsAt)
-	case l.interfacesAt.File != "" && l.address() != net.JoinHostPort("127.0.0.1", strconv.Itoa(defaultPort)):
-		d.set("xmpp/server", l.address(), l.interfacesAt)
-	case l.interfacesAt.File == "" && !l.hears("127.0.0.1"): // use_ipv4 = false
-		o, _ := d.e.whole.Global.Own("use_ipv4")
-		d.set("xmpp/server", l.address(), o.At)
+	if at, image := dockerImage(d.e.whole); image {
+		d.container(l, at)
+	} else if address, at := l.address(), l.at(d.e.whole); address != "" && at.File != "" {
+		d.set("xmpp/server", address, at)
 	}
+}
+
+// container sets where usher connects to in docker-jitsi-meet, unless its variables say it.
+func (d *deployment) container(l listener, at prosody.Position) {
+	if d.l.docker {
+		return
+	}
+	port := defaultPort
+	if len(l.ports) > 0 {
+		port = l.ports[0]
+	}
+	d.set("xmpp/server", net.JoinHostPort(dockerServer, strconv.Itoa(port)), at)
+	if !d.l.given("xmpp/server") {
+		d.note(at, "this is the Prosody of docker-jitsi-meet, which other containers reach as "+dockerServer+
+			": set xmpp.server if XMPP_SERVER has another name, or if usher runs elsewhere")
+	}
+}
+
+// at returns which option of Prosody makes it listen elsewhere than by default; zero if none does.
+func (l listener) at(c *prosody.Configuration) prosody.Position {
+	switch {
+	case l.portsAt.File != "":
+		return l.portsAt
+	case l.interfacesAt.File != "":
+		if l.address() != net.JoinHostPort("127.0.0.1", strconv.Itoa(defaultPort)) {
+			return l.interfacesAt
+		}
+	case !l.hears("127.0.0.1"):
+		o, _ := c.Global.Own("use_ipv4")
+		return o.At
+	}
+	return prosody.Position{}
 }
 
 // vhost sets what is known of the people of a virtual host.
@@ -272,7 +291,7 @@ func (d *deployment) vhost(host *prosody.Section, services []*prosody.Section) {
 	case provider == ProviderToken:
 		d.token(path, host, at)
 	case provider == ProviderAnonymous, provider == ProviderJitsi:
-		// usher looks at the tokens, so Prosody need not: a virtual host with an issuer of its own has been meant for them.
+		// usher verifies tokens, so Prosody need not. A virtual host with an issuer of its own was meant for tokens.
 		if own, ok := host.Own("app_id"); ok && own.Value != "" {
 			d.token(path, host, at)
 			return
@@ -283,13 +302,13 @@ func (d *deployment) vhost(host *prosody.Section, services []*prosody.Section) {
 	}
 }
 
-// jaasKeys is where 8x8 publishes the keys of its own components, such as the gateways of JaaS for dial-in. Tokens of its
-// customers are signed with others.
+// jaasKeys is where 8x8 publishes the keys of its own components, such as the gateways of JaaS for dial-in. The tokens of its
+// customers are signed with other keys.
 const jaasKeys = "https://jaas-public-keys.jitsi.net/jitsi-components/"
 
 // jaas reports whether only gateways of JaaS can log in on a virtual host with tokens, as on that of docker-jitsi-meet's
-// ENABLE_JAAS_COMPONENTS and of Debian's jitsi-meet-prosody: Jitsi's provider verifies their token with those keys when they
-// log in, and none can be left out. They show usher no token.
+// ENABLE_JAAS_COMPONENTS and of Debian's jitsi-meet-prosody. Jitsi's provider verifies their token with those keys when they log
+// in, and lets nobody in without one. They send usher no token.
 func (d *deployment) jaas(host *prosody.Section) (prosody.Position, bool) {
 	server, _, _, _ := host.String("asap_key_server")
 	empty, _, _, err := host.Bool("allow_empty_token")
@@ -297,9 +316,9 @@ func (d *deployment) jaas(host *prosody.Section) (prosody.Position, bool) {
 	return own.At, ok && strings.HasPrefix(server, jaasKeys) && !empty && err == nil
 }
 
-// jigasi reports whether Jigasi enters rooms from a virtual host with passwords, by the account that it has there: where the
-// image of docker-jitsi-meet knows no anonymous people (jigasi/rootfs/defaults/sipserver-sip-communicator.properties). Its
-// account is among the image's admins, and so are Jibri's, and Jicofo's and the bridge's, which alone have no limits.
+// jigasi reports whether Jigasi enters rooms from a virtual host with passwords, by its account there. It does if the image of
+// docker-jitsi-meet knows no anonymous people (jigasi/rootfs/defaults/sipserver-sip-communicator.properties). Its account is among
+// the image's admins. So are those of Jibri, Jicofo and the bridge, and the last two have no limits.
 func (d *deployment) jigasi(host *prosody.Section) (prosody.Position, bool) {
 	if _, image := dockerImage(d.c); !image {
 		return prosody.Position{}, false
@@ -323,8 +342,8 @@ func (d *deployment) jigasi(host *prosody.Section) (prosody.Position, bool) {
 	})
 }
 
-// password decides about a virtual host whose people log in with a password. They would be hosts, and usher makes nobody a
-// host that was not named; but those who are exempt from tokens, such as recorders, are let in.
+// password decides about a virtual host where people log in with a password. They would be hosts, and usher makes nobody a host who
+// was not named. But people who are exempt from tokens, such as recorders, are let in.
 func (d *deployment) password(path string, host *prosody.Section, services []*prosody.Section) {
 	for _, section := range append(slices.Clone(services), d.c.Hosts...) {
 		for _, option := range []string{"token_verification_allowlist", "muc_lobby_whitelist"} {
@@ -336,10 +355,10 @@ func (d *deployment) password(path string, host *prosody.Section, services []*pr
 	}
 	if at, ok := d.jigasi(host); ok {
 		d.set(path+"/kind", string(KindService), at)
-		d.note(at, host.Name+" is kind: service: where nobody is anonymous, Jigasi enters rooms from there with the account that is an admin here")
+		d.note(at, host.Name+" is kind: service: nobody is anonymous, so Jigasi enters rooms from there with the account that is an admin here")
 		return
 	}
-	if _, people := host.Own("main_muc"); people { // who is a recorder is one of many there
+	if _, people := host.Own("main_muc"); people { // there a recorder is one of many people
 		return
 	}
 	// Without a lobby, only the accounts tell (jitsi-meet util.lib.lua, is_jibri, is_transcriber).
@@ -352,15 +371,15 @@ func (d *deployment) password(path string, host *prosody.Section, services []*pr
 			}
 		}
 	}
-	// On Debian only the name tells: jitsi-meet's and Jibri's guides call it so, and it is no exception to tokens, since
-	// without enable_domain_verification token_verification lets in those who have none.
+	// On Debian only the name tells: the guides of jitsi-meet and Jibri use it. Such a virtual host is no exception to tokens there,
+	// because without enable_domain_verification, token_verification lets in people without one.
 	if first, _, _ := strings.Cut(host.Name, "."); slices.Contains([]string{"recorder", "hidden"}, first) {
 		d.set(path+"/kind", string(KindService), host.At)
 		d.note(host.At, host.Name+" is kind: service, by its name: recorders enter rooms that are open, and never count as hosts")
 	}
 }
 
-// compareAuthentication looks whether the virtual hosts are of the kinds that go with how people log in.
+// compareAuthentication records virtual hosts of a kind that contradicts how people log in.
 func (l *loader) compareAuthentication(c *Config) {
 	kinds := map[string]Kind{}
 	for _, v := range c.VHosts {
@@ -370,8 +389,8 @@ func (l *loader) compareAuthentication(c *Config) {
 		kind, known := kinds[a.path]
 		switch {
 		case !known && a.matrix():
-			l.problem(a.at, typed(a.path), "asks a Matrix server, which usher does not: use jwt (token) with an issuer that signs tokens, "+
-				"or say in usher.yaml of which kind it is")
+			l.problem(a.at, typed(a.path), "asks a Matrix server, and usher does not: use jwt (token) with an issuer that signs tokens, "+
+				"or write in usher.yaml of which kind it is")
 		case !known && a.password() && a.path != join("vhosts", c.Jicofo.JID.Domainpart()):
 			l.notes = append(l.notes, Problem{Source: a.at.source, Key: typed(a.path), at: a.at,
 				Text: "is left out: its people log in with a password, and would all be hosts. If that is right, give it kind: trusted; " +
@@ -447,10 +466,10 @@ func (d *deployment) token(path string, host *prosody.Section, at prosody.Positi
 	}
 }
 
-// noIssuer is what a virtual host is that takes people without a token, and no tokens.
+// noIssuer says of a virtual host that it lets people in without a token, and accepts no tokens.
 const noIssuer = " takes tokens but has no app_id, so all its people are guests"
 
-// issuer is the one virtual host with tokens that has an issuer; nil if there are none or several.
+// issuer returns the one virtual host with tokens that has an issuer; nil if none has or several have.
 func (d *deployment) issuer() *prosody.Section {
 	var found *prosody.Section
 	for _, host := range d.c.Hosts {
@@ -466,7 +485,7 @@ func (d *deployment) issuer() *prosody.Section {
 	return found
 }
 
-// modules returns the modules that are enabled on the services that usher has to do with, and for virtual hosts.
+// modules returns the modules that are enabled on usher's MUC services, and for virtual hosts.
 func (d *deployment) modules() []enabled {
 	beside := map[string]bool{} // the services of breakout rooms and lobbies
 	guarded := d.l.viper.GetStringSlice("rooms/services")
@@ -513,9 +532,9 @@ func (d *deployment) enabledBy(s *prosody.Section, on section) []enabled {
 	return found
 }
 
-// admitted warns of people that token_verification, on this service, refuses: guests, and those with tokens of another virtual
-// host's issuer: their sub must be the domain of the rooms there and here may be their own. It goes by the options of the
-// virtual host by which the service is named (mod_token_verification.lua, token/util.lib.lua).
+// admitted warns of people that token_verification refuses on this service: guests, and people with tokens of another virtual host's
+// issuer. There their sub must be the domain of the rooms, and here it may be their own. The options are those of the virtual host
+// that gives the service its name (mod_token_verification.lua, token/util.lib.lua).
 func (d *deployment) admitted(service *prosody.Section) {
 	names, at := d.list(service, "modules_enabled")
 	_, parent, _ := strings.Cut(service.Name, ".")
@@ -540,9 +559,9 @@ func (d *deployment) admitted(service *prosody.Section) {
 			d.l.admitted(s.vhost(), d.place(at))
 		}
 		if last(s.path) == "app_id" && s.vhost() != parent && s.value != issuer {
-			d.l.warnings = append(d.l.warnings, Problem{Source: d.place(at).source, at: d.place(at), Text: fmt.Sprintf("usher allows more than the "+
-				"module token_verification: tokens of %[1]s may name that domain as sub, and open rooms on %[2]s. There sub must be %[3]s. An usher "+
-				"of its own for each service, with its virtual hosts, keeps them apart", s.vhost(), service.Name, parent)})
+			d.l.warnAt(d.place(at), fmt.Sprintf("usher allows more than the module token_verification: tokens of %[1]s may name that "+
+				"domain as sub, and open rooms on %[2]s. There sub must be %[3]s. An usher of its own for each service, with its virtual hosts, "+
+				"keeps them apart", s.vhost(), service.Name, parent))
 		}
 	}
 }
