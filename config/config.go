@@ -1,7 +1,6 @@
-// Package config turns what operators wrote into one typed and validated [Config], or into a list of everything that is
-// wrong with it.
+// Package config makes one typed and validated [Config] of what operators wrote, or a list of everything that is wrong with it.
 //
-// There are five layers, of which the later counts:
+// There are five layers. A later one wins:
 //
 //  1. defaults;
 //  2. Prosody's own configuration (sources.prosody), read by package config/prosody;
@@ -11,23 +10,27 @@
 //
 // Three rules hold for every key:
 //
-//   - Nothing is taken silently. A key that does not exist, a key that has no effect where it stands, and two keys
-//     that contradict each other are problems, each reported with its key, its place and what to do. What a source
-//     beneath usher.yaml has and usher leaves out is a note.
-//   - The variable of a key is USHER_ and the key in upper case, with every dot and dash an underscore:
-//     rooms.wait_for_host is USHER_ROOMS_WAIT_FOR_HOST. Lists are separated by commas, entries of tables written as
+//   - Nothing is accepted silently. A key that does not exist, a key without effect where it stands, and two keys that contradict
+//     each other are problems. Each is reported with its key, its place and what to do. What usher leaves out of a source
+//     beneath usher.yaml is a note.
+//   - The variable of a key is USHER_ and the key in upper case, with an underscore for each dot and dash:
+//     rooms.wait_for_host is USHER_ROOMS_WAIT_FOR_HOST. Lists are separated by commas, and entries of tables are written as
 //     value=meaning. An empty variable counts as not set.
-//   - A secret is never printed; see [Secret]. The two exceptions are asked for: [Import] and [Config.ProsodyLines].
+//   - A secret is never printed; see [Secret]. The two exceptions are [Import] and [Config.ProsodyLines].
 //
-// Prosody's files can also be known without being a source (prosody.files), after an import: they set nothing then, and are
-// read only for the lines that are written for Prosody, and to compare.
+// Prosody's files can also be known without being a source (prosody.files), after an import. Then they set nothing, and are read
+// only to write the lines for Prosody and to compare.
 //
-// The keys are those of [Example], which explains them to the operator. How reading goes: file and environment are
-// checked against the one table of keys (keys.go) and become settings, each with its place (file.go, environ.go);
-// what the sources say (sources.go, with docker.go and prosody.go) fills in what nobody above has set; viper decodes them
-// over the defaults; validate.go makes the typed Config of them, settings.go tells where each value is from. What
-// Prosody must say for a Config is in gate.go, how people log in there in provider.go; existing.go has what its files say. What
-// becomes of Prosody's modules, in both directions, is the one table of modules.go.
+// The one table of keys is in keys.go: README.md is made from it, and the tests hold [Example] against it. How reading goes: file
+// and environment are checked against the table (shape.go) and become settings, each with its place (file.go, environ.go). The
+// sources (sources.go, docker.go, prosody.go, meet.go) fill in what nobody above has set. build.go, rooms.go, vhost.go, issuer.go
+// and store.go make the typed Config, and settings.go says where each value comes from. lines.go writes what Prosody must say, by
+// the table of package config/gate, with provider.go for how people log in; compare.go compares, and existing.go has what Prosody's
+// files say. modules.go is the one table of what becomes of Prosody's modules, in both directions.
+//
+// viper holds the values by path, lays the defaults under them, and decodes them into raw (UnmarshalExact). It reads neither files
+// nor the environment: it would lose the lines of values and the case of keys, could not tell an empty value from none, and knows
+// no domain as part of a variable's name.
 package config
 
 import (
@@ -37,8 +40,7 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Example is the annotated configuration file, from which an operator starts. It is complete but for its secrets,
-// which it takes from files that the operator makes.
+// Example is the annotated configuration file for an operator to start from. It is complete except for the files with its secrets.
 //
 //go:embed usher.example.yaml
 var Example []byte
@@ -47,30 +49,30 @@ var Example []byte
 type Config struct {
 	XMPP  XMPP
 	Rooms Rooms
-	// VHosts are the virtual hosts with people who may ask for a room, in the order of the file; those named by the
-	// environment only come last. There is at least one, and no two have the same domain.
+	// VHosts are the virtual hosts with people who may ask for a room, in the order of the file; those that only the environment
+	// names come last. There is at least one, and no two have the same domain.
 	VHosts []VHost
-	// Lobby says how Jitsi's lobby goes together with the host. It counts only where Rooms.Lobby is set.
+	// Lobby says when Jitsi's lobby is switched on, and who passes it. It counts only if Rooms.Lobby is set.
 	Lobby Lobby
-	// Jicofo is the focus that usher stands before.
+	// Jicofo is the focus behind usher.
 	Jicofo Jicofo
 	// Sessions says whether people who are let in by a token get a session, with which the same client may ask again
 	// without the token. Default true.
 	Sessions bool
-	// Login is the login that the web page has to offer to those who need a token and have none. Default: what the
-	// sources and the vhosts say of it, and [LoginPassword] where they say nothing; then it is empty.
+	// Login is the login that the web page offers to people who need a token and have none. By default it is what the sources and
+	// the vhosts say. If they say nothing it is empty, which counts as [LoginPassword].
 	Login Login
 	Store Store
 	Log   Log
-	// Warnings tell of what is allowed but probably not meant, such as a secret that everybody can read.
+	// Warnings say what is allowed but probably not meant, such as a secret that everybody can read.
 	Warnings []Problem
-	// Notes tell of what the sources have that usher leaves out, and why.
+	// Notes say what usher leaves out of the sources, and why.
 	Notes []Problem
 	// Meet are the configurations of the web page among the sources.
 	Meet []Meet
-	// Settings are all keys with their values and where these are from, in the order of usher.example.yaml.
+	// Settings are all keys with their values and where these come from, in the order of usher.example.yaml.
 	Settings []Setting
-	// Files are the files and folders that were read: if one changes, so may the configuration.
+	// Files are the files and folders that were read: if one changes, the configuration may change.
 	Files []string
 
 	prosody      *existing // among the sources, or nil
@@ -102,35 +104,34 @@ type Rooms struct {
 	// HostAffiliation is what a host becomes in the room: [Owner], the default, or [Admin], which moderates but cannot
 	// change the room's configuration.
 	HostAffiliation Affiliation
-	// Enforcement says what keeps those out who never asked usher. Default [MembersOnly].
+	// Enforcement says what keeps out people who never asked usher. Default [MembersOnly].
 	Enforcement Enforcement
-	// GuardInterval is how often a room in use is looked at behind Jicofo: 1 s to 5 min. Default 5 s. Without Jicofo
-	// usher is inside and hears of every change.
+	// GuardInterval is how often usher looks at a room in use in front of Jicofo: 1 s to 5 min. Default 5 s. Without Jicofo usher
+	// is inside and hears of every change.
 	GuardInterval time.Duration
-	// WaitHold is how long a request of somebody who waits for the host is held, to be answered the moment the host is
-	// inside: 0, which is not at all, to 90 s. Default 10 s. WaitHoldJitsi is the same for Jitsi's clients, which set no time
-	// limit on a request. Default 60 s.
+	// WaitHold is how long usher holds the request of somebody who waits, to answer it the moment a host is inside: 0 (not at all)
+	// to 90 s. Default 10 s. WaitHoldJitsi is the same for Jitsi's clients, which set no time limit on a request. Default 60 s.
 	WaitHold, WaitHoldJitsi time.Duration
 }
 
-// Enforcement says what keeps those out who never asked usher, while the server lets anybody with an affiliation in.
+// Enforcement says what keeps out people who never asked usher. The server lets in anybody with an affiliation.
 type Enforcement string
 
 // The ways to keep them out.
 const (
-	// MembersOnly makes every room members-only for life, as a stock server knows it. Where Jitsi's lobby plugin is
-	// loaded, clients show the lobby as switched on then, in every room.
+	// MembersOnly makes every room members-only for life, which a stock server can do. If Jitsi's lobby plugin is loaded, clients
+	// then show the lobby as switched on in every room.
 	MembersOnly Enforcement = "members-only"
 	// Module leaves members-only to the lobby: Prosody's module muc_affiliated_only refuses people without an affiliation in a
 	// room that is open. See package config/prosody/module.
 	Module Enforcement = "module"
 )
 
-// Lobby says how Jitsi's lobby goes together with the host.
+// Lobby says when Jitsi's lobby is switched on, and who passes it.
 type Lobby struct {
 	// Autostart says who switches the lobby on without being asked. Default [AutostartNever].
 	Autostart LobbyAutostart
-	// Bypass is who passes a lobby that is on: any of [Owner], which stands for admins, too, and [Member]. Default both.
+	// Bypass says who passes a lobby that is on: [Owner], which includes admins, and [Member]. Default both.
 	Bypass []Affiliation
 }
 
@@ -143,25 +144,25 @@ const (
 	AutostartNever LobbyAutostart = "never" // when a moderator does it
 )
 
-// Jicofo is Jitsi's conference focus, which usher stands before.
+// Jicofo is Jitsi's conference focus, if usher stands in front of one.
 type Jicofo struct {
 	// JID is its bare JID; zero where usher is the focus itself.
 	JID jid.JID
 	// ForwardToken passes the client's token on to Jicofo, which reads it, unverified, for visitors. Default false.
 	ForwardToken bool
-	// EnforceRoles takes the affiliation owner away from people that neither usher nor a host made owners. Default false.
+	// EnforceRoles takes the affiliation owner away from people if neither usher nor a host made them owners. Default false.
 	EnforceRoles bool
 }
 
-// Store says where the things are kept that must outlive the process: sessions, grants, requests that are held.
+// Store says where usher keeps what must outlive the process: sessions, grants, and held requests.
 type Store struct {
-	// Path is a file, made if there is none, in a folder that is there; relative in the configuration, it is resolved
-	// against the folder of the file that names it. Empty for the default: see [Config.StoreFile].
+	// Path is a file in a folder that exists. usher makes the file. A relative name in the configuration counts from the folder of
+	// the file that has it. Empty for the default: see [Config.StoreFile].
 	Path string
-	// Memory tells that nothing is to outlive the process (store.path: memory).
+	// Memory reports that nothing is to outlive the process (store.path: memory).
 	Memory bool
-	// MaxSize is how large the file may become, or how much memory may be used. 0 is the default: 1 GiB for a file, 256 MiB in
-	// memory.
+	// MaxSize is how large the file may become, or how much memory usher may use for it. 0 is the default: 1 GiB for a file,
+	// 256 MiB in memory.
 	MaxSize Size
 }
 
@@ -185,14 +186,14 @@ const (
 	Member Affiliation = "member"
 )
 
-// VHost says what is known of the people of one virtual host.
+// VHost says what usher knows of the people of one virtual host.
 type VHost struct {
 	Domain jid.JID
 	Kind   Kind
 	// AllowEmptyToken lets people without a token in as guests. Only on a [KindToken] vhost. Default false.
 	AllowEmptyToken bool
-	// DefaultAffiliation is what a valid token gets that asks for nothing, unless its issuer says otherwise: [Owner], the
-	// default, or [Member].
+	// DefaultAffiliation is what a valid token gets if it asks for nothing and its issuer says nothing: [Owner], the default, or
+	// [Member].
 	DefaultAffiliation Affiliation
 	// Issuers sign the tokens that count here: at least one on a [KindToken] vhost, any number on a [KindGuest] one,
 	// none on the others. No two have the same AppID.
@@ -221,7 +222,7 @@ type Issuer struct {
 	// Algorithms are the JWS names of the signature algorithms that are accepted, all fit for the kind of key.
 	// Default HS256 with AppSecrets, RS256 with public keys.
 	Algorithms []string
-	// AppSecrets are the secrets shared with the issuer; each is tried, so that they can be changed one after the other.
+	// AppSecrets are the secrets shared with the issuer. Each of them counts, so that they can be changed one after the other.
 	AppSecrets []Secret
 	// PublicKeyFiles are the paths of PEM files, each readable and without a private key, or of folders with such files. A
 	// path that is relative in the configuration is resolved against the folder of the file that names it.
@@ -233,15 +234,14 @@ type Issuer struct {
 	ASAPKeyServer string
 	// CacheKeysURL is the address of a map of kid to certificate, as Firebase has it, or of a JWK Set. Empty for none.
 	CacheKeysURL string
-	// KeysMaxStale is how long fetched keys are used on after they should have been fetched anew and could not be.
-	// Default 24 h.
+	// KeysMaxStale is how long fetched keys stay in use when they should be fetched again and cannot be. Default 24 h.
 	KeysMaxStale time.Duration
-	// Claims says where the token has what Jitsi has a fixed place for.
+	// Claims says where the token has claims for which Jitsi has a fixed place.
 	Claims ClaimMap
-	// DefaultAffiliation is what the issuer's tokens get that ask for nothing: [Owner] or [Member]. Empty means what the virtual
-	// host says.
+	// DefaultAffiliation is what the issuer's tokens get if they ask for nothing: [Owner] or [Member]. Empty means that the
+	// virtual host decides.
 	DefaultAffiliation Affiliation
-	// Tenant is the one tenant whose rooms the issuer's tokens can open; empty for any.
+	// Tenant is the one tenant with the rooms that the issuer's tokens can open; empty for any.
 	Tenant string
 	// RequireRoom refuses tokens without the claim room. Default true.
 	RequireRoom bool
@@ -255,7 +255,7 @@ type Issuer struct {
 	Leeway time.Duration
 }
 
-// ClaimMap says where the tokens of an issuer have what Jitsi has a fixed place for; the zero value of a claim means that
+// ClaimMap says where the tokens of an issuer have claims for which Jitsi has a fixed place. The zero value of a claim is that
 // fixed place.
 type ClaimMap struct {
 	Affiliation, ID, Name, Group, Room, Tenant Claim
@@ -263,25 +263,25 @@ type ClaimMap struct {
 
 // Claim is a place in a token.
 type Claim struct {
-	// Path is the names that lead there, joined by dots; a dot that belongs to a name has a backslash before it.
+	// Path is the names that lead there, joined by dots. A dot that belongs to a name has a backslash before it.
 	Path string
 	// Values say what the values there mean; "*" stands for all others. Empty means that they mean what they say.
 	Values map[string]string
 }
 
-// Check looks at an issuer of a virtual host with knowledge that this package does not have, such as what a PEM file must have in
-// it or which addresses keys may come from, and returns everything that is wrong. [Load] calls it once for each issuer, in
-// the order of [Config.VHosts] and [VHost.Issuers], also in a configuration that has other problems. Then what is wrong may
-// be left out of the issuer or be empty, and the domain of the virtual host may be zero.
+// Check looks at an issuer of a virtual host and returns everything that is wrong. It knows what this package does not, such as
+// what a PEM file must contain, or from which addresses keys may come. [Load] calls it once for each issuer, in the order of
+// [Config.VHosts] and [VHost.Issuers], even if the configuration has other problems. Then wrong values may be missing from the
+// issuer, and the domain of the virtual host may be zero.
 type Check func(vhost jid.JID, issuer Issuer) []Fault
 
 // Fault is one thing that is wrong with an issuer.
 type Fault struct {
 	// Key is the key in question below the issuer, with slashes: "jwks_url", "public_key_files/1", "claims/affiliation_values".
 	Key string
-	// Entry is the entry of the table at the key that is meant. Empty for all of it.
+	// Entry is the entry of the table at the key. Empty for the whole key.
 	Entry string
-	// Text says what is wrong and what to do. It never contains a secret. Of several faults of a key only the first is told.
+	// Text says what is wrong and what to do. It never contains a secret. Only the first fault of a key is reported.
 	Text string
 }
 

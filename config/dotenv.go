@@ -11,7 +11,7 @@ type assignment struct {
 	line  int
 }
 
-// mistake is what is wrong with a line of a .env file. The text contains nothing of the line, which may be a secret.
+// mistake says what is wrong with a line of a .env file. The text contains nothing of the line, which may be a secret.
 type mistake struct {
 	line int
 	text string
@@ -23,9 +23,9 @@ var (
 	reference = regexp.MustCompile(`\$(?:\$|([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)(?:(:?-)([^{}]*))?\}|\{)`)
 )
 
-// parseDotenv reads a .env file as Docker Compose does (docs.docker.com, "Syntax for environment files"): names and
-// values with = between, comments behind #, and values that stand as they are in single quotes, with escapes in double
-// quotes, and may refer to variables of lines before in both but single quotes. The last one of a name counts.
+// parseDotenv reads a .env file as Docker Compose does (docs.docker.com, "Syntax for environment files"): NAME=value, and comments
+// behind #. Values in single quotes stand as they are. Values in double quotes may have escapes. Values that are not in single
+// quotes may refer to variables of lines before. The last line of a name counts.
 func parseDotenv(content string) (variables map[string]assignment, mistakes []mistake) {
 	variables = map[string]assignment{}
 	content = strings.TrimPrefix(content, "\ufeff")
@@ -115,7 +115,7 @@ func readValue(text string, known map[string]assignment) (value, after, fault st
 
 var escapes = strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\"`, `"`, `\$`, `$$`)
 
-// expand replaces the references in a value. One to a variable that is not set is replaced by nothing.
+// expand replaces the references in a value. A variable that is not set becomes nothing.
 func expand(value string, known map[string]assignment) (_, fault string) {
 	const tooLong = "is too long once the variables in it are replaced"
 	size := len(value)
@@ -141,7 +141,7 @@ func expand(value string, known map[string]assignment) (_, fault string) {
 	return value, ""
 }
 
-// refer returns what a reference stands for.
+// refer returns the value of a reference.
 func refer(match string, known map[string]assignment) (_, fault string) {
 	parts := reference.FindStringSubmatch(match)
 	switch {
@@ -160,6 +160,6 @@ func refer(match string, known map[string]assignment) (_, fault string) {
 	return found.value, ""
 }
 
-// maxValue is how many bytes a value of a .env file may have: each line could double what the lines before have made.
-// maxValues is how many bytes all of them may have.
+// maxValue is the limit of a value of a .env file in bytes, because each line could double the lines before. maxValues is the limit
+// of all of them together.
 const maxValue, maxValues = 64 << 10, 4 << 20

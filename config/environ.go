@@ -11,7 +11,7 @@ import (
 
 const (
 	prefix = "USHER_"
-	// vhostsVariable names vhosts, so that they can be configured without a file.
+	// vhostsVariable names vhosts, so that no file is needed.
 	vhostsVariable = prefix + "VHOSTS"
 )
 
@@ -21,7 +21,7 @@ func variable(path string) string { return prefix + strings.ToUpper(inVariable.R
 var inVariable = strings.NewReplacer("/", "_", ".", "_", "-", "_")
 
 var (
-	// number is the number of an entry, in the name of a variable for one of a list of sections.
+	// number matches the number of an issuer in the name of a variable.
 	number = regexp.MustCompile(`_ISSUERS_(0|[1-9]\d?)_`)
 	// kubernetes matches the variables that Kubernetes makes in every container for a service called usher or usher-….
 	kubernetes = regexp.MustCompile(`^\w+_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=\w+://|PORT_\d+_[A-Z]+(_[A-Z]+)?=)`)
@@ -56,17 +56,17 @@ func (l *loader) readEnvironment(variables map[string]string) {
 	l.numbered()
 }
 
-// suggested is up to how many vhosts the variables of all are known, so that one with a typing mistake in its domain finds the
-// right one. Of more vhosts, only those are looked at of which the environment speaks.
+// suggested is the most vhosts of which all variables are listed, so that a variable with a typing mistake in its domain finds the
+// right one. Of more vhosts, only those count that the environment names.
 const suggested = 100
 
-// variableKey is a key that a variable stands for; * in its path stands for the number in the variable's name.
+// variableKey is the key of a variable. A * in its path stands for the number in the variable's name.
 type variableKey struct {
 	path  string
 	shape *shape
 }
 
-// variablesOf adds the variables of all keys below a path, with * for a number. names are those that are set, in order.
+// variablesOf adds the variables of all keys below a path, with * for a number. names are the variables that are set, in order.
 func (l *loader) variablesOf(path string, s *shape, known map[string][]variableKey, names []string) {
 	switch s.form {
 	case formSection:
@@ -90,7 +90,7 @@ func (l *loader) variablesOf(path string, s *shape, known map[string][]variableK
 	}
 }
 
-// readVariable sets the key that a variable stands for.
+// readVariable sets the key of a variable.
 func (l *loader) readVariable(name, value string, known map[string][]variableKey) {
 	at := fromVariable(name)
 	pattern, index := name, ""
@@ -105,7 +105,7 @@ func (l *loader) readVariable(name, value string, known map[string][]variableKey
 		l.problem(at, "", "is not a variable of usher"+l.meant(pattern, index, known))
 		return
 	case len(keys) > 1:
-		l.problem(at, "", fmt.Sprintf("is ambiguous, for it stands for both %s and %s: set them in the file",
+		l.problem(at, "", fmt.Sprintf("is ambiguous, because it stands for both %s and %s: set them in the file",
 			typed(keys[0].path), typed(keys[1].path)))
 		return
 	case value == "":
@@ -116,8 +116,8 @@ func (l *loader) readVariable(name, value string, known map[string][]variableKey
 	l.set(path, keys[0].shape, value)
 }
 
-// override makes a variable the place of a path, of the entries of the list that it may be, and of the sections around
-// it that no file has.
+// override makes a variable the place of a path, of its entries if it is a list or table, and of the sections around it that no
+// file has.
 func (l *loader) override(path string, s *shape, at place) {
 	if (s.form == formTexts || s.form == formTable) && l.given(path) {
 		maps.DeleteFunc(l.places, func(p string, _ place) bool { return parent(p) == path })
@@ -130,7 +130,7 @@ func (l *loader) override(path string, s *shape, at place) {
 	}
 }
 
-// numbered reports issuers whose numbers do not follow each other from 0 on.
+// numbered records issuers with numbers that do not follow each other from 0 on.
 func (l *loader) numbered() {
 	counts := map[string]int{}
 	for _, path := range slices.Sorted(maps.Keys(l.places)) {
@@ -150,7 +150,7 @@ func (l *loader) numbered() {
 	}
 }
 
-// meant guesses, for the end of a sentence, what an unknown variable was meant to be.
+// meant guesses what an unknown variable was meant to be, for the end of a sentence.
 func (l *loader) meant(pattern, index string, known map[string][]variableKey) string {
 	if meant := closest(pattern, slices.Sorted(maps.Keys(known))); meant != "" {
 		return "; did you mean " + strings.Replace(meant, "*", index, 1) + "?"
@@ -161,7 +161,7 @@ func (l *loader) meant(pattern, index string, known map[string][]variableKey) st
 	return ""
 }
 
-// fromVariable is the place that a variable is.
+// fromVariable returns the place of a variable.
 func fromVariable(name string) place {
 	return place{source: "environment " + name, layer: layerEnvironment}
 }

@@ -40,7 +40,7 @@ func (l *loader) readFile(content []byte) {
 	l.garble(l.at(line), "is not YAML: "+syntaxError(err, textOfLine(content, line)))
 }
 
-// syntaxError returns an error of the YAML parser in a line, in words that contain nothing of the file, so no secret.
+// syntaxError describes an error of the YAML parser in a line. The words contain nothing of the file, so no secret.
 func syntaxError(err error, line string) string {
 	message := yamlLine.ReplaceAllString(err.Error(), "")
 	begin := strings.TrimLeftFunc(line, func(r rune) bool { return r == ' ' || r == '\t' || foreign(r) })
@@ -70,10 +70,10 @@ func textOfLine(content []byte, number int) string {
 
 var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
 
-// lineOfError returns the line of a syntax error. The parser often names the line where the section around the error
-// begins, or the one before. Better is the first line from which on the file cannot be parsed wherever it is cut.
+// lineOfError returns the line of a syntax error. The parser often names the line where the section around the error begins, or
+// the one before. Better is the first line after which the file cannot be parsed, wherever it is cut.
 func lineOfError(content []byte, err error) int {
-	const most = 8 << 20 // bytes to parse, for the time that it takes: a file of 400 lines
+	const most = 8 << 20 // bytes to parse, because of the time that takes: a file of 400 lines
 	lines := bytes.SplitAfter(content, []byte("\n"))
 	if len(lines)*len(content) > most {
 		n, _ := strconv.Atoi(yamlLine.FindStringSubmatch(err.Error())[1])
@@ -90,7 +90,7 @@ func lineOfError(content []byte, err error) int {
 	return n
 }
 
-// value sets what a node of the YAML document says, at a path that has its place already.
+// value sets a path to what a node of the YAML document says. The path has its place already.
 func (l *loader) value(path string, s *shape, n *yaml.Node) {
 	if fault := odd(n); fault != "" {
 		l.fault(path, "%s", fault)
@@ -154,7 +154,7 @@ func (l *loader) table(path string, n *yaml.Node) {
 	l.viper.Set(path, entries)
 }
 
-// scalar reports whether a node is a single value, and if not, says so.
+// scalar reports whether a node is a single value, and records a problem if not.
 func (l *loader) scalar(path string, n *yaml.Node) bool {
 	fault := odd(n)
 	switch {
@@ -170,7 +170,7 @@ func (l *loader) scalar(path string, n *yaml.Node) bool {
 	return false
 }
 
-// section sets what a section says: its keys, or if it is the section of the vhosts, its vhosts.
+// section sets what a section says: its keys, or in the section vhosts, its vhosts.
 func (l *loader) section(path string, s *shape, n *yaml.Node) {
 	if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" { // all of it commented out
 		return
@@ -189,7 +189,7 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 		}
 		if fault := pasted(name); fault != "" {
 			l.problem(at, typed(path), "has a key that "+fault)
-			// What stands below it can be wrong, too.
+			// What stands below it can be wrong as well.
 			if name.Value = strings.TrimFunc(name.Value, foreign); pasted(name) != "" {
 				continue
 			}
@@ -209,7 +209,7 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 			continue
 		}
 		lines[key] = name.Line
-		if l.places[key].layer == layerCommand { // sources that the command line names count instead
+		if l.places[key].layer == layerCommand { // the command line names sources, which count instead
 			continue
 		}
 		l.places[key] = at
@@ -217,7 +217,7 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 	}
 }
 
-// misplaced guesses, for the end of a sentence, what an unknown key was meant to be.
+// misplaced guesses what an unknown key was meant to be, for the end of a sentence.
 func misplaced(path string, s *shape, name string) string {
 	if meant := closest(name, slices.Sorted(maps.Keys(s.keys))); meant != "" {
 		return "; did you mean " + meant + "?"
@@ -230,7 +230,7 @@ func misplaced(path string, s *shape, name string) string {
 	return ""
 }
 
-// placesOf returns the sections that have a key of a name, as the operator knows them, from the shape at a path on.
+// placesOf returns the sections with a key of that name, as the operator writes them, in the shape at a path.
 func placesOf(name, path string, s *shape) []string {
 	var places []string
 	for _, key := range slices.Sorted(maps.Keys(s.keys)) {
@@ -245,7 +245,7 @@ func placesOf(name, path string, s *shape) []string {
 	return places
 }
 
-// odd returns what is wrong with a node of a kind that a configuration has no use for, or "".
+// odd returns what is wrong with a kind of node that has no use in a configuration, or "".
 func odd(n *yaml.Node) string {
 	switch {
 	case n.Kind == yaml.AliasNode || n.Anchor != "":
@@ -256,7 +256,7 @@ func odd(n *yaml.Node) string {
 	return pasted(n)
 }
 
-// pasted returns what word processors and web pages have left in a text without quotes, or "". In quotes it is meant.
+// pasted returns what word processors and web pages have left in a text, or "". In quotes it is meant.
 func pasted(n *yaml.Node) string {
 	if n.Kind != yaml.ScalarNode || n.Style != 0 {
 		return ""
@@ -282,18 +282,18 @@ func pasted(n *yaml.Node) string {
 	return ""
 }
 
-// typographic reports whether a character is a quote of texts for people.
+// typographic reports whether a character is a quote in texts for people.
 func typographic(r rune) bool { return strings.ContainsRune(prosody.TypographicQuotes, r) }
 
-// noBreak reports whether a character is a space of texts for people which YAML takes for a letter.
+// noBreak reports whether a character is a space in texts for people that YAML takes for a letter.
 func noBreak(r rune) bool { return strings.ContainsRune("\u00a0\u2007\u202f\ufeff", r) }
 
-// foreign reports whether a character is a quote or space of texts for people, or cannot be seen.
+// foreign reports whether a character is a quote or space in texts for people, or invisible.
 func foreign(r rune) bool {
 	return typographic(r) || noBreak(r) || r > 127 && r != utf8.RuneError && (unicode.IsSpace(r) || unicode.Is(unicode.Cf, r))
 }
 
-// foreignCharacter says which character is none of YAML's, and what to do.
+// foreignCharacter says which character YAML does not know, and what to do.
 func foreignCharacter(r rune) string {
 	if typographic(r) {
 		return fmt.Sprintf("%c is none of YAML's. Type \" or nothing instead, or put the whole text in \" if %[1]c belongs to it", r)

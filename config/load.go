@@ -16,15 +16,14 @@ import (
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
-// Load reads the configuration from files, and from environment variables as of [os.Environ]. A file whose name ends in
-// .lua is Prosody's configuration, one that ends in .env has the variables of docker-jitsi-meet, and any other is
-// usher's own, of which there is one at most; without one the environment has to say all. Which says more than
-// which is told in the documentation of the package.
+// Load reads the configuration from files, and from environment variables as of [os.Environ]. A file with a name that ends in
+// .lua is Prosody's configuration, one that ends in .env has the variables of docker-jitsi-meet, and any other is usher's own. There
+// can be one of usher's own; without one, the environment has to say everything. The package documentation says which layer wins.
 //
-// The error, if any, is a *[Problems] and has everything that is wrong. If usher's own file is not YAML, nothing in it is
-// looked at; if a source cannot be read, what may be missing because of that is not reported.
+// The error, if any, is a *[Problems] with everything that is wrong. If usher's own file is not YAML, nothing else in it is checked.
+// If a source cannot be read, missing keys are not reported, because they may stand there.
 //
-// Each issuer is shown to the checks, also in a configuration that has other problems.
+// The checks see each issuer, even if the configuration has other problems.
 func Load(files []string, environ []string, checks ...Check) (*Config, error) {
 	l := newLoader("")
 	l.checks = checks
@@ -42,7 +41,7 @@ func Load(files []string, environ []string, checks ...Check) (*Config, error) {
 	return l.result(l.finish(environ, environ))
 }
 
-// nameFile takes note of a file of the command line.
+// nameFile records a file of the command line.
 func (l *loader) nameFile(file string) {
 	at := place{source: "command line", layer: layerCommand}
 	switch {
@@ -60,8 +59,8 @@ func (l *loader) nameFile(file string) {
 	}
 }
 
-// finish reads what the sources say beneath the file, and usher's variables over it, and makes the Config, which is
-// worth something if there are no problems.
+// finish reads the sources beneath the file and usher's variables above it, and makes the Config, which is valid if there are no
+// problems.
 func (l *loader) finish(own, environ []string) *Config {
 	variables := ownVariables(own)
 	lost := l.garbled // usher's own file
@@ -106,9 +105,9 @@ func (l *loader) failed() *Problems {
 // loader is one call of Load.
 type loader struct {
 	file    string // "" for none
-	nowhere place  // where something is missing if there is no file
+	nowhere place  // the place of what is missing if there is no file
 	viper   *viper.Viper
-	places  map[string]place // by path: where what was set, sections included
+	places  map[string]place // by path: where it was set, sections included
 	vhosts  []jid.JID        // in the order of appearance
 	files   []string         // all that were read
 
@@ -116,32 +115,32 @@ type loader struct {
 	warnings []Problem
 	notes    []Problem
 	faulty   map[string]bool // the paths that have a problem
-	garbled  bool            // a file could not be read at all, so that nobody knows what is missing
+	garbled  bool            // a file could not be read at all, so usher does not know what is missing
 	checks   []Check
 
 	effective map[string]any   // by path: defaults that follow from other keys
 	secretIn  map[string]place // the files that have a secret, by name
-	misnamed  []string         // the names of the file's vhosts that are no domains, as in their paths
-	badVHost  bool             // a vhost was left out, and why is said: its name is no domain, or it asks a Matrix server
-	spokenOf  map[string]bool  // the modules of Prosody of which a note was taken
+	misnamed  []string         // the names of vhosts in the file that are no domains, as in their paths
+	badVHost  bool             // a vhost was left out, with a problem: its name is no domain, or it asks a Matrix server
+	spokenOf  map[string]bool  // the modules of Prosody that a note names
 
 	authentications []authenticated
-	prosody         *existing // nil if it is not among the sources
-	docker          bool      // whether docker-jitsi-meet's variables are among the sources
+	prosody         *existing // nil if Prosody is no source
+	docker          bool      // whether docker-jitsi-meet's variables are a source
 	meet            []Meet
 	tokenAuthURL    []tokenAuthURL // by source
-	meetFolder      string         // where configurations of the web page are looked for that nobody names; "" is nowhere
+	meetFolder      string         // the folder for configurations of the web page that nobody names; "" for none
 }
 
 // place is where something was written.
 type place struct {
-	source string // how it is called
+	source string // its name for people
 	layer  layer
 	file   string // the file's name; empty in the environment
 	line   int    // 0 for the whole file
 }
 
-// layer is a kind of place, in the order in which problems are told.
+// layer is a kind of place. Problems are reported in this order.
 type layer int
 
 const (
@@ -170,7 +169,7 @@ func newLoader(file string) *loader {
 	}
 }
 
-// at returns the place in the file that a line is.
+// at returns the place of a line of the file.
 func (l *loader) at(line int) place {
 	return place{source: fmt.Sprintf("%s:%d", l.file, line), file: l.file, line: line}
 }
@@ -200,13 +199,13 @@ func (l *loader) problem(at place, key, text string) {
 	l.problems = append(l.problems, Problem{at.source, key, text, at})
 }
 
-// garble records that a file could not be read at all. What is missing after that may stand in it.
+// garble records that a file could not be read at all. A key that is missing then may stand in it.
 func (l *loader) garble(at place, text string) {
 	l.garbled = true
 	l.problem(at, "", text)
 }
 
-// fault records a problem with what a path was set to. Only the first counts: the others follow from it.
+// fault records a problem with the value of a path. Only the first counts, because the others follow from it.
 func (l *loader) fault(path, format string, args ...any) {
 	if l.faulty[path] {
 		return
@@ -221,7 +220,7 @@ func (l *loader) missing(path, what string) {
 		return
 	}
 	for p := path; ; p = parent(p) {
-		if l.faulty[p] { // then it may well be there, but could not be read
+		if l.faulty[p] { // it may be there, but could not be read
 			return
 		}
 		if p == "" {
@@ -246,13 +245,13 @@ func (l *loader) note(at place, text string) {
 	l.notes = append(l.notes, Problem{Source: at.source, Text: text, at: at})
 }
 
-// warn records a warning about what a path was set to.
+// warn records a warning about the value of a path.
 func (l *loader) warn(path, format string, args ...any) {
 	at := l.place(path)
 	l.warnings = append(l.warnings, Problem{at.source, typed(path), fmt.Sprintf(format, args...), at})
 }
 
-// set sets a path to a value, which must be right for its shape.
+// set sets a path to a value, and records a problem if it does not have the path's shape.
 func (l *loader) set(path string, s *shape, value string) {
 	v, fault := s.parse(value)
 	if fault != "" {
@@ -262,7 +261,7 @@ func (l *loader) set(path string, s *shape, value string) {
 	l.viper.Set(path, v)
 }
 
-// addVHost takes note of a vhost and returns its path, or "" if the name is no domain.
+// addVHost records a vhost and returns its path, or "" if the name is no domain.
 func (l *loader) addVHost(name string, at place) string {
 	domain, err := parseDomain(name)
 	if err != nil {
@@ -283,8 +282,7 @@ func (l *loader) decode() *raw {
 	l.defaults("", table)
 	var r raw
 	if err := l.viper.UnmarshalExact(&r); err != nil {
-		// Every key and value was checked against the table before it was set. The error is kept back, for it may
-		// quote a secret.
+		// Every key and value was checked against the table before it was set. The error may quote a secret, so nobody sees it.
 		panic("config: the table of keys and the decoder disagree")
 	}
 	return &r
@@ -342,16 +340,15 @@ func parseDomain(name string) (jid.JID, error) {
 	return domain, nil
 }
 
-// MaxSize is how many bytes usher's own file may have, which is the most of all files that [Load] reads: ample for 50,000
-// virtual hosts.
+// MaxSize is the limit of usher's own file in bytes, ample for 50,000 virtual hosts. All other files that [Load] reads have lower limits.
 const MaxSize = 8 << 20
 
-// maxSource, maxKeys and maxSecret are how many bytes other files may have, far more than they need: a source that is not
-// Prosody's, a file with keys (as in package auth/keys), and one with a secret.
+// maxSource, maxKeys and maxSecret are the limits of other files in bytes, far more than they need: of a source that is not
+// Prosody's, of a file with keys (as in package auth/keys), and of one with a secret.
 const maxSource, maxKeys, maxSecret = 1 << 20, 1 << 20, 64 << 10
 
-// readNamed returns the content of a file of at most so many bytes that a path names, and the place to report problems with it;
-// its name is resolved against the folder of the configuration file. What stands in the file has its place in front.
+// readNamed returns the content of a file that a path names, of at most so many bytes, and its name, resolved against the folder of
+// the configuration file. From then on the place of the path is that file.
 func (l *loader) readNamed(path, name string, most int) (content []byte, resolved string, ok bool) {
 	resolved = l.resolve(name)
 	by := l.place(path)
@@ -372,7 +369,7 @@ func (l *loader) readNamed(path, name string, most int) (content []byte, resolve
 	return nil, resolved, false
 }
 
-// resolve returns the name of a file that the configuration names: it counts from the folder of the file.
+// resolve returns the name of a file that the configuration names. Names count from the folder of the configuration file.
 func (l *loader) resolve(name string) string {
 	if filepath.IsAbs(name) {
 		return name

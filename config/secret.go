@@ -7,18 +7,17 @@ import (
 	"unicode"
 )
 
-// Secret is a text that must not be printed: however it is formatted or marshalled, it comes out as "******".
-// The zero value is no secret at all.
+// Secret is a text that must not be printed. However it is formatted or marshalled, the result is "******". The zero value is
+// the empty text.
 type Secret struct {
-	// A pointer, because fmt prints an unexported field of a foreign struct without asking its methods:
-	// that then shows an address.
+	// A pointer, because fmt prints an unexported field of another struct without its methods. It prints an address then.
 	text *string
 }
 
-// NewSecret makes a secret of a text.
+// NewSecret returns a text as a secret.
 func NewSecret(text string) Secret { return Secret{&text} }
 
-// Reveal returns the text, for those who sign, verify or log in with it.
+// Reveal returns the text, to sign, verify or log in with it.
 func (s Secret) Reveal() string {
 	if s.text == nil {
 		return ""
@@ -40,11 +39,11 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(masked)) }
 // MarshalText returns "******". JSON and YAML use it, too.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
 
-// howToMakeSecret is the advice that goes with every refused secret.
+// howToMakeSecret is the advice about every refused secret.
 const howToMakeSecret = "make one with: openssl rand -hex 32"
 
-// secretFault says what is wrong with a secret, or returns "". least is how many bytes it must have; 0 for any.
-// The answer contains nothing of the secret.
+// secretFault returns what is wrong with a secret, or "". least is how many bytes it must have; 0 for any. The answer contains
+// nothing of the secret.
 func secretFault(text string, least int) string {
 	switch {
 	case text == "":
@@ -57,13 +56,13 @@ func secretFault(text string, least int) string {
 	case strings.Count(text, text[:1]) == len(text):
 		return "is one character over and over: " + howToMakeSecret
 	case len(text) < least:
-		return fmt.Sprintf("has %d bytes where %d are needed, lest it be guessed: %s "+
+		return fmt.Sprintf("has %d bytes and needs %d, so that nobody can guess it: %s "+
 			"(or set allow_short_secret: true for as long as it cannot be changed)", len(text), least, howToMakeSecret)
 	}
 	return ""
 }
 
-// encodingFault says what editors have put around the text of a file with a secret, or returns "".
+// encodingFault returns what an editor has put around the text of a file with a secret, or "".
 func encodingFault(content []byte) string {
 	utf16 := bytes.HasPrefix(content, []byte("\xff\xfe")) || bytes.HasPrefix(content, []byte("\xfe\xff"))
 	switch {
@@ -75,7 +74,7 @@ func encodingFault(content []byte) string {
 	return ""
 }
 
-// isExample reports whether a secret is one of examples, whatever its case and punctuation, and whatever digits follow.
+// isExample reports whether a secret is one of the examples, in any case, with any punctuation, and with any digits behind it.
 func isExample(text string) bool {
 	plain := strings.Map(func(r rune) rune {
 		if unicode.IsLetter(r) || unicode.IsDigit(r) {

@@ -17,7 +17,7 @@ import (
 type Setting struct {
 	// Key is the key in full, such as vhosts.meet.example.com.app_id.
 	Key string
-	// Origin is where the value is from: "usher.yaml:3", "prosody conf.d/meet.cfg.lua:14", "docker JWT_APP_ID",
+	// Origin is where the value comes from: "usher.yaml:3", "prosody conf.d/meet.cfg.lua:14", "docker JWT_APP_ID",
 	// "environment USHER_LOG_LEVEL", or "default".
 	Origin string
 
@@ -43,7 +43,7 @@ func (s Setting) secret() bool {
 	return one || several
 }
 
-// node returns the value as YAML has it.
+// node returns the value as YAML.
 func (s Setting) node(reveal bool) *yaml.Node {
 	value := s.value
 	text := Secret.String
@@ -64,7 +64,7 @@ func (s Setting) node(reveal bool) *yaml.Node {
 		}
 		value = texts
 	}
-	// Texts become nodes one by one: as a whole, yaml.Node.Encode fails for a list with a text that begins with a new line.
+	// Texts become nodes one by one, because yaml.Node.Encode fails for a list with a text that begins with a new line.
 	switch v := value.(type) {
 	case string:
 		return scalarNode(v)
@@ -100,8 +100,8 @@ func plainDuration(d time.Duration) string {
 
 const byDefault = "default"
 
-// settings returns the effective configuration, in the order of the table. What has no effect where it stands is left
-// out, such as the leeway of a virtual host without tokens.
+// settings returns the effective configuration, in the order of the table. It leaves out keys without effect, such as the leeway
+// of a virtual host without tokens.
 func (l *loader) settings(c *Config) []Setting {
 	var all []Setting
 	vhosts := map[string]VHost{}
@@ -151,7 +151,7 @@ func (l *loader) applies(v VHost, path, name string) bool {
 	return len(v.Issuers) > 0 && !l.given(join(path, "issuers"))
 }
 
-// goes reports whether a key has an effect beside those that say whether there is a Jicofo, and a lobby.
+// goes reports whether a key has an effect, given that there is a Jicofo and a lobby, or not.
 func (l *loader) goes(c *Config, path string) bool {
 	relay := l.given("jicofo/jid")
 	switch {
@@ -169,7 +169,7 @@ func (l *loader) goes(c *Config, path string) bool {
 	return true
 }
 
-// setting returns what a key is set to, or what it is if nobody sets it. It reports false if it is nothing.
+// setting returns the value of a key, set or by default. It reports false if there is none.
 func (l *loader) setting(path string) (Setting, bool) {
 	name := last(path)
 	setting := Setting{Key: typed(path), path: path, Origin: byDefault, value: l.viper.Get(path)}
@@ -195,7 +195,7 @@ func (l *loader) setting(path string) (Setting, bool) {
 		if !l.given(section+"jwks_url") && !l.given(section+"asap_key_server") && !l.given(section+"cache_keys_url") {
 			return setting, false
 		}
-	case name == "app_secrets": // none, which is not nil
+	case name == "app_secrets": // an empty list, not nil
 		return setting, false
 	case name == "allow_short_secret": // of no interest where every secret is long enough
 		return setting, false
@@ -203,12 +203,12 @@ func (l *loader) setting(path string) (Setting, bool) {
 	return setting, setting.value != nil
 }
 
-// YAML returns the effective configuration as a usher.yaml. With secrets masked it is for people to read.
+// YAML returns the effective configuration as a usher.yaml for people to read. Its secrets are masked.
 func (c *Config) YAML() []byte {
 	return render(c.Settings, func(Setting) string { return "" }, false)
 }
 
-// Import names sources that are to become a usher.yaml.
+// Import names sources to make a usher.yaml of.
 type Import struct {
 	// Prosody are files of Prosody's configuration, Docker is a .env file of docker-jitsi-meet, or "environment".
 	Prosody []string
@@ -219,24 +219,23 @@ type Import struct {
 	Trusted []string
 	// Checks look at the issuers, as in [Load].
 	Checks []Check
-	// MeetFolder is where the web page's configurations are looked for, beside Prosody: DOMAIN-config.js. Empty means where Debian's
-	// packages have them.
+	// MeetFolder is the folder with the web page's configurations, DOMAIN-config.js, for an import of Prosody. Empty means the one of
+	// Debian's packages.
 	MeetFolder string
 }
 
-// YAML returns what the sources say as a usher.yaml that takes their place: each key with a comment that says where it is
-// from, secrets as found. Problems are comments at its beginning, for what is missing is still to be added there. The error
-// is a *[Problems] and means that a source cannot be read, or that Trusted names a virtual host that is not there, or
-// where nobody needs a password.
+// YAML returns what the sources say as a usher.yaml that takes their place. Each key has a comment that says where it comes from, and
+// secrets are written as found. Problems are comments at the beginning: what is missing is still to be added. The error is a
+// *[Problems]: a source cannot be read, or Trusted names a virtual host that does not exist, or where nobody needs a password.
 func (i Import) YAML() ([]byte, error) {
 	l := newLoader("")
 	l.checks = i.Checks
-	l.nowhere = place{source: "usher.yaml"} // which is to be
+	l.nowhere = place{source: "usher.yaml"} // the file to come
 	at := place{source: "command line", layer: layerCommand}
 	if len(i.Prosody) > 0 {
 		l.places["sources/prosody"] = at
 		l.viper.Set("sources/prosody", i.Prosody)
-		// What is written for Prosody needs what stands there, and what is not imported, too.
+		// The lines for Prosody need these files as well, also what is not imported.
 		l.places["prosody/files"] = place{source: "sets nothing: the lines for Prosody are made from it", layer: layerCommand}
 		l.viper.Set("prosody/files", absolute(i.Prosody))
 		l.meetFolder = cmp.Or(i.MeetFolder, meetFolder)
@@ -261,7 +260,7 @@ func (i Import) YAML() ([]byte, error) {
 	var b strings.Builder
 	b.WriteString("# usher's configuration, as found; behind each key stands where. What the keys mean: usher.example.yaml.\n")
 	found := slices.DeleteFunc(c.Settings, func(s Setting) bool {
-		// What login there is follows from the rest, of which docker-jitsi-meet's variables are not imported as such.
+		// The login follows from the rest, except from docker-jitsi-meet's variables, which the result does not name.
 		return s.Origin == byDefault || strings.HasPrefix(s.path, "sources/") && s.path != "sources/meet" ||
 			s.path == "login" && l.place("login").layer != layerDocker
 	})
@@ -279,7 +278,7 @@ func (i Import) YAML() ([]byte, error) {
 	return []byte(b.String()), nil
 }
 
-// untrusted returns a problem for each domain that is no virtual host of Prosody's files, or one where people need no password.
+// untrusted returns a problem for each domain that is no virtual host of Prosody's files, or where people need no password.
 func (l *loader) untrusted(domains []string, at place) (all []Problem) {
 	var hosts []string
 	if l.prosody != nil {

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// shape says what may stand at a place of the configuration.
+// shape says what may stand at a path of the configuration.
 type shape struct {
 	form  form
 	keys  map[string]*shape // of a section: its keys
 	order []string          // of a section: its keys, in the order of the table
 	each  *shape            // of vhosts: a vhost; of a list of sections: one of them
 
-	def string // of a value: its default as in the environment, "" for none
+	def string // of a value: its default, as in the environment; "" for none
 }
 
 type form int
@@ -126,8 +126,8 @@ func (s *shape) parse(value string) (_ any, fault string) {
 	return value, ""
 }
 
-// A path names a place of the configuration: the keys that lead there, joined by slashes. A slash is the one character
-// that no domain contains (RFC 7622 §3.2): vhosts have dots in their names, and an IPv6 address has "::".
+// A path is the keys that lead to a place of the configuration, joined by slashes. A slash is the one character that no domain
+// contains (RFC 7622 §3.2): vhosts have dots in their names, and an IPv6 address has "::".
 
 func join(path, key string) string {
 	if path == "" {
@@ -136,22 +136,22 @@ func join(path, key string) string {
 	return path + "/" + key
 }
 
-// entryOf returns the path of an entry of the table at a path. It is no key, and nothing can be set there.
+// entryOf returns the path of an entry of the table at a path. It is no key, so nothing can be set there.
 func entryOf(path, entry string) string {
 	return join(path, strings.ReplaceAll(entry, "/", "∕"))
 }
 
-// parent returns the path of the section or list that a place stands in; that of the whole is "".
+// parent returns the path of the section or list around a path; "" for the whole configuration.
 func parent(path string) string {
 	return path[:max(strings.LastIndexByte(path, '/'), 0)]
 }
 
-// last returns the key that a path leads to, in the section or list that it stands in.
+// last returns the last key of a path.
 func last(path string) string {
 	return path[strings.LastIndexByte(path, '/')+1:]
 }
 
-// typed returns a path as the operator thinks of it: vhosts.meet.example.com.issuers[0].app_id.
+// typed returns a path as the operator writes it: vhosts.meet.example.com.issuers[0].app_id.
 func typed(path string) string {
 	var b strings.Builder
 	for i, key := range strings.Split(path, "/") {
@@ -167,8 +167,8 @@ func typed(path string) string {
 	return b.String()
 }
 
-// closest returns the one of the names that was probably meant, or "": one with a few typing mistakes, or one that is
-// part of the other.
+// closest returns which of the names was probably meant, or "": one that differs by a few typing mistakes, or one that is part of
+// the other.
 func closest(name string, names []string) string {
 	most := min(3, max(1, len(name)/3)) // typing mistakes
 	best, least := "", len(name)
@@ -181,7 +181,7 @@ func closest(name string, names []string) string {
 	return best
 }
 
-// distance returns how many characters must be put in, left out or replaced to make a b (Levenshtein).
+// distance returns how many characters must be added, removed or replaced to turn a into b (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

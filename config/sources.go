@@ -9,10 +9,10 @@ import (
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
-// setting is what a source beneath usher.yaml says of one key.
+// setting is a value that a source beneath usher.yaml gives to a key.
 type setting struct {
 	path  string
-	value any // of the type that the key's shape parses to
+	value any // of the type to which the key's shape parses
 	at    place
 }
 
@@ -26,12 +26,12 @@ func (s setting) vhost() string {
 	return domain
 }
 
-// guests reports whether by the setting people enter a virtual host without a token or a password.
+// guests reports whether the setting lets people of a virtual host in without a token or a password.
 func (s setting) guests() bool {
 	return s.vhost() != "" && (last(s.path) == "kind" && s.value == string(KindGuest) || last(s.path) == "allow_empty_token" && s.value == true)
 }
 
-// readSources returns what the sources beneath usher.yaml say, those that count more first.
+// readSources returns what the sources beneath usher.yaml say. The first setting of a key wins.
 func (l *loader) readSources(variables map[string]string, environ []string) []setting {
 	docker, at := l.source("sources/docker", variables)
 	files, _ := l.source("sources/prosody", variables)
@@ -52,8 +52,8 @@ func (l *loader) readSources(variables map[string]string, environ []string) []se
 	return settings
 }
 
-// source returns the files that a key of sources names, before the environment is read as a whole: the vhosts which it
-// may speak of can be known from the sources only. Names count from the folder of the file that has them.
+// source returns the files that a key of sources names. It looks for the key's variable itself, because the environment can be read
+// only when the vhosts of the sources are known. Names count from the folder of the file that has them.
 func (l *loader) source(path string, variables map[string]string) (files []string, at place) {
 	if set := l.viper.Get(path); set != nil {
 		files, at = slices.Clone(l.viper.GetStringSlice(path)), l.places[path]
@@ -80,15 +80,14 @@ func (l *loader) open(name string, at place) (content []byte, ok bool) {
 	return content, err == nil
 }
 
-// either are keys that say the same in different ways: where one of them is set, what a source beneath says by another
-// does not count.
+// either are keys that say the same in different ways. If one of them is set, a source beneath does not count by another.
 var either = [][]string{
 	{"secret", "secret_file"},
 	{"app_secret", "app_secret_file", "app_secrets", "public_key_files", "jwks_file", "jwks_url", "asap_key_server",
 		"cache_keys_url"},
 }
 
-// fill sets what sources beneath say and nobody above has.
+// fill sets what the sources say and nobody above them has set.
 func (l *loader) fill(settings []setting) {
 	lobby := l.given("rooms/lobby") || slices.ContainsFunc(settings, func(s setting) bool { return s.path == "rooms/lobby" })
 	for _, s := range settings {
@@ -100,7 +99,7 @@ func (l *loader) fill(settings []setting) {
 	}
 }
 
-// settled reports whether somebody above the source of a setting has had the say about it.
+// settled reports whether a layer above the source of a setting decides about it.
 func (l *loader) settled(s setting) bool {
 	above := func(path string) bool { return l.given(path) && l.place(path).layer != s.at.layer }
 	section, key := parent(s.path), last(s.path)
@@ -116,12 +115,12 @@ func (l *loader) settled(s setting) bool {
 	if s.vhost() == "" || key == "kind" {
 		return false
 	}
-	// An issuer beside a list of issuers, or on a vhost of another kind, is not what whoever wrote those meant.
+	// Somebody who wrote a list of issuers, or another kind of vhost, did not mean the source's issuer beside it.
 	kind := join(section, "kind")
 	return above(join(section, "issuers")) && slices.Contains(issuerKeys, key) || above(kind) && l.viper.GetString(kind) != string(KindToken)
 }
 
-// shown returns a file's name as people call it: from the folder they are in, if it is below.
+// shown returns a file's name for people: relative to the present folder, if the file is below.
 func shown(name string) string {
 	here, err := os.Getwd()
 	if err != nil || !filepath.IsAbs(name) {
