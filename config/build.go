@@ -30,7 +30,7 @@ func (l *loader) build(r *raw) *Config {
 		l.buildVHost(join("vhosts", name), jid.JID{}, r.VHosts[name])
 	}
 	if len(c.VHosts) == 0 && !l.badVHost {
-		l.missing("vhosts", "name at least one virtual host whose people may ask for a room")
+		l.missing("vhosts", "name at least one virtual host with people who may ask for a room")
 	}
 	c.Login = l.buildLogin(r, c)
 	l.compareDomains(c)

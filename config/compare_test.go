@@ -313,7 +313,7 @@ func TestGateWithLobby(t *testing.T) {
 	}
 }
 
-// TestModuleOfSources checks that the lines for a Prosody whose modules are known lose none of them, and that its loading
+// TestModuleOfSources checks that the lines for a Prosody with known modules lose none of them, and that its loading
 // the module is what says rooms.enforcement.
 func TestModuleOfSources(t *testing.T) {
 	text := strings.Replace(prosodyFile, `"muc"`, `"muc"

@@ -62,7 +62,7 @@ var DockerVariables = slices.Concat([]DockerVariable{
 	{"JIGASI_TRANSCRIBER_USER", "transcriber", "", "an account on XMPP_HIDDEN_DOMAIN, all of which enter rooms that are open"},
 	{enableAutoOwner, "true", "", "Jicofo's: must be 0, because usher makes the owners"},
 	{jicofoEnableAuth, "", "", "Jicofo's: must be 0, because usher decides who opens a room; ENABLE_AUTH counts where it is not set"},
-	{"JWT_AUTH_TYPE", "token", "", "Prosody's module, whose work usher does"},
+	{"JWT_AUTH_TYPE", "token", "", "Prosody's module: usher does its work"},
 	{globalConfig, "", "", "lines of Prosody's configuration: name the file that they end up in, by sources.prosody"},
 	{"PROSODY_MODE", "client", "", "client is the server that usher guards; visitors and brewery are servers of another kind"},
 },

@@ -153,7 +153,7 @@ func TestEnvironmentProblems(t *testing.T) {
 			"environment: xmpp.domain: is missing: usher's own address, as in the server's Component line; set USHER_XMPP_DOMAIN",
 			"environment: xmpp.secret_file: is missing: a file with the component's secret, as the server has it (or secret: itself); set USHER_XMPP_SECRET_FILE",
 			"environment: rooms.services: is missing: name the MUC services to guard, such as [conference.meet.example.com]; set USHER_ROOMS_SERVICES",
-			"environment: vhosts: is missing: name at least one virtual host whose people may ask for a room; set USHER_VHOSTS",
+			"environment: vhosts: is missing: name at least one virtual host with people who may ask for a room; set USHER_VHOSTS",
 		}},
 		{"typing mistakes", "", []string{
 			"USHER_XMPP_SEVER=127.0.0.1:5347",
@@ -207,7 +207,7 @@ func TestEnvironmentProblems(t *testing.T) {
 		{"file problems first", "domains2.yaml", []string{"USHER_LOG_LEVEL=loud"}, []string{
 			`domains2.yaml:2: xmpp.server: ":5347" is no host:port: write it like 127.0.0.1:5347`,
 			"domains2.yaml:3: xmpp.domain: conference.meet.example.com is rooms.services[0] (domains2.yaml:6) already: usher needs a domain of its own, that of the server's Component line",
-			"domains2.yaml:7: vhosts: is missing: name at least one virtual host whose people may ask for a room",
+			"domains2.yaml:7: vhosts: is missing: name at least one virtual host with people who may ask for a room",
 			`environment USHER_LOG_LEVEL: log.level: "loud" is not known: it must be debug, info, warn or error`,
 		}},
 		{"no such file", "nowhere.yaml", nil, []string{"nowhere.yaml: cannot be read: no such file or directory"}},

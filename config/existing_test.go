@@ -383,7 +383,7 @@ func TestLinesOwnRooms(t *testing.T) {
 	}
 }
 
-// TestStaleLines checks that lines are found to be older than Prosody's files, whose lists they replace: what the files have got
+// TestStaleLines checks that lines are found that are older than Prosody's files and replace their lists: what the files have got
 // since is lost. Lines that are written again mend it.
 func TestStaleLines(t *testing.T) {
 	for _, test := range []struct{ name, old, new, says, at string }{

@@ -638,7 +638,7 @@ func TestLobbyWhitelist(t *testing.T) {
 		"guests":                             {`"muc_lobby_rooms"`, `"guest.meet.example.com"`, 1},
 		"everybody":                          {`"muc_lobby_rooms"`, `"guest.meet.example.com", "meet.example.com"`, 2},
 		"without lobby":                      {"", `"guest.meet.example.com"`, 0},
-		"people of whom usher knows nothing": {`"muc_lobby_rooms"`, `"other.meet.example.com", "auth.meet.example.com"`, 1},
+		"people that usher does not know": {`"muc_lobby_rooms"`, `"other.meet.example.com", "auth.meet.example.com"`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFolder(t, "usher.yaml", guarded, "existing.cfg.lua", plain)

@@ -460,7 +460,7 @@ func (d *deployment) token(path string, host *prosody.Section, at prosody.Positi
 		}
 	}
 	if secret, ok := host.Option("app_secret"); ok && fetched {
-		d.note(secret.At, host.Name+": app_secret is left out, for beside asap_key_server or cache_keys_url Jitsi's plugin does not use it")
+		d.note(secret.At, host.Name+": app_secret is left out, because beside asap_key_server or cache_keys_url Jitsi's plugin does not use it")
 	} else if text, at := d.text(host, "app_secret"); ok {
 		d.set(path+"/app_secret", text, at)
 	}

@@ -215,7 +215,7 @@ type Import struct {
 	Docker  string
 	// Environ is the environment, as of [os.Environ].
 	Environ []string
-	// Trusted are virtual hosts of Prosody whose people are hosts because they have a password.
+	// Trusted are virtual hosts of Prosody with people who are hosts because they have a password.
 	Trusted []string
 	// Checks look at the issuers, as in [Load].
 	Checks []Check

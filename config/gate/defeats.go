@@ -87,7 +87,7 @@ const Checked = `authentication = "internal_hashed"`
 // (jitsi-contrib mod_auth_hybrid_matrix_token.lua, prosody-auth-matrix-user-verification).
 var MatrixProviders = []string{"hybrid_matrix_token", "matrix_user_verification"}
 
-// Providers are what lets anybody log in on a virtual host whose people usher admits because Prosody knows them.
+// Providers are what lets anybody log in on a virtual host with people that usher admits because Prosody knows them.
 var Providers = []Defeat{
 	{
 		Option: "authentication", On: OnAccount, Set: "anonymous or jitsi-anonymous", Means: "asks for no password", Instead: Checked,

@@ -101,7 +101,7 @@ var (
 	}
 )
 
-// Rooms returns the options of a MUC service whose rooms usher guards. With module, usher's module keeps people out.
+// Rooms returns the options of a MUC service that usher guards. With module, usher's module keeps people out.
 func Rooms(module bool) []Option {
 	closed := MembersOnly
 	if module {

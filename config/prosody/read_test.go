@@ -176,7 +176,7 @@ func TestInclude(t *testing.T) {
 	}
 }
 
-// TestLastWord sets an option in files that a wildcard finds, whose order is the folder's, and in files that are included by
+// TestLastWord sets an option in files that a wildcard finds, in the order of the folder, and in files that are included by
 // name, and checks that only an order that is not certain is warned of.
 func TestLastWord(t *testing.T) {
 	const wild, named = "Include 'conf.d/*.lua'\n", "Include '/etc/prosody/usher.lua'\n"

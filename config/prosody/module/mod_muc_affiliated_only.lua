@@ -1,8 +1,8 @@
--- mod_muc_affiliated_only, which comes with usher: "usher config prosody --module DIR" writes this file, and writes it anew.
+-- mod_muc_affiliated_only, which comes with usher: "usher config prosody --module DIR" writes this file, and overwrites it.
 --
--- Loaded on a MUC service, it keeps whoever has no affiliation out of a room that is open, as members-only (XEP-0045 §5.2)
+-- Loaded on a MUC service, it keeps people without an affiliation out of a room that is open, as members-only (XEP-0045 §5.2)
 -- would, but leaves that switch to the people inside and to Jitsi's lobby. In a room that is members-only it does nothing.
--- It decides nothing and knows no tokens: usher, or an owner in the room, gives the affiliations. Prosody 0.12 and 13.
+-- It decides nothing and knows no tokens: usher, or an owner in the room, gives the affiliations. It is for Prosody 0.12 and 13.
 local st = require "util.stanza";
 
 local is_admin; -- an admin of the service
@@ -14,8 +14,8 @@ else
 	function is_admin(jid) return usermanager.is_admin(jid, module.host); end
 end
 
--- After Jitsi's token_affiliation (-3.5), which may give an affiliation in this very moment, and before all who let in or
--- keep out by affiliation: Jitsi's lobby (-4), members-only itself (-5), the look for the banned (-10).
+-- This comes after Jitsi's token_affiliation (-3.5), which may give an affiliation in this moment. It comes before everything that
+-- decides by affiliation: Jitsi's lobby (-4), members-only itself (-5), and the check for bans (-10).
 module:hook("muc-occupant-pre-join", function (event)
 	local room, jid = event.room, event.stanza.attr.from;
 	if room:get_members_only() or room:get_affiliation(jid) then
@@ -28,8 +28,8 @@ module:hook("muc-occupant-pre-join", function (event)
 	return true;
 end, -3.9);
 
--- No affiliation, no role: so whoever loses the affiliation is removed (status 321), and nobody from outside may do what
--- participants may. The same, with the same priority, holds in members-only rooms (modules/muc/members_only.lib.lua).
+-- Without an affiliation there is no role. So people who lose the affiliation are removed (status 321), and nobody outside may do
+-- what participants may. Members-only rooms have the same, with the same priority (modules/muc/members_only.lib.lua).
 module:hook("muc-get-default-role", function (event)
 	if not event.affiliation then
 		return false;

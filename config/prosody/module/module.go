@@ -1,8 +1,8 @@
 // Package module has the one module that usher has for Prosody, mod_muc_affiliated_only, as a file to be written where
 // Prosody finds it.
 //
-// usher needs no module where rooms are members-only for life. Where Jitsi's lobby is in use, the switch for members-only is
-// that of the lobby, and belongs to the moderators; the module keeps out people without an affiliation while it is off.
+// usher needs no module if rooms are members-only for life. If Jitsi's lobby is in use, members-only is the switch of the lobby, and
+// belongs to the moderators. The module keeps out people without an affiliation while it is off.
 package module
 
 import (
@@ -18,7 +18,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
-// Name is what the module is called in modules_enabled.
+// Name is the module's name in modules_enabled.
 const Name = gate.Module
 
 // Source is the module, for Prosody 0.12 and 13.
@@ -29,8 +29,8 @@ var Source []byte
 // mark begins the file in every version of it.
 var mark = []byte("-- mod_" + Name + ", which comes with usher:")
 
-// Write writes the module into a folder, which it makes if it is not there, and returns the name of the file. It replaces a file of that
-// name only if that is the module, of whatever version; it is all there or not at all, for Prosody may read it at any time.
+// Write writes the module into a folder, which it makes if needed, and returns the name of the file. It replaces a file of that name
+// only if that is the module, in any version. The file is complete or not there at all, because Prosody may read it at any time.
 func Write(folder string) (string, error) {
 	if err := makeFolder(folder); err != nil {
 		return "", err
@@ -43,15 +43,15 @@ func Write(folder string) (string, error) {
 	case bytes.Equal(there, Source):
 		return file, nil
 	case !bytes.HasPrefix(there, mark):
-		return "", fmt.Errorf("%s is there, and is not usher's: name another folder, or move it away", file)
+		return "", fmt.Errorf("%s exists and is not usher's: name another folder, or move it away", file)
 	}
 	part, err := os.CreateTemp(folder, ".mod_"+Name+"-*")
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(part.Name()) // which is gone if all went well
+	defer os.Remove(part.Name()) // it has its new name if all went well
 	_, err = part.Write(Source)
-	err = errors.Join(err, part.Chmod(0o644), part.Close()) // Prosody runs as somebody else
+	err = errors.Join(err, part.Chmod(0o644), part.Close()) // Prosody is another user
 	if err == nil {
 		err = os.Rename(part.Name(), file)
 	}
@@ -61,7 +61,7 @@ func Write(folder string) (string, error) {
 	return file, nil
 }
 
-// makeFolder makes a folder, and those above it, for everybody to look into whatever the umask: Prosody runs as somebody else.
+// makeFolder makes a folder and those above it, readable for everybody in spite of the umask, because Prosody is another user.
 func makeFolder(folder string) error {
 	if stat, err := os.Stat(folder); err == nil && stat.IsDir() {
 		return nil
