@@ -25,8 +25,8 @@ const (
 	maxTables  = 16 // of tables in tables in an option
 )
 
-// Read reads a configuration as Prosody's core/configmanager.lua does. An error is a [Problem], or several joined.
-// Nothing is skipped silently: what usher cannot evaluate is an error, even where the program would catch it.
+// Read reads a configuration as Prosody's core/configmanager.lua does. An error is a [Problem], or several joined. Nothing is skipped
+// silently: what usher cannot evaluate is an error, even if the program would catch it.
 func Read(src Source) (*Configuration, error) {
 	hosts := map[string]*Section{}
 	r := &reading{
@@ -57,13 +57,13 @@ func Read(src Source) (*Configuration, error) {
 }
 
 var (
-	// secretLine is a line that sets a secret, with what stands behind the sign.
+	// secretLine matches a line that sets a secret, and what stands behind the = in it.
 	secretLine = regexp.MustCompile(`(?i)(?:secret|passw(?:or)?d)\w*["']?\]?\s*=(.*)`)
 	inQuotes   = regexp.MustCompile(`"[^"]*"|'[^']*'|--.*`)
 	bareWord   = regexp.MustCompile(`\w{5,}`)
 )
 
-// hush takes out of a problem what may be a secret that lacks its quotes. What is in quotes stands in no problem anyway.
+// hush removes from a problem what may be a secret without quotes. No problem has a text in quotes.
 func (r *reading) hush(err error) error {
 	p, ok := err.(Problem)
 	lines := strings.Split(r.texts[p.At.File], "\n")
@@ -85,22 +85,22 @@ type reading struct {
 	settings map[*Section]map[string]*setting
 	byName   map[string]*Section
 	texts    map[string]string // of the files that have run, by what show makes of their names
-	seen     map[any]bool      // the files, warnings and positions that are noted
-	running  []string          // files, each included by the one before it
-	found    wildcard          // that led to the running file
+	seen     map[any]bool      // the files, warnings and positions that are recorded
+	running  []string          // the files that run, each included by the one before it
+	found    wildcard          // the one that led to the running file
 	globs    int               // wildcards so far
 
 	machine   *lua.LState
-	libs      *lua.LTable // Lua's own functions, as far as they are at hand
+	libs      *lua.LTable // Lua's own functions, as far as the program may call them
 	operators map[string]lua.LGFunction
 	spent     int      // of budget
-	fatal     *Problem // why the evaluation was stopped; nothing runs after it
+	fatal     *Problem // why the evaluation has ended; nothing runs after it
 	done      chan struct{}
 	raised    Problem // the last error that the program could have caught
-	unknown   unknown // the last name that stood for nothing
+	unknown   unknown // the last name without a meaning
 }
 
-// setting is an option while the program runs. Tables are Lua's until the end, since the program may still fill them.
+// setting is an option while the program runs. Its tables stay Lua's until the end, because the program may still fill them.
 type setting struct {
 	value lua.LValue
 	at    Position
@@ -108,7 +108,7 @@ type setting struct {
 	other *Position // in another file of the same wildcard, where the option was set differently
 }
 
-// wildcard tells which wildcard, by number, led to which file.
+// wildcard is the number of a wildcard, and a file that it found.
 type wildcard struct {
 	id   int
 	file string
@@ -119,16 +119,16 @@ type unknown struct {
 	at   Position
 }
 
-// file is a run of a file. Each begins in global scope, with functions of its own.
+// file is one run of a file. It begins in global scope, with functions of its own.
 type file struct {
 	name    string // in the file system
 	section *Section
 	set     map[string]Position // where an option was set in this file
 	words   map[string]lua.LGFunction
-	own     map[string]*lua.LFunction // what the program has put in the place of words
+	own     map[string]*lua.LFunction // the program's own functions in the place of words
 }
 
-// show is a file's name for people.
+// show returns a file's name for people.
 func (r *reading) show(name string) string {
 	folder := path.Dir(r.src.Names[0])
 	if folder == "." {
@@ -140,7 +140,7 @@ func (r *reading) show(name string) string {
 	return "/" + name
 }
 
-// at is the line of the program that runs.
+// at returns the line that runs.
 func (r *reading) at(L *lua.LState) Position {
 	for level := 0; ; level++ {
 		frame, ok := L.GetStack(level)
@@ -167,7 +167,7 @@ func (r *reading) throw(L *lua.LState, p Problem) {
 	L.Error(lua.LString(p.Error()), 0)
 }
 
-// refuse ends the evaluation: pcall catches it, but the next instruction fails again.
+// refuse ends the evaluation. pcall catches the error, but the next instruction fails again.
 func (r *reading) refuse(L *lua.LState, format string, args ...any) {
 	r.stop(Problem{At: r.at(L), Text: fmt.Sprintf(format, args...)})
 	L.Error(lua.LString(r.fatal.Error()), 0)
@@ -213,7 +213,7 @@ func (r *reading) main(L *lua.LState, name string) (err error) {
 
 var placed = regexp.MustCompile(`(?s)^([^\n]+):(\d+): *(.*)$`)
 
-// explain is the problem behind an error of the program.
+// explain returns the problem behind an error of the program.
 func (r *reading) explain(L *lua.LState, value lua.LValue) Problem {
 	text, isText := value.(lua.LString)
 	if string(text) == r.raised.Error() {
@@ -228,7 +228,7 @@ func (r *reading) explain(L *lua.LState, value lua.LValue) Problem {
 	}
 	switch {
 	case strings.HasPrefix(p.Text, "stack overflow"):
-		p.Text = "functions call one another too deep in this line"
+		p.Text = "functions call each other too deep in this line"
 	case !isText:
 		p.Text = "the configuration ends itself here with an error"
 	case strings.HasPrefix(p.Text, "attempt to call a non-function") && r.unknown.at == p.At:
@@ -241,7 +241,7 @@ func (r *reading) explain(L *lua.LState, value lua.LValue) Problem {
 	return p
 }
 
-// content reads a file, for which the program asks in what it has for a line.
+// content reads a file for the line that runs.
 func (r *reading) content(L *lua.LState, name string) []byte {
 	text, err := r.readFile(name)
 	if err != nil {
@@ -273,7 +273,7 @@ func (r *reading) readFile(name string) ([]byte, error) {
 	return text, err
 }
 
-// first tells whether a thing is to be noted for the first time: in a loop, it may come again and again.
+// first reports whether a thing comes for the first time. In a loop, it may come again and again.
 func (r *reading) first(thing any) bool {
 	before := r.seen[thing]
 	r.seen[thing] = true
@@ -286,7 +286,7 @@ func (r *reading) watch(name string) {
 	}
 }
 
-// run runs a file in the file that runs.
+// run runs a file inside the file that runs.
 func (r *reading) run(L *lua.LState, name string) {
 	if slices.Contains(r.running, name) {
 		r.refuse(L, "%s includes itself: remove this Include", r.show(name))
@@ -323,7 +323,7 @@ func (r *reading) run(L *lua.LState, name string) {
 	L.Call(0, 0)
 }
 
-// resolve is a file named in the configuration, as util/paths.lua takes it: relative to the file that names it.
+// resolve returns the file that a name in the configuration means, as in util/paths.lua: relative to the file that has the name.
 func resolve(base, name string) string {
 	if !strings.HasPrefix(name, "/") {
 		name = base + "/" + name
@@ -331,14 +331,14 @@ func resolve(base, name string) string {
 	return path.Clean("/" + name)[1:]
 }
 
-// needs13 notes that the line that runs needs Prosody 13.
+// needs13 records that the line that runs needs Prosody 13.
 func (r *reading) needs13(L *lua.LState) {
 	if at := r.at(L); r.first(at) {
 		r.config.NeedsProsody13 = append(r.config.NeedsProsody13, at)
 	}
 }
 
-// get is what a name stands for, outside of local variables.
+// get returns what a name means, apart from local variables.
 func (r *reading) get(L *lua.LState, f *file, name string) lua.LValue {
 	if own := f.own[name]; own != nil {
 		return own
@@ -388,7 +388,7 @@ func (r *reading) assign(L *lua.LState, f *file, name string, value lua.LValue) 
 	at := r.at(L)
 	if f.words[name] != nil {
 		// Prosody keeps its words in the environment of the file, so a function can take the place of one, in this file only
-		// (core/configmanager.lua, env). Any other value would be no option there, and the word would be gone.
+		// (core/configmanager.lua, env). Another value would be no option, and the word would be lost.
 		own, ok := value.(*lua.LFunction)
 		if !ok || slices.Contains(words13, name) {
 			r.refuse(L, "%s is a word of Prosody's: give the option or variable another name", name)
@@ -402,7 +402,7 @@ func (r *reading) assign(L *lua.LState, f *file, name string, value lua.LValue) 
 	}
 	f.set[path] = at
 	if value == lua.LNil && r.unknown.at == at {
-		r.warn(at, "%s is not set, as %s is nothing here: a text needs quotes around it", name, r.unknown.name)
+		r.warn(at, "%s is not set, because %s is nothing here: a text needs quotes around it", name, r.unknown.name)
 	}
 	r.set(L, f.section, name, value)
 }
@@ -415,7 +415,7 @@ func (r *reading) warn(at Position, format string, args ...any) {
 
 func (r *reading) set(L *lua.LState, section *Section, name string, value lua.LValue) {
 	switch name {
-	case "component_module", "defined", "__currenthost": // Prosody keeps its own there
+	case "component_module", "defined", "__currenthost": // Prosody keeps its own values there
 		r.refuse(L, "%s is not for configurations to set: write Component or VirtualHost", name)
 	}
 	options := r.settings[section]
@@ -424,7 +424,7 @@ func (r *reading) set(L *lua.LState, section *Section, name string, value lua.LV
 		r.settings[section] = options
 	}
 	s := &setting{value: value, at: r.at(L), found: r.found}
-	// Of two files of one wildcard either may be the last. A line that Prosody surely reads after both settles it.
+	// Either of two files of one wildcard may be the last. A line that Prosody certainly reads after both decides.
 	if before := options[name]; before != nil && s.found.id != 0 && before.found.id == s.found.id {
 		s.other = before.other
 		if before.found.file != s.found.file && !r.same(L, before.value, value) {
@@ -444,65 +444,69 @@ func (r *reading) same(L *lua.LState, a, b lua.LValue) bool {
 	return errA == nil && errB == nil && reflect.DeepEqual(v, w)
 }
 
-// words13 are the words that Prosody 0.12 does not have: to set one of them sets an option there.
+// words13 are the words that Prosody 0.12 does not have. There, setting one of them sets an option.
 var words13 = []string{"FileContents", "FileLine", "FileLines", "Credential"}
 
-// words are what Prosody gives a configuration beside Lua's own functions.
+// words returns the functions that Prosody gives a configuration beside Lua's own.
 func (r *reading) words(f *file) map[string]lua.LGFunction {
 	host := func(L *lua.LState) int { return r.virtualHost(L, f) }
 	component := func(L *lua.LState) int { return r.component(L, f) }
 	include := func(L *lua.LState) int { r.include(L, f, L.CheckString(1)); return 0 }
-	text := func(L *lua.LState, folder, mode string) int {
-		content := string(r.content(L, resolve(folder, L.CheckString(1))))
-		switch mode = L.OptString(2, mode); strings.TrimPrefix(mode, "*") {
-		case "a":
-		case "l":
-			line, _, more := strings.Cut(content, "\n")
-			if line == "" && !more {
-				r.raise(L, "the file %s is empty", L.CheckString(1))
-			}
-			content = line
-		default:
-			r.refuse(L, "usher does not read files in this manner (%q)", mode)
-		}
-		return r.text(L, content)
-	}
 	folder := path.Dir(f.name)
 	words := map[string]lua.LGFunction{
 		"VirtualHost": host, "Host": host, "host": host,
 		"Component": component, "component": component,
 		"Include": include, "include": include,
 		"RunScript": func(L *lua.LState) int {
-			r.refuse(L, "RunScript runs a program, which usher does not do: write the options themselves, or Include a file")
+			r.refuse(L, "RunScript runs a program, and usher does not: write the options themselves, or Include a file")
 			return 0
 		},
-		"FileContents": func(L *lua.LState) int { r.needs13(L); return text(L, folder, "a") },
-		"FileLine":     func(L *lua.LState) int { r.needs13(L); return text(L, folder, "l") },
-		"FileLines": func(L *lua.LState) int {
-			r.needs13(L)
-			content := string(r.content(L, resolve(folder, L.CheckString(1))))
-			lines := L.NewTable()
-			for line := range strings.Lines(content) {
-				r.spend(L, 10)
-				lines.RawSet(lua.LNumber(border(lines)+1), lua.LString(strings.TrimSuffix(line, "\n")))
-			}
-			L.Push(lines)
-			return 1
-		},
+		"FileContents": func(L *lua.LState) int { r.needs13(L); return r.fileText(L, folder, "a") },
+		"FileLine":     func(L *lua.LState) int { r.needs13(L); return r.fileText(L, folder, "l") },
+		"FileLines":    func(L *lua.LState) int { r.needs13(L); return r.fileLines(L, folder) },
 		"Credential": func(L *lua.LState) int {
 			r.needs13(L)
 			folder, ok := r.getenv("CREDENTIALS_DIRECTORY").(lua.LString)
 			if !ok {
-				r.raise(L, "Credential needs the variable CREDENTIALS_DIRECTORY, which is not set: systemd sets it where LoadCredential is configured")
+				r.raise(L, "Credential needs the variable CREDENTIALS_DIRECTORY, which is not set: systemd sets it for LoadCredential=")
 			}
-			return text(L, string(folder), "a")
+			return r.fileText(L, string(folder), "a")
 		},
 	}
 	maps.Copy(words, r.operators)
 	return words
 }
 
-// host finds or opens a section by its first argument. kind is for messages.
+// fileText returns to the program the text of a file, or its first line (mode l).
+func (r *reading) fileText(L *lua.LState, folder, mode string) int {
+	content := string(r.content(L, resolve(folder, L.CheckString(1))))
+	switch mode = L.OptString(2, mode); strings.TrimPrefix(mode, "*") {
+	case "a":
+	case "l":
+		line, _, more := strings.Cut(content, "\n")
+		if line == "" && !more {
+			r.raise(L, "the file %s is empty", L.CheckString(1))
+		}
+		content = line
+	default:
+		r.refuse(L, "usher does not read files in this mode (%q)", mode)
+	}
+	return r.text(L, content)
+}
+
+// fileLines returns to the program the lines of a file.
+func (r *reading) fileLines(L *lua.LState, folder string) int {
+	content := string(r.content(L, resolve(folder, L.CheckString(1))))
+	lines := L.NewTable()
+	for line := range strings.Lines(content) {
+		r.spend(L, 10)
+		lines.RawSet(lua.LNumber(border(lines)+1), lua.LString(strings.TrimSuffix(line, "\n")))
+	}
+	L.Push(lines)
+	return 1
+}
+
+// host returns the section that the first argument names, and whether it is new. kind is for messages.
 func (r *reading) host(L *lua.LState, kind string) (s *Section, opened bool) {
 	name, ok := L.Get(1).(lua.LString)
 	if !ok {
@@ -521,7 +525,7 @@ func (r *reading) host(L *lua.LState, kind string) (s *Section, opened bool) {
 	return s, true
 }
 
-// canonical is a domain in canonical form.
+// canonical returns a domain in canonical form.
 func canonical(name string) (string, bool) {
 	domain, err := jid.Parse(name)
 	if err != nil || !domain.Equal(domain.Domain()) || strings.Contains(domain.String(), "..") || strings.HasPrefix(domain.String(), ".") {
@@ -603,7 +607,7 @@ func (r *reading) include(L *lua.LState, f *file, name string) {
 		r.raise(L, "Include %q names a folder: write which files in it, such as *.cfg.lua", name)
 	}
 	if folder == "/" {
-		folder = "" // as Prosody takes it
+		folder = "" // as for Prosody
 	}
 	folder = resolve(path.Dir(f.name), folder)
 	if folder == "" {
@@ -617,11 +621,11 @@ func (r *reading) include(L *lua.LState, f *file, name string) {
 	r.globs++
 	defer func(found wildcard) { r.found = found }(r.found)
 	id := r.globs
-	for _, entry := range entries { // sorted by name; Prosody takes them as the file system has them
+	for _, entry := range entries { // sorted by name; Prosody's have the order of the file system
 		r.spend(L, 1)
 		if matched, _ := path.Match(globLiterals.Replace(glob), entry.Name()); matched && entry.Name()[0] != '.' {
 			r.found = wildcard{id, entry.Name()}
-			// Prosody includes each by the word, which may be the program's own by then.
+			// Prosody includes each by its word Include. The program may have its own function there by now.
 			L.Push(r.get(L, f, "Include"))
 			L.Push(lua.LString("/" + path.Join(folder, entry.Name())))
 			L.Call(1, 0)
@@ -629,7 +633,7 @@ func (r *reading) include(L *lua.LState, f *file, name string) {
 	}
 }
 
-// finish makes options of the settings.
+// finish turns the settings into options.
 func (r *reading) finish(L *lua.LState) error {
 	var problems []error
 	for _, s := range append([]*Section{r.config.Global}, r.config.Hosts...) {
@@ -641,7 +645,7 @@ func (r *reading) finish(L *lua.LState) error {
 				_, err = stringList(value)
 			}
 			if n := hole(set.value); n > 0 && r.fatal == nil {
-				r.warn(set.at, "%s has nothing as its entry %d, so Prosody ignores those after it: a text needs quotes around it", name, n)
+				r.warn(set.at, "%s has nothing as its entry %d, so Prosody ignores the entries after it: a text needs quotes around it", name, n)
 			}
 			if err != nil {
 				problems = append(problems, option.problem("%v", err))
@@ -653,7 +657,7 @@ func (r *reading) finish(L *lua.LState) error {
 			s.Options[name] = option
 			if set.other != nil {
 				r.config.Unsure = append(r.config.Unsure, Unsure{Section: s, Option: name, At: set.at, Other: *set.other})
-				r.warn(set.at, "%s is set differently at %s; which of the two files Prosody reads last is not certain, for it does not "+
+				r.warn(set.at, "%s is set differently at %s; which of the two files Prosody reads last is not certain, because it does not "+
 					"sort what a wildcard Include finds: set it in a file that is included by name, after these", name, *set.other)
 			}
 		}

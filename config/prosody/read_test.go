@@ -291,7 +291,7 @@ func TestWarnings(t *testing.T) {
 		{"a = 1\n\na = 1", "prosody.cfg.lua:3: a was set in line 1 already"},
 		{"VirtualHost 'a.example'\na = 1\nVirtualHost 'a.example'\na = 1", "prosody.cfg.lua:4: a was set in line 2"},
 		{"a = 1\nVirtualHost 'a.example'\na = 1", ""},
-		{"authentication = internal_hashed", "prosody.cfg.lua:1: authentication is not set, as internal_hashed is nothing here: a text needs quotes"},
+		{"authentication = internal_hashed", "prosody.cfg.lua:1: authentication is not set, because internal_hashed is nothing here: a text needs quotes"},
 		{"a = ENV_NOT_SET", ""},
 		{"modules_enabled = { 'a', b, 'c' }", "prosody.cfg.lua:1: modules_enabled has nothing as its entry 2"},
 		{"a = { b, 'c' }", "prosody.cfg.lua:1: a has nothing as its entry 1"},

@@ -9,19 +9,19 @@ import (
 	lua "github.com/yuin/gopher-lua"
 )
 
-// Host is the virtual host or component of that domain, or nil.
+// Host returns the virtual host or component of that domain, or nil.
 func (c *Configuration) Host(domain string) *Section {
 	domain, _ = canonical(domain)
 	return c.byName[domain]
 }
 
-// Own is an option that is set for the section itself.
+// Own returns an option that is set for the section itself.
 func (s *Section) Own(name string) (Option, bool) {
 	option, ok := s.Options[name]
 	return option, ok
 }
 
-// Option is an option as the section's modules see it: its own, else the one that is set for all hosts.
+// Option returns an option as the section's modules see it: its own, else the one for all hosts.
 func (s *Section) Option(name string) (Option, bool) {
 	option, ok := s.Options[name]
 	if !ok && s.global != nil {
@@ -30,7 +30,7 @@ func (s *Section) Option(name string) (Option, bool) {
 	return option, ok
 }
 
-// Global are the options that are set for all hosts; of these themselves, they are it.
+// Global returns the section with the options for all hosts, which is the section itself if it has no name.
 func (s *Section) Global() *Section {
 	if s.global == nil {
 		return s
@@ -38,13 +38,13 @@ func (s *Section) Global() *Section {
 	return s.global
 }
 
-// problem is that an option is of the wrong type.
+// problem returns an error about the type of an option.
 func (o Option) problem(format string, args ...any) error {
 	return Problem{At: o.At, Text: o.Name + " " + fmt.Sprintf(format, args...)}
 }
 
-// scalar is an option that is one value. Prosody takes the first of a list, too (core/moduleapi.lua, get_option_scalar),
-// and logs an error if there are more, or if there are none but names; here, that is a Problem.
+// scalar returns an option that is one value. Prosody also accepts a list, and takes its first entry (core/moduleapi.lua,
+// get_option_scalar). It logs an error if there are more entries, or only names; here that is a Problem.
 func (s *Section) scalar(name string) (o Option, ok bool, err error) {
 	if o, ok = s.Option(name); !ok {
 		return o, false, nil
@@ -66,8 +66,8 @@ func (s *Section) scalar(name string) (o Option, ok bool, err error) {
 	return o, true, nil
 }
 
-// String is an option that is a text. Numbers and booleans are texts to Prosody, too (get_option_string). ok tells
-// whether it is set, at where; err is a Problem.
+// String returns an option that is a text. To Prosody, numbers and booleans are texts as well (get_option_string). ok reports
+// whether it is set, at is where; err is a Problem.
 func (s *Section) String(name string) (value string, at Position, ok bool, err error) {
 	o, ok, err := s.scalar(name)
 	if !ok || err != nil {
@@ -82,8 +82,8 @@ func (s *Section) String(name string) (value string, at Position, ok bool, err e
 	return fmt.Sprint(o.Value), o.At, true, nil
 }
 
-// Bool is an option that is true or false, which are also "true" and "false", 1 and 0 (get_option_boolean). ok tells
-// whether it is set, at where; err is a Problem.
+// Bool returns an option that is true or false, or "true", "false", 1 or 0 (get_option_boolean). ok reports whether it is set, at is
+// where; err is a Problem.
 func (s *Section) Bool(name string) (value bool, at Position, ok bool, err error) {
 	o, ok, err := s.scalar(name)
 	if !ok || err != nil {
@@ -98,8 +98,8 @@ func (s *Section) Bool(name string) (value bool, at Position, ok bool, err error
 	return false, o.At, true, o.problem("is neither true nor false, without quotes")
 }
 
-// Number is an option that is a number, or a text that is one (get_option_number). ok tells whether it is set, at
-// where; err is a Problem.
+// Number returns an option that is a number, or a text that is one (get_option_number). ok reports whether it is set, at is where; err
+// is a Problem.
 func (s *Section) Number(name string) (value float64, at Position, ok bool, err error) {
 	o, ok, err := s.scalar(name)
 	if !ok || err != nil {
@@ -109,7 +109,7 @@ func (s *Section) Number(name string) (value float64, at Position, ok bool, err 
 	case float64:
 		return v, o.At, true, nil
 	case string:
-		// As Lua's tonumber: spaces around do not matter, and 0x10 is a number, but neither inf nor 1_000.
+		// As in Lua's tonumber: spaces around do not matter, and 0x10 is a number, but inf and 1_000 are not.
 		v = strings.TrimSpace(v)
 		if n, err := strconv.ParseUint(v, 0, 53); err == nil && strings.HasPrefix(strings.ToLower(v), "0x") && !strings.Contains(v, "_") {
 			return float64(n), o.At, true, nil
@@ -121,8 +121,8 @@ func (s *Section) Number(name string) (value float64, at Position, ok bool, err 
 	return 0, o.At, true, o.problem("is no number")
 }
 
-// Strings is an option that is a list of texts. A single one counts as a list of one (get_option_array). ok tells
-// whether it is set, at where; err is a Problem.
+// Strings returns an option that is a list of texts. A single text counts as a list of one (get_option_array). ok reports whether it
+// is set, at is where; err is a Problem.
 func (s *Section) Strings(name string) (values []string, at Position, ok bool, err error) {
 	o, ok := s.Option(name)
 	if !ok {
@@ -152,14 +152,13 @@ func stringList(value any) ([]string, error) {
 	return texts, nil
 }
 
-// inheritable are the modules that a component takes over from those enabled for all hosts
-// (core/modulemanager.lua, component_inheritable_modules).
+// inheritable are the modules for all hosts that a component loads as well (core/modulemanager.lua,
+// component_inheritable_modules).
 var inheritable = strings.Fields("tls saslauth dialback iq s2s s2s_bidi smacks server_contact_info")
 
-// Modules are the modules enabled for the section, as core/modulemanager.lua computes them (get_modules_for_host): those
-// enabled for all hosts, of which a component takes over but a few that serve any host, without those disabled for all
-// hosts; and its own; without those that it disables. A component's own module is not among them, and neither are those
-// that Prosody loads unasked, such as presence.
+// Modules returns the modules that are enabled for the section, as core/modulemanager.lua computes them (get_modules_for_host). These
+// are the modules for all hosts that are not disabled there (a component loads only a few of them) and the section's own, less those
+// that the section disables. A component's own module is not among them, nor are modules that Prosody always loads, such as presence.
 func (s *Section) Modules() []Module {
 	var modules []Module
 	add := func(from *Section, wanted func(name string) bool) {
