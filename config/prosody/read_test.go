@@ -365,7 +365,7 @@ func TestProblems(t *testing.T) {
 		{"admins { 'x' }", 1, "admins is no function of Prosody's: to set an option, write admins = "},
 		{"log 'x'", 1, "log is no function of Prosody's"},
 		{"a = {}\na 'x'", 2, "a = is missing after a"},
-		{"a = 'x' .. ENV_NOT_SET", 1, "ENV_NOT_SET is nil here, where .. needs a text"},
+		{"a = 'x' .. ENV_NOT_SET", 1, "ENV_NOT_SET is nil here, and .. needs a text"},
 		{"a = b.c", 1, "b is not set here"},
 		{"VirtualHost ''", 1, "is no domain"},
 		{"VirtualHost 'a@b.example'", 1, "is no domain"},
@@ -404,19 +404,19 @@ func TestProblems(t *testing.T) {
 		{"a = FileContents 'folder'", 1, "it is a folder"},
 		{"a = FileLine 'folder/empty'", 1, "is empty"},
 		{"RunScript 'x.lua'", 1, "RunScript runs a program"},
-		// what is not at hand
-		{"local f = io.open('/etc/passwd')", 1, "io is not at hand: usher evaluates the configuration, but lets it touch nothing"},
-		{"os.execute('x')", 1, "os.execute is not at hand"},
-		{"\nrequire 'x'", 2, "require is not at hand"},
-		{"pcall(require, 'x')", 1, "require is not at hand"},
-		{"local a = Lua.debug", 1, "debug is not at hand"},
-		{"setmetatable({}, {})", 1, "setmetatable is not at hand"},
-		{"a = math.random()", 1, "math.random is not at hand"},
+		// what is not available
+		{"local f = io.open('/etc/passwd')", 1, "io is not available: usher evaluates the configuration, but lets it touch nothing"},
+		{"os.execute('x')", 1, "os.execute is not available"},
+		{"\nrequire 'x'", 2, "require is not available"},
+		{"pcall(require, 'x')", 1, "require is not available"},
+		{"local a = Lua.debug", 1, "debug is not available"},
+		{"setmetatable({}, {})", 1, "setmetatable is not available"},
+		{"a = math.random()", 1, "math.random is not available"},
 		{"a = ('x'):gsub('x*', '-')", 1, "also matches nothing at all"},
 		{"for w in ('x,y'):gmatch('[^,]*') do end", 1, "also matches nothing at all"},
 		{"a = ('x'):find('%f[x]')", 1, "%f in a pattern is newer Lua"},
 		{"a = string.char(300)", 1, "300 is no byte"},
-		{"a = _G.x", 1, "_G is not at hand"},
+		{"a = _G.x", 1, "_G is not available"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.text[:min(len(tt.text), 40)], func(t *testing.T) {
@@ -469,7 +469,7 @@ func TestHostile(t *testing.T) {
 		{"removed entries", "local t = {} for i = 1, 60000 do t['k' .. i] = 1 t['k' .. i] = nil end while true do next(t) end", endless},
 		{"many tables", "for i = 1, 50000 do local t = {} end", endless},
 		{"many costly patterns", "local s = ('x'):rep(1000) for i = 1, 100 do s:find('x*y') end", endless},
-		{"caught at the very end", "return pcall(require, 'x')", "not at hand"},
+		{"caught at the very end", "return pcall(require, 'x')", "not available"},
 		{"tables", "local t while true do t = { t } end", endless},
 		{"closures", "local f while true do local g = f f = function() return g end end", endless},
 		{"deep value", "local t = {} local u = t for i = 1, 1000 do u[1] = {} u = u[1] end a = t", "more than 16 deep"},
@@ -496,7 +496,7 @@ func TestHostile(t *testing.T) {
 		{"a cycle", "Include 'cycle.lua'", "includes itself"},
 		{"own string functions", "string.rep = nil string.format = error local s = ('x'):rep(1)", "Lua stops here"},
 		{"a method of nothing", "a = (nil):x()", "Lua stops here"},
-		{"error in an error", "error(setmetatable)", "not at hand"},
+		{"error in an error", "error(setmetatable)", "not available"},
 		{"overflow in a handler", "local function f() pcall(f) error('x') end f()", ""},
 	}
 	tree := files("etc/prosody/cycle.lua", "Include 'prosody.cfg.lua'")

@@ -63,10 +63,10 @@ func (t token) endsValue() bool {
 		slices.Contains([]string{"}", ")", "]", "true", "false", "nil", "..."}, t.raw)
 }
 
-// compile makes a program of a file's text. Before gopher-lua's parser sees the text, its scanner does, so that what
-// people get wrong can be said in words, and what newer Lua takes otherwise is not read in gopher-lua's way.
+// compile makes a program of a file's text. gopher-lua's scanner reads the text before its parser. So usher can describe common mistakes
+// in words, and does not read in gopher-lua's way what newer Lua understands differently.
 func compile(text, name string) (proto *lua.FunctionProto, problem *Problem) {
-	// Lua takes any of these for one end of a line (llex.c, inclinenumber).
+	// To Lua each of these is one end of a line (llex.c, inclinenumber).
 	s := source{name: name, text: strings.NewReplacer("\r\n", "\n", "\n\r", "\n", "\r", "\n").Replace(text), lines: []int{0, 0}}
 	for i, c := range []byte(s.text) {
 		if c == '\n' {
@@ -115,15 +115,15 @@ func (s *source) offset(p ast.Position) int {
 	return min(s.lines[p.Line]+p.Column, len(s.text))
 }
 
+// scan cuts the text into tokens.
 func (s *source) scan() {
-	if strings.HasPrefix(s.text, "\ufeff") { // Lua skips it in files, but Prosody hands over a text (lauxlib.c, skipcomment)
+	if strings.HasPrefix(s.text, "\ufeff") { // Lua skips it in files, but Prosody passes a text (lauxlib.c, skipcomment)
 		s.fail(1, "the file begins with a byte order mark, on which Prosody stops: save it as UTF-8 without BOM")
 	}
-	var open []token
+	var open brackets
 	scanner, lexer, last := parse.NewScanner(strings.NewReader(s.text), s.name), new(parse.Lexer), 0
 	for {
 		t, err := scanner.Scan(lexer)
-		line := t.Pos.Line
 		start := max(s.offset(t.Pos)-1, 0)
 		if err != nil {
 			s.explainToken(t, s.text[min(start, len(s.text)):])
@@ -135,34 +135,10 @@ func (s *source) scan() {
 		last = s.offset(scanner.Pos)
 		next.raw = s.text[start:last]
 		if len(s.tokens) >= maxTokens {
-			s.fail(line, "the file is too large")
+			s.fail(t.Pos.Line, "the file is too large")
 		}
-		switch {
-		case t.Type == parse.TString && next.raw[0] != '[':
-			s.escapes(next)
-		case t.Type == parse.TNumber:
-			_, asFloat := strconv.ParseFloat(next.raw, 64)
-			_, asInt := strconv.ParseUint(next.raw, 0, 53)
-			if asFloat != nil && asInt != nil {
-				s.fail(line, "%s is no number; a text needs quotes around it", next.raw)
-			}
-		case t.Type == parse.TIdent && !next.space && s.before(len(s.tokens)).Type == parse.TNumber:
-			s.fail(line, "%s%s is no number; a text needs quotes around it", s.before(len(s.tokens)).raw, next.raw)
-		}
-		switch next.raw {
-		case "(", "[", "{":
-			if open = append(open, next); len(open) > maxNesting {
-				s.fail(line, "brackets nest deeper than %d here", maxNesting)
-			}
-		case ")", "]", "}":
-			if len(open) == 0 {
-				s.fail(line, "this %s closes nothing: remove it, or open it before", next.raw)
-			}
-			o := open[len(open)-1]
-			if open = open[:len(open)-1]; closing[o.raw] != next.raw {
-				s.fail(line, "%s here cannot close the %s of line %d: a %s is missing before it", next.raw, o.raw, o.Pos.Line, closing[o.raw])
-			}
-		}
+		s.check(next)
+		open.follow(s, next)
 		s.tokens = append(s.tokens, next)
 	}
 	if len(open) > 0 {
@@ -171,9 +147,49 @@ func (s *source) scan() {
 	}
 }
 
+// check refuses texts and numbers that are none of Lua 5.4's. The token is the next one.
+func (s *source) check(next token) {
+	before := s.before(len(s.tokens))
+	switch {
+	case next.Type == parse.TString && next.raw[0] != '[':
+		s.escapes(next)
+	case next.Type == parse.TNumber:
+		_, asFloat := strconv.ParseFloat(next.raw, 64)
+		_, asInt := strconv.ParseUint(next.raw, 0, 53)
+		if asFloat != nil && asInt != nil {
+			s.fail(next.Pos.Line, "%s is no number; a text needs quotes around it", next.raw)
+		}
+	case next.Type == parse.TIdent && !next.space && before.Type == parse.TNumber:
+		s.fail(next.Pos.Line, "%s%s is no number; a text needs quotes around it", before.raw, next.raw)
+	}
+}
+
+// brackets are those that are open, the innermost last.
+type brackets []token
+
+// follow opens or closes a bracket, if the token is one.
+func (open *brackets) follow(s *source, next token) {
+	all, line := *open, next.Pos.Line
+	switch next.raw {
+	case "(", "[", "{":
+		if all = append(all, next); len(all) > maxNesting {
+			s.fail(line, "brackets nest deeper than %d here", maxNesting)
+		}
+	case ")", "]", "}":
+		if len(all) == 0 {
+			s.fail(line, "this %s closes nothing: remove it, or open it before", next.raw)
+		}
+		o := all[len(all)-1]
+		if all = all[:len(all)-1]; closing[o.raw] != next.raw {
+			s.fail(line, "%s here cannot close the %s of line %d: a %s is missing before it", next.raw, o.raw, o.Pos.Line, closing[o.raw])
+		}
+	}
+	*open = all
+}
+
 var closing = map[string]string{"(": ")", "[": "]", "{": "}"}
 
-// before is the token before the i-th, or a semicolon at the beginning.
+// before returns the token before the i-th, or a semicolon at the beginning.
 func (s *source) before(i int) token {
 	if i == 0 {
 		return token{raw: ";"}
@@ -181,7 +197,7 @@ func (s *source) before(i int) token {
 	return s.tokens[i-1]
 }
 
-// escapes refuses what gopher-lua would read otherwise than Lua 5.4.
+// escapes refuses escapes that gopher-lua reads differently from Lua 5.4.
 func (s *source) escapes(t token) {
 	line := t.Pos.Line
 	for rest := t.raw; ; {
@@ -247,7 +263,7 @@ func (s *source) explainToken(t ast.Token, rest string) {
 	s.fail(line, "%c (U+%04X) cannot stand here: a text needs quotes around it, a comment -- before it", r, r)
 }
 
-// explain says a syntax error in words. The parser stops at the first token that it cannot use.
+// explain describes a syntax error in words. The parser stops at the first token that it cannot use.
 func (s *source) explain(syntax *parse.Error) {
 	i := slices.IndexFunc(s.tokens, func(t token) bool { return t.after == syntax.Pos })
 	switch {
@@ -300,7 +316,7 @@ func (s *source) explain(syntax *parse.Error) {
 	s.fail(line, "%s cannot stand after %s", t, before)
 }
 
-// inTable tells whether the innermost bracket open before a token is a brace.
+// inTable reports whether the innermost open bracket before a token is a brace.
 func (s *source) inTable(i int) bool {
 	var open []string
 	for _, t := range s.tokens[:i] {
@@ -314,7 +330,7 @@ func (s *source) inTable(i int) bool {
 	return len(open) > 0 && open[len(open)-1] == "{"
 }
 
-// openBlock is the word of the innermost block that is not closed.
+// openBlock returns the word of the innermost block that is not closed.
 func (s *source) openBlock() token {
 	var open []token
 	for _, t := range s.tokens {
@@ -331,8 +347,8 @@ func (s *source) openBlock() token {
 	return open[len(open)-1]
 }
 
-// rewrite replaces what makes something large in one instruction by a call of one of our operators, and refuses what
-// nests so deep that the compiler, which follows it down, might not return. v is a part of the syntax tree.
+// rewrite replaces expressions that can make something large in one instruction by calls of our own operators. It refuses trees so deep
+// that the compiler, which follows them down, might not return. v is a part of the syntax tree.
 func (s *source) rewrite(v reflect.Value, depth int) {
 	switch v.Kind() {
 	case reflect.Pointer:
@@ -373,7 +389,7 @@ func (s *source) rewrite(v reflect.Value, depth int) {
 	}
 }
 
-// join is a .. b .. c, which is a .. (b .. c) to the parser, as one call.
+// join returns a .. b .. c, which is a .. (b .. c) to the parser, as one call.
 func (s *source) join(expr *ast.StringConcatOpExpr, depth int) ast.Expr {
 	var operands []ast.Expr
 	var names []string
