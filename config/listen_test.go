@@ -29,81 +29,84 @@ func optionsOf(text string) string {
 	return strings.Join(options, "; ")
 }
 
+// openings are ways of Prosody to listen for components (core/portmanager.lua).
+var openings = []struct {
+	name    string
+	options string // of Prosody, from line 1 on
+	server  string // USHER_XMPP_SERVER
+	address string // xmpp.server without it
+	lines   string
+	note    string // of the source
+	find    []string
+}{
+	{name: "default", address: "127.0.0.1:5347"},
+	{name: "default, IPv6", server: "[::1]:5347", address: "127.0.0.1:5347"},
+	{name: "default, localhost", server: "localhost:5347", address: "127.0.0.1:5347"},
+	{name: "no port", options: "component_ports = { }", address: "127.0.0.1:5347", lines: "component_ports = { 5347 }",
+		note: "prosody prosody.cfg.lua:1: component_ports is empty, so Prosody listens for no component",
+		find: []string{"prosody prosody.cfg.lua:1: component_ports is empty, so Prosody listens for no component and usher cannot connect"}},
+	{name: "no port, another", options: "component_ports = { }", server: "127.0.0.1:5999", address: "127.0.0.1:5347",
+		lines: "component_ports = { 5999 }", note: "component_ports is empty", find: []string{"component_ports is empty"}},
+	{name: "another port", options: "component_ports = { 5999 }", address: "127.0.0.1:5999"},
+	{name: "a port as text, and alone", options: `component_ports = "5999"`, address: "127.0.0.1:5999"},
+	{name: "no list", options: `component_ports = false`, address: "127.0.0.1:5347"},
+	{name: "other ports", options: "component_ports = { 5999, 6000 }", server: "127.0.0.1:5347", address: "127.0.0.1:5999",
+		lines: "component_ports = { 5999, 6000, 5347 }",
+		find:  []string{"prosody prosody.cfg.lua:1: Prosody listens for components on port 5999, 6000, but usher connects to 5347 (xmpp.server)"}},
+	{name: "an option of no effect", options: "component_port = 5999", address: "127.0.0.1:5347",
+		note: "prosody prosody.cfg.lua:1: component_port has no effect: Prosody reads component_ports"},
+	{name: "interfaces of public services", options: `interfaces = { "192.0.2.1" }` + "\n" + `interface = "192.0.2.1"`, address: "127.0.0.1:5347"},
+	{name: "one interface", options: `component_interfaces = { "10.0.0.5" }`, address: "10.0.0.5:5347"},
+	{name: "one interface, older name", options: `component_interface = "10.0.0.5"`, address: "10.0.0.5:5347"},
+	{name: "the newer name first", options: `component_interface = "10.0.0.6"` + "\n" + `component_interfaces = "10.0.0.5"`,
+		address: "10.0.0.5:5347"},
+	{name: "interface of private services", options: `local_interfaces = { "10.0.0.5" }`, address: "10.0.0.5:5347"},
+	{name: "interfaces, the near one second", options: `component_interfaces = { "10.0.0.5", "127.0.0.1" }`, address: "127.0.0.1:5347"},
+	{name: "everywhere", options: `component_interfaces = { "*", "::" }`, address: "127.0.0.1:5347"},
+	{name: "everywhere, by name", options: `component_interfaces = { "*", "::" }`, server: "xmpp.example.internal:5347",
+		address: "127.0.0.1:5347"},
+	{name: "everywhere by IPv6", options: `component_interfaces = { "::" }`, address: "[::1]:5347"},
+	{name: "no interface", options: `component_interfaces = { }`, address: "127.0.0.1:5347", lines: `component_interfaces = { "127.0.0.1" }`,
+		note: "prosody prosody.cfg.lua:1: Prosody listens for components on no address",
+		find: []string{"prosody prosody.cfg.lua:1: Prosody listens for components on no address only, but usher connects to 127.0.0.1 (xmpp.server)"}},
+	{name: "no IPv4", options: `use_ipv4 = false`, address: "[::1]:5347"},
+	{name: "no IPv4, by hand", options: `use_ipv4 = false`, server: "127.0.0.1:5347", address: "[::1]:5347",
+		lines: `component_interfaces = { "::1", "127.0.0.1" }`, find: []string{"prosody: Prosody listens for components on ::1 only"}},
+	{name: "no IPv6", options: `use_ipv6 = false`, server: "xmpp.example.internal:5347", address: "127.0.0.1:5347",
+		lines: `component_interfaces = { "*" }`, find: []string{"Prosody listens for components on 127.0.0.1 only"}},
+	{name: "by hand, a name", server: "xmpp.example.internal:5347", address: "127.0.0.1:5347", lines: `component_interfaces = { "*", "::" }`,
+		find: []string{"prosody: Prosody listens for components on 127.0.0.1, ::1 only, but usher connects to xmpp.example.internal (xmpp.server)"}},
+	{name: "by hand, an address", server: "10.0.0.5:5999", address: "127.0.0.1:5347",
+		lines: `component_ports = { 5347, 5999 }; component_interfaces = { "127.0.0.1", "::1", "10.0.0.5" }`,
+		find:  []string{"on port 5347, but usher connects to 5999", "on 127.0.0.1, ::1 only, but usher connects to 10.0.0.5"}},
+	{name: "by hand, another loopback", server: "127.0.0.2:5347", address: "127.0.0.1:5347",
+		lines: `component_interfaces = { "127.0.0.1", "::1", "127.0.0.2" }`, find: []string{"only, but usher connects to 127.0.0.2"}},
+	{name: "by hand, localhost", options: `component_interfaces = { "10.0.0.5" }`, server: "localhost:5347", address: "10.0.0.5:5347",
+		lines: `component_interfaces = { "10.0.0.5", "127.0.0.1" }`, find: []string{"on 10.0.0.5 only, but usher connects to localhost"}},
+	{name: "an interface by name", options: `component_interfaces = { "xmpp-internal" }`, server: "10.0.0.5:5347",
+		address: "xmpp-internal:5347"},
+	{name: "localhost as interface", options: `component_interfaces = { "localhost" }`, address: "127.0.0.1:5347"},
+	{name: "localhost as interface, a name", options: `component_interfaces = { "localhost" }`, server: "xmpp.example.internal:5347",
+		address: "127.0.0.1:5347", lines: `component_interfaces = { "*", "::" }`, find: []string{"on localhost only"}},
+
+	{name: "docker", options: image + "component_ports = { }", address: "xmpp.meet.jitsi:5347",
+		lines: `component_ports = { 5347 }; component_interfaces = { "*", "::" }`,
+		note:  "prosody prosody.cfg.lua:1: this is the Prosody of docker-jitsi-meet, which other containers reach as xmpp.meet.jitsi",
+		find: []string{"prosody prosody.cfg.lua:2: component_ports is empty",
+			"on 127.0.0.1, ::1 only, but usher connects to xmpp.meet.jitsi"}},
+	{name: "docker, older", options: strings.ReplaceAll(image, "custom", "custom/") + `component_interface = { "*" }`, address: "xmpp.meet.jitsi:5347", note: "this is the Prosody of docker-jitsi-meet"},
+	{name: "docker, another port", options: image + `component_ports = { 5999 }` + "\n" + `component_interfaces = { "*" }`,
+		address: "xmpp.meet.jitsi:5999",
+		note:    "this is the Prosody of docker-jitsi-meet"},
+	{name: "docker, by hand", options: image + "component_ports = { }", server: "prosody:5347", address: "xmpp.meet.jitsi:5347",
+		lines: `component_ports = { 5347 }; component_interfaces = { "*", "::" }`, note: "this is the Prosody of docker-jitsi-meet",
+		find: []string{"component_ports is empty", "only, but usher connects to prosody"}},
+}
+
 // TestOpening checks for each way of Prosody to listen for components (core/portmanager.lua) where usher connects to, what is
 // missing there, and that with the lines nothing is, however often they are made.
 func TestOpening(t *testing.T) {
-	for _, test := range []struct {
-		name    string
-		options string // of Prosody, from line 1 on
-		server  string // USHER_XMPP_SERVER
-		address string // xmpp.server without it
-		lines   string
-		note    string // of the source
-		find    []string
-	}{
-		{name: "default", address: "127.0.0.1:5347"},
-		{name: "default, IPv6", server: "[::1]:5347", address: "127.0.0.1:5347"},
-		{name: "default, localhost", server: "localhost:5347", address: "127.0.0.1:5347"},
-		{name: "no port", options: "component_ports = { }", address: "127.0.0.1:5347", lines: "component_ports = { 5347 }",
-			note: "prosody prosody.cfg.lua:1: component_ports is empty, so Prosody listens for no component",
-			find: []string{"prosody prosody.cfg.lua:1: component_ports is empty, so Prosody listens for no component and usher cannot connect"}},
-		{name: "no port, another", options: "component_ports = { }", server: "127.0.0.1:5999", address: "127.0.0.1:5347",
-			lines: "component_ports = { 5999 }", note: "component_ports is empty", find: []string{"component_ports is empty"}},
-		{name: "another port", options: "component_ports = { 5999 }", address: "127.0.0.1:5999"},
-		{name: "a port as text, and alone", options: `component_ports = "5999"`, address: "127.0.0.1:5999"},
-		{name: "no list", options: `component_ports = false`, address: "127.0.0.1:5347"},
-		{name: "other ports", options: "component_ports = { 5999, 6000 }", server: "127.0.0.1:5347", address: "127.0.0.1:5999",
-			lines: "component_ports = { 5999, 6000, 5347 }",
-			find:  []string{"prosody prosody.cfg.lua:1: Prosody listens for components on port 5999, 6000, but usher connects to 5347 (xmpp.server)"}},
-		{name: "an option of no effect", options: "component_port = 5999", address: "127.0.0.1:5347",
-			note: "prosody prosody.cfg.lua:1: component_port has no effect: Prosody reads component_ports"},
-		{name: "interfaces of public services", options: `interfaces = { "192.0.2.1" }` + "\n" + `interface = "192.0.2.1"`, address: "127.0.0.1:5347"},
-		{name: "one interface", options: `component_interfaces = { "10.0.0.5" }`, address: "10.0.0.5:5347"},
-		{name: "one interface, older name", options: `component_interface = "10.0.0.5"`, address: "10.0.0.5:5347"},
-		{name: "the newer name first", options: `component_interface = "10.0.0.6"` + "\n" + `component_interfaces = "10.0.0.5"`,
-			address: "10.0.0.5:5347"},
-		{name: "interface of private services", options: `local_interfaces = { "10.0.0.5" }`, address: "10.0.0.5:5347"},
-		{name: "interfaces, the near one second", options: `component_interfaces = { "10.0.0.5", "127.0.0.1" }`, address: "127.0.0.1:5347"},
-		{name: "everywhere", options: `component_interfaces = { "*", "::" }`, address: "127.0.0.1:5347"},
-		{name: "everywhere, by name", options: `component_interfaces = { "*", "::" }`, server: "xmpp.example.internal:5347",
-			address: "127.0.0.1:5347"},
-		{name: "everywhere by IPv6", options: `component_interfaces = { "::" }`, address: "[::1]:5347"},
-		{name: "no interface", options: `component_interfaces = { }`, address: "127.0.0.1:5347", lines: `component_interfaces = { "127.0.0.1" }`,
-			note: "prosody prosody.cfg.lua:1: Prosody listens for components on no address",
-			find: []string{"prosody prosody.cfg.lua:1: Prosody listens for components on no address only, but usher connects to 127.0.0.1 (xmpp.server)"}},
-		{name: "no IPv4", options: `use_ipv4 = false`, address: "[::1]:5347"},
-		{name: "no IPv4, by hand", options: `use_ipv4 = false`, server: "127.0.0.1:5347", address: "[::1]:5347",
-			lines: `component_interfaces = { "::1", "127.0.0.1" }`, find: []string{"prosody: Prosody listens for components on ::1 only"}},
-		{name: "no IPv6", options: `use_ipv6 = false`, server: "xmpp.example.internal:5347", address: "127.0.0.1:5347",
-			lines: `component_interfaces = { "*" }`, find: []string{"Prosody listens for components on 127.0.0.1 only"}},
-		{name: "by hand, a name", server: "xmpp.example.internal:5347", address: "127.0.0.1:5347", lines: `component_interfaces = { "*", "::" }`,
-			find: []string{"prosody: Prosody listens for components on 127.0.0.1, ::1 only, but usher connects to xmpp.example.internal (xmpp.server)"}},
-		{name: "by hand, an address", server: "10.0.0.5:5999", address: "127.0.0.1:5347",
-			lines: `component_ports = { 5347, 5999 }; component_interfaces = { "127.0.0.1", "::1", "10.0.0.5" }`,
-			find:  []string{"on port 5347, but usher connects to 5999", "on 127.0.0.1, ::1 only, but usher connects to 10.0.0.5"}},
-		{name: "by hand, another loopback", server: "127.0.0.2:5347", address: "127.0.0.1:5347",
-			lines: `component_interfaces = { "127.0.0.1", "::1", "127.0.0.2" }`, find: []string{"only, but usher connects to 127.0.0.2"}},
-		{name: "by hand, localhost", options: `component_interfaces = { "10.0.0.5" }`, server: "localhost:5347", address: "10.0.0.5:5347",
-			lines: `component_interfaces = { "10.0.0.5", "127.0.0.1" }`, find: []string{"on 10.0.0.5 only, but usher connects to localhost"}},
-		{name: "an interface by name", options: `component_interfaces = { "xmpp-internal" }`, server: "10.0.0.5:5347",
-			address: "xmpp-internal:5347"},
-		{name: "localhost as interface", options: `component_interfaces = { "localhost" }`, address: "127.0.0.1:5347"},
-		{name: "localhost as interface, a name", options: `component_interfaces = { "localhost" }`, server: "xmpp.example.internal:5347",
-			address: "127.0.0.1:5347", lines: `component_interfaces = { "*", "::" }`, find: []string{"on localhost only"}},
-
-		{name: "docker", options: image + "component_ports = { }", address: "xmpp.meet.jitsi:5347",
-			lines: `component_ports = { 5347 }; component_interfaces = { "*", "::" }`,
-			note:  "prosody prosody.cfg.lua:1: this is the Prosody of docker-jitsi-meet, which other containers reach as xmpp.meet.jitsi",
-			find: []string{"prosody prosody.cfg.lua:2: component_ports is empty",
-				"on 127.0.0.1, ::1 only, but usher connects to xmpp.meet.jitsi"}},
-		{name: "docker, older", options: strings.ReplaceAll(image, "custom", "custom/") + `component_interface = { "*" }`, address: "xmpp.meet.jitsi:5347", note: "this is the Prosody of docker-jitsi-meet"},
-		{name: "docker, another port", options: image + `component_ports = { 5999 }` + "\n" + `component_interfaces = { "*" }`,
-			address: "xmpp.meet.jitsi:5999",
-			note:    "this is the Prosody of docker-jitsi-meet"},
-		{name: "docker, by hand", options: image + "component_ports = { }", server: "prosody:5347", address: "xmpp.meet.jitsi:5347",
-			lines: `component_ports = { 5347 }; component_interfaces = { "*", "::" }`, note: "this is the Prosody of docker-jitsi-meet",
-			find: []string{"component_ports is empty", "only, but usher connects to prosody"}},
-	} {
+	for _, test := range openings {
 		t.Run(test.name, func(t *testing.T) {
 			text := test.options + "\n" + listens
 			inFolder(t, "prosody.cfg.lua", text)
