@@ -76,6 +76,109 @@ func compare(t *testing.T, c *config.Config, text string) []config.Finding {
 	})
 }
 
+const inRooms = "Component \"conference.meet.example.com\" \"muc\"\n"
+
+// breaks break a gate in one place each.
+var breaks = []struct {
+	name        string
+	old, new    string // in the text, where old is not empty
+	more        string // at its end
+	level       config.FindingLevel
+	source, say string
+	mend        string
+}{
+	{name: "rooms for anybody", old: "restrict_room_creation = true", new: "restrict_room_creation = false",
+		level: config.Defeats, say: "anybody can create rooms", mend: "restrict_room_creation = true"},
+	{name: "rooms by people of the server", old: "restrict_room_creation = true", new: `restrict_room_creation = "local"`,
+		level: config.Defeats, say: "restrict_room_creation is something else", mend: "restrict_room_creation = true"},
+	{name: "rooms for anybody, by a text", old: "restrict_room_creation = true", new: `restrict_room_creation = "true"`,
+		level: config.Defeats, say: "restrict_room_creation is something else", mend: "restrict_room_creation = true"},
+	{name: "rooms for anybody, by a number", old: "restrict_room_creation = true", new: `restrict_room_creation = 1`,
+		level: config.Defeats, say: "restrict_room_creation is something else", mend: "restrict_room_creation = true"},
+	{name: "people of the parent domain as admins", more: inRooms + `host_user_role = "prosody:admin"`, level: config.Defeats,
+		say: "host_user_role lets people create rooms", mend: `host_user_role = "prosody:guest"`},
+	{name: "people of the server by a role of its own", level: config.Defeats, say: "server_user_role lets people create rooms",
+		more: inRooms + "custom_roles = { { name = \"boss\", inherits = { \"prosody:admin\" } } }\nserver_user_role = \"boss\"",
+		mend: `server_user_role = "prosody:guest"`},
+	{name: "others as what they are", more: inRooms + "server_user_role = \"prosody:registered\"\npublic_user_role = \"prosody:guest\""},
+	{name: "rooms by permission", more: inRooms + `add_permissions = { ["prosody:guest"] = { "muc:create-room" } }`, level: config.Defeats,
+		say: "add_permissions lets people create rooms", mend: "add_permissions = { }"},
+	{name: "a permission for admins", more: inRooms + `add_permissions = { ["prosody:admin"] = { "muc:create-room" } }`},
+	{name: "another permission", more: inRooms + `add_permissions = { ["prosody:guest"] = { "muc:list-rooms" } }`},
+	{name: "creation not set", old: "restrict_room_creation = true", level: config.Defeats,
+		say: "restrict_room_creation is not set", mend: "restrict_room_creation = true"},
+	{name: "open rooms", more: inRooms + "muc_room_default_members_only = false", level: config.Defeats,
+		say: "anybody can enter", mend: "muc_room_default_members_only = true"},
+	{name: "members not set", old: "muc_room_default_members_only = true", level: config.Defeats,
+		say: "anybody can enter", mend: "muc_room_default_members_only = true"},
+	{name: "hidden JIDs", old: "muc_room_default_public_jids = true", new: "muc_room_default_public_jids = false",
+		level: config.Missing, say: "real JIDs", mend: "muc_room_default_public_jids = true"},
+	{name: "rooms that stay", old: "muc_room_allow_persistent = false", new: "muc_room_allow_persistent = true",
+		level: config.Missing, say: "outlives", mend: "muc_room_allow_persistent = false"},
+	{name: "rooms to register in", more: inRooms + "allow_unaffiliated_register = true", level: config.Defeats,
+		say: "anybody can register in a room", mend: "allow_unaffiliated_register = false"},
+	{name: "locking", old: "muc_room_locking = false", level: config.Missing, say: "muc_room_locking is not set",
+		mend: "muc_room_locking = false"},
+	{name: "not an admin", more: inRooms + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
+		say:  "usher (focus@focus.meet.example.com) is not among its admins",
+		mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
+	{name: "another admin", level: config.Hint, say: "root@meet.example.com is an admin as well",
+		more: inRooms + `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com", "root@meet.example.com" }`},
+	{name: "Jicofo is no admin", more: inRooms + `admins = { "focus@focus.meet.example.com" }`, level: config.Missing,
+		say:  "Jicofo (focus@auth.meet.example.com) is not among its admins, so cannot create rooms",
+		mend: `admins = { "focus@auth.meet.example.com", "focus@focus.meet.example.com" }`},
+	{name: "a second way to Jicofo", more: `Component "old.meet.example.com" "client_proxy"`, level: config.Missing,
+		say: "old.meet.example.com is still Jitsi's client_proxy"},
+	{name: "a module of no use", more: inRooms + `modules_enabled = { "muc_affiliated_only" }`, level: config.Hint,
+		say: "has nothing to do"},
+	{name: "owns no room", old: "component_admins_as_room_owners = true", level: config.Missing,
+		say: "on Prosody 13 usher owns no room", mend: "component_admins_as_room_owners = true"},
+	{name: "owns no room, said", old: "component_admins_as_room_owners = true", new: "component_admins_as_room_owners = false",
+		level: config.Missing, say: "on Prosody 13 usher owns no room", mend: "component_admins_as_room_owners = true"},
+	{name: "another secret", old: secretA, new: secretB, level: config.Missing, say: "component_secret is not the secret",
+		mend: `component_secret = "..."`},
+	{name: "no secret", old: `component_secret = "` + secretA + `"`, level: config.Missing, say: "has no component_secret",
+		mend: `component_secret = "..."`},
+	{name: "client_proxy", old: `Component "focus.meet.example.com"`, new: `Component "focus.meet.example.com" "client_proxy"`,
+		level: config.Missing, say: "is the module client_proxy", mend: `Component "focus.meet.example.com"`},
+	{name: "a virtual host instead", old: `Component "focus.meet.example.com"`, new: `VirtualHost "focus.meet.example.com"`,
+		level: config.Missing, say: "must be usher's component", mend: `Component "focus.meet.example.com"`},
+	{name: "no component", old: `"focus.meet.example.com"`, new: `"elsewhere.example.com"`, level: config.Missing,
+		say: "is not there", mend: `Component "focus.meet.example.com"`},
+	{name: "no rooms", old: `"conference.meet.example.com"`, new: `"elsewhere.example.com"`, level: config.Missing,
+		say: "is no MUC service", mend: `Component "conference.meet.example.com" "muc"`},
+	{name: "no virtual host", old: `VirtualHost "guest.meet.example.com"`, new: `VirtualHost "elsewhere.example.com"`,
+		level: config.Missing, say: "guest.meet.example.com is no virtual host", mend: `VirtualHost "guest.meet.example.com"`},
+	{name: "hosts without password", more: `VirtualHost "staff.meet.example.com" authentication = "anonymous"`,
+		level: config.Defeats, say: "everybody is a host", mend: `authentication = "internal_hashed"`},
+	{name: "hosts by Jitsi's token", more: `VirtualHost "staff.meet.example.com" authentication = "token"`,
+		level: config.Defeats, say: "everybody is a host", mend: `authentication = "internal_hashed"`},
+	{name: "hosts by any password", more: `VirtualHost "staff.meet.example.com" authentication = "insecure"`,
+		level: config.Defeats, say: "takes any password, so everybody is a host", mend: `authentication = "internal_hashed"`},
+	{name: "hosts who register", more: "VirtualHost \"staff.meet.example.com\"\nmodules_enabled = { \"register\" }\nallow_registration = true",
+		level: config.Defeats, say: "anybody can register an account, so everybody is a host", mend: "allow_registration = false"},
+	{name: "hosts who may not register", more: "VirtualHost \"staff.meet.example.com\"\nmodules_enabled = { \"register\" }"},
+	{name: "recorders who register", more: "VirtualHost \"recorder.meet.example.com\"\nmodules_enabled = { \"register_ibr\" }",
+		level: config.Defeats, say: "anybody can register an account, so everybody is let in", mend: `modules_disabled = { "register_ibr" }`},
+	{name: "hosts who are invited", more: "VirtualHost \"staff.meet.example.com\"\nmodules_enabled = { \"register_ibr\", \"invites_register\" }"},
+	{name: "hosts who need no invitation", level: config.Defeats, say: "anybody can register", mend: `modules_disabled = { "register_ibr" }`,
+		more: "VirtualHost \"staff.meet.example.com\"\nmodules_enabled = { \"register_ibr\", \"invites_register\" }\nregistration_invite_only = false"},
+	{name: "recorders without password", more: `VirtualHost "recorder.meet.example.com" authentication = "jitsi-anonymous"`,
+		level: config.Defeats, say: "asks for no password, so everybody is let in", mend: `authentication = "internal_hashed"`},
+	{name: "gateways without token", more: "VirtualHost \"recorder.meet.example.com\"\nauthentication = \"token\"\nallow_empty_token = true",
+		level: config.Defeats, say: "people log in without a token, so everybody is let in", mend: "allow_empty_token = false"},
+	{name: "gateways with token", more: `VirtualHost "recorder.meet.example.com" authentication = "token"`},
+	{name: "guests with password", more: `VirtualHost "guest.meet.example.com" authentication = "ldap"`,
+		level: config.Missing, say: "people need a password", mend: `authentication = "anonymous"`},
+	{name: "rival", more: inRooms + `modules_enabled = { "token_verification" }`, level: config.Defeats,
+		say: "the module token_verification is still loaded", mend: `modules_disabled = { "token_verification" }`},
+	{name: "rival for everybody", more: inRooms + `modules_enabled = { "muc_mam", "muc_allowners" }`, level: config.Defeats,
+		say: "makes everybody owner", mend: `modules_disabled = { "muc_allowners" }`},
+	{name: "rival for hosts", more: inRooms + `modules_enabled = { "muc_wait_for_host" }`, level: config.Defeats,
+		say: "decides itself who is a host", mend: `modules_disabled = { "muc_wait_for_host" }`},
+	{name: "rival that is disabled", more: inRooms + "modules_enabled = { \"token_affiliation\" }\nmodules_disabled = { \"token_affiliation\" }"},
+}
+
 // TestGate breaks a gate in one place at a time.
 func TestGate(t *testing.T) {
 	c := loadGuarded(t)
@@ -83,106 +186,7 @@ func TestGate(t *testing.T) {
 	if findings := compare(t, c, good); len(findings) > 0 {
 		t.Fatalf("what ProsodyLines says is not enough: %v in\n%s", findings, good)
 	}
-	const rooms = "Component \"conference.meet.example.com\" \"muc\"\n"
-	for _, test := range []struct {
-		name        string
-		old, new    string // in the text, where old is not empty
-		more        string // at its end
-		level       config.FindingLevel
-		source, say string
-		mend        string
-	}{
-		{name: "rooms for anybody", old: "restrict_room_creation = true", new: "restrict_room_creation = false",
-			level: config.Defeats, say: "anybody can create rooms", mend: "restrict_room_creation = true"},
-		{name: "rooms by people of the server", old: "restrict_room_creation = true", new: `restrict_room_creation = "local"`,
-			level: config.Defeats, say: "restrict_room_creation is something else", mend: "restrict_room_creation = true"},
-		{name: "rooms for anybody, by a text", old: "restrict_room_creation = true", new: `restrict_room_creation = "true"`,
-			level: config.Defeats, say: "restrict_room_creation is something else", mend: "restrict_room_creation = true"},
-		{name: "rooms for anybody, by a number", old: "restrict_room_creation = true", new: `restrict_room_creation = 1`,
-			level: config.Defeats, say: "restrict_room_creation is something else", mend: "restrict_room_creation = true"},
-		{name: "people of the parent domain as admins", more: rooms + `host_user_role = "prosody:admin"`, level: config.Defeats,
-			say: "host_user_role lets people create rooms", mend: `host_user_role = "prosody:guest"`},
-		{name: "people of the server by a role of its own", level: config.Defeats, say: "server_user_role lets people create rooms",
-			more: rooms + "custom_roles = { { name = \"boss\", inherits = { \"prosody:admin\" } } }\nserver_user_role = \"boss\"",
-			mend: `server_user_role = "prosody:guest"`},
-		{name: "others as what they are", more: rooms + "server_user_role = \"prosody:registered\"\npublic_user_role = \"prosody:guest\""},
-		{name: "rooms by permission", more: rooms + `add_permissions = { ["prosody:guest"] = { "muc:create-room" } }`, level: config.Defeats,
-			say: "add_permissions lets people create rooms", mend: "add_permissions = { }"},
-		{name: "a permission for admins", more: rooms + `add_permissions = { ["prosody:admin"] = { "muc:create-room" } }`},
-		{name: "another permission", more: rooms + `add_permissions = { ["prosody:guest"] = { "muc:list-rooms" } }`},
-		{name: "creation not set", old: "restrict_room_creation = true", level: config.Defeats,
-			say: "restrict_room_creation is not set", mend: "restrict_room_creation = true"},
-		{name: "open rooms", more: rooms + "muc_room_default_members_only = false", level: config.Defeats,
-			say: "anybody can enter", mend: "muc_room_default_members_only = true"},
-		{name: "members not set", old: "muc_room_default_members_only = true", level: config.Defeats,
-			say: "anybody can enter", mend: "muc_room_default_members_only = true"},
-		{name: "hidden JIDs", old: "muc_room_default_public_jids = true", new: "muc_room_default_public_jids = false",
-			level: config.Missing, say: "real JIDs", mend: "muc_room_default_public_jids = true"},
-		{name: "rooms that stay", old: "muc_room_allow_persistent = false", new: "muc_room_allow_persistent = true",
-			level: config.Missing, say: "outlives", mend: "muc_room_allow_persistent = false"},
-		{name: "rooms to register in", more: rooms + "allow_unaffiliated_register = true", level: config.Defeats,
-			say: "anybody can register in a room", mend: "allow_unaffiliated_register = false"},
-		{name: "locking", old: "muc_room_locking = false", level: config.Missing, say: "muc_room_locking is not set",
-			mend: "muc_room_locking = false"},
-		{name: "not an admin", more: rooms + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
-			say:  "usher (focus@focus.meet.example.com) is not among its admins",
-			mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
-		{name: "another admin", level: config.Hint, say: "root@meet.example.com is an admin as well",
-			more: rooms + `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com", "root@meet.example.com" }`},
-		{name: "Jicofo is no admin", more: rooms + `admins = { "focus@focus.meet.example.com" }`, level: config.Missing,
-			say:  "Jicofo (focus@auth.meet.example.com) is not among its admins, so cannot create rooms",
-			mend: `admins = { "focus@auth.meet.example.com", "focus@focus.meet.example.com" }`},
-		{name: "a second way to Jicofo", more: `Component "old.meet.example.com" "client_proxy"`, level: config.Missing,
-			say: "old.meet.example.com is still Jitsi's client_proxy"},
-		{name: "a module of no use", more: rooms + `modules_enabled = { "muc_affiliated_only" }`, level: config.Hint,
-			say: "has nothing to do"},
-		{name: "owns no room", old: "component_admins_as_room_owners = true", level: config.Missing,
-			say: "on Prosody 13 usher owns no room", mend: "component_admins_as_room_owners = true"},
-		{name: "owns no room, said", old: "component_admins_as_room_owners = true", new: "component_admins_as_room_owners = false",
-			level: config.Missing, say: "on Prosody 13 usher owns no room", mend: "component_admins_as_room_owners = true"},
-		{name: "another secret", old: secretA, new: secretB, level: config.Missing, say: "component_secret is not the secret",
-			mend: `component_secret = "..."`},
-		{name: "no secret", old: `component_secret = "` + secretA + `"`, level: config.Missing, say: "has no component_secret",
-			mend: `component_secret = "..."`},
-		{name: "client_proxy", old: `Component "focus.meet.example.com"`, new: `Component "focus.meet.example.com" "client_proxy"`,
-			level: config.Missing, say: "is the module client_proxy", mend: `Component "focus.meet.example.com"`},
-		{name: "a virtual host instead", old: `Component "focus.meet.example.com"`, new: `VirtualHost "focus.meet.example.com"`,
-			level: config.Missing, say: "must be usher's component", mend: `Component "focus.meet.example.com"`},
-		{name: "no component", old: `"focus.meet.example.com"`, new: `"elsewhere.example.com"`, level: config.Missing,
-			say: "is not there", mend: `Component "focus.meet.example.com"`},
-		{name: "no rooms", old: `"conference.meet.example.com"`, new: `"elsewhere.example.com"`, level: config.Missing,
-			say: "is no MUC service", mend: `Component "conference.meet.example.com" "muc"`},
-		{name: "no virtual host", old: `VirtualHost "guest.meet.example.com"`, new: `VirtualHost "elsewhere.example.com"`,
-			level: config.Missing, say: "guest.meet.example.com is no virtual host", mend: `VirtualHost "guest.meet.example.com"`},
-		{name: "hosts without password", more: `VirtualHost "staff.meet.example.com" authentication = "anonymous"`,
-			level: config.Defeats, say: "everybody is a host", mend: `authentication = "internal_hashed"`},
-		{name: "hosts by Jitsi's token", more: `VirtualHost "staff.meet.example.com" authentication = "token"`,
-			level: config.Defeats, say: "everybody is a host", mend: `authentication = "internal_hashed"`},
-		{name: "hosts by any password", more: `VirtualHost "staff.meet.example.com" authentication = "insecure"`,
-			level: config.Defeats, say: "takes any password, so everybody is a host", mend: `authentication = "internal_hashed"`},
-		{name: "hosts who register", more: "VirtualHost \"staff.meet.example.com\"\nmodules_enabled = { \"register\" }\nallow_registration = true",
-			level: config.Defeats, say: "anybody can register an account, so everybody is a host", mend: "allow_registration = false"},
-		{name: "hosts who may not register", more: "VirtualHost \"staff.meet.example.com\"\nmodules_enabled = { \"register\" }"},
-		{name: "recorders who register", more: "VirtualHost \"recorder.meet.example.com\"\nmodules_enabled = { \"register_ibr\" }",
-			level: config.Defeats, say: "anybody can register an account, so everybody is let in", mend: `modules_disabled = { "register_ibr" }`},
-		{name: "hosts who are invited", more: "VirtualHost \"staff.meet.example.com\"\nmodules_enabled = { \"register_ibr\", \"invites_register\" }"},
-		{name: "hosts who need no invitation", level: config.Defeats, say: "anybody can register", mend: `modules_disabled = { "register_ibr" }`,
-			more: "VirtualHost \"staff.meet.example.com\"\nmodules_enabled = { \"register_ibr\", \"invites_register\" }\nregistration_invite_only = false"},
-		{name: "recorders without password", more: `VirtualHost "recorder.meet.example.com" authentication = "jitsi-anonymous"`,
-			level: config.Defeats, say: "asks for no password, so everybody is let in", mend: `authentication = "internal_hashed"`},
-		{name: "gateways without token", more: "VirtualHost \"recorder.meet.example.com\"\nauthentication = \"token\"\nallow_empty_token = true",
-			level: config.Defeats, say: "people log in without a token, so everybody is let in", mend: "allow_empty_token = false"},
-		{name: "gateways with token", more: `VirtualHost "recorder.meet.example.com" authentication = "token"`},
-		{name: "guests with password", more: `VirtualHost "guest.meet.example.com" authentication = "ldap"`,
-			level: config.Missing, say: "people need a password", mend: `authentication = "anonymous"`},
-		{name: "rival", more: rooms + `modules_enabled = { "token_verification" }`, level: config.Defeats,
-			say: "the module token_verification is still loaded", mend: `modules_disabled = { "token_verification" }`},
-		{name: "rival for everybody", more: rooms + `modules_enabled = { "muc_mam", "muc_allowners" }`, level: config.Defeats,
-			say: "makes everybody owner", mend: `modules_disabled = { "muc_allowners" }`},
-		{name: "rival for hosts", more: rooms + `modules_enabled = { "muc_wait_for_host" }`, level: config.Defeats,
-			say: "decides itself who is a host", mend: `modules_disabled = { "muc_wait_for_host" }`},
-		{name: "rival that is disabled", more: rooms + "modules_enabled = { \"token_affiliation\" }\nmodules_disabled = { \"token_affiliation\" }"},
-	} {
+	for _, test := range breaks {
 		t.Run(test.name, func(t *testing.T) {
 			text := good
 			if test.old != "" {
@@ -229,61 +233,64 @@ Component "lobby.meet.example.com" "muc"
 Component "breakout.meet.example.com" "muc"
 `
 
+const inLobby, inBreakout = "Component \"lobby.meet.example.com\" \"muc\"\n", "Component \"breakout.meet.example.com\" \"muc\"\n"
+const bothAdmins = `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`
+
+// lobbyBreaks break a gate with a lobby and breakout rooms in one place each.
+var lobbyBreaks = []struct {
+	name, enforcement string
+	old, new, more    string
+	level             config.FindingLevel
+	say, mend         string
+}{
+	{name: "right", enforcement: "module"},
+	{name: "right", enforcement: "members-only"},
+	{name: "not loaded", enforcement: "module", more: inRooms + `modules_enabled = { "muc_census" }`, level: config.Defeats,
+		say:  "conference.meet.example.com: the module muc_affiliated_only is not loaded",
+		mend: `add "muc_affiliated_only" to modules_enabled`},
+	{name: "an archive of open rooms", enforcement: "module", more: inRooms + `modules_enabled = { "muc_affiliated_only", "muc_mam" }`,
+		level: config.Defeats, say: "the module muc_mam is still loaded: it tells people outside what is said",
+		mend: `modules_disabled = { "muc_mam" }`},
+	{name: "an archive", enforcement: "members-only", more: inRooms + `modules_enabled = { "muc_mam" }`},
+	{name: "disabled", enforcement: "module", more: inRooms + `modules_disabled = { "muc_affiliated_only" }`, level: config.Defeats,
+		say: "is not loaded", mend: `add "muc_affiliated_only" to modules_enabled`},
+	{name: "loaded for virtual hosts", enforcement: "module", old: `modules_enabled = { "muc_affiliated_only" } -- keeps`, new: "-- keeps",
+		more: inBreakout + `modules_enabled = { "muc_affiliated_only" }` + "\n" +
+			`VirtualHost "meet.example.com" modules_enabled = { "muc_lobby_rooms", "muc_breakout_rooms", "muc_affiliated_only" }`,
+		level: config.Defeats, say: "conference.meet.example.com: the module muc_affiliated_only is not loaded",
+		mend: `add "muc_affiliated_only" to modules_enabled`},
+	{name: "not loaded for breakout rooms", enforcement: "module", more: inBreakout + `modules_enabled = {}`, level: config.Defeats,
+		say: "breakout.meet.example.com: the module muc_affiliated_only is not loaded", mend: `add "muc_affiliated_only" to modules_enabled`},
+	{name: "rooms begin with the lobby on", enforcement: "module", more: inRooms + "muc_room_default_members_only = true",
+		level: config.Missing, say: "the switch of the lobby", mend: "muc_room_default_members_only = false"},
+	{name: "rooms begin as the server lets them", enforcement: "module", old: "muc_room_default_members_only = false"},
+	{name: "nowhere to look", enforcement: "module", old: `plugin_paths = {`, new: `elsewhere = {`, level: config.Hint,
+		say: "without plugin_paths,", mend: `plugin_paths = { "/usr/local/lib/prosody/modules" }`},
+	{name: "open rooms", enforcement: "members-only", more: inRooms + "muc_room_default_members_only = false", level: config.Defeats,
+		say: "anybody can enter", mend: "muc_room_default_members_only = true"},
+	{name: "breakout rooms that stay", enforcement: "module", more: inBreakout + `muc_room_allow_persistent = true`, level: config.Missing,
+		say: "breakout.meet.example.com: muc_room_allow_persistent", mend: "muc_room_allow_persistent = false"},
+	{name: "a rival on breakout rooms", enforcement: "module", more: inBreakout + `modules_enabled = { "muc_affiliated_only", "token_verification" }`,
+		level: config.Defeats, say: "breakout.meet.example.com: the module token_verification is still loaded",
+		mend: `modules_disabled = { "token_verification" }`},
+	{name: "the lobby is not switched on", enforcement: "module", more: inRooms + bothAdmins, level: config.Missing,
+		say:  "usher (focus.meet.example.com) is not among its admins, so cannot switch the lobby on",
+		mend: `admins = { "focus.meet.example.com", "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
+	{name: "breakout rooms are not seen", enforcement: "module", more: inBreakout + `admins = { "focus@auth.meet.example.com" }`,
+		level: config.Missing, say: "breakout.meet.example.com: usher (focus@focus.meet.example.com) is not among its admins, so may not ask",
+		mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
+	{name: "lobbies are not seen", enforcement: "module", more: inLobby + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
+		say:  "lobby.meet.example.com: usher (focus@focus.meet.example.com) is not among its admins, so may not ask",
+		mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
+	{name: "breakout rooms for anybody", enforcement: "module", more: inBreakout + `restrict_room_creation = false`, level: config.Defeats,
+		say: "anybody can create rooms", mend: "restrict_room_creation = true"},
+	{name: "no lobby", enforcement: "module", old: `"lobby.meet.example.com" "muc"`, new: `"lobby.meet.example.com" "other"`,
+		level: config.Missing, say: "lobby.meet.example.com is no MUC service", mend: `Component "lobby.meet.example.com" "muc"`},
+}
+
 // TestGateWithLobby breaks gates that have a lobby and breakout rooms, one place at a time, with either enforcement.
 func TestGateWithLobby(t *testing.T) {
-	const rooms, lobby, breakout = "Component \"conference.meet.example.com\" \"muc\"\n",
-		"Component \"lobby.meet.example.com\" \"muc\"\n", "Component \"breakout.meet.example.com\" \"muc\"\n"
-	const both = `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`
-	for _, test := range []struct {
-		name, enforcement string
-		old, new, more    string
-		level             config.FindingLevel
-		say, mend         string
-	}{
-		{name: "right", enforcement: "module"},
-		{name: "right", enforcement: "members-only"},
-		{name: "not loaded", enforcement: "module", more: rooms + `modules_enabled = { "muc_census" }`, level: config.Defeats,
-			say:  "conference.meet.example.com: the module muc_affiliated_only is not loaded",
-			mend: `add "muc_affiliated_only" to modules_enabled`},
-		{name: "an archive of open rooms", enforcement: "module", more: rooms + `modules_enabled = { "muc_affiliated_only", "muc_mam" }`,
-			level: config.Defeats, say: "the module muc_mam is still loaded: it tells people outside what is said",
-			mend: `modules_disabled = { "muc_mam" }`},
-		{name: "an archive", enforcement: "members-only", more: rooms + `modules_enabled = { "muc_mam" }`},
-		{name: "disabled", enforcement: "module", more: rooms + `modules_disabled = { "muc_affiliated_only" }`, level: config.Defeats,
-			say: "is not loaded", mend: `add "muc_affiliated_only" to modules_enabled`},
-		{name: "loaded for virtual hosts", enforcement: "module", old: `modules_enabled = { "muc_affiliated_only" } -- keeps`, new: "-- keeps",
-			more: breakout + `modules_enabled = { "muc_affiliated_only" }` + "\n" +
-				`VirtualHost "meet.example.com" modules_enabled = { "muc_lobby_rooms", "muc_breakout_rooms", "muc_affiliated_only" }`,
-			level: config.Defeats, say: "conference.meet.example.com: the module muc_affiliated_only is not loaded",
-			mend: `add "muc_affiliated_only" to modules_enabled`},
-		{name: "not loaded for breakout rooms", enforcement: "module", more: breakout + `modules_enabled = {}`, level: config.Defeats,
-			say: "breakout.meet.example.com: the module muc_affiliated_only is not loaded", mend: `add "muc_affiliated_only" to modules_enabled`},
-		{name: "rooms begin with the lobby on", enforcement: "module", more: rooms + "muc_room_default_members_only = true",
-			level: config.Missing, say: "the switch of the lobby", mend: "muc_room_default_members_only = false"},
-		{name: "rooms begin as the server lets them", enforcement: "module", old: "muc_room_default_members_only = false"},
-		{name: "nowhere to look", enforcement: "module", old: `plugin_paths = {`, new: `elsewhere = {`, level: config.Hint,
-			say: "without plugin_paths,", mend: `plugin_paths = { "/usr/local/lib/prosody/modules" }`},
-		{name: "open rooms", enforcement: "members-only", more: rooms + "muc_room_default_members_only = false", level: config.Defeats,
-			say: "anybody can enter", mend: "muc_room_default_members_only = true"},
-		{name: "breakout rooms that stay", enforcement: "module", more: breakout + `muc_room_allow_persistent = true`, level: config.Missing,
-			say: "breakout.meet.example.com: muc_room_allow_persistent", mend: "muc_room_allow_persistent = false"},
-		{name: "a rival on breakout rooms", enforcement: "module", more: breakout + `modules_enabled = { "muc_affiliated_only", "token_verification" }`,
-			level: config.Defeats, say: "breakout.meet.example.com: the module token_verification is still loaded",
-			mend: `modules_disabled = { "token_verification" }`},
-		{name: "the lobby is not switched on", enforcement: "module", more: rooms + both, level: config.Missing,
-			say:  "usher (focus.meet.example.com) is not among its admins, so cannot switch the lobby on",
-			mend: `admins = { "focus.meet.example.com", "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
-		{name: "breakout rooms are not seen", enforcement: "module", more: breakout + `admins = { "focus@auth.meet.example.com" }`,
-			level: config.Missing, say: "breakout.meet.example.com: usher (focus@focus.meet.example.com) is not among its admins, so may not ask",
-			mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
-		{name: "lobbies are not seen", enforcement: "module", more: lobby + `admins = { "focus@auth.meet.example.com" }`, level: config.Missing,
-			say:  "lobby.meet.example.com: usher (focus@focus.meet.example.com) is not among its admins, so may not ask",
-			mend: `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`},
-		{name: "breakout rooms for anybody", enforcement: "module", more: breakout + `restrict_room_creation = false`, level: config.Defeats,
-			say: "anybody can create rooms", mend: "restrict_room_creation = true"},
-		{name: "no lobby", enforcement: "module", old: `"lobby.meet.example.com" "muc"`, new: `"lobby.meet.example.com" "other"`,
-			level: config.Missing, say: "lobby.meet.example.com is no MUC service", mend: `Component "lobby.meet.example.com" "muc"`},
-	} {
+	for _, test := range lobbyBreaks {
 		t.Run(test.name+", "+test.enforcement, func(t *testing.T) {
 			inFolder(t, "usher.yaml", strings.Replace(guarded, "rooms: {", "lobby: {autostart: host}\nrooms: {enforcement: "+test.enforcement+
 				", lobby: lobby.meet.example.com, breakout: breakout.meet.example.com, ", 1), "existing.cfg.lua", beside)

@@ -142,77 +142,80 @@ func TestOverride(t *testing.T) {
 	}
 }
 
+// environmentProblems are environments, over a file or none, and the problems that they have.
+var environmentProblems = []struct {
+	name, file string
+	set        []string // over least, if there is no file
+	want       []string
+}{
+	{"nothing", "", []string{"-"}, []string{
+		"environment: xmpp.domain: is missing: usher's own address, as in the server's Component line; set USHER_XMPP_DOMAIN",
+		"environment: xmpp.secret_file: is missing: a file with the component's secret, as the server has it (or secret: itself); set USHER_XMPP_SECRET_FILE",
+		"environment: rooms.services: is missing: name the MUC services to guard, such as [conference.meet.example.com]; set USHER_ROOMS_SERVICES",
+		"environment: vhosts: is missing: name at least one virtual host with people who may ask for a room; set USHER_VHOSTS",
+	}},
+	{"typing mistakes", "", []string{
+		"USHER_XMPP_SEVER=127.0.0.1:5347",
+		"USHER_VHOSTS_MEET_EXAMPLE_ORG_KIND=token",
+		"USHER_VHOSTS_OTHER_EXAMPLE_ORG_KIND=token",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APPID=my_app",
+		"USHER_SOMETHING=",
+	}, []string{
+		"environment USHER_SOMETHING: is not a variable of usher",
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APPID: is not a variable of usher; did you mean USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APP_ID?",
+		"environment USHER_VHOSTS_MEET_EXAMPLE_ORG_KIND: is not a variable of usher; did you mean USHER_VHOSTS_MEET_EXAMPLE_COM_KIND?",
+		"environment USHER_VHOSTS_OTHER_EXAMPLE_ORG_KIND: is not a variable of usher, or not one of a known vhost: name the vhost in the file or in USHER_VHOSTS",
+		"environment USHER_XMPP_SEVER: is not a variable of usher; did you mean USHER_XMPP_SERVER?",
+	}},
+	{"values", "", []string{
+		"USHER_XMPP_SECRET=changeme",
+		"USHER_ROOMS_BREAKOUT=breakout.meet.example.com",
+		"USHER_JICOFO_JID=focus@auth.meet.example.com",
+		"USHER_ROOMS_SERVICES=conference.meet.example.com,a b",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN=1",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET_FILE=app.secret",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY=10",
+	}, []string{
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN: vhosts.meet.example.com.allow_empty_token: is neither true nor false",
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY: vhosts.meet.example.com.leeway: is no duration: write it with its unit, such as 10s",
+		"environment USHER_XMPP_SECRET: xmpp.secret: is an example that everybody knows: make one with: openssl rand -hex 32",
+		`environment USHER_ROOMS_SERVICES: rooms.services[1]: "a b" is no domain (disallowed rune U+0020)`,
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET_FILE: vhosts.meet.example.com.app_secret_file: contradicts vhosts.meet.example.com.app_secret (environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET): keep one of them",
+	}},
+	{"vhosts", "", []string{
+		"USHER_VHOSTS=meet.example.com,meet-example.com,a b",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN=",
+	}, []string{
+		`environment USHER_VHOSTS: vhosts.a b: "a b" is no domain (disallowed rune U+0020)`,
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN: is ambiguous, because it stands for both vhosts.meet.example.com.allow_empty_token and vhosts.meet-example.com.allow_empty_token: set them in the file",
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_ID: is ambiguous, because it stands for both vhosts.meet.example.com.app_id and vhosts.meet-example.com.app_id: set them in the file",
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET: is ambiguous, because it stands for both vhosts.meet.example.com.app_secret and vhosts.meet-example.com.app_secret: set them in the file",
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_KIND: is ambiguous, because it stands for both vhosts.meet.example.com.kind and vhosts.meet-example.com.kind: set them in the file",
+		"environment: vhosts.meet.example.com.kind: is missing: it must be token, guest, trusted or service; set USHER_VHOSTS_MEET_EXAMPLE_COM_KIND",
+		"environment: vhosts.meet-example.com.kind: is missing: it must be token, guest, trusted or service; set USHER_VHOSTS_MEET_EXAMPLE_COM_KIND",
+	}},
+	{"over a file", "good-least.yaml", []string{
+		"USHER_XMPP_SECRET=" + secretA,
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APP_ID=b",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_2_APP_ID=c",
+	}, []string{
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_2_APP_ID: vhosts.meet.example.com.issuers[2]: is there, but vhosts.meet.example.com.issuers[1] is not: number them from 0 on",
+		"environment USHER_XMPP_SECRET: xmpp.secret: contradicts xmpp.secret_file (good-least.yaml:3): keep one of them",
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APP_ID: vhosts.meet.example.com.issuers: contradicts vhosts.meet.example.com.app_id (good-least.yaml:9): an issuer stands either on the vhost itself or in the list issuers",
+	}},
+	{"file problems first", "domains2.yaml", []string{"USHER_LOG_LEVEL=loud"}, []string{
+		`domains2.yaml:2: xmpp.server: ":5347" is no host:port: write it like 127.0.0.1:5347`,
+		"domains2.yaml:3: xmpp.domain: conference.meet.example.com is rooms.services[0] (domains2.yaml:6) already: usher needs a domain of its own, that of the server's Component line",
+		"domains2.yaml:7: vhosts: is missing: name at least one virtual host with people who may ask for a room",
+		`environment USHER_LOG_LEVEL: log.level: "loud" is not known: it must be debug, info, warn or error`,
+	}},
+	{"no such file", "nowhere.yaml", nil, []string{"nowhere.yaml: cannot be read: no such file or directory"}},
+	{"a folder", ".", nil, []string{".: cannot be read: it is a folder, not a file"}},
+}
+
 func TestEnvironmentProblems(t *testing.T) {
 	stage(t)
-	for _, test := range []struct {
-		name, file string
-		set        []string // over least, if there is no file
-		want       []string
-	}{
-		{"nothing", "", []string{"-"}, []string{
-			"environment: xmpp.domain: is missing: usher's own address, as in the server's Component line; set USHER_XMPP_DOMAIN",
-			"environment: xmpp.secret_file: is missing: a file with the component's secret, as the server has it (or secret: itself); set USHER_XMPP_SECRET_FILE",
-			"environment: rooms.services: is missing: name the MUC services to guard, such as [conference.meet.example.com]; set USHER_ROOMS_SERVICES",
-			"environment: vhosts: is missing: name at least one virtual host with people who may ask for a room; set USHER_VHOSTS",
-		}},
-		{"typing mistakes", "", []string{
-			"USHER_XMPP_SEVER=127.0.0.1:5347",
-			"USHER_VHOSTS_MEET_EXAMPLE_ORG_KIND=token",
-			"USHER_VHOSTS_OTHER_EXAMPLE_ORG_KIND=token",
-			"USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APPID=my_app",
-			"USHER_SOMETHING=",
-		}, []string{
-			"environment USHER_SOMETHING: is not a variable of usher",
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APPID: is not a variable of usher; did you mean USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APP_ID?",
-			"environment USHER_VHOSTS_MEET_EXAMPLE_ORG_KIND: is not a variable of usher; did you mean USHER_VHOSTS_MEET_EXAMPLE_COM_KIND?",
-			"environment USHER_VHOSTS_OTHER_EXAMPLE_ORG_KIND: is not a variable of usher, or not one of a known vhost: name the vhost in the file or in USHER_VHOSTS",
-			"environment USHER_XMPP_SEVER: is not a variable of usher; did you mean USHER_XMPP_SERVER?",
-		}},
-		{"values", "", []string{
-			"USHER_XMPP_SECRET=changeme",
-			"USHER_ROOMS_BREAKOUT=breakout.meet.example.com",
-			"USHER_JICOFO_JID=focus@auth.meet.example.com",
-			"USHER_ROOMS_SERVICES=conference.meet.example.com,a b",
-			"USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN=1",
-			"USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET_FILE=app.secret",
-			"USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY=10",
-		}, []string{
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN: vhosts.meet.example.com.allow_empty_token: is neither true nor false",
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY: vhosts.meet.example.com.leeway: is no duration: write it with its unit, such as 10s",
-			"environment USHER_XMPP_SECRET: xmpp.secret: is an example that everybody knows: make one with: openssl rand -hex 32",
-			`environment USHER_ROOMS_SERVICES: rooms.services[1]: "a b" is no domain (disallowed rune U+0020)`,
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET_FILE: vhosts.meet.example.com.app_secret_file: contradicts vhosts.meet.example.com.app_secret (environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET): keep one of them",
-		}},
-		{"vhosts", "", []string{
-			"USHER_VHOSTS=meet.example.com,meet-example.com,a b",
-			"USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN=",
-		}, []string{
-			`environment USHER_VHOSTS: vhosts.a b: "a b" is no domain (disallowed rune U+0020)`,
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN: is ambiguous, because it stands for both vhosts.meet.example.com.allow_empty_token and vhosts.meet-example.com.allow_empty_token: set them in the file",
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_ID: is ambiguous, because it stands for both vhosts.meet.example.com.app_id and vhosts.meet-example.com.app_id: set them in the file",
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET: is ambiguous, because it stands for both vhosts.meet.example.com.app_secret and vhosts.meet-example.com.app_secret: set them in the file",
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_KIND: is ambiguous, because it stands for both vhosts.meet.example.com.kind and vhosts.meet-example.com.kind: set them in the file",
-			"environment: vhosts.meet.example.com.kind: is missing: it must be token, guest, trusted or service; set USHER_VHOSTS_MEET_EXAMPLE_COM_KIND",
-			"environment: vhosts.meet-example.com.kind: is missing: it must be token, guest, trusted or service; set USHER_VHOSTS_MEET_EXAMPLE_COM_KIND",
-		}},
-		{"over a file", "good-least.yaml", []string{
-			"USHER_XMPP_SECRET=" + secretA,
-			"USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APP_ID=b",
-			"USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_2_APP_ID=c",
-		}, []string{
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_2_APP_ID: vhosts.meet.example.com.issuers[2]: is there, but vhosts.meet.example.com.issuers[1] is not: number them from 0 on",
-			"environment USHER_XMPP_SECRET: xmpp.secret: contradicts xmpp.secret_file (good-least.yaml:3): keep one of them",
-			"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ISSUERS_0_APP_ID: vhosts.meet.example.com.issuers: contradicts vhosts.meet.example.com.app_id (good-least.yaml:9): an issuer stands either on the vhost itself or in the list issuers",
-		}},
-		{"file problems first", "domains2.yaml", []string{"USHER_LOG_LEVEL=loud"}, []string{
-			`domains2.yaml:2: xmpp.server: ":5347" is no host:port: write it like 127.0.0.1:5347`,
-			"domains2.yaml:3: xmpp.domain: conference.meet.example.com is rooms.services[0] (domains2.yaml:6) already: usher needs a domain of its own, that of the server's Component line",
-			"domains2.yaml:7: vhosts: is missing: name at least one virtual host with people who may ask for a room",
-			`environment USHER_LOG_LEVEL: log.level: "loud" is not known: it must be debug, info, warn or error`,
-		}},
-		{"no such file", "nowhere.yaml", nil, []string{"nowhere.yaml: cannot be read: no such file or directory"}},
-		{"a folder", ".", nil, []string{".: cannot be read: it is a folder, not a file"}},
-	} {
+	for _, test := range environmentProblems {
 		t.Run(test.name, func(t *testing.T) {
 			environ := test.set
 			if test.file == "" && environ[0] != "-" {
