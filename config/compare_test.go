@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -13,68 +12,6 @@ import (
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/config/prosody"
 )
-
-// guarded is a usher.yaml with all kinds of virtual hosts, and plain a Prosody's configuration without anything for it.
-const (
-	guarded = `xmpp: {domain: focus.meet.example.com, secret: ` + secretA + `}
-rooms: {services: [conference.meet.example.com]}
-jicofo: {jid: focus@auth.meet.example.com}
-vhosts:
-  meet.example.com: {kind: token, app_id: my_app, app_secret: ` + secretB + `}
-  guest.meet.example.com: {kind: guest}
-  staff.meet.example.com: {kind: trusted}
-  recorder.meet.example.com: {kind: service}
-prosody: {files: [existing.cfg.lua]}
-`
-	plain = `authentication = "internal_hashed"
-modules_enabled = { "roster", "saslauth", "disco" }
-VirtualHost "meet.example.com"
-VirtualHost "auth.meet.example.com"
-VirtualHost "staff.meet.example.com"
-Component "conference.meet.example.com" "muc"
-`
-)
-
-// unknowing returns a usher.yaml without the files of Prosody.
-func unknowing(file string) string {
-	return regexp.MustCompile(`(?m)^prosody: .*\n`).ReplaceAllString(file, "")
-}
-
-func loadGuarded(t *testing.T) *config.Config {
-	t.Helper()
-	inFolder(t, "usher.yaml", guarded, "existing.cfg.lua", plain)
-	c, err := config.Load([]string{"usher.yaml"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// linesOf returns the lines for Prosody.
-func linesOf(t interface {
-	Fatalf(format string, args ...any)
-}, c *config.Config) string {
-	lines, err := c.ProsodyLines(config.Lines{})
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	return lines
-}
-
-// compare returns the findings about a Prosody's configuration, but for what Jicofo's must say, for what the way costs in
-// which people log in, and for what Jitsi's lobby asks for.
-func compare(t *testing.T, c *config.Config, text string) []config.Finding {
-	t.Helper()
-	write(t, "prosody.cfg.lua", []byte(text))
-	findings, err := c.CompareProsody(nil, "prosody.cfg.lua")
-	if err != nil {
-		t.Fatalf("%v in\n%s", err, text)
-	}
-	return slices.DeleteFunc(findings, func(f config.Finding) bool {
-		return strings.HasPrefix(f.Mend, "jicofo.") || strings.Contains(f.Text, "with authentication = ") ||
-			f.Level == config.Hint && strings.Contains(f.Text, "without a display name")
-	})
-}
 
 const inRooms = "Component \"conference.meet.example.com\" \"muc\"\n"
 

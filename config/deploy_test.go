@@ -14,25 +14,22 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// TestDeployDocker checks the files for docker-jitsi-meet: the service fits into its docker-compose.yml, it is told all that
-// usher needs, and the configuration is complete beside a .env file.
-func TestDeployDocker(t *testing.T) {
-	read := func(name string) []byte {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return content
-	}
-	fragment, image, own := read("deploy/docker/usher.yml"), read("deploy/docker/Dockerfile"), read("deploy/docker/usher.yaml")
-	readme := string(read("../README.md"))
-	folder, err := filepath.Abs("../testdata/vhosts/docker")
+// dockerLines is the line of .env that has Prosody read usher's lines.
+const dockerLines = "GLOBAL_CONFIG='" + config.DockerGlobalConfig + "'\n"
+
+// read returns the content of a file of the repository.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	made := os.DirFS(folder)
-	env := append(read("../testdata/vhosts/docker/.env"), "GLOBAL_CONFIG='"+config.DockerGlobalConfig+"'\n"...)
+	return string(content)
+}
 
+// TestDeployDocker checks that the service for docker-jitsi-meet fits into its docker-compose.yml.
+func TestDeployDocker(t *testing.T) {
+	fragment := read(t, "deploy/docker/usher.yml")
 	var compose struct {
 		Services map[string]struct {
 			Build, User, Restart string
@@ -45,7 +42,7 @@ func TestDeployDocker(t *testing.T) {
 			Volumes              []string
 		}
 	}
-	decoder := yaml.NewDecoder(strings.NewReader(string(fragment)))
+	decoder := yaml.NewDecoder(strings.NewReader(fragment))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&compose); err != nil {
 		t.Fatal(err)
@@ -60,42 +57,47 @@ func TestDeployDocker(t *testing.T) {
 	if s.EnvFile != ".env" || s.User != "1000:1000" || !s.ReadOnly {
 		t.Errorf("%+v", s)
 	}
-	for _, v := range regexp.MustCompile(`\$\{?([A-Za-z_]+)`).FindAllStringSubmatch(string(fragment), -1) {
+	for _, v := range regexp.MustCompile(`\$\{?([A-Za-z_]+)`).FindAllStringSubmatch(fragment, -1) {
 		if !slices.Contains([]string{"RESTART_POLICY"}, v[1]) {
 			t.Errorf("%s is no variable of docker-compose.yml", v[1])
 		}
 	}
-
 	// The container's folder is that of the mounted one, and what is written has a mount of its own.
 	for _, line := range []string{"COPY usher /usher", "WORKDIR /etc/usher", `ENTRYPOINT ["/usher"]`, `CMD ["serve", "-c", "usher.yaml"]`} {
-		if !strings.Contains(string(image), line+"\n") {
+		if !strings.Contains(read(t, "deploy/docker/Dockerfile"), line+"\n") {
 			t.Errorf("the image lacks %s", line)
 		}
 	}
 	if s.Build != "./usher" || !slices.Contains(s.Volumes, "./usher:/etc/usher:ro,Z") || !slices.Contains(s.Volumes, "./usher/data:/etc/usher/data:Z") {
 		t.Errorf("build %s, volumes %v", s.Build, s.Volumes)
 	}
+}
 
-	// On the host .env is named; in the container it is the environment.
-	inFolder(t, ".env", string(env))
+// TestDeployDockerConfig checks that the configuration is complete beside a .env file: on the host the file is named, and in the
+// container it is the environment.
+func TestDeployDockerConfig(t *testing.T) {
+	own, env := read(t, "deploy/docker/usher.yaml"), read(t, "../testdata/vhosts/docker/.env")+dockerLines
+	folder, err := filepath.Abs("../testdata/vhosts/docker")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := os.DirFS(folder)
+	inFolder(t, ".env", env)
 	if err := os.MkdirAll("usher/data", 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.CopyFS("usher/prosody", made); err != nil {
 		t.Fatal(err)
 	}
-	write(t, filepath.Join("usher", "usher.yaml"), own)
+	write(t, filepath.Join("usher", "usher.yaml"), []byte(own))
 	write(t, filepath.Join("usher", "component.secret"), []byte(secretA+"\n"))
-	onHost, err := config.Load([]string{".env", "usher/usher.yaml"}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
 	var environ []string
-	for line := range strings.Lines(string(env)) {
+	for line := range strings.Lines(env) {
 		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && !strings.HasPrefix(name, "#") {
 			environ = append(environ, name+"="+strings.Trim(value, "'"))
 		}
 	}
+	onHost := load(t, ".env", "usher/usher.yaml")
 	inContainer, err := config.Load([]string{"usher/usher.yaml"}, environ)
 	if err != nil {
 		t.Fatal(err)
@@ -111,15 +113,18 @@ func TestDeployDocker(t *testing.T) {
 			}
 		}
 	}
+	if lines := linesOf(t, onHost); !strings.Contains(lines, dockerLines) {
+		t.Errorf("the lines do not say how they are read:\n%s", lines)
+	}
+}
 
-	for _, line := range []string{"GLOBAL_CONFIG='" + config.DockerGlobalConfig + "'", "COMPOSE_FILE=docker-compose.yml:usher.yml",
-		"ENABLE_AUTO_OWNER=0", "JICOFO_ENABLE_AUTH=0"} {
-		if !strings.Contains(readme, "\n"+line+"\n") {
+// TestDeployDockerReadme checks that the README has the lines of .env, and that .env can have usher's line.
+func TestDeployDockerReadme(t *testing.T) {
+	readme := read(t, "../README.md")
+	for _, line := range []string{dockerLines, "COMPOSE_FILE=docker-compose.yml:usher.yml\n", "ENABLE_AUTO_OWNER=0\n", "JICOFO_ENABLE_AUTH=0\n"} {
+		if !strings.Contains(readme, "\n"+line) {
 			t.Errorf("the README lacks %s", line)
 		}
-	}
-	if lines := linesOf(t, onHost); !strings.Contains(lines, "GLOBAL_CONFIG='"+config.DockerGlobalConfig+"'\n") {
-		t.Errorf("the lines do not say how they are read:\n%s", lines)
 	}
 	if strings.ContainsAny(config.DockerGlobalConfig, "'\\$\n") {
 		t.Error("GLOBAL_CONFIG's line cannot stand in single quotes, or is split or expanded")

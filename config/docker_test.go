@@ -9,41 +9,6 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// dockerEnviron is an environment with docker-jitsi-meet's variables, among usher's own; what is given more counts.
-func dockerEnviron(more ...string) []string {
-	return append([]string{
-		"USHER_SOURCES_DOCKER=environment", "USHER_XMPP_SECRET=" + secretA,
-		"XMPP_DOMAIN=meet.example.com", "JWT_APP_ID=my_app", "JWT_APP_SECRET=" + secretB,
-	}, more...)
-}
-
-func loadDocker(t *testing.T, more ...string) *config.Config {
-	t.Helper()
-	c, err := config.Load(nil, dockerEnviron(more...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// setting returns the setting of a key, or none.
-func setting(c *config.Config, key string) (config.Setting, bool) {
-	i := slices.IndexFunc(c.Settings, func(s config.Setting) bool { return s.Key == key })
-	if i < 0 {
-		return config.Setting{}, false
-	}
-	return c.Settings[i], true
-}
-
-// lines returns all settings, one a line.
-func lines(c *config.Config) string {
-	var b strings.Builder
-	for _, s := range c.Settings {
-		b.WriteString(s.Key + ": " + s.Value() + " # " + s.Origin + "\n")
-	}
-	return b.String()
-}
-
 var (
 	jwt    = []string{"ENABLE_AUTH=1", "AUTH_TYPE=jwt"}
 	guests = append(slices.Clone(jwt), "ENABLE_GUESTS=1")

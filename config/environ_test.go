@@ -10,23 +10,6 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// The secrets of these tests: good ones, that must not be found in any output.
-const (
-	secretA = "c2b1a0f9e8d7c6b5a4f3e2d1c0b9a8f7"
-	secretB = "00112233445566778899aabbccddeeff"
-)
-
-// least is the least environment that does without a file.
-var least = []string{
-	"USHER_XMPP_DOMAIN=focus.meet.example.com",
-	"USHER_XMPP_SECRET=" + secretA,
-	"USHER_ROOMS_SERVICES=conference.meet.example.com",
-	"USHER_VHOSTS=meet.example.com",
-	"USHER_VHOSTS_MEET_EXAMPLE_COM_KIND=token",
-	"USHER_VHOSTS_MEET_EXAMPLE_COM_APP_ID=my_app",
-	"USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET=" + secretB,
-}
-
 // TestSameByEnvironment checks that file and environment can say the same.
 func TestSameByEnvironment(t *testing.T) {
 	stage(t)

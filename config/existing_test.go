@@ -8,63 +8,7 @@ import (
 	"testing"
 
 	"github.com/xmpp-usher/usher/config"
-	"github.com/xmpp-usher/usher/config/prosody"
 )
-
-// debian is Prosody as Jitsi's Debian package leaves it, shortened: what it needs to work is what usher's lines must not lose.
-var debian = []string{
-	"prosody.cfg.lua", `admins = { "root@meet.example.com" }
-modules_enabled = { "roster", "saslauth", "tls", "disco" }
-modules_disabled = { "s2s" }
-authentication = "internal_hashed"
-Include "conf.d/*.cfg.lua"
-`,
-	"conf.d/meet.example.com.cfg.lua", `plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/" }
-muc_mapper_domain_base = "meet.example.com"
-VirtualHost "meet.example.com"
-  authentication = "token"
-  app_id = "my_app"
-  app_secret = "` + secretB + `"
-  modules_enabled = { "bosh", "websocket", "smacks", "muc_lobby_rooms", "muc_breakout_rooms" }
-  lobby_muc = "lobby.meet.example.com"
-  breakout_rooms_muc = "breakout.meet.example.com"
-  main_muc = "conference.meet.example.com"
-VirtualHost "guest.meet.example.com"
-  authentication = "jitsi-anonymous"
-VirtualHost "auth.meet.example.com"
-  modules_enabled = { "limits_exception" }
-Component "conference.meet.example.com" "muc"
-  storage = "memory"
-  modules_enabled = { "muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "token_verification", "token_affiliation" }
-  modules_disabled = { "muc_mam" }
-  token_verification_allowlist = { "guest.meet.example.com" }
-  admins = { "focus@auth.meet.example.com", "jvb@auth.meet.example.com" }
-  muc_room_locking = false
-Component "breakout.meet.example.com" "muc"
-  modules_enabled = { "muc_hide_all", "muc_meeting_id", "muc_domain_mapper" }
-  admins = { "focus@auth.meet.example.com" }
-Component "lobby.meet.example.com" "muc"
-  modules_enabled = { "muc_hide_all" }
-Component "focus.meet.example.com" "client_proxy"
-  target_address = "focus@auth.meet.example.com"
-`,
-}
-
-// inDebian goes to a folder with these files, and those that are given more.
-func inDebian(t *testing.T, more ...string) {
-	t.Helper()
-	t.Chdir(t.TempDir())
-	if err := os.Mkdir("conf.d", 0o700); err != nil {
-		t.Fatal(err)
-	}
-	files := slices.Concat(debian, more)
-	for i := 0; i < len(files); i += 2 {
-		write(t, files[i], []byte(files[i+1]))
-	}
-}
-
-// ours is what usher.yaml says beside what Prosody's files do.
-const ours = "xmpp: {secret: " + secretA + "}\nrooms: {enforcement: module}\n"
 
 // imported returns the usher.yaml of an import, with ours in it.
 func imported(t *testing.T) string {
@@ -74,34 +18,6 @@ func imported(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return strings.NewReplacer("xmpp:\n", "xmpp:\n  secret: "+secretA+"\n", "rooms:\n", "rooms:\n  enforcement: module\n").Replace(string(yaml))
-}
-
-func load(t *testing.T, files ...string) *config.Config {
-	t.Helper()
-	c, err := config.Load(files, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
-
-// evaluated is what Prosody makes of its files.
-func evaluated(t *testing.T) *prosody.Configuration {
-	t.Helper()
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := prosody.Read(prosody.Source{FS: os.DirFS(here), Names: []string{"prosody.cfg.lua"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// wrong returns the findings that are more than hints.
-func wrong(findings []config.Finding) []config.Finding {
-	return slices.DeleteFunc(findings, func(f config.Finding) bool { return f.Level == config.Hint })
 }
 
 // TestLinesKeep follows the way of an operator, by import or with Prosody's files beneath usher.yaml: the lines are made, and

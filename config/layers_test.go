@@ -9,30 +9,6 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// prosodyFile is a Prosody's configuration with one virtual host of people with a token.
-const prosodyFile = `component_ports = { 5348 }
-VirtualHost "meet.example.com"
-  authentication = "token"
-  app_id = "prosody_app"
-  app_secret = "` + secretB + `"
-  asap_accepted_audiences = { "prosody" }
-Component "conference.meet.example.com" "muc"
-Component "focus.meet.example.com"
-  component_secret = "` + secretA + `"
-`
-
-// inFolder writes files by name, which stand in their place from now on.
-func inFolder(t *testing.T, pairs ...string) {
-	t.Helper()
-	t.Chdir(t.TempDir())
-	for i := 0; i < len(pairs); i += 2 {
-		write(t, pairs[i], []byte(pairs[i+1]))
-	}
-}
-
-// fromProsody is the usher.yaml that leaves all to Prosody's configuration.
-const fromProsody = "sources:\n  prosody: [prosody.cfg.lua]\n"
-
 // TestLayers sets keys in all layers, and takes one after the other away.
 func TestLayers(t *testing.T) {
 	for _, test := range []struct {
@@ -305,14 +281,4 @@ func TestImportDocker(t *testing.T) {
 			t.Errorf("app_secret %q has become %q", secret, got)
 		}
 	}
-}
-
-// luaText writes a text for between the quotes of Lua.
-func luaText(text string) string {
-	var b strings.Builder
-	for i := range len(text) {
-		c := text[i]
-		b.WriteString(`\` + string([]byte{'0' + c/100, '0' + c/10%10, '0' + c%10}))
-	}
-	return b.String()
 }

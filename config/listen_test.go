@@ -15,9 +15,6 @@ var listens = gate.Server{
 	VHosts: []gate.VHost{{Domain: "guest.example.com", Authentication: "anonymous"}},
 }.Lua()
 
-// image is the mark of docker-jitsi-meet's Prosody.
-const image = `plugin_paths = { "/prosody-plugins-custom", "/prosody-plugins/", "/prosody-plugins-contrib" }` + "\n"
-
 // optionsOf returns the lines about where Prosody listens, without their comments.
 func optionsOf(text string) string {
 	var options []string

@@ -1,7 +1,6 @@
 package config_test
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,53 +9,6 @@ import (
 
 	"github.com/xmpp-usher/usher/config"
 )
-
-// stage puts the files of testdata/config, where nobody else may read them, into the folder that the test runs in.
-func stage(t *testing.T) (names []string) {
-	t.Helper()
-	folder := filepath.Join("..", "testdata", "config")
-	entries, err := os.ReadDir(folder)
-	if err != nil {
-		t.Fatal(err)
-	}
-	to := t.TempDir()
-	for _, entry := range entries {
-		content, err := os.ReadFile(filepath.Join(folder, entry.Name()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		write(t, filepath.Join(to, entry.Name()), content)
-		names = append(names, entry.Name())
-	}
-	t.Chdir(to)
-	return names
-}
-
-func write(t *testing.T, name string, content []byte) {
-	t.Helper()
-	if err := os.WriteFile(name, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// texts returns the problems of an error of Load, and the warnings of a Config, one a line.
-func texts(t *testing.T, c *config.Config, err error) (problems, warnings []string) {
-	t.Helper()
-	if err != nil {
-		var p *config.Problems
-		if !errors.As(err, &p) || len(p.List) == 0 || c != nil {
-			t.Fatalf("Load returned %v, %T", c, err)
-		}
-		for _, problem := range p.List {
-			problems = append(problems, problem.String())
-		}
-		return problems, nil
-	}
-	for _, warning := range c.Warnings {
-		warnings = append(warnings, warning.String())
-	}
-	return nil, warnings
-}
 
 // TestFiles loads every file of testdata/config. Its last lines say which problems and warnings it has, in order.
 func TestFiles(t *testing.T) {

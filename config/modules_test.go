@@ -62,14 +62,6 @@ var sources = map[string]func(t testing.TB, rooms, people []string, option strin
 	},
 }
 
-func luaList(names []string) string {
-	quoted := make([]string, len(names))
-	for i := range names {
-		quoted[i] = `"` + names[i] + `"`
-	}
-	return strings.Join(quoted, ", ")
-}
-
 func loadJitsi(t testing.TB, rooms, people []string, option, options string) *config.Config {
 	if option != "" {
 		options += "\n  " + option + " = true"
@@ -634,10 +626,10 @@ func TestLobbyWhitelist(t *testing.T) {
 		module, whitelist string
 		want              int
 	}{
-		"recorders":                          {`"muc_lobby_rooms"`, `"recorder.meet.example.com", "jigasi@auth.meet.example.com"`, 0},
-		"guests":                             {`"muc_lobby_rooms"`, `"guest.meet.example.com"`, 1},
-		"everybody":                          {`"muc_lobby_rooms"`, `"guest.meet.example.com", "meet.example.com"`, 2},
-		"without lobby":                      {"", `"guest.meet.example.com"`, 0},
+		"recorders":                       {`"muc_lobby_rooms"`, `"recorder.meet.example.com", "jigasi@auth.meet.example.com"`, 0},
+		"guests":                          {`"muc_lobby_rooms"`, `"guest.meet.example.com"`, 1},
+		"everybody":                       {`"muc_lobby_rooms"`, `"guest.meet.example.com", "meet.example.com"`, 2},
+		"without lobby":                   {"", `"guest.meet.example.com"`, 0},
 		"people that usher does not know": {`"muc_lobby_rooms"`, `"other.meet.example.com", "auth.meet.example.com"`, 1},
 	} {
 		t.Run(name, func(t *testing.T) {

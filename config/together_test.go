@@ -88,22 +88,6 @@ vhosts:
 	}
 }
 
-// compareTexts compares problems with how they begin, in whichever order.
-func compareTexts(t *testing.T, got, want []string) {
-	t.Helper()
-	for _, w := range want {
-		i := slices.IndexFunc(got, func(g string) bool { return strings.HasPrefix(g, w) })
-		if i < 0 {
-			t.Errorf("nothing says\n\t%s", w)
-			continue
-		}
-		got = slices.Delete(slices.Clone(got), i, i+1)
-	}
-	for _, g := range got {
-		t.Errorf("not wanted:\n\t%s", g)
-	}
-}
-
 // TestTogetherWithSources checks that a source that cannot be read keeps nothing of what else is wrong from being told, and that
 // nothing is called missing then.
 func TestTogetherWithSources(t *testing.T) {
