@@ -10,9 +10,9 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// rendered is what docker-jitsi-meet's templates make of its variables, as far as usher reads it
-// (prosody/rootfs/defaults/conf.d/jitsi-meet.cfg.lua). Each part is more for a section, main, guest, hidden and muc; a section
-// of guests or recorders is there only if it has something.
+// rendered returns what docker-jitsi-meet's templates make of its variables, as far as usher reads it
+// (prosody/rootfs/defaults/conf.d/jitsi-meet.cfg.lua). main, guest, hidden and muc are more lines of these sections. A section of
+// guests or recorders exists only if it has lines.
 func rendered(global, main, guest, hidden, muc string, lobby, breakout bool) string {
 	var b strings.Builder
 	b.WriteString(`admins = { "focus@auth.meet.example.com", "jvb@auth.meet.example.com" }
@@ -49,8 +49,7 @@ target_address = "focus@auth.meet.example.com"
 	return b.String()
 }
 
-// TestSourcesAlike gives the same set-ups to both sources, as docker-jitsi-meet's variables and as the files that it makes of
-// them, and checks that usher understands the same.
+// TestSourcesAlike checks that usher understands docker-jitsi-meet's variables and the files that it makes of them in the same way.
 func TestSourcesAlike(t *testing.T) {
 	const (
 		token   = `authentication = "token" app_id = "my_app" app_secret = "` + secretB + `" allow_empty_token = false enable_domain_verification = false`
@@ -122,7 +121,7 @@ func TestSourcesAlike(t *testing.T) {
 			}
 			inFolder(t, "usher.yaml", "xmpp: {secret: "+secretA+"}\n"+test.yaml+"\n", "jitsi.env", strings.Join(lines, "\n")+"\n",
 				"prosody.cfg.lua", rendered(test.global, test.main, test.guest, test.hidden, test.muc, !test.noLobby, !test.noBreakout))
-			// The container's server is another, and Prosody's files do not know of a login by an address.
+			// The server of the container differs, and Prosody's files do not know a login by an address.
 			server := regexp.MustCompile(`(?m)^(server|login) = .*\n`)
 			var said []string
 			for _, source := range []string{"jitsi.env", "prosody.cfg.lua"} {
@@ -153,7 +152,7 @@ func TestSourcesAlike(t *testing.T) {
 	}
 }
 
-// TestDialIn checks that gateways which log in by a token are let in, and never hosts.
+// TestDialIn checks that gateways that log in by a token are let in, and are never hosts.
 func TestDialIn(t *testing.T) {
 	inFolder(t, "usher.yaml", fromProsody, "prosody.cfg.lua", `VirtualHost "jigasi.meet.jitsi"
   authentication = "token"
@@ -168,7 +167,7 @@ func TestDialIn(t *testing.T) {
 	if lines := linesOf(t, c); strings.Contains(lines, "authentication = ") {
 		t.Errorf("they log in otherwise:\n%s", lines)
 	}
-	// Without that token everybody could be one.
+	// Without that token everybody could be a gateway.
 	write(t, "prosody.cfg.lua", []byte(`VirtualHost "recorder.meet.example.com" authentication = "anonymous"`+"\n"+prosodyFile))
 	write(t, "usher.yaml", []byte(fromProsody+"vhosts: {recorder.meet.example.com: {kind: service}}\n"))
 	found, err := load(t, "usher.yaml").CompareProsody(nil)

@@ -257,8 +257,8 @@ func TestGateWithLobby(t *testing.T) {
 	}
 }
 
-// TestModuleOfSources checks that the lines for a Prosody with known modules lose none of them, and that its loading
-// the module is what says rooms.enforcement.
+// TestModuleOfSources checks that the lines lose none of Prosody's modules, and that usher's module among them sets
+// rooms.enforcement.
 func TestModuleOfSources(t *testing.T) {
 	text := strings.Replace(prosodyFile, `"muc"`, `"muc"
   modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }`, 1)
@@ -297,14 +297,14 @@ func TestModuleOfSources(t *testing.T) {
 	if err != nil || linesOf(t, again) != lines {
 		t.Errorf("with its own lines usher writes\n%s\nbefore\n%s (%v)", linesOf(t, again), lines, err)
 	}
-	// What usher.yaml says counts.
+	// usher.yaml wins.
 	write(t, "usher.yaml", []byte("rooms: {enforcement: members-only}\n"))
 	if c, err := config.Load([]string{"prosody.cfg.lua", "usher.yaml"}, nil); err != nil || c.Rooms.Enforcement != config.MembersOnly {
 		t.Error(c, err)
 	}
 }
 
-// TestGateOfSources checks that the lines for a Prosody that is among the sources close what is open there.
+// TestGateOfSources checks that the lines close what is open in a Prosody that is a source.
 func TestGateOfSources(t *testing.T) {
 	rivals := strings.Replace(prosodyFile, `"muc"`, `"muc"
   modules_enabled = { "token_verification", "token_affiliation", "token_no_wildcard", "muc_mam", "muc_census" }
@@ -326,8 +326,8 @@ func TestGateOfSources(t *testing.T) {
 			t.Errorf("still there: %+v", f)
 		}
 	}
-	// usher reads the lines, too. It must understand the same then, and write the same: else the next time would open
-	// what this time has closed.
+	// usher reads the lines as well. It must understand and write the same then. Otherwise the next lines would open what these
+	// have closed.
 	again, err := config.Load([]string{"prosody.cfg.lua"}, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -362,7 +362,7 @@ func TestGateOfSources(t *testing.T) {
 	}
 }
 
-// TestProsodySecret checks that any secret comes through Prosody's language.
+// TestProsodySecret checks that any secret survives Prosody's language.
 func TestProsodySecret(t *testing.T) {
 	c := loadGuarded(t)
 	folder := t.TempDir()

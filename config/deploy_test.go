@@ -62,7 +62,7 @@ func TestDeployDocker(t *testing.T) {
 			t.Errorf("%s is no variable of docker-compose.yml", v[1])
 		}
 	}
-	// The container's folder is that of the mounted one, and what is written has a mount of its own.
+	// The container's folder is the mounted one, and usher writes to a mount of its own.
 	for _, line := range []string{"COPY usher /usher", "WORKDIR /etc/usher", `ENTRYPOINT ["/usher"]`, `CMD ["serve", "-c", "usher.yaml"]`} {
 		if !strings.Contains(read(t, "deploy/docker/Dockerfile"), line+"\n") {
 			t.Errorf("the image lacks %s", line)

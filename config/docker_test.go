@@ -14,8 +14,7 @@ var (
 	guests = append(slices.Clone(jwt), "ENABLE_GUESTS=1")
 )
 
-// probes are, for every variable that sets a key, a value that it does not have by default, and what must be set for it
-// to count.
+// probes has a value for every variable that sets a key, which is not its default, and what must be set for it to count.
 var probes = map[string]struct {
 	value string
 	with  []string
@@ -112,8 +111,8 @@ func TestDockerVariables(t *testing.T) {
 	}
 }
 
-// checkIgnored checks a variable that usher does not act on: it is named in a note if it is set, or if it has to be off, there
-// is a warning unless it is.
+// checkIgnored checks a variable that usher does not act on. A note names it if it is set. If it must be off, a warning names it while
+// it is on.
 func checkIgnored(t *testing.T, v config.DockerVariable) {
 	before, after := loadDocker(t, guests...), loadDocker(t, append(slices.Clone(guests), v.Name+"=1")...)
 	if got, want := lines(after), lines(before); got != want {
@@ -145,8 +144,8 @@ func checkIgnored(t *testing.T, v config.DockerVariable) {
 	}
 }
 
-// TestDockerDomains checks that each domain is what it is in docker-jitsi-meet's templates: fixed, unless its own variable is
-// set, but for those that are called after XMPP_DOMAIN.
+// TestDockerDomains checks that each domain is that of docker-jitsi-meet's templates: fixed, unless its own variable is set or it is
+// named after XMPP_DOMAIN.
 func TestDockerDomains(t *testing.T) {
 	with := append(slices.Clone(guests), "ENABLE_RECORDING=1")
 	domains := func(t *testing.T, environ ...string) string {
@@ -179,8 +178,8 @@ func TestDockerDomains(t *testing.T) {
 	}
 }
 
-// TestDockerServices checks who enters as a service: recorders and transcribers on the hidden domain, Jigasi on Jicofo's where
-// nobody is anonymous, and the gateways of JaaS. The kind of a virtual host is that of none for "".
+// TestDockerServices checks who enters as a service: recorders and transcribers on the hidden domain, Jigasi on Jicofo's domain if
+// nobody is anonymous, and the gateways of JaaS. The kind "" means that there is no such virtual host.
 func TestDockerServices(t *testing.T) {
 	on, off := []string{"ENABLE_AUTH=1"}, []string{"ENABLE_AUTH=0"}
 	for _, test := range []struct {
@@ -240,8 +239,8 @@ func TestDockerServices(t *testing.T) {
 	}
 }
 
-// TestDockerFlags checks that a flag is on where it is for docker-jitsi-meet's templates (github.com/jitsi/tpl, toBool, with the
-// default before it), and that an odd one is told of.
+// TestDockerFlags checks that a flag is on if it is for docker-jitsi-meet's templates (github.com/jitsi/tpl, toBool, with the
+// default before it), and that a warning names an odd one.
 func TestDockerFlags(t *testing.T) {
 	for value, want := range map[string]struct{ on, odd bool }{
 		"0": {}, "f": {}, "F": {}, "false": {}, "False": {}, "FALSE": {}, `"0"`: {}, "'false'": {}, `""`: {}, "''": {},
@@ -268,8 +267,7 @@ func TestDockerFlags(t *testing.T) {
 	}
 }
 
-// TestDockerJicofo checks what is said where Jicofo decides as well, which it does unless it is told not to
-// (jicofo/rootfs/defaults/jicofo.conf).
+// TestDockerJicofo checks the warnings about what Jicofo decides, which it does by default (jicofo/rootfs/defaults/jicofo.conf).
 func TestDockerJicofo(t *testing.T) {
 	const owner, login = "ENABLE_AUTO_OWNER=0", "JICOFO_ENABLE_AUTH=0"
 	for _, test := range []struct {
@@ -301,8 +299,8 @@ func TestDockerJicofo(t *testing.T) {
 	}
 }
 
-// TestDockerUnknown checks that a variable that may have to do with who enters and that nobody knows is named, and that
-// nothing is said of those that are known to have nothing to do with it.
+// TestDockerUnknown checks that a note names an unknown variable that may have to do with who enters, and no variable that is known
+// to have nothing to do with it.
 func TestDockerUnknown(t *testing.T) {
 	const note = "usher does not know these variables, so look whether they have to do with who may enter: "
 	for _, test := range []struct {
@@ -387,7 +385,7 @@ func TestDockerKinds(t *testing.T) {
 	}
 }
 
-// TestDockerProblems checks that what is wrong with a variable is told with its name.
+// TestDockerProblems checks that a problem with a variable has its name.
 func TestDockerProblems(t *testing.T) {
 	for _, test := range []struct{ variable, source string }{
 		{"JWT_APP_SECRET=", "docker JWT_APP_SECRET"},
@@ -412,7 +410,7 @@ func TestDockerProblems(t *testing.T) {
 	}
 }
 
-// TestDockerFile checks that a .env file says the same as the environment, and that only the file is asked then.
+// TestDockerFile checks that a .env file means the same as the environment, and that usher reads only the file then.
 func TestDockerFile(t *testing.T) {
 	t.Chdir(t.TempDir())
 	var file []string

@@ -51,7 +51,7 @@ func TestParseDotenv(t *testing.T) {
 	}
 }
 
-// FuzzDotenv checks that no file makes the parser panic or grow, and that no mistake quotes the file.
+// FuzzDotenv checks that no file makes the parser panic or grow, and that no problem quotes the file.
 func FuzzDotenv(f *testing.F) {
 	f.Add("A=1\nexport B='x y' # c\nC=\"a\\n${B:-x}$A\"\n")
 	f.Add("JWT_APP_SECRET='a$b'\nPUBLIC_URL=https://meet.example.com:${HTTPS_PORT}\n")

@@ -213,8 +213,7 @@ func TestEnvironmentProblems(t *testing.T) {
 	}
 }
 
-// TestKubernetes checks that the variables are left alone which Kubernetes makes for services called usher and
-// usher-web, and no others.
+// TestKubernetes checks that usher ignores the variables that Kubernetes makes for services called usher and usher-web, and no others.
 func TestKubernetes(t *testing.T) {
 	_, err := config.Load(nil, slices.Concat(least, []string{
 		"USHER_SERVICE_HOST=10.0.0.7", "USHER_SERVICE_PORT=8080", "USHER_SERVICE_PORT_HTTP=8080",
@@ -257,7 +256,7 @@ func TestWorldReadable(t *testing.T) {
 	}
 }
 
-// TestFileNames checks what relative names of files count from.
+// TestFileNames checks from which folder relative names of files count.
 func TestFileNames(t *testing.T) {
 	stage(t)
 	here, err := os.Getwd()
@@ -274,7 +273,7 @@ func TestFileNames(t *testing.T) {
 	}
 }
 
-// TestTooLarge checks that no file is read that cannot be a secret.
+// TestTooLarge checks that usher reads no file that cannot be a secret.
 func TestTooLarge(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "large", make([]byte, 1<<20))
@@ -311,7 +310,7 @@ func TestFocusByEnvironment(t *testing.T) {
 			t.Errorf("nothing says %s:\n%s", line, got)
 		}
 	}
-	// Who writes members-only on purpose is not told of the module.
+	// If members-only is written on purpose, no warning mentions the module.
 	if len(c.Warnings) != 1 || !strings.Contains(c.Warnings[0].Text, "everybody on this machine can read it") {
 		t.Errorf("warnings %v", c.Warnings)
 	}

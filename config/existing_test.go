@@ -20,9 +20,9 @@ func imported(t *testing.T) string {
 	return strings.NewReplacer("xmpp:\n", "xmpp:\n  secret: "+secretA+"\n", "rooms:\n", "rooms:\n  enforcement: module\n").Replace(string(yaml))
 }
 
-// TestLinesKeep follows the way of an operator, by import or with Prosody's files beneath usher.yaml: the lines are made, and
-// included at the end, twice. Whichever way, Jitsi keeps all that it needs, what would decide beside usher is gone, and the
-// second time is as the first.
+// TestLinesKeep does what an operator does, by import or with Prosody's files beneath usher.yaml: makes the lines and includes them at
+// the end, twice. In each case Jitsi keeps everything that it needs, modules that decide beside usher are disabled, and the second
+// lines are like the first.
 func TestLinesKeep(t *testing.T) {
 	for name, known := range map[string]struct {
 		yaml  func(t *testing.T) string
@@ -70,7 +70,7 @@ func TestLinesKeep(t *testing.T) {
 						t.Errorf("%v: wrong after: %v, %v", files, wrong(after), err)
 					}
 				}
-				// What is added later is seen, also in the place of usher's lines.
+				// A later addition is found, also in the file of usher's lines.
 				write(t, "prosody.cfg.lua", []byte(main+"Component \"conference.meet.example.com\" \"muc\"\n  modules_disabled = { }\n"))
 				for what, find := range map[string]func() ([]config.Finding, error){
 					"CompareProsody": func() ([]config.Finding, error) { return again.CompareProsody(nil, "prosody.cfg.lua") },
@@ -135,8 +135,8 @@ func keepsJitsi(t *testing.T, chosen string) {
 	}
 }
 
-// TestOwnLinesElsewhere checks that usher's lines are told from others wherever they are, also those that an older usher wrote
-// into conf.d, and that its keys do not follow from them.
+// TestOwnLinesElsewhere checks that usher recognises its lines in any file, also those that an older usher wrote into conf.d, and takes
+// no keys from them.
 func TestOwnLinesElsewhere(t *testing.T) {
 	inDebian(t)
 	write(t, "usher.yaml", []byte(ours+fromProsody))
@@ -163,7 +163,7 @@ VirtualHost "guest.meet.example.com"
 		}
 	}
 
-	// Where the order of the files decides, it is not certain that usher's lines are the last.
+	// If the order of the files decides, usher's lines may not be the last.
 	found, err := c.CompareProsody(nil, "prosody.cfg.lua")
 	if err != nil {
 		t.Fatal(err)
@@ -175,7 +175,7 @@ VirtualHost "guest.meet.example.com"
 		t.Errorf("the order is taken to be certain: %v", wrong(found))
 	}
 
-	// How people really log in counts, also by usher's own lines: a host must have a password.
+	// How people really log in counts, also if usher's own lines say so: a host must have a password.
 	write(t, "usher.yaml", []byte(ours+fromProsody+"vhosts: {guest.meet.example.com: {kind: trusted}}\n"))
 	write(t, "conf.d/meet.example.com.cfg.lua", []byte(strings.Replace(debian[3], `"jitsi-anonymous"`, `"internal_hashed"`, 1)))
 	if _, err := config.Load([]string{"usher.yaml"}, nil); err == nil || !strings.Contains(err.Error(), "everybody would be a host") {
@@ -183,7 +183,7 @@ VirtualHost "guest.meet.example.com"
 	}
 }
 
-// TestLinesRefused checks that nothing is printed that would break what is not known.
+// TestLinesRefused checks that usher prints no lines that could break files that it does not know.
 func TestLinesRefused(t *testing.T) {
 	const plainYAML = "xmpp: {domain: focus.meet.example.com, secret: " + secretA + "}\nvhosts: {meet.example.com: {kind: guest}}\n"
 	for _, test := range []struct{ name, yaml, refused string }{
@@ -207,7 +207,7 @@ func TestLinesRefused(t *testing.T) {
 				if want := "plugin_paths = { \"/opt/usher\" }\nComponent \"conference.meet.example.com\" \"muc\"\n  modules_enabled = { \"muc_affiliated_only\" }\n"; known || module != want {
 					t.Errorf("the module: %t,\n%s", known, module)
 				}
-				// Beside the admins of the rooms it has no list, and says so of these.
+				// The admins of the rooms are its only list, and a comment says what to add.
 				if n := strings.Count(lines, " = {"); n != 1 || !strings.Contains(lines, "Add to admins") {
 					t.Errorf("%d lists in\n%s", n, lines)
 				}
@@ -224,7 +224,7 @@ func TestLinesRefused(t *testing.T) {
 	}
 }
 
-// TestLinesThatProsodyRefuses checks that no lines are printed with which Prosody would not start.
+// TestLinesThatProsodyRefuses checks that usher prints no lines with which Prosody would not start.
 func TestLinesThatProsodyRefuses(t *testing.T) {
 	for name, yaml := range map[string]string{
 		"a virtual host as usher's address": "xmpp: {domain: auth.meet.example.com, secret: " + secretA + "}\nrooms: {enforcement: module}\njicofo: {jid: focus@other.meet.example.com}\n",
@@ -244,7 +244,7 @@ func TestLinesThatProsodyRefuses(t *testing.T) {
 	}
 }
 
-// TestProsodyFiles checks that prosody.files is resolved as other names are, is no source, and that an import writes it.
+// TestProsodyFiles checks that prosody.files counts from the folder of usher.yaml, is no source, and is written by an import.
 func TestProsodyFiles(t *testing.T) {
 	inDebian(t)
 	here, err := os.Getwd()
@@ -279,7 +279,7 @@ func TestProsodyFiles(t *testing.T) {
 	}
 }
 
-// An option that a MUC service has itself is set there again, for the one for all hosts does not count.
+// An option that a MUC service has itself is set there again, because it wins over the one for all hosts.
 func TestLinesOwnRooms(t *testing.T) {
 	for _, service := range []string{"conference", "breakout", "lobby"} {
 		t.Run(service, func(t *testing.T) {
@@ -299,8 +299,8 @@ func TestLinesOwnRooms(t *testing.T) {
 	}
 }
 
-// TestStaleLines checks that lines are found that are older than Prosody's files and replace their lists: what the files have got
-// since is lost. Lines that are written again mend it.
+// TestStaleLines checks that usher finds lines that are older than Prosody's files and replace their lists, so that later entries are
+// lost. Writing the lines again helps.
 func TestStaleLines(t *testing.T) {
 	for _, test := range []struct{ name, old, new, says, at string }{
 		{"a module", `"muc_domain_mapper", "token_verification"`, `"muc_domain_mapper", "muc_rate_limit", "token_verification"`,

@@ -11,7 +11,7 @@ var (
 	DockerPrefixes  = dockerPrefixes
 )
 
-// ReadJavaScript is readJavaScript, and tells in which lines the values are.
+// ReadJavaScript is readJavaScript. It returns the lines of the values.
 func ReadJavaScript(script string, keys ...string) (map[string]int, error) {
 	values, err := readJavaScript(script, keys...)
 	lines := map[string]int{}

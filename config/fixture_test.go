@@ -14,13 +14,13 @@ import (
 	"github.com/xmpp-usher/usher/config/prosody"
 )
 
-// The secrets of these tests: good ones, that must not be found in any output.
+// Two good secrets, which no output may have.
 const (
 	secretA = "c2b1a0f9e8d7c6b5a4f3e2d1c0b9a8f7"
 	secretB = "00112233445566778899aabbccddeeff"
 )
 
-// guarded is a usher.yaml with all kinds of virtual hosts, and plain a Prosody's configuration without anything for it.
+// guarded is a usher.yaml with all kinds of virtual hosts, and plain a Prosody's configuration without anything for usher.
 const (
 	guarded = `xmpp: {domain: focus.meet.example.com, secret: ` + secretA + `}
 rooms: {services: [conference.meet.example.com]}
@@ -53,10 +53,10 @@ Component "focus.meet.example.com"
   component_secret = "` + secretA + `"
 `
 
-// fromProsody is the usher.yaml that leaves all to Prosody's configuration.
+// fromProsody is a usher.yaml that leaves everything to Prosody's configuration.
 const fromProsody = "sources:\n  prosody: [prosody.cfg.lua]\n"
 
-// least is the least environment that does without a file.
+// least is the smallest environment that needs no file.
 var least = []string{
 	"USHER_XMPP_DOMAIN=focus.meet.example.com",
 	"USHER_XMPP_SECRET=" + secretA,
@@ -67,10 +67,10 @@ var least = []string{
 	"USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET=" + secretB,
 }
 
-// ours is what usher.yaml says beside what Prosody's files do.
+// ours is what usher.yaml adds to Prosody's files.
 const ours = "xmpp: {secret: " + secretA + "}\nrooms: {enforcement: module}\n"
 
-// debian is Prosody as Jitsi's Debian package leaves it, shortened: what it needs to work is what usher's lines must not lose.
+// debian is Prosody as Jitsi's Debian package configures it, shortened. usher's lines must lose nothing that Jitsi needs.
 var debian = []string{
 	"prosody.cfg.lua", `admins = { "root@meet.example.com" }
 modules_enabled = { "roster", "saslauth", "tls", "disco" }
@@ -140,7 +140,7 @@ func write(t *testing.T, name string, content []byte) {
 	}
 }
 
-// inFolder writes files by name, which stand in their place from now on.
+// inFolder goes to a new folder with these files, given by name and text.
 func inFolder(t *testing.T, pairs ...string) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -149,7 +149,7 @@ func inFolder(t *testing.T, pairs ...string) {
 	}
 }
 
-// inDebian goes to a folder with these files, and those that are given more.
+// inDebian goes to a new folder with the files of debian, and more.
 func inDebian(t *testing.T, more ...string) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -181,7 +181,7 @@ func loadGuarded(t *testing.T) *config.Config {
 	return c
 }
 
-// dockerEnviron is an environment with docker-jitsi-meet's variables, among usher's own; what is given more counts.
+// dockerEnviron returns an environment with docker-jitsi-meet's variables and usher's own. more wins over them.
 func dockerEnviron(more ...string) []string {
 	return append([]string{
 		"USHER_SOURCES_DOCKER=environment", "USHER_XMPP_SECRET=" + secretA,
@@ -198,7 +198,7 @@ func loadDocker(t *testing.T, more ...string) *config.Config {
 	return c
 }
 
-// evaluated is what Prosody makes of its files.
+// evaluated returns what Prosody makes of its files.
 func evaluated(t *testing.T) *prosody.Configuration {
 	t.Helper()
 	here, err := os.Getwd()
@@ -228,8 +228,8 @@ func linesOf(t interface {
 	return lines
 }
 
-// compare returns the findings about a Prosody's configuration, but for what Jicofo's must say, for what the way costs in
-// which people log in, and for what Jitsi's lobby asks for.
+// compare returns the findings about a Prosody's configuration, without the hints about Jicofo's configuration, about what a way to
+// log in costs, and about display names in Jitsi's lobby.
 func compare(t *testing.T, c *config.Config, text string) []config.Finding {
 	t.Helper()
 	write(t, "prosody.cfg.lua", []byte(text))
@@ -267,7 +267,7 @@ func texts(t *testing.T, c *config.Config, err error) (problems, warnings []stri
 	return nil, warnings
 }
 
-// compareTexts compares problems with how they begin, in whichever order.
+// compareTexts compares problems with their beginnings, in any order.
 func compareTexts(t *testing.T, got, want []string) {
 	t.Helper()
 	for _, w := range want {
@@ -301,7 +301,7 @@ func lines(c *config.Config) string {
 	return b.String()
 }
 
-// luaText writes a text for between the quotes of Lua.
+// luaText returns a text for between Lua's quotes.
 func luaText(text string) string {
 	var b strings.Builder
 	for i := range len(text) {
@@ -319,7 +319,7 @@ func luaList(names []string) string {
 	return strings.Join(quoted, ", ")
 }
 
-// reveal returns all that a Config says, a value a line, secrets included.
+// reveal returns everything that a Config says, one value on each line, secrets included.
 func reveal(c *config.Config) string {
 	var b strings.Builder
 	line := func(key string, value any) { fmt.Fprintf(&b, "%s = %v\n", key, value) }

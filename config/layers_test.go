@@ -9,7 +9,7 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// TestLayers sets keys in all layers, and takes one after the other away.
+// TestLayers sets keys in all layers, and removes one layer after the other.
 func TestLayers(t *testing.T) {
 	for _, test := range []struct {
 		key, docker, file, variable string
@@ -70,7 +70,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// TestInsteadOfSources checks that what usher.yaml says in one way keeps out what Prosody says in another.
+// TestInsteadOfSources checks that a key of usher.yaml keeps out another key with the same meaning from Prosody.
 func TestInsteadOfSources(t *testing.T) {
 	token := strings.NewReplacer("  app_id", "  signature_algorithm = \"HS384\"\n  app_id",
 		`"muc"`, `"muc" modules_enabled = { "token_affiliation" }`).Replace(prosodyFile)
@@ -173,7 +173,7 @@ func TestSourcesOfCommandLine(t *testing.T) {
 	}
 }
 
-// TestSourceProblems checks what is told of sources that cannot be read or that contradict usher.yaml.
+// TestSourceProblems checks the problems of sources that cannot be read or that contradict usher.yaml.
 func TestSourceProblems(t *testing.T) {
 	anonymous := strings.NewReplacer(`"token"`, `"anonymous"`, `app_id = "prosody_app"`, "").Replace(prosodyFile)
 	for _, test := range []struct {
@@ -219,7 +219,7 @@ func TestSourceProblems(t *testing.T) {
 	}
 }
 
-// TestImport checks that secrets survive the way through a usher.yaml, whatever they look like there.
+// TestImport checks that any secret survives the way through a usher.yaml.
 func TestImport(t *testing.T) {
 	const fill = "0123456789abcdef0123456789abcdef"
 	for _, odd := range []string{
@@ -258,7 +258,7 @@ func TestImport(t *testing.T) {
 	}
 }
 
-// TestImportDocker checks the same of docker-jitsi-meet's variables, where the component's secret has to be added.
+// TestImportDocker checks the same for docker-jitsi-meet's variables. There the component's secret has to be added.
 func TestImportDocker(t *testing.T) {
 	for _, odd := range []string{"a: b # c", "'", "!x", "*y", "  ", "\n", "ü"} {
 		secret := odd + secretB + odd

@@ -100,8 +100,8 @@ var openings = []struct {
 		find: []string{"component_ports is empty", "only, but usher connects to prosody"}},
 }
 
-// TestOpening checks for each way of Prosody to listen for components (core/portmanager.lua) where usher connects to, what is
-// missing there, and that with the lines nothing is, however often they are made.
+// TestOpening checks for each way of Prosody to listen for components where usher connects to, and what is missing. With the lines
+// nothing is missing, and making them again changes nothing.
 func TestOpening(t *testing.T) {
 	for _, test := range openings {
 		t.Run(test.name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestOpening(t *testing.T) {
 				t.Errorf("the lines are %s\nwant %s", got, test.lines)
 			}
 
-			// With the lines it is open, and they are made again as they were, so that nobody loses them.
+			// With the lines it is open. Made again they are the same, so that nobody loses them.
 			write(t, "usher.cfg.lua", []byte(lines))
 			write(t, "prosody.cfg.lua", []byte(text+"Include \"usher.cfg.lua\"\n"))
 			again, err := config.Load([]string{"prosody.cfg.lua"}, []string{"USHER_XMPP_SERVER=" + c.XMPP.Server})
@@ -156,7 +156,7 @@ func TestOpening(t *testing.T) {
 	}
 }
 
-// TestOpeningUnknown checks the same where Prosody's files are not known: then it is Prosody's default that has to be opened.
+// TestOpeningUnknown checks the same if Prosody's files are not known: then Prosody's default counts.
 func TestOpeningUnknown(t *testing.T) {
 	for _, test := range []struct {
 		name    string

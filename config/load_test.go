@@ -62,7 +62,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// TestExample checks that nothing is wrong with the example but that its secrets have yet to be made.
+// TestExample checks that the example has no problem, except that its secrets have yet to be made.
 func TestExample(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "usher.yaml", config.Example)
@@ -83,7 +83,7 @@ func TestExample(t *testing.T) {
 		t.Fatal(err, c.Warnings)
 	}
 
-	// What is commented out is a key with its default: without the marks, nothing changes.
+	// A key that is commented out shows its default: without the #, nothing changes.
 	write(t, "whole.yaml", uncommented(config.Example))
 	whole, err := config.Load([]string{"whole.yaml"}, nil)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// Which login there is follows from what is known, and "usher config show --origin" says from what.
+// The login follows from other keys and sources, and "usher config show --origin" says from which.
 func TestLogin(t *testing.T) {
 	const (
 		base    = "xmpp: {domain: focus.meet.example.com, secret: " + secretA + "}\nrooms: {services: [conference.meet.example.com]}\n"
@@ -65,8 +65,8 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// An import writes down what docker-jitsi-meet's variables say of the login, because they are no source of what is imported. What
-// follows from the rest is left to follow from it.
+// An import writes the login that follows from docker-jitsi-meet's variables, because the result does not name them. A login that
+// follows from the rest is left to it.
 func TestImportLogin(t *testing.T) {
 	for name, tt := range map[string]struct {
 		env, want string

@@ -17,7 +17,7 @@ rooms: {services: [conference.meet.example.com]}
 vhosts: {meet.example.com: {kind: token, app_id: a, app_secret: 0123456789abcdef0123456789abcdef}}
 `
 
-// A conferenceRequestUrl that counts is found, with its line, and one that does not count is not.
+// usher finds a conferenceRequestUrl that counts, with its line, and none that does not count.
 func TestMeet(t *testing.T) {
 	for name, tt := range map[string]struct {
 		script, want, source string
@@ -97,7 +97,7 @@ config.hiddenDomain = 'recorder.8x8.vc';`, "https://8x8.vc/app/conference-reques
 	}
 }
 
-// A file that is named must be there; the environment can name several.
+// A file that is named must exist. The environment can name several.
 func TestMeetFiles(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "usher.yaml", []byte(meetYAML))
@@ -118,7 +118,7 @@ func TestMeetFiles(t *testing.T) {
 	}
 }
 
-// An import finds the web page's configuration where Debian's packages have it, names it, and says what does not go with usher.
+// An import finds the web page's configuration in the folder of Debian's packages, names it, and warns of what does not work with usher.
 func TestImportMeet(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "meet.example.com-config.js")
@@ -148,7 +148,7 @@ func TestImportMeet(t *testing.T) {
 	}
 }
 
-// FuzzMeet checks that no script makes the reader panic, and that what it finds is in the script.
+// FuzzMeet checks that no script makes the reader panic, and that the script has what it finds.
 func FuzzMeet(f *testing.F) {
 	for _, script := range []string{"var config = { conferenceRequestUrl: 'x' };", "config.conferenceRequestUrl = `a${b}`", "/a/.b = '\\'", "conferenceRequestUrl:", "a = {[", "]})"} {
 		f.Add(script)

@@ -12,8 +12,8 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// jitsi is a Prosody's configuration with Jitsi's services, and a token and a guest virtual host. Options are those of the
-// service that is guarded.
+// jitsi returns a Prosody's configuration with Jitsi's services, and virtual hosts of the kinds token and guest. options are those of
+// the guarded service.
 func jitsi(rooms, people, options string) string {
 	return `main_muc = "conference.meet.example.com"
 lobby_muc = "lobby.meet.example.com"
@@ -39,8 +39,8 @@ Component "focus.meet.example.com"
 `
 }
 
-// sources load a configuration of Jitsi's in which modules are enabled on the service that is guarded and for virtual
-// hosts: by docker-jitsi-meet's variables, by Prosody's files, and by Prosody's files where usher's lines have disabled them.
+// sources load a configuration of Jitsi's with modules on the guarded service and for virtual hosts: from docker-jitsi-meet's
+// variables, from Prosody's files, and from Prosody's files with lines of usher that disable the modules.
 var sources = map[string]func(t testing.TB, rooms, people []string, option string) *config.Config{
 	"docker": func(t testing.TB, rooms, people []string, option string) *config.Config {
 		variables := append(slices.Clone(guests), "JWT_TOKEN_AUTH_MODULE=muc_hide_all", "XMPP_MUC_MODULES="+strings.Join(rooms, ","),
@@ -115,7 +115,7 @@ func TestModulesComplete(t *testing.T) {
 	}
 }
 
-// about returns what a configuration says more than another one.
+// about returns the notes and warnings that a configuration has, and another one has not.
 func about(c, than *config.Config) (notes, warnings []string) {
 	more := func(these, those []config.Problem) (texts []string) {
 		for _, p := range these {
@@ -128,7 +128,7 @@ func about(c, than *config.Config) (notes, warnings []string) {
 	return more(c.Notes, than.Notes), more(c.Warnings, than.Warnings)
 }
 
-// differences returns the keys that two configurations have different values of, without the value of either.
+// differences returns the keys with different values in two configurations.
 func differences(a, b *config.Config) []string {
 	values := func(c *config.Config) map[string]string {
 		all := map[string]string{}
@@ -154,8 +154,8 @@ func differences(a, b *config.Config) []string {
 	return keys
 }
 
-// TestModulesMean enables each module by itself, by both sources, and checks that the keys are set that the table names and no
-// others, and that all is said that the table has to say, and nothing else.
+// TestModulesMean enables each module alone, by both sources. It checks that the module sets the keys of the table and no others, and
+// that usher says what the table says, and nothing else.
 func TestModulesMean(t *testing.T) {
 	var silent []string
 	for _, m := range config.Modules() {
@@ -199,7 +199,7 @@ func TestModulesMean(t *testing.T) {
 				}
 				for _, key := range differences(c, before) {
 					if key == "rooms.guard_interval" && m.Verdict == config.Ours {
-						continue // which the module makes superfluous
+						continue // the module makes it superfluous
 					}
 					if !slices.Contains(set, key) || !counts {
 						t.Errorf("it sets %s", key)
@@ -220,7 +220,7 @@ func TestModulesMean(t *testing.T) {
 	}
 }
 
-// TestModuleOptions checks the options of modules that mean something, by themselves and beside their module.
+// TestModuleOptions checks the options of modules, alone and beside their module.
 func TestModuleOptions(t *testing.T) {
 	for _, m := range config.Modules() {
 		for _, o := range m.Options {
@@ -252,8 +252,8 @@ func TestModuleOptions(t *testing.T) {
 	}
 }
 
-// TestModulesTogether enables any modules together, by both sources, and compares the keys with a model: who waits under one
-// module waits, who is a member by one is one, and the lobby lets nobody pass that no module lets pass.
+// TestModulesTogether enables any modules together, by both sources, and compares the keys with a model. People who wait under one of
+// the modules wait, and people that one makes members are members. Only people that a module lets pass the lobby pass it.
 func TestModulesTogether(t *testing.T) {
 	var rooms []string
 	for _, m := range config.Modules() {
@@ -297,8 +297,8 @@ func TestModulesTogether(t *testing.T) {
 	})
 }
 
-// TestModulesThatDecide enables each module on each of the services, and checks that those that decide beside usher are found
-// there and disabled by usher's lines, and no others.
+// TestModulesThatDecide enables each module on each of the services. It checks that usher finds those that decide beside it, and that its
+// lines disable them, and no others.
 func TestModulesThatDecide(t *testing.T) {
 	var goes, stays []config.ProsodyModule
 	for _, m := range config.Modules() {
@@ -329,7 +329,7 @@ func TestModulesThatDecide(t *testing.T) {
 	})
 }
 
-// checkDecides checks that of a section these modules are found and disabled.
+// checkDecides checks that usher finds and disables these modules of a section.
 func checkDecides(t *testing.T, text, domain string, want []config.ProsodyModule) {
 	t.Helper()
 	inFolder(t, "prosody.cfg.lua", text)
@@ -377,7 +377,7 @@ func checkDecides(t *testing.T, text, domain string, want []config.ProsodyModule
 	}
 }
 
-// TestArchiveOfOpenRooms checks that usher's lines disable an archive where rooms are open that people outside can read.
+// TestArchiveOfOpenRooms checks that usher's lines disable an archive that people outside of open rooms can read.
 func TestArchiveOfOpenRooms(t *testing.T) {
 	for modules, want := range map[string]bool{`"muc_mam"`: false, `"muc_mam", "muc_affiliated_only"`: true} {
 		text := jitsi(modules, "", "")
@@ -398,7 +398,7 @@ func TestArchiveOfOpenRooms(t *testing.T) {
 	}
 }
 
-// TestUnknownModule checks that a module that nobody knows is named where it stands on a service that usher has to do with.
+// TestUnknownModule checks that usher names an unknown module on one of its services.
 func TestUnknownModule(t *testing.T) {
 	const unknown = "the module odd is not known to usher: look whether it lets people in"
 	named := func(c *config.Config) int {
@@ -460,8 +460,7 @@ func TestUnknownModule(t *testing.T) {
 	}
 }
 
-// TestModulesBeneath checks that what usher.yaml says counts over what modules mean, and that keys of the lobby are set only
-// where there is one.
+// TestModulesBeneath checks that usher.yaml wins over the modules, and that keys of the lobby are set only if there is one.
 func TestModulesBeneath(t *testing.T) {
 	const all = `"lobby_autostart", "token_affiliation", "token_no_wildcard"`
 	const lobbies = "lobby_muc = \"lobby.meet.example.com\"\n"
@@ -496,7 +495,7 @@ func TestModulesBeneath(t *testing.T) {
 	}
 }
 
-// TestGuardedByHand checks that the modules of a service count that only usher.yaml names.
+// TestGuardedByHand checks that the modules of a service count if only usher.yaml names the service.
 func TestGuardedByHand(t *testing.T) {
 	inFolder(t, "prosody.cfg.lua", jitsi("", "", "")+`Component "rooms.example.org" "muc" modules_enabled = { "token_affiliation" }`,
 		"usher.yaml", "{rooms: {services: [rooms.example.org]}}")
@@ -510,8 +509,7 @@ func TestGuardedByHand(t *testing.T) {
 	}
 }
 
-// TestUnsaid checks what is said of Jitsi's defaults that are not usher's, and that it is said only as long as the operator
-// has not decided.
+// TestUnsaid checks the notes about defaults of Jitsi that are not usher's, which end when the operator has decided.
 func TestUnsaid(t *testing.T) {
 	const knock, wait = "hosts and members pass a lobby that is on", "guests wait until a host is inside"
 	for _, test := range []struct {
@@ -620,7 +618,7 @@ func TestTokensThatWereRefused(t *testing.T) {
 	}
 }
 
-// TestLobbyWhitelist checks that virtual hosts are found that Jitsi's lobby lets past usher.
+// TestLobbyWhitelist checks that usher finds virtual hosts with people that Jitsi's lobby lets in without it.
 func TestLobbyWhitelist(t *testing.T) {
 	for name, test := range map[string]struct {
 		module, whitelist string

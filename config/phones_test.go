@@ -7,7 +7,7 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// phones is what docker-jitsi-meet's image makes of its variables, without guests, as far as it counts for who enters.
+// phones is what docker-jitsi-meet's image makes of its variables without guests, as far as it decides who enters.
 const phones = `admins = { "jigasi@auth.meet.jitsi", "focus@auth.meet.jitsi", "jvb@auth.meet.jitsi" }
 unlimited_jids = { "focus@auth.meet.jitsi", "jvb@auth.meet.jitsi" }
 ` + image + `VirtualHost "jigasi.meet.jitsi"
@@ -27,8 +27,8 @@ Component "focus.meet.jitsi"
   component_secret = "` + secretA + `"
 `
 
-// TestPhones checks which gateways' virtual hosts are services by Prosody's files: those of JaaS where Prosody has verified
-// their tokens, and Jicofo's where Jigasi enters from there. Nobody else may come in that way.
+// TestPhones checks which virtual hosts of gateways are services by Prosody's files: those of JaaS if Prosody verifies their tokens, and
+// Jicofo's if Jigasi enters from there. Nobody else may come in that way.
 func TestPhones(t *testing.T) {
 	for _, test := range []struct {
 		name       string
@@ -86,7 +86,7 @@ VirtualHost "auth.meet.jitsi"`, jaas: config.KindService},
 	}
 }
 
-// TestPhonesAlike checks that docker-jitsi-meet's variables and what its image renders of them say the same.
+// TestPhonesAlike checks that docker-jitsi-meet's variables and the files that its image makes of them mean the same.
 func TestPhonesAlike(t *testing.T) {
 	inFolder(t, "prosody.cfg.lua", phones)
 	files, err := config.Load([]string{"prosody.cfg.lua"}, nil)

@@ -48,7 +48,7 @@ var providerTests = []providerTest{
 	{name: "guests with tokens", existing: verifies + `allow_empty_token = true`,
 		vhost: "{kind: guest, app_id: my_app, app_secret: " + secretB + "}", costs: twice},
 
-	// Jitsi's plugin cannot verify what usher takes.
+	// Jitsi's plugin cannot verify what usher accepts.
 	{name: "two issuers", existing: verifies, vhost: `{kind: token, issuers: [{app_id: my_app, app_secret: ` + secretB + `}, {app_id: other, app_secret: ` + secretA + `}]}`,
 		lines: toJitsi, costs: once},
 	{name: "two secrets", existing: verifies, vhost: `{kind: token, app_id: my_app, app_secrets: [` + secretA + `, ` + secretB + `]}`,
@@ -65,7 +65,7 @@ var providerTests = []providerTest{
 		lines: toJitsi, costs: once},
 	{name: "guests without tokens", existing: verifies, vhost: "{kind: guest}", lines: toJitsi},
 
-	// It can, but would refuse somebody.
+	// The plugin can verify them, but would refuse somebody.
 	{name: "no issuer", existing: `authentication = "token"`, vhost: oneIssuer,
 		lines: []string{`app_id = "my_app"`, `app_secret = "` + secretB + `"`}, costs: twice},
 	{name: "no oneIssuer, as docker writes it", existing: `authentication = "token" app_id = "" app_secret = "` + secretB + `"`, vhost: oneIssuer,
@@ -126,7 +126,7 @@ var providerTests = []providerTest{
 	{name: "a key server for all hosts", global: `asap_key_server = "https://keys.example.com"`, existing: verifies, vhost: oneIssuer,
 		lines: toJitsi, costs: once},
 
-	// People logged in otherwise.
+	// People logged in by other means.
 	{name: "passwords", existing: `authentication = "internal_hashed"`, vhost: oneIssuer, lines: []string{`authentication = "anonymous"`, `app_id = "my_app"`},
 		costs: lost},
 	{name: "nothing said", vhost: oneIssuer, lines: []string{`authentication = "anonymous"`, `app_id = "my_app"`},
@@ -236,7 +236,7 @@ func (test providerTest) missing() (want []string) {
 	for _, line := range test.lines {
 		name, _, _ := strings.Cut(line, " = ")
 		if name == "app_id" && strings.HasPrefix(test.lines[0], "authentication") {
-			continue // which only tells
+			continue // it only marks the virtual host
 		}
 		if name == "app_secret" {
 			line = `app_secret = "..."`

@@ -165,8 +165,8 @@ func parseTree(t *testing.T, text string) (tree map[string]any) {
 	return tree
 }
 
-// TestDefaults checks that the defaults of the table are those that Load gives.
-func TestDefaults(t *testing.T) {
+// TestTableDefaults checks that the defaults of the table are those that Load gives.
+func TestTableDefaults(t *testing.T) {
 	t.Chdir(t.TempDir())
 	c, err := loadTree(t, parseTree(t, allKeys))
 	if err != nil {

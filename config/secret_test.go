@@ -52,7 +52,7 @@ func TestSecretsNotPrinted(t *testing.T) {
 	}
 }
 
-// TestSecretsNotInProblems checks every place where a secret can stand wrongly.
+// TestSecretsNotInProblems checks every place where somebody can write a secret by mistake.
 func TestSecretsNotInProblems(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for _, file := range []string{

@@ -14,8 +14,8 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// TestTogether checks that a configuration with mistakes of all kinds is told all of them at once: what only a Check knows, what
-// stands below a name that is wrong, and what contradicts something else.
+// TestTogether checks that usher reports all mistakes of a configuration at once: those that only a Check knows, those below a wrong
+// name, and contradictions.
 func TestTogether(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "bom.secret", []byte("\ufeff"+secretA))
@@ -88,8 +88,7 @@ vhosts:
 	}
 }
 
-// TestTogetherWithSources checks that a source that cannot be read keeps nothing of what else is wrong from being told, and that
-// nothing is called missing then.
+// TestTogetherWithSources checks that usher reports the other problems if a source cannot be read, and calls nothing missing then.
 func TestTogetherWithSources(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "prosody.cfg.lua", []byte("VirtualHost “meet.example.com”\n"))
@@ -158,7 +157,7 @@ func TestPasted(t *testing.T) {
 	}
 }
 
-// TestNoFile names what has no content or no end wherever a file can be named.
+// TestNoFile names things without content or end wherever a file can be named.
 func TestNoFile(t *testing.T) {
 	t.Chdir(t.TempDir())
 	if err := os.Mkdir("folder", 0o700); err != nil {
@@ -168,7 +167,7 @@ func TestNoFile(t *testing.T) {
 	if err := os.Truncate("huge", 1<<40); err != nil {
 		t.Fatal(err)
 	}
-	ends := []string{"", ".env", ".cfg.lua", "-config.js"} // by which usher tells what a file is
+	ends := []string{"", ".env", ".cfg.lua", "-config.js"} // they tell usher what a file is
 	for _, end := range ends {
 		for old, name := range map[string]string{"/dev/zero": "zero", "huge": "huge", "folder": "folder"} {
 			if old != name+end {
@@ -205,7 +204,7 @@ func TestNoFile(t *testing.T) {
 			}
 		}
 	}
-	// Debian's folder of the web page's configurations is looked through.
+	// usher looks through Debian's folder of the web page's configurations.
 	write(t, "prosody.cfg.lua", []byte("VirtualHost \"pipe\"\nVirtualHost \"zero\"\n"))
 	here, err := filepath.Abs(".")
 	if err != nil {
@@ -216,7 +215,7 @@ func TestNoFile(t *testing.T) {
 	}
 }
 
-// TestImportTogether checks that the to-do list of an import has what a Check finds, and that it names no host that is not there.
+// TestImportTogether checks that the to-do list of an import has what a Check finds, and names no host that does not exist.
 func TestImportTogether(t *testing.T) {
 	inFolder(t, "prosody.cfg.lua", "VirtualHost \"staff.meet.example.com\" authentication = \"internal_hashed\"\n"+prosodyFile)
 	check := func(jid.JID, config.Issuer) []config.Fault {

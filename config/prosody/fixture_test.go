@@ -5,7 +5,7 @@ import (
 	"testing/fstest"
 )
 
-// files makes a file system of names and texts in turn.
+// files returns a file system of these names and texts.
 func files(pairs ...string) fstest.MapFS {
 	tree := fstest.MapFS{}
 	for i := 0; i < len(pairs); i += 2 {
@@ -26,7 +26,7 @@ func readText(text string) (*Configuration, error) {
 	return read(files("etc/prosody/prosody.cfg.lua", text))
 }
 
-// lines are all options, each as section/name=value at place.
+// lines returns all options, each as section/name=value at place.
 func lines(c *Configuration) (found []string) {
 	for _, s := range append([]*Section{c.Global}, c.Hosts...) {
 		for _, o := range s.Options {

@@ -82,8 +82,8 @@ func TestSections(t *testing.T) {
 	}
 }
 
-// TestOwnInclude checks that a file can have an Include of its own, by which docker-jitsi-meet's GLOBAL_CONFIG has a file
-// read after all that a wildcard finds, and that nothing is uncertain then.
+// TestOwnInclude checks that a file can have an Include of its own, and that nothing is uncertain then. By it docker-jitsi-meet's
+// GLOBAL_CONFIG has Prosody read a file after everything that a wildcard finds.
 func TestOwnInclude(t *testing.T) {
 	c, err := read(files(
 		"etc/prosody/prosody.cfg.lua", `local include = Include; Include = function(file) include(file); `+
@@ -146,7 +146,7 @@ func TestInclude(t *testing.T) {
 }
 
 // TestLastWord sets an option in files that a wildcard finds, in the order of the folder, and in files that are included by
-// name, and checks that only an order that is not certain is warned of.
+// name, and checks that usher warns only of an uncertain order.
 func TestLastWord(t *testing.T) {
 	const wild, named = "Include 'conf.d/*.lua'\n", "Include '/etc/prosody/usher.lua'\n"
 	for _, tt := range []struct {
@@ -221,7 +221,7 @@ func TestMarkedFiles(t *testing.T) {
 	}
 }
 
-// TestProblemsInIncludedFiles tells where the problem is, not where the file was included.
+// TestProblemsInIncludedFiles checks that a problem has its own place, and not that of the Include.
 func TestProblemsInIncludedFiles(t *testing.T) {
 	for text, want := range map[string]string{
 		"a = 1\nb = = 2":         "conf.d/x.lua:2: a value is missing before =",
@@ -234,12 +234,12 @@ func TestProblemsInIncludedFiles(t *testing.T) {
 			t.Errorf("got %v, want %s", err, want)
 		}
 	}
-	// What one file sets twice is no matter of the order of files.
+	// An option that one file sets twice does not depend on the order of files.
 	twice := files("etc/prosody/prosody.cfg.lua", "Include '*.lua~'", "etc/prosody/x.lua~", "a = 1\na = 2")
 	if c, err := read(twice); err != nil || len(c.Warnings) != 1 {
 		t.Errorf("got %v, %v", c, err)
 	}
-	// The same warning is told once, however often the line runs.
+	// The same warning comes once, however often the line runs.
 	if c, err := readText("for i = 1, 9 do a = i end"); err != nil || len(c.Warnings) != 1 {
 		t.Errorf("got %v, %v", c, err)
 	}
@@ -387,7 +387,7 @@ var problems = []struct {
 	{"a = _G.x", 1, "_G is not available"},
 }
 
-// TestProblems has what people get wrong, and what programs do that usher does not.
+// TestProblems checks the place and text of each problem.
 func TestProblems(t *testing.T) {
 	for _, tt := range problems {
 		t.Run(tt.text[:min(len(tt.text), 40)], func(t *testing.T) {
@@ -471,7 +471,7 @@ var hostile = []struct{ name, text, want string }{
 	{"overflow in a handler", "local function f() pcall(f) error('x') end f()", ""},
 }
 
-// TestHostile has programs that would run, or grow, for ever, or break the machine.
+// TestHostile checks that each hostile program ends, with a problem.
 func TestHostile(t *testing.T) {
 	tree := files("etc/prosody/cycle.lua", "Include 'prosody.cfg.lua'")
 	for i := range 20 {
@@ -493,7 +493,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// What may be a secret that lacks its quotes stands in no message.
+// No message has a text that may be a secret without its quotes.
 func TestSecretsWithoutQuotes(t *testing.T) {
 	for _, value := range []string{
 		"c2b1a0f9e8d7c6b5", "9c2b1a0f9e8d7c6b5", "c2b1a0f9e8d7c6b5 a4f3e2d1c0b9a8f7", "c2b1a0f9e8d7c6b5, a4f3e2d1c0b9a8f7", "'x'c2b1a0f9e8d7c6b5",

@@ -79,7 +79,7 @@ func findProsody(t *testing.T) realProsody {
 	return p
 }
 
-// read is what Prosody makes of the configuration, or that it refuses it.
+// read returns what Prosody makes of the configuration, or an error if Prosody refuses it.
 func (p realProsody) read(t *testing.T, file string, env []string) (map[string]map[string]any, error) {
 	t.Helper()
 	cmd := exec.Command(p.lua, "-", p.source, file)
@@ -101,7 +101,7 @@ func (p realProsody) read(t *testing.T, file string, env []string) (map[string]m
 	return sections, nil
 }
 
-// asProsody is what Read found, in Prosody's form: with the options by which it marks hosts and components.
+// asProsody returns what Read found in Prosody's form, with the options that mark hosts and components.
 func asProsody(c *Configuration) map[string]map[string]any {
 	plain := func(s *Section) map[string]any {
 		options := make(map[string]any)
@@ -126,12 +126,12 @@ func asProsody(c *Configuration) map[string]map[string]any {
 	return sections
 }
 
-// latin1 makes each byte of texts a character, as dumpScript does, for texts may be any bytes.
+// latin1 turns each byte of texts into a character, as dumpScript does, because texts may be any bytes.
 func latin1(v any) any {
 	switch v := v.(type) {
 	case float64:
 		if math.IsInf(v, 0) {
-			return map[string]any{"number": "inf"} // which JSON cannot say
+			return map[string]any{"number": "inf"} // JSON has no such number
 		}
 	case string:
 		runes := make([]rune, len(v))
@@ -156,8 +156,8 @@ func latin1(v any) any {
 }
 
 // TestReadsAsProsodyReads gives the configurations of testdata/real to Prosody and to Read. Each is a txtar-like file:
-// "-- name --" begins a file of it, and the first is the main one. A line "-- 13" before means that 0.12 refuses it or
-// reads it otherwise, "-- refused" that Prosody refuses it.
+// "-- name --" begins a file of it, and the first is the main one. A line "-- 13" before means that 0.12 refuses it or reads it
+// differently, "-- refused" that Prosody refuses it.
 func TestReadsAsProsodyReads(t *testing.T) {
 	prosody := findProsody(t)
 	cases, err := filepath.Glob("testdata/real/*.txt")
@@ -218,7 +218,7 @@ func TestReadsAsProsodyReads(t *testing.T) {
 
 type namedText struct{ name, text string }
 
-// split takes apart a file that holds files.
+// split cuts a txtar-like file into its files.
 func split(content string) (head string, files []namedText) {
 	parts := regexp.MustCompile(`(?m)^-- (\S+\.\S+) --\n`).Split(content, -1)
 	names := regexp.MustCompile(`(?m)^-- (\S+\.\S+) --\n`).FindAllStringSubmatch(content, -1)

@@ -62,7 +62,7 @@ func (w *world) client() *prosodytest.Client {
 	return w.Client(w.t, prosodytest.ClientOptions{Host: "meet.example.com"})
 }
 
-// jicofo logs in as the focus of Jitsi, an admin that is no component.
+// jicofo logs in as Jitsi's focus, an admin that is no component.
 func (w *world) jicofo() *prosodytest.Client {
 	w.t.Helper()
 	return w.Client(w.t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "focus", Password: "pass"})
@@ -114,7 +114,7 @@ func (w *world) affiliate(bare, affiliation string) {
 	w.usher.Receives(`<iq type='result' id='a' from='` + room + `'/>`)
 }
 
-// membersOnly has an owner play with the switch.
+// membersOnly has an owner switch members-only.
 func (w *world) membersOnly(owner *prosodytest.Client, on string) {
 	w.t.Helper()
 	w.asks(owner, "set", `<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'>
@@ -124,7 +124,7 @@ func (w *world) membersOnly(owner *prosodytest.Client, on string) {
 
 const out = `<presence type='unavailable'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>`
 
-// Who never asked usher stays out, whatever an owner does with the switch, and who was given an affiliation enters.
+// People who never asked usher stay out, whatever an owner does with the switch. People with an affiliation enter.
 func TestKeepsOut(t *testing.T) {
 	w := start(t, "component_admins_as_room_owners = true")
 	w.open()
@@ -140,7 +140,7 @@ func TestKeepsOut(t *testing.T) {
 	}
 	guest.ReceivesNot(`<presence type='unavailable'/>`)
 
-	// A nick that is taken, and one's own, make no difference.
+	// It makes no difference if the nick is taken, or the person's own.
 	w.enter(stranger, room, "guest", "registration-required")
 	guest.Sends(`<presence to='` + room + `/other'/>`)
 	guest.Receives(`<presence from='` + room + `/other'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='member' role='participant'/></x></presence>`)
@@ -154,7 +154,7 @@ func TestKeepsOut(t *testing.T) {
 	}
 	w.enter(stranger, room, "stranger", "registration-required")
 
-	// Who loses the affiliation is out, in an open room, too, and does not come back.
+	// People who lose the affiliation are out, also in an open room, and do not come back.
 	w.affiliate(guest.BareJID(), "none")
 	guest.Receives(out)
 	guest.Drain() // what became of the nick, which looks like an answer
@@ -164,7 +164,7 @@ func TestKeepsOut(t *testing.T) {
 	host.ReceivesNot(`<presence from='` + room + `/stranger'/>`)
 }
 
-// Who makes rooms is not its business, nor who may enter what an admin made for itself.
+// The module does not decide who makes rooms, or who may enter a room that an admin made for itself.
 func TestAdmins(t *testing.T) {
 	for name, options := range map[string]string{
 		"owners":    "component_admins_as_room_owners = true",
@@ -191,7 +191,7 @@ func TestAdmins(t *testing.T) {
 	}
 }
 
-// A file of the name that is not the module is left alone; an older version of it is not.
+// Write leaves a file of that name alone unless it is the module. It replaces older versions of the module.
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "mod_"+module.Name+".lua")
@@ -231,7 +231,7 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%q has become %q (%v)", other, content, err)
 		}
 	}
-	// Prosody, which runs as somebody else, can look into a folder that is made for it, whatever the umask.
+	// Prosody is another user, and can look into a folder that was made for it in spite of the umask.
 	defer syscall.Umask(syscall.Umask(0o077))
 	folder = filepath.Join(folder, "new", "deep", "er")
 	file = filepath.Join(folder, "mod_"+module.Name+".lua")
