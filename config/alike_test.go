@@ -49,67 +49,74 @@ target_address = "focus@auth.meet.example.com"
 	return b.String()
 }
 
+// Ways to log in, as the templates write them.
+const (
+	takesTokens    = `authentication = "token" app_id = "my_app" app_secret = "` + secretB + `" allow_empty_token = false enable_domain_verification = false`
+	takesAnybody   = `authentication = "jitsi-anonymous"`
+	takesPasswords = `authentication = "internal_hashed"`
+)
+
+// jwtVariables returns the variables for people with tokens, and more.
+func jwtVariables(more ...string) []string {
+	return append([]string{"ENABLE_AUTH=1", "AUTH_TYPE=jwt", "JWT_APP_ID=my_app", "JWT_APP_SECRET=" + secretB}, more...)
+}
+
+// setUps are set-ups of docker-jitsi-meet, as its variables and as parts of the files that it makes of them.
+var setUps = []struct {
+	name                              string
+	env                               []string
+	global, main, guest, hidden, muc  string
+	noLobby, noBreakout               bool
+	yaml                              string // more of usher.yaml
+	problem                           string // what both say; no problem if it is empty
+	mainKind, guestKind, kindOfHidden config.Kind
+}{
+	{name: "nobody logs in", main: takesAnybody, mainKind: config.KindGuest},
+	{name: "tokens", env: jwtVariables(), main: takesTokens, mainKind: config.KindToken},
+	{name: "tokens and guests", env: jwtVariables("ENABLE_GUESTS=1"), main: takesTokens, guest: takesAnybody, mainKind: config.KindToken, guestKind: config.KindGuest},
+	{name: "anonymous guests", env: jwtVariables("ENABLE_GUESTS=1", "PROSODY_GUEST_AUTH_TYPE=anonymous"), main: takesTokens, guest: `authentication = "anonymous"`,
+		mainKind: config.KindToken, guestKind: config.KindGuest},
+	{name: "all of an issuer", env: jwtVariables("JWT_ACCEPTED_ISSUERS=a,b", "JWT_ACCEPTED_AUDIENCES=c", "JWT_ALLOW_EMPTY=1", "JWT_ENABLE_DOMAIN_VERIFICATION=true",
+		"JWT_SIGN_TYPE=HS256"), global: `asap_accepted_issuers = { "a","b" } asap_accepted_audiences = { "c" }`,
+		main: `signature_algorithm = "HS256" ` + strings.ReplaceAll(takesTokens, "false", "true"), mainKind: config.KindToken},
+	{name: "a key server", env: []string{"ENABLE_AUTH=1", "AUTH_TYPE=jwt", "JWT_APP_ID=my_app", "JWT_ASAP_KEYSERVER=https://keys.example.com"},
+		main:     `authentication = "token" app_id = "my_app" asap_key_server = "https://keys.example.com" enable_domain_verification = false`,
+		mainKind: config.KindToken},
+	{name: "a key server beside a secret", env: jwtVariables("JWT_ASAP_KEYSERVER=https://keys.example.com"),
+		main: takesTokens + ` asap_key_server = "https://keys.example.com"`, mainKind: config.KindToken},
+	{name: "guests with tokens", env: jwtVariables("ENABLE_GUESTS=1", "PROSODY_GUEST_AUTH_TYPE=token"), main: takesTokens, guest: `authentication = "token"`,
+		mainKind: config.KindToken, guestKind: config.KindToken},
+	{name: "guests with and without tokens", env: jwtVariables("ENABLE_GUESTS=1", "PROSODY_GUEST_AUTH_TYPE=token", "JWT_ALLOW_EMPTY=1"),
+		main: strings.Replace(takesTokens, "allow_empty_token = false", "allow_empty_token = true", 1), guest: `authentication = "token"`,
+		mainKind: config.KindToken, guestKind: config.KindToken},
+	{name: "an empty app_id", env: jwtVariables("JWT_APP_ID="), main: strings.Replace(takesTokens, "my_app", "", 1), problem: "app_id"},
+	{name: "an empty app_id, empty tokens", env: jwtVariables("JWT_APP_ID=", "JWT_ALLOW_EMPTY=1"),
+		main: strings.NewReplacer("my_app", "", "allow_empty_token = false", "allow_empty_token = true").Replace(takesTokens), mainKind: config.KindGuest},
+	{name: "no app_id, empty tokens", env: []string{"ENABLE_AUTH=1", "AUTH_TYPE=jwt", "JWT_ALLOW_EMPTY=1"},
+		main: `authentication = "token" app_id = "" allow_empty_token = true enable_domain_verification = false`, mainKind: config.KindGuest},
+	{name: "passwords", env: []string{"ENABLE_AUTH=1"}, main: takesPasswords, yaml: "vhosts: {meet.example.com: {kind: trusted}}", mainKind: config.KindTrusted},
+	{name: "a directory and guests", env: []string{"ENABLE_AUTH=1", "AUTH_TYPE=ldap", "ENABLE_GUESTS=1"}, main: `authentication = "cyrus"`, guest: takesAnybody,
+		yaml: "vhosts: {meet.example.com: {kind: trusted}}", mainKind: config.KindTrusted, guestKind: config.KindGuest},
+	{name: "Matrix", env: []string{"ENABLE_AUTH=1", "AUTH_TYPE=matrix"}, main: `authentication = "matrix_user_verification" app_id = "issuer"`,
+		problem: "asks a Matrix server"},
+	{name: "Matrix and tokens", env: jwtVariables("AUTH_TYPE=hybrid_matrix_token"), main: strings.Replace(takesTokens, `"token"`, `"hybrid_matrix_token"`, 1),
+		problem: "asks a Matrix server"},
+	{name: "Matrix, named by usher.yaml", env: jwtVariables("AUTH_TYPE=hybrid_matrix_token"), main: strings.Replace(takesTokens, `"token"`, `"hybrid_matrix_token"`, 1),
+		yaml: "vhosts: {meet.example.com: {kind: guest}}", mainKind: config.KindGuest},
+	{name: "Matrix as password", env: jwtVariables("AUTH_TYPE=hybrid_matrix_token"), main: strings.Replace(takesTokens, `"token"`, `"hybrid_matrix_token"`, 1),
+		yaml: "vhosts: {meet.example.com: {kind: trusted}}", problem: "nobody needs a password"},
+	{name: "recorders", env: jwtVariables("ENABLE_RECORDING=1"), main: takesTokens, hidden: takesPasswords, mainKind: config.KindToken, kindOfHidden: config.KindService},
+	{name: "transcribers without a lobby", env: jwtVariables("ENABLE_TRANSCRIPTIONS=1", "ENABLE_LOBBY=0"), main: takesTokens, hidden: takesPasswords, noLobby: true,
+		mainKind: config.KindToken, kindOfHidden: config.KindService},
+	{name: "neither lobby nor breakout rooms", env: jwtVariables("ENABLE_LOBBY=0", "ENABLE_BREAKOUT_ROOMS=0"), main: takesTokens, noLobby: true, noBreakout: true,
+		mainKind: config.KindToken},
+	{name: "modules that mean something", env: jwtVariables("XMPP_MUC_MODULES=token_affiliation,token_no_wildcard,muc_affiliated_only"), main: takesTokens,
+		muc: `modules_enabled = { "token_affiliation"; "token_no_wildcard"; "muc_affiliated_only"; "token_verification" }`, mainKind: config.KindToken},
+}
+
 // TestSourcesAlike checks that usher understands docker-jitsi-meet's variables and the files that it makes of them in the same way.
 func TestSourcesAlike(t *testing.T) {
-	const (
-		token   = `authentication = "token" app_id = "my_app" app_secret = "` + secretB + `" allow_empty_token = false enable_domain_verification = false`
-		noToken = `authentication = "jitsi-anonymous"`
-		hashed  = `authentication = "internal_hashed"`
-	)
-	env := func(more ...string) []string {
-		return append([]string{"ENABLE_AUTH=1", "AUTH_TYPE=jwt", "JWT_APP_ID=my_app", "JWT_APP_SECRET=" + secretB}, more...)
-	}
-	for _, test := range []struct {
-		name                              string
-		env                               []string
-		global, main, guest, hidden, muc  string
-		noLobby, noBreakout               bool
-		yaml                              string // more of usher.yaml
-		problem                           string // what both say; no problem if it is empty
-		mainKind, guestKind, kindOfHidden config.Kind
-	}{
-		{name: "nobody logs in", main: noToken, mainKind: config.KindGuest},
-		{name: "tokens", env: env(), main: token, mainKind: config.KindToken},
-		{name: "tokens and guests", env: env("ENABLE_GUESTS=1"), main: token, guest: noToken, mainKind: config.KindToken, guestKind: config.KindGuest},
-		{name: "anonymous guests", env: env("ENABLE_GUESTS=1", "PROSODY_GUEST_AUTH_TYPE=anonymous"), main: token, guest: `authentication = "anonymous"`,
-			mainKind: config.KindToken, guestKind: config.KindGuest},
-		{name: "all of an issuer", env: env("JWT_ACCEPTED_ISSUERS=a,b", "JWT_ACCEPTED_AUDIENCES=c", "JWT_ALLOW_EMPTY=1", "JWT_ENABLE_DOMAIN_VERIFICATION=true",
-			"JWT_SIGN_TYPE=HS256"), global: `asap_accepted_issuers = { "a","b" } asap_accepted_audiences = { "c" }`,
-			main: `signature_algorithm = "HS256" ` + strings.ReplaceAll(token, "false", "true"), mainKind: config.KindToken},
-		{name: "a key server", env: []string{"ENABLE_AUTH=1", "AUTH_TYPE=jwt", "JWT_APP_ID=my_app", "JWT_ASAP_KEYSERVER=https://keys.example.com"},
-			main:     `authentication = "token" app_id = "my_app" asap_key_server = "https://keys.example.com" enable_domain_verification = false`,
-			mainKind: config.KindToken},
-		{name: "a key server beside a secret", env: env("JWT_ASAP_KEYSERVER=https://keys.example.com"),
-			main: token + ` asap_key_server = "https://keys.example.com"`, mainKind: config.KindToken},
-		{name: "guests with tokens", env: env("ENABLE_GUESTS=1", "PROSODY_GUEST_AUTH_TYPE=token"), main: token, guest: `authentication = "token"`,
-			mainKind: config.KindToken, guestKind: config.KindToken},
-		{name: "guests with and without tokens", env: env("ENABLE_GUESTS=1", "PROSODY_GUEST_AUTH_TYPE=token", "JWT_ALLOW_EMPTY=1"),
-			main: strings.Replace(token, "allow_empty_token = false", "allow_empty_token = true", 1), guest: `authentication = "token"`,
-			mainKind: config.KindToken, guestKind: config.KindToken},
-		{name: "an empty app_id", env: env("JWT_APP_ID="), main: strings.Replace(token, "my_app", "", 1), problem: "app_id"},
-		{name: "an empty app_id, empty tokens", env: env("JWT_APP_ID=", "JWT_ALLOW_EMPTY=1"),
-			main: strings.NewReplacer("my_app", "", "allow_empty_token = false", "allow_empty_token = true").Replace(token), mainKind: config.KindGuest},
-		{name: "no app_id, empty tokens", env: []string{"ENABLE_AUTH=1", "AUTH_TYPE=jwt", "JWT_ALLOW_EMPTY=1"},
-			main: `authentication = "token" app_id = "" allow_empty_token = true enable_domain_verification = false`, mainKind: config.KindGuest},
-		{name: "passwords", env: []string{"ENABLE_AUTH=1"}, main: hashed, yaml: "vhosts: {meet.example.com: {kind: trusted}}", mainKind: config.KindTrusted},
-		{name: "a directory and guests", env: []string{"ENABLE_AUTH=1", "AUTH_TYPE=ldap", "ENABLE_GUESTS=1"}, main: `authentication = "cyrus"`, guest: noToken,
-			yaml: "vhosts: {meet.example.com: {kind: trusted}}", mainKind: config.KindTrusted, guestKind: config.KindGuest},
-		{name: "Matrix", env: []string{"ENABLE_AUTH=1", "AUTH_TYPE=matrix"}, main: `authentication = "matrix_user_verification" app_id = "issuer"`,
-			problem: "asks a Matrix server"},
-		{name: "Matrix and tokens", env: env("AUTH_TYPE=hybrid_matrix_token"), main: strings.Replace(token, `"token"`, `"hybrid_matrix_token"`, 1),
-			problem: "asks a Matrix server"},
-		{name: "Matrix, named by usher.yaml", env: env("AUTH_TYPE=hybrid_matrix_token"), main: strings.Replace(token, `"token"`, `"hybrid_matrix_token"`, 1),
-			yaml: "vhosts: {meet.example.com: {kind: guest}}", mainKind: config.KindGuest},
-		{name: "Matrix as password", env: env("AUTH_TYPE=hybrid_matrix_token"), main: strings.Replace(token, `"token"`, `"hybrid_matrix_token"`, 1),
-			yaml: "vhosts: {meet.example.com: {kind: trusted}}", problem: "nobody needs a password"},
-		{name: "recorders", env: env("ENABLE_RECORDING=1"), main: token, hidden: hashed, mainKind: config.KindToken, kindOfHidden: config.KindService},
-		{name: "transcribers without a lobby", env: env("ENABLE_TRANSCRIPTIONS=1", "ENABLE_LOBBY=0"), main: token, hidden: hashed, noLobby: true,
-			mainKind: config.KindToken, kindOfHidden: config.KindService},
-		{name: "neither lobby nor breakout rooms", env: env("ENABLE_LOBBY=0", "ENABLE_BREAKOUT_ROOMS=0"), main: token, noLobby: true, noBreakout: true,
-			mainKind: config.KindToken},
-		{name: "modules that mean something", env: env("XMPP_MUC_MODULES=token_affiliation,token_no_wildcard,muc_affiliated_only"), main: token,
-			muc: `modules_enabled = { "token_affiliation"; "token_no_wildcard"; "muc_affiliated_only"; "token_verification" }`, mainKind: config.KindToken},
-	} {
+	for _, test := range setUps {
 		t.Run(test.name, func(t *testing.T) {
 			var lines []string
 			for _, v := range append([]string{"XMPP_DOMAIN=meet.example.com", "XMPP_MUC_DOMAIN=muc.meet.example.com", "XMPP_AUTH_DOMAIN=auth.meet.example.com",

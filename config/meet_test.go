@@ -17,12 +17,9 @@ rooms: {services: [conference.meet.example.com]}
 vhosts: {meet.example.com: {kind: token, app_id: a, app_secret: 0123456789abcdef0123456789abcdef}}
 `
 
-// usher finds a conferenceRequestUrl that counts, with its line, and none that does not count.
-func TestMeet(t *testing.T) {
-	for name, tt := range map[string]struct {
-		script, want, source string
-	}{
-		"as Debian has it, commented out": {`
+// meetScripts are configurations of the web page, with the conferenceRequestUrl that usher finds, and where.
+var meetScripts = map[string]struct{ script, want, source string }{
+	"as Debian has it, commented out": {`
 /* eslint-disable comma-dangle */
 var subdir = '<!--# echo var="subdir" default="" -->';
 if (subdir.startsWith('<!--')) {
@@ -35,44 +32,48 @@ var config = {
     /* conferenceRequestUrl: 'x', */
     bosh: 'https://meet.example.com/' + subdir + 'http-bind',
 };`, "", ""},
-		"in the object": {"var config = {\n  hosts: {},\n  conferenceRequestUrl: 'https://meet.example.com/conference-request/v1',\n  bosh: 'x' };",
-			"https://meet.example.com/conference-request/v1", ":3"},
-		"the last in the object":   {"var config = { conferenceRequestUrl: 'x' };", "x", ":1"},
-		"quoted":                   {`var config = { "a": 1, "conferenceRequestUrl": "https:\/\/x\/y" }`, "https://x/y", ":1"},
-		"made of parts":            {"config = {\nconferenceRequestUrl:\n  'https://x/' + subdir +\n   'v1', b: 1}", "'https://x/' + subdir + 'v1'", ":2"},
-		"made of constant parts":   {"config = {conferenceRequestUrl: 'https://' + \"x\" + `/v1`}", "https://x/v1", ":1"},
-		"a template":               {"config = {conferenceRequestUrl: `https://${host}/v1`}", "`https://${host}/v1`", ":1"},
-		"a template in a template": {"config = {a: `${b({c: `}'`})}`, conferenceRequestUrl: 'x'}", "x", ":1"},
-		"as docker writes it": {`config.bosh = 'https://8x8.vc/app/http-bind';
+	"in the object": {"var config = {\n  hosts: {},\n  conferenceRequestUrl: 'https://meet.example.com/conference-request/v1',\n  bosh: 'x' };",
+		"https://meet.example.com/conference-request/v1", ":3"},
+	"the last in the object":   {"var config = { conferenceRequestUrl: 'x' };", "x", ":1"},
+	"quoted":                   {`var config = { "a": 1, "conferenceRequestUrl": "https:\/\/x\/y" }`, "https://x/y", ":1"},
+	"made of parts":            {"config = {\nconferenceRequestUrl:\n  'https://x/' + subdir +\n   'v1', b: 1}", "'https://x/' + subdir + 'v1'", ":2"},
+	"made of constant parts":   {"config = {conferenceRequestUrl: 'https://' + \"x\" + `/v1`}", "https://x/v1", ":1"},
+	"a template":               {"config = {conferenceRequestUrl: `https://${host}/v1`}", "`https://${host}/v1`", ":1"},
+	"a template in a template": {"config = {a: `${b({c: `}'`})}`, conferenceRequestUrl: 'x'}", "x", ":1"},
+	"as docker writes it": {`config.bosh = 'https://8x8.vc/app/http-bind';
 config.conferenceRequestUrl = 'https://8x8.vc/app/conference-request/v1';
 
 config.hiddenDomain = 'recorder.8x8.vc';`, "https://8x8.vc/app/conference-request/v1", ":2"},
-		"by brackets":              {`config["conferenceRequestUrl"] = 'x';`, "x", ":1"},
-		"without a semicolon":      {"config.conferenceRequestUrl = 'x'\nconfig.a = 'y'\n", "x", ":1"},
-		"over two lines":           {"config.conferenceRequestUrl = 'x'\n  + 'y'\nconfig.a = 'z'", "xy", ":1"},
-		"by a call":                {"config.conferenceRequestUrl = url('a', {b: 1})\n", "url('a', {b: 1})", ":1"},
-		"in another way":           {"Object.assign(config, { conferenceRequestUrl: 'x' })", "x", ":1"},
-		"in an if":                 {"if (a) {\n config.conferenceRequestUrl = 'x';\n}", "x", ":2"},
-		"taken back":               {"config.conferenceRequestUrl = 'x';\nconfig.conferenceRequestUrl = '';", "", ""},
-		"taken back as undefined":  {"var config = { conferenceRequestUrl: 'x' };\nconfig.conferenceRequestUrl = undefined\n", "", ""},
-		"taken back in an if":      {"config.conferenceRequestUrl = 'x';\nif (a) { config.conferenceRequestUrl = ''; }", "x", ":1"},
-		"changed":                  {"config.conferenceRequestUrl = 'x';\nconfig.conferenceRequestUrl = 'y';", "y", ":2"},
-		"empty":                    {"var config = { conferenceRequestUrl: '' };", "", ""},
-		"null":                     {"var config = { conferenceRequestUrl: null };", "", ""},
-		"in a text":                {`var a = "config.conferenceRequestUrl = 'x'", b = 'conferenceRequestUrl: \'x\'';`, "", ""},
-		"in a comment of HTML":     {"<!-- config.conferenceRequestUrl = 'x'\n", "", ""},
-		"in a regular expression":  {`var a = /'/; config.b = /[/'"]/g; config.conferenceRequestUrl = 'x'; c = 4 / 2 / 1;`, "x", ":1"},
-		"read":                     {"if (config.conferenceRequestUrl === 'x') { a = config.conferenceRequestUrl; }", "", ""},
-		"a label":                  {"x ? conferenceRequestUrl : 'y';", "", ""},
-		"a longer name":            {"config.conferenceRequestUrls = 'x'; config.myconferenceRequestUrl = 'x';", "", ""},
-		"after lines of Windows":   {"var config = {\r\n // a\r\n conferenceRequestUrl: 'x'\r\n};", "x", ":3"},
-		"a text over lines":        {"a = 'b\\\nc';\nconfig.conferenceRequestUrl = 'x';", "x", ":3"},
-		"nothing":                  {"", "", ""},
-		"what is no JavaScript":    {"<html lang='en'>", "", ""},
-		"a beginning and no more":  {"config.conferenceRequestUrl", "", ""},
-		"a beginning and a sign":   {"config.conferenceRequestUrl =", "", ""},
-		"what follows is not read": {"config.conferenceRequestUrl = 'x'; a = 'b", "x", ":1"},
-	} {
+	"by brackets":              {`config["conferenceRequestUrl"] = 'x';`, "x", ":1"},
+	"without a semicolon":      {"config.conferenceRequestUrl = 'x'\nconfig.a = 'y'\n", "x", ":1"},
+	"over two lines":           {"config.conferenceRequestUrl = 'x'\n  + 'y'\nconfig.a = 'z'", "xy", ":1"},
+	"by a call":                {"config.conferenceRequestUrl = url('a', {b: 1})\n", "url('a', {b: 1})", ":1"},
+	"in another way":           {"Object.assign(config, { conferenceRequestUrl: 'x' })", "x", ":1"},
+	"in an if":                 {"if (a) {\n config.conferenceRequestUrl = 'x';\n}", "x", ":2"},
+	"taken back":               {"config.conferenceRequestUrl = 'x';\nconfig.conferenceRequestUrl = '';", "", ""},
+	"taken back as undefined":  {"var config = { conferenceRequestUrl: 'x' };\nconfig.conferenceRequestUrl = undefined\n", "", ""},
+	"taken back in an if":      {"config.conferenceRequestUrl = 'x';\nif (a) { config.conferenceRequestUrl = ''; }", "x", ":1"},
+	"changed":                  {"config.conferenceRequestUrl = 'x';\nconfig.conferenceRequestUrl = 'y';", "y", ":2"},
+	"empty":                    {"var config = { conferenceRequestUrl: '' };", "", ""},
+	"null":                     {"var config = { conferenceRequestUrl: null };", "", ""},
+	"in a text":                {`var a = "config.conferenceRequestUrl = 'x'", b = 'conferenceRequestUrl: \'x\'';`, "", ""},
+	"in a comment of HTML":     {"<!-- config.conferenceRequestUrl = 'x'\n", "", ""},
+	"in a regular expression":  {`var a = /'/; config.b = /[/'"]/g; config.conferenceRequestUrl = 'x'; c = 4 / 2 / 1;`, "x", ":1"},
+	"read":                     {"if (config.conferenceRequestUrl === 'x') { a = config.conferenceRequestUrl; }", "", ""},
+	"a label":                  {"x ? conferenceRequestUrl : 'y';", "", ""},
+	"a longer name":            {"config.conferenceRequestUrls = 'x'; config.myconferenceRequestUrl = 'x';", "", ""},
+	"after lines of Windows":   {"var config = {\r\n // a\r\n conferenceRequestUrl: 'x'\r\n};", "x", ":3"},
+	"a text over lines":        {"a = 'b\\\nc';\nconfig.conferenceRequestUrl = 'x';", "x", ":3"},
+	"nothing":                  {"", "", ""},
+	"what is no JavaScript":    {"<html lang='en'>", "", ""},
+	"a beginning and no more":  {"config.conferenceRequestUrl", "", ""},
+	"a beginning and a sign":   {"config.conferenceRequestUrl =", "", ""},
+	"what follows is not read": {"config.conferenceRequestUrl = 'x'; a = 'b", "x", ":1"},
+}
+
+// usher finds a conferenceRequestUrl that counts, with its line, and none that does not count.
+func TestMeet(t *testing.T) {
+	for name, tt := range meetScripts {
 		t.Run(name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
 			write(t, "usher.yaml", []byte(meetYAML))
