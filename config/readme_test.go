@@ -45,13 +45,13 @@ func keyTables() string {
 	var b strings.Builder
 	section := ""
 	for _, k := range keys {
-		if in, _, below := strings.Cut(k.name, "."); in != section {
+		in, _, below := strings.Cut(k.name, ".")
+		if !below {
+			in = "Without a section"
+		}
+		if in != section {
 			section = in
-			if below {
-				fmt.Fprintf(&b, "\n### %s\n\n", in)
-			} else {
-				fmt.Fprintf(&b, "\n### Without a section: %s\n\n", in)
-			}
+			fmt.Fprintf(&b, "\n### %s\n\n", in)
 			b.WriteString("| key | meaning | default | example | since |\n|---|---|---|---|---|\n")
 		}
 		def := k.unset
