@@ -32,11 +32,11 @@ func (s *playedService) Send(r xml.TokenReader) error {
 	s.joins++
 	from := "cell@breakout.meet.example.com/usher"
 	if s.refuses {
-		s.b.hears("error", jid.MustParse(from))
+		s.b.probe.hears(jid.MustParse(from), heard{typ: stanza.ErrorPresence})
 	} else {
-		s.b.hears("", jid.MustParse(from))
+		s.b.probe.hears(jid.MustParse(from), heard{})
 	}
-	s.b.hears("error", jid.MustParse("other@breakout.meet.example.com/usher"))
+	s.b.probe.hears(jid.MustParse("other@breakout.meet.example.com/usher"), heard{typ: stanza.ErrorPresence})
 	return nil
 }
 
@@ -72,8 +72,8 @@ func TestBreakoutTries(t *testing.T) {
 		if !errors.Is(got, tt.want) || (got == nil) != (tt.want == nil) || errors.Is(got, errRemoved) != (tt.want == errRemoved) {
 			t.Errorf("%s: %v, want %v", name, got, tt.want)
 		}
-		if s.joins != tt.joins || s.ends != tt.joins || len(b.refused) != 0 {
-			t.Errorf("%s: entered %d times, ended %d times, and knows of %v", name, s.joins, s.ends, b.refused)
+		if s.joins != tt.joins || s.ends != tt.joins || len(b.probe.entered) != 0 {
+			t.Errorf("%s: entered %d times, ended %d times, and knows of %v", name, s.joins, s.ends, b.probe.entered)
 		}
 	}
 }

@@ -5,8 +5,8 @@ import "time"
 // Patient has usher wait for rooms and Jicofo for as long as a test does.
 func (c *Component) Patient() {
 	c.requestTimeout = time.Hour
-	if c.relay != nil {
-		c.relay.timeout = time.Hour
+	if before, ok := c.mode.(*beforeJicofo); ok {
+		before.relay.timeout = time.Hour
 	}
 }
 

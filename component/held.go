@@ -4,47 +4,42 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
-	"crypto/rand"
-	"encoding/json"
-	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/jid"
-	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
-	"github.com/xmpp-usher/usher/component/stream"
 )
 
 const (
-	// heldPerSender, heldPerRoom, heldAtAll and heldBytes bound the requests that are held. Over a bound the answer is given at
+	// heldPerSender, heldPerRoom, heldAtAll and heldBytes bound the requests that are held. Over a bound a request is answered at
 	// once.
 	heldPerSender, heldPerRoom, heldAtAll, heldBytes = 4, 4 << 10, 32 << 10, 64 << 20
-	// owedPerSender and owedAtAll bound the answers that are owed: as many as can be held, and wait for their turn in the queue
-	// or have it. maxOwedID bounds the length in bytes of their ids.
+	// owedPerSender and owedAtAll bound the answers that are owed: as many as requests can be held, queued and under way.
+	// maxOwedID bounds the length in bytes of their ids.
 	owedPerSender, owedAtAll, maxOwedID = heldPerSender + maxPerSender + 1, heldAtAll + full + slowAtAll + workers, 1 << 10
-	// remembered is for how long, at least, whoever was told to wait is known to be waiting, and toldAtMost how many of
-	// them are known: a waiting client asks five seconds after each answer, which is held for 90 s at most.
-	remembered, toldAtMost = 2 * time.Minute, 64 << 10
-	// sweepEvery is how often it is looked for requests whose time is over.
+	// remembered is how long, at least, a client that was told to wait is known to be waiting. rememberedAtMost bounds how many are
+	// known. A waiting client asks again five seconds after each answer, which is held for 90 s at most.
+	remembered, rememberedAtMost = 2 * time.Minute, 64 << 10
+	// sweepEvery is the interval of the sweep for requests with a hold that is over.
 	sweepEvery = 100 * time.Millisecond
-	// afterHold is how long the answer to a held request may take once its hold is over. With the default of wait_hold it is
-	// there before a client gives up that waits for 15 s, such as slixmpp.
+	// afterHold is how long the answer to a held request may take once its hold is over. With the default of wait_hold the answer
+	// arrives before a client gives up that waits for 15 s, such as slixmpp.
 	afterHold = 4 * time.Second
 )
 
-// held are the requests of those who wait for a host and have been told so before: they are answered when a host is inside,
-// or when wait_hold is over. They outlive the connection, and are written down, so that whoever comes after us answers them.
+// held are the requests of clients that wait for a host, and that have been told so before. They are answered when a host is
+// inside, or when wait_hold is over. They outlive the connection, and are written down, so that the next usher can answer them.
 //
-// A request is held until somebody takes it out, and only who has taken it out answers it. An answer that there was no
-// connection for is owed, and given on the next one. What is owed in the end is written down, too; see leave.
+// A request is held until somebody takes it out, and only its taker answers it. An answer that could not be sent is owed, and sent
+// on the next stream. What is still owed at the end is written down as well; see left.go.
 type held struct {
 	store store.Store
 
@@ -55,28 +50,35 @@ type held struct {
 	n, bytes int
 	came     uint64 // how many have been held so far
 	owed     []*waiter
-	owedTo   map[string]int  // how many, by bare JID
-	unowed   int             // how many were over a bound, and are not written down
-	told     map[uint64]bool // who was told to wait, for which room, as a hash of the two
-	toldOld  map[uint64]bool
-	forgotAt time.Time
+	owedTo   map[string]int // how many, by bare JID
+	unowed   int            // how many were over a bound, and are not written down
+
+	// waiting and waitingOld are clients that were told to wait for a room, as a hash of the two.
+	waiting, waitingOld map[uint64]bool
+	forgotAt            time.Time
 }
 
-// waiter is a request that is held, or to which an answer is owed.
+// waiter is a request that is held, or with an answer that is owed.
 type waiter struct {
-	iq      stanza.IQ
-	raw     []byte
-	asked   string        // the room as the client spells it
+	request
 	d       auth.Decision // what it is told if nothing else happens
-	at      time.Time     // when it came
-	machine string        // what the client calls its machine
-	hold    time.Duration // for how long
-	until   time.Time     // by the clock of the Options: when its time is over
+	hold    time.Duration // for how long it is held
+	until   time.Time     // when its hold is over, by the clock of the Options
 	number  uint64        // of those held, in the order in which they came
 	index   int           // in held.order
-	key     string        // in the store; none if it is not there
-	called  bool          // a host is there, and it is about to be decided again
+	key     string        // in the store; empty if it is not there
+	called  bool          // a host is inside, and it is about to be decided again
 	decided bool          // the decision has been counted
+}
+
+// size is about how many bytes a waiter keeps because of what its client said.
+func (r *waiter) size() int {
+	c := r.conf
+	n := len(c.Room) + len(c.Token) + len(c.SessionID) + len(c.MachineUID)
+	for _, p := range c.Properties {
+		n += len(p.Name) + len(p.Value) + 2*int(unsafe.Sizeof(p)) // a slice that grows is up to twice as long as what is in it
+	}
+	return n
 }
 
 // byEnd is a heap (package container/heap) of held requests, of which the first is over first.
@@ -94,36 +96,33 @@ func (q *byEnd) Pop() any {
 	return r
 }
 
-// record is a held request as it is written down: what it takes to answer it.
-type record struct{ ID, From, To string }
-
 func newHeld(s store.Store) *held {
 	return &held{
 		store: s, rooms: make(map[string]map[*waiter]bool), senders: make(map[string]int),
-		owedTo: make(map[string]int), told: make(map[uint64]bool), toldOld: make(map[uint64]bool),
+		owedTo: make(map[string]int), waiting: make(map[uint64]bool), waitingOld: make(map[uint64]bool),
 	}
 }
 
 var seed = maphash.MakeSeed()
 
-// again tells whether the sender was told to wait for the room before, and remembers that they are told now.
+// again reports whether the sender was told to wait for the room before, and remembers that it is told now.
 func (h *held) again(from, room jid.JID, now time.Time) bool {
 	key := maphash.Comparable(seed, [2]string{from.String(), room.String()})
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if now.Sub(h.forgotAt) > remembered || len(h.told) >= toldAtMost {
-		h.told, h.toldOld, h.forgotAt = make(map[uint64]bool), h.told, now
+	if now.Sub(h.forgotAt) > remembered || len(h.waiting) >= rememberedAtMost {
+		h.waiting, h.waitingOld, h.forgotAt = make(map[uint64]bool), h.waiting, now
 	}
-	again := h.told[key] || h.toldOld[key]
-	h.told[key] = true
+	again := h.waiting[key] || h.waitingOld[key]
+	h.waiting[key] = true
 	return again
 }
 
 // hold takes in a request, unless there are too many or it cannot be written down.
 func (h *held) hold(ctx context.Context, r *waiter) bool {
-	room, sender := r.room(), r.iq.From.Bare().String()
+	room, sender := r.room(), r.sender()
 	h.mu.Lock()
-	if h.senders[sender] >= heldPerSender || len(h.rooms[room]) >= heldPerRoom || h.n >= heldAtAll || h.bytes+len(r.raw) > heldBytes {
+	if h.senders[sender] >= heldPerSender || len(h.rooms[room]) >= heldPerRoom || h.n >= heldAtAll || h.bytes+r.size() > heldBytes {
 		h.mu.Unlock()
 		return false
 	}
@@ -131,7 +130,7 @@ func (h *held) hold(ctx context.Context, r *waiter) bool {
 	h.n++
 	h.came++
 	r.number = h.came
-	h.bytes += len(r.raw)
+	h.bytes += r.size()
 	if h.rooms[room] == nil {
 		h.rooms[room] = make(map[*waiter]bool)
 	}
@@ -150,46 +149,36 @@ func (h *held) hold(ctx context.Context, r *waiter) bool {
 	return true
 }
 
-// write writes a request down, to be answered by the next usher until an hour after the time.
-func (h *held) write(ctx context.Context, r *waiter, until time.Time) error {
-	value, err := json.Marshal(record{ID: r.iq.ID, From: r.iq.From.String(), To: r.iq.To.String()})
-	if err != nil {
-		return err
-	}
-	key := rand.Text()
-	if err = h.store.Put(ctx, store.Record{Kind: store.KindHeld, Key: key, Value: value, End: until.Add(time.Hour)}); err == nil {
-		r.key = key
-	}
-	return err
-}
-
 func (r *waiter) room() string { return r.d.Room.JID.String() }
 
-// owe has an answer given as soon as there is a connection, unless there are too many.
+func (r *waiter) sender() string { return r.from.Bare().String() }
+
+// owe keeps an answer until there is a connection, unless there are too many.
 func (h *held) owe(r *waiter) {
-	sender := r.iq.From.Bare().String()
+	sender := r.sender()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if len(h.owed) >= owedAtAll || h.owedTo[sender] >= owedPerSender || len(r.iq.ID) > maxOwedID {
+	if len(h.owed) >= owedAtAll || h.owedTo[sender] >= owedPerSender || len(r.client.record().ID) > maxOwedID {
 		if r.key == "" {
 			h.unowed++
 		}
 		return
 	}
-	r.raw = nil
+	r.conf = focus.Conference{Room: r.conf.Room} // all that the answer needs
 	h.owed = append(h.owed, r)
 	h.owedTo[sender]++
 }
 
-// take takes one request out, and tells whether it was held.
+// take takes one request out, and reports whether it was held.
 func (h *held) take(r *waiter) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.takeOut(r)
 }
 
+// takeOut is take for callers that hold mu.
 func (h *held) takeOut(r *waiter) bool {
-	room, sender := r.room(), r.iq.From.Bare().String()
+	room, sender := r.room(), r.sender()
 	written, ok := h.rooms[room][r]
 	if !ok {
 		return false
@@ -204,7 +193,7 @@ func (h *held) takeOut(r *waiter) bool {
 		delete(h.senders, sender)
 	}
 	h.n--
-	h.bytes -= len(r.raw)
+	h.bytes -= r.size()
 	return true
 }
 
@@ -238,7 +227,7 @@ func (h *held) older(from, room jid.JID, r *waiter) []*waiter {
 	}
 	var all []*waiter
 	for other, written := range h.rooms[room.String()] {
-		if written && other.iq.From.Bare().Equal(from.Bare()) && (r == nil || other.number < r.number) {
+		if written && other.from.Bare().Equal(from.Bare()) && (r == nil || other.number < r.number) {
 			all = append(all, other)
 		}
 	}
@@ -248,7 +237,7 @@ func (h *held) older(from, room jid.JID, r *waiter) []*waiter {
 	return inOrder(all)
 }
 
-// over takes out and returns the requests whose time is over, or to which an answer is owed; all of them if now is zero.
+// over takes out and returns the requests with a hold that is over, or with an answer that is owed; all of them if now is zero.
 func (h *held) over(now time.Time) []*waiter {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -261,6 +250,111 @@ func (h *held) over(now time.Time) []*waiter {
 		all = append(all, r)
 	}
 	return all
+}
+
+// hold holds a request if its client has to wait and has been told so before, and reports whether it does.
+func (c *Component) hold(ctx context.Context, r *request, d auth.Decision) bool {
+	hold := c.o.WaitHold
+	if r.conf.Patient() {
+		hold = c.o.WaitHoldJitsi
+	}
+	if r.held != nil || d.Verdict != auth.Wait || hold <= 0 || !c.held.again(r.from, d.Room.JID, c.o.Now()) {
+		return false
+	}
+	w := &waiter{request: *r, d: d, hold: hold, until: c.o.Now().Add(hold)}
+	if !c.held.hold(ctx, w) {
+		return false
+	}
+	// A host may have entered since it was decided.
+	c.mode.Await(d.Room.JID, w.until)
+	return true
+}
+
+// arrived has the requests decided again that are held for a room that a host has entered. It does not block.
+func (c *Component) arrived(room jid.JID) {
+	q := c.work.Load()
+	if q == nil {
+		return
+	}
+	for _, r := range c.held.call(room) {
+		began := time.Now()
+		again := func(ctx context.Context) {
+			if c.held.take(r) { // unless its hold was over before its turn came
+				c.again(ctx, r, began)
+			}
+		}
+		if err := q.push(r.sender(), again); err != nil && c.held.take(r) {
+			c.held.owe(r)
+		}
+	}
+}
+
+// again admits a request that was held. It may take less time than a new one if its client has waited for long.
+func (c *Component) again(ctx context.Context, w *waiter, began time.Time) {
+	r := w.request
+	r.came, r.held = began, w
+	defer c.recovers(&r)
+	deadline := began.Add(c.requestTimeout)
+	if last := w.came.Add(w.hold + afterHold); last.Before(deadline) {
+		deadline = last
+	}
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	c.admit(ctx, &r)
+}
+
+// admitted answers the older requests of somebody who has just been let in. Affiliations are by bare JID, so the person may enter
+// by each of them. In Jitsi's role upgrade the page joins by such an older request only: the guest's own connection asks once
+// more, with the session of the login, and does nothing with the answer but close the dialog (lib-jitsi-meet
+// JitsiConference.ts, authenticateAndUpgradeRole). The session is told to the machine that it is bound to, and to no other
+// client of the same account.
+func (c *Component) admitted(ctx context.Context, r *request, d auth.Decision, said *focus.Answer) {
+	if said != nil && said.Redirects() {
+		return // let in at another node, because of what this one request says
+	}
+	for _, older := range c.held.older(r.from, d.Room.JID, r.held) {
+		its := d
+		if older.conf.MachineUID != r.conf.MachineUID {
+			its.SessionID, its.Identity = "", ""
+		}
+		older.held = older // so that a held one is owed, with its key in the store
+		its, sent := c.answer(&older.request, its, said)
+		if sent {
+			c.strike(ctx, older)
+		}
+		c.decided(older.from, its, time.Since(older.came))
+	}
+}
+
+// expire answers the held requests with a hold that is over, and what is owed, until ctx ends.
+func (c *Component) expire(ctx context.Context) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	for {
+		c.settle(ctx, c.held.over(c.o.Now()))
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// settle tells clients what was decided when they were held, or what they are owed. What cannot be sent now is owed.
+func (c *Component) settle(ctx context.Context, all []*waiter) {
+	var answered []*waiter
+	for _, r := range all {
+		var err error
+		if r.d, err = c.tell(&r.request, r.d, nil); later(err) {
+			c.held.owe(r)
+			continue
+		}
+		answered = append(answered, r)
+		if !r.decided {
+			c.decided(r.from, r.d, time.Since(r.came))
+		}
+	}
+	c.strike(ctx, answered...)
 }
 
 // strike takes requests that have been answered out of the store.
@@ -276,235 +370,7 @@ func (c *Component) strike(ctx context.Context, all ...*waiter) {
 	}
 	// They have been answered, however late.
 	if err := c.o.Store.Delete(context.WithoutCancel(ctx), store.KindHeld, keys...); err != nil {
-		// Whoever comes after us answers them once more, which nobody minds.
-		c.say(zap.WarnLevel, "answered requests could not be taken out of the store", string(auth.ReasonStoreUnavailable), jid.JID{}, zap.Error(err))
+		// The next usher answers them once more, which harms nobody.
+		c.say(zap.WarnLevel, "could not take answered requests out of the store", string(auth.ReasonStoreUnavailable), jid.JID{}, zap.Error(err))
 	}
-}
-
-// wait holds a request whose sender has been told to wait before, and tells whether it does.
-func (c *Component) wait(ctx context.Context, in incoming, conf focus.Conference, d auth.Decision) bool {
-	room := d.Room.JID
-	hold := c.o.WaitHold
-	if conf.Patient() {
-		hold = c.o.WaitHoldJitsi
-	}
-	if d.Verdict != auth.Wait || hold <= 0 || !c.held.again(in.iq.From, room, c.o.Now()) {
-		return false
-	}
-	r := &waiter{
-		iq: in.iq, raw: in.raw, asked: conf.Room, d: d, at: in.at, machine: conf.MachineUID, hold: hold, until: c.o.Now().Add(hold),
-	}
-	if !c.held.hold(ctx, r) {
-		return false
-	}
-	// A host may have entered since it was decided.
-	c.rooms.Await(room, r.until)
-	return true
-}
-
-// arrived has the requests decided again that are held for a room which a host has entered. It does not block.
-func (c *Component) arrived(room jid.JID) {
-	w := c.work.Load()
-	if w == nil {
-		return
-	}
-	for _, r := range c.held.call(room) {
-		began := time.Now()
-		again := func(ctx context.Context) {
-			if c.held.take(r) { // unless its time was over before its turn came
-				c.request(ctx, incoming{r.iq, r.raw, began, r})
-			}
-		}
-		if err := w.push(r.iq.From.Bare().String(), again); err != nil && c.held.take(r) {
-			c.held.owe(r)
-		}
-	}
-}
-
-// admitted answers the older requests of somebody who has just been let in: affiliations are by bare JID, so they may enter by
-// each of them. In Jitsi's role upgrade the page joins by such an older request only: the guest's own connection asks once
-// more, with the session of the login, and does nothing with the answer but close the dialog (lib-jitsi-meet
-// JitsiConference.ts, authenticateAndUpgradeRole). The session is told to the machine to which it is bound, and to no other
-// client of the same account.
-func (c *Component) admitted(ctx context.Context, in incoming, conf focus.Conference, d auth.Decision, said *focus.Answer) {
-	if said != nil && said.Redirects() {
-		return // let in elsewhere, because of what this one request says
-	}
-	for _, r := range c.held.older(in.iq.From, d.Room.JID, in.held) {
-		its := d
-		if r.machine != conf.MachineUID {
-			its.SessionID, its.Identity = "", ""
-		}
-		told, sent := c.answer(r.iq, focus.Conference{Room: r.asked}, its, said, r)
-		if sent {
-			c.strike(ctx, r)
-		}
-		c.decided(r.iq, told, time.Since(r.at))
-	}
-}
-
-// expire answers the held requests whose time is over, until ctx ends.
-func (c *Component) expire(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		c.settle(ctx, c.held.over(c.o.Now()))
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// settle tells those who were held what is known of them. What cannot be sent now is owed.
-func (c *Component) settle(ctx context.Context, all []*waiter) {
-	var answered []*waiter
-	for _, r := range all {
-		var err error
-		if r.d, err = c.tell(r.iq, focus.Conference{Room: r.asked}, r.d, nil); later(err) {
-			c.held.owe(r)
-			continue
-		}
-		answered = append(answered, r)
-		if !r.decided {
-			c.decided(r.iq, r.d, time.Since(r.at))
-		}
-	}
-	c.strike(ctx, answered...)
-}
-
-// later tells whether what could not be sent may be sent on another stream.
-func later(err error) bool {
-	return errors.Is(err, stream.ErrDisconnected) || errors.Is(err, stream.ErrBacklog) || errors.Is(err, errLeft)
-}
-
-var errLeft = errors.New("left to the next usher")
-
-// tell sends what was decided, and returns what the client is told: while usher stops, nobody is told to ask again who can be
-// left to the next usher, which answers when it is there. A client that asks while no usher is connected gets an error from
-// Prosody, after which it never asks again (moderator.js).
-func (c *Component) tell(iq stanza.IQ, conf focus.Conference, d auth.Decision, said *focus.Answer) (auth.Decision, error) {
-	if c.stopping.Load() && focus.AsksAgain(d) {
-		if c.leaving.Load() {
-			return d, errLeft
-		}
-		if d.Verdict != auth.Wait { // not ready, perhaps because there was no time left
-			d = d.Denied(auth.ReasonStopping, d.Err)
-		}
-	}
-	s := c.stream.Load()
-	if s == nil {
-		return d, stream.ErrDisconnected
-	}
-	return d, s.Deliver(focus.Reply(iq, conf, d, d.SessionID, said), func() {
-		d := d
-		if d.Verdict == auth.Allow {
-			d = d.Denied(auth.ReasonRoomUnavailable, stream.ErrDisconnected)
-		}
-		c.owe(iq, conf.Room, d)
-	})
-}
-
-// owe has a client be told a decision that has been counted, but could not be sent.
-func (c *Component) owe(iq stanza.IQ, asked string, d auth.Decision) {
-	c.held.owe(&waiter{iq: iq, asked: asked, d: d, at: time.Now(), decided: true})
-}
-
-// dismiss answers all held requests because usher stops, and they are not left to the next one.
-func (c *Component) dismiss(ctx context.Context) {
-	all := c.held.over(time.Time{})
-	for _, r := range all {
-		r.d = r.d.Denied(auth.ReasonStopping, nil)
-	}
-	c.settle(ctx, all)
-}
-
-// prepare writes down what is owed while the stream is still there, so that what cannot be written down is answered.
-func (c *Component) prepare(ctx context.Context) {
-	owed := c.held.over(time.Unix(0, 0)) // long before anything that is held is over
-	unwritten, err := c.held.writeAll(owed, c.o.Now())
-	if len(unwritten) > 0 {
-		c.o.Log.Warn("requests cannot be written down for the next usher, and are answered", zap.Int("requests", len(unwritten)), zap.Error(err))
-		c.leaving.Store(false)
-	}
-	for _, r := range owed {
-		if r.key != "" {
-			c.held.owe(r)
-		}
-	}
-	c.settle(ctx, unwritten)
-}
-
-// leave writes down what is without an answer when usher has stopped, for the next one to answer.
-func (c *Component) leave() {
-	left := c.held.over(time.Time{})
-	lost, err := left, error(nil)
-	if c.o.Outlives {
-		lost, err = c.held.writeAll(left, c.o.Now())
-	}
-	c.held.mu.Lock()
-	n := len(lost) + c.held.unowed
-	c.held.mu.Unlock()
-	if n > 0 {
-		c.o.Log.Warn("requests end without an answer: they could not be sent one, nor be written down for the next usher", zap.Int("requests", n), zap.Error(err))
-	}
-	if n := len(left) - len(lost); n > 0 {
-		c.o.Log.Info("requests are left to the next usher, which answers them", zap.Int("requests", n))
-	}
-}
-
-// writeAll writes down those that are not written down yet, and returns those that cannot be, and why.
-func (h *held) writeAll(all []*waiter, until time.Time) (unwritten []*waiter, err error) {
-	var g errgroup.Group
-	g.SetLimit(workers) // which share a sync of the disk
-	for _, r := range all {
-		if r.key == "" {
-			g.Go(func() error { return h.write(context.Background(), r, until) })
-		}
-	}
-	err = g.Wait()
-	for _, r := range all {
-		if r.key == "" {
-			unwritten = append(unwritten, r)
-		}
-	}
-	return unwritten, err
-}
-
-// inherit takes in the requests that an earlier process has held. Their answers are owed.
-func (c *Component) inherit(ctx context.Context) error {
-	n := 0
-	for rec, err := range c.o.Store.All(ctx, store.KindHeld) {
-		if err != nil {
-			return err
-		}
-		iq, err := readRecord(rec.Value)
-		if err != nil {
-			c.o.Log.Warn("a held request in the store cannot be read and is passed over", zap.Error(err))
-			continue
-		}
-		n++
-		c.held.owe(&waiter{iq: iq, d: auth.Decision{}.Denied(auth.ReasonStopping, nil), at: time.Now(), key: rec.Key})
-	}
-	if n > 0 {
-		c.o.Log.Info("an earlier usher has left requests unanswered", zap.Int("requests", n))
-	}
-	return nil
-}
-
-func readRecord(value []byte) (stanza.IQ, error) {
-	var r record
-	if err := json.Unmarshal(value, &r); err != nil {
-		return stanza.IQ{}, err
-	}
-	from, err := jid.ParseUnsafe(r.From)
-	if err != nil {
-		return stanza.IQ{}, err
-	}
-	to, err := jid.ParseUnsafe(r.To)
-	if err == nil && (from.Domainpart() == "" || to.Domainpart() == "") {
-		err = errors.New("a request of nobody, or to nobody")
-	}
-	return stanza.IQ{ID: r.ID, Type: stanza.SetIQ, From: from.JID, To: to.JID}, err
 }

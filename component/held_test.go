@@ -18,15 +18,19 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // waiting is a request of a person for a room.
 func waiting(sender, room string, until time.Time) *waiter {
 	d := auth.Decision{Room: auth.Room{JID: jid.MustParse(room + "@conference.meet.example.com")}}
+	from := jid.MustParse(sender + "@guest.example.com/r")
 	return &waiter{
-		iq:  stanza.IQ{ID: "1", Type: stanza.SetIQ, From: jid.MustParse(sender + "@guest.example.com/r"), To: ours},
-		raw: []byte("<iq/>"), d: d.Waiting(auth.ReasonHostAbsent), until: until,
+		request: request{
+			from: from, client: iqClient{iq: stanza.IQ{ID: "1", Type: stanza.SetIQ, From: from, To: ours}}, conf: focus.Conference{Token: "x.y.z"},
+		},
+		d: d.Waiting(auth.ReasonHostAbsent), until: until,
 	}
 }
 
@@ -79,7 +83,7 @@ func TestHeldModel(t *testing.T) {
 		owed := map[*waiter]bool{}
 		out := func(r *waiter) {
 			if !living[r] && !owed[r] {
-				t.Fatalf("%s was taken out a second time", r.iq.From)
+				t.Fatalf("%s was taken out a second time", r.from)
 			}
 			delete(living, r)
 			delete(owed, r)
@@ -92,7 +96,7 @@ func TestHeldModel(t *testing.T) {
 				r := waiting(names.Draw(t, "sender"), names.Draw(t, "room"), now.Add(hold))
 				of := 0
 				for other := range living {
-					if other.iq.From.Equal(r.iq.From) {
+					if other.from.Equal(r.from) {
 						of++
 					}
 				}
@@ -113,7 +117,7 @@ func TestHeldModel(t *testing.T) {
 					if out(r); rapid.Bool().Draw(t, "not sent") {
 						of := 0
 						for other := range owed {
-							if other.iq.From.Equal(r.iq.From) {
+							if other.from.Equal(r.from) {
 								of++
 							}
 						}
@@ -139,7 +143,7 @@ func TestHeldModel(t *testing.T) {
 				by := waiting(names.Draw(t, "sender"), names.Draw(t, "room"), now)
 				var decided *waiter // a held request that was decided again, if any
 				for r := range living {
-					if r.iq.From.Equal(by.iq.From) && r.room() == by.room() && rapid.Bool().Draw(t, "decided") {
+					if r.from.Equal(by.from) && r.room() == by.room() && rapid.Bool().Draw(t, "decided") {
 						decided = r
 					}
 				}
@@ -148,15 +152,15 @@ func TestHeldModel(t *testing.T) {
 					out(decided)
 				}
 				last := uint64(0)
-				for _, r := range h.older(by.iq.From, by.d.Room.JID, decided) {
-					if r.room() != by.room() || !r.iq.From.Equal(by.iq.From) || decided != nil && r.number > decided.number || r.number <= last {
-						t.Fatalf("%d of %s in %s", r.number, r.iq.From, r.room())
+				for _, r := range h.older(by.from, by.d.Room.JID, decided) {
+					if r.room() != by.room() || !r.from.Equal(by.from) || decided != nil && r.number > decided.number || r.number <= last {
+						t.Fatalf("%d of %s in %s", r.number, r.from, r.room())
 					}
 					last = r.number
 					out(r)
 				}
 				for r := range living {
-					if r.room() == by.room() && r.iq.From.Equal(by.iq.From) && (decided == nil || r.number < decided.number) {
+					if r.room() == by.room() && r.from.Equal(by.from) && (decided == nil || r.number < decided.number) {
 						t.Fatal("left behind")
 					}
 				}
@@ -181,9 +185,9 @@ func TestHeldModel(t *testing.T) {
 			"": func(t *rapid.T) {
 				senders, rooms, bytes := map[string]int{}, map[string]int{}, 0
 				for r := range living {
-					senders[r.iq.From.Bare().String()]++
+					senders[r.from.Bare().String()]++
 					rooms[r.room()]++
-					bytes += len(r.raw)
+					bytes += r.size()
 				}
 				to := 0
 				for _, n := range h.owedTo {
@@ -228,7 +232,7 @@ func TestHeldBounds(t *testing.T) {
 	h := newHeld(store.Memory(store.Options{}))
 	hold := func(sender, room string, size int) *waiter {
 		r := waiting(sender, room, until)
-		r.raw = make([]byte, size)
+		r.conf.Token = strings.Repeat("x", size)
 		if !h.hold(t.Context(), r) {
 			return nil
 		}
@@ -283,13 +287,13 @@ func TestTold(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	for i := range 3 * toldAtMost {
+	for i := range 3 * rememberedAtMost {
 		h.again(ann, jid.NewUnsafe(fmt.Sprint(long, i), "conference.meet.example.com", "").JID, now.Add(11*remembered))
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if len(h.told)+len(h.toldOld) > 2*toldAtMost || int64(after.HeapAlloc)-int64(before.HeapAlloc) > 16<<20 {
-		t.Errorf("%d are known, in %d more bytes", len(h.told)+len(h.toldOld), int64(after.HeapAlloc)-int64(before.HeapAlloc))
+	if len(h.waiting)+len(h.waitingOld) > 2*rememberedAtMost || int64(after.HeapAlloc)-int64(before.HeapAlloc) > 16<<20 {
+		t.Errorf("%d are known, in %d more bytes", len(h.waiting)+len(h.waitingOld), int64(after.HeapAlloc)-int64(before.HeapAlloc))
 	}
 	runtime.KeepAlive(h)
 }
@@ -608,7 +612,7 @@ func TestReleasedHasLessTime(t *testing.T) {
 	s, _, room, answers := holding(t)
 	s.c.held.mu.Lock()
 	for r := range s.c.held.rooms[theRoom.String()] {
-		r.at = r.at.Add(100*time.Millisecond - r.hold - afterHold)
+		r.came = r.came.Add(100*time.Millisecond - r.hold - afterHold)
 	}
 	s.c.held.mu.Unlock()
 	room.silent.Store(true)

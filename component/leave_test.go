@@ -26,7 +26,7 @@ func left(t *testing.T, s store.Store) (ids []string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		iq, err := readRecord(r.Value)
+		iq, err := readHeld(r.Value)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -225,7 +225,7 @@ func TestLeftInVain(t *testing.T) {
 	s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
 	l.asks("u", "1")
 	l.send("</stream:stream>")
-	e := s.logged("requests end without an answer: they could not be sent one, nor be written down for the next usher")
+	e := s.logged("requests end without an answer: usher could neither send one nor write them down for the next usher")
 	if n := e.ContextMap()["requests"]; n != int64(1) {
 		t.Errorf("%v requests", n)
 	}
@@ -272,7 +272,7 @@ func TestFloodWhileStopping(t *testing.T) {
 	l.asks("long", strings.Repeat("x", maxOwedID+1))
 	l.asks("u", "1")
 	l.send("</stream:stream>")
-	e := s.logged("requests end without an answer: they could not be sent one, nor be written down for the next usher")
+	e := s.logged("requests end without an answer: usher could neither send one nor write them down for the next usher")
 	if n := e.ContextMap()["requests"]; n != int64(100-owedPerSender+1) {
 		t.Errorf("%v requests are lost", n)
 	}

@@ -77,7 +77,11 @@ func (l *ledger) put(ctx context.Context, records ...store.Record) (without map[
 
 // without counts and, every tellEvery, tells that something was not written down.
 func (l *ledger) without(k store.Kind, err error) {
-	l.counts.add(string(k) + "s-full")
+	if k == store.KindSession {
+		l.counts.happened(EventSessionsFull)
+	} else {
+		l.counts.happened(EventGrantsFull)
+	}
 	l.mu.Lock()
 	again := time.Since(l.told[k]) < tellEvery
 	if !again {

@@ -218,7 +218,7 @@ func TestLedgerFull(t *testing.T) {
 			if logs.Len() != want {
 				t.Errorf("the log says %v", logs.All())
 			}
-			if n := l.counts.n["grants-full"]; (n == 4) == test.grant {
+			if n := l.counts.events[EventGrantsFull]; (n == 4) == test.grant {
 				t.Errorf("%d grants were counted", n)
 			}
 		})

@@ -15,7 +15,6 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
-	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // mapperTimeout is how long a room may take to show how it is spelled.
@@ -23,22 +22,21 @@ const mapperTimeout = 3 * time.Second
 
 var errUnspelled = errors.New("muc_domain_mapper is loaded, and Jicofo cannot know the room of a tenant with a name that is no part of a domain")
 
-// mapper finds out whether Jitsi's mod_muc_domain_mapper is at work for a service. With it, Jicofo knows a tenant's room as
+// mapper learns whether Jitsi's mod_muc_domain_mapper is at work for a service. With it, Jicofo knows a tenant's room as
 // room@conference.acme.meet.example.com only: asked for [acme]room@conference.meet.example.com it enters, does not recognise
 // its own presence, and never answers. Without it, only the latter is an address at all.
 //
-// The module says nothing of itself, and it does nothing with what a component sends, nor with what the service answers
-// straight away. It rewrites what a room sends of its own accord. So usher makes a tenant's room of its own, looks how its
-// presence comes back, and destroys the room: once for each service and connection, when Jicofo is first to be asked for a
-// tenant's room. A setting could be wrong: the module can be loaded and do nothing (no muc_mapper_domain_base).
+// The module tells nobody that it is loaded. It does nothing with what a component sends, nor with what the service answers
+// immediately; it rewrites what a room sends on its own account. So usher makes a tenant's room of its own, looks at how its
+// presence comes back, and destroys the room: once for each service and connection, before Jicofo is first asked for a tenant's
+// room. A setting instead could be wrong: the module can be loaded and do nothing (no muc_mapper_domain_base).
 type mapper struct {
+	probe *probe // its node and nick are those of a focus, which muc_meeting_id lets in at once
 	owner muc.Owner
-	jid   jid.JID // full; its node and nick are those of a focus, which muc_meeting_id lets in at once
 	log   *repeats
 
 	mu    sync.Mutex
 	found map[string]*finding // by service
-	rooms map[string]chan<- string
 }
 
 // finding is what is known of a service once done is closed.
@@ -49,21 +47,19 @@ type finding struct {
 }
 
 func newMapper(o muc.Owner, log *repeats) (*mapper, error) {
-	full, err := o.JID.WithResource("mapper")
-	m := &mapper{owner: o, jid: full, log: log}
-	m.reset()
-	return m, err
+	p, err := newProbe(o.Session, o.JID, "mapper", muc.Nick)
+	return &mapper{probe: p, owner: o, log: log, found: make(map[string]*finding)}, err
 }
 
-// reset forgets what was found because a new stream begins.
+// reset forgets what was found, because the stream has ended.
 func (m *mapper) reset() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.found, m.rooms = make(map[string]*finding), make(map[string]chan<- string)
+	m.found = make(map[string]*finding)
 }
 
-// address returns the address by which Jicofo knows the room, for which a client asked as asked. spell returns the address as
-// the clients of its tenant spell it. Where it cannot be found out, the client knows best.
+// address returns the address by which Jicofo knows the room. asked is how the client spells it, and spell returns how the clients
+// of its tenant do. If mapper cannot learn which of the two it is, the client's spelling decides.
 func (m *mapper) address(ctx context.Context, room auth.Room, asked string, spell func(auth.Room) (string, bool)) (string, error) {
 	its := room.JID.String()
 	if room.Tenant == "" {
@@ -72,7 +68,7 @@ func (m *mapper) address(ctx context.Context, room auth.Room, asked string, spel
 	spelled, ok := spell(room)
 	mapped, err := m.maps(ctx, room.Service())
 	if err != nil {
-		m.log.say(zap.WarnLevel, "whether muc_domain_mapper is loaded could not be seen", "", "", room.JID.Domain(),
+		m.log.say(zap.WarnLevel, "could not find out whether muc_domain_mapper is loaded", "", "", room.JID.Domain(),
 			zap.String("service", room.Service()), zap.Error(err))
 		mapped = !strings.HasPrefix(asked, "[")
 	}
@@ -85,8 +81,8 @@ func (m *mapper) address(ctx context.Context, room auth.Room, asked string, spel
 	return spelled, nil
 }
 
-// maps reports whether the rooms of tenants have other addresses than the service knows. Those who ask at once share the
-// answer. What failed is tried again by the next request.
+// maps reports whether the rooms of tenants have other addresses than the service knows. Simultaneous callers share the answer.
+// After a failure the next request tries again.
 func (m *mapper) maps(ctx context.Context, service string) (bool, error) {
 	m.mu.Lock()
 	f := m.found[service]
@@ -97,7 +93,7 @@ func (m *mapper) maps(ctx context.Context, service string) (bool, error) {
 	}
 	m.mu.Unlock()
 	if mine {
-		f.mapped, f.err = m.look(ctx, service)
+		f.mapped, f.err = m.tries(ctx, service)
 		m.mu.Lock()
 		if f.err != nil && m.found[service] == f {
 			delete(m.found, service)
@@ -113,58 +109,28 @@ func (m *mapper) maps(ctx context.Context, service string) (bool, error) {
 	}
 }
 
-// look makes a room and destroys it.
-func (m *mapper) look(ctx context.Context, service string) (mapped bool, err error) {
+// tries makes a room and destroys it.
+func (m *mapper) tries(ctx context.Context, service string) (mapped bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, mapperTimeout)
 	defer cancel()
-	name := "usher-" + strings.ToLower(rand.Text())
-	room, err := jid.Parse("[usher]" + name + "@" + service)
+	room, err := jid.Parse("[usher]usher-" + strings.ToLower(rand.Text()) + "@" + service)
 	if err != nil {
 		return false, err
 	}
-	nick, err := room.WithResource(muc.Nick)
+	said, done, err := m.probe.enter(room)
 	if err != nil {
 		return false, err
 	}
-	said := make(chan string, 1)
-	m.mu.Lock()
-	rooms := m.rooms
-	rooms[name] = said
-	m.mu.Unlock()
-	defer func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		delete(rooms, name)
-	}()
-	if err := m.owner.Session.Send(stanza.Presence{From: m.jid, To: nick}.Wrap(element.New(muc.NS, "x"))); err != nil {
-		return false, err
-	}
+	defer done()
 	select {
-	case address := <-said:
-		if address == "" {
+	case h := <-said:
+		if h.typ == stanza.ErrorPresence {
 			return false, fmt.Errorf("%s cannot be created", room)
 		}
 		_ = m.owner.Destroy(room) // fails if the stream is ending
-		return !strings.HasPrefix(address, "["), nil
+		return !strings.HasPrefix(h.from, "["), nil
 	case <-ctx.Done():
 		_ = m.owner.Destroy(room)
 		return false, ctx.Err()
-	}
-}
-
-// hears takes in a presence for us, by its type and by the sender's address as the server wrote it.
-func (m *mapper) hears(typ, from string) {
-	local, _, _ := strings.Cut(from, "@")
-	name := strings.TrimPrefix(local, "[usher]")
-	if typ == "error" {
-		from = ""
-	} else if typ != "" {
-		return
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	select {
-	case m.rooms[name] <- from:
-	default:
 	}
 }

@@ -48,8 +48,14 @@ func (s *mappedService) Send(r xml.TokenReader) error {
 	if s.answer == nil {
 		return nil
 	}
-	go s.m.hears(s.answer(room + "/" + nick))
+	go s.says(room, room+"/"+nick)
 	return nil
+}
+
+// says has the service answer what was sent to the nick in the room.
+func (s *mappedService) says(room, nick string) {
+	typ, from := s.answer(nick)
+	s.m.probe.hears(jid.MustParse(room), heard{from: from, typ: stanza.PresenceType(typ)})
 }
 
 func newMappedService(t *testing.T, answer func(string) (typ, from string)) *mappedService {
@@ -101,8 +107,8 @@ func TestMapper(t *testing.T) {
 				if len(s.joined) != tt.looks || len(s.destroyed) != tt.destroys {
 					t.Errorf("made %v, destroyed %v", s.joined, s.destroyed)
 				}
-				if len(s.m.rooms) != 0 {
-					t.Errorf("waits for %v", s.m.rooms)
+				if len(s.m.probe.entered) != 0 {
+					t.Errorf("waits for %v", s.m.probe.entered)
 				}
 				// A room of no tenant has one address.
 				if got, err := s.m.address(t.Context(), auth.Room{JID: jid.MustParse("a@b.c")}, "", nil); got != "a@b.c" || err != nil {
@@ -138,11 +144,14 @@ func TestMapperTogether(t *testing.T) {
 		if len(s.joined) != 1 {
 			t.Fatalf("made %v", s.joined)
 		}
-		s.m.hears("unavailable", s.joined[0]+"/focus") // of another time
-		s.m.hears("", "usher-other@conference.usher.meet.example.com/focus")
-		typ, from := mappedTo(s.joined[0] + "/focus")
-		s.m.hears(typ, from)
-		s.m.hears(typ, from)
+		s.m.probe.hears(jid.MustParse(s.joined[0]), heard{from: s.joined[0] + "/focus", typ: stanza.UnavailablePresence}) // of another time
+		s.m.probe.hears(jid.MustParse("[usher]usher-other@conference.meet.example.com"), heard{from: "usher-other@conference.usher.meet.example.com/focus"})
+		s.mu.Lock()
+		room := s.joined[0]
+		s.answer = mappedTo
+		s.mu.Unlock()
+		s.says(room, room+"/focus")
+		s.says(room, room+"/focus")
 		for range cap(results) {
 			if !<-results {
 				t.Error("not mapped")

@@ -12,7 +12,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 	"mellium.im/xmpp/jid"
-	"mellium.im/xmpp/stanza"
 	"pgregory.net/rapid"
 
 	"github.com/xmpp-usher/usher/auth"
@@ -236,12 +235,11 @@ func TestDecisionsLogged(t *testing.T) {
 	s := newServer(t)
 	l := s.connect()
 	const many = 1000
-	request := func(from string) stanza.IQ { return stanza.IQ{Type: stanza.SetIQ, From: jid.MustParse(from)} }
 	for i := range many {
-		s.c.decided(request("host@meet.example.com/x"), auth.Decision{Verdict: auth.Allow, Reason: auth.ReasonHost}, 0)
-		s.c.decided(request("guest@guest.example.com/x"), auth.Decision{}.Waiting(auth.ReasonHostAbsent), 0)
-		s.c.decided(request("mallory@meet.example.com/x"), auth.Decision{}.Denied(auth.ReasonTokenExpired, nil), 0)
-		s.c.decided(request(fmt.Sprintf("u%d@elsewhere%d.example.com/x", i, i)), auth.Decision{}.Denied(auth.ReasonVHostUnknown, nil), 0)
+		s.c.decided(jid.MustParse("host@meet.example.com/x"), auth.Decision{Verdict: auth.Allow, Reason: auth.ReasonHost}, 0)
+		s.c.decided(jid.MustParse("guest@guest.example.com/x"), auth.Decision{}.Waiting(auth.ReasonHostAbsent), 0)
+		s.c.decided(jid.MustParse("mallory@meet.example.com/x"), auth.Decision{}.Denied(auth.ReasonTokenExpired, nil), 0)
+		s.c.decided(jid.MustParse(fmt.Sprintf("u%d@elsewhere%d.example.com/x", i, i)), auth.Decision{}.Denied(auth.ReasonVHostUnknown, nil), 0)
 		l.send("<message from='u@guest.example.com/r' to='elsewhere.example'><a:b:c/></message><x/>")
 	}
 	l.send("<iq type='get' id='alive' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")

@@ -236,13 +236,13 @@ func TestHandshake(t *testing.T) {
 	s.logged("connected")
 }
 
-const request = "<iq type='set' id='%s' from='u@guest.example.com/r%[1]s' to='focus.meet.example.com'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/></iq>"
+const theRequest = "<iq type='set' id='%s' from='u@guest.example.com/r%[1]s' to='focus.meet.example.com'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/></iq>"
 
 // A request under way when usher is told to stop is finished; a new one is told to come back.
 func TestStopFinishesRequests(t *testing.T) {
 	s := newServer(t)
 	l := s.connect()
-	l.send(fmt.Sprintf(request, "early"))
+	l.send(fmt.Sprintf(theRequest, "early"))
 	asked := l.iq("get") // who moderates?
 	for element.Attr(asked, "to") != theRoom.String() {
 		asked = l.iq("get")
@@ -279,7 +279,7 @@ func TestStopFinishesRequests(t *testing.T) {
 func TestServerDoesNotAnswer(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.requestTimeout = 50 * time.Millisecond })
 	l := s.connect()
-	l.send(fmt.Sprintf(request, "1"))
+	l.send(fmt.Sprintf(theRequest, "1"))
 	if got := l.iq("result"); element.Attr(got, "id") != "1" {
 		t.Errorf("got %v", got)
 	}
@@ -295,7 +295,7 @@ func TestServerDoesNotAnswer(t *testing.T) {
 func TestStopIsBounded(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.stopTimeout = 50 * time.Millisecond })
 	l := s.connect()
-	l.send(fmt.Sprintf(request, "stuck"))
+	l.send(fmt.Sprintf(theRequest, "stuck"))
 	for element.Attr(l.iq("get"), "to") != theRoom.String() {
 	}
 	s.stop()
@@ -376,9 +376,9 @@ func TestJicofoIsSought(t *testing.T) {
 
 // A panic in a request is answered, counted and logged, and ends nothing else.
 func TestPanic(t *testing.T) {
-	s := newServer(t, func(c *Component) { c.Use(nil, nil); c.occupant = new(muc.Rooms) })
+	s := newServer(t, func(c *Component) { c.Use(nil, nil); c.mode.(*ownFocus).Rooms = new(muc.Rooms) })
 	l := s.connect()
-	l.send(fmt.Sprintf(request, "1"))
+	l.send(fmt.Sprintf(theRequest, "1"))
 	if got := l.iq("error"); element.Attr(got, "id") != "1" {
 		t.Errorf("got %v", got)
 	}

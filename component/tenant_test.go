@@ -170,7 +170,7 @@ func TestTenantsUnseen(t *testing.T) {
 				t.Errorf("joins as %s", got)
 			}
 			b.askedAs(tt.asked)
-			e := b.logged("whether muc_domain_mapper is loaded could not be seen")
+			e := b.logged("could not find out whether muc_domain_mapper is loaded")
 			if err, _ := e.ContextMap()["error"].(string); !strings.Contains(err, "[usher]") {
 				t.Errorf("logged %v", e.ContextMap())
 			}

@@ -14,24 +14,15 @@ import (
 	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/auth"
-	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // beforeFocus makes a Component one before a Jicofo that a test plays.
 func beforeFocus(c *Component) {
 	c.o.Jicofo = jid.MustParse("focus@auth.meet.example.com")
-	owner, _ := c.o.Domain.WithLocal(muc.Nick)
-	c.guard = muc.NewGuard(muc.GuardOptions{
-		Options: muc.Options{
-			Owner: muc.Owner{Session: c, JID: owner}, Configuration: muc.Configuration{MembersOnly: true},
-			Hosts: func(string) bool { return true }, Arrived: c.arrived, Ledger: c.ledger, Warn: func(jid.JID, string, error) {},
-		},
-		Focus: c.o.Jicofo, Room: jid.Parse, Interval: time.Hour,
-	})
-	c.rooms, c.occupant = c.guard, nil
-	c.mapper, _ = newMapper(muc.Owner{Session: c, JID: owner}, c.repeats)
-	c.relay = &relay{session: c, domain: c.o.Domain, focus: c.o.Jicofo, log: c.o.Log, timeout: 100 * time.Millisecond}
+	c.o.GuardInterval = time.Hour
+	_ = c.setMode() // fails only where New does
+	c.mode.(*beforeJicofo).relay.timeout = 100 * time.Millisecond
 }
 
 // forwarded is the next request that usher asks of that JID, by id and sender.
@@ -99,7 +90,7 @@ func TestJicofoSaysNothing(t *testing.T) {
 			if e := s.logged("request"); e.ContextMap()["reason"] != "focus-unavailable" || e.ContextMap()["error"] == nil {
 				t.Errorf("logged %v", e.ContextMap())
 			}
-			if s.c.guard.Known(theRoom) || len(s.c.relay.turns) != 0 {
+			if m := s.c.mode.(*beforeJicofo); m.Known(theRoom) || len(m.relay.turns) != 0 {
 				t.Error("something is left of it")
 			}
 		})
@@ -123,7 +114,7 @@ func (n nobody) Send(xml.TokenReader) error { return nil }
 // such a one is rare.
 func TestAskInSomebodyElsesName(t *testing.T) {
 	r := &relay{session: nobody{t}, domain: ours, focus: jid.MustParse("focus@auth.meet.example.com"), log: zap.NewNop(), timeout: time.Second}
-	if err := r.presence(jid.MustParse("focus@auth.meet.example.com/r"), stanza.AvailablePresence); err != nil {
+	if err := r.hears(jid.MustParse("focus@auth.meet.example.com/r"), stanza.AvailablePresence); err != nil {
 		t.Fatal(err)
 	}
 	for _, resource := range []string{"a\u00a0b", "a\u2003b", "e\u0301", "\u212b", "a\u0000b", "\u0007", strings.Repeat("x", 1010)} {

@@ -55,7 +55,7 @@ func (g *waitingGuest) delay(from jid.JID, host time.Duration) time.Duration {
 			return g.now.Sub(arrives)
 		}
 		iq := stanza.IQ{ID: "1", Type: stanza.SetIQ, From: from, To: ours}
-		if g.c.wait(context.Background(), incoming{iq: iq, raw: []byte("<iq/>"), at: g.now}, g.conf, d) {
+		if g.c.hold(context.Background(), &request{from: from, conf: g.conf, client: iqClient{g.c, iq}, came: g.now}, d) {
 			over := g.c.held.order[0].until
 			if arrives.Before(over) {
 				g.now = arrives

@@ -3,8 +3,6 @@ package component
 import (
 	"context"
 	"errors"
-	"slices"
-	"sync"
 
 	"go.uber.org/zap"
 	"mellium.im/xmpp/stanza"
@@ -37,34 +35,3 @@ var hints = []struct {
 }
 
 const notAdmin = "usher may not act on this room: the MUC component needs admins = { \"focus@<xmpp.domain>\" }, and Prosody 13 the global component_admins_as_room_owners = true"
-
-// counters count what happened, by reason code.
-type counters struct {
-	mu sync.Mutex
-	n  map[string]int64
-}
-
-func (c *counters) add(what string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.n == nil {
-		c.n = make(map[string]int64)
-	}
-	c.n[what]++
-}
-
-func (c *counters) fields() []zap.Field {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var f []zap.Field
-	for what, n := range c.n {
-		f = append(f, zap.Int64(what, n))
-	}
-	slices.SortFunc(f, func(a, b zap.Field) int {
-		if a.Key < b.Key {
-			return -1
-		}
-		return 1
-	})
-	return f
-}

@@ -1,0 +1,134 @@
+package component
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+)
+
+// heldRecord is a request as it is written down: what it takes to answer it.
+type heldRecord struct{ ID, From, To string }
+
+// write writes a request down, to be answered by the next usher until an hour after the time.
+func (h *held) write(ctx context.Context, r *waiter, until time.Time) error {
+	value, err := json.Marshal(r.client.record())
+	if err != nil {
+		return err
+	}
+	key := rand.Text()
+	if err = h.store.Put(ctx, store.Record{Kind: store.KindHeld, Key: key, Value: value, End: until.Add(time.Hour)}); err == nil {
+		r.key = key
+	}
+	return err
+}
+
+// writeAll writes down requests that are not written down yet, and returns those that cannot be, and why.
+func (h *held) writeAll(all []*waiter, until time.Time) (unwritten []*waiter, err error) {
+	var g errgroup.Group
+	g.SetLimit(workers) // which share a sync of the disk
+	for _, r := range all {
+		if r.key == "" {
+			g.Go(func() error { return h.write(context.Background(), r, until) })
+		}
+	}
+	err = g.Wait()
+	for _, r := range all {
+		if r.key == "" {
+			unwritten = append(unwritten, r)
+		}
+	}
+	return unwritten, err
+}
+
+// dismiss answers all held requests, because usher stops and does not leave them to the next one.
+func (c *Component) dismiss(ctx context.Context) {
+	all := c.held.over(time.Time{})
+	for _, r := range all {
+		r.d = r.d.Denied(auth.ReasonStopping, nil)
+	}
+	c.settle(ctx, all)
+}
+
+// prepare writes down what is owed while the stream is still there, so that what cannot be written down can be answered.
+func (c *Component) prepare(ctx context.Context) {
+	owed := c.held.over(time.Unix(0, 0)) // long before any hold is over
+	unwritten, err := c.held.writeAll(owed, c.o.Now())
+	if len(unwritten) > 0 {
+		c.o.Log.Warn("could not write requests down for the next usher; they are answered now", zap.Int("requests", len(unwritten)), zap.Error(err))
+		c.leaving.Store(false)
+	}
+	for _, r := range owed {
+		if r.key != "" {
+			c.held.owe(r)
+		}
+	}
+	c.settle(ctx, unwritten)
+}
+
+// leave writes down the requests without an answer when usher has stopped, so that the next usher answers them.
+func (c *Component) leave() {
+	left := c.held.over(time.Time{})
+	lost, err := left, error(nil)
+	if c.o.Outlives {
+		lost, err = c.held.writeAll(left, c.o.Now())
+	}
+	c.held.mu.Lock()
+	n := len(lost) + c.held.unowed
+	c.held.mu.Unlock()
+	if n > 0 {
+		c.o.Log.Warn("requests end without an answer: usher could neither send one nor write them down for the next usher", zap.Int("requests", n), zap.Error(err))
+	}
+	if n := len(left) - len(lost); n > 0 {
+		c.o.Log.Info("requests are left to the next usher, which answers them", zap.Int("requests", n))
+	}
+}
+
+// inherit takes over the requests that an earlier process has left. Their answers are owed.
+func (c *Component) inherit(ctx context.Context) error {
+	n := 0
+	for rec, err := range c.o.Store.All(ctx, store.KindHeld) {
+		if err != nil {
+			return err
+		}
+		iq, err := readHeld(rec.Value)
+		if err != nil {
+			c.o.Log.Warn("cannot read a held request in the store; it is skipped", zap.Error(err))
+			continue
+		}
+		n++
+		r := &waiter{request: *c.byIQ(iq), d: auth.Decision{}.Denied(auth.ReasonStopping, nil), key: rec.Key}
+		r.came = time.Now()
+		c.held.owe(r)
+	}
+	if n > 0 {
+		c.o.Log.Info("an earlier usher has left requests unanswered", zap.Int("requests", n))
+	}
+	return nil
+}
+
+// readHeld reads what write has written of a request by IQ.
+func readHeld(value []byte) (stanza.IQ, error) {
+	var r heldRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return stanza.IQ{}, err
+	}
+	from, err := jid.ParseUnsafe(r.From)
+	if err != nil {
+		return stanza.IQ{}, err
+	}
+	to, err := jid.ParseUnsafe(r.To)
+	if err == nil && (from.Domainpart() == "" || to.Domainpart() == "") {
+		err = errors.New("a request of nobody, or to nobody")
+	}
+	return stanza.IQ{ID: r.ID, Type: stanza.SetIQ, From: from.JID, To: to.JID}, err
+}

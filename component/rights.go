@@ -1,0 +1,139 @@
+package component
+
+import (
+	"context"
+	"errors"
+
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+// rooms is what it takes to give and take rights: *muc.Rooms or *muc.Guard.
+type rooms interface {
+	State(ctx context.Context, room jid.JID) (exists, host bool, err error)
+	HostPresent(ctx context.Context, room jid.JID) (bool, error)
+	Open(ctx context.Context, room jid.JID, mayCreate bool) error
+	Grant(ctx context.Context, g muc.Grant) error
+	Withdraw(room, who jid.JID)
+	LeaveToLobby(ctx context.Context, room, who jid.JID) error
+}
+
+// lobby is the service of the rooms' lobbies: a *muc.Lobby, or noLobby.
+type lobby interface {
+	At(ctx context.Context, room jid.JID) (bool, error)
+	Start(ctx context.Context, room jid.JID) error
+}
+
+// noLobby is the lobby service where there is none: no room has a lobby.
+type noLobby struct{}
+
+func (noLobby) At(context.Context, jid.JID) (bool, error) { return false, nil }
+func (noLobby) Start(context.Context, jid.JID) error      { return nil }
+
+// rights gives people their rights in rooms that are open, or that they may open.
+type rights struct {
+	rooms    rooms
+	lobby    lobby
+	sessions store.Sessions
+	ledger   *ledger
+}
+
+// look asks the room, and its lobby.
+func (g rights) look(ctx context.Context, room auth.Room) (s auth.RoomState, err error) {
+	if s.Exists, s.HostPresent, err = g.rooms.State(ctx, room.JID); err != nil || !s.Exists {
+		return s, err
+	}
+	s.Lobby, err = g.lobby.At(ctx, room.JID)
+	return s, err
+}
+
+// give makes a decision true in the room: it opens the room, sets the affiliation and writes grant and session down.
+func (g rights) give(ctx context.Context, from jid.JID, d auth.Decision) auth.Decision {
+	room, who := d.Room.JID, from.Bare()
+	var s *session
+	if d.Session != nil {
+		var err error
+		if s, err = g.begin(*d.Session); err != nil {
+			return d.Denied(auth.ReasonStoreUnavailable, err)
+		}
+	}
+	err := g.rooms.Open(ctx, room, d.MayCreate)
+	if err == nil && d.StartLobby {
+		err = g.startLobby(ctx, room)
+	}
+	if err == nil {
+		err = g.affiliate(ctx, room, who, d, s)
+	}
+	if err == nil && s != nil {
+		if d.SessionID, err = g.ledger.session(ctx, s); err != nil {
+			g.takeBack(room, who, d)
+			return d.Denied(auth.ReasonStoreUnavailable, err)
+		}
+	}
+	switch {
+	case errors.Is(err, muc.ErrUnwritten):
+		return d.Denied(auth.ReasonStoreUnavailable, err)
+	case errors.Is(err, muc.ErrOutcast):
+		return d.Denied(auth.ReasonBanned, nil)
+	case errors.Is(err, muc.ErrAbsent) && !d.MayCreate:
+		return d.Waiting(auth.ReasonHostAbsent)
+	case err != nil:
+		return d.Denied(auth.ReasonRoomUnavailable, err)
+	case d.NeedsHost:
+		return g.whileHosted(ctx, room, who, d)
+	}
+	return d
+}
+
+// begin begins a session, which still has to be written down.
+func (g rights) begin(began auth.Session) (s *session, err error) {
+	s = &session{}
+	s.id, s.record, err = g.sessions.Begin(began)
+	return s, err
+}
+
+// affiliate grants the decision's affiliation. Where that is none the lobby decides, so what the person was given before the
+// lobby was at work is taken back: they would pass the lobby with it.
+func (g rights) affiliate(ctx context.Context, room, who jid.JID, d auth.Decision, s *session) error {
+	if d.Affiliation == auth.None {
+		return g.rooms.LeaveToLobby(ctx, room, who)
+	}
+	return g.rooms.Grant(ctx, muc.Grant{
+		Room: room, Who: who, Affiliation: string(d.Affiliation), Expires: d.Expires, NeedsHost: d.NeedsHost, With: s,
+	})
+}
+
+func (g rights) takeBack(room, who jid.JID, d auth.Decision) {
+	if d.Affiliation != auth.None {
+		g.rooms.Withdraw(room, who)
+	}
+}
+
+// whileHosted takes a right back if the host has left between the decision and now. Everything that the server did before its
+// answer to the grant is part of what the room says now, so this is how it was when the affiliation was given.
+func (g rights) whileHosted(ctx context.Context, room, who jid.JID, d auth.Decision) auth.Decision {
+	host, err := g.rooms.HostPresent(ctx, room)
+	if err == nil && host {
+		return d
+	}
+	g.takeBack(room, who, d)
+	if err != nil {
+		return d.Denied(auth.ReasonRoomUnavailable, err)
+	}
+	return d.Waiting(auth.ReasonHostAbsent)
+}
+
+// startLobby turns the lobby on with the first host. Later the hosts turn it off and on themselves.
+func (g rights) startLobby(ctx context.Context, room jid.JID) error {
+	host, err := g.rooms.HostPresent(ctx, room)
+	if err != nil || host {
+		return err
+	}
+	if at, err := g.lobby.At(ctx, room); err != nil || at {
+		return err
+	}
+	return g.lobby.Start(ctx, room)
+}
