@@ -15,11 +15,11 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-// kept is how long a grant stays written down beyond its end: whoever is inside by then may stay.
-const kept = 7 * 24 * time.Hour
+// writtenBeyond is how long a grant stays written down beyond its end: people who are inside by then may stay.
+const writtenBeyond = 7 * 24 * time.Hour
 
-// tellEvery is the interval of warnings that the store is full.
-const tellEvery = time.Minute
+// warnEvery is the interval of warnings that the store is full.
+const warnEvery = time.Minute
 
 // ledger writes grants down in the store, and sessions together with them. It implements muc.Ledger.
 type ledger struct {
@@ -27,30 +27,30 @@ type ledger struct {
 	log    *zap.Logger
 	counts *counters
 
-	// order keeps a grant that is written down from being crossed out because an earlier one has ended.
-	order sync.RWMutex
-	mu    sync.Mutex
-	ended map[string]bool // keys of what is to be crossed out
-	some  chan struct{}   // has an entry if there is any
-	told  map[store.Kind]time.Time
+	// order keeps a new grant from being crossed out because an earlier one of the same person has ended.
+	order  sync.RWMutex
+	mu     sync.Mutex
+	ended  map[string]bool // keys of grants that have ended and are still written down
+	some   chan struct{}   // has an entry if there are any
+	warned map[store.Kind]time.Time
 }
 
 func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 	return &ledger{
-		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), told: make(map[store.Kind]time.Time),
+		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
 	}
 }
 
 // session is a session that begins with a grant, so that both are written down at once.
 type session struct {
-	id     string // empty if there is no room for it
+	id     string // empty if the store has no space for it
 	record store.Record
-	done   bool // it is written down, or there is no room for it
+	done   bool // it is written down, or the store has no space for it
 }
 
-// put writes records down, except those for which the store has no room, and returns the kinds of those: nobody is refused
-// because of what they can be let in without. Without a session they need their token again. Without the record of a grant the
-// next process takes it back from those outside only when it enters the room, and leaves it to those inside until they go.
+// put writes records down, except those that the store has no space for, and returns the kinds of those: a full store refuses
+// nobody. Without a session, people need their token again. Without the record of a grant, the next process takes the grant back
+// from people outside only when it enters the room, and leaves it to people inside until they go.
 func (l *ledger) put(ctx context.Context, records ...store.Record) (without map[store.Kind]bool, err error) {
 	without = make(map[store.Kind]bool)
 	for len(records) > 0 {
@@ -75,7 +75,7 @@ func (l *ledger) put(ctx context.Context, records ...store.Record) (without map[
 	return without, nil
 }
 
-// without counts and, every tellEvery, tells that something was not written down.
+// without counts records that were not written down, and warns of them every warnEvery.
 func (l *ledger) without(k store.Kind, err error) {
 	if k == store.KindSession {
 		l.counts.happened(EventSessionsFull)
@@ -83,9 +83,9 @@ func (l *ledger) without(k store.Kind, err error) {
 		l.counts.happened(EventGrantsFull)
 	}
 	l.mu.Lock()
-	again := time.Since(l.told[k]) < tellEvery
+	again := time.Since(l.warned[k]) < warnEvery
 	if !again {
-		l.told[k] = time.Now()
+		l.warned[k] = time.Now()
 	}
 	l.mu.Unlock()
 	switch {
@@ -93,11 +93,11 @@ func (l *ledger) without(k store.Kind, err error) {
 	case k == store.KindSession:
 		l.log.Warn("people are let in without a session", zap.Error(err))
 	default:
-		l.log.Warn("people are let in and it is not written down what they were given; after a restart those inside keep it until they leave", zap.Error(err))
+		l.log.Warn("people are let in and their grants are not written down; after a restart those inside keep them until they leave", zap.Error(err))
 	}
 }
 
-// session writes a session down unless that is done, and returns its id; none if there is no room for it.
+// session writes a session down unless that is done, and returns its id; none if the store has no space for it.
 func (l *ledger) session(ctx context.Context, s *session) (id string, err error) {
 	if !s.done {
 		without, err := l.put(ctx, s.record)
@@ -141,7 +141,7 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 	before := l.ended[key]
 	delete(l.ended, key)
 	l.mu.Unlock()
-	records := []store.Record{{Kind: store.KindGrant, Key: key, Value: value, End: end.Add(kept)}}
+	records := []store.Record{{Kind: store.KindGrant, Key: key, Value: value, End: end.Add(writtenBeyond)}}
 	s, _ := g.With.(*session)
 	if s != nil {
 		records = append(records, s.record)
@@ -151,7 +151,7 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 		s.written(without)
 	}
 	if before && (err != nil || without[store.KindGrant]) {
-		l.Ended(g.Room, g.Who) // what is written down is still the one that has ended
+		l.Ended(g.Room, g.Who) // the store still has the one that has ended
 	}
 	return err
 }
@@ -167,7 +167,7 @@ func (l *ledger) Ended(room, who jid.JID) {
 	}
 }
 
-// run crosses out what has ended, until ctx ends and nothing is left to do.
+// run crosses out grants that have ended, until ctx ends and nothing is left to do.
 func (l *ledger) run(ctx context.Context) {
 	for {
 		select {
@@ -180,6 +180,7 @@ func (l *ledger) run(ctx context.Context) {
 	}
 }
 
+// cross crosses out the grants that have ended so far.
 func (l *ledger) cross(ctx context.Context) {
 	l.order.Lock()
 	defer l.order.Unlock()
@@ -193,19 +194,19 @@ func (l *ledger) cross(ctx context.Context) {
 	if len(keys) == 0 {
 		return
 	}
-	// What has ended has ended, also when the connection has.
+	// They are to be crossed out also when the connection has ended.
 	if err := l.store.Delete(context.WithoutCancel(ctx), store.KindGrant, keys...); err != nil {
-		// They are tried again with the next that end. The next process would look for them in vain.
+		// They are tried again with the next that end. In the next process they would only cost a search.
 		l.mu.Lock()
 		for _, key := range keys {
 			l.ended[key] = true
 		}
 		l.mu.Unlock()
-		l.log.Warn("grants that have ended could not be crossed out in the store", zap.Int("grants", len(keys)), zap.Error(err))
+		l.log.Warn("could not cross out grants that have ended in the store", zap.Int("grants", len(keys)), zap.Error(err))
 	}
 }
 
-// written returns what is written down.
+// written returns the grants that are written down.
 func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 	var all []muc.Grant
 	for r, err := range l.store.All(ctx, store.KindGrant) {
@@ -214,7 +215,7 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 		}
 		g, err := readGrant(r.Value)
 		if err != nil {
-			l.log.Warn("a grant in the store cannot be read and is passed over", zap.Error(err))
+			l.log.Warn("cannot read a grant in the store; it is skipped", zap.Error(err))
 			continue
 		}
 		all = append(all, g)

@@ -4,29 +4,29 @@ import (
 	"container/list"
 	"context"
 	"errors"
-	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
 const (
-	// workers is how many places there are.
+	// workers is the number of places.
 	workers = 256
-	// stuckAfter is how long no request may end before places are given free, and slowAfter how long a request may have one.
+	// slowAfter is how long a request may have a place. If no request ends for stuckAfter while others wait, it may have one no longer
+	// than that.
 	stuckAfter, slowAfter = 20 * time.Millisecond, 500 * time.Millisecond
 	// slowPerVHost and slowAtAll are how many requests may be under way without a place.
 	slowPerVHost, slowAtAll = 1 << 10, 4 << 10
 	// maxPerSender is how many requests of one sender may wait.
 	maxPerSender = 16
-	// crowded is how many requests of one virtual host may wait before each sender there may have only one.
+	// crowded is how many requests of one virtual host may wait before each sender there may have only one waiting.
 	crowded = 4 << 10
 	// fullPerVHost and full are how many requests may wait at all.
 	fullPerVHost, full = 8 << 10, 16 << 10
-	// maxUnread is how many answers to one sender may be on the way to the server, and readWithin for how long they are taken to
-	// be if nothing else is known.
+	// maxUnread is how many answers to one sender may be on the way to the server. Without news of them, they count as read after
+	// readWithin.
 	maxUnread, readWithin = 8, time.Second
-	// maxRefusals, maxRefusalsAtAll and maxRefusalBytes bound the requests that are to be refused unread.
+	// maxRefusals (of one sender), maxRefusalsAtAll and maxRefusalBytes bound the requests that wait to be refused unread.
 	maxRefusals, maxRefusalsAtAll, maxRefusalBytes = 32 << 10, 64 << 10, 16 << 20
 )
 
@@ -36,22 +36,22 @@ var (
 	errGaveWay = errors.New("too many requests wait for rooms, a Jicofo or key servers that do not answer")
 )
 
-// queue holds requests until there is a place for them. It is fair: virtual hosts are served in turn, on each of them senders
-// in turn, whatever the number of their requests, and each sender's requests one at a time. So a sender who asks a thousand
-// times delays only himself, and a sender's requests are decided in the order in which they came.
+// queue holds requests until there is a place for them. It is fair: it serves virtual hosts in turn, on each of them senders in
+// turn, whatever the number of their requests, and each sender's requests one at a time. So a sender who asks a thousand times
+// delays nobody else, and a sender's requests are decided in the order in which they came.
 //
 // A request has one of few places while it is under way, so that the server is not asked more at once than it answers soon.
-// Most of that time it waits for somebody: the room, Jicofo, a key server. Some of them never answer, and the request then
-// waits until its time is over; strangers can cause as many such waits as they have addresses. So a request is slow, and gives
-// its place to the next, when it has had it for slowAfter, or when no request at all has ended for stuckAfter while others
-// wait for a place. How long the server takes under load does not matter for that: there, requests end. Slow requests are
-// bounded, for each virtual host and in total. Where one is too many, the one of its virtual host (in total: of the virtual host
-// with most) that has been under way for longest ends, and its client is told to ask again.
+// Most of that time the request waits for the room, for Jicofo or for a key server. Some of them never answer, and the request
+// then waits until its time is over; strangers can cause as many such waits as they have addresses. So a request becomes slow, and
+// gives its place to the next, after slowAfter, or when no request at all has ended for stuckAfter while others wait for a place.
+// How long the server takes under load does not matter for that: under load, requests still end. Slow requests are bounded, for
+// each virtual host and in total. Over that bound the oldest slow request of the virtual host ends (in total: of the virtual host
+// with most), and its client is told to ask again.
 //
-// The server reads our answers one after the other, a few of each connection at a time: those to a sender who asks a thousand
-// times a second would stand before all others'. So a sender with maxUnread answers on the way has no turn until the server has
-// read them. To know that, a stanza to ourselves, the mark, is sent behind them; it comes back when they have been read.
-// Requests for which there is no place in the queue are refused unread, in the turns of their sender, too.
+// The server reads our answers one after the other, a few of each connection at a time. So the answers to a sender who asks a
+// thousand times a second would delay those to all others. Therefore a sender with maxUnread answers on the way has no turn until
+// the server has read them. To learn that, usher sends a stanza to itself behind them, the mark; it comes back when the server has
+// read them. Requests that find no place in the queue are refused unread, also in turns of their sender.
 type queue struct {
 	ctx  context.Context // of all requests
 	mark func(n uint64)  // sends a mark; nil if there is no server to read it
@@ -62,16 +62,16 @@ type queue struct {
 	senders map[string]*sender
 	vhosts  map[string]*vhost
 	turn    []*vhost  // those with a sender that has a turn, in the order of their turns
-	placed  list.List // *running: those who have a place, in the order in which they got it
+	placed  list.List // *running: those that have a place, in the order in which they got it
 	waiting int
 	active  int
 	slow    int
-	ended   bool // a request has ended since the last look
+	ended   bool // a request has ended since demote last looked
 	closed  bool
 
 	marks                uint64    // how many marks have been sent
 	marking              bool      // the last one is on its way
-	markedAt             time.Time // when it was sent, or when the answers were last taken for read
+	markedAt             time.Time // when it was sent, or when answers last counted as read
 	spoke                []*sender // those with answers since then
 	flying               []*sender // those with answers before it
 	refused, refusedSize int       // of that size in bytes
@@ -82,14 +82,13 @@ type sender struct {
 	vhost   *vhost
 	jobs    []func(context.Context)
 	refused []refusal
-	serving bool // one of them is under way
-	waits   bool // for their turn
+	serving bool // one of the jobs is under way
+	waits   bool // for its turn
 
-	answers, flying int  // on the way to the server: since the last mark, and before it
-	withheld        bool // their turn is, until those have been read
+	answers, flying int // on the way to the server: since the last mark, and before it
 }
 
-// refusal is a request that is to be refused unread.
+// refusal is a request that waits to be refused unread.
 type refusal struct {
 	answer func()
 	size   int
@@ -98,7 +97,7 @@ type refusal struct {
 type vhost struct {
 	name    string
 	senders int
-	turn    []*sender // those with a request waiting and none under way, in the order of their turns
+	turn    []*sender // those with something waiting and nothing under way, in the order of their turns
 	waiting int
 	slow    list.List // *running, in the order in which they became so
 }
@@ -121,8 +120,8 @@ func newQueue(ctx context.Context) *queue {
 	return q
 }
 
-// push queues a job of the sender, a bare JID, or returns errBusy. It does not block. The job's context ends when its time is
-// over for others' sake.
+// push queues a job of the sender, a bare JID, or returns errBusy. It does not block. The job's context ends early if the job is
+// slow and others need its place.
 func (q *queue) push(key string, job func(context.Context)) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -139,8 +138,8 @@ func (q *queue) push(key string, job func(context.Context)) error {
 	return nil
 }
 
-// refuse queues the refusal of a request of the sender, of that size, and tells whether it will be given. It will not if there are
-// too many: who has sent so many without waiting for the answers waits for none.
+// refuse queues the refusal of a request of the sender, of that size, and reports whether it will be given. It will not if there
+// are too many: a client that sends so many without waiting for the answers waits for none.
 func (q *queue) refuse(key string, size int, answer func()) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -151,7 +150,7 @@ func (q *queue) refuse(key string, size int, answer func()) bool {
 		return true
 	}
 	s := q.sender(key)
-	size += 200 // about what it takes to remember anything
+	size += 200 // about what a refusal itself takes
 	if len(s.refused) >= maxRefusals || q.refused >= maxRefusalsAtAll || q.refusedSize+size > maxRefusalBytes {
 		q.forget(s)
 		return false
@@ -184,7 +183,7 @@ func (q *queue) sender(key string) *sender {
 	return s
 }
 
-// forget forgets a sender of whom nothing is left. The caller holds mu.
+// forget drops a sender with nothing left in the queue or on the way. The caller holds mu.
 func (q *queue) forget(s *sender) {
 	if s.serving || len(s.jobs)+len(s.refused)+s.unread() > 0 || q.senders[s.key] != s {
 		return
@@ -195,15 +194,15 @@ func (q *queue) forget(s *sender) {
 	}
 }
 
-// takesTurn has a sender wait for their turn, if they have something to wait with and do not wait already. The caller holds mu.
+// takesTurn makes a sender wait for its turn, if it has something waiting and does not wait already. A sender with too many answers
+// on the way has to wait for the next mark first. The caller holds mu.
 func (q *queue) takesTurn(s *sender) {
 	switch v := s.vhost; {
 	case s.serving || s.waits || len(s.jobs)+len(s.refused) == 0:
 	case s.unread() >= maxUnread && q.mark != nil:
-		s.withheld = true
 		q.sendMark()
 	default:
-		s.withheld, s.waits = false, true
+		s.waits = true
 		if v.turn = append(v.turn, s); len(v.turn) == 1 {
 			q.turn = append(q.turn, v)
 		}
@@ -211,7 +210,7 @@ func (q *queue) takesTurn(s *sender) {
 	}
 }
 
-// sendMark has the answers marked that have been given so far, unless the last mark is still on its way. The caller holds mu.
+// sendMark sends a mark behind the answers given so far, unless the last mark is still on its way. The caller holds mu.
 func (q *queue) sendMark() {
 	if q.marking || q.mark == nil {
 		return
@@ -222,7 +221,7 @@ func (q *queue) sendMark() {
 	q.mark(q.marks)
 }
 
-// fly takes the answers given so far for those before the mark. The caller holds mu.
+// fly makes the answers given so far those before the mark. The caller holds mu.
 func (q *queue) fly() {
 	q.flying, q.spoke = q.spoke, nil
 	for _, s := range q.flying {
@@ -230,7 +229,7 @@ func (q *queue) fly() {
 	}
 }
 
-// marked says that the server has read a mark.
+// marked tells the queue that a mark has come back.
 func (q *queue) marked(n uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -239,7 +238,7 @@ func (q *queue) marked(n uint64) {
 	}
 }
 
-// read takes the answers for read that are on their way. The caller holds mu.
+// read counts the answers before the mark as read. The caller holds mu.
 func (q *queue) read() {
 	read := q.flying
 	q.marking, q.markedAt, q.flying = false, time.Now(), nil
@@ -250,8 +249,8 @@ func (q *queue) read() {
 		q.takesTurn(s)
 		q.forget(s)
 	}
-	if slices.ContainsFunc(q.spoke, func(s *sender) bool { return s.withheld }) {
-		q.sendMark()
+	for _, s := range q.spoke {
+		q.takesTurn(s) // which sends the next mark if it has too many answers on the way
 	}
 }
 
@@ -267,8 +266,8 @@ func (q *queue) next() *sender {
 	return s
 }
 
-// work runs jobs in one place until the queue is closed, and then those that are left. It ends, too, when a job of its was slow:
-// the place is somebody else's then. Any number of goroutines may work.
+// work runs jobs in one place until the queue is closed, and then the jobs that are left. It also ends after a slow job, because
+// another worker has the place by then. Any number of goroutines may work.
 func (q *queue) work() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -295,7 +294,7 @@ func (q *queue) work() {
 	}
 }
 
-// run runs the next job of a sender, and tells whether it was slow. The caller holds mu.
+// run runs the next job of a sender, and reports whether it was slow. The caller holds mu.
 func (q *queue) run(s *sender) (slow bool) {
 	v, job := s.vhost, s.jobs[0]
 	s.jobs = s.jobs[1:]
@@ -323,7 +322,7 @@ func (q *queue) run(s *sender) (slow bool) {
 	return r.slow
 }
 
-// runRefusals gives as many of a sender's refusals as may be on their way. The caller holds mu.
+// runRefusals gives as many of a sender's refusals as may be on the way. The caller holds mu.
 func (q *queue) runRefusals(s *sender) {
 	for len(s.refused) > 0 && (s.unread() < maxUnread || q.mark == nil) {
 		r := s.refused[0]
@@ -347,8 +346,7 @@ func (q *queue) answered(s *sender) {
 	}
 }
 
-// tend looks for requests that are slow until the context of all ends. Each place that becomes free it gives to another worker,
-// by start.
+// tend looks for slow requests until the context of all ends. It starts another worker for each place that becomes free.
 func (q *queue) tend(start func(work func())) {
 	tick := time.NewTicker(stuckAfter)
 	defer tick.Stop()
@@ -358,16 +356,16 @@ func (q *queue) tend(start func(work func())) {
 			q.release()
 			return
 		case now := <-tick.C:
-			for range q.look(now) {
+			for range q.demote(now) {
 				start(q.work)
 			}
 		}
 	}
 }
 
-// look makes those requests slow that are, and returns how many places are free because of that. Answers of which nothing is
-// known for long it takes for read.
-func (q *queue) look(now time.Time) (free int) {
+// demote makes requests slow that have had a place for too long, and returns how many places that frees. It also counts answers as
+// read after readWithin without news of them.
+func (q *queue) demote(now time.Time) (free int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.spoke)+len(q.flying) > 0 && now.Sub(q.markedAt) > readWithin {
@@ -405,7 +403,7 @@ func (q *queue) look(now time.Time) (free int) {
 	return free
 }
 
-// givesWay ends the request of a virtual host that is slow for longest. The caller holds mu.
+// givesWay ends the oldest slow request of a virtual host. The caller holds mu.
 func (q *queue) givesWay(v *vhost) {
 	r := v.slow.Remove(v.slow.Front()).(*running)
 	q.slow--
@@ -427,12 +425,12 @@ func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.closed = true
-	q.letGo() // or the workers would end before those have their turns who are withheld
+	q.letGo() // otherwise the workers would end before senders that wait for a mark have had their turns
 	q.ready.Broadcast()
 	q.quiet.Broadcast()
 }
 
-// release has nobody wait any more until the server has read something: it may be that it reads nothing.
+// release lets every sender have its turn without a mark, because the server may read nothing any more.
 func (q *queue) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()

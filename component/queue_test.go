@@ -241,7 +241,7 @@ func (p *places) passes(d time.Duration) int {
 
 // look looks as after that time.
 func (p *places) look(d time.Duration) int {
-	free := p.q.look(time.Now().Add(d))
+	free := p.q.demote(time.Now().Add(d))
 	for range free {
 		p.workers.Go(p.q.work)
 	}

@@ -13,22 +13,21 @@ import (
 )
 
 const (
-	// repeatsEvery is how long lines of one sender with one reason are counted before the count is logged.
+	// repeatsEvery is how long the lines of one sender with one reason are counted before the count is logged.
 	repeatsEvery = 10 * time.Second
-	// repeatsPairs bounds the senders and reasons with lines of their own at one time: a school with expired tokens is. One more
-	// can be new every repeatsNew. repeatsCrowds bounds the virtual hosts and reasons with lines for all others together; of the
-	// senders of one, repeatsSenders are told apart.
+	// repeatsPairs bounds the pairs of sender and reason with lines of their own at one time; a school with expired tokens stays
+	// below. Every repeatsNew another pair can begin. repeatsCrowds bounds the pairs of virtual host and reason with lines for all
+	// other senders together; of the senders of one, repeatsSenders are told apart.
 	repeatsPairs, repeatsCrowds, repeatsSenders = 1000, 100, 1000
 	repeatsNew                                  = 100 * time.Millisecond
 )
 
-// repeats writes those lines of the log that anybody on the server can cause as often as they like, so that nobody can fill the
-// disk: refusals, stanzas that cannot be read, answers that cannot be sent. The first line of a sender with one reason is logged
-// at once. Others in the next repeatsEvery are counted, and then logged as one line with the count, and so on for as long as
-// there are any.
+// repeats writes the log lines that anybody on the server can cause at will, so that nobody can fill the disk: refusals, stanzas
+// that cannot be read, answers that cannot be sent. It logs the first line of a sender with one reason at once. It counts further
+// ones in the next repeatsEvery, and then logs one line with the count, and so on as long as there are any.
 //
-// A sender is a bare JID. An anonymous user has a new one with each connection, so when there are too many pairs of sender and
-// reason, the others count by their virtual host and reason, with the number of senders.
+// A sender is a bare JID. An anonymous user has a new one with each connection. So when there are too many pairs of sender and
+// reason, further ones count by their virtual host and reason, with the number of senders.
 //
 // It is safe for concurrent use and starts nothing; see run.
 type repeats struct {
@@ -43,7 +42,7 @@ type repeats struct {
 	filled time.Time // when that was counted
 }
 
-// about is what a line says, and why.
+// about is a line's text, and its reason.
 type about struct{ what, reason string }
 
 type pair struct {
@@ -56,7 +55,7 @@ type crowd struct {
 	vhost string
 }
 
-// repeat is what came since the line of its kind before.
+// repeat counts lines of one kind since the last one that was logged.
 type repeat struct {
 	level   zapcore.Level
 	since   time.Time
@@ -69,8 +68,8 @@ func newRepeats(log *zap.Logger) *repeats {
 	return &repeats{log: log, now: time.Now, pairs: map[pair]*repeat{}, crowds: map[crowd]*repeat{}, seed: maphash.MakeSeed()}
 }
 
-// say logs a line about a sender, which has that of the fields, or counts it. what and reason are of a closed list. vhost is the
-// sender's virtual host if it is configured, and empty for all other senders: anybody can have any number of domains.
+// say logs a line about a sender, or counts it. what and reason are of a closed list. vhost is the sender's virtual host if it is
+// configured, and empty for all other senders, because anybody can have any number of domains.
 func (r *repeats) say(level zapcore.Level, what, reason, vhost string, sender jid.JID, fields ...zap.Field) {
 	if !r.log.Core().Enabled(level) {
 		return
@@ -85,7 +84,7 @@ func (r *repeats) say(level zapcore.Level, what, reason, vhost string, sender ji
 	}
 }
 
-// note takes note of a line, and reports whether it is to be logged itself, and the line with a count to log before it, if any.
+// note counts a line, and reports whether it is to be logged itself. ended is the line with a count to log before it, if any.
 func (r *repeats) note(level zapcore.Level, a about, vhost, sender string) (first bool, ended []line) {
 	now := r.now()
 	p := pair{a, sender}
@@ -117,7 +116,7 @@ func (r *repeats) note(level zapcore.Level, a about, vhost, sender string) (firs
 	return false, ended
 }
 
-// room reports whether there may be one more pair, and counts it.
+// room reports whether another pair may begin, and counts it.
 func (r *repeats) room(now time.Time) bool {
 	if r.filled.IsZero() {
 		r.spare, r.filled = repeatsPairs, now
@@ -132,14 +131,14 @@ func (r *repeats) room(now time.Time) bool {
 	return true
 }
 
-// line is one with a count.
+// line is a log line with a count.
 type line struct {
 	level  zapcore.Level
 	what   string
 	fields []zap.Field
 }
 
-// again counts a line of this kind, and reports whether it is the first of a new window instead.
+// again counts a line of this kind. It reports first instead if the line begins a new window.
 func (w *repeat) again(now time.Time, of func() (string, []zap.Field)) (first bool, ended []line) {
 	if now.Sub(w.since) >= repeatsEvery {
 		if ended = w.end(now, of); ended == nil {
@@ -151,7 +150,7 @@ func (w *repeat) again(now time.Time, of func() (string, []zap.Field)) (first bo
 	return false, ended
 }
 
-// end ends a window and begins the next. It returns the line that tells what was counted, if anything was.
+// end ends a window and begins the next. It returns the line with the count, if anything was counted.
 func (w *repeat) end(now time.Time, of func() (string, []zap.Field)) []line {
 	if w.count == 0 {
 		return nil
@@ -182,7 +181,7 @@ func (c crowd) fields() (what string, f []zap.Field) {
 	return c.what + ", again", []zap.Field{zap.String("reason", c.reason), zap.String("vhost", c.vhost)}
 }
 
-// flush logs the counts of windows that are over, or of all, and forgets those in which nothing was counted.
+// flush logs the counts of windows that are over, or of all windows, and drops those in which nothing was counted.
 func (r *repeats) flush(all bool) {
 	var ended []line
 	r.mu.Lock()
@@ -191,9 +190,9 @@ func (r *repeats) flush(all bool) {
 		if !all && now.Sub(w.since) < repeatsEvery {
 			return false
 		}
-		told := w.end(now, of)
-		ended = append(ended, told...)
-		return all || told == nil
+		counted := w.end(now, of)
+		ended = append(ended, counted...)
+		return all || counted == nil
 	}
 	maps.DeleteFunc(r.pairs, func(p pair, w *repeat) bool { return over(w, p.fields) })
 	maps.DeleteFunc(r.crowds, func(c crowd, w *repeat) bool { return over(w, c.fields) })
@@ -207,7 +206,7 @@ func (r *repeats) write(lines []line) {
 	}
 }
 
-// run logs what is counted until ctx ends, and then the rest.
+// run logs counts until ctx ends, and then the rest.
 func (r *repeats) run(ctx context.Context) {
 	tick := time.NewTicker(repeatsEvery / 10)
 	defer tick.Stop()
