@@ -1,0 +1,109 @@
+package component
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"testing"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/component/stream"
+	"github.com/xmpp-usher/usher/pkg/element"
+)
+
+// sent is a session that remembers to whom presence was sent, and fails when told so.
+type sent struct {
+	to   []string
+	fail error
+}
+
+func (s *sent) IQ(context.Context, stanza.IQ, xml.TokenReader, any) error { return errors.ErrUnsupported }
+
+func (s *sent) Send(r xml.TokenReader) error {
+	tok, err := r.Token()
+	if err != nil {
+		return err
+	}
+	start := tok.(xml.StartElement)
+	s.to = append(s.to, element.Attr(start, "type")+" "+element.Attr(start, "to"))
+	return s.fail
+}
+
+// A probe hears the first answer of the room that it enters, and of no other. It is in a room once at a time, and nothing is left
+// when it is done.
+func TestProbe(t *testing.T) {
+	s := &sent{}
+	p, err := newProbe(s, jid.MustParse("focus@focus.meet.example.com"), "probe", "nick")
+	if err != nil || p.jid.String() != "focus@focus.meet.example.com/probe" {
+		t.Fatalf("%s %v", p.jid, err)
+	}
+	said, done, err := p.enter(theRoom)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := p.enter(theRoom); err == nil {
+		t.Error("entered twice at a time")
+	}
+	p.hears(jid.MustParse("other@conference.meet.example.com/nick"), heard{typ: stanza.ErrorPresence})
+	p.hears(jid.MustParse(theRoom.String()+"/nick"), heard{typ: stanza.UnavailablePresence})
+	p.hears(jid.MustParse(theRoom.String()+"/nick"), heard{from: "first"})
+	p.hears(jid.MustParse(theRoom.String()+"/nick"), heard{from: "second", typ: stanza.ErrorPresence})
+	if h := <-said; h.from != "first" || h.typ != stanza.AvailablePresence {
+		t.Errorf("heard %v", h)
+	}
+	p.leave(theRoom)
+	done()
+	p.hears(theRoom, heard{})
+	if s.fail = stream.ErrDisconnected; len(p.entered) != 0 {
+		t.Errorf("waits for %v", p.entered)
+	}
+	if _, _, err := p.enter(theRoom); !errors.Is(err, stream.ErrDisconnected) || len(p.entered) != 0 {
+		t.Errorf("%v, waits for %v", err, p.entered)
+	}
+	nick := theRoom.String() + "/nick"
+	if len(s.to) != 3 || s.to[0] != " "+nick || s.to[1] != "unavailable "+nick {
+		t.Errorf("sent %q", s.to)
+	}
+}
+
+// What the server sends to a probe comes to it, in the room's own spelling, and with the one in which it was written.
+func TestProbeIsHeard(t *testing.T) {
+	c := testComponent(t)
+	p, err := newProbe(&sent{}, c.mark, "probe", "nick")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.listens(p)
+	for from, want := range map[string]struct {
+		body string
+		heard
+	}{
+		"[acme]standup@conference.meet.example.com/nick": {heard: heard{from: "[acme]standup@conference.meet.example.com/nick"}},
+		"standup@conference.acme.meet.example.com/nick": {
+			"<error type='auth'><registration-required xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>",
+			heard{from: "standup@conference.acme.meet.example.com/nick", typ: stanza.ErrorPresence, err: stanza.Error{Type: stanza.Auth, Condition: stanza.RegistrationRequired}},
+		},
+	} {
+		said, done, err := p.enter(jid.MustParse("[acme]standup@conference.meet.example.com"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := "<presence from='" + from + "' to='" + p.jid.String() + "' type='" + string(want.typ) + "'>" + want.body + "</presence>"
+		st := stream.Stanza{Raw: []byte(x)}
+		if st.Start, st.Body, err = stream.Open(st.Raw); err != nil {
+			t.Fatal(err)
+		}
+		c.route(nil, nil, st)
+		select {
+		case h := <-said:
+			if h.from != want.from || h.typ != want.typ || h.err.Condition != want.err.Condition {
+				t.Errorf("%s: heard %+v", from, h)
+			}
+		default:
+			t.Errorf("%s: heard nothing", from)
+		}
+		done()
+	}
+}
