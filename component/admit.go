@@ -69,11 +69,6 @@ func (c *Component) admit(ctx context.Context, r *request) {
 	}
 }
 
-// undecided is what all decisions begin with.
-func (c *Component) undecided() auth.Decision {
-	return auth.Decision{NoLogin: c.policy.Load().NoLogin()}
-}
-
 // decide asks the rules, unless it is too late for them.
 func (c *Component) decide(ctx context.Context, r *request) auth.Decision {
 	switch {
@@ -98,4 +93,9 @@ func (c *Component) reply(ctx context.Context, r *request, d auth.Decision, said
 	if d.Verdict == auth.Allow {
 		c.admitted(ctx, r, d, said)
 	}
+}
+
+// undecided is what all decisions begin with.
+func (c *Component) undecided() auth.Decision {
+	return auth.Decision{NoLogin: c.policy.Load().NoLogin()}
 }
