@@ -2,6 +2,10 @@ package component
 
 import (
 	"context"
+	"encoding/xml"
+	"fmt"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -9,6 +13,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/component/stream"
 )
 
 // otherDoor is a client that asked in another way than by IQ.
@@ -76,4 +81,50 @@ func TestAnotherDoor(t *testing.T) {
 	if got := c.Stats().Reasons; got[auth.ReasonVHostUnknown] != 1 || got[auth.ReasonHostAbsent] != 1 || got[auth.ReasonGuest] != 1 {
 		t.Errorf("counted %v", got)
 	}
+}
+
+// The size of a held request is at least what it keeps in memory because of what its client said: a client that asks in the largest
+// way, with many small properties or one large token, does not get past the bound on bytes.
+func TestSizeOfHeld(t *testing.T) {
+	for name, inside := range map[string]string{
+		"properties": strings.Repeat("<property name='a' value='b'/>", 64),
+		"a token":    "",
+	} {
+		attrs := ""
+		if inside == "" {
+			attrs = " token='" + strings.Repeat("x", 8<<10) + "'"
+		}
+		const n = 1000
+		all, size := make([]*waiter, n), 0
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for i := range all {
+			raw := fmt.Sprintf("<conference xmlns='%s' room='r%d@conference.meet.example.com'%s>%s</conference>", focus.NS, i, attrs, inside)
+			start, d, err := stream.Open([]byte(raw))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[i] = &waiter{request: request{conf: parsed(t, start, d)}}
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		for _, r := range all {
+			size += r.size()
+		}
+		// A waiter itself, and what the allocator rounds up, come on top; the number of waiters is bounded, too.
+		if keeps := int(after.HeapAlloc) - int(before.HeapAlloc); keeps > size+n*2048 {
+			t.Errorf("%s: %d bytes are counted, %d are kept", name, size, keeps)
+		}
+		runtime.KeepAlive(all)
+	}
+}
+
+func parsed(t *testing.T, start xml.StartElement, d *xml.Decoder) focus.Conference {
+	t.Helper()
+	conf, err := focus.Parse(start, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conf
 }

@@ -19,7 +19,9 @@ type sent struct {
 	fail error
 }
 
-func (s *sent) IQ(context.Context, stanza.IQ, xml.TokenReader, any) error { return errors.ErrUnsupported }
+func (s *sent) IQ(context.Context, stanza.IQ, xml.TokenReader, any) error {
+	return errors.ErrUnsupported
+}
 
 func (s *sent) Send(r xml.TokenReader) error {
 	tok, err := r.Token()

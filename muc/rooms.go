@@ -523,9 +523,6 @@ func (r *Rooms) Await(j jid.JID, _ time.Time) {
 	}
 }
 
-// Expect does nothing: the room tells who comes.
-func (r *Rooms) Expect(jid.JID) {}
-
 // HostPresent reports whether a host is inside a room that is open. It asks nobody.
 func (r *Rooms) HostPresent(_ context.Context, j jid.JID) (bool, error) {
 	r.mu.Lock()
