@@ -9,7 +9,7 @@
 //   - route.go hands each stanza to its handler, and answers the IQs that every entity answers;
 //   - queue.go gives senders their turns;
 //   - admit.go admits: parse, decide, apply, reply;
-//   - mode.go makes decisions true where usher is the focus itself, with package muc;
+//   - mode.go makes decisions true where usher is the focus itself; rights.go gives and takes back rights in rooms, with package muc;
 //   - jicofo.go makes them true before a Jicofo: relay.go asks it on behalf of the client, copied.go passes other IQs on to it;
 //   - probe.go enters rooms to learn how the server behaves: stranger.go learns whether it keeps strangers out, mapper.go in which
 //     spelling Jicofo knows the rooms of tenants, breakout.go whether a breakout room can be opened;
@@ -17,7 +17,7 @@
 //   - held.go holds the requests of people who wait for a host until one is inside;
 //   - left.go leaves requests without an answer to the next usher;
 //   - ledger.go writes grants and sessions down;
-//   - repeats.go keeps refused clients from filling the log;
+//   - repeats.go keeps refused clients from filling the log, and hints.go tells an operator what to do about an error;
 //   - counters.go counts decisions and events.
 //
 // # What can get lost
