@@ -80,7 +80,7 @@ func (c copied) TokenReader() xml.TokenReader {
 }
 
 // pass passes on an IQ in one of Jicofo's namespaces that is no conference request, such as login-url, and its answer.
-func (c *Component) pass(ctx context.Context, in incoming, payload xml.StartElement, d *xml.Decoder) error {
+func (c *Component) pass(ctx context.Context, to *relay, in incoming, payload xml.StartElement, d *xml.Decoder) error {
 	iq := in.iq
 	var asked, answer copied
 	err := asked.UnmarshalXML(d, payload)
@@ -91,7 +91,7 @@ func (c *Component) pass(ctx context.Context, in incoming, payload xml.StartElem
 		c.malformed(iq, "iq", err)
 		return nil
 	}
-	err = c.mode.ask(ctx, iq, asked.TokenReader, &answer)
+	err = to.ask(ctx, iq, asked.TokenReader, &answer)
 	var refused stanza.Error
 	switch {
 	case errors.As(err, &refused):

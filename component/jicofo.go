@@ -187,12 +187,11 @@ func (m *beforeJicofo) hears(e *envelope) error {
 // jitsi is the beginning of the namespaces in which clients talk to Jicofo.
 const jitsi = "http://jitsi.org/"
 
-func (m *beforeJicofo) passes(payload xml.Name) bool {
-	return strings.HasPrefix(payload.Space, jitsi) && payload != focus.Name && payload != focus.LogoutName
-}
-
-func (m *beforeJicofo) ask(ctx context.Context, iq stanza.IQ, payload func() xml.TokenReader, v any) error {
-	return m.relay.ask(ctx, iq, payload, v)
+func (m *beforeJicofo) passesTo(payload xml.Name) *relay {
+	if strings.HasPrefix(payload.Space, jitsi) && payload != focus.Name && payload != focus.LogoutName {
+		return m.relay
+	}
+	return nil
 }
 
 func (m *beforeJicofo) seek() { m.relay.seek() }

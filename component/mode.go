@@ -8,7 +8,6 @@ import (
 
 	"go.uber.org/zap"
 	"mellium.im/xmpp/jid"
-	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
@@ -28,10 +27,8 @@ type mode interface {
 	Await(room jid.JID, until time.Time)
 	// hears takes in a presence or message, and returns the fault that remains: the stanza's own, or what went wrong.
 	hears(e *envelope) error
-	// passes reports whether ask passes on an IQ with this payload.
-	passes(payload xml.Name) bool
-	// ask passes an IQ on to Jicofo on behalf of its sender, and decodes the answer into v; see relay.ask.
-	ask(ctx context.Context, iq stanza.IQ, payload func() xml.TokenReader, v any) error
+	// passesTo returns the way to Jicofo if an IQ with this payload is to be passed on, else nil.
+	passesTo(payload xml.Name) *relay
 	// seek looks for Jicofo, at the beginning of a connection and from time to time.
 	seek()
 }
@@ -132,10 +129,6 @@ func (m *ownFocus) hears(e *envelope) error {
 	return nil
 }
 
-func (m *ownFocus) passes(xml.Name) bool { return false }
-
-func (m *ownFocus) ask(context.Context, stanza.IQ, func() xml.TokenReader, any) error {
-	return errNoFocus
-}
+func (m *ownFocus) passesTo(xml.Name) *relay { return nil }
 
 func (m *ownFocus) seek() {}

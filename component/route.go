@@ -168,6 +168,7 @@ func (c *Component) handle(ctx context.Context, in incoming) {
 		c.malformed(iq, "iq", err)
 		return
 	}
+	jicofo := c.mode.passesTo(payload.Name)
 	set, get, noNode := iq.Type == stanza.SetIQ, iq.Type == stanza.GetIQ, element.Attr(payload, "node") == ""
 	switch name := payload.Name; {
 	case !iq.To.Equal(c.o.Domain):
@@ -176,8 +177,8 @@ func (c *Component) handle(ctx context.Context, in incoming) {
 		c.conference(ctx, in, payload, d)
 	case set && name == focus.LogoutName:
 		err = c.logout(ctx, in, payload, d)
-	case c.mode.passes(name) && c.policy.Load().Knows(iq.From):
-		err = c.pass(ctx, in, payload, d)
+	case jicofo != nil && c.policy.Load().Knows(iq.From):
+		err = c.pass(ctx, jicofo, in, payload, d)
 	case get && noNode && name == xml.Name{Space: disco.NSInfo, Local: "query"}:
 		err = c.Send(iq.Result(discoInfo.TokenReader()))
 	case get && noNode && name == xml.Name{Space: disco.NSItems, Local: "query"}:
