@@ -23,9 +23,9 @@
 // # What can get lost
 //
 // Every request is answered: by this usher, or by the next one if the Store outlives the process. A request is written down when
-// it is held (held.go), and when usher stops before it has answered. Then these are written down: requests that arrive until the
-// server has closed the stream, requests that are queued or under way when the time is over, and requests with an answer that
-// could not be sent. So a restart by SIGTERM loses no request that has reached usher. While no usher is connected, Prosody
+// it is held (held.go), and when usher stops before it has answered. Then three kinds are written down: requests that arrive
+// until the server has closed the stream; requests that are queued or under way when the time is over; and requests with an answer
+// that could not be sent. So a restart by SIGTERM loses no request that has reached usher. While no usher is connected, Prosody
 // answers with remote-server-timeout.
 //
 // These are lost:

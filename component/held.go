@@ -217,8 +217,8 @@ func inOrder(all []*waiter) []*waiter {
 	return all
 }
 
-// older takes out and returns the requests of the same bare JID for the room that were held before r, or all of them if r is
-// nil. They may have been called.
+// older takes out and returns the requests of the same bare JID for the room that were held before r. If r is nil it takes all of
+// them. They may have been called.
 func (h *held) older(from, room jid.JID, r *waiter) []*waiter {
 	h.mu.Lock()
 	defer h.mu.Unlock()

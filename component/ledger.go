@@ -49,8 +49,8 @@ type session struct {
 }
 
 // put writes records down, except those that the store has no space for, and returns the kinds of those: a full store refuses
-// nobody. Without a session, people need their token again. Without the record of a grant, the next process takes the grant back
-// from people outside only when it enters the room, and leaves it to people inside until they go.
+// nobody. Without a session, people need their token again. Without the record of a grant, the next process leaves the grant to
+// people inside until they go, and takes it back from people outside only when it enters the room.
 func (l *ledger) put(ctx context.Context, records ...store.Record) (without map[store.Kind]bool, err error) {
 	without = make(map[store.Kind]bool)
 	for len(records) > 0 {

@@ -42,8 +42,8 @@ var (
 //
 // A request has one of few places while it is under way, so that the server is not asked more at once than it answers soon.
 // Most of that time the request waits for the room, for Jicofo or for a key server. Some of them never answer, and the request
-// then waits until its time is over; strangers can cause as many such waits as they have addresses. So a request becomes slow, and
-// gives its place to the next, after slowAfter, or when no request at all has ended for stuckAfter while others wait for a place.
+// then waits until its time is over; strangers can cause as many such waits as they have addresses. So a request becomes slow after
+// slowAfter, or when no request at all has ended for stuckAfter while others wait for a place. Then it gives its place to the next.
 // How long the server takes under load does not matter for that: under load, requests still end. Slow requests are bounded, for
 // each virtual host and in total. Over that bound the oldest slow request of the virtual host ends (in total: of the virtual host
 // with most), and its client is told to ask again.

@@ -183,8 +183,8 @@ func (r *relay) askOne(ctx context.Context, to focusOnline, iq stanza.IQ, payloa
 }
 
 // begin returns when it is the caller's turn to have a room opened; the caller calls end afterwards, and says whether Jicofo did
-// not answer. Turns are needed because Jicofo opens a room in the course of a request, and takes simultaneous requests for a room
-// that is not open for as many rooms.
+// not answer. There are turns because Jicofo opens a room in the course of a request: it takes simultaneous requests for a room that
+// is not open for as many rooms.
 func (r *relay) begin(ctx context.Context, room jid.JID) (end func(silent bool), err error) {
 	key := room.String()
 	r.mu.Lock()

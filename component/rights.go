@@ -112,8 +112,8 @@ func (g rights) takeBack(room, who jid.JID, d auth.Decision) {
 	}
 }
 
-// whileHosted takes a right back if the host has left between the decision and now. Everything that the server did before its
-// answer to the grant is part of what the room says now, so this is how it was when the affiliation was given.
+// whileHosted takes a right back if the host has left between the decision and now. What the room says now includes everything that
+// the server did before its answer to the grant. So this is how it was when the affiliation was given.
 func (g rights) whileHosted(ctx context.Context, room, who jid.JID, d auth.Decision) auth.Decision {
 	host, err := g.rooms.HostPresent(ctx, room)
 	if err == nil && host {
