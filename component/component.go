@@ -398,18 +398,19 @@ func (c *Component) stop(ctx context.Context, s *stream.Stream, q *queue, hurry 
 	s.Finish(ctx)
 }
 
-// keepAlive pings ourselves, because such a ping passes through the server both ways. It returns an error when the server passes
-// nothing on any more.
+// keepAlive pings ourselves, because such a ping passes through the server both ways, and looks for Jicofo. It returns an error when
+// the server passes nothing on any more.
 func (c *Component) keepAlive(ctx context.Context) error {
 	tick := time.NewTicker(c.pingEvery)
 	defer tick.Stop()
+	c.mode.seek()
 	for {
-		c.mode.seek()
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+		c.mode.seek()
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, c.pingWithin)
 			defer cancel()
