@@ -13,14 +13,6 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-const lobbied = "standup@" + lobbyDomain
-
-// forgets replaces the process by one that knows nothing.
-func (l *lookout) forgets() {
-	l.book.burns()
-	l.succeed()
-}
-
 // A room of an earlier process is looked through: what people outside have is taken back at once, those inside stay until they
 // leave. Bans, the focus and admins of the service are left alone.
 func TestGuardAdopts(t *testing.T) {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"mellium.im/xmlstream"
@@ -17,339 +16,6 @@ import (
 
 	"github.com/xmpp-usher/usher/pkg/element"
 )
-
-const (
-	jicofo    = "focus@auth.meet.example.com"
-	breakout  = "c0ffee@breakout.meet.example.com"
-	retro     = "retro@" + mucDomain
-	interval  = 5 * time.Second
-	goneAfter = joinWithin + auditEvery + 2*interval // by then nobody who is outside has anything
-)
-
-// book is a Ledger that a test can read, and keep from being written.
-type book struct {
-	mu      sync.Mutex
-	written map[[2]string]Grant // by room and bare JID
-	notes   map[string]Grant    // of rooms themselves
-	err     error
-	slow    time.Duration
-}
-
-func newBook() *book { return &book{written: map[[2]string]Grant{}, notes: map[string]Grant{}} }
-
-func (b *book) Granted(_ context.Context, g Grant) error {
-	b.mu.Lock()
-	slow := b.slow
-	b.mu.Unlock()
-	if slow > 0 {
-		<-time.After(slow)
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	switch {
-	case b.err != nil:
-	case g.isNote():
-		b.notes[g.Room.String()] = g
-	default:
-		b.written[[2]string{g.Room.String(), g.Who.String()}] = g
-	}
-	return b.err
-}
-
-func (b *book) Ended(room, who jid.JID) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	delete(b.written, [2]string{room.String(), who.String()})
-	if room.Equal(who) {
-		delete(b.notes, room.String())
-	}
-}
-
-// takes is how long the book takes from now on.
-func (b *book) takes(d time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.slow = d
-}
-
-// fails is what becomes of what is written down from now on.
-func (b *book) fails(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.err = err
-}
-
-// everything is what the next process reads.
-func (b *book) everything() []Grant {
-	all := b.all()
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, g := range b.notes {
-		all = append(all, g)
-	}
-	return all
-}
-
-// noted is what is written down of a room itself.
-func (b *book) noted(room string) lasting {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return lasting(b.notes[room].Affiliation)
-}
-
-// burns leaves nothing written down.
-func (b *book) burns() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	clear(b.written)
-	clear(b.notes)
-}
-
-func (b *book) all() (all []Grant) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, g := range b.written {
-		all = append(all, g)
-	}
-	return all
-}
-
-// lookout is a service, another focus in its rooms, and a Guard that looks after them.
-type lookout struct {
-	*service
-	*Guard
-	t       fataler
-	options GuardOptions
-	end     context.CancelFunc
-	running sync.WaitGroup
-
-	mu       sync.Mutex
-	arrivals []string
-	warnings []string
-}
-
-type fataler interface {
-	Helper()
-	Fatalf(format string, args ...any)
-}
-
-// lookOut plays with a Guard that runs and whose questions are answered at once.
-func lookOut(t *testing.T, change func(*GuardOptions), play func(t *testing.T, l *lookout)) {
-	t.Helper()
-	synctest.Test(t, func(t *testing.T) {
-		l := newLookout(t, change)
-		defer l.stop()
-		l.run()
-		play(t, l)
-	})
-}
-
-func newLookout(t fataler, change func(*GuardOptions)) *lookout {
-	l := &lookout{service: newService(), t: t}
-	l.prompt = true
-	l.options = GuardOptions{
-		Options: Options{
-			Owner:         Owner{Session: l.service, JID: jid.MustParse(us)},
-			Configuration: Configuration{MembersOnly: true},
-			Hosts:         func(domain string) bool { return domain != "recorder.example" },
-			Ledger:        l.book,
-			Arrived: func(room jid.JID) {
-				l.mu.Lock()
-				defer l.mu.Unlock()
-				l.arrivals = append(l.arrivals, room.String())
-			},
-			Warn: func(_ jid.JID, what string, err error) {
-				l.mu.Lock()
-				defer l.mu.Unlock()
-				l.warnings = append(l.warnings, what+": "+err.Error())
-			},
-		},
-		Focus: jid.MustParse(jicofo), Room: jid.Parse, Interval: interval,
-	}
-	if change != nil {
-		change(&l.options)
-	}
-	l.Guard = NewGuard(l.options)
-	return l
-}
-
-func enforcing(o *GuardOptions) { o.EnforceRoles = true }
-
-func (l *lookout) run() {
-	ctx, end := context.WithCancel(context.Background())
-	l.end = end
-	l.running.Go(func() { l.Run(ctx) })
-}
-
-func (l *lookout) stop() { l.end(); l.running.Wait() }
-
-// succeed replaces the process by one that knows what is written down.
-func (l *lookout) succeed() {
-	l.stop()
-	l.Guard = NewGuard(l.options)
-	l.Restore(l.book.everything())
-	l.run()
-	l.Resume(context.Background(), nil, jid.MustParse(mucDomain))
-}
-
-// locked does something to the service.
-func (l *lookout) locked(do func()) {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	do()
-}
-
-// opens has Jicofo create and enter a room.
-func (l *lookout) opens(address string) *chat {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	c := l.chats[address]
-	if c == nil {
-		c = &chat{address: address, membersOnly: true, affiliations: map[string]string{jicofo: "owner"}, given: map[string]time.Time{}}
-		l.chats[address] = c
-		l.service.join(c, jicofo+"/focus", "focus")
-	}
-	return c
-}
-
-// lets has somebody admitted to the room.
-func (l *lookout) lets(address, who, affiliation string, expires time.Time) error {
-	return l.letsFor(address, who, affiliation, expires, false)
-}
-
-// letsFor has them admitted also because a host is inside.
-func (l *lookout) letsFor(address, who, affiliation string, expires time.Time, needsHost bool) error {
-	err := l.Guard.Open(context.Background(), jid.MustParse(address), false)
-	if err == nil {
-		err = l.Guard.Grant(context.Background(), Grant{
-			Room: jid.MustParse(address), Who: jid.MustParse(who), Affiliation: affiliation, Expires: expires, NeedsHost: needsHost,
-		})
-	}
-	return err
-}
-
-// comes has somebody admitted, and join.
-func (l *lookout) comes(address, who, affiliation string) *chat {
-	l.t.Helper()
-	c := l.opens(address)
-	if err := l.lets(address, who, affiliation, time.Time{}); err != nil {
-		l.t.Fatalf("%s is not let in: %v", who, err)
-	}
-	if !l.sits(c, who) {
-		l.t.Fatalf("%s cannot join", who)
-	}
-	return c
-}
-
-func (l *lookout) sits(c *chat, who string) bool {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	return l.service.join(c, who+"/1", who)
-}
-
-func (l *lookout) goes(c *chat, who string) {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	if o := c.inside(who); o != nil {
-		l.remove(c, o)
-	}
-}
-
-// sets has somebody else than us set an affiliation.
-func (l *lookout) sets(c *chat, who, affiliation string) {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	l.affiliate(c, who, affiliation, false)
-}
-
-func (l *lookout) is(c *chat, who string) string {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	return c.affiliation(who)
-}
-
-func (l *lookout) insideOf(c *chat, who string) bool {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	return c.inside(who) != nil
-}
-
-// pass lets time pass.
-func pass(d time.Duration) {
-	<-time.After(d)
-	synctest.Wait()
-}
-
-// asked counts the IQs that the room was sent of a kind: "form" (submitted), "settings", "moderator" and the other roles,
-// "outcast", "set".
-func (l *lookout) asked(address, kind string) (n int) {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	for _, a := range l.iqs {
-		is := ""
-		switch {
-		case a.To != address && address != "":
-			continue
-		case a.Query.XMLName.Space == NSOwner && a.Type == "set":
-			is = "form"
-		case a.Query.XMLName.Space == NSOwner:
-			is = "settings"
-		case len(a.Query.Items) == 0:
-			is = "info"
-		case a.Type == "set":
-			is = "set"
-		case a.Query.Items[0].Role != "":
-			is = a.Query.Items[0].Role
-		default:
-			is = a.Query.Items[0].Affiliation
-		}
-		if kind == "" || is == kind {
-			n++
-		}
-	}
-	return n
-}
-
-func (l *lookout) forgetAsked() {
-	l.service.mu.Lock()
-	defer l.service.mu.Unlock()
-	l.iqs, l.underway = nil, 0
-}
-
-// live compares what is written down with what is live, and returns how much that is.
-func (l *lookout) live() int {
-	l.t.Helper()
-	l.Guard.mu.Lock()
-	defer l.Guard.mu.Unlock()
-	l.book.mu.Lock()
-	defer l.book.mu.Unlock()
-	n, breakouts, theirs := 0, 0, 0
-	for address, rm := range l.Guard.rooms {
-		if !rm.main.Equal(jid.JID{}) {
-			breakouts++
-			if w, ok := l.book.written[[2]string{address, rm.main.String()}]; !ok || w.Affiliation != "" {
-				l.t.Fatalf("%s is of %s and written down is %+v", address, rm.main, w)
-			}
-		}
-		for bare, gr := range rm.live {
-			if gr.ledger == found {
-				theirs++
-				continue
-			}
-			if gr.ledger == unwritten { // yet
-				continue
-			}
-			if w, ok := l.book.written[[2]string{address, bare}]; !ok || w.Affiliation != gr.Affiliation {
-				l.t.Fatalf("%s is %s in %s and written down is %+v", bare, gr.Affiliation, address, w)
-			}
-			n++
-		}
-	}
-	if n+breakouts != len(l.book.written) {
-		l.t.Fatalf("%d are live, and written down are %v", n, l.book.written)
-	}
-	return n + theirs
-}
 
 func TestGuardOpen(t *testing.T) {
 	for name, tt := range map[string]struct {
@@ -614,135 +280,48 @@ func TestGuardStops(t *testing.T) {
 	})
 }
 
-// What nobody makes use of is taken back in time, and nothing else is.
+// Unused grants are taken back in time, and nothing else is.
 func TestGuardTakesBack(t *testing.T) {
-	let := func(l *lookout, expires time.Duration) *chat {
-		var end time.Time
-		if expires > 0 {
-			end = time.Now().Add(expires)
-		}
-		c := l.opens(standup)
-		if err := l.lets(standup, nurse, "member", end); err != nil {
-			l.t.Fatalf("%v", err)
-		}
-		return c
-	}
+	const tokenEnds = 7 * time.Second
+	admitted, arrives, leaves := admits(nurse, 0), enters(nurse), goes(nurse)
+	forAWhile := admits(nurse, tokenEnds)
 	for name, tt := range map[string]struct {
-		play  func(l *lookout) *chat
+		steps steps
 		after time.Duration // by then it is taken back; zero: never
 	}{
-		"never came":    {func(l *lookout) *chat { return let(l, 0) }, joinWithin + auditEvery + time.Second},
-		"comes in time": {func(l *lookout) *chat { c := let(l, 0); pass(joinWithin - 1); l.sits(c, nurse); return c }, 0},
-		"inside":        {func(l *lookout) *chat { return l.comes(standup, nurse, "member") }, 0},
-		"a second nick": {func(l *lookout) *chat {
-			c := l.comes(standup, nurse, "member")
-			l.locked(func() { l.rename(c, c.inside(nurse), "x") })
-			return c
-		}, 0},
-		"lost the voice": {func(l *lookout) *chat {
-			c := l.comes(standup, nurse, "member")
-			l.locked(func() { c.inside(nurse).role = "visitor" })
-			return c
-		}, 0},
-		"left": {func(l *lookout) *chat {
-			c := l.comes(standup, nurse, "member")
-			pass(time.Minute)
-			l.goes(c, nurse)
-			return c
-		}, joinWithin + auditEvery},
-		"came back": {func(l *lookout) *chat {
-			c := l.comes(standup, nurse, "member")
-			pass(time.Minute)
-			l.goes(c, nurse)
-			pass(auditEvery - time.Second)
-			l.sits(c, nurse)
-			return c
-		}, 0},
-		"came back with a new request": {func(l *lookout) *chat {
-			c := l.comes(standup, nurse, "member")
-			pass(time.Minute)
-			l.goes(c, nurse)
-			pass(auditEvery + time.Second)
-			let(l, 0)
-			pass(joinWithin - time.Second)
-			l.sits(c, nurse)
-			return c
-		}, 0},
-		"the token ended before the join": {func(l *lookout) *chat {
-			c := let(l, 7*time.Second)
-			pass(7*time.Second + 3*roomTick)
-			l.sits(c, nurse)
-			return c
-		}, time.Nanosecond},
-		"the token ended just after the answer": {func(l *lookout) *chat { c := let(l, time.Millisecond); pass(2 * time.Second); return c }, time.Nanosecond},
-		"the token ended after the join":        {func(l *lookout) *chat { c := let(l, 7*time.Second); l.sits(c, nurse); return c }, 0},
-		"asked again, and is on the way when the token ends": {func(l *lookout) *chat {
-			c := l.comes(standup, nurse, "member")
-			pass(time.Minute)
-			let(l, 3*time.Second)
-			pass(2 * time.Second)
-			l.goes(c, nurse)
-			pass(2 * time.Second)
-			l.sits(c, nurse)
-			return c
-		}, 0},
-		"left after the end of the token": {func(l *lookout) *chat {
-			c := let(l, 7*time.Second)
-			l.sits(c, nurse)
-			pass(time.Minute)
-			l.goes(c, nurse)
-			return c
-		}, 2*endedEvery + 4*roomTick},
-		"loads the page anew after the end of the token": {func(l *lookout) *chat {
-			c := let(l, 7*time.Second)
-			l.sits(c, nurse)
-			for range 20 {
-				pass(2*endedEvery - time.Second)
-				l.goes(c, nurse)
-				pass(endedEvery / 2)
-				l.sits(c, nurse)
-			}
-			return c
-		}, 0},
-		"the token ended while there was no process": {func(l *lookout) *chat {
-			c := let(l, 7*time.Second)
-			l.stop()
-			pass(7 * time.Second)
-			l.succeed()
-			return c
-		}, 2*endedEvery + 4*roomTick},
-		"withdrawn": {func(l *lookout) *chat {
-			c := let(l, 0)
-			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
-			return c
-		}, 2 * roomTick},
-		"withdrawn, inside": {func(l *lookout) *chat {
-			c := l.comes(standup, nurse, "member")
-			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
-			return c
-		}, 2 * roomTick},
-		"never came, and the process is replaced": {func(l *lookout) *chat { c := let(l, 0); l.succeed(); return c }, joinWithin + 2*auditEvery},
-		"left while there was no process": {func(l *lookout) *chat {
-			c := l.comes(standup, nurse, "member")
-			l.stop()
-			l.goes(c, nurse)
-			l.succeed()
-			return c
-		}, joinWithin + 2*auditEvery},
-		"inside, and the process is replaced": {func(l *lookout) *chat { c := l.comes(standup, nurse, "member"); l.succeed(); return c }, 0},
-		"inside after the end of the token, and the process is replaced": {func(l *lookout) *chat {
-			c := let(l, 7*time.Second)
-			l.sits(c, nurse)
-			pass(time.Minute)
-			l.succeed()
-			return c
-		}, 0},
+		"never came":     {steps{admitted}, joinWithin + auditEvery + time.Second},
+		"comes in time":  {steps{admitted, passes(joinWithin - 1), arrives}, 0},
+		"inside":         {steps{guest}, 0},
+		"a second nick":  {steps{guest, withGuard(func(s guardStage) { s.locked(func() { s.rename(s.main, s.main.inside(nurse), "x") }) })}, 0},
+		"lost the voice": {steps{guest, withGuard(func(s guardStage) { s.locked(func() { s.main.inside(nurse).role = "visitor" }) })}, 0},
+		"left":           {steps{guest, passes(time.Minute), leaves}, joinWithin + auditEvery},
+		"came back":      {steps{guest, passes(time.Minute), leaves, passes(auditEvery - time.Second), arrives}, 0},
+		"came back with a new request": {
+			steps{guest, passes(time.Minute), leaves, passes(auditEvery + time.Second), admitted, passes(joinWithin - time.Second), arrives}, 0},
+
+		"the token ended before the join":       {steps{forAWhile, passes(tokenEnds + 3*roomTick), arrives}, time.Nanosecond},
+		"the token ended just after the answer": {steps{admits(nurse, time.Millisecond), passes(2 * time.Second)}, time.Nanosecond},
+		"the token ended after the join":        {steps{forAWhile, arrives}, 0},
+		"asked again, and is on the way when the token ends": {
+			steps{guest, passes(time.Minute), admits(nurse, 3*time.Second), passes(2 * time.Second), leaves, passes(2 * time.Second), arrives}, 0},
+		"left after the end of the token": {steps{forAWhile, arrives, passes(time.Minute), leaves}, 2*endedEvery + 4*roomTick},
+		"loads the page anew after the end of the token": {
+			steps{forAWhile, arrives, times(20, passes(2*endedEvery-time.Second), leaves, passes(endedEvery/2), arrives)}, 0},
+		"the token ended while there was no process": {steps{forAWhile, stops, passes(tokenEnds), succeeds}, 2*endedEvery + 4*roomTick},
+
+		"withdrawn":         {steps{admitted, withdraws(nurse)}, 2 * roomTick},
+		"withdrawn, inside": {steps{guest, withdraws(nurse)}, 2 * roomTick},
+		"never came, and the process is replaced":                        {steps{admitted, succeeds}, joinWithin + 2*auditEvery},
+		"left while there was no process":                                {steps{guest, stops, leaves, succeeds}, joinWithin + 2*auditEvery},
+		"inside, and the process is replaced":                            {steps{guest, succeeds}, 0},
+		"inside after the end of the token, and the process is replaced": {steps{forAWhile, arrives, passes(time.Minute), succeeds}, 0},
 	} {
 		for _, every := range []time.Duration{time.Second, interval, 5 * time.Minute} {
 			t.Run(fmt.Sprintf("%s, every %s", name, every), func(t *testing.T) {
 				lookOut(t, func(o *GuardOptions) { o.Interval = every }, func(t *testing.T, l *lookout) {
 					l.comes(standup, romeo, "owner")
-					c := tt.play(l)
+					c := l.chats[standup]
+					tt.steps.on(guardStage{l, c})
 					if tt.after == 0 {
 						pass(10 * time.Minute)
 						if l.is(c, nurse) != "member" || !l.insideOf(c, nurse) || l.live() != 2 {
@@ -760,7 +339,10 @@ func TestGuardTakesBack(t *testing.T) {
 	}
 }
 
-// Whoever is in a breakout room keeps what they have in its main room, however they move.
+// stops ends the process.
+func stops(s stage) { s.(guardStage).stop() }
+
+// People in a breakout room keep what they have in its main room, however they move.
 func TestGuardBreakout(t *testing.T) {
 	for _, every := range []time.Duration{interval, 5 * time.Minute} {
 		lookOut(t, func(o *GuardOptions) { o.Interval, o.EnforceRoles = every, true }, func(t *testing.T, l *lookout) {
@@ -1062,12 +644,6 @@ func TestGuardNoHost(t *testing.T) {
 			t.Errorf("%t, %t, %v", exists, host, err)
 		}
 	})
-}
-
-func (l *lookout) affiliations(c *chat, set map[string]string) {
-	for who, affiliation := range set {
-		l.sets(c, who, affiliation)
-	}
 }
 
 // The stream ends while something is given and taken back: nothing of it is lost.

@@ -11,8 +11,6 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-const lobbyDomain = "lobby.meet.example.com"
-
 func TestLobbyAt(t *testing.T) {
 	for name, tt := range map[string]struct {
 		answer error

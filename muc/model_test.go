@@ -2,12 +2,9 @@ package muc
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,138 +12,6 @@ import (
 	"mellium.im/xmpp/jid"
 	"pgregory.net/rapid"
 )
-
-var (
-	roomNames = []string{standup, "retro@" + mucDomain}
-	people    = []string{romeo, juliet, nurse, "tape@recorder.example"}
-
-	eve = "eve@evil.example" // a stranger to usher
-)
-
-// world is a service, Rooms on it as the component runs them, and who was told what.
-type world struct {
-	*service
-	ctx      context.Context // of the connection
-	end      context.CancelFunc
-	running  sync.WaitGroup
-	requests sync.WaitGroup
-
-	mu       sync.Mutex
-	last     map[[2]string]*admission // by room and bare JID
-	busy     map[string]bool          // by bare JID; the component's queue takes a sender's requests one by one
-	mayExist map[string]bool          // rooms that somebody wished to create since they were last known to be away
-	hostless map[string]time.Time     // rooms in which we know of no host, and since when
-}
-
-// admission is what became of somebody's latest request for a room.
-type admission struct {
-	affiliation string
-	expires     time.Time
-	needsHost   bool
-	err         error
-	done        bool
-	overtaken   bool // something has happened since that may undo it
-	banned      bool // by an owner, and it is not for us to undo that
-}
-
-func newWorld() *world {
-	w := &world{service: newService(), last: map[[2]string]*admission{}, busy: map[string]bool{}, mayExist: map[string]bool{}, hostless: map[string]time.Time{}}
-	w.observer = w.observe
-	w.newRooms()
-	w.connect(nil)
-	return w
-}
-
-func (w *world) observe(c *chat, bare, event string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if event == "ended" || bare == us && event == "left" {
-		delete(w.hostless, c.address)
-	}
-	if event == "ended" { // and with it all affiliations
-		for key, a := range w.last {
-			if _, given := c.given[key[1]]; key[0] == c.address {
-				a.banned, a.overtaken = false, a.overtaken || a.done || given
-			}
-		}
-		return
-	}
-	a := w.last[[2]string{c.address, bare}]
-	if a == nil {
-		a = &admission{done: true, overtaken: true}
-		w.last[[2]string{c.address, bare}] = a
-	}
-	if event == "given none" || strings.HasPrefix(event, "given") && c.by(ourself) == nil {
-		a.banned = false // we did not know of the ban yet, and nobody will tell us that this has lifted it
-	}
-	switch event {
-	case "set outcast":
-		a.banned, a.overtaken = true, true
-	case "set none", "set member", "set owner":
-		a.banned, a.overtaken = false, true
-	case "left":
-		a.overtaken = true
-		if _, ok := c.given[bare]; ok {
-			c.given[bare] = time.Now() // unused from now on
-		}
-	}
-}
-
-// connect does what the component does on a new connection.
-func (w *world) connect(rooms []jid.JID) {
-	w.service.mu.Lock()
-	w.cut = false
-	w.service.mu.Unlock()
-	w.ctx, w.end = context.WithCancel(context.Background())
-	w.running.Go(func() { w.rooms.Run(w.ctx) })
-	w.running.Go(func() { w.rooms.Resume(w.ctx, rooms, jid.MustParse(mucDomain)) })
-}
-
-// disconnected ends the connection as the component does, and returns the rooms to resume.
-func (w *world) disconnected() []jid.JID {
-	w.disconnect()
-	w.end()
-	w.requests.Wait()
-	w.running.Wait()
-	return w.rooms.Reset()
-}
-
-// admit does what the component does with a decision to let somebody in.
-func (w *world) admit(room, who, affiliation string, mayCreate bool, expires time.Time) {
-	w.admitFor(room, who, affiliation, mayCreate, expires, false)
-}
-
-// admitFor does it also if they are let in because a host is inside.
-func (w *world) admitFor(room, who, affiliation string, mayCreate bool, expires time.Time, needsHost bool) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.busy[who] {
-		return
-	}
-	w.busy[who] = true
-	key := [2]string{room, who}
-	a := &admission{affiliation: affiliation, expires: expires, needsHost: needsHost}
-	if was := w.last[key]; was != nil {
-		a.banned = was.banned
-	}
-	w.last[key] = a
-	w.mayExist[room] = w.mayExist[room] || mayCreate
-	w.requests.Go(func() {
-		ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
-		defer cancel()
-		j, p := jid.MustParse(room), jid.MustParse(who)
-		err := w.rooms.Open(ctx, j, mayCreate)
-		if err == nil {
-			err = w.rooms.Grant(ctx, Grant{Room: j, Who: p, Affiliation: affiliation, Expires: expires, NeedsHost: needsHost})
-		}
-		if err != nil && !errors.Is(err, ErrOutcast) && !errors.Is(err, ErrAbsent) {
-			w.rooms.Withdraw(j, p)
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		a.err, a.done, w.busy[who] = err, true, false
-	})
-}
 
 // withdrawing tells whether an affiliation is on its way to be taken back, alone or with its room.
 func (w *world) withdrawing() bool {
@@ -165,29 +30,6 @@ func (w *world) forgetCrossings() {
 	for key, a := range w.last {
 		c := w.chats[key[0]]
 		a.banned = a.banned && c != nil && c.affiliation(key[1]) == "outcast"
-	}
-}
-
-// pass lets time pass while everything that is sent arrives.
-func (w *world) pass(d time.Duration) {
-	for ; d > 0; d -= time.Second {
-		w.settle()
-		<-time.After(time.Second)
-	}
-	w.settle()
-	w.overtakeAbsent()
-}
-
-// overtakeAbsent notes that those who were let in and did not come may not be expected any more.
-func (w *world) overtakeAbsent() {
-	w.service.mu.Lock()
-	defer w.service.mu.Unlock()
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for key, a := range w.last {
-		if c := w.chats[key[0]]; c == nil || c.inside(key[1]) == nil {
-			a.overtaken = true
-		}
 	}
 }
 

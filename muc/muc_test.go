@@ -1,8 +1,6 @@
 package muc
 
 import (
-	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,23 +9,6 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 )
-
-// script is a Session that keeps what it is asked and answers what it is told to.
-type script struct {
-	asked  string
-	answer string
-	err    error
-}
-
-func (s *script) IQ(_ context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
-	b, err := encode(iq.Wrap(payload))
-	if s.asked = string(b); err != nil || s.err != nil || v == nil {
-		return errors.Join(err, s.err)
-	}
-	return xml.Unmarshal([]byte(s.answer), v)
-}
-
-func (s *script) Send(xml.TokenReader) error { return nil }
 
 func TestOwnerAsks(t *testing.T) {
 	room, romeo := jid.MustParse("standup@conference.meet.example.com"), jid.MustParse("romeo@meet.example.com/orchard")

@@ -13,40 +13,6 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-const (
-	standup = "standup@" + mucDomain
-	romeo   = "romeo@meet.example"
-	admin   = "jigasi@auth.meet.example" // of the service
-	juliet  = "juliet@meet.example"
-	nurse   = "nurse@guest.example"
-)
-
-// scene plays in a world of its own that is connected.
-func scene(t *testing.T, play func(t *testing.T, w *world)) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		defer func() { w.disconnected() }()
-		w.settle()
-		play(t, w)
-	})
-}
-
-// told is what became of somebody's latest request.
-func (w *world) told(who string) error { return w.last[[2]string{standup, who}].err }
-
-// enters lets somebody ask and join.
-func (w *world) enters(t *testing.T, who, affiliation string) *chat {
-	t.Helper()
-	w.admit(standup, who, affiliation, true, time.Time{})
-	w.settle()
-	c := w.chats[standup]
-	if err := w.told(who); err != nil || !w.join(c, who+"/1", "nick of "+who) {
-		t.Fatalf("%s does not get in: %v", who, err)
-	}
-	w.settle()
-	return c
-}
-
 // Who may create a room is not refused because somebody who may not asked first.
 func TestOpenAfterAnotherMayNot(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {

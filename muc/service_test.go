@@ -18,12 +18,6 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-const (
-	us        = "focus@focus.meet.example.com"
-	ourself   = us + "/usher"
-	mucDomain = "conference.meet.example.com"
-)
-
 var errCut = errors.New("the test cut the connection")
 
 // service is a MUC service and the stream to it. It does what Prosody does (modules/muc/muc.lib.lua and
@@ -474,7 +468,8 @@ func (c *chat) role(affiliation string) string {
 	}
 }
 
-func (c *chat) by(full string) *seat    { return c.find(func(o *seat) bool { return o.full == full }) }
+func (c *chat) by(full string) *seat { return c.find(func(o *seat) bool { return o.full == full }) }
+
 func (c *chat) named(nick string) *seat { return c.find(func(o *seat) bool { return o.nick == nick }) }
 
 // inside returns the seat that somebody took first of those that they have.
