@@ -13,12 +13,12 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-// A room of an earlier process is looked through: what people outside have is taken back at once, those inside stay until they
-// leave. Bans, the focus and admins of the service are left alone.
+// A room of an earlier process is looked through. People outside lose what they have at once, people inside when they leave. Bans, the
+// focus and admins of the service are left alone.
 func TestGuardAdopts(t *testing.T) {
 	for name, tt := range map[string]struct {
 		options    func(*GuardOptions)
-		persistent bool // before we knew of it
+		persistent bool // before usher knew it
 		kept       bool // what is written down
 		patient    bool // people may be on their way from a lobby
 		stays      bool
@@ -84,7 +84,7 @@ func TestGuardAdopts(t *testing.T) {
 	}
 }
 
-// Who is in a breakout room, or on the way there, keeps what they have in the main room of an earlier process.
+// People in a breakout room, or on the way there, keep what they have in the main room of an earlier process.
 func TestGuardAdoptsWithBreakouts(t *testing.T) {
 	lookOut(t, func(o *GuardOptions) { o.Breakouts = func() bool { return true } }, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, juliet, "owner")
@@ -115,7 +115,7 @@ func TestGuardAdoptsWithBreakouts(t *testing.T) {
 	})
 }
 
-// What an owner makes persistent is temporary again at once, except while it has a lobby or may have breakout rooms.
+// A room that an owner makes persistent is temporary again at once, except while it has a lobby or may have breakout rooms.
 func TestGuardMakesTemporary(t *testing.T) {
 	for name, tt := range map[string]struct {
 		options func(*GuardOptions)
@@ -164,8 +164,8 @@ func TestGuardMakesTemporary(t *testing.T) {
 	}
 }
 
-// A room that has been left behind is known to the next process although nobody holds a grant there; one that is the operator's
-// is guarded, too, and nothing is taken there.
+// The next process knows a room that was left behind although nobody holds a grant there. It also guards the operator's rooms, and takes
+// nothing there.
 func TestGuardKnowsRoomsLeftBehind(t *testing.T) {
 	for _, theirs := range []bool{false, true} {
 		lookOut(t, nil, func(t *testing.T, l *lookout) {
@@ -195,7 +195,7 @@ func TestGuardKnowsRoomsLeftBehind(t *testing.T) {
 	}
 }
 
-// A room is written down again each day, for what is written down ends, and tried again where that failed.
+// A room is written down again each day, because records of the ledger end. If that fails it is tried again.
 func TestRoomsAreWrittenDown(t *testing.T) {
 	check := func(t *testing.T, book *book, pass func(time.Duration)) {
 		t.Helper()
@@ -260,7 +260,7 @@ func TestRoomsAreWrittenDown(t *testing.T) {
 	})
 }
 
-// A server that does not let us take something back is not asked again and again.
+// usher does not ask a server again and again that refuses to take something back.
 func TestGuardRefusedTaking(t *testing.T) {
 	for _, condition := range []stanza.Condition{stanza.NotAcceptable, stanza.NotAllowed} {
 		lookOut(t, func(o *GuardOptions) { o.Owner.Session = refusing{o.Owner.Session, condition} }, func(t *testing.T, l *lookout) {
@@ -292,7 +292,7 @@ func (r refusing) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader,
 	return r.Session.IQ(ctx, iq, xml.NewDecoder(bytes.NewReader(b)), v)
 }
 
-// In own mode: a room of an earlier process, of an operator, with a password.
+// How Rooms treat rooms of an earlier process, of an operator, and with a password.
 func TestRoomsAdopt(t *testing.T) {
 	for name, tt := range map[string]struct {
 		persistent, theirs bool
@@ -314,7 +314,7 @@ func TestRoomsAdopt(t *testing.T) {
 				w.remove(c, c.by(romeo+"/1"))
 				c.affiliations[eve], c.affiliations["banned@evil.example"] = "member", "outcast"
 				if tt.theirs {
-					delete(c.affiliations, us) // who is on the list because they created the room
+					delete(c.affiliations, us) // usher is on the list because it created the room
 				}
 				c.persistent, c.password = tt.persistent, tt.password
 				w.book.burns()
@@ -372,7 +372,7 @@ func TestRoomsAdopt(t *testing.T) {
 	}
 }
 
-// A room with a lobby goes on if something made it persistent, without any rights, and we are not in the way.
+// A room with a lobby goes on if something made it persistent, without any rights and without usher.
 func TestRoomsLeaveLobby(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.rooms.Lobby = NewLobby(w.rooms.Owner, jid.MustParse(lobbyDomain))
@@ -396,7 +396,7 @@ func TestRoomsLeaveLobby(t *testing.T) {
 	})
 }
 
-// Somebody who comes while such a room is about to be left, gives the rights again and leaves, leaves none behind.
+// If somebody comes while such a room is about to be left, gives rights and leaves, no rights remain.
 func TestRoomsLeaveLobbyAgain(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.rooms.Lobby = NewLobby(w.rooms.Owner, jid.MustParse(lobbyDomain))
@@ -454,7 +454,7 @@ func TestRoomsComesWhileWeFinish(t *testing.T) {
 	})
 }
 
-// An operator's room of the name of one that has ended while no usher ran is the operator's.
+// If a room has ended while no usher ran, an operator's room of the same name is the operator's.
 func TestRoomOfTheSameName(t *testing.T) {
 	operators := func(c *chat) {
 		c.persistent, c.affiliations = true, map[string]string{eve: "owner", juliet: "member"}
@@ -494,7 +494,7 @@ func TestRoomOfTheSameName(t *testing.T) {
 	})
 }
 
-// A room that was seen before anybody was admitted to it is none of an earlier process: who is elected there is put back.
+// A room that was seen before anybody was admitted to it is not of an earlier process: an elected owner is put back there.
 func TestGuardSeenBeforeAdmission(t *testing.T) {
 	lookOut(t, enforcing, func(t *testing.T, l *lookout) {
 		c := l.opens(standup)
@@ -510,7 +510,7 @@ func TestGuardSeenBeforeAdmission(t *testing.T) {
 	})
 }
 
-// A room in which the focus is not is for it to open, although it is there.
+// If the focus is not inside a room, it has to open the room, although the room exists.
 func TestGuardAttended(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		j := jid.MustParse(standup)

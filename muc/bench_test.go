@@ -21,8 +21,8 @@ import (
 // granted is how many grants are live in BenchmarkGrantMemory: ten to a room.
 const granted = 10_000
 
-// BenchmarkGrantMemory measures the heap that a live grant takes: somebody who was let in and has joined, and a tenth
-// of the room, since rooms of ten are what it is about. The server answers all questions at once.
+// BenchmarkGrantMemory measures the heap that a live grant takes, of somebody who has joined, together with a tenth of the room: rooms
+// have ten people. The server answers all questions at once.
 func BenchmarkGrantMemory(b *testing.B) {
 	var kept []*muc.Rooms
 	before := heap()
@@ -74,8 +74,8 @@ func crowded(b *testing.B) *muc.Rooms {
 	return server.rooms
 }
 
-// BenchmarkGuardLook measures what it takes to look at a room of ten, while a thousand are guarded: at what it must be, and at
-// who is inside. The server takes no time, but lists are as long as its are. B/room is the heap that a room takes.
+// BenchmarkGuardLook measures a look at a room of ten while a thousand are guarded: one look restores what the room must be, the other
+// also asks who is inside. The server takes no time, but its lists are as long as real ones. B/room is the heap that a room takes.
 func BenchmarkGuardLook(b *testing.B) {
 	for name, audit := range map[string]bool{"again": false, "audit": true} {
 		b.Run(name, func(b *testing.B) {
@@ -132,7 +132,7 @@ func BenchmarkGuardRun(b *testing.B) {
 	b.ReportMetric(float64(b.N)/time.Since(began).Seconds(), "questions/s")
 }
 
-// slow is a session with a server that is slow to say that a room is what it must be, and who moderates it.
+// slow is a session with a slow server. It answers that a room is what it must be, and who moderates it.
 type slow struct {
 	takes time.Duration
 	asked chan struct{}
@@ -182,7 +182,7 @@ func guarding(b *testing.B) (*muc.Guard, []jid.JID) {
 
 func person(n int) string { return fmt.Sprintf("abcdefghijklmnopqrst-%03d@guest.meet.example.com", n) }
 
-// listing is a session with a server that does as it is told, and in whose rooms are ten participants.
+// listing is a session with a server that does as it is told and has ten participants in each room.
 type listing struct{}
 
 func (listing) IQ(_ context.Context, _ stanza.IQ, payload xml.TokenReader, v any) error {

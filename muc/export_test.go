@@ -7,7 +7,7 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Count returns how many rooms we are in, and how many grants are live there.
+// Count returns how many rooms usher is in, and how many grants are live there.
 func (r *Rooms) Count() (rooms, grants int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -17,7 +17,7 @@ func (r *Rooms) Count() (rooms, grants int) {
 	return len(r.rooms), grants
 }
 
-// Look looks at a room as if it were time to say again what it must be, and to ask who is inside if audit is true.
+// Look looks at a room as if it were time to make it what it must be, and to ask who is inside if audit is true.
 func (g *Guard) Look(ctx context.Context, room jid.JID, audit bool) {
 	g.mu.Lock()
 	rm := g.rooms[room.String()]

@@ -64,7 +64,7 @@ func scene(t *testing.T, play func(t *testing.T, w *world)) {
 // told is what became of somebody's latest request.
 func (w *world) told(who string) error { return w.last[[2]string{standup, who}].err }
 
-// enters lets somebody ask and join.
+// enters has somebody ask and join.
 func (w *world) enters(t *testing.T, who, affiliation string) *chat {
 	t.Helper()
 	w.admit(standup, who, affiliation, true, time.Time{})
@@ -77,7 +77,7 @@ func (w *world) enters(t *testing.T, who, affiliation string) *chat {
 	return c
 }
 
-// world is a service, Rooms on it as the component runs them, and who was told what.
+// world is a service, Rooms on it as the component runs them, and what people were told.
 type world struct {
 	*service
 	ctx      context.Context // of the connection
@@ -88,8 +88,8 @@ type world struct {
 	mu       sync.Mutex
 	last     map[[2]string]*admission // by room and bare JID
 	busy     map[string]bool          // by bare JID; the component's queue takes a sender's requests one by one
-	mayExist map[string]bool          // rooms that somebody wished to create since they were last known to be away
-	hostless map[string]time.Time     // rooms in which we know of no host, and since when
+	mayExist map[string]bool          // rooms that somebody wished to create since they were last known not to exist
+	hostless map[string]time.Time     // rooms in which Rooms know of no host, and since when
 }
 
 // admission is what became of somebody's latest request for a room.
@@ -100,7 +100,7 @@ type admission struct {
 	err         error
 	done        bool
 	overtaken   bool // something has happened since that may undo it
-	banned      bool // by an owner, and it is not for us to undo that
+	banned      bool // by an owner, and usher must not undo that
 }
 
 func newWorld() *world {
@@ -131,7 +131,7 @@ func (w *world) observe(c *chat, bare, event string) {
 		w.last[[2]string{c.address, bare}] = a
 	}
 	if event == "given none" || strings.HasPrefix(event, "given") && c.by(ourself) == nil {
-		a.banned = false // we did not know of the ban yet, and nobody will tell us that this has lifted it
+		a.banned = false // usher did not know of the ban yet, and nobody will tell it that this has lifted the ban
 	}
 	switch event {
 	case "set outcast":
@@ -170,7 +170,7 @@ func (w *world) admit(room, who, affiliation string, mayCreate bool, expires tim
 	w.admitFor(room, who, affiliation, mayCreate, expires, false)
 }
 
-// admitFor does it also if they are let in because a host is inside.
+// admitFor does the same, also for people who are let in because a host is inside.
 func (w *world) admitFor(room, who, affiliation string, mayCreate bool, expires time.Time, needsHost bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -212,7 +212,7 @@ func (w *world) pass(d time.Duration) {
 	w.overtakeAbsent()
 }
 
-// overtakeAbsent notes that those who were let in and did not come may not be expected any more.
+// overtakeAbsent notes that people who were let in and did not come may have lost their grants.
 func (w *world) overtakeAbsent() {
 	w.service.mu.Lock()
 	defer w.service.mu.Unlock()
@@ -231,7 +231,7 @@ func (l *lookout) forgets() {
 	l.succeed()
 }
 
-// book is a Ledger that a test can read, and keep from being written.
+// book is a Ledger that a test can read and have fail.
 type book struct {
 	mu      sync.Mutex
 	written map[[2]string]Grant // by room and bare JID
@@ -270,21 +270,21 @@ func (b *book) Ended(room, who jid.JID) {
 	}
 }
 
-// takes is how long the book takes from now on.
+// takes sets how long the book takes from now on.
 func (b *book) takes(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.slow = d
 }
 
-// fails is what becomes of what is written down from now on.
+// fails sets the error of everything that is written down from now on.
 func (b *book) fails(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.err = err
 }
 
-// everything is what the next process reads.
+// everything returns what the next process reads.
 func (b *book) everything() []Grant {
 	all := b.all()
 	b.mu.Lock()
@@ -295,14 +295,14 @@ func (b *book) everything() []Grant {
 	return all
 }
 
-// noted is what is written down of a room itself.
+// noted returns what is written down of a room itself.
 func (b *book) noted(room string) lasting {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return lasting(b.notes[room].Affiliation)
 }
 
-// burns leaves nothing written down.
+// burns deletes everything that is written down.
 func (b *book) burns() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -338,7 +338,7 @@ type fataler interface {
 	Fatalf(format string, args ...any)
 }
 
-// lookOut plays with a Guard that runs and whose questions are answered at once.
+// lookOut plays with a Guard that runs. The service answers its questions at once.
 func lookOut(t *testing.T, change func(*GuardOptions), play func(t *testing.T, l *lookout)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -422,7 +422,7 @@ func (l *lookout) lets(address, who, affiliation string, expires time.Time) erro
 	return l.letsFor(address, who, affiliation, expires, false)
 }
 
-// letsFor has them admitted also because a host is inside.
+// letsFor does the same, also for people who are let in because a host is inside.
 func (l *lookout) letsFor(address, who, affiliation string, expires time.Time, needsHost bool) error {
 	err := l.Guard.Open(context.Background(), jid.MustParse(address), false)
 	if err == nil {
@@ -460,7 +460,7 @@ func (l *lookout) goes(c *chat, who string) {
 	}
 }
 
-// sets has somebody else than us set an affiliation.
+// sets has somebody else than usher set an affiliation.
 func (l *lookout) sets(c *chat, who, affiliation string) {
 	l.service.mu.Lock()
 	defer l.service.mu.Unlock()
@@ -485,7 +485,7 @@ func pass(d time.Duration) {
 	synctest.Wait()
 }
 
-// asked counts the IQs that the room was sent of a kind: "form" (submitted), "settings", "moderator" and the other roles,
+// asked counts the IQs of a kind that the room was sent: "form" (submitted), "settings", "moderator" and the other roles,
 // "outcast", "set".
 func (l *lookout) asked(address, kind string) (n int) {
 	l.service.mu.Lock()
@@ -521,7 +521,7 @@ func (l *lookout) forgetAsked() {
 	l.iqs, l.underway = nil, 0
 }
 
-// live compares what is written down with what is live, and returns how much that is.
+// live compares the ledger with the live grants, and returns how many grants are live.
 func (l *lookout) live() int {
 	l.t.Helper()
 	l.Guard.mu.Lock()
@@ -562,7 +562,7 @@ func (l *lookout) affiliations(c *chat, set map[string]string) {
 	}
 }
 
-// script is a Session that keeps what it is asked and answers what it is told to.
+// script is a Session that keeps what it is asked, and answers as it is told to.
 type script struct {
 	asked  string
 	answer string
@@ -698,7 +698,7 @@ func (s ownStage) is(who string) string {
 	if c := s.chats[standup]; c != nil {
 		return c.affiliation(who)
 	}
-	return "none" // a room in which nobody is ends
+	return "none" // an empty room ends
 }
 
 func (s ownStage) pass(d time.Duration) { // as world does, but to the millisecond
@@ -741,7 +741,7 @@ func (s guardStage) is(who string) string { return s.lookout.is(s.main, who) }
 
 func (s guardStage) pass(d time.Duration) { pass(d) }
 
-// moves has somebody go to the breakout room, and there be one, or back.
+// moves has somebody go to the breakout room, which it creates, or come back.
 func (s guardStage) moves(who string, back bool) {
 	s.t.Helper()
 	from, to := s.main, s.opens(breakout)

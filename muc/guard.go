@@ -164,7 +164,7 @@ func (g *Guard) Restore(before []Grant) {
 		default:
 			gr := restored(w)
 			if w.NeedsHost {
-				// The next look shows whether its holder has come. Who is between two rooms just then has joinWithin once more.
+				// The next look shows whether its holder has come. Somebody between two rooms has joinWithin once more.
 				gr.on(eventLeft)
 				gr.At = time.Now()
 				rm.hangOnHost()
@@ -225,7 +225,7 @@ func (g *Guard) hostIn(rm *guarded, moderators []Item) bool {
 		if !ok || !g.countable(who) {
 			continue
 		}
-		// An earlier process knew the room if we do not.
+		// A room that is not known was opened by an earlier process.
 		if !g.EnforceRoles || rm == nil || moderates(i.Affiliation) && rm.mayBe(who.Bare().String(), i.Affiliation) {
 			return true
 		}

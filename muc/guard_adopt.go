@@ -27,7 +27,7 @@ func (g *Guard) unsearched(rm *guarded) bool {
 }
 
 // search lists the affiliations in a room that was there before usher. It must come before the question who is inside: the next
-// audit takes back what people have who are not. since is from when on the people on the lists may take joinWithin to join.
+// audit takes back what people outside have. People on the lists may take joinWithin from since on to join.
 func (g *Guard) search(ctx context.Context, j jid.JID) (rights []Item, since time.Time, err error) {
 	rights, err = g.Owner.affiliated(ctx, j)
 	if g.peopleAmong(rights) {

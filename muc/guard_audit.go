@@ -91,8 +91,8 @@ func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 }
 
 // find asks the room what an audit has to know, and audits its breakout rooms if that matters. The order of the questions counts:
-// the lists before the occupants, so that who comes meanwhile is found inside; the owners after them, so that an owner inside who
-// is on no list is an admin of the service.
+// the lists come before the occupants, so that people who come meanwhile are found inside. The owners come after the occupants, so that
+// an owner inside who is on no list is an admin of the service.
 func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, err error) {
 	f.asked, f.now = time.Now(), g.Now()
 	if f.searched = g.unsearched(rm); f.searched {

@@ -13,8 +13,8 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-// However many rooms wait for a host of whom nothing is known, a host who is about to enter is looked for first, and the rooms
-// with people in them are looked at next.
+// A host who is about to enter is looked for first, and rooms with people in them are looked at next, however many rooms wait for
+// hosts who have not been admitted.
 func TestGuardLooksFirst(t *testing.T) {
 	g := NewGuard(GuardOptions{Interval: time.Second})
 	service := jid.MustParse("conference.meet.example.com")
@@ -47,7 +47,7 @@ func TestGuardLooksFirst(t *testing.T) {
 	}
 }
 
-// Rooms in which grants hang on hosts, and others, keep each other from nothing: each kind has half of the looks.
+// Rooms in which grants hang on hosts do not keep other rooms waiting, nor the other way round: each kind has half of the looks.
 func TestGuardLooksByTurns(t *testing.T) {
 	g := NewGuard(GuardOptions{Interval: time.Second})
 	service := jid.MustParse("conference.meet.example.com")
@@ -77,7 +77,7 @@ func TestGuardLooksByTurns(t *testing.T) {
 	}
 }
 
-// lagging is a session with a server that takes a while to answer, always that all is as it must be.
+// lagging is a session with a server that takes a while to answer. It always answers that the room is what it must be.
 type lagging struct {
 	takes time.Duration
 
@@ -104,8 +104,8 @@ func (l *lagging) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, v any) 
 
 func (l *lagging) Send(xml.TokenReader) error { return nil }
 
-// Looks that find no slot free are made as soon as there is one, be there a tick just then or not: however long an answer takes,
-// no slot is idle while a look is due.
+// A look that finds no free slot is made as soon as there is one, without waiting for a tick. However long an answer takes, no slot is
+// idle while a look is due.
 func TestGuardLooksGoOn(t *testing.T) {
 	for _, takes := range []time.Duration{time.Millisecond, 24 * time.Millisecond, 60 * time.Millisecond, 101 * time.Millisecond} {
 		t.Run(takes.String(), func(t *testing.T) {

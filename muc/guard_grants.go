@@ -10,7 +10,7 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-// maxKnocked caps how many people Guard remembers for each room who are left to its lobby.
+// maxKnocked caps the people left to its lobby that Guard remembers for each room.
 const maxKnocked = 4 << 10
 
 // Grant gives an affiliation in a room that is open. If it returns nil the server has done so; otherwise what the server may
@@ -84,7 +84,7 @@ func (g *Guard) enlist(ctx context.Context, gr *grant) (rm *guarded, was *grant,
 			return nil, nil, err
 		}
 	}
-	if was != nil && !gr.NeedsHost { // who needs a host has to come, from wherever they are
+	if was != nil && !gr.NeedsHost { // otherwise they have to come, from wherever they are
 		switch {
 		case was.state == stateJoined, was.state == stateAway, was.state == stateWithdrawn && g.inside(rm, bare):
 			gr.on(eventCame)

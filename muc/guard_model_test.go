@@ -12,16 +12,16 @@ import (
 	"pgregory.net/rapid"
 )
 
-// guardWorld is a lookout, and what is known of each room and person there: the most that they may have.
+// guardWorld is a lookout, and what is known of each room and person there.
 type guardWorld struct {
 	*lookout
-	most map[[2]string]string // by room and bare JID: the highest that was decided, or that an owner gave
+	most map[[2]string]string // by room and bare JID: the highest affiliation that was decided, or that an owner gave
 	bans map[[2]string]bool   // by an owner
-	// kept are rooms in which somebody may be an owner whom no host made: who was one when the process was replaced, or in a
+	// kept are rooms in which somebody may be an owner without a host: they were an owner when the process was replaced, or in a
 	// room of the same name before.
 	kept map[string]bool
-	// hanging is who was let in because a host was inside and has not been seen inside since, by room and bare JID; hostless since
-	// when no host was, as far as a Guard with a connection could see.
+	// hanging has, by room and bare JID, people who were let in because a host was inside, and who have not been seen inside since.
+	// hostless is since when no host was inside, as far as a Guard with a connection could see.
 	hanging  map[[2]string]bool
 	hostless map[string]time.Time
 	// theirs are rooms that were persistent when the process first saw them.
@@ -84,7 +84,7 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 		err := w.letsFor(room, who, affiliation, expires, needsHost)
 		w.locked(func() { w.hanging[key] = needsHost && err == nil })
 		got := w.is(c, who)
-		// Whom somebody inside has made an owner stays one; see Guard.madeOwner.
+		// An owner made by somebody inside stays one; see Guard.madeOwner.
 		made := was == "owner" && got == "owner" && affiliation == "member" && (!w.EnforceRoles || w.kept[room] || w.everHost(room))
 		switch {
 		case errors.Is(err, ErrUnwritten) && w.book.err != nil, w.cut && err != nil:
@@ -120,7 +120,7 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 			}
 		}),
 		"ban": func(t *rapid.T) {
-			// A ban that crosses what we set is lost, as Guard says; so nothing is under way.
+			// A ban that crosses what usher sets is lost, as Guard says; so nothing is under way.
 			w.service.mu.Lock()
 			w.delay = 0
 			w.service.mu.Unlock()
@@ -231,7 +231,7 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// seenTemporary tells whether the process has seen that the room is temporary.
+// seenTemporary reports whether the process has seen that the room is temporary.
 func (w *guardWorld) seenTemporary(address string) bool {
 	w.Guard.mu.Lock()
 	defer w.Guard.mu.Unlock()
@@ -239,7 +239,7 @@ func (w *guardWorld) seenTemporary(address string) bool {
 	return rm != nil && rm.lasts == temporary
 }
 
-// everUsed tells whether the process has seen somebody inside.
+// everUsed reports whether the process has seen somebody inside.
 func (w *guardWorld) everUsed(address string) bool {
 	w.Guard.mu.Lock()
 	defer w.Guard.mu.Unlock()
@@ -283,7 +283,7 @@ func (w *guardWorld) check(t *rapid.T) {
 	}
 }
 
-// checkHanging compares what hangs on a host with where hosts are.
+// checkHanging compares the grants that hang on a host with the places of the hosts.
 func (w *guardWorld) checkHanging(t *rapid.T) {
 	const soon = hostAway + 4*hangingEvery
 	hosts := func(domain string) bool { return "focus@"+domain != jicofo && w.Hosts(domain) }
@@ -375,7 +375,7 @@ func (w *guardWorld) quiet(t *rapid.T) {
 	}
 }
 
-// everHost tells whether somebody may have been a host in the room.
+// everHost reports whether somebody may have been a host in the room.
 func (w *guardWorld) everHost(address string) bool {
 	for key, affiliation := range w.most {
 		if key[0] == address && affiliation == "owner" {
@@ -385,8 +385,8 @@ func (w *guardWorld) everHost(address string) bool {
 	return false
 }
 
-// Whatever people, owners, the server, the network and usher's own end do: nobody has more than was decided, nobody who is
-// outside has anything for long, bans stay, and what is written down is what is live.
+// Whatever people, owners, the server and the network do, and whenever usher ends: nobody has more than was decided, nobody outside has
+// anything for long, bans stay, and the ledger has what is live.
 func TestGuardModel(t *testing.T) {
 	for _, enforce := range []bool{false, true} {
 		t.Run(fmt.Sprintf("enforce roles %t", enforce), func(t *testing.T) {

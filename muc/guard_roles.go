@@ -34,21 +34,21 @@ import (
 // back, and one warning for each room says what Jicofo does. The warning appears only if no host can have done it, because a warning
 // that may be wrong helps nobody.
 //
-// An owner made by a host stays one while inside, or while holding a grant, as people in breakout rooms do. People are not judged who
+// An owner made by a host stays one while inside, or while holding a grant, as people in breakout rooms do. Owners are not judged if they
 // were owners before usher let anybody in, or at the first look at a room of an earlier process. Admins of the MUC service are owners of
 // every room and on no list of owners, and no grant to them lasts. They are left alone. Somebody with a grant who is not on the list
 // has just been put back, and may be elected again.
 //
-// With EnforceRoles usher is still wrong in these cases. People lose what a host gave them, and the host has to do it again, who
+// With EnforceRoles usher is still wrong in these cases. Owners made by a host lose that, and the host has to do it again, if
 //
-//   - were made owners within one Interval of that host's coming or leaving, or of being put back;
-//   - if Jicofo authenticates people: were made owners within two Intervals of their own coming, or were put back before.
+//   - they were made owners within one Interval of that host's coming or leaving, or of being put back;
+//   - Jicofo authenticates people, and they were made owners within two Intervals of their own coming, or were put back before.
 //
-// People stay owners by Jicofo who
+// Owners made by Jicofo stay owners if
 //
-//   - were elected in the milliseconds before a host came, if the host was seen before Jicofo's election reached the server;
-//   - were elected while the only host left and came back with the same full JID within one Interval;
-//   - were authenticated by Jicofo only after two looks.
+//   - they were elected in the milliseconds before a host came, and the host was seen before Jicofo's election reached the server;
+//   - they were elected while the only host left and came back with the same full JID within one Interval;
+//   - Jicofo authenticated them only after two looks.
 type roles struct {
 	inherited bool            // an earlier process knew the room, and its owners have not been judged yet
 	made      map[string]bool // by bare JID: owners made by a host, or before usher let anybody in

@@ -118,7 +118,7 @@ func serviceAdmin(who string) step {
 // forgetGrants empties the ledger, except for what it has of rooms.
 func forgetGrants(s stage) { clear(s.(guardStage).book.written) }
 
-// Between being elected and being put back one is no host for those who wait.
+// Between the election and being put back an elected owner is no host for people who wait.
 func TestElectedIsNoHost(t *testing.T) {
 	lookOut(t, enforcing, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, nurse, "member")
@@ -137,8 +137,7 @@ func TestElectedIsNoHost(t *testing.T) {
 	})
 }
 
-// JIDs that are none, and the focus, are neither put back nor in the way. A service is nobody's host, and is put back as
-// everybody is.
+// Invalid JIDs and the focus are neither put back nor in the way. A service is no host, and is put back like everybody.
 func TestEnforceRolesOdd(t *testing.T) {
 	lookOut(t, enforcing, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
@@ -163,7 +162,7 @@ func TestEnforceRolesOdd(t *testing.T) {
 	})
 }
 
-// Where roles are not enforced nobody is put back, and what Jicofo does is said once for each room, if no host can have done it.
+// If roles are not enforced nobody is put back. One warning for each room says what Jicofo does, if no host can have done it.
 func TestWarnsOfJicofo(t *testing.T) {
 	const election, authentication = "jicofo.conference.enable-auto-owner = false in jicofo.conf (docker: ENABLE_AUTO_OWNER=0)",
 		"jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)"
@@ -234,8 +233,8 @@ func electedFor(who string) step {
 	}
 }
 
-// election is a Jicofo that elects owners (AutoOwnerRoleManager in ChatRoomRoleManager.kt), in one room, and what is known of
-// who was made owner by a host.
+// election is a Jicofo that elects owners (AutoOwnerRoleManager in ChatRoomRoleManager.kt), in one room, and what is known of owners
+// made by a host.
 type election struct {
 	*lookout
 	c        *chat
@@ -263,7 +262,7 @@ func (e *election) host(bare string) bool {
 	return e.c.affiliation(bare) == "owner" && (e.byHost[bare] || e.most(bare) == "owner")
 }
 
-// most is what usher gave.
+// most returns what usher gave.
 func (e *election) most(bare string) string {
 	e.Guard.mu.Lock()
 	defer e.Guard.mu.Unlock()
@@ -323,8 +322,7 @@ func (e *election) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// People come, go, and make others owners in any order and at any time: two looks later every owner inside is one by usher or
-// by a host.
+// People come, go, and make others owners in any order and at any time. Two looks later usher or a host has made every owner inside.
 func TestElectionModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -347,8 +345,8 @@ func TestElectionModel(t *testing.T) {
 	})
 }
 
-// Somebody who was elected and asks again is put back by that, also in the middle of a look, and is not taken for an admin of the
-// service: to be elected once more before the next look makes nobody an owner for good.
+// Somebody who was elected and asks again is put back by that, also in the middle of a look. They do not count as an admin of the
+// service: being elected once more before the next look makes nobody an owner for good.
 func TestElectedAsksDuringALook(t *testing.T) {
 	for at := range 40 {
 		lookOut(t, enforcing, func(t *testing.T, l *lookout) {

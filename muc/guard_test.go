@@ -21,7 +21,7 @@ func TestGuardOpen(t *testing.T) {
 	for name, tt := range map[string]struct {
 		open          bool // the room is open to all
 		invites       bool
-		module        bool // members-only is not ours to keep
+		module        bool // usher does not set members-only
 		submitted     int
 		invitesIsLeft bool
 	}{
@@ -100,7 +100,7 @@ func TestGuardCost(t *testing.T) {
 	})
 }
 
-// Members-only is back within an interval, and who came in meanwhile is out.
+// Members-only is back within an interval, and people who came in meanwhile are out.
 func TestGuardMembersOnly(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
@@ -120,7 +120,7 @@ func TestGuardMembersOnly(t *testing.T) {
 	})
 }
 
-// unlisted is a service that cannot list participants: where there are too many with long nicks, no stanza has room for them.
+// unlisted is a service that cannot list participants: too many with long nicks fit into no stanza.
 type unlisted struct{ Session }
 
 func (u unlisted) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
@@ -138,7 +138,7 @@ func (u unlisted) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader,
 	return u.Session.IQ(ctx, iq, xmlstream.MultiReader(again...), v)
 }
 
-// A room is closed again although nobody can tell who is inside: else so many could keep it open.
+// A room is closed again although nobody can tell who is inside; otherwise a crowd could keep it open.
 func TestGuardMembersOnlyUnlisted(t *testing.T) {
 	lookOut(t, func(o *GuardOptions) { o.Owner.Session = unlisted{o.Owner.Session} }, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
@@ -151,7 +151,7 @@ func TestGuardMembersOnlyUnlisted(t *testing.T) {
 	})
 }
 
-// Whoever is inside stays when the lobby is to decide about them, also if a moderator has taken their voice.
+// People inside stay when they are left to the lobby, also if a moderator has taken their voice.
 func TestGuardLeavesToLobby(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, nurse, "member")
@@ -168,7 +168,7 @@ func TestGuardLeavesToLobby(t *testing.T) {
 	})
 }
 
-// A room that is gone is forgotten with what was given there.
+// A room that is gone is forgotten, together with the grants there.
 func TestGuardGone(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
@@ -210,7 +210,7 @@ func TestGuardSpread(t *testing.T) {
 	})
 }
 
-// Whom a host has made an owner stays one who asks again, and nobody else does.
+// An owner made by a host stays one after asking again. Nobody else does.
 func TestGuardAsksAgain(t *testing.T) {
 	for name, tt := range map[string]struct {
 		enforce bool
@@ -218,10 +218,10 @@ func TestGuardAsksAgain(t *testing.T) {
 		ask     string
 		want    string
 	}{
-		"made by a host":               {false, "member", "member", "owner"},
-		"made by a host, roles matter": {true, "member", "member", "owner"},
-		"a host whose token says less": {false, "owner", "member", "member"},
-		"a member whose says more":     {false, "member", "admin", "admin"},
+		"made by a host":                     {false, "member", "member", "owner"},
+		"made by a host, roles matter":       {true, "member", "member", "owner"},
+		"a host with a token that says less": {false, "owner", "member", "member"},
+		"a member with one that says more":   {false, "member", "admin", "admin"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			lookOut(t, func(o *GuardOptions) { o.EnforceRoles = tt.enforce }, func(t *testing.T, l *lookout) {
@@ -364,7 +364,7 @@ func TestGuardBreakout(t *testing.T) {
 				if !l.sits(c, romeo) || l.is(c, romeo) != "owner" {
 					t.Fatalf("round %d: %s", i, l.is(c, romeo))
 				}
-				pass(auditEvery + time.Second + time.Duration(i%3)*7*time.Second) // who is twice on the way may be missed twice
+				pass(auditEvery + time.Second + time.Duration(i%3)*7*time.Second) // somebody who is twice on the way may be missed twice
 			}
 			if host, err := l.HostPresent(t.Context(), jid.MustParse(breakout)); host || err != nil {
 				t.Errorf("a host is in the breakout room: %t, %v", host, err)
@@ -430,22 +430,22 @@ func TestGuardBan(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			lookOut(t, nil, func(t *testing.T, l *lookout) {
 				c := l.comes(standup, romeo, "owner")
-				whom := play(l, c)
+				who := play(l, c)
 				for range 3 {
 					if err := l.lets(standup, nurse, "member", time.Time{}); !errors.Is(err, ErrOutcast) {
 						t.Errorf("told %v", err)
 					}
 					pass(goneAfter)
 				}
-				if got := l.is(c, whom); got != "outcast" || l.live() != 1 {
-					t.Errorf("%s is %s", whom, got)
+				if got := l.is(c, who); got != "outcast" || l.live() != 1 {
+					t.Errorf("%s is %s", who, got)
 				}
 			})
 		})
 	}
 }
 
-// What cannot be written down is not given, and what was there before stays written down.
+// A grant that cannot be written down is not given, and an earlier one stays written down.
 func TestGuardUnwritten(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "member")
@@ -469,7 +469,7 @@ func TestGuardUnwritten(t *testing.T) {
 func TestGuardAdmin(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		l.comes(standup, romeo, "owner")
-		for range 2 { // who asks again is let in again
+		for range 2 { // somebody who asks again is let in again
 			if err := l.lets(standup, admin, "member", time.Time{}); err != nil {
 				t.Fatal(err)
 			}
@@ -489,7 +489,7 @@ func TestGuardAdmin(t *testing.T) {
 	})
 }
 
-// What is withdrawn while it is given does not stay, and who gives it is told.
+// A grant that is withdrawn while it is given does not stay, and Grant fails.
 func TestGuardWithdrawnWhileGiven(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
@@ -510,7 +510,7 @@ func TestGuardWithdrawnWhileGiven(t *testing.T) {
 	})
 }
 
-// Who asks while what they had is being taken back has it again when they are told so.
+// Somebody who asks while their grant is being taken back has it again when they are told so.
 func TestGuardGrantWhileTaken(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
@@ -533,7 +533,7 @@ func TestGuardGrantWhileTaken(t *testing.T) {
 	})
 }
 
-// A room that is destroyed, and perhaps made anew, while something is given keeps nothing of it.
+// If a room is destroyed, and perhaps made anew, while a grant is given, nothing of the grant stays.
 func TestGuardRemadeWhileGiven(t *testing.T) {
 	for _, anew := range []bool{false, true} {
 		for at := range 12 {
@@ -563,7 +563,7 @@ func TestGuardRemadeWhileGiven(t *testing.T) {
 	}
 }
 
-// A host who enters is told of once, soon if they were expected, and asking for one costs little.
+// Arrived is called once for a host who enters, and soon if the host was expected. Looking for a host costs little.
 func TestGuardAwait(t *testing.T) {
 	for name, tt := range map[string]struct {
 		expected bool
@@ -623,7 +623,7 @@ func TestGuardAwaitCost(t *testing.T) {
 	})
 }
 
-// Neither the focus, nor we, nor services are hosts.
+// Neither the focus nor usher nor services are hosts.
 func TestGuardNoHost(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.opens(standup)
@@ -646,7 +646,7 @@ func TestGuardNoHost(t *testing.T) {
 	})
 }
 
-// The stream ends while something is given and taken back: nothing of it is lost.
+// If the stream ends while grants are given and taken back, nothing is lost.
 func TestGuardCut(t *testing.T) {
 	for at := range 40 {
 		lookOut(t, nil, func(t *testing.T, l *lookout) {
@@ -674,7 +674,7 @@ func TestGuardCut(t *testing.T) {
 	}
 }
 
-// What is withdrawn when usher stops is taken back before it does, so that the next process does not take it for given.
+// Grants that are withdrawn when usher stops are taken back before it ends. Otherwise the next process would take them for valid.
 func TestGuardLeaves(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
@@ -697,7 +697,7 @@ func TestGuardLeaves(t *testing.T) {
 	})
 }
 
-// Leave waits for what is just being taken back, and no longer than it may.
+// Leave waits for grants that are being taken back, and no longer than it may.
 func TestGuardLeavesInTime(t *testing.T) {
 	for answered, want := range map[bool]string{true: "none", false: "member"} {
 		lookOut(t, nil, func(t *testing.T, l *lookout) {

@@ -26,7 +26,7 @@ func TestLastHostLeaves(t *testing.T) {
 		"after a page reload":            {steps{invited, hostGoes, passes(reload), host, passes(2 * time.Second), hostGoes}, "none"},
 		"and another host is inside":     {steps{comes(juliet, "owner"), invited, hostGoes}, "member"},
 		"and nobody else, but a service": {steps{comes(recorder, "owner"), invited, hostGoes}, "none"},
-		"and somebody whom they promoted is inside": { // after looks, so that it is certain who promotes them
+		"and somebody they promoted is inside": { // after looks, so that it is certain who promotes them
 			steps{comes(ann, "member"), looks(3), sets(ann, "owner"), looks(1), invited, hostGoes}, "member"},
 		"by losing what made them one": {steps{comes(juliet, "owner"), invited, goes(juliet), sets(romeo, "member")}, "none"},
 		"and the guest did not need them": {
@@ -61,7 +61,7 @@ func TestLastHostLeaves(t *testing.T) {
 	}
 }
 
-// A host who is in a breakout room is inside, for those who have been let in and for those who ask.
+// A host in a breakout room counts as inside, for people who have been let in and for people who ask.
 func TestHostInBreakout(t *testing.T) {
 	for name, tt := range map[string]struct {
 		steps steps
@@ -119,7 +119,7 @@ func hostInOthersBreakout(s guardStage) {
 	s.sits(b, juliet)
 }
 
-// A breakout room that cannot be asked lets nobody in, nor is anything taken back because of it.
+// If a breakout room does not answer, nobody is let in because of it, and nothing is taken back.
 func TestHostInSilentBreakout(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		s := guardStage{l, l.opens(standup)}
@@ -137,7 +137,7 @@ func TestHostInSilentBreakout(t *testing.T) {
 	})
 }
 
-// Rooms are looked at often only while something hangs on a host there.
+// Rooms are looked at often only while a grant hangs on a host there.
 func TestGuardHangingCost(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		s := guardStage{l, l.opens(standup)}

@@ -37,7 +37,7 @@ func TestLobbyAt(t *testing.T) {
 	}
 }
 
-// Many who ask at once ask twice at most: once before they came, perhaps, and once after.
+// Many callers at once lead to two questions at most: one that was perhaps asked before they came, and one after.
 func TestLobbyAtTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newService()
@@ -58,7 +58,7 @@ func TestLobbyAtTogether(t *testing.T) {
 	})
 }
 
-// Jitsi's plugin passes over a form from the node focus.
+// Jitsi's plugin ignores a form from the node focus.
 func TestLobbyStart(t *testing.T) {
 	s := &script{}
 	l := NewLobby(Owner{Session: s, JID: jid.MustParse(us)}, jid.MustParse(lobbyDomain))

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// withdrawing tells whether an affiliation is on its way to be taken back, alone or with its room.
+// withdrawing reports whether an affiliation is on its way to be taken back, alone or with its room.
 func (w *world) withdrawing() bool {
 	w.service.mu.Lock()
 	defer w.service.mu.Unlock()
@@ -22,8 +22,7 @@ func (w *world) withdrawing() bool {
 	})
 }
 
-// forgetCrossings forgets the bans that were lifted by what we gave at the same time: the news of them are lost with
-// the connection.
+// forgetCrossings forgets the bans that were lifted by a grant at the same time: the news of them are lost with the connection.
 func (w *world) forgetCrossings() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -33,7 +32,7 @@ func (w *world) forgetCrossings() {
 	}
 }
 
-// anyone draws somebody inside other than ourselves.
+// anyone draws somebody inside, but not usher.
 func (w *world) anyone(t *rapid.T, is func(*chat, *seat) bool) (*chat, *seat) {
 	c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
 	if c == nil {
@@ -116,12 +115,12 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		}),
 		"kick": locked(func(t *rapid.T) {
 			if c, o := w.anyone(t, owner); o != nil {
-				w.remove(c, rapid.SampledFrom(c.seats).Draw(t, "whom"), "307")
+				w.remove(c, rapid.SampledFrom(c.seats).Draw(t, "who"), "307")
 			}
 		}),
 		"set an affiliation": locked(func(t *rapid.T) {
 			if c, o := w.anyone(t, owner); o != nil {
-				w.affiliate(c, rapid.SampledFrom(people).Draw(t, "whom"), rapid.SampledFrom([]string{"owner", "member", "none", "outcast"}).Draw(t, "affiliation"), false)
+				w.affiliate(c, rapid.SampledFrom(people).Draw(t, "who"), rapid.SampledFrom([]string{"owner", "member", "none", "outcast"}).Draw(t, "affiliation"), false)
 			}
 		}),
 		"open to all": locked(func(t *rapid.T) {
@@ -157,7 +156,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			if len(w.up)+len(w.down) == 0 {
 				return
 			}
-			// Who has left we do not know before we have read of it, nor do we know whether a host has.
+			// Rooms do not know who has left before they have read of it, nor whether a host has.
 			clear(w.hostless)
 			for _, c := range w.chats {
 				for bare := range c.given {
@@ -169,7 +168,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		},
 		"lose the connection": func(t *rapid.T) {
 			fates := rapid.SliceOfN(rapid.SampledFrom([]string{"stays", "is gone", "is rid of us"}), len(roomNames), len(roomNames)).Draw(t, "the room")
-			// A withdrawal that is written and never arrives cannot be known of; everything else is either way.
+			// Nobody can know of a withdrawal that is written and never arrives. Everything else may or may not arrive.
 			for rapid.Bool().Draw(t, "what we wrote arrives") || w.withdrawing() {
 				if !w.serve() {
 					break
@@ -181,7 +180,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			clear(w.hostless)
 			for _, c := range w.chats {
 				for _, o := range c.seats {
-					o.since = time.Time{} // we may not have read of them yet
+					o.since = time.Time{} // Rooms may not have read of them yet
 				}
 			}
 			for i, fate := range fates {
@@ -192,7 +191,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 				case fate == "is rid of us" && c.by(ourself) != nil:
 					w.remove(c, c.by(ourself), "333")
 				}
-				w.mayExist[roomNames[i]] = true // nobody remembers for whom it is
+				w.mayExist[roomNames[i]] = true // nobody remembers who asked for it
 			}
 			w.service.mu.Unlock()
 			w.connect(rooms)
@@ -222,7 +221,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 			w.service.mu.Unlock()
 			w.mu.Lock()
 			for _, a := range w.last {
-				a.err, a.overtaken, a.expires = nil, true, time.Time{} // nobody remembers, and those inside stay
+				a.err, a.overtaken, a.expires = nil, true, time.Time{} // nobody remembers, and people inside stay
 			}
 			w.mu.Unlock()
 			if rapid.Bool().Draw(t, "without a store") {
@@ -267,7 +266,7 @@ func (w *world) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// known tells whether Rooms holds anything of a room, and whether it takes itself to be inside.
+// known reports whether Rooms know a room, and whether they believe to be inside.
 func (w *world) known(address string) (known, open bool) {
 	w.rooms.mu.Lock()
 	defer w.rooms.mu.Unlock()
@@ -275,7 +274,7 @@ func (w *world) known(address string) (known, open bool) {
 	return rm != nil || w.rooms.lost[address] != nil, rm != nil && rm.open
 }
 
-// live is how many grants of ours Rooms knows of.
+// live returns how many grants Rooms have given and know.
 func (w *world) live() (n int) {
 	w.rooms.mu.Lock()
 	defer w.rooms.mu.Unlock()
@@ -364,8 +363,8 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
-// Whatever people, owners, the server and the network do, in whatever order it reaches us: what is given is taken back,
-// what an owner decides stays, and rooms are guarded as long as somebody is inside.
+// Whatever people, owners, the server and the network do, in whatever order the news arrive: grants are taken back, what an owner decides
+// stays, and rooms are guarded as long as somebody is inside.
 func TestRoomsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {

@@ -1,16 +1,16 @@
 // Package muc acts on multi-user chat rooms (XEP-0045) as an owner does. It gives and takes affiliations, reads who moderates, and
 // makes rooms what they must be.
 //
-// There are two ways to look after rooms; both give and take affiliations alike. [Rooms] is for rooms without another focus: it opens
-// them and stays inside, and the rooms tell it what happens. [Guard] is for rooms that another focus (Jicofo) keeps: it is outside,
-// and asks. [Lobby] is Jitsi's service where people knock. A [Grant] is an affiliation with an end; a [Ledger] keeps grants beyond the
-// process. The server sees each call of [Owner], which both use, as an IQ.
+// There are two ways to look after rooms, which give and take affiliations alike. [Rooms] is for rooms without another focus: it opens
+// them and stays inside, and the rooms tell it what happens. [Guard] is for rooms that another focus (Jicofo) keeps: it stays outside,
+// and asks. Both act through [Owner]. [Lobby] is Jitsi's service where people knock. A [Grant] is an affiliation with an end, and a
+// [Ledger] keeps grants beyond the process.
 //
-// mellium.im/xmpp has a muc package, too. A component cannot use it: a component must put an address of its own domain on every stanza
-// (XEP-0114; Prosody closes the stream otherwise), and mellium's SetAffiliation has no parameter for one. Also, mellium's package joins
-// rooms, and an owner can set affiliations from outside, which is all that most admissions need.
+// mellium.im/xmpp has a muc package, too, which a component cannot use. A component must put an address of its own domain on every
+// stanza (XEP-0114; otherwise Prosody closes the stream), and mellium's SetAffiliation has no parameter for one. That package also joins
+// rooms, but an owner can set affiliations from outside, and most admissions need nothing else.
 //
-// The package does no I/O of its own: its [Session] sends and receives. It decides nothing about who may enter.
+// The package does not decide who may enter, and it does no I/O of its own: a [Session] sends and receives.
 package muc
 
 import (
@@ -79,7 +79,7 @@ func affiliationQuery(bare, affiliation string) xml.TokenReader {
 	return element.New(NSAdmin, "query", element.Empty("", "item", element.NewAttr("affiliation", affiliation), element.NewAttr("jid", bare)))
 }
 
-// SetAffiliation gives the bare JID of who the affiliation in the room; "" takes it away. The room must exist.
+// SetAffiliation gives somebody an affiliation in a room that exists, by bare JID. The empty affiliation takes theirs away.
 func (o Owner) SetAffiliation(ctx context.Context, room, who jid.JID, affiliation string) error {
 	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), affiliationQuery(who.Bare().String(), affiliation), nil)
 }

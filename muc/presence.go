@@ -221,7 +221,7 @@ func (r *Rooms) unseen(rm *room, nick string) {
 	r.leaveIfNeedless(rm)
 }
 
-// banned notes whether somebody is banned: the person in the item, or who if the item names nobody.
+// banned notes whether somebody is banned. That is the person in the item, or who if the item names nobody.
 func (r *Rooms) banned(rm *room, i Item, who string) {
 	if i.JID != "" {
 		if j, err := jid.ParseUnsafe(i.JID); err == nil {

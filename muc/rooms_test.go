@@ -13,7 +13,7 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Who may create a room is not refused because somebody who may not asked first.
+// Somebody who may create a room is not refused because somebody who may not asked first.
 func TestOpenAfterAnotherMayNot(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.admit(standup, nurse, "member", false, time.Time{})
@@ -26,7 +26,7 @@ func TestOpenAfterAnotherMayNot(t *testing.T) {
 	})
 }
 
-// A room that came into being too late, for somebody who may not create it, does not stay.
+// A room that is created too late, for somebody who may not create it, does not stay.
 func TestCreatedTooLate(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.admit(standup, nurse, "member", false, time.Time{})
@@ -38,7 +38,7 @@ func TestCreatedTooLate(t *testing.T) {
 	})
 }
 
-// Who leaves while asking again keeps nothing.
+// Somebody who leaves while asking again keeps nothing.
 func TestLeaveWhileGranted(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.enters(t, juliet, "owner")
@@ -53,7 +53,7 @@ func TestLeaveWhileGranted(t *testing.T) {
 	})
 }
 
-// Whoever left, or did not come, while we were outside keeps nothing; whoever is still inside is not disturbed.
+// People who left, or did not come, while usher was outside keep nothing. People who are still inside are not disturbed.
 func TestGrantsOutliveOurStay(t *testing.T) {
 	for name, interrupt := range map[string]func(*world, *chat){
 		"kicked":       func(w *world, c *chat) { w.remove(c, c.by(ourself), "307") },
@@ -78,7 +78,7 @@ func TestGrantsOutliveOurStay(t *testing.T) {
 	}
 }
 
-// Who leaves while we are kicked, and asks again before we know of either, is let in.
+// Somebody who leaves while usher is kicked, and asks again before usher knows of either, is let in.
 func TestAdmittedAsWeAreKicked(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.enters(t, juliet, "owner")
@@ -93,7 +93,7 @@ func TestAdmittedAsWeAreKicked(t *testing.T) {
 	})
 }
 
-// An owner's ban stays, whatever we were about to give or take back.
+// An owner's ban stays, whatever usher was about to give or take back.
 func TestBanStays(t *testing.T) {
 	for name, play := range map[string]func(w *world, c *chat){
 		"while it is given": func(w *world, c *chat) {
@@ -137,7 +137,7 @@ func TestBanStays(t *testing.T) {
 	}
 }
 
-// Who came while we left is not taken to be inside when we enter again.
+// Somebody who came while usher left does not count as inside when usher enters again.
 func TestComesWhileWeLeave(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.admit(standup, romeo, "owner", true, time.Time{})
@@ -156,7 +156,7 @@ func TestComesWhileWeLeave(t *testing.T) {
 	})
 }
 
-// Many who open a room at once enter it once, and all of them are told when it is ready.
+// Many callers who open a room at once lead to one entry, and all of them are told when the room is ready.
 func TestOpenTogether(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		opened := w.open(50)
@@ -172,7 +172,7 @@ func TestOpenTogether(t *testing.T) {
 	})
 }
 
-// open has so many open the room at once, and returns where their results come.
+// open has n callers open the room at once, and returns the channel of their results.
 func (w *world) open(n int) chan error {
 	opened := make(chan error, n)
 	for range n {
@@ -181,7 +181,7 @@ func (w *world) open(n int) chan error {
 	return opened
 }
 
-// Whoever waits for a room is released when their own time is over, and when the connection ends.
+// A caller who waits for a room is released when their own time is over, and when the connection ends.
 func TestOpenReleases(t *testing.T) {
 	for name, release := range map[string]func(w *world){
 		"out of time":               func(w *world) { w.end() },
@@ -207,7 +207,7 @@ func TestOpenReleases(t *testing.T) {
 	}
 }
 
-// A waiter whose own time is over does not wait for the others.
+// A waiter with no time left does not wait for the others.
 func TestOpenWaiterGivesUp(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		opened := w.open(1)
@@ -224,7 +224,7 @@ func TestOpenWaiterGivesUp(t *testing.T) {
 	})
 }
 
-// Somebody who has taken our nick does not keep us out.
+// Somebody who has taken usher's nick does not keep usher out.
 func TestNickTaken(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		c := w.enters(t, romeo, "owner")
@@ -236,7 +236,7 @@ func TestNickTaken(t *testing.T) {
 		if our := c.by(ourself); our == nil || !w.hostPresent(jid.MustParse(standup)) {
 			t.Fatalf("we are %+v", our)
 		}
-		// Once more, with the nick free again and our occupant still inside under the other one.
+		// Once more, with the nick free again and usher's occupant still inside under the other one.
 		rooms = w.disconnected()
 		w.rename(c, c.by(romeo+"/1"), "romeo")
 		w.connect(rooms)
@@ -262,11 +262,11 @@ func TestLeave(t *testing.T) {
 	})
 }
 
-// If a next process is to come, rooms stay to which somebody is about to come, and it ends them if nobody does.
+// If a next process is to come, rooms stay that somebody is about to enter. The next process ends them if nobody does.
 func TestLeaveToTheNext(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.admit(standup, romeo, "owner", true, time.Time{})
-		if err := w.openOther(t); err != nil { // to which nobody was let in
+		if err := w.openOther(t); err != nil { // nobody was admitted to it
 			t.Fatal(err)
 		}
 		w.settle()
@@ -291,7 +291,7 @@ func (w *world) openOther(t *testing.T) error {
 	return <-opened
 }
 
-// The state of a room that we are not in is asked for.
+// Rooms ask for the state of a room that usher is not in.
 func TestStateOfOthers(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		c := w.enters(t, romeo, "owner")
@@ -352,7 +352,7 @@ func TestHostileStanzas(t *testing.T) {
 	})
 }
 
-// Who is banned with a presence that cannot be read is banned: what they had is not taken back, for that would lift the ban.
+// If the presence of a ban cannot be read, the ban stays: taking the grant back would lift it.
 func TestBanUnread(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.enters(t, romeo, "owner")
@@ -380,8 +380,8 @@ func (w *world) hear(raw string) {
 	}
 }
 
-// The next process enters the rooms in which something was granted, and takes back what nobody makes use of; what was in
-// rooms that are gone is crossed out. Whoever is inside stays, whatever has become of their right since.
+// The next process enters the rooms with grants, and takes unused grants back. Grants in rooms that are gone are deleted. People inside
+// stay, whatever has become of their right since.
 func TestRestore(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.admit(standup, romeo, "owner", true, time.Now().Add(time.Minute))
@@ -414,7 +414,7 @@ func TestRestore(t *testing.T) {
 	})
 }
 
-// What cannot be written down is not given, and what was there before stays.
+// A grant that cannot be written down is not given, and an earlier one stays.
 func TestUnwritten(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		c := w.enters(t, romeo, "member")
@@ -452,7 +452,7 @@ func TestGrantAdmin(t *testing.T) {
 	})
 }
 
-// What is written down only when its room is gone does not stay written down.
+// A grant that is written down only after its room is gone does not stay written down.
 func TestWrittenTooLate(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		c := w.enters(t, romeo, "owner")
@@ -467,7 +467,7 @@ func TestWrittenTooLate(t *testing.T) {
 	})
 }
 
-// Whoever waits for a host is told of one who is inside, or enters.
+// Arrived is called for a host who is inside, or enters, while somebody waits.
 func TestArrived(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		told := 0
@@ -488,7 +488,7 @@ func TestArrived(t *testing.T) {
 		w.sees(t, &told, 2)
 		w.enters(t, "tape@recorder.example", "owner")
 		w.sees(t, &told, 2)
-		w.affiliate(c, nurse, "owner", false) // by whomever
+		w.affiliate(c, nurse, "owner", false) // by anybody
 		w.sees(t, &told, 3)
 	})
 }

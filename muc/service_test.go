@@ -21,7 +21,7 @@ import (
 var errCut = errors.New("the test cut the connection")
 
 // service is a MUC service and the stream to it. It does what Prosody does (modules/muc/muc.lib.lua and
-// members_only.lib.lua) as far as Rooms can see or cause it, with room creation left to us and members-only by default.
+// members_only.lib.lua) as far as Rooms can see or cause it. Only usher creates rooms, and they are members-only by default.
 //
 // Nothing happens by itself: what Rooms writes waits in up until the service takes it, and what the service writes waits in
 // down until Rooms reads it. So a test can let things cross on the way.
@@ -35,32 +35,32 @@ type service struct {
 	cut      bool
 	asked    map[string]chan []byte // by id
 	asks     int
-	joins    int // presences by which we entered, or tried to
-	ghosts   int // people whom the service put out without telling the others in the room
+	joins    int // presences by which usher entered, or tried to
+	ghosts   int // people who were put out without the others in the room being told
 	chats    map[string]*chat
 	observer func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
 
-	// prompt has what is sent taken and answered at once, or after delay.
+	// prompt has the service take and answer stanzas at once, or after delay.
 	prompt   bool
 	delay    time.Duration
 	iqs      []arrived // all that were taken
 	underway int       // the most that were waited for at a time
 }
 
-// chat is a room. The order of seats is that in which they were taken.
+// chat is a room. Its seats are in the order in which they were taken.
 type chat struct {
 	address      string
 	membersOnly  bool
 	invites      bool // members may invite
 	persistent   bool
-	password     string            // which is asked of us
+	password     string            // usher is asked for it
 	main         *chat             // of a breakout room; its affiliations count (mod_muc_breakout_rooms.lua)
 	silent       bool              // answers nothing
 	affiliations map[string]string // by bare JID
 	admins       map[string]bool   // by bare JID: admins of the service, who are owners and on no list
 	seats        []*seat
 
-	given map[string]time.Time // by bare JID: affiliations that are ours, and since when
+	given map[string]time.Time // by bare JID: affiliations that usher gave, and since when
 }
 
 type seat struct {
@@ -380,7 +380,7 @@ func (s *service) refuse(kind string, a arrived, typ, condition string) {
 		kind, a.ID, a.To, a.From, typ, condition, kind)
 }
 
-// enter is our own way in.
+// enter is usher's way in.
 func (s *service) enter(c *chat, address, nick, password string) {
 	created := c == nil
 	if created {
@@ -415,7 +415,7 @@ func (s *service) enter(c *chat, address, nick, password string) {
 	}
 }
 
-// presence tells us, if we are inside or it is about us, how somebody is there, or that they are gone.
+// presence tells usher how somebody is there, or that they are gone, if usher is inside or is that somebody.
 func (s *service) presence(c *chat, o *seat, gone bool, newNick string, codes ...string) {
 	if o.full != ourself && c.by(ourself) == nil {
 		return
@@ -472,7 +472,7 @@ func (c *chat) by(full string) *seat { return c.find(func(o *seat) bool { return
 
 func (c *chat) named(nick string) *seat { return c.find(func(o *seat) bool { return o.nick == nick }) }
 
-// inside returns the seat that somebody took first of those that they have.
+// inside returns somebody's oldest seat.
 func (c *chat) inside(bare string) *seat {
 	return c.find(func(o *seat) bool { return bareOf(o.full) == bare })
 }
@@ -519,7 +519,7 @@ func (s *service) end(c *chat) {
 
 var ranks = []string{"outcast", "none", "member", "admin", "owner"}
 
-// affiliate sets an affiliation (set_affiliation in muc.lib.lua). ours tells whether it is by us or by an owner inside.
+// affiliate sets an affiliation (set_affiliation in muc.lib.lua). ours says whether usher sets it, or an owner inside.
 func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
 	down := slices.Index(ranks, affiliation) < slices.Index(ranks, c.affiliation(bare))
 	delete(c.affiliations, bare)
@@ -558,7 +558,7 @@ func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
 	}
 }
 
-// persist makes a room persistent, or temporary (persistent.lib.lua): then it goes on until the next who is the last leaves.
+// persist makes a room persistent, or temporary (persistent.lib.lua): an empty one then goes on until the next last occupant leaves.
 func (s *service) persist(c *chat, persistent bool) {
 	if c.persistent == persistent {
 		return
@@ -567,7 +567,7 @@ func (s *service) persist(c *chat, persistent bool) {
 	s.configured(c)
 }
 
-// configured tells us of a change.
+// configured tells usher of a change.
 func (s *service) configured(c *chat) {
 	if c.by(ourself) != nil {
 		s.say("<message from='%s' to='%s' type='groupchat'><x xmlns='%s'><status code='104'/></x></message>", c.address, ourself, NSUser)
@@ -630,6 +630,6 @@ func (s *service) destroy(c *chat) {
 }
 
 func (s *service) hostPresent(j jid.JID) bool {
-	host, _ := s.rooms.HostPresent(context.Background(), j) // which asks nobody
+	host, _ := s.rooms.HostPresent(context.Background(), j) // this asks nobody
 	return host
 }

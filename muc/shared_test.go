@@ -14,15 +14,15 @@ import (
 	"pgregory.net/rapid"
 )
 
-// left is how many rooms somebody is taken to wait for.
+// left returns for how many rooms somebody is believed to wait.
 func (s *shared[T]) left() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.lines)
 }
 
-// Whoever asks, and gives up, whenever: each gets an answer that is not older than their question, one question for a room
-// is under way at a time, and nothing is left.
+// Whenever callers ask and give up: each gets an answer that is not older than their question, one question for a room is under way at
+// a time, and nothing is left.
 func TestSharedModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
@@ -72,7 +72,7 @@ func TestSharedModel(t *testing.T) {
 	})
 }
 
-// Many who ask at once lead to one question, and those who come meanwhile to one more; errors are shared like answers.
+// Many callers at once lead to one question, and callers who come meanwhile to one more. Errors are shared like answers.
 func TestSharedOnce(t *testing.T) {
 	for name, want := range map[string]error{
 		"answer": nil,
@@ -115,7 +115,7 @@ func TestSharedOnce(t *testing.T) {
 	}
 }
 
-// The question of somebody whose time is over, or who panics, is asked by the next.
+// If the time of the caller who asks is over, or that caller panics, the next caller asks.
 func TestSharedPassedOn(t *testing.T) {
 	for name, fate := range map[string]func(){
 		"out of time": nil,
@@ -161,7 +161,7 @@ func TestSharedPassedOn(t *testing.T) {
 	}
 }
 
-// Hundreds ask without a bubble, for the race detector.
+// Hundreds of callers ask without a synctest bubble, for the race detector.
 func TestSharedCrowd(t *testing.T) {
 	var asked atomic.Int64
 	s := shared[int64]{ask: func(context.Context, jid.JID) (int64, error) { return asked.Add(1), nil }}

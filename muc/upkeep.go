@@ -167,7 +167,7 @@ func (r *Rooms) withoutHost() {
 	for key := range r.hanging {
 		rm := r.rooms[key]
 		if rm != nil && rm.open {
-			r.noteHost(rm) // who counts as a host may have changed
+			r.noteHost(rm) // Hosts may answer otherwise now
 			if !rm.hostless.IsZero() && r.Now().Sub(rm.hostless) >= hostAway {
 				for bare, g := range rm.live {
 					if g.hangs() {
@@ -189,7 +189,7 @@ func (r *Rooms) takeBack(rm *room) {
 	}
 	for bare, g := range rm.live {
 		if !rm.has(bare) {
-			g.on(eventLeft) // perhaps while we were not inside
+			g.on(eventLeft) // perhaps while usher was not inside
 		}
 		if g.state.ending() || g.state.awaited() && time.Since(g.At) >= joinWithin {
 			r.withdraw(rm, bare)
