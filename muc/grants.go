@@ -47,7 +47,7 @@ func (gs *grants) unwritten(g, was *grant, err error) error {
 }
 
 // take takes a grant back, or has it taken back once the server has answered. The caller holds the lock that covers gs, so that
-// grants and withdrawals are sent in the order in which they are recorded.
+// grants and withdrawals are sent in the order in which they are decided.
 func (gs *grants) take(bare string) error {
 	g := gs.live[bare]
 	if g == nil {

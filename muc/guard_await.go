@@ -7,20 +7,20 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// awaitSoon is the first pause between two looks for an awaited host who was just admitted: a host enters within milliseconds after
+// awaitSoon is the first pause between two questions for an awaited host who was just admitted: a host enters within milliseconds after
 // the answer to their request. The pause grows to awaitSeldom, which is also the pause for hosts who have not been admitted yet.
 const awaitSoon, awaitSeldom = 10 * time.Millisecond, time.Second
 
 // awaited is a room in which somebody waits for a host.
 type awaited struct {
-	jid     jid.JID
-	until   time.Time
-	looking bool
-	next    time.Time
-	pause   time.Duration
+	jid    jid.JID
+	until  time.Time
+	asking bool // a question is under way
+	next   time.Time
+	pause  time.Duration
 }
 
-// Await looks for a host in the room until a time, and tells Arrived.
+// Await asks for a host in the room until a time, and calls Arrived for one.
 func (g *Guard) Await(j jid.JID, until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -49,15 +49,15 @@ func (g *Guard) Expect(j jid.JID) {
 	}
 }
 
-// isDue reports whether it is time to look for a host. The caller holds mu.
-func (a *awaited) isDue(now time.Time) bool { return !a.looking && !now.Before(a.next) }
+// isDue reports whether it is time to ask for a host. The caller holds mu.
+func (a *awaited) isDue(now time.Time) bool { return !a.asking && !now.Before(a.next) }
 
-// await looks for a host once.
+// await asks once for a host.
 func (g *Guard) await(ctx context.Context, a *awaited) {
 	host, err := g.HostPresent(ctx, a.jid)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a.looking = false
+	a.asking = false
 	if err == nil && host {
 		delete(g.awaited, a.jid.String())
 		g.Arrived(a.jid)

@@ -33,7 +33,7 @@ func TestGuardLooksFirst(t *testing.T) {
 	later := time.Now().Add(2 * time.Second)
 	var todo agenda
 	g.plan(&todo, later, true)
-	if g.next(&todo, later) == nil || !g.awaited[expected.String()].looking {
+	if g.next(&todo, later) == nil || !g.awaited[expected.String()].asking {
 		t.Error("the first look is not for the host who is about to enter")
 	}
 	if g.next(&todo, later) == nil || !rm.looking {

@@ -57,7 +57,7 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	return nil
 }
 
-// enlist records a grant that is about to be given among those of its room. It returns the room and the grant that it replaces. If
+// enlist adds a grant that is about to be given to those of its room. It returns the room and the grant that it replaces. If
 // that one is being taken back, enlist waits until the server has answered.
 func (g *Guard) enlist(ctx context.Context, gr *grant) (rm *guarded, was *grant, err error) {
 	g.mu.Lock()

@@ -109,9 +109,9 @@ func (g *Guard) reschedule(rm *guarded, e errand, err error) {
 	}
 }
 
-// Run looks at rooms until ctx ends.
+// Run looks at rooms and asks for awaited hosts until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
-	var looks errgroup.Group
+	var jobs errgroup.Group
 	var todo agenda
 	free, done := atOnce, make(chan struct{}, atOnce)
 	tick := time.NewTicker(awaitTick)
@@ -130,23 +130,23 @@ func (g *Guard) Run(ctx context.Context) {
 			}
 			g.plan(&todo, now, rooms)
 		}
-		// A look that finds no free slot takes the next one that becomes free. It does not wait for a tick.
+		// A job that finds no free slot takes the next one that becomes free. It does not wait for a tick.
 		for free > 0 {
-			look := g.next(&todo, time.Now())
-			if look == nil {
+			job := g.next(&todo, time.Now())
+			if job == nil {
 				break
 			}
 			free--
-			looks.Go(func() error {
+			jobs.Go(func() error {
 				defer func() { done <- struct{}{} }()
 				ctx, cancel := context.WithTimeout(ctx, askWithin)
 				defer cancel()
-				look(ctx)
+				job(ctx)
 				return nil
 			})
 		}
 	}
-	_ = looks.Wait()
+	_ = jobs.Wait()
 }
 
 // agenda is what was due when plan last found out. The lists are taken from their ends.
@@ -154,7 +154,7 @@ type agenda struct {
 	expected []*awaited // hosts who have been admitted and are about to enter
 	urgent   []*guarded // rooms in which something is to be taken back or hangs on a host
 	rooms    []*guarded // other rooms that are due
-	others   []*awaited // other hosts; there may be more of these than can be looked for
+	others   []*awaited // other hosts; there may be more of these than can be asked for
 	turn     bool       // it is the turn of the urgent rooms
 }
 
@@ -165,7 +165,7 @@ func (g *Guard) plan(todo *agenda, now time.Time, rooms bool) {
 	todo.expected, todo.others = todo.expected[:0], todo.others[:0]
 	for key, a := range g.awaited {
 		switch {
-		case a.looking:
+		case a.asking:
 		case g.Now().After(a.until):
 			delete(g.awaited, key)
 		case !a.isDue(now):
@@ -190,7 +190,7 @@ func (g *Guard) plan(todo *agenda, now time.Time, rooms bool) {
 	}
 }
 
-// next takes the most urgent look that is still due, or returns nil. Urgent rooms and other rooms take turns, so that neither keep
+// next takes the most urgent job that is still due, or returns nil. Urgent rooms and other rooms take turns, so that neither keep
 // the others waiting.
 func (g *Guard) next(todo *agenda, now time.Time) func(context.Context) {
 	g.mu.Lock()
@@ -200,7 +200,7 @@ func (g *Guard) next(todo *agenda, now time.Time) func(context.Context) {
 		if a == nil {
 			return nil
 		}
-		a.looking = true
+		a.asking = true
 		return func(ctx context.Context) { g.await(ctx, a) }
 	}
 	look := func(list *[]*guarded) func(context.Context) {

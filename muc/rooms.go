@@ -68,7 +68,7 @@ type Rooms struct {
 	unneeded chan jid.JID
 }
 
-// Options say how rooms are kept.
+// Options say how rooms are looked after.
 type Options struct {
 	Owner Owner
 	// Configuration is what rooms must be.
@@ -470,7 +470,7 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 	return err
 }
 
-// enlist records a grant that is about to be given among those of its room. It returns the room and the grant that it replaces.
+// enlist adds a grant that is about to be given to those of its room. It returns the room and the grant that it replaces.
 func (r *Rooms) enlist(g *grant) (rm *room, was *grant, err error) {
 	bare := g.Who.String()
 	r.mu.Lock()
