@@ -48,14 +48,6 @@ func (w *guardWorld) forgets(c *chat, bare, event string) {
 }
 
 func (w *guardWorld) actions() map[string]func(*rapid.T) {
-	some := func(t *rapid.T) (*chat, *seat) {
-		c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
-		if c == nil || len(c.seats) == 0 {
-			return nil, nil
-		}
-		return c, rapid.SampledFrom(c.seats).Draw(t, "somebody")
-	}
-	person := func(t *rapid.T) string { return rapid.SampledFrom(people).Draw(t, "who") }
 	locked := func(f func(*rapid.T)) func(*rapid.T) {
 		return func(t *rapid.T) {
 			w.service.mu.Lock()
@@ -63,76 +55,25 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 			f(t)
 		}
 	}
-	admit := func(t *rapid.T) {
-		room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), person(t)
-		affiliation := rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation")
-		var expires time.Time
-		if rapid.Bool().Draw(t, "expires") {
-			expires = time.Now().Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second)
-		}
-		c := w.opens(room)
-		key := [2]string{room, who}
-		banned := false
-		w.locked(func() {
-			if banned = w.bans[key]; higher(affiliation, w.most[key]) {
-				w.most[key] = affiliation
-			}
-		})
-		w.book.takes(time.Duration(rapid.IntRange(0, 3).Draw(t, "the ledger takes")) * time.Millisecond)
-		was := w.is(c, who)
-		needsHost := rapid.Bool().Draw(t, "needs a host")
-		err := w.letsFor(room, who, affiliation, expires, needsHost)
-		w.locked(func() { w.hanging[key] = needsHost && err == nil })
-		got := w.is(c, who)
-		// An owner made by somebody inside stays one; see Guard.madeOwner.
-		made := was == "owner" && got == "owner" && affiliation == "member" && (!w.EnforceRoles || w.kept[room] || w.everHost(room))
-		switch {
-		case errors.Is(err, ErrUnwritten) && w.book.err != nil, w.cut && err != nil:
-			w.Withdraw(jid.MustParse(room), jid.MustParse(who)) // as the component does
-		case banned:
-			if !errors.Is(err, ErrOutcast) && !errors.Is(err, ErrAbsent) {
-				t.Fatalf("%s is banned from %s and told %v", who, room, err)
-			}
-		case errors.Is(err, ErrAbsent), errors.Is(err, errWithdrawn): // the room was made anew, which was seen now
-		case err != nil || got != affiliation && !made:
-			t.Fatalf("%s is %s in %s and told %v", who, got, room, err)
-		}
-		if err == nil && rapid.Bool().Draw(t, "comes") {
-			w.sits(c, who)
-		}
-	}
 	return map[string]func(*rapid.T){
-		"admit": admit, "admit another": admit, "admit one more": admit,
+		"admit": w.admit, "admit another": w.admit, "admit one more": w.admit,
 		"come": locked(func(t *rapid.T) {
 			if c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]; c != nil {
-				who := person(t)
+				who := w.person(t)
 				w.join(c, fmt.Sprintf("%s/%d", who, rapid.IntRange(1, 2).Draw(t, "session")), rapid.SampledFrom([]string{"ann", "bob", "cat"}).Draw(t, "nick"))
 			}
 		}),
 		"go": locked(func(t *rapid.T) { // Jicofo, too: then the room may end
-			if c, o := some(t); o != nil {
+			if c, o := w.some(t); o != nil {
 				w.remove(c, o)
 			}
 		}),
 		"kick": locked(func(t *rapid.T) {
-			if c, o := some(t); o != nil {
+			if c, o := w.some(t); o != nil {
 				w.remove(c, o, "307")
 			}
 		}),
-		"ban": func(t *rapid.T) {
-			// A ban that crosses what usher sets is lost, as Guard says; so nothing is under way.
-			w.service.mu.Lock()
-			w.delay = 0
-			w.service.mu.Unlock()
-			pass(20 * time.Millisecond)
-			w.service.mu.Lock()
-			defer w.service.mu.Unlock()
-			if c, o := some(t); o != nil && owner(c, o) {
-				who := person(t)
-				w.bans[[2]string{c.address, who}] = true
-				w.affiliate(c, who, "outcast", false) // which may end the room
-			}
-		},
+		"ban": w.ban,
 		"lift a ban": locked(func(t *rapid.T) {
 			for key := range w.bans {
 				if c := w.chats[key[0]]; c != nil {
@@ -143,26 +84,26 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 			}
 		}),
 		"withdraw": func(t *rapid.T) {
-			w.Withdraw(jid.MustParse(rapid.SampledFrom(roomNames).Draw(t, "room")), jid.MustParse(person(t)))
+			w.Withdraw(jid.MustParse(rapid.SampledFrom(roomNames).Draw(t, "room")), jid.MustParse(w.person(t)))
 		},
 		"elect": locked(func(t *rapid.T) {
-			if c, o := some(t); o != nil && w.EnforceRoles && !w.bans[[2]string{c.address, bareOf(o.full)}] {
+			if c, o := w.some(t); o != nil && w.EnforceRoles && !w.bans[[2]string{c.address, bareOf(o.full)}] {
 				w.affiliate(c, bareOf(o.full), "owner", false)
 			}
 		}),
 		"open to all": locked(func(t *rapid.T) {
-			if c, o := some(t); o != nil && owner(c, o) {
+			if c, o := w.some(t); o != nil && owner(c, o) {
 				w.configure(c, false)
 			}
 		}),
 		"make persistent": locked(func(t *rapid.T) {
-			if c, o := some(t); o != nil && owner(c, o) {
+			if c, o := w.some(t); o != nil && owner(c, o) {
 				w.persist(c, rapid.Bool().Draw(t, "persistent"))
 				w.theirs[c.address] = w.theirs[c.address] || c.persistent && !w.seenTemporary(c.address)
 			}
 		}),
 		"give something to a stranger": locked(func(t *rapid.T) {
-			if c, o := some(t); o != nil && owner(c, o) {
+			if c, o := w.some(t); o != nil && owner(c, o) {
 				w.affiliate(c, eve, rapid.SampledFrom([]string{"owner", "admin", "member", "none"}).Draw(t, "affiliation"), false)
 			}
 		}),
@@ -172,45 +113,15 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 				w.remove(c, c.seats[0])
 			}
 		}),
-		"succeed without a store": func(*rapid.T) {
-			w.book.burns()
-			w.locked(func() {
-				for _, address := range roomNames {
-					w.kept[address] = true
-					w.theirs[address] = w.chats[address] != nil && w.chats[address].persistent
-				}
-			})
-			w.succeed()
-			clear(w.hostless)
-			clear(w.hanging) // nobody knows of that any more
-		},
+		"succeed without a store": w.succeedForgetful,
 		"destroy": locked(func(t *rapid.T) {
 			if c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]; c != nil {
 				w.destroy(c)
 			}
 		}),
-		"destroy and make anew": func(t *rapid.T) {
-			w.service.mu.Lock()
-			c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
-			if c != nil {
-				w.destroy(c)
-			}
-			w.service.mu.Unlock()
-			if c != nil {
-				w.opens(c.address)
-			}
-		},
-		"cut": func(*rapid.T) { w.disconnect() },
-		"succeed": func(*rapid.T) {
-			w.locked(func() {
-				for _, address := range roomNames {
-					w.kept[address] = true
-					w.theirs[address] = w.chats[address] != nil && w.chats[address].persistent && w.book.noted(address) != temporary
-				}
-			})
-			w.succeed()
-			clear(w.hostless)
-		},
+		"destroy and make anew": w.makeAnew,
+		"cut":                   func(*rapid.T) { w.disconnect() },
+		"succeed":               w.succeedRemembering,
 		"the ledger fails": func(*rapid.T) {
 			if len(w.book.all())%2 == 0 {
 				w.book.fails(nil)
@@ -228,6 +139,112 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 		"reconnect": func(*rapid.T) { w.reconnect() },
 		"quiet":     w.quiet,
 		"":          w.check,
+	}
+}
+
+// admit has somebody admitted, and checks the answer.
+func (w *guardWorld) admit(t *rapid.T) {
+	room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), w.person(t)
+	affiliation := rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation")
+	var expires time.Time
+	if rapid.Bool().Draw(t, "expires") {
+		expires = time.Now().Add(time.Duration(rapid.IntRange(1, 60).Draw(t, "seconds")) * time.Second)
+	}
+	c := w.opens(room)
+	key := [2]string{room, who}
+	banned := false
+	w.locked(func() {
+		if banned = w.bans[key]; higher(affiliation, w.most[key]) {
+			w.most[key] = affiliation
+		}
+	})
+	w.book.takes(time.Duration(rapid.IntRange(0, 3).Draw(t, "the ledger takes")) * time.Millisecond)
+	was := w.is(c, who)
+	needsHost := rapid.Bool().Draw(t, "needs a host")
+	err := w.letsFor(room, who, affiliation, expires, needsHost)
+	w.locked(func() { w.hanging[key] = needsHost && err == nil })
+	got := w.is(c, who)
+	// An owner made by somebody inside stays one; see Guard.madeOwner.
+	made := was == "owner" && got == "owner" && affiliation == "member" && (!w.EnforceRoles || w.kept[room] || w.everHost(room))
+	switch {
+	case errors.Is(err, ErrUnwritten) && w.book.err != nil, w.cut && err != nil:
+		w.Withdraw(jid.MustParse(room), jid.MustParse(who)) // as the component does
+	case banned:
+		if !errors.Is(err, ErrOutcast) && !errors.Is(err, ErrAbsent) {
+			t.Fatalf("%s is banned from %s and told %v", who, room, err)
+		}
+	case errors.Is(err, ErrAbsent), errors.Is(err, errWithdrawn): // the room was made anew, which was seen now
+	case err != nil || got != affiliation && !made:
+		t.Fatalf("%s is %s in %s and told %v", who, got, room, err)
+	}
+	if err == nil && rapid.Bool().Draw(t, "comes") {
+		w.sits(c, who)
+	}
+}
+
+// some draws somebody inside, the focus included.
+func (w *guardWorld) some(t *rapid.T) (*chat, *seat) {
+	c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
+	if c == nil || len(c.seats) == 0 {
+		return nil, nil
+	}
+	return c, rapid.SampledFrom(c.seats).Draw(t, "somebody")
+}
+
+func (*guardWorld) person(t *rapid.T) string { return rapid.SampledFrom(people).Draw(t, "who") }
+
+// ban has an owner inside ban somebody.
+func (w *guardWorld) ban(t *rapid.T) {
+	// A ban that crosses what usher sets is lost, as Guard says; so nothing is under way.
+	w.service.mu.Lock()
+	w.delay = 0
+	w.service.mu.Unlock()
+	pass(20 * time.Millisecond)
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	if c, o := w.some(t); o != nil && owner(c, o) {
+		who := w.person(t)
+		w.bans[[2]string{c.address, who}] = true
+		w.affiliate(c, who, "outcast", false) // which may end the room
+	}
+}
+
+// succeedForgetful has a process take over that knows nothing.
+func (w *guardWorld) succeedForgetful(*rapid.T) {
+	w.book.burns()
+	w.locked(func() {
+		for _, address := range roomNames {
+			w.kept[address] = true
+			w.theirs[address] = w.chats[address] != nil && w.chats[address].persistent
+		}
+	})
+	w.succeed()
+	clear(w.hostless)
+	clear(w.hanging) // nobody knows of that any more
+}
+
+// succeedRemembering has a process take over that reads the ledger.
+func (w *guardWorld) succeedRemembering(*rapid.T) {
+	w.locked(func() {
+		for _, address := range roomNames {
+			w.kept[address] = true
+			w.theirs[address] = w.chats[address] != nil && w.chats[address].persistent && w.book.noted(address) != temporary
+		}
+	})
+	w.succeed()
+	clear(w.hostless)
+}
+
+// makeAnew destroys a room, and has Jicofo open another one of the same name.
+func (w *guardWorld) makeAnew(t *rapid.T) {
+	w.service.mu.Lock()
+	c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
+	if c != nil {
+		w.destroy(c)
+	}
+	w.service.mu.Unlock()
+	if c != nil {
+		w.opens(c.address)
 	}
 }
 

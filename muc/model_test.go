@@ -65,37 +65,9 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"settle": settle, "settle again": settle, "settle once more": settle,
 		"the service takes one": func(*rapid.T) { w.serve(); synctest.Wait() },
 		"we read one":           func(*rapid.T) { w.read(); synctest.Wait() },
-		"admit": func(t *rapid.T) {
-			var expires time.Time
-			if rapid.Bool().Draw(t, "expires") {
-				expires = time.Now().Add(10 * time.Second)
-			}
-			w.admitFor(rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who"),
-				rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation"), rapid.Bool().Draw(t, "mayCreate"), expires, rapid.Bool().Draw(t, "needsHost"))
-			synctest.Wait()
-		},
-		"withdraw": func(t *rapid.T) {
-			room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who")
-			w.mu.Lock()
-			a := w.last[[2]string{room, who}]
-			skip := a == nil || !a.done || a.err != nil
-			w.mu.Unlock()
-			if skip {
-				return
-			}
-			w.rooms.Withdraw(jid.MustParse(room), jid.MustParse(who))
-			a.err = errors.New("withdrawn")
-		},
-		"let somebody in": func(t *rapid.T) {
-			room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who")
-			w.admit(room, who, rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation"), true, time.Time{})
-			w.settle()
-			w.service.mu.Lock()
-			defer w.service.mu.Unlock()
-			if c := w.chats[room]; c != nil {
-				w.join(c, who+"/1", who)
-			}
-		},
+		"admit":                 w.admitSomebody,
+		"withdraw":              w.withdrawSomebody,
+		"let somebody in":       w.letSomebodyIn,
 		"come": locked(func(t *rapid.T) {
 			c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
 			full := fmt.Sprintf("%s/%d", rapid.SampledFrom(people).Draw(t, "who"), rapid.IntRange(1, 2).Draw(t, "session"))
@@ -146,123 +118,172 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"stray": locked(func(t *rapid.T) {
 			w.say("<presence from='ghost@%s/x' to='%s'><x xmlns='%s'><item affiliation='member' role='participant' jid='x@meet.example/1'/></x></presence>", mucDomain, ourself, NSUser)
 		}),
-		"wait": func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second) },
-		"stand still": func(t *rapid.T) {
-			<-time.After(12 * time.Second)
-			synctest.Wait()
-			w.overtakeAbsent()
-			w.service.mu.Lock()
-			defer w.service.mu.Unlock()
-			if len(w.up)+len(w.down) == 0 {
-				return
+		"wait":                func(t *rapid.T) { w.pass(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second) },
+		"stand still":         w.standStill,
+		"lose the connection": w.loseConnection,
+		"another process":     w.replaceProcess,
+		"all go":              w.allGo,
+		"":                    w.check,
+	}
+}
+
+// admitSomebody draws an admission and does not wait for it.
+func (w *world) admitSomebody(t *rapid.T) {
+	var expires time.Time
+	if rapid.Bool().Draw(t, "expires") {
+		expires = time.Now().Add(10 * time.Second)
+	}
+	w.admitFor(rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who"),
+		rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation"), rapid.Bool().Draw(t, "mayCreate"), expires, rapid.Bool().Draw(t, "needsHost"))
+	synctest.Wait()
+}
+
+// withdrawSomebody withdraws what somebody was given.
+func (w *world) withdrawSomebody(t *rapid.T) {
+	room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who")
+	w.mu.Lock()
+	a := w.last[[2]string{room, who}]
+	skip := a == nil || !a.done || a.err != nil
+	w.mu.Unlock()
+	if skip {
+		return
+	}
+	w.rooms.Withdraw(jid.MustParse(room), jid.MustParse(who))
+	a.err = errors.New("withdrawn")
+}
+
+// letSomebodyIn has somebody admitted, and join.
+func (w *world) letSomebodyIn(t *rapid.T) {
+	room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who")
+	w.admit(room, who, rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation"), true, time.Time{})
+	w.settle()
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	if c := w.chats[room]; c != nil {
+		w.join(c, who+"/1", who)
+	}
+}
+
+// standStill passes time in which nothing arrives.
+func (w *world) standStill(t *rapid.T) {
+	<-time.After(12 * time.Second)
+	synctest.Wait()
+	w.overtakeAbsent()
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	if len(w.up)+len(w.down) == 0 {
+		return
+	}
+	// Rooms do not know who has left before they have read of it, nor whether a host has.
+	clear(w.hostless)
+	for _, c := range w.chats {
+		for bare := range c.given {
+			if c.inside(bare) == nil {
+				c.given[bare] = time.Now()
 			}
-			// Rooms do not know who has left before they have read of it, nor whether a host has.
-			clear(w.hostless)
-			for _, c := range w.chats {
-				for bare := range c.given {
-					if c.inside(bare) == nil {
-						c.given[bare] = time.Now()
-					}
-				}
+		}
+	}
+}
+
+// loseConnection ends the stream, with what is on its way, and connects again.
+func (w *world) loseConnection(t *rapid.T) {
+	fates := rapid.SliceOfN(rapid.SampledFrom([]string{"stays", "is gone", "is rid of us"}), len(roomNames), len(roomNames)).Draw(t, "the room")
+	// Nobody can know of a withdrawal that is written and never arrives. Everything else may or may not arrive.
+	for rapid.Bool().Draw(t, "what we wrote arrives") || w.withdrawing() {
+		if !w.serve() {
+			break
+		}
+	}
+	rooms := w.disconnected()
+	w.service.mu.Lock()
+	w.forgetCrossings()
+	clear(w.hostless)
+	for _, c := range w.chats {
+		for _, o := range c.seats {
+			o.since = time.Time{} // Rooms may not have read of them yet
+		}
+	}
+	for i, fate := range fates {
+		switch c := w.chats[roomNames[i]]; {
+		case c == nil:
+		case fate == "is gone":
+			w.destroy(c)
+		case fate == "is rid of us" && c.by(ourself) != nil:
+			w.remove(c, c.by(ourself), "333")
+		}
+		w.mayExist[roomNames[i]] = true // nobody remembers who asked for it
+	}
+	w.service.mu.Unlock()
+	w.connect(rooms)
+	w.settle()
+	w.overtakeAbsent()
+}
+
+// replaceProcess kills the process, and has another one take over.
+func (w *world) replaceProcess(t *rapid.T) {
+	for w.withdrawing() && w.serve() {
+		continue
+	}
+	w.disconnected()
+	w.service.mu.Lock()
+	w.forgetCrossings()
+	clear(w.hostless)
+	for _, address := range roomNames {
+		c := w.chats[address]
+		if c != nil && c.others() > 0 && rapid.Bool().Draw(t, "somebody leaves meanwhile") {
+			w.remove(c, c.find(func(o *seat) bool { return o.full != ourself }))
+		}
+		w.mayExist[address] = true
+	}
+	for _, c := range w.chats {
+		for _, o := range c.seats {
+			o.since = time.Time{}
+		}
+	}
+	w.service.mu.Unlock()
+	w.mu.Lock()
+	for _, a := range w.last {
+		a.err, a.overtaken, a.expires = nil, true, time.Time{} // nobody remembers, and people inside stay
+	}
+	w.mu.Unlock()
+	if rapid.Bool().Draw(t, "without a store") {
+		w.book.burns()
+	}
+	w.newRooms()
+	w.rooms.Restore(w.book.everything())
+	w.connect(w.rooms.Reset())
+	w.pass(joinWithin + joinWithin/3)
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	for address, c := range w.chats {
+		for bare, affiliation := range c.affiliations {
+			if affiliation != "outcast" && c.inside(bare) == nil {
+				t.Fatalf("%s is outside of %s and %s", bare, address, affiliation)
 			}
-		},
-		"lose the connection": func(t *rapid.T) {
-			fates := rapid.SliceOfN(rapid.SampledFrom([]string{"stays", "is gone", "is rid of us"}), len(roomNames), len(roomNames)).Draw(t, "the room")
-			// Nobody can know of a withdrawal that is written and never arrives. Everything else may or may not arrive.
-			for rapid.Bool().Draw(t, "what we wrote arrives") || w.withdrawing() {
-				if !w.serve() {
-					break
-				}
-			}
-			rooms := w.disconnected()
-			w.service.mu.Lock()
-			w.forgetCrossings()
-			clear(w.hostless)
-			for _, c := range w.chats {
-				for _, o := range c.seats {
-					o.since = time.Time{} // Rooms may not have read of them yet
-				}
-			}
-			for i, fate := range fates {
-				switch c := w.chats[roomNames[i]]; {
-				case c == nil:
-				case fate == "is gone":
-					w.destroy(c)
-				case fate == "is rid of us" && c.by(ourself) != nil:
-					w.remove(c, c.by(ourself), "333")
-				}
-				w.mayExist[roomNames[i]] = true // nobody remembers who asked for it
-			}
-			w.service.mu.Unlock()
-			w.connect(rooms)
-			w.settle()
-			w.overtakeAbsent()
-		},
-		"another process": func(t *rapid.T) {
-			for w.withdrawing() && w.serve() {
-				continue
-			}
-			w.disconnected()
-			w.service.mu.Lock()
-			w.forgetCrossings()
-			clear(w.hostless)
-			for _, address := range roomNames {
-				c := w.chats[address]
-				if c != nil && c.others() > 0 && rapid.Bool().Draw(t, "somebody leaves meanwhile") {
-					w.remove(c, c.find(func(o *seat) bool { return o.full != ourself }))
-				}
-				w.mayExist[address] = true
-			}
-			for _, c := range w.chats {
-				for _, o := range c.seats {
-					o.since = time.Time{}
-				}
-			}
-			w.service.mu.Unlock()
-			w.mu.Lock()
-			for _, a := range w.last {
-				a.err, a.overtaken, a.expires = nil, true, time.Time{} // nobody remembers, and people inside stay
-			}
-			w.mu.Unlock()
-			if rapid.Bool().Draw(t, "without a store") {
-				w.book.burns()
-			}
-			w.newRooms()
-			w.rooms.Restore(w.book.everything())
-			w.connect(w.rooms.Reset())
-			w.pass(joinWithin + joinWithin/3)
-			w.service.mu.Lock()
-			defer w.service.mu.Unlock()
-			for address, c := range w.chats {
-				for bare, affiliation := range c.affiliations {
-					if affiliation != "outcast" && c.inside(bare) == nil {
-						t.Fatalf("%s is outside of %s and %s", bare, address, affiliation)
-					}
-				}
-			}
-		},
-		"all go": func(t *rapid.T) {
-			w.settle()
-			w.service.mu.Lock()
-			for _, c := range w.chats {
-				for c.others() > 0 {
-					w.remove(c, c.find(func(o *seat) bool { return o.full != ourself }))
-				}
-			}
-			w.service.mu.Unlock()
-			w.pass(40 * time.Second)
-			w.service.mu.Lock()
-			defer w.service.mu.Unlock()
-			for _, address := range roomNames {
-				if known, _ := w.known(address); known || w.chats[address] != nil {
-					t.Fatalf("everybody is gone, and left of %s are %+v there, and here: %t", address, w.chats[address], known)
-				}
-			}
-			if rooms, grants := w.rooms.Count(); rooms+grants != 0 {
-				t.Fatalf("everybody is gone, and left are %d rooms and %d grants", rooms, grants)
-			}
-		},
-		"": w.check,
+		}
+	}
+}
+
+// allGo empties all rooms: then nothing is left.
+func (w *world) allGo(t *rapid.T) {
+	w.settle()
+	w.service.mu.Lock()
+	for _, c := range w.chats {
+		for c.others() > 0 {
+			w.remove(c, c.find(func(o *seat) bool { return o.full != ourself }))
+		}
+	}
+	w.service.mu.Unlock()
+	w.pass(40 * time.Second)
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	for _, address := range roomNames {
+		if known, _ := w.known(address); known || w.chats[address] != nil {
+			t.Fatalf("everybody is gone, and left of %s are %+v there, and here: %t", address, w.chats[address], known)
+		}
+	}
+	if rooms, grants := w.rooms.Count(); rooms+grants != 0 {
+		t.Fatalf("everybody is gone, and left are %d rooms and %d grants", rooms, grants)
 	}
 }
 
