@@ -372,14 +372,20 @@ func TestRoomsAdopt(t *testing.T) {
 	}
 }
 
+// keptByLobby returns a room with a lobby in which juliet is. Somebody has made the room persistent and eve an owner.
+func (w *world) keptByLobby(t *testing.T) *chat {
+	w.rooms.Lobby = NewLobby(w.rooms.Owner, jid.MustParse(lobbyDomain))
+	c := w.enters(t, juliet, "owner")
+	w.chats[lobbied] = &chat{address: lobbied, affiliations: map[string]string{}}
+	w.persist(c, true)
+	w.affiliate(c, eve, "owner", false)
+	return c
+}
+
 // A room with a lobby goes on if something made it persistent, without any rights and without usher.
 func TestRoomsLeaveLobby(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
-		w.rooms.Lobby = NewLobby(w.rooms.Owner, jid.MustParse(lobbyDomain))
-		c := w.enters(t, juliet, "owner")
-		w.chats[lobbied] = &chat{address: lobbied, affiliations: map[string]string{}}
-		w.persist(c, true)
-		w.affiliate(c, eve, "owner", false)
+		c := w.keptByLobby(t)
 		w.affiliate(c, "banned@evil.example", "outcast", false)
 		w.pass(time.Second)
 		if !c.persistent {
@@ -399,11 +405,7 @@ func TestRoomsLeaveLobby(t *testing.T) {
 // If somebody comes while such a room is about to be left, gives rights and leaves, no rights remain.
 func TestRoomsLeaveLobbyAgain(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
-		w.rooms.Lobby = NewLobby(w.rooms.Owner, jid.MustParse(lobbyDomain))
-		c := w.enters(t, juliet, "owner")
-		w.chats[lobbied] = &chat{address: lobbied, affiliations: map[string]string{}}
-		w.persist(c, true)
-		w.affiliate(c, eve, "owner", false)
+		c := w.keptByLobby(t)
 		w.pass(time.Second)
 		w.remove(c, c.by(juliet+"/1"))
 		for c.affiliation(eve) != "none" { // one step of the server at a time

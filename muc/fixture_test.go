@@ -433,13 +433,19 @@ func (l *lookout) letsFor(address, who, affiliation string, expires time.Time, n
 	return err
 }
 
+// admits has somebody admitted to the room, who does not join yet.
+func (l *lookout) admits(address, who, affiliation string) {
+	l.t.Helper()
+	if err := l.lets(address, who, affiliation, time.Time{}); err != nil {
+		l.t.Fatalf("%s is not let in: %v", who, err)
+	}
+}
+
 // comes has somebody admitted, and join.
 func (l *lookout) comes(address, who, affiliation string) *chat {
 	l.t.Helper()
 	c := l.opens(address)
-	if err := l.lets(address, who, affiliation, time.Time{}); err != nil {
-		l.t.Fatalf("%s is not let in: %v", who, err)
-	}
+	l.admits(address, who, affiliation)
 	if !l.sits(c, who) {
 		l.t.Fatalf("%s cannot join", who)
 	}

@@ -470,9 +470,7 @@ func TestGuardAdmin(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		l.comes(standup, romeo, "owner")
 		for range 2 { // somebody who asks again is let in again
-			if err := l.lets(standup, admin, "member", time.Time{}); err != nil {
-				t.Fatal(err)
-			}
+			l.admits(standup, admin, "member")
 		}
 		if got := l.live(); got != 1 {
 			t.Errorf("%d grants, want that of romeo", got)
@@ -517,9 +515,7 @@ func TestGuardGrantWhileTaken(t *testing.T) {
 		l.locked(func() { l.delay = 30 * time.Millisecond })
 		for at := range 60 {
 			for _, who := range []string{nurse, juliet} {
-				if err := l.lets(standup, who, "member", time.Time{}); err != nil {
-					t.Fatal(err)
-				}
+				l.admits(standup, who, "member")
 			}
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(juliet)) // perhaps before the nurse's
@@ -578,9 +574,7 @@ func TestGuardAwait(t *testing.T) {
 				l.Await(jid.MustParse(standup), time.Now().Add(time.Minute))
 				l.Await(jid.MustParse(standup), time.Now().Add(time.Second)) // the longer one counts
 				pass(10*time.Second + 350*time.Millisecond)
-				if err := l.lets(standup, romeo, "owner", time.Time{}); err != nil {
-					t.Fatal(err)
-				}
+				l.admits(standup, romeo, "owner")
 				if tt.expected {
 					l.Expect(jid.MustParse(standup))
 				}
@@ -600,9 +594,7 @@ func TestGuardAwait(t *testing.T) {
 func TestGuardAwaitCost(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		l.opens(standup)
-		if err := l.lets(standup, romeo, "owner", time.Time{}); err != nil {
-			t.Fatal(err)
-		}
+		l.admits(standup, romeo, "owner")
 		l.Expect(jid.MustParse(standup))
 		l.forgetAsked()
 		began := l.asked("", "moderator")
@@ -651,9 +643,7 @@ func TestGuardCut(t *testing.T) {
 	for at := range 40 {
 		lookOut(t, nil, func(t *testing.T, l *lookout) {
 			c := l.comes(standup, romeo, "owner")
-			if err := l.lets(standup, nurse, "member", time.Time{}); err != nil {
-				t.Fatal(err)
-			}
+			l.admits(standup, nurse, "member")
 			l.locked(func() { l.delay = 10 * time.Millisecond })
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
 			time.AfterFunc(time.Duration(at)*4*time.Millisecond, l.disconnect)
@@ -678,12 +668,8 @@ func TestGuardCut(t *testing.T) {
 func TestGuardLeaves(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
-		if err := l.lets(standup, juliet, "member", time.Time{}); err != nil {
-			t.Fatal(err)
-		}
-		if err := l.lets(standup, nurse, "member", time.Time{}); err != nil {
-			t.Fatal(err)
-		}
+		l.admits(standup, juliet, "member")
+		l.admits(standup, nurse, "member")
 		l.Withdraw(jid.MustParse(standup), jid.MustParse(juliet))
 		l.Leave(context.Background(), true)
 		for who, want := range map[string]string{romeo: "owner", juliet: "none", nurse: "member"} {
@@ -702,9 +688,7 @@ func TestGuardLeavesInTime(t *testing.T) {
 	for answered, want := range map[bool]string{true: "none", false: "member"} {
 		lookOut(t, nil, func(t *testing.T, l *lookout) {
 			c := l.comes(standup, romeo, "owner")
-			if err := l.lets(standup, juliet, "member", time.Time{}); err != nil {
-				t.Fatal(err)
-			}
+			l.admits(standup, juliet, "member")
 			l.locked(func() { l.delay = 2 * time.Second })
 			l.Withdraw(jid.MustParse(standup), jid.MustParse(juliet))
 			pass(time.Second) // and it is asked who is banned
