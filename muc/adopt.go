@@ -107,8 +107,8 @@ func (gs *grants) remember(g Grant) {
 	}
 }
 
-// claim turns affiliations that others have given in the room, at a time, into grants of usher. It passes over people who have a grant
-// or are untouched. It reports whether there were any others. The caller holds the lock that covers gs.
+// claim turns affiliations that others have given in the room, at a time, into grants of usher. It passes over people who have a
+// grant or are untouched. It reports whether there were any others. The caller holds the lock that covers gs.
 func (gs *grants) claim(items []Item, at time.Time, joined, untouched func(who jid.JID) bool) (some bool) {
 	for _, i := range items {
 		who, ok := i.real()

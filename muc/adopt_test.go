@@ -13,8 +13,8 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-// A room of an earlier process is looked through. People outside lose what they have at once, people inside when they leave. Bans, the
-// focus and admins of the service are left alone.
+// A room of an earlier process is looked through. People outside lose what they have at once, people inside when they leave. Bans,
+// the focus and admins of the service are left alone.
 func TestGuardAdopts(t *testing.T) {
 	for name, tt := range map[string]struct {
 		options    func(*GuardOptions)
@@ -164,8 +164,8 @@ func TestGuardMakesTemporary(t *testing.T) {
 	}
 }
 
-// The next process knows a room that was left behind although nobody holds a grant there. It also guards the operator's rooms, and takes
-// nothing there.
+// The next process knows a room that was left behind although nobody holds a grant there. It also guards the operator's rooms, and
+// takes nothing there.
 func TestGuardKnowsRoomsLeftBehind(t *testing.T) {
 	for _, theirs := range []bool{false, true} {
 		lookOut(t, nil, func(t *testing.T, l *lookout) {

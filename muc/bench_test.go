@@ -21,8 +21,8 @@ import (
 // granted is how many grants are live in BenchmarkGrantMemory: ten to a room.
 const granted = 10_000
 
-// BenchmarkGrantMemory measures the heap that a live grant takes, of somebody who has joined, together with a tenth of the room: rooms
-// have ten people. The server answers all questions at once.
+// BenchmarkGrantMemory measures the heap that a live grant takes, of somebody who has joined, together with a tenth of the room:
+// rooms have ten people. The server answers all questions at once.
 func BenchmarkGrantMemory(b *testing.B) {
 	var kept []*muc.Rooms
 	before := heap()
@@ -74,8 +74,9 @@ func crowded(b *testing.B) *muc.Rooms {
 	return server.rooms
 }
 
-// BenchmarkGuardLook measures a look at a room of ten while a thousand are guarded: one look restores what the room must be, the other
-// also asks who is inside. The server takes no time, but its lists are as long as real ones. B/room is the heap that a room takes.
+// BenchmarkGuardLook measures a look at a room of ten while a thousand are guarded: one look restores what the room must be, the
+// other also asks who is inside. The server takes no time, but its lists are as long as real ones. B/room is the heap that a room
+// takes.
 func BenchmarkGuardLook(b *testing.B) {
 	for name, audit := range map[string]bool{"again": false, "audit": true} {
 		b.Run(name, func(b *testing.B) {
@@ -96,8 +97,9 @@ func BenchmarkGuardLook(b *testing.B) {
 	}
 }
 
-// BenchmarkGuardRun measures how much a Guard asks in a second where more rooms are due than it can look at: a thousand every second,
-// on a server that takes 24 ms for an answer. Eight looks at a time, of one question each or three, are 333 questions a second.
+// BenchmarkGuardRun measures how much a Guard asks in a second where more rooms are due than it can look at: a thousand every
+// second, on a server that takes 24 ms for an answer. Eight looks at a time, of one question each or three, are 333 questions a
+// second.
 func BenchmarkGuardRun(b *testing.B) {
 	server := &slow{asked: make(chan struct{}, 1<<16)}
 	guard := muc.NewGuard(muc.GuardOptions{

@@ -14,8 +14,8 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-// What the tests of this package share: names, the ledger book, and three fixtures on the MUC service of service_test.go. A world has
-// Rooms, a lookout has a Guard, and a stage is a room of either, for stories that both must tell alike.
+// What the tests of this package share: names, the ledger book, and three fixtures on the MUC service of service_test.go. A world
+// has Rooms, a lookout has a Guard, and a stage is a room of either, for stories that both must tell alike.
 
 const (
 	us        = "focus@focus.meet.example.com"

@@ -35,8 +35,8 @@ type GuardOptions struct {
 // Interval one request restores what the room must be; its answer also tells whether the room still exists. Every auditEvery Guard
 // asks who is inside, and takes back what it gave to people who never came or have left.
 //
-// No room tells Guard of a ban, and setting any affiliation lifts one. So Guard asks for the outcasts right before it sets one. A ban
-// within the milliseconds between that answer and the setting is lost.
+// No room tells Guard of a ban, and setting any affiliation lifts one. So Guard asks for the outcasts right before it sets one. A
+// ban within the milliseconds between that answer and the setting is lost.
 //
 // The parts: guard_run.go decides what is looked at and when, guard_audit.go looks at one room, guard_grants.go gives and takes
 // back, guard_await.go waits for hosts, guard_breakouts.go knows which rooms belong together, and guard_roles.go judges owners.
@@ -350,9 +350,9 @@ func (g *Guard) Known(j jid.JID) bool {
 // Reset does nothing when the stream ends: what was under way has failed, and Guard still knows its rooms.
 func (g *Guard) Reset() []jid.JID { return nil }
 
-// Resume spreads the looks that are overdue because usher was away, so that they do not come all at once. It also takes in the public
-// rooms of the services that are not known. Other rooms of an earlier process become known from the ledger, or when somebody is
-// admitted to them.
+// Resume spreads the looks that are overdue because usher was away, so that they do not come all at once. It also takes in the
+// public rooms of the services that are not known. Other rooms of an earlier process become known from the ledger, or when somebody
+// is admitted to them.
 func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
 	g.mu.Lock()
 	for _, rm := range g.rooms {

@@ -91,8 +91,8 @@ func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 }
 
 // find asks the room what an audit has to know, and audits its breakout rooms if that matters. The order of the questions counts:
-// the lists come before the occupants, so that people who come meanwhile are found inside. The owners come after the occupants, so that
-// an owner inside who is on no list is an admin of the service.
+// the lists come before the occupants, so that people who come meanwhile are found inside. The owners come after the occupants, so
+// that an owner inside who is on no list is an admin of the service.
 func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, err error) {
 	f.asked, f.now = time.Now(), g.Now()
 	if f.searched = g.unsearched(rm); f.searched {
@@ -205,8 +205,8 @@ func (gr *grant) account(inside bool, asked time.Time, ended bool) {
 	}
 }
 
-// withoutHost withdraws the grants that hang on a host, if neither this audit of the room and its breakout rooms has found one nor any
-// for hostAway. The caller holds mu.
+// withoutHost withdraws the grants that hang on a host, if neither this audit of the room and its breakout rooms has found one nor
+// any for hostAway. The caller holds mu.
 func (g *Guard) withoutHost(rm *guarded, f findings) {
 	switch since := &rm.hang.hostless; {
 	case g.hereOrBreakout(rm, func(o occupancy) bool { return o.host }):

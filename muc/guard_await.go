@@ -7,8 +7,9 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// awaitSoon is the first pause between two questions for an awaited host who was just admitted: a host enters within milliseconds after
-// the answer to their request. The pause grows to awaitSeldom, which is also the pause for hosts who have not been admitted yet.
+// awaitSoon is the first pause between two questions for an awaited host who was just admitted: a host enters within milliseconds
+// after the answer to their request. The pause grows to awaitSeldom, which is also the pause for hosts who have not been admitted
+// yet.
 const awaitSoon, awaitSeldom = 10 * time.Millisecond, time.Second
 
 // awaited is a room in which somebody waits for a host.

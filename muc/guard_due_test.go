@@ -104,8 +104,8 @@ func (l *lagging) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, v any) 
 
 func (l *lagging) Send(xml.TokenReader) error { return nil }
 
-// A look that finds no free slot is made as soon as there is one, without waiting for a tick. However long an answer takes, no slot is
-// idle while a look is due.
+// A look that finds no free slot is made as soon as there is one, without waiting for a tick. However long an answer takes, no slot
+// is idle while a look is due.
 func TestGuardLooksGoOn(t *testing.T) {
 	for _, takes := range []time.Duration{time.Millisecond, 24 * time.Millisecond, 60 * time.Millisecond, 101 * time.Millisecond} {
 		t.Run(takes.String(), func(t *testing.T) {

@@ -141,8 +141,8 @@ func (g *Guard) outcast(ctx context.Context, j, who jid.JID) (bool, error) {
 	return slices.ContainsFunc(banned, func(i Item) bool { return i.JID == who.String() || i.JID == who.Domainpart() }), err
 }
 
-// madeOwner reports whether a host has made somebody an owner who had less from usher. They stay an owner when they ask again, as they
-// do when they come back from a breakout room.
+// madeOwner reports whether a host has made somebody an owner who had less from usher. They stay an owner when they ask again, as
+// they do when they come back from a breakout room.
 func (g *Guard) madeOwner(ctx context.Context, rm *guarded, who jid.JID) (bool, error) {
 	owners, err := g.Owner.WithAffiliation(ctx, rm.jid, "owner")
 	if err != nil || !slices.ContainsFunc(owners, func(i Item) bool { return i.JID == who.String() }) {

@@ -402,8 +402,8 @@ func (w *guardWorld) everHost(address string) bool {
 	return false
 }
 
-// Whatever people, owners, the server and the network do, and whenever usher ends: nobody has more than was decided, nobody outside has
-// anything for long, bans stay, and the ledger has what is live.
+// Whatever people, owners, the server and the network do, and whenever usher ends: nobody has more than was decided, nobody outside
+// has anything for long, bans stay, and the ledger has what is live.
 func TestGuardModel(t *testing.T) {
 	for _, enforce := range []bool{false, true} {
 		t.Run(fmt.Sprintf("enforce roles %t", enforce), func(t *testing.T) {

@@ -30,14 +30,14 @@ import (
 //   - If Jicofo authenticates people: the new owner had been inside for two looks as less than an owner, and was never put back.
 //     Jicofo acts at the join.
 //
-// With EnforceRoles every other new owner is put back to what usher gave, or to member, and usher logs that. Without it nobody is put
-// back, and one warning for each room says what Jicofo does. The warning appears only if no host can have done it, because a warning
-// that may be wrong helps nobody.
+// With EnforceRoles every other new owner is put back to what usher gave, or to member, and usher logs that. Without it nobody is
+// put back, and one warning for each room says what Jicofo does. The warning appears only if no host can have done it, because a
+// warning that may be wrong helps nobody.
 //
-// An owner made by a host stays one while inside, or while holding a grant, as people in breakout rooms do. Owners are not judged if they
-// were owners before usher let anybody in, or at the first look at a room of an earlier process. Admins of the MUC service are owners of
-// every room and on no list of owners, and no grant to them lasts. They are left alone. Somebody with a grant who is not on the list
-// has just been put back, and may be elected again.
+// An owner made by a host stays one while inside, or while holding a grant, as people in breakout rooms do. Owners are not judged
+// if they were owners before usher let anybody in, or at the first look at a room of an earlier process. Admins of the MUC service
+// are owners of every room and on no list of owners, and no grant to them lasts. They are left alone. Somebody with a grant who is
+// not on the list has just been put back, and may be elected again.
 //
 // With EnforceRoles usher is still wrong in these cases. Owners made by a host lose that, and the host has to do it again, if
 //
@@ -74,7 +74,8 @@ func (l owners) share(next owners) bool {
 	return false
 }
 
-// SetAuthenticates tells Guard whether the focus authenticates people itself, and so makes owners of them. The answers of the focus say so.
+// SetAuthenticates tells Guard whether the focus authenticates people itself, and so makes owners of them. The answers of the focus
+// say so.
 func (g *Guard) SetAuthenticates(does bool) { g.authenticates.Store(does) }
 
 // Why Jicofo made somebody an owner, and what the operator can do.
@@ -125,8 +126,8 @@ func (rm *guarded) accept(bare string) {
 	rm.roles.made[bare] = true
 }
 
-// demote notes that usher makes less than an owner of somebody who may be one. What a host did no longer counts, and they do not count
-// as a host who was inside all the time until the next look.
+// demote notes that usher makes less than an owner of somebody who may be one. What a host did no longer counts, and they do not
+// count as a host who was inside all the time until the next look.
 func (rm *guarded) demote(bare string) {
 	delete(rm.roles.made, bare)
 	maps.DeleteFunc(rm.roles.before.hosts, func(_, host string) bool { return host == bare })
@@ -150,8 +151,8 @@ func (g *Guard) needsOwners(rm *guarded, occupants []Item) bool {
 	return false
 }
 
-// judge puts owners inside back who may not be owners, or warns of them. It gets the list of owners if needsOwners says so. The caller
-// holds mu.
+// judge puts owners inside back who may not be owners, or warns of them. It gets the list of owners if needsOwners says so. The
+// caller holds mu.
 func (g *Guard) judge(rm *guarded, occupants, list []Item) {
 	if !g.EnforceRoles && g.authenticates.Load() {
 		g.warnOnce(rm, "Jicofo authenticates people itself", errAuthenticates)

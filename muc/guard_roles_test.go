@@ -233,8 +233,8 @@ func electedFor(who string) step {
 	}
 }
 
-// election is a Jicofo that elects owners (AutoOwnerRoleManager in ChatRoomRoleManager.kt), in one room, and what is known of owners
-// made by a host.
+// election is a Jicofo that elects owners (AutoOwnerRoleManager in ChatRoomRoleManager.kt), in one room, and what is known of
+// owners made by a host.
 type election struct {
 	*lookout
 	c        *chat
@@ -322,7 +322,8 @@ func (e *election) actions() map[string]func(*rapid.T) {
 	}
 }
 
-// People come, go, and make others owners in any order and at any time. Two looks later usher or a host has made every owner inside.
+// People come, go, and make others owners in any order and at any time. Two looks later usher or a host has made every owner
+// inside.
 func TestElectionModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {

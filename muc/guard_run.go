@@ -12,8 +12,8 @@ const (
 	awaitTick, roomTick = 10 * time.Millisecond, 100 * time.Millisecond
 	// auditEvery is the interval at which Guard asks who is inside.
 	auditEvery = joinWithin / 2
-	// endedEvery is the interval at which Guard asks whether people with an ended right are still inside. A token that has ended admits
-	// nobody, also not somebody who leaves and comes again. They may be outside for as long, as during a page reload.
+	// endedEvery is the interval at which Guard asks whether people with an ended right are still inside. A token that has ended
+	// admits nobody, also not somebody who leaves and comes again. They may be outside for as long, as during a page reload.
 	endedEvery = 5 * time.Second
 	// hangingEvery is the interval of looks at a room in which a grant hangs on a host.
 	hangingEvery = time.Second
@@ -69,8 +69,8 @@ func (g *Guard) isDue(rm *guarded, now time.Time) bool {
 	return !rm.looking && (rm.hurry || rm.errand(now, g.Now()) != errand{})
 }
 
-// auditInTime has the room audited as soon as a right ends, and every endedEvery while somebody with an ended right is inside: they must
-// not enter again by it. The caller holds mu.
+// auditInTime has the room audited as soon as a right ends, and every endedEvery while somebody with an ended right is inside: they
+// must not enter again by it. The caller holds mu.
 func (g *Guard) auditInTime(rm *guarded) {
 	now := g.Now()
 	for _, gr := range rm.live {

@@ -11,8 +11,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
-// Lobby is the service of Jitsi's mod_muc_lobby_rooms.lua, which has a room of the same node for each room with a lobby. Its methods
-// may be called by any goroutine.
+// Lobby is the service of Jitsi's mod_muc_lobby_rooms.lua, which has a room of the same node for each room with a lobby. Its
+// methods may be called by any goroutine.
 type Lobby struct {
 	owner   Owner
 	service jid.JID

@@ -384,8 +384,8 @@ func (w *world) check(t *rapid.T) {
 	}
 }
 
-// Whatever people, owners, the server and the network do, in whatever order the news arrive: grants are taken back, what an owner decides
-// stays, and rooms are guarded as long as somebody is inside.
+// Whatever people, owners, the server and the network do, in whatever order the news arrive: grants are taken back, what an owner
+// decides stays, and rooms are guarded as long as somebody is inside.
 func TestRoomsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {

@@ -1,14 +1,14 @@
 // Package muc acts on multi-user chat rooms (XEP-0045) as an owner does. It gives and takes affiliations, reads who moderates, and
 // makes rooms what they must be.
 //
-// There are two ways to look after rooms, which give and take affiliations alike. [Rooms] is for rooms without another focus: it opens
-// them and stays inside, and the rooms tell it what happens. [Guard] is for rooms that another focus (Jicofo) keeps: it stays outside,
-// and asks. Both act through [Owner]. [Lobby] is Jitsi's service where people knock. A [Grant] is an affiliation with an end, and a
-// [Ledger] keeps grants beyond the process.
+// There are two ways to look after rooms, which give and take affiliations alike. [Rooms] is for rooms without another focus: it
+// opens them and stays inside, and the rooms tell it what happens. [Guard] is for rooms that another focus (Jicofo) keeps: it stays
+// outside, and asks. Both act through [Owner]. [Lobby] is Jitsi's service where people knock. A [Grant] is an affiliation with an
+// end, and a [Ledger] keeps grants beyond the process.
 //
 // mellium.im/xmpp has a muc package, too, which a component cannot use. A component must put an address of its own domain on every
-// stanza (XEP-0114; otherwise Prosody closes the stream), and mellium's SetAffiliation has no parameter for one. That package also joins
-// rooms, but an owner can set affiliations from outside, and most admissions need nothing else.
+// stanza (XEP-0114; otherwise Prosody closes the stream), and mellium's SetAffiliation has no parameter for one. That package also
+// joins rooms, but an owner can set affiliations from outside, and most admissions need nothing else.
 //
 // The package does not decide who may enter, and it does no I/O of its own: a [Session] sends and receives.
 package muc
@@ -101,8 +101,8 @@ func (o Owner) WithRole(ctx context.Context, room jid.JID, role string) ([]Item,
 	return o.list(ctx, room, "role", role)
 }
 
-// WithAffiliation lists by bare JID who has an affiliation, inside or not: owners (XEP-0045 §10.5), admins (§10.8), members (§9.5) or
-// outcasts (§9.2). Admins of the MUC service are not on the list of owners, and an outcast may be a domain.
+// WithAffiliation lists by bare JID who has an affiliation, inside or not: owners (XEP-0045 §10.5), admins (§10.8), members (§9.5)
+// or outcasts (§9.2). Admins of the MUC service are not on the list of owners, and an outcast may be a domain.
 func (o Owner) WithAffiliation(ctx context.Context, room jid.JID, affiliation string) ([]Item, error) {
 	return o.list(ctx, room, "affiliation", affiliation)
 }
@@ -161,8 +161,8 @@ func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) err
 }
 
 // Enforce makes the room what c says, if it is not, and returns what it was before. People who came in meanwhile without an
-// affiliation are put out by a ban, which is lifted at once. [Owner.Configure] alone is not enough: Prosody notifies only the removed
-// occupant (0.12 and 13, muc/members_only.lib.lua), so others would keep seeing a ghost, and a focus would wait for it.
+// affiliation are put out by a ban, which is lifted at once. [Owner.Configure] alone is not enough: Prosody notifies only the
+// removed occupant (0.12 and 13, muc/members_only.lib.lua), so others would keep seeing a ghost, and a focus would wait for it.
 func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Settings, error) {
 	is, err := o.Settings(ctx, room)
 	closed := is.MembersOnly || !c.MembersOnly

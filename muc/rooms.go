@@ -547,8 +547,8 @@ func (rm *room) has(bare string) bool {
 	return false
 }
 
-// leaveIfNeedless leaves a room that nobody else is in or about to enter. It ends a room that is usher's, and with it all affiliations
-// there. Another room waits until all grants are taken back, and then for finish. The caller holds mu.
+// leaveIfNeedless leaves a room that nobody else is in or about to enter. It ends a room that is usher's, and with it all
+// affiliations there. Another room waits until all grants are taken back, and then for finish. The caller holds mu.
 func (r *Rooms) leaveIfNeedless(rm *room) {
 	switch {
 	case !r.needless(rm), rm.finishing:

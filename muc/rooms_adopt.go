@@ -10,8 +10,8 @@ import (
 
 // How Rooms treat rooms that began without usher, or that others configured, see adopt.go.
 
-// search looks through the lists of a room that was there before usher, and returns its settings. usher has entered it, and knows who
-// else is inside.
+// search looks through the lists of a room that was there before usher, and returns its settings. usher has entered it, and knows
+// who else is inside.
 func (r *Rooms) search(ctx context.Context, rm *room) (Settings, error) {
 	is, err := r.Owner.Settings(ctx, rm.jid)
 	if err != nil || rm.searched {
@@ -59,9 +59,9 @@ func (r *Rooms) learn(rm *room, is Settings) (known, changed bool) {
 	return known, is.Persistent && rm.lasts == temporary
 }
 
-// finish leaves a room that nobody needs and somebody has configured. A temporary room ends, with all rights in it. If a lobby keeps
-// the room, the rights are taken back first. In a persistent room usher stays as long as the room exists; otherwise an owner outside
-// could open it to all, and nobody would notice.
+// finish leaves a room that nobody needs and somebody has configured. A temporary room ends, with all rights in it. If a lobby
+// keeps the room, the rights are taken back first. In a persistent room usher stays as long as the room exists; otherwise an owner
+// outside could open it to all, and nobody would notice.
 func (r *Rooms) finish(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()

@@ -380,8 +380,8 @@ func (w *world) hear(raw string) {
 	}
 }
 
-// The next process enters the rooms with grants, and takes unused grants back. Grants in rooms that are gone are deleted. People inside
-// stay, whatever has become of their right since.
+// The next process enters the rooms with grants, and takes unused grants back. Grants in rooms that are gone are deleted. People
+// inside stay, whatever has become of their right since.
 func TestRestore(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.admit(standup, romeo, "owner", true, time.Now().Add(time.Minute))

@@ -558,7 +558,8 @@ func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
 	}
 }
 
-// persist makes a room persistent, or temporary (persistent.lib.lua): an empty one then goes on until the next last occupant leaves.
+// persist makes a room persistent, or temporary (persistent.lib.lua): an empty one then goes on until the next last occupant
+// leaves.
 func (s *service) persist(c *chat, persistent bool) {
 	if c.persistent == persistent {
 		return

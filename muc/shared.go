@@ -8,8 +8,8 @@ import (
 )
 
 // shared asks rooms something on behalf of many callers at once. A caller who comes while an answer is under way shares the next
-// one. That one is asked for after they came, so it is as fresh as one of their own. Questions about one room go one after the other.
-// One of the callers who wait for an answer asks for it, as long as that caller's context lasts; then another does.
+// one. That one is asked for after they came, so it is as fresh as one of their own. Questions about one room go one after the
+// other. One of the callers who wait for an answer asks for it, as long as that caller's context lasts; then another does.
 type shared[T any] struct {
 	ask func(ctx context.Context, room jid.JID) (T, error)
 

@@ -21,8 +21,8 @@ func (s *shared[T]) left() int {
 	return len(s.lines)
 }
 
-// Whenever callers ask and give up: each gets an answer that is not older than their question, one question for a room is under way at
-// a time, and nothing is left.
+// Whenever callers ask and give up: each gets an answer that is not older than their question, one question for a room is under way
+// at a time, and nothing is left.
 func TestSharedModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {

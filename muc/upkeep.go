@@ -103,8 +103,8 @@ func (o Options) tryAgain(ctx context.Context, j jid.JID) error {
 	return err
 }
 
-// Run does what is due without anybody asking, until ctx ends: it leaves rooms that nobody came to, takes grants back from people who
-// did not come, and enters strays.
+// Run does what is due without anybody asking, until ctx ends: it leaves rooms that nobody came to, takes grants back from people
+// who did not come, and enters strays.
 func (r *Rooms) Run(ctx context.Context) {
 	var g errgroup.Group
 	for range atOnce {
