@@ -10,13 +10,14 @@ import (
 	"time"
 
 	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
 // FuzzParse holds what is accepted against encoding/json: a careless reader of the same token must see the same.
 // The seeds are the vectors, and in testdata/fuzz what is not worth a vector.
 func FuzzParse(f *testing.F) {
-	for _, v := range vectors(f) {
-		f.Add(v.token)
+	for _, v := range tokentest.Vectors(f, folder) {
+		f.Add(v.Token)
 	}
 	f.Fuzz(func(t *testing.T, compact string) {
 		parsed, err := token.Parse(compact)

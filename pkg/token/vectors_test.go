@@ -1,7 +1,8 @@
 package token_test
 
 import (
-	"crypto"
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -14,126 +15,289 @@ import (
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
+	"github.com/lestrrat-go/jwx/v2/jws"
 
 	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
-var update = flag.Bool("update", false, "write the files of testdata/tokens anew from the tables")
+var update = flag.Bool("update", false, "write the files of testdata/tokens and the list in its README from vectors.json")
 
-// vector is one file of testdata/tokens: a token, and what comes of it. The folder's README tells the form.
-type vector struct {
-	name                             string
-	comment, vhost, room, at, expect string
-	token                            string
-}
+// folder has the vectors.
+var folder = filepath.Join("..", "..", "testdata", "tokens")
+
+// Unless a recipe says otherwise, a vector asks for this room, now, with a token of an hour.
+const (
+	vectorRoom = "standup@conference.meet.example.com"
+	vectorTime = "2026-06-01T12:00:00Z"
+	now        = 1780315200 // vectorTime in seconds since 1970
+)
+
+// rightPayload is right for every vhost without a claim map.
+var rightPayload = fmt.Sprintf(`{"iss":"my_app","aud":"jitsi","sub":"meet.example.com","room":"standup","iat":%d,"exp":%d}`, now-60, now+3600)
+
+func headerOf(algorithm string) string { return `{"alg":"` + algorithm + `","typ":"JWT"}` }
 
 // trust is what pkg/token has to know of a vhost of the vectors. The rest of its configuration is the policy's.
 type trust struct {
-	algorithms []jwa.SignatureAlgorithm
-	key        any
-	claims     token.ClaimMap
+	tokentest.VHost
+	key    any
+	claims token.ClaimMap
 }
 
 func vhosts(t testing.TB) map[string]trust {
-	public := func(name string) crypto.PublicKey { return privateKey(t, name).Public() }
-	hmac := trust{algorithms: []jwa.SignatureAlgorithm{jwa.HS256}, key: secret(t)}
-	rs256 := trust{algorithms: []jwa.SignatureAlgorithm{jwa.RS256}, key: public("rsa2048")}
-	all := map[string]trust{
-		"meet.example.com":   hmac,
-		"aud.example.com":    hmac,
-		"open.example.com":   hmac,
-		"nowild.example.com": hmac,
-		"rs.example.com":     rs256,
-		"rsps.example.com":   {algorithms: []jwa.SignatureAlgorithm{jwa.RS256, jwa.PS256}, key: public("rsa2048")},
-		"es.example.com":     {algorithms: []jwa.SignatureAlgorithm{jwa.ES256}, key: public("ec256")},
-		"ed.example.com":     {algorithms: []jwa.SignatureAlgorithm{jwa.EdDSA}, key: public("ed25519")},
-	}
-	for vhost, claims := range claimMaps(t) {
-		v := hmac
-		if slices.Contains(rs256VHosts, vhost) {
-			v = rs256
+	all := map[string]trust{}
+	read, _ := tokentest.Read(t, folder)
+	for _, v := range read {
+		var key any = secret(t)
+		if v.Key != "hmac" {
+			key = privateKey(t, v.Key).Public()
 		}
-		v.claims = claims
-		all[vhost] = v
+		all[v.Name] = trust{VHost: v, key: key, claims: v.ClaimMap(t)}
 	}
 	return all
 }
 
-// rs256VHosts are those with a claim map and tokens signed with RS256.
-var rs256VHosts = []string{"jaas.example.com", "keycloak.example.com", "keycloak-client.example.com"}
-
-// claimMaps reads testdata/tokens/claims.json: the claim maps by vhost, in the keys of usher.yaml.
-func claimMaps(t testing.TB) map[string]token.ClaimMap {
-	text, err := os.ReadFile(filepath.Join("..", "..", "testdata", "tokens", "claims.json"))
+// Every file of testdata/tokens is what vectors.json says, and so is the README. With -update they are written.
+func TestRecipes(t *testing.T) {
+	trusted := vhosts(t)
+	_, groups := tokentest.Read(t, folder)
+	before := map[string]string{}
+	for _, v := range tokentest.Vectors(t, folder) {
+		before[v.Name] = v.Token
+	}
+	made := map[string]bool{}
+	for _, g := range groups {
+		for _, r := range g.Recipes {
+			if made[r.Name] {
+				t.Errorf("two vectors are named %s", r.Name)
+			}
+			made[r.Name] = true
+			r.VHost = cmp.Or(r.VHost, "meet.example.com")
+			vhost, known := trusted[r.VHost]
+			if !known {
+				t.Fatalf("%s: vhost %q", r.Name, r.VHost)
+			}
+			same(t, r.Name+".txt", tokentest.Vector{
+				Comment: r.Comment, VHost: r.VHost, Room: cmp.Or(string(r.Room), vectorRoom), At: vectorTime, Expect: r.Expect,
+				Token: asBefore(before[r.Name], tokenOf(t, r, vhost), vhost),
+			}.Format())
+		}
+	}
+	for name := range before {
+		if !made[name] {
+			t.Errorf("%s.txt is not in vectors.json", name)
+		}
+	}
+	readme, err := os.ReadFile(filepath.Join(folder, "README"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var byVHost map[string]map[string]any
-	if err := json.Unmarshal(text, &byVHost); err != nil {
-		t.Fatal(err)
+	const begin, end = "(from vectors.json)\n\n", "\nWith domain_verification"
+	head, rest, ok := strings.Cut(string(readme), begin)
+	_, tail, also := strings.Cut(rest, end)
+	if !ok || !also {
+		t.Fatal("README has no list of vhosts")
 	}
-	maps := map[string]token.ClaimMap{}
-	for vhost, keys := range byVHost {
-		claim := func(name string) token.Claim {
-			path, _ := keys[name].(string)
-			table, _ := keys[name+"_values"].(map[string]any)
-			values := map[string]string{}
-			for value, meaning := range table {
-				values[value] = meaning.(string)
-			}
-			c, err := token.NewClaim(path, values)
-			if err != nil {
-				t.Fatalf("%s: %s: %v", vhost, name, err)
-			}
-			return c
-		}
-		maps[vhost] = token.ClaimMap{
-			Affiliation: claim("affiliation"), ID: claim("id"), Name: claim("name"), Group: claim("group"),
-			Room: claim("room"), Tenant: claim("tenant"),
-		}
-	}
-	return maps
+	same(t, "README", head+begin+listed(t)+end+tail)
 }
 
-// TestVectors checks of every file in testdata/tokens as much as can be told without a policy: at which gate the
-// token stops. With -update it first writes the files that the tables describe; others are left alone.
-func TestVectors(t *testing.T) {
-	folder := filepath.Join("..", "..", "testdata", "tokens")
-	trusted := vhosts(t)
-	if *update {
-		written := map[string]bool{}
-		for _, v := range vectors(t) {
-			if written[v.name] {
-				t.Fatalf("two vectors are named %s", v.name)
+// listed describes the vhosts: what each of them is, and how it differs from the first.
+func listed(t *testing.T) string {
+	data, err := os.ReadFile(filepath.Join(folder, "vectors.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ VHosts []json.RawMessage }
+	if err := json.Unmarshal(data, &file); err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, raw := range file.VHosts {
+		var v struct{ VHost, About string }
+		if err := json.Unmarshal(raw, &v); err != nil {
+			t.Fatal(err)
+		}
+		var settings []string
+		for _, m := range members(t, raw) {
+			switch m.name {
+			case "vhost", "about":
+			case "claims":
+				settings = append(settings, "a claim map")
+			default:
+				settings = append(settings, m.name+": "+m.value)
 			}
-			written[v.name] = true
-			writeVector(t, folder, v, trusted[v.vhost])
+		}
+		fmt.Fprintf(&b, "  %s\n      %s\n", v.VHost, v.About)
+		if len(settings) > 0 {
+			fmt.Fprintf(&b, "      %s\n", strings.Join(settings, ", "))
 		}
 	}
-	files, err := filepath.Glob(filepath.Join(folder, "*.txt"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no vectors: %v", err)
+	return b.String()
+}
+
+// same compares a file of the folder with what it must be, or writes it.
+func same(t *testing.T, name, want string) {
+	t.Helper()
+	file := filepath.Join(folder, name)
+	got, err := os.ReadFile(file)
+	switch {
+	case err == nil && string(got) == want:
+	case *update:
+		if err := os.WriteFile(file, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	default:
+		t.Errorf("%s is not what vectors.json says (%v): go test ./pkg/token -run TestRecipes -update", name, err)
 	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			v := readVector(t, file)
-			vhost, known := trusted[v.vhost]
-			if !known {
-				t.Fatalf("vhost %q", v.vhost)
+}
+
+// tokenOf makes the token of a recipe.
+func tokenOf(t *testing.T, r tokentest.Recipe, vhost trust) string {
+	t.Helper()
+	if r.Token != nil {
+		right := strings.Split(hs256(t, headerOf("HS256"), rightPayload), ".")
+		return strings.NewReplacer("<header>", right[0], "<payload>", right[1], "<signature>", right[2]).Replace(string(*r.Token))
+	}
+	algorithm := vhost.Algorithms[0]
+	header := cmp.Or(string(r.Header), headerOf(algorithm.String()))
+	payload := cmp.Or(string(r.Payload), changed(t, r.Without, r.With))
+	if r.Signature != nil {
+		return encode(header) + "." + encode(payload) + "." + *r.Signature
+	}
+	var says struct {
+		Alg jwa.SignatureAlgorithm
+	}
+	if json.Unmarshal([]byte(header), &says) == nil && slices.Contains(vhost.Algorithms, says.Alg) {
+		algorithm = says.Alg
+	}
+	how := cmp.Or(r.Sign, &tokentest.Sign{Algorithm: algorithm})
+	switch name := cmp.Or(how.Key, vhost.Key); {
+	case how.Secret != nil:
+		return signedWith([]byte(*how.Secret), header, payload)
+	case how.SecretFile != "":
+		return signedWith(readKeyFile(t, how.SecretFile), header, payload)
+	case name == "hmac":
+		return sign(t, how.Algorithm, secret(t), header, payload)
+	default:
+		return sign(t, how.Algorithm, privateKey(t, name), header, payload)
+	}
+}
+
+// sign signs any header and payload with any key.
+func sign(t testing.TB, algorithm jwa.SignatureAlgorithm, key any, header, payload string) string {
+	t.Helper()
+	signer, err := jws.NewSigner(algorithm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := encode(header) + "." + encode(payload)
+	signature, err := signer.Sign([]byte(signed), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signed + "." + encode(string(signature))
+}
+
+// asBefore returns the token of before if it differs in nothing but a good signature: PS256 and ES256 never sign twice the same.
+func asBefore(before, compact string, vhost trust) string {
+	unsigned := func(s string) string { return s[:strings.LastIndex(s, ".")+1] }
+	verifies := func(s string) bool {
+		parsed, err := token.Parse(s)
+		return err == nil && parsed.Verify(parsed.Algorithm, vhost.key) == nil
+	}
+	if unsigned(before) == unsigned(compact) && verifies(before) && verifies(compact) {
+		return before
+	}
+	return compact
+}
+
+type member struct{ name, value string }
+
+// members returns the members of an object, with their values as they stand.
+func members(t *testing.T, object []byte) []member {
+	t.Helper()
+	var all []member
+	d := json.NewDecoder(bytes.NewReader(object))
+	if _, err := d.Token(); err != nil {
+		t.Fatal(err)
+	}
+	for d.More() {
+		name, err := d.Token()
+		var value json.RawMessage
+		if err == nil {
+			err = d.Decode(&value)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, member{name.(string), string(value)})
+	}
+	return all
+}
+
+// changed returns the right payload with changes.
+func changed(t *testing.T, without []string, with json.RawMessage) string {
+	t.Helper()
+	claims := slices.DeleteFunc(members(t, []byte(rightPayload)), func(m member) bool { return slices.Contains(without, m.name) })
+	if with != nil {
+		for _, m := range members(t, with) {
+			if i := slices.IndexFunc(claims, func(c member) bool { return c.name == m.name }); i >= 0 {
+				claims[i] = m
+			} else {
+				claims = append(claims, m)
 			}
-			if _, err := time.Parse(time.RFC3339, v.at); err != nil {
+		}
+	}
+	var b strings.Builder
+	for i, m := range claims {
+		fmt.Fprintf(&b, `%s"%s":%s`, map[bool]string{true: "", false: ","}[i == 0], m.name, m.value)
+	}
+	return "{" + b.String() + "}"
+}
+
+// gates says at which gate of this package a token may stop, by what is expected of it. Where two are named, the policy requires
+// claims that the format does not, and an iss that is no string has no keys.
+var gates = map[string][]string{
+	"deny token-required":      {"no token"},
+	"deny token-malformed":     {"malformed"},
+	"deny token-algorithm":     {"algorithm"},
+	"deny token-signature":     {"signature"},
+	"deny token-claims":        {"wrong claims", "claims"},
+	"deny token-issuer":        {"wrong claims", "claims"},
+	"allow owner":              {"claims"},
+	"allow admin":              {"claims"},
+	"allow member":             {"claims"},
+	"deny token-expired":       {"claims"},
+	"deny token-not-yet-valid": {"claims"},
+	"deny token-audience":      {"claims"},
+	"deny room-mismatch":       {"claims"},
+	"deny tenant-mismatch":     {"claims"},
+	"deny room-unknown":        {"claims"},
+}
+
+// TestVectors checks as much of every file in testdata/tokens as can be told without a policy: the gate at which the token stops.
+func TestVectors(t *testing.T) {
+	trusted := vhosts(t)
+	for _, v := range tokentest.Vectors(t, folder) {
+		t.Run(v.Name, func(t *testing.T) {
+			vhost, known := trusted[v.VHost]
+			if !known {
+				t.Fatalf("vhost %q", v.VHost)
+			}
+			if _, err := time.Parse(time.RFC3339, v.At); err != nil {
 				t.Errorf("at: %v", err)
 			}
 			reached := "claims"
-			parsed, err := token.Parse(v.token)
+			parsed, err := token.Parse(v.Token)
 			switch {
-			case v.token == "":
+			case v.Token == "":
 				reached = "no token"
 			case errors.Is(err, token.ErrMalformed):
 				reached = "malformed"
 			case err != nil:
 				t.Fatal(err)
-			case !slices.Contains(vhost.algorithms, parsed.Algorithm):
+			case !slices.Contains(vhost.Algorithms, parsed.Algorithm):
 				reached = "algorithm"
 			case errors.Is(parsed.Verify(parsed.Algorithm, vhost.key), token.ErrSignature):
 				reached = "signature"
@@ -144,84 +308,9 @@ func TestVectors(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			want := []string{"claims"}
-			switch v.expect {
-			case "deny token-required":
-				want = []string{"no token"}
-			case "deny token-malformed":
-				want = []string{"malformed"}
-			case "deny token-algorithm":
-				want = []string{"algorithm"}
-			case "deny token-signature":
-				want = []string{"signature"}
-			case "deny token-claims":
-				want = []string{"wrong claims", "claims"} // the policy wants some that the format does not
-			case "deny token-issuer":
-				want = []string{"wrong claims", "claims"} // an iss that is no string has no keys
-			case "allow owner", "allow admin", "allow member", "deny token-expired", "deny token-not-yet-valid",
-				"deny token-audience", "deny room-mismatch", "deny tenant-mismatch", "deny room-unknown":
-			default:
-				t.Fatalf("expect: %q", v.expect)
-			}
-			if !slices.Contains(want, reached) {
-				t.Errorf("%s: stopped at %s, want %s (%v)", v.expect, reached, want, err)
+			if want := gates[v.Expect]; !slices.Contains(want, reached) {
+				t.Errorf("%s: stopped at %s, want %s (%v)", v.Expect, reached, want, err)
 			}
 		})
 	}
-}
-
-func readVector(t *testing.T, file string) vector {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	head, body, found := strings.Cut(string(data), "\n\n")
-	if !found {
-		t.Fatal("no empty line after the headers")
-	}
-	v := vector{token: strings.TrimSuffix(body, "\n")}
-	for _, line := range strings.Split(head, "\n") {
-		name, value, _ := strings.Cut(line, ": ")
-		switch name {
-		case "comment":
-			v.comment = value
-		case "vhost":
-			v.vhost = value
-		case "room":
-			v.room = value
-		case "at":
-			v.at = value
-		case "expect":
-			v.expect = value
-		default:
-			t.Fatalf("header %q", name)
-		}
-	}
-	return v
-}
-
-func writeVector(t *testing.T, folder string, v vector, vhost trust) {
-	file := filepath.Join(folder, v.name+".txt")
-	if _, err := os.Stat(file); err == nil {
-		// PS256 and ES256 never sign twice the same. A signature that still holds is kept, so that nothing is written
-		// that does not say something new.
-		old := readVector(t, file).token
-		if verifies(old, vhost) && verifies(v.token, vhost) && signedPart(old) == signedPart(v.token) {
-			v.token = old
-		}
-	}
-	text := fmt.Sprintf("comment: %s\nvhost: %s\nroom: %s\nat: %s\nexpect: %s\n\n%s\n",
-		v.comment, v.vhost, v.room, v.at, v.expect, v.token)
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func verifies(compact string, vhost trust) bool {
-	parsed, err := token.Parse(compact)
-	return err == nil && parsed.Verify(parsed.Algorithm, vhost.key) == nil
-}
-
-func signedPart(compact string) string {
-	return compact[:strings.LastIndex(compact, ".")+1]
 }
