@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
-	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
@@ -82,13 +81,6 @@ func signedBy(b *testing.B, alg jwa.SignatureAlgorithm, key string) (auth.Policy
 	}
 	p.VHosts["meet.example.com"] = auth.VHost{Kind: auth.KindToken, DefaultAffiliation: auth.Owner, Issuers: []auth.Issuer{i}}
 	return p, options
-}
-
-func asking(vhost, compact string) auth.Request {
-	return auth.Request{
-		At: now, From: jid.MustParse("someone@" + vhost + "/phone"), Room: "standup@" + service,
-		Token: compact, MachineUID: "0123456789abcdef0123456789abcdef",
-	}
 }
 
 // allowed is measured, so it does without b.Helper, which takes longer than some rules.

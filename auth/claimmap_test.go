@@ -1,38 +1,18 @@
 package auth_test
 
 import (
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jws"
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
-
-// signed returns a token of any payload: "EXP" becomes an end in an hour.
-func signed(t testing.TB, alg jwa.SignatureAlgorithm, key []byte, payload string) string {
-	t.Helper()
-	payload = strings.Replace(payload, "EXP", fmt.Sprintf(`"aud":"jitsi","exp":%d`, now.Add(time.Hour).Unix()), 1)
-	signer, err := jws.NewSigner(alg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	encode := func(part []byte) string { return base64.RawURLEncoding.EncodeToString(part) }
-	text := encode([]byte(`{"alg":"`+alg.String()+`"}`)) + "." + encode([]byte(payload))
-	signature, err := signer.Sign([]byte(text), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text + "." + encode(signature)
-}
 
 // several are issuers on one virtual host that share a value of iss and nothing else: key, algorithm, places of the
 // claims and tenant are each one's own. The last takes any iss.
@@ -103,13 +83,6 @@ func TestSeveralIssuers(t *testing.T) {
 			}
 		})
 	}
-}
-
-func outcome(d auth.Decision) string {
-	if d.Verdict == auth.Allow {
-		return "allow " + string(d.Affiliation)
-	}
-	return d.Verdict.String() + " " + string(d.Reason)
 }
 
 // A tenant that cannot be a name opens nothing.

@@ -14,12 +14,6 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// explained returns what comes of a token on meet.example.com, and the steps.
-func explained(t *testing.T, p auth.Policy, token string) (auth.Decision, []auth.Step) {
-	t.Helper()
-	return auth.New(p).Explain(t.Context(), asking("meet.example.com", token), looking(noRoom))
-}
-
 // A claim that there must be and is not reads alike, whichever it is: in the step and in the detail for the log.
 func TestExplainAbsentClaims(t *testing.T) {
 	claims := map[string]string{"iss": `"my_app"`, "aud": `"jitsi"`, "sub": `"meet.example.com"`, "room": `"standup"`, "exp": fmt.Sprint(now.Add(time.Hour).Unix())}

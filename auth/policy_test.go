@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,72 +12,7 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
-	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/pkg/token"
-)
-
-var (
-	now    = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
-	secret = []byte("a secret for tests, long enough!")
-)
-
-const service = "conference.meet.example.com"
-
-func issuer(t testing.TB) auth.Issuer {
-	t.Helper()
-	source, err := keys.Secrets(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return auth.Issuer{
-		Name: "my_app", Accepted: []string{"my_app"}, Audiences: []string{"*"},
-		Algorithms: []jwa.SignatureAlgorithm{jwa.HS256}, Keys: source,
-		RequireRoom: true, RequireExp: true, DomainVerification: true, Leeway: 10 * time.Second,
-	}
-}
-
-// policy is the one that the rows of the tables are about, unless they change it.
-func policy(t testing.TB) auth.Policy {
-	return auth.Policy{
-		Services: []string{service},
-		VHosts: map[string]auth.VHost{
-			"meet.example.com":     {Kind: auth.KindToken, DefaultAffiliation: auth.Owner, Issuers: []auth.Issuer{issuer(t)}},
-			"guest.example.com":    {Kind: auth.KindGuest},
-			"trusted.example.com":  {Kind: auth.KindTrusted},
-			"recorder.example.com": {Kind: auth.KindService},
-		},
-	}
-}
-
-// good are claims that nothing is wrong with.
-func good() token.Claims {
-	return token.Claims{
-		Issuer: "my_app", Audience: []string{"jitsi"}, Subject: "meet.example.com", Room: "standup",
-		Expires: now.Add(time.Hour), User: token.User{ID: "u1", Affiliation: "member"},
-	}
-}
-
-func mint(t testing.TB, change func(*token.Claims)) string {
-	t.Helper()
-	c := good()
-	if change != nil {
-		change(&c)
-	}
-	s, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: secret})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-func looking(s auth.RoomState) auth.Look {
-	return func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) { return s, nil }
-}
-
-var (
-	noRoom     = auth.RoomState{}
-	noHost     = auth.RoomState{Exists: true}
-	hostInside = auth.RoomState{Exists: true, HostPresent: true}
 )
 
 func TestPolicy(t *testing.T) {
@@ -311,52 +244,6 @@ func TestPolicy(t *testing.T) {
 	}
 }
 
-// decided is the decision, of which it holds what is true of all decisions.
-func decided(t *testing.T, a *auth.Authorizer, req auth.Request, state auth.RoomState) auth.Decision {
-	t.Helper()
-	asked := 0
-	look := func(_ context.Context, as auth.Request, room auth.Room) (auth.RoomState, error) {
-		if asked++; !reflect.DeepEqual(as, req) || room.JID.String() == "" {
-			t.Errorf("asked about %v for %v", room, as)
-		}
-		return state, nil
-	}
-	d := a.Authorize(t.Context(), req, look)
-	if asked > 1 {
-		t.Errorf("the room was asked %d times", asked)
-	}
-
-	// Asking again, which may be answered from memory, changes nothing; nor does explaining.
-	again := a.Authorize(t.Context(), req, look)
-	explained, steps := a.Explain(t.Context(), req, look)
-	for _, other := range []auth.Decision{again, explained} {
-		if other.Err = d.Err; !reflect.DeepEqual(other, d) { // errors are made each time
-			t.Errorf("a second time: %+v, first: %+v", other, d)
-		}
-	}
-	if len(steps) == 0 {
-		t.Fatal("an explanation without steps")
-	}
-	if last := steps[len(steps)-1]; last.OK != (d.Verdict == auth.Allow) {
-		t.Errorf("the last step is %+v, the verdict %s", last, d.Verdict)
-	}
-	for _, s := range steps[:len(steps)-1] {
-		if !s.OK {
-			t.Errorf("a step that is not the last failed: %+v", s)
-		}
-	}
-	// The log sees neither the token nor what is as good as one.
-	for _, confided := range []string{req.Token, req.SessionID, req.MachineUID} {
-		if d.Err != nil && confided != "" && strings.Contains(d.Err.Error(), confided) {
-			t.Errorf("the error quotes what was confided: %v", d.Err)
-		}
-	}
-	if d.Verdict != auth.Allow && (d.Affiliation != auth.None || d.MayCreate || d.NeedsHost || d.Breakout || d.StartLobby || d.SessionID != "" || d.Session != nil) {
-		t.Errorf("a refusal that gives something: %+v", d)
-	}
-	return d
-}
-
 // A room that does not answer lets nobody in on a guess.
 func TestRoomOutOfReach(t *testing.T) {
 	a := auth.New(policy(t))
@@ -500,58 +387,4 @@ func TestNoLogin(t *testing.T) {
 			}
 		}
 	}
-}
-
-func mapsAffiliation(t *testing.T) func(*auth.Issuer) {
-	c := newClaim(t, "", map[string]string{"chair": "admin"})
-	return func(i *auth.Issuer) { i.Claims.Affiliation = c }
-}
-
-func ofItsOwn(a auth.Affiliation) func(*auth.Issuer) {
-	return func(i *auth.Issuer) { i.DefaultAffiliation = a }
-}
-
-func nothing(*token.Claims)       {}
-func owner(c *token.Claims)       { c.User.Affiliation = "owner" }
-func jitsi(i *auth.Issuer)        { i.Audiences = []string{"jitsi"} }
-func noDomain(i *auth.Issuer)     { i.DomainVerification = false }
-func allowEmpty(v *auth.VHost)    { v.AllowEmptyToken = true }
-func defaultMember(v *auth.VHost) { v.DefaultAffiliation = auth.Member }
-func membersWait(p *auth.Policy)  { p.WaitForHost = auth.MembersWait }
-func nobodyWaits(p *auth.Policy)  { p.WaitForHost = auth.NobodyWaits }
-func guestRooms(p *auth.Policy)   { p.GuestRooms = []string{"open-*"} }
-func or(s, byDefault string) string {
-	if s == "" {
-		return byDefault
-	}
-	return s
-}
-
-func affiliation(a string) func(*token.Claims) {
-	return func(c *token.Claims) { c.User.Affiliation = a }
-}
-
-// origin is the origin of the secret that the tokens here are signed with.
-var origin = func() string {
-	source, _ := keys.Secrets(secret)
-	all, _ := source.Keys(context.Background(), "")
-	return all[0].Origin
-}()
-
-// source is a key source that a test controls.
-type source struct {
-	keys  []auth.Key
-	err   error
-	asked *int
-}
-
-func (s source) Counts(origin string) bool {
-	return slices.ContainsFunc(s.keys, func(k auth.Key) bool { return k.Origin == origin })
-}
-
-func (s source) Keys(context.Context, string) ([]auth.Key, error) {
-	if s.asked != nil {
-		*s.asked++
-	}
-	return slices.Clone(s.keys), s.err
 }

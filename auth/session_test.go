@@ -16,42 +16,6 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-const (
-	machine  = "0123456789abcdef0123456789abcdef"
-	breakout = "breakout.meet.example.com"
-	sid      = "a0c1-session-id"
-)
-
-// store has sessions by their ids, or an error.
-type store struct {
-	live map[string]auth.Session
-	err  error
-}
-
-func (s store) Session(_ context.Context, id string) (auth.Session, error) {
-	if live, ok := s.live[id]; ok || s.err != nil {
-		return live, s.err
-	}
-	return auth.Session{}, auth.ErrNoSession
-}
-
-// kept is a session as good claims make it, with its end.
-func kept() auth.Session {
-	return auth.Session{
-		Machine: machine, VHost: "meet.example.com", Issuer: "my_app",
-		Room: "standup", Subject: "meet.example.com", Affiliation: auth.Owner, Identity: "u1",
-		Token: auth.TokenRef{Issuer: "my_app", ID: "j1", Key: origin}, Expires: now.Add(time.Hour),
-	}
-}
-
-// password is a session of a trusted user.
-func password(s *auth.Session) {
-	*s = auth.Session{
-		Machine: machine, VHost: "trusted.example.com", Room: "standup", Subject: service,
-		Affiliation: auth.Owner, Identity: "t@trusted.example.com", Expires: now.Add(time.Hour),
-	}
-}
-
 func TestSessions(t *testing.T) {
 	const guest, trusted = "g@guest.example.com/x", "t@trusted.example.com/x"
 	asOwner := auth.Decision{
@@ -175,13 +139,6 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-func member(s *auth.Session) { s.Affiliation = auth.Member }
-
-func with(d auth.Decision, change func(*auth.Decision)) auth.Decision {
-	change(&d)
-	return d
-}
-
 // What a new session stands for, and who is given one.
 func TestSessionsAreGiven(t *testing.T) {
 	yes, no := true, false
@@ -278,8 +235,6 @@ func TestSessionsAreGiven(t *testing.T) {
 		})
 	}
 }
-
-func tomorrow(s *auth.Session) { s.Expires = now.Add(24 * time.Hour) }
 
 func TestBreakouts(t *testing.T) {
 	const room = "0b5e2b0e-5b3e-4a5e-9d6b-3c1c6a8c3a57@" + breakout
@@ -456,8 +411,6 @@ func TestLobby(t *testing.T) {
 		})
 	}
 }
-
-func noLobby(p *auth.Policy) { p.Lobby = false }
 
 // Where a rule needs the room, a room that does not answer lets nobody in.
 func TestLobbyAndBreakoutsOutOfReach(t *testing.T) {

@@ -10,7 +10,6 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
-	"github.com/xmpp-usher/usher/pkg/token"
 	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
@@ -46,15 +45,6 @@ func vectorKeys(t *testing.T, name string) auth.KeySource {
 		t.Fatal(err)
 	}
 	return source
-}
-
-func newClaim(t testing.TB, path string, values map[string]string) token.Claim {
-	t.Helper()
-	c, err := token.NewClaim(path, values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
 }
 
 // Every token of testdata/tokens, good and evil, has the outcome that it says.

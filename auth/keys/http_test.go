@@ -34,48 +34,6 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 )
 
-// trap is a server on this machine that nobody may connect to.
-type trap struct {
-	net.Listener
-	connections atomic.Int64
-	done        chan struct{}
-}
-
-func newTrap(t *testing.T) *trap {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := &trap{Listener: listener, done: make(chan struct{})}
-	go func() {
-		defer close(l.done)
-		for {
-			connection, err := l.Accept()
-			if err != nil {
-				return
-			}
-			l.connections.Add(1)
-			connection.Close()
-		}
-	}()
-	return l
-}
-
-// close ends the trap, and returns how often somebody connected.
-func (l *trap) close() int64 {
-	l.Close()
-	<-l.done
-	return l.connections.Load()
-}
-
-func serve(t *testing.T, handler http.HandlerFunc) *httptest.Server {
-	t.Helper()
-	s := httptest.NewServer(handler)
-	t.Cleanup(s.Close)
-	return s
-}
-
 // With nothing set, keys come over real connections, and none is left behind.
 func TestTransport(t *testing.T) {
 	keys.Unhurried(t)
@@ -146,26 +104,6 @@ func TestTransport(t *testing.T) {
 			}
 		})
 	}
-}
-
-// raw serves one answer that net/http would not write, and returns the address.
-func raw(t *testing.T, answer string) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { listener.Close() })
-	go func() {
-		connection, err := listener.Accept()
-		if err != nil {
-			return
-		}
-		defer connection.Close()
-		_, _ = http.ReadRequest(bufio.NewReader(connection))
-		_, _ = io.WriteString(connection, answer)
-	}()
-	return "http://" + listener.Addr().String()
 }
 
 // A server that sends a byte now and then holds nobody longer than 5 s.

@@ -2,11 +2,9 @@ package keys_test
 
 import (
 	"crypto"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -16,56 +14,9 @@ import (
 	"testing"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
-	"github.com/lestrrat-go/jwx/v2/jwk"
 
 	"github.com/xmpp-usher/usher/auth/keys"
 )
-
-// member is one JWK; nil as a value takes a member away.
-type member map[string]any
-
-// jwkOf returns the JWK of a key with these members changed.
-func jwkOf(t testing.TB, key any, change member) member {
-	t.Helper()
-	made, err := jwk.FromRaw(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(made)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var m member
-	if err := json.Unmarshal(text, &m); err != nil {
-		t.Fatal(err)
-	}
-	for name, value := range change {
-		if m[name] = value; value == nil {
-			delete(m, name)
-		}
-	}
-	return m
-}
-
-func jwkSet(t testing.TB, members ...member) []byte {
-	t.Helper()
-	text, err := json.Marshal(map[string]any{"keys": members})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return text
-}
-
-func newEd25519(t testing.TB) ed25519.PublicKey {
-	t.Helper()
-	public, _, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return public
-}
-
-func encode(b ...byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
 func TestJWKS(t *testing.T) {
 	key := rsaKey(t).Public()

@@ -3,83 +3,20 @@ package keys_test
 import (
 	"crypto"
 	"crypto/ecdh"
-	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
-	"encoding/pem"
-	"math/big"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 
 	"github.com/xmpp-usher/usher/auth/keys"
 )
-
-var (
-	forRSA = []jwa.SignatureAlgorithm{jwa.RS256, jwa.RS384, jwa.RS512, jwa.PS256, jwa.PS384, jwa.PS512}
-	es256  = []jwa.SignatureAlgorithm{jwa.ES256}
-	es384  = []jwa.SignatureAlgorithm{jwa.ES384}
-	es512  = []jwa.SignatureAlgorithm{jwa.ES512}
-	eddsa  = []jwa.SignatureAlgorithm{jwa.EdDSA}
-)
-
-// keyFile returns the path of a file of testdata/keys.
-func keyFile(name string) string {
-	return filepath.Join("..", "..", "testdata", "keys", name)
-}
-
-func readKey(t testing.TB, name string) []byte {
-	t.Helper()
-	data, err := os.ReadFile(keyFile(name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return data
-}
-
-// must returns what an encoder of crypto/x509 made.
-func must(t *testing.T) func([]byte, error) []byte {
-	return func(der []byte, err error) []byte {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return der
-	}
-}
-
-func inPEM(name string, der []byte) []byte {
-	return pem.EncodeToMemory(&pem.Block{Type: name, Bytes: der})
-}
-
-func newEC(t testing.TB, curve elliptic.Curve) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(curve, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func rsaKey(t *testing.T) *rsa.PrivateKey {
-	signer, _, err := keys.ParsePrivate(readKey(t, "rsa2048.key"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer.(*rsa.PrivateKey)
-}
-
-func certificate(t *testing.T, key crypto.Signer) []byte {
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Unix(1, 0)} // long over: no matter
-	return inPEM("CERTIFICATE", must(t)(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)))
-}
 
 func TestPEM(t *testing.T) {
 	key := rsaKey(t)

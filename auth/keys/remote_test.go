@@ -7,107 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 )
-
-// server is a key server that answers at once in the process of the test, so that the clock of synctest runs.
-type server struct {
-	mu      sync.Mutex
-	status  int
-	header  http.Header
-	body    []byte
-	err     error         // instead of an answer
-	hang    chan struct{} // before an answer, if not nil
-	asked   atomic.Int64
-	waiting atomic.Int64
-}
-
-// publishes changes what the server answers.
-func (s *server) publishes(status int, body []byte, header ...string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.status, s.body, s.err, s.header = status, body, nil, http.Header{}
-	for i := 0; i < len(header); i += 2 {
-		s.header.Add(header[i], header[i+1])
-	}
-}
-
-func (s *server) RoundTrip(r *http.Request) (*http.Response, error) {
-	s.asked.Add(1)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.hang != nil {
-		s.waiting.Add(1)
-		defer s.waiting.Add(-1)
-		select {
-		case <-s.hang:
-		case <-r.Context().Done():
-			return nil, r.Context().Err()
-		}
-	}
-	if s.err != nil {
-		return nil, s.err
-	}
-	return &http.Response{
-		StatusCode: s.status, Header: s.header, Body: io.NopCloser(strings.NewReader(string(s.body))), Request: r,
-	}, nil
-}
-
-const address = "https://keys.example.com/set"
-
-func remote(t testing.TB, transport http.RoundTripper, maxStale time.Duration) keys.Remote {
-	t.Helper()
-	cache := &keys.Cache{Transport: transport}
-	source, err := cache.JWKS(address, maxStale)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return source
-}
-
-// ecSet returns a JWK Set with a key of each of these names.
-func ecSet(t testing.TB, kids ...string) []byte {
-	t.Helper()
-	var members []member
-	for _, kid := range kids {
-		members = append(members, jwkOf(t, newEC(t, elliptic.P256()).Public(), member{"kid": kid}))
-	}
-	return jwkSet(t, members...)
-}
-
-// has asks the source, and fails the test unless it has as many keys for the kid.
-func has(t testing.TB, source auth.KeySource, kid string, want int) {
-	t.Helper()
-	got, err := source.Keys(t.Context(), kid)
-	if err != nil || len(got) != want {
-		t.Errorf("kid %q: got %d keys, %v; want %d", kid, len(got), err, want)
-	}
-}
-
-func fails(t testing.TB, source auth.KeySource, kid, want string) {
-	t.Helper()
-	got, err := source.Keys(t.Context(), kid)
-	if err == nil || len(got) != 0 || !strings.Contains(err.Error(), want) {
-		t.Errorf("kid %q: got %d keys, %v; want an error with %q", kid, len(got), err, want)
-	}
-}
-
-func (s *server) wasAsked(t testing.TB, want int64) {
-	t.Helper()
-	if got := s.asked.Load(); got != want {
-		t.Errorf("asked %d times, want %d", got, want)
-	}
-}
 
 func TestRemoteIsAskedWhenNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -472,37 +380,6 @@ func TestKeyMap(t *testing.T) {
 	}
 }
 
-// asap is a key server of Jitsi's.
-type asap struct {
-	server
-	keys map[string][]byte // by path
-}
-
-func (a *asap) publishes(base, kid string, pem []byte) {
-	a.keys[fmt.Sprintf("%s/%x.pem", base, sha256.Sum256([]byte(kid)))] = pem
-}
-
-func (a *asap) RoundTrip(r *http.Request) (*http.Response, error) {
-	a.mu.Lock()
-	if a.status, a.body = 404, nil; a.keys[r.URL.Path] != nil {
-		a.status, a.body = 200, a.keys[r.URL.Path]
-	}
-	a.mu.Unlock()
-	return a.server.RoundTrip(r)
-}
-
-func newASAP(t testing.TB) (*asap, keys.Remote) {
-	t.Helper()
-	a := &asap{keys: map[string][]byte{}}
-	a.header = http.Header{}
-	cache := &keys.Cache{Transport: a}
-	source, err := cache.ASAP("https://keys.example.com/base/", time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a, source
-}
-
 func TestASAP(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, source := newASAP(t)
@@ -550,31 +427,6 @@ func TestASAPRefuses(t *testing.T) {
 		fails(t, source, "k1", want)
 		a.wasAsked(t, 1)
 	}
-}
-
-// flood has strangers send tokens with invented kids, each one after the other and without a pause, until stop is called.
-func flood(t *testing.T, source auth.KeySource, strangers int) (stop func() (refused int64)) {
-	ctx, cancel := context.WithCancel(t.Context())
-	var all sync.WaitGroup
-	var refused atomic.Int64
-	for g := range strangers {
-		all.Go(func() {
-			for i := 0; ctx.Err() == nil; i++ {
-				keys, err := source.Keys(ctx, fmt.Sprint("invented ", g, " ", i))
-				switch {
-				case len(keys) > 0:
-					t.Error("got a key")
-				case err != nil && ctx.Err() == nil:
-					refused.Add(1)
-					if !strings.Contains(err.Error(), "too many unknown key ids") {
-						t.Errorf("got %v", err)
-					}
-					pass(time.Second) // a refused client asks again
-				}
-			}
-		})
-	}
-	return func() int64 { cancel(); all.Wait(); return refused.Load() }
 }
 
 // From a cold start on, invented kids delay real ones by moments, cost a bounded number of fetches, and have nothing to do with
@@ -856,11 +708,6 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
-
-type failing struct{}
-
-func (failing) Keys(context.Context, string) ([]auth.Key, error) { return nil, errors.New("failed") }
-func (failing) Counts(string) bool                               { return false }
 
 func TestJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

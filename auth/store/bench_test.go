@@ -2,7 +2,6 @@ package store_test
 
 import (
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -10,12 +9,6 @@ import (
 
 	"github.com/xmpp-usher/usher/auth/store"
 )
-
-// each runs a benchmark with each backend.
-func each(b *testing.B, run func(b *testing.B, s store.Store)) {
-	b.Run("memory", func(b *testing.B) { run(b, store.Memory(store.Options{})) })
-	b.Run("bolt", func(b *testing.B) { run(b, open(b, filepath.Join(b.TempDir(), "usher.db"), store.Options{})) })
-}
 
 // BenchmarkPut is one of those that are let in, alone and when many are at once: how long each waits, in µs-each, and
 // how long the store needs for each, in ns/op.
@@ -86,24 +79,6 @@ func BenchmarkAdmission(b *testing.B) {
 	}
 }
 
-// filled fills a store with records of the size of a session.
-func filled(b *testing.B, s store.Store, n int) {
-	b.Helper()
-	var wait sync.WaitGroup
-	at := make(chan struct{}, 1000)
-	for i := range n {
-		at <- struct{}{}
-		wait.Go(func() {
-			r := store.Record{Kind: store.KindSession, Key: fmt.Sprint(i), Value: make([]byte, 300), End: time.Now().Add(time.Hour)}
-			if err := s.Put(b.Context(), r); err != nil {
-				b.Error(err)
-			}
-			<-at
-		})
-	}
-	wait.Wait()
-}
-
 // BenchmarkGet is a session that is looked up.
 func BenchmarkGet(b *testing.B) {
 	each(b, func(b *testing.B, s store.Store) {
@@ -139,7 +114,7 @@ func BenchmarkAll(b *testing.B) {
 
 // BenchmarkOpen is a start with a full store: all that is in the file is read, to know that it is whole.
 func BenchmarkOpen(b *testing.B) {
-	path := filepath.Join(b.TempDir(), "usher.db")
+	path := newPath(b)
 	s := open(b, path, store.Options{})
 	filled(b, s, 100_000)
 	if err := s.Close(); err != nil {

@@ -8,8 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,36 +17,8 @@ import (
 	"github.com/xmpp-usher/usher/auth/store/storetest"
 )
 
-// put puts records of a kind at once and fails if one cannot be put.
-func put(t testing.TB, s store.Store, k store.Kind, n int, end time.Time) {
-	t.Helper()
-	var wait sync.WaitGroup
-	at := make(chan struct{}, 1000)
-	for i := range n {
-		at <- struct{}{}
-		wait.Go(func() {
-			if err := s.Put(t.Context(), store.Record{Kind: k, Key: fmt.Sprint(end.Unix(), i), Value: []byte("value"), End: end}); err != nil {
-				t.Errorf("Put: %v", err)
-			}
-			<-at
-		})
-	}
-	wait.Wait()
-}
-
-func count(t testing.TB, s store.Store, k store.Kind) (n int) {
-	t.Helper()
-	for _, err := range s.All(t.Context(), k) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	return n
-}
-
 func TestReopen(t *testing.T) {
-	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
+	path, clock := newPath(t), storetest.NewClock()
 	o := store.Options{Now: clock.Now}
 	s := open(t, path, o)
 	for n := range 100 {
@@ -77,7 +47,7 @@ func TestReopen(t *testing.T) {
 
 // TestEndedMakesRoom: a file (and so the memory) is as large as what lives in it, not as what ever lived.
 func TestEndedMakesRoom(t *testing.T) {
-	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
+	path, clock := newPath(t), storetest.NewClock()
 	s := open(t, path, store.Options{Now: clock.Now})
 	var early, late int64
 	for n := range 30 {
@@ -98,7 +68,7 @@ func TestEndedMakesRoom(t *testing.T) {
 
 // TestFileSize: what the records are counted for is what they take up in the file, or a little more, whatever comes and goes.
 func TestFileSize(t *testing.T) {
-	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
+	path, clock := newPath(t), storetest.NewClock()
 	const most = 8 << 20
 	s := open(t, path, store.Options{Now: clock.Now, MaxBytes: most})
 	random := rand.New(rand.NewPCG(3, 3))
@@ -130,25 +100,9 @@ func TestFileSize(t *testing.T) {
 	}
 }
 
-// reopened closes a store and returns its file as bbolt has it, and how many bytes of it have been in use.
-func reopened(t *testing.T, s store.Store, path string) (db *bbolt.DB, used int64) {
-	t.Helper()
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	db, err := bbolt.Open(path, 0, &bbolt.Options{NoFreelistSync: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := db.View(func(tx *bbolt.Tx) error { used = tx.Size(); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	return db, used
-}
-
 // TestFormer: the file of an earlier version, whose records had no checksums, becomes one of this version.
 func TestFormer(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "usher.db")
+	path := newPath(t)
 	end := time.Now().Add(time.Hour).UTC()
 	former := func(tx *bbolt.Tx) error {
 		all, err := tx.CreateBucket([]byte("usher"))
@@ -203,7 +157,7 @@ func TestFormer(t *testing.T) {
 }
 
 func TestSecondUsher(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "usher.db")
+	path := newPath(t)
 	open(t, path, store.Options{})
 	_, err := store.Open(path, store.Options{})
 	wantError(t, err, path, "another usher uses it")
@@ -211,7 +165,7 @@ func TestSecondUsher(t *testing.T) {
 
 // TestNextUsher: the one that starts while the last one ends waits for it.
 func TestNextUsher(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "usher.db")
+	path := newPath(t)
 	s := open(t, path, store.Options{})
 	put(t, s, store.KindGrant, 1, time.Now().Add(time.Hour))
 	opening := make(chan struct{})
@@ -222,18 +176,6 @@ func TestNextUsher(t *testing.T) {
 	close(opening)
 	if n := count(t, open(t, path, store.Options{}), store.KindGrant); n != 1 {
 		t.Errorf("the next one finds %d grants", n)
-	}
-}
-
-func wantError(t *testing.T, err error, words ...string) {
-	t.Helper()
-	if err == nil {
-		t.Fatalf("no error; want one with %q", words)
-	}
-	for _, word := range words {
-		if !strings.Contains(err.Error(), word) {
-			t.Errorf("the error is %q; want %q in it", err, word)
-		}
 	}
 }
 
@@ -257,33 +199,17 @@ func TestNoSuchPlace(t *testing.T) {
 // TestEmptyFile: there is nothing in it that could be lost, and it is what is left when the machine stops at the very
 // start.
 func TestEmptyFile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "usher.db")
+	path := newPath(t)
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	put(t, open(t, path, store.Options{}), store.KindGrant, 1, time.Now().Add(time.Hour))
 }
 
-// written returns the bytes of a store with records.
-func written(t testing.TB, records int) []byte {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "usher.db")
-	s := open(t, path, store.Options{})
-	put(t, s, store.KindSession, records, time.Now().Add(time.Hour))
-	put(t, s, store.KindGrant, 3, time.Now().Add(time.Hour))
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return content
-}
-
 // TestNotOurs: a file that is damaged or another program's is an error, and is not touched.
 func TestNotOurs(t *testing.T) {
 	ours := written(t, 2000)
+	// other returns a bbolt file; usher returns one with usher's bucket, and withGrant one with a grant in it.
 	other := func(write func(tx *bbolt.Tx) error) []byte {
 		path := filepath.Join(t.TempDir(), "other.db")
 		db, err := bbolt.Open(path, 0o600, nil)
@@ -299,13 +225,17 @@ func TestNotOurs(t *testing.T) {
 		}
 		return content
 	}
-	format := "1"
-	withGrant := func(key, value []byte, count uint64) []byte {
+	usher := func(write func(all *bbolt.Bucket) error) []byte {
 		return other(func(tx *bbolt.Tx) error {
 			all, err := tx.CreateBucket([]byte("usher"))
 			if err != nil {
 				return err
 			}
+			return write(all)
+		})
+	}
+	withGrant := func(format string, key, value []byte, count uint64) []byte {
+		return usher(func(all *bbolt.Bucket) error {
 			b, err := all.CreateBucket([]byte("grant"))
 			if err != nil {
 				return err
@@ -319,9 +249,6 @@ func TestNotOurs(t *testing.T) {
 		return b
 	}
 	page := os.Getpagesize()
-	format = "2"
-	unsummed := withGrant([]byte("key"), make([]byte, 20), 1)
-	format = "1"
 	for name, test := range map[string]struct {
 		content []byte
 		words   string
@@ -340,33 +267,20 @@ func TestNotOurs(t *testing.T) {
 			_, err := tx.CreateBucket([]byte("raft"))
 			return err
 		}), "another program"},
-		"another format": {other(func(tx *bbolt.Tx) error {
-			b, err := tx.CreateBucket([]byte("usher"))
-			if err != nil {
-				return err
-			}
-			return b.Put([]byte("format"), []byte("3"))
-		}), "another version"},
-		"no format": {other(func(tx *bbolt.Tx) error {
-			_, err := tx.CreateBucket([]byte("usher"))
-			return err
-		}), "another version"},
-		"a record for a bucket": {other(func(tx *bbolt.Tx) error {
-			b, err := tx.CreateBucket([]byte("usher"))
-			if err != nil {
-				return err
-			}
-			return errors.Join(b.Put([]byte("format"), []byte("1")), b.Put([]byte("grant"), []byte("1")))
+		"another format": {usher(func(all *bbolt.Bucket) error { return all.Put([]byte("format"), []byte("3")) }), "another version"},
+		"no format":      {usher(func(*bbolt.Bucket) error { return nil }), "another version"},
+		"a record for a bucket": {usher(func(all *bbolt.Bucket) error {
+			return errors.Join(all.Put([]byte("format"), []byte("1")), all.Put([]byte("grant"), []byte("1")))
 		}), "damaged"},
-		"a wrong checksum":   {unsummed, "damaged"},
-		"a record too many":  {withGrant([]byte("key"), make([]byte, 20), 0), "1 records of 0"},
-		"a record too few":   {withGrant([]byte("key"), make([]byte, 20), 2), "1 records of 2"},
-		"a record too short": {withGrant([]byte("key"), make([]byte, 11), 1), "damaged"},
-		"a record too long":  {withGrant([]byte("key"), make([]byte, store.MaxValue+13), 1), "damaged"},
-		"a key too long":     {withGrant(make([]byte, store.MaxKey+1), make([]byte, 20), 1), "damaged"},
+		"a wrong checksum":   {withGrant("2", []byte("key"), make([]byte, 20), 1), "damaged"},
+		"a record too many":  {withGrant("1", []byte("key"), make([]byte, 20), 0), "1 records of 0"},
+		"a record too few":   {withGrant("1", []byte("key"), make([]byte, 20), 2), "1 records of 2"},
+		"a record too short": {withGrant("1", []byte("key"), make([]byte, 11), 1), "damaged"},
+		"a record too long":  {withGrant("1", []byte("key"), make([]byte, store.MaxValue+13), 1), "damaged"},
+		"a key too long":     {withGrant("1", make([]byte, store.MaxKey+1), make([]byte, 20), 1), "damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(t.TempDir(), "usher.db")
+			path := newPath(t)
 			if err := os.WriteFile(path, test.content, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -383,7 +297,7 @@ func TestNotOurs(t *testing.T) {
 // TestPagesLost: whichever page is lost, a store does not open, or has all that was in it (free pages hold nothing, and of the
 // two headers one is enough but for the last change). It never panics.
 func TestPagesLost(t *testing.T) {
-	ours, path := written(t, 2000), filepath.Join(t.TempDir(), "usher.db")
+	ours, path := written(t, 2000), newPath(t)
 	random := rand.New(rand.NewPCG(1, 2))
 	refused, above := 0, false
 	for at := 0; at < len(ours); at += os.Getpagesize() {

@@ -17,6 +17,12 @@ import (
 	"time"
 )
 
+// newPath returns a path at which there is no store yet.
+func newPath(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "usher.db")
+}
+
 // damagesEnv is how many of each way of damage TestDamaged tries.
 const damagesEnv = "STORE_TEST_DAMAGES"
 
@@ -24,7 +30,7 @@ const damagesEnv = "STORE_TEST_DAMAGES"
 // pages, and free pages in between; held requests, where few, are kept inside the page above.
 func sample(t testing.TB, many bool) []byte {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "usher.db")
+	path := newPath(t)
 	s, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -130,6 +136,11 @@ func layoutOf(t testing.TB, b []byte) *layout {
 // some picks one.
 func some(of []int, at uint64) int { return of[at%uint64(len(of))] }
 
+// put16, put32 and put64 put a number at a place, and return the file.
+func (l *layout) put16(at int, n uint16) []byte { order.PutUint16(l.b[at:], n); return l.b }
+func (l *layout) put32(at int, n uint32) []byte { order.PutUint32(l.b[at:], n); return l.b }
+func (l *layout) put64(at int, n uint64) []byte { order.PutUint64(l.b[at:], n); return l.b }
+
 // head has one of the headers changed, or both, with the right checksum.
 func (l *layout) head(at uint64, change func(meta []byte)) {
 	for n := range 2 {
@@ -157,25 +168,12 @@ var damages = []struct {
 		l.b[some(l.pages, at)+int(value/8%headLen)] ^= 1 << (value % 8)
 		return l.b
 	}},
-	{"number of entries", func(l *layout, at, value uint64) []byte {
-		order.PutUint16(l.b[some(l.pages, at)+10:], uint16(value))
-		return l.b
-	}},
-	{"few entries", func(l *layout, at, value uint64) []byte {
-		order.PutUint16(l.b[some(l.pages, at)+10:], uint16(value%3))
-		return l.b
-	}},
-	{"pages that follow", func(l *layout, at, value uint64) []byte {
-		order.PutUint32(l.b[some(l.pages, at)+12:], uint32(value))
-		return l.b
-	}},
-	{"few pages that follow", func(l *layout, at, value uint64) []byte {
-		order.PutUint32(l.b[some(l.pages, at)+12:], uint32(value%5))
-		return l.b
-	}},
+	{"number of entries", func(l *layout, at, value uint64) []byte { return l.put16(some(l.pages, at)+10, uint16(value)) }},
+	{"few entries", func(l *layout, at, value uint64) []byte { return l.put16(some(l.pages, at)+10, uint16(value%3)) }},
+	{"pages that follow", func(l *layout, at, value uint64) []byte { return l.put32(some(l.pages, at)+12, uint32(value)) }},
+	{"few pages that follow", func(l *layout, at, value uint64) []byte { return l.put32(some(l.pages, at)+12, uint32(value%5)) }},
 	{"kind of page", func(l *layout, at, value uint64) []byte {
-		order.PutUint16(l.b[some(l.pages, at)+8:], []uint16{0, branchPage, leafPage, 3, 4, freePage}[value%6])
-		return l.b
+		return l.put16(some(l.pages, at)+8, []uint16{0, branchPage, leafPage, 3, 4, freePage}[value%6])
 	}},
 	{"a bit of a branch", func(l *layout, at, value uint64) []byte {
 		l.b[some(l.branches, at)+int(value/8%elementLen)] ^= 1 << (value % 8)
@@ -186,21 +184,11 @@ var damages = []struct {
 		return l.b
 	}},
 	{"a branch to a page of another", func(l *layout, at, value uint64) []byte { // so two refer to it
-		order.PutUint64(l.b[some(l.branches, at)+8:], uint64(some(l.pages, value)/l.size))
-		return l.b
+		return l.put64(some(l.branches, at)+8, uint64(some(l.pages, value)/l.size))
 	}},
-	{"a branch to a header", func(l *layout, at, value uint64) []byte {
-		order.PutUint64(l.b[some(l.branches, at)+8:], value%2)
-		return l.b
-	}},
-	{"a branch beyond the end", func(l *layout, at, value uint64) []byte {
-		order.PutUint64(l.b[some(l.branches, at)+8:], l.end+value%1000)
-		return l.b
-	}},
-	{"a branch far beyond the end", func(l *layout, at, value uint64) []byte {
-		order.PutUint64(l.b[some(l.branches, at)+8:], l.end+value)
-		return l.b
-	}},
+	{"a branch to a header", func(l *layout, at, value uint64) []byte { return l.put64(some(l.branches, at)+8, value%2) }},
+	{"a branch beyond the end", func(l *layout, at, value uint64) []byte { return l.put64(some(l.branches, at)+8, l.end+value%1000) }},
+	{"a branch far beyond the end", func(l *layout, at, value uint64) []byte { return l.put64(some(l.branches, at)+8, l.end+value) }},
 	{"a branch's key", func(l *layout, at, value uint64) []byte {
 		e := some(l.branches, at)
 		pos, key := order.Uint32(l.b[e:]), order.Uint32(l.b[e+4:])
@@ -208,17 +196,12 @@ var damages = []struct {
 		return l.b
 	}},
 	{"a bucket's page of another", func(l *layout, at, value uint64) []byte {
-		order.PutUint64(l.b[some(l.buckets, at):], uint64(some(l.pages, value)/l.size))
-		return l.b
+		return l.put64(some(l.buckets, at), uint64(some(l.pages, value)/l.size))
 	}},
 	{"a bucket's page beyond the end", func(l *layout, at, value uint64) []byte {
-		order.PutUint64(l.b[some(l.buckets, at):], []uint64{0, 1, l.end, l.end + value}[value%4])
-		return l.b
+		return l.put64(some(l.buckets, at), []uint64{0, 1, l.end, l.end + value}[value%4])
 	}},
-	{"a bucket's number", func(l *layout, at, value uint64) []byte {
-		order.PutUint64(l.b[some(l.buckets, at)+8:], value)
-		return l.b
-	}},
+	{"a bucket's number", func(l *layout, at, value uint64) []byte { return l.put64(some(l.buckets, at)+8, value) }},
 	{"two pages swapped", func(l *layout, at, value uint64) []byte {
 		a, b := l.b[some(l.pages, at):][:l.size], l.b[some(l.pages, value):][:l.size]
 		was := bytes.Clone(a)
@@ -374,13 +357,13 @@ func TestDamaged(t *testing.T) {
 	times := fromEnv(t, 2)
 	for name, many := range map[string]bool{"few": false, "many": true} {
 		whole := sample(t, many)
-		if survives(t, filepath.Join(t.TempDir(), "usher.db"), whole) {
+		if survives(t, newPath(t), whole) {
 			t.Fatal("a store that is whole is refused")
 		}
 		for n, d := range damages {
 			t.Run(name+"/"+d.name, func(t *testing.T) {
 				t.Parallel()
-				path, random := filepath.Join(t.TempDir(), "usher.db"), rand.New(rand.NewPCG(2, uint64(n)))
+				path, random := newPath(t), rand.New(rand.NewPCG(2, uint64(n)))
 				refused := 0
 				for range times {
 					l := layoutOf(t, bytes.Clone(whole))
@@ -416,7 +399,7 @@ func fromEnv(t *testing.T, n int) int {
 func TestWhole(t *testing.T) {
 	for n := range fromEnv(t, 3) {
 		random := rand.New(rand.NewPCG(4, uint64(n)))
-		path := filepath.Join(t.TempDir(), "usher.db")
+		path := newPath(t)
 		there := map[Kind][]string{}
 		for range 8 {
 			s, err := Open(path, Options{})
@@ -474,14 +457,14 @@ func FuzzDamaged(f *testing.F) {
 		if also > 0 && len(l.b) == len(whole) {
 			l.b = damages[int(also-1)%len(damages)].do(l, alsoAt, alsoValue)
 		}
-		survives(t, filepath.Join(t.TempDir(), "usher.db"), l.b)
+		survives(t, newPath(t), l.b)
 	})
 }
 
 // TestReferredTwice: a page to which two buckets or branches lead is found when the store is opened, and so is one beyond the end.
 func TestReferredTwice(t *testing.T) {
 	whole := sample(t, true)
-	path := filepath.Join(t.TempDir(), "usher.db")
+	path := newPath(t)
 	for name, test := range map[string]struct {
 		do    func(l *layout)
 		words string
@@ -509,7 +492,7 @@ func TestReferredTwice(t *testing.T) {
 // TestSummed: a record that says something else than it was given is found, wherever a bit of it has changed, when the store is opened
 // and also later.
 func TestSummed(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "usher.db")
+	path := newPath(t)
 	s, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -16,7 +15,7 @@ import (
 // opened opens a store whose file is new.
 func opened(t *testing.T, o Options) *bolt {
 	t.Helper()
-	s, err := Open(filepath.Join(t.TempDir(), "usher.db"), o)
+	s, err := Open(newPath(t), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -19,34 +18,6 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/auth/store/storetest"
 )
-
-func standup(clock *storetest.Clock) auth.Session {
-	return auth.Session{
-		Machine: "0123456789abcdef0123456789abcdef", VHost: "meet.example.com", Issuer: "portal",
-		Room: "standup", Subject: "meet.example.com", Tenant: "tenant", Affiliation: auth.Owner, Identity: "juliet@example.com",
-		LobbyBypass: true, Token: auth.TokenRef{Issuer: "portal", ID: "1", KeyID: "2026"}, Expires: clock.Now().Add(time.Hour),
-	}
-}
-
-// add begins a session and writes it down.
-func add(t *testing.T, s store.Sessions, began auth.Session) (id string, err error) {
-	t.Helper()
-	id, r, err := s.Begin(began)
-	if err == nil {
-		err = s.Store.Put(t.Context(), r)
-	}
-	if err != nil {
-		return "", err
-	}
-	return id, nil
-}
-
-func wantNoSession(t *testing.T, s store.Sessions, id string) {
-	t.Helper()
-	if got, err := s.Session(t.Context(), id); !errors.Is(err, auth.ErrNoSession) || got != (auth.Session{}) {
-		t.Errorf("Session(%q) = %+v, %v; want none", id, got, err)
-	}
-}
 
 func TestSessions(t *testing.T) {
 	clock := storetest.NewClock()
@@ -159,18 +130,13 @@ func TestSessionAsItIs(t *testing.T) {
 
 // TestSessionUnreadable: what is damaged, or says more than this version knows, stands for nothing.
 func TestSessionUnreadable(t *testing.T) {
-	clock := storetest.NewClock()
-	kept := store.Memory(store.Options{Now: clock.Now})
-	s := store.Sessions{Store: kept}
-	id, err := add(t, s, standup(clock))
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, kept, s, id := oneSession(t)
 	var record store.Record
-	for record, err = range kept.All(t.Context(), store.KindSession) {
+	for r, err := range kept.All(t.Context(), store.KindSession) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		record = r
 	}
 	good := string(record.Value)
 	write := func(value string) {
@@ -215,13 +181,7 @@ func TestSessionUnreadable(t *testing.T) {
 
 // TestSessionsUnavailable: that it cannot be told is not that there is none.
 func TestSessionsUnavailable(t *testing.T) {
-	clock := storetest.NewClock()
-	kept := store.Memory(store.Options{Now: clock.Now})
-	s := store.Sessions{Store: kept}
-	id, err := add(t, s, standup(clock))
-	if err != nil {
-		t.Fatal(err)
-	}
+	clock, kept, s, id := oneSession(t)
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Session(over, id); !errors.Is(err, context.Canceled) || errors.Is(err, auth.ErrNoSession) {
@@ -241,7 +201,7 @@ func TestSessionsUnavailable(t *testing.T) {
 
 // TestSessionIDNotInFile: a reader of the file, or of a copy, cannot enter with it.
 func TestSessionIDNotInFile(t *testing.T) {
-	path, clock := filepath.Join(t.TempDir(), "usher.db"), storetest.NewClock()
+	path, clock := newPath(t), storetest.NewClock()
 	kept := open(t, path, store.Options{Now: clock.Now})
 	s := store.Sessions{Store: kept}
 	id, err := add(t, s, standup(clock))

@@ -607,93 +607,105 @@ func nearlyFull(t *testing.T, s store.Store, clock *Clock, told *[]store.Kind) {
 	}
 }
 
-// model: whatever is done in whichever order, a store is a map of records of which those whose end has passed are not seen.
+// model: whatever is done in whichever order, a store is a map of the records that have not ended.
 func model(t *testing.T, s store.Store, clock *Clock) {
 	rapid.Check(t, func(rt *rapid.T) {
-		live := map[store.Kind]map[string]store.Record{}
+		m := &modelled{t: t, s: s, clock: clock, live: map[store.Kind]map[string]store.Record{}}
 		for _, k := range kinds {
 			if err := s.Delete(t.Context(), k, keys(t, s, k)...); err != nil {
 				rt.Fatal(err)
 			}
-			live[k] = map[string]store.Record{}
-		}
-		someKind := rapid.SampledFrom(kinds)
-		someKey := rapid.OneOf(rapid.SampledFrom([]string{"a", "b", "c", "a\x00", "\xff", "ab", "é"}), rapid.StringN(1, 3, 12))
-		somewhile := rapid.OneOf(rapid.Int64Range(-3, 10), rapid.Just(int64(1)<<62))
-		drop := func() { // clocks that go back are another test's: a store may have swept
-			for _, k := range kinds {
-				maps.DeleteFunc(live[k], func(_ string, r store.Record) bool { return !clock.Now().Before(r.End) })
-			}
+			m.live[k] = map[string]store.Record{}
 		}
 		rt.Repeat(map[string]func(*rapid.T){
-			"put": func(rt *rapid.T) {
-				k := someKind.Draw(rt, "kind")
-				r := store.Record{
-					Kind:  k,
-					Key:   someKey.Draw(rt, "key"),
-					Value: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(rt, "value"),
-					End:   clock.Now().Add(time.Duration(somewhile.Draw(rt, "end"))),
-				}
-				if err := s.Put(t.Context(), r); err != nil {
-					rt.Fatalf("Put: %v", err)
-				}
-				live[k][r.Key] = r
-				drop()
-			},
-			"put several": func(rt *rapid.T) {
-				var several []store.Record
-				for range rapid.IntRange(0, 4).Draw(rt, "records") {
-					several = append(several, store.Record{
-						Kind: someKind.Draw(rt, "kind"), Key: someKey.Draw(rt, "key"), Value: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(rt, "value"),
-						End: clock.Now().Add(time.Duration(somewhile.Draw(rt, "end"))),
-					})
-				}
-				if err := s.Put(t.Context(), several...); err != nil {
-					rt.Fatalf("Put: %v", err)
-				}
-				for _, r := range several { // the last of a key counts
-					live[r.Kind][r.Key] = r
-				}
-				drop()
-			},
-			"delete": func(rt *rapid.T) {
-				k, gone := someKind.Draw(rt, "kind"), rapid.SliceOfN(someKey, 0, 3).Draw(rt, "keys")
-				if err := s.Delete(t.Context(), k, gone...); err != nil {
-					rt.Fatalf("Delete: %v", err)
-				}
-				for _, key := range gone {
-					delete(live[k], key)
-				}
-			},
-			"time passes": func(rt *rapid.T) {
-				clock.Forward(time.Duration(rapid.Int64Range(0, 5).Draw(rt, "ns")))
-				drop()
-			},
-			"get": func(rt *rapid.T) {
-				k, key := someKind.Draw(rt, "kind"), someKey.Draw(rt, "key")
-				got, err := s.Get(t.Context(), k, key)
-				want, there := live[k][key]
-				if there != (err == nil) || !there && !errors.Is(err, store.ErrNotFound) || !same(got, want) {
-					rt.Fatalf("Get(%s, %q) = %v, %v; want %v", k, key, got, err, want)
-				}
-			},
-			"": func(rt *rapid.T) {
-				for _, k := range kinds {
-					want := slices.Sorted(maps.Keys(live[k]))
-					n := 0
-					for got, err := range s.All(t.Context(), k) {
-						if err != nil || n == len(want) || !same(got, live[k][want[n]]) {
-							rt.Fatalf("All(%s) has %v, %v; want the %d. of %q", k, got, err, n, want)
-						}
-						n++
-					}
-					if n != len(want) {
-						rt.Fatalf("All(%s) has %d; want %q", k, n, want)
-					}
-				}
-			},
+			"put":         func(rt *rapid.T) { m.put(rt, 1) },
+			"put several": func(rt *rapid.T) { m.put(rt, rapid.IntRange(0, 4).Draw(rt, "records")) },
+			"delete":      m.delete,
+			"time passes": m.timePasses,
+			"get":         m.get,
+			"":            m.check,
 		})
 	})
+}
+
+// modelled is a store beside what it must have.
+type modelled struct {
+	t     *testing.T
+	s     store.Store
+	clock *Clock
+	live  map[store.Kind]map[string]store.Record
+}
+
+var (
+	someKind  = rapid.SampledFrom(kinds)
+	someKey   = rapid.OneOf(rapid.SampledFrom([]string{"a", "b", "c", "a\x00", "\xff", "ab", "é"}), rapid.StringN(1, 3, 12))
+	someWhile = rapid.OneOf(rapid.Int64Range(-3, 10), rapid.Just(int64(1)<<62)) // ns
+)
+
+// drop forgets what has ended. Clocks that go back are another test's: the store may have swept.
+func (m *modelled) drop() {
+	for _, k := range kinds {
+		maps.DeleteFunc(m.live[k], func(_ string, r store.Record) bool { return !m.clock.Now().Before(r.End) })
+	}
+}
+
+// put puts n records. Of those with one key the last counts.
+func (m *modelled) put(rt *rapid.T, n int) {
+	var records []store.Record
+	for range n {
+		records = append(records, store.Record{
+			Kind: someKind.Draw(rt, "kind"), Key: someKey.Draw(rt, "key"), Value: rapid.SliceOfN(rapid.Byte(), 0, 20).Draw(rt, "value"),
+			End: m.clock.Now().Add(time.Duration(someWhile.Draw(rt, "end"))),
+		})
+	}
+	if err := m.s.Put(m.t.Context(), records...); err != nil {
+		rt.Fatalf("Put: %v", err)
+	}
+	for _, r := range records {
+		m.live[r.Kind][r.Key] = r
+	}
+	m.drop()
+}
+
+func (m *modelled) delete(rt *rapid.T) {
+	k, gone := someKind.Draw(rt, "kind"), rapid.SliceOfN(someKey, 0, 3).Draw(rt, "keys")
+	if err := m.s.Delete(m.t.Context(), k, gone...); err != nil {
+		rt.Fatalf("Delete: %v", err)
+	}
+	for _, key := range gone {
+		delete(m.live[k], key)
+	}
+}
+
+func (m *modelled) timePasses(rt *rapid.T) {
+	m.clock.Forward(time.Duration(rapid.Int64Range(0, 5).Draw(rt, "ns")))
+	m.drop()
+}
+
+func (m *modelled) get(rt *rapid.T) {
+	k, key := someKind.Draw(rt, "kind"), someKey.Draw(rt, "key")
+	got, err := m.s.Get(m.t.Context(), k, key)
+	want, there := m.live[k][key]
+	if there != (err == nil) || !there && !errors.Is(err, store.ErrNotFound) || !same(got, want) {
+		rt.Fatalf("Get(%s, %q) = %v, %v; want %v", k, key, got, err, want)
+	}
+}
+
+// check compares all that is there.
+func (m *modelled) check(rt *rapid.T) {
+	for _, k := range kinds {
+		want := slices.Sorted(maps.Keys(m.live[k]))
+		n := 0
+		for got, err := range m.s.All(m.t.Context(), k) {
+			if err != nil || n == len(want) || !same(got, m.live[k][want[n]]) {
+				rt.Fatalf("All(%s) has %v, %v; want the %d. of %q", k, got, err, n, want)
+			}
+			n++
+		}
+		if n != len(want) {
+			rt.Fatalf("All(%s) has %d; want %q", k, n, want)
+		}
+	}
 }
 
 func same(a, b store.Record) bool {

@@ -1,0 +1,182 @@
+package store_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/auth/store/storetest"
+)
+
+// newPath returns a path at which there is no store yet.
+func newPath(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(t.TempDir(), "usher.db")
+}
+
+// put puts records of a kind at once and fails if one cannot be put.
+func put(t testing.TB, s store.Store, k store.Kind, n int, end time.Time) {
+	t.Helper()
+	var wait sync.WaitGroup
+	at := make(chan struct{}, 1000)
+	for i := range n {
+		at <- struct{}{}
+		wait.Go(func() {
+			if err := s.Put(t.Context(), store.Record{Kind: k, Key: fmt.Sprint(end.Unix(), i), Value: []byte("value"), End: end}); err != nil {
+				t.Errorf("Put: %v", err)
+			}
+			<-at
+		})
+	}
+	wait.Wait()
+}
+
+func count(t testing.TB, s store.Store, k store.Kind) (n int) {
+	t.Helper()
+	for _, err := range s.All(t.Context(), k) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n++
+	}
+	return n
+}
+
+// reopened closes a store and returns its file as bbolt has it, and how many bytes of it have been in use.
+func reopened(t *testing.T, s store.Store, path string) (db *bbolt.DB, used int64) {
+	t.Helper()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0, &bbolt.Options{NoFreelistSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.View(func(tx *bbolt.Tx) error { used = tx.Size(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return db, used
+}
+
+func wantError(t *testing.T, err error, words ...string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error; want one with %q", words)
+	}
+	for _, word := range words {
+		if !strings.Contains(err.Error(), word) {
+			t.Errorf("the error is %q; want %q in it", err, word)
+		}
+	}
+}
+
+// written returns the bytes of a store with records.
+func written(t testing.TB, records int) []byte {
+	t.Helper()
+	path := newPath(t)
+	s := open(t, path, store.Options{})
+	put(t, s, store.KindSession, records, time.Now().Add(time.Hour))
+	put(t, s, store.KindGrant, 3, time.Now().Add(time.Hour))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+// child, where there is one, makes this another process of a test, and does not return then.
+var child = func() {}
+
+func TestMain(m *testing.M) {
+	child()
+	goleak.VerifyTestMain(m)
+}
+
+// open opens a store that has to open.
+func open(t testing.TB, path string, o store.Options) store.Store {
+	t.Helper()
+	s, err := store.Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func standup(clock *storetest.Clock) auth.Session {
+	return auth.Session{
+		Machine: "0123456789abcdef0123456789abcdef", VHost: "meet.example.com", Issuer: "portal",
+		Room: "standup", Subject: "meet.example.com", Tenant: "tenant", Affiliation: auth.Owner, Identity: "juliet@example.com",
+		LobbyBypass: true, Token: auth.TokenRef{Issuer: "portal", ID: "1", KeyID: "2026"}, Expires: clock.Now().Add(time.Hour),
+	}
+}
+
+// add begins a session and writes it down.
+func add(t *testing.T, s store.Sessions, began auth.Session) (id string, err error) {
+	t.Helper()
+	id, r, err := s.Begin(began)
+	if err == nil {
+		err = s.Store.Put(t.Context(), r)
+	}
+	if err != nil {
+		return "", err
+	}
+	return id, nil
+}
+
+func wantNoSession(t *testing.T, s store.Sessions, id string) {
+	t.Helper()
+	if got, err := s.Session(t.Context(), id); !errors.Is(err, auth.ErrNoSession) || got != (auth.Session{}) {
+		t.Errorf("Session(%q) = %+v, %v; want none", id, got, err)
+	}
+}
+
+// each runs a benchmark with each backend.
+func each(b *testing.B, run func(b *testing.B, s store.Store)) {
+	b.Run("memory", func(b *testing.B) { run(b, store.Memory(store.Options{})) })
+	b.Run("bolt", func(b *testing.B) { run(b, open(b, newPath(b), store.Options{})) })
+}
+
+// filled fills a store with records of the size of a session.
+func filled(b *testing.B, s store.Store, n int) {
+	b.Helper()
+	var wait sync.WaitGroup
+	at := make(chan struct{}, 1000)
+	for i := range n {
+		at <- struct{}{}
+		wait.Go(func() {
+			r := store.Record{Kind: store.KindSession, Key: fmt.Sprint(i), Value: make([]byte, 300), End: time.Now().Add(time.Hour)}
+			if err := s.Put(b.Context(), r); err != nil {
+				b.Error(err)
+			}
+			<-at
+		})
+	}
+	wait.Wait()
+}
+
+// oneSession returns a store with one session of standup, and its id.
+func oneSession(t *testing.T) (*storetest.Clock, store.Store, store.Sessions, string) {
+	t.Helper()
+	clock := storetest.NewClock()
+	kept := store.Memory(store.Options{Now: clock.Now})
+	s := store.Sessions{Store: kept}
+	id, err := add(t, s, standup(clock))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return clock, kept, s, id
+}
