@@ -12,6 +12,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
 // several are issuers on one virtual host that share a value of iss and nothing else: key, algorithm, places of the
@@ -29,7 +30,7 @@ func several(t testing.TB) (auth.Policy, map[string][]byte) {
 		return auth.Issuer{
 			Name: name, Accepted: []string{accepted}, Audiences: []string{"*"}, Algorithms: []jwa.SignatureAlgorithm{alg}, Keys: source,
 			RequireRoom: true, RequireExp: true, Tenant: tenant,
-			Claims: token.ClaimMap{Affiliation: newClaim(t, affiliation, map[string]string{"yes": "owner"})},
+			Claims: token.ClaimMap{Affiliation: tokentest.Claim(t, affiliation, map[string]string{"yes": "owner"})},
 		}
 	}
 	p.VHosts["meet.example.com"] = auth.VHost{Kind: auth.KindToken, DefaultAffiliation: auth.Owner, Issuers: []auth.Issuer{
@@ -200,10 +201,10 @@ func TestExplainClaimMap(t *testing.T) {
 	i := &p.VHosts["meet.example.com"].Issuers[0]
 	i.Tenant, i.DomainVerification = "acme", false
 	i.Claims = token.ClaimMap{
-		Affiliation: newClaim(t, "realm_access.roles", map[string]string{"host": "owner", "*": "member"}),
-		ID:          newClaim(t, "sub", nil),
-		Name:        newClaim(t, "name", nil),
-		Room:        newClaim(t, "", map[string]string{"daily": "standup"}),
+		Affiliation: tokentest.Claim(t, "realm_access.roles", map[string]string{"host": "owner", "*": "member"}),
+		ID:          tokentest.Claim(t, "sub", nil),
+		Name:        tokentest.Claim(t, "name", nil),
+		Room:        tokentest.Claim(t, "", map[string]string{"daily": "standup"}),
 	}
 	req := asking("meet.example.com", signed(t, jwa.HS256, secret,
 		`{"iss":"my_app","sub":"juliet","room":"daily",EXP,"realm_access":{"roles":["x","host"]}}`))
@@ -233,8 +234,8 @@ func TestClaimMapInWords(t *testing.T) {
 	i := &p.VHosts["meet.example.com"].Issuers[0]
 	i.Tenant = "acme"
 	i.Claims = token.ClaimMap{
-		Affiliation: newClaim(t, "realm_access.roles", map[string]string{"host": "owner"}),
-		Room:        newClaim(t, "meeting", nil), Tenant: newClaim(t, "", map[string]string{"Acme Inc.": "acme"}),
+		Affiliation: tokentest.Claim(t, "realm_access.roles", map[string]string{"host": "owner"}),
+		Room:        tokentest.Claim(t, "meeting", nil), Tenant: tokentest.Claim(t, "", map[string]string{"Acme Inc.": "acme"}),
 	}
 	const want = "meet.example.com: a person with a token of my_app (HS256) is what the token says at realm_access.roles (host: owner), and a member " +
 		"if it says nothing there. Hosts create rooms and enter; members may enter and create at any time. It opens rooms of the tenant " +

@@ -12,6 +12,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
 // A claim that there must be and is not reads alike, whichever it is: in the step and in the detail for the log.
@@ -40,9 +41,9 @@ func TestExplainAbsentClaims(t *testing.T) {
 		"sub":  {token: without("sub"), reason: auth.ReasonTenantMismatch, rule: "sub", detail: "sub: required, absent"},
 		"room, no wildcard": {token: without("room"), change: func(i *auth.Issuer) { i.RequireRoom, i.NoWildcard = false, true },
 			reason: auth.ReasonRoomMismatch, rule: "room claim", detail: "room: required, absent"},
-		"room at another place": {token: without(), change: func(i *auth.Issuer) { i.Claims.Room = newClaim(t, "meeting", nil) },
+		"room at another place": {token: without(), change: func(i *auth.Issuer) { i.Claims.Room = tokentest.Claim(t, "meeting", nil) },
 			reason: auth.ReasonTokenClaims, rule: "room claim", detail: "claims.room: required, absent"},
-		"tenant at another place": {token: without(), change: func(i *auth.Issuer) { i.Claims.Tenant = newClaim(t, "org", nil) },
+		"tenant at another place": {token: without(), change: func(i *auth.Issuer) { i.Claims.Tenant = tokentest.Claim(t, "org", nil) },
 			reason: auth.ReasonTenantMismatch, rule: "claims.tenant", detail: "claims.tenant: required, absent"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -131,7 +132,7 @@ func TestExplainUnknownAffiliation(t *testing.T) {
 		t.Errorf("got %s (%v), %+v", d.Reason, d.Err, last)
 	}
 	p := policy(t)
-	p.VHosts["meet.example.com"].Issuers[0].Claims.Affiliation = newClaim(t, "role", nil)
+	p.VHosts["meet.example.com"].Issuers[0].Claims.Affiliation = tokentest.Claim(t, "role", nil)
 	d, _ = explained(t, p, signed(t, jwa.HS256, secret, `{"iss":"my_app","sub":"*","room":"standup",EXP,"role":"visitor"}`))
 	if d.Reason != auth.ReasonTokenClaims || !strings.Contains(d.Err.Error(), `role: want owner, admin, member, moderator or teacher, found "visitor"; a claim map`) {
 		t.Errorf("got %s (%v)", d.Reason, d.Err)

@@ -18,6 +18,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
 func readAll(t testing.TB, name string) string {
@@ -146,7 +147,7 @@ func decided(t *testing.T, a *auth.Authorizer, req auth.Request, state auth.Room
 }
 
 func mapsAffiliation(t *testing.T) func(*auth.Issuer) {
-	c := newClaim(t, "", map[string]string{"chair": "admin"})
+	c := tokentest.Claim(t, "", map[string]string{"chair": "admin"})
 	return func(i *auth.Issuer) { i.Claims.Affiliation = c }
 }
 
@@ -276,12 +277,3 @@ func with(d auth.Decision, change func(*auth.Decision)) auth.Decision {
 func tomorrow(s *auth.Session) { s.Expires = now.Add(24 * time.Hour) }
 
 func noLobby(p *auth.Policy) { p.Lobby = false }
-
-func newClaim(t testing.TB, path string, values map[string]string) token.Claim {
-	t.Helper()
-	c, err := token.NewClaim(path, values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}

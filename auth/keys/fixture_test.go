@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto"
+	"crypto/ecdh"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -264,6 +265,14 @@ func remote(t testing.TB, transport http.RoundTripper, maxStale time.Duration) k
 	return source
 }
 
+// published returns a server that publishes a set, and the source that asks it.
+func published(t testing.TB, maxStale time.Duration, set []byte, header ...string) (*server, keys.Remote) {
+	t.Helper()
+	s := &server{}
+	s.publishes(200, set, header...)
+	return s, remote(t, s, maxStale)
+}
+
 // ecSet returns a JWK Set with a key of each of these names.
 func ecSet(t testing.TB, kids ...string) []byte {
 	t.Helper()
@@ -358,3 +367,17 @@ type failing struct{}
 
 func (failing) Keys(context.Context, string) ([]auth.Key, error) { return nil, errors.New("failed") }
 func (failing) Counts(string) bool                               { return false }
+
+// weak returns an RSA key that is too short, and a key of a type that signs nothing.
+func weak(t *testing.T) (*rsa.PrivateKey, *ecdh.PrivateKey) {
+	t.Helper()
+	small, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return small, x25519
+}

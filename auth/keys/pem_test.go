@@ -2,10 +2,7 @@ package keys_test
 
 import (
 	"crypto"
-	"crypto/ecdh"
 	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"os"
 	"path/filepath"
@@ -53,14 +50,7 @@ func TestPEM(t *testing.T) {
 }
 
 func TestPEMRefuses(t *testing.T) {
-	small, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	small, x25519 := weak(t)
 	good := string(readKey(t, "ec256.pem"))
 	for name, test := range map[string]struct {
 		data []byte
@@ -150,14 +140,7 @@ func TestParsePrivate(t *testing.T) {
 		})
 	}
 
-	small, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err != nil {
-		t.Fatal(err)
-	}
-	x25519, err := ecdh.X25519().GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	small, x25519 := weak(t)
 	for name, test := range map[string]struct {
 		data []byte
 		want string

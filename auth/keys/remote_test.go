@@ -19,9 +19,7 @@ import (
 
 func TestRemoteIsAskedWhenNeeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{}
-		s.publishes(200, ecSet(t, "a", "b"))
-		source := remote(t, s, time.Hour)
+		s, source := published(t, time.Hour, ecSet(t, "a", "b"))
 		s.wasAsked(t, 0)
 		has(t, source, "a", 1)
 		has(t, source, "b", 1)
@@ -39,9 +37,7 @@ func TestRemoteIsAskedWhenNeeded(t *testing.T) {
 // A new key is found by its name, and the one that it replaces is gone with it.
 func TestRemoteRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{}
-		s.publishes(200, ecSet(t, "old"))
-		source := remote(t, s, time.Hour)
+		s, source := published(t, time.Hour, ecSet(t, "old"))
 		has(t, source, "old", 1)
 		s.publishes(200, ecSet(t, "new"))
 		pass(5*time.Second - time.Nanosecond)
@@ -58,9 +54,7 @@ func TestRemoteRotation(t *testing.T) {
 // 30 s.
 func TestRemoteInventedKids(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{}
-		s.publishes(200, ecSet(t, "a"))
-		source := remote(t, s, time.Hour)
+		s, source := published(t, time.Hour, ecSet(t, "a"))
 		for i := range int64(20) {
 			has(t, source, fmt.Sprint("invented ", i), 0)
 			has(t, source, fmt.Sprint("invented ", i), 0)
@@ -81,9 +75,7 @@ func TestRemoteInventedKids(t *testing.T) {
 		s.wasAsked(t, 22)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{}
-		s.publishes(200, ecSet(t, "a"))
-		source := remote(t, s, time.Hour)
+		s, source := published(t, time.Hour, ecSet(t, "a"))
 		for i := range int64(5) {
 			for range 30 {
 				has(t, source, "gone", 0)
@@ -97,9 +89,7 @@ func TestRemoteInventedKids(t *testing.T) {
 // However many kids are invented, by however many, the server is asked once in 5 s.
 func TestRemoteKidFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{}
-		s.publishes(200, ecSet(t, "a"))
-		source := remote(t, s, time.Hour)
+		s, source := published(t, time.Hour, ecSet(t, "a"))
 		for round := range int64(5) {
 			var all sync.WaitGroup
 			for g := range 100 {
@@ -132,9 +122,7 @@ func TestRemoteKeepsStaleKeys(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				s := &server{}
-				s.publishes(200, ecSet(t, "a"), "Cache-Control", "max-age=600")
-				source := remote(t, s, time.Hour)
+				s, source := published(t, time.Hour, ecSet(t, "a"), "Cache-Control", "max-age=600")
 				has(t, source, "a", 1)
 				broken(t, s)
 
@@ -200,9 +188,7 @@ func TestRemoteFirstFetch(t *testing.T) {
 // While one asks anew, the others use the old keys; only requests for another kid wait.
 func TestRemoteOthersDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{}
-		s.publishes(200, ecSet(t, "a"))
-		source := remote(t, s, time.Hour)
+		s, source := published(t, time.Hour, ecSet(t, "a"))
 		has(t, source, "a", 1)
 		pass(time.Hour)
 		s.publishes(200, ecSet(t, "a", "b"))

@@ -18,7 +18,7 @@ import (
 )
 
 func TestReopen(t *testing.T) {
-	path, clock := newPath(t), storetest.NewClock()
+	path, clock := store.NewPath(t), storetest.NewClock()
 	o := store.Options{Now: clock.Now}
 	s := open(t, path, o)
 	for n := range 100 {
@@ -47,7 +47,7 @@ func TestReopen(t *testing.T) {
 
 // TestEndedMakesRoom: a file (and so the memory) is as large as what lives in it, not as what ever lived.
 func TestEndedMakesRoom(t *testing.T) {
-	path, clock := newPath(t), storetest.NewClock()
+	path, clock := store.NewPath(t), storetest.NewClock()
 	s := open(t, path, store.Options{Now: clock.Now})
 	var early, late int64
 	for n := range 30 {
@@ -68,7 +68,7 @@ func TestEndedMakesRoom(t *testing.T) {
 
 // TestFileSize: what the records are counted for is what they take up in the file, or a little more, whatever comes and goes.
 func TestFileSize(t *testing.T) {
-	path, clock := newPath(t), storetest.NewClock()
+	path, clock := store.NewPath(t), storetest.NewClock()
 	const most = 8 << 20
 	s := open(t, path, store.Options{Now: clock.Now, MaxBytes: most})
 	random := rand.New(rand.NewPCG(3, 3))
@@ -102,7 +102,7 @@ func TestFileSize(t *testing.T) {
 
 // TestFormer: the file of an earlier version, whose records had no checksums, becomes one of this version.
 func TestFormer(t *testing.T) {
-	path := newPath(t)
+	path := store.NewPath(t)
 	end := time.Now().Add(time.Hour).UTC()
 	former := func(tx *bbolt.Tx) error {
 		all, err := tx.CreateBucket([]byte("usher"))
@@ -157,7 +157,7 @@ func TestFormer(t *testing.T) {
 }
 
 func TestSecondUsher(t *testing.T) {
-	path := newPath(t)
+	path := store.NewPath(t)
 	open(t, path, store.Options{})
 	_, err := store.Open(path, store.Options{})
 	wantError(t, err, path, "another usher uses it")
@@ -165,7 +165,7 @@ func TestSecondUsher(t *testing.T) {
 
 // TestNextUsher: the one that starts while the last one ends waits for it.
 func TestNextUsher(t *testing.T) {
-	path := newPath(t)
+	path := store.NewPath(t)
 	s := open(t, path, store.Options{})
 	put(t, s, store.KindGrant, 1, time.Now().Add(time.Hour))
 	opening := make(chan struct{})
@@ -199,7 +199,7 @@ func TestNoSuchPlace(t *testing.T) {
 // TestEmptyFile: there is nothing in it that could be lost, and it is what is left when the machine stops at the very
 // start.
 func TestEmptyFile(t *testing.T) {
-	path := newPath(t)
+	path := store.NewPath(t)
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -280,7 +280,7 @@ func TestNotOurs(t *testing.T) {
 		"a key too long":     {withGrant("1", make([]byte, store.MaxKey+1), make([]byte, 20), 1), "damaged"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			path := newPath(t)
+			path := store.NewPath(t)
 			if err := os.WriteFile(path, test.content, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -297,7 +297,7 @@ func TestNotOurs(t *testing.T) {
 // TestPagesLost: whichever page is lost, a store does not open, or has all that was in it (free pages hold nothing, and of the
 // two headers one is enough but for the last change). It never panics.
 func TestPagesLost(t *testing.T) {
-	ours, path := written(t, 2000), newPath(t)
+	ours, path := written(t, 2000), store.NewPath(t)
 	random := rand.New(rand.NewPCG(1, 2))
 	refused, above := 0, false
 	for at := 0; at < len(ours); at += os.Getpagesize() {

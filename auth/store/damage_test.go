@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
@@ -17,12 +16,6 @@ import (
 	"time"
 )
 
-// newPath returns a path at which there is no store yet.
-func newPath(t testing.TB) string {
-	t.Helper()
-	return filepath.Join(t.TempDir(), "usher.db")
-}
-
 // damagesEnv is how many of each way of damage TestDamaged tries.
 const damagesEnv = "STORE_TEST_DAMAGES"
 
@@ -30,7 +23,7 @@ const damagesEnv = "STORE_TEST_DAMAGES"
 // pages, and free pages in between; held requests, where few, are kept inside the page above.
 func sample(t testing.TB, many bool) []byte {
 	t.Helper()
-	path := newPath(t)
+	path := NewPath(t)
 	s, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -357,13 +350,13 @@ func TestDamaged(t *testing.T) {
 	times := fromEnv(t, 2)
 	for name, many := range map[string]bool{"few": false, "many": true} {
 		whole := sample(t, many)
-		if survives(t, newPath(t), whole) {
+		if survives(t, NewPath(t), whole) {
 			t.Fatal("a store that is whole is refused")
 		}
 		for n, d := range damages {
 			t.Run(name+"/"+d.name, func(t *testing.T) {
 				t.Parallel()
-				path, random := newPath(t), rand.New(rand.NewPCG(2, uint64(n)))
+				path, random := NewPath(t), rand.New(rand.NewPCG(2, uint64(n)))
 				refused := 0
 				for range times {
 					l := layoutOf(t, bytes.Clone(whole))
@@ -399,7 +392,7 @@ func fromEnv(t *testing.T, n int) int {
 func TestWhole(t *testing.T) {
 	for n := range fromEnv(t, 3) {
 		random := rand.New(rand.NewPCG(4, uint64(n)))
-		path := newPath(t)
+		path := NewPath(t)
 		there := map[Kind][]string{}
 		for range 8 {
 			s, err := Open(path, Options{})
@@ -457,14 +450,14 @@ func FuzzDamaged(f *testing.F) {
 		if also > 0 && len(l.b) == len(whole) {
 			l.b = damages[int(also-1)%len(damages)].do(l, alsoAt, alsoValue)
 		}
-		survives(t, newPath(t), l.b)
+		survives(t, NewPath(t), l.b)
 	})
 }
 
 // TestReferredTwice: a page to which two buckets or branches lead is found when the store is opened, and so is one beyond the end.
 func TestReferredTwice(t *testing.T) {
 	whole := sample(t, true)
-	path := newPath(t)
+	path := NewPath(t)
 	for name, test := range map[string]struct {
 		do    func(l *layout)
 		words string
@@ -492,7 +485,7 @@ func TestReferredTwice(t *testing.T) {
 // TestSummed: a record that says something else than it was given is found, wherever a bit of it has changed, when the store is opened
 // and also later.
 func TestSummed(t *testing.T) {
-	path := newPath(t)
+	path := NewPath(t)
 	s, err := Open(path, Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,12 +16,6 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/auth/store/storetest"
 )
-
-// newPath returns a path at which there is no store yet.
-func newPath(t testing.TB) string {
-	t.Helper()
-	return filepath.Join(t.TempDir(), "usher.db")
-}
 
 // put puts records of a kind at once and fails if one cannot be put.
 func put(t testing.TB, s store.Store, k store.Kind, n int, end time.Time) {
@@ -83,7 +76,7 @@ func wantError(t *testing.T, err error, words ...string) {
 // written returns the bytes of a store with records.
 func written(t testing.TB, records int) []byte {
 	t.Helper()
-	path := newPath(t)
+	path := store.NewPath(t)
 	s := open(t, path, store.Options{})
 	put(t, s, store.KindSession, records, time.Now().Add(time.Hour))
 	put(t, s, store.KindGrant, 3, time.Now().Add(time.Hour))
@@ -147,7 +140,7 @@ func wantNoSession(t *testing.T, s store.Sessions, id string) {
 // each runs a benchmark with each backend.
 func each(b *testing.B, run func(b *testing.B, s store.Store)) {
 	b.Run("memory", func(b *testing.B) { run(b, store.Memory(store.Options{})) })
-	b.Run("bolt", func(b *testing.B) { run(b, open(b, newPath(b), store.Options{})) })
+	b.Run("bolt", func(b *testing.B) { run(b, open(b, store.NewPath(b), store.Options{})) })
 }
 
 // filled fills a store with records of the size of a session.

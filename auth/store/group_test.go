@@ -15,7 +15,7 @@ import (
 // opened opens a store whose file is new.
 func opened(t *testing.T, o Options) *bolt {
 	t.Helper()
-	s, err := Open(newPath(t), o)
+	s, err := Open(NewPath(t), o)
 	if err != nil {
 		t.Fatal(err)
 	}

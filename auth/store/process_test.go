@@ -91,7 +91,7 @@ func writeForEver(s store.Store) {
 
 // TestKilled: what Put returned for is there, and what Delete returned for is not, whenever the process was killed.
 func TestKilled(t *testing.T) {
-	path := newPath(t)
+	path := store.NewPath(t)
 	there := map[string]bool{}
 	for round := range 6 {
 		cmd, lines := startChild(t, "write", path)
@@ -209,7 +209,7 @@ func writeOverLimit(s store.Store) error {
 // TestDiskFull: a Put that cannot be written is an error, and all that was written before is still there, for this process
 // and the next.
 func TestDiskFull(t *testing.T) {
-	path := newPath(t)
+	path := store.NewPath(t)
 	cmd, lines := startChild(t, "limit", path)
 	var said []string
 	for lines.Scan() {

@@ -201,7 +201,7 @@ func TestSessionsUnavailable(t *testing.T) {
 
 // TestSessionIDNotInFile: a reader of the file, or of a copy, cannot enter with it.
 func TestSessionIDNotInFile(t *testing.T) {
-	path, clock := newPath(t), storetest.NewClock()
+	path, clock := store.NewPath(t), storetest.NewClock()
 	kept := open(t, path, store.Options{Now: clock.Now})
 	s := store.Sessions{Store: kept}
 	id, err := add(t, s, standup(clock))

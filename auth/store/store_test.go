@@ -13,6 +13,6 @@ func TestMemory(t *testing.T) {
 
 func TestBolt(t *testing.T) {
 	storetest.Run(t, func(t *testing.T, o store.Options) store.Store {
-		return open(t, newPath(t), o)
+		return open(t, store.NewPath(t), o)
 	})
 }

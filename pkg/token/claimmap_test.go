@@ -9,16 +9,8 @@ import (
 	"testing"
 
 	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
-
-func newClaim(t testing.TB, path string, values map[string]string) token.Claim {
-	t.Helper()
-	c, err := token.NewClaim(path, values)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return c
-}
 
 // What Describe says of a path is that path; an error says what is wrong with it.
 func TestNewClaim(t *testing.T) {
@@ -57,7 +49,7 @@ func TestNewClaim(t *testing.T) {
 		}
 	}
 	values := map[string]string{"b": "member", "a": "owner"}
-	c := newClaim(t, "", values)
+	c := tokentest.Claim(t, "", values)
 	if got := c.Describe("room"); got != "room (a: owner, b: member)" || c.IsZero() {
 		t.Errorf("got %q", got)
 	}
@@ -68,7 +60,7 @@ func TestNewClaim(t *testing.T) {
 	if _, err := token.NewClaim("room", map[string]string{"a": ""}); err == nil {
 		t.Error("a value that means nothing")
 	}
-	if !newClaim(t, "", map[string]string{}).IsZero() {
+	if !tokentest.Claim(t, "", map[string]string{}).IsZero() {
 		t.Error("an empty table is none")
 	}
 }
@@ -182,7 +174,7 @@ func TestMappedClaims(t *testing.T) {
 	} {
 		for _, name := range row.fields {
 			var m token.ClaimMap
-			fields[name].put(&m, newClaim(t, "a.b", row.values))
+			fields[name].put(&m, tokentest.Claim(t, "a.b", row.values))
 			inner, whole := strings.CutPrefix(row.value, "*")
 			if !whole {
 				inner = `{"b":` + row.value + `}`
@@ -206,8 +198,8 @@ func TestMappedClaims(t *testing.T) {
 
 // What the map replaces is neither read nor checked; all else is.
 func TestMappedClaimsReplace(t *testing.T) {
-	elsewhere := newClaim(t, "elsewhere", nil)
-	own := newClaim(t, "", map[string]string{"x": "owner"})
+	elsewhere := tokentest.Claim(t, "elsewhere", nil)
+	own := tokentest.Claim(t, "", map[string]string{"x": "owner"})
 	for _, row := range []struct {
 		m       token.ClaimMap
 		payload string
@@ -293,7 +285,7 @@ func FuzzClaimMap(f *testing.F) {
 				table[entry[0]] = entry[1]
 			}
 		}
-		c := newClaim(t, "a.b", table)
+		c := tokentest.Claim(t, "a.b", table)
 		rank := func(word string) int {
 			return slices.Index([]string{"", "member", "admin", "owner"}, token.Affiliation(word))
 		}

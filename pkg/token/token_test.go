@@ -224,9 +224,9 @@ func TestRolesNotRead(t *testing.T) {
 		{token.ClaimMap{}, `{"realm_access":{"roles":["owner"]},"https://example.com/isAdmin":false,"context":{"room":{"owner":{"a":1}}}}`, []string{
 			"realm_access.roles (an array)", `https://example\.com/isAdmin (false)`, "context.room.owner",
 		}},
-		{token.ClaimMap{Affiliation: newClaim(t, "realm_access.roles", nil)}, `{"moderator":true,"realm_access":{"roles":["owner"]},"context":{"user":{"affiliation":"owner","moderator":null}}}`,
+		{token.ClaimMap{Affiliation: tokentest.Claim(t, "realm_access.roles", nil)}, `{"moderator":true,"realm_access":{"roles":["owner"]},"context":{"user":{"affiliation":"owner","moderator":null}}}`,
 			[]string{"moderator (true)", `context.user.affiliation ("owner")`, "context.user.moderator"}},
-		{token.ClaimMap{Affiliation: newClaim(t, "", map[string]string{"chair": "owner"}), Group: newClaim(t, "role", nil)}, `{"role":"a","context":{"user":{"affiliation":"chair"}}}`, nil},
+		{token.ClaimMap{Affiliation: tokentest.Claim(t, "", map[string]string{"chair": "owner"}), Group: tokentest.Claim(t, "role", nil)}, `{"role":"a","context":{"user":{"affiliation":"chair"}}}`, nil},
 		{token.ClaimMap{}, `{"role":{"role":1}}`, []string{"role"}},
 	} {
 		got := parse(t, encode(headerOf("HS256"))+"."+encode(row.payload)+".").RolesNotRead(row.m)

@@ -53,16 +53,22 @@ func (v VHost) ClaimMap(t testing.TB) token.ClaimMap {
 		for value, meaning := range table {
 			values[value] = meaning.(string)
 		}
-		c, err := token.NewClaim(path, values)
-		if err != nil {
-			t.Fatalf("%s: %s: %v", v.Name, name, err)
-		}
-		return c
+		return Claim(t, path, values)
 	}
 	return token.ClaimMap{
 		Affiliation: claim("affiliation"), ID: claim("id"), Name: claim("name"), Group: claim("group"),
 		Room: claim("room"), Tenant: claim("tenant"),
 	}
+}
+
+// Claim is token.NewClaim for a right path and table.
+func Claim(t testing.TB, path string, values map[string]string) token.Claim {
+	t.Helper()
+	c, err := token.NewClaim(path, values)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return c
 }
 
 // Vector is one file of testdata/tokens: a token, and what comes of it.
