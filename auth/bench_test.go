@@ -12,9 +12,9 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// BenchmarkAuthorize measures one decision. "cold" is that on a token which the Authorizer has not seen, "repeated"
-// that on one which it has: a client that waits shows the same token every few seconds. "guest" shows none, and the
-// room is asked whether a host is inside; asking costs nothing here. Minting is not part of it.
+// BenchmarkAuthorize measures one decision. In "cold" the Authorizer has not seen the token; in "repeated" it has: a waiting client
+// shows the same token every few seconds. A "guest" shows none, and the room is asked whether a host is inside, which costs nothing
+// here. Minting is not measured.
 func BenchmarkAuthorize(b *testing.B) {
 	for _, alg := range []struct {
 		name jwa.SignatureAlgorithm
@@ -32,7 +32,7 @@ func BenchmarkAuthorize(b *testing.B) {
 				}
 				reqs[i] = asking("meet.example.com", compact)
 			}
-			// An Authorizer that has seen all the tokens gives way to a new one, which has seen none.
+			// Once an Authorizer has seen all tokens, a new one takes its place.
 			a := auth.New(p)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
@@ -61,7 +61,7 @@ func BenchmarkAuthorize(b *testing.B) {
 	}
 }
 
-// signedBy returns the policy and the options of Mint for an issuer who signs so.
+// signedBy returns a policy, and the options of Mint for its issuer.
 func signedBy(b *testing.B, alg jwa.SignatureAlgorithm, key string) (auth.Policy, token.MintOptions) {
 	b.Helper()
 	p, options := policy(b), token.MintOptions{Algorithm: alg, Key: secret}
@@ -83,7 +83,7 @@ func signedBy(b *testing.B, alg jwa.SignatureAlgorithm, key string) (auth.Policy
 	return p, options
 }
 
-// allowed is measured, so it does without b.Helper, which takes longer than some rules.
+// allowed is measured, so it does not call b.Helper, which takes longer than some rules.
 func allowed(b *testing.B, a *auth.Authorizer, req auth.Request) {
 	if d := a.Authorize(b.Context(), req, looking(auth.RoomState{Exists: true, HostPresent: true})); d.Verdict != auth.Allow {
 		b.Fatalf("%s %s: %v", d.Verdict, d.Reason, d.Err)

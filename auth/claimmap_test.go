@@ -15,8 +15,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
-// several are issuers on one virtual host that share a value of iss and nothing else: key, algorithm, places of the
-// claims and tenant are each one's own. The last takes any iss.
+// several returns issuers on one virtual host that share a value of iss. Each has its own key, algorithm, places of claims and
+// tenant. The last takes any iss.
 func several(t testing.TB) (auth.Policy, map[string][]byte) {
 	t.Helper()
 	p := policy(t)
@@ -76,7 +76,7 @@ func TestSeveralIssuers(t *testing.T) {
 				At: now, From: jid.MustParse("u@meet.example.com/x"), Room: tt.room + "@" + service,
 				Token: signed(t, tt.alg, secrets[tt.key], `{"room":"standup",EXP,`+tt.claims),
 			}
-			// The second answer is from memory, which holds the claims as this issuer has them.
+			// The second decision comes from memory, and must have the claims from this issuer's places.
 			for range 2 {
 				if got := outcome(a.Authorize(t.Context(), req, looking(hostInside))); got != tt.want {
 					t.Errorf("got %s, want %s", got, tt.want)
@@ -101,7 +101,7 @@ func TestTenantOfNoName(t *testing.T) {
 	}
 }
 
-// A tenant's room has two spellings and is one room: what rooms are opened, and who is in them, goes by the JID.
+// A tenant's room has two spellings and is one room with one JID.
 func TestTenantByDomain(t *testing.T) {
 	p := policy(t)
 	p.Services = append(p.Services, "conference.taken.meet.example.com", "muc.localhost", "bare")
@@ -163,7 +163,7 @@ func TestTenantByDomain(t *testing.T) {
 	}
 }
 
-// What clients cannot spell as a domain, Jicofo cannot be asked for beside the domain mapper.
+// A tenant that cannot be part of a domain has no spelling for clients.
 func TestSpelled(t *testing.T) {
 	p := policy(t)
 	p.Services = append(p.Services, "bare", "conference.taken.meet.example.com")
@@ -195,7 +195,7 @@ func TestSpelled(t *testing.T) {
 	}
 }
 
-// An explanation tells where the claims were read and what they said.
+// An explanation says where the claims were read and what they said.
 func TestExplainClaimMap(t *testing.T) {
 	p := policy(t)
 	i := &p.VHosts["meet.example.com"].Issuers[0]

@@ -67,7 +67,7 @@ func (t *trace) vhost(req Request, known bool) {
 }
 
 func (t *trace) tokenIgnored() {
-	t.found("token", "nothing: this virtual host has no issuers", "a token, not looked at", true)
+	t.found("token", "nothing: this virtual host has no issuers", "a token, ignored", true)
 }
 
 func (t *trace) sessionIgnored(why, found string) {

@@ -15,7 +15,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
-// A claim that there must be and is not reads alike, whichever it is: in the step and in the detail for the log.
+// Every missing claim that the issuer requires is reported in the same words, in the step and in the detail for the log.
 func TestExplainAbsentClaims(t *testing.T) {
 	claims := map[string]string{"iss": `"my_app"`, "aud": `"jitsi"`, "sub": `"meet.example.com"`, "room": `"standup"`, "exp": fmt.Sprint(now.Add(time.Hour).Unix())}
 	without := func(names ...string) string {
@@ -83,7 +83,7 @@ func TestExplainAbsentClaims(t *testing.T) {
 	})
 }
 
-// What is named like a role and is not read is listed, and what is odd but decides nothing is noted.
+// Claims that are named like a role and decide nothing are listed, and odd claims that decide nothing are noted.
 func TestExplainNotes(t *testing.T) {
 	p := policy(t)
 	const payload = `{"iss":"my_app","sub":"meet.example.com","room":"standup",EXP,"affiliation":"owner","role":"visitor","iat":%d,` +
@@ -122,7 +122,7 @@ func TestExplainNotes(t *testing.T) {
 	}
 }
 
-// A word that is no affiliation is shown to the operator, with what to do about it.
+// The operator sees a word that is no affiliation, and what to do about it.
 func TestExplainUnknownAffiliation(t *testing.T) {
 	d, steps := explained(t, policy(t), mint(t, affiliation("super\x1buser")))
 	last := steps[len(steps)-1]
@@ -139,7 +139,7 @@ func TestExplainUnknownAffiliation(t *testing.T) {
 	}
 }
 
-// Every time of a decision, and of the session that comes of it, can be written down.
+// Every time in a decision, and in its session, has a form in JSON.
 func TestTimesCanBeWrittenDown(t *testing.T) {
 	for _, exp := range []string{"253402300799", "253402300799.999", "0", "1780318800.5"} {
 		p := policy(t)
@@ -163,7 +163,7 @@ func TestTimesCanBeWrittenDown(t *testing.T) {
 	}
 }
 
-// What the log says of a token is cut and cleaned, whatever the issuer or a stranger wrote.
+// Texts of a token are cut and cleaned for the log, whatever the issuer or a stranger wrote.
 func TestTokenRefIsForTheLog(t *testing.T) {
 	odd := "a\x1b[2J\n" + strings.Repeat("ü", 100)
 	want := token.ForLog(odd)

@@ -56,7 +56,7 @@ func issuer(t testing.TB) auth.Issuer {
 	}
 }
 
-// policy is the one that the rows of the tables are about, unless they change it.
+// policy returns the policy of the tables' rows; some rows change it.
 func policy(t testing.TB) auth.Policy {
 	return auth.Policy{
 		Services: []string{service},
@@ -69,7 +69,7 @@ func policy(t testing.TB) auth.Policy {
 	}
 }
 
-// good are claims that nothing is wrong with.
+// good returns claims with nothing wrong.
 func good() token.Claims {
 	return token.Claims{
 		Issuer: "my_app", Audience: []string{"jitsi"}, Subject: "meet.example.com", Room: "standup",
@@ -100,7 +100,7 @@ var (
 	hostInside = auth.RoomState{Exists: true, HostPresent: true}
 )
 
-// decided is the decision, of which it holds what is true of all decisions.
+// decided returns the decision, and checks what is true of all decisions.
 func decided(t *testing.T, a *auth.Authorizer, req auth.Request, state auth.RoomState) auth.Decision {
 	t.Helper()
 	asked := 0
@@ -115,11 +115,11 @@ func decided(t *testing.T, a *auth.Authorizer, req auth.Request, state auth.Room
 		t.Errorf("the room was asked %d times", asked)
 	}
 
-	// Asking again, which may be answered from memory, changes nothing; nor does explaining.
+	// A second decision may come from memory, and is the same. So is that of an explanation.
 	again := a.Authorize(t.Context(), req, look)
 	explained, steps := a.Explain(t.Context(), req, look)
 	for _, other := range []auth.Decision{again, explained} {
-		if other.Err = d.Err; !reflect.DeepEqual(other, d) { // errors are made each time
+		if other.Err = d.Err; !reflect.DeepEqual(other, d) { // each decision has errors of its own
 			t.Errorf("a second time: %+v, first: %+v", other, d)
 		}
 	}
@@ -134,7 +134,7 @@ func decided(t *testing.T, a *auth.Authorizer, req auth.Request, state auth.Room
 			t.Errorf("a step that is not the last failed: %+v", s)
 		}
 	}
-	// The log sees neither the token nor what is as good as one.
+	// The log gets neither the token nor anything as good as a token.
 	for _, confided := range []string{req.Token, req.SessionID, req.MachineUID} {
 		if d.Err != nil && confided != "" && strings.Contains(d.Err.Error(), confided) {
 			t.Errorf("the error quotes what was confided: %v", d.Err)
@@ -175,7 +175,7 @@ func affiliation(a string) func(*token.Claims) {
 	return func(c *token.Claims) { c.User.Affiliation = a }
 }
 
-// origin is the origin of the secret that the tokens here are signed with.
+// origin is the origin of secret.
 var origin = func() string {
 	source, _ := keys.Secrets(secret)
 	all, _ := source.Keys(context.Background(), "")
@@ -231,7 +231,7 @@ func outcome(d auth.Decision) string {
 	return d.Verdict.String() + " " + string(d.Reason)
 }
 
-// explained returns what comes of a token on meet.example.com, and the steps.
+// explained returns the decision about a token on meet.example.com, and its steps.
 func explained(t *testing.T, p auth.Policy, token string) (auth.Decision, []auth.Step) {
 	t.Helper()
 	return auth.New(p).Explain(t.Context(), asking("meet.example.com", token), looking(noRoom))
@@ -250,7 +250,7 @@ func (s store) Session(_ context.Context, id string) (auth.Session, error) {
 	return auth.Session{}, auth.ErrNoSession
 }
 
-// kept is a session as good claims make it, with its end.
+// kept returns the session of good claims.
 func kept() auth.Session {
 	return auth.Session{
 		Machine: machine, VHost: "meet.example.com", Issuer: "my_app",
@@ -259,7 +259,7 @@ func kept() auth.Session {
 	}
 }
 
-// password is a session of a trusted user.
+// password turns a session into that of a trusted user.
 func password(s *auth.Session) {
 	*s = auth.Session{
 		Machine: machine, VHost: "trusted.example.com", Room: "standup", Subject: service,

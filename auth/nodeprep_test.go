@@ -16,8 +16,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// nodeprepScript prepares each line of a file as Prosody prepares the node of an address, once and then once more as at the
-// next hop. It prints an empty line for a node that is refused.
+// nodeprepScript prepares each line of a file as Prosody prepares the node of an address, once and then again as the next server
+// would. It prints an empty line for a node that is refused.
 const nodeprepScript = `
 local source, file = arg[1], arg[2];
 package.cpath = source.."/?.so;"..package.cpath;
@@ -29,17 +29,17 @@ for node in io.lines(file) do
 end
 `
 
-// assigned reports whether a code point is a character. What is not assigned, or of private use, has no place in any name.
+// assigned reports whether a code point is a character. Unassigned and private-use code points are in no name.
 func assigned(r rune) bool {
 	return unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.Cc, unicode.Cf)
 }
 
-// TestReadAsProsodyReads asks Prosody's own Nodeprep, over all code points in several places: a raw name is a room exactly if
-// Prosody takes it for the node that usher uses, and claims can have the name.
+// TestReadAsProsodyReads asks Prosody's own Nodeprep about all code points in several places. A raw name is a room exactly if
+// Prosody prepares it to the node that usher uses, and claims can have the name.
 func TestReadAsProsodyReads(t *testing.T) {
 	lua, source := prosodytest.Source(t)
 	type name struct{ raw, ours, room string }
-	var names []name // that mellium takes; the others are no rooms whatever Prosody makes of them
+	var names []name // those that mellium takes; the others are no rooms, whatever Prosody does
 	refused := 0
 	at := jid.MustParse(service)
 	try := func(raw string) {
@@ -142,8 +142,8 @@ func TestReadAsProsodyReads(t *testing.T) {
 	}
 }
 
-// TestEncodedNames holds for every character that jitsi-meet's spelling of a name, percent-encoded, is a room exactly if claims can
-// have the name: to the server it is plain ASCII.
+// TestEncodedNames checks every character in jitsi-meet's percent-encoded spelling, which is plain ASCII for the server: the spelling
+// is a room exactly if claims can have the name.
 func TestEncodedNames(t *testing.T) {
 	named := 0
 	for r := rune(1); r <= unicode.MaxRune; r++ {

@@ -141,7 +141,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	case claims != nil:
 		t.sessionIgnored("the token decides", "a session id beside a token")
 	case vhost.Kind == KindService:
-		t.sessionIgnored("this virtual host says all", "a session id, not looked at")
+		t.sessionIgnored("sessions do not count on this virtual host", "a session id, ignored")
 	default:
 		if credential, no = a.session(ctx, req, room, breakout, t); no != nil {
 			return d.refused(no)

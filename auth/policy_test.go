@@ -264,7 +264,7 @@ func TestRoomOutOfReach(t *testing.T) {
 	}
 }
 
-// Hosts cost no question.
+// A decision about a host asks the room nothing.
 func TestHostsAreNotLookedFor(t *testing.T) {
 	a := auth.New(policy(t))
 	req := auth.Request{At: now, From: jid.MustParse("u@meet.example.com/x"), Room: "standup@" + service, Token: mint(t, owner)}
@@ -276,14 +276,14 @@ func TestHostsAreNotLookedFor(t *testing.T) {
 	}
 }
 
-// The zero decision, which is what a forgotten assignment leaves, lets nobody in.
+// The zero decision, the result of a forgotten assignment, lets nobody in.
 func TestZeroDecisionDenies(t *testing.T) {
 	if d := (auth.Decision{}); d.Verdict != auth.Deny || d.Verdict.String() != "deny" {
 		t.Errorf("got %v", d.Verdict)
 	}
 }
 
-// What is remembered of a token is forgotten in time, and does not outlive the token's own end.
+// The Authorizer forgets a token in time, and does not remember it beyond the token's own end.
 func TestRememberedTokens(t *testing.T) {
 	asked := 0
 	p := policy(t)
@@ -372,7 +372,7 @@ func TestWords(t *testing.T) {
 	}
 }
 
-// That there is no login goes with every decision, whatever it is, and nothing else does.
+// Every decision says that there is no login, exactly if the policy says so.
 func TestNoLogin(t *testing.T) {
 	for _, login := range []auth.Login{"", auth.LoginNone, auth.LoginPassword, auth.LoginURL} {
 		p := policy(t)

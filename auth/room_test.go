@@ -11,8 +11,8 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 )
 
-// The names are canonical as they stand in the last column, where "" means refused: in CanonicalName, and as the
-// localpart of a room's address, which has narrower rules (RFC 7622 §3.3).
+// Names with their canonical forms, where "" means refused: by CanonicalName, and as the localpart of a room's address, which has
+// narrower rules (RFC 7622 §3.3).
 var roomNames = []struct{ what, name, canonical, inAddress string }{
 	{"plain", "rooma", "rooma", "rooma"},
 	{"case", "RoomA", "rooma", "rooma"},
@@ -121,11 +121,11 @@ func TestCanonicalName(t *testing.T) {
 	}
 }
 
-// TestFoldedLikeJitsiMeet compares CanonicalName with JavaScript over all code points that a name may have: alone, at the end
-// of a word, and around a sigma, which is final by what stands before and after it.
+// TestFoldedLikeJitsiMeet compares CanonicalName with JavaScript for all code points that a name may have: alone, at the end of a
+// word, and around a sigma, because its neighbours make it final.
 func TestFoldedLikeJitsiMeet(t *testing.T) {
 	const cased = "\u0561"
-	// Unicode has changed what these are since version 15, which Go has.
+	// Unicode has changed these since version 15, which Go has.
 	changed := map[rune]bool{0x295: true, 0x2E4: true, 0x1171E: true}
 	fold, flags := readFold(t)
 	compared, wrong := 0, 0
@@ -178,7 +178,7 @@ func TestFoldedLikeJitsiMeet(t *testing.T) {
 	}
 }
 
-// readFold reads testdata/fold.txt, which says how JavaScript wrote it.
+// readFold reads testdata/fold.txt. The file says how JavaScript wrote it.
 func readFold(t *testing.T) (fold, flags map[rune]string) {
 	t.Helper()
 	point := func(text string) rune {
@@ -256,7 +256,7 @@ func TestParseRoom(t *testing.T) {
 	}
 }
 
-// FuzzCanonicalName holds that a canonical name is one name: it stays what it is, and has no spelling that hides.
+// FuzzCanonicalName checks that a canonical name is one name: it is stable, and has no hidden spelling.
 func FuzzCanonicalName(f *testing.F) {
 	for _, tt := range roomNames {
 		if len(tt.name) < 100 {
@@ -293,7 +293,7 @@ func ascii(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII }) && !strings.Contains(s, "%")
 }
 
-// FuzzParseRoom holds that an address that is accepted means one room to every reader.
+// FuzzParseRoom checks that an accepted address means one room to every reader.
 func FuzzParseRoom(f *testing.F) {
 	for _, tt := range roomNames {
 		if len(tt.name) < 100 {

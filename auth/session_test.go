@@ -139,7 +139,7 @@ func TestSessions(t *testing.T) {
 	}
 }
 
-// What a new session stands for, and who is given one.
+// What a new session stands for, and which requests get one.
 func TestSessionsAreGiven(t *testing.T) {
 	yes, no := true, false
 	fresh := kept()
@@ -160,7 +160,7 @@ func TestSessionsAreGiven(t *testing.T) {
 		from    string
 		room    string
 		machine string
-		live    *auth.Session // by the id that is sent along
+		live    *auth.Session // has the id in the request
 		err     error
 		state   auth.RoomState
 		want    *auth.Session
@@ -315,7 +315,7 @@ func TestLobby(t *testing.T) {
 		from      string
 		room      string
 		claims    func(*token.Claims)
-		session   func(*auth.Session) // sent along instead of a token
+		session   func(*auth.Session) // in the request, instead of a token
 		state     auth.RoomState
 
 		affiliation auth.Affiliation
@@ -404,7 +404,7 @@ func TestLobby(t *testing.T) {
 			if d.Verdict != want || d.Affiliation != tt.affiliation || d.MayCreate != tt.create || d.NeedsHost != tt.needsHost || d.StartLobby != tt.start || asked != tt.asked {
 				t.Errorf("%s %s: affiliation %q, create %t, needs host %t, start %t, asked %t", d.Verdict, d.Reason, d.Affiliation, d.MayCreate, d.NeedsHost, d.StartLobby, asked)
 			}
-			// Who knocks today has the right to a session all the same.
+			// A person who knocks gets a session, too.
 			if given := tt.claims != nil || tt.from == trusted; (d.Session != nil) != given {
 				t.Errorf("the session is %+v", d.Session)
 			}
@@ -412,7 +412,7 @@ func TestLobby(t *testing.T) {
 	}
 }
 
-// Where a rule needs the room, a room that does not answer lets nobody in.
+// If a rule needs the room and the room does not answer, nobody is let in.
 func TestLobbyAndBreakoutsOutOfReach(t *testing.T) {
 	p := policy(t)
 	p.Lobby, p.Breakout = true, breakout
@@ -432,7 +432,7 @@ func TestLobbyAndBreakoutsOutOfReach(t *testing.T) {
 	}
 }
 
-// A decision that is taken back gives nothing.
+// A decision turned into a refusal gives nothing.
 func TestDeniedGivesNothing(t *testing.T) {
 	full := auth.Decision{Verdict: auth.Allow, Affiliation: auth.Owner, MayCreate: true, NeedsHost: true, Breakout: true, StartLobby: true, SessionID: sid, Session: &auth.Session{}}
 	for _, d := range []auth.Decision{full.Denied(auth.ReasonFocusRefused, nil), full.Waiting(auth.ReasonHostAbsent)} {
@@ -443,9 +443,9 @@ func TestDeniedGivesNothing(t *testing.T) {
 	}
 }
 
-// A session never yields more than the token that it came from: by it nobody enters a room, becomes something, passes a lobby
-// or stays for longer than with the token at the same moment and under the same policy; and nobody at all on another machine.
-// Policies change between the two requests.
+// A session never yields more than the token that it came from. With it nobody enters another room, gets another affiliation, passes
+// another lobby or stays longer than with the token at the same moment and under the same policy. On another machine it yields
+// nothing. Policies change between the two requests.
 func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 	i := issuer(t)
 	outcomes := map[string]int{}
@@ -501,7 +501,7 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			t.Skip("refused")
 		}
 
-		// Later ones show it, on the same machine or another, for this room or another, in time or late.
+		// Later requests have its id, on the same machine or another, for this room or another, in time or late.
 		for range 10 {
 			if flag("reload") {
 				p = draw()
@@ -534,7 +534,7 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			case got.Session != nil:
 				t.Fatalf("a session begets another: %+v", got.Session)
 			case most.Verdict == auth.Deny && most.Reason == auth.ReasonTokenClaims && c.Expires.IsZero():
-				// A reload asks for an end that the token has not; the session has one.
+				// A reload requires an end, which the token lacks and the session has.
 			case got.Verdict > most.Verdict:
 				t.Fatalf("%s %s by session, %s %s by token", got.Verdict, got.Reason, most.Verdict, most.Reason)
 			case got.Verdict == auth.Allow:

@@ -103,7 +103,7 @@ func ended(v *verified, at time.Time, t *trace) *refusal {
 	return nil
 }
 
-// notBegun refuses a token before its nbf, and one whose iat no clock explains. A smaller iat in the future is noted in d.
+// notBegun refuses a token before its nbf, and one with an iat that no clock explains. It notes a smaller iat in the future in d.
 func notBegun(d *Decision, v *verified, at time.Time, t *trace) *refusal {
 	const rule = "begin"
 	leeway := v.issuer.Leeway
@@ -226,7 +226,7 @@ func signer(ctx context.Context, candidates []*Issuer, tok *token.Token) (_ *Iss
 			no = &refusal{ReasonKeysUnavailable, fmt.Errorf("keys of issuer %s: %w", i.Name, err)}
 		case no.reason == ReasonKeysUnavailable:
 		case len(keys) == 0 && tok.KeyID == "":
-			no = refuse(ReasonTokenSignature, "kid: "+absent+"; the issuer's keys are found by it")
+			no = refuse(ReasonTokenSignature, "kid: "+absent+"; the issuer's keys have ids")
 		default:
 			no = refuse(ReasonTokenSignature, "no key of the issuer verifies the signature")
 		}

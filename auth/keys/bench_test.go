@@ -7,7 +7,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 )
 
-// What asking costs for keys that are here already: the slice that is returned, and nothing else.
+// The cost of asking for keys that are here already: the returned slice, and nothing else.
 func BenchmarkWarmKeys(b *testing.B) {
 	s := &server{}
 	s.publishes(200, ecSet(b, "a", "b", "c", "d"))

@@ -8,14 +8,14 @@ import (
 // MaxAge is maxAge.
 var MaxAge = maxAge
 
-// Unhurried gives fetches over real connections more time during a test, since a machine may have much else to do.
+// Unhurried gives fetches over real connections more time during a test, because the machine may be busy.
 func Unhurried(t *testing.T) {
 	was := fetchTimeout
 	fetchTimeout = time.Minute
 	t.Cleanup(func() { fetchTimeout = was })
 }
 
-// Remembered is how many kids the source of a key server of Jitsi's knows of.
+// Remembered returns the number of kids that the source of a key server of Jitsi's kind remembers.
 func Remembered(source Remote) int {
 	s := source.(*asapServer)
 	s.mu.Lock()

@@ -40,7 +40,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pass lets time pass on the clock of a synctest bubble, where it costs none.
+// pass lets time pass on the clock of a synctest bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
 // trap is a server on this machine that nobody may connect to.
@@ -108,7 +108,7 @@ func raw(t *testing.T, answer string) string {
 // member is one JWK; nil as a value takes a member away.
 type member map[string]any
 
-// jwkOf returns the JWK of a key with these members changed.
+// jwkOf returns the JWK of a key, with these members changed.
 func jwkOf(t testing.TB, key any, change member) member {
 	t.Helper()
 	made, err := jwk.FromRaw(key)
@@ -210,7 +210,7 @@ func certificate(t *testing.T, key crypto.Signer) []byte {
 	return inPEM("CERTIFICATE", must(t)(x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)))
 }
 
-// server is a key server that answers at once in the process of the test, so that the clock of synctest runs.
+// server is a key server inside the test's process. It answers at once, so that the clock of synctest runs.
 type server struct {
 	mu      sync.Mutex
 	status  int
@@ -222,7 +222,7 @@ type server struct {
 	waiting atomic.Int64
 }
 
-// publishes changes what the server answers.
+// publishes changes the answer of the server.
 func (s *server) publishes(status int, body []byte, header ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -273,7 +273,7 @@ func published(t testing.TB, maxStale time.Duration, set []byte, header ...strin
 	return s, remote(t, s, maxStale)
 }
 
-// ecSet returns a JWK Set with a key of each of these names.
+// ecSet returns a JWK Set with one key for each kid.
 func ecSet(t testing.TB, kids ...string) []byte {
 	t.Helper()
 	var members []member
@@ -283,7 +283,7 @@ func ecSet(t testing.TB, kids ...string) []byte {
 	return jwkSet(t, members...)
 }
 
-// has asks the source, and fails the test unless it has as many keys for the kid.
+// has asks the source, and fails the test unless it has that many keys for the kid.
 func has(t testing.TB, source auth.KeySource, kid string, want int) {
 	t.Helper()
 	got, err := source.Keys(t.Context(), kid)
@@ -307,7 +307,7 @@ func (s *server) wasAsked(t testing.TB, want int64) {
 	}
 }
 
-// asap is a key server of Jitsi's.
+// asap is a key server of Jitsi's kind.
 type asap struct {
 	server
 	keys map[string][]byte // by path
@@ -338,7 +338,8 @@ func newASAP(t testing.TB) (*asap, keys.Remote) {
 	return a, source
 }
 
-// flood has strangers send tokens with invented kids, each one after the other and without a pause, until stop is called.
+// flood lets strangers send tokens with invented kids until stop is called, each stranger one token after the other and without a
+// pause.
 func flood(t *testing.T, source auth.KeySource, strangers int) (stop func() (refused int64)) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup

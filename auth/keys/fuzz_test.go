@@ -12,8 +12,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// FuzzJWKS holds the readers of what servers publish to what a key must be: public, strong, for the algorithms of its
-// type, and one that, when used, neither panics nor verifies just anything. The seeds are in testdata/fuzz.
+// FuzzJWKS checks the keys that are read from a server's answer. They must be public, strong, and for the algorithms of their type.
+// In use they must neither panic nor verify just anything. The seeds are in testdata/fuzz.
 func FuzzJWKS(f *testing.F) {
 	const claims = "eyJpc3MiOiJhIn0" // {"iss":"a"}
 	unsigned, err := token.Parse("eyJhbGciOiJub25lIn0." + claims + ".")

@@ -34,7 +34,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 )
 
-// With nothing set, keys come over real connections, and none is left behind.
+// By default, keys come over real connections, and none stays open.
 func TestTransport(t *testing.T) {
 	keys.Unhurried(t)
 	set := ecSet(t, "a")
@@ -106,7 +106,7 @@ func TestTransport(t *testing.T) {
 	}
 }
 
-// A server that sends a byte now and then holds nobody longer than 5 s.
+// A server that sends a byte now and then keeps nobody waiting longer than 5 s.
 func TestDrip(t *testing.T) {
 	for name, begin := range map[string]string{
 		"header": "HTTP/1.1 200 OK\r\nA: ", "body": "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
@@ -214,8 +214,7 @@ func redirectTo(w http.ResponseWriter, r *http.Request, set []byte) {
 	}
 }
 
-// What a token says of where its key is (RFC 7515 §4.1.2 to §4.1.6) is not believed and not even looked at, whatever kind
-// of keys the issuer has.
+// usher ignores what a token says about the place of its key (RFC 7515 §4.1.2 to §4.1.6), whatever kind of keys the issuer has.
 func TestTokensNameNoKeys(t *testing.T) {
 	keys.Unhurried(t)
 	const kid = "k1"
@@ -317,7 +316,7 @@ func TestTokensNameNoKeys(t *testing.T) {
 			refused := func(what, compact string) {
 				t.Helper()
 				d := decide(compact)
-				// A kid that is not in a document which was fetched just now may be a new one.
+				// A kid that is not in a document fetched just now may be a new one.
 				soon := what == "kid" && (name == "JWKS URL" || name == "cache_keys_url") && d.Reason == auth.ReasonKeysUnavailable
 				if d.Verdict != auth.Deny || d.Reason != auth.ReasonTokenSignature && !soon {
 					t.Errorf("%s: %s %s, %v", what, d.Verdict, d.Reason, d.Err)

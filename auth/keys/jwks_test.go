@@ -33,7 +33,7 @@ func TestJWKS(t *testing.T) {
 		"P-384":       {jwkOf(t, p384, member{"alg": "ES384"}), p384, es384},
 		"P-521":       {jwkOf(t, p521, nil), p521, es512},
 		"Ed25519":     {jwkOf(t, ed, member{"alg": "EdDSA"}), ed, eddsa},
-		// What says where another key is, or how old this one, is not read: not even whether it is right.
+		// Members about the place of another key, or the age of this one, are ignored, even wrong ones.
 		"elsewhere": {jwkOf(t, p256, member{"x5u": "https://evil.example.com", "jku": 1, "x5c": []string{"no"}, "x5t": 2, "exp": 1}), p256, es256},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestJWKS(t *testing.T) {
 	}
 }
 
-// Keys that cannot verify tokens are left out, by name, and do no harm to the others.
+// Keys that cannot verify tokens are left out and named, and the others count.
 func TestJWKSSkips(t *testing.T) {
 	key, p256, ed := rsaKey(t).Public(), newEC(t, elliptic.P256()).Public(), newEd25519(t)
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
@@ -164,7 +164,7 @@ func TestJWKSRefuses(t *testing.T) {
 	}
 }
 
-// A key that is replaced may keep its name, for a while beside the old one.
+// A new key may have the name of the old one, and be beside it for a while.
 func TestJWKSKeysOfOneName(t *testing.T) {
 	set := jwkSet(t,
 		jwkOf(t, newEC(t, elliptic.P256()).Public(), member{"kid": "1"}),
@@ -269,7 +269,7 @@ func TestPEMFolder(t *testing.T) {
 	}
 }
 
-// What RFC 7517 shows (appendix A.1) is read; its key for encryption is left out.
+// The example of RFC 7517, appendix A.1, can be read; its key for encryption is left out.
 func TestJWKSOfRFC7517(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("testdata", "rfc7517-a1.json"))
 	if err != nil {

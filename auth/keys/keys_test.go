@@ -40,7 +40,7 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
-// TestCounts checks that the keys of the configuration count one by one, and fetched ones by their address, which is not asked.
+// TestCounts checks that each key of the configuration counts by itself, and fetched keys by their address, without a request to it.
 func TestCounts(t *testing.T) {
 	origins := func(source auth.KeySource) (all []string) {
 		t.Helper()

@@ -34,14 +34,14 @@ func TestRemoteIsAskedWhenNeeded(t *testing.T) {
 	})
 }
 
-// A new key is found by its name, and the one that it replaces is gone with it.
+// A new key is found by its kid. At the same moment the key that it replaces is gone.
 func TestRemoteRotation(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, source := published(t, time.Hour, ecSet(t, "old"))
 		has(t, source, "old", 1)
 		s.publishes(200, ecSet(t, "new"))
 		pass(5*time.Second - time.Nanosecond)
-		fails(t, source, "new", "not known yet") // too soon to ask again, so nobody can say that there is none
+		fails(t, source, "new", "not known yet") // too soon to ask again, so the kid may exist
 		s.wasAsked(t, 1)
 		pass(time.Nanosecond)
 		has(t, source, "new", 1)
@@ -50,8 +50,7 @@ func TestRemoteRotation(t *testing.T) {
 	})
 }
 
-// Who sends tokens with invented kids keeps a new key from nobody for longer than 5 s, and the same kid is asked for once in
-// 30 s.
+// Invented kids delay a new key for at most 5 s, and the same kid is asked for once in 30 s.
 func TestRemoteInventedKids(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, source := published(t, time.Hour, ecSet(t, "a"))
@@ -86,7 +85,7 @@ func TestRemoteInventedKids(t *testing.T) {
 	})
 }
 
-// However many kids are invented, by however many, the server is asked once in 5 s.
+// The server is asked once in 5 s, however many kids are invented.
 func TestRemoteKidFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, source := published(t, time.Hour, ecSet(t, "a"))
@@ -130,7 +129,7 @@ func TestRemoteKeepsStaleKeys(t *testing.T) {
 				has(t, source, "a", 1)
 				s.wasAsked(t, 2)
 				has(t, source, "a", 1)                                // the pause after an error
-				fails(t, source, "b", "https://keys.example.com/set") // a kid of which nothing is known
+				fails(t, source, "b", "https://keys.example.com/set") // an unknown kid
 				s.wasAsked(t, 2)
 				pass(time.Hour - time.Nanosecond)
 				has(t, source, "a", 1)
@@ -152,7 +151,7 @@ func TestRemoteKeepsStaleKeys(t *testing.T) {
 	}
 }
 
-// At the beginning all wait for the one who asks; with an answer that is refused, they hear of it.
+// At the beginning all callers wait for the one that asks. If the answer is refused, all get the error.
 func TestRemoteFirstFetch(t *testing.T) {
 	for name, test := range map[string]struct {
 		set     []byte
@@ -185,7 +184,7 @@ func TestRemoteFirstFetch(t *testing.T) {
 	}
 }
 
-// While one asks anew, the others use the old keys; only requests for another kid wait.
+// While one caller asks again, the others use the old keys; only callers with another kid wait.
 func TestRemoteOthersDoNotWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, source := published(t, time.Hour, ecSet(t, "a"))
@@ -209,7 +208,7 @@ func TestRemoteOthersDoNotWait(t *testing.T) {
 	})
 }
 
-// A server that does not answer costs 5 s, and who waits for another goes when their own time is over.
+// A server that does not answer costs 5 s. A caller that waits for another one leaves when its own time is over.
 func TestRemoteHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{hang: make(chan struct{})}
@@ -233,7 +232,7 @@ func TestRemoteHangs(t *testing.T) {
 	})
 }
 
-// Who hangs up does not keep the keys from the others.
+// A caller that hangs up does not keep the keys from the others.
 func TestRemoteWhoAskedIsGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{hang: make(chan struct{})}
@@ -415,8 +414,8 @@ func TestASAPRefuses(t *testing.T) {
 	}
 }
 
-// From a cold start on, invented kids delay real ones by moments, cost a bounded number of fetches, and have nothing to do with
-// a key that was found before.
+// From a cold start on, invented kids delay real ones by moments and cost a bounded number of fetches. They do not affect a key that
+// was found before.
 func TestASAPKidFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, source := newASAP(t)
@@ -454,8 +453,7 @@ func TestASAPKidFlood(t *testing.T) {
 	})
 }
 
-// Where more strangers ask than can have a turn in time, those who come to a full line are told so, also who has a real kid; the
-// next time they may have more luck.
+// If more strangers ask than the queue can take, callers get an error, also one with a real kid; the next time it may have more luck.
 func TestASAPKidFloodOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, source := newASAP(t)
@@ -489,7 +487,7 @@ func TestASAPKidFloodOfMany(t *testing.T) {
 	})
 }
 
-// Who gives up in the line leaves the kid to the next who wants it.
+// If a caller gives up in the queue, the next caller with the same kid takes over.
 func TestASAPGivesUpInLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, source := newASAP(t)
@@ -512,7 +510,7 @@ func TestASAPGivesUpInLine(t *testing.T) {
 	})
 }
 
-// A kid without a key is asked for again after the pause, and once by however many.
+// A kid without a key is asked for again after the pause, once for all callers.
 func TestASAPSameKidsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, source := newASAP(t)
@@ -528,7 +526,7 @@ func TestASAPSameKidsAgain(t *testing.T) {
 	})
 }
 
-// Many who ask for one new kid at once are one question. Without synctest, which runs one after the other.
+// Many callers with one new kid at once cause one request. There is no synctest here, because it runs one goroutine after the other.
 func TestASAPManyAskForOne(t *testing.T) {
 	for range 20 {
 		a, source := newASAP(t)
@@ -559,7 +557,7 @@ func TestASAPAskerIsGone(t *testing.T) {
 	a.wasAsked(t, 1)
 }
 
-// Of many real keys those are kept that were used last.
+// Of many real keys the most recently used are kept.
 func TestASAPKeepsWhatIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, source := newASAP(t)

@@ -68,7 +68,7 @@ func BenchmarkAdmission(b *testing.B) {
 	}
 }
 
-// BenchmarkGet is a session that is looked up.
+// BenchmarkGet looks up one session.
 func BenchmarkGet(b *testing.B) {
 	each(b, func(b *testing.B, s store.Store) {
 		filled(b, s, 10_000)
@@ -81,7 +81,7 @@ func BenchmarkGet(b *testing.B) {
 	})
 }
 
-// BenchmarkAll is a start with 10,000 records.
+// BenchmarkAll reads 10,000 records, as at a start.
 func BenchmarkAll(b *testing.B) {
 	each(b, func(b *testing.B, s store.Store) {
 		filled(b, s, 10_000)
@@ -101,7 +101,7 @@ func BenchmarkAll(b *testing.B) {
 	})
 }
 
-// BenchmarkOpen is a start with a full store: all that is in the file is read, to know that it is whole.
+// BenchmarkOpen opens a full store, which reads the whole file.
 func BenchmarkOpen(b *testing.B) {
 	path := store.NewPath(b)
 	s := open(b, path, store.Options{})

@@ -25,7 +25,7 @@ func TestReopen(t *testing.T) {
 		put(t, s, store.KindGrant, n%10, clock.Now().Add(time.Duration(n/10+1)*time.Minute))
 	}
 	put(t, s, store.KindSession, 100, clock.Now().Add(time.Hour))
-	o.MaxBytes = 2000 // less than there is
+	o.MaxBytes = 2000 // less than the store has
 	for n := range 12 {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -45,7 +45,7 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// TestEndedMakesRoom: a file (and so the memory) is as large as what lives in it, not as what ever lived.
+// TestEndedMakesRoom: a file (and so the memory) is as large as its live records, and ended ones do not make it grow.
 func TestEndedMakesRoom(t *testing.T) {
 	path, clock := store.NewPath(t), storetest.NewClock()
 	s := open(t, path, store.Options{Now: clock.Now})
@@ -66,7 +66,7 @@ func TestEndedMakesRoom(t *testing.T) {
 	}
 }
 
-// TestFileSize: what the records are counted for is what they take up in the file, or a little more, whatever comes and goes.
+// TestFileSize: the counted bytes of the records are what they use in the file, or a little more, whatever comes and goes.
 func TestFileSize(t *testing.T) {
 	path, clock := store.NewPath(t), storetest.NewClock()
 	const most = 8 << 20
@@ -100,7 +100,7 @@ func TestFileSize(t *testing.T) {
 	}
 }
 
-// TestFormer: the file of an earlier version, whose records had no checksums, becomes one of this version.
+// TestFormer: a file of an earlier version, with records without checksums, becomes one of this version.
 func TestFormer(t *testing.T) {
 	path := store.NewPath(t)
 	end := time.Now().Add(time.Hour).UTC()
@@ -163,7 +163,7 @@ func TestSecondUsher(t *testing.T) {
 	wantError(t, err, path, "another usher uses it")
 }
 
-// TestNextUsher: the one that starts while the last one ends waits for it.
+// TestNextUsher: an usher that starts while the last one ends waits for it.
 func TestNextUsher(t *testing.T) {
 	path := store.NewPath(t)
 	s := open(t, path, store.Options{})
@@ -196,8 +196,7 @@ func TestNoSuchPlace(t *testing.T) {
 	}
 }
 
-// TestEmptyFile: there is nothing in it that could be lost, and it is what is left when the machine stops at the very
-// start.
+// TestEmptyFile: an empty file becomes a store. It has nothing to lose, and is what remains if the machine stops at the very start.
 func TestEmptyFile(t *testing.T) {
 	path := store.NewPath(t)
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -206,7 +205,7 @@ func TestEmptyFile(t *testing.T) {
 	put(t, open(t, path, store.Options{}), store.KindGrant, 1, time.Now().Add(time.Hour))
 }
 
-// TestNotOurs: a file that is damaged or another program's is an error, and is not touched.
+// TestNotOurs: a file that is damaged or another program's is an error, and stays as it is.
 func TestNotOurs(t *testing.T) {
 	ours := written(t, 2000)
 	// other returns a bbolt file; usher returns one with usher's bucket, and withGrant one with a grant in it.
@@ -294,8 +293,8 @@ func TestNotOurs(t *testing.T) {
 	}
 }
 
-// TestPagesLost: whichever page is lost, a store does not open, or has all that was in it (free pages hold nothing, and of the
-// two headers one is enough but for the last change). It never panics.
+// TestPagesLost: if any page is lost, a store does not open, or still has all records (free pages hold nothing, and one of the two
+// headers is enough but for the last change). It never panics.
 func TestPagesLost(t *testing.T) {
 	ours, path := written(t, 2000), store.NewPath(t)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -324,7 +323,7 @@ func TestPagesLost(t *testing.T) {
 				at, length := binary.NativeEndian.Uint32(page[second:]), binary.NativeEndian.Uint32(page[second+4:])
 				page[second+at+length-1]++
 			}
-			os.Remove(path) // one that was refused in the middle keeps its lock until the process ends
+			os.Remove(path) // a refused file may keep its lock until the process ends
 			if err := os.WriteFile(path, b, 0o600); err != nil {
 				t.Fatal(err)
 			}

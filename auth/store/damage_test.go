@@ -16,11 +16,11 @@ import (
 	"time"
 )
 
-// damagesEnv is how many of each way of damage TestDamaged tries.
+// damagesEnv sets how many of each kind of damage TestDamaged tries.
 const damagesEnv = "STORE_TEST_DAMAGES"
 
-// sample is the file of a store with records of all kinds and sizes. Its trees have branch pages above branch pages, pages that follow
-// pages, and free pages in between; held requests, where few, are kept inside the page above.
+// sample returns the file of a store with records of all kinds and sizes. Its trees have branch pages above branch pages, overflow
+// pages, and free pages in between; a few held requests are kept inside the page above.
 func sample(t testing.TB, many bool) []byte {
 	t.Helper()
 	path := NewPath(t)
@@ -69,7 +69,7 @@ func sample(t testing.TB, many bool) []byte {
 	return b
 }
 
-// layout is where in a file there is something to damage.
+// layout has the places in a file that are worth damaging.
 type layout struct {
 	b        []byte
 	size     int
@@ -134,7 +134,7 @@ func (l *layout) put16(at int, n uint16) []byte { order.PutUint16(l.b[at:], n); 
 func (l *layout) put32(at int, n uint32) []byte { order.PutUint32(l.b[at:], n); return l.b }
 func (l *layout) put64(at int, n uint64) []byte { order.PutUint64(l.b[at:], n); return l.b }
 
-// head has one of the headers changed, or both, with the right checksum.
+// head changes one of the headers, or both, with the right checksum.
 func (l *layout) head(at uint64, change func(meta []byte)) {
 	for n := range 2 {
 		if at%3 == uint64(n) {
@@ -254,8 +254,8 @@ var damages = []struct {
 	}},
 }
 
-// survives opens a damaged file. Either that is an error which says what to do, and nothing is written; or all that can be done with a
-// store can be done, again and again. A panic, in whichever goroutine, ends the test.
+// survives opens a damaged file. Either that is an error which says what to do, and nothing is written; or everything that a store
+// does works, again and again. A panic in any goroutine ends the test.
 func survives(t testing.TB, path string, damaged []byte) (refused bool) {
 	t.Helper()
 	os.Remove(path)
@@ -298,7 +298,7 @@ func survives(t testing.TB, path string, damaged []byte) (refused bool) {
 				})
 			}
 			wait.Wait()
-			// Every other one goes, so that pages are joined; what is left changes.
+			// Every other record goes, so that pages are joined; the others change.
 			var gone []string
 			var left []Record
 			for n, r := range all {
@@ -345,7 +345,7 @@ func survives(t testing.TB, path string, damaged []byte) (refused bool) {
 	return false
 }
 
-// TestDamaged: whatever is damaged, a store is refused with words, or works.
+// TestDamaged: whatever is damaged, a store is refused with an error, or works.
 func TestDamaged(t *testing.T) {
 	times := fromEnv(t, 2)
 	for name, many := range map[string]bool{"few": false, "many": true} {
@@ -388,7 +388,7 @@ func fromEnv(t *testing.T, n int) int {
 	return n
 }
 
-// TestWhole: a store that was only used is never refused, whatever came and went in which order.
+// TestWhole: an undamaged store is never refused, whatever was put and deleted in which order.
 func TestWhole(t *testing.T) {
 	for n := range fromEnv(t, 3) {
 		random := rand.New(rand.NewPCG(4, uint64(n)))
@@ -438,7 +438,7 @@ func TestWhole(t *testing.T) {
 	}
 }
 
-// FuzzDamaged does the same with damage of the fuzzer's choice, twice.
+// FuzzDamaged damages a store in two ways that the fuzzer chooses.
 func FuzzDamaged(f *testing.F) {
 	for n := range damages {
 		f.Add(uint8(n), uint64(1<<40+n), uint64(3*n), uint8(n+1), uint64(5*n), uint64(n))
@@ -454,7 +454,7 @@ func FuzzDamaged(f *testing.F) {
 	})
 }
 
-// TestReferredTwice: a page to which two buckets or branches lead is found when the store is opened, and so is one beyond the end.
+// TestReferredTwice: Open finds a page that two buckets or branches refer to, and one beyond the end.
 func TestReferredTwice(t *testing.T) {
 	whole := sample(t, true)
 	path := NewPath(t)
@@ -482,8 +482,7 @@ func TestReferredTwice(t *testing.T) {
 	}
 }
 
-// TestSummed: a record that says something else than it was given is found, wherever a bit of it has changed, when the store is opened
-// and also later.
+// TestSummed: Open finds a record with a changed bit, wherever the bit is.
 func TestSummed(t *testing.T) {
 	path := NewPath(t)
 	s, err := Open(path, Options{})

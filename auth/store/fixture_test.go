@@ -17,7 +17,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/store/storetest"
 )
 
-// put puts records of a kind at once and fails if one cannot be put.
+// put puts n records of a kind at once.
 func put(t testing.TB, s store.Store, k store.Kind, n int, end time.Time) {
 	t.Helper()
 	var wait sync.WaitGroup
@@ -45,7 +45,7 @@ func count(t testing.TB, s store.Store, k store.Kind) (n int) {
 	return n
 }
 
-// reopened closes a store and returns its file as bbolt has it, and how many bytes of it have been in use.
+// reopened closes a store, opens its file by bbolt, and returns that and the bytes of the file in use.
 func reopened(t *testing.T, s store.Store, path string) (db *bbolt.DB, used int64) {
 	t.Helper()
 	if err := s.Close(); err != nil {
@@ -90,7 +90,7 @@ func written(t testing.TB, records int) []byte {
 	return content
 }
 
-// child, where there is one, makes this another process of a test, and does not return then.
+// child turns this process into the child process of a test, and then does not return. It does nothing in any other process.
 var child = func() {}
 
 func TestMain(m *testing.M) {
@@ -98,7 +98,7 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// open opens a store that has to open.
+// open opens a store, and fails the test if it cannot.
 func open(t testing.TB, path string, o store.Options) store.Store {
 	t.Helper()
 	s, err := store.Open(path, o)
@@ -117,7 +117,7 @@ func standup(clock *storetest.Clock) auth.Session {
 	}
 }
 
-// add begins a session and writes it down.
+// add begins a session and puts its record.
 func add(t *testing.T, s store.Sessions, began auth.Session) (id string, err error) {
 	t.Helper()
 	id, r, err := s.Begin(began)

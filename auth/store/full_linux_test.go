@@ -14,12 +14,12 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 )
 
-// TestNoRoomOnDisk: while the disk is full a Put is a FullError, all that was written before is there, and nothing that was not. When
-// there is room again, the store goes on.
+// TestNoRoomOnDisk: while the disk is full, Put returns a FullError, and the store has the earlier records and no others. When there is
+// room again, the store goes on.
 func TestNoRoomOnDisk(t *testing.T) {
 	disk := t.TempDir()
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, "size=1m"); err != nil {
-		t.Skipf("a small disk cannot be had here, which takes root: mount: %v", err)
+		t.Skipf("no small disk here: mounting one needs root: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(disk, 0); err != nil {
@@ -89,7 +89,7 @@ func TestNoRoomOnDisk(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// A disk that may not be written to is an error when the store is opened, and says so.
+	// Open says so if it may not write to the disk.
 	if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
 		t.Fatal(err)
 	}

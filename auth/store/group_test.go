@@ -12,7 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 )
 
-// opened opens a store whose file is new.
+// opened opens a store in a new file.
 func opened(t *testing.T, o Options) *bolt {
 	t.Helper()
 	s, err := Open(NewPath(t), o)
@@ -23,7 +23,7 @@ func opened(t *testing.T, o Options) *bolt {
 	return s.(*bolt)
 }
 
-// transaction is the number of the last transaction that was written.
+// transaction returns the number of the last written transaction.
 func (s *bolt) transaction(t *testing.T) (n int) {
 	t.Helper()
 	if err := s.db.View(func(tx *bbolt.Tx) error { n = tx.ID(); return nil }); err != nil {
@@ -32,7 +32,7 @@ func (s *bolt) transaction(t *testing.T) (n int) {
 	return n
 }
 
-// together has changes come while a group is written, so that they share the next one.
+// together makes changes while a group is written, so that they share the next group.
 func (s *bolt) together(changes ...func()) (wait func()) {
 	s.writing.Lock()
 	var all sync.WaitGroup
@@ -50,13 +50,13 @@ func (s *bolt) together(changes ...func()) (wait func()) {
 	return all.Wait
 }
 
-// TestGroup: those who come while the disk is at work share one write, and one of them who cannot be served disturbs nobody.
+// TestGroup: changes that come while the disk is at work share one write, and one that fails does not disturb the others.
 func TestGroup(t *testing.T) {
 	s := opened(t, Options{MaxBytes: 1 << 20})
 	record := func(n int, value int) Record {
 		return Record{Kind: KindGrant, Key: fmt.Sprintf("%03d", n), Value: make([]byte, value), End: time.Now().Add(time.Hour)}
 	}
-	// One that comes alone is one write, also if it is of two records.
+	// A change that comes alone is one write, also with two records.
 	before := s.transaction(t)
 	if err := s.Put(t.Context(), record(0, 10), Record{Kind: KindSession, Key: "s", End: time.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
@@ -101,7 +101,7 @@ func TestGroup(t *testing.T) {
 	if n != 49 {
 		t.Errorf("there are %d records", n)
 	}
-	// Where there is nothing to write, nothing is written.
+	// A change without an effect writes nothing.
 	before = s.transaction(t)
 	for _, err := range []error{s.Delete(t.Context(), KindGrant, "nobody"), s.Put(t.Context())} {
 		if err != nil {
@@ -116,7 +116,7 @@ func TestGroup(t *testing.T) {
 	}
 }
 
-// TestGroupFails: what goes wrong in a group is an error for all of it, of which nothing is written. The store goes on.
+// TestGroupFails: if a group cannot be written, all of its changes fail and none is written. The store goes on.
 func TestGroupFails(t *testing.T) {
 	s := opened(t, Options{})
 	r := Record{Kind: KindGrant, Key: "a", Value: []byte("1"), End: time.Now().Add(time.Hour)}

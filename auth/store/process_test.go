@@ -19,7 +19,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 )
 
-// childEnv makes the test binary another process of one of the tests: what it does, and with which file.
+// childEnv makes the test binary a child process of a test. Its value says what the child does, and with which file.
 const childEnv = "STORE_TEST_CHILD"
 
 func init() { child = another }
@@ -62,7 +62,7 @@ func startChild(t *testing.T, what, path string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, bufio.NewScanner(out)
 }
 
-// writeForEver puts records and deletes every third, and says so when that is done.
+// writeForEver puts records and deletes every third, and prints each that is done.
 func writeForEver(s store.Store) {
 	ctx, end := context.Background(), time.Now().Add(time.Hour)
 	var wait sync.WaitGroup
@@ -89,7 +89,7 @@ func writeForEver(s store.Store) {
 	wait.Wait()
 }
 
-// TestKilled: what Put returned for is there, and what Delete returned for is not, whenever the process was killed.
+// TestKilled: whenever the process is killed, the store has the records of finished Puts, and not those of finished Deletes.
 func TestKilled(t *testing.T) {
 	path := store.NewPath(t)
 	there := map[string]bool{}
@@ -114,7 +114,7 @@ func TestKilled(t *testing.T) {
 			r, err := s.Get(t.Context(), store.KindGrant, key)
 			switch {
 			case is && errors.Is(err, store.ErrNotFound):
-				// The last Delete of a key may be done without having been told.
+				// The last Delete may be done and not printed.
 				if deleted(key) {
 					continue
 				}
@@ -135,14 +135,14 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// deleted tells whether writeForEver deletes the key.
+// deleted reports whether writeForEver deletes the key.
 func deleted(key string) bool {
 	var pid, n, m int
 	_, err := fmt.Sscanf(key, "%d-%d-%d", &pid, &n, &m)
 	return err == nil && m%3 == 0
 }
 
-// writeOverLimit writes until the file may not grow any more, as if the disk were full, and then looks what is left.
+// writeOverLimit writes until the file may not grow any more, as if the disk were full, and then checks the records.
 func writeOverLimit(s store.Store) error {
 	signal.Ignore(syscall.SIGXFSZ) // so that it is an error of the write, as on a full disk
 	const limit = 1 << 20
@@ -184,7 +184,7 @@ func writeOverLimit(s store.Store) error {
 	if _, err := s.Get(ctx, store.KindGrant, "0000"); err != nil {
 		return fmt.Errorf("Get after the failure: %w", err)
 	}
-	// Room that is made is used.
+	// A Delete makes room.
 	for i := range n / 2 {
 		if err := s.Delete(ctx, store.KindGrant, fmt.Sprintf("%04d", i)); err != nil {
 			return fmt.Errorf("Delete after the failure: %w", err)
@@ -193,7 +193,7 @@ func writeOverLimit(s store.Store) error {
 	if err := s.Put(ctx, store.Record{Kind: store.KindGrant, Key: "more", Value: large[:100], End: end}); err != nil {
 		return fmt.Errorf("Put after room was made: %w", err)
 	}
-	// So is room that comes from elsewhere.
+	// So does somebody else who frees the disk.
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &may); err != nil {
 		return err
 	}
@@ -206,8 +206,7 @@ func writeOverLimit(s store.Store) error {
 	return nil
 }
 
-// TestDiskFull: a Put that cannot be written is an error, and all that was written before is still there, for this process
-// and the next.
+// TestDiskFull: a Put that cannot be written is an error, and this process and the next still have the earlier records.
 func TestDiskFull(t *testing.T) {
 	path := store.NewPath(t)
 	cmd, lines := startChild(t, "limit", path)

@@ -73,8 +73,7 @@ func TestSessionWithoutEnd(t *testing.T) {
 	wantNoSession(t, s, id)
 }
 
-// TestSessionWhole: nothing of a session is lost on the way, whichever field it is; so that a new field cannot be forgotten, all
-// are filled by reflection.
+// TestSessionWhole: no field of a session is lost. The test fills all fields by reflection, so that a new one cannot be forgotten.
 func TestSessionWhole(t *testing.T) {
 	clock := storetest.NewClock()
 	s := store.Sessions{Store: store.Memory(store.Options{Now: clock.Now})}
@@ -108,7 +107,7 @@ func TestSessionWhole(t *testing.T) {
 	})
 }
 
-// TestSessionAsItIs: what would be read otherwise than it was is not written.
+// TestSessionAsItIs: a session that would not read back the same is not written.
 func TestSessionAsItIs(t *testing.T) {
 	clock := storetest.NewClock()
 	s := store.Sessions{Store: store.Memory(store.Options{Now: clock.Now})}
@@ -128,7 +127,7 @@ func TestSessionAsItIs(t *testing.T) {
 	}
 }
 
-// TestSessionUnreadable: what is damaged, or says more than this version knows, stands for nothing.
+// TestSessionUnreadable: a stored session that is damaged, or has a field that this version does not know, stands for nothing.
 func TestSessionUnreadable(t *testing.T) {
 	_, kept, s, id := oneSession(t)
 	var record store.Record
@@ -179,7 +178,7 @@ func TestSessionUnreadable(t *testing.T) {
 	}
 }
 
-// TestSessionsUnavailable: that it cannot be told is not that there is none.
+// TestSessionsUnavailable: a store that does not answer is not the same as no session.
 func TestSessionsUnavailable(t *testing.T) {
 	clock, kept, s, id := oneSession(t)
 	over, cancel := context.WithCancel(t.Context())
@@ -199,7 +198,7 @@ func TestSessionsUnavailable(t *testing.T) {
 	}
 }
 
-// TestSessionIDNotInFile: a reader of the file, or of a copy, cannot enter with it.
+// TestSessionIDNotInFile: the file has no session id, so that a reader of the file or of a copy cannot enter with one.
 func TestSessionIDNotInFile(t *testing.T) {
 	path, clock := store.NewPath(t), storetest.NewClock()
 	kept := open(t, path, store.Options{Now: clock.Now})

@@ -14,7 +14,7 @@ import (
 	"github.com/xmpp-usher/usher/component/focus"
 )
 
-// request is what a Jitsi client sends, as long as tokens with a person's name and avatar make it.
+// request is a Jitsi client's, with a token of a usual length: it has a person's name and avatar.
 var request = "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'" +
 	" machine-uid='0123456789abcdef0123456789abcdef' token='" + strings.Repeat("eyJhbGciOi", 60) + "'>" +
 	"<property xmlns='http://jitsi.org/protocol/focus' name='rtcstatsEnabled' value='false'/>" +

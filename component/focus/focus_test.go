@@ -39,7 +39,7 @@ func encode(t testing.TB, r xml.TokenReader) string {
 	return b.String()
 }
 
-// What a client is told for each reason, byte by byte: testdata/<reason>.xml.
+// The answer for each reason is, byte by byte, testdata/<reason>.xml.
 func TestReply(t *testing.T) {
 	golden, err := filepath.Glob("testdata/*.xml")
 	if err != nil || len(golden) != len(auth.Reasons)+1 {
@@ -62,8 +62,8 @@ func TestReply(t *testing.T) {
 	}
 }
 
-// Where there is no login, nobody is offered one, whatever Jicofo says, and people who need a token do not wait for what cannot
-// come. Who waits for a host waits all the same.
+// Without a login nobody is offered one, whatever Jicofo says, and people who need a token do not wait. People who wait for a host
+// do.
 func TestReplyWithoutLogin(t *testing.T) {
 	said := &focus.Answer{Ready: true, Properties: []focus.Property{{"authentication", "true"}, {"live", "true"}}}
 	for _, e := range auth.Reasons {
@@ -84,7 +84,6 @@ func TestReplyWithoutLogin(t *testing.T) {
 	}
 }
 
-// Whatever the reason, only the verdict allow opens the door.
 // A tenant's room has two spellings; the client gets its own back, whatever the decision calls the room.
 func TestReplyEchoesTheRoom(t *testing.T) {
 	const spelled = "StandUp@conference.acme.meet.example.com"
@@ -94,6 +93,7 @@ func TestReplyEchoesTheRoom(t *testing.T) {
 	}
 }
 
+// Whatever the reason is, only the verdict allow opens the door.
 func TestReplyIsReadyOnlyIfAllowed(t *testing.T) {
 	for _, e := range auth.Reasons {
 		for _, v := range []auth.Verdict{auth.Allow, auth.Wait, auth.Deny, auth.Verdict(7)} {
@@ -108,7 +108,7 @@ func TestReplyIsReadyOnlyIfAllowed(t *testing.T) {
 	}
 }
 
-// No answer tells the token, a claim, a session or a Go error.
+// No answer contains the token, a claim, a session or a Go error.
 func TestReplyIsDiscreet(t *testing.T) {
 	conf := focus.Conference{Room: "r@s", Token: "eyJSECRET.e30.c2ln", SessionID: "SECRET-session", MachineUID: "SECRET-machine"}
 	for _, e := range auth.Reasons {
@@ -192,7 +192,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// Properties that could be two things, or more than a client has reason to send, are dropped and not judged.
+// Ambiguous properties, and more than a client has reason to send, are dropped without an error.
 func TestParseProperties(t *testing.T) {
 	long := strings.Repeat("a", 1025)
 	for _, tt := range []struct {
@@ -248,7 +248,7 @@ const jicofo = "<conference " + ns + "room='other@elsewhere' ready='true' sessio
 	"xmlns:x='x' x:ready='SECRET' xml:lang='en'><property name='authentication' value='false'/><property name='sipGatewayEnabled' value='true'/>" +
 	"<x xmlns='x'>text</x></conference>"
 
-// lib-jitsi-meet is told from other clients, which set a time limit on their requests.
+// Patient tells lib-jitsi-meet from other clients, which set a time limit on their requests.
 func TestPatient(t *testing.T) {
 	property := func(names ...string) (all []focus.Property) {
 		for _, name := range names {
@@ -323,14 +323,14 @@ func TestAnswer(t *testing.T) {
 	if got, err := answer("<conference " + ns + many.String() + "/>"); err != nil || len(got.Attrs) != 64 {
 		t.Errorf("%d attributes, %v", len(got.Attrs), err)
 	}
-	// What was there before is gone.
+	// The old values are gone.
 	again, _ := answer(jicofo)
 	if err := xml.Unmarshal([]byte("<conference "+ns+"/>"), again); err != nil || !reflect.DeepEqual(*again, focus.Answer{}) {
 		t.Errorf("got %+v, %v", again, err)
 	}
 }
 
-// What Jicofo said is passed on, but for what usher says itself.
+// Jicofo's answer is passed on, but for what usher says itself.
 func TestReplyPassesOn(t *testing.T) {
 	said, err := answer(jicofo)
 	if err != nil {
@@ -356,7 +356,7 @@ func TestReplyPassesOn(t *testing.T) {
 			t.Errorf("got\n%s\nwant\n%s", got, tt.want)
 		}
 	}
-	// Nothing of it reaches who is refused.
+	// A client that is refused gets nothing of it.
 	for _, e := range auth.Reasons {
 		if v := e.Reason.Row().Verdict; v != auth.Allow && e.Reason != auth.ReasonFocusUnavailable {
 			if got := encode(t, focus.Reply(asked, conf, auth.Decision{Verdict: v, Reason: e.Reason}, "s1", said)); strings.Contains(got, "focusjid") || strings.Contains(got, "s1") {
@@ -366,7 +366,7 @@ func TestReplyPassesOn(t *testing.T) {
 	}
 }
 
-// Jicofo's error is passed on as far as it is one.
+// Jicofo's error is passed on if it is one.
 func TestReplyPassesOnTheError(t *testing.T) {
 	const begin = `<iq type="error" to="romeo@meet.example.com/orchard" from="focus.meet.example.com" id="1">`
 	const end = `<reason xmlns="urn:usher:0" code="focus-refused"></reason></error></iq>`
@@ -429,8 +429,7 @@ func TestLogout(t *testing.T) {
 	}
 }
 
-// FuzzParse holds that whatever is taken for a request can be answered, in XML that says what was decided and nothing
-// that was confided.
+// FuzzParse checks that every accepted request can be answered, in XML that has the decision and nothing confidential.
 func FuzzParse(f *testing.F) {
 	f.Add("<conference " + ns + "room='standup@conference.meet.example.com' token='eyJ.e30.c2ln' machine-uid='0123'><property name='a' value='b'/></conference>")
 	f.Fuzz(func(t *testing.T, raw string) {
@@ -481,8 +480,8 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// FuzzAnswer holds that whatever is taken for an answer of Jicofo's can be passed on, in XML that says of the room, of
-// being ready and of the session what usher says, and no more than once.
+// FuzzAnswer checks that every accepted answer of Jicofo's can be passed on, in XML that has room, ready and session-id as usher sets
+// them, each once.
 func FuzzAnswer(f *testing.F) {
 	f.Add(jicofo)
 	f.Fuzz(func(t *testing.T, raw string) {

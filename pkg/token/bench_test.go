@@ -11,7 +11,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// BenchmarkToken is the whole way of one token that was never seen before.
+// BenchmarkToken measures all gates for one token.
 func BenchmarkToken(b *testing.B) {
 	type keyPair struct {
 		algorithm       jwa.SignatureAlgorithm
@@ -55,7 +55,7 @@ func BenchmarkToken(b *testing.B) {
 	}
 }
 
-// BenchmarkParseHostile is the costliest token that an unknown sender can make us parse: as many names as fit.
+// BenchmarkParseHostile parses the costliest token that an unknown sender can send: as many names as fit.
 func BenchmarkParseHostile(b *testing.B) {
 	var payload strings.Builder
 	payload.WriteString(`{"iss":"my_app"`)

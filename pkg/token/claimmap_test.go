@@ -12,7 +12,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
-// What Describe says of a path is that path; an error says what is wrong with it.
+// Describe returns the path that NewClaim got; an error says what is wrong with a path.
 func TestNewClaim(t *testing.T) {
 	for path, want := range map[string]string{
 		"room":                         "room",
@@ -179,7 +179,7 @@ func TestMappedClaims(t *testing.T) {
 			if !whole {
 				inner = `{"b":` + row.value + `}`
 			}
-			// Jitsi's own places hold what must not be read.
+			// The values at Jitsi's own places must not be read.
 			payload := `{"a":` + inner + `,"room":"own","sub":"own","context":{"user":{"id":"own","name":"own","affiliation":"teacher"},"group":"own"}}`
 			claims, err := parse(t, encode(headerOf("HS256"))+"."+encode(payload)+".").Claims(m)
 			switch {
@@ -196,7 +196,7 @@ func TestMappedClaims(t *testing.T) {
 	}
 }
 
-// What the map replaces is neither read nor checked; all else is.
+// Places that the map replaces are neither read nor checked; all others are.
 func TestMappedClaimsReplace(t *testing.T) {
 	elsewhere := tokentest.Claim(t, "elsewhere", nil)
 	own := tokentest.Claim(t, "", map[string]string{"x": "owner"})
@@ -227,7 +227,7 @@ func TestMappedClaimsReplace(t *testing.T) {
 	}
 }
 
-// FuzzClaimPath holds that a path that is accepted has one spelling, leads where it says, and nowhere else.
+// FuzzClaimPath checks that an accepted path has one spelling, leads where it says, and nowhere else.
 func FuzzClaimPath(f *testing.F) {
 	for _, path := range []string{"", "a", "realm_access.roles", `a\.b.c`, `a\\.b`, "a..b", `a\`, ".", "ü", "\x00", `\\\.`, "K.k", "\u212A.ſ"} {
 		f.Add(path)
@@ -267,7 +267,7 @@ func FuzzClaimPath(f *testing.F) {
 	})
 }
 
-// FuzzClaimMap holds that a mapped affiliation is never stronger than what the table, or else the token, says.
+// FuzzClaimMap checks that a mapped affiliation is never stronger than the table says, or the token without a table.
 func FuzzClaimMap(f *testing.F) {
 	for _, value := range []string{`"a"`, `["a","b"]`, "true", "100", "1e400", "null", `{"x":"a"}`, `["owner"]`, `["member","teacher"]`, `"*"`, "-0", "[]", `[[["a"]]]`} {
 		f.Add(value, "a", "owner", "*", "member")

@@ -13,8 +13,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
-// FuzzParse holds what is accepted against encoding/json: a careless reader of the same token must see the same.
-// The seeds are the vectors, and in testdata/fuzz what is not worth a vector.
+// FuzzParse compares accepted tokens with encoding/json: a careless reader must see the same. The seeds are the vectors, and those in
+// testdata/fuzz.
 func FuzzParse(f *testing.F) {
 	for _, v := range tokentest.Vectors(f, folder) {
 		f.Add(v.Token)
@@ -107,7 +107,7 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
-// unmarshal reads an object. Nothing, and PHP's empty one, has no members.
+// unmarshal reads an object. An absent one, and PHP's empty one, has no members.
 func unmarshal(t *testing.T, text json.RawMessage, into any) {
 	if len(text) == 0 || strings.Trim(string(text), "[] \t\r\n") == "" {
 		return

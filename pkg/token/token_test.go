@@ -22,7 +22,7 @@ func encode(part string) string {
 	return base64.RawURLEncoding.EncodeToString([]byte(part))
 }
 
-// hs256 signs any header and payload, however wrong.
+// hs256 signs any header and payload with the secret.
 func hs256(t testing.TB, header, payload string) string {
 	return signedWith(secret(t), header, payload)
 }
@@ -82,7 +82,7 @@ func TestUnverified(t *testing.T) {
 	}
 }
 
-// The algorithm is the caller's: whatever the header says, it has no part in it. A key that does not fit is no panic.
+// The caller chooses the algorithm, whatever the header says. A key that does not fit causes no panic.
 func TestVerifyTakesTheAlgorithmFromTheCaller(t *testing.T) {
 	key := secret(t)
 	for _, header := range []string{"HS256", "none", "RS256", "x"} {
@@ -134,7 +134,7 @@ func TestClaims(t *testing.T) {
 		`{"jti":7,"context":{"user":{"id":-1.5e2,"name":18446744073709551616,"email":0,"avatar":1},"group":12}}`:                       {ID: "7", User: token.User{ID: "-1.5e2", Name: "18446744073709551616", Email: "0", Avatar: "1"}, Group: "12"},
 		`{"moderator":"true","context":{"user":{"moderator":"false","lobby_bypass":"true"},"room":{"regex":"false","lobby":"false"}}}`: {Moderator: &yes, User: token.User{Moderator: &no, LobbyBypass: &yes}, RoomLobby: &no},
 
-		// What decides nothing refuses nothing, and is noted.
+		// Claims that decide nothing refuse nothing, and are noted.
 		`{"jti":[1],"context":{"user":{"id":true,"name":["a"],"email":{"a":1},"avatar":false},"group":["a"]}}`: {Notes: []string{
 			"jti: passed over, want a string or a number",
 			"context.user.email: passed over, want a string or a number",
@@ -209,7 +209,7 @@ func TestUnknownAffiliation(t *testing.T) {
 	}
 }
 
-// What is named like a role and is not read is listed, by the path that a claim map takes.
+// Claims that are named like a role and are not read are listed, by the path for a claim map.
 func TestRolesNotRead(t *testing.T) {
 	for _, row := range []struct {
 		m       token.ClaimMap

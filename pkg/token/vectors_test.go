@@ -38,7 +38,7 @@ var rightPayload = fmt.Sprintf(`{"iss":"my_app","aud":"jitsi","sub":"meet.exampl
 
 func headerOf(algorithm string) string { return `{"alg":"` + algorithm + `","typ":"JWT"}` }
 
-// trust is what pkg/token has to know of a vhost of the vectors. The rest of its configuration is the policy's.
+// trust is what the gates of pkg/token need to know about a vhost of the vectors. Package auth uses the rest.
 type trust struct {
 	tokentest.VHost
 	key    any
@@ -256,8 +256,8 @@ func changed(t *testing.T, without []string, with json.RawMessage) string {
 	return "{" + b.String() + "}"
 }
 
-// gates says at which gate of this package a token may stop, by what is expected of it. Where two are named, the policy requires
-// claims that the format does not, and an iss that is no string has no keys.
+// gates lists the gates of this package at which a token may stop, by its expected outcome. There are two for claims that only the
+// policy requires, and for an iss that is no string, which has no keys.
 var gates = map[string][]string{
 	"deny token-required":      {"no token"},
 	"deny token-malformed":     {"malformed"},
@@ -276,7 +276,7 @@ var gates = map[string][]string{
 	"deny room-unknown":        {"claims"},
 }
 
-// TestVectors checks as much of every file in testdata/tokens as can be told without a policy: the gate at which the token stops.
+// TestVectors checks what can be checked of the files in testdata/tokens without a policy: the gate at which the token stops.
 func TestVectors(t *testing.T) {
 	trusted := vhosts(t)
 	for _, v := range tokentest.Vectors(t, folder) {

@@ -1,4 +1,4 @@
-// Package storetest holds every backend of [store.Store] to the same promises.
+// Package storetest has the tests that every implementation of [store.Store] must pass.
 package storetest
 
 import (
@@ -19,10 +19,10 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 )
 
-// Clock is a clock that stands still until it is put forward. It is safe for concurrent use.
+// Clock is a clock that stands still until Forward moves it. It is safe for concurrent use.
 type Clock struct{ at atomic.Pointer[time.Time] }
 
-// NewClock returns a clock that shows some time.
+// NewClock returns a clock with a fixed time.
 func NewClock() *Clock {
 	c := &Clock{}
 	at := time.Date(2026, 3, 29, 0, 59, 59, 999_999_999, time.UTC)
@@ -30,17 +30,16 @@ func NewClock() *Clock {
 	return c
 }
 
-// Now returns the time that the clock shows.
+// Now returns the clock's time.
 func (c *Clock) Now() time.Time { return *c.at.Load() }
 
-// Forward puts the clock forward, or back.
+// Forward moves the clock forward, or back if d is negative.
 func (c *Clock) Forward(d time.Duration) {
 	at := c.Now().Add(d)
 	c.at.Store(&at)
 }
 
-// Run runs the suite. Each call of open returns a store without records that goes by the options; the store is closed by
-// the test.
+// Run runs the tests. Each call of open must return an empty store with these options. The test closes it.
 func Run(t *testing.T, open func(t *testing.T, o store.Options) store.Store) {
 	opened := func(t *testing.T, o store.Options) (store.Store, *Clock) {
 		clock := NewClock()
@@ -105,7 +104,7 @@ func mustPut(t testing.TB, s store.Store, k store.Kind, key, value string, end t
 	}
 }
 
-// wantValue tells what a key has; "" means that it has nothing.
+// wantValue checks the value of a key; "" means that there is no record.
 func wantValue(t testing.TB, s store.Store, k store.Kind, key, want string) {
 	t.Helper()
 	got, err := s.Get(t.Context(), k, key)
@@ -165,7 +164,7 @@ func put(t *testing.T, s store.Store, clock *Clock) {
 	wantValue(t, s, kind, "", "")
 }
 
-// own: neither side keeps what belongs to the other.
+// own: caller and store do not share the bytes of a value.
 func own(t *testing.T, s store.Store, clock *Clock) {
 	mustPut(t, s, kind, "z", strings.Repeat("v", store.MaxValue), clock.Now().Add(time.Hour)) // bbolt copies a little by itself
 	value := []byte("before")
@@ -307,7 +306,7 @@ func all(t *testing.T, s store.Store, clock *Clock) {
 	}
 }
 
-// ranging: who ranges may put and delete, and many of them so that the backend has to grow.
+// ranging: a loop over All may put and delete, and so many records that the store has to grow.
 func ranging(t *testing.T, s store.Store, clock *Clock) {
 	end := clock.Now().Add(time.Hour)
 	var before []string
@@ -382,7 +381,7 @@ func closed(t *testing.T, s store.Store, clock *Clock) {
 	}
 }
 
-// calls returns what each method says.
+// calls returns the error of each method.
 func calls(ctx context.Context, s store.Store, r store.Record, k store.Kind) map[string]error {
 	said := map[string]error{}
 	r.Kind = k
@@ -403,7 +402,7 @@ func calls(ctx context.Context, s store.Store, r store.Record, k store.Kind) map
 	return said
 }
 
-// closing: what has begun when the store is closed is done, or is ErrClosed; nothing waits for ever.
+// closing: a call that has begun before Close is done, or returns ErrClosed; no call waits for ever.
 func closing(t *testing.T, s store.Store, clock *Clock) {
 	var wait sync.WaitGroup
 	begun := make(chan struct{}, 100)
@@ -473,10 +472,10 @@ func several(t *testing.T, s store.Store, clock *Clock) {
 	wantValue(t, s, store.KindGrant, "c", "again")
 }
 
-// size is the value of the records that fill a store.
+// size is the value of records that fill a store.
 var size = strings.Repeat("v", 1000)
 
-// long is a key that is as long as others.
+// long returns a key of a fixed length.
 func long(what ...any) string { return fmt.Sprintf("%-80s", fmt.Sprint(what...)) }
 
 // fill puts records of a kind until there is no room for more, and returns their keys in order.
@@ -505,7 +504,7 @@ func wantFull(t *testing.T, err error, k store.Kind) {
 	}
 }
 
-// full: a store has its limit, and what has ended does not count for long.
+// full: a store has a limit, and ended records do not count for long.
 func full(t *testing.T, s store.Store, clock *Clock) {
 	refused := func() {
 		t.Helper()
@@ -555,7 +554,7 @@ func full(t *testing.T, s store.Store, clock *Clock) {
 	}
 }
 
-// fullOfOne: a kind that is full leaves the others their room, and takes none of what comes together with them.
+// fullOfOne: a full kind leaves the others their room, and a Put of several kinds fails as a whole.
 func fullOfOne(t *testing.T, s store.Store, clock *Clock) {
 	for _, k := range kinds {
 		put := fill(t, s, k, clock)
@@ -578,7 +577,7 @@ func fullOfOne(t *testing.T, s store.Store, clock *Clock) {
 	}
 }
 
-// nearlyFull: the operator is told in time, once, and again when it comes to that once more.
+// nearlyFull: Warn is called in time, once, and again the next time that the kind is nearly full.
 func nearlyFull(t *testing.T, s store.Store, clock *Clock, told *[]store.Kind) {
 	for round := range 3 {
 		put := fill(t, s, kind, clock)
@@ -598,7 +597,7 @@ func nearlyFull(t *testing.T, s store.Store, clock *Clock, told *[]store.Kind) {
 			t.Fatalf("told of %q in round %d", *told, round)
 		}
 		clock.Forward(time.Minute)
-		// What has ended is no reason to tell of it.
+		// Ended records are no reason to warn.
 		mustPut(t, s, kind, long("next", round), size, clock.Now().Add(time.Minute))
 	}
 	fill(t, s, store.KindSession, clock)
@@ -712,7 +711,7 @@ func same(a, b store.Record) bool {
 	return a.Kind == b.Kind && a.Key == b.Key && bytes.Equal(a.Value, b.Value) && a.End.Equal(b.End)
 }
 
-// concurrent: many at once, each with keys of its own of which it knows what is there, and one key that all fight for.
+// concurrent: many goroutines at once. Each knows the records of its own keys, and all write one common key.
 func concurrent(t *testing.T, s store.Store, clock *Clock) {
 	stop := make(chan struct{})
 	var reading, wait sync.WaitGroup
