@@ -176,7 +176,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		return state, nil
 	}
 
-	// A breakout room's name is a random UUID, which no token names: a grant in a main room opens it.
+	// Still 5, for breakout rooms: the name is a random UUID, which no token names, so a grant in a main room opens it.
 	if breakout {
 		state, no := ask("breakout room")
 		if no != nil {
