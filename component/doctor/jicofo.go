@@ -217,8 +217,8 @@ func (x *examination) jicofoAuthenticates(_ context.Context, s subject) finding 
 	return ok("Jicofo leaves it to usher who may open a room")
 }
 
-// jicofoElects lets a person who is no host into the room that Jicofo has opened, and looks whether Jicofo makes them an owner,
-// as it does by default (AutoOwnerRoleManager in ChatRoomRoleManager.kt). After that Jicofo is alone, and leaves.
+// jicofoElects lets a person who is no host into the room that Jicofo has opened, and looks whether Jicofo makes them an owner.
+// By default it does (AutoOwnerRoleManager in ChatRoomRoleManager.kt). After that Jicofo is alone, and leaves.
 func (x *examination) jicofoElects(ctx context.Context, s subject) finding {
 	o, asked := x.opened[s.name]
 	switch {

@@ -113,8 +113,8 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 }
 
 // owns finds out whether usher owns the rooms of the service as its admin, and not only the rooms that it created. A room that
-// Jicofo has created shows it best. Without one, usher tries to be less than an owner. Prosody refuses that for an admin of the
-// service as not-acceptable, and for a mere creator, who is the last owner, as a conflict (XEP-0045 §10.5). Neither changes
+// Jicofo has created shows it best. Without one, usher tries to be less than an owner. For an admin of the service Prosody
+// refuses that as not-acceptable. For a mere creator, who is the last owner, it is a conflict (XEP-0045 §10.5). Neither changes
 // anything.
 func (x *examination) owns(ctx context.Context, s subject) finding {
 	mend := gate.AdminsOwn.Line() + " in the global section"
@@ -307,8 +307,8 @@ func (x *examination) moderators(ctx context.Context, s subject) finding {
 	return ok("usher sees from outside who moderates")
 }
 
-// persistent finds out whether an owner who is no admin of the service can make a room persistent, by the form that the server
-// gives them (muc/persistent.lib.lua). Prosody 13 has that field only for people of the service's parent domain
+// persistent finds out whether an owner who is no admin of the service can make a room persistent. It looks for the field in the
+// form that the server gives them (muc/persistent.lib.lua). Prosody 13 has it only for people of the service's parent domain
 // (mod_authz_internal.lua, host_user_role); ours is not that domain.
 func (x *examination) persistent(ctx context.Context, s subject) finding {
 	room := x.rooms[s.name]

@@ -33,11 +33,11 @@
 //
 // Receive never fails because of a stanza. Clients of the server decide much of what a stanza contains, and must not end the
 // stream of all others. A stanza that is no XML for Go, is too large or too deep comes with a Fault; a handler that panics
-// loses this one stanza. The stream ends only by its end tag, a stream error (RFC 6120 §4.9), XML that RFC 6120 §11.1 forbids
-// on a stream, or the end of the connection.
+// loses this one stanza. The stream ends by its end tag, by a stream error (RFC 6120 §4.9), with the connection, or at XML that
+// RFC 6120 §11.1 forbids on a stream; Prosody passes none on.
 //
-// Every stanza gets its sender in one place, see [Stream.Send]. XEP-0114 asks a component to set it, and Prosody closes the
-// stream with invalid-from at a stanza without one, or with one of another domain (plugins/mod_component.lua).
+// Every stanza gets its sender in one place, see [Stream.Send]. XEP-0114 asks a component to set it. Prosody closes the stream with
+// invalid-from at a stanza without a sender, or with one of another domain (plugins/mod_component.lua).
 //
 // An answer counts only if both its id and its sender are those of the question, see [Stream.Answer].
 package stream

@@ -85,8 +85,8 @@ func handshake(ctx context.Context, w *wire, domain jid.JID, secret []byte) erro
 	defer limit.Stop()
 	defer context.AfterFunc(ctx, func() { limit.Reset(CloseTimeout) })()
 	stop := context.AfterFunc(shaking, func() { w.Close() })
-	// If mellium saw a net.Conn it would watch the context itself, and might still set a deadline in the past when the context
-	// ends after it has returned. So it sees a reader and a writer, and we watch.
+	// If mellium saw a net.Conn it would watch the context itself. When the context ends after it has returned, it might still set
+	// a deadline in the past. So it sees a reader and a writer, and we watch.
 	_, err := xmppcomponent.NewSession(shaking, domain, secret, struct {
 		io.Reader
 		io.Writer

@@ -27,8 +27,8 @@ var (
 // wire cuts the server's stream into its elements: first the stream's header, then stanza after stanza.
 //
 // It is the reason why no stanza can end the stream. An XML decoder that reads the stream itself is lost at the first byte that
-// it refuses, and encoding/xml refuses some of what expat, with which Prosody reads, lets through. mellium's Serve likewise
-// ends the stream at the first error of a handler. Here, each stanza is cut out by its angle brackets alone and gets a decoder
+// it refuses. encoding/xml refuses some XML that Prosody's parser, expat, lets through. mellium's Serve likewise ends the stream at
+// the first error of a handler. Here, each stanza is cut out by its angle brackets alone and gets a decoder
 // of its own: if that refuses it, one stanza is lost.
 //
 // A wire is a net.Conn; its Read never returns bytes of two elements at once. So the code that negotiates the stream
