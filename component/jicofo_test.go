@@ -102,9 +102,9 @@ func (b *before) sees(room string) prosodytest.RoomView {
 func TestServiceOfAdmin(t *testing.T) {
 	service := func(p *auth.Policy) { p.VHosts["users.example.com"] = auth.VHost{Kind: auth.KindService} }
 	const admin = "admins = { \"romeo@users.example.com\" }\n"
-	for name, gate := range map[string]func() *gate{
-		"standalone": func() *gate { return startWith(t, admin+config, service) },
-		"Jicofo": func() *gate {
+	for name, gate := range map[string]func(t *testing.T) *gate{
+		"standalone": func(t *testing.T) *gate { return startWith(t, admin+config, service) },
+		"Jicofo": func(t *testing.T) *gate {
 			return beforeJicofo(t, setup{policy: service, server: func(o *prosodytest.Options) {
 				o.Config = admin + o.Config + "\nVirtualHost \"users.example.com\"\n"
 				o.Users["romeo@users.example.com"] = "wherefore"
@@ -112,7 +112,7 @@ func TestServiceOfAdmin(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := gate()
+			g := gate(t)
 			jigasi, host, guest := g.person("users.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
 			host.enters(room, mint(t, nil))
 			host.Drain()
