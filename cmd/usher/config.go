@@ -21,16 +21,18 @@ import (
 )
 
 func configGroup() *cobra.Command {
-	return group("config", "Look at the configuration", configCheck(), configShow(), configProsody(), configImport(), configModules())
+	return group("config", "Examine the configuration, or make one", configCheck(), configShow(), configProsody(), configImport(), configModules())
 }
 
 func configCheck() *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Say what is wrong with a configuration, or in words what it means",
-		Long: `Say everything that is wrong with a configuration, one problem a line, and exit with status 1; or say in words who
-may create rooms, who may enter and who waits, and exit with status 0. Nothing is connected to.`,
+		Short: "Say what is wrong with a configuration, or what it means",
+		Long: `Print everything that is wrong with a configuration, one problem a line. If nothing is wrong, print in words who may
+create rooms, who may enter and who waits. This command connects to nothing.
+
+Exit status: 0 if the configuration is valid, 1 if not.`,
 		Example: `  usher config check -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -43,7 +45,7 @@ may create rooms, who may enter and who waits, and exit with status 0. Nothing i
 			for _, sentence := range p.Words() {
 				fmt.Fprintln(out, sentence)
 			}
-			fmt.Fprintln(out, stored(c, os.Environ()))
+			fmt.Fprintln(out, storeInWords(c, os.Environ()))
 			for _, n := range c.Notes {
 				fmt.Fprintln(out, "note:", n)
 			}
@@ -58,14 +60,14 @@ may create rooms, who may enter and who waits, and exit with status 0. Nothing i
 	return cmd
 }
 
-// writeGate says whether Prosody's files, where they are known, make the gate.
+// writeGate says whether Prosody's files make the gate. It says nothing if the files are not known.
 func writeGate(w io.Writer, c *config.Config) {
 	if len(c.ProsodyFiles()) == 0 {
 		return
 	}
 	findings, err := c.CompareProsody(os.Environ())
 	if err != nil {
-		fmt.Fprintf(w, "warning: nothing can be said of Prosody's files: %v\n", err)
+		fmt.Fprintf(w, "warning: could not compare Prosody's files: %v\n", err)
 		return
 	}
 	levels := map[config.FindingLevel]int{}
@@ -92,10 +94,10 @@ func configShow() *cobra.Command {
 	var origin bool
 	cmd := &cobra.Command{
 		Use:   "show",
-		Short: "Print the effective configuration, and where each value is from",
-		Long: `Print the configuration as it counts once all its sources are put together, with secrets masked: as a usher.yaml, or
-with --origin as a list of keys, values and where each value is from. Of several sources the later counts: defaults,
-Prosody's files, docker-jitsi-meet's variables, usher.yaml, usher's own variables.`,
+		Short: "Print the effective configuration, and where each value comes from",
+		Long: `Print the configuration that results from all its sources, with secrets masked. The output is a usher.yaml or, with
+--origin, a list of keys, values and where each value comes from. The sources are, and the later one counts: defaults, Prosody's files,
+docker-jitsi-meet's variables, usher.yaml, usher's own variables.`,
 		Example: `  usher config show -c usher.yaml --origin
   usher config show -c /etc/prosody/prosody.cfg.lua -c usher.yaml`,
 		Args: arguments(0),
@@ -117,44 +119,43 @@ Prosody's files, docker-jitsi-meet's variables, usher.yaml, usher's own variable
 		},
 	}
 	configFlag(cmd, &files)
-	cmd.Flags().BoolVar(&origin, "origin", false, "say where each value is from")
+	cmd.Flags().BoolVar(&origin, "origin", false, "say where each value comes from")
 	return cmd
 }
 
 func configProsody() *cobra.Command {
-	var files []string
-	var folder, output, authentication string
-	var check bool
+	var p prosodyCommand
 	cmd := &cobra.Command{
 		Use:   "prosody [FILE...]",
-		Short: "Print the lines that Prosody needs, or what a configuration of it lacks",
-		Long: `Print the lines that Prosody, 0.12 or 13, needs for this configuration. They contain the component's secret. They are made
-from what Prosody's files say already (sources.prosody, or prosody.files): lists keep what they have, and how people log in
-changes only where it must. Beside Jitsi, usher prints nothing if it does not know these files.
+		Short: "Print the lines that Prosody needs, or what its configuration lacks",
+		Long: `Print the lines that Prosody, 0.12 or 13, needs for this configuration. They contain the component's secret. usher makes
+them from Prosody's files (sources.prosody, or prosody.files): lists keep their entries, and how people log in changes only where it
+must. Beside Jitsi, usher prints nothing if it does not know these files.
 
-The lines belong into a file of their own, which the very last line of prosody.cfg.lua includes by its name:
+The lines belong into a file of their own. The very last line of prosody.cfg.lua includes it by its name:
 
   Include "` + config.LinesFile + `"
 
-not into conf.d, for Prosody does not sort what Include "conf.d/*.cfg.lua" finds, and not into Jitsi's own file, which a
-package upgrade writes anew. With --output they are written there at once, or nothing is if something is wrong, or if
-that file has something else in it.
+Do not put it into conf.d, because Prosody does not sort what Include "conf.d/*.cfg.lua" finds. Do not write into Jitsi's own file,
+because a package upgrade writes it anew. With --output usher writes the file at once. If something is wrong, or if the file has
+anything else in it, usher leaves it as it is.
 
-With --check, say what Prosody would make of its files with these lines, before they are written: one finding a line. If Prosody
-does not read these lines yet, or reads older ones, it says so.
+With --check, say what Prosody would make of its files with these lines, before they are written. Each finding is one line. If Prosody
+does not read these lines yet, or reads older ones, usher says so.
 
   defeats   with this line, or without it, the gate is open, or somebody else decides, too
   missing   without this line usher cannot work as it should
-  hint      what cannot be seen in these files, or is worth knowing
+  hint      something that these files do not show, or that is worth knowing
 
-With FILE..., say the same of these files as they are: prosody.cfg.lua, or the files that Prosody reads one after the other,
-usher's last. With --check, too, these files count and not those that the configuration names.
+With FILE..., say the same about these files as they are: prosody.cfg.lua, or the files that Prosody reads one after the other, usher's
+last. With --check, too, these files count, and not those of the configuration.
 
---authentication changes how people log in that are not asked for a password. With jitsi-anonymous each token is verified once
-and not twice, and the features in tokens have no effect. Give it each time.
+--authentication changes how people without a password log in. With jitsi-anonymous each token is verified once and not twice, and the
+features in tokens have no effect. Give it each time.
 
-With --module, write usher's module for Prosody into a folder instead, which is made: rooms.enforcement: module needs it. The
-lines load it; where Prosody's files are not known, the lines for it alone are printed. A file of its name that is something else is left alone.
+With --module, write usher's module for Prosody into a folder, which is made if it is missing. rooms.enforcement: module needs the module,
+and the lines load it. If Prosody's files are not known, usher prints the lines for the module alone. usher does not overwrite a file of
+the same name that is not its own.
 
 Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 		Example: `  usher config prosody -c usher.yaml --check
@@ -162,81 +163,117 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
   usher config prosody -c usher.yaml /etc/prosody/prosody.cfg.lua
   usher config prosody -c usher.yaml --module ` + config.ModuleFolder,
 		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, against []string) error {
-			changed := cmd.Flags().Changed
-			switch {
-			case changed("module") && (folder == "" || len(against) > 0 || check || changed("output") || changed("authentication")):
-				return misused("--module takes a folder to write to, and goes with nothing else")
-			case changed("output") && (output == "" || len(against) > 0 || check):
-				return misused("--output takes a file to write to, and no files to compare with")
-			case changed("authentication") && authentication != config.ProviderJitsi && authentication != config.ProviderAnonymous:
-				return misused("--authentication must be %s or %s", config.ProviderJitsi, config.ProviderAnonymous)
-			case changed("authentication") && len(against) > 0 && !check:
-				return misused("--authentication is for lines that are printed: it does not change what these files say")
-			}
-			c, _, err := load(files, os.Environ(), new(keys.Cache))
-			if err != nil {
-				return err
-			}
-			out, lines := cmd.OutOrStdout(), config.Lines{Environ: os.Environ(), Authentication: authentication}
-			switch {
-			case changed("module"):
-				return writeModule(out, c, folder)
-			case check:
-				findings, err := c.CheckLines(lines, against...)
-				if err != nil {
-					return err
-				}
-				pending, err := c.LinesPending(lines, against...)
-				if err != nil {
-					return err
-				}
-				holds := strings.TrimSpace("With usher's lines, Prosody keeps out everybody that usher has not let in.\n" + pending)
-				return writeFindings(out, findings, holds)
-			case len(against) > 0:
-				findings, err := c.CompareProsody(os.Environ(), against...)
-				if err != nil {
-					return err
-				}
-				return writeFindings(out, findings, "Prosody's configuration makes the gate.")
-			}
-			if changed("output") {
-				if lines.File, err = filepath.Abs(output); err != nil {
-					return err
-				}
-			}
-			text, err := c.ProsodyLines(lines)
-			if err != nil {
-				return err
-			}
-			if changed("output") {
-				return writeLines(out, lines.File, text, c.ProsodyFiles())
-			}
-			_, err = io.WriteString(out, text)
-			return err
-		},
+		RunE: p.run,
 	}
-	configFlag(cmd, &files)
-	cmd.Flags().StringVar(&folder, "module", "", "write usher's module for Prosody into this `folder`")
-	cmd.Flags().StringVarP(&output, "output", "o", "", "write the lines into this `file`, which only its group may read, too")
-	cmd.Flags().StringVar(&authentication, "authentication", "", "`provider` by which people log in: jitsi-anonymous or anonymous")
-	cmd.Flags().BoolVar(&check, "check", false, "say what Prosody makes of its files with the lines, without writing them")
+	configFlag(cmd, &p.files)
+	cmd.Flags().StringVar(&p.folder, "module", "", "write usher's module for Prosody into this `folder`")
+	cmd.Flags().StringVarP(&p.output, "output", "o", "", "write the lines into this `file`, readable by its group, too")
+	cmd.Flags().StringVar(&p.authentication, "authentication", "", "`provider` by which people log in: jitsi-anonymous or anonymous")
+	cmd.Flags().BoolVar(&p.check, "check", false, "say what Prosody makes of its files with the lines, without writing them")
 	return cmd
 }
 
-// writeLines writes the lines for Prosody into a file, all or nothing: where they were included and are half there, the gate
-// would be open. Any other file than one with such lines is left alone: it may be Jitsi's. Prosody must be able to read it, so it gets the group of the file before, or else of Prosody's own file.
+// prosodyCommand has the flags of "usher config prosody".
+type prosodyCommand struct {
+	files                          []string
+	folder, output, authentication string
+	check                          bool
+}
+
+// run runs the command. against are Prosody's files to compare with.
+func (p *prosodyCommand) run(cmd *cobra.Command, against []string) error {
+	changed, out := cmd.Flags().Changed, cmd.OutOrStdout()
+	if err := p.misuse(changed, against); err != nil {
+		return err
+	}
+	c, _, err := load(p.files, os.Environ(), new(keys.Cache))
+	if err != nil {
+		return err
+	}
+	lines := config.Lines{Environ: os.Environ(), Authentication: p.authentication}
+	switch {
+	case changed("module"):
+		return writeModule(out, c, p.folder)
+	case p.check:
+		return checkLines(out, c, lines, against)
+	case len(against) > 0:
+		findings, err := c.CompareProsody(os.Environ(), against...)
+		if err != nil {
+			return err
+		}
+		return writeFindings(out, findings, "Prosody's configuration makes the gate.")
+	case changed("output"):
+		if lines.File, err = filepath.Abs(p.output); err != nil {
+			return err
+		}
+	}
+	text, err := c.ProsodyLines(lines)
+	if err != nil {
+		return err
+	}
+	if changed("output") {
+		return writeLines(out, lines.File, text, c.ProsodyFiles())
+	}
+	_, err = io.WriteString(out, text)
+	return err
+}
+
+// misuse returns an error if the flags contradict each other.
+func (p *prosodyCommand) misuse(changed func(flag string) bool, against []string) error {
+	switch {
+	case changed("module") && (p.folder == "" || len(against) > 0 || p.check || changed("output") || changed("authentication")):
+		return misused("--module takes a folder to write to, and no other flag or file")
+	case changed("output") && (p.output == "" || len(against) > 0 || p.check):
+		return misused("--output takes a file to write to, and no files to compare with")
+	case changed("authentication") && p.authentication != config.ProviderJitsi && p.authentication != config.ProviderAnonymous:
+		return misused("--authentication must be %s or %s", config.ProviderJitsi, config.ProviderAnonymous)
+	case changed("authentication") && len(against) > 0 && !p.check:
+		return misused("--authentication is for printing lines: it does not change what these files say")
+	}
+	return nil
+}
+
+// checkLines says what Prosody would make of its files with usher's lines.
+func checkLines(w io.Writer, c *config.Config, lines config.Lines, against []string) error {
+	findings, err := c.CheckLines(lines, against...)
+	if err != nil {
+		return err
+	}
+	pending, err := c.LinesPending(lines, against...)
+	if err != nil {
+		return err
+	}
+	holds := strings.TrimSpace("With usher's lines, Prosody keeps out everybody that usher has not let in.\n" + pending)
+	return writeFindings(w, findings, holds)
+}
+
+// writeLines writes the lines for Prosody into a file, all or nothing: with half of them, the gate would be open. It leaves a file
+// alone that has anything but such lines, because that may be Jitsi's. prosody are Prosody's main files.
 func writeLines(w io.Writer, name, lines string, prosody []string) error {
 	switch is, err := smallfile.Read(name, 1<<20); {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("--output: %w", err)
 	case len(is) > 0 && !config.IsLines(string(is)):
-		return fmt.Errorf("%s is not what usher has written there: name a file of its own, or remove this one", name)
+		return fmt.Errorf("%s was not written by usher: name another file, or remove this one", name)
 	}
-	var like os.FileInfo
-	for _, file := range append([]string{name}, append(prosody, filepath.Dir(name))...) {
+	if err := replaceFile(name, lines, append([]string{name}, append(prosody, filepath.Dir(name))...)); err != nil {
+		return err
+	}
+	if strings.Contains(lines, config.DockerGlobalConfig) {
+		_, err := fmt.Fprintf(w, "%s is written. Its head says how docker-jitsi-meet's Prosody comes to read it.\n", name)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%s is written. The very last line of prosody.cfg.lua must include it:\n  Include %q\n", name, name)
+	return err
+}
+
+// replaceFile writes a file whole or not at all. Prosody must be able to read it, so it gets the group of the first of these files
+// that exists.
+func replaceFile(name, content string, like []string) error {
+	var group os.FileInfo
+	for _, file := range like {
 		var err error
-		if like, err = os.Stat(file); err == nil {
+		if group, err = os.Stat(file); err == nil {
 			break
 		}
 	}
@@ -244,31 +281,23 @@ func writeLines(w io.Writer, name, lines string, prosody []string) error {
 	if err != nil {
 		return err
 	}
-	defer os.Remove(part.Name()) // which is gone if all went well
-	_, err = part.WriteString(lines)
-	if owner, ok := like.Sys().(*syscall.Stat_t); ok && err == nil {
+	defer os.Remove(part.Name()) // is gone already if all went well
+	_, err = part.WriteString(content)
+	if owner, ok := group.Sys().(*syscall.Stat_t); ok && err == nil {
 		if err = part.Chown(-1, int(owner.Gid)); err != nil {
-			err = fmt.Errorf("the group of %s cannot be given to it, so Prosody could not read it: %w", like.Name(), err)
+			err = fmt.Errorf("could not give %s the group of %s, so Prosody could not read it: %w", name, group.Name(), err)
 		}
 	}
 	err = errors.Join(err, part.Chmod(0o640), part.Close())
 	if err == nil {
 		err = os.Rename(part.Name(), name)
 	}
-	if err != nil {
-		return err
-	}
-	if strings.Contains(lines, config.DockerGlobalConfig) {
-		_, err = fmt.Fprintf(w, "%s is written. Its head says how docker-jitsi-meet's Prosody comes to read it.\n", name)
-		return err
-	}
-	_, err = fmt.Fprintf(w, "%s is written. The very last line of prosody.cfg.lua includes it:\n  Include %q\n", name, name)
 	return err
 }
 
-// writeModule writes usher's module into a folder, and says what else it takes.
+// writeModule writes usher's module into a folder, and says what else is needed.
 func writeModule(w io.Writer, c *config.Config, folder string) error {
-	folder, err := filepath.Abs(folder) // Prosody looks from where its own configuration is
+	folder, err := filepath.Abs(folder) // Prosody counts relative names from its own configuration
 	if err != nil {
 		return err
 	}
@@ -281,7 +310,7 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 		return err
 	}
 	if !known {
-		_, err = fmt.Fprintf(w, "-- %s is written. These lines load it, beside rooms.enforcement: module in usher.yaml.\n%s", file, lines)
+		_, err = fmt.Fprintf(w, "-- %s is written. These lines load it; usher.yaml needs rooms.enforcement: module.\n%s", file, lines)
 		return err
 	}
 	fmt.Fprintf(w, "%s is written. ", file)
@@ -290,13 +319,13 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 	}
 	fmt.Fprintln(w, "The lines that \"usher config prosody --output\" writes load it.")
 	if lines != "" {
-		fmt.Fprintf(w, "Prosody does not look into this folder: write the module into %s instead, or set in Prosody's own file, and write the lines after that:\n  %s",
+		fmt.Fprintf(w, "Prosody does not look into this folder. Write the module into %s instead, or set this in Prosody's own file before you write the lines:\n  %s",
 			config.ModuleFolder, lines)
 	}
 	return nil
 }
 
-// writeFindings says what a configuration of Prosody lacks, and fails if the gate is not one. Otherwise it says what holds.
+// writeFindings prints what a configuration of Prosody lacks, and fails if the gate is open. Otherwise it prints holds.
 func writeFindings(w io.Writer, findings []config.Finding, holds string) error {
 	open := 0
 	for _, f := range findings {
@@ -320,17 +349,17 @@ func configImport() *cobra.Command {
 	prosody := &cobra.Command{
 		Use:   "prosody FILE",
 		Short: "Write a usher.yaml from Prosody's configuration",
-		Long: `Write a usher.yaml with what Prosody's configuration says, on standard output: with comments that say in which file and
-line each value was found, and with its secrets. What is missing stands at its beginning.
+		Long: `Write a usher.yaml from Prosody's configuration to standard output. Comments say in which file and line each value was
+found. It contains the secrets. Its first lines say what is still to do.
 
-Virtual hosts whose people log in with a password are left out unless --trusted names them, for these people are hosts.`,
+Virtual hosts with passwords are left out unless --trusted names them, because everybody who logs in there would be a host.`,
 		Example: `  usher config import prosody /etc/prosody/prosody.cfg.lua > usher.yaml`,
 		Args:    cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			return importFrom(cmd, config.Import{Prosody: files, Trusted: trusted})
 		},
 	}
-	prosody.Flags().StringSliceVar(&trusted, "trusted", nil, "`domain` of a virtual host whose people, with a password, are hosts")
+	prosody.Flags().StringSliceVar(&trusted, "trusted", nil, "`domain` of a virtual host where everybody with a password is a host")
 	env := &cobra.Command{
 		Use:     "env FILE",
 		Short:   "Write a usher.yaml from the variables of docker-jitsi-meet",
@@ -341,10 +370,10 @@ Virtual hosts whose people log in with a password are left out unless --trusted 
 			return importFrom(cmd, config.Import{Docker: files[0], Environ: os.Environ()})
 		},
 	}
-	return group("import", "Write a usher.yaml from what is there already", prosody, env)
+	return group("import", "Write a usher.yaml from an existing configuration", prosody, env)
 }
 
-// importFrom writes what an import found.
+// importFrom prints the usher.yaml of an import.
 func importFrom(cmd *cobra.Command, i config.Import) error {
 	i.Checks = []config.Check{newIssuers(new(keys.Cache)).add}
 	yaml, err := i.YAML()
@@ -355,15 +384,15 @@ func importFrom(cmd *cobra.Command, i config.Import) error {
 	return err
 }
 
-// envLong is the help of "usher config import env", with the list of all variables.
+// envLong returns the help of "usher config import env", with the list of all variables.
 func envLong() string {
 	var b strings.Builder
-	b.WriteString(`Write a usher.yaml with what the variables of docker-jitsi-meet say, on standard output: those of a .env file, or with
-"environment" for FILE those of the environment. It has comments that say which variable each value is from, and
-the secrets. What is missing stands at its beginning.
+	b.WriteString(`Write a usher.yaml from the variables of docker-jitsi-meet to standard output. The variables are those of a .env file
+or, if FILE is "environment", those of the environment. Comments say which variable each value comes from. It contains the secrets. Its
+first lines say what is still to do.
 
 These variables set a key. MAIN, GUEST, HIDDEN and AUTH are the virtual hosts that XMPP_DOMAIN, XMPP_GUEST_DOMAIN,
-XMPP_HIDDEN_DOMAIN and XMPP_AUTH_DOMAIN name; modules are what "usher config modules" says of each:
+XMPP_HIDDEN_DOMAIN and XMPP_AUTH_DOMAIN name. Modules set the keys that "usher config modules" prints:
 
 `)
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -377,10 +406,10 @@ XMPP_HIDDEN_DOMAIN and XMPP_AUTH_DOMAIN name; modules are what "usher config mod
 		}
 		fmt.Fprintf(w, "  %s\t%s\t%s\n", v.Name, v.Key, note)
 	}
-	_ = w.Flush() // to memory
+	_ = w.Flush() // into memory
 	b.WriteString(`
-These do not. Those that are set are named in the log, and so are those that usher does not know and that begin with XMPP_,
-JWT_, ENABLE_, GLOBAL_, PROSODY_, JICOFO_ or VISITORS_:
+These set none. The log names those that are set. It also names variables that usher does not know and that begin with XMPP_, JWT_,
+ENABLE_, GLOBAL_, PROSODY_, JICOFO_ or VISITORS_:
 
 `)
 	for _, v := range config.DockerVariables {
@@ -396,19 +425,19 @@ func configModules() *cobra.Command {
 	return &cobra.Command{
 		Use:   "modules [NAME...]",
 		Short: "Say what becomes of Prosody's modules beside usher",
-		Long: `Say of each module of Prosody that usher knows, or of those named, what becomes of it: of those of Jitsi, of
-jitsi-contrib/prosody-plugins, of docker-jitsi-meet's templates and of Prosody itself.
+		Long: `Say what becomes of the modules of Prosody beside usher: of all that usher knows, or of those named here. usher knows the
+modules of Jitsi, of jitsi-contrib/prosody-plugins, of docker-jitsi-meet's templates and of Prosody itself.
 
-  mapped       usher does its work by the keys that are named, at least as strictly, or says what it allows more; "usher config
-               import" sets them, and the lines of "usher config prosody" disable the module
-  rival        it decides beside usher, which has nothing like it; the lines disable it
+  mapped       usher does its work, by the keys that are named. usher is at least as strict, or says what it allows more. "usher
+               config import" sets the keys, and the lines of "usher config prosody" disable the module
+  rival        it decides beside usher, and usher has nothing like it; the lines disable it
   harmless     it stays: nobody gets in or gets more by it, but it may refuse or delay
   usher's own  it comes with usher
 
-A module that is not known may do anything: it is named when it is loaded where usher guards rooms. Nothing is read or
-connected to.
+An unknown module may do anything. usher names it if it is loaded where usher guards rooms. This command reads no files, and connects
+to nothing.
 
-Exit status: 0, or 1 if a module that was named is not known.`,
+Exit status: 0, or 1 if usher does not know a module that was named.`,
 		Example: `  usher config modules
   usher config modules token_affiliation muc_wait_for_host`,
 		Args: cobra.ArbitraryArgs,
@@ -418,7 +447,7 @@ Exit status: 0, or 1 if a module that was named is not known.`,
 	}
 }
 
-// writeModules says what becomes of modules; of all that are known if none is named.
+// writeModules says what becomes of these modules, or of all known ones if none is named.
 func writeModules(w io.Writer, names []string) error {
 	known := config.Modules()
 	if len(names) == 0 {

@@ -231,7 +231,7 @@ func (s *stage) usher(file string, environ ...string) (*component.Component, err
 		return nil, err
 	}
 	// Without store.path the store goes to STATE_DIRECTORY: the folder of the stage, so that nothing stays on the machine.
-	if s.store, err = kept(c, append(slices.Clone(environ), "STATE_DIRECTORY="+s.Dir), log); err != nil {
+	if s.store, err = openStore(c, append(slices.Clone(environ), "STATE_DIRECTORY="+s.Dir), log); err != nil {
 		return nil, err
 	}
 	return component.New(options(c, p, s.store, log))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,18 +24,20 @@ func examine() *cobra.Command {
 	var watch time.Duration
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Examine the running XMPP server, and say what to mend in its configuration",
-		Long: `Connect to the XMPP server as usher does, ask it about everything that usher needs, make a room, have Jicofo open another where
-usher stands before one, try them out and end them again. Where Prosody's files, or the web page's, are among the sources of
-the configuration, they are looked at first. Each check is one line: ok, warn, fail, or skip where another check failed so
-that this one can say nothing. If the server cannot be asked at all, one line names all that were skipped. Below one that is not
-ok stands the line of configuration, or the command, that mends it.
+		Short: "Examine the running XMPP server, and say what to mend",
+		Long: `Connect to the XMPP server as usher does, and ask it about everything that usher needs. Make a room, try it out and end it. In
+front of Jicofo, have Jicofo open another room. If the configuration has Prosody's files or the web page's among its sources, doctor
+looks at them first.
 
-A component has one connection. Stop the running usher first: Prosody refuses a second one ("conflict"), and nothing is
-examined. Where Prosody has component_conflict_resolve = "kick_old" it is the running usher that loses its connection, and
-comes back after a quarter of a minute. In the meantime nobody is admitted; clients are told to ask again.
+Each check is one line: ok, warn, fail, or skip if another check failed so that this one can say nothing. If the server cannot be
+reached, one line names everything that was skipped. Below a line that is not ok stands the line of configuration, or the command, that
+mends it.
 
-What happens only now and then, such as a second usher that connects, is seen with --watch.
+A component has one connection, so stop the running usher first: Prosody refuses a second one ("conflict"), and doctor examines nothing.
+Where Prosody has component_conflict_resolve = "kick_old", the running usher loses its connection instead, and comes back after a quarter
+of a minute. Meanwhile nobody is admitted; clients are told to ask again.
+
+--watch finds what happens only now and then, such as a second usher that connects.
 
 Exit status: 0 if no check failed, 1 if one did.`,
 		Example: `  usher doctor -c usher.yaml
@@ -44,56 +47,66 @@ Exit status: 0 if no check failed, 1 if one did.`,
 			if watch < 0 {
 				return misused("--watch cannot be negative")
 			}
-			remote := new(keys.Cache)
-			c, p, err := load(files, os.Environ(), remote)
-			if err != nil {
+			text := &textReport{w: cmd.OutOrStdout()}
+			t := tally{write: text.write}
+			if asJSON {
+				t.write = func(c doctor.Check) error { return writeCheckJSON(cmd.OutOrStdout(), c) }
+			}
+			if err := runDoctor(cmd.Context(), files, watch, t.report); err != nil {
 				return err
 			}
-			ctx, stop := untilSignal(cmd.Context(), nil)
-			defer stop()
-			o := examination(c, p, remote)
-			o.Watch = watch
-			text := &textReport{w: cmd.OutOrStdout()}
-			write, end := text.write, text.end
-			if asJSON {
-				write = func(c doctor.Check) error { return writeCheckJSON(cmd.OutOrStdout(), c) }
-				end = func() error { return nil }
-			}
-			failed := 0
-			var unwritten error
-			report := func(c doctor.Check) {
-				if c.Status == doctor.Fail {
-					failed++
-				}
-				unwritten = errors.Join(unwritten, write(c))
-			}
-			findings, err := c.CompareProsody(os.Environ())
-			if err != nil { // what the server really does can be seen all the same
-				report(doctor.Check{Code: "file", Of: "prosody", Status: doctor.Warn, Says: err.Error()})
-			}
-			for _, f := range append(findings, c.CompareMeet()...) {
-				if f.Level != config.Hint { // which can neither hold nor fail
-					report(fileCheck(f))
-				}
-			}
-			if err := doctor.Run(ctx, o, report); err != nil {
-				return errors.New("interrupted")
-			}
-			unwritten = errors.Join(unwritten, end())
-			if failed > 0 && unwritten == nil {
+			t.unwritten = errors.Join(t.unwritten, text.end())
+			if t.failed && t.unwritten == nil {
 				return failure{status: statusFailed} // the lines have said it
 			}
-			return unwritten
+			return t.unwritten
 		},
 	}
 	configFlag(cmd, &files)
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one JSON object a line")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	cmd.Flags().DurationVar(&watch, "watch", time.Second, "how long to stay connected at the end")
 	return cmd
 }
 
-// fileCheck is what is found in Prosody's files, where they are among the sources. What the server really does the other
-// checks tell.
+// tally writes checks, and remembers whether one failed.
+type tally struct {
+	write     func(doctor.Check) error
+	failed    bool
+	unwritten error // why some could not be written
+}
+
+func (t *tally) report(c doctor.Check) {
+	t.failed = t.failed || c.Status == doctor.Fail
+	t.unwritten = errors.Join(t.unwritten, t.write(c))
+}
+
+// runDoctor reports what is found in the files among the sources, and then at the running server.
+func runDoctor(ctx context.Context, files []string, watch time.Duration, report func(doctor.Check)) error {
+	remote := new(keys.Cache)
+	c, p, err := load(files, os.Environ(), remote)
+	if err != nil {
+		return err
+	}
+	ctx, stop := untilSignal(ctx, nil)
+	defer stop()
+	findings, err := c.CompareProsody(os.Environ())
+	if err != nil { // the server can be examined all the same
+		report(doctor.Check{Code: "file", Of: "prosody", Status: doctor.Warn, Says: err.Error()})
+	}
+	for _, f := range append(findings, c.CompareMeet()...) {
+		if f.Level != config.Hint { // a hint neither holds nor fails
+			report(fileCheck(f))
+		}
+	}
+	o := examination(c, p, remote)
+	o.Watch = watch
+	if err := doctor.Run(ctx, o, report); err != nil {
+		return errors.New("interrupted")
+	}
+	return nil
+}
+
+// fileCheck is the check of a finding in the files among the sources. What the server really does is for the other checks.
 func fileCheck(f config.Finding) doctor.Check {
 	status := doctor.Warn
 	if f.Level == config.Defeats {
@@ -111,7 +124,7 @@ func writeCheckJSON(w io.Writer, c doctor.Check) error {
 // textReport writes checks for people, each as soon as it is made.
 type textReport struct {
 	w io.Writer
-	// silent tells that the server can be asked nothing. What is skipped then is one line, at the end: why, and the codes.
+	// silent says that the server cannot be asked anything. All skipped checks are then one line at the end: why, and the codes.
 	silent bool
 	why    string
 	codes  []string
@@ -120,7 +133,7 @@ type textReport struct {
 func (r *textReport) write(c doctor.Check) error {
 	if r.silent && c.Status == doctor.Skip {
 		r.why = c.Says
-		if !slices.Contains(r.codes, c.Code) { // of several virtual hosts, or services
+		if !slices.Contains(r.codes, c.Code) { // there may be several virtual hosts or services
 			r.codes = append(r.codes, c.Code)
 		}
 		return nil
@@ -129,7 +142,7 @@ func (r *textReport) write(c doctor.Check) error {
 	return writeCheck(r.w, c)
 }
 
-// end writes what is left to write.
+// end writes the line about skipped checks, if there were any.
 func (r *textReport) end() error {
 	if len(r.codes) == 0 {
 		return nil
@@ -137,7 +150,7 @@ func (r *textReport) end() error {
 	return writeCheck(r.w, doctor.Check{Status: doctor.Skip, Says: r.why + ": " + strings.Join(r.codes, ", ")})
 }
 
-// writeCheck writes a check for people. Some of its words may be the server's or an issuer's; none may steer a terminal.
+// writeCheck writes a check for people. Some words may come from the server or an issuer, so nothing may steer a terminal.
 func writeCheck(w io.Writer, c doctor.Check) error {
 	line := func(s string) string { return strings.ReplaceAll(printable(s), "\n", " ") }
 	says := line(c.Says)

@@ -201,7 +201,7 @@ func TestLinesOutput(t *testing.T) {
 		}
 	}
 	write(t, "usher.cfg.lua", "-- as it was\n")
-	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "usher.cfg.lua"); r.status != 1 || !strings.Contains(r.stderr, "is not what usher has written") {
+	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "usher.cfg.lua"); r.status != 1 || !strings.Contains(r.stderr, "was not written by usher") {
 		t.Errorf("over another file: %+v", r)
 	}
 	write(t, "empty.cfg.lua", "")

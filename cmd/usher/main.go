@@ -1,6 +1,6 @@
-// Command usher stands at the door of XMPP conference rooms: it lets people in by their tokens.
+// Command usher decides who may enter XMPP conference rooms, by their tokens.
 //
-// Each command has its file; wire.go turns a configuration into what the packages below take.
+// Each command has its own file. wire.go turns the configuration into the options of the packages below.
 package main
 
 import (
@@ -20,26 +20,26 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// Exit statuses. Zero means that all is well, or allow.
+// The exit statuses of commands. Zero means success, or allow.
 const (
 	statusFailed = 1 // or deny
 	statusWait   = 2
-	statusUsage  = 3 // the question itself was not understood
+	statusUsage  = 3 // the command line, or the question, cannot be understood
 )
 
 func main() {
 	os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run runs one command line and returns the exit status. A command that stays ends with the context, too.
+// run runs one command line and returns its exit status. A command that keeps running ends with the context.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	understood := false // whether cobra found command, flags and arguments to be in order
+	understood := false // cobra accepted command, flags and arguments
 	root := group("usher", "Let people into XMPP conference rooms by their tokens",
 		configGroup(), demo(), examine(), serve(), tokenGroup(), version())
-	root.Long = `usher is an XMPP component (XEP-0114) that stands at the door of conference rooms on a stock server: it
-decides by token and virtual host who may enter a room, who opens it, and who waits for the host.
+	root.Long = `usher is an XMPP component (XEP-0114) beside a stock server. It decides by token and virtual host who may enter a
+conference room, who opens it, and who waits for the host.
 
-New here? "usher demo" shows all of it on this machine, in a few seconds.`
+New here? "usher demo" shows everything on this machine, in a few seconds.`
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
@@ -57,7 +57,7 @@ New here? "usher demo" shows all of it on this machine, in a few seconds.`
 	switch errors.As(err, &status); {
 	case err == nil:
 		return 0
-	case status.err == nil: // all was said
+	case status.err == nil: // the command has said everything
 	case errors.As(err, &problems):
 		fmt.Fprintln(stderr, err)
 	case status.status == statusUsage:
@@ -68,8 +68,7 @@ New here? "usher demo" shows all of it on this machine, in a few seconds.`
 	return status.status
 }
 
-// failure is an error with the exit status that it leads to; that of other errors is statusFailed. Without an error in
-// it nothing is printed.
+// failure is an error with an exit status. Other errors have statusFailed. If err is nil, run prints nothing.
 type failure struct {
 	status int
 	err    error
@@ -84,12 +83,12 @@ func (f failure) Error() string {
 
 func (f failure) Unwrap() error { return f.err }
 
-// misused is the failure of a command line that cannot be what was meant.
+// misused returns the failure of a command line that makes no sense.
 func misused(format string, args ...any) error {
 	return failure{statusUsage, fmt.Errorf(format, args...)}
 }
 
-// arguments refuses more than so many, without repeating them: one may be a token.
+// arguments refuses more than most arguments. It does not repeat them, because one may be a token.
 func arguments(most int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -103,7 +102,7 @@ func arguments(most int) cobra.PositionalArgs {
 	}
 }
 
-// group returns a command that only holds others.
+// group returns a command that only has subcommands.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   use,
@@ -113,7 +112,7 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			if len(args[0]) > 20 { // it may be a token in the wrong place, which nobody else is to read
+			if len(args[0]) > 20 { // perhaps a token in the wrong place, which must not be printed
 				return misused("no such command")
 			}
 			hint := ""
@@ -128,10 +127,13 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// untilSignal returns a context that ends with the first SIGINT or SIGTERM; its cause is component.ErrTakenAway if that is
-// SIGINT, with which people end what they do not start again. At the second signal hurry is called, if it is not nil. The next
-// one ends the process at once. What comes within 200 ms is no next signal, but the same once more: timeout(1) and others send
-// theirs both to the process and to its group.
+// again is how long a second signal counts as the first one repeated: timeout(1) and others signal both the process and its
+// group.
+const again = 200 * time.Millisecond
+
+// untilSignal returns a context that ends with the first SIGINT or SIGTERM. Its cause is component.ErrTakenAway after SIGINT,
+// which people send to a process that they do not start again. The second signal calls hurry, unless it is nil. The third one
+// ends the process at once. The caller must call stop.
 func untilSignal(ctx context.Context, hurry func()) (_ context.Context, stop func()) {
 	ctx, end := context.WithCancelCause(ctx)
 	signals, stopped, done := make(chan os.Signal, 1), make(chan struct{}), make(chan struct{})
@@ -147,26 +149,28 @@ func untilSignal(ctx context.Context, hurry func()) (_ context.Context, stop fun
 			end(nil)
 		case <-ctx.Done():
 		}
-		same := func() (over bool) {
-			for late := time.After(200 * time.Millisecond); ; {
-				select {
-				case <-signals:
-				case <-late:
-					return false
-				case <-stopped:
-					return true
-				}
-			}
-		}
-		if same() || hurry == nil {
+		if !ignored(signals, stopped) || hurry == nil {
 			return
 		}
 		select {
 		case <-signals:
 			hurry()
-			same()
+			ignored(signals, stopped)
 		case <-stopped:
 		}
 	}()
 	return ctx, sync.OnceFunc(func() { end(nil); close(stopped); <-done })
+}
+
+// ignored drops the signals that arrive within the time of again. It reports whether that time passed, and not stopped first.
+func ignored(signals <-chan os.Signal, stopped <-chan struct{}) bool {
+	for late := time.After(again); ; {
+		select {
+		case <-signals:
+		case <-late:
+			return true
+		case <-stopped:
+			return false
+		}
+	}
 }

@@ -24,20 +24,20 @@ import (
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
-// quiet is how long files must have been left alone before they are read again: an editor writes in several steps.
+// quiet is how long files must be unchanged before they are read again, because an editor writes in several steps.
 const quiet = 250 * time.Millisecond
 
-// reloader reads the configuration, and reads it again on SIGHUP and when one of its files changes. A configuration that is
-// not valid changes nothing: the one before stays in force as a whole.
+// reloader reads the configuration, and reads it again on SIGHUP and when one of its files changes. An invalid configuration
+// changes nothing: the previous one stays in force as a whole.
 type reloader struct {
 	files   []string    // as named on the command line
-	remote  *keys.Cache // keeps what key servers said across reloads
+	remote  *keys.Cache // keeps fetched keys across reloads
 	watcher *fsnotify.Watcher
 
-	watched []string        // all files and folders that the configuration consists of
-	paths   map[string]bool // where they are, and the links to there
+	watched []string        // all files and folders of the configuration
+	paths   map[string]bool // their paths, and the links that lead there
 	seen    [sha256.Size]byte
-	blind   error // what of them cannot be watched
+	blind   error // why some of them cannot be watched
 
 	current *config.Config
 	usher   *component.Component
@@ -46,15 +46,15 @@ type reloader struct {
 	log     *zap.Logger
 }
 
-// load reads the configuration. No change of its files goes unnoticed, for they are watched, and their fingerprint is
-// taken, before they are read. Which files there are shows by reading only, so a new one has all read once more.
+// load reads the configuration. It misses no change, because files are watched, and their fingerprint is taken, before they are
+// read. Reading shows which files belong to the configuration; if there is a new one, load reads everything again.
 func (r *reloader) load() (*config.Config, auth.Policy, error) {
 	for {
 		r.watch()
 		c, p, err := load(r.files, os.Environ(), r.remote)
 		files := r.watched
 		if problems, ok := errors.AsType[*config.Problems](err); ok {
-			// What is faulty may be mended in a file that the configuration in force does not have.
+			// The mistake may be corrected in a file that the configuration in force does not use.
 			files = union(files, problems.Files)
 		} else if err == nil {
 			files = c.Files
@@ -66,7 +66,7 @@ func (r *reloader) load() (*config.Config, auth.Policy, error) {
 	}
 }
 
-// watch watches the folders in which the files of the configuration lie, for files are replaced more often than written.
+// watch watches the folders of the configuration's files, because files are replaced more often than written.
 func (r *reloader) watch() {
 	var failed []error
 	add := func(folder string) {
@@ -79,7 +79,7 @@ func (r *reloader) watch() {
 		for _, path := range trail(file) {
 			r.paths[path] = true
 			add(filepath.Dir(path))
-			// Not what a link leads to: that is on the trail, too, and the watcher has one name for a folder.
+			// A link's target is on the trail, too, and the watcher knows only one name for a folder, so Lstat and not Stat.
 			if stat, err := os.Lstat(path); err == nil && stat.IsDir() {
 				add(path)
 			}
@@ -89,21 +89,21 @@ func (r *reloader) watch() {
 	r.seen = fingerprint(r.watched)
 }
 
-// concerns tells whether a change of the path may change the configuration. Other files in the same folders do not: the store
-// writes several times a second.
+// concerns reports whether a change of the path can change the configuration. Other files in the same folders cannot; the store,
+// for example, writes several times a second.
 func (r *reloader) concerns(path string) bool { return r.paths[path] || r.paths[filepath.Dir(path)] }
 
-// trail returns the absolute paths whose change may change the content of a file or folder: each symbolic link on the way to it, and
-// where they end.
+// trail returns each absolute path at which a change can change the content of a file or folder: all symbolic links on the way to
+// it, and the path where they end.
 func trail(path string) (all []string) {
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil // there is no working directory, so nothing could be read, either
+		return nil // there is no working directory, so the file cannot be read, either
 	}
 	const separator = string(filepath.Separator)
 	at, rest := separator, strings.Split(path, separator)
 	for len(rest) > 0 {
-		if len(all) == 40 { // Linux follows no more (path_resolution(7))
+		if len(all) == 40 { // Linux follows at most 40 links (path_resolution(7))
 			return all
 		}
 		next := filepath.Join(at, rest[0])
@@ -127,7 +127,7 @@ func (r *reloader) run(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
-	still := time.NewTimer(0) // there may have been changes already
+	still := time.NewTimer(0) // files may have changed already
 	defer still.Stop()
 	r.complain()
 	for {
@@ -154,15 +154,14 @@ func (r *reloader) run(ctx context.Context) error {
 	}
 }
 
-// complain logs what cannot be watched.
+// complain warns if some files cannot be watched.
 func (r *reloader) complain() {
 	if r.blind != nil {
-		r.log.Warn("the configuration files cannot be watched as they should: after a change, send SIGHUP", zap.Error(r.blind))
+		r.log.Warn("could not watch all configuration files: send SIGHUP after a change", zap.Error(r.blind))
 	}
 }
 
-// fingerprint tells whether the content of files, or the names in folders, have changed. What else happens in their
-// folders is of no concern.
+// fingerprint is a hash of the content of files and of the names in folders. It changes when they change, and only then.
 func fingerprint(files []string) [sha256.Size]byte {
 	sum := sha256.New()
 	for _, file := range files {
@@ -180,30 +179,30 @@ func fingerprint(files []string) [sha256.Size]byte {
 	return [sha256.Size]byte(sum.Sum(nil))
 }
 
-// reload reads the configuration and uses what can change while usher runs.
+// reload reads the configuration again, and applies everything that can change while usher runs.
 func (r *reloader) reload(why string) {
 	c, p, err := r.load()
 	r.complain()
 	if err != nil {
-		r.log.Error("the configuration has problems, so nothing of it is used; the one before stays", zap.String("because", why))
+		r.log.Error("invalid configuration; keeping the previous one", zap.String("because", why))
 		for problem := range strings.Lines(err.Error()) {
 			r.log.Error(strings.TrimSuffix(problem, "\n"))
 		}
 		return
 	}
 	for _, key := range restarts(r.current, c) {
-		r.log.Warn("a changed key takes effect only when usher is restarted", zap.String("key", key))
+		r.log.Warn("a changed key needs a restart of usher", zap.String("key", key))
 	}
 	announce(r.log, c, p)
 	level, _ := zap.ParseAtomicLevel(c.Log.Level) // config has checked it
 	r.level.SetLevel(level.Level())
 	r.usher.Use(authorizer(c, p, r.store), c.Rooms.Services)
-	r.log.Info("the configuration was read again and is in force", zap.String("because", why))
+	r.log.Info("the new configuration is in force", zap.String("because", why))
 	r.current = c
 	r.remote.Sweep()
 }
 
-// restarts returns the keys in which two configurations differ and which cannot change while usher runs.
+// restarts returns the keys that differ between two configurations and cannot change while usher runs.
 func restarts(old, new *config.Config) []string {
 	var keys []string
 	for _, k := range []struct {
@@ -232,7 +231,7 @@ func restarts(old, new *config.Config) []string {
 	return keys
 }
 
-// announce logs what a configuration means.
+// announce logs notes, warnings and the rules in words.
 func announce(log *zap.Logger, c *config.Config, p auth.Policy) {
 	for _, n := range c.Notes {
 		log.Info(n.String())

@@ -105,7 +105,7 @@ func TestReload(t *testing.T) {
 	// A file that is not valid changes nothing, and the log says why.
 	write(t, "usher.yaml", two+"rooms: [oops]\n")
 	stderr.until(t, "rooms: stands here again", 1)
-	stderr.until(t, "nothing of it is used", 1)
+	stderr.until(t, "keeping the previous one", 1)
 	ask(old, "ready")
 
 	// A secret that is taken out does not count any more, not even for a token that has just been seen, or a session.

@@ -145,7 +145,7 @@ func TestServeStore(t *testing.T) {
 	for _, folder := range []string{"/proc/nowhere", filepath.Join(filepath.Dir(file), "focus.meet.example.com.db")} {
 		t.Setenv("STATE_DIRECTORY", folder)
 		r := command(t, "", "serve", "-c", "usher.yaml")
-		if r.status != 1 || !strings.Contains(r.stderr, "store.path: the folder for the store cannot be made (mkdir "+folder) {
+		if r.status != 1 || !strings.Contains(r.stderr, "store.path: could not make the folder for the store (mkdir "+folder) {
 			t.Errorf("with %s: %+v", folder, r)
 		}
 	}

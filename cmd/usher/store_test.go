@@ -22,7 +22,7 @@ func TestKeptSize(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			core, log := observer.New(zap.WarnLevel)
-			s, err := kept(&config.Config{Store: c}, nil, zap.New(core))
+			s, err := openStore(&config.Config{Store: c}, nil, zap.New(core))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,75 +22,89 @@ import (
 )
 
 func tokenExplain() *cobra.Command {
-	var (
-		files          []string
-		room, from, at string
-		host, asJSON   bool
-	)
+	var e explainCommand
 	cmd := &cobra.Command{
 		Use:   "explain [TOKEN | -]",
 		Short: "Say step by step why somebody is let in, or is not",
-		Long: `Say for one request what every rule expects and finds, by the same code that decides at the door, and what comes of
-it. Nothing is connected to: whether a host is inside, --host-present says.
+		Long: `Say for one request what every rule expects and finds, and what usher decides. The same code decides real requests. This
+command connects to no XMPP server: --host-present says whether a host is inside.
 
-The token is an argument, or with - standard input, where others on the machine cannot read it. A link with ?jwt=, or a
-header's "Bearer" before the token, may be pasted as it is. Without a token, the answer is what happens to a person who
-has none.
+Give the token as an argument, or with - on standard input, where others on the machine cannot read it. You may paste a link with ?jwt=,
+or a header with "Bearer" before the token. Without a token, usher explains what happens to a person who has none.
 
-A line that begins with "ok" is a rule that is met, with "NO" the rule that refuses, and with "!" a note.
+A line begins with "ok" for a rule that is met, with "NO" for the rule that refuses, and with "!" for a note.
 
-Exit status: 0 allow, 1 deny, 2 wait, 3 the question cannot be answered, as with a configuration that is not valid.`,
+Exit status: 0 allow, 1 deny, 2 wait, 3 if the question cannot be answered, as with an invalid configuration.`,
 		Example: `  usher token explain -c usher.yaml --room standup TOKEN
   usher token explain -c usher.yaml --room standup@conference.meet.example.com --from guest.meet.example.com --host-present`,
 		Args: arguments(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, p, err := load(files, os.Environ(), new(keys.Cache))
-			if err != nil {
-				return failure{statusUsage, err}
-			}
-			req := auth.Request{At: time.Now()}
-			if at != "" {
-				if req.At, err = moment(at, req.At); err != nil {
-					return misused("--at %s: %w", at, err)
-				}
-			}
-			if req.Room, err = roomAddress(c, room); err != nil {
-				return err
-			}
-			if req.From, err = sender(c, from); err != nil {
-				return err
-			}
-			if req.Token, err = tokenArgument(cmd.InOrStdin(), args); err != nil {
-				return err
-			}
-			decision, steps := auth.New(p).Explain(cmd.Context(), req, func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
-				return auth.RoomState{Exists: host, HostPresent: host}, nil
-			})
-			if err := newExplanation(req, decision, steps).write(cmd.OutOrStdout(), asJSON); err != nil {
-				return err
-			}
-			switch decision.Verdict {
-			case auth.Allow:
-				return nil
-			case auth.Wait:
-				return failure{status: statusWait}
-			default:
-				return failure{status: statusFailed}
-			}
-		},
+		RunE: e.run,
 	}
-	configFlag(cmd, &files)
+	configFlag(cmd, &e.files)
 	f := cmd.Flags()
 	f.SortFlags = false
-	f.StringVar(&room, "room", "", "`address` of the room, or its name where usher guards one MUC service")
-	f.StringVar(&from, "from", "", "`JID` of who asks, or a virtual host (default somebody on the first with tokens)")
-	f.BoolVar(&host, "host-present", false, "a host is inside the room")
-	f.StringVar(&at, "at", "", "`time` of the request, such as 2030-01-31T09:00:00Z, or -20m from now (default now)")
-	f.BoolVar(&asJSON, "json", false, "answer in JSON")
+	f.StringVar(&e.room, "room", "", "`address` of the room, or its name if usher guards one MUC service")
+	f.StringVar(&e.from, "from", "", "`JID` that asks, or a virtual host (default somebody on the first with tokens)")
+	f.BoolVar(&e.host, "host-present", false, "a host is inside the room")
+	f.StringVar(&e.at, "at", "", "`time` of the request, such as 2030-01-31T09:00:00Z, or -20m from now (default now)")
+	f.BoolVar(&e.asJSON, "json", false, "answer in JSON")
 	return cmd
 }
 
-// roomAddress completes the name of a room by the one MUC service that there is.
+// explainCommand has the flags of "usher token explain".
+type explainCommand struct {
+	files          []string
+	room, from, at string
+	host, asJSON   bool
+}
+
+// run runs the command. Its exit status is the verdict.
+func (e *explainCommand) run(cmd *cobra.Command, args []string) error {
+	c, p, err := load(e.files, os.Environ(), new(keys.Cache))
+	if err != nil {
+		return failure{statusUsage, err}
+	}
+	req, err := e.request(c, cmd.InOrStdin(), args)
+	if err != nil {
+		return err
+	}
+	state := func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
+		return auth.RoomState{Exists: e.host, HostPresent: e.host}, nil
+	}
+	decision, steps := auth.New(p).Explain(cmd.Context(), req, state)
+	if err := newExplanation(req, decision, steps).write(cmd.OutOrStdout(), e.asJSON); err != nil {
+		return err
+	}
+	switch decision.Verdict {
+	case auth.Allow:
+		return nil
+	case auth.Wait:
+		return failure{status: statusWait}
+	default:
+		return failure{status: statusFailed}
+	}
+}
+
+// request returns the request that the flags and the argument describe.
+func (e *explainCommand) request(c *config.Config, stdin io.Reader, args []string) (auth.Request, error) {
+	req := auth.Request{At: time.Now()}
+	var err error
+	if e.at != "" {
+		if req.At, err = moment(e.at, req.At); err != nil {
+			return req, misused("--at %s: %w", e.at, err)
+		}
+	}
+	if req.Room, err = roomAddress(c, e.room); err != nil {
+		return req, err
+	}
+	if req.From, err = sender(c, e.from); err != nil {
+		return req, err
+	}
+	req.Token, err = tokenArgument(stdin, args)
+	return req, err
+}
+
+// roomAddress returns the address of a room. It adds the MUC service to a name, if there is only one.
 func roomAddress(c *config.Config, room string) (string, error) {
 	switch {
 	case room == "":
@@ -98,12 +112,12 @@ func roomAddress(c *config.Config, room string) (string, error) {
 	case strings.Contains(room, "@"):
 		return room, nil
 	case len(c.Rooms.Services) > 1:
-		return "", misused("--room %s: which one? usher guards several MUC services; write %[1]s@%s", room, c.Rooms.Services[0])
+		return "", misused("--room %s is ambiguous, because usher guards several MUC services; write %[1]s@%s", room, c.Rooms.Services[0])
 	}
 	return room + "@" + c.Rooms.Services[0].String(), nil
 }
 
-// sender returns who asks: by default somebody on the first virtual host whose people have tokens.
+// sender returns the JID that asks: by default one on the first virtual host of kind token.
 func sender(c *config.Config, from string) (jid.JID, error) {
 	if from == "" {
 		first := slices.IndexFunc(c.VHosts, func(v config.VHost) bool { return v.Kind == config.KindToken })
@@ -137,12 +151,12 @@ func tokenArgument(stdin io.Reader, args []string) (string, error) {
 	return pasted(text)
 }
 
-// maxPasted bounds in bytes what is read from standard input. It is far more than a token may have, so that one that is too
-// long is refused with its true size.
+// maxPasted is the limit of standard input in bytes. It is far above that of tokens, so that a token that is too long is refused
+// with its true size.
 const maxPasted = 1 << 20
 
-// pasted returns the token that somebody pasted: alone, in a link of jitsi-meet's, or as an HTTP header has it, with white
-// space around. Errors hold nothing of it.
+// pasted returns the token in a pasted text: the token alone, a link of jitsi-meet, or an HTTP header, with white space around it.
+// Errors contain no part of the text.
 func pasted(text string) (string, error) {
 	trim := func(s string) string {
 		return strings.TrimFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.Is(unicode.Cf, r) })
@@ -162,7 +176,7 @@ func pasted(text string) (string, error) {
 	link, fragment, _ := strings.Cut(text, "#")
 	_, query, _ := strings.Cut(link, "?")
 	for _, parameters := range []string{fragment, query, link} {
-		values, _ := url.ParseQuery(parameters) // what can be read of them
+		values, _ := url.ParseQuery(parameters) // the part that can be read
 		if jwt := trim(values.Get("jwt")); jwt != "" {
 			return jwt, nil
 		}
@@ -173,7 +187,7 @@ func pasted(text string) (string, error) {
 	return text, nil
 }
 
-// explanation is what the command answers; this is its JSON.
+// explanation is the answer of the command, and its JSON.
 type explanation struct {
 	At          time.Time   `json:"at"`
 	From        string      `json:"from"`
@@ -182,9 +196,9 @@ type explanation struct {
 	Verdict     string      `json:"verdict"`
 	Reason      auth.Reason `json:"reason"`
 	Doc         string      `json:"doc"`
-	Detail      string      `json:"detail,omitempty"`      // what the log says beside the reason
-	Told        string      `json:"told,omitempty"`        // what the person at the door reads
-	Affiliation string      `json:"affiliation,omitempty"` // in the room, if let in
+	Detail      string      `json:"detail,omitempty"`      // what the log says in addition to the reason
+	Told        string      `json:"told,omitempty"`        // the text for the person
+	Affiliation string      `json:"affiliation,omitempty"` // in the room, for allow
 	Expires     *time.Time  `json:"expires,omitempty"`     // when the right ends
 }
 
@@ -243,7 +257,7 @@ func (e explanation) write(w io.Writer, asJSON bool) error {
 	return err
 }
 
-// printable replaces what could steer a terminal: claims may come from anybody.
+// printable replaces characters that could steer a terminal, because claims may come from anybody.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r == '\n' || unicode.IsPrint(r) {

@@ -11,7 +11,7 @@ import (
 func version() *cobra.Command {
 	return &cobra.Command{
 		Use:     "version",
-		Short:   "Say which usher this is",
+		Short:   "Print the version",
 		Example: `  usher version`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -21,7 +21,7 @@ func version() *cobra.Command {
 	}
 }
 
-// release is the version that Go's tools put into the program, from the tag or the commit.
+// release returns the version that Go's tools put into the program, from the tag or the commit.
 func release() string {
 	if b, ok := debug.ReadBuildInfo(); ok && b.Main.Version != "" {
 		return b.Main.Version

@@ -28,19 +28,19 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// configFlag gives a command the flag that names the configuration files.
+// configFlag adds the flag that names the configuration files.
 func configFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVarP(files, "config", "c", nil, "configuration `file`: usher.yaml, a .cfg.lua of Prosody, a .env of docker-jitsi-meet;\n"+
-		"give it again for another. The environment counts, too")
+	cmd.Flags().StringArrayVarP(files, "config", "c", nil, "configuration `file`: usher.yaml, a .cfg.lua of Prosody, or a .env of\n"+
+		"docker-jitsi-meet. Repeat it for more files. The environment counts, too")
 }
 
-// load reads the configuration from file and environment, and the keys that it names. The error tells all that is wrong.
-// Keys that servers have are fetched later, into the cache.
+// load reads the configuration from files and environment, and the keys that it names. The error lists every mistake. Keys of
+// servers are fetched later, into the cache.
 func load(files, environ []string, remote *keys.Cache) (*config.Config, auth.Policy, error) {
 	made := newIssuers(remote)
 	c, err := config.Load(files, configEnviron(environ), made.add)
 	if err != nil && len(files) == 0 {
-		err = fmt.Errorf("%w\nThere is no configuration file, so the environment alone counts. To name one: -c usher.yaml", err)
+		err = fmt.Errorf("%w\nNo configuration file was named, so only the environment counts. To name one: -c usher.yaml", err)
 	}
 	if err != nil {
 		return nil, auth.Policy{}, err
@@ -48,12 +48,12 @@ func load(files, environ []string, remote *keys.Cache) (*config.Config, auth.Pol
 	return c, policy(c, made), nil
 }
 
-// configEnviron returns an environment without the variable of "usher token mint", which is no part of the configuration.
+// configEnviron returns an environment without the variable of "usher token mint", which is not part of the configuration.
 func configEnviron(environ []string) []string {
 	return slices.DeleteFunc(environ, func(v string) bool { return strings.HasPrefix(v, mintSecret+"=") })
 }
 
-// policy turns a configuration, with the issuers that were made as it was loaded, into the rules of who may enter.
+// policy turns a configuration, and the issuers that were made while it was loaded, into the policy of package auth.
 func policy(c *config.Config, made *issuers) auth.Policy {
 	p := auth.Policy{
 		VHosts:          make(map[string]auth.VHost, len(c.VHosts)),
@@ -84,7 +84,8 @@ func policy(c *config.Config, made *issuers) auth.Policy {
 	return p
 }
 
-// issuers makes what verifies the tokens of issuers, as a configuration is loaded: what cannot be made is wrong with it.
+// issuers collects the issuers of package auth while a configuration is loaded. An issuer that cannot be made is a fault of the
+// configuration.
 type issuers struct {
 	remote *keys.Cache
 	of     map[string][]auth.Issuer // by virtual host
@@ -123,7 +124,7 @@ func (m *issuers) add(vhost jid.JID, c config.Issuer) (faults []config.Fault) {
 	return append(faults, failed...)
 }
 
-// claims turns a map of claims into what reads them.
+// claims turns a claim map of the configuration into one of package token.
 func claims(c config.ClaimMap) (m token.ClaimMap, faults []config.Fault) {
 	for _, claim := range []struct {
 		name string
@@ -147,77 +148,86 @@ func claims(c config.ClaimMap) (m token.ClaimMap, faults []config.Fault) {
 				faults = append(faults, config.Fault{Key: key + "_values", Entry: value, Text: err.Error()})
 			}
 		}
-		*claim.to, _ = token.NewClaim(claim.from.Path, claim.from.Values) // zero where a fault is told
+		*claim.to, _ = token.NewClaim(claim.from.Path, claim.from.Values) // zero if there is a fault
 	}
 	return m, faults
 }
 
-// sources returns the source of an issuer's keys. Servers are not asked here. Without a source there are no keys, and no
-// token counts.
-func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.Cache) (_ auth.KeySource, faults []config.Fault) {
-	var all []auth.KeySource
-	add := func(key string, source auth.KeySource, err error) {
-		if err == nil {
-			all = append(all, source)
-			return
-		}
-		faults = append(faults, config.Fault{Key: key, Text: err.Error()})
-	}
-	// The place of a problem with a file names it already, but not one in a folder.
-	read := func(key, name string, source auth.KeySource, err error) {
-		all, joined := err.(interface{ Unwrap() []error })
-		if !joined {
-			add(key, source, err)
-			return
-		}
-		for _, err := range all.Unwrap() {
-			f := config.Fault{Key: key, Text: err.Error()}
-			if wrong, ok := errors.AsType[*fs.PathError](err); ok {
-				if f.Text = wrong.Err.Error(); wrong.Path != name {
-					f.Entry = filepath.Base(wrong.Path)
-				}
-			}
-			faults = append(faults, f)
-		}
-	}
+// sources returns the source of an issuer's keys. It does not ask servers. Without a source there are no keys, and no token
+// counts.
+func sources(c config.Issuer, algorithms []jwa.SignatureAlgorithm, remote *keys.Cache) (auth.KeySource, []config.Fault) {
+	var k keySources
 	if len(c.AppSecrets) > 0 {
 		var secrets [][]byte
 		for _, s := range c.AppSecrets {
 			secrets = append(secrets, []byte(s.Reveal()))
 		}
 		source, err := keys.Secrets(secrets...)
-		add("app_secrets", source, err)
+		k.add("app_secrets", source, err)
 	}
 	for n, file := range c.PublicKeyFiles {
 		source, err := keys.PEMFiles(file)
-		read(fmt.Sprintf("public_key_files/%d", n), file, source, err)
+		k.addFile(fmt.Sprintf("public_key_files/%d", n), file, source, err)
 	}
 	if c.JWKSFile != "" {
 		source, err := keys.JWKSFile(c.JWKSFile)
-		read("jwks_file", c.JWKSFile, source, errors.Join(err))
+		k.addFile("jwks_file", c.JWKSFile, source, errors.Join(err))
 	}
-	asked := false
-	for _, server := range servers(c, remote) {
+	remotes := servers(c, remote)
+	for _, server := range remotes {
 		source, err := server.source()
-		add(server.key, source, err)
-		asked = true
+		k.add(server.key, source, err)
 	}
-	// Keys that are fetched, or that cannot be read, may be of any kind.
-	if len(all) > 0 && len(faults) == 0 && !asked {
-		if text := unfitting(keys.Join(all...), algorithms); text != "" {
-			faults = append(faults, config.Fault{Key: "algorithms", Text: text})
+	// Keys that are fetched later, or that cannot be read, may be of any kind.
+	if len(k.all) > 0 && len(k.faults) == 0 && len(remotes) == 0 {
+		if text := unfitting(keys.Join(k.all...), algorithms); text != "" {
+			k.faults = append(k.faults, config.Fault{Key: "algorithms", Text: text})
 		}
 	}
-	return keys.Join(all...), faults
+	return keys.Join(k.all...), k.faults
 }
 
-// server is a server that has keys of an issuer.
+// keySources collects the sources of an issuer's keys, and what is wrong with them.
+type keySources struct {
+	all    []auth.KeySource
+	faults []config.Fault
+}
+
+// add adds the source that a key of the configuration names, or the error why there is none.
+func (k *keySources) add(key string, source auth.KeySource, err error) {
+	if err == nil {
+		k.all = append(k.all, source)
+		return
+	}
+	k.faults = append(k.faults, config.Fault{Key: key, Text: err.Error()})
+}
+
+// addFile is add for a source that is a file or folder. Each file in a folder can have an error of its own. The place of a problem
+// names the file already, but not a file in a folder.
+func (k *keySources) addFile(key, name string, source auth.KeySource, err error) {
+	all, joined := err.(interface{ Unwrap() []error })
+	if !joined {
+		k.add(key, source, err)
+		return
+	}
+	for _, err := range all.Unwrap() {
+		f := config.Fault{Key: key, Text: err.Error()}
+		if wrong, ok := errors.AsType[*fs.PathError](err); ok {
+			if f.Text = wrong.Err.Error(); wrong.Path != name {
+				f.Entry = filepath.Base(wrong.Path)
+			}
+		}
+		k.faults = append(k.faults, f)
+	}
+}
+
+// server is a server with keys of an issuer.
 type server struct {
 	key, address string
 	source       func() (keys.Remote, error)
 }
 
-// servers returns the servers that have keys of an issuer.
+// servers returns the servers with keys of an issuer.
 func servers(c config.Issuer, remote *keys.Cache) []server {
 	var all []server
 	for _, s := range []struct {
@@ -233,9 +243,9 @@ func servers(c config.Issuer, remote *keys.Cache) []server {
 	return all
 }
 
-// unfitting says that there is no key for any of the algorithms, or returns "".
+// unfitting says that no key fits any of the algorithms, or returns "".
 func unfitting(source auth.KeySource, algorithms []jwa.SignatureAlgorithm) string {
-	all, _ := source.Keys(context.Background(), "") // which cannot fail for keys that are here
+	all, _ := source.Keys(context.Background(), "") // cannot fail for keys that are here already
 	var usable []jwa.SignatureAlgorithm
 	for _, k := range all {
 		usable = append(usable, k.Algorithms...)
@@ -243,7 +253,7 @@ func unfitting(source auth.KeySource, algorithms []jwa.SignatureAlgorithm) strin
 	if slices.ContainsFunc(algorithms, func(a jwa.SignatureAlgorithm) bool { return slices.Contains(usable, a) }) {
 		return ""
 	}
-	return fmt.Sprintf("no token would be accepted, because no key is of the kind that %s needs: "+
+	return fmt.Sprintf("no token would be accepted, because no key fits %s: "+
 		"set algorithms to what the issuer uses of %s", names(algorithms), names(usable))
 }
 
@@ -258,9 +268,9 @@ func names(algorithms []jwa.SignatureAlgorithm) string {
 	return strings.Join(list, ", ")
 }
 
-// kept opens what outlives the process, for a process with this environment. Only this makes the default folder: usher's own, and
-// nobody else's to look into.
-func kept(c *config.Config, environ []string, log *zap.Logger) (store.Store, error) {
+// openStore opens the store, for a process with this environment. Only here the default folder is made, and readable by usher's
+// user alone.
+func openStore(c *config.Config, environ []string, log *zap.Logger) (store.Store, error) {
 	o := store.Options{MaxBytes: int64(c.Store.MaxSize), Warn: func(k store.Kind, bytes, of int64) {
 		log.Warn("the store is nearly full; raise store.max_size", zap.String("kind", string(k)),
 			zap.Int64("mib", bytes>>20), zap.Int64("of", of>>20))
@@ -274,8 +284,8 @@ func kept(c *config.Config, environ []string, log *zap.Logger) (store.Store, err
 	}
 	if c.Store.Path == "" {
 		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			return nil, fmt.Errorf("store.path: the folder for the store cannot be made (%w): name a file in a folder that usher may write "+
-				"into, or memory", err)
+			return nil, fmt.Errorf("store.path: could not make the folder for the store (%w): name a file in a folder that usher may "+
+				"write to, or memory", err)
 		}
 	}
 	s, err := store.Open(file, o)
@@ -285,8 +295,8 @@ func kept(c *config.Config, environ []string, log *zap.Logger) (store.Store, err
 	return s, nil
 }
 
-// stored says in a sentence where that is.
-func stored(c *config.Config, environ []string) string {
+// storeInWords says where the store is.
+func storeInWords(c *config.Config, environ []string) string {
 	file, err := c.StoreFile(environ)
 	switch {
 	case err != nil:
@@ -297,7 +307,7 @@ func stored(c *config.Config, environ []string) string {
 	return fmt.Sprintf("Sessions, grants and waiting requests are kept in %s.", file)
 }
 
-// authorizer returns who decides by a configuration, with the sessions of the store.
+// authorizer returns the authorizer of a configuration, with the sessions of the store.
 func authorizer(c *config.Config, p auth.Policy, s store.Store) *auth.Authorizer {
 	if c.Sessions {
 		p.Sessions = store.Sessions{Store: s}
@@ -305,11 +315,11 @@ func authorizer(c *config.Config, p auth.Policy, s store.Store) *auth.Authorizer
 	return auth.New(p)
 }
 
-// options turns a configuration into what the connection needs.
+// options turns a configuration into the options of package component.
 func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) component.Options {
 	hold, holdJitsi := c.Rooms.WaitHold, c.Rooms.WaitHoldJitsi
 	if c.Store.Memory {
-		hold, holdJitsi = 0, 0 // the next usher could not answer those who are held
+		hold, holdJitsi = 0, 0 // the next usher could not answer held requests
 	}
 	return component.Options{
 		Server:        c.XMPP.Server,
@@ -333,7 +343,7 @@ func options(c *config.Config, p auth.Policy, s store.Store, log *zap.Logger) co
 	}
 }
 
-// examination turns a configuration into what the doctor needs.
+// examination turns a configuration into the options of package doctor.
 func examination(c *config.Config, p auth.Policy, remote *keys.Cache) doctor.Options {
 	o := doctor.Options{
 		Server:   c.XMPP.Server,
@@ -367,12 +377,12 @@ func examination(c *config.Config, p auth.Policy, remote *keys.Cache) doctor.Opt
 	return o
 }
 
-// checkable returns the sources of an issuer's keys for the doctor: each server, or else the keys that are here.
+// checkable returns the sources of an issuer's keys for the doctor: each server, or the keys that are here if there is no server.
 func checkable(i config.Issuer, name string, here auth.KeySource, remote *keys.Cache) []doctor.Source {
 	var all []doctor.Source
 	for _, s := range servers(i, remote) {
 		source, err := s.source()
-		if err == nil { // as it was when the policy was made
+		if err == nil { // there was no error when the policy was made, either
 			all = append(all, doctor.Source{Name: name + ", " + s.key, Check: source.Check, Unlisted: s.key == "asap_key_server"})
 		}
 	}
@@ -385,8 +395,8 @@ func checkable(i config.Issuer, name string, here auth.KeySource, remote *keys.C
 	return all
 }
 
-// logger returns a logger that writes to w. Nothing is left out; package component sees to it that a flood of requests does not
-// fill the disk. The level can be changed later.
+// logger returns a logger that writes to w, and the level, which can be changed later. It drops nothing; package component keeps
+// a flood of requests from filling the disk.
 func logger(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel, error) {
 	least, err := zap.ParseAtomicLevel(c.Level)
 	if err != nil {
