@@ -191,7 +191,7 @@ func (r *reloader) reload(why string) {
 		return
 	}
 	for _, key := range restarts(r.current, c) {
-		r.log.Warn("a changed key needs a restart of usher", zap.String("key", key))
+		r.log.Warn("a changed key needs a restart", zap.String("key", key))
 	}
 	announce(r.log, c, p)
 	level, _ := zap.ParseAtomicLevel(c.Log.Level) // config has checked it
