@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/xmpp-usher/usher/config"
+)
+
+// In the shell of a test of the README, this program is usher.
+func init() {
+	if os.Getenv("README_USHER") == "1" {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+}
+
+// readme returns the README's fenced blocks of this language below a heading; those of the beginning for "".
+func readme(t *testing.T, heading, language string) []string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	section := string(content)
+	if heading != "" {
+		_, after, ok := strings.Cut(section, "\n## "+heading+"\n")
+		if !ok {
+			t.Fatalf("the README has no section %q", heading)
+		}
+		section = after
+	}
+	section, _, _ = strings.Cut(section, "\n## ")
+	var blocks []string
+	for n, part := range strings.Split("\n"+section, "\n```") { // every second one is inside a fence
+		if first, rest, ok := strings.Cut(part, "\n"); ok && n%2 == 1 && first == language {
+			blocks = append(blocks, rest+"\n")
+		}
+	}
+	if len(blocks) == 0 {
+		t.Fatalf("the README has no block of %q below %q", language, heading)
+	}
+	return blocks
+}
+
+// TestReadmeDemo checks that the README shows what the demo prints, but for the times.
+func TestReadmeDemo(t *testing.T) {
+	needsProsody(t)
+	r := command(t, "", "demo", "--once")
+	times := regexp.MustCompile(` +\d+\.\d  `)
+	printed := times.ReplaceAllString(r.stdout, "  ")
+	blocks := readme(t, "", "")
+	for line := range strings.Lines(blocks[len(blocks)-1]) {
+		if line == "…\n" {
+			continue
+		}
+		_, after, ok := strings.Cut("\n"+printed, "\n"+times.ReplaceAllString(line, "  "))
+		if !ok {
+			t.Fatalf("the demo does not print, here or in this order: %sIt prints\n%s", line, r.stdout)
+		}
+		printed = after
+	}
+}
+
+// shell runs a block of the README, with the machine's folders below root. Of programs that act on services there are only
+// stand-ins, and usher neither serves nor examines a server.
+func shell(t *testing.T, root, folder, script string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	usher := "#!/bin/sh\ncase $1 in serve|doctor) exit ;; esac\nREADME_USHER=1 exec " + self + " \"$@\"\n"
+	for name, content := range map[string]string{
+		"usr/local/bin/usher": usher,
+		"src/bin/usher":       usher,
+		"bin/openssl":         "#!/bin/sh\necho 46effa74aa89c4dcd43dc7ca395f5a27886aa61f0a43f6d267d0828e31e4c5da\n",
+		"bin/systemctl":       "#!/bin/sh\n",
+		"bin/prosodyctl":      "#!/bin/sh\n",
+		"bin/editor":          "#!/bin/sh\n",
+		"bin/docker":          "#!/bin/sh\ncase \"$*\" in \"compose exec \"*) exec tar -cC " + root + "/image . ;; esac\n",
+	} {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	script = regexp.MustCompile(`(^|[\s"\[])/(etc|usr/local)/`).ReplaceAllString(script, "${1}"+root+"/$2/")
+	cmd := exec.Command("sh", "-eu", "-c", script)
+	cmd.Dir = folder
+	cmd.Env = append(os.Environ(), "HOME="+root+"/home", "PATH="+root+"/usr/local/bin:"+root+"/bin:"+os.Getenv("PATH"))
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+// made fails the test if Prosody's files do not make the gate.
+func made(t *testing.T, args ...string) {
+	t.Helper()
+	if r := command(t, "", append([]string{"config", "prosody"}, args...)...); r.status != 0 || !strings.Contains(r.stdout, "makes the gate") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// copied copies a folder of this repository.
+func copied(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.MkdirAll(to, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestReadmeDebian types the README's commands for Jitsi on Debian.
+func TestReadmeDebian(t *testing.T) {
+	root := t.TempDir()
+	copied(t, "../../testdata/vhosts/debian-guests", root+"/etc/prosody")
+	shell(t, root, root+"/src", readme(t, "You run Jitsi on Debian", "sh")[0])
+	made(t, "-c", root+"/etc/usher/usher.yaml", root+"/etc/prosody/prosody.cfg.lua")
+	if _, err := os.Stat(root + "/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadmeProsody types the README's commands for Prosody without Jitsi, and those for a token.
+func TestReadmeProsody(t *testing.T) {
+	root := t.TempDir()
+	for _, folder := range []string{"/src", "/etc/prosody"} {
+		if err := os.MkdirAll(root+folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, root+"/etc/prosody/prosody.cfg.lua", "admins = { }\nmodules_enabled = { \"disco\"; \"saslauth\" }\nauthentication = \"internal_hashed\"\n")
+	shell(t, root, root+"/src", readme(t, "You run Prosody rooms without Jitsi", "sh")[0])
+	made(t, "-c", root+"/etc/usher/usher.yaml", root+"/etc/prosody/prosody.cfg.lua")
+
+	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var typed []string
+	for _, m := range regexp.MustCompile("`usher (token (?:mint|explain) [^`]*)`").FindAllStringSubmatch(string(content), -1) {
+		typed = append(typed, m[1])
+	}
+	if len(typed) != 2 {
+		t.Fatal(typed)
+	}
+	shell(t, root, root+"/etc/usher", "TOKEN=$(usher "+typed[0]+")\nusher "+strings.Replace(typed[1], "TOKEN", "$TOKEN", 1))
+}
+
+// TestReadmeDocker types the README's commands for docker-jitsi-meet. The stand-in for its image is testdata/vhosts/docker.
+func TestReadmeDocker(t *testing.T) {
+	root := t.TempDir()
+	copied(t, "../../testdata/vhosts/docker", root+"/image")
+	copied(t, "../../config/deploy", root+"/home/usher/config/deploy")
+	for _, folder := range []string{"/meet", "/home/usher/bin", "/home/.jitsi-meet-cfg/prosody/config", "/home/.jitsi-meet-cfg/prosody/prosody-plugins-custom"} {
+		if err := os.MkdirAll(root+folder, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	env, err := os.ReadFile(root + "/image/.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, root+"/meet/.env", string(env))
+	blocks := readme(t, "You run docker-jitsi-meet", "sh")
+	if len(blocks) != 3 || !strings.Contains(blocks[1], config.DockerGlobalConfig) {
+		t.Fatalf("there are %d blocks", len(blocks))
+	}
+	shell(t, root, root+"/meet", "cp "+root+"/src/bin/usher "+root+"/home/usher/bin/\n"+blocks[0])
+	write(t, root+"/meet/.env", string(env)+blocks[1])
+	shell(t, root, root+"/meet", blocks[2])
+
+	// The image copies what is mounted beside its own files, and puts GLOBAL_CONFIG before its Include.
+	main, err := os.ReadFile(root + "/meet/usher/prosody/prosody.cfg.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const include = "Include \"conf.d/*.cfg.lua\"\n"
+	write(t, root+"/meet/usher/prosody/prosody.cfg.lua", strings.Replace(string(main), include, config.DockerGlobalConfig+"\n"+include, 1))
+	lines, err := os.ReadFile(root + "/home/.jitsi-meet-cfg/prosody/config/usher.cfg.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, root+"/meet/usher/prosody/usher.cfg.lua", string(lines))
+	made(t, "-c", root+"/meet/.env", "-c", root+"/meet/usher/usher.yaml", root+"/meet/usher/prosody/prosody.cfg.lua")
+	if _, err := os.Stat(filepath.Join(root, "/home/.jitsi-meet-cfg/prosody/prosody-plugins-custom/mod_muc_affiliated_only.lua")); err != nil {
+		t.Error(err)
+	}
+}
