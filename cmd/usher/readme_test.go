@@ -93,6 +93,9 @@ func shell(t *testing.T, root, folder, script string) {
 		}
 	}
 	script = regexp.MustCompile(`(^|[\s"\[])/(etc|usr/local)/`).ReplaceAllString(script, "${1}"+root+"/$2/")
+	if rest := strings.ReplaceAll(script, root+"/", ""); strings.Contains(rest, "/etc/") || strings.Contains(rest, "/usr/local/") {
+		t.Fatalf("this would write into the machine's own folders:\n%s", script)
+	}
 	cmd := exec.Command("sh", "-eu", "-c", script)
 	cmd.Dir = folder
 	cmd.Env = append(os.Environ(), "HOME="+root+"/home", "PATH="+root+"/usr/local/bin:"+root+"/bin:"+os.Getenv("PATH"))
