@@ -67,7 +67,7 @@ func (gs *grants) learn(is Settings) {
 // mu covers gs.
 func (gs *grants) note(ctx context.Context, mu *sync.Mutex) error {
 	mu.Lock()
-	lasts, at := gs.lasts, time.Now()
+	lasts, at := gs.lasts, gs.now()
 	if !gs.noteDue() {
 		mu.Unlock()
 		return nil
@@ -94,7 +94,7 @@ func (gs *grants) noteDue() bool {
 	if gs.lasts != gs.noted {
 		every = joinWithin
 	}
-	return gs.lasts != lastingUnknown && time.Since(gs.notedAt) >= every
+	return gs.lasts != lastingUnknown && gs.now().Sub(gs.notedAt) >= every
 }
 
 // isNote reports whether a record of the ledger is about a room itself.
@@ -180,7 +180,7 @@ func (o Options) lobbied(ctx context.Context, room jid.JID) bool {
 // there is a lobby, they may be on their way from it just now; otherwise their time is over.
 func (o Options) since(ctx context.Context, room jid.JID) time.Time {
 	if o.lobbied(ctx, room) {
-		return time.Now()
+		return o.Now()
 	}
 	return time.Time{}
 }

@@ -117,9 +117,9 @@ const (
 	found              // others gave it, so it is never written down; see adopt.go
 )
 
-// newGrant returns a grant that is about to be given. What it is given with is for the ledger only.
-func newGrant(g Grant) *grant {
-	g.At, g.With = time.Now(), nil
+// newGrant returns a grant that is about to be given, at that time. What it is given with is for the ledger only.
+func newGrant(g Grant, at time.Time) *grant {
+	g.At, g.With = at, nil
 	return &grant{Grant: g}
 }
 

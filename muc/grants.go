@@ -17,13 +17,14 @@ type grants struct {
 	owner  Owner
 	ledger Ledger
 	live   map[string]*grant
+	now    func() time.Time
 
 	lasts, noted lasting // what the room is, and what is written down of that
 	notedAt      time.Time
 }
 
 func newGrants(room jid.JID, o Options) grants {
-	return grants{room: room, owner: o.Owner, ledger: o.Ledger, live: make(map[string]*grant)}
+	return grants{room: room, owner: o.Owner, ledger: o.Ledger, live: make(map[string]*grant), now: o.Now}
 }
 
 // write writes a grant down before it is given. If it then comes to nothing, drop deletes it from the ledger.

@@ -119,7 +119,7 @@ func (g *Guard) room(j jid.JID) *guarded {
 
 // spread has the room looked at at random times, so that rooms that began together are not looked at together.
 func (g *Guard) spread(rm *guarded) {
-	rm.nextEnforce, rm.nextAudit = time.Now().Add(rand.N(g.Interval)), time.Now().Add(rand.N(auditEvery))
+	rm.nextEnforce, rm.nextAudit = g.Now().Add(rand.N(g.Interval)), g.Now().Add(rand.N(auditEvery))
 	if rm.roles.inherited && rm.nextEnforce.Before(rm.nextAudit) {
 		rm.nextAudit = rm.nextEnforce // nobody has asked for some time
 	}
@@ -166,8 +166,8 @@ func (g *Guard) Restore(before []Grant) {
 			if w.NeedsHost {
 				// The next look shows whether its holder has come. Somebody between two rooms has joinWithin once more.
 				gr.on(eventLeft)
-				gr.At = time.Now()
-				rm.hangOnHost()
+				gr.At = g.Now()
+				rm.hangOnHost(g.Now())
 			}
 			rm.live[w.Who.String()] = gr
 			g.auditInTime(rm)
@@ -356,7 +356,7 @@ func (g *Guard) Reset() []jid.JID { return nil }
 func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
 	g.mu.Lock()
 	for _, rm := range g.rooms {
-		if rm.nextEnforce.Before(time.Now()) {
+		if rm.nextEnforce.Before(g.Now()) {
 			g.spread(rm)
 		}
 	}

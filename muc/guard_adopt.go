@@ -15,7 +15,7 @@ func (g *Guard) adopt(j jid.JID) {
 	if g.rooms[j.String()] == nil {
 		rm := g.room(j)
 		rm.phase, rm.roles.inherited = phaseSighted, true
-		rm.nextEnforce, rm.nextAudit = time.Now(), time.Now()
+		rm.nextEnforce, rm.nextAudit = g.Now(), g.Now()
 	}
 }
 
@@ -46,10 +46,10 @@ func (g *Guard) claimRights(rm *guarded, rights []Item, since time.Time) {
 		return
 	}
 	if len(g.of[rm.jid.String()]) > 0 {
-		since = time.Now() // people may be on their way from one room to another
+		since = g.Now() // people may be on their way from one room to another
 	}
 	if rm.claim(rights, since, nobody, g.isFocus) {
-		rm.nextAudit = time.Now()
+		rm.nextAudit = g.Now()
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 func (g *Guard) look(ctx context.Context, rm *guarded) {
 	g.mu.Lock()
 	rm.hurry = false
-	e := rm.errand(time.Now(), g.Now())
+	e := rm.errand(g.Now())
 	e.audit = e.audit || e.enforce && g.EnforceRoles || rm.altered
 	g.mu.Unlock()
 
@@ -66,7 +66,7 @@ func (g *Guard) enforce(ctx context.Context, rm *guarded, e errand) error {
 
 // findings are the answers of a room that is audited.
 type findings struct {
-	asked, now time.Time // when the questions began, by the machine's clock and by that of the Options
+	asked time.Time // when the questions began
 
 	searched bool      // the room's lists were looked through now, which found:
 	rights   []Item    // affiliations
@@ -94,7 +94,7 @@ func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 // the lists come before the occupants, so that people who come meanwhile are found inside. The owners come after the occupants, so
 // that an owner inside who is on no list is an admin of the service.
 func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, err error) {
-	f.asked, f.now = time.Now(), g.Now()
+	f.asked = g.Now()
 	if f.searched = g.unsearched(rm); f.searched {
 		if f.rights, f.since, err = g.search(ctx, rm.jid); err != nil {
 			return f, err
@@ -171,7 +171,7 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 	}
 	for bare, gr := range rm.live {
 		if gr.state.held() {
-			gr.account(g.inside(rm, bare), f.asked, gr.ended(f.now))
+			gr.account(g.inside(rm, bare), f.asked, gr.ended(f.asked))
 		}
 	}
 	if f.missing {
@@ -213,7 +213,7 @@ func (g *Guard) withoutHost(rm *guarded, f findings) {
 		*since = time.Time{}
 	case since.IsZero():
 		*since = g.Now() // since the answer, not since the question: the host may have left in between
-	case f.now.Sub(*since) >= hostAway:
+	case f.asked.Sub(*since) >= hostAway:
 		for _, gr := range rm.live {
 			if gr.NeedsHost && gr.state == stateGiven && gr.At.Before(f.asked) {
 				gr.on(eventWithdraw)

@@ -27,8 +27,8 @@ func (g *Guard) Await(j jid.JID, until time.Time) {
 	defer g.mu.Unlock()
 	a := g.awaited[j.String()]
 	if a == nil {
-		a = &awaited{jid: j, pause: awaitSeldom, next: time.Now()}
-		if rm := g.rooms[j.String()]; rm != nil && time.Since(rm.expected) < awaitSeldom {
+		a = &awaited{jid: j, pause: awaitSeldom, next: g.Now()}
+		if rm := g.rooms[j.String()]; rm != nil && g.Now().Sub(rm.expected) < awaitSeldom {
 			a.pause = awaitSoon
 		}
 		g.awaited[j.String()] = a
@@ -43,10 +43,10 @@ func (g *Guard) Expect(j jid.JID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if rm := g.rooms[j.String()]; rm != nil {
-		rm.expected = time.Now()
+		rm.expected = g.Now()
 	}
 	if a := g.awaited[j.String()]; a != nil {
-		a.pause, a.next = awaitSoon, time.Now().Add(awaitSoon)
+		a.pause, a.next = awaitSoon, g.Now().Add(awaitSoon)
 	}
 }
 
@@ -64,6 +64,6 @@ func (g *Guard) await(ctx context.Context, a *awaited) {
 		g.Arrived(a.jid)
 		return
 	}
-	a.next = time.Now().Add(a.pause)
+	a.next = g.Now().Add(a.pause)
 	a.pause = min(a.pause*3/2, awaitSeldom)
 }

@@ -18,7 +18,7 @@ const maxKnocked = 4 << 10
 // outside for that long; being in a breakout room of this room does not count as outside. One that needs a host is also taken
 // back if the person has not joined when no host has been inside for hostAway. One person's grants must come one after the other.
 func (g *Guard) Grant(ctx context.Context, give Grant) error {
-	gr := newGrant(give)
+	gr := newGrant(give, g.Now())
 	rm, was, err := g.enlist(ctx, gr)
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	g.auditInTime(rm)
 	gr.NeedsHost = gr.NeedsHost && result != isOwner // an owner made by a host needs none
 	if gr.hangs() {
-		rm.hangOnHost()
+		rm.hangOnHost(g.Now())
 	}
 	return nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"time"
 
 	"mellium.im/xmpp/jid"
 )
@@ -241,7 +240,7 @@ func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
 func (g *Guard) makeMember(rm *guarded, bare string) {
 	if who, err := jid.ParseUnsafe(bare); err == nil && g.put(rm, bare, "member") {
 		rm.live[bare] = &grant{
-			Grant: Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: time.Now()}, state: stateJoined, ledger: unwritten,
+			Grant: Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: g.Now()}, state: stateJoined, ledger: unwritten,
 		}
 	}
 }

@@ -44,11 +44,11 @@ type errand struct {
 	hang    bool // ask who is inside, because a grant hangs on a host
 }
 
-// errand returns what is due at a time by the machine's clock, and the same time by the clock of the Options.
-func (s *schedule) errand(now, clock time.Time) errand {
+// errand returns what is due.
+func (s *schedule) errand(now time.Time) errand {
 	return errand{
 		enforce: !now.Before(s.nextEnforce),
-		audit:   !now.Before(s.nextAudit) || !s.rightEnds.IsZero() && !clock.Before(s.rightEnds),
+		audit:   !now.Before(s.nextAudit) || !s.rightEnds.IsZero() && !now.Before(s.rightEnds),
 		hang:    s.hangDue(now),
 	}
 }
@@ -58,15 +58,15 @@ func (s *schedule) hangDue(now time.Time) bool {
 }
 
 // hangOnHost has the room looked at often because a grant hangs on a host.
-func (s *schedule) hangOnHost() {
+func (s *schedule) hangOnHost(now time.Time) {
 	if s.hang.next.IsZero() {
-		s.hang = hang{next: time.Now().Add(hangingEvery)}
+		s.hang = hang{next: now.Add(hangingEvery)}
 	}
 }
 
 // isDue reports whether it is time to look at a room. The caller holds mu.
 func (g *Guard) isDue(rm *guarded, now time.Time) bool {
-	return !rm.looking && (rm.hurry || rm.errand(now, g.Now()) != errand{})
+	return !rm.looking && (rm.hurry || rm.errand(now) != errand{})
 }
 
 // auditInTime has the room audited as soon as a right ends, and every endedEvery while somebody with an ended right is inside: they
@@ -91,18 +91,18 @@ func (g *Guard) auditInTime(rm *guarded) {
 func (g *Guard) reschedule(rm *guarded, e errand, err error) {
 	rm.looking = false
 	if e.enforce {
-		rm.nextEnforce = time.Now().Add(g.Interval)
+		rm.nextEnforce = g.Now().Add(g.Interval)
 	}
 	if e.audit {
-		rm.nextAudit, rm.rightEnds = time.Now().Add(auditEvery), time.Time{}
+		rm.nextAudit, rm.rightEnds = g.Now().Add(auditEvery), time.Time{}
 	}
 	switch {
 	case !rm.hanging():
 		rm.hang = hang{}
 	case err != nil:
-		rm.hang.next = time.Now().Add(hostAway)
+		rm.hang.next = g.Now().Add(hostAway)
 	case e.audit || e.hang:
-		rm.hang.next = time.Now().Add(hangingEvery)
+		rm.hang.next = g.Now().Add(hangingEvery)
 	}
 	if err == nil {
 		g.auditInTime(rm)
@@ -128,11 +128,11 @@ func (g *Guard) Run(ctx context.Context) {
 			if rooms {
 				planned = now
 			}
-			g.plan(&todo, now, rooms)
+			g.plan(&todo, g.Now(), rooms)
 		}
 		// A job that finds no free slot takes the next one that becomes free. It does not wait for a tick.
 		for free > 0 {
-			job := g.next(&todo, time.Now())
+			job := g.next(&todo, g.Now())
 			if job == nil {
 				break
 			}

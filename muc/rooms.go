@@ -81,7 +81,8 @@ type Options struct {
 	Lobby *Lobby
 	// Ledger writes grants down.
 	Ledger Ledger
-	// Now is the clock by which rights and waits end; nil for the machine's.
+	// Now is the clock by which everything here ends or becomes due; nil for the machine's. Only the answers of the server are
+	// waited for by the machine's.
 	Now func() time.Time
 	// Try finds out whether a room that has just been opened keeps strangers out, before anybody is let in. Later it finds out
 	// whether the room still does: an owner may have opened it. It is nil if the Configuration keeps strangers out.
@@ -283,7 +284,7 @@ func (r *Rooms) conclude(rm *room, created bool, err error) {
 	defer close(rm.opened)
 	if rm.err = err; err == nil {
 		rm.open, rm.ours = true, created
-		rm.keepUntil = time.Now().Add(joinWithin)
+		rm.keepUntil = r.Now().Add(joinWithin)
 		r.takeBack(rm)
 		rm.hostless = r.Now()
 		r.noteHost(rm)
@@ -428,7 +429,7 @@ func (r *Rooms) forget(rm *room) {
 // not join in time. One that needs a host is also taken back if the person has not joined when no host has been inside for
 // hostAway. One person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, give Grant) error {
-	g := newGrant(give)
+	g := newGrant(give, r.Now())
 	rm, was, err := r.enlist(g)
 	if err != nil {
 		return err
@@ -569,7 +570,7 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 
 // needless reports whether nobody else is in a room, and nobody is about to come.
 func (r *Rooms) needless(rm *room) bool {
-	if !rm.open || len(rm.occupants) > 0 || time.Now().Before(rm.keepUntil) {
+	if !rm.open || len(rm.occupants) > 0 || r.Now().Before(rm.keepUntil) {
 		return false
 	}
 	return !rm.any(func(g *grant) bool { return !rm.ours || g.state != stateWithdrawn })

@@ -81,7 +81,7 @@ func (r *Rooms) finish(ctx context.Context, j jid.JID) {
 		r.Warn(j, "could not leave the room", err)
 	case r.rooms[j.String()] != rm || !r.needless(rm): // somebody has come
 	case rm.lasts == persistent:
-		rm.keepUntil = time.Now().Add(joinWithin) // until it is looked at again
+		rm.keepUntil = r.Now().Add(joinWithin) // until it is looked at again
 	case r.takeOthers(rm, rights):
 		r.leaveIfNeedless(rm) // once the room has told of all that; otherwise it would call usher back
 	default:

@@ -123,16 +123,17 @@ func (r *Rooms) Run(ctx context.Context) {
 			}
 		})
 	}
-	sweep, hosts := time.NewTicker(joinWithin/6), time.NewTicker(hostTick)
-	defer sweep.Stop()
-	defer hosts.Stop()
+	tick, swept := time.NewTicker(hostTick), r.Now()
+	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case <-sweep.C:
-			r.sweep()
-		case <-hosts.C:
+		case <-tick.C:
 			r.withoutHost()
+			if now := r.Now(); now.Sub(swept) >= sweepEvery {
+				swept = now
+				r.sweep()
+			}
 		}
 	}
 	_ = g.Wait()
@@ -157,8 +158,12 @@ func (r *Rooms) sweep() {
 	}
 }
 
-// hostTick is the interval at which rooms are looked at in which grants hang on a host.
-const hostTick = time.Second / 2
+const (
+	// hostTick is the interval at which rooms are looked at in which grants hang on a host.
+	hostTick = time.Second / 2
+	// sweepEvery is the interval of the sweep, by the clock of the Options.
+	sweepEvery = joinWithin / 6
+)
 
 // withoutHost takes back grants that hang on a host in rooms where no host has been for hostAway.
 func (r *Rooms) withoutHost() {
@@ -191,7 +196,7 @@ func (r *Rooms) takeBack(rm *room) {
 		if !rm.has(bare) {
 			g.on(eventLeft) // perhaps while usher was not inside
 		}
-		if g.state.ending() || g.state.awaited() && time.Since(g.At) >= joinWithin {
+		if g.state.ending() || g.state.awaited() && r.Now().Sub(g.At) >= joinWithin {
 			r.withdraw(rm, bare)
 		}
 	}
