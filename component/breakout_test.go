@@ -263,7 +263,7 @@ func TestBreakoutRemoved(t *testing.T) {
 			}
 			guest.moves(cell, room, "", "member participant")
 			third.moves(cell, room, "", "member participant")
-			b.eventually("the breakout room is empty", func() bool { return !b.sees(cell).Exists })
+			b.eventually("the breakout room is empty", func() bool { b.jicofo.StopWaiting(); return !b.sees(cell).Exists })
 			guest.moves(room, cell, "", "member participant")
 
 			host.removes(unused)

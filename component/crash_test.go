@@ -221,7 +221,7 @@ func TestCrash(t *testing.T) {
 			}
 			// usher is inside again, and hears who leaves.
 			guest.leaves(room)
-			c.eventually("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
+			c.inTime("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
 		})
 	}
 }
@@ -242,21 +242,10 @@ func TestCrashUnusedGrant(t *testing.T) {
 				t.Fatal(got)
 			}
 			c.crashes(c.cable, c.mortal)
-			// As if half a minute had passed.
-			for rec, err := range c.store.All(t.Context(), store.KindGrant) {
-				if err != nil {
-					t.Fatal(err)
-				}
-				was := string(rec.Value)
-				at := strings.Index(was, `"At":"`) + len(`"At":"`)
-				rec.Value = []byte(was[:at] + time.Now().Add(-time.Minute).UTC().Format(time.RFC3339) + was[at+strings.IndexByte(was[at:], '"'):])
-				if err := c.store.Put(t.Context(), rec); err != nil {
-					t.Fatal(err)
-				}
-			}
+			c.forward(time.Minute)
 			c.comesBack()
-			c.eventually("the unused grant is taken back", func() bool { return c.sees(room).Affiliations[never.BareJID()] == "" })
-			c.eventually("and crossed out", func() bool { return grants(t, c.store) == 2 })
+			c.inTime("the unused grant is taken back", func() bool { return c.sees(room).Affiliations[never.BareJID()] == "" })
+			c.inTime("and crossed out", func() bool { return grants(t, c.store) == 2 })
 			c.nothingLeft(room, host, guest)
 			if view := c.sees(room); view.Affiliations[guest.BareJID()] != "member" || view.Affiliations[host.BareJID()] != "owner" {
 				t.Errorf("who is inside has lost: %s", view)
@@ -281,7 +270,7 @@ func TestCrashRoomGone(t *testing.T) {
 				t.Fatal(s)
 			}
 			c.comesBack()
-			c.eventually("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
+			c.inTime("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
 		})
 	}
 }
@@ -352,7 +341,7 @@ func TestStoreFull(t *testing.T) {
 				return
 			}
 			guest.leaves(room)
-			c.eventually("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
+			c.inTime("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
 		})
 	}
 }

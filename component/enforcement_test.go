@@ -78,7 +78,7 @@ func TestEnforcement(t *testing.T) {
 					guest.Receives(gone)
 				}
 				if !o.Open {
-					b.eventually("the room is members-only again", func() bool { return b.sees(room).MembersOnly })
+					b.inTime("the room is members-only again", func() bool { return b.sees(room).MembersOnly })
 				} else if b.sees(room).MembersOnly {
 					t.Error("the owner's switch is not theirs")
 				}

@@ -36,6 +36,9 @@ const (
 	patience = time.Minute
 	// waitHold is how long requests are held, by usher's clock. That is longer than any test takes: see clock.
 	waitHold = 10 * time.Minute
+	// toJoin is for how long, by usher's clock, somebody who is let in may come; muc has it as joinWithin. Whatever usher does
+	// from time to time in a room is due within it.
+	toJoin = 30 * time.Second
 )
 
 // clock is usher's, and that of its store: the machine's, which a test sets forward where the end of something is to come. So
@@ -203,15 +206,20 @@ func (g *gate) halt() {
 func (g *gate) eventually(what string, ok func() bool) {
 	g.t.Helper()
 	deadline := time.After(patience)
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for !ok() {
+	for pause := 5 * time.Millisecond; !ok(); pause = min(2*pause, 50*time.Millisecond) { // to look costs time, too
 		select {
-		case <-tick.C:
+		case <-time.After(pause):
 		case <-deadline:
 			g.t.Fatalf("did not happen: %s", what)
 		}
 	}
+}
+
+// inTime waits until ok, as eventually does, while usher's clock runs fast: it is for what usher does after some time. Nobody may be
+// on the way into a room meanwhile, since the time to join passes, too.
+func (g *gate) inTime(what string, ok func() bool) {
+	g.t.Helper()
+	g.eventually(what, func() bool { g.forward(5 * time.Second); return ok() })
 }
 
 // logged waits for a log entry and returns the newest.

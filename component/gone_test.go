@@ -33,7 +33,7 @@ func TestUnreadablePresence(t *testing.T) {
 			}
 			// Owners are usher and the observer.
 			for affiliation, want := range map[string]int{"owner": 2, "member": 0} {
-				g.eventually("what they had is taken back", func() bool { return g.affiliations(observer, room, affiliation) == want })
+				g.inTime("what they had is taken back", func() bool { return g.affiliations(observer, room, affiliation) == want })
 			}
 			observer.leaves(room)
 			late := g.person("guest.meet.example.com")

@@ -35,7 +35,7 @@ func (b *before) rightless(room string) {
 			b.t.Logf("the room is %s", v)
 		}
 	}()
-	b.eventually("nobody has anything there", func() bool {
+	b.inTime("nobody has anything there", func() bool {
 		v = b.sees(room)
 		for who, affiliation := range v.Affiliations {
 			if affiliation != "outcast" && !strings.HasPrefix(who, "focus@") {
@@ -71,8 +71,8 @@ func TestOwnerLeavesRoomBehind(t *testing.T) {
 					c.configure(host, room, f[0], f[1])
 				}
 				host.leaves(room)
-				c.eventually("the room ends", func() bool { return !c.sees(room).Exists })
-				c.eventually("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
+				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
+				c.inTime("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
 			})
 		}
 	}
@@ -105,10 +105,10 @@ func TestOwnerLeavesRoomBehindWithoutUsher(t *testing.T) {
 				}
 				if !kept && m.jicofo {
 					// It may be an operator's.
-					c.eventually("the room is guarded", func() bool { return c.sees(room).MembersOnly })
+					c.inTime("the room is guarded", func() bool { return c.sees(room).MembersOnly })
 					return
 				}
-				c.eventually("the room ends", func() bool { return !c.sees(room).Exists })
+				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
 			})
 		}
 	}
@@ -130,7 +130,7 @@ func (b *before) is(room string, want map[string]string) {
 			b.t.Logf("the room is %s, want %v", v, want)
 		}
 	}()
-	b.eventually("everybody has what they should", func() bool {
+	b.inTime("everybody has what they should", func() bool {
 		v = b.sees(room)
 		for who, affiliation := range want {
 			if v.Affiliations[who] != affiliation {
@@ -182,8 +182,8 @@ func TestAdoptedRoom(t *testing.T) {
 				guest.leaves(room)
 				c.is(room, map[string]string{guest.BareJID(): "", host.BareJID(): "owner", banned: "outcast"})
 				host.leaves(room)
-				c.eventually("the room ends", func() bool { return !c.sees(room).Exists })
-				c.eventually("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
+				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
+				c.inTime("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
 			})
 		}
 	}
@@ -216,7 +216,7 @@ func TestOperatorsRoom(t *testing.T) {
 			c.crashes(c.cable, c.mortal)
 			c.configure(operator, room, membersOnlyField, "0")
 			c.comesBack()
-			c.eventually("the room is guarded", func() bool { return c.sees(room).MembersOnly })
+			c.inTime("the room is guarded", func() bool { return c.sees(room).MembersOnly })
 			c.guards(operator, room)
 			c.is(room, theirs)
 			if c.configured(operator, room, persistentField) != "1" {
@@ -225,7 +225,7 @@ func TestOperatorsRoom(t *testing.T) {
 			if s := operator.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>"); s.Attr["type"] != "result" {
 				t.Fatal(s)
 			}
-			c.eventually("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
+			c.inTime("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
 		})
 	}
 }
@@ -246,9 +246,9 @@ func TestMadePersistentByPlugin(t *testing.T) {
 				t.Fatal("the owner may make it persistent")
 			}
 			c.configure(operator, room, persistentField, "1") // as an admin may, and a plugin
-			c.eventually("it is temporary again", func() bool { return c.configured(operator, room, persistentField) == "" })
+			c.inTime("it is temporary again", func() bool { return c.configured(operator, room, persistentField) == "" })
 			host.leaves(room)
-			c.eventually("the room ends", func() bool { return !c.sees(room).Exists })
+			c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
 		})
 	}
 }
@@ -266,7 +266,7 @@ func TestPasswordKeepsUsherNotOut(t *testing.T) {
 	}
 	c.eventually("usher is out", func() bool { return c.sees(room).Occupant("focus@"+domain).Nick == "" })
 	c.comesBack()
-	c.eventually("usher is back", func() bool { return c.sees(room).Occupant("focus@"+domain).Nick != "" })
+	c.inTime("usher is back", func() bool { return c.sees(room).Occupant("focus@"+domain).Nick != "" })
 	c.guards(host, room)
 	for _, e := range c.log.All() {
 		if strings.Contains(fmt.Sprint(e.Message, e.ContextMap()), "xyzzy") {
@@ -318,7 +318,7 @@ func TestRemadeRoom(t *testing.T) {
 			c.configure(again, room, persistentField, "1")
 			c.guards(again, room)
 			again.leaves(room)
-			c.eventually("the room ends", func() bool { return !c.sees(room).Exists })
+			c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
 		})
 	}
 }

@@ -246,10 +246,8 @@ func TestDecisionsLogged(t *testing.T) {
 	for element.Attr(l.next("iq"), "id") != "alive" {
 	}
 	s.stop()
-	if err := <-s.done; err != nil {
-		t.Error(err)
-	}
-	s.done <- nil
+	l.closes()
+	s.logged("stopped")
 	counters := s.log.FilterMessage("stopped").All()[0].ContextMap()
 	lines := map[string]int{}
 	told := map[string]int{}

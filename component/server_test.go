@@ -126,6 +126,21 @@ func (l *link) next(name string) xml.StartElement {
 	}
 }
 
+// closes waits until usher has closed its side of the stream, and closes the server's.
+func (l *link) closes() {
+	l.t.Helper()
+	for {
+		tok, err := l.in.Token()
+		if err != nil {
+			l.t.Fatalf("waiting for the end of the stream: %v", err)
+		}
+		if end, ok := tok.(xml.EndElement); ok && end.Name.Local == "stream" {
+			l.send("</stream:stream>")
+			return
+		}
+	}
+}
+
 // iq reads up to an IQ of the type.
 func (l *link) iq(typ string) xml.StartElement {
 	l.t.Helper()
@@ -204,10 +219,8 @@ func TestUndecodableStanzas(t *testing.T) {
 		t.Error("the stream ended")
 	}
 	s.stop()
-	if err := <-s.done; err != nil {
-		t.Error(err)
-	}
-	s.done <- nil
+	l.closes()
+	s.logged("stopped")
 	stopped := s.log.FilterMessage("stopped").All()[0].ContextMap()
 	if _, told := tally(s.log); stopped["request-malformed"] != int64(12) || told < 12 {
 		t.Errorf("lost in silence: %d things are told of, counters %v", told, stopped)
@@ -299,6 +312,7 @@ func TestStopIsBounded(t *testing.T) {
 	for element.Attr(l.iq("get"), "to") != theRoom.String() {
 	}
 	s.stop()
+	l.closes()
 	s.logged("stopped")
 }
 

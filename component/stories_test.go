@@ -105,8 +105,8 @@ func (b *before) ends(room string, people ...*person) {
 			b.t.Logf("at its end the room is %s, with Jicofo in %v", b.sees(room), b.jicofo.Rooms())
 		}
 	}()
-	b.eventually("the room ends", func() bool { return !b.sees(room).Exists })
-	b.eventually("no grant is left", func() bool { return b.count(store.KindGrant, room+" ") == 0 })
+	b.inTime("the room ends", func() bool { b.jicofo.StopWaiting(); return !b.sees(room).Exists })
+	b.inTime("no grant is left", func() bool { return b.count(store.KindGrant, room+" ") == 0 })
 	b.eventually("nobody is left waiting", func() bool { return b.count(store.KindHeld, "") == 0 })
 }
 
@@ -507,7 +507,7 @@ func TestJicofoIsWarnedOf(t *testing.T) {
 				}
 				return all
 			}
-			b.eventually("a warning", func() bool { return len(warnings()) > 0 }) // within a quarter of a minute
+			b.inTime("a warning", func() bool { return len(warnings()) > 0 })
 			if all := warnings(); len(all) != 1 || !strings.Contains(all[0], room) || !strings.Contains(all[0], "enforce_roles: true") {
 				t.Errorf("warned %q", all)
 			}
@@ -548,7 +548,7 @@ func TestWaitingGuestsDoNotBecomeOwners(t *testing.T) {
 	}
 	late := b.person("guest.meet.example.com")
 	late.must("asks", late.asks(room, ""), absent)
-	b.eventually("nobody is owner", func() bool { return b.sees(room).Affiliations[guests[0].BareJID()] == "member" })
+	b.inTime("nobody is owner", func() bool { return b.sees(room).Affiliations[guests[0].BareJID()] == "member" })
 	invariants(b, room, allowed)
 	b.ends(room, guests...)
 }
@@ -666,7 +666,7 @@ func TestTokenEnds(t *testing.T) {
 		t.Errorf("let in and not inside: %q", got)
 	}
 	b.forward(life)
-	b.eventually("what was given to who has not come ends with the token", func() bool {
+	b.inTime("what was given to who has not come ends with the token", func() bool {
 		return b.sees(room).Affiliations[slow.BareJID()] == ""
 	})
 	slow.must("joins too late", slow.joins(room), "registration-required")

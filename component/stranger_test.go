@@ -68,7 +68,7 @@ func TestUnguardedLater(t *testing.T) {
 		host.enters(room, mint(t, nil))
 		for range 2 {
 			g.configure(host, room, membersOnlyField, "0")
-			g.eventually("the room is members-only again", func() bool { return g.configured(host, room, membersOnlyField) == "1" })
+			g.inTime("the room is members-only again", func() bool { return g.configured(host, room, membersOnlyField) == "1" })
 			intruder.out(room)
 		}
 		if said := g.logged("the room is made members-only").ContextMap(); !strings.Contains(said["error"].(string), "mod_muc_affiliated_only") {
