@@ -242,6 +242,7 @@ const removed = "item-not-found room-removed"
 // A breakout room that has been removed, or never was, is refused without Jicofo being asked, who never answers for a room that it
 // cannot enter. One that is empty is opened again.
 func TestBreakoutRemoved(t *testing.T) {
+	t.Parallel()
 	for _, meetingID := range []bool{false, true} {
 		t.Run(fmt.Sprintf("muc_meeting_id %t", meetingID), func(t *testing.T) {
 			t.Parallel()

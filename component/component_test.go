@@ -4,6 +4,7 @@ import "testing"
 
 // The story of the README: a host opens a room, a member and a guest come in, everybody else stays outside.
 func TestStory(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host, mem, guest := g.person("meet.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
 

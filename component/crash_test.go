@@ -180,6 +180,7 @@ func (c *crashable) waits(p *person, room string, n int) []<-chan prosodytest.St
 // usher is killed while people wait, and people are inside. The next process tells those who wait to wait on, so that they ask
 // again; sessions go on; those inside stay; and what was given to who never came is taken back.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	for _, m := range modes() {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
@@ -228,6 +229,7 @@ func TestCrash(t *testing.T) {
 
 // A grant that nobody made use of is taken back by the next process.
 func TestCrashUnusedGrant(t *testing.T) {
+	t.Parallel()
 	for _, m := range modes() {
 		if strings.Contains(m.name, "file") {
 			continue
@@ -256,6 +258,7 @@ func TestCrashUnusedGrant(t *testing.T) {
 
 // The grants of rooms that went away with the server, or while usher was away, are forgotten.
 func TestCrashRoomGone(t *testing.T) {
+	t.Parallel()
 	for _, m := range modes() {
 		if strings.Contains(m.name, "file") {
 			continue
@@ -294,6 +297,7 @@ func (c *counted) Put(ctx context.Context, records ...store.Record) error {
 // A store without room keeps nobody out: they get in, with the affiliation that they should have, which is taken back when they leave.
 // Whoever would have been held is told to ask again. Where there is room, an admission with a session is one write, and a room that begins is one.
 func TestStoreFull(t *testing.T) {
+	t.Parallel()
 	for _, m := range modes() {
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
@@ -349,6 +353,7 @@ func TestStoreFull(t *testing.T) {
 // A store that cannot be written: nobody new is admitted, those inside stay, and who waits is answered at once. When it can be
 // written again, all is as before.
 func TestStoreFails(t *testing.T) {
+	t.Parallel()
 	for _, m := range modes() {
 		if strings.Contains(m.name, "file") {
 			continue
@@ -409,6 +414,7 @@ func (u unreadable) All(ctx context.Context, k store.Kind) iter.Seq2[store.Recor
 
 // Without what the last process has left, usher does not start, and says why.
 func TestStoreUnreadable(t *testing.T) {
+	t.Parallel()
 	for _, k := range []store.Kind{store.KindGrant, store.KindHeld} {
 		o := options("127.0.0.1:1", policy(), zap.NewNop())
 		o.Store = unreadable{store.Memory(store.Options{}), k}
@@ -424,6 +430,7 @@ func TestStoreUnreadable(t *testing.T) {
 
 // The host is inside, and whoever waits is inside a moment later, each with one answer, however often they ask.
 func TestHeldUntilTheHostComes(t *testing.T) {
+	t.Parallel()
 	for _, m := range modes() {
 		if strings.Contains(m.name, "file") {
 			continue
@@ -476,6 +483,7 @@ func TestHeldUntilTheHostComes(t *testing.T) {
 
 // The same client asks ten times at once: each request has one answer, those over the bound at once.
 func TestHeldTenTimes(t *testing.T) {
+	t.Parallel()
 	c := modes()[0].start(t, nil)
 	p := c.person("guest.meet.example.com")
 	seen := map[string]int{}
@@ -504,6 +512,7 @@ func TestHeldTenTimes(t *testing.T) {
 
 // A token ends while its holder waits: they are told that, when the host comes.
 func TestTokenEndsWhileHeld(t *testing.T) {
+	t.Parallel()
 	c := modes()[0].start(t, nil)
 	c.halt()
 	c.policy.WaitForHost = auth.MembersWait
@@ -528,6 +537,7 @@ func TestTokenEndsWhileHeld(t *testing.T) {
 
 // The server restarts with a thousand waiting: usher answers nobody who is gone, forgets them, and serves those who come.
 func TestServerRestartsWithManyWaiting(t *testing.T) {
+	t.Parallel()
 	c := modes()[2].start(t, nil)
 	const clients = 250
 	var all []*person

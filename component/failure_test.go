@@ -18,6 +18,7 @@ func forRoom(name string) func(*token.Claims) {
 
 // After any restart of the server usher serves again, by itself, and nobody is inside who has not asked again.
 func TestServerRestarts(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	for name, down := range map[string]func(){"killed": g.Kill, "stopped": g.Server.Stop} {
 		t.Run(name, func(t *testing.T) {
@@ -43,6 +44,7 @@ func TestServerRestarts(t *testing.T) {
 
 // While the server stands still nobody is admitted; when it goes on, nothing is lost.
 func TestServerStandsStill(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host := g.person("meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -57,6 +59,7 @@ func TestServerStandsStill(t *testing.T) {
 
 // What an operator gets wrong is said in a line that helps, and tried again.
 func TestNoConnection(t *testing.T) {
+	t.Parallel()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -93,6 +96,7 @@ func TestNoConnection(t *testing.T) {
 
 // A second usher stands by and does not take the first one's place.
 func TestConflict(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	first, stop, done := g.log, g.stop, g.done
 	g.runWith(policy(), componentSecret)
@@ -113,6 +117,7 @@ func TestConflict(t *testing.T) {
 // usher stops, people inside stay inside, and the next usher takes the room over: at the first sign of life from it
 // if nothing happened there in the meantime, else when the next person is admitted.
 func TestStopAndStart(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -169,6 +174,7 @@ func (g *gate) guards(owner *person, room string) {
 
 // An owner who opens the room to all, or lets members do so, opens it to nobody.
 func TestOwnerOpensTheRoom(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host := g.person("meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -184,6 +190,7 @@ func TestOwnerOpensTheRoom(t *testing.T) {
 
 // Who leaves has to ask again.
 func TestLeavingEndsTheGrant(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -214,6 +221,7 @@ func (g *gate) affiliations(owner *person, room, affiliation string) int {
 
 // A token that ends between answer and join does not let in.
 func TestTokenEndsBeforeTheJoin(t *testing.T) {
+	t.Parallel()
 	g := start(t, func(p *auth.Policy) {
 		v := p.VHosts["meet.example.com"]
 		v.Issuers[0].Leeway = 0
@@ -230,6 +238,7 @@ func TestTokenEndsBeforeTheJoin(t *testing.T) {
 
 // The affiliation is right in the first presence that anybody sees, and does not change.
 func TestNoFlicker(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host := g.person("meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -261,6 +270,7 @@ func TestNoFlicker(t *testing.T) {
 
 // A recorder is let in but is no host: guests still wait, and a room is not opened for it.
 func TestServiceIsNoHost(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	recorder, host, guest := g.person("recorder.meet.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
 	if got := recorder.asks(room, ""); got != "not-authorized host-absent" {
@@ -277,6 +287,7 @@ func TestServiceIsNoHost(t *testing.T) {
 
 // Many ask for a new room at once: one entry, and everybody gets an answer.
 func TestManyAtOnce(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	const n = 20
 	results := make(chan string, n)
@@ -305,6 +316,7 @@ func TestManyAtOnce(t *testing.T) {
 
 // A room that an operator's mistake keeps from us lets nobody in, and the log says what to do.
 func TestNotAnAdmin(t *testing.T) {
+	t.Parallel()
 	g := startWith(t, strings.Replace(config, `admins = { "focus@focus.meet.example.com" }`, "", 1))
 	if got := g.person("meet.example.com").asks(room, mint(t, nil)); got != "not ready" {
 		t.Errorf("got %s", got)
@@ -316,6 +328,7 @@ func TestNotAnAdmin(t *testing.T) {
 
 // Who was kicked has to ask again at once, and who comes back without asking is removed.
 func TestReturning(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host, guest, other := g.person("meet.example.com"), g.person("guest.meet.example.com"), g.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))

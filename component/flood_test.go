@@ -83,6 +83,7 @@ func (c *crowdOf) answered() int {
 // Requests for rooms that never answer, and for rooms for which Jicofo never answers, delay nobody else, and there are not more of
 // them than the bounds say: those that were there first are told to ask again.
 func TestSilence(t *testing.T) {
+	t.Parallel()
 	guests := func(p *auth.Policy) {
 		p.VHosts[folk] = auth.VHost{Kind: auth.KindGuest}
 		p.GuestRooms = []string{"silent-*"}

@@ -44,6 +44,7 @@ func TestUnreadablePresence(t *testing.T) {
 
 // A service that is taken out of the configuration for a while is still seen to: nobody is a host there for ever.
 func TestServiceTakenOut(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host, guest, late := g.person("meet.example.com"), g.person("guest.meet.example.com"), g.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))

@@ -16,6 +16,7 @@ import (
 
 // Every row of design's table of answers, as a client sees it.
 func TestAnswers(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	p := g.person("meet.example.com")
 	for name, tt := range map[string]struct {
@@ -70,6 +71,7 @@ func TestAnswers(t *testing.T) {
 
 // What a component is asked beside conference requests.
 func TestOtherRequests(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	p := g.person("guest.meet.example.com")
 	info := p.iq("get", domain, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
@@ -158,6 +160,7 @@ func nested(n int) string {
 
 // Nothing that a client sends ends usher's stream, delays others or goes unanswered.
 func TestHostileRequests(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	bystander := g.person("meet.example.com")
 	for name, payload := range hostile {
@@ -191,6 +194,7 @@ func TestHostileRequests(t *testing.T) {
 
 // Whatever a client sends as resource, it is answered: the server's stamp is taken as it is.
 func TestOddResources(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	for _, r := range []string{"a b", "ﬁ", "²", "x\u0085y", "é", "𝕏", "<&>'\"", strings.Repeat("r", 1000)} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -211,6 +215,7 @@ func TestOddResources(t *testing.T) {
 
 // A nick that PRECIS refuses is nothing to us.
 func TestOddNicks(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host := g.person("meet.example.com")
 	host.nick = "²ﬁ"
@@ -227,6 +232,7 @@ func TestOddNicks(t *testing.T) {
 
 // A flood from one sender is bounded, and delays nobody else.
 func TestFlood(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	g.halt()
 	g.options = func(o *component.Options) { o.WaitHold = time.Second } // those that are held are answered, too
@@ -272,6 +278,7 @@ func TestFlood(t *testing.T) {
 
 // Reasons that only the component can give are given. (The others are rows of auth's table.)
 func TestComponentReasons(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	p := g.person("guest.meet.example.com")
 	if got := outcome(p.iq("set", domain, "<conference xmlns='http://jitsi.org/protocol/focus'/>")); got != "bad-request "+string(auth.ReasonRequestMalformed) {

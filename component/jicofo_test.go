@@ -100,6 +100,7 @@ func (b *before) sees(room string) prosodytest.RoomView {
 // Somebody of a service who is an admin of Prosody's, as Jigasi is in docker-jitsi-meet, is let in although the room cannot make
 // them a member, as the owner that they are, and is no host.
 func TestServiceOfAdmin(t *testing.T) {
+	t.Parallel()
 	service := func(p *auth.Policy) { p.VHosts["users.example.com"] = auth.VHost{Kind: auth.KindService} }
 	const admin = "admins = { \"romeo@users.example.com\" }\n"
 	for name, gate := range map[string]func(t *testing.T) *gate{
@@ -131,6 +132,7 @@ func TestServiceOfAdmin(t *testing.T) {
 
 // A host's request reaches Jicofo, which opens the room; the answer is Jicofo's, with what usher adds.
 func TestRelay(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	host := b.person("meet.example.com")
 	answer := host.iq("set", domain, request(room, mint(t, nil), ""))
@@ -159,6 +161,7 @@ func TestRelay(t *testing.T) {
 
 // A service has Jicofo open no room, and is let into one that is open.
 func TestServiceBeforeJicofo(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{policy: func(p *auth.Policy) { p.VHosts["guest.meet.example.com"] = auth.VHost{Kind: auth.KindService} }})
 	recorder, host := b.person("guest.meet.example.com"), b.person("meet.example.com")
 	if got := recorder.asks(room, ""); got != "not-authorized host-absent" || len(b.jicofo.Requests()) != 0 {

@@ -91,6 +91,7 @@ func notReady(e event) bool { return !e.Ready }
 
 // Owner, member and waiting guest with a client that is not ours.
 func TestStrophe(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	guest := g.strophe("guest.meet.example.com", "")
 	for n := range 2 { // it asks again

@@ -78,6 +78,7 @@ func (p *person) answerTo(payload string) <-chan prosodytest.Stanza {
 // Jicofo comes, before usher or after it, subscribed to by the operator or on request, goes, breaks down, and comes again by
 // the same name or another while something is left of the old one: who is online is asked, and nobody else.
 func TestJicofoComesAndGoes(t *testing.T) {
+	t.Parallel()
 	for name, s := range map[string]setup{
 		"subscribed by the operator": {away: true},
 		"on request": {away: true, JitsiOptions: prosodytest.JitsiOptions{NotSubscribed: true},
@@ -135,6 +136,7 @@ func TestJicofoComesAndGoes(t *testing.T) {
 // Of several resources the newest is asked; what lingers of a Jicofo that broke down is not, and when the newest goes, the
 // other is. A killed one goes when stream management gives it up, and what was sent to it meanwhile is not answered.
 func TestSeveralJicofos(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Hibernation: time.Second}})
 	host, tok := b.person("meet.example.com"), mint(t, nil)
 	first := b.jicofo
@@ -160,6 +162,7 @@ func TestSeveralJicofos(t *testing.T) {
 
 // What Jicofo does with a request, and what becomes of that.
 func TestJicofoAnswers(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	eve := b.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
 	for i, tt := range []struct {
@@ -203,6 +206,7 @@ func TestJicofoAnswers(t *testing.T) {
 
 // Many ask for a new room at once: Jicofo sees one request at a time for it, all are answered, and another room does not wait.
 func TestFirstRequestsOneAtATime(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	until := make(chan struct{})
 	b.jicofo.Behave(prosodytest.JicofoBehavior{Until: until})
@@ -231,6 +235,7 @@ func TestFirstRequestsOneAtATime(t *testing.T) {
 
 // Jicofo sees the token only where it is to, and never a session id.
 func TestForwardToken(t *testing.T) {
+	t.Parallel()
 	for _, forward := range []bool{false, true} {
 		t.Run(fmt.Sprint(forward), func(t *testing.T) {
 			b := beforeJicofo(t, setup{options: func(o *component.Options) { o.ForwardToken = forward }})
@@ -256,6 +261,7 @@ func TestForwardToken(t *testing.T) {
 
 // Jicofo's health checks are its own business.
 func TestHealthCheck(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	host := b.person("meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -281,6 +287,7 @@ const nsFocus = "http://jitsi.org/protocol/focus"
 // What a client may say to Jicofo beside conference requests is passed on as it is, and the answer, too; what is not understood
 // to the last bit is not, nor what strangers say.
 func TestPassedOn(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	host := b.person("meet.example.com")
 	// The stand-in understands none of these, and says so.
@@ -324,6 +331,7 @@ func TestPassedOn(t *testing.T) {
 
 // Logging out ends the session, of which Jicofo never hears.
 func TestLogoutBeforeJicofo(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	host := b.person("meet.example.com")
 	id := host.iq("set", domain, request(room, mint(t, nil), "")).Child("conference", nsFocus).Attr["session-id"]
@@ -343,6 +351,7 @@ func TestLogoutBeforeJicofo(t *testing.T) {
 
 // Whatever a client calls its resource: Jicofo sees the sender's address to the last bit, or nothing.
 func TestOddResourcesBeforeJicofo(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	for _, resource := range []string{
 		"a/b", "/", "a//b@c/d", "a b", "a  b ", "\u00a0", "a\u2003b", "\U0001F600", "e\u0301", "\u00e9", "\uff21", "@", "focus@auth.meet.example.com/jicofo",
@@ -376,6 +385,7 @@ func TestOddResourcesBeforeJicofo(t *testing.T) {
 
 // Nobody else can pass for Jicofo, nor make usher believe that it is gone.
 func TestPresenceOfOthers(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	eve := b.person("guest.meet.example.com")
 	for _, typ := range []string{"", "type='unavailable'", "type='subscribe'", "type='subscribed'", "type='unsubscribed'", "type='error'", "type='probe'"} {
@@ -406,6 +416,7 @@ func TestPresenceOfOthers(t *testing.T) {
 
 // Jicofo restarts in the middle of a request. Its client is told to ask again, nobody is let in by halves, and those inside stay.
 func TestJicofoRestartsInTheMiddle(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -426,6 +437,7 @@ func TestJicofoRestartsInTheMiddle(t *testing.T) {
 
 // The host leaves between the decision and the affiliation: the guest waits, and nothing is left of what was given.
 func TestHostLeavesInTheMiddle(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -449,6 +461,7 @@ func TestHostLeavesInTheMiddle(t *testing.T) {
 
 // The room is destroyed while a guest is let in, and made anew: nobody enters by what was decided for the old one.
 func TestRoomMadeAnewInTheMiddle(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -480,6 +493,7 @@ func TestRoomMadeAnewInTheMiddle(t *testing.T) {
 
 // Somebody has taken Jicofo's nick: nobody new enters, and the nick opens no door.
 func TestNickOfJicofo(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	host, eve, guest := b.person("meet.example.com"), b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))
@@ -515,6 +529,7 @@ func TestNickOfJicofo(t *testing.T) {
 
 // Hosts and guests come and go at once; in the end everybody inside was let in, and nobody else has anything.
 func TestComingAndGoing(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold = 300 * time.Millisecond }})
 	first, resident := b.person("meet.example.com"), b.person("meet.example.com")
 	first.enters(room, mint(t, nil))

@@ -153,6 +153,7 @@ func (l *load) settled(within time.Duration) map[string]int {
 
 // usher is restarted twelve times while people ask: nobody is left without an answer.
 func TestRestartsUnderLoad(t *testing.T) {
+	t.Parallel()
 	for _, m := range modes() {
 		if strings.Contains(m.name, "memory") {
 			continue
@@ -261,6 +262,7 @@ func BenchmarkHeldKilled(b *testing.B) {
 // Somebody who was told to enter just before usher is restarted finds the room, while no usher is there; the next one looks
 // after it.
 func TestEntersDuringARestart(t *testing.T) {
+	t.Parallel()
 	c := modes()[3].start(t, nil)
 	host, guest := c.person("meet.example.com"), c.person("guest.meet.example.com")
 	if got := host.asks(room, mint(t, nil)); got != "ready" {
@@ -278,6 +280,7 @@ func TestEntersDuringARestart(t *testing.T) {
 
 // Where no other usher is to come, or knows what was granted, no empty room is left behind.
 func TestLeavesNoRoomForGood(t *testing.T) {
+	t.Parallel()
 	c := modes()[2].start(t, func(o *component.Options) { o.Outlives = false })
 	host := c.person("meet.example.com")
 	if got := host.asks(room, mint(t, nil)); got != "ready" {

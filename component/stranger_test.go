@@ -12,6 +12,7 @@ import (
 
 // Where a module is to keep strangers out and is not loaded, nobody is let in, and the log says what to do.
 func TestUnguarded(t *testing.T) {
+	t.Parallel()
 	t.Run("before Jicofo", func(t *testing.T) {
 		b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Open: true}})
 		unguarded(t, b.gate)
@@ -39,6 +40,7 @@ func unguarded(t *testing.T, g *gate) {
 
 // Where it is loaded, one stranger is turned away for all rooms.
 func TestStrangerIsTurnedAway(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	if _, err := module.Write(folder); err != nil {
 		t.Fatal(err)
@@ -62,6 +64,7 @@ func TestStrangerIsTurnedAway(t *testing.T) {
 
 // Where rooms begin as members-only and an owner opens one, it is not open for long.
 func TestUnguardedLater(t *testing.T) {
+	t.Parallel()
 	open := func(o *component.Options) { o.MembersOnly = false }
 	opens := func(t *testing.T, g *gate) {
 		host, intruder := g.person("meet.example.com"), g.person("meet.example.com")

@@ -24,6 +24,7 @@ func ofTenant(t *testing.T, tenant string) string {
 // Beside Jitsi's muc_domain_mapper all that the rooms of tenants say comes from addresses as their clients spell them.
 // Jitsi's clients make acme_inc of the tenant acme.inc, and docker-jitsi-meet has Prosody take that.
 func TestTenantsBehindTheDomainMapper(t *testing.T) {
+	t.Parallel()
 	mapped := prosodytest.JitsiOptions{Mapper: true, MeetingID: true, Metadata: true, HideAll: true}
 	t.Run("before Jicofo", func(t *testing.T) {
 		b := beforeJicofo(t, setup{JitsiOptions: mapped})
@@ -120,6 +121,7 @@ func (b *before) seesAny(room string) bool {
 
 // Without the mapper a tenant's room has one address for the server, and Jicofo is asked for that, whatever a client calls it.
 func TestTenantsWithoutTheDomainMapper(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{})
 	room, brackets := spellings("acme")
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
@@ -140,6 +142,7 @@ func TestTenantsWithoutTheDomainMapper(t *testing.T) {
 
 // Where a module lets usher make no room, each client is believed to spell rooms as Jicofo does.
 func TestTenantsUnseen(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "mod_rooms_of_acme.lua"), []byte(`
 		local st = require "util.stanza";
@@ -180,6 +183,7 @@ func TestTenantsUnseen(t *testing.T) {
 
 // A tenant has no rooms if clients cannot spell its name in a domain, beside the mapper: Jicofo would not recognise them.
 func TestTenantUnspelled(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Mapper: true}})
 	if got := b.person("meet.example.com").asks("[a.b]standup@"+service, ofTenant(t, "a.b")); got != "forbidden room-unknown" {
 		t.Errorf("told %s", got)
@@ -189,6 +193,7 @@ func TestTenantUnspelled(t *testing.T) {
 
 // The main room of a tenant's breakout room is one room in whichever spelling.
 func TestTenantsBreakout(t *testing.T) {
+	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Mapper: true, MeetingID: true, Breakout: true}})
 	room, _ := spellings("acme_inc")
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")

@@ -14,6 +14,7 @@ import (
 // A token that ends with the year 9999, leeway not included, gives a grant and a session that can be written down. One that was
 // made in a minute, says a clock that is ahead, is let in, and the debug log says so.
 func TestTimesOfTokens(t *testing.T) {
+	t.Parallel()
 	g := start(t)
 	host := g.person("meet.example.com")
 	host.enters(room, mint(t, func(c *token.Claims) {
