@@ -44,6 +44,7 @@ func (s *playedService) Send(r xml.TokenReader) error {
 // then, mean that it was removed; where usher may not do what it has to, Jicofo is asked as before. A room that is there is not
 // touched.
 func TestBreakoutTries(t *testing.T) {
+	t.Parallel()
 	absent, forbidden := stanza.Error{Condition: stanza.ItemNotFound}, stanza.Error{Condition: stanza.Forbidden}
 	for name, tt := range map[string]struct {
 		form, ended error

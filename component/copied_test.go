@@ -26,6 +26,7 @@ func copiedFrom(raw []byte) (copied, error) {
 
 // What may be passed on, and what may not.
 func TestCopied(t *testing.T) {
+	t.Parallel()
 	ns := "xmlns='http://jitsi.org/protocol/focus'"
 	for in, taken := range map[string]bool{
 		"<login-url " + ns + " room='r@x' machine-uid='u' popup='true'/>":                            true,

@@ -75,6 +75,7 @@ func count(t interface{ Fatal(...any) }, s store.Store, k store.Kind) int {
 // Whatever happens, in whatever order: a request that is held is taken out once, by whoever it may be, none is lost, the counts
 // are those of what is held, and what is written down is what is held.
 func TestHeldModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := &refusing{Store: store.Memory(store.Options{})}
 		h := newHeld(s)
@@ -228,6 +229,7 @@ func TestHeldModel(t *testing.T) {
 
 // Over each bound nobody is held, and whoever goes makes room.
 func TestHeldBounds(t *testing.T) {
+	t.Parallel()
 	until := time.Now().Add(time.Hour)
 	h := newHeld(store.Memory(store.Options{}))
 	hold := func(sender, room string, size int) *waiter {
@@ -302,7 +304,6 @@ func TestTold(t *testing.T) {
 type playedRoom struct {
 	silent atomic.Bool // says nothing
 	host   atomic.Bool // a host is inside
-	seen   atomic.Int64
 }
 
 // told is an answer that usher gives: the reason code if it is an error, else what ready is.
@@ -326,7 +327,6 @@ func (l *link) plays(room *playedRoom) <-chan told {
 			}
 			switch typ := element.Attr(start, "type"); {
 			case start.Name.Local == "iq" && (typ == "get" || typ == "set"):
-				room.seen.Add(1)
 				if room.silent.Load() {
 					continue
 				}
@@ -381,6 +381,20 @@ func (s *server) eventually(what string, ok func() bool) {
 			s.t.Fatalf("did not happen: %s", what)
 		}
 	}
+}
+
+// underWay waits until so many requests are being decided, and so many wait for their turn.
+func (s *server) underWay(active, waiting int) {
+	s.t.Helper()
+	s.eventually("requests are under way", func() bool {
+		q := s.c.work.Load()
+		if q == nil {
+			return false
+		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.active == active && q.waiting == waiting
+	})
 }
 
 func (h *held) length() int {
@@ -480,9 +494,10 @@ func (h *held) orderOver(now time.Time) []*waiter {
 func TestReleasedOverAReconnection(t *testing.T) {
 	s, l, room, answers := holding(t)
 	room.silent.Store(true)
-	n := room.seen.Load()
+	s.underWay(0, 0)
 	s.c.arrived(theRoom)
-	s.eventually("it is being decided", func() bool { return s.c.held.length() == 0 && room.seen.Load() > n })
+	s.eventually("it is held no more", func() bool { return s.c.held.length() == 0 })
+	s.underWay(1, 0)
 	l.Close()
 	nothingElse(t, answers)
 	room.silent.Store(false)
@@ -505,11 +520,10 @@ func TestRequestsOverAReconnection(t *testing.T) {
 			l, room := s.connect(), &playedRoom{}
 			room.silent.Store(true)
 			answers := l.plays(room)
-			n := room.seen.Load()
 			for i := range 6 { // one is under way, the others wait for their turn
 				l.asks("u", fmt.Sprint(i))
 			}
-			s.eventually("it is being decided", func() bool { return room.seen.Load() > n })
+			s.underWay(1, 5)
 			l.send("<iq type='result' id='x' from='u@guest.example.com/r' to='focus.meet.example.com'/>")
 			end(l)
 			if name != "cut" {
@@ -559,9 +573,8 @@ func TestStopAnswersWhatIsUnderWay(t *testing.T) {
 	l, room := s.connect(), &playedRoom{}
 	room.silent.Store(true)
 	answers := l.plays(room)
-	n := room.seen.Load()
 	l.asks("u", "1")
-	s.eventually("it is being decided", func() bool { return room.seen.Load() > n })
+	s.underWay(1, 0)
 	s.stop()
 	s.told(answers, told{"1", "stopping"})
 	l.send("</stream:stream>")

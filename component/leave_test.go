@@ -111,20 +111,11 @@ func TestStopLeavesWhatIsUnderWay(t *testing.T) {
 			l, room := s.connect(), &playedRoom{}
 			room.silent.Store(true)
 			answers := l.plays(room)
-			n := room.seen.Load()
 			ids := []string{"0", "1", "2"}
 			for _, id := range ids { // one is under way, the others wait for their turn
 				l.asks("u", id)
 			}
-			s.eventually("it is being decided", func() bool {
-				w := s.c.work.Load()
-				if w == nil {
-					return false
-				}
-				w.mu.Lock()
-				defer w.mu.Unlock()
-				return room.seen.Load() > n && w.active == 1 && w.waiting == 2
-			})
+			s.underWay(1, 2)
 			tt.stop(s)
 			if tt.left {
 				s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
@@ -182,10 +173,9 @@ func TestOwedIsLeft(t *testing.T) {
 	l, room := s.connect(), &playedRoom{}
 	room.silent.Store(true)
 	answers := l.plays(room)
-	n := room.seen.Load()
 	l.asks("u", "1")
 	l.asks("u", "2")
-	s.eventually("it is being decided", func() bool { return room.seen.Load() > n })
+	s.underWay(1, 1)
 	l.send("<iq type='result' id='x' from='u@guest.example.com/r' to='focus.meet.example.com'/>")
 	l.Close()
 	nothingElse(t, answers)
@@ -241,15 +231,7 @@ func TestStopWithABrokenStore(t *testing.T) {
 	room.silent.Store(true)
 	answers := l.plays(room)
 	l.asks("u", "1")
-	s.eventually("it is being decided", func() bool {
-		w := s.c.work.Load()
-		if w == nil {
-			return false
-		}
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		return w.active == 1
-	})
+	s.underWay(1, 0)
 	broken.fails(errors.New("disk full"))
 	s.stop()
 	s.told(answers, told{"1", "stopping"})

@@ -30,6 +30,7 @@ func granted(room, who int) muc.Grant {
 // What is written down in the end is what is live, whatever was granted and has ended, in which order, also where the store
 // could not be written meanwhile.
 func TestLedgerModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := &refusing{Store: store.Memory(store.Options{})}
 		l := newLedger(s, zap.NewNop(), &counters{})
@@ -85,6 +86,7 @@ func TestLedgerReadsOld(t *testing.T) {
 
 // The same from many goroutines, while run crosses out.
 func TestLedgerFromMany(t *testing.T) {
+	t.Parallel()
 	l := newLedger(store.Memory(store.Options{}), zap.NewNop(), &counters{})
 	ctx, cancel := context.WithCancel(t.Context())
 	var running, people sync.WaitGroup
@@ -159,6 +161,7 @@ func (c *tight) Put(ctx context.Context, records ...store.Record) error {
 // What the store has no room for is not written down, and the rest is; a grant and its session are one write. Nobody is refused for
 // it, and the log says so once.
 func TestLedgerFull(t *testing.T) {
+	t.Parallel()
 	for name, test := range map[string]struct {
 		full           []store.Kind
 		grant, session bool // are written down

@@ -78,6 +78,7 @@ func mappedTo(room string) (typ, from string) {
 func refuses(room string) (typ, from string) { return "error", room }
 
 func TestMapper(t *testing.T) {
+	t.Parallel()
 	const its, spelled = "[acme]standup@conference.meet.example.com", "standup@conference.acme.meet.example.com"
 	room := auth.Room{JID: jid.MustParse(its), Tenant: "acme", Name: "standup"}
 	for name, tt := range map[string]struct {

@@ -53,8 +53,9 @@ var (
 // the server has read them. To learn that, usher sends a stanza to itself behind them, the mark; it comes back when the server has
 // read them. Requests that find no place in the queue are refused unread, also in turns of their sender.
 type queue struct {
-	ctx  context.Context // of all requests
-	mark func(n uint64)  // sends a mark; nil if there is no server to read it
+	ctx        context.Context // of all requests
+	mark       func(n uint64)  // sends a mark; nil if there is no server to read it
+	readWithin time.Duration   // readWithin, except in tests
 
 	mu      sync.Mutex
 	ready   *sync.Cond // somebody has a turn, or the queue is closed
@@ -115,7 +116,7 @@ type running struct {
 
 // newQueue returns a queue. Requests end when ctx does.
 func newQueue(ctx context.Context) *queue {
-	q := &queue{ctx: ctx, senders: make(map[string]*sender), vhosts: make(map[string]*vhost)}
+	q := &queue{ctx: ctx, readWithin: readWithin, senders: make(map[string]*sender), vhosts: make(map[string]*vhost)}
 	q.ready, q.quiet = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
 	return q
 }
@@ -368,7 +369,7 @@ func (q *queue) tend(start func(work func())) {
 func (q *queue) demote(now time.Time) (free int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.spoke)+len(q.flying) > 0 && now.Sub(q.markedAt) > readWithin {
+	if len(q.spoke)+len(q.flying) > 0 && now.Sub(q.markedAt) > q.readWithin {
 		if !q.marking {
 			q.fly()
 		}

@@ -28,6 +28,7 @@ func (q *queue) drain() {
 
 // Senders are served in turn, and each sender's requests in their order.
 func TestQueueIsFair(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		q := newQueue(context.Background())
 		var got []string
@@ -76,6 +77,7 @@ func TestQueueIsFair(t *testing.T) {
 
 // A sender has one request under way at a time, whatever the number of workers.
 func TestQueueOneAtATime(t *testing.T) {
+	t.Parallel()
 	q := newQueue(context.Background())
 	var workers, jobs sync.WaitGroup
 	for range 8 {
@@ -109,6 +111,7 @@ func TestQueueOneAtATime(t *testing.T) {
 }
 
 func TestQueueIsBounded(t *testing.T) {
+	t.Parallel()
 	nothing := func(context.Context) {}
 	q := newQueue(context.Background())
 	accepted := map[string]int{}
@@ -264,6 +267,7 @@ func (p *places) close() {
 
 // Where no request ends, others get the places; where requests end, only those that are under way for long give theirs.
 func TestQueueGivesPlacesFree(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlaces(t, 4)
 		defer p.close()
@@ -300,6 +304,7 @@ func TestQueueGivesPlacesFree(t *testing.T) {
 
 // The slow ones are bounded: the one that is under way for longest ends, of the virtual host that has too many.
 func TestQueueBoundsSlow(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newPlaces(t, 4)
 		defer p.close()
@@ -347,6 +352,7 @@ func TestQueueBoundsSlow(t *testing.T) {
 // Whatever comes, ends and is slow, in whatever order: each sender has one request under way at a time and all are served in
 // their order, nobody has a place who should not, and nothing is left.
 func TestQueuePlacesModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		const n = 2
 		p := newPlaces(t, n)
@@ -402,6 +408,7 @@ func TestQueuePlacesModel(t *testing.T) {
 // However many requests there are of how many senders, and whenever the server has read the answers: at most maxUnread of those to
 // one sender are on the way, requests are answered in their order, and all of them are in the end.
 func TestQueueAnswersInTime(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		q := newQueue(context.Background())
 		var mu sync.Mutex
@@ -472,6 +479,7 @@ func TestQueueAnswersInTime(t *testing.T) {
 
 // A mark that does not come back does not keep anybody waiting for ever, nor does the end of the connection.
 func TestQueueWithoutMarks(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, end := context.WithCancel(t.Context())
 		q := newQueue(ctx)
@@ -528,6 +536,7 @@ func TestQueueClosesWithTurnsWithheld(t *testing.T) {
 
 // Refusals that are due are bounded, for each sender, in total, and in bytes.
 func TestQueueBoundsRefusals(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		size int
 		key  func(i int) string

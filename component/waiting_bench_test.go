@@ -110,6 +110,7 @@ func BenchmarkWaitingGuest(b *testing.B) {
 // A page that waits is held at each request but its first, however long it is held and whoever else asks meanwhile. So the gaps
 // that are left are those between its requests.
 func TestWaitingGuestIsHeldEachTime(t *testing.T) {
+	t.Parallel()
 	const hold = 90 * time.Second // the longest
 	g := newWaitingGuest(t, hold)
 	all := g.guests(300)
