@@ -1,11 +1,9 @@
 package component_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
@@ -14,41 +12,6 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// standalone is usher without a Jicofo, with sessions and a store that outlives it.
-func standalone(t *testing.T, change ...func(*auth.Policy)) *before {
-	t.Helper()
-	o := prosodytest.Options{Config: config, Users: map[string]string{}}
-	passwords(&o)
-	b := &before{gate: &gate{t: t, Server: prosodytest.Start(t, o)}}
-	b.store = store.Memory(store.Options{Now: b.now})
-	t.Cleanup(func() { b.store.Close() })
-	b.gate.options = func(o *component.Options) { o.Store = b.store }
-	b.run(policy(append(change, func(p *auth.Policy) { p.Sessions = store.Sessions{Store: b.store} })...))
-	return b
-}
-
-// bothModes runs a test without and with a Jicofo.
-func bothModes(t *testing.T, test func(t *testing.T, b *before), change ...func(*auth.Policy)) {
-	t.Run("standalone", func(t *testing.T) {
-		t.Parallel()
-		test(t, standalone(t, change...))
-	})
-	t.Run("before Jicofo", func(t *testing.T) {
-		t.Parallel()
-		test(t, beforeJicofo(t, setup{server: passwords, policy: func(p *auth.Policy) {
-			for _, c := range change {
-				c(p)
-			}
-		}}))
-	})
-}
-
-// another is a second connection of the same account.
-func (p *person) another() *person {
-	o := prosodytest.ClientOptions{Host: "users.example.com", User: "romeo", Password: "wherefore", Resource: "another"}
-	return &person{Client: p.g.Client(p.g.t, o), g: p.g, nick: fmt.Sprintf("nick%d", p.g.n.Add(1))}
-}
-
 // waits has people ask for a room a first time, and be told to wait.
 func waits(room string, people ...*person) {
 	for _, p := range people {
@@ -56,41 +19,9 @@ func waits(room string, people ...*person) {
 	}
 }
 
-// holds has the person, who has been told to wait, ask with a request that is held. The channel has the answer.
-func (b *before) holds(p *person, room, attributes string) <-chan prosodytest.Stanza {
-	b.t.Helper()
-	payload := fmt.Sprintf("<conference xmlns='http://jitsi.org/protocol/focus' room='%s' %s><property name='rtcstatsEnabled' value='false'/></conference>",
-		room, attributes)
-	before := b.count(store.KindHeld, p.JID())
-	held := make(chan prosodytest.Stanza, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		answer, _ := p.IQ(ctx, "set", domain, payload) // an empty one says all
-		held <- answer
-	}()
-	b.eventually("the request is held", func() bool { return b.count(store.KindHeld, p.JID()) == before+1 })
-	return held
-}
-
-// answered is the answer to a request that was held.
-func (b *before) answered(held <-chan prosodytest.Stanza) prosodytest.Stanza {
-	b.t.Helper()
-	select {
-	case answer := <-held:
-		return answer
-	case <-time.After(patience):
-		b.t.Fatal("who was held is told nothing")
-		return prosodytest.Stanza{}
-	}
-}
-
-// stillHeld checks that requests of a person are held.
-func (b *before) stillHeld(p *person, want int) {
-	b.t.Helper()
-	if n := b.count(store.KindHeld, p.JID()); n != want {
-		b.t.Errorf("%d requests of %s are held, want %d", n, p.JID(), want)
-	}
+// ofJitsi is a conference request of Jitsi's client, which may be held for long (focus.Conference.Patient).
+func ofJitsi(room, attributes string) string {
+	return fmt.Sprintf("<conference xmlns='%s' room='%s' %s><property name='rtcstatsEnabled' value='false'/></conference>", nsFocus, room, attributes)
 }
 
 // "I am the host": a guest's page is waiting, a second connection logs in with a password and gets a session, the guest's own
@@ -99,12 +30,13 @@ func (b *before) stillHeld(p *person, want int) {
 func TestHostLogsInWhileHeld(t *testing.T) {
 	t.Parallel()
 	const other = "board@" + service
-	bothModes(t, func(t *testing.T, b *before) {
+	eachMode(t, func(t *testing.T, m mode) {
+		b := m.start(t, setup{server: passwords})
 		page, bystander := b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
 		waits(room, page, bystander)
 		waits(other, page)
-		held, elsewhere := b.holds(page, room, "machine-uid='"+machine+"'"), b.holds(page, other, "machine-uid='"+machine+"'")
-		stranger := b.holds(bystander, room, "machine-uid='"+machine+"'")
+		held, elsewhere := b.holds(page, ofJitsi(room, "machine-uid='"+machine+"'")), b.holds(page, ofJitsi(other, "machine-uid='"+machine+"'"))
+		stranger := b.holds(bystander, ofJitsi(room, "machine-uid='"+machine+"'"))
 
 		id := page.session(b.person("users.example.com").with(room, "machine-uid='"+machine+"'"))
 		b.stillHeld(page, 2) // a machine alone lets nobody in
@@ -112,7 +44,7 @@ func TestHostLogsInWhileHeld(t *testing.T) {
 			t.Errorf("another session: %s, not %s", again, id)
 		}
 		answer := b.answered(held)
-		c := answer.Child("conference", "http://jitsi.org/protocol/focus")
+		c := answer.Child("conference", nsFocus)
 		if outcome(answer) != "ready" || c.Attr["session-id"] != id || c.Attr["identity"] != "romeo@users.example.com" || c.Attr["room"] != room {
 			t.Errorf("the request that was held is answered %s", answer)
 		}
@@ -122,7 +54,7 @@ func TestHostLogsInWhileHeld(t *testing.T) {
 
 		// The host is inside, so the other guest is let in, too, and no more than that.
 		answer = b.answered(stranger)
-		if c := answer.Child("conference", "http://jitsi.org/protocol/focus"); outcome(answer) != "ready" || c.Attr["session-id"] != "" || c.Attr["identity"] != "" {
+		if c := answer.Child("conference", nsFocus); outcome(answer) != "ready" || c.Attr["session-id"] != "" || c.Attr["identity"] != "" {
 			t.Errorf("the other guest is answered %s", answer)
 		}
 		bystander.must("joins", bystander.joins(room), "member participant")
@@ -141,15 +73,16 @@ func TestAccountIsLetInOnce(t *testing.T) {
 		p.WaitForHost = auth.MembersWait
 		p.VHosts["users.example.com"] = p.VHosts["meet.example.com"]
 	}
-	bothModes(t, func(t *testing.T, b *before) {
+	eachMode(t, func(t *testing.T, m mode) {
+		b := m.start(t, setup{server: passwords, policy: accounts})
 		one := b.person("users.example.com")
 		two := one.another()
 		subject := func(c *token.Claims) { c.Subject = "users.example.com" }
 		tok := mint(t, func(c *token.Claims) { subject(c); member(c) })
 		one.must("asks for the first time", one.asks(room, tok), absent)
-		same := b.holds(one, room, "machine-uid='"+machine+"' token='"+tok+"'")
-		elsewhere := b.holds(one, room, "machine-uid='another' token='"+tok+"'")
-		nameless := b.holds(one, room, "token='"+tok+"'")
+		same := b.holds(one, ofJitsi(room, "machine-uid='"+machine+"' token='"+tok+"'"))
+		elsewhere := b.holds(one, ofJitsi(room, "machine-uid='another' token='"+tok+"'"))
+		nameless := b.holds(one, ofJitsi(room, "token='"+tok+"'"))
 
 		id := two.session(two.with(room, "machine-uid='"+machine+"' token='"+mint(t, subject)+"'"))
 		for name, tt := range map[string]struct {
@@ -159,13 +92,13 @@ func TestAccountIsLetInOnce(t *testing.T) {
 			"the same machine": {same, id, "u1"}, "another machine": {elsewhere, "", ""}, "no machine": {nameless, "", ""},
 		} {
 			answer := b.answered(tt.held)
-			c := answer.Child("conference", "http://jitsi.org/protocol/focus")
+			c := answer.Child("conference", nsFocus)
 			if outcome(answer) != "ready" || c.Attr["session-id"] != tt.session || c.Attr["identity"] != tt.identity {
 				t.Errorf("%s is answered %s", name, answer)
 			}
 		}
 		one.must("joins", one.joins(room), "owner moderator")
-	}, accounts)
+	})
 }
 
 // A request that is answered for the last time, because a host has come, answers older ones and leaves newer ones to be decided by
@@ -178,17 +111,18 @@ func TestNewerRequestSaysMore(t *testing.T) {
 		v.AllowEmptyToken = true
 		p.VHosts["meet.example.com"] = v
 	}
-	bothModes(t, func(t *testing.T, b *before) {
+	eachMode(t, func(t *testing.T, m mode) {
+		b := m.start(t, setup{server: passwords, policy: members})
 		host, page := b.person("meet.example.com"), b.person("meet.example.com")
 		waits(room, page)
-		first := b.holds(page, room, "machine-uid='"+machine+"'")
-		second := b.holds(page, room, "machine-uid='"+machine+"' token='"+mint(t, member)+"'")
+		first := b.holds(page, ofJitsi(room, "machine-uid='"+machine+"'"))
+		second := b.holds(page, ofJitsi(room, "machine-uid='"+machine+"' token='"+mint(t, member)+"'"))
 		host.enters(room, mint(t, nil))
 		if got := outcome(b.answered(first)); got != "ready" {
 			t.Errorf("the first: %s", got)
 		}
 		page.session(b.answered(second))
-	}, members)
+	})
 }
 
 // Jicofo sends somebody to another node, because their request says that they are a visitor. That says nothing of what else they
@@ -198,7 +132,7 @@ func TestVisitorIsNotLetInHere(t *testing.T) {
 	b := beforeJicofo(t, setup{server: passwords})
 	page := b.person("guest.meet.example.com")
 	waits(room, page)
-	held := b.holds(page, room, "machine-uid='"+machine+"'")
+	held := b.holds(page, ofJitsi(room, "machine-uid='"+machine+"'"))
 	id := page.session(b.person("users.example.com").with(room, "machine-uid='"+machine+"'"))
 	b.jicofo.Behave(prosodytest.JicofoBehavior{VNode: "node1"})
 	page.must("asks as a visitor", page.shows(room, id), "ready")
@@ -215,7 +149,7 @@ func TestHeldAsLongAsTheClientWaits(t *testing.T) {
 	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold, o.WaitHoldJitsi = waitHold/6, waitHold }})
 	patient, plain := b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
 	waits(room, patient)
-	heldPatient := b.holds(patient, room, "machine-uid='"+machine+"'")
+	heldPatient := b.holds(patient, ofJitsi(room, "machine-uid='"+machine+"'"))
 	held := b.waiting(plain, room, "")
 	b.forward(waitHold / 6)
 	b.told(held, absent)
@@ -235,7 +169,9 @@ func TestTokenRequired(t *testing.T) {
 		auth.LoginNone: "forbidden token-required",
 	} {
 		t.Run("login "+string(login), func(t *testing.T) {
-			bothModes(t, func(t *testing.T, b *before) {
+			t.Parallel()
+			eachMode(t, func(t *testing.T, m mode) {
+				b := m.start(t, setup{server: passwords, policy: func(p *auth.Policy) { p.Login = login }})
 				host, stranger := b.person("meet.example.com"), b.person("meet.example.com")
 				answer := host.iq("set", domain, request(room, mint(t, nil), ""))
 				offered := strings.Contains(answer.String(), "authentication")
@@ -244,13 +180,13 @@ func TestTokenRequired(t *testing.T) {
 				}
 				host.must("joins", host.joins(room), "owner moderator")
 				answer = stranger.with(room, "machine-uid='"+machine+"'")
-				stops := !answer.Find("reservation-error", "http://jitsi.org/protocol/focus").IsZero()
+				stops := !answer.Find("reservation-error", nsFocus).IsZero()
 				if outcome(answer) != want || stops != (login == auth.LoginNone) || answer.Find("text", "urn:ietf:params:xml:ns:xmpp-stanzas").Text == "" {
 					t.Errorf("somebody without a token is answered %s", answer)
 				}
 				guest := b.person("guest.meet.example.com")
 				guest.must("waits all the same", guest.asks("board@"+service, ""), absent)
-			}, func(p *auth.Policy) { p.Login = login })
+			}, own, relay)
 		})
 	}
 }

@@ -15,8 +15,6 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-var withBreakouts = prosodytest.JitsiOptions{Breakout: true}
-
 // adds has somebody inside make a breakout room.
 func (p *person) adds(name string) string {
 	p.g.t.Helper()
@@ -48,14 +46,14 @@ func (p *person) moves(from, to, tok, want string) {
 func breakouts(p *auth.Policy) { p.Breakout = breakoutMUC }
 
 // grantsNothingOn checks that usher has given nothing in a breakout room: all that is written down of it is its main room.
-func (b *before) grantsNothingOn(breakout string) {
-	b.t.Helper()
-	for r, err := range b.store.All(context.Background(), store.KindGrant) {
+func (g *gate) grantsNothingOn(breakout string) {
+	g.t.Helper()
+	for r, err := range g.store.All(context.Background(), store.KindGrant) {
 		if err != nil {
-			b.t.Fatal(err)
+			g.t.Fatal(err)
 		}
 		if strings.HasPrefix(r.Key, breakout+" ") && !strings.Contains(string(r.Value), `"Affiliation":""`) {
-			b.t.Errorf("a grant on the breakout service: %s", r.Value)
+			g.t.Errorf("a grant on the breakout service: %s", r.Value)
 		}
 	}
 }
@@ -274,7 +272,7 @@ func TestBreakoutRemoved(t *testing.T) {
 			for _, gone := range []string{cell, unused, "never-was@" + breakoutMUC} {
 				answer := guest.iq("set", domain, request(gone, "", ""))
 				guest.must("asks for "+gone, outcome(answer), removed)
-				if !answer.Find("reservation-error", "http://jitsi.org/protocol/focus").IsZero() {
+				if !answer.Find("reservation-error", nsFocus).IsZero() {
 					t.Errorf("the page would not offer to join again: %s", answer)
 				}
 				if b.sees(gone).Exists {

@@ -5,15 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
-	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
@@ -22,260 +19,98 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// crashes ends usher as far as the server and the store can tell: its connection is cut, and it is never heard of again.
-func (g *gate) crashes(c *prosodytest.Cable, s *mortal) {
-	g.t.Helper()
-	s.dies()
-	c.Cut()
-	g.logged("no connection")
-	g.halt()
-}
-
-// mortal is a process's view of a store that others use after it: when it dies, nothing that it writes is kept.
-type mortal struct {
-	store.Store
-	mu   sync.Mutex
-	dead error
-}
-
-func (m *mortal) dies() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.dead = errors.New("the process is dead")
-}
-
-func (m *mortal) alive() error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.dead
-}
-
-func (m *mortal) Put(ctx context.Context, records ...store.Record) error {
-	if err := m.alive(); err != nil {
-		return err
-	}
-	return m.Store.Put(ctx, records...)
-}
-
-func (m *mortal) Delete(ctx context.Context, k store.Kind, keys ...string) error {
-	if err := m.alive(); err != nil {
-		return err
-	}
-	return m.Store.Delete(ctx, k, keys...)
-}
-
-func records(t *testing.T, s store.Store, k store.Kind) (n int) {
-	t.Helper()
-	for _, err := range s.All(t.Context(), k) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		n++
-	}
-	return n
-}
-
-// grants is how many grants are written down, without what is written down of rooms themselves.
-func grants(t *testing.T, s store.Store) (n int) {
-	t.Helper()
-	for r, err := range s.All(t.Context(), store.KindGrant) {
-		if err != nil {
-			t.Fatal(err)
-		}
-		if room, who, _ := strings.Cut(r.Key, " "); room != who {
-			n++
-		}
-	}
-	return n
-}
-
-// mode is one of the two in which usher works, beside a store of one of the two kinds.
-type mode struct {
-	name     string
-	jicofo   bool
-	newStore func(*testing.T, store.Options) store.Store
-}
-
-func modes() []mode {
-	memory := func(_ *testing.T, o store.Options) store.Store { return store.Memory(o) }
-	file := func(t *testing.T, o store.Options) store.Store {
-		s, err := store.Open(filepath.Join(t.TempDir(), "usher.db"), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	return []mode{{"relay mode, memory", true, memory}, {"relay mode, file", true, file}, {"standalone, memory", false, memory}, {"standalone, file", false, file}}
-}
-
-// crashable is a server and usher that can crash.
-type crashable struct {
-	*before
-	cable  *prosodytest.Cable
-	mortal *mortal
-	policy auth.Policy
-}
-
-func (m mode) start(t *testing.T, change func(*component.Options)) *crashable {
-	t.Helper()
-	return m.startOn(t, prosodytest.JitsiOptions{}, change)
-}
-
-func (m mode) startOn(t *testing.T, o prosodytest.JitsiOptions, change func(*component.Options)) *crashable {
-	t.Helper()
-	o.Secret = componentSecret
-	return m.startBeside(t, o, o.Options(), change)
-}
-
-func (m mode) startBeside(t *testing.T, o prosodytest.JitsiOptions, server prosodytest.Options, change func(*component.Options), also ...func(*auth.Policy)) *crashable {
-	t.Helper()
-	c := &crashable{before: &before{gate: &gate{t: t, Server: prosodytest.Start(t, server)}}}
-	c.store = m.newStore(t, store.Options{Now: c.now})
-	t.Cleanup(func() { c.store.Close() })
-	c.observer = c.Observe(t, o.Observer())
-	c.options = func(o *component.Options) {
-		c.cable = prosodytest.NewCable(t, c.ComponentAddr)
-		c.mortal = &mortal{Store: c.store}
-		o.Server, o.Store, o.GuardInterval = c.cable.Addr(), c.mortal, 200*time.Millisecond
-		o.Outlives = true
-		if m.jicofo {
-			o.Jicofo = jid.MustParse("focus@auth.meet.example.com")
-		}
-		if change != nil {
-			change(o)
-		}
-	}
-	c.policy = policy(append(also, func(p *auth.Policy) { p.Sessions = store.Sessions{Store: c.store} })...)
-	c.run(c.policy)
-	if m.jicofo {
-		c.comes(setup{JitsiOptions: o})
-	}
-	return c
-}
-
-// comesBack is the next process.
-func (c *crashable) comesBack() {
-	c.t.Helper()
-	c.run(c.policy)
-	if c.jicofo != nil {
-		c.logged("Jicofo is online")
-	}
-}
-
-// waits has somebody be told to wait, and then wait in earnest for as many answers.
-func (c *crashable) waits(p *person, room string, n int) []<-chan prosodytest.Stanza {
-	c.t.Helper()
-	if got := p.asks(room, ""); got != "not-authorized host-absent" {
-		c.t.Fatalf("the first time: %s", got)
-	}
-	held := records(c.t, c.store, store.KindHeld)
-	var answers []<-chan prosodytest.Stanza
-	for range n {
-		answers = append(answers, p.answerTo(request(room, "", "")))
-	}
-	c.eventually("the requests are held", func() bool { return records(c.t, c.store, store.KindHeld) == held+n })
-	return answers
-}
-
 // usher is killed while people wait, and people are inside. The next process tells those who wait to wait on, so that they ask
 // again; sessions go on; those inside stay; and what was given to who never came is taken back.
 func TestCrash(t *testing.T) {
 	t.Parallel()
-	for _, m := range modes() {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.start(t, nil)
-			host, guest, waiter := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
-			id := host.iq("set", domain, request(room, mint(t, nil), "")).Child("conference", nsFocus).Attr["session-id"]
-			if host.joins(room) != "owner moderator" || id == "" {
-				t.Fatal("the host has no session, or is no host")
+	eachStore(t, func(t *testing.T, m mode, s setup) {
+		c := m.start(t, s)
+		host, guest, waiter := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
+		id := host.iq("set", domain, request(room, mint(t, nil), "")).Child("conference", nsFocus).Attr["session-id"]
+		if host.joins(room) != "owner moderator" || id == "" {
+			t.Fatal("the host has no session, or is no host")
+		}
+		guest.enters(room, "")
+		answers := c.waits(waiter, other, 3)
+		c.crashes()
+		guests := c.grants()
+		c.comesBack()
+		for _, a := range answers {
+			if got := outcome(<-a); got != "not-authorized stopping" {
+				t.Errorf("who waited: %s", got)
 			}
-			guest.enters(room, "")
-			answers := c.waits(waiter, other, 3)
-			c.crashes(c.cable, c.mortal)
-			guests := grants(t, c.store)
-			c.comesBack()
-			for _, a := range answers {
-				if got := outcome(<-a); got != "not-authorized stopping" {
-					t.Errorf("who waited: %s", got)
-				}
-			}
-			c.eventually("nothing of it is written down", func() bool { return records(t, c.store, store.KindHeld) == 0 })
-			if guests != 2 || grants(t, c.store) != 2 {
-				t.Errorf("%d grants were written down, and %d are", guests, grants(t, c.store))
-			}
-			c.nothingLeft(room, host, guest)
-			// The session stands for what it stood for.
-			if got := outcome(host.iq("set", domain, request(room, "", " session-id='"+id+"'"))); got != "ready" {
-				t.Errorf("by the session: %s", got)
-			}
-			c.person("guest.meet.example.com").enters(room, "")
-			// Whoever waited is known to nobody, and is told so first.
-			again := c.waits(waiter, other, 1)
-			c.forward(waitHold)
-			if got := outcome(<-again[0]); got != "not-authorized host-absent" {
-				t.Errorf("who waits again: %s", got)
-			}
-			c.guards(host, room)
-			if m.jicofo {
-				return
-			}
-			// usher is inside again, and hears who leaves.
-			guest.leaves(room)
-			c.inTime("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
-		})
-	}
+		}
+		c.eventually("nothing of it is written down", func() bool { return c.count(store.KindHeld, "") == 0 })
+		if guests != 2 || c.grants() != 2 {
+			t.Errorf("%d grants were written down, and %d are", guests, c.grants())
+		}
+		c.nothingLeft(room, host, guest)
+		// The session stands for what it stood for.
+		if got := outcome(host.iq("set", domain, request(room, "", " session-id='"+id+"'"))); got != "ready" {
+			t.Errorf("by the session: %s", got)
+		}
+		c.person("guest.meet.example.com").enters(room, "")
+		// Whoever waited is known to nobody, and is told so first.
+		again := c.waits(waiter, other, 1)
+		c.forward(waitHold)
+		if got := outcome(<-again[0]); got != "not-authorized host-absent" {
+			t.Errorf("who waits again: %s", got)
+		}
+		c.guards(host, room)
+		if m != own {
+			return
+		}
+		// usher is inside again, and hears who leaves.
+		guest.leaves(room)
+		c.inTime("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
+	})
 }
 
 // A grant that nobody made use of is taken back by the next process.
 func TestCrashUnusedGrant(t *testing.T) {
 	t.Parallel()
-	for _, m := range modes() {
-		if strings.Contains(m.name, "file") {
-			continue
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true})
+		host, guest, never := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
+		host.enters(room, mint(t, nil))
+		guest.enters(room, "")
+		if got := never.asks(room, ""); got != "ready" {
+			t.Fatal(got)
 		}
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.start(t, nil)
-			host, guest, never := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
-			host.enters(room, mint(t, nil))
-			guest.enters(room, "")
-			if got := never.asks(room, ""); got != "ready" {
-				t.Fatal(got)
-			}
-			c.crashes(c.cable, c.mortal)
-			c.forward(time.Minute)
-			c.comesBack()
-			c.inTime("the unused grant is taken back", func() bool { return c.sees(room).Affiliations[never.BareJID()] == "" })
-			c.inTime("and crossed out", func() bool { return grants(t, c.store) == 2 })
-			c.nothingLeft(room, host, guest)
-			if view := c.sees(room); view.Affiliations[guest.BareJID()] != "member" || view.Affiliations[host.BareJID()] != "owner" {
-				t.Errorf("who is inside has lost: %s", view)
-			}
-		})
-	}
+		c.crashes()
+		c.forward(time.Minute)
+		c.comesBack()
+		c.inTime("the unused grant is taken back", func() bool { return c.sees(room).Affiliations[never.BareJID()] == "" })
+		c.inTime("and crossed out", func() bool { return c.grants() == 2 })
+		c.nothingLeft(room, host, guest)
+		if view := c.sees(room); view.Affiliations[guest.BareJID()] != "member" || view.Affiliations[host.BareJID()] != "owner" {
+			t.Errorf("who is inside has lost: %s", view)
+		}
+	}, own, relay)
 }
 
 // The grants of rooms that went away with the server, or while usher was away, are forgotten.
 func TestCrashRoomGone(t *testing.T) {
 	t.Parallel()
-	for _, m := range modes() {
-		if strings.Contains(m.name, "file") {
-			continue
-		}
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.start(t, nil)
-			host := c.person("meet.example.com")
-			host.enters(room, mint(t, nil))
-			c.crashes(c.cable, c.mortal)
-			if s := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>"); s.Attr["type"] != "result" {
-				t.Fatal(s)
-			}
-			c.comesBack()
-			c.inTime("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
-		})
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true})
+		host := c.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		c.crashes()
+		host.destroys(room)
+		c.comesBack()
+		c.inTime("nothing is written down", func() bool { return c.count(store.KindGrant, "") == 0 })
+	}, own, relay)
+}
+
+// waits has somebody be told to wait, and then ask so often that they are held.
+func (g *gate) waits(p *person, room string, n int) (answers []<-chan prosodytest.Stanza) {
+	g.t.Helper()
+	answers = append(answers, g.waiting(p, room, ""))
+	for range n - 1 {
+		answers = append(answers, g.holds(p, request(room, "", "")))
 	}
+	return answers
 }
 
 // counted counts the writes to a store, which may fill up.
@@ -298,105 +133,93 @@ func (c *counted) Put(ctx context.Context, records ...store.Record) error {
 // Whoever would have been held is told to ask again. Where there is room, an admission with a session is one write, and a room that begins is one.
 func TestStoreFull(t *testing.T) {
 	t.Parallel()
-	for _, m := range modes() {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			full := m.newStore(t, store.Options{MaxBytes: 1})
-			t.Cleanup(func() { full.Close() })
-			writes := &counted{full: full}
-			c := m.start(t, func(o *component.Options) { writes.Store, o.Store = o.Store, writes })
-			host, guest := c.person("meet.example.com"), c.person("guest.meet.example.com")
-			host.session(host.iq("set", domain, request(room, mint(t, nil), "")))
-			if n := writes.puts.Load(); n != 2 { // one of them for the room
-				t.Errorf("the first admission with a session is %d writes", n)
-			}
-			host.joins(room)
+	eachStore(t, func(t *testing.T, m mode, s setup) {
+		writes := &counted{full: openStore(t, s.file, store.Options{MaxBytes: 1})}
+		s.options = func(o *component.Options) { writes.Store, o.Store = o.Store, writes }
+		c := m.start(t, s)
+		host, guest := c.person("meet.example.com"), c.person("guest.meet.example.com")
+		host.session(host.iq("set", domain, request(room, mint(t, nil), "")))
+		if n := writes.puts.Load(); n != 2 { // one of them for the room
+			t.Errorf("the first admission with a session is %d writes", n)
+		}
+		host.joins(room)
 
-			writes.fills.Store(true)
-			second := c.person("meet.example.com")
-			answer := second.iq("set", domain, request(room, mint(t, nil), ""))
-			if got := outcome(answer); got != "ready" || answer.Child("conference", nsFocus).Attr["session-id"] != "" {
-				t.Errorf("the second host: %s", answer)
+		writes.fills.Store(true)
+		second := c.person("meet.example.com")
+		answer := second.iq("set", domain, request(room, mint(t, nil), ""))
+		if got := outcome(answer); got != "ready" || answer.Child("conference", nsFocus).Attr["session-id"] != "" {
+			t.Errorf("the second host: %s", answer)
+		}
+		if got := second.joins(room); got != "owner moderator" {
+			t.Errorf("the second host is %s", got)
+		}
+		guest.enters(room, "")
+		for range 3 { // held the second time, where there is room
+			if got := c.person("guest.meet.example.com").asks(other, ""); got != "not-authorized host-absent" {
+				t.Errorf("who waits: %s", got)
 			}
-			if got := second.joins(room); got != "owner moderator" {
-				t.Errorf("the second host is %s", got)
+		}
+		waiter := c.person("guest.meet.example.com")
+		for range 3 {
+			if got := waiter.asks(other, ""); got != "not-authorized host-absent" {
+				t.Errorf("who waits: %s", got)
 			}
-			guest.enters(room, "")
-			for range 3 { // held the second time, where there is room
-				if got := c.person("guest.meet.example.com").asks(other, ""); got != "not-authorized host-absent" {
-					t.Errorf("who waits: %s", got)
-				}
+		}
+		for k, want := range map[store.Kind]int{store.KindSession: 1, store.KindGrant: 2, store.KindHeld: 0} { // the first host's, and the room's
+			if n := c.count(k, ""); n != want {
+				t.Errorf("%d records of kind %s are written down", n, k)
 			}
-			waiter := c.person("guest.meet.example.com")
-			for range 3 {
-				if got := waiter.asks(other, ""); got != "not-authorized host-absent" {
-					t.Errorf("who waits: %s", got)
-				}
-			}
-			for k, want := range map[store.Kind]int{store.KindSession: 1, store.KindGrant: 2, store.KindHeld: 0} { // the first host's, and the room's
-				if n := records(t, c.store, k); n != want {
-					t.Errorf("%d records of kind %s are written down", n, k)
-				}
-			}
-			if n := len(c.log.FilterMessageSnippet("people are let in").All()); n != 2 {
-				t.Errorf("the log says %d times that the store is full", n)
-			}
-			if m.jicofo {
-				return
-			}
-			guest.leaves(room)
-			c.inTime("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
-		})
-	}
+		}
+		if n := len(c.log.FilterMessageSnippet("people are let in").All()); n != 2 {
+			t.Errorf("the log says %d times that the store is full", n)
+		}
+		if m != own {
+			return
+		}
+		guest.leaves(room)
+		c.inTime("the guest's right has ended", func() bool { return c.sees(room).Affiliations[guest.BareJID()] == "" })
+	})
 }
 
 // A store that cannot be written: nobody new is admitted, those inside stay, and who waits is answered at once. When it can be
 // written again, all is as before.
 func TestStoreFails(t *testing.T) {
 	t.Parallel()
-	for _, m := range modes() {
-		if strings.Contains(m.name, "file") {
-			continue
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true})
+		host, guest, new := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
+		host.enters(room, mint(t, nil))
+		guest.enters(room, "")
+		c.mortal.dies()
+		for name, got := range map[string]string{
+			"a guest":                new.asks(room, ""),
+			"a host":                 c.person("meet.example.com").asks(room, mint(t, nil)),
+			"a host of another room": c.person("meet.example.com").asks(other, mint(t, forRoom("retro"))),
+			"a guest who is inside":  guest.asks(room, ""),
+			"a member without a uid": outcome(c.person("meet.example.com").iq("set", domain, fmt.Sprintf("<conference xmlns='%s' room='%s' token='%s'/>", nsFocus, room, mint(t, member)))),
+		} {
+			if got != "not ready" {
+				t.Errorf("%s: %s", name, got)
+			}
 		}
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.start(t, nil)
-			host, guest, new := c.person("meet.example.com"), c.person("guest.meet.example.com"), c.person("guest.meet.example.com")
-			host.enters(room, mint(t, nil))
-			guest.enters(room, "")
-			c.mortal.dies()
-			for name, got := range map[string]string{
-				"a guest":                new.asks(room, ""),
-				"a host":                 c.person("meet.example.com").asks(room, mint(t, nil)),
-				"a host of another room": c.person("meet.example.com").asks(other, mint(t, forRoom("retro"))),
-				"a guest who is inside":  guest.asks(room, ""),
-				"a member without a uid": outcome(c.person("meet.example.com").iq("set", domain, fmt.Sprintf("<conference xmlns='%s' room='%s' token='%s'/>", nsFocus, room, mint(t, member)))),
-			} {
-				if got != "not ready" {
-					t.Errorf("%s: %s", name, got)
-				}
+		if e := c.logged("request"); e.ContextMap()["reason"] != "store-unavailable" {
+			t.Errorf("logged %v", e.ContextMap())
+		}
+		c.nothingLeft(room, host, guest)
+		if view := c.sees(room); view.Occupant(guest.JID()).Affiliation != "member" || view.Occupant(host.JID()).Affiliation != "owner" {
+			t.Errorf("who was inside: %s", view)
+		}
+		if got := new.joins(room); got != "registration-required" {
+			t.Errorf("who was not let in joins: %s", got)
+		}
+		for range 3 { // at once: nothing that is held would be answered
+			if got := new.asks("third@"+service, ""); got != "not-authorized host-absent" {
+				t.Errorf("who waits: %s", got)
 			}
-			if e := c.logged("request"); e.ContextMap()["reason"] != "store-unavailable" {
-				t.Errorf("logged %v", e.ContextMap())
-			}
-			c.nothingLeft(room, host, guest)
-			if view := c.sees(room); view.Occupant(guest.JID()).Affiliation != "member" || view.Occupant(host.JID()).Affiliation != "owner" {
-				t.Errorf("who was inside: %s", view)
-			}
-			if got := new.joins(room); got != "registration-required" {
-				t.Errorf("who was not let in joins: %s", got)
-			}
-			for range 3 { // at once: nothing that is held would be answered
-				if got := new.asks("third@"+service, ""); got != "not-authorized host-absent" {
-					t.Errorf("who waits: %s", got)
-				}
-			}
-			c.mortal.mu.Lock()
-			c.mortal.dead = nil
-			c.mortal.mu.Unlock()
-			new.enters(room, "")
-		})
-	}
+		}
+		c.mortal.lives()
+		new.enters(room, "")
+	}, own, relay)
 }
 
 // unreadable is a store from which one kind of records cannot be read.
@@ -431,60 +254,54 @@ func TestStoreUnreadable(t *testing.T) {
 // The host is inside, and whoever waits is inside a moment later, each with one answer, however often they ask.
 func TestHeldUntilTheHostComes(t *testing.T) {
 	t.Parallel()
-	for _, m := range modes() {
-		if strings.Contains(m.name, "file") {
-			continue
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true})
+		var guests []*person
+		var answers []<-chan prosodytest.Stanza
+		for range 3 {
+			p := c.person("guest.meet.example.com")
+			guests = append(guests, p)
+			answers = append(answers, c.waits(p, room, 1)...)
 		}
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.start(t, nil)
-			var guests []*person
-			var answers []<-chan prosodytest.Stanza
-			for range 3 {
-				p := c.person("guest.meet.example.com")
-				guests = append(guests, p)
-				answers = append(answers, c.waits(p, room, 1)...)
-			}
-			gone := c.person("guest.meet.example.com")
-			if gone.asks(room, "") != "not-authorized host-absent" {
-				t.Fatal("not told to wait")
-			}
-			gone.Sends("<iq type='set' id='x' to='" + domain + "'>" + request(room, "", "") + "</iq>")
-			c.eventually("held", func() bool { return records(t, c.store, store.KindHeld) == 4 })
-			_ = gone.Close()
-			c.person("guest.meet.example.com").asks(other, "") // somebody else's room is not theirs
+		gone := c.person("guest.meet.example.com")
+		if gone.asks(room, "") != "not-authorized host-absent" {
+			t.Fatal("not told to wait")
+		}
+		gone.Sends("<iq type='set' id='x' to='" + domain + "'>" + request(room, "", "") + "</iq>")
+		c.eventually("held", func() bool { return c.count(store.KindHeld, "") == 4 })
+		_ = gone.Close()
+		c.person("guest.meet.example.com").asks(other, "") // somebody else's room is not theirs
 
-			host := c.person("meet.example.com")
-			host.enters(room, mint(t, nil))
-			second := c.person("meet.example.com")
-			second.enters(room, mint(t, func(cl *token.Claims) { cl.User.ID = "u2" }))
-			for i, a := range answers {
-				if got := outcome(<-a); got != "ready" {
-					t.Errorf("guest %d: %s", i, got)
-				}
-				if got := guests[i].joins(room); got != "member participant" {
-					t.Errorf("guest %d joins as %s", i, got)
+		host := c.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		second := c.person("meet.example.com")
+		second.enters(room, mint(t, func(cl *token.Claims) { cl.User.ID = "u2" }))
+		for i, a := range answers {
+			if got := outcome(<-a); got != "ready" {
+				t.Errorf("guest %d: %s", i, got)
+			}
+			if got := guests[i].joins(room); got != "member participant" {
+				t.Errorf("guest %d joins as %s", i, got)
+			}
+		}
+		c.eventually("nothing is written down", func() bool { return c.count(store.KindHeld, "") == 0 })
+		for _, p := range guests {
+			if err := p.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range p.Drain() {
+				if s.Name == "iq" && s.Attr["type"] != "get" { // Jicofo asks what they can do
+					t.Errorf("answered again: %s", s)
 				}
 			}
-			c.eventually("nothing is written down", func() bool { return records(t, c.store, store.KindHeld) == 0 })
-			for _, p := range guests {
-				if err := p.Sync(t.Context()); err != nil {
-					t.Fatal(err)
-				}
-				for _, s := range p.Drain() {
-					if s.Name == "iq" && s.Attr["type"] != "get" { // Jicofo asks what they can do
-						t.Errorf("answered again: %s", s)
-					}
-				}
-			}
-		})
-	}
+		}
+	}, own, relay)
 }
 
 // The same client asks ten times at once: each request has one answer, those over the bound at once.
 func TestHeldTenTimes(t *testing.T) {
 	t.Parallel()
-	c := modes()[0].start(t, nil)
+	c := relay.start(t, setup{crashes: true})
 	p := c.person("guest.meet.example.com")
 	seen := map[string]int{}
 	for i := range 10 {
@@ -494,7 +311,7 @@ func TestHeldTenTimes(t *testing.T) {
 	defer cancel()
 	for n := range 10 {
 		if n == 6 { // but for the four that are held, all have been answered
-			c.eventually("the others are held", func() bool { return records(t, c.store, store.KindHeld) == 4 })
+			c.eventually("the others are held", func() bool { return c.count(store.KindHeld, "") == 4 })
 			c.forward(waitHold)
 		}
 		s, err := p.Await(ctx, func(s prosodytest.Stanza) bool { return s.Name == "iq" && strings.HasPrefix(s.Attr["id"], "ask") })
@@ -513,7 +330,7 @@ func TestHeldTenTimes(t *testing.T) {
 // A token ends while its holder waits: they are told that, when the host comes.
 func TestTokenEndsWhileHeld(t *testing.T) {
 	t.Parallel()
-	c := modes()[0].start(t, nil)
+	c := relay.start(t, setup{crashes: true})
 	c.halt()
 	c.policy.WaitForHost = auth.MembersWait
 	c.policy.VHosts["meet.example.com"].Issuers[0].Leeway = 0
@@ -524,7 +341,7 @@ func TestTokenEndsWhileHeld(t *testing.T) {
 		t.Fatal(got)
 	}
 	answer := late.answerTo(request(room, tok, ""))
-	c.eventually("held", func() bool { return records(t, c.store, store.KindHeld) == 1 })
+	c.eventually("held", func() bool { return c.count(store.KindHeld, "") == 1 })
 	c.forward(waitHold / 2)
 	c.person("meet.example.com").enters(room, mint(t, nil))
 	if got := outcome(<-answer); got != "forbidden token-expired" {
@@ -538,7 +355,7 @@ func TestTokenEndsWhileHeld(t *testing.T) {
 // The server restarts with hundreds waiting: usher answers nobody who is gone, forgets them, and serves those who come.
 func TestServerRestartsWithManyWaiting(t *testing.T) {
 	t.Parallel()
-	c := modes()[2].start(t, nil)
+	c := own.start(t, setup{crashes: true})
 	const clients = 100
 	var all []*person
 	for range clients {
@@ -551,7 +368,7 @@ func TestServerRestartsWithManyWaiting(t *testing.T) {
 			}
 		}
 		if (n+1)%25 == 0 { // not all at once: usher gives up a request that has to wait long for its turn
-			c.eventually("all are held", func() bool { return records(t, c.store, store.KindHeld) == 4*(n+1) })
+			c.eventually("all are held", func() bool { return c.count(store.KindHeld, "") == 4*(n+1) })
 		}
 	}
 	n := c.log.FilterMessage("connected").Len()
@@ -574,14 +391,14 @@ func TestServerRestartsWithManyWaiting(t *testing.T) {
 			seen[s.Attr["id"]] = true
 		}
 	}
-	c.eventually("nothing is written down any more", func() bool { return records(t, c.store, store.KindHeld) == 0 })
+	c.eventually("nothing is written down any more", func() bool { return c.count(store.KindHeld, "") == 0 })
 	// And with those waiting who go with the server. Those told to wait too long ago are told again at first.
 	for i, p := range all[:100] {
 		for range 2 {
 			p.Sends(fmt.Sprintf("<iq type='set' id='again' to='%s'>%s</iq>", domain, request(fmt.Sprintf("r%d@%s", i, service), "", "")))
 		}
 	}
-	c.eventually("they are held", func() bool { return records(t, c.store, store.KindHeld) > 50 })
+	c.eventually("they are held", func() bool { return c.count(store.KindHeld, "") > 50 })
 	n = c.log.FilterMessage("connected").Len()
 	if err := c.Restart(ctx); err != nil {
 		t.Fatal(err)
@@ -589,5 +406,5 @@ func TestServerRestartsWithManyWaiting(t *testing.T) {
 	c.eventually("connected once more", func() bool { return c.log.FilterMessage("connected").Len() > n })
 	c.forward(waitHold)
 	c.person("meet.example.com").enters(room, mint(t, nil))
-	c.eventually("nobody is held any more", func() bool { return records(t, c.store, store.KindHeld) == 0 })
+	c.eventually("nobody is held any more", func() bool { return c.count(store.KindHeld, "") == 0 })
 }

@@ -9,16 +9,13 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// membersOnlyField is Jitsi's switch for the lobby, and stock MUC's for members-only.
-const membersOnlyField = "muc#roomconfig_membersonly"
-
 // ways are the two ways by which whoever never asked is kept out (rooms.enforcement), each with and without Jitsi's lobby.
 func ways(t *testing.T) map[string]prosodytest.JitsiOptions {
 	t.Helper()
 	return map[string]prosodytest.JitsiOptions{
 		"members-only":              {},
 		"members-only with a lobby": {Lobby: true, NoDisplayNameCheck: true, HideAll: true},
-		"module":                    withModule(t),
+		"module":                    keptOutByModule(t, prosodytest.JitsiOptions{}),
 		"module with a lobby":       withLobby(t),
 	}
 }
@@ -114,14 +111,6 @@ func TestEnforcement(t *testing.T) {
 	}
 }
 
-// out tries to join, and fails the test if that is not refused.
-func (p *person) out(room string) {
-	p.g.t.Helper()
-	if got := p.named(room); !strings.HasPrefix(got, "registration-required") {
-		p.g.t.Fatalf("%s joins without having asked: %s", p.JID(), got)
-	}
-}
-
 // tries does what a client might do to get itself in, each of which must be refused.
 func (p *person) tries(room string) {
 	p.g.t.Helper()
@@ -149,8 +138,8 @@ func (p *person) tries(room string) {
 }
 
 // synced returns when the server has dealt with all that the person has sent.
-func (b *before) synced(p *person) {
-	b.t.Helper()
+func (g *gate) synced(p *person) {
+	g.t.Helper()
 	p.iq("get", room, "<ping xmlns='urn:xmpp:ping'/>")
 }
 
@@ -187,7 +176,7 @@ func TestEnforcementLeavesTheLobbyAlone(t *testing.T) {
 func TestModuleKeepsOut(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{
-		JitsiOptions: withModule(t),
+		JitsiOptions: keptOutByModule(t, prosodytest.JitsiOptions{}),
 		options:      func(o *component.Options) { o.EnforceRoles = true },
 		policy:       func(p *auth.Policy) { p.Lobby = false },
 	})

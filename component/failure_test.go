@@ -9,12 +9,9 @@ import (
 	"time"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
-
-func forRoom(name string) func(*token.Claims) {
-	return func(c *token.Claims) { c.Room = name }
-}
 
 // After any restart of the server usher serves again, by itself, and nobody is inside who has not asked again.
 func TestServerRestarts(t *testing.T) {
@@ -78,7 +75,8 @@ func TestNoConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g.ComponentAddr = tt.addr
 			defer func() { g.ComponentAddr = open }()
-			g.runWith(policy(), tt.secret)
+			g.setup.options = func(o *component.Options) { o.Secret = []byte(tt.secret) }
+			g.begins()
 			g.eventually("a second attempt", func() bool { return g.log.FilterMessage("no connection").Len() >= 2 })
 			g.halt()
 			e := g.logged("no connection")
@@ -99,7 +97,7 @@ func TestConflict(t *testing.T) {
 	t.Parallel()
 	g := start(t)
 	first, stop, done := g.log, g.stop, g.done
-	g.runWith(policy(), componentSecret)
+	g.begins()
 	if e := g.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["hint"]), "standing by") || !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "conflict") {
 		t.Errorf("got %v", e.ContextMap())
 	}
@@ -126,51 +124,23 @@ func TestStopAndStart(t *testing.T) {
 	if got := host.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>").ErrorCondition(); got != "remote-server-timeout" {
 		t.Errorf("the server answers for usher: %s", got)
 	}
-	g.run(policy())
+	g.forgets()
+	g.run()
 	g.guards(host, room)
 
 	g.halt()
 	guest.leaves(room)
 	host.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
-	g.run(policy())
+	g.forgets()
+	g.run()
 	g.person("guest.meet.example.com").enters(room, "")
 	g.guards(host, room)
 }
 
-// configure submits one field of the room's configuration as the owner.
-func (g *gate) configure(owner *person, room, field, value string) {
-	g.t.Helper()
-	form := "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'><field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field><field var='" + field + "'><value>" + value + "</value></field></x></query>"
-	if s := owner.iq("set", room, form); s.Attr["type"] != "result" {
-		g.t.Fatalf("the owner may not configure the room: %s", s)
-	}
-}
-
-// configured returns a field of the room's configuration.
-func (g *gate) configured(owner *person, room, field string) string {
-	g.t.Helper()
-	s := owner.iq("get", room, "<query xmlns='http://jabber.org/protocol/muc#owner'/>")
-	for _, f := range s.Find("x", "jabber:x:data").Children {
-		if f.Attr["var"] == field {
-			return f.Child("value", "").Text
-		}
-	}
-	g.t.Fatalf("no field %s: %s", field, s)
-	return ""
-}
-
 const (
-	membersOnly   = "muc#roomconfig_membersonly"
 	whois         = "muc#roomconfig_whois"
 	memberInvites = "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"
 )
-
-// guards fails the test unless members-only is said again after the owner has switched it off.
-func (g *gate) guards(owner *person, room string) {
-	g.t.Helper()
-	g.configure(owner, room, membersOnly, "0")
-	g.inTime("members-only again", func() bool { return g.configured(owner, room, membersOnly) == "1" })
-}
 
 // An owner who opens the room to all, or lets members do so, opens it to nobody.
 func TestOwnerOpensTheRoom(t *testing.T) {
@@ -212,12 +182,6 @@ func TestLeavingEndsTheGrant(t *testing.T) {
 }
 
 func leave(p *person) bool { p.leaves(room); return false }
-
-func (g *gate) affiliations(owner *person, room, affiliation string) int {
-	g.t.Helper()
-	s := owner.iq("get", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='"+affiliation+"'/></query>")
-	return len(s.Child("query", "").Children)
-}
 
 // A token that ends between answer and join does not let in.
 func TestTokenEndsBeforeTheJoin(t *testing.T) {

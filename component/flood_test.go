@@ -27,8 +27,6 @@ type crowdOf struct {
 	order   []string          // of the answers, by sender
 }
 
-const crowdConfig = "\nComponent \"" + folk + "\"\ncomponent_secret = \"" + componentSecret + "\"\n"
-
 func (g *gate) crowd() *crowdOf {
 	g.t.Helper()
 	c := &crowdOf{gate: g, client: g.Component(g.t, folk, componentSecret), domain: folk, answers: map[string]string{}}
@@ -90,74 +88,59 @@ func TestSilence(t *testing.T) {
 	}
 	// A silent room is waited for until the test is over, so that whatever is answered meanwhile did not wait for it.
 	patient := func(c *component.Component) { c.Patient() }
-	for name, begin := range map[string]func(t *testing.T) *gate{
-		"room": func(t *testing.T) *gate {
-			silent := "Component \"conference.meet.example.com\" \"muc\"\n  modules_enabled = { \"prosodytest_silent\" }"
-			g := &gate{t: t, tune: patient, Server: prosodytest.Start(t, prosodytest.Options{
-				Config: strings.Replace(config, "Component \"conference.meet.example.com\" \"muc\"", silent, 1) + crowdConfig, LogLevel: "info",
-			})}
-			g.run(policy(guests))
-			return g
-		},
-		"Jicofo": func(t *testing.T) *gate {
-			b := beforeJicofo(t, setup{policy: guests, tune: patient, server: func(o *prosodytest.Options) {
-				o.Config += crowdConfig
-				o.LogLevel = "info"
-			}})
-			b.jicofo.Behave(prosodytest.JicofoBehavior{Silent: true, Rooms: func(room string) bool { return strings.HasPrefix(room, "silent-") }})
-			return b.gate
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g := begin(t)
-			c := g.crowd()
-			t.Cleanup(g.halt) // before those who ask are gone
-			host := g.person("meet.example.com")
-			asks := func(i int) {
-				room := fmt.Sprintf("silent-%d@%s", i, service)
-				if i%2 == 0 {
-					room = "silent-one@" + service
-				}
-				c.ask(fmt.Sprint("silent-", i), room)
+	silent := map[mode]prosodytest.JitsiOptions{own: {Modules: []string{"prosodytest_silent"}}} // else Jicofo is
+	eachMode(t, func(t *testing.T, m mode) {
+		g := m.start(t, setup{JitsiOptions: silent[m], policy: guests, tune: patient, server: withFolk})
+		if m != own {
+			g.jicofo.Behave(prosodytest.JicofoBehavior{Silent: true, Rooms: func(room string) bool { return strings.HasPrefix(room, "silent-") }})
+		}
+		c := g.crowd()
+		t.Cleanup(g.halt) // before those who ask are gone
+		host := g.person("meet.example.com")
+		asks := func(i int) {
+			room := fmt.Sprintf("silent-%d@%s", i, service)
+			if i%2 == 0 {
+				room = "silent-one@" + service
 			}
-			const first = 800
-			for i := range first {
-				asks(i)
+			c.ask(fmt.Sprint("silent-", i), room)
+		}
+		const first = 800
+		for i := range first {
+			asks(i)
+		}
+		host.enters(room, mint(t, nil))
+		c.ask("guest", room)
+		if got := c.outcome("guest"); got != "ready" {
+			t.Errorf("a guest: %s", got)
+		}
+		if got := c.answered(); got != 1 {
+			t.Fatalf("%d were answered; want those 800 to wait still", got)
+		}
+		const more = component.SlowPerVHost + 300
+		for i := first; i < more; i++ {
+			asks(i)
+		}
+		g.eventually("those who are too many are answered", func() bool { return c.answered() >= 1+more-component.SlowPerVHost })
+		c.ask("late", room)
+		if got := c.outcome("late"); got != "ready" {
+			t.Errorf("a guest later: %s", got)
+		}
+		// Who gave way had the room opened for others, too: so many more can be answered, but not all.
+		if got := c.answered(); got > 2+more/2+300 {
+			t.Errorf("%d were answered", got)
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for who, got := range c.answers {
+			if strings.HasPrefix(who, "silent-") && got != "not ready" {
+				t.Errorf("%s: %s", who, got)
 			}
-			host.enters(room, mint(t, nil))
-			c.ask("guest", room)
-			if got := c.outcome("guest"); got != "ready" {
-				t.Errorf("a guest: %s", got)
-			}
-			if got := c.answered(); got != 1 {
-				t.Fatalf("%d were answered; want those 800 to wait still", got)
-			}
-			const more = component.SlowPerVHost + 300
-			for i := first; i < more; i++ {
-				asks(i)
-			}
-			g.eventually("those who are too many are answered", func() bool { return c.answered() >= 1+more-component.SlowPerVHost })
-			c.ask("late", room)
-			if got := c.outcome("late"); got != "ready" {
-				t.Errorf("a guest later: %s", got)
-			}
-			// Who gave way had the room opened for others, too: so many more can be answered, but not all.
-			if got := c.answered(); got > 2+more/2+300 {
-				t.Errorf("%d were answered", got)
-			}
-			c.mu.Lock()
-			defer c.mu.Unlock()
-			for who, got := range c.answers {
-				if strings.HasPrefix(who, "silent-") && got != "not ready" {
-					t.Errorf("%s: %s", who, got)
-				}
-			}
-			if n := g.log.FilterMessage("request").Filter(func(e observer.LoggedEntry) bool {
-				text, _ := e.ContextMap()["error"].(string)
-				return strings.Contains(text, "that do not answer")
-			}).Len(); n == 0 {
-				t.Error("the log does not tell why")
-			}
-		})
-	}
+		}
+		if n := g.log.FilterMessage("request").Filter(func(e observer.LoggedEntry) bool {
+			text, _ := e.ContextMap()["error"].(string)
+			return strings.Contains(text, "that do not answer")
+		}).Len(); n == 0 {
+			t.Error("the log does not tell why")
+		}
+	}, own, relay)
 }

@@ -48,11 +48,11 @@ func TestAnswers(t *testing.T) {
 			}
 			switch s.ErrorCondition() {
 			case "forbidden":
-				if s.Find("reservation-error", "http://jitsi.org/protocol/focus").Attr["error-code"] != "403" {
+				if s.Find("reservation-error", nsFocus).Attr["error-code"] != "403" {
 					t.Errorf("a Jitsi client would not show the text: %s", s)
 				}
 			case "not-acceptable":
-				if s.Find("session-invalid", "http://jitsi.org/protocol/focus").IsZero() {
+				if s.Find("session-invalid", nsFocus).IsZero() {
 					t.Errorf("a Jitsi client would not drop its session: %s", s)
 				}
 			}
@@ -78,7 +78,7 @@ func TestOtherRequests(t *testing.T) {
 	if got := info.Find("identity", "").Attr["category"]; got != "component" {
 		t.Errorf("identity: %s", info)
 	}
-	for _, f := range []string{"http://jabber.org/protocol/disco#info", "urn:xmpp:ping", "jabber:iq:version", "http://jitsi.org/protocol/focus"} {
+	for _, f := range []string{"http://jabber.org/protocol/disco#info", "urn:xmpp:ping", "jabber:iq:version", nsFocus} {
 		if ok, _ := info.Matches("<iq type='result'><query xmlns='http://jabber.org/protocol/disco#info'><feature var='" + f + "'/></query></iq>"); !ok {
 			t.Errorf("feature %s is missing: %s", f, info)
 		}
@@ -199,7 +199,7 @@ func TestOddResources(t *testing.T) {
 	for _, r := range []string{"a b", "ﬁ", "²", "x\u0085y", "é", "𝕏", "<&>'\"", strings.Repeat("r", 1000)} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		c, err := g.Dial(ctx, prosodyResource(r))
+		c, err := g.Dial(ctx, prosodytest.ClientOptions{Host: "meet.example.com", Resource: r})
 		if err != nil {
 			continue // the server refuses it itself
 		}
@@ -233,10 +233,7 @@ func TestOddNicks(t *testing.T) {
 // A flood from one sender is bounded, and delays nobody else.
 func TestFlood(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	g.halt()
-	g.options = func(o *component.Options) { o.WaitHold = time.Second } // those that are held are answered, too
-	g.run(policy())
+	g := own.start(t, setup{config: config, options: func(o *component.Options) { o.WaitHold = time.Second }}) // those that are held are answered, too
 	flooder, bystander := g.person("guest.meet.example.com"), g.person("meet.example.com")
 	const n = 1000
 	var answered sync.WaitGroup

@@ -13,24 +13,14 @@ import (
 	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/jid"
 
-	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// folk is the domain of all who ask in these benchmarks: a component of the server on which there is anybody whom the
-// benchmark wants there to be. To usher and to rooms they are what clients are, as only their addresses count.
-const folk = "folk.meet.example.com"
-
 // runRelay is usher before a Jicofo.
 func runRelay(ctx context.Context, server string) error {
-	p := policy(func(p *auth.Policy) {
-		v := p.VHosts["meet.example.com"]
-		v.AllowEmptyToken = true
-		p.VHosts[folk] = v
-	})
-	o := options(server, p, nil)
-	o.Jicofo = jid.MustParse("focus@auth.meet.example.com")
+	o := options(server, policy(folkPolicy), nil)
+	o.Jicofo = jid.MustParse(jicofoJID)
 	o.GuardInterval, o.WaitHold = 5*time.Second, 25*time.Second
 	return runWith(ctx, "Jicofo is online", o)
 }
@@ -60,12 +50,9 @@ func startInstall(b *testing.B) *install {
 	if _, err := cpuTime(os.Getpid()); err != nil {
 		b.Skip(err)
 	}
-	o := prosodytest.JitsiOptions{
-		Secret: componentSecret, Global: "network_settings = { nagle = false }", // as the README recommends
-		Conference: fmt.Sprintf("Component %q\ncomponent_secret = %q\n", folk, componentSecret),
-	}
+	o := prosodytest.JitsiOptions{Secret: componentSecret, Global: "network_settings = { nagle = false }"} // as the README recommends
 	s := o.Options()
-	s.LogLevel = "error"
+	withFolk(&s)
 	i := &install{Server: prosodytest.Start(b, s), waiting: make(map[string]chan arrival)}
 	i.prosody = pidOf(b, i.Server)
 	i.jicofo = i.Jicofo(b, o.Jicofo())

@@ -1,7 +1,6 @@
 package component_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 
@@ -10,54 +9,9 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
-	"github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
-
-// withLobby is a server with Jitsi's lobby and usher's module: its rooms are open, and the switch for members-only is the
-// lobby's.
-func withLobby(t *testing.T) prosodytest.JitsiOptions {
-	t.Helper()
-	o := withModule(t)
-	o.Lobby, o.HideAll = true, true
-	return o
-}
-
-// withModule is a server with usher's module, whose rooms are open.
-func withModule(t *testing.T) prosodytest.JitsiOptions {
-	t.Helper()
-	folder := t.TempDir()
-	if _, err := module.Write(folder); err != nil {
-		t.Fatal(err)
-	}
-	return prosodytest.JitsiOptions{Open: true, PluginPaths: []string{folder}, Modules: []string{module.Name}}
-}
-
-// named joins as Jitsi's client does where there may be a lobby: with a name. It returns affiliation and role, or the condition
-// of the error and the lobby that it names.
-func (p *person) named(room string) string {
-	p.g.t.Helper()
-	p.Sends(fmt.Sprintf("<presence to='%s/%s'><x xmlns='http://jabber.org/protocol/muc'/><nick xmlns='http://jabber.org/protocol/nick'>%[2]s</nick></presence>", room, p.nick))
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	s, err := p.Await(ctx, func(s prosodytest.Stanza) bool {
-		from, err := jid.Parse(s.Attr["from"])
-		return err == nil && s.Name == "presence" && from.Bare().String() == room && (s.Attr["type"] == "error" || s.HasStatus("110"))
-	})
-	if err != nil {
-		p.g.t.Fatalf("%s joins %s: %v", p.JID(), room, err)
-	}
-	if s.Attr["type"] == "error" {
-		got := s.ErrorCondition()
-		if lobby := s.Find("lobbyroom", "http://jitsi.org/jitmeet"); lobby.Text != "" {
-			got += " " + lobby.Text
-		}
-		return got
-	}
-	item := s.Find("item", "")
-	return item.Attr["affiliation"] + " " + item.Attr["role"]
-}
 
 const knock = "registration-required " + lobbyRoom
 
@@ -69,11 +23,11 @@ func (p *person) opensTo(who *person, room string) {
 }
 
 // switches the lobby on or off, as the switch in the client does.
-func (b *before) switches(host *person, on bool) {
-	b.t.Helper()
-	b.configure(host, room, "muc#roomconfig_membersonly", map[bool]string{true: "1", false: "0"}[on])
-	if b.sees(lobbyRoom).Exists != on {
-		b.t.Fatalf("the lobby is on: %t", !on)
+func (g *gate) switches(host *person, on bool) {
+	g.t.Helper()
+	g.configure(host, room, "muc#roomconfig_membersonly", map[bool]string{true: "1", false: "0"}[on])
+	if g.sees(lobbyRoom).Exists != on {
+		g.t.Fatalf("the lobby is on: %t", !on)
 	}
 }
 

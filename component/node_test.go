@@ -96,7 +96,7 @@ func TestStrophe(t *testing.T) {
 	guest := g.strophe("guest.meet.example.com", "")
 	for n := range 2 { // it asks again
 		if n == 1 {
-			g.eventually("the request is held", func() bool { return records(t, g.written, store.KindHeld) == 1 })
+			g.eventually("the request is held", func() bool { return g.count(store.KindHeld, "") == 1 })
 			g.forward(waitHold)
 		}
 		if e := guest.until("conference", notReady); e.Condition != "not-authorized" || e.Reason != "host-absent" || e.Text == "" {

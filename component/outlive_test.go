@@ -5,38 +5,24 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-const (
-	persistentField = "muc#roomconfig_persistentroom"
-
-	// stranger is of a domain that usher knows nothing of.
-	strangerJID = "eve@evil.example.org"
-)
-
-// gives sets an affiliation, as the owner.
-func (p *person) gives(room, who, affiliation string) {
-	p.g.t.Helper()
-	s := p.iq("set", room, fmt.Sprintf("<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='%s' jid='%s'/></query>", affiliation, who))
-	if s.Attr["type"] != "result" {
-		p.g.t.Fatalf("%s cannot make %s %s: %s", p.JID(), who, affiliation, s)
-	}
-}
+// strangerJID is of a domain that usher knows nothing of.
+const strangerJID = "eve@evil.example.org"
 
 // rightless waits until nobody but usher and Jicofo has anything in the room, or it is gone.
-func (b *before) rightless(room string) {
-	b.t.Helper()
+func (g *gate) rightless(room string) {
+	g.t.Helper()
 	var v prosodytest.RoomView
 	defer func() {
-		if b.t.Failed() {
-			b.t.Logf("the room is %s", v)
+		if g.t.Failed() {
+			g.t.Logf("the room is %s", v)
 		}
 	}()
-	b.inTime("nobody has anything there", func() bool {
-		v = b.sees(room)
+	g.inTime("nobody has anything there", func() bool {
+		v = g.sees(room)
 		for who, affiliation := range v.Affiliations {
 			if affiliation != "outcast" && !strings.HasPrefix(who, "focus@") {
 				return false
@@ -58,10 +44,9 @@ func TestOwnerLeavesRoomBehind(t *testing.T) {
 			{persistentField, "1"}, {membersOnlyField, "0"},
 		},
 	} {
-		for _, m := range []mode{modes()[0], modes()[2]} {
-			t.Run(m.name+", "+name, func(t *testing.T) {
-				t.Parallel()
-				c := m.start(t, nil)
+		t.Run(name, func(t *testing.T) {
+			eachMode(t, func(t *testing.T, m mode) {
+				c := m.start(t, setup{crashes: true})
 				host := c.person("meet.example.com")
 				host.enters(room, mint(t, nil))
 				host.gives(room, strangerJID, "owner")
@@ -72,38 +57,38 @@ func TestOwnerLeavesRoomBehind(t *testing.T) {
 				}
 				host.leaves(room)
 				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
-				c.inTime("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
-			})
-		}
+				c.inTime("nothing is written down", func() bool { return c.count(store.KindGrant, "") == 0 })
+			}, own, relay)
+		})
 	}
 }
 
 // The same while usher is away; the next one finds what was left behind, as far as it knows of the room.
 func TestOwnerLeavesRoomBehindWithoutUsher(t *testing.T) {
 	t.Parallel()
-	for _, m := range modes() {
+	eachStore(t, func(t *testing.T, m mode, s setup) {
 		for _, kept := range []bool{true, false} {
-			if !kept && strings.HasSuffix(m.name, "file") {
+			if !kept && s.file {
 				continue
 			}
-			t.Run(fmt.Sprintf("%s, kept %t", m.name, kept), func(t *testing.T) {
+			t.Run(fmt.Sprintf("kept %t", kept), func(t *testing.T) {
 				t.Parallel()
-				c := m.start(t, nil)
+				c := m.start(t, s)
 				host, guest := c.person("meet.example.com"), c.person("guest.meet.example.com")
 				host.enters(room, mint(t, nil))
-				c.crashes(c.cable, c.mortal)
+				c.crashes()
 				host.gives(room, strangerJID, "owner")
 				c.configure(host, room, persistentField, "1")
 				c.configure(host, room, membersOnlyField, "0")
 				host.leaves(room)
 				if !kept {
-					c.store = store.Memory(store.Options{Now: c.now})
+					c.forgets()
 				}
 				c.comesBack()
 				if !kept {
 					guest.asks(room, "") // which is how usher knows of it
 				}
-				if !kept && m.jicofo {
+				if !kept && m != own {
 					// It may be an operator's.
 					c.inTime("the room is guarded", func() bool { return c.sees(room).MembersOnly })
 					return
@@ -111,27 +96,20 @@ func TestOwnerLeavesRoomBehindWithoutUsher(t *testing.T) {
 				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
 			})
 		}
-	}
-}
-
-// operator is an admin of the MUC service.
-func (g *gate) operator() *person {
-	g.t.Helper()
-	o := prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret", Resource: "operator"}
-	return &person{Client: g.Client(g.t, o), g: g, nick: "operator"}
+	})
 }
 
 // is waits until the lists of a room have that for each of those people, "" for nothing.
-func (b *before) is(room string, want map[string]string) {
-	b.t.Helper()
+func (g *gate) is(room string, want map[string]string) {
+	g.t.Helper()
 	var v prosodytest.RoomView
 	defer func() {
-		if b.t.Failed() {
-			b.t.Logf("the room is %s, want %v", v, want)
+		if g.t.Failed() {
+			g.t.Logf("the room is %s, want %v", v, want)
 		}
 	}()
-	b.inTime("everybody has what they should", func() bool {
-		v = b.sees(room)
+	g.inTime("everybody has what they should", func() bool {
+		v = g.sees(room)
 		for who, affiliation := range want {
 			if v.Affiliations[who] != affiliation {
 				return false
@@ -146,11 +124,11 @@ func (b *before) is(room string, want map[string]string) {
 func TestAdoptedRoom(t *testing.T) {
 	t.Parallel()
 	const banned, friend = "banned@evil.example.org", "friend@evil.example.org"
-	for _, m := range []mode{modes()[0], modes()[2]} {
+	eachMode(t, func(t *testing.T, m mode) {
 		for _, kept := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s, kept %t", m.name, kept), func(t *testing.T) {
+			t.Run(fmt.Sprintf("kept %t", kept), func(t *testing.T) {
 				t.Parallel()
-				c := m.start(t, nil)
+				c := m.start(t, setup{crashes: true})
 				host, gone, guest := c.person("meet.example.com"), c.person("meet.example.com"), c.person("guest.meet.example.com")
 				for _, p := range []*person{host, gone} {
 					p.enters(room, mint(t, nil))
@@ -160,10 +138,10 @@ func TestAdoptedRoom(t *testing.T) {
 				host.gives(room, friend, "member")
 				host.gives(room, banned, "outcast")
 				host.gives(room, "observer@auth.meet.example.com", "owner")
-				c.crashes(c.cable, c.mortal)
+				c.crashes()
 				gone.leaves(room)
 				if !kept {
-					c.store = store.Memory(store.Options{Now: c.now})
+					c.forgets()
 				}
 				c.comesBack()
 				if !kept {
@@ -183,84 +161,76 @@ func TestAdoptedRoom(t *testing.T) {
 				c.is(room, map[string]string{guest.BareJID(): "", host.BareJID(): "owner", banned: "outcast"})
 				host.leaves(room)
 				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
-				c.inTime("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
+				c.inTime("nothing is written down", func() bool { return c.count(store.KindGrant, "") == 0 })
 			})
 		}
-	}
+	}, own, relay)
 }
 
 // A room that an operator made persistent is guarded as long as it exists, also when nobody is inside and over a restart. Its
 // lists are the operator's.
 func TestOperatorsRoom(t *testing.T) {
 	t.Parallel()
-	for _, m := range []mode{modes()[0], modes()[2]} {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.start(t, nil)
-			operator := c.operator()
-			if got := operator.joins(room); got != "owner moderator" {
-				t.Fatalf("the operator: %s", got)
-			}
-			c.configure(operator, room, persistentField, "1")
-			operator.gives(room, "head@school.example", "owner")
-			operator.gives(room, "teacher@school.example", "member")
-			operator.leaves(room)
-			theirs := map[string]string{"head@school.example": "owner", "teacher@school.example": "member"}
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true})
+		operator := c.operator()
+		if got := operator.joins(room); got != "owner moderator" {
+			t.Fatalf("the operator: %s", got)
+		}
+		c.configure(operator, room, persistentField, "1")
+		operator.gives(room, "head@school.example", "owner")
+		operator.gives(room, "teacher@school.example", "member")
+		operator.leaves(room)
+		theirs := map[string]string{"head@school.example": "owner", "teacher@school.example": "member"}
 
-			host := c.person("meet.example.com")
-			host.enters(room, mint(t, nil))
-			host.leaves(room)
-			theirs[host.BareJID()] = ""
-			c.is(room, theirs)
-			c.guards(operator, room)
-			c.crashes(c.cable, c.mortal)
-			c.configure(operator, room, membersOnlyField, "0")
-			c.comesBack()
-			c.inTime("the room is guarded", func() bool { return c.sees(room).MembersOnly })
-			c.guards(operator, room)
-			c.is(room, theirs)
-			if c.configured(operator, room, persistentField) != "1" {
-				t.Error("it is temporary")
-			}
-			if s := operator.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>"); s.Attr["type"] != "result" {
-				t.Fatal(s)
-			}
-			c.inTime("nothing is written down", func() bool { return records(t, c.store, store.KindGrant) == 0 })
-		})
-	}
+		host := c.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		host.leaves(room)
+		theirs[host.BareJID()] = ""
+		c.is(room, theirs)
+		c.guards(operator, room)
+		c.crashes()
+		c.configure(operator, room, membersOnlyField, "0")
+		c.comesBack()
+		c.inTime("the room is guarded", func() bool { return c.sees(room).MembersOnly })
+		c.guards(operator, room)
+		c.is(room, theirs)
+		if c.configured(operator, room, persistentField) != "1" {
+			t.Error("it is temporary")
+		}
+		operator.destroys(room)
+		c.inTime("nothing is written down", func() bool { return c.count(store.KindGrant, "") == 0 })
+	}, own, relay)
 }
 
 // Owners may not make rooms persistent where muc_room_allow_persistent is false; what does it all the same is undone, too.
 func TestMadePersistentByPlugin(t *testing.T) {
 	t.Parallel()
-	for _, m := range []mode{modes()[0], modes()[2]} {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.startOn(t, prosodytest.JitsiOptions{Conference: "muc_room_allow_persistent = false"}, nil)
-			host := c.person("meet.example.com")
-			host.enters(room, mint(t, nil))
-			host.gives(room, strangerJID, "owner")
-			c.configure(host, room, persistentField, "1")
-			operator := c.operator()
-			if c.configured(operator, room, persistentField) != "" {
-				t.Fatal("the owner may make it persistent")
-			}
-			c.configure(operator, room, persistentField, "1") // as an admin may, and a plugin
-			c.inTime("it is temporary again", func() bool { return c.configured(operator, room, persistentField) == "" })
-			host.leaves(room)
-			c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
-		})
-	}
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true, JitsiOptions: prosodytest.JitsiOptions{Conference: "muc_room_allow_persistent = false"}})
+		host := c.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		host.gives(room, strangerJID, "owner")
+		c.configure(host, room, persistentField, "1")
+		operator := c.operator()
+		if c.configured(operator, room, persistentField) != "" {
+			t.Fatal("the owner may make it persistent")
+		}
+		c.configure(operator, room, persistentField, "1") // as an admin may, and a plugin
+		c.inTime("it is temporary again", func() bool { return c.configured(operator, room, persistentField) == "" })
+		host.leaves(room)
+		c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
+	}, own, relay)
 }
 
 // usher comes back to a room that has been given a password, and in which its occupant is no more.
 func TestPasswordKeepsUsherNotOut(t *testing.T) {
 	t.Parallel()
-	c := modes()[2].start(t, nil)
+	c := own.start(t, setup{crashes: true})
 	host := c.person("meet.example.com")
 	host.enters(room, mint(t, nil))
 	c.configure(host, room, "muc#roomconfig_roomsecret", "xyzzy &amp; &lt;more")
-	c.crashes(c.cable, c.mortal)
+	c.crashes()
 	if s := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item role='none' nick='focus'/></query>"); s.Attr["type"] != "result" {
 		t.Fatal(s)
 	}
@@ -278,49 +248,41 @@ func TestPasswordKeepsUsherNotOut(t *testing.T) {
 // Without a store, public rooms are guarded at once, because the server lists them.
 func TestPublicRoomIsGuardedAtOnce(t *testing.T) {
 	t.Parallel()
-	for _, m := range []mode{modes()[0], modes()[2]} {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.start(t, nil)
-			host := c.person("meet.example.com")
-			host.enters(room, mint(t, nil))
-			host.gives(room, strangerJID, "owner")
-			c.configure(host, room, "muc#roomconfig_publicroom", "1")
-			c.crashes(c.cable, c.mortal)
-			c.configure(host, room, membersOnlyField, "0")
-			c.store = store.Memory(store.Options{Now: c.now})
-			c.comesBack()
-			c.is(room, map[string]string{strangerJID: "", host.BareJID(): "owner"})
-			c.guards(host, room)
-		})
-	}
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true})
+		host := c.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		host.gives(room, strangerJID, "owner")
+		c.configure(host, room, "muc#roomconfig_publicroom", "1")
+		c.crashes()
+		c.configure(host, room, membersOnlyField, "0")
+		c.forgets()
+		c.comesBack()
+		c.is(room, map[string]string{strangerJID: "", host.BareJID(): "owner"})
+		c.guards(host, room)
+	}, own, relay)
 }
 
 // A room that its owner ends and that is opened again begins anew.
 func TestRemadeRoom(t *testing.T) {
 	t.Parallel()
-	for _, m := range []mode{modes()[0], modes()[2]} {
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			c := m.start(t, nil)
-			host := c.person("meet.example.com")
-			host.enters(room, mint(t, nil))
-			host.gives(room, strangerJID, "owner")
-			c.configure(host, room, persistentField, "1")
-			if s := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>"); s.Attr["type"] != "result" {
-				t.Fatal(s)
-			}
-			again := c.person("meet.example.com")
-			c.eventually("it can be opened", func() bool { return again.asks(room, mint(t, nil)) == "ready" })
-			again.must("joins", again.joins(room), "owner moderator")
-			c.is(room, map[string]string{strangerJID: "", again.BareJID(): "owner"})
-			again.gives(room, strangerJID, "owner")
-			c.configure(again, room, persistentField, "1")
-			c.guards(again, room)
-			again.leaves(room)
-			c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
-		})
-	}
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true})
+		host := c.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		host.gives(room, strangerJID, "owner")
+		c.configure(host, room, persistentField, "1")
+		host.destroys(room)
+		again := c.person("meet.example.com")
+		c.eventually("it can be opened", func() bool { return again.asks(room, mint(t, nil)) == "ready" })
+		again.must("joins", again.joins(room), "owner moderator")
+		c.is(room, map[string]string{strangerJID: "", again.BareJID(): "owner"})
+		again.gives(room, strangerJID, "owner")
+		c.configure(again, room, persistentField, "1")
+		c.guards(again, room)
+		again.leaves(room)
+		c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
+	}, own, relay)
 }
 
 // People in breakout rooms keep what they have in the main room, which is persistent and empty meanwhile, over a restart, too,
@@ -346,10 +308,9 @@ func TestBreakoutsOutlive(t *testing.T) {
 			}
 			b.halt()
 			if !kept {
-				b.store = store.Memory(store.Options{Now: b.now})
+				b.forgets()
 			}
-			b.run(policy(breakouts, func(p *auth.Policy) { p.Sessions = store.Sessions{Store: b.store} }))
-			b.logged("Jicofo is online")
+			b.comesBack()
 			audited()
 			host.moves(cell, room, mint(t, nil), "owner moderator")
 			guest.moves(cell, room, "", "member participant")

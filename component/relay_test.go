@@ -3,7 +3,6 @@ package component_test
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -14,65 +13,27 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-const other = "retro@" + service
-
-func (b *before) within() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(b.t.Context(), patience)
-}
-
 // asked waits until Jicofo has seen as many requests.
-func (b *before) asked(n int) []prosodytest.JicofoRequest {
-	b.t.Helper()
-	ctx, cancel := b.within()
+func (g *gate) asked(n int) []prosodytest.JicofoRequest {
+	g.t.Helper()
+	ctx, cancel := g.within()
 	defer cancel()
-	if err := b.jicofo.Await(ctx, func(all []prosodytest.JicofoRequest, _ []string) bool { return len(all) >= n }); err != nil {
-		b.t.Fatal(err)
+	if err := g.jicofo.Await(ctx, func(all []prosodytest.JicofoRequest, _ []string) bool { return len(all) >= n }); err != nil {
+		g.t.Fatal(err)
 	}
-	return b.jicofo.Requests()
+	return g.jicofo.Requests()
 }
 
 // restarts has Jicofo come again, by that resource.
-func (b *before) restarts(resource string) {
-	b.t.Helper()
-	ctx, cancel := b.within()
+func (g *gate) restarts(resource string) {
+	g.t.Helper()
+	ctx, cancel := g.within()
 	defer cancel()
-	n := b.log.FilterMessage("Jicofo is online").Len()
-	if err := b.jicofo.Restart(ctx, resource); err != nil {
-		b.t.Fatal(err)
+	n := g.log.FilterMessage("Jicofo is online").Len()
+	if err := g.jicofo.Restart(ctx, resource); err != nil {
+		g.t.Fatal(err)
 	}
-	b.eventually("usher knows of the new Jicofo", func() bool { return b.log.FilterMessage("Jicofo is online").Len() > n })
-}
-
-// nothingLeft fails the test unless everybody with an affiliation in the room is one of those.
-func (b *before) nothingLeft(room string, inside ...*person) {
-	b.t.Helper()
-	view := b.sees(room)
-	for who, affiliation := range view.Affiliations {
-		known := strings.HasPrefix(who, "focus@") || slices.ContainsFunc(inside, func(p *person) bool { return p.BareJID() == who })
-		if !known {
-			b.t.Errorf("%s is %s: %s", who, affiliation, view)
-		}
-	}
-	for _, o := range view.Occupants {
-		if who, _, _ := strings.Cut(o.JID, "/"); view.Affiliations[who] == "" && !strings.HasPrefix(who, "focus@") {
-			b.t.Errorf("%s is inside with nothing: %s", o.JID, view)
-		}
-	}
-}
-
-// answerTo is the answer to a request that is sent now, when it comes.
-func (p *person) answerTo(payload string) <-chan prosodytest.Stanza {
-	answer := make(chan prosodytest.Stanza, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		s, err := p.IQ(ctx, "set", domain, payload)
-		if err != nil {
-			p.g.t.Errorf("%s: %v", p.JID(), err)
-		}
-		answer <- s
-	}()
-	return answer
+	g.eventually("usher knows of the new Jicofo", func() bool { return g.log.FilterMessage("Jicofo is online").Len() > n })
 }
 
 // Jicofo comes, before usher or after it, subscribed to by the operator or on request, goes, breaks down, and comes again by
@@ -93,7 +54,7 @@ func TestJicofoComesAndGoes(t *testing.T) {
 			if e := b.logged("request"); e.ContextMap()["reason"] != "focus-unavailable" || !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "no Jicofo is online") {
 				t.Errorf("logged %v", e.ContextMap())
 			}
-			b.comes(s)
+			b.comes()
 			if got := host.asks(room, tok); got != "ready" {
 				t.Errorf("with Jicofo: %s", got)
 			}
@@ -109,8 +70,7 @@ func TestJicofoComesAndGoes(t *testing.T) {
 			}
 			// usher comes back to a Jicofo that is online.
 			b.halt()
-			b.run(policy())
-			b.logged("Jicofo is online")
+			b.comesBack()
 			if got := host.asks(room, tok); got != "ready" {
 				t.Errorf("after usher has come back: %s", got)
 			}
@@ -240,7 +200,7 @@ func TestForwardToken(t *testing.T) {
 		t.Run(fmt.Sprint(forward), func(t *testing.T) {
 			b := beforeJicofo(t, setup{options: func(o *component.Options) { o.ForwardToken = forward }})
 			host, tok := b.person("meet.example.com"), mint(t, nil)
-			c := host.iq("set", domain, request(room, tok, "")).Child("conference", "http://jitsi.org/protocol/focus")
+			c := host.iq("set", domain, request(room, tok, "")).Child("conference", nsFocus)
 			id := c.Attr["session-id"]
 			if again := host.iq("set", domain, request(room, "", " session-id='"+id+"'")); id == "" || outcome(again) != "ready" {
 				t.Errorf("by session: %s", again)
@@ -282,8 +242,6 @@ func TestHealthCheck(t *testing.T) {
 	}
 }
 
-const nsFocus = "http://jitsi.org/protocol/focus"
-
 // What a client may say to Jicofo beside conference requests is passed on as it is, and the answer, too; what is not understood
 // to the last bit is not, nor what strangers say.
 func TestPassedOn(t *testing.T) {
@@ -315,7 +273,7 @@ func TestPassedOn(t *testing.T) {
 			t.Errorf("%s: %s", name, answer)
 		}
 	}
-	stranger := &person{Client: b.Client(t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret"}), g: b.gate}
+	stranger := &person{Client: b.Client(t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret"}), g: b}
 	if answer := stranger.iq("get", domain, "<login-url xmlns='"+nsFocus+"'/>"); answer.ErrorCondition() != "service-unavailable" {
 		t.Errorf("a stranger: %s", answer)
 	}
@@ -358,12 +316,12 @@ func TestOddResourcesBeforeJicofo(t *testing.T) {
 		"&lt;&amp;&quot;", "\u202egnp", strings.Repeat("x", 300), strings.Repeat("x", 1000), strings.Repeat("\u20ac", 333),
 	} {
 		ctx, cancel := b.within()
-		c, err := b.Dial(ctx, prosodyResource(resource))
+		c, err := b.Dial(ctx, prosodytest.ClientOptions{Host: "meet.example.com", Resource: resource})
 		if err != nil {
 			cancel()
 			continue // the server has none of it
 		}
-		p := &person{Client: c, g: b.gate}
+		p := &person{Client: c, g: b}
 		n := len(b.jicofo.Requests())
 		got := p.asks(room, mint(t, nil))
 		switch seen := b.jicofo.Requests()[n:]; {
@@ -392,7 +350,7 @@ func TestPresenceOfOthers(t *testing.T) {
 		eve.Sends("<presence to='" + domain + "' " + typ + "/>")
 		eve.Sends("<presence to='focus@" + domain + "' " + typ + "/>")
 	}
-	o := &person{Client: b.Client(t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret", Resource: "jicofo"}), g: b.gate}
+	o := &person{Client: b.Client(t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret", Resource: "jicofo"}), g: b}
 	o.Sends("<presence to='" + domain + "'/>")
 	o.Sends("<presence to='" + domain + "' type='subscribe'/>")
 	host := b.person("meet.example.com")
@@ -470,9 +428,7 @@ func TestRoomMadeAnewInTheMiddle(t *testing.T) {
 	n := len(b.jicofo.Requests())
 	answer := guest.answerTo(request(room, "", ""))
 	b.asked(n + 1)
-	if s := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#owner'><destroy/></query>"); s.Attr["type"] != "result" {
-		t.Fatal(s)
-	}
+	host.destroys(room)
 	close(until)
 	got := outcome(<-answer)
 	if got == "ready" { // never: no host is inside

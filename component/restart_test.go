@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -13,7 +12,6 @@ import (
 
 	"mellium.im/xmpp/jid"
 
-	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
@@ -29,22 +27,6 @@ type load struct {
 	asked   map[string]string // what, by id
 	answers map[string]int    // by id
 	told    map[string]int    // by outcome
-}
-
-func withFolk(p *auth.Policy) {
-	v := p.VHosts["meet.example.com"]
-	v.AllowEmptyToken = true
-	p.VHosts[folk] = v
-}
-
-// folkOptions is a server with the folk.
-func folkOptions() (prosodytest.JitsiOptions, prosodytest.Options) {
-	o := prosodytest.JitsiOptions{
-		Secret: componentSecret, Conference: fmt.Sprintf("Component %q\ncomponent_secret = %q\n", folk, componentSecret),
-	}
-	s := o.Options()
-	s.LogLevel = "error"
-	return o, s
 }
 
 func newLoad(t testing.TB, s *prosodytest.Server) *load {
@@ -154,39 +136,32 @@ func (l *load) settled(within time.Duration) map[string]int {
 // usher is restarted five times while people ask: nobody is left without an answer.
 func TestRestartsUnderLoad(t *testing.T) {
 	t.Parallel()
-	for _, m := range modes() {
-		if strings.Contains(m.name, "memory") {
-			continue
+	eachMode(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{file: true, crashes: true, server: withFolk, policy: folkPolicy})
+		l := newLoad(t, c.Server)
+		ctx, cancel := context.WithCancel(t.Context())
+		var asking sync.WaitGroup
+		asking.Go(func() { l.run(ctx, t) })
+		for range 5 {
+			n := l.sent()
+			c.eventually("more have asked", func() bool { return l.sent() >= n+60 })
+			c.halt()
+			c.comesBack()
 		}
-		t.Run(m.name, func(t *testing.T) {
-			t.Parallel()
-			o, server := folkOptions()
-			c := m.startBeside(t, o, server, nil, withFolk)
-			l := newLoad(t, c.Server)
-			ctx, cancel := context.WithCancel(t.Context())
-			var asking sync.WaitGroup
-			asking.Go(func() { l.run(ctx, t) })
-			for range 5 {
-				n := l.sent()
-				c.eventually("more have asked", func() bool { return l.sent() >= n+60 })
-				c.halt()
-				c.comesBack()
-			}
-			cancel()
-			asking.Wait()
-			c.forward(waitHold)
-			lost := l.settled(patience)
-			l.mu.Lock()
-			defer l.mu.Unlock()
-			t.Logf("%d requests, of which Prosody answered %d while no usher was connected; told %v", len(l.asked), l.told[byServer], l.told)
-			if len(lost) > 0 {
-				t.Errorf("lost are %v", lost)
-			}
-			if l.told["not-authorized stopping"] == 0 || l.told["ready"] == 0 {
-				t.Error("nobody was held over a restart, or let in")
-			}
-		})
-	}
+		cancel()
+		asking.Wait()
+		c.forward(waitHold)
+		lost := l.settled(patience)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		t.Logf("%d requests, of which Prosody answered %d while no usher was connected; told %v", len(l.asked), l.told[byServer], l.told)
+		if len(lost) > 0 {
+			t.Errorf("lost are %v", lost)
+		}
+		if l.told["not-authorized stopping"] == 0 || l.told["ready"] == 0 {
+			t.Error("nobody was held over a restart, or let in")
+		}
+	}, own, relay)
 }
 
 // runStored is usher with a store in a file, before a Jicofo if the name says so.
@@ -196,12 +171,12 @@ func runStored(ctx context.Context, server string) error {
 		return err
 	}
 	defer s.Close()
-	o := options(server, policy(withFolk), nil)
+	o := options(server, policy(folkPolicy), nil)
 	o.Store, o.Outlives, o.WaitHold = s, true, 10*time.Second
 	if os.Getenv(envFocus) == "stored" {
 		return runWith(ctx, "connected", o)
 	}
-	o.Jicofo, o.GuardInterval = jid.MustParse("focus@auth.meet.example.com"), 5*time.Second
+	o.Jicofo, o.GuardInterval = jid.MustParse(jicofoJID), 5*time.Second
 	return runWith(ctx, "Jicofo is online", o)
 }
 
@@ -213,7 +188,9 @@ func BenchmarkHeldKilled(b *testing.B) {
 	for _, name := range []string{"stored", "stored-relay"} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
-			o, options := folkOptions()
+			o := prosodytest.JitsiOptions{Secret: componentSecret}
+			options := o.Options()
+			withFolk(&options)
 			server := prosodytest.Start(b, options)
 			if name == "stored-relay" {
 				server.Jicofo(b, o.Jicofo())
@@ -263,7 +240,7 @@ func BenchmarkHeldKilled(b *testing.B) {
 // after it.
 func TestEntersDuringARestart(t *testing.T) {
 	t.Parallel()
-	c := modes()[3].start(t, nil)
+	c := own.start(t, setup{file: true, crashes: true})
 	host, guest := c.person("meet.example.com"), c.person("guest.meet.example.com")
 	if got := host.asks(room, mint(t, nil)); got != "ready" {
 		t.Fatal(got)
@@ -281,7 +258,7 @@ func TestEntersDuringARestart(t *testing.T) {
 // Where no other usher is to come, or knows what was granted, no empty room is left behind.
 func TestLeavesNoRoomForGood(t *testing.T) {
 	t.Parallel()
-	c := modes()[2].start(t, func(o *component.Options) { o.Outlives = false })
+	c := own.start(t, setup{crashes: true, options: func(o *component.Options) { o.Outlives = false }})
 	host := c.person("meet.example.com")
 	if got := host.asks(room, mint(t, nil)); got != "ready" {
 		t.Fatal(got)

@@ -1,7 +1,6 @@
 package component_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,16 +18,6 @@ import (
 // Here are the stories behind nine complaints of many years about tokens, guests, hosts and lobbies in Jitsi Meet, each as it
 // goes with usher before Jicofo. The threads are those that the complaints were made in.
 
-const (
-	jicofoJID   = "focus@auth.meet.example.com"
-	lobbyRoom   = "standup@lobby.meet.example.com"
-	breakoutMUC = "breakout.meet.example.com"
-	machine     = "0123456789abcdef0123456789abcdef" // as in request
-
-	absent  = "not-authorized host-absent"
-	invalid = "not-acceptable session-invalid"
-)
-
 // gone is an owner who has left the room.
 const gone = "owner, gone"
 
@@ -39,7 +28,7 @@ var rank = map[string]int{"": 0, "none": 0, "member": 1, "admin": 2, "owner": 3,
 // nobody is more than was decided or could be by the room's list, guests are there only if a host is, and no token is in
 // the log. allowed are those who were let in, by bare JID, and what was decided about each. Guests may stay when the last host
 // has left, so they may be alone where all hosts are gone.
-func invariants(b *before, room string, allowed map[string]string) prosodytest.RoomView {
+func invariants(b *gate, room string, allowed map[string]string) prosodytest.RoomView {
 	b.t.Helper()
 	v := b.sees(room)
 	host, hosts, guests := false, false, 0
@@ -79,124 +68,48 @@ func invariants(b *before, room string, allowed map[string]string) prosodytest.R
 	return v
 }
 
-// count is how many records of a kind are in the store whose keys begin so, or whose values have it.
-func (b *before) count(kind store.Kind, of string) (n int) {
-	b.t.Helper()
-	for r, err := range b.store.All(context.Background(), kind) {
-		if err != nil {
-			b.t.Fatal(err)
-		}
-		if strings.HasPrefix(r.Key, of) || strings.Contains(string(r.Value), of) {
-			n++
-		}
-	}
-	return n
-}
-
 // ends has everybody leave, and waits until nothing is left of the room: neither the room itself, nor what was granted in
 // it, nor a request that is held.
-func (b *before) ends(room string, people ...*person) {
-	b.t.Helper()
+func (g *gate) ends(room string, people ...*person) {
+	g.t.Helper()
 	for _, p := range people {
 		p.leaves(room)
 	}
 	defer func() {
-		if b.t.Failed() {
-			b.t.Logf("at its end the room is %s, with Jicofo in %v", b.sees(room), b.jicofo.Rooms())
+		if g.t.Failed() {
+			g.t.Logf("at its end the room is %s, with Jicofo in %v", g.sees(room), g.jicofo.Rooms())
 		}
 	}()
-	b.inTime("the room ends", func() bool { b.jicofo.StopWaiting(); return !b.sees(room).Exists })
-	b.inTime("no grant is left", func() bool { return b.count(store.KindGrant, room+" ") == 0 })
-	b.eventually("nobody is left waiting", func() bool { return b.count(store.KindHeld, "") == 0 })
+	g.inTime("the room ends", func() bool { g.jicofo.StopWaiting(); return !g.sees(room).Exists })
+	g.inTime("no grant is left", func() bool { return g.count(store.KindGrant, room+" ") == 0 })
+	g.eventually("nobody is left waiting", func() bool { return g.count(store.KindHeld, "") == 0 })
 }
 
 // looks waits until usher has looked at the room twice, so that once it has done all that it does at a look: each time it
 // makes the room members-only again, which the owner has changed.
-func (b *before) looks(owner *person, room string) {
-	b.t.Helper()
+func (g *gate) looks(owner *person, room string) {
+	g.t.Helper()
 	for range 2 {
-		b.configure(owner, room, "muc#roomconfig_membersonly", "0")
-		b.eventually("the room is members-only again", func() bool { return b.sees(room).MembersOnly })
-	}
-}
-
-// with makes a conference request with these attributes beside the room.
-func (p *person) with(room, attributes string) prosodytest.Stanza {
-	p.g.t.Helper()
-	return p.iq("set", domain, fmt.Sprintf("<conference xmlns='http://jitsi.org/protocol/focus' room='%s' %s/>", room, attributes))
-}
-
-// shows makes a conference request with a session id and no token, and returns its outcome.
-func (p *person) shows(room, session string) string {
-	p.g.t.Helper()
-	return outcome(p.with(room, fmt.Sprintf("machine-uid='%s' session-id='%s'", machine, session)))
-}
-
-// session is the session id in an answer, which must be ready.
-func (p *person) session(answer prosodytest.Stanza) string {
-	p.g.t.Helper()
-	id := answer.Child("conference", "http://jitsi.org/protocol/focus").Attr["session-id"]
-	if outcome(answer) != "ready" || id == "" {
-		p.g.t.Fatalf("%s is given no session: %s", p.JID(), answer)
-	}
-	return id
-}
-
-// must fails the test at once if got is not what is wanted.
-func (p *person) must(what, got, want string) {
-	p.g.t.Helper()
-	if got != want {
-		p.g.t.Fatalf("%s %s: %s, want %s", p.JID(), what, got, want)
-	}
-}
-
-// waiting is somebody who has been told to wait, has asked again, and is held. The channel has the outcome.
-func (b *before) waiting(p *person, room, tok string) <-chan string {
-	b.t.Helper()
-	p.must("asks for the first time", p.asks(room, tok), absent)
-	held := make(chan string, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		answer, err := p.IQ(ctx, "set", domain, request(room, tok, ""))
-		if err != nil {
-			held <- err.Error()
-			return
-		}
-		held <- outcome(answer)
-	}()
-	b.eventually("the request is held", func() bool { return b.count(store.KindHeld, p.JID()) == 1 })
-	return held
-}
-
-// told takes the outcome of a request that was held.
-func (b *before) told(held <-chan string, want string) {
-	b.t.Helper()
-	select {
-	case got := <-held:
-		if got != want {
-			b.t.Fatalf("who was held is told %s, want %s", got, want)
-		}
-	case <-time.After(patience):
-		b.t.Fatalf("who was held is told nothing, want %s", want)
+		g.configure(owner, room, "muc#roomconfig_membersonly", "0")
+		g.eventually("the room is members-only again", func() bool { return g.sees(room).MembersOnly })
 	}
 }
 
 // onlyAsked checks that Jicofo has heard of these rooms and no others, of no session, and of no token.
-func (b *before) onlyAsked(rooms ...string) {
-	b.t.Helper()
-	for _, r := range b.jicofo.Requests() {
+func (g *gate) onlyAsked(rooms ...string) {
+	g.t.Helper()
+	for _, r := range g.jicofo.Requests() {
 		known := false
 		for _, room := range rooms {
 			known = known || r.Room == room
 		}
 		if !known || r.SessionID != "" || r.Token != "" {
-			b.t.Errorf("Jicofo was asked %s", r.Stanza)
+			g.t.Errorf("Jicofo was asked %s", r.Stanza)
 		}
 	}
-	for _, room := range b.jicofo.Rooms() {
+	for _, room := range g.jicofo.Rooms() {
 		if !strings.Contains(strings.Join(rooms, " "), room) {
-			b.t.Errorf("Jicofo is in %s", room)
+			g.t.Errorf("Jicofo is in %s", room)
 		}
 	}
 }
@@ -205,12 +118,6 @@ func (b *before) onlyAsked(rooms ...string) {
 func exact(p *auth.Policy) {
 	v := p.VHosts["meet.example.com"]
 	v.Issuers[0].Leeway = 0
-}
-
-// passwords has romeo@users.example.com on the server, with a password.
-func passwords(o *prosodytest.Options) {
-	o.Config += "\nVirtualHost \"users.example.com\"\nauthentication = \"internal_hashed\"\n"
-	o.Users["romeo@users.example.com"] = "wherefore"
 }
 
 // 9.1: somebody with a token for one room is given a session-id, which the browser keeps. Shown to Jicofo without the token,
@@ -235,7 +142,7 @@ func TestSessionOfOneRoomOpensNoOther(t *testing.T) {
 	} {
 		answer := guest.with(room, fmt.Sprintf(attributes, id))
 		guest.must("asks "+name, outcome(answer), invalid)
-		if answer.Find("session-invalid", "http://jitsi.org/protocol/focus").IsZero() {
+		if answer.Find("session-invalid", nsFocus).IsZero() {
 			t.Errorf("a client does not drop its session on %s", answer)
 		}
 	}
@@ -528,7 +435,7 @@ func TestWaitingGuestsDoNotBecomeOwners(t *testing.T) {
 	host := b.person("meet.example.com")
 	guests := []*person{b.person("guest.meet.example.com"), b.person("guest.meet.example.com"), b.person("guest.meet.example.com")}
 	allowed := map[string]string{host.BareJID(): "owner"}
-	var held []<-chan string
+	var held []<-chan prosodytest.Stanza
 	for _, g := range guests {
 		held = append(held, b.waiting(g, room, ""))
 		allowed[g.BareJID()] = "member"

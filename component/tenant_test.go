@@ -29,13 +29,12 @@ func TestTenantsBehindTheDomainMapper(t *testing.T) {
 	t.Run("before Jicofo", func(t *testing.T) {
 		b := beforeJicofo(t, setup{JitsiOptions: mapped})
 		for _, tenant := range []string{"acme", "acme_inc"} {
-			tenants(t, b.gate, tenant)
+			tenants(t, b, tenant)
 		}
 		b.askedAs("standup@conference.acme.meet.example.com", "standup@conference.acme_inc.meet.example.com")
 		b.looked(1)
 		b.halt()
-		b.run(policy()) // on another server perhaps
-		b.logged("Jicofo is online")
+		b.comesBack() // on another server perhaps
 		b.person("meet.example.com").enters("standup@conference.other.meet.example.com", ofTenant(t, "other"))
 		b.looked(2)
 	})
@@ -59,7 +58,7 @@ func tenants(t *testing.T, g *gate, tenant string) {
 	}
 	for _, asked := range []string{brackets, room} {
 		answer := host.iq("set", domain, request(asked, tok, ""))
-		if got := answer.Child("conference", "http://jitsi.org/protocol/focus").Attr["room"]; outcome(answer) != "ready" || got != asked {
+		if got := answer.Child("conference", nsFocus).Attr["room"]; outcome(answer) != "ready" || got != asked {
 			t.Fatalf("the host who asks for %s is told %s", asked, answer)
 		}
 	}
@@ -80,41 +79,41 @@ func tenants(t *testing.T, g *gate, tenant string) {
 }
 
 // askedAs fails the test unless Jicofo was asked for these rooms and no others.
-func (b *before) askedAs(rooms ...string) {
-	b.t.Helper()
+func (g *gate) askedAs(rooms ...string) {
+	g.t.Helper()
 	var asked []string
-	for _, r := range b.jicofo.Requests() {
+	for _, r := range g.jicofo.Requests() {
 		asked = append(asked, r.Room)
 	}
 	slices.Sort(asked)
 	if asked = slices.Compact(asked); !slices.Equal(asked, rooms) {
-		b.t.Errorf("Jicofo was asked for %q, want %q", asked, rooms)
+		g.t.Errorf("Jicofo was asked for %q, want %q", asked, rooms)
 	}
 }
 
 // looked fails the test unless usher has made so many rooms to see how they are spelled, and has left none of them.
-func (b *before) looked(times int) {
-	b.t.Helper()
-	made := regexp.MustCompile(`\[usher\](usher-[a-z0-9]+)@`).FindAllStringSubmatch(b.Log(), -1)
+func (g *gate) looked(times int) {
+	g.t.Helper()
+	made := regexp.MustCompile(`\[usher\](usher-[a-z0-9]+)@`).FindAllStringSubmatch(g.Log(), -1)
 	var names []string
 	for _, m := range made {
 		names = append(names, m[1])
 	}
 	slices.Sort(names)
 	if names = slices.Compact(names); len(names) != times {
-		b.t.Errorf("usher has made %q, want %d", names, times)
+		g.t.Errorf("usher has made %q, want %d", names, times)
 	}
 	for _, name := range names {
 		for _, room := range []string{name + "@conference.usher.meet.example.com", "[usher]" + name + "@" + service} {
-			b.eventually("the room is gone", func() bool { return !b.seesAny(room) })
+			g.eventually("the room is gone", func() bool { return !g.seesAny(room) })
 		}
 	}
 }
 
 // seesAny reports whether there is a room, whatever address it answers from.
-func (b *before) seesAny(room string) bool {
-	b.t.Helper()
-	admin := b.Client(b.t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret"})
+func (g *gate) seesAny(room string) bool {
+	g.t.Helper()
+	admin := g.Client(g.t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret"})
 	admin.Sends("<iq type='get' id='any' to='" + room + "'><query xmlns='http://jabber.org/protocol/muc#owner'/></iq>")
 	return admin.Receives("<iq id='any'/>").Attr["type"] == "result"
 }
