@@ -224,23 +224,30 @@ func (s scene) hostLeaves() {
 // because of them.
 const hostAway = 5 * time.Second
 
+// slowly waits until ok, while a second of usher's clock passes now and then. One second is enough, unless a look at the room was under
+// way, since the next is due so long after its end.
+func (s scene) slowly(what string, ok func() bool) {
+	s.t.Helper()
+	polls := 0
+	s.eventually(what, func() bool {
+		if polls%8 == 0 {
+			s.forward(time.Second)
+		}
+		polls++
+		return ok()
+	})
+}
+
 // withdrawn lets so much of usher's clock pass as it takes, and waits until a guest has nothing in the room any more. The clock stands:
 // others who were let in have toJoin in all.
 func (s scene) withdrawn(guest *person) {
 	s.t.Helper()
 	for range 2 { // looks; the first of them, which finds no host, has ended when the second begins
 		s.configure(s.admin, s.room, membersOnlyField, "0")
-		polls := 0
-		s.eventually("the room is members-only again", func() bool {
-			if polls%8 == 0 { // again, if the first look had not ended: it reckons from its end
-				s.forward(time.Second)
-			}
-			polls++
-			return s.configured(s.admin, s.room, membersOnlyField) == "1"
-		})
+		s.slowly("the room is members-only again", func() bool { return s.configured(s.admin, s.room, membersOnlyField) == "1" })
 	}
 	s.forward(hostAway)
-	s.eventually("the grant is withdrawn", func() bool { return s.granted(guest) == 0 })
+	s.slowly("the grant is withdrawn", func() bool { return s.granted(guest) == 0 })
 	// It is crossed out when that has been sent, and what is answered now was sent after it.
 	asks := s.person("guest.meet.example.com")
 	asks.must("asks", asks.asks(s.room, ""), absent)
