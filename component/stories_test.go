@@ -121,19 +121,44 @@ func exact(p *auth.Policy) {
 }
 
 // 9.1: somebody with a token for one room is given a session-id, which the browser keeps. Shown to Jicofo without the token,
-// it opens any room, and a guest who has got hold of it opens any room, too: a session stands for a person there, not for a
+// it opens any room. A guest who has got hold of it opens any room, too: a session stands for a person there, not for a
 // room (community.jitsi.org/t/18119/18, lib-jitsi-meet#18, jitsi-meet#15596). With usher it opens the room of its token, on its
-// machine, until its end; and Jicofo does not hear of anything else.
-func TestSessionOfOneRoomOpensNoOther(t *testing.T) {
-	t.Parallel()
-	const other = "board@" + service
-	b := beforeJicofo(t, setup{policy: exact})
-	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
-	id := host.session(host.iq("set", domain, request(room, mint(t, nil), "")))
-	host.must("joins", host.joins(room), "owner moderator")
+// machine, until its end; and Jicofo does not hear of anything else. The four tests that follow show this.
 
+// aSession begins with a host inside, who has a session for the room, and a guest outside. The tokens end when they say.
+func aSession(t *testing.T) (b *gate, host, guest *person, id string) {
+	t.Helper()
+	b = beforeJicofo(t, setup{policy: exact})
+	host, guest = b.person("meet.example.com"), b.person("guest.meet.example.com")
+	id = host.session(host.iq("set", domain, request(room, mint(t, nil), "")))
+	host.must("joins", host.joins(room), "owner moderator")
+	return b, host, guest, id
+}
+
+func TestSessionOpensNoOtherRoom(t *testing.T) {
+	t.Parallel()
+	b, host, guest, id := aSession(t)
 	host.must("asks for another room by the session", host.shows(other, id), invalid)
 	guest.must("asks for another room by the host's session", guest.shows(other, id), invalid)
+	// The way round: a room whose name has the other's in it, another service, a tenant's room.
+	for _, other := range []string{"standup2@" + service, "standup@conference.example.com", "[acme]standup@" + service, "%73tandup2@" + service} {
+		if got := guest.shows(other, id); got == "ready" || strings.HasPrefix(got, "not ready") {
+			t.Errorf("%s: %s", other, got)
+		}
+	}
+	// Nothing of that has let anybody in. Without the session, the one who was refused is a guest.
+	invariants(b, room, map[string]string{host.BareJID(): "owner"})
+	guest.must("asks as a guest", guest.asks(other, ""), absent)
+	b.onlyAsked(room)
+	b.ends(room, host)
+	if b.sees(other).Exists {
+		t.Error("the other room has been opened")
+	}
+}
+
+func TestSessionIsOfOneMachine(t *testing.T) {
+	t.Parallel()
+	b, host, guest, id := aSession(t)
 	for name, attributes := range map[string]string{
 		"from another machine":       "machine-uid='ffffffffffffffffffffffffffffffff' session-id='%s'",
 		"from no machine":            "session-id='%s'",
@@ -146,46 +171,46 @@ func TestSessionOfOneRoomOpensNoOther(t *testing.T) {
 			t.Errorf("a client does not drop its session on %s", answer)
 		}
 	}
-	// The way round: a room whose name has the other's in it, another service, a tenant's room.
-	for _, other := range []string{"standup2@" + service, "standup@conference.example.com", "[acme]standup@" + service, "%73tandup2@" + service} {
-		if got := guest.shows(other, id); got == "ready" || strings.HasPrefix(got, "not ready") {
-			t.Errorf("%s: %s", other, got)
-		}
-	}
-	// Nothing of that has let anybody in. Whoever was refused is a guest, as who they are without the session.
 	invariants(b, room, map[string]string{host.BareJID(): "owner"})
-	guest.must("asks as a guest", guest.asks(other, ""), absent)
-	b.onlyAsked(room)
 
-	// What it does stand for: this room, for the same person's second connection.
+	// On that machine it stands for this room, for the same person's second connection.
 	guest.must("asks by the session of their own login", guest.shows(room, id), "ready")
 	guest.must("joins", guest.joins(room), "owner moderator")
 	invariants(b, room, map[string]string{host.BareJID(): "owner", guest.BareJID(): "owner"})
+	b.onlyAsked(room)
+	b.ends(room, host, guest)
+}
 
-	// After logout it is over, on every connection.
-	if answer := host.iq("set", domain, "<logout xmlns='http://jitsi.org/protocol/focus' session-id='"+id+"'/>"); answer.Attr["type"] != "result" {
+func TestSessionEndsWithLogout(t *testing.T) {
+	t.Parallel()
+	b, host, guest, id := aSession(t)
+	guest.must("asks by the session of their own login", guest.shows(room, id), "ready")
+	guest.must("joins", guest.joins(room), "owner moderator")
+	if answer := host.iq("set", domain, "<logout xmlns='"+nsFocus+"' session-id='"+id+"'/>"); answer.Attr["type"] != "result" {
 		t.Fatalf("logout: %s", answer)
 	}
+	// On every connection.
 	host.must("asks after logout", host.shows(room, id), invalid)
 	guest.must("asks after logout", guest.shows(room, id), invalid)
 	guest.must("asks after logout, for another room", guest.shows(other, id), invalid)
+	b.onlyAsked(room)
+	b.ends(room, host, guest)
+}
 
-	// It ends with its token.
+func TestSessionEndsWithItsToken(t *testing.T) {
+	t.Parallel()
+	b, host, _, _ := aSession(t)
 	brief := func(c *token.Claims) { c.Expires = b.now().Add(10 * time.Minute) }
 	late := b.person("meet.example.com")
-	id = late.session(late.iq("set", domain, request(room, mint(t, brief), "")))
+	id := late.session(late.iq("set", domain, request(room, mint(t, brief), "")))
 	late.must("joins", late.joins(room), "owner moderator")
 	late.must("asks by the session before it ends", late.shows(room, id), "ready")
 	b.forward(10 * time.Minute)
 	late.must("asks by the session after it has ended", late.shows(room, id), invalid)
 	late.must("asks after expiry, for another room", late.shows(other, id), invalid)
-
-	invariants(b, room, map[string]string{host.BareJID(): "owner", guest.BareJID(): "owner", late.BareJID(): "owner"})
+	invariants(b, room, map[string]string{host.BareJID(): "owner", late.BareJID(): "owner"})
 	b.onlyAsked(room)
-	b.ends(room, host, guest, late)
-	if b.sees(other).Exists {
-		t.Error("the other room has been opened")
-	}
+	b.ends(room, host, late)
 }
 
 // 9.2: whoever holds a token for room B asks for room A. Jicofo looks at the domain only and opens A before the server refuses
