@@ -24,9 +24,9 @@ func ofJitsi(room, attributes string) string {
 	return fmt.Sprintf("<conference xmlns='%s' room='%s' %s><property name='rtcstatsEnabled' value='false'/></conference>", nsFocus, room, attributes)
 }
 
-// "I am the host": a guest's page is waiting, a second connection logs in with a password and gets a session, the guest's own
-// connection asks with it, and is let in; but the page joins by the request that is held still (lib-jitsi-meet
-// JitsiConference.ts, authenticateAndUpgradeRole). So that is answered, too, and as who they are now.
+// "I am the host": a guest's page waits. A second connection logs in with a password and gets a session. The guest's own connection
+// asks with that session and is let in, but the page joins by the request that is still held (lib-jitsi-meet JitsiConference.ts,
+// authenticateAndUpgradeRole). So usher answers the held request, too, with the new rights.
 func TestHostLogsInWhileHeld(t *testing.T) {
 	t.Parallel()
 	const other = "board@" + service
@@ -65,8 +65,8 @@ func TestHostLogsInWhileHeld(t *testing.T) {
 	})
 }
 
-// Two connections of one account wait. One is let in, by a token, and with it the other, because affiliations are by bare JID. The
-// session is for the machine that it was given to.
+// Two connections of one account wait. When a token lets one in, the other is let in, too, because affiliations are by bare JID. Only
+// requests of the same machine are told the session.
 func TestAccountIsLetInOnce(t *testing.T) {
 	t.Parallel()
 	accounts := func(p *auth.Policy) {
@@ -101,8 +101,8 @@ func TestAccountIsLetInOnce(t *testing.T) {
 	})
 }
 
-// A request that is answered for the last time, because a host has come, answers older ones and leaves newer ones to be decided by
-// what they say themselves.
+// When a host comes, a held request is decided again. It answers the older requests of its sender; a newer one, which has a token, is
+// decided by itself.
 func TestNewerRequestSaysMore(t *testing.T) {
 	t.Parallel()
 	members := func(p *auth.Policy) {
@@ -125,8 +125,7 @@ func TestNewerRequestSaysMore(t *testing.T) {
 	})
 }
 
-// Jicofo sends somebody to another node, because their request says that they are a visitor. That says nothing of what else they
-// asked.
+// Jicofo sends a visitor to another node, because one request says so. The older request of the same person stays held.
 func TestVisitorIsNotLetInHere(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{server: passwords})
@@ -143,7 +142,8 @@ func TestVisitorIsNotLetInHere(t *testing.T) {
 	}
 }
 
-// A Jitsi client is held for as long as wait_hold_jitsi says, others for as long as wait_hold says, whoever came first.
+// The request of a Jitsi client is held for as long as wait_hold_jitsi says, that of another client for as long as wait_hold says. It
+// does not matter which came first.
 func TestHeldAsLongAsTheClientWaits(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold, o.WaitHoldJitsi = waitHold/6, waitHold }})
@@ -160,8 +160,8 @@ func TestHeldAsLongAsTheClientWaits(t *testing.T) {
 	}
 }
 
-// Where there is no login, somebody without a token is refused with words, also in the middle of a meeting, and nobody is offered a
-// login; otherwise they wait until they have logged in.
+// Without a login to offer, somebody without a token is refused with a text, also in the middle of a meeting. With one, the client is
+// told not-authorized, so that it offers the login.
 func TestTokenRequired(t *testing.T) {
 	t.Parallel()
 	for login, want := range map[auth.Login]string{

@@ -316,7 +316,7 @@ const (
 	envFocus   = "USHER_BENCH_FOCUS"   // which one: floor, usher, relay, stored or stored-relay
 	envServer  = "USHER_BENCH_SERVER"  // host:port of the server's component port
 	envStore   = "USHER_BENCH_STORE"   // the file of its store, for stored and stored-relay
-	envProfile = "USHER_BENCH_PROFILE" // a file for usher's CPU profile, if wanted; for whoever runs the benchmark
+	envProfile = "USHER_BENCH_PROFILE" // a file for usher's CPU profile, if wanted
 )
 
 func init() {

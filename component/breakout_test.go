@@ -27,7 +27,7 @@ func (p *person) adds(name string) string {
 	return room
 }
 
-// removes has somebody inside remove a breakout room, and returns when that is done.
+// removes has somebody inside remove a breakout room, and returns when the server has done so.
 func (p *person) removes(room string) {
 	p.g.t.Helper()
 	p.Sends("<message to='" + breakoutMUC + "'><breakout_rooms type='features/breakout-rooms/remove' breakoutRoomJid='" + room + "'/></message>")
@@ -58,7 +58,7 @@ func (g *gate) grantsNothingOn(breakout string) {
 	}
 }
 
-// The main room of a tenant's breakout room is named as clients spell it, and is known all the same.
+// usher finds the main room of a tenant's breakout room, although the plugin spells its name as clients do.
 func TestBreakoutOfTenant(t *testing.T) {
 	t.Parallel()
 	const main = "[acme]standup@" + service
@@ -74,8 +74,8 @@ func TestBreakoutOfTenant(t *testing.T) {
 	stranger.must("asks for it", stranger.asks(breakout, ""), "forbidden room-mismatch")
 }
 
-// A breakout room belongs to whoever was let into its main room: by a token for that room alone, as a guest, whatever they
-// ask with. Its affiliations are the main room's, and none is set.
+// Everybody who was let into the main room may enter its breakout rooms: by a token for the main room alone, or as a guest.
+// Affiliations there are the main room's; usher sets none.
 func TestBreakout(t *testing.T) {
 	t.Parallel()
 	const other = "board@" + service
@@ -148,8 +148,8 @@ func TestBreakout(t *testing.T) {
 	b.ends(room, host)
 }
 
-// A room of the breakout service that names no main room, or one in which the sender holds nothing, is answered as one that
-// is not theirs; a client that says otherwise changes nothing.
+// A breakout room that names no main room, or a main room in which the sender has no grant, is refused. A client cannot claim
+// otherwise.
 func TestForgedBreakout(t *testing.T) {
 	t.Parallel()
 	// Here the service has no plugin, so rooms come to be for the asking, and say whatever they are told to.
@@ -215,7 +215,7 @@ func TestForgedBreakout(t *testing.T) {
 	invariants(b, room, map[string]string{host.BareJID(): "owner"})
 }
 
-// Whom a moderator let in from the lobby goes to breakout rooms as everybody else does.
+// A guest who was let in from the lobby by a moderator goes to breakout rooms like everybody else.
 func TestBreakoutFromLobby(t *testing.T) {
 	t.Parallel()
 	o := withLobby(t)
@@ -237,8 +237,8 @@ func TestBreakoutFromLobby(t *testing.T) {
 
 const removed = "item-not-found room-removed"
 
-// A breakout room that has been removed, or never was, is refused without Jicofo being asked, who never answers for a room that it
-// cannot enter. One that is empty is opened again.
+// usher refuses a breakout room that was removed or never existed, and does not ask Jicofo, which never answers for a room that it
+// cannot enter. An empty breakout room is opened again.
 func TestBreakoutRemoved(t *testing.T) {
 	t.Parallel()
 	for _, meetingID := range []bool{false, true} {
@@ -289,7 +289,7 @@ func TestBreakoutRemoved(t *testing.T) {
 	}
 }
 
-// Several people go to a breakout room at once, which nobody has opened: usher tries it while nobody else does, and all get in.
+// Several people go to an unopened breakout room at once: usher tries the room before it asks Jicofo, and all get in.
 func TestBreakoutForAllAtOnce(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Breakout: true, MeetingID: true}})

@@ -40,9 +40,8 @@ func (s *playedService) Send(r xml.TokenReader) error {
 	return nil
 }
 
-// What the breakout service says tells whether a room can be. Only its silence to usher's presence, and that there is no room
-// then, mean that it was removed; where usher may not do what it has to, Jicofo is asked as before. A room that is there is not
-// touched.
+// The answers of the breakout service tell whether a room can exist. It was removed only if the service ignores usher's presence, and
+// has no such room afterwards. Where usher may not try, Jicofo is asked as before. A room that exists is not touched.
 func TestBreakoutTries(t *testing.T) {
 	t.Parallel()
 	absent, forbidden := stanza.Error{Condition: stanza.ItemNotFound}, stanza.Error{Condition: stanza.Forbidden}

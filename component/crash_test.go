@@ -19,8 +19,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// usher is killed while people wait, and people are inside. The next process tells those who wait to wait on, so that they ask
-// again; sessions go on; those inside stay; and what was given to who never came is taken back.
+// usher is killed while people wait and others are inside. The next process has those who wait ask again. Sessions go on, people
+// inside stay, and unused grants are taken back.
 func TestCrash(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, m mode, s setup) {
@@ -40,7 +40,7 @@ func TestCrash(t *testing.T) {
 				t.Errorf("who waited: %s", got)
 			}
 		}
-		c.eventually("nothing of it is written down", func() bool { return c.count(store.KindHeld, "") == 0 })
+		c.eventually("no request is written down", func() bool { return c.count(store.KindHeld, "") == 0 })
 		if guests != 2 || c.grants() != 2 {
 			t.Errorf("%d grants were written down, and %d are", guests, c.grants())
 		}
@@ -50,7 +50,7 @@ func TestCrash(t *testing.T) {
 			t.Errorf("by the session: %s", got)
 		}
 		c.person("guest.meet.example.com").enters(room, "")
-		// Whoever waited is known to nobody, and is told so first.
+		// The new usher does not know that they waited, so it holds only their second request.
 		again := c.waits(waiter, other, 1)
 		c.forward(waitHold)
 		if got := outcome(<-again[0]); got != "not-authorized host-absent" {
@@ -66,7 +66,7 @@ func TestCrash(t *testing.T) {
 	})
 }
 
-// A grant that nobody made use of is taken back by the next process.
+// The next process takes back a grant that was not used.
 func TestCrashUnusedGrant(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -89,7 +89,7 @@ func TestCrashUnusedGrant(t *testing.T) {
 	}, own, relay)
 }
 
-// The grants of rooms that went away with the server, or while usher was away, are forgotten.
+// The next process forgets the grants of rooms that ended while usher was away.
 func TestCrashRoomGone(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -113,7 +113,7 @@ func (g *gate) waits(p *person, room string, n int) (answers []<-chan prosodytes
 	return answers
 }
 
-// counted counts the writes to a store, which may fill up.
+// counted counts the writes to a store that may become full.
 type counted struct {
 	store.Store
 	puts  atomic.Int64
@@ -129,8 +129,8 @@ func (c *counted) Put(ctx context.Context, records ...store.Record) error {
 	return c.Store.Put(ctx, records...)
 }
 
-// A store without room keeps nobody out: they get in, with the affiliation that they should have, which is taken back when they leave.
-// Whoever would have been held is told to ask again. Where there is room, an admission with a session is one write, and a room that begins is one.
+// A full store keeps nobody out: people get their affiliation, and lose it when they leave. A request that would have been held is
+// answered at once. While the store has room, an admission with a session is one write, and a new room is one.
 func TestStoreFull(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, m mode, s setup) {
@@ -181,8 +181,8 @@ func TestStoreFull(t *testing.T) {
 	})
 }
 
-// A store that cannot be written: nobody new is admitted, those inside stay, and who waits is answered at once. When it can be
-// written again, all is as before.
+// While the store cannot be written, nobody new is admitted, people inside stay, and requests that wait are answered at once.
+// Afterwards all is as before.
 func TestStoreFails(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -235,7 +235,7 @@ func (u unreadable) All(ctx context.Context, k store.Kind) iter.Seq2[store.Recor
 	return func(yield func(store.Record, error) bool) { yield(store.Record{}, errors.New("bad sector")) }
 }
 
-// Without what the last process has left, usher does not start, and says why.
+// usher does not start if it cannot read what the last process left, and says why.
 func TestStoreUnreadable(t *testing.T) {
 	t.Parallel()
 	for _, k := range []store.Kind{store.KindGrant, store.KindHeld} {
@@ -251,7 +251,7 @@ func TestStoreUnreadable(t *testing.T) {
 	}
 }
 
-// The host is inside, and whoever waits is inside a moment later, each with one answer, however often they ask.
+// When the host is inside, everybody who waits is let in, with one answer to each request.
 func TestHeldUntilTheHostComes(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -298,7 +298,7 @@ func TestHeldUntilTheHostComes(t *testing.T) {
 	}, own, relay)
 }
 
-// The same client asks ten times at once: each request has one answer, those over the bound at once.
+// The same client asks ten times at once: each request gets one answer, those over the bound at once.
 func TestHeldTenTimes(t *testing.T) {
 	t.Parallel()
 	c := relay.start(t, setup{crashes: true})
@@ -327,7 +327,7 @@ func TestHeldTenTimes(t *testing.T) {
 	}
 }
 
-// A token ends while its holder waits: they are told that, when the host comes.
+// A token ends while its holder waits: the holder is told so when the host comes.
 func TestTokenEndsWhileHeld(t *testing.T) {
 	t.Parallel()
 	c := relay.start(t, setup{crashes: true})
@@ -352,7 +352,7 @@ func TestTokenEndsWhileHeld(t *testing.T) {
 	}
 }
 
-// The server restarts with hundreds waiting: usher answers nobody who is gone, forgets them, and serves those who come.
+// The server restarts while hundreds wait: usher forgets the clients that are gone, and serves those who come.
 func TestServerRestartsWithManyWaiting(t *testing.T) {
 	t.Parallel()
 	c := own.start(t, setup{crashes: true})

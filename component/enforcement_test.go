@@ -9,7 +9,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// ways are the two ways by which whoever never asked is kept out (rooms.enforcement), each with and without Jitsi's lobby.
+// ways are the two ways to keep strangers out (rooms.enforcement), each with and without Jitsi's lobby.
 func ways(t *testing.T) map[string]prosodytest.JitsiOptions {
 	t.Helper()
 	return map[string]prosodytest.JitsiOptions{
@@ -20,7 +20,7 @@ func ways(t *testing.T) map[string]prosodytest.JitsiOptions {
 	}
 }
 
-// A client that joins without having asked stays outside, before and after an owner plays with the switch, whatever it tries.
+// A client that has not asked stays outside, whatever it tries, before and after an owner plays with the switch.
 func TestEnforcement(t *testing.T) {
 	t.Parallel()
 	for name, o := range ways(t) {
@@ -93,7 +93,7 @@ func TestEnforcement(t *testing.T) {
 				}
 				invariants(b, room, allowed)
 			}
-			// Whoever asks is let in as ever, or knocks where the lobby is on now.
+			// A guest who asks is let in as before, or knocks if the lobby is on now.
 			late := b.person("guest.meet.example.com")
 			late.must("asks", late.asks(room, ""), "ready")
 			if got, want := late.named(room), map[bool]string{false: "member participant", true: knock}[o.Lobby]; got != want {
@@ -104,7 +104,7 @@ func TestEnforcement(t *testing.T) {
 				late.leaves(room)
 			}
 			invariants(b, room, allowed)
-			if ghosts == 0 { // for whom Jicofo waits
+			if ghosts == 0 { // Jicofo waits for ghosts
 				b.ends(room, host, guest)
 			}
 		})
@@ -137,14 +137,13 @@ func (p *person) tries(room string) {
 	p.Receives("<message type='error' from='" + room + "'/>")
 }
 
-// synced returns when the server has dealt with all that the person has sent.
+// synced returns when the server has handled everything that the person sent.
 func (g *gate) synced(p *person) {
 	g.t.Helper()
 	p.iq("get", room, "<ping xmlns='urn:xmpp:ping'/>")
 }
 
-// Where nobody asked for a lobby there is none, whichever way: keeping rooms members-only does not turn it on, though the owner
-// may; and that one stays.
+// usher turns no lobby on by keeping rooms members-only. The owner may turn it on, and then it stays.
 func TestEnforcementLeavesTheLobbyAlone(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Lobby: true, NoDisplayNameCheck: true}})
@@ -171,8 +170,8 @@ func TestEnforcementLeavesTheLobbyAlone(t *testing.T) {
 	b.ends(room, host, guest, late)
 }
 
-// With the module, whose rooms are open, everything else that keeps people out works as it does in members-only rooms: waiting,
-// the ban, and the end of a right.
+// In the open rooms of the module, everything else that keeps people out works as in members-only rooms: waiting, a ban, and the end of
+// a right.
 func TestModuleKeepsOut(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{

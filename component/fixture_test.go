@@ -467,7 +467,7 @@ func (g *gate) sees(room string) prosodytest.RoomView {
 	return v
 }
 
-// count is the number of records of a kind in the store whose keys begin so, or whose values have it.
+// count is the number of records of a kind in the store that have of at the beginning of the key, or in the value.
 func (g *gate) count(kind store.Kind, of string) (n int) {
 	g.t.Helper()
 	for r, err := range g.store.All(context.Background(), kind) {
@@ -512,7 +512,7 @@ func (g *gate) nothingLeft(room string, inside ...*person) {
 	}
 }
 
-// keptOutByModule is a server with usher's module, whose rooms are open.
+// keptOutByModule adds usher's module to a server with open rooms.
 func keptOutByModule(t *testing.T, o prosodytest.JitsiOptions) prosodytest.JitsiOptions {
 	t.Helper()
 	folder := t.TempDir()

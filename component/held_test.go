@@ -72,8 +72,8 @@ func count(t interface{ Fatal(...any) }, s store.Store, k store.Kind) int {
 	return n
 }
 
-// Whatever happens, in whatever order: a request that is held is taken out once, by whoever it may be, none is lost, the counts
-// are those of what is held, and what is written down is what is held.
+// In every order of events a held request is taken out once and none is lost. The counts and the store agree with the requests that are
+// held.
 func TestHeldModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -227,7 +227,7 @@ func TestHeldModel(t *testing.T) {
 	})
 }
 
-// Over each bound nobody is held, and whoever goes makes room.
+// Over each bound no request is held, until one is taken out.
 func TestHeldBounds(t *testing.T) {
 	t.Parallel()
 	until := time.Now().Add(time.Hour)
@@ -265,13 +265,14 @@ func TestHeldBounds(t *testing.T) {
 				t.Fatal("over the bound")
 			}
 			if !h.take(first) || tt.hold(tt.most) == nil {
-				t.Error("whoever went has made no room")
+				t.Error("a request is refused although one was taken out")
 			}
 		})
 	}
 }
 
-// Who was told is known for half a minute, and no longer than twice that; an attacker's addresses cost a few bytes each.
+// usher remembers a client that was told to wait for the time of remembered, and at most twice as long. An attacker's address costs a few
+// bytes.
 func TestTold(t *testing.T) {
 	h := newHeld(nil)
 	now := time.Now()
@@ -459,7 +460,7 @@ func TestHeldOverAReconnection(t *testing.T) {
 	nothingElse(t, answers)
 }
 
-// The time of a held request is over while there is no stream.
+// The hold ends while there is no stream: the request is answered on the next one.
 func TestHeldUntilThereIsNoStream(t *testing.T) {
 	s, l, room, answers := holding(t)
 	l.Close()
@@ -490,7 +491,7 @@ func (h *held) orderOver(now time.Time) []*waiter {
 	return all
 }
 
-// A request that was let go because a host came, and cut off before it was decided, is answered on the next stream.
+// A host has come, and the stream is cut before the held request is decided: it is answered on the next stream.
 func TestReleasedOverAReconnection(t *testing.T) {
 	s, l, room, answers := holding(t)
 	room.silent.Store(true)
@@ -509,7 +510,7 @@ func TestReleasedOverAReconnection(t *testing.T) {
 	nothingElse(t, answers)
 }
 
-// The stream is cut in the middle of requests: their clients are told to ask again when there is a stream again.
+// The stream is cut while requests are decided: on the next stream their clients are told to ask again.
 func TestRequestsOverAReconnection(t *testing.T) {
 	for name, end := range map[string]func(*link){
 		"cut":           func(l *link) { l.Close() },
@@ -554,7 +555,7 @@ func TestRequestsOverAReconnection(t *testing.T) {
 	}
 }
 
-// usher stops: who is held is told to ask again, and nothing of it stays written down.
+// usher stops: the client of a held request is told to ask again, and the store is empty.
 func TestStopWhileHeld(t *testing.T) {
 	s, l, _, answers := holding(t)
 	s.stop()
@@ -567,7 +568,7 @@ func TestStopWhileHeld(t *testing.T) {
 	nothingElse(t, answers)
 }
 
-// A request under way that does not come to an end is answered when usher stops.
+// usher answers a request that is still being decided when it has no more time to stop.
 func TestStopAnswersWhatIsUnderWay(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.stopTimeout = 50 * time.Millisecond })
 	l, room := s.connect(), &playedRoom{}
@@ -580,7 +581,7 @@ func TestStopAnswersWhatIsUnderWay(t *testing.T) {
 	l.send("</stream:stream>")
 }
 
-// Where a request cannot be written down it is answered at once; where nothing is held, too.
+// A request that cannot be written down is answered at once, and so is every request if none are held.
 func TestNotHeld(t *testing.T) {
 	broken := &refusing{Store: store.Memory(store.Options{})}
 	broken.fails(errors.New("disk full"))
@@ -603,7 +604,7 @@ func TestNotHeld(t *testing.T) {
 	}
 }
 
-// The queue is full when a host comes: whoever finds no place in it is told to ask again, and is not lost.
+// The queue is full when a host comes: a request that finds no place is not lost, and its client is told to ask again.
 func TestReleasedIntoAFullQueue(t *testing.T) {
 	s, _, _, answers := holding(t)
 	began, busy := make(chan struct{}), make(chan struct{})
@@ -620,7 +621,7 @@ func TestReleasedIntoAFullQueue(t *testing.T) {
 	s.eventually("nothing is written down", func() bool { return count(t, s.c.o.Store, store.KindHeld) == 0 })
 }
 
-// A released request may not take as long as a fresh one: its client has waited already.
+// A held request that is decided again has less time than a new one: its client has waited already.
 func TestReleasedHasLessTime(t *testing.T) {
 	s, _, room, answers := holding(t)
 	s.c.held.mu.Lock()

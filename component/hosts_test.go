@@ -82,8 +82,8 @@ func (s scene) promotes(p *person, affiliation string) {
 	s.sets("affiliation='" + affiliation + "' jid='" + p.BareJID() + "'")
 }
 
-// Who moderates, in whichever way, and whether guests are let in because of that: people of virtual hosts that can have hosts, and
-// those whom a host promoted. Accounts that own all rooms because they are admins of the MUC do not count on other virtual hosts.
+// Which moderators count as hosts, so that guests are let in: people of virtual hosts that can have hosts, and people promoted by a
+// host. Accounts that own all rooms as admins of the MUC do not count on other virtual hosts.
 func TestWhoIsHost(t *testing.T) {
 	t.Parallel()
 	const meet, guest = "meet.example.com", "guest.meet.example.com"
@@ -158,7 +158,7 @@ func (s scene) upgraded() {
 	guest.must("joins", guest.joins(s.room), "owner moderator")
 }
 
-// An owner whom Jicofo made is a host only where usher is not to put such owners back.
+// An owner made by Jicofo is a host only if usher does not put such owners back.
 func TestJicofosOwnerIsHost(t *testing.T) {
 	t.Parallel()
 	for _, enforce := range []bool{false, true} {
@@ -253,8 +253,8 @@ func (s scene) withdrawn(guest *person) {
 	asks.must("asks", asks.asks(s.room, ""), absent)
 }
 
-// isOut waits until a guest who was let in has nothing in the room any more, and checks that they cannot join, wait when they ask
-// again, and are let in when the host has come back.
+// isOut waits until a guest has lost the grant. The guest then cannot join, waits after asking again, and is let in when the host has
+// come back.
 func (s scene) isOut(guest *person) {
 	s.t.Helper()
 	s.withdrawn(guest)
@@ -265,8 +265,8 @@ func (s scene) isOut(guest *person) {
 	guest.must("joins", guest.joins(s.room), "member participant")
 }
 
-// Who was let in because a host was inside, and has not come when the last one has been away for 5 s, is let in no more. Who has
-// come stays. Rooms in which the host reloads the page, or another one is, go on.
+// A guest was let in because a host was inside. If the guest has not come when the last host has been away for 5 s, the grant is taken
+// back. Guests inside stay. A host who reloads the page, or a second host, keeps the grant alive.
 func TestHostLeavesBeforeGuestComes(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -295,7 +295,7 @@ func TestHostLeavesBeforeGuestComes(t *testing.T) {
 	}, own, relay)
 }
 
-// The next usher knows what hung on a host, whether that one left before or afterwards.
+// The next usher knows which grants hang on a host, whether the host left before the restart or after it.
 func TestHostLeavesAndUsherIsReplaced(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -317,8 +317,8 @@ func TestHostLeavesAndUsherIsReplaced(t *testing.T) {
 	}, own, relay)
 }
 
-// A host in a breakout room is inside: guests enter the main room meanwhile, and are not put out on their way. When the host
-// leaves from there, they are.
+// A host in a breakout room counts as inside: guests may enter the main room. When the host leaves the breakout room, unused grants of
+// guests end.
 func TestHostInBreakoutRoom(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: withBreakouts})

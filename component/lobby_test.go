@@ -31,9 +31,9 @@ func (g *gate) switches(host *person, on bool) {
 	}
 }
 
-// 9.8: whoever turns the lobby on and loses the connection stands before their own door (jitsi-meet#7561, open since 2020; #7588,
-// #8646, #15156); and whoever came too early and waited is let in when the host comes, past the lobby (#7676, #13213). With usher
-// hosts pass, each of them, and those who waited knock.
+// 9.8: a moderator who turns the lobby on and loses the connection has to knock (jitsi-meet#7561, open since 2020; #7588, #8646,
+// #15156). A guest who came too early is let in past the lobby when the host comes (#7676, #13213). With usher every host passes the
+// lobby, and guests who waited knock.
 func TestLobbyLocksNoModeratorOut(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: withLobby(t)})
@@ -74,7 +74,7 @@ func TestLobbyLocksNoModeratorOut(t *testing.T) {
 	b.ends(room, again, guest)
 }
 
-// The lobby is on from the first host on: whoever came before waits for the host, is told at once, and knocks.
+// The lobby is on from the first host on: a guest who came before waits for the host, is told at once, and knocks.
 func TestLobbyFromTheStart(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{
@@ -128,7 +128,7 @@ func TestLobbyFromTheStart(t *testing.T) {
 	}
 }
 
-// Who passes a lobby that is at work is for lobby.bypass to say, and for context.user.lobby_bypass before it.
+// lobby.bypass says who passes a lobby that is at work, and context.user.lobby_bypass goes before it.
 func TestLobbyBypass(t *testing.T) {
 	t.Parallel()
 	yes, no := true, false
@@ -194,7 +194,7 @@ func TestLobbyBypass(t *testing.T) {
 	}
 }
 
-// What a host's token says of the room's lobby goes before lobby.autostart, both ways; a member's says nothing.
+// A host's token may turn the room's lobby on or off, and goes before lobby.autostart. A member's token may not.
 func TestLobbyClaim(t *testing.T) {
 	t.Parallel()
 	yes, no := true, false
@@ -239,7 +239,7 @@ func TestLobbyClaim(t *testing.T) {
 	}
 }
 
-// A guest who was let in before the lobby was on, and has not come, knocks as everybody does. One who is inside stays.
+// A guest was let in before the lobby was on, and has not come: the guest knocks like everybody. Guests inside stay.
 func TestLobbyAfterAdmission(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: withLobby(t)})
@@ -260,7 +260,7 @@ func TestLobbyAfterAdmission(t *testing.T) {
 	b.ends(room, host, inside)
 }
 
-// Where it cannot be known whether a lobby is at work, whoever would have to knock is not let in, and asks again; hosts need no
+// If usher cannot find out whether a lobby is at work, a guest who might have to knock is not let in, and asks again. Hosts need no
 // answer.
 func TestLobbyServiceDoesNotAnswer(t *testing.T) {
 	t.Parallel()

@@ -140,7 +140,7 @@ func TestSessionOpensNoOtherRoom(t *testing.T) {
 	b, host, guest, id := aSession(t)
 	host.must("asks for another room by the session", host.shows(other, id), invalid)
 	guest.must("asks for another room by the host's session", guest.shows(other, id), invalid)
-	// The way round: a room whose name has the other's in it, another service, a tenant's room.
+	// Nor rooms with a similar name, of another service, or of a tenant.
 	for _, other := range []string{"standup2@" + service, "standup@conference.example.com", "[acme]standup@" + service, "%73tandup2@" + service} {
 		if got := guest.shows(other, id); got == "ready" || strings.HasPrefix(got, "not ready") {
 			t.Errorf("%s: %s", other, got)
@@ -213,8 +213,8 @@ func TestSessionEndsWithItsToken(t *testing.T) {
 	b.ends(room, host, late)
 }
 
-// 9.2: whoever holds a token for room B asks for room A. Jicofo looks at the domain only and opens A before the server refuses
-// the person; the guests who wait for A's host then come in (lib-jitsi-meet#1427, #1200). With usher Jicofo is not asked.
+// 9.2: the holder of a token for room B asks for room A. Jicofo looks at the domain only and opens A before the server refuses the
+// holder. The guests who wait for A's host then come in (lib-jitsi-meet#1427, #1200). With usher Jicofo is not asked.
 func TestTokenForOneRoomOpensNoOther(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -240,9 +240,9 @@ func TestTokenForOneRoomOpensNoOther(t *testing.T) {
 	b.ends(room, host)
 }
 
-// 9.3: allow_empty_token lets people without a token in, wait_for_host takes everybody on the main virtual host for a host:
-// with both, as the handbook has it, whoever adds ?login=true to the address is owner of the room (docker#268,
-// lib-jitsi-meet#1057). With usher they are guests, wherever they connect.
+// 9.3: allow_empty_token lets people without a token in, and wait_for_host takes everybody on the main virtual host for a host. With
+// both, as in the handbook, everybody who adds ?login=true to the address owns the room (docker#268, lib-jitsi-meet#1057). With
+// usher they are guests, on every virtual host.
 func TestNoHostWithoutToken(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{policy: func(p *auth.Policy) {
@@ -320,9 +320,9 @@ func TestGuestsWaitForTheHost(t *testing.T) {
 }
 
 // 9.5: everybody is moderator, because of one of four that promote without asking (docker#242, #1730, contrib#29,
-// jitsi-admin#488; jicofo#564: waiting guests all become owners). Here is Jicofo with its two: its election of an owner, and its own
-// authentication, which makes owners of all whose domain it trusts. With usher's enforce_roles both are put back, and nobody
-// waits less because of them.
+// jitsi-admin#488; jicofo#564: waiting guests all become owners). Two of them are
+// Jicofo's: its election of an owner, and its own authentication, which makes owners of all people of a domain. With usher's
+// enforce_roles both are put back, and neither ends anybody's waiting.
 func TestNobodyIsModeratorByJicofo(t *testing.T) {
 	t.Parallel()
 	for name, jicofo := range map[string]func(*prosodytest.JicofoOptions){
@@ -369,7 +369,7 @@ func TestNobodyIsModeratorByJicofo(t *testing.T) {
 			allowed := map[string]string{plain.BareJID(): "member", host.BareJID(): "owner", guest.BareJID(): "member"}
 			invariants(b, room, allowed)
 
-			// Whoever comes makes Jicofo promote again.
+			// Everybody who comes makes Jicofo promote again.
 			another := b.person("guest.meet.example.com")
 			another.enters(room, "")
 			allowed[another.BareJID()] = "member"
@@ -393,12 +393,12 @@ func TestNobodyIsModeratorByJicofo(t *testing.T) {
 			b.looks(host, room)
 			allowed[guest.BareJID()] = "owner"
 			if v := invariants(b, room, allowed); v.Affiliations[guest.BareJID()] != "owner" {
-				t.Errorf("whom the host made a moderator is none: %s", v)
+				t.Errorf("the guest was made a moderator by the host, and is none: %s", v)
 			}
 			// And counts: the host may leave.
 			plain.leaves(room)
 			host.leaves(room)
-			latecomer.must("asks the moderator whom the host made", latecomer.asks(room, ""), "ready")
+			latecomer.must("asks while that moderator is inside", latecomer.asks(room, ""), "ready")
 			latecomer.must("joins", latecomer.joins(room), "member participant")
 			allowed[latecomer.BareJID()], allowed[plain.BareJID()], allowed[host.BareJID()] = "member", "member", gone
 			invariants(b, room, allowed)
@@ -450,7 +450,7 @@ func TestJicofoIsWarnedOf(t *testing.T) {
 	}
 }
 
-// The guests who waited in jicofo#564 all became owners when the host had left: Jicofo's next owner is whoever is inside.
+// In jicofo#564 all guests who had waited became owners when the host left: Jicofo elects its next owner among those inside.
 func TestWaitingGuestsDoNotBecomeOwners(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{
@@ -531,9 +531,9 @@ func TestModeratorsInBreakoutRooms(t *testing.T) {
 	b.ends(room, host, guest)
 }
 
-// 9.7: secure domain (passwords) or tokens, one or the other, and Jicofo's authentication on for the one and off for the other
+// 9.7: Jitsi has either passwords (secure domain) or tokens, with Jicofo's authentication on for the one and off for the other
 // (handbook; docker-jitsi-meet contradicts it). With usher a host with a password, members and hosts with tokens, and guests are in one
-// room, whoever of the hosts comes first.
+// room. It does not matter which host comes first.
 func TestPasswordsTokensAndGuestsAtOnce(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{server: passwords})
@@ -564,9 +564,9 @@ func TestPasswordsTokensAndGuestsAtOnce(t *testing.T) {
 	b.ends(room, romeo, host, plain, guest)
 }
 
-// 9.9: a token counts when one logs in, and then never again: whoever is inside when it ends can neither stay nor go in peace
-// (jitsi-meet#14242, lib-jitsi-meet#2434, jitsi-meet#2033). With usher it counts at each moment at which somebody is let in:
-// after waiting, and at the join itself. Who is inside stays.
+// 9.9: Jitsi checks a token at the login only, so its end while people are inside causes trouble (jitsi-meet#14242,
+// lib-jitsi-meet#2434, jitsi-meet#2033). usher checks it each time somebody is let in: after waiting, and at the join itself. People
+// inside stay.
 func TestTokenEnds(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{policy: func(p *auth.Policy) {

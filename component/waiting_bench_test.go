@@ -72,7 +72,7 @@ func (g *waitingGuest) delay(from jid.JID, host time.Duration) time.Duration {
 	}
 }
 
-// guests has so many guests come, each of whom waits for a host for up to ten minutes, and returns their delays, sorted.
+// guests has so many guests come who wait for a host for up to ten minutes, and returns their delays, sorted.
 func (g *waitingGuest) guests(n int) []time.Duration {
 	r := rand.New(rand.NewPCG(1, 2))
 	var all []time.Duration
@@ -107,8 +107,8 @@ func BenchmarkWaitingGuest(b *testing.B) {
 	}
 }
 
-// A page that waits is held at each request but its first, however long it is held and whoever else asks meanwhile. So the gaps
-// that are left are those between its requests.
+// Each request of a page that waits is held, except its first. Neither the length of the hold nor other clients change that. So the
+// only gaps are those between its requests.
 func TestWaitingGuestIsHeldEachTime(t *testing.T) {
 	t.Parallel()
 	const hold = 90 * time.Second // the longest
