@@ -13,7 +13,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// After any restart of the server usher serves again, by itself, and nobody is inside who has not asked again.
+// After a restart of the server usher serves again, by itself, and everybody has to ask again.
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
 	g := start(t)
@@ -39,7 +39,7 @@ func TestServerRestarts(t *testing.T) {
 	}
 }
 
-// While the server stands still nobody is admitted; when it goes on, nothing is lost.
+// While the server stands still nobody is admitted. When it goes on, nothing is lost.
 func TestServerStandsStill(t *testing.T) {
 	t.Parallel()
 	g := start(t)
@@ -54,7 +54,7 @@ func TestServerStandsStill(t *testing.T) {
 	g.person("guest.meet.example.com").enters(room, "")
 }
 
-// What an operator gets wrong is said in a line that helps, and tried again.
+// For each mistake of an operator the log has a line that helps, and usher tries again.
 func TestNoConnection(t *testing.T) {
 	t.Parallel()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
@@ -112,8 +112,8 @@ func TestConflict(t *testing.T) {
 	g.halt()
 }
 
-// usher stops, people inside stay inside, and the next usher takes the room over: at the first sign of life from it
-// if nothing happened there in the meantime, else when the next person is admitted.
+// usher stops, people stay inside, and the next usher takes the room over: when the room first says something, or when the next
+// person is admitted.
 func TestStopAndStart(t *testing.T) {
 	t.Parallel()
 	g := start(t)
@@ -142,7 +142,7 @@ const (
 	memberInvites = "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"
 )
 
-// An owner who opens the room to all, or lets members do so, opens it to nobody.
+// An owner who opens the room to all, or lets members invite, opens it to nobody.
 func TestOwnerOpensTheRoom(t *testing.T) {
 	t.Parallel()
 	g := start(t)
@@ -158,7 +158,7 @@ func TestOwnerOpensTheRoom(t *testing.T) {
 	g.inTime("everybody sees real JIDs", func() bool { return g.configured(host, room, whois) == "anyone" })
 }
 
-// Who leaves has to ask again.
+// Somebody who leaves has to ask again.
 func TestLeavingEndsTheGrant(t *testing.T) {
 	t.Parallel()
 	g := start(t)
@@ -183,7 +183,7 @@ func TestLeavingEndsTheGrant(t *testing.T) {
 
 func leave(p *person) bool { p.leaves(room); return false }
 
-// A token that ends between answer and join does not let in.
+// A token that ends between answer and join lets nobody in.
 func TestTokenEndsBeforeTheJoin(t *testing.T) {
 	t.Parallel()
 	g := start(t, func(p *auth.Policy) {
@@ -278,7 +278,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// A room that an operator's mistake keeps from us lets nobody in, and the log says what to do.
+// usher lets nobody into a room that it may not configure, and the log tells the operator what to do.
 func TestNotAnAdmin(t *testing.T) {
 	t.Parallel()
 	g := startWith(t, strings.Replace(config, `admins = { "focus@focus.meet.example.com" }`, "", 1))
@@ -290,7 +290,7 @@ func TestNotAnAdmin(t *testing.T) {
 	}
 }
 
-// Who was kicked has to ask again at once, and who comes back without asking is removed.
+// Somebody who was kicked has to ask again at once. Somebody who comes back without asking is removed.
 func TestReturning(t *testing.T) {
 	t.Parallel()
 	g := start(t)

@@ -10,8 +10,8 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 )
 
-// What clients put into their presence does not keep usher from seeing that they leave: nobody counts as a host for ever, nor
-// keeps what they were given.
+// Clients cannot hide that they leave by what they put into their presence: nobody counts as a host for ever, or keeps an
+// affiliation.
 func TestUnreadablePresence(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]string{
@@ -42,7 +42,7 @@ func TestUnreadablePresence(t *testing.T) {
 	}
 }
 
-// A service that is taken out of the configuration for a while is still seen to: nobody is a host there for ever.
+// usher still looks after a service that is taken out of the configuration for a while: nobody is a host there for ever.
 func TestServiceTakenOut(t *testing.T) {
 	t.Parallel()
 	g := start(t)

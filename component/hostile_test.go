@@ -119,7 +119,7 @@ func TestOtherRequests(t *testing.T) {
 	}
 }
 
-// hostile is what a client may send that is worth an attempt. Prosody passes on whatever is well-formed for expat.
+// hostile are payloads of clients that attack usher. Prosody passes on all that is well-formed for expat.
 var hostile = map[string]string{
 	"two colons in a name":         "<p:a:b:c xmlns:p='urn:p'/>",
 	"two colons in an attribute":   "<x xmlns='urn:x' xmlns:p='urn:p' p:a:b='1'/>",
@@ -192,7 +192,7 @@ func TestHostileRequests(t *testing.T) {
 	}
 }
 
-// Whatever a client sends as resource, it is answered: the server's stamp is taken as it is.
+// A client with any resource is answered: usher takes the server's stamp as it is.
 func TestOddResources(t *testing.T) {
 	t.Parallel()
 	g := start(t)
@@ -213,7 +213,7 @@ func TestOddResources(t *testing.T) {
 	}
 }
 
-// A nick that PRECIS refuses is nothing to us.
+// A nick that PRECIS refuses does not matter to usher.
 func TestOddNicks(t *testing.T) {
 	t.Parallel()
 	g := start(t)
@@ -273,7 +273,7 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// Reasons that only the component can give are given. (The others are rows of auth's table.)
+// The reasons that only the component gives are given. The others are rows of auth's table.
 func TestComponentReasons(t *testing.T) {
 	t.Parallel()
 	g := start(t)

@@ -8,8 +8,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// Somebody of a service who is an admin of Prosody's, as Jigasi is in docker-jitsi-meet, is let in although the room cannot make
-// them a member, as the owner that they are, and is no host.
+// A service that is an admin of Prosody's, like Jigasi in docker-jitsi-meet, is let in as the owner that it is, and is no host.
+// The room cannot make it a member.
 func TestServiceOfAdmin(t *testing.T) {
 	t.Parallel()
 	service := func(p *auth.Policy) { p.VHosts["users.example.com"] = auth.VHost{Kind: auth.KindService} }
@@ -34,7 +34,7 @@ func TestServiceOfAdmin(t *testing.T) {
 	})
 }
 
-// A host's request reaches Jicofo, which opens the room; the answer is Jicofo's, with what usher adds.
+// A host's request reaches Jicofo, which opens the room. The answer is Jicofo's, with what usher adds.
 func TestRelay(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -63,7 +63,7 @@ func TestRelay(t *testing.T) {
 	}
 }
 
-// A service has Jicofo open no room, and is let into one that is open.
+// A service opens no room, and is let into one that is open.
 func TestServiceBeforeJicofo(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{policy: func(p *auth.Policy) { p.VHosts["guest.meet.example.com"] = auth.VHost{Kind: auth.KindService} }})

@@ -44,7 +44,7 @@ func (s *server) wantLeft(want ...string) {
 	}
 }
 
-// succeeds starts the next usher, which answers what is left.
+// succeeds starts the next usher, which answers the requests that are left.
 func (s *server) succeeds(want ...string) {
 	s.t.Helper()
 	next := newServer(s.t, outlives, func(c *Component) { c.o.Store, c.held.store, c.ledger.store = s.c.o.Store, s.c.o.Store, s.c.o.Store })
@@ -69,7 +69,7 @@ func (s *server) succeeds(want ...string) {
 	nothingElse(s.t, answers)
 }
 
-// usher stops, and another is to come: who is held is not answered, nor who asks from then on until the server has closed the
+// usher stops, and another is to come: usher answers neither held requests nor those that come until the server has closed the
 // stream. The next usher answers them.
 func TestLeftToTheNext(t *testing.T) {
 	s := newServer(t, outlives, func(c *Component) { c.o.WaitHold = waitHold })
@@ -92,8 +92,8 @@ func TestLeftToTheNext(t *testing.T) {
 	s.succeeds("held", "late", "later", "ping")
 }
 
-// What is in the queue or under way when usher has no more time is left to the next usher; told to ask again if there is none
-// that knows, and never not ready.
+// When usher has no more time, requests in the queue or under way are left to the next usher. Without one that knows of them,
+// their clients are told to ask again, and never that the room is not ready.
 func TestStopLeavesWhatIsUnderWay(t *testing.T) {
 	for name, tt := range map[string]struct {
 		change func(*Component)
@@ -141,7 +141,7 @@ func TestStopLeavesWhatIsUnderWay(t *testing.T) {
 	}
 }
 
-// usher is taken away: who is held is answered first. Only who comes too late for that is left.
+// usher is taken away: held requests are answered first. Only a request that comes too late for that is left.
 func TestTakenAway(t *testing.T) {
 	s, l, _, answers := holding(t)
 	s.c.o.Outlives = true
@@ -156,7 +156,7 @@ func TestTakenAway(t *testing.T) {
 	s.wantLeft("late")
 }
 
-// Nothing waits for a server that does not close its stream, if usher is told twice to stop.
+// usher told twice to stop does not wait for a server that does not close its stream.
 func TestHurry(t *testing.T) {
 	s := newServer(t, outlives, func(c *Component) { c.stopTimeout = 10 * patience })
 	l := s.connect()
@@ -187,7 +187,7 @@ func TestOwedIsLeft(t *testing.T) {
 	s.succeeds("1", "2")
 }
 
-// usher is told to stop in the middle of the handshake. The server may take it for connected already, and send requests.
+// usher is told to stop during the handshake. The server may take it for connected already, and send requests.
 func TestStopInTheHandshake(t *testing.T) {
 	s := newServer(t, outlives)
 	l := s.accept()
@@ -203,7 +203,7 @@ func TestStopInTheHandshake(t *testing.T) {
 	s.wantLeft("1", "2")
 }
 
-// What cannot be written down ends without an answer, and the log says so.
+// A request that cannot be written down ends without an answer, and the log says so.
 func TestLeftInVain(t *testing.T) {
 	s := newServer(t, outlives)
 	l := s.connect()
@@ -221,7 +221,7 @@ func TestLeftInVain(t *testing.T) {
 	}
 }
 
-// What cannot be written down is answered as long as there is a stream.
+// A request that cannot be written down is answered as long as there is a stream.
 func TestStopWithABrokenStore(t *testing.T) {
 	broken := &refusing{}
 	s := newServer(t, outlives, func(c *Component) {
@@ -241,7 +241,7 @@ func TestStopWithABrokenStore(t *testing.T) {
 	s.wantLeft()
 }
 
-// One sender who asks all the time while usher stops does not use up what others need: of theirs only some are left.
+// A sender who asks all the time while usher stops does not use up what others need: only some of the sender's requests are left.
 func TestFloodWhileStopping(t *testing.T) {
 	s := newServer(t, outlives)
 	l := s.connect()
@@ -266,7 +266,7 @@ func TestFloodWhileStopping(t *testing.T) {
 	s.wantLeft(want...)
 }
 
-// Grants that end while the connection does are crossed out.
+// Grants that end at the same time as the connection are deleted from the store.
 func TestEndedLate(t *testing.T) {
 	s := newServer(t, outlives)
 	l := s.connect()

@@ -27,8 +27,7 @@ func granted(room, who int) muc.Grant {
 	}
 }
 
-// What is written down in the end is what is live, whatever was granted and has ended, in which order, also where the store
-// could not be written meanwhile.
+// In every order of grants and ends, also while the store cannot be written, the store has in the end the grants that are live.
 func TestLedgerModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -74,7 +73,7 @@ func TestLedgerModel(t *testing.T) {
 	})
 }
 
-// What an earlier usher wrote down is read.
+// Records of an earlier usher can be read.
 func TestLedgerReadsOld(t *testing.T) {
 	old := `{"Room":"r1@conference.meet.example.com","Who":"p1@meet.example.com","Affiliation":"member","At":"2026-11-01T10:00:00Z","Expires":"0001-01-01T00:00:00Z"}`
 	want := granted(1, 1)
@@ -84,7 +83,7 @@ func TestLedgerReadsOld(t *testing.T) {
 	}
 }
 
-// The same from many goroutines, while run crosses out.
+// The same from many goroutines, while run deletes what has ended.
 func TestLedgerFromMany(t *testing.T) {
 	t.Parallel()
 	l := newLedger(store.Memory(store.Options{}), zap.NewNop(), &counters{})
@@ -134,7 +133,7 @@ func TestLedgerUnreadable(t *testing.T) {
 	}
 }
 
-// tight is a store in which some kinds have no room.
+// tight is a store that is full for some kinds of records.
 type tight struct {
 	store.Store
 	full  []store.Kind // "" stands for all, as on a full disk
@@ -158,8 +157,8 @@ func (c *tight) Put(ctx context.Context, records ...store.Record) error {
 	return c.Store.Put(ctx, records...)
 }
 
-// What the store has no room for is not written down, and the rest is; a grant and its session are one write. Nobody is refused for
-// it, and the log says so once.
+// What the store has no room for is not written down, and the rest is. A grant and its session are one write. Nobody is refused
+// because of it, and the log says so once.
 func TestLedgerFull(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
@@ -228,7 +227,7 @@ func TestLedgerFull(t *testing.T) {
 	}
 }
 
-// A session for which there was no grant to be written down together with is written down alone.
+// A session without a grant is written down alone.
 func TestLedgerSessionAlone(t *testing.T) {
 	s := &tight{Store: store.Memory(store.Options{})}
 	l := newLedger(s, zap.NewNop(), &counters{})

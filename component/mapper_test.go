@@ -124,8 +124,8 @@ func TestMapper(t *testing.T) {
 	}
 }
 
-// Those who ask at once share one look; on a new stream all is to be found out anew, and an answer of the old counts for
-// those who have asked on it.
+// Those who ask at once share one look. On a new stream usher looks again; an answer on the old one counts for those who asked
+// there.
 func TestMapperTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newMappedService(t, nil)

@@ -12,7 +12,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 )
 
-// strophe is a client that nobody here wrote: strophe.js under Node, over WebSocket (testdata/node/join.mjs).
+// strophe is a client that others wrote: strophe.js under Node, over WebSocket (testdata/node/join.mjs).
 type strophe struct {
 	t      *testing.T
 	stdin  io.Closer
@@ -89,7 +89,7 @@ func anyEvent(event) bool   { return true }
 func ready(e event) bool    { return e.Ready }
 func notReady(e event) bool { return !e.Ready }
 
-// Owner, member and waiting guest with a client that is not ours.
+// Owner, member and waiting guest with strophe.js.
 func TestStrophe(t *testing.T) {
 	t.Parallel()
 	g := start(t)

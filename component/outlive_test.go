@@ -12,7 +12,7 @@ import (
 // strangerJID is of a domain that usher knows nothing of.
 const strangerJID = "eve@evil.example.org"
 
-// rightless waits until nobody but usher and Jicofo has anything in the room, or it is gone.
+// rightless waits until nobody but usher and Jicofo has an affiliation in the room, or the room has ended.
 func (g *gate) rightless(room string) {
 	g.t.Helper()
 	var v prosodytest.RoomView
@@ -32,7 +32,7 @@ func (g *gate) rightless(room string) {
 	})
 }
 
-// An owner who configures a room, gives it to somebody elsewhere and leaves, leaves nothing behind.
+// An owner configures a room, makes somebody elsewhere an owner, and leaves: the room ends, and nothing is left of it.
 func TestOwnerLeavesRoomBehind(t *testing.T) {
 	t.Parallel()
 	for name, fields := range map[string][][2]string{
@@ -63,7 +63,7 @@ func TestOwnerLeavesRoomBehind(t *testing.T) {
 	}
 }
 
-// The same while usher is away; the next one finds what was left behind, as far as it knows of the room.
+// The same while usher is away. The next usher ends the room if it knows of it.
 func TestOwnerLeavesRoomBehindWithoutUsher(t *testing.T) {
 	t.Parallel()
 	eachStore(t, func(t *testing.T, m mode, s setup) {
@@ -119,8 +119,8 @@ func (g *gate) is(room string, want map[string]string) {
 	})
 }
 
-// A room that the next process comes to know is looked through: what people outside have is taken back; those inside stay until
-// they leave, and nobody is let in again who was banned. It makes no difference whether there was a store.
+// The next process looks through a room that it gets to know. People outside lose their affiliations, people inside keep them
+// until they leave, and bans stay. A store makes no difference.
 func TestAdoptedRoom(t *testing.T) {
 	t.Parallel()
 	const banned, friend = "banned@evil.example.org", "friend@evil.example.org"
@@ -167,8 +167,8 @@ func TestAdoptedRoom(t *testing.T) {
 	}, own, relay)
 }
 
-// A room that an operator made persistent is guarded as long as it exists, also when nobody is inside and over a restart. Its
-// lists are the operator's.
+// A room that an operator made persistent is guarded as long as it exists, also while it is empty and after a restart. Its lists
+// are the operator's.
 func TestOperatorsRoom(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -203,7 +203,7 @@ func TestOperatorsRoom(t *testing.T) {
 	}, own, relay)
 }
 
-// Owners may not make rooms persistent where muc_room_allow_persistent is false; what does it all the same is undone, too.
+// With muc_room_allow_persistent = false owners may not make rooms persistent. If a plugin does, usher undoes it.
 func TestMadePersistentByPlugin(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -223,7 +223,7 @@ func TestMadePersistentByPlugin(t *testing.T) {
 	}, own, relay)
 }
 
-// usher comes back to a room that has been given a password, and in which its occupant is no more.
+// usher comes back to a room that has got a password, and from which its occupant was removed.
 func TestPasswordKeepsUsherNotOut(t *testing.T) {
 	t.Parallel()
 	c := own.start(t, setup{crashes: true})
@@ -263,7 +263,7 @@ func TestPublicRoomIsGuardedAtOnce(t *testing.T) {
 	}, own, relay)
 }
 
-// A room that its owner ends and that is opened again begins anew.
+// A room that its owner destroys and that is opened again begins anew.
 func TestRemadeRoom(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -285,7 +285,7 @@ func TestRemadeRoom(t *testing.T) {
 	}, own, relay)
 }
 
-// People in breakout rooms keep what they have in the main room, which is persistent and empty meanwhile, over a restart, too,
+// While people are in breakout rooms, the main room is persistent and empty. They keep their affiliations there over a restart,
 // with and without a store.
 func TestBreakoutsOutlive(t *testing.T) {
 	t.Parallel()
@@ -319,7 +319,7 @@ func TestBreakoutsOutlive(t *testing.T) {
 	}
 }
 
-// A room with a lobby may have to go on for those who knock; when everybody has left nobody has anything there.
+// A room with a lobby may go on for those who knock. When everybody has left it, nobody has an affiliation there.
 func TestLobbyOutlives(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: withLobby(t)})

@@ -10,8 +10,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
-// The answers to one sender who asks a lot do not stand before those to others: as long as the server has not read the first, no
-// more are sent. In the end, each request is answered.
+// The answers to a sender who asks a lot do not delay those to others: usher sends no more until the server has read the first. In
+// the end each request is answered.
 func TestFloodStandsBehind(t *testing.T) {
 	s := newServer(t)
 	l := s.connect()

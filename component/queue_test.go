@@ -17,7 +17,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// run does what work does, one job at a time, so that a test sees the order.
+// drain does what work does, one job at a time, so that a test sees the order.
 func (q *queue) drain() {
 	done := make(chan struct{})
 	go func() { q.work(); close(done) }()
@@ -265,7 +265,7 @@ func (p *places) close() {
 	}
 }
 
-// Where no request ends, others get the places; where requests end, only those that are under way for long give theirs.
+// While no request ends, others get the places. While requests end, only those that have been under way for long give up theirs.
 func TestQueueGivesPlacesFree(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -302,7 +302,7 @@ func TestQueueGivesPlacesFree(t *testing.T) {
 	})
 }
 
-// The slow ones are bounded: the one that is under way for longest ends, of the virtual host that has too many.
+// Slow requests are bounded: over the bound, the oldest one of the virtual host with too many ends.
 func TestQueueBoundsSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -349,8 +349,8 @@ func TestQueueBoundsSlow(t *testing.T) {
 	})
 }
 
-// Whatever comes, ends and is slow, in whatever order: each sender has one request under way at a time and all are served in
-// their order, nobody has a place who should not, and nothing is left.
+// In every order of requests, ends and time: each sender has one request under way at a time, all are served in order, nobody has
+// a place too many, and nothing is left.
 func TestQueuePlacesModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -405,8 +405,8 @@ func TestQueuePlacesModel(t *testing.T) {
 	})
 }
 
-// However many requests there are of how many senders, and whenever the server has read the answers: at most maxUnread of those to
-// one sender are on the way, requests are answered in their order, and all of them are in the end.
+// For any number of requests and senders, and whenever the server reads: at most maxUnread answers to a sender are on the way,
+// requests are answered in order, and all of them are in the end.
 func TestQueueAnswersInTime(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -477,7 +477,7 @@ func TestQueueAnswersInTime(t *testing.T) {
 	})
 }
 
-// A mark that does not come back does not keep anybody waiting for ever, nor does the end of the connection.
+// A mark that does not come back delays answers for readWithin at most. The end of the connection ends that wait, too.
 func TestQueueWithoutMarks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -509,7 +509,7 @@ func TestQueueWithoutMarks(t *testing.T) {
 	})
 }
 
-// When the queue is closed nobody's turn is withheld any more: what was withheld is done like all that is left.
+// A queue that is closed withholds no turn any more: what was withheld is done.
 func TestQueueClosesWithTurnsWithheld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(t.Context())
@@ -534,7 +534,7 @@ func TestQueueClosesWithTurnsWithheld(t *testing.T) {
 	})
 }
 
-// Refusals that are due are bounded, for each sender, in total, and in bytes.
+// Refusals that wait are bounded for each sender, in total, and in bytes.
 func TestQueueBoundsRefusals(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

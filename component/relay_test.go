@@ -13,7 +13,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// asked waits until Jicofo has seen as many requests.
+// asked waits until Jicofo has seen so many requests.
 func (g *gate) asked(n int) []prosodytest.JicofoRequest {
 	g.t.Helper()
 	ctx, cancel := g.within()
@@ -24,7 +24,7 @@ func (g *gate) asked(n int) []prosodytest.JicofoRequest {
 	return g.jicofo.Requests()
 }
 
-// restarts has Jicofo come again, by that resource.
+// restarts has Jicofo come again, with that resource.
 func (g *gate) restarts(resource string) {
 	g.t.Helper()
 	ctx, cancel := g.within()
@@ -36,8 +36,8 @@ func (g *gate) restarts(resource string) {
 	g.eventually("usher knows of the new Jicofo", func() bool { return g.log.FilterMessage("Jicofo is online").Len() > n })
 }
 
-// Jicofo comes, before usher or after it, subscribed to by the operator or on request, goes, breaks down, and comes again by
-// the same name or another while something is left of the old one: who is online is asked, and nobody else.
+// usher asks the Jicofo that is online, and nobody else: before or after usher, subscribed to by the operator or on request, after
+// a restart of any of them.
 func TestJicofoComesAndGoes(t *testing.T) {
 	t.Parallel()
 	for name, s := range map[string]setup{
@@ -93,8 +93,8 @@ func TestJicofoComesAndGoes(t *testing.T) {
 	}
 }
 
-// Of several resources the newest is asked; what lingers of a Jicofo that broke down is not, and when the newest goes, the
-// other is. A killed one goes when stream management gives it up, and what was sent to it meanwhile is not answered.
+// Of several resources the newest is asked, not the rest of a Jicofo that broke down. When the newest goes, the other is asked.
+// Stream management gives up a killed one, and what was sent to it is not answered.
 func TestSeveralJicofos(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Hibernation: time.Second}})
@@ -120,7 +120,7 @@ func TestSeveralJicofos(t *testing.T) {
 	}
 }
 
-// What Jicofo does with a request, and what becomes of that.
+// For each answer of Jicofo: what the client is told, and whether an affiliation is left.
 func TestJicofoAnswers(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -164,7 +164,8 @@ func TestJicofoAnswers(t *testing.T) {
 	}
 }
 
-// Many ask for a new room at once: Jicofo sees one request at a time for it, all are answered, and another room does not wait.
+// Many ask for a new room at once: Jicofo sees one request at a time for it, everybody is answered, and another room does not
+// wait.
 func TestFirstRequestsOneAtATime(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -193,7 +194,7 @@ func TestFirstRequestsOneAtATime(t *testing.T) {
 	}
 }
 
-// Jicofo sees the token only where it is to, and never a session id.
+// Jicofo sees the token only with jicofo.forward_token, and never a session id.
 func TestForwardToken(t *testing.T) {
 	t.Parallel()
 	for _, forward := range []bool{false, true} {
@@ -219,7 +220,7 @@ func TestForwardToken(t *testing.T) {
 	}
 }
 
-// Jicofo's health checks are its own business.
+// usher ignores the rooms of Jicofo's health checks.
 func TestHealthCheck(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -242,8 +243,8 @@ func TestHealthCheck(t *testing.T) {
 	}
 }
 
-// What a client may say to Jicofo beside conference requests is passed on as it is, and the answer, too; what is not understood
-// to the last bit is not, nor what strangers say.
+// Other requests of clients to Jicofo are passed on unchanged, and so are the answers. A request that usher cannot copy exactly is
+// not, nor are those of strangers.
 func TestPassedOn(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -287,7 +288,7 @@ func TestPassedOn(t *testing.T) {
 	}
 }
 
-// Logging out ends the session, of which Jicofo never hears.
+// Logging out ends the session. Jicofo never hears of it.
 func TestLogoutBeforeJicofo(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -307,7 +308,7 @@ func TestLogoutBeforeJicofo(t *testing.T) {
 	}
 }
 
-// Whatever a client calls its resource: Jicofo sees the sender's address to the last bit, or nothing.
+// For any resource of a client, Jicofo sees the sender's exact address, or nothing.
 func TestOddResourcesBeforeJicofo(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -372,7 +373,7 @@ func TestPresenceOfOthers(t *testing.T) {
 	}
 }
 
-// Jicofo restarts in the middle of a request. Its client is told to ask again, nobody is let in by halves, and those inside stay.
+// Jicofo restarts during a request: the client is told to ask again, is given no affiliation, and people inside stay.
 func TestJicofoRestartsInTheMiddle(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -393,7 +394,7 @@ func TestJicofoRestartsInTheMiddle(t *testing.T) {
 	b.nothingLeft(room, host, late)
 }
 
-// The host leaves between the decision and the affiliation: the guest waits, and nothing is left of what was given.
+// The host leaves between the decision and the affiliation: the guest waits, and keeps no affiliation.
 func TestHostLeavesInTheMiddle(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -417,7 +418,7 @@ func TestHostLeavesInTheMiddle(t *testing.T) {
 	}
 }
 
-// The room is destroyed while a guest is let in, and made anew: nobody enters by what was decided for the old one.
+// The room is destroyed and made anew while a guest is let in: nobody enters by the decision for the old room.
 func TestRoomMadeAnewInTheMiddle(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -483,7 +484,7 @@ func TestNickOfJicofo(t *testing.T) {
 	}
 }
 
-// Hosts and guests come and go at once; in the end everybody inside was let in, and nobody else has anything.
+// Hosts and guests come and go at once. In the end everybody inside was let in, and nobody else has an affiliation.
 func TestComingAndGoing(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{options: func(o *component.Options) { o.WaitHold = 300 * time.Millisecond }})

@@ -18,7 +18,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
-// watched returns what is under test, with what it logs and a clock to be set.
+// watched returns repeats, its log, and a clock to set.
 func watched() (r *repeats, log *observer.ObservedLogs, clock *time.Time) {
 	core, log := observer.New(zap.InfoLevel)
 	r, clock = newRepeats(zap.New(core)), new(time.Time)
@@ -93,7 +93,7 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// TestRepeatsOfACrowd refuses people with a new JID each time: neither the log nor what is kept grows with them.
+// TestRepeatsOfACrowd refuses people with a new JID each time: neither the log nor the memory grows with them.
 func TestRepeatsOfACrowd(t *testing.T) {
 	t.Parallel()
 	r, log, clock := watched()
@@ -133,8 +133,7 @@ func TestRepeatsOfACrowd(t *testing.T) {
 	}
 }
 
-// TestRepeatsModel compares the log with what was said, whatever comes when: nothing is lost, nothing is told twice, and
-// what is kept is bounded.
+// TestRepeatsModel compares the log with what was said, in every order: nothing is lost or told twice, and the memory is bounded.
 func TestRepeatsModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
@@ -224,7 +223,7 @@ func TestRepeatsAtOnce(t *testing.T) {
 	}
 }
 
-// TestRepeatsRun checks that what was counted is logged at the end, and that nothing goes on then.
+// TestRepeatsRun checks that run logs what was counted when it ends, and leaves nothing running.
 func TestRepeatsRun(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	r, log, _ := watched()
@@ -242,8 +241,8 @@ func TestRepeatsRun(t *testing.T) {
 	}
 }
 
-// TestDecisionsLogged checks that every decision is in the log: who is let in or waits has a line each, and refusals are lines
-// or counted in one. The counters count each.
+// TestDecisionsLogged checks that every decision is in the log: one line for each that lets in or waits, and for refusals a line
+// or a count in one. The counters count each.
 func TestDecisionsLogged(t *testing.T) {
 	stands := time.Now() // so that what repeats is within one window
 	s := newServer(t, func(c *Component) { c.repeats.now = func() time.Time { return stands } })

@@ -18,7 +18,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// load is people who ask all the time, and what they are told. They are folk, see there.
+// load is people of folk who ask all the time, and what they are told.
 type load struct {
 	client *prosodytest.Client
 	token  string // of a host, for all rooms
@@ -108,7 +108,7 @@ func (l *load) sent() int {
 	return len(l.asked)
 }
 
-// settled waits until everybody has an answer, or so long, and returns how many have none, by what they asked.
+// settled waits until everybody has an answer, at most so long, and returns how many have none, by what they asked.
 func (l *load) settled(within time.Duration) map[string]int {
 	late := time.After(within)
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -236,8 +236,7 @@ func BenchmarkHeldKilled(b *testing.B) {
 	}
 }
 
-// Somebody who was told to enter just before usher is restarted finds the room, while no usher is there; the next one looks
-// after it.
+// Somebody is told to enter just before usher is restarted: the room is there while no usher is, and the next one looks after it.
 func TestEntersDuringARestart(t *testing.T) {
 	t.Parallel()
 	c := own.start(t, setup{file: true, crashes: true})
@@ -255,7 +254,7 @@ func TestEntersDuringARestart(t *testing.T) {
 	c.guards(host, room)
 }
 
-// Where no other usher is to come, or knows what was granted, no empty room is left behind.
+// If no other usher is to come, or none that knows of the grants, usher leaves no empty room behind.
 func TestLeavesNoRoomForGood(t *testing.T) {
 	t.Parallel()
 	c := own.start(t, setup{crashes: true, options: func(o *component.Options) { o.Outlives = false }})

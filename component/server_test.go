@@ -168,7 +168,7 @@ func (s *server) logged(message string) observer.LoggedEntry {
 	}
 }
 
-// Whatever ends a stream, usher says why and comes back.
+// However a stream ends, usher says why and comes back.
 func TestStreamEnds(t *testing.T) {
 	for name, tt := range map[string]struct {
 		send string
@@ -200,7 +200,7 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// Stanzas that cannot be decoded are lost, and nothing else.
+// A stanza that cannot be decoded is lost. Nothing else is.
 func TestUndecodableStanzas(t *testing.T) {
 	s := newServer(t)
 	l := s.connect()
@@ -227,7 +227,7 @@ func TestUndecodableStanzas(t *testing.T) {
 	}
 }
 
-// The secret is proven, not sent, and a handshake that does not come is given up.
+// The secret is proven, not sent. usher gives up a handshake that the server refuses.
 func TestHandshake(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.o.Secret = []byte("not to be sent") })
 	l := s.accept()
@@ -251,7 +251,7 @@ func TestHandshake(t *testing.T) {
 
 const theRequest = "<iq type='set' id='%s' from='u@guest.example.com/r%[1]s' to='focus.meet.example.com'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/></iq>"
 
-// A request under way when usher is told to stop is finished; a new one is told to come back.
+// usher told to stop finishes a request under way. A new one is told to come back.
 func TestStopFinishesRequests(t *testing.T) {
 	s := newServer(t)
 	l := s.connect()
@@ -288,7 +288,7 @@ func TestStopFinishesRequests(t *testing.T) {
 	}
 }
 
-// A server that does not answer leads to "ask again later", and to nothing that lets anybody in.
+// If the server does not answer, the client is told to ask again, and nobody is let in.
 func TestServerDoesNotAnswer(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.requestTimeout = 50 * time.Millisecond })
 	l := s.connect()
@@ -304,7 +304,7 @@ func TestServerDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// A request that is never finished does not keep usher from stopping.
+// A request that never ends does not keep usher from stopping.
 func TestStopIsBounded(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.stopTimeout = 50 * time.Millisecond })
 	l := s.connect()
@@ -316,7 +316,7 @@ func TestStopIsBounded(t *testing.T) {
 	s.logged("stopped")
 }
 
-// A server that passes nothing on any more is left, and looked for again.
+// usher leaves a server that passes nothing on any more, and connects again.
 func TestServerPassesNothingOn(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.pingEvery, c.pingWithin = 10*time.Millisecond, 100*time.Millisecond })
 	s.connect()
@@ -326,7 +326,7 @@ func TestServerPassesNothingOn(t *testing.T) {
 	s.connect()
 }
 
-// As long as the server passes on what usher says to itself, all is well.
+// usher stays while the server passes on its pings to itself.
 func TestServerPassesOn(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.pingEvery, c.pingWithin = 10*time.Millisecond, patience })
 	l := s.connect()
@@ -344,8 +344,8 @@ func TestServerPassesOn(t *testing.T) {
 	}
 }
 
-// A Jicofo that does not show itself is asked again and again, for its roster may be changed any time, and the operator is told
-// once how. One that is online is not asked.
+// usher asks for the presence of a Jicofo that does not show itself again and again, because its roster may change. It tells the
+// operator once how. It does not ask a Jicofo that is online.
 func TestJicofoIsSought(t *testing.T) {
 	const jicofo = "focus@auth.meet.example.com"
 	s := newServer(t, beforeFocus, func(c *Component) { c.pingEvery, c.pingWithin = 10*time.Millisecond, patience })

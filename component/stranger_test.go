@@ -9,7 +9,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// Where a module is to keep strangers out and is not loaded, nobody is let in, and the log says what to do.
+// If the module that keeps strangers out is not loaded, nobody is let in, and the log says what to do.
 func TestUnguarded(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -26,7 +26,7 @@ func TestUnguarded(t *testing.T) {
 	}, own, relay)
 }
 
-// Where it is loaded, one stranger is turned away for all rooms.
+// If it is loaded, usher tries with one stranger for all rooms.
 func TestStrangerIsTurnedAway(t *testing.T) {
 	t.Parallel()
 	b := module.start(t, setup{})
@@ -44,7 +44,7 @@ func TestStrangerIsTurnedAway(t *testing.T) {
 	}
 }
 
-// Where rooms begin as members-only and an owner opens one, it is not open for long.
+// Rooms begin as members-only, and an owner opens one: usher closes it again.
 func TestUnguardedLater(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {

@@ -12,7 +12,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// spellings are the two of a tenant's room: as its clients have it, and as the MUC service has it.
+// spellings are the two addresses of a tenant's room: as its clients write it, and as the MUC service does.
 func spellings(tenant string) (clients, brackets string) {
 	return "standup@conference." + tenant + ".meet.example.com", "[" + tenant + "]standup@" + service
 }
@@ -21,8 +21,8 @@ func ofTenant(t *testing.T, tenant string) string {
 	return mint(t, func(c *token.Claims) { c.Subject = tenant })
 }
 
-// Beside Jitsi's muc_domain_mapper all that the rooms of tenants say comes from addresses as their clients spell them.
-// Jitsi's clients make acme_inc of the tenant acme.inc, and docker-jitsi-meet has Prosody take that.
+// Behind Jitsi's muc_domain_mapper, rooms of tenants send from addresses as their clients spell them. Jitsi's clients make
+// acme_inc of the tenant acme.inc, and docker-jitsi-meet has Prosody take that.
 func TestTenantsBehindTheDomainMapper(t *testing.T) {
 	t.Parallel()
 	mapped := prosodytest.JitsiOptions{Mapper: true, MeetingID: true, Metadata: true, HideAll: true}
@@ -110,7 +110,7 @@ func (g *gate) looked(times int) {
 	}
 }
 
-// seesAny reports whether there is a room, whatever address it answers from.
+// seesAny reports whether there is a room, from whatever address it answers.
 func (g *gate) seesAny(room string) bool {
 	g.t.Helper()
 	admin := g.Client(g.t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret"})
@@ -118,7 +118,7 @@ func (g *gate) seesAny(room string) bool {
 	return admin.Receives("<iq id='any'/>").Attr["type"] == "result"
 }
 
-// Without the mapper a tenant's room has one address for the server, and Jicofo is asked for that, whatever a client calls it.
+// Without the mapper a tenant's room has one address, and Jicofo is asked for that, in whatever spelling a client asks.
 func TestTenantsWithoutTheDomainMapper(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{})
@@ -139,7 +139,7 @@ func TestTenantsWithoutTheDomainMapper(t *testing.T) {
 	b.looked(1)
 }
 
-// Where a module lets usher make no room, each client is believed to spell rooms as Jicofo does.
+// If a module lets usher make no room, usher believes each client that it spells rooms as Jicofo does.
 func TestTenantsUnseen(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -180,7 +180,7 @@ func TestTenantsUnseen(t *testing.T) {
 	}
 }
 
-// A tenant has no rooms if clients cannot spell its name in a domain, beside the mapper: Jicofo would not recognise them.
+// With the mapper, a tenant has no rooms if its name is no part of a domain: Jicofo would not recognise them.
 func TestTenantUnspelled(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Mapper: true}})
@@ -190,7 +190,7 @@ func TestTenantUnspelled(t *testing.T) {
 	b.askedAs()
 }
 
-// The main room of a tenant's breakout room is one room in whichever spelling.
+// The main room of a tenant's breakout room is one room in both spellings.
 func TestTenantsBreakout(t *testing.T) {
 	t.Parallel()
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{Mapper: true, MeetingID: true, Breakout: true}})

@@ -17,7 +17,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
-// beforeFocus makes a Component one before a Jicofo that a test plays.
+// beforeFocus puts a Component before a Jicofo that a test plays.
 func beforeFocus(c *Component) {
 	c.o.Jicofo = jid.MustParse("focus@auth.meet.example.com")
 	c.o.GuardInterval = time.Hour
@@ -36,8 +36,8 @@ func (l *link) forwarded(to string) (id, from string) {
 	}
 }
 
-// A Jicofo that says nothing, or somebody else in its name, or something else: the client is told to ask again, in time, and the
-// log says why.
+// Jicofo says nothing, somebody else answers in its name, or it answers with something else: the client is told to ask again, and
+// the log says why.
 func TestJicofoSaysNothing(t *testing.T) {
 	const focus = "focus@auth.meet.example.com/jicofo"
 	answer := "<iq type='%s' id='%s' from='%s' to='%s'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com' ready='true'/></iq>"
@@ -100,7 +100,7 @@ func TestJicofoSaysNothing(t *testing.T) {
 	}
 }
 
-// nobody is a session on which nothing may be said.
+// nobody is a session that must not be used.
 type nobody struct{ t *testing.T }
 
 func (n nobody) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, _ any) error {
@@ -110,8 +110,8 @@ func (n nobody) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, _ any) er
 
 func (n nobody) Send(xml.TokenReader) error { return nil }
 
-// An address that cannot be passed on to the last bit is not passed on. The server prepares resources itself, by older rules, so
-// such a one is rare.
+// An address that cannot be passed on exactly is not passed on. That is rare, because the server prepares resources itself, by
+// older rules.
 func TestAskInSomebodyElsesName(t *testing.T) {
 	r := &relay{session: nobody{t}, domain: ours, focus: jid.MustParse("focus@auth.meet.example.com"), log: zap.NewNop(), timeout: time.Second}
 	if err := r.hears(jid.MustParse("focus@auth.meet.example.com/r"), stanza.AvailablePresence); err != nil {
