@@ -45,6 +45,7 @@ func TestOwnerLeavesRoomBehind(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			eachMode(t, func(t *testing.T, m mode) {
 				c := m.start(t, setup{crashes: true})
 				host := c.person("meet.example.com")
