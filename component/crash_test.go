@@ -99,7 +99,7 @@ func TestCrashRoomGone(t *testing.T) {
 		c.crashes()
 		host.destroys(room)
 		c.comesBack()
-		c.inTime("nothing is written down", func() bool { return c.count(store.KindGrant, "") == 0 })
+		c.nothingWritten()
 	}, own, relay)
 }
 

@@ -512,6 +512,18 @@ func (g *gate) nothingLeft(room string, inside ...*person) {
 	}
 }
 
+// roomEnds waits until the room has ended.
+func (g *gate) roomEnds() {
+	g.t.Helper()
+	g.inTime("the room ends", func() bool { return !g.sees(room).Exists })
+}
+
+// nothingWritten waits until no grant is written down, nor anything of a room.
+func (g *gate) nothingWritten() {
+	g.t.Helper()
+	g.inTime("nothing is written down", func() bool { return g.count(store.KindGrant, "") == 0 })
+}
+
 // keptOutByModule adds usher's module to a server with open rooms.
 func keptOutByModule(t *testing.T, o prosodytest.JitsiOptions) prosodytest.JitsiOptions {
 	t.Helper()

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
@@ -57,8 +56,8 @@ func TestOwnerLeavesRoomBehind(t *testing.T) {
 					c.configure(host, room, f[0], f[1])
 				}
 				host.leaves(room)
-				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
-				c.inTime("nothing is written down", func() bool { return c.count(store.KindGrant, "") == 0 })
+				c.roomEnds()
+				c.nothingWritten()
 			}, own, relay)
 		})
 	}
@@ -94,7 +93,7 @@ func TestOwnerLeavesRoomBehindWithoutUsher(t *testing.T) {
 					c.inTime("the room is guarded", func() bool { return c.sees(room).MembersOnly })
 					return
 				}
-				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
+				c.roomEnds()
 			})
 		}
 	})
@@ -161,8 +160,8 @@ func TestAdoptedRoom(t *testing.T) {
 				guest.leaves(room)
 				c.is(room, map[string]string{guest.BareJID(): "", host.BareJID(): "owner", banned: "outcast"})
 				host.leaves(room)
-				c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
-				c.inTime("nothing is written down", func() bool { return c.count(store.KindGrant, "") == 0 })
+				c.roomEnds()
+				c.nothingWritten()
 			})
 		}
 	}, own, relay)
@@ -200,7 +199,7 @@ func TestOperatorsRoom(t *testing.T) {
 			t.Error("it is temporary")
 		}
 		operator.destroys(room)
-		c.inTime("nothing is written down", func() bool { return c.count(store.KindGrant, "") == 0 })
+		c.nothingWritten()
 	}, own, relay)
 }
 
@@ -220,7 +219,7 @@ func TestMadePersistentByPlugin(t *testing.T) {
 		c.configure(operator, room, persistentField, "1") // as an admin may, and a plugin
 		c.inTime("it is temporary again", func() bool { return c.configured(operator, room, persistentField) == "" })
 		host.leaves(room)
-		c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
+		c.roomEnds()
 	}, own, relay)
 }
 
@@ -282,7 +281,7 @@ func TestRemadeRoom(t *testing.T) {
 		c.configure(again, room, persistentField, "1")
 		c.guards(again, room)
 		again.leaves(room)
-		c.inTime("the room ends", func() bool { return !c.sees(room).Exists })
+		c.roomEnds()
 	}, own, relay)
 }
 

@@ -24,6 +24,17 @@ func (g *gate) asked(n int) []prosodytest.JicofoRequest {
 	return g.jicofo.Requests()
 }
 
+// atJicofo has somebody ask for the room, and returns when Jicofo has the request. It answers once goesOn is called.
+func (g *gate) atJicofo(p *person) (answer <-chan prosodytest.Stanza, goesOn func()) {
+	g.t.Helper()
+	until := make(chan struct{})
+	g.jicofo.Behave(prosodytest.JicofoBehavior{Until: until})
+	n := len(g.jicofo.Requests())
+	answer = p.answerTo(request(room, "", ""))
+	g.asked(n + 1)
+	return answer, func() { close(until) }
+}
+
 // restarts has Jicofo come again, with that resource.
 func (g *gate) restarts(resource string) {
 	g.t.Helper()
@@ -402,13 +413,9 @@ func TestHostLeavesInTheMiddle(t *testing.T) {
 	host.enters(room, mint(t, nil))
 	stays := b.person("meet.example.com")
 	stays.enters(room, mint(t, member)) // so that the room does
-	until := make(chan struct{})
-	b.jicofo.Behave(prosodytest.JicofoBehavior{Until: until})
-	n := len(b.jicofo.Requests())
-	answer := guest.answerTo(request(room, "", ""))
-	b.asked(n + 1)
+	answer, goesOn := b.atJicofo(guest)
 	host.leaves(room)
-	close(until)
+	goesOn()
 	if got := outcome(<-answer); got != "not-authorized host-absent" {
 		t.Errorf("got %s", got)
 	}
@@ -424,13 +431,9 @@ func TestRoomMadeAnewInTheMiddle(t *testing.T) {
 	b := beforeJicofo(t, setup{})
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))
-	until := make(chan struct{})
-	b.jicofo.Behave(prosodytest.JicofoBehavior{Until: until})
-	n := len(b.jicofo.Requests())
-	answer := guest.answerTo(request(room, "", ""))
-	b.asked(n + 1)
+	answer, goesOn := b.atJicofo(guest)
 	host.destroys(room)
-	close(until)
+	goesOn()
 	got := outcome(<-answer)
 	if got == "ready" { // never: no host is inside
 		t.Error("let in, and no host is inside")
