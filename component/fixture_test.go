@@ -82,6 +82,9 @@ func (c *clock) stands() {
 	c.stopped.Store(&now)
 }
 
+// runs has the clock go on.
+func (c *clock) runs() { c.stopped.Store(nil) }
+
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // config is the server's side of the gate, as operators are told to write it.
