@@ -4,19 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
-
-	"github.com/xmpp-usher/usher/config/gate"
 )
-
-// gateConfig is the configuration of a server that usher stands beside (design §2): nobody creates a room but the component, and
-// nobody enters without an affiliation.
-var gateConfig = gate.Server{
-	Domain: "focus.meet.example.com", Secret: "secret", Service: "conference.meet.example.com",
-	VHosts: []gate.VHost{
-		{Domain: "meet.example.com", Authentication: "anonymous"},
-		{Domain: "guest.meet.example.com", Authentication: "anonymous"},
-	},
-}.Lua()
 
 const (
 	room     = "standup@conference.meet.example.com"
@@ -37,9 +25,10 @@ func setAffiliation(t *testing.T, focus *Client, jid, affiliation string) {
 	focus.Receives(`<iq type='result' id='affiliation' from='` + room + `'/>`)
 }
 
-// TestGate shows that the configuration of design §2 is a complete gate, with a component of a few lines.
+// TestGate shows that the server of JitsiConfig is a complete gate: with a component of a few lines beside it, nobody but the
+// component creates a room, and nobody enters without an affiliation.
 func TestGate(t *testing.T) {
-	s := Start(t, Options{Config: gateConfig})
+	s := Start(t, JitsiOptions{}.Options())
 	focus := s.Component(t, "focus.meet.example.com", "secret")
 	juliet := s.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket})
 
@@ -70,7 +59,7 @@ func TestGate(t *testing.T) {
 	focus.Receives(`<presence from='` + room + `/juliet'>
 		<x xmlns='http://jabber.org/protocol/muc#user'><item jid='` + juliet.JID() + `' affiliation='member' role='participant'/></x></presence>`)
 
-	// Without the affiliation she is out (status 321).
+	// Without the affiliation the room removes her (status 321).
 	setAffiliation(t, focus, juliet.BareJID(), "none")
 	juliet.Receives(`<presence type='unavailable' from='` + room + `/juliet'>
 		<x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='none' role='none'/><status code='321'/></x></presence>`)

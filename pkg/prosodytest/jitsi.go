@@ -12,9 +12,9 @@ import (
 	"github.com/xmpp-usher/usher/config/gate"
 )
 
-// JitsiOptions describe a server as it is under a Jitsi Meet, for [JitsiConfig]. The zero value is the gate of a stock
-// server: rooms that are members-only from the first moment on, created by usher or Jicofo alone. All virtual hosts have
-// stream management (XEP-0198). All hosts are named after Domain:
+// JitsiOptions describe a server as it runs under a Jitsi Meet, for [JitsiConfig]. The zero value is the gate of a stock
+// server: only usher and Jicofo create rooms, and rooms are members-only from the start. All virtual hosts have stream
+// management (XEP-0198). All hosts are named after Domain:
 //
 //	meet.example.com             virtual host: token users
 //	guest.meet.example.com       virtual host: guests
@@ -22,55 +22,56 @@ import (
 //	conference.meet.example.com  MUC service
 //	lobby.meet.example.com       MUC service, if Lobby
 //	breakout.meet.example.com    MUC service, if Breakout
+//	metadata.meet.example.com    component, if Metadata
 //	focus.meet.example.com       component (XEP-0114)
 type JitsiOptions struct {
 	Domain   string // empty means meet.example.com
 	Secret   string // of the component; empty means "secret"
 	Password string // of Jicofo and the observer; empty means "secret"
 
-	// Auth and GuestAuth are the providers of authentication of the main virtual host and of that of guests. Empty means
-	// Prosody's "anonymous". "token" and "jitsi-anonymous" are Jitsi's, for which lua/mod_auth_token.lua and
-	// lua/mod_auth_jitsi-anonymous.lua stand in; they are read from PluginPaths if they are there.
+	// Auth and GuestAuth are the providers of authentication of the main virtual host and of the guests'. Empty means
+	// Prosody's "anonymous". "token" and "jitsi-anonymous" are Jitsi's: the modules in PluginPaths if they are there,
+	// otherwise the stand-ins lua/mod_auth_token.lua and lua/mod_auth_jitsi-anonymous.lua.
 	Auth, GuestAuth string
 
-	// AppID and AppSecret are those of the provider "token", which verifies HS256. AllowEmptyToken has it let in those
+	// AppID and AppSecret are for the provider "token", which verifies HS256. AllowEmptyToken makes it accept connections
 	// without a token.
 	AppID, AppSecret string
 	AllowEmptyToken  bool
 
 	// MeetingID loads lua/mod_prosodytest_meeting_id.lua on the MUC services of main and breakout rooms, a stand-in for
-	// Jitsi's muc_meeting_id: nobody enters before the focus, nobody changes what it is, and a kick takes the affiliation.
-	// It loads what Permissions loads, too.
+	// Jitsi's muc_meeting_id: nobody enters before the focus, nobody changes the focus's affiliation, and a kick takes the
+	// affiliation. It also loads the module of Permissions.
 	MeetingID bool
 
-	// Mapper loads lua/mod_prosodytest_domain_mapper.lua, a stand-in for Jitsi's muc_domain_mapper: to clients and Jicofo a
-	// tenant's room [acme]room@conference.meet.example.com is room@conference.acme.meet.example.com.
+	// Mapper loads lua/mod_prosodytest_domain_mapper.lua, a stand-in for Jitsi's muc_domain_mapper: clients and Jicofo see
+	// a tenant's room [acme]room@conference.meet.example.com as room@conference.acme.meet.example.com.
 	Mapper bool
 
 	// Permissions loads lua/mod_prosodytest_permissions.lua on the main MUC service, a stand-in for Jitsi's
-	// jitsi_permissions: the own presence tells moderators what they may, unless their token does.
+	// jitsi_permissions: a moderator's own presence lists the moderator's permissions, unless the token does.
 	Permissions bool
 
 	// Metadata adds the component metadata.meet.example.com by lua/mod_prosodytest_metadata.lua, a stand-in for Jitsi's
-	// room_metadata_component: everybody is sent what Jitsi's modules have written down of the room.
+	// room_metadata_component: it sends every occupant what Jitsi's modules have recorded about the room.
 	Metadata bool
 
-	// Hibernation is how long a session that can be resumed outlives its connection, in whole seconds. Zero means as long as
-	// in docker-jitsi-meet: 60 seconds, and 15 for Jicofo.
+	// Hibernation is how long a resumable session outlives its connection, in whole seconds. Zero means as long as in
+	// docker-jitsi-meet: 60 seconds, and 15 for Jicofo.
 	Hibernation time.Duration
 
-	// Open rooms are not members-only from the start. This is what Jitsi installs have.
+	// Open rooms are not members-only from the start, as in Jitsi installs.
 	Open bool
 
-	// NotSubscribed leaves the component without the subscription to Jicofo's presence that an installer gives it with
+	// NotSubscribed leaves out the component's subscription to Jicofo's presence, which an installer makes with
 	// "prosodyctl mod_roster_command subscribe focus.meet.example.com focus@auth.meet.example.com".
 	NotSubscribed bool
 
 	// Lobby loads lua/mod_prosodytest_lobby.lua on the main virtual host, a stand-in for Jitsi's muc_lobby_rooms.
 	Lobby bool
 
-	// NoDisplayNameCheck has the lobby let in those without a nickname as in XEP-0172. Jitsi has no option for this. Modules
-	// that make a lobby may say so of a room (room._data.lobby_skip_display_name_check); here one says so of all rooms.
+	// NoDisplayNameCheck makes the lobby accept clients without a nickname (XEP-0172). Jitsi has no option for this; a module
+	// that creates a lobby may set it for one room (room._data.lobby_skip_display_name_check). Here it is set for all rooms.
 	NoDisplayNameCheck bool
 
 	// Breakout loads lua/mod_prosodytest_breakout.lua on the main virtual host, a stand-in for Jitsi's
@@ -78,21 +79,22 @@ type JitsiOptions struct {
 	Breakout bool
 
 	// HideAll loads lua/mod_prosodytest_hide_all.lua, a stand-in for Jitsi's muc_hide_all, on all MUC services: a room
-	// says nothing of itself (disco#info) to those outside.
+	// answers disco#info only to its occupants.
 	HideAll bool
 
-	// Modules are loaded on the main MUC service, too; Prosody looks for them in the folders PluginPaths first.
+	// Modules are additional modules of the main MUC service. PluginPaths are folders in which Prosody looks for modules
+	// first.
 	Modules     []string
 	PluginPaths []string
 
-	// Conference is more Lua for the main MUC service, such as options of Modules. It may say again, and otherwise, what
-	// is said here. What comes before all hosts is Global.
+	// Conference is additional Lua for the main MUC service, such as options of Modules; it may override the options above.
+	// Global is additional Lua before all hosts.
 	Conference, Global string
 }
 
 func (o JitsiOptions) domain() string { return cmp.Or(o.Domain, "meet.example.com") }
 
-// Options are those of the server: [JitsiConfig], and the accounts of Jicofo and the observer.
+// Options are the server's options: [JitsiConfig], and the accounts of Jicofo and the observer.
 func (o JitsiOptions) Options() Options {
 	password := cmp.Or(o.Password, "secret")
 	return Options{Config: JitsiConfig(o), Users: map[string]string{
@@ -118,115 +120,147 @@ func (o JitsiOptions) Observer() ObserverOptions {
 	return ObserverOptions{Host: "auth." + o.domain(), User: "observer", Password: cmp.Or(o.Password, "secret")}
 }
 
-// JitsiConfig is the configuration for such a server. Admins of the MUC services are Jicofo (focus@auth.…), usher in rooms
+// JitsiConfig is the configuration of such a server. Admins of the MUC services are Jicofo (focus@auth.…), usher in rooms
 // (focus@focus.…) and as its bare domain (focus.…), and the observer (observer@auth.…).
 func JitsiConfig(o JitsiOptions) string {
-	domain := o.domain()
-	var b strings.Builder
-	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	list := func(all []string) string {
-		for i := range all {
-			all[i] = quote(all[i])
-		}
-		return "{ " + strings.Join(all, ", ") + " }"
-	}
-	muc := func(prefix string, modules ...string) {
-		if o.HideAll {
-			modules = append(modules, "prosodytest_hide_all")
-		}
-		line("Component %s %q", quote(prefix+"."+domain), "muc")
-		line("storage = %q", "memory")
-		line("muc_room_cache_size = 10000") // as Jitsi has it; beyond it, no room is created
-		line("%s", gate.OnlyAdmins.Line())
-		line("%s", gate.PublicJIDs.Line())
-		line("%s", gate.NoLocking.Line())
-		line("admins = %s", list([]string{"focus@auth." + domain, "focus@focus." + domain, "focus." + domain, "observer@auth." + domain}))
-		line("modules_enabled = %s", list(modules))
-	}
-
-	line("%s", gate.AdminsOwn.Line())
-	if len(o.PluginPaths) > 0 {
-		line("plugin_paths = %s", list(slices.Clone(o.PluginPaths)))
-	}
-	if !o.NotSubscribed {
-		line("prosodytest_subscriptions = { [%s] = { %s } }", quote("focus@auth."+domain), quote("focus."+domain))
-	}
-	line("muc_mapper_domain_base = %s", quote(domain))
-	line("%s", o.Global)
-
-	// Old counters of sessions are of no use without the disk, and there is one session for each user at most.
-	line("storage = { smacks_h = %q }", "memory")
-	vhost := func(name, authentication string, hibernation time.Duration, modules ...string) {
-		line("VirtualHost %s", quote(name))
-		line("authentication = %s", quote(authentication))
-		line("modules_enabled = %s", list(append(modules, "smacks")))
-		line("smacks_hibernation_time = %d", int(cmp.Or(o.Hibernation, hibernation).Seconds()))
-		line("smacks_max_unacked_stanzas = 5")
-		line("smacks_max_old_sessions = 1")
-	}
-
-	var modules []string // of the main virtual host, on top of the global ones
-	if o.Lobby {
-		modules = append(modules, "prosodytest_lobby")
-	}
-	if o.Breakout {
-		modules = append(modules, "prosodytest_breakout")
-	}
-	if o.Metadata {
-		modules = append(modules, "prosodytest_identity")
-	}
-	vhost(domain, cmp.Or(o.Auth, "anonymous"), 60*time.Second, modules...)
-	line("admins = %s", list([]string{"focus@auth." + domain})) // to Jitsi's modules there, usher is anybody
-	if o.AppID != "" || o.AppSecret != "" {
-		line("app_id = %s", quote(o.AppID))
-		line("app_secret = %s", quote(o.AppSecret))
-	}
-	line("allow_empty_token = %t", o.AllowEmptyToken)
-	line("main_muc = %s", quote("conference."+domain))
-	if o.Lobby {
-		line("lobby_muc = %s", quote("lobby."+domain))
-		line("prosodytest_lobby_skip_display_name_check = %t", o.NoDisplayNameCheck)
-	}
-	if o.Breakout {
-		line("breakout_rooms_muc = %s", quote("breakout."+domain))
-	}
-	vhost("guest."+domain, cmp.Or(o.GuestAuth, "anonymous"), 60*time.Second)
-	vhost("auth."+domain, "internal_hashed", 15*time.Second)
-
-	modules = slices.Clone(o.Modules)
-	if o.Permissions {
-		modules = append(modules, "prosodytest_permissions")
-	}
-	var meetingID []string
-	if o.MeetingID {
-		meetingID = append(meetingID, "prosodytest_meeting_id")
-	}
-	if o.Mapper {
-		modules = append(modules, "prosodytest_domain_mapper")
-	}
-	muc("conference", append(modules, meetingID...)...)
-	line("%s = %t", gate.MembersOnly.Name, !o.Open)
-	line("%s", o.Conference)
-	if o.Lobby {
-		muc("lobby")
-	}
-	if o.Breakout {
-		muc("breakout", meetingID...)
-	}
-	if o.Metadata {
-		line("Component %s %q", quote("metadata."+domain), "prosodytest_metadata")
-		line("muc_component = %s", quote("conference."+domain))
-		if o.Breakout {
-			line("breakout_rooms_component = %s", quote("breakout."+domain))
-		}
-	}
-	line("Component %s", quote("focus."+domain))
-	line("component_secret = %s", quote(cmp.Or(o.Secret, "secret")))
-	return b.String()
+	c := jitsiConfig{JitsiOptions: o}
+	c.global()
+	c.virtualHosts()
+	c.services()
+	c.components()
+	return c.String()
 }
 
-// AddBreakout asks the breakout service for a new room, as Jitsi's client does for a moderator, and takes the new list of
-// rooms that the service sends. It returns the address of the room. The name must be new.
+// jitsiConfig writes the configuration of a server with these options.
+type jitsiConfig struct {
+	JitsiOptions
+	strings.Builder
+}
+
+func (c *jitsiConfig) line(format string, args ...any) { fmt.Fprintf(c, format+"\n", args...) }
+
+// host is the name of a host below the domain.
+func (c *jitsiConfig) host(prefix string) string { return prefix + "." + c.domain() }
+
+func (c *jitsiConfig) global() {
+	c.line("%s", gate.AdminsOwn.Line())
+	if len(c.PluginPaths) > 0 {
+		c.line("plugin_paths = %s", luaList(c.PluginPaths))
+	}
+	if !c.NotSubscribed {
+		c.line("prosodytest_subscriptions = { [%s] = { %s } }", quote("focus@"+c.host("auth")), quote(c.host("focus")))
+	}
+	c.line("muc_mapper_domain_base = %s", quote(c.domain()))
+	c.line("%s", c.Global)
+
+	// No test needs the counters of old sessions on disk, nor more than one old session of a user.
+	c.line("storage = { smacks_h = %q }", "memory")
+	c.line("smacks_max_old_sessions = 1")
+}
+
+func (c *jitsiConfig) virtualHosts() {
+	modules := enabled{
+		{c.Lobby, "prosodytest_lobby"},
+		{c.Breakout, "prosodytest_breakout"},
+		{c.Metadata, "prosodytest_identity"},
+	}.list()
+	c.virtualHost(c.domain(), cmp.Or(c.Auth, "anonymous"), 60*time.Second, modules)
+	c.line("admins = %s", luaList([]string{"focus@" + c.host("auth")})) // usher is no admin here: Jitsi's modules treat it as anybody
+	if c.AppID != "" || c.AppSecret != "" {
+		c.line("app_id = %s", quote(c.AppID))
+		c.line("app_secret = %s", quote(c.AppSecret))
+	}
+	c.line("allow_empty_token = %t", c.AllowEmptyToken)
+	c.line("main_muc = %s", quote(c.host("conference")))
+	if c.Lobby {
+		c.line("lobby_muc = %s", quote(c.host("lobby")))
+		c.line("prosodytest_lobby_skip_display_name_check = %t", c.NoDisplayNameCheck)
+	}
+	if c.Breakout {
+		c.line("breakout_rooms_muc = %s", quote(c.host("breakout")))
+	}
+	c.virtualHost(c.host("guest"), cmp.Or(c.GuestAuth, "anonymous"), 60*time.Second, nil)
+	c.virtualHost(c.host("auth"), "internal_hashed", 15*time.Second, nil)
+}
+
+// virtualHost begins a virtual host. The modules are loaded beside the global ones.
+func (c *jitsiConfig) virtualHost(name, authentication string, hibernation time.Duration, modules []string) {
+	c.line("VirtualHost %s", quote(name))
+	c.line("authentication = %s", quote(authentication))
+	c.line("modules_enabled = %s", luaList(append(modules, "smacks")))
+	c.line("smacks_hibernation_time = %d", int(cmp.Or(c.Hibernation, hibernation).Seconds()))
+	c.line("smacks_max_unacked_stanzas = 5")
+}
+
+func (c *jitsiConfig) services() {
+	modules := slices.Concat(c.Modules, enabled{
+		{c.Permissions, "prosodytest_permissions"},
+		{c.Mapper, "prosodytest_domain_mapper"},
+		{c.MeetingID, "prosodytest_meeting_id"},
+	}.list())
+	c.service("conference", modules)
+	c.line("%s = %t", gate.MembersOnly.Name, !c.Open)
+	c.line("%s", c.Conference)
+	if c.Lobby {
+		c.service("lobby", nil)
+	}
+	if c.Breakout {
+		c.service("breakout", enabled{{c.MeetingID, "prosodytest_meeting_id"}}.list())
+	}
+}
+
+// service begins a MUC service.
+func (c *jitsiConfig) service(prefix string, modules []string) {
+	modules = append(modules, enabled{{c.HideAll, "prosodytest_hide_all"}}.list()...)
+	c.line("Component %s %q", quote(c.host(prefix)), "muc")
+	c.line("storage = %q", "memory")
+	c.line("muc_room_cache_size = 10000") // as in Jitsi; the service creates no more rooms than this
+	c.line("%s", gate.OnlyAdmins.Line())
+	c.line("%s", gate.PublicJIDs.Line())
+	c.line("%s", gate.NoLocking.Line())
+	c.line("admins = %s", luaList([]string{"focus@" + c.host("auth"), "focus@" + c.host("focus"), c.host("focus"), "observer@" + c.host("auth")}))
+	c.line("modules_enabled = %s", luaList(modules))
+}
+
+func (c *jitsiConfig) components() {
+	if c.Metadata {
+		c.line("Component %s %q", quote(c.host("metadata")), "prosodytest_metadata")
+		c.line("muc_component = %s", quote(c.host("conference")))
+		if c.Breakout {
+			c.line("breakout_rooms_component = %s", quote(c.host("breakout")))
+		}
+	}
+	c.line("Component %s", quote(c.host("focus")))
+	c.line("component_secret = %s", quote(cmp.Or(c.Secret, "secret")))
+}
+
+// enabled are modules, each with the condition on which it is loaded.
+type enabled []struct {
+	on   bool
+	name string
+}
+
+func (e enabled) list() []string {
+	var names []string
+	for _, module := range e {
+		if module.on {
+			names = append(names, module.name)
+		}
+	}
+	return names
+}
+
+// luaList returns a Lua table of strings.
+func luaList(all []string) string {
+	var quoted []string
+	for _, s := range all {
+		quoted = append(quoted, quote(s))
+	}
+	return "{ " + strings.Join(quoted, ", ") + " }"
+}
+
+// AddBreakout asks the breakout service for a new room, as Jitsi's client does for a moderator, and takes the list of rooms
+// that the service then sends. It returns the address of the room. No other breakout room may have this name.
 func (c *Client) AddBreakout(ctx context.Context, service, name string) (room string, err error) {
 	add := Stanza{Name: "message", Attr: map[string]string{"to": service}, Children: []Stanza{{
 		Name: "breakout_rooms", NS: nsClient, Attr: map[string]string{"type": "features/breakout-rooms/add", "subject": name},
@@ -249,7 +283,7 @@ func (c *Client) AddBreakout(ctx context.Context, service, name string) (room st
 		return room != ""
 	})
 	if err == nil && room == "" {
-		// The breakout service has ignored the message, and Prosody says that nobody has taken it.
+		// The breakout service has ignored the message, and Prosody has returned it.
 		err = fmt.Errorf("%s refuses a new breakout room: %s", service, answer.ErrorCondition())
 	}
 	return room, err
@@ -260,7 +294,7 @@ type breakoutRoom struct {
 	Name string
 }
 
-// breakoutRooms are the rooms in a message of a breakout service.
+// breakoutRooms returns the rooms that a message of a breakout service lists.
 func breakoutRooms(s Stanza) map[string]breakoutRoom {
 	var update struct {
 		Type, Event string

@@ -9,37 +9,37 @@ import (
 	"strings"
 )
 
-// ObserverOptions are the account of an observer. Its bare JID must be among the admins of the MUC services that it is to
-// look at (admins, and component_admins_as_room_owners).
+// ObserverOptions are the account of an observer. Its bare JID must be among the admins of the MUC services that it looks at
+// (admins, and component_admins_as_room_owners).
 type ObserverOptions struct {
 	Host, User, Password string
-	Resource             string // empty leaves it to the server
+	Resource             string // if empty, the server chooses one
 }
 
-// Observer looks at rooms from outside, without being in them: an ordinary client that is an admin of the MUC service. It
-// sees what the server knows, and nothing of what usher thinks. Any goroutine may use it.
+// Observer looks at rooms without being in them: it is an ordinary client that is an admin of the MUC service. It sees what
+// the server knows, not what usher knows. Any goroutine may use it.
 type Observer struct{ client *Client }
 
-// RoomView is what a room was at one moment.
+// RoomView is the state of a room at one moment.
 type RoomView struct {
 	Exists      bool
 	MembersOnly bool
-	Occupants   []Occupant // sorted by nick; each occupant's first JID, if it has several
+	Occupants   []Occupant // sorted by nick; an occupant with several JIDs has its first one here
 
-	// Affiliations is the list of those with an affiliation (owner, admin, member, outcast) by bare JID, whether they are
-	// inside or not. Admins of the service are owners everywhere without being on the list.
+	// Affiliations are the affiliations (owner, admin, member, outcast) by bare JID, of people inside and outside. It does
+	// not list admins of the service, who are owners of every room.
 	Affiliations map[string]string
 }
 
 // Occupant is somebody in a room.
 type Occupant struct {
 	Nick        string
-	JID         string // the real one, full
+	JID         string // the full real JID
 	Role        string // moderator, participant or visitor
 	Affiliation string // owner, admin, member or none
 }
 
-// Occupant is the one with this real JID, full or bare, or the zero Occupant.
+// Occupant returns the occupant with this real JID, full or bare, or the zero Occupant.
 func (v RoomView) Occupant(jid string) Occupant {
 	for _, o := range v.Occupants {
 		if o.JID == jid || bare(o.JID) == jid {
@@ -55,7 +55,7 @@ func (s *Server) Observe(t TB, o ObserverOptions) *Observer {
 	return &Observer{s.Client(t, o.client())}
 }
 
-// DialObserver connects an observer. The context bounds this only. The caller closes it.
+// DialObserver connects an observer. The context bounds connecting only. The caller closes the observer.
 func (s *Server) DialObserver(ctx context.Context, o ObserverOptions) (*Observer, error) {
 	c, err := s.Dial(ctx, o.client())
 	if err != nil {
@@ -71,26 +71,21 @@ func (o ObserverOptions) client() ClientOptions {
 // Close disconnects.
 func (o *Observer) Close() error { return o.client.Close() }
 
-// Room looks at a room. All is asked in one breath, and Prosody answers it before it turns to anybody else, so what is seen
-// belongs together. A room that does not exist is no error.
+// Room looks at a room. It sends all its questions at once, and Prosody answers them before it turns to another client, so
+// the answers belong to the same moment. A room that does not exist is not an error.
 func (o *Observer) Room(ctx context.Context, room string) (RoomView, error) {
-	type question struct {
-		typ, name string // of the list; none for the configuration form
-		answer    *waiter
-	}
-	var questions []question
-	var all strings.Builder
-	ask := func(typ, name, payload string) {
-		xml, answer := o.client.request("get", room, payload)
-		questions = append(questions, question{typ, name, answer})
-		all.WriteString(xml)
-	}
-	ask("", "", "<query xmlns='"+nsMUCOwner+"'/>")
+	questions := []question{{payload: "<query xmlns='" + nsMUCOwner + "'/>"}}
 	for _, role := range []string{"moderator", "participant", "visitor"} {
-		ask("role", role, "<query xmlns='"+nsMUCAdmin+"'><item role='"+role+"'/></query>")
+		questions = append(questions, listQuestion("role", role))
 	}
 	for _, affiliation := range []string{"owner", "admin", "member", "outcast"} {
-		ask("affiliation", affiliation, "<query xmlns='"+nsMUCAdmin+"'><item affiliation='"+affiliation+"'/></query>")
+		questions = append(questions, listQuestion("affiliation", affiliation))
+	}
+	var all strings.Builder
+	for i := range questions {
+		var xml string
+		xml, questions[i].answer = o.client.request("get", room, questions[i].payload)
+		all.WriteString(xml)
 	}
 	if err := o.client.Send(all.String()); err != nil {
 		return RoomView{}, err
@@ -100,31 +95,11 @@ func (o *Observer) Room(ctx context.Context, room string) (RoomView, error) {
 	var errs []error
 	for _, q := range questions {
 		answer, err := o.client.result(ctx, q.answer)
-		switch {
-		case err != nil:
-			errs = append(errs, err)
-			continue
-		case slices.Contains([]string{"item-not-found", "gone"}, answer.ErrorCondition()):
-			// Prosody says "gone" of a persistent room that was destroyed (muc_tombstones), such as one that had breakout
-			// rooms.
-			view.Exists = false
-			continue
-		case answer.Attr["type"] != "result":
-			errs = append(errs, fmt.Errorf("asking %s for its %s %s: %s", room, q.name, q.typ, answer.ErrorCondition()))
-			continue
+		if err == nil {
+			err = view.add(q, answer)
 		}
-		if q.typ == "" {
-			view.MembersOnly = isTrue(formField(answer, "muc#roomconfig_membersonly"))
-		}
-		for _, item := range answer.Child("query", nsMUCAdmin).Children {
-			switch q.typ {
-			case "role":
-				view.Occupants = append(view.Occupants, Occupant{
-					Nick: item.Attr["nick"], JID: item.Attr["jid"], Role: item.Attr["role"], Affiliation: item.Attr["affiliation"],
-				})
-			case "affiliation":
-				view.Affiliations[item.Attr["jid"]] = item.Attr["affiliation"]
-			}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("asking %s for its %s: %w", room, q, err))
 		}
 	}
 	if err := errors.Join(errs...); err != nil || !view.Exists {
@@ -134,7 +109,53 @@ func (o *Observer) Room(ctx context.Context, room string) (RoomView, error) {
 	return view, nil
 }
 
-// String is the view in one line for the log of a test.
+// question is one IQ to a room: for a list by role or by affiliation, or without a kind for the configuration form.
+type question struct {
+	kind, value string
+	payload     string
+	answer      *waiter
+}
+
+func listQuestion(kind, value string) question {
+	return question{kind: kind, value: value, payload: "<query xmlns='" + nsMUCAdmin + "'><item " + kind + "='" + value + "'/></query>"}
+}
+
+func (q question) String() string {
+	if q.kind == "" {
+		return "configuration form"
+	}
+	return q.kind + " " + q.value
+}
+
+// add adds the answer to a question.
+func (v *RoomView) add(q question, answer Stanza) error {
+	switch condition := answer.ErrorCondition(); {
+	case condition == "item-not-found", condition == "gone":
+		// Prosody answers "gone" for a persistent room that was destroyed (muc_tombstones), such as one that had breakout rooms.
+		v.Exists = false
+		return nil
+	case answer.Attr["type"] != "result":
+		return errors.New(condition)
+	}
+	items := answer.Child("query", nsMUCAdmin).Children
+	switch q.kind {
+	case "":
+		v.MembersOnly = isTrue(formField(answer, "muc#roomconfig_membersonly"))
+	case "role":
+		for _, item := range items {
+			v.Occupants = append(v.Occupants, Occupant{
+				Nick: item.Attr["nick"], JID: item.Attr["jid"], Role: item.Attr["role"], Affiliation: item.Attr["affiliation"],
+			})
+		}
+	case "affiliation":
+		for _, item := range items {
+			v.Affiliations[item.Attr["jid"]] = item.Attr["affiliation"]
+		}
+	}
+	return nil
+}
+
+// String is the view in one line, for the log of a test.
 func (v RoomView) String() string {
 	if !v.Exists {
 		return "no room"
@@ -151,7 +172,7 @@ func (v RoomView) String() string {
 	return b.String()
 }
 
-// formField is the first value of a field in a stanza's data form (XEP-0004).
+// formField returns the first value of a field in a stanza's data form (XEP-0004).
 func formField(s Stanza, name string) string {
 	for _, f := range s.Find("x", nsData).Children {
 		if f.Name == "field" && f.Attr["var"] == name {

@@ -2,6 +2,7 @@ package prosodytest
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"embed"
 	"errors"
@@ -25,20 +26,19 @@ const (
 	startTimeout = time.Minute
 	stopTimeout  = 5 * time.Second
 
-	// ownHost is a virtual host that every Server has beside those of the test. It carries the HTTP endpoints, and the
-	// module that says when Prosody is ready; both then do not depend on what the test configures. RFC 6761 §6.4 keeps
-	// the name from ever being somebody's.
+	// ownHost is a virtual host that every Server has beside those of the test. It carries the HTTP endpoints and the module
+	// that reports when Prosody is ready, so that neither depends on the test's configuration. Nobody can own the name
+	// (RFC 6761 §6.4).
 	ownHost = "prosodytest.invalid"
 )
 
-// ErrNotFound is what [Run] returns, wrapped, where there is no Prosody to run.
+// ErrNotFound is the error of [Run], wrapped, if there is no Prosody to run.
 var ErrNotFound = errors.New("no Prosody found")
 
 //go:embed lua
 var lua embed.FS
 
-// TB is the part of [testing.TB] that this package needs. It is spelt out so that programs which use [Run] do not link
-// the testing package.
+// TB is the part of [testing.TB] that this package needs. Programs that use [Run] thus do not link the testing package.
 type TB interface {
 	Helper()
 	Logf(format string, args ...any)
@@ -51,28 +51,28 @@ type TB interface {
 
 // Options say which Prosody to run, and how.
 type Options struct {
-	// Config is Lua as in prosody.cfg.lua: global options, if any, then virtual hosts and components. Ports, paths,
-	// interfaces and the log are decided by this package whatever Config says about them; lua/defaults.cfg.lua has what
-	// is only a default, such as plain text logins and modules_enabled.
+	// Config is Lua as in prosody.cfg.lua: global options, if any, then virtual hosts and components. This package overrides
+	// its ports, paths, interfaces and log. Config overrides lua/defaults.cfg.lua, such as plain text logins and
+	// modules_enabled.
 	Config string
 
-	// Configure, if not nil, returns Config once the addresses are chosen. Where Prosody listens for components is Config's
-	// to say then: at the port of ComponentAddr, on addresses of 127.0.0.0/8.
+	// Configure, if not nil, replaces Config. It is called once the addresses are chosen, and must itself make Prosody listen
+	// for components: at the port of ComponentAddr, on addresses of 127.0.0.0/8.
 	Configure func(s *Server) string
 
-	// Users are accounts by bare JID, with their passwords. They are created at each start by Prosody itself, with the
-	// authentication and storage of their virtual host.
+	// Users are the passwords of accounts by bare JID. Prosody creates them at each start, with the authentication and
+	// storage of their virtual host.
 	Users map[string]string
 
 	// Prosody is the program. Empty means $PROSODYTEST_PROSODY, and if that is empty, prosody on PATH. The name "none" in
 	// either place means that there is none.
 	Prosody string
 
-	// LogLevel is debug, info, warn or error. Empty means debug; benchmarks want less.
+	// LogLevel is debug, info, warn or error. Empty means debug, which is too much for benchmarks.
 	LogLevel string
 }
 
-// Server is a Prosody process. Its addresses stay the same when it is restarted.
+// Server is a Prosody process. Its addresses stay the same over restarts.
 type Server struct {
 	ComponentAddr string // host:port for components (XEP-0114)
 	C2SAddr       string // host:port for clients over TCP (RFC 6120)
@@ -88,7 +88,7 @@ type Server struct {
 	version string
 }
 
-// Start runs a Prosody until the test ends. Without a Prosody the test is skipped, or fails if PROSODYTEST_REQUIRED is 1
+// Start runs a Prosody until the test ends. Without a Prosody it skips the test, or fails it if PROSODYTEST_REQUIRED is 1
 // in the environment. If the test fails, the end of Prosody's log goes to the test's log.
 func Start(t TB, o Options) *Server {
 	t.Helper()
@@ -124,7 +124,7 @@ func mustHave(t TB, err error) {
 	}
 }
 
-// Run is [Start] without a test: the caller closes the server. The context bounds the start only.
+// Run is [Start] outside of a test: the caller closes the server. The context bounds the start only.
 func Run(ctx context.Context, o Options) (*Server, error) {
 	dir, err := os.MkdirTemp("", "prosodytest-")
 	if err != nil {
@@ -149,7 +149,7 @@ func run(ctx context.Context, dir string, o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{Dir: dir, prosody: prosody}
-	// Another process can take a port between our look at it and Prosody's; with new ports it then works.
+	// Another process can take a port after freePorts has found it free; new ports then help.
 	for try := 1; ; try++ {
 		if err := s.configure(o); err != nil {
 			return nil, err
@@ -166,7 +166,7 @@ func run(ctx context.Context, dir string, o Options) (*Server, error) {
 	}
 }
 
-// find returns the path of the Prosody of that name, or without a name of the one that Options.Prosody describes.
+// find returns the path of the program of that name. An empty name means the default of Options.Prosody.
 func find(name string) (string, error) {
 	if name == "" {
 		name = os.Getenv("PROSODYTEST_PROSODY")
@@ -184,49 +184,56 @@ func find(name string) (string, error) {
 	return path, nil
 }
 
-// configure chooses ports and writes the configuration: the defaults, the test's, ours. Prosody reads each included file
-// from the global section on, and the last word on an option counts.
+// configure chooses ports and writes the configuration: the defaults, then the test's, then ours. Prosody reads each included
+// file as if it began in the global section, and the last value of an option counts.
 func (s *Server) configure(o Options) error {
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
 	}
-	c2s, component, http := ports[0], ports[1], ports[2]
-	s.C2SAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(c2s))
-	s.ComponentAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(component))
-	s.URL = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(http))
+	p := portNumbers{c2s: ports[0], component: ports[1], http: ports[2]}
+	s.C2SAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(p.c2s))
+	s.ComponentAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(p.component))
+	s.URL = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(p.http))
 	s.WebSocketURL = "ws" + strings.TrimPrefix(s.URL, "http") + "/xmpp-websocket"
 	s.BOSHURL = s.URL + "/http-bind"
-
-	level := o.LogLevel
-	if level == "" {
-		level = "debug"
+	config := o.Config
+	if o.Configure != nil {
+		config = o.Configure(s)
 	}
+	return errors.Join(
+		s.write("test.cfg.lua", config),
+		s.write("private.cfg.lua", s.private(o, p)),
+		s.write("prosody.cfg.lua", `Include "lua/defaults.cfg.lua"; Include "test.cfg.lua"; Include "private.cfg.lua"`+"\n"),
+	)
+}
+
+type portNumbers struct{ c2s, component, http int }
+
+// private is the part of the configuration that no test may change, and ownHost.
+func (s *Server) private(o Options, p portNumbers) string {
 	var b strings.Builder
 	set := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%s = "+format+"\n", append([]any{name}, args...)...)
 	}
 	path := func(name string) string { return quote(filepath.Join(s.Dir, name)) }
-	set("run_as_root", "true") // as root, Prosody refuses without; otherwise it means nothing
+	set("run_as_root", "true") // without this Prosody refuses to run as root
 	set("daemonize", "false")
 	set("pidfile", path("prosody.pid"))
 	set("data_path", path("data"))
 	set("certificates", path("data"))
 	set("installer_plugin_path", path("lua")) // leaves plugin_paths to the test
-	set("log", "{ { levels = { min = %s }, to = %s, filename = %s, timestamps = true } }", quote(level), quote("file"), path("prosody.log"))
+	set("log", "{ { levels = { min = %s }, to = %s, filename = %s, timestamps = true } }", quote(cmp.Or(o.LogLevel, "debug")), quote("file"), path("prosody.log"))
 	for _, service := range []string{"", "local_", "c2s_", "http_"} {
 		set(service+"interfaces", `{ "127.0.0.1" }`)
 	}
 	set("use_ipv6", "false")
-	set("c2s_ports", "{ %d }", c2s)
-	config := o.Config
-	if o.Configure != nil {
-		config = o.Configure(s)
-	} else {
+	set("c2s_ports", "{ %d }", p.c2s)
+	if o.Configure == nil {
 		set("component_interfaces", `{ "127.0.0.1" }`)
-		set("component_ports", "{ %d }", component)
+		set("component_ports", "{ %d }", p.component)
 	}
-	set("http_ports", "{ %d }", http)
+	set("http_ports", "{ %d }", p.http)
 	for _, service := range []string{"c2s_direct_tls", "legacy_ssl", "s2s", "s2s_direct_tls", "https", "proxy65"} {
 		set(service+"_ports", "{}")
 	}
@@ -235,25 +242,20 @@ func (s *Server) configure(o Options) error {
 	fmt.Fprintf(&b, "\nVirtualHost %s\n", quote(ownHost))
 	set("authentication", quote("anonymous"))
 	set("modules_enabled", `{ "prosodytest", "ping", "websocket", "bosh" }`)
-	set("prosodytest_bound", "{ c2s = { %d }, component = { %d }, http = { %d } }", c2s, component, http)
+	set("prosodytest_bound", "{ c2s = { %d }, component = { %d }, http = { %d } }", p.c2s, p.component, p.http)
 	set("prosodytest_users", "{")
 	for _, jid := range slices.Sorted(maps.Keys(o.Users)) {
 		fmt.Fprintf(&b, "\t[%s] = %s;\n", quote(jid), quote(o.Users[jid]))
 	}
 	b.WriteString("}\n")
-
-	return errors.Join(
-		s.write("test.cfg.lua", config),
-		s.write("private.cfg.lua", b.String()),
-		s.write("prosody.cfg.lua", `Include "lua/defaults.cfg.lua"; Include "test.cfg.lua"; Include "private.cfg.lua"`+"\n"),
-	)
+	return b.String()
 }
 
 func (s *Server) write(name, content string) error {
 	return os.WriteFile(filepath.Join(s.Dir, name), []byte(content), 0o600)
 }
 
-// quote writes s as a Lua string. Every byte but the plainest becomes a decimal escape, which has no special cases.
+// quote returns s as a Lua string. It writes all but plain characters as decimal escapes, which have no special cases.
 func quote(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -268,8 +270,8 @@ func quote(s string) string {
 	return b.String()
 }
 
-// freePorts finds ports below those that the kernel gives to outgoing connections (32768 and up on Linux), so that a
-// client of a stopped server cannot end up on a port that the server wants back.
+// freePorts finds ports below those that the kernel gives to outgoing connections (32768 and up on Linux). Otherwise a
+// client of a stopped server could occupy the port that the server needs again.
 func freePorts(n int) ([]int, error) {
 	var ports []int
 	for range 1000 {
@@ -295,67 +297,86 @@ type process struct {
 
 var errPortTaken = errors.New("port taken by another process")
 
-// start runs Prosody and returns when it serves. The caller holds s.mu.
+// start runs Prosody, and returns once it serves. The caller holds s.mu.
 func (s *Server) start(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-
-	output, err := os.OpenFile(filepath.Join(s.Dir, "output.txt"), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer output.Close()
-	ready, theirs, err := os.Pipe()
+	p, ready, err := s.launch()
 	if err != nil {
 		return err
 	}
 	defer ready.Close()
-	defer theirs.Close()
+	version, err := isReady(ctx, ready)
+	if err == nil {
+		s.process, s.version = p, version
+		return nil
+	}
+	p.signal(syscall.SIGKILL)
+	<-p.exited
+	output, _ := os.ReadFile(s.output())
+	return fmt.Errorf("starting %s: %w\n%s%s", s.prosody, err, Tail(string(output)), Tail(s.Log()))
+}
+
+// output is the file that takes what Prosody prints before it logs.
+func (s *Server) output() string { return filepath.Join(s.Dir, "output.txt") }
+
+// launch starts the process. lua/mod_prosodytest.lua writes one line to ready, which ends when the process does.
+func (s *Server) launch() (p *process, ready *os.File, err error) {
+	output, err := os.OpenFile(s.output(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer output.Close()
+	ready, theirs, err := os.Pipe()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer theirs.Close() // Prosody has its own copy
 
 	cmd := exec.Command(s.prosody, "-F", "--config", filepath.Join(s.Dir, "prosody.cfg.lua"))
 	cmd.Dir = s.Dir
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// Prosody shuts down when its standard input ends, and so also when this process is gone.
+	// Prosody shuts down when its standard input ends, and so also when this process ends.
 	stdin, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
-		return err
+		return nil, nil, errors.Join(err, ready.Close())
 	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	p := &process{cmd: cmd, stdin: stdin, exited: make(chan struct{})}
+	p = &process{cmd: cmd, stdin: stdin, exited: make(chan struct{})}
 	go func() {
 		defer close(p.exited)
-		_ = cmd.Wait() // how it ended is of no interest, a signal of ours being the usual way
+		_ = cmd.Wait() // its status says nothing: usually we end it by a signal
 	}()
+	return p, ready, nil
+}
 
-	theirs.Close() // so that reading ends if Prosody does
+// isReady waits for the line of lua/mod_prosodytest.lua, and returns Prosody's version.
+func isReady(ctx context.Context, ready *os.File) (version string, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
 	defer stop()
 	line, err := bufio.NewReader(ready).ReadString('\n')
 	word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 	switch {
 	case word == "ready":
-		s.process, s.version = p, rest
-		return nil
+		return rest, nil
 	case word == "taken":
-		err = fmt.Errorf("%s: %w", rest, errPortTaken)
+		return "", fmt.Errorf("%s: %w", rest, errPortTaken)
 	case word == "error":
-		err = errors.New(rest)
+		return "", errors.New(rest)
 	case errors.Is(err, io.EOF):
-		err = errors.New("the process ended")
-	case ctx.Err() != nil:
-		err = ctx.Err()
+		return "", errors.New("the process ended")
+	case err == nil:
+		return "", fmt.Errorf("it reports %q", line)
 	}
-	p.signal(syscall.SIGKILL)
-	<-p.exited
-	said, _ := os.ReadFile(output.Name())
-	return fmt.Errorf("starting %s: %w\n%s%s", s.prosody, err, Tail(string(said)), Tail(s.Log()))
+	return "", cmp.Or(ctx.Err(), err)
 }
 
-// signal reaches what Prosody may have started, too. The number of an ended process may be another's by now.
+// signal also reaches processes that Prosody has started. It does nothing once Prosody has ended: the number of an ended
+// process may belong to another.
 func (p *process) signal(sig syscall.Signal) {
 	select {
 	case <-p.exited:
@@ -370,8 +391,8 @@ func (s *Server) Close() error {
 	return os.RemoveAll(s.Dir)
 }
 
-// Stop ends Prosody as an administrator does: it says system-shutdown to everybody connected. That takes Prosody 0.12 a
-// second. After five, it is killed.
+// Stop shuts Prosody down in good order: it sends system-shutdown to every client. Prosody 0.12 takes a second for this.
+// After five seconds Stop kills it.
 func (s *Server) Stop() {
 	s.end(func(p *process) {
 		_ = p.stdin.Close()
@@ -386,7 +407,7 @@ func (s *Server) Stop() {
 	})
 }
 
-// Kill ends Prosody without any farewell (SIGKILL).
+// Kill ends Prosody at once (SIGKILL).
 func (s *Server) Kill() {
 	s.end(func(p *process) { p.signal(syscall.SIGKILL) })
 }
@@ -402,8 +423,8 @@ func (s *Server) end(how func(*process)) {
 	s.process = nil
 }
 
-// Restart starts Prosody again, on the same ports and with the same configuration and data. If it still runs it is stopped
-// first, as by [Server.Stop].
+// Restart starts Prosody again, with the same ports, configuration and data. If it still runs, Restart stops it first, as
+// [Server.Stop] does.
 func (s *Server) Restart(ctx context.Context) error {
 	s.Stop()
 	s.mu.Lock()
@@ -411,7 +432,7 @@ func (s *Server) Restart(ctx context.Context) error {
 	return s.start(ctx)
 }
 
-// Pause halts Prosody (SIGSTOP): connections stay, and new ones are accepted by the kernel, but nothing is answered.
+// Pause halts Prosody (SIGSTOP): connections stay and the kernel accepts new ones, but Prosody answers nothing.
 func (s *Server) Pause() { s.signal(syscall.SIGSTOP) }
 
 // Resume ends a pause (SIGCONT).
@@ -432,7 +453,7 @@ func (s *Server) Version() string {
 	return s.version
 }
 
-// Log is what Prosody has logged so far, through all restarts.
+// Log is Prosody's log so far, over all restarts.
 func (s *Server) Log() string {
 	log, _ := os.ReadFile(filepath.Join(s.Dir, "prosody.log"))
 	return string(log)
@@ -440,13 +461,13 @@ func (s *Server) Log() string {
 
 const tailLines, tailWidth = 50, 400
 
-// Tail is the end of what was logged, as much as a test that fails shows of it: the last fifty lines, of each the first 400
-// bytes. A log of stanzas buries why the test failed otherwise.
+// Tail is the part of a log that a failing test shows: the first 400 bytes of each of the last fifty lines. More would bury
+// the reason of the failure.
 func Tail(log string) string {
 	lines := strings.Split(strings.TrimRight(log, "\n"), "\n")
 	var b strings.Builder
 	if left := len(lines) - tailLines; left > 0 {
-		fmt.Fprintf(&b, "(%d lines before are left out)\n", left)
+		fmt.Fprintf(&b, "(%d earlier lines are left out)\n", left)
 		lines = lines[left:]
 	}
 	for _, line := range lines {

@@ -263,7 +263,7 @@ func TestTail(t *testing.T) {
 		fmt.Fprintf(&log, "%d %s\n", n, strings.Repeat("ä", n))
 	}
 	got := strings.Split(Tail(log.String()), "\n")
-	if len(got) != tailLines+2 || got[0] != "(950 lines before are left out)" || !strings.HasPrefix(got[1], "950 ä") || len(got[1]) > tailWidth+4 ||
+	if len(got) != tailLines+2 || got[0] != "(950 earlier lines are left out)" || !strings.HasPrefix(got[1], "950 ä") || len(got[1]) > tailWidth+4 ||
 		!strings.HasPrefix(got[50], "999 ä") || got[51] != "" {
 		t.Errorf("%d lines: %q", len(got), got)
 	}
