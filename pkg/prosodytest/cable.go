@@ -6,13 +6,13 @@ import (
 	"sync"
 )
 
-// Cable carries TCP connections to a server, for a test to cut or to stall. Any goroutine may use it.
+// Cable passes TCP connections on to a server, so that a test can cut or stall them. Any goroutine may use it.
 type Cable struct {
 	l  net.Listener
 	to string
 
 	mu      sync.Mutex
-	moved   *sync.Cond // stalled, cut or closed has changed
+	moved   *sync.Cond // signals that stalled or cut has changed
 	conns   map[net.Conn]bool
 	cut     bool
 	stalled bool
@@ -37,10 +37,10 @@ func NewCable(t TB, to string) *Cable {
 	return c
 }
 
-// Addr is where the cable begins: who connects there is connected with the server.
+// Addr is the address to connect to instead of the server's.
 func (c *Cable) Addr() string { return c.l.Addr().String() }
 
-// Cut ends all connections, and each new one as soon as it is made. What has not arrived is lost.
+// Cut closes all connections, and each new one as soon as it is made. Data on the way is lost.
 func (c *Cable) Cut() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,7 +52,7 @@ func (c *Cable) Cut() {
 	clear(c.conns)
 }
 
-// Stall lets nothing pass until Mend. Nothing is lost, and nobody is told.
+// Stall holds all data until Mend. Nothing is lost, and neither end notices.
 func (c *Cable) Stall() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,7 +85,7 @@ func (c *Cable) accept() {
 		}
 		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
 			c.done.Go(func() {
-				_, _ = io.Copy(passing{pair[0], c}, pair[1]) // how it ends is not of interest: both ends see it
+				_, _ = io.Copy(passing{pair[0], c}, pair[1]) // both ends see how it ends
 				c.remove(in, out)
 			})
 		}

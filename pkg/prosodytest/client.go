@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Transport is how a client talks to the server.
+// Transport is how a client connects to the server.
 type Transport int
 
 const (
@@ -25,48 +25,48 @@ const (
 	WebSocket                  // RFC 7395
 )
 
-// ClientOptions say who connects, and how.
+// ClientOptions are a client's account and connection.
 type ClientOptions struct {
 	Host      string // virtual host
 	User      string // localpart; empty for SASL ANONYMOUS (RFC 4505)
 	Password  string // for SASL PLAIN (RFC 4616)
-	Resource  string // asked for; empty leaves it to the server
+	Resource  string // if empty, the server chooses one
 	Transport Transport
 
-	// Token, Room and Prefix are said in the address of the connection, as Jitsi's client says them: the JSON Web Token, the
-	// name of the room, and its tenant. Jitsi's modules look for them there. They take WebSocket.
+	// Token, Room and Prefix go into the URL of the connection, where Jitsi's client puts them and Jitsi's modules read them:
+	// the JSON Web Token, the name of the room, and its tenant. They need WebSocket.
 	Token, Room, Prefix string
 
-	// Resumable enables stream management with resumption (XEP-0198 §3), if the server has it. See [Client.Resume].
+	// Resumable enables stream management with resumption (XEP-0198 §3), if the server offers it. See [Client.Resume].
 	Resumable bool
 
-	// Timeout is how long Receives and ReceivesNot wait, and how long a write may take. Zero means a minute.
+	// Timeout limits Receives, ReceivesNot and each write. Zero means a minute.
 	Timeout time.Duration
 }
 
 const (
-	defaultTimeout = time.Minute // a machine may have much else to do
+	defaultTimeout = time.Minute // enough on a busy machine
 	closeTimeout   = 2 * time.Second
 )
 
-// Client is one connection, of a user or of a component. It shows what the server sends and answers nothing by itself.
+// Client is one connection, of a user or of a component. It answers nothing by itself.
 //
-// What arrives waits in a queue, in order. Receives, Await and Join take the first waiting stanza that fits and leave the
-// others where they are, so a test says what must arrive and not in which order things of different origin do. Next takes
-// the oldest, Drain all.
+// Incoming stanzas wait in a queue, in order. Receives, Await and Join take the first stanza that matches and leave the others
+// in the queue: a test says which stanzas must arrive, not in which order those of different senders do. Next takes the
+// oldest stanza, Drain all of them.
 //
-// A Client has one goroutine, which Dial and Resume start and Close or Kill ends. Its methods may be called from any goroutine,
-// except those that fail the test (Sends, Receives, ReceivesNot): they are for the test's own, and for clients that
+// A Client has one goroutine. Dial and Resume start it, Close and Kill end it. Any goroutine may call the methods, except
+// those that fail the test (Sends, Receives, ReceivesNot): only the test's own goroutine may call these, on clients that
 // [Server.Client] or [Server.Component] made.
 type Client struct {
 	t       TB // nil outside of a test
 	jid     string
-	from    string // attribute for stanzas we make: components must say it, clients need not
+	from    string // attribute of the stanzas that we make; components need it, clients do not
 	timeout time.Duration
-	server  *Server // to resume on; nil for components
+	server  *Server // for Resume; nil for components
 	options ClientOptions
 
-	sending sync.Mutex // held while something is sent, so that it is counted in the order in which it is sent
+	sending sync.Mutex // held during a write, so that stanzas are counted in the order in which they are sent
 
 	mu      sync.Mutex
 	stream  stream
@@ -77,12 +77,12 @@ type Client struct {
 	managed *managed  // nil without stream management
 }
 
-// managed is what a client keeps for stream management (XEP-0198 §4).
+// managed is a client's state of stream management (XEP-0198 §4).
 type managed struct {
 	id      string   // of the session; empty if it cannot be resumed
-	handled uint32   // stanzas taken
-	acked   uint32   // of the stanzas sent, how many the server has said to have taken
-	unacked []string // the others, in order
+	handled uint32   // number of stanzas received
+	acked   uint32   // number of stanzas sent and acknowledged by the server
+	unacked []string // stanzas sent and not yet acknowledged, in order
 }
 
 type waiter struct {
@@ -141,8 +141,8 @@ func (s *Server) Dial(ctx context.Context, o ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-// dialStream connects. previd is the session to be resumed, if any: Jitsi's providers of authentication look for it in the
-// address, since with another random user name there is nothing to resume.
+// dialStream connects. previd is the session to resume, if any. Jitsi's providers of authentication read it from the URL and
+// give the connection the session's user name; with another random name Prosody would find no session.
 func (s *Server) dialStream(ctx context.Context, o ClientOptions, previd string) (stream, error) {
 	query := url.Values{}
 	for name, value := range map[string]string{"token": o.Token, "room": o.Room, "prefix": o.Prefix, "previd": previd} {
@@ -154,12 +154,12 @@ func (s *Server) dialStream(ctx context.Context, o ClientOptions, previd string)
 	case o.Transport == WebSocket:
 		return dialWebSocket(ctx, s.WebSocketURL+"?"+query.Encode(), o.Host, o.Timeout)
 	case o.Token != "" || o.Room != "" || o.Prefix != "":
-		return nil, errors.New("a token, a room and a prefix take WebSocket")
+		return nil, errors.New("Token, Room and Prefix need WebSocket")
 	}
 	return dialTCP(ctx, s.C2SAddr, nsClient, o.Host, o.Timeout)
 }
 
-// DialComponent connects as a component (XEP-0114). The component must put a from of its own domain on what it sends.
+// DialComponent connects as a component (XEP-0114). All stanzas that it sends need a from of its own domain.
 func (s *Server) DialComponent(ctx context.Context, domain, secret string) (*Client, error) {
 	st, err := dialTCP(ctx, s.ComponentAddr, nsComponent, domain, defaultTimeout)
 	if err != nil {
@@ -172,7 +172,7 @@ func (s *Server) DialComponent(ctx context.Context, domain, secret string) (*Cli
 	return c, nil
 }
 
-// begin runs a login that the context can interrupt, and starts the reader.
+// begin runs login, which the context can interrupt, and starts the reader.
 func (c *Client) begin(ctx context.Context, st stream, login func() error) error {
 	stop := context.AfterFunc(ctx, st.drop)
 	err := login()
@@ -190,7 +190,7 @@ func (c *Client) begin(ctx context.Context, st stream, login func() error) error
 	return nil
 }
 
-// authenticate logs in (RFC 6120 §6) and begins the stream that comes after it, and returns its features.
+// authenticate logs in (RFC 6120 §6), begins the new stream, and returns its features.
 func authenticate(st stream, o ClientOptions) (features Stanza, err error) {
 	if _, err := st.open(); err != nil {
 		return Stanza{}, err
@@ -243,16 +243,16 @@ func manage(st stream) (*managed, error) {
 	return &managed{id: enabled.Attr["id"]}, err
 }
 
-// Resume goes on with the session on a new connection (XEP-0198 §5), after Kill: the JID is what it was, nobody in a room
-// has noticed, and what either side has not taken comes again. A token, if not empty, is that of the new connection and
-// those after it; otherwise it is the one of before. The error says what the server said: item-not-found means that it
-// knows no such session (any more).
+// Resume continues the session on a new connection after Kill (XEP-0198 §5): the JID stays, nobody in a room notices, and
+// unacknowledged stanzas of both sides come again. A token, if not empty, replaces the token for this connection and those
+// after it. The error has the server's condition: item-not-found means that the server does not know the session, or no
+// longer.
 func (c *Client) Resume(ctx context.Context, token string) error {
 	c.mu.Lock()
 	m := c.managed
 	c.mu.Unlock()
 	if m == nil || m.id == "" {
-		return errors.New("resuming: there is no session that can be resumed")
+		return errors.New("resuming: the session cannot be resumed")
 	}
 	if token != "" {
 		c.options.Token = token
@@ -291,7 +291,7 @@ func (c *Client) Resume(ctx context.Context, token string) error {
 	return st.send(again)
 }
 
-// ack forgets what the server says to have taken. The caller holds the client's mu.
+// ack drops the stanzas that the server acknowledges. The caller holds the client's mu.
 func (m *managed) ack(s Stanza) {
 	h, err := strconv.ParseUint(s.Attr["h"], 10, 32)
 	if n := uint32(h) - m.acked; err == nil && n <= uint32(len(m.unacked)) {
@@ -336,7 +336,7 @@ func bare(jid string) string {
 	return jid
 }
 
-// Err says why the connection ended: nil as long as it has not, io.EOF if the server ended the stream in good order.
+// Err is the reason why the connection ended: nil while it is up, io.EOF if the server closed the stream in good order.
 func (c *Client) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -351,7 +351,7 @@ func (c *Client) Done() <-chan struct{} {
 }
 
 // Send writes any text into the stream, well-formed or not. Over WebSocket each element becomes a message of its own. With
-// stream management the stanzas in it are kept until the server has taken them, also if there is an error.
+// stream management Send keeps the stanzas until the server acknowledges them, even if it returns an error.
 func (c *Client) Send(xml string) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
@@ -368,7 +368,7 @@ func (c *Client) Send(xml string) error {
 	return st.send(xml)
 }
 
-// isStanza says whether it is one that stream management counts.
+// isStanza reports whether stream management counts the element.
 func isStanza(s Stanza) bool {
 	return s.NS == nsClient && (s.Name == "message" || s.Name == "presence" || s.Name == "iq")
 }
@@ -378,8 +378,8 @@ func (c *Client) Next(ctx context.Context) (Stanza, error) {
 	return c.Await(ctx, func(Stanza) bool { return true })
 }
 
-// Await takes the first stanza for which match is true. When the connection has ended and none is waiting, it fails with
-// the reason of the end. Stream errors (RFC 6120 §4.9) can be awaited as stanzas can.
+// Await takes the first stanza for which match is true. If none is waiting and the connection has ended, it returns the
+// reason of the end. Stream errors (RFC 6120 §4.9) count as stanzas here.
 func (c *Client) Await(ctx context.Context, match func(Stanza) bool) (Stanza, error) {
 	c.mu.Lock()
 	if i := slices.IndexFunc(c.queue, match); i >= 0 {
@@ -393,9 +393,9 @@ func (c *Client) Await(ctx context.Context, match func(Stanza) bool) (Stanza, er
 	return c.result(ctx, w)
 }
 
-// Where in the line a waiter stands.
+// The place of a new waiter in the line.
 const (
-	first = iota // an answer is for who asked, though somebody else may wait for just anything
+	first = iota // for the answer to an IQ: it belongs to the caller that asked, not to one that waits for any stanza
 	last
 )
 
@@ -425,7 +425,7 @@ func (c *Client) result(ctx context.Context, w *waiter) (Stanza, error) {
 	c.mu.Lock()
 	c.waiters = slices.DeleteFunc(c.waiters, func(x *waiter) bool { return x == w })
 	c.mu.Unlock()
-	select { // it may have come in the meantime
+	select { // the stanza may have come in the meantime
 	case s, ok := <-w.found:
 		if ok {
 			return s, nil
@@ -441,42 +441,60 @@ func (c *Client) read(st stream, done chan<- struct{}) {
 	defer st.drop()
 	for {
 		s, err := st.next()
-		c.mu.Lock()
-		if err == nil && c.managed != nil {
-			handled := c.managed.handled
-			switch {
-			case isStanza(s):
-				c.managed.handled++
-			case s.NS == nsSM && s.Name == "a":
-				c.managed.ack(s)
-				c.mu.Unlock()
-				continue
-			case s.NS == nsSM && s.Name == "r":
-				c.mu.Unlock()
-				_ = st.send(fmt.Sprintf("<a xmlns='%s' h='%d'/>", nsSM, handled)) // next says what is wrong, if anything
-				continue
-			}
-		}
 		if err != nil {
-			c.err = err
-			for _, w := range c.waiters {
-				close(w.found)
-			}
-			c.waiters = nil
-			c.mu.Unlock()
+			c.ended(err)
 			return
 		}
-		if i := slices.IndexFunc(c.waiters, func(w *waiter) bool { return w.match(s) }); i >= 0 {
-			c.waiters[i].found <- s
-			c.waiters = slices.Delete(c.waiters, i, i+1)
-		} else {
-			c.queue = append(c.queue, s)
+		if answer, isAck := c.count(s); answer != "" {
+			_ = st.send(answer) // if this fails, next returns the reason
+		} else if !isAck {
+			c.deliver(s)
 		}
-		c.mu.Unlock()
 	}
 }
 
-// Drain takes all that is waiting.
+// count keeps the books of stream management (XEP-0198 §4): it counts a stanza, reports whether the element acknowledges ours,
+// and returns the answer to a request for an acknowledgement.
+func (c *Client) count(s Stanza) (answer string, isAck bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.managed == nil:
+	case isStanza(s):
+		c.managed.handled++
+	case s.NS == nsSM && s.Name == "a":
+		c.managed.ack(s)
+		return "", true
+	case s.NS == nsSM && s.Name == "r":
+		return fmt.Sprintf("<a xmlns='%s' h='%d'/>", nsSM, c.managed.handled), false
+	}
+	return "", false
+}
+
+// deliver gives a stanza to the first waiter that it matches, or puts it into the queue.
+func (c *Client) deliver(s Stanza) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if i := slices.IndexFunc(c.waiters, func(w *waiter) bool { return w.match(s) }); i >= 0 {
+		c.waiters[i].found <- s
+		c.waiters = slices.Delete(c.waiters, i, i+1)
+		return
+	}
+	c.queue = append(c.queue, s)
+}
+
+// ended records why the connection has ended, and releases all waiters.
+func (c *Client) ended(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = err
+	for _, w := range c.waiters {
+		close(w.found)
+	}
+	c.waiters = nil
+}
+
+// Drain takes all waiting stanzas.
 func (c *Client) Drain() []Stanza {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -485,8 +503,8 @@ func (c *Client) Drain() []Stanza {
 	return all
 }
 
-// IQ sends a request of type get or set and takes its answer: the one with the same id that comes from where the request
-// went (RFC 6120 §8.2.3). The answer may be of type error. An empty address means one's own server.
+// IQ sends a request of type get or set and takes its answer: the one with the same id, from the address of the request
+// (RFC 6120 §8.2.3). The answer may be of type error. An empty address means the client's own server.
 func (c *Client) IQ(ctx context.Context, typ, to, payload string) (Stanza, error) {
 	xml, answer := c.request(typ, to, payload)
 	if err := c.Send(xml); err != nil {
@@ -495,12 +513,12 @@ func (c *Client) IQ(ctx context.Context, typ, to, payload string) (Stanza, error
 	return c.result(ctx, answer)
 }
 
-// lastID is of all clients together: Jitsi's muc_domain_mapper takes what has the same id for an answer, also of others.
+// lastID is shared by all clients: Jitsi's muc_domain_mapper takes any stanza with the id of a request for its answer.
 var lastID atomic.Uint64
 
 func newID() string { return fmt.Sprintf("iq-%d", lastID.Add(1)) }
 
-// request makes an IQ, to be sent by the caller, and a waiter for its answer.
+// request returns an IQ for the caller to send, and a waiter for its answer.
 func (c *Client) request(typ, to, payload string) (xml string, answer *waiter) {
 	iq := Stanza{Name: "iq", Attr: map[string]string{"type": typ, "id": newID()}}
 	if to != "" {
@@ -521,15 +539,15 @@ func (c *Client) request(typ, to, payload string) (xml string, answer *waiter) {
 	return strings.TrimSuffix(iq.String(), "/>") + ">" + payload + "</iq>", answer
 }
 
-// Sync returns when all has arrived that the server had for the client before: it asks the server something, and a stream
-// keeps its order. It says nothing about what others, such as a component, still mean to send.
+// Sync returns when the client has received all that the server had for it before: it sends the server a request, and a
+// stream keeps its order. It does not wait for others, such as a component, that have yet to send something.
 func (c *Client) Sync(ctx context.Context) error {
 	_, err := c.IQ(ctx, "get", ownHost, "<ping xmlns='urn:xmpp:ping'/>")
 	return err
 }
 
-// Join asks to enter the room (XEP-0045 §7.2) and takes the answer: the own presence in the room, or the error. It is for
-// users; a component has many JIDs to join as.
+// Join asks to enter the room (XEP-0045 §7.2) and takes the answer: the client's own presence in the room, or the error. It
+// is for users only, because a component has many JIDs.
 func (c *Client) Join(ctx context.Context, room, nick string) (Stanza, error) {
 	presence := Stanza{Name: "presence", Attr: map[string]string{"to": room + "/" + nick}, Children: []Stanza{{Name: "x", NS: nsMUC}}}
 	if err := c.Send(presence.String()); err != nil {
@@ -540,8 +558,8 @@ func (c *Client) Join(ctx context.Context, room, nick string) (Stanza, error) {
 	})
 }
 
-// Close leaves in good order: unavailable presence, the end of the stream, and the server's answer to it, for which it
-// waits two seconds. Its error is why the connection ended otherwise, perhaps before.
+// Close sends unavailable presence, closes the stream, and waits up to two seconds for the server to close it, too. Its error
+// is the reason if the connection ended in another way, now or earlier.
 func (c *Client) Close() error {
 	c.mu.Lock()
 	st, done := c.stream, c.done
@@ -563,7 +581,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Kill drops the connection, as a client does that loses its network.
+// Kill drops the connection, like a client that loses its network.
 func (c *Client) Kill() {
 	c.mu.Lock()
 	st, done := c.stream, c.done

@@ -15,9 +15,9 @@
 //		echo.Receives(`<message from='` + juliet.JID() + `'><body>Hello</body></message>`)
 //	}
 //
-// For what surrounds usher in a Jitsi Meet there are a server's configuration ([JitsiConfig]) with small stand-ins for
-// Jitsi's modules, a [Jicofo], and an [Observer] who looks at rooms from outside. They speak and do what Jitsi's do, as far
-// as others can see it; README.md beside this file lists what that is, and what is not played:
+// For tests of a Jitsi Meet the package has the configuration of a server ([JitsiConfig]) with small stand-ins for Jitsi's
+// modules, a [Jicofo], and an [Observer] that looks at rooms from outside. The stand-ins behave as Jitsi's programs do, as
+// far as others can see it. README.md beside this file lists what they play, and what they do not:
 //
 //	o := prosodytest.JitsiOptions{Breakout: true}
 //	server := prosodytest.Start(t, o.Options())

@@ -7,7 +7,7 @@ import (
 
 const anything = "{scansion:any}"
 
-// Sends writes a stanza. It fails the test if it cannot.
+// Sends writes a stanza, and fails the test if that fails.
 func (c *Client) Sends(xml string) {
 	c.t.Helper()
 	if err := c.Send(xml); err != nil {
@@ -15,13 +15,13 @@ func (c *Client) Sends(xml string) {
 	}
 }
 
-// Receives takes the first stanza that fits the pattern, and waits for it if need be. If it does not come in time, the
+// Receives takes the first stanza that matches the pattern, and waits for one if none has come yet. If none comes in time, the
 // test fails and shows what came instead.
 //
-// A pattern is a stanza, as in scansion: its elements, attributes and text must be there. What the stanza has beside them
-// does not matter, unless an element of the pattern has the attribute scansion:strict='true', which forbids it for that
-// element and those in it. The value {scansion:any}, of an attribute or as text, means anything, but something. Children
-// may come in any order. A pattern without a namespace is in jabber:client.
+// A pattern is a stanza, as in scansion: a stanza matches if it has the pattern's elements, attributes and text. It may have
+// more, unless an element of the pattern has the attribute scansion:strict='true': this element and those in it then match
+// exactly. The value {scansion:any} matches any value of an attribute, or any text but an empty one. Children may come in any
+// order. A pattern without a namespace is in jabber:client.
 func (c *Client) Receives(pattern string) Stanza {
 	c.t.Helper()
 	p, err := parse(pattern, nsClient)
@@ -37,8 +37,8 @@ func (c *Client) Receives(pattern string) Stanza {
 	return s
 }
 
-// ReceivesNot fails the test if a stanza waits that fits the pattern, or comes with what the server has for the client
-// now (see [Client.Sync]).
+// ReceivesNot fails the test if a stanza that matches the pattern is waiting, or is on its way from the server now (see
+// [Client.Sync]).
 func (c *Client) ReceivesNot(pattern string) {
 	c.t.Helper()
 	p, err := parse(pattern, nsClient)
@@ -78,7 +78,7 @@ func indent(all ...Stanza) string {
 	return b.String()
 }
 
-// Matches says whether s fits the pattern, by the rules of [Client.Receives].
+// Matches reports whether s matches the pattern, by the rules of [Client.Receives].
 func (s Stanza) Matches(pattern string) (bool, error) {
 	p, err := parse(pattern, nsClient)
 	return err == nil && p.matches(s), err
@@ -121,8 +121,8 @@ func match(pattern, actual Stanza, strict bool) bool {
 	return assign(pattern.Children, actual.Children, used, strict)
 }
 
-// assign finds a child of its own for each pattern. A general pattern may have to give way to a more special one, hence
-// the second thoughts.
+// assign reports whether each pattern can have a matching child of its own. It backtracks, because a general pattern may first
+// take the only child that fits a more special one.
 func assign(patterns, children []Stanza, used []bool, strict bool) bool {
 	if len(patterns) == 0 {
 		return true

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Namespaces of RFC 6120, 6121, 7395, of XEP-0004, 0030, 0045, 0114, 0198, 0199, and of Jitsi.
+// Namespaces of RFC 6120, 6121 and 7395, of XEP-0004, 0030, 0045, 0114, 0198 and 0199, and of Jitsi.
 const (
 	nsClient    = "jabber:client"
 	nsComponent = "jabber:component:accept"
@@ -32,20 +32,20 @@ const (
 	nsXML       = "http://www.w3.org/XML/1998/namespace"
 )
 
-// Stanza is an XML element: a stanza, or something in one.
+// Stanza is an XML element: a stanza or a part of one.
 type Stanza struct {
 	Name     string            // local name
-	NS       string            // namespace; "jabber:client" for stanzas on component streams, too
-	Attr     map[string]string // by local name; xml:lang is "xml:lang", and xmlns is not among them
+	NS       string            // namespace; "jabber:client" also for stanzas on component streams
+	Attr     map[string]string // by local name, without xmlns; xml:lang is "xml:lang"
 	Children []Stanza
-	Text     string // all character data directly in the element, without space around it
+	Text     string // the character data directly in the element, without surrounding space
 }
 
-// IsZero says whether there is no element, as when [Stanza.Child] finds none.
+// IsZero reports whether this is no element: the result of a [Stanza.Child] that has found none.
 func (s Stanza) IsZero() bool { return s.Name == "" }
 
-// Child is the first child with this name and namespace, each of which may be empty to mean any. It can be chained:
-// without such a child it is the zero Stanza.
+// Child returns the first child with this name and namespace; empty means any. Without such a child it returns the zero
+// Stanza, so that calls can be chained.
 func (s Stanza) Child(name, ns string) Stanza {
 	for _, c := range s.Children {
 		if (name == "" || c.Name == name) && (ns == "" || c.NS == ns) {
@@ -55,7 +55,7 @@ func (s Stanza) Child(name, ns string) Stanza {
 	return Stanza{}
 }
 
-// Find is the first element with this name and namespace in s, at any depth, in document order.
+// Find returns the first element with this name and namespace in s, at any depth, in document order.
 func (s Stanza) Find(name, ns string) Stanza {
 	for _, c := range s.Children {
 		if (name == "" || c.Name == name) && (ns == "" || c.NS == ns) {
@@ -68,7 +68,7 @@ func (s Stanza) Find(name, ns string) Stanza {
 	return Stanza{}
 }
 
-// ErrorCondition is the condition of a stanza of type error (RFC 6120 §8.3.3), such as "forbidden"; otherwise empty.
+// ErrorCondition is the condition of a stanza of type error (RFC 6120 §8.3.3), such as "forbidden", or empty.
 func (s Stanza) ErrorCondition() string {
 	for _, c := range s.errorElement().Children {
 		if c.NS == nsStanzas && c.Name != "text" {
@@ -78,7 +78,7 @@ func (s Stanza) ErrorCondition() string {
 	return ""
 }
 
-// ErrorText is the text of a stanza of type error, if there is one.
+// ErrorText is the text of a stanza of type error, or empty.
 func (s Stanza) ErrorText() string { return s.errorElement().Child("text", nsStanzas).Text }
 
 func (s Stanza) errorElement() Stanza {
@@ -88,7 +88,8 @@ func (s Stanza) errorElement() Stanza {
 	return s.Child("error", nsClient)
 }
 
-// HasStatus says whether a room's presence or message has this status code (XEP-0045 §15.6), such as "110" for one's own.
+// HasStatus reports whether a room's presence or message has this status code (XEP-0045 §15.6), such as "110" for the
+// receiver's own presence.
 func (s Stanza) HasStatus(code string) bool {
 	for _, c := range s.Child("x", nsMUCUser).Children {
 		if c.Name == "status" && c.Attr["code"] == code {
@@ -107,7 +108,8 @@ func (s Stanza) String() string {
 
 var escaper = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "'", "&apos;")
 
-// write declares a namespace where it differs from outer, the parent's. eol, if any, begins a line for each child.
+// write declares the namespace if it differs from outer, the parent's. If eol is not empty, each child gets a line of its own,
+// which eol begins.
 func (s Stanza) write(b *strings.Builder, outer, eol string) {
 	b.WriteString("<" + s.Name)
 	if s.NS != outer {
@@ -164,7 +166,7 @@ func parse(s, ns string) (Stanza, error) {
 	}
 }
 
-// readElement reads what follows start up to its end. Elements without a namespace get ns.
+// readElement reads the rest of the element that start begins. Elements without a namespace get ns.
 func readElement(d *xml.Decoder, start xml.StartElement, ns string) (Stanza, error) {
 	s := Stanza{Name: start.Name.Local, NS: start.Name.Space}
 	switch s.NS {
@@ -175,25 +177,7 @@ func readElement(d *xml.Decoder, start xml.StartElement, ns string) (Stanza, err
 	case "stream": // undeclared, in a pattern
 		s.NS = nsStreams
 	}
-	for _, a := range start.Attr {
-		name := a.Name.Local
-		switch a.Name.Space {
-		case "xmlns":
-			continue
-		case "":
-			if name == "xmlns" {
-				continue
-			}
-		case nsXML:
-			name = "xml:" + name
-		case "scansion":
-			name = "scansion:" + name
-		}
-		if s.Attr == nil {
-			s.Attr = make(map[string]string, len(start.Attr))
-		}
-		s.Attr[name] = a.Value
-	}
+	s.Attr = readAttributes(start)
 	var text strings.Builder
 	for {
 		t, err := d.Token()
@@ -214,6 +198,31 @@ func readElement(d *xml.Decoder, start xml.StartElement, ns string) (Stanza, err
 			text.Write(t)
 		}
 	}
+}
+
+// readAttributes returns the attributes that do not declare a namespace, or nil.
+func readAttributes(start xml.StartElement) map[string]string {
+	var all map[string]string
+	for _, a := range start.Attr {
+		name := a.Name.Local
+		switch a.Name.Space {
+		case "xmlns":
+			continue
+		case "":
+			if name == "xmlns" {
+				continue
+			}
+		case nsXML:
+			name = "xml:" + name
+		case "scansion":
+			name = "scansion:" + name
+		}
+		if all == nil {
+			all = make(map[string]string, len(start.Attr))
+		}
+		all[name] = a.Value
+	}
+	return all
 }
 
 // reply is the result of an IQ, from its receiver to its sender.

@@ -15,17 +15,17 @@ import (
 	"github.com/coder/websocket"
 )
 
-// stream is an XML stream on some transport. One goroutine at a time may call open and next; the rest is for any.
+// stream is an XML stream on some transport. Only one goroutine at a time may call open and next; any may call the others.
 type stream interface {
 	// open begins the stream, or begins it anew after authentication, and returns its id.
 	open() (id string, err error)
-	// next is the next element of the stream; io.EOF is its orderly end.
+	// next returns the next element of the stream, or io.EOF at its orderly end.
 	next() (Stanza, error)
-	// send writes what may be any bytes, valid or not.
+	// send writes any bytes, valid or not.
 	send(s string) error
-	// end says that nothing more will be sent. The other side then ends the stream, too.
+	// end closes our side of the stream. The other side then closes its own.
 	end() error
-	// drop closes the connection at once, which ends a next that waits.
+	// drop closes the connection at once, which also ends a waiting next.
 	drop()
 }
 
@@ -48,7 +48,7 @@ func dialTCP(ctx context.Context, addr, ns, to string, timeout time.Duration) (*
 }
 
 func (s *tcp) open() (string, error) {
-	// A decoder reads no further than the element it returns, as s.r is an io.ByteReader.
+	// Because s.r is an io.ByteReader, the decoder reads no further than the element that it returns.
 	s.d = xml.NewDecoder(s.r)
 	if err := s.send(fmt.Sprintf("<?xml version='1.0'?><stream:stream xmlns='%s' xmlns:stream='%s' to='%s' version='1.0'>",
 		s.ns, nsStreams, escaper.Replace(s.to))); err != nil {
@@ -61,7 +61,7 @@ func (s *tcp) open() (string, error) {
 		}
 		if start, ok := t.(xml.StartElement); ok {
 			if start.Name.Space != nsStreams || start.Name.Local != "stream" {
-				return "", fmt.Errorf("a stream that begins with <%s>", start.Name.Local)
+				return "", fmt.Errorf("the stream begins with <%s>", start.Name.Local)
 			}
 			for _, a := range start.Attr {
 				if a.Name.Local == "id" {
@@ -97,14 +97,14 @@ func (s *tcp) send(x string) error {
 func (s *tcp) end() error { return s.send("</stream:stream>") }
 func (s *tcp) drop()      { _ = s.conn.Close() }
 
-// ws is a stream as in RFC 7395: each element is a document of its own, in a message of its own.
+// ws is a stream as in RFC 7395: each message holds one element, which is a document of its own.
 type ws struct {
 	conn    *websocket.Conn
 	to      string
 	timeout time.Duration
 }
 
-// webSocketClient keeps no connection; its goroutines would outlive the test.
+// webSocketClient keeps no idle connections: their goroutines would outlive the test.
 var webSocketClient = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 
 func dialWebSocket(ctx context.Context, url, to string, timeout time.Duration) (*ws, error) {
@@ -129,7 +129,7 @@ func (s *ws) open() (string, error) {
 		return "", err
 	}
 	if st.Name != "open" || st.NS != nsFraming {
-		return "", fmt.Errorf("a stream that begins with %s", st)
+		return "", fmt.Errorf("the stream begins with %s", st)
 	}
 	return st.Attr["id"], nil
 }
@@ -164,8 +164,8 @@ func (s *ws) write(frame string) error {
 func (s *ws) end() error { return s.write(fmt.Sprintf("<close xmlns='%s'/>", nsFraming)) }
 func (s *ws) drop()      { _ = s.conn.CloseNow() }
 
-// frames splits x into its elements and gives each the namespace that a TCP stream would have declared for it. What is not
-// XML stays as it is: the test means it.
+// frames splits x into its elements, and gives each the namespace that a TCP stream would have declared. Text that is not
+// XML stays as it is, because some tests send such text.
 func frames(x string) []string {
 	d := xml.NewDecoder(strings.NewReader(x))
 	var all []string
@@ -190,7 +190,7 @@ func frames(x string) []string {
 			depth--
 		default:
 			if depth == 0 {
-				raw = "" // between elements
+				raw = "" // text between elements
 			}
 		}
 		frame.WriteString(raw)

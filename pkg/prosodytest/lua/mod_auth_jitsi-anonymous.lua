@@ -1,5 +1,5 @@
--- Stands in for Jitsi's provider jitsi-anonymous, under its name. Everybody is let in. A token counts on resumption only,
--- where the provider token verifies it; see there.
+-- Stands in for Jitsi's provider jitsi-anonymous, under its name. It accepts every connection. A token counts only when a
+-- session is resumed; then the provider token verifies it (mod_auth_token.lua).
 
 module:depends("prosodytest_session");
 

@@ -1,7 +1,7 @@
--- Stands in for Jitsi's provider token, under its name. It verifies the token of the connection as that does, by app_secret
--- and HS256 only: a server without app_id and app_secret has no such provider. What the token says goes into the session,
--- where Jitsi's modules look for it. Options: app_id, app_secret, allow_empty_token, asap_accepted_issuers,
--- asap_accepted_audiences, asap_require_room_claim.
+-- Stands in for Jitsi's provider token, under its name. It verifies the connection's token in the same way, but only by
+-- app_secret and HS256: without app_id and app_secret the server has no such provider. The claims go into the session, where
+-- Jitsi's modules read them. Options: app_id, app_secret, allow_empty_token, asap_accepted_issuers, asap_accepted_audiences,
+-- asap_require_room_claim.
 
 local base64 = require "util.encodings".base64;
 local hmac = require "util.hashes".hmac_sha256;
@@ -29,7 +29,7 @@ local function accepts(set, value)
 	return set:contains("*") or set:contains(value);
 end
 
--- Returns the claims, or nil and why not.
+-- Returns the claims, or nil and the reason of the refusal.
 local function verify(token)
 	local signed, header, body, signature = token:match("^(([^.]+)%.([^.]+))%.([^.]+)$");
 	header, body = header and decode(header), body and decode(body);
@@ -53,7 +53,7 @@ local function verify(token)
 	return body;
 end
 
--- The fields that a token fills.
+-- The session fields that hold the claims.
 local fields = {
 	"jitsi_meet_room", "jitsi_meet_domain", "jitsi_meet_str_tenant", "jitsi_meet_context_user",
 	"jitsi_meet_context_group", "jitsi_meet_context_features", "jitsi_meet_context_room",
@@ -90,10 +90,10 @@ end
 
 module:provides("auth", module:require("prosodytest_anonymous")(check));
 
--- Prosody 13 says when a session goes on with another connection; 0.12 says nothing, and the session stays what it was.
--- Somebody of another virtual host, a guest, is so let become somebody with a token. As in Jitsi's, the fields are then
--- those of the connection, which on a host that verifies no token are not there: the room and the features of the guest's
--- token are lost.
+-- Prosody 13 fires this event when a session continues on another connection. Prosody 0.12 has no such event, and the session
+-- stays as it was. A guest, of another virtual host, can so become a user with a token. As in Jitsi's module, the session then
+-- takes the fields of the connection. A virtual host that verifies no token sets none, so the room and the features of the
+-- guest's token are lost.
 module:hook_global("c2s-session-updated", function (event)
 	local session, from = event.session, event.from_session;
 	if not from.auth_token then

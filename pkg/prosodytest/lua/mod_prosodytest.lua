@@ -1,6 +1,7 @@
--- Tells the test when Prosody is ready, and shuts it down in good order when the test says so or is gone. For the former
--- file descriptor 3 takes one line, "ready <version>", "taken <port>" or "error <text>"; for the latter 0 ends. A signal
--- would come in the middle of whatever Lua does, and Prosody 0.12 then loses what it was about to write.
+-- Tells the test when Prosody is ready, and shuts Prosody down in good order when the test asks for it or has ended. This
+-- module writes one line to file descriptor 3: "ready <version>", "taken <port>" or "error <text>". The end of standard
+-- input (0) asks for the shutdown. A signal would interrupt Lua anywhere, and Prosody 0.12 then loses data that it has not
+-- yet written.
 
 local function core(name) -- Prosody 13 has a prefix for its own modules
 	local ok, lib = pcall(require, "prosody.core."..name);
@@ -32,11 +33,11 @@ local function create_users()
 	end
 end
 
--- What "prosodyctl mod_roster_command subscribe" does where the subscriber is a component, which has no roster: to the one
--- who is seen it looks as if the subscriber had asked, and had been granted it.
+-- Does what "prosodyctl mod_roster_command subscribe" does if the subscriber is a component, which has no roster: in the
+-- roster of the account, the subscriber has asked for a subscription and has been granted one.
 local function subscribe()
-	for seen, subscribers in pairs(module:get_option("prosodytest_subscriptions") or {}) do
-		local user, host = split(seen);
+	for account, subscribers in pairs(module:get_option("prosodytest_subscriptions") or {}) do
+		local user, host = split(account);
 		for _, subscriber in ipairs(subscribers) do
 			rostermanager.set_contact_pending_in(user, host, subscriber);
 			rostermanager.subscribed(user, host, subscriber);

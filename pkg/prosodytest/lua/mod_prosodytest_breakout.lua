@@ -1,11 +1,11 @@
--- Stands in for Jitsi's muc_breakout_rooms, and is loaded as that is: on the main virtual host, with its options main_muc
--- and breakout_rooms_muc. It speaks the same wire but for this:
+-- Stands in for Jitsi's muc_breakout_rooms. It is loaded in the same way: on the main virtual host, with the options main_muc
+-- and breakout_rooms_muc. On the wire it differs as follows:
 --
--- * The main room of a moderator's message is the one that they are in, or of whose breakout rooms they are in one: stock
---   Prosody keeps no ?room= of the connection.
--- * Of the messages it knows add, remove and move-to-room.
--- * The new state is sent at once, and not at most every 0.3 seconds.
--- * A nick is not kept for somebody who is on the way from one room to another.
+-- * A moderator's message belongs to the main room that the moderator is in, or to that of the breakout room that the
+--   moderator is in. Jitsi takes the main room from ?room= of the connection, which stock Prosody does not keep.
+-- * It knows only the messages add, remove and move-to-room.
+-- * It sends the new state at once, not at most every 0.3 seconds.
+-- * It reserves no nick for an occupant on the way from one room to another.
 
 local jid = require "util.jid";
 local json = require "util.json";
@@ -16,14 +16,14 @@ local rooms = module:require("prosodytest_rooms");
 
 local main_muc = assert(module:get_option_string("main_muc"));
 local breakout_muc = module:get_option_string("breakout_rooms_muc", "breakout."..module.host);
-local ttl = module:get_option_number("prosodytest_breakout_ttl", 5); -- seconds without anybody in any of the rooms
+local ttl = module:get_option_number("prosodytest_breakout_ttl", 5); -- seconds that the main room outlives its last occupant
 
 module:add_identity("component", "breakout_rooms", breakout_muc);
 
 local main, breakout; -- the two MUC modules
 local main_of = {}; -- breakout room to main room, both as JIDs
 local subjects = {}; -- main room as JID to a table of its breakout rooms: JID to subject
-local counters = {}; -- main room as JID to how many it has had
+local counters = {}; -- main room as JID to the number of breakout rooms created so far
 
 local function main_room_of(room)
 	return main.get_room_from_jid(jid.host(room.jid) == main_muc and room.jid or main_of[room.jid]);
@@ -87,7 +87,7 @@ local function add(main_room, subject)
 	subjects[main_room.jid] = subjects[main_room.jid] or {};
 	subjects[main_room.jid][room_jid] = subject or "";
 	counters[main_room.jid] = (counters[main_room.jid] or 0) + 1;
-	main_room:set_persistent(true); -- while all may be in the breakout rooms
+	main_room:set_persistent(true); -- all occupants may be in the breakout rooms for a while
 	broadcast(main_room);
 end
 
@@ -144,7 +144,7 @@ local function refuse(event, condition)
 	return true;
 end
 
--- One nick, one person, in the main room and all its breakout rooms.
+-- A nick belongs to one person in the main room and all its breakout rooms.
 local function pre_join(event)
 	local room, stanza = event.room, event.stanza;
 	local main_room = main_room_of(room);
@@ -226,7 +226,7 @@ module:hook_global("server-started", function ()
 	end, 1);
 
 	at_breakout:hook("message/host", control);
-	-- Whoever wanted to enter is told nothing.
+	-- As in Jitsi's module, the client that wanted to enter gets no answer.
 	at_breakout:hook("muc-room-pre-create", function (event)
 		if not main_room_of(event.room) then
 			event.room:destroy(nil, "Breakout room is invalid.");
@@ -247,4 +247,4 @@ module:hook_global("server-started", function ()
 		local main_room = main_room_of(room);
 		return main_room and main_room:get_members_only() or false;
 	end
-end, 1); -- before the test is told that the server is there
+end, 1); -- before mod_prosodytest reports that Prosody is ready

@@ -1,19 +1,19 @@
--- Stands in for Jitsi's muc_domain_mapper; loaded on the main MUC service, with its options muc_mapper_domain_base,
--- muc_mapper_domain_prefix and muc_mapper_domain. Where it is loaded does not matter: it rewrites for every session and
--- host of the server.
+-- Stands in for Jitsi's muc_domain_mapper; loaded on the main MUC service, with the options muc_mapper_domain_base,
+-- muc_mapper_domain_prefix and muc_mapper_domain. It rewrites the stanzas of every session and host, no matter where it is
+-- loaded.
 --
--- What clients send to room@conference.acme.example.com goes to [acme]room@conference.example.com, and what that says comes
--- from the former, whoever it is for: clients, Jicofo, other hosts of the server, components. Components cannot send to the
--- former, and answers that the MUC service gives them straight away (as to an IQ) come from the latter. What is said in a
--- payload, such as the room of a conference request, is left alone: Jitsi's means to rewrite that one, too, but does not
--- find it, as it looks for an element without a namespace.
+-- Stanzas from clients to the outer address room@conference.acme.example.com go to the inner one,
+-- [acme]room@conference.example.com. Stanzas from the inner address get the outer one as their from, for every receiver:
+-- clients, Jicofo, other hosts of the server, components. Components cannot send to the outer address, and direct answers of
+-- the MUC service to them (as to an IQ) come from the inner one. Payloads stay as they are, such as the room of a conference
+-- request. Jitsi's module means to rewrite that room, too, but looks for an element without a namespace and finds none.
 
 local filters = require "util.filters";
 
 local rooms = module:require("prosodytest_rooms");
 
--- By the id of a stanza, the service of a tenant that it was sent to, as conference.acme.example.com. The answer, or what
--- else comes first with that id, is said to be from there.
+-- The tenant's service that a stanza was sent to, such as conference.acme.example.com, by the stanza's id. The first stanza that
+-- comes back with this id, usually the answer, gets this service as its from.
 local services = {};
 
 local function to_internal(stanza)

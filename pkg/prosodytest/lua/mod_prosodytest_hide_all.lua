@@ -1,5 +1,5 @@
--- Stands in for Jitsi's muc_hide_all; loaded on MUC services. Rooms are on no list, and say nothing of themselves
--- (disco#info) to those outside.
+-- Stands in for Jitsi's muc_hide_all; loaded on MUC services. Rooms are on no list, and answer disco#info only to their
+-- occupants.
 
 local st = require "util.stanza";
 local muc = module:depends("muc");

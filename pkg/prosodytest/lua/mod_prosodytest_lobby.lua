@@ -1,10 +1,10 @@
--- Stands in for Jitsi's muc_lobby_rooms, and is loaded as that is: on the main virtual host, with its options main_muc,
--- lobby_muc, muc_lobby_whitelist and muc_lobby_check_display_name_required. It speaks the same wire but for the
--- notifications (lobby-notify), and several items in one muc#admin set, which it does not know.
+-- Stands in for Jitsi's muc_lobby_rooms. It is loaded in the same way: on the main virtual host, with the options main_muc,
+-- lobby_muc, muc_lobby_whitelist and muc_lobby_check_display_name_required. On the wire it lacks the notifications
+-- (lobby-notify), and several items in one muc#admin set.
 --
--- Jitsi's has no option that lets in those without a name: muc_lobby_check_display_name_required only has the client ask for
--- one. It looks at room._data.lobby_skip_display_name_check, which modules set that make a lobby (muc_wait_for_host). The
--- option prosodytest_lobby_skip_display_name_check stands in for a module that sets it in all rooms.
+-- Jitsi's module has no option that accepts clients without a display name: muc_lobby_check_display_name_required only makes
+-- the client ask for one. But it reads room._data.lobby_skip_display_name_check, which modules set that create a lobby
+-- (muc_wait_for_host). The option prosodytest_lobby_skip_display_name_check stands in for a module that sets it in all rooms.
 
 local filters = require "util.filters";
 local jid = require "util.jid";
@@ -31,7 +31,7 @@ local function main_of(lobby_room)
 	return main.get_room_from_jid(jid.join(jid.node(lobby_room.jid), main_muc));
 end
 
-local function say(room, is_on)
+local function record(room, is_on)
 	room.jitsiMetadata = room.jitsiMetadata or {};
 	room.jitsiMetadata.lobbyEnabled = is_on;
 	module:context(main_muc):fire_event("room-metadata-changed", { room = room });
@@ -42,12 +42,12 @@ local function close(room, alternative)
 	if lobby_room then
 		lobby_room:set_persistent(false);
 		lobby_room:destroy(alternative, "Lobby room closed.");
-		say(room, false);
+		record(room, false);
 	end
 	room._data.lobby_skip_display_name_check = nil;
 end
 
--- The form has the whole say: one that does not speak of members-only ends the lobby, too.
+-- The submitted form decides alone: a form without the field members-only also closes the lobby.
 local function submitted(event)
 	local room = event.room;
 	if jid.node(event.actor) == "focus" then
@@ -58,7 +58,7 @@ local function submitted(event)
 	elseif not lobby_of(room) then
 		lobby.create_room(jid.join(jid.node(room.jid), lobby_muc)):set_persistent(true);
 		event.status_codes["104"] = true;
-		say(room, true);
+		record(room, true);
 	end
 end
 
@@ -109,7 +109,7 @@ local function gate(event)
 	end
 end
 
--- Several invitations in one message.
+-- Handles several invitations in one message.
 local function invite(event)
 	local stanza = event.stanza;
 	local room = main.get_room_from_jid(jid.bare(stanza.attr.to));
@@ -127,8 +127,8 @@ local function invite(event)
 	return handled;
 end
 
--- Who knocks is seen by the owners only, and sees none of them. So much reaches clients; components are told all. Of the
--- answers to IQs only those to disco#info come, and no errors; the observer of the test is answered everything.
+-- Reports whether a stanza from a lobby may reach a client. Only owners see a knocking guest, and the guest sees no owner. Of
+-- the answers to IQs only those to disco#info pass, and no errors. Components get everything, and so does the test's observer.
 local function passes(lobby_room, stanza)
 	if stanza.name == "iq" then
 		return stanza:get_child("query", "http://jabber.org/protocol/disco#info") or jid.node(stanza.attr.to) == "observer";
@@ -197,4 +197,4 @@ module:hook_global("server-started", function ()
 		local room = main_of(lobby_room);
 		return room and room:get_affiliation(who) or "none";
 	end
-end, 1); -- before the test is told that the server is there
+end, 1); -- before mod_prosodytest reports that Prosody is ready

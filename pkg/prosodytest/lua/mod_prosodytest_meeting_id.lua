@@ -1,6 +1,6 @@
--- Stands in for Jitsi's muc_meeting_id; loaded on the main MUC service and on that of breakout rooms. Nobody changes what the
--- focus is, nobody comes before it, and a kick takes the affiliation, too. The nick "focus" makes an occupant the focus;
--- among addresses all with the node "focus" are it. What it does with messages is not played.
+-- Stands in for Jitsi's muc_meeting_id; loaded on the MUC services of main rooms and of breakout rooms. Nobody can change the
+-- focus's affiliation, nobody enters before the focus, and a kick also takes the affiliation. The focus is the occupant with
+-- the nick "focus", and in muc#admin items every JID with the node "focus". Jitsi's handling of messages is not played.
 
 local jid = require "util.jid";
 local queue = require "util.queue";
@@ -51,7 +51,7 @@ module:hook("muc-broadcast-presence", function (event)
 	end
 end);
 
--- Rooms of Jicofo's health checks are for Jicofo. Others wait for it, five hundred at most, and hear nothing meanwhile.
+-- Only Jicofo enters the rooms of its health checks. In other rooms at most 500 joins wait, unanswered, until Jicofo is inside.
 module:hook("muc-room-pre-create", function (event)
 	if rooms.is_health_check(event.room) and not is_focus(event.stanza.attr.to) then
 		return refuse(event, "cancel", "service-unavailable");
@@ -92,7 +92,7 @@ for _, to in ipairs({ "bare", "host" }) do
 	module:hook("iq-set/"..to.."/http://jabber.org/protocol/muc#admin:query", guard, 10);
 end
 
--- As Jitsi's does; it is of use for the main rooms only.
+-- Jitsi's module loads it, too. Only main rooms use it.
 if module.host == rooms.service then
 	module:depends("prosodytest_permissions");
 end

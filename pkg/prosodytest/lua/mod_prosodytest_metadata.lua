@@ -1,6 +1,6 @@
--- Stands in for Jitsi's room_metadata_component, and is loaded as that is: as a component, with its options muc_component
--- and breakout_rooms_component. Everybody who enters is sent the room's metadata before their own presence, and everybody
--- inside when another module changes it. That moderators change it is not played.
+-- Stands in for Jitsi's room_metadata_component. It is loaded in the same way: as a component, with the options muc_component
+-- and breakout_rooms_component. It sends the room's metadata to each new occupant, before the occupant's own presence, and to
+-- all occupants when another module changes it. Changes by moderators are not played.
 
 local filters = require "util.filters";
 local jid = require "util.jid";
@@ -20,7 +20,7 @@ local function send(room, occupant, joins)
 	if rooms.is_admin(occupant.jid) then
 		metadata.moderators = json.array and json.array({}) or {};
 	elseif joins then
-		metadata.services = {}; -- TURN servers, of which there are none
+		metadata.services = {}; -- the list of TURN servers
 	end
 	module:send(st.message({ from = module.host, to = occupant.jid })
 		:text_tag("json-message", json.encode({ type = "room_metadata", metadata = metadata }),
@@ -69,4 +69,4 @@ module:hook_global("server-started", function ()
 			end
 		end);
 	end
-end, 1); -- before the test is told that the server is there
+end, 1); -- before mod_prosodytest reports that Prosody is ready

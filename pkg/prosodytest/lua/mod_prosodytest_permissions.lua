@@ -1,6 +1,6 @@
--- Stands in for Jitsi's jitsi_permissions; loaded on the main MUC service. Who becomes a moderator and has no features of a
--- token is told of all that moderators may, with the own presence. Who has them is told nothing: the client reads its token.
--- What a moderator's token allows goes to those whom they make owners.
+-- Stands in for Jitsi's jitsi_permissions; loaded on the main MUC service. An occupant without features from a token that becomes
+-- a moderator gets all permissions of moderators, listed in its own presence. With features from a token the presence lists
+-- nothing: the client reads its token. A moderator that makes an occupant owner passes on its own features.
 
 local filters = require "util.filters";
 local jid = require "util.jid";

@@ -1,5 +1,5 @@
--- Stands in for Jitsi's jitsi_session. It keeps what the address of a WebSocket or BOSH connection says, in the session
--- fields that Jitsi's modules read; nothing of it is verified here. Clients over TCP have no such address.
+-- Stands in for Jitsi's jitsi_session. It copies the parameters in the URL of a WebSocket or BOSH connection to the session
+-- fields that Jitsi's modules read, without verifying them. Connections over TCP have no URL.
 
 module:set_global();
 

@@ -1,4 +1,4 @@
--- For MUC services: rooms whose names begin with "silent" exist for nobody and answer nothing, as those of a service that hangs.
+-- Loaded on MUC services: rooms with a name that begins with "silent" answer nothing, as if the service hung.
 
 local jid_split = require "util.jid".split;
 

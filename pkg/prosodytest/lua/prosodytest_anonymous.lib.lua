@@ -1,12 +1,12 @@
--- What Jitsi's providers of authentication have in common: SASL ANONYMOUS (RFC 4505) and nothing else, random user names,
--- and that a connection which names a session to resume (XEP-0198) gets the user name of that session. Prosody looks for
--- the session by user name, so without this nobody whose name is random can resume.
+-- The common part of Jitsi's providers of authentication: only SASL ANONYMOUS (RFC 4505), and random user names. A connection
+-- that names a session to resume (XEP-0198) gets the user name of that session. Prosody looks up the session by user name, so
+-- otherwise nobody with a random name could resume.
 
 local sasl = require "util.sasl";
 local uuid = require "util.uuid".generate;
 
--- The mechanism is the whole server's, as Jitsi's is: other than Prosody's it can refuse. It serves Prosody's own
--- provider "anonymous" as well.
+-- As in Jitsi's module, this replaces the mechanism for the whole server, Prosody's own provider "anonymous" included. Unlike
+-- Prosody's, it can refuse.
 sasl.registerMechanism("ANONYMOUS", { "anonymous" }, function (handler)
 	local username = uuid();
 	local allowed, condition, text = handler.profile.anonymous(handler, username, handler.realm);
@@ -31,7 +31,7 @@ local function unsupported()
 	return nil, "Password based auth not supported";
 end
 
--- A provider. check gets the session and the one that it means to resume, if there is one. It returns true, or false, a
+-- Returns a provider. check gets the session, and the session to resume if there is one. It returns true, or false with a
 -- condition and a text.
 return function (check)
 	return {

@@ -1,4 +1,4 @@
--- What several stand-ins ask about rooms.
+-- Functions about rooms that several stand-ins use.
 
 local jid = require "util.jid";
 
@@ -16,8 +16,8 @@ local admins = module:get_option_inherited_set("admins", {});
 
 local lib = { service = service };
 
--- The address as the MUC service has it: room@conference.acme.example.com is [acme]room@conference.example.com. The second
--- result says whether it was spelled as clients do. Without a node, only the service is rewritten.
+-- Returns the address that the MUC service uses: room@conference.acme.example.com becomes [acme]room@conference.example.com.
+-- The second result says whether it was the spelling of clients. An address without a node only gets another host.
 function lib.internal(address)
 	local node, host, resource = jid.split(address);
 	local tenant = host and host:match(of_tenant);
@@ -27,7 +27,7 @@ function lib.internal(address)
 	return jid.join(node and "["..tenant.."]"..node, service, resource), true;
 end
 
--- The address as clients spell it.
+-- Returns the address in the spelling of clients.
 function lib.external(address)
 	local node, host, resource = jid.split(address);
 	local tenant, room = (host == service and node or ""):match("^%[([^%]]+)%](.+)$");
@@ -46,7 +46,7 @@ function lib.is_health_check(room)
 	return jid.node(room.jid):sub(1, #"__jicofo-health-check") == "__jicofo-health-check";
 end
 
--- The item of somebody's own presence in a room, on its way to them; nil of any other stanza.
+-- Returns the item of an occupant's own presence, on its way to that occupant, or nil for any other stanza.
 function lib.own_presence(stanza)
 	local x = stanza.name == "presence" and stanza.attr.type == nil and stanza.attr.to
 		and stanza:get_child("x", "http://jabber.org/protocol/muc#user");
