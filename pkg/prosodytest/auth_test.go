@@ -1,41 +1,11 @@
 package prosodytest
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
-
-// sign makes a token of the claims, in the way of RFC 7515. A nil claim is left out.
-func sign(t *testing.T, secret, alg string, changed map[string]any) string {
-	t.Helper()
-	claims := map[string]any{"iss": "my_app", "aud": "jitsi", "sub": "meet.example.com", "room": "standup"}
-	maps.Copy(claims, changed)
-	maps.DeleteFunc(claims, func(_ string, v any) bool { return v == nil })
-	part := func(v any) string {
-		text, err := json.Marshal(v)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return base64.RawURLEncoding.EncodeToString(text)
-	}
-	signed := part(map[string]string{"typ": "JWT", "alg": alg}) + "." + part(claims)
-	mac := hmac.New(sha256.New, []byte(secret))
-	mac.Write([]byte(signed))
-	return signed + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
-}
-
-// tokens are the options of a server that verifies tokens of sign.
-func tokens(o JitsiOptions) JitsiOptions {
-	o.Auth, o.GuestAuth, o.AppID, o.AppSecret = "token", "jitsi-anonymous", "my_app", "app secret"
-	return o
-}
 
 func TestTokenProvider(t *testing.T) {
 	t.Parallel()
@@ -77,9 +47,9 @@ func TestTokenProvider(t *testing.T) {
 		})
 	}
 	if _, err := s.Dial(timeout(t, defaultTimeout), ClientOptions{Host: "meet.example.com", Token: "e.y.J"}); err == nil {
-		t.Error("a token over TCP has no place")
+		t.Error("a token over TCP is no error")
 	}
-	// What is said to the host of guests is not verified there.
+	// The virtual host of guests does not verify tokens.
 	if c, err := s.Dial(timeout(t, defaultTimeout), ClientOptions{Host: "guest.meet.example.com", Token: "e.y.J", Transport: WebSocket}); err != nil {
 		t.Error(err)
 	} else {
@@ -87,7 +57,7 @@ func TestTokenProvider(t *testing.T) {
 	}
 }
 
-// TestResumption shows for each provider whether a short cut is noticed by others.
+// TestResumption shows with which providers a client can resume its session, unnoticed by others.
 func TestResumption(t *testing.T) {
 	for provider, resumes := range map[string]bool{"anonymous": false, "token": true, "jitsi-anonymous": true} {
 		t.Run(provider, func(t *testing.T) {
@@ -104,7 +74,7 @@ func TestResumption(t *testing.T) {
 				}
 			}
 			was := romeo.JID()
-			for range 2 { // the session lives on after the first time
+			for range 2 { // the session can be resumed more than once
 				romeo.Kill()
 				juliet.Sends("<message to='" + room + "' type='groupchat'><body>Hello</body></message>")
 				juliet.Receives("<message from='" + room + "/juliet'><body>Hello</body></message>")
@@ -130,18 +100,18 @@ func TestResumption(t *testing.T) {
 	}
 }
 
-// TestResumptionLosesNothing shows that a resumed session has lost nothing of either side.
+// TestResumptionLosesNothing shows that a resumed session loses no stanza of either side.
 func TestResumptionLosesNothing(t *testing.T) {
 	t.Parallel()
 	s := Start(t, JitsiOptions{Hibernation: time.Hour, GuestAuth: "jitsi-anonymous"}.Options())
 	juliet := s.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket, Resumable: true})
 	nurse := s.Client(t, ClientOptions{Host: "guest.meet.example.com"})
 	if err := nurse.Resume(t.Context(), ""); err == nil {
-		t.Error("resumed what cannot be")
+		t.Error("resumed a session that cannot be resumed")
 	}
 	calls := func(bodies ...string) {
 		t.Helper()
-		for _, body := range bodies { // after more than five the server asks how many have come
+		for _, body := range bodies { // after five stanzas the server asks for an acknowledgement
 			nurse.Sends("<message to='" + juliet.JID() + "'><body>" + body + "</body></message>")
 		}
 		if err := nurse.Sync(t.Context()); err != nil {
@@ -172,13 +142,13 @@ func TestResumptionLosesNothing(t *testing.T) {
 	}
 }
 
-// TestResumptionEnds shows that there is no session when its time is over.
+// TestResumptionEnds shows that a session cannot be resumed after its time.
 func TestResumptionEnds(t *testing.T) {
 	t.Parallel()
 	s := Start(t, JitsiOptions{Hibernation: time.Second, GuestAuth: "jitsi-anonymous"}.Options())
 	juliet := s.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket, Resumable: true})
 	nurse := s.Client(t, ClientOptions{Host: "guest.meet.example.com"})
-	juliet.Sends("<presence to='" + nurse.JID() + "'/>") // so that her end is seen
+	juliet.Sends("<presence to='" + nurse.JID() + "'/>") // so that the nurse is told of her end
 	nurse.Receives("<presence from='" + juliet.JID() + "'/>")
 	juliet.Kill()
 	nurse.Receives("<presence type='unavailable' from='" + juliet.JID() + "'/>")
@@ -187,19 +157,7 @@ func TestResumptionEnds(t *testing.T) {
 	}
 }
 
-// may is what <permissions/> in a presence says, or nil.
-func may(presence Stanza) map[string]string {
-	var all map[string]string
-	for _, p := range presence.Child("permissions", nsJitmeet).Children {
-		if all == nil {
-			all = map[string]string{}
-		}
-		all[p.Attr["name"]] = p.Attr["val"]
-	}
-	return all
-}
-
-// TestFeatures shows whether what a token forbids reaches the client and Jitsi's modules.
+// TestFeatures shows with which providers the features of a token reach the client and Jitsi's modules.
 func TestFeatures(t *testing.T) {
 	forbids := sign(t, "app secret", "HS256", map[string]any{"context": map[string]any{"features": map[string]any{"recording": false}}})
 	for provider, kept := range map[string]bool{"anonymous": false, "token": true, "jitsi-anonymous": false} {
@@ -220,34 +178,35 @@ func TestFeatures(t *testing.T) {
 					return s.Attr["from"] == "metadata.meet.example.com" && m.Attr["room"] == room &&
 						strings.Contains(m.Text, "room_metadata") && strings.Contains(m.Text, "services")
 				}) {
-					t.Errorf("%s is told nothing of the room before entering", nick)
+					t.Errorf("%s gets no metadata of the room before entering", nick)
 				}
 				return presence
 			}
 			romeo := j.Server.Client(t, ClientOptions{Host: "meet.example.com", Token: forbids, Room: "standup", Transport: WebSocket})
 			got := may(enters(romeo, "romeo", "owner"))
 			if kept && got != nil || !kept && got["recording"] != "true" {
-				t.Errorf("the owner with a token that forbids recording is told %v", got)
+				t.Errorf("permissions of the owner with a token that forbids recording: %v", got)
 			}
 			paris := j.someone("meet.example.com")
 			if got := may(enters(paris, "paris", "owner")); got["recording"] != "true" || len(got) != 9 {
-				t.Errorf("the owner without a token is told %v", got)
+				t.Errorf("permissions of the owner without a token: %v", got)
 			}
-			// A promoted occupant may do no more than the moderator who promoted it.
+			// An occupant that a moderator promotes gets no more permissions than the moderator has.
 			juliet := j.someone("guest.meet.example.com")
 			if got := may(enters(juliet, "juliet", "member")); got != nil {
-				t.Errorf("the member is told %v", got)
+				t.Errorf("permissions of the member: %v", got)
 			}
 			j.affiliate(romeo, room, juliet.BareJID(), "owner")
 			own, err := juliet.Await(timeout(t, defaultTimeout), func(s Stanza) bool { return s.Name == "presence" && s.HasStatus("110") })
 			if got := may(own); err != nil || (got["recording"] == "false") != kept {
-				t.Errorf("the occupant that this owner promotes is told %v %v", got, err)
+				t.Errorf("permissions of the occupant that this owner promotes: %v %v", got, err)
 			}
 		})
 	}
 }
 
-// TestUpgrade shows that a guest becomes somebody with a token by resuming with one, which Prosody 0.12 has no event for.
+// TestUpgrade shows that a guest who resumes with a token must have a good one. Prosody 0.12 has no event for this and verifies
+// nothing.
 func TestUpgrade(t *testing.T) {
 	o := tokens(JitsiOptions{})
 	t.Parallel()

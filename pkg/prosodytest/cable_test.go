@@ -6,7 +6,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// What a cable is stalled for arrives after Mend; what it is cut for is lost, and both ends are told.
+// TestCable shows that data of a stalled cable arrives after Mend, and that a cut cable closes its connections.
 func TestCable(t *testing.T) {
 	server := prosodytest.Start(t, prosodytest.Options{Config: `
 		VirtualHost "example.com"
@@ -21,7 +21,7 @@ func TestCable(t *testing.T) {
 
 	cable.Stall()
 	juliet.Sends("<message to='echo.example.com'><body>later</body></message>")
-	if err := juliet.Sync(t.Context()); err != nil { // so Prosody has passed it on
+	if err := juliet.Sync(t.Context()); err != nil { // so that Prosody has passed the message on
 		t.Fatal(err)
 	}
 	if got := echo.Drain(); len(got) > 0 {

@@ -39,7 +39,7 @@ func TestClient(t *testing.T) {
 				if err := c.Send("<presence/>"); err == nil {
 					t.Error("sent after the end")
 				}
-				c.Drain() // the server may have shown the client its own farewell
+				c.Drain() // the server may have sent the client its own unavailable presence
 				if _, err := c.Next(t.Context()); err == nil {
 					t.Error("received after the end")
 				}
@@ -60,7 +60,8 @@ func TestClient(t *testing.T) {
 	}
 }
 
-// An answer goes to who asked and not to who waits for anything; what looks like an answer but is not, does not.
+// TestIQ shows that an answer goes to the caller that asked, not to one that waits for any stanza, and that stanzas which only
+// resemble the answer do not.
 func TestIQ(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{Config: small})
@@ -107,7 +108,7 @@ func TestIQ(t *testing.T) {
 		t.Errorf("beside the answer: %v", rest)
 	}
 
-	// The own account, and a component that asks.
+	// The client's own account answers, too, and a component can ask.
 	if answer, err := c.IQ(ctx, "get", "", "<query xmlns='http://jabber.org/protocol/disco#info'/>"); err != nil || answer.Find("identity", "").Attr["category"] != "account" {
 		t.Errorf("got %s, %v", answer, err)
 	}
@@ -119,7 +120,8 @@ func TestIQ(t *testing.T) {
 	}
 }
 
-// Receives takes what fits and leaves the rest in order; waiting works with many at once.
+// TestSelectiveReceive shows that Receives takes the stanza that matches and leaves the others in order, and that many callers
+// can wait at once.
 func TestSelectiveReceive(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{Config: small})
@@ -187,7 +189,7 @@ func TestReceivesFails(t *testing.T) {
 	})
 	for _, want := range []string{"expected:\n    <message>\n      <body>Good morning</body>\n    </message>\n", "<body>Good night</body>", "deadline exceeded"} {
 		if !strings.Contains(f.said, want) {
-			t.Errorf("%s: does not say %q: %s", f.outcome, want, f.said)
+			t.Errorf("%s: lacks %q: %s", f.outcome, want, f.said)
 		}
 	}
 	f = during(t, func(f *fake) {
@@ -276,7 +278,7 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-// BenchmarkJoin is the cost of a client that connects, enters a room and leaves.
+// BenchmarkJoin measures a client that connects, enters a room and leaves.
 func BenchmarkJoin(b *testing.B) {
 	s := Start(b, Options{Config: "VirtualHost 'meet.example.com' authentication = 'anonymous' Component 'rooms.example.com' 'muc'", LogLevel: "warn"})
 	for b.Loop() {

@@ -2,28 +2,8 @@ package prosodytest
 
 import (
 	"context"
-	"fmt"
 	"testing"
 )
-
-const (
-	room     = "standup@conference.meet.example.com"
-	focusJID = "focus@focus.meet.example.com/usher"
-)
-
-// createRoom makes the component an occupant, which creates the room.
-func createRoom(t *testing.T, focus *Client) {
-	t.Helper()
-	focus.Sends(`<presence from='` + focusJID + `' to='` + room + `/focus'><x xmlns='http://jabber.org/protocol/muc'/></presence>`)
-	focus.Receives(`<presence from='` + room + `/focus'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner'/><status code='110'/></x></presence>`)
-}
-
-func setAffiliation(t *testing.T, focus *Client, jid, affiliation string) {
-	t.Helper()
-	focus.Sends(fmt.Sprintf(`<iq type='set' id='affiliation' from='%s' to='%s'><query xmlns='http://jabber.org/protocol/muc#admin'>
-		<item jid='%s' affiliation='%s'/></query></iq>`, focusJID, room, jid, affiliation))
-	focus.Receives(`<iq type='result' id='affiliation' from='` + room + `'/>`)
-}
 
 // TestGate shows that the server of JitsiConfig is a complete gate: with a component of a few lines beside it, nobody but the
 // component creates a room, and nobody enters without an affiliation.

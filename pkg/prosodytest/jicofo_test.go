@@ -9,29 +9,6 @@ import (
 	"time"
 )
 
-// forwards makes the component ask in somebody's name, as usher does.
-func forwards(t *testing.T, component *Client, j *Jicofo, user, conference string) Stanza {
-	t.Helper()
-	component.from = bot + "/" + user
-	answer, err := component.IQ(timeout(t, defaultTimeout), "set", j.JID(), conference)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer
-}
-
-func conference(room, attributes string) string {
-	return "<conference xmlns='" + nsFocus + "' room='" + room + "' " + attributes + "/>"
-}
-
-// attribute is one of the answer's, or the condition of its error.
-func attribute(answer Stanza, name string) string {
-	if e := answer.ErrorCondition(); e != "" {
-		return e
-	}
-	return answer.Child("conference", nsFocus).Attr[name]
-}
-
 func TestJicofo(t *testing.T) {
 	j := startJitsi(t, JitsiOptions{})
 	component := j.Component(t, bot, "secret")
@@ -64,7 +41,7 @@ func TestJicofo(t *testing.T) {
 		t.Errorf("the form: %s %v", form, err)
 	}
 
-	// Directly, and for a room that it is in.
+	// A client asks directly, for a room that Jicofo is in.
 	if answer := j.ask(romeo, room); attribute(answer, "ready") != "true" {
 		t.Errorf("asked directly: %s", answer)
 	}
@@ -85,16 +62,16 @@ func TestJicofo(t *testing.T) {
 			t.Errorf("%s: %s, want %s", asked, got, want)
 		}
 	}
-	// In nobody's name.
+	// The component asks in nobody's name.
 	if got := attribute(forwards(t, component, j.jicofo, "nobody", conference(room, "")), "ready"); got != "bad-request" {
-		t.Errorf("in nobody's name: %s", got)
+		t.Errorf("asked in nobody's name: %s", got)
 	}
 	if rooms := j.jicofo.Rooms(); !slices.Equal(rooms, []string{room}) {
 		t.Errorf("in %v", rooms)
 	}
 }
 
-// TestJicofoNoOwner shows that Jicofo is of no use where it is not among the admins and the room is somebody else's.
+// TestJicofoNoOwner shows that Jicofo cannot serve a room that it did not create, if it is not among the admins.
 func TestJicofoNoOwner(t *testing.T) {
 	o := JitsiOptions{Open: true, Conference: "restrict_room_creation = false\nadmins = { 'observer@auth.meet.example.com' }"}
 	j := startJitsi(t, o)
@@ -122,11 +99,11 @@ func TestJicofoSubscription(t *testing.T) {
 			o := JitsiOptions{NotSubscribed: tt.notSubscribed, Hibernation: time.Second}
 			s := Start(t, o.Options())
 			component := s.Component(t, bot, "secret")
-			if !tt.notSubscribed { // without Jicofo there is nothing to see, and later it shows itself
+			if !tt.notSubscribed { // Jicofo is not there yet; its presence comes later by itself
 				component.Sends(subscribe)
 				component.Receives("<presence type='subscribed' from='" + jid + "'/>")
 			}
-			if tt.early { // the server keeps the question until there is somebody to ask
+			if tt.early { // the server keeps the request until Jicofo comes
 				component.Sends(subscribe)
 			}
 			jo := o.Jicofo()
@@ -176,7 +153,7 @@ func TestJicofoBehavior(t *testing.T) {
 	component := j.Component(t, bot, "secret")
 	component.from = bot
 	number := 0
-	// asks returns the room and the id; answers are for the test to look for.
+	// asks sends a request for a new room. It returns the room, and a pattern for the answer with its type and payload left open.
 	asks := func(b JicofoBehavior) (room, pattern string) {
 		t.Helper()
 		j.jicofo.Behave(b)
@@ -194,14 +171,14 @@ func TestJicofoBehavior(t *testing.T) {
 	}
 	silent := func(pattern string) {
 		t.Helper()
-		// What Jicofo meant to say is with the server when it has answered the next request, and the server keeps the order.
+		// Once the next request is answered, an earlier answer of Jicofo would have arrived: the server keeps the order.
 		_, next := asks(JicofoBehavior{Error: "conflict"})
 		says(next, "error", "")
 		component.from = bot
 		for _, typ := range []string{"result", "error"} {
 			for _, s := range component.waiting() {
 				if ok, _ := s.Matches(fmt.Sprintf(pattern, typ, "")); ok {
-					t.Errorf("said %s", s)
+					t.Errorf("Jicofo says %s", s)
 				}
 			}
 		}
@@ -226,9 +203,7 @@ func TestJicofoBehavior(t *testing.T) {
 	inside(room, false)
 
 	room, p = asks(JicofoBehavior{Mute: true})
-	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return slices.Contains(rooms, room) }); err != nil {
-		t.Error(err)
-	}
+	j.isIn(func(rooms []string) bool { return slices.Contains(rooms, room) })
 	silent(p)
 
 	_, p = asks(JicofoBehavior{Copies: 2})
@@ -259,7 +234,7 @@ func TestJicofoBehavior(t *testing.T) {
 	component.Receives(fmt.Sprintf("<iq id='%d' type='result' from='%s'>%s</iq>", number, impostor.JID(), is("ready='true'")))
 	says(p, "error", "")
 
-	// A request that waits ends with Jicofo.
+	// Waiting requests end when Jicofo ends.
 	asks(JicofoBehavior{Delay: time.Hour})
 	asks(JicofoBehavior{Until: make(chan struct{})})
 	j.jicofo.Kill()
@@ -270,30 +245,25 @@ func TestJicofoBehavior(t *testing.T) {
 	says(p, "result", is("ready='true'"))
 }
 
-// TestJicofoCannotEnter shows that who asks first is never answered if Jicofo does not get in, and others are put off
-// meanwhile: here in the room of a tenant that is asked for in the spelling that only the MUC service knows.
+// TestJicofoCannotEnter shows that Jicofo never answers the first request for a room that it cannot enter, and answers later
+// ones with ready='false' while it is entering. Most rows ask for a tenant's room in the spelling of the MUC service.
 func TestJicofoCannotEnter(t *testing.T) {
 	its := "[acme]" + room
 	for name, tt := range map[string]struct {
 		mapper  bool
 		timeout time.Duration
 		room    string
-		want    string // ready, while it is entering
+		want    string // ready, while Jicofo is entering; "" if it gives up
 	}{
-		"brackets beside the mapper":      {true, time.Hour, its, "false"},
-		"brackets, given up":              {true, time.Millisecond, its, ""},
-		"brackets":                        {false, 0, its, "true"},
-		"beside the mapper":               {true, 0, "standup@conference.acme.meet.example.com", "true"},
-		"a tenant's without the mapper":   {false, 0, "standup@conference.acme.meet.example.com", ""},
-		"of what is no service for rooms": {false, 0, "standup@guest.meet.example.com", ""},
+		"brackets beside the mapper":    {true, time.Hour, its, "false"},
+		"brackets, given up":            {true, time.Millisecond, its, ""},
+		"brackets":                      {false, 0, its, "true"},
+		"beside the mapper":             {true, 0, "standup@conference.acme.meet.example.com", "true"},
+		"a tenant's without the mapper": {false, 0, "standup@conference.acme.meet.example.com", ""},
+		"of no MUC service":             {false, 0, "standup@guest.meet.example.com", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			o := JitsiOptions{Mapper: tt.mapper}
-			s := Start(t, o.Options())
-			jo := o.Jicofo()
-			jo.JoinTimeout = tt.timeout
-			j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+			j := startJitsi(t, JitsiOptions{Mapper: tt.mapper}, func(jo *JicofoOptions) { jo.JoinTimeout = tt.timeout })
 			component := j.Component(t, bot, "secret")
 			ask := func(id string) string {
 				return "<iq type='set' id='" + id + "' from='" + bot + "/juliet@meet.example.com/1' to='" + j.jicofo.JID() + "'>" + conference(tt.room, "") + "</iq>"
@@ -317,19 +287,7 @@ func TestJicofoCannotEnter(t *testing.T) {
 	}
 }
 
-// throws waits until Jicofo has not entered a room.
-func (j *jitsi) throws() {
-	j.Helper()
-	if err := j.jicofo.Await(timeout(j.T, defaultTimeout), func([]JicofoRequest, []string) bool { return len(j.jicofo.Exceptions()) == 1 }); err != nil {
-		j.Fatal(err)
-	}
-	if rooms := j.jicofo.Rooms(); len(rooms) != 0 {
-		j.Errorf("Jicofo is in %v", rooms)
-	}
-}
-
-// TestJicofoKilled shows that Jicofo is online for a while after its end, that nobody answers meanwhile, and that its
-// successor puts an end to it.
+// TestJicofoKilled shows that a killed Jicofo stays online for a while without answering, until its successor replaces it.
 func TestJicofoKilled(t *testing.T) {
 	j := startJitsi(t, JitsiOptions{Open: true})
 	component := j.Component(t, bot, "secret")
@@ -357,7 +315,7 @@ func TestJicofoKilled(t *testing.T) {
 	juliet.Receives("<presence from='" + room + "/focus'/>")
 }
 
-// TestJicofoShows shows what Jicofo tells of itself in a room, and what it wants to know of others.
+// TestJicofoShows shows the extensions of Jicofo's presence in a room, and its questions to the occupants.
 func TestJicofoShows(t *testing.T) {
 	j := startJitsi(t, JitsiOptions{Open: true})
 	j.opens(room)
@@ -373,22 +331,16 @@ func TestJicofoShows(t *testing.T) {
 	romeo.Receives(asks)
 	j.enters(nurse, room, "nurse")
 	nurse.Receives(asks)
-	juliet.ReceivesNot("<presence from='" + room + "/focus'/>") // once is enough
+	juliet.ReceivesNot("<presence from='" + room + "/focus'/>") // Jicofo shows it only once
 }
 
 func TestJicofoLeaves(t *testing.T) {
-	o := JitsiOptions{Open: true, Breakout: true, Global: "prosodytest_breakout_ttl = 3600"} // Jicofo is first
-	t.Parallel()
-	s := Start(t, o.Options())
-	jo := o.Jicofo()
-	jo.InitialTimeout = time.Hour
-	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	o := JitsiOptions{Open: true, Breakout: true, Global: "prosodytest_breakout_ttl = 3600"} // so that Jicofo leaves first
+	j := startJitsi(t, o, func(jo *JicofoOptions) { jo.InitialTimeout = time.Hour })
 	inNone := func() {
 		t.Helper()
 		j.jicofo.StopWaiting()
-		if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 0 }); err != nil {
-			t.Error(err)
-		}
+		j.isIn(none)
 	}
 	leaves := func(c *Client, room, nick, status string) {
 		t.Helper()
@@ -396,35 +348,33 @@ func TestJicofoLeaves(t *testing.T) {
 		c.Receives("<presence type='unavailable' from='" + room + "/" + nick + "'/>")
 	}
 
-	// Nobody comes.
+	// Nobody enters.
 	j.opens(room)
 	inNone()
 	if j.sees(room).Exists {
 		t.Error("the room is still there")
 	}
 
-	// Somebody comes, stays longer than Jicofo would have waited, changes the nick, and leaves.
+	// An occupant stays longer than the InitialTimeout, changes its nick, and leaves.
 	romeo := j.someone("meet.example.com")
 	j.opens(room)
 	if refused, _ := j.enters(romeo, room, "romeo"); refused != "" {
 		t.Fatal(refused)
 	}
-	other := "retro@conference.meet.example.com" // when it is open, Jicofo has seen who came before
+	other := "retro@conference.meet.example.com" // once this is open, Jicofo has seen all earlier presences
 	j.opens(other)
 	j.jicofo.StopWaiting()
-	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return !slices.Contains(rooms, other) }); err != nil {
-		t.Error(err)
-	}
+	j.isIn(func(rooms []string) bool { return !slices.Contains(rooms, other) })
 	if refused, _ := j.enters(romeo, room, "montague"); refused != "" {
 		t.Fatal(refused)
 	}
 	if j.opens(other); j.sees(room).Occupant(j.jicofo.JID()).Nick != "focus" {
-		t.Fatalf("with somebody there: %v", j.sees(room))
+		t.Fatalf("with an occupant: %v", j.sees(room))
 	}
 	leaves(romeo, room, "montague", "bye")
 	inNone()
 
-	// To a breakout room and back; Jicofo keeps the main room.
+	// While the only occupant is in a breakout room, Jicofo stays in the main room.
 	j.opens(room)
 	romeo = j.host(room, "romeo")
 	cell, err := romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "cell")
@@ -436,12 +386,10 @@ func TestJicofoLeaves(t *testing.T) {
 		t.Helper()
 		j.opens(other)
 		j.jicofo.StopWaiting()
-		if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return !slices.Contains(rooms, other) }); err != nil {
-			t.Error(err)
-		}
+		j.isIn(func(rooms []string) bool { return !slices.Contains(rooms, other) })
 		for _, room := range []string{room, cell} {
 			if j.sees(room).Occupant(j.jicofo.JID()).Nick != "focus" {
-				t.Errorf("with somebody in the breakout room: %v", j.sees(room))
+				t.Errorf("with an occupant in the breakout room: %v", j.sees(room))
 			}
 		}
 	}
@@ -459,12 +407,12 @@ func TestJicofoLeaves(t *testing.T) {
 	leaves(romeo, cell, "romeo", "bye")
 	inNone()
 
-	// On the way to a breakout room that Jicofo has not entered yet.
+	// The occupant is on the way to a breakout room that Jicofo has not entered yet.
 	j.opens(room)
 	j.enters(romeo, room, "romeo")
 	leaves(romeo, room, "romeo", "switch_room")
 	if j.opens(cell); j.sees(room).Occupant(j.jicofo.JID()).Nick != "focus" {
-		t.Errorf("with somebody on the way: %v", j.sees(room))
+		t.Errorf("with an occupant on the way: %v", j.sees(room))
 	}
 	inNone()
 }
@@ -486,25 +434,23 @@ func TestJicofoRestarts(t *testing.T) {
 	}
 	romeo.Receives("<presence from='" + room + "/focus'><x xmlns='" + nsMUCUser + "'><item jid='focus@auth.meet.example.com/second'/></x></presence>")
 
-	// Put out of the room, it knows, and enters again.
+	// Jicofo notices that it is removed from a room, and enters again when asked.
 	romeo.Drain()
 	if s, err := j.observer.client.IQ(t.Context(), "set", room, "<query xmlns='"+nsMUCOwner+"'><destroy/></query>"); err != nil || s.Attr["type"] != "result" {
 		t.Fatal(s, err)
 	}
-	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 0 }); err != nil {
-		t.Error(err)
-	}
+	j.isIn(none)
 	if got := attribute(j.ask(romeo, room), "ready"); got != "true" {
 		t.Errorf("after the end of the room: %s", got)
 	}
 
-	// With the server.
+	// The server restarts.
 	if err := j.Server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	<-j.jicofo.Done()
 	if err := j.jicofo.HealthCheck(t.Context()); err == nil {
-		t.Error("in good health without a connection")
+		t.Error("healthy without a connection")
 	}
 	if err := j.jicofo.Restart(t.Context(), ""); err != nil {
 		t.Fatal(err)
@@ -521,23 +467,12 @@ func TestJicofoRestarts(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := j.jicofo.HealthCheck(ended); err == nil {
-		t.Error("no error after the end of the context")
+		t.Error("no error although the context has ended")
 	}
 }
 
-// becomes waits until somebody's presence shows the affiliation.
-func becomes(c *Client, room, nick, affiliation string) {
-	c.t.Helper()
-	c.Receives("<presence from='" + room + "/" + nick + "'><x xmlns='" + nsMUCUser + "'><item affiliation='" + affiliation + "'/></x></presence>")
-}
-
 func TestJicofoAutoOwner(t *testing.T) {
-	o := JitsiOptions{Open: true}
-	t.Parallel()
-	s := Start(t, o.Options())
-	jo := o.Jicofo()
-	jo.AutoOwner = true
-	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	j := startJitsi(t, JitsiOptions{Open: true}, func(jo *JicofoOptions) { jo.AutoOwner = true })
 	j.opens(room)
 	romeo, juliet, nurse := j.someone("meet.example.com"), j.someone("guest.meet.example.com"), j.someone("guest.meet.example.com")
 	j.enters(romeo, room, "romeo")
@@ -553,7 +488,7 @@ func TestJicofoAutoOwner(t *testing.T) {
 		t.Errorf("the third is %s", got)
 	}
 
-	// Somebody who is owner already suffices.
+	// If an owner is inside already, Jicofo makes no other.
 	other := "retro@conference.meet.example.com"
 	j.opens(other)
 	host := j.host(other, "host")
@@ -569,21 +504,16 @@ func TestJicofoAutoOwner(t *testing.T) {
 		if a := j.sees(other).Affiliations; a[host.BareJID()] != "owner" || len(a) != 2 {
 			t.Errorf("with an owner inside: %v", a)
 		}
-		if err := j.jicofo.Restart(t.Context(), ""); err != nil { // finds all inside
+		if err := j.jicofo.Restart(t.Context(), ""); err != nil { // the new one finds all occupants inside
 			t.Fatal(err)
 		}
 		j.opens(other)
-		j.opens(room) // what it meant to do has arrived before
+		j.opens(room) // by now its earlier requests have arrived
 	}
 }
 
 func TestJicofoAuthentication(t *testing.T) {
-	o := JitsiOptions{Open: true}
-	t.Parallel()
-	s := Start(t, o.Options())
-	jo := o.Jicofo()
-	jo.TrustedDomain = "meet.example.com"
-	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	j := startJitsi(t, JitsiOptions{Open: true}, func(jo *JicofoOptions) { jo.TrustedDomain = "meet.example.com" })
 	romeo, juliet := j.someone("meet.example.com"), j.someone("guest.meet.example.com")
 	asks := func(c *Client, room, attributes string) Stanza {
 		t.Helper()
@@ -597,10 +527,10 @@ func TestJicofoAuthentication(t *testing.T) {
 		t.Errorf("a guest opens a room: %s", got)
 	}
 	if got := attribute(asks(romeo, room, ""), "ready"); got != "not-acceptable" {
-		t.Errorf("without a machine: %s", got)
+		t.Errorf("without machine-uid: %s", got)
 	}
 	if got := asks(juliet, room, "session-id='unknown'"); got.ErrorCondition() != "not-acceptable" || got.Find("session-invalid", nsFocus).IsZero() {
-		t.Errorf("a session that there is not: %s", got)
+		t.Errorf("an unknown session: %s", got)
 	}
 	answer := asks(romeo, room, "machine-uid='1'")
 	session := attribute(answer, "session-id")
@@ -609,7 +539,7 @@ func TestJicofoAuthentication(t *testing.T) {
 		t.Fatalf("a trusted user: %s", answer)
 	}
 	if got := attribute(asks(juliet, room, ""), "ready"); got != "true" {
-		t.Errorf("a guest, when there is a room: %s", got)
+		t.Errorf("a guest, once the room exists: %s", got)
 	}
 	if got := attribute(asks(juliet, room, "session-id='"+session+"' machine-uid='2'"), "ready"); got != "not-acceptable" {
 		t.Errorf("the session of another machine: %s", got)
@@ -620,7 +550,7 @@ func TestJicofoAuthentication(t *testing.T) {
 	if got := j.sees(room).Occupant(juliet.JID()).Affiliation; got != "none" {
 		t.Errorf("the guest is %s", got)
 	}
-	// The session is a bearer's, for any room (the hole that usher's own sessions do not have).
+	// Any client can use the session, for any room. usher's own sessions do not allow this.
 	other := "retro@conference.meet.example.com"
 	if got := attribute(asks(juliet, other, "session-id='"+session+"' machine-uid='1'"), "ready"); got != "true" {
 		t.Errorf("with the session: %s", got)

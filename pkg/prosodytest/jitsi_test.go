@@ -9,109 +9,6 @@ import (
 	"time"
 )
 
-const (
-	lobbyRoom = "standup@lobby.meet.example.com"
-	breakout  = "breakout.meet.example.com"
-	bot       = "focus.meet.example.com" // usher's place
-)
-
-// jitsi is a server as under Jitsi, with a Jicofo in the room.
-type jitsi struct {
-	*testing.T
-	*Server
-	jicofo   *Jicofo
-	observer *Observer
-}
-
-func startJitsi(t *testing.T, o JitsiOptions) *jitsi {
-	t.Helper()
-	t.Parallel()
-	s := Start(t, o.Options())
-	return &jitsi{t, s, s.Jicofo(t, o.Jicofo()), s.Observe(t, o.Observer())}
-}
-
-// someone is an anonymous client of the virtual host.
-func (j *jitsi) someone(host string) *Client { return j.Server.Client(j.T, ClientOptions{Host: host}) }
-
-// ask makes a conference request straight to Jicofo.
-func (j *jitsi) ask(c *Client, room string) Stanza {
-	j.Helper()
-	answer, err := c.IQ(timeout(j.T, defaultTimeout), "set", j.jicofo.JID(), "<conference xmlns='"+nsFocus+"' room='"+room+"' machine-uid='1'/>")
-	if err != nil {
-		j.Fatal(err)
-	}
-	return answer
-}
-
-func (j *jitsi) opens(room string) {
-	j.Helper()
-	if answer := j.ask(j.someone("meet.example.com"), room); answer.Child("conference", nsFocus).Attr["ready"] != "true" {
-		j.Fatalf("Jicofo did not open %s: %s", room, answer)
-	}
-}
-
-// enters sends the join as Jitsi's client does, with a name, and says how it went: "" or the condition of the error.
-func (j *jitsi) enters(c *Client, room, nick string) (string, Stanza) {
-	j.Helper()
-	c.Sends("<presence to='" + room + "/" + nick + "'><x xmlns='" + nsMUC + "'/><nick xmlns='http://jabber.org/protocol/nick'>" + nick + "</nick></presence>")
-	answer, err := c.Await(timeout(j.T, defaultTimeout), func(s Stanza) bool {
-		return s.Name == "presence" && bare(s.Attr["from"]) == room && (s.Attr["type"] == "error" || s.HasStatus("110"))
-	})
-	if err != nil {
-		j.Fatalf("%s enters %s: %v", nick, room, err)
-	}
-	return answer.ErrorCondition(), answer
-}
-
-func (j *jitsi) affiliate(by *Client, room, jid, affiliation string) {
-	j.Helper()
-	answer, err := by.IQ(timeout(j.T, defaultTimeout), "set", room, "<query xmlns='"+nsMUCAdmin+"'><item affiliation='"+affiliation+"' jid='"+jid+"'/></query>")
-	if err != nil || answer.Attr["type"] != "result" {
-		j.Fatalf("making %s %s: %s %v", jid, affiliation, answer, err)
-	}
-}
-
-func (j *jitsi) submits(by *Client, room, field, value string) Stanza {
-	j.Helper()
-	answer, err := by.IQ(timeout(j.T, defaultTimeout), "set", room, "<query xmlns='"+nsMUCOwner+"'><x xmlns='"+nsData+"' type='submit'>"+
-		"<field var='FORM_TYPE'><value>http://jabber.org/protocol/muc#roomconfig</value></field>"+
-		"<field var='"+field+"'><value>"+value+"</value></field></x></query>")
-	if err != nil {
-		j.Fatal(err)
-	}
-	return answer
-}
-
-func (j *jitsi) sees(room string) RoomView {
-	j.Helper()
-	view, err := j.observer.Room(timeout(j.T, defaultTimeout), room)
-	if err != nil {
-		j.Fatal(err)
-	}
-	return view
-}
-
-// disco is the error condition of a disco#info request, or "".
-func (j *jitsi) disco(c *Client, to string) string {
-	j.Helper()
-	answer, err := c.IQ(timeout(j.T, defaultTimeout), "get", to, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
-	if err != nil {
-		j.Fatal(err)
-	}
-	return answer.ErrorCondition()
-}
-
-// host is somebody inside the room as its owner.
-func (j *jitsi) host(room, nick string) *Client {
-	j.Helper()
-	c := j.someone("meet.example.com")
-	j.affiliate(j.observer.client, room, c.BareJID(), "owner")
-	if refused, _ := j.enters(c, room, nick); refused != "" {
-		j.Fatalf("the host is refused: %s", refused)
-	}
-	return c
-}
-
 func TestJitsiConfig(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "mod_closed.lua"), []byte(`
@@ -140,9 +37,9 @@ func TestJitsiConfig(t *testing.T) {
 	}
 	juliet := s.Client(t, ClientOptions{Host: "guest.jitsi.example.com"})
 	if answer, err := juliet.Join(timeout(t, defaultTimeout), "standup@conference.jitsi.example.com", "juliet"); err != nil || answer.ErrorCondition() != "undefined-condition" {
-		t.Errorf("the module is not at work: %s %v", answer, err)
+		t.Errorf("the module does not act: %s %v", answer, err)
 	}
-	// As Jitsi's do, the stand-ins tell clients where they are.
+	// As Jitsi's modules do, the stand-ins announce their addresses to clients.
 	disco, err := juliet.IQ(timeout(t, defaultTimeout), "get", "jitsi.example.com", "<query xmlns='http://jabber.org/protocol/disco#info'/>")
 	if err != nil {
 		t.Fatal(err)
@@ -154,9 +51,9 @@ func TestJitsiConfig(t *testing.T) {
 		}
 	}
 	for line := range strings.Lines(s.Log()) {
-		// A port that somebody else has taken is no news: the server was started again with others.
+		// A port taken by another process is no error: Start has tried again with other ports.
 		if strings.Contains(line, "\terror\t") && !strings.Contains(line, "portmanager") {
-			t.Errorf("Prosody says: %s", line)
+			t.Errorf("Prosody logs: %s", line)
 		}
 	}
 }
@@ -191,18 +88,18 @@ func TestObserver(t *testing.T) {
 		t.Error("occupants are not found by their JID")
 	}
 	if got := j.disco(romeo, room); got != "" {
-		t.Errorf("the room says %s to those inside", got)
+		t.Errorf("the room answers %s to an occupant", got)
 	}
 	if got := j.disco(j.someone("meet.example.com"), room); got != "forbidden" {
-		t.Errorf("the room says %q to those outside", got)
+		t.Errorf("the room answers %q to a client outside", got)
 	}
 	j.submits(romeo, room, "muc#roomconfig_membersonly", "0")
 	if view := j.sees(room); view.MembersOnly {
 		t.Error("still members-only")
 	}
-	// One who is no admin sees nothing, and hears so.
+	// An observer that is no admin gets an error.
 	if _, err := (&Observer{juliet}).Room(t.Context(), room); err == nil {
-		t.Error("no error for one who is no admin")
+		t.Error("no error for an observer that is no admin")
 	}
 }
 
@@ -212,17 +109,17 @@ func TestLobby(t *testing.T) {
 	romeo := j.host(room, "romeo")
 	juliet := j.someone("guest.meet.example.com")
 	if j.sees(lobbyRoom).Exists {
-		t.Error("a lobby that is not on is there")
+		t.Error("the lobby exists before it is switched on")
 	}
 
-	// The focus turns nothing on.
+	// A form from the focus switches no lobby on.
 	focus := j.Component(t, bot, "secret")
 	focus.from = "focus@" + bot
 	j.submits(focus, room, "muc#roomconfig_membersonly", "1")
 	if j.sees(lobbyRoom).Exists {
 		t.Fatal("a form from the focus has made a lobby")
 	}
-	// In a room that is members-only without a lobby, the gate names none.
+	// In a members-only room without a lobby, the refusal names none.
 	if refused, s := j.enters(juliet, room, "juliet"); refused != "registration-required" || s.Find("lobbyroom", nsJitmeet).Text != "" {
 		t.Errorf("without a lobby: %s", s)
 	}
@@ -231,17 +128,17 @@ func TestLobby(t *testing.T) {
 	j.submits(romeo, room, "muc#roomconfig_membersonly", "1")
 	romeo.Receives("<message from='" + room + "' type='groupchat'><x xmlns='" + nsMUCUser + "'><status code='104'/></x></message>")
 	romeo.Sends("<iq type='get' id='hidden' to='" + lobbyRoom + "'><query xmlns='" + nsDiscoInfo + "'/></iq>")
-	romeo.ReceivesNot("<iq id='hidden'/>") // as no error from there is passed on
+	romeo.ReceivesNot("<iq id='hidden'/>") // the lobby module passes on no errors
 	if s, err := romeo.IQ(t.Context(), "get", room, "<query xmlns='http://jabber.org/protocol/disco#info'/>"); err != nil || formField(s, "muc#roominfo_lobbyroom") != lobbyRoom {
 		t.Errorf("the room does not name its lobby: %s", s)
 	}
 
-	// Without a name there is no way in, for a member neither.
+	// A client without a display name cannot enter.
 	juliet.Sends("<presence to='" + room + "/juliet'><x xmlns='" + nsMUC + "'/></presence>")
 	juliet.Receives(`<presence type='error' from='` + room + `/juliet'><error type='modify' code='406'>
 		<not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><displayname-required xmlns='http://jitsi.org/jitmeet' lobby='true'/></error></presence>`)
 	if refused, s := j.enters(juliet, room, "juliet"); refused != "registration-required" || s.Find("lobbyroom", nsJitmeet).Text != lobbyRoom {
-		t.Fatalf("the gate: %s", s)
+		t.Fatalf("joining: %s", s)
 	}
 	nurse := j.someone("guest.meet.example.com")
 	if refused, s := j.enters(juliet, lobbyRoom, "juliet"); refused != "" || s.Find("item", nsMUCUser).Attr["affiliation"] != "none" {
@@ -250,7 +147,7 @@ func TestLobby(t *testing.T) {
 	if refused, _ := j.enters(nurse, lobbyRoom, "nurse"); refused != "" {
 		t.Errorf("knocking: %s", refused)
 	}
-	// The host sees both, they see nobody.
+	// The host sees both guests; they see nobody.
 	if refused, s := j.enters(romeo, lobbyRoom, "romeo"); refused != "" || s.Find("item", nsMUCUser).Attr["affiliation"] != "owner" {
 		t.Fatalf("the host in the lobby: %s", s)
 	}
@@ -260,7 +157,7 @@ func TestLobby(t *testing.T) {
 	juliet.ReceivesNot("<presence from='" + lobbyRoom + "/romeo'/>")
 	nurse.ReceivesNot("<presence from='" + lobbyRoom + "/juliet'/>")
 
-	// Both in one message; only a host may.
+	// One message lets both in. Only a host may send it.
 	invite := "<message to='" + room + "'><x xmlns='" + nsMUCUser + "'><invite to='" + juliet.JID() + "'/><invite to='" + nurse.JID() + "'/></x></message>"
 	juliet.Sends(invite)
 	juliet.Receives("<message type='error' from='" + room + "'><error><forbidden xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></message>")
@@ -275,7 +172,7 @@ func TestLobby(t *testing.T) {
 		t.Errorf("after admission: %v", view)
 	}
 
-	// A lobby that ends sends everybody to the room.
+	// When the lobby ends, it sends all guests to the room.
 	tybalt := j.someone("guest.meet.example.com")
 	j.enters(tybalt, lobbyRoom, "tybalt")
 	j.submits(romeo, room, "muc#roomconfig_membersonly", "0")
@@ -287,14 +184,14 @@ func TestLobby(t *testing.T) {
 		t.Errorf("the open room refuses: %s", refused)
 	}
 
-	// usher as its bare domain may turn it on; with the room it goes, and then nobody is sent anywhere. Those inside
-	// without an affiliation are put out by Prosody.
+	// usher may switch the lobby on as its bare domain; Prosody then removes occupants without an affiliation. The lobby ends
+	// with the room, and then sends the guests nowhere.
 	focus.from = bot
 	j.submits(focus, room, "muc#roomconfig_membersonly", "1")
 	tybalt.Receives("<presence type='unavailable' from='" + room + "/tybalt'><x xmlns='" + nsMUCUser + "'><status code='322'/></x></presence>")
 	tybalt.Drain()
 	if refused, _ := j.enters(tybalt, lobbyRoom, "tybalt"); refused != "" {
-		t.Errorf("no lobby made by the component: %s", refused)
+		t.Errorf("the component has made no lobby: %s", refused)
 	}
 	if s, err := focus.IQ(t.Context(), "set", room, "<query xmlns='"+nsMUCOwner+"'><destroy/></query>"); err != nil || s.Attr["type"] != "result" {
 		t.Fatal(s, err)
@@ -305,7 +202,7 @@ func TestLobby(t *testing.T) {
 	}
 }
 
-// TestLobbyGate shows who passes the lobby's gate without a name, in rooms that are members-only from the start.
+// TestLobbyGate shows which clients pass the lobby's checks, in rooms that are members-only from the start.
 func TestLobbyGate(t *testing.T) {
 	j := startJitsi(t, JitsiOptions{Lobby: true, Global: "muc_lobby_whitelist = { 'meet.example.com' }"})
 	j.opens(room) // the nick focus
@@ -328,8 +225,8 @@ func TestLobbyGate(t *testing.T) {
 	becomes(juliet, room, "juliet", "member")
 }
 
-// TestLobbyWithoutNames shows that those without a name pass if the room says so, and that Jitsi's option only has clients
-// ask for one.
+// TestLobbyWithoutNames shows that clients without a display name pass if the room allows it, and that Jitsi's option only makes
+// clients ask for one.
 func TestLobbyWithoutNames(t *testing.T) {
 	feature := func(j *jitsi) bool {
 		j.Helper()
@@ -345,9 +242,9 @@ func TestLobbyWithoutNames(t *testing.T) {
 		refused  string
 		required bool
 	}{
-		"skipped":         {JitsiOptions{NoDisplayNameCheck: true}, "registration-required", true},
-		"Jitsi's option":  {JitsiOptions{Global: "muc_lobby_check_display_name_required = false"}, "not-acceptable", false},
-		"as it is at all": {JitsiOptions{}, "not-acceptable", true},
+		"skipped":        {JitsiOptions{NoDisplayNameCheck: true}, "registration-required", true},
+		"Jitsi's option": {JitsiOptions{Global: "muc_lobby_check_display_name_required = false"}, "not-acceptable", false},
+		"default":        {JitsiOptions{}, "not-acceptable", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			tt.o.Lobby, tt.o.GuestAuth = true, "jitsi-anonymous"
@@ -357,22 +254,22 @@ func TestLobbyWithoutNames(t *testing.T) {
 			joins := func() {
 				t.Helper()
 				if s, err := juliet.Join(timeout(t, defaultTimeout), room, "juliet"); err != nil || s.ErrorCondition() != tt.refused {
-					t.Errorf("the gate: %s %v", s, err)
+					t.Errorf("joining: %s %v", s, err)
 				}
 			}
 			joins()
 			if j.sees(lobbyRoom).Exists || feature(j) {
-				t.Error("a lobby that is not on is there")
+				t.Error("the lobby exists before it is switched on")
 			}
 			j.submits(j.observer.client, room, "muc#roomconfig_membersonly", "1")
 			joins()
 			if got := j.disco(juliet, lobbyRoom); got != "" || feature(j) != tt.required {
-				t.Errorf("the lobby, which is not hidden, says %q", got)
+				t.Errorf("the lobby answers disco#info with %q", got)
 			}
-			// A form that does not speak of members-only ends the lobby.
+			// A form without the field members-only ends the lobby.
 			j.submits(j.observer.client, room, "muc#roomconfig_whois", "anyone")
 			if j.sees(lobbyRoom).Exists || feature(j) {
-				t.Error("a lobby that is not on any more is there")
+				t.Error("the lobby still exists")
 			}
 			// Jicofo's health checks pass.
 			if err := j.jicofo.HealthCheck(timeout(t, defaultTimeout)); err != nil {
@@ -387,7 +284,7 @@ func TestMeetingID(t *testing.T) {
 		MeetingID: true, Metadata: true, Lobby: true, NoDisplayNameCheck: true, Open: true, Conference: "restrict_room_creation = false",
 	})
 	health := "__jicofo-health-check-1@conference.meet.example.com"
-	for _, nick := range []string{"juliet", "focus"} { // of a room of Jicofo's, and of one that it has not opened
+	for _, nick := range []string{"juliet", "focus"} { // only the nick focus may enter
 		c := j.someone("guest.meet.example.com")
 		refused, _ := j.enters(c, health, nick)
 		if want := map[string]string{"juliet": "service-unavailable", "focus": ""}[nick]; refused != want {
@@ -396,7 +293,7 @@ func TestMeetingID(t *testing.T) {
 		c.Sends("<presence type='unavailable' to='" + health + "/" + nick + "'/>")
 	}
 
-	// Who comes first waits, and hears nothing.
+	// A client that joins before Jicofo waits without an answer.
 	juliet, gone := j.someone("guest.meet.example.com"), j.someone("guest.meet.example.com")
 	join := "<presence to='" + room + "/juliet'><x xmlns='" + nsMUC + "'/></presence>"
 	gone.Sends(strings.Replace(join, "juliet", "gone", 1))
@@ -411,7 +308,7 @@ func TestMeetingID(t *testing.T) {
 		t.Errorf("in the room: %v", view)
 	}
 
-	// The focus is what it is.
+	// Nobody changes the focus.
 	set := func(item, want string) {
 		t.Helper()
 		answer, err := j.observer.client.IQ(timeout(t, defaultTimeout), "set", room, "<query xmlns='"+nsMUCAdmin+"'><item "+item+"/></query>")
@@ -427,7 +324,7 @@ func TestMeetingID(t *testing.T) {
 	}
 	set("affiliation='member' jid='stranger@focus.meet.example.com'", "")
 
-	// With the kick the affiliation goes.
+	// A kick also takes the affiliation.
 	tybalt := j.someone("guest.meet.example.com")
 	set("affiliation='owner' jid='"+tybalt.BareJID()+"'", "")
 	refused, presence := j.enters(tybalt, room, "tybalt")
@@ -442,10 +339,10 @@ func TestMeetingID(t *testing.T) {
 	set("role='none' nick='tybalt'", "")
 	tybalt.Receives("<presence type='unavailable' from='" + room + "/tybalt'><x xmlns='" + nsMUCUser + "'><status code='307'/></x></presence>")
 	if got := j.sees(room).Affiliations[tybalt.BareJID()]; got != "" {
-		t.Errorf("the kicked is %s", got)
+		t.Errorf("after the kick the occupant is %s", got)
 	}
 
-	other := "retro@conference.meet.example.com" // which Jicofo creates; the first has no id, as its creator had to wait
+	other := "retro@conference.meet.example.com" // Jicofo creates it. The first room has no id: its creator had to wait
 	j.opens(other)
 	form, err := admin.IQ(timeout(t, defaultTimeout), "get", other, "<query xmlns='"+nsMUCOwner+"'/>")
 	if err != nil || len(formField(form, "muc#roominfo_meetingId")) != 36 {
@@ -458,7 +355,7 @@ func TestMeetingID(t *testing.T) {
 		m := s.Child("json-message", nsJitmeet)
 		return s.Attr["from"] == "metadata.meet.example.com" && m.Attr["room"] == room && strings.Contains(m.Text, `"lobbyEnabled":true`)
 	}); err != nil {
-		t.Error("nothing is said of the lobby:", err)
+		t.Error("no metadata about the lobby:", err)
 	}
 }
 
@@ -473,17 +370,17 @@ func TestBreakout(t *testing.T) {
 	}
 
 	if jid, err := juliet.AddBreakout(timeout(t, defaultTimeout), breakout, "tomb"); err == nil {
-		t.Errorf("a participant has made %s", jid)
+		t.Errorf("a participant has created %s", jid)
 	}
 	cell, err := romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "cell")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if rooms := breakoutRooms(juliet.Receives("<message from='" + breakout + "'><json-message xmlns='" + nsJitmeet + "'/></message>")); len(rooms) != 2 {
-		t.Errorf("those inside are told of %v", rooms)
+		t.Errorf("the occupants are sent %v", rooms)
 	}
 	if j.sees(cell).Exists {
-		t.Error("the room exists though nobody has entered")
+		t.Error("the breakout room exists before anybody has entered")
 	}
 	if refused, _ := j.enters(juliet, cell, "juliet"); refused != "not-allowed" {
 		t.Errorf("before Jicofo: %q", refused)
@@ -491,13 +388,13 @@ func TestBreakout(t *testing.T) {
 	j.opens(cell)
 	form, err := j.observer.client.IQ(t.Context(), "get", cell, "<query xmlns='"+nsMUCOwner+"'/>")
 	if err != nil || !isTrue(formField(form, "muc#roominfo_isbreakout")) || formField(form, "muc#roominfo_breakout_main_room") != room {
-		t.Errorf("the form says otherwise: %s %v", form, err)
+		t.Errorf("the form of the breakout room: %s %v", form, err)
 	}
 	if form, _ := j.observer.client.IQ(t.Context(), "get", room, "<query xmlns='"+nsMUCOwner+"'/>"); formField(form, "muc#roominfo_isbreakout") != "" {
-		t.Error("the main room says that it is one")
+		t.Error("the form of the main room calls it a breakout room")
 	}
 
-	// Who was never in the main room stays out; nobody takes another's nick; roles are those of the main room.
+	// A client that was never in the main room cannot enter. Nobody takes another's nick. The roles are those of the main room.
 	if refused, _ := j.enters(tybalt, cell, "tybalt"); refused != "not-allowed" {
 		t.Errorf("a stranger: %q", refused)
 	}
@@ -515,11 +412,11 @@ func TestBreakout(t *testing.T) {
 	}
 	j.affiliate(j.observer.client, room, juliet.BareJID(), "owner")
 	if got := j.sees(cell).Occupant(juliet.JID()).Affiliation; got != "owner" {
-		// Prosody keeps the role of those inside, as it heard of no change here.
-		t.Errorf("made owner in the main room, in the breakout room she is %s", got)
+		// The role inside does not change: Prosody sees no change of affiliation in the breakout room.
+		t.Errorf("an owner of the main room is %s in the breakout room", got)
 	}
 
-	// From within a breakout room its moderators have the same power.
+	// Moderators can manage breakout rooms from inside one.
 	tomb, err := romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "tomb")
 	if err != nil {
 		t.Fatal(err)
@@ -529,13 +426,13 @@ func TestBreakout(t *testing.T) {
 		text := s.Child("json-message", nsJitmeet).Text
 		return s.Attr["from"] == breakout && strings.Contains(text, "move-to-room") && strings.Contains(text, tomb)
 	}); err != nil {
-		t.Error("she is not asked to move:", err)
+		t.Error("juliet is not asked to move:", err)
 	}
 	romeo.Sends("<message to='" + breakout + "'><breakout_rooms type='features/breakout-rooms/remove' breakoutRoomJid='" + tomb + "'/></message>")
 	romeo.Sends("<message to='" + breakout + "'><breakout_rooms type='features/breakout-rooms/remove' breakoutRoomJid='" + cell + "'/></message>")
 	juliet.Receives("<presence type='unavailable' from='" + cell + "/juliet'><x xmlns='" + nsMUCUser + "'><destroy jid='" + room + "'/></x></presence>")
 
-	// With the main room all end.
+	// All breakout rooms end with the main room.
 	cell, err = romeo.AddBreakout(timeout(t, defaultTimeout), breakout, "second cell")
 	if err != nil {
 		t.Fatal(err)
@@ -549,26 +446,19 @@ func TestBreakout(t *testing.T) {
 	}
 	juliet.Receives("<presence type='unavailable' from='" + cell + "/juliet'><x xmlns='" + nsMUCUser + "'><destroy/></x></presence>")
 	if j.sees(room).Exists || j.sees(cell).Exists {
-		t.Error("something is still there")
+		t.Error("a room still exists")
 	}
-	if err := j.jicofo.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 0 }); err != nil {
-		t.Error(err)
-	}
+	j.isIn(none)
 }
 
-// TestBreakoutInvalid shows that a room nobody has registered does not come to be, and that Jicofo is told nothing.
+// TestBreakoutInvalid shows that an unregistered breakout room is not created, and that Jicofo gets no answer.
 func TestBreakoutInvalid(t *testing.T) {
-	o := JitsiOptions{Breakout: true}
-	t.Parallel()
-	s := Start(t, o.Options())
-	jo := o.Jicofo()
-	jo.JoinTimeout = 100 * time.Millisecond
-	j := &jitsi{t, s, s.Jicofo(t, jo), s.Observe(t, o.Observer())}
+	j := startJitsi(t, JitsiOptions{Breakout: true}, func(jo *JicofoOptions) { jo.JoinTimeout = 100 * time.Millisecond })
 	romeo := j.someone("meet.example.com")
 	romeo.Sends("<iq type='set' id='unanswered' to='" + j.jicofo.JID() + "'>" + conference("invented@"+breakout, "") + "</iq>")
 	j.throws()
 	if j.sees("invented@" + breakout).Exists {
-		t.Error("the room is there")
+		t.Error("the room exists")
 	}
 	romeo.ReceivesNot("<iq id='unanswered'/>")
 	admin := j.observer.client
@@ -576,7 +466,7 @@ func TestBreakoutInvalid(t *testing.T) {
 	admin.ReceivesNot("<presence from='invented@" + breakout + "/admin'/>")
 }
 
-// TestBreakoutAlone shows that the main room stays while all are in its breakout rooms, and ends when nobody is anywhere.
+// TestBreakoutAlone shows that the main room stays while all occupants are in breakout rooms, and ends when all rooms are empty.
 func TestBreakoutAlone(t *testing.T) {
 	j := startJitsi(t, JitsiOptions{Breakout: true, Global: "prosodytest_breakout_ttl = 0.1"})
 	j.opens(room)
@@ -601,7 +491,7 @@ func TestBreakoutAlone(t *testing.T) {
 	}
 	romeo.Sends("<presence type='unavailable' to='" + cell + "/romeo'/>")
 	romeo.Receives("<presence type='unavailable' from='" + cell + "/romeo'/>")
-	// Jicofo itself waits for somebody, for much longer.
+	// The breakout module ends the room. Jicofo's own InitialTimeout is much longer.
 	if err := second.Await(timeout(t, defaultTimeout), func(_ []JicofoRequest, rooms []string) bool { return len(rooms) == 0 }); err != nil {
 		t.Error(err)
 	}
@@ -610,10 +500,10 @@ func TestBreakoutAlone(t *testing.T) {
 	}
 }
 
-// TestDomainMapper shows which spelling of tenants' rooms each party sees.
+// TestDomainMapper shows which spelling of tenants' rooms clients, Jicofo and components see.
 func TestDomainMapper(t *testing.T) {
 	j := startJitsi(t, JitsiOptions{Mapper: true, MeetingID: true, Metadata: true, Lobby: true, Breakout: true, NoDisplayNameCheck: true})
-	for _, tenant := range []string{"acme", "acme_1"} { // docker-jitsi-meet has Prosody take the latter for a domain
+	for _, tenant := range []string{"acme", "acme_1"} { // docker-jitsi-meet patches Prosody to accept the latter as a domain
 		spelled, its := "standup@conference."+tenant+".meet.example.com", "["+tenant+"]"+room
 		romeo, juliet := j.someone("meet.example.com"), j.someone("guest.meet.example.com")
 		if answer := j.ask(romeo, spelled); attribute(answer, "room") != spelled || attribute(answer, "ready") != "true" {
@@ -647,14 +537,14 @@ func TestDomainMapper(t *testing.T) {
 			t.Errorf("the main room of the breakout room: %s %v", form, err)
 		}
 
-		// The service itself has as many names. Who asks for the room in brackets is answered from elsewhere.
+		// The service has a name for each tenant. A request to the room in brackets is answered from the other spelling.
 		if refused := j.disco(romeo, "conference."+tenant+".meet.example.com"); refused != "" {
-			t.Errorf("the service says %s", refused)
+			t.Errorf("the service answers %s", refused)
 		}
 		romeo.Sends("<iq type='get' id='brackets' to='" + its + "'><query xmlns='http://jabber.org/protocol/disco#info'/></iq>")
 		romeo.Receives("<iq type='result' id='brackets' from='" + spelled + "'/>")
 
-		// A component speaks to the room in brackets only, and hears it in either spelling.
+		// A component can send only to the room in brackets. It receives stanzas from both spellings.
 		component := j.Component(t, bot, "secret")
 		component.from = "focus@" + bot
 		for address, want := range map[string]string{its: "", spelled: "not-allowed"} {

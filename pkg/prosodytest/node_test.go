@@ -23,8 +23,8 @@ type event struct {
 	Affiliation, Role       string
 }
 
-// TestNodeClient shows that testdata/node/join.mjs, with a library that Jitsi's own clients use, asks as design §3 says, asks
-// again as long as it has to wait, and joins.
+// TestNodeClient shows that testdata/node/join.mjs asks as design §3 says, asks again while it has to wait, and joins. It uses a
+// library that Jitsi's own clients use.
 func TestNodeClient(t *testing.T) {
 	script := filepath.Join("..", "..", "testdata", "node")
 	_, err := exec.LookPath("node")
@@ -64,7 +64,7 @@ func TestNodeClient(t *testing.T) {
 	next := func() (e event) {
 		t.Helper()
 		if !lines.Scan() {
-			t.Fatal("no more events:", lines.Err())
+			t.Fatal("the script has ended:", lines.Err())
 		}
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -24,23 +23,6 @@ func TestMain(m *testing.M) {
 		runUntilKilled()
 	}
 	goleak.VerifyTestMain(m)
-}
-
-const small = `
-VirtualHost "meet.example.com"
-  authentication = "anonymous"
-VirtualHost "users.example.com"
-VirtualHost "plain.example.com"
-  authentication = "internal_plain"
-  storage = "memory"
-Component "focus.meet.example.com"
-  component_secret = "secret"
-`
-
-func timeout(t *testing.T, d time.Duration) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), d)
-	t.Cleanup(cancel)
-	return ctx
 }
 
 func TestRestart(t *testing.T) {
@@ -57,7 +39,7 @@ func TestRestart(t *testing.T) {
 			}
 			if name != "running" {
 				if _, err := s.Dial(t.Context(), ClientOptions{Host: "meet.example.com"}); err == nil {
-					t.Error("connected to a server that does not run")
+					t.Error("connected to a stopped server")
 				}
 			}
 			if err := s.Restart(t.Context()); err != nil {
@@ -78,7 +60,7 @@ func TestRestartPortTaken(t *testing.T) {
 	s.Kill()
 	l, err := net.Listen("tcp", s.ComponentAddr)
 	if err != nil {
-		t.Skip("somebody was faster:", err)
+		t.Skip("another process has taken the port:", err)
 	}
 	if err := s.Restart(t.Context()); !errors.Is(err, errPortTaken) {
 		t.Errorf("got %v, want %v", err, errPortTaken)
@@ -107,10 +89,10 @@ func TestPause(t *testing.T) {
 		t.Error(err)
 	}
 	s.Pause()
-	s.Stop() // resumes it
+	s.Stop() // also stops a paused server
 }
 
-// Everything listens on the loopback interface, with or without a certificate.
+// TestPorts shows that every port is on the loopback interface.
 func TestPorts(t *testing.T) {
 	t.Parallel()
 	s := Start(t, Options{Config: `c2s_ports = { 5222 } http_interfaces = { "*" } modules_disabled = {}` + small})
@@ -160,59 +142,17 @@ func TestRun(t *testing.T) {
 		`VirtualHost "a" Component "a" "muc"`: "clashes",
 	} {
 		if _, err := Run(t.Context(), Options{Config: config}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("with %s got %v, want something about %s", config, err, want)
+			t.Errorf("with %s got %v, want an error with %s", config, err, want)
 		}
 	}
 	if _, err := Run(t.Context(), Options{Config: small, Users: map[string]string{"a@b.example": "c"}}); err == nil || !strings.Contains(err.Error(), "no host for the user a@b.example") {
-		t.Errorf("with a user of no host: %v", err)
+		t.Errorf("with a user of an unknown host: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := Run(ctx, Options{Config: small}); !errors.Is(err, context.Canceled) {
 		t.Errorf("without time: %v", err)
 	}
-}
-
-// fake is a TB that notes how it ended. Fatalf and Skipf end the goroutine, as those of a test do.
-type fake struct {
-	*testing.T
-	outcome, said string
-	failed        bool
-	cleanups      []func()
-}
-
-func (f *fake) Helper()            {}
-func (f *fake) Failed() bool       { return f.failed }
-func (f *fake) Cleanup(fun func()) { f.cleanups = append(f.cleanups, fun) }
-func (f *fake) Logf(format string, args ...any) {
-	f.said += fmt.Sprintf(format, args...)
-}
-func (f *fake) Fatalf(format string, args ...any) {
-	f.outcome, f.failed = "failed", true
-	f.Logf(format, args...)
-	runtime.Goexit()
-}
-func (f *fake) Skipf(format string, args ...any) {
-	f.outcome = "skipped"
-	f.Logf(format, args...)
-	runtime.Goexit()
-}
-
-// during runs a test against a fake, with its cleanups.
-func during(t *testing.T, test func(*fake)) *fake {
-	f := &fake{T: t}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		defer func() {
-			for i := len(f.cleanups) - 1; i >= 0; i-- {
-				f.cleanups[i]()
-			}
-		}()
-		test(f)
-	}()
-	<-done
-	return f
 }
 
 func TestStartWithoutProsody(t *testing.T) {
@@ -249,11 +189,11 @@ func TestStartLogsFailure(t *testing.T) {
 	})
 	for _, want := range []string{"host-unknown", "the end of Prosody's log", "nowhere.example.com"} {
 		if !strings.Contains(f.said, want) {
-			t.Errorf("%s: does not say %q: %s", f.outcome, want, f.said)
+			t.Errorf("%s: lacks %q: %s", f.outcome, want, f.said)
 		}
 	}
 	if n := strings.Count(f.said, "\n"); n > tailLines+10 {
-		t.Errorf("says it in %d lines", n)
+		t.Errorf("the report has %d lines", n)
 	}
 }
 
@@ -274,7 +214,7 @@ func TestTail(t *testing.T) {
 	}
 }
 
-// Prosody does not outlive a test that was killed.
+// TestOrphan shows that Prosody does not outlive a killed test.
 func TestOrphan(t *testing.T) {
 	t.Parallel()
 	Start(t, Options{Config: small}) // or skip
@@ -307,7 +247,7 @@ func TestOrphan(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := io.Copy(io.Discard, conn); errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("still there: %v", err)
+		t.Errorf("Prosody still runs: %v", err)
 	}
 }
 
