@@ -7,23 +7,7 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
-
-	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
-
-// needsProsody skips the test as prosodytest.Start does. It gives the test a folder for temporary files, which must be empty
-// in the end.
-func needsProsody(t *testing.T) {
-	t.Helper()
-	prosodytest.Need(t)
-	temporary := t.TempDir()
-	t.Setenv("TMPDIR", temporary)
-	t.Cleanup(func() {
-		if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
-			t.Errorf("left behind: %v %v", left, err)
-		}
-	})
-}
 
 // TestDemo plays the cast. From run to run only the times may differ.
 func TestDemo(t *testing.T) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"net"
 	"os"
@@ -19,7 +18,7 @@ var dockerScene = scene{
 	tokens: "meet.jitsi", guests: "guest.meet.jitsi", account: "focus@auth.meet.jitsi",
 }
 
-// opposite is a file beside that of the image in conf.d that says the opposite of what usher needs.
+// opposite is a file in conf.d, beside the image's own, with the opposite of the lines that usher needs.
 const opposite = `component_ports = { }
 component_interfaces = { }
 Component "muc.meet.jitsi" "muc"
@@ -31,31 +30,28 @@ Component "muc.meet.jitsi" "muc"
 `
 
 // TestDockerLive follows the steps that "usher config prosody" prints for docker-jitsi-meet's Prosody: the lines become a file
-// beside the main one, and GLOBAL_CONFIG has it read last. Before and behind the image's own file in conf.d there are others
-// that say the opposite, so that no order of the folder can help. Without that variable, no component can connect.
+// beside the main one, and GLOBAL_CONFIG makes Prosody read it last. Without that variable no component can connect. Two other
+// files in conf.d say the opposite, one sorted before and one after the image's own, so that no order of the folder helps.
 func TestDockerLive(t *testing.T) {
-	for _, host := range []string{"127.0.0.1", "127.0.0.2"} { // Prosody listens for components on the former by default
+	for _, host := range []string{"127.0.0.1", "127.0.0.2"} { // by default Prosody listens for components on the first
 		t.Run(host, func(t *testing.T) { dockerLive(t, host) })
 	}
 }
 
 func dockerLive(t *testing.T, host string) {
 	source := field(t, "docker")
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	here := workingDir(t)
 	write(t, "conf.d/aa.cfg.lua", opposite)
 	write(t, "conf.d/zz.cfg.lua", opposite)
 	stock, err := os.ReadFile(filepath.Join(source, "prosody.cfg.lua"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The template has GLOBAL_CONFIG's lines before its Include.
+	// The template puts the lines of GLOBAL_CONFIG before its Include.
 	const include = "Include \"conf.d/*.cfg.lua\"\n"
 	withLine := strings.Replace(string(stock), include, config.DockerGlobalConfig+"\n"+include, 1)
 	if withLine == string(stock) {
-		t.Fatal("there is no Include as in the template")
+		t.Fatal("the file has no Include as in the template")
 	}
 	options := func(global string) prosodytest.Options {
 		return prosodytest.Options{
@@ -63,15 +59,11 @@ func dockerLive(t *testing.T, host string) {
 				_, port, _ := net.SplitHostPort(s.ComponentAddr)
 				t.Setenv("USHER_XMPP_SERVER", net.JoinHostPort(host, port))
 				write(t, "prosody.cfg.lua", string(stock))
-				var lines, stderr bytes.Buffer
-				if status := run(t.Context(), []string{"config", "prosody", "-c", "usher.yaml", "--authentication", "jitsi-anonymous"}, strings.NewReader(""), &lines, &stderr); status != 0 {
-					t.Error(stderr.String())
-				}
-				write(t, "usher.cfg.lua", lines.String())
+				write(t, "usher.cfg.lua", prosodyLines(t, "--authentication", "jitsi-anonymous"))
 				write(t, "prosody.cfg.lua", global)
 				return fmt.Sprintf("Include %q\n", filepath.Join(here, "prosody.cfg.lua"))
 			},
-			Users: map[string]string{dockerScene.account: "jicofo's"},
+			Users: map[string]string{dockerScene.account: jicofoPassword},
 		}
 	}
 	closed := prosodytest.Start(t, options(string(stock)))
@@ -83,22 +75,17 @@ func dockerLive(t *testing.T, host string) {
 
 	st := &stage{scene: dockerScene, appSecret: appSecret}
 	st.Server = prosodytest.Start(t, options(withLine))
-	user, domain, _ := strings.Cut(st.account, "@")
-	st.jicofo = st.Jicofo(t, prosodytest.JicofoOptions{
-		Host: domain, User: user, Password: "jicofo's", Resource: "jicofo", Proxy: st.focus, Service: st.service, AcceptSubscriptions: true,
-	})
-	playThrough(t, st, os.Getenv("USHER_XMPP_SERVER"))
+	playThrough(t, st, "jicofo", os.Getenv("USHER_XMPP_SERVER"))
 
-	// What is rendered can be compared, and made into the same lines again.
-	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "prosody.cfg.lua"); r.status != 0 {
+	// usher reads the result, misses nothing in it, and prints the same lines again.
+	if r := configProsodyCommand(t, "prosody.cfg.lua"); r.status != 0 {
 		t.Errorf("with its own lines, usher still misses something:\n%s%s", r.stdout, r.stderr)
 	}
 	lines, err := os.ReadFile("usher.cfg.lua")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var again, stderr bytes.Buffer
-	if status := run(t.Context(), []string{"config", "prosody", "-c", "usher.yaml", "--authentication", "jitsi-anonymous"}, strings.NewReader(""), &again, &stderr); status != 0 || again.String() != string(lines) {
-		t.Errorf("with its own lines, usher writes\n%s%s\nbefore\n%s", again.String(), stderr.String(), lines)
+	if again := prosodyLines(t, "--authentication", "jitsi-anonymous"); again != string(lines) {
+		t.Errorf("with its own lines, usher writes\n%s\nbefore\n%s", again, lines)
 	}
 }

@@ -12,22 +12,18 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// examined starts a private Prosody for the doctor, in whose configuration old is replaced by new, with a usher.yaml for
-// it in the folder that the test is then in.
+// examined starts the demo's Prosody for the doctor, with old replaced by new in its configuration, and stages a usher.yaml.
 func examined(t *testing.T, old, new string) *prosodytest.Server {
 	t.Helper()
-	staged(t)
-	config := `modules_enabled = { "roster", "saslauth", "disco", "version", "time" }` + "\n" + demoProsody
-	config = strings.ReplaceAll(config, "{component.secret}", componentSecret)
-	server := prosodytest.Start(t, prosodytest.Options{Config: strings.Replace(config, old, new, 1)})
-	write(t, "usher.yaml", strings.ReplaceAll(demoUsher, "{server}", server.ComponentAddr))
-	return server
+	return served(t, componentSecret, func(prosody string) string {
+		return strings.Replace(`modules_enabled = { "roster", "saslauth", "disco", "version", "time" }`+"\n"+prosody, old, new, 1)
+	})
 }
 
-// versionLines are those that depend on which Prosody this is; package doctor tests them.
+// versionLines matches the lines that depend on Prosody's version; package doctor tests them.
 var versionLines = regexp.MustCompile(`(?m)^(ok  |warn)  (version|room-persistent)  .*\n( +->.*\n)?`)
 
-// TestDoctor compares what the doctor says of the demo's Prosody, as it is and with one door open.
+// TestDoctor compares the doctor's report on the demo's Prosody, as it is and with one door open.
 func TestDoctor(t *testing.T) {
 	for name, tt := range map[string]struct {
 		old, new string
@@ -48,16 +44,16 @@ func TestDoctor(t *testing.T) {
 			}
 			got := strings.ReplaceAll(r.stdout, server.ComponentAddr, "127.0.0.1:5347")
 			if !versionLines.MatchString(got) {
-				t.Error("nothing is said of the version")
+				t.Error("the report has no line about the version")
 			}
 			golden(t, file, versionLines.ReplaceAllString(got, ""))
 		})
 	}
 }
 
-// TestDoctorMeet checks that the web page's configuration is looked at where it is among the sources.
+// TestDoctorMeet checks that the doctor examines the web page's configuration if it is among the sources.
 func TestDoctorMeet(t *testing.T) {
-	examined(t, "component_secret", "no_secret") // the rest is of no interest
+	examined(t, "component_secret", "no_secret") // ends the examination early
 	write(t, "config.js", "var config = {\n  conferenceRequestUrl: 'https://meet.example.com/conference-request/v1' };")
 	usher, err := os.ReadFile("usher.yaml")
 	if err != nil {
@@ -74,7 +70,7 @@ func TestDoctorMeet(t *testing.T) {
 	}
 }
 
-// TestDoctorJSON checks that each line is one check.
+// TestDoctorJSON checks that each line of JSON is one check.
 func TestDoctorJSON(t *testing.T) {
 	examined(t, "component_secret", "no_secret")
 	r := command(t, "", "doctor", "-c", "usher.yaml", "--json")
@@ -93,14 +89,14 @@ func TestDoctorJSON(t *testing.T) {
 		}
 	}
 	if skipped < 10 {
-		t.Errorf("%d checks are told to be skipped", skipped)
+		t.Errorf("only %d checks are reported as skipped", skipped)
 	}
 	if r.status != 1 || r.stderr != "" || strings.Join(codes, " ") != "handshake" {
 		t.Errorf("%+v", r)
 	}
 }
 
-// TestDoctorInterrupted checks that the doctor can be stopped.
+// TestDoctorInterrupted checks that the doctor ends when interrupted.
 func TestDoctorInterrupted(t *testing.T) {
 	examined(t, "", "")
 	stdout, stderr := newLive(), newLive()
@@ -120,7 +116,7 @@ func TestDoctorMisused(t *testing.T) {
 	}
 }
 
-// What a server or an issuer is called may hold anything.
+// TestDoctorSteersNoTerminal checks that names of servers and issuers, which may hold any bytes, do not reach the terminal raw.
 func TestDoctorSteersNoTerminal(t *testing.T) {
 	var b strings.Builder
 	if err := writeCheck(&b, doctor.Check{Code: "keys", Of: "\x1b[2J", Status: doctor.Fail, Says: "a\nb", Mend: "\r"}); err != nil {
@@ -131,8 +127,7 @@ func TestDoctorSteersNoTerminal(t *testing.T) {
 	}
 }
 
-// TestDoctorSkips checks that all that is skipped is one line if the server cannot be asked, in the place of no other check, and
-// else each for itself.
+// TestDoctorSkips checks that all skipped checks are one line at the end if usher cannot connect, and otherwise a line each.
 func TestDoctorSkips(t *testing.T) {
 	rest := []doctor.Check{
 		{Code: "vhost", Of: "a.example", Status: doctor.Skip, Says: "not examined, because of it"},
@@ -170,7 +165,7 @@ func TestDoctorSkips(t *testing.T) {
 	}
 }
 
-// TestDoctorBesideUsher runs the doctor while usher serves: what the help says of it is so.
+// TestDoctorBesideUsher runs the doctor while usher serves, and checks that it does what its help says.
 func TestDoctorBesideUsher(t *testing.T) {
 	for name, tt := range map[string]struct {
 		policy        string
@@ -192,7 +187,7 @@ func TestDoctorBesideUsher(t *testing.T) {
 			if name == "kick_new" {
 				const skipped = "skip                   not examined, because the check conflict failed: answers, vhost, "
 				if !strings.Contains(r.stdout, "\n"+skipped) || strings.Count(r.stdout, "\nskip") != 1 || !strings.HasSuffix(r.stdout, ", stays\n") {
-					t.Errorf("what was skipped is not one line at the end: %s", r.stdout)
+					t.Errorf("the skipped checks are not one line at the end: %s", r.stdout)
 				}
 			}
 			if tt.usher != "" {

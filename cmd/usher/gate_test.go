@@ -14,38 +14,14 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// edit replaces a text in a file.
-func edit(t *testing.T, name, old, new string) {
-	t.Helper()
-	content, err := os.ReadFile(name)
-	if err != nil || !strings.Contains(string(content), old) {
-		t.Fatalf("%s has no %q (%v):\n%s", name, old, err, content)
-	}
-	write(t, name, strings.Replace(string(content), old, new, 1))
-}
-
-// output runs a command that prints secrets, and writes what it prints to a file.
-func output(t *testing.T, name string, args ...string) string {
-	t.Helper()
-	var stdout, stderr bytes.Buffer
-	if status := run(t.Context(), args, strings.NewReader(""), &stdout, &stderr); status != 0 {
-		t.Fatalf("%v: %s", args, stderr.String())
-	}
-	write(t, name, stdout.String())
-	return stdout.String()
-}
-
-// TestDebian follows the README on Debian: Prosody's files are imported once, the lines are written into a file of their own,
-// which the last line of prosody.cfg.lua includes, and they are checked. A real Prosody reads the result, and usher and its
-// cast show that the gate holds. A second run writes the same, and what is added later is found.
+// TestDebian follows the README on Debian: it imports Prosody's files, writes the lines into a file that the last line of
+// prosody.cfg.lua includes, and checks them. A real Prosody reads the result, and the cast of the demo shows that the gate
+// holds. A second run writes the same lines. usher then finds later additions that open the gate.
 func TestDebian(t *testing.T) {
 	for _, enforcement := range []config.Enforcement{config.MembersOnly, config.Module} {
 		t.Run(string(enforcement), func(t *testing.T) {
 			field(t, "debian-guests")
-			here, err := os.Getwd()
-			if err != nil {
-				t.Fatal(err)
-			}
+			here := workingDir(t)
 			os.Remove("usher.yaml")
 			modules, lines, main := filepath.Join(here, "modules"), filepath.Join(here, "usher.cfg.lua"), filepath.Join(here, "prosody.cfg.lua")
 			vhosts := "conf.d/meet.example.com.cfg.lua"
@@ -58,14 +34,14 @@ func TestDebian(t *testing.T) {
 				t.Errorf("config check: %+v", r)
 			}
 			if enforcement == config.Module {
-				if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--module", modules); r.status != 0 {
+				if r := configProsodyCommand(t, "--module", modules); r.status != 0 {
 					t.Fatalf("%+v", r)
 				}
 			}
-			// The cast shows its tokens to usher and not to Prosody, which would refuse bad ones before usher can.
+			// The cast shows its tokens to usher only; otherwise Prosody would refuse the bad ones first.
 			prosody := func(args ...string) result {
 				t.Helper()
-				return command(t, "", append([]string{"config", "prosody", "-c", "usher.yaml"}, args...)...)
+				return configProsodyCommand(t, args...)
 			}
 			const provider = "--authentication=jitsi-anonymous"
 			if r := prosody("--check", provider); r.status != 0 || !strings.HasSuffix(r.stdout, keepsOut+"They are not in effect yet: "+main+" does not include them.\n") {
@@ -102,13 +78,9 @@ func TestDebian(t *testing.T) {
 				module: enforcement == config.Module,
 			}, appSecret: appSecret}
 			st.Server = prosodytest.Start(t, prosodytest.Options{
-				Config: fmt.Sprintf("Include %q\n", main), Users: map[string]string{st.account: "jicofo's"},
+				Config: fmt.Sprintf("Include %q\n", main), Users: map[string]string{st.account: jicofoPassword},
 			})
-			st.jicofo = st.Jicofo(t, prosodytest.JicofoOptions{
-				Host: "auth.meet.example.com", User: "focus", Password: "jicofo's", Resource: "focus", Proxy: st.focus, Service: st.service,
-				AcceptSubscriptions: true,
-			})
-			playThrough(t, st, st.ComponentAddr)
+			playThrough(t, st, "", st.ComponentAddr)
 
 			if r := prosody("--output", lines, provider); r.status != 0 {
 				t.Errorf("%+v", r)
@@ -116,46 +88,43 @@ func TestDebian(t *testing.T) {
 			if again, err := os.ReadFile(lines); err != nil || !bytes.Equal(again, written) {
 				t.Errorf("the second time it writes\n%s\nbefore\n%s (%v)", again, written, err)
 			}
-			// An upgrade of Jitsi, or somebody else, adds what decides beside usher.
+			// An upgrade of Jitsi adds a module that decides beside usher.
 			edit(t, vhosts, `"muc_wait_for_host";`, `"muc_wait_for_host"; "muc_allowners";`)
-			// With the module, the lines have the whole list of modules, so it is not loaded.
+			// With usher's module the lines set the whole list of modules, so the new one is not loaded.
 			found := enforcement == config.MembersOnly
 			if r := prosody(main); (r.status != 0) != found || strings.Contains(r.stdout, "the module muc_allowners is still loaded") != found {
-				t.Errorf("of another rival: %+v", r)
+				t.Errorf("with the new module: %+v", r)
 			}
 			if r := prosody("--check", provider); r.status != 0 {
-				t.Errorf("new lines do not mend it: %+v", r)
+				t.Errorf("new lines do not help: %+v", r)
 			}
 			write(t, "conf.d/after.cfg.lua", "Component \"conference.meet.example.com\" \"muc\"\n  restrict_room_creation = false\n")
 			write(t, main, string(before)+"\nInclude \""+lines+"\"\nInclude \"conf.d/after.cfg.lua\"\n")
 			for _, files := range [][]string{{main}, {"--check", provider}} {
 				if r := prosody(files...); r.status != 1 || !strings.Contains(r.stdout, "anybody can create rooms") {
-					t.Errorf("%v does not find what comes after the lines: %+v", files, r)
+					t.Errorf("%v does not find the file after the lines: %+v", files, r)
 				}
 			}
 		})
 	}
 }
 
-// keepsOut is what --check says of lines that are right.
+// keepsOut is the report of --check on correct lines.
 const keepsOut = "With usher's lines, Prosody keeps out everybody that usher has not let in.\n"
 
-// TestStale checks that the commands say when the lines are older than Prosody's files, and lose what these have got since.
+// TestStale checks that the commands report lines that lack a later change of Prosody's files.
 func TestStale(t *testing.T) {
 	field(t, "debian-guests")
 	check := func(pending string) {
 		t.Helper()
-		if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--check"); r.status != 0 || !strings.HasSuffix(r.stdout, keepsOut+pending) {
+		if r := configProsodyCommand(t, "--check"); r.status != 0 || !strings.HasSuffix(r.stdout, keepsOut+pending) {
 			t.Errorf("--check: %+v", r)
 		}
 	}
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	here := workingDir(t)
 	check("They are not in effect yet: " + here + "/prosody.cfg.lua does not include them.\n")
 	unread := "usher's lines are not read: the last line of " + here + "/prosody.cfg.lua must be this one; "
-	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "prosody.cfg.lua"); r.status != 1 ||
+	if r := configProsodyCommand(t, "prosody.cfg.lua"); r.status != 1 ||
 		!strings.HasPrefix(r.stdout, "missing  prosody: "+unread) || !strings.Contains(r.stdout, "         -> Include \""+here+"/usher.cfg.lua\"\n") {
 		t.Errorf("%+v", r)
 	}
@@ -183,30 +152,30 @@ func TestStale(t *testing.T) {
 		}
 	}
 	check("They are not in effect yet: " + here + "/usher.cfg.lua says something else. Write them again (--output), and restart Prosody.\n")
-	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "usher.cfg.lua"); r.status != 0 {
+	if r := configProsodyCommand(t, "--output", "usher.cfg.lua"); r.status != 0 {
 		t.Errorf("%+v", r)
 	}
 	check("")
 }
 
-// TestLinesOutput checks that a file with the lines is written whole or not at all.
+// TestLinesOutput checks that usher writes a file with the lines completely or not at all.
 func TestLinesOutput(t *testing.T) {
 	field(t, "debian-guests")
 	for _, args := range [][]string{
 		{"--output", ""}, {"--output", "x", "prosody.cfg.lua"}, {"--output", "x", "--check"}, {"--authentication", "ldap"},
 		{"--authentication", "anonymous", "prosody.cfg.lua"}, {"--module", ".", "--check"}, {"--module", ".", "--output", "x"},
 	} {
-		if r := command(t, "", append([]string{"config", "prosody", "-c", "usher.yaml"}, args...)...); r.status != statusUsage {
+		if r := configProsodyCommand(t, args...); r.status != statusUsage {
 			t.Errorf("%v: %+v", args, r)
 		}
 	}
 	write(t, "usher.cfg.lua", "-- as it was\n")
-	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "usher.cfg.lua"); r.status != 1 || !strings.Contains(r.stderr, "was not written by usher") {
+	if r := configProsodyCommand(t, "--output", "usher.cfg.lua"); r.status != 1 || !strings.Contains(r.stderr, "was not written by usher") {
 		t.Errorf("over another file: %+v", r)
 	}
 	write(t, "empty.cfg.lua", "")
 	for range 2 {
-		if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "empty.cfg.lua"); r.status != 0 {
+		if r := configProsodyCommand(t, "--output", "empty.cfg.lua"); r.status != 0 {
 			t.Errorf("over an empty file, and its own: %+v", r)
 		}
 	}
@@ -214,14 +183,14 @@ func TestLinesOutput(t *testing.T) {
 jicofo: {jid: focus@auth.meet.example.com}
 vhosts: {guest.meet.example.com: {kind: guest}}`)
 	edit(t, "usher.yaml", "xmpp:\n", "xmpp:\n  domain: focus.meet.example.com\n")
-	r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "usher.cfg.lua")
+	r := configProsodyCommand(t, "--output", "usher.cfg.lua")
 	if r.status != 1 || r.stdout != "" || !strings.Contains(r.stderr, "files: [/etc/prosody/prosody.cfg.lua]") {
 		t.Errorf("%+v", r)
 	}
 	if is, err := os.ReadFile("usher.cfg.lua"); err != nil || string(is) != "-- as it was\n" {
 		t.Errorf("it has become %q, %v", is, err)
 	}
-	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "--output", "nowhere/usher.cfg.lua"); r.status != 1 {
+	if r := configProsodyCommand(t, "--output", "nowhere/usher.cfg.lua"); r.status != 1 {
 		t.Errorf("%+v", r)
 	}
 	if left, _ := filepath.Glob(".usher-*"); len(left) > 0 {
@@ -229,8 +198,8 @@ vhosts: {guest.meet.example.com: {kind: guest}}`)
 	}
 }
 
-// jitsiWithUsher is a server with stand-ins of Jitsi's providers of authentication, usher before a stand-in for Jicofo, and the
-// lines that usher makes for it.
+// jitsiWithUsher is a server with stand-ins for Jitsi's providers of authentication and the lines of "usher config prosody". usher
+// stands before a stand-in for Jicofo.
 type jitsiWithUsher struct {
 	*stage
 	t     *testing.T
@@ -239,8 +208,8 @@ type jitsiWithUsher struct {
 
 const besideJitsi = "standup@conference.meet.example.com"
 
-// startJitsi starts one. provider is what people of the main virtual host log in with now, vhost what usher.yaml says of it, and
-// chosen are more arguments for the lines.
+// startJitsi starts one. provider is the provider of the main virtual host before usher's lines, vhost is this virtual host in
+// usher.yaml, and chosen are more arguments of "usher config prosody".
 func startJitsi(t *testing.T, provider, vhost string, chosen ...string) *jitsiWithUsher {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -259,13 +228,10 @@ prosody: {files: [prosody.cfg.lua]}
 	j := &jitsiWithUsher{stage: &stage{scene: jicofoScene, appSecret: appSecret}, t: t}
 	j.issuer = "my_app"
 	j.lines = output(t, "usher.cfg.lua", append([]string{"config", "prosody", "-c", "usher.yaml"}, chosen...)...)
-	if r := command(t, "", "config", "prosody", "-c", "usher.yaml", "prosody.cfg.lua", "usher.cfg.lua"); r.status != 0 {
+	if r := configProsodyCommand(t, "prosody.cfg.lua", "usher.cfg.lua"); r.status != 0 {
 		t.Errorf("%+v", r)
 	}
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	here := workingDir(t)
 	o := jitsi.Options()
 	o.Config = fmt.Sprintf("Include %q\nInclude %q\n", filepath.Join(here, "prosody.cfg.lua"), filepath.Join(here, "usher.cfg.lua"))
 	j.Server = prosodytest.Start(t, o)
@@ -285,7 +251,7 @@ prosody: {files: [prosody.cfg.lua]}
 	return j
 }
 
-// token returns a token, good for an hour.
+// token returns a token, valid for an hour.
 func (j *jitsiWithUsher) token(change func(*token.Claims)) string {
 	j.t.Helper()
 	compact, err := j.mint(appSecret, change)
@@ -295,7 +261,8 @@ func (j *jitsiWithUsher) token(change func(*token.Claims)) string {
 	return compact
 }
 
-// enters has somebody connect with a token, ask usher with another or the same, and join. It returns the own presence.
+// enters connects a client with a token, asks usher with the same token or another, and joins. It returns the client and its own
+// presence.
 func (j *jitsiWithUsher) enters(nick, host, connects, shows string) (*prosodytest.Client, prosodytest.Stanza) {
 	j.t.Helper()
 	c := j.Client(j.t, prosodytest.ClientOptions{Host: host, Token: connects, Room: "standup", Transport: prosodytest.WebSocket, Resumable: true})
@@ -306,25 +273,25 @@ func (j *jitsiWithUsher) enters(nick, host, connects, shows string) (*prosodytes
 	answer, err := c.IQ(j.t.Context(), "set", j.focus,
 		"<conference xmlns='"+nsFocus+"' room='"+besideJitsi+"' machine-uid='"+nick+"' "+attr+"/>")
 	if err != nil || answer.Child("conference", nsFocus).Attr["ready"] != "true" {
-		j.t.Fatalf("%s is told %s, %v", nick, answer, err)
+		j.t.Fatalf("%s gets %s, %v", nick, answer, err)
 	}
 	own, err := c.Join(j.t.Context(), besideJitsi, nick)
 	if err != nil || own.Attr["type"] == "error" {
-		j.t.Fatalf("%s is told %s, %v", nick, own, err)
+		j.t.Fatalf("%s gets %s, %v", nick, own, err)
 	}
 	return c, own
 }
 
-// told reports whether somebody is told of all that moderators may. Who has features of a token in the session is not: the client
-// reads them in its own token.
-func told(own prosodytest.Stanza) bool {
+// hasPermissions reports whether an own presence lists the permissions of moderators. It does not if the session has features from
+// a token: then the client reads its own token.
+func hasPermissions(own prosodytest.Stanza) bool {
 	return !own.Child("permissions", "http://jitsi.org/jitmeet").IsZero()
 }
 
 func forbidsRecording(c *token.Claims) { c.Features = map[string]bool{"recording": false} }
 
-// TestProviders shows for each way to log in what the lines say of it: whether a lost connection is resumed, and whether the
-// features of a token reach the session, and with them what the client is told.
+// TestProviders shows which provider the lines choose for each way to log in, whether a lost connection can then be resumed, and
+// whether the features of a token reach the session.
 func TestProviders(t *testing.T) {
 	const oneIssuer = "{kind: token, app_id: my_app, app_secret: " + appSecret + "}"
 	for _, test := range []struct {
@@ -351,11 +318,11 @@ func TestProviders(t *testing.T) {
 			}
 			owner := j.token(test.change)
 			romeo, own := j.enters("romeo", "meet.example.com", owner, owner)
-			if standing(own) != hostStanding || told(own) == test.knows {
+			if standing(own) != hostStanding || hasPermissions(own) == test.knows {
 				t.Errorf("the owner with a token that forbids recording: %s", own)
 			}
 			juliet, own := j.enters("juliet", "guest.meet.example.com", "", "")
-			if standing(own) != memberStanding || told(own) {
+			if standing(own) != memberStanding || hasPermissions(own) {
 				t.Errorf("the guest: %s", own)
 			}
 
@@ -387,25 +354,8 @@ func TestFeaturesOfAnotherRoom(t *testing.T) {
 	j := startJitsi(t, "token", "{kind: token, app_id: my_app, app_secret: "+appSecret+"}")
 	owner, elsewhere := j.token(nil), j.token(func(c *token.Claims) { c.Room = "elsewhere"; forbidsRecording(c) })
 	for nick, connects := range map[string]string{"romeo": owner, "juliet": elsewhere} {
-		if _, own := j.enters(nick, "meet.example.com", connects, owner); standing(own) != hostStanding || told(own) == (connects == elsewhere) {
+		if _, own := j.enters(nick, "meet.example.com", connects, owner); standing(own) != hostStanding || hasPermissions(own) == (connects == elsewhere) {
 			t.Errorf("%s: %s", nick, own)
 		}
-	}
-}
-
-// playThrough has usher serve by usher.yaml at the server's component port, plays the demo's cast, and stops usher.
-func playThrough(t *testing.T, st *stage, server string) {
-	t.Helper()
-	stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+server)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var table strings.Builder
-	_, wrong, err := st.play(t.Context(), newTable(&table))
-	if err != nil || wrong > 0 {
-		t.Errorf("%d went wrong, %v\n%s\n%s", wrong, err, table.String(), st.log())
-	}
-	if err := stop(); err != nil {
-		t.Error(err)
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestImportProblems checks that what only keys and tokens can tell is on the to-do list of an import, and that a virtual host
-// which is to be trusted is there.
+// TestImportProblems checks that the to-do list of an import has problems of keys and secrets, and that --trusted must name an
+// existing virtual host.
 func TestImportProblems(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "prosody.cfg.lua", `VirtualHost "meet.example.com"
@@ -28,13 +28,13 @@ Component "focus.meet.example.com"
 		"# To do: prosody prosody.cfg.lua:9: xmpp.secret: is an example",
 	} {
 		if r.status != 0 || !strings.Contains(r.stdout, want) {
-			t.Errorf("status %d, nothing says %s:\n%s%s", r.status, want, r.stdout, r.stderr)
+			t.Errorf("status %d, nothing mentions %s:\n%s%s", r.status, want, r.stdout, r.stderr)
 		}
 	}
 	write(t, ".env", "ENABLE_AUTH=1\nAUTH_TYPE=jwt\nJWT_APP_ID=a\nJWT_ASAP_KEYSERVER=ftp://keys.example.com\n")
 	r = command(t, "", "config", "import", "env", ".env")
 	if want := "# To do: docker .env:4 JWT_ASAP_KEYSERVER: vhosts.meet.jitsi.asap_key_server: want https://"; !strings.Contains(r.stdout, want) {
-		t.Errorf("status %d, nothing says %s:\n%s%s", r.status, want, r.stdout, r.stderr)
+		t.Errorf("status %d, nothing mentions %s:\n%s%s", r.status, want, r.stdout, r.stderr)
 	}
 	r = command(t, "", "config", "import", "prosody", "prosody.cfg.lua", "--trusted", "stuff.meet.example.com")
 	want := "command line: --trusted stuff.meet.example.com: Prosody's configuration has no VirtualHost of that name; " +
@@ -44,7 +44,7 @@ Component "focus.meet.example.com"
 	}
 }
 
-// TestNoFiles gives commands pipes that nobody writes to, and devices without an end: all of them end, and say why.
+// TestNoFiles gives the commands a pipe without a writer and a device without an end: each command ends and says why.
 func TestNoFiles(t *testing.T) {
 	staged(t)
 	if err := syscall.Mkfifo("pipe", 0o600); err != nil {
@@ -68,8 +68,8 @@ func TestNoFiles(t *testing.T) {
 			}
 		}
 	}
-	// A running usher looks at what it watches, whatever that has become.
-	at := time.AfterFunc(time.Minute, func() { panic("the fingerprint of a pipe has no end") })
+	// A running usher takes fingerprints of its files, even if they have become pipes or devices.
+	at := time.AfterFunc(time.Minute, func() { panic("the fingerprint of a pipe does not end") })
 	defer at.Stop()
 	pipe, err := filepath.Abs("pipe")
 	if err != nil {

@@ -18,8 +18,8 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// TestFetchedKeys has usher fetch an issuer's keys from a server, and checks that a configuration that is read again goes
-// on with them when the server is gone.
+// TestFetchedKeys makes usher fetch an issuer's keys from a server, and checks that a configuration read again keeps using them
+// after the server has ended.
 func TestFetchedKeys(t *testing.T) {
 	private, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

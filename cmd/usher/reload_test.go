@@ -11,86 +11,79 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
-	"github.com/lestrrat-go/jwx/v2/jwa"
 
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
-	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// tokenOf returns the attribute of a request with a host's token, signed with a secret.
-func tokenOf(t *testing.T, secret string) string {
+// reloading is a running usher whose files a test changes.
+type reloading struct {
+	*testing.T
+	*prosodytest.Server
+	person *prosodytest.Client
+	log    *live
+	end    func() int
+	read   int // how often usher should have read its files again with success
+}
+
+// startReloading starts usher with this usher.yaml.
+func startReloading(t *testing.T, server *prosodytest.Server, yaml string) *reloading {
 	t.Helper()
-	compact, err := token.Mint(token.Claims{
-		Issuer: demoScene.issuer, Audience: []string{"jitsi"}, Subject: demoScene.tokens, Room: "*",
-		Expires: time.Now().Add(time.Hour), User: token.User{Affiliation: "owner"},
-	}, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(secret)})
+	write(t, "usher.yaml", yaml)
+	r := &reloading{T: t, Server: server, log: newLive(), person: server.Client(t, prosodytest.ClientOptions{Host: demoScene.tokens})}
+	r.end = begin(t, r.log, r.log, "serve", "-c", "usher.yaml")
+	r.log.until(t, "connected", 1)
+	return r
+}
+
+// replaces changes a file, and waits until usher uses the new configuration.
+func (r *reloading) replaces(file, content string) {
+	r.Helper()
+	write(r.T, "next", content)
+	if err := os.Rename("next", file); err != nil { // as careful programs replace a file
+		r.Fatal(err)
+	}
+	r.isRead()
+}
+
+// isRead waits until usher has read its files once more.
+func (r *reloading) isRead() {
+	r.Helper()
+	r.read++
+	r.log.until(r.T, "is in force", r.read)
+}
+
+// ask sends a conference request with the attribute, and checks its outcome.
+func (r *reloading) ask(attr, want string) {
+	r.Helper()
+	got, err := asks(r.Context(), r.person, demoScene.room(), attr)
+	if err != nil || got != want {
+		r.Errorf("got %s, %v; want %s", got, err, want)
+	}
+}
+
+// session returns the attribute session-id of a session that usher gives for a token.
+func (r *reloading) session(token string) string {
+	r.Helper()
+	answer, err := r.person.IQ(r.Context(), "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", nsFocus, demoScene.room(), token))
 	if err != nil {
-		t.Fatal(err)
+		r.Fatal(err)
 	}
-	return "token='" + compact + "'"
+	id := answer.Child("conference", nsFocus).Attr["session-id"]
+	if id == "" {
+		r.Fatalf("no session: %s", answer)
+	}
+	return "session-id='" + id + "'"
 }
 
-// asks returns "ready", "not ready", or the reason why not.
-func asks(ctx context.Context, c *prosodytest.Client, room, attr string) (string, error) {
-	const focus = "http://jitsi.org/protocol/focus"
-	answer, err := c.IQ(ctx, "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", focus, room, attr))
-	switch {
-	case err != nil:
-		return "", err
-	case answer.Attr["type"] == "error":
-		return answer.Find("reason", "urn:usher:0").Attr["code"], nil
-	case answer.Child("conference", focus).Attr["ready"] == "true":
-		return "ready", nil
-	}
-	return "not ready", nil
-}
-
-// TestReload changes files under a running usher. All the while somebody asks to enter and is never turned away.
-func TestReload(t *testing.T) {
-	staged(t)
-	server := prosodytest.Start(t, prosodytest.Options{Config: strings.ReplaceAll(demoProsody, "{component.secret}", componentSecret)})
-	const secondSecret = "ffeeddccbbaa99887766554433221100"
-	good := strings.ReplaceAll(demoUsher, "{server}", server.ComponentAddr)
-	two := strings.ReplaceAll(good, "app_secret_file: app.secret", "app_secrets: ["+appSecret+", "+secondSecret+"]")
-	write(t, "usher.yaml", two)
-	stderr := newLive()
-	end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
-	stderr.until(t, "connected", 1)
-
-	person := server.Client(t, prosodytest.ClientOptions{Host: demoScene.tokens})
-	ask := func(attr, want string) {
-		t.Helper()
-		got, err := asks(t.Context(), person, demoScene.room(), attr)
-		if err != nil || got != want {
-			t.Errorf("got %s, %v; want %s", got, err, want)
-		}
-	}
-	old, young := tokenOf(t, appSecret), tokenOf(t, secondSecret)
-	ask(old, "ready")
-	session := func(token string) string {
-		t.Helper()
-		const focus = "http://jitsi.org/protocol/focus"
-		answer, err := person.IQ(t.Context(), "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", focus, demoScene.room(), token))
-		if err != nil {
-			t.Fatal(err)
-		}
-		id := answer.Child("conference", focus).Attr["session-id"]
-		if id == "" {
-			t.Fatalf("no session: %s", answer)
-		}
-		return "session-id='" + id + "'"
-	}
-	byOld, byYoung := session(old), session(young)
-	ask(byOld, "ready")
-	ask(byYoung, "ready")
-
-	// Somebody whose token is good by every configuration.
-	steady := server.Client(t, prosodytest.ClientOptions{Host: demoScene.tokens})
-	ctx, stop := context.WithCancel(t.Context())
+// steady asks with a token for one new room after the other, until stop, which fails the test if usher has refused any.
+func (r *reloading) steady(token string) (stop func()) {
+	r.Helper()
+	c := r.Client(r.T, prosodytest.ClientOptions{Host: demoScene.tokens})
+	ctx, cancel := context.WithCancel(r.Context())
 	asked := make(chan error, 1)
 	go func() {
 		for n := 0; ; n++ {
-			got, err := asks(ctx, steady, fmt.Sprintf("steady%d@%s", n, demoScene.service), young)
+			got, err := asks(ctx, c, fmt.Sprintf("steady%d@%s", n, demoScene.service), token)
 			if ctx.Err() != nil {
 				asked <- nil
 				return
@@ -101,66 +94,83 @@ func TestReload(t *testing.T) {
 			}
 		}
 	}()
-
-	// A file that is not valid changes nothing, and the log says why.
-	write(t, "usher.yaml", two+"rooms: [oops]\n")
-	stderr.until(t, "rooms: stands here again", 1)
-	stderr.until(t, "keeping the previous one", 1)
-	ask(old, "ready")
-
-	// A secret that is taken out does not count any more, not even for a token that has just been seen, or a session.
-	one := strings.ReplaceAll(two, "["+appSecret+", ", "[")
-	write(t, "usher.yaml", one)
-	stderr.until(t, "is in force", 1)
-	ask(old, "token-signature")
-	ask(young, "ready")
-	ask(byOld, "session-invalid")
-	ask(byYoung, "ready")
-
-	// A secret in a file of its own, replaced as careful programs do: written beside it and renamed.
-	write(t, "app.secret", secondSecret) // of no concern yet
-	write(t, "usher.yaml", good)
-	stderr.until(t, "is in force", 2)
-	write(t, "next", secondSecret+"\n")
-	if err := os.Rename("next", "app.secret"); err != nil {
-		t.Fatal(err)
+	return func() {
+		r.Helper()
+		cancel()
+		if err := <-asked; err != nil {
+			r.Error(err)
+		}
 	}
-	stderr.until(t, "is in force", 3)
-	ask(young, "ready")
+}
 
-	// SIGHUP, the log's level, virtual hosts, and keys that cannot change while usher runs.
+// TestReload changes the files of a running usher. Meanwhile a client with a token that every configuration accepts asks
+// again and again, and is never refused.
+func TestReload(t *testing.T) {
+	server := served(t, componentSecret)
+	const secondSecret = "ffeeddccbbaa99887766554433221100"
+	good := strings.ReplaceAll(demoUsher, "{server}", server.ComponentAddr)
+	two := strings.ReplaceAll(good, "app_secret_file: app.secret", "app_secrets: ["+appSecret+", "+secondSecret+"]")
+	r := startReloading(t, server, two)
+	old, young := tokenOf(t, appSecret), tokenOf(t, secondSecret)
+	r.ask(old, "ready")
+	byOld, byYoung := r.session(old), r.session(young)
+	r.ask(byOld, "ready")
+	r.ask(byYoung, "ready")
+	stop := r.steady(young)
+
+	// An invalid file changes nothing, and the log says why.
+	write(t, "usher.yaml", two+"rooms: [oops]\n")
+	r.log.until(t, "rooms: stands here again", 1)
+	r.log.until(t, "keeping the previous one", 1)
+	r.ask(old, "ready")
+
+	// A removed secret no longer counts, not even for a token that was just verified, or for its session.
+	write(t, "usher.yaml", strings.ReplaceAll(two, "["+appSecret+", ", "["))
+	r.isRead()
+	r.ask(old, "token-signature")
+	r.ask(young, "ready")
+	r.ask(byOld, "session-invalid")
+	r.ask(byYoung, "ready")
+
+	// A secret in a file of its own.
+	write(t, "app.secret", secondSecret) // usher does not read this file yet
+	write(t, "usher.yaml", good)
+	r.isRead()
+	r.replaces("app.secret", secondSecret+"\n")
+	r.ask(young, "ready")
+
+	// The log's level, virtual hosts, and keys that cannot change while usher runs.
 	write(t, "usher.yaml", strings.ReplaceAll(good, "  recorder.meet.example.com:\n    kind: service\n", "")+"log: {level: debug, format: json}\n")
-	stderr.until(t, "is in force", 4)
-	stderr.until(t, `a changed key needs a restart	{"key": "log.format"}`, 1)
-	if strings.Contains(stderr.String(), "needs a restart	{\"key\": \"xmpp") {
+	r.isRead()
+	r.log.until(t, `a changed key needs a restart	{"key": "log.format"}`, 1)
+	if strings.Contains(r.log.String(), "needs a restart	{\"key\": \"xmpp") {
 		t.Error("a key that has not changed needs a restart")
 	}
-	guest := server.Client(t, prosodytest.ClientOptions{Host: "recorder.meet.example.com"})
-	if got, err := asks(t.Context(), guest, demoScene.room(), ""); err != nil || got != "vhost-unknown" {
-		t.Errorf("on a virtual host that was taken out: %s, %v", got, err)
+	recorder := server.Client(t, prosodytest.ClientOptions{Host: "recorder.meet.example.com"})
+	if got, err := asks(t.Context(), recorder, demoScene.room(), ""); err != nil || got != "vhost-unknown" {
+		t.Errorf("on a removed virtual host: %s, %v", got, err)
 	}
+
+	// SIGHUP reads the files although none has changed.
 	if err := syscall.Kill(syscall.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	stderr.until(t, `"because": "SIGHUP"`, 1)
-	stderr.until(t, "is in force", 5)
+	r.log.until(t, `"because": "SIGHUP"`, 1)
+	r.isRead()
 
-	// What is no file of the configuration is of no concern.
+	// A file that is not part of the configuration changes nothing.
 	write(t, "other.yaml", "x")
 	stop()
-	if err := <-asked; err != nil {
-		t.Error(err)
-	}
-	if status := end(); status != 0 {
+	if status := r.end(); status != 0 {
 		t.Errorf("ended with %d", status)
 	}
-	if n := strings.Count(stderr.String(), "is in force"); n != 5 {
-		t.Errorf("read %d times", n)
+	if n := strings.Count(r.log.String(), "is in force"); n != r.read {
+		t.Errorf("usher has read its files %d times, want %d", n, r.read)
 	}
-	silent(t, stderr.String())
+	silent(t, r.log.String())
 }
 
-// TestReloadLink checks that a file is noticed that changes because a link in its path does, as in Kubernetes.
+// TestReloadLink checks that usher notices a file that changes because a link in its path changes, as in Kubernetes.
 func TestReloadLink(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{"1", "2"} {
@@ -185,11 +195,11 @@ func TestReloadLink(t *testing.T) {
 	before := fingerprint([]string{file})
 	link("2")
 	if fingerprint([]string{file}) == before {
-		t.Error("not noticed")
+		t.Error("the fingerprint stays the same")
 	}
 }
 
-// TestWatched checks which changes have the files read again: of the files themselves, and of the links that lead to them.
+// TestWatched checks which changes make usher read its files again: those of the files, and of the links that lead to them.
 func TestWatched(t *testing.T) {
 	dir, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {
@@ -230,7 +240,7 @@ func TestWatched(t *testing.T) {
 			t.Errorf("%s: %t", path, !want)
 		}
 	}
-	// The watcher names paths as they are named here.
+	// The watcher reports paths in the same spelling.
 	named := map[string]bool{}
 	for _, path := range []string{in("usher.db"), in("kept", "1", "usher.yaml"), in("elsewhere", "secret"), in("conf.d", "new.cfg.lua"), in("plain")} {
 		write(t, path, "x")
@@ -239,7 +249,7 @@ func TestWatched(t *testing.T) {
 			case e := <-watcher.Events:
 				named[e.Name] = true
 			case <-time.After(time.Minute):
-				t.Fatalf("nothing was told of %s", path)
+				t.Fatalf("the watcher does not report %s", path)
 			}
 		}
 	}

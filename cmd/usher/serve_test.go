@@ -18,22 +18,13 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// served starts a private Prosody with a usher.yaml for it, in the folder that the test is then in.
-func served(t *testing.T, prosodysSecret string) *prosodytest.Server {
-	t.Helper()
-	staged(t)
-	server := prosodytest.Start(t, prosodytest.Options{Config: strings.ReplaceAll(demoProsody, "{component.secret}", prosodysSecret)})
-	write(t, "usher.yaml", strings.ReplaceAll(demoUsher, "{server}", server.ComponentAddr))
-	return server
-}
-
 func TestServe(t *testing.T) {
 	served(t, componentSecret)
 	stderr := newLive()
 	end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
 	stderr.until(t, "connected", 1)
 	if !strings.Contains(stderr.String(), "users.example.com: everybody who logged in with a password is a host") {
-		t.Error("the log does not begin with the policy in words")
+		t.Error("the log does not have the policy in words")
 	}
 	if status := end(); status != 0 || !strings.Contains(stderr.String(), "stopped") {
 		t.Errorf("ended with %d:\n%s", status, stderr)
@@ -61,8 +52,8 @@ func TestServeSignal(t *testing.T) {
 	}
 }
 
-// TestServeLeavesToTheNext checks that somebody who waits is answered by the next usher after SIGTERM, and before usher ends after
-// SIGINT.
+// TestServeLeavesToTheNext checks who answers a held request: after SIGTERM the next usher, after SIGINT usher itself before it
+// ends.
 func TestServeLeavesToTheNext(t *testing.T) {
 	const request = "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/>"
 	for signal, left := range map[syscall.Signal]bool{syscall.SIGTERM: true, syscall.SIGINT: false} {
@@ -78,7 +69,7 @@ func TestServeLeavesToTheNext(t *testing.T) {
 				t.Fatal(s, err)
 			}
 			guest.Sends("<iq type='set' id='held' to='" + demoScene.focus + "'>" + request + "</iq>")
-			// A sender's requests are taken up one after the other, so the one before the ping is held when that is answered.
+			// usher takes a sender's requests one after the other, so it holds the first one when it answers the ping.
 			if _, err := guest.IQ(ctx, "get", demoScene.focus, "<ping xmlns='urn:xmpp:ping'/>"); err != nil {
 				t.Fatal(err)
 			}
@@ -94,19 +85,19 @@ func TestServeLeavesToTheNext(t *testing.T) {
 					t.Fatal(err)
 				}
 				if got := guest.Drain(); len(got) > 0 {
-					t.Fatalf("told %s by an usher that is restarted", got)
+					t.Fatalf("an usher that is restarted answers %s", got)
 				}
 				begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
 			}
 			answer, err := guest.Await(ctx, func(s prosodytest.Stanza) bool { return s.Attr["id"] == "held" })
 			if code := answer.Find("reason", "urn:usher:0").Attr["code"]; err != nil || answer.ErrorCondition() != "not-authorized" || code != "stopping" {
-				t.Errorf("told %s, %v", answer, err)
+				t.Errorf("answered %s, %v", answer, err)
 			}
 		})
 	}
 }
 
-// TestServeStore checks that there is a store that nobody asked for, which serve alone makes and nobody else can read.
+// TestServeStore checks that usher has a store by default. Only serve creates it, and nobody else can read it.
 func TestServeStore(t *testing.T) {
 	served(t, componentSecret)
 	whole, err := os.ReadFile("usher.yaml")
@@ -124,7 +115,7 @@ func TestServeStore(t *testing.T) {
 		t.Errorf("config check: %+v", r)
 	}
 	if _, err := os.Stat(filepath.Dir(state)); err == nil {
-		t.Error("config check made a folder")
+		t.Error("config check has created a folder")
 	}
 	stderr := newLive()
 	end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
@@ -141,7 +132,7 @@ func TestServeStore(t *testing.T) {
 		t.Errorf("ended with %d", status)
 	}
 
-	// A folder that cannot be used.
+	// The folder cannot be created.
 	for _, folder := range []string{"/proc/nowhere", filepath.Join(filepath.Dir(file), "focus.meet.example.com.db")} {
 		t.Setenv("STATE_DIRECTORY", folder)
 		r := command(t, "", "serve", "-c", "usher.yaml")
@@ -150,7 +141,7 @@ func TestServeStore(t *testing.T) {
 		}
 	}
 
-	// Nothing is to be kept, nor held.
+	// A store in memory holds no requests.
 	write(t, "usher.yaml", strings.Replace(bare, "rooms:\n", "store: {path: memory}\nrooms:\n", 1))
 	c, p, err := load([]string{"usher.yaml"}, nil, new(keys.Cache))
 	if err != nil {
@@ -167,16 +158,16 @@ func TestServeStore(t *testing.T) {
 	end = begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
 	stderr.until(t, "connected", 1)
 	if !strings.Contains(stderr.String(), lost) {
-		t.Error("the log does not say what is lost")
+		t.Error("the log does not say what a restart loses")
 	}
 	if status := end(); status != 0 {
 		t.Errorf("ended with %d", status)
 	}
 }
 
-// TestServeWrongSecret checks that usher says what to do about it, and tries again.
+// TestServeWrongSecret checks that usher says how to correct a wrong secret, and tries again.
 func TestServeWrongSecret(t *testing.T) {
-	served(t, "what the server knows is another")
+	served(t, "another secret, which usher does not know")
 	stderr := newLive()
 	end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
 	stderr.until(t, "xmpp.secret must equal component_secret", 2)
@@ -186,7 +177,7 @@ func TestServeWrongSecret(t *testing.T) {
 	silent(t, stderr.String())
 }
 
-// TestLogFlood checks that nothing is left out of the log, and that the level counts.
+// TestLogFlood checks that a busy log loses no line, and that the level counts.
 func TestLogFlood(t *testing.T) {
 	var b strings.Builder
 	log, _, err := logger(config.Log{Level: "info", Format: "json"}, &b)

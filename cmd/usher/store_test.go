@@ -14,7 +14,7 @@ import (
 	"github.com/xmpp-usher/usher/config"
 )
 
-// TestKeptSize checks that store.max_size bounds the store, in its file and in memory, and that the log warns before it is full.
+// TestKeptSize checks that store.max_size bounds the store, on disk and in memory, and that the log warns before the store is full.
 func TestKeptSize(t *testing.T) {
 	for name, c := range map[string]config.Store{
 		"file":   {Path: filepath.Join(t.TempDir(), "usher.db"), MaxSize: 8 << 20},

@@ -9,12 +9,12 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// TestMintExplain mints with every kind of key and asks whether the token is let in.
+// TestMintExplain mints a token with every kind of key, and checks that explain allows it.
 func TestMintExplain(t *testing.T) {
 	staged(t)
 	for _, c := range []struct{ algorithm, vhost, flags string }{
 		{"HS256", "meet.example.com", "--app-id my_app --secret-file app.secret"},
-		{"HS256", "meet.example.com", "--app-id my_app"}, // the secret in the environment
+		{"HS256", "meet.example.com", "--app-id my_app"}, // the secret is in the environment
 		{"ES256", "partners.meet.example.com", "--app-id portal --key-file ec256.key"},
 		{"EdDSA", "partners.meet.example.com", "--app-id portal --key-file ed25519.key --kid 2030-01"},
 		{"RS256", "partners.meet.example.com", "--app-id portal-rsa --key-file rsa2048.key"},
@@ -38,7 +38,7 @@ func TestMintExplain(t *testing.T) {
 					t.Errorf("explain %d: %s%s", r.status, r.stdout, r.stderr)
 				}
 			}
-			// One that asks for nothing is a member on the one virtual host, and a host on the other.
+			// Without an affiliation in the token, default_affiliation decides: member on one virtual host, owner on the other.
 			args = slices.DeleteFunc(args, func(s string) bool { return s == "--affiliation" || s == "owner" })
 			minted = command(t, "", args...)
 			r := command(t, "", append(explain, strings.TrimSpace(minted.stdout))...)
@@ -49,7 +49,7 @@ func TestMintExplain(t *testing.T) {
 	}
 }
 
-// TestPasted takes a token as people paste it.
+// TestPasted reads tokens in the forms in which people paste them.
 func TestPasted(t *testing.T) {
 	const token = "eyJhbGciOiJIUzI1NiJ9.eyJpc3MiOiJhIn0.c2ln_-bmF0dXJl"
 	for _, text := range []string{
@@ -87,7 +87,7 @@ func TestPasted(t *testing.T) {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
-	// Anything else is shown as it is, and refused as it would be at the door.
+	// Any other text stays as it is; usher then refuses it as it refuses such a token in a request.
 	for _, text := range []string{token + ".x", token[:20] + " " + token[20:], "Bearer", token + "="} {
 		if got, err := pasted(text); got != text || err != nil {
 			t.Errorf("%q: %q, %v", text, got, err)
@@ -105,7 +105,7 @@ func TestPasted(t *testing.T) {
 	}
 }
 
-// TestMintClaims reads back what every flag says.
+// TestMintClaims checks that every flag of "token mint" reaches the token.
 func TestMintClaims(t *testing.T) {
 	staged(t)
 	before := time.Now().Truncate(time.Second)
@@ -131,14 +131,14 @@ func TestMintClaims(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	if got := c.Expires.Sub(c.NotBefore); got != 90*time.Minute {
-		t.Errorf("good for %s", got)
+		t.Errorf("valid for %s", got)
 	}
 	if begin := before.Add(20 * time.Minute); c.NotBefore.Before(begin) || c.NotBefore.After(begin.Add(time.Minute)) || c.ID == "" {
 		t.Errorf("begins %s, id %q", c.NotBefore, c.ID)
 	}
 }
 
-// TestMintSecretBeside checks that the variable for "token mint" does not disturb who reads the configuration.
+// TestMintSecretBeside checks that commands that read the configuration accept the variable of "token mint" beside their own.
 func TestMintSecretBeside(t *testing.T) {
 	staged(t)
 	t.Setenv(mintSecret, appSecret)

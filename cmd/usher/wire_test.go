@@ -17,7 +17,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// TestWire gives every field of the configuration a value of its own, and looks for it on the other side.
+// TestWire gives every field of the configuration a value of its own, and checks that each package's options have it.
 func TestWire(t *testing.T) {
 	claimMap := config.ClaimMap{
 		Affiliation: config.Claim{Path: "a", Values: map[string]string{"x": "owner"}},
@@ -89,8 +89,8 @@ func TestWire(t *testing.T) {
 	if !reflect.DeepEqual(p, want) {
 		t.Errorf("got %+v, want %+v", p, want)
 	}
-	// Whoever adds a field to what is wired has to say here where it comes from.
-	p.Sessions = store.Sessions{} // by authorizer
+	// A new field of these options fails the test until it is wired and has a value here.
+	p.Sessions = store.Sessions{} // authorizer sets it
 	filled(t, p)
 	filled(t, want.VHosts["example.com"])
 	want.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}

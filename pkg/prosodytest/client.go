@@ -154,7 +154,7 @@ func (s *Server) dialStream(ctx context.Context, o ClientOptions, previd string)
 	case o.Transport == WebSocket:
 		return dialWebSocket(ctx, s.WebSocketURL+"?"+query.Encode(), o.Host, o.Timeout)
 	case o.Token != "" || o.Room != "" || o.Prefix != "":
-		return nil, errors.New("Token, Room and Prefix need WebSocket")
+		return nil, errors.New("a token, a room and a prefix need WebSocket")
 	}
 	return dialTCP(ctx, s.C2SAddr, nsClient, o.Host, o.Timeout)
 }
