@@ -15,7 +15,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// Outcomes of a request; the others are the condition and the reason code.
+// The outcomes of a request; other outcomes are the condition and the reason code.
 const (
 	ready    = "ready"
 	notReady = "not ready"
@@ -23,10 +23,10 @@ const (
 	gone     = "connection lost"
 )
 
-// patience is how long an actor waits for what is not usher's, such as the server's answer to a join.
+// patience is how long an actor waits for the server, such as for the answer to a join.
 const patience = time.Minute
 
-// actor is one client of the cast, and what is true of it.
+// actor is one client of the cast.
 type actor struct {
 	*prosodytest.Client
 	s     *site
@@ -34,15 +34,15 @@ type actor struct {
 	nick  string
 	room  string
 	token string
-	quiet bool   // its answers are not in the timeline
-	jitsi bool   // says what only Jitsi's client says, and so is held for longer
-	uid   string // of the machine
+	quiet bool   // the timeline leaves out its answers
+	jitsi bool   // its requests look like those of Jitsi's client, which usher holds for longer
+	uid   string // the machine-uid
 
-	session string // the id of the session that usher has given last
-	resumes bool   // shows it instead of the token
+	session string // the last session id from usher
+	resumes bool   // shows the session id instead of the token
 }
 
-// come connects somebody who wants to enter a room. ends is when their token ends, zero for never.
+// come connects a new actor that wants to enter a room. ends is the end of its token, zero for never.
 func (s *site) come(ctx context.Context, r right, what, room, tok string, ends time.Time) (*actor, error) {
 	vhost := guests
 	if tok != "" {
@@ -64,7 +64,7 @@ func (s *site) come(ctx context.Context, r right, what, room, tok string, ends t
 	return a, nil
 }
 
-// asks sends a conference request, and returns its outcome. It waits for as long as there may be an answer.
+// asks sends a conference request, and returns its outcome. It waits as long as an answer may still come.
 func (a *actor) asks(ctx context.Context) string {
 	attr := ""
 	switch {
@@ -78,7 +78,7 @@ func (a *actor) asks(ctx context.Context) string {
 		payload, hold = "<property name='rtcstatsEnabled' value='false'/>", waitHoldJitsi
 	}
 	sent := time.Now()
-	waiting, give := context.WithCancel(context.WithoutCancel(ctx)) // so that each request is judged
+	waiting, give := context.WithCancel(context.WithoutCancel(ctx)) // so that the ledger judges each request
 	defer give()
 	over := make(chan struct{})
 	defer func() { <-over }()
@@ -87,7 +87,7 @@ func (a *actor) asks(ctx context.Context) string {
 		defer close(over)
 		for waiting.Err() == nil {
 			sleep(waiting, 250*time.Millisecond)
-			if a.s.ledger.overdue(sent, hold+2*answerWithin) { // a late answer is seen as such
+			if a.s.ledger.overdue(sent, hold+2*answerWithin) { // long enough to see a late answer
 				give()
 			}
 		}
@@ -109,7 +109,7 @@ func (a *actor) asks(ctx context.Context) string {
 	return silent
 }
 
-// outcome is an answer in words.
+// outcome returns an answer in words.
 func outcome(s prosodytest.Stanza) string {
 	if c := s.Child("conference", "http://jitsi.org/protocol/focus"); !c.IsZero() && s.Attr["type"] == "result" {
 		if c.Attr["ready"] == "true" {
@@ -120,8 +120,8 @@ func outcome(s prosodytest.Stanza) string {
 	return strings.TrimSpace(s.ErrorCondition() + " " + s.Find("reason", "urn:usher:0").Attr["code"])
 }
 
-// joins sets out to enter the room, and reports whether that succeeds. Who enters wrongly stays for a while, to see whether they
-// are put out.
+// joins joins the room, and reports whether the actor is inside with a right. An actor that enters without one may stay for a while,
+// to see whether usher removes it.
 func (a *actor) joins(ctx context.Context) (*visit, bool) {
 	if err := a.Err(); err != nil {
 		return nil, false
@@ -151,12 +151,12 @@ func (a *actor) joins(ctx context.Context) (*visit, bool) {
 	return v, true
 }
 
-// isOut reports whether the room says that the actor is outside.
+// isOut reports whether a stanza is the room's notice that the actor is outside.
 func (a *actor) isOut(s prosodytest.Stanza) bool {
 	return s.Name == "presence" && s.Attr["type"] == "unavailable" && s.Attr["from"] == a.room+"/"+a.nick
 }
 
-// stays remains inside for a while, and reports whether it was put out meanwhile.
+// stays remains inside for a while, and reports whether the actor was removed meanwhile.
 func (a *actor) stays(ctx context.Context, v *visit, d time.Duration) (out bool) {
 	one, done := context.WithTimeout(ctx, d)
 	defer done()
@@ -164,7 +164,7 @@ func (a *actor) stays(ctx context.Context, v *visit, d time.Duration) (out bool)
 	a.Drain()
 	switch {
 	case err == nil:
-		a.s.ledger.exits(v, "is put out")
+		a.s.ledger.exits(v, "is removed")
 		return true
 	case a.Err() != nil:
 		a.ends(v)
@@ -173,7 +173,7 @@ func (a *actor) stays(ctx context.Context, v *visit, d time.Duration) (out bool)
 	return false
 }
 
-// leaves goes, and waits until the room says so.
+// leaves leaves the room, and waits for the room's notice.
 func (a *actor) leaves(ctx context.Context, v *visit) {
 	a.s.ledger.note(a.room, a.bare, "leaves")
 	one, done := context.WithTimeout(context.WithoutCancel(ctx), patience)
@@ -194,7 +194,7 @@ func (a *actor) vanishes(v *visit) {
 	a.ends(v)
 }
 
-// ends is for when the connection is lost: the visit is over once the observer does not see it any more.
+// ends drops the connection. The visit is over once the observer no longer sees the actor.
 func (a *actor) ends(v *visit) {
 	a.Kill()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -209,7 +209,7 @@ func (a *actor) ends(v *visit) {
 	a.s.ledger.exits(v, "is gone")
 }
 
-// away disconnects, in one way or the other.
+// away disconnects, with or without leaving the room first.
 func (a *actor) away(ctx context.Context, r *rand.Rand, v *visit) {
 	switch {
 	case v == nil:
@@ -222,8 +222,8 @@ func (a *actor) away(ctx context.Context, r *rand.Rand, v *visit) {
 	}
 }
 
-// wants asks again and again, as lib-jitsi-meet does (real-stack.md §3), until it is told ready or refused for good, or until it
-// has no patience any more.
+// wants asks again and again, as lib-jitsi-meet does (moderator.js), until the answer is ready or a final refusal, or until its
+// patience ends.
 func (a *actor) wants(ctx context.Context, r *rand.Rand, patience time.Duration) string {
 	began, pause := time.Now(), time.Second
 	for ctx.Err() == nil {
@@ -235,9 +235,9 @@ func (a *actor) wants(ctx context.Context, r *rand.Rand, patience time.Duration)
 		case what == notReady:
 			again, pause = pause, min(2*pause, 8*time.Second)
 		case strings.HasPrefix(what, "not-authorized"):
-		case strings.HasPrefix(what, "not-acceptable"): // the session is no good (any more)
+		case strings.HasPrefix(what, "not-acceptable"): // the session is not valid, or no longer
 			a.resumes, again = false, 0
-		default: // the component is away: fatal to lib-jitsi-meet, and the person presses reload
+		default: // the component is away: lib-jitsi-meet gives up, and the person reloads the page
 			a.s.ledger.count("reloaded")
 			again = between(r, time.Second, 2*time.Second)
 		}
@@ -249,12 +249,12 @@ func (a *actor) wants(ctx context.Context, r *rand.Rand, patience time.Duration)
 	return gone
 }
 
-// between is a random time.
+// between returns a random duration.
 func between(r *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)+1))
 }
 
-// cast is everybody who uses a site, until ctx ends. It returns when all have left.
+// cast lets the whole cast use the site until ctx ends. It returns when all have left.
 func (s *site) cast(ctx context.Context, r *rand.Rand, rooms []string) {
 	var all sync.WaitGroup
 	play := func(act func(context.Context, *rand.Rand) error) {
@@ -269,7 +269,7 @@ func (s *site) cast(ctx context.Context, r *rand.Rand, rooms []string) {
 		})
 	}
 	for n, room := range rooms {
-		// From room to room the hosts are away for longer, so that at each moment somebody waits for one.
+		// The hosts of later rooms are away for longer, so that at each moment some guest waits for a host.
 		pause := time.Duration(n*n) * 8 * time.Second
 		play(func(ctx context.Context, r *rand.Rand) error { return s.host(ctx, r, room, pause) })
 		for range 3 {
@@ -282,7 +282,7 @@ func (s *site) cast(ctx context.Context, r *rand.Rand, rooms []string) {
 	all.Wait()
 }
 
-// host comes with a token after up to the pause and a little, and leaves again. They may load the page anew.
+// host enters with a token after a pause, and leaves again. Sometimes it reloads the page.
 func (s *site) host(ctx context.Context, r *rand.Rand, room string, pause time.Duration) error {
 	sleep(ctx, between(r, 0, pause+10*time.Second))
 	ends := time.Now().Add(time.Hour)
@@ -302,7 +302,7 @@ func (s *site) host(ctx context.Context, r *rand.Rand, room string, pause time.D
 		if again <= 0 || ctx.Err() != nil {
 			break
 		}
-		// The page is loaded anew: another JID, and the session instead of the token.
+		// After a reload the JID is new, and the client shows its session instead of the token.
 		sleep(ctx, between(r, 0, 3*time.Second))
 		was := a
 		if a, err = s.come(ctx, host, "host", room, was.token, ends); err != nil {
@@ -314,7 +314,7 @@ func (s *site) host(ctx context.Context, r *rand.Rand, room string, pause time.D
 	return nil
 }
 
-// guest waits for a host, and then enters: at once, or after a while, or never.
+// guest waits for a host, and then enters at once, or after a while, or never.
 func (s *site) guest(ctx context.Context, r *rand.Rand, room string) error {
 	a, err := s.come(ctx, guest, "guest", room, "", time.Time{})
 	if err != nil {
@@ -328,7 +328,7 @@ func (s *site) guest(ctx context.Context, r *rand.Rand, room string) error {
 		}
 		switch r.IntN(8) {
 		case 0:
-			s.ledger.note(room, a.bare, "does not come")
+			s.ledger.note(room, a.bare, "stays away")
 			return nil
 		case 1:
 			sleep(ctx, between(r, 2*time.Second, 15*time.Second))
@@ -350,7 +350,7 @@ func (s *site) guest(ctx context.Context, r *rand.Rand, room string) error {
 	return nil
 }
 
-// member needs no host.
+// member enters without a host.
 func (s *site) member(ctx context.Context, r *rand.Rand, room string) error {
 	ends := time.Now().Add(between(r, 5*time.Second, time.Minute)).Truncate(time.Second)
 	a, err := s.come(ctx, member, "member", room, mint(room, ends, func(c *token.Claims) { c.User.Affiliation = "member" }), ends)
@@ -370,7 +370,7 @@ func (s *site) member(ctx context.Context, r *rand.Rand, room string) error {
 	return nil
 }
 
-// stranger asks nobody.
+// stranger joins without asking usher.
 func (s *site) stranger(ctx context.Context, r *rand.Rand, room string) error {
 	a, err := s.come(ctx, nothing, "stranger", room, "", time.Time{})
 	if err != nil {
@@ -386,7 +386,7 @@ func (s *site) stranger(ctx context.Context, r *rand.Rand, room string) error {
 	return a.Err()
 }
 
-// forger shows what is no good, and then tries the door all the same.
+// forger shows a bad token, and then joins all the same.
 func (s *site) forger(ctx context.Context, r *rand.Rand, room string) error {
 	hour := time.Now().Add(time.Hour)
 	bad := []struct {

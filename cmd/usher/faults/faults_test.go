@@ -1,24 +1,24 @@
 //go:build linux
 
-// Package faults is the scripted run of "make faults": real Prosodys with the real usher beside them, alone and before a
-// stand-in for Jicofo, are used by a cast of clients while one fault after the other befalls them. An observer who is an
-// admin of the MUC service looks at the rooms from outside.
+// Package faults is the scripted run of "make faults". Real Prosodys run with the real usher beside them, alone and before a
+// stand-in for Jicofo. A cast of clients uses them while one fault after the other happens. An observer, an admin of the MUC
+// service, looks at the rooms from outside.
 //
-// Everybody of the cast writes down what is true of them: who has which right from when to when, who asked, set out to join and
-// left. By this ledger usher is judged, and not by what it says of itself. There must be
+// The cast records the truth in a ledger: who has which right and for how long, who asked, joined and left. The ledger judges
+// usher, not usher's own reports. It must find
 //
-//   - no wrong admission: nobody inside, or told ready, who had no right to be there at that moment;
-//   - nothing left over: no affiliation of somebody outside a minute after the end of its right;
-//   - nobody unanswered: no request without an answer 5 s after its hold. Those that kill -9, a cut link or a rival catches on
-//     the way are counted, and excused: nobody has them any more.
+//   - no wrong admission: nobody is inside, or is told ready, without a right at that moment;
+//   - nothing left over: nobody outside has an affiliation a minute after the end of the right;
+//   - nobody unanswered: every request has an answer 5 s after its hold. Requests that kill -9, a cut link or a rival catches on
+//     the way are counted and excused: nobody has them any more.
 //
-// Where time enters, the time in which usher cannot work does not count: from the beginning of a fault until usher answers a ping
-// again, for which it has a bound, too. Nor does the time in which the server, with which nothing was done, takes over a second for
-// an answer because the machine has no time; the table says how long that was.
+// Time limits leave out the time in which usher cannot work: from the beginning of a fault until usher answers a ping again,
+// which has a limit of its own. They also leave out the time in which the machine is too busy: the server takes over a second
+// for an answer although no fault touches it. The table reports this time.
 //
-// FAULTS is the number of faults; without it nothing runs. FAULTS_SEED has the same faults happen as before, as far as they
-// are for us to say, and -run TestFaults/SITE on one site only. FAULTS_PROSODY lists the Prosodys to run beside, and FAULTS_JOURNAL
-// is a folder for all timelines and usher's logs. FAULTS_KINDS, a regular expression, leaves out the other kinds.
+// FAULTS is the number of faults; without it nothing runs. FAULTS_SEED repeats the faults of an earlier run, as far as they are
+// under our control; -run TestFaults/SITE repeats one site. FAULTS_PROSODY lists the Prosodys to run beside. FAULTS_JOURNAL is
+// a folder for all timelines and usher's logs. FAULTS_KINDS is a regular expression that selects kinds of faults.
 package faults
 
 import (
@@ -39,15 +39,15 @@ import (
 )
 
 const (
-	// perSite is how many faults befall one site, one after the other.
+	// perSite is the number of faults on one site, one after the other.
 	perSite = 5
-	// rooms is how many rooms of a site the cast uses all the time. Some faults have more of their own.
+	// rooms is the number of rooms that the cast uses all the time. Some faults have more of their own.
 	rooms = 3
 )
 
-// combo is what usher stands beside.
+// combo is a Prosody with or without Jicofo.
 type combo struct {
-	prosody string // the program; empty for the one that prosodytest finds
+	prosody string // the program; empty means the one that prosodytest finds
 	jicofo  bool
 }
 
@@ -58,7 +58,7 @@ func (c combo) mode() string {
 	return "own"
 }
 
-// fault is one of the run, and what happened from its beginning until the next.
+// fault is one fault of the run, with the events from its beginning until the next.
 type fault struct {
 	kind    string
 	version string
@@ -67,7 +67,7 @@ type fault struct {
 
 	// Guarded by the ledger's mu.
 	counts  map[string]int
-	slowest time.Duration // the slowest answer of usher to a ping, while nothing kept it from its work
+	slowest time.Duration // usher's slowest answer to a ping while it could work
 }
 
 func (f *fault) count(what string) {
@@ -77,7 +77,7 @@ func (f *fault) count(what string) {
 	f.counts[what]++
 }
 
-// plan is what befalls one site.
+// plan is the list of faults of one site.
 type plan struct {
 	combo  combo
 	name   string
@@ -85,7 +85,7 @@ type plan struct {
 	faults []*fault
 }
 
-// plans shares n faults of all kinds evenly among all combinations, and deals them out to sites.
+// plans spreads n faults of all kinds evenly over all combinations, and divides them among sites.
 func plans(n int, seed uint64, prosodys []string, kinds []kind) []plan {
 	var combos []combo
 	for _, p := range prosodys {
@@ -93,7 +93,7 @@ func plans(n int, seed uint64, prosodys []string, kinds []kind) []plan {
 	}
 	of := make([][]*fault, len(combos))
 	for i := range n {
-		// Beside each other in the list are combinations of one kind, so that a small sample has most kinds.
+		// Neighbours differ in the combination first and in the kind next, so that a small sample has most kinds.
 		kind, c := (i/len(combos)+i)%len(kinds), i%len(combos)
 		of[c] = append(of[c], &fault{kind: kinds[kind].name, mode: combos[c].mode(), do: kinds[kind].do})
 	}
@@ -106,7 +106,7 @@ func plans(n int, seed uint64, prosodys []string, kinds []kind) []plan {
 			all = append(all, plan{combos[c], name, r.Uint64(), part})
 		}
 	}
-	// Those of one combination not all at once.
+	// Mix the combinations.
 	r.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all
 }
@@ -114,7 +114,7 @@ func plans(n int, seed uint64, prosodys []string, kinds []kind) []plan {
 func TestFaults(t *testing.T) {
 	n, _ := strconv.Atoi(os.Getenv("FAULTS"))
 	if n <= 0 {
-		t.Skip("FAULTS in the environment says how many faults: make faults")
+		t.Skip("set FAULTS to the number of faults, or run make faults")
 	}
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("FAULTS_SEED"); text != "" {
@@ -133,7 +133,7 @@ func TestFaults(t *testing.T) {
 	}
 	kinds := slices.DeleteFunc(slices.Clone(kinds), func(k kind) bool { return !some.MatchString(k.name) })
 	if len(kinds) == 0 {
-		t.Fatalf("FAULTS_KINDS is none of the kinds")
+		t.Fatalf("FAULTS_KINDS matches no kind")
 	}
 	began := time.Now()
 	t.Logf("%d faults, FAULTS_SEED=%d", n, seed)
@@ -155,7 +155,7 @@ func TestFaults(t *testing.T) {
 	t.Logf("%s, in %s\n%s", summary(ended), time.Since(began).Round(time.Second), table(all))
 }
 
-// run has the faults of a plan befall a site, and reports what it has found.
+// run applies the faults of a plan to a site, and reports the findings.
 func run(t *testing.T, p plan, binary string) *ledger {
 	s := newSite(t, p.combo, binary)
 	l := s.ledger
@@ -204,19 +204,23 @@ func run(t *testing.T, p plan, binary string) *ledger {
 	}
 	report(t, s, p)
 	if dir := os.Getenv("FAULTS_JOURNAL"); dir != "" {
-		all := l.timeline(finding{at: time.Now()}, math.MaxInt)
-		err := os.WriteFile(filepath.Join(dir, p.name+".txt"), []byte(all), 0o600)
-		if err == nil {
-			err = exec.Command("cp", s.usher.log, filepath.Join(dir, p.name+".log")).Run()
-		}
-		if err != nil {
+		if err := journal(dir, s, p.name); err != nil {
 			t.Errorf("FAULTS_JOURNAL: %v", err)
 		}
 	}
 	return l
 }
 
-// pulse asks the server for signs of life, to see whether the machine has time, and then usher, to see how long others wait.
+// journal writes the whole timeline of a site and usher's log to a folder.
+func journal(dir string, s *site, name string) error {
+	all := s.ledger.timeline(finding{at: time.Now()}, math.MaxInt)
+	if err := os.WriteFile(filepath.Join(dir, name+".txt"), []byte(all), 0o600); err != nil {
+		return err
+	}
+	return exec.Command("cp", s.usher.log, filepath.Join(dir, name+".log")).Run()
+}
+
+// pulse pings the server, to see whether the machine is too busy, and then usher, to see how long clients wait.
 func (s *site) pulse(ctx context.Context) {
 	for ctx.Err() == nil {
 		_, probe := s.tools()
@@ -238,7 +242,7 @@ func (s *site) pulse(ctx context.Context) {
 	}
 }
 
-// report says what was found on a site: of the first two in trouble all that matters, of the others a line.
+// report reports the findings of a site: the first two in full, the others in a line each.
 func report(t *testing.T, s *site, p plan) {
 	t.Helper()
 	told := make(map[string]bool)
@@ -253,18 +257,19 @@ func report(t *testing.T, s *site, p plan) {
 		if where == "" {
 			where = "no room"
 		}
-		t.Errorf("%s, Prosody %s, %s, seed %d: %s, %s: %s\n\n%s\n\nusher's log of them:\n%s", f.fault.kind, s.Version(), p.combo.mode(), p.seed,
+		t.Errorf("%s, Prosody %s, %s, seed %d: %s, %s: %s\n\n%s\n\nusher's log about it:\n%s", f.fault.kind, s.Version(), p.combo.mode(), p.seed,
 			f.what, where, f.text, s.ledger.timeline(f, 60), s.usher.about(15, f.who))
 	}
 }
 
-// columns of the table: what is counted, and the heading.
+// columns are the columns of the table: the counted event, and the heading.
 var columns = [][2]string{
 	{"answered", "answered"}, {"admitted", "admitted"}, {"refused", "refused"}, {"refused at the door", "at the door"}, {"told to wait", "told to wait"},
-	{"in vain", "in vain"}, {"reloaded", "reloaded"}, {"put out at once", "put out"}, {"caught", "caught"},
+	{"in vain", "in vain"}, {"reloaded", "reloaded"}, {"put out at once", "removed"}, {"caught", "caught"},
 	{wrong, "WRONG"}, {left, "LEFT OVER"}, {unanswered, "UNANSWERED"}, {broken, "BROKEN"},
 }
 
+// table returns the counts of all faults, by kind and combination.
 func table(all []plan) string {
 	type key struct{ kind, combo string }
 	counts, faults, slowest := make(map[key]map[string]int), make(map[key]int), make(map[key]time.Duration)
@@ -272,7 +277,7 @@ func table(all []plan) string {
 	for _, p := range all {
 		for _, f := range p.faults {
 			if f.version == "" {
-				continue // of a site that was not run
+				continue // its site was not run
 			}
 			combo := f.version + " " + f.mode
 			if !slices.Contains(combos, combo) {
@@ -316,7 +321,7 @@ func table(all []plan) string {
 	return b.String()
 }
 
-// summary is what the sites have in common, in a sentence.
+// summary returns the figures over all sites, in a sentence.
 func summary(all []*ledger) string {
 	var away, overload, oldest, caught time.Duration
 	for _, l := range all {
@@ -325,7 +330,7 @@ func summary(all []*ledger) string {
 		overload += l.overload
 		oldest, caught = max(oldest, l.oldest), max(caught, l.caught)
 	}
-	return fmt.Sprintf("%d sites; usher could not work for %s of their time, of which %s because the machine had no time; "+
-		"somebody outside had an affiliation for %s at most; a request that was caught had been under way for %s at most",
+	return fmt.Sprintf("%d sites; usher could not work for %s, for %s of these because the machine was too busy; "+
+		"an affiliation of somebody outside lasted %s at most; a caught request was %s old at most",
 		len(all), away.Round(time.Second), overload.Round(time.Second), oldest.Round(time.Second), caught.Round(time.Millisecond))
 }

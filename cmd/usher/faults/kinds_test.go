@@ -20,51 +20,26 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// stopWithin is how long usher may take to end when it is told to: 5 s for what is under way, and the closing of the stream.
+// stopWithin is how long usher may take to end after a signal: 5 s for requests under way, and the closing of the stream.
 const stopWithin = 20 * time.Second
 
-// kind is a kind of fault. do makes it happen, and returns when usher works again.
+// kind is a kind of fault. do causes one, and returns once usher works again.
 type kind struct {
 	name string
 	do   func(ctx context.Context, s *site, r *rand.Rand)
 }
 
-// kinds are all of them, in the order of the table.
+// kinds are all kinds, in the order of the table.
 var kinds = []kind{
-	{"kill -9", func(ctx context.Context, s *site, r *rand.Rand) {
-		defer s.load(ctx, r)()
-		s.suffers(ctx, backWithin, func() {
-			s.kills()
-			sleep(ctx, between(r, 0, 3*time.Second))
-			s.starts()
-		})
-	}},
+	{"kill -9", func(ctx context.Context, s *site, r *rand.Rand) { s.isAway(ctx, r, s.kills) }},
 	{"SIGTERM", func(ctx context.Context, s *site, r *rand.Rand) {
 		sig := syscall.SIGTERM
 		if r.IntN(4) == 0 {
 			sig = syscall.SIGINT
 		}
-		defer s.load(ctx, r)()
-		s.suffers(ctx, backWithin, func() {
-			s.stops(sig)
-			sleep(ctx, between(r, 0, 3*time.Second))
-			s.starts()
-		})
+		s.isAway(ctx, r, func() { s.stops(sig) })
 	}},
-	{"cut link", func(ctx context.Context, s *site, r *rand.Rand) {
-		s.suffers(ctx, backWithin, func() {
-			if r.IntN(3) == 0 {
-				s.ledger.note("", "", "nothing passes between usher and the server")
-				s.cable.Stall()
-			} else {
-				s.ledger.note("", "", "the link is cut")
-				s.ledger.loses()
-				s.cable.Cut()
-			}
-			sleep(ctx, between(r, 0, 6*time.Second))
-			s.cable.Mend()
-		})
-	}},
+	{"cut link", cutLink},
 	{"server restart", func(ctx context.Context, s *site, r *rand.Rand) {
 		end := s.Stop
 		if r.IntN(2) == 0 {
@@ -72,51 +47,12 @@ var kinds = []kind{
 		}
 		s.suffers(ctx, backWithin, func() { s.restart(ctx, end, between(r, 0, 3*time.Second)) })
 	}},
-	{"Jicofo restart", func(ctx context.Context, s *site, r *rand.Rand) {
-		if s.jicofo == nil {
-			// There is none: usher, which is the focus itself, is killed once more while it takes over.
-			s.suffers(ctx, backWithin, func() {
-				s.kills()
-				s.starts()
-				sleep(ctx, between(r, 0, time.Second))
-				s.kills()
-				s.starts()
-			})
-			return
-		}
-		s.suffers(ctx, backWithin, func() {
-			if r.IntN(2) == 0 {
-				s.jicofo.Close()
-			} else {
-				s.jicofo.Kill()
-			}
-			sleep(ctx, between(r, 0, 5*time.Second))
-			if err := s.jicofo.Restart(ctx, ""); err != nil && ctx.Err() == nil {
-				s.t.Errorf("Jicofo does not come back: %v", err)
-			}
-		})
-	}},
-	{"frozen process", func(ctx context.Context, s *site, r *rand.Rand) {
-		s.suffers(ctx, backWithin, func() {
-			if r.IntN(2) == 0 {
-				s.ledger.note("", "", "usher is frozen")
-				s.usher.signal(syscall.SIGSTOP)
-				sleep(ctx, between(r, time.Second, 10*time.Second))
-				s.usher.signal(syscall.SIGCONT)
-				return
-			}
-			s.ledger.note("", "", "the server is frozen")
-			s.Pause()
-			sleep(ctx, between(r, time.Second, 10*time.Second))
-			s.Resume()
-		})
-	}},
+	{"Jicofo restart", jicofoRestart},
+	{"frozen process", frozenProcess},
 	{"rival component", rival},
 	{"full disk", fullDisk},
 	{"damaged store", damagedStore},
-	{"owners' tricks", func(ctx context.Context, s *site, r *rand.Rand) {
-		tricks[r.IntN(len(tricks))](ctx, s, r)
-	}},
+	{"owners' tricks", func(ctx context.Context, s *site, r *rand.Rand) { tricks[r.IntN(len(tricks))](s, ctx, r) }},
 	{"flood", func(ctx context.Context, s *site, r *rand.Rand) {
 		if r.IntN(2) == 0 {
 			s.oneFloods(ctx)
@@ -127,8 +63,75 @@ var kinds = []kind{
 	{"token ends", tokenEnds},
 }
 
-// load has people ask for rooms that are not open, about 200 times a second in all, so that something is under way at each moment.
-// It begins a second before it returns.
+// isAway ends usher under load, and starts it again after up to three seconds.
+func (s *site) isAway(ctx context.Context, r *rand.Rand, end func()) {
+	defer s.load(ctx, r)()
+	s.suffers(ctx, backWithin, func() {
+		end()
+		sleep(ctx, between(r, 0, 3*time.Second))
+		s.starts()
+	})
+}
+
+// cutLink cuts the link between usher and the server, or stalls it.
+func cutLink(ctx context.Context, s *site, r *rand.Rand) {
+	s.suffers(ctx, backWithin, func() {
+		if r.IntN(3) == 0 {
+			s.ledger.note("", "", "the link between usher and the server stalls")
+			s.cable.Stall()
+		} else {
+			s.ledger.note("", "", "the link is cut")
+			s.ledger.loses()
+			s.cable.Cut()
+		}
+		sleep(ctx, between(r, 0, 6*time.Second))
+		s.cable.Mend()
+	})
+}
+
+// jicofoRestart ends Jicofo and starts it again. On a site without Jicofo usher is the focus: it is killed, and killed again
+// while it takes over.
+func jicofoRestart(ctx context.Context, s *site, r *rand.Rand) {
+	s.suffers(ctx, backWithin, func() {
+		if s.jicofo == nil {
+			s.kills()
+			s.starts()
+			sleep(ctx, between(r, 0, time.Second))
+			s.kills()
+			s.starts()
+			return
+		}
+		if r.IntN(2) == 0 {
+			s.jicofo.Close()
+		} else {
+			s.jicofo.Kill()
+		}
+		sleep(ctx, between(r, 0, 5*time.Second))
+		if err := s.jicofo.Restart(ctx, ""); err != nil && ctx.Err() == nil {
+			s.t.Errorf("Jicofo does not come back: %v", err)
+		}
+	})
+}
+
+// frozenProcess halts usher or the server for a while.
+func frozenProcess(ctx context.Context, s *site, r *rand.Rand) {
+	s.suffers(ctx, backWithin, func() {
+		if r.IntN(2) == 0 {
+			s.ledger.note("", "", "usher is frozen")
+			s.usher.signal(syscall.SIGSTOP)
+			sleep(ctx, between(r, time.Second, 10*time.Second))
+			s.usher.signal(syscall.SIGCONT)
+			return
+		}
+		s.ledger.note("", "", "the server is frozen")
+		s.Pause()
+		sleep(ctx, between(r, time.Second, 10*time.Second))
+		s.Resume()
+	})
+}
+
+// load makes clients ask for rooms that are not open, about 200 times a second in all, so that requests are under way at each
+// moment. It begins a second before it returns.
 func (s *site) load(ctx context.Context, r *rand.Rand) (end func()) {
 	ctx, leave := context.WithCancel(ctx)
 	var all sync.WaitGroup
@@ -142,7 +145,7 @@ func (s *site) load(ctx context.Context, r *rand.Rand) (end func()) {
 		all.Go(func() {
 			defer a.Kill()
 			for n := 0; ctx.Err() == nil && a.Err() == nil; n++ {
-				a.room = fmt.Sprintf("%s-%d@%s", a.nick, n, service) // once for each, so that nothing is held
+				a.room = fmt.Sprintf("%s-%d@%s", a.nick, n, service) // a new one each time, so that usher holds no request
 				a.asks(ctx)
 				sleep(ctx, between(r, 50*time.Millisecond, 150*time.Millisecond))
 			}
@@ -176,13 +179,13 @@ func (s *site) starts() {
 	}
 }
 
-// rival has somebody else connect by usher's name. While usher is connected, the server refuses them. While usher's link is down
-// they get in, answer nobody, and go.
+// rival connects another component under usher's name. While usher is connected, the server refuses the rival. While usher's link
+// is down the rival connects, refuses every request, and goes.
 func rival(ctx context.Context, s *site, r *rand.Rand) {
 	for range 3 {
 		if c, err := s.DialComponent(ctx, focus, componentSecret); err == nil {
 			c.Kill()
-			s.ledger.note("", "", "a rival was let in beside usher")
+			s.ledger.note("", "", "a rival has connected beside usher")
 		}
 	}
 	// muc_component: usher stands by for 15 to 16 s when the name is taken.
@@ -214,13 +217,13 @@ func rival(ctx context.Context, s *site, r *rand.Rand) {
 					"<service-unavailable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", iq.Attr["id"], iq.Attr["to"], iq.Attr["from"]))
 			}
 		}
-		s.ledger.loses() // what the server has sent to the rival and it has not read
+		s.ledger.loses() // the rival has not read all that the server has sent
 		_ = c.Close()
 		s.ledger.note("", "", "the rival goes")
 	})
 }
 
-// fullDisk leaves no room for the store for a while. usher goes on as well as it can.
+// fullDisk leaves no space for the store for a while. usher continues as well as it can.
 func fullDisk(ctx context.Context, s *site, r *rand.Rand) {
 	state := filepath.Join(s.dir, "state")
 	s.ledger.note("", "", "the disk is full")
@@ -250,7 +253,7 @@ func fullDisk(ctx context.Context, s *site, r *rand.Rand) {
 		sleep(ctx, between(r, 2*time.Second, 8*time.Second))
 		limit("unlimited")
 	}
-	s.ledger.note("", "", "the disk has room again")
+	s.ledger.note("", "", "the disk has space again")
 	s.suffers(ctx, backWithin, func() {})
 }
 
@@ -273,7 +276,7 @@ func fill(name string) error {
 	return nil
 }
 
-// damagedStore damages the store while usher is away. usher serves all the same, or it says what is wrong, and then its operator
+// damagedStore damages the store while usher is away. usher serves all the same, or it says what is wrong; then its operator
 // moves the file away.
 func damagedStore(ctx context.Context, s *site, r *rand.Rand) {
 	db := filepath.Join(s.dir, "state", "usher.db")
@@ -302,12 +305,12 @@ func damagedStore(ctx context.Context, s *site, r *rand.Rand) {
 			done()
 		}
 		if !refused {
-			s.ledger.note("", "", "usher has not minded")
+			s.ledger.note("", "", "usher serves all the same")
 			return
 		}
 		last := said[strings.LastIndexByte(strings.TrimSpace(said), '\n')+1:]
 		if !strings.Contains(last, "store") || strings.Contains(said, "goroutine ") {
-			s.ledger.broken("usher does not say what is wrong with a store in which %s; its log ends with\n%s", what, said)
+			s.ledger.broken("usher does not say what is wrong with the store (%s); its log ends with\n%s", what, said)
 		}
 		s.ledger.note("", "", "usher says %s", last)
 		if err := os.Rename(db, db+".damaged"); err != nil {
@@ -317,7 +320,7 @@ func damagedStore(ctx context.Context, s *site, r *rand.Rand) {
 	})
 }
 
-// damage changes a file as a failing disk does, and says how.
+// damage changes a file as a failing disk does, and returns the damage in words.
 func damage(name string, r *rand.Rand) (what string, err error) {
 	b, err := os.ReadFile(name)
 	if err != nil {
@@ -342,22 +345,17 @@ func damage(name string, r *rand.Rand) (what string, err error) {
 		copy(b[to*page:min(len(b), (to+1)*page)], b[from*page:])
 	case 3:
 		b = b[:r.IntN(len(b))]
-		what = fmt.Sprintf("all after %d bytes is gone", len(b))
+		what = fmt.Sprintf("the file is cut after %d bytes", len(b))
 	}
 	return what, os.WriteFile(name, b, 0o600)
 }
 
-// tricks are what owners do.
-var tricks = []func(ctx context.Context, s *site, r *rand.Rand){
-	func(ctx context.Context, s *site, r *rand.Rand) { s.persists(ctx, r) },
-	func(ctx context.Context, s *site, r *rand.Rand) { s.opensTheDoor(ctx, r) },
-	func(ctx context.Context, s *site, r *rand.Rand) { s.leavesGuestsAlone(ctx, r) },
-	func(ctx context.Context, s *site, r *rand.Rand) { s.leavesAnAdmin(ctx, r) },
-	func(ctx context.Context, s *site, r *rand.Rand) { s.destroys(ctx, r) },
-	func(ctx context.Context, s *site, r *rand.Rand) { s.promotes(ctx, r) },
+// tricks are the ways in which owners trouble usher.
+var tricks = []func(*site, context.Context, *rand.Rand){
+	(*site).persists, (*site).opensTheDoor, (*site).leavesGuestsAlone, (*site).leavesAnAdmin, (*site).destroys, (*site).promotes,
 }
 
-// newRoom is one that only a fault uses.
+// newRoom returns a room that only this fault uses.
 func (s *site) newRoom(what string) string {
 	s.mu.Lock()
 	s.persons++
@@ -368,16 +366,21 @@ func (s *site) newRoom(what string) string {
 	return room
 }
 
-// enters has somebody come, ask and enter.
+// hosted returns a new room with a host inside.
+func (s *site) hosted(ctx context.Context, r *rand.Rand, what string) (room string, a *actor, v *visit, ok bool) {
+	room = s.newRoom(what)
+	a, v, ok = s.enters(ctx, r, host, "host", room, inAnHour())
+	return room, a, v, ok
+}
+
+// restartUsher kills usher and starts it again.
+func (s *site) restartUsher(ctx context.Context) {
+	s.suffers(ctx, backWithin, func() { s.kills(); s.starts() })
+}
+
+// enters makes somebody with this right come, ask and enter.
 func (s *site) enters(ctx context.Context, r *rand.Rand, as right, what, room string, ends time.Time) (*actor, *visit, bool) {
-	tok := ""
-	switch as {
-	case host:
-		tok = mint(room, ends, nil)
-	case member:
-		tok = mint(room, ends, func(c *token.Claims) { c.User.Affiliation = "member" })
-	}
-	a, err := s.come(ctx, as, what, room, tok, ends)
+	a, err := s.come(ctx, as, what, room, tokenFor(as, room, ends), ends)
 	if err != nil {
 		return nil, nil, false
 	}
@@ -390,9 +393,20 @@ func (s *site) enters(ctx context.Context, r *rand.Rand, as right, what, room st
 	return nil, nil, false
 }
 
+// tokenFor returns a token for a right, or "" if the right needs none.
+func tokenFor(as right, room string, ends time.Time) string {
+	switch as {
+	case host:
+		return mint(room, ends, nil)
+	case member:
+		return mint(room, ends, func(c *token.Claims) { c.User.Affiliation = "member" })
+	}
+	return ""
+}
+
 func inAnHour() time.Time { return time.Now().Add(time.Hour).Truncate(time.Second) }
 
-// owns has an owner say something to the room, and reports whether it is done.
+// owns sends an owner's request to the room, and reports whether it succeeds.
 func (a *actor) owns(ctx context.Context, ns, payload string) bool {
 	one, done := context.WithTimeout(ctx, patience)
 	defer done()
@@ -406,28 +420,27 @@ func (a *actor) configures(ctx context.Context, field, value string) bool {
 		"<field var='muc#roomconfig_"+field+"'><value>"+value+"</value></field></x>")
 }
 
-// persists: an owner makes the room persistent, and an owner of somebody whom nobody knows, and leaves.
+// persists makes an owner set the room persistent, give an unknown JID the affiliation owner, and leave.
 func (s *site) persists(ctx context.Context, r *rand.Rand) {
-	room := s.newRoom("persist")
-	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	room, a, v, ok := s.hosted(ctx, r, "persist")
 	if !ok {
 		return
 	}
 	a.configures(ctx, "persistentroom", "1")
 	a.owns(ctx, "muc#admin", "<item jid='friend@elsewhere.example.net' affiliation='owner'/>")
-	if r.IntN(2) == 0 { // and opens the door behind
+	if r.IntN(2) == 0 { // the owner also opens the room
 		closed := s.ledger.opens(room)
 		a.configures(ctx, "membersonly", "0")
 		time.AfterFunc(endWithin/2, closed)
 	}
 	a.away(ctx, r, v)
 	if r.IntN(3) == 0 {
-		s.suffers(ctx, backWithin, func() { s.kills(); s.starts() })
+		s.restartUsher(ctx)
 	}
 	s.mayNotEnter(ctx, r, room)
 }
 
-// mayNotEnter has a guest and a stranger try a room in which no host is.
+// mayNotEnter makes a guest and a stranger try a room without a host inside.
 func (s *site) mayNotEnter(ctx context.Context, r *rand.Rand, room string) {
 	var both sync.WaitGroup
 	both.Go(func() {
@@ -450,10 +463,9 @@ func (s *site) mayNotEnter(ctx context.Context, r *rand.Rand, room string) {
 	both.Wait()
 }
 
-// opensTheDoor: an owner puts the focus out, perhaps, and switches members-only off, and strangers hammer at the door.
+// opensTheDoor makes an owner switch members-only off, sometimes after removing the focus, while strangers try to join.
 func (s *site) opensTheDoor(ctx context.Context, r *rand.Rand) {
-	room := s.newRoom("open")
-	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	room, a, v, ok := s.hosted(ctx, r, "open")
 	if !ok {
 		return
 	}
@@ -484,11 +496,10 @@ func (s *site) opensTheDoor(ctx context.Context, r *rand.Rand) {
 	a.away(ctx, r, v)
 }
 
-// leavesGuestsAlone: the host leaves right after guests were told that they may come in, and before they do. One of them is quick,
-// the other is not.
+// leavesGuestsAlone makes the host leave right after two guests were told ready, and before they join. One joins soon, the other
+// late.
 func (s *site) leavesGuestsAlone(ctx context.Context, r *rand.Rand) {
-	room := s.newRoom("alone")
-	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	room, a, v, ok := s.hosted(ctx, r, "alone")
 	if !ok {
 		return
 	}
@@ -520,10 +531,10 @@ func (s *site) leavesGuestsAlone(ctx context.Context, r *rand.Rand) {
 	both.Wait()
 }
 
-// leavesAnAdmin: the only moderator is an admin of the MUC service, from a virtual host that usher does not know.
+// leavesAnAdmin makes the host leave a room in which an admin of the MUC service stays as the only moderator. The admin's virtual
+// host is unknown to usher.
 func (s *site) leavesAnAdmin(ctx context.Context, r *rand.Rand) {
-	room := s.newRoom("admin")
-	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	room, a, v, ok := s.hosted(ctx, r, "admin")
 	if !ok {
 		return
 	}
@@ -542,10 +553,9 @@ func (s *site) leavesAnAdmin(ctx context.Context, r *rand.Rand) {
 	s.mayNotEnter(ctx, r, room)
 }
 
-// promotes: a host makes a host of a guest, and leaves. Guests may come in until that one has left, too.
+// promotes makes a host promote a guest to owner, and leave. Other guests may enter until the promoted one has left, too.
 func (s *site) promotes(ctx context.Context, r *rand.Rand) {
-	room := s.newRoom("heir")
-	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	room, a, v, ok := s.hosted(ctx, r, "heir")
 	if !ok {
 		return
 	}
@@ -565,10 +575,9 @@ func (s *site) promotes(ctx context.Context, r *rand.Rand) {
 	s.mayNotEnter(ctx, r, room)
 }
 
-// destroys: an owner destroys the room and makes it anew. Who was let into the old one has no right in the new one.
+// destroys makes an owner destroy the room and create it again. Rights in the old room do not count in the new one.
 func (s *site) destroys(ctx context.Context, r *rand.Rand) {
-	room := s.newRoom("again")
-	a, v, ok := s.enters(ctx, r, host, "host", room, inAnHour())
+	room, a, v, ok := s.hosted(ctx, r, "again")
 	if !ok {
 		return
 	}
@@ -596,7 +605,7 @@ func (s *site) destroys(ctx context.Context, r *rand.Rand) {
 	}
 }
 
-// oneFloods has one guest ask as fast as they can, many times at once.
+// oneFloods makes one guest send requests as fast as possible, many at once.
 func (s *site) oneFloods(ctx context.Context) {
 	room := s.newRoom("flood")
 	a, err := s.come(ctx, guest, "flooder", room, "", time.Time{})
@@ -620,8 +629,8 @@ func (s *site) oneFloods(ctx context.Context) {
 	all.Wait()
 }
 
-// manyFlood has many guests ask for rooms that there cannot be: with names that Prosody reads otherwise than it is asked for, so
-// that it never answers from them.
+// manyFlood makes many clients ask for impossible rooms: Prosody changes their names (Nodeprep), and so never answers from the
+// address in the request.
 func (s *site) manyFlood(ctx context.Context, r *rand.Rand) {
 	const n = 150
 	var actors []*actor
@@ -647,16 +656,12 @@ func (s *site) manyFlood(ctx context.Context, r *rand.Rand) {
 	all.Wait()
 }
 
-// tokenEnds: somebody's token ends while they are inside, or before they have come, and perhaps while usher is away.
+// tokenEnds lets a token end while its bearer is inside, or before the bearer joins, sometimes while usher is away.
 func tokenEnds(ctx context.Context, s *site, r *rand.Rand) {
 	room := s.newRoom("ends")
 	as := []right{host, member}[r.IntN(2)]
 	ends := time.Now().Add(between(r, 5*time.Second, 8*time.Second)).Truncate(time.Second)
-	tok := mint(room, ends, nil)
-	if as == member {
-		tok = mint(room, ends, func(c *token.Claims) { c.User.Affiliation = "member" })
-	}
-	a, err := s.come(ctx, as, "ending", room, tok, ends)
+	a, err := s.come(ctx, as, "ending", room, tokenFor(as, room, ends), ends)
 	if err != nil {
 		return
 	}
@@ -666,10 +671,10 @@ func tokenEnds(ctx context.Context, s *site, r *rand.Rand) {
 	}
 	killed := func() {
 		if r.IntN(3) == 0 {
-			s.suffers(ctx, backWithin, func() { s.kills(); s.starts() })
+			s.restartUsher(ctx)
 		}
 	}
-	if r.IntN(2) == 0 { // they come in time, and leave when it has ended
+	if r.IntN(2) == 0 { // the bearer joins in time, and leaves after the end
 		v, ok := a.joins(ctx)
 		if !ok {
 			return
@@ -685,7 +690,7 @@ func tokenEnds(ctx context.Context, s *site, r *rand.Rand) {
 	}
 	sleep(ctx, between(r, leeway, endsWithin+leeway+8*time.Second))
 	a.asks(ctx)
-	if a.session != "" { // nor does what came from the token
+	if a.session != "" { // the token's session has ended, too
 		a.resumes = true
 		a.asks(ctx)
 	}

@@ -13,51 +13,51 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// The times by which is judged. What is not said by the issue or the README is a margin for a machine with much else to do.
+// The time limits by which the ledger judges. They include a margin for a busy machine.
 const (
-	// waitHold and waitHoldJitsi are rooms.wait_hold and wait_hold_jitsi of the sites: for so long a request may be held.
+	// waitHold and waitHoldJitsi are rooms.wait_hold and wait_hold_jitsi of the sites: usher may hold a request for this long.
 	waitHold, waitHoldJitsi = 10 * time.Second, 20 * time.Second
-	// answerWithin is how long after that an answer may take.
+	// answerWithin is the time for the answer after the hold.
 	answerWithin = 5 * time.Second
-	// hostGone is how long the last host may have been away before a grant that hung on a host is withdrawn, and withdrawing
-	// how long that may take.
+	// hostGone is the time after the last host's exit after which usher withdraws a grant that needs a host. withdrawing is the
+	// time that this may take.
 	hostGone, withdrawing = 5 * time.Second, 5 * time.Second
-	// joinWithin is how long somebody who was let in may take to join.
+	// joinWithin is the time from ready to the join.
 	joinWithin = 30 * time.Second
-	// leftAfter is when an affiliation is left over, counted from the end of its right; a poll may be late by pollSlack.
+	// leftAfter is the time from the end of a right until its affiliation counts as left over. A poll may be late by pollSlack.
 	leftAfter, pollSlack = time.Minute, 5 * time.Second
-	// leeway is that of the issuer. endsWithin is how long whoever is outside may keep the affiliation of a token that has ended, so
-	// that they can come again: before Jicofo usher has to ask who is outside, every 5 s, twice. endWithin is how long it may take
-	// to put out somebody who entered after that, or while an owner had opened the room.
+	// leeway is the issuer's. endsWithin is the time that an affiliation may outlive its token while the bearer is outside, so
+	// that the bearer can enter once more: before Jicofo usher must ask the room twice, every 5 s. endWithin is the time that usher
+	// may take to remove somebody who entered later than that, or while an owner had opened the room.
 	leeway, endsWithin, endWithin = time.Second, 15 * time.Second, 10 * time.Second
-	// caughtWithin is how old a request may be that kill -9 catches before it is either held and written down or answered: that is
-	// milliseconds, and longer where Jicofo takes its time or the machine has none. The summary says how old the oldest was.
+	// caughtWithin is the greatest age of a request that kill -9 may catch before usher has stored or answered it. Usually that
+	// takes milliseconds; it takes longer if Jicofo is slow or the machine busy. The summary reports the oldest.
 	caughtWithin = 5 * time.Second
-	// backWithin is how long usher may need to serve again once what kept it from that is over: 5 s, and a start of the process.
+	// backWithin is the time that usher may need to serve again after a fault: 5 s, and the start of the process.
 	backWithin = 15 * time.Second
 )
 
-// right is what somebody may do. It is the truth: whoever of the cast got it by a token knows what the token is worth.
+// right is what a member of the cast may do. It is the truth: the cast knows what its tokens are worth.
 type right int
 
 const (
-	nothing right = iota // never to be let in
-	guest                // to be let in while a host is inside
-	member               // to be let in
-	host                 // to be let in, and to let guests in
+	nothing right = iota // may never enter
+	guest                // may enter while a host is inside
+	member               // may enter
+	host                 // may enter, and lets guests in
 )
 
 func (r right) String() string { return [...]string{"nothing", "guest", "member", "host"}[r] }
 
-// Of a ledger's findings, each is one of these.
+// The kinds of findings.
 const (
-	wrong      = "wrong"      // admitted without a right
-	left       = "left over"  // an affiliation, a minute after its end
-	unanswered = "unanswered" // a request, 5 s after its hold
-	broken     = "broken"     // usher itself: died, did not stop, did not come back
+	wrong      = "wrong"      // somebody was admitted without a right
+	left       = "left over"  // an affiliation remains a minute after its end
+	unanswered = "unanswered" // a request has no answer 5 s after its hold
+	broken     = "broken"     // usher itself died, did not stop, or did not come back
 )
 
-// finding is something that must not be.
+// finding is a fault of usher.
 type finding struct {
 	what, room, who, text string
 	at                    time.Time
@@ -70,31 +70,31 @@ type entry struct {
 	room, who, text string
 }
 
-// span is a time, to is zero while it lasts.
+// span is a period. to is zero while it lasts.
 type span struct{ from, to time.Time }
 
 func (s span) meets(from, to time.Time) bool {
 	return !s.from.After(to) && (s.to.IsZero() || !s.to.Before(from))
 }
 
-// visit is the time that somebody may have been inside: from when they set out to join until they are known to be outside.
+// visit is the period in which somebody may have been inside: from sending the join until known to be outside.
 type visit struct {
 	room, who string
 	span
 }
 
-// known is what the ledger knows of a bare JID.
+// known is what the ledger knows about a bare JID.
 type known struct {
 	name    string
 	right   right
-	room    string    // that the right is for
-	expires time.Time // zero for never
-	ready   time.Time // when they were last told that they may come in
-	joined  time.Time // when they last entered
-	lets    bool      // as a host, others in; a moderator who is none does not
+	room    string    // the room of the right
+	expires time.Time // zero means never
+	ready   time.Time // the last time that usher said ready
+	joined  time.Time // the last time that they entered
+	lets    bool      // a host, whose presence lets guests in; a moderator who is no host does not
 }
 
-// ledger is what really happened on a site, written by those who did it. It judges usher by that.
+// ledger records what really happened on a site, as the cast reports it, and judges usher by that.
 type ledger struct {
 	now func() time.Time
 
@@ -103,17 +103,17 @@ type ledger struct {
 	entries  []entry
 	people   map[string]*known // by bare JID
 	visits   []*visit
-	outages  []*span                 // usher cannot do its work, and it is not its fault
-	lossy    []time.Time             // what was on its way to or from usher then is lost
-	opened   map[string]span         // rooms that an owner has opened to all, until usher has closed them
-	outside  map[[2]string]time.Time // since when an affiliation of somebody outside is seen, by room and bare JID
-	oldest   time.Duration           // the longest that one was seen
-	said     map[string]bool         // of what the observer sees, so that it is found once
-	overload time.Duration           // for how long the machine had no time
+	outages  []*span                 // periods in which usher cannot work, through no fault of its own
+	lossy    []time.Time             // moments at which requests and answers on their way are lost
+	opened   map[string]span         // rooms that an owner has opened to all, until usher must have closed them
+	outside  map[[2]string]time.Time // by room and bare JID: since when somebody outside is seen with an affiliation
+	oldest   time.Duration           // the longest such time
+	said     map[string]bool         // findings of the observer, so that each is reported once
+	overload time.Duration           // the sum of periods in which the machine was too busy
 	caught   time.Duration           // the greatest age of a request that was caught on its way
 	findings []finding
-	fault    *fault            // the latest
-	of       map[string]*fault // the fault that a room is for, if it is
+	fault    *fault            // the latest fault
+	of       map[string]*fault // by room: the fault that the room belongs to
 }
 
 func newLedger() *ledger {
@@ -123,7 +123,7 @@ func newLedger() *ledger {
 	}
 }
 
-// note writes a line into the timeline.
+// note adds a line to the timeline.
 func (l *ledger) note(room, who, format string, args ...any) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,14 +158,14 @@ func (l *ledger) begins(f *fault) {
 	l.noteLocked("", "", "--- %s", f.kind)
 }
 
-// isFor says that a room is for the latest fault.
+// isFor records that a room belongs to the latest fault.
 func (l *ledger) isFor(room string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.of[room] = l.fault
 }
 
-// pinged says how long usher took for a sign of life.
+// pinged records how long usher took to answer a ping.
 func (l *ledger) pinged(from, to time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -174,21 +174,21 @@ func (l *ledger) pinged(from, to time.Time) {
 	}
 }
 
-// count counts what happened in the time of the latest fault.
+// count counts an event for the latest fault.
 func (l *ledger) count(what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.fault.count(what)
 }
 
-// knows introduces somebody.
+// knows introduces a member of the cast.
 func (l *ledger) knows(bare string, k known) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.people[bare] = &k
 }
 
-// outage begins a time in which usher cannot work. end ends it.
+// outage begins a period in which usher cannot work, and end ends it.
 func (l *ledger) outage() (end func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,7 +203,7 @@ func (l *ledger) outage() (end func()) {
 	}
 }
 
-// loses says that requests that are under way now cannot be answered by anybody.
+// loses records that nobody can answer the requests that are on their way now.
 func (l *ledger) loses() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -216,7 +216,7 @@ func (l *ledger) able(from, to time.Time) time.Duration {
 	if rest <= 0 {
 		return 0
 	}
-	// Outages may overlap.
+	// Outages can overlap.
 	var covered []span
 	for _, o := range l.outages {
 		if o.meets(from, to) {
@@ -251,7 +251,7 @@ func (l *ledger) overdue(sent time.Time, hold time.Duration) bool {
 	return l.able(sent, l.now()) > hold+answerWithin
 }
 
-// hostBetween reports whether a host may have been in the room at some moment between the two. The caller holds mu.
+// hostBetween reports whether a host may have been in the room at some moment of the period. The caller holds mu.
 func (l *ledger) hostBetween(room string, from, to time.Time) bool {
 	return slices.ContainsFunc(l.visits, func(v *visit) bool {
 		k := l.people[v.who]
@@ -259,7 +259,7 @@ func (l *ledger) hostBetween(room string, from, to time.Time) bool {
 	})
 }
 
-// lastHost returns when the last host had left the room before a moment. The caller holds mu.
+// lastHost returns the last exit of a host from the room before a moment. The caller holds mu.
 func (l *ledger) lastHost(room string, before time.Time) (gone time.Time) {
 	for _, v := range l.visits {
 		k := l.people[v.who]
@@ -270,7 +270,7 @@ func (l *ledger) lastHost(room string, before time.Time) (gone time.Time) {
 	return gone
 }
 
-// answered judges an answer of usher. what is its outcome in words.
+// answered judges an answer of usher; what is its outcome in words.
 func (l *ledger) answered(bare, room, what string, sent time.Time, hold time.Duration, quiet bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -289,18 +289,17 @@ func (l *ledger) answered(bare, room, what string, sent time.Time, hold time.Dur
 		l.fault.count("told to wait")
 	case what != ready:
 	case k.right == nothing || k.room != room:
-		l.find(wrong, room, bare, "%s is told ready, and has a right to %s in %q", k.name, k.right, k.room)
+		l.find(wrong, room, bare, "%s is told ready; the right is %s, in %q", k.name, k.right, k.room)
 	case !k.expires.IsZero() && sent.After(k.expires.Add(leeway)):
 		l.find(wrong, room, bare, "%s is told ready %s after their token has ended", k.name, sent.Sub(k.expires).Round(time.Millisecond))
 	case k.right == guest && !l.hostBetween(room, sent, now):
-		l.find(wrong, room, bare, "%s is told ready, and no host was inside since they asked, %s ago", k.name, now.Sub(sent).Round(time.Millisecond))
+		l.find(wrong, room, bare, "%s is told ready; no host was inside since the request, %s ago", k.name, now.Sub(sent).Round(time.Millisecond))
 	default:
 		k.ready = now
 	}
 }
 
-// silence judges that a request was never answered. It reports whether that is excused: it was under way when what is on its way
-// is lost.
+// silence judges a request that was never answered. It excuses a request that was on its way at a lossy moment.
 func (l *ledger) silence(bare, room string, sent time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -316,7 +315,7 @@ func (l *ledger) silence(bare, room string, sent time.Time) {
 	l.find(unanswered, room, bare, "asked %s ago and was never answered", l.now().Sub(sent).Round(time.Millisecond))
 }
 
-// enters says that somebody sets out to join.
+// enters records that somebody sends a join.
 func (l *ledger) enters(bare, room string) *visit {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -325,8 +324,8 @@ func (l *ledger) enters(bare, room string) *visit {
 	return v
 }
 
-// entered judges that somebody is inside who set out on the visit. It returns why they should not be, and whether it is right all
-// the same if they are put out at once.
+// entered judges that the visitor is inside. It returns why the visitor may not be, and whether usher may still correct that by
+// removing the visitor at once.
 func (l *ledger) entered(v *visit) (fault string, forNow bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -340,11 +339,12 @@ func (l *ledger) entered(v *visit) (fault string, forNow bool) {
 	return fault, forNow
 }
 
+// judge is entered's decision. The caller holds mu.
 func (l *ledger) judge(k *known, v *visit) (fault string, forNow bool) {
 	opened := l.opened[v.room].meets(v.from, l.now()) && !l.opened[v.room].from.IsZero()
 	switch {
 	case k.right == nothing || k.room != v.room || k.ready.IsZero():
-		return fmt.Sprintf("%s entered without having been let in", k.name), opened
+		return fmt.Sprintf("%s entered without usher's permission", k.name), opened
 	case !k.expires.IsZero() && v.from.After(k.expires) && l.able(l.outSince(v, k.expires.Add(leeway)), v.from) > endsWithin:
 		return fmt.Sprintf("%s entered %s after their token had ended", k.name, v.from.Sub(k.expires).Round(time.Millisecond)), true
 	case k.right != guest || l.hostBetween(v.room, v.from, l.now()):
@@ -357,7 +357,7 @@ func (l *ledger) judge(k *known, v *visit) (fault string, forNow bool) {
 	return "", false
 }
 
-// outSince returns since when somebody who sets out on a visit has been outside, but not before a moment. The caller holds mu.
+// outSince returns since when the visitor of the next visit has been outside, at least since a moment. The caller holds mu.
 func (l *ledger) outSince(next *visit, at time.Time) time.Time {
 	for _, v := range l.visits {
 		if v != next && v.who == next.who && v.room == next.room && v.to.After(at) {
@@ -367,14 +367,14 @@ func (l *ledger) outSince(next *visit, at time.Time) time.Time {
 	return at
 }
 
-// wrongly is for when somebody is inside, and stays there, who should not be.
+// wrongly records that somebody is inside without a right, and stays.
 func (l *ledger) wrongly(v *visit, fault string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.find(wrong, v.room, v.who, "%s", fault)
 }
 
-// exits says that somebody is known to be outside.
+// exits records that somebody is known to be outside.
 func (l *ledger) exits(v *visit, how string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -391,21 +391,21 @@ func (l *ledger) isOver(v *visit) bool {
 	return !v.to.IsZero()
 }
 
-// forgets says that somebody has been let in no more, because the room that they were let into has gone.
+// forgets records that somebody's permission has ended with the room.
 func (l *ledger) forgets(bare string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.people[bare].ready = time.Time{}
 }
 
-// promotes says that a host is about to make a host of somebody.
+// promotes records that a host is about to promote somebody to owner.
 func (l *ledger) promotes(bare string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.people[bare].right, l.people[bare].lets = host, true
 }
 
-// overloads says that the server itself, with which nothing was done, took so long: the machine had no time for it.
+// overloads records a period in which the server itself was slow although no fault touched it: the machine was too busy.
 func (l *ledger) overloads(from, to time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -415,13 +415,13 @@ func (l *ledger) overloads(from, to time.Time) {
 	}
 }
 
-// refused judges that the server did not let somebody in. It counts those who were told ready in vain: a host was inside all the
-// time, but for moments as of a page that is loaded anew, and nothing was wrong with usher.
+// refused records that the server has refused a join. It counts those who were told ready in vain: usher could work, and a host
+// was inside all the time, except for moments such as a reload of the page.
 func (l *ledger) refused(v *visit, condition string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	v.to = l.now()
-	l.noteLocked(v.room, v.who, "is not let in by the server: %s", condition)
+	l.noteLocked(v.room, v.who, "is refused by the server: %s", condition)
 	l.fault.count("refused at the door")
 	k, now := l.people[v.who], v.to
 	inVain := k.right > nothing && !k.ready.IsZero() && now.Sub(k.ready) < joinWithin-withdrawing && k.joined.Before(k.ready) &&
@@ -435,7 +435,7 @@ func (l *ledger) refused(v *visit, condition string) {
 	}
 }
 
-// emptied says that everybody is outside of all rooms, because the server is gone.
+// emptied records that everybody is outside, because the server has ended.
 func (l *ledger) emptied() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -447,7 +447,7 @@ func (l *ledger) emptied() {
 	clear(l.outside)
 }
 
-// opens says that an owner has opened a room to all, or that usher must have closed it by now.
+// opens records that an owner has opened a room to all. closed records that usher must have closed it by now.
 func (l *ledger) opens(room string) (closed func()) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -459,50 +459,18 @@ func (l *ledger) opens(room string) (closed func()) {
 	}
 }
 
-// sees judges what the observer sees of a room, asked at that time.
+// sees judges the observer's view of a room. asked is the time of the observer's question.
 func (l *ledger) sees(room string, view prosodytest.RoomView, asked time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	inside := make(map[string]bool)
-	for _, o := range view.Occupants {
-		bare, _, _ := strings.Cut(o.JID, "/")
-		inside[bare] = true
-		k := l.people[bare]
-		what := ""
-		switch {
-		case isStaff(bare):
-		case k == nil:
-			what = "is inside, and nobody knows them"
-		case k.right < host && (o.Affiliation == "owner" || o.Affiliation == "admin" || o.Role == "moderator"):
-			what = fmt.Sprintf("%s is %s and %s", k.name, o.Affiliation, o.Role)
-		}
-		if what != "" && !l.said[room+bare+what] {
-			l.said[room+bare+what] = true
-			l.find(wrong, room, bare, "%s", what)
-		}
-	}
+	inside := l.seesInside(room, view)
 	for bare, affiliation := range view.Affiliations {
 		key := [2]string{room, bare}
 		if isStaff(bare) || affiliation == "outcast" || inside[bare] {
 			delete(l.outside, key)
 			continue
 		}
-		if l.outside[key].IsZero() {
-			l.outside[key] = asked
-		}
-		since, name := l.outside[key], "somebody whom a host let in"
-		if k := l.people[bare]; k != nil {
-			name = k.name
-			if k.ready.After(k.joined) && k.ready.Add(joinWithin).After(since) {
-				since = k.ready.Add(joinWithin)
-			}
-		}
-		age := l.able(since, asked)
-		l.oldest = max(l.oldest, age)
-		if age > leftAfter+pollSlack {
-			l.find(left, room, bare, "%s is %s, and has had no business there for %s", name, affiliation, asked.Sub(since).Round(time.Second))
-			l.outside[key] = asked.Add(24 * time.Hour) // said once
-		}
+		l.seesOutside(key, affiliation, asked)
 	}
 	for key := range l.outside {
 		if key[0] == room && view.Affiliations[key[1]] == "" {
@@ -511,7 +479,51 @@ func (l *ledger) sees(room string, view prosodytest.RoomView, asked time.Time) {
 	}
 }
 
-// nobodyOutside reports whether nobody outside of a room has an affiliation that is still to be judged.
+// seesInside judges the occupants of a room, and returns their bare JIDs. The caller holds mu.
+func (l *ledger) seesInside(room string, view prosodytest.RoomView) (inside map[string]bool) {
+	inside = make(map[string]bool)
+	for _, o := range view.Occupants {
+		bare, _, _ := strings.Cut(o.JID, "/")
+		inside[bare] = true
+		k := l.people[bare]
+		what := ""
+		switch {
+		case isStaff(bare):
+		case k == nil:
+			what = "is inside, and is not of the cast"
+		case k.right < host && (o.Affiliation == "owner" || o.Affiliation == "admin" || o.Role == "moderator"):
+			what = fmt.Sprintf("%s is %s and %s", k.name, o.Affiliation, o.Role)
+		}
+		if what != "" && !l.said[room+bare+what] {
+			l.said[room+bare+what] = true
+			l.find(wrong, room, bare, "%s", what)
+		}
+	}
+	return inside
+}
+
+// seesOutside judges the affiliation of somebody outside, by room and bare JID. The caller holds mu.
+func (l *ledger) seesOutside(key [2]string, affiliation string, asked time.Time) {
+	room, bare := key[0], key[1]
+	if l.outside[key].IsZero() {
+		l.outside[key] = asked
+	}
+	since, name := l.outside[key], "a person that a host let in"
+	if k := l.people[bare]; k != nil {
+		name = k.name
+		if k.ready.After(k.joined) && k.ready.Add(joinWithin).After(since) {
+			since = k.ready.Add(joinWithin)
+		}
+	}
+	age := l.able(since, asked)
+	l.oldest = max(l.oldest, age)
+	if age > leftAfter+pollSlack {
+		l.find(left, room, bare, "%s is still %s, %s after the end of the right", name, affiliation, asked.Sub(since).Round(time.Second))
+		l.outside[key] = asked.Add(24 * time.Hour) // so that it is reported once
+	}
+}
+
+// nobodyOutside reports whether no affiliation of somebody outside is still to be judged.
 func (l *ledger) nobodyOutside() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -523,13 +535,13 @@ func (l *ledger) nobodyOutside() bool {
 	return true
 }
 
-// isStaff reports whether somebody is none of those who are judged: usher, Jicofo, the observer.
+// isStaff reports whether a bare JID is usher's, Jicofo's or the observer's, which the ledger does not judge.
 func isStaff(bare string) bool {
 	return strings.HasSuffix(bare, "@auth."+domain) || bare == "focus."+domain || strings.HasSuffix(bare, "@focus."+domain)
 }
 
-// timeline is what matters for a finding: what happened in its room and to its person, and the faults, at most n lines. Of a finding
-// without either it is everything.
+// timeline returns at most n lines about a finding: the events of its room and person, and the faults. For a finding without room
+// and person it returns the events of all.
 func (l *ledger) timeline(f finding, n int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -549,7 +561,7 @@ func (l *ledger) timeline(f finding, n int) string {
 		lines = append(lines, fmt.Sprintf("%8.3f %-8s %-14s %s", e.at.Sub(l.began).Seconds(), room, cmp.Or(name, "-"), e.text))
 	}
 	if left := len(lines) - n; left > 0 {
-		lines = append([]string{fmt.Sprintf("(%d lines before)", left)}, lines[left:]...)
+		lines = append([]string{fmt.Sprintf("(%d earlier lines)", left)}, lines[left:]...)
 	}
 	return strings.Join(lines, "\n")
 }

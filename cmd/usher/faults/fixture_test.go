@@ -36,11 +36,11 @@ const (
 
 	// pollEvery is how often the observer looks at each room.
 	pollEvery = time.Second
-	// callWithin is how long one look or probe may take before it is given up, and tried again.
+	// callWithin is how long one look or probe may take before the next attempt.
 	callWithin = 15 * time.Second
 )
 
-// site is a private Prosody with usher beside it, and the cast who use it, for one series of faults.
+// site is a private Prosody with usher beside it, and the cast that uses it, for one series of faults.
 type site struct {
 	*prosodytest.Server
 	t      *testing.T
@@ -50,14 +50,13 @@ type site struct {
 	jicofo *prosodytest.Jicofo // nil if usher is the focus itself
 	usher  *process
 	dir    string // with usher.yaml, and in state, the store
-	small  bool   // state is a small disk of its own
+	small  bool   // state is a small file system of its own
 
 	mu       sync.Mutex
 	observer *prosodytest.Observer
-	probe    *prosodytest.Client // asks usher for a sign of life
+	probe    *prosodytest.Client // pings usher
 	watched  []string            // rooms that the observer looks at
-	persons  int
-	down     bool // the server is meant to be away
+	persons  int                 // the number of actors and rooms so far, for their names
 }
 
 func newSite(t *testing.T, c combo, binary string) *site {
@@ -80,7 +79,7 @@ func newSite(t *testing.T, c combo, binary string) *site {
 	return s
 }
 
-// configure writes usher.yaml, and makes the folder of the store: a small disk, if that can be.
+// configure writes usher.yaml, and creates the folder of the store: a small file system if we may mount one.
 func (s *site) configure() {
 	yaml := fmt.Sprintf(`xmpp: {server: %q, domain: %s, secret: %q}
 rooms: {services: [%s], wait_hold: %s, wait_hold_jitsi: %s}
@@ -134,13 +133,13 @@ func (s *site) tools() (*prosodytest.Observer, *prosodytest.Client) {
 	return s.observer, s.probe
 }
 
-// serves waits until usher answers, in front of Jicofo until it can ask Jicofo, and reports whether it does in time.
+// serves waits until usher answers a ping, and reports whether it does in time.
 func (s *site) serves(ctx context.Context, within time.Duration) bool {
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for ctx.Err() == nil {
 		_, probe := s.tools()
-		one, done := context.WithTimeout(ctx, 2*time.Second) // what is caught by the fault is never answered
+		one, done := context.WithTimeout(ctx, 2*time.Second) // the fault may have caught the ping
 		a, err := probe.IQ(one, "get", focus, "<ping xmlns='urn:xmpp:ping'/>")
 		done()
 		if err == nil && a.Attr["type"] == "result" {
@@ -151,8 +150,8 @@ func (s *site) serves(ctx context.Context, within time.Duration) bool {
 	return false
 }
 
-// suffers runs a fault: what keeps usher from its work, which is over when do returns. It then waits until usher works, which it
-// should within that time.
+// suffers runs a fault, which is over when do returns. It then waits until usher serves again, and records a finding if that takes
+// too long.
 func (s *site) suffers(ctx context.Context, within time.Duration, do func()) {
 	end := s.ledger.outage()
 	defer end()
@@ -167,11 +166,8 @@ func (s *site) suffers(ctx context.Context, within time.Duration, do func()) {
 	s.ledger.note("", "", "usher serves, %s after the end of the fault", time.Since(began).Round(time.Millisecond))
 }
 
-// restart ends the server and starts it again. Everybody has to come anew.
+// restart ends the server and starts it again. All clients then connect again.
 func (s *site) restart(ctx context.Context, end func(), pause time.Duration) {
-	s.mu.Lock()
-	s.down = true
-	s.mu.Unlock()
 	end()
 	sleep(ctx, pause)
 	if err := s.Restart(context.WithoutCancel(ctx)); err != nil {
@@ -187,12 +183,9 @@ func (s *site) restart(ctx context.Context, end func(), pause time.Duration) {
 			s.t.Errorf("Jicofo does not come back: %v", err)
 		}
 	}
-	s.mu.Lock()
-	s.down = false
-	s.mu.Unlock()
 }
 
-// watch has the observer look at a room from now on.
+// watch makes the observer look at a room from now on.
 func (s *site) watch(name string) (room string) {
 	room = name + "@" + service
 	s.mu.Lock()
@@ -216,6 +209,7 @@ func (s *site) observe(ctx context.Context) {
 	}
 }
 
+// look is one look of the observer at a room, which the ledger judges.
 func (s *site) look(ctx context.Context, room string) (prosodytest.RoomView, error) {
 	observer, _ := s.tools()
 	asked := time.Now()
@@ -228,8 +222,7 @@ func (s *site) look(ctx context.Context, room string) (prosodytest.RoomView, err
 	return view, err
 }
 
-// settle waits until nobody outside of a room has anything left there, for as long as that may take. Rooms are looked at
-// meanwhile.
+// settle waits until nobody outside has an affiliation, as long as that may take. The observer goes on meanwhile.
 func (s *site) settle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leftAfter+joinWithin+3*pollSlack)
 	defer cancel()
@@ -244,7 +237,7 @@ func (s *site) settle(ctx context.Context) {
 // forged is the name in tokens that are signed with another secret.
 const forged = "forged"
 
-// mint returns a token for a room that ends then.
+// mint returns a token for a room with this end. change, if not nil, changes the claims first.
 func mint(room string, ends time.Time, change func(*token.Claims)) string {
 	name, _, _ := strings.Cut(room, "@")
 	c := token.Claims{
@@ -256,7 +249,7 @@ func mint(room string, ends time.Time, change func(*token.Claims)) string {
 		change(&c)
 	}
 	if c.User.Name == forged {
-		key = "another secret, which nobody knows of"
+		key = "another secret, unknown to usher"
 	}
 	compact, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(key)})
 	if err != nil {
@@ -275,18 +268,18 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// process is usher's, started again and again.
+// process is usher's process. It can be started again and again.
 type process struct {
 	binary, dir, log string
-	died             func(how string) // is told of an end that nobody has asked for
+	died             func(how string) // called when usher ends by itself
 
 	mu    sync.Mutex
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
-	meant bool          // its end
+	meant bool          // the end is expected
 }
 
-// build makes the program once.
+// build builds usher.
 func build(t *testing.T) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "usher")
@@ -335,10 +328,10 @@ func (p *process) start() error {
 func (p *process) signal(sig syscall.Signal) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = p.cmd.Process.Signal(sig) // if it has ended by itself, that has been found
+	_ = p.cmd.Process.Signal(sig) // if usher has ended by itself, died has reported it
 }
 
-// stop ends usher by a signal, and waits for its end. It returns an error if it takes too long, and then kills it.
+// stop sends a signal and waits for usher's end. If that takes too long, stop kills usher and returns an error.
 func (p *process) stop(sig syscall.Signal, within time.Duration) error {
 	p.mu.Lock()
 	p.meant = true
@@ -350,7 +343,7 @@ func (p *process) stop(sig syscall.Signal, within time.Duration) error {
 	select {
 	case <-ended:
 	case <-timer.C:
-		_ = cmd.Process.Signal(syscall.SIGQUIT) // so that its log says where it hangs
+		_ = cmd.Process.Signal(syscall.SIGQUIT) // makes the log show where it hangs
 		select {
 		case <-ended:
 		case <-time.After(5 * time.Second):
@@ -365,7 +358,7 @@ func (p *process) stop(sig syscall.Signal, within time.Duration) error {
 	return nil
 }
 
-// end is closed when the process that was started last has ended.
+// end is closed when the last started process has ended.
 func (p *process) end() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -378,7 +371,7 @@ func (p *process) pid() int {
 	return p.cmd.Process.Pid
 }
 
-// expect says that the next end is meant, or that it is not.
+// expect sets whether usher's end is expected.
 func (p *process) expect(end bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -393,7 +386,7 @@ func (p *process) cleanUp() {
 	}
 }
 
-// tail is the end of usher's log.
+// tail returns the end of usher's log.
 func (p *process) tail() string {
 	log, err := os.ReadFile(p.log)
 	if errors.Is(err, fs.ErrNotExist) {
