@@ -14,6 +14,18 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
+// debian is a Debian install of Jitsi whose operator follows the README.
+type debian struct {
+	*testing.T
+	enforcement    config.Enforcement
+	main, lines    string // prosody.cfg.lua, and the file with usher's lines
+	before         string // prosody.cfg.lua before it includes the lines
+	modules, vhost string // a folder in plugin_paths, and the file of the main virtual host
+}
+
+// jitsiAnonymous leaves the cast's tokens to usher; otherwise Prosody would refuse the bad ones first.
+const jitsiAnonymous = "--authentication=jitsi-anonymous"
+
 // TestDebian follows the README on Debian: it imports Prosody's files, writes the lines into a file that the last line of
 // prosody.cfg.lua includes, and checks them. A real Prosody reads the result, and the cast of the demo shows that the gate
 // holds. A second run writes the same lines. usher then finds later additions that open the gate.
@@ -22,90 +34,121 @@ func TestDebian(t *testing.T) {
 		t.Run(string(enforcement), func(t *testing.T) {
 			field(t, "debian-guests")
 			here := workingDir(t)
-			os.Remove("usher.yaml")
-			modules, lines, main := filepath.Join(here, "modules"), filepath.Join(here, "usher.cfg.lua"), filepath.Join(here, "prosody.cfg.lua")
-			vhosts := "conf.d/meet.example.com.cfg.lua"
-			edit(t, vhosts, `plugin_paths = { "`, `plugin_paths = { "`+modules+`", "`)
-
-			output(t, "usher.yaml", "config", "import", "prosody", "prosody.cfg.lua")
-			edit(t, "usher.yaml", "xmpp:\n", "xmpp:\n  secret: "+componentSecret+"\n")
-			edit(t, "usher.yaml", "rooms:\n", "rooms:\n  enforcement: "+string(enforcement)+"\n")
-			if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, "Prosody's files do not make the gate") {
-				t.Errorf("config check: %+v", r)
+			d := &debian{
+				T: t, enforcement: enforcement, main: filepath.Join(here, "prosody.cfg.lua"), lines: filepath.Join(here, "usher.cfg.lua"),
+				modules: filepath.Join(here, "modules"), vhost: "conf.d/meet.example.com.cfg.lua",
 			}
-			if enforcement == config.Module {
-				if r := configProsodyCommand(t, "--module", modules); r.status != 0 {
-					t.Fatalf("%+v", r)
-				}
-			}
-			// The cast shows its tokens to usher only; otherwise Prosody would refuse the bad ones first.
-			prosody := func(args ...string) result {
-				t.Helper()
-				return configProsodyCommand(t, args...)
-			}
-			const provider = "--authentication=jitsi-anonymous"
-			if r := prosody("--check", provider); r.status != 0 || !strings.HasSuffix(r.stdout, keepsOut+"They are not in effect yet: "+main+" does not include them.\n") {
-				t.Errorf("before they are written: %+v", r)
-			}
-			if _, err := os.Stat(lines); err == nil {
-				t.Error("--check has written the lines")
-			}
-			if r := prosody("--output", "usher.cfg.lua", provider); r.status != 0 || !strings.Contains(r.stdout, "Include \""+lines+"\"") {
-				t.Fatalf("%+v", r)
-			}
-			written, err := os.ReadFile(lines)
-			stat, statErr := os.Stat(lines)
-			if err != nil || statErr != nil || stat.Mode().Perm() != 0o640 || !strings.Contains(string(written), "--   Include \""+lines+"\"") {
-				t.Fatal(err, stat, string(written))
-			}
-			before, err := os.ReadFile(main)
-			if err != nil {
-				t.Fatal(err)
-			}
-			write(t, main, string(before)+"\nInclude \""+lines+"\"\n")
-			for _, files := range [][]string{{main}, {main, lines}, {"--check", provider}} {
-				if r := prosody(files...); r.status != 0 {
-					t.Errorf("%v: %+v", files, r)
-				}
-			}
-			if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, "Prosody's files make the gate.") {
-				t.Errorf("config check: %+v", r)
-			}
-
-			st := &stage{scene: scene{
-				focus: "focus.meet.example.com", service: "conference.meet.example.com", issuer: "my_app", audience: "jitsi",
-				tokens: "meet.example.com", guests: "guest.meet.example.com", account: "focus@auth.meet.example.com",
-				module: enforcement == config.Module,
-			}, appSecret: appSecret}
-			st.Server = prosodytest.Start(t, prosodytest.Options{
-				Config: fmt.Sprintf("Include %q\n", main), Users: map[string]string{st.account: jicofoPassword},
-			})
-			playThrough(t, st, "", st.ComponentAddr)
-
-			if r := prosody("--output", lines, provider); r.status != 0 {
-				t.Errorf("%+v", r)
-			}
-			if again, err := os.ReadFile(lines); err != nil || !bytes.Equal(again, written) {
-				t.Errorf("the second time it writes\n%s\nbefore\n%s (%v)", again, written, err)
-			}
-			// An upgrade of Jitsi adds a module that decides beside usher.
-			edit(t, vhosts, `"muc_wait_for_host";`, `"muc_wait_for_host"; "muc_allowners";`)
-			// With usher's module the lines set the whole list of modules, so the new one is not loaded.
-			found := enforcement == config.MembersOnly
-			if r := prosody(main); (r.status != 0) != found || strings.Contains(r.stdout, "the module muc_allowners is still loaded") != found {
-				t.Errorf("with the new module: %+v", r)
-			}
-			if r := prosody("--check", provider); r.status != 0 {
-				t.Errorf("new lines do not help: %+v", r)
-			}
-			write(t, "conf.d/after.cfg.lua", "Component \"conference.meet.example.com\" \"muc\"\n  restrict_room_creation = false\n")
-			write(t, main, string(before)+"\nInclude \""+lines+"\"\nInclude \"conf.d/after.cfg.lua\"\n")
-			for _, files := range [][]string{{main}, {"--check", provider}} {
-				if r := prosody(files...); r.status != 1 || !strings.Contains(r.stdout, "anybody can create rooms") {
-					t.Errorf("%v does not find the file after the lines: %+v", files, r)
-				}
-			}
+			d.imports()
+			written := d.writes()
+			d.includes()
+			d.plays()
+			d.writesAgain(written)
+			d.findsLaterChanges()
 		})
+	}
+}
+
+// imports makes usher.yaml from Prosody's files, and writes usher's module if it is chosen.
+func (d *debian) imports() {
+	d.Helper()
+	os.Remove("usher.yaml")
+	edit(d.T, d.vhost, `plugin_paths = { "`, `plugin_paths = { "`+d.modules+`", "`)
+	output(d.T, "usher.yaml", "config", "import", "prosody", "prosody.cfg.lua")
+	edit(d.T, "usher.yaml", "xmpp:\n", "xmpp:\n  secret: "+componentSecret+"\n")
+	edit(d.T, "usher.yaml", "rooms:\n", "rooms:\n  enforcement: "+string(d.enforcement)+"\n")
+	if r := command(d.T, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, "Prosody's files do not make the gate") {
+		d.Errorf("config check: %+v", r)
+	}
+	if d.enforcement == config.Module {
+		if r := configProsodyCommand(d.T, "--module", d.modules); r.status != 0 {
+			d.Fatalf("%+v", r)
+		}
+	}
+}
+
+// writes writes the lines to their file, and returns them.
+func (d *debian) writes() []byte {
+	d.Helper()
+	if r := configProsodyCommand(d.T, "--check", jitsiAnonymous); r.status != 0 || !strings.HasSuffix(r.stdout, keepsOut+"They are not in effect yet: "+d.main+" does not include them.\n") {
+		d.Errorf("before they are written: %+v", r)
+	}
+	if _, err := os.Stat(d.lines); err == nil {
+		d.Error("--check has written the lines")
+	}
+	if r := configProsodyCommand(d.T, "--output", "usher.cfg.lua", jitsiAnonymous); r.status != 0 || !strings.Contains(r.stdout, "Include \""+d.lines+"\"") {
+		d.Fatalf("%+v", r)
+	}
+	written, err := os.ReadFile(d.lines)
+	stat, statErr := os.Stat(d.lines)
+	if err != nil || statErr != nil || stat.Mode().Perm() != 0o640 || !strings.Contains(string(written), "--   Include \""+d.lines+"\"") {
+		d.Fatal(err, stat, string(written))
+	}
+	return written
+}
+
+// includes adds the lines at the end of prosody.cfg.lua, and checks that usher misses nothing then.
+func (d *debian) includes() {
+	d.Helper()
+	before, err := os.ReadFile(d.main)
+	if err != nil {
+		d.Fatal(err)
+	}
+	d.before = string(before)
+	write(d.T, d.main, d.before+"\nInclude \""+d.lines+"\"\n")
+	for _, files := range [][]string{{d.main}, {d.main, d.lines}, {"--check", jitsiAnonymous}} {
+		if r := configProsodyCommand(d.T, files...); r.status != 0 {
+			d.Errorf("%v: %+v", files, r)
+		}
+	}
+	if r := command(d.T, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, "Prosody's files make the gate.") {
+		d.Errorf("config check: %+v", r)
+	}
+}
+
+// plays starts Prosody with these files, and plays the cast.
+func (d *debian) plays() {
+	d.Helper()
+	st := &stage{scene: scene{
+		focus: "focus.meet.example.com", service: "conference.meet.example.com", issuer: "my_app", audience: "jitsi",
+		tokens: "meet.example.com", guests: "guest.meet.example.com", account: "focus@auth.meet.example.com",
+		module: d.enforcement == config.Module,
+	}, appSecret: appSecret}
+	st.Server = prosodytest.Start(d.T, prosodytest.Options{
+		Config: fmt.Sprintf("Include %q\n", d.main), Users: map[string]string{st.account: jicofoPassword},
+	})
+	playThrough(d.T, st, "", st.ComponentAddr)
+}
+
+// writesAgain checks that a second run writes the same lines.
+func (d *debian) writesAgain(written []byte) {
+	d.Helper()
+	if r := configProsodyCommand(d.T, "--output", d.lines, jitsiAnonymous); r.status != 0 {
+		d.Errorf("%+v", r)
+	}
+	if again, err := os.ReadFile(d.lines); err != nil || !bytes.Equal(again, written) {
+		d.Errorf("the second time it writes\n%s\nbefore\n%s (%v)", again, written, err)
+	}
+}
+
+// findsLaterChanges adds to Prosody's files what opens the gate, and checks that usher finds it.
+func (d *debian) findsLaterChanges() {
+	d.Helper()
+	// An upgrade of Jitsi adds a module that decides beside usher.
+	edit(d.T, d.vhost, `"muc_wait_for_host";`, `"muc_wait_for_host"; "muc_allowners";`)
+	// With usher's module the lines set the whole list of modules, so the new one is not loaded.
+	found := d.enforcement == config.MembersOnly
+	if r := configProsodyCommand(d.T, d.main); (r.status != 0) != found || strings.Contains(r.stdout, "the module muc_allowners is still loaded") != found {
+		d.Errorf("with the new module: %+v", r)
+	}
+	if r := configProsodyCommand(d.T, "--check", jitsiAnonymous); r.status != 0 {
+		d.Errorf("new lines do not help: %+v", r)
+	}
+	write(d.T, "conf.d/after.cfg.lua", "Component \"conference.meet.example.com\" \"muc\"\n  restrict_room_creation = false\n")
+	write(d.T, d.main, d.before+"\nInclude \""+d.lines+"\"\nInclude \"conf.d/after.cfg.lua\"\n")
+	for _, files := range [][]string{{d.main}, {"--check", jitsiAnonymous}} {
+		if r := configProsodyCommand(d.T, files...); r.status != 1 || !strings.Contains(r.stdout, "anybody can create rooms") {
+			d.Errorf("%v does not find the file after the lines: %+v", files, r)
+		}
 	}
 }
 
@@ -295,11 +338,11 @@ func forbidsRecording(c *token.Claims) { c.Features = map[string]bool{"recording
 func TestProviders(t *testing.T) {
 	const oneIssuer = "{kind: token, app_id: my_app, app_secret: " + appSecret + "}"
 	for _, test := range []struct {
-		name, now, vhost string // what Prosody has now, and what usher.yaml says
-		chosen           []string
+		name, now, vhost string              // now is Prosody's provider before the lines, vhost the virtual host in usher.yaml
+		chosen           []string            // arguments of "usher config prosody"
 		change           func(*token.Claims) // of the owner's token
-		provider         string
-		resumes, knows   bool // a connection, the features
+		provider         string              // the provider with the lines
+		resumes, knows   bool                // a connection can be resumed; the session knows the features
 	}{
 		{"token stays", "token", oneIssuer, nil, forbidsRecording, "token", true, true},
 		{"token stays, with what it would refuse", "token", "{kind: token, app_id: my_app, app_secret: " + appSecret +
@@ -342,14 +385,14 @@ func TestProviders(t *testing.T) {
 			if gone := slices.ContainsFunc(juliet.Drain(), func(s prosodytest.Stanza) bool {
 				return s.Name == "presence" && s.Attr["from"] == besideJitsi+"/romeo"
 			}); gone || romeo.JID() != was {
-				t.Errorf("the others have noticed, or %s has become %s", was, romeo.JID())
+				t.Errorf("the others have noticed, or the JID %s has changed to %s", was, romeo.JID())
 			}
 		})
 	}
 }
 
-// TestFeaturesOfAnotherRoom shows what the lines say of the provider token: nobody compares the room of the connection's token,
-// so its features count in another room, too, for somebody that usher lets in there otherwise.
+// TestFeaturesOfAnotherRoom shows a limit of the provider token, which the lines mention: nobody compares the room of the
+// connection's token. Its features count in every room that usher allows by another token.
 func TestFeaturesOfAnotherRoom(t *testing.T) {
 	j := startJitsi(t, "token", "{kind: token, app_id: my_app, app_secret: "+appSecret+"}")
 	owner, elsewhere := j.token(nil), j.token(func(c *token.Claims) { c.Room = "elsewhere"; forbidsRecording(c) })
