@@ -73,7 +73,7 @@ outside 127.0.0.1 and leaves nothing behind.
 With --jicofo, usher stands before a focus, as in a Jitsi install. A stand-in for Jicofo behaves towards the server as
 Jicofo does, without a video bridge. Other stand-ins play Jitsi's lobby and breakout rooms.
 
-After the table all keeps running until Ctrl-C, for you to try by hand.
+After the table everything keeps running until Ctrl-C, for you to try by hand.
 
 Exit status: 0 if all went as expected, 1 if not.`,
 		Example: `  usher demo
@@ -103,7 +103,7 @@ Exit status: 0 if all went as expected, 1 if not.`,
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "end after the table")
-	cmd.Flags().BoolVar(&jicofo, "jicofo", false, "stand before a stand-in for Jicofo, with lobby and breakout rooms")
+	cmd.Flags().BoolVar(&jicofo, "jicofo", false, "put usher before a stand-in for Jicofo, with lobby and breakout rooms")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write one JSON object a line to standard output instead of the table")
 	return cmd
 }
@@ -115,7 +115,8 @@ usher decides who may enter a conference room. Here it runs beside a private Pro
 
 Clients now try to enter %s. Each asks usher first; if usher allows it, the
 client joins the room. A host may always enter. A guest waits until a host is inside. A bad token is refused, and so is a
-client that joins without asking.
+client that joins without asking. The table shows after "allow" the affiliation and role in the room, and after "wait" and
+"deny" usher's reason.
 
 `
 
@@ -334,7 +335,7 @@ func (s *stage) invite(w io.Writer) {
 		jicofo = ", before a stand-in for Jicofo, " + s.jicofo.JID()
 	}
 	fmt.Fprintf(w, `
-All keeps running until Ctrl-C, for you to try by hand. Nothing stays behind then.
+Everything keeps running until Ctrl-C, for you to try by hand. Then nothing stays behind.
 
   WebSocket    %s
   login        anonymous on %s and %s;
