@@ -13,7 +13,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
-// sent is a session that remembers to whom presence was sent, and fails when told so.
+// sent is a session that remembers where presence went, and fails when told so.
 type sent struct {
 	to   []string
 	fail error

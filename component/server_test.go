@@ -390,7 +390,7 @@ func TestJicofoIsSought(t *testing.T) {
 
 // A panic in a request is answered, counted and logged, and ends nothing else.
 func TestPanic(t *testing.T) {
-	s := newServer(t, func(c *Component) { c.Use(nil, nil); c.mode.(*ownFocus).Rooms = new(muc.Rooms) })
+	s := newServer(t, func(c *Component) { c.Use(nil, nil); c.mode.(*ownFocus).Rooms = muc.NewRooms(muc.Options{}) })
 	l := s.connect()
 	l.send(fmt.Sprintf(theRequest, "1"))
 	if got := l.iq("error"); element.Attr(got, "id") != "1" {

@@ -14,7 +14,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
-// debian is a Debian install of Jitsi whose operator follows the README.
+// debian is a Debian install of Jitsi with an operator who follows the README.
 type debian struct {
 	*testing.T
 	enforcement    config.Enforcement

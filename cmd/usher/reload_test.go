@@ -15,7 +15,7 @@ import (
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// reloading is a running usher whose files a test changes.
+// reloading is a running usher; a test changes its files.
 type reloading struct {
 	*testing.T
 	*prosodytest.Server

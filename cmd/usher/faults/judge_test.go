@@ -45,7 +45,7 @@ var ofGuests = []judgement{
 	{"a guest without a host", func(l *ledger, after func(time.Duration)) {
 		l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
 	}, []string{wrong}},
-	{"a guest whose host had left before they asked", func(l *ledger, after func(time.Duration)) {
+	{"a guest who asked when their host had left", func(l *ledger, after func(time.Duration)) {
 		v := l.enters(romeo, theRoom)
 		after(second)
 		l.exits(v, "leaves")
@@ -100,7 +100,7 @@ var ofOthers = []judgement{
 		l.answered(tybalt, theRoom, ready, l.now(), waitHold, false)
 	}, []string{wrong}},
 	{"a member who was never told ready", func(l *ledger, after func(time.Duration)) { enters(l, benvolio) }, []string{wrong}},
-	{"a member whose token has ended is told ready", func(l *ledger, after func(time.Duration)) {
+	{"a member with a token that has ended is told ready", func(l *ledger, after func(time.Duration)) {
 		after(time.Hour + 2*leeway)
 		l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
 	}, []string{wrong}},

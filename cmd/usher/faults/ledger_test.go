@@ -91,7 +91,7 @@ type known struct {
 	expires time.Time // zero means never
 	ready   time.Time // the last time that usher said ready
 	joined  time.Time // the last time that they entered
-	lets    bool      // a host, whose presence lets guests in; a moderator who is no host does not
+	lets    bool      // a host: with one inside, guests are let in; a moderator who is no host does not
 }
 
 // ledger records what really happened on a site, as the cast reports it, and judges usher by that.
