@@ -145,12 +145,12 @@ func (c *jitsiConfig) host(prefix string) string { return prefix + "." + c.domai
 func (c *jitsiConfig) global() {
 	c.line("%s", gate.AdminsOwn.Line())
 	if len(c.PluginPaths) > 0 {
-		c.line("plugin_paths = %s", luaList(c.PluginPaths))
+		c.line("plugin_paths = %s", gate.List(c.PluginPaths...))
 	}
 	if !c.NotSubscribed {
-		c.line("prosodytest_subscriptions = { [%s] = { %s } }", quote("focus@"+c.host("auth")), quote(c.host("focus")))
+		c.line("prosodytest_subscriptions = { [%s] = { %s } }", gate.Quote("focus@"+c.host("auth")), gate.Quote(c.host("focus")))
 	}
-	c.line("muc_mapper_domain_base = %s", quote(c.domain()))
+	c.line("muc_mapper_domain_base = %s", gate.Quote(c.domain()))
 	c.line("%s", c.Global)
 
 	// No test needs the counters of old sessions on disk, nor more than one old session of a user.
@@ -165,19 +165,19 @@ func (c *jitsiConfig) virtualHosts() {
 		{c.Metadata, "prosodytest_identity"},
 	}.list()
 	c.virtualHost(c.domain(), cmp.Or(c.Auth, "anonymous"), 60*time.Second, modules)
-	c.line("admins = %s", luaList([]string{"focus@" + c.host("auth")})) // usher is no admin here: Jitsi's modules treat it as anybody
+	c.line("admins = %s", gate.List("focus@"+c.host("auth"))) // usher is no admin here: Jitsi's modules treat it as anybody
 	if c.AppID != "" || c.AppSecret != "" {
-		c.line("app_id = %s", quote(c.AppID))
-		c.line("app_secret = %s", quote(c.AppSecret))
+		c.line("app_id = %s", gate.Quote(c.AppID))
+		c.line("app_secret = %s", gate.Quote(c.AppSecret))
 	}
 	c.line("allow_empty_token = %t", c.AllowEmptyToken)
-	c.line("main_muc = %s", quote(c.host("conference")))
+	c.line("main_muc = %s", gate.Quote(c.host("conference")))
 	if c.Lobby {
-		c.line("lobby_muc = %s", quote(c.host("lobby")))
+		c.line("lobby_muc = %s", gate.Quote(c.host("lobby")))
 		c.line("prosodytest_lobby_skip_display_name_check = %t", c.NoDisplayNameCheck)
 	}
 	if c.Breakout {
-		c.line("breakout_rooms_muc = %s", quote(c.host("breakout")))
+		c.line("breakout_rooms_muc = %s", gate.Quote(c.host("breakout")))
 	}
 	c.virtualHost(c.host("guest"), cmp.Or(c.GuestAuth, "anonymous"), 60*time.Second, nil)
 	c.virtualHost(c.host("auth"), "internal_hashed", 15*time.Second, nil)
@@ -185,9 +185,9 @@ func (c *jitsiConfig) virtualHosts() {
 
 // virtualHost begins a virtual host. The modules are loaded beside the global ones.
 func (c *jitsiConfig) virtualHost(name, authentication string, hibernation time.Duration, modules []string) {
-	c.line("VirtualHost %s", quote(name))
-	c.line("authentication = %s", quote(authentication))
-	c.line("modules_enabled = %s", luaList(append(modules, "smacks")))
+	c.line("VirtualHost %s", gate.Quote(name))
+	c.line("authentication = %s", gate.Quote(authentication))
+	c.line("modules_enabled = %s", gate.List(append(modules, "smacks")...))
 	c.line("smacks_hibernation_time = %d", int(cmp.Or(c.Hibernation, hibernation).Seconds()))
 	c.line("smacks_max_unacked_stanzas = 5")
 }
@@ -212,26 +212,26 @@ func (c *jitsiConfig) services() {
 // service begins a MUC service.
 func (c *jitsiConfig) service(prefix string, modules []string) {
 	modules = append(modules, enabled{{c.HideAll, "prosodytest_hide_all"}}.list()...)
-	c.line("Component %s %q", quote(c.host(prefix)), "muc")
+	c.line("Component %s %q", gate.Quote(c.host(prefix)), "muc")
 	c.line("storage = %q", "memory")
 	c.line("muc_room_cache_size = 10000") // as in Jitsi; the service creates no more rooms than this
-	c.line("%s", gate.OnlyAdmins.Line())
-	c.line("%s", gate.PublicJIDs.Line())
-	c.line("%s", gate.NoLocking.Line())
-	c.line("admins = %s", luaList([]string{"focus@" + c.host("auth"), "focus@" + c.host("focus"), c.host("focus"), "observer@" + c.host("auth")}))
-	c.line("modules_enabled = %s", luaList(modules))
+	for _, o := range []gate.Option{gate.OnlyAdmins, gate.PublicJIDs, gate.NoLocking} {
+		c.line("%s", o.Line())
+	}
+	c.line("admins = %s", gate.List("focus@"+c.host("auth"), "focus@"+c.host("focus"), c.host("focus"), "observer@"+c.host("auth")))
+	c.line("modules_enabled = %s", gate.List(modules...))
 }
 
 func (c *jitsiConfig) components() {
 	if c.Metadata {
-		c.line("Component %s %q", quote(c.host("metadata")), "prosodytest_metadata")
-		c.line("muc_component = %s", quote(c.host("conference")))
+		c.line("Component %s %q", gate.Quote(c.host("metadata")), "prosodytest_metadata")
+		c.line("muc_component = %s", gate.Quote(c.host("conference")))
 		if c.Breakout {
-			c.line("breakout_rooms_component = %s", quote(c.host("breakout")))
+			c.line("breakout_rooms_component = %s", gate.Quote(c.host("breakout")))
 		}
 	}
-	c.line("Component %s", quote(c.host("focus")))
-	c.line("component_secret = %s", quote(cmp.Or(c.Secret, "secret")))
+	c.line("Component %s", gate.Quote(c.host("focus")))
+	c.line("component_secret = %s", gate.Quote(cmp.Or(c.Secret, "secret")))
 }
 
 // enabled are modules, each with the condition on which it is loaded.
@@ -248,15 +248,6 @@ func (e enabled) list() []string {
 		}
 	}
 	return names
-}
-
-// luaList returns a Lua table of strings.
-func luaList(all []string) string {
-	var quoted []string
-	for _, s := range all {
-		quoted = append(quoted, quote(s))
-	}
-	return "{ " + strings.Join(quoted, ", ") + " }"
 }
 
 // AddBreakout asks the breakout service for a new room, as Jitsi's client does for a moderator, and takes the list of rooms

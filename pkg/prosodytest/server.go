@@ -20,6 +20,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/xmpp-usher/usher/config/gate"
 )
 
 const (
@@ -216,14 +218,14 @@ func (s *Server) private(o Options, p portNumbers) string {
 	set := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%s = "+format+"\n", append([]any{name}, args...)...)
 	}
-	path := func(name string) string { return quote(filepath.Join(s.Dir, name)) }
+	path := func(name string) string { return gate.Quote(filepath.Join(s.Dir, name)) }
 	set("run_as_root", "true") // without this Prosody refuses to run as root
 	set("daemonize", "false")
 	set("pidfile", path("prosody.pid"))
 	set("data_path", path("data"))
 	set("certificates", path("data"))
 	set("installer_plugin_path", path("lua")) // leaves plugin_paths to the test
-	set("log", "{ { levels = { min = %s }, to = %s, filename = %s, timestamps = true } }", quote(cmp.Or(o.LogLevel, "debug")), quote("file"), path("prosody.log"))
+	set("log", "{ { levels = { min = %s }, to = %s, filename = %s, timestamps = true } }", gate.Quote(cmp.Or(o.LogLevel, "debug")), gate.Quote("file"), path("prosody.log"))
 	for _, service := range []string{"", "local_", "c2s_", "http_"} {
 		set(service+"interfaces", `{ "127.0.0.1" }`)
 	}
@@ -237,15 +239,15 @@ func (s *Server) private(o Options, p portNumbers) string {
 	for _, service := range []string{"c2s_direct_tls", "legacy_ssl", "s2s", "s2s_direct_tls", "https", "proxy65"} {
 		set(service+"_ports", "{}")
 	}
-	set("http_default_host", quote(ownHost))
+	set("http_default_host", gate.Quote(ownHost))
 
-	fmt.Fprintf(&b, "\nVirtualHost %s\n", quote(ownHost))
-	set("authentication", quote("anonymous"))
+	fmt.Fprintf(&b, "\nVirtualHost %s\n", gate.Quote(ownHost))
+	set("authentication", gate.Quote("anonymous"))
 	set("modules_enabled", `{ "prosodytest", "ping", "websocket", "bosh" }`)
 	set("prosodytest_bound", "{ c2s = { %d }, component = { %d }, http = { %d } }", p.c2s, p.component, p.http)
 	set("prosodytest_users", "{")
 	for _, jid := range slices.Sorted(maps.Keys(o.Users)) {
-		fmt.Fprintf(&b, "\t[%s] = %s;\n", quote(jid), quote(o.Users[jid]))
+		fmt.Fprintf(&b, "\t[%s] = %s;\n", gate.Quote(jid), gate.Quote(o.Users[jid]))
 	}
 	b.WriteString("}\n")
 	return b.String()
@@ -253,21 +255,6 @@ func (s *Server) private(o Options, p portNumbers) string {
 
 func (s *Server) write(name, content string) error {
 	return os.WriteFile(filepath.Join(s.Dir, name), []byte(content), 0o600)
-}
-
-// quote returns s as a Lua string. It writes all but plain characters as decimal escapes, which have no special cases.
-func quote(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, c := range []byte(s) {
-		if c < ' ' || c > '~' || c == '"' || c == '\\' {
-			fmt.Fprintf(&b, `\%03d`, c)
-		} else {
-			b.WriteByte(c)
-		}
-	}
-	b.WriteByte('"')
-	return b.String()
 }
 
 // freePorts finds ports below those that the kernel gives to outgoing connections (32768 and up on Linux). Otherwise a
