@@ -80,14 +80,7 @@ func good() token.Claims {
 func mint(t testing.TB, change func(*token.Claims)) string {
 	t.Helper()
 	c := good()
-	if change != nil {
-		change(&c)
-	}
-	s, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: secret})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return tokentest.Mint(t, secret, c, change)
 }
 
 func looking(s auth.RoomState) auth.Look {

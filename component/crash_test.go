@@ -93,9 +93,7 @@ func TestCrashUnusedGrant(t *testing.T) {
 func TestCrashRoomGone(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
-		c := m.start(t, setup{crashes: true})
-		host := c.person("meet.example.com")
-		host.enters(room, mint(t, nil))
+		c, host := m.opened(t)
 		c.crashes()
 		host.destroys(room)
 		c.comesBack()

@@ -26,6 +26,7 @@ import (
 	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
 // What the tests against a real Prosody share: usher beside a server (gate), and the people who come (person).
@@ -192,6 +193,15 @@ func startWith(t *testing.T, config string, change ...func(*auth.Policy)) *gate 
 func beforeJicofo(t *testing.T, s setup) *gate {
 	t.Helper()
 	return relay.start(t, s)
+}
+
+// opened is a server with usher, which may crash, and a host in the room.
+func (m mode) opened(t *testing.T) (*gate, *person) {
+	t.Helper()
+	g := m.start(t, setup{crashes: true})
+	host := g.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	return g, host
 }
 
 // start begins with a server and usher, and before Jicofo returns when a request would be answered.
@@ -579,14 +589,7 @@ func mint(t testing.TB, change func(*token.Claims)) string {
 		Issuer: "my_app", Audience: []string{"jitsi"}, Subject: "meet.example.com", Room: "standup",
 		Expires: time.Now().Add(time.Hour), User: token.User{ID: "u1", Affiliation: "owner"},
 	}
-	if change != nil {
-		change(&c)
-	}
-	s, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: secret})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return tokentest.Mint(t, secret, c, change)
 }
 
 func member(c *token.Claims) { c.User.Affiliation = "member" }

@@ -423,9 +423,9 @@ func (h *held) written() int {
 const waitHold = 10 * time.Minute
 
 // holding is a server, and usher beside it with a request held that has the id "held".
-func holding(t *testing.T) (*server, *link, *playedRoom, <-chan told) {
+func holding(t *testing.T, change ...func(*Component)) (*server, *link, *playedRoom, <-chan told) {
 	t.Helper()
-	s := newServer(t, func(c *Component) { c.o.WaitHold = waitHold })
+	s := newServer(t, append(change, func(c *Component) { c.o.WaitHold = waitHold })...)
 	l, room := s.connect(), &playedRoom{}
 	answers := l.plays(room)
 	l.asks("u", "first")

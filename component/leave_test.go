@@ -72,13 +72,7 @@ func (s *server) succeeds(want ...string) {
 // usher stops, and another is to come: usher answers neither held requests nor those that come until the server has closed the
 // stream. The next usher answers them.
 func TestLeftToTheNext(t *testing.T) {
-	s := newServer(t, outlives, func(c *Component) { c.o.WaitHold = waitHold })
-	l, room := s.connect(), &playedRoom{}
-	answers := l.plays(room)
-	l.asks("u", "first")
-	s.told(answers, told{"first", "host-absent"})
-	l.asks("u", "held")
-	s.eventually("the request is held", func() bool { return s.c.held.written() == 1 })
+	s, l, _, answers := holding(t, outlives)
 	s.stop()
 	s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
 	l.asks("u", "late")

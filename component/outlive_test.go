@@ -46,9 +46,7 @@ func TestOwnerLeavesRoomBehind(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			eachMode(t, func(t *testing.T, m mode) {
-				c := m.start(t, setup{crashes: true})
-				host := c.person("meet.example.com")
-				host.enters(room, mint(t, nil))
+				c, host := m.opened(t)
 				host.gives(room, strangerJID, "owner")
 				host.gives(room, "mallory@evil.example.org", "admin")
 				host.gives(room, "trent@evil.example.org", "member")
@@ -249,9 +247,7 @@ func TestPasswordKeepsUsherNotOut(t *testing.T) {
 func TestPublicRoomIsGuardedAtOnce(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
-		c := m.start(t, setup{crashes: true})
-		host := c.person("meet.example.com")
-		host.enters(room, mint(t, nil))
+		c, host := m.opened(t)
 		host.gives(room, strangerJID, "owner")
 		c.configure(host, room, "muc#roomconfig_publicroom", "1")
 		c.crashes()
@@ -267,9 +263,7 @@ func TestPublicRoomIsGuardedAtOnce(t *testing.T) {
 func TestRemadeRoom(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
-		c := m.start(t, setup{crashes: true})
-		host := c.person("meet.example.com")
-		host.enters(room, mint(t, nil))
+		c, host := m.opened(t)
 		host.gives(room, strangerJID, "owner")
 		c.configure(host, room, persistentField, "1")
 		host.destroys(room)

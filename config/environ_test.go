@@ -259,10 +259,7 @@ func TestWorldReadable(t *testing.T) {
 // TestFileNames checks from which folder relative names of files count.
 func TestFileNames(t *testing.T) {
 	stage(t)
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	here := folder(t)
 	t.Chdir(t.TempDir())
 	c, err := config.Load(named(filepath.Join(here, "good-design.yaml")), nil)
 	if err != nil {

@@ -247,10 +247,7 @@ func TestLinesThatProsodyRefuses(t *testing.T) {
 // TestProsodyFiles checks that prosody.files counts from the folder of usher.yaml, is no source, and is written by an import.
 func TestProsodyFiles(t *testing.T) {
 	inDebian(t)
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
+	here := folder(t)
 	if err := os.Mkdir("usher", 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +267,8 @@ func TestProsodyFiles(t *testing.T) {
 		t.Errorf("they are not read:\n%s", lines)
 	}
 	write(t, "usher/usher.yaml", []byte(bare))
-	if c, err = config.Load([]string{"usher/usher.yaml"}, []string{"USHER_PROSODY_FILES=prosody.cfg.lua"}); err != nil || !slices.Equal(c.ProsodyFiles(), []string{"prosody.cfg.lua"}) {
+	c, err := config.Load([]string{"usher/usher.yaml"}, []string{"USHER_PROSODY_FILES=prosody.cfg.lua"})
+	if err != nil || !slices.Equal(c.ProsodyFiles(), []string{"prosody.cfg.lua"}) {
 		t.Errorf("by the environment: %q, %v", c.ProsodyFiles(), err)
 	}
 	write(t, "usher/usher.yaml", []byte(bare+"prosody: {files: [\"\"]}\n"))

@@ -198,14 +198,20 @@ func loadDocker(t *testing.T, more ...string) *config.Config {
 	return c
 }
 
-// evaluated returns what Prosody makes of its files.
-func evaluated(t *testing.T) *prosody.Configuration {
+// folder returns the working folder, which must not change meanwhile.
+func folder(t *testing.T) string {
 	t.Helper()
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := prosody.Read(prosody.Source{FS: os.DirFS(here), Names: []string{"prosody.cfg.lua"}})
+	return here
+}
+
+// evaluated returns what Prosody makes of its files.
+func evaluated(t *testing.T) *prosody.Configuration {
+	t.Helper()
+	p, err := prosody.Read(prosody.Source{FS: os.DirFS(folder(t)), Names: []string{"prosody.cfg.lua"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,15 +17,23 @@ import (
 	"github.com/xmpp-usher/usher/auth/store/storetest"
 )
 
-// put puts n records of a kind at once.
+// put puts n small records of a kind at once.
 func put(t testing.TB, s store.Store, k store.Kind, n int, end time.Time) {
+	t.Helper()
+	putAll(t, s, n, func(i int) store.Record {
+		return store.Record{Kind: k, Key: fmt.Sprint(end.Unix(), i), Value: []byte("value"), End: end}
+	})
+}
+
+// putAll puts n records at once.
+func putAll(t testing.TB, s store.Store, n int, record func(i int) store.Record) {
 	t.Helper()
 	var wait sync.WaitGroup
 	at := make(chan struct{}, 1000)
 	for i := range n {
 		at <- struct{}{}
 		wait.Go(func() {
-			if err := s.Put(t.Context(), store.Record{Kind: k, Key: fmt.Sprint(end.Unix(), i), Value: []byte("value"), End: end}); err != nil {
+			if err := s.Put(t.Context(), record(i)); err != nil {
 				t.Errorf("Put: %v", err)
 			}
 			<-at
@@ -146,19 +154,9 @@ func each(b *testing.B, run func(b *testing.B, s store.Store)) {
 // filled fills a store with records of the size of a session.
 func filled(b *testing.B, s store.Store, n int) {
 	b.Helper()
-	var wait sync.WaitGroup
-	at := make(chan struct{}, 1000)
-	for i := range n {
-		at <- struct{}{}
-		wait.Go(func() {
-			r := store.Record{Kind: store.KindSession, Key: fmt.Sprint(i), Value: make([]byte, 300), End: time.Now().Add(time.Hour)}
-			if err := s.Put(b.Context(), r); err != nil {
-				b.Error(err)
-			}
-			<-at
-		})
-	}
-	wait.Wait()
+	putAll(b, s, n, func(i int) store.Record {
+		return store.Record{Kind: store.KindSession, Key: fmt.Sprint(i), Value: make([]byte, 300), End: time.Now().Add(time.Hour)}
+	})
 }
 
 // oneSession returns a store with one session of standup, and its id.

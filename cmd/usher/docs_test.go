@@ -10,6 +10,79 @@ import (
 	"testing"
 )
 
+// unplain are words that nobody should have to read twice, and what to write instead. Wherever a person reads, they are not
+// used: in code, help, messages and documents.
+var unplain = []struct{ words, instead string }{
+	{"whoever", `"everybody who", "anybody who", or name them: "people without a token"`},
+	{"whom", `"that", or turn the sentence round: "people that usher let in", "the client asked by usher"`},
+	{"whose", `"with", "of which", or a sentence of its own: "a host with a token", "a file of which the name ..."`},
+	{"what there is", `name it: "the answers", "everything that is kept"`},
+	{"what befell", `"what happened to"`},
+	{"has something from us", `"has a grant from usher"`},
+	{"said again", `"repeated", "restored", "sent again"`},
+	{"could not be had", `"could not be fetched", "could not be read"`},
+	{"for otherwise", `"otherwise" in a sentence of its own, or "because"`},
+	{"for else", `"otherwise" in a sentence of its own, or "because"`},
+	{"nothing of it is", `"none of it is", or say what happens: "keeping the previous one"`},
+	{"looked for in vain", `"not found"`},
+	{"is no length of time", `"is not a duration"`},
+}
+
+// unwritten are the folders with nothing that people wrote for people: what is fetched and built, and the inputs of fuzzers.
+var unwritten = []string{".git", ".go", ".prosody", "bin", "node_modules", "fuzz", "rapid"}
+
+// TestWords looks for these words in the whole module.
+func TestWords(t *testing.T) {
+	root := filepath.Join("..", "..")
+	if _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil {
+		t.Fatal(err)
+	}
+	// A line may end between two words, also one of a comment.
+	const gap = `(?:[ \t]+|[ \t]*\r?\n[ \t]*(?://|--|#|-)?[ \t]*)`
+	var patterns []*regexp.Regexp
+	for _, u := range unplain {
+		patterns = append(patterns, regexp.MustCompile(`\b`+strings.Join(strings.Fields(u.words), gap)+`\b`))
+	}
+	read := 0
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := d.Name()
+		if d.IsDir() {
+			if slices.Contains(unwritten, name) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !slices.Contains([]string{".go", ".md", ".lua", ".yaml", ".yml", ".txt", ".golden", ".jsonl"}, filepath.Ext(name)) &&
+			!slices.Contains([]string{"Makefile", "Dockerfile", "README"}, name) && filepath.Base(filepath.Dir(path)) != ".ci" ||
+			name == "docs_test.go" {
+			return nil
+		}
+		content, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		read++
+		text := strings.ToLower(string(content))
+		for n, p := range patterns {
+			if first, _, _ := strings.Cut(unplain[n].words, " "); !strings.Contains(text, first) {
+				continue
+			}
+			for _, at := range p.FindAllStringIndex(text, -1) {
+				line := strings.Count(text[:at[0]], "\n") + 1
+				place, _ := filepath.Rel(root, path)
+				t.Errorf("%s:%d: %q: write %s", place, line, unplain[n].words, unplain[n].instead)
+			}
+		}
+		return nil
+	})
+	if err != nil || read < 200 {
+		t.Errorf("read %d files: %v", read, err)
+	}
+}
+
 // documents calls visit with each Markdown file of the module.
 func documents(t *testing.T, visit func(path, content string)) {
 	t.Helper()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
 var update = flag.Bool("update", false, "rewrite the expected output in testdata")
@@ -110,14 +111,7 @@ func minted(t *testing.T, change func(*token.Claims)) string {
 		Issuer: "my_app", Audience: []string{"jitsi"}, Subject: "meet.example.com", Room: "standup", ID: "jti-1",
 		IssuedAt: noon, Expires: noon.Add(time.Hour), User: token.User{ID: "u1", Affiliation: "owner"},
 	}
-	if change != nil {
-		change(&c)
-	}
-	s, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(appSecret)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return tokentest.Mint(t, []byte(appSecret), c, change)
 }
 
 // raw returns a token with this payload, signed with the issuer's secret.

@@ -24,11 +24,7 @@ func (c *Client) Sends(xml string) {
 // order. A pattern without a namespace is in jabber:client.
 func (c *Client) Receives(pattern string) Stanza {
 	c.t.Helper()
-	p, err := parse(pattern, nsClient)
-	if err != nil {
-		c.t.Fatalf("pattern: %v\n%s", err, pattern)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	p, ctx, cancel := c.expects(pattern)
 	defer cancel()
 	s, err := c.Await(ctx, p.matches)
 	if err != nil {
@@ -41,11 +37,7 @@ func (c *Client) Receives(pattern string) Stanza {
 // [Client.Sync]).
 func (c *Client) ReceivesNot(pattern string) {
 	c.t.Helper()
-	p, err := parse(pattern, nsClient)
-	if err != nil {
-		c.t.Fatalf("pattern: %v\n%s", err, pattern)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	p, ctx, cancel := c.expects(pattern)
 	defer cancel()
 	if err := c.Sync(ctx); err != nil {
 		c.t.Fatalf("%s: %v", c.jid, err)
@@ -55,6 +47,17 @@ func (c *Client) ReceivesNot(pattern string) {
 			c.t.Fatalf("%s did not expect:\n%s\nbut received:\n%s", c.jid, indent(p), Tail(indent(s)))
 		}
 	}
+}
+
+// expects parses a pattern, and returns the time that a client has to wait for what it matches.
+func (c *Client) expects(pattern string) (Stanza, context.Context, context.CancelFunc) {
+	c.t.Helper()
+	p, err := parse(pattern, nsClient)
+	if err != nil {
+		c.t.Fatalf("pattern: %v\n%s", err, pattern)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), c.timeout)
+	return p, ctx, cancel
 }
 
 func (c *Client) waiting() []Stanza {

@@ -246,3 +246,16 @@ func parse(text string) (Vector, error) {
 func (v Vector) Format() string {
 	return fmt.Sprintf("comment: %s\nvhost: %s\nroom: %s\nat: %s\nexpect: %s\n\n%s\n", v.Comment, v.VHost, v.Room, v.At, v.Expect, v.Token)
 }
+
+// Mint returns a token with the claims, signed by HS256 with the secret. change, if not nil, changes the claims first.
+func Mint(t testing.TB, secret []byte, c token.Claims, change func(*token.Claims)) string {
+	t.Helper()
+	if change != nil {
+		change(&c)
+	}
+	s, err := token.Mint(c, token.MintOptions{Algorithm: jwa.HS256, Key: secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
