@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/xmpp-usher/usher/config/gate"
 )
 
 const small = `
@@ -29,6 +31,15 @@ func timeout(t *testing.T, d time.Duration) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// gateConfig is the configuration of a server with the lines of config/gate and nothing else.
+var gateConfig = gate.Server{
+	Domain: bot, Secret: "secret", Service: "conference.meet.example.com",
+	VHosts: []gate.VHost{
+		{Domain: "meet.example.com", Authentication: "anonymous"},
+		{Domain: "guest.meet.example.com", Authentication: "anonymous"},
+	},
+}.Lua()
 
 const (
 	room     = "standup@conference.meet.example.com"

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// TestGate shows that the server of JitsiConfig is a complete gate: with a component of a few lines beside it, nobody but the
-// component creates a room, and nobody enters without an affiliation.
+// TestGate shows that a server with the lines of config/gate is a complete gate: with a component of a few lines beside it, nobody
+// but the component creates a room, and nobody enters without an affiliation (design §2).
 func TestGate(t *testing.T) {
-	s := Start(t, JitsiOptions{}.Options())
+	s := Start(t, Options{Config: gateConfig})
 	focus := s.Component(t, "focus.meet.example.com", "secret")
 	juliet := s.Client(t, ClientOptions{Host: "guest.meet.example.com", Transport: WebSocket})
 

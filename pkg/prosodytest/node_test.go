@@ -34,7 +34,7 @@ func TestNodeClient(t *testing.T) {
 		}
 		t.Skip("make deps:", errors.Join(err, statErr))
 	}
-	s := Start(t, JitsiOptions{}.Options())
+	s := Start(t, Options{Config: gateConfig})
 	ctx, cancel := context.WithTimeout(t.Context(), defaultTimeout)
 	defer cancel()
 	focus := s.Component(t, "focus.meet.example.com", "secret")
