@@ -13,7 +13,7 @@ FUZZTIME ?= 30s
 FAULTS ?= 300
 SITES ?= 8
 # The tests mostly wait for Prosody, so more of them than there are cores run at once.
-TESTFLAGS = -race -shuffle=on -count=1 -parallel 4 -timeout 20m
+TESTFLAGS = -race -shuffle=on -count=1 -parallel 8 -timeout 20m
 
 .PHONY: help build quick test check demo bench faults fuzz arch deps go clean
 help: ## show this list
