@@ -127,6 +127,10 @@ func copied(t *testing.T, from, to string) {
 func TestReadmeDebian(t *testing.T) {
 	root := t.TempDir()
 	copied(t, "../../testdata/vhosts/debian-guests", root+"/etc/prosody")
+	if err := os.MkdirAll(root+"/etc/jitsi/jicofo", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, root+"/etc/jitsi/jicofo/jicofo.conf", "jicofo { }\n")
 	shell(t, root, root+"/src", readme(t, "You run Jitsi on Debian", "sh")[0])
 	made(t, "-c", root+"/etc/usher/usher.yaml", root+"/etc/prosody/prosody.cfg.lua")
 	if _, err := os.Stat(root + "/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua"); err != nil {
