@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"mellium.im/xmpp/jid"
+
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -116,10 +118,7 @@ func TestConflict(t *testing.T) {
 // person is admitted.
 func TestStopAndStart(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
-	host.enters(room, mint(t, nil))
-	guest.enters(room, "")
+	g, host, guest := meeting(t)
 	g.halt()
 	if got := host.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>").ErrorCondition(); got != "remote-server-timeout" {
 		t.Errorf("the server answers for usher: %s", got)
@@ -161,10 +160,7 @@ func TestOwnerOpensTheRoom(t *testing.T) {
 // Somebody who leaves has to ask again.
 func TestLeavingEndsTheGrant(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
-	host.enters(room, mint(t, nil))
-	guest.enters(room, "")
+	g, host, guest := meeting(t)
 	guest.leaves(room)
 	g.inTime("the way back is closed", func() bool { return guest.joins(room) == "registration-required" || leave(guest) })
 	guest.enters(room, "")
@@ -293,10 +289,8 @@ func TestNotAnAdmin(t *testing.T) {
 // Somebody who was kicked has to ask again at once. Somebody who comes back without asking is removed.
 func TestReturning(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	host, guest, other := g.person("meet.example.com"), g.person("guest.meet.example.com"), g.person("guest.meet.example.com")
-	host.enters(room, mint(t, nil))
-	guest.enters(room, "")
+	g, host, guest := meeting(t)
+	other := g.person("guest.meet.example.com")
 	other.enters(room, "")
 	host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item role='none' nick='"+guest.nick+"'/></query>")
 	guest.Receives("<presence type='unavailable' from='" + room + "/" + guest.nick + "'><x xmlns='http://jabber.org/protocol/muc#user'><status code='307'/></x></presence>")
@@ -311,4 +305,46 @@ func TestReturning(t *testing.T) {
 		other.Receives("<presence type='unavailable' from='" + room + "/" + other.nick + "'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>")
 	}
 	g.inTime("no members are left", func() bool { return g.affiliations(host, room, "member") == 0 })
+}
+
+// Clients cannot hide that they leave by what they put into their presence: nobody counts as a host for ever, or keeps an
+// affiliation.
+func TestUnreadablePresence(t *testing.T) {
+	t.Parallel()
+	for name, content := range map[string]string{
+		"an error with an address that is none": "<error by='@'/>",
+		"too deep":                              strings.Repeat("<a xmlns='b'>", 70) + strings.Repeat("</a>", 70),
+		"too large":                             "<status>" + strings.Repeat("'", 100<<10) + "</status>",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			g, host, guest := meeting(t)
+			observer := g.person("meet.example.com")
+			observer.enters(room, mint(t, nil))
+			for _, p := range []*person{guest, host} {
+				p.Sends(fmt.Sprintf("<presence type='unavailable' to='%s/%s'>%s</presence>", room, p.nick, content))
+				p.Receives(fmt.Sprintf("<presence type='unavailable' from='%s/%s'/>", room, p.nick))
+			}
+			// Owners are usher and the observer.
+			for affiliation, want := range map[string]int{"owner": 2, "member": 0} {
+				g.inTime("what they had is taken back", func() bool { return g.affiliations(observer, room, affiliation) == want })
+			}
+			observer.leaves(room)
+			late := g.person("guest.meet.example.com")
+			g.eventually("the host counts as gone", func() bool { return late.asks(room, "") == "not-authorized host-absent" })
+		})
+	}
+}
+
+// usher still looks after a service that is taken out of the configuration for a while: nobody is a host there for ever.
+func TestServiceTakenOut(t *testing.T) {
+	t.Parallel()
+	g, host, guest := meeting(t)
+	late := g.person("guest.meet.example.com")
+	g.usher.Use(auth.New(policy(func(p *auth.Policy) { p.Services = []string{"rooms.example.com"} })), []jid.JID{jid.MustParse("rooms.example.com")})
+	late.must("asks where nobody is let in", late.asks(room, ""), "forbidden room-unknown")
+	host.leaves(room)
+	guest.leaves(room)
+	g.usher.Use(auth.New(policy()), []jid.JID{jid.MustParse(service)})
+	g.eventually("the host counts as gone", func() bool { return late.asks(room, "") == "not-authorized host-absent" })
 }

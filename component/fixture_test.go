@@ -173,6 +173,16 @@ type gate struct {
 	people atomic.Int64
 }
 
+// meeting is a server with usher as the focus itself, and a host and a guest in the room.
+func meeting(t *testing.T) (g *gate, host, guest *person) {
+	t.Helper()
+	g = start(t)
+	host, guest = g.person("meet.example.com"), g.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	guest.enters(room, "")
+	return g, host, guest
+}
+
 // start begins with the server of the README, and usher as the focus itself.
 func start(t *testing.T, change ...func(*auth.Policy)) *gate {
 	t.Helper()

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap/zapcore"
+
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
@@ -289,4 +291,23 @@ func TestComponentReasons(t *testing.T) {
 	g.eventually("the ban is known", func() bool { return guest.asks(room, "") == "forbidden "+string(auth.ReasonBanned) })
 	host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='none' jid='"+guest.BareJID()+"'/></query>")
 	g.eventually("the ban is lifted", func() bool { return guest.asks(room, "") == "ready" })
+}
+
+// A token that ends with the year 9999, leeway not included, gives a grant and a session that can be written down. One that was
+// made in an hour, says a clock that is ahead, is let in, and the debug log says so.
+func TestTimesOfTokens(t *testing.T) {
+	t.Parallel()
+	g := start(t)
+	host := g.person("meet.example.com")
+	host.enters(room, mint(t, func(c *token.Claims) {
+		c.Expires = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+		c.IssuedAt = time.Now().Add(time.Hour)
+	}))
+	e := g.logged("the token has claims that decided nothing and are odd")
+	if e.Level != zapcore.DebugLevel || !strings.Contains(fmt.Sprint(e.ContextMap()["notes"]), "iat: in ") {
+		t.Errorf("%s %v", e.Level, e.ContextMap())
+	}
+	if said := g.logged("request").ContextMap(); said["verdict"] != "allow" || said["notes"] != nil {
+		t.Errorf("%v", said)
+	}
 }

@@ -228,13 +228,9 @@ func readGrant(value []byte) (muc.Grant, error) {
 	if err := json.Unmarshal(value, &r); err != nil {
 		return muc.Grant{}, err
 	}
-	room, err := jid.ParseUnsafe(r.Room)
-	if err != nil {
-		return muc.Grant{}, err
-	}
-	who, err := jid.ParseUnsafe(r.Who)
+	room, who, err := addresses(r.Room, r.Who)
 	if err == nil && (room.Localpart() == "" || who.Domainpart() == "") {
 		err = errors.New("a grant of nobody, or in no room")
 	}
-	return muc.Grant{Room: room.JID, Who: who.JID, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}, err
+	return muc.Grant{Room: room, Who: who, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}, err
 }

@@ -122,13 +122,19 @@ func readHeld(value []byte) (stanza.IQ, error) {
 	if err := json.Unmarshal(value, &r); err != nil {
 		return stanza.IQ{}, err
 	}
-	from, err := jid.ParseUnsafe(r.From)
-	if err != nil {
-		return stanza.IQ{}, err
-	}
-	to, err := jid.ParseUnsafe(r.To)
+	from, to, err := addresses(r.From, r.To)
 	if err == nil && (from.Domainpart() == "" || to.Domainpart() == "") {
 		err = errors.New("a request of nobody, or to nobody")
 	}
-	return stanza.IQ{ID: r.ID, Type: stanza.SetIQ, From: from.JID, To: to.JID}, err
+	return stanza.IQ{ID: r.ID, Type: stanza.SetIQ, From: from, To: to}, err
+}
+
+// addresses reads two JIDs of a record.
+func addresses(a, b string) (x, y jid.JID, err error) {
+	first, err := jid.ParseUnsafe(a)
+	if err != nil {
+		return x, y, err
+	}
+	second, err := jid.ParseUnsafe(b)
+	return first.JID, second.JID, err
 }

@@ -216,7 +216,14 @@ func TestRoomsAreWrittenDown(t *testing.T) {
 	t.Run("Guard", func(t *testing.T) {
 		lookOut(t, func(o *GuardOptions) { o.Interval = time.Hour }, func(t *testing.T, l *lookout) {
 			l.comes(standup, juliet, "owner")
-			check(t, l.book, func(d time.Duration) { pass(d + time.Hour) })
+			check(t, l.book, func(d time.Duration) {
+				// A day of looks takes too long, also where time is not real.
+				l.Guard.mu.Lock()
+				rm := l.Guard.rooms[standup]
+				rm.notedAt = rm.notedAt.Add(-d)
+				l.Guard.mu.Unlock()
+				pass(time.Hour)
+			})
 		})
 	})
 	t.Run("Rooms", func(t *testing.T) {

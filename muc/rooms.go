@@ -150,6 +150,13 @@ func NewRooms(o Options) *Rooms {
 	}
 }
 
+// known returns the room of that address, or nil. The caller must not hold mu.
+func (r *Rooms) known(j jid.JID) *room {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.rooms[j.String()]
+}
+
 func (r *Rooms) newRoom(j jid.JID) *room {
 	return &room{
 		jid: j, nick: Nick,

@@ -65,9 +65,7 @@ func (r *Rooms) learn(rm *room, is Settings) (known, changed bool) {
 func (r *Rooms) finish(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	r.mu.Lock()
-	rm := r.rooms[j.String()]
-	r.mu.Unlock()
+	rm := r.known(j)
 	if rm == nil {
 		return
 	}

@@ -71,9 +71,7 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
-	r.mu.Lock()
-	rm := r.rooms[j.String()]
-	r.mu.Unlock()
+	rm := r.known(j)
 	var err error
 	if rm != nil {
 		err = r.learnBans(ctx, rm)

@@ -28,6 +28,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
@@ -220,6 +221,13 @@ type server struct {
 	hang    chan struct{} // before an answer, if not nil
 	asked   atomic.Int64
 	waiting atomic.Int64
+}
+
+// goesOn lets a server answer that hangs, once everybody waits for it, and waits until they have their answers.
+func (s *server) goesOn(all *sync.WaitGroup) {
+	synctest.Wait()
+	close(s.hang)
+	all.Wait()
 }
 
 // publishes changes the answer of the server.

@@ -175,9 +175,7 @@ func TestRemoteFirstFetch(t *testing.T) {
 						}
 					})
 				}
-				synctest.Wait()
-				close(s.hang)
-				all.Wait()
+				s.goesOn(&all)
 				s.wasAsked(t, 1)
 			})
 		})
@@ -201,9 +199,7 @@ func TestRemoteOthersDoNotWait(t *testing.T) {
 			t.Errorf("waited %s", waited)
 		}
 		all.Go(func() { has(t, source, "b", 1) })
-		synctest.Wait()
-		close(s.hang)
-		all.Wait()
+		s.goesOn(&all)
 		s.wasAsked(t, 2)
 	})
 }
@@ -248,9 +244,7 @@ func TestRemoteWhoAskedIsGone(t *testing.T) {
 		synctest.Wait()
 		all.Go(func() { has(t, source, "a", 1) })
 		cancel()
-		synctest.Wait()
-		close(s.hang)
-		all.Wait()
+		s.goesOn(&all)
 		if _, err := source.Keys(ctx, "a"); !errors.Is(err, context.Canceled) {
 			t.Errorf("later: got %v", err)
 		}
