@@ -162,7 +162,7 @@ func parseJWK(object strictjson.Object) (auth.Key, error) {
 	}
 	if operations, present := object.Get("key_ops"); present {
 		list, _ := operations.([]any)
-		if !slices.Contains(list, any(string(jwk.KeyOpVerify))) {
+		if !slices.Contains(list, any(string(jwk.KeyOpVerify))) || slices.ContainsFunc(list, isNoOperation) {
 			return auth.Key{}, errors.New(`not for verifying: its "key_ops" are without "verify"`)
 		}
 	}
@@ -249,6 +249,9 @@ func isText(value any) bool {
 	_, is := value.(string)
 	return is
 }
+
+// isNoOperation reports whether a value cannot stand in "key_ops". A null counts as nothing.
+func isNoOperation(value any) bool { return value != nil && !isText(value) }
 
 // decodeObject reads a JSON object strictly: somebody who checked the set with another parser must have seen the same set.
 func decodeObject(data []byte) (strictjson.Object, error) {

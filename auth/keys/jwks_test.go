@@ -68,6 +68,7 @@ func TestJWKSSkips(t *testing.T) {
 		"use a number":          {jwkOf(t, key, member{"use": 1}), `"use"`},
 		"operations":            {jwkOf(t, key, member{"key_ops": []string{"sign"}}), `"key_ops"`},
 		"operations no list":    {jwkOf(t, key, member{"key_ops": "verify"}), `"key_ops"`},
+		"operation no text":     {jwkOf(t, key, member{"key_ops": []any{"verify", 1}}), `"key_ops"`},
 		"alg of encryption":     {jwkOf(t, key, member{"alg": "RSA-OAEP"}), `"alg"`},
 		"alg of another type":   {jwkOf(t, key, member{"alg": "ES256"}), `"alg"`},
 		"alg of another curve":  {jwkOf(t, p256, member{"alg": "ES384"}), `"alg"`},
