@@ -146,9 +146,23 @@ func (o Owner) affiliated(ctx context.Context, room jid.JID) (all []Item, err er
 	return all, err
 }
 
+// hasInside reports whether somebody is inside. It stops at the list that has them: that of a large room may fit into no stanza.
+func (o Owner) hasInside(ctx context.Context, room, who jid.JID) (bool, error) {
+	for _, role := range rolesInside {
+		items, err := o.WithRole(ctx, room, role)
+		if err != nil || bareJIDs(items)[who.String()] {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// rolesInside are the roles of people inside.
+var rolesInside = [...]string{"moderator", "participant", "visitor"}
+
 // occupants lists everybody inside.
 func (o Owner) occupants(ctx context.Context, room jid.JID) (all []Item, err error) {
-	for _, role := range [...]string{"moderator", "participant", "visitor"} {
+	for _, role := range rolesInside {
 		items, err := o.WithRole(ctx, room, role)
 		if err != nil {
 			return nil, err

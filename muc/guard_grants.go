@@ -177,8 +177,7 @@ func (g *Guard) LeaveToLobby(ctx context.Context, j, who jid.JID) error {
 	if !g.HasGrant(j, who) {
 		return nil
 	}
-	occupants, err := g.Owner.occupants(ctx, j)
-	if err != nil || bareJIDs(occupants)[who.String()] {
+	if inside, err := g.Owner.hasInside(ctx, j, who); err != nil || inside {
 		return err
 	}
 	g.mu.Lock()

@@ -168,6 +168,16 @@ func TestGuardLeavesToLobby(t *testing.T) {
 	})
 }
 
+// A host inside needs no list but that of the moderators to stay.
+func TestGuardLeavesToLobbyUnlisted(t *testing.T) {
+	lookOut(t, func(o *GuardOptions) { o.Owner.Session = unlisted{o.Owner.Session} }, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		if err := l.LeaveToLobby(t.Context(), jid.MustParse(standup), jid.MustParse(romeo)); err != nil || l.is(c, romeo) != "owner" {
+			t.Errorf("%v, is %s", err, l.is(c, romeo))
+		}
+	})
+}
+
 // A room that is gone is forgotten, together with the grants there.
 func TestGuardGone(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
