@@ -82,7 +82,8 @@ type Options struct {
 	// Ledger writes grants down.
 	Ledger Ledger
 	// Now is the clock by which everything here ends or becomes due; nil for the machine's. Only the answers of the server are
-	// waited for by the machine's.
+	// waited for by the machine's. Its times must have a monotonic reading, as those of time.Now have. Without one, a clock that
+	// is put back stops all this until it has caught up.
 	Now func() time.Time
 	// Try finds out whether a room that has just been opened keeps strangers out, before anybody is let in. Later it finds out
 	// whether the room still does: an owner may have opened it. It is nil if the Configuration keeps strangers out.
