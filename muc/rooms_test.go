@@ -366,6 +366,22 @@ func TestBanUnread(t *testing.T) {
 	})
 }
 
+// Somebody with presence that cannot be read counts as gone: they are no host, and lose their grant at the next sweep.
+func TestUnreadPresence(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		w.enters(t, juliet, "member")
+		c := w.enters(t, romeo, "owner")
+		w.hear("<presence from='" + standup + "/nick of " + romeo + "'><x>")
+		if w.hostPresent(jid.MustParse(standup)) {
+			t.Error("a host is inside")
+		}
+		w.pass(sweepEvery + 2*hostTick)
+		if c.affiliation(romeo) != "none" || c.affiliation(juliet) != "member" {
+			t.Errorf("romeo is %s, juliet is %s", c.affiliation(romeo), c.affiliation(juliet))
+		}
+	})
+}
+
 // hear gives a stanza to Rooms, which may refuse it.
 func (w *world) hear(raw string) {
 	d := xml.NewDecoder(strings.NewReader(raw))
