@@ -65,6 +65,22 @@ func TestParseRefusesByLengthFirst(t *testing.T) {
 	}
 }
 
+// A name that is read in an object is refused there in another case, and is no matter elsewhere.
+func TestParseRefusesNamesInAnotherCase(t *testing.T) {
+	for payload, refused := range map[string]bool{
+		`{"ROOM":""}`:                               true,
+		`{"context":{"User":{}}}`:                   true,
+		`{"context":{"user":{"AFFILIATION":""}}}`:   true,
+		`{"context":{"room":{"Regex":true}}}`:       true,
+		`{"context":{"room":{"lOBBY":true}}}`:       true,
+		`{"context":{"room":{"Room":"","User":0}}}`: false,
+	} {
+		if _, err := token.Parse(encode(`{"alg":"HS256"}`) + "." + encode(payload) + "."); errors.Is(err, token.ErrMalformed) != refused {
+			t.Errorf("%s: got %v", payload, err)
+		}
+	}
+}
+
 func TestUnverified(t *testing.T) {
 	for payload, want := range map[string][2]string{
 		`{"iss":"my_app","jti":"1"}`:   {"my_app", "1"},
