@@ -382,6 +382,24 @@ func TestUnreadPresence(t *testing.T) {
 	})
 }
 
+// Somebody who joins after the end of their token is removed. Somebody who joined before it stays.
+func TestTokenEndsBeforeTheJoin(t *testing.T) {
+	scene(t, func(t *testing.T, w *world) {
+		c := w.enters(t, romeo, "owner")
+		for _, who := range []string{juliet, nurse} {
+			w.admit(standup, who, "member", false, time.Now().Add(5*time.Second))
+		}
+		w.settle()
+		w.join(c, juliet+"/1", "juliet")
+		w.pass(6 * time.Second)
+		w.join(c, nurse+"/1", "nurse")
+		w.settle()
+		if c.affiliation(nurse) != "none" || c.inside(nurse) != nil || c.affiliation(juliet) != "member" {
+			t.Errorf("the nurse is %s, inside: %t; juliet is %s", c.affiliation(nurse), c.inside(nurse) != nil, c.affiliation(juliet))
+		}
+	})
+}
+
 // hear gives a stanza to Rooms, which may refuse it.
 func (w *world) hear(raw string) {
 	d := xml.NewDecoder(strings.NewReader(raw))
