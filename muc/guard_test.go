@@ -178,6 +178,28 @@ func TestGuardLeavesToLobbyUnlisted(t *testing.T) {
 	})
 }
 
+// A grant that is withdrawn while it is renewed ends, also if the new one cannot be written down.
+func TestGuardUnwrittenAndWithdrawn(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, nurse, "member")
+		l.book.takes(time.Second)
+		l.book.fails(errors.New("full"))
+		renewed := make(chan error, 1)
+		go func() { renewed <- l.lets(standup, nurse, "member", time.Time{}) }()
+		pass(time.Second / 2)
+		l.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
+		if err := <-renewed; !errors.Is(err, ErrUnwritten) {
+			t.Errorf("got %v", err)
+		}
+		l.book.takes(0)
+		l.book.fails(nil)
+		pass(aLook)
+		if l.is(c, nurse) != "none" || l.live() != 0 {
+			t.Errorf("the nurse is %s", l.is(c, nurse))
+		}
+	})
+}
+
 // A room that is gone is forgotten, together with the grants there.
 func TestGuardGone(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
