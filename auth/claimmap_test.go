@@ -86,6 +86,21 @@ func TestSeveralIssuers(t *testing.T) {
 	}
 }
 
+// Of two issuers with one key the one that names the token's iss goes before one that takes any.
+func TestNamedIssuerFirst(t *testing.T) {
+	p := policy(t)
+	takesAny, named := issuer(t), issuer(t)
+	takesAny.Accepted, takesAny.DefaultAffiliation = []string{"*"}, auth.Owner
+	named.DefaultAffiliation = auth.Member
+	p.VHosts["meet.example.com"] = auth.VHost{Kind: auth.KindToken, Issuers: []auth.Issuer{takesAny, named}}
+	for iss, want := range map[string]string{"my_app": "allow member", "somebody": "allow owner"} {
+		req := asking("meet.example.com", mint(t, func(c *token.Claims) { c.Issuer, c.User.Affiliation = iss, "" }))
+		if got := outcome(auth.New(p).Authorize(t.Context(), req, looking(hostInside))); got != want {
+			t.Errorf("%s: got %s, want %s", iss, got, want)
+		}
+	}
+}
+
 // A tenant that cannot be a name opens nothing.
 func TestTenantOfNoName(t *testing.T) {
 	for _, tenant := range []string{" ", "\x00", "a\u200d"} {
