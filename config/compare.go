@@ -28,13 +28,17 @@ type FindingLevel string
 const (
 	Defeats FindingLevel = "defeats" // the gate is open, or somebody else decides as well
 	Missing FindingLevel = "missing" // usher cannot work as it should
+	Warning FindingLevel = "warning" // probably not meant
 	Hint    FindingLevel = "hint"    // cannot be seen here, or is worth knowing
 )
 
+// Opens reports whether the gate does not hold, or usher cannot work, as long as there is this finding.
+func (f Finding) Opens() bool { return f.Level == Defeats || f.Level == Missing }
+
 // CompareProsody compares what Prosody's files say with what they must say. Without files it takes those that the
 // configuration names (prosody.files, sources.prosody), and finds nothing if there are none. Several files count as if the first
-// included the others at its end. The first findings are that usher's lines are not read, or what they lose of the other files
-// because they are older. The error is a *[Problems].
+// included the others at its end. The first findings are those of [Config.Doubts]. Then comes that usher's lines are not read, or
+// what they lose of the other files because they are older. The error is a *[Problems].
 func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, error) {
 	e, err := c.existing(environ, files...)
 	if e == nil {
@@ -49,7 +53,7 @@ func (c *Config) CompareProsody(environ []string, files ...string) ([]Finding, e
 		}
 		e.stale(g, fresh)
 	}
-	return append(g.findings, c.compare(e.whole)...), nil
+	return slices.Concat(c.doubts(e, e.whole), g.findings, c.compare(e.whole)), nil
 }
 
 // CheckLines compares what Prosody's files will say once they have the lines of [Config.ProsodyLines], in the place of older
@@ -64,7 +68,7 @@ func (c *Config) CheckLines(o Lines, files ...string) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.compare(p), nil
+	return append(c.doubts(e, p), c.compare(p)...), nil
 }
 
 // LinesPending says in a sentence why the lines of [Config.ProsodyLines] are not in effect in Prosody's files, these or those that

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,10 +137,10 @@ func TestGate(t *testing.T) {
 					t.Fatal("nothing is broken")
 				}
 			}
-			if test.name == "no rooms" { // its options are not missed then
-				test.more = ""
-			}
 			findings := compare(t, c, text+test.more+"\n")
+			if test.name == "no rooms" { // the name may be misspelled, too
+				findings = slices.DeleteFunc(findings, func(f config.Finding) bool { return f.Level == config.Warning })
+			}
 			if test.level == "" {
 				if len(findings) > 0 {
 					t.Errorf("findings %v", findings)

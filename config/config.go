@@ -25,8 +25,8 @@
 // and environment are checked against the table (shape.go) and become settings, each with its place (file.go, environ.go). The
 // sources (sources.go, docker.go, prosody.go, meet.go) fill in what nobody above has set. build.go, rooms.go, vhost.go, issuer.go
 // and store.go make the typed Config, and settings.go says where each value comes from. lines.go writes what Prosody must say, by
-// the table of package config/gate, with provider.go for how people log in; compare.go compares, and existing.go has what Prosody's
-// files say. modules.go is the one table of what becomes of Prosody's modules, in both directions.
+// the table of package config/gate, with provider.go for how people log in; compare.go compares, doubts.go finds
+// names that are probably misspelled, and existing.go has what Prosody's files say. modules.go is the one table of what becomes of Prosody's modules, in both directions.
 //
 // viper holds the values by path, lays the defaults under them, and decodes them into raw (UnmarshalExact). It reads neither files
 // nor the environment: it would lose the lines of values and the case of keys, could not tell an empty value from none, and knows

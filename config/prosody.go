@@ -115,23 +115,22 @@ func (d *deployment) read() {
 
 // services sets the MUC services, and returns those that usher guards.
 func (d *deployment) services() (guarded []*prosody.Section) {
-	named := d.named()
+	named := namedMUCs(d.c, func(s *prosody.Section, option string) string {
+		text, _ := d.text(s, option)
+		return text
+	})
 	var names []string
 	for _, host := range d.c.Hosts {
-		if !host.Component || host.Module != "muc" {
+		if !isMUC(host) {
 			continue
 		}
-		what := named[host.Name]
-		if first, _, _ := strings.Cut(host.Name, "."); what == "" && slices.Contains([]string{"lobby", "breakout", "internal", "internal-muc"}, first) {
-			what = first
-		}
-		switch what {
+		switch use := mucUse(host.Name, named); use {
 		case "lobby", "breakout":
-			d.set(join("rooms", what), host.Name, host.At)
+			d.set(join("rooms", use), host.Name, host.At)
 		case "internal", "internal-muc":
 			d.note(host.At, host.Name+" is left out: its rooms are those of bridges and recorders, which nobody else enters")
 		default:
-			if what == "" && slices.Contains(slices.Collect(maps.Values(named)), "main") {
+			if use == "" && slices.Contains(slices.Collect(maps.Values(named)), mainMUC) {
 				d.note(host.At, host.Name+" is left out, because it is not the main_muc of a virtual host: to guard it, name it in rooms.services")
 				continue
 			}
@@ -144,20 +143,38 @@ func (d *deployment) services() (guarded []*prosody.Section) {
 	return guarded
 }
 
-// named returns which MUC service is which, by domain. Jitsi's plugins on the virtual hosts are told so (mod_muc_lobby_rooms.lua,
-// mod_muc_breakout_rooms.lua).
-func (d *deployment) named() map[string]string {
+// mainMUC is the use of a MUC service with rooms for people.
+const mainMUC = "main"
+
+// namedMUCs returns which MUC service is which, by domain. Jitsi's plugins on the virtual hosts are told so (mod_muc_lobby_rooms.lua,
+// mod_muc_breakout_rooms.lua). text returns an option of a section, or "".
+func namedMUCs(c *prosody.Configuration, text func(s *prosody.Section, option string) string) map[string]string {
 	named := map[string]string{}
-	for _, host := range d.c.Hosts {
-		for option, what := range map[string]string{
-			"main_muc": "main", "lobby_muc": "lobby", "breakout_rooms_muc": "breakout", "muc_component": "main",
+	for _, host := range c.Hosts {
+		for option, use := range map[string]string{
+			"main_muc": mainMUC, "lobby_muc": "lobby", "breakout_rooms_muc": "breakout", "muc_component": mainMUC,
 		} {
-			if domain, _ := d.text(host, option); domain != "" {
-				named[strings.ToLower(domain)] = what
+			if domain := text(host, option); domain != "" {
+				named[strings.ToLower(domain)] = use
 			}
 		}
 	}
 	return named
+}
+
+// optionText returns a text option of a section, or "".
+func optionText(s *prosody.Section, option string) string {
+	text, _, _, _ := s.String(option)
+	return text
+}
+
+// mucUse returns what a MUC service is for, by those that are named or by its own name; "" if nothing tells.
+func mucUse(name string, named map[string]string) string {
+	use := named[name]
+	if first, _, _ := strings.Cut(name, "."); use == "" && slices.Contains([]string{"lobby", "breakout", "internal", "internal-muc"}, first) {
+		return first
+	}
+	return use
 }
 
 // component sets how usher connects: as the external component that somebody has made for it, or in the place of Jitsi's

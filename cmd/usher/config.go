@@ -70,16 +70,19 @@ func writeGate(w io.Writer, c *config.Config) {
 		fmt.Fprintf(w, "warning: could not compare Prosody's files: %v\n", err)
 		return
 	}
+	if err := writeDoubts(w, c, config.Lines{Environ: os.Environ()}); err != nil {
+		fmt.Fprintf(w, "warning: usher's lines do not fit Prosody's files: %v\n", err)
+	}
 	levels := map[config.FindingLevel]int{}
 	first := config.Finding{}
 	for _, f := range findings {
 		levels[f.Level]++
-		if first.Level == "" && f.Level != config.Hint {
+		if first.Level == "" && f.Opens() {
 			first = f
 		}
 	}
 	if levels[config.Defeats]+levels[config.Missing] == 0 {
-		fmt.Fprintln(w, "Prosody's files make the gate.")
+		fmt.Fprintln(w, within("Prosody's files make the gate", c, findings))
 		return
 	}
 	fmt.Fprintf(w, "warning: Prosody's files do not make the gate (defeats: %d, missing: %d): \"usher config prosody\" prints the lines "+
@@ -87,6 +90,19 @@ func writeGate(w io.Writer, c *config.Config) {
 	if first.Mend != "" {
 		fmt.Fprintf(w, "%9s-> %s\n", "", first.Mend)
 	}
+}
+
+// writeDoubts says what is probably not meant beside Prosody's files.
+func writeDoubts(w io.Writer, c *config.Config, lines config.Lines) error {
+	doubts, err := c.Doubts(lines)
+	for _, d := range doubts {
+		lead := "warning"
+		if d.Level == config.Hint {
+			lead = "note"
+		}
+		fmt.Fprintf(w, "%s: %s: %s\n", lead, d.Source, d.Text)
+	}
+	return err
 }
 
 func configShow() *cobra.Command {
@@ -145,6 +161,7 @@ does not read these lines yet, or reads older ones, usher says so.
 
   defeats   with this line, or without it, the gate is open, or somebody else decides, too
   missing   without this line usher cannot work as it should
+  warning   probably not meant: a name that may be misspelled, or a MUC service that usher does not guard
   hint      something that these files do not show, or that is worth knowing
 
 With FILE..., say the same about these files as they are: prosody.cfg.lua, or the files that Prosody reads one after the other, usher's
@@ -201,7 +218,7 @@ func (p *prosodyCommand) run(cmd *cobra.Command, against []string) error {
 		if err != nil {
 			return err
 		}
-		return writeFindings(out, findings, "Prosody's configuration makes the gate.")
+		return writeFindings(out, findings, within("Prosody's configuration makes the gate", c, findings))
 	case changed("output"):
 		if lines.File, err = filepath.Abs(p.output); err != nil {
 			return err
@@ -209,6 +226,9 @@ func (p *prosodyCommand) run(cmd *cobra.Command, against []string) error {
 	}
 	text, err := c.ProsodyLines(lines)
 	if err != nil {
+		return err
+	}
+	if err := writeDoubts(cmd.ErrOrStderr(), c, lines); err != nil {
 		return err
 	}
 	if changed("output") {
@@ -243,8 +263,20 @@ func checkLines(w io.Writer, c *config.Config, lines config.Lines, against []str
 	if err != nil {
 		return err
 	}
-	holds := strings.TrimSpace("With usher's lines, Prosody keeps out everybody that usher has not let in.\n" + pending)
-	return writeFindings(w, findings, holds)
+	holds := within("With usher's lines, Prosody keeps out everybody that usher has not let in", c, findings)
+	return writeFindings(w, findings, strings.TrimSpace(holds+"\n"+pending))
+}
+
+// within makes a sentence that the gate holds. If there are warnings, the sentence names the services for which that is true.
+func within(holds string, c *config.Config, findings []config.Finding) string {
+	if !slices.ContainsFunc(findings, func(f config.Finding) bool { return f.Level == config.Warning }) {
+		return holds + "."
+	}
+	var services []string
+	for _, service := range c.Rooms.Services {
+		services = append(services, service.String())
+	}
+	return fmt.Sprintf("%s, but only for rooms on %s: see the warnings.", holds, strings.Join(services, ", "))
 }
 
 // writeLines writes the lines for Prosody into a file, all or nothing: with half of them, the gate would be open. It leaves a file
@@ -329,7 +361,7 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 func writeFindings(w io.Writer, findings []config.Finding, holds string) error {
 	open := 0
 	for _, f := range findings {
-		if f.Level != config.Hint {
+		if f.Opens() {
 			open++
 		}
 		fmt.Fprintf(w, "%-7s  %s: %s\n", f.Level, f.Source, f.Text)
