@@ -11,8 +11,8 @@ import (
 )
 
 // Doubts returns what is probably not meant in the configuration, because Prosody's files say otherwise: these, or those that the
-// configuration names. They are what Prosody's files and usher's lines of now make together. usher finds nothing if it knows no
-// files. The error is a *[Problems].
+// configuration names. They are what Prosody's files and usher's lines of now make together, of the levels [Warning] and [Hint].
+// usher finds nothing if it knows no files. The error is a *[Problems].
 func (c *Config) Doubts(o Lines, files ...string) ([]Finding, error) {
 	e, err := c.existing(o.Environ, files...)
 	if e == nil {
@@ -135,15 +135,31 @@ func (d *doubts) closed(s *prosody.Section) bool {
 	})
 }
 
-// vhost finds a virtual host that is probably misspelled.
+// vhost finds a virtual host that is probably misspelled, or with accounts that usher's lines lock out.
 func (d *doubts) vhost(v VHost) {
 	name := v.Domain.String()
-	if d.rest.Host(name) != nil {
+	if s := d.rest.Host(name); s != nil {
+		d.accounts(v, s)
 		return
 	}
 	if meant := near(name, d.rest, d.c.unused(isVHost)); meant != "" {
 		d.doubt("vhosts."+name+".kind", "Prosody's files have no virtual host %s, and usher's lines create it. Did you mean %s?", name, meant)
 	}
+}
+
+// accounts finds a virtual host where people have logged in with a password, and cannot with usher's lines.
+func (d *doubts) accounts(v VHost, s *prosody.Section) {
+	provider, at, _ := authentication(s)
+	a := authenticated{authentication: provider}
+	if s.Component || v.Kind != KindToken && v.Kind != KindGuest || !a.password() || !a.checks() {
+		return
+	}
+	people := "tokens"
+	if v.Kind == KindGuest {
+		people = "guests"
+	}
+	d.find(Hint, at, "", "kind: %s makes %s anonymous: accounts there can no longer log in, as they do with authentication = %q. "+
+		"Use another virtual host for %s, or kind: trusted to keep their login", v.Kind, s.Name, provider, people)
 }
 
 // own finds that usher's own address is probably misspelled.

@@ -141,3 +141,50 @@ func doubtsOf(t *testing.T, c *config.Config) []string {
 	}
 	return doubts
 }
+
+// TestAccountsLockedOut checks that usher says so if its lines make a virtual host with accounts anonymous.
+func TestAccountsLockedOut(t *testing.T) {
+	const note = " makes meet.example.com anonymous: accounts there can no longer log in, as they do with authentication = "
+	for _, test := range []struct{ kind, prosody, want string }{
+		{"token, app_id: my_app, app_secret: " + secretB, `authentication = "internal_hashed"`, "prosody prosody.cfg.lua:2: kind: token" + note +
+			`"internal_hashed". Use another virtual host for tokens, or kind: trusted to keep their login`},
+		{"guest", `authentication = "internal_plain"`, "prosody prosody.cfg.lua:2: kind: guest" + note +
+			`"internal_plain". Use another virtual host for guests, or kind: trusted to keep their login`},
+		{"guest", `authentication = "ldap"`, "prosody prosody.cfg.lua:2: kind: guest" + note + `"ldap"`},
+		{"guest", `authentication = "cyrus"`, "prosody prosody.cfg.lua:2: kind: guest" + note + `"cyrus"`},
+		{"guest", "-- Prosody's default", "prosody prosody.cfg.lua:1: kind: guest" + note + `"internal_hashed"`},
+		{"guest", "VirtualHost \"other.example.com\"\nauthentication = \"anonymous\"", "prosody prosody.cfg.lua:1: kind: guest" + note + `"internal_hashed"`},
+		{"trusted", `authentication = "internal_hashed"`, ""},
+		{"service", `authentication = "internal_hashed"`, ""},
+		{"guest", `authentication = "anonymous"`, ""},
+		{"guest", `authentication = "jitsi-anonymous"`, ""},
+		{"token, app_id: my_app, app_secret: " + secretB, `authentication = "token"`, ""},
+		{"token, app_id: my_app, algorithms: [ES256], jwks_url: 'https://keys.example.com/'", `authentication = "token"`, ""},
+		{"guest", `authentication = "insecure"`, ""},
+	} {
+		t.Run(test.kind+", "+test.prosody, func(t *testing.T) {
+			inFolder(t, "usher.yaml", "xmpp: {domain: focus.meet.example.com, secret: "+secretA+"}\nrooms: {services: [conference.meet.example.com]}\n"+
+				"vhosts:\n  meet.example.com: {kind: "+test.kind+"}\nprosody: {files: [prosody.cfg.lua]}\n",
+				"prosody.cfg.lua", "VirtualHost \"meet.example.com\"\n"+test.prosody+"\n"+roomsOf)
+			c := load(t, "usher.yaml")
+			for what, find := range map[string]func() ([]config.Finding, error){
+				"Doubts":     func() ([]config.Finding, error) { return c.Doubts(config.Lines{}) },
+				"CheckLines": func() ([]config.Finding, error) { return c.CheckLines(config.Lines{}) },
+			} {
+				findings, err := find()
+				if err != nil {
+					t.Fatal(err)
+				}
+				var said []string
+				for _, f := range findings {
+					if strings.Contains(f.Text, "can no longer log in") {
+						said = append(said, f.Source+": "+f.Text)
+					}
+				}
+				if test.want == "" && len(said) > 0 || test.want != "" && (len(said) != 1 || !strings.HasPrefix(said[0], test.want)) {
+					t.Errorf("%s: %q, want %q", what, said, test.want)
+				}
+			}
+		})
+	}
+}

@@ -48,3 +48,23 @@ prosody: {files: [prosody.cfg.lua]}
 	}
 	golden(t, file, strings.ReplaceAll(transcript.String(), here, "/etc/prosody"))
 }
+
+// TestLockedOut checks that the commands say so if accounts can no longer log in.
+func TestLockedOut(t *testing.T) {
+	t.Chdir(t.TempDir())
+	t.Setenv("STATE_DIRECTORY", "/var/lib/usher")
+	write(t, "prosody.cfg.lua", "authentication = \"internal_hashed\"\nVirtualHost \"meet.example.com\"\nComponent \"conference.meet.example.com\" \"muc\"\n")
+	write(t, "usher.yaml", `xmpp: {domain: focus.meet.example.com, secret: 00112233445566778899aabbccddeeff}
+rooms: {services: [conference.meet.example.com]}
+vhosts: {meet.example.com: {kind: token, app_id: my_app, app_secret: ffeeddccbbaa99887766554433221100}}
+prosody: {files: [prosody.cfg.lua]}
+`)
+	const text = "prosody prosody.cfg.lua:1: kind: token makes meet.example.com anonymous: accounts there can no longer log in"
+	for lead, args := range map[string][]string{
+		"note: ": {"config", "check"}, "\nnote: ": {"config", "prosody"}, "hint     ": {"config", "prosody", "--check"},
+	} {
+		if r := command(t, "", append(args, "-c", "usher.yaml")...); r.status != 0 || !strings.Contains("\n"+r.stdout+"\n"+r.stderr, lead+text) {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+}
