@@ -225,8 +225,18 @@ func (g *comparison) component(service jid.JID) *prosody.Section {
 	if s != nil {
 		at = s.At
 	}
-	g.find(Missing, at, "Component "+gate.Quote(service.String())+` "muc"`, "%s is no MUC service", service)
+	head := "Component " + gate.Quote(service.String()) + ` "muc"`
+	g.find(Missing, at, g.orMeant(head, "rooms", service.String(), isMUC), "%s is no MUC service", service)
 	return nil
+}
+
+// orMeant returns the remedy for a host that is missing: the line that makes it or, if its name is probably misspelled below a key of
+// usher's, the right name.
+func (g *comparison) orMeant(line, key, name string, kind func(*prosody.Section) bool) string {
+	if meant := near(name, g.p, g.c.unused(kind)); meant != "" {
+		return fmt.Sprintf("did you mean %s, which Prosody's files have? Write that in usher.yaml (%s)", meant, key)
+	}
+	return line
 }
 
 // option compares one option of a MUC service.
@@ -310,7 +320,7 @@ func (g *comparison) own() {
 	head := "Component " + gate.Quote(name)
 	switch {
 	case s == nil:
-		g.find(Missing, prosody.Position{}, head, "%s, usher's own address, is not there", name)
+		g.find(Missing, prosody.Position{}, g.orMeant(head, "xmpp.domain", name, isOwn), "%s, usher's own address, is not there", name)
 		return
 	case !s.Component:
 		g.find(Missing, s.At, head, "%s is a virtual host, but must be usher's component", name)
@@ -334,7 +344,7 @@ func (g *comparison) vhost(v VHost) {
 	s := g.p.Host(name)
 	head := "VirtualHost " + gate.Quote(name)
 	if s == nil || s.Component {
-		g.find(Missing, prosody.Position{}, head, "%s is no virtual host, so nobody can log in there", name)
+		g.find(Missing, prosody.Position{}, g.orMeant(head, "vhosts", name, isVHost), "%s is no virtual host, so nobody can log in there", name)
 		return
 	}
 	g.modules(s)
@@ -424,10 +434,6 @@ func (g *comparison) jicofo() {
 	if g.c.Jicofo.JID.String() == "" {
 		return
 	}
-	at := prosody.Position{}
-	if s := g.p.Host(g.c.Jicofo.JID.Domainpart()); s != nil {
-		at = s.At
-	}
 	for _, s := range g.p.Hosts {
 		if s.Module == "client_proxy" && s.Name != g.c.XMPP.Domain.String() {
 			g.find(Missing, s.At, "", "%s is still Jitsi's client_proxy, so Jicofo hears of requests that usher has not admitted: take it out", s.Name)
@@ -438,11 +444,16 @@ func (g *comparison) jicofo() {
 	for _, j := range settings {
 		switch {
 		case !image:
-			g.find(Hint, at, j.Conf, "in jicofo.conf: otherwise %s", j.Otherwise)
+			g.elsewhere("jicofo.conf", j.Conf, j.Otherwise)
 		case j.Docker != "":
-			g.find(Hint, at, j.Docker, "in .env: otherwise %s", j.Otherwise)
+			g.elsewhere(".env", j.Docker, j.Otherwise)
 		}
 	}
+}
+
+// elsewhere hints at a line of a file that is not Prosody's.
+func (g *comparison) elsewhere(file, line, otherwise string) {
+	g.findings = append(g.findings, Finding{Level: Hint, Source: file, Text: fmt.Sprintf("set %s, because otherwise %s", line, otherwise)})
 }
 
 // modules finds modules that decide beside usher, and modules that usher does not know.

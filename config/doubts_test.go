@@ -188,3 +188,59 @@ func TestAccountsLockedOut(t *testing.T) {
 		})
 	}
 }
+
+// TestMisspelledMends checks that no remedy tells the operator to write a misspelled name into Prosody's files.
+func TestMisspelledMends(t *testing.T) {
+	inFolder(t, "usher.yaml", doubtful("conference.meet.exmaple.com", "  guest.meet.exmaple.com: {kind: guest}\n"),
+		"prosody.cfg.lua", tokensOf+"VirtualHost \"guest.meet.example.com\"\n"+roomsOf+"Component \"fokus.meet.example.com\"\n")
+	findings, err := load(t, "usher.yaml").CompareProsody(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"did you mean conference.meet.example.com, which Prosody's files have? Write that in usher.yaml (rooms)",
+		"did you mean guest.meet.example.com, which Prosody's files have? Write that in usher.yaml (vhosts)",
+		"did you mean fokus.meet.example.com, which Prosody's files have? Write that in usher.yaml (xmpp.domain)",
+	} {
+		if !slices.ContainsFunc(findings, func(f config.Finding) bool { return f.Mend == want }) {
+			t.Errorf("no remedy is %q", want)
+		}
+	}
+	for _, f := range findings {
+		if strings.Contains(f.Mend, "exmaple") || strings.Contains(f.Mend, "focus.meet") || strings.Contains(f.Text, "lines are not read") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
+// TestJicofoHints checks that a hint about Jicofo's own file names that file, and no line of Prosody's.
+func TestJicofoHints(t *testing.T) {
+	hints := func(c *config.Config) (all []string) {
+		findings, err := c.CheckLines(config.Lines{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range findings {
+			if strings.Contains(f.Text, "because otherwise") {
+				all = append(all, f.Source+": "+f.Text)
+			}
+		}
+		return all
+	}
+	want := []string{
+		`jicofo.conf: set jicofo.xmpp.client.client-proxy = "focus.meet.example.com", because otherwise Jicofo does not believe usher who asks`,
+		"jicofo.conf: set jicofo.conference.enable-auto-owner = false, because otherwise Jicofo makes the first person in a room its owner",
+		"jicofo.conf: set jicofo.authentication.enabled = false, because otherwise Jicofo decides as well who opens a room",
+	}
+	if got := hints(loadGuarded(t)); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+	inFolder(t, "usher.yaml", guarded, "existing.cfg.lua", image+plain)
+	want = []string{
+		".env: set ENABLE_AUTO_OWNER=0, because otherwise Jicofo makes the first person in a room its owner",
+		".env: set JICOFO_ENABLE_AUTH=0, because otherwise Jicofo decides as well who opens a room",
+	}
+	if got := hints(load(t, "usher.yaml")); !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
+}

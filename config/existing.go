@@ -184,6 +184,9 @@ func same(a, b *prosody.Configuration) bool {
 // such lines by hand, there is usher's component, or usher is an admin of rooms.
 func (e *existing) unread(g *comparison) {
 	s := e.whole.Host(g.c.XMPP.Domain.String())
+	if name := near(g.c.XMPP.Domain.String(), e.whole, g.c.unused(isOwn)); s == nil && name != "" {
+		s = e.whole.Host(name) // xmpp.domain is misspelled
+	}
 	if e.own() || s != nil && s.Component && s.Module == "component" || slices.ContainsFunc(g.c.Rooms.Services, func(service jid.JID) bool {
 		return slices.Contains(adminsOf(e.whole.Host(service.String())), g.c.Focus())
 	}) {
@@ -242,20 +245,20 @@ func (c *Config) replaces() bool {
 	return c.Jicofo.JID.String() != "" || c.Rooms.Breakout.String() != "" || c.Rooms.Lobby.String() != "" || c.Rooms.Enforcement == Module
 }
 
-// unknown is the error of lines that cannot be made, because Prosody's files are not known or cannot be read (err).
+// unknown is the error of lines that cannot be made, because Prosody's files are not known or, though named, cannot be read (err).
 func unknown(err error) error {
-	const advice = `Name Prosody's main file in usher.yaml. It sets nothing there:
-
-prosody:
-  files: [/etc/prosody/prosody.cfg.lua]
-
-docker-jitsi-meet makes its files in the container, in memory, which docker compose cp does not see. Copy them out, and name
+	const docker = `docker-jitsi-meet makes its files in the container, in memory, which docker compose cp does not see. Copy them out, and name
 usher/prosody/prosody.cfg.lua (README, "You run docker-jitsi-meet"):
 
 docker compose exec -T prosody tar -cC /run/prosody/config --exclude=./certs . | tar -xC usher/prosody`
 	if err != nil {
-		return fmt.Errorf("%w\nThe lines for Prosody need what its files say. %s", err, advice)
+		return fmt.Errorf("%w\nThe lines for Prosody need what its files say.\n\n%s", err, docker)
 	}
-	return errors.New("the lines for Prosody replace lists of its files (admins, modules_enabled, plugin_paths), and usher does not " +
-		"know what these files say. " + advice)
+	return errors.New(`the lines for Prosody replace lists of its files (admins, modules_enabled, plugin_paths), and usher does not ` +
+		`know what these files say. Name Prosody's main file in usher.yaml. It sets nothing there:
+
+prosody:
+  files: [/etc/prosody/prosody.cfg.lua]
+
+` + docker)
 }

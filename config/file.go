@@ -195,6 +195,10 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 			}
 		}
 		key, keyShape := join(path, name.Value), s.each
+		if s.form == formVHosts && besideVHosts(s, name, value) {
+			l.outdented(name.Value, at, n.Content[:i])
+			continue
+		}
 		if s.form == formVHosts {
 			if key = l.addVHost(name.Value, at); key == "" {
 				key = entryOf(path, strings.ToLower(name.Value)) // as viper has it
@@ -215,6 +219,33 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 		l.places[key] = at
 		l.value(key, keyShape, value)
 	}
+}
+
+// besideVHosts reports whether an entry of the section vhosts is a key of a virtual host, which stands there by a wrong indent. Some of
+// the keys could be domains, but each virtual host has a kind.
+func besideVHosts(s *shape, name, value *yaml.Node) bool {
+	if s.each.keys[name.Value] == nil {
+		return false
+	}
+	for i := 0; value.Kind == yaml.MappingNode && i < len(value.Content); i += 2 {
+		if value.Content[i].Value == "kind" {
+			return false
+		}
+	}
+	return true
+}
+
+// outdented records a key of a virtual host that stands beside the virtual hosts, below these entries.
+func (l *loader) outdented(key string, at place, above []*yaml.Node) {
+	host := "the host that it is for"
+	for i := 0; i < len(above); i += 2 {
+		if domain, err := parseDomain(above[i].Value); err == nil && l.given(join("vhosts", domain.String())) {
+			host = above[i].Value
+			l.faulty[join("vhosts", domain.String())] = true // what it misses may stand here
+		}
+	}
+	l.badVHost = true
+	l.problem(at, "vhosts."+key, "is a key of a virtual host, and stands beside them: indent it below "+host)
 }
 
 // misplaced guesses what an unknown key was meant to be, for the end of a sentence.
