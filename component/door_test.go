@@ -105,7 +105,7 @@ func TestSizeOfHeld(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			all[i] = &waiter{request: request{conf: parsed(t, start, d)}}
+			all[i] = &waiter{request: request{client: iqClient{}, conf: parsed(t, start, d)}}
 		}
 		runtime.GC()
 		runtime.ReadMemStats(&after)

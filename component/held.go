@@ -73,8 +73,8 @@ type waiter struct {
 
 // size is about how many bytes a waiter keeps because of what its client said.
 func (r *waiter) size() int {
-	c := r.conf
-	n := len(c.Room) + len(c.Token) + len(c.SessionID) + len(c.MachineUID)
+	c, record := r.conf, r.client.record()
+	n := len(record.ID) + len(record.From) + len(record.To) + len(c.Room) + len(c.Token) + len(c.SessionID) + len(c.MachineUID)
 	for _, p := range c.Properties {
 		n += len(p.Name) + len(p.Value) + 2*int(unsafe.Sizeof(p)) // a slice that grows is up to twice as long as what is in it
 	}

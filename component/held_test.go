@@ -234,7 +234,8 @@ func TestHeldBounds(t *testing.T) {
 	h := newHeld(store.Memory(store.Options{}))
 	hold := func(sender, room string, size int) *waiter {
 		r := waiting(sender, room, until)
-		r.conf.Token = strings.Repeat("x", size)
+		r.conf.Token = ""
+		r.conf.Token = strings.Repeat("x", max(0, size-r.size()))
 		if !h.hold(t.Context(), r) {
 			return nil
 		}
@@ -268,6 +269,23 @@ func TestHeldBounds(t *testing.T) {
 				t.Error("a request is refused although one was taken out")
 			}
 		})
+	}
+}
+
+// The bound on bytes counts the ids of requests as well: clients choose them.
+func TestHeldBoundsIDs(t *testing.T) {
+	t.Parallel()
+	const size = maxRequest / 2
+	h, n := newHeld(store.Memory(store.Options{MaxBytes: store.MaxBytes})), 0
+	for i := range heldBytes/size + 1 {
+		r := waiting(fmt.Sprint("s", i), fmt.Sprint("r", i/1000), time.Now().Add(time.Hour))
+		r.client = iqClient{iq: stanza.IQ{ID: strings.Repeat("i", size), From: r.from, To: ours}}
+		if h.hold(t.Context(), r) {
+			n++
+		}
+	}
+	if n > heldBytes/size {
+		t.Errorf("%d requests with ids of %d bytes are held", n, size)
 	}
 }
 
