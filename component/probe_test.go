@@ -10,6 +10,7 @@ import (
 	"mellium.im/xmpp/stanza"
 
 	"github.com/xmpp-usher/usher/component/stream"
+	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
@@ -107,5 +108,56 @@ func TestProbeIsHeard(t *testing.T) {
 			t.Errorf("%s: heard nothing", from)
 		}
 		done()
+	}
+}
+
+// answering is a session on which a room answers the stranger.
+type answering struct {
+	probe *probe
+	says  heard
+	tried int
+}
+
+func (a *answering) IQ(context.Context, stanza.IQ, xml.TokenReader, any) error { return nil } // the room is open
+
+func (a *answering) Send(xml.TokenReader) error {
+	a.tried++
+	a.probe.hears(theRoom, a.says)
+	return nil
+}
+
+// Only registration-required shows that the service keeps strangers out. Any other answer shows nothing, so nobody is let in and the
+// next request tries again.
+func TestStrangerLearns(t *testing.T) {
+	refused := func(c stanza.Condition) heard {
+		return heard{typ: stanza.ErrorPresence, err: stanza.Error{Type: stanza.Auth, Condition: c}}
+	}
+	for name, tt := range map[string]struct {
+		says heard
+		out  bool
+	}{
+		"kept out":          {refused(stanza.RegistrationRequired), true},
+		"let in":            {heard{}, false},
+		"banned":            {refused(stanza.Forbidden), false},
+		"a nick in use":     {refused(stanza.Conflict), false},
+		"a locked room":     {refused(stanza.ItemNotFound), false},
+		"an unclear error":  {heard{typ: stanza.ErrorPresence}, false},
+		"too many, or full": {refused(stanza.ServiceUnavailable), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a := &answering{says: tt.says}
+			s, err := newStranger(muc.Owner{Session: a, JID: jid.MustParse("focus@focus.meet.example.com")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.probe = s.probe
+			if err := s.tries(t.Context(), theRoom); (err == nil) != tt.out {
+				t.Errorf("got %v", err)
+			}
+			n := a.tried
+			if err := s.tries(t.Context(), theRoom); (err == nil) != tt.out || (a.tried == n) != tt.out {
+				t.Errorf("again: %v, with %d stanzas after %d", err, a.tried, n)
+			}
+		})
 	}
 }
