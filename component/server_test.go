@@ -249,6 +249,24 @@ func TestHandshake(t *testing.T) {
 	s.logged("connected")
 }
 
+// A request of more than maxRequest bytes is refused, also if only white space makes it so large.
+func TestLargeRequest(t *testing.T) {
+	s := newServer(t)
+	l := s.connect()
+	ping := "<iq type='get' id='%d' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/>%s</iq>"
+	for n, want := range map[int]string{maxRequest - 200: "result", maxRequest: "error"} {
+		l.send(fmt.Sprintf(ping, n, strings.Repeat(" ", n)))
+		for answer := l.next("iq"); ; answer = l.next("iq") {
+			if element.Attr(answer, "id") == fmt.Sprint(n) {
+				if got := element.Attr(answer, "type"); got != want {
+					t.Errorf("%d bytes more: %s, want %s", n, got, want)
+				}
+				break
+			}
+		}
+	}
+}
+
 const theRequest = "<iq type='set' id='%s' from='u@guest.example.com/r%[1]s' to='focus.meet.example.com'><conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/></iq>"
 
 // usher told to stop finishes a request under way. A new one is told to come back.
