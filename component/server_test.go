@@ -15,7 +15,11 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
 
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/component/stream"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
@@ -403,6 +407,63 @@ func TestJicofoIsSought(t *testing.T) {
 				break
 			}
 		}
+	}
+}
+
+// What was learned on one stream does not count on the next: another server may be there, or the same one with other modules.
+func TestNextStreamBeginsAnew(t *testing.T) {
+	s := newServer(t, beforeFocus)
+	l := s.connect()
+	m, st := s.c.mode.(*beforeJicofo), s.c.stranger
+	l.send("<presence from='focus@auth.meet.example.com/focus' to='" + ours.String() + "'/>")
+	s.logged("Jicofo is online")
+	st.mu.Lock()
+	st.refused[theRoom.Domainpart()] = true
+	st.mu.Unlock()
+	m.mapper.mu.Lock()
+	m.mapper.found[theRoom.Domainpart()] = &finding{done: make(chan struct{})}
+	m.mapper.mu.Unlock()
+	l.Close()
+	s.connect()
+	st.mu.Lock()
+	m.mapper.mu.Lock()
+	m.relay.mu.Lock()
+	defer st.mu.Unlock()
+	defer m.mapper.mu.Unlock()
+	defer m.relay.mu.Unlock()
+	if len(st.refused)+len(m.mapper.found)+len(m.relay.online) != 0 {
+		t.Errorf("it still counts: %v, %v, %v", st.refused, m.mapper.found, m.relay.online)
+	}
+}
+
+// An admission that could not be told is owed as a refusal that makes the client ask again: by the next stream the right may have
+// ended.
+func TestAdmissionIsNotOwed(t *testing.T) {
+	allow := auth.Decision{Room: auth.Room{JID: theRoom}, Verdict: auth.Allow, Reason: auth.ReasonGuest}
+	from := jid.MustParse("u@guest.example.com/r")
+	for name, send := range map[string]func(c *Component, r *request){
+		"no stream": func(c *Component, r *request) { c.answer(r, allow, nil) },
+		"lost": func(c *Component, r *request) {
+			ends, conn := net.Pipe()
+			ends.Close()
+			s := stream.New(conn, ours)
+			c.stream.Store(s)
+			if _, sent := c.answer(r, allow, nil); !sent {
+				t.Fatal("not handed over")
+			}
+			if err := s.Transmit(); err == nil {
+				t.Fatal("it was written")
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := testComponent(t)
+			send(c, c.byIQ(stanza.IQ{ID: "1", Type: stanza.SetIQ, From: from, To: ours}))
+			owed := c.held.owed
+			if len(owed) != 1 || owed[0].d.Verdict != auth.Deny || owed[0].d.Reason != auth.ReasonRoomUnavailable || !owed[0].from.Equal(from) {
+				t.Errorf("owed are %+v", owed)
+			}
+		})
 	}
 }
 
