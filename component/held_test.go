@@ -641,7 +641,7 @@ func TestReleasedIntoAFullQueue(t *testing.T) {
 
 // A held request that is decided again has less time than a new one: its client has waited already.
 func TestReleasedHasLessTime(t *testing.T) {
-	s, _, room, answers := holding(t)
+	s, _, room, answers := holding(t, func(c *Component) { c.requestTimeout = time.Hour })
 	s.c.held.mu.Lock()
 	for r := range s.c.held.rooms[theRoom.String()] {
 		r.came = r.came.Add(100*time.Millisecond - r.hold - afterHold)
