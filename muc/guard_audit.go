@@ -238,9 +238,12 @@ func (g *Guard) deserted(rm *guarded, asked time.Time) bool {
 	return true
 }
 
-// expects reports whether somebody has been admitted and may be on the way. The caller holds mu.
+// expects reports whether somebody has been admitted and may be on the way, also somebody who has left and was admitted again. The
+// caller holds mu.
 func (rm *guarded) expects() bool {
-	return rm.any(func(gr *grant) bool { return gr.state.asking() || gr.state == stateGiven && gr.ledger != found })
+	return rm.any(func(gr *grant) bool {
+		return gr.state.asking() || gr.ledger != found && (gr.state == stateGiven || gr.state.held() && rm.now().Sub(gr.At) < joinWithin)
+	})
 }
 
 // finish ends a room that everybody has left and that still exists. If the focus is inside, or a lobby is at work, it takes back

@@ -497,6 +497,24 @@ func TestGuardUnwritten(t *testing.T) {
 	})
 }
 
+// Somebody who has left the room, so that it is empty, and is let in again, finds it open and keeps the right until they join,
+// whenever usher sees to the empty room meanwhile.
+func TestGuardLeftAndLetInAgain(t *testing.T) {
+	for away := 10 * time.Second; away < 31*time.Second; away += time.Second {
+		lookOut(t, nil, func(t *testing.T, l *lookout) {
+			c := l.comes(standup, juliet, "owner")
+			pass(joinWithin)
+			l.goes(c, juliet)
+			pass(away)
+			l.admits(standup, juliet, "owner")
+			pass(3 * time.Second)
+			if !l.sits(c, juliet) || l.is(c, juliet) != "owner" {
+				t.Errorf("away for %s: %s", away, l.is(c, juliet))
+			}
+		})
+	}
+}
+
 // An admin of the service, who owns every room, can be let in, and nothing is left to take back.
 func TestGuardAdmin(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
