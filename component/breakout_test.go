@@ -3,7 +3,6 @@ package component_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -162,8 +161,7 @@ func TestForgedBreakout(t *testing.T) {
 	admins = { "focus@auth.meet.example.com", "focus@focus.meet.example.com", "focus.meet.example.com", "observer@auth.meet.example.com" }
 	modules_enabled = { "prosodytest_forged" }
 	`
-	folder := t.TempDir()
-	err := os.WriteFile(folder+"/mod_prosodytest_forged.lua", []byte(`
+	folder := prosodyModule(t, "prosodytest_forged", `
 	local forms = {
 		none = false; -- no fields
 		unsaid = { is = true };
@@ -185,10 +183,7 @@ func TestForgedBreakout(t *testing.T) {
 			end
 		end
 	end);
-	`), 0o644)
-	if err != nil {
-		t.Fatal(err)
-	}
+	`)
 	b := beforeJicofo(t, setup{
 		JitsiOptions: prosodytest.JitsiOptions{Conference: forms, PluginPaths: []string{folder}},
 		policy:       breakouts,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -566,6 +567,16 @@ func withLobby(t *testing.T) prosodytest.JitsiOptions {
 }
 
 var withBreakouts = prosodytest.JitsiOptions{Breakout: true}
+
+// prosodyModule writes a module for Prosody, and returns the folder in which it lies.
+func prosodyModule(t *testing.T, name, lua string) (folder string) {
+	t.Helper()
+	folder = t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "mod_"+name+".lua"), []byte(lua), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return folder
+}
 
 // passwords has romeo@users.example.com on the server, with a password.
 func passwords(o *prosodytest.Options) {

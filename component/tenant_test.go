@@ -1,8 +1,6 @@
 package component_test
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -142,8 +140,7 @@ func TestTenantsWithoutTheDomainMapper(t *testing.T) {
 // If a module lets usher make no room, usher believes each client that it spells rooms as Jicofo does.
 func TestTenantsUnseen(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "mod_rooms_of_acme.lua"), []byte(`
+	dir := prosodyModule(t, "rooms_of_acme", `
 		local st = require "util.stanza";
 		module:hook("muc-room-pre-create", function (event)
 			if not event.room.jid:find("[acme]", 1, true) then
@@ -151,9 +148,7 @@ func TestTenantsUnseen(t *testing.T) {
 				return true;
 			end
 		end, 10);
-	`), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	`)
 	room, brackets := spellings("acme")
 	for name, tt := range map[string]struct {
 		mapper       bool

@@ -1,12 +1,11 @@
 package config_test
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"pgregory.net/rapid"
 
@@ -366,15 +365,12 @@ func TestGateOfSources(t *testing.T) {
 // TestProsodySecret checks that any secret survives Prosody's language.
 func TestProsodySecret(t *testing.T) {
 	c := loadGuarded(t)
-	folder := t.TempDir()
 	check := func(t interface {
 		Fatalf(format string, args ...any)
 	}, secret string) {
 		c.XMPP.Secret = config.NewSecret(secret)
-		if err := os.WriteFile(filepath.Join(folder, "prosody.cfg.lua"), []byte(linesOf(t, c)), 0o600); err != nil {
-			t.Fatalf("%v", err)
-		}
-		p, err := prosody.Read(prosody.Source{FS: os.DirFS(folder), Names: []string{"prosody.cfg.lua"}})
+		written := fstest.MapFS{"prosody.cfg.lua": {Data: []byte(linesOf(t, c))}}
+		p, err := prosody.Read(prosody.Source{FS: written, Names: []string{"prosody.cfg.lua"}})
 		if err != nil {
 			t.Fatalf("%q: %v", secret, err)
 		}
