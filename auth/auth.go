@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -35,6 +36,9 @@ type RoomState struct {
 	Lobby bool
 	// HasGrant says, of a breakout room, whether the sender holds a live grant in some main room.
 	HasGrant bool
+	// Opened says that a host has been inside this meeting, and that newcomers are still let in although none is now: as long as
+	// the meeting lasts (LeftKeep), or until RoomRule.HostGrace is over (LeftLock). The rules read it only there.
+	Opened bool
 }
 
 // Look asks the room for its state, on behalf of the sender. Authorize calls it at most once, and only if a rule depends on it,
@@ -121,7 +125,29 @@ type Decision struct {
 	Token TokenRef
 	// NoLogin says that there is no login to offer to somebody who needs a token and has none.
 	NoLogin bool
+	// Text is what the person reads instead of the reason's text; empty if the reason says it all. See Told.
+	Text string
+
+	// Proof names what let the person in; zero for guests and services.
+	Proof Proof
+	// RemoveAt is when the person is put out of the room because the right has ended; zero if they stay.
+	RemoveAt time.Time
+	// OneTime says that the token lets in one machine. The caller uses it up for the request's machine before it gives anything.
+	// Proof.ID, Expires and the machine are there.
+	OneTime bool
+	// Reuse says what happens if the same is in the room already, ReuseOf what counts as the same. Empty means ReuseAllow.
+	Reuse   Reuse
+	ReuseOf ReuseOf
+	// Rule is what holds in the room for this person; zero for a breakout room.
+	Rule RoomRule
+	// Ends is when the room ends because the token of this host says so; zero if it says nothing.
+	Ends time.Time
+	// FirstHost says that the person is host only because no host is inside. The caller makes sure that only one becomes host so.
+	FirstHost bool
 }
+
+// Told returns what the person reads.
+func (d Decision) Told() string { return cmp.Or(d.Text, d.Reason.Text()) }
 
 // Outcome returns what the client is told. Only the verdict opens the door, whatever the reason is.
 func (d Decision) Outcome() Outcome {
@@ -140,6 +166,8 @@ func (d Decision) Denied(r Reason, err error) Decision {
 	d.Verdict, d.Reason, d.Err = Deny, r, err
 	d.Affiliation, d.MayCreate, d.NeedsHost = None, false, false
 	d.Breakout, d.StartLobby, d.SessionID, d.Session = false, false, "", nil
+	d.Text, d.RemoveAt, d.Ends = "", time.Time{}, time.Time{}
+	d.OneTime, d.FirstHost, d.Reuse, d.ReuseOf = false, false, "", ""
 	return d
 }
 

@@ -80,7 +80,29 @@ type Policy struct {
 	Login Login
 	// LobbyAutostart turns the lobby on as a host comes, unless the host's token says otherwise.
 	LobbyAutostart bool
+	// Rules say what holds in some rooms; the first that fits a room counts.
+	Rules []Rule
+	// Refusals knows what was taken back; nil means that nothing was.
+	Refusals Refusals
+	// AfterKick says what a kick or ban means for the person's next request. The rules do not read it: Refusals follows it.
+	AfterKick AfterKick
 }
+
+// AfterKick says what happens to somebody who was put out of a room by a moderator.
+type AfterKick struct {
+	Then Kick
+	// Wait is how long KickWait keeps the person out.
+	Wait time.Duration
+}
+
+// Kick is a kind of AfterKick; empty means KickAsk.
+type Kick string
+
+const (
+	KickAsk  Kick = "ask"  // the person may ask again at once
+	KickWait Kick = "wait" // after a while
+	KickBar  Kick = "bar"  // not as long as the room lasts
+)
 
 // refusal is why a rule says no. nil means that it says nothing.
 type refusal struct {

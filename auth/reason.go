@@ -32,6 +32,11 @@ const (
 	ReasonTokenRequired    Reason = "token-required"
 	ReasonRoomRemoved      Reason = "room-removed"
 	ReasonBanned           Reason = "banned"
+	ReasonTokenRevoked     Reason = "token-revoked"
+	ReasonTokenUsed        Reason = "token-used"
+	ReasonBarred           Reason = "barred"
+	ReasonRoomFull         Reason = "room-full"
+	ReasonRoomClosed       Reason = "room-closed"
 
 	ReasonRequestMalformed Reason = "request-malformed"
 	ReasonTooManyRequests  Reason = "too-many-requests"
@@ -199,6 +204,26 @@ var Reasons = []ReasonRow{
 		"An owner or admin inside has banned the sender from the room.",
 		"Nothing: an owner of the room can lift the ban.",
 		"You have been removed from this conference."},
+	{ReasonTokenRevoked, Deny, Refused, ClassToken, LevelInfo,
+		"The token was taken back with usher revoke.",
+		"Nothing; `usher revocations` lists what was taken back.",
+		"Your invitation has been withdrawn."},
+	{ReasonTokenUsed, Deny, Refused, ClassToken, LevelInfo,
+		"A one-time token that has let in another machine, or a token or person in the room already where token_reuse is refuse.",
+		"Nothing, or see `one_time` and `token_reuse` of the issuer.",
+		"Your invitation has been used already. Please ask for a new link."},
+	{ReasonBarred, Deny, Refused, ClassPerson, LevelInfo,
+		"A moderator has removed the person from the room, and rooms.after_kick keeps them out.",
+		"Nothing: the bar ends by itself; see `rooms.after_kick`.",
+		"You have been removed from this conference and cannot come back now."},
+	{ReasonRoomFull, Deny, Refused, ClassRoom, LevelInfo,
+		"The room has as many people as max_occupants of its rule, or of the token, allows.",
+		"Nothing, or raise `max_occupants` of the rule; hosts always enter.",
+		"This room is full. Please come back later."},
+	{ReasonRoomClosed, Deny, Refused, ClassRoom, LevelInfo,
+		"The room is closed now, by hours of its rule.",
+		"Nothing, or see `hours` of the rule; `usher rules explain` says which rule fits.",
+		"This room is closed at the moment."},
 
 	{ReasonRequestMalformed, Deny, BadRequest, ClassRequest, LevelInfo,
 		"The stanza is not a well-formed conference request, or too large or too deep.",

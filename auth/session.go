@@ -35,8 +35,15 @@ type Session struct {
 	// What the token said about the lobby; all are false if it said nothing. context.user.lobby_bypass was true (passes) or
 	// false (knocks); context.room.lobby was true (on) or false (off).
 	LobbyBypass, LobbyKnock, LobbyOn, LobbyOff bool
+	// MaxOccupants, Ends and OneTime are how the token narrowed its right; zero if it did not. OneTime is also true if the issuer
+	// said so.
+	MaxOccupants int
+	Ends         time.Time
+	OneTime      bool
 	// Token names the token, for the log.
 	Token TokenRef
+	// Proof names the token or the password.
+	Proof Proof
 	// Expires is when the session ends.
 	Expires time.Time
 }

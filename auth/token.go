@@ -44,7 +44,41 @@ type Issuer struct {
 	NoWildcard bool
 	// Leeway is how far clocks may differ.
 	Leeway time.Duration
+	// OnExpiry says what happens to people inside when their token has ended: Keep, also if empty, or Remove, ExpiryGrace later.
+	OnExpiry    OnExpiry
+	ExpiryGrace time.Duration
+	// OneTime makes every token of the issuer let in one machine only.
+	OneTime bool
+	// Reuse says what happens when somebody comes into a room in which the same token, or person, is already; ReuseAllow if empty.
+	Reuse Reuse
+	// ReuseOf says what counts as the same; ReuseOfToken if empty.
+	ReuseOf ReuseOf
 }
+
+// OnExpiry says what happens to people inside when their token has ended.
+type OnExpiry string
+
+const (
+	Keep   OnExpiry = "keep"
+	Remove OnExpiry = "remove"
+)
+
+// Reuse says what happens when the same token, or person, comes into a room twice.
+type Reuse string
+
+const (
+	ReuseAllow   Reuse = "allow"
+	ReuseReplace Reuse = "replace" // the earlier one is put out
+	ReuseRefuse  Reuse = "refuse"  // the later one is refused
+)
+
+// ReuseOf says what counts as the same.
+type ReuseOf string
+
+const (
+	ReuseOfToken   ReuseOf = "token"
+	ReuseOfSubject ReuseOf = "sub" // Proof.Person; without one, the token
+)
 
 func accepts(accepted []string, value string) bool {
 	return slices.Contains(accepted, wildcard) || value != "" && slices.Contains(accepted, value)

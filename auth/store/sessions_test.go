@@ -89,6 +89,8 @@ func TestSessionWhole(t *testing.T) {
 					field.Set(reflect.ValueOf(clock.Now().Add(time.Duration(1 + rapid.Int64Range(0, 1<<60).Draw(rt, "")))))
 				case field.Kind() == reflect.String:
 					field.SetString(rapid.StringN(1, 30, 100).Draw(rt, ""))
+				case field.CanInt():
+					field.SetInt(rapid.Int64().Draw(rt, ""))
 				case field.Kind() == reflect.Bool:
 					field.SetBool(rapid.Bool().Draw(rt, ""))
 				default:

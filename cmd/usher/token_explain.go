@@ -211,7 +211,7 @@ func newExplanation(req auth.Request, d auth.Decision, steps []auth.Step) explan
 		e.Detail = d.Err.Error()
 	}
 	if d.Verdict != auth.Allow {
-		e.Told = d.Reason.Text()
+		e.Told = d.Told()
 	} else if !d.Expires.IsZero() {
 		end := d.Expires.UTC()
 		e.Expires = &end

@@ -294,7 +294,7 @@ func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *
 		if f.child.Name.Local != "" {
 			child = xmlstream.Wrap(nil, f.child)
 		}
-		e := stanza.Error{Type: f.typ, Condition: f.condition, Text: map[string]string{"": d.Reason.Text()}}
+		e := stanza.Error{Type: f.typ, Condition: f.condition, Text: map[string]string{"": d.Told()}}
 		return failed(iq, d.Reason, e, child)
 	}
 }

@@ -1,6 +1,7 @@
 package token
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -21,6 +22,10 @@ type Claims struct {
 	Audience []string // aud, which may be one string or several
 	Room     string   // room: the name without the service's domain, "*" for any
 	ID       string   // jti
+	OneTime  bool     // one_time: the token lets in one machine
+
+	// Sub is sub where the ClaimMap has the tenant at another place; otherwise it is empty, and Subject is sub. Mint ignores it.
+	Sub string
 
 	// NumericDates (RFC 7519 §2), in UTC, from 1970 to the end of the year 9999.
 	Expires   time.Time // exp
@@ -34,6 +39,12 @@ type Claims struct {
 	Tenant    string // context.tenant; empty if the tenant is mapped
 	RoomRegex bool   // context.room.regex: Room is a pattern (Lua's, in Jitsi)
 	RoomLobby *bool  // context.room.lobby: whether the room has a lobby
+
+	// MaxOccupants is context.room.max_occupants: how many people the room takes; 0 if absent. RoomEnds is context.room.ends, a
+	// NumericDate: when the room ends.
+	MaxOccupants int
+	RoomEnds     time.Time
+
 	// Features is context.features. Nil means absent, and then Jitsi lets a moderator do everything
 	// (resources/prosody-plugins/mod_jitsi_permissions.lua); empty allows nothing.
 	Features map[string]bool
@@ -91,6 +102,12 @@ func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 		claims.RoomRegex = *regex
 	}
 	claims.RoomLobby = room.boolean("lobby")
+	// As for exp, null is refused: a token without a limit is good for more than any token with one.
+	claims.MaxOccupants = room.count("max_occupants")
+	claims.RoomEnds = room.time("ends")
+	if oneTime := top.boolean("one_time"); oneTime != nil {
+		claims.OneTime = *oneTime
+	}
 	if len(found.wrong) > 0 {
 		return nil, fmt.Errorf("%w: %s", ErrClaims, strings.Join(found.wrong, "; "))
 	}
@@ -107,6 +124,7 @@ func (c *Claims) readPlace(m ClaimMap, top, context fields) {
 		}
 	} else {
 		c.Subject = top.needed(m.Tenant, tenantPlace)
+		c.Sub = top.label("sub")
 	}
 	if m.Room.IsZero() {
 		c.Room = top.text("room")
@@ -336,6 +354,25 @@ func (f fields) time(name string) time.Time {
 	}
 	whole, fraction := math.Modf(seconds)
 	return time.Unix(int64(whole), int64(fraction*1e9)).UTC()
+}
+
+// count reads a whole number of at least 1, written as one: not 30.0, and not 3e1. A larger one than any room has people counts as
+// the largest.
+func (f fields) count(name string) int {
+	const want = "a whole number of at least 1"
+	text, present := read[strictjson.Number](f, name, want)
+	if !present {
+		return 0
+	}
+	n, err := strconv.ParseInt(string(text), 10, 32)
+	if errors.Is(err, strconv.ErrRange) && n > 0 {
+		err = nil // n is the largest
+	}
+	if err != nil || n < 1 {
+		f.refuse(name, want)
+		return 0
+	}
+	return int(n)
 }
 
 // boolean reads true or false, also as the exact texts "true" and "false" of 8x8's documentation and of issuers' templates; nil if

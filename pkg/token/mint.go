@@ -76,6 +76,7 @@ type (
 		ID        string      `json:"jti,omitempty"`
 		Room      string      `json:"room,omitempty"`
 		Moderator *bool       `json:"moderator,omitempty"`
+		OneTime   bool        `json:"one_time,omitempty"`
 		Context   contextJSON `json:"context,omitzero"`
 	}
 	contextJSON struct {
@@ -97,6 +98,9 @@ type (
 	roomJSON struct {
 		Regex bool  `json:"regex,omitempty"`
 		Lobby *bool `json:"lobby,omitempty"`
+
+		MaxOccupants int    `json:"max_occupants,omitempty"`
+		Ends         *int64 `json:"ends,omitempty"`
 	}
 )
 
@@ -111,11 +115,12 @@ func marshal(c Claims) ([]byte, error) {
 		ID:        c.ID,
 		Room:      c.Room,
 		Moderator: c.Moderator,
+		OneTime:   c.OneTime,
 		Context: contextJSON{
 			User:     userJSON(c.User),
 			Group:    c.Group,
 			Tenant:   c.Tenant,
-			Room:     roomJSON{c.RoomRegex, c.RoomLobby},
+			Room:     roomJSON{c.RoomRegex, c.RoomLobby, c.MaxOccupants, numericDate(c.RoomEnds)},
 			Features: c.Features,
 		},
 	})

@@ -13,7 +13,7 @@
 // Types are strict for claims that decide something. Claims that decide nothing refuse no token: an id, name, email, avatar,
 // group, jti or feature that cannot be read is passed over, with a note. Habits of issuers are read as they are meant: null is
 // absent (Java), an empty array is an empty object (PHP), the texts "true" and "false" are true and false. But null for exp,
-// nbf, aud, the room or sub is refused: an absent one can mean more than any value does.
+// nbf, aud, the room, sub, or a limit of the room is refused: an absent one can mean more than any value does.
 //
 // The caller decides who may sign, when a token has expired and which room it opens: this package reads and writes tokens,
 // trusts nobody, and does no I/O.
@@ -82,10 +82,10 @@ type Token struct {
 // for kid.
 var (
 	headerNames  = []string{"alg", "kid", "typ", "crit", "b64"}
-	payloadNames = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "room", "moderator", "context"}
+	payloadNames = []string{"iss", "sub", "aud", "exp", "nbf", "iat", "jti", "room", "moderator", "one_time", "context"}
 	contextNames = []string{"user", "group", "tenant", "room", "features"}
 	userNames    = []string{"id", "name", "email", "avatar", "affiliation", "moderator", "lobby_bypass"}
-	roomNames    = []string{"regex", "lobby"}
+	roomNames    = []string{"regex", "lobby", "max_occupants", "ends"}
 )
 
 // Parse reads a token in compact serialisation (RFC 7515 §7.1) and verifies nothing. Its errors are ErrMalformed.

@@ -1,0 +1,90 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"time"
+)
+
+// Proof names what let somebody in: a token or a password. It is kept with the session and the grant, so that the right is found
+// again when it is revoked, barred or used twice. Claims are as the token has them: they are for comparison, and for people only
+// through token.ForLog. The zero value is the proof of somebody who showed nothing.
+type Proof struct {
+	// VHost is the virtual host on which the token or password counted, Issuer the issuer's name there (app_id); empty for a
+	// password.
+	VHost  string `json:",omitempty"`
+	Issuer string `json:",omitempty"`
+	// ID is jti, Subject is sub, wherever the issuer's claim map has the tenant, and User is context.user.id, or what the claim
+	// map has for it.
+	ID      string `json:",omitempty"`
+	Subject string `json:",omitempty"`
+	User    string `json:",omitempty"`
+	// Personal says that Subject names a person. In Jitsi's own tokens it names the tenant or the domain, and so everybody there.
+	Personal bool `json:",omitempty"`
+	// IssuedAt is iat in Unix seconds; 0 without iat.
+	IssuedAt int64 `json:",omitempty"`
+	// Token is the fingerprint of the compact token: its SHA-256 in base64url. The sessions of a token have the same.
+	Token string `json:",omitempty"`
+	// Account is the bare JID of somebody who logged in with a password.
+	Account string `json:",omitempty"`
+}
+
+// Person returns Subject if it names a person, otherwise "".
+func (p Proof) Person() string {
+	if !p.Personal {
+		return ""
+	}
+	return p.Subject
+}
+
+// fingerprintOf returns the fingerprint that a Proof has of a token.
+func fingerprintOf(compact string) string {
+	sum := sha256.Sum256([]byte(compact))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// Revocation says which tokens were taken back.
+type Revocation struct {
+	ID string
+	// JTI, Subject (sub), User (context.user.id) and Issuer (app_id) say whose tokens. At least one is given, and all that are
+	// given must match.
+	JTI, Subject, User, Issuer string
+	// Before spares tokens with a later iat; zero spares none.
+	Before time.Time
+	// At is when the tokens were taken back, Until when that ends.
+	At, Until time.Time
+	// Room is the bare JID of the only room that it is about, as Room.JID has it; empty for all rooms.
+	Room string
+	// Reason is what the operator wrote.
+	Reason string
+}
+
+// clocksDiffer is added to Revocation.Before, because iat is by the issuer's clock.
+const clocksDiffer = 5 * time.Minute
+
+// Covers reports whether the revocation takes back the token of a proof in a room. A token without iat is covered whatever Before
+// says: otherwise it could never be revoked by time. A password is never covered.
+func (r Revocation) Covers(p Proof, room Room) bool {
+	if p.Token == "" || r.Room != "" && r.Room != room.JID.String() {
+		return false
+	}
+	matched := false
+	for _, claim := range []struct{ want, has string }{{r.JTI, p.ID}, {r.Subject, p.Subject}, {r.User, p.User}, {r.Issuer, p.Issuer}} {
+		if claim.want != "" && claim.want != claim.has {
+			return false
+		}
+		matched = matched || claim.want != ""
+	}
+	return matched && (r.Before.IsZero() || p.IssuedAt == 0 || time.Unix(p.IssuedAt, 0).Before(r.Before.Add(clocksDiffer)))
+}
+
+// Refusals knows what was taken back: revoked tokens, and people who were removed and may not come back. An error means that it
+// cannot be asked now; nobody is let in on a guess.
+type Refusals interface {
+	// Revoked reports whether a Revocation covers the proof in the room.
+	Revoked(ctx context.Context, p Proof, room Room) (bool, error)
+	// Barred reports whether the person of the proof is kept out of the room after a kick or ban; until is zero if that lasts as
+	// long as the room.
+	Barred(ctx context.Context, p Proof, room Room) (until time.Time, barred bool, err error)
+}
