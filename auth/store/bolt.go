@@ -32,11 +32,13 @@ const (
 
 // The bucket "usher" holds a bucket for each kind, and the format, so that usher recognises another program's bbolt file. In the
 // bucket of a kind a key maps to a CRC-32C of the key and of what follows it, the end of the record (seconds since 1970 in 8
-// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records. Format 1 had no CRC.
+// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records. Format 2 had fewer kinds, and
+// format 1 had no CRC.
 var (
 	usherBucket    = []byte("usher")
 	formatKey      = []byte("format")
-	format         = []byte("2")
+	format         = []byte("3")
+	formatFewer    = []byte("2")
 	formatUnsummed = []byte("1")
 )
 
@@ -50,7 +52,7 @@ var errDamaged = errors.New("a record is damaged")
 // Errors are for the operator: they name the path, and say what to do.
 func Open(path string, o Options) (_ Store, err error) {
 	o = o.orDefaults(MaxBytes)
-	s := &bolt{path: path, o: o, accounts: accounts(o)}
+	s := &bolt{path: path, o: o, accounts: accounts(o), feed: newFeed()}
 	if err := s.whole(); err != nil {
 		return nil, err
 	}
@@ -135,22 +137,26 @@ func (s *bolt) read(file io.ReaderAt, length int64, pageSize int) error {
 		if !e.bucket || !bytes.Equal(e.key, usherBucket) {
 			return foreign{fmt.Errorf("store %s: this file belongs to another program; name another path", s.path)}
 		}
-		var wrote []byte // the format; it comes first, in the order of keys
+		var wrote []byte // the format
+		var found []entry
 		_, err := p.bucket(e.value, func(e entry) error {
-			if wrote == nil && !e.bucket && bytes.Equal(e.key, formatKey) {
+			if !e.bucket && bytes.Equal(e.key, formatKey) {
 				wrote = e.value
-				return s.knows(wrote)
+			} else {
+				found = append(found, e)
 			}
-			if wrote == nil {
-				return s.knows(nil)
-			}
-			if !e.bucket || known(Kind(e.key)) != nil {
-				return errDamaged
-			}
-			return s.readKind(p, e, wrote)
+			return nil
 		})
-		if err == nil && wrote == nil {
-			err = s.knows(nil)
+		if err == nil {
+			err = s.knows(wrote)
+		}
+		for _, e := range found {
+			if err == nil && (!e.bucket || known(Kind(e.key)) != nil) {
+				err = errDamaged
+			}
+			if err == nil {
+				err = s.readKind(p, e, wrote)
+			}
 		}
 		return err
 	})
@@ -158,7 +164,7 @@ func (s *bolt) read(file io.ReaderAt, length int64, pageSize int) error {
 
 // knows returns an error unless this version of usher can read a format.
 func (s *bolt) knows(wrote []byte) error {
-	if bytes.Equal(wrote, format) || bytes.Equal(wrote, formatUnsummed) {
+	if bytes.Equal(wrote, format) || bytes.Equal(wrote, formatFewer) || bytes.Equal(wrote, formatUnsummed) {
 		return nil
 	}
 	return foreign{fmt.Errorf("store %s: written by another version of usher, in format %.20q, and this one reads %q; run that version, or "+
@@ -215,6 +221,7 @@ func openError(path string, err error) error {
 }
 
 type bolt struct {
+	*feed
 	path string
 	o    Options
 	db   *bbolt.DB
@@ -371,36 +378,89 @@ func (s *bolt) Put(ctx context.Context, records ...Record) error {
 	for i, r := range records {
 		values[i] = encode(r)
 	}
-	return s.write(func(w *writer) error {
-		added := map[Kind]int64{}
-		for i, r := range records {
-			if key := []byte(r.Key); now.Before(r.End) && bucket(w.tx, r.Kind).Get(key) == nil {
-				added[r.Kind] += fileSize(key, values[i])
-			}
+	return s.write(func(w *writer) error { return w.putAll(now, records, values) })
+}
+
+// putAll puts records, of which it has the encoded values.
+func (w *writer) putAll(now time.Time, records []Record, values [][]byte) error {
+	added := map[Kind]int64{}
+	for i, r := range records {
+		if key := []byte(r.Key); now.Before(r.End) && bucket(w.tx, r.Kind).Get(key) == nil {
+			added[r.Kind] += fileSize(key, values[i])
 		}
-		for k, n := range added {
-			if s.accounts[k].due(n, now) {
-				if err := w.sweep(k, now); err != nil {
-					return err
-				}
-			}
-			if !s.accounts[k].fits(n) {
-				return &FullError{Kind: k}
-			}
-		}
-		for i, r := range records {
-			var err error
-			if now.Before(r.End) {
-				err = w.put(r.Kind, []byte(r.Key), values[i])
-			} else {
-				err = w.take(r.Kind, []byte(r.Key))
-			}
-			if err != nil {
+	}
+	for k, n := range added {
+		if w.accounts[k].due(n, now) {
+			if err := w.sweep(k, now); err != nil {
 				return err
 			}
 		}
-		return nil
+		if !w.accounts[k].fits(n) {
+			return &FullError{Kind: k}
+		}
+	}
+	for i, r := range records {
+		var err error
+		if now.Before(r.End) {
+			err = w.put(r.Kind, []byte(r.Key), values[i])
+		} else {
+			err = w.take(r.Kind, []byte(r.Key))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Add implements Store.
+func (s *bolt) Add(ctx context.Context, r Record) (there Record, added bool, err error) {
+	if err := beginPut(ctx, []Record{r}); err != nil {
+		return Record{}, false, err
+	}
+	now := s.o.Now()
+	value := encode(r)
+	err = s.write(func(w *writer) error {
+		was, is, err := w.live(now, r.Kind, r.Key)
+		if there, added = was, !is; err != nil || is {
+			return err
+		}
+		return w.putAll(now, []Record{r}, [][]byte{value})
 	})
+	if err != nil {
+		return Record{}, false, err
+	}
+	return there, added, nil
+}
+
+// Swap implements Store.
+func (s *bolt) Swap(ctx context.Context, old, new Record) (swapped bool, err error) {
+	if err := beginSwap(ctx, old, new); err != nil {
+		return false, err
+	}
+	now := s.o.Now()
+	value := encode(new)
+	err = s.write(func(w *writer) error {
+		there, is, err := w.live(now, old.Kind, old.Key)
+		if swapped = is && bytes.Equal(there.Value, old.Value); err != nil || !swapped {
+			return err
+		}
+		return w.putAll(now, []Record{new}, [][]byte{value})
+	})
+	return swapped && err == nil, err
+}
+
+// live returns the record of a key, and reports whether there is one that has not ended.
+func (w *writer) live(now time.Time, k Kind, key string) (Record, bool, error) {
+	value := bucket(w.tx, k).Get([]byte(key))
+	if value == nil {
+		return Record{}, false, nil
+	}
+	r, err := copied(k, []byte(key), value)
+	if err != nil || !now.Before(r.End) {
+		return Record{}, false, err
+	}
+	return r, true, nil
 }
 
 // put puts a record in the place of an earlier one.
@@ -553,7 +613,10 @@ func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record,
 }
 
 // Close implements Store.
-func (s *bolt) Close() error { return s.said(s.db.Close()) }
+func (s *bolt) Close() error {
+	s.feed.close()
+	return s.said(s.db.Close())
+}
 
 // fileSize returns the bytes that a record uses in the file. After a split, pages are half full. When many records have ended, bbolt
 // writes all pages of their kind again before it frees the old ones. See TestFileSize.

@@ -147,7 +147,7 @@ func TestFormer(t *testing.T) {
 	defer db.Close()
 	if err := db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte("usher"))
-		if f := string(b.Get([]byte("format"))); f != "2" || len(b.Bucket([]byte("grant")).Get([]byte("0000"))) != 4+12+len("value 0") {
+		if f := string(b.Get([]byte("format"))); f != "3" || len(b.Bucket([]byte("grant")).Get([]byte("0000"))) != 4+12+len("value 0") {
 			t.Errorf("the file has format %s", f)
 		}
 		return nil
@@ -266,7 +266,7 @@ func TestNotOurs(t *testing.T) {
 			_, err := tx.CreateBucket([]byte("raft"))
 			return err
 		}), "another program"},
-		"another format": {usher(func(all *bbolt.Bucket) error { return all.Put([]byte("format"), []byte("3")) }), "another version"},
+		"another format": {usher(func(all *bbolt.Bucket) error { return all.Put([]byte("format"), []byte("4")) }), "another version"},
 		"no format":      {usher(func(*bbolt.Bucket) error { return nil }), "another version"},
 		"a record for a bucket": {usher(func(all *bbolt.Bucket) error {
 			return errors.Join(all.Put([]byte("format"), []byte("1")), all.Put([]byte("grant"), []byte("1")))

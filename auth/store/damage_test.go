@@ -77,18 +77,19 @@ type layout struct {
 	pages    []int // where those in use begin that are not headers
 	branches []int // where the elements of branch pages are
 	leaves   []int // where the elements of leaf pages are
-	buckets  []int // where the buckets are: usher's, then those of grants, held requests and sessions
+	buckets  []int // where the buckets are: usher's, then those of the kinds
+	of       map[Kind]int
 }
 
 func layoutOf(t testing.TB, b []byte) *layout {
 	t.Helper()
-	l := &layout{b: b, size: os.Getpagesize()}
+	l := &layout{b: b, size: os.Getpagesize(), of: map[Kind]int{}}
 	var p *pages
-	var buckets [][]byte
+	var buckets []entry
 	var kind func(e entry) error
 	kind = func(e entry) error {
 		if e.bucket {
-			buckets = append(buckets, e.value[:bucketLen])
+			buckets = append(buckets, e)
 			_, err := p.bucket(e.value, kind)
 			return err
 		}
@@ -117,8 +118,9 @@ func layoutOf(t testing.TB, b []byte) *layout {
 	for _, each := range buckets {
 		for _, at := range l.pages { // the same bytes may be in a page that is free
 			page := b[at:][:(int(order.Uint32(b[at+12:]))+1)*l.size]
-			if in := bytes.Index(page, each); in >= 0 {
-				l.buckets = append(l.buckets, at+in)
+			if in := bytes.Index(page, append(bytes.Clone(each.key), each.value[:bucketLen]...)); in >= 0 {
+				in += at + len(each.key)
+				l.buckets, l.of[Kind(each.key)] = append(l.buckets, in), in
 				break
 			}
 		}
@@ -462,9 +464,9 @@ func TestReferredTwice(t *testing.T) {
 		do    func(l *layout)
 		words string
 	}{
-		"two buckets":               {func(l *layout) { copy(l.b[l.buckets[3]:][:8], l.b[l.buckets[1]:][:8]) }, "is referenced twice"},
+		"two buckets":               {func(l *layout) { copy(l.b[l.of[KindSession]:][:8], l.b[l.of[KindGrant]:][:8]) }, "is referenced twice"},
 		"two branches":              {func(l *layout) { copy(l.b[l.branches[0]+8:][:8], l.b[l.branches[1]+8:][:8]) }, "does not begin with its key"},
-		"a bucket beyond the end":   {func(l *layout) { order.PutUint64(l.b[l.buckets[1]:], l.end) }, "is not in the file"},
+		"a bucket beyond the end":   {func(l *layout) { order.PutUint64(l.b[l.of[KindGrant]:], l.end) }, "is not in the file"},
 		"a branch beyond the end":   {func(l *layout) { order.PutUint64(l.b[l.branches[0]+8:], l.end) }, "is not in the file"},
 		"pages beyond the end":      {func(l *layout) { order.PutUint32(l.b[l.pages[len(l.pages)-1]+12:], 1<<20) }, "goes beyond the end"},
 		"a page that is its parent": {func(l *layout) { order.PutUint64(l.b[l.branches[0]+8:], uint64(l.branches[0]/l.size)) }, "is referenced twice"},

@@ -16,7 +16,7 @@ const memoryOverhead = 200
 // Memory returns a store that forgets all when the process ends.
 func Memory(o Options) Store {
 	o = o.orDefaults(MaxMemory)
-	m := &memory{o: o, records: map[Kind]map[string]Record{}, accounts: accounts(o)}
+	m := &memory{o: o, records: map[Kind]map[string]Record{}, accounts: accounts(o), feed: newFeed()}
 	for _, k := range kinds {
 		m.records[k] = map[string]Record{}
 	}
@@ -24,6 +24,7 @@ func Memory(o Options) Store {
 }
 
 type memory struct {
+	*feed
 	o Options
 
 	mu       sync.RWMutex
@@ -43,6 +44,11 @@ func (m *memory) Put(ctx context.Context, records ...Record) error {
 	now := m.o.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.put(now, records...)
+}
+
+// put is Put for a caller that holds mu.
+func (m *memory) put(now time.Time, records ...Record) error {
 	if m.closed {
 		return ErrClosed
 	}
@@ -73,6 +79,40 @@ func (m *memory) Put(ctx context.Context, records ...Record) error {
 		m.accounts[k].warn(m.o)
 	}
 	return nil
+}
+
+// Add implements Store.
+func (m *memory) Add(ctx context.Context, r Record) (Record, bool, error) {
+	if err := beginPut(ctx, []Record{r}); err != nil {
+		return Record{}, false, err
+	}
+	now := m.o.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if there, is := m.records[r.Kind][r.Key]; is && now.Before(there.End) {
+		there.Value = bytes.Clone(there.Value)
+		return there, false, nil
+	}
+	err := m.put(now, r)
+	return Record{}, err == nil, err
+}
+
+// Swap implements Store.
+func (m *memory) Swap(ctx context.Context, old, new Record) (bool, error) {
+	if err := beginSwap(ctx, old, new); err != nil {
+		return false, err
+	}
+	now := m.o.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return false, ErrClosed
+	}
+	if there, is := m.records[old.Kind][old.Key]; !is || !now.Before(there.End) || !bytes.Equal(there.Value, old.Value) {
+		return false, nil
+	}
+	err := m.put(now, new)
+	return err == nil, err
 }
 
 // take deletes a record, if there is one. The caller holds mu.
@@ -174,5 +214,6 @@ func (m *memory) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closed, m.records = true, nil
+	m.feed.close()
 	return nil
 }

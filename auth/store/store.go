@@ -1,4 +1,4 @@
-// Package store keeps what must outlive a process: sessions, grants and held requests, each until its end.
+// Package store keeps what must outlive a process: sessions, grants, held requests and others, each until its end.
 //
 // There is one small interface, [Store], and two implementations: [Memory], which forgets all when the process ends, and [Open],
 // which keeps all in one file. Package storetest has the tests that every implementation must pass. [Sessions] lies on top of a
@@ -24,6 +24,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -32,12 +34,25 @@ type Kind string
 
 // The kinds of records.
 const (
-	KindSession Kind = "session"
-	KindGrant   Kind = "grant"
-	KindHeld    Kind = "held" // requests that wait for an answer
+	KindSession    Kind = "session"
+	KindGrant      Kind = "grant"
+	KindHeld       Kind = "held"       // requests that wait for an answer
+	KindLease      Kind = "lease"      // which of several ushers is active
+	KindRevocation Kind = "revocation" // rights that were taken back
+	KindUsed       Kind = "used"       // one-time tokens that have let somebody in
+	KindBar        Kind = "bar"        // people who were kicked or banned
+	KindSeat       Kind = "seat"       // places in rooms that have only so many
+	KindRoom       Kind = "room"       // what is remembered of a room: when it began, when its last host left
 )
 
-var kinds = [...]Kind{KindSession, KindGrant, KindHeld}
+// shares are the parts of a store's bytes that the kinds have, in 64ths. So one kind leaves room for the others. Their records differ
+// in number: a person has a session and a grant for hours, and a request for a minute.
+var shares = map[Kind]int64{
+	KindSession: 26, KindGrant: 20, KindHeld: 6, KindUsed: 4, KindSeat: 3, KindRevocation: 2, KindBar: 1, KindRoom: 1, KindLease: 1,
+}
+
+// kinds are all kinds, in order.
+var kinds = slices.Sorted(maps.Keys(shares))
 
 // Bounds of a record in bytes. A larger one is refused with an error that says so.
 const (
@@ -46,7 +61,7 @@ const (
 )
 
 // MaxBytes and MaxMemory cap the bytes that [Open] and [Memory] use, unless the Options say otherwise. A session or a grant has
-// about 400 bytes, and uses 600 in memory and 1,100 in a file. So a file holds 400,000 of each, and memory 170,000.
+// about 400 bytes, and uses 600 in memory and 1,100 in a file. So a file holds 300,000 of each, and memory 140,000.
 const (
 	MaxBytes  = 1 << 30
 	MaxMemory = 256 << 20
@@ -63,7 +78,7 @@ var (
 
 // FullError is an ErrFull that says which kind has no room.
 type FullError struct {
-	// Kind is the kind that has used up its bytes; empty if the disk is full.
+	// Kind is the kind that has used up its bytes; empty if there is no room for any.
 	Kind Kind
 	// Err is the error of the disk; nil if Kind is not empty.
 	Err error
@@ -96,33 +111,55 @@ type Record struct {
 	End time.Time
 }
 
-// Store keeps records until their ends. It is safe for concurrent use.
+// Event tells all processes that share a store of a change, so that they need not look for it.
+type Event struct {
+	What string // such as "revoked"; not empty
+	Key  string // what it is about; its meaning depends on What
+}
+
+// Store keeps records until their ends, and passes events on. It is safe for concurrent use.
 //
 // Several processes may share a store if its backend can do that (none of this package's can). The promises of the methods hold
-// across processes: there is one order of Puts and Deletes of a key, and no process caches. The store's clock says whether an end
-// has passed; processes share it as far as the clocks of their machines agree.
+// across processes: there is one order of the changes of a key, and no process caches. The store's clock says whether an end has
+// passed; processes share it as far as the clocks of their machines agree.
 //
-// A context that is done stops calls that have not begun. A call that has begun is finished, so that a caller always knows
-// whether it was done.
+// A context that is done stops calls that have not begun. A call that has begun is finished.
 type Store interface {
 	// Put writes records, all of them or, after an error, none. Each replaces an earlier one of its kind and key, from any process.
 	// Put returns when the records survive the end of the process and, as far as the disk keeps its word, of the machine. A later
 	// Get, in any process, finds them. After an error the earlier records are still there, unless the store fails altogether.
 	//
 	// A record without an end is an error. A record that has ended is not written, and the earlier one is gone, as if Put had been
-	// called in time. The error is a FullError if a record is new and its kind or the disk has no room. Records that ended in the
-	// last seconds may still use room.
+	// called in time. The error is a FullError if a record is new and there is no room. Records that ended in the last seconds may
+	// still use room.
 	Put(ctx context.Context, records ...Record) error
+	// Add puts a record unless a live one of its kind and key is there; then it returns that one and false. Of several that add the
+	// same at once, in any process, one gets true. Errors are those of Put. A record that has ended is not written, but Add reports
+	// true unless a live one is there.
+	Add(ctx context.Context, r Record) (there Record, added bool, err error)
+	// Swap puts new in the place of old if the live record of that kind and key still has old's value, byte for byte. It reports
+	// whether it did. If new has ended, old is deleted. Kind and key of both must be the same. The end of old does not matter.
+	Swap(ctx context.Context, old, new Record) (swapped bool, err error)
 	// Get returns the record of the key. The error is ErrNotFound if there is none or its end has passed. The caller may change
 	// the value.
 	Get(ctx context.Context, k Kind, key string) (Record, error)
-	// Delete deletes the records of the keys, all of them or, after an error, none. A key without a record is no error. Delete
-	// returns when that is safe. A later Get, in any process, does not find them.
+	// Delete deletes the records of the keys. A key without a record is no error. After an error some of them may be deleted.
+	// Delete returns when that is safe. A later Get, in any process, does not find them.
 	Delete(ctx context.Context, k Kind, keys ...string) error
-	// All yields the records of a kind that have not ended, in the order of the bytes of their keys. Put and Delete may be called
-	// during the loop. A record that is there from the beginning to the end is yielded once. One that any process adds, changes or
-	// deletes meanwhile is yielded as it was before or after. An error is yielded last.
+	// All yields the records of a kind that have not ended, in any order. The store may be changed during the loop. A record that
+	// is there from the beginning to the end is yielded once. One that any process adds, changes or deletes meanwhile is yielded
+	// as it was before or after, or not at all. An error is yielded last; then records may be missing.
 	All(ctx context.Context, k Kind) iter.Seq2[Record, error]
+	// Append tells an event to all who follow, in every process with this store. Changes that were made before are seen by them.
+	// An event without What is an error, as is one that is larger than MaxKey.
+	Append(ctx context.Context, e Event) error
+	// Follow yields the events that are appended after its first yield, in one order for all who follow. The first yield is a zero
+	// Event: Follow has begun, and nothing is missed that is appended from now on. The loop ends when ctx is done or the store is
+	// closed.
+	//
+	// An error is yielded if events may have been missed, because the loop was too slow or the store has lost some. Then the caller
+	// reads again what it knows from events. The loop goes on with the events that are appended after that yield.
+	Follow(ctx context.Context) iter.Seq2[Event, error]
 	// Close closes the store. Calls that have begun are finished, later calls return ErrClosed. Closing it again does nothing.
 	Close() error
 }
@@ -131,8 +168,9 @@ type Store interface {
 type Options struct {
 	// Now is the clock by which records end; nil means the machine's.
 	Now func() time.Time
-	// MaxBytes caps the bytes of the store, in its file or in memory; 0 means the default. Sessions have a half of them, grants
-	// three eighths and held requests an eighth, so that one kind leaves room for the others.
+	// MaxBytes caps the bytes of the store, in its file or in memory; 0 means the default. Each kind has a part of them, so that it
+	// leaves room for the others: sessions have 26 of 64, grants 20, held requests 6, used tokens 4, seats 3, revocations 2, and
+	// all others 1.
 	MaxBytes int64
 	// Warn is called when a kind uses more than four fifths of its bytes, and again only if it has fallen below 70 % in between.
 	// Nil means no warning. Warn must not block, nor call the store.
@@ -154,12 +192,10 @@ func (o Options) orDefaults(bytes int64) Options {
 
 // known returns an error if there is no such kind.
 func known(k Kind) error {
-	for _, each := range kinds {
-		if k == each {
-			return nil
-		}
+	if shares[k] == 0 {
+		return fmt.Errorf("the store knows no records of kind %q", k)
 	}
-	return fmt.Errorf("the store knows no records of kind %q", k)
+	return nil
 }
 
 // begin returns an error if a call may not begin.
@@ -182,6 +218,27 @@ func beginPut(ctx context.Context, records []Record) error {
 		if err := fit(r); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// beginSwap returns an error if a Swap may not begin.
+func beginSwap(ctx context.Context, old, new Record) error {
+	if old.Kind != new.Kind || old.Key != new.Key {
+		return errors.New("a record can only take the place of one of its kind and key")
+	}
+	return beginPut(ctx, []Record{new})
+}
+
+// beginAppend returns an error if an Append may not begin.
+func beginAppend(ctx context.Context, e Event) error {
+	switch n := len(e.What) + len(e.Key); {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case e.What == "":
+		return errors.New("an event needs a What")
+	case n > MaxKey:
+		return fmt.Errorf("an event has %d bytes; at most %d are passed on", n, MaxKey)
 	}
 	return nil
 }
@@ -223,8 +280,8 @@ const (
 
 func accounts(o Options) map[Kind]*account {
 	all := make(map[Kind]*account)
-	for k, eighths := range map[Kind]int64{KindSession: 4, KindGrant: 3, KindHeld: 1} {
-		all[k] = &account{kind: k, of: o.MaxBytes / 8 * eighths, next: sweepAfter}
+	for k, share := range shares {
+		all[k] = &account{kind: k, of: o.MaxBytes / 64 * share, next: sweepAfter}
 	}
 	return all
 }

@@ -7,12 +7,25 @@ import (
 	"github.com/xmpp-usher/usher/auth/store/storetest"
 )
 
+// smallBytes are room for some dozens of grants.
+const smallBytes = 256 << 10
+
 func TestMemory(t *testing.T) {
-	storetest.Run(t, func(_ *testing.T, o store.Options) store.Store { return store.Memory(o) })
+	open := func(_ *testing.T, o store.Options, _ *storetest.Clock) store.Store { return store.Memory(o) }
+	storetest.Run(t, open, func(t *testing.T, o store.Options, clock *storetest.Clock) store.Store {
+		o.MaxBytes = smallBytes
+		return open(t, o, clock)
+	})
+	storetest.RunCounting(t, open)
 }
 
 func TestBolt(t *testing.T) {
-	storetest.Run(t, func(t *testing.T, o store.Options) store.Store {
+	open := func(t *testing.T, o store.Options, _ *storetest.Clock) store.Store {
 		return open(t, store.NewPath(t), o)
+	}
+	storetest.Run(t, open, func(t *testing.T, o store.Options, clock *storetest.Clock) store.Store {
+		o.MaxBytes = smallBytes
+		return open(t, o, clock)
 	})
+	storetest.RunCounting(t, open)
 }
