@@ -45,7 +45,7 @@ func (b *breakouts) tries(ctx context.Context, room jid.JID) error {
 		return err
 	}
 	defer done()
-	if err = b.owner.End(ctx, room); !muc.Absent(err) {
+	if err = b.owner.End(ctx, room, ""); !muc.Absent(err) {
 		return err
 	}
 	select {

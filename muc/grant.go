@@ -5,10 +5,11 @@ import "time"
 // grant is a Grant and what has become of it. The lock of the room covers it.
 type grant struct {
 	Grant
-	state  state
-	since  time.Time     // of stateAway: when the holder was first missed
-	taken  chan struct{} // of stateTaking: closed when the server has answered
-	ledger recorded
+	state   state
+	since   time.Time     // of stateAway: when the holder was first missed
+	settled chan struct{} // closed when the method Grant has returned; nil for grants that it did not give
+	taken   chan struct{} // of stateTaking: closed when the server has answered
+	ledger  recorded
 }
 
 // state is where a grant stands between the request for it and its end. See step for how it changes.
@@ -27,7 +28,7 @@ const (
 	stateAway   // the holder was inside, and the last looks have missed them (Guard only: a room tells Rooms who leaves)
 
 	stateWithdrawn // to be taken back
-	stateTaking    // the server has been asked to take it back, and has not answered yet (Guard only: Rooms do not wait)
+	stateTaking    // the server has been asked to take it back, and has not answered yet
 )
 
 // event is what happens to a grant.
@@ -120,7 +121,7 @@ const (
 // newGrant returns a grant that is about to be given, at that time. What it is given with is for the ledger only.
 func newGrant(g Grant, at time.Time) *grant {
 	g.At, g.With = at, nil
-	return &grant{Grant: g}
+	return &grant{Grant: g, settled: make(chan struct{})}
 }
 
 // restored returns a grant of an earlier process. Its holder is taken to be inside, and the right may have ended since.

@@ -47,14 +47,14 @@ func (gs *grants) unwritten(g, was *grant, err error) error {
 	return fmt.Errorf("%w: %w", ErrUnwritten, err)
 }
 
-// take takes a grant back, or has it taken back once the server has answered. The caller holds the lock that covers gs, so that
+// take takes a grant back, or has it taken back once the server has answered. It does nothing while that is under way. The caller holds the lock that covers gs, so that
 // grants and withdrawals are sent in the order in which they are decided.
 func (gs *grants) take(bare string) error {
 	g := gs.live[bare]
 	if g == nil {
 		return nil
 	}
-	if g.on(eventWithdraw); g.state.asking() {
+	if g.on(eventWithdraw); g.state.asking() || g.state == stateTaking {
 		return nil
 	}
 	if err := gs.send(bare, ""); err != nil {
@@ -77,7 +77,7 @@ func (gs *grants) give(ctx context.Context, who jid.JID, affiliation string) (ow
 
 // send sends an affiliation and does not wait for the answer.
 func (gs *grants) send(bare, affiliation string) error {
-	return gs.owner.sendAffiliation(gs.room, bare, affiliation)
+	return gs.owner.sendAffiliation(gs.room, bare, affiliation, "")
 }
 
 // drop forgets a grant that has ended.

@@ -48,10 +48,11 @@ type Guard struct {
 	moderators, members, outcasts shared[[]Item]
 	authenticates                 atomic.Bool // the focus does; see guard_roles.go
 
-	mu      sync.Mutex
-	rooms   map[string]*guarded
-	of      map[string]map[*guarded]bool // breakout rooms by their main room
-	awaited map[string]*awaited
+	mu       sync.Mutex
+	rooms    map[string]*guarded
+	of       map[string]map[*guarded]bool // breakout rooms by their main room
+	awaited  map[string]*awaited
+	removals removals
 }
 
 // guarded is a room that Guard looks after.
@@ -66,14 +67,17 @@ type guarded struct {
 // life is what Guard knows of a room between its beginning and its end. Another room of the same name begins with an empty one.
 type life struct {
 	phase     phase
+	known     bool    // it has existed; see Options.Ended
 	main      jid.JID // the main room, if this is a breakout room
 	roles     roles
 	occupancy occupancy
-	emptied   time.Time       // since when nobody is inside; zero if somebody is, in the future if that has been dealt with
-	searched  bool            // its affiliation lists have been looked through; see guard_adopt.go
-	used      bool            // somebody has been inside
-	altered   bool            // somebody has made it persistent
-	knocked   map[string]bool // by bare JID: people who are left to its lobby; see LeaveToLobby
+	emptied   time.Time            // since when nobody is inside; zero if somebody is, in the future if that has been dealt with
+	searched  bool                 // its affiliation lists have been looked through; see guard_adopt.go
+	used      bool                 // somebody has been inside
+	altered   bool                 // somebody has made it persistent
+	banned    map[string]bool      // by bare JID: at the last audit; only with Options.Removed
+	putOut    map[string]time.Time // by bare JID: when Remove has ended, since the last audit
+	knocked   map[string]bool      // by bare JID: people who are left to its lobby; see LeaveToLobby
 }
 
 // phase is how far Guard has come with a room.
@@ -96,7 +100,7 @@ type occupancy struct {
 // NewGuard returns a Guard. It starts nothing.
 func NewGuard(o GuardOptions) *Guard {
 	o.clock()
-	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), of: make(map[string]map[*guarded]bool), awaited: make(map[string]*awaited)}
+	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), of: make(map[string]map[*guarded]bool), awaited: make(map[string]*awaited), removals: make(removals)}
 	g.opening.ask = g.open
 	g.moderators.ask = o.Owner.Moderators
 	g.members.ask = o.Owner.affiliated
@@ -106,7 +110,7 @@ func NewGuard(o GuardOptions) *Guard {
 	return g
 }
 
-// room returns what is known of a room, and begins to look after one that is not known. The caller holds mu.
+// room returns what is known of a room that exists, and begins to look after one that is not known. The caller holds mu.
 func (g *Guard) room(j jid.JID) *guarded {
 	rm := g.rooms[j.String()]
 	if rm == nil {
@@ -114,6 +118,7 @@ func (g *Guard) room(j jid.JID) *guarded {
 		g.spread(rm)
 		g.rooms[j.String()] = rm
 	}
+	rm.known = true
 	return rm
 }
 
@@ -141,6 +146,9 @@ func (g *Guard) gone(rm *guarded) {
 		g.Ledger.Ended(rm.jid, rm.main)
 	}
 	g.setMain(rm, jid.JID{})
+	if rm.known && g.Ended != nil {
+		g.Ended(rm.jid)
+	}
 	rm.life = life{}
 	if len(rm.live) == 0 {
 		delete(g.rooms, rm.jid.String())

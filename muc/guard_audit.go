@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"mellium.im/xmpp/jid"
 )
 
 // look looks at one room once, and does what is due there.
@@ -75,6 +77,7 @@ type findings struct {
 	moderators, occupants []Item
 	missing               bool // the holder of a grant is neither a moderator nor a participant; the breakout rooms were asked, too
 	owners                []Item
+	outcasts              []Item // only with Options.Removed
 }
 
 // audit asks who is inside and acts on the answers. It judges owners only if judge is true, which comes with the looks at every
@@ -119,9 +122,47 @@ func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, 
 		}
 	}
 	if judge && g.needsOwners(rm, f.occupants) {
-		f.owners, err = g.Owner.WithAffiliation(ctx, rm.jid, "owner")
+		if f.owners, err = g.Owner.WithAffiliation(ctx, rm.jid, "owner"); err != nil {
+			return f, err
+		}
+	}
+	if judge && g.tellsBans(rm) {
+		f.outcasts, err = g.outcasts.of(ctx, rm.jid)
 	}
 	return f, err
+}
+
+// tellsBans reports whether somebody wants to know who is banned. A ban in a breakout room does not last: its affiliations are those
+// of the main room.
+func (g *Guard) tellsBans(rm *guarded) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.Removed != nil && rm.ruled()
+}
+
+// tellBans tells of bans that the last audit has not found. What usher does to put somebody out looks like a ban for a moment. The
+// caller holds mu.
+func (g *Guard) tellBans(rm *guarded, f findings) {
+	was := rm.banned
+	rm.banned = make(map[string]bool)
+	for _, i := range f.outcasts {
+		who, ok := i.real()
+		bare := who.Bare().String()
+		if at, ok := rm.putOut[bare]; g.removals.underWay(rm.jid, bare) || ok && !at.Before(f.asked) {
+			continue
+		}
+		if rm.banned[bare] = true; ok && !was[bare] && who.Localpart() != "" {
+			g.Removed(rm.jid, who.Bare(), true)
+		}
+	}
+	maps.DeleteFunc(rm.putOut, func(_ string, at time.Time) bool { return at.Before(f.asked) })
+}
+
+// metBan has the room audited soon because of a ban that the last audit has not found. The caller holds mu.
+func (g *Guard) metBan(rm *guarded, who jid.JID) {
+	if g.Removed != nil && !rm.banned[who.String()] && !rm.banned[who.Domainpart()] && rm.ruled() {
+		rm.nextAudit = g.Now()
+	}
 }
 
 // missing reports whether somebody who holds a grant is not among the occupants.
@@ -179,6 +220,9 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 	}
 	if judge && rm.ruled() {
 		g.judge(rm, f.occupants, f.owners)
+		if g.Removed != nil {
+			g.tellBans(rm, f)
+		}
 	}
 	return g.deserted(rm, f.asked)
 }

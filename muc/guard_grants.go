@@ -19,6 +19,7 @@ const maxKnocked = 4 << 10
 // back if the person has not joined when no host has been inside for hostAway. One person's grants must come one after the other.
 func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	gr := newGrant(give, g.Now())
+	defer close(gr.settled)
 	rm, was, err := g.enlist(ctx, gr)
 	if err != nil {
 		return err
@@ -41,6 +42,7 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 		return ErrAbsent
 	case result == isBanned:
 		rm.drop(gr.Who.String()) // nothing is left of an earlier grant
+		g.metBan(rm, gr.Who)
 		return ErrOutcast
 	case gr.state == stateWithdrawn:
 		rm.hurry = true
@@ -58,12 +60,15 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 }
 
 // enlist adds a grant that is about to be given to those of its room. It returns the room and the grant that it replaces. If
-// that one is being taken back, enlist waits until the server has answered.
+// that one is being taken back, or the person is being removed, enlist waits until the server has answered.
 func (g *Guard) enlist(ctx context.Context, gr *grant) (rm *guarded, was *grant, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	bare := gr.Who.String()
 	for {
+		if err := g.removals.wait(ctx, &g.mu, gr.Room, gr.Who); err != nil {
+			return nil, nil, err
+		}
 		rm = g.rooms[gr.Room.String()]
 		if rm == nil {
 			return nil, nil, ErrAbsent
@@ -72,15 +77,7 @@ func (g *Guard) enlist(ctx context.Context, gr *grant) (rm *guarded, was *grant,
 		if was == nil || was.state != stateTaking {
 			break
 		}
-		taken := was.taken
-		g.mu.Unlock()
-		select {
-		case <-taken:
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		g.mu.Lock()
-		if err != nil {
+		if err := unlocked(ctx, &g.mu, was.taken); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -263,6 +260,9 @@ func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if isBanned {
+		g.metBan(rm, gr.Who)
+	}
 	switch {
 	case err != nil:
 		gr.on(eventNotTaken)

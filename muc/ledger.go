@@ -18,6 +18,9 @@ type Grant struct {
 	Expires     time.Time // zero for a right without end
 	// NeedsHost says that it was given because a host was inside. It ends with the last host if Who has not joined by then.
 	NeedsHost bool
+	// By is who let the person in and why, as the caller has it. The ledger writes it down and reads it back; this package hands
+	// it on and never looks inside.
+	By any
 	// With is written down by the ledger together with the grant, and never read back.
 	With any
 }

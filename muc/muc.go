@@ -19,6 +19,7 @@ import (
 	"errors"
 	"slices"
 
+	"mellium.im/xmlstream"
 	"mellium.im/xmpp/form"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
@@ -70,23 +71,40 @@ func (o Owner) iq(typ stanza.IQType, room jid.JID) stanza.IQ {
 	return stanza.IQ{Type: typ, From: o.JID, To: room}
 }
 
-// affiliationQuery is the payload that gives the bare JID the affiliation (XEP-0045 §9). It has one item because Prosody takes no
-// more.
-func affiliationQuery(bare, affiliation string) xml.TokenReader {
+// affiliationQuery is the payload that gives the bare JID the affiliation (XEP-0045 §9), for a reason that everybody inside reads
+// unless it is empty.
+func affiliationQuery(bare, affiliation, reason string) xml.TokenReader {
 	if affiliation == "" {
 		affiliation = "none"
 	}
-	return element.New(NSAdmin, "query", element.Empty("", "item", element.NewAttr("affiliation", affiliation), element.NewAttr("jid", bare)))
+	return adminQuery(reason, element.NewAttr("affiliation", affiliation), element.NewAttr("jid", bare))
+}
+
+// adminQuery is the payload that sets an affiliation or a role. It has one item because Prosody takes no more.
+func adminQuery(reason string, item ...xml.Attr) xml.TokenReader {
+	return element.New(NSAdmin, "query", xmlstream.Wrap(because(reason), xml.StartElement{Name: xml.Name{Local: "item"}, Attr: item}))
+}
+
+// because is the element that tells people a reason, or nothing if there is none.
+func because(reason string) xml.TokenReader {
+	if reason == "" {
+		return nil
+	}
+	return element.Text("", "reason", reason)
 }
 
 // SetAffiliation gives somebody an affiliation in a room that exists, by bare JID. The empty affiliation takes theirs away.
 func (o Owner) SetAffiliation(ctx context.Context, room, who jid.JID, affiliation string) error {
-	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), affiliationQuery(who.Bare().String(), affiliation), nil)
+	return o.setAffiliation(ctx, room, who, affiliation, "")
+}
+
+func (o Owner) setAffiliation(ctx context.Context, room, who jid.JID, affiliation, reason string) error {
+	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), affiliationQuery(who.Bare().String(), affiliation, reason), nil)
 }
 
 // sendAffiliation gives a bare JID the affiliation as SetAffiliation does, and does not wait for the answer.
-func (o Owner) sendAffiliation(room jid.JID, bare, affiliation string) error {
-	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(affiliationQuery(bare, affiliation)))
+func (o Owner) sendAffiliation(room jid.JID, bare, affiliation, reason string) error {
+	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(affiliationQuery(bare, affiliation, reason)))
 }
 
 // Moderators lists the occupants with the role moderator, as WithRole does.
@@ -184,7 +202,7 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Sett
 	// Sent together, so that nobody can come in between.
 	send := func(affiliation string) (err error) {
 		for _, who := range intruders {
-			err = errors.Join(err, o.sendAffiliation(room, who.String(), affiliation))
+			err = errors.Join(err, o.sendAffiliation(room, who.String(), affiliation, ""))
 		}
 		return err
 	}
@@ -247,16 +265,17 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 
 // Destroy ends the room (XEP-0045 §10.9). It does not wait for the answer.
 func (o Owner) Destroy(room jid.JID) error {
-	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(destroy()))
+	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(destroy("")))
 }
 
-// End ends the room as Destroy does, and waits for the answer. If the room does not exist, [Absent] holds for the error.
-func (o Owner) End(ctx context.Context, room jid.JID) error {
-	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), destroy(), nil)
+// End ends the room as Destroy does, and waits for the answer. People inside read the reason, unless it is empty. If the room does
+// not exist, [Absent] holds for the error.
+func (o Owner) End(ctx context.Context, room jid.JID, reason string) error {
+	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), destroy(reason), nil)
 }
 
-func destroy() xml.TokenReader {
-	return element.New(NSOwner, "query", element.New("", "destroy"))
+func destroy(reason string) xml.TokenReader {
+	return element.New(NSOwner, "query", xmlstream.Wrap(because(reason), xml.StartElement{Name: xml.Name{Local: "destroy"}}))
 }
 
 // Absent reports whether err is the server's answer that the room does not exist. If the room was persistent, as main rooms of

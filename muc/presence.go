@@ -23,6 +23,7 @@ type said struct {
 type user struct {
 	items []Item
 	codes []string
+	actor *Item // who did it, by nick, real JID or both; nil if nobody is named
 }
 
 func (u user) status(code string) bool { return slices.Contains(u.codes, code) }
@@ -73,6 +74,27 @@ func (u *user) read(d *xml.Decoder) error {
 				})
 			case "status":
 				u.codes = append(u.codes, element.Attr(t, "code"))
+			}
+			if err := u.readActor(d); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// readActor reads the rest of an element, in which somebody may be named who did it (XEP-0045 §8.2).
+func (u *user) readActor(d *xml.Decoder) error {
+	for {
+		tok, err := d.Token()
+		if err != nil {
+			return err
+		}
+		switch t := tok.(type) {
+		case xml.EndElement:
+			return nil
+		case xml.StartElement:
+			if t.Name.Local == "actor" {
+				u.actor = &Item{JID: element.Attr(t, "jid"), Nick: element.Attr(t, "nick")}
 			}
 			if err := d.Skip(); err != nil {
 				return err
@@ -185,7 +207,8 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		return
 	}
 	r.noteHost(rm)
-	r.banned(rm, u.items[0], o.bare)
+	r.kicked(rm, u, o.bare)
+	r.banned(rm, u.items[0], o.bare, r.did(rm, u.actor))
 	switch g := rm.live[o.bare]; {
 	case !ok || g == nil || rm.has(o.bare):
 	case g.state.asking(), g.state == stateGiven:
@@ -221,8 +244,25 @@ func (r *Rooms) unseen(rm *room, nick string) {
 	r.leaveIfNeedless(rm)
 }
 
-// banned notes whether somebody is banned. That is the person in the item, or who if the item names nobody.
-func (r *Rooms) banned(rm *room, i Item, who string) {
+// did reports whether usher is the one who did something. A server names its nick, its real JID or both.
+func (r *Rooms) did(rm *room, actor *Item) bool {
+	if actor == nil {
+		return false
+	}
+	who, ok := actor.real()
+	return ok && r.isOurs(who) || actor.Nick == rm.nick
+}
+
+// kicked tells of a kick by a moderator. The server itself also kicks, and then names nobody (Jitsi's mod_muc_flip.lua).
+func (r *Rooms) kicked(rm *room, u user, bare string) {
+	if who, err := jid.ParseUnsafe(bare); err == nil && u.status("307") && u.actor != nil && !r.did(rm, u.actor) && r.Removed != nil {
+		r.Removed(rm.jid, who.JID, false)
+	}
+}
+
+// banned notes whether somebody is banned. That is the person in the item, or who if the item names nobody. byUs says that usher has
+// banned them.
+func (r *Rooms) banned(rm *room, i Item, who string, byUs bool) {
 	if i.JID != "" {
 		if j, err := jid.ParseUnsafe(i.JID); err == nil {
 			who = j.Bare().String()
@@ -236,9 +276,20 @@ func (r *Rooms) banned(rm *room, i Item, who string) {
 		}
 		return
 	}
+	if !rm.outcasts[who] && !byUs {
+		r.toldOfBan(rm, who)
+	}
 	rm.outcasts[who] = true
 	if g != nil && !g.on(eventBanned) && !g.state.asking() {
 		rm.drop(who) // nothing is left of it, and taking it back would lift the ban
+	}
+}
+
+// toldOfBan tells of a ban by a moderator. A banned domain is nobody.
+func (r *Rooms) toldOfBan(rm *room, bare string) {
+	who, err := jid.ParseUnsafe(bare)
+	if err == nil && who.Localpart() != "" && r.Removed != nil && !r.removals.underWay(rm.jid, bare) {
+		r.Removed(rm.jid, who.JID, true)
 	}
 }
 
@@ -260,7 +311,7 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 	}
 	for _, i := range m.user.items {
 		if i.JID != "" {
-			r.banned(rm, i, "") // announced for somebody who is not inside (XEP-0045 §9.1)
+			r.banned(rm, i, "", r.did(rm, m.user.actor)) // announced for somebody who is not inside (XEP-0045 §9.1)
 		}
 	}
 	if m.user.status("104") || m.user.status("173") { // 173: real JIDs are now shown to moderators only

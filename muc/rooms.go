@@ -57,7 +57,8 @@ type Rooms struct {
 	// are still to be taken back, so sweep has these rooms entered until that succeeds or they are gone.
 	lost map[string]*room
 	// hanging are rooms, by bare JID, in which a grant may hang on a host. They are looked at every hostTick.
-	hanging map[string]bool
+	hanging  map[string]bool
+	removals removals
 
 	// strays are rooms that sent something although they are not in rooms: the occupant of an earlier process is in them, or
 	// usher's occupant was removed. Run enters them again.
@@ -77,6 +78,16 @@ type Options struct {
 	Hosts func(domain string) bool
 	// Arrived is called when a host has entered a room in which there was none. It must not block, and must not call back.
 	Arrived func(room jid.JID)
+	// Removed is called when a moderator inside, not usher, has kicked or banned somebody; nil if nobody wants to know. Who is a bare
+	// JID. Rooms tell of it at once, and of bans that they learn of when they enter a room. Kicks by the server itself, as Jitsi's
+	// plugins do, are none. Guard sees no kicks, because no room tells it anything; it finds bans when it asks for the outcasts,
+	// which it does at its audits. A ban that an earlier process has told of may be told again. It must not block, and must not call
+	// back.
+	Removed func(room, who jid.JID, banned bool)
+	// Ended is called once when a room that usher looked after is gone, also if it ended while usher was away; nil if nobody wants to
+	// know. A room that Guard looks after and that is made anew between two looks counts as one. It must not block, and must not
+	// call back.
+	Ended func(room jid.JID)
 	// Lobby is the service of the rooms' lobbies; nil if there is none.
 	Lobby *Lobby
 	// Ledger writes grants down.
@@ -111,6 +122,7 @@ type room struct {
 	ours    bool // usher created it and nobody has configured it since, so usher may end it
 
 	hostless  time.Time       // since when no host is inside, by the clock of the Options; zero while one is
+	known     bool            // people could have entered; see Options.Ended
 	searched  bool            // its lists have been looked through, or nobody but usher has written them; see rooms_adopt.go
 	finishing bool            // it is in unneeded, or with finish
 	tried     map[string]bool // by bare JID: finish has taken back what others gave them
@@ -145,6 +157,7 @@ func NewRooms(o Options) *Rooms {
 		rooms:    make(map[string]*room),
 		lost:     make(map[string]*room),
 		hanging:  make(map[string]bool),
+		removals: make(removals),
 		strays:   make(chan jid.JID, 1024),
 		changed:  make(chan jid.JID, 1024),
 		unneeded: make(chan jid.JID, 1024),
@@ -182,6 +195,7 @@ func (r *Rooms) Restore(before []Grant) {
 		rm := r.lost[g.Room.String()]
 		if rm == nil {
 			rm = r.newRoom(g.Room)
+			rm.known = true
 			r.lost[g.Room.String()] = rm
 		}
 		if g.isNote() {
@@ -251,7 +265,7 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 		if !ok {
 			rm = r.newRoom(j)
 			if was := r.lost[j.String()]; was != nil {
-				rm.again, rm.grants, rm.outcasts, rm.searched = true, was.grants, was.outcasts, was.searched
+				rm.again, rm.grants, rm.outcasts, rm.searched, rm.known = true, was.grants, was.outcasts, was.searched, was.known
 				delete(r.lost, j.String())
 			}
 			r.rooms[j.String()] = rm
@@ -291,7 +305,7 @@ func (r *Rooms) conclude(rm *room, created bool, err error) {
 	defer r.mu.Unlock()
 	defer close(rm.opened)
 	if rm.err = err; err == nil {
-		rm.open, rm.ours = true, created
+		rm.open, rm.ours, rm.known = true, created, true
 		rm.keepUntil = r.Now().Add(joinWithin)
 		r.takeBack(rm)
 		rm.hostless = r.Now()
@@ -304,7 +318,16 @@ func (r *Rooms) conclude(rm *room, created bool, err error) {
 		r.lost[rm.jid.String()] = rm
 	} else {
 		rm.end(nil)
+		r.ended(rm)
 	}
+}
+
+// ended tells of the end of a room, once. The caller holds mu.
+func (r *Rooms) ended(rm *room) {
+	if rm.known && r.Ended != nil {
+		r.Ended(rm.jid)
+	}
+	rm.known = false
 }
 
 // prepare makes a room ready that was joined, or leaves it.
@@ -407,6 +430,7 @@ func (r *Rooms) begin(rm *room) {
 		g.on(eventLeft)
 		return g.state.asking()
 	})
+	r.ended(rm)
 	rm.lasts, rm.searched = temporary, true
 }
 
@@ -420,7 +444,7 @@ func (r *Rooms) learnBans(ctx context.Context, rm *room) error {
 	defer r.mu.Unlock()
 	for _, i := range items {
 		i.Affiliation = "outcast" // as asked
-		r.banned(rm, i, "")
+		r.banned(rm, i, "", false)
 	}
 	return nil
 }
@@ -438,7 +462,8 @@ func (r *Rooms) forget(rm *room) {
 // hostAway. One person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 	g := newGrant(give, r.Now())
-	rm, was, err := r.enlist(g)
+	defer close(g.settled)
+	rm, was, err := r.enlist(ctx, g)
 	if err != nil {
 		return err
 	}
@@ -459,8 +484,7 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 		return nil
 	case Absent(err):
 		// The room went away meanwhile, and with it everybody in it.
-		r.forget(rm)
-		rm.end(nil)
+		r.gone(rm)
 		return ErrAbsent
 	case g.state == stateOutcast:
 		// Perhaps the ban came first, and the grant has lifted it.
@@ -471,7 +495,9 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 		}
 		return ErrOutcast
 	case g.state == stateWithdrawn:
-		r.withdraw(rm, bare)
+		if !r.removals.underWay(g.Room, bare) { // otherwise Remove waits for this, and takes it back
+			r.withdraw(rm, bare)
+		}
 		if err == nil {
 			err = errWithdrawn
 		}
@@ -479,11 +505,15 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 	return err
 }
 
-// enlist adds a grant that is about to be given to those of its room. It returns the room and the grant that it replaces.
-func (r *Rooms) enlist(g *grant) (rm *room, was *grant, err error) {
+// enlist adds a grant that is about to be given to those of its room. It returns the room and the grant that it replaces. If the
+// person is being removed, it waits until that is done.
+func (r *Rooms) enlist(ctx context.Context, g *grant) (rm *room, was *grant, err error) {
 	bare := g.Who.String()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err := r.removals.wait(ctx, &r.mu, g.Room, g.Who); err != nil {
+		return nil, nil, err
+	}
 	rm = r.rooms[g.Room.String()]
 	switch {
 	case rm == nil || !rm.open:
@@ -562,8 +592,7 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 	switch {
 	case !r.needless(rm), rm.finishing:
 	case rm.ours:
-		r.forget(rm)
-		rm.end(nil)
+		r.gone(rm)
 		if err := r.destroy(rm); err != nil {
 			r.Warn(rm.jid, "could not leave the room", err)
 		}

@@ -59,6 +59,7 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 		if was := r.lost[j.String()]; was != nil {
 			was.end(nil)
 			delete(r.lost, j.String())
+			r.ended(was)
 		}
 		r.mu.Unlock()
 	}

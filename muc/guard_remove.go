@@ -1,0 +1,103 @@
+package muc
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
+
+// Remove takes somebody's affiliation, whoever gave it, and puts all their occupants out of the room and of its breakout rooms;
+// people inside read the reason. If it returns nil, they are outside or the room is gone, and nothing is left of their grant. It
+// returns nil, too, if they had nothing and were not inside. A ban stays. After an error a grant is taken back as soon as that is
+// possible. The error is [ErrAdmin] for admins of the service. It waits for grants and removals of the same person that are under
+// way.
+func (g *Guard) Remove(ctx context.Context, j, who jid.JID, reason string) error {
+	who = who.Bare()
+	bare := who.String()
+	live := func() *grant {
+		if rm := g.rooms[j.String()]; rm != nil {
+			return rm.live[bare]
+		}
+		return nil
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	gr, done, err := g.removals.begin(ctx, &g.mu, j, who, live)
+	if err != nil {
+		return err
+	}
+	defer done()
+	g.mu.Unlock()
+	err = g.putOut(ctx, j, who, reason)
+	g.mu.Lock()
+	rm := g.rooms[j.String()]
+	if Absent(err) {
+		if err = nil; rm != nil {
+			g.gone(rm)
+		}
+	}
+	switch {
+	case rm == nil && gr != nil:
+		close(gr.taken)
+	case rm != nil:
+		rm.removed(gr, err)
+		g.forgetPerson(rm, bare)
+		rm.hurry = rm.hurry || err != nil
+	}
+	return err
+}
+
+// putOut takes somebody's affiliation and puts them out of the room, then of its breakout rooms. These take affiliations from the
+// main room, so nobody can come back into one of them.
+func (g *Guard) putOut(ctx context.Context, j, who jid.JID, reason string) error {
+	banned, err := g.outcasts.of(ctx, j)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(banned, func(i Item) bool { return i.JID == who.String() }) {
+		if err := g.Owner.remove(ctx, j, who, reason); err != nil {
+			return err
+		}
+	}
+	for _, b := range g.breakouts(j) {
+		if err := g.Owner.expel(ctx, b, who, reason); err != nil && !Absent(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetPerson forgets where somebody is and what others have made of them, because they were put out. The caller holds mu.
+func (g *Guard) forgetPerson(rm *guarded, bare string) {
+	rm.demote(bare)
+	delete(rm.knocked, bare)
+	delete(rm.occupancy.bare, bare)
+	if g.Removed != nil {
+		if rm.putOut == nil {
+			rm.putOut = make(map[string]time.Time)
+		}
+		rm.putOut[bare] = g.Now()
+	}
+	for b := range g.of[rm.jid.String()] {
+		delete(b.occupancy.bare, bare)
+	}
+}
+
+// End destroys the room; people inside read the reason. It returns nil, too, if there is no such room. Jitsi's plugin then destroys
+// the room's breakout rooms.
+func (g *Guard) End(ctx context.Context, j jid.JID, reason string) error {
+	if err := g.Owner.End(ctx, j, reason); err != nil && !Absent(err) {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if rm := g.rooms[j.String()]; rm != nil {
+		g.gone(rm)
+	}
+	return nil
+}
+
+// Say sends nothing and reports that: Guard has no occupant that could speak.
+func (g *Guard) Say(_, _ jid.JID, _ string) (bool, error) { return false, nil }
