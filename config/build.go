@@ -22,6 +22,7 @@ func (l *loader) build(r *raw) *Config {
 	c.Jicofo = l.buildJicofo(r)
 	c.Sessions = r.Sessions
 	c.Store = l.buildStore(r)
+	c.AdminSocket = l.buildSocket(r)
 	for _, domain := range l.vhosts {
 		name := domain.String()
 		c.VHosts = append(c.VHosts, l.buildVHost(join("vhosts", name), domain, r.VHosts[name]))
@@ -36,6 +37,8 @@ func (l *loader) build(r *raw) *Config {
 	l.compareDomains(c)
 	l.compareFocus(c)
 	l.findHosts(c)
+	l.checkAfterKick(c)
+	l.checkFirstIsHost(c)
 	l.compareAuthentication(c)
 	l.checkReaders()
 	return c

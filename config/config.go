@@ -63,7 +63,10 @@ type Config struct {
 	// the vhosts say. If they say nothing it is empty, which counts as [LoginPassword].
 	Login Login
 	Store Store
-	Log   Log
+	// AdminSocket is the path of the socket by which usher's commands talk to the running usher; empty for the default: see
+	// [Config.Socket].
+	AdminSocket string
+	Log         Log
 	// Warnings say what is allowed but probably not meant, such as a secret that everybody can read.
 	Warnings []Problem
 	// Notes say what usher leaves out of the sources, and why.
@@ -112,6 +115,85 @@ type Rooms struct {
 	// WaitHold is how long usher holds the request of somebody who waits, to answer it the moment a host is inside: 0 (not at all)
 	// to 90 s. Default 10 s. WaitHoldJitsi is the same for Jitsi's clients, which set no time limit on a request. Default 60 s.
 	WaitHold, WaitHoldJitsi time.Duration
+	// AfterKick says what becomes of somebody whom a moderator has kicked or banned. The zero value, the default, lets them ask again.
+	AfterKick AfterKick
+	// Rules say what holds in single rooms, in place of what is above. The first that fits counts. Default none.
+	Rules []Rule
+}
+
+// AfterKick says when somebody may come back whom a moderator has put out of a room. The zero value is at once.
+type AfterKick struct {
+	// Bar keeps them out until the room ends.
+	Bar bool
+	// Wait is how long they are kept out; 0 for not at all.
+	Wait time.Duration
+}
+
+// Rule says what holds in the rooms that it fits. What it does not say is as [Rooms] and [Lobby] have it.
+type Rule struct {
+	// Match is a pattern, as of [path.Match], of the room's name; empty for any name. Tenant is the tenant of the rooms, "*" for
+	// any; empty for rooms without a tenant. At least one of them is set.
+	Match, Tenant string
+	// WaitForHost says who must wait; empty means that [Rooms.WaitForHost] says so.
+	WaitForHost WaitForHost
+	// Guests says whether guests may enter; empty for whatever the virtual hosts say.
+	Guests Guests
+	// MaxOccupants is how many people may be inside, hosts apart, who always enter. 0 for no limit.
+	MaxOccupants int
+	// Hours are when anybody may enter; nil for always.
+	Hours *Hours
+	// MaxDuration is how long after the first admission the room ends. 0 for no limit.
+	MaxDuration time.Duration
+	// OnHostLeft says what happens when the last host has left. Default [LeftLock].
+	OnHostLeft OnHostLeft
+	// HostGrace is how long usher waits for a host to come back before it does that. Default 0.
+	HostGrace time.Duration
+	// FirstIsHost says whether somebody who is no host becomes one by being the first. Default [FirstNever].
+	FirstIsHost FirstIsHost
+	// Autostart is that of [Lobby]; empty where the rule says nothing. Bypass is that of [Lobby] if HasBypass is set.
+	Autostart LobbyAutostart
+	Bypass    []Affiliation
+	HasBypass bool
+	// Source is where the rule begins: "usher.yaml:14".
+	Source string
+}
+
+// Guests says whether guests may enter a room.
+type Guests string
+
+// Whether guests may enter.
+const (
+	GuestsAllow Guests = "allow"
+	GuestsDeny  Guests = "deny"
+)
+
+// OnHostLeft says what happens when the last host has left a room.
+type OnHostLeft string
+
+// What happens then.
+const (
+	LeftKeep OnHostLeft = "keep" // nothing: newcomers are let in as long as the meeting lasts
+	LeftLock OnHostLeft = "lock" // newcomers wait for a host again; those inside stay
+	LeftEnd  OnHostLeft = "end"  // the room ends
+)
+
+// FirstIsHost says who becomes a host by being the first in a room.
+type FirstIsHost string
+
+// Who becomes a host so.
+const (
+	FirstNever FirstIsHost = "never" // nobody
+	FirstToken FirstIsHost = "token" // whoever has a token
+)
+
+// Hours are the times of a week when a room is open.
+type Hours struct {
+	// Days are the days on which the room opens, each once; at least one.
+	Days []time.Weekday
+	// From and Until are times of such a day, counted from midnight as clocks on the wall show it: 0 to 24 h, never equal. Until is on
+	// the next day if it is before From.
+	From, Until time.Duration
+	Zone        *time.Location
 }
 
 // Enforcement says what keeps out people who never asked usher. The server lets in anybody with an affiliation.
@@ -154,7 +236,7 @@ type Jicofo struct {
 	EnforceRoles bool
 }
 
-// Store says where usher keeps what must outlive the process: sessions, grants, and held requests.
+// Store says where usher keeps what must outlive the process: sessions, grants, and held requests. It is a file, or memory, or a Redis.
 type Store struct {
 	// Path is a file in a folder that exists. usher makes the file. A relative name in the configuration counts from the folder of
 	// the file that has it. Empty for the default: see [Config.StoreFile].
@@ -164,7 +246,19 @@ type Store struct {
 	// MaxSize is how large the file may become, or how much memory usher may use for it. 0 is the default: 1 GiB for a file,
 	// 256 MiB in memory.
 	MaxSize Size
+	// URL is the address of a Redis that several ushers share, as its client library has it; empty for none. It may contain a
+	// password.
+	URL Secret
+	// Password is that of the Redis, if it stands in a file of its own; empty for none.
+	Password Secret
+	// CAFile is the path of a PEM file with the certificates that sign the Redis's; empty for those of the system.
+	CAFile string
+	// Prefix begins all keys in the Redis. Default usher.
+	Prefix string
 }
+
+// Shared reports whether several ushers can use the store at once.
+func (s Store) Shared() bool { return s.URL.Reveal() != "" }
 
 // WaitForHost says who must wait until a host is inside the room.
 type WaitForHost string
@@ -253,7 +347,50 @@ type Issuer struct {
 	NoWildcard bool
 	// Leeway is how far the clocks of issuer and usher may differ: 0 to 60 s. Default 10 s.
 	Leeway time.Duration
+	// OneTime lets each token in on one machine only. Default false.
+	OneTime bool
+	Ending
 }
+
+// Ending says how the right ends that a token gives. Each value is that of the issuer, or else that of its virtual host.
+type Ending struct {
+	// OnExpiry says what becomes of people inside when their token has ended. Default [ExpiryKeep].
+	OnExpiry OnExpiry
+	// ExpiryGrace is how long after that they may stay, with [ExpiryRemove]: 0 to 24 h. Default 0.
+	ExpiryGrace time.Duration
+	// Reuse says what happens when a token comes to a room in which it is already. Default [ReuseAllow].
+	Reuse Reuse
+	// ReuseOf says what makes two tokens the same for that. Default [ReuseOfToken].
+	ReuseOf ReuseOf
+}
+
+// OnExpiry says what becomes of people inside when their token has ended.
+type OnExpiry string
+
+// What becomes of them.
+const (
+	ExpiryKeep   OnExpiry = "keep"   // they stay
+	ExpiryRemove OnExpiry = "remove" // they are put out
+)
+
+// Reuse says what happens when a token comes to a room in which it is already.
+type Reuse string
+
+// What happens then.
+const (
+	ReuseAllow   Reuse = "allow"   // both are inside
+	ReuseReplace Reuse = "replace" // the one inside is put out
+	ReuseRefuse  Reuse = "refuse"  // the one outside is refused
+)
+
+// ReuseOf says what makes two tokens the same.
+type ReuseOf string
+
+// What makes them the same.
+const (
+	ReuseOfToken ReuseOf = "token" // the token itself
+	ReuseOfSub   ReuseOf = "sub"   // the claim sub, if it names a person
+)
 
 // ClaimMap says where the tokens of an issuer have claims for which Jitsi has a fixed place. The zero value of a claim is that
 // fixed place.

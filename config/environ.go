@@ -21,8 +21,8 @@ func variable(path string) string { return prefix + strings.ToUpper(inVariable.R
 var inVariable = strings.NewReplacer("/", "_", ".", "_", "-", "_")
 
 var (
-	// number matches the number of an issuer in the name of a variable.
-	number = regexp.MustCompile(`_ISSUERS_(0|[1-9]\d?)_`)
+	// number matches the number of an issuer or a rule in the name of a variable.
+	number = regexp.MustCompile(`(_ISSUERS|^` + variable("rooms/rules") + `)_(0|[1-9]\d?)_`)
 	// kubernetes matches the variables that Kubernetes makes in every container for a service called usher or usher-….
 	kubernetes = regexp.MustCompile(`^\w+_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=\w+://|PORT_\d+_[A-Z]+(_[A-Z]+)?=)`)
 )
@@ -95,7 +95,7 @@ func (l *loader) readVariable(name, value string, known map[string][]variableKey
 	at := fromVariable(name)
 	pattern, index := name, ""
 	if m := number.FindStringSubmatch(name); m != nil {
-		pattern, index = strings.Replace(name, m[0], "_ISSUERS_*_", 1), m[1]
+		pattern, index = strings.Replace(name, m[0], m[1]+"_*_", 1), m[2]
 	}
 	keys := known[pattern]
 	switch {
@@ -130,13 +130,13 @@ func (l *loader) override(path string, s *shape, at place) {
 	}
 }
 
-// numbered records issuers with numbers that do not follow each other from 0 on.
+// numbered records issuers and rules with numbers that do not follow each other from 0 on.
 func (l *loader) numbered() {
 	counts := map[string]int{}
 	for _, path := range slices.Sorted(maps.Keys(l.places)) {
 		list := parent(path)
 		index, err := strconv.Atoi(last(path))
-		if err != nil || !strings.HasSuffix(list, "/issuers") {
+		if err != nil || !isSections(list) {
 			continue
 		}
 		n, counted := counts[list]

@@ -71,12 +71,12 @@ func TestDefaults(t *testing.T) {
 	want := `server = 127.0.0.1:5347
 domain = focus.meet.example.com
 secret = ` + secretA + `
-rooms = {[conference.meet.example.com]   guests [] owner members-only 5s 10s 1m0s}
+rooms = {[conference.meet.example.com]   guests [] owner members-only 5s 10s 1m0s {false 0s} []}
 lobby = {never [owner member]}
 jicofo = { false false}
 sessions = true
 login = 
-store = { false 0MiB}
+store = false 0MiB
 vhost = meet.example.com
   kind = token
   allow_empty_token = false
@@ -87,7 +87,7 @@ vhost = meet.example.com
 		`JWKSFile: JWKSURL: ASAPKeyServer: CacheKeysURL: KeysMaxStale:24h0m0s Claims:{Affiliation:{Path: Values:map[]} ` +
 		`ID:{Path: Values:map[]} Name:{Path: Values:map[]} Group:{Path: Values:map[]} Room:{Path: Values:map[]} ` +
 		`Tenant:{Path: Values:map[]}} DefaultAffiliation: Tenant: ` +
-		`RequireRoom:true RequireExp:true DomainVerification:true NoWildcard:false Leeway:10s}
+		`RequireRoom:true RequireExp:true DomainVerification:true NoWildcard:false Leeway:10s OneTime:false Ending:{OnExpiry:keep ExpiryGrace:0s Reuse:allow ReuseOf:token}}
 log = {info console}
 `
 	if got := reveal(c); got != want {
@@ -300,8 +300,8 @@ func TestFocusByEnvironment(t *testing.T) {
 	}
 	got := reveal(c)
 	for _, line := range []string{
-		"rooms = {[conference.meet.example.com] breakout.meet.example.com lobby.meet.example.com guests [] owner members-only 1s 2s 3s}",
-		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "login = url", "store = {usher.db false 64MiB}",
+		"rooms = {[conference.meet.example.com] breakout.meet.example.com lobby.meet.example.com guests [] owner members-only 1s 2s 3s {false 0s} []}",
+		"lobby = {host [member owner]}", "jicofo = {focus@auth.meet.example.com true true}", "sessions = false", "login = url", "store = usher.db false 64MiB",
 	} {
 		if !strings.Contains(got, line+"\n") {
 			t.Errorf("nothing says %s:\n%s", line, got)

@@ -333,12 +333,22 @@ func reveal(c *config.Config) string {
 	line("server", c.XMPP.Server)
 	line("domain", c.XMPP.Domain)
 	line("secret", c.XMPP.Secret.Reveal())
-	line("rooms", c.Rooms)
+	rooms := c.Rooms
+	rooms.Rules = nil
+	line("rooms", rooms)
+	for _, r := range c.Rooms.Rules {
+		hours := r.Hours
+		r.Hours, r.Source = nil, ""
+		line("rule", fmt.Sprintf("%+v", r))
+		if hours != nil {
+			line("  hours", fmt.Sprintf("%v %s-%s %s", hours.Days, hours.From, hours.Until, hours.Zone))
+		}
+	}
 	line("lobby", c.Lobby)
 	line("jicofo", c.Jicofo)
 	line("sessions", c.Sessions)
 	line("login", c.Login)
-	line("store", c.Store)
+	line("store", strings.Join(strings.Fields(fmt.Sprintln(c.Store.Path, c.Store.Memory, c.Store.MaxSize, c.Store.URL.Reveal(), c.Store.Password.Reveal(), c.Store.CAFile, c.Store.Prefix)), " "))
 	for _, v := range c.VHosts {
 		line("vhost", v.Domain)
 		line("  kind", v.Kind)

@@ -13,7 +13,8 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawListed) []Issuer {
+// buildIssuers makes the issuers in the list at a path. What they do not say of how rights end is as in general.
+func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawListed, general Ending) []Issuer {
 	var issuers []Issuer
 	named := map[string]int{} // by app_id: the first
 	for i := range l.count(at) {
@@ -25,7 +26,11 @@ func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawListed) []I
 				l.fault(own, "has no effect beside %s, where a token that says nothing makes a member: take it out", typed(claim))
 			}
 		}
-		issuer := l.buildIssuer(here, vhost, r[i].rawIssuer, byDefault)
+		ending := l.buildEnding(here, Ending{
+			OnExpiry(r[i].OnExpiry), r[i].ExpiryGrace, Reuse(r[i].TokenReuse), ReuseOf(r[i].TokenReuseOf),
+		}, general)
+		issuer := l.buildIssuer(here, vhost, r[i].rawIssuer, byDefault, ending)
+		l.checkEnding(here, issuer)
 		if first, again := named[issuer.AppID]; again {
 			l.fault(here+"/app_id", "is that of %s[%d], too: two issuers of a vhost must have different names "+
 				"(accepted_issuers may be the same)", typed(at), first)
@@ -40,8 +45,8 @@ func (l *loader) buildIssuers(at string, vhost jid.JID, r map[int]rawListed) []I
 	return issuers
 }
 
-// buildIssuer makes the issuer that stands at a path, with a default affiliation of its own or none.
-func (l *loader) buildIssuer(at string, vhost jid.JID, r rawIssuer, byDefault Affiliation) Issuer {
+// buildIssuer makes the issuer that stands at a path, with a default affiliation of its own or none, and with how its rights end.
+func (l *loader) buildIssuer(at string, vhost jid.JID, r rawIssuer, byDefault Affiliation, ending Ending) Issuer {
 	issuer := Issuer{
 		AppID:              r.AppID,
 		AcceptedIssuers:    r.AcceptedIssuers,
@@ -54,6 +59,8 @@ func (l *loader) buildIssuer(at string, vhost jid.JID, r rawIssuer, byDefault Af
 		Tenant:             r.Tenant,
 		KeysMaxStale:       r.KeysMaxStale,
 		DefaultAffiliation: byDefault,
+		OneTime:            r.OneTime,
+		Ending:             ending,
 	}
 	if !l.given(at + "/accepted_issuers") {
 		issuer.AcceptedIssuers = []string{issuer.AppID}
@@ -83,6 +90,9 @@ func (l *loader) checkIssuer(at string, issuer Issuer) {
 	}
 	if issuer.KeysMaxStale < 0 {
 		l.fault(at+"/keys_max_stale", "is less than nothing: 0s means that keys count only as long as they are fresh")
+	}
+	if issuer.OneTime && !issuer.RequireExp {
+		l.fault(at+"/one_time", "contradicts require_exp: false (%s): usher must remember a token until it ends", l.place(at+"/require_exp").source)
 	}
 	if l.given(at+"/tenant") && issuer.Tenant == "" {
 		l.fault(at+"/tenant", "is empty: name the tenant, or take it out for any")

@@ -60,6 +60,41 @@ var keys = []key{
 			"clients give up after 15s."},
 	{name: "rooms.wait_hold_jitsi", def: "60s", example: "30s",
 		means: "The same for Jitsi's clients, which set no time limit on a request."},
+	{name: "rooms.after_kick", def: "ask", example: "wait 10m",
+		means: "What becomes of somebody that a moderator has kicked or banned. `ask`: they may ask again at once. `wait 10m`: they are refused " +
+			"for so long. `bar`: until the room ends. See [Rights that end](#rights-that-end)."},
+	{name: "rooms.rules.match", unset: "any name", example: `"class-*"`,
+		means: "The rooms of this rule, as a pattern of names: `*` stands for any characters, `?` for one, `[a-z]` for one of a range. The first " +
+			"rule that fits counts; what it does not say is as in `rooms` and `lobby`."},
+	{name: "rooms.rules.tenant", unset: "rooms without a tenant", example: "acme",
+		means: "The tenant of the rooms of this rule, or `\"*\"`: any tenant, and none."},
+	{name: "rooms.rules.wait_for_host", unset: "rooms.wait_for_host", example: "members",
+		means: "As rooms.wait_for_host, for these rooms."},
+	{name: "rooms.rules.guests", unset: "as the virtual hosts say", example: "deny",
+		means: "`deny`: nobody enters without a token or a password. `allow`: guests enter as the virtual hosts say."},
+	{name: "rooms.rules.max_occupants", unset: "no limit", example: "30",
+		means: "How many people may be inside at once. Recorders, gateways and the focus are not counted, and hosts always enter."},
+	{name: "rooms.rules.hours.days", unset: "every day", example: "[mon, tue, wed, thu, fri]",
+		means: "The days on which the room opens: `mon`, `tue`, `wed`, `thu`, `fri`, `sat`, `sun`."},
+	{name: "rooms.rules.hours.from", unset: "00:00", example: `"08:00"`,
+		means: "When the room opens on these days. Before that nobody enters, hosts included."},
+	{name: "rooms.rules.hours.until", unset: "24:00", example: `"18:00"`,
+		means: "When the room closes: nobody enters from then on, and people inside stay. A time before `from` is on the next day."},
+	{name: "rooms.rules.hours.zone", unset: "required with hours", example: "Europe/Berlin",
+		means: "The time zone of these times, as the tz database names it."},
+	{name: "rooms.rules.max_duration", unset: "no limit", example: "2h",
+		means: "How long after the first admission the room ends. People inside are told 5 minutes before."},
+	{name: "rooms.rules.on_host_left", def: "lock", example: "end",
+		means: "What happens when the last host has left. `keep`: people come and go as before, as long as the room lasts. `lock`: newcomers wait " +
+			"for a host again, and people inside stay. `end`: the room ends."},
+	{name: "rooms.rules.host_grace", def: "0s", example: "5m",
+		means: "How long that waits for a host to come back."},
+	{name: "rooms.rules.first_is_host", def: "never", example: "token",
+		means: "`token`: whoever comes first with a token is a host, for rooms among equals. `never`: the token must say so."},
+	{name: "rooms.rules.lobby.autostart", unset: "lobby.autostart", example: "host",
+		means: "As lobby.autostart, for these rooms."},
+	{name: "rooms.rules.lobby.bypass", unset: "lobby.bypass", example: "[owner]",
+		means: "As lobby.bypass, for these rooms."},
 
 	{name: "lobby.autostart", def: "never", example: "host",
 		means: "Who switches the lobby on without being asked. `host`: the first host in the room. `never`: a moderator does it."},
@@ -81,6 +116,16 @@ var keys = []key{
 		means: "Lets people without a token in, as guests. A token that is not valid is refused all the same. Only with `kind: token`."},
 	{name: "vhosts.DOMAIN.default_affiliation", def: "owner", example: "member",
 		means: "What a token makes of its bearer if it does not say. `owner`: a host. `member`: somebody who is let in, but is no host."},
+	{name: "vhosts.DOMAIN.on_expiry", def: "keep", example: "remove",
+		means: "What becomes of people inside when their token ends. `keep`: they stay until they leave. `remove`: they are put out."},
+	{name: "vhosts.DOMAIN.expiry_grace", def: "0s", example: "5m",
+		means: "With `on_expiry: remove`, how long after the end of the token they may stay: up to 24h."},
+	{name: "vhosts.DOMAIN.token_reuse", def: "allow", example: "replace",
+		means: "What happens when a token comes to a room in which it is already. `allow`: both are inside. `replace`: the one inside is put out. " +
+			"`refuse`: the one outside is refused."},
+	{name: "vhosts.DOMAIN.token_reuse_of", def: "token", example: "sub",
+		means: "What is the same for that: the `token` itself, or its claim `sub`. `sub` needs `domain_verification: false`, because a domain or tenant " +
+			"is no person."},
 
 	{name: "vhosts.DOMAIN.issuers.app_id", unset: "required", example: "my_app",
 		means: "The name of the issuer, as in the claim `iss` of its tokens."},
@@ -125,6 +170,12 @@ var keys = []key{
 		means: "The one tenant with the rooms that these tokens open."},
 	{name: "vhosts.DOMAIN.issuers.default_affiliation", unset: "that of the virtual host", example: "member",
 		means: "What this issuer's tokens make of their bearer if they do not say. Only in the list issuers."},
+	{name: "vhosts.DOMAIN.issuers.one_time", def: "false", example: "true",
+		means: "Lets each token in on one machine only, by its `jti`. The same machine may come again until the token ends."},
+	ofIssuer("on_expiry", "remove"),
+	ofIssuer("expiry_grace", "5m"),
+	ofIssuer("token_reuse", "replace"),
+	ofIssuer("token_reuse_of", "sub"),
 	claim("affiliation", "realm_access.roles", "the affiliation (if it is not there: member)"),
 	claimValues("affiliation", "{teacher: owner, assistant: admin, \"*\": member}"),
 	claim("id", "preferred_username", "the person's id"),
@@ -150,6 +201,19 @@ var keys = []key{
 			"then no request is held."},
 	{name: "store.max_size", unset: "1GiB, or 256MiB with path: memory", example: "512MiB",
 		means: "How large the file may become, or how much memory may be used: 8MiB to 1024GiB."},
+	{name: "store.url", unset: "a file of usher's own", example: "rediss://usher@redis.example.com:6379/0",
+		means: "A Redis, 7 or later, or Valkey, in place of the file: several ushers share it, see [Several ushers](#several-ushers). `rediss` is with TLS. " +
+			"A password may stand in it; nobody else may read this file then."},
+	{name: "store.password_file", unset: "the password in store.url, if any", example: "redis.secret",
+		means: "A file with the password of the Redis. A new line at its end does not count."},
+	{name: "store.ca_file", unset: "those of the system", example: "redis-ca.pem",
+		means: "A PEM file with the certificates that sign the Redis's. Only with rediss."},
+	{name: "store.prefix", def: "usher", example: "meet",
+		means: "Begins all keys in the Redis. Ushers with the same prefix share what they keep."},
+
+	{name: "admin.socket", unset: "usher.sock in systemd's RuntimeDirectory=, or none", example: "/run/usher/usher.sock",
+		means: "The socket by which `usher revoke`, `usher grants` and others talk to the running usher. Its folder must exist. Everybody who may " +
+			"write to it can put people out."},
 
 	{name: "log.level", def: "info", example: "debug",
 		means: "The least level that is logged: `debug`, `info`, `warn` or `error`."},
@@ -177,6 +241,12 @@ func claim(name, path, of string) key {
 func claimValues(name, example string) key {
 	return key{name: "vhosts.DOMAIN.issuers.claims." + name + "_values", unset: "values mean what they say", example: example,
 		means: "What the values there mean; `\"*\"` stands for all others."}
+}
+
+// ofIssuer is the row of a key that an issuer in the list may have as well as the virtual host.
+func ofIssuer(name, example string) key {
+	return key{name: "vhosts.DOMAIN.issuers." + name, unset: "that of the virtual host", example: example,
+		means: "As that of the virtual host, for this issuer's tokens. Only in the list issuers."}
 }
 
 // raw is what viper decodes into. It has a field for each key of the table, with its type.
@@ -207,6 +277,9 @@ type raw struct {
 		GuardInterval   time.Duration `mapstructure:"guard_interval"`
 		WaitHold        time.Duration `mapstructure:"wait_hold"`
 		WaitHoldJitsi   time.Duration `mapstructure:"wait_hold_jitsi"`
+		AfterKick       string        `mapstructure:"after_kick"`
+		// By number, as issuers.
+		Rules map[int]rawRule `mapstructure:"rules"`
 	} `mapstructure:"rooms"`
 	Lobby struct {
 		Autostart string   `mapstructure:"autostart"`
@@ -221,19 +294,54 @@ type raw struct {
 	Sessions bool                `mapstructure:"sessions"`
 	Login    string              `mapstructure:"login"`
 	Store    struct {
-		Path    string `mapstructure:"path"`
-		MaxSize Size   `mapstructure:"max_size"`
+		Path         string `mapstructure:"path"`
+		MaxSize      Size   `mapstructure:"max_size"`
+		URL          string `mapstructure:"url"`
+		PasswordFile string `mapstructure:"password_file"`
+		CAFile       string `mapstructure:"ca_file"`
+		Prefix       string `mapstructure:"prefix"`
 	} `mapstructure:"store"`
+	Admin struct {
+		Socket string `mapstructure:"socket"`
+	} `mapstructure:"admin"`
 	Log struct {
 		Level  string `mapstructure:"level"`
 		Format string `mapstructure:"format"`
 	} `mapstructure:"log"`
 }
 
+type rawRule struct {
+	Match        string        `mapstructure:"match"`
+	Tenant       string        `mapstructure:"tenant"`
+	WaitForHost  string        `mapstructure:"wait_for_host"`
+	Guests       string        `mapstructure:"guests"`
+	MaxOccupants int           `mapstructure:"max_occupants"`
+	Hours        rawHours      `mapstructure:"hours"`
+	MaxDuration  time.Duration `mapstructure:"max_duration"`
+	OnHostLeft   string        `mapstructure:"on_host_left"`
+	HostGrace    time.Duration `mapstructure:"host_grace"`
+	FirstIsHost  string        `mapstructure:"first_is_host"`
+	Lobby        struct {
+		Autostart string   `mapstructure:"autostart"`
+		Bypass    []string `mapstructure:"bypass"`
+	} `mapstructure:"lobby"`
+}
+
+type rawHours struct {
+	Days  []string `mapstructure:"days"`
+	From  string   `mapstructure:"from"`
+	Until string   `mapstructure:"until"`
+	Zone  string   `mapstructure:"zone"`
+}
+
 type rawVHost struct {
-	Kind               string `mapstructure:"kind"`
-	AllowEmptyToken    bool   `mapstructure:"allow_empty_token"`
-	DefaultAffiliation string `mapstructure:"default_affiliation"`
+	Kind               string        `mapstructure:"kind"`
+	AllowEmptyToken    bool          `mapstructure:"allow_empty_token"`
+	DefaultAffiliation string        `mapstructure:"default_affiliation"`
+	OnExpiry           string        `mapstructure:"on_expiry"`
+	ExpiryGrace        time.Duration `mapstructure:"expiry_grace"`
+	TokenReuse         string        `mapstructure:"token_reuse"`
+	TokenReuseOf       string        `mapstructure:"token_reuse_of"`
 	// The short form of one issuer: its keys stand on the vhost.
 	rawIssuer `mapstructure:",squash"`
 	// The long form, by number: viper merges maps, not lists.
@@ -243,7 +351,11 @@ type rawVHost struct {
 // rawListed is an issuer in the list. On the vhost itself, the key of the vhost is that of the issuer.
 type rawListed struct {
 	rawIssuer          `mapstructure:",squash"`
-	DefaultAffiliation string `mapstructure:"default_affiliation"`
+	DefaultAffiliation string        `mapstructure:"default_affiliation"`
+	OnExpiry           string        `mapstructure:"on_expiry"`
+	ExpiryGrace        time.Duration `mapstructure:"expiry_grace"`
+	TokenReuse         string        `mapstructure:"token_reuse"`
+	TokenReuseOf       string        `mapstructure:"token_reuse_of"`
 }
 
 type rawIssuer struct {
@@ -267,6 +379,7 @@ type rawIssuer struct {
 	NoWildcard         bool          `mapstructure:"no_wildcard"`
 	Leeway             time.Duration `mapstructure:"leeway"`
 	Tenant             string        `mapstructure:"tenant"`
+	OneTime            bool          `mapstructure:"one_time"`
 	Claims             rawClaims     `mapstructure:"claims"`
 }
 

@@ -3,7 +3,9 @@ package config
 import (
 	"bytes"
 	"cmp"
+	"encoding/pem"
 	"fmt"
+	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
@@ -134,13 +136,18 @@ func TestKeys(t *testing.T) {
 // allKeys is a usher.yaml in which every key has an effect.
 const allKeys = `
 xmpp: {domain: focus.meet.example.com, secret: 0123456789abcdef0123456789ABCDEF}
-rooms: {services: [conference.meet.example.com], breakout: breakout.meet.example.com, lobby: lobby.meet.example.com, enforcement: members-only}
+rooms:
+  {services: [conference.meet.example.com], breakout: breakout.meet.example.com, lobby: lobby.meet.example.com, enforcement: members-only,
+    rules: [{match: "all-*", hours: {zone: UTC}}]}
 jicofo: {jid: focus@auth.meet.example.com}
 vhosts:
   meet.example.com:
     kind: token
+    on_expiry: remove
+    token_reuse: refuse
     issuers:
-      - {app_id: my_app, jwks_url: "https://login.example.com/keys"}
+      - {app_id: my_app, jwks_url: "https://login.example.com/keys", domain_verification: false}
+store: {url: rediss://redis.example.com}
 `
 
 // loadTree loads a usher.yaml that is this tree.
@@ -173,7 +180,7 @@ func TestTableDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range keys {
-		name := strings.NewReplacer("DOMAIN", "meet.example.com", "issuers", "issuers[0]").Replace(k.name)
+		name := strings.NewReplacer("DOMAIN", "meet.example.com", "issuers", "issuers[0]", "rules", "rules[0]").Replace(k.name)
 		i := slices.IndexFunc(c.Settings, func(s Setting) bool { return s.Key == name })
 		switch {
 		case i < 0 && (k.def == "" || strings.HasSuffix(name, "allow_short_secret")): // nothing is said of it
@@ -187,26 +194,35 @@ func TestTableDefaults(t *testing.T) {
 	}
 }
 
+// certificate returns a certificate of an authority as PEM.
+func certificate(t *testing.T) string {
+	t.Helper()
+	s := httptest.NewUnstartedServer(nil)
+	s.StartTLS()
+	defer s.Close()
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
+}
+
 // TestExamples checks that the example of each key loads, and is not its default. Secrets are refused, because everybody can read them.
 func TestExamples(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, content := range map[string]string{
 		"component.secret": strings.Repeat("c0", 32), "app.secret": strings.Repeat("a9", 32), "keys.json": `{"keys": []}`,
-		"portal.pem": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", ".env": "", "prosody.cfg.lua": "", "config.js": "",
+		"redis.secret": strings.Repeat("4e", 32), "redis-ca.pem": certificate(t), "portal.pem": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", ".env": "", "prosody.cfg.lua": "", "config.js": "",
 	} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// The files of the examples are elsewhere.
-	here := strings.NewReplacer("/etc/prosody/", "", "/etc/jitsi/meet/meet.example.com-config.js", "config.js")
+	here := strings.NewReplacer("/etc/prosody/", "", "/run/usher/", "", "/etc/jitsi/meet/meet.example.com-config.js", "config.js")
 	for _, k := range keys {
 		tree := parseTree(t, allKeys)
 		in, path := tree, strings.Split(k.name, ".")
 		for _, part := range path[:len(path)-1] {
 			part = strings.Replace(part, "DOMAIN", "meet.example.com", 1)
-			if part == "issuers" {
-				in = in["issuers"].([]any)[0].(map[string]any)
+			if part == "issuers" || part == "rules" {
+				in = in[part].([]any)[0].(map[string]any)
 				continue
 			}
 			if in[part] == nil {
@@ -215,6 +231,9 @@ func TestExamples(t *testing.T) {
 			in = in[part].(map[string]any)
 		}
 		set := path[len(path)-1]
+		if k.name == "store.path" || k.name == "store.max_size" { // of a file
+			delete(in, "url")
+		}
 		for _, others := range either {
 			if slices.Contains(others, set) || set == "algorithms" && slices.Contains(others, "app_secret") {
 				for _, other := range others {

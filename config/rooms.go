@@ -35,11 +35,13 @@ func (l *loader) buildRooms(r *raw) Rooms {
 	if d := rooms.GuardInterval; d < time.Second || d > 5*time.Minute {
 		l.fault("rooms/guard_interval", "is %s, but must be between 1s and 5m", plainDuration(d))
 	}
-	l.checkHold("rooms/wait_hold", rooms.WaitHold, rooms)
-	l.checkHold("rooms/wait_hold_jitsi", rooms.WaitHoldJitsi, rooms)
 	for i, pattern := range rooms.GuestRooms {
 		l.checkPattern(join("rooms/guest_rooms", strconv.Itoa(i)), pattern)
 	}
+	rooms.AfterKick = l.buildAfterKick("rooms/after_kick", r.Rooms.AfterKick)
+	rooms.Rules = l.buildRules(r.Rooms.Rules, rooms)
+	l.checkHold("rooms/wait_hold", rooms.WaitHold, rooms)
+	l.checkHold("rooms/wait_hold_jitsi", rooms.WaitHoldJitsi, rooms)
 	return rooms
 }
 
@@ -65,9 +67,15 @@ func (l *loader) buildServices(names []string) (services []jid.JID) {
 func (l *loader) checkHold(at string, d time.Duration, rooms Rooms) {
 	if d < 0 || d > 90*time.Second {
 		l.fault(at, "is %s, but must be between 0s (requests are not held) and 90s", plainDuration(d))
-	} else if d > 0 && rooms.WaitForHost == WaitNever && l.given(at) {
+	} else if d > 0 && !rooms.someWait() && l.given(at) {
 		l.fault(at, "has no effect with wait_for_host: never, where nobody waits: take it out")
 	}
+}
+
+// someWait reports whether there are rooms in which people wait for a host.
+func (r Rooms) someWait() bool {
+	return r.WaitForHost != WaitNever ||
+		slices.ContainsFunc(r.Rules, func(rule Rule) bool { return rule.WaitForHost != "" && rule.WaitForHost != WaitNever })
 }
 
 // checkPattern records a pattern of rooms that matches no room.
@@ -91,15 +99,22 @@ func (l *loader) checkPattern(at, pattern string) {
 }
 
 func (l *loader) buildLobby(r *raw) Lobby {
-	lobby := Lobby{Autostart: oneOf(l, "lobby/autostart", LobbyAutostart(r.Lobby.Autostart), AutostartHost, AutostartNever)}
-	for i, name := range r.Lobby.Bypass {
-		at := join("lobby/bypass", strconv.Itoa(i))
-		affiliation := oneOf(l, at, Affiliation(name), Owner, Member)
-		if slices.Contains(lobby.Bypass, affiliation) {
-			l.fault(at, "names %s again: once is enough", affiliation)
-		} else if !l.faulty[at] {
-			lobby.Bypass = append(lobby.Bypass, affiliation)
+	return Lobby{
+		Autostart: oneOf(l, "lobby/autostart", LobbyAutostart(r.Lobby.Autostart), AutostartHost, AutostartNever),
+		Bypass:    l.buildBypass("lobby/bypass", r.Lobby.Bypass),
+	}
+}
+
+// buildBypass returns who passes a lobby, as the list at a path says.
+func (l *loader) buildBypass(at string, names []string) (bypass []Affiliation) {
+	for i, name := range names {
+		here := join(at, strconv.Itoa(i))
+		affiliation := oneOf(l, here, Affiliation(name), Owner, Member)
+		if slices.Contains(bypass, affiliation) {
+			l.fault(here, "names %s again: once is enough", affiliation)
+		} else if !l.faulty[here] {
+			bypass = append(bypass, affiliation)
 		}
 	}
-	return lobby
+	return bypass
 }

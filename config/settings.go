@@ -145,7 +145,8 @@ func (l *loader) applies(v VHost, path, name string) bool {
 	switch name {
 	case "allow_empty_token":
 		return v.Kind == KindToken
-	case "default_affiliation":
+	}
+	if slices.Contains(ofTokens, name) {
 		return len(v.Issuers) > 0
 	}
 	return len(v.Issuers) > 0 && !l.given(join(path, "issuers"))
@@ -163,8 +164,10 @@ func (l *loader) goes(c *Config, path string) bool {
 		return relay
 	case parent(path) == "lobby":
 		return l.given("rooms/lobby")
+	case parent(path) == "store" && path != "store/path" && path != "store/max_size":
+		return c.Store.Shared()
 	case path == "rooms/wait_hold", path == "rooms/wait_hold_jitsi":
-		return c.Rooms.WaitForHost != WaitNever
+		return c.Rooms.someWait()
 	}
 	return true
 }
@@ -177,6 +180,10 @@ func (l *loader) setting(path string) (Setting, bool) {
 	case "secret", "app_secret":
 		if text, ok := setting.value.(string); ok {
 			setting.value = NewSecret(text)
+		}
+	case "url": // the one of the store
+		if text, ok := setting.value.(string); ok {
+			setting.value = withoutPassword(text)
 		}
 	case "app_secrets":
 		var secrets []Secret
@@ -334,7 +341,7 @@ func render(settings []Setting, comment func(Setting) string, reveal bool) []byt
 		sections[path] = node
 		up, name := parent(path), last(path)
 		above := section(up)
-		if strings.HasSuffix(up, "/issuers") {
+		if isSections(up) {
 			above.Kind = yaml.SequenceNode
 			above.Content = append(above.Content, node)
 		} else {

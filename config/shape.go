@@ -4,6 +4,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -30,6 +31,7 @@ const (
 	formBool
 	formDuration // a duration
 	formSize     // a number of bytes
+	formNumber   // a number of things
 )
 
 // table is the shape of the whole configuration, and issuerKeys are the keys of one issuer.
@@ -47,6 +49,7 @@ var forms = map[reflect.Type]form{
 	reflect.TypeFor[bool]():              formBool,
 	reflect.TypeFor[time.Duration]():     formDuration,
 	reflect.TypeFor[Size]():              formSize,
+	reflect.TypeFor[int]():               formNumber,
 	reflect.TypeFor[[]string]():          formTexts,
 	reflect.TypeFor[map[string]string](): formTable,
 }
@@ -63,7 +66,7 @@ func shapeOf(t reflect.Type, name string) *shape {
 	switch t {
 	case reflect.TypeFor[map[string]rawVHost]():
 		return &shape{form: formVHosts, each: shapeOf(t.Elem(), name+".DOMAIN")}
-	case reflect.TypeFor[map[int]rawListed]():
+	case reflect.TypeFor[map[int]rawListed](), reflect.TypeFor[map[int]rawRule]():
 		return &shape{form: formSections, each: shapeOf(t.Elem(), name)}
 	}
 	s := &shape{form: formSection, keys: map[string]*shape{}}
@@ -106,6 +109,12 @@ func (s *shape) parse(value string) (_ any, fault string) {
 			return nil, "is no size: write a whole number and MiB or GiB, such as 512MiB"
 		}
 		return size, ""
+	case formNumber:
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return nil, "is no whole number: write it with digits, such as 30"
+		}
+		return n, ""
 	case formTexts:
 		list := strings.Split(value, ",")
 		for i := range list {
@@ -139,6 +148,21 @@ func join(path, key string) string {
 // entryOf returns the path of an entry of the table at a path. It is no key, so nothing can be set there.
 func entryOf(path, entry string) string {
 	return join(path, strings.ReplaceAll(entry, "/", "∕"))
+}
+
+// isSections reports whether a list of sections stands at a path.
+func isSections(path string) bool {
+	s := table
+	for key := range strings.SplitSeq(path, "/") {
+		below := s.keys[key]
+		if s.each != nil {
+			below = s.each
+		}
+		if s = below; s == nil {
+			return false
+		}
+	}
+	return s.form == formSections
 }
 
 // parent returns the path of the section or list around a path; "" for the whole configuration.

@@ -1,8 +1,11 @@
 package config
 
 import (
+	"crypto/x509"
 	"errors"
 	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +16,16 @@ const inMemory = "memory"
 
 // buildStore makes the Store.
 func (l *loader) buildStore(r *raw) Store {
+	l.contradict("store/path", "store/url")
+	if l.given("store/url") {
+		if !l.garbled {
+			l.idle("has no effect with store.url, because the Redis has limits of its own: take it out", "store/max_size")
+		}
+		return l.buildShared(r)
+	}
+	if !l.garbled {
+		l.idle("has no effect without store.url: take it out, or name the Redis there", "store/password_file", "store/ca_file", "store/prefix")
+	}
 	if size := r.Store.MaxSize; l.given("store/max_size") && (size < 8*mib || size > 1024*gib) {
 		l.fault("store/max_size", "is %s, but must be between 8MiB and 1024GiB", size)
 	}
@@ -28,6 +41,97 @@ func (l *loader) buildStore(r *raw) Store {
 	l.checkStore(file)
 	return Store{Path: file, MaxSize: r.Store.MaxSize}
 }
+
+// buildShared makes the Store that several ushers share.
+func (l *loader) buildShared(r *raw) Store {
+	s := Store{URL: NewSecret(r.Store.URL), Prefix: r.Store.Prefix}
+	if strings.Trim(s.Prefix, plainNames) != "" || s.Prefix == "" {
+		l.fault("store/prefix", "%q is no prefix: write letters, digits, dots, dashes and underscores", s.Prefix)
+	}
+	// The parser's own error quotes the address, which may have a password in it.
+	u, err := url.Parse(r.Store.URL)
+	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Host == "" {
+		l.fault("store/url", "is no address of a Redis: write it like rediss://redis.example.com:6379/0, or redis:// without TLS "+
+			"(in a password, write %% and two hexadecimal digits for characters other than letters and digits)")
+		u = &url.URL{}
+	}
+	within := passwords(u)
+	for _, password := range within {
+		l.secret("store/url", password, 0)
+	}
+	for _, address := range append(u.Query()["addr"], u.Host) {
+		if host := hostOf(address); u.Scheme == "redis" && host != "" && !nearby(host) {
+			l.warn("store/url", "%s may be beyond this machine and its private network, but redis:// is not encrypted: somebody who listens "+
+				"there reads sessions, and can admit people. Write rediss://", host)
+		}
+	}
+	if file := "store/password_file"; l.given(file) {
+		if _, has := u.User.Password(); has {
+			l.fault(file, "contradicts the password in store.url (%s): keep one of them", l.place("store/url").source)
+		}
+		s.Password = l.secretFile(file, r.Store.PasswordFile, 0)
+	}
+	if file := "store/ca_file"; l.given(file) {
+		if u.Scheme == "redis" {
+			l.fault(file, "has no effect with redis://, which is not encrypted: write rediss:// in store.url, or take it out")
+		}
+		var content []byte
+		if content, s.CAFile, _ = l.readNamed(file, r.Store.CAFile, maxKeys); s.CAFile != "" && !l.faulty[file] &&
+			!x509.NewCertPool().AppendCertsFromPEM(content) {
+			l.fault(file, "has no certificate in it: it must contain -----BEGIN CERTIFICATE-----")
+		}
+	}
+	return s
+}
+
+// plainNames are the characters of a prefix. Braces would choose another node of a cluster (redis.io, Cluster specification, hash tags).
+const plainNames = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+// hostOf returns the host of an address with or without port.
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return strings.Trim(address, "[]")
+}
+
+// passwords returns the passwords in the address of a Redis: that of the Redis, and those of its sentinels and others, which are options.
+func passwords(u *url.URL) (all []string) {
+	if password, has := u.User.Password(); has {
+		all = append(all, password)
+	}
+	for name, values := range u.Query() {
+		if strings.Contains(strings.ToLower(name), "password") {
+			all = append(all, values...)
+		}
+	}
+	return all
+}
+
+// withoutPassword returns the address of a Redis for people to read, with its passwords masked.
+func withoutPassword(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Opaque != "" {
+		return masked
+	}
+	if len(passwords(u)) == 0 {
+		return address
+	}
+	if _, has := u.User.Password(); has {
+		u.User = url.UserPassword(u.User.Username(), "")
+	}
+	query := u.Query()
+	for name := range query {
+		if strings.Contains(strings.ToLower(name), "password") {
+			query[name] = []string{masked}
+		}
+	}
+	u.RawQuery = strings.ReplaceAll(query.Encode(), url.QueryEscape(masked), masked)
+	return strings.Replace(u.String(), ":@", ":"+masked+"@", 1)
+}
+
+// InWords returns the address of the Redis that several ushers share, without its passwords.
+func (s Store) InWords() string { return withoutPassword(s.URL.Reveal()) }
 
 // checkStore records what is wrong with the file of the store.
 func (l *loader) checkStore(file string) {
@@ -54,11 +158,11 @@ func (l *loader) checkStore(file string) {
 }
 
 // StoreFile returns the absolute path of the store's file for a process with this environment (as of [os.Environ]); "" if the
-// store is in memory. By default the file is named after usher's domain and lies in the folder for state: systemd's STATE_DIRECTORY
+// store is in memory, or shared. By default the file is named after usher's domain and lies in the folder for state: systemd's STATE_DIRECTORY
 // (systemd.exec(5), StateDirectory=), else /var/lib/usher for root, else $XDG_STATE_HOME/usher, which is ~/.local/state/usher by
 // default (XDG Base Directory Specification). The folder need not exist. It fails if no folder is known.
 func (c *Config) StoreFile(environ []string) (string, error) {
-	if c.Store.Memory {
+	if c.Store.Memory || c.Store.Shared() {
 		return "", nil
 	}
 	if c.Store.Path != "" {
@@ -88,4 +192,46 @@ func stateFolder(getenv func(string) string, root bool) (string, error) {
 		return filepath.Join(home, ".local", "state", "usher"), nil
 	}
 	return "", errors.New("no folder for the store is known, because neither STATE_DIRECTORY, XDG_STATE_HOME nor HOME is set: name a file in store.path, or memory")
+}
+
+// buildSocket returns the path of the socket for usher's commands, or "".
+func (l *loader) buildSocket(r *raw) string {
+	const at = "admin/socket"
+	if !l.given(at) {
+		return ""
+	}
+	if r.Admin.Socket == "" {
+		l.fault(at, "is empty: name a file in a folder that exists, such as /run/usher/usher.sock")
+		return ""
+	}
+	file := l.resolve(r.Admin.Socket)
+	folder, err := os.Stat(filepath.Dir(file))
+	is, missing := os.Stat(file)
+	switch {
+	case len(file) > longestSocket:
+		l.fault(at, "%s has %d bytes, and the name of a socket can have %d: choose a shorter one", file, len(file), longestSocket)
+	case err != nil:
+		l.fault(at, "the folder %s cannot be looked at: %s", filepath.Dir(file), why(err))
+	case !folder.IsDir():
+		l.fault(at, "%s is no folder", filepath.Dir(file))
+	case missing == nil && is.Mode().Type() != fs.ModeSocket:
+		l.fault(at, "%s is there, and is no socket: name another file, or remove it", file)
+	}
+	return file
+}
+
+// longestSocket is how many bytes the name of a socket can have (unix(7), sun_path with its last zero).
+const longestSocket = 107
+
+// Socket returns the path of the socket by which usher's commands talk to the running usher, for a process with this environment (as of
+// [os.Environ]): admin.socket, or usher.sock in systemd's RUNTIME_DIRECTORY (systemd.exec(5), RuntimeDirectory=); "" if neither is set.
+func (c *Config) Socket(environ []string) string {
+	if c.AdminSocket != "" {
+		return c.AdminSocket
+	}
+	folders, _ := lookup(environ)("RUNTIME_DIRECTORY")
+	if folder, _, _ := strings.Cut(folders, ":"); folder != "" {
+		return filepath.Join(folder, "usher.sock")
+	}
+	return ""
 }

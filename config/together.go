@@ -50,7 +50,11 @@ func (l *loader) compareFocus(c *Config) {
 		}
 	}
 	if !lobby {
-		l.idle("has no effect without rooms.lobby: take it out, or name the service of Jitsi's lobbies there", "lobby/autostart", "lobby/bypass")
+		paths := []string{"lobby/autostart", "lobby/bypass"}
+		for i := range c.Rooms.Rules {
+			paths = append(paths, l.givenOf(join(join(rules, strconv.Itoa(i)), "lobby"), "autostart", "bypass")...)
+		}
+		l.idle("has no effect without rooms.lobby: take it out, or name the service of Jitsi's lobbies there", paths...)
 	}
 	module := c.Rooms.Enforcement == Module
 	switch {
@@ -81,7 +85,7 @@ func (l *loader) idle(why string, paths ...string) {
 // findHosts warns if nobody could ever be a host.
 func (l *loader) findHosts(c *Config) {
 	host := func(v VHost) bool { return v.Kind == KindTrusted || len(v.Issuers) > 0 }
-	if c.Rooms.WaitForHost != WaitNever && len(c.VHosts) > 0 && !slices.ContainsFunc(c.VHosts, host) {
+	if c.Rooms.someWait() && len(c.VHosts) > 0 && !slices.ContainsFunc(c.VHosts, host) {
 		l.warn("vhosts", "no virtual host has people who can be hosts (kind token or trusted): everybody will wait for ever")
 	}
 }

@@ -16,17 +16,21 @@ func (l *loader) buildVHost(at string, domain jid.JID, r rawVHost) VHost {
 	} else {
 		l.missing(at+"/kind", "it must be token, guest, trusted or service")
 	}
+	general := l.buildEnding(at, Ending{
+		OnExpiry(r.OnExpiry), r.ExpiryGrace, Reuse(r.TokenReuse), ReuseOf(r.TokenReuseOf),
+	}, Ending{OnExpiry: ExpiryKeep, Reuse: ReuseAllow, ReuseOf: ReuseOfToken})
 	short, many := l.shortForm(at), at+"/issuers"
 	if short != "" && l.given(many) {
 		l.fault(many, "contradicts %s (%s): an issuer stands either on the vhost itself or in the list issuers",
 			typed(short), l.place(short).source)
 	}
 	if short != "" {
-		v.Issuers = append(v.Issuers, l.buildIssuer(at, domain, r.rawIssuer, ""))
+		v.Issuers = append(v.Issuers, l.buildIssuer(at, domain, r.rawIssuer, "", general))
 	}
 	if l.given(many) {
-		v.Issuers = append(v.Issuers, l.buildIssuers(many, domain, r.Issuers)...)
+		v.Issuers = append(v.Issuers, l.buildIssuers(many, domain, r.Issuers, general)...)
 	}
+	l.checkEnding(at, v.Issuers...)
 	l.checkKind(at, &v, short)
 	return v
 }
@@ -40,6 +44,9 @@ func (l *loader) shortForm(at string) (first string) {
 	}
 	return first
 }
+
+// ofTokens are the keys of a virtual host that are for people with a token, whoever has issued it.
+var ofTokens = []string{"default_affiliation", "on_expiry", "expiry_grace", "token_reuse", "token_reuse_of"}
 
 // checkKind records what contradicts the kind of a vhost. If its one issuer stands on the vhost itself, short is the path of
 // the first of its keys.
@@ -64,8 +71,10 @@ func (l *loader) checkKind(at string, v *VHost, short string) {
 				KindService: "its people are let in without a token; should it be kind: token?",
 			}[v.Kind])
 		}
-		if !hasIssuer && l.given(at+"/default_affiliation") && !l.garbled {
-			l.fault(at+"/default_affiliation", "has no effect on a %s vhost without issuer: it is for people with a token", v.Kind)
+		for _, key := range ofTokens {
+			if path := join(at, key); !hasIssuer && l.given(path) && !l.garbled {
+				l.fault(path, "has no effect on a %s vhost without issuer: it is for people with a token", v.Kind)
+			}
 		}
 	}
 }
