@@ -3,6 +3,7 @@ package auth
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -105,6 +106,41 @@ func (t *trace) breakout(s RoomState) {
 	t.found("breakout room", "a person who was let into a main room", found, s.HasGrant)
 }
 
+// rule says which of the rules of rooms fits, if there are any.
+func (t *trace) rule(rules []Rule, number int) {
+	if t == nil || len(rules) == 0 {
+		return
+	}
+	found := "none"
+	if number >= 0 {
+		found = fmt.Sprintf("number %d: match %q", number+1, rules[number].Match)
+		if rules[number].Tenant != "" {
+			found += fmt.Sprintf(", tenant %q", rules[number].Tenant)
+		}
+	}
+	t.found("room rule", "the first of rooms.rules that fits, or none", found, true)
+}
+
+func (t *trace) hours(h *Hours, open bool, opens, closes time.Time) {
+	if t == nil {
+		return
+	}
+	found := "open"
+	switch {
+	case !open && opens.IsZero():
+		found = "closed"
+	case !open:
+		found = "closed until " + h.words(opens)
+	case !closes.IsZero():
+		found += " until " + h.words(closes)
+	}
+	t.found("hours", h.String(), found, open)
+}
+
+func (t *trace) first(s RoomState) {
+	t.found("first is host", "no host in the room, to become one with this token", s.String(), true)
+}
+
 func (t *trace) noToken(found string, ok bool) {
 	t.found("nothing shown", "a token, or a virtual host that needs none", found, ok)
 }
@@ -142,6 +178,8 @@ func (s RoomState) String() string {
 		return "the room is not open"
 	case s.HostPresent:
 		return "a host is inside"
+	case s.Opened:
+		return "the room is open, and still is for newcomers, although no host is inside"
 	default:
 		return "the room is open, no host is inside"
 	}

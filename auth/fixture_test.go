@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"os"
@@ -133,7 +134,8 @@ func decided(t *testing.T, a *auth.Authorizer, req auth.Request, state auth.Room
 			t.Errorf("the error quotes what was confided: %v", d.Err)
 		}
 	}
-	if d.Verdict != auth.Allow && (d.Affiliation != auth.None || d.MayCreate || d.NeedsHost || d.Breakout || d.StartLobby || d.SessionID != "" || d.Session != nil) {
+	if d.Verdict != auth.Allow && (d.Affiliation != auth.None || d.MayCreate || d.NeedsHost || d.Breakout || d.StartLobby || d.SessionID != "" || d.Session != nil ||
+		d.OneTime || d.FirstHost || d.Reuse != "" || d.ReuseOf != "" || !d.Ends.IsZero() || !d.RemoveAt.IsZero()) {
 		t.Errorf("a refusal that gives something: %+v", d)
 	}
 	return d
@@ -249,6 +251,16 @@ func kept() auth.Session {
 		Machine: machine, VHost: "meet.example.com", Issuer: "my_app",
 		Room: "standup", Subject: "meet.example.com", Affiliation: auth.Owner, Identity: "u1",
 		Token: auth.TokenRef{Issuer: "my_app", ID: "j1", Key: origin}, Expires: now.Add(time.Hour),
+		Proof: auth.Proof{VHost: "meet.example.com", Issuer: "my_app", ID: "j1", Subject: "meet.example.com", User: "u1", Token: "fingerprint"},
+	}
+}
+
+// proofOf returns the proof of a token of my_app on meet.example.com.
+func proofOf(c token.Claims, compact string) auth.Proof {
+	sum := sha256.Sum256([]byte(compact))
+	return auth.Proof{
+		VHost: "meet.example.com", Issuer: "my_app", ID: c.ID, Subject: c.Subject, User: c.User.ID,
+		Token: base64.RawURLEncoding.EncodeToString(sum[:]),
 	}
 }
 
@@ -257,6 +269,7 @@ func password(s *auth.Session) {
 	*s = auth.Session{
 		Machine: machine, VHost: "trusted.example.com", Room: "standup", Subject: service,
 		Affiliation: auth.Owner, Identity: "t@trusted.example.com", Expires: now.Add(time.Hour),
+		Proof: auth.Proof{VHost: "trusted.example.com", Account: "t@trusted.example.com"},
 	}
 }
 

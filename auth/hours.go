@@ -1,7 +1,9 @@
 package auth
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -76,6 +78,27 @@ func reached(shown time.Time, zone *time.Location) time.Time {
 		}
 		at = change
 	}
+}
+
+// words returns a time at the zone's clock, for people.
+func (h Hours) words(at time.Time) string {
+	return fmt.Sprintf("%s (%s)", at.In(h.zone()).Format("Monday, 2 January, at 15:04"), h.zone())
+}
+
+// String returns the hours for operators.
+func (h Hours) String() string {
+	days := make([]string, 0, len(h.Days))
+	for _, d := range h.Days {
+		days = append(days, strings.ToLower(d.String()[:3]))
+	}
+	if len(days) == 0 {
+		days = append(days, "every day")
+	}
+	return fmt.Sprintf("%s, %s to %s (%s)", strings.Join(days, ", "), clock(h.From), clock(h.Until), h.zone())
+}
+
+func clock(d time.Duration) string {
+	return fmt.Sprintf("%02d:%02d", int(d.Hours()), int(d.Minutes())%60)
 }
 
 func (h Hours) zone() *time.Location {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"path"
-	"slices"
 	"time"
 
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -138,7 +137,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		return d.Denied(ReasonVHostUnknown, nil)
 	}
 
-	// 3. A token must be good. A bad token never counts as no token: otherwise its bearer would enter as a guest. A virtual
+	// 3. A token must be good, and not taken back. A bad token never counts as no token: otherwise its bearer would enter as a guest. A virtual
 	// host without issuers ignores tokens.
 	var issuer *Issuer
 	var claims *token.Claims
@@ -149,6 +148,9 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		t.tokenIgnored()
 	default:
 		if issuer, claims, no = a.verify(ctx, &d, req, vhost.Issuers, t); no != nil {
+			return d.refused(no)
+		}
+		if no = a.revoked(ctx, d, ReasonTokenRevoked, t); no != nil {
 			return d.refused(no)
 		}
 	}
@@ -165,14 +167,18 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	case vhost.Kind == KindService:
 		t.sessionIgnored("sessions do not count on this virtual host", "a session id, ignored")
 	default:
-		if credential, no = a.session(ctx, req, room, breakout, t); no != nil {
+		if credential, issuer, no = a.session(ctx, req, room, breakout, t); no != nil {
 			return d.refused(no)
 		}
 		d.Identity, d.Expires, d.Token = credential.Identity, credential.Expires, credential.Token
-		d.SessionID = req.SessionID
+		d.SessionID, d.Proof, d.OneTime = req.SessionID, credential.Proof, credential.OneTime
+		if no = a.revoked(ctx, d, ReasonSessionInvalid, t); no != nil {
+			return d.refused(no)
+		}
 	}
 
-	// 5. The token must be for this room and tenant, and its affiliation one that usher knows.
+	// 5. The token must be for this room and tenant, and its affiliation one that usher knows. A one-time token must be one that
+	// can be told apart, and its bearer's machine too.
 	if claims != nil {
 		if !breakout {
 			if no = covers(issuer, claims, room, req.From.Domainpart(), t); no != nil {
@@ -184,17 +190,27 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		if err != nil {
 			return d.Denied(ReasonTokenClaims, err)
 		}
+		if d.OneTime = issuer.OneTime || claims.OneTime; d.OneTime && !breakout {
+			if no = usableOnce(req, claims, t); no != nil {
+				return d.refused(no)
+			}
+		}
 		d.Identity = claims.User.ID
 		credential = ofToken(req, issuer, claims, affiliation, d)
 	}
 
 	// Rules that depend on the room ask it, once. Without an answer nobody is let in.
+	var answer *RoomState
 	ask := func(rule string) (RoomState, *refusal) {
+		if answer != nil {
+			return *answer, nil
+		}
 		state, err := look(ctx, req, room)
 		if err != nil {
 			t.noAnswer(rule)
 			return RoomState{}, &refusal{ReasonRoomUnavailable, err}
 		}
+		answer = &state
 		return state, nil
 	}
 
@@ -208,9 +224,24 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		if !state.HasGrant {
 			return d.Denied(ReasonRoomMismatch, errors.New("breakout room: the sender holds no grant in a main room"))
 		}
-		d.Breakout = true
+		d.Breakout, d.OneTime = true, false
 		return d.allowed(ReasonBreakout, None)
 	}
+
+	// Still 5: the room must be open, by the hours of its rule, and by what the token says. The hours hold for everybody, hosts and
+	// services too. What a token says only narrows what the rule gives.
+	rule, number := a.RuleFor(room)
+	t.rule(a.policy.Rules, number)
+	if open, opens := rule.openAt(req.At, t); !open {
+		return d.closed(rule.Hours, opens)
+	}
+	if credential != nil {
+		if no = over(credential, req.At, t); no != nil {
+			return d.refused(no)
+		}
+		rule = rule.narrowed(credential.MaxOccupants)
+	}
+	d.Rule = rule
 
 	// 6. Without a token the virtual host says who this is. A password decides as a token does, before any session. A service
 	// enters a room that is open, and opens none, neither here nor through Jicofo.
@@ -218,8 +249,9 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	switch {
 	case claims != nil:
 	case vhost.Kind == KindTrusted:
-		d.Identity, d.Expires, d.Token, d.SessionID = req.From.Bare().String(), time.Time{}, TokenRef{}, ""
-		credential = ofPassword(req, room)
+		d.Identity, d.Expires, d.Token, d.SessionID, d.OneTime = req.From.Bare().String(), time.Time{}, TokenRef{}, "", false
+		credential, issuer = ofPassword(req, room), nil
+		d.Proof = credential.Proof
 		t.noToken("trusted: a host", true)
 	case credential != nil:
 	case vhost.Kind == KindService:
@@ -233,6 +265,9 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			return d.Waiting(ReasonHostAbsent)
 		}
 		return d.allowed(ReasonService, Member)
+	case (vhost.Kind == KindGuest || vhost.AllowEmptyToken) && rule.Guests == GuestsDeny:
+		t.noToken("a guest, in a room that takes none", false)
+		return d.Denied(ReasonTokenRequired, nil)
 	case vhost.Kind == KindGuest || vhost.AllowEmptyToken:
 		guest = true
 		t.noToken("a guest", true)
@@ -240,19 +275,35 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		t.noToken("no token", false)
 		return d.Denied(ReasonTokenRequired, nil)
 	}
-	if credential != nil && d.SessionID == "" {
-		d.SessionID, d.Session = a.sessionOf(ctx, req, credential)
+	// Still 6: somebody who was put out of the room stays out, as far as after_kick says. Guests have no name to know them by.
+	if !guest {
+		if no = a.barred(ctx, d, t); no != nil {
+			return d.refused(no)
+		}
+		d.ends(issuer, credential)
+		if d.SessionID == "" {
+			d.SessionID, d.Session = a.sessionOf(ctx, req, credential)
+		}
 	}
 
-	// 7. A host enters, and opens the room if need be. A lobby may make hosts knock, but only if a host is inside who can let
-	// them in.
-	if !guest && credential.Affiliation.Host() {
-		affiliation := credential.Affiliation
-		if affiliation == Owner {
-			affiliation = a.policy.HostAffiliation
+	// 7. A host enters, and opens the room if need be. Among equals, who comes first with a token is host. A lobby may make hosts
+	// knock, but only if a host is inside who can let them in.
+	host := !guest && credential.Affiliation.Host()
+	if !guest && !host && rule.FirstIsHost == FirstToken {
+		state, no := ask("first is host")
+		if no != nil {
+			return d.refused(no)
+		}
+		t.first(state)
+		d.FirstHost = !state.HostPresent
+	}
+	if host || d.FirstHost {
+		affiliation := a.policy.HostAffiliation
+		if credential.Affiliation == Admin {
+			affiliation = Admin
 		}
 		t.host(affiliation)
-		if a.knocks(credential, Owner) {
+		if rule.knocks(a.policy.Lobby, credential, Owner) {
 			state, no := ask("lobby")
 			if no != nil {
 				return d.refused(no)
@@ -263,19 +314,20 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 				return d.allowed(ReasonHost, None)
 			}
 		}
-		d.MayCreate = true
-		d.StartLobby = a.policy.Lobby && (credential.LobbyOn || a.policy.LobbyAutostart && !credential.LobbyOff)
+		d.MayCreate, d.Ends = true, credential.Ends
+		d.StartLobby = a.policy.Lobby && (credential.LobbyOn || rule.LobbyAutostart && !credential.LobbyOff)
 		return d.allowed(ReasonHost, affiliation)
 	}
 
 	// 8. Everybody else waits for a host, as far as wait_for_host says. A guest opens no room but those of guest_rooms.
-	waits := a.policy.WaitForHost == MembersWait || guest && a.policy.WaitForHost == GuestsWait
+	// A rule may let people in although the host has left.
+	waits := rule.WaitForHost == MembersWait || guest && rule.WaitForHost == GuestsWait
 	d.MayCreate = !waits && !guest
-	if a.guestRoom(room) {
+	if rule.GuestRoom {
 		waits, d.MayCreate = false, true
 	}
-	d.NeedsHost = waits
-	knocks := a.knocks(credential, Member)
+	d.NeedsHost = waits && !rule.outlastsHost()
+	knocks := rule.knocks(a.policy.Lobby, credential, Member)
 	var state RoomState
 	if waits || !d.MayCreate || knocks {
 		if state, no = ask("host inside"); no != nil {
@@ -283,7 +335,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		}
 	}
 	if waits || !d.MayCreate {
-		mayEnter := state.Exists && (state.HostPresent || !waits)
+		mayEnter := state.Exists && (state.HostPresent || state.Opened && rule.outlastsHost() || !waits)
 		t.hostInside(state, waits, mayEnter)
 		if !mayEnter {
 			return d.Waiting(ReasonHostAbsent)
@@ -306,19 +358,6 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		return d.allowed(ReasonGuest, affiliation)
 	}
 	return d.allowed(ReasonMember, affiliation)
-}
-
-// knocks reports whether a lobby that is at work holds up a person who would enter as Owner or as Member; a nil credential is
-// a guest. What the token says goes before the policy, a no as well as a yes.
-func (a *Authorizer) knocks(credential *Session, as Affiliation) bool {
-	switch {
-	case !a.policy.Lobby:
-		return false
-	case credential == nil || credential.LobbyKnock:
-		return true
-	default:
-		return !credential.LobbyBypass && !slices.Contains(a.policy.LobbyBypass, as)
-	}
 }
 
 // guestRoom reports whether guests may open the room. A pattern matches only rooms without a tenant: it says nothing about a

@@ -1,10 +1,14 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"time"
+
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // Proof names what let somebody in: a token or a password. It is kept with the session and the grant, so that the right is found
@@ -87,4 +91,96 @@ type Refusals interface {
 	// Barred reports whether the person of the proof is kept out of the room after a kick or ban; until is zero if that lasts as
 	// long as the room.
 	Barred(ctx context.Context, p Proof, room Room) (until time.Time, barred bool, err error)
+}
+
+// proof returns the proof of a verified token for a room.
+func (i *Issuer) proof(req Request, c *token.Claims, room Room) Proof {
+	p := Proof{
+		VHost: req.From.Domainpart(), Issuer: i.Name,
+		ID: c.ID, Subject: c.Subject, User: c.User.ID,
+		Token: fingerprintOf(req.Token),
+	}
+	if !i.Claims.Tenant.IsZero() {
+		p.Subject = c.Sub
+	}
+	if !c.IssuedAt.IsZero() {
+		p.IssuedAt = c.IssuedAt.Unix()
+	}
+	p.Personal = i.personal(p, c.Tenant, room)
+	return p
+}
+
+// personal reports whether sub names a person: where nothing says that it is the tenant or the domain, and it is none that usher
+// knows. Otherwise a person who is barred would take everybody along.
+func (i *Issuer) personal(p Proof, tenant string, room Room) bool {
+	place := append(subjects(room, p.VHost), i.Tenant, tenant)
+	return p.Subject != "" && p.Subject != wildcard && (!i.DomainVerification || !i.Claims.Tenant.IsZero()) &&
+		!sameName(p.Subject, place...)
+}
+
+// usableOnce refuses a one-time token that cannot be told from another, or that would be remembered for ever, and a bearer whose
+// machine is not named.
+func usableOnce(req Request, c *token.Claims, t *trace) *refusal {
+	missing := ""
+	switch {
+	case c.ID == "":
+		missing = "jti: " + absent
+	case c.Expires.IsZero():
+		missing = "exp: " + absent
+	case req.MachineUID == "":
+		missing = "machine-uid of the request: " + absent
+	case len(req.MachineUID) > maxMachine:
+		missing = "machine-uid of the request: too long"
+	}
+	t.found("one time", "jti, exp and a machine-uid", cmp.Or(missing, describe(nil)), missing == "")
+	if missing != "" {
+		return refuse(ReasonTokenClaims, "one-time token: "+missing)
+	}
+	return nil
+}
+
+// revoked refuses a token, or a session of one, that was taken back.
+func (a *Authorizer) revoked(ctx context.Context, d Decision, reason Reason, t *trace) *refusal {
+	const rule, expected = "revoked", "a token that was not taken back"
+	switch {
+	case d.Proof.Token == "": // a password
+		return nil
+	case a.policy.Refusals == nil:
+		t.found(rule, expected, "not asked: this needs the store of the running usher", true)
+		return nil
+	}
+	revoked, err := a.policy.Refusals.Revoked(ctx, d.Proof, d.Room)
+	switch {
+	case err != nil:
+		t.found(rule, expected, "no answer from the store", false)
+		return &refusal{ReasonStoreUnavailable, fmt.Errorf("revocations: %w", err)}
+	case revoked:
+		t.found(rule, expected, "taken back", false)
+		return refuse(reason, "the token was taken back")
+	}
+	t.found(rule, expected, describe(nil), true)
+	return nil
+}
+
+// barred refuses somebody who was put out of the room and may not come back.
+func (a *Authorizer) barred(ctx context.Context, d Decision, t *trace) *refusal {
+	const rule, expected = "barred", "a person who was not removed from this room"
+	if a.policy.Refusals == nil {
+		return nil
+	}
+	until, barred, err := a.policy.Refusals.Barred(ctx, d.Proof, d.Room)
+	switch {
+	case err != nil:
+		t.found(rule, expected, "no answer from the store", false)
+		return &refusal{ReasonStoreUnavailable, fmt.Errorf("bars: %w", err)}
+	case !barred:
+		t.found(rule, expected, describe(nil), true)
+		return nil
+	}
+	end := "until the room ends"
+	if !until.IsZero() {
+		end = "until " + until.UTC().Format(time.RFC3339)
+	}
+	t.found(rule, expected, "removed, and kept out "+end, false)
+	return refuse(ReasonBarred, "kept out "+end)
 }

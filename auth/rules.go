@@ -1,7 +1,9 @@
 package auth
 
 import (
+	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -132,6 +134,74 @@ func (r *Rule) fits(room Room) bool {
 	const slash, other = "/", "\x00"
 	ok, _ := path.Match(strings.ReplaceAll(r.Match, slash, other), strings.ReplaceAll(room.Name, slash, other))
 	return ok
+}
+
+// openAt reports whether the hours let anybody in, and if not, when they do.
+func (r RoomRule) openAt(at time.Time, t *trace) (open bool, opens time.Time) {
+	if r.Hours == nil {
+		return true, opens
+	}
+	open, opens, closes := r.Hours.Open(at)
+	t.hours(r.Hours, open, opens, closes)
+	return open, opens
+}
+
+// closed returns the refusal in a room that is closed until a time, zero if for ever.
+func (d Decision) closed(h *Hours, opens time.Time) Decision {
+	d = d.Denied(ReasonRoomClosed, nil)
+	if !opens.IsZero() {
+		d.Text = "This room is closed. It opens on " + h.words(opens) + "."
+	}
+	return d
+}
+
+// knocks reports whether a lobby that is at work, if there is one, holds up a person who would enter as Owner or as Member; a nil
+// credential is a guest. What the token says goes before the rule, a no as well as a yes.
+func (r RoomRule) knocks(lobby bool, credential *Session, as Affiliation) bool {
+	switch {
+	case !lobby:
+		return false
+	case credential == nil || credential.LobbyKnock:
+		return true
+	default:
+		return !credential.LobbyBypass && !slices.Contains(r.LobbyBypass, as)
+	}
+}
+
+// over refuses somebody whose token says that the room has ended. No leeway applies: a room that has ended must not be opened again.
+func over(credential *Session, at time.Time, t *trace) *refusal {
+	if credential.Ends.IsZero() {
+		return nil
+	}
+	ok := at.Before(credential.Ends)
+	t.time("room's end", "context.room.ends in the future", credential.Ends, at, ok)
+	if !ok {
+		return &refusal{ReasonTokenExpired, fmt.Errorf("context.room.ends: %s ago", at.Sub(credential.Ends).Round(time.Second))}
+	}
+	return nil
+}
+
+// ends sets what follows from the end of a token or session: when its right ends, and when its bearer is put out. A password, which
+// has no issuer, does not end.
+func (d *Decision) ends(issuer *Issuer, credential *Session) {
+	if issuer == nil {
+		return
+	}
+	d.Reuse, d.ReuseOf = issuer.Reuse, issuer.ReuseOf
+	if issuer.OnExpiry == Remove && !d.Expires.IsZero() {
+		d.RemoveAt = d.Expires.Add(issuer.ExpiryGrace)
+	}
+	if end := credential.Ends; !end.IsZero() && !credential.Affiliation.Host() {
+		d.Expires, d.RemoveAt = earliest(d.Expires, end), earliest(d.RemoveAt, end)
+	}
+}
+
+// earliest returns the earlier of two times; zero means never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 // narrowed returns what holds for somebody whose token asks for at most so many people in the room; 0 asks for nothing. A token

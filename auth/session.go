@@ -58,9 +58,9 @@ type Sessions interface {
 	Session(ctx context.Context, id string) (Session, error)
 }
 
-// session returns the live session that the request names. Whatever is wrong with it, the reason is ReasonSessionInvalid: the
+// session returns the live session that the request names, and the issuer of its token, nil if it came from a password. Whatever is wrong with it, the reason is ReasonSessionInvalid: the
 // client then drops the id and asks again without it (lib-jitsi-meet modules/xmpp/moderator.js).
-func (a *Authorizer) session(ctx context.Context, req Request, room Room, breakout bool, t *trace) (*Session, *refusal) {
+func (a *Authorizer) session(ctx context.Context, req Request, room Room, breakout bool, t *trace) (*Session, *Issuer, *refusal) {
 	s, err := a.lookUp(ctx, req)
 	var issuer *Issuer
 	var wrong string
@@ -69,7 +69,7 @@ func (a *Authorizer) session(ctx context.Context, req Request, room Room, breako
 		wrong = "no live session has this id"
 	case err != nil:
 		t.session("no answer from the store", false)
-		return nil, &refusal{ReasonStoreUnavailable, err}
+		return nil, nil, &refusal{ReasonStoreUnavailable, err}
 	case req.MachineUID == "" || subtle.ConstantTimeCompare([]byte(s.Machine), []byte(req.MachineUID)) == 0:
 		wrong = "a session of another machine"
 	case s.Affiliation != Member && !s.Affiliation.Host():
@@ -78,26 +78,37 @@ func (a *Authorizer) session(ctx context.Context, req Request, room Room, breako
 		issuer, wrong = a.backing(s)
 	}
 	byPassword := issuer == nil
-	if wrong == "" && !breakout && byPassword && (s.Room != room.String() || s.Subject != room.Service()) {
+	switch {
+	case wrong != "":
+	case byPassword && s.Proof.Account == "", !byPassword && s.Proof.Token == "":
+		// usher has written down what a session came from only since there are revocations. Such a session could not be revoked.
+		wrong = "a session of an earlier version of usher"
+	case byPassword && !breakout && (s.Room != room.String() || s.Subject != room.Service()):
 		wrong = "a session for another room"
+	case !byPassword && issuer.OneTime && !s.OneTime:
+		wrong = "a session by a token of an issuer with one_time now, which has not been used up"
 	}
 	if wrong != "" {
 		t.session(wrong, false)
-		return nil, refuse(ReasonSessionInvalid, "session: "+wrong)
+		return nil, nil, refuse(ReasonSessionInvalid, "session: "+wrong)
 	}
 	t.session("as expected", true)
-	if breakout || byPassword {
-		return s, nil
+	if byPassword {
+		return s, nil, nil
+	}
+	s.Proof.Personal = issuer.personal(s.Proof, s.Tenant, room)
+	if breakout {
+		return s, issuer, nil
 	}
 	claims := token.Claims{Room: s.Room, Subject: s.Subject, Tenant: s.Tenant}
 	if no := covers(issuer, &claims, room, s.VHost, t); no != nil {
-		return nil, &refusal{ReasonSessionInvalid, no.err}
+		return nil, nil, &refusal{ReasonSessionInvalid, no.err}
 	}
 	if s.ByDefault {
 		vhost := a.policy.VHosts[s.VHost]
 		s.Affiliation, _, _ = requested(issuer, &token.Claims{}, &vhost) // which cannot fail
 	}
-	return s, nil
+	return s, issuer, nil
 }
 
 // backing returns the issuer of the token that the session came from, nil if it came from a password. wrong says why the token
@@ -143,11 +154,11 @@ func ofToken(req Request, i *Issuer, c *token.Claims, asked Affiliation, d Decis
 		ByDefault:   c.User.Affiliation == "" && c.User.Moderator == nil && c.Moderator == nil,
 		LobbyBypass: is(c.User.LobbyBypass, true), LobbyKnock: is(c.User.LobbyBypass, false),
 		LobbyOn: is(c.RoomLobby, true), LobbyOff: is(c.RoomLobby, false),
-		Token: d.Token, Expires: req.At.Add(sessionLife),
+		MaxOccupants: c.MaxOccupants, Ends: c.RoomEnds, OneTime: d.OneTime,
+		Token: d.Token, Proof: d.Proof,
+		Expires: earliest(req.At.Add(sessionLife), earliest(d.Expires, c.RoomEnds)),
 	}
-	if !d.Expires.IsZero() && d.Expires.Before(s.Expires) {
-		s.Expires = d.Expires
-	}
+	s.Proof.Personal = false // which depends on the room
 	return s
 }
 
@@ -157,6 +168,7 @@ func ofPassword(req Request, room Room) *Session {
 		Machine: req.MachineUID, VHost: req.From.Domainpart(),
 		Room: room.String(), Subject: room.Service(),
 		Affiliation: Owner, Identity: req.From.Bare().String(),
+		Proof:   Proof{VHost: req.From.Domainpart(), Account: req.From.Bare().String()},
 		Expires: req.At.Add(sessionLife),
 	}
 }

@@ -21,10 +21,12 @@ func TestSessions(t *testing.T) {
 	asOwner := auth.Decision{
 		Verdict: auth.Allow, Reason: auth.ReasonHost, Affiliation: auth.Owner, MayCreate: true, SessionID: sid,
 		Identity: "u1", Expires: now.Add(time.Hour), Token: auth.TokenRef{Issuer: "my_app", ID: "j1", Key: origin},
+		Proof: kept().Proof,
 	}
 	asMember, byPassword := asOwner, asOwner
 	asMember.Reason, asMember.Affiliation = auth.ReasonMember, auth.Member
 	byPassword.Identity, byPassword.Token = "t@trusted.example.com", auth.TokenRef{}
+	byPassword.Proof = auth.Proof{VHost: "trusted.example.com", Account: "t@trusted.example.com"}
 	trustedUser := byPassword
 	trustedUser.Expires = time.Time{}
 	invalid := auth.Decision{Reason: auth.ReasonSessionInvalid}
@@ -56,35 +58,43 @@ func TestSessions(t *testing.T) {
 			session: func(s *auth.Session) { s.ByDefault = true }, from: guest, want: asMember},
 		"by default, of an issuer who has affiliations now": {policy: func(p *auth.Policy) { mapsAffiliation(t)(&p.VHosts["meet.example.com"].Issuers[0]) },
 			session: func(s *auth.Session) { s.ByDefault = true }, from: guest, want: asMember},
-		"the room in capitals":          {from: guest, room: "StandUp@" + service, want: asOwner},
-		"on a service vhost":            {from: "r@recorder.example.com/x", state: noHost, want: auth.Decision{Verdict: auth.Allow, Reason: auth.ReasonService, Affiliation: auth.Member}},
-		"vhost unknown":                 {from: "eve@elsewhere.example/x", want: auth.Decision{Reason: auth.ReasonVHostUnknown}},
-		"for every room":                {session: func(s *auth.Session) { s.Room = "*" }, from: guest, room: "retro@" + service, want: asOwner},
-		"a tenant's":                    {session: func(s *auth.Session) { s.Subject = "acme" }, from: guest, room: "[acme]standup@" + service, want: asOwner},
-		"a moment before its end":       {from: guest, at: time.Hour - time.Nanosecond, want: asOwner},
-		"at its end":                    {from: guest, at: time.Hour, want: invalid},
-		"after its end":                 {from: guest, at: time.Hour + time.Minute, want: invalid},
-		"without an end":                {session: func(s *auth.Session) { s.Expires = time.Time{} }, from: guest, want: invalid},
-		"unknown":                       {from: guest, sid: "other", want: invalid},
-		"unknown, of nobody":            {from: "u@meet.example.com/x", sid: "other", want: invalid},
-		"of a secret that is taken out": {session: func(s *auth.Session) { s.Token.Key = "the old one's" }, from: guest, want: invalid},
-		"of no known secret":            {session: func(s *auth.Session) { s.Token.Key = "" }, from: guest, want: invalid},
-		"another machine":               {from: guest, machine: "another-machine", want: invalid},
-		"no machine":                    {from: guest, machine: "-", want: invalid},
-		"no machine on either side":     {session: func(s *auth.Session) { s.Machine = "" }, from: guest, machine: "-", want: invalid},
-		"another room":                  {from: guest, room: "retro@" + service, want: invalid},
-		"the room of a tenant":          {from: guest, room: "[acme]standup@" + service, want: invalid},
-		"no room any more required":     {session: func(s *auth.Session) { s.Room = "" }, from: guest, want: invalid},
-		"no affiliation":                {session: func(s *auth.Session) { s.Affiliation = auth.None }, from: guest, want: invalid},
-		"no such affiliation":           {session: func(s *auth.Session) { s.Affiliation = "outcast" }, from: guest, want: invalid},
-		"issuer gone":                   {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].Name = "renamed" }, from: guest, want: invalid},
-		"vhost of the issuer gone":      {policy: func(p *auth.Policy) { delete(p.VHosts, "meet.example.com") }, from: guest, want: invalid},
-		"issuer of another vhost":       {session: func(s *auth.Session) { s.VHost = "guest.example.com" }, from: guest, want: invalid},
-		"no wildcard any more":          {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].NoWildcard = true }, session: func(s *auth.Session) { s.Room = "*" }, from: guest, want: invalid},
-		"issuer of a tenant now":        {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].Tenant = "acme" }, from: guest, want: invalid},
-		"store out of reach":            {err: errors.New("no answer"), from: guest, want: auth.Decision{Reason: auth.ReasonStoreUnavailable}},
-		"store out of reach, trusted":   {err: errors.New("no answer"), from: trusted, want: auth.Decision{Reason: auth.ReasonStoreUnavailable}},
-		"sessions off":                  {policy: func(p *auth.Policy) { p.Sessions = nil }, from: guest, want: invalid},
+		"the room in capitals":                       {from: guest, room: "StandUp@" + service, want: asOwner},
+		"on a service vhost":                         {from: "r@recorder.example.com/x", state: noHost, want: auth.Decision{Verdict: auth.Allow, Reason: auth.ReasonService, Affiliation: auth.Member}},
+		"vhost unknown":                              {from: "eve@elsewhere.example/x", want: auth.Decision{Reason: auth.ReasonVHostUnknown}},
+		"for every room":                             {session: func(s *auth.Session) { s.Room = "*" }, from: guest, room: "retro@" + service, want: asOwner},
+		"a tenant's":                                 {session: func(s *auth.Session) { s.Subject = "acme" }, from: guest, room: "[acme]standup@" + service, want: asOwner},
+		"a moment before its end":                    {from: guest, at: time.Hour - time.Nanosecond, want: asOwner},
+		"at its end":                                 {from: guest, at: time.Hour, want: invalid},
+		"after its end":                              {from: guest, at: time.Hour + time.Minute, want: invalid},
+		"without an end":                             {session: func(s *auth.Session) { s.Expires = time.Time{} }, from: guest, want: invalid},
+		"unknown":                                    {from: guest, sid: "other", want: invalid},
+		"unknown, of nobody":                         {from: "u@meet.example.com/x", sid: "other", want: invalid},
+		"of a secret that is taken out":              {session: func(s *auth.Session) { s.Token.Key = "the old one's" }, from: guest, want: invalid},
+		"of no known secret":                         {session: func(s *auth.Session) { s.Token.Key = "" }, from: guest, want: invalid},
+		"another machine":                            {from: guest, machine: "another-machine", want: invalid},
+		"no machine":                                 {from: guest, machine: "-", want: invalid},
+		"no machine on either side":                  {session: func(s *auth.Session) { s.Machine = "" }, from: guest, machine: "-", want: invalid},
+		"another room":                               {from: guest, room: "retro@" + service, want: invalid},
+		"the room of a tenant":                       {from: guest, room: "[acme]standup@" + service, want: invalid},
+		"no room any more required":                  {session: func(s *auth.Session) { s.Room = "" }, from: guest, want: invalid},
+		"no affiliation":                             {session: func(s *auth.Session) { s.Affiliation = auth.None }, from: guest, want: invalid},
+		"no such affiliation":                        {session: func(s *auth.Session) { s.Affiliation = "outcast" }, from: guest, want: invalid},
+		"issuer gone":                                {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].Name = "renamed" }, from: guest, want: invalid},
+		"vhost of the issuer gone":                   {policy: func(p *auth.Policy) { delete(p.VHosts, "meet.example.com") }, from: guest, want: invalid},
+		"issuer of another vhost":                    {session: func(s *auth.Session) { s.VHost = "guest.example.com" }, from: guest, want: invalid},
+		"no wildcard any more":                       {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].NoWildcard = true }, session: func(s *auth.Session) { s.Room = "*" }, from: guest, want: invalid},
+		"issuer of a tenant now":                     {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].Tenant = "acme" }, from: guest, want: invalid},
+		"of an earlier version":                      {session: func(s *auth.Session) { s.Proof = auth.Proof{} }, from: guest, want: invalid},
+		"that names a password's proof":              {session: func(s *auth.Session) { s.Proof = auth.Proof{Account: "a@trusted.example.com"} }, from: guest, want: invalid},
+		"of an earlier version, from a trusted user": {session: func(s *auth.Session) { password(s); s.Proof = auth.Proof{} }, from: trusted, want: invalid},
+		"of a password, of an earlier version":       {session: func(s *auth.Session) { password(s); s.Proof = auth.Proof{} }, from: guest, want: invalid},
+		"used up":                                    {session: func(s *auth.Session) { s.OneTime = true }, from: guest, want: with(asOwner, func(d *auth.Decision) { d.OneTime = true })},
+		"used up, of an issuer with one_time": {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].OneTime = true }, session: func(s *auth.Session) { s.OneTime = true },
+			from: guest, want: with(asOwner, func(d *auth.Decision) { d.OneTime = true })},
+		"not used up, of an issuer with one_time now": {policy: func(p *auth.Policy) { p.VHosts["meet.example.com"].Issuers[0].OneTime = true }, from: guest, want: invalid},
+		"store out of reach":                          {err: errors.New("no answer"), from: guest, want: auth.Decision{Reason: auth.ReasonStoreUnavailable}},
+		"store out of reach, trusted":                 {err: errors.New("no answer"), from: trusted, want: auth.Decision{Reason: auth.ReasonStoreUnavailable}},
+		"sessions off":                                {policy: func(p *auth.Policy) { p.Sessions = nil }, from: guest, want: invalid},
 
 		"password, from a guest's connection": {session: password, from: guest, want: byPassword},
 		"password, another room":              {session: password, from: guest, room: "retro@" + service, want: invalid},
@@ -102,6 +112,7 @@ func TestSessions(t *testing.T) {
 			s := kept()
 			password(&s)
 			d.SessionID, d.Identity, s.Identity, s.Expires = "", "u@trusted.example.com", "u@trusted.example.com", now.Add(24*time.Hour)
+			d.Proof.Account, s.Proof.Account = "u@trusted.example.com", "u@trusted.example.com"
 			d.Session = &s
 		})},
 		"a member's, and a password": {session: member, from: trusted, want: with(trustedUser, func(d *auth.Decision) {
@@ -128,7 +139,7 @@ func TestSessions(t *testing.T) {
 			if (d.Err != nil) != (d.Reason == auth.ReasonSessionInvalid || d.Reason == auth.ReasonStoreUnavailable) {
 				t.Errorf("%s with the error %v", d.Reason, d.Err)
 			}
-			d.Room, d.Err = auth.Room{}, nil
+			d.Room, d.Err, d.Rule = auth.Room{}, nil, auth.RoomRule{}
 			if d.Verdict != auth.Allow {
 				d = auth.Decision{Verdict: d.Verdict, Reason: d.Reason}
 			}
@@ -173,8 +184,10 @@ func TestSessionsAreGiven(t *testing.T) {
 		"all claims": {claims: func(c *token.Claims) {
 			owner(c)
 			c.Room, c.Subject, c.Tenant, c.ID, c.RoomLobby, c.User.LobbyBypass = "*", "*", "acme", "j", &yes, &no
+			c.MaxOccupants, c.OneTime, c.RoomEnds = 7, true, now.Add(30*time.Minute)
 		}, want: given(func(s *auth.Session) {
 			s.Room, s.Subject, s.Tenant, s.Token.ID, s.LobbyOn, s.LobbyKnock = "*", "*", "acme", "j", true, true
+			s.MaxOccupants, s.OneTime, s.Ends, s.Expires = 7, true, now.Add(30*time.Minute), now.Add(30*time.Minute)
 		})},
 		"the other way round": {claims: func(c *token.Claims) {
 			owner(c)
@@ -193,19 +206,20 @@ func TestSessionsAreGiven(t *testing.T) {
 		"services have none": {from: "r@recorder.example.com/x", state: noHost},
 		"none in a breakout": {claims: owner, room: "uuid@" + breakout, state: auth.RoomState{HasGrant: true}},
 
-		"the same token":                  {claims: owner, live: given(nil), kept: true},
-		"the same token, without an end":  {policy: noExp, claims: endless, live: given(nil), kept: true},
-		"the same password":               {from: "t@trusted.example.com/x", live: given(password), kept: true},
-		"a token that lasts longer":       {claims: owner, live: given(func(s *auth.Session) { s.Expires = now.Add(time.Minute) }), want: given(nil)},
-		"a token that lasts shorter":      {claims: owner, live: given(tomorrow), want: given(nil)},
-		"over":                            {claims: owner, live: given(func(s *auth.Session) { s.Expires = now }), want: given(nil)},
-		"of another machine":              {claims: owner, live: given(func(s *auth.Session) { s.Machine = "another" }), want: given(nil)},
-		"of another token":                {claims: owner, live: given(func(s *auth.Session) { s.Token.ID = "j2" }), want: given(nil)},
-		"of another issuer":               {claims: owner, live: given(func(s *auth.Session) { s.Issuer = "other" }), want: given(nil)},
-		"of another vhost":                {claims: owner, live: given(func(s *auth.Session) { s.VHost = "other.example.com" }), want: given(nil)},
-		"of another room":                 {claims: owner, live: given(func(s *auth.Session) { s.Room = "retro" }), want: given(nil)},
-		"of another affiliation":          {claims: nothing, live: given(nil), want: given(member)},
-		"the token decides, store or not": {claims: owner, err: errors.New("no answer"), want: given(nil)},
+		"the same token":                        {claims: owner, live: given(nil), kept: true},
+		"the same token, without an end":        {policy: noExp, claims: endless, live: given(nil), kept: true},
+		"the same password":                     {from: "t@trusted.example.com/x", live: given(password), kept: true},
+		"a token that lasts longer":             {claims: owner, live: given(func(s *auth.Session) { s.Expires = now.Add(time.Minute) }), want: given(nil)},
+		"a token that lasts shorter":            {claims: owner, live: given(tomorrow), want: given(nil)},
+		"over":                                  {claims: owner, live: given(func(s *auth.Session) { s.Expires = now }), want: given(nil)},
+		"of another machine":                    {claims: owner, live: given(func(s *auth.Session) { s.Machine = "another" }), want: given(nil)},
+		"of another token with the same claims": {claims: owner, live: given(func(s *auth.Session) { s.Proof.Token = "another" }), want: given(nil)},
+		"of another token":                      {claims: owner, live: given(func(s *auth.Session) { s.Token.ID = "j2" }), want: given(nil)},
+		"of another issuer":                     {claims: owner, live: given(func(s *auth.Session) { s.Issuer = "other" }), want: given(nil)},
+		"of another vhost":                      {claims: owner, live: given(func(s *auth.Session) { s.VHost = "other.example.com" }), want: given(nil)},
+		"of another room":                       {claims: owner, live: given(func(s *auth.Session) { s.Room = "retro" }), want: given(nil)},
+		"of another affiliation":                {claims: nothing, live: given(nil), want: given(member)},
+		"the token decides, store or not":       {claims: owner, err: errors.New("no answer"), want: given(nil)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := policy(t)
@@ -226,7 +240,17 @@ func TestSessionsAreGiven(t *testing.T) {
 				tt.policy(&p)
 			}
 			if tt.claims != nil {
+				c := good()
+				tt.claims(&c)
 				req.Token = mint(t, tt.claims)
+				proof := proofOf(c, req.Token)
+				if tt.want != nil {
+					tt.want.Proof = proof
+				}
+				if live, ok := st.live[sid]; ok && live.Proof.Token != "another" {
+					live.Proof = proof
+					st.live[sid] = live
+				}
 			}
 			d := decided(t, auth.New(p), req, tt.state)
 			if d.Verdict != auth.Allow || (d.SessionID == sid) != tt.kept || !reflect.DeepEqual(d.Session, tt.want) {

@@ -103,6 +103,7 @@ func (a *Authorizer) verify(ctx context.Context, d *Decision, req Request, issue
 		return nil, nil, no
 	}
 	d.Token, d.Expires, d.Notes = v.ref, v.expires, v.claims.Notes
+	d.Proof = v.issuer.proof(req, v.claims, d.Room)
 	t.required(v.issuer, v.claims, a.IsBreakout(d.Room))
 	if no = ended(v, req.At, t); no != nil {
 		return nil, nil, no
