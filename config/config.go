@@ -183,7 +183,7 @@ type FirstIsHost string
 // Who becomes a host so.
 const (
 	FirstNever FirstIsHost = "never" // nobody
-	FirstToken FirstIsHost = "token" // whoever has a token
+	FirstToken FirstIsHost = "token" // somebody who comes with a token while no host is inside
 )
 
 // Hours are the times of a week when a room is open.

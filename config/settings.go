@@ -164,6 +164,10 @@ func (l *loader) goes(c *Config, path string) bool {
 		return relay
 	case parent(path) == "lobby":
 		return l.given("rooms/lobby")
+	case last(path) == "expiry_grace":
+		return l.viper.GetString(join(parent(path), "on_expiry")) == string(ExpiryRemove)
+	case last(path) == "token_reuse_of":
+		return l.viper.GetString(join(parent(path), "token_reuse")) != string(ReuseAllow)
 	case parent(path) == "store" && path != "store/path" && path != "store/max_size":
 		return c.Store.Shared()
 	case path == "rooms/wait_hold", path == "rooms/wait_hold_jitsi":

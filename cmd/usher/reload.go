@@ -223,6 +223,11 @@ func restarts(old, new *config.Config) []string {
 		{"jicofo.enforce_roles", old.Jicofo.EnforceRoles == new.Jicofo.EnforceRoles},
 		{"store.path", old.Store.Path == new.Store.Path && old.Store.Memory == new.Store.Memory},
 		{"store.max_size", old.Store.MaxSize == new.Store.MaxSize},
+		{"store.url", old.Store.URL.Reveal() == new.Store.URL.Reveal()},
+		{"store.password_file", old.Store.Password.Reveal() == new.Store.Password.Reveal()},
+		{"store.ca_file", old.Store.CAFile == new.Store.CAFile},
+		{"store.prefix", old.Store.Prefix == new.Store.Prefix},
+		{"admin.socket", old.AdminSocket == new.AdminSocket},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,8 +46,26 @@ func load(files, environ []string, remote *keys.Cache) (*config.Config, auth.Pol
 	if err != nil {
 		return nil, auth.Policy{}, err
 	}
-	return c, policy(c, made), nil
+	p := policy(c, made)
+	if problems := unreachable(c, p); len(problems) > 0 {
+		return nil, auth.Policy{}, &config.Problems{List: problems, Files: c.Files}
+	}
+	return c, p, nil
 }
+
+// unreachable returns a problem for each rule of rooms that never holds, because the rules before it leave it no room.
+func unreachable(c *config.Config, p auth.Policy) (problems []config.Problem) {
+	hidden := auth.Shadowed(p.Rules)
+	for _, n := range slices.Sorted(maps.Keys(hidden)) {
+		by := hidden[n]
+		problems = append(problems, config.Problem{Source: c.Rooms.Rules[n].Source, Key: ruleKey(n),
+			Text: fmt.Sprintf("never holds, because %s (%s) is before it and fits all its rooms: move it up, or take it out", ruleKey(by), c.Rooms.Rules[by].Source)})
+	}
+	return problems
+}
+
+// ruleKey is the key of a rule of rooms.
+func ruleKey(n int) string { return fmt.Sprintf("rooms.rules[%d]", n) }
 
 // configEnviron returns an environment without the variable of "usher token mint", which is not part of the configuration.
 func configEnviron(environ []string) []string {
@@ -63,12 +82,14 @@ func policy(c *config.Config, made *issuers) auth.Policy {
 		Login:           auth.Login(c.Login),
 		Lobby:           !c.Rooms.Lobby.Equal(jid.JID{}),
 		LobbyAutostart:  c.Lobby.Autostart == config.AutostartHost,
+		LobbyBypass:     affiliations(c.Lobby.Bypass),
+		AfterKick:       afterKick(c.Rooms.AfterKick),
 	}
 	if !c.Rooms.Breakout.Equal(jid.JID{}) {
 		p.Breakout = c.Rooms.Breakout.String()
 	}
-	for _, a := range c.Lobby.Bypass {
-		p.LobbyBypass = append(p.LobbyBypass, auth.Affiliation(a))
+	for _, r := range c.Rooms.Rules {
+		p.Rules = append(p.Rules, rule(r))
 	}
 	for _, service := range c.Rooms.Services {
 		p.Services = append(p.Services, service.String())
@@ -82,6 +103,48 @@ func policy(c *config.Config, made *issuers) auth.Policy {
 		}
 	}
 	return p
+}
+
+// rule turns a rule of rooms into one of package auth.
+func rule(r config.Rule) auth.Rule {
+	to := auth.Rule{
+		Match:          cmp.Or(r.Match, "*"),
+		Tenant:         r.Tenant,
+		WaitForHost:    auth.WaitForHost(r.WaitForHost),
+		Guests:         auth.Guests(r.Guests),
+		MaxOccupants:   r.MaxOccupants,
+		MaxDuration:    r.MaxDuration,
+		OnHostLeft:     auth.OnHostLeft(r.OnHostLeft),
+		HostGrace:      r.HostGrace,
+		FirstIsHost:    auth.FirstIsHost(r.FirstIsHost),
+		LobbyBypass:    affiliations(r.Bypass),
+		HasLobbyBypass: r.HasBypass,
+	}
+	if h := r.Hours; h != nil {
+		to.Hours = &auth.Hours{Days: h.Days, From: h.From, Until: h.Until, Zone: h.Zone}
+	}
+	if r.Autostart != "" {
+		on := r.Autostart == config.AutostartHost
+		to.LobbyAutostart = &on
+	}
+	return to
+}
+
+func affiliations(from []config.Affiliation) (to []auth.Affiliation) {
+	for _, a := range from {
+		to = append(to, auth.Affiliation(a))
+	}
+	return to
+}
+
+func afterKick(a config.AfterKick) auth.AfterKick {
+	switch {
+	case a.Bar:
+		return auth.AfterKick{Then: auth.KickBar}
+	case a.Wait > 0:
+		return auth.AfterKick{Then: auth.KickWait, Wait: a.Wait}
+	}
+	return auth.AfterKick{Then: auth.KickAsk}
 }
 
 // issuers collects the issuers of package auth while a configuration is loaded. An issuer that cannot be made is a fault of the
@@ -107,6 +170,11 @@ func (m *issuers) add(vhost jid.JID, c config.Issuer) (faults []config.Fault) {
 		NoWildcard:         c.NoWildcard,
 		Leeway:             c.Leeway,
 		DefaultAffiliation: auth.Affiliation(c.DefaultAffiliation),
+		OnExpiry:           auth.OnExpiry(c.OnExpiry),
+		ExpiryGrace:        c.ExpiryGrace,
+		OneTime:            c.OneTime,
+		Reuse:              auth.Reuse(c.Reuse),
+		ReuseOf:            auth.ReuseOf(c.ReuseOf),
 	}
 	for _, name := range c.Algorithms {
 		i.Algorithms = append(i.Algorithms, jwa.SignatureAlgorithm(name))

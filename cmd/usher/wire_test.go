@@ -41,6 +41,13 @@ func TestWire(t *testing.T) {
 			GuestRooms: []string{"open-*"}, HostAffiliation: config.Admin,
 			Lobby: jid.MustParse("lobby.example.com"), Breakout: jid.MustParse("breakout.example.com"),
 			Enforcement: config.MembersOnly, GuardInterval: time.Second, WaitHold: time.Minute, WaitHoldJitsi: time.Hour,
+			AfterKick: config.AfterKick{Wait: time.Minute},
+			Rules: []config.Rule{{
+				Match: "class-*", Tenant: "acme", WaitForHost: config.WaitGuests, Guests: config.GuestsDeny, MaxOccupants: 30,
+				Hours:       &config.Hours{Days: []time.Weekday{time.Friday}, From: time.Hour, Until: 2 * time.Hour, Zone: time.UTC},
+				MaxDuration: 3 * time.Hour, OnHostLeft: config.LeftEnd, HostGrace: time.Second, FirstIsHost: config.FirstToken,
+				Autostart: config.AutostartHost, Bypass: []config.Affiliation{config.Member}, HasBypass: true,
+			}, {Tenant: "other"}},
 		},
 		Lobby:    config.Lobby{Autostart: config.AutostartHost, Bypass: []config.Affiliation{config.Owner}},
 		Jicofo:   config.Jicofo{JID: jid.MustParse("focus@auth.example.com"), ForwardToken: true, EnforceRoles: true},
@@ -52,7 +59,8 @@ func TestWire(t *testing.T) {
 				AppID: "my_app", AcceptedIssuers: []string{"a"}, AcceptedAudiences: []string{"b"}, Algorithms: []string{"HS384"},
 				AppSecrets:  []config.Secret{config.NewSecret(appSecret), config.NewSecret("another")},
 				RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: time.Second,
-				Tenant: "acme", Claims: claimMap, DefaultAffiliation: config.Owner,
+				Tenant: "acme", Claims: claimMap, DefaultAffiliation: config.Owner, OneTime: true,
+				Ending: config.Ending{OnExpiry: config.ExpiryRemove, ExpiryGrace: time.Minute, Reuse: config.ReuseRefuse, ReuseOf: config.ReuseOfSub},
 			}},
 		}},
 	}
@@ -74,11 +82,19 @@ func TestWire(t *testing.T) {
 	want := auth.Policy{
 		Services: []string{"rooms.example.com"}, WaitForHost: auth.MembersWait, GuestRooms: []string{"open-*"}, HostAffiliation: auth.Admin,
 		Breakout: "breakout.example.com", Lobby: true, LobbyBypass: []auth.Affiliation{auth.Owner}, LobbyAutostart: true, Login: auth.LoginURL,
+		AfterKick: auth.AfterKick{Then: auth.KickWait, Wait: time.Minute},
+		Rules: []auth.Rule{{
+			Match: "class-*", Tenant: "acme", WaitForHost: auth.GuestsWait, Guests: auth.GuestsDeny, MaxOccupants: 30,
+			Hours:       &auth.Hours{Days: []time.Weekday{time.Friday}, From: time.Hour, Until: 2 * time.Hour, Zone: time.UTC},
+			MaxDuration: 3 * time.Hour, OnHostLeft: auth.LeftEnd, HostGrace: time.Second, FirstIsHost: auth.FirstToken,
+			LobbyAutostart: new(true), LobbyBypass: []auth.Affiliation{auth.Member}, HasLobbyBypass: true,
+		}, {Match: "*", Tenant: "other"}},
 		VHosts: map[string]auth.VHost{"example.com": {
 			Kind: auth.KindToken, AllowEmptyToken: true, DefaultAffiliation: auth.Member,
 			Issuers: []auth.Issuer{{
 				Name: "my_app", Accepted: []string{"a"}, Audiences: []string{"b"}, Algorithms: []jwa.SignatureAlgorithm{jwa.HS384},
 				RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: time.Second,
+				OnExpiry: auth.Remove, ExpiryGrace: time.Minute, OneTime: true, Reuse: auth.ReuseRefuse, ReuseOf: auth.ReuseOfSubject,
 				DefaultAffiliation: auth.Owner, Tenant: "acme", Claims: token.ClaimMap{
 					Affiliation: claim("a", "owner"), ID: claim("b", "2"), Name: claim("c", "3"), Group: claim("d", "4"),
 					Room: claim("e", "5"), Tenant: claim("f", "6"),
@@ -90,8 +106,9 @@ func TestWire(t *testing.T) {
 		t.Errorf("got %+v, want %+v", p, want)
 	}
 	// A new field of these options fails the test until it is wired and has a value here.
-	p.Sessions = store.Sessions{} // authorizer sets it
+	p.Sessions, p.Refusals = store.Sessions{}, noRefusals{} // authorizer sets them
 	filled(t, p)
+	filled(t, p.Rules[0])
 	filled(t, want.VHosts["example.com"])
 	want.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
 	filled(t, want.VHosts["example.com"].Issuers[0])
@@ -118,6 +135,8 @@ func TestWire(t *testing.T) {
 }
 
 type fixedKeys struct{ auth.KeySource }
+
+type noRefusals struct{ auth.Refusals }
 
 // filled fails the test if a field of the struct has its zero value.
 func filled(t *testing.T, v any) {
