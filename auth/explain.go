@@ -137,6 +137,23 @@ func (t *trace) hours(h *Hours, open bool, opens, closes time.Time) {
 	t.found("hours", h.String(), found, open)
 }
 
+// limits says how many people the room takes and how long it may last, if either is limited.
+func (t *trace) limits(r RoomRule) {
+	if t == nil {
+		return
+	}
+	var limits []string
+	if r.MaxOccupants > 0 {
+		limits = append(limits, fmt.Sprintf("%d people", r.MaxOccupants))
+	}
+	if r.MaxDuration > 0 {
+		limits = append(limits, r.MaxDuration.String())
+	}
+	if len(limits) > 0 {
+		t.found("limits", "what the rule gives, narrowed by the token", strings.Join(limits, ", "), true)
+	}
+}
+
 func (t *trace) first(s RoomState) {
 	t.found("first is host", "no host in the room, to become one with this token", s.String(), true)
 }

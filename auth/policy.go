@@ -242,6 +242,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		rule = rule.narrowed(credential.MaxOccupants)
 	}
 	d.Rule = rule
+	t.limits(rule)
 
 	// 6. Without a token the virtual host says who this is. A password decides as a token does, before any session. A service
 	// enters a room that is open, and opens none, neither here nor through Jicofo.
@@ -280,7 +281,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		if no = a.barred(ctx, d, t); no != nil {
 			return d.refused(no)
 		}
-		d.ends(issuer, credential)
+		d.byIssuer(issuer)
 		if d.SessionID == "" {
 			d.SessionID, d.Session = a.sessionOf(ctx, req, credential)
 		}
@@ -320,7 +321,10 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	}
 
 	// 8. Everybody else waits for a host, as far as wait_for_host says. A guest opens no room but those of guest_rooms.
-	// A rule may let people in although the host has left.
+	// A rule may let people in although the host has left. If their token says when the room ends, only their own right ends then.
+	if !guest {
+		d.Expires, d.RemoveAt = earliest(d.Expires, credential.Ends), earliest(d.RemoveAt, credential.Ends)
+	}
 	waits := rule.WaitForHost == MembersWait || guest && rule.WaitForHost == GuestsWait
 	d.MayCreate = !waits && !guest
 	if rule.GuestRoom {

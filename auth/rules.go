@@ -181,18 +181,14 @@ func over(credential *Session, at time.Time, t *trace) *refusal {
 	return nil
 }
 
-// ends sets what follows from the end of a token or session: when its right ends, and when its bearer is put out. A password, which
-// has no issuer, does not end.
-func (d *Decision) ends(issuer *Issuer, credential *Session) {
-	if issuer == nil {
+// byIssuer sets what the issuer of the token, or of the session's token, says about its use and its end. A password has none.
+func (d *Decision) byIssuer(i *Issuer) {
+	if i == nil {
 		return
 	}
-	d.Reuse, d.ReuseOf = issuer.Reuse, issuer.ReuseOf
-	if issuer.OnExpiry == Remove && !d.Expires.IsZero() {
-		d.RemoveAt = d.Expires.Add(issuer.ExpiryGrace)
-	}
-	if end := credential.Ends; !end.IsZero() && !credential.Affiliation.Host() {
-		d.Expires, d.RemoveAt = earliest(d.Expires, end), earliest(d.RemoveAt, end)
+	d.Reuse, d.ReuseOf = i.Reuse, i.ReuseOf
+	if i.OnExpiry == Remove && !d.Expires.IsZero() {
+		d.RemoveAt = d.Expires.Add(i.ExpiryGrace)
 	}
 }
 
