@@ -137,8 +137,8 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		return d.Denied(ReasonVHostUnknown, nil)
 	}
 
-	// 3. A token must be good, and not taken back. A bad token never counts as no token: otherwise its bearer would enter as a guest. A virtual
-	// host without issuers ignores tokens.
+	// 3. A token must be good, and not taken back. A bad token never counts as no token: otherwise its bearer would enter as a
+	// guest. A virtual host without issuers ignores tokens.
 	var issuer *Issuer
 	var claims *token.Claims
 	var no *refusal
@@ -228,21 +228,13 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		return d.allowed(ReasonBreakout, None)
 	}
 
-	// Still 5: the room must be open, by the hours of its rule, and by what the token says. The hours hold for everybody, hosts and
-	// services too. What a token says only narrows what the rule gives.
+	// Still 5: the room must be open, by the hours of its rule. They hold for everybody, hosts and services too.
 	rule, number := a.RuleFor(room)
 	t.rule(a.policy.Rules, number)
 	if open, opens := rule.openAt(req.At, t); !open {
 		return d.closed(rule.Hours, opens)
 	}
-	if credential != nil {
-		if no = over(credential, req.At, t); no != nil {
-			return d.refused(no)
-		}
-		rule = rule.narrowed(credential.MaxOccupants)
-	}
 	d.Rule = rule
-	t.limits(rule)
 
 	// 6. Without a token the virtual host says who this is. A password decides as a token does, before any session. A service
 	// enters a room that is open, and opens none, neither here nor through Jicofo.
@@ -276,16 +268,23 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		t.noToken("no token", false)
 		return d.Denied(ReasonTokenRequired, nil)
 	}
-	// Still 6: somebody who was put out of the room stays out, as far as after_kick says. Guests have no name to know them by.
+	// Still 6: somebody who was put out of the room stays out, as far as after_kick says; guests have no name to know them by. What
+	// the token says of the room narrows what the rule gives.
 	if !guest {
 		if no = a.barred(ctx, d, t); no != nil {
 			return d.refused(no)
 		}
+		if no = over(credential, req.At, t); no != nil {
+			return d.refused(no)
+		}
+		d.Rule = rule.narrowed(credential.MaxOccupants)
 		d.byIssuer(issuer)
 		if d.SessionID == "" {
 			d.SessionID, d.Session = a.sessionOf(ctx, req, credential)
 		}
 	}
+
+	t.limits(d.Rule)
 
 	// 7. A host enters, and opens the room if need be. Among equals, who comes first with a token is host. A lobby may make hosts
 	// knock, but only if a host is inside who can let them in.

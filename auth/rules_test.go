@@ -213,6 +213,7 @@ func TestRoomRules(t *testing.T) {
 		"one time without a machine":      {claims: oneTime(owner), machine: "-", want: denied(auth.ReasonTokenClaims)},
 		"one time, machine too long":      {claims: oneTime(owner), machine: strings.Repeat("m", 257), want: denied(auth.ReasonTokenClaims)},
 		"session of a one-time token":     {session: func(s *auth.Session) { s.OneTime = true }, from: guest, want: with(host, func(d *auth.Decision) { d.OneTime, d.Expires = true, now.Add(time.Hour) })},
+		"a password has no room's end":    {session: func(s *auth.Session) { s.Ends = now.Add(-time.Minute) }, from: trusted, want: with(host, func(d *auth.Decision) { d.Expires = time.Time{} })},
 		"a password is not one time":      {session: func(s *auth.Session) { s.OneTime = true }, from: trusted, want: with(host, func(d *auth.Decision) { d.Expires = time.Time{} })},
 		"closed to hosts":                 {policy: closing, claims: owner, want: denied(auth.ReasonRoomClosed), told: closedText},
 		"closed to trusted users":         {policy: closing, from: trusted, want: denied(auth.ReasonRoomClosed), told: closedText},

@@ -489,6 +489,19 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			own.Tenant = some("issuer tenant", "", "", "", "acme")
 			own.RequireRoom, own.RequireExp, own.DomainVerification = flag("room"), flag("exp"), flag("domain")
 			own.NoWildcard = rapid.IntRange(0, 3).Draw(t, "no wildcard") == 0
+			own.OneTime = rapid.IntRange(0, 3).Draw(t, "one time") == 0
+			own.OnExpiry, own.ExpiryGrace = auth.OnExpiry(some("expiry", "", "keep", "remove")), time.Duration(rapid.IntRange(0, 2).Draw(t, "grace"))*time.Minute
+			own.Reuse = auth.Reuse(some("reuse", "", "replace", "refuse"))
+			if flag("rule") {
+				p.Rules = []auth.Rule{{
+					Match: some("match", "*", "standup"), Tenant: some("tenant", "", "*"), MaxOccupants: rapid.IntRange(0, 3).Draw(t, "most"),
+					WaitForHost: auth.WaitForHost(some("rule wait", "", "guests", "members", "never")), FirstIsHost: auth.FirstIsHost(some("first", "", "token")),
+					OnHostLeft: auth.OnHostLeft(some("left", "", "keep", "end")), Guests: auth.Guests(some("guests", "", "deny")),
+				}}
+				if rapid.IntRange(0, 3).Draw(t, "hours") == 0 {
+					p.Rules[0].Hours = &auth.Hours{From: 11 * time.Hour, Until: 20 * time.Hour}
+				}
+			}
 			p.VHosts = map[string]auth.VHost{
 				"meet.example.com":  {Kind: auth.KindToken, AllowEmptyToken: flag("empty"), DefaultAffiliation: auth.Affiliation(some("default", "owner", "member")), Issuers: []auth.Issuer{own}},
 				"guest.example.com": {Kind: auth.KindGuest},
@@ -502,6 +515,10 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			Tenant: some("tenant", "", "acme"), RoomLobby: maybe("room lobby"),
 			User: token.User{ID: "u1", Affiliation: some("affiliation", "", "owner", "admin", "member"), LobbyBypass: maybe("lobby bypass")},
 		}
+		c.OneTime, c.MaxOccupants = rapid.IntRange(0, 3).Draw(t, "one time") == 0, rapid.IntRange(0, 3).Draw(t, "claimed most")
+		if minutes := rapid.IntRange(0, 2000).Draw(t, "ends"); minutes > 1000 {
+			c.RoomEnds = now.Add(time.Duration(minutes-1000) * time.Minute)
+		}
 		if minutes := rapid.IntRange(0, 2000).Draw(t, "exp"); minutes > 0 {
 			c.Expires = now.Add(time.Duration(minutes) * time.Minute)
 		}
@@ -510,7 +527,7 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		in := func() auth.Look {
-			return looking(auth.RoomState{Exists: flag("exists"), HostPresent: flag("host inside"), Lobby: flag("lobby at work")})
+			return looking(auth.RoomState{Exists: flag("exists"), HostPresent: flag("host inside"), Lobby: flag("lobby at work"), Opened: flag("opened")})
 		}
 
 		// The first request earns a session.
@@ -545,10 +562,11 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			outcomes[got.Verdict.String()+" "+string(got.Reason)]++
 			switch {
 			case got.Verdict == auth.Deny:
-				if got.Reason != auth.ReasonSessionInvalid {
-					t.Fatalf("refused with %s (%v)", got.Reason, got.Err)
+				if got.Reason != auth.ReasonSessionInvalid && most.Verdict == auth.Allow {
+					t.Fatalf("refused with %s (%v), by token %s", got.Reason, got.Err, most.Reason)
 				}
-				if most.Verdict == auth.Allow && later.MachineUID == machine && later.At.Before(earned.Session.Expires) {
+				usedUp := earned.Session.OneTime || !p.VHosts["meet.example.com"].Issuers[0].OneTime
+				if usedUp && most.Verdict == auth.Allow && later.MachineUID == machine && later.At.Before(earned.Session.Expires) {
 					t.Fatalf("refused (%v), although the token would do: %+v", got.Err, most)
 				}
 			case later.MachineUID != machine:
@@ -562,11 +580,15 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			case got.Verdict > most.Verdict:
 				t.Fatalf("%s %s by session, %s %s by token", got.Verdict, got.Reason, most.Verdict, most.Reason)
 			case got.Verdict == auth.Allow:
-				if got.Affiliation != most.Affiliation || got.MayCreate != most.MayCreate || got.NeedsHost != most.NeedsHost || got.StartLobby != most.StartLobby || got.Identity != most.Identity || got.Token != most.Token {
+				if got.Affiliation != most.Affiliation || got.MayCreate != most.MayCreate || got.NeedsHost != most.NeedsHost || got.StartLobby != most.StartLobby || got.Identity != most.Identity || got.Token != most.Token ||
+					got.Proof != most.Proof || most.OneTime && !got.OneTime || got.FirstHost != most.FirstHost || got.Reuse != most.Reuse || !got.Ends.Equal(most.Ends) || !reflect.DeepEqual(got.Rule, most.Rule) {
 					t.Fatalf("by session %+v\nby token   %+v", got, most)
 				}
 				if got.Expires.IsZero() || !most.Expires.IsZero() && got.Expires.After(most.Expires) || got.Expires.After(now.Add(24*time.Hour)) {
 					t.Fatalf("ends %s by session, %s by token", got.Expires, most.Expires)
+				}
+				if !most.RemoveAt.IsZero() && (got.RemoveAt.IsZero() || got.RemoveAt.After(most.RemoveAt)) {
+					t.Fatalf("put out at %s by session, %s by token", got.RemoveAt, most.RemoveAt)
 				}
 			}
 		}
