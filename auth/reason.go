@@ -165,7 +165,7 @@ var Reasons = []ReasonRow{
 		"Ask the issuer to mend the claim that the log names, or see `claims`, `require_room` and `require_exp`.",
 		"Your invitation is incomplete or contradicts itself. Please ask for a new link."},
 	{ReasonTokenExpired, Deny, Refused, ClassToken, LevelInfo,
-		"The token's exp has passed, leeway included.",
+		"The token's exp has passed, leeway included, or its context.room.ends.",
 		"Nothing, for an old link. For new ones, compare the clocks, or have the issuer give them a longer life.",
 		"Your invitation has expired. Please ask for a new link."},
 	{ReasonTokenNotYetValid, Deny, Refused, ClassToken, LevelInfo,

@@ -57,7 +57,7 @@ func TestVectors(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := a.Authorize(t.Context(), auth.Request{
-				At: at, From: jid.MustParse("u@" + v.VHost + "/x"), Room: v.Room, Token: v.Token,
+				At: at, From: jid.MustParse("u@" + v.VHost + "/x"), Room: v.Room, Token: v.Token, MachineUID: machine,
 			}, looking(noRoom))
 			got := d.Verdict.String() + " " + string(d.Reason)
 			if d.Verdict == auth.Allow {

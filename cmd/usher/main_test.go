@@ -50,8 +50,11 @@ func TestTranscripts(t *testing.T) {
 		"FORGED":       owner[:strings.LastIndex(owner, ".")+1] + strings.Repeat("A", 43),
 		"MILLISECONDS": raw(fmt.Sprintf(`{"iss":"my_app","aud":"jitsi","sub":"meet.example.com","room":"standup","exp":%d}`, noon.Add(time.Hour).UnixMilli())),
 		"NOTHING":      raw(`{"iss":"my_app","context":{"user":{"affiliation":"owner"}}}`),
-		"AHEAD":        minted(t, func(c *token.Claims) { c.IssuedAt = noon.Add(31 * time.Minute) }),
-		"YEAR9999":     minted(t, func(c *token.Claims) { c.Expires = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }),
+		"NARROW": minted(t, func(c *token.Claims) {
+			c.ID, c.OneTime, c.MaxOccupants, c.RoomEnds = "j", true, 12, noon.Add(45*time.Minute)
+		}),
+		"AHEAD":    minted(t, func(c *token.Claims) { c.IssuedAt = noon.Add(31 * time.Minute) }),
+		"YEAR9999": minted(t, func(c *token.Claims) { c.Expires = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC) }),
 		"ODD": raw(fmt.Sprintf(`{"iss":"my_app","aud":"jitsi","sub":"meet.example.com","room":"standup","exp":%d,"role":"visitor",`+
 			`"context":{"moderator":true,"user":{"name":["Juliet"],"moderator":"false"},"features":{"recording":1}}}`, noon.Add(time.Hour).Unix())),
 		"SUPERUSER": minted(t, func(c *token.Claims) { c.User.Affiliation = "superuser\x1b[2J" }),

@@ -201,6 +201,8 @@ type explanation struct {
 	Told        string      `json:"told,omitempty"`        // the text for the person
 	Affiliation string      `json:"affiliation,omitempty"` // in the room, for allow
 	Expires     *time.Time  `json:"expires,omitempty"`     // when the right ends
+	RemoveAt    *time.Time  `json:"remove_at,omitempty"`   // when the person is put out
+	RoomEnds    *time.Time  `json:"room_ends,omitempty"`   // when the room ends, by the token of a host
 }
 
 func newExplanation(req auth.Request, d auth.Decision, steps []auth.Step) explanation {
@@ -213,11 +215,19 @@ func newExplanation(req auth.Request, d auth.Decision, steps []auth.Step) explan
 	}
 	if d.Verdict != auth.Allow {
 		e.Told = d.Told()
-	} else if !d.Expires.IsZero() {
-		end := d.Expires.UTC()
-		e.Expires = &end
+		return e
 	}
+	e.Expires, e.RemoveAt, e.RoomEnds = known(d.Expires), known(d.RemoveAt), known(d.Ends)
 	return e
+}
+
+// known returns a time in UTC, nil if it is zero.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
 }
 
 func (e explanation) write(w io.Writer, asJSON bool) error {
@@ -248,8 +258,13 @@ func (e explanation) write(w io.Writer, asJSON bool) error {
 	if e.Affiliation != "" {
 		fmt.Fprintf(&b, "Affiliation in the room: %s\n", e.Affiliation)
 	}
-	if e.Expires != nil {
-		fmt.Fprintf(&b, "Until: %s\n", e.Expires.Format(time.RFC3339))
+	for _, end := range []struct {
+		what string
+		at   *time.Time
+	}{{"Until", e.Expires}, {"Put out of the room", e.RemoveAt}, {"The room ends", e.RoomEnds}} {
+		if end.at != nil {
+			fmt.Fprintf(&b, "%s: %s\n", end.what, end.at.Format(time.RFC3339))
+		}
 	}
 	if e.Told != "" {
 		fmt.Fprintf(&b, "The person reads: %s\n", e.Told)

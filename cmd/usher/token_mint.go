@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
@@ -55,6 +56,9 @@ counts: the issuer's, or the virtual host's if the issuer has none.`,
 	f.StringVar(&m.claims.User.ID, "id", "", "the person's `id` with the issuer")
 	f.DurationVar(&m.ttl, "ttl", time.Hour, "how long the token is valid, from now or from --not-before")
 	f.StringVar(&m.begin, "not-before", "", "`time` from which it is valid, such as 2030-01-31T09:00:00Z, or 20m from now")
+	f.BoolVar(&m.claims.OneTime, "one-time", false, "the token lets in one machine only")
+	f.IntVar(&m.claims.MaxOccupants, "max-occupants", 0, "how many `people` the room takes at most")
+	f.StringVar(&m.ends, "room-ends", "", "`time` at which the room ends, such as 2030-01-31T10:00:00Z, or 90m from now")
 	f.StringVar(&m.algorithm, "algorithm", "", "signature `algorithm` (default HS256, RS256, ES256 or EdDSA, by the key)")
 	f.StringVar(&m.kid, "kid", "", "`id` of the key, for the token's header")
 	return cmd
@@ -62,15 +66,16 @@ counts: the issuer's, or the virtual host's if the issuer has none.`,
 
 // mintCommand has the flags of "usher token mint".
 type mintCommand struct {
-	claims                token.Claims
-	secretFile, keyFile   string
-	algorithm, kid, begin string
-	ttl                   time.Duration
+	claims              token.Claims
+	secretFile, keyFile string
+	algorithm, kid      string
+	begin, ends         string
+	ttl                 time.Duration
 }
 
 // run runs the command.
 func (m *mintCommand) run(cmd *cobra.Command, _ []string) error {
-	if err := complete(cmd, &m.claims, m.ttl, m.begin, time.Now()); err != nil {
+	if err := m.complete(cmd, time.Now()); err != nil {
 		return err
 	}
 	key, fitting, err := signingKey(m.secretFile, m.keyFile)
@@ -93,7 +98,8 @@ func (m *mintCommand) run(cmd *cobra.Command, _ []string) error {
 }
 
 // complete adds an id and the times of the flags to the claims. It refuses a token that no usher would accept.
-func complete(cmd *cobra.Command, c *token.Claims, ttl time.Duration, begin string, now time.Time) error {
+func (m *mintCommand) complete(cmd *cobra.Command, now time.Time) error {
+	c := &m.claims
 	var missing []string
 	for _, name := range []string{"app-id", "room", "sub"} {
 		if !cmd.Flags().Changed(name) {
@@ -107,19 +113,29 @@ func complete(cmd *cobra.Command, c *token.Claims, ttl time.Duration, begin stri
 		return misused("--app-id is empty: usher accepts no token without an issuer")
 	case strings.Contains(c.Room, "@"):
 		return misused("--room %s: write the name of the room alone, %s", c.Room, c.Room[:strings.Index(c.Room, "@")])
-	case ttl < time.Second:
-		return misused("--ttl %s is too short: write for how long the token is valid, such as 1h", ttl)
+	case m.ttl < time.Second:
+		return misused("--ttl %s is too short: write for how long the token is valid, such as 1h", m.ttl)
 	case !slices.Contains([]string{"", "owner", "admin", "member", "moderator", "teacher"}, c.User.Affiliation):
 		return misused("--affiliation %s: it must be owner, admin or member", c.User.Affiliation)
+	case cmd.Flags().Changed("max-occupants") && (c.MaxOccupants < 1 || c.MaxOccupants > math.MaxInt32):
+		return misused("--max-occupants %d: write a number of at least 1", c.MaxOccupants)
 	}
-	c.ID, c.IssuedAt, c.Expires = rand.Text(), now, now.Add(ttl)
-	if begin != "" {
-		var err error
-		if c.NotBefore, err = moment(begin, now); err != nil {
-			return misused("--not-before %s: %w", begin, err)
+	c.ID, c.IssuedAt, c.Expires = rand.Text(), now, now.Add(m.ttl)
+	var err error
+	if m.begin != "" {
+		if c.NotBefore, err = moment(m.begin, now); err != nil {
+			return misused("--not-before %s: %w", m.begin, err)
 		}
 		if c.NotBefore.After(now) {
-			c.Expires = c.NotBefore.Add(ttl)
+			c.Expires = c.NotBefore.Add(m.ttl)
+		}
+	}
+	if m.ends != "" {
+		if c.RoomEnds, err = moment(m.ends, now); err != nil {
+			return misused("--room-ends %s: %w", m.ends, err)
+		}
+		if !c.RoomEnds.After(now) {
+			return misused("--room-ends %s: that is over, so usher would not let anybody in", m.ends)
 		}
 	}
 	return nil

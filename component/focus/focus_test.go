@@ -93,6 +93,15 @@ func TestReplyEchoesTheRoom(t *testing.T) {
 	}
 }
 
+// A decision may have a text of its own for the person; it is escaped as every text is.
+func TestReplyWithTextOfTheDecision(t *testing.T) {
+	d := auth.Decision{Reason: auth.ReasonRoomClosed, Text: "It opens at <8>."}
+	got := encode(t, focus.Reply(asked, focus.Conference{Room: "r@s"}, d, "", nil))
+	if !strings.Contains(got, ">It opens at &lt;8&gt;.</text>") || strings.Contains(got, auth.ReasonRoomClosed.Text()) || !strings.Contains(got, `code="room-closed"`) {
+		t.Errorf("got %s", got)
+	}
+}
+
 // Whatever the reason is, only the verdict allow opens the door.
 func TestReplyIsReadyOnlyIfAllowed(t *testing.T) {
 	for _, e := range auth.Reasons {

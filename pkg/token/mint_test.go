@@ -52,6 +52,10 @@ func TestMintThenParseGivesTheSameClaims(t *testing.T) {
 			Tenant:    text("tenant"),
 			RoomRegex: rapid.Bool().Draw(t, "regex"),
 			RoomLobby: flag("lobby"),
+
+			OneTime:      rapid.Bool().Draw(t, "one time"),
+			MaxOccupants: rapid.IntRange(0, 1<<31-1).Draw(t, "max occupants"),
+			RoomEnds:     seconds("ends"),
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "audiences") {
 			want.Audience = append(want.Audience, "a"+text("aud"))
