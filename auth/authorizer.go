@@ -130,6 +130,9 @@ func (a *Authorizer) Knows(from jid.JID) bool {
 // NoLogin reports whether it is known that there is no login for those who need a token and have none.
 func (a *Authorizer) NoLogin() bool { return a.policy.Login == LoginNone }
 
+// AfterKick says what a kick or ban means for the person's next request.
+func (a *Authorizer) AfterKick() AfterKick { return a.policy.AfterKick }
+
 // CountsAsHost reports whether a moderator from this domain is a host. People of the policy's virtual hosts are, guests included:
 // a guest moderates only by a host's session, or because a host promoted them. Users of service virtual hosts and of domains that
 // the policy does not name are not: admins of the MUC service (accounts of Jibri, Jigasi or an operator) own every room without
