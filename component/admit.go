@@ -25,6 +25,7 @@ type request struct {
 	client client
 	came   time.Time // when it came, or when a held one was called
 	held   *waiter   // not nil if it was held, and is decided for the last time
+	by     granted   // as what the sender is let in, for the ledger
 }
 
 // client is the way back to a client that asked; each door has its own kind.
@@ -59,7 +60,7 @@ func (c *Component) admit(ctx context.Context, r *request) {
 	d := c.decide(ctx, r)
 	var said *focus.Answer
 	if d.Verdict == auth.Allow {
-		d, said = c.mode.apply(ctx, r, d)
+		d, said = c.letIn(ctx, r, d)
 	}
 	if d.Err != nil && errors.Is(context.Cause(ctx), errGaveWay) {
 		d.Err = fmt.Errorf("%w: %w", errGaveWay, d.Err)

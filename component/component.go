@@ -16,7 +16,9 @@
 //   - answer.go sends an answer, or owes it, and logs the decision;
 //   - held.go holds the requests of people who wait for a host until one is inside;
 //   - left.go leaves requests without an answer to the next usher;
-//   - ledger.go writes grants and sessions down;
+//   - ledger.go writes grants and sessions down; live.go knows which grants are live;
+//   - once.go keeps a one-time token, or one that may be in a room once, from doing more; endings.go puts people out when their right
+//     ends, and revoke.go when it is taken back;
 //   - repeats.go keeps refused clients from filling the log, and hints.go tells an operator what to do about an error;
 //   - counters.go counts decisions and events.
 //
@@ -137,6 +139,10 @@ type Component struct {
 	stranger *stranger
 	sessions store.Sessions
 	ledger   *ledger
+	refusals store.Refusals
+	used     store.Used
+	kicks    *kicks
+	turns    turns
 	held     *held
 	counts   counters
 	repeats  *repeats
@@ -183,6 +189,7 @@ func New(o Options) (*Component, error) {
 	}
 	c := &Component{
 		o: o, sessions: store.Sessions{Store: o.Store}, held: newHeld(o.Store), repeats: newRepeats(o.Log),
+		refusals: store.Refusals{Store: o.Store, Now: o.Now}, used: store.Used{Store: o.Store}, kicks: newKicks(),
 		hurried:        make(chan struct{}),
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout,
 	}
@@ -229,6 +236,8 @@ func (c *Component) Run(ctx context.Context) error {
 	counting, end := context.WithCancel(context.WithoutCancel(ctx))
 	var log sync.WaitGroup
 	log.Go(func() { c.repeats.run(counting) })
+	log.Go(func() { c.follow(counting) })
+	log.Go(func() { c.bar(counting) })
 	defer log.Wait()
 	defer end()
 	var p pauses
@@ -267,6 +276,9 @@ func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
 		return nil, err
 	}
 	if err := c.inherit(ctx); err != nil {
+		return nil, err
+	}
+	if err := c.barredRooms(ctx); err != nil {
 		return nil, err
 	}
 	c.mode.Restore(written)
@@ -337,6 +349,7 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 	run(func() { c.mode.Run(own) })
 	run(func() { c.mode.Resume(own, rooms, c.policy.Load().services...) })
 	run(func() { c.expire(own) })
+	run(func() { c.end(own) })
 	run(func() { c.ledger.run(own) })
 	g.Go(func() error { return c.keepAlive(own) })
 	run(func() {

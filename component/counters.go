@@ -28,6 +28,8 @@ const (
 	// EventSessionsFull and EventGrantsFull are admissions without a session, or without a written grant, because the store was full.
 	EventSessionsFull Event = "sessions-full"
 	EventGrantsFull   Event = "grants-full"
+	// EventPutOut is somebody whom usher has put out of a room, because their right has ended or was taken back.
+	EventPutOut Event = "put-out"
 )
 
 // Snapshot is a copy of what a Component has counted since it was made. It changes no more, and belongs to the caller.

@@ -51,7 +51,7 @@ func TestStats(t *testing.T) {
 
 // Reasons and events share the lines of the log, so no event may be called as a reason is.
 func TestEventsAreNoReasons(t *testing.T) {
-	for _, e := range []Event{EventLogout, EventNotUnderstood, EventNotAnswered, EventUnasked, EventPanic, EventSessionsFull, EventGrantsFull} {
+	for _, e := range []Event{EventLogout, EventNotUnderstood, EventNotAnswered, EventUnasked, EventPanic, EventSessionsFull, EventGrantsFull, EventPutOut} {
 		if auth.Reason(e).Doc() != "" {
 			t.Errorf("%s is a reason, too", e)
 		}

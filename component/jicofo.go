@@ -103,7 +103,7 @@ func (m *beforeJicofo) apply(ctx context.Context, r *request, d auth.Decision) (
 	case d.Breakout:
 		return m.enterBreakout(ctx, r.from, d), said
 	}
-	if d = m.rights.give(ctx, r.from, d); d.Verdict == auth.Allow && d.Reason == auth.ReasonHost {
+	if d = m.rights.give(ctx, r, d); d.Verdict == auth.Allow && d.Reason == auth.ReasonHost {
 		m.Expect(d.Room.JID)
 	}
 	return d, said

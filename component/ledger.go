@@ -21,11 +21,14 @@ const writtenBeyond = 7 * 24 * time.Hour
 // warnEvery is the interval of warnings that the store is full.
 const warnEvery = time.Minute
 
-// ledger writes grants down in the store, and sessions together with them. It implements muc.Ledger.
+// ledger writes grants down in the store, and sessions together with them. It implements muc.Ledger. It also knows which grants are
+// live: those of this process, and those of an earlier one that have not ended.
 type ledger struct {
 	store  store.Store
 	log    *zap.Logger
 	counts *counters
+	// endings are what is still to happen to live grants. The lock of the ledger comes before theirs.
+	endings *endings
 
 	// order keeps a new grant from being crossed out because an earlier one of the same person has ended.
 	order  sync.RWMutex
@@ -33,11 +36,13 @@ type ledger struct {
 	ended  map[string]bool // keys of grants that have ended and are still written down
 	some   chan struct{}   // has an entry if there are any
 	warned map[store.Kind]time.Time
+	rooms  map[string]map[string]*live // by room and person
 }
 
 func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 	return &ledger{
 		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
+		rooms: make(map[string]map[string]*live), endings: newEndings(),
 	}
 }
 
@@ -119,20 +124,27 @@ func (s *session) written(without map[store.Kind]bool) {
 type grantRecord struct {
 	Room, Who, Affiliation string
 	At, Expires            time.Time
-	NeedsHost              bool `json:",omitempty"`
+	NeedsHost              bool     `json:",omitempty"`
+	By                     *granted `json:",omitempty"` // older versions wrote none
 }
 
 func grantKey(room, who jid.JID) string { return room.String() + " " + who.String() }
 
 // Granted implements muc.Ledger.
 func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
-	value, err := json.Marshal(grantRecord{g.Room.String(), g.Who.String(), g.Affiliation, g.At, g.Expires, g.NeedsHost})
+	record := grantRecord{Room: g.Room.String(), Who: g.Who.String(), Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
+	if by, ok := g.By.(granted); ok {
+		record.By = &by
+	}
+	value, err := json.Marshal(record)
 	if err != nil {
 		return err
 	}
 	end := g.At
-	if g.Expires.After(end) {
-		end = g.Expires
+	for _, later := range []time.Time{g.Expires, removeAt(record.By)} {
+		if later.After(end) {
+			end = later
+		}
 	}
 	key := grantKey(g.Room, g.Who)
 	l.order.RLock()
@@ -140,6 +152,8 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 	l.mu.Lock()
 	before := l.ended[key]
 	delete(l.ended, key)
+	// At once, so that nobody is overlooked who is let in just now; see endings.
+	now, was := l.enter(g)
 	l.mu.Unlock()
 	records := []store.Record{{Kind: store.KindGrant, Key: key, Value: value, End: end.Add(writtenBeyond)}}
 	s, _ := g.With.(*session)
@@ -150,16 +164,53 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 	if err == nil && s != nil {
 		s.written(without)
 	}
+	if err != nil {
+		l.comeBack(now, was)
+	}
 	if before && (err != nil || without[store.KindGrant]) {
-		l.Ended(g.Room, g.Who) // the store still has the one that has ended
+		l.toCross(key) // the store still has the one that has ended
 	}
 	return err
+}
+
+// comeBack makes the earlier grant the live one again, because the new one could not be written down.
+func (l *ledger) comeBack(now, was *live) {
+	if now == nil {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	room, who := now.Room.String(), now.Who.String()
+	switch {
+	case l.rooms[room][who] != now: // it has ended meanwhile
+	case was == nil:
+		l.strikeOut(room, who)
+	default:
+		l.endings.forget(now)
+		l.rooms[room][who] = was
+		l.endings.expect(was)
+	}
+}
+
+func removeAt(by *granted) time.Time {
+	if by == nil {
+		return time.Time{}
+	}
+	return by.RemoveAt
 }
 
 // Ended implements muc.Ledger.
 func (l *ledger) Ended(room, who jid.JID) {
 	l.mu.Lock()
-	l.ended[grantKey(room, who)] = true
+	l.strikeOut(room.String(), who.String())
+	l.mu.Unlock()
+	l.toCross(grantKey(room, who))
+}
+
+// toCross has a grant crossed out.
+func (l *ledger) toCross(key string) {
+	l.mu.Lock()
+	l.ended[key] = true
 	l.mu.Unlock()
 	select {
 	case l.some <- struct{}{}:
@@ -206,7 +257,7 @@ func (l *ledger) cross(ctx context.Context) {
 	}
 }
 
-// written returns the grants that are written down.
+// written returns the grants that are written down. From then on they are live.
 func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 	var all []muc.Grant
 	for r, err := range l.store.All(ctx, store.KindGrant) {
@@ -219,6 +270,9 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 			continue
 		}
 		all = append(all, g)
+		l.mu.Lock()
+		l.enter(g)
+		l.mu.Unlock()
 	}
 	return all, nil
 }
@@ -232,5 +286,9 @@ func readGrant(value []byte) (muc.Grant, error) {
 	if err == nil && (room.Localpart() == "" || who.Domainpart() == "") {
 		err = errors.New("a grant of nobody, or in no room")
 	}
-	return muc.Grant{Room: room, Who: who, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}, err
+	g := muc.Grant{Room: room, Who: who, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}
+	if r.By != nil {
+		g.By = *r.By
+	}
+	return g, err
 }

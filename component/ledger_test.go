@@ -20,7 +20,7 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-func granted(room, who int) muc.Grant {
+func grantOf(room, who int) muc.Grant {
 	return muc.Grant{
 		Room: jid.MustParse(fmt.Sprintf("r%d@conference.meet.example.com", room)), Who: jid.MustParse(fmt.Sprintf("p%d@meet.example.com", who)),
 		Affiliation: "member", At: time.Now().UTC(),
@@ -35,7 +35,7 @@ func TestLedgerModel(t *testing.T) {
 		l := newLedger(s, zap.NewNop(), &counters{})
 		live := map[string]muc.Grant{}
 		who := rapid.Custom(func(t *rapid.T) muc.Grant {
-			return granted(rapid.IntRange(0, 1).Draw(t, "room"), rapid.IntRange(0, 2).Draw(t, "who"))
+			return grantOf(rapid.IntRange(0, 1).Draw(t, "room"), rapid.IntRange(0, 2).Draw(t, "who"))
 		})
 		t.Repeat(map[string]func(*rapid.T){
 			"granted": func(t *rapid.T) {
@@ -76,7 +76,7 @@ func TestLedgerModel(t *testing.T) {
 // Records of an earlier usher can be read.
 func TestLedgerReadsOld(t *testing.T) {
 	old := `{"Room":"r1@conference.meet.example.com","Who":"p1@meet.example.com","Affiliation":"member","At":"2026-11-01T10:00:00Z","Expires":"0001-01-01T00:00:00Z"}`
-	want := granted(1, 1)
+	want := grantOf(1, 1)
 	want.At = time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
 	if got, err := readGrant([]byte(old)); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
@@ -93,11 +93,11 @@ func TestLedgerFromMany(t *testing.T) {
 	for who := range 8 { // each person's grants come one after the other
 		people.Go(func() {
 			for n := range 201 {
-				if err := l.Granted(ctx, granted(n%2, who)); err != nil {
+				if err := l.Granted(ctx, grantOf(n%2, who)); err != nil {
 					t.Error(err)
 				}
 				if n < 200 {
-					l.Ended(granted(n%2, who).Room, granted(n%2, who).Who)
+					l.Ended(grantOf(n%2, who).Room, grantOf(n%2, who).Who)
 				}
 			}
 		})
@@ -125,7 +125,7 @@ func TestLedgerUnreadable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := l.Granted(t.Context(), granted(1, 1)); err != nil {
+	if err := l.Granted(t.Context(), grantOf(1, 1)); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := l.written(t.Context()); err != nil || len(all) != 1 {
@@ -182,9 +182,9 @@ func TestLedgerFull(t *testing.T) {
 				t.Fatal(err)
 			}
 			// What is written down of an earlier grant has ended.
-			l.Ended(granted(0, 0).Room, granted(0, 0).Who)
+			l.Ended(grantOf(0, 0).Room, grantOf(0, 0).Who)
 			began := &session{id: id, record: r}
-			g := granted(0, 0)
+			g := grantOf(0, 0)
 			g.With = began
 			if err := l.Granted(t.Context(), g); err != nil {
 				t.Fatal(err)
@@ -213,7 +213,7 @@ func TestLedgerFull(t *testing.T) {
 				want++
 			}
 			for range 3 {
-				if err := l.Granted(t.Context(), granted(0, 1)); err != nil {
+				if err := l.Granted(t.Context(), grantOf(0, 1)); err != nil {
 					t.Fatal(err)
 				}
 			}

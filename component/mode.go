@@ -25,6 +25,9 @@ type mode interface {
 	apply(ctx context.Context, r *request, d auth.Decision) (auth.Decision, *focus.Answer)
 	// Await watches the room for a host until then, and tells Component.arrived of one.
 	Await(room jid.JID, until time.Time)
+	// Remove puts somebody out of a room, with a reason that they read, and Say tells somebody something. See muc.Rooms and muc.Guard.
+	Remove(ctx context.Context, room, who jid.JID, reason string) error
+	Say(room, who jid.JID, text string) (bool, error)
 	// hears takes in a presence or message, and returns the fault that remains: the stanza's own, or what went wrong.
 	hears(e *envelope) error
 	// passesTo returns the way to Jicofo if an IQ with this payload is to be passed on, else nil.
@@ -61,6 +64,8 @@ func (c *Component) setMode() error {
 		Arrived:       c.arrived,
 		Ledger:        c.ledger,
 		Now:           c.o.Now,
+		Removed:       c.kicked,
+		Ended:         c.roomEnded,
 		Warn:          c.warn,
 	}
 	if !c.o.MembersOnly {
@@ -110,7 +115,7 @@ func (m *ownFocus) look(ctx context.Context, _ auth.Request, room auth.Room) (au
 }
 
 func (m *ownFocus) apply(ctx context.Context, r *request, d auth.Decision) (auth.Decision, *focus.Answer) {
-	return m.rights.give(ctx, r.from, d), nil
+	return m.rights.give(ctx, r, d), nil
 }
 
 // hears takes in what rooms say, also what is too large or too deep: clients can make their presence so, and must not vanish from

@@ -51,8 +51,8 @@ func (g rights) look(ctx context.Context, room auth.Room) (s auth.RoomState, err
 }
 
 // give makes a decision true in the room: it opens the room, sets the affiliation and writes grant and session down.
-func (g rights) give(ctx context.Context, from jid.JID, d auth.Decision) auth.Decision {
-	room, who := d.Room.JID, from.Bare()
+func (g rights) give(ctx context.Context, r *request, d auth.Decision) auth.Decision {
+	room, who := d.Room.JID, r.from.Bare()
 	var s *session
 	if d.Session != nil {
 		var err error
@@ -65,7 +65,7 @@ func (g rights) give(ctx context.Context, from jid.JID, d auth.Decision) auth.De
 		err = g.startLobby(ctx, room)
 	}
 	if err == nil {
-		err = g.affiliate(ctx, room, who, d, s)
+		err = g.affiliate(ctx, room, who, d, s, r.by)
 	}
 	if err == nil && s != nil {
 		if d.SessionID, err = g.ledger.session(ctx, s); err != nil {
@@ -97,12 +97,12 @@ func (g rights) begin(began auth.Session) (s *session, err error) {
 
 // affiliate grants the decision's affiliation. Where that is none the lobby decides, so what the person was given before the
 // lobby was at work is taken back: they would pass the lobby with it.
-func (g rights) affiliate(ctx context.Context, room, who jid.JID, d auth.Decision, s *session) error {
+func (g rights) affiliate(ctx context.Context, room, who jid.JID, d auth.Decision, s *session, by granted) error {
 	if d.Affiliation == auth.None {
 		return g.rooms.LeaveToLobby(ctx, room, who)
 	}
 	return g.rooms.Grant(ctx, muc.Grant{
-		Room: room, Who: who, Affiliation: string(d.Affiliation), Expires: d.Expires, NeedsHost: d.NeedsHost, With: s,
+		Room: room, Who: who, Affiliation: string(d.Affiliation), Expires: d.Expires, NeedsHost: d.NeedsHost, With: s, By: by,
 	})
 }
 

@@ -1,0 +1,168 @@
+package component
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/base64"
+	"slices"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// The ledger's index of live grants, by room and person. It is in memory, and is filled at the start with what an earlier process
+// wrote down.
+
+// granted is who somebody was let in as, and why. It is the By of a muc.Grant.
+type granted struct {
+	Proof  auth.Proof
+	Reason auth.Reason `json:",omitempty"`
+	// RemoveAt is when the person is put out; zero if they stay.
+	RemoveAt time.Time `json:",omitzero"`
+	// Machine is the fingerprint of the machine-uid; empty if the client named none.
+	Machine string `json:",omitempty"`
+	// Seat is the person's seat in a room that has only so many; 0 for none.
+	Seat int `json:",omitempty"`
+}
+
+// fingerprint returns what is kept of a machine-uid: enough to know it again.
+func fingerprint(machine string) string {
+	if machine == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(machine))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// live is a grant that has not ended. It does not change: a new grant of the same person is another one.
+type live struct {
+	muc.Grant
+	by granted
+}
+
+// room returns the room as the rules know it.
+func (g *live) room() auth.Room {
+	if r, err := auth.ParseRoom(g.Room.String()); err == nil {
+		return r
+	}
+	return auth.Room{JID: g.Room}
+}
+
+func newLive(g muc.Grant) *live {
+	l := &live{Grant: g}
+	l.By, l.With = nil, nil
+	if by, ok := g.By.(granted); ok {
+		l.by = by
+	}
+	return l
+}
+
+// ofPerson reports whether a record of the ledger is about somebody's right, and not about a room; see muc.Grant.
+func ofPerson(g muc.Grant) bool { return g.Affiliation != "" && !g.Room.Equal(g.Who) }
+
+// enter makes a grant the live one of its person, and returns it and the earlier one. The caller holds mu.
+func (l *ledger) enter(g muc.Grant) (now, was *live) {
+	if !ofPerson(g) {
+		return nil, nil
+	}
+	room, who := g.Room.String(), g.Who.String()
+	if l.rooms[room] == nil {
+		l.rooms[room] = make(map[string]*live)
+	}
+	now, was = newLive(g), l.rooms[room][who]
+	l.rooms[room][who] = now
+	l.endings.forget(was)
+	l.endings.expect(now)
+	return now, was
+}
+
+// strikeOut forgets the live grant of a person. The caller holds mu.
+func (l *ledger) strikeOut(room, who string) {
+	l.endings.forget(l.rooms[room][who])
+	if delete(l.rooms[room], who); len(l.rooms[room]) == 0 {
+		delete(l.rooms, room)
+	}
+}
+
+// of returns the live grant of a person, or nil.
+func (l *ledger) of(room, who jid.JID) *live {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rooms[room.String()][who.Bare().String()]
+}
+
+// isLive reports whether a grant is still the one of its person.
+func (l *ledger) isLive(g *live) bool { return l.of(g.Room, g.Who) == g }
+
+// in returns the live grants of a room, in no order.
+func (l *ledger) in(room jid.JID) []*live {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := make([]*live, 0, len(l.rooms[room.String()]))
+	for _, g := range l.rooms[room.String()] {
+		all = append(all, g)
+	}
+	return all
+}
+
+// all returns all live grants, in no order.
+func (l *ledger) all() (all []*live) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, room := range l.rooms {
+		for _, g := range room {
+			all = append(all, g)
+		}
+	}
+	return all
+}
+
+// LiveGrant is the right of somebody to be in a room.
+type LiveGrant struct {
+	Room, Who   jid.JID // both bare
+	Affiliation string
+	Reason      auth.Reason // why it was given; empty if an older version of usher gave it
+	// Issuer, JTI and User name the token, cleaned by token.ForLog. They are empty for people without one.
+	Issuer, JTI, User string
+	At, Expires       time.Time // when it was given, and when the right ends; Expires is zero for a right without end
+	RemoveAt          time.Time // when usher puts the person out; zero if they may stay
+}
+
+func (g *live) public() LiveGrant {
+	p := g.by.Proof
+	return LiveGrant{
+		Room: g.Room, Who: g.Who, Affiliation: g.Affiliation, Reason: g.by.Reason,
+		Issuer: token.ForLog(p.Issuer), JTI: token.ForLog(p.ID), User: token.ForLog(p.User),
+		At: g.At, Expires: g.Expires, RemoveAt: g.by.RemoveAt,
+	}
+}
+
+// public returns grants as others see them, by room, time and person.
+func public(all []*live) []LiveGrant {
+	shown := make([]LiveGrant, len(all))
+	for i, g := range all {
+		shown[i] = g.public()
+	}
+	slices.SortFunc(shown, func(a, b LiveGrant) int {
+		return cmp.Or(cmp.Compare(a.Room.String(), b.Room.String()), a.At.Compare(b.At), cmp.Compare(a.Who.String(), b.Who.String()))
+	})
+	return shown
+}
+
+// Grants returns the live grants of a room, or of all rooms if room is empty. The room's address may be in either spelling of a
+// tenant's rooms, see auth.Authorizer.Room. People without an affiliation from usher have none: those let in from a lobby, and those
+// of a breakout room, who have one in its main room. Any goroutine may call it.
+func (c *Component) Grants(room string) []LiveGrant {
+	if room == "" {
+		return public(c.ledger.all())
+	}
+	j, err := c.policy.Load().Room(room)
+	if err != nil {
+		return nil
+	}
+	return public(c.ledger.in(j))
+}
