@@ -115,13 +115,13 @@ type Rooms struct {
 	// WaitHold is how long usher holds the request of somebody who waits, to answer it the moment a host is inside: 0 (not at all)
 	// to 90 s. Default 10 s. WaitHoldJitsi is the same for Jitsi's clients, which set no time limit on a request. Default 60 s.
 	WaitHold, WaitHoldJitsi time.Duration
-	// AfterKick says what becomes of somebody whom a moderator has kicked or banned. The zero value, the default, lets them ask again.
+	// AfterKick says what becomes of somebody that a moderator has kicked or banned. The zero value, the default, lets them ask again.
 	AfterKick AfterKick
 	// Rules say what holds in single rooms, in place of what is above. The first that fits counts. Default none.
 	Rules []Rule
 }
 
-// AfterKick says when somebody may come back whom a moderator has put out of a room. The zero value is at once.
+// AfterKick says when somebody may come back after a moderator has put them out of a room. The zero value is at once.
 type AfterKick struct {
 	// Bar keeps them out until the room ends.
 	Bar bool

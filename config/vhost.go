@@ -45,7 +45,7 @@ func (l *loader) shortForm(at string) (first string) {
 	return first
 }
 
-// ofTokens are the keys of a virtual host that are for people with a token, whoever has issued it.
+// ofTokens are the keys of a virtual host that are for people with a token of any issuer.
 var ofTokens = []string{"default_affiliation", "on_expiry", "expiry_grace", "token_reuse", "token_reuse_of"}
 
 // checkKind records what contradicts the kind of a vhost. If its one issuer stands on the vhost itself, short is the path of

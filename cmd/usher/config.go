@@ -21,7 +21,7 @@ import (
 )
 
 func configGroup() *cobra.Command {
-	return group("config", "Examine the configuration, or make one", configCheck(), configShow(), configProsody(), configImport(), configModules())
+	return group("config", "Examine the configuration, or make one", configCheck(), configShow(), configProsody(), configEjabberd(), configImport(), configModules())
 }
 
 func configCheck() *cobra.Command {
@@ -232,7 +232,15 @@ func (p *prosodyCommand) run(cmd *cobra.Command, against []string) error {
 		return err
 	}
 	if changed("output") {
-		return writeLines(out, lines.File, text, c.ProsodyFiles())
+		if err := writeLines(lines.File, text, config.IsLines, c.ProsodyFiles()); err != nil {
+			return err
+		}
+		if strings.Contains(text, config.DockerGlobalConfig) {
+			_, err := fmt.Fprintf(out, "%s is written. Its head says how docker-jitsi-meet's Prosody comes to read it.\n", lines.File)
+			return err
+		}
+		_, err := fmt.Fprintf(out, "%s is written. The very last line of prosody.cfg.lua must include it:\n  Include %q\n", lines.File, lines.File)
+		return err
 	}
 	_, err = io.WriteString(out, text)
 	return err
@@ -279,27 +287,19 @@ func within(holds string, c *config.Config, findings []config.Finding) string {
 	return fmt.Sprintf("%s, but only for rooms on %s: see the warnings.", holds, strings.Join(services, ", "))
 }
 
-// writeLines writes the lines for Prosody into a file, all or nothing: with half of them, the gate would be open. It leaves a file
-// alone that has anything but such lines, because that may be Jitsi's. prosody are Prosody's main files.
-func writeLines(w io.Writer, name, lines string, prosody []string) error {
+// writeLines writes the lines for a server into a file, all or nothing: with half of them, the gate would be open. It leaves a file
+// alone that has anything but such lines, because that may be somebody else's. files are the main files of the server.
+func writeLines(name, lines string, own func(text string) bool, files []string) error {
 	switch is, err := smallfile.Read(name, 1<<20); {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("--output: %w", err)
-	case len(is) > 0 && !config.IsLines(string(is)):
+	case len(is) > 0 && !own(string(is)):
 		return fmt.Errorf("%s was not written by usher: name another file, or remove this one", name)
 	}
-	if err := replaceFile(name, lines, append([]string{name}, append(prosody, filepath.Dir(name))...)); err != nil {
-		return err
-	}
-	if strings.Contains(lines, config.DockerGlobalConfig) {
-		_, err := fmt.Fprintf(w, "%s is written. Its head says how docker-jitsi-meet's Prosody comes to read it.\n", name)
-		return err
-	}
-	_, err := fmt.Fprintf(w, "%s is written. The very last line of prosody.cfg.lua must include it:\n  Include %q\n", name, name)
-	return err
+	return replaceFile(name, lines, append([]string{name}, append(files, filepath.Dir(name))...))
 }
 
-// replaceFile writes a file whole or not at all. Prosody must be able to read it, so it gets the group of the first of these files
+// replaceFile writes a file whole or not at all. The server must be able to read it, so it gets the group of the first of these files
 // that exists.
 func replaceFile(name, content string, like []string) error {
 	var group os.FileInfo
@@ -317,7 +317,7 @@ func replaceFile(name, content string, like []string) error {
 	_, err = part.WriteString(content)
 	if owner, ok := group.Sys().(*syscall.Stat_t); ok && err == nil {
 		if err = part.Chown(-1, int(owner.Gid)); err != nil {
-			err = fmt.Errorf("could not give %s the group of %s, so Prosody could not read it: %w", name, group.Name(), err)
+			err = fmt.Errorf("could not give %s the group of %s, so the server could not read it: %w", name, group.Name(), err)
 		}
 	}
 	err = errors.Join(err, part.Chmod(0o640), part.Close())
@@ -374,6 +374,58 @@ func writeFindings(w io.Writer, findings []config.Finding, holds string) error {
 	}
 	_, err := fmt.Fprintln(w, holds)
 	return err
+}
+
+func configEjabberd() *cobra.Command {
+	var files []string
+	var output string
+	cmd := &cobra.Command{
+		Use:   "ejabberd",
+		Short: "Print the lines that ejabberd needs",
+		Long: `Print the lines that ejabberd, 23.01 or later, needs for this configuration. They contain the component's secret. usher is the
+focus itself there: it works beside ejabberd without Jicofo, lobbies and breakout rooms.
+
+The lines belong into a file of their own. The last line of ejabberd.yml includes it:
+
+  include_config_file: ` + config.EjabberdFile + `
+
+Virtual hosts of the kinds token and guest become anonymous, and get modules of their own. ejabberd does not start if its own files list
+these hosts, too. Virtual hosts of the other kinds stay as they are. usher does not read ejabberd's files: "usher doctor" asks the running
+server. With --output usher writes the file at once, unless it has anything else in it.`,
+		Example: `  usher config ejabberd -c usher.yaml
+  usher config ejabberd -c usher.yaml --output ` + config.EjabberdFile,
+		Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("output") && output == "" {
+				return misused("--output takes a file to write to")
+			}
+			c, _, err := load(files, os.Environ(), new(keys.Cache))
+			if err != nil {
+				return err
+			}
+			lines, err := c.EjabberdLines()
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if output == "" {
+				_, err = io.WriteString(out, lines)
+				return err
+			}
+			file, err := filepath.Abs(output)
+			if err != nil {
+				return err
+			}
+			if err := writeLines(file, lines, config.IsEjabberdLines, nil); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(out, "%s is written. The last line of ejabberd.yml must include it:\n  include_config_file: %s\n", file, file)
+			return err
+		},
+	}
+	configFlag(cmd, &files)
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write the lines into this `file`, readable by its group, too")
+	return cmd
 }
 
 func configImport() *cobra.Command {
