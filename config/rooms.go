@@ -33,7 +33,7 @@ func (l *loader) buildRooms(r *raw) Rooms {
 		rooms.Lobby = l.domain("rooms/lobby", r.Rooms.Lobby)
 	}
 	if d := rooms.GuardInterval; d < time.Second || d > 5*time.Minute {
-		l.fault("rooms/guard_interval", "is %s, but must be between 1s and 5m", plainDuration(d))
+		l.fault("rooms/guard_interval", "is %s, but must be between 1s and 5m", PlainDuration(d))
 	}
 	for i, pattern := range rooms.GuestRooms {
 		l.checkPattern(join("rooms/guest_rooms", strconv.Itoa(i)), pattern)
@@ -66,7 +66,7 @@ func (l *loader) buildServices(names []string) (services []jid.JID) {
 // checkHold records what is wrong with how long a request is held.
 func (l *loader) checkHold(at string, d time.Duration, rooms Rooms) {
 	if d < 0 || d > 90*time.Second {
-		l.fault(at, "is %s, but must be between 0s (requests are not held) and 90s", plainDuration(d))
+		l.fault(at, "is %s, but must be between 0s (requests are not held) and 90s", PlainDuration(d))
 	} else if d > 0 && !rooms.someWait() && l.given(at) {
 		l.fault(at, "has no effect with wait_for_host: never, where nobody waits: take it out")
 	}

@@ -52,7 +52,7 @@ func (l *loader) buildRule(at string, r rawRule, rooms Rooms) Rule {
 		l.fault(path, "is %d, but must be between 1 and 100000; for no limit, take it out", r.MaxOccupants)
 	}
 	if path := at + "/max_duration"; l.given(path) && (r.MaxDuration < time.Second || r.MaxDuration > month) {
-		l.fault(path, "is %s, but must be between 1s and 720h; for no limit, take it out", plainDuration(r.MaxDuration))
+		l.fault(path, "is %s, but must be between 1s and 720h; for no limit, take it out", PlainDuration(r.MaxDuration))
 	}
 	if l.given(at + "/hours") {
 		rule.Hours = l.buildHours(at+"/hours", r.Hours)
@@ -101,7 +101,7 @@ func (l *loader) checkHostLeft(at string, rule Rule, rooms Rooms) {
 	case wait == WaitNever && rule.OnHostLeft != LeftEnd && l.given(left):
 		l.fault(left, "has no effect with wait_for_host: never, where nobody waits: take it out")
 	case rule.HostGrace < 0 || rule.HostGrace > 24*time.Hour:
-		l.fault(grace, "is %s, but must be between 0s and 24h", plainDuration(rule.HostGrace))
+		l.fault(grace, "is %s, but must be between 0s and 24h", PlainDuration(rule.HostGrace))
 	case !l.given(grace):
 	case rule.OnHostLeft == LeftKeep:
 		l.fault(grace, "has no effect with on_host_left: keep, where nothing happens when a host leaves: take it out")
@@ -236,7 +236,7 @@ func (l *loader) buildEnding(at string, r, general Ending) Ending {
 		e.ReuseOf = oneOf(l, of, r.ReuseOf, ReuseOfToken, ReuseOfSub)
 	}
 	if e.ExpiryGrace < 0 || e.ExpiryGrace > 24*time.Hour {
-		l.fault(grace, "is %s, but must be between 0s and 24h", plainDuration(e.ExpiryGrace))
+		l.fault(grace, "is %s, but must be between 0s and 24h", PlainDuration(e.ExpiryGrace))
 	}
 	return e
 }

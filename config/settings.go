@@ -52,7 +52,7 @@ func (s Setting) node(reveal bool) *yaml.Node {
 	}
 	switch v := value.(type) {
 	case time.Duration:
-		value = plainDuration(v)
+		value = PlainDuration(v)
 	case Size:
 		value = v.String()
 	case Secret:
@@ -86,8 +86,8 @@ func (s Setting) node(reveal bool) *yaml.Node {
 	return &node
 }
 
-// plainDuration writes a duration without the zeros that its String method adds: 24h and not 24h0m0s.
-func plainDuration(d time.Duration) string {
+// PlainDuration writes a duration without the zeros that its String method adds: 24h and not 24h0m0s.
+func PlainDuration(d time.Duration) string {
 	text := d.String()
 	if rest, ok := strings.CutSuffix(text, "m0s"); ok {
 		text = rest + "m"
