@@ -348,7 +348,7 @@ func reveal(c *config.Config) string {
 	line("jicofo", c.Jicofo)
 	line("sessions", c.Sessions)
 	line("login", c.Login)
-	line("store", strings.Join(strings.Fields(fmt.Sprintln(c.Store.Path, c.Store.Memory, c.Store.MaxSize, c.Store.URL.Reveal(), c.Store.Password.Reveal(), c.Store.CAFile, c.Store.Prefix)), " "))
+	line("store", strings.Join(strings.Fields(fmt.Sprintln(c.Store.Path, c.Store.Memory, c.Store.MaxSize, c.Store.URL.Reveal(), c.Store.Password.Reveal(), string(c.Store.CA), c.Store.Prefix)), " "))
 	for _, v := range c.VHosts {
 		line("vhost", v.Domain)
 		line("  kind", v.Kind)

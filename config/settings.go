@@ -164,6 +164,10 @@ func (l *loader) goes(c *Config, path string) bool {
 		return relay
 	case parent(path) == "lobby":
 		return l.given("rooms/lobby")
+	case parent(parent(path)) == rules && (last(path) == "on_host_left" || last(path) == "host_grace"):
+		wait := cmp.Or(l.viper.GetString(join(parent(path), "wait_for_host")), string(c.Rooms.WaitForHost))
+		left := OnHostLeft(l.viper.GetString(join(parent(path), "on_host_left")))
+		return left == LeftEnd || wait != string(WaitNever) && (last(path) == "on_host_left" || left != LeftKeep)
 	case last(path) == "expiry_grace":
 		return l.viper.GetString(join(parent(path), "on_expiry")) == string(ExpiryRemove)
 	case last(path) == "token_reuse_of":

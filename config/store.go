@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -50,34 +51,37 @@ func (l *loader) buildShared(r *raw) Store {
 	}
 	// The parser's own error quotes the address, which may have a password in it.
 	u, err := url.Parse(r.Store.URL)
-	if err != nil || u.Scheme != "redis" && u.Scheme != "rediss" || u.Host == "" {
-		l.fault("store/url", "is no address of a Redis: write it like rediss://redis.example.com:6379/0, or redis:// without TLS "+
-			"(in a password, write %% and two hexadecimal digits for characters other than letters and digits)")
+	switch {
+	case err == nil && (u.Scheme == "redis" || u.Scheme == "rediss") && u.Host != "":
+	case err == nil && u.Scheme == "unix" && u.Path != "":
+	default:
+		l.fault("store/url", "is no address of a Redis: write it like rediss://redis.example.com:6379/0, redis:// without TLS, or "+
+			"unix:///path/to/socket (in a password, write %% and two hexadecimal digits for characters other than letters and digits)")
 		u = &url.URL{}
 	}
 	within := passwords(u)
 	for _, password := range within {
 		l.secret("store/url", password, 0)
 	}
-	for _, address := range append(u.Query()["addr"], u.Host) {
+	for _, address := range slices.Concat([]string{u.Host}, u.Query()["addr"]) {
 		if host := hostOf(address); u.Scheme == "redis" && host != "" && !nearby(host) {
 			l.warn("store/url", "%s may be beyond this machine and its private network, but redis:// is not encrypted: somebody who listens "+
 				"there reads sessions, and can admit people. Write rediss://", host)
 		}
 	}
 	if file := "store/password_file"; l.given(file) {
-		if _, has := u.User.Password(); has {
+		// In front of a Sentinel stands the user of the sentinels, and the file has the password of the Redis.
+		if _, has := u.User.Password(); has && !u.Query().Has("master_name") {
 			l.fault(file, "contradicts the password in store.url (%s): keep one of them", l.place("store/url").source)
 		}
 		s.Password = l.secretFile(file, r.Store.PasswordFile, 0)
 	}
 	if file := "store/ca_file"; l.given(file) {
-		if u.Scheme == "redis" {
-			l.fault(file, "has no effect with redis://, which is not encrypted: write rediss:// in store.url, or take it out")
+		if u.Scheme != "rediss" && !l.faulty["store/url"] {
+			l.fault(file, "has no effect without TLS: write rediss:// in store.url, or take it out")
 		}
-		var content []byte
-		if content, s.CAFile, _ = l.readNamed(file, r.Store.CAFile, maxKeys); s.CAFile != "" && !l.faulty[file] &&
-			!x509.NewCertPool().AppendCertsFromPEM(content) {
+		var ok bool
+		if s.CA, _, ok = l.readNamed(file, r.Store.CAFile, maxKeys); ok && !x509.NewCertPool().AppendCertsFromPEM(s.CA) {
 			l.fault(file, "has no certificate in it: it must contain -----BEGIN CERTIFICATE-----")
 		}
 	}

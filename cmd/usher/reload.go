@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -225,7 +226,7 @@ func restarts(old, new *config.Config) []string {
 		{"store.max_size", old.Store.MaxSize == new.Store.MaxSize},
 		{"store.url", old.Store.URL.Reveal() == new.Store.URL.Reveal()},
 		{"store.password_file", old.Store.Password.Reveal() == new.Store.Password.Reveal()},
-		{"store.ca_file", old.Store.CAFile == new.Store.CAFile},
+		{"store.ca_file", bytes.Equal(old.Store.CA, new.Store.CA)},
 		{"store.prefix", old.Store.Prefix == new.Store.Prefix},
 		{"admin.socket", old.AdminSocket == new.AdminSocket},
 	} {

@@ -1,0 +1,134 @@
+package config_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/config"
+)
+
+// TestRules checks what the example of the rules means.
+func TestRules(t *testing.T) {
+	stage(t)
+	c := load(t, "good-rules.yaml")
+	want := `rule = {Match:class-* Tenant: WaitForHost:members Guests:deny MaxOccupants:30 Hours:<nil> MaxDuration:2h0m0s OnHostLeft:lock ` +
+		`HostGrace:5m0s FirstIsHost:token Autostart:host Bypass:[owner] HasBypass:true Source:}
+  hours = [Monday Tuesday Wednesday Thursday Friday] 8h0m0s-18h0m0s Europe/Berlin
+rule = {Match:night-* Tenant:* WaitForHost: Guests: MaxOccupants:0 Hours:<nil> MaxDuration:0s OnHostLeft:end ` +
+		`HostGrace:0s FirstIsHost:never Autostart: Bypass:[] HasBypass:false Source:}
+  hours = [Monday Tuesday Wednesday Thursday Friday Saturday Sunday] 22h0m0s-6h0m0s UTC
+rule = {Match: Tenant:acme WaitForHost: Guests: MaxOccupants:0 Hours:<nil> MaxDuration:0s OnHostLeft:lock ` +
+		`HostGrace:0s FirstIsHost:never Autostart: Bypass:[] HasBypass:true Source:}
+  hours = [Saturday Sunday] 0s-24h0m0s America/New_York
+`
+	if got := reveal(c); !strings.Contains(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	if at := c.Rooms.Rules[0].Source; at != "good-rules.yaml:10" {
+		t.Errorf("the first rule is at %s", at)
+	}
+	if c.Rooms.AfterKick != (config.AfterKick{Wait: 10 * time.Minute}) {
+		t.Errorf("after a kick %+v", c.Rooms.AfterKick)
+	}
+}
+
+// TestEnding checks that an issuer's own keys go before those of its virtual host.
+func TestEnding(t *testing.T) {
+	stage(t)
+	c := load(t, "good-ending.yaml")
+	is := c.VHosts[0].Issuers
+	a := config.Ending{OnExpiry: config.ExpiryRemove, ExpiryGrace: 5 * time.Minute, Reuse: config.ReuseRefuse, ReuseOf: config.ReuseOfToken}
+	b := config.Ending{OnExpiry: config.ExpiryKeep, Reuse: config.ReuseReplace, ReuseOf: config.ReuseOfSub}
+	if is[0].Ending != a || !is[0].OneTime || is[1].Ending != b || is[1].OneTime {
+		t.Errorf("%+v, %+v", is[0], is[1])
+	}
+	if !c.Rooms.AfterKick.Bar || c.VHosts[1].Issuers[0].Reuse != config.ReuseReplace {
+		t.Errorf("%+v, %+v", c.Rooms.AfterKick, c.VHosts[1])
+	}
+}
+
+// TestShown checks that "config show" writes a usher.yaml that means the same, lists of sections included.
+func TestShown(t *testing.T) {
+	stage(t)
+	for _, name := range []string{"good-rules.yaml", "good-ending.yaml"} {
+		c := load(t, name)
+		write(t, "shown.yaml", c.YAML())
+		if got, want := reveal(load(t, "shown.yaml")), reveal(c); got != want {
+			t.Errorf("%s is shown as\n%s\nwhich means\n%s\nand not\n%s", name, c.YAML(), got, want)
+		}
+	}
+}
+
+// TestRulesByEnvironment checks that the environment can say the same as the file, and change a rule of it.
+func TestRulesByEnvironment(t *testing.T) {
+	stage(t)
+	environ := append([]string{
+		"USHER_ROOMS_LOBBY=lobby.meet.example.com", "USHER_ROOMS_ENFORCEMENT=module", "USHER_ROOMS_AFTER_KICK=bar",
+		"USHER_ROOMS_RULES_0_MATCH=class-*", "USHER_ROOMS_RULES_0_WAIT_FOR_HOST=members", "USHER_ROOMS_RULES_0_GUESTS=deny",
+		"USHER_ROOMS_RULES_0_MAX_OCCUPANTS=30", "USHER_ROOMS_RULES_0_HOURS_DAYS=mon, tue", "USHER_ROOMS_RULES_0_HOURS_FROM=08:00",
+		"USHER_ROOMS_RULES_0_HOURS_UNTIL=18:00", "USHER_ROOMS_RULES_0_HOURS_ZONE=Europe/Berlin", "USHER_ROOMS_RULES_0_MAX_DURATION=2h",
+		"USHER_ROOMS_RULES_0_ON_HOST_LEFT=end", "USHER_ROOMS_RULES_0_HOST_GRACE=5m", "USHER_ROOMS_RULES_0_FIRST_IS_HOST=token",
+		"USHER_ROOMS_RULES_0_LOBBY_AUTOSTART=host", "USHER_ROOMS_RULES_0_LOBBY_BYPASS=owner", "USHER_ROOMS_RULES_1_TENANT=*",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_ON_EXPIRY=remove", "USHER_VHOSTS_MEET_EXAMPLE_COM_EXPIRY_GRACE=1m",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_TOKEN_REUSE=refuse", "USHER_VHOSTS_MEET_EXAMPLE_COM_TOKEN_REUSE_OF=sub",
+		"USHER_VHOSTS_MEET_EXAMPLE_COM_DOMAIN_VERIFICATION=false", "USHER_VHOSTS_MEET_EXAMPLE_COM_ONE_TIME=true",
+	}, least...)
+	byEnvironment, err := config.Load(nil, environ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "usher.yaml", []byte(`xmpp: {domain: focus.meet.example.com, secret: `+secretA+`}
+rooms:
+  services: [conference.meet.example.com]
+  lobby: lobby.meet.example.com
+  enforcement: module
+  after_kick: bar
+  rules:
+    - match: class-*
+      wait_for_host: members
+      guests: deny
+      max_occupants: 30
+      hours: {days: [mon, tue], from: 08:00, until: 18:00, zone: Europe/Berlin}
+      max_duration: 2h
+      on_host_left: end
+      host_grace: 5m
+      first_is_host: token
+      lobby: {autostart: host, bypass: [owner]}
+    - tenant: "*"
+vhosts:
+  meet.example.com:
+    {kind: token, app_id: my_app, app_secret: `+secretB+`, on_expiry: remove, expiry_grace: 1m, token_reuse: refuse, token_reuse_of: sub,
+      domain_verification: false, one_time: true}
+`))
+	byFile := load(t, "usher.yaml")
+	if got, want := reveal(byEnvironment), reveal(byFile); got != want {
+		t.Errorf("environment says\n%s\nfile says\n%s", got, want)
+	}
+	if at := byEnvironment.Rooms.Rules[0].Source; !strings.HasPrefix(at, "environment USHER_ROOMS_RULES_0_") {
+		t.Errorf("the first rule is at %s", at)
+	}
+	c, err := config.Load([]string{"usher.yaml"}, []string{"USHER_ROOMS_RULES_1_MAX_OCCUPANTS=5", "USHER_ROOMS_RULES_0_HOURS_DAYS=sun"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := c.Rooms.Rules; r[1].MaxOccupants != 5 || len(r[0].Hours.Days) != 1 || r[0].Hours.Days[0] != time.Sunday || r[0].Source != "usher.yaml:8" {
+		t.Errorf("%+v", r)
+	}
+	c, err = config.Load([]string{"usher.yaml"}, []string{"USHER_ROOMS_RULES_3_MATCH=a", "USHER_ROOMS_RULES_0_MATHC=b"})
+	got, _ := texts(t, c, err)
+	compareTexts(t, got, []string{
+		"environment USHER_ROOMS_RULES_0_MATHC: is not a variable of usher; did you mean USHER_ROOMS_RULES_0_MATCH?",
+		"environment USHER_ROOMS_RULES_3_MATCH: rooms.rules[3]: is there, but rooms.rules[2] is not: number them from 0 on",
+	})
+}
+
+// TestNumbersInDomains checks that a domain that looks like a numbered rule is none.
+func TestNumbersInDomains(t *testing.T) {
+	c, err := config.Load(nil, append([]string{
+		"USHER_VHOSTS_ROOMS_RULES_0_EXAMPLE_COM_KIND=guest", "USHER_VHOSTS=meet.example.com,rooms.rules.0.example.com",
+	}, least[:3]...))
+	if err == nil || !strings.Contains(err.Error(), "vhosts.meet.example.com.kind: is missing") || strings.Contains(err.Error(), "RULES") {
+		t.Errorf("%v, %v", c, err)
+	}
+}
