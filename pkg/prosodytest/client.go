@@ -542,7 +542,7 @@ func (c *Client) request(typ, to, payload string) (xml string, answer *waiter) {
 // Sync returns when the client has received all that the server had for it before: it sends the server a request, and a
 // stream keeps its order. It does not wait for others, such as a component, that have yet to send something.
 func (c *Client) Sync(ctx context.Context) error {
-	_, err := c.IQ(ctx, "get", ownHost, "<ping xmlns='urn:xmpp:ping'/>")
+	_, err := c.IQ(ctx, "get", OwnHost, "<ping xmlns='urn:xmpp:ping'/>")
 	return err
 }
 

@@ -28,14 +28,14 @@ const (
 	startTimeout = time.Minute
 	stopTimeout  = 5 * time.Second
 
-	// ownHost is a virtual host that every Server has beside those of the test. It carries the HTTP endpoints and the module
+	// OwnHost is a virtual host that every Server has beside those of the test. It carries the HTTP endpoints and the module
 	// that reports when Prosody is ready, so that neither depends on the test's configuration. Nobody can own the name
 	// (RFC 6761 §6.4).
-	ownHost = "prosodytest.invalid"
+	OwnHost = "prosodytest.invalid"
 )
 
-// ErrNotFound is the error of [Run], wrapped, if there is no Prosody to run.
-var ErrNotFound = errors.New("no Prosody found")
+// ErrNotFound is the error of [Run], wrapped, if there is no Prosody, or no other [Program], to run.
+var ErrNotFound = errors.New("program not found")
 
 //go:embed lua
 var lua embed.FS
@@ -74,7 +74,21 @@ type Options struct {
 	LogLevel string
 }
 
-// Server is a Prosody process. Its addresses stay the same over restarts.
+// Program is an XMPP server that a [Server] runs: Prosody, or another one with the same clients (package ejabberdtest).
+type Program interface {
+	// Name is what messages call it.
+	Name() string
+	// Configure writes the configuration into the folder of the server, for its addresses. It is called again, with other
+	// addresses, if a port was taken.
+	Configure(s *Server) error
+	// Command is how to start it. It must end when its standard input ends. It gets a pipe as file descriptor 3, and writes one
+	// line there: "ready" and its version once it serves, "taken" and an address that another process has, or "error" and why.
+	Command(s *Server) *exec.Cmd
+	// Log is the name of its log in the folder.
+	Log() string
+}
+
+// Server is a process of Prosody, or of another [Program]. Its addresses stay the same over restarts.
 type Server struct {
 	ComponentAddr string // host:port for components (XEP-0114)
 	C2SAddr       string // host:port for clients over TCP (RFC 6120)
@@ -83,7 +97,7 @@ type Server struct {
 	BOSHURL       string // for clients over BOSH (XEP-0124)
 	Dir           string // configuration, data and log
 
-	prosody string
+	program Program
 
 	mu      sync.Mutex // held while the process is started or stopped
 	process *process   // nil when stopped
@@ -94,12 +108,20 @@ type Server struct {
 // in the environment. If the test fails, the end of Prosody's log goes to the test's log.
 func Start(t TB, o Options) *Server {
 	t.Helper()
-	s, err := run(context.Background(), t.TempDir(), o)
+	p, err := newProsody(o)
+	mustHave(t, err)
+	return StartProgram(t, p)
+}
+
+// StartProgram is [Start] for another program.
+func StartProgram(t TB, p Program) *Server {
+	t.Helper()
+	s, err := run(context.Background(), t.TempDir(), p)
 	mustHave(t, err)
 	t.Cleanup(func() {
 		s.Kill()
 		if t.Failed() {
-			t.Logf("the end of Prosody's log:\n%s", Tail(s.Log()))
+			t.Logf("the end of %s's log:\n%s", p.Name(), Tail(s.Log()))
 		}
 	})
 	return s
@@ -128,32 +150,37 @@ func mustHave(t TB, err error) {
 
 // Run is [Start] outside of a test: the caller closes the server. The context bounds the start only.
 func Run(ctx context.Context, o Options) (*Server, error) {
+	p, err := newProsody(o)
+	if err != nil {
+		return nil, err
+	}
+	return RunProgram(ctx, p)
+}
+
+// RunProgram is [Run] for another program.
+func RunProgram(ctx context.Context, p Program) (*Server, error) {
 	dir, err := os.MkdirTemp("", "prosodytest-")
 	if err != nil {
 		return nil, err
 	}
-	s, err := run(ctx, dir, o)
+	s, err := run(ctx, dir, p)
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	return s, nil
 }
 
-func run(ctx context.Context, dir string, o Options) (*Server, error) {
-	prosody, err := find(o.Prosody)
-	if err != nil {
-		return nil, err
-	}
+func run(ctx context.Context, dir string, p Program) (*Server, error) {
 	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.CopyFS(dir, lua); err != nil {
-		return nil, err
-	}
-	s := &Server{Dir: dir, prosody: prosody}
+	s := &Server{Dir: dir, program: p}
 	// Another process can take a port after freePorts has found it free; new ports then help.
 	for try := 1; ; try++ {
-		if err := s.configure(o); err != nil {
+		if err := s.chooseAddresses(); err != nil {
+			return nil, err
+		}
+		if err := p.Configure(s); err != nil {
 			return nil, err
 		}
 		s.mu.Lock()
@@ -177,43 +204,77 @@ func find(name string) (string, error) {
 		name = "prosody"
 	}
 	if name == "none" {
-		return "", fmt.Errorf("%w: PROSODYTEST_PROSODY is none", ErrNotFound)
+		return "", fmt.Errorf("Prosody: %w: PROSODYTEST_PROSODY is none", ErrNotFound)
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrNotFound, err)
+		return "", fmt.Errorf("Prosody: %w: %w", ErrNotFound, err)
 	}
 	return path, nil
 }
 
-// configure chooses ports and writes the configuration: the defaults, then the test's, then ours. Prosody reads each included
-// file as if it began in the global section, and the last value of an option counts.
-func (s *Server) configure(o Options) error {
+// chooseAddresses finds free ports, and notes the addresses.
+func (s *Server) chooseAddresses() error {
 	ports, err := freePorts(3)
 	if err != nil {
 		return err
 	}
-	p := portNumbers{c2s: ports[0], component: ports[1], http: ports[2]}
-	s.C2SAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(p.c2s))
-	s.ComponentAddr = net.JoinHostPort("127.0.0.1", strconv.Itoa(p.component))
-	s.URL = "http://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(p.http))
+	s.C2SAddr, s.ComponentAddr = loopback(ports[0]), loopback(ports[1])
+	s.URL = "http://" + loopback(ports[2])
 	s.WebSocketURL = "ws" + strings.TrimPrefix(s.URL, "http") + "/xmpp-websocket"
 	s.BOSHURL = s.URL + "/http-bind"
-	config := o.Config
-	if o.Configure != nil {
-		config = o.Configure(s)
+	return nil
+}
+
+func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+
+// Port is the port of an address of a [Server].
+func Port(addr string) string {
+	_, port, _ := net.SplitHostPort(strings.TrimPrefix(addr, "http://"))
+	return port
+}
+
+// prosody is the [Program] that this package is named after.
+type prosody struct {
+	o    Options
+	path string
+}
+
+func newProsody(o Options) (prosody, error) {
+	path, err := find(o.Prosody)
+	return prosody{o, path}, err
+}
+
+func (prosody) Name() string { return "Prosody" }
+
+func (prosody) Log() string { return "prosody.log" }
+
+func (p prosody) Command(s *Server) *exec.Cmd {
+	// Prosody shuts down when its standard input ends. lua/mod_prosodytest.lua writes the line.
+	return exec.Command(p.path, "-F", "--config", filepath.Join(s.Dir, "prosody.cfg.lua"))
+}
+
+// Configure writes the defaults, then the test's configuration, then ours. Prosody reads each included file as if it began in the
+// global section, and the last value of an option counts.
+func (p prosody) Configure(s *Server) error {
+	config := p.o.Config
+	if p.o.Configure != nil {
+		config = p.o.Configure(s)
+	}
+	var copied error
+	if _, err := os.Stat(filepath.Join(s.Dir, "lua")); err != nil {
+		copied = os.CopyFS(s.Dir, lua)
 	}
 	return errors.Join(
-		s.write("test.cfg.lua", config),
-		s.write("private.cfg.lua", s.private(o, p)),
-		s.write("prosody.cfg.lua", `Include "lua/defaults.cfg.lua"; Include "test.cfg.lua"; Include "private.cfg.lua"`+"\n"),
+		copied,
+		s.Write("test.cfg.lua", config),
+		s.Write("private.cfg.lua", s.private(p.o)),
+		s.Write("prosody.cfg.lua", `Include "lua/defaults.cfg.lua"; Include "test.cfg.lua"; Include "private.cfg.lua"`+"\n"),
 	)
 }
 
-type portNumbers struct{ c2s, component, http int }
-
-// private is the part of the configuration that no test may change, and ownHost.
-func (s *Server) private(o Options, p portNumbers) string {
+// private is the part of the configuration that no test may change, and OwnHost.
+func (s *Server) private(o Options) string {
 	var b strings.Builder
 	set := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%s = "+format+"\n", append([]any{name}, args...)...)
@@ -230,21 +291,21 @@ func (s *Server) private(o Options, p portNumbers) string {
 		set(service+"interfaces", `{ "127.0.0.1" }`)
 	}
 	set("use_ipv6", "false")
-	set("c2s_ports", "{ %d }", p.c2s)
+	set("c2s_ports", "{ %s }", Port(s.C2SAddr))
 	if o.Configure == nil {
 		set("component_interfaces", `{ "127.0.0.1" }`)
-		set("component_ports", "{ %d }", p.component)
+		set("component_ports", "{ %s }", Port(s.ComponentAddr))
 	}
-	set("http_ports", "{ %d }", p.http)
+	set("http_ports", "{ %s }", Port(s.URL))
 	for _, service := range []string{"c2s_direct_tls", "legacy_ssl", "s2s", "s2s_direct_tls", "https", "proxy65"} {
 		set(service+"_ports", "{}")
 	}
-	set("http_default_host", gate.Quote(ownHost))
+	set("http_default_host", gate.Quote(OwnHost))
 
-	fmt.Fprintf(&b, "\nVirtualHost %s\n", gate.Quote(ownHost))
+	fmt.Fprintf(&b, "\nVirtualHost %s\n", gate.Quote(OwnHost))
 	set("authentication", gate.Quote("anonymous"))
 	set("modules_enabled", `{ "prosodytest", "ping", "websocket", "bosh" }`)
-	set("prosodytest_bound", "{ c2s = { %d }, component = { %d }, http = { %d } }", p.c2s, p.component, p.http)
+	set("prosodytest_bound", "{ c2s = { %s }, component = { %s }, http = { %s } }", Port(s.C2SAddr), Port(s.ComponentAddr), Port(s.URL))
 	set("prosodytest_users", "{")
 	for _, jid := range slices.Sorted(maps.Keys(o.Users)) {
 		fmt.Fprintf(&b, "\t[%s] = %s;\n", gate.Quote(jid), gate.Quote(o.Users[jid]))
@@ -253,7 +314,8 @@ func (s *Server) private(o Options, p portNumbers) string {
 	return b.String()
 }
 
-func (s *Server) write(name, content string) error {
+// Write writes a file into the folder of the server, for a [Program].
+func (s *Server) Write(name, content string) error {
 	return os.WriteFile(filepath.Join(s.Dir, name), []byte(content), 0o600)
 }
 
@@ -301,13 +363,13 @@ func (s *Server) start(ctx context.Context) error {
 	p.signal(syscall.SIGKILL)
 	<-p.exited
 	output, _ := os.ReadFile(s.output())
-	return fmt.Errorf("starting %s: %w\n%s%s", s.prosody, err, Tail(string(output)), Tail(s.Log()))
+	return fmt.Errorf("starting %s: %w\n%s%s", s.program.Name(), err, Tail(string(output)), Tail(s.Log()))
 }
 
 // output is the file that takes what Prosody prints before it logs.
 func (s *Server) output() string { return filepath.Join(s.Dir, "output.txt") }
 
-// launch starts the process. lua/mod_prosodytest.lua writes one line to ready, which ends when the process does.
+// launch starts the process. ready ends when the process does.
 func (s *Server) launch() (p *process, ready *os.File, err error) {
 	output, err := os.OpenFile(s.output(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -320,12 +382,12 @@ func (s *Server) launch() (p *process, ready *os.File, err error) {
 	}
 	defer theirs.Close() // Prosody has its own copy
 
-	cmd := exec.Command(s.prosody, "-F", "--config", filepath.Join(s.Dir, "prosody.cfg.lua"))
+	cmd := s.program.Command(s)
 	cmd.Dir = s.Dir
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	// Prosody shuts down when its standard input ends, and so also when this process ends.
+	// The program ends when its standard input does, and so also when this process ends.
 	stdin, err := cmd.StdinPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -341,7 +403,7 @@ func (s *Server) launch() (p *process, ready *os.File, err error) {
 	return p, ready, nil
 }
 
-// isReady waits for the line of lua/mod_prosodytest.lua, and returns Prosody's version.
+// isReady waits for the line of [Program.Command], and returns the version.
 func isReady(ctx context.Context, ready *os.File) (version string, err error) {
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Now()) })
 	defer stop()
@@ -442,7 +504,7 @@ func (s *Server) Version() string {
 
 // Log is Prosody's log so far, over all restarts.
 func (s *Server) Log() string {
-	log, _ := os.ReadFile(filepath.Join(s.Dir, "prosody.log"))
+	log, _ := os.ReadFile(filepath.Join(s.Dir, s.program.Log()))
 	return string(log)
 }
 
