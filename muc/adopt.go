@@ -174,7 +174,7 @@ func (o Owner) occupants(ctx context.Context, room jid.JID) (all []Item, err err
 
 // makeTemporary has the server end the room with its last occupant.
 func (o Options) makeTemporary(ctx context.Context, room jid.JID) error {
-	err := o.Owner.Session.IQ(ctx, o.Owner.iq(stanza.SetIQ, room), temporaryForm(), nil)
+	err := o.Owner.submit(ctx, room, temporaryRoom)
 	if err == nil {
 		o.Warn(room, "the room is temporary again", errPersistent)
 	}

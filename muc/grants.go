@@ -2,13 +2,11 @@ package muc
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"time"
 
 	"mellium.im/xmpp/jid"
-	"mellium.im/xmpp/stanza"
 )
 
 // grants are what usher gave in one room, by bare JID, and what the ledger knows of the room itself.
@@ -64,12 +62,10 @@ func (gs *grants) take(bare string) error {
 	return nil
 }
 
-// give gives an affiliation, and reports whether there was nothing to give. Prosody does not let an admin of the service be made
-// less than an owner: admins own all rooms there (plugins/muc/mod_muc.lua, component_admins_as_room_owners). In
-// docker-jitsi-meet Jigasi's account is one.
+// give gives an affiliation, and reports whether there was nothing to give because the person owns all rooms.
 func (gs *grants) give(ctx context.Context, who jid.JID, affiliation string) (owns bool, err error) {
 	err = gs.owner.SetAffiliation(ctx, gs.room, who, affiliation)
-	if affiliation != "owner" && errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable}) {
+	if err != nil && affiliation != "owner" && gs.owner.protects(ctx, gs.room, err) {
 		return true, nil
 	}
 	return false, err

@@ -51,6 +51,8 @@ type Owner struct {
 	Session Session
 	// JID is the bare JID that the rooms know as an owner: one of the MUC service's admins.
 	JID jid.JID
+	// Occupant is the full JID as which the owner may be inside. It is zero if the owner never is.
+	Occupant jid.JID
 }
 
 // Item is one item of an affiliation or role list.
@@ -130,16 +132,19 @@ func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]It
 		Items []Item `xml:"item"`
 	}
 	ask := element.New(NSAdmin, "query", element.Empty("", "item", element.NewAttr(what, value)))
-	err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), ask, &list)
+	iq := o.iq(stanza.GetIQ, room)
+	if what == "role" {
+		iq.From = o.insider()
+	}
+	err := o.Session.IQ(ctx, iq, ask, &list)
 	return list.Items, err
 }
 
-// Names of fields of a room's configuration; the second is Prosody's own.
+// Names of fields of a room's configuration.
 const (
-	fieldMembersOnly   = "muc#roomconfig_membersonly"
-	fieldPersistent    = "muc#roomconfig_persistentroom"
-	fieldPassword      = "muc#roomconfig_roomsecret"
-	fieldMemberInvites = "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"
+	fieldMembersOnly = "muc#roomconfig_membersonly"
+	fieldPersistent  = "muc#roomconfig_persistentroom"
+	fieldPassword    = "muc#roomconfig_roomsecret"
 )
 
 // Configuration is the part of a room's configuration that usher sets (XEP-0045 §10.1.2). Members never give an affiliation by
@@ -149,33 +154,20 @@ type Configuration struct {
 	MembersOnly bool
 }
 
-func (c Configuration) form() xml.TokenReader {
-	var fields []form.Field
+func (c Configuration) settings() []setting {
 	if c.MembersOnly {
-		fields = append(fields, form.Boolean(fieldMembersOnly, form.Value("true")))
+		return []setting{closed, noInvites, realJID}
 	}
-	return configuration(append(fields,
-		form.Boolean(fieldMemberInvites, form.Value("false")),
-		form.List("muc#roomconfig_whois", form.Value("anyone")),
-	)...)
+	return []setting{noInvites, realJID}
 }
 
-// configuration is the payload that submits fields of the room's form. The other fields keep their values.
-func configuration(fields ...form.Field) xml.TokenReader {
-	kind := form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig"))
-	submit, _ := form.New(append([]form.Field{kind}, fields...)...).Submit()
-	return element.New(NSOwner, "query", submit)
-}
-
-// temporaryForm is the payload that has the server end the room with its last occupant.
-func temporaryForm() xml.TokenReader {
-	return configuration(form.Boolean(fieldPersistent, form.Value("false")))
-}
+// temporaryRoom is the setting that has the server end the room with its last occupant.
+var temporaryRoom = setting{fieldPersistent, []string{no}}
 
 // Configure makes the room what c says, whatever it was. If the room becomes members-only, the server removes everybody inside who
 // has no affiliation (status 322). If it was members-only before, nothing happens.
 func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) error {
-	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), c.form(), nil)
+	return o.submit(ctx, room, c.settings()...)
 }
 
 // Enforce makes the room what c says, if it is not, and returns what it was before. People who came in meanwhile without an
@@ -183,12 +175,12 @@ func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) err
 // removed occupant (0.12 and 13, muc/members_only.lib.lua), so others would keep seeing a ghost, and a focus would wait for it.
 func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Settings, error) {
 	is, err := o.Settings(ctx, room)
-	closed := is.MembersOnly || !c.MembersOnly
-	if err != nil || closed && !is.MemberInvites && is.RealJIDs {
+	asMust := is.MembersOnly || !c.MembersOnly
+	if err != nil || asMust && !is.loose {
 		return is, err
 	}
 	var intruders []jid.JID
-	if !closed {
+	if !asMust {
 		var participants []Item
 		participants, err = o.WithRole(ctx, room, "participant") // if that fails, perhaps because there are too many, the room is closed all the same
 		for _, i := range participants {
@@ -213,17 +205,18 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Sett
 
 // Settings are the part of a room's configuration form that matters here, as the room shows it to owners (XEP-0045 §10.2).
 type Settings struct {
-	MembersOnly, MemberInvites bool
+	MembersOnly bool
 	// Persistent says that the room goes on when nobody is inside, and Temporary that it ends then. Both are false if the form does
 	// not say: Prosody leaves the field out for owners who may not change it (muc_room_allow_persistent; its admins may).
 	Persistent, Temporary bool
 	// Password is asked of everybody who joins. It is empty if there is none.
 	Password string
-	// RealJIDs says that everybody inside sees real JIDs.
-	RealJIDs bool
 	// Breakout says that it is a breakout room, and Main names its main room (Jitsi's mod_muc_breakout_rooms.lua).
 	Breakout bool
 	Main     string
+
+	offers []string // the names of all fields
+	loose  bool     // some demand is not met
 }
 
 // Settings asks for the room's configuration.
@@ -231,35 +224,33 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 	var answer struct {
 		Form form.Data `xml:"jabber:x:data x"`
 	}
-	if err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), element.New(NSOwner, "query", nil), &answer); err != nil {
+	if err := o.own(ctx, stanza.GetIQ, room, element.New(NSOwner, "query", nil), &answer); err != nil {
 		return Settings{}, err
 	}
 	var s Settings
 	answer.Form.ForFields(func(f form.FieldData) {
+		s.offers = append(s.offers, f.Var)
+		s.loose = s.loose || slices.ContainsFunc(demands, func(d setting) bool { return d.name == f.Var && !d.is(f.Raw) })
 		if f.Var == fieldPersistent && len(f.Raw) == 0 { // Prosody's "no" has no value (util/dataforms.lua, persistent.lib.lua)
 			s.Temporary = true
 		}
 		if len(f.Raw) != 1 {
 			return
 		}
-		yes := f.Raw[0] == "1" || f.Raw[0] == "true"
 		switch f.Var {
 		case fieldMembersOnly:
-			s.MembersOnly = yes
-		case fieldMemberInvites:
-			s.MemberInvites = yes
+			s.MembersOnly = isYes(f.Raw)
 		case fieldPersistent:
-			s.Persistent, s.Temporary = yes, !yes
+			s.Persistent, s.Temporary = isYes(f.Raw), !isYes(f.Raw)
 		case fieldPassword:
 			s.Password = f.Raw[0]
-		case "muc#roomconfig_whois":
-			s.RealJIDs = f.Raw[0] == "anyone"
 		case "muc#roominfo_isbreakout":
-			s.Breakout = yes
+			s.Breakout = isYes(f.Raw)
 		case "muc#roominfo_breakout_main_room":
 			s.Main = f.Raw[0]
 		}
 	})
+	s.loose = s.loose || !slices.Contains(s.offers, realJID.name)
 	return s, nil
 }
 
@@ -271,7 +262,7 @@ func (o Owner) Destroy(room jid.JID) error {
 // End ends the room as Destroy does, and waits for the answer. People inside read the reason, unless it is empty. If the room does
 // not exist, [Absent] holds for the error.
 func (o Owner) End(ctx context.Context, room jid.JID, reason string) error {
-	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), destroy(reason), nil)
+	return o.own(ctx, stanza.SetIQ, room, destroy(reason), nil)
 }
 
 func destroy(reason string) xml.TokenReader {

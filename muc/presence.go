@@ -23,6 +23,7 @@ type said struct {
 type user struct {
 	items []Item
 	codes []string
+	ended bool  // the room is destroyed (XEP-0045 §10.9)
 	actor *Item // who did it, by nick, real JID or both; nil if nobody is named
 }
 
@@ -74,6 +75,8 @@ func (u *user) read(d *xml.Decoder) error {
 				})
 			case "status":
 				u.codes = append(u.codes, element.Attr(t, "code"))
+			case "destroy":
+				u.ended = true
 			}
 			if err := u.readActor(d); err != nil {
 				return err
@@ -125,7 +128,7 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 			p.err = &stanza.Error{Condition: stanza.UndefinedCondition}
 		}
 		rm.answer(entry{err: *p.err})
-	case p.user.status("110"):
+	case p.user.status("110"), p.user.ended && nick == rm.nick: // the latter from ejabberd, and in the XEP's example
 		r.presenceOfSelf(rm, p)
 	case len(p.user.items) == 0 || nick == "":
 	case p.typ == "unavailable":
@@ -144,7 +147,8 @@ func (r *Rooms) presenceElsewhere(p said) {
 		if err := r.leave(&room{jid: p.from.Bare(), nick: p.from.Resourcepart()}); err != nil {
 			r.Warn(p.from.Bare(), "could not leave the room", err)
 		}
-	case p.typ != "error" && !(p.user.status("110") && p.typ == "unavailable"):
+	case p.from.Resourcepart() == "": // ejabberd's rooms have presence of their own (XEP-0115)
+	case p.typ != "error" && !((p.user.status("110") || p.user.ended) && p.typ == "unavailable"):
 		r.stray(p.from.Bare())
 	}
 }
@@ -321,7 +325,7 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 		case r.changed <- rm.jid:
 		default: // the queue is full; people who are removed are not announced to the others then, see Owner.Enforce
 			iq := r.Owner.iq(stanza.SetIQ, rm.jid)
-			if err := r.Owner.Session.Send(iq.Wrap(r.Configuration.form())); err != nil {
+			if err := r.Owner.Session.Send(iq.Wrap(configuration(r.Configuration.everywhere()...))); err != nil {
 				r.Warn(rm.jid, "could not restore members-only", err)
 			}
 		}

@@ -19,6 +19,9 @@ import (
 // (lib-jitsi-meet JitsiConference.js, onMemberJoined).
 const Nick = "focus"
 
+// Resource is that of the JID as which usher is in rooms.
+const Resource = "usher"
+
 // atOnce is how many rooms are entered or looked at at a time while nobody waits for them.
 const atOnce = 8
 
@@ -150,7 +153,8 @@ type occupant struct {
 // NewRooms returns Rooms that act as o.Owner.JID.
 func NewRooms(o Options) *Rooms {
 	o.clock()
-	self, _ := o.Owner.JID.WithResource("usher") // an ASCII resource is always valid
+	self, _ := o.Owner.JID.WithResource(Resource) // an ASCII resource is always valid
+	o.Owner.Occupant = self
 	return &Rooms{
 		Options:  o,
 		self:     self,
@@ -214,17 +218,33 @@ func (r *Rooms) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 		return true, r.hostPresent(rm), nil
 	}
 	r.mu.Unlock()
-	if exists, host, err = r.state(ctx, j); exists {
+	exists, host, err = r.state(ctx, j)
+	if errors.Is(err, errUnseen) {
+		if err = r.Open(ctx, j, false); errors.Is(err, ErrAbsent) {
+			return false, false, nil // it has just ended
+		}
+		if err == nil {
+			host, err = r.HostPresent(ctx, j)
+		}
+		return err == nil, host, err
+	}
+	if exists {
 		r.stray(j) // an earlier process may have left it
 	}
 	return exists, host, err
 }
 
-// state asks for the state of a room.
+// errUnseen means that a room exists, and does not say who is inside until usher is.
+var errUnseen = errors.New("the room does not list its occupants for somebody outside")
+
+// state asks for the state of a room. The error may be errUnseen; then the room exists.
 func (r *Rooms) state(ctx context.Context, j jid.JID) (exists, host bool, err error) {
 	items, err := r.Owner.Moderators(ctx, j)
-	if Absent(err) {
+	switch {
+	case Absent(err):
 		return false, false, nil
+	case isForbidden(err): // ejabberd
+		return true, false, errUnseen
 	}
 	for _, i := range items {
 		if o, ok := i.real(); ok && !o.Bare().Equal(r.Owner.JID) && r.Hosts(o.Domainpart()) {

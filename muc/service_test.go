@@ -308,7 +308,7 @@ func (s *service) serve() bool {
 			switch f.Var {
 			case fieldMembersOnly:
 				s.configure(c, f.Value == "true")
-			case fieldMemberInvites:
+			case "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites":
 				c.invites = f.Value == "true"
 			case fieldPersistent:
 				s.persist(c, f.Value == "true")
@@ -352,7 +352,7 @@ func (c *chat) form() string {
 	yes := map[bool]string{true: "1", false: "0"}
 	add("FORM_TYPE", "hidden", "http://jabber.org/protocol/muc#roomconfig")
 	add(fieldMembersOnly, "boolean", yes[c.membersOnly])
-	add(fieldMemberInvites, "boolean", yes[c.invites])
+	add(noInvites.name, "boolean", yes[c.invites])
 	if fields += "<field var='" + fieldPersistent + "' type='boolean'/>"; c.persistent { // an empty one means no
 		fields = strings.TrimSuffix(fields, "/>") + "><value>1</value></field>"
 	}

@@ -51,7 +51,7 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	defer cancel()
 	exists, _, err := r.state(ctx, j)
 	switch {
-	case err != nil:
+	case err != nil && !errors.Is(err, errUnseen):
 	case exists:
 		err = r.Open(ctx, j, false)
 	default:
@@ -213,7 +213,7 @@ func (r *Rooms) Leave(_ context.Context, next bool) {
 			continue
 		}
 		if r.forget(rm); !rm.ours {
-			_ = r.Owner.Session.Send(r.Owner.iq(stanza.SetIQ, rm.jid).Wrap(temporaryForm()))
+			_ = r.Owner.Session.Send(r.Owner.iq(stanza.SetIQ, rm.jid).Wrap(configuration(temporaryRoom)))
 		}
 		_ = r.leave(rm) // the stream is about to be closed; there is nobody to tell
 	}

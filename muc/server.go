@@ -1,0 +1,155 @@
+package muc
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"slices"
+
+	"mellium.im/xmpp/form"
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
+)
+
+// How MUC services differ. The package talks to all of them in one way, which Prosody 0.12 and 13 understand at once. This file has
+// what ejabberd (23.01) wants besides; its mod_muc.erl and mod_muc_room.erl are the sources. Nobody configures which server it is:
+// the answers show that.
+//
+//   - It refuses a form with a field that it does not have. Then only those are submitted that the room's form offers.
+//   - It has settings of its own by which others hear, or get in: see demands.
+//   - It lists occupants only for a moderator inside, by full JID. So role lists are asked for as Owner.Occupant. Whether a room
+//     exists is known all the same; who is inside shows once usher has entered. See [Rooms.State].
+//   - It takes a muc#owner query to a room that does not exist as a wish to create it. The lines of config/gate let only the
+//     occupant create rooms, so ejabberd says forbidden of the bare JID, and Owner.own finds out what that means.
+//   - It says not-allowed where Prosody says not-acceptable, of the admins of the service: see Owner.protects.
+//   - It tells of the end of a room without status 110: see Rooms.Presence.
+
+// setting is a field of a room's configuration (XEP-0045 §10.1.2), and its values.
+type setting struct {
+	name   string
+	values []string
+}
+
+const (
+	yes = "true"
+	no  = "false"
+)
+
+func (s setting) field() form.Field {
+	var values []form.Option
+	for _, v := range s.values {
+		values = append(values, form.Value(v))
+	}
+	switch {
+	case len(values) > 1:
+		return form.ListMulti(s.name, values...)
+	case s.values[0] == yes, s.values[0] == no:
+		return form.Boolean(s.name, values...)
+	}
+	return form.List(s.name, values...)
+}
+
+// is reports whether a field of the form, with these values, says what the setting says.
+func (s setting) is(values []string) bool {
+	switch s.values[0] {
+	case yes:
+		return isYes(values)
+	case no:
+		return !isYes(values) // Prosody's "no" has no value (util/dataforms.lua)
+	}
+	return len(values) == len(s.values) && !slices.ContainsFunc(s.values, func(v string) bool { return !slices.Contains(values, v) })
+}
+
+func isYes(values []string) bool { return len(values) == 1 && (values[0] == "1" || values[0] == yes) }
+
+var (
+	closed  = setting{fieldMembersOnly, []string{yes}}
+	realJID = setting{"muc#roomconfig_whois", []string{"anyone"}}
+	// noInvites is Prosody's own (muc/members_only.lib.lua).
+	noInvites = setting{"{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites", []string{no}}
+)
+
+// demands are what every room must say, where its form has the field.
+var demands = []setting{
+	noInvites, realJID,
+	// ejabberd makes everybody a member who is invited into a members-only room, so only owners and admins may invite.
+	{"muc#roomconfig_allowinvites", []string{no}},
+	// Who has subscribed (MucSub) goes on getting the messages after usher has put them out.
+	{"muc#roomconfig_allow_subscription", []string{no}},
+	{"allow_subscription", []string{no}}, // the field's name in some versions (mod_muc_room.erl, convert_legacy_fields)
+	// Without the presence of some roles usher would not know who is inside.
+	{"muc#roomconfig_presencebroadcast", []string{"moderator", "participant", "visitor"}},
+}
+
+// errNoMembersOnly means that a room cannot be closed.
+var errNoMembersOnly = errors.New("the room's configuration form has no members-only (" + fieldMembersOnly + ")")
+
+// everywhere returns the settings that every server has.
+func (c Configuration) everywhere() []setting {
+	return slices.DeleteFunc(c.settings(), func(s setting) bool { return s.name == noInvites.name })
+}
+
+// submit sets fields of a room's configuration. The other fields keep their values. If the server refuses the form, those of the
+// fields and the demands are submitted that the room offers.
+func (o Owner) submit(ctx context.Context, room jid.JID, settings ...setting) error {
+	err := o.own(ctx, stanza.SetIQ, room, configuration(settings...), nil)
+	if !errors.Is(err, stanza.Error{Condition: stanza.BadRequest}) {
+		return err
+	}
+	is, err := o.Settings(ctx, room)
+	if err != nil {
+		return err
+	}
+	offered := slices.DeleteFunc(slices.Concat(settings, demands[2:]), func(s setting) bool { return !slices.Contains(is.offers, s.name) })
+	if slices.ContainsFunc(settings, func(s setting) bool { return s.name == fieldMembersOnly }) && !slices.Contains(is.offers, fieldMembersOnly) {
+		return errNoMembersOnly
+	}
+	return o.own(ctx, stanza.SetIQ, room, configuration(offered...), nil)
+}
+
+// configuration is the payload that submits a form with settings.
+func configuration(settings ...setting) xml.TokenReader {
+	fields := []form.Field{form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig"))}
+	for _, s := range settings {
+		fields = append(fields, s.field())
+	}
+	submit, _ := form.New(fields...).Submit()
+	return element.New(NSOwner, "query", submit)
+}
+
+// own asks a room something that only owners may ask (muc#owner). ejabberd says forbidden if there is no such room, because whoever
+// asks that wants to create it. A question that is no such wish shows the difference.
+func (o Owner) own(ctx context.Context, typ stanza.IQType, room jid.JID, payload xml.TokenReader, v any) error {
+	err := o.Session.IQ(ctx, o.iq(typ, room), payload, v)
+	if !isForbidden(err) {
+		return err
+	}
+	if _, asked := o.WithAffiliation(ctx, room, "outcast"); Absent(asked) {
+		return asked
+	}
+	return err
+}
+
+func isForbidden(err error) bool { return errors.Is(err, stanza.Error{Condition: stanza.Forbidden}) }
+
+// insider is the JID that asks who is inside.
+func (o Owner) insider() jid.JID {
+	if o.Occupant.Equal(jid.JID{}) {
+		return o.JID
+	}
+	return o.Occupant
+}
+
+// protects reports whether an error means that the server takes nothing away from somebody, because admins of the service own all
+// rooms there. Prosody says not-acceptable (plugins/muc/mod_muc.lua, component_admins_as_room_owners). In docker-jitsi-meet
+// Jigasi's account is such an admin. ejabberd says not-allowed. So does Jitsi's muc_meeting_id of everybody with the node of the
+// focus, which is another matter; that module is known by the form, which is Prosody's.
+func (o Owner) protects(ctx context.Context, room jid.JID, err error) bool {
+	if !errors.Is(err, stanza.Error{Condition: stanza.NotAllowed}) {
+		return errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable})
+	}
+	is, err := o.Settings(ctx, room)
+	return err == nil && !slices.Contains(is.offers, noInvites.name)
+}
