@@ -98,7 +98,7 @@ func TestObserver(t *testing.T) {
 		t.Error("still members-only")
 	}
 	// An observer that is no admin gets an error.
-	if _, err := (&Observer{juliet}).Room(t.Context(), room); err == nil {
+	if _, err := (&Observer{client: juliet}).Room(t.Context(), room); err == nil {
 		t.Error("no error for an observer that is no admin")
 	}
 }
