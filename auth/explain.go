@@ -113,7 +113,7 @@ func (t *trace) rule(rules []Rule, number int) {
 	}
 	found := "none"
 	if number >= 0 {
-		found = fmt.Sprintf("number %d: match %q", number+1, rules[number].Match)
+		found = fmt.Sprintf("rooms.rules[%d]: match %q", number, rules[number].Match)
 		if rules[number].Tenant != "" {
 			found += fmt.Sprintf(", tenant %q", rules[number].Tenant)
 		}
@@ -147,7 +147,7 @@ func (t *trace) limits(r RoomRule) {
 		limits = append(limits, fmt.Sprintf("%d people", r.MaxOccupants))
 	}
 	if r.MaxDuration > 0 {
-		limits = append(limits, r.MaxDuration.String())
+		limits = append(limits, plainly(r.MaxDuration))
 	}
 	if len(limits) > 0 {
 		t.found("limits", "what the rule gives, narrowed by the token", strings.Join(limits, ", "), true)

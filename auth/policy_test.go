@@ -372,6 +372,28 @@ func TestWords(t *testing.T) {
 	}
 }
 
+// Each rule has a sentence with what it says, and nothing else.
+func TestWordsOfRules(t *testing.T) {
+	yes, no := true, false
+	p := policy(t)
+	before := len(p.Words())
+	p.Rules = []auth.Rule{
+		{Match: "class-*", WaitForHost: auth.MembersWait, Guests: auth.GuestsDeny, MaxOccupants: 30, MaxDuration: 2 * time.Hour,
+			Hours:      &auth.Hours{Days: weekdays, From: 8 * time.Hour, Until: 18 * time.Hour, Zone: zone(t, "Europe/Berlin")},
+			OnHostLeft: auth.LeftEnd, HostGrace: 5 * time.Minute, FirstIsHost: auth.FirstToken, LobbyAutostart: &yes, HasLobbyBypass: true},
+		{Match: "a", Tenant: "acme", WaitForHost: auth.NobodyWaits, OnHostLeft: auth.LeftKeep, HostGrace: time.Minute, LobbyAutostart: &no},
+		{Match: "b", Tenant: "*", WaitForHost: auth.GuestsWait, HostGrace: time.Minute, HasLobbyBypass: true, LobbyBypass: []auth.Affiliation{auth.Owner}},
+		{Match: "c", OnHostLeft: auth.LeftEnd, Guests: auth.GuestsAllow, FirstIsHost: auth.FirstNever},
+		{Match: "*", OnHostLeft: auth.LeftLock, Hours: &auth.Hours{Until: 24 * time.Hour}},
+		{Match: "d"},
+	}
+	words := p.Words()
+	got := strings.Join(words[len(words)-len(p.Rules)-2:len(words)-2], "\n")
+	if want := strings.TrimSpace(readAll(t, filepath.Join("testdata", "words-rules.txt"))); got != want || len(words) != before+len(p.Rules) {
+		t.Errorf("got:\n%s\n\nwant:\n%s", got, want)
+	}
+}
+
 // Every decision says that there is no login, exactly if the policy says so.
 func TestNoLogin(t *testing.T) {
 	for _, login := range []auth.Login{"", auth.LoginNone, auth.LoginPassword, auth.LoginURL} {

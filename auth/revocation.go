@@ -51,7 +51,7 @@ func fingerprintOf(compact string) string {
 // Revocation says which tokens were taken back.
 type Revocation struct {
 	ID string
-	// JTI, Subject (sub), User (context.user.id) and Issuer (app_id) say whose tokens. At least one is given, and all that are
+	// JTI, Subject (sub), User (context.user.id) and Issuer (app_id) say which tokens. At least one is given, and all that are
 	// given must match.
 	JTI, Subject, User, Issuer string
 	// Before spares tokens with a later iat; zero spares none.
@@ -118,8 +118,8 @@ func (i *Issuer) personal(p Proof, tenant string, room Room) bool {
 		!sameName(p.Subject, place...)
 }
 
-// usableOnce refuses a one-time token that cannot be told from another, or that would be remembered for ever, and a bearer whose
-// machine is not named.
+// usableOnce refuses a one-time token that cannot be told from another, or that would be remembered for ever, and a request that does
+// not name the machine.
 func usableOnce(req Request, c *token.Claims, t *trace) *refusal {
 	missing := ""
 	switch {

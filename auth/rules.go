@@ -34,7 +34,7 @@ type FirstIsHost string
 
 const (
 	FirstNever FirstIsHost = "never"
-	FirstToken FirstIsHost = "token" // whoever comes with a token while no host is inside
+	FirstToken FirstIsHost = "token" // who comes with a token while no host is inside
 )
 
 // Rule says what holds in some rooms. What it leaves at zero is as in the Policy.
@@ -168,7 +168,7 @@ func (r RoomRule) knocks(lobby bool, credential *Session, as Affiliation) bool {
 	}
 }
 
-// over refuses somebody whose token says that the room has ended. No leeway applies: a room that has ended must not be opened again.
+// over refuses somebody with a token by which the room has ended. No leeway applies: a room that has ended must not be opened again.
 func over(credential *Session, at time.Time, t *trace) *refusal {
 	if credential.Ends.IsZero() {
 		return nil
@@ -200,7 +200,7 @@ func earliest(a, b time.Time) time.Time {
 	return a
 }
 
-// narrowed returns what holds for somebody whose token asks for at most so many people in the room; 0 asks for nothing. A token
+// narrowed returns what holds for somebody with a token that allows at most so many people in the room; 0 says nothing. A token
 // never widens what the rule gives.
 func (r RoomRule) narrowed(maxOccupants int) RoomRule {
 	if maxOccupants > 0 && (r.MaxOccupants == 0 || maxOccupants < r.MaxOccupants) {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -24,6 +25,9 @@ func (p Policy) Words() []string {
 	if len(p.GuestRooms) > 0 {
 		out = append(out, fmt.Sprintf("Rooms named %s need no host: guests may open them.", strings.Join(p.GuestRooms, ", ")))
 	}
+	for _, r := range p.Rules {
+		out = append(out, r.words())
+	}
 	out = append(out, p.Login.words())
 	if p.Sessions != nil {
 		out = append(out, "A person who came in by token or password gets a session for the same machine, room and end, a day at most. A request with its id counts as one with the token.")
@@ -35,6 +39,50 @@ func (p Policy) Words() []string {
 		out = append(out, p.lobbyWords())
 	}
 	return append(out, "Everybody else is refused.")
+}
+
+// words says what the rule says, and nothing about what it leaves to the policy.
+func (r Rule) words() string {
+	var s []string
+	say := func(said bool, format string, args ...any) {
+		if said {
+			s = append(s, fmt.Sprintf(format, args...))
+		}
+	}
+	say(r.WaitForHost == GuestsWait, "guests wait until a host is inside")
+	say(r.WaitForHost == MembersWait, "guests and members wait until a host is inside")
+	say(r.WaitForHost == NobodyWaits, "nobody waits for a host")
+	say(r.Guests == GuestsDeny, "guests are refused")
+	say(r.FirstIsHost == FirstToken, "who comes first with a token is host")
+	say(r.MaxOccupants > 0, "%d people at most, and hosts", r.MaxOccupants)
+	if r.Hours != nil {
+		say(true, "open %s", r.Hours)
+	}
+	say(r.MaxDuration > 0, "the room ends %s after the first has been let in", plainly(r.MaxDuration))
+	grace := ""
+	if r.HostGrace > 0 {
+		grace = plainly(r.HostGrace) + " "
+	}
+	say(r.OnHostLeft == LeftKeep, "who waits for a host no longer does once one has been inside")
+	say(r.OnHostLeft == LeftEnd, "the room ends %safter the last host has left", grace)
+	say((r.OnHostLeft == LeftLock || r.OnHostLeft == "") && r.HostGrace > 0, "newcomers wait again %safter the last host has left", grace)
+	if r.LobbyAutostart != nil {
+		say(*r.LobbyAutostart, "the first host turns the lobby on")
+		say(!*r.LobbyAutostart, "no host turns the lobby on by coming")
+	}
+	if r.HasLobbyBypass {
+		say(true, "where a lobby is on, %s", lobbyWords(r.LobbyBypass))
+	}
+	say(len(s) == 0, "as all other rooms")
+	of := ""
+	switch r.Tenant {
+	case "":
+	case wildcard:
+		of = " of every tenant and of none"
+	default:
+		of = " of the tenant " + r.Tenant
+	}
+	return fmt.Sprintf("Rooms named %s%s: %s.", r.Match, of, strings.Join(s, "; "))
 }
 
 func (l Login) words() string {
@@ -50,19 +98,34 @@ func (l Login) words() string {
 	}
 }
 
-func (p Policy) lobbyWords() string {
-	var who string
-	switch hosts, members := slices.Contains(p.LobbyBypass, Owner), slices.Contains(p.LobbyBypass, Member); {
-	case hosts && members:
-		who = "guests knock, hosts and members pass"
-	case hosts:
-		who = "guests and members knock, hosts pass"
-	case members:
-		who = "guests knock, members pass, and hosts knock if one is inside"
-	default:
-		who = "guests and members knock, and hosts if one is inside"
+// plainly returns a duration without zeros at its end: 2h for 2h0m0s.
+func plainly(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
 	}
-	s := "Where a lobby is on, " + who + "; a token may say otherwise."
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// lobbyWords says who knocks at a lobby and who passes it.
+func lobbyWords(bypass []Affiliation) string {
+	switch hosts, members := slices.Contains(bypass, Owner), slices.Contains(bypass, Member); {
+	case hosts && members:
+		return "guests knock, hosts and members pass"
+	case hosts:
+		return "guests and members knock, hosts pass"
+	case members:
+		return "guests knock, members pass, and hosts knock if one is inside"
+	default:
+		return "guests and members knock, and hosts if one is inside"
+	}
+}
+
+func (p Policy) lobbyWords() string {
+	s := "Where a lobby is on, " + lobbyWords(p.LobbyBypass) + "; a token may say otherwise."
 	if p.LobbyAutostart {
 		return s + " The first host turns it on, unless the token says otherwise."
 	}
