@@ -349,7 +349,7 @@ func (s *server) said(err error) error {
 		return fmt.Errorf("store %s: %w", s.name, err)
 	case errors.As(err, &answered) && !errors.Is(err, redis.ErrPoolTimeout) && !errors.Is(err, redis.ErrClosed):
 		if redis.HasErrorPrefix(err, "OOM") || strings.Contains(text, "OOM command not allowed") {
-			return fmt.Errorf("store %s: %w", s.name, &FullError{Err: errors.New(text)})
+			return fmt.Errorf("store %s: %w", s.name, &FullError{Err: fmt.Errorf("raise its maxmemory (%s)", text)})
 		}
 		for _, prefix := range cannotServe {
 			if strings.HasPrefix(text, prefix) {

@@ -1,8 +1,8 @@
 // Package store keeps what must outlive a process: sessions, grants, held requests and others, each until its end.
 //
-// There is one small interface, [Store], and two implementations: [Memory], which forgets all when the process ends, and [Open],
-// which keeps all in one file. Package storetest has the tests that every implementation must pass. [Sessions] lies on top of a
-// Store.
+// There is one small interface, [Store], and three implementations: [Memory], which forgets all when the process ends, [Open], which
+// keeps all in one file, and [Redis], which several ushers share. Package storetest has the tests that every implementation must pass.
+// [Sessions] lies on top of a Store.
 //
 // # The file
 //
@@ -70,7 +70,7 @@ const (
 var (
 	// ErrNotFound means that there is no such record, or that its end has passed.
 	ErrNotFound = errors.New("no such record")
-	// ErrFull means that the store or the disk has no room. See FullError.
+	// ErrFull means that the store, its disk or the memory of its server has no room. See FullError.
 	ErrFull = errors.New("the store is full")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("the store is closed")
@@ -80,18 +80,18 @@ var (
 type FullError struct {
 	// Kind is the kind that has used up its bytes; empty if there is no room for any.
 	Kind Kind
-	// Err is the error of the disk; nil if Kind is not empty.
+	// Err is the error of the disk or the server; nil if Kind is not empty.
 	Err error
 }
 
 func (e *FullError) Error() string {
 	if e.Kind == "" {
-		return fmt.Sprintf("the disk is full: %v", e.Err)
+		return fmt.Sprintf("%v: %v", ErrFull, e.Err)
 	}
 	return fmt.Sprintf("%v: no room for another record of kind %q; raise store.max_size", ErrFull, e.Kind)
 }
 
-// Unwrap lets errors.Is find ErrFull and the error of the disk.
+// Unwrap lets errors.Is find ErrFull and Err.
 func (e *FullError) Unwrap() []error {
 	if e.Err == nil {
 		return []error{ErrFull}
@@ -119,11 +119,13 @@ type Event struct {
 
 // Store keeps records until their ends, and passes events on. It is safe for concurrent use.
 //
-// Several processes may share a store if its backend can do that (none of this package's can). The promises of the methods hold
-// across processes: there is one order of the changes of a key, and no process caches. The store's clock says whether an end has
-// passed; processes share it as far as the clocks of their machines agree.
+// Several processes may share a store if its backend can do that, as Redis can. The promises of the methods hold across processes:
+// there is one order of the changes of a key, and no process caches. The store's clock says whether an end has passed: the clock of
+// the process, or of the server that they share.
 //
-// A context that is done stops calls that have not begun. A call that has begun is finished.
+// A context that is done stops calls that have not begun. A call that has begun is finished, unless the store's server cannot be
+// reached. After ErrUnreachable a change may be done, or even be done later. After Add or Swap the value that is there tells whether
+// it was done, if each caller has a value of its own.
 type Store interface {
 	// Put writes records, all of them or, after an error, none. Each replaces an earlier one of its kind and key, from any process.
 	// Put returns when the records survive the end of the process and, as far as the disk keeps its word, of the machine. A later
