@@ -139,10 +139,11 @@ func eachStore(t *testing.T, test func(t *testing.T, m mode, s setup)) {
 // setup is what a test changes of a gate. The zero value is a server as it is under a Jitsi Meet.
 type setup struct {
 	prosodytest.JitsiOptions
-	config  string // the server's, instead of what JitsiOptions say
-	away    bool   // Jicofo is not there yet
-	file    bool   // the store is a file
-	crashes bool   // usher can crash, and what is in its store outlives it
+	config  string      // the server's, instead of what JitsiOptions say
+	away    bool        // Jicofo is not there yet
+	file    bool        // the store is a file
+	crashes bool        // usher can crash, and what is in its store outlives it
+	shared  store.Store // instead of a store of its own
 
 	server  func(*prosodytest.Options)
 	jicofo  func(*prosodytest.JicofoOptions)
@@ -233,7 +234,9 @@ func (m mode) start(t *testing.T, s setup) *gate {
 		s.server(&server)
 	}
 	g := &gate{t: t, mode: m, setup: s, Server: prosodytest.Start(t, server)}
-	g.store = g.newStore()
+	if g.store = s.shared; g.store == nil {
+		g.store = g.newStore()
+	}
 	if s.config == "" {
 		g.observer = g.Observe(t, s.Observer())
 	}
@@ -324,7 +327,7 @@ func (g *gate) begins() {
 	g.t.Helper()
 	core, log := observer.New(zap.DebugLevel)
 	g.log = log
-	g.policy.Sessions = store.Sessions{Store: g.store}
+	g.policy.Sessions, g.policy.Refusals = store.Sessions{Store: g.store}, store.Refusals{Store: g.store, Now: g.now}
 	o := options(g.ComponentAddr, g.policy, zap.New(core))
 	o.Now, o.Store, o.MembersOnly = g.now, g.store, !g.setup.Open
 	if g.mode != own {
@@ -426,6 +429,20 @@ func (m *mortal) Put(ctx context.Context, records ...store.Record) error {
 		return err
 	}
 	return m.Store.Put(ctx, records...)
+}
+
+func (m *mortal) Add(ctx context.Context, r store.Record) (store.Record, bool, error) {
+	if err := m.alive(); err != nil {
+		return store.Record{}, false, err
+	}
+	return m.Store.Add(ctx, r)
+}
+
+func (m *mortal) Swap(ctx context.Context, old, new store.Record) (bool, error) {
+	if err := m.alive(); err != nil {
+		return false, err
+	}
+	return m.Store.Swap(ctx, old, new)
 }
 
 func (m *mortal) Delete(ctx context.Context, k store.Kind, keys ...string) error {

@@ -380,6 +380,7 @@ func authorizer(c *config.Config, p auth.Policy, s store.Store) *auth.Authorizer
 	if c.Sessions {
 		p.Sessions = store.Sessions{Store: s}
 	}
+	p.Refusals = store.Refusals{Store: s}
 	return auth.New(p)
 }
 

@@ -106,7 +106,7 @@ func TestWire(t *testing.T) {
 		t.Errorf("got %+v, want %+v", p, want)
 	}
 	// A new field of these options fails the test until it is wired and has a value here.
-	p.Sessions, p.Refusals = store.Sessions{}, noRefusals{} // authorizer sets them
+	p.Sessions, p.Refusals = store.Sessions{}, store.Refusals{} // authorizer sets them
 	filled(t, p)
 	filled(t, p.Rules[0])
 	filled(t, want.VHosts["example.com"])
@@ -135,8 +135,6 @@ func TestWire(t *testing.T) {
 }
 
 type fixedKeys struct{ auth.KeySource }
-
-type noRefusals struct{ auth.Refusals }
 
 // filled fails the test if a field of the struct has its zero value.
 func filled(t *testing.T, v any) {
