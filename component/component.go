@@ -160,6 +160,7 @@ type Component struct {
 	pingEvery      time.Duration
 	pingWithin     time.Duration
 	stopTimeout    time.Duration
+	storeAgain     time.Duration
 }
 
 // policy is what may change while the component runs.
@@ -191,7 +192,7 @@ func New(o Options) (*Component, error) {
 		o: o, sessions: store.Sessions{Store: o.Store}, held: newHeld(o.Store), repeats: newRepeats(o.Log),
 		refusals: store.Refusals{Store: o.Store, Now: o.Now}, used: store.Used{Store: o.Store}, kicks: newKicks(),
 		hurried:        make(chan struct{}),
-		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout,
+		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout, storeAgain: storeAgain,
 	}
 	c.ledger = newLedger(o.Store, o.Log, &c.counts)
 	c.Use(o.Authorizer, o.Services)

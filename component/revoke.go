@@ -124,7 +124,7 @@ func (c *Component) untilDone(ctx context.Context, failed string, do func() erro
 			c.o.Log.Warn(failed+"; it is tried again", zap.Error(err), hint(err))
 		}
 		select {
-		case <-time.After(storeAgain):
+		case <-time.After(c.storeAgain):
 		case <-ctx.Done():
 		}
 	}
