@@ -45,6 +45,13 @@ func TestLedgerModel(t *testing.T) {
 					g.Expires = g.At.Add(time.Hour)
 				}
 				g.NeedsHost = rapid.Bool().Draw(t, "needs a host")
+				if rapid.Bool().Draw(t, "by somebody") {
+					by := granted{Proof: auth.Proof{Issuer: "my_app", ID: rapid.StringMatching("[a-z<\"é]*").Draw(t, "jti")}, Reason: auth.ReasonMember, Machine: fingerprint("m")}
+					if rapid.Bool().Draw(t, "is put out") {
+						by.RemoveAt = g.At.Add(2 * time.Hour)
+					}
+					g.By = by
+				}
 				s.fails(rapid.SampledFrom([]error{nil, nil, errors.New("disk full")}).Draw(t, "error"))
 				if err := l.Granted(context.Background(), g); (err != nil) != (s.failure() != nil) {
 					t.Fatalf("got %v", err)
@@ -58,15 +65,37 @@ func TestLedgerModel(t *testing.T) {
 				delete(live, grantKey(g.Room, g.Who))
 			},
 			"crossed out": func(*rapid.T) { l.cross(context.Background()) },
+			"": func(t *rapid.T) {
+				all, ending := l.all(), 0
+				for _, g := range all {
+					want := live[grantKey(g.Room, g.Who)]
+					by, _ := want.By.(granted)
+					if g.Affiliation != want.Affiliation || g.by != by || !l.isLive(g) {
+						t.Fatalf("live is %+v, must be %+v", g, want)
+					}
+					if e := l.endings.of[g]; (e != nil) == by.RemoveAt.IsZero() || e != nil && (e.step != stepTell || !e.at.Equal(by.RemoveAt.Add(-tellBefore))) {
+						t.Fatalf("%+v ends by %+v", g, e)
+					} else if e != nil {
+						ending++
+					}
+				}
+				if len(all) != len(live) || len(l.endings.queue) != ending || len(l.endings.of) != ending {
+					t.Fatalf("live are %v, must be %v; %d have an ending, %d are queued", all, live, ending, len(l.endings.queue))
+				}
+			},
 		})
 		l.cross(context.Background())
-		written, err := l.written(context.Background())
+		next := newLedger(s, zap.NewNop(), &counters{})
+		written, err := next.written(context.Background())
+		if n := len(next.all()); n != len(live) {
+			t.Fatalf("%d are live for the next process, %d for this one", n, len(live))
+		}
 		if err != nil || len(written) != len(live) || len(l.ended) != 0 {
 			t.Fatalf("%v; written %v, live %v", err, written, live)
 		}
 		for _, g := range written {
 			want := live[grantKey(g.Room, g.Who)]
-			if g.Affiliation != want.Affiliation || !g.At.Equal(want.At) || !g.Expires.Equal(want.Expires) || g.NeedsHost != want.NeedsHost || !g.Room.Equal(want.Room) || !g.Who.Equal(want.Who) {
+			if g.Affiliation != want.Affiliation || !g.At.Equal(want.At) || !g.Expires.Equal(want.Expires) || g.NeedsHost != want.NeedsHost || !g.Room.Equal(want.Room) || !g.Who.Equal(want.Who) || g.By != want.By {
 				t.Errorf("written %+v, live %+v", g, want)
 			}
 		}
