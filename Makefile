@@ -25,7 +25,7 @@ build: go ## build bin/usher
 quick: go ## run the tests that need no server, in under a minute: without Prosody, race detector and most random cases
 	PROSODYTEST_PROSODY=none GO="$(GO)" .ci/test bin/quick.log -short ./...
 
-test: deps ## run all tests, against Prosody 0.12 and against 13
+test: deps ## run all tests, against Prosody 0.12, ejabberd and Redis, and again against Prosody 13
 	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/test-12.log $(TESTFLAGS) ./...
 	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) GO="$(GO)" .ci/test bin/test-13.log $(TESTFLAGS) $(INTEGRATION)
 
