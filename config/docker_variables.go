@@ -76,7 +76,7 @@ var DockerVariables = slices.Concat([]DockerVariable{
 	unused("Prosody's modules, in rooms that nobody else enters", "XMPP_INTERNAL_MUC_MODULES"),
 	unused("Prosody's modules, of a component without rooms", "XMPP_SPEAKERSTATS_MODULES"),
 	unused("lines of Prosody's configuration: name the file that they end up in, by sources.prosody", "XMPP_CONFIGURATION XMPP_MUC_CONFIGURATION"),
-	unused("Prosody's module counts people", "MAX_PARTICIPANTS"),
+	unused("Prosody's module counts people; a rule with max_occupants can take its place", "MAX_PARTICIPANTS"),
 	unused("Prosody's module, for those who are owners already", "ENABLE_AV_MODERATION ENABLE_END_CONFERENCE"),
 	unused("rooms of tenants are understood in any case", "ENABLE_SUBDOMAINS"),
 	unused("the way that clients connect", "ENABLE_XMPP_WEBSOCKET"),

@@ -158,7 +158,7 @@ var modules = slices.Concat([]ProsodyModule{
 		Name: "token_owner_party", Stands: OnMUC, Verdict: Mapped,
 		Sets:  []ModuleKey{{"rooms.wait_for_host", string(WaitMembers)}, byDefaultMember},
 		Does:  "refuses people who come before an owner, by the token of the connection, and ends rooms that the last owner has left",
-		Wider: "a room goes on when its last host has left: there it ended after party_check_timeout",
+		Wider: "a room goes on when its last host has left: there it ended after party_check_timeout, as here by a rule with on_host_left: end and host_grace",
 	},
 	{
 		Name: "lobby_deactivate", Stands: OnMUC, Verdict: Mapped, Sets: []ModuleKey{{"lobby.autostart", string(AutostartNever)}},
@@ -241,7 +241,7 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "muc_flip", Stands: OnMUC, Verdict: Rival,
 		Does: "gives the second device of somebody inside the affiliation of the first, past lobby and password",
-		Note: "People who change the device enter with their token like everybody, and the first device stays inside until it leaves.",
+		Note: "People who change the device enter with their token like everybody. The first device stays inside until it leaves, unless token_reuse is replace.",
 	},
 	{
 		Name: "fmuc", Stands: OnMUC, Verdict: Rival,
@@ -278,11 +278,13 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "muc_max_occupants", Stands: OnMUC, Verdict: Harmless,
 		Does: "refuses joins to a room that is full",
-		Note: refusesLater + "; without Jicofo, usher's focus counts unless muc_access_whitelist has it",
+		Note: refusesLater + "; without Jicofo, usher's focus counts unless muc_access_whitelist has it. A rule with max_occupants in its place " +
+			"refuses before the join, and lets hosts into a full room",
 	},
 	{
 		Name: "per_room_max_occupants", Stands: OnMUC, Verdict: Harmless,
 		Does: "sets the limit of muc_max_occupants for single rooms",
+		Note: "rules with match or tenant, and max_occupants, can take its place",
 	},
 	{
 		Name: "muc_rate_limit", Stands: OnMUC, Verdict: Harmless,
@@ -302,22 +304,22 @@ var modules = slices.Concat([]ProsodyModule{
 	{
 		Name: "muc_auth_ban", Stands: OnVHost, Verdict: Harmless,
 		Does: "closes connections by tokens that a web service has banned",
-		Note: "people with such a token never reach usher, as long as authentication stays token",
+		Note: "people with such a token never reach usher, as long as authentication stays token. usher asks no web service: \"usher revoke\" takes tokens back",
 	},
 	{
 		Name: "owner_restricted", Stands: OnMUC, Verdict: Harmless,
 		Does: "ends a room that has had no owner for role_timeout seconds",
-		Note: "it counts owners only, so rooms.host_affiliation must stay owner",
+		Note: "it counts owners only, so rooms.host_affiliation must stay owner. A rule with on_host_left: end and host_grace in its place counts all hosts",
 	},
 	{
 		Name: "time_restricted", Stands: OnMUC, Verdict: Harmless,
 		Does: "ends each room after conference_max_minutes",
-		Note: opensAgain,
+		Note: opensAgain + ". A rule with max_duration can take its place",
 	},
 	{
 		Name: "per_room_time_restricted", Stands: OnMUC, Verdict: Harmless,
 		Does: "ends rooms after a time of their own",
-		Note: opensAgain,
+		Note: opensAgain + ". Rules with match or tenant, and max_duration, can take its place",
 	},
 	{
 		Name: "reservations", Stands: OnVHost, Verdict: Harmless,
