@@ -42,7 +42,7 @@ Exit status: 0 if the configuration is valid, 1 if not.`,
 			}
 			out := cmd.OutOrStdout()
 			fmt.Fprintf(out, "usher is %s and connects to %s.\n", c.XMPP.Domain, c.XMPP.Server)
-			for _, sentence := range p.Words() {
+			for _, sentence := range words(c, p) {
 				fmt.Fprintln(out, sentence)
 			}
 			fmt.Fprintln(out, storeInWords(c, os.Environ()))

@@ -245,7 +245,7 @@ func announce(log *zap.Logger, c *config.Config, p auth.Policy) {
 	for _, w := range c.Warnings {
 		log.Warn(w.String())
 	}
-	for _, sentence := range p.Words() {
+	for _, sentence := range words(c, p) {
 		log.Info(sentence)
 	}
 }
