@@ -10,6 +10,7 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/component/stream"
 )
@@ -57,7 +58,7 @@ func (c *Component) conference(ctx context.Context, in incoming, payload xml.Sta
 // admit decides a request, makes the decision true in the room, and only then tells the client: ready='true' makes it join at once.
 // A client that has to wait may get its answer later, see hold.
 func (c *Component) admit(ctx context.Context, r *request) {
-	d := c.decide(ctx, r)
+	d := c.active(c.decide(ctx, r))
 	var said *focus.Answer
 	if d.Verdict == auth.Allow {
 		d, said = c.letIn(ctx, r, d)
@@ -82,6 +83,14 @@ func (c *Component) decide(ctx context.Context, r *request) auth.Decision {
 		At: c.o.Now(), From: r.from, Room: r.conf.Room,
 		Token: r.conf.Token, SessionID: r.conf.SessionID, MachineUID: r.conf.MachineUID,
 	}, c.mode.look)
+}
+
+// active refuses a decision to let somebody in unless this usher is the active one; see tenure.go.
+func (c *Component) active(d auth.Decision) auth.Decision {
+	if d.Verdict == auth.Allow && !c.o.Holds() {
+		return d.Denied(auth.ReasonStoreUnavailable, store.ErrStandby)
+	}
+	return d
 }
 
 // reply tells the client, logs the decision, and answers the older requests of somebody who has been let in.

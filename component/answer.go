@@ -67,6 +67,7 @@ func (c *Component) answer(r *request, d auth.Decision, said *focus.Answer) (_ a
 // left to the next usher, which answers when it is connected: a client that asks while no usher is connected gets an error from
 // Prosody, after which it never asks again (moderator.js).
 func (c *Component) tell(r *request, d auth.Decision, said *focus.Answer) (auth.Decision, error) {
+	d = c.active(d)
 	if c.stopping.Load() && focus.AsksAgain(d) {
 		if c.leaving.Load() {
 			return d, errLeft

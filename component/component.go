@@ -6,6 +6,7 @@
 //
 //   - package stream is the wire: it cuts the server's stream into stanzas, so that none can end it, sends, and matches answers;
 //   - component.go connects, serves a connection, reconnects and stops;
+//   - tenure.go is what there is to do where several ushers take turns at being the active one;
 //   - route.go hands each stanza to its handler, and answers the IQs that every entity answers;
 //   - queue.go gives senders their turns;
 //   - admit.go admits: parse, decide, apply, reply;
@@ -50,12 +51,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -82,12 +81,10 @@ const (
 	maxRequest = 16 << 10
 	// pingEvery is the interval of pings to the server, and pingWithin how long it may take for one.
 	pingEvery, pingWithin = 30 * time.Second, 30 * time.Second
-	// maxBackoff is the longest pause between two attempts to connect. maxRefused is the longest while nothing listens: the
-	// machine is up and its server is not, as during a restart, and an attempt costs next to nothing.
-	maxBackoff, maxRefused = 30 * time.Second, 3 * time.Second
-	// settled is how long a connection must have lasted for the pauses to begin anew.
-	settled = 10 * time.Second
 )
+
+// ErrReplaced is the cause by which the context of [Component.Run] ends when another usher has become the active one.
+var ErrReplaced = errors.New("another usher is the active one now")
 
 // ErrTakenAway is the cause by which the context of [Component.Run] ends when no other usher will follow.
 var ErrTakenAway = errors.New("usher is taken away")
@@ -123,6 +120,12 @@ type Options struct {
 	Store store.Store
 	// Outlives says that the Store outlives the process: requests without an answer are left to the next usher.
 	Outlives bool
+	// Holds reports whether this usher is the active one now; nil means that it always is. Nobody is let in unless it does, and usher
+	// does not connect. It must not block.
+	Holds func() bool
+	// Gone reports whether this usher will never be the active one again; nil means that it always may be. Then nothing more is
+	// written to the server. It must not block.
+	Gone func() bool
 	// Now is the clock by which tokens, rights and holds end, as the Store has one for its records; nil for the machine's.
 	Now func() time.Time
 	// Version is the answer to a question for the software's version (XEP-0092).
@@ -134,6 +137,7 @@ type Options struct {
 type Component struct {
 	o        Options
 	policy   atomic.Pointer[policy]
+	shared   bool // other ushers may have the Store, too
 	mode     mode
 	probes   map[string]*probe // by full JID
 	stranger *stranger
@@ -188,8 +192,12 @@ func New(o Options) (*Component, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	shared := o.Holds != nil
+	if !shared {
+		o.Holds = func() bool { return true }
+	}
 	c := &Component{
-		o: o, sessions: store.Sessions{Store: o.Store}, held: newHeld(o.Store), repeats: newRepeats(o.Log),
+		o: o, shared: shared, sessions: store.Sessions{Store: o.Store}, held: newHeld(o.Store), repeats: newRepeats(o.Log),
 		refusals: store.Refusals{Store: o.Store, Now: o.Now}, used: store.Used{Store: o.Store}, kicks: newKicks(),
 		hurried:        make(chan struct{}),
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout, storeAgain: storeAgain,
@@ -229,6 +237,9 @@ func (c *Component) Send(r xml.TokenReader) error {
 // Where the Store outlives the process, Run writes down the requests that are held or that arrive while it ends, and leaves them
 // without an answer: the next usher answers them as soon as it is connected. If ctx ends by the cause [ErrTakenAway], or nothing
 // outlives the process, they are answered before Run returns, as long as there is a connection.
+//
+// If ctx ends by the cause [ErrReplaced], Run closes the connection at once. It answers nobody, and takes nothing back: the other
+// usher does both. Run writes down the requests that it has not answered, and tells the other usher of them.
 func (c *Component) Run(ctx context.Context) error {
 	rooms, err := c.restore(ctx)
 	if err != nil {
@@ -243,22 +254,25 @@ func (c *Component) Run(ctx context.Context) error {
 	defer end()
 	var p pauses
 	for {
+		c.awaitTenure(ctx)
 		began := time.Now()
 		s, err := stream.Dial(ctx, c.o.Server, c.o.Domain, c.o.Secret)
-		if err == nil {
+		connected := err == nil
+		if connected {
+			p.connected(c)
 			c.o.Log.Info("connected", zap.String("server", c.o.Server), zap.Stringer("domain", c.o.Domain))
 			err = c.serve(ctx, s, rooms)
 			c.stranger.reset()
 			rooms = c.mode.Reset()
 		}
 		if ctx.Err() != nil {
-			c.leave()
+			c.leave(ctx)
 			c.repeats.flush(true)
 			c.o.Log.Info("stopped", c.Stats().fields()...)
 			return nil
 		}
-		pause := p.after(err, time.Since(began))
-		c.o.Log.Warn("no connection", zap.String("server", c.o.Server), zap.Error(err), hint(err), zap.Duration("again in", pause.Round(time.Millisecond)))
+		pause := p.after(err, connected, time.Since(began))
+		p.log(c, err, connected, pause)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -290,41 +304,11 @@ func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
 	return slices.Collect(maps.Values(known)), nil
 }
 
-// pauses are those between attempts to connect.
-type pauses struct {
-	failures, refused int // in a row
-}
-
-// after returns the pause after a connection that lasted so long, or after an attempt that failed.
-func (p *pauses) after(err error, lasted time.Duration) time.Duration {
-	if lasted > settled {
-		*p = pauses{}
-	}
-	switch {
-	case errors.Is(err, xmppstream.Conflict):
-		// Somebody else is connected by our name, perhaps another usher. Prosody's component_conflict_resolve
-		// decides who stays; fighting over it would help nobody.
-		p.failures++
-		return maxBackoff/2 + backoff(0, maxBackoff)
-	case errors.Is(err, syscall.ECONNREFUSED):
-		// What follows an outage, such as a server that does not know us yet, is the first failure of its kind.
-		p.failures = 0
-		p.refused++
-		return backoff(p.refused-1, maxRefused)
-	}
-	p.failures++
-	return backoff(p.failures-1, maxBackoff)
-}
-
-// backoff returns the pause after so many failures: from half a second, doubled each time up to most. Half of it is random, so
-// that many components do not return at once.
-func backoff(failures int, most time.Duration) time.Duration {
-	d := min(500*time.Millisecond<<min(failures, 10), most)
-	return d/2 + rand.N(d/2)
-}
-
 // serve does everything that is done on one connection, and returns why it ended.
 func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID) error {
+	if c.o.Gone != nil {
+		s.While(func() bool { return !c.o.Gone() })
+	}
 	c.stream.Store(s)
 	defer c.stream.Store(nil)
 
@@ -356,6 +340,10 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 	run(func() {
 		select {
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), ErrReplaced) {
+				c.drop(s, hurry)
+				break
+			}
 			c.stop(own, s, q, hurry, c.o.Outlives && !errors.Is(context.Cause(ctx), ErrTakenAway))
 		case <-own.Done():
 			s.Close()
@@ -410,6 +398,14 @@ func (c *Component) stop(ctx context.Context, s *stream.Stream, q *queue, hurry 
 	}
 	c.mode.Leave(ctx, leaving)
 	s.Finish(ctx)
+}
+
+// drop ends the connection at once, and leaves requests without an answer to the usher that is the active one now.
+func (c *Component) drop(s *stream.Stream, hurry func()) {
+	c.leaving.Store(true)
+	c.stopping.Store(true)
+	s.Close()
+	hurry()
 }
 
 // keepAlive pings ourselves, because such a ping passes through the server both ways, and looks for Jicofo. It returns an error when

@@ -100,8 +100,9 @@ func TestConflict(t *testing.T) {
 	g := start(t)
 	first, stop, done := g.log, g.stop, g.done
 	g.begins()
-	if e := g.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["hint"]), "standing by") || !strings.Contains(fmt.Sprint(e.ContextMap()["error"]), "conflict") {
-		t.Errorf("got %v", e.ContextMap())
+	e := g.logged("standing by: another component is connected by this name")
+	if says := fmt.Sprint(e.ContextMap()); !strings.Contains(says, "standing by") || !strings.Contains(says, "conflict") || !strings.Contains(says, "not in this one's store") {
+		t.Error(says)
 	}
 	if got := g.person("meet.example.com").asks(room, mint(t, nil)); got != "ready" {
 		t.Errorf("got %s", got)
@@ -109,8 +110,15 @@ func TestConflict(t *testing.T) {
 	if first.FilterMessage("connected").Len() != 1 || first.FilterMessage("no connection").Len() != 0 {
 		t.Error("the first one was disturbed")
 	}
-	g.halt()
+	second := g.log
+	stopSecond, secondDone := g.stop, g.done
 	g.stop, g.done = stop, done
+	g.halt()
+	g.inTime("the second one takes over", func() bool { return second.FilterMessage("connected").Len() == 1 })
+	if n := second.FilterMessageSnippet("standing by").Len(); n != 1 {
+		t.Errorf("%d lines about standing by", n)
+	}
+	g.stop, g.done = stopSecond, secondDone
 	g.halt()
 }
 

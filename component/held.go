@@ -50,8 +50,9 @@ type held struct {
 	n, bytes int
 	came     uint64 // how many have been held so far
 	owed     []*waiter
-	owedTo   map[string]int // how many, by bare JID
-	unowed   int            // how many were over a bound, and are not written down
+	owedTo   map[string]int  // how many, by bare JID
+	unowed   int             // how many were over a bound, and are not written down
+	keys     map[string]bool // of the requests in the store that this usher answers
 
 	// waiting and waitingOld are clients that were told to wait for a room, as a hash of the two.
 	waiting, waitingOld map[uint64]bool
@@ -99,7 +100,7 @@ func (q *byEnd) Pop() any {
 func newHeld(s store.Store) *held {
 	return &held{
 		store: s, rooms: make(map[string]map[*waiter]bool), senders: make(map[string]int),
-		owedTo: make(map[string]int), waiting: make(map[uint64]bool), waitingOld: make(map[uint64]bool),
+		owedTo: make(map[string]int), keys: make(map[string]bool), waiting: make(map[uint64]bool), waitingOld: make(map[uint64]bool),
 	}
 }
 
@@ -372,5 +373,7 @@ func (c *Component) strike(ctx context.Context, all ...*waiter) {
 	if err := c.o.Store.Delete(context.WithoutCancel(ctx), store.KindHeld, keys...); err != nil {
 		// The next usher answers them once more, which harms nobody.
 		c.say(zap.WarnLevel, "could not take answered requests out of the store", string(auth.ReasonStoreUnavailable), jid.JID{}, zap.Error(err))
+		return
 	}
+	c.held.forget(keys...)
 }

@@ -26,10 +26,31 @@ func (h *held) write(ctx context.Context, r *waiter, until time.Time) error {
 		return err
 	}
 	key := rand.Text()
-	if err = h.store.Put(ctx, store.Record{Kind: store.KindHeld, Key: key, Value: value, End: until.Add(time.Hour)}); err == nil {
-		r.key = key
+	h.knows(key)
+	if err = h.store.Put(ctx, store.Record{Kind: store.KindHeld, Key: key, Value: value, End: until.Add(time.Hour)}); err != nil {
+		h.forget(key)
+		return err
 	}
-	return err
+	r.key = key
+	return nil
+}
+
+// knows notes that this usher answers the request with that key in the store, and reports whether it had not known of it.
+func (h *held) knows(key string) (new bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	new = !h.keys[key]
+	h.keys[key] = true
+	return new
+}
+
+// forget notes that requests are no longer in the store.
+func (h *held) forget(keys ...string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, key := range keys {
+		delete(h.keys, key)
+	}
 }
 
 // writeAll writes down requests that are not written down yet, and returns those that cannot be, and why.
@@ -76,7 +97,7 @@ func (c *Component) prepare(ctx context.Context) {
 }
 
 // leave writes down the requests without an answer when usher has stopped, so that the next usher answers them.
-func (c *Component) leave() {
+func (c *Component) leave(ctx context.Context) {
 	left := c.held.over(time.Time{})
 	lost, err := left, error(nil)
 	if c.o.Outlives {
@@ -90,10 +111,13 @@ func (c *Component) leave() {
 	}
 	if n := len(left) - len(lost); n > 0 {
 		c.o.Log.Info("requests are left to the next usher, which answers them", zap.Int("requests", n))
+		if c.shared {
+			c.tellLeft(ctx)
+		}
 	}
 }
 
-// inherit takes over the requests that an earlier process has left. Their answers are owed.
+// inherit takes over the requests that another process has left. Their answers are owed.
 func (c *Component) inherit(ctx context.Context) error {
 	n := 0
 	for rec, err := range c.o.Store.All(ctx, store.KindHeld) {
@@ -103,6 +127,10 @@ func (c *Component) inherit(ctx context.Context) error {
 		iq, err := readHeld(rec.Value)
 		if err != nil {
 			c.o.Log.Warn("cannot read a held request in the store; it is skipped", zap.Error(err))
+			continue
+		}
+		// Other components may share the store.
+		if !iq.To.Domain().Equal(c.o.Domain) || !c.held.knows(rec.Key) {
 			continue
 		}
 		n++

@@ -77,12 +77,16 @@ func (c *Component) Unrevoke(ctx context.Context, id string) error {
 	return store.Revocations(c.refusals).Delete(ctx, id)
 }
 
-// follow puts out whom revocations cover, also those of other ushers with this store, until ctx ends.
+// follow puts out whom revocations cover, also those of other ushers with this store, and takes over the requests that they leave,
+// until ctx ends.
 func (c *Component) follow(ctx context.Context) {
 	for e, err := range c.o.Store.Follow(ctx) {
 		switch {
 		case err != nil || e == store.Event{}:
+			c.takeLeft(ctx)
 			c.enforce(ctx, store.Revocations(c.refusals).All) // what happened before, or was missed
+		case e == store.Event{What: EventLeft, Key: c.o.Domain.String()}:
+			c.takeLeft(ctx)
 		case e.What == store.EventRevoked:
 			c.enforce(ctx, func(ctx context.Context) (store.Revoked, error) {
 				at, err := store.Revocations(c.refusals).At(ctx, e.Key)

@@ -63,7 +63,8 @@ func TestBackoff(t *testing.T) {
 }
 
 // Where nothing listens, as while a server restarts, usher is back within 5 s of it, however long that took, and whatever comes
-// first then. Other failures have pauses that grow, and so has a rival.
+// first then. Other failures have pauses that grow. Behind a rival usher stands by; displaced by one, it comes back late, so that the two do not
+// displace each other all the time.
 func TestPauses(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -75,29 +76,34 @@ func TestPauses(t *testing.T) {
 
 	var p pauses
 	for range 20 {
-		p.after(other, time.Second)
+		p.after(other, true, time.Second)
 	}
 	for i := range 200 {
-		d := p.after(refused, time.Second)
+		d := p.after(refused, false, time.Second)
 		// The attempt after it, and two more that fail otherwise.
-		if d += p.after(other, 0) + p.after(other, 0); d > 5*time.Second {
+		if d += p.after(other, false, 0) + p.after(other, false, 0); d > 5*time.Second {
 			t.Fatalf("refused %d times, usher is back %s after the server", i+1, d)
 		}
 	}
 	for range 200 {
-		if d := p.after(refused, 0); d > maxRefused || d < 250*time.Millisecond {
+		if d := p.after(refused, false, 0); d > maxRefused || d < 250*time.Millisecond {
 			t.Fatalf("a pause of %s", d)
 		}
 	}
 	for i, least := range []time.Duration{0, 500, 1000, 2000, 4000, 8000, 15000, 15000} {
-		if d := p.after(other, 0); d < least*time.Millisecond || d > maxBackoff {
+		if d := p.after(other, false, 0); d < least*time.Millisecond || d > maxBackoff {
 			t.Errorf("after %d other failures: %s", i+1, d)
 		}
 	}
-	if d := p.after(rival, 0); d < maxBackoff/2 || d > maxBackoff {
-		t.Errorf("beside a rival: %s", d)
+	for range 3 {
+		if d := p.after(rival, false, 0); d != standbyPause {
+			t.Errorf("beside a rival that the server keeps: %s", d)
+		}
 	}
-	if d := p.after(other, 2*settled); d > time.Second {
+	if d := p.after(rival, true, 0); d < maxBackoff/2 || d > maxBackoff {
+		t.Errorf("displaced by a rival: %s", d)
+	}
+	if d := p.after(other, true, 2*settled); d > time.Second {
 		t.Errorf("after a connection that lasted: %s", d)
 	}
 }

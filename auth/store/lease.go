@@ -456,6 +456,20 @@ func (f fenced) Put(ctx context.Context, records ...Record) error {
 	return f.Store.Put(ctx, records...)
 }
 
+func (f fenced) Add(ctx context.Context, r Record) (there Record, added bool, err error) {
+	if err := f.may(r.Kind); err != nil {
+		return Record{}, false, err
+	}
+	return f.Store.Add(ctx, r)
+}
+
+func (f fenced) Swap(ctx context.Context, old, new Record) (swapped bool, err error) {
+	if err := f.may(new.Kind); err != nil {
+		return false, err
+	}
+	return f.Store.Swap(ctx, old, new)
+}
+
 func (f fenced) Delete(ctx context.Context, k Kind, keys ...string) error {
 	if err := f.may(k); err != nil {
 		return err

@@ -91,6 +91,10 @@ func (s *Stream) stamp(start *xml.StartElement) error {
 	return nil
 }
 
+// While sets a condition of writing: before each write, Transmit asks whether it holds, and fails with ErrForbidden if it does not. It
+// must be called before Transmit.
+func (s *Stream) While(may func() bool) { s.may = may }
+
 // Transmit writes what is queued until the stream is stopped or the connection fails. Stanzas that wait are written together.
 func (s *Stream) Transmit() error {
 	defer close(s.finished)
@@ -121,6 +125,9 @@ func (s *Stream) Transmit() error {
 }
 
 func (s *Stream) write(b []byte) error {
+	if s.may != nil && !s.may() {
+		return ErrForbidden
+	}
 	if err := s.wire.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}

@@ -34,6 +34,8 @@ var (
 	ErrDisconnected = errors.New("not connected to the server")
 	// ErrBacklog means that the server does not take what is written, so that nothing more can be queued.
 	ErrBacklog = errors.New("the server does not take what is written to it")
+	// ErrForbidden means that nothing may be written any more; see [Stream.While].
+	ErrForbidden = errors.New("no longer the one who may write")
 )
 
 // Stream is one connection to the server, from its handshake to its end. All methods may be called by any goroutine, but only
@@ -41,6 +43,7 @@ var (
 type Stream struct {
 	wire   *wire
 	domain jid.JID
+	may    func() bool // whether anything may be written; nil for always
 
 	mu       sync.Mutex
 	enc      *xml.Encoder
