@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// lockTimeout is the time that Open gives another usher to end.
+	// lockTimeout is the time that Open gives another usher to end, unless the Options say otherwise.
 	lockTimeout = 3 * time.Second
 	// chunk is the number of records that All reads at a time.
 	chunk = 256
@@ -60,7 +60,7 @@ func Open(path string, o Options) (_ Store, err error) {
 	// be damaged, and each Put writes less.
 	err = guard(func() (err error) {
 		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
-			Timeout: lockTimeout, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
+			Timeout: s.o.Patience, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
 		})
 		return err
 	})
@@ -108,7 +108,7 @@ func (s *bolt) whole() error {
 		return file, err
 	}
 	return guard(func() error {
-		db, err := bbolt.Open(s.path, 0, &bbolt.Options{ReadOnly: true, Timeout: lockTimeout, NoStatistics: true, OpenFile: opened})
+		db, err := bbolt.Open(s.path, 0, &bbolt.Options{ReadOnly: true, Timeout: s.o.Patience, NoStatistics: true, OpenFile: opened})
 		if err != nil {
 			return openError(s.path, err)
 		}
@@ -207,7 +207,7 @@ func damaged(path string, err error) error {
 func openError(path string, err error) error {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("store %s: another usher uses it; stop that usher, or give each its own file", path)
+		return fmt.Errorf("store %s: %w; stop that usher, or give each its own file", path, ErrInUse)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("store %s: there is no folder %s; create it, and let usher write into it", path, filepath.Dir(path))
 	case errors.Is(err, fs.ErrPermission):

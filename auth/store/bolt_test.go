@@ -159,8 +159,11 @@ func TestFormer(t *testing.T) {
 func TestSecondUsher(t *testing.T) {
 	path := store.NewPath(t)
 	open(t, path, store.Options{})
-	_, err := store.Open(path, store.Options{})
+	_, err := store.Open(path, store.Options{Patience: time.Millisecond})
 	wantError(t, err, path, "another usher uses it")
+	if !errors.Is(err, store.ErrInUse) {
+		t.Error("it is not ErrInUse")
+	}
 }
 
 // TestNextUsher: an usher that starts while the last one ends waits for it.

@@ -72,6 +72,8 @@ var (
 	ErrNotFound = errors.New("no such record")
 	// ErrFull means that the store, its disk or the memory of its server has no room. See FullError.
 	ErrFull = errors.New("the store is full")
+	// ErrInUse means that another usher has the file open.
+	ErrInUse = errors.New("another usher uses it")
 	// ErrClosed means that the store was closed.
 	ErrClosed = errors.New("the store is closed")
 )
@@ -174,6 +176,8 @@ type Options struct {
 	// leaves room for the others: sessions have 26 of 64, grants 20, held requests 6, used tokens 4, seats 3, revocations 2, and
 	// all others 1.
 	MaxBytes int64
+	// Patience is how long Open waits for another usher to close the file; 0 means 3 s.
+	Patience time.Duration
 	// Warn is called when a kind uses more than four fifths of its bytes, and again only if it has fallen below 70 % in between.
 	// Nil means no warning. Warn must not block, nor call the store.
 	Warn func(k Kind, bytes, of int64)
@@ -182,6 +186,9 @@ type Options struct {
 func (o Options) orDefaults(bytes int64) Options {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Patience == 0 {
+		o.Patience = lockTimeout
 	}
 	if o.MaxBytes == 0 {
 		o.MaxBytes = bytes

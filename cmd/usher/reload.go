@@ -19,8 +19,6 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
-	"github.com/xmpp-usher/usher/auth/store"
-	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
@@ -41,8 +39,7 @@ type reloader struct {
 	blind   error // why some of them cannot be watched
 
 	current *config.Config
-	usher   *component.Component
-	store   store.Store
+	use     func(*config.Config, auth.Policy) // puts a configuration in force
 	level   zap.AtomicLevel
 	log     *zap.Logger
 }
@@ -197,7 +194,7 @@ func (r *reloader) reload(why string) {
 	announce(r.log, c, p)
 	level, _ := zap.ParseAtomicLevel(c.Log.Level) // config has checked it
 	r.level.SetLevel(level.Level())
-	r.usher.Use(authorizer(c, p, r.store), c.Rooms.Services)
+	r.use(c, p)
 	r.log.Info("the new configuration is in force", zap.String("because", why))
 	r.current = c
 	r.remote.Sweep()

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/xmpp-usher/usher/auth/keys"
-	"github.com/xmpp-usher/usher/component"
 )
 
 func serve() *cobra.Command {
@@ -30,7 +29,10 @@ at once.
 
 When a file of the configuration changes, or on SIGHUP, usher reads the configuration again. Secrets, keys, issuers, virtual hosts,
 rules, MUC services and the log level then change together, without a break. If the configuration has problems, usher logs them and
-changes nothing. Other keys need a restart; the log names them.`,
+changes nothing. Other keys need a restart; the log names them.
+
+A second usher for the same xmpp.domain stands by, and takes over when the first one ends or is killed. On several machines that takes
+a store.url that they share; two on one machine can share the file of store.path.`,
 		Example: `  usher serve -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -59,23 +61,14 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	}
 	log.Info("usher " + release())
 	announce(log, c, p)
-	store, err := openStore(c, os.Environ(), log)
-	if err != nil {
-		return err
-	}
-	defer store.Close()
-	log.Info(storeInWords(c, os.Environ()))
-	usher, err := component.New(options(c, p, store, log))
-	if err != nil {
-		return err
-	}
+	u := &serving{began: c, current: c, policy: p, log: log}
+	r.current, r.use, r.level, r.log = c, u.use, level, log
 	collectLess()
-	ctx, stop := untilSignal(ctx, usher.Hurry)
+	ctx, stop := untilSignal(ctx, u.hurry)
 	defer stop()
 	g, ctx := errgroup.WithContext(ctx)
-	r.current, r.usher, r.store, r.level, r.log = c, usher, store, level, log
 	g.Go(func() error { return r.run(ctx) })
-	g.Go(func() error { return usher.Run(ctx) })
+	g.Go(func() error { return u.run(ctx) })
 	return g.Wait()
 }
 

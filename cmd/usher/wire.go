@@ -339,7 +339,7 @@ func names(algorithms []jwa.SignatureAlgorithm) string {
 // openStore opens the store, for a process with this environment. Only here the default folder is made, and readable by usher's
 // user alone.
 func openStore(c *config.Config, environ []string, log *zap.Logger) (store.Store, error) {
-	o := store.Options{MaxBytes: int64(c.Store.MaxSize), Warn: func(k store.Kind, bytes, of int64) {
+	o := store.Options{MaxBytes: int64(c.Store.MaxSize), Patience: standbyEvery, Warn: func(k store.Kind, bytes, of int64) {
 		log.Warn("the store is nearly full; raise store.max_size", zap.String("kind", string(k)),
 			zap.Int64("mib", bytes>>20), zap.Int64("of", of>>20))
 	}}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/config"
+)
+
+// standbyEvery is the interval at which an usher tries to get a store that another usher has, or that cannot be read.
+const standbyEvery = 500 * time.Millisecond
+
+// serving is an usher that is active, or stands by until it may be. Each time that it becomes active it runs a new Component, because
+// what another usher has done meanwhile is known only from the store and from the rooms.
+//
+// With a store that several ushers share, the active one holds the lease of the domain, see [store.Lease]. Without one it is the usher
+// that has the file of the store open, and that the server lets connect.
+type serving struct {
+	began *config.Config // as it was at the start: keys that need a restart do not change when another tenure begins
+	log   *zap.Logger
+
+	mu      sync.Mutex
+	current *config.Config
+	policy  auth.Policy
+	usher   *component.Component // nil while it stands by
+	store   store.Store          // the usher's
+	hurried bool
+}
+
+// use puts a configuration in force, now or when this usher becomes the active one.
+func (u *serving) use(c *config.Config, p auth.Policy) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.current, u.policy = c, p
+	if u.usher != nil {
+		u.usher.Use(authorizer(c, p, u.store), c.Rooms.Services)
+	}
+}
+
+// hurry makes an usher that is stopping wait for nothing any more.
+func (u *serving) hurry() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.hurried = true
+	if u.usher != nil {
+		u.usher.Hurry()
+	}
+}
+
+// run serves and stands by in turns until ctx ends.
+func (u *serving) run(ctx context.Context) error {
+	s, err := u.open(ctx)
+	if s == nil {
+		return err
+	}
+	defer s.Close()
+	u.log.Info(storeInWords(u.began, os.Environ()))
+	if !u.began.Store.Shared() {
+		usher, end, err := u.begin(s, func(*component.Options) {})
+		if err != nil {
+			return err
+		}
+		defer end()
+		return usher.Run(ctx)
+	}
+	lease := &store.Lease{Store: s, Name: u.began.XMPP.Domain.String(), Self: self(), Waits: u.waits}
+	for {
+		t, err := lease.Take(ctx)
+		if err != nil {
+			return nil
+		}
+		u.log.Info("this usher is the active one", zap.Uint64("tenure", t.Number))
+		if err = u.tenure(ctx, s, t); err != nil || ctx.Err() != nil {
+			return err
+		}
+		u.log.Warn("this usher is not the active one any more: another one may have taken over", zap.Uint64("tenure", t.Number))
+	}
+}
+
+// self names this process to the operators of others.
+func self() string {
+	host, _ := os.Hostname() // without one the number must do
+	return fmt.Sprintf("%s, process %d", host, os.Getpid())
+}
+
+// waits logs for what this usher stands by.
+func (u *serving) waits(active string, err error) {
+	domain := zap.Stringer("domain", u.began.XMPP.Domain)
+	switch {
+	case err != nil:
+		u.log.Warn("standing by: the shared store cannot be reached", domain, zap.Error(err))
+	case active != "":
+		u.log.Info("standing by: another usher is the active one", domain, zap.String("active", active))
+	default:
+		u.log.Info("standing by until it is certain that no other usher is the active one", domain)
+	}
+}
+
+// open opens the store. While another usher has its file, it stands by. It returns none if ctx ends.
+func (u *serving) open(ctx context.Context) (store.Store, error) {
+	for stands := false; ctx.Err() == nil; stands = true {
+		s, err := openStore(u.began, os.Environ(), u.log) // which waits for standbyEvery
+		if err == nil || !errors.Is(err, store.ErrInUse) {
+			return s, err
+		}
+		if !stands {
+			u.log.Info("standing by until the other usher ends: it uses this one's store", zap.Error(err))
+		}
+	}
+	return nil, nil
+}
+
+// tenure serves as the active usher until ctx ends, and then gives the lease back, or until another usher has the lease.
+func (u *serving) tenure(ctx context.Context, s store.Store, t *store.Tenure) error {
+	serving, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	keeping, giveBack := context.WithCancel(context.WithoutCancel(ctx))
+	var kept sync.WaitGroup
+	defer kept.Wait()
+	defer giveBack() // when usher has stopped, so that the next one begins after that
+	kept.Go(func() {
+		if err := t.Keep(keeping); err != nil {
+			lose(component.ErrReplaced)
+		}
+	})
+	for serving.Err() == nil {
+		usher, end, err := u.begin(store.Fenced(s, t.Held), func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
+		if err != nil {
+			return err
+		}
+		err = usher.Run(serving)
+		end()
+		if err == nil {
+			break
+		}
+		u.log.Warn("not connecting yet", zap.Error(err), zap.Duration("again in", standbyEvery))
+		select {
+		case <-time.After(standbyEvery):
+		case <-serving.Done():
+		}
+	}
+	return nil
+}
+
+// begin returns a new Component. The caller calls end when it has run.
+func (u *serving) begin(s store.Store, active func(*component.Options)) (usher *component.Component, end func(), err error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	o := options(u.began, u.policy, s, u.log)
+	o.Authorizer, o.Services = authorizer(u.current, u.policy, s), u.current.Rooms.Services
+	active(&o)
+	if usher, err = component.New(o); err != nil {
+		return nil, nil, err
+	}
+	u.usher, u.store = usher, s
+	if u.hurried {
+		usher.Hurry()
+	}
+	return usher, func() {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.usher = nil
+	}, nil
+}
