@@ -336,6 +336,23 @@ func (g *comparison) own() {
 	case secret != g.c.XMPP.Secret.Reveal():
 		g.find(Missing, at, `component_secret = "..."`, "%s: component_secret is not the secret that usher has (xmpp.secret)", name)
 	}
+	g.conflict(s)
+}
+
+// conflict compares what happens when a second usher connects. By default Prosody keeps the first connection (mod_component.lua).
+func (g *comparison) conflict(s *prosody.Section) {
+	o := gate.KickOld
+	resolve, at, ok, _ := s.String(o.Name)
+	if !ok {
+		at = s.At
+	}
+	switch kicks := resolve == o.Value; {
+	case g.c.Store.Shared() && !kicks:
+		g.find(Missing, at, o.Line(), "%s: %s is not %q, so a standby cannot take over from an usher that is frozen (store.url)", s.Name, o.Name, o.Value)
+	case !g.c.Store.Shared() && kicks:
+		g.find(Hint, at, o.Name+` = "kick_new"`, "%s: %s is %q, but usher has no store that several share (store.url): if two ushers run at once, they "+
+			"throw each other out again and again", s.Name, o.Name, o.Value)
+	}
 }
 
 // vhost compares a virtual host.

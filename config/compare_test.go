@@ -76,6 +76,9 @@ var breaks = []struct {
 		mend: `component_secret = "..."`},
 	{name: "no secret", old: `component_secret = "` + secretA + `"`, level: config.Missing, say: "has no component_secret",
 		mend: `component_secret = "..."`},
+	{name: "two ushers that throw each other out", more: "Component \"focus.meet.example.com\"\ncomponent_conflict_resolve = \"kick_old\"",
+		level: config.Hint, say: "they throw each other out again and again", mend: `component_conflict_resolve = "kick_new"`},
+	{name: "one usher stays", more: "Component \"focus.meet.example.com\"\ncomponent_conflict_resolve = \"kick_new\""},
 	{name: "client_proxy", old: `Component "focus.meet.example.com"`, new: `Component "focus.meet.example.com" "client_proxy"`,
 		level: config.Missing, say: "is the module client_proxy", mend: `Component "focus.meet.example.com"`},
 	{name: "a virtual host instead", old: `Component "focus.meet.example.com"`, new: `VirtualHost "focus.meet.example.com"`,
@@ -160,6 +163,27 @@ func TestGate(t *testing.T) {
 				t.Errorf("it is in %q", f.Source)
 			}
 		})
+	}
+}
+
+// TestGateOfSeveral: where several ushers share a store, the lines let a standby take the place of a frozen one.
+func TestGateOfSeveral(t *testing.T) {
+	c := loadGuarded(t)
+	alone := linesOf(t, c)
+	c.Store.URL = config.NewSecret("redis://127.0.0.1")
+	lines := linesOf(t, c)
+	const line = `component_conflict_resolve = "kick_old"`
+	if strings.Contains(alone, "conflict") || !strings.Contains(lines, "\n  "+line+" ") {
+		t.Fatalf("the lines are\n%s\nand without a shared store\n%s", lines, alone)
+	}
+	if findings := compare(t, c, plain+lines); len(findings) > 0 {
+		t.Errorf("they are not enough: %v", findings)
+	}
+	for _, broken := range []string{alone, strings.ReplaceAll(lines, "kick_old", "kick_new")} {
+		findings := compare(t, c, plain+broken)
+		if len(findings) != 1 || findings[0].Level != config.Missing || findings[0].Mend != line || !strings.Contains(findings[0].Text, "a standby cannot take over") {
+			t.Errorf("without it: %v", findings)
+		}
 	}
 }
 

@@ -78,6 +78,9 @@ func (c *Config) lines(e *existing, o Lines) string {
 	line("", "")
 	line("Component "+gate.Quote(c.XMPP.Domain.String()), "usher; not a module such as client_proxy")
 	line("  component_secret = "+gate.Quote(c.XMPP.Secret.Reveal()), "")
+	if c.Store.Shared() {
+		line("  "+gate.KickOld.Line(), gate.KickOld.Why)
+	}
 	return b.String()
 }
 

@@ -427,6 +427,7 @@ func examination(c *config.Config, p auth.Policy, remote *keys.Cache) doctor.Opt
 		Autostart: c.Lobby.Autostart == config.AutostartHost,
 
 		EnforceRoles: c.Jicofo.EnforceRoles,
+		Shared:       c.Store.Shared(),
 	}
 	for _, v := range c.VHosts {
 		o.VHosts = append(o.VHosts, v.Domain)

@@ -97,16 +97,27 @@ var checks = []struct {
 	{once, []check{
 		{stays, []string{answers}, (*examination).stays},
 	}},
+	{shared, []check{
+		{standby, []string{answers, stays}, (*examination).standby},
+	}},
 }
 
-// Two checks have a special place in the order. Nothing can be asked unless answers holds, and only stays tells what happens to
-// the connection later.
+// Three checks have a special place in the order. Nothing can be asked unless answers holds, and only stays tells what happens to
+// the connection later. standby may end the connection.
 const (
 	answers = "answers"
 	stays   = "stays"
+	standby = "standby"
 )
 
 func once(Options) []subject { return []subject{{}} }
+
+func shared(o Options) []subject {
+	if !o.Shared {
+		return nil
+	}
+	return once(o)
+}
 
 func issuers(o Options) []subject {
 	var all []subject

@@ -41,6 +41,8 @@ type Options struct {
 	// Module says that mod_muc_affiliated_only keeps strangers out of open rooms; otherwise rooms are members-only for life.
 	// Autostart says that usher switches the lobby on.
 	Module, Autostart bool
+	// Shared says that several ushers share a store, so that one takes over from the other.
+	Shared bool
 	// EnforceRoles says that usher takes ownership back from owners that Jicofo made.
 	EnforceRoles bool
 	// Opening is how long Jicofo may take to open a room, 15 s if zero. Electing is how long Jicofo may take to make a newcomer an

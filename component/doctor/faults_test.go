@@ -114,6 +114,15 @@ func TestConnectionFaults(t *testing.T) {
 			old: `Component "focus.meet.example.com"`, new: `Component "focus.meet.example.com"; component_conflict_resolve = "kick_old"`,
 			change: func(p *patient) { p.rival() },
 		},
+		"a standby": {
+			old: `Component "focus.meet.example.com"`, new: `Component "focus.meet.example.com"; component_conflict_resolve = "kick_old"`,
+			change: func(p *patient) { p.o.Shared = true },
+		},
+		"a standby that could not take over": {
+			change: func(p *patient) { p.o.Shared = true },
+			want:   map[doctor.Status]string{"fail": "standby"},
+			says:   "the server refuses a second connection", mend: `component_conflict_resolve = "kick_old"`,
+		},
 		"a short component secret": {
 			old: secret, new: "twelve bytes",
 			want: map[doctor.Status]string{"warn": "secret"},

@@ -12,6 +12,7 @@ import (
 	xmppstream "mellium.im/xmpp/stream"
 
 	"github.com/xmpp-usher/usher/component/stream"
+	"github.com/xmpp-usher/usher/config/gate"
 )
 
 // strong is the number of bytes that a shared secret should have: that of the hash of HS256 (RFC 7518 §3.2).
@@ -150,6 +151,25 @@ func (x *examination) stays(ctx context.Context, _ subject) finding {
 	default:
 		return fail("read Prosody's log", "the connection ended: %v", err)
 	}
+}
+
+// standby connects once more, as an usher does that takes over from one that is frozen: its connection stays open.
+func (x *examination) standby(ctx context.Context, _ subject) finding {
+	if len(x.left) > 0 {
+		return skipped("there are rooms to be removed by this connection")
+	}
+	second, err := dial(ctx, x.o.Server, x.o.Domain, x.o.Secret)
+	switch {
+	case err == nil:
+		ended, end := context.WithCancel(ctx)
+		end()
+		_ = second.run(ended) // which closes it
+	case displaced(err):
+		return fail(gate.KickOld.Line(), "the server refuses a second connection while there is one: a standby could not take over from an usher that is frozen")
+	default:
+		return fail("read Prosody's log", "a second connection failed: %v", err)
+	}
+	return ok("a second connection takes the place of the first one, so a standby can take over from an usher that is frozen")
 }
 
 // displaced reports whether another component took the connection.

@@ -31,6 +31,24 @@ type Option struct {
 // Line returns the line that sets the option, in Prosody's language.
 func (o Option) Line() string { return fmt.Sprintf("%s = %t", o.Name, o.Value) }
 
+// Choice is an option of Prosody that must have one text.
+type Choice struct {
+	// Name is its name, Value what it must be, Why what it does, Source where that can be read.
+	Name, Value, Why, Source string
+}
+
+// Line returns the line that sets the option, in Prosody's language.
+func (c Choice) Line() string { return c.Name + " = " + Quote(c.Value) }
+
+// KickOld is for usher's own component, where several ushers share a store. The connection of an usher that is frozen, or of a machine that
+// has vanished, stays open for a long time; with kick_new, the default, no other usher could connect meanwhile. Without a shared store
+// two ushers that run at once would displace each other.
+var KickOld = Choice{
+	Name: "component_conflict_resolve", Value: "kick_old",
+	Why:    "a standby takes the place of an usher that is frozen",
+	Source: "plugins/mod_component.lua",
+}
+
 // Module is the name of usher's own module for Prosody, mod_muc_affiliated_only: see package config/prosody/module.
 const Module = "muc_affiliated_only"
 

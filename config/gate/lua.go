@@ -52,6 +52,8 @@ type Server struct {
 	Admins  []string
 	// Module loads usher's module, which must be in plugin_paths, instead of making rooms members-only.
 	Module bool
+	// Standby lets one usher take the place of another; they share a store.
+	Standby bool
 }
 
 // VHost is a virtual host. Authentication is empty for Prosody's own passwords.
@@ -73,6 +75,9 @@ func (s Server) Lua() string {
 	}
 	b.WriteString(Line("Component "+Quote(s.Domain), "usher"))
 	b.WriteString(Line("  component_secret = "+Quote(s.Secret), ""))
+	if s.Standby {
+		b.WriteString(Line("  "+KickOld.Line(), KickOld.Why))
+	}
 	return b.String()
 }
 
