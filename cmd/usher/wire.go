@@ -343,6 +343,9 @@ func openStore(c *config.Config, environ []string, log *zap.Logger) (store.Store
 		log.Warn("the store is nearly full; raise store.max_size", zap.String("kind", string(k)),
 			zap.Int64("mib", bytes>>20), zap.Int64("of", of>>20))
 	}}
+	if c.Store.Shared() {
+		return openShared(c, o)
+	}
 	file, err := c.StoreFile(environ)
 	switch {
 	case err != nil:
@@ -363,12 +366,30 @@ func openStore(c *config.Config, environ []string, log *zap.Logger) (store.Store
 	return s, nil
 }
 
+// openShared opens the store that several ushers share. It does not fail when the Redis is away.
+func openShared(c *config.Config, o store.Options) (store.Store, error) {
+	r := store.RedisOptions{URL: c.Store.URL.Reveal(), Password: c.Store.Password.Reveal(), Prefix: c.Store.Prefix}
+	if c.Store.CAFile != "" {
+		var err error
+		if r.CA, err = os.ReadFile(c.Store.CAFile); err != nil {
+			return nil, fmt.Errorf("store.ca_file: %w", err)
+		}
+	}
+	s, err := store.Redis(o, r)
+	if err != nil {
+		return nil, fmt.Errorf("store.url: %w", err)
+	}
+	return s, nil
+}
+
 // storeInWords says where the store is.
 func storeInWords(c *config.Config, environ []string) string {
 	file, err := c.StoreFile(environ)
 	switch {
 	case err != nil:
 		return "store.path: " + err.Error()
+	case c.Store.Shared():
+		return fmt.Sprintf("Sessions, grants and waiting requests are kept in the Redis at %s, which several ushers may share.", c.Store.InWords())
 	case file == "":
 		return "Sessions, grants and waiting requests end with usher."
 	}
