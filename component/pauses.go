@@ -65,7 +65,7 @@ func (p *pauses) log(c *Component, err error, connected bool, pause time.Duratio
 	p.standby++
 	switch {
 	case p.standby == 1:
-		fields := []zap.Field{zap.String("server", c.o.Server), zap.Error(err), hint(err), zap.Duration("again every", pause)}
+		fields := []zap.Field{zap.String("server", c.o.Server), zap.Error(err), zap.Duration("again every", pause)}
 		if !c.shared {
 			fields = append(fields, zap.String("store", "the sessions, grants and waiting requests of the other usher are not in this one's store"))
 		}

@@ -52,7 +52,7 @@ func command(t *testing.T, stdin string, args ...string) result {
 }
 
 // silent fails the test if the output has a secret, or a part of one of the tokens.
-func silent(t *testing.T, said string, tokens ...string) {
+func silent(t testing.TB, said string, tokens ...string) {
 	t.Helper()
 	private := []string{appSecret, componentSecret}
 	for _, s := range tokens {
@@ -68,7 +68,7 @@ func silent(t *testing.T, said string, tokens ...string) {
 }
 
 // staged copies files of testdata into a folder of the test, readable by nobody else, and changes to it.
-func staged(t *testing.T) {
+func staged(t testing.TB) {
 	t.Helper()
 	to := t.TempDir()
 	for _, pattern := range []string{"*.yaml", "*.pem", filepath.Join("..", "..", "..", "testdata", "keys", "*")} {
@@ -94,7 +94,7 @@ func staged(t *testing.T) {
 	t.Chdir(to)
 }
 
-func write(t *testing.T, name, content string) {
+func write(t testing.TB, name, content string) {
 	t.Helper()
 	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func raw(payload string) string {
 }
 
 // golden compares got with a file; with -update it writes the file.
-func golden(t *testing.T, name, got string) {
+func golden(t testing.TB, name, got string) {
 	t.Helper()
 	if *update {
 		if err := os.WriteFile(name, []byte(got), 0o644); err != nil {
@@ -236,7 +236,7 @@ func field(t *testing.T, name string) (source string) {
 }
 
 // edit replaces a text in a file.
-func edit(t *testing.T, name, old, new string) {
+func edit(t testing.TB, name, old, new string) {
 	t.Helper()
 	content, err := os.ReadFile(name)
 	if err != nil || !strings.Contains(string(content), old) {
@@ -301,7 +301,7 @@ func needsProsody(t *testing.T) {
 
 // served starts the demo's Prosody with this component_secret, and stages a usher.yaml for it. Each change is applied to
 // Prosody's configuration.
-func served(t *testing.T, secret string, changes ...func(string) string) *prosodytest.Server {
+func served(t testing.TB, secret string, changes ...func(string) string) *prosodytest.Server {
 	t.Helper()
 	staged(t)
 	prosody := strings.ReplaceAll(demoProsody, "{component.secret}", secret)
@@ -338,7 +338,7 @@ func playThrough(t *testing.T, st *stage, resource, server string) {
 const jicofoPassword = "jicofo's"
 
 // tokenOf returns the attribute token with a host's token, signed with a secret.
-func tokenOf(t *testing.T, secret string) string {
+func tokenOf(t testing.TB, secret string) string {
 	t.Helper()
 	compact, err := token.Mint(token.Claims{
 		Issuer: demoScene.issuer, Audience: []string{"jitsi"}, Subject: demoScene.tokens, Room: "*",
