@@ -39,6 +39,9 @@ type RoomState struct {
 	// Opened says that a host has been inside this meeting, and that newcomers are still let in although none is now: as long as
 	// the meeting lasts (LeftKeep), or until RoomRule.HostGrace is over (LeftLock). The rules read it only there.
 	Opened bool
+	// First says that somebody is host by FirstToken, inside, on the way, or expected back; IsFirst says that this is the sender,
+	// or somebody at the sender's machine.
+	First, IsFirst bool
 }
 
 // Look asks the room for its state, on behalf of the sender. Authorize calls it at most once, and only if a rule depends on it,

@@ -295,7 +295,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			return d.refused(no)
 		}
 		t.first(state)
-		d.FirstHost = !state.HostPresent
+		d.FirstHost = state.IsFirst || !state.HostPresent && !state.First
 	}
 	if host || d.FirstHost {
 		affiliation := a.policy.HostAffiliation
