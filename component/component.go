@@ -20,6 +20,8 @@
 //   - ledger.go writes grants and sessions down; live.go knows which grants are live;
 //   - once.go keeps a one-time token, or one that may be in a room once, from doing more; endings.go puts people out when their right
 //     ends, and revoke.go when it is taken back;
+//   - meetings.go remembers what the rules of rooms depend on, and ends rooms by their rules; seats.go counts people in rooms that
+//     take only so many;
 //   - repeats.go keeps refused clients from filling the log, and hints.go tells an operator what to do about an error;
 //   - counters.go counts decisions and events.
 //
@@ -147,6 +149,8 @@ type Component struct {
 	used     store.Used
 	kicks    *kicks
 	turns    turns
+	seats    *seats
+	meetings *meetings
 	held     *held
 	counts   counters
 	repeats  *repeats
@@ -180,6 +184,7 @@ func (c *Component) Use(a *auth.Authorizer, services []jid.JID) {
 		c.tended.Store(s.Domainpart(), true)
 	}
 	c.policy.Store(&policy{a, services})
+	c.meetings.changes()
 }
 
 func (c *Component) tends(service string) bool {
@@ -203,6 +208,9 @@ func New(o Options) (*Component, error) {
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout, storeAgain: storeAgain,
 	}
 	c.ledger = newLedger(o.Store, o.Log, &c.counts)
+	c.seats = c.ledger.seats
+	c.seats.now = o.Now
+	c.meetings = newMeetings(c)
 	c.Use(o.Authorizer, o.Services)
 	var err error
 	if c.mark, err = o.Domain.WithLocal("mark"); err == nil {
@@ -297,6 +305,9 @@ func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
 		return nil, err
 	}
 	c.mode.Restore(written)
+	if err := c.meetings.takeIn(ctx); err != nil {
+		return nil, err
+	}
 	known := make(map[string]jid.JID)
 	for _, g := range written {
 		known[g.Room.String()] = g.Room
@@ -335,6 +346,7 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 	run(func() { c.mode.Resume(own, rooms, c.policy.Load().services...) })
 	run(func() { c.expire(own) })
 	run(func() { c.end(own) })
+	run(func() { c.meetings.run(own) })
 	run(func() { c.ledger.run(own) })
 	g.Go(func() error { return c.keepAlive(own) })
 	run(func() {

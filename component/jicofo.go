@@ -71,7 +71,7 @@ func (m *beforeJicofo) look(ctx context.Context, req auth.Request, room auth.Roo
 		s.HasGrant, err = m.MayBeIn(ctx, jid.JID{}, req.From)
 		return s, err
 	}
-	return m.rights.look(ctx, room)
+	return m.rights.look(ctx, req, room)
 }
 
 // apply asks Jicofo to open the room, and then makes the decision true in it.

@@ -2,6 +2,7 @@ package component
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"slices"
@@ -29,6 +30,8 @@ type ledger struct {
 	counts *counters
 	// endings are what is still to happen to live grants. The lock of the ledger comes before theirs.
 	endings *endings
+	// seats are written down and given back together with grants.
+	seats *seats
 
 	// order keeps a new grant from being crossed out because an earlier one of the same person has ended.
 	order  sync.RWMutex
@@ -42,7 +45,7 @@ type ledger struct {
 func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 	return &ledger{
 		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
-		rooms: make(map[string]map[string]*live), endings: newEndings(),
+		rooms: make(map[string]map[string]*live), endings: newEndings(), seats: newSeats(store.Seats{Store: s, Keeper: rand.Text()}, time.Now),
 	}
 }
 
@@ -82,6 +85,9 @@ func (l *ledger) put(ctx context.Context, records ...store.Record) (without map[
 
 // without counts records that were not written down, and warns of them every warnEvery.
 func (l *ledger) without(k store.Kind, err error) {
+	if k == store.KindSeat {
+		return // this process knows its seats without the store
+	}
 	if k == store.KindSession {
 		l.counts.happened(EventSessionsFull)
 	} else {
@@ -133,7 +139,10 @@ func grantKey(room, who jid.JID) string { return room.String() + " " + who.Strin
 // Granted implements muc.Ledger.
 func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 	record := grantRecord{Room: g.Room.String(), Who: g.Who.String(), Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
-	if by, ok := g.By.(granted); ok {
+	room, who := g.Room.String(), g.Who.String()
+	seat, seated := l.seats.of(room, who)
+	if by, ok := g.By.(granted); ok || seated {
+		by.Seat = seat.Number
 		record.By = &by
 	}
 	value, err := json.Marshal(record)
@@ -160,7 +169,17 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 	if s != nil {
 		records = append(records, s.record)
 	}
+	if seated {
+		r, err := l.seats.store.Record(seat, end.Add(writtenBeyond))
+		if err != nil {
+			return err
+		}
+		records = append(records, r)
+	}
 	without, err := l.put(ctx, records...)
+	if err == nil {
+		l.seats.granted(room, who)
+	}
 	if err == nil && s != nil {
 		s.written(without)
 	}
@@ -204,6 +223,7 @@ func (l *ledger) Ended(room, who jid.JID) {
 	l.mu.Lock()
 	l.strikeOut(room.String(), who.String())
 	l.mu.Unlock()
+	l.seats.ended(room.String(), who.String())
 	l.toCross(grantKey(room, who))
 }
 
@@ -245,6 +265,8 @@ func (l *ledger) cross(ctx context.Context) {
 	if len(keys) == 0 {
 		return
 	}
+	// A seat is given back before its grant is crossed out, so that no seat is left without one. What fails is tried again by meetings.
+	_ = l.seats.settle(context.WithoutCancel(ctx))
 	// They are to be crossed out also when the connection has ended.
 	if err := l.store.Delete(context.WithoutCancel(ctx), store.KindGrant, keys...); err != nil {
 		// They are tried again with the next that end. In the next process they would only cost a search.

@@ -25,9 +25,9 @@ type mode interface {
 	apply(ctx context.Context, r *request, d auth.Decision) (auth.Decision, *focus.Answer)
 	// Await watches the room for a host until then, and tells Component.arrived of one.
 	Await(room jid.JID, until time.Time)
-	// Remove puts somebody out of a room, with a reason that they read, and Say tells somebody something. See muc.Rooms and muc.Guard.
+	meetingRooms
+	// Remove puts somebody out of a room, with a reason that they read. See muc.Rooms and muc.Guard.
 	Remove(ctx context.Context, room, who jid.JID, reason string) error
-	Say(room, who jid.JID, text string) (bool, error)
 	// hears takes in a presence or message, and returns the fault that remains: the stanza's own, or what went wrong.
 	hears(e *envelope) error
 	// passesTo returns the way to Jicofo if an IQ with this payload is to be passed on, else nil.
@@ -71,7 +71,7 @@ func (c *Component) setMode() error {
 	if !c.o.MembersOnly {
 		options.Try = c.stranger.tries
 	}
-	r := rights{sessions: c.sessions, ledger: c.ledger, lobby: noLobby{}}
+	r := rights{sessions: c.sessions, ledger: c.ledger, meetings: c.meetings, lobby: noLobby{}}
 	if !c.o.Lobby.Equal(jid.JID{}) {
 		options.Lobby = muc.NewLobby(owner, c.o.Lobby)
 		r.lobby = options.Lobby
@@ -81,10 +81,12 @@ func (c *Component) setMode() error {
 		r.rooms = own.Rooms
 		own.rights = r
 		c.mode = own
+		c.meetings.rooms = own
 		return nil
 	}
 	c.requestTimeout = relayedTimeout
-	c.mode, err = c.newBeforeJicofo(options, r)
+	before, err := c.newBeforeJicofo(options, r)
+	c.mode, c.meetings.rooms = before, before
 	return err
 }
 
@@ -110,8 +112,8 @@ type ownFocus struct {
 	tends  func(service string) bool
 }
 
-func (m *ownFocus) look(ctx context.Context, _ auth.Request, room auth.Room) (auth.RoomState, error) {
-	return m.rights.look(ctx, room)
+func (m *ownFocus) look(ctx context.Context, req auth.Request, room auth.Room) (auth.RoomState, error) {
+	return m.rights.look(ctx, req, room)
 }
 
 func (m *ownFocus) apply(ctx context.Context, r *request, d auth.Decision) (auth.Decision, *focus.Answer) {

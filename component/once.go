@@ -39,6 +39,12 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	if no.Verdict != auth.Allow {
 		return no, nil
 	}
+	d, leave := c.enters(ctx, r, d)
+	defer func() { leave(d) }()
+	if d.Verdict != auth.Allow {
+		return d, nil
+	}
+	r.by.Reason, r.by.RemoveAt = d.Reason, d.RemoveAt // somebody else may have become host by coming first
 	d, said := c.mode.apply(ctx, r, d)
 	if d.Verdict == auth.Allow {
 		d = c.stillHolds(ctx, r, d)

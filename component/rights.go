@@ -39,15 +39,18 @@ type rights struct {
 	lobby    lobby
 	sessions store.Sessions
 	ledger   *ledger
+	meetings *meetings
 }
 
-// look asks the room, and its lobby.
-func (g rights) look(ctx context.Context, room auth.Room) (s auth.RoomState, err error) {
-	if s.Exists, s.HostPresent, err = g.rooms.State(ctx, room.JID); err != nil || !s.Exists {
+// look asks the room and its lobby, and adds what is remembered of the meeting there.
+func (g rights) look(ctx context.Context, req auth.Request, room auth.Room) (s auth.RoomState, err error) {
+	if s.Exists, s.HostPresent, err = g.rooms.State(ctx, room.JID); err != nil {
 		return s, err
 	}
-	s.Lobby, err = g.lobby.At(ctx, room.JID)
-	return s, err
+	if s.Exists {
+		s.Lobby, err = g.lobby.At(ctx, room.JID)
+	}
+	return g.meetings.state(req, room, s), err
 }
 
 // give makes a decision true in the room: it opens the room, sets the affiliation and writes grant and session down.

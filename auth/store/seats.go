@@ -40,9 +40,9 @@ func (s Seats) Record(seat Seat, until time.Time) (Record, error) {
 	return Record{Kind: KindSeat, Key: s.key(seat), Value: value, End: until}, err
 }
 
-// Take takes a seat until a time, and reports whether it did. A seat that the person has already becomes this one. Otherwise a seat
-// is free if nobody has it, or if this process wrote it down and stale says that its holder does not have it any more. After an
-// error it may be taken or not; the caller treats it as not taken, and stale says so later.
+// Take takes a seat until a time, and reports whether it did. It is free if nobody has it; if this process wrote it down, and stale
+// says that its holder does not have it any more; or if another process wrote it down for the same person, who has come here. After
+// an error it may be taken or not; the caller treats it as not taken, and stale says so later.
 func (s Seats) Take(ctx context.Context, seat Seat, until time.Time, stale func(Seat) bool) (taken bool, err error) {
 	r, err := s.Record(seat, until)
 	if err != nil {
@@ -58,7 +58,7 @@ func (s Seats) Take(ctx context.Context, seat Seat, until time.Time, stale func(
 			return false, nil // of another version of usher; it counts until its end
 		}
 		holder := Seat{Room: seat.Room, Number: seat.Number, Who: has.Who, Visit: has.Visit}
-		if has.Who != seat.Who && (has.Keeper != s.Keeper || !stale(holder)) {
+		if ours := has.Keeper == s.Keeper; ours && !stale(holder) || !ours && has.Who != seat.Who {
 			return false, nil
 		}
 		// It may change between the two calls; then it is looked at again.
