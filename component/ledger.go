@@ -265,10 +265,14 @@ func (l *ledger) cross(ctx context.Context) {
 	if len(keys) == 0 {
 		return
 	}
-	// A seat is given back before its grant is crossed out, so that no seat is left without one. What fails is tried again by meetings.
-	_ = l.seats.settle(context.WithoutCancel(ctx))
 	// They are to be crossed out also when the connection has ended.
-	if err := l.store.Delete(context.WithoutCancel(ctx), store.KindGrant, keys...); err != nil {
+	ctx = context.WithoutCancel(ctx)
+	// A seat is given back before its grant is crossed out, so that no seat is left without one.
+	err := l.seats.crossing(ctx)
+	if err == nil {
+		err = l.store.Delete(ctx, store.KindGrant, keys...)
+	}
+	if err != nil {
 		// They are tried again with the next that end. In the next process they would only cost a search.
 		l.mu.Lock()
 		for _, key := range keys {
@@ -297,6 +301,13 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 		l.mu.Unlock()
 	}
 	return all, nil
+}
+
+// takesOver takes in the seat of a grant of an earlier process, which is written down until then.
+func (l *ledger) takesOver(g muc.Grant, until time.Time) {
+	if by, ok := g.By.(granted); ok && by.Seat > 0 {
+		l.seats.restore(g.Room.String(), g.Who.String(), by.Seat, until)
+	}
 }
 
 func readGrant(value []byte) (muc.Grant, error) {

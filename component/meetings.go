@@ -30,9 +30,9 @@ const (
 )
 
 var (
-	errOver  = errors.New("the meeting is over, and the room is about to end")
+	errOver    = errors.New("the meeting is over, and the room is about to end")
 	errUnasked = errors.New("the room did not answer")
-	errFirst = errors.New("somebody else has become host by coming first")
+	errFirst   = errors.New("somebody else has become host by coming first")
 )
 
 // meetings remember of rooms with rules what the rules depend on: when people first came, whether a host has been inside and when the

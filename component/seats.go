@@ -44,6 +44,7 @@ type seat struct {
 	store.Seat
 	asking  int       // admissions under way
 	granted bool      // a grant has it
+	lasting bool      // it is written down until the end of a grant
 	until   time.Time // if an earlier process wrote it down, and this one still has to: the grant's end
 }
 
@@ -60,6 +61,13 @@ func (s *seats) take(ctx context.Context, room, who string, most, others int) er
 	if its := s.rooms[room][who]; its != nil {
 		its.asking++
 		return nil
+	}
+	for is, its := range s.free {
+		if is.Room == room && is.Who == who { // its grant is about to be replaced, and would leave it without one
+			if err := s.giveBack(ctx, its); err != nil {
+				return err
+			}
+		}
 	}
 	if most == 0 {
 		return nil
@@ -173,7 +181,7 @@ func (s *seats) granted(room, who string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if its := s.rooms[room][who]; its != nil {
-		its.granted, its.until = true, time.Time{}
+		its.granted, its.lasting, its.until = true, true, time.Time{}
 	}
 }
 
@@ -193,7 +201,7 @@ func (s *seats) restore(room, who string, number int, until time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	its := s.enter(room, who, number)
-	its.granted, its.until = true, until
+	its.granted, its.lasting, its.until = true, true, until
 }
 
 // taken returns how many seats of the room are taken here.
@@ -219,20 +227,53 @@ func (s *seats) settle(ctx context.Context) error {
 	s.mu.Unlock()
 	var errs []error
 	for _, its := range free {
-		err := s.own(ctx, its)
-		if err == nil {
-			err = s.store.Free(ctx, its.Seat)
-		}
-		if errs = append(errs, err); err == nil {
-			s.mu.Lock()
-			delete(s.free, its.Seat)
-			s.mu.Unlock()
-		}
+		s.mu.Lock()
+		errs = append(errs, s.giveBack(ctx, its))
+		s.mu.Unlock()
 	}
 	for _, its := range restored {
 		errs = append(errs, s.own(ctx, its))
 	}
 	return errors.Join(errs...)
+}
+
+// giveBack gives a seat back in the store. It unlocks mu meanwhile.
+func (s *seats) giveBack(ctx context.Context, its *seat) error {
+	s.mu.Unlock()
+	err := s.own(ctx, its)
+	if err == nil {
+		err = s.store.Free(ctx, its.Seat)
+	}
+	s.mu.Lock()
+	if err == nil {
+		delete(s.free, its.Seat)
+	}
+	return err
+}
+
+// crossing gives back what grants that are about to be crossed out have in the store. A seat that somebody still asks for is again
+// written down for a short time only. No grant is written down meanwhile.
+func (s *seats) crossing(ctx context.Context) error {
+	err := s.settle(ctx)
+	s.mu.Lock()
+	var asked []*seat
+	for _, room := range s.rooms {
+		for _, its := range room {
+			if its.lasting && !its.granted {
+				asked = append(asked, its)
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, its := range asked {
+		kept := s.store.Keep(ctx, its.Seat, s.now().Add(seatFor))
+		if err = errors.Join(err, kept); kept == nil {
+			s.mu.Lock()
+			its.lasting = false
+			s.mu.Unlock()
+		}
+	}
+	return err
 }
 
 // own makes a seat that an earlier process wrote down one of this process.

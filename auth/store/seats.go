@@ -68,11 +68,16 @@ func (s Seats) Take(ctx context.Context, seat Seat, until time.Time, stale func(
 	}
 }
 
-// Free gives a seat back. It does nothing if the seat is not this one any more.
-func (s Seats) Free(ctx context.Context, seat Seat) error {
-	r, err := s.Record(seat, time.Unix(0, 0)) // which has passed
+// Keep has a seat written down until a time, from now on. It does nothing if the seat is not this one any more.
+func (s Seats) Keep(ctx context.Context, seat Seat, until time.Time) error {
+	r, err := s.Record(seat, until)
 	if err == nil {
 		_, err = s.Store.Swap(ctx, r, r)
 	}
 	return err
+}
+
+// Free gives a seat back. It does nothing if the seat is not this one any more.
+func (s Seats) Free(ctx context.Context, seat Seat) error {
+	return s.Keep(ctx, seat, time.Unix(0, 0)) // which has passed
 }
