@@ -68,52 +68,61 @@ func BenchmarkAdmission(b *testing.B) {
 	}
 }
 
-// BenchmarkGet looks up one session.
+// BenchmarkGet looks up one session, alone and while many do.
 func BenchmarkGet(b *testing.B) {
-	each(b, func(b *testing.B, s store.Store) {
-		filled(b, s, 10_000)
-		b.ReportAllocs()
-		for n := 0; b.Loop(); n++ {
-			if _, err := s.Get(b.Context(), store.KindSession, fmt.Sprint(n%10_000)); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
-// BenchmarkAll reads 10,000 records, as at a start.
-func BenchmarkAll(b *testing.B) {
-	each(b, func(b *testing.B, s store.Store) {
-		filled(b, s, 10_000)
-		b.ReportAllocs()
-		for b.Loop() {
-			n := 0
-			for _, err := range s.All(b.Context(), store.KindSession) {
-				if err != nil {
-					b.Fatal(err)
-				}
-				n++
-			}
-			if n != 10_000 {
-				b.Fatal(n)
-			}
-		}
-	})
-}
-
-// BenchmarkOpen opens a full store, which reads the whole file.
-func BenchmarkOpen(b *testing.B) {
-	path := store.NewPath(b)
-	s := open(b, path, store.Options{})
-	filled(b, s, 100_000)
-	if err := s.Close(); err != nil {
-		b.Fatal(err)
+	for _, at := range []int{1, 50} {
+		b.Run(fmt.Sprintf("parallel=%d", at), func(b *testing.B) {
+			each(b, func(b *testing.B, s store.Store) {
+				filled(b, s, store.KindSession, 10_000)
+				b.ReportAllocs()
+				atOnce(b, at, func(n int64) error {
+					_, err := s.Get(b.Context(), store.KindSession, fmt.Sprint(n%10_000))
+					return err
+				})
+			})
+		})
 	}
-	for b.Loop() {
-		s, err := store.Open(path, store.Options{})
-		if err != nil {
-			b.Fatal(err)
-		}
-		s.Close()
+}
+
+// BenchmarkAdd uses up one-time tokens, of which nobody has seen any before.
+func BenchmarkAdd(b *testing.B) {
+	each(b, func(b *testing.B, s store.Store) {
+		value, end := make([]byte, 100), time.Now().Add(time.Hour)
+		atOnce(b, 50, func(n int64) error {
+			_, _, err := s.Add(b.Context(), store.Record{Kind: store.KindUsed, Key: fmt.Sprint(n), Value: value, End: end})
+			return err
+		})
+	})
+}
+
+// BenchmarkStart opens a store with 100,000 sessions and 100,000 grants, and reads all, as usher does when it starts.
+func BenchmarkStart(b *testing.B) {
+	for _, backend := range backends {
+		b.Run(backend.name, func(b *testing.B) {
+			open := backend.new(b)
+			s := open()
+			filled(b, s, store.KindSession, 100_000)
+			filled(b, s, store.KindGrant, 100_000)
+			for b.Loop() {
+				if backend.name != "memory" { // which would forget them
+					if err := s.Close(); err != nil {
+						b.Fatal(err)
+					}
+				}
+				s = open()
+				for _, k := range []store.Kind{store.KindSession, store.KindGrant} {
+					n := 0
+					for _, err := range s.All(b.Context(), k) {
+						if err != nil {
+							b.Fatal(err)
+						}
+						n++
+					}
+					if n != 100_000 {
+						b.Fatal(n)
+					}
+				}
+			}
+		})
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/auth/store/storetest"
+	"github.com/xmpp-usher/usher/pkg/redistest"
 )
 
 // put puts n small records of a kind at once.
@@ -145,18 +146,46 @@ func wantNoSession(t *testing.T, s store.Sessions, id string) {
 	}
 }
 
-// each runs a benchmark with each backend.
-func each(b *testing.B, run func(b *testing.B, s store.Store)) {
-	b.Run("memory", func(b *testing.B) { run(b, store.Memory(store.Options{})) })
-	b.Run("bolt", func(b *testing.B) { run(b, open(b, store.NewPath(b), store.Options{})) })
+// backends are those that are measured. Each returns a function that opens one store, again and again.
+var backends = []struct {
+	name string
+	new  func(b *testing.B) func() store.Store
+}{
+	{"memory", func(*testing.B) func() store.Store {
+		s := store.Memory(store.Options{})
+		return func() store.Store { return s }
+	}},
+	{"bolt", func(b *testing.B) func() store.Store {
+		path := store.NewPath(b)
+		return func() store.Store { return open(b, path, store.Options{}) }
+	}},
+	{"redis", func(b *testing.B) func() store.Store {
+		// It writes to the disk each second, as Redis does by default. Those who wait for the disk find bolt's figures.
+		s := redistest.Start(b, redistest.Options{Config: "appendfsync everysec"})
+		return func() store.Store { return openRedis(b, store.Options{}, store.RedisOptions{URL: s.URL()}) }
+	}},
 }
 
-// filled fills a store with records of the size of a session.
-func filled(b *testing.B, s store.Store, n int) {
+// each runs a benchmark with each backend.
+func each(b *testing.B, run func(b *testing.B, s store.Store)) {
+	for _, backend := range backends {
+		b.Run(backend.name, func(b *testing.B) { run(b, backend.new(b)()) })
+	}
+}
+
+// filled fills a store with records of the size of a session or grant.
+func filled(b *testing.B, s store.Store, k store.Kind, n int) {
 	b.Helper()
-	putAll(b, s, n, func(i int) store.Record {
-		return store.Record{Kind: store.KindSession, Key: fmt.Sprint(i), Value: make([]byte, 300), End: time.Now().Add(time.Hour)}
-	})
+	const together = 100
+	for i := 0; i < n; i += together {
+		var some []store.Record
+		for j := i; j < i+together; j++ {
+			some = append(some, store.Record{Kind: k, Key: fmt.Sprint(j), Value: make([]byte, 300), End: time.Now().Add(time.Hour)})
+		}
+		if err := s.Put(b.Context(), some...); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
 
 // oneSession returns a store with one session of standup, and its id.
