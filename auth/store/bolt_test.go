@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -100,8 +101,14 @@ func TestFileSize(t *testing.T) {
 	}
 }
 
-// TestFormer: a file of an earlier version, with records without checksums, becomes one of this version.
+// TestFormer: a file of an earlier version, with fewer kinds or records without checksums, becomes one of this version.
 func TestFormer(t *testing.T) {
+	for _, format := range []string{"1", "2"} {
+		t.Run(format, func(t *testing.T) { former(t, format) })
+	}
+}
+
+func former(t *testing.T, format string) {
 	path := store.NewPath(t)
 	end := time.Now().Add(time.Hour).UTC()
 	former := func(tx *bbolt.Tx) error {
@@ -116,11 +123,16 @@ func TestFormer(t *testing.T) {
 		for n := range 2000 {
 			value := binary.BigEndian.AppendUint64(nil, uint64(end.Unix()))
 			value = binary.BigEndian.AppendUint32(value, uint32(end.Nanosecond()))
-			if err := b.Put(fmt.Appendf(nil, "%04d", n), fmt.Appendf(value, "value %d", n)); err != nil {
+			key, value := fmt.Appendf(nil, "%04d", n), fmt.Appendf(value, "value %d", n)
+			if format == "2" {
+				sum := crc32.Checksum(append(bytes.Clone(key), value...), crc32.MakeTable(crc32.Castagnoli))
+				value = append(binary.BigEndian.AppendUint32(nil, sum), value...)
+			}
+			if err := b.Put(key, value); err != nil {
 				return err
 			}
 		}
-		return errors.Join(all.Put([]byte("format"), []byte("1")), b.SetSequence(2000))
+		return errors.Join(all.Put([]byte("format"), []byte(format)), b.SetSequence(2000))
 	}
 	db, err := bbolt.Open(path, 0o600, nil) // with a list of free pages
 	if err != nil {

@@ -72,8 +72,9 @@ const (
 // All keys have one hash tag, {Prefix}. So a cluster keeps them in one place, and several records can be put together. A cluster
 // serves to take over from a node that fails, not to spread the load.
 //
-// Records end by the server's expiry, to the millisecond, and never live longer by the reader's clock. Options.MaxBytes and Warn do
-// not count: the memory is the server's. The server should not evict keys (maxmemory-policy noeviction), and should write each change
+// The server ends records, at the millisecond after their end. Options.Now only says how much time is left when a record is put. So
+// ushers agree on what is there, also if the clocks of their machines differ. Options.MaxBytes and Warn do not count: the memory is the
+// server's. The server should not evict keys (maxmemory-policy noeviction), and should write each change
 // to the disk (appendonly yes); Check warns if it does not. With appendfsync everysec, Redis' default, changes of the last second are
 // lost if its machine stops, and likewise when a replica takes over.
 //
@@ -504,13 +505,10 @@ func (s *server) Get(ctx context.Context, k Kind, key string) (r Record, err err
 		}
 		return err
 	})
-	switch {
-	case errors.Is(err, redis.Nil), err == nil && !s.o.Now().Before(r.End):
+	if errors.Is(err, redis.Nil) {
 		return Record{}, ErrNotFound
-	case err != nil:
-		return Record{}, err
 	}
-	return r, nil
+	return r, err
 }
 
 // Delete implements Store.
@@ -589,9 +587,8 @@ func (s *server) All(ctx context.Context, k Kind) iter.Seq2[Record, error] {
 				yield(Record{}, err)
 				return
 			}
-			now := s.o.Now()
 			for _, r := range records {
-				if now.Before(r.End) && !yield(r, nil) {
+				if !yield(r, nil) {
 					return
 				}
 			}

@@ -501,6 +501,41 @@ func TestRedisSentinel(t *testing.T) {
 	}
 }
 
+// TestRedisClocks: ushers with different clocks agree on what is there, so that nobody tries for ever to add what Get does not find.
+func TestRedisClocks(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	at := func(by time.Duration) store.Store {
+		return openRedis(t, store.Options{Now: func() time.Time { return time.Now().Add(by) }}, store.RedisOptions{URL: server.URL()})
+	}
+	slow, fast := at(-2*time.Hour), at(2*time.Hour)
+	r := grant("a", "1")
+	r.End = time.Now().Add(-time.Hour) // in an hour, for the slow one
+	if _, added, err := slow.Add(t.Context(), r); !added || err != nil {
+		t.Fatalf("Add = %t, %v", added, err)
+	}
+	if got, err := fast.Get(t.Context(), r.Kind, r.Key); err != nil || !got.End.Equal(r.End) {
+		t.Errorf("Get = %+v, %v", got, err)
+	}
+	if n := count(t, fast, r.Kind); n != 1 {
+		t.Errorf("All has %d records", n)
+	}
+	if there, added, err := fast.Add(t.Context(), grant("a", "2")); added || err != nil || string(there.Value) != "1" {
+		t.Errorf("Add = %q, %t, %v", there.Value, added, err)
+	}
+	// Without any change of a clock, the server ends what has ended.
+	r.Key, r.End = "b", time.Now().Add(-2*time.Hour).Add(50*time.Millisecond)
+	if err := slow.Put(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	for began := time.Now(); ; {
+		if _, err := fast.Get(t.Context(), r.Kind, "b"); errors.Is(err, store.ErrNotFound) {
+			break
+		} else if err != nil || time.Since(began) > time.Minute {
+			t.Fatalf("the record does not end: %v", err)
+		}
+	}
+}
+
 // TestRedisUsers: users, passwords, and what a user of usher's own must be allowed.
 func TestRedisUsers(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{Configure: func(s *redistest.Server) string {
