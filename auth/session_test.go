@@ -458,7 +458,8 @@ func TestLobbyAndBreakoutsOutOfReach(t *testing.T) {
 
 // A decision turned into a refusal gives nothing.
 func TestDeniedGivesNothing(t *testing.T) {
-	full := auth.Decision{Verdict: auth.Allow, Affiliation: auth.Owner, MayCreate: true, NeedsHost: true, Breakout: true, StartLobby: true, SessionID: sid, Session: &auth.Session{}}
+	full := auth.Decision{Verdict: auth.Allow, Affiliation: auth.Owner, MayCreate: true, NeedsHost: true, Breakout: true, StartLobby: true, SessionID: sid, Session: &auth.Session{},
+		Text: "Welcome.", RemoveAt: now, OneTime: true, Reuse: auth.ReuseReplace, ReuseOf: auth.ReuseOfSubject, Ends: now, FirstHost: true}
 	for _, d := range []auth.Decision{full.Denied(auth.ReasonFocusRefused, nil), full.Waiting(auth.ReasonHostAbsent)} {
 		want := auth.Decision{Verdict: d.Verdict, Reason: d.Reason}
 		if d.Verdict == auth.Allow || !reflect.DeepEqual(d, want) {
