@@ -42,7 +42,7 @@ func (h Hours) Open(at time.Time) (open bool, opens, closes time.Time) {
 		case open && from.After(closes):
 			return open, time.Time{}, closes
 		case open:
-			closes = latestOf(closes, until)
+			closes = until
 		case at.Before(from):
 			return false, from, time.Time{}
 		case at.Before(until):

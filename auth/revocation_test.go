@@ -43,6 +43,7 @@ func TestRevocationCovers(t *testing.T) {
 		"issued before":         {auth.Revocation{JTI: "j", Before: now.Add(time.Second)}, nil, true},
 		"clocks differ":         {auth.Revocation{JTI: "j", Before: now.Add(-5*time.Minute + time.Second)}, nil, true},
 		"issued later":          {auth.Revocation{JTI: "j", Before: now.Add(-5 * time.Minute)}, nil, false},
+		"no iat, whenever":      {auth.Revocation{JTI: "j", Before: time.Unix(-3600, 0)}, func(p *auth.Proof) { p.IssuedAt = 0 }, true},
 		"no iat":                {auth.Revocation{JTI: "j", Before: now.Add(-time.Hour)}, func(p *auth.Proof) { p.IssuedAt = 0 }, true},
 		"a password":            {auth.Revocation{Issuer: "my_app"}, func(p *auth.Proof) { p.Token, p.Account = "", "a@trusted.example.com" }, false},
 		"nothing was shown":     {auth.Revocation{Subject: "s"}, func(p *auth.Proof) { *p = auth.Proof{} }, false},
@@ -119,6 +120,21 @@ func TestProof(t *testing.T) {
 				t.Errorf("by session %+v (%v), by token %+v", again.Proof, again.Err, d.Proof)
 			}
 		})
+	}
+}
+
+// In a breakout room, too, sub is no person if it is the issuer's tenant.
+func TestProofInBreakouts(t *testing.T) {
+	p := policy(t)
+	p.Breakout = breakout
+	i := &p.VHosts["meet.example.com"].Issuers[0]
+	i.DomainVerification, i.Tenant = false, "acme"
+	for sub, person := range map[string]string{"acme": "", "juliet": "juliet"} {
+		req := asking("meet.example.com", mint(t, func(c *token.Claims) { c.Subject = sub }))
+		req.Room = "uuid@" + breakout
+		if d := decided(t, auth.New(p), req, auth.RoomState{HasGrant: true}); d.Verdict != auth.Allow || d.Proof.Person() != person {
+			t.Errorf("%s: %s, %+v", sub, d.Reason, d.Proof)
+		}
 	}
 }
 

@@ -127,7 +127,7 @@ func (r *Rule) fill(holds RoomRule) RoomRule {
 
 // fits reports whether the rule is about the room.
 func (r *Rule) fits(room Room) bool {
-	if r.Tenant != wildcard && r.Tenant != room.Tenant && (r.Tenant == "" || room.Tenant == "" || !sameName(r.Tenant, room.Tenant)) {
+	if r.Tenant != wildcard && r.Tenant != room.Tenant && !sameName(r.Tenant, room.Tenant) {
 		return false
 	}
 	// No name has a control character, so the stand-in for the slash is in no other.
@@ -231,11 +231,8 @@ func Shadowed(rules []Rule) map[int]int {
 
 // fitsAllOf reports whether r surely fits all rooms that other fits.
 func (r *Rule) fitsAllOf(other *Rule) bool {
-	sameTenant := r.Tenant == other.Tenant
-	if r.Tenant != "" && other.Tenant != "" && !sameTenant {
-		tenant, err := CanonicalName(other.Tenant)
-		sameTenant = err == nil && sameName(r.Tenant, tenant)
-	}
+	tenant, err := CanonicalName(other.Tenant)
+	sameTenant := r.Tenant == other.Tenant || err == nil && sameName(r.Tenant, tenant)
 	return (r.Tenant == wildcard || sameTenant) && matchesAllOf(pieces(r.Match), pieces(other.Match))
 }
 

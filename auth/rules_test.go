@@ -48,7 +48,7 @@ func TestRuleFor(t *testing.T) {
 	p := policy(t)
 	p.Breakout = breakout
 	p.LobbyBypass = []auth.Affiliation{auth.Owner, auth.Member}
-	p.GuestRooms = []string{"open-*", "class-open", "strict-open"}
+	p.GuestRooms = []string{"open-*", "class-open", "strict-open", "lax-*"}
 	p.Rules = []auth.Rule{
 		whole,
 		{Match: "class-*", Tenant: "*", MaxOccupants: 2},
@@ -58,6 +58,7 @@ func TestRuleFor(t *testing.T) {
 		{Match: "open-*", MaxOccupants: 5},
 		{Match: "?"},
 		{Match: "[", MaxOccupants: 1}, // which fits nothing
+		{Match: "lax-*", WaitForHost: auth.NobodyWaits},
 	}
 	for address, want := range map[string]struct {
 		rule   auth.RoomRule
@@ -75,6 +76,7 @@ func TestRuleFor(t *testing.T) {
 		"strict-open@" + service:           {bare, 3}, // no guest room any more
 		"class-open@" + service:            {filled, 0},
 		"free-1@" + service:                {change(bare, func(r *auth.RoomRule) { r.WaitForHost, r.LobbyBypass = auth.NobodyWaits, nil }), 4},
+		"lax-1@" + service:                 {change(bare, func(r *auth.RoomRule) { r.WaitForHost, r.GuestRoom = auth.NobodyWaits, true }), 8},
 		"open-mic@" + service:              {change(bare, func(r *auth.RoomRule) { r.MaxOccupants, r.GuestRoom = 5, true }), 5},
 		"[acme]open-mic@" + service:        {bare, -1},
 		"%2f@" + service:                   {bare, 6},
