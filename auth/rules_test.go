@@ -244,6 +244,8 @@ func TestRoomRules(t *testing.T) {
 		"a password's session ends no right": {policy: remove, session: password, from: guest, want: with(host, func(d *auth.Decision) { d.Expires = now.Add(time.Hour) })},
 		"reuse": {policy: issuing(func(i *auth.Issuer) { i.Reuse, i.ReuseOf = auth.ReuseReplace, auth.ReuseOfSubject }), claims: nothing,
 			want: with(asMember, func(d *auth.Decision) { d.Reuse, d.ReuseOf = auth.ReuseReplace, auth.ReuseOfSubject })},
+		"reuse is not of passwords": {policy: issuing(func(i *auth.Issuer) { i.Reuse = auth.ReuseRefuse }), session: func(*auth.Session) {}, from: trusted,
+			want: with(host, func(d *auth.Decision) { d.Expires = time.Time{} })},
 		"reuse by session": {policy: issuing(func(i *auth.Issuer) { i.Reuse = auth.ReuseRefuse }), session: func(*auth.Session) {}, from: guest,
 			want: with(host, func(d *auth.Decision) { d.Reuse, d.Expires = auth.ReuseRefuse, now.Add(time.Hour) })},
 
