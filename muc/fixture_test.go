@@ -37,6 +37,8 @@ const (
 	recorder = "tape@recorder.example"    // of a service
 	admin    = "jigasi@auth.meet.example" // of the MUC service
 	eve      = "eve@evil.example"         // a stranger to usher
+
+	revoked = "your token was revoked" // why somebody is put out
 )
 
 const (
@@ -90,6 +92,9 @@ type world struct {
 	busy     map[string]bool          // by bare JID; the component's queue takes a sender's requests one by one
 	mayExist map[string]bool          // rooms that somebody wished to create since they were last known not to exist
 	hostless map[string]time.Time     // rooms in which Rooms know of no host, and since when
+	set      map[[2]string]bool       // by room and bare JID: an owner has set their affiliation since usher was to remove them
+	used     map[*chat]bool           // rooms in which usher gave something
+	ends     map[string][2]int        // by room: how many have ended that were used, and how many in all
 }
 
 // admission is what became of somebody's latest request for a room.
@@ -104,7 +109,8 @@ type admission struct {
 }
 
 func newWorld() *world {
-	w := &world{service: newService(), last: map[[2]string]*admission{}, busy: map[string]bool{}, mayExist: map[string]bool{}, hostless: map[string]time.Time{}}
+	w := &world{service: newService(), last: map[[2]string]*admission{}, busy: map[string]bool{}, mayExist: map[string]bool{}, hostless: map[string]time.Time{},
+		set: map[[2]string]bool{}, used: map[*chat]bool{}, ends: map[string][2]int{}}
 	w.observer = w.observe
 	w.newRooms()
 	w.connect(nil)
@@ -117,6 +123,14 @@ func (w *world) observe(c *chat, bare, event string) {
 	if event == "ended" || bare == us && event == "left" {
 		delete(w.hostless, c.address)
 	}
+	if event == "ended" {
+		n := w.ends[c.address]
+		if n[1]++; w.used[c] {
+			n[0]++
+		}
+		w.ends[c.address] = n
+	}
+	w.used[c] = w.used[c] || event == "given member" || event == "given owner"
 	if event == "ended" { // and with it all affiliations
 		for key, a := range w.last {
 			if _, given := c.given[key[1]]; key[0] == c.address {
@@ -132,6 +146,9 @@ func (w *world) observe(c *chat, bare, event string) {
 	}
 	if event == "given none" || strings.HasPrefix(event, "given") && c.by(ourself) == nil {
 		a.banned = false // usher did not know of the ban yet, and nobody will tell it that this has lifted the ban
+	}
+	if strings.HasPrefix(event, "set ") {
+		w.set[[2]string{c.address, bare}] = true
 	}
 	switch event {
 	case "set outcast":
@@ -200,6 +217,16 @@ func (w *world) admitFor(room, who, affiliation string, mayCreate bool, expires 
 		defer w.mu.Unlock()
 		a.err, a.done, w.busy[who] = err, true, false
 	})
+}
+
+// request has usher do something for as long as the connection lasts, 10 seconds at most.
+func (w *world) request(do func(ctx context.Context)) {
+	w.requests.Go(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, 10*time.Second)
+		defer cancel()
+		do(ctx)
+	})
+	synctest.Wait()
 }
 
 // pass lets time pass while everything that is sent arrives.
@@ -358,6 +385,8 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 			Configuration: Configuration{MembersOnly: true},
 			Hosts:         func(domain string) bool { return domain != "recorder.example" },
 			Ledger:        l.book,
+			Removed:       l.noteRemoved,
+			Ended:         l.noteEnded,
 			Arrived: func(room jid.JID) {
 				l.mu.Lock()
 				defer l.mu.Unlock()
@@ -595,6 +624,18 @@ type stage interface {
 	is(who string) string          // the affiliation
 	pass(d time.Duration)          // time passes
 	succeed()                      // another process takes over
+	removes(who string) error      // usher puts somebody out
+	ends() error                   // usher ends the room
+	room() *chat                   // nil if it has ended
+	on() *service
+	keeper() keeper
+}
+
+// keeper is what Rooms and a Guard do alike.
+type keeper interface {
+	Remove(ctx context.Context, room, who jid.JID, reason string) error
+	End(ctx context.Context, room jid.JID, reason string) error
+	Say(room, who jid.JID, text string) (bool, error)
 }
 
 // step is a part of a story that is told on a stage.
@@ -722,6 +763,37 @@ func (s ownStage) succeed() {
 	s.settle()
 }
 
+func (s ownStage) removes(who string) error {
+	s.Helper()
+	return s.does(func() error { return s.rooms.Remove(s.ctx, jid.MustParse(standup), jid.MustParse(who), revoked) })
+}
+
+func (s ownStage) ends() error {
+	s.Helper()
+	return s.does(func() error { return s.rooms.End(s.ctx, jid.MustParse(standup), revoked) })
+}
+
+// does has usher do something, while everything that is sent arrives.
+func (s ownStage) does(what func() error) error {
+	s.Helper()
+	done := make(chan error, 1)
+	go func() { done <- what() }()
+	s.settle()
+	select {
+	case err := <-done:
+		return err
+	default:
+		s.Fatal("it does not come to an end")
+		return nil
+	}
+}
+
+func (s ownStage) room() *chat { return s.chats[standup] }
+
+func (s ownStage) on() *service { return s.service }
+
+func (s ownStage) keeper() keeper { return s.rooms }
+
 // guardStage is a room that a Guard looks after.
 type guardStage struct {
 	*lookout
@@ -746,6 +818,24 @@ func (s guardStage) sets(who, affiliation string) { s.lookout.sets(s.main, who, 
 func (s guardStage) is(who string) string { return s.lookout.is(s.main, who) }
 
 func (s guardStage) pass(d time.Duration) { pass(d) }
+
+func (s guardStage) removes(who string) error {
+	return s.Remove(context.Background(), jid.MustParse(standup), jid.MustParse(who), revoked)
+}
+
+func (s guardStage) ends() error {
+	return s.End(context.Background(), jid.MustParse(standup), revoked)
+}
+
+func (s guardStage) room() *chat {
+	s.service.mu.Lock()
+	defer s.service.mu.Unlock()
+	return s.chats[standup]
+}
+
+func (s guardStage) on() *service { return s.service }
+
+func (s guardStage) keeper() keeper { return s.Guard }
 
 // moves has somebody go to the breakout room, which it creates, or come back.
 func (s guardStage) moves(who string, back bool) {

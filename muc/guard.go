@@ -76,7 +76,7 @@ type life struct {
 	used      bool                 // somebody has been inside
 	altered   bool                 // somebody has made it persistent
 	banned    map[string]bool      // by bare JID: at the last audit; only with Options.Removed
-	putOut    map[string]time.Time // by bare JID: when Remove has ended, since the last audit
+	putOut    map[string]time.Time // by bare JID: when Remove last ended; of the last minute or so
 	knocked   map[string]bool      // by bare JID: people who are left to its lobby; see LeaveToLobby
 }
 
@@ -310,6 +310,7 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 
 // secure makes a room what it must be, and asks what it was and what is in it.
 func (g *Guard) secure(ctx context.Context, j jid.JID) (is Settings, f findings, err error) {
+	f.asked = g.Now()
 	if is, err = g.Owner.Enforce(ctx, j, g.Configuration); err != nil {
 		return is, f, err
 	}
@@ -333,7 +334,7 @@ func (g *Guard) begin(rm *guarded, is Settings, f findings) {
 	rm.learn(is)
 	rm.altered = rm.altered || is.Persistent && rm.lasts == temporary
 	if !rm.searched && rm.ruled() {
-		g.claimRights(rm, f.rights, f.since)
+		g.claimRights(rm, f)
 	}
 	rm.acceptFound(f.moderators)
 }

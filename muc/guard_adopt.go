@@ -37,9 +37,10 @@ func (g *Guard) search(ctx context.Context, j jid.JID) (rights []Item, since tim
 }
 
 // claimRights takes in what a search found. The caller holds mu.
-func (g *Guard) claimRights(rm *guarded, rights []Item, since time.Time) {
+func (g *Guard) claimRights(rm *guarded, f findings) {
+	since := f.since
 	rm.searched = true
-	if rm.altered && !ownerAmong(rights, g.isFocus) {
+	if rm.altered && !ownerAmong(f.rights, g.isFocus) {
 		rm.lasts, rm.altered = persistent, false // the focus has not created it: it is another room of the same name
 	}
 	if rm.lasts != temporary {
@@ -48,7 +49,8 @@ func (g *Guard) claimRights(rm *guarded, rights []Item, since time.Time) {
 	if len(g.of[rm.jid.String()]) > 0 {
 		since = g.Now() // people may be on their way from one room to another
 	}
-	if rm.claim(rights, since, nobody, g.isFocus) {
+	untouched := func(who jid.JID) bool { return g.isFocus(who) || g.removedSince(rm, who.String(), f.asked) }
+	if rm.claim(f.rights, since, nobody, untouched) {
 		rm.nextAudit = g.Now()
 	}
 }

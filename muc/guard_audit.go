@@ -148,14 +148,13 @@ func (g *Guard) tellBans(rm *guarded, f findings) {
 	for _, i := range f.outcasts {
 		who, ok := i.real()
 		bare := who.Bare().String()
-		if at, ok := rm.putOut[bare]; g.removals.underWay(rm.jid, bare) || ok && !at.Before(f.asked) {
+		if g.removedSince(rm, bare, f.asked) {
 			continue
 		}
 		if rm.banned[bare] = true; ok && !was[bare] && who.Localpart() != "" {
 			g.Removed(rm.jid, who.Bare(), true)
 		}
 	}
-	maps.DeleteFunc(rm.putOut, func(_ string, at time.Time) bool { return at.Before(f.asked) })
 }
 
 // metBan has the room audited soon because of a ban that the last audit has not found. The caller holds mu.
@@ -203,7 +202,7 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if f.searched {
-		g.claimRights(rm, f.rights, f.since)
+		g.claimRights(rm, f)
 	}
 	rm.used = rm.used || len(f.occupants) > 0
 	rm.occupancy = occupancy{
@@ -224,6 +223,7 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 			g.tellBans(rm, f)
 		}
 	}
+	maps.DeleteFunc(rm.putOut, func(_ string, at time.Time) bool { return at.Before(f.asked.Add(-joinWithin)) })
 	return g.deserted(rm, f.asked)
 }
 

@@ -86,6 +86,13 @@ func (w *guardWorld) actions() map[string]func(*rapid.T) {
 		"withdraw": func(t *rapid.T) {
 			w.Withdraw(jid.MustParse(rapid.SampledFrom(roomNames).Draw(t, "room")), jid.MustParse(w.person(t)))
 		},
+		"remove": w.removeSomebody, "remove another": w.removeSomebody,
+		"end": func(t *rapid.T) {
+			c := w.roomOf(t)
+			if err := w.End(t.Context(), jid.MustParse(c), revoked); err == nil && w.chatAt(c) != nil {
+				t.Fatalf("%s was ended and exists", c)
+			}
+		},
 		"elect": locked(func(t *rapid.T) {
 			if c, o := w.some(t); o != nil && w.EnforceRoles && !w.bans[[2]string{c.address, bareOf(o.full)}] {
 				w.affiliate(c, bareOf(o.full), "owner", false)
@@ -180,6 +187,40 @@ func (w *guardWorld) admit(t *rapid.T) {
 	if err == nil && rapid.Bool().Draw(t, "comes") {
 		w.sits(c, who)
 	}
+}
+
+// removeSomebody has usher put somebody out.
+func (w *guardWorld) removeSomebody(t *rapid.T) {
+	room, who := w.roomOf(t), w.person(t)
+	key := [2]string{room, who}
+	err := w.Remove(t.Context(), jid.MustParse(room), jid.MustParse(who), revoked)
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	c := w.chats[room]
+	if err != nil || c == nil {
+		if err != nil && !w.cut {
+			t.Fatalf("removing %s from %s: %v", who, room, err)
+		}
+		return
+	}
+	delete(w.hanging, key)
+	want := "none"
+	if w.bans[key] {
+		want = "outcast"
+	} else {
+		delete(w.most, key)
+	}
+	if got := c.affiliation(who); got != want || c.inside(who) != nil || w.HasGrant(jid.MustParse(room), jid.MustParse(who)) {
+		t.Fatalf("%s was removed from %s and is %s, inside: %t", who, room, got, c.inside(who) != nil)
+	}
+}
+
+func (*guardWorld) roomOf(t *rapid.T) string { return rapid.SampledFrom(roomNames).Draw(t, "room") }
+
+func (w *guardWorld) chatAt(address string) *chat {
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	return w.chats[address]
 }
 
 // some draws somebody inside, the focus included.

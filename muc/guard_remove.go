@@ -69,17 +69,22 @@ func (g *Guard) putOut(ctx context.Context, j, who jid.JID, reason string) error
 	return nil
 }
 
+// removedSince reports whether somebody is being removed, or was removed after a time. What the room said of them before is out of
+// date. The caller holds mu.
+func (g *Guard) removedSince(rm *guarded, bare string, asked time.Time) bool {
+	at, ok := rm.putOut[bare]
+	return ok && !at.Before(asked) || g.removals.underWay(rm.jid, bare)
+}
+
 // forgetPerson forgets where somebody is and what others have made of them, because they were put out. The caller holds mu.
 func (g *Guard) forgetPerson(rm *guarded, bare string) {
 	rm.demote(bare)
 	delete(rm.knocked, bare)
 	delete(rm.occupancy.bare, bare)
-	if g.Removed != nil {
-		if rm.putOut == nil {
-			rm.putOut = make(map[string]time.Time)
-		}
-		rm.putOut[bare] = g.Now()
+	if rm.putOut == nil {
+		rm.putOut = make(map[string]time.Time)
 	}
+	rm.putOut[bare] = g.Now()
 	for b := range g.of[rm.jid.String()] {
 		delete(b.occupancy.bare, bare)
 	}

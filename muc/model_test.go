@@ -2,6 +2,7 @@ package muc
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,16 @@ import (
 	"mellium.im/xmpp/jid"
 	"pgregory.net/rapid"
 )
+
+// count is how often something is on a list.
+func count(list []string, what string) (n int) {
+	for _, s := range list {
+		if s == what {
+			n++
+		}
+	}
+	return n
+}
 
 // withdrawing reports whether an affiliation is on its way to be taken back, alone or with its room.
 func (w *world) withdrawing() bool {
@@ -67,7 +78,13 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"we read one":           func(*rapid.T) { w.read(); synctest.Wait() },
 		"admit":                 w.admitSomebody,
 		"withdraw":              w.withdrawSomebody,
-		"let somebody in":       w.letSomebodyIn,
+		"remove":                w.removeSomebody,
+		"remove another":        w.removeSomebody,
+		"end": func(t *rapid.T) {
+			room := jid.MustParse(rapid.SampledFrom(roomNames).Draw(t, "room"))
+			w.request(func(ctx context.Context) { _ = w.rooms.End(ctx, room, revoked) })
+		},
+		"let somebody in": w.letSomebodyIn,
 		"come": locked(func(t *rapid.T) {
 			c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
 			full := fmt.Sprintf("%s/%d", rapid.SampledFrom(people).Draw(t, "who"), rapid.IntRange(1, 2).Draw(t, "session"))
@@ -87,7 +104,9 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		}),
 		"kick": locked(func(t *rapid.T) {
 			if c, o := w.anyone(t, owner); o != nil {
+				w.actor = o
 				w.remove(c, rapid.SampledFrom(c.seats).Draw(t, "who"), "307")
+				w.actor = nil
 			}
 		}),
 		"set an affiliation": locked(func(t *rapid.T) {
@@ -151,6 +170,49 @@ func (w *world) withdrawSomebody(t *rapid.T) {
 	w.rooms.Withdraw(jid.MustParse(room), jid.MustParse(who))
 	a.err = errors.New("withdrawn")
 }
+
+// removeSomebody has usher put somebody out, and does not wait for that.
+func (w *world) removeSomebody(t *rapid.T) {
+	room, who := rapid.SampledFrom(roomNames).Draw(t, "room"), rapid.SampledFrom(people).Draw(t, "who")
+	key := [2]string{room, who}
+	w.service.mu.Lock()
+	c, before := w.chats[room], w.arrivals
+	w.service.mu.Unlock()
+	w.mu.Lock()
+	was := w.last[key]
+	w.set[key] = false
+	w.mu.Unlock()
+	w.request(func(ctx context.Context) {
+		err := w.rooms.Remove(ctx, jid.MustParse(room), jid.MustParse(who), revoked)
+		w.service.mu.Lock()
+		defer w.service.mu.Unlock()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if was != nil && (err != nil || w.last[key] != was) {
+			was.overtaken = true
+		}
+		if err != nil {
+			return
+		}
+		if was != nil && was.done {
+			was.err = errRemoved
+		} else if was != nil {
+			was.overtaken = true // it may have been given, and taken back, before this request ended
+		}
+		if c == nil || w.chats[room] != c || w.set[key] || w.last[key] != was {
+			return
+		}
+		if affiliation := c.affiliation(who); affiliation != "none" && affiliation != "outcast" {
+			t.Errorf("%s was removed from %s and is %s", who, room, affiliation)
+		}
+		if o := c.find(func(o *seat) bool { return bareOf(o.full) == who && o.number <= before }); o != nil {
+			t.Errorf("%s was removed from %s and is still inside", who, room)
+		}
+	})
+	synctest.Wait()
+}
+
+var errRemoved = errors.New("removed")
 
 // letSomebodyIn has somebody admitted, and join.
 func (w *world) letSomebodyIn(t *rapid.T) {
@@ -249,6 +311,10 @@ func (w *world) replaceProcess(t *rapid.T) {
 	if rapid.Bool().Draw(t, "without a store") {
 		w.book.burns()
 	}
+	for address, n := range w.ends { // the next process tells of the rest if it knows those rooms
+		w.ends[address] = [2]int{0, n[1] - count(w.ended, address)}
+	}
+	w.ended = nil
 	w.newRooms()
 	w.rooms.Restore(w.book.everything())
 	w.connect(w.rooms.Reset())
@@ -323,6 +389,12 @@ func (w *world) check(t *rapid.T) {
 	}
 	if live, written := w.live(), len(w.book.all()); live != written {
 		t.Fatalf("%d are live, and written down are %v", live, w.book.all())
+	}
+	for _, address := range roomNames {
+		told, ends := count(w.ended, address), w.ends[address]
+		if told < ends[0] || told > ends[1] {
+			t.Fatalf("told of %d ends of %s; %d have ended, and usher gave something in %d of them", told, address, ends[1], ends[0])
+		}
 	}
 	for _, busy := range w.busy {
 		if busy {

@@ -2,6 +2,7 @@ package muc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -29,16 +30,21 @@ type service struct {
 	rooms *Rooms
 	book  *book // of rooms
 
-	mu       sync.Mutex
-	down     []string
-	up       [][]byte
-	cut      bool
-	asked    map[string]chan []byte // by id
-	asks     int
-	joins    int // presences by which usher entered, or tried to
-	ghosts   int // people who were put out without the others in the room being told
-	chats    map[string]*chat
-	observer func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
+	mu             sync.Mutex
+	down           []string
+	up             [][]byte
+	cut            bool
+	asked          map[string]chan []byte // by id
+	asks           int
+	joins          int      // presences by which usher entered, or tried to
+	ghosts         int      // people who were put out without the others in the room being told
+	arrivals       int      // people who came so far
+	actor          *seat    // who does what happens; nil if nobody is named
+	removed, ended []string // what usher told of
+	messages       []arrived
+	out            map[string][]string // by full JID: the status codes with which somebody was last taken out
+	chats          map[string]*chat
+	observer       func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
 
 	// prompt has the service take and answer stanzas at once, or after delay.
 	prompt   bool
@@ -51,6 +57,7 @@ type service struct {
 type chat struct {
 	address      string
 	membersOnly  bool
+	module       bool // mod_muc_affiliated_only guards it
 	invites      bool // members may invite
 	persistent   bool
 	password     string            // usher is asked for it
@@ -66,10 +73,11 @@ type chat struct {
 type seat struct {
 	nick, full, role string
 	since            time.Time // zero if nobody saw them come
+	number           int       // of the arrival
 }
 
 func newService() *service {
-	s := &service{book: newBook(), chats: map[string]*chat{}, asked: map[string]chan []byte{}}
+	s := &service{book: newBook(), chats: map[string]*chat{}, asked: map[string]chan []byte{}, out: map[string][]string{}}
 	s.observer = func(*chat, string, string) {}
 	return s
 }
@@ -82,9 +90,25 @@ func (s *service) newRooms() *Rooms {
 		Hosts:         func(domain string) bool { return domain != "recorder.example" },
 		Arrived:       func(jid.JID) {},
 		Ledger:        s.book,
+		Removed:       s.noteRemoved,
+		Ended:         s.noteEnded,
 		Warn:          func(jid.JID, string, error) {},
 	})
 	return s.rooms
+}
+
+// noteRemoved is an Options.Removed.
+func (s *service) noteRemoved(room, who jid.JID, banned bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.removed = append(s.removed, fmt.Sprintf("%s %s %t", room, who, banned))
+}
+
+// noteEnded is an Options.Ended.
+func (s *service) noteEnded(room jid.JID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = append(s.ended, room.String())
 }
 
 func bareOf(full string) string {
@@ -242,11 +266,17 @@ type arrived struct {
 	From     string `xml:"from,attr"`
 	To       string `xml:"to,attr"`
 	Password string `xml:"x>password"`
+	Body     string `xml:"body"`
 	Query    struct {
 		XMLName xml.Name
-		Items   []Item    `xml:"item"`
-		Destroy *struct{} `xml:"destroy"`
-		Form    *struct {
+		Items   []struct {
+			Item
+			Reason string `xml:"reason"`
+		} `xml:"item"`
+		Destroy *struct {
+			Reason string `xml:"reason"`
+		} `xml:"destroy"`
+		Form *struct {
 			Fields []field `xml:"field"`
 		} `xml:"jabber:x:data x"`
 	} `xml:"query"`
@@ -278,8 +308,14 @@ func (s *service) serve() bool {
 	if a.XMLName.Local == "iq" {
 		s.iqs = append(s.iqs, a)
 	}
+	if c != nil {
+		s.actor = c.find(func(o *seat) bool { return bareOf(o.full) == bareOf(a.From) })
+		defer func() { s.actor = nil }()
+	}
 	switch {
 	case c != nil && c.silent:
+	case a.XMLName.Local == "message":
+		s.messages = append(s.messages, a)
 	case a.XMLName.Local == "presence" && a.Type == "unavailable":
 		if c != nil {
 			if our := c.by(ourself); our != nil {
@@ -316,6 +352,16 @@ func (s *service) serve() bool {
 		}
 	case len(a.Query.Items) == 0: // disco#info
 		s.result(a, "")
+	case a.Type == "set" && a.Query.Items[0].Role != "":
+		switch o := c.named(a.Query.Items[0].Nick); {
+		case o == nil:
+			s.refuse("iq", a, "modify", "item-not-found")
+		case s.actor == nil || s.actor.full != a.From || s.actor.role != "moderator":
+			s.refuse("iq", a, "cancel", "not-allowed")
+		default:
+			s.remove(c, o, "307")
+			s.result(a, "")
+		}
 	case a.Type == "set":
 		if i := a.Query.Items[0]; i.JID == us || (i.JID == admin || c.admins[i.JID]) && i.Affiliation != "owner" { // mod_muc.lua
 			s.refuse("iq", a, "modify", "not-acceptable")
@@ -420,7 +466,7 @@ func (s *service) presence(c *chat, o *seat, gone bool, newNick string, codes ..
 	if o.full != ourself && c.by(ourself) == nil {
 		return
 	}
-	typ, nick, status, role := "", "", "", o.role
+	typ, nick, status, role, actor := "", "", "", o.role, ""
 	if gone {
 		typ = " type='unavailable'"
 	}
@@ -433,11 +479,14 @@ func (s *service) presence(c *chat, o *seat, gone bool, newNick string, codes ..
 	if o.full == ourself {
 		codes = append(codes, "110")
 	}
+	if s.actor != nil && gone {
+		actor = fmt.Sprintf("<actor jid='%s' nick='%s'/>", s.actor.full, s.actor.nick)
+	}
 	for _, code := range codes {
 		status += fmt.Sprintf("<status code='%s'/>", code)
 	}
-	s.say("<presence from='%s/%s' to='%s'%s><x xmlns='%s'><item affiliation='%s' role='%s' jid='%s'%s/>%s</x></presence>",
-		c.address, o.nick, ourself, typ, NSUser, c.affiliation(o.full), role, o.full, nick, status)
+	s.say("<presence from='%s/%s' to='%s'%s><x xmlns='%s'><item affiliation='%s' role='%s' jid='%s'%s>%s</item>%s</x></presence>",
+		c.address, o.nick, ourself, typ, NSUser, c.affiliation(o.full), role, o.full, nick, actor, status)
 }
 
 func (c *chat) affiliation(full string) string {
@@ -461,7 +510,7 @@ func (c *chat) role(affiliation string) string {
 	switch {
 	case affiliation == "owner" || affiliation == "admin":
 		return "moderator"
-	case affiliation == "outcast" || affiliation == "none" && c.membersOnly:
+	case affiliation == "outcast" || affiliation == "none" && (c.membersOnly || c.module):
 		return "none"
 	default:
 		return "participant"
@@ -503,6 +552,7 @@ func (c *chat) hostPresent(hosts func(domain string) bool) bool {
 // remove takes somebody out; the codes say why. An empty room is destroyed.
 func (s *service) remove(c *chat, o *seat, codes ...string) {
 	c.seats = slices.DeleteFunc(c.seats, func(x *seat) bool { return x == o })
+	s.out[o.full] = codes
 	s.presence(c, o, true, "", codes...)
 	if c.inside(bareOf(o.full)) == nil {
 		s.observer(c, bareOf(o.full), "left")
@@ -521,7 +571,11 @@ var ranks = []string{"outcast", "none", "member", "admin", "owner"}
 
 // affiliate sets an affiliation (set_affiliation in muc.lib.lua). ours says whether usher sets it, or an owner inside.
 func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
-	down := slices.Index(ranks, affiliation) < slices.Index(ranks, c.affiliation(bare))
+	was := c.affiliation(bare)
+	if c.main != nil { // by its own list
+		was = cmp.Or(c.affiliations[bare], "none")
+	}
+	down := slices.Index(ranks, affiliation) < slices.Index(ranks, was)
 	delete(c.affiliations, bare)
 	delete(c.given, bare)
 	if affiliation != "none" {
@@ -547,8 +601,10 @@ func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
 		case bareOf(o.full) != bare:
 		case role == "none" && affiliation == "outcast":
 			s.remove(c, o, "301")
-		case role == "none":
+		case role == "none" && down:
 			s.remove(c, o, "321")
+		case role == "none": // the room tells of a change that is none
+			s.presence(c, o, false, "", "321")
 		default:
 			if down || o.role != "moderator" {
 				o.role = role
@@ -596,7 +652,8 @@ func (s *service) join(c *chat, full, nick string) bool {
 	if role == "none" || c.named(nick) != nil || c.by(full) != nil {
 		return false
 	}
-	o := &seat{nick: nick, full: full, role: role, since: time.Now()}
+	s.arrivals++
+	o := &seat{nick: nick, full: full, role: role, since: time.Now(), number: s.arrivals}
 	if first := c.inside(bareOf(full)); first != nil {
 		o.since = first.since // a visit may have several sessions
 	}
