@@ -24,6 +24,8 @@ var (
 		"Take the address off the service's admins, or block the account")
 	// errInside is why a removal has failed although the server accepted all of it.
 	errInside = errors.New("the server has taken the right back, and the person is still inside")
+	// errOut is why Rooms do not know whether somebody is inside.
+	errOut = errors.New("somebody has put usher out of the room just now")
 )
 
 // unremovable turns the server's refusal to take somebody's right back into ErrAdmin. Prosody says not-acceptable for admins of the

@@ -25,17 +25,12 @@ func (r *Rooms) Remove(ctx context.Context, j, who jid.JID, reason string) error
 		return err
 	}
 	defer done()
-	rm := r.rooms[j.String()]
-	if rm != nil && !rm.open { // usher is entering it
-		if err = unlocked(ctx, &r.mu, rm.opened); err == nil {
-			rm = r.rooms[j.String()]
-		}
+	r.mu.Unlock()
+	rm, err := r.enterIfThere(ctx, j)
+	if rm != nil {
+		err = r.putOut(ctx, rm, who, reason)
 	}
-	if err == nil {
-		r.mu.Unlock()
-		err = r.putOut(ctx, rm, j, who, reason)
-		r.mu.Lock()
-	}
+	r.mu.Lock()
 	if Absent(err) {
 		if err = nil; rm != nil && r.rooms[j.String()] == rm {
 			r.gone(rm)
@@ -52,15 +47,28 @@ func (r *Rooms) Remove(ctx context.Context, j, who jid.JID, reason string) error
 	return err
 }
 
-// putOut takes somebody's affiliation and puts them out. rm is nil if usher is not inside.
-func (r *Rooms) putOut(ctx context.Context, rm *room, j, who jid.JID, reason string) error {
-	if rm == nil {
-		banned, err := r.Owner.WithAffiliation(ctx, j, "outcast")
-		if err != nil || bareJIDs(banned)[who.String()] {
-			return err
+// enterIfThere returns the room, with usher inside; nil if there is no such room.
+func (r *Rooms) enterIfThere(ctx context.Context, j jid.JID) (*room, error) {
+	if r.known(j) == nil {
+		if exists, _, err := r.state(ctx, j); err != nil || !exists {
+			return nil, err
 		}
-		return r.Owner.remove(ctx, j, who, reason)
 	}
+	switch err := r.Open(ctx, j, false); {
+	case errors.Is(err, ErrAbsent):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if rm := r.known(j); rm != nil {
+		return rm, nil
+	}
+	return nil, errOut
+}
+
+// putOut takes somebody's affiliation and puts them out.
+func (r *Rooms) putOut(ctx context.Context, rm *room, who jid.JID, reason string) error {
+	j := rm.jid
 	r.mu.Lock()
 	banned := rm.outcasts[who.String()]
 	r.mu.Unlock()
