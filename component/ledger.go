@@ -296,6 +296,7 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 			continue
 		}
 		all = append(all, g)
+		l.takesOver(g, r.End)
 		l.mu.Lock()
 		l.enter(g)
 		l.mu.Unlock()

@@ -139,7 +139,7 @@ func (ms *meetings) enter(ctx context.Context, d auth.Decision) (*meeting, auth.
 	if !known && !needed(d.Rule) && d.Ends.IsZero() {
 		return nil, d
 	}
-	m, err := ms.load(ctx, d.Room, ms.now(), false)
+	m, err := ms.load(ctx, d.Room, false)
 	if err == nil {
 		err = ms.goesOn(ctx, m)
 	}
@@ -199,9 +199,9 @@ func (ms *meetings) has(m *meeting, who string) bool {
 	return err == nil && ms.ledger.of(m.room.JID, j.JID) != nil
 }
 
-// load returns the meeting in a room, which begins now unless it is under way; asking counts one more. Known says that the room is known
-// to exist.
-func (ms *meetings) load(ctx context.Context, room auth.Room, began time.Time, known bool) (*meeting, error) {
+// load returns the meeting in a room; asking counts one more. One that is not known begins with the oldest right there: people may
+// have come in before the room had such a rule. Known says that the room is known to exist.
+func (ms *meetings) load(ctx context.Context, room auth.Room, known bool) (*meeting, error) {
 	done, err := ms.turns.take(ctx, "meeting "+room.JID.String())
 	if err != nil {
 		return nil, err
@@ -219,7 +219,12 @@ func (ms *meetings) load(ctx context.Context, room auth.Room, began time.Time, k
 	if err := ms.forget(ctx, key); err != nil {
 		return nil, err
 	}
-	m := &meeting{meetingRecord: meetingRecord{Began: began}, room: room, asking: 1, visits: 1}
+	m := &meeting{meetingRecord: meetingRecord{Began: ms.now()}, room: room, asking: 1, visits: 1}
+	for _, g := range ms.ledger.in(room.JID) {
+		if g.At.Before(m.Began) {
+			m.Began = g.At
+		}
+	}
 	if err := ms.add(ctx, m, known); err != nil {
 		return nil, err
 	}
@@ -462,16 +467,20 @@ func (ms *meetings) comesFirst(ctx context.Context, m *meeting, who jid.JID, mac
 	}
 	defer done()
 	f := firstHost{Who: who.String(), Machine: machine, Keeper: ms.keeper, At: ms.now()}
-	r, err := roomRecord(key, f, ms.until())
-	if err != nil {
-		return false, err
-	}
 	for {
+		r, err := roomRecord(key, f, ms.until())
+		if err != nil {
+			return false, err
+		}
 		there, took, err := ms.store.Add(ctx, r)
 		if err == nil && !took {
 			var has firstHost
 			if json.Unmarshal(there.Value, &has) == nil && ms.isOther(m, f, has, there.Value) {
 				return false, nil
+			}
+			if f.Machine == "" && has.Who == f.Who && has.Machine != "" {
+				f.Machine = has.Machine
+				continue
 			}
 			if took, err = ms.store.Swap(ctx, there, r); err == nil && !took {
 				continue // it has changed meanwhile
@@ -555,13 +564,16 @@ func (ms *meetings) tick(ctx context.Context) {
 // changes has meetings looked for that are under way and not known: the rules have changed, or a process begins.
 func (ms *meetings) changes() { ms.anew.Store(true) }
 
-// takeIn begins to look after the meetings that are under way and that a rule is about, if there may be any that are not known. Their
-// first admission is the oldest grant that is live.
+// takeIn begins to look after the meetings that are under way and that a rule is about, if there may be any that are not known.
 func (ms *meetings) takeIn(ctx context.Context) error {
 	if !ms.anew.Swap(false) {
 		return nil
 	}
-	began := make(map[string]time.Time)
+	ms.mu.Lock()
+	for _, m := range ms.all {
+		m.next = time.Time{} // its rule may have changed
+	}
+	ms.mu.Unlock()
 	rooms := make(map[string]auth.Room)
 	live := ms.ledger.all()
 	if len(live) == 0 {
@@ -578,16 +590,13 @@ func (ms *meetings) takeIn(ctx context.Context) error {
 	for _, g := range live {
 		room := g.room()
 		key := room.JID.String()
-		if was, ok := began[key]; ok && !g.At.Before(was) {
-			continue
-		}
-		if _, ok := began[key]; ok || needed(ms.rule(room)) || remembered[key] {
-			began[key], rooms[key] = g.At, room
+		if _, ok := rooms[key]; !ok && (remembered[key] || needed(ms.rule(room))) {
+			rooms[key] = room
 		}
 	}
 	var errs []error
-	for key, room := range rooms {
-		m, err := ms.load(ctx, room, began[key], true)
+	for _, room := range rooms {
+		m, err := ms.load(ctx, room, true)
 		if errs = append(errs, err); err == nil {
 			ms.leave(m, "", true)
 		}

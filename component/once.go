@@ -42,7 +42,7 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	d, leave := c.enters(ctx, r, d)
 	defer func() { leave(d) }()
 	if d.Verdict != auth.Allow {
-		return d, nil
+		return c.gettingSeat(r, d, earlier), nil
 	}
 	r.by.Reason, r.by.RemoveAt = d.Reason, d.RemoveAt // somebody else may have become host by coming first
 	d, said := c.mode.apply(ctx, r, d)

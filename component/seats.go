@@ -3,8 +3,6 @@ package component
 import (
 	"context"
 	"errors"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -62,12 +60,9 @@ func (s *seats) take(ctx context.Context, room, who string, most, others int) er
 		its.asking++
 		return nil
 	}
-	for is, its := range s.free {
-		if is.Room == room && is.Who == who { // its grant is about to be replaced, and would leave it without one
-			if err := s.giveBack(ctx, its); err != nil {
-				return err
-			}
-		}
+	// A seat that they gave back is about to have its grant replaced, and would be left without one.
+	if _, err := s.giveBackIn(ctx, func(is store.Seat) bool { return is.Room == room && is.Who == who }); err != nil {
+		return err
 	}
 	if most == 0 {
 		return nil
@@ -75,8 +70,19 @@ func (s *seats) take(ctx context.Context, room, who string, most, others int) er
 	foreign := make(map[int]bool)
 	for {
 		number := s.lowest(room, most, foreign)
-		if number == 0 || len(s.rooms[room])+others >= most {
+		if len(s.rooms[room])+others >= most {
 			return errFull
+		}
+		if number == 0 {
+			n, err := s.giveBackIn(ctx, func(is store.Seat) bool { return is.Room == room })
+			if err != nil {
+				return err
+			}
+			if n == 0 {
+				return errFull
+			}
+			clear(foreign)
+			continue
 		}
 		its := s.enter(room, who, number)
 		its.asking = 1
@@ -215,7 +221,8 @@ func (s *seats) taken(room string) int {
 // are free. What fails is left for the next call.
 func (s *seats) settle(ctx context.Context) error {
 	s.mu.Lock()
-	free := slices.Collect(maps.Values(s.free))
+	_, err := s.giveBackIn(ctx, func(store.Seat) bool { return true })
+	errs := []error{err}
 	var restored []*seat
 	for _, room := range s.rooms {
 		for _, its := range room {
@@ -225,16 +232,27 @@ func (s *seats) settle(ctx context.Context) error {
 		}
 	}
 	s.mu.Unlock()
-	var errs []error
-	for _, its := range free {
-		s.mu.Lock()
-		errs = append(errs, s.giveBack(ctx, its))
-		s.mu.Unlock()
-	}
 	for _, its := range restored {
 		errs = append(errs, s.own(ctx, its))
 	}
 	return errors.Join(errs...)
+}
+
+// giveBackIn gives back in the store what is to be given back of such seats, and returns how many those were. It unlocks mu meanwhile.
+func (s *seats) giveBackIn(ctx context.Context, such func(store.Seat) bool) (n int, err error) {
+	var due []*seat
+	for is, its := range s.free {
+		if such(is) {
+			due = append(due, its)
+		}
+	}
+	for _, its := range due {
+		if err := s.giveBack(ctx, its); err != nil {
+			return n, err
+		}
+		n++
+	}
+	return n, nil
 }
 
 // giveBack gives a seat back in the store. It unlocks mu meanwhile.
@@ -334,4 +352,26 @@ func (c *Component) seatless(room, who jid.JID) (n int) {
 		}
 	}
 	return n
+}
+
+// errOwnSeat means that the room is full because of somebody's own earlier visit.
+var errOwnSeat = errors.New("the seat of an earlier visit from this machine, or by this token, is not free yet")
+
+// gettingSeat lets somebody ask again who finds the room full because of their own earlier visit: their page was loaded anew and the
+// server has not noticed yet, or token_reuse is replace and the earlier visit ends now.
+func (c *Component) gettingSeat(r *request, d auth.Decision, earlier []*live) auth.Decision {
+	if d.Reason != auth.ReasonRoomFull {
+		return d
+	}
+	for _, g := range earlier {
+		c.ledger.endings.out(g, byReuse)
+	}
+	own := len(earlier) > 0
+	for _, g := range c.ledger.in(d.Room.JID) {
+		own = own || r.by.Machine != "" && g.by.Machine == r.by.Machine
+	}
+	if own {
+		return d.Denied(auth.ReasonRoomUnavailable, errOwnSeat)
+	}
+	return d
 }
