@@ -12,3 +12,13 @@ func (c *Component) Patient() {
 
 // SlowPerVHost is how many slow requests of one virtual host may be under way.
 const SlowPerVHost = slowPerVHost
+
+// Met is what is remembered of the meeting in a room.
+func (c *Component) Met(room string) meetingRecord {
+	c.meetings.mu.Lock()
+	defer c.meetings.mu.Unlock()
+	if m := c.meetings.all[room]; m != nil {
+		return m.meetingRecord
+	}
+	return meetingRecord{}
+}
