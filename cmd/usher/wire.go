@@ -47,10 +47,36 @@ func load(files, environ []string, remote *keys.Cache) (*config.Config, auth.Pol
 		return nil, auth.Policy{}, err
 	}
 	p := policy(c, made)
-	if problems := unreachable(c, p); len(problems) > 0 {
+	if problems := append(unreachable(c, p), unreadable(c)...); len(problems) > 0 {
 		return nil, auth.Policy{}, &config.Problems{List: problems, Files: c.Files}
 	}
 	return c, p, nil
+}
+
+// unreadable returns a problem if the client library of the shared store does not understand its address. It connects to nothing.
+func unreadable(c *config.Config) []config.Problem {
+	if !c.Store.Shared() {
+		return nil
+	}
+	s, err := store.Redis(store.Options{}, redisOptions(c.Store))
+	if err == nil {
+		err = s.Close()
+	}
+	if err == nil {
+		return nil
+	}
+	problem := config.Problem{Key: "store.url", Text: err.Error()}
+	for _, s := range c.Settings {
+		if s.Key == problem.Key {
+			problem.Source = s.Origin
+		}
+	}
+	return []config.Problem{problem}
+}
+
+// redisOptions turns the shared store of a configuration into the options of package store.
+func redisOptions(s config.Store) store.RedisOptions {
+	return store.RedisOptions{URL: s.URL.Reveal(), Password: s.Password.Reveal(), CA: s.CA, Prefix: s.Prefix}
 }
 
 // unreachable returns a problem for each rule of rooms that never holds, because the rules before it leave it no room.
