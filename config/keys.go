@@ -83,7 +83,7 @@ var keys = []key{
 	{name: "rooms.rules.hours.zone", unset: "required with hours", example: "Europe/Berlin",
 		means: "The time zone of these times, as the tz database names it."},
 	{name: "rooms.rules.max_duration", unset: "no limit", example: "2h",
-		means: "How long after the first admission the room ends. People inside are told 5 minutes before."},
+		means: "How long after the first admission the room ends. Without Jicofo, people inside are told 5 minutes before."},
 	{name: "rooms.rules.on_host_left", def: "lock", example: "end",
 		means: "What happens when the last host has left. `keep`: people come and go as before, as long as the room lasts. `lock`: newcomers wait " +
 			"for a host again, and people inside stay. `end`: the room ends."},
