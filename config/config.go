@@ -251,9 +251,8 @@ type Store struct {
 	URL Secret
 	// Password is that of the Redis, if it stands in a file of its own; empty for none.
 	Password Secret
-	// CA has the certificates that sign the Redis's, as PEM; empty for those of the system. CAFile is the path of their file.
-	CA     []byte
-	CAFile string
+	// CA has the certificates that sign the Redis's, as PEM; empty for those of the system.
+	CA []byte
 	// Prefix begins all keys in the Redis. Default usher.
 	Prefix string
 }

@@ -81,7 +81,7 @@ func (l *loader) buildShared(r *raw) Store {
 			l.fault(file, "has no effect without TLS: write rediss:// in store.url, or take it out")
 		}
 		var ok bool
-		if s.CA, s.CAFile, ok = l.readNamed(file, r.Store.CAFile, maxKeys); ok && !x509.NewCertPool().AppendCertsFromPEM(s.CA) {
+		if s.CA, _, ok = l.readNamed(file, r.Store.CAFile, maxKeys); ok && !x509.NewCertPool().AppendCertsFromPEM(s.CA) {
 			l.fault(file, "has no certificate in it: it must contain -----BEGIN CERTIFICATE-----")
 		}
 	}

@@ -394,14 +394,7 @@ func openStore(c *config.Config, environ []string, log *zap.Logger) (store.Store
 
 // openShared opens the store that several ushers share. It does not fail when the Redis is away.
 func openShared(c *config.Config, o store.Options) (store.Store, error) {
-	r := store.RedisOptions{URL: c.Store.URL.Reveal(), Password: c.Store.Password.Reveal(), Prefix: c.Store.Prefix}
-	if c.Store.CAFile != "" {
-		var err error
-		if r.CA, err = os.ReadFile(c.Store.CAFile); err != nil {
-			return nil, fmt.Errorf("store.ca_file: %w", err)
-		}
-	}
-	s, err := store.Redis(o, r)
+	s, err := store.Redis(o, redisOptions(c.Store))
 	if err != nil {
 		return nil, fmt.Errorf("store.url: %w", err)
 	}
