@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -133,5 +135,33 @@ func TestNumbersInDomains(t *testing.T) {
 	}, least[:3]...))
 	if err == nil || !strings.Contains(err.Error(), "vhosts.meet.example.com.kind: is missing") || strings.Contains(err.Error(), "RULES") {
 		t.Errorf("%v, %v", c, err)
+	}
+}
+
+// TestDocumentedRules checks that the rules of README.md and usher.example.yaml load.
+func TestDocumentedRules(t *testing.T) {
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, block, _ := strings.Cut(string(readme), "## Rules for rooms\n\n```yaml\nrooms:\n")
+	block, _, _ = strings.Cut(block, "```")
+	_, example, _ := strings.Cut(string(config.Example), "  #\n  #   rules:\n")
+	example, _, _ = strings.Cut(example, "\n\n")
+	for name, rules := range map[string]string{"README.md": block, "usher.example.yaml": "  rules:\n" + regexp.MustCompile(`(?m)^  #   `).ReplaceAllString(example, "  ") + "\n"} {
+		inFolder(t, "usher.yaml", `xmpp: {domain: focus.meet.example.com, secret: `+secretA+`}
+vhosts: {meet.example.com: {kind: token, app_id: my_app, app_secret: `+secretB+`}}
+jicofo: {jid: focus@auth.meet.example.com}
+rooms:
+  services: [conference.meet.example.com]
+  lobby: lobby.meet.example.com
+  enforcement: module
+`+rules)
+		c, err := config.Load([]string{"usher.yaml"}, nil)
+		if err != nil {
+			t.Errorf("%s: %v in\n%s", name, err, rules)
+		} else if len(c.Rooms.Rules) == 0 || c.Rooms.Rules[0].MaxOccupants != 30 {
+			t.Errorf("%s: %+v in\n%s", name, c.Rooms.Rules, rules)
+		}
 	}
 }

@@ -148,6 +148,9 @@ func rule(r config.Rule) auth.Rule {
 	}
 	if h := r.Hours; h != nil {
 		to.Hours = &auth.Hours{Days: h.Days, From: h.From, Until: h.Until, Zone: h.Zone}
+		if len(h.Days) == 7 {
+			to.Hours.Days = nil // "every day" reads better
+		}
 	}
 	if r.Autostart != "" {
 		on := r.Autostart == config.AutostartHost
