@@ -35,7 +35,7 @@ func main() {
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	understood := false // cobra accepted command, flags and arguments
 	root := group("usher", "Let people into XMPP conference rooms by their tokens",
-		configGroup(), demo(), examine(), rulesGroup(), serve(), tokenGroup(), version())
+		configGroup(), demo(), examine(), grantsCommand(), revocationsCommand(), revokeCommand(), rulesGroup(), serve(), tokenGroup(), version())
 	root.Long = `usher is an XMPP component (XEP-0114) beside a stock server. It decides by token and virtual host who may enter a
 conference room, who opens it, and who waits for the host.
 

@@ -69,6 +69,7 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.run(ctx) })
 	g.Go(func() error { return u.run(ctx) })
+	g.Go(func() error { u.answerCommands(ctx); return nil })
 	return g.Wait()
 }
 

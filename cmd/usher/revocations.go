@@ -1,0 +1,94 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/xmpp-usher/usher/component/admin"
+)
+
+func revocationsCommand() *cobra.Command {
+	var to socketFlags
+	var lift string
+	cmd := &cobra.Command{
+		Use:   "revocations",
+		Short: "List the tokens that are taken back, or end a revocation",
+		Long: `List which tokens were taken back by "usher revoke", the oldest first. With --lift, end one of these revocations: its tokens and
+sessions count again. Somebody whom it has put out may ask again.`,
+		Example: `  usher revocations
+  usher revocations --lift ABCDEFGHIJKLMNOPQRSTUVWXYZ`,
+		Args: arguments(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := to.client(os.Environ())
+			if err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("lift") {
+				return c.explain(liftRevocation(cmd, c, lift, to.json))
+			}
+			all, warning, err := c.Revocations(cmd.Context())
+			if err != nil {
+				return c.explain(err)
+			}
+			if to.json {
+				return writeJSON(cmd.OutOrStdout(), struct {
+					Revocations []admin.Revocation `json:"revocations"`
+					Warning     string             `json:"warning,omitempty"`
+				}{all, warning})
+			}
+			if len(all) == 0 {
+				fmt.Fprintln(cmd.OutOrStdout(), "No token is taken back.")
+			} else {
+				revocationTable(cmd.OutOrStdout(), all)
+			}
+			if warning != "" {
+				return fmt.Errorf("some revocations cannot be listed: %s", warning)
+			}
+			return nil
+		},
+	}
+	cmd.Flags().SortFlags = false
+	cmd.Flags().StringVar(&lift, "lift", "", "`id` of the revocation to end")
+	to.add(cmd)
+	return cmd
+}
+
+// liftRevocation ends a revocation.
+func liftRevocation(cmd *cobra.Command, c socketClient, id string, asJSON bool) error {
+	if id == "" || admin.LooksLikeToken(id) {
+		return misused(`--lift wants the id of a revocation: "usher revocations" lists them`)
+	}
+	if err := c.Lift(cmd.Context(), id); err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(cmd.OutOrStdout(), struct {
+			Lifted string `json:"lifted"`
+		}{id})
+	}
+	_, err := fmt.Fprintln(cmd.OutOrStdout(), "The revocation has ended. Its tokens and sessions count again, each until its own end.")
+	return err
+}
+
+func revocationTable(w io.Writer, all []admin.Revocation) {
+	rows := make([][]string, len(all))
+	for i, r := range all {
+		rows[i] = []string{r.ID, claimsOf(r), r.Room, at(r.Before), at(r.At), at(r.Until), r.Reason}
+	}
+	listTable(w, "ID TOKENS ROOM BEFORE SINCE UNTIL REASON", rows)
+}
+
+// claimsOf says whose tokens a revocation is about.
+func claimsOf(r admin.Revocation) string {
+	var all []string
+	for _, c := range [][2]string{{"jti", r.JTI}, {"sub", r.Sub}, {"user", r.User}, {"issuer", r.Issuer}} {
+		if c[1] != "" {
+			all = append(all, c[0]+"="+c[1])
+		}
+	}
+	return strings.Join(all, " ")
+}

@@ -1,0 +1,388 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = time.Minute
+
+// *component.Component is what the API is for.
+var _ Usher = (*component.Component)(nil)
+
+// usher is an Usher that does as it is told.
+type usher struct {
+	mu     sync.Mutex
+	grants []component.LiveGrant
+	asked  string // the latest question
+	all    []auth.Revocation
+	err    error
+}
+
+func (u *usher) is(err error, asked string, args ...any) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.asked = fmt.Sprintf(asked, args...)
+	return errors.Join(u.err, err)
+}
+
+func (u *usher) Grants(room string) []component.LiveGrant {
+	_ = u.is(nil, "grants %q", room)
+	return u.grants
+}
+
+func (u *usher) Revoke(_ context.Context, r auth.Revocation) (component.Revoked, error) {
+	err := u.is(nil, "revoke %+v", r)
+	r.ID, r.At = "ID", noon
+	return component.Revoked{Revocation: r, Out: u.grants[:1], Spared: u.grants[1:]}, err
+}
+
+func (u *usher) Revocations(context.Context) ([]auth.Revocation, error) {
+	return u.all, u.is(nil, "revocations")
+}
+
+func (u *usher) Unrevoke(_ context.Context, id string) error { return u.is(nil, "unrevoke %s", id) }
+
+var noon = time.Date(2030, 1, 31, 12, 0, 0, 0, time.UTC)
+
+func newUsher() *usher {
+	room := jid.MustParse("standup@conference.meet.example.com")
+	return &usher{
+		grants: []component.LiveGrant{
+			{Room: room, Who: jid.MustParse("romeo@meet.example.com"), Affiliation: "owner", Reason: auth.ReasonHost, Issuer: "my_app",
+				JTI: "j1", User: "u1", At: noon, Expires: noon.Add(time.Hour), RemoveAt: noon.Add(2 * time.Hour)},
+			{Room: room, Who: jid.MustParse("juliet@guest.example.com"), Affiliation: "member", Reason: auth.ReasonGuest, At: noon},
+		},
+		all: []auth.Revocation{{ID: "ID", JTI: "j1", At: noon, Room: room.String(), Reason: "lost <phone>"}},
+	}
+}
+
+func TestHandler(t *testing.T) {
+	const grant1 = `{"room":"standup@conference.meet.example.com","who":"romeo@meet.example.com","affiliation":"owner","reason":"host","issuer":"my_app",` +
+		`"jti":"j1","user":"u1","at":"2030-01-31T12:00:00Z","expires":"2030-01-31T13:00:00Z","remove_at":"2030-01-31T14:00:00Z"}`
+	const grant2 = `{"room":"standup@conference.meet.example.com","who":"juliet@guest.example.com","affiliation":"member","reason":"guest","at":"2030-01-31T12:00:00Z"}`
+	for name, tt := range map[string]struct {
+		method, path, body string
+		err                error // of usher
+		standsBy           bool
+		status             int
+		want, asked        string
+	}{
+		"status":         {path: "/v1/usher", status: 200, want: `{"active":true,"domain":"focus.meet.example.com","version":"v1"}`},
+		"status, aside":  {path: "/v1/usher", standsBy: true, status: 200, want: `{"active":false,"domain":"focus.meet.example.com","version":"v1"}`},
+		"grants":         {path: "/v1/grants", status: 200, want: `{"grants":[` + grant1 + `,` + grant2 + `]}`, asked: `grants ""`},
+		"grants of one":  {path: "/v1/grants?room=a%40b", status: 200, want: `{"grants":[` + grant1 + `,` + grant2 + `]}`, asked: `grants "a@b"`},
+		"grants, aside":  {path: "/v1/grants", standsBy: true, status: 503, want: `{"error":"this usher stands by for another one, and knows nobody; ask the usher that is active"}`},
+		"revoke, aside":  {method: "POST", path: "/v1/revocations", body: `{"jti":"j"}`, standsBy: true, status: 503, want: `{"error":"this usher stands by for another one, and knows nobody; ask the usher that is active"}`},
+		"revocations":    {path: "/v1/revocations", status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost \u003cphone\u003e"}]}`, asked: "revocations"},
+		"some are wrong": {path: "/v1/revocations", err: store.ErrUnreadableRevocation, status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost \u003cphone\u003e"}],"warning":"` + store.ErrUnreadableRevocation.Error() + `"}`},
+		"no store":       {path: "/v1/revocations", err: errors.New("no\x1b[2J answer"), status: 503, want: `{"error":"no�[2J answer"}`},
+		"revoke": {method: "POST", path: "/v1/revocations", body: `{"jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"}`, status: 200,
+			want: `{"revocation":{"id":"ID","jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","at":"2030-01-31T12:00:00Z","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"},"out":[` + grant1 + `],"spared":[` + grant2 + `]}`},
+		"revoke, untold": {method: "POST", path: "/v1/revocations", body: `{"jti":"j1"}`, err: store.ErrUntold, status: 200,
+			want: `{"revocation":{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z"},"out":[` + grant1 + `],"spared":[` + grant2 + `],"warning":"` + store.ErrUntold.Error() + `"}`},
+		"revoke nothing":    {method: "POST", path: "/v1/revocations", body: `{}`, err: store.ErrRevocation, status: 400, want: `{"error":"` + store.ErrRevocation.Error() + `"}`},
+		"a field twice":     {method: "POST", path: "/v1/revocations", body: `{"jti":"a","jti":"b"}`, status: 400},
+		"another spelling":  {method: "POST", path: "/v1/revocations", body: `{"jti":"a","Room":"r@b"}`, status: 400},
+		"an unknown field":  {method: "POST", path: "/v1/revocations", body: `{"jti":"a","rooms":"r@b"}`, status: 400},
+		"an id of its own":  {method: "POST", path: "/v1/revocations", body: `{"jti":"a","id":"x"}`, status: 400},
+		"a number":          {method: "POST", path: "/v1/revocations", body: `{"jti":1}`, status: 400},
+		"null":              {method: "POST", path: "/v1/revocations", body: `{"jti":"a","room":null}`, status: 400},
+		"no time":           {method: "POST", path: "/v1/revocations", body: `{"jti":"a","before":"yesterday"}`, status: 400},
+		"two objects":       {method: "POST", path: "/v1/revocations", body: `{"jti":"a"}{}`, status: 400},
+		"no JSON":           {method: "POST", path: "/v1/revocations", body: `jti=a`, status: 400},
+		"too long":          {method: "POST", path: "/v1/revocations", body: `{"jti":"` + strings.Repeat("x", maxRequest) + `"}`, status: 413},
+		"a token":           {method: "POST", path: "/v1/revocations", body: `{"jti":"eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOjF9.c2VjcmV0"}`, status: 400, want: `{"error":"` + errToken.Error() + `"}`},
+		"lift":              {method: "DELETE", path: "/v1/revocations/ID", status: 200, want: `{}`, asked: "unrevoke ID"},
+		"lift what is not":  {method: "DELETE", path: "/v1/revocations/X", err: store.ErrNoRevocation, status: 404, want: `{"error":"no such revocation"}`},
+		"no such path":      {path: "/v2/grants", status: 404, want: `{"error":"` + errNoSuchPath.Error() + `"}`},
+		"no such method":    {method: "PUT", path: "/v1/grants", status: 404, want: `{"error":"` + errNoSuchPath.Error() + `"}`},
+		"lift without name": {method: "DELETE", path: "/v1/revocations/", status: 404},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUsher()
+			u.err = tt.err
+			h := Handler(func() Usher {
+				if tt.standsBy {
+					return nil
+				}
+				return u
+			}, Status{Domain: "focus.meet.example.com", Version: "v1"})
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, strings.NewReader(tt.body)))
+			got := strings.TrimSpace(w.Body.String())
+			if w.Code != tt.status || tt.want != "" && got != tt.want || !json.Valid([]byte(got)) {
+				t.Errorf("%d %s\nwant %d %s", w.Code, got, tt.status, tt.want)
+			}
+			if tt.status >= 400 && tt.err == nil && !tt.standsBy && u.asked != "" {
+				t.Errorf("usher was asked: %s", u.asked)
+			}
+			if tt.asked != "" && u.asked != tt.asked {
+				t.Errorf("asked %s, want %s", u.asked, tt.asked)
+			}
+			if tt.body != "" && len(tt.body) > 60 && w.Code >= 400 && strings.Contains(got, "eyJ") {
+				t.Error("a token is repeated")
+			}
+		})
+	}
+}
+
+// serving is a Server that runs.
+type serving struct {
+	*Server
+	log  *observer.ObservedLogs
+	stop func()
+}
+
+func serve(t *testing.T, path string, u Usher, change ...func(*Server)) *serving {
+	t.Helper()
+	core, log := observer.New(zap.DebugLevel)
+	s := &Server{Path: path, Active: func() Usher { return u }, Status: Status{Domain: "focus.meet.example.com", Version: "v1"}, Log: zap.New(core)}
+	for _, c := range change {
+		c(s)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	stop := sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	return &serving{s, log, stop}
+}
+
+// eventually waits until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("did not happen: %s", what)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+func (s *serving) listens(t *testing.T) {
+	t.Helper()
+	eventually(t, "the server listens", func() bool { return s.log.FilterMessage("usher's commands are answered").Len() > 0 })
+}
+
+// warned waits for a warning with a text.
+func (s *serving) warned(t *testing.T, want string) {
+	t.Helper()
+	eventually(t, "a warning: "+want, func() bool {
+		for _, e := range s.log.FilterLevelExact(zap.WarnLevel).All() {
+			if err, _ := e.ContextMap()["error"].(string); strings.Contains(err, want) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// Client and Server understand each other.
+func TestClient(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	u := newUsher()
+	s := serve(t, path, u)
+	s.listens(t)
+	c := Client{Path: path}
+	grants, err := c.Grants(t.Context(), "a&b@c")
+	if err != nil || !reflect.DeepEqual(grants, shown(u.grants)) || u.asked != `grants "a&b@c"` {
+		t.Errorf("%+v, %v, asked %s", grants, err, u.asked)
+	}
+	all, warning, err := c.Revocations(t.Context())
+	if err != nil || warning != "" || !reflect.DeepEqual(all, []Revocation{written(u.all[0])}) {
+		t.Errorf("%+v, %q, %v", all, warning, err)
+	}
+	asked := Revocation{JTI: "j1", Before: noon, Until: noon.Add(time.Hour)}
+	done, err := c.Revoke(t.Context(), asked)
+	asked.ID, asked.At = "ID", noon
+	if err != nil || done.Revocation != asked || len(done.Out) != 1 || len(done.Spared) != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if err := c.Lift(t.Context(), "a/b c"); err != nil || u.asked != "unrevoke a/b c" {
+		t.Errorf("%v, asked %s", err, u.asked)
+	}
+	u.err = store.ErrNoRevocation
+	var refused *RefusedError
+	if err := c.Lift(t.Context(), "x"); !errors.As(err, &refused) || refused.Status != http.StatusNotFound || err.Error() != "no such revocation" {
+		t.Errorf("%v", err)
+	}
+}
+
+// Only usher's user and group may connect, and at the end nothing is left.
+func TestSocket(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "usher.sock")
+	s := serve(t, path, newUsher())
+	s.listens(t)
+	is, err := os.Lstat(path)
+	if err != nil || is.Mode() != os.ModeSocket|0o660 {
+		t.Errorf("%v, %v", is.Mode(), err)
+	}
+	s.stop()
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// stale leaves the socket of a process that was killed.
+func stale(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	stale(t, path)
+	s := serve(t, path, newUsher())
+	s.listens(t)
+	if is, err := (Client{path}).Status(t.Context()); err != nil || !is.Active {
+		t.Errorf("%+v, %v", is, err)
+	}
+	// A socket that somebody removes is made again.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the socket is back", func() bool { _, err := Client{path}.Status(t.Context()); return err == nil })
+}
+
+func TestAnotherUshersSocketStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	first := serve(t, path, newUsher())
+	first.listens(t)
+	second := serve(t, path, newUsher())
+	second.warned(t, "another usher has the socket")
+	elsewhere := serve(t, path, newUsher(), func(s *Server) { s.Status.Domain = "focus.other.example.com" })
+	elsewhere.warned(t, "the usher of focus.meet.example.com has the socket")
+	elsewhere.stop()
+	first.stop()
+	second.listens(t) // the next one takes over
+	first.stop()
+	if is, err := (Client{path}).Status(t.Context()); err != nil || !is.Active {
+		t.Errorf("%+v, %v", is, err)
+	}
+}
+
+// An usher that becomes the active one takes the socket from one that stands by, and from one that is frozen.
+func TestActiveUsherTakesTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	var mu sync.Mutex
+	var active Usher
+	aside := serve(t, path, nil, func(s *Server) { s.Active = func() Usher { return nil } })
+	aside.listens(t)
+	var refused *RefusedError
+	if _, err := (Client{path}).Grants(t.Context(), ""); !errors.As(err, &refused) || err.Error() != errStandsBy.Error() {
+		t.Errorf("%v", err)
+	}
+	second := serve(t, path, nil, func(s *Server) {
+		s.Active = func() Usher { mu.Lock(); defer mu.Unlock(); return active }
+	})
+	second.warned(t, "another usher, which stands by, too, has the socket")
+	mu.Lock()
+	active = newUsher()
+	mu.Unlock()
+	second.listens(t)
+	if _, err := (Client{path}).Grants(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+	aside.warned(t, "another usher has the socket")
+	second.stop()
+
+	// Frozen: the kernel accepts connections, and nobody answers.
+	aside.stop()
+	frozen, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frozen.Close()
+	third := serve(t, path, newUsher())
+	third.listens(t)
+}
+
+func TestNoSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, path, newUsher())
+	s.warned(t, "is no socket")
+	s.stop()
+	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if warnings := s.log.FilterLevelExact(zap.WarnLevel).Len(); warnings != 1 {
+		t.Errorf("%d warnings", warnings)
+	}
+	nowhere := serve(t, filepath.Join(t.TempDir(), "missing", "usher.sock"), newUsher())
+	nowhere.warned(t, "no such file or directory")
+}
+
+// Errors say what to do.
+func TestClientErrors(t *testing.T) {
+	folder := t.TempDir()
+	file := func(name string) string { return filepath.Join(folder, name) }
+	stale(t, file("stale"))
+	other := func(name string, h http.HandlerFunc) {
+		l, err := net.Listen("unix", file(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &http.Server{Handler: h}
+		go func() { _ = s.Serve(l) }()
+		t.Cleanup(func() { s.Close() })
+	}
+	other("nobody", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
+	other("next", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(versionHeader, "v9")
+		w.WriteHeader(404)
+		fmt.Fprintln(w, `{"error":"`+errNoSuchPath.Error()+`"}`)
+	})
+	other("gibberish", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(versionHeader, "v9")
+		fmt.Fprintln(w, `[`)
+	})
+	for name, want := range map[string]string{
+		"missing":   "no usher runs with the socket " + file("missing"),
+		"stale":     "the usher of the socket " + file("stale") + " runs no more",
+		"nobody":    "something listens on " + file("nobody") + " that is no usher",
+		"next":      "has another version, v9",
+		"gibberish": "has another version, v9",
+	} {
+		if _, err := (Client{file(name)}).Grants(t.Context(), ""); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "http://") {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+	denied := Client{file("x")}.explained(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)})
+	if !strings.Contains(denied.Error(), "is for usher's user and group only") {
+		t.Errorf("%v", denied)
+	}
+}

@@ -1,0 +1,147 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+	"time"
+)
+
+// Client asks the usher behind a socket.
+type Client struct {
+	Path string
+}
+
+// askWithin is how long usher may take to answer a command.
+const askWithin = 30 * time.Second
+
+// maxAnswer is how much of an answer is read: a grant has some 400 bytes.
+const maxAnswer = 256 << 20
+
+// RefusedError is usher's answer to a question that it could not, or would not, answer.
+type RefusedError struct {
+	Status int // of HTTP
+	Text   string
+}
+
+func (e *RefusedError) Error() string { return e.Text }
+
+// Status asks what the usher is.
+func (c Client) Status(ctx context.Context) (s Status, err error) {
+	return s, c.ask(ctx, http.MethodGet, "/v1/usher", nil, &s)
+}
+
+// Grants returns who is let into a room, or into all rooms if room is empty.
+func (c Client) Grants(ctx context.Context, room string) ([]Grant, error) {
+	path := "/v1/grants"
+	if room != "" {
+		path += "?" + url.Values{"room": {room}}.Encode()
+	}
+	var list grants
+	err := c.ask(ctx, http.MethodGet, path, nil, &list)
+	return list.Grants, err
+}
+
+// Revocations returns what is taken back, the oldest first. The warning says why some are missing.
+func (c Client) Revocations(ctx context.Context) (all []Revocation, warning string, err error) {
+	var list revocations
+	err = c.ask(ctx, http.MethodGet, "/v1/revocations", nil, &list)
+	return list.Revocations, list.Warning, err
+}
+
+// Revoke takes tokens back.
+func (c Client) Revoke(ctx context.Context, r Revocation) (done Revoked, err error) {
+	return done, c.ask(ctx, http.MethodPost, "/v1/revocations", r, &done)
+}
+
+// Lift ends a revocation.
+func (c Client) Lift(ctx context.Context, id string) error {
+	return c.ask(ctx, http.MethodDelete, "/v1/revocations/"+url.PathEscape(id), nil, new(struct{}))
+}
+
+// ask sends a request and decodes the answer. The error says what to do.
+func (c Client) ask(ctx context.Context, method, path string, body, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	var sends io.Reader
+	if body != nil {
+		b, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sends = bytes.NewReader(b)
+	}
+	// The host is not looked up: the connection is the socket.
+	req, err := http.NewRequestWithContext(ctx, method, "http://usher"+path, sends)
+	if err != nil {
+		return err
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", c.Path)
+	}
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
+	defer transport.CloseIdleConnections()
+	got, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return c.explained(err)
+	}
+	defer got.Body.Close()
+	said, err := io.ReadAll(io.LimitReader(got.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("usher's answer on %s broke off: %w", c.Path, unwrapped(err))
+	}
+	if _, isUsher := got.Header[versionHeader]; !isUsher {
+		return fmt.Errorf("something listens on %s that is no usher: name usher's socket with --socket", c.Path)
+	}
+	wrongVersion := fmt.Errorf("the usher behind %s has another version, %s: use the usher command of that version, or restart it",
+		c.Path, printable(got.Header.Get(versionHeader)))
+	if got.StatusCode != http.StatusOK {
+		var f fault
+		if err := json.Unmarshal(said, &f); err != nil || f.Error == "" || f.Error == errNoSuchPath.Error() {
+			return wrongVersion
+		}
+		return &RefusedError{got.StatusCode, f.Error}
+	}
+	if err := json.Unmarshal(said, into); err != nil {
+		return wrongVersion
+	}
+	return nil
+}
+
+// explained says what to do about a connection that fails.
+func (c Client) explained(err error) error {
+	err = unwrapped(err)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("no usher runs with the socket %s: %w", c.Path, err)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("the usher of the socket %s runs no more: start usher serve: %w", c.Path, err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the socket %s is for usher's user and group only: run this command as that user, as root, or as a member of that group: %w", c.Path, err)
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the usher behind %s does not answer: %w", c.Path, err)
+	}
+	return fmt.Errorf("could not ask the usher behind %s: %w", c.Path, err)
+}
+
+// unwrapped removes from an error what is said already, such as the made-up host.
+func unwrapped(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return err
+}
