@@ -8,7 +8,7 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Remove takes somebody's affiliation, whoever gave it, and puts all their occupants out of the room and of its breakout rooms;
+// Remove takes somebody's affiliation, even one that others gave, and puts all their occupants out of the room and of its breakout rooms;
 // people inside read the reason. If it returns nil, they are outside or the room is gone, and nothing is left of their grant. It
 // returns nil, too, if they had nothing and were not inside. A ban stays. After an error a grant is taken back as soon as that is
 // possible. The error is [ErrAdmin] for admins of the service. It waits for grants and removals of the same person that are under

@@ -34,7 +34,7 @@ func onBoth(t *testing.T, open bool, play func(t *testing.T, s stage)) {
 	})
 }
 
-// Remove takes what somebody has, whoever gave it, and puts them out so that everybody inside knows.
+// Remove takes what somebody has, even one that others gave, and puts them out so that everybody inside knows.
 func TestRemove(t *testing.T) {
 	for name, tt := range map[string]struct {
 		open, module bool
@@ -127,7 +127,7 @@ func again(who string) step {
 	}
 }
 
-// Everybody who is put out, or whose room ends, reads why.
+// People who are put out read why, and so do people in a room that ends.
 func TestReasonIsTold(t *testing.T) {
 	onBoth(t, true, func(t *testing.T, s stage) {
 		s.comes(juliet, "member")

@@ -16,7 +16,7 @@ func grantsCommand() *cobra.Command {
 		Use:   "grants",
 		Short: "List who is let into which room, by which token, until when",
 		Long: `List who is let into which room, as what, by which issuer's token (jti), and until when, as the running usher has it. Some may not
-have joined yet. People whom a moderator let in from the lobby are not listed, as usher gave them nothing; nor are admins of the MUC
+have joined yet. People let in from the lobby by a moderator are not listed, as usher gave them nothing; nor are admins of the MUC
 service, who need nothing. People in a breakout room are listed in its main room. UNTIL is when the token ends, and "out at" when
 usher removes them.`,
 		Example: `  usher grants

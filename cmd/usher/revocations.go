@@ -18,7 +18,7 @@ func revocationsCommand() *cobra.Command {
 		Use:   "revocations",
 		Short: "List the tokens that are taken back, or end a revocation",
 		Long: `List which tokens were taken back by "usher revoke", the oldest first. With --lift, end one of these revocations: its tokens and
-sessions count again. Somebody whom it has put out may ask again.`,
+sessions count again. People who were put out may ask again.`,
 		Example: `  usher revocations
   usher revocations --lift ABCDEFGHIJKLMNOPQRSTUVWXYZ`,
 		Args: arguments(0),
@@ -82,7 +82,7 @@ func revocationTable(w io.Writer, all []admin.Revocation) {
 	listTable(w, "ID TOKENS ROOM BEFORE SINCE UNTIL REASON", rows)
 }
 
-// claimsOf says whose tokens a revocation is about.
+// claimsOf names the claims that the tokens of a revocation have.
 func claimsOf(r admin.Revocation) string {
 	var all []string
 	for _, c := range [][2]string{{"jti", r.JTI}, {"sub", r.Sub}, {"user", r.User}, {"issuer", r.Issuer}} {

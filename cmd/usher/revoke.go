@@ -24,7 +24,7 @@ func revokeCommand() *cobra.Command {
 		Long: `Take tokens back. From now on usher refuses them, and the sessions of people who logged in by them, and removes people who are inside
 by them from their rooms. All ushers that share a store do so.
 
-Say whose tokens by --jti, --sub, --user or --issuer; a token is taken back if all that you give fit. In Jitsi's own tokens sub is the
+Say which tokens by --jti, --sub, --user or --issuer; a token is taken back if it has all that you give. In Jitsi's own tokens sub is the
 tenant or the domain, not a person.
 
 --before spares tokens that were issued later (iat). The issuer's clock may be wrong, so five minutes are added. A token without iat
@@ -74,7 +74,7 @@ usher keeps a revocation until it ends (--for) or is lifted (usher revocations -
 // completeRevocation makes a revocation of what the flags say.
 func completeRevocation(r *admin.Revocation, before string, lasts time.Duration, ends bool, now time.Time) (err error) {
 	if r.JTI == "" && r.Sub == "" && r.User == "" && r.Issuer == "" {
-		return misused("say whose tokens: --jti, --sub, --user or --issuer")
+		return misused("say which tokens: --jti, --sub, --user or --issuer")
 	}
 	for _, text := range []string{r.JTI, r.Sub, r.User, r.Issuer, r.Room, r.Reason} {
 		if admin.LooksLikeToken(text) {

@@ -1,6 +1,6 @@
 // Package admin lets an operator see who is let in, and take rights back, while usher runs.
 //
-// [Handler] is an HTTP API with JSON. [Server] offers it on a local socket to the users whom the socket's mode admits, and [Client]
+// [Handler] is an HTTP API with JSON. [Server] offers it on a local socket to its user and group, and [Client]
 // talks to that. Neither checks who asks.
 //
 //	GET    /v1/usher             a Status: whether this usher is the active one
@@ -105,7 +105,7 @@ const (
 // errStandsBy is what an usher says that is not the active one.
 var errStandsBy = errors.New("this usher stands by for another one, and knows nobody; ask the usher that is active")
 
-// errToken is what somebody is told who takes a token for one of its claims. Tokens are to be written nowhere.
+// errToken is the answer to a token in the place of one of its claims. Tokens are to be written nowhere.
 var errToken = errors.New("this looks like a token, but a claim of it is asked for: see usher token explain")
 
 // Handler is the API. active returns the usher that is the active one, and nil while this one stands by. status is asked for Domain and

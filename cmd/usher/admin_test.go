@@ -1,0 +1,320 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/admin"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
+	"github.com/xmpp-usher/usher/pkg/token/tokentest"
+)
+
+// told is an admin.Usher that does as the test says.
+type told struct {
+	grants, spared []component.LiveGrant
+	all            []auth.Revocation
+	err            error
+	asked          auth.Revocation
+	room, lifted   string
+}
+
+func (u *told) Grants(room string) []component.LiveGrant { u.room = room; return u.grants }
+
+func (u *told) Revoke(_ context.Context, r auth.Revocation) (component.Revoked, error) {
+	u.asked = r
+	r.ID, r.At = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", noon
+	return component.Revoked{Revocation: r, Out: u.grants, Spared: u.spared}, u.err
+}
+
+func (u *told) Revocations(context.Context) ([]auth.Revocation, error) { return u.all, u.err }
+
+func (u *told) Unrevoke(_ context.Context, id string) error { u.lifted = id; return u.err }
+
+// listens has an usher listen on a socket, and returns its path.
+func listens(t *testing.T, u admin.Usher) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	s := admin.Server{Path: path, Active: func() admin.Usher { return u }, Status: admin.Status{Version: "v1"}, Log: zap.NewNop()}
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { s.Run(ctx) })
+	t.Cleanup(func() { cancel(); done.Wait() })
+	for end := time.Now().Add(time.Minute); ; {
+		if _, err := (admin.Client{Path: path}).Status(t.Context()); err == nil {
+			return path
+		}
+		if time.Now().After(end) {
+			t.Fatal("nobody listens")
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+func TestAdminCommands(t *testing.T) {
+	room := jid.MustParse("standup@conference.meet.example.com")
+	romeo := component.LiveGrant{Room: room, Who: jid.MustParse("romeo@meet.example.com"), Affiliation: "owner", Issuer: "my_app",
+		JTI: "j1", User: "u1", At: noon, Expires: noon.Add(time.Hour), RemoveAt: noon.Add(2 * time.Hour)}
+	juliet := component.LiveGrant{Room: room, Who: jid.MustParse("juliet@guest.example.com"), Affiliation: "member", At: noon}
+	long := romeo
+	long.User, long.RemoveAt = strings.Repeat("n", 64), time.Time{}
+	for name, tt := range map[string]struct {
+		u      told
+		args   string
+		status int
+		stdout string
+		stderr string
+		check  func(u *told) bool
+	}{
+		"grants": {u: told{grants: []component.LiveGrant{romeo, juliet}}, args: "grants --room a@b", stdout: `
+ROOM                                 WHO                       AS      ISSUER  JTI  USER  SINCE                 UNTIL
+standup@conference.meet.example.com  romeo@meet.example.com    owner   my_app  j1   u1    2030-01-31T12:00:00Z  out at 2030-01-31T14:00:00Z
+standup@conference.meet.example.com  juliet@guest.example.com  member  -       -    -     2030-01-31T12:00:00Z  -
+`, check: func(u *told) bool { return u.room == "a@b" }},
+		"nobody": {args: "grants", stdout: "\nNobody is let in.\n"},
+		"grants for programs": {u: told{grants: []component.LiveGrant{juliet}}, args: "grants --json", stdout: `
+{"grants":[{"room":"standup@conference.meet.example.com","who":"juliet@guest.example.com","affiliation":"member","at":"2030-01-31T12:00:00Z"}]}
+`},
+		"nobody, for programs": {args: "grants --json", stdout: "\n{\"grants\":[]}\n"},
+		"revoke": {u: told{grants: []component.LiveGrant{romeo}, spared: []component.LiveGrant{long}},
+			args: "revoke --issuer my_app --user u1 --before 2030-01-31T11:00:00Z --room " + room.String() + " --reason fired", stdout: `
+Taken back in standup@conference.meet.example.com, until it is lifted: tokens with user=u1 issuer=my_app
+issued before 2030-01-31T11:00:00Z; five minutes are added for clocks, and tokens without iat are taken back, too
+To lift it: usher revocations --lift ABCDEFGHIJKLMNOPQRSTUVWXYZ
+
+Put out:
+ROOM                                 WHO                     AS     ISSUER  JTI  USER  SINCE                 UNTIL
+standup@conference.meet.example.com  romeo@meet.example.com  owner  my_app  j1   u1    2030-01-31T12:00:00Z  out at 2030-01-31T14:00:00Z
+
+Spared, because their tokens were issued later:
+ROOM                                 WHO                     AS     ISSUER  JTI  USER                                                              SINCE                 UNTIL
+standup@conference.meet.example.com  romeo@meet.example.com  owner  my_app  j1   nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn  2030-01-31T12:00:00Z  2030-01-31T13:00:00Z
+`, check: func(u *told) bool {
+				return u.asked == auth.Revocation{Issuer: "my_app", User: "u1", Before: noon.Add(-time.Hour), Room: room.String(), Reason: "fired"}
+			}},
+		"revoke, nobody": {args: "revoke --jti j\x1b[2J", stdout: `
+Taken back in all rooms, until it is lifted: tokens with jti=j�[2J
+To lift it: usher revocations --lift ABCDEFGHIJKLMNOPQRSTUVWXYZ
+
+Nobody is let in by such a token here.
+`},
+		"revoke for a time": {args: "revoke --jti j1 --for 24h --json", check: func(u *told) bool {
+			return u.asked.JTI == "j1" && time.Until(u.asked.Until) > 23*time.Hour && time.Until(u.asked.Until) <= 24*time.Hour
+		}},
+		"revoke by now": {args: "revoke --sub s --before now --json", check: func(u *told) bool {
+			return u.asked.Subject == "s" && time.Since(u.asked.Before) < time.Hour && !u.asked.Before.After(time.Now())
+		}},
+		"revoke by day": {args: "revoke --sub s --before 2030-01-31 --json", check: func(u *told) bool {
+			return u.asked.Before.Equal(time.Date(2030, 1, 31, 0, 0, 0, 0, time.Local))
+		}},
+		"revoke, others not told": {u: told{err: store.ErrUntold}, args: "revoke --jti j1 --json", stdout: `
+{"revocation":{"id":"ABCDEFGHIJKLMNOPQRSTUVWXYZ","jti":"j1","at":"2030-01-31T12:00:00Z"},"out":[],"spared":[],"warning":"` + store.ErrUntold.Error() + `"}
+`},
+		"revoke nothing":       {args: "revoke --room a@b", status: statusUsage, stderr: "say which tokens: --jti, --sub, --user or --issuer"},
+		"revoke a token":       {args: "revoke --jti eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2lnbmVk", status: statusUsage, stderr: "that looks like a token"},
+		"revoke for nothing":   {args: "revoke --jti j --for 0s", status: statusUsage, stderr: "--for 0s: write how long"},
+		"revoke at some time":  {args: "revoke --jti j --before yesterday", status: statusUsage, stderr: "--before yesterday: write now, a day such as"},
+		"revoke what is wrong": {u: told{err: store.ErrTooManyRevocations}, args: "revoke --jti j", status: statusFailed, stderr: "too many name the same claim"},
+		"revocations": {u: told{all: []auth.Revocation{
+			{ID: "ABC", JTI: "j1", User: "u1\x1b[2J", At: noon},
+			{ID: "DEF", Issuer: "my_app", Before: noon, At: noon, Until: noon.Add(time.Hour), Room: room.String(), Reason: "the key was lost"},
+		}}, args: "revocations", stdout: `
+ID   TOKENS              ROOM                                 BEFORE                SINCE                 UNTIL                 REASON
+ABC  jti=j1 user=u1�[2J  -                                    -                     2030-01-31T12:00:00Z  -                     -
+DEF  issuer=my_app       standup@conference.meet.example.com  2030-01-31T12:00:00Z  2030-01-31T12:00:00Z  2030-01-31T13:00:00Z  the key was lost
+`},
+		"no revocations":        {args: "revocations", stdout: "\nNo token is taken back.\n"},
+		"revocations, some bad": {u: told{err: store.ErrUnreadableRevocation}, args: "revocations", status: statusFailed, stdout: "\nNo token is taken back.\n", stderr: "some revocations cannot be listed"},
+		"revocations for programs": {u: told{all: []auth.Revocation{{ID: "ABC", JTI: "j1", At: noon}}}, args: "revocations --json", stdout: `
+{"revocations":[{"id":"ABC","jti":"j1","at":"2030-01-31T12:00:00Z"}]}
+`},
+		"lift": {args: "revocations --lift ABC", check: func(u *told) bool { return u.lifted == "ABC" }, stdout: `
+The revocation has ended. Its tokens and sessions count again, each until its own end.
+`},
+		"lift nothing": {args: "revocations --lift=", status: statusUsage, stderr: "--lift wants the id of a revocation"},
+		"lift unknown": {u: told{err: store.ErrNoRevocation}, args: "revocations --lift ABC", status: statusFailed, stderr: "no such revocation"},
+		"no store":     {u: told{err: errors.New("the store does not answer")}, args: "revocations", status: statusFailed, stderr: "the store does not answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append(strings.Fields(tt.args), "--socket", listens(t, &tt.u))
+			got := command(t, "", args...)
+			if got.status != tt.status || !strings.Contains(got.stderr, tt.stderr) || tt.stderr == "" && got.stderr != "" {
+				t.Errorf("status %d, stderr %q", got.status, got.stderr)
+			}
+			if want := strings.TrimPrefix(tt.stdout, "\n"); tt.stdout != "" && got.stdout != want {
+				t.Errorf("got:\n%s\nwant:\n%s", got.stdout, want)
+			}
+			if tt.check != nil && !tt.check(&tt.u) {
+				t.Errorf("usher was asked %+v", tt.u)
+			}
+			if strings.Contains(got.stdout+got.stderr, "\x1b") || strings.Contains(got.stderr, "eyJ") {
+				t.Errorf("harms the terminal, or repeats a token: %q %q", got.stdout, got.stderr)
+			}
+		})
+	}
+}
+
+// The socket is the flag's, the configuration's, systemd's, or the usual one; errors say where usher was looked for.
+func TestAdminSocket(t *testing.T) {
+	staged(t)
+	configured, err := os.ReadFile("usher.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := t.TempDir()
+	write(t, "with.yaml", string(configured)+"\nadmin: {socket: "+folder+"/configured.sock}\n")
+	for name, tt := range map[string]struct {
+		args, runtime, want string
+		guessed             bool
+	}{
+		"flag":          {args: "grants --socket /nowhere/x.sock -c with.yaml", runtime: "/nowhere/run", want: "/nowhere/x.sock"},
+		"configuration": {args: "grants -c with.yaml", runtime: "/nowhere/run", want: folder + "/configured.sock"},
+		"none there":    {args: "revocations -c usher.yaml", runtime: "/nowhere/run:/other", want: "/nowhere/run/usher.sock"},
+		"systemd":       {args: "revoke --jti j", runtime: "/nowhere/run", want: "/nowhere/run/usher.sock"},
+		"usual":         {args: "grants", want: usualSocket, guessed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("RUNTIME_DIRECTORY", tt.runtime)
+			got := command(t, "", strings.Fields(tt.args)...)
+			if want := "usher: no usher runs with the socket " + tt.want; got.status != statusFailed || !strings.Contains(got.stderr, want) {
+				t.Errorf("status %d: %s, want %s", got.status, got.stderr, want)
+			}
+			if hinted := strings.Contains(got.stderr, "usher has a socket if"); hinted != tt.guessed {
+				t.Errorf("a hint: %t: %s", hinted, got.stderr)
+			}
+		})
+	}
+	write(t, "bad.yaml", "vhosts: 1\n")
+	if got := command(t, "", "grants", "-c", "bad.yaml"); got.status != statusFailed || !strings.Contains(got.stderr, "To do without it: --socket PATH") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// A token is taken back while its bearer is inside: they are put out, and refused, also by the next usher, until that is lifted.
+func TestRevokeStory(t *testing.T) {
+	server := served(t, componentSecret)
+	socket := filepath.Join(t.TempDir(), "usher.sock")
+	configured, err := os.ReadFile("usher.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "usher.yaml", string(configured)+"\nadmin: {socket: "+socket+"}\n")
+	const room = "standup@conference.meet.example.com"
+	mint := func(id string) string {
+		return tokentest.Mint(t, []byte(appSecret), token.Claims{
+			Issuer: demoScene.issuer, Audience: []string{"jitsi"}, Subject: demoScene.tokens, Room: "standup", ID: id,
+			Expires: time.Now().Add(time.Hour), User: token.User{ID: id, Affiliation: "owner"},
+		}, nil)
+	}
+	serves := func() (end func() int, stderr *live) {
+		stderr = newLive()
+		end = begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
+		stderr.until(t, "connected", 1)
+		stderr.until(t, "usher's commands are answered", 1)
+		return end, stderr
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	asks := func(c *prosodytest.Client, show string) prosodytest.Stanza {
+		t.Helper()
+		s, err := c.IQ(ctx, "set", demoScene.focus, "<conference xmlns='http://jitsi.org/protocol/focus' room='"+room+"' machine-uid='0123456789abcdef' "+show+"/>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	refused := func(c *prosodytest.Client, show, code string) {
+		t.Helper()
+		if got := asks(c, show).Find("reason", "urn:usher:0").Attr["code"]; got != code {
+			t.Errorf("refused with %q, want %q", got, code)
+		}
+	}
+	enters := func(c *prosodytest.Client, tok, nick string) (session string) {
+		t.Helper()
+		s := asks(c, "token='"+tok+"'")
+		if conference := s.Find("conference", "http://jitsi.org/protocol/focus"); conference.Attr["ready"] != "true" {
+			t.Fatalf("%s is not let in: %s", nick, s)
+		} else {
+			session = conference.Attr["session-id"]
+		}
+		if s, err := c.Join(ctx, room, nick); err != nil || s.Attr["type"] == "error" {
+			t.Fatalf("%s cannot join: %s, %v", nick, s, err)
+		}
+		return session
+	}
+	usher := func(args ...string) string {
+		t.Helper()
+		r := command(t, "", append(args, "-c", "usher.yaml")...)
+		if r.status != 0 {
+			t.Fatalf("%s: %+v", args, r)
+		}
+		return r.stdout
+	}
+
+	end, stderr := serves()
+	romeo, juliet := server.Client(t, prosodytest.ClientOptions{Host: "meet.example.com"}), server.Client(t, prosodytest.ClientOptions{Host: "meet.example.com"})
+	lost := mint("lost")
+	session := enters(romeo, lost, "romeo")
+	enters(juliet, mint("kept"), "juliet")
+	if out := usher("grants", "--room", room); !strings.Contains(out, romeo.BareJID()) || !strings.Contains(out, "lost") || strings.Count(out, "\n") != 3 {
+		t.Errorf("grants:\n%s", out)
+	}
+
+	began := time.Now()
+	if out := usher("revoke", "--jti", "lost", "--reason", "phone stolen"); !strings.Contains(out, romeo.BareJID()) || strings.Contains(out, juliet.BareJID()) {
+		t.Errorf("revoke:\n%s", out)
+	}
+	for who, c := range map[string]*prosodytest.Client{"the bearer": romeo, "somebody else": juliet} {
+		gone, err := c.Await(ctx, func(s prosodytest.Stanza) bool {
+			return s.Name == "presence" && s.Attr["type"] == "unavailable" && s.Attr["from"] == room+"/romeo"
+		})
+		if err != nil || !gone.HasStatus("321") {
+			t.Fatalf("%s is told %s, %v", who, gone, err)
+		}
+	}
+	t.Logf("put out after %s", time.Since(began))
+	refused(romeo, "token='"+lost+"'", "token-revoked")
+	refused(romeo, "session-id='"+session+"'", "session-invalid")
+	if s, err := romeo.Join(ctx, room, "romeo"); err != nil || s.Attr["type"] != "error" {
+		t.Errorf("joins all the same: %s, %v", s, err)
+	}
+	if out := usher("grants"); strings.Contains(out, romeo.BareJID()) || !strings.Contains(out, juliet.BareJID()) {
+		t.Errorf("grants:\n%s", out)
+	}
+
+	if status := end(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	if _, err := os.Lstat(socket); err == nil {
+		t.Error("the socket is left")
+	}
+	silent(t, stderr.String(), lost)
+	end, stderr = serves()
+	refused(romeo, "token='"+lost+"'", "token-revoked")
+	list := usher("revocations")
+	if !strings.Contains(list, "jti=lost") || !strings.Contains(list, "phone stolen") {
+		t.Fatalf("revocations:\n%s", list)
+	}
+	id, _, _ := strings.Cut(strings.Split(list, "\n")[1], " ")
+	usher("revocations", "--lift", id)
+	if out := usher("revocations"); out != "No token is taken back.\n" {
+		t.Errorf("revocations:\n%s", out)
+	}
+	enters(romeo, lost, "romeo")
+	if status := end(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	silent(t, stderr.String(), lost)
+}
