@@ -136,7 +136,7 @@ type Decision struct {
 	// RemoveAt is when the person is put out of the room because the right has ended; zero if they stay.
 	RemoveAt time.Time
 	// OneTime says that the token lets in one machine. The caller uses it up for the request's machine before it gives anything.
-	// Proof.ID, Expires and the machine are there.
+	// Proof.VHost, Issuer and ID name the token, and until Expires nobody else may use it. A session has used its token up.
 	OneTime bool
 	// Reuse says what happens if the same is in the room already, ReuseOf what counts as the same. Empty means ReuseAllow.
 	Reuse   Reuse
