@@ -112,7 +112,9 @@ func TestWire(t *testing.T) {
 	filled(t, want.VHosts["example.com"])
 	want.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
 	filled(t, want.VHosts["example.com"].Issuers[0])
-	filled(t, options(c, p, store.Memory(store.Options{}), zap.NewNop()))
+	o := options(c, p, store.Memory(store.Options{}), zap.NewNop())
+	o.Holds, o.Gone = func() bool { return true }, func() bool { return false } // those of a tenure, which serving sets
+	filled(t, o)
 
 	p.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
 	c.Rooms.Enforcement = config.Module
