@@ -78,7 +78,7 @@ const (
 // to the disk (appendonly yes); Check warns if it does not. With appendfsync everysec, Redis' default, changes of the last second are
 // lost if its machine stops, and likewise when a replica takes over.
 //
-// A user for usher alone needs ~{usher}:* and +@read +@write +@connection +@scripting +info.
+// A user for usher alone needs ~{usher}:* +@read +@write +@connection +@scripting +info, and in a cluster +cluster|slots.
 func Redis(o Options, r RedisOptions) (Store, error) {
 	logging.Disable() // the library writes to stderr
 	s := &server{o: o.orDefaults(0), closing: make(chan struct{})}
@@ -357,11 +357,24 @@ func (s *server) said(err error) error {
 				return fmt.Errorf("store %s: %w: %s", s.name, ErrUnreachable, text)
 			}
 		}
-		return fmt.Errorf("store %s: the server refuses: %s", s.name, text)
+		return fmt.Errorf("store %s: the server refuses: %s%s", s.name, text, s.remedy(text))
 	case errors.Is(err, io.EOF):
 		text = "it has closed the connection"
 	}
 	return fmt.Errorf("store %s: %w: %s", s.name, ErrUnreachable, text)
+}
+
+// remedy says what to do about an answer.
+func (s *server) remedy(text string) string {
+	switch code, _, _ := strings.Cut(text, " "); code {
+	case "NOAUTH", "WRONGPASS":
+		return "; correct the user in the URL of the store, or the password"
+	case "NOPERM":
+		return fmt.Sprintf("; allow the user ~%s* +@read +@write +@connection +@scripting +info, and in a cluster +cluster|slots", s.prefix)
+	case "MISCONF":
+		return "; mend what keeps the server from writing to its disk"
+	}
+	return ""
 }
 
 // clean takes out of a text what it must not contain. An old server that knows no HELLO quotes the password.

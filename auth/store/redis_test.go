@@ -556,13 +556,23 @@ func TestRedisUsers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openRedis(t, store.Options{}, o)
+			f := storetest.Follow(t, s)
 			wantWorking(t, s)
-			storetest.Follow(t, s)
+			if e := f.Next(t); e.What != "tried" {
+				t.Errorf("the event is %q", e)
+			}
 			if warnings, err := s.(store.Checker).Check(t.Context()); err != nil || len(warnings) > 0 {
 				t.Errorf("Check: %q, %v", warnings, err)
 			}
 		})
 	}
+	t.Run("of a cluster", func(t *testing.T) {
+		server := redistest.Start(t, redistest.Options{Cluster: true, Configure: func(*redistest.Server) string {
+			return fmt.Sprintf(`user usher on ">%s" ~{usher}:* +@read +@write +@connection +@scripting +info +cluster|slots`, secret)
+		}})
+		s := openRedis(t, store.Options{}, store.RedisOptions{URL: "redis://usher@" + server.Addr() + "?addr=" + server.Addr(), Password: secret})
+		wantWorking(t, s)
+	})
 	t.Run("may not see INFO", func(t *testing.T) {
 		s := openRedis(t, store.Options{}, at("blind", secret))
 		wantWorking(t, s)
@@ -570,18 +580,20 @@ func TestRedisUsers(t *testing.T) {
 			t.Errorf("Check: %q, %v", warnings, err)
 		}
 	})
-	for name, o := range map[string]store.RedisOptions{
-		"a wrong password": at("usher", secret+"!"),
-		"no such user":     at("nobody", secret),
-		"not its keys":     at("other", secret),
+	for name, test := range map[string]struct {
+		o     store.RedisOptions
+		words string
+	}{
+		"a wrong password": {at("usher", secret+"!"), "correct the user"},
+		"no such user":     {at("nobody", secret), "correct the user"},
+		"not its keys":     {at("other", secret), "allow the user ~{usher}:*"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := openRedis(t, store.Options{}, o)
+			s := openRedis(t, store.Options{}, test.o)
 			for what, err := range tries(t, s) {
-				if err == nil || strings.Contains(err.Error(), "SECRET") {
-					t.Errorf("%s: %v", what, err)
+				if err == nil || strings.Contains(err.Error(), "SECRET") || !strings.Contains(err.Error(), test.words) {
+					t.Errorf("%s: %v; want %q", what, err, test.words)
 				}
-				t.Log(what, err)
 			}
 		})
 	}
