@@ -29,7 +29,6 @@ type stage struct {
 	clock time.Time
 	store *cut
 	rules []auth.Rule
-	log   *zap.Logger
 	c     *Component // the usher that plays on it
 
 	mu     sync.Mutex
