@@ -98,6 +98,7 @@ func runDoctor(ctx context.Context, files []string, watch time.Duration, report 
 			report(fileCheck(f))
 		}
 	}
+	examineShared(ctx, c, report)
 	o := examination(c, p, remote)
 	o.Watch = watch
 	if err := doctor.Run(ctx, o, report); err != nil {

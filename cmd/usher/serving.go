@@ -13,6 +13,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
 )
 
@@ -72,6 +73,11 @@ func (u *serving) run(ctx context.Context) error {
 		defer end()
 		return usher.Run(ctx)
 	}
+	examineShared(ctx, u.began, func(c doctor.Check) {
+		if c.Status == doctor.Warn {
+			u.log.Warn(c.Says)
+		}
+	})
 	lease := &store.Lease{Store: s, Name: u.began.XMPP.Domain.String(), Self: self(), Waits: u.waits}
 	for {
 		t, err := lease.Take(ctx)
