@@ -1,7 +1,6 @@
 package config
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +33,10 @@ func (c *Config) EjabberdLines() (string, error) {
 	if err != nil {
 		return "", err
 	}
+	var services []string
+	for _, service := range c.Rooms.Services {
+		services = append(services, service.String())
+	}
 	var b strings.Builder
 	line := func(text, why string) {
 		if why != "" {
@@ -51,22 +54,18 @@ func (c *Config) EjabberdLines() (string, error) {
 	line("# A second usher can stand by only with store.url, because ejabberd lets both connect.", "")
 	line("hosts:", "")
 	for _, v := range anonymous {
-		line("  - "+quoteYAML(v.Domain.String()), kindWhy[v.Kind])
+		line("  - "+gate.QuoteYAML(v.Domain.String()), kindWhy[v.Kind])
 	}
 	c.ejabberdListener(line)
-	line("acl:", "")
-	line("  usher:", "")
-	line("    user: "+quoteYAML(c.Focus()), "usher in rooms")
-	line("access_rules:", "")
-	line("  usher:", "")
-	line("    allow: usher", "")
-	line("  usher_creates:", "")
-	line("    allow:", "with its resource: by its bare JID usher asks about rooms, which must not create them")
-	line("      user: "+quoteYAML(c.Focus()), "")
-	line("      resource: usher", "")
+	lines := func(indent string, all []gate.YAMLLine) {
+		for _, l := range all {
+			line(indent+l.Text, l.Why)
+		}
+	}
+	lines("", gate.EjabberdAccess(c.Focus()))
 	line("host_config:", "")
 	for i, v := range anonymous {
-		line("  "+quoteYAML(v.Domain.String())+":", "")
+		line("  "+gate.QuoteYAML(v.Domain.String())+":", "")
 		line("    auth_method: anonymous", "usher reads the tokens")
 		line("    anonymous_protocol: sasl_anon", "each connection has a new name")
 		line("    modules:", "all of this host, in place of those in ejabberd.yml")
@@ -77,7 +76,7 @@ func (c *Config) EjabberdLines() (string, error) {
 		line("      mod_time: {}", "usher doctor compares the clocks")
 		line("      mod_version: {}", "usher doctor asks for the version")
 		if i == 0 {
-			c.ejabberdRooms(line)
+			lines("      ", gate.EjabberdRooms(services...))
 		}
 	}
 	return b.String(), nil
@@ -126,34 +125,9 @@ func (c *Config) ejabberdListener(line func(text, why string)) {
 	line("listen:", "")
 	line("  - module: ejabberd_service", "")
 	line("    port: "+port, "as xmpp.server of usher.yaml")
-	line("    ip: "+quoteYAML(ip), why)
+	line("    ip: "+gate.QuoteYAML(ip), why)
+	line("    global_routes: false", "otherwise other components of this listener get usher's stanzas")
 	line("    hosts:", "")
-	line("      "+quoteYAML(c.XMPP.Domain.String())+":", "usher")
-	line("        password: "+quoteYAML(c.XMPP.Secret.Reveal()), "")
-}
-
-// ejabberdRooms writes the module with the rooms. The options are those of mod_muc_opt.erl and mod_muc_room.erl of ejabberd 23.01.
-func (c *Config) ejabberdRooms(line func(text, why string)) {
-	line("      mod_muc:", "the rooms")
-	line("        hosts:", "")
-	for _, service := range c.Rooms.Services {
-		line("          - "+quoteYAML(service.String()), "")
-	}
-	line("        access_admin: usher", "")
-	line("        access_create: usher_creates", "only usher creates rooms")
-	line("        access_persistent: none", gate.NotPersistent.Why)
-	line("        access_register: none", "nobody keeps a nick for themselves")
-	line("        default_room_options:", "")
-	line("          members_only: true", gate.MembersOnly.Why)
-	line("          moderated: false", "otherwise ejabberd lets people in again by the role that they had")
-	line("          anonymous: false", gate.PublicJIDs.Why)
-	line("          persistent: false", gate.EndsEmpty.Why)
-	line("          allow_user_invites: false", "an invitation would make a member of somebody")
-	line("          allow_subscription: false", "nobody reads along from outside (MUC/Sub)")
-}
-
-// quoteYAML writes a text in double quotes. JSON's escapes are YAML's, too.
-func quoteYAML(text string) string {
-	quoted, _ := json.Marshal(text) // texts always are
-	return string(quoted)
+	line("      "+gate.QuoteYAML(c.XMPP.Domain.String())+":", "usher")
+	line("        password: "+gate.QuoteYAML(c.XMPP.Secret.Reveal()), "")
 }

@@ -41,16 +41,16 @@ func TestEjabberdLines(t *testing.T) {
 	want := options{
 		// The others have passwords, which are ejabberd's own affair.
 		"hosts": []any{"meet.example.com", "guest.meet.example.com"},
-		"listen": []any{options{"module": "ejabberd_service", "port": 5348, "ip": "127.0.0.1",
+		"listen": []any{options{"module": "ejabberd_service", "port": 5348, "ip": "127.0.0.1", "global_routes": false,
 			"hosts": options{"focus.meet.example.com": options{"password": secretA}}}},
-		"acl": options{"usher": options{"user": "focus@focus.meet.example.com"}},
+		"acl": options{"usher": options{"user": []any{"focus@focus.meet.example.com"}}},
 		"access_rules": options{"usher": options{"allow": "usher"},
-			"usher_creates": options{"allow": options{"user": "focus@focus.meet.example.com", "resource": "usher"}}},
+			"usher_creates": []any{options{"allow": options{"user": "focus@focus.meet.example.com", "resource": "usher"}}}},
 		"host_config": options{
 			// One host has all the rooms: two cannot serve the same domain.
 			"meet.example.com": modules(options{"mod_muc": options{
 				"hosts": []any{"conference.meet.example.com", "class.meet.example.com"}, "access_admin": "usher", "access_create": "usher_creates",
-				"access_persistent": "none", "access_register": "none", "default_room_options": options{
+				"access_persistent": "usher", "access_register": "none", "default_room_options": options{
 					"members_only": true, "moderated": false, "anonymous": false, "persistent": false, "allow_user_invites": false, "allow_subscription": false,
 				},
 			}}),
