@@ -1,6 +1,11 @@
 package component
 
-import "time"
+import (
+	"context"
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
 
 // Patient has usher wait for rooms and Jicofo for as long as a test does.
 func (c *Component) Patient() {
@@ -22,3 +27,13 @@ func (c *Component) Met(room string) meetingRecord {
 	}
 	return meetingRecord{}
 }
+
+// Rooms is what the mode does with people and rooms.
+type Rooms interface {
+	Remove(ctx context.Context, room, who jid.JID, reason string) error
+	End(ctx context.Context, room jid.JID, reason string) error
+	Say(room, who jid.JID, text string) (bool, error)
+}
+
+// Rooms returns the rooms of the usher.
+func (c *Component) Rooms() Rooms { return c.mode.(Rooms) }
