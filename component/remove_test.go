@@ -200,9 +200,14 @@ func TestSay(t *testing.T) {
 		if to != nil {
 			who = jid.MustParse(to.BareJID())
 		}
-		if said, err := g.usher.Rooms().Say(jid.MustParse(room), who, text); !said || err != nil {
-			t.Errorf("%q: %t, %v", text, said, err)
-		}
+		// The room may tell usher later than it tells them that they are inside.
+		g.eventually("usher says "+text, func() bool {
+			said, err := g.usher.Rooms().Say(jid.MustParse(room), who, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return said
+		})
 	}
 	hears := func(p *person, typ, text string) {
 		t.Helper()
