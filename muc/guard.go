@@ -39,14 +39,16 @@ type GuardOptions struct {
 // ban within the milliseconds between that answer and the setting is lost.
 //
 // The parts: guard_run.go decides what is looked at and when, guard_audit.go looks at one room, guard_grants.go gives and takes
-// back, guard_await.go waits for hosts, guard_breakouts.go knows which rooms belong together, and guard_roles.go judges owners.
+// back, guard_remove.go puts people out, guard_await.go waits for hosts, guard_breakouts.go knows which rooms belong together, and
+// guard_roles.go judges owners.
 //
 // Everything may be called by any goroutine. Run looks at no more than atOnce rooms at a time.
 type Guard struct {
 	GuardOptions
 	opening                       shared[struct{}]
 	moderators, members, outcasts shared[[]Item]
-	authenticates                 atomic.Bool // the focus does; see guard_roles.go
+	people                        shared[map[string]bool] // everybody inside, by bare JID
+	authenticates                 atomic.Bool             // the focus does; see guard_roles.go
 
 	mu       sync.Mutex
 	rooms    map[string]*guarded
@@ -106,6 +108,10 @@ func NewGuard(o GuardOptions) *Guard {
 	g.members.ask = o.Owner.affiliated
 	g.outcasts.ask = func(ctx context.Context, j jid.JID) ([]Item, error) {
 		return o.Owner.WithAffiliation(ctx, j, "outcast")
+	}
+	g.people.ask = func(ctx context.Context, j jid.JID) (map[string]bool, error) {
+		all, err := o.Owner.occupants(ctx, j)
+		return bareJIDs(all), err
 	}
 	return g
 }

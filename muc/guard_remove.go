@@ -57,16 +57,40 @@ func (g *Guard) putOut(ctx context.Context, j, who jid.JID, reason string) error
 		return err
 	}
 	if !slices.ContainsFunc(banned, func(i Item) bool { return i.JID == who.String() }) {
-		if err := g.Owner.remove(ctx, j, who, reason); err != nil {
+		if err := g.Owner.setAffiliation(ctx, j, who, "", reason); err != nil {
+			return unremovable(err)
+		}
+		if err := g.expel(ctx, j, who, reason); err != nil {
 			return err
 		}
 	}
 	for _, b := range g.breakouts(j) {
-		if err := g.Owner.expel(ctx, b, who, reason); err != nil && !Absent(err) {
+		if err := g.expel(ctx, b, who, reason); err != nil && !Absent(err) {
 			return err
 		}
 	}
 	return nil
+}
+
+// expel puts somebody out who is inside although they have no affiliation, or none of that room.
+func (g *Guard) expel(ctx context.Context, j, who jid.JID, reason string) error {
+	if inside, err := g.isInside(ctx, j, who); err != nil || !inside {
+		return err
+	}
+	if err := g.Owner.banBriefly(ctx, j, who, reason); err != nil {
+		return unremovable(err)
+	}
+	inside, err := g.isInside(ctx, j, who)
+	if err == nil && inside {
+		err = errInside
+	}
+	return err
+}
+
+// isInside asks whether somebody is inside. Many people may be put out of one room at once, so its answers are shared.
+func (g *Guard) isInside(ctx context.Context, j, who jid.JID) (bool, error) {
+	people, err := g.people.of(ctx, j)
+	return people[who.String()], err
 }
 
 // removedSince reports whether somebody is being removed, or was removed after a time. What the room said of them before is out of

@@ -116,29 +116,6 @@ func unlocked(ctx context.Context, mu *sync.Mutex, closed <-chan struct{}) error
 	}
 }
 
-// remove takes somebody's affiliation and puts them out, from outside. It must not be called for an outcast: it would lift the ban.
-func (o Owner) remove(ctx context.Context, room, who jid.JID, reason string) error {
-	if err := o.setAffiliation(ctx, room, who, "", reason); err != nil {
-		return unremovable(err)
-	}
-	return o.expel(ctx, room, who, reason)
-}
-
-// expel puts somebody out who is inside although they have no affiliation, or none of that room.
-func (o Owner) expel(ctx context.Context, room, who jid.JID, reason string) error {
-	if inside, err := o.hasInside(ctx, room, who); err != nil || !inside {
-		return err
-	}
-	if err := o.banBriefly(ctx, room, who, reason); err != nil {
-		return unremovable(err)
-	}
-	inside, err := o.hasInside(ctx, room, who)
-	if err == nil && inside {
-		err = errInside
-	}
-	return err
-}
-
 // banBriefly puts somebody out by a ban that it lifts at once. Both are sent together, so that nobody takes the ban for one that is
 // meant to last.
 func (o Owner) banBriefly(ctx context.Context, room, who jid.JID, reason string) error {

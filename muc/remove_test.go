@@ -3,8 +3,10 @@ package muc
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -259,6 +261,37 @@ func TestRemoveFromBreakouts(t *testing.T) {
 		}
 		if l.is(there, juliet) != "none" || there.affiliations[juliet] != "" {
 			t.Error("a ban is left in the breakout room")
+		}
+	})
+}
+
+// Many people are put out of one room at once, and the room is not asked about each of them who is inside.
+func TestRemoveMany(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		const many = 100
+		s := guardStage{l, l.opens(standup)}
+		s.comes(romeo, "owner")
+		who := func(n int) string { return fmt.Sprintf("%d@guest.example", n) }
+		for n := range many {
+			s.comes(who(n), "member")
+		}
+		l.locked(func() { l.delay = 10 * time.Millisecond })
+		l.forgetAsked()
+		began := time.Now()
+		var removals sync.WaitGroup
+		for n := range many {
+			removals.Go(func() {
+				if err := s.removes(who(n)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		removals.Wait()
+		if took, asked := time.Since(began), l.asked(standup, "participant"); took > time.Second || asked > 20 {
+			t.Errorf("it took %s, and %d questions who is inside", took, asked)
+		}
+		if n := l.live(); n != 1 || len(s.main.seats) != 2 {
+			t.Errorf("%d grants are live, %d people are inside", n, len(s.main.seats)-1)
 		}
 	})
 }

@@ -46,7 +46,7 @@ var (
 // exist.
 //
 // The parts: this file has what others ask of it, presence.go what the rooms tell, upkeep.go what happens without anybody asking,
-// and rooms_adopt.go what becomes of rooms that others began or configured.
+// rooms_remove.go how people are put out, and rooms_adopt.go what becomes of rooms that others began or configured.
 //
 // Presence and Message are called by the goroutine that reads the stream, in the stream's order, and never block;
 // everything else may be called by any goroutine.
