@@ -83,6 +83,8 @@ const (
 	maxRequest = 16 << 10
 	// pingEvery is the interval of pings to the server, and pingWithin how long it may take for one.
 	pingEvery, pingWithin = 30 * time.Second, 30 * time.Second
+	// unsureEvery and unsureWithin are the same while this usher does not know whether it is the active one; see tenure.go.
+	unsureEvery, unsureWithin = time.Second, 5 * time.Second
 )
 
 // ErrReplaced is the cause by which the context of [Component.Run] ends when another usher has become the active one.
@@ -423,18 +425,25 @@ func (c *Component) drop(s *stream.Stream, hurry func()) {
 // keepAlive pings ourselves, because such a ping passes through the server both ways, and looks for Jicofo. It returns an error when
 // the server passes nothing on any more.
 func (c *Component) keepAlive(ctx context.Context) error {
-	tick := time.NewTicker(c.pingEvery)
+	tick := time.NewTicker(min(c.pingEvery, unsureEvery))
 	defer tick.Stop()
 	c.mode.seek()
-	for {
+	for pinged := time.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+		within := c.pingWithin
+		if !c.o.Holds() {
+			within = min(within, unsureWithin)
+		} else if time.Since(pinged) < c.pingEvery {
+			continue
+		}
+		pinged = time.Now()
 		c.mode.seek()
 		err := func() error {
-			ctx, cancel := context.WithTimeout(ctx, c.pingWithin)
+			ctx, cancel := context.WithTimeout(ctx, within)
 			defer cancel()
 			return c.IQ(ctx, stanza.IQ{Type: stanza.GetIQ, To: c.o.Domain}, element.New(ping.NS, "ping"), nil)
 		}()

@@ -165,12 +165,14 @@ type gate struct {
 	observer *prosodytest.Observer // nil beside the server of the README
 
 	// Of the usher that runs, or ran last.
-	usher  *component.Component
-	log    *observer.ObservedLogs
-	stop   context.CancelFunc
-	done   chan error
-	cable  *prosodytest.Cable // if it can crash
-	mortal *mortal            // if it can crash: its view of the store
+	usher *component.Component
+	log   *observer.ObservedLogs
+	stop  context.CancelFunc
+	// replaced stops it because another usher is the active one.
+	replaced context.CancelFunc
+	done     chan error
+	cable    *prosodytest.Cable // if it can crash
+	mortal   *mortal            // if it can crash: its view of the store
 
 	people atomic.Int64
 }
@@ -351,10 +353,11 @@ func (g *gate) begins() {
 	if g.setup.tune != nil {
 		g.setup.tune(c)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, end := context.WithCancelCause(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- c.Run(ctx) }()
-	g.stop, g.done = cancel, done
+	g.stop, g.done = func() { end(nil) }, done
+	g.replaced = func() { end(component.ErrReplaced) }
 	g.t.Cleanup(func() {
 		g.halt()
 		if g.t.Failed() {

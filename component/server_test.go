@@ -348,6 +348,26 @@ func TestServerPassesNothingOn(t *testing.T) {
 	s.connect()
 }
 
+// An usher that does not know whether it is the active one leaves as soon as another one gets its pings, and does not connect before
+// it is the active one.
+func TestLeavesToTheOther(t *testing.T) {
+	var holds atomic.Bool
+	holds.Store(true)
+	s := newServer(t, func(c *Component) { c.o.Holds, c.pingEvery, c.pingWithin = holds.Load, time.Hour, 100*time.Millisecond })
+	s.connect()
+	holds.Store(false)
+	s.logged("no connection")
+	s.logged("not connecting: the store does not say whether this usher is still the active one")
+	if err := s.l.(*net.TCPListener).SetDeadline(time.Now().Add(10 * tenureEvery)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.l.Accept(); err == nil {
+		t.Error("it connects without knowing")
+	}
+	holds.Store(true)
+	s.connect()
+}
+
 // usher stays while the server passes on its pings to itself.
 func TestServerPassesOn(t *testing.T) {
 	s := newServer(t, func(c *Component) { c.pingEvery, c.pingWithin = 10*time.Millisecond, patience })

@@ -22,7 +22,10 @@ import (
 //     back unless the person enters. The client has no answer, so its request is left to the other usher, which tells it to ask again.
 //   - Before the answer is written: the same. If it has been written, the person was let in by an usher that held its tenure.
 //
-// An usher that could only not reach the store is not gone. It stays connected, and guards its rooms.
+// An usher that could only not reach the store is not gone. It stays connected, and guards its rooms: if the store is away for all, there
+// is nobody else. But if it is away for this one only, another usher may be connected as well. Prosody then ends the connection of this
+// one. A server that knows no conflict deals stanzas to both by turns (ejabberd), so it deals this one's pings to itself to the other.
+// Therefore keepAlive pings often meanwhile, and this usher leaves when an answer is missing.
 
 // EventLeft is the event of the store which tells that an usher has left requests without an answer. Its key is the domain of the
 // component.

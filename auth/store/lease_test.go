@@ -17,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/pkg/redistest"
 )
 
 // A world has one store with the records of one lease, and machines that reach it over a network. Its true time is that of the
@@ -299,7 +300,7 @@ func live(procs int, seed uint64, all []happening) []string {
 	calm := time.Now() // since when nothing happens
 	var lost time.Time // when the store last lost its records
 	pass := func(d time.Duration) {
-		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(7 * time.Millisecond) {
+		for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(11 * time.Millisecond) {
 			switch h := w.holders(); {
 			case len(h) > 1:
 				w.faulty("%v hold the lease", h)
@@ -406,4 +407,102 @@ func TestLeases(t *testing.T) {
 			rt.Fatal(wrong)
 		}
 	})
+}
+
+// eachShared runs a test with each backend that two ushers can share, in one process or in several.
+func eachShared(t *testing.T, test func(t *testing.T, s store.Store)) {
+	t.Run("memory", func(t *testing.T) { test(t, store.Memory(store.Options{})) })
+	t.Run("redis", func(t *testing.T) {
+		s, err := store.Redis(store.Options{}, store.RedisOptions{URL: redistest.Start(t, redistest.Options{}).URL()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		test(t, s)
+	})
+}
+
+// TestLease has two ushers take turns: by giving back, and by dying.
+func TestLease(t *testing.T) {
+	eachShared(t, func(t *testing.T, s store.Store) {
+		const life = 15 * time.Second // longer than the machine is ever busy with something else
+		free := store.Record{Kind: store.KindLease, Key: "focus", Value: []byte(`{"number":7,"beat":0}`), End: time.Now().Add(time.Hour)}
+		if err := s.Put(t.Context(), free); err != nil { // as after a tenure, so that nobody waits for a life
+			t.Fatal(err)
+		}
+		all, endAll := context.WithCancel(t.Context())
+		var wait sync.WaitGroup
+		defer wait.Wait()
+		defer endAll()
+		take := func(self string, waits func(string, error)) (*store.Tenure, context.CancelFunc) {
+			tenure, err := (&store.Lease{Store: s, Name: "focus", Self: self, Life: life, Waits: waits}).Take(all)
+			if err != nil {
+				t.Error(err)
+				return nil, endAll
+			}
+			ctx, end := context.WithCancel(all)
+			wait.Go(func() { _ = tenure.Keep(ctx) }) // until it ends
+			return tenure, end
+		}
+		first, giveBack := take("one", nil)
+		var said []string
+		standing := make(chan struct{})
+		var once sync.Once
+		taken := make(chan *store.Tenure)
+		wait.Go(func() {
+			second, _ := take("two", func(active string, err error) {
+				said = append(said, fmt.Sprint(active, err))
+				once.Do(func() { close(standing) })
+			})
+			taken <- second
+		})
+		<-standing
+		if !first.Held() || first.Gone() || first.Number != 8 {
+			t.Error("the first one does not hold it")
+		}
+		giveBack()
+		second := <-taken
+		if !second.Held() || first.Held() || !first.Gone() || second.Number <= first.Number {
+			t.Errorf("the second one does not hold it alone, or has number %d after %d", second.Number, first.Number)
+		}
+		if want := []string{"one<nil>"}; !slices.Equal(said, want) {
+			t.Errorf("said why it waits: %q", said)
+		}
+	})
+}
+
+// TestFenced: an usher that does not hold the lease writes nothing but requests that it leaves to the other one.
+func TestFenced(t *testing.T) {
+	held, kept := true, store.Memory(store.Options{})
+	s, ctx := store.Fenced(kept, func() bool { return held }), t.Context()
+	record := func(k store.Kind, value string) store.Record {
+		return store.Record{Kind: k, Key: "key", Value: []byte(value), End: time.Now().Add(time.Hour)}
+	}
+	grant := record(store.KindGrant, "1")
+	writes := map[string]func() error{
+		"Put":    func() error { return s.Put(ctx, record(store.KindHeld, "1"), grant) },
+		"Add":    func() error { _, _, err := s.Add(ctx, record(store.KindSeat, "1")); return err },
+		"Swap":   func() error { _, err := s.Swap(ctx, grant, record(store.KindGrant, "2")); return err },
+		"Delete": func() error { return s.Delete(ctx, store.KindGrant, "key") },
+	}
+	for name, write := range writes {
+		if err := write(); err != nil {
+			t.Errorf("%s by the holder: %v", name, err)
+		}
+	}
+	if err := kept.Put(ctx, grant); err != nil {
+		t.Fatal(err)
+	}
+	held = false
+	for name, write := range writes {
+		if err := write(); !errors.Is(err, store.ErrStandby) {
+			t.Errorf("%s by another one: %v", name, err)
+		}
+	}
+	if r, err := s.Get(ctx, store.KindGrant, "key"); err != nil || string(r.Value) != "1" {
+		t.Errorf("the grant is %q, %v", r.Value, err)
+	}
+	if err := errors.Join(s.Put(ctx, record(store.KindHeld, "2")), s.Delete(ctx, store.KindHeld, "key"), s.Append(ctx, store.Event{What: "left"})); err != nil {
+		t.Errorf("what is left to the other one: %v", err)
+	}
 }

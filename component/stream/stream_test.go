@@ -231,3 +231,24 @@ func TestLostAnswers(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Once a stream may not be written to any more, nothing of what is queued is written, and those who must know are told.
+func TestWhile(t *testing.T) {
+	c := &conn{sends: strings.NewReader("")}
+	s, may, lost := New(c, ours), true, 0
+	s.While(func() bool { return may })
+	send := func() {
+		if err := s.Deliver(stanza.Message{To: theRoom}.Wrap(nil), func() { lost++ }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	send()
+	may = false
+	send()
+	if err := s.Transmit(); !errors.Is(err, ErrForbidden) || lost != 2 || c.written != 0 {
+		t.Errorf("Transmit returns %v; %d stanzas are lost, and %d bytes written", err, lost, c.written)
+	}
+	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); !errors.Is(err, ErrDisconnected) {
+		t.Errorf("afterwards Send returns %v", err)
+	}
+}

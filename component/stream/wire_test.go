@@ -14,11 +14,12 @@ import (
 // conn is a connection to a server that sends what the test says, and takes all that is written.
 type conn struct {
 	net.Conn
-	sends io.Reader
+	sends   io.Reader
+	written int // bytes
 }
 
 func (c *conn) Read(b []byte) (int, error)       { return c.sends.Read(b) }
-func (c *conn) Write(b []byte) (int, error)      { return len(b), nil }
+func (c *conn) Write(b []byte) (int, error)      { c.written += len(b); return len(b), nil }
 func (c *conn) Close() error                     { return nil }
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
