@@ -40,6 +40,7 @@ demo: deps build ## show usher at work beside a private Prosody
 
 bench: deps ## measure decisions and codec; beside a real Prosody also joins, with and without a gate, and the relay
 	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./config ./config/prosody
+	$(GO) test -run '^$$' -bench Takeover -benchtime 20x ./cmd/usher
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard|WaitingGuest|Flood' -benchtime 1x ./component
 

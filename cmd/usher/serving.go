@@ -139,7 +139,7 @@ func (u *serving) tenure(ctx context.Context, s store.Store, t *store.Tenure) er
 		}
 	})
 	for serving.Err() == nil {
-		usher, end, err := u.begin(store.Fenced(s, t.Held), func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
+		usher, end, err := u.begin(store.Own(store.Fenced(s, t.Held), u.began.XMPP.Domain.String()), func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
 		if err != nil {
 			return err
 		}
