@@ -49,6 +49,7 @@ func TestTakenBackOnRedis(t *testing.T) {
 			}
 		}
 	}()
+	t.Cleanup(func() { <-followed })
 	within := time.After(time.Minute)
 	next := func(what string) store.Event {
 		t.Helper()
