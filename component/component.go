@@ -17,7 +17,8 @@
 //   - answer.go sends an answer, or owes it, and logs the decision;
 //   - held.go holds the requests of people who wait for a host until one is inside;
 //   - left.go leaves requests without an answer to the next usher;
-//   - ledger.go writes grants and sessions down; live.go knows which grants are live;
+//   - ledger.go writes grants and sessions down; live.go knows which grants are live, and knocked.go who was left
+//     to a lobby;
 //   - once.go keeps a one-time token, or one that may be in a room once, from doing more; endings.go puts people out when their right
 //     ends, and revoke.go when it is taken back;
 //   - meetings.go remembers what the rules of rooms depend on, and ends rooms by their rules; seats.go counts people in rooms that

@@ -245,6 +245,7 @@ func (c *Component) putsOut(ctx context.Context, e *ending) error {
 		c.warn(e.g.Room, "could not put somebody out yet", err)
 		return err
 	}
+	c.ledger.knockedIsOut(e.g)
 	c.counts.happened(EventPutOut)
 	shown := e.g.public()
 	c.o.Log.Info("put out", zap.String("reason", string(e.why)), zap.Stringer("room", e.g.Room), zap.Stringer("who", e.g.Who),

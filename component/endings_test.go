@@ -476,3 +476,55 @@ func TestRevokeFails(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
+
+// Somebody with a token who was left to the lobby, and let in by a moderator, is put out when the token ends or is revoked, also by the
+// next usher.
+func TestKnockedIsPutOut(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{JitsiOptions: withLobby(t), crashes: true, policy: func(p *auth.Policy) {
+		removing(p)
+		p.LobbyAutostart, p.LobbyBypass = true, []auth.Affiliation{auth.Owner}
+	}})
+	host := b.person("meet.example.com")
+	host.must("asks", host.asks(room, mint(t, func(c *token.Claims) { c.Expires = b.now().Add(10 * time.Hour) })), "ready")
+	host.must("joins", host.named(room), "owner moderator")
+	host.must("goes to the lobby", host.named(lobbyRoom), "owner moderator")
+	letIn := func(n int) *person {
+		t.Helper()
+		p := b.person("meet.example.com")
+		p.must("asks", p.asks(room, mint(t, of(fmt.Sprint("u", n), fmt.Sprint("j", n)))), "ready")
+		p.must("joins", p.named(room), knock)
+		p.must("knocks", p.named(lobbyRoom), "none participant")
+		host.Receives(fmt.Sprintf("<presence from='%s/%s'/>", lobbyRoom, p.nick))
+		host.opensTo(p, room)
+		p.must("joins", p.named(room), "member participant")
+		return p
+	}
+	revoked, later, kept := letIn(2), letIn(3), letIn(4)
+	if n := len(b.usher.Grants(room)); n != 4 {
+		t.Errorf("%d are listed", n)
+	}
+	ctx, cancel := b.within()
+	defer cancel()
+	if got, err := b.usher.Revoke(ctx, auth.Revocation{JTI: "j2"}); err != nil || len(got.Out) != 1 || got.Out[0].Affiliation != "" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	revoked.isPutOut(room, "321")
+	b.eventually("nobody else is", func() bool { return len(b.usher.Grants(room)) == 3 })
+	b.crashes()
+	b.comesBack()
+	if got, err := b.usher.Revoke(ctx, auth.Revocation{JTI: "j3"}); err != nil || len(got.Out) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	later.isPutOut(room, "321")
+	kept.stays(room)
+	b.forward(time.Hour + 2*time.Minute)
+	kept.isPutOut(room, "321")
+	host.stays(room)
+	host.leaves(room)
+	b.roomEnds()
+	b.nothingWritten()
+	if all := b.usher.Grants(""); len(all) != 0 {
+		t.Errorf("listed are %+v", all)
+	}
+}

@@ -40,12 +40,14 @@ type ledger struct {
 	some   chan struct{}   // has an entry if there are any
 	warned map[store.Kind]time.Time
 	rooms  map[string]map[string]*live // by room and person
+	lobby  map[string]map[string]*live // the same of people who were left to lobbies
 }
 
 func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 	return &ledger{
 		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
-		rooms: make(map[string]map[string]*live), endings: newEndings(), seats: newSeats(store.Seats{Store: s, Keeper: rand.Text()}, time.Now),
+		rooms: make(map[string]map[string]*live), lobby: make(map[string]map[string]*live), endings: newEndings(),
+		seats: newSeats(store.Seats{Store: s, Keeper: rand.Text()}, time.Now),
 	}
 }
 
@@ -156,14 +158,6 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 		}
 	}
 	key := grantKey(g.Room, g.Who)
-	l.order.RLock()
-	defer l.order.RUnlock()
-	l.mu.Lock()
-	before := l.ended[key]
-	delete(l.ended, key)
-	// At once, so that nobody is overlooked who is let in just now; see endings.
-	now, was := l.enter(g)
-	l.mu.Unlock()
 	records := []store.Record{{Kind: store.KindGrant, Key: key, Value: value, End: end.Add(writtenBeyond)}}
 	s, _ := g.With.(*session)
 	if s != nil {
@@ -176,6 +170,14 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 		}
 		records = append(records, r)
 	}
+	l.order.RLock()
+	defer l.order.RUnlock()
+	l.mu.Lock()
+	before := l.ended[key]
+	delete(l.ended, key)
+	// At once, so that nobody is overlooked who is let in just now; see endings.
+	now, was := l.enter(g)
+	l.mu.Unlock()
 	without, err := l.put(ctx, records...)
 	if err == nil {
 		l.seats.granted(room, who)
@@ -222,9 +224,12 @@ func removeAt(by *granted) time.Time {
 func (l *ledger) Ended(room, who jid.JID) {
 	l.mu.Lock()
 	l.strikeOut(room.String(), who.String())
+	knocked := l.lobby[room.String()][who.String()] != nil // and that is what is written down
 	l.mu.Unlock()
 	l.seats.ended(room.String(), who.String())
-	l.toCross(grantKey(room, who))
+	if !knocked {
+		l.toCross(grantKey(room, who))
+	}
 }
 
 // toCross has a grant crossed out.
@@ -295,11 +300,17 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 			l.log.Warn("cannot read a grant in the store; it is skipped", zap.Error(err))
 			continue
 		}
-		all = append(all, g)
-		l.takesOver(g, r.End)
+		by, _ := g.By.(granted)
 		l.mu.Lock()
+		if by.Knocked {
+			l.knocks(newLive(g, by))
+			l.mu.Unlock()
+			continue
+		}
 		l.enter(g)
 		l.mu.Unlock()
+		l.takesOver(g, r.End)
+		all = append(all, g)
 	}
 	return all, nil
 }

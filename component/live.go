@@ -25,6 +25,8 @@ type granted struct {
 	RemoveAt time.Time `json:",omitzero"`
 	// Machine is the fingerprint of the machine-uid; empty if the client named none.
 	Machine string `json:",omitempty"`
+	// Knocked says that the person was left to the lobby of the room; see knocked.go.
+	Knocked bool `json:",omitempty"`
 	// Seat is the person's seat in a room that has only so many; 0 for none.
 	Seat int `json:",omitempty"`
 }
@@ -52,12 +54,9 @@ func (g *live) room() auth.Room {
 	return auth.Room{JID: g.Room}
 }
 
-func newLive(g muc.Grant) *live {
-	l := &live{Grant: g}
+func newLive(g muc.Grant, by granted) *live {
+	l := &live{Grant: g, by: by}
 	l.By, l.With = nil, nil
-	if by, ok := g.By.(granted); ok {
-		l.by = by
-	}
 	return l
 }
 
@@ -73,7 +72,9 @@ func (l *ledger) enter(g muc.Grant) (now, was *live) {
 	if l.rooms[room] == nil {
 		l.rooms[room] = make(map[string]*live)
 	}
-	now, was = newLive(g), l.rooms[room][who]
+	by, _ := g.By.(granted)
+	now, was = newLive(g, by), l.rooms[room][who]
+	l.forgetKnocked(room, who)
 	l.rooms[room][who] = now
 	l.endings.forget(was)
 	l.endings.expect(now)
@@ -88,11 +89,14 @@ func (l *ledger) strikeOut(room, who string) {
 	}
 }
 
-// of returns the live grant of a person, or nil.
+// of returns the live grant of a person, or what is known of somebody who was left to a lobby, or nil.
 func (l *ledger) of(room, who jid.JID) *live {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.rooms[room.String()][who.Bare().String()]
+	if g := l.rooms[room.String()][who.Bare().String()]; g != nil {
+		return g
+	}
+	return l.lobby[room.String()][who.Bare().String()]
 }
 
 // isLive reports whether a grant is still the one of its person.
@@ -123,8 +127,8 @@ func (l *ledger) all() (all []*live) {
 
 // LiveGrant is the right of somebody to be in a room.
 type LiveGrant struct {
-	Room, Who   jid.JID // both bare
-	Affiliation string
+	Room, Who   jid.JID     // both bare
+	Affiliation string      // empty for somebody whom usher left to a lobby
 	Reason      auth.Reason // why it was given; empty if an older version of usher gave it
 	// Issuer, JTI and User name the token, cleaned by token.ForLog. They are empty for people without one.
 	Issuer, JTI, User string
@@ -154,15 +158,15 @@ func public(all []*live) []LiveGrant {
 }
 
 // Grants returns the live grants of a room, or of all rooms if room is empty. The room's address may be in either spelling of a
-// tenant's rooms, see auth.Authorizer.Room. People without an affiliation from usher have none: those let in from a lobby, and those
-// of a breakout room, who have one in its main room. Any goroutine may call it.
+// tenant's rooms, see auth.Authorizer.Room. People of a breakout room have their grant in its main room. People with a token whom usher
+// left to the lobby of a room are listed until it ends, without an affiliation. Any goroutine may call it.
 func (c *Component) Grants(room string) []LiveGrant {
-	if room == "" {
-		return public(c.ledger.all())
+	if room != "" {
+		j, err := c.policy.Load().Room(room)
+		if err != nil {
+			return nil
+		}
+		room = j.String()
 	}
-	j, err := c.policy.Load().Room(room)
-	if err != nil {
-		return nil
-	}
-	return public(c.ledger.in(j))
+	return public(c.ledger.everybody(room))
 }

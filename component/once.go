@@ -7,6 +7,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/muc"
 )
 
 // What stands between a decision to let somebody in and the room: a one-time token is used up, and the same token or person may not
@@ -46,6 +47,12 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	}
 	r.by.Reason, r.by.RemoveAt = d.Reason, d.RemoveAt // somebody else may have become host by coming first
 	d, said := c.mode.apply(ctx, r, d)
+	if d.Verdict == auth.Allow && d.Affiliation == auth.None && !d.Breakout && (said == nil || !said.Redirects()) {
+		g := muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), At: c.o.Now(), Expires: d.Expires}
+		if err := c.ledger.knocked(ctx, g, r.by); err != nil {
+			return d.Denied(auth.ReasonStoreUnavailable, err), said
+		}
+	}
 	if d.Verdict == auth.Allow {
 		d = c.stillHolds(ctx, r, d)
 	}

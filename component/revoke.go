@@ -49,7 +49,7 @@ func (c *Component) Revoke(ctx context.Context, r auth.Revocation) (Revoked, err
 	all := r
 	all.Before = time.Time{}
 	var out, spared []*live
-	for _, g := range c.ledger.all() {
+	for _, g := range c.ledger.everybody("") {
 		switch {
 		case r.Covers(g.by.Proof, g.room()):
 			out = append(out, g)
@@ -103,7 +103,7 @@ const storeAgain = 500 * time.Millisecond
 func (c *Component) enforce(ctx context.Context, read func(context.Context) (store.Revoked, error)) {
 	c.untilDone(ctx, "could not read revocations", func() error {
 		all, err := read(ctx)
-		for _, g := range c.ledger.all() {
+		for _, g := range c.ledger.everybody("") {
 			if all.Covers(g.by.Proof, g.room()) {
 				c.ledger.endings.out(g, byRevocation)
 			}
@@ -192,7 +192,7 @@ func (c *Component) kicked(room, who jid.JID, _ bool) {
 		if err != nil || !barred {
 			return err
 		}
-		for _, other := range c.ledger.in(room) {
+		for _, other := range c.ledger.everybody(room.String()) {
 			if store.SamePerson(other.by.Proof, proof) {
 				c.ledger.endings.out(other, byBar)
 			}
@@ -204,6 +204,7 @@ func (c *Component) kicked(room, who jid.JID, _ bool) {
 // roomEnded is called when a room is gone. It does not block.
 func (c *Component) roomEnded(room jid.JID) {
 	c.meetings.ended(room)
+	c.ledger.lobbyEnds(room)
 	c.kicks.mu.Lock()
 	defer c.kicks.mu.Unlock()
 	if !c.kicks.in[room.String()] {
