@@ -528,3 +528,29 @@ func TestKnockedIsPutOut(t *testing.T) {
 		t.Errorf("listed are %+v", all)
 	}
 }
+
+// Who is in a breakout room by a token that is revoked is put out there, and cannot come back into either room.
+func TestRevokeInBreakout(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{JitsiOptions: withBreakouts})
+	host, member, guest := b.person("meet.example.com"), b.person("meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	tok := mint(t, of("u2", "j2"))
+	member.enters(room, tok)
+	guest.enters(room, "")
+	cell := host.adds("cell")
+	host.moves(room, cell, mint(t, nil), "owner moderator")
+	member.moves(room, cell, tok, "member participant")
+	guest.moves(room, cell, "", "member participant")
+	ctx, cancel := b.within()
+	defer cancel()
+	if got, err := b.usher.Revoke(ctx, auth.Revocation{JTI: "j2", Room: room}); err != nil || len(got.Out) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	b.eventually("the member is out of the breakout room", func() bool { return b.sees(cell).Occupant(member.JID()).JID == "" })
+	member.must("asks for the room", member.asks(room, tok), "forbidden token-revoked")
+	member.must("asks for the breakout room", member.asks(cell, tok), "forbidden room-mismatch")
+	if view := b.sees(cell); view.Occupant(guest.JID()).JID == "" || view.Occupant(host.JID()).JID == "" {
+		t.Errorf("others are out, too: %s", view)
+	}
+}

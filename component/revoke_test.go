@@ -40,6 +40,7 @@ type process struct {
 	mu     sync.Mutex
 	inside map[string]bool // by bare JID
 	during func()          // is called while somebody is let in, once their grant is written down
+	out    func()          // is called while somebody is put out, before they are
 }
 
 var errUnreachable = errors.New("no answer from the store")
@@ -205,6 +206,12 @@ func (p *process) Remove(_ context.Context, room, who jid.JID, _ string) error {
 	<-*p.thawed.Load()
 	if p.busy.Load() {
 		return errors.New("the server is busy")
+	}
+	p.mu.Lock()
+	out := p.out
+	p.mu.Unlock()
+	if out != nil {
+		out()
 	}
 	p.leaves(room, who)
 	return nil
@@ -438,6 +445,46 @@ func TestStoreStopsWhileLetIn(t *testing.T) {
 				t.Error("who was inside is out")
 			}
 		})
+	}
+}
+
+// Somebody comes with a newer token while they are put out because the older one has ended: they are let in after that, and stay.
+func TestRenewedWhilePutOut(t *testing.T) {
+	t.Parallel()
+	tokens := tokensOf(t, 2)
+	p, stop := newProcess(t, store.Memory(store.Options{}), func(p *auth.Policy) {
+		p.VHosts["meet.example.com"].Issuers[0].OnExpiry = auth.Remove
+	})
+	defer stop()
+	if d := p.asks(somebody(0), tokens[0], "m"); d.Verdict != auth.Allow {
+		t.Fatal(d.Reason, d.Err)
+	}
+	again := make(chan auth.Decision, 1)
+	turns := func() int {
+		p.c.turns.mu.Lock()
+		defer p.c.turns.mu.Unlock()
+		if one := p.c.turns.all[turnOf(theRoom, somebody(0).Bare())]; one != nil {
+			return one.n
+		}
+		return 0
+	}
+	old := p.c.ledger.of(theRoom, somebody(0))
+	var once sync.Once
+	p.mu.Lock()
+	p.out = func() {
+		once.Do(func() {
+			go func() { again <- p.asks(somebody(0), tokens[1], "m") }()
+			soon(t, "the newer request waits, or is done", func() bool { return turns() > 1 || !p.c.ledger.isLive(old) })
+		})
+	}
+	p.mu.Unlock()
+	p.c.ledger.endings.out(old, byExpiry)
+	if d := <-again; d.Verdict != auth.Allow {
+		t.Errorf("told %s %v", d.Reason, d.Err)
+	}
+	soon(t, "all turns are over", func() bool { return turns() == 0 })
+	if !p.has(somebody(0)) || len(p.c.Grants("")) != 1 || p.c.Grants("")[0].JTI != "j1" {
+		t.Errorf("inside: %t, listed: %+v", p.has(somebody(0)), p.c.Grants(""))
 	}
 }
 
