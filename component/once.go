@@ -50,7 +50,7 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	if d.Verdict == auth.Allow && d.Affiliation == auth.None && !d.Breakout && (said == nil || !said.Redirects()) {
 		g := muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), At: c.o.Now(), Expires: d.Expires}
 		if err := c.ledger.knocked(ctx, g, r.by); err != nil {
-			return d.Denied(auth.ReasonStoreUnavailable, err), said
+			d = d.Denied(auth.ReasonStoreUnavailable, err)
 		}
 	}
 	if d.Verdict == auth.Allow {

@@ -482,9 +482,33 @@ func TestRenewedWhilePutOut(t *testing.T) {
 	if d := <-again; d.Verdict != auth.Allow {
 		t.Errorf("told %s %v", d.Reason, d.Err)
 	}
-	soon(t, "all turns are over", func() bool { return turns() == 0 })
+	soon(t, "all is done", func() bool { return turns() == 0 && p.c.Stats().Events[EventPutOut] == 1 })
 	if !p.has(somebody(0)) || len(p.c.Grants("")) != 1 || p.c.Grants("")[0].JTI != "j1" {
 		t.Errorf("inside: %t, listed: %+v", p.has(somebody(0)), p.c.Grants(""))
+	}
+}
+
+// mute is a store that fails to pass events on.
+type mute struct{ store.Store }
+
+func (mute) Append(context.Context, store.Event) error { return errUnreachable }
+
+// A revocation that is written down, and of which other ushers cannot be told, is told as that. Here people are put out.
+func TestRevokeUntold(t *testing.T) {
+	t.Parallel()
+	tokens := tokensOf(t, 1)
+	p, stop := newProcess(t, mute{store.Memory(store.Options{})}, nil)
+	defer stop()
+	if d := p.asks(somebody(0), tokens[0], "m"); d.Verdict != auth.Allow {
+		t.Fatal(d.Reason, d.Err)
+	}
+	got, err := p.c.Revoke(t.Context(), auth.Revocation{JTI: "j0"})
+	if !errors.Is(err, store.ErrUntold) || got.Revocation.ID == "" || len(got.Out) != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	soon(t, "who was inside is out", func() bool { return !p.has(somebody(0)) }, p)
+	if d := p.asks(somebody(0), tokens[0], "m"); d.Reason != auth.ReasonTokenRevoked {
+		t.Errorf("told %s", d.Reason)
 	}
 }
 
