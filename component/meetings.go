@@ -235,7 +235,7 @@ func (ms *meetings) load(ctx context.Context, room auth.Room, known bool) (*meet
 }
 
 // add writes a meeting down, or reads what an earlier process has written. If the room is not there any more, that is about an earlier
-// meeting.
+// meeting, unless it has just been written: then another usher is about to have the room opened.
 func (ms *meetings) add(ctx context.Context, m *meeting, known bool) error {
 	key := m.room.JID.String()
 	for {
@@ -252,15 +252,16 @@ func (ms *meetings) add(ctx context.Context, m *meeting, known bool) error {
 			return err
 		case added:
 			m.written = r.Value
-			return ms.withoutFirst(ctx, key)
+			return ms.readFirst(ctx, m)
 		}
-		if !known {
-			if known, _, err = ms.rooms.State(ctx, m.room.JID); err != nil {
+		var was meetingRecord
+		goesOn := json.Unmarshal(there.Value, &was) == nil
+		if goesOn && !known && !ms.now().Before(was.Began.Add(toComeIn)) {
+			if goesOn, _, err = ms.rooms.State(ctx, m.room.JID); err != nil {
 				return fmt.Errorf("%w: %w", errUnasked, err)
 			}
 		}
-		var was meetingRecord
-		if json.Unmarshal(there.Value, &was) == nil && known {
+		if goesOn {
 			m.meetingRecord, m.written, m.admitted = was, there.Value, true
 			return ms.readFirst(ctx, m)
 		}
@@ -269,7 +270,7 @@ func (ms *meetings) add(ctx context.Context, m *meeting, known bool) error {
 			return err
 		} else if swapped {
 			m.written = r.Value
-			return ms.withoutFirst(ctx, key)
+			return ms.readFirst(ctx, m)
 		}
 	}
 }
@@ -277,11 +278,7 @@ func (ms *meetings) add(ctx context.Context, m *meeting, known bool) error {
 // until is the end of a record that is written now. A meeting that goes on has it written again.
 func (ms *meetings) until() time.Time { return ms.now().Add(writtenBeyond) }
 
-// withoutFirst deletes who was host of an earlier meeting.
-func (ms *meetings) withoutFirst(ctx context.Context, room string) error {
-	return ms.store.Delete(ctx, store.KindRoom, firstKey(room))
-}
-
+// readFirst reads who is host by coming first. Of an earlier meeting that is nobody who counts, see counts.
 func (ms *meetings) readFirst(ctx context.Context, m *meeting) error {
 	r, err := ms.store.Get(ctx, store.KindRoom, firstKey(m.room.JID.String()))
 	if errors.Is(err, store.ErrNotFound) {

@@ -15,6 +15,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/redistest"
 )
 
 // cut is a store that is cut off: a call fails, before it has done something or after.
@@ -214,31 +215,54 @@ func member1(room, who int) muc.Grant {
 	return g
 }
 
-// Of many who ask at once, as many get in as there are seats, with one usher and with two.
+// Of many who ask two ushers at once, as many get in as there are seats.
 func TestSeatsAtOnce(t *testing.T) {
 	t.Parallel()
-	s := store.Memory(store.Options{})
-	ushers := []*seats{newLedger(s, zap.NewNop(), &counters{}).seats, newLedger(s, zap.NewNop(), &counters{}).seats}
-	for n := range 20 {
-		room := fmt.Sprintf("r%d@c", n)
-		var all sync.WaitGroup
-		in := make(chan string, 100)
-		for p := range 100 {
-			all.Go(func() {
-				who := fmt.Sprintf("p%d@a", p)
-				switch err := ushers[p%2].take(t.Context(), room, who, 30, 0); {
-				case err == nil:
-					in <- who
-				case !errors.Is(err, errFull):
-					t.Error(err)
-				}
-			})
+	eachShared(t, func(t *testing.T, open func() store.Store) {
+		ushers := []*seats{newLedger(open(), zap.NewNop(), &counters{}).seats, newLedger(open(), zap.NewNop(), &counters{}).seats}
+		for n := range 10 {
+			room := fmt.Sprintf("r%d@c", n)
+			var all sync.WaitGroup
+			in := make(chan string, 100)
+			for p := range 60 {
+				all.Go(func() {
+					who := fmt.Sprintf("p%d@a", p)
+					switch err := ushers[p%2].take(t.Context(), room, who, 30, 0); {
+					case err == nil:
+						in <- who
+					case !errors.Is(err, errFull):
+						t.Error(err)
+					}
+				})
+			}
+			all.Wait()
+			if len(in) != 30 {
+				t.Fatalf("%d are in", len(in))
+			}
 		}
-		all.Wait()
-		if len(in) != 30 {
-			t.Fatalf("%d are in", len(in))
-		}
-	}
+	})
+}
+
+// eachShared runs a test with stores that several ushers share, each with its own view.
+func eachShared(t *testing.T, test func(t *testing.T, open func() store.Store)) {
+	t.Helper()
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		s := store.Memory(store.Options{})
+		test(t, func() store.Store { return s })
+	})
+	t.Run("redis", func(t *testing.T) {
+		t.Parallel()
+		server := redistest.Start(t, redistest.Options{})
+		test(t, func() store.Store {
+			s, err := store.Redis(store.Options{}, store.RedisOptions{URL: server.URL()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { s.Close() })
+			return s
+		})
+	})
 }
 
 // A room without a limit costs no call of the store, nor does a full room in which all seats are this usher's.
