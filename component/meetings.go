@@ -47,6 +47,7 @@ type meetings struct {
 	rule   func(auth.Room) auth.RoomRule
 	ledger *ledger
 	turns  *turns
+	holds  func() bool // this usher is the active one
 	now    func() time.Time
 	log    *zap.Logger
 	warn   func(room jid.JID, what string, err error)
@@ -101,7 +102,7 @@ type firstHost struct {
 
 func newMeetings(c *Component) *meetings {
 	return &meetings{
-		store: c.o.Store, keeper: c.seats.store.Keeper, ledger: c.ledger, turns: &c.turns, now: c.o.Now, log: c.o.Log, warn: c.warn,
+		store: c.o.Store, keeper: c.seats.store.Keeper, ledger: c.ledger, turns: &c.turns, holds: c.o.Holds, now: c.o.Now, log: c.o.Log, warn: c.warn,
 		rule: func(room auth.Room) auth.RoomRule {
 			rule, _ := c.policy.Load().RuleFor(room)
 			return rule
@@ -537,8 +538,11 @@ func (ms *meetings) run(ctx context.Context) {
 	}
 }
 
-// tick does what is due now. What needs the store and fails is left for the next time.
+// tick does what is due now, if this usher is the active one. What needs the store and fails is left for the next time.
 func (ms *meetings) tick(ctx context.Context) {
+	if !ms.holds() {
+		return
+	}
 	_ = ms.takeIn(ctx)
 	_ = ms.forget(ctx, "")
 	_ = ms.ledger.seats.settle(ctx)
@@ -685,8 +689,11 @@ func (ms *meetings) hostComes(m *meeting, now time.Time) bool {
 	return false
 }
 
-// end ends a room because of its rule.
+// end ends a room because of its rule. An usher that is not the active one any more does not: what it knows may be old.
 func (ms *meetings) end(ctx context.Context, m *meeting, text string) {
+	if !ms.holds() {
+		return
+	}
 	if err := ms.rooms.End(ctx, m.room.JID, text); err != nil {
 		ms.warn(m.room.JID, "could not end a room yet", err)
 		return

@@ -32,12 +32,13 @@ type stage struct {
 	rules []auth.Rule
 	c     *Component // the usher that plays on it
 
-	mu     sync.Mutex
-	inside map[string]map[string]bool // by room and person; true for a host
-	said   []string
-	ended  []string
-	asked  int // how often a room was asked for its state
-	broken error
+	mu      sync.Mutex
+	inside  map[string]map[string]bool // by room and person; true for a host
+	said    []string
+	ended   []string
+	asked   int // how often a room was asked for its state
+	broken  error
+	passive bool // the usher is not the active one
 }
 
 const stagedRoom = "standup@conference.meet.example.com"
@@ -75,6 +76,7 @@ func (s *stage) begins() {
 	s.t.Helper()
 	c, err := New(Options{
 		Domain: ours, Services: []jid.JID{theRoom.Domain()}, Log: zap.NewNop(), MembersOnly: true, Store: s.store, Now: s.now, Authorizer: s.policy(),
+		Holds: func() bool { return !s.passive },
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -304,6 +306,20 @@ func TestMeetingOver(t *testing.T) {
 	s.passes(time.Second)
 	want(t, "ended", s.ended, longestText)
 	s.enters(host2, asHost)
+}
+
+// An usher that is not the active one ends nothing.
+func TestMeetingPassive(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, auth.Rule{Match: "*", MaxDuration: time.Hour})
+	s.enters(host1, asHost)
+	s.passive = true
+	s.skips(2 * time.Hour)
+	want(t, "said", s.said)
+	want(t, "ended", s.ended)
+	s.passive = false
+	s.passes(time.Second)
+	want(t, "ended", s.ended, longestText)
 }
 
 // A meeting to which nobody was admitted in the end has not begun.
