@@ -23,6 +23,8 @@ const (
 	meetingsEvery, hostsEvery, existsEvery = time.Second, 2 * time.Second, 30 * time.Second
 	// meetingsAtOnce is how many rooms are asked at a time, and meetingWithin how long one may take.
 	meetingsAtOnce, meetingWithin = 8, 10 * time.Second
+	// meetingAgain is the pause after a room has not answered.
+	meetingAgain = 5 * time.Second
 	// reloadTakes is how long the last host must be away before a room ends because of that. A page reload takes less.
 	reloadTakes = 5 * time.Second
 	// toComeIn is how long somebody who becomes host by coming first may be on the way, where another usher has let them in.
@@ -81,6 +83,7 @@ type meeting struct {
 	visits   int       // admissions that have begun
 	admitted bool      // somebody has been admitted
 	next     time.Time // when the room is to be asked next
+	again    time.Time // not before that is anything tried again that failed
 }
 
 // meetingRecord is what is written down of a meeting.
@@ -532,10 +535,37 @@ func (ms *meetings) run(ctx context.Context) {
 		ms.tick(ctx)
 		select {
 		case <-ctx.Done():
+			ms.save(ctx)
 			return
 		case <-tick.C:
 		}
 	}
+}
+
+// save writes down what the next usher needs to know, when this one stops or has no connection.
+func (ms *meetings) save(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if !ms.holds() || ms.forget(ctx, "") != nil || ms.ledger.seats.settle(ctx) != nil {
+		return
+	}
+	for _, m := range ms.those(func(m *meeting) bool { return m.changed }) {
+		if ms.write(ctx, m) != nil {
+			return
+		}
+	}
+}
+
+// those returns the meetings that are such.
+func (ms *meetings) those(such func(*meeting) bool) (all []*meeting) {
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	for _, m := range ms.all {
+		if such(m) {
+			all = append(all, m)
+		}
+	}
+	return all
 }
 
 // tick does what is due now, if this usher is the active one. What needs the store and fails is left for the next time.
@@ -546,17 +576,9 @@ func (ms *meetings) tick(ctx context.Context) {
 	_ = ms.takeIn(ctx)
 	_ = ms.forget(ctx, "")
 	_ = ms.ledger.seats.settle(ctx)
-	ms.mu.Lock()
-	var all []*meeting
-	for _, m := range ms.all {
-		if ms.due(m) {
-			all = append(all, m)
-		}
-	}
-	ms.mu.Unlock()
 	var g errgroup.Group
 	g.SetLimit(meetingsAtOnce)
-	for _, m := range all {
+	for _, m := range ms.those(ms.due) {
 		g.Go(func() error { ms.tend(ctx, m); return nil })
 	}
 	_ = g.Wait()
@@ -612,6 +634,9 @@ func (ms *meetings) takeIn(ctx context.Context) error {
 // due reports whether something is due in a meeting. The caller holds mu.
 func (ms *meetings) due(m *meeting) bool {
 	now, rule := ms.now(), ms.rule(m.room)
+	if now.Before(m.again) {
+		return false
+	}
 	passed := func(t time.Time) bool { return !t.IsZero() && !now.Before(t) }
 	end, _ := m.limit(rule)
 	return m.changed || !now.Before(m.next) || passed(end) || passed(m.hostless(rule)) || m.toWarn(end, now)
@@ -631,9 +656,7 @@ func (ms *meetings) tend(ctx context.Context, m *meeting) {
 	ms.mu.Unlock()
 	exists, host, err := ms.rooms.State(ctx, m.room.JID)
 	if err != nil {
-		if ctx.Err() == nil {
-			ms.warn(m.room.JID, "could not ask a room with a rule", err)
-		}
+		ms.failed(ctx, m, "could not ask a room with a rule", err)
 		return
 	}
 	ms.mu.Lock()
@@ -676,6 +699,17 @@ func (ms *meetings) tend(ctx context.Context, m *meeting) {
 	}
 }
 
+// failed notes that a room has not done what its rule needs; it is tried again.
+func (ms *meetings) failed(ctx context.Context, m *meeting, what string, err error) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return // usher stops, or has no connection any more
+	}
+	ms.warn(m.room.JID, what, err)
+	ms.mu.Lock()
+	defer ms.mu.Unlock()
+	m.again = ms.now().Add(meetingAgain)
+}
+
 // hostComes reports whether a host is on the way into a room. The caller holds mu.
 func (ms *meetings) hostComes(m *meeting, now time.Time) bool {
 	if m.asking > 0 {
@@ -695,7 +729,7 @@ func (ms *meetings) end(ctx context.Context, m *meeting, text string) {
 		return
 	}
 	if err := ms.rooms.End(ctx, m.room.JID, text); err != nil {
-		ms.warn(m.room.JID, "could not end a room yet", err)
+		ms.failed(ctx, m, "could not end a room yet", err)
 		return
 	}
 	ms.log.Info("room ended by its rule", zap.Stringer("room", m.room.JID), zap.String("why", text))

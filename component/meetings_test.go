@@ -303,9 +303,28 @@ func TestMeetingOver(t *testing.T) {
 	if got := s.asks(host2, "", asHost); got != string(auth.ReasonRoomUnavailable) {
 		t.Error(got)
 	}
-	s.passes(time.Second)
+	s.passes(meetingAgain)
 	want(t, "ended", s.ended, longestText)
 	s.enters(host2, asHost)
+}
+
+// What a meeting depends on is written down when usher stops.
+func TestMeetingSaved(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, auth.Rule{Match: "*", OnHostLeft: auth.LeftEnd, HostGrace: time.Minute})
+	s.enters(host1, asHost)
+	s.enters(mem1)
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	s.c.meetings.run(stopped) // sees the host
+	s.leaves(host1)
+	s.clock = s.clock.Add(10 * time.Second)
+	s.c.meetings.run(stopped) // misses the host
+	s.begins()
+	s.skips(50 * time.Second)
+	want(t, "ended early", s.ended)
+	s.skips(10 * time.Second)
+	want(t, "ended", s.ended, leftText)
 }
 
 // An usher that is not the active one ends nothing.
