@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
@@ -136,7 +137,7 @@ func TestRuleKeeps(t *testing.T) {
 		guest.enters(room, "")
 		g.eventually("the host is seen", func() bool { return g.usher.Met(room).HostCame })
 		host.leaves(room)
-		g.eventually("it is written down", func() bool { return g.count("room", "HostLeft") == 1 })
+		g.eventually("it is written down", func() bool { return g.count(store.KindRoom, "HostLeft") == 1 })
 		g.crashes()
 		g.comesBack()
 		g.eventually("the late one is let in", func() bool { return late.asks(room, "") == "ready" })
@@ -144,7 +145,7 @@ func TestRuleKeeps(t *testing.T) {
 		late.leaves(room)
 		guest.leaves(room)
 		g.roomEnds()
-		g.eventually("the meeting is over", func() bool { return g.count("room", "") == 0 })
+		g.eventually("the meeting is over", func() bool { return g.count(store.KindRoom, "") == 0 })
 		late.must("asks then", late.asks(room, ""), absent)
 	}, own, relay)
 }
@@ -207,4 +208,34 @@ func TestRuleFirstIsHost(t *testing.T) {
 			return is
 		})
 	}, own, relay)
+}
+
+// usher is killed beside a full room. The next one knows who has which seat, and gives none away twice.
+func TestRuleSeatsCrash(t *testing.T) {
+	t.Parallel()
+	eachStore(t, func(t *testing.T, m mode, s setup) {
+		s.policy = ruled(auth.Rule{MaxOccupants: 3})
+		g := m.start(t, s)
+		host, mem, guest, late := g.person("meet.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com"), g.person("guest.meet.example.com")
+		host.enters(room, mint(t, nil))
+		mem.enters(room, mint(t, member))
+		guest.enters(room, "")
+		if g.usherLets(late) {
+			t.Fatal("four are let in to a room for three")
+		}
+		g.crashes()
+		g.forward(time.Hour / 2) // longer than any request takes
+		g.comesBack()
+		if g.usherLets(late) || g.inside(room) != 3 {
+			t.Fatalf("after a crash, one is let in to a full room: %s", g.sees(room))
+		}
+		late.out(room)
+		mem.leaves(room)
+		g.inTime("a seat is free", func() bool { return g.usherLets(late) })
+		late.must("joins", late.joins(room), "member participant")
+		for _, p := range []*person{host, guest, late} {
+			p.leaves(room)
+		}
+		g.inTime("no seat is left", func() bool { return g.count(store.KindSeat, "") == 0 })
+	})
 }
