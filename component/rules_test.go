@@ -73,6 +73,13 @@ func TestRuleSeats(t *testing.T) {
 		in[0].leaves(room)
 		g.inTime("a seat is free", func() bool { return g.usherLets(out[0]) })
 		out[0].must("joins", out[0].joins(room), "member participant")
+		in[1].leaves(room)
+		g.inTime("a seat is free", func() bool { return g.usherLets(out[1]) })
+		g.inTime("who was let in has not come, and their seat is free", func() bool { return g.usherLets(out[2]) })
+		out[2].must("joins", out[2].joins(room), "member participant")
+		if n := g.inside(room); n != seats {
+			t.Errorf("%d people are inside", n)
+		}
 	}, own, relay)
 }
 
