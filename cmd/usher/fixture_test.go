@@ -352,8 +352,13 @@ func tokenOf(t testing.TB, secret string) string {
 
 // asks sends a conference request, and returns "ready", "not ready", or the reason code of the refusal.
 func asks(ctx context.Context, c *prosodytest.Client, room, attr string) (string, error) {
+	return asksFrom(ctx, c, "m", room, attr)
+}
+
+// asksFrom is asks for a machine.
+func asksFrom(ctx context.Context, c *prosodytest.Client, machine, room, attr string) (string, error) {
 	const focus = "http://jitsi.org/protocol/focus"
-	answer, err := c.IQ(ctx, "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", focus, room, attr))
+	answer, err := c.IQ(ctx, "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", focus, room, machine, attr))
 	switch {
 	case err != nil:
 		return "", err

@@ -39,31 +39,38 @@ func TestRulesServed(t *testing.T) {
 			}
 			people[who] = server.Client(t, prosodytest.ClientOptions{Host: host})
 		}
-		got, err := asks(t.Context(), people[who], room+"@"+demoScene.service, attr)
+		got, err := asksFrom(t.Context(), people[who], "machine of "+who, room+"@"+demoScene.service, attr)
 		if err != nil || got != want {
 			t.Errorf("%s in %s: got %s, %v; want %s", who, room, got, err, want)
 		}
 	}
-	compact, err := token.Mint(token.Claims{
-		Issuer: demoScene.issuer, Audience: []string{"jitsi"}, Subject: demoScene.tokens, Room: "*",
-		Expires: time.Now().Add(time.Hour), User: token.User{Affiliation: "member"},
-	}, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(appSecret)})
-	if err != nil {
-		t.Fatal(err)
+	member := func(id string) string {
+		t.Helper()
+		compact, err := token.Mint(token.Claims{
+			Issuer: demoScene.issuer, Audience: []string{"jitsi"}, Subject: demoScene.tokens, Room: "*", ID: id,
+			Expires: time.Now().Add(time.Hour), User: token.User{Affiliation: "member"},
+		}, token.MintOptions{Algorithm: jwa.HS256, Key: []byte(appSecret)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "token='" + compact + "'"
 	}
-	host, member := tokenOf(t, appSecret), "token='"+compact+"'"
+	host, first, second := tokenOf(t, appSecret), member("1"), member("2")
 
 	ask("host", "closed-1", host, "room-closed")
 	ask("host", "inner-1", host, "ready")
 	ask("guest", "inner-1", "", "token-required")
-	ask("first", "small-1", member, "ready")
-	ask("second", "small-1", member, "room-full")
+	ask("first", "small-1", first, "ready")
+	ask("second", "small-1", second, "room-full")
 	ask("host", "small-1", host, "ready")
-	ask("first", "equals-1", member, "ready")
-	ask("first", "hosted-1", member, "host-absent")
+	ask("first", "equals-1", first, "ready")
+	ask("first", "hosted-1", first, "host-absent")
 
 	r.replaces("usher.yaml", plain)
 	ask("host", "closed-1", host, "ready")
-	ask("first", "hosted-1", member, "ready")
+	ask("first", "hosted-1", first, "ready")
 	silent(t, r.log.String())
+	if t.Failed() {
+		t.Log(prosodytest.Tail(r.log.String()))
+	}
 }
