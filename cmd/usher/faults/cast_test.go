@@ -164,7 +164,7 @@ func (a *actor) stays(ctx context.Context, v *visit, d time.Duration) (out bool)
 	a.Drain()
 	switch {
 	case err == nil:
-		a.s.ledger.exits(v, "is removed")
+		a.s.ledger.removed(v)
 		return true
 	case a.Err() != nil:
 		a.ends(v)

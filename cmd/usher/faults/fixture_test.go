@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -20,7 +21,9 @@ import (
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/redistest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -46,11 +49,16 @@ type site struct {
 	t      *testing.T
 	combo  combo
 	ledger *ledger
-	cable  *prosodytest.Cable
 	jicofo *prosodytest.Jicofo // nil if usher is the focus itself
-	usher  *process
-	dir    string // with usher.yaml, and in state, the store
-	small  bool   // state is a small file system of its own
+	usher  *process            // of two, the active one; see roles
+	dir    string              // with usher.yaml, and in state, the store
+	small  bool                // state is a small file system of its own
+
+	// With two ushers:
+	other   *process          // the one that stands by
+	redis   *redistest.Server // which they share
+	records store.Store       // the store in it
+	crowd   sync.WaitGroup    // the people of joins
 
 	mu       sync.Mutex
 	observer *prosodytest.Observer
@@ -64,14 +72,19 @@ func newSite(t *testing.T, c combo, binary string) *site {
 	o := prosodytest.JitsiOptions{Secret: componentSecret}
 	options := o.Options()
 	options.Prosody, options.LogLevel = c.prosody, "warn"
+	if c.pair {
+		options.Config = strings.Replace(options.Config, "component_secret =", "component_conflict_resolve = \"kick_old\"\ncomponent_secret =", 1)
+	}
 	s := &site{t: t, combo: c, Server: prosodytest.Start(t, options), ledger: newLedger(), dir: t.TempDir()}
-	s.cable = prosodytest.NewCable(t, s.ComponentAddr)
 	if c.jicofo {
 		s.jicofo = s.Jicofo(t, o.Jicofo())
 	}
-	s.configure()
-	s.usher = &process{binary: binary, dir: s.dir, log: filepath.Join(s.dir, "usher.log"), died: func(how string) { s.ledger.broken("%s", how) }}
-	t.Cleanup(s.usher.cleanUp)
+	s.usher = s.newUsher(binary, "usher")
+	if c.pair {
+		s.shares(binary)
+	} else {
+		s.keeps()
+	}
 	if err := s.connect(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -79,21 +92,46 @@ func newSite(t *testing.T, c combo, binary string) *site {
 	return s
 }
 
-// configure writes usher.yaml, and creates the folder of the store: a small file system if we may mount one.
-func (s *site) configure() {
+// newUsher is one more usher of the site, which has not started.
+func (s *site) newUsher(binary, name string) *process {
+	u := &process{
+		name: name, binary: binary, dir: s.dir, log: filepath.Join(s.dir, name+".log"), cable: prosodytest.NewCable(s.t, s.ComponentAddr),
+		died: func(how string) { s.ledger.broken("%s", how) },
+	}
+	s.t.Cleanup(u.cleanUp)
+	return u
+}
+
+// ushers are the ushers of the site.
+func (s *site) ushers() []*process {
+	if s.other == nil {
+		return []*process{s.usher}
+	}
+	return []*process{s.usher, s.other}
+}
+
+// configure writes an usher's configuration.
+func (s *site) configure(u *process, store string) {
 	yaml := fmt.Sprintf(`xmpp: {server: %q, domain: %s, secret: %q}
 rooms: {services: [%s], wait_hold: %s, wait_hold_jitsi: %s}
 vhosts:
   %s: {kind: token, app_id: %s, app_secret: %q, leeway: %s}
   %s: {kind: guest}
-store: {path: state/usher.db}
-`, s.cable.Addr(), focus, componentSecret, service, waitHold, waitHoldJitsi, domain, issuer, appSecret, leeway, guests)
+store: {%s}
+`, u.cable.Addr(), focus, componentSecret, service, waitHold, waitHoldJitsi, domain, issuer, appSecret, leeway, guests, store)
 	if s.jicofo != nil {
 		yaml = strings.Replace(yaml, "rooms: {", "rooms: {guard_interval: 1s, ", 1) + fmt.Sprintf("jicofo: {jid: %s}\n", s.jicofo.BareJID())
 	}
+	if err := os.WriteFile(filepath.Join(s.dir, u.name+".yaml"), []byte(yaml), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// keeps creates the folder of the store: a small file system if we may mount one.
+func (s *site) keeps() {
+	s.configure(s.usher, "path: state/usher.db")
 	state := filepath.Join(s.dir, "state")
-	err := errors.Join(os.WriteFile(filepath.Join(s.dir, "usher.yaml"), []byte(yaml), 0o600), os.Mkdir(state, 0o700))
-	if err != nil {
+	if err := os.Mkdir(state, 0o700); err != nil {
 		s.t.Fatal(err)
 	}
 	if syscall.Mount("tmpfs", state, "tmpfs", 0, "size=4m,mode=700") == nil {
@@ -270,10 +308,13 @@ func sleep(ctx context.Context, d time.Duration) {
 
 // process is usher's process. It can be started again and again.
 type process struct {
-	binary, dir, log string
-	died             func(how string) // called when usher ends by itself
+	name, binary, dir, log string
+	cable                  *prosodytest.Cable // to the server
+	link                   *prosodytest.Cable // to the shared store; nil without one
+	died                   func(how string)   // called when usher ends by itself
 
 	mu    sync.Mutex
+	from  int64 // the log's length when cmd was started, or was last looked at: see says
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when cmd has ended
 	meant bool          // the end is expected
@@ -296,7 +337,7 @@ func (p *process) start() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(p.binary, "serve", "-c", filepath.Join(p.dir, "usher.yaml"))
+	cmd := exec.Command(p.binary, "serve", "-c", filepath.Join(p.dir, p.name+".yaml"))
 	cmd.Dir, cmd.Stderr, cmd.Stdout = p.dir, log, log
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "USHER_") {
@@ -307,10 +348,11 @@ func (p *process) start() error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
+	from, _ := log.Seek(0, io.SeekEnd) // a file that was just opened
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	ended := make(chan struct{})
-	p.cmd, p.ended, p.meant = cmd, ended, false
+	p.cmd, p.ended, p.meant, p.from = cmd, ended, false, from
 	go func() {
 		err := cmd.Wait()
 		p.mu.Lock()

@@ -252,8 +252,8 @@ func enters(l *ledger, who string) {
 
 // TestPlans shows that every combination gets every kind, that a seed repeats the plan, and that no fault is lost.
 func TestPlans(t *testing.T) {
-	for _, n := range []int{1, 24, 48, 300} {
-		all, again := plans(n, 7, []string{"a", "b"}, kinds), plans(n, 7, []string{"a", "b"}, kinds)
+	for _, n := range []int{1, 24, 96, 300} {
+		all, again := plans(n, 7, []string{"a", "b"}, kinds, pairKinds), plans(n, 7, []string{"a", "b"}, kinds, pairKinds)
 		count := make(map[[3]string]int)
 		for i, p := range all {
 			for k, f := range p.faults {
@@ -267,7 +267,7 @@ func TestPlans(t *testing.T) {
 		for _, c := range count {
 			sum, least = sum+c, min(least, c)
 		}
-		if sum != n || n >= 48 && (len(count) != 4*len(kinds) || least < n/48) {
+		if sum != n || n >= 96 && (len(count) != 4*(len(kinds)+len(pairKinds)) || least < n/96) {
 			t.Errorf("%d: %d faults, %v", n, sum, slices.Collect(maps.Keys(count)))
 		}
 	}

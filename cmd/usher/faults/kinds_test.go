@@ -29,7 +29,7 @@ type kind struct {
 	do   func(ctx context.Context, s *site, r *rand.Rand)
 }
 
-// kinds are all kinds, in the order of the table.
+// kinds are the kinds for sites with one usher, in the order of the table.
 var kinds = []kind{
 	{"kill -9", func(ctx context.Context, s *site, r *rand.Rand) { s.isAway(ctx, r, s.kills) }},
 	{"SIGTERM", func(ctx context.Context, s *site, r *rand.Rand) {
@@ -40,13 +40,7 @@ var kinds = []kind{
 		s.isAway(ctx, r, func() { s.stops(sig) })
 	}},
 	{"cut link", cutLink},
-	{"server restart", func(ctx context.Context, s *site, r *rand.Rand) {
-		end := s.Stop
-		if r.IntN(2) == 0 {
-			end = s.Kill
-		}
-		s.suffers(ctx, backWithin, func() { s.restart(ctx, end, between(r, 0, 3*time.Second)) })
-	}},
+	{"server restart", serverRestart},
 	{"Jicofo restart", jicofoRestart},
 	{"frozen process", frozenProcess},
 	{"rival component", rival},
@@ -78,15 +72,24 @@ func cutLink(ctx context.Context, s *site, r *rand.Rand) {
 	s.suffers(ctx, backWithin, func() {
 		if r.IntN(3) == 0 {
 			s.ledger.note("", "", "the link between usher and the server stalls")
-			s.cable.Stall()
+			s.usher.cable.Stall()
 		} else {
 			s.ledger.note("", "", "the link is cut")
 			s.ledger.loses()
-			s.cable.Cut()
+			s.usher.cable.Cut()
 		}
 		sleep(ctx, between(r, 0, 6*time.Second))
-		s.cable.Mend()
+		s.usher.cable.Mend()
 	})
+}
+
+// serverRestart ends the server, in good order or not, and starts it again.
+func serverRestart(ctx context.Context, s *site, r *rand.Rand) {
+	end := s.Stop
+	if r.IntN(2) == 0 {
+		end = s.Kill
+	}
+	s.suffers(ctx, backWithin, func() { s.restart(ctx, end, between(r, 0, 3*time.Second)) })
 }
 
 // jicofoRestart ends Jicofo and starts it again. On a site without Jicofo usher is the focus: it is killed, and killed again
@@ -191,7 +194,7 @@ func rival(ctx context.Context, s *site, r *rand.Rand) {
 	// muc_component: usher stands by for 15 to 16 s when the name is taken.
 	s.suffers(ctx, backWithin+16*time.Second, func() {
 		s.ledger.loses()
-		s.cable.Cut()
+		s.usher.cable.Cut()
 		var c *prosodytest.Client
 		var err error
 		for ctx.Err() == nil { // until the server has noticed
@@ -204,7 +207,7 @@ func rival(ctx context.Context, s *site, r *rand.Rand) {
 			return
 		}
 		s.ledger.note("", "", "a rival has usher's name")
-		s.cable.Mend()
+		s.usher.cable.Mend()
 		one, done := context.WithTimeout(ctx, between(r, time.Second, 5*time.Second))
 		defer done()
 		for {

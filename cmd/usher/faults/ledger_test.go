@@ -33,8 +33,9 @@ const (
 	// caughtWithin is the greatest age of a request that kill -9 may catch before usher has stored or answered it. Usually that
 	// takes milliseconds; it takes longer if Jicofo is slow or the machine busy. The summary reports the oldest.
 	caughtWithin = 5 * time.Second
-	// backWithin is the time that usher may need to serve again after a fault: 5 s, and the start of the process.
-	backWithin = 15 * time.Second
+	// backWithin is the time that usher may need to serve again after a fault: 5 s, and the start of the process. startsWithin is the
+	// time for a site to begin, where many sites may do so at once.
+	backWithin, startsWithin = 15 * time.Second, time.Minute
 )
 
 // right is what a member of the cast may do. It is the truth: the cast knows what its tokens are worth.
@@ -53,6 +54,7 @@ func (r right) String() string { return [...]string{"nothing", "guest", "member"
 const (
 	wrong      = "wrong"      // somebody was admitted without a right
 	left       = "left over"  // an affiliation remains a minute after its end
+	thrown     = "thrown out" // somebody who entered with a right was removed
 	unanswered = "unanswered" // a request has no answer 5 s after its hold
 	broken     = "broken"     // usher itself died, did not stop, or did not come back
 )
@@ -80,6 +82,7 @@ func (s span) meets(from, to time.Time) bool {
 // visit is the period in which somebody may have been inside: from sending the join until known to be outside.
 type visit struct {
 	room, who string
+	rightly   bool // the visitor entered with a right that nothing takes away while they are inside
 	span
 }
 
@@ -90,6 +93,7 @@ type known struct {
 	room    string    // the room of the right
 	expires time.Time // zero means never
 	ready   time.Time // the last time that usher said ready
+	asked   time.Time // when the request was sent to which that was the answer
 	joined  time.Time // the last time that they entered
 	lets    bool      // a host: with one inside, guests are let in; a moderator who is no host does not
 }
@@ -114,6 +118,16 @@ type ledger struct {
 	findings []finding
 	fault    *fault            // the latest fault
 	of       map[string]*fault // by room: the fault that the room belongs to
+
+	keeps  bool    // nobody is removed who has entered with a right
+	away   []*span // periods in which no usher can reach the store that they share
+	awaits *wait   // for the next admission; nil if nobody waits
+}
+
+// wait is a wait for somebody to be inside who asked after a moment.
+type wait struct {
+	began, asked time.Time
+	admitted     chan struct{}
 }
 
 func newLedger() *ledger {
@@ -294,9 +308,53 @@ func (l *ledger) answered(bare, room, what string, sent time.Time, hold time.Dur
 		l.find(wrong, room, bare, "%s is told ready %s after their token has ended", k.name, sent.Sub(k.expires).Round(time.Millisecond))
 	case k.right == guest && !l.hostBetween(room, sent, now):
 		l.find(wrong, room, bare, "%s is told ready; no host was inside since the request, %s ago", k.name, now.Sub(sent).Round(time.Millisecond))
+	case k.ready.IsZero() && l.withoutStore(sent, now):
+		l.find(wrong, room, bare, "%s, who was never admitted before, is told ready while the shared store is away", k.name)
 	default:
-		k.ready = now
+		k.ready, k.asked = now, sent
 	}
+}
+
+// withoutStore reports whether no usher could reach the shared store during the whole period. The caller holds mu.
+func (l *ledger) withoutStore(from, to time.Time) bool {
+	return slices.ContainsFunc(l.away, func(s *span) bool { return from.After(s.from) && (s.to.IsZero() || to.Before(s.to)) })
+}
+
+// loseStore records that no usher can reach the shared store from now on, until returns is called. That must be before they can.
+func (l *ledger) loseStore() (returns func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := &span{from: l.now()}
+	l.away = append(l.away, s)
+	l.noteLocked("", "", "no usher can reach the store")
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		s.to = l.now()
+		l.noteLocked("", "", "the store is about to return")
+	}
+}
+
+// await waits for the next admission of somebody who asks after now. The time that it takes counts from began on. The channel is
+// closed when it has happened.
+func (l *ledger) await(began time.Time) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.awaits = &wait{began, l.now(), make(chan struct{})}
+	return l.awaits.admitted
+}
+
+// wasAwaited records the time until an admission, if that is the next one. The caller holds mu.
+func (l *ledger) wasAwaited(k *known) {
+	w := l.awaits
+	if w == nil || !k.asked.After(w.asked) {
+		return
+	}
+	l.awaits = nil
+	took := l.now().Sub(w.began)
+	l.fault.admits = append(l.fault.admits, took)
+	l.noteLocked("", "", "the next one is inside, after %s", took.Round(time.Millisecond))
+	close(w.admitted)
 }
 
 // silence judges a request that was never answered. It excuses a request that was on its way at a lossy moment.
@@ -335,6 +393,8 @@ func (l *ledger) entered(v *visit) (fault string, forNow bool) {
 	if fault == "" {
 		k.joined = l.now()
 		l.fault.count("admitted")
+		l.wasAwaited(k)
+		v.rightly = (k.expires.IsZero() || v.from.Before(k.expires)) && (k.right != guest || l.hostAlways(v.room, k.ready, k.joined))
 	}
 	return fault, forNow
 }
@@ -384,6 +444,31 @@ func (l *ledger) exits(v *visit, how string) {
 	}
 }
 
+// removed judges that the server has removed somebody.
+func (l *ledger) removed(v *visit) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !v.to.IsZero() {
+		return
+	}
+	v.to = l.now()
+	l.noteLocked(v.room, v.who, "is removed")
+	if l.keeps && v.rightly {
+		l.find(thrown, v.room, v.who, "%s, who entered with a right %s ago, is removed", l.people[v.who].name, v.to.Sub(v.from).Round(time.Millisecond))
+	}
+}
+
+// hostAlways reports whether a host was in the room during the whole period, except for moments such as a reload of the page. The caller
+// holds mu.
+func (l *ledger) hostAlways(room string, from, to time.Time) bool {
+	for at := from; at.Before(to); at = at.Add(time.Second) {
+		if !l.hostBetween(room, at.Add(-hostGone/2), at.Add(hostGone/2)) {
+			return false
+		}
+	}
+	return true
+}
+
 // isOver reports whether a visit has ended.
 func (l *ledger) isOver(v *visit) bool {
 	l.mu.Lock()
@@ -425,10 +510,8 @@ func (l *ledger) refused(v *visit, condition string) {
 	l.fault.count("refused at the door")
 	k, now := l.people[v.who], v.to
 	inVain := k.right > nothing && !k.ready.IsZero() && now.Sub(k.ready) < joinWithin-withdrawing && k.joined.Before(k.ready) &&
-		l.able(k.ready, now) == now.Sub(k.ready) && (k.expires.IsZero() || now.Before(k.expires))
-	for at := k.ready; inVain && k.right == guest && at.Before(now); at = at.Add(time.Second) {
-		inVain = l.hostBetween(v.room, at.Add(-hostGone/2), at.Add(hostGone/2))
-	}
+		l.able(k.ready, now) == now.Sub(k.ready) && (k.expires.IsZero() || now.Before(k.expires)) &&
+		(k.right != guest || l.hostAlways(v.room, k.ready, now))
 	if inVain {
 		l.noteLocked(v.room, v.who, "was told ready in vain")
 		l.fault.count("in vain")
