@@ -40,6 +40,8 @@ type ClientOptions struct {
 	// Resumable enables stream management with resumption (XEP-0198 §3), if the server offers it. See [Client.Resume].
 	Resumable bool
 
+	untapped bool // see Server.Tap
+
 	// Timeout limits Receives, ReceivesNot and each write. Zero means a minute.
 	Timeout time.Duration
 }
@@ -353,6 +355,9 @@ func (c *Client) Done() <-chan struct{} {
 // Send writes any text into the stream, well-formed or not. Over WebSocket each element becomes a message of its own. With
 // stream management Send keeps the stanzas until the server acknowledges them, even if it returns an error.
 func (c *Client) Send(xml string) error {
+	if listen := c.listener(); listen != nil {
+		listen(c.jid, true, xml)
+	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	c.mu.Lock()
@@ -473,6 +478,9 @@ func (c *Client) count(s Stanza) (answer string, isAck bool) {
 
 // deliver gives a stanza to the first waiter that it matches, or puts it into the queue.
 func (c *Client) deliver(s Stanza) {
+	if listen := c.listener(); listen != nil {
+		listen(c.jid, false, s.String())
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if i := slices.IndexFunc(c.waiters, func(w *waiter) bool { return w.match(s) }); i >= 0 {
@@ -481,6 +489,14 @@ func (c *Client) deliver(s Stanza) {
 		return
 	}
 	c.queue = append(c.queue, s)
+}
+
+// listener is the tap of the client's server, or nil.
+func (c *Client) listener() func(who string, sent bool, stanza string) {
+	if c.server == nil || c.options.untapped {
+		return nil
+	}
+	return c.server.tap
 }
 
 // ended records why the connection has ended, and releases all waiters.

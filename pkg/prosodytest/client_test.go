@@ -294,3 +294,42 @@ func BenchmarkJoin(b *testing.B) {
 		}
 	}
 }
+
+// TestTap shows that the tap hears what clients say and what they are told, and not what Jicofo and components do.
+func TestTap(t *testing.T) {
+	t.Parallel()
+	o := JitsiOptions{}
+	server := Start(t, o.Options())
+	var mu sync.Mutex
+	heard := make(map[string][2]int)
+	server.Tap(func(who string, sent bool, stanza string) {
+		mu.Lock()
+		defer mu.Unlock()
+		n := heard[who]
+		switch {
+		case !strings.Contains(stanza, "hello"):
+		case sent:
+			n[0]++
+		default:
+			n[1]++
+		}
+		heard[who] = n
+	})
+	server.Jicofo(t, o.Jicofo())
+	component := server.Component(t, "focus.meet.example.com", "secret")
+	juliet, romeo := server.Client(t, ClientOptions{Host: "meet.example.com"}), server.Client(t, ClientOptions{Host: "meet.example.com"})
+	juliet.Sends("<message to='" + romeo.JID() + "'><body>hello</body></message>")
+	romeo.Receives("<message><body>hello</body></message>")
+	component.Sends("<message from='focus.meet.example.com' to='" + romeo.JID() + "'><body>hello</body></message>")
+	romeo.Receives("<message><body>hello</body></message>")
+	mu.Lock()
+	defer mu.Unlock()
+	if heard[juliet.JID()] != [2]int{1, 0} || heard[romeo.JID()] != [2]int{0, 2} || heard[component.JID()] != [2]int{} {
+		t.Errorf("heard %v", heard)
+	}
+	for who := range heard {
+		if strings.HasPrefix(who, "focus@") {
+			t.Errorf("heard %s", who)
+		}
+	}
+}

@@ -120,6 +120,7 @@ func (s *Server) DialJicofo(ctx context.Context, o JicofoOptions) (*Jicofo, erro
 func (j *Jicofo) connect(ctx context.Context, resource string) error {
 	c, err := j.server.Dial(ctx, ClientOptions{
 		Host: j.o.Host, User: j.o.User, Password: j.o.Password, Resource: cmp.Or(resource, j.o.Resource), Resumable: true,
+		untapped: true,
 	})
 	if err != nil {
 		return err

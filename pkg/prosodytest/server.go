@@ -98,6 +98,7 @@ type Server struct {
 	Dir           string // configuration, data and log
 
 	program Program
+	tap     func(who string, sent bool, stanza string) // nil without one
 
 	mu      sync.Mutex // held while the process is started or stopped
 	process *process   // nil when stopped
@@ -126,6 +127,11 @@ func StartProgram(t TB, p Program) *Server {
 	})
 	return s
 }
+
+// Tap has listen called with each stanza that a client of the server sends or receives. who is the client's JID. Jicofo, which takes
+// part in the component's work, and components are left out. Tap must be called before clients connect, and several goroutines call
+// listen at once.
+func (s *Server) Tap(listen func(who string, sent bool, stanza string)) { s.tap = listen }
 
 // Need skips the test if there is no Prosody, or fails it if PROSODYTEST_REQUIRED is 1. It is for tests that find their
 // Prosody themselves; [Start] and [Source] need no Need.
