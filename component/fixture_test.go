@@ -26,6 +26,7 @@ import (
 	prosodygate "github.com/xmpp-usher/usher/config/gate"
 	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/secrettest"
 	"github.com/xmpp-usher/usher/pkg/token"
 	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
@@ -174,7 +175,8 @@ type gate struct {
 	cable    *prosodytest.Cable // if it can crash
 	mortal   *mortal            // if it can crash: its view of the store
 
-	people atomic.Int64
+	people  atomic.Int64
+	secrets *secrettest.Secrets // what neither logs nor answers may have
 }
 
 // meeting is a server with usher as the focus itself, and a host and a guest in the room.
@@ -329,6 +331,7 @@ func (g *gate) begins() {
 	g.t.Helper()
 	core, log := observer.New(zap.DebugLevel)
 	g.log = log
+	g.plants()
 	g.policy.Sessions, g.policy.Refusals = store.Sessions{Store: g.store}, store.Refusals{Store: g.store, Now: g.now}
 	o := options(g.ComponentAddr, g.policy, zap.New(core))
 	o.Now, o.Store, o.MembersOnly = g.now, g.store, !g.setup.Open
@@ -360,12 +363,9 @@ func (g *gate) begins() {
 	g.replaced = func() { end(component.ErrReplaced) }
 	g.t.Cleanup(func() {
 		g.halt()
+		g.keepsSecrets(log)
 		if g.t.Failed() {
-			var said strings.Builder
-			for _, e := range log.All() {
-				fmt.Fprintf(&said, "%s %s %v\n", e.Level, e.Message, e.ContextMap())
-			}
-			g.t.Logf("the end of usher's log:\n%s", prosodytest.Tail(said.String()))
+			g.t.Logf("the end of usher's log:\n%s", prosodytest.Tail(inWords(log)))
 		}
 	})
 }

@@ -37,6 +37,9 @@ func (c *child) starts() *child {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	if c.log != nil {
+		silent(c.t, c.log.String()) // that of the process before
+	}
 	c.log, c.ended = newLive(), make(chan struct{})
 	c.cmd = exec.Command(self, "serve", "-c", c.yaml)
 	c.cmd.Env = append(os.Environ(), asUsher+"=1")
@@ -125,7 +128,7 @@ func newPair(t testing.TB, stores ...string) *pair {
 	t.Cleanup(cancel)
 	p.ctx = ctx
 	if shared {
-		p.redis = redistest.Start(t, redistest.Options{})
+		p.redis = redistest.Start(t, redistest.Options{Config: "requirepass " + redisPassword})
 	}
 	whole, err := os.ReadFile("usher.yaml")
 	if err != nil {
@@ -133,7 +136,7 @@ func newPair(t testing.TB, stores ...string) *pair {
 	}
 	for n, store := range stores {
 		if shared {
-			store = strings.ReplaceAll(store, "{redis}", p.redis.URL())
+			store = strings.ReplaceAll(store, "{redis}", "redis://:"+redisPassword+"@"+p.redis.Addr())
 		}
 		yaml := strings.Replace(string(whole), "  path: usher.db # in the temporary folder\n", "  "+store+"\n", 1)
 		yaml = strings.Replace(yaml, "rooms:\n", "rooms:\n  wait_hold: 3s\n", 1)

@@ -356,7 +356,7 @@ func (c *Client) Done() <-chan struct{} {
 // stream management Send keeps the stanzas until the server acknowledges them, even if it returns an error.
 func (c *Client) Send(xml string) error {
 	if listen := c.listener(); listen != nil {
-		listen(c.jid, true, xml)
+		(*listen)(c.jid, true, xml)
 	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
@@ -479,7 +479,7 @@ func (c *Client) count(s Stanza) (answer string, isAck bool) {
 // deliver gives a stanza to the first waiter that it matches, or puts it into the queue.
 func (c *Client) deliver(s Stanza) {
 	if listen := c.listener(); listen != nil {
-		listen(c.jid, false, s.String())
+		(*listen)(c.jid, false, s.String())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -492,11 +492,11 @@ func (c *Client) deliver(s Stanza) {
 }
 
 // listener is the tap of the client's server, or nil.
-func (c *Client) listener() func(who string, sent bool, stanza string) {
+func (c *Client) listener() *func(who string, sent bool, stanza string) {
 	if c.server == nil || c.options.untapped {
 		return nil
 	}
-	return c.server.tap
+	return c.server.tap.Load()
 }
 
 // ended records why the connection has ended, and releases all waiters.

@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -98,7 +99,7 @@ type Server struct {
 	Dir           string // configuration, data and log
 
 	program Program
-	tap     func(who string, sent bool, stanza string) // nil without one
+	tap     atomic.Pointer[func(who string, sent bool, stanza string)] // nil without one
 
 	mu      sync.Mutex // held while the process is started or stopped
 	process *process   // nil when stopped
@@ -129,9 +130,8 @@ func StartProgram(t TB, p Program) *Server {
 }
 
 // Tap has listen called with each stanza that a client of the server sends or receives. who is the client's JID. Jicofo, which takes
-// part in the component's work, and components are left out. Tap must be called before clients connect, and several goroutines call
-// listen at once.
-func (s *Server) Tap(listen func(who string, sent bool, stanza string)) { s.tap = listen }
+// part in the component's work, and components are left out. Several goroutines call listen at once.
+func (s *Server) Tap(listen func(who string, sent bool, stanza string)) { s.tap.Store(&listen) }
 
 // Need skips the test if there is no Prosody, or fails it if PROSODYTEST_REQUIRED is 1. It is for tests that find their
 // Prosody themselves; [Start] and [Source] need no Need.
