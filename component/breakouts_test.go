@@ -21,7 +21,10 @@ type playedService struct {
 }
 
 func (s *playedService) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, _ any) error {
-	if iq.Type == stanza.GetIQ {
+	switch {
+	case iq.Type == stanza.GetIQ && s.ends > 0 && s.ended != nil:
+		return s.ended // of every question, as of the wish to end it
+	case iq.Type == stanza.GetIQ:
 		return s.form
 	}
 	s.ends++
