@@ -318,3 +318,41 @@ func TestRevokeStory(t *testing.T) {
 	}
 	silent(t, stderr.String(), lost)
 }
+
+// Of two ushers with one socket, the active one answers: a second one that stands by leaves it the socket, and then takes it over.
+func TestCommandsFindTheActiveUsher(t *testing.T) {
+	served(t, componentSecret)
+	socket := filepath.Join(t.TempDir(), "usher.sock")
+	configured, err := os.ReadFile("usher.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "usher.yaml", string(configured)+"\nadmin: {socket: "+socket+"}\n")
+	answers := func() {
+		t.Helper()
+		if r := command(t, "", "grants", "-c", "usher.yaml"); r.status != 0 || r.stdout != "Nobody is let in.\n" {
+			t.Errorf("%+v", r)
+		}
+	}
+	first, second := newLive(), newLive()
+	end := begin(t, first, first, "serve", "-c", "usher.yaml")
+	first.until(t, "connected", 1)
+	first.until(t, "usher's commands are answered", 1)
+	begin(t, second, second, "serve", "-c", "usher.yaml")
+	second.until(t, "another usher has the socket", 1)
+	answers()
+	if status := end(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	second.until(t, "connected", 1)
+	second.until(t, "usher's commands are answered", 1)
+	answers()
+}
+
+// An usher that stands by says so.
+func TestStandsBy(t *testing.T) {
+	r := command(t, "", "revoke", "--jti", "j", "--socket", listens(t, nil))
+	if r.status != statusFailed || !strings.Contains(r.stderr, "this usher stands by for another one") {
+		t.Errorf("%+v", r)
+	}
+}

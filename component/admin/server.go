@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -84,11 +85,8 @@ func (s *Server) listen(ctx context.Context) (*listening, error) {
 	if err := s.free(ctx); err != nil {
 		return nil, err
 	}
-	// It is made under another name and takes its place in one step, with its mode. Its name is short: see config's limit.
-	made := filepath.Join(filepath.Dir(s.Path), fmt.Sprintf(".usher-%d", os.Getpid()))
-	if err := os.Remove(made); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
+	// It is made under another name and takes its place in one step, with its mode. That name is short, as the names of sockets must be.
+	made := filepath.Join(filepath.Dir(s.Path), "."+rand.Text()[:8])
 	on, err := net.ListenUnix("unix", &net.UnixAddr{Name: made, Net: "unix"})
 	if err != nil {
 		return nil, err
