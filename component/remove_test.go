@@ -125,27 +125,29 @@ func TestRemoveFromOpenRoom(t *testing.T) {
 // In front of Jicofo somebody who is put out of a room is put out of its breakout rooms, and cannot come back into them.
 func TestRemoveFromBreakout(t *testing.T) {
 	t.Parallel()
-	b := beforeJicofo(t, setup{JitsiOptions: withBreakouts})
-	host, guest, other := b.person("meet.example.com"), b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
-	host.enters(room, mint(t, nil))
-	guest.enters(room, "")
-	other.enters(room, "")
-	breakout := host.adds("a group")
-	other.moves(room, breakout, "", "member participant")
-	guest.moves(room, breakout, "", "member participant")
-	b.putsOut(room, guest)
-	for _, p := range []*person{guest, other} {
-		p.seesGone(breakout, guest.nick, "301")
-	}
-	guest.must("joins the breakout room", guest.joins(breakout), "registration-required")
-	guest.must("asks for it", guest.asks(breakout, ""), "forbidden room-mismatch")
-	guest.out(room)
-	if view := b.sees(breakout); len(view.Occupants) != 2 { // Jicofo and the other one
-		t.Errorf("in the breakout room: %s", view)
-	}
-	// The ban was for a moment.
-	guest.enters(room, "")
-	guest.moves(room, breakout, "", "member participant")
+	eachMode(t, func(t *testing.T, m mode) {
+		b := m.start(t, setup{JitsiOptions: withBreakouts})
+		host, guest, other := b.person("meet.example.com"), b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
+		host.enters(room, mint(t, nil))
+		guest.enters(room, "")
+		other.enters(room, "")
+		breakout := host.adds("a group")
+		other.moves(room, breakout, "", "member participant")
+		guest.moves(room, breakout, "", "member participant")
+		b.putsOut(room, guest)
+		for _, p := range []*person{guest, other} {
+			p.seesGone(breakout, guest.nick, "301")
+		}
+		guest.must("joins the breakout room", guest.joins(breakout), "registration-required")
+		guest.must("asks for it", guest.asks(breakout, ""), "forbidden room-mismatch")
+		guest.out(room)
+		if view := b.sees(breakout); len(view.Occupants) != 2 { // Jicofo and the other one
+			t.Errorf("in the breakout room: %s", view)
+		}
+		// The ban was for a moment.
+		guest.enters(room, "")
+		guest.moves(room, breakout, "", "member participant")
+	}, relay, module)
 }
 
 // Nobody takes a right from an admin of the service.

@@ -82,10 +82,10 @@ type JitsiOptions struct {
 	// answers disco#info only to its occupants.
 	HideAll bool
 
-	// Modules are additional modules of the main MUC service. PluginPaths are folders in which Prosody looks for modules
-	// first.
-	Modules     []string
-	PluginPaths []string
+	// Modules are additional modules of the main MUC service, BreakoutModules those of the breakout service. PluginPaths are
+	// folders in which Prosody looks for modules first.
+	Modules, BreakoutModules []string
+	PluginPaths              []string
 
 	// Conference is additional Lua for the main MUC service, such as options of Modules; it may override the options above.
 	// Global is additional Lua before all hosts.
@@ -205,7 +205,7 @@ func (c *jitsiConfig) services() {
 		c.service("lobby", nil)
 	}
 	if c.Breakout {
-		c.service("breakout", enabled{{c.MeetingID, "prosodytest_meeting_id"}}.list())
+		c.service("breakout", append(enabled{{c.MeetingID, "prosodytest_meeting_id"}}.list(), c.BreakoutModules...))
 	}
 }
 

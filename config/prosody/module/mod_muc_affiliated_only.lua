@@ -14,11 +14,16 @@ else
 	function is_admin(jid) return usermanager.is_admin(jid, module.host); end
 end
 
+-- In breakout rooms Jitsi's plugin says "none", where Prosody says nothing (mod_muc_breakout_rooms.lua, get_affiliation).
+local function has_none(affiliation)
+	return not affiliation or affiliation == "none";
+end
+
 -- This comes after Jitsi's token_affiliation (-3.5), which may give an affiliation in this moment. It comes before everything that
 -- decides by affiliation: Jitsi's lobby (-4), members-only itself (-5), and the check for bans (-10).
 module:hook("muc-occupant-pre-join", function (event)
 	local room, jid = event.room, event.stanza.attr.from;
-	if room:get_members_only() or room:get_affiliation(jid) then
+	if room:get_members_only() or not has_none(room:get_affiliation(jid)) then
 		return;
 	elseif is_admin(jid) then
 		event.occupant.role = "participant"; -- by affiliation it would be none
@@ -31,7 +36,7 @@ end, -3.9);
 -- Without an affiliation there is no role. So people who lose the affiliation are removed (status 321), and nobody outside may do
 -- what participants may. Members-only rooms have the same, with the same priority (modules/muc/members_only.lib.lua).
 module:hook("muc-get-default-role", function (event)
-	if not event.affiliation then
+	if has_none(event.affiliation) then
 		return false;
 	end
 end, 2);
