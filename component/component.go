@@ -6,7 +6,7 @@
 //
 //   - package stream is the wire: it cuts the server's stream into stanzas, so that none can end it, sends, and matches answers;
 //   - component.go connects, serves a connection, reconnects and stops;
-//   - tenure.go is what there is to do where several ushers take turns at being the active one;
+//   - tenure.go is for ushers that take turns at being the active one;
 //   - route.go hands each stanza to its handler, and answers the IQs that every entity answers;
 //   - queue.go gives senders their turns;
 //   - admit.go admits: parse, decide, apply, reply;

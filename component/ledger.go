@@ -284,6 +284,9 @@ func (l *ledger) cross(ctx context.Context) {
 			l.ended[key] = true
 		}
 		l.mu.Unlock()
+		if errors.Is(err, store.ErrStandby) {
+			return // the active usher crosses out what it finds; this one tries again if it is that
+		}
 		l.log.Warn("could not cross out grants that have ended in the store", zap.Int("grants", len(keys)), zap.Error(err))
 	}
 }

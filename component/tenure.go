@@ -9,8 +9,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 )
 
-// This file is what there is to do where several ushers of one component share a store, and one of them is the active one: the one
-// that holds the lease (store.Lease). Only the active one is connected, and each tenure has a Component of its own.
+// This file is for ushers of one component that share a store. One of them is the active one: it holds the lease (store.Lease). Only the active one is connected, and each tenure has a Component of its own.
 //
 // An usher can lose its tenure at any point of admit, because it was frozen there (SIGSTOP, a suspended machine) or because it could
 // not reach the store. These points are:

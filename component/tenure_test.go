@@ -247,7 +247,7 @@ func dealt(t *testing.T) (g *gate, d *dealer, first *tenure) {
 }
 
 // TestOnlyTheHolderAdmits: where the server lets two ushers in and deals requests to them by turns, only the one that holds the lease
-// lets people in. People to whom the other one answers ask again.
+// lets people in. People that the other one answers ask again.
 func TestOnlyTheHolderAdmits(t *testing.T) {
 	t.Parallel()
 	g, d, first := dealt(t)

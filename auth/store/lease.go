@@ -57,6 +57,7 @@ type Lease struct {
 
 	clock   *clock // nil for the machine's
 	highest uint64 // the highest number seen
+	last    string // the id of the last tenure of this Lease, which is over
 }
 
 // clock is how the time is read and waited for.
@@ -193,6 +194,7 @@ func (l *Lease) try(ctx context.Context, t *Tenure, s *seen) (taken bool, wait t
 	}
 	// A store that has lost its last writes may show a lease that was given back before others took it.
 	free := s.lease == leaseRecord{Number: s.lease.Number, Beat: s.lease.Beat} && s.lease.Number >= l.highest
+	free = free || l.last != "" && s.lease.ID == l.last // an usher that was frozen, and nobody has taken its place
 	l.highest = max(l.highest, s.lease.Number)
 	if s.record.Value == nil {
 		// That it is not there, twice, does not mean that it was never there in between.
@@ -241,7 +243,7 @@ type Tenure struct {
 
 // begins begins the tenure with what the store has since it was asked for it.
 func (t *Tenure) begins(v leaseRecord, r Record, asked moment) {
-	t.Number, t.awake = v.Number, t.l.time().mono()
+	t.Number, t.awake, t.l.last = v.Number, t.l.time().mono(), t.id
 	t.l.highest = max(t.l.highest, v.Number)
 	t.renewed(r, asked)
 }

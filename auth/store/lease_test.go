@@ -395,7 +395,7 @@ func live(procs int, seed uint64, all []happening) []string {
 }
 
 // TestLeases: whatever happens to ushers, their clocks and the store, never two hold the lease, numbers grow, somebody holds it soon
-// after all is calm, and nobody is displaced to whom nothing has happened.
+// after all is calm, and nobody is displaced without a cause.
 func TestLeases(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		procs := rapid.IntRange(2, 3).Draw(rt, "ushers")
