@@ -47,6 +47,7 @@ bench: deps ## measure decisions and codec; beside a real Prosody also joins, wi
 faults: deps ## cause FAULTS (300) faults beside real Prosodys, while an observer checks that nobody gets in wrongly
 	FAULTS=$(FAULTS) FAULTS_PROSODY=$(PROSODY_12):$(PROSODY_13) GO="$(GO)" \
 		.ci/test bin/faults.log -count=1 -timeout 1h -parallel $(SITES) -run TestFaults -v ./cmd/usher/faults
+	TAKEOVERS=20 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/takeovers.log -count=1 -timeout 1h -run TestTakeoverUnderLoad -v ./cmd/usher
 
 fuzz: go ## fuzz each target (or those of FUZZ=pattern) for FUZZTIME (30s)
 	@for p in $$($(GO) list ./...); do \
