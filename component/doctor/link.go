@@ -145,6 +145,9 @@ func (x *examination) stays(ctx context.Context, _ subject) finding {
 		return fail("see whether Prosody's machine is overloaded", "the server answers so slowly that the examination took too long")
 	case err == nil:
 		return ok("the connection was ours to the end")
+	case displaced(err) && x.o.Shared:
+		return fail("stop the ushers of this domain, the one that stands by as well, during the examination",
+			"another component took the connection while we were connected")
 	case displaced(err):
 		return fail(`run one usher only, and none during the examination; component_conflict_resolve = "kick_new" (the default) keeps the first`,
 			"another component took the connection while we were connected: two ushers would fight for it")
