@@ -2,8 +2,7 @@
 //
 // There is one small interface, [Store], and three implementations: [Memory], which forgets all when the process ends, [Open], which
 // keeps all in one file, and [Redis], which several ushers share. Package storetest has the tests that every implementation must pass.
-// [Sessions],
-// [Revocations], [Used] and [Bars] lie on top of a Store.
+// [Sessions], [Revocations], [Used] and [Bars] lie on top of a Store.
 //
 // # The file
 //
