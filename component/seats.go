@@ -302,9 +302,8 @@ func (s *seats) own(ctx context.Context, its *seat) error {
 	if until.IsZero() {
 		return nil
 	}
-	// If somebody else has it, another process has given it away; here it counts nevertheless.
-	_, err := s.store.Take(ctx, its.Seat, until, s.stale)
-	if err = ignoreFull(err); err == nil {
+	err := s.store.Inherit(ctx, its.Seat, until)
+	if err == nil {
 		s.mu.Lock()
 		its.until = time.Time{}
 		s.mu.Unlock()

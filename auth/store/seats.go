@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"strconv"
 	"time"
 )
@@ -66,6 +67,25 @@ func (s Seats) Take(ctx context.Context, seat Seat, until time.Time, stale func(
 			return swapped, err
 		}
 	}
+}
+
+// Inherit makes a seat one of this process that another one wrote down for the same person, until a time. It does nothing if that is
+// not written down any more.
+func (s Seats) Inherit(ctx context.Context, seat Seat, until time.Time) error {
+	r, err := s.Record(seat, until)
+	if err != nil {
+		return err
+	}
+	there, err := s.Store.Get(ctx, KindSeat, r.Key)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	var has seatRecord
+	if err != nil || json.Unmarshal(there.Value, &has) != nil || has.Who != seat.Who || has.Keeper == s.Keeper {
+		return err
+	}
+	_, err = s.Store.Swap(ctx, there, r)
+	return err
 }
 
 // Keep has a seat written down until a time, from now on. It does nothing if the seat is not this one any more.
