@@ -312,22 +312,16 @@ func (s *server) call(ctx context.Context, do func(ctx context.Context, c *redis
 	return s.said(s.run(context.WithoutCancel(ctx), do))
 }
 
-// run runs do with the right node of a cluster. A node that says that another one has the keys has done nothing.
+// run runs do with the right node of a cluster. After an error the client learns meanwhile which node has the keys now.
 func (s *server) run(ctx context.Context, do func(ctx context.Context, c *redis.Client) error) error {
-	for again := false; ; again = true {
-		c, err := s.node(ctx)
-		if err == nil {
-			err = do(ctx, c)
-		}
-		if err == nil || errors.Is(err, redis.Nil) || s.cluster == nil {
-			return err
-		}
-		_, moved := redis.IsMovedError(err)
-		s.cluster.ReloadState(ctx)
-		if !moved || again {
-			return err
-		}
+	c, err := s.node(ctx)
+	if err == nil {
+		err = do(ctx, c)
 	}
+	if err != nil && !errors.Is(err, redis.Nil) && s.cluster != nil {
+		s.cluster.ReloadState(ctx)
+	}
+	return err
 }
 
 // errTooOld means that the server lacks what a store needs.

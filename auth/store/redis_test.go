@@ -186,10 +186,9 @@ func TestRedisLost(t *testing.T) {
 // TestRedisPaused: a server that is frozen holds nobody up for long.
 func TestRedisPaused(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{})
-	s := openRedis(t, store.Options{}, store.RedisOptions{URL: server.URL()})
+	s := openHasty(t, store.Options{}, store.RedisOptions{URL: server.URL()})
 	f := storetest.Follow(t, s)
-	wantWorking(t, s)
-	f.Next(t)
+	returns(t, s)
 	server.Pause()
 	if err := s.Put(t.Context(), grant("a", "1")); !errors.Is(err, store.ErrUnreachable) {
 		t.Errorf("Put: %v", err)
@@ -208,7 +207,8 @@ func TestRedisPaused(t *testing.T) {
 	t.Logf("300 calls at once took %v", time.Since(began))
 	server.Resume()
 	returns(t, s)
-	if err := s.Append(t.Context(), store.Event{What: "after"}); err != nil {
+	patient := openRedis(t, store.Options{}, store.RedisOptions{URL: server.URL()})
+	if err := patient.Append(t.Context(), store.Event{What: "after"}); err != nil {
 		t.Fatal(err)
 	}
 	if e := f.Next(t); e.What != "after" {
@@ -252,7 +252,7 @@ func TestRedisCut(t *testing.T) {
 	server := redistest.Start(t, redistest.Options{Config: "appendfsync no"})
 	near := openRedis(t, store.Options{}, store.RedisOptions{URL: server.URL()})
 	cable := prosodytest.NewCable(t, server.Addr())
-	far := openRedis(t, store.Options{}, store.RedisOptions{URL: "redis://" + cable.Addr()})
+	far := openHasty(t, store.Options{}, store.RedisOptions{URL: "redis://" + cable.Addr()})
 	f := storetest.Follow(t, far)
 	n := 0
 	more := func(many int) {
@@ -455,6 +455,42 @@ func (m *two) check(rt *rapid.T) {
 	}
 	if err != nil || string(r.Value) != m.value {
 		rt.Fatalf("there is %q, %v; want %q", r.Value, err, m.value)
+	}
+}
+
+// TestRedisClusterMoves: when another node of a cluster has the keys, the store goes on there.
+func TestRedisClusterMoves(t *testing.T) {
+	from, to := redistest.Start(t, redistest.Options{Cluster: true}), redistest.Start(t, redistest.Options{Cluster: true})
+	a, b := client(t, from), client(t, to)
+	do := func(c *redis.Client, args ...any) any {
+		t.Helper()
+		answer, err := c.Do(t.Context(), args...).Result()
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		return answer
+	}
+	do(b, "CLUSTER", "FLUSHSLOTS")
+	do(b, "CLUSTER", "MEET", "127.0.0.1", from.Port)
+	id := do(b, "CLUSTER", "MYID")
+	for began := time.Now(); !strings.Contains(fmt.Sprint(do(a, "CLUSTER", "NODES")), id.(string)); {
+		if time.Since(began) > time.Minute {
+			t.Fatal("the nodes do not meet")
+		}
+	}
+	s := openRedis(t, store.Options{}, store.RedisOptions{URL: from.URL() + "?addr=" + from.Addr()})
+	wantWorking(t, s)
+	f := storetest.Follow(t, s)
+	slot := do(a, "CLUSTER", "KEYSLOT", "{usher}")
+	for _, c := range []*redis.Client{b, a} {
+		do(a, "FLUSHALL")
+		do(c, "CLUSTER", "SETSLOT", slot, "NODE", id)
+	}
+	returns(t, s) // the node itself waits some seconds
+	wantWorking(t, s)
+	storetest.Wait(t, "it is told that the events are gone", f.Missed)
+	if n, err := b.Exists(t.Context(), "{usher}:grant:back").Result(); n != 1 || err != nil {
+		t.Errorf("the other node has %d such records, %v", n, err)
 	}
 }
 

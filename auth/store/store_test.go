@@ -67,7 +67,19 @@ func suite(t *testing.T, s *redistest.Server, url string) {
 	})
 }
 
+// openRedis opens a store that waits as long as a busy machine needs.
 func openRedis(t testing.TB, o store.Options, r store.RedisOptions) store.Store {
+	t.Helper()
+	sign := "?"
+	if strings.Contains(r.URL, sign) {
+		sign = "&"
+	}
+	r.URL += sign + "dial_timeout=1m&read_timeout=1m&write_timeout=1m&pool_timeout=1m"
+	return openHasty(t, o, r)
+}
+
+// openHasty opens a store with the timeouts that usher has.
+func openHasty(t testing.TB, o store.Options, r store.RedisOptions) store.Store {
 	t.Helper()
 	s, err := store.Redis(o, r)
 	if err != nil {
