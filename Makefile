@@ -9,13 +9,15 @@ INTEGRATION = ./auth ./cmd/... ./component/... ./config/... ./pkg/prosodytest/..
 # The fuzz targets to run, as a pattern.
 FUZZ ?= ^Fuzz
 FUZZTIME ?= 30s
-# The number of faults that "make faults" causes, and of sites that run side by side. FAULTS_SEED=n repeats a run.
+# The number of faults that "make faults" causes, of sites that run side by side, and of people who enter each second on a site with two
+# ushers. FAULTS_SEED=n repeats a run, FAULTS_KINDS=pattern selects kinds.
 FAULTS ?= 300
 SITES ?= 8
+JOINS ?= 5
 # The tests mostly wait for Prosody, so more of them than there are cores run at once.
 TESTFLAGS = -race -shuffle=on -count=1 -parallel 8 -timeout 20m
 
-.PHONY: help build quick test check demo bench faults fuzz arch deps go clean
+.PHONY: help build quick test check demo bench faults takeover fuzz arch deps go clean
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 10
 
@@ -38,16 +40,19 @@ check: arch ## examine the code: gofmt, vet, staticcheck, govulncheck, import gr
 demo: deps build ## show usher at work beside a private Prosody
 	bin/usher demo
 
-bench: deps ## measure decisions and codec; beside a real Prosody also joins, with and without a gate, and the relay
+bench: deps ## measure decisions, codec and stores; beside a real Prosody also joins, with and without a gate, the relay and a takeover
 	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./config ./config/prosody
 	$(GO) test -run '^$$' -bench Takeover -benchtime 20x ./cmd/usher
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard|WaitingGuest|Flood' -benchtime 1x ./component
 
-faults: deps ## cause FAULTS (300) faults beside real Prosodys, while an observer checks that nobody gets in wrongly
-	FAULTS=$(FAULTS) FAULTS_PROSODY=$(PROSODY_12):$(PROSODY_13) GO="$(GO)" \
+faults: deps ## cause FAULTS (300) faults beside real Prosodys and Redis, while an observer checks that nobody gets in wrongly
+	FAULTS=$(FAULTS) FAULTS_JOINS=$(JOINS) FAULTS_PROSODY=$(PROSODY_12):$(PROSODY_13) GO="$(GO)" \
 		.ci/test bin/faults.log -count=1 -timeout 1h -parallel $(SITES) -run TestFaults -v ./cmd/usher/faults
 	TAKEOVERS=20 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/takeovers.log -count=1 -timeout 1h -run TestTakeoverUnderLoad -v ./cmd/usher
+
+takeover: ## kill -9 the active one of two ushers 20 times, one after the other, while 50 people enter each second
+	FAULTS_KINDS='^active killed$$' $(MAKE) faults FAULTS=20 SITES=1 JOINS=50
 
 fuzz: go ## fuzz each target (or those of FUZZ=pattern) for FUZZTIME (30s)
 	@for p in $$($(GO) list ./...); do \

@@ -95,6 +95,34 @@ func BenchmarkAdd(b *testing.B) {
 	})
 }
 
+// BenchmarkPairs has two machines show each one-time token at the same moment, over two connections to one Redis. It reports how many are
+// admitted of 1,000 pairs, which must be 1,000.
+func BenchmarkPairs(b *testing.B) {
+	_, ways := onRedis(b)
+	var admitted atomic.Int64
+	atOnce(b, 50, func(n int64) error {
+		var errs [2]error
+		var both sync.WaitGroup
+		begin := make(chan struct{})
+		for i := range ways {
+			both.Go(func() {
+				<-begin
+				ok, err := store.Used{Store: ways[i]}.Use(b.Context(), proofOf(fmt.Sprint(b.N, "-", n), "", "", "my_app"), fmt.Sprint(i), time.Now().Add(time.Hour))
+				if errs[i] = err; ok {
+					admitted.Add(1)
+				}
+			})
+		}
+		close(begin)
+		both.Wait()
+		return errors.Join(errs[:]...)
+	})
+	if n := admitted.Load(); n != int64(b.N) {
+		b.Errorf("%d pairs: %d admissions", b.N, n)
+	}
+	b.ReportMetric(float64(admitted.Load())*1000/float64(b.N), "admitted/1000")
+}
+
 // BenchmarkStart opens a store with 100,000 sessions and 100,000 grants, and reads all, as usher does when it starts.
 func BenchmarkStart(b *testing.B) {
 	for _, backend := range backends {

@@ -10,7 +10,7 @@ import (
 )
 
 // onRedis returns two processes' ways to one Redis.
-func onRedis(t *testing.T) (server *redistest.Server, ways [2]store.Store) {
+func onRedis(t testing.TB) (server *redistest.Server, ways [2]store.Store) {
 	t.Helper()
 	server = redistest.Start(t, redistest.Options{})
 	for i := range ways {

@@ -21,6 +21,9 @@
 // With two ushers the table also reports how long nobody was admitted: from the beginning of the fault (with Redis, from its return)
 // until somebody is inside who asked after that.
 //
+// No log of usher and no answer to a client may have a secret: that of the component, of the tokens or of Redis, a token, a session id
+// or a machine-uid.
+//
 // FAULTS is the number of faults; without it nothing runs. FAULTS_SEED repeats the faults of an earlier run, as far as they are
 // under our control; -run TestFaults/SITE repeats one site. FAULTS_PROSODY lists the Prosodys to run beside. FAULTS_JOURNAL is
 // a folder for all timelines and usher's logs. FAULTS_KINDS is a regular expression that selects kinds of faults. FAULTS_JOINS is
@@ -265,6 +268,7 @@ func run(t *testing.T, p plan, binary string) *ledger {
 			l.broken("the log of %s has a panic: %s", u.name, said)
 		}
 	}
+	s.keepsSecrets()
 	report(t, s, p)
 	if dir := os.Getenv("FAULTS_JOURNAL"); dir != "" {
 		if err := journal(dir, s, p.name); err != nil {

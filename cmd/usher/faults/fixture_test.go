@@ -24,6 +24,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/redistest"
+	"github.com/xmpp-usher/usher/pkg/secrettest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -53,6 +54,7 @@ type site struct {
 	usher  *process            // of two, the active one; see roles
 	dir    string              // with usher.yaml, and in state, the store
 	small  bool                // state is a small file system of its own
+	hidden *secrettest.Secrets // what neither logs nor answers may have
 
 	// With two ushers:
 	other   *process          // the one that stands by
@@ -75,7 +77,11 @@ func newSite(t *testing.T, c combo, binary string) *site {
 	if c.pair {
 		options.Config = strings.Replace(options.Config, "component_secret =", "component_conflict_resolve = \"kick_old\"\ncomponent_secret =", 1)
 	}
-	s := &site{t: t, combo: c, Server: prosodytest.Start(t, options), ledger: newLedger(), dir: t.TempDir()}
+	s := &site{t: t, combo: c, Server: prosodytest.Start(t, options), ledger: newLedger(), dir: t.TempDir(),
+		hidden: new(secrettest.Secrets)}
+	s.hidden.Plant("the secret of the component", componentSecret)
+	s.hidden.Plant("the secret of the tokens", appSecret)
+	s.Tap(s.hidden.Tap)
 	if c.jicofo {
 		s.jicofo = s.Jicofo(t, o.Jicofo())
 	}
@@ -294,6 +300,19 @@ func mint(room string, ends time.Time, change func(*token.Claims)) string {
 		panic(err)
 	}
 	return compact
+}
+
+// keepsSecrets fails the test if a secret is in a log of usher, or in what a client has received.
+func (s *site) keepsSecrets() {
+	s.t.Helper()
+	for _, u := range s.ushers() {
+		log, err := os.ReadFile(u.log)
+		if err != nil {
+			s.t.Error(err)
+		}
+		s.hidden.Check(s.t, "the log of "+u.name, string(log))
+	}
+	s.hidden.CheckTap(s.t)
 }
 
 // sleep waits for d, or until ctx ends.

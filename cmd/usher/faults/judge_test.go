@@ -218,7 +218,7 @@ var ofRequests = []judgement{
 
 // TestJudge shows that the ledger finds every fault of usher, and nothing else. Otherwise the run of faults would prove nothing.
 func TestJudge(t *testing.T) {
-	for _, test := range slices.Concat(ofGuests, ofOthers, ofRooms, ofRequests) {
+	for _, test := range slices.Concat(ofGuests, ofOthers, ofRooms, ofRequests, ofPairs) {
 		t.Run(test.name, func(t *testing.T) {
 			l := newLedger()
 			now := time.Now()
@@ -270,5 +270,114 @@ func TestPlans(t *testing.T) {
 		if sum != n || n >= 96 && (len(count) != 4*(len(kinds)+len(pairKinds)) || least < n/96) {
 			t.Errorf("%d: %d faults, %v", n, sum, slices.Collect(maps.Keys(count)))
 		}
+	}
+}
+
+// ofPairs are about two ushers that share a store.
+var ofPairs = []judgement{
+	{"somebody new is told ready while the store is away", func(l *ledger, after func(time.Duration)) {
+		l.loseStore()
+		after(second)
+		l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+	}, []string{wrong}},
+	{"the store goes while a request is under way, and comes back while another is", func(l *ledger, after func(time.Duration)) {
+		asked := l.now()
+		after(second)
+		returns := l.loseStore()
+		l.answered(benvolio, theRoom, ready, asked, waitHold, false)
+		after(second)
+		asked = l.now()
+		after(second)
+		returns()
+		after(second)
+		l.answered(romeo, theRoom, ready, asked, waitHold, false)
+	}, nil},
+	{"the store has been away before", func(l *ledger, after func(time.Duration)) {
+		returns := l.loseStore()
+		after(second)
+		returns()
+		after(second)
+		l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+	}, nil},
+	{"somebody who was admitted asks again while the store is away", func(l *ledger, after func(time.Duration)) {
+		l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+		l.loseStore()
+		after(second)
+		l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+	}, nil},
+	{"somebody inside is removed while the store is away", func(l *ledger, after func(time.Duration)) {
+		l.keeps = true
+		l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+		v := l.enters(benvolio, theRoom)
+		l.entered(v)
+		l.loseStore()
+		after(second)
+		l.removed(v)
+		l.removed(v)
+	}, []string{thrown}},
+	{"a guest is removed, with a host inside", func(l *ledger, after func(time.Duration)) {
+		l.keeps = true
+		l.enters(romeo, theRoom)
+		l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+		v := l.enters(juliet, theRoom)
+		l.entered(v)
+		after(time.Hour)
+		l.removed(v)
+	}, []string{thrown}},
+	{"a guest is removed who entered when the host had left", func(l *ledger, after func(time.Duration)) {
+		l.keeps = true
+		host := l.enters(romeo, theRoom)
+		l.answered(juliet, theRoom, ready, l.now(), waitHold, false)
+		l.exits(host, "leaves")
+		after(hostGone)
+		v := l.enters(juliet, theRoom)
+		l.entered(v)
+		l.removed(v)
+	}, nil},
+	{"a member is removed who entered after the end of their token, and one who left", func(l *ledger, after func(time.Duration)) {
+		l.keeps = true
+		l.answered(benvolio, theRoom, ready, l.now(), waitHold, false)
+		v := l.enters(benvolio, theRoom)
+		l.entered(v)
+		l.exits(v, "leaves")
+		l.removed(v)
+		after(time.Hour + second)
+		v = l.enters(benvolio, theRoom)
+		l.entered(v)
+		l.removed(v)
+	}, nil},
+}
+
+// TestNextAdmission shows what the figures of the table are: the time until somebody is inside who asked after the fault had begun.
+func TestNextAdmission(t *testing.T) {
+	l := newLedger()
+	now := time.Now()
+	l.now = func() time.Time { return now }
+	l.knows(romeo, known{name: "host", right: host, room: theRoom, lets: true})
+	l.knows(benvolio, known{name: "member", right: member, room: theRoom})
+	before := now
+	now = now.Add(second)
+	began := now
+	now = now.Add(second / 2)
+	admitted := l.await(began)
+	l.answered(romeo, theRoom, ready, before, waitHold, false)
+	now = now.Add(second)
+	enters(l, romeo)
+	select {
+	case <-admitted:
+		t.Error("somebody counts who asked before the fault")
+	default:
+	}
+	l.answered(benvolio, theRoom, ready, now, waitHold, false)
+	now = now.Add(second / 2)
+	enters(l, benvolio)
+	select {
+	case <-admitted:
+	default:
+		t.Error("nobody counts")
+	}
+	enters(l, benvolio)
+	if want := []time.Duration{2 * second}; !slices.Equal(l.fault.admits, want) {
+		t.Errorf("%v, want %v", l.fault.admits, want)
 	}
 }

@@ -52,6 +52,7 @@ var pairKinds = []kind{
 
 // shares makes a Redis and a second usher, for sites with two.
 func (s *site) shares(binary string) {
+	s.hidden.Plant("the password of Redis", redisPassword)
 	s.usher.name, s.usher.log = "usher1", s.usher.log[:len(s.usher.log)-len(".log")]+"1.log"
 	s.other = s.newUsher(binary, "usher2")
 	s.redis = redistest.Start(s.t, redistest.Options{Config: "requirepass " + redisPassword})
