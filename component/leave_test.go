@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -195,6 +196,38 @@ func TestStopInTheHandshake(t *testing.T) {
 	l.send("</stream:stream>")
 	s.logged("stopped")
 	s.wantLeft("1", "2")
+}
+
+// A store that several ushers share loses its records, and usher stops, or is replaced: what it holds is left to the next usher.
+func TestLeftInAStoreThatLostAll(t *testing.T) {
+	for name, stop := range map[string]func(s *server){
+		"stopped":  func(s *server) { s.stop() },
+		"replaced": func(s *server) { s.lose() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, l, _, answers := holding(t, outlives, func(c *Component) { c.shared = true })
+			s.wantLeft("held")
+			var keys []string
+			for r, err := range s.c.o.Store.All(t.Context(), store.KindHeld) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				keys = append(keys, r.Key)
+			}
+			if err := s.c.o.Store.Delete(t.Context(), store.KindHeld, keys...); err != nil {
+				t.Fatal(err)
+			}
+			s.wantLeft()
+			stop(s)
+			s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
+			_, _ = io.WriteString(l, "</stream:stream>") // usher may be gone
+			s.logged("stopped")
+			l.Close()
+			nothingElse(t, answers)
+			s.wantLeft("held")
+			s.succeeds("held")
+		})
+	}
 }
 
 // A request that cannot be written down ends without an answer, and the log says so.

@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -71,6 +73,30 @@ func (h *held) writeAll(all []*waiter, until time.Time) (unwritten []*waiter, er
 	return unwritten, err
 }
 
+// writeAgain writes requests down again that the store has lost: a server that several ushers share can lose its records, and does not
+// say so. If another usher has answered one meanwhile, the client has two answers, which harms nobody. It returns those that may be lost.
+func (h *held) writeAgain(ctx context.Context, all []*waiter, until time.Time) (lost []*waiter, err error) {
+	var mu sync.Mutex
+	var g errgroup.Group
+	g.SetLimit(workers)
+	for _, r := range all {
+		g.Go(func() error {
+			value, err := json.Marshal(r.client.record())
+			if err == nil {
+				_, _, err = h.store.Add(ctx, store.Record{Kind: store.KindHeld, Key: r.key, Value: value, End: until.Add(time.Hour)})
+			}
+			if err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				lost = append(lost, r)
+			}
+			return err
+		})
+	}
+	err = g.Wait()
+	return lost, err
+}
+
 // dismiss answers all held requests, because usher stops and does not leave them to the next one.
 func (c *Component) dismiss(ctx context.Context) {
 	all := c.held.over(time.Time{})
@@ -101,7 +127,12 @@ func (c *Component) leave(ctx context.Context) {
 	left := c.held.over(time.Time{})
 	lost, err := left, error(nil)
 	if c.o.Outlives {
+		written := slices.DeleteFunc(slices.Clone(left), func(r *waiter) bool { return r.key == "" })
 		lost, err = c.held.writeAll(left, c.o.Now())
+		if c.shared {
+			again, failed := c.held.writeAgain(context.WithoutCancel(ctx), written, c.o.Now())
+			lost, err = append(lost, again...), errors.Join(err, failed)
+		}
 	}
 	c.held.mu.Lock()
 	n := len(lost) + c.held.unowed

@@ -35,6 +35,7 @@ type server struct {
 	c    *Component
 	stop context.CancelFunc
 	away context.CancelFunc // stop, and no other usher is to come
+	lose context.CancelFunc // stop, because another usher is the active one
 	done chan error
 
 	ahead atomic.Int64 // of the machine's clock is usher's, in nanoseconds
@@ -55,7 +56,7 @@ func newServer(t *testing.T, change ...func(*Component)) *server {
 	}
 	ctx, end := context.WithCancelCause(context.Background())
 	cancel := func() { end(nil) }
-	s.stop, s.away = cancel, func() { end(ErrTakenAway) }
+	s.stop, s.away, s.lose = cancel, func() { end(ErrTakenAway) }, func() { end(ErrReplaced) }
 	go func() { s.done <- s.c.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
