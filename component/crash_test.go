@@ -57,7 +57,7 @@ func TestCrash(t *testing.T) {
 			t.Errorf("who waits again: %s", got)
 		}
 		c.guards(host, room)
-		if m != own {
+		if !m.alone() {
 			return
 		}
 		// usher is inside again, and hears who leaves.
@@ -171,7 +171,7 @@ func TestStoreFull(t *testing.T) {
 		if n := len(c.log.FilterMessageSnippet("people are let in").All()); n != 2 {
 			t.Errorf("the log says %d times that the store is full", n)
 		}
-		if m != own {
+		if !m.alone() {
 			return
 		}
 		guest.leaves(room)
@@ -353,56 +353,58 @@ func TestTokenEndsWhileHeld(t *testing.T) {
 // The server restarts while hundreds wait: usher forgets the clients that are gone, and serves those who come.
 func TestServerRestartsWithManyWaiting(t *testing.T) {
 	t.Parallel()
-	c := own.start(t, setup{crashes: true})
-	const clients = 100
-	var all []*person
-	for range clients {
-		all = append(all, c.person("guest.meet.example.com"))
-	}
-	for n, p := range all {
-		for i := range 5 { // the first is answered
-			if err := p.Send(fmt.Sprintf("<iq type='set' id='%d' to='%s'>%s</iq>", i, domain, request(fmt.Sprintf("r%d@%s", n%100, service), "", ""))); err != nil {
-				t.Fatal(err)
+	alone(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true})
+		const clients = 100
+		var all []*person
+		for range clients {
+			all = append(all, c.person("guest.meet.example.com"))
+		}
+		for n, p := range all {
+			for i := range 5 { // the first is answered
+				if err := p.Send(fmt.Sprintf("<iq type='set' id='%d' to='%s'>%s</iq>", i, domain, request(fmt.Sprintf("r%d@%s", n%100, service), "", ""))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if (n+1)%25 == 0 { // not all at once: usher gives up a request that has to wait long for its turn
+				c.eventually("all are held", func() bool { return c.count(store.KindHeld, "") == 4*(n+1) })
 			}
 		}
-		if (n+1)%25 == 0 { // not all at once: usher gives up a request that has to wait long for its turn
-			c.eventually("all are held", func() bool { return c.count(store.KindHeld, "") == 4*(n+1) })
-		}
-	}
-	n := c.log.FilterMessage("connected").Len()
-	c.cable.Cut()
-	c.cable.Mend()
-	c.eventually("connected again", func() bool { return c.log.FilterMessage("connected").Len() > n })
-	c.forward(waitHold)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	for _, p := range all {
-		seen := map[string]bool{}
-		for range 5 {
-			s, err := p.Await(ctx, func(s prosodytest.Stanza) bool { return s.Name == "iq" })
-			if err != nil {
-				t.Fatalf("%s: %v, after %v", p.JID(), err, seen)
+		n := c.log.FilterMessage("connected").Len()
+		c.cable.Cut()
+		c.cable.Mend()
+		c.eventually("connected again", func() bool { return c.log.FilterMessage("connected").Len() > n })
+		c.forward(waitHold)
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		for _, p := range all {
+			seen := map[string]bool{}
+			for range 5 {
+				s, err := p.Await(ctx, func(s prosodytest.Stanza) bool { return s.Name == "iq" })
+				if err != nil {
+					t.Fatalf("%s: %v, after %v", p.JID(), err, seen)
+				}
+				if got := outcome(s); seen[s.Attr["id"]] || got != "not-authorized host-absent" {
+					t.Errorf("answered %s; before: %v", s, seen)
+				}
+				seen[s.Attr["id"]] = true
 			}
-			if got := outcome(s); seen[s.Attr["id"]] || got != "not-authorized host-absent" {
-				t.Errorf("answered %s; before: %v", s, seen)
+		}
+		c.eventually("nothing is written down any more", func() bool { return c.count(store.KindHeld, "") == 0 })
+		// And with those waiting who go with the server. Those told to wait too long ago are told again at first.
+		for i, p := range all[:100] {
+			for range 2 {
+				p.Sends(fmt.Sprintf("<iq type='set' id='again' to='%s'>%s</iq>", domain, request(fmt.Sprintf("r%d@%s", i, service), "", "")))
 			}
-			seen[s.Attr["id"]] = true
 		}
-	}
-	c.eventually("nothing is written down any more", func() bool { return c.count(store.KindHeld, "") == 0 })
-	// And with those waiting who go with the server. Those told to wait too long ago are told again at first.
-	for i, p := range all[:100] {
-		for range 2 {
-			p.Sends(fmt.Sprintf("<iq type='set' id='again' to='%s'>%s</iq>", domain, request(fmt.Sprintf("r%d@%s", i, service), "", "")))
+		c.eventually("they are held", func() bool { return c.count(store.KindHeld, "") > 50 })
+		n = c.log.FilterMessage("connected").Len()
+		if err := c.Restart(ctx); err != nil {
+			t.Fatal(err)
 		}
-	}
-	c.eventually("they are held", func() bool { return c.count(store.KindHeld, "") > 50 })
-	n = c.log.FilterMessage("connected").Len()
-	if err := c.Restart(ctx); err != nil {
-		t.Fatal(err)
-	}
-	c.eventually("connected once more", func() bool { return c.log.FilterMessage("connected").Len() > n })
-	c.forward(waitHold)
-	c.person("meet.example.com").enters(room, mint(t, nil))
-	c.eventually("nobody is held any more", func() bool { return c.count(store.KindHeld, "") == 0 })
+		c.eventually("connected once more", func() bool { return c.log.FilterMessage("connected").Len() > n })
+		c.forward(waitHold)
+		c.person("meet.example.com").enters(room, mint(t, nil))
+		c.eventually("nobody is held any more", func() bool { return c.count(store.KindHeld, "") == 0 })
+	})
 }

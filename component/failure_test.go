@@ -18,80 +18,86 @@ import (
 // After a restart of the server usher serves again, by itself, and everybody has to ask again.
 func TestServerRestarts(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	for name, down := range map[string]func(){"killed": g.Kill, "stopped": g.Server.Stop} {
-		t.Run(name, func(t *testing.T) {
-			g.person("meet.example.com").enters(room, mint(t, nil))
-			n := g.log.FilterMessage("connected").Len()
-			down()
-			g.logged("no connection")
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
-			defer cancel()
-			if err := g.Restart(ctx); err != nil {
-				t.Fatal(err)
-			}
-			g.eventually("connected again", func() bool { return g.log.FilterMessage("connected").Len() > n })
-			host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
-			if got := guest.asks(room, ""); got != "not-authorized host-absent" {
-				t.Errorf("guest: %s", got)
-			}
-			host.enters(room, mint(t, nil))
-			guest.enters(room, "")
-		})
-	}
+	alone(t, func(t *testing.T, m mode) {
+		g := m.begin(t)
+		for name, down := range map[string]func(){"killed": g.Kill, "stopped": g.Server.Stop} {
+			t.Run(name, func(t *testing.T) {
+				g.person("meet.example.com").enters(room, mint(t, nil))
+				n := g.log.FilterMessage("connected").Len()
+				down()
+				g.logged("no connection")
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				if err := g.Restart(ctx); err != nil {
+					t.Fatal(err)
+				}
+				g.eventually("connected again", func() bool { return g.log.FilterMessage("connected").Len() > n })
+				host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
+				if got := guest.asks(room, ""); got != "not-authorized host-absent" {
+					t.Errorf("guest: %s", got)
+				}
+				host.enters(room, mint(t, nil))
+				guest.enters(room, "")
+			})
+		}
+	})
 }
 
 // While the server stands still nobody is admitted. When it goes on, nothing is lost.
 func TestServerStandsStill(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	host := g.person("meet.example.com")
-	host.enters(room, mint(t, nil))
-	g.Pause()
-	if err := host.Send(fmt.Sprintf("<iq type='set' to='%s' id='late'>%s</iq>", domain, request(room, mint(t, nil), ""))); err != nil {
-		t.Error(err)
-	}
-	g.Resume()
-	host.Receives("<iq id='late' type='result'><conference xmlns='http://jitsi.org/protocol/focus' ready='true'/></iq>")
-	g.person("guest.meet.example.com").enters(room, "")
+	alone(t, func(t *testing.T, m mode) {
+		g := m.begin(t)
+		host := g.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		g.Pause()
+		if err := host.Send(fmt.Sprintf("<iq type='set' to='%s' id='late'>%s</iq>", domain, request(room, mint(t, nil), ""))); err != nil {
+			t.Error(err)
+		}
+		g.Resume()
+		host.Receives("<iq id='late' type='result'><conference xmlns='http://jitsi.org/protocol/focus' ready='true'/></iq>")
+		g.person("guest.meet.example.com").enters(room, "")
+	})
 }
 
 // For each mistake of an operator the log has a line that helps, and usher tries again.
 func TestNoConnection(t *testing.T) {
 	t.Parallel()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := free.Addr().String()
-	free.Close()
+	alone(t, func(t *testing.T, m mode) {
+		free, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		closed := free.Addr().String()
+		free.Close()
 
-	g := start(t)
-	g.halt()
-	open := g.ComponentAddr
-	for name, tt := range map[string]struct{ addr, secret, hint string }{
-		"wrong secret":         {open, "not the secret", "component_secret"},
-		"port closed":          {closed, componentSecret, "is Prosody running"},
-		"not a component port": {g.C2SAddr, componentSecret, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			g.ComponentAddr = tt.addr
-			defer func() { g.ComponentAddr = open }()
-			g.setup.options = func(o *component.Options) { o.Secret = []byte(tt.secret) }
-			g.begins()
-			g.eventually("a second attempt", func() bool { return g.log.FilterMessage("no connection").Len() >= 2 })
-			g.halt()
-			e := g.logged("no connection")
-			if got, _ := e.ContextMap()["hint"].(string); !strings.Contains(got, tt.hint) {
-				t.Errorf("hint %q, want something about %q; %v", got, tt.hint, e.ContextMap())
-			}
-			for _, e := range g.log.All() {
-				if strings.Contains(fmt.Sprint(e.ContextMap()), tt.secret) {
-					t.Errorf("the secret is in the log: %v", e.ContextMap())
+		g := m.begin(t)
+		g.halt()
+		open := g.ComponentAddr
+		for name, tt := range map[string]struct{ addr, secret, hint string }{
+			"wrong secret":         {open, "not the secret", "component_secret"},
+			"port closed":          {closed, componentSecret, "is Prosody running"},
+			"not a component port": {g.C2SAddr, componentSecret, ""},
+		} {
+			t.Run(name, func(t *testing.T) {
+				g.ComponentAddr = tt.addr
+				defer func() { g.ComponentAddr = open }()
+				g.setup.options = func(o *component.Options) { o.Secret = []byte(tt.secret) }
+				g.begins()
+				g.eventually("a second attempt", func() bool { return g.log.FilterMessage("no connection").Len() >= 2 })
+				g.halt()
+				e := g.logged("no connection")
+				if got, _ := e.ContextMap()["hint"].(string); !strings.Contains(got, tt.hint) {
+					t.Errorf("hint %q, want something about %q; %v", got, tt.hint, e.ContextMap())
 				}
-			}
-		})
-	}
+				for _, e := range g.log.All() {
+					if strings.Contains(fmt.Sprint(e.ContextMap()), tt.secret) {
+						t.Errorf("the secret is in the log: %v", e.ContextMap())
+					}
+				}
+			})
+		}
+	})
 }
 
 // A second usher stands by and does not take the first one's place.
@@ -126,22 +132,24 @@ func TestConflict(t *testing.T) {
 // person is admitted.
 func TestStopAndStart(t *testing.T) {
 	t.Parallel()
-	g, host, guest := meeting(t)
-	g.halt()
-	if got := host.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>").ErrorCondition(); got != "remote-server-timeout" {
-		t.Errorf("the server answers for usher: %s", got)
-	}
-	g.forgets()
-	g.run()
-	g.guards(host, room)
+	alone(t, func(t *testing.T, m mode) {
+		g, host, guest := m.meeting(t)
+		g.halt()
+		if got := host.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>").ErrorCondition(); got != "remote-server-timeout" {
+			t.Errorf("the server answers for usher: %s", got)
+		}
+		g.forgets()
+		g.run()
+		g.guards(host, room)
 
-	g.halt()
-	guest.leaves(room)
-	host.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
-	g.forgets()
-	g.run()
-	g.person("guest.meet.example.com").enters(room, "")
-	g.guards(host, room)
+		g.halt()
+		guest.leaves(room)
+		host.Receives("<presence type='unavailable' from='" + room + "/focus'/>")
+		g.forgets()
+		g.run()
+		g.person("guest.meet.example.com").enters(room, "")
+		g.guards(host, room)
+	})
 }
 
 const (
@@ -152,37 +160,41 @@ const (
 // An owner who opens the room to all, or lets members invite, opens it to nobody.
 func TestOwnerOpensTheRoom(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	host := g.person("meet.example.com")
-	host.enters(room, mint(t, nil))
-	g.guards(host, room)
-	if got := g.person("guest.meet.example.com").joins(room); got != "registration-required" {
-		t.Errorf("a guest who did not ask: %s", got)
-	}
-	g.configure(host, room, memberInvites, "1")
-	g.inTime("no invitations by members", func() bool { return g.configured(host, room, memberInvites) != "1" })
-	g.configure(host, room, whois, "moderators")
-	g.inTime("everybody sees real JIDs", func() bool { return g.configured(host, room, whois) == "anyone" })
+	alone(t, func(t *testing.T, m mode) {
+		g := m.begin(t)
+		host := g.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		g.guards(host, room)
+		if got := g.person("guest.meet.example.com").joins(room); got != "registration-required" {
+			t.Errorf("a guest who did not ask: %s", got)
+		}
+		g.configure(host, room, memberInvites, "1")
+		g.inTime("no invitations by members", func() bool { return g.configured(host, room, memberInvites) != "1" })
+		g.configure(host, room, whois, "moderators")
+		g.inTime("everybody sees real JIDs", func() bool { return g.configured(host, room, whois) == "anyone" })
+	})
 }
 
 // Somebody who leaves has to ask again.
 func TestLeavingEndsTheGrant(t *testing.T) {
 	t.Parallel()
-	g, host, guest := meeting(t)
-	guest.leaves(room)
-	g.inTime("the way back is closed", func() bool { return guest.joins(room) == "registration-required" || leave(guest) })
-	guest.enters(room, "")
-	// A new nick is not a departure.
-	guest.Sends("<presence to='" + room + "/renamed'/>")
-	guest.Receives("<presence from='" + room + "/renamed'/>")
-	if got := g.affiliations(host, room, "member"); got != 1 {
-		t.Errorf("%d members, want 1", got)
-	}
-	// The last one to leave takes the room along.
-	host.leaves(room)
-	guest.nick = "renamed"
-	guest.leaves(room)
-	g.inTime("the room is gone", func() bool { return guest.joins(room) == "not-allowed" })
+	alone(t, func(t *testing.T, m mode) {
+		g, host, guest := m.meeting(t)
+		guest.leaves(room)
+		g.inTime("the way back is closed", func() bool { return guest.joins(room) == "registration-required" || leave(guest) })
+		guest.enters(room, "")
+		// A new nick is not a departure.
+		guest.Sends("<presence to='" + room + "/renamed'/>")
+		guest.Receives("<presence from='" + room + "/renamed'/>")
+		if got := g.affiliations(host, room, "member"); got != 1 {
+			t.Errorf("%d members, want 1", got)
+		}
+		// The last one to leave takes the room along.
+		host.leaves(room)
+		guest.nick = "renamed"
+		guest.leaves(room)
+		g.inTime("the room is gone", func() bool { return guest.joins(room) == "not-allowed" })
+	})
 }
 
 func leave(p *person) bool { p.leaves(room); return false }
@@ -190,96 +202,104 @@ func leave(p *person) bool { p.leaves(room); return false }
 // A token that ends between answer and join lets nobody in.
 func TestTokenEndsBeforeTheJoin(t *testing.T) {
 	t.Parallel()
-	g := start(t, func(p *auth.Policy) {
-		v := p.VHosts["meet.example.com"]
-		v.Issuers[0].Leeway = 0
+	alone(t, func(t *testing.T, m mode) {
+		g := m.begin(t, func(p *auth.Policy) {
+			v := p.VHosts["meet.example.com"]
+			v.Issuers[0].Leeway = 0
+		})
+		host, late := g.person("meet.example.com"), g.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		if got := late.asks(room, mint(t, func(c *token.Claims) { member(c); c.Expires = g.now().Add(10 * time.Minute) })); got != "ready" {
+			t.Fatal(got)
+		}
+		g.forward(10 * time.Minute)
+		late.Sends("<presence to='" + room + "/late'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
+		late.Receives("<presence type='unavailable' from='" + room + "/late'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>")
 	})
-	host, late := g.person("meet.example.com"), g.person("meet.example.com")
-	host.enters(room, mint(t, nil))
-	if got := late.asks(room, mint(t, func(c *token.Claims) { member(c); c.Expires = g.now().Add(10 * time.Minute) })); got != "ready" {
-		t.Fatal(got)
-	}
-	g.forward(10 * time.Minute)
-	late.Sends("<presence to='" + room + "/late'><x xmlns='http://jabber.org/protocol/muc'/></presence>")
-	late.Receives("<presence type='unavailable' from='" + room + "/late'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>")
 }
 
 // The affiliation is right in the first presence that anybody sees, and does not change.
 func TestNoFlicker(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	host := g.person("meet.example.com")
-	host.enters(room, mint(t, nil))
-	for _, tt := range []struct{ vhost, token, want string }{
-		{"meet.example.com", mint(t, nil), "owner"},
-		{"meet.example.com", mint(t, member), "member"},
-		{"guest.meet.example.com", "", "member"},
-		{"recorder.meet.example.com", "", "member"},
-		{"users.example.com", "", "owner"},
-	} {
-		p := g.person(tt.vhost)
-		host.Drain()
-		p.enters(room, tt.token)
-		g.person("meet.example.com").asks(room, mint(t, nil)) // whatever usher still does for p, it does before this
-		if err := host.Sync(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		var seen []string
-		for _, s := range host.Drain() {
-			if s.Name == "presence" && strings.HasSuffix(s.Attr["from"], p.nick) {
-				seen = append(seen, s.Find("item", "").Attr["affiliation"])
+	alone(t, func(t *testing.T, m mode) {
+		g := m.begin(t)
+		host := g.person("meet.example.com")
+		host.enters(room, mint(t, nil))
+		for _, tt := range []struct{ vhost, token, want string }{
+			{"meet.example.com", mint(t, nil), "owner"},
+			{"meet.example.com", mint(t, member), "member"},
+			{"guest.meet.example.com", "", "member"},
+			{"recorder.meet.example.com", "", "member"},
+			{"users.example.com", "", "owner"},
+		} {
+			p := g.person(tt.vhost)
+			host.Drain()
+			p.enters(room, tt.token)
+			g.person("meet.example.com").asks(room, mint(t, nil)) // whatever usher still does for p, it does before this
+			if err := host.Sync(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			var seen []string
+			for _, s := range host.Drain() {
+				if s.Name == "presence" && strings.HasSuffix(s.Attr["from"], p.nick) {
+					seen = append(seen, s.Find("item", "").Attr["affiliation"])
+				}
+			}
+			if len(seen) != 1 || seen[0] != tt.want {
+				t.Errorf("%s: %v, want one %s", tt.vhost, seen, tt.want)
 			}
 		}
-		if len(seen) != 1 || seen[0] != tt.want {
-			t.Errorf("%s: %v, want one %s", tt.vhost, seen, tt.want)
-		}
-	}
+	})
 }
 
 // A recorder is let in but is no host: guests still wait, and a room is not opened for it.
 func TestServiceIsNoHost(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	recorder, host, guest := g.person("recorder.meet.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
-	if got := recorder.asks(room, ""); got != "not-authorized host-absent" {
-		t.Errorf("recorder before anybody: %s", got)
-	}
-	host.enters(room, mint(t, nil))
-	recorder.enters(room, "")
-	host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner' jid='"+recorder.BareJID()+"'/></query>")
-	host.leaves(room)
-	if got := guest.asks(room, ""); got != "not-authorized host-absent" {
-		t.Errorf("guest with a recorder that moderates: %s", got)
-	}
+	alone(t, func(t *testing.T, m mode) {
+		g := m.begin(t)
+		recorder, host, guest := g.person("recorder.meet.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
+		if got := recorder.asks(room, ""); got != "not-authorized host-absent" {
+			t.Errorf("recorder before anybody: %s", got)
+		}
+		host.enters(room, mint(t, nil))
+		recorder.enters(room, "")
+		host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner' jid='"+recorder.BareJID()+"'/></query>")
+		host.leaves(room)
+		if got := guest.asks(room, ""); got != "not-authorized host-absent" {
+			t.Errorf("guest with a recorder that moderates: %s", got)
+		}
+	})
 }
 
 // Many ask for a new room at once: one entry, and everybody gets an answer.
 func TestManyAtOnce(t *testing.T) {
 	t.Parallel()
-	g := start(t)
-	const n = 20
-	results := make(chan string, n)
-	for i := range n {
-		p, tok := g.person("meet.example.com"), mint(t, nil)
-		if i%2 == 1 {
-			p, tok = g.person("guest.meet.example.com"), ""
-		}
-		go func() {
-			ctx, cancel := context.WithTimeout(context.Background(), patience)
-			defer cancel()
-			s, err := p.IQ(ctx, "set", domain, request(room, tok, ""))
-			if err != nil {
-				results <- err.Error()
-				return
+	alone(t, func(t *testing.T, m mode) {
+		g := m.begin(t)
+		const n = 20
+		results := make(chan string, n)
+		for i := range n {
+			p, tok := g.person("meet.example.com"), mint(t, nil)
+			if i%2 == 1 {
+				p, tok = g.person("guest.meet.example.com"), ""
 			}
-			results <- outcome(s)
-		}()
-	}
-	for range n {
-		if got := <-results; got != "ready" && got != "not-authorized host-absent" {
-			t.Error(got)
+			go func() {
+				ctx, cancel := context.WithTimeout(context.Background(), patience)
+				defer cancel()
+				s, err := p.IQ(ctx, "set", domain, request(room, tok, ""))
+				if err != nil {
+					results <- err.Error()
+					return
+				}
+				results <- outcome(s)
+			}()
 		}
-	}
+		for range n {
+			if got := <-results; got != "ready" && got != "not-authorized host-absent" {
+				t.Error(got)
+			}
+		}
+	})
 }
 
 // usher lets nobody into a room that it may not configure, and the log tells the operator what to do.
@@ -297,22 +317,24 @@ func TestNotAnAdmin(t *testing.T) {
 // Somebody who was kicked has to ask again at once. Somebody who comes back without asking is removed.
 func TestReturning(t *testing.T) {
 	t.Parallel()
-	g, host, guest := meeting(t)
-	other := g.person("guest.meet.example.com")
-	other.enters(room, "")
-	host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item role='none' nick='"+guest.nick+"'/></query>")
-	guest.Receives("<presence type='unavailable' from='" + room + "/" + guest.nick + "'><x xmlns='http://jabber.org/protocol/muc#user'><status code='307'/></x></presence>")
-	g.eventually("the kicked one is outside", func() bool { return g.affiliations(host, room, "member") == 1 })
-	if got := guest.joins(room); got != "registration-required" {
-		t.Errorf("kicked, and back without asking: %s", got)
-	}
+	alone(t, func(t *testing.T, m mode) {
+		g, host, guest := m.meeting(t)
+		other := g.person("guest.meet.example.com")
+		other.enters(room, "")
+		host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item role='none' nick='"+guest.nick+"'/></query>")
+		guest.Receives("<presence type='unavailable' from='" + room + "/" + guest.nick + "'><x xmlns='http://jabber.org/protocol/muc#user'><status code='307'/></x></presence>")
+		g.eventually("the kicked one is outside", func() bool { return g.affiliations(host, room, "member") == 1 })
+		if got := guest.joins(room); got != "registration-required" {
+			t.Errorf("kicked, and back without asking: %s", got)
+		}
 
-	other.leaves(room)
-	if got := other.joins(room); got == "member participant" { // unless usher was quicker
-		g.forward(toJoin)
-		other.Receives("<presence type='unavailable' from='" + room + "/" + other.nick + "'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>")
-	}
-	g.inTime("no members are left", func() bool { return g.affiliations(host, room, "member") == 0 })
+		other.leaves(room)
+		if got := other.joins(room); got == "member participant" { // unless usher was quicker
+			g.forward(toJoin)
+			other.Receives("<presence type='unavailable' from='" + room + "/" + other.nick + "'><x xmlns='http://jabber.org/protocol/muc#user'><status code='321'/></x></presence>")
+		}
+		g.inTime("no members are left", func() bool { return g.affiliations(host, room, "member") == 0 })
+	})
 }
 
 // Clients cannot hide that they leave by what they put into their presence: nobody counts as a host for ever, or keeps an
@@ -326,7 +348,7 @@ func TestUnreadablePresence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g, host, guest := meeting(t)
+			g, host, guest := own.meeting(t)
 			observer := g.person("meet.example.com")
 			observer.enters(room, mint(t, nil))
 			for _, p := range []*person{guest, host} {
@@ -347,12 +369,14 @@ func TestUnreadablePresence(t *testing.T) {
 // usher still looks after a service that is taken out of the configuration for a while: nobody is a host there for ever.
 func TestServiceTakenOut(t *testing.T) {
 	t.Parallel()
-	g, host, guest := meeting(t)
-	late := g.person("guest.meet.example.com")
-	g.usher.Use(auth.New(policy(func(p *auth.Policy) { p.Services = []string{"rooms.example.com"} })), []jid.JID{jid.MustParse("rooms.example.com")})
-	late.must("asks where nobody is let in", late.asks(room, ""), "forbidden room-unknown")
-	host.leaves(room)
-	guest.leaves(room)
-	g.usher.Use(auth.New(policy()), []jid.JID{jid.MustParse(service)})
-	g.eventually("the host counts as gone", func() bool { return late.asks(room, "") == "not-authorized host-absent" })
+	alone(t, func(t *testing.T, m mode) {
+		g, host, guest := m.meeting(t)
+		late := g.person("guest.meet.example.com")
+		g.usher.Use(auth.New(policy(func(p *auth.Policy) { p.Services = []string{"rooms.example.com"} })), []jid.JID{jid.MustParse("rooms.example.com")})
+		late.must("asks where nobody is let in", late.asks(room, ""), "forbidden room-unknown")
+		host.leaves(room)
+		guest.leaves(room)
+		g.usher.Use(auth.New(policy()), []jid.JID{jid.MustParse(service)})
+		g.eventually("the host counts as gone", func() bool { return late.asks(room, "") == "not-authorized host-absent" })
+	})
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/xmpp-usher/usher/component"
 	prosodygate "github.com/xmpp-usher/usher/config/gate"
 	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
+	"github.com/xmpp-usher/usher/pkg/ejabberdtest"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/secrettest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -90,31 +91,47 @@ func (c *clock) runs() { c.stopped.Store(nil) }
 
 func (c *clock) forward(d time.Duration) { c.ahead.Add(int64(d)) }
 
-// config is the server's side of the gate, as operators are told to write it.
-var config = prosodygate.Server{
-	Domain: "focus.meet.example.com", Secret: componentSecret, Service: service,
-	VHosts: []prosodygate.VHost{
-		{Domain: "meet.example.com", Authentication: "anonymous"},
-		{Domain: "guest.meet.example.com", Authentication: "anonymous"},
-		{Domain: "recorder.meet.example.com", Authentication: "anonymous"},
-		{Domain: "users.example.com"},
-	},
-}.Lua()
+// gateServer is the server's side of the gate, as operators are told to write it, and config is that for Prosody.
+var (
+	gateServer = prosodygate.Server{
+		Domain: "focus.meet.example.com", Secret: componentSecret, Service: service,
+		VHosts: []prosodygate.VHost{
+			{Domain: "meet.example.com", Authentication: "anonymous"},
+			{Domain: "guest.meet.example.com", Authentication: "anonymous"},
+			{Domain: "recorder.meet.example.com", Authentication: "anonymous"},
+			{Domain: "users.example.com"},
+		},
+	}
+	config = gateServer.Lua()
+)
 
 // mode is one of the ways in which usher works.
 type mode string
 
 const (
-	own    mode = "own"    // usher is the focus itself
-	relay  mode = "relay"  // before a Jicofo
-	module mode = "module" // before a Jicofo, and Prosody's module keeps strangers out of rooms that are open
+	own      mode = "own"      // usher is the focus itself
+	ejabberd mode = "ejabberd" // the same, on an ejabberd
+	relay    mode = "relay"    // before a Jicofo
+	module   mode = "module"   // before a Jicofo, and Prosody's module keeps strangers out of rooms that are open
 )
+
+// alone reports whether usher is the focus itself.
+func (m mode) alone() bool { return m == own || m == ejabberd }
+
+// onProsody are the modes for a test that needs Prosody: its configuration, its modules or Jitsi's.
+var onProsody = []mode{own, relay, module}
+
+// alone runs a test of usher as the focus itself on each server.
+func alone(t *testing.T, test func(t *testing.T, m mode)) {
+	t.Helper()
+	eachMode(t, test, own, ejabberd)
+}
 
 // eachMode runs a test in each mode, or in those that are named.
 func eachMode(t *testing.T, test func(t *testing.T, m mode), only ...mode) {
 	t.Helper()
 	if len(only) == 0 {
-		only = []mode{own, relay, module}
+		only = []mode{own, ejabberd, relay, module}
 	}
 	for _, m := range only {
 		t.Run(string(m), func(t *testing.T) {
@@ -128,7 +145,7 @@ func eachMode(t *testing.T, test func(t *testing.T, m mode), only ...mode) {
 func eachStore(t *testing.T, test func(t *testing.T, m mode, s setup)) {
 	t.Helper()
 	for name, file := range map[string]bool{"memory": false, "file": true} {
-		for _, m := range []mode{own, relay} {
+		for _, m := range []mode{own, ejabberd, relay} {
 			t.Run(string(m)+", "+name, func(t *testing.T) {
 				t.Parallel()
 				test(t, m, setup{file: file, crashes: true})
@@ -180,29 +197,35 @@ type gate struct {
 }
 
 // meeting is a server with usher as the focus itself, and a host and a guest in the room.
-func meeting(t *testing.T) (g *gate, host, guest *person) {
+func (m mode) meeting(t *testing.T) (g *gate, host, guest *person) {
 	t.Helper()
-	g = start(t)
+	g = m.begin(t)
 	host, guest = g.person("meet.example.com"), g.person("guest.meet.example.com")
 	host.enters(room, mint(t, nil))
 	guest.enters(room, "")
 	return g, host, guest
 }
 
-// start begins with the server of the README, and usher as the focus itself.
-func start(t *testing.T, change ...func(*auth.Policy)) *gate {
+// begin begins with the server of the README, and usher as the focus itself.
+func (m mode) begin(t *testing.T, change ...func(*auth.Policy)) *gate {
 	t.Helper()
-	return startWith(t, config, change...)
-}
-
-// startWith is start with another configuration of the server.
-func startWith(t *testing.T, config string, change ...func(*auth.Policy)) *gate {
-	t.Helper()
-	return own.start(t, setup{config: config, policy: func(p *auth.Policy) {
+	return m.start(t, setup{config: config, policy: func(p *auth.Policy) {
 		for _, c := range change {
 			c(p)
 		}
 	}})
+}
+
+// start is begin on Prosody.
+func start(t *testing.T, change ...func(*auth.Policy)) *gate {
+	t.Helper()
+	return own.begin(t, change...)
+}
+
+// startWith is start with another configuration of the server.
+func startWith(t *testing.T, config string) *gate {
+	t.Helper()
+	return own.start(t, setup{config: config})
 }
 
 // beforeJicofo begins with Jicofo on a server as it is under a Jitsi Meet.
@@ -224,26 +247,17 @@ func (m mode) opened(t *testing.T) (*gate, *person) {
 func (m mode) start(t *testing.T, s setup) *gate {
 	t.Helper()
 	s.Secret = componentSecret
-	if m == own {
+	if m.alone() {
 		s.Breakout = false // which only Jicofo makes
 	}
 	if m == module {
 		s.JitsiOptions = keptOutByModule(t, s.JitsiOptions)
 	}
-	server := s.Options()
-	if s.config != "" {
-		server = prosodytest.Options{Config: s.config, Users: map[string]string{"romeo@users.example.com": "wherefore"}}
-	}
-	if s.server != nil {
-		s.server(&server)
-	}
-	g := &gate{t: t, mode: m, setup: s, Server: prosodytest.Start(t, server)}
+	g := &gate{t: t, mode: m, setup: s}
 	if g.store = s.shared; g.store == nil {
 		g.store = g.newStore()
 	}
-	if s.config == "" {
-		g.observer = g.Observe(t, s.Observer())
-	}
+	g.serves()
 	g.policy = policy(func(p *auth.Policy) {
 		p.Lobby, p.LobbyBypass = s.Lobby, []auth.Affiliation{auth.Owner, auth.Member}
 		if s.Breakout {
@@ -254,10 +268,44 @@ func (m mode) start(t *testing.T, s setup) *gate {
 		}
 	})
 	g.run()
-	if m != own && !s.away {
+	if !m.alone() && !s.away {
 		g.comes()
 	}
 	return g
+}
+
+// serves starts the server, and the observer beside it.
+func (g *gate) serves() {
+	g.t.Helper()
+	if g.mode == ejabberd {
+		g.Server = ejabberdtest.Start(g.t, ejabberdtest.Options{
+			Configure: func(s *prosodytest.Server) string { return withObserver(gateServer).YAML(s.ComponentAddr) },
+			Users:     map[string]string{"romeo@users.example.com": "wherefore", observerJID: "secret"},
+		})
+		g.observer = ejabberdtest.Observe(g.Server)
+		return
+	}
+	server := g.setup.Options()
+	if g.setup.config != "" {
+		server = prosodytest.Options{Config: g.setup.config, Users: map[string]string{"romeo@users.example.com": "wherefore"}}
+	}
+	if g.setup.server != nil {
+		g.setup.server(&server)
+	}
+	g.Server = prosodytest.Start(g.t, server)
+	if g.setup.config == "" {
+		g.observer = g.Observe(g.t, g.setup.Observer())
+	}
+}
+
+// observerJID is the account of JitsiOptions that is an admin of the MUC service.
+const observerJID = "observer@auth.meet.example.com"
+
+// withObserver adds that account to a server.
+func withObserver(s prosodygate.Server) prosodygate.Server {
+	s.VHosts = append(slices.Clone(s.VHosts), prosodygate.VHost{Domain: "auth.meet.example.com"})
+	s.Admins = append(slices.Clone(s.Admins), observerJID)
+	return s
 }
 
 func (g *gate) newStore() store.Store {
@@ -335,7 +383,7 @@ func (g *gate) begins() {
 	g.policy.Sessions, g.policy.Refusals = store.Sessions{Store: g.store}, store.Refusals{Store: g.store, Now: g.now}
 	o := options(g.ComponentAddr, g.policy, zap.New(core))
 	o.Now, o.Store, o.MembersOnly = g.now, g.store, !g.setup.Open
-	if g.mode != own {
+	if !g.mode.alone() {
 		o.Jicofo, o.GuardInterval = jid.MustParse(jicofoJID), 500*time.Millisecond
 	}
 	if g.setup.Lobby {

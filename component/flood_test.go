@@ -85,7 +85,7 @@ func TestSilence(t *testing.T) {
 	silent := map[mode]prosodytest.JitsiOptions{own: {Modules: []string{"prosodytest_silent"}}} // else Jicofo is
 	eachMode(t, func(t *testing.T, m mode) {
 		g := m.start(t, setup{JitsiOptions: silent[m], policy: guests, tune: patient, server: withFolk})
-		if m != own {
+		if !m.alone() {
 			g.jicofo.Behave(prosodytest.JicofoBehavior{Silent: true, Rooms: func(room string) bool { return strings.HasPrefix(room, "silent-") }})
 		}
 		c := g.crowd()

@@ -239,31 +239,35 @@ func BenchmarkHeldKilled(b *testing.B) {
 // Somebody is told to enter just before usher is restarted: the room is there while no usher is, and the next one looks after it.
 func TestEntersDuringARestart(t *testing.T) {
 	t.Parallel()
-	c := own.start(t, setup{file: true, crashes: true})
-	host, guest := c.person("meet.example.com"), c.person("guest.meet.example.com")
-	if got := host.asks(room, mint(t, nil)); got != "ready" {
-		t.Fatal(got)
-	}
-	c.halt()
-	if got := host.joins(room); got != "owner moderator" {
-		t.Fatalf("the host joins: %s", got)
-	}
-	c.comesBack()
-	guest.enters(room, "")
-	c.nothingLeft(room, host, guest)
-	c.guards(host, room)
+	alone(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{file: true, crashes: true})
+		host, guest := c.person("meet.example.com"), c.person("guest.meet.example.com")
+		if got := host.asks(room, mint(t, nil)); got != "ready" {
+			t.Fatal(got)
+		}
+		c.halt()
+		if got := host.joins(room); got != "owner moderator" {
+			t.Fatalf("the host joins: %s", got)
+		}
+		c.comesBack()
+		guest.enters(room, "")
+		c.nothingLeft(room, host, guest)
+		c.guards(host, room)
+	})
 }
 
 // If no other usher is to come, or none that knows of the grants, usher leaves no empty room behind.
 func TestLeavesNoRoomForGood(t *testing.T) {
 	t.Parallel()
-	c := own.start(t, setup{crashes: true, options: func(o *component.Options) { o.Outlives = false }})
-	host := c.person("meet.example.com")
-	if got := host.asks(room, mint(t, nil)); got != "ready" {
-		t.Fatal(got)
-	}
-	c.halt()
-	if got := host.joins(room); got != "not-allowed" {
-		t.Errorf("the host joins: %s", got)
-	}
+	alone(t, func(t *testing.T, m mode) {
+		c := m.start(t, setup{crashes: true, options: func(o *component.Options) { o.Outlives = false }})
+		host := c.person("meet.example.com")
+		if got := host.asks(room, mint(t, nil)); got != "ready" {
+			t.Fatal(got)
+		}
+		c.halt()
+		if got := host.joins(room); got != "not-allowed" {
+			t.Errorf("the host joins: %s", got)
+		}
+	})
 }

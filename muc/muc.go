@@ -154,20 +154,13 @@ type Configuration struct {
 	MembersOnly bool
 }
 
-func (c Configuration) settings() []setting {
-	if c.MembersOnly {
-		return []setting{closed, noInvites, realJID}
-	}
-	return []setting{noInvites, realJID}
-}
-
 // temporaryRoom is the setting that has the server end the room with its last occupant.
 var temporaryRoom = setting{fieldPersistent, []string{no}}
 
 // Configure makes the room what c says, whatever it was. If the room becomes members-only, the server removes everybody inside who
 // has no affiliation (status 322). If it was members-only before, nothing happens.
 func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) error {
-	return o.submit(ctx, room, c.settings()...)
+	return o.configure(ctx, room, c)
 }
 
 // Enforce makes the room what c says, if it is not, and returns what it was before. People who came in meanwhile without an
@@ -180,7 +173,7 @@ func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Sett
 		return is, err
 	}
 	var intruders []jid.JID
-	if !asMust {
+	if c.MembersOnly && (!is.MembersOnly || !isProsody(is.offers)) { // ejabberd has another way in, see ejabberds
 		var participants []Item
 		participants, err = o.WithRole(ctx, room, "participant") // if that fails, perhaps because there are too many, the room is closed all the same
 		for _, i := range participants {
@@ -228,9 +221,9 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 		return Settings{}, err
 	}
 	var s Settings
+	values := make(map[string][]string)
 	answer.Form.ForFields(func(f form.FieldData) {
-		s.offers = append(s.offers, f.Var)
-		s.loose = s.loose || slices.ContainsFunc(demands, func(d setting) bool { return d.name == f.Var && !d.is(f.Raw) })
+		s.offers, values[f.Var] = append(s.offers, f.Var), f.Raw
 		if f.Var == fieldPersistent && len(f.Raw) == 0 { // Prosody's "no" has no value (util/dataforms.lua, persistent.lib.lua)
 			s.Temporary = true
 		}
@@ -250,7 +243,8 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 			s.Main = f.Raw[0]
 		}
 	})
-	s.loose = s.loose || !slices.Contains(s.offers, realJID.name)
+	s.loose = !slices.Contains(s.offers, realJID.name) ||
+		slices.ContainsFunc(o.demands(s.offers), func(d setting) bool { return !d.is(values[d.name]) })
 	return s, nil
 }
 

@@ -325,7 +325,7 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 		case r.changed <- rm.jid:
 		default: // the queue is full; people who are removed are not announced to the others then, see Owner.Enforce
 			iq := r.Owner.iq(stanza.SetIQ, rm.jid)
-			if err := r.Owner.Session.Send(iq.Wrap(configuration(r.Configuration.everywhere()...))); err != nil {
+			if err := r.Owner.Session.Send(iq.Wrap(configuration(r.Owner.everywhere(r.Configuration)...))); err != nil {
 				r.Warn(rm.jid, "could not restore members-only", err)
 			}
 		}

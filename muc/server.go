@@ -18,7 +18,7 @@ import (
 // the answers show that.
 //
 //   - It refuses a form with a field that it does not have. Then only those are submitted that the room's form offers.
-//   - It has settings of its own by which others hear, or get in: see demands.
+//   - It has settings of its own by which people get in, or hear what is said: see ejabberds.
 //   - It lists occupants only for a moderator inside, by full JID. So role lists are asked for as Owner.Occupant. Whether a room
 //     exists is known all the same; who is inside shows once usher has entered. See [Rooms.State].
 //   - It takes a muc#owner query to a room that does not exist as a wish to create it. The lines of config/gate let only the
@@ -59,7 +59,7 @@ func (s setting) is(values []string) bool {
 	case no:
 		return !isYes(values) // Prosody's "no" has no value (util/dataforms.lua)
 	}
-	return len(values) == len(s.values) && !slices.ContainsFunc(s.values, func(v string) bool { return !slices.Contains(values, v) })
+	return !slices.ContainsFunc(s.values, func(v string) bool { return !slices.Contains(values, v) })
 }
 
 func isYes(values []string) bool { return len(values) == 1 && (values[0] == "1" || values[0] == yes) }
@@ -67,34 +67,51 @@ func isYes(values []string) bool { return len(values) == 1 && (values[0] == "1" 
 var (
 	closed  = setting{fieldMembersOnly, []string{yes}}
 	realJID = setting{"muc#roomconfig_whois", []string{"anyone"}}
-	// noInvites is Prosody's own (muc/members_only.lib.lua).
+	// broadcast: without the presence of some roles usher would take people inside for gone, and their affiliations back.
+	broadcast = setting{"muc#roomconfig_presencebroadcast", []string{"moderator", "participant", "visitor"}}
+	// noInvites is Prosody's own, by which its form is known (muc/members_only.lib.lua).
 	noInvites = setting{"{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites", []string{no}}
+	ejabberds = []setting{
+		// Everybody becomes a member who is invited into a members-only room, so only owners and admins may invite.
+		{"muc#roomconfig_allowinvites", []string{no}},
+		// A moderated room keeps everybody's role, and lets them in again by it, although the affiliation was taken back and the room is
+		// members-only (seen with 23.01; mod_muc_room.erl, get_occupant_initial_role).
+		{"muc#roomconfig_moderatedroom", []string{no}},
+		// Who has subscribed (MucSub) goes on getting messages after usher has put them out.
+		{"muc#roomconfig_allow_subscription", []string{no}},
+		{"allow_subscription", []string{no}}, // the field's name in some versions (mod_muc_room.erl, convert_legacy_fields)
+	}
 )
 
-// demands are what every room must say, where its form has the field.
-var demands = []setting{
-	noInvites, realJID,
-	// ejabberd makes everybody a member who is invited into a members-only room, so only owners and admins may invite.
-	{"muc#roomconfig_allowinvites", []string{no}},
-	// Who has subscribed (MucSub) goes on getting the messages after usher has put them out.
-	{"muc#roomconfig_allow_subscription", []string{no}},
-	{"allow_subscription", []string{no}}, // the field's name in some versions (mod_muc_room.erl, convert_legacy_fields)
-	// Without the presence of some roles usher would not know who is inside.
-	{"muc#roomconfig_presencebroadcast", []string{"moderator", "participant", "visitor"}},
+// isProsody reports whether a form with these fields is Prosody's.
+func isProsody(offers []string) bool { return slices.Contains(offers, noInvites.name) }
+
+// demands returns what every room with a form of these fields must say.
+func (o Owner) demands(offers []string) []setting {
+	all := slices.Concat([]setting{realJID, broadcast}, ejabberds)
+	if isProsody(offers) {
+		all = []setting{noInvites, realJID, broadcast}
+	}
+	return slices.DeleteFunc(all, func(s setting) bool {
+		return !slices.Contains(offers, s.name) || s.name == broadcast.name && o.Occupant.Equal(jid.JID{})
+	})
+}
+
+// everywhere returns what every server understands of c and the demands.
+func (o Owner) everywhere(c Configuration) []setting {
+	all := o.demands([]string{realJID.name, broadcast.name})
+	if c.MembersOnly {
+		all = append([]setting{closed}, all...)
+	}
+	return all
 }
 
 // errNoMembersOnly means that a room cannot be closed.
 var errNoMembersOnly = errors.New("the room's configuration form has no members-only (" + fieldMembersOnly + ")")
 
-// everywhere returns the settings that every server has.
-func (c Configuration) everywhere() []setting {
-	return slices.DeleteFunc(c.settings(), func(s setting) bool { return s.name == noInvites.name })
-}
-
-// submit sets fields of a room's configuration. The other fields keep their values. If the server refuses the form, those of the
-// fields and the demands are submitted that the room offers.
-func (o Owner) submit(ctx context.Context, room jid.JID, settings ...setting) error {
-	err := o.own(ctx, stanza.SetIQ, room, configuration(settings...), nil)
+// configure makes a room what it must be. If the server refuses Prosody's fields, the room's form says which ones it has.
+func (o Owner) configure(ctx context.Context, room jid.JID, c Configuration) error {
+	err := o.submit(ctx, room, append(o.everywhere(c), noInvites)...)
 	if !errors.Is(err, stanza.Error{Condition: stanza.BadRequest}) {
 		return err
 	}
@@ -102,11 +119,19 @@ func (o Owner) submit(ctx context.Context, room jid.JID, settings ...setting) er
 	if err != nil {
 		return err
 	}
-	offered := slices.DeleteFunc(slices.Concat(settings, demands[2:]), func(s setting) bool { return !slices.Contains(is.offers, s.name) })
-	if slices.ContainsFunc(settings, func(s setting) bool { return s.name == fieldMembersOnly }) && !slices.Contains(is.offers, fieldMembersOnly) {
-		return errNoMembersOnly
+	all := o.demands(is.offers)
+	if c.MembersOnly {
+		if !slices.Contains(is.offers, closed.name) {
+			return errNoMembersOnly
+		}
+		all = append(all, closed)
 	}
-	return o.own(ctx, stanza.SetIQ, room, configuration(offered...), nil)
+	return o.submit(ctx, room, all...)
+}
+
+// submit sets fields of a room's configuration. The other fields keep their values.
+func (o Owner) submit(ctx context.Context, room jid.JID, settings ...setting) error {
+	return o.own(ctx, stanza.SetIQ, room, configuration(settings...), nil)
 }
 
 // configuration is the payload that submits a form with settings.
@@ -151,5 +176,5 @@ func (o Owner) protects(ctx context.Context, room jid.JID, err error) bool {
 		return errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable})
 	}
 	is, err := o.Settings(ctx, room)
-	return err == nil && !slices.Contains(is.offers, noInvites.name)
+	return err == nil && !isProsody(is.offers)
 }

@@ -50,7 +50,7 @@ func TestProbe(t *testing.T) {
 	pres(us+"/usher", "focus", "")
 	iq(us, "get", admin("<item role='moderator'/>"))
 	iq(us+"/usher", "get", admin("<item role='moderator'/>"))
-	iq(us+"/usher", "get", admin("<item role='visitor'/>"))
+	iq(us, "get", owner(""))
 	iq(us, "get", owner(""))
 	iq(us, "set", set("{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites", "0"))
 	iq(us, "set", set("muc#roomconfig_membersonly", "true"))
