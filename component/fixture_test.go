@@ -118,6 +118,23 @@ const (
 // alone reports whether usher is the focus itself.
 func (m mode) alone() bool { return m == own || m == ejabberd }
 
+// uncreated is the condition with which the server refuses to create a room for people.
+func (m mode) uncreated() string {
+	if m == ejabberd {
+		return "forbidden"
+	}
+	return "not-allowed"
+}
+
+// unserved is the condition with which the server answers for a component that is away. Prosody says so by itself. This ejabberd
+// talks to no other servers.
+func (m mode) unserved() string {
+	if m == ejabberd {
+		return "forbidden"
+	}
+	return "remote-server-timeout"
+}
+
 // onProsody are the modes for a test that needs Prosody: its configuration, its modules or Jitsi's.
 var onProsody = []mode{own, relay, module}
 

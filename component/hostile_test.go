@@ -76,53 +76,51 @@ func TestAnswers(t *testing.T) {
 // What a component is asked beside conference requests.
 func TestOtherRequests(t *testing.T) {
 	t.Parallel()
-	alone(t, func(t *testing.T, m mode) {
-		g := m.begin(t)
-		p := g.person("guest.meet.example.com")
-		info := p.iq("get", domain, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
-		if got := info.Find("identity", "").Attr["category"]; got != "component" {
-			t.Errorf("identity: %s", info)
+	g := start(t)
+	p := g.person("guest.meet.example.com")
+	info := p.iq("get", domain, "<query xmlns='http://jabber.org/protocol/disco#info'/>")
+	if got := info.Find("identity", "").Attr["category"]; got != "component" {
+		t.Errorf("identity: %s", info)
+	}
+	for _, f := range []string{"http://jabber.org/protocol/disco#info", "urn:xmpp:ping", "jabber:iq:version", nsFocus} {
+		if ok, _ := info.Matches("<iq type='result'><query xmlns='http://jabber.org/protocol/disco#info'><feature var='" + f + "'/></query></iq>"); !ok {
+			t.Errorf("feature %s is missing: %s", f, info)
 		}
-		for _, f := range []string{"http://jabber.org/protocol/disco#info", "urn:xmpp:ping", "jabber:iq:version", nsFocus} {
-			if ok, _ := info.Matches("<iq type='result'><query xmlns='http://jabber.org/protocol/disco#info'><feature var='" + f + "'/></query></iq>"); !ok {
-				t.Errorf("feature %s is missing: %s", f, info)
-			}
+	}
+	for name, tt := range map[string]struct{ typ, to, payload, want string }{
+		"items":             {"get", domain, "<query xmlns='http://jabber.org/protocol/disco#items'/>", "result"},
+		"ping":              {"get", domain, "<ping xmlns='urn:xmpp:ping'/>", "result"},
+		"version":           {"get", domain, "<query xmlns='jabber:iq:version'/>", "result"},
+		"a node":            {"get", domain, "<query xmlns='http://jabber.org/protocol/disco#info' node='x'/>", "service-unavailable"},
+		"set instead":       {"set", domain, "<ping xmlns='urn:xmpp:ping'/>", "service-unavailable"},
+		"get instead":       {"get", domain, request(room, "", ""), "service-unavailable"},
+		"vcard":             {"get", domain, "<vCard xmlns='vcard-temp'/>", "service-unavailable"},
+		"to the focus user": {"get", "focus@" + domain, "<ping xmlns='urn:xmpp:ping'/>", "service-unavailable"},
+		"request elsewhere": {"set", "focus@" + domain + "/usher", request(room, "", ""), "service-unavailable"},
+		"login-url":         {"get", domain, "<login-url xmlns='http://jitsi.org/protocol/focus'/>", "service-unavailable"},
+	} {
+		s := p.iq(tt.typ, tt.to, tt.payload)
+		if got := s.ErrorCondition(); got != tt.want && s.Attr["type"] != tt.want {
+			t.Errorf("%s: %s", name, s)
 		}
-		for name, tt := range map[string]struct{ typ, to, payload, want string }{
-			"items":             {"get", domain, "<query xmlns='http://jabber.org/protocol/disco#items'/>", "result"},
-			"ping":              {"get", domain, "<ping xmlns='urn:xmpp:ping'/>", "result"},
-			"version":           {"get", domain, "<query xmlns='jabber:iq:version'/>", "result"},
-			"a node":            {"get", domain, "<query xmlns='http://jabber.org/protocol/disco#info' node='x'/>", "service-unavailable"},
-			"set instead":       {"set", domain, "<ping xmlns='urn:xmpp:ping'/>", "service-unavailable"},
-			"get instead":       {"get", domain, request(room, "", ""), "service-unavailable"},
-			"vcard":             {"get", domain, "<vCard xmlns='vcard-temp'/>", "service-unavailable"},
-			"to the focus user": {"get", "focus@" + domain, "<ping xmlns='urn:xmpp:ping'/>", "service-unavailable"},
-			"request elsewhere": {"set", "focus@" + domain + "/usher", request(room, "", ""), "service-unavailable"},
-			"login-url":         {"get", domain, "<login-url xmlns='http://jitsi.org/protocol/focus'/>", "service-unavailable"},
-		} {
-			s := p.iq(tt.typ, tt.to, tt.payload)
-			if got := s.ErrorCondition(); got != tt.want && s.Attr["type"] != tt.want {
-				t.Errorf("%s: %s", name, s)
-			}
+	}
+	// No answer to what is an answer, a presence or a message.
+	for _, x := range []string{
+		"<iq type='result' to='" + domain + "' id='r'/>",
+		"<iq type='error' to='" + domain + "' id='e'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
+		"<presence to='focus@" + domain + "/usher'/>",
+		"<presence type='subscribe' to='focus@" + domain + "'/>",
+		"<message to='" + domain + "'><body>hello</body></message>",
+		"<message type='error' to='focus@" + domain + "/usher'/>",
+	} {
+		p.Sends(x)
+	}
+	p.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>") // all of it has been read by now
+	for _, s := range p.Drain() {
+		if strings.HasSuffix(s.Attr["from"], domain) {
+			t.Errorf("answered: %s", s)
 		}
-		// No answer to what is an answer, a presence or a message.
-		for _, x := range []string{
-			"<iq type='result' to='" + domain + "' id='r'/>",
-			"<iq type='error' to='" + domain + "' id='e'><error type='cancel'><gone xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
-			"<presence to='focus@" + domain + "/usher'/>",
-			"<presence type='subscribe' to='focus@" + domain + "'/>",
-			"<message to='" + domain + "'><body>hello</body></message>",
-			"<message type='error' to='focus@" + domain + "/usher'/>",
-		} {
-			p.Sends(x)
-		}
-		p.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>") // all of it has been read by now
-		for _, s := range p.Drain() {
-			if strings.HasSuffix(s.Attr["from"], domain) {
-				t.Errorf("answered: %s", s)
-			}
-		}
-	})
+	}
 }
 
 // hostile are payloads of clients that attack usher. Prosody passes on all that is well-formed for expat.

@@ -224,25 +224,23 @@ func TestMadePersistentByPlugin(t *testing.T) {
 // usher comes back to a room that has got a password, and from which its occupant was removed.
 func TestPasswordKeepsUsherNotOut(t *testing.T) {
 	t.Parallel()
-	alone(t, func(t *testing.T, m mode) {
-		c := m.start(t, setup{crashes: true})
-		host := c.person("meet.example.com")
-		host.enters(room, mint(t, nil))
-		c.configure(host, room, "muc#roomconfig_roomsecret", "xyzzy &amp; &lt;more")
-		c.crashes()
-		if s := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item role='none' nick='focus'/></query>"); s.Attr["type"] != "result" {
-			t.Fatal(s)
+	c := own.start(t, setup{crashes: true})
+	host := c.person("meet.example.com")
+	host.enters(room, mint(t, nil))
+	c.configure(host, room, "muc#roomconfig_roomsecret", "xyzzy &amp; &lt;more")
+	c.crashes()
+	if s := host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item role='none' nick='focus'/></query>"); s.Attr["type"] != "result" {
+		t.Fatal(s)
+	}
+	c.eventually("usher is out", func() bool { return c.sees(room).Occupant("focus@"+domain).Nick == "" })
+	c.comesBack()
+	c.inTime("usher is back", func() bool { return c.sees(room).Occupant("focus@"+domain).Nick != "" })
+	c.guards(host, room)
+	for _, e := range c.log.All() {
+		if strings.Contains(fmt.Sprint(e.Message, e.ContextMap()), "xyzzy") {
+			t.Errorf("the password is in the log: %s %v", e.Message, e.ContextMap())
 		}
-		c.eventually("usher is out", func() bool { return c.sees(room).Occupant("focus@"+domain).Nick == "" })
-		c.comesBack()
-		c.inTime("usher is back", func() bool { return c.sees(room).Occupant("focus@"+domain).Nick != "" })
-		c.guards(host, room)
-		for _, e := range c.log.All() {
-			if strings.Contains(fmt.Sprint(e.Message, e.ContextMap()), "xyzzy") {
-				t.Errorf("the password is in the log: %s %v", e.Message, e.ContextMap())
-			}
-		}
-	})
+	}
 }
 
 // Without a store, public rooms are guarded at once, because the server lists them.

@@ -219,13 +219,19 @@ func (g *gate) configure(owner *person, room, field, value string) {
 	}
 }
 
-// configured returns a field of the room's configuration.
+// configured returns the values of a field of the room's configuration.
 func (g *gate) configured(owner *person, room, field string) string {
 	g.t.Helper()
 	s := owner.iq("get", room, "<query xmlns='http://jabber.org/protocol/muc#owner'/>")
 	for _, f := range s.Find("x", "jabber:x:data").Children {
 		if f.Attr["var"] == field {
-			return f.Child("value", "").Text
+			var values []string
+			for _, v := range f.Children {
+				if v.Name == "value" {
+					values = append(values, v.Text)
+				}
+			}
+			return strings.Join(values, " ")
 		}
 	}
 	g.t.Fatalf("no field %s: %s", field, s)

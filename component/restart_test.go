@@ -266,7 +266,7 @@ func TestLeavesNoRoomForGood(t *testing.T) {
 			t.Fatal(got)
 		}
 		c.halt()
-		if got := host.joins(room); got != "not-allowed" {
+		if got := host.joins(room); got != m.uncreated() {
 			t.Errorf("the host joins: %s", got)
 		}
 	})
