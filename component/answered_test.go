@@ -182,7 +182,7 @@ func TestTokenRequired(t *testing.T) {
 				}
 				guest := b.person("guest.meet.example.com")
 				guest.must("waits all the same", guest.asks("board@"+service, ""), absent)
-			}, own, relay)
+			}, own, ejabberd, relay)
 		})
 	}
 }

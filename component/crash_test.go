@@ -86,7 +86,7 @@ func TestCrashUnusedGrant(t *testing.T) {
 		if view := c.sees(room); view.Affiliations[guest.BareJID()] != "member" || view.Affiliations[host.BareJID()] != "owner" {
 			t.Errorf("who is inside has lost: %s", view)
 		}
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // The next process forgets the grants of rooms that ended while usher was away.
@@ -98,7 +98,7 @@ func TestCrashRoomGone(t *testing.T) {
 		host.destroys(room)
 		c.comesBack()
 		c.nothingWritten()
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // waits has somebody be told to wait, and then ask so often that they are held.
@@ -217,7 +217,7 @@ func TestStoreFails(t *testing.T) {
 		}
 		c.mortal.lives()
 		new.enters(room, "")
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // unreadable is a store from which one kind of records cannot be read.
@@ -293,7 +293,7 @@ func TestHeldUntilTheHostComes(t *testing.T) {
 				}
 			}
 		}
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // The same client asks ten times at once: each request gets one answer, those over the bound at once.

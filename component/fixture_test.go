@@ -176,6 +176,7 @@ type setup struct {
 	prosodytest.JitsiOptions
 	config  string      // the server's, instead of what JitsiOptions say
 	away    bool        // Jicofo is not there yet
+	admin   string      // an account with a password that is an admin of the MUC service, too
 	file    bool        // the store is a file
 	crashes bool        // usher can crash, and what is in its store outlives it
 	shared  store.Store // instead of a store of its own
@@ -296,7 +297,7 @@ func (g *gate) serves() {
 	g.t.Helper()
 	if g.mode == ejabberd {
 		g.Server = ejabberdtest.Start(g.t, ejabberdtest.Options{
-			Configure: func(s *prosodytest.Server) string { return withObserver(gateServer).YAML(s.ComponentAddr) },
+			Configure: func(s *prosodytest.Server) string { return g.ejabberdConfig(s.ComponentAddr) },
 			Users:     map[string]string{"romeo@users.example.com": "wherefore", observerJID: "secret"},
 		})
 		g.observer = ejabberdtest.Observe(g.Server)
@@ -309,6 +310,9 @@ func (g *gate) serves() {
 	if g.setup.server != nil {
 		g.setup.server(&server)
 	}
+	if g.setup.admin != "" {
+		server.Config = fmt.Sprintf("admins = { %q }\n", g.setup.admin) + server.Config
+	}
 	g.Server = prosodytest.Start(g.t, server)
 	if g.setup.config == "" {
 		g.observer = g.Observe(g.t, g.setup.Observer())
@@ -318,11 +322,19 @@ func (g *gate) serves() {
 // observerJID is the account of JitsiOptions that is an admin of the MUC service.
 const observerJID = "observer@auth.meet.example.com"
 
-// withObserver adds that account to a server.
-func withObserver(s prosodygate.Server) prosodygate.Server {
+// ejabberdConfig is that of gateServer with more accounts, and with the crowd. Owners may make rooms persistent, as they may under a
+// Jitsi Meet.
+func (g *gate) ejabberdConfig(component string) string {
+	s := gateServer
 	s.VHosts = append(slices.Clone(s.VHosts), prosodygate.VHost{Domain: "auth.meet.example.com"})
 	s.Admins = append(slices.Clone(s.Admins), observerJID)
-	return s
+	if g.setup.admin != "" {
+		s.Admins = append(s.Admins, g.setup.admin)
+	}
+	return strings.NewReplacer(
+		"access_persistent: usher", "access_persistent: all",
+		"    hosts:\n", fmt.Sprintf("    hosts:\n      %q: {password: %q}\n", folk, componentSecret),
+	).Replace(s.YAML(component))
 }
 
 func (g *gate) newStore() store.Store {

@@ -146,7 +146,7 @@ func TestWhoIsHost(t *testing.T) {
 				t.Errorf("%s: a guest is told %s, want %s", name, got, want)
 			}
 		}
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // upgraded has a guest show the session of somebody who logged in, as Jitsi's role upgrade does.
@@ -292,7 +292,7 @@ func TestHostLeavesBeforeGuestComes(t *testing.T) {
 		inside.Sends("<message type='groupchat' to='" + left.room + "'><body>still here</body></message>")
 		guests["left"].Receives("<message from='" + left.room + "/" + inside.nick + "'/>")
 		second.leaves(shared.room)
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // The next usher knows which grants hang on a host, whether the host left before the restart or after it.
@@ -314,7 +314,7 @@ func TestHostLeavesAndUsherIsReplaced(t *testing.T) {
 		stays.joinsLater(kept)
 		inside.Sends("<message type='groupchat' to='" + before.room + "'><body>still here</body></message>")
 		early.Receives("<message from='" + before.room + "/" + inside.nick + "'/>")
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // A host in a breakout room counts as inside: guests may enter the main room. When the host leaves the breakout room, unused grants of

@@ -5,20 +5,15 @@ import (
 	"testing"
 
 	"github.com/xmpp-usher/usher/auth"
-	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
-// A service that is an admin of Prosody's, like Jigasi in docker-jitsi-meet, is let in as the owner that it is, and is no host.
+// A service that is an admin of the MUC service, like Jigasi in docker-jitsi-meet, is let in as the owner that it is, and is no host.
 // The room cannot make it a member.
 func TestServiceOfAdmin(t *testing.T) {
 	t.Parallel()
 	service := func(p *auth.Policy) { p.VHosts["users.example.com"] = auth.VHost{Kind: auth.KindService} }
-	const admin = "admins = { \"romeo@users.example.com\" }\n"
 	eachMode(t, func(t *testing.T, m mode) {
-		g := m.start(t, setup{policy: service, server: func(o *prosodytest.Options) {
-			passwords(o)
-			o.Config = admin + o.Config
-		}})
+		g := m.start(t, setup{policy: service, server: passwords, admin: "romeo@users.example.com"})
 		jigasi, host, guest := g.person("users.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
 		host.enters(room, mint(t, nil))
 		host.Drain()

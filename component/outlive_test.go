@@ -56,7 +56,7 @@ func TestOwnerLeavesRoomBehind(t *testing.T) {
 				host.leaves(room)
 				c.roomEnds()
 				c.nothingWritten()
-			}, own, relay)
+			}, own, ejabberd, relay)
 		})
 	}
 }
@@ -162,7 +162,7 @@ func TestAdoptedRoom(t *testing.T) {
 				c.nothingWritten()
 			})
 		}
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // A room that an operator made persistent is guarded as long as it exists, also while it is empty and after a restart. Its lists
@@ -198,7 +198,7 @@ func TestOperatorsRoom(t *testing.T) {
 		}
 		operator.destroys(room)
 		c.nothingWritten()
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // With muc_room_allow_persistent = false owners may not make rooms persistent. If a plugin does, usher undoes it.
@@ -256,7 +256,7 @@ func TestPublicRoomIsGuardedAtOnce(t *testing.T) {
 		c.comesBack()
 		c.is(room, map[string]string{strangerJID: "", host.BareJID(): "owner"})
 		c.guards(host, room)
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // A room that its owner destroys and that is opened again begins anew.
@@ -276,7 +276,7 @@ func TestRemadeRoom(t *testing.T) {
 		c.guards(again, room)
 		again.leaves(room)
 		c.roomEnds()
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // While people are in breakout rooms, the main room is persistent and empty. They keep their affiliations there over a restart,

@@ -161,7 +161,7 @@ func TestRestartsUnderLoad(t *testing.T) {
 		if l.told["not-authorized stopping"] == 0 || l.told["ready"] == 0 {
 			t.Error("nobody was held over a restart, or let in")
 		}
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // runStored is usher with a store in a file, before a Jicofo if the name says so.

@@ -59,5 +59,5 @@ func TestUnguardedLater(t *testing.T) {
 		if said := g.logged("the room is made members-only").ContextMap(); !strings.Contains(said["error"].(string), "mod_muc_affiliated_only") {
 			t.Errorf("the log says %v", said)
 		}
-	}, own, relay)
+	}, own, ejabberd, relay)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,18 +22,24 @@ var client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 // moderators inside only.
 func Observe(s *prosodytest.Server) *prosodytest.Observer {
 	return prosodytest.NewObserver(func(ctx context.Context, room string) (prosodytest.RoomView, error) {
-		// The API has a request for each list. Two views that are alike have seen the same moment.
-		v, err := view(ctx, s.URL, room)
-		for err == nil {
-			again, err := view(ctx, s.URL, room)
-			if err != nil || reflect.DeepEqual(v, again) {
-				return again, err
+		// The API has a request for each list. Two views that are alike have seen the same moment. A room that ends meanwhile is an
+		// internal error.
+		var last prosodytest.RoomView
+		for seen := false; ; seen = true {
+			v, err := view(ctx, s.URL, room)
+			switch {
+			case errors.Is(err, errInternal):
+				continue
+			case err != nil || seen && reflect.DeepEqual(v, last):
+				return v, err
 			}
-			v = again
+			last = v
 		}
-		return v, err
 	})
 }
+
+// errInternal is ejabberd's answer when a room ends while it is asked.
+var errInternal = errors.New("internal error")
 
 func view(ctx context.Context, url, room string) (prosodytest.RoomView, error) {
 	v := prosodytest.RoomView{Exists: true, Affiliations: make(map[string]string)}
@@ -89,5 +96,9 @@ func ask(ctx context.Context, url, room string, into any) (exists bool, err erro
 	case strings.Contains(string(text), "room_not_found") || strings.Contains(string(text), "does not exist") || strings.Contains(string(text), "not found"):
 		return false, nil
 	}
-	return false, fmt.Errorf("asking %s: %s: %s", url, answer.Status, text)
+	err = fmt.Errorf("asking %s: %s: %s", url, answer.Status, text)
+	if strings.Contains(string(text), "internal_error") {
+		err = fmt.Errorf("%w: %w", errInternal, err)
+	}
+	return false, err
 }
