@@ -174,12 +174,13 @@ func eachStore(t *testing.T, test func(t *testing.T, m mode, s setup)) {
 // setup is what a test changes of a gate. The zero value is a server as it is under a Jitsi Meet.
 type setup struct {
 	prosodytest.JitsiOptions
-	config  string      // the server's, instead of what JitsiOptions say
-	away    bool        // Jicofo is not there yet
-	admin   string      // an account with a password that is an admin of the MUC service, too
-	file    bool        // the store is a file
-	crashes bool        // usher can crash, and what is in its store outlives it
-	shared  store.Store // instead of a store of its own
+	config string // the server's, instead of what JitsiOptions say
+	away   bool   // Jicofo is not there yet
+	// accounts are more accounts, on virtual hosts of their own, with the password "secret". admins own all rooms of the MUC service.
+	accounts, admins []string
+	file             bool        // the store is a file
+	crashes          bool        // usher can crash, and what is in its store outlives it
+	shared           store.Store // instead of a store of its own
 
 	server  func(*prosodytest.Options)
 	jicofo  func(*prosodytest.JicofoOptions)
@@ -298,7 +299,7 @@ func (g *gate) serves() {
 	if g.mode == ejabberd {
 		g.Server = ejabberdtest.Start(g.t, ejabberdtest.Options{
 			Configure: func(s *prosodytest.Server) string { return g.ejabberdConfig(s.ComponentAddr) },
-			Users:     map[string]string{"romeo@users.example.com": "wherefore", observerJID: "secret"},
+			Users:     g.users(map[string]string{"romeo@users.example.com": "wherefore", observerJID: "secret"}),
 		})
 		g.observer = ejabberdtest.Observe(g.Server)
 		return
@@ -310,13 +311,40 @@ func (g *gate) serves() {
 	if g.setup.server != nil {
 		g.setup.server(&server)
 	}
-	if g.setup.admin != "" {
-		server.Config = fmt.Sprintf("admins = { %q }\n", g.setup.admin) + server.Config
-	}
+	g.addAccounts(&server)
 	g.Server = prosodytest.Start(g.t, server)
 	if g.setup.config == "" {
 		g.observer = g.Observe(g.t, g.setup.Observer())
 	}
+}
+
+// users adds the accounts of the setup to others.
+func (g *gate) users(others map[string]string) map[string]string {
+	for _, account := range g.setup.accounts {
+		others[account] = "secret"
+	}
+	return others
+}
+
+// hostsOfAccounts are the virtual hosts of the accounts of the setup.
+func (g *gate) hostsOfAccounts() (hosts []string) {
+	for _, account := range g.setup.accounts {
+		_, host, _ := strings.Cut(account, "@")
+		hosts = append(hosts, host)
+	}
+	slices.Sort(hosts)
+	return slices.Compact(hosts)
+}
+
+// addAccounts adds the accounts and admins of the setup to a Prosody.
+func (g *gate) addAccounts(o *prosodytest.Options) {
+	if len(g.setup.admins) > 0 {
+		o.Config = "admins = " + prosodygate.List(g.setup.admins...) + "\n" + o.Config
+	}
+	for _, host := range g.hostsOfAccounts() {
+		o.Config += fmt.Sprintf("\nVirtualHost %q\nauthentication = \"internal_hashed\"\n", host)
+	}
+	o.Users = g.users(o.Users)
 }
 
 // observerJID is the account of JitsiOptions that is an admin of the MUC service.
@@ -327,10 +355,10 @@ const observerJID = "observer@auth.meet.example.com"
 func (g *gate) ejabberdConfig(component string) string {
 	s := gateServer
 	s.VHosts = append(slices.Clone(s.VHosts), prosodygate.VHost{Domain: "auth.meet.example.com"})
-	s.Admins = append(slices.Clone(s.Admins), observerJID)
-	if g.setup.admin != "" {
-		s.Admins = append(s.Admins, g.setup.admin)
+	for _, host := range g.hostsOfAccounts() {
+		s.VHosts = append(s.VHosts, prosodygate.VHost{Domain: host})
 	}
+	s.Admins = append(slices.Clone(g.setup.admins), observerJID)
 	return strings.NewReplacer(
 		"access_persistent: usher", "access_persistent: all",
 		"    hosts:\n", fmt.Sprintf("    hosts:\n      %q: {password: %q}\n", folk, componentSecret),

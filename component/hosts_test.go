@@ -22,20 +22,11 @@ func hostsPolicy(p *auth.Policy) {
 	p.VHosts["tape.example.com"] = auth.VHost{Kind: auth.KindService}
 }
 
-// hostsServer adds accounts to a server, some of which are admins of the MUC services.
-func hostsServer(o *prosodytest.Options) {
-	const password = "\nauthentication = \"internal_hashed\"\n"
-	o.Config = "admins = { \"jibri@staff.example.com\", \"jigasi@tape.example.com\", \"romeo@users.example.com\" }\n" + o.Config +
-		"\nVirtualHost \"tape.example.com\"" + password + "VirtualHost \"staff.example.com\"" + password
-	for _, account := range []string{"jibri@staff.example.com", "eve@staff.example.com", "jigasi@tape.example.com", "tape@tape.example.com"} {
-		o.Users[account] = "secret"
-	}
-}
-
 // hostsSetup is that of these tests, with breakout rooms where that is possible.
 var hostsSetup = setup{
-	JitsiOptions: withBreakouts, policy: hostsPolicy,
-	server: func(o *prosodytest.Options) { passwords(o); hostsServer(o) },
+	JitsiOptions: withBreakouts, policy: hostsPolicy, server: passwords,
+	admins:   []string{"jibri@staff.example.com", "jigasi@tape.example.com", "romeo@users.example.com"},
+	accounts: []string{"jibri@staff.example.com", "eve@staff.example.com", "jigasi@tape.example.com", "tape@tape.example.com"},
 }
 
 // scene is a room in which a host is, and somebody who is none and keeps the room.

@@ -13,7 +13,7 @@ func TestServiceOfAdmin(t *testing.T) {
 	t.Parallel()
 	service := func(p *auth.Policy) { p.VHosts["users.example.com"] = auth.VHost{Kind: auth.KindService} }
 	eachMode(t, func(t *testing.T, m mode) {
-		g := m.start(t, setup{policy: service, server: passwords, admin: "romeo@users.example.com"})
+		g := m.start(t, setup{policy: service, server: passwords, admins: []string{"romeo@users.example.com"}})
 		jigasi, host, guest := g.person("users.example.com"), g.person("meet.example.com"), g.person("guest.meet.example.com")
 		host.enters(room, mint(t, nil))
 		host.Drain()
