@@ -123,6 +123,7 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	switch {
 	case rm == nil:
 		r.presenceElsewhere(p)
+	case p.typ == "error" && nick != rm.nick && nick != "": // to a join with another nick, which was sent more than once
 	case p.typ == "error":
 		if p.err == nil {
 			p.err = &stanza.Error{Condition: stanza.UndefinedCondition}

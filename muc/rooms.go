@@ -19,9 +19,6 @@ import (
 // (lib-jitsi-meet JitsiConference.js, onMemberJoined).
 const Nick = "focus"
 
-// Resource is that of the JID as which usher is in rooms.
-const Resource = "usher"
-
 // atOnce is how many rooms are entered or looked at at a time while nobody waits for them.
 const atOnce = 8
 
@@ -153,7 +150,7 @@ type occupant struct {
 // NewRooms returns Rooms that act as o.Owner.JID.
 func NewRooms(o Options) *Rooms {
 	o.clock()
-	self, _ := o.Owner.JID.WithResource(Resource) // an ASCII resource is always valid
+	self, _ := o.Owner.JID.WithResource("usher") // an ASCII resource is always valid
 	o.Owner.Occupant = self
 	return &Rooms{
 		Options:  o,
@@ -239,7 +236,11 @@ var errUnseen = errors.New("the room does not list its occupants for somebody ou
 
 // state asks for the state of a room. The error may be errUnseen; then the room exists.
 func (r *Rooms) state(ctx context.Context, j jid.JID) (exists, host bool, err error) {
-	items, err := r.Owner.Moderators(ctx, j)
+	var items []Item
+	err = again(ctx, func(ctx context.Context) (err error) {
+		items, err = r.Owner.Moderators(ctx, j)
+		return err
+	})
 	switch {
 	case Absent(err):
 		return false, false, nil
@@ -397,7 +398,7 @@ func (r *Rooms) secure(ctx context.Context, j jid.JID) error {
 
 // join enters the room and reports whether that created it.
 func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
-	for {
+	for wait := firstWait; ; {
 		if err := r.Owner.Session.Send(r.joinStanza(rm)); err != nil {
 			return false, err
 		}
@@ -418,6 +419,8 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 				}
 			}
 			return e.created, e.err
+		case <-time.After(wait): // perhaps an earlier room was just ending; to be inside already does no harm
+			wait *= 2
 		case <-ctx.Done():
 			// The server may let usher in later. Then the room is a stray: usher enters it again, or leaves.
 			return false, ctx.Err()

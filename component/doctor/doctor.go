@@ -144,6 +144,9 @@ func newExamination(o Options) *examination {
 		rooms: make(map[string]jid.JID), opened: make(map[string]opened), left: make(map[string]jid.JID), blame: make(map[string]string),
 	}
 	x.owner = muc.Owner{JID: x.focus.Bare()}
+	if o.Jicofo.Equal(jid.JID{}) {
+		x.owner.Occupant = x.focus // as in the rooms that usher keeps itself
+	}
 	return x
 }
 

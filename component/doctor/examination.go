@@ -13,6 +13,7 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/ping"
 	"mellium.im/xmpp/stanza"
+	"mellium.im/xmpp/version"
 
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
@@ -36,6 +37,8 @@ type examination struct {
 	hangUp  func() // closes conn and waits for its end
 	silent  error  // why the server seems to answer nothing any more
 
+	asked   bool               // whether the server has been asked for its version
+	told    version.Query      // what it has said
 	prosody []int              // the numbers of its version, if that is visible and of a release
 	online  jid.JID            // Jicofo's full JID, if it is online
 	rooms   map[string]jid.JID // the rooms that usher has created to examine them, by service

@@ -168,7 +168,7 @@ func (x *examination) jicofoOpens(ctx context.Context, s subject) finding {
 	asked := !o.room.Equal(jid.JID{})
 	switch {
 	case known && !is:
-		return fail(x.admins(s), "Jicofo is no admin of the service and may not create rooms")
+		return fail(x.admins(ctx, s), "Jicofo is no admin of the service and may not create rooms")
 	case is && (!asked || o.authenticates()):
 		return ok("Jicofo is an admin of the service, too")
 	case !asked:
@@ -176,7 +176,7 @@ func (x *examination) jicofoOpens(ctx context.Context, s subject) finding {
 	case o.authenticates():
 		return warn("", "whether Jicofo may create rooms shows only once it has stopped authenticating people itself")
 	case errors.Is(o.err, context.DeadlineExceeded): // ConferenceIqHandler.kt: an exception, and no answer
-		return fail(x.admins(s)+"; and read Jicofo's log", "Jicofo does not answer a request for a room: it cannot enter rooms of the service")
+		return fail(x.admins(ctx, s)+"; and read Jicofo's log", "Jicofo does not answer a request for a room: it cannot enter rooms of the service")
 	case o.err != nil:
 		return fail("read Jicofo's log", "Jicofo does not open a room (%s)", because(o.err))
 	}

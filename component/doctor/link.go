@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
+	"mellium.im/xmpp/ping"
 	xmppstream "mellium.im/xmpp/stream"
 
 	"github.com/xmpp-usher/usher/component/stream"
 	"github.com/xmpp-usher/usher/config/gate"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // strong is the number of bytes that a shared secret should have: that of the hash of HS256 (RFC 7518 §3.2).
@@ -98,14 +102,15 @@ func (x *examination) port(ctx context.Context, _ subject) finding {
 
 func (x *examination) handshake(context.Context, subject) finding {
 	const write = "write Prosody's lines again (usher config prosody --output FILE), and restart Prosody: "
+	const ejabberds = " (for ejabberd: usher config ejabberd --output FILE)"
 	ours := fmt.Sprintf("Component %q", x.o.Domain)
 	switch err := x.dialErr; {
 	case err == nil, errors.Is(err, xmppstream.Conflict): // Prosody verifies the secret first
 		return ok("the server knows %s and takes the secret", x.o.Domain)
 	case errors.Is(err, xmppstream.NotAuthorized):
-		return fail(write+"component_secret below "+ours+" must be what xmpp.secret is", "the server refuses the secret")
+		return fail(write+"component_secret below "+ours+" must be what xmpp.secret is"+ejabberds, "the server refuses the secret")
 	case errors.Is(err, xmppstream.HostUnknown):
-		return fail(write+"they have "+ours+", and count only if prosody.cfg.lua includes FILE", "the server has no component %s", x.o.Domain)
+		return fail(write+"they have "+ours+", and count only if prosody.cfg.lua includes FILE"+ejabberds, "the server has no component %s", x.o.Domain)
 	default:
 		return fail(strings.ReplaceAll(stream.Hint(err), "<xmpp.domain>", x.o.Domain.String()), "could not connect as a component: %v", err)
 	}
@@ -121,12 +126,30 @@ func (x *examination) conflict(context.Context, subject) finding {
 	return ok("no other component is connected by this name")
 }
 
-// answers sends an IQ to ourselves through the server.
+// tries is how many IQs answers sends. ejabberd takes each of a few connections of one name at random, for the IQ and for its answer.
+const tries = 12
+
+// answers sends IQs to ourselves through the server. ejabberd knows no conflict: if another component is connected by this name, it
+// gets its share of them.
 func (x *examination) answers(ctx context.Context, _ subject) finding {
-	if x.listen(ctx); x.silent != nil {
-		return fail(hangs, "the server passes no stanzas on: %s", because(x.silent))
+	errs := make([]error, tries)
+	var all sync.WaitGroup
+	for i := range errs {
+		all.Go(func() { errs[i] = x.ask(ctx, x.o.Domain, element.New(ping.NS, "ping"), nil) })
 	}
-	return ok("the server passes stanzas on")
+	all.Wait()
+	lost := slices.DeleteFunc(slices.Clone(errs), func(err error) bool { return err == nil })
+	switch {
+	case len(lost) == 0:
+		return ok("the server passes stanzas on")
+	case len(lost) < tries && ctx.Err() == nil && !x.ended():
+		return fail("stop the running usher, or what else connects by this name, during the examination",
+			"some stanzas for %s went elsewhere: another component is connected by this name, and the server deals them out by turns", x.o.Domain)
+	}
+	if ctx.Err() == nil {
+		x.silent = lost[0]
+	}
+	return fail(hangs, "the server passes no stanzas on: %s", because(lost[0]))
 }
 
 // stays reports whether the connection has lasted, and watches it a little longer.

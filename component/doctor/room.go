@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp/form"
@@ -87,11 +88,12 @@ func (x *examination) creation(ctx context.Context, s subject) finding {
 	room := x.newRoom(s)
 	_, err := x.join(ctx, room, x.stranger)
 	if err == nil {
-		return fail(below(s, gate.OnlyAdmins.Line()), "anybody may create rooms, without usher")
+		return fail(x.rule(ctx, s, gate.OnlyAdmins, creates), "anybody may create rooms, without usher")
 	}
 	if isCondition(err, stanza.NotAllowed, stanza.Forbidden) {
 		x.gone(room)
-		return ok(`rooms created without usher are refused (but look yourself: restrict_room_creation must be true, not "local")`)
+		return ok("rooms created without usher are refused (but look yourself: %s)",
+			x.line(ctx, `restrict_room_creation must be true, not "local"`, "access_create of mod_muc must allow nobody else"))
 	}
 	return warn("", "a room is not created without usher, but the refusal is an unexpected error: %s", because(err))
 }
@@ -102,7 +104,7 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 	switch {
 	case isCondition(err, stanza.NotAllowed, stanza.Forbidden):
 		x.gone(room)
-		return fail(x.admins(s), "usher may not create rooms (%s)", because(err))
+		return fail(x.admins(ctx, s), "usher may not create rooms (%s)", because(err))
 	case err != nil:
 		return fail("", "usher cannot create rooms: %s", because(err))
 	case !p.has("201"):
@@ -117,9 +119,9 @@ func (x *examination) create(ctx context.Context, s subject) finding {
 // refuses that as not-acceptable. For a mere creator, who is the last owner, it is a conflict (XEP-0045 §10.5). Neither changes
 // anything.
 func (x *examination) owns(ctx context.Context, s subject) finding {
-	mend := gate.AdminsOwn.Line() + " in the global section"
-	if x.blame["creation "+s.name] != "" { // usher did not need to be an admin
-		mend = x.admins(s) + "; for Prosody 13 also " + mend
+	mend := x.line(ctx, gate.AdminsOwn.Line()+" in the global section", x.admins(ctx, s))
+	if x.blame["creation "+s.name] != "" && !x.isEjabberd(ctx) { // usher did not need to be an admin
+		mend = x.admins(ctx, s) + "; for Prosody 13 also " + mend
 	}
 	if o := x.opened[s.name]; o.inside() {
 		if _, err := x.configuration(ctx, o.room, x.focus.Bare()); err != nil {
@@ -162,7 +164,7 @@ func (x *examination) switches(ctx context.Context, s subject) finding {
 		return skipped(noRoom)
 	}
 	if err := x.ask(ctx, room, element.New(muc.NSOwner, "query"), nil); err != nil {
-		return fail(x.admins(s), "usher cannot switch the lobby on: %s does not own the rooms (%s)", x.o.Domain, because(err))
+		return fail(x.admins(ctx, s), "usher cannot switch the lobby on: %s does not own the rooms (%s)", x.o.Domain, because(err))
 	}
 	return ok("usher can switch the lobby on")
 }
@@ -196,7 +198,7 @@ func (x *examination) born(ctx context.Context, s subject) finding {
 	case x.o.Module:
 		return ok("a new room has the lobby switched off")
 	case !membersOnly(form):
-		return fail(below(s, gate.MembersOnly.Line()), "a new room is open to everybody until somebody closes it")
+		return fail(x.rule(ctx, s, gate.MembersOnly, "members_only: true in default_room_options"), "a new room is open to everybody until somebody closes it")
 	}
 	return ok("rooms are members-only from the first moment on")
 }
@@ -218,7 +220,7 @@ func (x *examination) configure(ctx context.Context, s subject) finding {
 	case !membersOnly(form):
 		return fail("", "a room does not become members-only")
 	case form["muc#roomconfig_whois"] != "anyone":
-		return fail(below(s, gate.PublicJIDs.Line()), "a room does not show real JIDs to everybody inside")
+		return fail(x.rule(ctx, s, gate.PublicJIDs, "anonymous: false in default_room_options"), "a room does not show real JIDs to everybody inside")
 	}
 	return ok("usher configures rooms: members-only, real JIDs visible")
 }
@@ -282,14 +284,16 @@ func (x *examination) letsIn(ctx context.Context, s subject) finding {
 	return ok("a member enters")
 }
 
-// moderators reads the list of moderators as an owner who is not inside, as usher does to find hosts where Jicofo is the focus.
-// If the stranger could not enter, usher stays inside and looks for itself.
+// moderators reads the list of moderators as usher does to find hosts: where Jicofo is the focus, as an owner who is not inside. If
+// the stranger could not enter, usher stays inside and looks for itself.
 func (x *examination) moderators(ctx context.Context, s subject) finding {
 	room, host := x.rooms[s.name], x.focus
 	if x.blame["room-member "+s.name] == "" {
 		host = x.stranger
-		if err := x.sendPresence(room, x.focus, stanza.UnavailablePresence); err != nil {
-			return fail("", "usher cannot leave: %v", err)
+		if x.outside() {
+			if err := x.sendPresence(room, x.focus, stanza.UnavailablePresence); err != nil {
+				return fail("", "usher cannot leave: %v", err)
+			}
 		}
 		if err := x.setAffiliation(ctx, room, x.stranger, "owner"); err != nil {
 			return fail("", "usher cannot make somebody an owner (%s)", because(err))
@@ -298,14 +302,21 @@ func (x *examination) moderators(ctx context.Context, s subject) finding {
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	items, err := x.owner.Moderators(bounded, room)
+	where := "inside"
+	if x.outside() {
+		where = "outside"
+	}
 	if err != nil {
-		return fail(x.admins(s), "usher cannot see from outside who moderates (%s)", because(err))
+		return fail(x.admins(ctx, s), "usher cannot see from %s who moderates (%s)", where, because(err))
 	}
 	if !slices.ContainsFunc(items, func(i muc.Item) bool { return i.JID == host.String() }) {
 		return fail("", "a moderator is missing from the list of moderators: usher would not see hosts")
 	}
-	return ok("usher sees from outside who moderates")
+	return ok("usher sees from %s who moderates", where)
 }
+
+// outside reports whether usher asks the rooms from outside, because Jicofo is their focus.
+func (x *examination) outside() bool { return !x.o.Jicofo.Equal(jid.JID{}) }
 
 // persistent finds out whether an owner who is no admin of the service can make a room persistent. It looks for the field in the
 // form that the server gives them (muc/persistent.lib.lua). Prosody 13 has it only for people of the service's parent domain
@@ -322,9 +333,9 @@ func (x *examination) persistent(ctx context.Context, s subject) finding {
 	case err != nil:
 		return warn("", "the doctor cannot see what owners can configure (%s)", because(err))
 	case can:
-		return warn(below(s, line), "an owner can make a room persistent: it stays, with all affiliations, when everybody has left")
+		return warn(x.rule(ctx, s, gate.NotPersistent, persists), "an owner can make a room persistent: it stays, with all affiliations, when everybody has left")
 	case len(x.prosody) == 0 || x.prosody[0] > 0:
-		return ok("owners of our own domain can make no room persistent (but look yourself: there must be %s)", line)
+		return ok("owners of our own domain can make no room persistent (but look yourself: there must be %s)", x.line(ctx, line, persists))
 	}
 	return ok("no owner can make a room outlive the people in it")
 }
@@ -353,11 +364,44 @@ func (x *examination) end(ctx context.Context, s subject) finding {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if _, err := x.owner.Moderators(ctx, room); !muc.Absent(err) {
-		return warn(below(s, gate.EndsEmpty.Line()), "a room stays when its last occupant has left")
+	// ejabberd ends a room some moments after the last occupant has left, and does not answer what is asked in these moments.
+	gone := func() bool {
+		ctx, cancel := context.WithTimeout(ctx, cleanAgain)
+		defer cancel()
+		_, err := x.owner.Moderators(ctx, room)
+		return muc.Absent(err)
+	}
+	for ctx.Err() == nil && !gone() {
+		select {
+		case <-time.After(cleanAgain / 10):
+		case <-ctx.Done():
+		}
+	}
+	_, err := x.owner.Moderators(ctx, room)
+	if !muc.Absent(err) {
+		return warn(x.rule(ctx, s, gate.EndsEmpty, "persistent: false in default_room_options"), "a room stays when its last occupant has left")
 	}
 	x.gone(room)
 	return ok("an empty room is gone")
+}
+
+// What mod_muc of ejabberd must say, see config/gate.
+const (
+	creates  = "access_create: a rule that allows usher only"
+	persists = "access_persistent: a rule that allows usher only"
+)
+
+// line returns the remedy for the server that is there.
+func (x *examination) line(ctx context.Context, prosodys, ejabberds string) string {
+	if x.isEjabberd(ctx) {
+		return ejabberds
+	}
+	return prosodys
+}
+
+// rule returns the remedy for a MUC service: an option of Prosody, or a line of ejabberd's mod_muc.
+func (x *examination) rule(ctx context.Context, s subject, prosodys gate.Option, ejabberds string) string {
+	return x.line(ctx, below(s, prosodys.Line()), ejabberds+" below mod_muc")
 }
 
 // below is a line that belongs to the MUC service.
@@ -366,7 +410,10 @@ func below(s subject, line string) string {
 }
 
 // admins is the line that names everybody who creates rooms.
-func (x *examination) admins(s subject) string {
+func (x *examination) admins(ctx context.Context, s subject) string {
+	if x.isEjabberd(ctx) {
+		return fmt.Sprintf("access_admin and access_create below mod_muc must allow %q", x.focus.Bare())
+	}
 	all := fmt.Sprintf("%q", x.focus.Bare())
 	if x.o.Autostart {
 		all += fmt.Sprintf(", %q", x.o.Domain)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/disco"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
@@ -32,19 +33,42 @@ func (x *examination) hosts() []jid.JID {
 	return all
 }
 
-func (x *examination) version(ctx context.Context, _ subject) finding {
-	var v version.Query
-	for _, host := range x.hosts() {
-		if err := x.ask(ctx, host, element.New(version.NS, "query"), &v); err == nil && v.Version != "" {
-			break
-		}
+// server returns the name and version that the server's hosts tell, or nothing. It asks once.
+func (x *examination) server(ctx context.Context) version.Query {
+	if x.asked {
+		return x.told
 	}
+	x.asked = true
+	all := make([]version.Query, len(x.hosts()))
+	var g errgroup.Group // at once: a host that does not exist may take its time
+	for i, host := range x.hosts() {
+		g.Go(func() error { return x.ask(ctx, host, element.New(version.NS, "query"), &all[i]) })
+	}
+	_ = g.Wait()
+	if i := slices.IndexFunc(all, func(v version.Query) bool { return v.Version != "" }); i >= 0 {
+		x.told = all[i]
+	}
+	return x.told
+}
+
+// isEjabberd reports whether the server says that it is ejabberd. If it does not say, it counts as Prosody.
+func (x *examination) isEjabberd(ctx context.Context) bool { return x.server(ctx).Name == ejabberd }
+
+const ejabberd = "ejabberd"
+
+// oldest is the oldest version of ejabberd with which usher is tested.
+var oldest = []int{23, 1}
+
+func (x *examination) version(ctx context.Context, _ subject) finding {
+	v := x.server(ctx)
 	name := v.Name + " " + v.Version
 	switch {
 	case v.Version == "":
-		return warn(`"version" in modules_enabled of a virtual host`, "the server's version cannot be seen")
+		return warn(`"version" in modules_enabled of a virtual host (ejabberd: mod_version: {} below modules)`, "the server's version cannot be seen")
+	case v.Name == ejabberd:
+		return x.ejabberdVersion(name, v.Version)
 	case v.Name != "Prosody":
-		return warn("", "%q: usher is tested with Prosody only, and knows no advisories for other servers", name)
+		return warn("", "%q: usher is tested with Prosody and ejabberd only, and knows no advisories for other servers", name)
 	}
 	x.prosody, _ = numbers(v.Version)
 	open, known := advisories(v.Version)
@@ -66,6 +90,19 @@ func (x *examination) version(ctx context.Context, _ subject) finding {
 	}
 	return warn("upgrade Prosody to "+strings.Join(fixed, ", ")+" or later, or to a package of your distribution that names these in its changelog",
 		"%s has the faults %s, unless the distribution has mended them", name, strings.Join(ids, ", "))
+}
+
+// ejabberdVersion judges a version of ejabberd, and what usher can do beside it.
+func (x *examination) ejabberdVersion(name, is string) finding {
+	var year, month int
+	_, err := fmt.Sscanf(is, "%d.%d", &year, &month)
+	switch {
+	case !x.o.Jicofo.Equal(jid.JID{}):
+		return warn("", "%s: usher is not tested with Jicofo beside it", name)
+	case err != nil || slices.Compare([]int{year, month}, oldest) < 0:
+		return warn("upgrade ejabberd to 23.01 or later", "%s: usher is tested with ejabberd 23.01", name)
+	}
+	return ok("%s; usher knows no advisories for it", name)
 }
 
 // local reports whether the server is on this machine.
@@ -102,18 +139,19 @@ func (x *examination) clock(ctx context.Context, _ subject) finding {
 			return fail(mend, "our clock and the server's differ by %s: good tokens will be refused, or old ones accepted", differs)
 		}
 	}
-	return warn(`"time" in modules_enabled of a virtual host`, "the server's clock cannot be seen")
+	return warn(x.line(ctx, `"time" in modules_enabled of a virtual host`, "mod_time: {} below modules"), "the server's clock cannot be seen")
 }
 
-// unknown are the conditions with which a server answers for a host that it does not serve. Without s2s Prosody says not-allowed.
+// unknown are the conditions with which a server answers for a host that it does not serve. Without s2s Prosody says not-allowed, and
+// ejabberd forbidden.
 var unknown = []stanza.Condition{
 	stanza.ItemNotFound, stanza.RemoteServerNotFound, stanza.RemoteServerTimeout, stanza.NotAllowed,
 }
 
 func (x *examination) vhost(ctx context.Context, s subject) finding {
 	err := x.ask(ctx, s.jid, disco.InfoQuery{}.TokenReader(), nil)
-	if err != nil && (isCondition(err, unknown...) || errors.Is(err, context.DeadlineExceeded)) {
-		return fail(fmt.Sprintf("VirtualHost %q", s.name), "the server does not serve this virtual host (%s)", because(err))
+	if err != nil && (isCondition(err, unknown...) || errors.Is(err, context.DeadlineExceeded) || isCondition(err, stanza.Forbidden) && x.isEjabberd(ctx)) {
+		return fail(x.line(ctx, fmt.Sprintf("VirtualHost %q", s.name), fmt.Sprintf("%q in hosts of ejabberd.yml", s.name)), "the server does not serve this virtual host (%s)", because(err))
 	}
 	if err != nil && !isCondition(err, stanza.ServiceUnavailable) { // the host exists, without mod_disco
 		return warn("", "the virtual host answers with an unexpected error: %s", because(err))
@@ -123,7 +161,7 @@ func (x *examination) vhost(ctx context.Context, s subject) finding {
 
 func (x *examination) service(ctx context.Context, s subject) finding {
 	var info disco.Info
-	mend := fmt.Sprintf(`Component %q "muc"`, s.name)
+	mend := x.line(ctx, fmt.Sprintf(`Component %q "muc"`, s.name), fmt.Sprintf("%q in hosts of mod_muc", s.name))
 	if err := x.ask(ctx, s.jid, disco.InfoQuery{}.TokenReader(), &info); err != nil {
 		return fail(mend, "there is no such MUC service (%s)", because(err))
 	}
