@@ -217,7 +217,7 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 	var answer struct {
 		Form form.Data `xml:"jabber:x:data x"`
 	}
-	if err := o.Session.IQ(ctx, o.iq(stanza.GetIQ, room), element.New(NSOwner, "query", nil), &answer); err != nil {
+	if err := o.own(ctx, stanza.GetIQ, room, element.New(NSOwner, "query", nil), &answer); err != nil {
 		return Settings{}, err
 	}
 	var s Settings
@@ -256,7 +256,7 @@ func (o Owner) Destroy(room jid.JID) error {
 // End ends the room as Destroy does, and waits for the answer. People inside read the reason, unless it is empty. If the room does
 // not exist, [Absent] holds for the error.
 func (o Owner) End(ctx context.Context, room jid.JID, reason string) error {
-	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), destroy(reason), nil)
+	return o.own(ctx, stanza.SetIQ, room, destroy(reason), nil)
 }
 
 func destroy(reason string) xml.TokenReader {

@@ -19,6 +19,9 @@ import (
 // (lib-jitsi-meet JitsiConference.js, onMemberJoined).
 const Nick = "focus"
 
+// Resource is that of the JID as which usher is in rooms.
+const Resource = "usher"
+
 // atOnce is how many rooms are entered or looked at at a time while nobody waits for them.
 const atOnce = 8
 
@@ -150,7 +153,7 @@ type occupant struct {
 // NewRooms returns Rooms that act as o.Owner.JID.
 func NewRooms(o Options) *Rooms {
 	o.clock()
-	self, _ := o.Owner.JID.WithResource("usher") // an ASCII resource is always valid
+	self, _ := o.Owner.JID.WithResource(Resource) // an ASCII resource is always valid
 	o.Owner.Occupant = self
 	return &Rooms{
 		Options:  o,

@@ -22,8 +22,8 @@ import (
 //   - It has settings of its own by which people get in, or hear what is said: see ejabberds.
 //   - It lists occupants only for a moderator inside, by full JID. So role lists are asked for as Owner.Occupant. Whether a room
 //     exists is known all the same; who is inside shows once usher has entered. See [Rooms.State].
-//   - It takes a muc#owner query to a room that does not exist as a wish to create it, and ends that room at once. So such a room has
-//     settings, and can be ended, and [Absent] holds for other questions only.
+//   - It takes a muc#owner query to a room that does not exist as a wish to create it. The lines of "usher config ejabberd" let only the
+//     occupant create rooms, so ejabberd says forbidden of the bare JID, and Owner.own finds out what that means.
 //   - It answers nothing that reaches a room while that one ends. So usher asks again where somebody may be waiting for a new room of
 //     the same name: see again, and Rooms.join.
 //   - It says not-allowed where Prosody says not-acceptable, of the admins of the service: see Owner.protects.
@@ -134,7 +134,7 @@ func (o Owner) configure(ctx context.Context, room jid.JID, c Configuration) err
 
 // submit sets fields of a room's configuration. The other fields keep their values.
 func (o Owner) submit(ctx context.Context, room jid.JID, settings ...setting) error {
-	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), configuration(settings...), nil)
+	return o.own(ctx, stanza.SetIQ, room, configuration(settings...), nil)
 }
 
 // configuration is the payload that submits a form with settings.
@@ -145,6 +145,18 @@ func configuration(settings ...setting) xml.TokenReader {
 	}
 	submit, _ := form.New(fields...).Submit()
 	return element.New(NSOwner, "query", submit)
+}
+
+// own asks a room what only owners may ask (muc#owner). The answer is item-not-found if there is no such room.
+func (o Owner) own(ctx context.Context, typ stanza.IQType, room jid.JID, payload xml.TokenReader, v any) error {
+	err := o.Session.IQ(ctx, o.iq(typ, room), payload, v)
+	if !isForbidden(err) {
+		return err
+	}
+	if _, asked := o.WithAffiliation(ctx, room, "outcast"); Absent(asked) {
+		return asked
+	}
+	return err
 }
 
 // firstWait is how long a room may take to answer before usher asks again. The time doubles with each attempt.

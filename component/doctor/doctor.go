@@ -140,7 +140,7 @@ func Run(ctx context.Context, o Options, report func(Check)) error {
 
 func newExamination(o Options) *examination {
 	x := &examination{
-		o: o, focus: address(o.Domain, muc.Nick), stranger: address(o.Domain, "stranger"),
+		o: o, focus: address(o.Domain, muc.Nick, muc.Resource), stranger: address(o.Domain, "stranger", "doctor"),
 		rooms: make(map[string]jid.JID), opened: make(map[string]opened), left: make(map[string]jid.JID), blame: make(map[string]string),
 	}
 	x.owner = muc.Owner{JID: x.focus.Bare()}
@@ -150,8 +150,8 @@ func newExamination(o Options) *examination {
 	return x
 }
 
-// address returns the full JID under which the doctor acts as local.
-func address(domain jid.JID, local string) jid.JID {
-	j, _ := jid.New(local, domain.Domainpart(), "doctor") // ASCII parts of a valid domain are always valid
+// address returns a full JID under which the doctor acts.
+func address(domain jid.JID, local, resource string) jid.JID {
+	j, _ := jid.New(local, domain.Domainpart(), resource) // ASCII parts of a valid domain are always valid
 	return j
 }

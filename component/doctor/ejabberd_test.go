@@ -46,11 +46,11 @@ func TestEjabberd(t *testing.T) {
 	}{
 		"right": {},
 		"anybody creates rooms": {
-			old: "access_create: usher", new: "access_create: all", found: "fail creation",
+			old: "access_create: usher_creates", new: "access_create: all", found: "fail creation",
 			says: "anybody may create rooms", mend: "access_create: a rule",
 		},
 		"usher creates no rooms": {
-			old: "access_create: usher", new: "access_create: none", found: "fail room-create", says: "usher may not create rooms",
+			old: "access_create: usher_creates", new: "access_create: none", found: "fail room-create", says: "usher may not create rooms",
 			mend: `access_admin and access_create below mod_muc must allow "focus@` + domain + `"`,
 		},
 		"open at first": {
