@@ -20,13 +20,14 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/config/gate"
+	"github.com/xmpp-usher/usher/pkg/ejabberdtest"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // The demo's configurations. Names in braces are replaced at the start.
 var (
-	demoProsody = "network_settings = { nagle = false } -- otherwise a second stanza waits up to 40 ms for an acknowledgement\n" + gate.Server{
+	demoGate = gate.Server{
 		Domain: demoScene.focus, Secret: "{component.secret}", Service: demoScene.service,
 		VHosts: []gate.VHost{
 			{Domain: demoScene.tokens, Authentication: "anonymous", Why: "people with a token"},
@@ -34,7 +35,8 @@ var (
 			{Domain: "recorder.meet.example.com", Authentication: "anonymous", Why: "recorders and gateways"},
 			{Domain: demoScene.users, Why: "people with a password, who are hosts"},
 		},
-	}.Lua()
+	}
+	demoProsody = "network_settings = { nagle = false } -- otherwise a second stanza waits up to 40 ms for an acknowledgement\n" + demoGate.Lua()
 	//go:embed demo/usher.yaml
 	demoUsher string
 	//go:embed demo/usher-jicofo.yaml
@@ -43,6 +45,7 @@ var (
 
 // scene holds the names that one configuration uses.
 type scene struct {
+	ejabberd              bool // instead of Prosody
 	focus, service        string
 	issuer, audience      string // of its tokens
 	tokens, guests, users string // virtual hosts; users is empty if nobody has a password
@@ -50,6 +53,14 @@ type scene struct {
 	account               string // Jicofo's bare JID; empty if usher is the focus itself
 	lobby, breakout       string // MUC services; empty if there are none
 	module                bool   // usher's module, not members-only, keeps out clients that do not ask
+}
+
+// server is the name of the server.
+func (s scene) server() string {
+	if s.ejabberd {
+		return "ejabberd"
+	}
+	return "Prosody"
 }
 
 // room is the room that the cast tries to enter.
@@ -63,21 +74,24 @@ var demoScene = scene{
 
 func demo() *cobra.Command {
 	var once, asJSON, jicofo bool
+	var server string
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show usher at work on this machine, with a private Prosody",
+		Short: "Show usher at work on this machine, with a private Prosody or ejabberd",
 		Long: `Start a private Prosody in a temporary folder, and usher beside it. XMPP clients then try to enter a room over WebSocket,
 each in a different way. The table shows what happened to each, and whether that was expected. The demo touches nothing
 outside 127.0.0.1 and leaves nothing behind.
 
 With --jicofo, usher stands before a focus, as in a Jitsi install. A stand-in for Jicofo behaves towards the server as
-Jicofo does, without a video bridge. Other stand-ins play Jitsi's lobby and breakout rooms.
+Jicofo does, without a video bridge. Other stand-ins play Jitsi's lobby and breakout rooms. With --server ejabberd, the same cast
+meets an ejabberd.
 
 After the table everything keeps running until Ctrl-C, for you to try by hand.
 
 Exit status: 0 if all went as expected, 1 if not.`,
 		Example: `  usher demo
   usher demo --jicofo
+  usher demo --server ejabberd
   usher demo --once --json`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -88,11 +102,22 @@ Exit status: 0 if all went as expected, 1 if not.`,
 				words, rows = cmd.ErrOrStderr(), jsonRows{cmd.OutOrStdout()}
 			}
 			scene := demoScene
-			if jicofo {
+			switch {
+			case server == "ejabberd" && jicofo:
+				return misused("--jicofo needs Prosody: Jitsi's modules are for Prosody")
+			case server == "ejabberd":
+				scene.ejabberd = true
+			case server != "prosody":
+				return misused("--server is %q: it must be prosody or ejabberd", server)
+			case jicofo:
 				scene = jicofoScene
 			}
 			err := runDemo(ctx, scene, words, rows, once)
-			if errors.Is(err, prosodytest.ErrNotFound) {
+			switch {
+			case errors.Is(err, prosodytest.ErrNotFound) && scene.ejabberd:
+				return fmt.Errorf("the demo needs Debian's ejabberd 23.01 or later: %w. Install it with make deps in usher's source, or with "+
+					"apt-get install ejabberd, which also starts it", err)
+			case errors.Is(err, prosodytest.ErrNotFound):
 				return fmt.Errorf("the demo needs Prosody 0.12 or 13: %w. Install it with make deps in usher's source, or with "+
 					"apt-get install prosody on Debian or Ubuntu; if it is not on PATH, name the program in PROSODYTEST_PROSODY", err)
 			}
@@ -103,6 +128,7 @@ Exit status: 0 if all went as expected, 1 if not.`,
 		},
 	}
 	cmd.Flags().BoolVar(&once, "once", false, "end after the table")
+	cmd.Flags().StringVar(&server, "server", "prosody", "run this server: prosody or ejabberd")
 	cmd.Flags().BoolVar(&jicofo, "jicofo", false, "put usher before a stand-in for Jicofo, with lobby and breakout rooms")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write one JSON object a line to standard output instead of the table")
 	return cmd
@@ -110,7 +136,7 @@ Exit status: 0 if all went as expected, 1 if not.`,
 
 // demoStory tells before the table what the table shows.
 const demoStory = `
-usher decides who may enter a conference room. Here it runs beside a private Prosody %s,
+usher decides who may enter a conference room. Here it runs beside a private %s %s,
 %s. Nothing leaves 127.0.0.1.
 
 Clients now try to enter %s. Each asks usher first; if usher allows it, the
@@ -120,9 +146,9 @@ client that joins without asking. The table shows after "allow" the affiliation 
 
 `
 
-// runDemo starts Prosody and usher and plays the cast. Unless once is true, it then stays until the context ends.
+// runDemo starts the server and usher and plays the cast. Unless once is true, it then stays until the context ends.
 func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, once bool) (err error) {
-	fmt.Fprintln(words, "Starting a private Prosody in a temporary folder, and usher beside it ...")
+	fmt.Fprintf(words, "Starting a private %s in a temporary folder, and usher beside it ...\n", scene.server())
 	s, err := newStage(ctx, scene)
 	if err != nil {
 		return err
@@ -136,7 +162,7 @@ func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, 
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	fmt.Fprintf(words, demoStory, s.Version(), s.present(), s.room())
+	fmt.Fprintf(words, demoStory, s.server(), s.Version(), s.present(), s.room())
 
 	played, wrong, err := s.play(ctx, rows)
 	if err != nil {
@@ -158,7 +184,7 @@ func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, 
 	return err
 }
 
-// stage is the private Prosody with usher and Jicofo beside it, and their secrets.
+// stage is the private server with usher and Jicofo beside it, and their secrets.
 type stage struct {
 	*prosodytest.Server
 	scene
@@ -170,6 +196,16 @@ type stage struct {
 
 func newStage(ctx context.Context, scene scene) (*stage, error) {
 	s := &stage{scene: scene, componentSecret: newSecret(), appSecret: newSecret(), password: newSecret()}
+	if s.ejabberd {
+		var err error
+		s.Server, err = ejabberdtest.Run(ctx, ejabberdtest.Options{
+			Configure: func(server *prosodytest.Server) string {
+				return strings.ReplaceAll(demoGate.YAML(server.ComponentAddr), "{component.secret}", s.componentSecret)
+			},
+			Users: map[string]string{s.user + "@" + s.users: s.password},
+		})
+		return s, err
+	}
 	o := prosodytest.Options{
 		Config:   strings.ReplaceAll(demoProsody, "{component.secret}", s.componentSecret),
 		Users:    map[string]string{s.user + "@" + s.users: s.password},
@@ -189,7 +225,7 @@ func newStage(ctx context.Context, scene scene) (*stage, error) {
 	return s, nil
 }
 
-// present says how usher stands beside Prosody, as a part of demoStory.
+// present says how usher stands beside the server, as a part of demoStory.
 func (s *stage) present() string {
 	if s.account != "" {
 		return "as the component " + s.focus + ", before a stand-in for Jicofo, " + s.account + ",\nwith stand-ins for Jitsi's lobby and breakout rooms"

@@ -30,7 +30,7 @@ type part struct {
 	// before says in words what happens first, and prepare makes it happen; prepare may change the part.
 	before  string
 	prepare func(ctx context.Context, on *players, p *part) error
-	// expected is "allow" with affiliation and role, or the verdict with its reason, or the condition with which Prosody
+	// expected is "allow" with affiliation and role, or the verdict with its reason, or the condition with which the server
 	// itself refuses the join.
 	expected string
 }
@@ -100,9 +100,9 @@ func (s *stage) cast() ([]part, error) {
 		{who: "empty token", name: "empty", vhost: s.tokens, shows: "empty", attr: "token=''",
 			expected: deny(auth.ReasonTokenRequired)},
 		{who: "joins without asking", name: "rude", vhost: s.guests, shows: "none", rude: true,
-			expected: refusedBy("registration-required")},
+			expected: s.refusedBy("registration-required")},
 		{who: "creates by joining", name: "squatter", vhost: s.guests, shows: "none", rude: true, room: "fresh@" + s.service,
-			expected: refusedBy("not-allowed")},
+			expected: s.refusedBy(s.uncreated())},
 	}
 	if s.account != "" {
 		parts = s.castBeforeJicofo(parts, owner)
@@ -114,8 +114,16 @@ func (s *stage) cast() ([]part, error) {
 	return parts, failed
 }
 
-// refusedBy is the outcome of a join that Prosody itself refuses with this condition.
-func refusedBy(condition string) string { return "Prosody: " + condition }
+// refusedBy is the outcome of a join that the server itself refuses with this condition.
+func (s scene) refusedBy(condition string) string { return s.server() + ": " + condition }
+
+// uncreated is the condition with which the server refuses to create a room.
+func (s scene) uncreated() string {
+	if s.ejabberd {
+		return "forbidden"
+	}
+	return "not-allowed"
+}
 
 // unsigned gives the token alg "none" and no signature (RFC 7519 §6).
 func unsigned(attr string) string {
@@ -359,7 +367,7 @@ func (on *players) joins(ctx context.Context, e *entry) (err error) {
 		return err
 	}
 	if e.rude {
-		e.happened, e.said = refusedBy(e.own.ErrorCondition()), "Prosody itself refuses the join"
+		e.happened, e.said = on.refusedBy(e.own.ErrorCondition()), on.server()+" itself refuses the join"
 		if !e.own.Find("lobbyroom", "").IsZero() {
 			e.said = "the lobby's module in Prosody refuses the join"
 		}
@@ -368,7 +376,7 @@ func (on *players) joins(ctx context.Context, e *entry) (err error) {
 	e.own, err = on.knock(ctx, e.client, e.part, e.own)
 	e.answered()
 	if err == nil && e.own.Attr["type"] == "error" {
-		e.happened, e.said = "allow, but not joined", "Prosody answers "+e.own.ErrorCondition()+": "+e.own.ErrorText()
+		e.happened, e.said = "allow, but not joined", on.server()+" answers "+e.own.ErrorCondition()+": "+e.own.ErrorText()
 	}
 	if e.happened == "" {
 		e.said = "knocks at the lobby, and the host lets them in; "

@@ -53,7 +53,7 @@ func (s *stage) castBeforeJicofo(plain []part, owner string) []part {
 	)
 	if !s.module {
 		plain = slices.Insert(plain, find("rude")+1,
-			part{who: "joins again", name: "rude", vhost: s.guests, shows: "none", rude: true, expected: refusedBy("registration-required"),
+			part{who: "joins again", name: "rude", vhost: s.guests, shows: "none", rude: true, expected: s.refusedBy("registration-required"),
 				before: "the host makes the room open to all, and usher makes it members-only again", prepare: opens},
 		)
 	}

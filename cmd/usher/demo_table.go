@@ -36,14 +36,16 @@ func isTerminal(f *os.File) bool {
 
 const (
 	width   = 113
-	columns = "%-23s  %-22s  %-12s  %-30s  %5s  "
+	columns = "%-23s  %-22s  %-12s  %-30s  %*s  "
+	happens = 30 // the width of what happened
+	spends  = 5  // that of the time, from which a longer word before it takes some
 )
 
 func (t *table) row(r row) error {
 	var b strings.Builder
 	if !t.begun {
 		t.begun = true
-		head := fmt.Sprintf(columns, "who", "virtual host", "token", "what happened", "ms") + "as expected"
+		head := fmt.Sprintf(columns, "who", "virtual host", "token", "what happened", spends, "ms") + "as expected"
 		b.WriteString(strings.TrimSpace(head) + "\n")
 		b.WriteString(strings.Repeat("─", width) + "\n")
 	}
@@ -54,7 +56,7 @@ func (t *table) row(r row) error {
 	if !r.OK {
 		mark = t.paint(red, "NO")
 	}
-	fmt.Fprintf(&b, columns+"%s\n", r.Who, r.VHost, r.Token, r.Happened, fmt.Sprintf("%.1f", r.MS), mark)
+	fmt.Fprintf(&b, columns+"%s\n", r.Who, r.VHost, r.Token, r.Happened, spends-max(0, len(r.Happened)-happens), fmt.Sprintf("%.1f", r.MS), mark)
 	if !r.OK {
 		b.WriteString(t.paint(red, "    expected "+r.Expected) + "\n")
 	}

@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/xmpp-usher/usher/pkg/ejabberdtest"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
 // TestDemo plays the cast. From run to run only the times may differ.
@@ -16,6 +19,18 @@ func TestDemo(t *testing.T) {
 
 func TestDemoJicofo(t *testing.T) {
 	testDemo(t, "testdata/demo-jicofo.jsonl", "a stand-in for Jicofo, focus@auth.meet.example.com", "--jicofo")
+}
+
+// TestDemoEjabberd plays the same cast on an ejabberd: the table is that of TestDemo but for what the server itself says.
+func TestDemoEjabberd(t *testing.T) {
+	ejabberdtest.Start(t, ejabberdtest.Options{Configure: func(s *prosodytest.Server) string { return demoGate.YAML(s.ComponentAddr) }}).Kill() // skips without one
+	testDemo(t, "testdata/demo-ejabberd.jsonl", "as its component focus.meet.example.com", "--server", "ejabberd")
+	if r := command(t, "", "demo", "--server", "ejabberd", "--jicofo"); r.status != statusUsage || !strings.Contains(r.stderr, "needs Prosody") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "demo", "--server", "exchange"); r.status != statusUsage || !strings.Contains(r.stderr, `"exchange"`) {
+		t.Errorf("%+v", r)
+	}
 }
 
 func testDemo(t *testing.T, file, present string, flags ...string) {
