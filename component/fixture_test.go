@@ -359,10 +359,8 @@ func (g *gate) ejabberdConfig(component string) string {
 		s.VHosts = append(s.VHosts, prosodygate.VHost{Domain: host})
 	}
 	s.Admins = append(slices.Clone(g.setup.admins), observerJID)
-	return strings.NewReplacer(
-		"access_persistent: usher", "access_persistent: all",
-		"    hosts:\n", fmt.Sprintf("    hosts:\n      %q: {password: %q}\n", folk, componentSecret),
-	).Replace(s.YAML(component))
+	yaml := strings.Replace(s.YAML(component), "access_persistent: usher", "access_persistent: all  ", 1)
+	return strings.Replace(yaml, "    hosts:\n", fmt.Sprintf("    hosts:\n      %q: {password: %q}\n", folk, componentSecret), 1)
 }
 
 func (g *gate) newStore() store.Store {

@@ -69,7 +69,7 @@ func TestEjabberd(t *testing.T) {
 			change: func(p *patient) { p.o.Services = []jid.JID{jid.MustParse("meet.example.com")} },
 			found:  "fail service", says: "no MUC service", mend: `"meet.example.com" in hosts of mod_muc`,
 		},
-		"no clock": {old: "  mod_time: {}\n", new: "", found: "warn clock", says: "cannot be seen", mend: "mod_time: {}"},
+		"no clock": {old: "mod_time: {}", new: "mod_last: {}", found: "warn clock", says: "cannot be seen", mend: "mod_time: {}"},
 		"wrong secret": {
 			change: func(p *patient) { p.o.Secret = []byte(strings.Repeat("other", 10)) },
 			found:  "fail handshake", says: "refuses the secret", mend: "usher config ejabberd",

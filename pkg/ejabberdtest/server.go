@@ -26,8 +26,8 @@ var start string
 // Options say how to run ejabberd.
 type Options struct {
 	// Configure returns YAML as in ejabberd.yml, once the addresses are chosen. It must make ejabberd listen for components at
-	// ComponentAddr, and load mod_muc. This package writes the listeners for clients, the log, and the modules mod_disco, mod_ping
-	// and mod_muc_admin, so Configure must not have them.
+	// ComponentAddr. This package writes the listeners for clients, the log, and the general modules mod_disco and mod_ping; others go
+	// into host_config.
 	Configure func(s *prosodytest.Server) string
 
 	// Users are the passwords of accounts by bare JID. They are made at each start, with the authentication of their virtual host.
@@ -121,6 +121,10 @@ host_config:
   "{host}":
     auth_method: [anonymous]
     anonymous_protocol: sasl_anon
+    modules:
+      mod_ping: {}
+      mod_muc: {host: "rooms.{host}"}
+      mod_muc_admin: {}
 listen:
   - port: {c2s}
     ip: "127.0.0.1"
@@ -138,7 +142,6 @@ api_permissions:
 modules:
   mod_disco: {}
   mod_ping: {}
-  mod_muc_admin: {}
 include_config_file: {test}
 `
 
