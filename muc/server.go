@@ -25,7 +25,7 @@ import (
 //   - It takes a muc#owner query to a room that does not exist as a wish to create it. The lines of "usher config ejabberd" let only the
 //     occupant create rooms, so ejabberd says forbidden of the bare JID, and Owner.own finds out what that means.
 //   - It answers nothing that reaches a room while that one ends. So usher asks again where somebody may be waiting for a new room of
-//     the same name: see again, and Rooms.join.
+//     the same name: see untilAnswered, and Rooms.join.
 //   - It says not-allowed where Prosody says not-acceptable, of the admins of the service: see Owner.protects.
 //   - It tells of the end of a room without status 110: see Rooms.Presence.
 
@@ -162,8 +162,8 @@ func (o Owner) own(ctx context.Context, typ stanza.IQType, room jid.JID, payload
 // firstWait is how long a room may take to answer before usher asks again. The time doubles with each attempt.
 const firstWait = time.Second / 2
 
-// again asks until there is an answer, or ctx ends.
-func again(ctx context.Context, ask func(context.Context) error) error {
+// untilAnswered asks until there is an answer, or ctx ends.
+func untilAnswered(ctx context.Context, ask func(context.Context) error) error {
 	for wait := firstWait; ; wait *= 2 {
 		limited, cancel := context.WithTimeout(ctx, wait)
 		err := ask(limited)
