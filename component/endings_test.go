@@ -87,7 +87,7 @@ func TestExpiryRemoves(t *testing.T) {
 		guest.enters(room, "")
 
 		g.forward(27 * time.Minute) // four minutes before the end
-		if m == own {
+		if m.alone() {
 			member.hears("in 4 minutes")
 			renews.hears("in 4 minutes")
 		}
@@ -152,7 +152,7 @@ func TestExpiryOutlivesUsher(t *testing.T) {
 		g.forward(time.Hour)
 		second.isPutOut(room, "321")
 		host.stays(room)
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // Somebody whose right ends while there is no connection is put out when it is back.
@@ -232,7 +232,7 @@ func TestRevoke(t *testing.T) {
 		}
 		p := there.person("meet.example.com")
 		p.must("asks with the token, in another room", p.asks("third@"+service, tok), absent)
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // kicks has a moderator put somebody out.
@@ -258,7 +258,7 @@ func TestKickSticks(t *testing.T) {
 		twin.enters(room, mint(t, of("u2", "j3")))
 		innocent.enters(room, mint(t, of("u3", "j4")))
 		guest.enters(room, "")
-		if m == own {
+		if m.alone() {
 			host.kicks(room, member.nick)
 			host.kicks(room, guest.nick)
 			member.isPutOut(room, "307")
@@ -302,7 +302,7 @@ func TestKickSticks(t *testing.T) {
 		g.person("meet.example.com").enters(room, mint(t, nil))
 		member3 := g.person("meet.example.com")
 		member3.enters(room, tok)
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // after_kick: wait keeps the person out for a while, and ask not at all.

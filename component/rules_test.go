@@ -80,7 +80,7 @@ func TestRuleSeats(t *testing.T) {
 		if n := g.inside(room); n != seats {
 			t.Errorf("%d people are inside", n)
 		}
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // usherLets reports whether a guest is let in now.
@@ -130,7 +130,7 @@ func TestRuleEndsWithHost(t *testing.T) {
 		guest.must("reads", guest.reads(), "The host has left, and the conference has ended.")
 		guest.must("asks then", guest.asks(room, ""), absent)
 		again.enters(room, mint(t, nil))
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // Once a host has been in the meeting, newcomers are let in as long as it lasts, and no longer.
@@ -154,7 +154,7 @@ func TestRuleKeeps(t *testing.T) {
 		g.roomEnds()
 		g.eventually("the meeting is over", func() bool { return g.count(store.KindRoom, "") == 0 })
 		late.must("asks then", late.asks(room, ""), absent)
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // A meeting lasts as long as its rule says. Where usher is inside, people are told five minutes before.
@@ -165,14 +165,14 @@ func TestRuleDuration(t *testing.T) {
 		host := g.person("meet.example.com")
 		host.enters(room, mint(t, nil))
 		g.forward(14 * time.Minute)
-		if m == own {
+		if m.alone() {
 			g.inTime("people are to be told", func() bool { return !g.usher.Met(room).Warned.IsZero() })
 			host.Receives("<message type='groupchat' from='" + room + "/focus'><body>This conference ends in 5 minutes.</body></message>")
 		}
 		g.inTime("the room ends", func() bool { return !g.sees(room).Exists })
 		host.must("reads", host.reads(), "This conference has reached its longest duration.")
 		host.enters(room, mint(t, nil))
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // Among equals, the first one with a token is host, and the next one once they have left.
@@ -214,7 +214,7 @@ func TestRuleFirstIsHost(t *testing.T) {
 			}
 			return is
 		})
-	}, own, relay)
+	}, own, ejabberd, relay)
 }
 
 // usher is killed beside a full room. The next one knows who has which seat, and gives none away twice.
