@@ -53,14 +53,19 @@ var (
 	people    = []string{romeo, juliet, nurse, recorder}
 )
 
-// scene plays in a world of its own that is connected.
+// scene plays in a world of its own that is connected, once with each server.
 func scene(t *testing.T, play func(t *testing.T, w *world)) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld()
-		defer func() { w.disconnected() }()
-		w.settle()
-		play(t, w)
-	})
+	for name, ejabberd := range map[string]bool{"Prosody": false, "ejabberd": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld()
+				w.ejabberd = ejabberd
+				defer func() { w.disconnected() }()
+				w.settle()
+				play(t, w)
+			})
+		})
+	}
 }
 
 // told is what became of somebody's latest request.

@@ -99,7 +99,7 @@ func (l *lagging) IQ(_ context.Context, iq stanza.IQ, _ xml.TokenReader, v any) 
 	if v == nil {
 		return nil
 	}
-	return xml.Unmarshal([]byte("<query>"+(&chat{membersOnly: true}).form()+"</query>"), v)
+	return xml.Unmarshal([]byte("<query>"+(&chat{membersOnly: true}).form(false)+"</query>"), v)
 }
 
 func (l *lagging) Send(xml.TokenReader) error { return nil }

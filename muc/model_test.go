@@ -462,6 +462,7 @@ func TestRoomsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			w := newWorld()
+			w.ejabberd = rapid.Bool().Draw(t, "ejabberd")
 			defer func() { w.disconnected() }()
 			for range 4 { // four times as long as a run is by default
 				t.Repeat(w.actions())

@@ -423,7 +423,7 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 			}
 			return e.created, e.err
 		case <-time.After(wait): // perhaps an earlier room was just ending; to be inside already does no harm
-			wait *= 2
+			wait = min(2*wait, askWithin)
 		case <-ctx.Done():
 			// The server may let usher in later. Then the room is a stray: usher enters it again, or leaves.
 			return false, ctx.Err()

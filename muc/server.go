@@ -74,9 +74,10 @@ var (
 	broadcast = setting{"muc#roomconfig_presencebroadcast", []string{"moderator", "participant", "visitor"}}
 	// noInvites is Prosody's own, by which its form is known (muc/members_only.lib.lua).
 	noInvites = setting{"{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites", []string{no}}
-	ejabberds = []setting{
-		// Everybody becomes a member who is invited into a members-only room, so only owners and admins may invite.
-		{"muc#roomconfig_allowinvites", []string{no}},
+	// noUserInvites is ejabberd's: everybody becomes a member who is invited into a members-only room, so only owners and admins may invite.
+	noUserInvites = setting{"muc#roomconfig_allowinvites", []string{no}}
+	ejabberds     = []setting{
+		noUserInvites,
 		// A moderated room keeps everybody's role, and lets them in again by it, although the affiliation was taken back and the room is
 		// members-only (seen with 23.01; mod_muc_room.erl, get_occupant_initial_role).
 		{"muc#roomconfig_moderatedroom", []string{no}},
@@ -159,12 +160,12 @@ func (o Owner) own(ctx context.Context, typ stanza.IQType, room jid.JID, payload
 	return err
 }
 
-// firstWait is how long a room may take to answer before usher asks again. The time doubles with each attempt.
+// firstWait is how long a room may take to answer before usher asks again. The time doubles with each attempt, up to askWithin.
 const firstWait = time.Second / 2
 
 // untilAnswered asks until there is an answer, or ctx ends.
 func untilAnswered(ctx context.Context, ask func(context.Context) error) error {
-	for wait := firstWait; ; wait *= 2 {
+	for wait := firstWait; ; wait = min(2*wait, askWithin) {
 		limited, cancel := context.WithTimeout(ctx, wait)
 		err := ask(limited)
 		cancel()

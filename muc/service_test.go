@@ -44,6 +44,7 @@ type service struct {
 	messages       []arrived
 	out            map[string][]string // by full JID: the status codes with which somebody was last taken out
 	chats          map[string]*chat
+	ejabberd       bool                              // it does what ejabberd does instead; see server.go
 	observer       func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
 
 	// prompt has the service take and answer stanzas at once, or after delay.
@@ -331,20 +332,24 @@ func (s *service) serve() bool {
 			items += fmt.Sprintf("<item jid='%s'/>", address)
 		}
 		s.result(a, items)
+	case c == nil && s.ejabberd && a.Query.XMLName.Space == NSOwner: // mod_muc.erl, is_create_request
+		s.refuse("iq", a, "auth", "forbidden")
 	case c == nil:
 		s.refuse("iq", a, "cancel", "item-not-found")
+	case s.ejabberd && a.Query.Form != nil && slices.ContainsFunc(a.Query.Form.Fields, func(f field) bool { return f.Var == noInvites.name }):
+		s.refuse("iq", a, "modify", "bad-request")
 	case a.Query.Destroy != nil:
 		s.destroy(c)
 		s.result(a, "")
 	case a.Query.XMLName.Space == NSOwner && a.Type == "get":
-		s.result(a, c.form())
+		s.result(a, c.form(s.ejabberd))
 	case a.Query.XMLName.Space == NSOwner:
 		s.result(a, "")
 		for _, f := range a.Query.Form.Fields {
 			switch f.Var {
 			case fieldMembersOnly:
 				s.configure(c, f.Value == "true")
-			case "{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites":
+			case noInvites.name, noUserInvites.name:
 				c.invites = f.Value == "true"
 			case fieldPersistent:
 				s.persist(c, f.Value == "true")
@@ -364,7 +369,7 @@ func (s *service) serve() bool {
 		}
 	case a.Type == "set":
 		if i := a.Query.Items[0]; i.JID == us || (i.JID == admin || c.admins[i.JID]) && i.Affiliation != "owner" { // mod_muc.lua
-			s.refuse("iq", a, "modify", "not-acceptable")
+			s.refuse("iq", a, "modify", map[bool]string{true: "not-allowed", false: "not-acceptable"}[s.ejabberd])
 		} else {
 			s.affiliate(c, i.JID, i.Affiliation, true)
 			s.result(a, "")
@@ -377,6 +382,8 @@ func (s *service) serve() bool {
 			}
 		}
 		s.result(a, items)
+	case s.ejabberd && c.by(a.From) == nil:
+		s.refuse("iq", a, "auth", "forbidden")
 	default:
 		items := ""
 		for _, o := range c.seats {
@@ -389,8 +396,8 @@ func (s *service) serve() bool {
 	return true
 }
 
-// form is the room's configuration as its owners get it; booleans as Prosody's util.dataforms writes them.
-func (c *chat) form() string {
+// form is the room's configuration as its owners get it; booleans as Prosody's util.dataforms writes them, or as ejabberd does.
+func (c *chat) form(ejabberd bool) string {
 	fields := ""
 	add := func(name, typ, value string) {
 		fields += fmt.Sprintf("<field var='%s' type='%s'><value>%s</value></field>", name, typ, html.EscapeString(value))
@@ -398,12 +405,17 @@ func (c *chat) form() string {
 	yes := map[bool]string{true: "1", false: "0"}
 	add("FORM_TYPE", "hidden", "http://jabber.org/protocol/muc#roomconfig")
 	add(fieldMembersOnly, "boolean", yes[c.membersOnly])
+	add("muc#roomconfig_whois", "list-single", "anyone")
+	add(fieldPassword, "text-private", c.password)
+	if ejabberd {
+		add(fieldPersistent, "boolean", yes[c.persistent])
+		add(noUserInvites.name, "boolean", yes[c.invites])
+		return "<x xmlns='jabber:x:data' type='form'>" + fields + "</x>"
+	}
 	add(noInvites.name, "boolean", yes[c.invites])
 	if fields += "<field var='" + fieldPersistent + "' type='boolean'/>"; c.persistent { // an empty one means no
 		fields = strings.TrimSuffix(fields, "/>") + "><value>1</value></field>"
 	}
-	add(fieldPassword, "text-private", c.password)
-	add("muc#roomconfig_whois", "list-single", "anyone")
 	if c.main != nil {
 		add("muc#roominfo_isbreakout", "boolean", "1")
 		add("muc#roominfo_breakout_main_room", "text-single", c.main.address)
@@ -680,7 +692,11 @@ func (s *service) destroy(c *chat) {
 	seats := c.seats
 	c.seats = nil
 	for _, o := range seats {
-		if o.full == ourself {
+		switch {
+		case o.full != ourself:
+		case s.ejabberd:
+			s.say("<presence from='%s/%s' to='%s' type='unavailable'><x xmlns='%s'><item affiliation='none' role='none'/><destroy/></x></presence>", c.address, o.nick, ourself, NSUser)
+		default:
 			s.presence(c, o, true, "")
 		}
 	}
