@@ -226,8 +226,8 @@ func (t *tenure) freezesAfter(n int) {
 	t.left = n
 }
 
-// serves starts an usher with a tenure, which the dealer lets in.
-func (g *gate) serves(d *dealer, kept store.Store, t *tenure) {
+// tenures starts an usher with a tenure, which the dealer lets in.
+func (g *gate) tenures(d *dealer, kept store.Store, t *tenure) {
 	g.t.Helper()
 	g.setup.options = func(o *component.Options) {
 		o.Server, o.Outlives = d.l.Addr().String(), true
@@ -242,7 +242,7 @@ func dealt(t *testing.T) (g *gate, d *dealer, first *tenure) {
 	g = start(t)
 	g.halt()
 	d, first = newDealer(t, g.Server), newTenure()
-	g.serves(d, g.store, first)
+	g.tenures(d, g.store, first)
 	return g, d, first
 }
 
@@ -253,7 +253,7 @@ func TestOnlyTheHolderAdmits(t *testing.T) {
 	g, d, first := dealt(t)
 	stop, done := g.stop, g.done
 	second := newTenure()
-	g.serves(d, g.store, second)
+	g.tenures(d, g.store, second)
 	host := g.person("meet.example.com")
 	for round, holder := range []*tenure{first, second, first} {
 		first.held.Store(holder == first)
@@ -329,7 +329,7 @@ func frozenInAdmission(t *testing.T, n int) bool {
 	first.held.Store(false)
 	first.gone.Store(true)
 	d.next(1)
-	g.serves(d, g.store, newTenure())
+	g.tenures(d, g.store, newTenure())
 	replaced()
 	close(first.thaw)
 	if got := outcome(<-answer); got != "not-authorized stopping" { // ask again
