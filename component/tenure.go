@@ -9,7 +9,8 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 )
 
-// This file is for ushers of one component that share a store. One of them is the active one: it holds the lease (store.Lease). Only the active one is connected, and each tenure has a Component of its own.
+// This file is for ushers of one component that share a store. One of them is the active one: it holds the lease (store.Lease). Only
+// the active one is connected, and each tenure has a Component of its own.
 //
 // An usher can lose its tenure at any point of admit, because it was frozen there (SIGSTOP, a suspended machine) or because it could
 // not reach the store. These points are:

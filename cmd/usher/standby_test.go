@@ -106,7 +106,8 @@ type pair struct {
 	testing.TB
 	ctx    context.Context
 	server *prosodytest.Server
-	redis  *redistest.Server // nil if the ushers do not share one
+	redis  *redistest.Server  // nil if the ushers do not share one
+	cable  *prosodytest.Cable // to the Redis
 	ushers [2]*child
 	token  string
 }
@@ -119,7 +120,7 @@ func kickOld(prosody string) string {
 // newPair starts a Prosody, and a Redis for stores that name {redis}. The stores are those of the two ushers.
 func newPair(t testing.TB, stores ...string) *pair {
 	t.Helper()
-	shared := strings.Contains(stores[0], "{redis}")
+	shared := strings.HasPrefix(stores[0], "url: ")
 	var changes []func(string) string
 	if shared {
 		changes = append(changes, kickOld)
@@ -130,6 +131,7 @@ func newPair(t testing.TB, stores ...string) *pair {
 	p.ctx = ctx
 	if shared {
 		p.redis = redistest.Start(t, redistest.Options{Config: "requirepass " + redisPassword})
+		p.cable = prosodytest.NewCable(t, p.redis.Addr())
 	}
 	whole, err := os.ReadFile("usher.yaml")
 	if err != nil {
@@ -137,7 +139,8 @@ func newPair(t testing.TB, stores ...string) *pair {
 	}
 	for n, store := range stores {
 		if shared {
-			store = strings.ReplaceAll(store, "{redis}", "redis://:"+redisPassword+"@"+p.redis.Addr())
+			const url = "redis://:" + redisPassword + "@"
+			store = strings.NewReplacer("{redis}", url+p.redis.Addr(), "{cable}", url+p.cable.Addr()).Replace(store)
 		}
 		yaml := strings.Replace(string(whole), "  path: usher.db # in the temporary folder\n", "  "+store+"\n", 1)
 		yaml = strings.Replace(yaml, "rooms:\n", "rooms:\n  wait_hold: 3s\n", 1)
@@ -451,6 +454,28 @@ func TestSharedStoreAway(t *testing.T) {
 	first.lacks(isActive, 1)
 	second.lacks(isActive, 0)
 	first.lacks("no connection", 0)
+}
+
+// TestPartitionedUsher cuts the active usher off the Redis, and not the one that stands by. That takes over, and the first one does not take the
+// connection back.
+func TestPartitionedUsher(t *testing.T) {
+	p := newPair(t, "url: {cable}", shared)
+	first, second := p.standsBy(byLease)
+	room := demoScene.room()
+	host, guest := p.host(), p.guest()
+	host.enters(room, p.token)
+	p.cable.Cut()
+	second.has(isConnect, 1)
+	first.has("no connection", 1)
+	guest.enters(room, "")
+	p.cable.Mend()
+	first.has("this usher is not the active one any more", 1)
+	first.has(byLease, 1)
+	host.gets("ready", room, p.token)
+	host.stays(room)
+	guest.stays(room)
+	first.lacks(isConnect, 1)
+	second.lacks("no connection", 0)
 }
 
 // TestStandbyByFile has two ushers with the file of one store: the second waits for its lock.
