@@ -367,11 +367,14 @@ func TestFrozenUsher(t *testing.T) {
 	host, guest, waiting := p.host(), p.guest(), p.guest()
 	host.enters(room, p.token)
 	waiting.waits(elsewhere)
+	caught := p.host()
 	first.signal(syscall.SIGSTOP)
+	caught.Sends(fmt.Sprintf("<iq type='set' id='held' to='%s'><conference xmlns='%s' room='%s' machine-uid='m' %s/></iq>", demoScene.focus, nsFocus, room, p.token))
 	second.has(isConnect, 1)
 	guest.enters(room, "")
 	waiting.answered()
 	first.signal(syscall.SIGCONT)
+	caught.answered() // by the other one, to which the frozen one has left what it read afterwards
 	first.has("this usher is not the active one any more", 1)
 	first.has(byLease, 1)
 	for range 20 {
@@ -456,8 +459,8 @@ func TestSharedStoreAway(t *testing.T) {
 	first.lacks("no connection", 0)
 }
 
-// TestPartitionedUsher cuts the active usher off the Redis, and not the one that stands by. That takes over, and the first one does not take the
-// connection back.
+// TestPartitionedUsher cuts the active usher off the Redis, and not the one that stands by. That takes over, and the first one does
+// not take the connection back.
 func TestPartitionedUsher(t *testing.T) {
 	p := newPair(t, "url: {cable}", shared)
 	first, second := p.standsBy(byLease)
