@@ -158,7 +158,8 @@ func (e *endings) due(now time.Time) *ending {
 	return n
 }
 
-// end ends rights as their times come, until ctx ends. What is left then is for the next connection.
+// end ends rights as their times come, until ctx ends. What is left then is for the next connection. An usher that is not the active
+// one ends none: another one may have renewed them.
 func (c *Component) end(ctx context.Context) {
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
@@ -166,7 +167,7 @@ func (c *Component) end(ctx context.Context) {
 	out.SetLimit(endingsAtOnce)
 	defer func() { _ = out.Wait() }()
 	for {
-		for ctx.Err() == nil {
+		for ctx.Err() == nil && c.o.Holds() {
 			e := c.ledger.endings.due(c.o.Now())
 			if e == nil {
 				break
@@ -199,6 +200,7 @@ func (c *Component) endOne(ctx context.Context, e *ending) {
 	switch {
 	case !c.ledger.isLive(e.g):
 		next = nil
+	case !c.o.Holds(): // any more
 	case e.step == stepTell:
 		if early := c.tellEnd(e.g); early > 0 {
 			next.at = c.o.Now().Add(early)

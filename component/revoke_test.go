@@ -34,6 +34,8 @@ type process struct {
 	ahead atomic.Int64 // of the machine's clock is usher's
 	cut   atomic.Bool
 	busy  atomic.Bool // the server puts nobody out
+	// passive says that another process is the active one of the two.
+	passive atomic.Bool
 
 	thawed atomic.Pointer[chan struct{}] // closed unless the process is frozen
 
@@ -66,6 +68,7 @@ func newProcess(t interface{ Fatal(...any) }, shared store.Store, change func(*a
 	}
 	p.c, err = New(Options{
 		Domain: ours, Services: []jid.JID{theRoom.Domain()}, Authorizer: auth.New(policy), MembersOnly: true, Store: p, Now: p.now, Log: zap.NewNop(),
+		Holds: func() bool { return !p.passive.Load() },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -486,6 +489,28 @@ func TestRenewedWhilePutOut(t *testing.T) {
 	if !p.has(somebody(0)) || len(p.c.Grants("")) != 1 || p.c.Grants("")[0].JTI != "j1" {
 		t.Errorf("inside: %t, listed: %+v", p.has(somebody(0)), p.c.Grants(""))
 	}
+}
+
+// An usher that is not the active one puts nobody out, and does when it is the active one again.
+func TestPassivePutsNobodyOut(t *testing.T) {
+	t.Parallel()
+	tokens := tokensOf(t, 1)
+	p, stop := newProcess(t, store.Memory(store.Options{}), nil)
+	defer stop()
+	if d := p.asks(somebody(0), tokens[0], "m"); d.Verdict != auth.Allow {
+		t.Fatal(d.Reason, d.Err)
+	}
+	p.passive.Store(true)
+	if got, err := p.c.Revoke(t.Context(), auth.Revocation{JTI: "j0"}); err != nil || len(got.Out) != 1 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	// Its store would refuse the write; here it has not noticed in time.
+	p.c.endOne(t.Context(), &ending{g: p.c.ledger.of(theRoom, somebody(0)), step: stepOut, why: byRevocation})
+	if !p.has(somebody(0)) {
+		t.Error("who is inside was put out")
+	}
+	p.passive.Store(false)
+	soon(t, "who is inside is out", func() bool { return !p.has(somebody(0)) }, p)
 }
 
 // mute is a store that fails to pass events on.
