@@ -29,6 +29,12 @@ type reloading struct {
 func startReloading(t *testing.T, server *prosodytest.Server, yaml string) *reloading {
 	t.Helper()
 	write(t, "usher.yaml", yaml)
+	return startServing(t, server)
+}
+
+// startServing starts usher with the usher.yaml that is there.
+func startServing(t *testing.T, server *prosodytest.Server) *reloading {
+	t.Helper()
 	r := &reloading{T: t, Server: server, log: newLive(), person: server.Client(t, prosodytest.ClientOptions{Host: demoScene.tokens})}
 	r.end = begin(t, r.log, r.log, "serve", "-c", "usher.yaml")
 	r.log.until(t, "connected", 1)
