@@ -366,9 +366,12 @@ func tokenOf(t testing.TB, secret string) string {
 	return "token='" + compact + "'"
 }
 
+// machine is the machine-uid of those who ask.
+const machine = "the-machine-of-all-1f0c"
+
 // asks sends a conference request, and returns "ready", "not ready", or the reason code of the refusal.
 func asks(ctx context.Context, c *prosodytest.Client, room, attr string) (string, error) {
-	return asksFrom(ctx, c, "m", room, attr)
+	return asksFrom(ctx, c, machine, room, attr)
 }
 
 // asksFrom is asks for a machine.

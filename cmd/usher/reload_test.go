@@ -70,7 +70,7 @@ func (r *reloading) ask(attr, want string) {
 // session returns the attribute session-id of a session that usher gives for a token.
 func (r *reloading) session(token string) string {
 	r.Helper()
-	answer, err := r.person.IQ(r.Context(), "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", nsFocus, demoScene.room(), token))
+	answer, err := r.person.IQ(r.Context(), "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", nsFocus, demoScene.room(), machine, token))
 	if err != nil {
 		r.Fatal(err)
 	}

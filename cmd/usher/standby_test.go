@@ -294,7 +294,7 @@ func (v *visitor) stays(room string) {
 func (v *visitor) waits(room string) {
 	v.p.Helper()
 	v.gets("host-absent", room, "")
-	v.Sends(fmt.Sprintf("<iq type='set' id='held' to='%s'><conference xmlns='%s' room='%s' machine-uid='m'/></iq>", demoScene.focus, nsFocus, room))
+	v.Sends(fmt.Sprintf("<iq type='set' id='held' to='%s'><conference xmlns='%s' room='%s' machine-uid='%s'/></iq>", demoScene.focus, nsFocus, room, machine))
 	// usher takes a sender's requests one after the other, so it holds the first one when it answers the ping.
 	if _, err := v.IQ(v.p.ctx, "get", demoScene.focus, "<ping xmlns='urn:xmpp:ping'/>"); err != nil {
 		v.p.Fatal(err)
@@ -347,7 +347,7 @@ func TestStandbyTakesOver(t *testing.T) {
 // session returns the attribute session-id of a session of the person.
 func (p *pair) session(v *visitor) string {
 	p.Helper()
-	answer, err := v.IQ(p.ctx, "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='m' %s/>", nsFocus, demoScene.room(), p.token))
+	answer, err := v.IQ(p.ctx, "set", demoScene.focus, fmt.Sprintf("<conference xmlns='%s' room='%s' machine-uid='%s' %s/>", nsFocus, demoScene.room(), machine, p.token))
 	if err != nil {
 		p.Fatal(err)
 	}
