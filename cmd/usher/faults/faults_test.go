@@ -18,8 +18,8 @@
 // which has a limit of its own. They also leave out the time in which the machine is too busy: the server takes over a second
 // for an answer although no fault touches it. The table reports this time.
 //
-// With two ushers the table also reports how long nobody was admitted: from the beginning of the fault (with Redis, from its return)
-// until somebody is inside who asked after that.
+// With two ushers the table also reports how long nobody was admitted: from the beginning of the fault until somebody is inside who
+// asked after that. Where nobody can be admitted during the fault, it counts from the return of Redis, of the server or of the link.
 //
 // No log of usher and no answer to a client may have a secret: that of the component, of the tokens or of Redis, a token, a session id
 // or a machine-uid.

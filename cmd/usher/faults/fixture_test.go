@@ -210,14 +210,15 @@ func (s *site) suffers(ctx context.Context, within time.Duration, do func()) {
 	s.ledger.note("", "", "usher serves, %s after the end of the fault", time.Since(began).Round(time.Millisecond))
 }
 
-// restart ends the server and starts it again. All clients then connect again.
-func (s *site) restart(ctx context.Context, end func(), pause time.Duration) {
+// restart ends the server and starts it again. All clients then connect again. It returns when the server is back.
+func (s *site) restart(ctx context.Context, end func(), pause time.Duration) (back time.Time) {
 	end()
 	sleep(ctx, pause)
 	if err := s.Restart(context.WithoutCancel(ctx)); err != nil {
 		s.t.Errorf("Prosody does not start again: %v", err)
-		return
+		return time.Now()
 	}
+	back = time.Now()
 	s.ledger.emptied()
 	if err := s.connect(ctx); err != nil {
 		s.t.Errorf("the observer does not come back: %v", err)
@@ -227,6 +228,7 @@ func (s *site) restart(ctx context.Context, end func(), pause time.Duration) {
 			s.t.Errorf("Jicofo does not come back: %v", err)
 		}
 	}
+	return back
 }
 
 // watch makes the observer look at a room from now on.

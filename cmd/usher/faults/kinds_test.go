@@ -39,8 +39,12 @@ var kinds = []kind{
 		}
 		s.isAway(ctx, r, func() { s.stops(sig) })
 	}},
-	{"cut link", cutLink},
-	{"server restart", serverRestart},
+	{"cut link", func(ctx context.Context, s *site, r *rand.Rand) {
+		s.suffers(ctx, backWithin, func() { s.cutsLink(ctx, r) })
+	}},
+	{"server restart", func(ctx context.Context, s *site, r *rand.Rand) {
+		s.suffers(ctx, backWithin, func() { s.restartsServer(ctx, r) })
+	}},
 	{"Jicofo restart", jicofoRestart},
 	{"frozen process", frozenProcess},
 	{"rival component", rival},
@@ -67,29 +71,28 @@ func (s *site) isAway(ctx context.Context, r *rand.Rand, end func()) {
 	})
 }
 
-// cutLink cuts the link between usher and the server, or stalls it.
-func cutLink(ctx context.Context, s *site, r *rand.Rand) {
-	s.suffers(ctx, backWithin, func() {
-		if r.IntN(3) == 0 {
-			s.ledger.note("", "", "the link between usher and the server stalls")
-			s.usher.cable.Stall()
-		} else {
-			s.ledger.note("", "", "the link is cut")
-			s.ledger.loses()
-			s.usher.cable.Cut()
-		}
-		sleep(ctx, between(r, 0, 6*time.Second))
-		s.usher.cable.Mend()
-	})
+// cutsLink cuts the link between usher and the server for a while, or stalls it. It returns when the link is back.
+func (s *site) cutsLink(ctx context.Context, r *rand.Rand) (back time.Time) {
+	if r.IntN(3) == 0 {
+		s.ledger.note("", "", "the link between usher and the server stalls")
+		s.usher.cable.Stall()
+	} else {
+		s.ledger.note("", "", "the link is cut")
+		s.ledger.loses()
+		s.usher.cable.Cut()
+	}
+	sleep(ctx, between(r, 0, 6*time.Second))
+	s.usher.cable.Mend()
+	return time.Now()
 }
 
-// serverRestart ends the server, in good order or not, and starts it again.
-func serverRestart(ctx context.Context, s *site, r *rand.Rand) {
+// restartsServer ends the server, in good order or not, and starts it again. It returns when the server is back.
+func (s *site) restartsServer(ctx context.Context, r *rand.Rand) (back time.Time) {
 	end := s.Stop
 	if r.IntN(2) == 0 {
 		end = s.Kill
 	}
-	s.suffers(ctx, backWithin, func() { s.restart(ctx, end, between(r, 0, 3*time.Second)) })
+	return s.restart(ctx, end, between(r, 0, 3*time.Second))
 }
 
 // jicofoRestart ends Jicofo and starts it again. On a site without Jicofo usher is the focus: it is killed, and killed again

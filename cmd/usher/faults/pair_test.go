@@ -46,8 +46,8 @@ var pairKinds = []kind{
 		s.withoutRedis(ctx, r, "Redis ends, and loses its data", s.redis.Lose, s.redis.Restart)
 	}},
 	{"Redis link", redisLink},
-	{"cut link", cutLink},
-	{"server restart", serverRestart},
+	{"cut link", func(ctx context.Context, s *site, r *rand.Rand) { s.isCutOff(ctx, r, s.cutsLink) }},
+	{"server restart", func(ctx context.Context, s *site, r *rand.Rand) { s.isCutOff(ctx, r, s.restartsServer) }},
 }
 
 // shares makes a Redis and a second usher, for sites with two.
@@ -166,6 +166,12 @@ func (s *site) isReplaced(ctx context.Context, r *rand.Rand, end func()) {
 		s.ledger.note("", "", "%s starts again", s.usher.name)
 		return s.usher.start()
 	})
+}
+
+// isCutOff cuts the active usher off from the server while people want to enter. It stays the active one.
+func (s *site) isCutOff(ctx context.Context, r *rand.Rand, cut func(context.Context, *rand.Rand) (back time.Time)) {
+	defer s.joins(ctx, r)()
+	s.suffers(ctx, backWithin, func() { s.admits(ctx, cut(ctx, r)) })
 }
 
 // activeFrozen freezes the active usher while people enter, mostly for longer than its lease lives. It must not admit anybody, nor
