@@ -276,7 +276,7 @@ func (m mode) start(t *testing.T, s setup) *gate {
 	if g.store = s.shared; g.store == nil {
 		g.store = g.newStore()
 	}
-	g.serves()
+	g.startServer()
 	g.policy = policy(func(p *auth.Policy) {
 		p.Lobby, p.LobbyBypass = s.Lobby, []auth.Affiliation{auth.Owner, auth.Member}
 		if s.Breakout {
@@ -293,8 +293,8 @@ func (m mode) start(t *testing.T, s setup) *gate {
 	return g
 }
 
-// serves starts the server, and the observer beside it.
-func (g *gate) serves() {
+// startServer starts the server, and the observer beside it.
+func (g *gate) startServer() {
 	g.t.Helper()
 	if g.mode == ejabberd {
 		g.Server = ejabberdtest.Start(g.t, ejabberdtest.Options{
