@@ -28,7 +28,7 @@ const (
 	// EventSessionsFull and EventGrantsFull are admissions without a session, or without a written grant, because the store was full.
 	EventSessionsFull Event = "sessions-full"
 	EventGrantsFull   Event = "grants-full"
-	// EventPutOut is somebody whom usher has put out of a room, because their right has ended or was taken back.
+	// EventPutOut is somebody that usher has put out of a room, because their right has ended or was taken back.
 	EventPutOut Event = "put-out"
 )
 

@@ -71,7 +71,7 @@ func (p *person) hears(words string) {
 }
 
 // The person is told five minutes before the token's end plus grace, where usher can speak, and is put out then. A newer token moves
-// the end. Others stay, and those whose issuer keeps people.
+// the end. Others stay, and those of an issuer that keeps people.
 func TestExpiryRemoves(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -155,7 +155,7 @@ func TestExpiryOutlivesUsher(t *testing.T) {
 	}, own, ejabberd, relay)
 }
 
-// Somebody whose right ends while there is no connection is put out when it is back.
+// Somebody with a right that ends while there is no connection is put out when it is back.
 func TestExpiryWhileDisconnected(t *testing.T) {
 	t.Parallel()
 	g := own.start(t, setup{crashes: true, policy: removing})
@@ -212,7 +212,7 @@ func TestRevoke(t *testing.T) {
 			p.must("asks with the revoked token", p.asks(room, tok), "forbidden token-revoked")
 			p.must("asks with a session of the token", p.shows(room, session), invalid)
 		}
-		here.person("meet.example.com").enters(other, mint(t, forRoom("retro"))) // the host for whom it waits
+		here.person("meet.example.com").enters(other, mint(t, forRoom("retro"))) // the host that it waits for
 		here.told(held, "forbidden token-revoked")
 		for _, p := range others {
 			p.stays(room)

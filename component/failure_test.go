@@ -189,7 +189,7 @@ func TestOwnerOpensTheRoom(t *testing.T) {
 				slices.Sort(values)
 				return strings.Join(values, " ") == w.closed
 			})
-			// Everybody is still inside, with what they had, except that usher takes people for gone whose presence it misses.
+			// Everybody is still inside, with what they had, except that usher takes people for gone if it misses their presence.
 			if got := g.affiliations(host, room, "member"); got != 1 && w.field != broadcast {
 				t.Errorf("%s: %d members, want 1", w.field, got)
 			}

@@ -14,7 +14,7 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-// People whom usher left to the lobby of a room. They get no affiliation from usher; a moderator gives them one or does not. But
+// People that usher left to the lobby of a room. They get no affiliation from usher; a moderator gives them one or does not. But
 // their token can end or be revoked like any other while they are inside. So the ledger knows them as well, until the room ends:
 // nothing tells it when they leave.
 

@@ -128,7 +128,7 @@ func (l *ledger) all() (all []*live) {
 // LiveGrant is the right of somebody to be in a room.
 type LiveGrant struct {
 	Room, Who   jid.JID     // both bare
-	Affiliation string      // empty for somebody whom usher left to a lobby
+	Affiliation string      // empty for somebody that usher left to a lobby
 	Reason      auth.Reason // why it was given; empty if an older version of usher gave it
 	// Issuer, JTI and User name the token, cleaned by token.ForLog. They are empty for people without one.
 	Issuer, JTI, User string
@@ -158,7 +158,7 @@ func public(all []*live) []LiveGrant {
 }
 
 // Grants returns the live grants of a room, or of all rooms if room is empty. The room's address may be in either spelling of a
-// tenant's rooms, see auth.Authorizer.Room. People of a breakout room have their grant in its main room. People with a token whom usher
+// tenant's rooms, see auth.Authorizer.Room. People of a breakout room have their grant in its main room. People with a token that usher
 // left to the lobby of a room are listed until it ends, without an affiliation. Any goroutine may call it.
 func (c *Component) Grants(room string) []LiveGrant {
 	if room != "" {

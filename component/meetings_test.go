@@ -259,7 +259,7 @@ const (
 	leftText              = "The host has left, and the conference has ended."
 )
 
-// A meeting lasts as long as its rule says, from the first admission on, whoever comes and goes, and whichever usher looks after it.
+// A meeting lasts as long as its rule says, from the first admission on. It does not matter who comes and goes, and which usher looks after it.
 // People are told five minutes before. Then the next meeting may begin.
 func TestMeetingDuration(t *testing.T) {
 	t.Parallel()
@@ -552,7 +552,7 @@ func TestMeetingFirstHasGrace(t *testing.T) {
 	}
 }
 
-// A first host whom the room does not take is none.
+// A first host that the room does not take is none.
 func TestMeetingFirstFails(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", FirstIsHost: auth.FirstToken})

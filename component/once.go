@@ -105,7 +105,7 @@ func (c *Component) reused(r *request, d auth.Decision) ([]*live, auth.Decision)
 	return earlier, d
 }
 
-// stillHolds asks once more whether the right was taken back, now that the grant is in the ledger's index. Whoever takes rights back
+// stillHolds asks once more whether the right was taken back, now that the grant is in the ledger's index. Everybody who takes rights back
 // writes that down first and looks through the index then. So one of the two sees the other. If the store does not answer, the person
 // is told to ask again, and the grant is looked at as soon as it does: those inside stay.
 func (c *Component) stillHolds(ctx context.Context, r *request, d auth.Decision) auth.Decision {

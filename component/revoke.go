@@ -15,7 +15,7 @@ import (
 )
 
 // Rights that are taken back: by usher revoke in every room, and by a kick or ban in one (rooms.after_kick). Both are written down
-// first, so that whoever asks from then on is refused. Then the live grants are looked through, and whom it is about is put out.
+// first, so that everybody who asks from then on is refused. Then the live grants are looked through, and the people in question are put out.
 
 // Revoked is what became of a revocation.
 type Revoked struct {
@@ -77,7 +77,7 @@ func (c *Component) Unrevoke(ctx context.Context, id string) error {
 	return store.Revocations(c.refusals).Delete(ctx, id)
 }
 
-// follow puts out whom revocations cover, also those of other ushers with this store, and takes over the requests that they leave,
+// follow puts out the people that revocations cover, also those of other ushers with this store, and takes over the requests that they leave,
 // until ctx ends.
 func (c *Component) follow(ctx context.Context) {
 	for e, err := range c.o.Store.Follow(ctx) {
@@ -99,7 +99,7 @@ func (c *Component) follow(ctx context.Context) {
 // storeAgain is the pause before a store is asked again that did not answer.
 const storeAgain = 500 * time.Millisecond
 
-// enforce puts out whom revocations cover. It returns when it has been able to read them.
+// enforce puts out the people that revocations cover. It returns when it has been able to read them.
 func (c *Component) enforce(ctx context.Context, read func(context.Context) (store.Revoked, error)) {
 	c.untilDone(ctx, "could not read revocations", func() error {
 		all, err := read(ctx)
@@ -109,7 +109,7 @@ func (c *Component) enforce(ctx context.Context, read func(context.Context) (sto
 			}
 		}
 		if errors.Is(err, store.ErrUnreadableRevocation) {
-			c.o.Log.Error("a revocation in the store cannot be read; people whom it may be about are refused", zap.Error(err))
+			c.o.Log.Error("a revocation in the store cannot be read; people that it may be about are refused", zap.Error(err))
 			return nil
 		}
 		return err

@@ -276,7 +276,7 @@ func soon(t interface{ Fatalf(string, ...any) }, what string, ok func() bool, al
 
 // Two processes on one store let people in and revoke their tokens, also both at the same moment, while ways to the store are cut,
 // processes are frozen and the server is busy. Nobody is let in by a token that is revoked for sure, or without the store. In the end
-// everybody is out whose token is revoked, and nobody else is.
+// everybody with a revoked token is out, and nobody else is.
 func TestRevokeModel(t *testing.T) {
 	t.Parallel()
 	tokens := tokensOf(t, 3)

@@ -312,7 +312,7 @@ func (s *seats) own(ctx context.Context, its *seat) error {
 }
 
 // seat takes a seat for somebody who is let in, if the room has only so many. A host enters a full room without a seat, and services
-// take none. The lobby decides about people without an affiliation; usher does not hear whom it lets in, so they take none, but nobody
+// take none. The lobby decides about people without an affiliation; usher does not hear who it lets in, so they take none, but nobody
 // knocks at a full room. The caller calls c.seats.leave afterwards, whatever has become of the decision.
 func (c *Component) seat(ctx context.Context, who jid.JID, d auth.Decision) auth.Decision {
 	most, room := d.Rule.MaxOccupants, d.Room.JID.String()

@@ -44,7 +44,7 @@ var (
 	ErrRevocation = errors.New("no such revocation is possible")
 	// ErrUntold means that a revocation is written down, and that other processes have not been told of it.
 	ErrUntold = errors.New("the revocation counts for new requests, but other ushers could not be told to put people out")
-	// ErrUnreadableRevocation means that people whom the revocation may be about cannot be let in.
+	// ErrUnreadableRevocation means that people that the revocation may be about cannot be let in.
 	ErrUnreadableRevocation = errors.New("a stored revocation is damaged, or of another version of usher")
 )
 
@@ -111,7 +111,7 @@ func (s Revocations) Put(ctx context.Context, r auth.Revocation) (auth.Revocatio
 	return r, nil
 }
 
-// Delete ends a revocation. People whom it has put out may ask again.
+// Delete ends a revocation. People that it has put out may ask again.
 func (s Revocations) Delete(ctx context.Context, id string) error {
 	has := func(all []auth.Revocation) bool {
 		return slices.ContainsFunc(all, func(r auth.Revocation) bool { return r.ID == id })

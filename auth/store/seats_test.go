@@ -49,7 +49,7 @@ func TestSeatTaken(t *testing.T) {
 		want  bool
 	}{
 		"another person": {by: "a", seat: store.Seat{Room: room, Number: 1, Who: "juliet@a", Visit: 2}},
-		"another person, whose keeper knows it free":   {by: "a", seat: store.Seat{Room: room, Number: 1, Who: "juliet@a", Visit: 2}, stale: true, want: true},
+		"another person, and the keeper knows it free": {by: "a", seat: store.Seat{Room: room, Number: 1, Who: "juliet@a", Visit: 2}, stale: true, want: true},
 		"another person, elsewhere":                    {by: "b", seat: store.Seat{Room: room, Number: 1, Who: "juliet@a", Visit: 2}, stale: true},
 		"the same person, elsewhere":                   {by: "b", seat: store.Seat{Room: room, Number: 1, Who: "romeo@a", Visit: 9}, want: true},
 		"the same person, by a late call of this one":  {by: "a", seat: store.Seat{Room: room, Number: 1, Who: "romeo@a", Visit: 0}},

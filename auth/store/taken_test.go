@@ -253,7 +253,7 @@ func TestRevocationsRefused(t *testing.T) {
 	}
 }
 
-// A record that cannot be read refuses people whom it may be about, and is told of when all are listed.
+// A record that cannot be read refuses people that it may be about, and is told of when all are listed.
 func TestRevocationsUnreadable(t *testing.T) {
 	shared := store.Memory(store.Options{})
 	s := store.Revocations{Store: shared}

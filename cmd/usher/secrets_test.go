@@ -16,7 +16,7 @@ type failing struct {
 func (f *failing) Helper()                           {}
 func (f *failing) Errorf(format string, args ...any) { f.said += fmt.Sprintf(format, args...) }
 
-// TestSecretsAreFound shows that a test fails whose commands or processes say a secret.
+// TestSecretsAreFound shows that a test fails if its commands or processes say a secret.
 func TestSecretsAreFound(t *testing.T) {
 	owner := minted(t, nil)
 	parts := strings.Split(owner, ".")
