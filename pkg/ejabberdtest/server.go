@@ -64,7 +64,7 @@ func Run(ctx context.Context, o Options) (*prosodytest.Server, error) {
 }
 
 // errNotWanted means that the environment says to do without ejabberd.
-var errNotWanted = fmt.Errorf("ejabberd: %w: PROSODYTEST_EJABBERD is none", prosodytest.ErrNotFound)
+var errNotWanted = fmt.Errorf("no ejabberd: %w: PROSODYTEST_EJABBERD is none", prosodytest.ErrNotFound)
 
 // program is the prosodytest.Program.
 type program struct {
@@ -78,11 +78,11 @@ func find(o Options) (program, error) {
 	}
 	erl, err := exec.LookPath("erl")
 	if err != nil {
-		return program{}, fmt.Errorf("ejabberd: %w: %w", prosodytest.ErrNotFound, err)
+		return program{}, fmt.Errorf("no ejabberd: %w: %w", prosodytest.ErrNotFound, err)
 	}
 	found, err := filepath.Glob(libraries)
 	if err != nil || len(found) == 0 {
-		return program{}, fmt.Errorf("ejabberd: %w: %s does not exist", prosodytest.ErrNotFound, libraries)
+		return program{}, fmt.Errorf("no ejabberd: %w: %s does not exist", prosodytest.ErrNotFound, libraries)
 	}
 	return program{o: o, erl: erl, libs: filepath.Dir(filepath.Dir(filepath.Dir(found[0])))}, nil
 }

@@ -210,11 +210,11 @@ func find(name string) (string, error) {
 		name = "prosody"
 	}
 	if name == "none" {
-		return "", fmt.Errorf("Prosody: %w: PROSODYTEST_PROSODY is none", ErrNotFound)
+		return "", fmt.Errorf("no Prosody: %w: PROSODYTEST_PROSODY is none", ErrNotFound)
 	}
 	path, err := exec.LookPath(name)
 	if err != nil {
-		return "", fmt.Errorf("Prosody: %w: %w", ErrNotFound, err)
+		return "", fmt.Errorf("no Prosody: %w: %w", ErrNotFound, err)
 	}
 	return path, nil
 }
