@@ -54,9 +54,6 @@ faults: deps ## cause FAULTS (300) faults beside real Prosodys and Redis, while 
 takeover: ## kill -9 the active one of two ushers 20 times, one after the other, while 50 people enter each second
 	FAULTS_KINDS='^active killed$$' $(MAKE) faults FAULTS=20 SITES=1 JOINS=50
 
-takeover: ## kill -9 the active one of two ushers 20 times, one after the other, while 50 people enter each second
-	FAULTS_KINDS='^active killed$$' $(MAKE) faults FAULTS=20 SITES=1 JOINS=50
-
 fuzz: go ## fuzz each target (or those of FUZZ=pattern) for FUZZTIME (30s)
 	@for p in $$($(GO) list ./...); do \
 		targets=$$($(GO) test -list '$(FUZZ)' $$p) || { echo "$$targets"; exit 1; }; \
