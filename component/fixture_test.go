@@ -135,9 +135,6 @@ func (m mode) unserved() string {
 	return "remote-server-timeout"
 }
 
-// onProsody are the modes for a test that needs Prosody: its configuration, its modules or Jitsi's.
-var onProsody = []mode{own, relay, module}
-
 // alone runs a test of usher as the focus itself on each server.
 func alone(t *testing.T, test func(t *testing.T, m mode)) {
 	t.Helper()

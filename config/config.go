@@ -255,6 +255,8 @@ type Store struct {
 	CA []byte
 	// Prefix begins all keys in the Redis. Default usher.
 	Prefix string
+	// Shard names the server that this usher is beside: of the ushers with one Shard, one is active. Default XMPP.Domain.
+	Shard string
 }
 
 // Shared reports whether several ushers can use the store at once.

@@ -210,6 +210,9 @@ var keys = []key{
 		means: "A PEM file with the certificates that sign the Redis's. Only with rediss."},
 	{name: "store.prefix", def: "usher", example: "meet",
 		means: "Begins all keys in the Redis. Ushers with the same prefix share what they keep."},
+	{name: "store.shard", unset: "xmpp.domain", example: "shard-1",
+		means: "Names the server beside which this usher is, if several servers with the same domains share one Redis. Ushers with the same name " +
+			"stand by for each other, and know the same rooms."},
 
 	{name: "admin.socket", unset: "usher.sock in systemd's RuntimeDirectory=, or none", example: "/run/usher/usher.sock",
 		means: "The socket by which `usher revoke`, `usher grants` and others talk to the running usher. Its folder must exist. Everybody who may " +
@@ -300,6 +303,7 @@ type raw struct {
 		PasswordFile string `mapstructure:"password_file"`
 		CAFile       string `mapstructure:"ca_file"`
 		Prefix       string `mapstructure:"prefix"`
+		Shard        string `mapstructure:"shard"`
 	} `mapstructure:"store"`
 	Admin struct {
 		Socket string `mapstructure:"socket"`

@@ -39,7 +39,7 @@ var shared = []struct {
 }{
 	{"here", `{url: "redis://127.0.0.1:6379/3"}`, nil, nil},
 	{"a socket", `{url: "unix:///run/redis/redis.sock"}`, nil, nil},
-	{"elsewhere", `{url: "rediss://user@redis.example.com", ca_file: ca.pem, password_file: redis.secret, prefix: meet.1_a-b}`, nil, nil},
+	{"elsewhere", `{url: "rediss://user@redis.example.com", ca_file: ca.pem, password_file: redis.secret, prefix: meet.1_a-b, shard: eu-1}`, nil, nil},
 	{"a container", `{url: "redis://redis:6379"}`, nil, nil},
 	{"in the clear", `{url: "redis://redis.example.com"}`, nil, []string{"usher.yaml:4: store.url: redis.example.com may be beyond this machine"}},
 	{"nodes in the clear", `{url: "redis://127.0.0.1:6379?addr=redis2.example.com:6379&addr=[2001:db8::1]:6379"}`, nil, []string{
@@ -69,6 +69,7 @@ var shared = []struct {
 		"file nowhere.pem (named by usher.yaml:4): store.ca_file: does not exist",
 		"file nowhere.secret (named by usher.yaml:4): store.password_file: does not exist"}, nil},
 	{"hash tag", `{url: "redis://127.0.0.1", prefix: "a{b}"}`, []string{`usher.yaml:4: store.prefix: "a{b}" is no prefix`}, nil},
+	{"two words", `{url: "redis://127.0.0.1", shard: "shard 1"}`, []string{`usher.yaml:4: store.shard: "shard 1" is no name of a shard`}, nil},
 	{"no prefix", `{url: "redis://127.0.0.1", prefix: ""}`, []string{`usher.yaml:4: store.prefix: "" is no prefix`}, nil},
 }
 

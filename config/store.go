@@ -25,7 +25,7 @@ func (l *loader) buildStore(r *raw) Store {
 		return l.buildShared(r)
 	}
 	if !l.garbled {
-		l.idle("has no effect without store.url: take it out, or name the Redis there", "store/password_file", "store/ca_file", "store/prefix")
+		l.idle("has no effect without store.url: take it out, or name the Redis there", "store/password_file", "store/ca_file", "store/prefix", "store/shard")
 	}
 	if size := r.Store.MaxSize; l.given("store/max_size") && (size < 8*mib || size > 1024*gib) {
 		l.fault("store/max_size", "is %s, but must be between 8MiB and 1024GiB", size)
@@ -48,6 +48,11 @@ func (l *loader) buildShared(r *raw) Store {
 	s := Store{URL: NewSecret(r.Store.URL), Prefix: r.Store.Prefix}
 	if strings.Trim(s.Prefix, plainNames) != "" || s.Prefix == "" {
 		l.fault("store/prefix", "%q is no prefix: write letters, digits, dots, dashes and underscores", s.Prefix)
+	}
+	if s.Shard = r.Store.Shard; s.Shard == "" {
+		s.Shard = r.XMPP.Domain
+	} else if strings.Trim(s.Shard, plainNames) != "" {
+		l.fault("store/shard", "%q is no name of a shard: write letters, digits, dots, dashes and underscores", s.Shard)
 	}
 	// The parser's own error quotes the address, which may have a password in it.
 	u, err := url.Parse(r.Store.URL)
@@ -88,7 +93,7 @@ func (l *loader) buildShared(r *raw) Store {
 	return s
 }
 
-// plainNames are the characters of a prefix. Braces would choose another node of a cluster (redis.io, Cluster specification, hash tags).
+// plainNames are the characters of a prefix and of the name of a shard. Braces would choose another node of a cluster (redis.io, Cluster specification, hash tags).
 const plainNames = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
 
 // hostOf returns the host of an address with or without port.

@@ -45,7 +45,7 @@ type Lease struct {
 		Add(ctx context.Context, r Record) (there Record, added bool, err error)
 		Swap(ctx context.Context, old, new Record) (swapped bool, err error)
 	}
-	// Name is the domain of the component.
+	// Name is that of the shard: its server and the ushers beside it.
 	Name string
 	// Self names this process to people: its machine, for example.
 	Self string

@@ -6,12 +6,12 @@ import (
 	"strings"
 )
 
-// Own returns the store as one component uses it that shares it with others: several servers, each with an usher of its own, can have one
-// store. Sessions, revocations and one-time tokens are common to all components. Grants, held requests, bars, seats, and what is known of
-// rooms are the component's alone. A component that starts takes over what it finds of these, and crosses out what has no room any more.
+// Own returns the store as the usher of one shard uses it. A shard is a server of several that share a store, each with an usher of its
+// own. Sessions, revocations and one-time tokens are common to all shards. Grants, held requests, bars, seats, and what is known of rooms
+// are the shard's alone. An usher that starts takes over what it finds of these, and crosses out what has no room any more.
 //
-// The component is a domain, which has no space in it.
-func Own(s Store, component string) Store { return owned{s, component + " "} }
+// The name of a shard has no space in it.
+func Own(s Store, shard string) Store { return owned{s, shard + " "} }
 
 type owned struct {
 	Store
@@ -34,7 +34,7 @@ func (o owned) record(r Record) Record {
 	return r
 }
 
-// mine returns a record of the shared store as the component knows it.
+// mine returns a record of the shared store as the shard knows it.
 func (o owned) mine(r Record, key string) Record {
 	if r.Key != "" {
 		r.Key = key

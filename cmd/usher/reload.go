@@ -225,6 +225,7 @@ func restarts(old, new *config.Config) []string {
 		{"store.password_file", old.Store.Password.Reveal() == new.Store.Password.Reveal()},
 		{"store.ca_file", bytes.Equal(old.Store.CA, new.Store.CA)},
 		{"store.prefix", old.Store.Prefix == new.Store.Prefix},
+		{"store.shard", old.Store.Shard == new.Store.Shard},
 		{"admin.socket", old.AdminSocket == new.AdminSocket},
 	} {
 		if !k.same {

@@ -78,7 +78,7 @@ func (u *serving) run(ctx context.Context) error {
 			u.log.Warn(c.Says)
 		}
 	})
-	lease := &store.Lease{Store: s, Name: u.began.XMPP.Domain.String(), Self: self(), Waits: u.waits}
+	lease := &store.Lease{Store: s, Name: u.began.Store.Shard, Self: self(), Waits: u.waits}
 	for {
 		t, err := lease.Take(ctx)
 		if err != nil {
@@ -139,7 +139,7 @@ func (u *serving) tenure(ctx context.Context, s store.Store, t *store.Tenure) er
 		}
 	})
 	for serving.Err() == nil {
-		usher, end, err := u.begin(store.Own(store.Fenced(s, t.Held), u.began.XMPP.Domain.String()), func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
+		usher, end, err := u.begin(store.Own(store.Fenced(s, t.Held), u.began.Store.Shard), func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
 		if err != nil {
 			return err
 		}

@@ -358,6 +358,33 @@ func (p *pair) session(v *visitor) string {
 	return "session-id='" + id + "'"
 }
 
+// TestShards runs an usher beside each of two servers with the same domains, as Jitsi's shards have them. Both are active, and a
+// session counts at both. Neither takes the other's grants for its own.
+func TestShards(t *testing.T) {
+	p := newPair(t, shared+"\n  shard: one", shared+"\n  shard: two")
+	one, two := p.ushers[0], p.ushers[1]
+	there := &pair{TB: t, ctx: p.ctx, token: p.token, server: prosodytest.Start(t, prosodytest.Options{
+		Config: kickOld(strings.ReplaceAll(demoProsody, "{component.secret}", componentSecret)),
+	})}
+	yaml, err := os.ReadFile(two.yaml)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, two.yaml, strings.Replace(string(yaml), p.server.ComponentAddr, there.server.ComponentAddr, 1))
+	one.starts().has(isConnect, 1)
+	two.starts().has(isConnect, 1)
+	host := p.host()
+	host.enters(demoScene.room(), p.token)
+	there.host().gets("ready", demoScene.room(), p.session(host))
+	for _, c := range []*child{two, one} {
+		c.ends(syscall.SIGKILL)
+		c.starts().has(isConnect, 1)
+	}
+	host.stays(demoScene.room())
+	host.leaves(demoScene.room())
+	host.loses(demoScene.room())
+}
+
 // TestFrozenUsher freezes the active usher and lets it go on: it notices that it is not the active one any more before it admits
 // anybody, or disturbs the other one.
 func TestFrozenUsher(t *testing.T) {
