@@ -49,10 +49,10 @@ bench: deps ## measure decisions, codec and stores; beside a real Prosody also j
 faults: deps ## cause FAULTS (300) faults beside real Prosodys and Redis, while an observer checks that nobody gets in wrongly
 	FAULTS=$(FAULTS) FAULTS_JOINS=$(JOINS) FAULTS_PROSODY=$(PROSODY_12):$(PROSODY_13) GO="$(GO)" \
 		.ci/test bin/faults.log -count=1 -timeout 1h -parallel $(SITES) -run TestFaults -v ./cmd/usher/faults
-	TAKEOVERS=20 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/takeovers.log -count=1 -timeout 1h -run TestTakeoverUnderLoad -v ./cmd/usher
 
 takeover: ## kill -9 the active one of two ushers 20 times, one after the other, while 50 people enter each second
 	FAULTS_KINDS='^active killed$$' $(MAKE) faults FAULTS=20 SITES=1 JOINS=50
+	TAKEOVERS=20 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/takeovers.log -count=1 -timeout 1h -run TestTakeoverUnderLoad -v ./cmd/usher
 
 fuzz: go ## fuzz each target (or those of FUZZ=pattern) for FUZZTIME (30s)
 	@for p in $$($(GO) list ./...); do \

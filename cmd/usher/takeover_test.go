@@ -106,7 +106,7 @@ func (c *crowd) asks50(ctx context.Context, wait *sync.WaitGroup) {
 func TestTakeoverUnderLoad(t *testing.T) {
 	times, _ := strconv.Atoi(os.Getenv("TAKEOVERS"))
 	if times <= 0 {
-		t.Skip("set TAKEOVERS to the number of kills, or run make faults")
+		t.Skip("set TAKEOVERS to the number of kills, or run make takeover")
 	}
 	p := newPair(t, shared, shared)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(times)*time.Minute)
