@@ -17,7 +17,7 @@ const (
 	compact = "eyJhbGciOiJIUzI1NiJ9." + claims + ".c2lnbmF0dXJlIG9mIHRoZSB0b2tlbg"
 )
 
-func planted3() *Secrets {
+func examples() *Secrets {
 	s := new(Secrets)
 	s.Plant("the password", secret)
 	s.Plant("nothing", "", "short")
@@ -64,11 +64,11 @@ func TestFind(t *testing.T) {
 		secret[:10]:                                       "",
 		session[1:16]:                                     "",
 	} {
-		if what, line := planted3().Find("first line\n" + text + "\nlast line"); what != want || want != "" && strings.Contains(line, "first line") {
+		if what, line := examples().Find("first line\n" + text + "\nlast line"); what != want || want != "" && strings.Contains(line, "first line") {
 			t.Errorf("%q: found %q in %q, want %q", text, what, line, want)
 		}
 	}
-	if what, _ := planted3().Find(strings.Repeat("x", 1000) + "short" + secret[:3]); what != "" {
+	if what, _ := examples().Find(strings.Repeat("x", 1000) + "short" + secret[:3]); what != "" {
 		t.Error(what)
 	}
 }
@@ -83,8 +83,8 @@ func TestShortSecret(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	r := new(recorder)
-	planted3().Check(r, "the log", "nothing")
-	planted3().Check(r, "the log", "refused: "+secret)
+	examples().Check(r, "the log", "nothing")
+	examples().Check(r, "the log", "refused: "+secret)
 	if len(r.said) != 1 || !strings.Contains(r.said[0], "the log has the password") {
 		t.Errorf("%q", r.said)
 	}
