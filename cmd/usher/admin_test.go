@@ -126,6 +126,11 @@ Nobody is let in by such a token here.
 		"revoke a token":       {args: "revoke --jti eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2lnbmVk", status: statusUsage, stderr: "that looks like a token"},
 		"revoke for nothing":   {args: "revoke --jti j --for 0s", status: statusUsage, stderr: "--for 0s: write how long"},
 		"revoke at some time":  {args: "revoke --jti j --before yesterday", status: statusUsage, stderr: "--before yesterday: write now, a day such as"},
+		"revoke in future":     {args: "revoke --jti j --before 20m", status: statusUsage, stderr: "--before 20m: that lies in the future; for 20m ago write -20m"},
+		"revoke no jti":        {args: "revoke --issuer my_app --jti=", status: statusUsage, stderr: "--jti is empty"},
+		"revoke no user":       {args: "revoke --issuer my_app --user=", status: statusUsage, stderr: "--user is empty"},
+		"revoke no room":       {args: "revoke --jti j --room=", status: statusUsage, stderr: "--room is empty"},
+		"revoke no time":       {args: "revoke --jti j --before=", status: statusUsage, stderr: "--before is empty"},
 		"revoke what is wrong": {u: told{err: store.ErrTooManyRevocations}, args: "revoke --jti j", status: statusFailed, stderr: "too many name the same claim"},
 		"revocations": {u: told{all: []auth.Revocation{
 			{ID: "ABC", JTI: "j1", User: "u1\x1b[2J", At: noon},
@@ -155,6 +160,9 @@ The revocation has ended. Its tokens and sessions count again, each until its ow
 			}
 			if want := strings.TrimPrefix(tt.stdout, "\n"); tt.stdout != "" && got.stdout != want {
 				t.Errorf("got:\n%s\nwant:\n%s", got.stdout, want)
+			}
+			if tt.status == statusUsage && tt.u.asked != (auth.Revocation{}) {
+				t.Errorf("usher was asked %+v", tt.u.asked)
 			}
 			if tt.check != nil && !tt.check(&tt.u) {
 				t.Errorf("usher was asked %+v", tt.u)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,12 @@ usher keeps a revocation until it ends (--for) or is lifted (usher revocations -
   usher revoke --issuer my_app --before now --room standup@conference.meet.example.com`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// An empty value is a variable of a script that was not set, and would take back more than was meant.
+			for _, name := range []string{"jti", "sub", "user", "issuer", "before", "room"} {
+				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+					return misused("--%s is empty: leave it out, or say what it is", name)
+				}
+			}
 			if err := completeRevocation(&r, before, lasts, cmd.Flags().Changed("for"), time.Now()); err != nil {
 				return err
 			}
@@ -104,6 +111,9 @@ func pastMoment(s string, now time.Time) (time.Time, error) {
 		return day, nil
 	}
 	t, err := moment(s, now)
+	if d, notDuration := time.ParseDuration(s); notDuration == nil && d > 0 {
+		return t, fmt.Errorf("that lies in the future; for %s ago write -%s", s, strings.TrimPrefix(s, "+"))
+	}
 	if err != nil {
 		return t, errors.New("write now, a day such as 2030-01-31, a time such as 2030-01-31T09:00:00Z, or -20m for twenty minutes ago")
 	}

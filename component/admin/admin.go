@@ -159,6 +159,7 @@ func Handler(active func() Usher, status Status) http.Handler {
 var (
 	errNoSuchPath = errors.New("this usher has no such path, or not with this method")
 	errUnreadable = errors.New("the body must be one JSON object with jti, sub, user, issuer, before, until, room and reason, and nothing else")
+	errEmpty      = errors.New("a field of the body is empty: leave it out, or say what it is")
 	errTooLong    = errors.New("the body is too long")
 )
 
@@ -200,10 +201,12 @@ func read(body io.Reader) (asked Revocation, err error) {
 	for _, m := range object {
 		value, isText := m.Value.(string)
 		switch {
+		case isText && value == "" && m.Name != "reason":
+			return asked, errEmpty
 		case isText && texts[m.Name] != nil:
 			*texts[m.Name] = value
 		case isText && times[m.Name] != nil:
-			if *times[m.Name], err = time.Parse(time.RFC3339Nano, value); err != nil {
+			if *times[m.Name], err = time.Parse(time.RFC3339Nano, value); err != nil || times[m.Name].IsZero() {
 				return asked, errUnreadable
 			}
 		default:
@@ -248,7 +251,7 @@ func answer(w http.ResponseWriter, body any, err error) {
 			status = http.StatusNotFound
 		case errors.Is(err, errTooLong):
 			status = http.StatusRequestEntityTooLarge
-		case errors.Is(err, errUnreadable), errors.Is(err, errToken), errors.Is(err, store.ErrRevocation):
+		case errors.Is(err, errUnreadable), errors.Is(err, errEmpty), errors.Is(err, errToken), errors.Is(err, store.ErrRevocation):
 			status = http.StatusBadRequest
 		default:
 			status = http.StatusServiceUnavailable
