@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -159,14 +161,32 @@ func public(all []*live) []LiveGrant {
 
 // Grants returns the live grants of a room, or of all rooms if room is empty. The room's address may be in either spelling of a
 // tenant's rooms, see auth.Authorizer.Room. People of a breakout room have their grant in its main room. People with a token that usher
-// left to the lobby of a room are listed until it ends, without an affiliation. Any goroutine may call it.
-func (c *Component) Grants(room string) []LiveGrant {
+// left to the lobby of a room are listed until it ends, without an affiliation. The error is an ErrRoom. Any goroutine may call it.
+func (c *Component) Grants(room string) ([]LiveGrant, error) {
 	if room != "" {
-		j, err := c.policy.Load().Room(room)
+		j, err := c.guardedRoom(room)
 		if err != nil {
-			return nil
+			return nil, err
 		}
 		room = j.String()
 	}
-	return public(c.ledger.everybody(room))
+	return public(c.ledger.everybody(room)), nil
+}
+
+// ErrRoom means that an operator has named a room in which usher gives nobody a right.
+var ErrRoom = errors.New("no room that usher guards")
+
+// guardedRoom returns the address of a room that an operator has named. A mistake must not look like a room with nobody inside.
+func (c *Component) guardedRoom(address string) (jid.JID, error) {
+	p := c.policy.Load()
+	room, err := p.Room(address)
+	switch {
+	case err != nil:
+		return room, fmt.Errorf("%w: %w", ErrRoom, err)
+	case p.IsBreakout(auth.Room{JID: room}):
+		return room, fmt.Errorf("%w: this is a breakout room, and rights there are those in its main room: name that", ErrRoom)
+	case !c.tends(room.Domainpart()):
+		return room, fmt.Errorf("%w: a room's address is NAME@SERVICE, such as standup@%s", ErrRoom, p.services[0])
+	}
+	return room, nil
 }

@@ -33,7 +33,7 @@ type Revoked struct {
 // and other ushers have not been told: Revoke may be called again. Any goroutine may call it.
 func (c *Component) Revoke(ctx context.Context, r auth.Revocation) (Revoked, error) {
 	if r.Room != "" {
-		room, err := c.policy.Load().Room(r.Room)
+		room, err := c.guardedRoom(r.Room)
 		if err != nil {
 			return Revoked{}, fmt.Errorf("%w: %w", store.ErrRevocation, err)
 		}

@@ -31,7 +31,10 @@ type told struct {
 	room, lifted   string
 }
 
-func (u *told) Grants(room string) []component.LiveGrant { u.room = room; return u.grants }
+func (u *told) Grants(room string) ([]component.LiveGrant, error) {
+	u.room = room
+	return u.grants, u.err
+}
 
 func (u *told) Revoke(_ context.Context, r auth.Revocation) (component.Revoked, error) {
 	u.asked = r
@@ -83,7 +86,8 @@ ROOM                                 WHO                       AS      ISSUER  J
 standup@conference.meet.example.com  romeo@meet.example.com    owner   my_app  j1   u1    2030-01-31T12:00:00Z  out at 2030-01-31T14:00:00Z
 standup@conference.meet.example.com  juliet@guest.example.com  member  -       -    -     2030-01-31T12:00:00Z  -
 `, check: func(u *told) bool { return u.room == "a@b" }},
-		"nobody": {args: "grants", stdout: "\nNobody is let in.\n"},
+		"grants of no room": {u: told{err: component.ErrRoom}, args: "grants --room a@b", status: statusFailed, stderr: component.ErrRoom.Error()},
+		"nobody":            {args: "grants", stdout: "\nNobody is let in.\n"},
 		"grants for programs": {u: told{grants: []component.LiveGrant{juliet}}, args: "grants --json", stdout: `
 {"grants":[{"room":"standup@conference.meet.example.com","who":"juliet@guest.example.com","affiliation":"member","at":"2030-01-31T12:00:00Z"}]}
 `},

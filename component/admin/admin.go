@@ -31,7 +31,7 @@ import (
 
 // Usher is what the API acts on: a *component.Component.
 type Usher interface {
-	Grants(room string) []component.LiveGrant
+	Grants(room string) ([]component.LiveGrant, error)
 	Revoke(ctx context.Context, r auth.Revocation) (component.Revoked, error)
 	Revocations(ctx context.Context) ([]auth.Revocation, error)
 	Unrevoke(ctx context.Context, id string) error
@@ -129,7 +129,8 @@ func Handler(active func() Usher, status Status) http.Handler {
 		answer(w, is, nil)
 	})
 	on("GET /v1/grants", func(u Usher, r *http.Request) (any, error) {
-		return grants{shown(u.Grants(r.URL.Query().Get("room")))}, nil
+		all, err := u.Grants(r.URL.Query().Get("room"))
+		return grants{shown(all)}, err
 	})
 	on("GET /v1/revocations", func(u Usher, r *http.Request) (any, error) {
 		all, err := u.Revocations(r.Context())
@@ -251,7 +252,8 @@ func answer(w http.ResponseWriter, body any, err error) {
 			status = http.StatusNotFound
 		case errors.Is(err, errTooLong):
 			status = http.StatusRequestEntityTooLarge
-		case errors.Is(err, errUnreadable), errors.Is(err, errEmpty), errors.Is(err, errToken), errors.Is(err, store.ErrRevocation):
+		case errors.Is(err, errUnreadable), errors.Is(err, errEmpty), errors.Is(err, errToken), errors.Is(err, store.ErrRevocation),
+			errors.Is(err, component.ErrRoom):
 			status = http.StatusBadRequest
 		default:
 			status = http.StatusServiceUnavailable

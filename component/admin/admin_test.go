@@ -50,9 +50,8 @@ func (u *usher) is(err error, asked string, args ...any) error {
 	return errors.Join(u.err, err)
 }
 
-func (u *usher) Grants(room string) []component.LiveGrant {
-	_ = u.is(nil, "grants %q", room)
-	return u.grants
+func (u *usher) Grants(room string) ([]component.LiveGrant, error) {
+	return u.grants, u.is(nil, "grants %q", room)
 }
 
 func (u *usher) Revoke(_ context.Context, r auth.Revocation) (component.Revoked, error) {
@@ -92,15 +91,16 @@ func TestHandler(t *testing.T) {
 		status             int
 		want, asked        string
 	}{
-		"status":         {path: "/v1/usher", status: 200, want: `{"active":true,"domain":"focus.meet.example.com","version":"v1"}`},
-		"status, aside":  {path: "/v1/usher", standsBy: true, status: 200, want: `{"active":false,"domain":"focus.meet.example.com","version":"v1"}`},
-		"grants":         {path: "/v1/grants", status: 200, want: `{"grants":[` + grant1 + `,` + grant2 + `]}`, asked: `grants ""`},
-		"grants of one":  {path: "/v1/grants?room=a%40b", status: 200, want: `{"grants":[` + grant1 + `,` + grant2 + `]}`, asked: `grants "a@b"`},
-		"grants, aside":  {path: "/v1/grants", standsBy: true, status: 503, want: `{"error":"this usher stands by for another one, and knows nobody; ask the usher that is active"}`},
-		"revoke, aside":  {method: "POST", path: "/v1/revocations", body: `{"jti":"j"}`, standsBy: true, status: 503, want: `{"error":"this usher stands by for another one, and knows nobody; ask the usher that is active"}`},
-		"revocations":    {path: "/v1/revocations", status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost \u003cphone\u003e"}]}`, asked: "revocations"},
-		"some are wrong": {path: "/v1/revocations", err: store.ErrUnreadableRevocation, status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost \u003cphone\u003e"}],"warning":"` + store.ErrUnreadableRevocation.Error() + `"}`},
-		"no store":       {path: "/v1/revocations", err: errors.New("no\x1b[2J answer"), status: 503, want: `{"error":"no�[2J answer"}`},
+		"status":            {path: "/v1/usher", status: 200, want: `{"active":true,"domain":"focus.meet.example.com","version":"v1"}`},
+		"status, aside":     {path: "/v1/usher", standsBy: true, status: 200, want: `{"active":false,"domain":"focus.meet.example.com","version":"v1"}`},
+		"grants":            {path: "/v1/grants", status: 200, want: `{"grants":[` + grant1 + `,` + grant2 + `]}`, asked: `grants ""`},
+		"grants of one":     {path: "/v1/grants?room=a%40b", status: 200, want: `{"grants":[` + grant1 + `,` + grant2 + `]}`, asked: `grants "a@b"`},
+		"grants of no room": {path: "/v1/grants?room=a", err: component.ErrRoom, status: 400, want: `{"error":"` + component.ErrRoom.Error() + `"}`},
+		"grants, aside":     {path: "/v1/grants", standsBy: true, status: 503, want: `{"error":"this usher stands by for another one, and knows nobody; ask the usher that is active"}`},
+		"revoke, aside":     {method: "POST", path: "/v1/revocations", body: `{"jti":"j"}`, standsBy: true, status: 503, want: `{"error":"this usher stands by for another one, and knows nobody; ask the usher that is active"}`},
+		"revocations":       {path: "/v1/revocations", status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost \u003cphone\u003e"}]}`, asked: "revocations"},
+		"some are wrong":    {path: "/v1/revocations", err: store.ErrUnreadableRevocation, status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost \u003cphone\u003e"}],"warning":"` + store.ErrUnreadableRevocation.Error() + `"}`},
+		"no store":          {path: "/v1/revocations", err: errors.New("no\x1b[2J answer"), status: 503, want: `{"error":"no�[2J answer"}`},
 		"revoke": {method: "POST", path: "/v1/revocations", body: `{"jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"}`, status: 200,
 			want: `{"revocation":{"id":"ID","jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","at":"2030-01-31T12:00:00Z","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"},"out":[` + grant1 + `],"spared":[` + grant2 + `]}`},
 		"revoke, untold": {method: "POST", path: "/v1/revocations", body: `{"jti":"j1"}`, err: store.ErrUntold, status: 200,
