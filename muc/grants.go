@@ -86,11 +86,15 @@ func (gs *grants) drop(bare string) {
 	}
 }
 
-// crossOut deletes from the ledger what was written down too late: its room is gone already. The caller holds the lock that
-// covers gs.
+// crossOut deletes from the ledger what was written down too late: its room is gone already. If somebody has a newer grant by now, what
+// is written down may be that one or the earlier one, so it is written down once more. The caller holds the lock that covers gs.
 func (gs *grants) crossOut(g *grant) {
-	if gs.live[g.Who.String()] != g {
+	switch now := gs.live[g.Who.String()]; {
+	case now == g:
+	case now == nil || now.ledger == found:
 		gs.ledger.Ended(gs.room, g.Who)
+	default:
+		now.ledger = unwritten
 	}
 }
 

@@ -323,6 +323,7 @@ func (w *guardWorld) reconnect() {
 
 // check compares what must be true at any time.
 func (w *guardWorld) check(t *rapid.T) {
+	synctest.Wait() // otherwise Guard may be between the ledger and its own note of what is written there
 	w.live()
 	w.service.mu.Lock()
 	defer w.service.mu.Unlock()

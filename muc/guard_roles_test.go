@@ -368,3 +368,45 @@ func TestElectedAsksDuringALook(t *testing.T) {
 		})
 	}
 }
+
+// What is written down of an owner who was put back may come after what the same person is given meanwhile, and takes nothing from it.
+func TestPutBackAndAdmitted(t *testing.T) {
+	for _, takes := range []time.Duration{0, 40 * time.Millisecond, 60 * time.Millisecond} {
+		lookOut(t, enforcing, func(t *testing.T, l *lookout) {
+			c := l.comes(standup, romeo, "owner")
+			l.SetAuthenticates(true)
+			pass(2 * aLook)
+			l.sets(c, nurse, "owner")
+			l.sits(c, nurse)
+			l.book.takes(50 * time.Millisecond)
+			isPutBack := func() bool {
+				l.Guard.mu.Lock()
+				defer l.Guard.mu.Unlock()
+				gr := l.Guard.rooms[standup].live[nurse]
+				return gr != nil && gr.ledger == unwritten
+			}
+			for range 10_000 {
+				if isPutBack() {
+					break
+				}
+				pass(time.Millisecond)
+			}
+			if !isPutBack() {
+				t.Fatal("the nurse is not put back")
+			}
+			l.book.takes(takes)
+			l.admits(standup, nurse, "member")
+			l.book.takes(0)
+			pass(2 * aLook)
+			if l.live() != 2 {
+				t.Errorf("%d are live", l.live())
+			}
+			pass(2 * aLook)
+			l.Guard.mu.Lock()
+			defer l.Guard.mu.Unlock()
+			if got := l.Guard.rooms[standup].live[nurse].ledger; got != written {
+				t.Errorf("the nurse's grant is %v in the ledger", got)
+			}
+		})
+	}
+}
