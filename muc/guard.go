@@ -374,6 +374,9 @@ func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
 		if rm.nextEnforce.Before(g.Now()) {
 			g.spread(rm)
 		}
+		if rm.hanging() {
+			rm.hangOnHost(g.Now()) // the last look failed with the connection
+		}
 	}
 	g.mu.Unlock()
 	if len(services) == 0 {

@@ -57,10 +57,10 @@ func (s *schedule) hangDue(now time.Time) bool {
 	return !s.hang.next.IsZero() && !now.Before(s.hang.next)
 }
 
-// hangOnHost has the room looked at often because a grant hangs on a host.
+// hangOnHost has the room looked at often because a grant hangs on a host, also if the last look failed.
 func (s *schedule) hangOnHost(now time.Time) {
-	if s.hang.next.IsZero() {
-		s.hang = hang{next: now.Add(hangingEvery)}
+	if soon := now.Add(hangingEvery); s.hang.next.IsZero() || s.hang.next.After(soon) {
+		s.hang.next = soon
 	}
 }
 

@@ -158,3 +158,28 @@ func TestGuardHangingCost(t *testing.T) {
 		}
 	})
 }
+
+// A look that failed, because the connection had ended, puts nothing off: neither for people who had been let in before, nor for those
+// who are let in once the connection is back.
+func TestLastHostLeavesWhileCut(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		s := guardStage{l, l.opens(standup)}
+		s.comes(romeo, "owner")
+		s.invites(nurse)
+		l.disconnect()
+		for range 3 { // whenever it fails
+			pass(hostAway/2 + hangingEvery)
+			l.locked(func() { l.cut = false })
+			l.Resume(t.Context(), l.Reset(), jid.MustParse(mucDomain))
+			s.invites(ann)
+			s.goes(romeo)
+			pass(hostAway + 3*hangingEvery)
+			if nurses, anns := s.is(nurse), s.is(ann); nurses != "none" || anns != "none" {
+				t.Errorf("the nurse is %s, Ann is %s", nurses, anns)
+			}
+			s.comes(romeo, "owner")
+			s.invites(nurse)
+			l.disconnect()
+		}
+	})
+}
