@@ -473,8 +473,9 @@ func (s *server) Add(ctx context.Context, r Record) (there Record, added bool, e
 	return there, added, nil
 }
 
-// swapScript puts ARGV[2] in the place of a record with the value ARGV[1], for ARGV[3] milliseconds; 0 deletes it.
-var swapScript = redis.NewScript(`
+// swapScript puts ARGV[2] in the place of a record with the value ARGV[1], for ARGV[3] milliseconds; 0 deletes it. A server without room
+// does so, too: otherwise no usher could renew its lease, and nobody would be let in.
+var swapScript = redis.NewScript(`#!lua flags=allow-oom
 local there = redis.call('GET', KEYS[1])
 if not there or string.sub(there, ` + strconv.Itoa(serverEndLen+1) + `) ~= ARGV[1] then
 	return 0

@@ -786,3 +786,32 @@ func TestRedisCheck(t *testing.T) {
 		})
 	}
 }
+
+// TestRedisFull: a server without room keeps what it has up to date. So the active usher remains it, and another one can take over.
+func TestRedisFull(t *testing.T) {
+	server := redistest.Start(t, redistest.Options{})
+	s := openRedis(t, store.Options{}, store.RedisOptions{URL: server.URL()})
+	lease := func(self string) *store.Lease {
+		return &store.Lease{Store: s, Name: "focus.example.com", Self: self}
+	}
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	first, err := lease("first").Take(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	full(t, server, -1<<10)
+	if err := s.Put(t.Context(), grant("a", "1")); !errors.Is(err, store.ErrFull) {
+		t.Fatalf("the server is not full: %v", err)
+	}
+	end()
+	if err := first.Keep(ctx); err != nil { // which gives it back
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	second, err := lease("second").Take(ctx)
+	if err != nil || second.Number != first.Number+1 {
+		t.Errorf("the next usher cannot take over: %v", err)
+	}
+}
