@@ -178,6 +178,14 @@ func (rm *room) answer(e entry) {
 	}
 }
 
+// unanswered forgets the result of an earlier join, which may have been sent more than once.
+func (rm *room) unanswered() {
+	select {
+	case <-rm.entered:
+	default:
+	}
+}
+
 // stray has a room entered again.
 func (r *Rooms) stray(j jid.JID) {
 	select {

@@ -239,11 +239,7 @@ var errUnseen = errors.New("the room does not list its occupants for somebody ou
 
 // state asks for the state of a room. The error may be errUnseen; then the room exists.
 func (r *Rooms) state(ctx context.Context, j jid.JID) (exists, host bool, err error) {
-	var items []Item
-	err = untilAnswered(ctx, func(ctx context.Context) (err error) {
-		items, err = r.Owner.Moderators(ctx, j)
-		return err
-	})
+	items, err := untilAnswered(ctx, func(ctx context.Context) ([]Item, error) { return r.Owner.Moderators(ctx, j) })
 	switch {
 	case Absent(err):
 		return false, false, nil
@@ -411,6 +407,7 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 				// Somebody has taken the nick. Nothing depends on it.
 				r.mu.Lock()
 				rm.nick = Nick + "-" + strings.ToLower(rand.Text()[:8])
+				rm.unanswered()
 				r.mu.Unlock()
 				continue
 			}
@@ -418,6 +415,7 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 				// An owner has set a password (XEP-0045 §7.2.6). Owners can read it.
 				is, err := r.Owner.Settings(ctx, rm.jid)
 				if rm.password = is.Password; err == nil && rm.password != "" {
+					rm.unanswered() // the server has answered all joins that were sent before
 					continue
 				}
 			}

@@ -163,14 +163,34 @@ func (o Owner) own(ctx context.Context, typ stanza.IQType, room jid.JID, payload
 // firstWait is how long a room may take to answer before usher asks again. The time doubles with each attempt, up to askWithin.
 const firstWait = time.Second / 2
 
-// untilAnswered asks until there is an answer, or ctx ends.
-func untilAnswered(ctx context.Context, ask func(context.Context) error) error {
+// untilAnswered asks again while there is no answer, until ctx ends. The first answer counts, whichever attempt it belongs to: a server
+// that is only slow loses no time by that.
+func untilAnswered[T any](ctx context.Context, ask func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // the attempts that are left
+	type reply struct {
+		answer T
+		err    error
+	}
+	replies := make(chan reply)
 	for wait := firstWait; ; wait = min(2*wait, askWithin) {
-		limited, cancel := context.WithTimeout(ctx, wait)
-		err := ask(limited)
-		cancel()
-		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
-			return err
+		go func() {
+			answer, err := ask(ctx)
+			select {
+			case replies <- reply{answer, err}:
+			case <-ctx.Done():
+			}
+		}()
+		again := time.NewTimer(wait)
+		select {
+		case r := <-replies:
+			again.Stop()
+			return r.answer, r.err
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			var none T
+			return none, ctx.Err()
 		}
 	}
 }
