@@ -254,9 +254,12 @@ func (ms *meetings) add(ctx context.Context, m *meeting, known bool) error {
 			return nil
 		case err != nil:
 			return err
-		case added:
+		case added && known: // the meeting is older than its record
 			m.written = r.Value
 			return ms.readFirst(ctx, m)
+		case added:
+			m.written = r.Value
+			return nil
 		}
 		var was meetingRecord
 		goesOn := json.Unmarshal(there.Value, &was) == nil
@@ -274,7 +277,7 @@ func (ms *meetings) add(ctx context.Context, m *meeting, known bool) error {
 			return err
 		} else if swapped {
 			m.written = r.Value
-			return ms.readFirst(ctx, m)
+			return nil
 		}
 	}
 }
@@ -282,7 +285,7 @@ func (ms *meetings) add(ctx context.Context, m *meeting, known bool) error {
 // until is the end of a record that is written now. A meeting that goes on has it written again.
 func (ms *meetings) until() time.Time { return ms.now().Add(writtenBeyond) }
 
-// readFirst reads who is host by coming first. Of an earlier meeting that is nobody who counts, see counts.
+// readFirst reads who is host by coming first in a meeting that goes on. In the next one they are nobody special.
 func (ms *meetings) readFirst(ctx context.Context, m *meeting) error {
 	r, err := ms.store.Get(ctx, store.KindRoom, firstKey(m.room.JID.String()))
 	if errors.Is(err, store.ErrNotFound) {

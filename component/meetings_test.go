@@ -552,6 +552,26 @@ func TestMeetingFirstHasGrace(t *testing.T) {
 	}
 }
 
+// Somebody who was host by coming first is nobody special in the next meeting, also if usher was killed and the room ended meanwhile.
+func TestMeetingFirstOfBefore(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, auth.Rule{Match: "*", FirstIsHost: auth.FirstToken})
+	if got := s.asks(mem1, "machine"); got != "owner" {
+		t.Fatal(got)
+	}
+	s.joins(mem1, true)
+	if err := s.store.Delete(t.Context(), store.KindGrant, grantKey(theRoom, jid.MustParse(mem1))); err != nil {
+		t.Fatal(err)
+	}
+	s.inside = map[string]map[string]bool{}
+	s.begins()
+	s.skips(time.Hour)
+	s.enters(host1, asHost)
+	if got := s.asks("anew@meet.example.com", "machine"); got != "member" {
+		t.Errorf("beside the host of the next meeting: %s", got)
+	}
+}
+
 // A first host that the room does not take is none.
 func TestMeetingFirstFails(t *testing.T) {
 	t.Parallel()
