@@ -635,8 +635,13 @@ func TestMeetingReload(t *testing.T) {
 		t.Errorf("a host: %s", got)
 	}
 	s.leaves(mem2)
+	if got := s.asks(guest1, ""); got != string(auth.ReasonRoomFull) {
+		t.Errorf("with two hosts and a member inside: %s", got)
+	}
+	s.leaves(host2)
+	s.leaves(mem1)
 	if got := s.asks(guest1, ""); got != "member" {
-		t.Errorf("after one has left: %s", got)
+		t.Errorf("after three have left: %s", got)
 	}
 	s.skips(26 * time.Minute)
 	want(t, "said", s.said, "This conference ends in 4 minutes.")

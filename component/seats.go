@@ -340,10 +340,11 @@ func (c *Component) seat(ctx context.Context, who jid.JID, d auth.Decision) auth
 	}
 }
 
-// seatless returns how many others in a room count and have no seat: those who were let in before the room had a limit.
+// seatless returns how many others in a room count and have no seat: those who were let in before the room had a limit, and hosts who
+// entered when it was full.
 func (c *Component) seatless(room, who jid.JID) (n int) {
 	for _, g := range c.ledger.in(room) {
-		if g.Affiliation != string(auth.Member) || g.by.Reason == auth.ReasonService || g.Who.Equal(who) {
+		if g.by.Reason == auth.ReasonService || g.Who.Equal(who) {
 			continue
 		}
 		if _, has := c.seats.of(room.String(), g.Who.String()); !has {

@@ -365,3 +365,25 @@ func TestSeatFor(t *testing.T) {
 		})
 	}
 }
+
+// A host who entered a full room without a seat counts: nobody takes the next free seat while as many are inside as the room takes.
+func TestSeatlessHost(t *testing.T) {
+	t.Parallel()
+	room := auth.Room{JID: jid.MustParse("r1@conference.meet.example.com")}
+	l := newLedger(store.Memory(store.Options{}), zap.NewNop(), &counters{})
+	c := &Component{ledger: l, seats: l.seats}
+	for n, affiliation := range []auth.Affiliation{auth.Owner, auth.Admin} {
+		g := member1(1, n+1)
+		g.Affiliation = string(affiliation)
+		if err := l.Granted(t.Context(), g); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := auth.Decision{Reason: auth.ReasonGuest, Affiliation: auth.Member, Room: room, Verdict: auth.Allow}
+	for most, reason := range map[int]auth.Reason{2: auth.ReasonRoomFull, 3: auth.ReasonGuest} {
+		d.Rule.MaxOccupants = most
+		if got := c.seat(t.Context(), jid.MustParse("juliet@meet.example.com"), d); got.Reason != reason {
+			t.Errorf("two hosts are in a room for %d: %s", most, got.Reason)
+		}
+	}
+}
