@@ -240,7 +240,8 @@ func run(t *testing.T, p plan, binary string) *ledger {
 	var watching, acting sync.WaitGroup
 	watching.Go(func() { s.observe(seeing) })
 	watching.Go(func() { s.pulse(seeing) })
-	acting.Go(func() { s.cast(ctx, r, names) })
+	casting := r
+	acting.Go(func() { s.cast(ctx, casting, names) })
 
 	r = rand.New(rand.NewPCG(p.seed, 2))
 	pause(3*time.Second, 8*time.Second)
