@@ -189,6 +189,11 @@ func (c *Component) kicked(room, who jid.JID, _ bool) {
 	c.kicks.in[room.String()] = true
 	c.kicks.add(func(ctx context.Context) error {
 		barred, err := store.Bars(c.refusals).Put(ctx, in, proof, until)
+		if errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrUnreadableBars) {
+			// Trying again would only keep other kicks waiting, and the ends of rooms, which make room.
+			c.o.Log.Error("could not write down a kick; the person may come back", zap.Stringer("room", room), zap.Error(err))
+			return nil
+		}
 		if err != nil || !barred {
 			return err
 		}

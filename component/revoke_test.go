@@ -33,6 +33,7 @@ type process struct {
 
 	ahead atomic.Int64 // of the machine's clock is usher's
 	cut   atomic.Bool
+	full  atomic.Bool // the store has no room for another bar
 	busy  atomic.Bool // the server puts nobody out
 	// passive says that another process is the active one of the two.
 	passive atomic.Bool
@@ -137,6 +138,9 @@ func (p *process) Get(ctx context.Context, k store.Kind, key string) (store.Reco
 func (p *process) Add(ctx context.Context, r store.Record) (store.Record, bool, error) {
 	if err := p.reach(); err != nil {
 		return store.Record{}, false, err
+	}
+	if r.Kind == store.KindBar && p.full.Load() {
+		return store.Record{}, false, &store.FullError{Kind: r.Kind}
 	}
 	return p.Store.Add(ctx, r)
 }
@@ -494,6 +498,50 @@ func TestRenewedWhilePutOut(t *testing.T) {
 	if !p.has(somebody(0)) || len(p.listed("")) != 1 || p.listed("")[0].JTI != "j1" {
 		t.Errorf("inside: %t, listed: %+v", p.has(somebody(0)), p.listed(""))
 	}
+}
+
+// A kick that can never be written down, because the store is full or the room's record damaged, does not keep the next one waiting,
+// nor the end of the room.
+func TestKickAfterOneThatFails(t *testing.T) {
+	t.Parallel()
+	tokens := tokensOf(t, 2)
+	for name, fails := range map[string]func(*process){
+		"full": func(p *process) { p.full.Store(true) },
+		"damaged": func(p *process) {
+			r := store.Record{Kind: store.KindBar, Key: theRoom.String(), Value: []byte("{"), End: time.Now().Add(time.Hour)}
+			if err := p.Store.Put(t.Context(), r); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p, stop := newProcess(t, store.Memory(store.Options{}), func(p *auth.Policy) { p.AfterKick = auth.AfterKick{Then: auth.KickBar} })
+			defer stop()
+			for n := range 2 {
+				if d := p.asks(somebody(n), tokens[n], "m"); d.Verdict != auth.Allow {
+					t.Fatal(d.Reason, d.Err)
+				}
+			}
+			fails(p)
+			p.c.kicked(theRoom, somebody(0).Bare(), false)
+			soon(t, "the kick was tried", func() bool { return p.c.kicks.todoes() == 0 })
+			p.c.roomEnded(theRoom)
+			soon(t, "the room's end was noted", func() bool { return p.c.kicks.todoes() == 0 })
+			p.full.Store(false)
+			p.c.kicked(theRoom, somebody(1).Bare(), false)
+			soon(t, "the next kick sticks", func() bool {
+				_, barred, err := p.c.refusals.Barred(t.Context(), auth.Proof{Issuer: "my_app", ID: "j1"}, auth.Room{JID: theRoom})
+				return barred && err == nil
+			})
+		})
+	}
+}
+
+// todoes returns how much is still to do.
+func (k *kicks) todoes() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.todo)
 }
 
 // An usher that is not the active one puts nobody out, and does when it is the active one again.

@@ -32,7 +32,8 @@ const barredAtMost = 7 * 24 * time.Hour
 // dropped. The record then has less than MaxValue bytes.
 const maxBars = 240
 
-var errUnreadableBars = errors.New("the stored bars of a room are damaged, or of another version of usher")
+// ErrUnreadableBars means that it is not known who is barred in a room, until the room ends.
+var ErrUnreadableBars = errors.New("the stored bars of a room are damaged, or of another version of usher")
 
 // bar keeps out people with one of the claims by which a person is known again. Its times are in Unix seconds.
 type bar struct {
@@ -167,10 +168,10 @@ func (s Bars) of(ctx context.Context, room auth.Room) (Record, []bar, error) {
 	}
 	var all []bar
 	if err = json.Unmarshal(rec.Value, &all); err != nil {
-		return Record{}, nil, errUnreadableBars
+		return Record{}, nil, ErrUnreadableBars
 	}
 	if again, err := json.Marshal(all); err != nil || !bytes.Equal(again, rec.Value) {
-		return Record{}, nil, errUnreadableBars
+		return Record{}, nil, ErrUnreadableBars
 	}
 	at := s.now().Unix()
 	return rec, slices.DeleteFunc(all, func(b bar) bool { return b.End <= at }), nil
