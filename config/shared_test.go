@@ -55,6 +55,9 @@ var shared = []struct {
 	{"no host", `{url: "redis://"}`, []string{"usher.yaml:4: store.url: is no address of a Redis"}, nil},
 	{"no scheme", `{url: "127.0.0.1:6379"}`, []string{"usher.yaml:4: store.url: is no address of a Redis"}, nil},
 	{"odd characters", `{url: "redis://u:` + redisPassword + `%zz@h"}`, []string{"usher.yaml:4: store.url: is no address of a Redis"}, nil},
+	{"slash in a password", `{url: "redis://:7/` + redisPassword + `@127.0.0.1:6379/0"}`, []string{"usher.yaml:4: store.url: has a # or an @"}, nil},
+	{"number sign in a password", `{url: "redis://u:7#` + redisPassword + `@127.0.0.1"}`, []string{"usher.yaml:4: store.url: has a # or an @"}, nil},
+	{"question mark in a password", `{url: "redis://u:7?` + redisPassword + `@127.0.0.1"}`, []string{"usher.yaml:4: store.url: has a # or an @"}, nil},
 	{"empty", `{url: ""}`, []string{"usher.yaml:4: store.url: is no address of a Redis"}, nil},
 	{"beside a file", `{path: memory, url: "redis://127.0.0.1", max_size: 64MiB}`, []string{
 		"usher.yaml:4: store.url: contradicts store.path (usher.yaml:4): keep one of them",

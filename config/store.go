@@ -57,6 +57,10 @@ func (l *loader) buildShared(r *raw) Store {
 	// The parser's own error quotes the address, which may have a password in it.
 	u, err := url.Parse(r.Store.URL)
 	switch {
+	case err == nil && splitPassword(u):
+		l.fault("store/url", "has a # or an @ where none can be: in a password, write %% and two hexadecimal digits for characters other than "+
+			"letters and digits")
+		u = &url.URL{}
 	case err == nil && (u.Scheme == "redis" || u.Scheme == "rediss") && u.Host != "":
 	case err == nil && u.Scheme == "unix" && u.Path != "":
 	default:
@@ -91,6 +95,12 @@ func (l *loader) buildShared(r *raw) Store {
 		}
 	}
 	return s
+}
+
+// splitPassword reports whether an address seems to end in the middle of a password, at a slash, question mark or number sign there. Then
+// the rest of the password is in a part that people see.
+func splitPassword(u *url.URL) bool {
+	return u.Fragment != "" || u.Scheme != "unix" && strings.Contains(u.Path, "@") || u.User == nil && strings.Contains(u.RawQuery, "@")
 }
 
 // plainNames are the characters of a prefix and of the name of a shard. Braces would choose another node of a cluster (redis.io, Cluster specification, hash tags).
