@@ -36,7 +36,7 @@ const (
 // format 1 had no CRC.
 var (
 	usherBucket    = []byte("usher")
-	formatKey      = []byte("format")
+	formatKey      = []byte("format") // comes before the names of all kinds: earlier versions look no further than the first key
 	format         = []byte("3")
 	formatFewer    = []byte("2")
 	formatUnsummed = []byte("1")

@@ -108,6 +108,27 @@ func TestFormer(t *testing.T) {
 	}
 }
 
+// TestLatter: an earlier version finds the format of a file in its first key, and says which version wrote it.
+func TestLatter(t *testing.T) {
+	path := store.NewPath(t)
+	if err := open(t, path, store.Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.View(func(tx *bbolt.Tx) error {
+		if key, value := tx.Bucket([]byte("usher")).Cursor().First(); string(key) != "format" || string(value) != "3" {
+			t.Errorf("the first key is %q, with %q", key, value)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func former(t *testing.T, format string) {
 	path := store.NewPath(t)
 	end := time.Now().Add(time.Hour).UTC()

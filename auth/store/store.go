@@ -40,7 +40,7 @@ const (
 	KindLease      Kind = "lease"      // which of several ushers is active
 	KindRevocation Kind = "revocation" // rights that were taken back
 	KindUsed       Kind = "used"       // one-time tokens that have let somebody in
-	KindBar        Kind = "bar"        // people who were kicked or banned
+	KindBar        Kind = "kick"       // people who were kicked or banned
 	KindSeat       Kind = "seat"       // places in rooms that have only so many
 	KindRoom       Kind = "room"       // what is remembered of a room: when it began, when its last host left
 )
