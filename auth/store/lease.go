@@ -192,9 +192,9 @@ func (l *Lease) try(ctx context.Context, t *Tenure, s *seen) (taken bool, wait t
 	if err := s.look(ctx, l); err != nil {
 		return false, l.poll(), err
 	}
-	// A store that has lost its last writes may show a lease that was given back before others took it.
-	free := s.lease == leaseRecord{Number: s.lease.Number, Beat: s.lease.Beat} && s.lease.Number >= l.highest
-	free = free || l.last != "" && s.lease.ID == l.last // an usher that was frozen, and nobody has taken its place
+	free := s.lease == leaseRecord{Number: s.lease.Number, Beat: s.lease.Beat} // given back
+	free = free || l.last != "" && s.lease.ID == l.last                        // an usher that was frozen, and nobody has taken its place
+	free = free && s.lease.Number >= l.highest                                 // a store that has lost its last writes shows what was before others took it
 	l.highest = max(l.highest, s.lease.Number)
 	if s.record.Value == nil {
 		// That it is not there, twice, does not mean that it was never there in between.

@@ -506,3 +506,41 @@ func TestFenced(t *testing.T) {
 		t.Errorf("what is left to the other one: %v", err)
 	}
 }
+
+// A store that has lost its last writes, as after the end of a Redis with a replica that lagged behind, may show the tenure of an usher
+// that another one has replaced since. The first one has seen that, and does not take the lease at once: the other one has it still.
+func TestLeaseOfYesterday(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := store.Memory(store.Options{})
+		defer s.Close()
+		a, b := &store.Lease{Store: s, Name: "focus.example.com", Self: "a"}, &store.Lease{Store: s, Name: "focus.example.com", Self: "b"}
+		if _, err := a.Take(t.Context()); err != nil { // and is frozen
+			t.Fatal(err)
+		}
+		was, err := s.Get(t.Context(), store.KindLease, "focus.example.com")
+		if err != nil {
+			t.Fatal(err)
+		}
+		active, err := b.Take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		keeping, end := context.WithCancel(t.Context())
+		var kept sync.WaitGroup
+		kept.Go(func() { _ = active.Keep(keeping) })
+		defer kept.Wait()
+		defer end()
+		a.Waits = func(string, error) {
+			a.Waits = nil
+			if err := s.Put(t.Context(), was); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := a.Take(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if active.Held() {
+			t.Error("two ushers are the active one")
+		}
+	})
+}
