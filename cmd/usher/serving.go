@@ -119,7 +119,8 @@ func (u *serving) open(ctx context.Context) (store.Store, error) {
 			return s, err
 		}
 		if !stands {
-			u.log.Info("standing by until the other usher ends: it uses this one's store", zap.Error(err))
+			// It may be the usher of another component, with the same file by mistake.
+			u.log.Warn("standing by until the other usher ends: it uses this one's store", zap.Error(err))
 		}
 	}
 	return nil, nil
