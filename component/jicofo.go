@@ -40,6 +40,7 @@ func (c *Component) newBeforeJicofo(options muc.Options, r rights) (*beforeJicof
 			Options: options, Focus: c.o.Jicofo, Interval: c.o.GuardInterval, EnforceRoles: c.o.EnforceRoles,
 			Room:      func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
 			Breakouts: func() bool { return c.policy.Load().HasBreakouts() },
+			Bans:      c.barsKicked,
 		}),
 		rights:       r,
 		relay:        &relay{session: c, domain: c.o.Domain, focus: c.o.Jicofo, log: c.o.Log, timeout: relayTimeout},

@@ -172,11 +172,17 @@ func (k *kicks) back(do func(ctx context.Context) error) {
 	k.todo = append([]func(ctx context.Context) error{do}, k.todo...)
 }
 
+// barsKicked reports whether people stay out that a moderator has put out.
+func (c *Component) barsKicked() bool {
+	after := c.policy.Load().AfterKick().Then
+	return after == auth.KickWait || after == auth.KickBar
+}
+
 // kicked is called when a moderator has removed somebody from a room. It does not block.
 func (c *Component) kicked(room, who jid.JID, _ bool) {
 	after := c.policy.Load().AfterKick()
 	g := c.ledger.of(room, who)
-	if g == nil || after.Then != auth.KickWait && after.Then != auth.KickBar {
+	if g == nil || !c.barsKicked() {
 		return
 	}
 	var until time.Time

@@ -21,6 +21,9 @@ type GuardOptions struct {
 	Room func(address string) (jid.JID, error)
 	// Breakouts reports whether there is a service of breakout rooms. It is nil if there is none.
 	Breakouts func() bool
+	// Bans reports whether somebody wants to hear of bans now; see Options.Removed. nil means always. To find them takes a question at
+	// each audit.
+	Bans func() bool
 	// Interval is the time between two looks at a room.
 	Interval time.Duration
 	// EnforceRoles puts owners back that neither usher nor a host made. Without it a warning names them, once for each room.

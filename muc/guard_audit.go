@@ -77,7 +77,8 @@ type findings struct {
 	moderators, occupants []Item
 	missing               bool // the holder of a grant is neither a moderator nor a participant; the breakout rooms were asked, too
 	owners                []Item
-	outcasts              []Item // only with Options.Removed
+	bans                  bool // the outcasts were asked for
+	outcasts              []Item
 }
 
 // audit asks who is inside and acts on the answers. It judges owners only if judge is true, which comes with the looks at every
@@ -126,7 +127,7 @@ func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, 
 			return f, err
 		}
 	}
-	if judge && g.tellsBans(rm) {
+	if f.bans = judge && g.tellsBans(rm); f.bans {
 		f.outcasts, err = g.outcasts.of(ctx, rm.jid)
 	}
 	return f, err
@@ -137,8 +138,10 @@ func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, 
 func (g *Guard) tellsBans(rm *guarded) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.Removed != nil && rm.ruled()
+	return g.wantsBans() && rm.ruled()
 }
+
+func (g *Guard) wantsBans() bool { return g.Removed != nil && (g.Bans == nil || g.Bans()) }
 
 // tellBans tells of bans that the last audit has not found. What usher does to put somebody out looks like a ban for a moment. The
 // caller holds mu.
@@ -159,7 +162,7 @@ func (g *Guard) tellBans(rm *guarded, f findings) {
 
 // metBan has the room audited soon because of a ban that the last audit has not found. The caller holds mu.
 func (g *Guard) metBan(rm *guarded, who jid.JID) {
-	if g.Removed != nil && !rm.banned[who.String()] && !rm.banned[who.Domainpart()] && rm.ruled() {
+	if g.wantsBans() && !rm.banned[who.String()] && !rm.banned[who.Domainpart()] && rm.ruled() {
 		rm.nextAudit = g.Now()
 	}
 }
@@ -219,7 +222,7 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 	}
 	if judge && rm.ruled() {
 		g.judge(rm, f.occupants, f.owners)
-		if g.Removed != nil {
+		if f.bans {
 			g.tellBans(rm, f)
 		}
 	}

@@ -590,7 +590,9 @@ func TestGuardRemadeWhileGiven(t *testing.T) {
 				time.AfterFunc(time.Duration(at)*3*time.Millisecond, func() {
 					l.locked(func() { l.destroy(c) })
 					l.Guard.mu.Lock()
-					l.Guard.gone(l.Guard.rooms[standup]) // somebody has noticed
+					if rm := l.Guard.rooms[standup]; rm != nil { // nil if Guard has noticed by itself in this moment
+						l.Guard.gone(rm) // somebody has noticed
+					}
 					l.Guard.mu.Unlock()
 					if anew {
 						l.opens(standup)

@@ -550,3 +550,23 @@ func TestByIsKept(t *testing.T) {
 		t.Run(name, play)
 	}
 }
+
+// Nobody is asked for bans that nobody wants to hear of.
+func TestBansThatNobodyWants(t *testing.T) {
+	for _, wanted := range []bool{false, true} {
+		lookOut(t, func(o *GuardOptions) { o.Bans = func() bool { return wanted } }, func(t *testing.T, l *lookout) {
+			c := l.comes(standup, juliet, "owner")
+			l.comes(standup, romeo, "member")
+			l.forgetAsked()
+			pass(3 * auditEvery)
+			if n := l.asked(standup, "outcast"); (n > 0) != wanted {
+				t.Errorf("wanted: %t; asked %d times", wanted, n)
+			}
+			l.sets(c, romeo, "outcast")
+			pass(2 * auditEvery)
+			if told := len(l.removed) > 0; told != wanted {
+				t.Errorf("wanted: %t; told of %q", wanted, l.removed)
+			}
+		})
+	}
+}
