@@ -14,6 +14,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 const (
@@ -116,12 +117,13 @@ func (e *endings) expect(g *live) {
 // out has the person of a grant put out now.
 func (e *endings) out(g *live, why putOut) { e.add(&ending{g: g, step: stepOut, why: why}) }
 
-// add adds an ending. One that comes earlier takes the place of another one of the same grant.
+// add adds an ending. One that comes earlier takes the place of another one of the same grant, and to be put out that of a look
+// whether that is due.
 func (e *endings) add(n *ending) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if was := e.of[n.g]; was != nil {
-		if !n.at.Before(was.at) {
+		if !n.at.Before(was.at) && (n.step != stepOut || was.step != stepCheck) {
 			return
 		}
 		heap.Remove(&e.queue, was.index)
@@ -249,9 +251,9 @@ func (c *Component) putsOut(ctx context.Context, e *ending) error {
 	}
 	c.ledger.knockedIsOut(e.g)
 	c.counts.happened(EventPutOut)
-	shown := e.g.public()
+	proof := e.g.by.Proof
 	c.o.Log.Info("put out", zap.String("reason", string(e.why)), zap.Stringer("room", e.g.Room), zap.Stringer("who", e.g.Who),
-		zap.String("iss", shown.Issuer), zap.String("jti", shown.JTI))
+		zap.String("iss", token.ForLog(proof.Issuer)), zap.String("jti", token.ForLog(proof.ID)))
 	return nil
 }
 

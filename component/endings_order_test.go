@@ -51,6 +51,20 @@ func TestManyEndings(t *testing.T) {
 	}
 }
 
+// Somebody who is to be put out is, also while it is still to be looked whether their right was taken back.
+func TestOutGoesBeforeCheck(t *testing.T) {
+	e := newEndings()
+	g := newLive(muc.Grant{Room: theRoom, Who: jid.MustParse("p@meet.example.com")}, granted{})
+	e.add(&ending{g: g, step: stepCheck})
+	e.out(g, byReuse)
+	if is := e.due(time.Now()); is == nil || is.step != stepOut || is.why != byReuse {
+		t.Errorf("due is %+v", is)
+	}
+	if is := e.due(time.Now()); is != nil {
+		t.Errorf("also due is %+v", is)
+	}
+}
+
 // The turns of one person go one after the other, those of others do not wait, and nothing is left of them.
 func TestTurns(t *testing.T) {
 	var turns turns

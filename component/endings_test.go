@@ -449,7 +449,7 @@ func TestGrants(t *testing.T) {
 		}
 		h, other := all[0], all[1]
 		if h.Who.String() != host.BareJID() || !h.Room.Equal(jid.MustParse(room)) || h.Affiliation != "owner" || h.Reason != auth.ReasonHost ||
-			h.Issuer != "my_app" || h.JTI != "j\ufffd1" || h.User != "u1" || !h.Expires.Equal(end) || !h.RemoveAt.Equal(end.Add(time.Minute)) || h.At.IsZero() {
+			h.Issuer != "my_app" || h.JTI != "j\u202e1" || h.User != "u1" || !h.Expires.Equal(end) || !h.RemoveAt.Equal(end.Add(time.Minute)) || h.At.IsZero() {
 			t.Errorf("the host: %+v", h)
 		}
 		if other.Who.String() != guest.BareJID() || other.Affiliation != "member" || other.Reason != auth.ReasonGuest || other.Issuer != "" || !other.RemoveAt.IsZero() {

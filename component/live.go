@@ -13,7 +13,6 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
-	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // The ledger's index of live grants, by room and person. It is in memory, and is filled at the start with what an earlier process
@@ -132,7 +131,7 @@ type LiveGrant struct {
 	Room, Who   jid.JID     // both bare
 	Affiliation string      // empty for somebody that usher left to a lobby
 	Reason      auth.Reason // why it was given; empty if an older version of usher gave it
-	// Issuer, JTI and User name the token, cleaned by token.ForLog. They are empty for people without one.
+	// Issuer, JTI and User name the token, as it has them. They are empty for people without one.
 	Issuer, JTI, User string
 	At, Expires       time.Time // when it was given, and when the right ends; Expires is zero for a right without end
 	RemoveAt          time.Time // when usher puts the person out; zero if they may stay
@@ -142,7 +141,7 @@ func (g *live) public() LiveGrant {
 	p := g.by.Proof
 	return LiveGrant{
 		Room: g.Room, Who: g.Who, Affiliation: g.Affiliation, Reason: g.by.Reason,
-		Issuer: token.ForLog(p.Issuer), JTI: token.ForLog(p.ID), User: token.ForLog(p.User),
+		Issuer: p.Issuer, JTI: p.ID, User: p.User,
 		At: g.At, Expires: g.Expires, RemoveAt: g.by.RemoveAt,
 	}
 }

@@ -10,13 +10,13 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component/admin"
 	"github.com/xmpp-usher/usher/config"
-	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // What the commands have in common that talk to the running usher, and usher's part of that.
@@ -106,13 +106,24 @@ func listTable(w io.Writer, head string, rows [][]string) {
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
-			if cells[i] = token.ForLog(cell); cell == "" {
+			if cells[i] = cut(strings.ReplaceAll(printable(cell), "\n", string(unicode.ReplacementChar))); cell == "" {
 				cells[i] = "-"
 			}
 		}
 		fmt.Fprintln(t, strings.Join(cells, "\t"))
 	}
 	t.Flush()
+}
+
+// longestCell is how long a cell of a table is at most: room for an address, for a tenant's rooms too, and for the jti of any issuer
+// seen so far. It is cut visibly: a part of a jti revokes nothing.
+const longestCell = 160
+
+func cut(text string) string {
+	if all := []rune(text); len(all) > longestCell {
+		return string(all[:longestCell-1]) + "…"
+	}
+	return text
 }
 
 // at is a time as people read it in a table; empty for the zero time.

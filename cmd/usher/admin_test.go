@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,7 +88,12 @@ standup@conference.meet.example.com  romeo@meet.example.com    owner   my_app  j
 standup@conference.meet.example.com  juliet@guest.example.com  member  -       -    -     2030-01-31T12:00:00Z  -
 `, check: func(u *told) bool { return u.room == "a@b" }},
 		"grants of no room": {u: told{err: component.ErrRoom}, args: "grants --room a@b", status: statusFailed, stderr: component.ErrRoom.Error()},
-		"nobody":            {args: "grants", stdout: "\nNobody is let in.\n"},
+		"grants of long names": {u: told{grants: []component.LiveGrant{
+			{Room: room, Who: jid.MustParse("u@meet.example.com"), Affiliation: "member", JTI: strings.Repeat("j", 128), User: strings.Repeat("u", 500), At: noon},
+		}}, args: "grants", stdout: "\n" +
+			"ROOM                                 WHO                 AS      ISSUER  " + fmt.Sprintf("%-128s  %-160s  %-20s  UNTIL\n", "JTI", "USER", "SINCE") +
+			"standup@conference.meet.example.com  u@meet.example.com  member  -       " + strings.Repeat("j", 128) + "  " + strings.Repeat("u", 159) + "…  2030-01-31T12:00:00Z  -\n"},
+		"nobody": {args: "grants", stdout: "\nNobody is let in.\n"},
 		"grants for programs": {u: told{grants: []component.LiveGrant{juliet}}, args: "grants --json", stdout: `
 {"grants":[{"room":"standup@conference.meet.example.com","who":"juliet@guest.example.com","affiliation":"member","at":"2030-01-31T12:00:00Z"}]}
 `},

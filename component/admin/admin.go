@@ -228,7 +228,7 @@ func shown(all []component.LiveGrant) []Grant {
 	for i, g := range all {
 		list[i] = Grant{
 			Room: printable(g.Room.String()), Who: printable(g.Who.String()), Affiliation: g.Affiliation, Reason: string(g.Reason),
-			Issuer: g.Issuer, JTI: g.JTI, User: g.User, At: g.At, Expires: g.Expires, RemoveAt: g.RemoveAt,
+			Issuer: printable(g.Issuer), JTI: printable(g.JTI), User: printable(g.User), At: g.At, Expires: g.Expires, RemoveAt: g.RemoveAt,
 		}
 	}
 	return list

@@ -155,6 +155,14 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+// The claims of tokens are whole, as usher revoke needs them, and harm no terminal.
+func TestClaimsAreWhole(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 20)
+	if got := shown([]component.LiveGrant{{JTI: long, User: "u\u009b2J", Issuer: "a\nb"}})[0]; got.JTI != long || got.User != "u\ufffd2J" || got.Issuer != "a\ufffdb" {
+		t.Errorf("%+v", got)
+	}
+}
+
 // serving is a Server that runs.
 type serving struct {
 	*Server
