@@ -544,6 +544,34 @@ func (k *kicks) todoes() int {
 	return len(k.todo)
 }
 
+// A full room says so to another machine with the token of somebody inside. The same machine may ask again, as its page was loaded
+// anew; so may everybody where the earlier visit ends.
+func TestFullForTheSameToken(t *testing.T) {
+	t.Parallel()
+	tok := tokensOf(t, 1)[0]
+	for reuse, want := range map[auth.Reuse][2]auth.Reason{
+		"":                {auth.ReasonRoomFull, auth.ReasonRoomUnavailable},
+		auth.ReuseAllow:   {auth.ReasonRoomFull, auth.ReasonRoomUnavailable},
+		auth.ReuseRefuse:  {auth.ReasonTokenUsed, auth.ReasonRoomUnavailable},
+		auth.ReuseReplace: {auth.ReasonRoomUnavailable, auth.ReasonRoomUnavailable},
+	} {
+		for n, machine := range []string{"other", "same"} {
+			p, stop := newProcess(t, store.Memory(store.Options{}), func(p *auth.Policy) {
+				p.VHosts["meet.example.com"].Issuers[0].Reuse = reuse
+				p.Rules = []auth.Rule{{Match: "*", MaxOccupants: 1}}
+			})
+			p.busy.Store(true)
+			if d := p.asks(somebody(0), tok, "same"); d.Verdict != auth.Allow {
+				t.Fatal(d.Reason, d.Err)
+			}
+			if d := p.asks(somebody(1), tok, machine); d.Reason != want[n] {
+				t.Errorf("token_reuse %q, the %s machine: %s %v", reuse, machine, d.Reason, d.Err)
+			}
+			stop()
+		}
+	}
+}
+
 // An usher that is not the active one puts nobody out, and does when it is the active one again.
 func TestPassivePutsNobodyOut(t *testing.T) {
 	t.Parallel()
