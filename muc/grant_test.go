@@ -1,9 +1,12 @@
 package muc
 
 import (
+	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"mellium.im/xmpp/jid"
 	"pgregory.net/rapid"
 )
 
@@ -107,4 +110,31 @@ func TestGrantModel(t *testing.T) {
 			},
 		})
 	})
+}
+
+// Somebody is banned while their renewed grant cannot be written down: their earlier grant has ended, also for the ledger.
+func TestBannedWhileUnwritten(t *testing.T) {
+	b := newBook()
+	give := Grant{Room: jid.MustParse("standup@conference.meet.example.com"), Who: jid.MustParse("romeo@meet.example.com"), Affiliation: "member"}
+	for banned, left := range map[bool]int{true: 0, false: 1} {
+		gs := newGrants(give.Room, Options{Ledger: b, Now: time.Now})
+		b.fails(nil)
+		was := newGrant(give, time.Now())
+		if err := gs.write(t.Context(), was, nil); err != nil {
+			t.Fatal(err)
+		}
+		again := newGrant(give, time.Now())
+		gs.live[give.Who.String()] = again
+		b.fails(errors.New("no answer"))
+		err := gs.write(t.Context(), again, nil)
+		if banned {
+			again.on(eventBanned)
+		}
+		if err := gs.unwritten(again, was, err); !errors.Is(err, ErrUnwritten) {
+			t.Error(err)
+		}
+		if len(gs.live) != left || len(b.all()) != left {
+			t.Errorf("banned %t: live are %d, the ledger has %d, want %d", banned, len(gs.live), len(b.all()), left)
+		}
+	}
 }

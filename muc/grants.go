@@ -32,14 +32,18 @@ func (gs *grants) write(ctx context.Context, g *grant, with any) error {
 	return gs.ledger.Granted(ctx, down)
 }
 
-// unwritten removes a grant that could not be written down. An earlier grant comes back, with what happened to it meanwhile.
+// unwritten removes a grant that could not be written down. An earlier grant comes back, with what happened to it meanwhile; a ban
+// has ended it.
 func (gs *grants) unwritten(g, was *grant, err error) error {
 	if bare := g.Who.String(); gs.live[bare] == g {
-		if delete(gs.live, bare); was != nil && g.state != stateOutcast {
-			if g.state == stateDoomed {
-				was.on(eventWithdraw)
-			}
+		if delete(gs.live, bare); was != nil {
 			gs.live[bare] = was
+			switch g.state {
+			case stateDoomed:
+				was.on(eventWithdraw)
+			case stateOutcast:
+				gs.drop(bare)
+			}
 		}
 	}
 	return fmt.Errorf("%w: %w", ErrUnwritten, err)
