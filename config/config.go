@@ -255,7 +255,8 @@ type Store struct {
 	CA []byte
 	// Prefix begins all keys in the Redis. Default usher.
 	Prefix string
-	// Shard names the server that this usher is beside: of the ushers with one Shard, one is active. Default XMPP.Domain.
+	// Shard names the server that this usher is beside, if there are several with the same XMPP.Domain: of the ushers with one domain and
+	// one Shard, one is active. Default "".
 	Shard string
 }
 

@@ -49,9 +49,7 @@ func (l *loader) buildShared(r *raw) Store {
 	if strings.Trim(s.Prefix, plainNames) != "" || s.Prefix == "" {
 		l.fault("store/prefix", "%q is no prefix: write letters, digits, dots, dashes and underscores", s.Prefix)
 	}
-	if s.Shard = r.Store.Shard; s.Shard == "" {
-		s.Shard = r.XMPP.Domain
-	} else if strings.Trim(s.Shard, plainNames) != "" {
+	if s.Shard = r.Store.Shard; strings.Trim(s.Shard, plainNames) != "" {
 		l.fault("store/shard", "%q is no name of a shard: write letters, digits, dots, dashes and underscores", s.Shard)
 	}
 	// The parser's own error quotes the address, which may have a password in it.

@@ -78,7 +78,7 @@ func (u *serving) run(ctx context.Context) error {
 			u.log.Warn(c.Says)
 		}
 	})
-	lease := &store.Lease{Store: s, Name: u.began.Store.Shard, Self: self(), Waits: u.waits}
+	lease := &store.Lease{Store: s, Name: shard(u.began), Self: self(), Waits: u.waits}
 	for {
 		t, err := lease.Take(ctx)
 		if err != nil {
@@ -90,6 +90,16 @@ func (u *serving) run(ctx context.Context) error {
 		}
 		u.log.Warn("this usher is not the active one any more: another one may have taken over", zap.Uint64("tenure", t.Number))
 	}
+}
+
+// shard names the server beside which usher is, among all that share a store. Others may have the same name for one of their shards, so the
+// domain is part of it.
+func shard(c *config.Config) string {
+	name := c.XMPP.Domain.String() // however it is spelled in the configuration
+	if c.Store.Shard != "" {
+		name += "/" + c.Store.Shard
+	}
+	return name
 }
 
 // self names this process to the operators of others.
@@ -140,7 +150,7 @@ func (u *serving) tenure(ctx context.Context, s store.Store, t *store.Tenure) er
 		}
 	})
 	for serving.Err() == nil {
-		usher, end, err := u.begin(store.Own(store.Fenced(s, t.Held), u.began.Store.Shard), func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
+		usher, end, err := u.begin(store.Own(store.Fenced(s, t.Held), shard(u.began)), func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
 		if err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
@@ -146,5 +147,31 @@ func filled(t *testing.T, v any) {
 		if s.Field(i).IsZero() {
 			t.Errorf("%T.%s is not wired", v, s.Type().Field(i).Name)
 		}
+	}
+}
+
+// TestShardNames: ushers have the same lease and the same rooms if they are of one domain, however that is spelled, and of one shard.
+func TestShardNames(t *testing.T) {
+	name := func(domain, called string) string {
+		environ := []string{"USHER_XMPP_DOMAIN=" + domain, "USHER_XMPP_SECRET=" + componentSecret, "USHER_ROOMS_SERVICES=conference.example.com",
+			"USHER_STORE_URL=redis://127.0.0.1"}
+		if called != "" {
+			environ = append(environ, "USHER_STORE_SHARD="+called)
+		}
+		file := filepath.Join(t.TempDir(), "usher.yaml")
+		write(t, file, "vhosts: {example.com: {kind: trusted}}\n")
+		c, err := config.Load([]string{file}, environ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return shard(c)
+	}
+	if a, b := name("focus.example.com", ""), name("Focus.Example.COM", ""); a != b {
+		t.Errorf("%q is another one than %q", a, b)
+	}
+	all := map[string]bool{name("a.example", ""): true, name("b.example", ""): true, name("a.example", "one"): true, name("b.example", "one"): true,
+		name("a.example", "two"): true, name("c.example", "a.example"): true}
+	if len(all) != 6 {
+		t.Errorf("%v are not six", all)
 	}
 }
