@@ -731,12 +731,20 @@ func (ms *meetings) end(ctx context.Context, m *meeting, text string) {
 	if !ms.holds() {
 		return
 	}
+	ms.mu.Lock()
+	began := m.Began
+	ms.mu.Unlock()
 	if err := ms.rooms.End(ctx, m.room.JID, text); err != nil {
 		ms.failed(ctx, m, "could not end a room yet", err)
 		return
 	}
 	ms.log.Info("room ended by its rule", zap.Stringer("room", m.room.JID), zap.String("why", text))
-	ms.ended(m.room.JID)
+	ms.mu.Lock()
+	ended := ms.all[m.room.JID.String()] != m || !m.Began.Equal(began) // the room has told already, and perhaps the next meeting is under way
+	ms.mu.Unlock()
+	if !ended {
+		ms.ended(m.room.JID)
+	}
 }
 
 // tell tells everybody inside when the conference ends. Where usher is no occupant nobody is told.

@@ -133,13 +133,17 @@ func (r *Rooms) grantOf(j jid.JID, bare string) *grant {
 
 // End destroys the room; people inside read the reason. It returns nil, too, if there is no such room.
 func (r *Rooms) End(ctx context.Context, j jid.JID, reason string) error {
+	r.mu.Lock()
+	was := r.rooms[j.String()]
+	open := was != nil && was.open
+	r.mu.Unlock()
 	if err := r.Owner.End(ctx, j, reason); err != nil && !Absent(err) {
 		return err
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if rm := r.rooms[j.String()]; rm != nil && rm.open {
-		r.gone(rm)
+	if open && r.rooms[j.String()] == was { // and not the next room of that name, which somebody has opened meanwhile
+		r.gone(was)
 	}
 	return nil
 }

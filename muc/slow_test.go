@@ -2,11 +2,13 @@ package muc
 
 import (
 	"context"
+	"encoding/xml"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
 )
 
 // A server that is only slow loses no time because usher asks again: the answer to the first question counts.
@@ -53,6 +55,41 @@ func TestJoinOfSlowServerWithPassword(t *testing.T) {
 			}
 		default:
 			t.Error("the room is not open")
+		}
+	})
+}
+
+// slowEnd is a session on which the answer to the end of a room is read late.
+type slowEnd struct {
+	Session
+	until chan struct{}
+}
+
+func (s slowEnd) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	err := s.Session.IQ(ctx, iq, payload, v)
+	<-s.until
+	return err
+}
+
+// Somebody opens the next room before End has read that the last one has ended. The next room stays known.
+func TestEndBeforeTheNextRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		defer func() { w.disconnected() }()
+		w.settle()
+		w.enters(t, romeo, "owner")
+		room, until := jid.MustParse(standup), make(chan struct{})
+		session := w.rooms.Owner.Session
+		w.rooms.Owner.Session = slowEnd{session, until}
+		done := make(chan error, 1)
+		go func() { done <- w.rooms.End(t.Context(), room, "over") }()
+		w.settle()
+		w.rooms.Owner.Session = session
+		c := w.enters(t, juliet, "owner")
+		close(until)
+		w.settle()
+		if err := <-done; err != nil || w.rooms.known(room) == nil || c.affiliations[juliet] != "owner" || w.live() != 1 {
+			t.Errorf("%v; the next room is known: %t; juliet is %s; %d grants", err, w.rooms.known(room) != nil, c.affiliations[juliet], w.live())
 		}
 	})
 }
