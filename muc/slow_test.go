@@ -3,6 +3,7 @@ package muc
 import (
 	"context"
 	"encoding/xml"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,10 +16,10 @@ import (
 func TestAnswerOfSlowServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const takes = 4 * time.Second
-		asked, began := 0, time.Now()
-		got, err := untilAnswered(t.Context(), func(ctx context.Context) (int, error) {
-			asked++
-			n := asked
+		var asked atomic.Int64
+		began := time.Now()
+		got, err := untilAnswered(t.Context(), func(ctx context.Context) (int64, error) {
+			n := asked.Add(1)
 			select {
 			case <-time.After(takes):
 				return n, nil
