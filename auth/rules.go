@@ -266,27 +266,24 @@ func pieces(pattern string) []string {
 }
 
 // matchesAllOf reports whether a pattern surely matches every name that other matches, by walking through both: * takes any pieces
-// of other, ? any but *, and everything else only its like.
+// of other, ? any but *, and everything else only its like. Where it does not fit, only the last * takes more: what an earlier one
+// could take, the last can take as well. So it takes no longer than both lengths multiplied.
 func matchesAllOf(pattern, other []string) bool {
-	for {
+	var rest, taken []string // behind the last *, and what it has not taken
+	star := false
+	for len(other) > 0 {
 		switch {
-		case len(pattern) == 0:
-			return len(other) == 0
-		case pattern[0] == "*":
-			if matchesAllOf(pattern[1:], other) {
-				return true
-			}
-			if len(other) == 0 {
-				return false
-			}
-			other = other[1:]
-			continue
-		case len(other) == 0:
-			return false
-		case pattern[0] == "?" && other[0] != "*":
-		case pattern[0] != other[0]:
+		case len(pattern) > 0 && pattern[0] == "*":
+			pattern = pattern[1:]
+			rest, taken, star = pattern, other, true
+		case len(pattern) > 0 && (pattern[0] == "?" && other[0] != "*" || pattern[0] == other[0]):
+			pattern, other = pattern[1:], other[1:]
+		case star:
+			taken = taken[1:]
+			pattern, other = rest, taken
+		default:
 			return false
 		}
-		pattern, other = pattern[1:], other[1:]
 	}
+	return !slices.ContainsFunc(pattern, func(piece string) bool { return piece != "*" })
 }

@@ -509,6 +509,17 @@ func TestShadowed(t *testing.T) {
 	}
 }
 
+// Patterns with many stars take no time.
+func TestShadowedIsQuick(t *testing.T) {
+	rules := []auth.Rule{
+		{Match: strings.Repeat("*a", 20) + "*b"}, {Match: strings.Repeat("a", 200) + "c"},
+		{Match: strings.Repeat("*?", 20) + "c"}, {Match: strings.Repeat("a", 100) + "[bc]"}, {Match: strings.Repeat("a", 100) + "c"},
+	}
+	if got := auth.Shadowed(rules); len(got) != 1 || got[4] != 2 {
+		t.Errorf("hidden are %v", got)
+	}
+}
+
 // A rule that is called hidden fits no room that the one that hides it does not fit.
 func TestShadowedIsSound(t *testing.T) {
 	found := 0
