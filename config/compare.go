@@ -35,6 +35,10 @@ const (
 // Opens reports whether the gate does not hold, or usher cannot work, as long as there is this finding.
 func (f Finding) Opens() bool { return f.Level == Defeats || f.Level == Missing }
 
+// Unguarded reports whether the finding is a warning about people or rooms that usher may not guard. A warning with a remedy is about
+// something else: the gate is as it should be.
+func (f Finding) Unguarded() bool { return f.Level == Warning && f.Mend == "" }
+
 // CompareProsody compares what Prosody's files say with what they must say. Without files it takes those that the
 // configuration names (prosody.files, sources.prosody), and finds nothing if there are none. Several files count as if the first
 // included the others at its end. The first findings are those of [Config.Doubts]. Then comes that usher's lines are not read, or
@@ -350,8 +354,9 @@ func (g *comparison) conflict(s *prosody.Section) {
 	case g.c.Store.Shared() && !kicks:
 		g.find(Missing, at, o.Line(), "%s: %s is not %q, so a standby cannot take over from an usher that is frozen (store.url)", s.Name, o.Name, o.Value)
 	case !g.c.Store.Shared() && kicks:
-		g.find(Hint, at, o.Name+` = "kick_new"`, "%s: %s is %q, but usher has no store that several share (store.url): if two ushers run at once, they "+
-			"throw each other out again and again", s.Name, o.Name, o.Value)
+		g.find(Warning, at, o.Name+` = "kick_new"; or write usher's lines again (usher config prosody --output), and restart Prosody`,
+			"%s: %s is %q, but usher has no store that several share (store.url): if two ushers run at once, they throw each other out again "+
+				"and again", s.Name, o.Name, o.Value)
 	}
 }
 

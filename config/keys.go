@@ -90,7 +90,8 @@ var keys = []key{
 	{name: "rooms.rules.host_grace", def: "0s", example: "5m",
 		means: "How long that waits for a host to come back."},
 	{name: "rooms.rules.first_is_host", def: "never", example: "token",
-		means: "`token`: somebody who comes with a token while no host is inside is a host, for rooms among equals. `never`: the token must say so."},
+		means: "`token`: somebody who comes with a token while no host is inside is a host, for rooms among equals. Set `default_affiliation: member` with it. `never`: the " +
+			"token must say so."},
 	{name: "rooms.rules.lobby.autostart", unset: "lobby.autostart", example: "host",
 		means: "As lobby.autostart, for these rooms."},
 	{name: "rooms.rules.lobby.bypass", unset: "lobby.bypass", example: "[owner]",

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,8 +215,24 @@ func (l *loader) checkFirstIsHost(c *Config) {
 		at := join(join(rules, strconv.Itoa(i)), "first_is_host")
 		if rule.FirstIsHost == FirstToken && !l.garbled && !slices.ContainsFunc(c.VHosts, func(v VHost) bool { return len(v.Issuers) > 0 }) {
 			l.fault(at, "has no effect, because no virtual host has an issuer of tokens: take it out")
+		} else if rule.FirstIsHost == FirstToken && !l.garbled && c.allOwners() {
+			l.warn(at, "default_affiliation is owner everywhere, so each token that names no role makes a host, the first one or not: set "+
+				"default_affiliation: member with it")
 		}
 	}
+}
+
+// allOwners reports whether the tokens of all issuers make owners of people if they name no role.
+func (c *Config) allOwners() bool {
+	for _, v := range c.VHosts {
+		for _, i := range v.Issuers {
+			named := i.Claims.Affiliation.Path != "" || len(i.Claims.Affiliation.Values) > 0 // then a token without one makes a member
+			if named || cmp.Or(i.DefaultAffiliation, v.DefaultAffiliation) != Owner {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // buildEnding makes how rights end that tokens of the section at a path give: a virtual host, or an issuer in its list. What the section

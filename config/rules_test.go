@@ -3,6 +3,7 @@ package config_test
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -126,6 +127,31 @@ vhosts:
 		"environment USHER_ROOMS_RULES_0_MATHC: is not a variable of usher; did you mean USHER_ROOMS_RULES_0_MATCH?",
 		"environment USHER_ROOMS_RULES_3_MATCH: rooms.rules[3]: is there, but rooms.rules[2] is not: number them from 0 on",
 	})
+}
+
+// TestFirstIsHostNeedsMembers checks the warning that first_is_host changes nothing where each token makes a host.
+func TestFirstIsHostNeedsMembers(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for more, warned := range map[string]bool{
+		"":                              true,
+		", default_affiliation: owner":  true,
+		", default_affiliation: member": false,
+		", claims: {affiliation: role}": false,
+	} {
+		write(t, "usher.yaml", []byte("xmpp: {domain: focus.meet.example.com, secret: "+secretA+"}\n"+
+			"rooms: {services: [conference.meet.example.com], rules: [{match: equals, first_is_host: token}]}\n"+
+			"vhosts: {meet.example.com: {kind: token, app_id: my_app, app_secret: "+secretB+more+"}}\n"))
+		c, err := config.Load([]string{"usher.yaml"}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := slices.ContainsFunc(c.Warnings, func(p config.Problem) bool {
+			return p.Key == "rooms.rules[0].first_is_host" && strings.Contains(p.Text, "set default_affiliation: member with it")
+		})
+		if got != warned {
+			t.Errorf("%q: warned is %t: %v", more, got, c.Warnings)
+		}
+	}
 }
 
 // TestNumbersInDomains checks that a domain that looks like a numbered rule is none.

@@ -207,7 +207,7 @@ func damaged(path string, err error) error {
 func openError(path string, err error) error {
 	switch {
 	case errors.Is(err, berrors.ErrTimeout):
-		return fmt.Errorf("store %s: %w; stop that usher, or give each its own file", path, ErrInUse)
+		return fmt.Errorf("store %s: %w; to have one usher only, stop that one", path, ErrInUse)
 	case errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("store %s: there is no folder %s; create it, and let usher write into it", path, filepath.Dir(path))
 	case errors.Is(err, fs.ErrPermission):

@@ -77,6 +77,9 @@ func writeGate(w io.Writer, c *config.Config) {
 	first := config.Finding{}
 	for _, f := range findings {
 		levels[f.Level]++
+		if f.Level == config.Warning && !f.Unguarded() { // not among the doubts
+			fmt.Fprintf(w, "warning: %s: %s\n%9s-> %s\n", f.Source, f.Text, "", f.Mend)
+		}
 		if first.Level == "" && f.Opens() {
 			first = f
 		}
@@ -275,9 +278,9 @@ func checkLines(w io.Writer, c *config.Config, lines config.Lines, against []str
 	return writeFindings(w, findings, strings.TrimSpace(holds+"\n"+pending))
 }
 
-// within makes a sentence that the gate holds. If there are warnings, the sentence names the services for which that is true.
+// within makes a sentence that the gate holds. If usher may not guard all rooms, the sentence names the services for which that is true.
 func within(holds string, c *config.Config, findings []config.Finding) string {
-	if !slices.ContainsFunc(findings, func(f config.Finding) bool { return f.Level == config.Warning }) {
+	if !slices.ContainsFunc(findings, func(f config.Finding) bool { return f.Unguarded() }) {
 		return holds + "."
 	}
 	var services []string

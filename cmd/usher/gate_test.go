@@ -186,6 +186,17 @@ func TestStale(t *testing.T) {
 	if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 || !strings.Contains(r.stdout, "Prosody's files make the gate.") {
 		t.Fatalf("%+v", r)
 	}
+	// The lines are those of an usher that shared a store, and does so no more.
+	own, err := os.ReadFile("usher.cfg.lua")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edit(t, "usher.cfg.lua", "component_secret =", "component_conflict_resolve = \"kick_old\"\n  component_secret =")
+	if r := command(t, "", "config", "check", "-c", "usher.yaml"); !strings.Contains(r.stdout, "they throw each other out again and again") ||
+		!strings.Contains(r.stdout, "-> component_conflict_resolve = \"kick_new\"") || !strings.HasSuffix(r.stdout, "Prosody's files make the gate.\n") {
+		t.Errorf("%+v", r)
+	}
+	write(t, "usher.cfg.lua", string(own))
 	edit(t, "conf.d/meet.example.com.cfg.lua", `admins = { "`, `admins = { "new@auth.meet.example.com", "`)
 	const says, mend = "the entry of admins new@auth.meet.example.com is lost", "-> write the lines again: usher config prosody -c "
 	for _, args := range [][]string{{"config", "check"}, {"config", "prosody", "prosody.cfg.lua"}, {"doctor", "--watch", "0s"}} {
