@@ -209,11 +209,11 @@ func none(rooms []string) bool { return len(rooms) == 0 }
 // throws waits until Jicofo has failed to enter a room.
 func (j *jitsi) throws() {
 	j.Helper()
-	if err := j.jicofo.Await(timeout(j.T, defaultTimeout), func([]JicofoRequest, []string) bool { return len(j.jicofo.Exceptions()) == 1 }); err != nil {
-		j.Fatal(err)
+	thrown := func(_ []JicofoRequest, rooms []string) bool {
+		return len(j.jicofo.Exceptions()) == 1 && len(rooms) == 0
 	}
-	if rooms := j.jicofo.Rooms(); len(rooms) != 0 {
-		j.Errorf("Jicofo is in %v", rooms)
+	if err := j.jicofo.Await(timeout(j.T, defaultTimeout), thrown); err != nil {
+		j.Fatal(err)
 	}
 }
 
