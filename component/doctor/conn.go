@@ -19,7 +19,8 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-// maxHeard is how many presences a conn keeps for await; older ones are dropped.
+// maxHeard is how many presences a conn keeps for await. When there are more, the domain that has sent most of them loses its oldest,
+// so that nobody who sends many can push out what a room or Jicofo says.
 const maxHeard = 1 << 10
 
 // conn is a connection as the component that admits nobody: it sees the server as usher does. A client that sends a request
@@ -30,14 +31,17 @@ type conn struct {
 	*stream.Stream
 	domain jid.JID
 
-	inbox sync.Mutex
-	heard []presence
-	more  chan struct{} // has an entry if a presence came that await has not seen
+	inbox  sync.Mutex
+	heard  []presence
+	of     map[string]int // how many of heard each domain has sent
+	wanted func(presence) bool
+	found  chan presence // takes the first presence that is wanted; nil if nobody waits
 }
 
 // presence is a presence stanza that came.
 type presence struct {
 	from, to jid.JID
+	id       string
 	typ      string        // empty for an available presence (RFC 6121 §4.7.1)
 	err      *stanza.Error // that of a presence of type error
 	// items and codes are what a room says in muc#user (XEP-0045 §17.3).
@@ -54,7 +58,7 @@ func dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*c
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Stream: s, domain: domain, more: make(chan struct{}, 1)}, nil
+	return &conn{Stream: s, domain: domain, of: make(map[string]int)}, nil
 }
 
 // run reads and writes until ctx ends, then writes what is queued, closes the stream in good order, and returns nil. If the
@@ -92,23 +96,44 @@ func (c *conn) run(ctx context.Context) error {
 
 // await returns the first presence for which match is true, and takes it out of those that were heard.
 func (c *conn) await(ctx context.Context, match func(presence) bool) (presence, error) {
-	for {
-		c.inbox.Lock()
-		if i := slices.IndexFunc(c.heard, match); i >= 0 {
-			p := c.heard[i]
-			c.heard = slices.Delete(c.heard, i, i+1)
-			c.inbox.Unlock()
-			return p, nil
-		}
-		c.inbox.Unlock()
-		select {
-		case <-c.more:
-		case <-c.Ended():
-			return presence{}, stream.ErrDisconnected
-		case <-ctx.Done():
-			return presence{}, fmt.Errorf("no presence came: %w", ctx.Err())
-		}
+	found := make(chan presence, 1)
+	c.inbox.Lock()
+	if i := slices.IndexFunc(c.heard, match); i >= 0 {
+		found <- c.forget(i)
+	} else {
+		c.wanted, c.found = match, found
 	}
+	c.inbox.Unlock()
+	var err error
+	select {
+	case p := <-found:
+		return p, nil
+	case <-c.Ended():
+		err = stream.ErrDisconnected
+	case <-ctx.Done():
+		err = fmt.Errorf("no presence came: %w", ctx.Err())
+	}
+	c.inbox.Lock()
+	c.wanted, c.found = nil, nil
+	c.inbox.Unlock()
+	select {
+	case p := <-found: // meanwhile
+		return p, nil
+	default:
+		return presence{}, err
+	}
+}
+
+// forget takes out a presence that was heard. The caller holds inbox.
+func (c *conn) forget(i int) presence {
+	p := c.heard[i]
+	c.heard = slices.Delete(c.heard, i, i+1)
+	if domain := p.from.Domainpart(); c.of[domain] > 1 {
+		c.of[domain]--
+	} else {
+		delete(c.of, domain)
+	}
+	return p
 }
 
 // take handles one stanza. What cannot be decoded, or is not for our domain, is dropped.
@@ -127,7 +152,7 @@ func (c *conn) take(st stream.Stanza) {
 	switch st.Start.Name.Local {
 	case "presence":
 		if p, err := decodePresence(st.Start, st.Body); err == nil {
-			p.from, p.to = from.JID, to.JID
+			p.from, p.to, p.id = from.JID, to.JID, st.Attr("id")
 			c.hear(p)
 		}
 	case "iq":
@@ -154,18 +179,27 @@ func reply(iq stanza.IQ, body *xml.Decoder) xml.TokenReader {
 	}
 }
 
-// hear keeps a presence for await.
+// hear gives a presence to await, or keeps it.
 func (c *conn) hear(p presence) {
 	c.inbox.Lock()
-	if len(c.heard) == maxHeard {
-		c.heard = slices.Delete(c.heard, 0, 1)
+	defer c.inbox.Unlock()
+	if c.found != nil && c.wanted(p) {
+		c.found <- p
+		c.wanted, c.found = nil, nil
+		return
 	}
 	c.heard = append(c.heard, p)
-	c.inbox.Unlock()
-	select {
-	case c.more <- struct{}{}:
-	default:
+	c.of[p.from.Domainpart()]++
+	if len(c.heard) <= maxHeard {
+		return
 	}
+	most := ""
+	for domain, n := range c.of {
+		if n > c.of[most] {
+			most = domain
+		}
+	}
+	c.forget(slices.IndexFunc(c.heard, func(p presence) bool { return p.from.Domainpart() == most }))
 }
 
 // decodePresence decodes a presence without its addresses. Speed does not matter here, as it does in package muc.

@@ -78,6 +78,48 @@ func TestConnAwaits(t *testing.T) {
 	}
 }
 
+// Whoever sends many presences pushes out none but their own, whether they come before somebody waits or after.
+func TestConnKeepsOthers(t *testing.T) {
+	c, _, _ := connected(t, "")
+	room := func(p presence) bool { return p.from.Domainpart() == "conference.example.com" }
+	floods := func() {
+		for range 3 * maxHeard {
+			c.hear(presence{from: jid.MustParse("guest@example.com/1"), to: c.domain})
+		}
+	}
+	says := func() { c.hear(presence{from: jid.MustParse("room@conference.example.com/doctor"), to: c.domain}) }
+	says()
+	floods()
+	if _, err := c.await(t.Context(), room); err != nil {
+		t.Error(err)
+	}
+	waits := make(chan error, 1)
+	go func() {
+		_, err := c.await(t.Context(), room)
+		waits <- err
+	}()
+	floods()
+	says()
+	floods()
+	if err := <-waits; err != nil {
+		t.Error(err)
+	}
+	if len(c.heard) != maxHeard || len(c.of) != 1 || c.of["example.com"] != maxHeard {
+		t.Errorf("%d are kept, %v", len(c.heard), c.of)
+	}
+}
+
+// A room's answer that comes after the doctor has given up waiting is not taken for that to the next try.
+func TestJoinHearsItsAnswer(t *testing.T) {
+	c, _, _ := connected(t, `Component "conference.example.com" "muc"`)
+	x := &examination{conn: c, stranger: jid.MustParse("stranger@focus.example.com/doctor")}
+	room := jid.MustParse("room@conference.example.com")
+	c.hear(presence{id: "earlier", from: nick(room, x.stranger), to: x.stranger, typ: "error", err: &stanza.Error{Condition: stanza.RegistrationRequired}})
+	if _, err := x.join(t.Context(), room, x.stranger); err != nil {
+		t.Error(err)
+	}
+}
+
 // When the stream ends, every call that waits returns, and Err says why.
 func TestConnEnds(t *testing.T) {
 	c, server, ended := connected(t, `component_conflict_resolve = "kick_old"`)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -298,22 +299,29 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// A client that asks to enter meanwhile is told to ask again. Presences and messages of others disturb nothing.
+// A client that asks to enter meanwhile is told to ask again. Presences and messages of others disturb nothing: neither many that have
+// come before, nor those that come during each check.
 func TestMeanwhile(t *testing.T) {
 	t.Parallel()
 	p := admit(t, false, false, "", "")
 	p.jicofo()
 	guest := p.Client(t, prosodytest.ClientOptions{Host: "guest.meet.example.com"})
-	p.on["answers"] = func() {
-		answer, err := guest.IQ(t.Context(), "set", domain, "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/>")
-		if err != nil || answer.ErrorCondition() != "not-authorized" { // Jitsi's client asks again then, see focus.Reply
-			t.Error(answer, err)
-		}
-		for range 3000 {
+	floods := func(n int) {
+		for range n {
 			if err := guest.Send("<presence to='focus@" + domain + "/doctor'/><message to='" + domain + "'><body>!</body></message>"); err != nil {
 				t.Error(err)
 			}
 		}
+	}
+	for _, code := range order[slices.Index(order, "vhost"):] {
+		p.on[code] = func() { floods(20) }
+	}
+	p.on["answers"] = func() {
+		floods(1500)
+		answer, err := guest.IQ(t.Context(), "set", domain, "<conference xmlns='http://jitsi.org/protocol/focus' room='standup@conference.meet.example.com'/>")
+		if err != nil || answer.ErrorCondition() != "not-authorized" { // Jitsi's client asks again then, see focus.Reply
+			t.Error(answer, err)
+		} // and all before the request has come, too
 	}
 	p.found(p.examined(), nil)
 }

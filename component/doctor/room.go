@@ -2,6 +2,7 @@ package doctor
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"strconv"
@@ -48,17 +49,23 @@ func (x *examination) gone(room jid.JID) { delete(x.left, room.String()) }
 // sendPresence sends the presence of one of ours to a room. It has a display name (XEP-0172), without which Jitsi's lobby lets
 // nobody into a members-only room (mod_muc_lobby_rooms.lua).
 func (x *examination) sendPresence(room jid.JID, who jid.JID, typ stanza.PresenceType) error {
-	name := element.Text("http://jabber.org/protocol/nick", "nick", "usher doctor")
-	return x.conn.Send(stanza.Presence{Type: typ, From: who, To: nick(room, who)}.Wrap(xmlstream.MultiReader(element.New(muc.NS, "x"), name)))
+	return x.sendPresenceAs("", room, who, typ)
 }
 
-// join makes one of ours enter the room. The error is the room's, if it answered with one.
+func (x *examination) sendPresenceAs(id string, room jid.JID, who jid.JID, typ stanza.PresenceType) error {
+	name := element.Text("http://jabber.org/protocol/nick", "nick", "usher doctor")
+	return x.conn.Send(stanza.Presence{ID: id, Type: typ, From: who, To: nick(room, who)}.Wrap(xmlstream.MultiReader(element.New(muc.NS, "x"), name)))
+}
+
+// join makes one of ours enter the room. The error is the room's, if it answered with one. An error has the id of what was refused
+// (RFC 6120 §8.1.3), so that a late answer is not taken for that to the next try.
 func (x *examination) join(ctx context.Context, room jid.JID, who jid.JID) (presence, error) {
-	if err := x.sendPresence(room, who, stanza.AvailablePresence); err != nil {
+	id := rand.Text()
+	if err := x.sendPresenceAs(id, room, who, stanza.AvailablePresence); err != nil {
 		return presence{}, err
 	}
 	p, err := x.await(ctx, func(p presence) bool {
-		return p.from.Equal(nick(room, who)) && p.to.Equal(who) && (p.typ == "error" || p.typ == "" && p.has("110"))
+		return p.from.Equal(nick(room, who)) && p.to.Equal(who) && (p.typ == "error" && p.id == id || p.typ == "" && p.has("110"))
 	})
 	if err == nil && p.err != nil {
 		err = *p.err
