@@ -275,6 +275,8 @@ func TestLeavesNoRoomForGood(t *testing.T) {
 			t.Fatal(got)
 		}
 		c.halt()
+		// Until then ejabberd takes what is sent to the room, and drops it.
+		c.eventually("the room is gone", func() bool { return !c.sees(room).Exists })
 		if got := host.joins(room); got != m.uncreated() {
 			t.Errorf("the host joins: %s", got)
 		}
