@@ -163,10 +163,11 @@ func TestRuleDuration(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
 		g := m.start(t, setup{policy: ruled(auth.Rule{MaxDuration: 20 * time.Minute})})
 		host := g.person("meet.example.com")
+		g.stands() // what people are told depends on when usher looks
 		host.enters(room, mint(t, nil))
-		g.forward(14 * time.Minute)
+		g.forward(15 * time.Minute)
 		if m.alone() {
-			g.inTime("people are to be told", func() bool { return !g.usher.Met(room).Warned.IsZero() })
+			g.eventually("people are to be told", func() bool { return !g.usher.Met(room).Warned.IsZero() })
 			host.Receives("<message type='groupchat' from='" + room + "/focus'><body>This conference ends in 5 minutes.</body></message>")
 		}
 		g.inTime("the room ends", func() bool { return !g.sees(room).Exists })
