@@ -170,6 +170,7 @@ type Component struct {
 	requestTimeout time.Duration
 	pingEvery      time.Duration
 	pingWithin     time.Duration
+	unsureWithin   time.Duration
 	stopTimeout    time.Duration
 	storeAgain     time.Duration
 }
@@ -208,7 +209,8 @@ func New(o Options) (*Component, error) {
 		o: o, shared: shared, sessions: store.Sessions{Store: o.Store}, held: newHeld(o.Store), repeats: newRepeats(o.Log),
 		refusals: store.Refusals{Store: o.Store, Now: o.Now}, used: store.Used{Store: o.Store}, kicks: newKicks(),
 		hurried:        make(chan struct{}),
-		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, stopTimeout: stopTimeout, storeAgain: storeAgain,
+		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, unsureWithin: unsureWithin,
+		stopTimeout: stopTimeout, storeAgain: storeAgain,
 	}
 	c.ledger = newLedger(o.Store, o.Log, &c.counts)
 	c.seats = c.ledger.seats
@@ -437,7 +439,7 @@ func (c *Component) keepAlive(ctx context.Context) error {
 		}
 		within := c.pingWithin
 		if !c.o.Holds() {
-			within = min(within, unsureWithin)
+			within = min(within, c.unsureWithin)
 		} else if time.Since(pinged) < c.pingEvery {
 			continue
 		}

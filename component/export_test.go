@@ -7,9 +7,9 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// Patient has usher wait for rooms and Jicofo for as long as a test does.
+// Patient has usher wait for rooms, Jicofo and the server for as long as a test does.
 func (c *Component) Patient() {
-	c.requestTimeout = time.Hour
+	c.requestTimeout, c.pingWithin, c.unsureWithin = time.Hour, time.Hour, time.Hour
 	if before, ok := c.mode.(*beforeJicofo); ok {
 		before.relay.timeout = time.Hour
 	}

@@ -106,9 +106,11 @@ func (d *dealer) serve(s *seat) {
 		s.mu.Lock()
 		s.said = append(s.said, string(st.Raw))
 		s.mu.Unlock()
-		d.mu.Lock()
-		d.asked[st.Attr("id")] = s
-		d.mu.Unlock()
+		if typ := st.Attr("type"); typ == "get" || typ == "set" { // an usher also answers, and an answer has the id of its question
+			d.mu.Lock()
+			d.asked[st.Attr("id")] = s
+			d.mu.Unlock()
+		}
 		_ = d.up.Send(string(st.Raw)) // fails when the test ends
 	}, func(any) {})
 }
@@ -230,13 +232,15 @@ func (t *tenure) freezesAfter(n int) {
 	t.left = n
 }
 
-// tenures starts an usher with a tenure, which the dealer lets in.
+// tenures starts an usher with a tenure, which the dealer lets in. The usher stays: else one that is not the active one would leave
+// when its pings have no answer for a while.
 func (g *gate) tenures(d *dealer, kept store.Store, t *tenure) {
 	g.t.Helper()
 	g.setup.options = func(o *component.Options) {
 		o.Server, o.Outlives = d.l.Addr().String(), true
 		o.Store, o.Holds, o.Gone = store.Fenced(kept, t.holds), t.holds, t.gone.Load
 	}
+	g.setup.tune = func(c *component.Component) { c.Patient() }
 	g.run()
 }
 
