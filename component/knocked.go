@@ -28,36 +28,42 @@ func (l *ledger) knocked(ctx context.Context, g muc.Grant, by granted) error {
 		return nil // a guest, who has nothing that could end
 	}
 	room, who := g.Room.String(), g.Who.String()
-	by.Knocked = true
-	g.By = by
+	now := newLive(g, by)
+	now.by.Knocked = true
 	l.mu.Lock()
 	switch was := l.rooms[room][who]; {
 	case was != nil:
-		now := newLive(was.Grant, by)
-		now.by.Knocked, now.Expires = false, g.Expires
+		now = newLive(was.Grant, by)
+		now.Expires = g.Expires
+		seat, _ := l.seats.of(room, who)
+		now.by.Seat = seat.Number
 		l.rooms[room][who] = now
 		l.endings.forget(was)
 		l.endings.expect(now)
-		l.mu.Unlock()
-		return nil
 	case len(l.lobby[room]) >= knockedPerRoom && l.lobby[room][who] == nil:
 		l.mu.Unlock()
 		return nil
+	default:
+		l.knocks(now)
 	}
-	l.knocks(newLive(g, by))
 	l.mu.Unlock()
-	value, err := json.Marshal(grantRecord{Room: room, Who: who, At: g.At, Expires: g.Expires, By: &by})
+	value, err := json.Marshal(grantRecord{
+		Room: room, Who: who, Affiliation: now.Affiliation, At: now.At, Expires: now.Expires, NeedsHost: now.NeedsHost, By: &now.by,
+	})
 	if err != nil {
 		return err
 	}
 	end := g.At
-	for _, later := range []time.Time{g.Expires, by.RemoveAt} {
+	for _, later := range []time.Time{now.Expires, now.by.RemoveAt} {
 		if later.After(end) {
 			end = later
 		}
 	}
 	l.order.RLock()
 	defer l.order.RUnlock()
+	if !l.isLive(now) {
+		return nil // it has ended meanwhile, and is about to be crossed out
+	}
 	_, err = l.put(ctx, store.Record{Kind: store.KindGrant, Key: grantKey(g.Room, g.Who), Value: value, End: end.Add(writtenBeyond)})
 	return err
 }

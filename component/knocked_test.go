@@ -71,6 +71,13 @@ func TestKnocked(t *testing.T) {
 	if of := l.of(g.Room, g.Who); of.Affiliation != "member" || of.by.Proof.ID != "j2" || of.by.Knocked {
 		t.Errorf("is %+v", of)
 	}
+	next := newLedger(s, zap.NewNop(), &counters{})
+	if _, err := next.written(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if of := next.of(g.Room, g.Who); of == nil || of.Affiliation != "member" || of.by.Proof.ID != "j2" || of.by.Knocked {
+		t.Errorf("the next process knows %+v", of)
+	}
 	l.Ended(g.Room, g.Who)
 	known(1)
 	l.lobbyEnds(g.Room)
