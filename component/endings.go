@@ -218,11 +218,23 @@ func (c *Component) endOne(ctx context.Context, e *ending) {
 			next = nil
 			c.ledger.endings.expect(e.g)
 		}
+	case e.why == byRevocation && c.lifted(ctx, e.g):
+		next = nil
+		c.ledger.endings.expect(e.g)
 	default:
 		if err := c.putsOut(ctx, e); errors.Is(err, muc.ErrAdmin) {
 			next = nil
 		}
 	}
+}
+
+// lifted reports whether a right is no longer taken back: with many people to put out, or a server that is busy, somebody may have
+// lifted the revocation meanwhile. Without an answer it is not.
+func (c *Component) lifted(ctx context.Context, g *live) bool {
+	ctx, cancel := context.WithTimeout(ctx, storeAgain)
+	defer cancel()
+	revoked, err := c.refusals.Revoked(ctx, g.by.Proof, g.room())
+	return err == nil && !revoked
 }
 
 // tellEnd tells somebody of the end of their right. If it is too early, it returns for how long.

@@ -544,6 +544,32 @@ func (k *kicks) todoes() int {
 	return len(k.todo)
 }
 
+// A revocation is lifted before the server has put everybody out: who is still inside stays.
+func TestLiftedBeforeOut(t *testing.T) {
+	t.Parallel()
+	p, stop := newProcess(t, store.Memory(store.Options{}), func(p *auth.Policy) {
+		p.VHosts["meet.example.com"].Issuers[0].OnExpiry = auth.Remove
+	})
+	defer stop()
+	if d := p.asks(somebody(0), tokensOf(t, 1)[0], "m"); d.Verdict != auth.Allow {
+		t.Fatal(d.Reason, d.Err)
+	}
+	p.busy.Store(true)
+	done, err := p.c.Revoke(t.Context(), auth.Revocation{Issuer: "my_app"})
+	if err != nil || len(done.Out) != 1 {
+		t.Fatal(done, err)
+	}
+	if err := p.c.Unrevoke(t.Context(), done.Revocation.ID); err != nil {
+		t.Fatal(err)
+	}
+	p.busy.Store(false)
+	g := p.c.ledger.of(theRoom, somebody(0))
+	soon(t, "their end is expected again", func() bool { return g != nil && p.c.ledger.endings.tells(g) || !p.has(somebody(0)) }, p)
+	if !p.has(somebody(0)) {
+		t.Error("who was inside is out")
+	}
+}
+
 // A full room says so to another machine with the token of somebody inside. The same machine may ask again, as its page was loaded
 // anew; so may everybody where the earlier visit ends.
 func TestFullForTheSameToken(t *testing.T) {
