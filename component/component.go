@@ -269,7 +269,7 @@ func (c *Component) Run(ctx context.Context) error {
 	for {
 		c.awaitTenure(ctx)
 		began := time.Now()
-		s, err := stream.Dial(ctx, c.o.Server, c.o.Domain, c.o.Secret)
+		s, err := stream.DialWhile(ctx, c.o.Server, c.o.Domain, c.o.Secret, c.o.Holds)
 		connected := err == nil
 		if connected {
 			p.connected(c)

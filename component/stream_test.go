@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -203,4 +205,44 @@ func FuzzStream(f *testing.F) {
 			t.Errorf("%d answers to at most %d questions: %s", answers, most, out)
 		}
 	})
+}
+
+// An usher that is no longer certain to be the active one while it connects, because it was frozen or the server took long, does not finish
+// that: the server would end the connection of the one that is.
+func TestHandshakeOfActiveOnly(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var holds atomic.Bool
+	holds.Store(true)
+	said := make(chan string, 1)
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			said <- err.Error()
+			return
+		}
+		defer conn.Close()
+		var first [1]byte
+		_, err = io.ReadFull(conn, first[:])
+		holds.Store(false)
+		if err == nil {
+			_, err = io.WriteString(conn, "<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' from='"+ours.String()+"' id='1'>")
+		}
+		rest, _ := io.ReadAll(conn)
+		said <- fmt.Sprint(string(rest), err)
+	}()
+	c := testComponent(t)
+	c.o.Server, c.o.Holds, c.shared = l.Addr().String(), holds.Load, true
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	var run sync.WaitGroup
+	run.Go(func() { _ = c.Run(ctx) })
+	defer run.Wait()
+	defer end()
+	if got := <-said; strings.Contains(got, "handshake") || !strings.HasSuffix(got, "<nil>") {
+		t.Errorf("the server is told %q", got)
+	}
 }

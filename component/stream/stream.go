@@ -67,13 +67,19 @@ type outgoing struct {
 // the handshake, the server has CloseTimeout for the rest of it: once the server counts us as connected it sends requests, and
 // these need an answer. [Hint] may know what to do about the error.
 func Dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*Stream, error) {
+	return DialWhile(ctx, server, domain, secret, func() bool { return true })
+}
+
+// DialWhile is Dial for somebody who may lose the right to connect meanwhile. It asks right before each write whether they still have it,
+// and fails with ErrForbidden if not: by the handshake the server may end the connection of somebody else.
+func DialWhile(ctx context.Context, server string, domain jid.JID, secret []byte, may func() bool) (*Stream, error) {
 	d := net.Dialer{Timeout: handshakeTimeout}
 	conn, err := d.DialContext(ctx, "tcp", server)
 	if err != nil {
 		return nil, err
 	}
 	w := newWire(conn)
-	if err := handshake(ctx, w, domain, secret); err != nil {
+	if err := handshake(ctx, w, domain, secret, may); err != nil {
 		conn.Close()
 		return nil, err
 	}
@@ -81,7 +87,7 @@ func Dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*S
 }
 
 // handshake negotiates the stream on w, and closes w if that takes too long.
-func handshake(ctx context.Context, w *wire, domain jid.JID, secret []byte) error {
+func handshake(ctx context.Context, w *wire, domain jid.JID, secret []byte, may func() bool) error {
 	shaking, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	limit := time.AfterFunc(handshakeTimeout, cancel)
@@ -93,7 +99,7 @@ func handshake(ctx context.Context, w *wire, domain jid.JID, secret []byte) erro
 	_, err := xmppcomponent.NewSession(shaking, domain, secret, struct {
 		io.Reader
 		io.Writer
-	}{w, w})
+	}{w, whileWriter{w, may}})
 	if !stop() && err == nil {
 		err = shaking.Err()
 	}
@@ -101,6 +107,19 @@ func handshake(ctx context.Context, w *wire, domain jid.JID, secret []byte) erro
 		return fmt.Errorf("no answer to the handshake within %s: %w", handshakeTimeout, err)
 	}
 	return err
+}
+
+// whileWriter writes while it may.
+type whileWriter struct {
+	io.Writer
+	may func() bool
+}
+
+func (w whileWriter) Write(b []byte) (int, error) {
+	if !w.may() {
+		return 0, ErrForbidden
+	}
+	return w.Writer.Write(b)
 }
 
 // New returns the stream on a connection on which the handshake is done, so that stanzas come next. [Dial] does it all.
