@@ -508,6 +508,9 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 		return nil
 	case Absent(err):
 		// The room went away meanwhile, and with it everybody in it.
+		if rm.live[bare] == g {
+			rm.drop(bare)
+		}
 		r.gone(rm)
 		return ErrAbsent
 	case g.state == stateOutcast:

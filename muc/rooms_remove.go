@@ -180,8 +180,11 @@ func (r *Rooms) Say(j, who jid.JID, text string) (bool, error) {
 	return said, nil
 }
 
-// gone forgets a room that is gone, with everything in it. The caller holds mu.
+// gone forgets a room that is gone, with everything in it, unless the next one has taken its place and its grants. The caller holds mu.
 func (r *Rooms) gone(rm *room) {
+	if next := r.rooms[rm.jid.String()]; next != nil && next != rm {
+		return
+	}
 	r.forget(rm)
 	rm.end(nil)
 	r.ended(rm)

@@ -3,6 +3,7 @@ package muc
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -60,16 +61,49 @@ func TestJoinOfSlowServerWithPassword(t *testing.T) {
 	})
 }
 
-// slowEnd is a session on which the answer to the end of a room is read late.
-type slowEnd struct {
+// lateReader is a session on which the answer to the first question is read late.
+type lateReader struct {
 	Session
+	asked *atomic.Bool
 	until chan struct{}
 }
 
-func (s slowEnd) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
+func (s lateReader) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	first := s.asked.CompareAndSwap(false, true)
 	err := s.Session.IQ(ctx, iq, payload, v)
-	<-s.until
+	if first {
+		<-s.until
+	}
 	return err
+}
+
+// A grant comes too late for its room, and that is read when the next room is open. What people have there stays.
+func TestGrantBeforeTheNextRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		defer func() { w.disconnected() }()
+		w.settle()
+		c, until := w.enters(t, romeo, "owner"), make(chan struct{})
+		w.destroy(c)
+		session := w.rooms.Owner.Session
+		w.rooms.mu.Lock()
+		w.rooms.rooms[standup].owner.Session = lateReader{session, new(atomic.Bool), until}
+		w.rooms.mu.Unlock()
+		done := make(chan error, 1)
+		go func() {
+			done <- w.rooms.Grant(t.Context(), Grant{Room: jid.MustParse(standup), Who: jid.MustParse(nurse), Affiliation: "member"})
+		}()
+		synctest.Wait()
+		for w.read() {
+			continue // the end of the room, and no answer yet
+		}
+		c = w.enters(t, juliet, "owner")
+		close(until)
+		w.settle()
+		if err := <-done; !errors.Is(err, ErrAbsent) || c.affiliations[juliet] != "owner" || w.live() != 1 || len(w.ended) > 1 {
+			t.Errorf("%v; juliet is %s; %d grants; ended are %q", err, c.affiliations[juliet], w.live(), w.ended)
+		}
+	})
 }
 
 // Somebody opens the next room before End has read that the last one has ended. The next room stays known.
@@ -81,7 +115,7 @@ func TestEndBeforeTheNextRoom(t *testing.T) {
 		w.enters(t, romeo, "owner")
 		room, until := jid.MustParse(standup), make(chan struct{})
 		session := w.rooms.Owner.Session
-		w.rooms.Owner.Session = slowEnd{session, until}
+		w.rooms.Owner.Session = lateReader{session, new(atomic.Bool), until}
 		done := make(chan error, 1)
 		go func() { done <- w.rooms.End(t.Context(), room, "over") }()
 		w.settle()
