@@ -333,9 +333,11 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 		select {
 		case r.changed <- rm.jid:
 		default: // the queue is full; people who are removed are not announced to the others then, see Owner.Enforce
-			iq := r.Owner.iq(stanza.SetIQ, rm.jid)
-			if err := r.Owner.Session.Send(iq.Wrap(configuration(r.Owner.everywhere(r.Configuration)...))); err != nil {
-				r.Warn(rm.jid, "could not restore members-only", err)
+			// In several forms, because ejabberd refuses all of one with a field that it does not have; see Owner.configure.
+			for _, form := range [][]setting{r.Owner.everywhere(r.Configuration), {noInvites}, {noUserInvites}} {
+				if err := r.Owner.Session.Send(r.Owner.iq(stanza.SetIQ, rm.jid).Wrap(configuration(form...))); err != nil {
+					r.Warn(rm.jid, "could not restore members-only", err)
+				}
 			}
 		}
 	}

@@ -1,9 +1,11 @@
 package muc
 
 import (
+	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -127,4 +129,30 @@ func TestEndBeforeTheNextRoom(t *testing.T) {
 			t.Errorf("%v; the next room is known: %t; juliet is %s; %d grants", err, w.rooms.known(room) != nil, c.affiliations[juliet], w.live())
 		}
 	})
+}
+
+// While too many changed rooms are to be looked at, a changed room gets what it must be at once: also that members invite nobody.
+func TestManyChangedRooms(t *testing.T) {
+	s := newService()
+	r := s.newRooms()
+	for range cap(r.changed) {
+		r.changed <- jid.MustParse("other@conference.meet.example.com")
+	}
+	rm := r.newRoom(jid.MustParse(standup))
+	rm.open = true
+	r.rooms[standup] = rm
+	d := xml.NewDecoder(strings.NewReader(`<message from="` + standup + `" type="groupchat"><x xmlns="` + NSUser + `"><status code="104"/></x></message>`))
+	tok, err := d.Token()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Message(tok.(xml.StartElement), d); err != nil {
+		t.Fatal(err)
+	}
+	sent := string(bytes.Join(s.up, nil))
+	for _, want := range []setting{closed, realJID, noInvites, noUserInvites} {
+		if !strings.Contains(sent, `var="`+want.name+`"`) {
+			t.Errorf("%s is not sent: %s", want.name, sent)
+		}
+	}
 }
