@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -119,6 +120,17 @@ func (a *Authorizer) HasBreakouts() bool { return a.policy.Breakout != "" }
 // IsBreakout reports whether the room is on the breakout service.
 func (a *Authorizer) IsBreakout(room Room) bool {
 	return a.policy.Breakout != "" && room.Service() == a.policy.Breakout
+}
+
+// Issuers returns the names of all issuers, sorted.
+func (a *Authorizer) Issuers() (names []string) {
+	for _, v := range a.policy.VHosts {
+		for _, i := range v.Issuers {
+			names = append(names, i.Name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // Knows reports whether the sender is a user of one of the policy's virtual hosts.

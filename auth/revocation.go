@@ -64,6 +64,25 @@ type Revocation struct {
 	Reason string
 }
 
+// Words says what the revocation is about, for the log: a text for each field that is set, cleaned by token.ForLog.
+func (r Revocation) Words() (all []string) {
+	for _, f := range [][2]string{{"issuer", r.Issuer}, {"user", r.User}, {"sub", r.Subject}, {"jti", r.JTI}, {"room", r.Room}, {"reason", r.Reason}} {
+		if f[1] != "" {
+			all = append(all, f[0]+" "+token.ForLog(f[1]))
+		}
+	}
+	return all
+}
+
+// Refuses returns until when tokens must have been issued, by their iat, to be taken back: some minutes after Before, because clocks
+// differ. It is zero if all are.
+func (r Revocation) Refuses() time.Time {
+	if r.Before.IsZero() {
+		return time.Time{}
+	}
+	return r.Before.Add(clocksDiffer)
+}
+
 // clocksDiffer is added to Revocation.Before, because iat is by the issuer's clock.
 const clocksDiffer = 5 * time.Minute
 
@@ -80,7 +99,7 @@ func (r Revocation) Covers(p Proof, room Room) bool {
 		}
 		matched = matched || claim.want != ""
 	}
-	return matched && (r.Before.IsZero() || p.IssuedAt == 0 || time.Unix(p.IssuedAt, 0).Before(r.Before.Add(clocksDiffer)))
+	return matched && (r.Before.IsZero() || p.IssuedAt == 0 || time.Unix(p.IssuedAt, 0).Before(r.Refuses()))
 }
 
 // Refusals knows what was taken back: revoked tokens, and people who were removed and may not come back. An error means that it

@@ -480,10 +480,22 @@ func TestRevokeFails(t *testing.T) {
 			t.Errorf("%+v: %v", r, err)
 		}
 	}
-	for _, where := range []string{"not a room", "standup", elsewhere, breakout} {
+	for _, where := range []string{"not a room", "@" + service, elsewhere, breakout} {
 		if all, err := c.Grants(where); !errors.Is(err, component.ErrRoom) || len(all) != 0 {
 			t.Errorf("grants in %s: %+v, %v", where, all, err)
 		}
+	}
+	// The name alone is enough where there is one MUC service.
+	short, _, _ := strings.Cut(room, "@")
+	if _, err := c.Grants(short); err != nil {
+		t.Error(err)
+	}
+	if got, err := c.Revoke(context.Background(), auth.Revocation{JTI: "j", Room: short}); err != nil || got.Revocation.Room != room {
+		t.Errorf("%+v, %v", got, err)
+	}
+	c.Use(o.Authorizer, []jid.JID{jid.MustParse(service), jid.MustParse("muc.example.com")})
+	if _, err := c.Grants(short); !errors.Is(err, component.ErrRoom) || !strings.Contains(err.Error(), "write the whole address") {
+		t.Errorf("with two services: %v", err)
 	}
 	m.dies()
 	if got, err := c.Revoke(context.Background(), auth.Revocation{JTI: "j"}); err == nil || got.Revocation.ID != "" {

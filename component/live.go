@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"mellium.im/xmpp/jid"
@@ -175,9 +176,19 @@ func (c *Component) Grants(room string) ([]LiveGrant, error) {
 // ErrRoom means that an operator has named a room in which usher gives nobody a right.
 var ErrRoom = errors.New("no room that usher guards")
 
-// guardedRoom returns the address of a room that an operator has named. A mistake must not look like a room with nobody inside.
+// Issuers returns the names of the issuers (app_id), sorted. Any goroutine may call it.
+func (c *Component) Issuers() []string { return c.policy.Load().Issuers() }
+
+// guardedRoom returns the address of a room that an operator has named: its address or, if usher guards one MUC service, its name. A
+// mistake must not look like a room with nobody inside.
 func (c *Component) guardedRoom(address string) (jid.JID, error) {
 	p := c.policy.Load()
+	if address != "" && !strings.Contains(address, "@") {
+		if len(p.services) > 1 {
+			return jid.JID{}, fmt.Errorf("%w: usher guards several MUC services; write the whole address, such as standup@%s", ErrRoom, p.services[0])
+		}
+		address += "@" + p.services[0].String()
+	}
 	room, err := p.Room(address)
 	switch {
 	case err != nil:

@@ -60,7 +60,7 @@ func (c *Component) Revoke(ctx context.Context, r auth.Revocation) (Revoked, err
 	for _, g := range out {
 		c.ledger.endings.out(g, byRevocation)
 	}
-	c.o.Log.Info("tokens revoked", zap.String("id", r.ID), zap.Int("people put out", len(out)))
+	c.o.Log.Info("tokens revoked", zap.String("id", r.ID), zap.Int("people put out", len(out)), zap.Strings("tokens", r.Words()))
 	return Revoked{Revocation: r, Out: public(out), Spared: public(spared)}, err
 }
 

@@ -45,6 +45,8 @@ func (u *told) Revoke(_ context.Context, r auth.Revocation) (component.Revoked, 
 
 func (u *told) Revocations(context.Context) ([]auth.Revocation, error) { return u.all, u.err }
 
+func (u *told) Issuers() []string { return []string{"my_app", "portal"} }
+
 func (u *told) Unrevoke(_ context.Context, id string) error { u.lifted = id; return u.err }
 
 // listens has an usher listen on a socket, and returns its path.
@@ -101,7 +103,7 @@ standup@conference.meet.example.com  juliet@guest.example.com  member  -       -
 		"revoke": {u: told{grants: []component.LiveGrant{romeo}, spared: []component.LiveGrant{long}},
 			args: "revoke --issuer my_app --user u1 --before 2030-01-31T11:00:00Z --room " + room.String() + " --reason fired", stdout: `
 Taken back in standup@conference.meet.example.com, until it is lifted: tokens with user=u1 issuer=my_app
-issued before 2030-01-31T11:00:00Z; five minutes are added for clocks, and tokens without iat are taken back, too
+issued until 2030-01-31T11:05:00Z: five minutes are added for clocks, and tokens without iat are taken back, too
 To lift it: usher revocations --lift ABCDEFGHIJKLMNOPQRSTUVWXYZ
 
 Put out:
@@ -120,6 +122,22 @@ To lift it: usher revocations --lift ABCDEFGHIJKLMNOPQRSTUVWXYZ
 
 Nobody is let in by such a token here.
 `},
+		"revoke of nobody": {args: "revoke --issuer my_ap --before 2999-01-31T09:00:00Z", stdout: `
+Taken back in all rooms, until it is lifted: tokens with issuer=my_ap
+issued until 2999-01-31T09:05:00Z: five minutes are added for clocks, and tokens without iat are taken back, too
+To lift it: usher revocations --lift ABCDEFGHIJKLMNOPQRSTUVWXYZ
+
+warning: no issuer of the configuration has the name my_ap (app_id); it has my_app, portal. Lift this revocation if it is a mistake
+warning: the time lies in the future, so tokens that are issued until then are refused, too
+
+Nobody is let in by such a token here.
+`},
+		"revoke for days": {args: "revoke --jti j1 --for 7d12h --json", check: func(u *told) bool {
+			return time.Until(u.asked.Until) > 179*time.Hour && time.Until(u.asked.Until) <= 180*time.Hour
+		}},
+		"revoke by days": {args: "revoke --sub s --before -2d --json", check: func(u *told) bool {
+			return time.Since(u.asked.Before) >= 48*time.Hour && time.Since(u.asked.Before) < 49*time.Hour
+		}},
 		"revoke for a time": {args: "revoke --jti j1 --for 24h --json", check: func(u *told) bool {
 			return u.asked.JTI == "j1" && time.Until(u.asked.Until) > 23*time.Hour && time.Until(u.asked.Until) <= 24*time.Hour
 		}},
@@ -134,6 +152,11 @@ Nobody is let in by such a token here.
 `},
 		"revoke nothing":       {args: "revoke --room a@b", status: statusUsage, stderr: "say which tokens: --jti, --sub, --user or --issuer"},
 		"revoke a token":       {args: "revoke --jti eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2lnbmVk", status: statusUsage, stderr: "that looks like a token"},
+		"revoke a link":        {args: "revoke --jti https://meet.example.com/standup?jwt=eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJzZWNyZXQifQ.c2lnbmVk", status: statusUsage, stderr: "that looks like a token, or a link with one"},
+		"revoke for weeks":     {args: "revoke --jti j --for 2w", status: statusUsage, stderr: "write how long, such as 24h or 7d"},
+		"revoke without zone":  {args: "revoke --jti j --before 2026-11-26T09:00", status: statusUsage, stderr: "the day or the time zone is missing: write 2030-01-31T09:00:00Z for UTC"},
+		"revoke without day":   {args: "revoke --jti j --before 09:00", status: statusUsage, stderr: "the day or the time zone is missing"},
+		"revoke, no store":     {u: told{err: errors.New("the store does not answer")}, args: "revoke --jti j", status: statusFailed, stderr: "Nothing was taken back, as far as is known: repeat the command"},
 		"revoke for nothing":   {args: "revoke --jti j --for 0s", status: statusUsage, stderr: "--for 0s: write how long"},
 		"revoke at some time":  {args: "revoke --jti j --before yesterday", status: statusUsage, stderr: "--before yesterday: write now, a day such as"},
 		"revoke in future":     {args: "revoke --jti j --before 20m", status: statusUsage, stderr: "--before 20m: that lies in the future; for 20m ago write -20m"},
@@ -141,7 +164,7 @@ Nobody is let in by such a token here.
 		"revoke no user":       {args: "revoke --issuer my_app --user=", status: statusUsage, stderr: "--user is empty"},
 		"revoke no room":       {args: "revoke --jti j --room=", status: statusUsage, stderr: "--room is empty"},
 		"revoke no time":       {args: "revoke --jti j --before=", status: statusUsage, stderr: "--before is empty"},
-		"revoke what is wrong": {u: told{err: store.ErrTooManyRevocations}, args: "revoke --jti j", status: statusFailed, stderr: "too many name the same claim"},
+		"revoke what is wrong": {u: told{err: store.ErrTooManyRevocations}, args: "revoke --jti j", status: statusFailed, stderr: "Nothing was taken back\n"},
 		"revocations": {u: told{all: []auth.Revocation{
 			{ID: "ABC", JTI: "j1", User: "u1\x1b[2J", At: noon},
 			{ID: "DEF", Issuer: "my_app", Before: noon, At: noon, Until: noon.Add(time.Hour), Room: room.String(), Reason: "the key was lost"},
@@ -157,6 +180,14 @@ DEF  issuer=my_app       standup@conference.meet.example.com  2030-01-31T12:00:0
 `},
 		"lift": {args: "revocations --lift ABC", check: func(u *told) bool { return u.lifted == "ABC" }, stdout: `
 The revocation has ended. Its tokens and sessions count again, each until its own end.
+`},
+		"lift one of several": {u: told{all: []auth.Revocation{
+			{ID: "ABC", JTI: "j1", User: "u1", At: noon}, {ID: "DEF", User: "u1", At: noon}, {ID: "GHI", User: "u2", At: noon}, {ID: "JKL", JTI: "j2", User: "u1", At: noon},
+		}}, args: "revocations --lift ABC", check: func(u *told) bool { return u.lifted == "ABC" }, stdout: `
+The revocation has ended. Its tokens and sessions count again, unless these revocations fit them, too:
+
+ID   TOKENS   ROOM  BEFORE  SINCE                 UNTIL  REASON
+DEF  user=u1  -     -       2030-01-31T12:00:00Z  -      -
 `},
 		"lift nothing": {args: "revocations --lift=", status: statusUsage, stderr: "--lift wants the id of a revocation"},
 		"lift unknown": {u: told{err: store.ErrNoRevocation}, args: "revocations --lift ABC", status: statusFailed, stderr: "no such revocation"},

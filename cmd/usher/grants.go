@@ -20,7 +20,7 @@ have joined yet. People let in from the lobby by a moderator are not listed, as 
 service, who need nothing. People in a breakout room are listed in its main room. UNTIL is when the token ends, and "out at" when
 usher removes them.`,
 		Example: `  usher grants
-  usher grants --room standup@conference.meet.example.com --json`,
+  usher grants --room standup --json`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := to.client(os.Environ())
@@ -44,7 +44,7 @@ usher removes them.`,
 		},
 	}
 	cmd.Flags().SortFlags = false
-	cmd.Flags().StringVar(&room, "room", "", "`address` of the only room to list")
+	cmd.Flags().StringVar(&room, "room", "", "`address` of the only room to list, or its name if usher guards one\nMUC service")
 	to.add(cmd)
 	return cmd
 }

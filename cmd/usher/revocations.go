@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,7 +19,9 @@ func revocationsCommand() *cobra.Command {
 		Use:   "revocations",
 		Short: "List the tokens that are taken back, or end a revocation",
 		Long: `List which tokens were taken back by "usher revoke", the oldest first. With --lift, end one of these revocations: its tokens and
-sessions count again. People who were put out may ask again.`,
+sessions count again, unless another revocation fits them, too. People who were put out may ask again.
+
+BEFORE is the time that was given: tokens issued up to five minutes later are refused as well.`,
 		Example: `  usher revocations
   usher revocations --lift ABCDEFGHIJKLMNOPQRSTUVWXYZ`,
 		Args: arguments(0),
@@ -62,16 +65,41 @@ func liftRevocation(cmd *cobra.Command, c socketClient, id string, asJSON bool) 
 	if id == "" || admin.LooksLikeToken(id) {
 		return misused(`--lift wants the id of a revocation: "usher revocations" lists them`)
 	}
+	before, _, err := c.Revocations(cmd.Context())
+	if err != nil {
+		return err
+	}
 	if err := c.Lift(cmd.Context(), id); err != nil {
 		return err
 	}
+	others := alsoFit(before, id)
 	if asJSON {
 		return writeJSON(cmd.OutOrStdout(), struct {
-			Lifted string `json:"lifted"`
-		}{id})
+			Lifted string             `json:"lifted"`
+			Others []admin.Revocation `json:"others,omitempty"`
+		}{id, others})
 	}
-	_, err := fmt.Fprintln(cmd.OutOrStdout(), "The revocation has ended. Its tokens and sessions count again, each until its own end.")
-	return err
+	if len(others) == 0 {
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), "The revocation has ended. Its tokens and sessions count again, each until its own end.")
+		return err
+	}
+	fmt.Fprint(cmd.OutOrStdout(), "The revocation has ended. Its tokens and sessions count again, unless these revocations fit them, too:\n\n")
+	revocationTable(cmd.OutOrStdout(), others)
+	return nil
+}
+
+// alsoFit returns the other revocations that fit tokens of the one with this id, or may do so.
+func alsoFit(all []admin.Revocation, id string) []admin.Revocation {
+	lifted := slices.IndexFunc(all, func(r admin.Revocation) bool { return r.ID == id })
+	if lifted < 0 {
+		return nil
+	}
+	clash := func(a, b string) bool { return a != "" && b != "" && a != b }
+	l := all[lifted]
+	return slices.DeleteFunc(slices.Clone(all), func(r admin.Revocation) bool {
+		same := r.JTI != "" && r.JTI == l.JTI || r.Sub != "" && r.Sub == l.Sub || r.User != "" && r.User == l.User || r.Issuer != "" && r.Issuer == l.Issuer
+		return r.ID == id || !same || clash(r.JTI, l.JTI) || clash(r.Sub, l.Sub) || clash(r.User, l.User) || clash(r.Issuer, l.Issuer) || clash(r.Room, l.Room)
+	})
 }
 
 func revocationTable(w io.Writer, all []admin.Revocation) {

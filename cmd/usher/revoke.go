@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xmpp-usher/usher/component/admin"
+	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -18,7 +20,7 @@ func revokeCommand() *cobra.Command {
 	var to socketFlags
 	var r admin.Revocation
 	var before string
-	var lasts time.Duration
+	var lasts days
 	cmd := &cobra.Command{
 		Use:   "revoke",
 		Short: "Take tokens back: refuse them from now on, and put out people inside",
@@ -29,12 +31,15 @@ Say which tokens by --jti, --sub, --user or --issuer; a token is taken back if i
 tenant or the domain, not a person.
 
 --before spares tokens that were issued later (iat). The issuer's clock may be wrong, so five minutes are added. A token without iat
-is taken back, whatever the time. The answer lists people who are spared that way.
+is taken back, whatever the time. The answer lists people who are spared that way. A day alone begins at midnight in the time zone of
+this machine, which is often UTC; other times need their zone. Without --before, --user and --issuer also refuse tokens made later.
+
+"usher token explain" shows the jti, user and issuer of a link or token.
 
 usher keeps a revocation until it ends (--for) or is lifted (usher revocations --lift). Give --for the lifetime of your tokens.`,
 		Example: `  usher revoke --jti 7f3a2c
-  usher revoke --user u1 --issuer my_app --for 24h --reason "account closed"
-  usher revoke --issuer my_app --before now --room standup@conference.meet.example.com`,
+  usher revoke --user u1 --issuer my_app --for 7d --reason "account closed"
+  usher revoke --issuer my_app --before now --room standup`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// An empty value is a variable of a script that was not set, and would take back more than was meant.
@@ -43,7 +48,7 @@ usher keeps a revocation until it ends (--for) or is lifted (usher revocations -
 					return misused("--%s is empty: leave it out, or say what it is", name)
 				}
 			}
-			if err := completeRevocation(&r, before, lasts, cmd.Flags().Changed("for"), time.Now()); err != nil {
+			if err := completeRevocation(&r, before, time.Duration(lasts), cmd.Flags().Changed("for"), time.Now()); err != nil {
 				return err
 			}
 			c, err := to.client(os.Environ())
@@ -52,7 +57,7 @@ usher keeps a revocation until it ends (--for) or is lifted (usher revocations -
 			}
 			done, err := c.Revoke(cmd.Context(), r)
 			if err != nil {
-				return c.explain(err)
+				return unrevoked(c.explain(err))
 			}
 			if to.json {
 				return writeJSON(cmd.OutOrStdout(), done)
@@ -71,11 +76,41 @@ usher keeps a revocation until it ends (--for) or is lifted (usher revocations -
 	f.StringVar(&r.User, "user", "", "`id` of their user (context.user.id)")
 	f.StringVar(&r.Issuer, "issuer", "", "`app_id` of their issuer")
 	f.StringVar(&before, "before", "", "spare tokens issued after this `time`: now, 2030-01-31, 2030-01-31T09:00:00Z, or -20m")
-	f.StringVar(&r.Room, "room", "", "`address` of the only room in which they are taken back")
-	f.DurationVar(&lasts, "for", 0, "how long they are taken back, such as 24h (default: until lifted)")
+	f.StringVar(&r.Room, "room", "", "`address` of the only room in which they are taken back, or its name\nif usher guards one MUC service")
+	f.Var(&lasts, "for", "how long they are taken back, such as 24h or 7d (default: until lifted)")
 	f.StringVar(&r.Reason, "reason", "", "`text` for the list of revocations")
 	to.add(cmd)
 	return cmd
+}
+
+// days is the value of a flag for a duration that may have days.
+type days time.Duration
+
+func (d *days) Set(s string) error {
+	long, err := duration(s)
+	if err != nil {
+		return errDuration
+	}
+	*d = days(long)
+	return nil
+}
+
+func (d *days) String() string {
+	if *d == 0 {
+		return "" // shows no default
+	}
+	return config.PlainDuration(time.Duration(*d))
+}
+
+func (*days) Type() string { return "duration" }
+
+// unrevoked adds to the error of a revocation whether anything was taken back.
+func unrevoked(err error) error {
+	var refused *admin.RefusedError
+	if errors.As(err, &refused) && refused.Status < http.StatusInternalServerError {
+		return fmt.Errorf("%w\nNothing was taken back", err)
+	}
+	return fmt.Errorf("%w\nNothing was taken back, as far as is known: repeat the command", err)
 }
 
 // completeRevocation makes a revocation of what the flags say.
@@ -85,12 +120,12 @@ func completeRevocation(r *admin.Revocation, before string, lasts time.Duration,
 	}
 	for _, text := range []string{r.JTI, r.Sub, r.User, r.Issuer, r.Room, r.Reason} {
 		if admin.LooksLikeToken(text) {
-			return misused("that looks like a token: give its jti instead, which usher token explain shows")
+			return misused("that looks like a token, or a link with one: give its jti instead, which usher token explain shows")
 		}
 	}
 	switch {
 	case ends && lasts <= 0:
-		return misused("--for %s: write how long, such as 24h", lasts)
+		return misused("--for %s: write how long, such as 24h or 7d", lasts)
 	case ends:
 		r.Until = now.Add(lasts)
 	}
@@ -111,13 +146,13 @@ func pastMoment(s string, now time.Time) (time.Time, error) {
 		return day, nil
 	}
 	t, err := moment(s, now)
-	if d, notDuration := time.ParseDuration(s); notDuration == nil && d > 0 {
+	if d, notDuration := duration(s); notDuration == nil && d > 0 {
 		return t, fmt.Errorf("that lies in the future; for %s ago write -%s", s, strings.TrimPrefix(s, "+"))
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, errNoZone) {
 		return t, errors.New("write now, a day such as 2030-01-31, a time such as 2030-01-31T09:00:00Z, or -20m for twenty minutes ago")
 	}
-	return t, nil
+	return t, err
 }
 
 // writeRevoked says what was done.
@@ -132,9 +167,15 @@ func writeRevoked(w io.Writer, done admin.Revoked) {
 	}
 	fmt.Fprintf(w, "Taken back %s, %s: tokens with %s\n", where, until, printable(claimsOf(r)))
 	if !r.Before.IsZero() {
-		fmt.Fprintf(w, "issued before %s; five minutes are added for clocks, and tokens without iat are taken back, too\n", at(r.Before))
+		fmt.Fprintf(w, "issued until %s: five minutes are added for clocks, and tokens without iat are taken back, too\n", at(done.Refuses))
 	}
 	fmt.Fprintf(w, "To lift it: usher revocations --lift %s\n\n", printable(r.ID))
+	for _, note := range done.Notes {
+		fmt.Fprintf(w, "warning: %s\n", printable(note))
+	}
+	if len(done.Notes) > 0 {
+		fmt.Fprintln(w)
+	}
 	if len(done.Out) == 0 {
 		fmt.Fprintln(w, "Nobody is let in by such a token here.")
 	} else {

@@ -30,7 +30,9 @@ func rulesExplain() *cobra.Command {
 		Short: "Say which rule fits a room, and what follows",
 		Long: `Say which of rooms.rules fits a room, where that rule stands, and what holds in the room at a time: whether it is open, who waits
 for a host, how many may be inside, and when it ends. The code that decides real requests finds the rule. This command connects to
-nothing, so it does not know who is inside.`,
+nothing, so it does not know who is inside.
+
+Exit status: 0 if there is an answer, also for a room that is closed; 1 for an invalid configuration; 2 for a wrong flag.`,
 		Example: `  usher rules explain -c usher.yaml --room class-7
   usher rules explain -c usher.yaml --room '[acme]standup@conference.meet.example.com' --at 2030-01-31T20:00:00+01:00`,
 		Args: arguments(0),

@@ -203,12 +203,18 @@ type explanation struct {
 	Expires     *time.Time  `json:"expires,omitempty"`     // when the right ends
 	RemoveAt    *time.Time  `json:"remove_at,omitempty"`   // when the person is put out
 	RoomEnds    *time.Time  `json:"room_ends,omitempty"`   // when the room ends, by the token of a host
+	// Issuer, User and JTI are what "usher revoke" needs; empty without a token with a good signature.
+	Issuer   string `json:"issuer,omitempty"`
+	User     string `json:"user,omitempty"`
+	JTI      string `json:"jti,omitempty"`
+	NotAsked string `json:"not_asked,omitempty"` // what only the running usher knows
 }
 
 func newExplanation(req auth.Request, d auth.Decision, steps []auth.Step) explanation {
 	e := explanation{
 		At: req.At.UTC().Truncate(time.Second), From: req.From.String(), Room: req.Room, Steps: steps,
 		Verdict: d.Verdict.String(), Reason: d.Reason, Doc: d.Reason.Doc(), Affiliation: string(d.Affiliation),
+		Issuer: d.Proof.Issuer, User: d.Proof.User, JTI: d.Proof.ID,
 	}
 	if d.Err != nil {
 		e.Detail = d.Err.Error()
@@ -218,7 +224,30 @@ func newExplanation(req auth.Request, d auth.Decision, steps []auth.Step) explan
 		return e
 	}
 	e.Expires, e.RemoveAt, e.RoomEnds = known(d.Expires), known(d.RemoveAt), known(d.Ends)
+	if d.Proof.Token != "" {
+		e.NotAsked = notAsked(steps)
+	}
 	return e
+}
+
+// notAsked says what is not known without the running usher about somebody who comes with a token.
+func notAsked(steps []auth.Step) string {
+	what := "whether the token is revoked, seats, kicks"
+	if slices.ContainsFunc(steps, func(s auth.Step) bool { return s.Rule == "one time" }) {
+		what = "whether the token is revoked or used, whether the client names its machine, seats, kicks"
+	}
+	return what + ". Only the running usher knows"
+}
+
+// taken names the token for "usher revoke"; empty if that is not possible.
+func (e explanation) taken() string {
+	var flags []string
+	for _, f := range [][2]string{{"jti", e.JTI}, {"user", e.User}, {"issuer", e.Issuer}} {
+		if f[1] != "" {
+			flags = append(flags, f[0]+"="+f[1])
+		}
+	}
+	return strings.Join(flags, " ")
 }
 
 // known returns a time in UTC, nil if it is zero.
@@ -268,6 +297,12 @@ func (e explanation) write(w io.Writer, asJSON bool) error {
 	}
 	if e.Told != "" {
 		fmt.Fprintf(&b, "The person reads: %s\n", e.Told)
+	}
+	if e.NotAsked != "" {
+		fmt.Fprintf(&b, "Not asked: %s.\n", e.NotAsked)
+	}
+	if taken := e.taken(); taken != "" {
+		fmt.Fprintf(&b, "The token, for usher revoke: %s\n", taken)
 	}
 	_, err := io.WriteString(w, printable(b.String()))
 	return err

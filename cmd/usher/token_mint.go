@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -144,10 +145,15 @@ func (m *mintCommand) complete(cmd *cobra.Command, now time.Time) error {
 // moment reads a time, or a duration from now.
 func moment(s string, now time.Time) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339, s)
-	if d, notDuration := time.ParseDuration(s); notDuration == nil {
+	if err != nil {
+		t, err = time.Parse("2006-01-02T15:04Z07:00", s)
+	}
+	if d, notDuration := duration(s); notDuration == nil {
 		t, err = now.Add(d), nil
 	}
 	switch year := t.UTC().Year(); {
+	case err != nil && withoutZone(s):
+		return time.Time{}, errNoZone
 	case err != nil:
 		return time.Time{}, errors.New("write a time such as 2030-01-31T09:00:00Z, or a duration from now such as 20m")
 	case year < 1970 || year > 9999:
@@ -155,6 +161,47 @@ func moment(s string, now time.Time) (time.Time, error) {
 	}
 	return t, nil
 }
+
+// errNoZone is the error of moment for a time on the clock of an unknown place.
+var errNoZone = errors.New("the day or the time zone is missing: write 2030-01-31T09:00:00Z for UTC, or 2030-01-31T09:00:00+01:00")
+
+// withoutZone reports whether a text is a time without a day or a zone.
+func withoutZone(s string) bool {
+	for _, layout := range []string{"2006-01-02T15:04:05", "2006-01-02T15:04", time.DateTime, "2006-01-02 15:04", time.TimeOnly, "15:04"} {
+		if _, err := time.Parse(layout, s); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// duration reads a duration as time.ParseDuration does, which may begin with whole days of 24 hours: 7d, -1d12h.
+func duration(s string) (time.Duration, error) {
+	sign, rest := "", s
+	if strings.HasPrefix(s, "-") || strings.HasPrefix(s, "+") {
+		sign, rest = s[:1], s[1:]
+	}
+	days, rest, has := strings.Cut(rest, "d")
+	if !has {
+		return time.ParseDuration(s)
+	}
+	n, err := strconv.ParseUint(days, 10, 16) // some 180 years, which a time.Duration can hold
+	if err != nil {
+		return 0, errDuration
+	}
+	var d time.Duration
+	if rest != "" {
+		if d, err = time.ParseDuration(rest); err != nil || d < 0 || d >= 24*time.Hour {
+			return 0, errDuration
+		}
+	}
+	if d += time.Duration(n) * 24 * time.Hour; sign == "-" {
+		d = -d
+	}
+	return d, nil
+}
+
+var errDuration = errors.New("write how long, such as 24h or 7d")
 
 // signingKey returns the key that the flags or the environment name, and the algorithms that it can sign with, the usual one
 // first.

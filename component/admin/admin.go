@@ -17,8 +17,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -35,6 +38,7 @@ type Usher interface {
 	Revoke(ctx context.Context, r auth.Revocation) (component.Revoked, error)
 	Revocations(ctx context.Context) ([]auth.Revocation, error)
 	Unrevoke(ctx context.Context, id string) error
+	Issuers() []string
 }
 
 // Status is what an usher says of itself.
@@ -79,6 +83,10 @@ type Revoked struct {
 	Out        []Grant    `json:"out"`
 	Spared     []Grant    `json:"spared"`
 	Warning    string     `json:"warning,omitempty"`
+	// Refuses is until when tokens must have been issued to be taken back: some minutes after Before; zero if all are.
+	Refuses time.Time `json:"refuses,omitzero"`
+	// Notes say what is probably not meant.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // The answers that are lists.
@@ -106,7 +114,7 @@ const (
 var errStandsBy = errors.New("this usher stands by for another one, and knows nobody; ask the usher that is active")
 
 // errToken is the answer to a token in the place of one of its claims. Tokens are to be written nowhere.
-var errToken = errors.New("this looks like a token, but a claim of it is asked for: see usher token explain")
+var errToken = errors.New("this looks like a token, or a link with one, but a claim of it is asked for: usher token explain shows them")
 
 // Handler is the API. active returns the usher that is the active one, and nil while this one stands by. status is asked for Domain and
 // Version.
@@ -181,8 +189,30 @@ func revoke(u Usher, r *http.Request) (any, error) {
 	if err != nil && !errors.Is(err, store.ErrUntold) {
 		return nil, err
 	}
-	return Revoked{Revocation: written(done.Revocation), Out: shown(done.Out), Spared: shown(done.Spared), Warning: printableError(err)}, nil
+	return Revoked{
+		Revocation: written(done.Revocation), Out: shown(done.Out), Spared: shown(done.Spared), Warning: printableError(err),
+		Refuses: done.Revocation.Refuses(), Notes: notes(done.Revocation, u.Issuers()),
+	}, nil
 }
+
+// notes says what is probably not meant by a revocation, beside these issuers.
+func notes(r auth.Revocation, issuers []string) (all []string) {
+	if r.Issuer != "" && !slices.Contains(issuers, r.Issuer) {
+		has := "it has none"
+		if len(issuers) > 0 {
+			has = "it has " + strings.Join(issuers[:min(len(issuers), mostNamed)], ", ")
+		}
+		all = append(all, printable(fmt.Sprintf("no issuer of the configuration has the name %s (app_id); %s. Lift this revocation if it is a mistake",
+			r.Issuer, has)))
+	}
+	if r.Before.After(r.At) {
+		all = append(all, "the time lies in the future, so tokens that are issued until then are refused, too")
+	}
+	return all
+}
+
+// mostNamed is how many issuers a note names.
+const mostNamed = 10
 
 // read reads a revocation. It takes no name twice, in no other spelling, and none that it does not know: otherwise a mistake could take
 // back more than was meant.
@@ -217,10 +247,14 @@ func read(body io.Reader) (asked Revocation, err error) {
 	return asked, nil
 }
 
-// LooksLikeToken reports whether a text looks like a compact token (RFC 7515 §7.1) rather than like one of its claims.
-func LooksLikeToken(text string) bool {
-	return strings.HasPrefix(text, "eyJ") && strings.Count(text, ".") == 2
-}
+// LooksLikeToken reports whether a text has something like a compact token in it (RFC 7515 §7.1), as the link of an invitation does, or
+// is such a link.
+func LooksLikeToken(text string) bool { return compact.MatchString(text) || link.MatchString(text) }
+
+var (
+	compact = regexp.MustCompile(`(^|[^A-Za-z0-9_-])eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`)
+	link    = regexp.MustCompile(`(?i)[?#&]jwt=`) // jitsi-meet, react/features/base/jwt/functions.ts, parseJWTFromURLParams
+)
 
 // shown returns grants as the API has them.
 func shown(all []component.LiveGrant) []Grant {

@@ -64,6 +64,8 @@ func (u *usher) Revocations(context.Context) ([]auth.Revocation, error) {
 	return u.all, u.is(nil, "revocations")
 }
 
+func (u *usher) Issuers() []string { return []string{"my_app", "portal"} }
+
 func (u *usher) Unrevoke(_ context.Context, id string) error { return u.is(nil, "unrevoke %s", id) }
 
 var noon = time.Date(2030, 1, 31, 12, 0, 0, 0, time.UTC)
@@ -102,7 +104,11 @@ func TestHandler(t *testing.T) {
 		"some are wrong":    {path: "/v1/revocations", err: store.ErrUnreadableRevocation, status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost \u003cphone\u003e"}],"warning":"` + store.ErrUnreadableRevocation.Error() + `"}`},
 		"no store":          {path: "/v1/revocations", err: errors.New("no\x1b[2J answer"), status: 503, want: `{"error":"no�[2J answer"}`},
 		"revoke": {method: "POST", path: "/v1/revocations", body: `{"jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"}`, status: 200,
-			want: `{"revocation":{"id":"ID","jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","at":"2030-01-31T12:00:00Z","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"},"out":[` + grant1 + `],"spared":[` + grant2 + `]}`},
+			want: `{"revocation":{"id":"ID","jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","at":"2030-01-31T12:00:00Z","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"},"out":[` + grant1 + `],"spared":[` + grant2 + `],"refuses":"2030-01-31T11:05:00+01:00",` +
+				`"notes":["no issuer of the configuration has the name i (app_id); it has my_app, portal. Lift this revocation if it is a mistake"]}`},
+		"revoke in the future": {method: "POST", path: "/v1/revocations", body: `{"issuer":"portal","before":"2030-01-31T12:00:01Z"}`, status: 200,
+			want: `{"revocation":{"id":"ID","issuer":"portal","before":"2030-01-31T12:00:01Z","at":"2030-01-31T12:00:00Z"},"out":[` + grant1 + `],"spared":[` + grant2 + `],` +
+				`"refuses":"2030-01-31T12:05:01Z","notes":["the time lies in the future, so tokens that are issued until then are refused, too"]}`},
 		"revoke, untold": {method: "POST", path: "/v1/revocations", body: `{"jti":"j1"}`, err: store.ErrUntold, status: 200,
 			want: `{"revocation":{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z"},"out":[` + grant1 + `],"spared":[` + grant2 + `],"warning":"` + store.ErrUntold.Error() + `"}`},
 		"revoke nothing":    {method: "POST", path: "/v1/revocations", body: `{}`, err: store.ErrRevocation, status: 400, want: `{"error":"` + store.ErrRevocation.Error() + `"}`},
@@ -121,6 +127,9 @@ func TestHandler(t *testing.T) {
 		"no JSON":           {method: "POST", path: "/v1/revocations", body: `jti=a`, status: 400},
 		"too long":          {method: "POST", path: "/v1/revocations", body: `{"jti":"` + strings.Repeat("x", maxRequest) + `"}`, status: 413},
 		"a token":           {method: "POST", path: "/v1/revocations", body: `{"jti":"eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOjF9.c2VjcmV0"}`, status: 400, want: `{"error":"` + errToken.Error() + `"}`},
+		"a link":            {method: "POST", path: "/v1/revocations", body: `{"jti":"https://meet.example.com/standup?jwt=eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOjF9.c2VjcmV0"}`, status: 400, want: `{"error":"` + errToken.Error() + `"}`},
+		"a link's end":      {method: "POST", path: "/v1/revocations", body: `{"jti":"https://meet.example.com/standup#jwt=x"}`, status: 400, want: `{"error":"` + errToken.Error() + `"}`},
+		"a jti with dots":   {method: "POST", path: "/v1/revocations", body: `{"jti":"https://idp.example.com/t/7.1.2"}`, status: 200},
 		"lift":              {method: "DELETE", path: "/v1/revocations/ID", status: 200, want: `{}`, asked: "unrevoke ID"},
 		"lift what is not":  {method: "DELETE", path: "/v1/revocations/X", err: store.ErrNoRevocation, status: 404, want: `{"error":"no such revocation"}`},
 		"no such path":      {path: "/v2/grants", status: 404, want: `{"error":"` + errNoSuchPath.Error() + `"}`},
