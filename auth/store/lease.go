@@ -222,6 +222,30 @@ func (l *Lease) try(ctx context.Context, t *Tenure, s *seen) (taken bool, wait t
 	return taken && err == nil, l.poll(), err
 }
 
+// Holder returns the name (Self) of an usher that renews the lease, and whether there is one. It changes nothing. It watches the lease for
+// as long as the lease lives, if nobody renews it before.
+func (l *Lease) Holder(ctx context.Context) (self string, held bool, err error) {
+	var s seen
+	if err := s.look(ctx, l); err != nil {
+		return "", false, err
+	}
+	first := s.record.Value
+	for began := l.time().mono(); l.time().mono()-began < l.life(); {
+		select {
+		case <-l.time().after(l.poll()):
+		case <-ctx.Done():
+			return "", false, ctx.Err()
+		}
+		if err := s.look(ctx, l); err != nil {
+			return "", false, err
+		}
+		if s.lease.ID != "" && string(s.record.Value) != string(first) {
+			return s.lease.Self, true, nil
+		}
+	}
+	return "", false, nil
+}
+
 // Tenure is the time during which one usher is the active one. Its methods may be called by any goroutine.
 type Tenure struct {
 	// Number grows from tenure to tenure.

@@ -33,9 +33,10 @@ Each check is one line: ok, warn, fail, or skip if another check failed so that 
 reached, one line names everything that was skipped. Below a line that is not ok stands the line of configuration, or the command, that
 mends it.
 
-A component has one connection, so stop the running usher first: Prosody refuses a second one ("conflict"), and doctor examines nothing.
-Where Prosody has component_conflict_resolve = "kick_old", the running usher loses its connection instead, and comes back after a quarter
-of a minute. Meanwhile nobody is admitted; clients are told to ask again.
+A component has one connection, so stop all ushers of this domain first, the one that stands by as well. If one answers on its socket
+(admin.socket), or holds the lease in the shared store, doctor does not connect. If it cannot know of a running usher, Prosody refuses the
+second connection ("conflict"), and doctor examines nothing. Where Prosody has component_conflict_resolve = "kick_old", the running usher
+loses its connection instead, and comes back after a quarter of a minute. Meanwhile nobody is admitted; clients are told to ask again.
 
 --watch finds what happens only now and then, such as a second usher that connects.
 
@@ -99,6 +100,11 @@ func runDoctor(ctx context.Context, files []string, watch time.Duration, report 
 		}
 	}
 	examineShared(ctx, c, report)
+	if runs := runningUsher(ctx, c, os.Environ()); runs != "" {
+		report(doctor.Check{Code: "conflict", Status: doctor.Fail, Says: runs + ", so the server was not examined",
+			Mend: "stop all ushers of this domain, the one that stands by as well, during the examination"})
+		return nil
+	}
 	o := examination(c, p, remote)
 	o.Watch = watch
 	if err := doctor.Run(ctx, o, report); err != nil {

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
 
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component/admin"
 	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
 )
@@ -31,6 +33,29 @@ func examineShared(ctx context.Context, c *config.Config, report func(doctor.Che
 	for _, w := range warnings {
 		report(doctor.Check{Code: check.Code, Status: doctor.Warn, Says: w})
 	}
+}
+
+// runningUsher says that an usher of the domain runs, as far as its socket and the shared store tell; "" if none is known.
+func runningUsher(ctx context.Context, c *config.Config, environ []string) string {
+	ctx, cancel := context.WithTimeout(ctx, storeAnswers)
+	defer cancel()
+	socket := cmp.Or(c.Socket(environ), usualSocket)
+	if is, err := (admin.Client{Path: socket}).Status(ctx); err == nil && is.Domain == c.XMPP.Domain.String() {
+		return "an usher of this domain runs: it answers on " + socket
+	}
+	if !c.Store.Shared() {
+		return ""
+	}
+	s, err := store.Redis(store.Options{}, redisOptions(c.Store))
+	if err != nil {
+		return "" // the check of the store has said it
+	}
+	defer s.Close()
+	self, held, err := (&store.Lease{Store: s, Name: c.Store.Shard}).Holder(ctx)
+	if err != nil || !held {
+		return ""
+	}
+	return "an usher of this domain runs: " + self + " is the active one in the shared store"
 }
 
 // checkShared asks the Redis of a configuration.

@@ -174,12 +174,23 @@ func TestDoctorBesideUsher(t *testing.T) {
 	}{
 		"kick_new": {"", 1, "fail  conflict", ""},
 		"kick_old": {`; component_conflict_resolve = "kick_old"`, 0, "ok    stays", "standing by"},
+		"a socket": {`; component_conflict_resolve = "kick_old"`, 1, "fail  conflict         an usher of this domain runs: it answers on ", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			examined(t, `Component "`+demoScene.focus+`"`, `Component "`+demoScene.focus+`"`+tt.policy)
+			if name == "a socket" {
+				configured, err := os.ReadFile("usher.yaml")
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, "usher.yaml", string(configured)+"\nadmin: {socket: "+filepath.Join(t.TempDir(), "usher.sock")+"}\n")
+			}
 			log := newLive()
 			end := begin(t, log, log, "serve", "-c", "usher.yaml")
 			log.until(t, "connected", 1)
+			if name == "a socket" {
+				log.until(t, "usher's commands are answered", 1)
+			}
 			r := command(t, "", "doctor", "-c", "usher.yaml", "--watch", "0s")
 			if r.status != tt.status || !strings.Contains(r.stdout, tt.doctor) {
 				t.Errorf("%d: %s%s", r.status, r.stdout, r.stderr)

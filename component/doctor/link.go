@@ -123,7 +123,7 @@ func (x *examination) conflict(context.Context, subject) finding {
 		return fail("stop the running usher, or what else connects by this name, during the examination",
 			"another component is connected as %s: if that is usher, Prosody serves it and lets nobody else connect", x.o.Domain)
 	}
-	return ok("no other component is connected by this name")
+	return ok("the server gives us the connection by this name")
 }
 
 // tries is how many IQs answers sends. ejabberd takes each of a few connections of one name at random, for the IQ and for its answer.
