@@ -28,6 +28,8 @@ type pauses struct {
 
 	standby  int       // attempts in a row that met another component of our name
 	standing time.Time // when the log last told of them
+
+	displaced int // how often another component has taken the connection
 }
 
 // after returns the pause after a connection that lasted so long, or after an attempt that failed.
@@ -60,6 +62,13 @@ func (p *pauses) log(c *Component, err error, connected bool, pause time.Duratio
 	if !errors.Is(err, xmppstream.Conflict) || connected {
 		p.standby = 0
 		c.o.Log.Warn("no connection", zap.String("server", c.o.Server), zap.Error(err), hint(err), zap.Duration("again in", pause.Round(time.Millisecond)))
+		if errors.Is(err, xmppstream.Conflict) {
+			// Ushers that share a store do not do that: one of them holds the lease.
+			if p.displaced++; p.displaced > 1 {
+				c.o.Log.Error("another component takes the connection again and again; two ushers with different stores do that to each "+
+					"other: stop one, or give both the same store.url", zap.Int("times", p.displaced))
+			}
+		}
 		return
 	}
 	p.standby++

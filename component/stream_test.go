@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 	"mellium.im/xmpp/jid"
 	xmppstream "mellium.im/xmpp/stream"
 
@@ -107,6 +108,23 @@ func TestPauses(t *testing.T) {
 	}
 	if d := p.after(other, true, 2*settled); d > time.Second {
 		t.Errorf("after a connection that lasted: %s", d)
+	}
+}
+
+// An usher that loses its connection to another one a second time says what that may mean: two ushers with different stores.
+func TestDisplacedAgainIsSaid(t *testing.T) {
+	core, log := observer.New(zap.ErrorLevel)
+	c := &Component{o: Options{Log: zap.New(core)}}
+	rival := fmt.Errorf("stream: %w", xmppstream.Conflict)
+	var p pauses
+	for _, step := range []struct {
+		err  error
+		said int
+	}{{rival, 0}, {io.EOF, 0}, {rival, 1}, {io.EOF, 1}, {rival, 2}} {
+		p.log(c, step.err, true, time.Second)
+		if n := log.FilterMessageSnippet("two ushers with different stores").Len(); n != step.said {
+			t.Errorf("after %v it is said %d times", step.err, n)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 	"mellium.im/xmpp/jid"
 
@@ -213,8 +214,14 @@ func (s *serving) listens(t *testing.T) {
 // warned waits for a warning with a text.
 func (s *serving) warned(t *testing.T, want string) {
 	t.Helper()
-	eventually(t, "a warning: "+want, func() bool {
-		for _, e := range s.log.FilterLevelExact(zap.WarnLevel).All() {
+	s.told(t, zap.WarnLevel, want)
+}
+
+// told waits for a line of this level with an error that has a text.
+func (s *serving) told(t *testing.T, level zapcore.Level, want string) {
+	t.Helper()
+	eventually(t, level.String()+": "+want, func() bool {
+		for _, e := range s.log.FilterLevelExact(level).All() {
 			if err, _ := e.ContextMap()["error"].(string); strings.Contains(err, want) {
 				return true
 			}
@@ -327,7 +334,7 @@ func TestActiveUsherTakesTheSocket(t *testing.T) {
 	second := serve(t, path, nil, func(s *Server) {
 		s.Active = func() Usher { mu.Lock(); defer mu.Unlock(); return active }
 	})
-	second.warned(t, "another usher, which stands by, too, has the socket")
+	second.told(t, zap.InfoLevel, "another usher has the socket")
 	mu.Lock()
 	active = newUsher()
 	mu.Unlock()
@@ -335,7 +342,7 @@ func TestActiveUsherTakesTheSocket(t *testing.T) {
 	if _, err := (Client{path}).Grants(t.Context(), ""); err != nil {
 		t.Error(err)
 	}
-	aside.warned(t, "another usher has the socket")
+	aside.told(t, zap.InfoLevel, "another usher has the socket")
 	second.stop()
 
 	// Frozen: the kernel accepts connections, and nobody answers.

@@ -61,7 +61,11 @@ func (s *Server) Run(ctx context.Context) {
 				s.Log.Info("usher's commands are answered", zap.String("socket", s.Path))
 			case ctx.Err() == nil && err.Error() != said:
 				said = err.Error()
-				s.Log.Warn("usher's commands (revoke, revocations, grants) are not answered here", zap.Error(err))
+				level := zap.WarnLevel
+				if errors.Is(err, errOthers) && s.Active() == nil {
+					level = zap.InfoLevel // as it should be
+				}
+				s.Log.Log(level, "usher's commands (revoke, revocations, grants) are not answered here", zap.Error(err))
 			}
 		}
 		select {
@@ -115,6 +119,9 @@ func (s *Server) listen(ctx context.Context) (*listening, error) {
 	return l, nil
 }
 
+// errOthers means that another usher of this domain answers on the socket.
+var errOthers = errors.New("another usher has")
+
 // free reports why the path cannot be taken.
 func (s *Server) free(ctx context.Context) error {
 	is, err := os.Lstat(s.Path)
@@ -137,13 +144,13 @@ func (s *Server) free(ctx context.Context) error {
 	case err == nil && other.Domain != s.Status.Domain:
 		return fmt.Errorf("the usher of %s has the socket %s: name another file in admin.socket", printable(other.Domain), s.Path)
 	case err == nil && other.Active:
-		return fmt.Errorf("another usher has the socket %s", s.Path)
+		return fmt.Errorf("%w the socket %s", errOthers, s.Path)
 	case s.Active() != nil:
 		return nil // the other one stands by, or is frozen
 	case err != nil:
 		return fmt.Errorf("what has the socket %s does not answer: %w", s.Path, err)
 	}
-	return fmt.Errorf("another usher, which stands by, too, has the socket %s", s.Path)
+	return fmt.Errorf("%w the socket %s, and stands by, too", errOthers, s.Path)
 }
 
 // has reports whether the socket at the path is still this one.
