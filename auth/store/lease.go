@@ -54,6 +54,9 @@ type Lease struct {
 	// Waits is called by Take whenever the cause changes for which it waits: the name of the active usher, empty if nobody is known
 	// to be active, or the error of a store that cannot be reached. Nil means that nobody wants to know.
 	Waits func(active string, err error)
+	// Away is called by Keep with the error when the lease is not held any more because the store cannot be reached, and with nil
+	// when it is held again. Nil means that nobody wants to know.
+	Away func(err error)
 
 	clock   *clock // nil for the machine's
 	highest uint64 // the highest number seen
@@ -325,12 +328,17 @@ func (t *Tenure) Keep(ctx context.Context) error {
 	renewing, end := context.WithCancel(ctx)
 	var pulse sync.WaitGroup
 	pulse.Go(func() { t.pulse(renewing) })
+	away := false
 	for {
 		select {
 		case <-renewing.Done():
 		case <-t.lost:
 		case <-t.l.time().after(t.pause()):
-			t.renew(renewing)
+			err := t.renew(renewing)
+			if t.l.Away != nil && renewing.Err() == nil && !t.Gone() && away == (err == nil) && t.Held() == away {
+				away = !away
+				t.l.Away(err)
+			}
 			continue
 		}
 		break
@@ -384,18 +392,20 @@ func (t *Tenure) pause() time.Duration {
 }
 
 // renew renews the lease, if the store can be reached.
-func (t *Tenure) renew(ctx context.Context) {
+func (t *Tenure) renew(ctx context.Context) error {
 	// A store that does not answer is asked again, on another connection.
 	ctx, cancel := context.WithTimeout(ctx, t.l.life())
 	defer cancel()
 	t.mu.Lock()
 	v := leaseRecord{ID: t.id, Self: t.l.Self, Number: t.Number}
 	t.mu.Unlock()
-	if errors.Is(t.write(ctx, v), ErrLost) {
+	err := t.write(ctx, v)
+	if errors.Is(err, ErrLost) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		t.end()
 	}
+	return err
 }
 
 // write puts another value in place of the one that the store has. The error is ErrLost if that is another usher's. After any other

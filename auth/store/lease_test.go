@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -419,6 +420,68 @@ func eachShared(t *testing.T, test func(t *testing.T, s store.Store)) {
 		}
 		t.Cleanup(func() { s.Close() })
 		test(t, s)
+	})
+}
+
+// flaky is a store that fails as long as it has an error.
+type flaky struct {
+	store.Store
+	err atomic.Pointer[error]
+}
+
+func (f *flaky) failure() error {
+	if err := f.err.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+func (f *flaky) Get(ctx context.Context, k store.Kind, key string) (store.Record, error) {
+	if err := f.failure(); err != nil {
+		return store.Record{}, err
+	}
+	return f.Store.Get(ctx, k, key)
+}
+
+func (f *flaky) Swap(ctx context.Context, old, next store.Record) (bool, error) {
+	if err := f.failure(); err != nil {
+		return false, err
+	}
+	return f.Store.Swap(ctx, old, next)
+}
+
+// TestLeaseSaysThatStoreIsAway checks that the holder hears once that the store is gone, and once that it is back.
+func TestLeaseSaysThatStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &flaky{Store: store.Memory(store.Options{})}
+		var said []string
+		l := &store.Lease{Store: f, Name: "focus", Self: "one", Away: func(err error) { said = append(said, fmt.Sprint(err)) }}
+		began := time.Now()
+		l.SetClock(time.Now, func() time.Duration { return time.Since(began) }, time.After)
+		tenure, err := l.Take(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, end := context.WithCancel(t.Context())
+		var kept sync.WaitGroup
+		kept.Go(func() { _ = tenure.Keep(ctx) })
+		during := func(d time.Duration, err error) {
+			f.err.Store(nil)
+			if err != nil {
+				f.err.Store(&err)
+			}
+			time.Sleep(d) // of the bubble
+		}
+		during(time.Minute, nil)
+		during(store.LeaseLife/3, errors.New("a hiccup"))
+		during(time.Minute, nil)
+		during(time.Minute, errors.New("gone"))
+		during(time.Minute, nil)
+		end()
+		kept.Wait()
+		if want := []string{"gone", "<nil>"}; !slices.Equal(said, want) {
+			t.Errorf("said %q, want %q", said, want)
+		}
 	})
 }
 

@@ -78,7 +78,7 @@ func (u *serving) run(ctx context.Context) error {
 			u.log.Warn(c.Says)
 		}
 	})
-	lease := &store.Lease{Store: s, Name: shard(u.began), Self: self(), Waits: u.waits}
+	lease := &store.Lease{Store: s, Name: shard(u.began), Self: self(), Waits: u.waits, Away: u.away}
 	for {
 		t, err := lease.Take(ctx)
 		if err != nil {
@@ -119,6 +119,15 @@ func (u *serving) waits(active string, err error) {
 	default:
 		u.log.Info("standing by until it is certain that no other usher is the active one", domain)
 	}
+}
+
+// away logs that the active usher cannot reach the shared store, or can again.
+func (u *serving) away(err error) {
+	if err != nil {
+		u.log.Error("the shared store cannot be reached: nobody new is admitted until it answers", zap.Error(err))
+		return
+	}
+	u.log.Info("the shared store answers again: people are admitted")
 }
 
 // open opens the store. While another usher has its file, it stands by. It returns none if ctx ends.
