@@ -120,7 +120,7 @@ var keys = []key{
 	{name: "vhosts.DOMAIN.on_expiry", def: "keep", example: "remove",
 		means: "What becomes of people inside when their token ends. `keep`: they stay until they leave. `remove`: they are put out."},
 	{name: "vhosts.DOMAIN.expiry_grace", def: "0s", example: "5m",
-		means: "With `on_expiry: remove`, how long after the end of the token they may stay: up to 24h."},
+		means: "With `on_expiry: remove`, how long after the end of the token, and after `leeway`, they may stay: up to 24h."},
 	{name: "vhosts.DOMAIN.token_reuse", def: "allow", example: "replace",
 		means: "What happens when a token comes to a room in which it is already. `allow`: both are inside. `replace`: the one inside is put out. " +
 			"`refuse`: the one outside is refused."},
