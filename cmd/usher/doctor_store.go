@@ -51,7 +51,7 @@ func runningUsher(ctx context.Context, c *config.Config, environ []string) strin
 		return "" // the check of the store has said it
 	}
 	defer s.Close()
-	self, held, err := (&store.Lease{Store: s, Name: c.Store.Shard}).Holder(ctx)
+	self, held, err := (&store.Lease{Store: s, Name: shard(c)}).Holder(ctx)
 	if err != nil || !held {
 		return ""
 	}

@@ -29,7 +29,7 @@ func TestDoctorSeesLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	tenure, err := (&store.Lease{Store: s, Name: c.Store.Shard, Self: "one"}).Take(t.Context())
+	tenure, err := (&store.Lease{Store: s, Name: shard(c), Self: "one"}).Take(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
