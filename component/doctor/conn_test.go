@@ -78,7 +78,7 @@ func TestConnAwaits(t *testing.T) {
 	}
 }
 
-// Whoever sends many presences pushes out none but their own, whether they come before somebody waits or after.
+// Somebody who sends many presences pushes out none but their own, whether they come before the doctor waits for another one or after.
 func TestConnKeepsOthers(t *testing.T) {
 	c, _, _ := connected(t, "")
 	room := func(p presence) bool { return p.from.Domainpart() == "conference.example.com" }
