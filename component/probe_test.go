@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
@@ -160,4 +161,54 @@ func TestStrangerLearns(t *testing.T) {
 			}
 		})
 	}
+}
+
+// silent is a session on which a room does not answer the stranger.
+type silent struct{ tried int }
+
+func (s *silent) IQ(context.Context, stanza.IQ, xml.TokenReader, any) error { return nil } // the room is open
+
+func (s *silent) Send(xml.TokenReader) error { s.tried++; return nil }
+
+// People who are let into the same room at once share the attempt of one of them. When it fails, the next of them tries.
+func TestStrangerLearnsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &silent{}
+		s, err := newStranger(muc.Owner{Session: a, JID: jid.MustParse("focus@focus.meet.example.com")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		impatient, gives := context.WithCancel(t.Context())
+		results := make(chan error, 10)
+		tries := func(ctx context.Context) { results <- s.tries(ctx, theRoom) }
+		go tries(impatient)
+		synctest.Wait()
+		for range 2 {
+			go tries(t.Context())
+		}
+		go tries(impatient)
+		synctest.Wait()
+		if len(results) != 0 || a.tried != 1 {
+			t.Fatalf("%d have a result after %d attempts, and there is no answer", len(results), a.tried)
+		}
+		gives()
+		synctest.Wait()
+		if len(results) != 2 || a.tried != 2 {
+			t.Fatalf("two have given up: %d have a result after %d attempts", len(results), a.tried)
+		}
+		for range 2 {
+			if err := <-results; !errors.Is(err, context.Canceled) {
+				t.Errorf("who has given up is told %v", err)
+			}
+		}
+		s.probe.hears(theRoom, heard{typ: stanza.ErrorPresence, err: stanza.Error{Type: stanza.Auth, Condition: stanza.RegistrationRequired}})
+		for range 2 {
+			if err := <-results; err != nil {
+				t.Error(err)
+			}
+		}
+		if a.tried != 2 || len(s.trying) != 0 {
+			t.Errorf("%d attempts, and %d under way", a.tried, len(s.trying))
+		}
+	})
 }

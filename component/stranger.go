@@ -23,7 +23,8 @@ type stranger struct {
 	owner muc.Owner
 
 	mu      sync.Mutex
-	refused map[string]bool // services, by domain
+	refused map[string]bool          // services, by domain
+	trying  map[string]chan struct{} // by room; closed when the attempt is over
 }
 
 func newStranger(o muc.Owner) (*stranger, error) {
@@ -32,7 +33,7 @@ func newStranger(o muc.Owner) (*stranger, error) {
 		return nil, err
 	}
 	p, err := newProbe(o.Session, bare, "usher", "stranger")
-	return &stranger{probe: p, owner: o, refused: make(map[string]bool)}, err
+	return &stranger{probe: p, owner: o, refused: make(map[string]bool), trying: make(map[string]chan struct{})}, err
 }
 
 // reset forgets what was found out, because the stream has ended.
@@ -43,17 +44,22 @@ func (s *stranger) reset() {
 }
 
 // tries returns nil if the room's service refuses the stranger, or has done so before. It also returns nil if the room is
-// members-only: then an attempt would show nothing.
+// members-only: then an attempt would show nothing. Simultaneous callers share an attempt that succeeds.
 func (s *stranger) tries(ctx context.Context, room jid.JID) error {
-	s.mu.Lock()
-	refused := s.refused[room.Domainpart()]
-	s.mu.Unlock()
-	if refused {
+	if s.refuses(room) {
 		return nil
 	}
 	is, err := s.owner.Settings(ctx, room)
 	if err != nil || is.MembersOnly {
 		return err
+	}
+	over, err := s.begins(ctx, room)
+	if err != nil {
+		return err
+	}
+	defer over()
+	if s.refuses(room) { // by an attempt that was under way
+		return nil
 	}
 	said, done, err := s.probe.enter(room)
 	if err != nil {
@@ -76,4 +82,37 @@ func (s *stranger) tries(ctx context.Context, room jid.JID) error {
 	defer s.mu.Unlock()
 	s.refused[room.Domainpart()] = true
 	return nil
+}
+
+func (s *stranger) refuses(room jid.JID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused[room.Domainpart()]
+}
+
+// begins waits until nobody else tries the room. The caller calls over after its attempt.
+func (s *stranger) begins(ctx context.Context, room jid.JID) (over func(), err error) {
+	key, mine := room.String(), make(chan struct{})
+	for {
+		s.mu.Lock()
+		other := s.trying[key]
+		if other == nil {
+			s.trying[key] = mine
+		}
+		s.mu.Unlock()
+		if other == nil {
+			break
+		}
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("trying whether strangers are kept out: %w", ctx.Err())
+		}
+	}
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.trying, key)
+		close(mine)
+	}, nil
 }
