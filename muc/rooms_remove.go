@@ -69,11 +69,16 @@ func (r *Rooms) enterIfThere(ctx context.Context, j jid.JID) (*room, error) {
 // putOut takes somebody's affiliation and puts them out.
 func (r *Rooms) putOut(ctx context.Context, rm *room, who jid.JID, reason string) error {
 	j := rm.jid
-	r.mu.Lock()
-	banned := rm.outcasts[who.String()]
-	r.mu.Unlock()
-	if banned {
-		return nil
+	banned := func() bool {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return rm.outcasts[who.String()]
+	}
+	if banned() {
+		// A grant that was under way may have lifted the ban, and the room has not told yet.
+		if err := r.learnBans(ctx, rm); err != nil || banned() {
+			return err
+		}
 	}
 	// The room tells who has gone before it answers.
 	if err := r.Owner.setAffiliation(ctx, j, who, "", reason); err != nil {
