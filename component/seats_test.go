@@ -380,7 +380,8 @@ func TestSeatlessHost(t *testing.T) {
 		}
 	}
 	d := auth.Decision{Reason: auth.ReasonGuest, Affiliation: auth.Member, Room: room, Verdict: auth.Allow}
-	for most, reason := range map[int]auth.Reason{2: auth.ReasonRoomFull, 3: auth.ReasonGuest} {
+	for i, reason := range []auth.Reason{auth.ReasonRoomFull, auth.ReasonGuest} {
+		most := 2 + i
 		d.Rule.MaxOccupants = most
 		if got := c.seat(t.Context(), jid.MustParse("juliet@meet.example.com"), d); got.Reason != reason {
 			t.Errorf("two hosts are in a room for %d: %s", most, got.Reason)
