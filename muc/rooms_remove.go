@@ -74,11 +74,9 @@ func (r *Rooms) putOut(ctx context.Context, rm *room, who jid.JID, reason string
 		defer r.mu.Unlock()
 		return rm.outcasts[who.String()]
 	}
-	if banned() {
-		// A grant that was under way may have lifted the ban, and the room has not told yet.
-		if err := r.learnBans(ctx, rm); err != nil || banned() {
-			return err
-		}
+	// To take an affiliation lifts a ban. The room tells of bans, and of grants that lifted one, before it answers.
+	if err := r.learnBans(ctx, rm); err != nil || banned() {
+		return err
 	}
 	// The room tells who has gone before it answers.
 	if err := r.Owner.setAffiliation(ctx, j, who, "", reason); err != nil {
