@@ -33,7 +33,7 @@ func TestManyEndings(t *testing.T) {
 		l.enter(g)
 	}
 	if allocs := testing.AllocsPerRun(1000, func() { l.endings.due(now.Add(-time.Second)) }); allocs > 0 {
-		t.Errorf("a look in vain makes %v allocations", allocs)
+		t.Errorf("a look that finds nothing makes %v allocations", allocs)
 	}
 	last := now
 	for range n / 2 {
