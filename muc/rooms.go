@@ -458,7 +458,7 @@ func (r *Rooms) begin(rm *room) {
 	rm.lasts, rm.searched = temporary, true
 }
 
-// learnBans asks who was banned while usher was not inside. The room tells of later bans.
+// learnBans asks who is banned: usher may not have been inside, or not have heard yet. The room tells of later bans.
 func (r *Rooms) learnBans(ctx context.Context, rm *room) error {
 	items, err := r.Owner.WithAffiliation(ctx, rm.jid, "outcast")
 	if err != nil {

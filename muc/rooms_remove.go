@@ -69,14 +69,15 @@ func (r *Rooms) enterIfThere(ctx context.Context, j jid.JID) (*room, error) {
 // putOut takes somebody's affiliation and puts them out.
 func (r *Rooms) putOut(ctx context.Context, rm *room, who jid.JID, reason string) error {
 	j := rm.jid
-	banned := func() bool {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		return rm.outcasts[who.String()]
-	}
 	// To take an affiliation lifts a ban. The room tells of bans, and of grants that lifted one, before it answers.
-	if err := r.learnBans(ctx, rm); err != nil || banned() {
+	if err := r.learnBans(ctx, rm); err != nil {
 		return err
+	}
+	r.mu.Lock()
+	banned := rm.outcasts[who.String()]
+	r.mu.Unlock()
+	if banned {
+		return nil
 	}
 	// The room tells who has gone before it answers.
 	if err := r.Owner.setAffiliation(ctx, j, who, "", reason); err != nil {
