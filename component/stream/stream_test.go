@@ -5,6 +5,9 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"slices"
 	"strings"
 	"testing"
 
@@ -155,6 +158,58 @@ func TestCloseReleasesQuestions(t *testing.T) {
 	}
 	close(s.ended) // nor a reader
 	s.Finish(t.Context())
+}
+
+// What the server sent before the end is received, also if the end is noticed by a write.
+func TestCloseReceivesTheRest(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	s := New(client, ours)
+	s.While(func() bool { return false })
+	forbidden := make(chan error, 1)
+	go func() { forbidden <- s.Transmit() }()
+	var got []string
+	closing := make(chan struct{})
+	go func() {
+		_ = s.Receive(func(st Stanza) {
+			got = append(got, st.Attr("id"))
+			<-closing // so that the second one has not been read by then
+		}, func(p any) { t.Error(p) })
+	}()
+	const unread = 64 << 10 // more than is read at once
+	if _, err := fmt.Fprintf(server, "<message id='1'>%*s</message><message id='2'/>", unread, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-forbidden; !errors.Is(err, ErrForbidden) {
+		t.Fatalf("got %v", err)
+	}
+	ended := make(chan struct{})
+	go func() { s.Close(); close(ended) }()
+	// The end of our side means that Close is under way.
+	if _, err := io.Copy(io.Discard, server); err != nil {
+		t.Fatal(err)
+	}
+	close(closing)
+	server.Close()
+	<-ended
+	if want := []string{"1", "2"}; !slices.Equal(got, want) {
+		t.Errorf("received %q, want %q", got, want)
+	}
 }
 
 // If the server takes nothing, Send fails; it does not wait.
