@@ -156,7 +156,7 @@ func TestHeldAsLongAsTheClientWaits(t *testing.T) {
 	b.told(heldPatient, absent)
 }
 
-// Without a login to offer, somebody without a token is refused with a text, also in the middle of a meeting. With one, the client is
+// Without a login to offer, somebody without a token is refused with a text, also in the middle of a conference. With one, the client is
 // told not-authorized, so that it offers the login.
 func TestTokenRequired(t *testing.T) {
 	t.Parallel()

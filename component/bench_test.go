@@ -93,7 +93,7 @@ func report(b *testing.B, floor, usher *venue) {
 	b.ReportMetric(0, "ns/op") // of a round, which means nothing
 	var table strings.Builder
 	fmt.Fprintf(&table, "Prosody %s, %d rounds of %d joins\n", usher.Version(), len(usher.turns), joinsPerTurn)
-	fmt.Fprintf(&table, "%17s%16s%24s%20s\n", "joins/s", "", "Prosody ms/join", "focus ms/join")
+	fmt.Fprintf(&table, "%17s%16s%24s%20s\n", "joins/s", "", "Prosody cs/join", "focus cs/join")
 	fmt.Fprintf(&table, "%-8s%8s%8s%8s%12s%8s%12s%8s\n", "", "floor", "usher", "ratio", "floor", "usher", "floor", "usher")
 	for _, part := range []struct {
 		name   string
@@ -117,9 +117,9 @@ func report(b *testing.B, floor, usher *venue) {
 			b.ReportMetric(median(f), part.name+"-floor-joins/s")
 			b.ReportMetric(median(u), part.name+"-usher-joins/s")
 			b.ReportMetric(median(ratios), part.name+"-ratio")
-			b.ReportMetric(fp, part.name+"-floor-prosody-ms/join")
-			b.ReportMetric(up, part.name+"-usher-prosody-ms/join")
-			b.ReportMetric(uf, part.name+"-usher-ms/join")
+			b.ReportMetric(fp, part.name+"-floor-prosody-cs/join")
+			b.ReportMetric(up, part.name+"-usher-prosody-cs/join")
+			b.ReportMetric(uf, part.name+"-usher-cs/join")
 		}
 	}
 	b.Log(strings.TrimSuffix(table.String(), "\n"))

@@ -21,7 +21,7 @@
 //     to a lobby;
 //   - once.go keeps a one-time token, or one that may be in a room once, from doing more; endings.go puts people out when their right
 //     ends, and revoke.go when it is taken back;
-//   - meetings.go remembers what the rules of rooms depend on, and ends rooms by their rules; seats.go counts people in rooms that
+//   - conferences.go remembers what the rules of rooms depend on, and ends rooms by their rules; seats.go counts people in rooms that
 //     take only so many;
 //   - repeats.go keeps refused clients from filling the log, and hints.go tells an operator what to do about an error;
 //   - counters.go counts decisions and events.
@@ -140,31 +140,31 @@ type Options struct {
 
 // Component is the connection, and everything that is done on it. Its one entry is Run.
 type Component struct {
-	o        Options
-	policy   atomic.Pointer[policy]
-	shared   bool // other ushers may have the Store, too
-	mode     mode
-	probes   map[string]*probe // by full JID
-	stranger *stranger
-	sessions store.Sessions
-	ledger   *ledger
-	refusals store.Refusals
-	used     store.Used
-	kicks    *kicks
-	turns    turns
-	seats    *seats
-	meetings *meetings
-	held     *held
-	counts   counters
-	repeats  *repeats
-	stream   atomic.Pointer[stream.Stream]
-	work     atomic.Pointer[queue] // of the connection, nil if there is none
-	mark     jid.JID               // the address of the marks; see queue
-	stopping atomic.Bool
-	leaving  atomic.Bool   // with stopping: requests without an answer are left to the next usher
-	hurried  chan struct{} // closed by Hurry
-	hurry    sync.Once
-	tended   sync.Map // by domain: every service ever guarded; its rooms may still be occupied
+	o           Options
+	policy      atomic.Pointer[policy]
+	shared      bool // other ushers may have the Store, too
+	mode        mode
+	probes      map[string]*probe // by full JID
+	stranger    *stranger
+	sessions    store.Sessions
+	ledger      *ledger
+	refusals    store.Refusals
+	used        store.Used
+	kicks       *kicks
+	turns       turns
+	seats       *seats
+	conferences *conferences
+	held        *held
+	counts      counters
+	repeats     *repeats
+	stream      atomic.Pointer[stream.Stream]
+	work        atomic.Pointer[queue] // of the connection, nil if there is none
+	mark        jid.JID               // the address of the marks; see queue
+	stopping    atomic.Bool
+	leaving     atomic.Bool   // with stopping: requests without an answer are left to the next usher
+	hurried     chan struct{} // closed by Hurry
+	hurry       sync.Once
+	tended      sync.Map // by domain: every service ever guarded; its rooms may still be occupied
 
 	// For tests.
 	requestTimeout time.Duration
@@ -188,7 +188,7 @@ func (c *Component) Use(a *auth.Authorizer, services []jid.JID) {
 		c.tended.Store(s.Domainpart(), true)
 	}
 	c.policy.Store(&policy{a, services})
-	c.meetings.changes()
+	c.conferences.changes()
 }
 
 func (c *Component) tends(service string) bool {
@@ -215,7 +215,7 @@ func New(o Options) (*Component, error) {
 	c.ledger = newLedger(o.Store, o.Log, &c.counts)
 	c.seats = c.ledger.seats
 	c.seats.now = o.Now
-	c.meetings = newMeetings(c)
+	c.conferences = newConferences(c)
 	c.Use(o.Authorizer, o.Services)
 	var err error
 	if c.mark, err = o.Domain.WithLocal("mark"); err == nil {
@@ -310,7 +310,7 @@ func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
 		return nil, err
 	}
 	c.mode.Restore(written)
-	if err := c.meetings.takeIn(ctx); err != nil {
+	if err := c.conferences.takeIn(ctx); err != nil {
 		return nil, err
 	}
 	known := make(map[string]jid.JID)
@@ -351,7 +351,7 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 	run(func() { c.mode.Resume(own, rooms, c.policy.Load().services...) })
 	run(func() { c.expire(own) })
 	run(func() { c.end(own) })
-	run(func() { c.meetings.run(own) })
+	run(func() { c.conferences.run(own) })
 	run(func() { c.ledger.run(own) })
 	g.Go(func() error { return c.keepAlive(own) })
 	run(func() {

@@ -18,14 +18,14 @@ func (c *Component) Patient() {
 // SlowPerVHost is how many slow requests of one virtual host may be under way.
 const SlowPerVHost = slowPerVHost
 
-// Met is what is remembered of the meeting in a room.
-func (c *Component) Met(room string) meetingRecord {
-	c.meetings.mu.Lock()
-	defer c.meetings.mu.Unlock()
-	if m := c.meetings.all[room]; m != nil {
-		return m.meetingRecord
+// Met is what is remembered of the conference in a room.
+func (c *Component) Met(room string) conferenceRecord {
+	c.conferences.mu.Lock()
+	defer c.conferences.mu.Unlock()
+	if m := c.conferences.all[room]; m != nil {
+		return m.conferenceRecord
 	}
-	return meetingRecord{}
+	return conferenceRecord{}
 }
 
 // Rooms is what the mode does with people and rooms.

@@ -134,7 +134,7 @@ func TestConflict(t *testing.T) {
 func TestStopAndStart(t *testing.T) {
 	t.Parallel()
 	alone(t, func(t *testing.T, m mode) {
-		g, host, guest := m.meeting(t)
+		g, host, guest := m.conference(t)
 		g.halt()
 		if got := host.iq("get", domain, "<ping xmlns='urn:xmpp:ping'/>").ErrorCondition(); got != m.unserved() {
 			t.Errorf("the server answers for usher: %s", got)
@@ -177,7 +177,7 @@ var openings = map[mode][]struct{ field, opens, closed string }{
 func TestOwnerOpensTheRoom(t *testing.T) {
 	t.Parallel()
 	alone(t, func(t *testing.T, m mode) {
-		g, host, _ := m.meeting(t)
+		g, host, _ := m.conference(t)
 		g.guards(host, room)
 		if got := g.person("guest.meet.example.com").joins(room); got != "registration-required" {
 			t.Errorf("a guest who did not ask: %s", got)
@@ -201,7 +201,7 @@ func TestOwnerOpensTheRoom(t *testing.T) {
 func TestLeavingEndsTheGrant(t *testing.T) {
 	t.Parallel()
 	alone(t, func(t *testing.T, m mode) {
-		g, host, guest := m.meeting(t)
+		g, host, guest := m.conference(t)
 		guest.leaves(room)
 		g.inTime("the way back is closed", func() bool { return guest.joins(room) == "registration-required" || leave(guest) })
 		guest.enters(room, "")
@@ -340,7 +340,7 @@ func TestNotAnAdmin(t *testing.T) {
 func TestReturning(t *testing.T) {
 	t.Parallel()
 	alone(t, func(t *testing.T, m mode) {
-		g, host, guest := m.meeting(t)
+		g, host, guest := m.conference(t)
 		other := g.person("guest.meet.example.com")
 		other.enters(room, "")
 		host.iq("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item role='none' nick='"+guest.nick+"'/></query>")
@@ -370,7 +370,7 @@ func TestUnreadablePresence(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			g, host, guest := own.meeting(t)
+			g, host, guest := own.conference(t)
 			observer := g.person("meet.example.com")
 			observer.enters(room, mint(t, nil))
 			for _, p := range []*person{guest, host} {
@@ -392,7 +392,7 @@ func TestUnreadablePresence(t *testing.T) {
 func TestServiceTakenOut(t *testing.T) {
 	t.Parallel()
 	alone(t, func(t *testing.T, m mode) {
-		g, host, guest := m.meeting(t)
+		g, host, guest := m.conference(t)
 		late := g.person("guest.meet.example.com")
 		g.usher.Use(auth.New(policy(func(p *auth.Policy) { p.Services = []string{"rooms.example.com"} })), []jid.JID{jid.MustParse("rooms.example.com")})
 		late.must("asks where nobody is let in", late.asks(room, ""), "forbidden room-unknown")

@@ -212,8 +212,8 @@ type gate struct {
 	secrets *secrettest.Secrets // what neither logs nor answers may have
 }
 
-// meeting is a server with usher as the focus itself, and a host and a guest in the room.
-func (m mode) meeting(t *testing.T) (g *gate, host, guest *person) {
+// conference is a server with usher as the focus itself, and a host and a guest in the room.
+func (m mode) conference(t *testing.T) (g *gate, host, guest *person) {
 	t.Helper()
 	g = m.begin(t)
 	host, guest = g.person("meet.example.com"), g.person("guest.meet.example.com")

@@ -273,7 +273,7 @@ func (c *Component) hold(ctx context.Context, r *request, d auth.Decision) bool 
 
 // arrived has the requests decided again that are held for a room that a host has entered. It does not block.
 func (c *Component) arrived(room jid.JID) {
-	c.meetings.arrived(room)
+	c.conferences.arrived(room)
 	q := c.work.Load()
 	if q == nil {
 		return

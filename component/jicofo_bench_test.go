@@ -193,7 +193,7 @@ func middle(all []quantiles) (q quantiles) {
 
 func (q quantiles) report(b *testing.B, name string) {
 	for n, part := range []string{"p50", "p99"} {
-		b.ReportMetric(q[n], name+part+"-ms")
+		b.ReportMetric(q[n], name+part+"-cs")
 	}
 }
 
@@ -343,7 +343,7 @@ func (i *install) guest(ctx context.Context, who, room string) (time.Time, error
 // BenchmarkRelay measures what usher adds to a request: guests who ask for one of twenty rooms that have a host, each guest
 // once, two hundred a second, through usher and, as "direct", of Jicofo itself, in turns. "over" is the difference of each
 // two turns. All are medians of the turns. "requests/s" is what 64 get through usher who ask again and
-// again without a pause, and "ms/request" the CPU time that this takes.
+// again without a pause, and "cs/request" the CPU time that this takes.
 func BenchmarkRelay(b *testing.B) {
 	const askers, each = 64, 50
 	i := startInstall(b)
@@ -386,8 +386,8 @@ func BenchmarkRelay(b *testing.B) {
 	}
 	requests := float64(b.N * askers * each)
 	b.ReportMetric(requests/flat.wall.Seconds(), "requests/s")
-	b.ReportMetric(flat.focus.Seconds()*1000/requests, "usher-ms/request")
-	b.ReportMetric(flat.prosody.Seconds()*1000/requests, "prosody-ms/request")
+	b.ReportMetric(flat.focus.Seconds()*1000/requests, "usher-cs/request")
+	b.ReportMetric(flat.prosody.Seconds()*1000/requests, "prosody-cs/request")
 	middle(through).report(b, "usher-")
 	middle(without).report(b, "direct-")
 	middle(over).report(b, "over-")
@@ -461,7 +461,7 @@ func BenchmarkGuard(b *testing.B) {
 		after := i.cpu(b)
 		sum.wall, sum.focus, sum.prosody = sum.wall+time.Since(began), sum.focus+after.focus-before.focus, sum.prosody+after.prosody-before.prosody
 	}
-	b.ReportMetric(sum.focus.Seconds()*1000/sum.wall.Seconds(), "usher-ms/s")
-	b.ReportMetric(sum.prosody.Seconds()*1000/sum.wall.Seconds(), "prosody-ms/s")
+	b.ReportMetric(sum.focus.Seconds()*1000/sum.wall.Seconds(), "usher-cs/s")
+	b.ReportMetric(sum.prosody.Seconds()*1000/sum.wall.Seconds(), "prosody-cs/s")
 	b.ReportMetric(float64(i.usher.heap(b))/rooms, "B/room")
 }

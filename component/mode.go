@@ -25,7 +25,7 @@ type mode interface {
 	apply(ctx context.Context, r *request, d auth.Decision) (auth.Decision, *focus.Answer)
 	// Await watches the room for a host until then, and tells Component.arrived of one.
 	Await(room jid.JID, until time.Time)
-	meetingRooms
+	conferenceRooms
 	// Remove puts somebody out of a room, with a reason that they read. See muc.Rooms and muc.Guard.
 	Remove(ctx context.Context, room, who jid.JID, reason string) error
 	// hears takes in a presence or message, and returns the fault that remains: the stanza's own, or what went wrong.
@@ -71,7 +71,7 @@ func (c *Component) setMode() error {
 	if !c.o.MembersOnly {
 		options.Try = c.stranger.tries
 	}
-	r := rights{sessions: c.sessions, ledger: c.ledger, meetings: c.meetings, lobby: noLobby{}}
+	r := rights{sessions: c.sessions, ledger: c.ledger, conferences: c.conferences, lobby: noLobby{}}
 	if !c.o.Lobby.Equal(jid.JID{}) {
 		options.Lobby = muc.NewLobby(owner, c.o.Lobby)
 		r.lobby = options.Lobby
@@ -81,12 +81,12 @@ func (c *Component) setMode() error {
 		r.rooms = own.Rooms
 		own.rights = r
 		c.mode = own
-		c.meetings.rooms = own
+		c.conferences.rooms = own
 		return nil
 	}
 	c.requestTimeout = relayedTimeout
 	before, err := c.newBeforeJicofo(options, r)
-	c.mode, c.meetings.rooms = before, before
+	c.mode, c.conferences.rooms = before, before
 	return err
 }
 

@@ -164,7 +164,7 @@ func TestRepeatsModel(t *testing.T) {
 				}
 			},
 			"wait": func(t *rapid.T) {
-				*clock = clock.Add(time.Duration(rapid.IntRange(0, 12_000).Draw(t, "ms")) * time.Millisecond)
+				*clock = clock.Add(time.Duration(rapid.IntRange(0, 12_000).Draw(t, "cs")) * time.Millisecond)
 			},
 			"flush": func(t *rapid.T) { r.flush(rapid.IntRange(0, 9).Draw(t, "all") == 0) },
 			"": func(t *rapid.T) {

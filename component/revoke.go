@@ -214,7 +214,7 @@ func (c *Component) kicked(room, who jid.JID, _ bool) {
 
 // roomEnded is called when a room is gone. It does not block.
 func (c *Component) roomEnded(room jid.JID) {
-	c.meetings.ended(room)
+	c.conferences.ended(room)
 	c.ledger.lobbyEnds(room)
 	c.kicks.mu.Lock()
 	defer c.kicks.mu.Unlock()

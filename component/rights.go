@@ -35,14 +35,14 @@ func (noLobby) Start(context.Context, jid.JID) error      { return nil }
 
 // rights gives people their rights in rooms that are open, or that they may open.
 type rights struct {
-	rooms    rooms
-	lobby    lobby
-	sessions store.Sessions
-	ledger   *ledger
-	meetings *meetings
+	rooms       rooms
+	lobby       lobby
+	sessions    store.Sessions
+	ledger      *ledger
+	conferences *conferences
 }
 
-// look asks the room and its lobby, and adds what is remembered of the meeting there.
+// look asks the room and its lobby, and adds what is remembered of the conference there.
 func (g rights) look(ctx context.Context, req auth.Request, room auth.Room) (s auth.RoomState, err error) {
 	if s.Exists, s.HostPresent, err = g.rooms.State(ctx, room.JID); err != nil {
 		return s, err
@@ -50,7 +50,7 @@ func (g rights) look(ctx context.Context, req auth.Request, room auth.Room) (s a
 	if s.Exists {
 		s.Lobby, err = g.lobby.At(ctx, room.JID)
 	}
-	return g.meetings.state(req, room, s), err
+	return g.conferences.state(req, room, s), err
 }
 
 // give makes a decision true in the room: it opens the room, sets the affiliation and writes grant and session down.

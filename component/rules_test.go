@@ -133,7 +133,7 @@ func TestRuleEndsWithHost(t *testing.T) {
 	}, own, ejabberd, relay)
 }
 
-// Once a host has been in the meeting, newcomers are let in as long as it lasts, and no longer.
+// Once a host has been in the conference, newcomers are let in as long as it lasts, and no longer.
 func TestRuleKeeps(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {
@@ -152,12 +152,12 @@ func TestRuleKeeps(t *testing.T) {
 		late.leaves(room)
 		guest.leaves(room)
 		g.roomEnds()
-		g.eventually("the meeting is over", func() bool { return g.count(store.KindRoom, "") == 0 })
+		g.eventually("the conference is over", func() bool { return g.count(store.KindRoom, "") == 0 })
 		late.must("asks then", late.asks(room, ""), absent)
 	}, own, ejabberd, relay)
 }
 
-// A meeting lasts as long as its rule says. Where usher is inside, people are told five minutes before.
+// A conference lasts as long as its rule says. Where usher is inside, people are told five minutes before.
 func TestRuleDuration(t *testing.T) {
 	t.Parallel()
 	eachMode(t, func(t *testing.T, m mode) {

@@ -81,7 +81,7 @@ func (s *stage) begins() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.mode, c.mode, c.meetings.rooms, s.c = c.mode, s, s, c
+	s.mode, c.mode, c.conferences.rooms, s.c = c.mode, s, s, c
 	if _, err := c.restore(s.t.Context()); err != nil {
 		s.t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func (s *stage) Say(room, who jid.JID, text string) (bool, error) {
 
 func (s *stage) look(ctx context.Context, req auth.Request, room auth.Room) (r auth.RoomState, err error) {
 	r.Exists, r.HostPresent, err = s.State(ctx, room.JID)
-	return s.c.meetings.state(req, room, r), err
+	return s.c.conferences.state(req, room, r), err
 }
 
 func (s *stage) apply(ctx context.Context, r *request, d auth.Decision) (auth.Decision, *focus.Answer) {
@@ -220,14 +220,14 @@ func (s *stage) leaves(who string) {
 func (s *stage) passes(d time.Duration) {
 	for range d / time.Second {
 		s.clock = s.clock.Add(time.Second)
-		s.c.meetings.tick(s.t.Context())
+		s.c.conferences.tick(s.t.Context())
 	}
 }
 
 // skips has time pass at once.
 func (s *stage) skips(d time.Duration) {
 	s.clock = s.clock.Add(d)
-	s.c.meetings.tick(s.t.Context())
+	s.c.conferences.tick(s.t.Context())
 }
 
 // want fails the test unless that was said, or was read when rooms ended.
@@ -238,7 +238,7 @@ func want(t *testing.T, what string, got []string, want ...string) {
 	}
 }
 
-// records are how many records are left of meetings.
+// records are how many records are left of conferences.
 func (s *stage) records() (n int) {
 	s.t.Helper()
 	for _, err := range s.store.All(s.t.Context(), store.KindRoom) {
@@ -259,9 +259,9 @@ const (
 	leftText              = "The host has left, and the conference has ended."
 )
 
-// A meeting lasts as long as its rule says, from the first admission on. It does not matter who comes and goes, and which usher looks after it.
-// People are told five minutes before. Then the next meeting may begin.
-func TestMeetingDuration(t *testing.T) {
+// A conference lasts as long as its rule says, from the first admission on. It does not matter who comes and goes, and which usher looks after it.
+// People are told five minutes before. Then the next conference may begin.
+func TestConferenceDuration(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", MaxDuration: 2 * time.Hour})
 	s.enters(host1, asHost)
@@ -289,8 +289,8 @@ func TestMeetingDuration(t *testing.T) {
 	want(t, "ended again", s.ended, longestText, longestText)
 }
 
-// While a room cannot be ended, nobody new comes into a meeting that is over, and it is tried again.
-func TestMeetingOver(t *testing.T) {
+// While a room cannot be ended, nobody new comes into a conference that is over, and it is tried again.
+func TestConferenceOver(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", MaxDuration: time.Hour})
 	s.enters(host1, asHost)
@@ -303,23 +303,23 @@ func TestMeetingOver(t *testing.T) {
 	if got := s.asks(host2, "", asHost); got != string(auth.ReasonRoomUnavailable) {
 		t.Error(got)
 	}
-	s.passes(meetingAgain)
+	s.passes(conferenceAgain)
 	want(t, "ended", s.ended, longestText)
 	s.enters(host2, asHost)
 }
 
-// What a meeting depends on is written down when usher stops.
-func TestMeetingSaved(t *testing.T) {
+// What a conference depends on is written down when usher stops.
+func TestConferenceSaved(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", OnHostLeft: auth.LeftEnd, HostGrace: time.Minute})
 	s.enters(host1, asHost)
 	s.enters(mem1)
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
-	s.c.meetings.run(stopped) // sees the host
+	s.c.conferences.run(stopped) // sees the host
 	s.leaves(host1)
 	s.clock = s.clock.Add(10 * time.Second)
-	s.c.meetings.run(stopped) // misses the host
+	s.c.conferences.run(stopped) // misses the host
 	s.begins()
 	s.skips(50 * time.Second)
 	want(t, "ended early", s.ended)
@@ -328,7 +328,7 @@ func TestMeetingSaved(t *testing.T) {
 }
 
 // An usher that is not the active one ends nothing.
-func TestMeetingPassive(t *testing.T) {
+func TestConferencePassive(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", MaxDuration: time.Hour})
 	s.enters(host1, asHost)
@@ -341,8 +341,8 @@ func TestMeetingPassive(t *testing.T) {
 	want(t, "ended", s.ended, longestText)
 }
 
-// A meeting to which nobody was admitted in the end has not begun.
-func TestMeetingNotBegun(t *testing.T) {
+// A conference to which nobody was admitted in the end has not begun.
+func TestConferenceNotBegun(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", MaxDuration: time.Hour})
 	s.broken = errors.New("no answer")
@@ -360,8 +360,8 @@ func TestMeetingNotBegun(t *testing.T) {
 	want(t, "ended", s.ended)
 }
 
-// What is written down of a room that ended while no usher was there is not about the next meeting.
-func TestMeetingOfBefore(t *testing.T) {
+// What is written down of a room that ended while no usher was there is not about the next conference.
+func TestConferenceOfBefore(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", MaxDuration: time.Hour, FirstIsHost: auth.FirstToken})
 	s.enters(mem1)
@@ -378,8 +378,8 @@ func TestMeetingOfBefore(t *testing.T) {
 	want(t, "ended", s.ended, longestText)
 }
 
-// A host's token says when the meeting ends, also without a rule; it never lengthens it. Others' tokens do not.
-func TestMeetingEndsByToken(t *testing.T) {
+// A host's token says when the conference ends, also without a rule; it never lengthens it. Others' tokens do not.
+func TestConferenceEndsByToken(t *testing.T) {
 	t.Parallel()
 	ends := func(at time.Time) func(*token.Claims) {
 		return func(c *token.Claims) { c.RoomEnds = at }
@@ -403,7 +403,7 @@ func TestMeetingEndsByToken(t *testing.T) {
 }
 
 // What becomes of a room when its last host has left: of newcomers, and of the room.
-func TestMeetingHostLeft(t *testing.T) {
+func TestConferenceHostLeft(t *testing.T) {
 	t.Parallel()
 	const grace = 5 * time.Minute
 	in, waits := "member", string(auth.ReasonHostAbsent)
@@ -460,7 +460,7 @@ func TestMeetingHostLeft(t *testing.T) {
 }
 
 // A room does not end while a host is on the way back.
-func TestMeetingHostComes(t *testing.T) {
+func TestConferenceHostComes(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", OnHostLeft: auth.LeftEnd, HostGrace: time.Minute})
 	s.enters(host1, asHost)
@@ -479,7 +479,7 @@ func TestMeetingHostComes(t *testing.T) {
 }
 
 // Of equals who come at once, one is host. They are it when they come back, and if they are gone the next one is.
-func TestMeetingFirstIsHost(t *testing.T) {
+func TestConferenceFirstIsHost(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", FirstIsHost: auth.FirstToken})
 	var all sync.WaitGroup
@@ -528,7 +528,7 @@ func TestMeetingFirstIsHost(t *testing.T) {
 }
 
 // A first host who leaves has the grace to come back in.
-func TestMeetingFirstHasGrace(t *testing.T) {
+func TestConferenceFirstHasGrace(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", FirstIsHost: auth.FirstToken, HostGrace: time.Minute})
 	if got := s.asks(mem1, "machine"); got != "owner" {
@@ -552,8 +552,8 @@ func TestMeetingFirstHasGrace(t *testing.T) {
 	}
 }
 
-// Somebody who was host by coming first is nobody special in the next meeting, also if usher was killed and the room ended meanwhile.
-func TestMeetingFirstOfBefore(t *testing.T) {
+// Somebody who was host by coming first is nobody special in the next conference, also if usher was killed and the room ended meanwhile.
+func TestConferenceFirstOfBefore(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", FirstIsHost: auth.FirstToken})
 	if got := s.asks(mem1, "machine"); got != "owner" {
@@ -568,12 +568,12 @@ func TestMeetingFirstOfBefore(t *testing.T) {
 	s.skips(time.Hour)
 	s.enters(host1, asHost)
 	if got := s.asks("anew@meet.example.com", "machine"); got != "member" {
-		t.Errorf("beside the host of the next meeting: %s", got)
+		t.Errorf("beside the host of the next conference: %s", got)
 	}
 }
 
 // A first host that the room does not take is none.
-func TestMeetingFirstFails(t *testing.T) {
+func TestConferenceFirstFails(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", FirstIsHost: auth.FirstToken})
 	s.broken = errors.New("no answer")
@@ -587,7 +587,7 @@ func TestMeetingFirstFails(t *testing.T) {
 }
 
 // Two ushers with one store make one of many the first host.
-func TestMeetingFirstOfTwo(t *testing.T) {
+func TestConferenceFirstOfTwo(t *testing.T) {
 	t.Parallel()
 	eachShared(t, func(t *testing.T, open func() store.Store) {
 		var ushers []*stage
@@ -616,8 +616,8 @@ func TestMeetingFirstOfTwo(t *testing.T) {
 	})
 }
 
-// New rules hold at once, also for meetings that are under way.
-func TestMeetingReload(t *testing.T) {
+// New rules hold at once, also for conferences that are under way.
+func TestConferenceReload(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.enters(host1, asHost)
@@ -656,7 +656,7 @@ func TestMeetingReload(t *testing.T) {
 }
 
 // Rooms without a rule cost no call of the store and no question.
-func TestMeetingCostsNothing(t *testing.T) {
+func TestConferenceCostsNothing(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "other", MaxDuration: time.Hour, MaxOccupants: 1})
 	s.enters(host1, asHost)
@@ -667,7 +667,7 @@ func TestMeetingCostsNothing(t *testing.T) {
 }
 
 // Nobody is let in without the store where a rule needs it, and nothing is left of the attempt.
-func TestMeetingWithoutStore(t *testing.T) {
+func TestConferenceWithoutStore(t *testing.T) {
 	t.Parallel()
 	for name, rule := range map[string]auth.Rule{
 		"duration": {Match: "*", MaxDuration: time.Hour},
@@ -702,7 +702,7 @@ func TestMeetingWithoutStore(t *testing.T) {
 }
 
 // Seats: as many as the rule says, or the token if that says less, and again after a restart. Who was here before asks again.
-func TestMeetingSeats(t *testing.T) {
+func TestConferenceSeats(t *testing.T) {
 	t.Parallel()
 	s := newStage(t, auth.Rule{Match: "*", MaxOccupants: 3, WaitForHost: auth.NobodyWaits})
 	s.enters(host1, asHost)
