@@ -37,6 +37,7 @@ const (
 	ReasonBarred           Reason = "barred"
 	ReasonRoomFull         Reason = "room-full"
 	ReasonRoomClosed       Reason = "room-closed"
+	ReasonRoomLocked       Reason = "room-locked"
 
 	ReasonRequestMalformed Reason = "request-malformed"
 	ReasonTooManyRequests  Reason = "too-many-requests"
@@ -224,6 +225,10 @@ var Reasons = []ReasonRow{
 		"The room is closed now, by hours of its rule.",
 		"Nothing, or see `hours` of the rule; `usher rules explain` says which rule fits.",
 		"This room is closed at the moment."},
+	{ReasonRoomLocked, Deny, Refused, ClassRoom, LevelInfo,
+		"An operator has locked the room, and lets in hosts only.",
+		"Nothing: it is locked until it ends, or is unlocked with the API.",
+		"This room is locked. Ask the host to open it."},
 
 	{ReasonRequestMalformed, Deny, BadRequest, ClassRequest, LevelInfo,
 		"The stanza is not a well-formed conference request, or too large or too deep.",

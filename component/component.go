@@ -24,7 +24,8 @@
 //   - conferences.go remembers what the rules of rooms depend on, and ends rooms by their rules; seats.go counts people in rooms that
 //     take only so many;
 //   - repeats.go keeps refused clients from filling the log, and hints.go tells an operator what to do about an error;
-//   - counters.go counts decisions and events.
+//   - counters.go counts decisions and events, status.go says what usher does at the moment, and report.go tells others what happens;
+//   - view.go shows the rooms, and steer.go does to them what an operator wants.
 //
 // # What can get lost
 //
@@ -133,6 +134,12 @@ type Options struct {
 	Gone func() bool
 	// Now is the clock by which tokens, rights and holds end, as the Store has one for its records; nil for the machine's.
 	Now func() time.Time
+	// Report is called with all that happens: see Report. nil means that nobody wants to know. It is called by many goroutines, also by
+	// the one that reads from the server and while rooms are locked. So it must not block, and must not call the Component. What it is
+	// told of one room is in order.
+	Report func(Report)
+	// Explain has decisions explained in reports.
+	Explain bool
 	// Version is the answer to a question for the software's version (XEP-0092).
 	Version string
 	Log     *zap.Logger

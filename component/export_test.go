@@ -35,5 +35,5 @@ type Rooms interface {
 	Say(room, who jid.JID, text string) (bool, error)
 }
 
-// Rooms returns the rooms of the usher.
-func (c *Component) Rooms() Rooms { return c.mode.(Rooms) }
+// Mode returns the mode of the usher.
+func (c *Component) Mode() Rooms { return c.mode.(Rooms) }

@@ -17,7 +17,7 @@ func (g *gate) putsOut(room string, p *person) {
 	g.t.Helper()
 	ctx, cancel := g.within()
 	defer cancel()
-	if err := g.usher.Rooms().Remove(ctx, jid.MustParse(room), jid.MustParse(p.BareJID()), revokedText); err != nil {
+	if err := g.usher.Mode().Remove(ctx, jid.MustParse(room), jid.MustParse(p.BareJID()), revokedText); err != nil {
 		g.t.Fatalf("Remove of %s from %s: %v", p.BareJID(), room, err)
 	}
 }
@@ -159,7 +159,7 @@ func TestRemoveAdmin(t *testing.T) {
 		host.enters(room, mint(t, nil))
 		ctx, cancel := g.within()
 		defer cancel()
-		err := g.usher.Rooms().Remove(ctx, jid.MustParse(room), jid.MustParse("focus@"+domain), revokedText)
+		err := g.usher.Mode().Remove(ctx, jid.MustParse(room), jid.MustParse("focus@"+domain), revokedText)
 		if !errors.Is(err, muc.ErrAdmin) {
 			t.Errorf("Remove: %v", err)
 		}
@@ -176,7 +176,7 @@ func TestEnd(t *testing.T) {
 		guest.enters(room, "")
 		ctx, cancel := g.within()
 		defer cancel()
-		if err := g.usher.Rooms().End(ctx, jid.MustParse(room), revokedText); err != nil {
+		if err := g.usher.Mode().End(ctx, jid.MustParse(room), revokedText); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range []*person{host, guest} {
@@ -186,7 +186,7 @@ func TestEnd(t *testing.T) {
 			}
 		}
 		g.nothingWritten()
-		if err := g.usher.Rooms().End(ctx, jid.MustParse(room), revokedText); err != nil {
+		if err := g.usher.Mode().End(ctx, jid.MustParse(room), revokedText); err != nil {
 			t.Errorf("End of a room that is gone: %v", err)
 		}
 		host.enters(room, mint(t, nil))
@@ -208,7 +208,7 @@ func TestSay(t *testing.T) {
 		}
 		// The room may tell usher later than it tells them that they are inside.
 		g.eventually("usher says "+text, func() bool {
-			said, err := g.usher.Rooms().Say(jid.MustParse(room), who, text)
+			said, err := g.usher.Mode().Say(jid.MustParse(room), who, text)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -233,7 +233,7 @@ func TestSay(t *testing.T) {
 	b := beforeJicofo(t, setup{JitsiOptions: prosodytest.JitsiOptions{}})
 	other := b.person("meet.example.com")
 	other.enters(room, mint(t, nil))
-	if said, err := b.usher.Rooms().Say(jid.MustParse(room), jid.JID{}, "hello"); said || err != nil {
+	if said, err := b.usher.Mode().Say(jid.MustParse(room), jid.JID{}, "hello"); said || err != nil {
 		t.Errorf("in front of Jicofo: %t, %v", said, err)
 	}
 }
