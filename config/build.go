@@ -23,6 +23,10 @@ func (l *loader) build(r *raw) *Config {
 	c.Sessions = r.Sessions
 	c.Store = l.buildStore(r)
 	c.AdminSocket = l.buildSocket(r)
+	c.Ops = l.buildOps(r)
+	c.API = l.buildAPI(r, c.Ops)
+	c.Audit = l.buildAudit(r)
+	c.Webhooks = l.buildWebhooks(r.Webhooks)
 	for _, domain := range l.vhosts {
 		name := domain.String()
 		c.VHosts = append(c.VHosts, l.buildVHost(join("vhosts", name), domain, r.VHosts[name]))

@@ -66,7 +66,15 @@ type Config struct {
 	// AdminSocket is the path of the socket by which usher's commands talk to the running usher; empty for the default: see
 	// [Config.Socket].
 	AdminSocket string
-	Log         Log
+	// Ops says where usher shows what it does: metrics, health and the live page.
+	Ops Ops
+	// API says who may steer usher by HTTP, and where.
+	API API
+	// Audit says where usher writes each decision and each call of the API.
+	Audit Audit
+	// Webhooks are the addresses that hear of what happens, in the order of the file. No two have the same name.
+	Webhooks []Webhook
+	Log      Log
 	// Warnings say what is allowed but probably not meant, such as a secret that everybody can read.
 	Warnings []Problem
 	// Notes say what usher leaves out of the sources, and why.
@@ -172,7 +180,7 @@ type OnHostLeft string
 
 // What happens then.
 const (
-	LeftKeep OnHostLeft = "keep" // nothing: newcomers are let in as long as the meeting lasts
+	LeftKeep OnHostLeft = "keep" // nothing: newcomers are let in as long as the conference lasts
 	LeftLock OnHostLeft = "lock" // newcomers wait for a host again; those inside stay
 	LeftEnd  OnHostLeft = "end"  // the room ends
 )

@@ -21,8 +21,8 @@ func variable(path string) string { return prefix + strings.ToUpper(inVariable.R
 var inVariable = strings.NewReplacer("/", "_", ".", "_", "-", "_")
 
 var (
-	// number matches the number of an issuer or a rule in the name of a variable.
-	number = regexp.MustCompile(`(_ISSUERS|^` + variable("rooms/rules") + `)_(0|[1-9]\d?)_`)
+	// number matches the number of an issuer, a rule or a webhook in the name of a variable.
+	number = regexp.MustCompile(`(_ISSUERS|^` + variable("rooms/rules") + `|^` + variable("webhooks") + `)_(0|[1-9]\d?)_`)
 	// kubernetes matches the variables that Kubernetes makes in every container for a service called usher or usher-….
 	kubernetes = regexp.MustCompile(`^\w+_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=\w+://|PORT_\d+_[A-Z]+(_[A-Z]+)?=)`)
 )

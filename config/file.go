@@ -32,7 +32,7 @@ func (l *loader) readFile(content []byte) {
 			return
 		}
 		if errors.Is(err, io.EOF) {
-			l.section("", table, document.Content[0])
+			l.section("", l.root, document.Content[0])
 			return
 		}
 	}
@@ -205,7 +205,7 @@ func (l *loader) section(path string, s *shape, n *yaml.Node) {
 				l.misnamed = append(l.misnamed, last(key))
 			}
 		} else if keyShape = s.keys[name.Value]; keyShape == nil {
-			l.problem(at, typed(key), "is not a known key"+misplaced(path, s, name.Value))
+			l.problem(at, typed(key), "is not a known key"+l.misplaced(path, s, name.Value))
 			continue
 		}
 		if first, twice := lines[key]; twice {
@@ -249,11 +249,11 @@ func (l *loader) outdented(key string, at place, above []*yaml.Node) {
 }
 
 // misplaced guesses what an unknown key was meant to be, for the end of a sentence.
-func misplaced(path string, s *shape, name string) string {
+func (l *loader) misplaced(path string, s *shape, name string) string {
 	if meant := closest(name, slices.Sorted(maps.Keys(s.keys))); meant != "" {
 		return "; did you mean " + meant + "?"
 	}
-	for _, place := range placesOf(name, "", table) {
+	for _, place := range placesOf(name, "", l.root) {
 		if place != typed(path) {
 			return "; does it belong in " + place + "?"
 		}

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 //go:generate go test -run TestReadme -update .
 
@@ -219,6 +222,51 @@ var keys = []key{
 		means: "The socket by which `usher revoke`, `usher grants` and others talk to the running usher. Its folder must exist. Everybody who may " +
 			"write to it can put people out."},
 
+	{name: "ops.listen", def: "127.0.0.1:8089", example: "unix:/run/usher/ops.sock",
+		means: "Where usher shows metrics (`/metrics`), its health (`/healthz`, `/readyz`) and the live page (`/`): host:port, `unix:` and the path of a " +
+			"socket, or `off`. Everybody who reaches it sees rooms and people, but no tokens."},
+	{name: "ops.pprof", def: "false", example: "true",
+		means: "Adds the profiles of Go (`/debug/pprof`) there."},
+
+	{name: "api.listen", def: "off", example: "127.0.0.1:8088",
+		means: "Where usher answers calls of the [API](#api): host:port, `unix:` and the path of a socket, or `off`. It speaks no TLS: in front of it " +
+			"belongs a proxy that does."},
+	{name: "api.keys_file", def: "api-keys.yaml", example: "other-keys.yaml",
+		means: "The file with the keys of the API. `usher api key add` writes it."},
+	{name: "api.rate", def: "10", example: "2.5",
+		means: "How many calls a second each key may make."},
+	{name: "api.burst", def: "20", example: "50",
+		means: "How many of them may come at once."},
+	{name: "api.public_url", unset: "no links", example: "https://usher.example.com",
+		means: "The address at which people reach the API's links, which are for one use."},
+	{name: "api.meet_url", unset: "no links", example: "https://meet.example.com",
+		means: "The address of the web page to which a link leads, without the room."},
+
+	{name: "audit.to", def: "off", example: "/var/log/usher/audit.jsonl",
+		means: "Where each decision and each call of the API is written as a line of JSON: a file, `stderr`, `journal`, or `off`."},
+	{name: "audit.max_size", def: "100MiB", example: "1GiB",
+		means: "How large the file may become before a new one begins: 1MiB to 1024GiB."},
+	{name: "audit.max_age", def: "720h", example: "2160h",
+		means: "How old a file becomes before it is removed: 1h to 87600h. A new one begins each day at the latest."},
+	{name: "audit.keep", def: "10", example: "30",
+		means: "How many older files are kept: 1 to 1000."},
+
+	{name: "webhooks.name", unset: "required", example: "back-end",
+		means: "The name of this webhook, for the log and the metrics. See [Webhooks](#webhooks)."},
+	{name: "webhooks.url", unset: "required", example: "https://portal.example.com/hooks/usher",
+		means: "The address that hears of events, by https. Redirects are not followed."},
+	{name: "webhooks.secret", unset: "required, or webhooks.secret_file", example: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		means: "The secret that signs each event, by the [Standard Webhooks](https://www.standardwebhooks.com) specification: `whsec_` and 24 to 64 bytes in " +
+			"base64. Nobody else may read this file then."},
+	{name: "webhooks.secret_file", unset: "required, or webhooks.secret", example: "webhook.secret",
+		means: "A file with that secret. A new line at its end does not count."},
+	{name: "webhooks.events", unset: "all", example: "[admitted, refused]",
+		means: "Which events: " + inCode(HookEvents) + "."},
+	{name: "webhooks.rooms", unset: "all", example: `["class-*"]`,
+		means: "The rooms that it hears of, as patterns of names: `*` stands for any characters, `?` for one, `[a-z]` for one of a range."},
+	{name: "webhooks.timeout", def: "10s", example: "5s",
+		means: "How long it may take to answer: 1s to 60s. Then usher tries again."},
+
 	{name: "log.level", def: "info", example: "debug",
 		means: "The least level that is logged: `debug`, `info`, `warn` or `error`."},
 	{name: "log.format", def: "console", example: "json",
@@ -246,6 +294,9 @@ func claimValues(name, example string) key {
 	return key{name: "vhosts.DOMAIN.issuers.claims." + name + "_values", unset: "values mean what they say", example: example,
 		means: "What the values there mean; `\"*\"` stands for all others."}
 }
+
+// inCode lists words as README.md marks them.
+func inCode(words []string) string { return "`" + strings.Join(words, "`, `") + "`" }
 
 // ofIssuer is the row of a key that an issuer in the list may have as well as the virtual host.
 func ofIssuer(name, example string) key {
@@ -309,10 +360,40 @@ type raw struct {
 	Admin struct {
 		Socket string `mapstructure:"socket"`
 	} `mapstructure:"admin"`
-	Log struct {
+	Ops struct {
+		Listen string `mapstructure:"listen"`
+		Pprof  bool   `mapstructure:"pprof"`
+	} `mapstructure:"ops"`
+	API struct {
+		Listen    string  `mapstructure:"listen"`
+		KeysFile  string  `mapstructure:"keys_file"`
+		Rate      float64 `mapstructure:"rate"`
+		Burst     int     `mapstructure:"burst"`
+		PublicURL string  `mapstructure:"public_url"`
+		MeetURL   string  `mapstructure:"meet_url"`
+	} `mapstructure:"api"`
+	Audit struct {
+		To      string        `mapstructure:"to"`
+		MaxSize Size          `mapstructure:"max_size"`
+		MaxAge  time.Duration `mapstructure:"max_age"`
+		Keep    int           `mapstructure:"keep"`
+	} `mapstructure:"audit"`
+	// By number, as issuers.
+	Webhooks map[int]rawWebhook `mapstructure:"webhooks"`
+	Log      struct {
 		Level  string `mapstructure:"level"`
 		Format string `mapstructure:"format"`
 	} `mapstructure:"log"`
+}
+
+type rawWebhook struct {
+	Name       string        `mapstructure:"name"`
+	URL        string        `mapstructure:"url"`
+	Secret     string        `mapstructure:"secret"`
+	SecretFile string        `mapstructure:"secret_file"`
+	Events     []string      `mapstructure:"events"`
+	Rooms      []string      `mapstructure:"rooms"`
+	Timeout    time.Duration `mapstructure:"timeout"`
 }
 
 type rawRule struct {

@@ -105,6 +105,7 @@ func (l *loader) failed() *Problems {
 // loader is one call of Load.
 type loader struct {
 	file    string // "" for none
+	root    *shape // what may stand in it
 	nowhere place  // the place of what is missing if there is no file
 	viper   *viper.Viper
 	places  map[string]place // by path: where it was set, sections included
@@ -159,6 +160,7 @@ func (p place) compare(q place) int {
 func newLoader(file string) *loader {
 	return &loader{
 		file:      file,
+		root:      table,
 		nowhere:   place{source: "environment", layer: layerEnvironment},
 		viper:     viper.NewWithOptions(viper.KeyDelimiter("/")),
 		places:    map[string]place{},
@@ -279,13 +281,18 @@ func (l *loader) addVHost(name string, at place) string {
 
 // decode merges what was set over the defaults.
 func (l *loader) decode() *raw {
-	l.defaults("", table)
 	var r raw
-	if err := l.viper.UnmarshalExact(&r); err != nil {
+	l.decodeTo(&r)
+	return &r
+}
+
+// decodeTo is decode for a file with any table of keys.
+func (l *loader) decodeTo(r any) {
+	l.defaults("", l.root)
+	if err := l.viper.UnmarshalExact(r); err != nil {
 		// Every key and value was checked against the table before it was set. The error may quote a secret, so nobody sees it.
 		panic("config: the table of keys and the decoder disagree")
 	}
-	return &r
 }
 
 // defaults sets the defaults below a path.

@@ -376,7 +376,7 @@ var modules = slices.Concat([]ProsodyModule{
 	},
 	{
 		Name: "muc_meeting_id", Stands: OnMUC, Verdict: Harmless,
-		Does: "names each meeting, holds joins until the focus is inside, and refuses changes to affiliations of a focus",
+		Does: "names each conference, holds joins until the focus is inside, and refuses changes to affiliations of a focus",
 	},
 	{
 		Name: "muc_domain_mapper", Stands: OnMUC, Verdict: Harmless,
@@ -435,7 +435,7 @@ var modules = slices.Concat([]ProsodyModule{
 	}),
 	harmless(OnVHost, [][2]string{
 		{"av_moderation", "names the component that lets moderators mute people"},
-		{"conference_duration", "tells how long a meeting has been going on"},
+		{"conference_duration", "tells how long a conference has been going on"},
 		{"features_identity", "names features to clients"},
 		{"filter_iq_jibri", "refuses recordings to people with a token that does not allow them"},
 		{"filter_iq_rayo", "refuses telephone calls to people with a token that does not allow them"},

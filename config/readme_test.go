@@ -46,9 +46,12 @@ func TestReadme(t *testing.T) {
 func keyTables() string {
 	var b strings.Builder
 	section := ""
-	for _, k := range keys {
+	for i, k := range slices.Concat(keys, apiKeyRows) {
 		in, _, below := strings.Cut(k.name, ".")
-		if !below {
+		switch {
+		case i >= len(keys):
+			in = "The file of api.keys_file"
+		case !below:
 			in = "Without a section"
 		}
 		if in != section {
@@ -113,12 +116,17 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	walk("", table)
-	for i, k := range keys {
-		if again := slices.ContainsFunc(keys[:i], func(other key) bool { return other.name == k.name }); again || k.means == "" || k.example == "" || k.def+k.unset == "" {
+	walk("", apiKeysTable)
+	rows := slices.Concat(keys, apiKeyRows)
+	for i, k := range rows {
+		if again := slices.ContainsFunc(rows[:i], func(other key) bool { return other.name == k.name }); again || k.means == "" || k.example == "" || k.def+k.unset == "" {
 			t.Errorf("the row of %s is there twice, or has an empty column", k.name)
 		}
-		if shapeNamed(k.name) == nil || !slices.Contains(read, k.name) {
+		if !slices.Contains(read, k.name) {
 			t.Errorf("usher does not read %s", k.name)
+		}
+		if i >= len(keys) { // of the file of api.keys_file
+			continue
 		}
 		if name := k.name[strings.LastIndex(k.name, ".")+1:]; !bytes.Contains(Example, []byte(name+":")) {
 			t.Errorf("usher.example.yaml says nothing of %s", k.name)
@@ -127,7 +135,7 @@ func TestKeys(t *testing.T) {
 	for _, name := range read {
 		// The keys of an issuer stand on a virtual host, too.
 		below := strings.Replace(name, "vhosts.DOMAIN.", issuersName+".", 1)
-		if !slices.ContainsFunc(keys, func(k key) bool { return k.name == name || k.name == below }) {
+		if !slices.ContainsFunc(rows, func(k key) bool { return k.name == name || k.name == below }) {
 			t.Errorf("usher reads %s, which is not in the table", name)
 		}
 	}
@@ -148,6 +156,9 @@ vhosts:
     issuers:
       - {app_id: my_app, jwks_url: "https://login.example.com/keys", domain_verification: false}
 store: {url: rediss://redis.example.com}
+api: {listen: 127.0.0.1:8088, public_url: https://usher.example.com, meet_url: https://meet.example.com}
+audit: {to: audit.jsonl}
+webhooks: [{name: hook, url: https://hooks.example.com, secret: whsec_J5apT6dd3QxJc6Z7nCvPZe55iOyDG0vJhD8LuUly7Gw=}]
 `
 
 // loadTree loads a usher.yaml that is this tree.
@@ -180,7 +191,7 @@ func TestTableDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range keys {
-		name := strings.NewReplacer("DOMAIN", "meet.example.com", "issuers", "issuers[0]", "rules", "rules[0]").Replace(k.name)
+		name := strings.NewReplacer("DOMAIN", "meet.example.com", "issuers", "issuers[0]", "rules", "rules[0]", "webhooks", "webhooks[0]").Replace(k.name)
 		i := slices.IndexFunc(c.Settings, func(s Setting) bool { return s.Key == name })
 		switch {
 		case i < 0 && (k.def == "" || strings.HasSuffix(name, "allow_short_secret")): // nothing is said of it
@@ -208,20 +219,20 @@ func TestExamples(t *testing.T) {
 	t.Chdir(t.TempDir())
 	for name, content := range map[string]string{
 		"component.secret": strings.Repeat("c0", 32), "app.secret": strings.Repeat("a9", 32), "keys.json": `{"keys": []}`,
-		"redis.secret": strings.Repeat("4e", 32), "redis-ca.pem": certificate(t), "portal.pem": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", ".env": "", "prosody.cfg.lua": "", "config.js": "",
+		"redis.secret": strings.Repeat("4e", 32), "webhook.secret": "whsec_" + strings.Repeat("4e7b", 11), "redis-ca.pem": certificate(t), "portal.pem": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", ".env": "", "prosody.cfg.lua": "", "config.js": "",
 	} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	// The files of the examples are elsewhere.
-	here := strings.NewReplacer("/etc/prosody/", "", "/run/usher/", "", "/etc/jitsi/meet/meet.example.com-config.js", "config.js")
+	here := strings.NewReplacer("/etc/prosody/", "", "/run/usher/", "", "/var/log/usher/", "", "/etc/jitsi/meet/meet.example.com-config.js", "config.js")
 	for _, k := range keys {
 		tree := parseTree(t, allKeys)
 		in, path := tree, strings.Split(k.name, ".")
 		for _, part := range path[:len(path)-1] {
 			part = strings.Replace(part, "DOMAIN", "meet.example.com", 1)
-			if part == "issuers" || part == "rules" {
+			if part == "issuers" || part == "rules" || part == "webhooks" {
 				in = in[part].([]any)[0].(map[string]any)
 				continue
 			}

@@ -103,6 +103,8 @@ var examples = map[string]bool{
 	"mirotalkdefaultsecret": true,
 	// README.md here
 	"0b9e6d3c5a7f1842e0d4b6a89c37f512": true, "7d2a90c4e8b15f63d70c91ae24f86b35": true,
+	// standardwebhooks.com
+	"whsecmfkq9r8gkyqrtwjupd8ilpzio2lalasw": true,
 	// jwt.io
 	"your256bitsecret": true, "your384bitsecret": true, "your512bitsecret": true,
 	"astringsecretatleast256bitslong": true,

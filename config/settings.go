@@ -174,6 +174,12 @@ func (l *loader) goes(c *Config, path string) bool {
 		return l.viper.GetString(join(parent(path), "token_reuse")) != string(ReuseAllow)
 	case parent(path) == "store" && path != "store/path" && path != "store/max_size":
 		return c.Store.Shared()
+	case path == "ops/pprof":
+		return c.Ops.Listen != ""
+	case parent(path) == "api" && path != "api/listen":
+		return c.API.Listen != ""
+	case parent(path) == "audit" && path != "audit/to":
+		return c.Audit.To != "" && c.Audit.To != AuditStderr && c.Audit.To != AuditJournal
 	case path == "rooms/wait_hold", path == "rooms/wait_hold_jitsi":
 		return c.Rooms.someWait()
 	}
@@ -189,7 +195,7 @@ func (l *loader) setting(path string) (Setting, bool) {
 		if text, ok := setting.value.(string); ok {
 			setting.value = NewSecret(text)
 		}
-	case "url": // the one of the store
+	case "url": // the one of the store, or of a webhook
 		if text, ok := setting.value.(string); ok {
 			setting.value = withoutPassword(text)
 		}

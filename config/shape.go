@@ -2,6 +2,7 @@ package config
 
 import (
 	"maps"
+	"math"
 	"reflect"
 	"slices"
 	"strconv"
@@ -32,12 +33,15 @@ const (
 	formDuration // a duration
 	formSize     // a number of bytes
 	formNumber   // a number of things
+	formRate     // a number, perhaps with a fraction
 )
 
-// table is the shape of the whole configuration, and issuerKeys are the keys of one issuer.
+// table is the shape of the whole configuration, and apiKeysTable that of a file with keys of the API. issuerKeys are the keys of one
+// issuer.
 var (
-	table      = shapeOf(reflect.TypeFor[raw](), "")
-	issuerKeys = slices.Sorted(maps.Keys(shapeOf(reflect.TypeFor[rawIssuer](), issuersName).keys))
+	table        = shapeOf(reflect.TypeFor[raw](), "")
+	apiKeysTable = shapeOf(reflect.TypeFor[rawAPIKeys](), "")
+	issuerKeys   = slices.Sorted(maps.Keys(shapeOf(reflect.TypeFor[rawIssuer](), issuersName).keys))
 )
 
 // issuersName begins the names of the keys of an issuer in the table.
@@ -50,6 +54,7 @@ var forms = map[reflect.Type]form{
 	reflect.TypeFor[time.Duration]():     formDuration,
 	reflect.TypeFor[Size]():              formSize,
 	reflect.TypeFor[int]():               formNumber,
+	reflect.TypeFor[float64]():           formRate,
 	reflect.TypeFor[[]string]():          formTexts,
 	reflect.TypeFor[map[string]string](): formTable,
 }
@@ -57,16 +62,17 @@ var forms = map[reflect.Type]form{
 // shapeOf returns the shape of a type of raw, which stands at a name of the table.
 func shapeOf(t reflect.Type, name string) *shape {
 	if form, value := forms[t]; value {
-		i := slices.IndexFunc(keys, func(k key) bool { return k.name == name })
+		rows := slices.Concat(keys, apiKeyRows)
+		i := slices.IndexFunc(rows, func(k key) bool { return k.name == name })
 		if i < 0 {
 			panic("config: the table of keys has no row for " + name)
 		}
-		return &shape{form: form, def: keys[i].def}
+		return &shape{form: form, def: rows[i].def}
 	}
 	switch t {
 	case reflect.TypeFor[map[string]rawVHost]():
 		return &shape{form: formVHosts, each: shapeOf(t.Elem(), name+".DOMAIN")}
-	case reflect.TypeFor[map[int]rawListed](), reflect.TypeFor[map[int]rawRule]():
+	case reflect.TypeFor[map[int]rawListed](), reflect.TypeFor[map[int]rawRule](), reflect.TypeFor[map[int]rawWebhook](), reflect.TypeFor[map[int]rawAPIKey]():
 		return &shape{form: formSections, each: shapeOf(t.Elem(), name)}
 	}
 	s := &shape{form: formSection, keys: map[string]*shape{}}
@@ -113,6 +119,12 @@ func (s *shape) parse(value string) (_ any, fault string) {
 		n, err := strconv.Atoi(value)
 		if err != nil {
 			return nil, "is no whole number: write it with digits, such as 30"
+		}
+		return n, ""
+	case formRate:
+		n, err := strconv.ParseFloat(value, 64)
+		if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
+			return nil, "is no number: write it with digits, such as 10 or 0.5"
 		}
 		return n, ""
 	case formTexts:
@@ -178,9 +190,10 @@ func last(path string) string {
 // typed returns a path as the operator writes it: vhosts.meet.example.com.issuers[0].app_id.
 func typed(path string) string {
 	var b strings.Builder
-	for i, key := range strings.Split(path, "/") {
+	all := strings.Split(path, "/")
+	for i, key := range all {
 		switch {
-		case i >= 2 && strings.Trim(key, "0123456789") == "": // i == 1 is a domain
+		case (i >= 2 || i == 1 && all[0] != "vhosts") && strings.Trim(key, "0123456789") == "": // below vhosts is a domain
 			b.WriteString("[" + key + "]")
 		case i > 0:
 			b.WriteString("." + key)

@@ -39,7 +39,7 @@ func (l *loader) buildStore(r *raw) Store {
 		return Store{Memory: true, MaxSize: r.Store.MaxSize}
 	}
 	file := l.resolve(r.Store.Path)
-	l.checkStore(file)
+	l.checkFile("store/path", file, "the sessions of people")
 	return Store{Path: file, MaxSize: r.Store.MaxSize}
 }
 
@@ -150,27 +150,27 @@ func withoutPassword(address string) string {
 // InWords returns the address of the Redis that several ushers share, without its passwords.
 func (s Store) InWords() string { return withoutPassword(s.URL.Reveal()) }
 
-// checkStore records what is wrong with the file of the store.
-func (l *loader) checkStore(file string) {
+// checkFile records what is wrong with a file at a path that usher writes. What it holds nobody else may read.
+func (l *loader) checkFile(at, file, holds string) {
 	folder := filepath.Dir(file)
 	switch stat, err := os.Stat(folder); {
 	case errors.Is(err, fs.ErrNotExist):
-		l.fault("store/path", "the folder %s does not exist: make it, so that usher, and nobody else, can write there", folder)
+		l.fault(at, "the folder %s does not exist: make it, so that usher, and nobody else, can write there", folder)
 		return
 	case err != nil:
-		l.fault("store/path", "the folder %s cannot be looked at: %s", folder, why(err))
+		l.fault(at, "the folder %s cannot be looked at: %s", folder, why(err))
 		return
 	case !stat.IsDir():
-		l.fault("store/path", "%s is no folder", folder)
+		l.fault(at, "%s is no folder", folder)
 		return
 	}
 	switch stat, err := os.Stat(file); {
 	case err == nil && stat.IsDir():
-		l.fault("store/path", "%s is a folder: name a file in it", file)
+		l.fault(at, "%s is a folder: name a file in it", file)
 	case err == nil && !stat.Mode().IsRegular():
-		l.fault("store/path", "%s is not a regular file", file)
+		l.fault(at, "%s is not a regular file", file)
 	case worldReadable(file):
-		l.warn("store/path", "%s has the sessions of people in it, and everybody on this machine can read it: chmod 600 it", file)
+		l.warn(at, "%s has %s in it, and everybody on this machine can read it: chmod 600 it", file, holds)
 	}
 }
 
@@ -221,20 +221,7 @@ func (l *loader) buildSocket(r *raw) string {
 		l.fault(at, "is empty: name a file in a folder that exists, such as /run/usher/usher.sock")
 		return ""
 	}
-	file := l.resolve(r.Admin.Socket)
-	folder, err := os.Stat(filepath.Dir(file))
-	is, missing := os.Stat(file)
-	switch {
-	case len(file) > longestSocket:
-		l.fault(at, "%s has %d bytes, and the name of a socket can have %d: choose a shorter one", file, len(file), longestSocket)
-	case err != nil:
-		l.fault(at, "the folder %s cannot be looked at: %s", filepath.Dir(file), why(err))
-	case !folder.IsDir():
-		l.fault(at, "%s is no folder", filepath.Dir(file))
-	case missing == nil && is.Mode().Type() != fs.ModeSocket:
-		l.fault(at, "%s is there, and is no socket: name another file, or remove it", file)
-	}
-	return file
+	return l.checkSocket(at, r.Admin.Socket)
 }
 
 // longestSocket is how many bytes the name of a socket can have (unix(7), sun_path with its last zero).

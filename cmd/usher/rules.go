@@ -248,7 +248,7 @@ func (h *holding) hostLeft() string {
 	case !waits:
 		return "nothing changes, because nobody waits"
 	case h.OnHostLeft == auth.LeftKeep:
-		return "newcomers are let in as long as the meeting lasts"
+		return "newcomers are let in as long as the conference lasts"
 	case h.HostGrace != "":
 		return "newcomers are let in for " + h.HostGrace + " more, and then wait for a host again; people inside stay"
 	}
