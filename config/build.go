@@ -25,6 +25,11 @@ func (l *loader) build(r *raw) *Config {
 	c.AdminSocket = l.buildSocket(r)
 	c.Ops = l.buildOps(r)
 	c.API = l.buildAPI(r, c.Ops)
+	for at, listen := range map[string]string{"ops/listen": c.Ops.Listen, "api/listen": c.API.Listen} {
+		if c.AdminSocket != "" && listen == "unix:"+c.AdminSocket {
+			l.fault(at, "is admin.socket, too: it needs a socket of its own")
+		}
+	}
 	c.Audit = l.buildAudit(r)
 	c.Webhooks = l.buildWebhooks(r.Webhooks)
 	for _, domain := range l.vhosts {

@@ -13,7 +13,7 @@ import (
 
 // Ops says where usher shows what it does: metrics, health and the live page.
 type Ops struct {
-	// Listen is a host and port, or "unix:" and the absolute path of a socket; empty for none. Default 127.0.0.1:8089.
+	// Listen is a host and port, or "unix:" and the path of a socket; empty for none. Default 127.0.0.1:8089.
 	Listen string
 	// Pprof adds the profiles of Go. Default false.
 	Pprof bool
@@ -21,7 +21,7 @@ type Ops struct {
 
 // API says who may steer usher by HTTP, and where.
 type API struct {
-	// Listen is a host and port, or "unix:" and the absolute path of a socket; empty, the default, for none.
+	// Listen is a host and port, or "unix:" and the path of a socket; empty, the default, for none.
 	Listen string
 	// KeysFile is the path of the file with the keys, which need not exist. It is set even if Listen is not.
 	KeysFile string
@@ -37,7 +37,7 @@ type API struct {
 
 // Audit says where usher writes each decision and each call of the API.
 type Audit struct {
-	// To is the absolute path of a file, or "stderr" or "journal"; empty, the default, for nowhere.
+	// To is the path of a file, or "stderr" or "journal"; empty, the default, for nowhere.
 	To string
 	// MaxSize is how many bytes a file may have, MaxAge how long it is kept, and Keep how many older ones are. Default 100 MiB, 30 days
 	// and 10.
