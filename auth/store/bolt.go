@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -73,6 +74,7 @@ func Open(path string, o Options) (_ Store, err error) {
 	for _, a := range s.accounts {
 		a.warn(o)
 	}
+	s.counted()
 	return s, nil
 }
 
@@ -174,8 +176,7 @@ func (s *bolt) knows(wrote []byte) error {
 // readKind checks the records of a kind and counts their bytes.
 func (s *bolt) readKind(p *pages, e entry, wrote []byte) error {
 	a := s.accounts[Kind(e.key)]
-	a.bytes = 0
-	records := 0
+	a.bytes, a.records = 0, 0
 	count, err := p.bucket(e.value, func(e entry) error {
 		if e.bucket || len(e.key) > MaxKey {
 			return errDamaged
@@ -187,14 +188,13 @@ func (s *bolt) readKind(p *pages, e entry, wrote []byte) error {
 		if err != nil || len(r.Value) > MaxValue {
 			return errDamaged
 		}
-		a.bytes += fileSize(e.key, e.value)
-		records++
+		a.add(fileSize(e.key, e.value))
 		return nil
 	})
-	if err == nil && uint64(records) != count {
-		err = fmt.Errorf("%d records of %d are there", records, count)
+	if err == nil && uint64(a.records) != count {
+		err = fmt.Errorf("%d records of %d are there", a.records, count)
 	}
-	a.swept(a.bytes, records, time.Time{})
+	a.swept(a.bytes, int(a.records), time.Time{})
 	return err
 }
 
@@ -226,8 +226,9 @@ type bolt struct {
 	o    Options
 	db   *bbolt.DB
 
-	mu   sync.Mutex
-	next *group // the changes that wait for the group before them
+	mu    sync.Mutex
+	next  *group // the changes that wait for the group before them
+	taken []Size // as of the last group
 
 	writing  sync.Mutex // for the group that is being written
 	accounts map[Kind]*account
@@ -358,6 +359,7 @@ func (s *bolt) commit(g *group) {
 		for _, a := range s.accounts {
 			a.warn(s.o)
 		}
+		s.counted()
 		return
 	}
 	for k := range before {
@@ -366,6 +368,21 @@ func (s *bolt) commit(g *group) {
 	for _, c := range g.changes {
 		c.err = s.said(err)
 	}
+}
+
+// counted notes the sizes for sizes, which does not wait for the disk. The caller holds writing, or is alone.
+func (s *bolt) counted() {
+	taken := sizesOf(s.accounts)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken = taken
+}
+
+// sizes implements sized.
+func (s *bolt) sizes() []Size {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.taken)
 }
 
 // Put implements Store.
@@ -467,11 +484,11 @@ func (w *writer) live(now time.Time, k Kind, key string) (Record, bool, error) {
 func (w *writer) put(k Kind, key, value []byte) error {
 	b, a := bucket(w.tx, k), w.accounts[k]
 	if was := b.Get(key); was != nil {
-		a.bytes -= fileSize(key, was)
+		a.less(fileSize(key, was))
 	} else if err := b.SetSequence(b.Sequence() + 1); err != nil {
 		return err
 	}
-	a.bytes += fileSize(key, value)
+	a.add(fileSize(key, value))
 	w.changed = true
 	return b.Put(key, value)
 }
@@ -483,7 +500,7 @@ func (w *writer) take(k Kind, key []byte) error {
 	if was == nil {
 		return nil
 	}
-	w.accounts[k].bytes -= fileSize(key, was)
+	w.accounts[k].less(fileSize(key, was))
 	w.changed = true
 	if err := b.SetSequence(b.Sequence() - 1); err != nil {
 		return err

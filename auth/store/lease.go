@@ -476,6 +476,9 @@ type fenced struct {
 	held func() bool
 }
 
+// sizes implements sized.
+func (f fenced) sizes() []Size { return Sizes(f.Store) }
+
 func (f fenced) may(k Kind) error {
 	if k != KindHeld && !f.held() {
 		return ErrStandby

@@ -73,7 +73,7 @@ func (m *memory) put(now time.Time, records ...Record) error {
 		}
 		r.Key, r.Value, r.End = strings.Clone(r.Key), bytes.Clone(r.Value), r.End.Round(0).UTC()
 		m.records[r.Kind][r.Key] = r
-		m.accounts[r.Kind].bytes += memorySize(r)
+		m.accounts[r.Kind].add(memorySize(r))
 	}
 	for k := range added {
 		m.accounts[k].warn(m.o)
@@ -118,7 +118,7 @@ func (m *memory) Swap(ctx context.Context, old, new Record) (bool, error) {
 // take deletes a record, if there is one. The caller holds mu.
 func (m *memory) take(k Kind, key string) {
 	if r, there := m.records[k][key]; there {
-		m.accounts[k].bytes -= memorySize(r)
+		m.accounts[k].less(memorySize(r))
 		delete(m.records[k], key)
 	}
 }
@@ -132,6 +132,13 @@ func (m *memory) sweep(k Kind, now time.Time) {
 		}
 	}
 	m.accounts[k].swept(m.accounts[k].bytes, looked, now)
+}
+
+// sizes implements sized.
+func (m *memory) sizes() []Size {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return sizesOf(m.accounts)
 }
 
 // Get implements Store.

@@ -18,6 +18,9 @@ type owned struct {
 	prefix string
 }
 
+// sizes implements sized: the room is the shared store's.
+func (o owned) sizes() []Size { return Sizes(o.Store) }
+
 // key returns the key of the shared store.
 func (o owned) key(k Kind, key string) string {
 	switch k {

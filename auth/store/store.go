@@ -275,6 +275,7 @@ func fit(r Record) error {
 type account struct {
 	kind      Kind
 	bytes, of int64
+	records   int64
 	next      int64 // the bytes that make the next sweep due
 	last      time.Time
 	pause     time.Duration // between last and the next sweep, when the kind is nearly full
@@ -308,6 +309,17 @@ func (a *account) due(n int64, now time.Time) bool {
 func (a *account) swept(left int64, records int, now time.Time) {
 	a.bytes, a.next = left, 2*left+sweepAfter
 	a.last, a.pause = now, sweepPause+time.Duration(records)*sweepRecord
+}
+
+// add counts another record of n bytes, and less one that is gone.
+func (a *account) add(n int64) {
+	a.bytes += n
+	a.records++
+}
+
+func (a *account) less(n int64) {
+	a.bytes -= n
+	a.records--
 }
 
 func (a *account) fits(n int64) bool { return a.bytes+n <= a.of }
