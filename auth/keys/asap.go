@@ -38,8 +38,11 @@ type asapServer struct {
 	folder   *url.URL
 	origin   string // of its keys
 	maxStale time.Duration
+	tell     func(time.Duration, error) // of each fetch
 
 	mu     sync.Mutex
+	had    time.Time                           // when the last fetch was successful
+	err    error                               // why the last fetch failed, or nil
 	kept   map[[sha256.Size]byte]*keptKey      // by digest of the kid
 	absent map[[sha256.Size]byte]absentKey     // ids without a key, each for one pause
 	asking map[[sha256.Size]byte]chan struct{} // closed when the id was asked for, or given up
@@ -154,6 +157,7 @@ func (s *asapServer) document(kid string, digest [sha256.Size]byte) *document {
 		maxStale: s.maxStale,
 		mayLack:  true,
 		origin:   s.origin,
+		tell:     s.fetched,
 		parse: func(data []byte) ([]auth.Key, []error, error) {
 			keys, err := PEM(kid, data)
 			if len(keys) > maxKeys {
@@ -162,6 +166,33 @@ func (s *asapServer) document(kid string, digest [sha256.Size]byte) *document {
 			return keys, nil, err
 		},
 	}
+}
+
+// fetched notes how a fetch ended.
+func (s *asapServer) fetched(took time.Duration, err error) {
+	s.tell(took, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err = err; err == nil {
+		s.had = time.Now()
+	}
+}
+
+// status implements Remote.
+func (s *asapServer) status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return Status{Fetched: s.had, Keys: len(s.kept), Err: s.err}
+}
+
+// ready implements Remote.
+func (s *asapServer) ready(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.kept) > 0 {
+		return nil
+	}
+	return s.err
 }
 
 // makeRoom forgets the least recently used id if there are too many. The caller holds mu.

@@ -1,12 +1,15 @@
 package keys
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,6 +34,26 @@ type Remote interface {
 	// out, for an operator who wants to know whether the server works. A key server of Jitsi's kind cannot list its keys: it is
 	// asked for a random kid, and Check returns no keys if all is well.
 	Check(ctx context.Context) (keys []auth.Key, skipped []error, err error)
+
+	// status returns the state of the source, without its name. It asks no server.
+	status() Status
+	// ready returns an error if tokens cannot be verified. It may fetch the keys, as Keys does.
+	ready(ctx context.Context) error
+}
+
+// Status is the state of a source that asks a server.
+type Status struct {
+	// Source is the address, without its query, which may be a secret.
+	Source string
+	// Fetched is when the last fetch was successful; zero if none was.
+	Fetched time.Time
+	// Until is from when on the keys count no more unless they are fetched again; zero if there are none, and for a key server of
+	// Jitsi's kind, where each key has an end of its own.
+	Until time.Time
+	// Keys is the number of keys.
+	Keys int
+	// Err is why the last fetch failed; nil if it did not.
+	Err error
 }
 
 // Cache makes the sources that ask a server. For the same kind, address and maxStale it returns the same source, so that a reload
@@ -41,6 +64,9 @@ type Cache struct {
 	// Transport asks the servers. Nil means one that uses the proxy of the environment and the system's certificates, and closes
 	// each connection after its answer. It must not be changed once the Cache is in use.
 	Transport http.RoundTripper
+	// Fetched, if not nil, is called after each fetch for a token, with the name that Status has for the source, how long it took,
+	// and why it failed. It must not block, and must not be changed once the Cache is in use.
+	Fetched func(source string, took time.Duration, err error)
 
 	mu      sync.Mutex
 	sources map[sourceID]*madeSource
@@ -60,7 +86,7 @@ type madeSource struct {
 // JWKS returns the source of the JWK Set at an address, read as [JWKS] does.
 func (c *Cache) JWKS(address string, maxStale time.Duration) (Remote, error) {
 	return c.source("JWKS", address, maxStale, func(u *url.URL) (Remote, error) {
-		return &document{client: c.client(), address: u, maxStale: maxStale, parse: JWKS, origin: originOf(u)}, nil
+		return &document{client: c.client(), address: u, maxStale: maxStale, parse: JWKS, origin: originOf(u), tell: c.tell(u)}, nil
 	})
 }
 
@@ -68,7 +94,7 @@ func (c *Cache) JWKS(address string, maxStale time.Duration) (Remote, error) {
 // JWK Set (Jitsi's cache_keys_url).
 func (c *Cache) KeyMap(address string, maxStale time.Duration) (Remote, error) {
 	return c.source("map", address, maxStale, func(u *url.URL) (Remote, error) {
-		return &document{client: c.client(), address: u, maxStale: maxStale, parse: keyMap, origin: originOf(u)}, nil
+		return &document{client: c.client(), address: u, maxStale: maxStale, parse: keyMap, origin: originOf(u), tell: c.tell(u)}, nil
 	})
 }
 
@@ -85,7 +111,7 @@ func (c *Cache) ASAP(address string, maxStale time.Duration) (Remote, error) {
 		}
 		return &asapServer{
 			client: c.client(), folder: u, origin: originOf(u), maxStale: maxStale, kept: make(map[[sha256.Size]byte]*keptKey),
-			absent: make(map[[sha256.Size]byte]absentKey), asking: make(map[[sha256.Size]byte]chan struct{}),
+			absent: make(map[[sha256.Size]byte]absentKey), asking: make(map[[sha256.Size]byte]chan struct{}), tell: c.tell(u),
 		}, nil
 	})
 }
@@ -99,6 +125,82 @@ func (c *Cache) Sweep() {
 	for _, s := range c.sources {
 		s.asked = false
 	}
+}
+
+// tell returns what tells Fetched of the fetches of a source.
+func (c *Cache) tell(address *url.URL) func(time.Duration, error) {
+	source := shown(address)
+	return func(took time.Duration, err error) {
+		if c.Fetched != nil {
+			c.Fetched(source, took, err)
+		}
+	}
+}
+
+// Status returns the state of each source, sorted by name. Of several with the same name, which differ in what the name does not show, the
+// worst of each counts: the oldest fetch, the earliest end, the fewest keys, and an error if there is one. It asks no server.
+func (c *Cache) Status() []Status {
+	byName := make(map[string]Status)
+	for name, sources := range c.named() {
+		for i, source := range sources {
+			s := source.status()
+			if was := byName[name]; i > 0 {
+				s = Status{
+					Fetched: earlier(s.Fetched, was.Fetched), Until: earlier(s.Until, was.Until),
+					Keys: min(s.Keys, was.Keys), Err: cmp.Or(was.Err, s.Err),
+				}
+			}
+			s.Source = name
+			byName[name] = s
+		}
+	}
+	return slices.SortedFunc(maps.Values(byName), func(a, b Status) int { return strings.Compare(a.Source, b.Source) })
+}
+
+// Ready returns an error if the keys of a source are not at hand, so that its tokens cannot be verified. It fetches keys that are due, as
+// a token would: so a server is asked at most once in 30 s, however often Ready is called. A key server of Jitsi's kind is ready unless
+// the last fetch failed and no key is kept.
+func (c *Cache) Ready(ctx context.Context) error {
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	var failed []error
+	for _, sources := range c.named() {
+		for _, source := range sources {
+			all.Go(func() {
+				if err := source.ready(ctx); err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					failed = append(failed, err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	slices.SortFunc(failed, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return errors.Join(failed...)
+}
+
+// named returns the sources by their names.
+func (c *Cache) named() map[string][]Remote {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := make(map[string][]Remote)
+	for id, s := range c.sources {
+		name := id.address
+		if u, err := url.Parse(name); err == nil {
+			name = shown(u)
+		}
+		all[name] = append(all[name], s.Remote)
+	}
+	return all
+}
+
+// earlier returns the earlier of two times; zero is the earliest.
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
 }
 
 // source returns the existing source, or a new one.

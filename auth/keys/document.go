@@ -37,12 +37,14 @@ type document struct {
 	maxStale time.Duration
 	// mayLack means that status 404 is no error, but no keys.
 	mayLack bool
-	origin  string // of its keys
+	origin  string                     // of its keys
+	tell    func(time.Duration, error) // of each fetch
 
 	mu     sync.Mutex
 	keys   fixed
 	until  time.Time                       // when the keys stop being fresh; zero if there never were any
 	tried  time.Time                       // when the last fetch began
+	had    time.Time                       // when the last fetch was successful
 	err    error                           // why the last fetch failed, or nil
 	busy   chan struct{}                   // closed at the end of the fetch under way; nil if there is none
 	wanted map[[sha256.Size]byte]time.Time // when kids that are not in the document were first asked for, by digest
@@ -113,11 +115,14 @@ func (d *document) want(kid string, now time.Time) time.Time {
 // hang up in time could keep the keys from everybody.
 func (d *document) refresh(ctx context.Context) {
 	keys, lifetime, err := []auth.Key(nil), time.Duration(0), errors.New("reading the answer failed")
+	began := time.Now()
 	defer func() {
+		now := time.Now()
+		d.tell(now.Sub(began), err)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		if d.err = err; err == nil {
-			d.keys, d.until = keys, time.Now().Add(lifetime)
+			d.keys, d.until, d.had = keys, now.Add(lifetime), now
 		}
 		close(d.busy)
 		d.busy = nil
@@ -149,6 +154,23 @@ func (d *document) Counts(origin string) bool { return origin == d.origin }
 // originOf returns a digest, because the query of an address may be a secret.
 func originOf(address *url.URL) string { return digest([]byte(address.String())) }
 
+// status implements Remote.
+func (d *document) status() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := Status{Fetched: d.had, Keys: len(d.keys), Err: d.err}
+	if !d.until.IsZero() {
+		s.Until = d.until.Add(d.maxStale)
+	}
+	return s
+}
+
+// ready implements Remote.
+func (d *document) ready(ctx context.Context) error {
+	_, err := d.Keys(ctx, "")
+	return err
+}
+
 // Check implements Remote.
 func (d *document) Check(ctx context.Context) (keys []auth.Key, skipped []error, err error) {
 	keys, skipped, _, err = d.fetch(ctx)
@@ -157,6 +179,11 @@ func (d *document) Check(ctx context.Context) (keys []auth.Key, skipped []error,
 
 // failure names the address in an error, without the query, which may be a secret.
 func failure(address *url.URL, err error) error {
-	shown := url.URL{Scheme: address.Scheme, Host: address.Host, Path: address.Path, RawPath: address.RawPath}
-	return fmt.Errorf("keys from %s: %w", shown.String(), err)
+	return fmt.Errorf("keys from %s: %w", shown(address), err)
+}
+
+// shown returns an address without the query.
+func shown(address *url.URL) string {
+	u := url.URL{Scheme: address.Scheme, Host: address.Host, Path: address.Path, RawPath: address.RawPath}
+	return u.String()
 }
