@@ -33,14 +33,14 @@ const (
 
 // The bucket "usher" holds a bucket for each kind, and the format, so that usher recognises another program's bbolt file. In the
 // bucket of a kind a key maps to a CRC-32C of the key and of what follows it, the end of the record (seconds since 1970 in 8
-// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records. Format 2 had fewer kinds, and
-// format 1 had no CRC.
+// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records. Formats 2 and 3 had fewer kinds,
+// and format 1 had no CRC.
 var (
 	usherBucket    = []byte("usher")
 	formatKey      = []byte("format") // comes before the names of all kinds: earlier versions look no further than the first key
-	format         = []byte("3")
-	formatFewer    = []byte("2")
+	format         = []byte("4")
 	formatUnsummed = []byte("1")
+	readable       = [][]byte{format, []byte("3"), []byte("2"), formatUnsummed}
 )
 
 const sumLen, endLen = 4, 12
@@ -166,7 +166,7 @@ func (s *bolt) read(file io.ReaderAt, length int64, pageSize int) error {
 
 // knows returns an error unless this version of usher can read a format.
 func (s *bolt) knows(wrote []byte) error {
-	if bytes.Equal(wrote, format) || bytes.Equal(wrote, formatFewer) || bytes.Equal(wrote, formatUnsummed) {
+	if slices.ContainsFunc(readable, func(f []byte) bool { return bytes.Equal(f, wrote) }) {
 		return nil
 	}
 	return foreign{fmt.Errorf("store %s: written by another version of usher, in format %.20q, and this one reads %q; run that version, or "+

@@ -103,7 +103,7 @@ func TestFileSize(t *testing.T) {
 
 // TestFormer: a file of an earlier version, with fewer kinds or records without checksums, becomes one of this version.
 func TestFormer(t *testing.T) {
-	for _, format := range []string{"1", "2"} {
+	for _, format := range []string{"1", "2", "3"} {
 		t.Run(format, func(t *testing.T) { former(t, format) })
 	}
 }
@@ -120,7 +120,7 @@ func TestLatter(t *testing.T) {
 	}
 	defer db.Close()
 	if err := db.View(func(tx *bbolt.Tx) error {
-		if key, value := tx.Bucket([]byte("usher")).Cursor().First(); string(key) != "format" || string(value) != "3" {
+		if key, value := tx.Bucket([]byte("usher")).Cursor().First(); string(key) != "format" || string(value) != "4" {
 			t.Errorf("the first key is %q, with %q", key, value)
 		}
 		return nil
@@ -145,7 +145,7 @@ func former(t *testing.T, format string) {
 			value := binary.BigEndian.AppendUint64(nil, uint64(end.Unix()))
 			value = binary.BigEndian.AppendUint32(value, uint32(end.Nanosecond()))
 			key, value := fmt.Appendf(nil, "%04d", n), fmt.Appendf(value, "value %d", n)
-			if format == "2" {
+			if format != "1" {
 				sum := crc32.Checksum(append(bytes.Clone(key), value...), crc32.MakeTable(crc32.Castagnoli))
 				value = append(binary.BigEndian.AppendUint32(nil, sum), value...)
 			}
@@ -180,7 +180,7 @@ func former(t *testing.T, format string) {
 	defer db.Close()
 	if err := db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte("usher"))
-		if f := string(b.Get([]byte("format"))); f != "3" || len(b.Bucket([]byte("grant")).Get([]byte("0000"))) != 4+12+len("value 0") {
+		if f := string(b.Get([]byte("format"))); f != "4" || len(b.Bucket([]byte("grant")).Get([]byte("0000"))) != 4+12+len("value 0") {
 			t.Errorf("the file has format %s", f)
 		}
 		return nil
@@ -302,7 +302,7 @@ func TestNotOurs(t *testing.T) {
 			_, err := tx.CreateBucket([]byte("raft"))
 			return err
 		}), "another program"},
-		"another format": {usher(func(all *bbolt.Bucket) error { return all.Put([]byte("format"), []byte("4")) }), "another version"},
+		"another format": {usher(func(all *bbolt.Bucket) error { return all.Put([]byte("format"), []byte("5")) }), "another version"},
 		"no format":      {usher(func(*bbolt.Bucket) error { return nil }), "another version"},
 		"a record for a bucket": {usher(func(all *bbolt.Bucket) error {
 			return errors.Join(all.Put([]byte("format"), []byte("1")), all.Put([]byte("grant"), []byte("1")))

@@ -7,8 +7,9 @@ import (
 )
 
 // Own returns the store as the usher of one shard uses it. A shard is a server of several that share a store, each with an usher of its
-// own. Sessions, revocations and one-time tokens are common to all shards. Grants, held requests, bars, seats, and what is known of rooms
-// are the shard's alone. An usher that starts takes over what it finds of these, and crosses out what has no room any more.
+// own. Sessions, revocations and one-time tokens are common to all shards. Grants, held requests, bars, seats, events for
+// webhooks, and what is known of rooms are the shard's alone. An usher that starts takes over what it finds of these, and crosses out what
+// has no room any more.
 //
 // The name of a shard has no space in it.
 func Own(s Store, shard string) Store { return owned{s, shard + " "} }
@@ -24,7 +25,7 @@ func (o owned) sizes() []Size { return Sizes(o.Store) }
 // key returns the key of the shared store.
 func (o owned) key(k Kind, key string) string {
 	switch k {
-	case KindGrant, KindHeld, KindBar, KindSeat, KindRoom:
+	case KindGrant, KindHeld, KindBar, KindSeat, KindRoom, KindWebhook:
 		if key != "" { // which is an error
 			return o.prefix + key
 		}

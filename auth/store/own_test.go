@@ -13,7 +13,7 @@ import (
 func TestOwn(t *testing.T) {
 	kept, ctx := store.Memory(store.Options{}), t.Context()
 	one, two := store.Own(kept, "focus.one.example"), store.Own(kept, "focus.two.example")
-	own := []store.Kind{store.KindGrant, store.KindHeld, store.KindBar, store.KindSeat, store.KindRoom}
+	own := []store.Kind{store.KindGrant, store.KindHeld, store.KindBar, store.KindSeat, store.KindRoom, store.KindWebhook}
 	common := []store.Kind{store.KindSession, store.KindRevocation, store.KindUsed, store.KindLease}
 	record := func(k store.Kind, value string) store.Record {
 		return store.Record{Kind: k, Key: "key", Value: []byte(value), End: time.Now().Add(time.Hour)}
