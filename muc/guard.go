@@ -26,6 +26,9 @@ type GuardOptions struct {
 	Bans func() bool
 	// Interval is the time between two looks at a room.
 	Interval time.Duration
+	// Watch has Guard ask at each look who is inside, because somebody wants to see who comes and goes; see Options.Sees. Otherwise it
+	// asks every auditEvery or so.
+	Watch bool
 	// EnforceRoles puts owners back that neither usher nor a host made. Without it a warning names them, once for each room.
 	// See guard_roles.go.
 	EnforceRoles bool
@@ -72,8 +75,10 @@ type guarded struct {
 // life is what Guard knows of a room between its beginning and its end. Another room of the same name begins with an empty one.
 type life struct {
 	phase     phase
-	known     bool    // it has existed; see Options.Ended
-	main      jid.JID // the main room, if this is a breakout room
+	known     bool // it has existed; see Options.Ended
+	told      telling
+	hostSeen  time.Time // when a host was last found inside
+	main      jid.JID   // the main room, if this is a breakout room
 	roles     roles
 	occupancy occupancy
 	emptied   time.Time            // since when nobody is inside; zero if somebody is, in the future if that has been dealt with
@@ -96,10 +101,13 @@ const (
 
 // occupancy is who was inside at the last look.
 type occupancy struct {
-	focus  bool            // the focus was
-	people bool            // somebody else was
-	host   bool            // a host was
-	bare   map[string]bool // everybody, by bare JID
+	focus  bool // the focus was
+	people bool // somebody else was
+	host   bool // a host was
+	// bare is everybody, by bare JID, and moderators those with that role.
+	bare, moderators map[string]bool
+	// visitors says that some of them were visitors, who are not always asked for.
+	visitors bool
 }
 
 // NewGuard returns a Guard. It starts nothing.
@@ -121,6 +129,13 @@ func NewGuard(o GuardOptions) *Guard {
 
 // room returns what is known of a room that exists, and begins to look after one that is not known. The caller holds mu.
 func (g *Guard) room(j jid.JID) *guarded {
+	rm := g.named(j)
+	g.meets(j, &rm.told)
+	return rm
+}
+
+// named is room for a room that may not exist any more. The caller holds mu.
+func (g *Guard) named(j jid.JID) *guarded {
 	rm := g.rooms[j.String()]
 	if rm == nil {
 		rm = &guarded{jid: j, grants: newGrants(j, g.Options)}
@@ -144,6 +159,9 @@ func (g *Guard) spread(rm *guarded) {
 func (g *Guard) gone(rm *guarded) {
 	if g.rooms[rm.jid.String()] != rm {
 		return
+	}
+	if rm.known {
+		g.emptied(rm)
 	}
 	rm.end(func(gr *grant) bool {
 		if gr.state.asking() {
@@ -169,7 +187,8 @@ func (g *Guard) Restore(before []Grant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, w := range before {
-		rm := g.room(w.Room)
+		rm := g.named(w.Room)
+		rm.told.restored = true
 		rm.roles.inherited = true
 		g.spread(rm)
 		switch {
@@ -194,6 +213,7 @@ func (g *Guard) Restore(before []Grant) {
 
 // State reports whether the room exists, and whether a host is inside or in one of its breakout rooms.
 func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err error) {
+	asked := g.Now()
 	items, err := g.moderators.of(ctx, j)
 	if Absent(err) {
 		return false, false, nil
@@ -205,6 +225,11 @@ func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 	g.mu.Lock()
 	g.adopt(j)
 	g.mu.Unlock()
+	defer func() {
+		if err == nil {
+			g.found(j, host, asked)
+		}
+	}()
 	if host {
 		return true, true, nil
 	}
@@ -213,7 +238,7 @@ func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 		if err != nil && !Absent(err) {
 			return true, false, err
 		}
-		if g.hostAmong(b, items) {
+		if host = g.hostAmong(b, items); host {
 			return true, true, nil
 		}
 	}
@@ -307,7 +332,7 @@ func (g *Guard) open(ctx context.Context, j jid.JID) (none struct{}, err error) 
 		}
 		return none, ErrAbsent
 	}
-	rm := g.room(j)
+	rm := g.named(j)
 	g.begin(rm, is, f)
 	g.mu.Unlock()
 	// The room is guarded, even if this fails. Later looks try again.
@@ -346,6 +371,10 @@ func (g *Guard) begin(rm *guarded, is Settings, f findings) {
 		g.claimRights(rm, f)
 	}
 	rm.acceptFound(f.moderators)
+	if !rm.told.open && !rm.told.restored && !g.peopleAmong(f.moderators) && !g.peopleAmong(f.rights) {
+		rm.told.met = true // the focus has just made it
+	}
+	g.meets(rm.jid, &rm.told)
 }
 
 // Attended reports whether a room is known and the focus was inside at the last look. Otherwise the focus has to open the room,

@@ -19,7 +19,7 @@ func (g *Guard) look(ctx context.Context, rm *guarded) {
 	g.mu.Unlock()
 
 	err := g.enforce(ctx, rm, e)
-	if (e.audit || e.hang) && !Absent(err) {
+	if (e.audit || e.hang || e.enforce && g.Watch) && !Absent(err) {
 		err = errors.Join(err, g.audit(ctx, rm, e.audit))
 	}
 	if !Absent(err) {
@@ -75,6 +75,7 @@ type findings struct {
 	since    time.Time // see Guard.search
 
 	moderators, occupants []Item
+	visitors              bool // some of them are visitors
 	missing               bool // the holder of a grant is neither a moderator nor a participant; the breakout rooms were asked, too
 	owners                []Item
 	bans                  bool // the outcasts were asked for
@@ -112,12 +113,14 @@ func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, 
 		return f, err
 	}
 	f.occupants = slices.Concat(f.moderators, participants)
-	if f.missing = g.missing(rm, f.occupants); f.missing || g.peopleAmong(f.rights) || !g.peopleAmong(f.occupants) {
+	f.missing = g.missing(rm, f.occupants)
+	if f.missing || g.peopleAmong(f.rights) || !g.peopleAmong(f.occupants) || g.hasVisitors(rm) {
 		visitors, err := g.Owner.WithRole(ctx, rm.jid, "visitor")
 		if err != nil {
 			return f, err
 		}
 		f.occupants = append(f.occupants, visitors...)
+		f.visitors = len(visitors) > 0
 		if err := g.auditBreakouts(ctx, rm, judge); err != nil {
 			return f, err
 		}
@@ -208,10 +211,13 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 		g.claimRights(rm, f)
 	}
 	rm.used = rm.used || len(f.occupants) > 0
+	was := rm.occupancy
 	rm.occupancy = occupancy{
 		focus: g.focusAmong(f.moderators), people: g.peopleAmong(f.occupants),
 		host: g.hostIn(rm, f.moderators), bare: bareJIDs(f.occupants),
+		moderators: bareJIDs(f.moderators), visitors: f.visitors,
 	}
+	g.sees(rm, was, f)
 	for bare, gr := range rm.live {
 		if gr.state.held() {
 			gr.account(g.inside(rm, bare), f.asked, gr.ended(f.asked))

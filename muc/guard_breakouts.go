@@ -22,7 +22,12 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 		return jid.JID{}, err
 	}
 	g.mu.Lock()
-	known := g.room(breakout).main.Equal(main)
+	rm := g.named(breakout)
+	if !rm.told.open && !rm.told.restored {
+		rm.told.met = true // nobody comes into a breakout room before its first request
+	}
+	g.meets(breakout, &rm.told)
+	known := rm.main.Equal(main)
 	g.mu.Unlock()
 	if !known {
 		// The next process must know this. Otherwise it takes back what people in breakout rooms have in the main room.

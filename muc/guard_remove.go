@@ -104,13 +104,13 @@ func (g *Guard) removedSince(rm *guarded, bare string, asked time.Time) bool {
 func (g *Guard) forgetPerson(rm *guarded, bare string) {
 	rm.demote(bare)
 	delete(rm.knocked, bare)
-	delete(rm.occupancy.bare, bare)
+	g.seesGone(rm, bare)
 	if rm.putOut == nil {
 		rm.putOut = make(map[string]time.Time)
 	}
 	rm.putOut[bare] = g.Now()
 	for b := range g.of[rm.jid.String()] {
-		delete(b.occupancy.bare, bare)
+		g.seesGone(b, bare)
 	}
 }
 
@@ -123,6 +123,7 @@ func (g *Guard) End(ctx context.Context, j jid.JID, reason string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if rm := g.rooms[j.String()]; rm != nil {
+		rm.told.why = reason
 		g.gone(rm)
 	}
 	return nil

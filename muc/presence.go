@@ -201,7 +201,8 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 		return
 	}
 	bare := j.Bare().String()
-	rm.occupants[nick] = occupant{bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
+	o := occupant{jid: j.JID, bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
+	rm.occupants[nick] = r.seesOccupant(rm, nick, o)
 	r.noteHost(rm)
 	rm.keepUntil = time.Time{}
 	rm.tried = nil // an owner inside may give what finish has taken back
@@ -219,6 +220,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 		rm.occupants[u.items[0].Nick] = o
 		return
 	}
+	r.seesGone(rm, o)
 	r.noteHost(rm)
 	r.kicked(rm, u, o.bare)
 	r.banned(rm, u.items[0], o.bare, r.did(rm, u.actor))
@@ -246,6 +248,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 func (r *Rooms) unseen(rm *room, nick string) {
 	o, ok := rm.occupants[nick]
 	delete(rm.occupants, nick)
+	r.seesGone(rm, o)
 	r.noteHost(rm)
 	if g := rm.live[o.bare]; ok && g != nil && !rm.has(o.bare) {
 		g.on(eventWithdraw) // by the next sweep: it may have been a ban, which taking the grant back now would lift

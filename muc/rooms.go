@@ -91,6 +91,10 @@ type Options struct {
 	// know. A room that Guard looks after and that is made anew between two looks counts as one. It must not block, and must not
 	// call back.
 	Ended func(room jid.JID)
+	// Sees is called with what becomes known of rooms and the people in them, in order for each room; nil if nobody wants to know.
+	// Rooms tell of it at once. Guard tells what it finds when it looks, and people who come and go between two looks are not seen. It
+	// must not block, and must not call back.
+	Sees func(Sight)
 	// Lobby is the service of the rooms' lobbies; nil if there is none.
 	Lobby *Lobby
 	// Ledger writes grants down.
@@ -124,8 +128,9 @@ type room struct {
 	inside  bool // the room has sent usher's own presence; by the reader
 	ours    bool // usher created it and nobody has configured it since, so usher may end it
 
-	hostless  time.Time       // since when no host is inside, by the clock of the Options; zero while one is
-	known     bool            // people could have entered; see Options.Ended
+	hostless  time.Time // since when no host is inside, by the clock of the Options; zero while one is
+	known     bool      // people could have entered; see Options.Ended
+	told      telling
 	searched  bool            // its lists have been looked through, or nobody but usher has written them; see rooms_adopt.go
 	finishing bool            // it is in unneeded, or with finish
 	tried     map[string]bool // by bare JID: finish has taken back what others gave them
@@ -145,8 +150,9 @@ type entry struct {
 
 // occupant is somebody else in the room.
 type occupant struct {
-	bare      string // real JID
-	domain    string // of the real JID
+	jid       jid.JID // real, full
+	bare      string  // real JID
+	domain    string  // of the real JID
 	moderator bool
 }
 
@@ -199,7 +205,7 @@ func (r *Rooms) Restore(before []Grant) {
 		rm := r.lost[g.Room.String()]
 		if rm == nil {
 			rm = r.newRoom(g.Room)
-			rm.known = true
+			rm.known, rm.told.restored = true, true
 			r.lost[g.Room.String()] = rm
 		}
 		if g.isNote() {
@@ -265,6 +271,9 @@ func (r *Rooms) noteHost(rm *room) {
 			r.Arrived(rm.jid)
 		}
 	}
+	if rm.open {
+		r.hosted(rm.jid, &rm.told, rm.hostless.IsZero())
+	}
 }
 
 func (r *Rooms) hostPresent(rm *room) bool {
@@ -286,6 +295,7 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 			rm = r.newRoom(j)
 			if was := r.lost[j.String()]; was != nil {
 				rm.again, rm.grants, rm.outcasts, rm.searched, rm.known = true, was.grants, was.outcasts, was.searched, was.known
+				rm.told = was.toldOf()
 				delete(r.lost, j.String())
 			}
 			r.rooms[j.String()] = rm
@@ -328,6 +338,7 @@ func (r *Rooms) conclude(rm *room, created bool, err error) {
 		rm.open, rm.ours, rm.known = true, created, true
 		rm.keepUntil = r.Now().Add(joinWithin)
 		r.takeBack(rm)
+		r.enters(rm, created)
 		rm.hostless = r.Now()
 		r.noteHost(rm)
 		r.hanging[rm.jid.String()] = true // perhaps, if the room was there before
@@ -337,17 +348,22 @@ func (r *Rooms) conclude(rm *room, created bool, err error) {
 	if rm.again && r.rooms[rm.jid.String()] == nil && !errors.Is(err, ErrAbsent) {
 		r.lost[rm.jid.String()] = rm
 	} else {
-		rm.end(nil)
 		r.ended(rm)
+		rm.end(nil)
 	}
 }
 
-// ended tells of the end of a room, once. The caller holds mu.
+// ended tells of the end of a room, once. It comes before the end of the grants, so that it is still known who the people were. The caller
+// holds mu.
 func (r *Rooms) ended(rm *room) {
-	if rm.known && r.Ended != nil {
-		r.Ended(rm.jid)
+	if !rm.known {
+		return
 	}
 	rm.known = false
+	r.emptied(rm)
+	if r.Ended != nil {
+		r.Ended(rm.jid)
+	}
 }
 
 // prepare makes a room ready that was joined, or leaves it.
@@ -450,11 +466,11 @@ func (r *Rooms) begin(rm *room) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(rm.outcasts)
+	r.ended(rm)
 	rm.end(func(g *grant) bool {
 		g.on(eventLeft)
 		return g.state.asking()
 	})
-	r.ended(rm)
 	rm.lasts, rm.searched = temporary, true
 }
 

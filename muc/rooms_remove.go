@@ -140,12 +140,15 @@ func (r *Rooms) End(ctx context.Context, j jid.JID, reason string) error {
 	r.mu.Lock()
 	was := r.rooms[j.String()]
 	open := was != nil && was.open
+	r.endsBecause(j, reason)
 	r.mu.Unlock()
-	if err := r.Owner.End(ctx, j, reason); err != nil && !Absent(err) {
-		return err
-	}
+	err := r.Owner.End(ctx, j, reason)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if err != nil && !Absent(err) {
+		r.endsBecause(j, "")
+		return err
+	}
 	if open && r.rooms[j.String()] == was { // and not the next room of that name, which somebody has opened meanwhile
 		r.gone(was)
 	}
@@ -190,6 +193,6 @@ func (r *Rooms) gone(rm *room) {
 		return
 	}
 	r.forget(rm)
-	rm.end(nil)
 	r.ended(rm)
+	rm.end(nil)
 }

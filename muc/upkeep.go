@@ -57,9 +57,9 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 	default:
 		r.mu.Lock()
 		if was := r.lost[j.String()]; was != nil {
-			was.end(nil)
 			delete(r.lost, j.String())
 			r.ended(was)
+			was.end(nil)
 		}
 		r.mu.Unlock()
 	}
