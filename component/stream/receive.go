@@ -62,6 +62,8 @@ func (s *Stream) receive(take func(raw []byte, fault error) error) error {
 		case err != nil && !errors.Is(err, ErrTooLarge) && !errors.Is(err, ErrTooDeep):
 			return fmt.Errorf("reading from the server: %w", err)
 		}
+		s.traffic.stanzasIn.Add(1)
+		s.traffic.bytesIn.Add(int64(len(raw)))
 		if end := take(raw, err); end != nil {
 			return end
 		}

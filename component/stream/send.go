@@ -120,6 +120,8 @@ func (s *Stream) Transmit() error {
 			}
 			return fmt.Errorf("writing to the server: %w", err)
 		}
+		s.traffic.stanzasOut.Add(int64(b.stanzas))
+		s.traffic.bytesOut.Add(int64(len(b.xml)))
 	}
 	return nil
 }
@@ -137,13 +139,17 @@ func (s *Stream) write(b []byte) error {
 
 // batch is what one write takes.
 type batch struct {
-	xml  []byte
-	lost []func()
+	xml     []byte
+	lost    []func()
+	stanzas int
 }
 
-func (b *batch) reset() { b.xml, b.lost = b.xml[:0], b.lost[:0] }
+func (b *batch) reset() { b.xml, b.lost, b.stanzas = b.xml[:0], b.lost[:0], 0 }
 
 func (b *batch) add(o outgoing) {
+	if len(o.xml) > 0 { // otherwise the queue has ended
+		b.stanzas++
+	}
 	b.xml = append(b.xml, o.xml...)
 	if o.lost != nil {
 		b.lost = append(b.lost, o.lost)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	xmppcomponent "mellium.im/xmpp/component"
@@ -55,8 +56,26 @@ type Stream struct {
 	unsent   chan outgoing
 	finished chan struct{} // closed when Transmit has ended
 
+	traffic traffic
+
 	why   error         // why Receive ended, set before ended is closed
 	ended chan struct{} // closed when Receive has ended
+}
+
+// Traffic is what has come and gone on a stream, since its handshake.
+type Traffic struct{ StanzasIn, StanzasOut, BytesIn, BytesOut int64 }
+
+// Plus returns the sum of both.
+func (t Traffic) Plus(o Traffic) Traffic {
+	return Traffic{t.StanzasIn + o.StanzasIn, t.StanzasOut + o.StanzasOut, t.BytesIn + o.BytesIn, t.BytesOut + o.BytesOut}
+}
+
+// traffic counts it.
+type traffic struct{ stanzasIn, stanzasOut, bytesIn, bytesOut atomic.Int64 }
+
+// Traffic returns what has come and gone so far.
+func (s *Stream) Traffic() Traffic {
+	return Traffic{s.traffic.stanzasIn.Load(), s.traffic.stanzasOut.Load(), s.traffic.bytesIn.Load(), s.traffic.bytesOut.Load()}
 }
 
 // outgoing is a stanza that waits to be written.
