@@ -22,6 +22,8 @@ type Request struct {
 	SessionID string
 	// MachineUID is what the client calls its machine. Only a session is bound to it.
 	MachineUID string
+	// Locked says that an operator has locked the room. Only hosts enter it.
+	Locked bool
 }
 
 // RoomState is what the rules need to know of a room at the time of the decision.

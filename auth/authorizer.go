@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -121,6 +122,9 @@ func (a *Authorizer) HasBreakouts() bool { return a.policy.Breakout != "" }
 func (a *Authorizer) IsBreakout(room Room) bool {
 	return a.policy.Breakout != "" && room.Service() == a.policy.Breakout
 }
+
+// VHosts returns the domains of the virtual hosts, sorted.
+func (a *Authorizer) VHosts() []string { return slices.Sorted(maps.Keys(a.policy.VHosts)) }
 
 // Issuers returns the names of all issuers, sorted.
 func (a *Authorizer) Issuers() (names []string) {

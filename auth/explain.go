@@ -137,6 +137,10 @@ func (t *trace) hours(h *Hours, open bool, opens, closes time.Time) {
 	t.found("hours", h.String(), found, open)
 }
 
+func (t *trace) locked() {
+	t.found("locked", "a host, in a room that an operator has locked", "no host", false)
+}
+
 // limits says how many people the room takes and how long it may last, if either is limited.
 func (t *trace) limits(r RoomRule) {
 	if t == nil {

@@ -249,6 +249,9 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 	case credential != nil:
 	case vhost.Kind == KindService:
 		t.noToken("service: let in", true)
+		if no = locked(req, t); no != nil {
+			return d.refused(no)
+		}
 		state, no := ask("room open")
 		if no != nil {
 			return d.refused(no)
@@ -295,7 +298,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			return d.refused(no)
 		}
 		t.first(state)
-		d.FirstHost = state.IsFirst || !state.HostPresent && !state.First
+		d.FirstHost = state.IsFirst || !state.HostPresent && !state.First && !req.Locked
 	}
 	if host || d.FirstHost {
 		affiliation := a.policy.HostAffiliation
@@ -317,6 +320,11 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		d.MayCreate, d.Ends = true, credential.Ends
 		d.StartLobby = a.policy.Lobby && (credential.LobbyOn || rule.LobbyAutostart && !credential.LobbyOff)
 		return d.allowed(ReasonHost, affiliation)
+	}
+
+	// Still 7: nobody else enters a room that an operator has locked, also nobody who was inside.
+	if no = locked(req, t); no != nil {
+		return d.refused(no)
 	}
 
 	// 8. Everybody else waits for a host, as far as wait_for_host says. A guest opens no room but those of guest_rooms.

@@ -146,6 +146,15 @@ func (r RoomRule) openAt(at time.Time, t *trace) (open bool, opens time.Time) {
 	return open, opens
 }
 
+// locked refuses somebody who is no host, in a room that an operator has locked.
+func locked(req Request, t *trace) *refusal {
+	if !req.Locked {
+		return nil
+	}
+	t.locked()
+	return refuse(ReasonRoomLocked, "locked by an operator")
+}
+
 // closed returns the refusal in a room that is closed until a time, zero if for ever.
 func (d Decision) closed(h *Hours, opens time.Time) Decision {
 	d = d.Denied(ReasonRoomClosed, nil)

@@ -43,6 +43,40 @@ func (p Policy) Words() []string {
 
 // words says what the rule says, and nothing about what it leaves to the policy.
 func (r Rule) words() string {
+	s := r.says()
+	if len(s) == 0 {
+		s = []string{"as all other rooms"}
+	}
+	of := ""
+	switch r.Tenant {
+	case "":
+	case wildcard:
+		of = " of every tenant and of none"
+	default:
+		of = " of the tenant " + r.Tenant
+	}
+	return fmt.Sprintf("Rooms named %s%s: %s.", r.Match, of, strings.Join(s, "; "))
+}
+
+// RuleInWords says what holds in a room.
+func (a *Authorizer) RuleInWords(r RoomRule) string {
+	all := Rule{
+		WaitForHost: r.WaitForHost, Guests: r.Guests, MaxOccupants: r.MaxOccupants, Hours: r.Hours, MaxDuration: r.MaxDuration,
+		OnHostLeft: r.OnHostLeft, FirstIsHost: r.FirstIsHost, HostGrace: r.HostGrace,
+	}
+	if a.policy.Lobby {
+		all.LobbyAutostart, all.LobbyBypass, all.HasLobbyBypass = &r.LobbyAutostart, r.LobbyBypass, true
+	}
+	s := all.says()
+	if r.GuestRoom {
+		s = append(s, "guests may open the room")
+	}
+	text := strings.Join(s, "; ")
+	return strings.ToUpper(text[:1]) + text[1:] + "."
+}
+
+// says returns what the rule says, one by one.
+func (r Rule) says() []string {
 	var s []string
 	say := func(said bool, format string, args ...any) {
 		if said {
@@ -73,16 +107,7 @@ func (r Rule) words() string {
 	if r.HasLobbyBypass {
 		say(true, "where a lobby is on, %s", lobbyWords(r.LobbyBypass))
 	}
-	say(len(s) == 0, "as all other rooms")
-	of := ""
-	switch r.Tenant {
-	case "":
-	case wildcard:
-		of = " of every tenant and of none"
-	default:
-		of = " of the tenant " + r.Tenant
-	}
-	return fmt.Sprintf("Rooms named %s%s: %s.", r.Match, of, strings.Join(s, "; "))
+	return s
 }
 
 func (l Login) words() string {
