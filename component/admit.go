@@ -27,6 +27,9 @@ type request struct {
 	came   time.Time // when it came, or when a held one was called
 	held   *waiter   // not nil if it was held, and is decided for the last time
 	by     granted   // as what the sender is let in, for the ledger
+
+	decide, apply time.Duration // how long the rules took, and the room
+	steps         []auth.Step   // with Options.Explain
 }
 
 // client is the way back to a client that asked; each door has its own kind.
@@ -61,7 +64,9 @@ func (c *Component) admit(ctx context.Context, r *request) {
 	d := c.active(c.decide(ctx, r))
 	var said *focus.Answer
 	if d.Verdict == auth.Allow {
+		began := time.Now()
 		d, said = c.letIn(ctx, r, d)
+		r.apply = time.Since(began)
 	}
 	if d.Err != nil && errors.Is(context.Cause(ctx), errGaveWay) {
 		d.Err = fmt.Errorf("%w: %w", errGaveWay, d.Err)
@@ -79,10 +84,18 @@ func (c *Component) decide(ctx context.Context, r *request) auth.Decision {
 	case ctx.Err() != nil:
 		return c.undecided().Denied(auth.ReasonRoomUnavailable, errBusy) // the client had better ask again
 	}
-	return c.policy.Load().Authorize(ctx, auth.Request{
-		At: c.o.Now(), From: r.from, Room: r.conf.Room,
+	req := auth.Request{
+		At: c.o.Now(), From: r.from, Room: r.conf.Room, Locked: c.isLocked(r.conf.Room),
 		Token: r.conf.Token, SessionID: r.conf.SessionID, MachineUID: r.conf.MachineUID,
-	}, c.mode.look)
+	}
+	began := time.Now()
+	defer func() { r.decide += time.Since(began) }()
+	if !c.o.Explain {
+		return c.policy.Load().Authorize(ctx, req, c.mode.look)
+	}
+	d, steps := c.policy.Load().Explain(ctx, req, c.mode.look)
+	r.steps = readable(steps)
+	return d
 }
 
 // active refuses a decision to let somebody in unless this usher is the active one; see tenure.go.
@@ -99,7 +112,7 @@ func (c *Component) reply(ctx context.Context, r *request, d auth.Decision, said
 	if r.held != nil && sent {
 		c.strike(ctx, r.held)
 	}
-	c.decided(r.from, d, time.Since(r.came))
+	c.decided(r, d, time.Since(r.came))
 	if d.Verdict == auth.Allow {
 		c.admitted(ctx, r, d, said)
 	}

@@ -114,9 +114,9 @@ const unsent = "unsent"
 
 // refuse answers a request without reading it.
 func (c *Component) refuse(iq stanza.IQ, reason auth.Reason, err error) {
-	d := auth.Decision{}.Denied(reason, err)
-	c.answer(c.byIQ(iq), d, nil)
-	c.decided(iq.From, d, 0)
+	r, d := c.byIQ(iq), auth.Decision{}.Denied(reason, err)
+	c.answer(r, d, nil)
+	c.decided(r, d, 0)
 }
 
 // malformed counts and logs a stanza that cannot be understood, and answers it where RFC 6120 §8.2.3 wants an answer: an IQ of
@@ -127,13 +127,16 @@ func (c *Component) malformed(iq stanza.IQ, what string, err error) {
 		return
 	}
 	c.counts.decided(auth.ReasonRequestMalformed)
+	c.reportDecision(c.byIQ(iq), auth.Decision{}.Denied(auth.ReasonRequestMalformed, err), 0)
 	c.say(zap.InfoLevel, "stanza dropped", string(auth.ReasonRequestMalformed), iq.From, zap.String("reason", string(auth.ReasonRequestMalformed)),
 		zap.String("stanza", what), zap.String("from", iq.From.String()), zap.Error(err))
 }
 
-// decided counts and logs a decision, once, after the fact.
-func (c *Component) decided(from jid.JID, d auth.Decision, took time.Duration) {
+// decided counts, reports and logs a decision, once, after the fact.
+func (c *Component) decided(r *request, d auth.Decision, took time.Duration) {
+	from := r.from
 	c.counts.decided(d.Reason)
+	c.reportDecision(r, d, took)
 	fields := []zap.Field{
 		zap.Stringer("verdict", d.Verdict),
 		zap.String("reason", string(d.Reason)),

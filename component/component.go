@@ -163,6 +163,9 @@ type Component struct {
 	conferences *conferences
 	held        *held
 	counts      counters
+	watch       *watch
+	link        connections
+	locks       *locks
 	repeats     *repeats
 	stream      atomic.Pointer[stream.Stream]
 	work        atomic.Pointer[queue] // of the connection, nil if there is none
@@ -214,6 +217,7 @@ func New(o Options) (*Component, error) {
 	}
 	c := &Component{
 		o: o, shared: shared, sessions: store.Sessions{Store: o.Store}, held: newHeld(o.Store), repeats: newRepeats(o.Log),
+		watch: newWatch(), locks: newLocks(o.Store, o.Now),
 		refusals: store.Refusals{Store: o.Store, Now: o.Now}, used: store.Used{Store: o.Store}, kicks: newKicks(),
 		hurried:        make(chan struct{}),
 		requestTimeout: requestTimeout, pingEvery: pingEvery, pingWithin: pingWithin, unsureWithin: unsureWithin,
@@ -316,6 +320,11 @@ func (c *Component) restore(ctx context.Context) ([]jid.JID, error) {
 	if err := c.barredRooms(ctx); err != nil {
 		return nil, err
 	}
+	locked, err := c.lockedRooms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	written = append(written, locked...) // so that usher hears when they end
 	c.mode.Restore(written)
 	if err := c.conferences.takeIn(ctx); err != nil {
 		return nil, err
@@ -334,6 +343,8 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 	}
 	c.stream.Store(s)
 	defer c.stream.Store(nil)
+	c.link.begins(s, c.o.Now())
+	defer func() { c.link.ends(s, c.o.Now()) }()
 
 	// The connection's own context outlives ctx, for what is under way when usher is told to stop.
 	own, end := context.WithCancel(context.WithoutCancel(ctx))
@@ -360,6 +371,7 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 	run(func() { c.end(own) })
 	run(func() { c.conferences.run(own) })
 	run(func() { c.ledger.run(own) })
+	run(func() { c.asksServer(own) })
 	g.Go(func() error { return c.keepAlive(own) })
 	run(func() {
 		select {

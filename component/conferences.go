@@ -522,6 +522,18 @@ func (m *conference) limit(r auth.RoomRule) (end time.Time, text string) {
 	return end, text
 }
 
+// endOf returns when the conference in a room ends by its time; zero if it has no limit or is not known.
+func (cs *conferences) endOf(room auth.Room, r auth.RoomRule) time.Time {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	m := cs.all[room.JID.String()]
+	if m == nil {
+		return time.Time{}
+	}
+	end, _ := m.limit(r)
+	return end
+}
+
 // hostless returns when a conference ends because its last host has left; zero if it does not.
 func (m *conference) hostless(r auth.RoomRule) time.Time {
 	if r.OnHostLeft != auth.LeftEnd || !m.HostCame || m.HostLeft.IsZero() {

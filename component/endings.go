@@ -36,6 +36,7 @@ const (
 	byRevocation putOut = "revoked"  // usher revoke
 	byBar        putOut = "barred"   // after_kick: another client of somebody who was kicked
 	byReuse      putOut = "replaced" // token_reuse: replace
+	byOperator   putOut = "removed"  // RemoveOccupant
 )
 
 // text is what the person reads.
@@ -261,12 +262,22 @@ func (c *Component) putsOut(ctx context.Context, e *ending) error {
 		c.warn(e.g.Room, "could not put somebody out yet", err)
 		return err
 	}
-	c.ledger.knockedIsOut(e.g)
-	c.counts.happened(EventPutOut)
-	proof := e.g.by.Proof
-	c.o.Log.Info("put out", zap.String("reason", string(e.why)), zap.Stringer("room", e.g.Room), zap.Stringer("who", e.g.Who),
-		zap.String("iss", token.ForLog(proof.Issuer)), zap.String("jti", token.ForLog(proof.ID)))
+	c.isOut(e.g, e.why, e.why.text())
 	return nil
+}
+
+// isOut counts, reports and logs that somebody was put out.
+func (c *Component) isOut(g *live, why putOut, text string) {
+	c.ledger.knockedIsOut(g)
+	c.counts.happened(EventPutOut)
+	what := RevokedOut
+	if why == byExpiry {
+		what = Expired
+	}
+	c.reportOut(what, g, text)
+	proof := g.by.Proof
+	c.o.Log.Info("put out", zap.String("reason", string(why)), zap.Stringer("room", g.Room), zap.Stringer("who", g.Who),
+		zap.String("iss", token.ForLog(proof.Issuer)), zap.String("jti", token.ForLog(proof.ID)))
 }
 
 // turns lets the work on one thing go one after the other. The zero value is ready.

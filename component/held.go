@@ -79,6 +79,9 @@ func (r *waiter) size() int {
 	for _, p := range c.Properties {
 		n += len(p.Name) + len(p.Value) + 2*int(unsafe.Sizeof(p)) // a slice that grows is up to twice as long as what is in it
 	}
+	for _, s := range r.steps {
+		n += len(s.Expected) + len(s.Found) + 2*int(unsafe.Sizeof(s))
+	}
 	return n
 }
 
@@ -165,7 +168,7 @@ func (h *held) owe(r *waiter) {
 		}
 		return
 	}
-	r.conf = focus.Conference{Room: r.conf.Room} // all that the answer needs
+	r.conf, r.steps = focus.Conference{Room: r.conf.Room}, nil // all that the answer needs
 	h.owed = append(h.owed, r)
 	h.owedTo[sender]++
 }
@@ -266,6 +269,7 @@ func (c *Component) hold(ctx context.Context, r *request, d auth.Decision) bool 
 	if !c.held.hold(ctx, w) {
 		return false
 	}
+	c.watch.waiting(r.from, d.Room, d.Reason, c.o.Now(), w.until.Add(comesBack))
 	// A host may have entered since it was decided.
 	c.mode.Await(d.Room.JID, w.until)
 	return true
@@ -274,6 +278,12 @@ func (c *Component) hold(ctx context.Context, r *request, d auth.Decision) bool 
 // arrived has the requests decided again that are held for a room that a host has entered. It does not block.
 func (c *Component) arrived(room jid.JID) {
 	c.conferences.arrived(room)
+	c.watch.arrives(room, c.o.Now())
+	c.recall(room)
+}
+
+// recall has the requests decided again that are held for a room. It does not block.
+func (c *Component) recall(room jid.JID) {
 	q := c.work.Load()
 	if q == nil {
 		return
@@ -295,6 +305,7 @@ func (c *Component) arrived(room jid.JID) {
 func (c *Component) again(ctx context.Context, w *waiter, began time.Time) {
 	r := w.request
 	r.came, r.held = began, w
+	r.decide, r.apply = 0, 0
 	defer c.recovers(&r)
 	deadline := began.Add(c.requestTimeout)
 	if last := w.came.Add(w.hold + afterHold); last.Before(deadline) {
@@ -324,7 +335,7 @@ func (c *Component) admitted(ctx context.Context, r *request, d auth.Decision, s
 		if sent {
 			c.strike(ctx, older)
 		}
-		c.decided(older.from, its, time.Since(older.came))
+		c.decided(&older.request, its, time.Since(older.came))
 	}
 }
 
@@ -334,6 +345,7 @@ func (c *Component) expire(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		c.settle(ctx, c.held.over(c.o.Now()))
+		c.watch.sweep(c.o.Now())
 		select {
 		case <-ctx.Done():
 			return
@@ -353,7 +365,7 @@ func (c *Component) settle(ctx context.Context, all []*waiter) {
 		}
 		answered = append(answered, r)
 		if !r.decided {
-			c.decided(r.from, r.d, time.Since(r.came))
+			c.decided(&r.request, r.d, time.Since(r.came))
 		}
 	}
 	c.strike(ctx, answered...)

@@ -41,6 +41,7 @@ func (c *Component) newBeforeJicofo(options muc.Options, r rights) (*beforeJicof
 			Room:      func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
 			Breakouts: func() bool { return c.policy.Load().HasBreakouts() },
 			Bans:      c.barsKicked,
+			Watch:     c.o.Report != nil,
 		}),
 		rights:       r,
 		relay:        &relay{session: c, domain: c.o.Domain, focus: c.o.Jicofo, log: c.o.Log, timeout: relayTimeout},

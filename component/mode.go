@@ -66,6 +66,7 @@ func (c *Component) setMode() error {
 		Now:           c.o.Now,
 		Removed:       c.kicked,
 		Ended:         c.roomEnded,
+		Sees:          c.sees,
 		Warn:          c.warn,
 	}
 	if !c.o.MembersOnly {

@@ -32,6 +32,9 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 		}
 		defer done()
 	}
+	if c.locks.has(d.Room.JID) && d.Reason != auth.ReasonHost { // locked since the decision
+		return d.Denied(auth.ReasonRoomLocked, nil), nil
+	}
 	r.by = granted{Proof: d.Proof, Reason: d.Reason, RemoveAt: d.RemoveAt, Machine: fingerprint(r.conf.MachineUID)}
 	if no := c.useUp(ctx, r, d); no.Verdict != auth.Allow {
 		return no, nil
@@ -60,6 +63,9 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 		for _, g := range earlier {
 			c.ledger.endings.out(g, byReuse)
 		}
+	}
+	if d.Verdict == auth.Allow {
+		c.regards(d.Room.JID, r.from)
 	}
 	return d, said
 }

@@ -36,6 +36,7 @@ type relay struct {
 
 	mu      sync.Mutex
 	online  []focusOnline    // in the order in which they came
+	silent  bool             // the last question has had no answer
 	refused bool             // it has been logged that Jicofo does not show itself
 	turns   map[string]*turn // by room
 }
@@ -171,6 +172,7 @@ func (r *relay) askOne(ctx context.Context, to focusOnline, iq stanza.IQ, payloa
 		}
 	}()
 	err := r.session.IQ(ctx, iq, payload, v)
+	r.answers(err == nil || !errors.Is(err, context.DeadlineExceeded))
 	switch {
 	case err == nil:
 		return nil
@@ -180,6 +182,26 @@ func (r *relay) askOne(ctx context.Context, to focusOnline, iq stanza.IQ, payloa
 		return errNoFocus
 	}
 	return err
+}
+
+// answers notes whether Jicofo has answered.
+func (r *relay) answers(does bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.silent = !does
+}
+
+// status says whether Jicofo answers, as Status has it.
+func (r *relay) status() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case len(r.online) == 0:
+		return "offline"
+	case r.silent:
+		return "silent"
+	}
+	return "online"
 }
 
 // begin returns when it is the caller's turn to have a room opened; the caller calls end afterwards, and says whether Jicofo did

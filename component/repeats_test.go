@@ -249,10 +249,10 @@ func TestDecisionsLogged(t *testing.T) {
 	l := s.connect()
 	const many = 1000
 	for i := range many {
-		s.c.decided(jid.MustParse("host@meet.example.com/x"), auth.Decision{Verdict: auth.Allow, Reason: auth.ReasonHost}, 0)
-		s.c.decided(jid.MustParse("guest@guest.example.com/x"), auth.Decision{}.Waiting(auth.ReasonHostAbsent), 0)
-		s.c.decided(jid.MustParse("mallory@meet.example.com/x"), auth.Decision{}.Denied(auth.ReasonTokenExpired, nil), 0)
-		s.c.decided(jid.MustParse(fmt.Sprintf("u%d@elsewhere%d.example.com/x", i, i)), auth.Decision{}.Denied(auth.ReasonVHostUnknown, nil), 0)
+		s.c.decided(&request{from: jid.MustParse("host@meet.example.com/x")}, auth.Decision{Verdict: auth.Allow, Reason: auth.ReasonHost}, 0)
+		s.c.decided(&request{from: jid.MustParse("guest@guest.example.com/x")}, auth.Decision{}.Waiting(auth.ReasonHostAbsent), 0)
+		s.c.decided(&request{from: jid.MustParse("mallory@meet.example.com/x")}, auth.Decision{}.Denied(auth.ReasonTokenExpired, nil), 0)
+		s.c.decided(&request{from: jid.MustParse(fmt.Sprintf("u%d@elsewhere%d.example.com/x", i, i))}, auth.Decision{}.Denied(auth.ReasonVHostUnknown, nil), 0)
 		l.send("<message from='u@guest.example.com/r' to='elsewhere.example'><a:b:c/></message><x/>")
 	}
 	l.send("<iq type='get' id='alive' from='u@guest.example.com/r' to='focus.meet.example.com'><ping xmlns='urn:xmpp:ping'/></iq>")

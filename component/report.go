@@ -1,11 +1,17 @@
 package component
 
 import (
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // What says of what a [Report] is. The list is closed.
@@ -59,4 +65,131 @@ type Report struct {
 	Steps []auth.Step
 	// Text is what people were told, or why something happened.
 	Text string
+}
+
+// seen is the What of what is seen in rooms.
+var seen = map[muc.Seen]What{
+	muc.SeenOpen: RoomOpened, muc.SeenEnd: RoomEnded, muc.SeenHost: HostArrived, muc.SeenNoHost: HostLeft,
+	muc.SeenCame: Joined, muc.SeenGone: Left,
+}
+
+// sees takes in what the mode has seen in a room, and reports it unless it was so before. It does not block: rooms are locked meanwhile.
+func (c *Component) sees(s muc.Sight) {
+	now := c.o.Now()
+	var g *live
+	var as class
+	if s.Who.Domainpart() != "" {
+		g = c.ledger.of(s.Room, s.Who)
+		as = c.classOf(s.Who, s.Moderator, g)
+	}
+	room := c.watch.sees(s, as, now)
+	what, ok := seen[s.Seen]
+	if c.o.Report == nil || s.Before || !ok {
+		return
+	}
+	r := Report{What: what, At: now, Room: s.Room, Name: room.Name, Tenant: room.Tenant, Who: s.Who, VHost: c.vhost(s.Who), Text: printable(s.Why)}
+	r.by(g)
+	c.o.Report(r)
+}
+
+// classOf returns as what somebody inside counts. g is their right, nil if they have none from usher.
+func (c *Component) classOf(who jid.JID, moderator bool, g *live) class {
+	switch {
+	case !c.policy.Load().CountsAsHost(who.Domainpart()):
+		return classService
+	case moderator:
+		return classHost
+	case g != nil && (g.by.Reason == auth.ReasonHost || g.by.Reason == auth.ReasonMember):
+		return classMember
+	}
+	return classGuest
+}
+
+// by sets what a report says of somebody's right; nil is none.
+func (r *Report) by(g *live) {
+	if g != nil {
+		p := g.by.Proof
+		r.Affiliation = auth.Affiliation(g.Affiliation)
+		r.Issuer, r.JTI, r.User = token.ForLog(p.Issuer), token.ForLog(p.ID), token.ForLog(p.User)
+	}
+}
+
+// reportOut reports that usher has put somebody out.
+func (c *Component) reportOut(what What, g *live, text string) {
+	if c.o.Report == nil {
+		return
+	}
+	room := g.room()
+	r := Report{What: what, At: c.o.Now(), Room: g.Room, Name: room.Name, Tenant: room.Tenant, Who: g.Who, VHost: c.vhost(g.Who), Text: printable(text)}
+	r.by(g)
+	c.o.Report(r)
+}
+
+// reportDecision reports a decision, and notes who waits.
+func (c *Component) reportDecision(r *request, d auth.Decision, took time.Duration) {
+	now := c.o.Now()
+	var waited time.Duration
+	switch {
+	case d.Room.JID.Localpart() == "":
+	case d.Verdict == auth.Wait:
+		c.watch.waiting(r.from, d.Room, d.Reason, now, now.Add(comesBack))
+	case !focus.AsksAgain(d):
+		waited = c.watch.answered(r.from, d.Room.JID, now)
+	}
+	if c.o.Report == nil {
+		return
+	}
+	report := Report{
+		What: Decided, At: now, Room: d.Room.JID, Name: d.Room.Name, Tenant: d.Room.Tenant, Who: r.from, VHost: c.vhost(r.from),
+		Verdict: d.Verdict, Reason: d.Reason, Affiliation: d.Affiliation,
+		Issuer: d.Token.Issuer, JTI: d.Token.ID, User: token.ForLog(d.Proof.User),
+		Took: took, Decide: r.decide, Apply: r.apply, Steps: r.steps,
+		Again: c.watch.again(r.from, d.Room.JID, d.Reason, now),
+	}
+	if d.Verdict == auth.Allow {
+		report.Waited = waited
+	} else {
+		report.Text = printable(d.Told())
+	}
+	c.o.Report(report)
+}
+
+// vhost returns the configured virtual host of somebody; empty if there is none.
+func (c *Component) vhost(who jid.JID) string {
+	if c.policy.Load().Knows(who) {
+		return who.Domainpart()
+	}
+	return ""
+}
+
+// maxText caps the texts of a report, in characters.
+const maxText = 300
+
+// printable returns a text as it can be shown. Clients have written some of them.
+func printable(text string) string {
+	if len(text) <= maxText && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) < 0 {
+		return text
+	}
+	var out strings.Builder
+	n := 0
+	for _, r := range text {
+		if n++; n > maxText {
+			out.WriteRune('…')
+			break
+		}
+		if !unicode.IsPrint(r) {
+			r = unicode.ReplacementChar
+		}
+		out.WriteRune(r)
+	}
+	return out.String()
+}
+
+// readable makes the texts of an explanation printable.
+func readable(steps []auth.Step) []auth.Step {
+	for n := range steps {
+		s := &steps[n]
+		s.Expected, s.Found = printable(s.Expected), printable(s.Found)
+	}
+	return steps
 }

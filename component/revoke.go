@@ -194,22 +194,29 @@ func (c *Component) kicked(room, who jid.JID, _ bool) {
 	defer c.kicks.mu.Unlock()
 	c.kicks.in[room.String()] = true
 	c.kicks.add(func(ctx context.Context) error {
-		barred, err := store.Bars(c.refusals).Put(ctx, in, proof, until)
+		err := c.keepsOut(ctx, in, proof, until)
 		if errors.Is(err, store.ErrFull) || errors.Is(err, store.ErrUnreadableBars) {
 			// Trying again would only keep other kicks waiting, and the ends of rooms, which make room.
 			c.o.Log.Error("could not write down a kick; the person may come back", zap.Stringer("room", room), zap.Error(err))
 			return nil
 		}
-		if err != nil || !barred {
-			return err
-		}
-		for _, other := range c.ledger.everybody(room.String()) {
-			if store.SamePerson(other.by.Proof, proof) {
-				c.ledger.endings.out(other, byBar)
-			}
-		}
-		return nil
+		return err
 	})
+}
+
+// keepsOut keeps the person of a proof out of a room until then; until the room ends if until is zero. Those inside by it are put out. A
+// proof without a person keeps nobody out.
+func (c *Component) keepsOut(ctx context.Context, room auth.Room, proof auth.Proof, until time.Time) error {
+	barred, err := store.Bars(c.refusals).Put(ctx, room, proof, until)
+	if err != nil || !barred {
+		return err
+	}
+	for _, other := range c.ledger.everybody(room.JID.String()) {
+		if store.SamePerson(other.by.Proof, proof) {
+			c.ledger.endings.out(other, byBar)
+		}
+	}
+	return nil
 }
 
 // roomEnded is called when a room is gone. It does not block.
@@ -218,11 +225,19 @@ func (c *Component) roomEnded(room jid.JID) {
 	c.ledger.lobbyEnds(room)
 	c.kicks.mu.Lock()
 	defer c.kicks.mu.Unlock()
+	if unlock := c.locks.ended(room); unlock != nil {
+		c.kicks.add(unlock)
+	}
 	if !c.kicks.in[room.String()] {
 		return
 	}
 	delete(c.kicks.in, room.String())
-	c.kicks.add(func(ctx context.Context) error { return store.Bars(c.refusals).End(ctx, auth.Room{JID: room}) })
+	c.kicks.add(c.barsEnd(room))
+}
+
+// barsEnd returns what forgets the bars of a room.
+func (c *Component) barsEnd(room jid.JID) func(context.Context) error {
+	return func(ctx context.Context) error { return store.Bars(c.refusals).End(ctx, auth.Room{JID: room}) }
 }
 
 // bar writes kicks down, one after the other, until ctx ends. Then it tries once what is left.

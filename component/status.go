@@ -1,7 +1,16 @@
 package component
 
 import (
+	"context"
+	"sync"
 	"time"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+	"mellium.im/xmpp/version"
+
+	"github.com/xmpp-usher/usher/component/stream"
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // Status is a snapshot of what a Component does. It belongs to the caller.
@@ -25,5 +34,101 @@ type Status struct {
 
 // Status returns what this usher does now. It asks nobody. Any goroutine may call it.
 func (c *Component) Status() Status {
-	return Status{Connected: c.stream.Load() != nil, Address: c.o.Server, Domain: c.o.Domain.String()}
+	s := Status{Connected: c.stream.Load() != nil, Address: c.o.Server, Domain: c.o.Domain.String()}
+	c.link.status(&s)
+	if q := c.work.Load(); q != nil {
+		q.status(&s)
+	}
+	c.held.mu.Lock()
+	s.Held = c.held.n
+	c.held.mu.Unlock()
+	s.Grants = c.ledger.count()
+	c.watch.status(&s)
+	if before, ok := c.mode.(*beforeJicofo); ok {
+		s.Behind, s.Jicofo = "jicofo", before.relay.status()
+	}
+	return s
+}
+
+// connections is what is known of the connections so far.
+type connections struct {
+	mu       sync.Mutex
+	now      *stream.Stream // nil without a connection
+	since    time.Time
+	connects int64
+	before   stream.Traffic // of earlier connections
+	server   string
+}
+
+func (l *connections) begins(s *stream.Stream, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now, l.since = s, now
+	l.connects++
+}
+
+func (l *connections) ends(s *stream.Stream, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.now, l.since = nil, now
+	l.before = l.before.Plus(s.Traffic())
+}
+
+func (l *connections) status(s *Status) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t := l.before
+	if l.now != nil {
+		t = t.Plus(l.now.Traffic())
+	}
+	s.Since, s.Server, s.Reconnects = l.since, l.server, max(l.connects-1, 0)
+	s.StanzasIn, s.StanzasOut, s.BytesIn, s.BytesOut = t.StanzasIn, t.StanzasOut, t.BytesIn, t.BytesOut
+}
+
+// asksServer asks the virtual hosts for the server's software, if anybody wants to know, until one answers. MUC services often do not.
+func (c *Component) asksServer(ctx context.Context) {
+	if c.o.Report == nil {
+		return
+	}
+	for _, host := range c.policy.Load().VHosts() {
+		to, err := jid.Parse(host)
+		if err != nil {
+			continue
+		}
+		var v version.Query
+		asked, cancel := context.WithTimeout(ctx, pingWithin)
+		err = c.IQ(asked, stanza.IQ{Type: stanza.GetIQ, To: to}, element.New(version.NS, "query"), &v)
+		cancel()
+		if err == nil && v.Name != "" {
+			c.link.mu.Lock()
+			c.link.server = printable(v.Name + " " + v.Version)
+			c.link.mu.Unlock()
+			return
+		}
+	}
+}
+
+func (q *queue) status(s *Status) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	s.Queued, s.UnderWay, s.Slow = q.waiting, q.active, q.slow
+}
+
+func (w *watch) status(s *Status) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s.Waiting, s.Rooms, s.Hosts = w.waits, w.open, w.inside[classHost]
+	for _, n := range w.inside {
+		s.Occupants += n
+	}
+}
+
+// count returns how many live grants there are.
+func (l *ledger) count() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, room := range l.rooms {
+		n += len(room)
+	}
+	return n
 }

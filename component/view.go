@@ -1,8 +1,10 @@
 package component
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"mellium.im/xmpp/jid"
@@ -40,7 +42,8 @@ type RoomView struct {
 type Occupant struct {
 	Who jid.JID // bare
 	As  string  // host, member, guest, service, or lobby for somebody who was left to the lobby
-	// Affiliation is the one that usher gave; empty if it gave none. Issuer, JTI and User name the token, as it has them.
+	// Affiliation is the one that usher gave; empty if it gave none. Issuer, JTI and User name the token, as it has them but for what
+	// cannot be printed.
 	Affiliation, Issuer, JTI, User string
 	Since                          time.Time
 	// Inside is false for somebody who is admitted and has not been seen inside yet.
@@ -56,13 +59,123 @@ type Waiter struct {
 
 // Rooms returns the rooms that are open or waited for, by address. It asks nobody, and is cheap with thousands of them. In front of a
 // Jicofo it shows what usher saw at its last look, see Options.GuardInterval. Any goroutine may call it.
-func (c *Component) Rooms() []RoomSummary { return nil }
+func (c *Component) Rooms() []RoomSummary {
+	all := c.watch.summaries()
+	locked := c.locks.some()
+	for n := range all {
+		all[n].Locked = locked && c.locks.has(all[n].Room)
+	}
+	slices.SortFunc(all, func(a, b RoomSummary) int { return cmp.Compare(a.Room.String(), b.Room.String()) })
+	return all
+}
+
+func (w *watch) summaries() []RoomSummary {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	all := make([]RoomSummary, 0, len(w.rooms))
+	for _, rm := range w.rooms {
+		all = append(all, rm.summary())
+	}
+	return all
+}
+
+// summary returns what is known of a room, but for its lock. The caller holds mu.
+func (rm *watchedRoom) summary() RoomSummary {
+	return RoomSummary{
+		Room: rm.JID, Name: rm.Name, Tenant: rm.Tenant, Open: rm.open, HostInside: rm.host, Since: rm.since,
+		Hosts: rm.inside[classHost], Members: rm.inside[classMember], Guests: rm.inside[classGuest], Waiting: len(rm.waits),
+	}
+}
 
 // Room returns what is known of a room. Its address may be in either spelling of a tenant's rooms. The error is an ErrRoom or an
 // ErrNoRoom. It asks nobody. Any goroutine may call it.
 func (c *Component) Room(_ context.Context, address string) (RoomView, error) {
-	if _, err := c.guardedRoom(address); err != nil {
+	room, err := c.guardedRoom(address)
+	if err != nil {
 		return RoomView{}, err
 	}
-	return RoomView{}, ErrNoRoom
+	v, ok := c.watch.view(room)
+	if !ok {
+		return RoomView{}, ErrNoRoom
+	}
+	v.Locked = c.locks.has(room)
+	p := c.policy.Load()
+	in := auth.Room{JID: v.Room, Name: v.Name, Tenant: v.Tenant}
+	v.Rule, v.RuleNumber = p.RuleFor(in)
+	v.Text = p.RuleInWords(v.Rule)
+	v.Ends = c.conferences.endOf(in, v.Rule)
+	c.occupants(&v)
+	return v, nil
+}
+
+// view returns a room with the people inside, of whom only the address, the class and the time are known.
+func (w *watch) view(room jid.JID) (v RoomView, ok bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rm := w.rooms[room.String()]
+	if rm == nil {
+		return v, false
+	}
+	v.RoomSummary = rm.summary()
+	for _, p := range rm.people {
+		v.Occupants = append(v.Occupants, Occupant{Who: p.who, As: string(p.class), Since: p.since, Inside: true})
+	}
+	for _, its := range rm.waits {
+		v.Waits = append(v.Waits, Waiter{Who: its.who, Since: its.since, Reason: its.reason})
+	}
+	slices.SortFunc(v.Waits, func(a, b Waiter) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Who.String(), b.Who.String()))
+	})
+	return v, true
+}
+
+// occupants adds to a view what the ledger knows of people, and those who are admitted.
+func (c *Component) occupants(v *RoomView) {
+	right := make(map[string]*live)
+	for _, g := range c.ledger.everybody(v.Room.String()) {
+		right[g.Who.String()] = g
+	}
+	for n := range v.Occupants {
+		o := &v.Occupants[n]
+		o.by(right[o.Who.String()])
+		delete(right, o.Who.String())
+	}
+	for _, g := range right {
+		o := Occupant{Who: g.Who, As: string(admittedAs(g)), Since: g.At}
+		o.by(g)
+		v.Occupants = append(v.Occupants, o)
+	}
+	slices.SortFunc(v.Occupants, func(a, b Occupant) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.Who.String(), b.Who.String()))
+	})
+}
+
+// by sets what is said of somebody's right; nil is none.
+func (o *Occupant) by(g *live) {
+	var r Report
+	r.by(g)
+	o.Affiliation, o.Issuer, o.JTI, o.User = string(r.Affiliation), r.Issuer, r.JTI, r.User
+	if g != nil && g.by.Knocked {
+		o.As = "lobby"
+	}
+}
+
+// admittedAs returns as what somebody was let in.
+func admittedAs(g *live) class {
+	switch g.by.Reason {
+	case auth.ReasonHost:
+		return classHost
+	case auth.ReasonMember:
+		return classMember
+	case auth.ReasonService:
+		return classService
+	}
+	return classGuest
+}
+
+// regards counts somebody anew who was let in and is inside already.
+func (c *Component) regards(room, who jid.JID) {
+	if inside, moderator := c.watch.isPresent(room, who); inside {
+		c.watch.regards(room, who, c.classOf(who, moderator, c.ledger.of(room, who)))
+	}
 }

@@ -1,0 +1,333 @@
+package component
+
+import (
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+const (
+	// comesBack is how long after an answer that told somebody to wait they still count as waiting. Jitsi's clients ask again after 5 s.
+	comesBack = 15 * time.Second
+	// waitsAtMost bounds the people who are known to wait.
+	waitsAtMost = 32 << 10
+)
+
+// watch is what is known of rooms at the moment: who is inside, and who waits. The mode tells it what it sees in rooms, and admission who
+// was told to wait. It decides nothing. Its lock comes after all others.
+type watch struct {
+	mu     sync.Mutex
+	rooms  map[string]*watchedRoom
+	open   int
+	inside map[class]int
+	waits  int
+	swept  time.Time
+
+	// told is what people were told about rooms lately, as hashes; toldOld is older.
+	told, toldOld map[uint64]uint64
+	forgotAt      time.Time
+}
+
+// watchedRoom is a room that is open or waited for.
+type watchedRoom struct {
+	auth.Room
+	since     time.Time
+	open      bool
+	host      bool
+	hostSince time.Time // when a host arrived; zero while none is inside
+	people    map[string]*present
+	inside    map[class]int
+	waits     map[string]*wait
+}
+
+// class is how somebody inside is counted.
+type class string
+
+const (
+	classHost    class = "host"
+	classMember  class = "member"
+	classGuest   class = "guest"
+	classService class = "service"
+)
+
+// present is somebody inside, by bare JID.
+type present struct {
+	who       jid.JID
+	since     time.Time
+	times     int // occupants
+	moderator bool
+	class     class
+}
+
+// wait is somebody who was told to wait.
+type wait struct {
+	who    jid.JID
+	since  time.Time
+	until  time.Time // until then they count as waiting without asking again
+	reason auth.Reason
+}
+
+func newWatch() *watch {
+	return &watch{
+		rooms: make(map[string]*watchedRoom), inside: make(map[class]int),
+		told: make(map[uint64]uint64), toldOld: make(map[uint64]uint64),
+	}
+}
+
+// room returns a room, a new one if need be. The caller holds mu.
+func (w *watch) room(j jid.JID, now time.Time) *watchedRoom {
+	rm := w.rooms[j.String()]
+	if rm == nil {
+		rm = &watchedRoom{Room: roomOf(j), since: now}
+		w.rooms[j.String()] = rm
+	}
+	return rm
+}
+
+// roomOf returns the room as the rules know it.
+func roomOf(j jid.JID) auth.Room {
+	if r, err := auth.ParseRoom(j.String()); err == nil {
+		return r
+	}
+	return auth.Room{JID: j}
+}
+
+// forget drops a room that is neither open nor waited for. The caller holds mu.
+func (w *watch) forget(rm *watchedRoom) {
+	if !rm.open && len(rm.waits) == 0 {
+		delete(w.rooms, rm.JID.String())
+	}
+}
+
+// sees takes in what was seen in a room, and returns the room's names. The class is that of the person, if it is about one.
+func (w *watch) sees(s muc.Sight, c class, now time.Time) auth.Room {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rm := w.room(s.Room, now)
+	switch s.Seen {
+	case muc.SeenOpen:
+		w.opens(rm)
+	case muc.SeenEnd:
+		w.ends(rm)
+	case muc.SeenHost:
+		rm.host = true
+		if rm.hostSince.IsZero() {
+			rm.hostSince = now
+		}
+	case muc.SeenNoHost:
+		rm.host, rm.hostSince = false, time.Time{}
+	case muc.SeenCame:
+		w.comes(rm, s, c, now)
+	case muc.SeenRole:
+		if p := rm.people[s.Who.Bare().String()]; p != nil {
+			p.moderator = s.Moderator
+			w.counts(rm, p, c)
+		}
+	case muc.SeenGone:
+		w.goes(rm, s)
+	}
+	w.forget(rm)
+	return rm.Room
+}
+
+// opens notes that a room is open. The caller holds mu.
+func (w *watch) opens(rm *watchedRoom) {
+	if !rm.open {
+		rm.open = true
+		w.open++
+	}
+}
+
+// ends notes that a room is gone. People may wait for the next one. The caller holds mu.
+func (w *watch) ends(rm *watchedRoom) {
+	if rm.open {
+		w.open--
+	}
+	for _, p := range rm.people {
+		w.counts(rm, p, "")
+	}
+	rm.open, rm.host, rm.hostSince, rm.people = false, false, time.Time{}, nil
+}
+
+// comes notes that somebody has come. The caller holds mu.
+func (w *watch) comes(rm *watchedRoom, s muc.Sight, c class, now time.Time) {
+	if rm.people == nil {
+		rm.people = make(map[string]*present)
+	}
+	bare := s.Who.Bare().String()
+	p := rm.people[bare]
+	if p == nil {
+		p = &present{who: s.Who.Bare(), since: now}
+		rm.people[bare] = p
+	}
+	p.times++
+	p.moderator = s.Moderator
+	w.counts(rm, p, c)
+}
+
+// goes notes that somebody has gone. The caller holds mu.
+func (w *watch) goes(rm *watchedRoom, s muc.Sight) {
+	bare := s.Who.Bare().String()
+	p := rm.people[bare]
+	if p == nil {
+		return
+	}
+	if p.times--; p.times == 0 {
+		w.counts(rm, p, "")
+		delete(rm.people, bare)
+	}
+}
+
+// counts counts somebody as of a class; none if it is empty. The caller holds mu.
+func (w *watch) counts(rm *watchedRoom, p *present, c class) {
+	for _, all := range []*map[class]int{&w.inside, &rm.inside} {
+		if *all == nil {
+			*all = make(map[class]int)
+		}
+		if p.class != "" {
+			(*all)[p.class]--
+		}
+		if c != "" {
+			(*all)[c]++
+		}
+	}
+	p.class = c
+}
+
+// isPresent reports whether somebody is inside a room, and moderates.
+func (w *watch) isPresent(room, who jid.JID) (inside, moderator bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if rm := w.rooms[room.String()]; rm != nil {
+		if p := rm.people[who.Bare().String()]; p != nil {
+			return true, p.moderator
+		}
+	}
+	return false, false
+}
+
+// isOpen reports whether a room is open as far as is known.
+func (w *watch) isOpen(room jid.JID) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rm := w.rooms[room.String()]
+	return rm != nil && rm.open
+}
+
+// regards counts somebody inside as of a class, because they were let in anew.
+func (w *watch) regards(room, who jid.JID, c class) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if rm := w.rooms[room.String()]; rm != nil {
+		if p := rm.people[who.Bare().String()]; p != nil {
+			w.counts(rm, p, c)
+		}
+	}
+}
+
+// arrives notes that a host is inside a room, if that is not known yet: the mode may say so before it has been seen.
+func (w *watch) arrives(room jid.JID, now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if rm := w.rooms[room.String()]; rm != nil && rm.hostSince.IsZero() {
+		rm.hostSince = now
+	}
+}
+
+// waiting notes that somebody waits for a room, until then unless they ask again.
+func (w *watch) waiting(who jid.JID, room auth.Room, reason auth.Reason, now, until time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	bare := who.Bare().String()
+	if rm := w.rooms[room.JID.String()]; rm != nil && rm.waits[bare] != nil {
+		its := rm.waits[bare]
+		if its.reason = reason; until.After(its.until) {
+			its.until = until
+		}
+		return
+	}
+	if w.waits >= waitsAtMost {
+		return
+	}
+	rm := w.room(room.JID, now)
+	if rm.waits == nil {
+		rm.waits = make(map[string]*wait)
+	}
+	rm.waits[bare] = &wait{who: who.Bare(), since: now, until: until, reason: reason}
+	w.waits++
+}
+
+// answered notes that somebody was told something else than to wait. It returns for how long a host has been inside that they have waited
+// for; zero if they have not.
+func (w *watch) answered(who, room jid.JID, now time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	rm := w.rooms[room.String()]
+	if rm == nil {
+		return 0
+	}
+	bare := who.Bare().String()
+	its := rm.waits[bare]
+	if its == nil {
+		return 0
+	}
+	w.ceases(rm, bare)
+	since := rm.hostSince
+	w.forget(rm)
+	switch {
+	case since.IsZero() || now.After(its.until):
+		return 0
+	case since.Before(its.since):
+		since = its.since
+	}
+	return max(now.Sub(since), 1) // it has been waited
+}
+
+// ceases forgets that somebody waits. The caller holds mu.
+func (w *watch) ceases(rm *watchedRoom, bare string) {
+	delete(rm.waits, bare)
+	w.waits--
+}
+
+// sweep forgets people who have not asked again.
+func (w *watch) sweep(now time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if d := now.Sub(w.swept); d >= 0 && d < time.Second {
+		return
+	}
+	w.swept = now
+	if w.waits == 0 {
+		return
+	}
+	for _, rm := range w.rooms {
+		for bare, its := range rm.waits {
+			if now.After(its.until) {
+				w.ceases(rm, bare)
+			}
+		}
+		w.forget(rm)
+	}
+}
+
+// again reports whether somebody was told the same about a room lately, and remembers it.
+func (w *watch) again(who, room jid.JID, reason auth.Reason, now time.Time) bool {
+	key := maphash.Comparable(seed, [2]string{who.Bare().String(), room.String()})
+	said := maphash.String(seed, string(reason))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now.Sub(w.forgotAt) > remembered || len(w.told) >= rememberedAtMost {
+		w.told, w.toldOld, w.forgotAt = make(map[uint64]uint64), w.told, now
+	}
+	was, ok := w.told[key]
+	if !ok {
+		was = w.toldOld[key]
+	}
+	w.told[key] = said
+	return was == said
+}
