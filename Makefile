@@ -17,9 +17,9 @@ JOINS ?= 5
 # The tests mostly wait for Prosody, so more of them than there are cores run at once.
 TESTFLAGS = -race -shuffle=on -count=1 -parallel 8 -timeout 20m
 
-.PHONY: help build quick test check demo bench faults takeover fuzz arch deps go clean
+.PHONY: help build quick test test-deploy check demo bench faults takeover fuzz arch deps go clean
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 13
 
 build: go ## build bin/usher
 	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o bin/usher ./cmd/usher
@@ -30,6 +30,10 @@ quick: go ## run the tests that need no server, in under a minute: without Proso
 test: deps ## run all tests, against Prosody 0.12, ejabberd and Redis, and again against Prosody 13
 	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/test-12.log $(TESTFLAGS) ./...
 	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) PROSODYTEST_EJABBERD=none GO="$(GO)" .ci/test bin/test-13.log $(TESTFLAGS) $(INTEGRATION)
+
+test-deploy: deps ## as root: test packages, image, release and pages in chroots and a browser; installs what that takes
+	@.ci/deps deploy
+	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) PROSODYTEST_EJABBERD=none GO="$(GO)" .ci/test-deploy
 
 check: arch ## examine the code: gofmt, vet, staticcheck, govulncheck, import graph
 	@fmt=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')) && test -z "$$fmt" || { echo 'not gofmt-ed:'; echo "$$fmt"; exit 1; }
