@@ -1,0 +1,158 @@
+// Package ops is the HTTP server for the people who run usher: metrics, health, the live page, and Go's profiles when asked for. Nothing on
+// it changes anything. It answers also while this usher stands by for another.
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/pprof"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/xmpp-usher/usher/component"
+)
+
+// Source is the active usher. component.Component is one.
+type Source interface {
+	Status() component.Status
+	Stats() component.Snapshot
+	Rooms() []component.RoomSummary
+	Room(ctx context.Context, address string) (component.RoomView, error)
+}
+
+// Check is one thing that must be well before usher is ready.
+type Check struct {
+	Name string `json:"name"` // connection, store, keys
+	OK   bool   `json:"ok"`
+	// Says is what is not well, or how it is. It holds no secret.
+	Says string `json:"says,omitempty"`
+}
+
+// Options is what the server needs.
+type Options struct {
+	// Listen is host:port, or unix:/path.
+	Listen string
+	// Active returns the active usher, or nil (not a nil pointer in it) while this process stands by.
+	Active func() Source
+	// Ready returns the checks beside that of the connection, which is made here. It gets some seconds, and is not called more often
+	// than every second.
+	Ready func(context.Context) []Check
+	// Metrics answers /metrics, and Page answers /. Nil leaves the path out.
+	Metrics, Page http.Handler
+	// Pprof offers /debug/pprof.
+	Pprof   bool
+	Version string
+	Log     *zap.Logger
+}
+
+// Readiness is the answer of /readyz.
+type Readiness struct {
+	Ready bool `json:"ready"`
+	// Role is "active" or "standby". An usher that stands by is ready to become the active one.
+	Role    string  `json:"role"`
+	Version string  `json:"version"`
+	Checks  []Check `json:"checks"`
+}
+
+const (
+	// readyWithin is how long the checks may take, and readyFor how long their outcome counts: so somebody who asks without pause does
+	// not load the store.
+	readyWithin, readyFor = 5 * time.Second, time.Second
+)
+
+// Handler returns what the server answers.
+func Handler(o Options) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]string{"status": "alive", "version": o.Version})
+	})
+	r := &readiness{o: o}
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, req *http.Request) {
+		now := r.of(req.Context())
+		code := http.StatusOK
+		if !now.Ready {
+			code = http.StatusServiceUnavailable
+		}
+		answer(w, code, now)
+	})
+	if o.Metrics != nil {
+		mux.Handle("GET /metrics", o.Metrics)
+	}
+	if o.Page != nil {
+		mux.Handle("GET /", o.Page)
+	}
+	if o.Pprof {
+		profiles(mux)
+	}
+	return guarded(o.Listen, mux)
+}
+
+// profiles offers Go's profiles. They may hold parts of this process' memory in names of functions only, but cost time.
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+}
+
+// answer writes an answer that nobody keeps.
+func answer(w http.ResponseWriter, code int, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(body) // the client may be gone
+}
+
+// readiness answers whether usher is ready, with one round of checks for all who ask at once.
+type readiness struct {
+	o Options
+
+	mu   sync.Mutex
+	last Readiness
+	at   time.Time
+}
+
+func (r *readiness) of(ctx context.Context) Readiness {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now := time.Now(); r.at.IsZero() || now.Sub(r.at) >= readyFor || now.Before(r.at) {
+		// Not the request's end: others use the outcome as well.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
+		defer cancel()
+		r.last, r.at = r.o.readiness(ctx), time.Now()
+	}
+	return r.last
+}
+
+func (o Options) readiness(ctx context.Context) Readiness {
+	now := Readiness{Ready: true, Role: "standby", Version: o.Version, Checks: []Check{}}
+	if usher := o.Active(); usher != nil {
+		now.Role = "active"
+		now.Checks = append(now.Checks, connection(usher.Status()))
+	}
+	if o.Ready != nil {
+		now.Checks = append(now.Checks, o.Ready(ctx)...)
+	}
+	for _, c := range now.Checks {
+		now.Ready = now.Ready && c.OK
+	}
+	return now
+}
+
+// connection is the check of the connection to the XMPP server.
+func connection(s component.Status) Check {
+	c := Check{Name: "connection", OK: s.Connected, Says: "connected to " + s.Address}
+	if !s.Connected {
+		c.Says = "not connected to " + s.Address + ": see usher's log, or run usher doctor"
+	}
+	if !s.Since.IsZero() {
+		c.Says += ", since " + s.Since.UTC().Format(time.RFC3339)
+	}
+	return c
+}
