@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xmpp-usher/usher/auth/keys"
-	"github.com/xmpp-usher/usher/component/admin"
+	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/config"
 )
 
@@ -31,12 +31,12 @@ func (u *serving) answerCommands(ctx context.Context) {
 		u.log.Info("there is no socket for usher revoke, usher revocations and usher grants: set admin.socket to have one")
 		return
 	}
-	s := admin.Server{Path: path, Log: u.log, Active: u.active, Status: admin.Status{Domain: u.began.XMPP.Domain.String(), Version: release()}}
+	s := api.Server{Path: path, Options: u.apiOptions()}
 	s.Run(ctx)
 }
 
 // active returns the usher that is the active one, or nil while this process stands by.
-func (u *serving) active() admin.Usher {
+func (u *serving) active() api.Usher {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.usher == nil {
@@ -61,7 +61,7 @@ func (f *socketFlags) add(cmd *cobra.Command) {
 // client returns the way to the running usher.
 func (f *socketFlags) client(environ []string) (socketClient, error) {
 	if f.path != "" {
-		return socketClient{Client: admin.Client{Path: f.path}}, nil
+		return socketClient{Client: api.Client{Path: f.path}}, nil
 	}
 	var c config.Config
 	if len(f.files) > 0 {
@@ -72,20 +72,20 @@ func (f *socketFlags) client(environ []string) (socketClient, error) {
 		c = *read
 	}
 	if path := c.Socket(environ); path != "" {
-		return socketClient{Client: admin.Client{Path: path}}, nil
+		return socketClient{Client: api.Client{Path: path}}, nil
 	}
-	return socketClient{Client: admin.Client{Path: usualSocket}, guessed: true}, nil
+	return socketClient{Client: api.Client{Path: usualSocket}, guessed: true}, nil
 }
 
 // socketClient is a client, and whether its path is a guess.
 type socketClient struct {
-	admin.Client
+	api.Client
 	guessed bool
 }
 
 // explain adds to an error what somebody can do who has not named the socket.
 func (c socketClient) explain(err error) error {
-	var refused *admin.RefusedError
+	var refused *api.RefusedError
 	if err == nil || !c.guessed || errors.As(err, &refused) {
 		return err
 	}
@@ -135,7 +135,7 @@ func at(t time.Time) string {
 }
 
 // grantTable writes who is let in.
-func grantTable(w io.Writer, all []admin.Grant) {
+func grantTable(w io.Writer, all []api.Grant) {
 	rows := make([][]string, len(all))
 	for i, g := range all {
 		until := at(g.Expires)

@@ -17,13 +17,13 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
-	"github.com/xmpp-usher/usher/component/admin"
+	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
 
-// told is an admin.Usher that does as the test says.
+// told is an api.Usher that does as the test says.
 type told struct {
 	grants, spared []component.LiveGrant
 	all            []auth.Revocation
@@ -49,17 +49,36 @@ func (u *told) Issuers() []string { return []string{"my_app", "portal"} }
 
 func (u *told) Unrevoke(_ context.Context, id string) error { u.lifted = id; return u.err }
 
+func (u *told) Address(room string) (jid.JID, error) {
+	if u.err != nil {
+		return jid.JID{}, u.err
+	}
+	return jid.Parse(room)
+}
+
+func (u *told) Rooms() []component.RoomSummary { return nil }
+
+func (u *told) Room(context.Context, string) (component.RoomView, error) {
+	return component.RoomView{}, u.err
+}
+
+func (u *told) EndRoom(context.Context, string, string) error { return u.err }
+
+func (u *told) RemoveOccupant(context.Context, string, string, string, bool) error { return u.err }
+
+func (u *told) LockRoom(context.Context, string, bool) error { return u.err }
+
 // listens has an usher listen on a socket, and returns its path.
-func listens(t *testing.T, u admin.Usher) string {
+func listens(t *testing.T, u api.Usher) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "usher.sock")
-	s := admin.Server{Path: path, Active: func() admin.Usher { return u }, Status: admin.Status{Version: "v1"}, Log: zap.NewNop()}
+	s := api.Server{Path: path, Options: api.Options{Active: func() api.Usher { return u }, Status: api.Status{Version: "v1"}, Log: zap.NewNop()}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { s.Run(ctx) })
 	t.Cleanup(func() { cancel(); done.Wait() })
 	for end := time.Now().Add(time.Minute); ; {
-		if _, err := (admin.Client{Path: path}).Status(t.Context()); err == nil {
+		if _, err := (api.Client{Path: path}).Status(t.Context()); err == nil {
 			return path
 		}
 		if time.Now().After(end) {

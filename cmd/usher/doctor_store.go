@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/xmpp-usher/usher/auth/store"
-	"github.com/xmpp-usher/usher/component/admin"
+	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
 )
@@ -40,7 +40,7 @@ func runningUsher(ctx context.Context, c *config.Config, environ []string) strin
 	ctx, cancel := context.WithTimeout(ctx, storeAnswers)
 	defer cancel()
 	socket := cmp.Or(c.Socket(environ), usualSocket)
-	if is, err := (admin.Client{Path: socket}).Status(ctx); err == nil && is.Domain == c.XMPP.Domain.String() {
+	if is, err := (api.Client{Path: socket}).Status(ctx); err == nil && is.Domain == c.XMPP.Domain.String() {
 		return "an usher of this domain runs: it answers on " + socket
 	}
 	if !c.Store.Shared() {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/xmpp-usher/usher/component/admin"
+	"github.com/xmpp-usher/usher/component/api"
 )
 
 func grantsCommand() *cobra.Command {
@@ -33,7 +33,7 @@ usher removes them.`,
 				return c.explain(err)
 			case to.json:
 				return writeJSON(cmd.OutOrStdout(), struct {
-					Grants []admin.Grant `json:"grants"`
+					Grants []api.Grant `json:"grants"`
 				}{all})
 			case len(all) == 0:
 				fmt.Fprintln(cmd.OutOrStdout(), "Nobody is let in.")

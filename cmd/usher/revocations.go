@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/xmpp-usher/usher/component/admin"
+	"github.com/xmpp-usher/usher/component/api"
 )
 
 func revocationsCommand() *cobra.Command {
@@ -39,8 +39,8 @@ BEFORE is the time that was given: tokens issued up to five minutes later are re
 			}
 			if to.json {
 				return writeJSON(cmd.OutOrStdout(), struct {
-					Revocations []admin.Revocation `json:"revocations"`
-					Warning     string             `json:"warning,omitempty"`
+					Revocations []api.Revocation `json:"revocations"`
+					Warning     string           `json:"warning,omitempty"`
 				}{all, warning})
 			}
 			if len(all) == 0 {
@@ -62,7 +62,7 @@ BEFORE is the time that was given: tokens issued up to five minutes later are re
 
 // liftRevocation ends a revocation.
 func liftRevocation(cmd *cobra.Command, c socketClient, id string, asJSON bool) error {
-	if id == "" || admin.LooksLikeToken(id) {
+	if id == "" || api.LooksLikeToken(id) {
 		return misused(`--lift wants the id of a revocation: "usher revocations" lists them`)
 	}
 	before, _, err := c.Revocations(cmd.Context())
@@ -75,8 +75,8 @@ func liftRevocation(cmd *cobra.Command, c socketClient, id string, asJSON bool) 
 	others := alsoFit(before, id)
 	if asJSON {
 		return writeJSON(cmd.OutOrStdout(), struct {
-			Lifted string             `json:"lifted"`
-			Others []admin.Revocation `json:"others,omitempty"`
+			Lifted string           `json:"lifted"`
+			Others []api.Revocation `json:"others,omitempty"`
 		}{id, others})
 	}
 	if len(others) == 0 {
@@ -89,20 +89,20 @@ func liftRevocation(cmd *cobra.Command, c socketClient, id string, asJSON bool) 
 }
 
 // alsoFit returns the other revocations that fit tokens of the one with this id, or may do so.
-func alsoFit(all []admin.Revocation, id string) []admin.Revocation {
-	lifted := slices.IndexFunc(all, func(r admin.Revocation) bool { return r.ID == id })
+func alsoFit(all []api.Revocation, id string) []api.Revocation {
+	lifted := slices.IndexFunc(all, func(r api.Revocation) bool { return r.ID == id })
 	if lifted < 0 {
 		return nil
 	}
 	clash := func(a, b string) bool { return a != "" && b != "" && a != b }
 	l := all[lifted]
-	return slices.DeleteFunc(slices.Clone(all), func(r admin.Revocation) bool {
+	return slices.DeleteFunc(slices.Clone(all), func(r api.Revocation) bool {
 		same := r.JTI != "" && r.JTI == l.JTI || r.Sub != "" && r.Sub == l.Sub || r.User != "" && r.User == l.User || r.Issuer != "" && r.Issuer == l.Issuer
 		return r.ID == id || !same || clash(r.JTI, l.JTI) || clash(r.Sub, l.Sub) || clash(r.User, l.User) || clash(r.Issuer, l.Issuer) || clash(r.Room, l.Room)
 	})
 }
 
-func revocationTable(w io.Writer, all []admin.Revocation) {
+func revocationTable(w io.Writer, all []api.Revocation) {
 	rows := make([][]string, len(all))
 	for i, r := range all {
 		rows[i] = []string{r.ID, claimsOf(r), r.Room, at(r.Before), at(r.At), at(r.Until), r.Reason}
@@ -111,7 +111,7 @@ func revocationTable(w io.Writer, all []admin.Revocation) {
 }
 
 // claimsOf names the claims that the tokens of a revocation have.
-func claimsOf(r admin.Revocation) string {
+func claimsOf(r api.Revocation) string {
 	var all []string
 	for _, c := range [][2]string{{"jti", r.JTI}, {"sub", r.Sub}, {"user", r.User}, {"issuer", r.Issuer}} {
 		if c[1] != "" {

@@ -11,14 +11,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/xmpp-usher/usher/component/admin"
+	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 func revokeCommand() *cobra.Command {
 	var to socketFlags
-	var r admin.Revocation
+	var r api.Revocation
 	var before string
 	var lasts days
 	cmd := &cobra.Command{
@@ -106,7 +106,7 @@ func (*days) Type() string { return "duration" }
 
 // unrevoked adds to the error of a revocation whether anything was taken back.
 func unrevoked(err error) error {
-	var refused *admin.RefusedError
+	var refused *api.RefusedError
 	if errors.As(err, &refused) && refused.Status < http.StatusInternalServerError {
 		return fmt.Errorf("%w\nNothing was taken back", err)
 	}
@@ -114,12 +114,12 @@ func unrevoked(err error) error {
 }
 
 // completeRevocation makes a revocation of what the flags say.
-func completeRevocation(r *admin.Revocation, before string, lasts time.Duration, ends bool, now time.Time) (err error) {
+func completeRevocation(r *api.Revocation, before string, lasts time.Duration, ends bool, now time.Time) (err error) {
 	if r.JTI == "" && r.Sub == "" && r.User == "" && r.Issuer == "" {
 		return misused("say which tokens: --jti, --sub, --user or --issuer")
 	}
 	for _, text := range []string{r.JTI, r.Sub, r.User, r.Issuer, r.Room, r.Reason} {
-		if admin.LooksLikeToken(text) {
+		if api.LooksLikeToken(text) {
 			return misused("that looks like a token, or a link with one: give its jti instead, which usher token explain shows")
 		}
 	}
@@ -156,7 +156,7 @@ func pastMoment(s string, now time.Time) (time.Time, error) {
 }
 
 // writeRevoked says what was done.
-func writeRevoked(w io.Writer, done admin.Revoked) {
+func writeRevoked(w io.Writer, done api.Revoked) {
 	r := done.Revocation
 	where, until := "in all rooms", "until it is lifted"
 	if r.Room != "" {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -68,11 +69,8 @@ func (e *explainCommand) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	state := func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
-		return auth.RoomState{Exists: e.host, HostPresent: e.host}, nil
-	}
-	decision, steps := auth.New(p).Explain(cmd.Context(), req, state)
-	if err := newExplanation(req, decision, steps).write(cmd.OutOrStdout(), e.asJSON); err != nil {
+	decision, steps := auth.New(p).Explain(cmd.Context(), req, hostInside(e.host))
+	if err := writeExplanation(cmd.OutOrStdout(), newExplanation(req, decision, steps), e.asJSON); err != nil {
 		return err
 	}
 	switch decision.Verdict {
@@ -85,10 +83,16 @@ func (e *explainCommand) run(cmd *cobra.Command, args []string) error {
 	}
 }
 
+// hostInside is the look at a room that is not asked.
+func hostInside(host bool) auth.Look {
+	return func(context.Context, auth.Request, auth.Room) (auth.RoomState, error) {
+		return auth.RoomState{Exists: host, HostPresent: host}, nil
+	}
+}
+
 // request returns the request that the flags and the argument describe.
 func (e *explainCommand) request(c *config.Config, stdin io.Reader, args []string) (auth.Request, error) {
-	// Jitsi's clients name their machine. The name decides nothing here: this command has no sessions, and uses no token up.
-	req := auth.Request{At: time.Now(), MachineUID: "explain"}
+	req := auth.Request{At: time.Now(), MachineUID: explainMachine}
 	var err error
 	if e.at != "" {
 		if req.At, err = moment(e.at, req.At); err != nil {
@@ -99,11 +103,15 @@ func (e *explainCommand) request(c *config.Config, stdin io.Reader, args []strin
 		return req, err
 	}
 	if req.From, err = sender(c, e.from); err != nil {
-		return req, err
+		return req, misused("--from %s: %w", e.from, err)
 	}
 	req.Token, err = tokenArgument(stdin, args)
 	return req, err
 }
+
+// explainMachine is what the client calls its machine, as Jitsi's clients do. The name decides nothing here: an explanation has no
+// sessions, and uses no token up.
+const explainMachine = "explain"
 
 // roomAddress returns the address of a room. It adds the MUC service to a name, if there is only one.
 func roomAddress(c *config.Config, room string) (string, error) {
@@ -129,7 +137,7 @@ func sender(c *config.Config, from string) (jid.JID, error) {
 	}
 	j, err := jid.Parse(from)
 	if err != nil {
-		return j, misused("--from %s: %w; write a JID such as somebody@%s", from, err, c.VHosts[0].Domain)
+		return j, fmt.Errorf("%w; write a JID such as somebody@%s", err, c.VHosts[0].Domain)
 	}
 	return j, nil
 }
@@ -188,30 +196,9 @@ func pasted(text string) (string, error) {
 	return text, nil
 }
 
-// explanation is the answer of the command, and its JSON.
-type explanation struct {
-	At          time.Time   `json:"at"`
-	From        string      `json:"from"`
-	Room        string      `json:"room"`
-	Steps       []auth.Step `json:"steps"`
-	Verdict     string      `json:"verdict"`
-	Reason      auth.Reason `json:"reason"`
-	Doc         string      `json:"doc"`
-	Detail      string      `json:"detail,omitempty"`      // what the log says in addition to the reason
-	Told        string      `json:"told,omitempty"`        // the text for the person
-	Affiliation string      `json:"affiliation,omitempty"` // in the room, for allow
-	Expires     *time.Time  `json:"expires,omitempty"`     // when the right ends
-	RemoveAt    *time.Time  `json:"remove_at,omitempty"`   // when the person is put out
-	RoomEnds    *time.Time  `json:"room_ends,omitempty"`   // when the room ends, by the token of a host
-	// Issuer, User and JTI are what "usher revoke" needs; empty without a token with a good signature.
-	Issuer   string `json:"issuer,omitempty"`
-	User     string `json:"user,omitempty"`
-	JTI      string `json:"jti,omitempty"`
-	NotAsked string `json:"not_asked,omitempty"` // what only the running usher knows
-}
-
-func newExplanation(req auth.Request, d auth.Decision, steps []auth.Step) explanation {
-	e := explanation{
+// newExplanation returns the answer to a request.
+func newExplanation(req auth.Request, d auth.Decision, steps []auth.Step) api.Explanation {
+	e := api.Explanation{
 		At: req.At.UTC().Truncate(time.Second), From: req.From.String(), Room: req.Room, Steps: steps,
 		Verdict: d.Verdict.String(), Reason: d.Reason, Doc: d.Reason.Doc(), Affiliation: string(d.Affiliation),
 		Issuer: d.Proof.Issuer, User: d.Proof.User, JTI: d.Proof.ID,
@@ -240,7 +227,7 @@ func notAsked(steps []auth.Step) string {
 }
 
 // taken names the token for "usher revoke"; empty if that is not possible.
-func (e explanation) taken() string {
+func taken(e api.Explanation) string {
 	var flags []string
 	for _, f := range [][2]string{{"jti", e.JTI}, {"user", e.User}, {"issuer", e.Issuer}} {
 		if f[1] != "" {
@@ -259,7 +246,8 @@ func known(t time.Time) *time.Time {
 	return &t
 }
 
-func (e explanation) write(w io.Writer, asJSON bool) error {
+// writeExplanation writes an explanation for people, or for programs.
+func writeExplanation(w io.Writer, e api.Explanation, asJSON bool) error {
 	if asJSON {
 		enc := json.NewEncoder(w)
 		enc.SetEscapeHTML(false)
@@ -301,7 +289,7 @@ func (e explanation) write(w io.Writer, asJSON bool) error {
 	if e.NotAsked != "" {
 		fmt.Fprintf(&b, "Not asked: %s.\n", e.NotAsked)
 	}
-	if taken := e.taken(); taken != "" {
+	if taken := taken(e); taken != "" {
 		fmt.Fprintf(&b, "The token, for usher revoke: %s\n", taken)
 	}
 	_, err := io.WriteString(w, printable(b.String()))

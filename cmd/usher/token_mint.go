@@ -121,25 +121,33 @@ func (m *mintCommand) complete(cmd *cobra.Command, now time.Time) error {
 	case cmd.Flags().Changed("max-occupants") && (c.MaxOccupants < 1 || c.MaxOccupants > math.MaxInt32):
 		return misused("--max-occupants %d: write a number of at least 1", c.MaxOccupants)
 	}
-	c.ID, c.IssuedAt, c.Expires = rand.Text(), now, now.Add(m.ttl)
 	var err error
 	if m.begin != "" {
 		if c.NotBefore, err = moment(m.begin, now); err != nil {
 			return misused("--not-before %s: %w", m.begin, err)
 		}
-		if c.NotBefore.After(now) {
-			c.Expires = c.NotBefore.Add(m.ttl)
-		}
 	}
+	dated(c, now, m.ttl)
 	if m.ends != "" {
 		if c.RoomEnds, err = moment(m.ends, now); err != nil {
 			return misused("--room-ends %s: %w", m.ends, err)
 		}
 		if !c.RoomEnds.After(now) {
-			return misused("--room-ends %s: that is over, so usher would not let anybody in", m.ends)
+			return misused("--room-ends %s: %w", m.ends, errOver)
 		}
 	}
 	return nil
+}
+
+var errOver = errors.New("that is over, so usher would not let anybody in")
+
+// dated gives the claims of a new token an id, and the times at which it was made and ends. It is valid for ttl from now on, or from
+// NotBefore if that is later.
+func dated(c *token.Claims, now time.Time, ttl time.Duration) {
+	c.ID, c.IssuedAt, c.Expires = rand.Text(), now, now.Add(ttl)
+	if c.NotBefore.After(now) {
+		c.Expires = c.NotBefore.Add(ttl)
+	}
 }
 
 // moment reads a time, or a duration from now.

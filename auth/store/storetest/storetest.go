@@ -126,7 +126,7 @@ func RunCounting(t *testing.T, open Open) {
 }
 
 var kinds = []store.Kind{
-	store.KindBar, store.KindGrant, store.KindHeld, store.KindLease, store.KindRevocation, store.KindRoom, store.KindSeat,
+	store.KindBar, store.KindGrant, store.KindHeld, store.KindLease, store.KindLink, store.KindRevocation, store.KindRoom, store.KindSeat,
 	store.KindSession, store.KindUsed, store.KindWebhook,
 }
 

@@ -1,4 +1,4 @@
-package admin
+package api
 
 import (
 	"context"
@@ -20,10 +20,8 @@ import (
 type Server struct {
 	// Path is the socket's. Its folder must exist.
 	Path string
-	// Active and Status are as for Handler.
-	Active func() Usher
-	Status Status
-	Log    *zap.Logger
+	// Options are those of Local.
+	Options
 }
 
 const (
@@ -82,6 +80,7 @@ type listening struct {
 	file   fs.FileInfo
 	server *http.Server
 	done   chan struct{}
+	hangUp func() // ends calls under way: streams do not end by themselves
 }
 
 // listen makes the socket, unless another usher has it.
@@ -108,9 +107,10 @@ func (s *Server) listen(ctx context.Context) (*listening, error) {
 		_, _ = on.Close(), os.Remove(made)
 		return nil, err
 	}
-	l := &listening{path: s.Path, file: file, done: make(chan struct{}), server: &http.Server{
-		Handler: Handler(s.Active, s.Status), ErrorLog: zap.NewStdLog(s.Log),
-		ReadTimeout: 10 * time.Second, WriteTimeout: askWithin, MaxHeaderBytes: 8 << 10,
+	calls, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	l := &listening{path: s.Path, file: file, done: make(chan struct{}), hangUp: hangUp, server: &http.Server{
+		Handler: Local(s.Options), ErrorLog: zap.NewStdLog(s.Log), BaseContext: func(net.Listener) context.Context { return calls },
+		ReadTimeout: requestWithin, MaxHeaderBytes: 16 << 10,
 	}}
 	go func() {
 		defer close(l.done)
@@ -166,6 +166,8 @@ func (l *listening) end() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeWithin)
 	defer cancel()
+	defer l.hangUp()
+	time.AfterFunc(closeWithin/2, l.hangUp)
 	if l.server.Shutdown(ctx) != nil {
 		_ = l.server.Close()
 	}

@@ -1,4 +1,4 @@
-package admin
+package api
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"syscall"
 	"time"
+
+	"github.com/danielgtaylor/huma/v2"
 )
 
 // Client asks the usher behind a socket.
@@ -36,12 +38,12 @@ func (e *RefusedError) Error() string { return e.Text }
 
 // Status asks what the usher is.
 func (c Client) Status(ctx context.Context) (s Status, err error) {
-	return s, c.ask(ctx, http.MethodGet, "/v1/usher", nil, &s)
+	return s, c.ask(ctx, http.MethodGet, Base+"/usher", nil, &s)
 }
 
 // Grants returns who is let into a room, or into all rooms if room is empty.
 func (c Client) Grants(ctx context.Context, room string) ([]Grant, error) {
-	path := "/v1/grants"
+	path := Base + "/grants"
 	if room != "" {
 		path += "?" + url.Values{"room": {room}}.Encode()
 	}
@@ -53,18 +55,18 @@ func (c Client) Grants(ctx context.Context, room string) ([]Grant, error) {
 // Revocations returns what is taken back, the oldest first. The warning says why some are missing.
 func (c Client) Revocations(ctx context.Context) (all []Revocation, warning string, err error) {
 	var list revocations
-	err = c.ask(ctx, http.MethodGet, "/v1/revocations", nil, &list)
+	err = c.ask(ctx, http.MethodGet, Base+"/revocations", nil, &list)
 	return list.Revocations, list.Warning, err
 }
 
 // Revoke takes tokens back.
 func (c Client) Revoke(ctx context.Context, r Revocation) (done Revoked, err error) {
-	return done, c.ask(ctx, http.MethodPost, "/v1/revocations", r, &done)
+	return done, c.ask(ctx, http.MethodPost, Base+"/revocations", r, &done)
 }
 
 // Lift ends a revocation.
 func (c Client) Lift(ctx context.Context, id string) error {
-	return c.ask(ctx, http.MethodDelete, "/v1/revocations/"+url.PathEscape(id), nil, new(struct{}))
+	return c.ask(ctx, http.MethodDelete, Base+"/revocations/"+url.PathEscape(id), nil, nil)
 }
 
 // ask sends a request and decodes the answer. The error says what to do.
@@ -104,12 +106,15 @@ func (c Client) ask(ctx context.Context, method, path string, body, into any) er
 	}
 	wrongVersion := fmt.Errorf("the usher behind %s has another version, %s: use the usher command of that version, or restart it",
 		c.Path, printable(got.Header.Get(versionHeader)))
-	if got.StatusCode != http.StatusOK {
-		var f fault
-		if err := json.Unmarshal(said, &f); err != nil || f.Error == "" || f.Error == errNoSuchPath.Error() {
+	if got.StatusCode >= http.StatusMultipleChoices {
+		var p huma.ErrorModel
+		if err := json.Unmarshal(said, &p); err != nil || p.Detail == "" || p.Detail == errNoSuchPath.Error() {
 			return wrongVersion
 		}
-		return &RefusedError{got.StatusCode, f.Error}
+		return &RefusedError{got.StatusCode, p.Detail}
+	}
+	if into == nil {
+		return nil
 	}
 	if err := json.Unmarshal(said, into); err != nil {
 		return wrongVersion

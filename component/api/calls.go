@@ -1,0 +1,118 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// current is a call that is under way. One goroutine has it.
+type current struct {
+	Call
+	asked, heard bool // whether the limits were asked about it, and what they said
+}
+
+type callName struct{}
+
+// callOf returns the call of a context, for what is to be known of it.
+func callOf(ctx context.Context) *current { return ctx.Value(callName{}).(*current) }
+
+// heard reports whether a call without a key that counts is heard; see Rate.
+func (s *server) heard(c *current) bool {
+	if !c.asked {
+		c.asked, c.heard = true, s.local || s.limits.stranger(c.Remote)
+	}
+	return c.heard
+}
+
+// answerWithin is how long a client may take to receive an answer.
+const answerWithin = 30 * time.Second
+
+// outermost is around all: it bounds what a client can cause, and tells of the call.
+func (s *server) outermost(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &current{Call: Call{At: s.Now(), Method: method(r), Remote: remote(r)}}
+		out := &recorder{ResponseWriter: w}
+		out.Header().Set(versionHeader, s.Status.Version)
+		out.Header().Set("Cache-Control", "no-store")
+		out.Header().Set("X-Content-Type-Options", "nosniff")
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin)) // which tests cannot
+		r = r.WithContext(context.WithValue(r.Context(), callName{}, c))
+		r.Body = http.MaxBytesReader(out, r.Body, maxRequest)
+		defer func() {
+			fault := recover()
+			if fault != nil && fault != http.ErrAbortHandler {
+				s.Log.Error("a call of the API has failed: this is a bug", zap.String("fault", printable(fmt.Sprint(fault))), zap.Stack("stack"))
+				writeProblem(out, http.StatusInternalServerError, "this is a bug of usher; its log has more")
+			}
+			s.ended(c, r, out)
+			if fault == http.ErrAbortHandler {
+				panic(fault)
+			}
+		}()
+		mux.ServeHTTP(out, r)
+	})
+}
+
+// ended tells of a call.
+func (s *server) ended(c *current, r *http.Request, out *recorder) {
+	if _, path, ok := strings.Cut(r.Pattern, " "); ok { // "GET /api/v1/usher"; that of all other paths has no method
+		c.Path = path
+	}
+	if c.Status = out.status; c.Status == 0 {
+		c.Status = http.StatusOK
+	}
+	c.Took = s.Now().Sub(c.At)
+	if s.local {
+		c.Key = localKey.Name
+	}
+	if c.Key != "" || s.heard(c) {
+		s.Called(c.Call)
+	}
+}
+
+// method returns the method of a request, if it is one.
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	}
+	return "?"
+}
+
+// remote returns the address of the caller; empty on a socket. What a header says of it is not believed.
+func remote(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController find what the answer can do.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

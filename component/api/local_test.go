@@ -1,0 +1,282 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const patience = time.Minute
+
+// *component.Component is what the API is for.
+var _ Usher = (*component.Component)(nil)
+
+// The claims of tokens are whole, as usher revoke needs them, and harm no terminal.
+func TestClaimsAreWhole(t *testing.T) {
+	long := strings.Repeat("0123456789abcdef", 20)
+	if got := shown([]component.LiveGrant{{JTI: long, User: "u\u009b2J", Issuer: "a\nb"}})[0]; got.JTI != long || got.User != "u\ufffd2J" || got.Issuer != "a\ufffdb" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// serving is a Server that runs.
+type serving struct {
+	*Server
+	log  *observer.ObservedLogs
+	stop func()
+}
+
+func serve(t *testing.T, path string, u Usher, change ...func(*Server)) *serving {
+	t.Helper()
+	core, log := observer.New(zap.DebugLevel)
+	s := &Server{path, Options{Active: func() Usher { return u }, Status: Status{Domain: "focus.meet.example.com", Version: "v1"}, Log: zap.New(core)}}
+	for _, c := range change {
+		c(s)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); s.Run(ctx) }()
+	stop := sync.OnceFunc(func() { cancel(); <-done })
+	t.Cleanup(stop)
+	return &serving{s, log, stop}
+}
+
+// eventually waits until ok.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); {
+		if time.Now().After(end) {
+			t.Fatalf("did not happen: %s", what)
+		}
+		<-time.After(10 * time.Millisecond)
+	}
+}
+
+func (s *serving) listens(t *testing.T) {
+	t.Helper()
+	eventually(t, "the server listens", func() bool { return s.log.FilterMessage("usher's commands are answered").Len() > 0 })
+}
+
+// warned waits for a warning with a text.
+func (s *serving) warned(t *testing.T, want string) {
+	t.Helper()
+	s.told(t, zap.WarnLevel, want)
+}
+
+// told waits for a line of this level with an error that has a text.
+func (s *serving) told(t *testing.T, level zapcore.Level, want string) {
+	t.Helper()
+	eventually(t, level.String()+": "+want, func() bool {
+		for _, e := range s.log.FilterLevelExact(level).All() {
+			if err, _ := e.ContextMap()["error"].(string); strings.Contains(err, want) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// Client and Server understand each other.
+func TestClient(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	u := newUsher()
+	s := serve(t, path, u)
+	s.listens(t)
+	c := Client{Path: path}
+	grants, err := c.Grants(t.Context(), "standup")
+	if err != nil || !reflect.DeepEqual(grants, shown(u.grants)) || u.asked != `grants "standup@conference.meet.example.com"` {
+		t.Errorf("%+v, %v, asked %s", grants, err, u.asked)
+	}
+	all, warning, err := c.Revocations(t.Context())
+	if err != nil || warning != "" || !reflect.DeepEqual(all, []Revocation{written(u.all[0])}) {
+		t.Errorf("%+v, %q, %v", all, warning, err)
+	}
+	asked := Revocation{JTI: "j1", Before: noon, Until: noon.Add(time.Hour)}
+	done, err := c.Revoke(t.Context(), asked)
+	asked.ID, asked.At = "ID", noon
+	if err != nil || done.Revocation != asked || len(done.Out) != 1 || len(done.Spared) != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	if err := c.Lift(t.Context(), "a/b c"); err != nil || u.asked != "unrevoke a/b c" {
+		t.Errorf("%v, asked %s", err, u.asked)
+	}
+	u.err = store.ErrNoRevocation
+	var refused *RefusedError
+	if err := c.Lift(t.Context(), "x"); !errors.As(err, &refused) || refused.Status != http.StatusNotFound || err.Error() != "no such revocation" {
+		t.Errorf("%v", err)
+	}
+}
+
+// Only usher's user and group may connect, and at the end nothing is left.
+func TestSocket(t *testing.T) {
+	folder := t.TempDir()
+	path := filepath.Join(folder, "usher.sock")
+	s := serve(t, path, newUsher())
+	s.listens(t)
+	is, err := os.Lstat(path)
+	if err != nil || is.Mode() != os.ModeSocket|0o660 {
+		t.Errorf("%v, %v", is.Mode(), err)
+	}
+	s.stop()
+	if left, err := os.ReadDir(folder); err != nil || len(left) != 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
+}
+
+// stale leaves the socket of a process that was killed.
+func stale(t *testing.T, path string) {
+	t.Helper()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	l.Close()
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	stale(t, path)
+	s := serve(t, path, newUsher())
+	s.listens(t)
+	if is, err := (Client{path}).Status(t.Context()); err != nil || !is.Active {
+		t.Errorf("%+v, %v", is, err)
+	}
+	// A socket that somebody removes is made again.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the socket is back", func() bool { _, err := Client{path}.Status(t.Context()); return err == nil })
+}
+
+func TestAnotherUshersSocketStays(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	first := serve(t, path, newUsher())
+	first.listens(t)
+	second := serve(t, path, newUsher())
+	second.warned(t, "another usher has the socket")
+	elsewhere := serve(t, path, newUsher(), func(s *Server) { s.Status.Domain = "focus.other.example.com" })
+	elsewhere.warned(t, "the usher of focus.meet.example.com has the socket")
+	elsewhere.stop()
+	first.stop()
+	second.listens(t) // the next one takes over
+	first.stop()
+	if is, err := (Client{path}).Status(t.Context()); err != nil || !is.Active {
+		t.Errorf("%+v, %v", is, err)
+	}
+}
+
+// An usher that becomes the active one takes the socket from one that stands by, and from one that is frozen.
+func TestActiveUsherTakesTheSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	var mu sync.Mutex
+	var active Usher
+	aside := serve(t, path, nil, func(s *Server) { s.Active = func() Usher { return nil } })
+	aside.listens(t)
+	var refused *RefusedError
+	if _, err := (Client{path}).Grants(t.Context(), ""); !errors.As(err, &refused) || err.Error() != errStandsBy.Error() {
+		t.Errorf("%v", err)
+	}
+	second := serve(t, path, nil, func(s *Server) {
+		s.Active = func() Usher { mu.Lock(); defer mu.Unlock(); return active }
+	})
+	second.told(t, zap.InfoLevel, "another usher has the socket")
+	mu.Lock()
+	active = newUsher()
+	mu.Unlock()
+	second.listens(t)
+	if _, err := (Client{path}).Grants(t.Context(), ""); err != nil {
+		t.Error(err)
+	}
+	aside.told(t, zap.InfoLevel, "another usher has the socket")
+	second.stop()
+
+	// Frozen: the kernel accepts connections, and nobody answers.
+	aside.stop()
+	frozen, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer frozen.Close()
+	third := serve(t, path, newUsher())
+	third.listens(t)
+}
+
+func TestNoSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usher.sock")
+	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := serve(t, path, newUsher())
+	s.warned(t, "is no socket")
+	s.stop()
+	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if warnings := s.log.FilterLevelExact(zap.WarnLevel).Len(); warnings != 1 {
+		t.Errorf("%d warnings", warnings)
+	}
+	nowhere := serve(t, filepath.Join(t.TempDir(), "missing", "usher.sock"), newUsher())
+	nowhere.warned(t, "no such file or directory")
+}
+
+// Errors say what to do.
+func TestClientErrors(t *testing.T) {
+	folder := t.TempDir()
+	file := func(name string) string { return filepath.Join(folder, name) }
+	stale(t, file("stale"))
+	other := func(name string, h http.HandlerFunc) {
+		l, err := net.Listen("unix", file(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &http.Server{Handler: h}
+		go func() { _ = s.Serve(l) }()
+		t.Cleanup(func() { s.Close() })
+	}
+	other("nobody", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "hello") })
+	other("next", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(versionHeader, "v9")
+		w.WriteHeader(404)
+		fmt.Fprintln(w, `{"error":"`+errNoSuchPath.Error()+`"}`)
+	})
+	other("gibberish", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(versionHeader, "v9")
+		fmt.Fprintln(w, `[`)
+	})
+	for name, want := range map[string]string{
+		"missing":   "no usher runs with the socket " + file("missing"),
+		"stale":     "the usher of the socket " + file("stale") + " runs no more",
+		"nobody":    "something listens on " + file("nobody") + " that is no usher",
+		"next":      "has another version, v9",
+		"gibberish": "has another version, v9",
+	} {
+		if _, err := (Client{file(name)}).Grants(t.Context(), ""); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "http://") {
+			t.Errorf("%s: %v, want %s", name, err, want)
+		}
+	}
+	denied := Client{file("x")}.explained(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.EACCES)})
+	if !strings.Contains(denied.Error(), "is for usher's user and group only") {
+		t.Errorf("%v", denied)
+	}
+}
