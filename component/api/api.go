@@ -152,8 +152,8 @@ func Document() ([]byte, error) {
 	return json.MarshalIndent(api.OpenAPI(), "", "  ")
 }
 
-// huma is told here what its configuration has no field for: a name in another case is another name.
-func init() { huma.ValidateStrictCasing = true }
+// huma is told here what its configuration has no field for: a name in another case is another name, and lists are never null.
+func init() { huma.ValidateStrictCasing, huma.DefaultArrayNullable = true, false }
 
 // register adds all operations.
 func (s *server) register(mux *http.ServeMux) huma.API {

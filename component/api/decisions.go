@@ -44,8 +44,8 @@ type missed struct {
 	Missed uint64 `json:"missed" doc:"How many reports were gone before the client came to them. Some may be about other rooms."`
 }
 
-// filter says which decisions somebody wants.
-type filter struct {
+// Filter says which decisions somebody wants.
+type Filter struct {
 	Room    string `query:"room" maxLength:"3071" doc:"Only those about this room: its address, or its name if usher guards one MUC service."`
 	Verdict string `query:"verdict" enum:"allow,deny,wait"`
 	Reason  string `query:"reason" maxLength:"40"`
@@ -65,7 +65,7 @@ func (s *server) decisionOperations(api huma.API) {
 }
 
 // matcher returns which entries the key may see and the filter lets through.
-func (s *server) matcher(ctx context.Context, f filter) (func(history.Entry) bool, error) {
+func (s *server) matcher(ctx context.Context, f Filter) (func(history.Entry) bool, error) {
 	u, err := s.active()
 	if err == nil && s.History == nil {
 		err = RequestError("this usher keeps no decisions")
@@ -89,11 +89,11 @@ func (s *server) matcher(ctx context.Context, f filter) (func(history.Entry) boo
 }
 
 func (s *server) listDecisions(ctx context.Context, in *struct {
-	filter
+	Filter
 	Limit  int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"How many at most."`
 	Before uint64 `query:"before" doc:"Only those with smaller numbers: next of the page before."`
 }) (*struct{ Body decisionList }, error) {
-	match, err := s.matcher(ctx, in.filter)
+	match, err := s.matcher(ctx, in.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -126,11 +126,11 @@ const (
 )
 
 func (s *server) streamDecisions(ctx context.Context, in *struct {
-	filter
+	Filter
 	After string `query:"after" maxLength:"40" doc:"The id of the last event that was seen. Without it: new ones only."`
 	Last  string `header:"Last-Event-ID" maxLength:"40" doc:"As after, sent by browsers that connect again."`
 }) (*huma.StreamResponse, error) {
-	match, err := s.matcher(ctx, in.filter)
+	match, err := s.matcher(ctx, in.Filter)
 	if err != nil {
 		return nil, err
 	}

@@ -61,12 +61,13 @@ type roomList struct {
 	Rooms []Room `json:"rooms"`
 }
 
-// inRoom is what the operations on one room are asked.
-type inRoom struct {
+// InRoom is what the operations on one room are asked.
+type InRoom struct {
 	Room string `path:"room" maxLength:"3071" doc:"The room's address, or its name if usher guards one MUC service."`
 }
 
-type because struct {
+// Because is what the operations are asked that people notice.
+type Because struct {
 	Reason string `query:"reason" maxLength:"200" doc:"Why, for the people in the room."`
 }
 
@@ -137,7 +138,7 @@ func summary(r component.RoomSummary) Room {
 	}
 }
 
-func (s *server) getRoom(ctx context.Context, in *inRoom) (*struct{ Body RoomView }, error) {
+func (s *server) getRoom(ctx context.Context, in *InRoom) (*struct{ Body RoomView }, error) {
 	u, room, err := s.room(ctx, in.Room)
 	if err != nil {
 		return nil, err
@@ -163,8 +164,8 @@ func (s *server) getRoom(ctx context.Context, in *inRoom) (*struct{ Body RoomVie
 }
 
 func (s *server) endRoom(ctx context.Context, in *struct {
-	inRoom
-	because
+	InRoom
+	Because
 }) (*none, error) {
 	u, room, err := s.room(ctx, in.Room)
 	if err != nil {
@@ -177,10 +178,10 @@ func (s *server) endRoom(ctx context.Context, in *struct {
 }
 
 func (s *server) removeOccupant(ctx context.Context, in *struct {
-	inRoom
+	InRoom
 	ID  string `path:"id" maxLength:"3071" doc:"The bare JID."`
 	Bar bool   `query:"bar" doc:"Keep the person out, as rooms.after_kick with bar does."`
-	because
+	Because
 }) (*none, error) {
 	u, room, err := s.room(ctx, in.Room)
 	if err != nil {
@@ -197,8 +198,8 @@ func (s *server) removeOccupant(ctx context.Context, in *struct {
 	return &none{}, s.fault(u.RemoveOccupant(ctx, room.JID.String(), who.String(), printable(in.Reason), in.Bar))
 }
 
-func (s *server) lockRoom(lock bool) func(context.Context, *inRoom) (*none, error) {
-	return func(ctx context.Context, in *inRoom) (*none, error) {
+func (s *server) lockRoom(lock bool) func(context.Context, *InRoom) (*none, error) {
+	return func(ctx context.Context, in *InRoom) (*none, error) {
 		u, room, err := s.room(ctx, in.Room)
 		if err != nil {
 			return nil, err
