@@ -10,6 +10,7 @@ import (
 
 // hook is one hook and what waits for it. Its Outbox's mu guards it.
 type hook struct {
+	name  string // never changes
 	conf  Hook
 	stats Stats // without what the fields below say
 
@@ -34,7 +35,7 @@ type lane struct {
 }
 
 func newHook(conf Hook) *hook {
-	h := &hook{conf: conf, stats: Stats{Name: conf.Name}}
+	h := &hook{name: conf.Name, conf: conf}
 	h.clear()
 	return h
 }

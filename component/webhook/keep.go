@@ -67,7 +67,7 @@ func (b *Outbox) unknown(all []*event) []*event {
 // hook returns the hook of a name; nil if there is none. The caller holds mu.
 func (b *Outbox) hook(name string) *hook {
 	for _, h := range b.hooks {
-		if h.conf.Name == name {
+		if h.name == name {
 			return h
 		}
 	}
@@ -84,7 +84,9 @@ func (b *Outbox) add(all []*event) {
 		if h == nil { // the configuration has changed
 			continue
 		}
-		h.add(e, now)
+		if h.add(e, now); h.gone {
+			b.bury(h, e, now)
+		}
 		for h.queued > maxQueued {
 			b.bury(h, h.oldest(), now)
 		}
@@ -149,27 +151,20 @@ func (b *Outbox) convert() {
 		return
 	}
 	b.mu.Lock()
-	reports, hooks := b.reports, slices.Clone(b.hooks)
+	reports := b.reports
 	b.reports = nil
-	confs := make([]Hook, len(hooks))
-	for n, h := range hooks {
-		confs[n] = h.conf
-	}
 	b.mu.Unlock()
 	for _, r := range reports {
 		e := event{id: "msg_" + rand.Text(), room: r.Room.Bare().String(), at: r.At}
-		t := typeOf(r)
 		var err error
-		if e.body, err = body(t, r, b.o.Breakout); err != nil {
-			continue
+		if e.body, err = body(r.kind, r.Report, b.o.Breakout); err != nil {
+			continue // it is texts and numbers, so this cannot be
 		}
-		for _, h := range confs {
-			if h.wants(t, r) {
-				b.seq++
-				its := e
-				its.hook, its.seq = h.Name, b.seq
-				b.fresh = append(b.fresh, &its)
-			}
+		for _, h := range r.to {
+			b.seq++
+			its := e
+			its.hook, its.seq = h.name, b.seq
+			b.fresh = append(b.fresh, &its)
 		}
 	}
 }

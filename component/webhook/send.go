@@ -234,7 +234,7 @@ func (b *Outbox) failed(h *hook, e *event, l *lane, a answer, now time.Time) {
 }
 
 func (h *hook) fields() []zap.Field {
-	return []zap.Field{zap.String("hook", h.conf.Name), zap.String("url", h.conf.where())}
+	return []zap.Field{zap.String("hook", h.name), zap.String("url", h.conf.where())}
 }
 
 // over removes an event, here and from the store.

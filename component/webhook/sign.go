@@ -6,17 +6,15 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 )
 
 // Secret is a key that signs requests. It prints as nothing.
 type Secret struct{ key []byte }
 
-// String keeps the secret out of texts.
-func (Secret) String() string { return "(secret)" }
-
-// GoString keeps the secret out of texts.
-func (Secret) GoString() string { return "webhook.Secret{}" }
+// Format keeps the secret out of texts, whatever the verb.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "(secret)") }
 
 // The bytes of a secret, by the specification (Signature scheme).
 const minSecret, maxSecret = 24, 64

@@ -66,8 +66,8 @@ type Hook struct {
 	Secrets []Secret
 	// Events are the types that are sent; none means all.
 	Events []Type
-	// Rooms are patterns (path.Match) of the names of rooms, where * and ? also match a slash. A pattern that begins with a tenant
-	// in brackets, "[acme]*", is for that tenant's rooms only. None means all rooms.
+	// Rooms are patterns (path.Match) of the names of rooms, where * and ? also match a slash: "standup-*" for rooms without a
+	// tenant, "[acme]standup-*" for those of a tenant, "[*]*" for all. None means all rooms.
 	Rooms []string
 	// Timeout bounds a request; 0 means DefaultTimeout.
 	Timeout time.Duration
@@ -94,7 +94,7 @@ func (h Hook) Check() error {
 		}
 	}
 	for _, pattern := range h.Rooms {
-		if !goodPattern(pattern) {
+		if _, err := matches(pattern, "", ""); err != nil {
 			return fmt.Errorf("webhook %s: the pattern %.64q of rooms cannot be read", h.Name, pattern)
 		}
 	}
@@ -104,35 +104,25 @@ func (h Hook) Check() error {
 // slash replaces / in patterns and names, because * of path.Match does not match a slash.
 const slash = "\x00"
 
-func unslashed(text string) string { return strings.ReplaceAll(text, "/", slash) }
-
-// split splits a pattern into that of the tenant and that of the name.
-func split(pattern string) (tenant, name string, tenants bool) {
+// matches reports whether a pattern of rooms fits a room. Without brackets it fits rooms without a tenant.
+func matches(pattern, tenant, name string) (bool, error) {
+	of := ""
 	if rest, is := strings.CutPrefix(pattern, "["); is {
-		if tenant, name, is = strings.Cut(rest, "]"); is {
-			return tenant, name, true
+		if of, pattern, is = strings.Cut(rest, "]"); !is || of == "" {
+			return false, path.ErrBadPattern
 		}
 	}
-	return "", pattern, false
-}
-
-func goodPattern(pattern string) bool {
-	tenant, name, _ := split(pattern)
-	_, err := path.Match(unslashed(tenant), "")
-	_, err2 := path.Match(unslashed(name), "")
-	return err == nil && err2 == nil && name != ""
+	if pattern == "" {
+		return false, path.ErrBadPattern
+	}
+	ok, err := path.Match(strings.ReplaceAll(pattern, "/", slash), strings.ReplaceAll(name, "/", slash))
+	return ok && name != "" && (of == "*" || of == tenant), err
 }
 
 // covers reports whether the hook is told of a room.
 func (h Hook) covers(tenant, name string) bool {
 	return len(h.Rooms) == 0 || slices.ContainsFunc(h.Rooms, func(pattern string) bool {
-		ofTenant, ofName, tenants := split(pattern)
-		if tenants {
-			if ok, _ := path.Match(unslashed(ofTenant), unslashed(tenant)); !ok || tenant == "" {
-				return false
-			}
-		}
-		ok, _ := path.Match(unslashed(ofName), unslashed(name))
+		ok, _ := matches(pattern, tenant, name)
 		return ok
 	})
 }
@@ -174,13 +164,20 @@ type Outbox struct {
 
 	mu      sync.Mutex
 	hooks   []*hook
-	reports []component.Report // that are not events yet
-	done    []string           // keys of records to delete
-	renewed bool               // a hook is new: the store may have events for it
+	reports []pending // that are not events yet
+	done    []string  // keys of records to delete
+	renewed bool      // a hook is new: the store may have events for it
 
 	// Of Run alone.
 	seq   uint64   // of the last event
 	fresh []*event // that are not in the store yet
+}
+
+// pending is a report that is not an event yet, and the hooks that want it.
+type pending struct {
+	component.Report
+	kind Type
+	to   []*hook
 }
 
 // New returns an Outbox. The error is for the operator: a hook cannot be used.
@@ -217,7 +214,7 @@ func (b *Outbox) Configure(hooks []Hook) error {
 		if conf.Timeout == 0 {
 			conf.Timeout = DefaultTimeout
 		}
-		n := slices.IndexFunc(was, func(h *hook) bool { return h.conf.Name == conf.Name })
+		n := slices.IndexFunc(was, func(h *hook) bool { return h.name == conf.Name })
 		if n < 0 {
 			b.hooks = append(b.hooks, newHook(conf))
 			b.renewed = true
@@ -245,7 +242,7 @@ func (b *Outbox) Report(r component.Report) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	wanted := false
+	p := pending{Report: r, kind: t}
 	for _, h := range b.hooks {
 		switch {
 		case !h.conf.wants(t, r):
@@ -253,12 +250,12 @@ func (b *Outbox) Report(r component.Report) {
 			h.stats.Dead++
 			h.buried++ // for the log, which is written later
 		default:
-			wanted = true
+			p.to = append(p.to, h)
 		}
 	}
-	if wanted {
-		r.Steps = nil
-		b.reports = append(b.reports, r)
+	if p.to != nil {
+		p.Steps = nil
+		b.reports = append(b.reports, p)
 		signal(b.wake)
 	}
 }
@@ -281,7 +278,7 @@ func (b *Outbox) Stats() []Stats {
 	all := make([]Stats, len(b.hooks))
 	for n, h := range b.hooks {
 		all[n] = h.stats
-		all[n].Queued, all[n].Gone, all[n].Down = h.queued, h.gone, h.failures >= down
+		all[n].Name, all[n].Queued, all[n].Gone, all[n].Down = h.name, h.queued, h.gone, h.failures >= down
 	}
 	return all
 }
