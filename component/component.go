@@ -8,7 +8,7 @@
 //   - component.go connects, serves a connection, reconnects and stops;
 //   - tenure.go is for ushers that take turns at being the active one;
 //   - route.go hands each stanza to its handler, and answers the IQs that every entity answers;
-//   - queue.go gives senders their turns;
+//   - queue.go gives senders their turns, and alive.go shows a watchdog that they have them;
 //   - admit.go admits: parse, decide, apply, reply;
 //   - mode.go makes decisions true where usher is the focus itself; rights.go gives and takes back rights in rooms, with package muc;
 //   - jicofo.go makes them true before a Jicofo: relay.go asks it on behalf of the client, copied.go passes other IQs on to it;
@@ -174,6 +174,7 @@ type Component struct {
 	leaving     atomic.Bool   // with stopping: requests without an answer are left to the next usher
 	hurried     chan struct{} // closed by Hurry
 	hurry       sync.Once
+	pulse       pulse
 	tended      sync.Map // by domain: every service ever guarded; its rooms may still be occupied
 
 	// For tests.
@@ -279,6 +280,7 @@ func (c *Component) Run(ctx context.Context) error {
 	var p pauses
 	for {
 		c.awaitTenure(ctx)
+		c.pulse.beat()
 		began := time.Now()
 		s, err := stream.DialWhile(ctx, c.o.Server, c.o.Domain, c.o.Secret, c.o.Holds)
 		connected := err == nil
