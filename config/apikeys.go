@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
@@ -27,6 +30,9 @@ type APIKey struct {
 	// Expires is when the key ends; zero for never.
 	Expires time.Time
 }
+
+// MaxAPIKeys is the limit of a file with keys of the API in bytes.
+const MaxAPIKeys = 1 << 20
 
 // APIScopes are what a key of the API may be for.
 var APIScopes = []string{"tokens", "explain", "rooms:read", "rooms:write", "grants:read", "revocations", "links", "decisions:read"}
@@ -69,7 +75,7 @@ func (l *loader) readAPIKeys(name string) []APIKey {
 	}
 	file := l.resolve(name)
 	l.files = append(l.files, file)
-	content, err := smallfile.Read(file, maxSource)
+	content, err := smallfile.Read(file, MaxAPIKeys)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		l.warn(at, "%s does not exist, so nobody can call the API: usher api key add NAME --scope SCOPE makes it", file)
@@ -164,4 +170,84 @@ func (l *loader) checkScopes(at string, k APIKey) {
 	case k.MaxTTL < time.Second || k.MaxTTL > 87600*time.Hour:
 		l.fault(ttl, "is %s, but must be between 1s and 87600h; for no limit, take it out", PlainDuration(k.MaxTTL))
 	}
+}
+
+// AddAPIKey returns the content of a file with keys of the API, with one more. Comments stay. The error, if any, is a *[Problems] of the
+// key, with the keys of the file below keys[0].
+func AddAPIKey(content []byte, k APIKey) ([]byte, error) {
+	alone := &yaml.Node{Kind: yaml.MappingNode}
+	add := func(name string, value any) {
+		alone.Content = append(alone.Content, scalarNode(name), Setting{value: value}.node(false))
+	}
+	add("name", k.Name)
+	add("sha256", hex.EncodeToString(k.Hash[:]))
+	add("scopes", k.Scopes)
+	if len(k.Rooms) > 0 {
+		add("rooms", k.Rooms)
+	}
+	if k.MaxTTL != 0 {
+		add("max_ttl", k.MaxTTL)
+	}
+	if !k.Expires.IsZero() {
+		add("expires", k.Expires.UTC().Format(time.RFC3339))
+	}
+	only, err := withAPIKeys(nil, func(list *yaml.Node) { list.Content = append(list.Content, alone) })
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ParseAPIKeys("", only); err != nil {
+		return nil, err
+	}
+	return withAPIKeys(content, func(list *yaml.Node) { list.Content = append(list.Content, alone) })
+}
+
+// RemoveAPIKey returns the content of a file with keys of the API without the one of this name. Other comments stay.
+func RemoveAPIKey(content []byte, name string) ([]byte, error) {
+	return withAPIKeys(content, func(list *yaml.Node) {
+		list.Content = slices.DeleteFunc(list.Content, func(n *yaml.Node) bool {
+			for i := 0; i+1 < len(n.Content); i += 2 {
+				if n.Content[i].Value == "name" && n.Content[i+1].Value == name {
+					return true
+				}
+			}
+			return false
+		})
+	})
+}
+
+// withAPIKeys returns the content of a valid file with keys of the API in which a function has changed the list of keys.
+func withAPIKeys(content []byte, change func(list *yaml.Node)) ([]byte, error) {
+	var document yaml.Node
+	if err := yaml.Unmarshal(content, &document); err != nil {
+		return nil, err
+	}
+	var above []byte // comments of a file with nothing else
+	if document.Kind == 0 {
+		above = content
+		document = yaml.Node{Kind: yaml.DocumentNode, Content: []*yaml.Node{{Kind: yaml.MappingNode}}}
+	}
+	root := document.Content[0]
+	if root.Kind != yaml.MappingNode { // null
+		*root = yaml.Node{Kind: yaml.MappingNode}
+	}
+	if len(root.Content) == 0 {
+		root.Content = []*yaml.Node{scalarNode("keys"), {Kind: yaml.SequenceNode}}
+	}
+	list := root.Content[1] // there is no other key than keys
+	if list.Kind != yaml.SequenceNode {
+		*list = yaml.Node{Kind: yaml.SequenceNode, HeadComment: list.HeadComment, FootComment: list.FootComment}
+	}
+	root.Style, list.Style = 0, 0 // one key a line
+	change(list)
+	var b bytes.Buffer
+	b.Write(above)
+	if len(above) > 0 && above[len(above)-1] != '\n' {
+		b.WriteByte('\n')
+	}
+	encoder := yaml.NewEncoder(&b)
+	encoder.SetIndent(2)
+	if err := encoder.Encode(&document); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
 }

@@ -17,7 +17,7 @@ func oneOf[T ~string](l *loader, at string, value T, known ...T) T {
 			names[i] = string(known[i])
 		}
 		hint := ""
-		if meant := closest(strings.ToLower(string(value)), names); meant != "" {
+		if meant := Closest(strings.ToLower(string(value)), names); meant != "" {
 			hint = fmt.Sprintf(" (did you mean %s?)", meant)
 		}
 		last := len(names) - 1

@@ -152,7 +152,7 @@ func (l *loader) numbered() {
 
 // meant guesses what an unknown variable was meant to be, for the end of a sentence.
 func (l *loader) meant(pattern, index string, known map[string][]variableKey) string {
-	if meant := closest(pattern, slices.Sorted(maps.Keys(known))); meant != "" {
+	if meant := Closest(pattern, slices.Sorted(maps.Keys(known))); meant != "" {
 		return "; did you mean " + strings.Replace(meant, "*", index, 1) + "?"
 	}
 	if strings.HasPrefix(pattern, vhostsVariable+"_") {

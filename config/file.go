@@ -100,6 +100,9 @@ func (l *loader) value(path string, s *shape, n *yaml.Node) {
 	case formSection, formVHosts:
 		l.section(path, s, n)
 	case formSections:
+		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null" { // all of it commented out
+			return
+		}
 		if n.Kind != yaml.SequenceNode {
 			l.fault(path, "is a list: begin each of its entries with a dash")
 			return
@@ -250,7 +253,7 @@ func (l *loader) outdented(key string, at place, above []*yaml.Node) {
 
 // misplaced guesses what an unknown key was meant to be, for the end of a sentence.
 func (l *loader) misplaced(path string, s *shape, name string) string {
-	if meant := closest(name, slices.Sorted(maps.Keys(s.keys))); meant != "" {
+	if meant := Closest(name, slices.Sorted(maps.Keys(s.keys))); meant != "" {
 		return "; did you mean " + meant + "?"
 	}
 	for _, place := range placesOf(name, "", l.root) {

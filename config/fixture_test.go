@@ -363,14 +363,6 @@ func reveal(c *config.Config) string {
 			line("    ", fmt.Sprintf("%+v", i))
 		}
 	}
-	line("ops", c.Ops)
-	line("api", fmt.Sprintf("%+v", c.API))
-	line("audit", c.Audit)
-	for _, hook := range c.Webhooks {
-		secret := hook.Secret.Reveal()
-		hook.Secret = config.Secret{}
-		line("webhook", fmt.Sprintf("%+v %s", hook, secret))
-	}
 	line("log", c.Log)
 	return b.String()
 }

@@ -87,8 +87,14 @@ keys:
 			t.Errorf("%s is not watched, only %q", file, c.Files)
 		}
 	}
-	if shown := string(c.YAML()); strings.Contains(shown, hookSecret) {
+	shown := string(c.YAML())
+	if strings.Contains(shown, hookSecret) {
 		t.Error("config show has the secret of a webhook")
+	}
+	for _, want := range []string{"listen: unix:ops.sock", "rate: 0.5", "keys_file: keys.yaml", "max_size: 1MiB", "- name: back-end\n", "events: [admitted, host-left]", "timeout: 2s"} {
+		if !strings.Contains(shown, want) {
+			t.Errorf("config show has no %q:\n%s", want, shown)
+		}
 	}
 }
 

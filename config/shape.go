@@ -204,9 +204,9 @@ func typed(path string) string {
 	return b.String()
 }
 
-// closest returns which of the names was probably meant, or "": one that differs by a few typing mistakes, or one that is part of
+// Closest returns which of the names was probably meant, or "": one that differs by a few typing mistakes, or one that is part of
 // the other.
-func closest(name string, names []string) string {
+func Closest(name string, names []string) string {
 	most := min(3, max(1, len(name)/3)) // typing mistakes
 	best, least := "", len(name)
 	for _, candidate := range names {
@@ -218,23 +218,26 @@ func closest(name string, names []string) string {
 	return best
 }
 
-// distance returns how many characters must be added, removed or replaced to turn a into b (Levenshtein).
+// distance returns how many characters must be added, removed, replaced, or exchanged with the next one, to turn a into b (Levenshtein,
+// with exchanges as Damerau has them).
 func distance(a, b string) int {
+	before, above := make([]int, len(b)+1), make([]int, len(b)+1)
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
 	for i := range len(a) {
-		diagonal := row[0]
+		before, above, row = above, row, before
 		row[0] = i + 1
 		for j := range len(b) {
-			above := row[j+1]
-			replaced := diagonal
+			replaced := above[j]
 			if a[i] != b[j] {
 				replaced++
 			}
-			row[j+1] = min(replaced, above+1, row[j]+1)
-			diagonal = above
+			row[j+1] = min(replaced, above[j+1]+1, row[j]+1)
+			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
+				row[j+1] = min(row[j+1], before[j-1]+1)
+			}
 		}
 	}
 	return row[len(b)]

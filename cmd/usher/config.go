@@ -302,7 +302,7 @@ func writeLines(name, lines string, own func(text string) bool, files []string) 
 	return replaceFile(name, lines, append([]string{name}, append(files, filepath.Dir(name))...))
 }
 
-// replaceFile writes a file whole or not at all. The server must be able to read it, so it gets the group of the first of these files
+// replaceFile writes a file whole or not at all. Its readers must be able to read it, so it gets the group of the first of these files
 // that exists.
 func replaceFile(name, content string, like []string) error {
 	var group os.FileInfo
@@ -320,7 +320,7 @@ func replaceFile(name, content string, like []string) error {
 	_, err = part.WriteString(content)
 	if owner, ok := group.Sys().(*syscall.Stat_t); ok && err == nil {
 		if err = part.Chown(-1, int(owner.Gid)); err != nil {
-			err = fmt.Errorf("could not give %s the group of %s, so the server could not read it: %w", name, group.Name(), err)
+			err = fmt.Errorf("could not give %s the group of %s, so its readers could not read it: %w", name, group.Name(), err)
 		}
 	}
 	err = errors.Join(err, part.Chmod(0o640), part.Close())

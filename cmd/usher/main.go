@@ -34,21 +34,17 @@ func main() {
 // run runs one command line and returns its exit status. A command that keeps running ends with the context.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	understood := false // cobra accepted command, flags and arguments
-	root := group("usher", "Let people into XMPP conference rooms by their tokens",
-		configGroup(), demo(), examine(), grantsCommand(), revocationsCommand(), revokeCommand(), rulesGroup(), serve(), tokenGroup(), version())
-	root.Long = `usher is an XMPP component (XEP-0114) beside a stock server. It decides by token and virtual host who may enter a
-conference room, who opens it, and who waits for the host.
-
-New here? "usher demo" shows everything on this machine, in a few seconds.`
-	root.SilenceErrors, root.SilenceUsage = true, true
-	root.CompletionOptions.DisableDefaultCmd = true
+	root := commands()
 	root.PersistentPreRun = func(*cobra.Command, []string) { understood = true }
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 
-	cmd, err := root.ExecuteContextC(ctx)
+	cmd, err := oneDash(root, args)
+	if err == nil {
+		cmd, err = root.ExecuteContextC(ctx)
+	}
 	status := failure{statusFailed, err}
 	if !understood {
 		status.status = statusUsage
@@ -66,6 +62,24 @@ New here? "usher demo" shows everything on this machine, in a few seconds.`
 		fmt.Fprintf(stderr, "usher: %v\n", err)
 	}
 	return status.status
+}
+
+// commands returns usher's command line.
+func commands() *cobra.Command {
+	root := group("usher", "Let people into XMPP conference rooms by their tokens",
+		apiGroup(), configGroup(), demo(), examine(), grantsCommand(), revocationsCommand(), revokeCommand(), rulesGroup(), serve(),
+		tokenGroup(), version())
+	root.Long = `usher is an XMPP component (XEP-0114) beside a stock server. It decides by token and virtual host who may enter a
+conference room, who opens it, and who waits for the host.
+
+New here? "usher demo" shows everything on this machine, in a few seconds.`
+	root.Version = versionText()
+	root.SetVersionTemplate("{{.Version}}\n")
+	root.SilenceErrors, root.SilenceUsage = true, true
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetFlagErrorFunc(unknownFlag)
+	root.SetHelpCommand(help())
+	return root
 }
 
 // failure is an error with an exit status. Other errors have statusFailed. If err is nil, run prints nothing.
@@ -112,16 +126,8 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 			if len(args) == 0 {
 				return cmd.Help()
 			}
-			if len(args[0]) > 20 { // perhaps a token in the wrong place, which must not be printed
-				return misused("no such command")
-			}
-			hint := ""
-			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-				hint = "; did you mean " + like[0] + "?"
-			}
-			return misused("no such command: %q%s", args[0], hint)
+			return unknownCommand(cmd, args[0])
 		},
-		SuggestionsMinimumDistance: 2,
 	}
 	cmd.AddCommand(commands...)
 	return cmd

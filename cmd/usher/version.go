@@ -15,10 +15,15 @@ func version() *cobra.Command {
 		Example: `  usher version`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "usher %s (%s %s/%s)\n", release(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionText())
 			return err
 		},
 	}
+}
+
+// versionText is the version for people.
+func versionText() string {
+	return fmt.Sprintf("usher %s (%s %s/%s)", release(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
 
 // release returns the version that Go's tools put into the program, from the tag or the commit.
