@@ -25,6 +25,8 @@ const (
 	statusFailed = 1 // or deny
 	statusWait   = 2
 	statusUsage  = 3 // the command line, or the question, cannot be understood
+	// statusMisconfigured is that of a serve that cannot use its configuration: EX_CONFIG of sysexits.h.
+	statusMisconfigured = 78
 )
 
 func main() {

@@ -179,6 +179,7 @@ func fingerprint(files []string) [sha256.Size]byte {
 
 // reload reads the configuration again, and applies everything that can change while usher runs.
 func (r *reloader) reload(why string) {
+	defer tellReload()()
 	c, p, err := r.load()
 	r.complain()
 	if err != nil {

@@ -32,7 +32,10 @@ rules, MUC services and the log level then change together, without a break. If 
 changes nothing. Other keys need a restart; the log names them.
 
 A second usher for the same xmpp.domain stands by, and takes over when the first one ends or is killed. On several machines that takes
-a store.url that they share; two on one machine can share the file of store.path.`,
+a store.url that they share; two on one machine can share the file of store.path.
+
+Under systemd (Type=notify) usher says when it is ready, reads its configuration again, and stops, and it gives signs of life to the
+watchdog. If the configuration has problems at the start, the exit status is 78.`,
 		Example: `  usher serve -c usher.yaml`,
 		Args:    arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -53,7 +56,7 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	r := &reloader{files: files, remote: new(keys.Cache), watcher: watcher}
 	c, p, err := r.load()
 	if err != nil {
-		return err
+		return misconfigured(err)
 	}
 	log, level, err := logger(c.Log, stderr)
 	if err != nil {
@@ -66,6 +69,7 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	collectLess()
 	ctx, stop := untilSignal(ctx, u.hurry)
 	defer stop()
+	defer u.supervise(ctx)()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.run(ctx) })
 	g.Go(func() error { return u.run(ctx) })

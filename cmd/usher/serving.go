@@ -35,6 +35,8 @@ type serving struct {
 	usher   *component.Component // nil while it stands by
 	store   store.Store          // the usher's
 	hurried bool
+
+	readyOnce sync.Once
 }
 
 // use puts a configuration in force, now or when this usher becomes the active one.
@@ -110,6 +112,7 @@ func self() string {
 
 // waits logs for what this usher stands by.
 func (u *serving) waits(active string, err error) {
+	u.ready("standing by")
 	domain := zap.Stringer("domain", u.began.XMPP.Domain)
 	switch {
 	case err != nil:
@@ -137,6 +140,7 @@ func (u *serving) open(ctx context.Context) (store.Store, error) {
 		if err == nil || !errors.Is(err, store.ErrInUse) {
 			return s, err
 		}
+		u.ready("standing by")
 		if !stands {
 			// It may be the usher of another component, with the same file by mistake.
 			u.log.Warn("standing by until the other usher ends: it uses this one's store", zap.Error(err))
@@ -191,6 +195,7 @@ func (u *serving) begin(s store.Store, active func(*component.Options)) (usher *
 	if u.hurried {
 		usher.Hurry()
 	}
+	u.ready("connecting to " + u.began.XMPP.Server)
 	return usher, func() {
 		u.mu.Lock()
 		defer u.mu.Unlock()
