@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/pprof"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -69,7 +68,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]string{"status": "alive", "version": o.Version})
 	})
-	r := &readiness{o: o}
+	r := &readiness{o: o, turn: make(chan struct{}, 1)}
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, req *http.Request) {
 		now := r.of(req.Context())
 		code := http.StatusOK
@@ -111,16 +110,21 @@ func answer(w http.ResponseWriter, code int, body any) {
 
 // readiness answers whether usher is ready, with one round of checks for all who ask at once.
 type readiness struct {
-	o Options
+	o    Options
+	turn chan struct{} // has room for the one that may use the rest
 
-	mu   sync.Mutex
 	last Readiness
 	at   time.Time
 }
 
+// of returns how ready usher is; if ctx ends before that is known, not at all.
 func (r *readiness) of(ctx context.Context) Readiness {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	select {
+	case r.turn <- struct{}{}:
+		defer func() { <-r.turn }()
+	case <-ctx.Done():
+		return Readiness{}
+	}
 	if now := time.Now(); r.at.IsZero() || now.Sub(r.at) >= readyFor || now.Before(r.at) {
 		// Not the request's end: others use the outcome as well.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)

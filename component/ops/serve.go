@@ -63,10 +63,10 @@ func shownAddress(listen string, l net.Listener) string {
 
 // serve serves until ctx ends. Requests under way are told by their own contexts, and then have closeWithin.
 func serve(ctx context.Context, handler http.Handler, l net.Listener, log *zap.Logger) error {
-	// No WriteTimeout: the live page follows what happens, and a profile takes as long as it is asked to.
+	// No WriteTimeout, and none for the body: the live page follows what happens, and a profile takes as long as it is asked to.
 	s := &http.Server{
 		Handler: handler, ErrorLog: zap.NewStdLog(log), BaseContext: func(net.Listener) context.Context { return ctx },
-		ReadTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()

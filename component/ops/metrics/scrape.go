@@ -21,9 +21,8 @@ type Component interface {
 
 // Audit is what the audit log counts.
 type Audit struct {
-	// Lines is how many lines it has written, and Dropped how many it has not, because they came faster than they could be written or
-	// could not be written at all.
-	Lines, Dropped int64
+	// Dropped is how many lines are missing, because they came faster than they could be written, or could not be written at all.
+	Dropped int64
 }
 
 // Webhook is what one webhook counts.
@@ -103,7 +102,6 @@ var (
 	keysEnd     = desc("usher_keys_end_timestamp_seconds", "From when on keys count no more, unless they are fetched again.", "source")
 	keysFailed  = desc("usher_keys_last_fetch_failed", "Whether the last fetch of keys failed.", "source")
 
-	auditLines   = desc("usher_audit_lines_total", "Lines that were written to the audit log.")
 	auditDropped = desc("usher_audit_dropped_lines_total", "Lines that are missing in the audit log, because they could not be written, or not fast enough.")
 
 	hookQueued  = desc("usher_webhook_messages_queued", "Messages of a webhook that wait to be sent.", "hook")
@@ -118,7 +116,7 @@ func (s *scraped) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		active, connected, connectedAt, connection, jicofo, reconnects, stanzasIn, stanzasOut, bytesIn, bytesOut, queued, running, slow, held,
 		waiting, longestWait, rooms, locked, occupants, grants, counted, storeBytes, storeLimit, storeRecords, keysKnown, keysFetched, keysEnd,
-		keysFailed, auditLines, auditDropped, hookQueued, hookSent, hookFailed, hookDead, hookStopped,
+		keysFailed, auditDropped, hookQueued, hookSent, hookFailed, hookDead, hookStopped,
 	} {
 		to <- d
 	}
@@ -144,9 +142,7 @@ func (s *scraped) Collect(to chan<- prometheus.Metric) {
 		t.keys(s.o.Keys())
 	}
 	if s.o.Audit != nil {
-		a := s.o.Audit()
-		t.counter(auditLines, a.Lines)
-		t.counter(auditDropped, a.Dropped)
+		t.counter(auditDropped, s.o.Audit().Dropped)
 	}
 	if s.o.Webhooks != nil {
 		t.webhooks(s.o.Webhooks())
