@@ -2,9 +2,11 @@ package page
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"hash/maphash"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -31,6 +33,7 @@ type roomsCache struct {
 	version uint64 // grows when the list changes
 	sum     uint64
 	newest  uint64 // entry of the history when the list was taken
+	standby bool   // there was no active component
 	taken   time.Time
 	cost    time.Duration
 	seed    maphash.Seed
@@ -41,8 +44,9 @@ func (p *page) current() ([]component.RoomSummary, uint64) {
 	c := &p.rooms
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	age, newest := time.Since(c.taken), p.o.History.Newest()
-	if !c.taken.IsZero() && (age < max(tick, roomsCost*c.cost) || newest == c.newest && age < roomsIdle) {
+	source, age, newest := p.o.Active(), time.Since(c.taken), p.o.History.Newest()
+	fresh := age < max(tick, roomsCost*c.cost) || newest == c.newest && age < roomsIdle
+	if !c.taken.IsZero() && fresh && c.standby == (source == nil) {
 		return c.list, c.version
 	}
 	if c.taken.IsZero() {
@@ -50,8 +54,8 @@ func (p *page) current() ([]component.RoomSummary, uint64) {
 	}
 	began := time.Now()
 	var list []component.RoomSummary
-	if s := p.o.Active(); s != nil {
-		list = slices.Clone(s.Rooms())
+	if source != nil {
+		list = slices.Clone(source.Rooms())
 	}
 	// Rooms with people who wait come first. The rest stays in the order of addresses, so that a list at rest does not move.
 	slices.SortStableFunc(list, func(a, b component.RoomSummary) int {
@@ -67,7 +71,8 @@ func (p *page) current() ([]component.RoomSummary, uint64) {
 	if sum != c.sum || c.version == 0 {
 		c.version++
 	}
-	c.list, c.sum, c.newest, c.taken, c.cost = list, sum, newest, began, time.Since(began)
+	c.list, c.sum, c.newest, c.standby = list, sum, newest, source == nil
+	c.taken, c.cost = began, time.Since(began)
 	return c.list, c.version
 }
 
@@ -75,13 +80,16 @@ func (p *page) current() ([]component.RoomSummary, uint64) {
 func (c *roomsCache) hash(list []component.RoomSummary) uint64 {
 	var h maphash.Hash
 	h.SetSeed(c.seed)
+	var text []byte
 	for _, r := range list {
-		_, _ = h.WriteString(r.Room.String())
-		for _, v := range []any{
-			r.Open, r.HostInside, r.Locked, r.Since.UnixNano(), r.Hosts, r.Members, r.Guests, r.Waiting,
-		} {
-			maphash.WriteComparable(&h, v)
+		text = append(text[:0], r.Room.String()...)
+		for _, b := range []bool{r.Open, r.HostInside, r.Locked} {
+			text = strconv.AppendBool(text, b)
 		}
+		for _, n := range []int64{r.Since.UnixNano(), int64(r.Hosts), int64(r.Members), int64(r.Guests), int64(r.Waiting)} {
+			text = binary.BigEndian.AppendUint64(text, uint64(n))
+		}
+		_, _ = h.Write(text)
 	}
 	return h.Sum64()
 }

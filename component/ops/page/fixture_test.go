@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -32,17 +34,28 @@ type stage struct {
 	url     string
 	history *history.History
 	server  *httptest.Server
+	stop    context.CancelFunc // as usher does when it is to stop
+	ended   chan struct{}      // one for each stream that has ended
 
 	mu      sync.Mutex
 	standby bool
 	status  component.Status
 	rooms   map[string]component.RoomView
 	checks  []ops.Check
+	failure error // of looking into a room
+	lists   int   // how often the list of rooms was asked for
+}
+
+// asked returns how often the list of rooms was asked for.
+func (s *stage) asked() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lists
 }
 
 // newStage opens the page of an usher with which all is well.
 func newStage(t *testing.T) *stage {
-	s := &stage{t: t, history: history.New(500), rooms: map[string]component.RoomView{}}
+	s := &stage{t: t, history: history.New(500), rooms: map[string]component.RoomView{}, ended: make(chan struct{}, 1000)}
 	s.status = component.Status{
 		Connected: true, Since: time.Now().Add(-3*time.Hour - 12*time.Minute), Server: "Prosody 0.12.3", Address: "127.0.0.1:5347",
 		Domain: "focus.meet.example.com",
@@ -51,7 +64,7 @@ func newStage(t *testing.T) *stage {
 		{Name: "store", OK: true, Says: "answers in 0.2 ms"},
 		{Name: "keys", OK: true, Says: "of 2 issuers are at hand"},
 	}
-	s.server = httptest.NewUnstartedServer(page.New(page.Options{
+	handler := page.New(page.Options{
 		Active: func() ops.Source {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -66,9 +79,19 @@ func newStage(t *testing.T) *stage {
 			return slices.Clone(s.checks)
 		},
 		History: s.history, Version: "0.1.0",
+	})
+	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		handler.ServeHTTP(w, r)
+		if r.URL.Path == "/page/events" {
+			s.ended <- struct{}{}
+		}
 	}))
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.server.Config.BaseContext = func(net.Listener) context.Context { return ctx }
 	s.server.Start()
 	t.Cleanup(s.server.Close)
+	t.Cleanup(stop)
 	t.Cleanup(s.server.CloseClientConnections)
 	s.url = s.server.URL
 	return s
@@ -101,6 +124,7 @@ func (s *stage) Stats() component.Snapshot { return component.Snapshot{} }
 func (s *stage) Rooms() []component.RoomSummary {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.lists++
 	all := make([]component.RoomSummary, 0, len(s.rooms))
 	for _, r := range s.rooms {
 		all = append(all, r.RoomSummary)
@@ -112,6 +136,9 @@ func (s *stage) Rooms() []component.RoomSummary {
 func (s *stage) Room(_ context.Context, address string) (component.RoomView, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failure != nil {
+		return component.RoomView{}, s.failure
+	}
 	if r, ok := s.rooms[address]; ok {
 		return r, nil
 	}

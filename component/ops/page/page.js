@@ -147,7 +147,7 @@
 	function showChecks(s) {
 		const tiles = s.checks.map(c => [c.ok ? 'good' : 'bad', c.name, c.says || '']);
 		if (s.level !== 'standby') {
-			tiles.push([s.slow ? 'bad' : 'plain', 'requests', `${s.queued} in the queue, ${s.held} held for a host${s.slow ? `, ${s.slow} slow` : ''}`]);
+			tiles.push([s.slow ? 'warn' : 'plain', 'requests', `${s.queued} in the queue, ${s.held} held for a host${s.slow ? `, ${s.slow} slow` : ''}`]);
 		}
 		const list = $('checks');
 		while (list.children.length > tiles.length) list.lastChild.remove();
@@ -156,22 +156,22 @@
 				el('li', {}, el('span', { class: 'mark', 'aria-hidden': 'true' }), el('strong'), el('span', { class: 'unseen' }), el('span', { class: 'text' })));
 			tile.className = `tile ${kind}`;
 			const [mark, title, spoken, words] = tile.children;
-			say(mark, { good: '✓', bad: '✕', plain: '·' }[kind]);
+			say(mark, { good: '✓', bad: '✕', warn: '!', plain: '·' }[kind]);
 			say(title, name[0].toUpperCase() + name.slice(1));
-			say(spoken, { good: ' works: ', bad: ' does not work: ', plain: ': ' }[kind]);
+			say(spoken, { good: ' works: ', bad: ' does not work: ', warn: ', look at this: ', plain: ': ' }[kind]);
 			say(words, text);
 		});
 	}
 
 	function showNow(s) {
-		const tile = $('count-waiting');
-		say(tile.querySelector('.count'), s.waiting.toLocaleString('en'));
+		const tile = $('count-waiting'), known = s.level !== 'standby';
+		say(tile.querySelector('.count'), known ? s.waiting.toLocaleString('en') : '–');
 		tile.classList.toggle('some', s.waiting > 0);
 		if (s.waiting && !waiting) announce(`${plural(s.waiting, 'person waits', 'people wait')} for a host.`);
-		if (!s.waiting && waiting) announce('Nobody waits any more.');
+		if (known && !s.waiting && waiting) announce('Nobody waits any more.');
 		waiting = s.waiting;
-		say($('count-inside').querySelector('.count'), s.occupants.toLocaleString('en'));
-		say($('inside-note'), `${plural(s.hosts, 'host')} in ${plural(s.rooms, 'open room')}`);
+		say($('count-inside').querySelector('.count'), known ? s.occupants.toLocaleString('en') : '–');
+		say($('inside-note'), known ? `${plural(s.hosts, 'host')} in ${plural(s.rooms, 'open room')}` : 'The active usher knows.');
 	}
 
 	// --- The hour ---

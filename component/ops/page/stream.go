@@ -20,11 +20,12 @@ const (
 	beat = 5 * time.Second
 	// ratesEvery is the interval of the counts by the minute.
 	ratesEvery = time.Second
-	// writeWithin is how long one write may take. A client that reads nothing loses its stream then.
-	writeWithin = 10 * time.Second
 	// batch is how many entries one tick sends at most. The page shows no more than twice that, and nobody reads faster.
 	batch = 50
 )
+
+// writeWithin is how long one write may take. A client that reads nothing loses its stream then. Tests change it.
+var writeWithin = 10 * time.Second
 
 // state is what the top of the page shows.
 type state struct {
