@@ -39,6 +39,7 @@ type stage struct {
 
 	mu      sync.Mutex
 	standby bool
+	away    bool // every connection is broken off
 	status  component.Status
 	rooms   map[string]component.RoomView
 	checks  []ops.Check
@@ -81,6 +82,12 @@ func newStage(t *testing.T) *stage {
 		History: s.history, Version: "0.1.0",
 	})
 	s.server = httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		away := s.away
+		s.mu.Unlock()
+		if away {
+			panic(http.ErrAbortHandler)
+		}
 		handler.ServeHTTP(w, r)
 		if r.URL.Path == "/page/events" {
 			s.ended <- struct{}{}
@@ -95,6 +102,13 @@ func newStage(t *testing.T) *stage {
 	t.Cleanup(s.server.CloseClientConnections)
 	s.url = s.server.URL
 	return s
+}
+
+// cut makes usher unreachable, and returns the function that makes it answer again.
+func (s *stage) cut() (back func()) {
+	s.change(func() { s.away = true })
+	s.server.CloseClientConnections()
+	return func() { s.change(func() { s.away = false }) }
 }
 
 // change changes what the component says.

@@ -44,6 +44,7 @@ func busy(s *stage) {
 
 // TestLooks takes pictures of the page in its states, light and dark, wide and narrow, for people to look at.
 func TestLooks(t *testing.T) {
+	t.Parallel()
 	s := newStage(t)
 	busy(s)
 	b := browse(t, s.url, look{Height: 900, Width: 1440})
@@ -52,6 +53,9 @@ func TestLooks(t *testing.T) {
 			b.do("media", "scheme", scheme)
 			for width, word := range map[int]string{1440: "wide", 320: "narrow"} {
 				b.do("size", "width", width, "height", 900)
+				if wide := b.run(`document.documentElement.scrollWidth - innerWidth`).(float64); wide > 0 {
+					t.Errorf("%s: with a width of %d the page is %.0f pixels too wide", name, width, wide)
+				}
 				b.shot(name + "-" + word + "-" + scheme)
 			}
 		}
@@ -74,8 +78,7 @@ func TestLooks(t *testing.T) {
 	b.see("h1", "Standing by")
 	all("standby")
 	b.quiet()
-	s.server.CloseClientConnections()
-	s.server.Listener.Close()
+	s.cut()
 	b.see("h1", "does not answer")
 	all("gone")
 }

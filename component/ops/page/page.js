@@ -69,7 +69,7 @@
 			announcer.timer = 0;
 			announcer.last = Date.now();
 			say($('announcer'), announcer.next);
-		}, Math.max(0, announcer.last + 10e3 - Date.now()));
+		}, Math.max(0, announcer.last + 5e3 - Date.now()));
 	}
 
 	// --- Asking ---
