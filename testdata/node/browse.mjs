@@ -32,7 +32,11 @@ const page = await context.newPage();
 page.setDefaultTimeout(options.timeout);
 const log = [];
 page.on('pageerror', error => log.push(`error: ${error.message}`));
-page.on('console', message => ['error', 'warning'].includes(message.type()) && log.push(`${message.type()}: ${message.text()}`));
+page.on('console', message => {
+    const text = message.text();
+    // Chromium logs each request without a good answer; usher, or a room, may be gone on purpose.
+    if (['error', 'warning'].includes(message.type()) && !/^Failed to load resource: (net::|.*status of (404|503))|net::ERR_/.test(text)) log.push(`${message.type()}: ${text}`);
+});
 page.on('request', request => {
     const url = new URL(request.url());
     if (!['127.0.0.1', ''].includes(url.hostname)) log.push(`asks another machine: ${url}`);

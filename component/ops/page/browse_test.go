@@ -10,7 +10,16 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/deploytest"
 )
+
+// quiet fails the test if the page has complained.
+func quiet(t *testing.T, b *deploytest.Browser) {
+	t.Helper()
+	for _, line := range b.Complaints() {
+		t.Error(line)
+	}
+}
 
 // Everything can be done by keyboard, and what has the focus keeps it while the page changes.
 func TestKeyboard(t *testing.T) {
@@ -19,20 +28,15 @@ func TestKeyboard(t *testing.T) {
 	s.room("alpha", 1, 1, 0)
 	s.room("beta", 1, 1, 0)
 	s.decide("alpha", "kim@meet.example.com", auth.ReasonTokenExpired)
-	b := browse(t, s.url, look{})
-	b.see("#rooms", "beta")
-	press := func(keys ...string) {
-		for _, k := range keys {
-			b.do("press", "key", k)
-		}
-	}
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{})
+	b.See("#rooms", "beta")
 	focus := func() string {
-		return b.run(`(e => e.id || e.getAttribute('href') || e.textContent)(document.activeElement)`).(string)
+		return b.Run(`(e => e.id || e.getAttribute('href') || e.textContent)(document.activeElement)`).(string)
 	}
 	var order []string
 	for range 9 {
-		press("Tab")
-		if b.run(`getComputedStyle(document.activeElement).outlineStyle`) == "none" {
+		b.Press("Tab")
+		if b.Run(`getComputedStyle(document.activeElement).outlineStyle`) == "none" {
 			t.Errorf("the focus on %s cannot be seen", focus())
 		}
 		order = append(order, focus())
@@ -41,31 +45,31 @@ func TestKeyboard(t *testing.T) {
 	if got := strings.Join(order[:8], " "); got != want || !strings.Contains(order[8], "explain") {
 		t.Errorf("Tab leads to %q, want %q and the first decision", order, want)
 	}
-	press("Enter")
-	b.see("#decisions .detail", "not met: token")
-	if b.run(`document.activeElement.getAttribute('aria-expanded')`) != "true" {
+	b.Press("Enter")
+	b.See("#decisions .detail", "not met: token")
+	if b.Run(`document.activeElement.getAttribute('aria-expanded')`) != "true" {
 		t.Error("the button does not say that it is open")
 	}
-	press("Escape")
-	b.do("gone", "css", "#decisions .detail")
+	b.Press("Escape")
+	b.Gone("#decisions .detail", "")
 	if !strings.Contains(focus(), "explain") {
 		t.Errorf("Escape leaves the focus on %s", focus())
 	}
-	b.run(`[...document.querySelectorAll('#rooms .opener')].find(e => e.textContent === 'beta').focus()`)
-	press(" ")
-	b.see("#rooms .detail", "beta@conference.meet.example.com")
+	b.Run(`[...document.querySelectorAll('#rooms .opener')].find(e => e.textContent === 'beta').focus()`)
+	b.Press(" ")
+	b.See("#rooms .detail", "beta@conference.meet.example.com")
 	s.room("beta", 1, 1, 1) // now somebody waits, and it comes first
-	b.see("#rooms tr.row:first-child", "beta")
-	b.see("#rooms .detail", "Waiting: 1")
+	b.See("#rooms tr.row:first-child", "beta")
+	b.See("#rooms .detail", "Waiting: 1")
 	if focus() != "beta" {
 		t.Errorf("when the room moved, the focus went to %s", focus())
 	}
 	s.change(func() { delete(s.rooms, "beta@conference.meet.example.com") })
-	b.do("gone", "css", "#rooms .opener", "text", "beta")
+	b.Gone("#rooms .opener", "beta")
 	if focus() != "rooms-title" {
 		t.Errorf("when the room ended, the focus went to %s", focus())
 	}
-	b.quiet()
+	quiet(t, b)
 }
 
 // Names of rooms and people, and everything else that strangers write, show as the text that they are.
@@ -92,30 +96,30 @@ func TestHostileTexts(t *testing.T) {
 	}
 	s.change(func() { s.checks[0].Says, s.status.Server = texts[0], texts[1] })
 	for _, width := range []int{320, 1280} {
-		b := browse(t, s.url, look{Width: width})
-		b.see("#rooms", texts[0])
+		b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{Width: width})
+		b.See("#rooms", texts[0])
 		for n := range texts {
-			b.do("click", "css", fmt.Sprintf("#rooms tr[data-key='room-%d@conference.meet.example.com'] .opener", n))
-			b.see("#rooms .detail", fmt.Sprintf("room-%d@", n))
-			b.do("click", "css", fmt.Sprintf("#decisions tr.row >> nth=%d >> .opener", len(texts)-1-n))
-			b.see("#decisions .detail", fmt.Sprintf("who-%d@", n))
-			if found := b.run(`[...document.querySelectorAll('#decisions .detail bdi, #rooms .detail bdi')].map(e => e.textContent).join('\n')`).(string); !strings.Contains(found, texts[n]) {
+			b.Click(fmt.Sprintf("#rooms tr[data-key='room-%d@conference.meet.example.com'] .opener", n))
+			b.See("#rooms .detail", fmt.Sprintf("room-%d@", n))
+			b.Click(fmt.Sprintf("#decisions tr.row >> nth=%d >> .opener", len(texts)-1-n))
+			b.See("#decisions .detail", fmt.Sprintf("who-%d@", n))
+			if found := b.Run(`[...document.querySelectorAll('#decisions .detail bdi, #rooms .detail bdi')].map(e => e.textContent).join('\n')`).(string); !strings.Contains(found, texts[n]) {
 				t.Errorf("%q is not shown as it is", texts[n])
 			}
 			if n == 0 {
-				b.shot(fmt.Sprintf("hostile-%d", width))
+				b.Shot(fmt.Sprintf("hostile-%d", width))
 			}
 		}
-		if n := b.count("img, script, iframe, b, td h1"); n != 0 {
+		if n := b.Count("img, script, iframe, b, td h1"); n != 0 {
 			t.Errorf("%d elements came from texts", n)
 		}
-		if title := b.run(`document.title`); title != "✓ usher" {
+		if title := b.Run(`document.title`); title != "✓ usher" {
 			t.Errorf("the title is %q", title)
 		}
-		if wide := b.run(`document.documentElement.scrollWidth - innerWidth`).(float64); wide > 0 {
+		if wide := b.Run(`document.documentElement.scrollWidth - innerWidth`).(float64); wide > 0 {
 			t.Errorf("with a width of %d the page is %.0f pixels too wide", width, wide)
 		}
-		b.quiet()
+		quiet(t, b)
 	}
 }
 
@@ -126,33 +130,33 @@ func TestManyRooms(t *testing.T) {
 	for n := range 1000 {
 		s.room(fmt.Sprintf("room-%03d", n), 1, 2, 0)
 	}
-	b := browse(t, s.url, look{})
-	b.see("#rooms-count", "1,000 rooms")
-	b.see("#rooms-range", "1–50 of 1,000")
-	if n := b.count("#rooms tr.row"); n != 50 {
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{})
+	b.See("#rooms-count", "1,000 rooms")
+	b.See("#rooms-range", "1–50 of 1,000")
+	if n := b.Count("#rooms tr.row"); n != 50 {
 		t.Errorf("%d rows", n)
 	}
-	if n := b.run(`document.querySelectorAll('*').length`).(float64); n > 1500 {
+	if n := b.Run(`document.querySelectorAll('*').length`).(float64); n > 1500 {
 		t.Errorf("%.0f elements", n)
 	}
-	b.do("click", "css", "#rooms-after")
-	b.see("#rooms-range", "51–100 of 1,000")
-	b.see("#rooms", "room-099")
+	b.Click("#rooms-after")
+	b.See("#rooms-range", "51–100 of 1,000")
+	b.See("#rooms", "room-099")
 	s.room("room-700", 1, 2, 3)
-	b.do("click", "css", "#rooms-before")
-	b.see("#rooms tr.row:first-child", "room-700")
-	b.do("fill", "css", "#rooms-filter", "text", "ROOM-99")
-	b.see("#rooms-count", "10 of 1,000 rooms")
-	b.do("gone", "css", "#rooms-pages")
-	b.do("fill", "css", "#rooms-filter", "text", "nothing like it")
-	b.see("#rooms-none", "No room fits the filter.")
-	b.do("fill", "css", "#rooms-filter", "text", "")
-	b.see("#rooms-count", "1,000 rooms")
-	b.do("click", "css", "#rooms-after")
-	b.see("#rooms-range", "51–100")
+	b.Click("#rooms-before")
+	b.See("#rooms tr.row:first-child", "room-700")
+	b.Do("fill", "css", "#rooms-filter", "text", "ROOM-99")
+	b.See("#rooms-count", "10 of 1,000 rooms")
+	b.Gone("#rooms-pages", "")
+	b.Do("fill", "css", "#rooms-filter", "text", "nothing like it")
+	b.See("#rooms-none", "No room fits the filter.")
+	b.Do("fill", "css", "#rooms-filter", "text", "")
+	b.See("#rooms-count", "1,000 rooms")
+	b.Click("#rooms-after")
+	b.See("#rooms-range", "51–100")
 	s.change(func() { clear(s.rooms) })
-	b.see("#rooms-none", "No room is open, and nobody waits.")
-	b.quiet()
+	b.See("#rooms-none", "No room is open, and nobody waits.")
+	quiet(t, b)
 }
 
 // The page says when usher is gone, and goes on by itself when it is back.
@@ -160,27 +164,27 @@ func TestGone(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.room("standup", 1, 0, 0)
-	b := browse(t, s.url, look{})
-	b.see("h1", "All is well")
-	b.see("#announcer", "All is well")
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{})
+	b.See("h1", "All is well")
+	b.See("#announcer", "All is well")
 	back := s.cut()
-	b.see("h1", "usher does not answer")
-	b.see("#subline", "Everything below is from then.")
-	if title := b.run(`document.title`); title != "✕ usher does not answer – usher" {
+	b.See("h1", "usher does not answer")
+	b.See("#subline", "Everything below is from then.")
+	if title := b.Run(`document.title`); title != "✕ usher does not answer – usher" {
 		t.Errorf("the title is %q", title)
 	}
-	b.see("#announcer", "usher does not answer")
+	b.See("#announcer", "usher does not answer")
 	s.decide("standup", "meanwhile@guest.meet.example.com", auth.ReasonGuest)
 	s.room("retro", 1, 0, 0)
 	back()
-	b.see("h1", "All is well")
-	b.see("#decisions", "meanwhile@guest.meet.example.com")
-	b.see("#rooms", "retro")
+	b.See("h1", "All is well")
+	b.See("#decisions", "meanwhile@guest.meet.example.com")
+	b.See("#rooms", "retro")
 	s.change(func() { s.standby = true })
-	b.see("h1", "Standing by: another usher is active")
-	b.see("#rooms-none", "The active usher knows the rooms.")
-	b.see("#count-waiting", "–")
-	b.quiet()
+	b.See("h1", "Standing by: another usher is active")
+	b.See("#rooms-none", "The active usher knows the rooms.")
+	b.See("#count-waiting", "–")
+	quiet(t, b)
 }
 
 // A list that somebody reads does not move away under their eyes.
@@ -188,58 +192,58 @@ func TestListStandsStill(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.decide("standup", "first@guest.meet.example.com", auth.ReasonGuest)
-	b := browse(t, s.url, look{})
-	b.do("click", "css", "#decisions .opener")
-	b.see("#decisions .detail", "Rule by rule")
-	b.see("h1", "All is well")
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{})
+	b.Click("#decisions .opener")
+	b.See("#decisions .detail", "Rule by rule")
+	b.See("h1", "All is well")
 	s.decide("standup", "second@guest.meet.example.com", auth.ReasonGuest)
-	b.see("#newer", "Show 1 newer")
-	if n := b.count("#decisions tr.row"); n != 1 {
+	b.See("#newer", "Show 1 newer")
+	if n := b.Count("#decisions tr.row"); n != 1 {
 		t.Errorf("%d rows", n)
 	}
-	b.do("click", "css", "#newer")
-	b.see("#decisions tr.row:first-child", "second@")
-	b.do("click", "css", "#pause")
+	b.Click("#newer")
+	b.See("#decisions tr.row:first-child", "second@")
+	b.Click("#pause")
 	for n := range 70 {
 		s.decide("standup", fmt.Sprintf("p%d@guest.meet.example.com", n), auth.ReasonGuest)
 	}
-	b.see("#newer", "Show 70 newer")
-	if got := b.see("#decisions tr.row:first-child", ""); !strings.Contains(got, "second@") {
+	b.See("#newer", "Show 70 newer")
+	if got := b.See("#decisions tr.row:first-child", ""); !strings.Contains(got, "second@") {
 		t.Errorf("paused, the list begins with %s", got)
 	}
-	b.do("click", "css", "#pause")
-	b.see("#decisions tr.row:first-child", "p69@")
-	if n := b.count("#decisions tr.row"); n > 50 {
+	b.Click("#pause")
+	b.See("#decisions tr.row:first-child", "p69@")
+	if n := b.Count("#decisions tr.row"); n > 50 {
 		t.Errorf("%d rows", n)
 	}
-	b.do("select", "css", "#decisions-show", "text", "deny")
-	b.see("#decisions-none", "Nothing fits the filter.")
+	b.Do("select", "css", "#decisions-show", "text", "deny")
+	b.See("#decisions-none", "Nothing fits the filter.")
 	s.decide("standup", "allowed@guest.meet.example.com", auth.ReasonGuest)
 	s.decide("standup", "refused@guest.meet.example.com", auth.ReasonTokenExpired)
-	b.see("#decisions tr.row:first-child", "refused@")
-	if n := b.count("#decisions tr.row"); n != 1 {
+	b.See("#decisions tr.row:first-child", "refused@")
+	if n := b.Count("#decisions tr.row"); n != 1 {
 		t.Errorf("%d rows of refused people", n)
 	}
-	b.quiet()
+	quiet(t, b)
 }
 
 // What comes faster than it can be shown is counted.
 func TestFlood(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	b := browse(t, s.url, look{})
-	b.see("h1", "All is well")
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{})
+	b.See("h1", "All is well")
 	for n := range 400 {
 		s.decide("standup", fmt.Sprintf("p%d@guest.meet.example.com", n), auth.ReasonGuest)
 	}
-	b.see("#decisions tr.row", "p399@")
-	b.see("#count-admitted", "400")
+	b.See("#decisions tr.row", "p399@")
+	b.See("#count-admitted", "400")
 	s.decide("standup", "last@guest.meet.example.com", auth.ReasonGuest)
-	b.see("#decisions tr.row:first-child", "last@")
-	if n := b.count("#decisions tr.row"); n > 50 {
+	b.See("#decisions tr.row:first-child", "last@")
+	if n := b.Count("#decisions tr.row"); n > 50 {
 		t.Errorf("%d rows", n)
 	}
-	b.quiet()
+	quiet(t, b)
 }
 
 // A screen reader finds its way, and is told of what matters only.
@@ -248,9 +252,9 @@ func TestScreenReader(t *testing.T) {
 	s := newStage(t)
 	s.room("[acme] planning", 1, 2, 0)
 	s.decide("standup", "kim@meet.example.com", auth.ReasonTokenExpired)
-	b := browse(t, s.url, look{Motion: "reduce"})
-	b.see("#rooms", "planning")
-	tree := b.do("aria", "css", "body").(string)
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{Motion: "reduce"})
+	b.See("#rooms", "planning")
+	tree := b.Do("aria", "css", "body").(string)
 	for _, want := range []string{
 		"- banner:", "- main:", "- contentinfo:", `heading "All is well" [level=1]`, `region "Rooms"`, `region "Last decisions"`, `heading "Rooms" [level=2]`,
 		`table "Rooms that are open`, `columnheader "Waiting"`, `rowheader "acme / planning"`, `searchbox "Filter rooms by name"`, `button "Pause"`,
@@ -260,19 +264,19 @@ func TestScreenReader(t *testing.T) {
 			t.Errorf("no %s in\n%s", want, tree)
 		}
 	}
-	b.see("#announcer", "All is well")
-	b.run(`new MutationObserver(() => window.spoken = (window.spoken || 0) + 1).observe(document.getElementById('announcer'), { childList: true, subtree: true, characterData: true })`)
+	b.See("#announcer", "All is well")
+	b.Run(`new MutationObserver(() => window.spoken = (window.spoken || 0) + 1).observe(document.getElementById('announcer'), { childList: true, subtree: true, characterData: true })`)
 	for n := range 30 {
 		s.decide("standup", fmt.Sprintf("p%d@guest.meet.example.com", n), auth.ReasonGuest)
 	}
-	b.see("#decisions", "p29@")
-	if n := b.run(`window.spoken || 0`).(float64); n != 0 {
+	b.See("#decisions", "p29@")
+	if n := b.Run(`window.spoken || 0`).(float64); n != 0 {
 		t.Errorf("%.0f announcements for 30 decisions", n)
 	}
 	s.room("retro", 0, 0, 2)
-	b.see("#announcer", "2 people wait for a host.")
-	if b.run(`getComputedStyle(document.querySelector('tr.new')).animationName`) != "none" {
+	b.See("#announcer", "2 people wait for a host.")
+	if b.Run(`getComputedStyle(document.querySelector('tr.new')).animationName`) != "none" {
 		t.Error("something moves although the person wants none of it")
 	}
-	b.quiet()
+	quiet(t, b)
 }

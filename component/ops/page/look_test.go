@@ -7,6 +7,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/deploytest"
 	"mellium.im/xmpp/jid"
 )
 
@@ -47,38 +48,38 @@ func TestLooks(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	busy(s)
-	b := browse(t, s.url, look{Height: 900, Width: 1440})
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{Height: 900, Width: 1440})
 	all := func(name string) {
 		for _, scheme := range []string{"light", "dark"} {
-			b.do("media", "scheme", scheme)
+			b.Do("media", "scheme", scheme)
 			for width, word := range map[int]string{1440: "wide", 320: "narrow"} {
-				b.do("size", "width", width, "height", 900)
-				if wide := b.run(`document.documentElement.scrollWidth - innerWidth`).(float64); wide > 0 {
+				b.Do("size", "width", width, "height", 900)
+				if wide := b.Run(`document.documentElement.scrollWidth - innerWidth`).(float64); wide > 0 {
 					t.Errorf("%s: with a width of %d the page is %.0f pixels too wide", name, width, wide)
 				}
-				b.shot(name + "-" + word + "-" + scheme)
+				b.Shot(name + "-" + word + "-" + scheme)
 			}
 		}
-		b.do("size", "width", 1440, "height", 900)
+		b.Do("size", "width", 1440, "height", 900)
 	}
-	b.see("h1", "All is well")
-	b.see("#rooms", "standup")
+	b.See("h1", "All is well")
+	b.See("#rooms", "standup")
 	all("well")
-	b.do("click", "css", "#rooms .opener:has-text('retro')")
-	b.see("#rooms .detail", "Waiting: 2")
-	b.do("click", "css", "#decisions .opener")
-	b.see("#decisions .detail", "Rule by rule")
+	b.Click("#rooms .opener:has-text('retro')")
+	b.See("#rooms .detail", "Waiting: 2")
+	b.Click("#decisions .opener")
+	b.See("#decisions .detail", "Rule by rule")
 	all("open")
 	s.change(func() {
 		s.status.Connected, s.status.Since = false, time.Now().Add(-12*time.Second)
 	})
-	b.see("h1", "Trouble: connection")
+	b.See("h1", "Trouble: connection")
 	all("trouble")
 	s.change(func() { s.standby = true })
-	b.see("h1", "Standing by")
+	b.See("h1", "Standing by")
 	all("standby")
-	b.quiet()
+	quiet(t, b)
 	s.cut()
-	b.see("h1", "does not answer")
+	b.See("h1", "does not answer")
 	all("gone")
 }
