@@ -237,12 +237,14 @@ func taken(e api.Explanation) string {
 	return strings.Join(flags, " ")
 }
 
-// known returns a time in UTC, nil if it is zero.
+// known returns a time in UTC, nil if it is zero. Tokens may end in the last second that JSON can have, and leeway is added to that.
 func known(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}
-	t = t.UTC()
+	if t = t.UTC(); t.Year() > 9999 {
+		t = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	}
 	return &t
 }
 

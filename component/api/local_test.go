@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -30,6 +31,90 @@ const patience = time.Minute
 
 // *component.Component is what the API is for.
 var _ Usher = (*component.Component)(nil)
+
+// What the commands grants, revoke and revocations ask.
+func TestCommands(t *testing.T) {
+	const grant1 = `{"room":"standup@conference.meet.example.com","who":"romeo@meet.example.com","affiliation":"owner","reason":"host","issuer":"my_app",` +
+		`"jti":"j1","user":"u1","at":"2030-01-31T12:00:00Z","expires":"2030-01-31T13:00:00Z","remove_at":"2030-01-31T14:00:00Z"}`
+	const grant2 = `{"room":"standup@conference.meet.example.com","who":"juliet@guest.example.com","affiliation":"member","reason":"guest","at":"2030-01-31T12:00:00Z"}`
+	for name, tt := range map[string]struct {
+		method, path, body string
+		err                error // of usher
+		standsBy           bool
+		status             int
+		want, asked        string
+	}{
+		"status":            {path: Base + "/usher", status: 200, want: `{"active":true,"domain":"focus.meet.example.com","version":"v1"}`},
+		"status, aside":     {path: Base + "/usher", standsBy: true, status: 200, want: `{"active":false,"domain":"focus.meet.example.com","version":"v1"}`},
+		"grants":            {path: Base + "/grants", status: 200, want: `{"grants":[` + grant1 + `,` + grant2 + `]}`, asked: `grants ""`},
+		"grants of one":     {path: Base + "/grants?room=Standup", status: 200, want: `{"grants":[` + grant1 + `,` + grant2 + `]}`, asked: `grants "standup@conference.meet.example.com"`},
+		"grants of no room": {path: Base + "/grants?room=a%40b", err: component.ErrRoom, status: 404, want: component.ErrRoom.Error()},
+		"grants, aside":     {path: Base + "/grants", standsBy: true, status: 503, want: errStandsBy.Error()},
+		"revoke, aside":     {method: "POST", path: Base + "/revocations", body: `{"jti":"j"}`, standsBy: true, status: 503, want: errStandsBy.Error()},
+		"revocations":       {path: Base + "/revocations", status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost <phone>"}]}`, asked: "revocations"},
+		"some are wrong":    {path: Base + "/revocations", err: store.ErrUnreadableRevocation, status: 200, want: `{"revocations":[{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z","room":"standup@conference.meet.example.com","reason":"lost <phone>"}],"warning":"` + store.ErrUnreadableRevocation.Error() + `"}`},
+		"no store":          {path: Base + "/revocations", err: errors.New("no\x1b[2J answer"), status: 503, want: "no�[2J answer"},
+		"revoke": {method: "POST", path: Base + "/revocations", body: `{"jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"}`, status: 200,
+			want: `{"revocation":{"id":"ID","jti":"j1","sub":"s","user":"u","issuer":"i","before":"2030-01-31T11:00:00+01:00","at":"2030-01-31T12:00:00Z","until":"2030-02-01T12:00:00Z","room":"r@b","reason":"why"},"out":[` + grant1 + `],"spared":[` + grant2 + `],"refuses":"2030-01-31T11:05:00+01:00",` +
+				`"notes":["no issuer of the configuration has the name i (app_id); it has my_app, portal. Lift this revocation if it is a mistake"]}`},
+		"revoke in the future": {method: "POST", path: Base + "/revocations", body: `{"issuer":"portal","before":"2030-01-31T12:00:01Z"}`, status: 200,
+			want: `{"revocation":{"id":"ID","issuer":"portal","before":"2030-01-31T12:00:01Z","at":"2030-01-31T12:00:00Z"},"out":[` + grant1 + `],"spared":[` + grant2 + `],` +
+				`"refuses":"2030-01-31T12:05:01Z","notes":["the time lies in the future, so tokens that are issued until then are refused, too"]}`},
+		"revoke, untold": {method: "POST", path: Base + "/revocations", body: `{"jti":"j1"}`, err: store.ErrUntold, status: 200,
+			want: `{"revocation":{"id":"ID","jti":"j1","at":"2030-01-31T12:00:00Z"},"out":[` + grant1 + `],"spared":[` + grant2 + `],"warning":"` + store.ErrUntold.Error() + `"}`},
+		"revoke nothing":    {method: "POST", path: Base + "/revocations", body: `{}`, err: store.ErrRevocation, status: 400, want: store.ErrRevocation.Error()},
+		"a field twice":     {method: "POST", path: Base + "/revocations", body: `{"jti":"a","jti":"b"}`, status: 400},
+		"another spelling":  {method: "POST", path: Base + "/revocations", body: `{"jti":"a","Room":"r@b"}`, status: 422},
+		"an unknown field":  {method: "POST", path: Base + "/revocations", body: `{"jti":"a","rooms":"r@b"}`, status: 422},
+		"an id of its own":  {method: "POST", path: Base + "/revocations", body: `{"jti":"a","id":"x"}`, status: 422},
+		"a number":          {method: "POST", path: Base + "/revocations", body: `{"jti":1}`, status: 422},
+		"null":              {method: "POST", path: Base + "/revocations", body: `{"jti":"a","room":null}`, status: 400},
+		"no time":           {method: "POST", path: Base + "/revocations", body: `{"jti":"a","before":"yesterday"}`, status: 422},
+		"an empty jti":      {method: "POST", path: Base + "/revocations", body: `{"jti":"","issuer":"i"}`, status: 400, want: errEmpty.Error()},
+		"an empty room":     {method: "POST", path: Base + "/revocations", body: `{"jti":"a","room":""}`, status: 400},
+		"an empty time":     {method: "POST", path: Base + "/revocations", body: `{"jti":"a","before":""}`, status: 400},
+		"a zero time":       {method: "POST", path: Base + "/revocations", body: `{"jti":"a","before":"0001-01-01T00:00:00Z"}`, status: 422},
+		"two objects":       {method: "POST", path: Base + "/revocations", body: `{"jti":"a"}{}`, status: 400},
+		"no JSON":           {method: "POST", path: Base + "/revocations", body: `jti=a`, status: 400},
+		"too long":          {method: "POST", path: Base + "/revocations", body: `{"jti":"` + strings.Repeat("x", maxRequest) + `"}`, status: 413},
+		"a token":           {method: "POST", path: Base + "/revocations", body: `{"jti":"eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOjF9.c2VjcmV0"}`, status: 400, want: errToken.Error()},
+		"a link":            {method: "POST", path: Base + "/revocations", body: `{"jti":"https://meet.example.com/standup?jwt=eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOjF9.c2VjcmV0"}`, status: 400, want: errToken.Error()},
+		"a link's end":      {method: "POST", path: Base + "/revocations", body: `{"jti":"https://meet.example.com/standup#jwt=x"}`, status: 400, want: errToken.Error()},
+		"a jti with dots":   {method: "POST", path: Base + "/revocations", body: `{"jti":"https://idp.example.com/t/7.1.2"}`, status: 200},
+		"lift":              {method: "DELETE", path: Base + "/revocations/ID", status: 204, asked: "unrevoke ID"},
+		"lift what is not":  {method: "DELETE", path: Base + "/revocations/X", err: store.ErrNoRevocation, status: 404, want: "no such revocation"},
+		"no such path":      {path: "/api/v2/grants", status: 404, want: errNoSuchPath.Error()},
+		"no such method":    {method: "PUT", path: Base + "/grants", status: 404, want: errNoSuchPath.Error()},
+		"lift without name": {method: "DELETE", path: Base + "/revocations/", status: 404},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := newUsher()
+			u.err = tt.err
+			h := Local(Options{Active: func() Usher {
+				if tt.standsBy {
+					return nil
+				}
+				return u
+			}, Status: Status{Domain: "focus.meet.example.com", Version: "v1"}})
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(tt.method, tt.path, strings.NewReader(tt.body)))
+			got := strings.TrimSpace(w.Body.String())
+			if w.Code < 400 && tt.want != "" && got != tt.want {
+				t.Errorf("%s\nwant %s", got, tt.want)
+			}
+			wants(t, name, w, tt.status, tt.want)
+			if tt.status >= 400 && tt.err == nil && !tt.standsBy && u.asked != "" {
+				t.Errorf("usher was asked: %s", u.asked)
+			}
+			if tt.asked != "" && u.asked != tt.asked {
+				t.Errorf("asked %s, want %s", u.asked, tt.asked)
+			}
+			if tt.body != "" && len(tt.body) > 60 && w.Code >= 400 && strings.Contains(got, "eyJ") {
+				t.Error("a token is repeated")
+			}
+		})
+	}
+}
 
 // The claims of tokens are whole, as usher revoke needs them, and harm no terminal.
 func TestClaimsAreWhole(t *testing.T) {

@@ -161,8 +161,8 @@ func (s *server) revoke(ctx context.Context, in *struct{ Body revocationRequest 
 		if t.from == nil {
 			continue
 		}
-		if *t.to = *t.from; t.to.IsZero() {
-			return nil, problem(http.StatusUnprocessableEntity, "a time is zero: leave it out, or say when")
+		if *t.to = *t.from; t.to.IsZero() || t.to.After(lastDate.AddDate(-1, 0, 0)) {
+			return nil, problem(http.StatusUnprocessableEntity, "a time is zero, or too far away: leave it out, or say when")
 		}
 	}
 	u, err := s.active()
@@ -239,7 +239,7 @@ func shown(all []component.LiveGrant) []Grant {
 	for i, g := range all {
 		list[i] = Grant{
 			Room: printable(g.Room.String()), Who: printable(g.Who.String()), Affiliation: g.Affiliation, Reason: string(g.Reason),
-			Issuer: printable(g.Issuer), JTI: printable(g.JTI), User: printable(g.User), At: g.At, Expires: g.Expires, RemoveAt: g.RemoveAt,
+			Issuer: printable(g.Issuer), JTI: printable(g.JTI), User: printable(g.User), At: g.At, Expires: dated(g.Expires), RemoveAt: dated(g.RemoveAt),
 		}
 	}
 	return list
@@ -258,4 +258,15 @@ func printableError(err error) string {
 		return ""
 	}
 	return printable(err.Error())
+}
+
+// lastDate is the last time that JSON can have (RFC 3339 §1).
+var lastDate = time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+
+// dated returns a time that JSON can have. Tokens may end in the last second of it, and leeway is added to that.
+func dated(t time.Time) time.Time {
+	if t.After(lastDate) {
+		return lastDate
+	}
+	return t
 }

@@ -148,7 +148,7 @@ func (s *server) getRoom(ctx context.Context, in *InRoom) (*struct{ Body RoomVie
 		return nil, s.fault(err)
 	}
 	view := RoomView{
-		Room: summary(v.RoomSummary), RuleNumber: v.RuleNumber, Rule: printable(v.Text), Ends: v.Ends,
+		Room: summary(v.RoomSummary), RuleNumber: v.RuleNumber, Rule: printable(v.Text), Ends: dated(v.Ends),
 		Occupants: make([]Occupant, len(v.Occupants)), Waits: make([]Waiter, len(v.Waits)),
 	}
 	for i, o := range v.Occupants {

@@ -175,7 +175,11 @@ func inTime(key *Key, asked MintRequest, now time.Time) (MintRequest, error) {
 			asked.TTL = min(asked.TTL, longest)
 		}
 	}
-	if end := asked.Ends(now); key.MaxTTL > 0 && end.After(now.Add(key.MaxTTL)) {
+	end := asked.Ends(now)
+	if end.After(lastDate) {
+		return asked, problem(http.StatusUnprocessableEntity, "this token would end after the year 9999, which no token can")
+	}
+	if key.MaxTTL > 0 && end.After(now.Add(key.MaxTTL)) {
 		return asked, problem(http.StatusForbidden, "the key %s makes tokens that end within %s: this one would end at %s", key.Name, key.MaxTTL, end.UTC().Format(time.RFC3339))
 	}
 	return asked, nil
