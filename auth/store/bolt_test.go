@@ -74,7 +74,7 @@ func TestFileSize(t *testing.T) {
 	s := open(t, path, store.Options{Now: clock.Now, MaxBytes: most})
 	random := rand.New(rand.NewPCG(3, 3))
 	for round := range 3 {
-		for _, k := range []store.Kind{store.KindSession, store.KindGrant, store.KindHeld} {
+		for _, k := range []store.Kind{store.KindSession, store.KindGrant, store.KindHeld, store.KindWebhook} {
 			for n, full := 0, false; !full; n++ {
 				var some []store.Record
 				for range 50 {
