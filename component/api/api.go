@@ -110,6 +110,8 @@ type server struct {
 	local   bool
 	limits  *limits
 	streams *streams
+
+	requestWithin time.Duration
 }
 
 // New returns the API for the network, with the page of links. The caller bounds how long a client may take to send its request; see
@@ -143,7 +145,7 @@ func newServer(o Options, local bool) *server {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &server{Options: o, local: local, limits: newLimits(o.Rate), streams: newStreams()}
+	return &server{Options: o, local: local, limits: newLimits(o.Rate), streams: newStreams(), requestWithin: requestWithin}
 }
 
 // Document returns the OpenAPI document of the API, in JSON.

@@ -513,6 +513,36 @@ func TestStream(t *testing.T) {
 	}
 }
 
+// A stream lasts longer than a request may take, and is told of when it begins.
+func TestStreamLasts(t *testing.T) {
+	f := newAPI(t)
+	s := newServer(f.options(), false)
+	s.requestWithin = time.Millisecond
+	mux := http.NewServeMux()
+	s.register(mux)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); answer(ctx, l, s.outermost(mux), zap.NewNop()) }()
+	t.Cleanup(func() { http.DefaultClient.CloseIdleConnections(); cancel(); <-done })
+	stream := f.hear(t, "http://"+l.Addr().String(), "all", "")
+	if c := f.last(); c.Path != Base+"/decisions/stream" || c.Status != 200 || c.Key != "all" {
+		t.Errorf("told of %+v", c)
+	}
+	<-time.After(50 * time.Millisecond) // beyond what a body may take
+	f.history.Add(decided("standup"+at, "romeo@meet.example.com/x", auth.Allow))
+	if data := stream.next(t, "data: "); !strings.Contains(data, "romeo@") {
+		t.Errorf("%s", data)
+	}
+	stream.close()
+	if told := len(f.calls); told != 1 {
+		t.Errorf("told of %d calls", told)
+	}
+}
+
 func TestStreamsAreFew(t *testing.T) {
 	s := newStreams()
 	for range maxStreamsOfKey {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -15,6 +16,7 @@ import (
 type current struct {
 	Call
 	asked, heard bool // whether the limits were asked about it, and what they said
+	told         bool
 }
 
 type callName struct{}
@@ -43,6 +45,7 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 		out.Header().Set("X-Content-Type-Options", "nosniff")
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin)) // which tests cannot
 		r = r.WithContext(context.WithValue(r.Context(), callName{}, c))
+		s.timed(w, r)
 		r.Body = http.MaxBytesReader(out, r.Body, maxRequest)
 		defer func() {
 			fault := recover()
@@ -59,7 +62,32 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 	})
 }
 
-// ended tells of a call.
+// timed bounds how long a body may take. The deadline is for the connection, so it must be gone when the body has been read: otherwise
+// net/http takes a call that lasts longer, such as a stream, for one whose client has gone.
+func (s *server) timed(w http.ResponseWriter, r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody {
+		return
+	}
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(s.requestWithin)) // which tests cannot
+	r.Body = &body{r.Body, func() { _ = control.SetReadDeadline(time.Time{}) }}
+}
+
+// body is the body of a request, which says when it has been read.
+type body struct {
+	io.ReadCloser
+	read func()
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.read()
+	}
+	return n, err
+}
+
+// ended tells of a call that is over, unless that was done before.
 func (s *server) ended(c *current, r *http.Request, out *recorder) {
 	if _, path, ok := strings.Cut(r.Pattern, " "); ok { // "GET /api/v1/usher"; that of all other paths has no method
 		c.Path = path
@@ -71,9 +99,16 @@ func (s *server) ended(c *current, r *http.Request, out *recorder) {
 	if s.local {
 		c.Key = localKey.Name
 	}
-	if c.Key != "" || s.heard(c) {
+	if !c.told && (c.Key != "" || s.heard(c)) {
 		s.Called(c.Call)
 	}
+}
+
+// begun tells of a call that is going on, because it has no end of its own.
+func (s *server) begun(ctx context.Context, path string) {
+	c := callOf(ctx)
+	c.told, c.Path, c.Status = true, path, http.StatusOK
+	s.Called(c.Call)
 }
 
 // method returns the method of a request, if it is one.

@@ -114,8 +114,18 @@ func decision(e history.Entry) Decision {
 		Number: e.Number, At: e.At, Room: printable(e.Room.String()), Who: printable(e.Who.Bare().String()), VHost: e.VHost,
 		Verdict: e.Verdict.String(), Reason: string(e.Reason), Affiliation: string(e.Affiliation),
 		Issuer: printable(e.Issuer), JTI: printable(e.JTI), User: printable(e.User),
-		Milliseconds: float64(e.Took.Microseconds()) / 1000, Told: printable(e.Text), Steps: e.Steps,
+		Milliseconds: float64(e.Took.Microseconds()) / 1000, Told: printable(e.Text), Steps: steps(e.Steps),
 	}
+}
+
+// steps returns steps with texts that are printable: they hold claims of tokens.
+func steps(all []auth.Step) []auth.Step {
+	shown := make([]auth.Step, len(all))
+	for i, s := range all {
+		s.Expected, s.Found = printable(s.Expected), printable(s.Found)
+		shown[i] = s
+	}
+	return shown
 }
 
 const (
@@ -145,6 +155,7 @@ func (s *server) streamDecisions(ctx context.Context, in *struct {
 		}
 		after = s.History.Number(last)
 	}
+	s.begun(ctx, Base+"/decisions/stream")
 	return &huma.StreamResponse{Body: func(out huma.Context) {
 		defer s.streams.end(key.Name)
 		s.stream(out, key, after, match)

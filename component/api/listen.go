@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// headersWithin and requestWithin are how long a client may take to send its headers, and all of its request.
+	// headersWithin and requestWithin are how long a client may take to send its headers, and its body.
 	headersWithin, requestWithin = 5 * time.Second, 10 * time.Second
 	// idleFor is how long a connection without a request is kept.
 	idleFor = time.Minute
@@ -49,7 +49,7 @@ func answer(ctx context.Context, l net.Listener, h http.Handler, log *zap.Logger
 	defer hangUp()
 	server := &http.Server{
 		Handler: h, ErrorLog: zap.NewStdLog(log), BaseContext: func(net.Listener) context.Context { return calls },
-		ReadHeaderTimeout: headersWithin, ReadTimeout: requestWithin, IdleTimeout: idleFor, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: headersWithin, IdleTimeout: idleFor, MaxHeaderBytes: 16 << 10,
 	}
 	ended := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

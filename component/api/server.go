@@ -110,7 +110,7 @@ func (s *Server) listen(ctx context.Context) (*listening, error) {
 	calls, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	l := &listening{path: s.Path, file: file, done: make(chan struct{}), hangUp: hangUp, server: &http.Server{
 		Handler: Local(s.Options), ErrorLog: zap.NewStdLog(s.Log), BaseContext: func(net.Listener) context.Context { return calls },
-		ReadTimeout: requestWithin, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: headersWithin, IdleTimeout: idleFor, MaxHeaderBytes: 16 << 10,
 	}}
 	go func() {
 		defer close(l.done)

@@ -209,6 +209,7 @@ func (s *server) explain(ctx context.Context, in *struct{ Body ExplainRequest })
 	for _, text := range []*string{&e.From, &e.Room, &e.Detail, &e.Told, &e.Issuer, &e.User, &e.JTI} {
 		*text = printable(*text)
 	}
+	e.Steps = steps(e.Steps)
 	return &struct{ Body Explanation }{e}, nil
 }
 
