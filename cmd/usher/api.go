@@ -132,7 +132,7 @@ func acceptsText(accepted []string, text string) bool {
 	return slices.Contains(accepted, text) || slices.Contains(accepted, "*")
 }
 
-// signer returns the issuer with whose secret a token is signed: the first one of that virtual host and name, of any if they are empty.
+// signer returns the issuer that signs a token with its secret: the first one of that virtual host and name, of any if they are empty.
 // An issuer with a claim map is none: its tokens say things in places that usher does not write to.
 func signer(c *config.Config, vhost, name string) (config.VHost, config.Issuer, error) {
 	for _, v := range c.VHosts {

@@ -124,7 +124,7 @@ func New(o Options) http.Handler {
 	return s.outermost(mux)
 }
 
-// Local returns the API for a socket of this machine: whoever can ask it may do all, by the name "local".
+// Local returns the API for a socket of this machine: everybody who can ask it may do all, by the name "local".
 func Local(o Options) http.Handler {
 	s := newServer(o, true)
 	mux := http.NewServeMux()

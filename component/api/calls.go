@@ -63,7 +63,7 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 }
 
 // timed bounds how long a body may take. The deadline is for the connection, so it must be gone when the body has been read: otherwise
-// net/http takes a call that lasts longer, such as a stream, for one whose client has gone.
+// net/http takes a call that lasts longer, such as a stream, for one with a client that has gone.
 func (s *server) timed(w http.ResponseWriter, r *http.Request) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return

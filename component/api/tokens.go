@@ -59,7 +59,7 @@ type Minted struct {
 	Room        string    `json:"room" doc:"As the token has it."`
 	Affiliation string    `json:"affiliation" doc:"What usher makes of its bearer today."`
 	Expires     time.Time `json:"expires"`
-	URL         string    `json:"url,omitempty" doc:"Where a browser enters the room with the token, if api.meet_url is set. Whoever has it has the token."`
+	URL         string    `json:"url,omitempty" doc:"Where a browser enters the room with the token, if api.meet_url is set. Everybody who has it has the token."`
 }
 
 // ExplainRequest asks what would be decided.
