@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -214,6 +213,19 @@ func wantTold(t testing.TB, e *endpoint, hook string, want ...string) {
 // child turns this process into the child process of a test, and then does not return. It does nothing in any other process.
 var child = func() {}
 
-const childEnv = "WEBHOOK_TEST_CHILD"
+// sent is the body of a request, as far as tests need it.
+type sent struct {
+	Type, Timestamp string
+	Data            struct {
+		RoomName string `json:"room_name"`
+		Text     string
+	}
+}
 
-var _ = os.Getenv
+func unmarshal(t testing.TB, body string) (s sent) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(body), &s); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"crypto/tls"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -162,7 +163,8 @@ func (h Hook) secrets() (all []string) {
 		return nil
 	}
 	password, _ := u.User.Password()
-	candidates := []string{h.URL, u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery, u.User.String(), u.User.Username(), password}
+	basic := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password)) // as the library sends it
+	candidates := []string{h.URL, u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery, u.User.String(), u.User.Username(), password, basic}
 	for _, part := range append(strings.Split(u.Path, "/"), strings.Split(u.EscapedPath(), "/")...) {
 		candidates = append(candidates, part)
 	}

@@ -292,6 +292,8 @@ const grace = time.Second
 func (b *Outbox) Run(ctx context.Context, s store.Store) {
 	b.run.Lock()
 	defer b.run.Unlock()
+	defer b.forget()
+	defer b.flush(context.WithoutCancel(ctx), s)
 	if !b.begin(ctx, s) {
 		return
 	}
@@ -304,8 +306,6 @@ func (b *Outbox) Run(ctx context.Context, s store.Store) {
 	defer late.Stop()
 	requests.Wait()
 	all.Wait()
-	b.flush(context.WithoutCancel(ctx), s)
-	b.forget()
 	b.client.CloseIdleConnections()
 }
 
@@ -314,6 +314,8 @@ func (b *Outbox) begin(ctx context.Context, s store.Store) bool {
 	for told := false; ; told = true {
 		err := b.load(ctx, s)
 		if err == nil {
+			signal(b.wake) // reports may have come before
+			signal(b.due)
 			return true
 		}
 		if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
