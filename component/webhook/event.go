@@ -1,5 +1,7 @@
 package webhook
 
+//go:generate go test -run ^TestReadme$ . -update
+
 import (
 	"bytes"
 	"encoding/json"
