@@ -45,8 +45,8 @@ type Options struct {
 	To string
 	// MaxSize is the size in bytes at which a file is put aside and a new one begun; 0 means DefaultMaxSize.
 	MaxSize int64
-	// MaxAge is the age of its first line at which a file is put aside, and how long files put aside are kept; 0 means
-	// DefaultMaxAge. So a line is there for twice as long at most.
+	// MaxAge is how old the last line of a file becomes before the file is deleted; 0 means DefaultMaxAge. A file is put aside
+	// when its first line is a tenth of that old.
 	MaxAge time.Duration
 	// Keep is the number of files put aside that are kept; 0 means DefaultKeep.
 	Keep int

@@ -30,6 +30,9 @@ type file struct {
 	torn    bool      // the file ends in the middle of a line
 }
 
+// parts is the number of files that MaxAge is spread over, where they are small. So a line is kept a tenth longer than MaxAge at most.
+const parts = 10
+
 // lookEvery is the interval at which usher looks whether the file was moved or deleted.
 const lookEvery = time.Second
 
@@ -152,11 +155,22 @@ func (f *file) ready(bytes int) error {
 	if f.f == nil {
 		return f.open()
 	}
-	old := now.Sub(f.since) >= f.o.MaxAge
-	if !f.regular || f.size == 0 || f.size+int64(bytes) <= f.o.MaxSize && !old || now.Before(f.stays) {
+	if !f.full(bytes, now) {
+		return nil
+	}
+	if f.look(now); f.f == nil { // another usher has put it aside
+		return f.open()
+	}
+	if !f.full(bytes, now) {
 		return nil
 	}
 	return f.rotate(now)
+}
+
+// full reports whether the file must be put aside before so many bytes are written.
+func (f *file) full(bytes int, now time.Time) bool {
+	old := now.Sub(f.since) >= f.o.MaxAge/parts
+	return f.regular && f.size > 0 && (old || f.size+int64(bytes) > f.o.MaxSize) && !now.Before(f.stays)
 }
 
 // look closes the file if it was moved or deleted.
