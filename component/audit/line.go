@@ -1,5 +1,7 @@
 package audit
 
+//go:generate go test -run ^TestReadme$ . -update
+
 import (
 	"encoding/binary"
 	"strconv"
