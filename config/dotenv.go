@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"regexp"
 	"strings"
 )
@@ -163,3 +164,17 @@ func refer(match string, known map[string]assignment) (_, fault string) {
 // maxValue is the limit of a value of a .env file in bytes, because each line could double the lines before. maxValues is the limit
 // of all of them together.
 const maxValue, maxValues = 64 << 10, 4 << 20
+
+// Dotenv returns the variables of a .env file by their names, read as Docker Compose does. The error names the first line that is wrong,
+// and has nothing of the file in it.
+func Dotenv(content string) (map[string]string, error) {
+	read, mistakes := parseDotenv(content)
+	if len(mistakes) > 0 {
+		return nil, fmt.Errorf("%d: %s", mistakes[0].line, mistakes[0].text)
+	}
+	variables := make(map[string]string, len(read))
+	for name, v := range read {
+		variables[name] = v.value
+	}
+	return variables, nil
+}

@@ -1,0 +1,454 @@
+package adopt
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/xmpp-usher/usher/pkg/smallfile"
+)
+
+// journal says what an adoption has changed, so that it can be put back. It is written before the first change, and has no content of
+// files: only what tells their versions apart.
+type journal struct {
+	// Applied reports that the last Apply has ended. Otherwise it was interrupted, or an Undo was, and each file is as it was or as it
+	// was to be.
+	Applied bool `json:"applied"`
+	// Folders are those that Apply has made, the outer ones first.
+	Folders []string `json:"folders"`
+	Files   []*entry `json:"files"`
+}
+
+// entry is a file of a journal.
+type entry struct {
+	File string `json:"file"`
+	// Before is the version at the beginning, as of digest; empty if the file was not there. Backup has its content.
+	Before string `json:"before"`
+	Backup string `json:"backup,omitempty"`
+	// Wrote are the versions that Apply has written, or was about to write; empty for a file that it removes.
+	Wrote []string `json:"wrote"`
+	// Edited are backups of versions that somebody else has made between two runs.
+	Edited []string `json:"edited,omitempty"`
+}
+
+// digest returns what tells the versions of a file apart; empty for a file that is not there.
+func digest(content []byte) string {
+	if content == nil {
+		return ""
+	}
+	sum := sha256.Sum256(content)
+	return hex.EncodeToString(sum[:])
+}
+
+// maxFile is the limit of a file that usher reads or writes here: one of them is usher itself.
+const maxFile = 256 << 20
+
+// content returns what is in a file; nil if it is not there.
+func (r root) content(name string) ([]byte, error) {
+	content, err := smallfile.Read(r.at(name), maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err == nil && content == nil {
+		content = []byte{}
+	}
+	return content, err
+}
+
+// disk writes the files of an adoption.
+type disk struct {
+	root root
+	// step, if not nil, is called before each change of the disk. If it returns an error, as if the process were killed there, nothing more is
+	// written.
+	step func() error
+}
+
+func (d disk) before() error {
+	if d.step == nil {
+		return nil
+	}
+	return d.step()
+}
+
+// partOf is the name of a file that is not yet complete.
+func partOf(name string) string {
+	return filepath.Join(filepath.Dir(name), "."+filepath.Base(name)+".usher-part")
+}
+
+// owner is who a file belongs to, and who may do what with it. -1 leaves the user or group as the system sets it.
+type owner struct {
+	mode     fs.FileMode
+	uid, gid int
+	at       time.Time // when it was changed last; zero for now
+}
+
+// ownerOf returns the owner of a file or folder.
+func (r root) ownerOf(name string) (owner, error) {
+	stat, err := os.Stat(r.at(name))
+	if err != nil {
+		return owner{}, err
+	}
+	o := owner{mode: stat.Mode() & (fs.ModePerm | fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky), uid: -1, gid: -1, at: stat.ModTime()}
+	if sys, ok := stat.Sys().(*syscall.Stat_t); ok {
+		o.uid, o.gid = int(sys.Uid), int(sys.Gid)
+	}
+	return o, nil
+}
+
+// write writes a file whole or not at all, and to the disk before it returns.
+func (d disk) write(name string, content []byte, o owner) error {
+	if err := d.before(); err != nil {
+		return err
+	}
+	part := d.root.at(partOf(name))
+	f, err := os.OpenFile(part, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if err == nil && (o.uid >= 0 || o.gid >= 0) {
+		err = f.Chown(o.uid, o.gid)
+	}
+	err = errors.Join(err, f.Chmod(o.mode), f.Sync(), f.Close())
+	if err == nil && !o.at.IsZero() {
+		err = os.Chtimes(part, o.at, o.at)
+	}
+	if err == nil {
+		if err = d.before(); err != nil {
+			return err // killed before the rename: the part is left
+		}
+		err = os.Rename(part, d.root.at(name))
+	}
+	if err != nil {
+		_ = os.Remove(part)
+		return err
+	}
+	return d.sync(filepath.Dir(name))
+}
+
+// sync writes the names in a folder to the disk.
+func (d disk) sync(folder string) error {
+	f, err := os.Open(d.root.at(folder))
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// remove removes a file, if it is there.
+func (d disk) remove(name string) error {
+	if _, err := os.Lstat(d.root.at(name)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := d.before(); err != nil {
+		return err
+	}
+	if err := os.Remove(d.root.at(name)); err != nil {
+		return err
+	}
+	return d.sync(filepath.Dir(name))
+}
+
+// mkdir makes a folder with an owner, or nothing if it is there. It appears with its owner and mode, never without.
+func (d disk) mkdir(name string, o owner) error {
+	if _, err := os.Stat(d.root.at(name)); err == nil {
+		return nil
+	}
+	if err := d.before(); err != nil {
+		return err
+	}
+	part := d.root.at(partOf(name))
+	if err := os.Mkdir(part, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if o.uid >= 0 || o.gid >= 0 {
+		if err := os.Chown(part, o.uid, o.gid); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(part, o.mode); err != nil {
+		return err
+	}
+	if err := d.before(); err != nil {
+		return err
+	}
+	if err := os.Rename(part, d.root.at(name)); err != nil {
+		return err
+	}
+	return d.sync(filepath.Dir(name))
+}
+
+// readJournal returns the journal of a file, or nil if there is none.
+func readJournal(r root, file string) (*journal, error) {
+	content, err := r.content(file)
+	if content == nil || err != nil {
+		return nil, err
+	}
+	j := new(journal)
+	if err := json.Unmarshal(content, j); err != nil {
+		return nil, fmt.Errorf("%s, in which \"usher adopt\" keeps what it has changed, cannot be read: %w", file, err)
+	}
+	return j, nil
+}
+
+// save writes the journal. The folder of the very first journal appears together with it, so that a folder without one is never usher's.
+func (d disk) save(j *journal, file string, o owner) error {
+	content, err := json.MarshalIndent(j, "", "  ")
+	if err != nil {
+		return err
+	}
+	content = append(content, '\n')
+	folder := filepath.Dir(file)
+	if _, err := os.Stat(d.root.at(folder)); err == nil {
+		o.mode = 0o600
+		return d.write(file, content, o)
+	}
+	part := partOf(folder)
+	if err := errors.Join(d.before(), os.RemoveAll(d.root.at(part)), os.Mkdir(d.root.at(part), 0o700)); err != nil {
+		return err
+	}
+	inside := o
+	inside.mode = 0o600
+	if err := d.write(filepath.Join(part, filepath.Base(file)), content, inside); err != nil {
+		return err
+	}
+	if o.uid >= 0 || o.gid >= 0 {
+		if err := os.Chown(d.root.at(part), o.uid, o.gid); err != nil {
+			return err
+		}
+	}
+	if err := errors.Join(os.Chmod(d.root.at(part), o.mode), d.before()); err != nil {
+		return err
+	}
+	if err := os.Rename(d.root.at(part), d.root.at(folder)); err != nil {
+		return err
+	}
+	return d.sync(filepath.Dir(folder))
+}
+
+// of returns the entry of a file, or nil.
+func (j *journal) of(file string) *entry {
+	i := slices.IndexFunc(j.Files, func(e *entry) bool { return e.File == file })
+	if i < 0 {
+		return nil
+	}
+	return j.Files[i]
+}
+
+// record notes a change that is about to be made. It returns the name of a backup that must be made of the content before, or "".
+func (d disk) record(j *journal, c Change, backup string) (string, error) {
+	old, e := digest(c.Old), j.of(c.File)
+	if e == nil {
+		e = &entry{File: c.File, Before: old}
+		j.Files = append(j.Files, e)
+	}
+	known := slices.Contains(e.Wrote, old)
+	if untouched, err := d.untouched(j, e, old); err != nil {
+		return "", err
+	} else if untouched {
+		e.Before, e.Wrote = old, nil
+	}
+	e.Wrote = append(slices.DeleteFunc(e.Wrote, func(w string) bool { return w == digest(c.New) }), digest(c.New))
+	switch {
+	case old == e.Before && old != "":
+		e.Backup = either(e.Backup, backup)
+		return e.Backup, nil
+	case old == e.Before, known:
+		return "", nil
+	}
+	e.Edited = append(e.Edited, backup)
+	return backup, nil
+}
+
+// untouched reports whether somebody has edited a file that was to be changed, but never was, or that was put back already: an Apply or
+// an Undo was interrupted, and there is no backup. now is the version that the file has.
+func (d disk) untouched(j *journal, e *entry, now string) (bool, error) {
+	if j.Applied || e.Before == "" || now == e.Before || slices.Contains(e.Wrote, now) || len(e.Edited) > 0 {
+		return false, nil
+	}
+	backup, err := d.root.content(e.Backup)
+	return backup == nil, err
+}
+
+// Undoable is the error of [Undo] where files are no longer as Apply has left them. Nothing was changed then.
+type Undoable struct {
+	// Files are these files, each with what to do about it.
+	Files []string
+}
+
+// Error implements error.
+func (u *Undoable) Error() string {
+	return "these files have changed since, so nothing was put back:\n" + strings.Join(u.Files, "\n") + "\nAfter that, run --undo again."
+}
+
+// undo puts everything back. It can be interrupted and called again.
+func (d disk) undo(j *journal, file string) error {
+	var changed []string
+	var restore []*entry
+	for _, e := range slices.Backward(j.Files) {
+		does, hint, err := d.look(j, e)
+		switch {
+		case err != nil:
+			return err
+		case hint != "":
+			changed = append(changed, hint)
+		case does:
+			restore = append(restore, e)
+		}
+	}
+	if len(changed) > 0 {
+		return &Undoable{changed}
+	}
+	j.Applied = false
+	o, err := d.root.ownerOf(file)
+	if err != nil {
+		return err
+	}
+	if err := d.save(j, file, owner{uid: o.uid, gid: o.gid}); err != nil {
+		return err
+	}
+	for _, e := range restore {
+		if err := d.putBack(e); err != nil {
+			return err
+		}
+	}
+	return d.clear(j, file)
+}
+
+// look reports whether a file has to be put back. hint says what is to be done by hand, if it cannot be.
+func (d disk) look(j *journal, e *entry) (does bool, hint string, err error) {
+	content, err := d.root.content(e.File)
+	if err != nil {
+		return false, "", err
+	}
+	now := digest(content)
+	if untouched, err := d.untouched(j, e, now); now == e.Before || untouched || err != nil {
+		return false, "", err
+	}
+	edited := strings.Join(e.Edited, ", ")
+	switch {
+	case edited != "" && e.Before == "":
+		return false, fmt.Sprintf("  %s: usher made it, somebody edited it (%s), and usher wrote it again. Move it away (mv), because it was not there "+
+			"before", e.File, edited), nil
+	case edited != "":
+		return false, fmt.Sprintf("  %s: somebody edited it after usher (%s has that), and usher changed it again. Put the original back: cp -p %s %s",
+			e.File, edited, e.Backup, e.File), nil
+	case !slices.Contains(e.Wrote, now) && e.Before == "":
+		return false, fmt.Sprintf("  %s: usher made it, and somebody has edited it since. Move it away (mv), because it was not there before", e.File), nil
+	case !slices.Contains(e.Wrote, now):
+		return false, fmt.Sprintf("  %s: somebody has edited it since. Keep a copy of it, and put the original back: cp -p %s %s", e.File, e.Backup, e.File), nil
+	case e.Before == "":
+		return true, "", nil
+	}
+	backup, err := d.root.content(e.Backup)
+	if err == nil && digest(backup) != e.Before {
+		hint = fmt.Sprintf("  %s: its backup %s is gone, or is not what it was. Put the original back by hand", e.File, e.Backup)
+	}
+	return true, hint, err
+}
+
+func either(text, otherwise string) string {
+	if text == "" {
+		return otherwise
+	}
+	return text
+}
+
+// putBack makes a file what it was before.
+func (d disk) putBack(e *entry) error {
+	if e.Before == "" {
+		return d.remove(e.File)
+	}
+	if err := errors.Join(d.before(), os.MkdirAll(d.root.at(filepath.Dir(e.File)), 0o755)); err != nil {
+		return err
+	}
+	if err := os.Rename(d.root.at(e.Backup), d.root.at(e.File)); err != nil {
+		return err
+	}
+	return d.sync(filepath.Dir(e.File))
+}
+
+// clear removes what is left of an adoption when all files are as before: backups, incomplete files, folders if they are empty, and
+// the journal, which goes last.
+func (d disk) clear(j *journal, file string) error {
+	for _, e := range j.Files {
+		names := []string{partOf(e.File)}
+		if e.Backup != "" {
+			names = append(names, e.Backup, partOf(e.Backup))
+		}
+		for _, edited := range e.Edited { // itself it stays: it is somebody's work
+			names = append(names, partOf(edited))
+		}
+		for _, name := range names {
+			if err := d.remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	for _, folder := range slices.Backward(j.Folders) {
+		if err := d.rmdir(partOf(folder)); err != nil {
+			return err
+		}
+		if folder == filepath.Dir(file) {
+			continue
+		}
+		if err := d.rmdir(folder); err != nil {
+			return err
+		}
+	}
+	return d.end(j, file)
+}
+
+// rmdir removes a folder if it is there and empty.
+func (d disk) rmdir(name string) error {
+	entries, err := os.ReadDir(d.root.at(name))
+	if err != nil || len(entries) > 0 {
+		return nil
+	}
+	return d.remove(name)
+}
+
+// end removes the journal, and its folder with it if Apply has made that and nothing else is in it.
+func (d disk) end(j *journal, file string) error {
+	folder := filepath.Dir(file)
+	if err := d.remove(partOf(file)); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(d.root.at(folder))
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(j.Folders, folder) || len(entries) > 1 {
+		return d.remove(file)
+	}
+	if err := d.before(); err != nil {
+		return err
+	}
+	// In one step: otherwise a folder without a journal could be left, of which nobody knows that it is usher's.
+	part := partOf(folder)
+	if err := os.Rename(d.root.at(folder), d.root.at(part)); err != nil {
+		return err
+	}
+	return d.sweep(file)
+}
+
+// sweep removes what is left where a journal was being made, or removed.
+func (d disk) sweep(file string) error {
+	part := partOf(filepath.Dir(file))
+	if _, err := os.Stat(d.root.at(part)); err != nil {
+		return nil
+	}
+	if err := d.before(); err != nil {
+		return err
+	}
+	return os.RemoveAll(d.root.at(part))
+}
