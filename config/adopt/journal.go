@@ -420,9 +420,6 @@ func (d disk) rmdir(name string) error {
 // end removes the journal, and its folder with it if Apply has made that and nothing else is in it.
 func (d disk) end(j *journal, file string) error {
 	folder := filepath.Dir(file)
-	if err := d.remove(partOf(file)); err != nil {
-		return err
-	}
 	entries, err := os.ReadDir(d.root.at(folder))
 	if err != nil {
 		return err
@@ -443,6 +440,9 @@ func (d disk) end(j *journal, file string) error {
 
 // sweep removes what is left where a journal was being made, or removed.
 func (d disk) sweep(file string) error {
+	if err := d.remove(partOf(file)); err != nil {
+		return err
+	}
 	part := partOf(filepath.Dir(file))
 	if _, err := os.Stat(d.root.at(part)); err != nil {
 		return nil

@@ -305,7 +305,12 @@ func (d *draft) outside(c *config.Config) error {
 	if d.root == "/" {
 		return nil
 	}
-	for _, file := range c.Files {
+	// As a source, Prosody's files are listed with all that they include.
+	all, err := d.read("USHER_SOURCES_PROSODY=" + strings.Join(c.ProsodyFiles(), ","))
+	if err != nil {
+		return err
+	}
+	for _, file := range all.Files {
 		if filepath.IsAbs(file) && !strings.HasPrefix(file, d.stage.dir+"/") && !strings.HasPrefix(file, string(d.root)+"/") && file != "/" {
 			return refuse("%s belongs to the configuration, and is none of the files in /etc/prosody, /etc/jitsi and /etc/usher: with --root, usher "+
 				"cannot tell where it lies", file)
