@@ -244,9 +244,13 @@ func TestRefused(t *testing.T) {
 			[]string{"/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua exists and is not usher's"}},
 		"jicofo.conf": {func(f tree) { f["etc/jitsi/jicofo/jicofo.conf"] = "# x\njicofo {\n  a = 1\n" },
 			[]string{"/etc/jitsi/jicofo/jicofo.conf:2: this brace is never closed"}},
-		"Jicofo's former option": {func(f tree) { f["etc/jitsi/jicofo/sip-communicator.properties"] = "a=b\norg.jitsi.jicofo.auth.URL=XMPP:meet.example.com\n" },
+		"Jicofo's former option": {func(f tree) {
+			f["etc/jitsi/jicofo/sip-communicator.properties"] = "a=b\norg.jitsi.jicofo.auth.URL=XMPP:meet.example.com\n"
+		},
 			[]string{"/etc/jitsi/jicofo/sip-communicator.properties:2: this wins over /etc/jitsi/jicofo/jicofo.conf"}},
-		"an option of Java": {func(f tree) { f["etc/jitsi/jicofo/config"] = "JAVA_SYS_PROPS=\"-Djicofo.authentication.enabled=true\"\n" },
+		"an option of Java": {func(f tree) {
+			f["etc/jitsi/jicofo/config"] = "JAVA_SYS_PROPS=\"-Djicofo.authentication.enabled=true\"\n"
+		},
 			[]string{"/etc/jitsi/jicofo/config:1: this wins over"}},
 		"config.js on one line": {func(f tree) {
 			f["etc/jitsi/meet/meet.example.com-config.js"] = "\nvar config = { conferenceRequestUrl: 'https://x', a: 1 };\n"

@@ -157,6 +157,20 @@ func off(value string) bool {
 	return err == nil && !on
 }
 
+// dockerWanted returns what .env must say. files are compose's own ones.
+func dockerWanted(files, separator string) []variable {
+	return []variable{
+		{"ENABLE_AUTO_OWNER", "0", off, nil},
+		{"JICOFO_ENABLE_AUTH", "0", off, nil},
+		{"COMPOSE_FILE", strings.ReplaceAll(files, ":", separator) + separator + "usher.yml",
+			func(now string) bool { return slices.Contains(strings.Split(now, separator), "usher.yml") },
+			func(now string) string { return now + separator + "usher.yml" }},
+		{"GLOBAL_CONFIG", config.DockerGlobalConfig,
+			func(now string) bool { return strings.Contains(now, config.DockerGlobalConfig) },
+			func(now string) string { return now + `\n` + config.DockerGlobalConfig }},
+	}
+}
+
 // dockerEnv plans the lines of .env: Jicofo leaves the decision to usher, compose knows usher's container, and Prosody reads usher's lines.
 func (d *draft) dockerEnv(j *jitsiInDocker) error {
 	files := dockerCompose
@@ -167,16 +181,7 @@ func (d *draft) dockerEnv(j *jitsiInDocker) error {
 	if separator == "" {
 		separator = ":"
 	}
-	changed, faulty := saying(j.env, j.variables, []variable{
-		{"ENABLE_AUTO_OWNER", "0", off, nil},
-		{"JICOFO_ENABLE_AUTH", "0", off, nil},
-		{"COMPOSE_FILE", strings.ReplaceAll(files, ":", separator) + separator + "usher.yml",
-			func(now string) bool { return slices.Contains(strings.Split(now, separator), "usher.yml") },
-			func(now string) string { return now + separator + "usher.yml" }},
-		{"GLOBAL_CONFIG", config.DockerGlobalConfig,
-			func(now string) bool { return strings.Contains(now, config.DockerGlobalConfig) },
-			func(now string) string { return now + `\n` + config.DockerGlobalConfig }},
-	})
+	changed, faulty := saying(j.env, j.variables, dockerWanted(files, separator))
 	if faulty != "" {
 		return refuse("%s: %s has a single quote in it, so usher cannot add to it safely: add it by hand (README, \"You run docker-jitsi-meet\")",
 			d.where(j, faulty), faulty)
