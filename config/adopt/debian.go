@@ -73,7 +73,7 @@ func (d *draft) debian() error {
 // findDebian says which of the files there are.
 func (d *draft) findDebian() {
 	for _, file := range []string{prosodyMain, jicofoConf, usherYAML} {
-		if _, err := os.Stat(d.root.at(file)); err == nil {
+		if exists(d.root.at(file)) {
 			d.plan.Found = append(d.plan.Found, file)
 		}
 	}
@@ -300,7 +300,7 @@ func (d *draft) overridden() error {
 func (d *draft) debianPage(c *config.Config) error {
 	for _, v := range c.VHosts {
 		file := filepath.Join(meetFolder, v.Domain.String()+"-config.js")
-		if _, err := os.Stat(d.stage.at(file)); err == nil {
+		if exists(d.stage.at(file)) {
 			d.plan.Found = append(d.plan.Found, file)
 			d.meet = append(d.meet, d.stage.at(file))
 		}

@@ -174,7 +174,7 @@ func dockerWanted(files, separator string) []variable {
 // dockerEnv plans the lines of .env: Jicofo leaves the decision to usher, compose knows usher's container, and Prosody reads usher's lines.
 func (d *draft) dockerEnv(j *jitsiInDocker) error {
 	files := dockerCompose
-	if _, err := os.Stat(d.root.at(filepath.Join(j.folder, override))); err == nil {
+	if exists(d.root.at(filepath.Join(j.folder, override))) {
 		files += ":" + override // without COMPOSE_FILE compose reads it by itself
 	}
 	separator := j.variables["COMPOSE_PATH_SEPARATOR"]
@@ -278,6 +278,12 @@ func (d *draft) copied(folder string) (map[string][]byte, error) {
 
 // dockerLines plans usher's lines, their copy beside that of the image's files, and usher's module.
 func (d *draft) dockerLines(j *jitsiInDocker) error {
+	// The image's main file includes usher's lines, so there must be some before they can be made.
+	if copy := filepath.Join(j.own("prosody"), linesName); !exists(d.stage.at(copy)) {
+		if err := d.stage.put(copy, nil, 0o640); err != nil {
+			return err
+		}
+	}
 	// usher's container has the variables of .env as its environment; here they are read from it.
 	c, err := d.read()
 	if err != nil {
@@ -305,13 +311,18 @@ func (d *draft) dockerLines(j *jitsiInDocker) error {
 	return d.module(filepath.Join(j.volumes, "prosody/prosody-plugins-custom"))
 }
 
+func exists(name string) bool {
+	_, err := os.Stat(name)
+	return err == nil
+}
+
 // dockerPage looks at what the operator adds to the configuration of the web page.
 func (d *draft) dockerPage(j *jitsiInDocker) error {
 	file := filepath.Join(j.volumes, "web/custom-config.js")
 	if err := d.stage.copy(file); err != nil {
 		return err
 	}
-	if _, err := os.Stat(d.stage.at(file)); err == nil {
+	if exists(d.stage.at(file)) {
 		d.meet = append(d.meet, d.stage.at(file))
 	}
 	return d.page()

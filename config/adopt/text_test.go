@@ -88,8 +88,8 @@ func FuzzJicofoConf(f *testing.F) {
 		if again != got || fault != nil {
 			t.Errorf("first\n%q\nthen\n%q, %v", got, again, fault)
 		}
-		rest := strings.Join(strings.Fields(withoutOwn(text)), " ")
-		if left := strings.Join(strings.Fields(withoutOwn(got)), " "); left != rest {
+		rest := strings.Join(strings.Fields(withoutOwn(text)), "")
+		if left := strings.Join(strings.Fields(withoutOwn(got)), ""); left != rest {
 			t.Errorf("%q has become %q", rest, left)
 		}
 	})
