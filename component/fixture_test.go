@@ -197,6 +197,7 @@ type gate struct {
 	store    store.Store // usher's, which goes on when usher stops
 	jicofo   *prosodytest.Jicofo
 	observer *prosodytest.Observer // nil beside the server of the README
+	reports  *reports
 
 	// Of the usher that runs, or ran last.
 	usher *component.Component
@@ -269,7 +270,7 @@ func (m mode) start(t *testing.T, s setup) *gate {
 	if m == module {
 		s.JitsiOptions = keptOutByModule(t, s.JitsiOptions)
 	}
-	g := &gate{t: t, mode: m, setup: s}
+	g := &gate{t: t, mode: m, setup: s, reports: newReports()}
 	if g.store = s.shared; g.store == nil {
 		g.store = g.newStore()
 	}
@@ -435,6 +436,8 @@ func (g *gate) begins() {
 	g.policy.Sessions, g.policy.Refusals = store.Sessions{Store: g.store}, store.Refusals{Store: g.store, Now: g.now}
 	o := options(g.ComponentAddr, g.policy, zap.New(core))
 	o.Now, o.Store, o.MembersOnly = g.now, g.store, !g.setup.Open
+	g.reports.restarts()
+	o.Report = g.reports.add
 	if !g.mode.alone() {
 		o.Jicofo, o.GuardInterval = jid.MustParse(jicofoJID), 500*time.Millisecond
 	}
@@ -464,6 +467,7 @@ func (g *gate) begins() {
 	g.t.Cleanup(func() {
 		g.halt()
 		g.keepsSecrets(log)
+		g.reports.inOrder(g.t)
 		if g.t.Failed() {
 			g.t.Logf("the end of usher's log:\n%s", prosodytest.Tail(inWords(log)))
 		}

@@ -227,7 +227,7 @@ func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 	g.mu.Unlock()
 	defer func() {
 		if err == nil {
-			g.found(j, host, asked)
+			g.found(j, items, host, asked)
 		}
 	}()
 	if host {

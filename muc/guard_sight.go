@@ -8,13 +8,23 @@ import (
 
 // What Guard tells of rooms and people, as far as it finds them when it looks. It knows people by their bare JID.
 
-// found takes in whether a host was inside a room, or one of its breakout rooms, when it was asked.
-func (g *Guard) found(j jid.JID, host bool, asked time.Time) {
+// found takes in the moderators of a room that were asked for, and whether a host is inside, there or in a breakout room.
+func (g *Guard) found(j jid.JID, moderators []Item, host bool, asked time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if rm := g.rooms[j.String()]; rm != nil {
-		g.seesHost(rm, host, asked)
+	rm := g.rooms[j.String()]
+	if rm == nil {
+		return
 	}
+	if !asked.Before(rm.told.at) { // otherwise some may have left since
+		for _, i := range moderators {
+			who, ok := i.real()
+			if bare := who.Bare().String(); ok && !rm.occupancy.bare[bare] && !g.removedSince(rm, bare, asked) {
+				g.seesCame(rm, who, true)
+			}
+		}
+	}
+	g.seesHost(rm, host, asked)
 }
 
 // seesHost tells whether a host is inside. An answer to a question from before a host was found says nothing. The caller holds mu.
@@ -42,6 +52,11 @@ func (g *Guard) sees(rm *guarded, was occupancy, f findings) {
 		rm.occupancy = occupancy{} // it has ended meanwhile
 		return
 	}
+	if f.asked.Before(rm.told.at) {
+		rm.occupancy = was // of a later audit, which began in another room
+		return
+	}
+	rm.told.at = g.Now()
 	g.meets(rm.jid, &rm.told)
 	is := rm.occupancy
 	for bare := range is.bare {
@@ -54,25 +69,37 @@ func (g *Guard) sees(rm *guarded, was occupancy, f findings) {
 			g.seeGone(rm, bare)
 		}
 	}
-	seen := make(map[string]bool)
 	for _, i := range f.occupants {
 		who, ok := i.real()
-		bare := who.Bare().String()
-		if !ok || g.isFocus(who) || !is.bare[bare] || seen[bare] {
-			continue
-		}
-		seen[bare] = true
-		switch s := (Sight{Room: rm.jid, Who: who, Moderator: is.moderators[bare]}); {
+		switch bare := who.Bare().String(); {
+		case !ok || !is.bare[bare]:
 		case !was.bare[bare]:
-			s.Seen, s.Before = SeenCame, !rm.told.met
-			g.see(s)
-		case was.moderators[bare] != s.Moderator:
-			s.Seen = SeenRole
-			g.see(s)
+			g.seesCame(rm, who, is.moderators[bare])
+		case was.moderators[bare] != is.moderators[bare] && !g.isFocus(who):
+			g.see(Sight{Seen: SeenRole, Room: rm.jid, Who: who, Moderator: is.moderators[bare]})
 		}
 	}
 	g.seesHost(rm, g.hereOrBreakout(rm, func(o occupancy) bool { return o.host }), f.asked)
 	rm.told.met = true
+}
+
+// seesCame tells of somebody inside, once for all their occupants. The caller holds mu.
+func (g *Guard) seesCame(rm *guarded, who jid.JID, moderator bool) {
+	bare := who.Bare().String()
+	if _, told := rm.told.inside[bare]; told || g.isFocus(who) {
+		return
+	}
+	for _, all := range []*map[string]bool{&rm.occupancy.bare, &rm.occupancy.moderators} {
+		if *all == nil {
+			*all = make(map[string]bool)
+		}
+	}
+	rm.occupancy.bare[bare], rm.occupancy.moderators[bare] = true, moderator
+	if rm.told.inside == nil {
+		rm.told.inside = make(map[string]jid.JID)
+	}
+	rm.told.inside[bare] = who
+	g.see(Sight{Seen: SeenCame, Room: rm.jid, Who: who, Moderator: moderator, Before: !rm.told.met})
 }
 
 // seesGone notes that somebody was put out. The caller holds mu.
@@ -85,8 +112,9 @@ func (g *Guard) seesGone(rm *guarded, bare string) {
 
 // seeGone tells that somebody has gone. The caller holds mu.
 func (g *Guard) seeGone(rm *guarded, bare string) {
-	if who, err := jid.ParseUnsafe(bare); err == nil && !g.isFocus(who.JID) {
-		g.see(Sight{Seen: SeenGone, Room: rm.jid, Who: who.JID})
+	if who, told := rm.told.inside[bare]; told {
+		delete(rm.told.inside, bare)
+		g.see(Sight{Seen: SeenGone, Room: rm.jid, Who: who})
 	}
 }
 

@@ -1,6 +1,10 @@
 package muc
 
-import "mellium.im/xmpp/jid"
+import (
+	"time"
+
+	"mellium.im/xmpp/jid"
+)
 
 // Sight is something that Rooms or Guard have noticed in a room; see Options.Sees.
 type Sight struct {
@@ -42,7 +46,9 @@ type telling struct {
 	met      bool // who is inside; otherwise those who are found inside have not come just now
 	host     bool // that a host is inside
 	why      string
-	inside   map[string]jid.JID // the people by bare JID, while a room of Rooms is lost
+	// inside are the people inside: of Rooms only while the room is lost, by full JID; of Guard by bare JID.
+	inside map[string]jid.JID
+	at     time.Time // when Guard was last told who is inside
 }
 
 // meets tells that a room exists.
