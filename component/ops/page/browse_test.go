@@ -246,6 +246,58 @@ func TestFlood(t *testing.T) {
 	quiet(t, b)
 }
 
+// Every text can be read against its ground: WCAG 2.2, 1.4.3 and 1.4.11 in part.
+func TestContrast(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	busy(s)
+	s.change(func() { s.checks[0].OK, s.checks[0].Says, s.status.Slow = false, "does not answer", 3 })
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{})
+	b.See("h1", "Trouble")
+	b.Click("#rooms .opener")
+	b.See("#rooms .detail", "Address")
+	b.Click("#decisions .opener")
+	b.See("#decisions .detail", "Rule by rule")
+	b.Click("#pause")
+	for _, scheme := range []string{"light", "dark"} {
+		b.Do("media", "scheme", scheme)
+		for _, level := range []string{"well", "standby", "trouble", "connecting"} {
+			b.Run(`document.body.dataset.level = '` + level + `'`)
+			for _, faint := range b.Run(contrastScript).([]any) {
+				t.Errorf("%s, %s: %s", scheme, level, faint)
+			}
+		}
+	}
+}
+
+// contrastScript returns the elements with a text that has too little contrast, with the contrast.
+const contrastScript = `(() => {
+	const pen = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
+	const over = (grounds) => {
+		pen.clearRect(0, 0, 1, 1);
+		for (const [colour, alpha] of grounds) { pen.globalAlpha = alpha; pen.fillStyle = colour; pen.fillRect(0, 0, 1, 1); }
+		return [...pen.getImageData(0, 0, 1, 1).data].slice(0, 3);
+	};
+	const light = rgb => rgb.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+		.reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
+	const faint = [];
+	for (const e of document.querySelectorAll('body *:not(script, style, option)')) {
+		const own = [...e.childNodes].some(c => c.nodeType === 3 && c.data.trim());
+		if (!own || !e.checkVisibility() || e.closest('.unseen, .skip, :disabled')) continue;
+		const style = getComputedStyle(e), grounds = [];
+		let opacity = 1;
+		for (let up = e; up; up = up.parentElement) {
+			grounds.unshift([getComputedStyle(up).backgroundColor, 1]);
+			opacity *= Number(getComputedStyle(up).opacity);
+		}
+		const [a, b] = [light(over(grounds)), light(over([...grounds, [style.color, opacity]]))];
+		const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), size = parseFloat(style.fontSize);
+		const enough = size >= 24 || size >= 18.66 && style.fontWeight >= 700 ? 3 : 4.5;
+		if (ratio < enough) faint.push(e.textContent.trim().slice(0, 30) + ' (' + (e.className || e.tagName) + '): ' + ratio.toFixed(2));
+	}
+	return [...new Set(faint)];
+})()`
+
 // A screen reader finds its way, and is told of what matters only.
 func TestScreenReader(t *testing.T) {
 	t.Parallel()
@@ -258,7 +310,7 @@ func TestScreenReader(t *testing.T) {
 	for _, want := range []string{
 		"- banner:", "- main:", "- contentinfo:", `heading "All is well" [level=1]`, `region "Rooms"`, `region "Last decisions"`, `heading "Rooms" [level=2]`,
 		`table "Rooms that are open`, `columnheader "Waiting"`, `rowheader "acme / planning"`, `searchbox "Filter rooms by name"`, `button "Pause"`,
-		`img "People let in in the last hour: 0.`, `"works: Prosody 0.12.3`, "✕ refused", `combobox "Show"`,
+		`img "People let in in the last hour: 0.`, `, well: Prosody 0.12.3`, "✕ refused", `combobox "Show"`,
 	} {
 		if !strings.Contains(tree, want) {
 			t.Errorf("no %s in\n%s", want, tree)

@@ -70,6 +70,12 @@ func TestLooks(t *testing.T) {
 	b.Click("#decisions .opener")
 	b.See("#decisions .detail", "Rule by rule")
 	all("open")
+	b.Do("size", "width", 320, "height", 900)
+	for part, css := range map[string]string{"rooms": "#rooms-title", "decisions": "#decisions-title"} {
+		b.Run(`document.querySelector('` + css + `').scrollIntoView()`)
+		b.Shot("open-narrow-" + part)
+	}
+	b.Run(`scrollTo(0, 0)`)
 	s.change(func() {
 		s.status.Connected, s.status.Since = false, time.Now().Add(-12*time.Second)
 	})

@@ -24,6 +24,8 @@
 	}
 	// theirs is a text that somebody else wrote. Its direction stays its own.
 	const theirs = text => el('bdi', {}, String(text));
+	// prose is a sentence of usher's, with what is between backticks as code.
+	const prose = text => text.split('`').map((part, n) => n % 2 ? el('code', {}, part) : part);
 	const plural = (n, one, many = `${one}s`) => `${n.toLocaleString('en')} ${n === 1 ? one : many}`;
 
 	// --- Time ---
@@ -145,7 +147,7 @@
 	}
 
 	function showChecks(s) {
-		const tiles = s.checks.map(c => [c.ok ? 'good' : 'bad', c.name, c.says || '']);
+		const tiles = s.checks.map(c => [c.ok ? 'good' : 'bad', c.name, c.says || (c.ok ? 'works' : 'does not work')]);
 		if (s.level !== 'standby') {
 			tiles.push([s.slow ? 'warn' : 'plain', 'requests', `${s.queued} in the queue, ${s.held} held for a host${s.slow ? `, ${s.slow} slow` : ''}`]);
 		}
@@ -158,7 +160,7 @@
 			const [mark, title, spoken, words] = tile.children;
 			say(mark, { good: '✓', bad: '✕', warn: '!', plain: '·' }[kind]);
 			say(title, name[0].toUpperCase() + name.slice(1));
-			say(spoken, { good: ' works: ', bad: ' does not work: ', warn: ', look at this: ', plain: ': ' }[kind]);
+			say(spoken, { good: ', well: ', bad: ', not well: ', warn: ', look at this: ', plain: ': ' }[kind]);
 			say(words, text);
 		});
 	}
@@ -198,9 +200,8 @@
 
 	// List is the body of a table with rows that open. One row is open at a time.
 	class List {
-		constructor(table, columns, look) {
+		constructor(table, look) {
 			this.body = table.tBodies[0];
-			this.columns = columns;
 			this.look = look; // fills the opened part: async (key, box)
 			this.rows = new Map();
 			this.open = null;
@@ -219,6 +220,14 @@
 				opener.focus();
 			});
 		}
+		// whole is a cell as wide as the table, which shows fewer columns in a narrow window.
+		whole(...content) {
+			const columns = [...this.body.parentElement.tHead.rows[0].cells].filter(c => getComputedStyle(c).display !== 'none').length;
+			return el('td', { class: 'whole', colspan: columns }, ...content);
+		}
+		fit() {
+			for (const cell of this.body.querySelectorAll(':scope > tr > .whole')) cell.colSpan = this.whole().colSpan;
+		}
 		// row makes the row of a key: its first cell has the button that opens it.
 		row(key, heading, label, ...cells) {
 			const tr = el('tr', { class: 'row' }, el(heading ? 'th' : 'td', { scope: heading ? 'row' : undefined },
@@ -233,7 +242,7 @@
 			if (was === key) return;
 			const row = this.rows.get(key);
 			const id = `${this.body.parentElement.id}-open-${++this.ids}`;
-			const box = el('td', { colspan: this.columns }, el('p', { class: 'note' }, 'One moment.'));
+			const box = this.whole(el('p', { class: 'note' }, 'One moment.'));
 			row.detail = el('tr', { class: 'detail', id }, box);
 			row.tr.after(row.detail);
 			row.tr.classList.add('open');
@@ -303,7 +312,7 @@
 	// --- Rooms ---
 
 	let roomsVersion = -1, from = 0, searched = '';
-	const rooms = new List($('rooms'), 7, lookIntoRoom);
+	const rooms = new List($('rooms'), lookIntoRoom);
 
 	const refreshRooms = latest(async () => {
 		const filter = $('rooms-filter').value;
@@ -392,7 +401,7 @@
 		'host-arrived': ['host inside', 'event'], 'host-left': ['last host left', 'event'], 'room-opened': ['room opened', 'event'],
 		'room-ended': ['room ended', 'event'], expired: ['put out: right ended', 'event'], revoked: ['put out', 'event'],
 	};
-	const decisions = new List($('decisions'), 4, explain);
+	const decisions = new List($('decisions'), explain);
 	let last = '';   // id of the newest entry that usher has told us
 	let held = [];   // entries that came while the list stands still
 	let heldMissed = 0;
@@ -412,11 +421,13 @@
 	function decisionRow(e) {
 		const [word, kind] = WORDS[e.verdict || e.what] || [e.what, 'event'];
 		const where = e.name || e.room || '';
+		const person = () => e.user || e.who ? [theirs(e.user || e.who)] : [];
 		const room = () => [e.tenant && el('span', { class: 'tenant' }, theirs(e.tenant), ' / '), theirs(where)].filter(Boolean);
 		return decisions.row(e.id, false, el('span', {}, at(e.at), el('span', { class: 'unseen' }, ', explain')),
 			el('td', {}, el('span', { class: `verdict ${kind}` }, word), ' ', el('span', { class: 'reason' }, e.reason || ''),
-				e.again ? el('span', { class: 'reason' }, ', again') : ''),
-			el('td', {}, e.user || e.who ? theirs(e.user || e.who) : '–', el('span', { class: 'narrow note' }, ...room())),
+				e.again ? el('span', { class: 'reason' }, ', again') : '',
+				el('span', { class: 'narrow' }, ...person()), el('span', { class: 'narrow note' }, ...room())),
+			el('td', { class: 'wide' }, ...person()),
 			el('td', { class: 'wide' }, ...room()));
 	}
 
@@ -449,7 +460,7 @@
 			const first = body.firstChild;
 			const before = first?.classList.contains('missed') ? Number(first.dataset.missed) : 0;
 			if (before) first.remove();
-			const gap = el('tr', { class: 'missed' }, el('td', { colspan: 4 },
+			const gap = el('tr', { class: 'missed' }, decisions.whole(
 				`${plural(before + heldMissed, 'entry', 'entries')} came too fast to be shown here.`));
 			gap.dataset.missed = before + heldMissed;
 			body.prepend(gap);
@@ -479,8 +490,8 @@
 		const x = await ask('explanation', { of: id });
 		const ms = n => n && (n < 1000 ? `${n.toLocaleString('en', { maximumFractionDigits: 1 })} ms` : `${(n / 1000).toLocaleString('en', { maximumFractionDigits: 1 })} s`);
 		const content = [
-			x.doc && el('p', { class: 'doc' }, x.doc),
-			x.do && x.do !== 'Nothing.' && el('p', {}, x.do),
+			x.doc && el('p', { class: 'doc' }, ...prose(x.doc)),
+			x.do && x.do !== 'Nothing.' && el('p', {}, ...prose(x.do)),
 			facts([
 				['Person', x.who && theirs(x.who)], ['User', x.user && theirs(x.user)], ['Room', x.room && theirs(x.room)],
 				['Virtual host', x.vhost && theirs(x.vhost)], ['Issuer', x.issuer && theirs(x.issuer)], ['Token id', x.jti && theirs(x.jti)],
@@ -512,6 +523,8 @@
 	});
 	$('decisions-show').addEventListener('change', loadDecisions);
 	$('decisions-filter').addEventListener('input', later(loadDecisions, 150));
+
+	matchMedia('(max-width: 720px)').addEventListener('change', () => { rooms.fit(); decisions.fit(); });
 
 	// --- The stream ---
 
