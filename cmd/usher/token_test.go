@@ -66,6 +66,8 @@ func TestPasted(t *testing.T) {
 		"https://meet.example.com/standup?lang=%zz&jwt=" + token,
 		"https://meet.example.com/standup#config.x=1&jwt=" + token,
 		"https://meet.example.com/standup?jwt=of-the-query#jwt=" + token,
+		"https://meet.example.com/standup#jwt=%22" + token + "%22",
+		"https://meet.example.com/standup#config.x=1&jwt=%22" + token + "%22",
 		"https://meet.example.com/standup?jwt=%20" + strings.ReplaceAll(token, ".", "%2E"),
 		"jitsi-meet://meet.example.com/standup?jwt=" + token,
 		"meet.example.com/standup?jwt=" + token,

@@ -626,8 +626,9 @@ func FuzzBodies(f *testing.F) {
 		f.Add(body)
 	}
 	covered := keyFor("acme", Scopes, "standup", "acme-*", "[acme]*")
+	a := newAPI(f)
 	f.Fuzz(func(t *testing.T, body string) {
-		a := newAPI(t)
+		a.change(func() { a.calls = nil })
 		for _, path := range []string{"/tokens", "/links", "/tokens/explain", "/revocations"} {
 			a.asked, a.mints = "", nil
 			w := a.call("acme", "POST", Base+path, body)
@@ -642,6 +643,48 @@ func FuzzBodies(f *testing.F) {
 			}
 			if strings.HasPrefix(a.asked, "revoke") && !strings.Contains(a.asked, "Room:standup@") && !strings.Contains(a.asked, "Room:acme-") && !strings.Contains(a.asked, "Room:[acme]") {
 				t.Fatalf("%s: %s", path, a.asked)
+			}
+		}
+	})
+}
+
+// However a room is spelled in a path, a key for some rooms reaches no other.
+func FuzzPaths(f *testing.F) {
+	for _, room := range []string{
+		"standup", "%2573tandup", "[acme]x", "[other]standup", "board", "..", "%2e%2e", "standup%00", "standup%2Flock", "STANDUP%40conference.meet.example.com",
+		"standup@conference.meet.example.com%2Fnick", "standup@conference.acme.meet.example.com", "%5Bacme%5Dboard", "[acme]%255Bother%255Dx", "%ff", "st%C2%ADandup", "ｓｔａｎｄｕｐ", "acme-%252f",
+	} {
+		f.Add("GET", "/rooms/"+room, "")
+		f.Add("DELETE", "/rooms/"+room+"/occupants/romeo@meet.example.com", "bar=true")
+		f.Add("POST", "/rooms/"+room+"/lock", "")
+		f.Add("GET", "/grants", "room="+room)
+		f.Add("GET", "/decisions", "room="+room)
+	}
+	covered := keyFor("acme", Scopes, "standup", "acme-*", "[acme]*")
+	a := newAPI(f)
+	f.Fuzz(func(t *testing.T, method, path, query string) {
+		if path == "/decisions/stream" {
+			return // which has no end
+		}
+		r, err := http.NewRequest(method, "http://x"+Base+path, nil)
+		if err != nil {
+			return
+		}
+		r.URL.RawQuery = query
+		r.Header.Set("Authorization", "Bearer "+secret("acme"))
+		a.change(func() { a.calls, a.asked = nil, "" })
+		w := httptest.NewRecorder()
+		a.ServeHTTP(w, r)
+		if w.Code >= 500 {
+			t.Fatalf("%s %s?%s: %d %s", method, path, query, w.Code, w.Body)
+		}
+		for _, word := range strings.Fields(a.asked) {
+			address, isRoom := strings.CutSuffix(strings.Trim(word, `"`), at)
+			if !isRoom {
+				continue
+			}
+			if room, err := auth.ParseRoom(address + at); err != nil || !covered.covers(room) {
+				t.Fatalf("%s %s?%s: asked %s", method, path, query, a.asked)
 			}
 		}
 	})

@@ -192,7 +192,7 @@ func (f *fixture) options() Options {
 			defer f.mu.Unlock()
 			f.calls = append(f.calls, c)
 		},
-		Rate:   Rate{1000, 1000},
+		Rate:   Rate{1e9, 1e9},
 		Status: Status{Domain: "focus.meet.example.com", Version: "v1"},
 		Now:    f.clock,
 	}
