@@ -22,15 +22,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
 	"regexp"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 )
@@ -66,8 +65,7 @@ type Hook struct {
 	Secrets []Secret
 	// Events are the types that are sent; none means all.
 	Events []Type
-	// Rooms are patterns (path.Match) of the names of rooms, where * and ? also match a slash: "standup-*" for rooms without a
-	// tenant, "[acme]standup-*" for those of a tenant, "[*]*" for all. None means all rooms.
+	// Rooms are patterns of rooms, see auth.MatchRoom. None means all rooms.
 	Rooms []string
 	// Timeout bounds a request; 0 means DefaultTimeout.
 	Timeout time.Duration
@@ -94,36 +92,17 @@ func (h Hook) Check() error {
 		}
 	}
 	for _, pattern := range h.Rooms {
-		if _, err := matches(pattern, "", ""); err != nil {
-			return fmt.Errorf("webhook %s: the pattern %.64q of rooms cannot be read", h.Name, pattern)
+		if auth.CheckPattern(pattern) != nil {
+			return fmt.Errorf("webhook %s: the pattern %.64q fits no room", h.Name, pattern)
 		}
 	}
 	return nil
 }
 
-// slash replaces / in patterns and names, because * of path.Match does not match a slash.
-const slash = "\x00"
-
-// matches reports whether a pattern of rooms fits a room. Without brackets it fits rooms without a tenant.
-func matches(pattern, tenant, name string) (bool, error) {
-	of := ""
-	if rest, is := strings.CutPrefix(pattern, "["); is {
-		if of, pattern, is = strings.Cut(rest, "]"); !is || of == "" {
-			return false, path.ErrBadPattern
-		}
-	}
-	if pattern == "" {
-		return false, path.ErrBadPattern
-	}
-	ok, err := path.Match(strings.ReplaceAll(pattern, "/", slash), strings.ReplaceAll(name, "/", slash))
-	return ok && name != "" && (of == "*" || of == tenant), err
-}
-
 // covers reports whether the hook is told of a room.
 func (h Hook) covers(tenant, name string) bool {
 	return len(h.Rooms) == 0 || slices.ContainsFunc(h.Rooms, func(pattern string) bool {
-		ok, _ := matches(pattern, tenant, name)
-		return ok
+		return auth.MatchRoom(pattern, auth.Room{Tenant: tenant, Name: name})
 	})
 }
 
