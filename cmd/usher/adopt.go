@@ -147,7 +147,7 @@ func (a *adoption) options(ctx context.Context) (adopt.Options, error) {
 	case adopt.IsDocker(o.Root, folder) && (a.folder != "" || o.Root == ""):
 		o.Docker = folder
 	case a.folder != "":
-		return o, fmt.Errorf("%s is not the folder of docker-jitsi-meet: it has no docker-compose.yml with the image jitsi/prosody", a.folder)
+		return o, fmt.Errorf("%s is not the folder of docker-jitsi-meet: it has no docker-compose.yml with Jitsi's image of Prosody", a.folder)
 	default:
 		return o, nil
 	}
@@ -197,7 +197,7 @@ func (a *adoption) say(p *adopt.Plan) {
 	for _, c := range p.Changes {
 		fmt.Fprintf(a.out, "\n%s: %s.\n%s", c.File, c.Why, tabbed(c.Diff()))
 	}
-	for _, w := range p.Config.Warnings {
+	for _, w := range p.Warnings {
 		fmt.Fprintln(a.out, "warning:", w)
 	}
 	for _, text := range p.ByHand {
@@ -266,7 +266,7 @@ func (a *adoption) prosodyctl(ctx context.Context, t *tally) {
 // restarted runs the commands that put the changes into effect, and has the doctor examine everything. Where usher is a unit of systemd,
 // it is stopped for that, and started afterwards.
 func (a *adoption) restarted(ctx context.Context, p *adopt.Plan) error {
-	unit := p.Prosody != "" && a.run(ctx, "", io.Discard, "systemctl", "cat", "usher.service") == nil
+	unit := p.Prosody != "" && a.unit(ctx)
 	commands, start := p.Restart, p.Start
 	if unit {
 		commands = append([]adopt.Command{{Args: []string{"systemctl", "stop", "usher"}}}, commands...)
@@ -290,6 +290,11 @@ func (a *adoption) restarted(ctx context.Context, p *adopt.Plan) error {
 		}
 	}
 	return examined
+}
+
+// unit reports whether usher is a unit of systemd.
+func (a *adoption) unit(ctx context.Context) bool {
+	return a.run(ctx, "", io.Discard, "systemctl", "cat", "usher.service") == nil
 }
 
 // command runs one command, and says so.
@@ -321,8 +326,11 @@ func (a *adoption) putBack(ctx context.Context, o adopt.Options) error {
 	}
 	fmt.Fprintln(a.out, "Everything is as it was before.")
 	commands := adopt.UndoCommands(o)
-	if !a.restart {
+	switch {
+	case !a.restart:
 		fmt.Fprintln(a.out, "Stop usher. After that, in this order (or with --restart):")
+	case o.Docker == "" && a.unit(ctx):
+		commands = append([]adopt.Command{{Args: []string{"systemctl", "stop", "usher"}}}, commands...)
 	}
 	for _, c := range commands {
 		if !a.restart {

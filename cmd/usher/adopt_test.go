@@ -240,7 +240,7 @@ func jitsiInDocker(t *testing.T) (here, source string) {
 		t.Fatal(err)
 	}
 	write(t, "meet/.env", strings.Replace(string(env), "CONFIG=~/.jitsi-meet-cfg", "CONFIG="+here+"/config", 1))
-	write(t, "meet/docker-compose.yml", "services:\n    prosody:\n        image: jitsi/prosody:${JITSI_IMAGE_VERSION:-unstable}\n")
+	write(t, "meet/docker-compose.yml", "services:\n    prosody:\n        image: ${JITSI_IMAGE_REPO:-ghcr.io/jitsi}/prosody:${JITSI_IMAGE_VERSION:-unstable}\n")
 	write(t, "config/web/custom-config.js", "config.conferenceRequestUrl = 'https://meet.example.com/conference-request/v1';\n")
 	for _, name := range []string{"prosody.cfg.lua", "conf.d/jitsi-meet.cfg.lua"} {
 		content, err := os.ReadFile(filepath.Join(source, name))

@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -54,6 +55,8 @@ type Plan struct {
 	// Config is usher's configuration after the changes. Files is how to name it on usher's command line.
 	Config *config.Config
 	Files  []string
+	// Warnings are those of the configuration.
+	Warnings []string
 	// Findings are what Prosody's files and the web page's have, after the changes, that an operator should know.
 	Findings []config.Finding
 	// Interrupted says that an earlier Apply was interrupted.
@@ -105,8 +108,11 @@ func refuse(format string, args ...any) error {
 // IsDocker reports whether a folder below a root is that of docker-jitsi-meet: it has a docker-compose.yml with its image of Prosody.
 func IsDocker(in, folder string) bool {
 	content, err := rootOf(in).content(filepath.Join(folder, dockerCompose))
-	return err == nil && strings.Contains(string(content), "jitsi/prosody")
+	return err == nil && imageOfProsody.Match(content)
 }
+
+// imageOfProsody is the line of docker-jitsi-meet's image, with or without a registry and a variable for it.
+var imageOfProsody = regexp.MustCompile(`(?m)^\s*image:.*\bjitsi\b.*/prosody\b`)
 
 func rootOf(name string) root {
 	if name == "" {
@@ -146,6 +152,9 @@ func (d *draft) finish() {
 	d.plan.Changes = slices.DeleteFunc(d.plan.Changes, Change.nothing)
 	for i := range d.plan.Changes {
 		d.plan.Changes[i].secrets = d.secrets()
+	}
+	for _, w := range d.plan.Config.Warnings {
+		d.plan.Warnings = append(d.plan.Warnings, d.stage.out(w.String()))
 	}
 	for i, f := range d.plan.Findings {
 		f.Source, f.Text, f.Mend = d.stage.out(f.Source), d.stage.out(f.Text), d.stage.out(f.Mend)
@@ -274,23 +283,30 @@ func (p *Plan) missing(r root) (all []folder) {
 	return all
 }
 
-// ownerOfNew returns the owner of something new in a folder: the group of the folder above that exists, with Docker also its user,
-// because the containers' user must read what usher writes.
+// dockerUser is the user, and the group, of the containers of docker-jitsi-meet, usher's among them (config/deploy/docker/usher.yml).
+const dockerUser = 1000
+
+// ownerOfNew returns the owner of something new: the group of its folder. With Docker it is the user and the group of the nearest folder
+// that is there, because the containers' user must read what usher writes; root stands for that user.
 func (p *Plan) ownerOfNew(r root, name string, mode fs.FileMode) owner {
-	o := owner{uid: -1, gid: -1}
-	for above := filepath.Dir(name); ; above = filepath.Dir(above) {
-		found, err := r.ownerOf(above)
-		if err == nil && (p.o.Docker != "" || above == filepath.Dir(name)) {
+	o := owner{uid: -1, gid: -1, mode: mode}
+	above := filepath.Dir(name)
+	found, err := r.ownerOf(above)
+	if p.o.Docker == "" {
+		if err == nil {
 			o.gid = found.gid
-			if p.o.Docker != "" {
-				o.uid = found.uid
-			}
 		}
-		if err == nil || above == "/" {
-			break
-		}
+		return o
 	}
-	o.mode = mode
+	for ; err != nil && above != "/"; found, err = r.ownerOf(above) {
+		above = filepath.Dir(above)
+	}
+	if err != nil {
+		return o
+	}
+	if o.uid, o.gid = found.uid, found.gid; o.uid == 0 && os.Geteuid() == 0 {
+		o.uid, o.gid = dockerUser, dockerUser
+	}
 	return o
 }
 
@@ -309,7 +325,7 @@ func (d disk) backUp(c Change, backup string) error {
 	return d.write(backup, c.Old, o)
 }
 
-// change writes or removes one file. A file that exists keeps its owner and mode.
+// change writes or removes one file. A file that exists keeps its owner and mode, unless it is usher's own.
 func (p *Plan) change(w disk, c Change) error {
 	if c.New == nil {
 		return w.remove(c.File)
@@ -322,7 +338,7 @@ func (p *Plan) change(w disk, c Change) error {
 		}
 		o.gid = like.gid
 	}
-	if c.Old != nil {
+	if c.Old != nil && !c.own {
 		var err error
 		if o, err = w.root.ownerOf(c.File); err != nil {
 			return err

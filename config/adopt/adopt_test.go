@@ -300,6 +300,9 @@ func TestOperatorsYAML(t *testing.T) {
 	files := debian()
 	files["etc/usher/usher.yaml"] = "# usher's package has installed this.\n"
 	grow(t, root, files)
+	if err := os.Chmod(filepath.Join(root, usherYAML), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	o := Options{Root: root, Authentication: "jitsi-anonymous"}
 	for range 2 {
 		p, err := New(o)
@@ -312,6 +315,9 @@ func TestOperatorsYAML(t *testing.T) {
 		own, err := os.ReadFile(filepath.Join(root, usherYAML))
 		if err != nil || !bytes.Contains(own, []byte("app_id: my_app")) {
 			t.Fatalf("%v\n%s", err, own)
+		}
+		if stat, err := os.Stat(filepath.Join(root, usherYAML)); err != nil || stat.Mode().Perm() != 0o640 {
+			t.Errorf("it has secrets now: %v, %v", stat.Mode(), err)
 		}
 		o.Authentication = ""
 	}

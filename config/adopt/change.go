@@ -21,7 +21,7 @@ type Change struct {
 
 	mode    fs.FileMode // of a new file
 	like    string      // the file or folder that gives a new file its owner
-	whole   bool        // like gives the user, too, and not only the group
+	own     bool        // it is usher's own, so it gets mode and owner as if it were new: a package's usher.yaml has no secrets yet
 	secrets []string    // what no diff may show
 	veiled  string      // stands for the content in the diff, if that is not for people: a secret, a program
 }

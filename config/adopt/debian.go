@@ -51,7 +51,7 @@ func (d *draft) debian() error {
 	if err := d.folder(usherFolder, 0o750); err != nil {
 		return err
 	}
-	if err := d.ownYAML(d.imported); err != nil {
+	if err := d.ownYAML("usher's configuration, as \"usher config import prosody\" makes it of Prosody's files", d.imported); err != nil {
 		return err
 	}
 	c, err := d.read()
@@ -80,7 +80,7 @@ func (d *draft) findDebian() {
 }
 
 // ownYAML plans usher's configuration, if there is none. One without any key, as a package installs it, counts as none.
-func (d *draft) ownYAML(make func() (string, error)) error {
+func (d *draft) ownYAML(why string, make func() (string, error)) error {
 	name := d.plan.Files[len(d.plan.Files)-1]
 	_, now, err := d.present(name)
 	if err != nil {
@@ -93,7 +93,7 @@ func (d *draft) ownYAML(make func() (string, error)) error {
 	if err != nil {
 		return err
 	}
-	if err := d.put(Change{File: name, New: []byte(text), Why: "usher's configuration, with what stands in the present files"}); err != nil {
+	if err := d.put(Change{File: name, New: []byte(text), own: true, Why: why}); err != nil {
 		return err
 	}
 	return d.secret(name, []byte(text))

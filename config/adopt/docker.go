@@ -145,7 +145,7 @@ func (d *draft) container(j *jitsiInDocker) error {
 			return err
 		}
 	}
-	return d.ownYAML(func() (string, error) {
+	return d.ownYAML("usher's configuration; .env says who may enter", func() (string, error) {
 		content, err := fs.ReadFile(deploy.Docker, "docker/usher.yaml")
 		return string(content), err
 	})
@@ -225,8 +225,11 @@ func (d *draft) image(j *jitsiInDocker) error {
 		if alike(now[name], made[name]) {
 			continue
 		}
-		if err := d.put(Change{File: filepath.Join(folder, name), New: made[name],
-			Why: "Prosody's files, as the image makes them: only usher's commands read this copy"}); err != nil {
+		c := Change{File: filepath.Join(folder, name), New: made[name], Why: "A copy of what the image makes; only usher's commands read it"}
+		if now[name] == nil {
+			c.veiled = "a copy"
+		}
+		if err := d.put(c); err != nil {
 			return err
 		}
 	}
@@ -297,11 +300,11 @@ func (d *draft) dockerLines(j *jitsiInDocker) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range []struct{ name, why string }{
-		{file, "What Prosody needs for usher to decide, as \"usher config prosody\" prints it"},
-		{filepath.Join(j.own("prosody"), linesName), "The copy of usher's lines, beside that of the image's files"},
+	for _, f := range []struct{ name, why, veiled string }{
+		{file, "What Prosody needs for usher to decide, as \"usher config prosody\" prints it", ""},
+		{filepath.Join(j.own("prosody"), linesName), "A copy of usher's lines, beside that of the image's files", "a copy"},
 	} {
-		if err := d.put(Change{File: f.name, New: []byte(text), Why: f.why}); err != nil {
+		if err := d.put(Change{File: f.name, New: []byte(text), Why: f.why, veiled: f.veiled}); err != nil {
 			return err
 		}
 	}
