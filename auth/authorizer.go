@@ -47,7 +47,7 @@ func (a *Authorizer) Authorize(ctx context.Context, req Request, look Look) Deci
 //
 // The steps name claim values: they are for the operator who holds the token, never for the client.
 func (a *Authorizer) Explain(ctx context.Context, req Request, look Look) (Decision, []Step) {
-	var t trace
+	t := trace{steps: make([]Step, 0, 20)} // as many as most decisions take
 	d := a.decide(ctx, req, askable(look), &t)
 	return d, t.steps
 }
@@ -172,6 +172,7 @@ type verified struct {
 	ref     TokenRef
 	expires time.Time // exp and leeway; zero without exp
 	until   time.Time // when it must be verified again
+	steps   []Step    // that led here; nil if they were not asked for
 }
 
 // seen remembers tokens with a good signature, by their digest, so that it keeps no token. It remembers only that signature and

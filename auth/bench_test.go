@@ -58,6 +58,16 @@ func BenchmarkAuthorize(b *testing.B) {
 				allowed(b, a, again.req)
 			}
 		})
+		// The same with the explanation that the live page shows.
+		b.Run(again.name+"-explained", func(b *testing.B) {
+			a := auth.New(policy(b))
+			b.ReportAllocs()
+			for b.Loop() {
+				if d, steps := a.Explain(b.Context(), again.req, looking(auth.RoomState{Exists: true, HostPresent: true})); d.Verdict != auth.Allow || len(steps) == 0 {
+					b.Fatalf("%s %s: %v", d.Verdict, d.Reason, d.Err)
+				}
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -37,6 +38,29 @@ func (t *trace) note(rule, expected, found string) {
 	}
 }
 
+// len returns how many steps there are so far.
+func (t *trace) len() int {
+	if t == nil {
+		return 0
+	}
+	return len(t.steps)
+}
+
+// since returns a copy of the steps from a number on; nil for a nil trace.
+func (t *trace) since(n int) []Step {
+	if t == nil {
+		return nil
+	}
+	return slices.Clone(t.steps[n:])
+}
+
+// repeat adds steps of an earlier decision.
+func (t *trace) repeat(steps []Step) {
+	if t != nil {
+		t.steps = append(t.steps, steps...)
+	}
+}
+
 func (t *trace) time(rule, expected string, claim, at time.Time, ok bool) {
 	if t != nil {
 		t.found(rule, expected, instants(claim, at), ok)
@@ -44,7 +68,8 @@ func (t *trace) time(rule, expected string, claim, at time.Time, ok bool) {
 }
 
 func instants(claim, at time.Time) string {
-	return claim.UTC().Format(time.RFC3339) + "; now it is " + at.UTC().Format(time.RFC3339)
+	b := claim.UTC().AppendFormat(make([]byte, 0, 64), time.RFC3339)
+	return string(at.UTC().AppendFormat(append(b, "; now it is "...), time.RFC3339))
 }
 
 func (t *trace) list(rule string, expected []string, found string, ok bool) {

@@ -182,3 +182,55 @@ func TestTokenRefIsForTheLog(t *testing.T) {
 		}
 	}
 }
+
+// A decision that is explained again, because the client asks again, has the same steps, whether or not the token was seen before.
+func TestExplainAgain(t *testing.T) {
+	for name, compact := range map[string]string{"good": mint(t, nil), "over": mint(t, func(c *token.Claims) { c.Expires = now.Add(-time.Hour) })} {
+		req := asking("meet.example.com", compact)
+		look := looking(auth.RoomState{Exists: true, HostPresent: true})
+		_, want := auth.New(policy(t)).Explain(t.Context(), req, look)
+		a := auth.New(policy(t))
+		a.Authorize(t.Context(), req, look)
+		for n := range 3 {
+			if _, got := a.Explain(t.Context(), req, look); !slices.Equal(got, want) {
+				t.Errorf("%s, explanation %d: %+v, want %+v", name, n, got, want)
+			}
+		}
+	}
+}
+
+// Into a locked room only hosts come, whoever waits there otherwise.
+func TestLocked(t *testing.T) {
+	member := mint(t, func(c *token.Claims) { c.User.Affiliation = "member" })
+	for name, e := range map[string]struct {
+		vhost, token string
+		change       func(*auth.Policy)
+		state        auth.RoomState
+		want         auth.Reason
+	}{
+		"a host":                    {"meet.example.com", mint(t, func(c *token.Claims) { c.User.Affiliation = "owner" }), nil, auth.RoomState{Exists: true}, auth.ReasonHost},
+		"a member":                  {"meet.example.com", member, nil, auth.RoomState{Exists: true, HostPresent: true}, auth.ReasonRoomLocked},
+		"a guest":                   {"guest.example.com", "", nil, auth.RoomState{Exists: true, HostPresent: true}, auth.ReasonRoomLocked},
+		"a guest without a host":    {"guest.example.com", "", nil, auth.RoomState{Exists: true}, auth.ReasonRoomLocked},
+		"a recorder":                {"recorder.example.com", "", nil, auth.RoomState{Exists: true, HostPresent: true}, auth.ReasonRoomLocked},
+		"a bad token":               {"meet.example.com", member + "x", nil, auth.RoomState{}, auth.ReasonTokenSignature},
+		"the first is no host":      {"meet.example.com", member, firstIsHost, auth.RoomState{Exists: true}, auth.ReasonRoomLocked},
+		"who is host by being that": {"meet.example.com", member, firstIsHost, auth.RoomState{Exists: true, First: true, IsFirst: true}, auth.ReasonHost},
+	} {
+		p := policy(t)
+		if e.change != nil {
+			e.change(&p)
+		}
+		req := asking(e.vhost, e.token)
+		req.Locked = true
+		d, steps := auth.New(p).Explain(t.Context(), req, looking(e.state))
+		if d.Reason != e.want {
+			t.Errorf("%s: %s %v, want %s", name, d.Reason, d.Err, e.want)
+		}
+		if last := steps[len(steps)-1]; d.Reason == auth.ReasonRoomLocked && (last.Rule != "locked" || last.OK || d.Affiliation != auth.None) {
+			t.Errorf("%s: the last step is %+v", name, last)
+		}
+	}
+}
+
+func firstIsHost(p *auth.Policy) { p.Rules = []auth.Rule{{Match: "*", FirstIsHost: auth.FirstToken}} }

@@ -188,10 +188,11 @@ func otherAudience(v *verified, t *trace) *refusal {
 // waiting clients show the same token every few seconds.
 func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*verified, *refusal) {
 	key := fingerprint(req.From.Domainpart(), req.Token)
-	if v := a.seen.get(key, req.At); v != nil && t == nil {
+	if v := a.seen.get(key, req.At); v != nil && (t == nil || v.steps != nil) {
+		t.repeat(v.steps)
 		return v, nil
 	}
-
+	before := t.len()
 	tok, err := token.Parse(req.Token)
 	t.form(err)
 	if err != nil {
@@ -221,7 +222,7 @@ func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issue
 	if err != nil {
 		return nil, &refusal{ReasonTokenClaims, err}
 	}
-	v := &verified{issuer: issuer, claims: claims, ref: d.Token}
+	v := &verified{issuer: issuer, claims: claims, ref: d.Token, steps: t.since(before)}
 	if !claims.Expires.IsZero() {
 		v.expires = claims.Expires.Add(issuer.Leeway)
 		if v.expires.After(latest) {

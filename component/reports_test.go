@@ -76,7 +76,7 @@ func (rs *reports) judge(r component.Report) string {
 		if rm.open && !rm.taken {
 			return "it is open"
 		}
-		*rm = reported{open: true, inside: make(map[string]bool)}
+		*rm = reported{open: true, inside: make(map[string]bool), taken: rm.open} // a process that knew nothing of it has found it
 		return ""
 	case component.RoomEnded:
 		was := *rm

@@ -39,12 +39,18 @@ func (t *Token) RolesNotRead(m ClaimMap) []string {
 	var walk func(path []string, o strictjson.Object)
 	walk = func(path []string, o strictjson.Object) {
 		for _, m := range o {
-			at := append(slices.Clip(path), m.Name)
-			isRead := slices.ContainsFunc(read, func(names []string) bool { return slices.Equal(names, at) })
+			isRead := slices.ContainsFunc(read, func(names []string) bool {
+				last := len(names) - 1
+				return last == len(path) && names[last] == m.Name && slices.Equal(names[:last], path)
+			})
 			inner, isObject := m.Value.(strictjson.Object)
+			like := likeRole(m.Name)
+			if isRead || !like && !isObject {
+				continue
+			}
+			at := append(slices.Clip(path), m.Name)
 			switch {
-			case isRead:
-			case !likeRole(m.Name):
+			case !like:
 				walk(at, inner)
 			case len(found) == maxUnread:
 				more++
