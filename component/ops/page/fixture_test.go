@@ -30,7 +30,7 @@ const patience = time.Minute
 
 // stage is a page with a component that does what the test says.
 type stage struct {
-	t       *testing.T
+	t       testing.TB
 	url     string
 	history *history.History
 	server  *httptest.Server
@@ -55,7 +55,7 @@ func (s *stage) asked() int {
 }
 
 // newStage opens the page of an usher with which all is well.
-func newStage(t *testing.T) *stage {
+func newStage(t testing.TB) *stage {
 	s := &stage{t: t, history: history.New(500), rooms: map[string]component.RoomView{}, ended: make(chan struct{}, 1000)}
 	s.status = component.Status{
 		Connected: true, Since: time.Now().Add(-3*time.Hour - 12*time.Minute), Server: "Prosody 0.12.3", Address: "127.0.0.1:5347",

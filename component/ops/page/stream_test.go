@@ -18,7 +18,7 @@ import (
 
 // follower reads the stream of events, as a page does.
 type follower struct {
-	t      *testing.T
+	t      testing.TB
 	lines  *bufio.Scanner
 	cancel context.CancelFunc
 }
@@ -246,5 +246,29 @@ func TestStreamEndsWithServer(t *testing.T) {
 	case <-s.ended:
 	case <-time.After(patience):
 		t.Error("the stream goes on")
+	}
+}
+
+// What a decision costs with pages open.
+func BenchmarkReports(b *testing.B) {
+	for _, pages := range []int{0, 1, 8} {
+		b.Run(fmt.Sprintf("pages=%d", pages), func(b *testing.B) {
+			s := newStage(b)
+			for n := range 1000 {
+				s.room(fmt.Sprintf("room-%d", n), 1, 2, 0)
+			}
+			for range pages {
+				f := s.follow()
+				f.until("the stream is there", func(stateEvent) bool { return true })
+				go func() {
+					for f.lines.Scan() {
+					}
+				}()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				s.decide("standup", "kim@meet.example.com", auth.ReasonHost)
+			}
+		})
 	}
 }
