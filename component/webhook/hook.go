@@ -108,8 +108,8 @@ func (h *hook) oldest() *event {
 	return nil
 }
 
-// take takes the first event of a room whose time has come; nil if there is none, and then how long until there may be one. Zero means
-// that an answer must come first.
+// take takes the first event of a room that is due; nil if there is none, and then how long until there may be one. Zero means that an
+// answer must come first.
 func (h *hook) take(now time.Time) (e *event, wait time.Duration) {
 	most := parallel
 	if h.failures >= down {

@@ -112,7 +112,7 @@ func TestTLS(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	sentOnce(t, b)
-	// usher's own client trusts only whom the machine trusts.
+	// usher's own client trusts only those that the machine trusts.
 	b, logs := begin(t, nil, e.hook(t))
 	failedOnce(t, b, logs, "certificate")
 	if len(e.got) > 0 {

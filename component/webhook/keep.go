@@ -122,7 +122,7 @@ func (b *Outbox) keep(ctx context.Context, s store.Store) {
 	}
 }
 
-// flush writes and deletes what there is to.
+// flush writes all new events, and deletes all that are over.
 func (b *Outbox) flush(ctx context.Context, s store.Store) error {
 	b.mu.Lock()
 	renewed := b.renewed

@@ -165,9 +165,8 @@ func (h Hook) secrets() (all []string) {
 	password, _ := u.User.Password()
 	basic := base64.StdEncoding.EncodeToString([]byte(u.User.Username() + ":" + password)) // as the library sends it
 	candidates := []string{h.URL, u.RequestURI(), u.EscapedPath(), u.Path, u.RawQuery, u.User.String(), u.User.Username(), password, basic}
-	for _, part := range append(strings.Split(u.Path, "/"), strings.Split(u.EscapedPath(), "/")...) {
-		candidates = append(candidates, part)
-	}
+	candidates = append(candidates, strings.Split(u.Path, "/")...)
+	candidates = append(candidates, strings.Split(u.EscapedPath(), "/")...)
 	for _, values := range u.Query() {
 		candidates = append(candidates, values...)
 	}
