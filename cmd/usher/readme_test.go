@@ -74,7 +74,10 @@ func shell(t *testing.T, root, folder, script string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	usher := "#!/bin/sh\ncase $1 in serve|doctor) exit ;; esac\nREADME_USHER=1 exec " + self + " \"$@\"\n"
+	// adopt gets the root, and restarts nothing. A dry run with something to do has an exit status of its own.
+	adopts := "adopt) shift; for a; do shift; [ \"$a\" = --restart ] || set -- \"$@\" \"$a\"; done; [ -e docker-compose.yml ] || set -- --root " + root +
+		" \"$@\"\n\tREADME_USHER=1 " + self + " adopt \"$@\" || [ $? = 2 ]; exit ;;"
+	usher := "#!/bin/sh\ncase $1 in serve|doctor) exit ;; " + adopts + " esac\nREADME_USHER=1 exec " + self + " \"$@\"\n"
 	for name, content := range map[string]string{
 		"usr/local/bin/usher": usher,
 		"src/bin/usher":       usher,
@@ -121,6 +124,32 @@ func copied(t *testing.T, from, to string) {
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestReadmeAdopt types the README's commands for a Jitsi that is there already: what is adopted makes the gate, and is put back.
+func TestReadmeAdopt(t *testing.T) {
+	typed := strings.SplitAfter(readme(t, "You have a Jitsi already", "sh")[0], "\n")
+	if len(typed) != 4 || !strings.HasPrefix(typed[2], "usher adopt --undo") {
+		t.Fatalf("%q", typed)
+	}
+	root := jitsiOnDebian(t)
+	here, _ := jitsiInDocker(t)
+	before := filed(t, here+"/meet", here+"/config")
+	for _, line := range typed {
+		shell(t, here, here+"/meet", line)
+	}
+	unchanged(t, before, filed(t, here+"/meet", here+"/config"))
+
+	before = filed(t, root+"/etc")
+	shell(t, root, root, typed[0])
+	unchanged(t, before, filed(t, root+"/etc"))
+	shell(t, root, root, typed[1])
+	t.Chdir(t.TempDir())
+	moved(t, root, "etc/prosody")
+	moved(t, root, "etc/usher")
+	made(t, "-c", "usher.yaml", "prosody.cfg.lua")
+	shell(t, root, root, typed[2])
+	unchanged(t, before, filed(t, root+"/etc"))
 }
 
 // TestReadmeDebian types the README's commands for Jitsi on Debian.
