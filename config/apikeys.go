@@ -46,7 +46,8 @@ var apiKeyRows = []key{
 	{name: "keys.scopes", unset: "required", example: "[tokens, links]",
 		means: "What it is for: " + inCode(APIScopes) + "."},
 	{name: "keys.rooms", unset: "all", example: `["class-*"]`,
-		means: "The rooms that it is for, as patterns of names."},
+		means: "The rooms that it is for, as patterns of names: `*` stands for any characters, `?` for one. `[acme]*` is for the rooms of a tenant, and `[*]*` for " +
+			"all rooms; without brackets, rooms without a tenant."},
 	{name: "keys.max_ttl", unset: "no limit", example: "2h",
 		means: "How long a token lasts at most that it mints. Only with `tokens` or `links`."},
 	{name: "keys.expires", unset: "never", example: `"2027-06-30T00:00:00Z"`,
@@ -138,7 +139,7 @@ func (l *loader) buildAPIKey(at string, r rawAPIKey, before []APIKey) APIKey {
 	}
 	l.checkScopes(at, k)
 	for i, pattern := range k.Rooms {
-		l.checkPattern(join(at+"/rooms", strconv.Itoa(i)), pattern)
+		l.checkRoomPattern(join(at+"/rooms", strconv.Itoa(i)), pattern)
 	}
 	if rooms := at + "/rooms"; l.given(rooms) && len(k.Rooms) == 0 {
 		l.fault(rooms, "is empty, so this key would be for no room: take it out for all rooms")

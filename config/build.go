@@ -25,10 +25,8 @@ func (l *loader) build(r *raw) *Config {
 	c.AdminSocket = l.buildSocket(r)
 	c.Ops = l.buildOps(r)
 	c.API = l.buildAPI(r, c.Ops)
-	for at, listen := range map[string]string{"ops/listen": c.Ops.Listen, "api/listen": c.API.Listen} {
-		if c.AdminSocket != "" && listen == "unix:"+c.AdminSocket {
-			l.fault(at, "is admin.socket, too: it needs a socket of its own")
-		}
+	if c.AdminSocket != "" && c.Ops.Listen == "unix:"+c.AdminSocket {
+		l.fault("ops/listen", "is admin.socket, too: it needs a socket of its own")
 	}
 	c.Audit = l.buildAudit(r)
 	c.Webhooks = l.buildWebhooks(r.Webhooks)

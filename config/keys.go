@@ -229,8 +229,7 @@ var keys = []key{
 		means: "Adds the profiles of Go (`/debug/pprof`) there."},
 
 	{name: "api.listen", def: "off", example: "127.0.0.1:8088",
-		means: "Where usher answers calls of the [API](#api): host:port, `unix:` and the path of a socket, or `off`. It speaks no TLS: in front of it " +
-			"belongs a proxy that does."},
+		means: "Where usher answers calls of the [API](#api): host:port, or `off`. It speaks no TLS: in front of it belongs a proxy that does."},
 	{name: "api.keys_file", def: "api-keys.yaml", example: "other-keys.yaml",
 		means: "The file with the keys of the API. `usher api key add` writes it."},
 	{name: "api.rate", def: "10", example: "2.5",
@@ -263,7 +262,7 @@ var keys = []key{
 	{name: "webhooks.events", unset: "all", example: "[admitted, refused]",
 		means: "Which events: " + inCode(HookEvents) + "."},
 	{name: "webhooks.rooms", unset: "all", example: `["class-*"]`,
-		means: "The rooms that it hears of, as patterns of names: `*` stands for any characters, `?` for one, `[a-z]` for one of a range."},
+		means: "The rooms that it hears of, as patterns of names: `*` stands for any characters, `?` for one. `[acme]*` is for the rooms of a tenant."},
 	{name: "webhooks.timeout", def: "10s", example: "5s",
 		means: "How long it may take to answer: 1s to 60s. Then usher tries again."},
 

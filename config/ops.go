@@ -21,7 +21,7 @@ type Ops struct {
 
 // API says who may steer usher by HTTP, and where.
 type API struct {
-	// Listen is a host and port, or "unix:" and the path of a socket; empty, the default, for none.
+	// Listen is a host and port; empty, the default, for none.
 	Listen string
 	// KeysFile is the path of the file with the keys, which need not exist. It is set even if Listen is not.
 	KeysFile string
@@ -56,13 +56,13 @@ const (
 
 // buildOps makes the Ops.
 func (l *loader) buildOps(r *raw) Ops {
-	return Ops{Listen: l.buildListen("ops/listen", r.Ops.Listen), Pprof: r.Ops.Pprof}
+	return Ops{Listen: l.buildListen("ops/listen", r.Ops.Listen, true), Pprof: r.Ops.Pprof}
 }
 
 // buildAPI makes the API.
 func (l *loader) buildAPI(r *raw, o Ops) API {
 	a := API{
-		Listen:   l.buildListen("api/listen", r.API.Listen),
+		Listen:   l.buildListen("api/listen", r.API.Listen, false),
 		KeysFile: l.resolve(r.API.KeysFile),
 		Rate:     r.API.Rate,
 		Burst:    r.API.Burst,
@@ -100,12 +100,16 @@ func (l *loader) idleOff(switched string, paths ...string) {
 	}
 }
 
-// buildListen returns where a path says that usher listens; "" for nowhere.
-func (l *loader) buildListen(at, listen string) string {
+// buildListen returns where a path says that usher listens: at a port, or perhaps at a socket; "" for nowhere.
+func (l *loader) buildListen(at, listen string, sockets bool) string {
 	if listen == off {
 		return ""
 	}
-	if file, ok := strings.CutPrefix(listen, "unix:"); ok {
+	like := "127.0.0.1:8088"
+	if sockets {
+		like = "127.0.0.1:8089, unix:/run/usher/ops.sock"
+	}
+	if file, ok := strings.CutPrefix(listen, "unix:"); ok && sockets {
 		if file == "" {
 			l.fault(at, "names no file: write it like unix:/run/usher/ops.sock")
 			return ""
@@ -114,7 +118,7 @@ func (l *loader) buildListen(at, listen string) string {
 	}
 	host, port, err := net.SplitHostPort(listen)
 	if n, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || n == 0 {
-		l.fault(at, "%q is no place to listen: write it like 127.0.0.1:8089, unix:/run/usher/ops.sock, or off", listen)
+		l.fault(at, "%q is no place to listen: write it like %s, or off", listen, like)
 		return ""
 	}
 	if !loopback(host) {

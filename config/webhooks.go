@@ -16,11 +16,12 @@ type Webhook struct {
 	Name string
 	// URL is https, or http; elsewhere than on this machine http is a warning.
 	URL string
-	// Secret signs each event: "whsec_" and 24 to 64 bytes in base64.
+	// Secret signs each event: "whsec_" and 24 to 64 bytes in base64, or several of these with white space between them, each of which
+	// makes a signature.
 	Secret Secret
 	// Events are some of [HookEvents]; empty for all.
 	Events []string
-	// Rooms are patterns, as of [path.Match], of the names of rooms; empty for all.
+	// Rooms are patterns of rooms, as of auth.MatchRoom; empty for all.
 	Rooms []string
 	// Timeout is how long the address may take to answer: 1 to 60 s. Default 10 s.
 	Timeout time.Duration
@@ -62,7 +63,7 @@ func (l *loader) buildWebhook(at string, r rawWebhook) Webhook {
 		l.fault(events, "is empty, so this webhook would hear of nothing: take it out for all events")
 	}
 	for i, pattern := range hook.Rooms {
-		l.checkPattern(join(at+"/rooms", strconv.Itoa(i)), pattern)
+		l.checkRoomPattern(join(at+"/rooms", strconv.Itoa(i)), pattern)
 	}
 	if rooms := at + "/rooms"; l.given(rooms) && len(hook.Rooms) == 0 {
 		l.fault(rooms, "is empty, so this webhook would hear of no room: take it out for all rooms")
@@ -71,6 +72,20 @@ func (l *loader) buildWebhook(at string, r rawWebhook) Webhook {
 		l.fault(at+"/timeout", "is %s, but must be between 1s and 60s", PlainDuration(hook.Timeout))
 	}
 	return hook
+}
+
+// checkRoomPattern records a pattern of rooms, perhaps with a tenant in brackets before it, that matches no room.
+func (l *loader) checkRoomPattern(at, pattern string) {
+	if rest, ok := strings.CutPrefix(pattern, "["); ok {
+		tenant, name, closed := strings.Cut(rest, "]")
+		if !closed || tenant == "" {
+			l.fault(at, "%q is no pattern: write [tenant]name, [*]name for any tenant, or the name alone", pattern)
+			return
+		}
+		l.checkPattern(at, tenant)
+		pattern = name
+	}
+	l.checkPattern(at, pattern)
 }
 
 // checkName records what is wrong with a name at a path; missing says what is missing there without one.
@@ -129,21 +144,24 @@ func (l *loader) buildHookSecret(at string, r rawWebhook) (s Secret) {
 // howToMakeHookSecret is the advice about every refused secret of a webhook.
 const howToMakeHookSecret = `make one with: echo "whsec_$(openssl rand -base64 32)"`
 
-// checkHookSecret records what is wrong with the secret of a webhook (Standard Webhooks, "Signature scheme": 24 to 64 bytes, base64,
-// with the prefix whsec_). The words contain nothing of it.
+// checkHookSecret records what is wrong with the secrets of a webhook (Standard Webhooks, "Signature scheme": 24 to 64 bytes, base64,
+// with the prefix whsec_). There can be several, with white space between them, while the receiver changes its own. The words contain
+// nothing of them.
 func (l *loader) checkHookSecret(at string, s Secret) {
 	if l.faulty[at] {
 		return
 	}
-	encoded, ok := strings.CutPrefix(s.Reveal(), hookSecretPrefix)
-	key, err := base64.StdEncoding.Strict().DecodeString(encoded)
-	switch {
-	case !ok:
-		l.fault(at, "is no secret of a webhook, which begins with %s: %s", hookSecretPrefix, howToMakeHookSecret)
-	case err != nil:
-		l.fault(at, "is not base64 after %s: %s", hookSecretPrefix, howToMakeHookSecret)
-	case len(key) < 24 || len(key) > 64:
-		l.fault(at, "has %d bytes in base64 after %s, and must have 24 to 64: %s", len(key), hookSecretPrefix, howToMakeHookSecret)
+	for _, secret := range strings.Fields(s.Reveal()) {
+		encoded, ok := strings.CutPrefix(secret, hookSecretPrefix)
+		key, err := base64.StdEncoding.Strict().DecodeString(encoded)
+		switch {
+		case !ok:
+			l.fault(at, "is no secret of a webhook, which begins with %s: %s", hookSecretPrefix, howToMakeHookSecret)
+		case err != nil:
+			l.fault(at, "is not base64 after %s: %s", hookSecretPrefix, howToMakeHookSecret)
+		case len(key) < 24 || len(key) > 64:
+			l.fault(at, "has %d bytes in base64 after %s, and must have 24 to 64: %s", len(key), hookSecretPrefix, howToMakeHookSecret)
+		}
 	}
 }
 

@@ -22,7 +22,9 @@ import (
 // apiOptions returns the options of the API, for the network and for the socket.
 func (u *serving) apiOptions() api.Options {
 	return api.Options{
-		Active: u.active, Mint: u.mint, Explain: u.explain, Links: u.links,
+		Active: u.active, History: u.listeners.history, Keys: u.apiKeys, Mint: u.mint, Explain: u.explain, Links: u.links,
+		PublicURL: u.began.API.PublicURL, MeetURL: u.began.API.MeetURL, Called: u.listeners.called,
+		Rate:   api.Rate{PerSecond: u.began.API.Rate, Burst: u.began.API.Burst},
 		Status: api.Status{Domain: u.began.XMPP.Domain.String(), Version: release()}, Log: u.log,
 	}
 }
@@ -32,6 +34,12 @@ func (u *serving) links() (store.Links, bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return store.Links{Store: u.store}, u.usher != nil
+}
+
+// apiKeys returns the keys of the API that count now.
+func (u *serving) apiKeys() []api.Key {
+	c, _ := u.inForce()
+	return apiKeys(c)
 }
 
 // inForce returns the configuration of the moment.

@@ -195,9 +195,13 @@ func (l *live) until(t *testing.T, text string, times int) {
 	}
 }
 
-// begin starts a command that does not end by itself. end stops it by its context and returns its exit status.
+// begin starts a command that does not end by itself. end stops it by its context and returns its exit status. usher serves nobody at
+// ops.listen unless the test has said where.
 func begin(t *testing.T, stdout, stderr io.Writer, args ...string) (end func() int) {
 	t.Helper()
+	if os.Getenv(opsListen) == "" {
+		t.Setenv(opsListen, "off")
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan int, 1)
 	go func() { done <- run(ctx, args, strings.NewReader(""), stdout, stderr) }()
@@ -221,6 +225,9 @@ func begin(t *testing.T, stdout, stderr io.Writer, args ...string) (end func() i
 	})
 	return end
 }
+
+// opsListen is the variable of ops.listen.
+const opsListen = "USHER_OPS_LISTEN"
 
 // field copies a folder of testdata/vhosts, readable by nobody else, and changes to the copy. It returns the original folder.
 func field(t *testing.T, name string) (source string) {

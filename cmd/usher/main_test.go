@@ -20,13 +20,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv("SIGNALLED") == "1" {
 		signalled()
 	}
+	if os.Getenv(asUsher) == "1" {
+		main()
+	}
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "USHER_") {
 			os.Unsetenv(name)
 		}
-	}
-	if os.Getenv("RUNS_AS_USHER") == "1" {
-		main()
 	}
 	os.Setenv("STATE_DIRECTORY", "/proc/nowhere") // nobody can create it, so no test leaves a store on the machine
 	goleak.VerifyTestMain(m)

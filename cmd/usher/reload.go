@@ -40,6 +40,7 @@ type reloader struct {
 
 	current *config.Config
 	use     func(*config.Config, auth.Policy) // puts a configuration in force
+	tell    func(error)                       // is told of each reload, and why it changed nothing
 	level   zap.AtomicLevel
 	log     *zap.Logger
 }
@@ -182,6 +183,7 @@ func (r *reloader) reload(why string) {
 	defer tellReload()()
 	c, p, err := r.load()
 	r.complain()
+	r.tell(err)
 	if err != nil {
 		r.log.Error("invalid configuration; keeping the previous one", zap.String("because", why))
 		for problem := range strings.Lines(err.Error()) {
@@ -228,6 +230,17 @@ func restarts(old, new *config.Config) []string {
 		{"store.prefix", old.Store.Prefix == new.Store.Prefix},
 		{"store.shard", old.Store.Shard == new.Store.Shard},
 		{"admin.socket", old.AdminSocket == new.AdminSocket},
+		{"ops.listen", old.Ops.Listen == new.Ops.Listen},
+		{"ops.pprof", old.Ops.Pprof == new.Ops.Pprof},
+		{"api.listen", old.API.Listen == new.API.Listen},
+		{"api.rate", old.API.Rate == new.API.Rate},
+		{"api.burst", old.API.Burst == new.API.Burst},
+		{"api.public_url", old.API.PublicURL == new.API.PublicURL},
+		{"api.meet_url", old.API.MeetURL == new.API.MeetURL},
+		{"audit.to", old.Audit.To == new.Audit.To},
+		{"audit.max_size", old.Audit.MaxSize == new.Audit.MaxSize},
+		{"audit.max_age", old.Audit.MaxAge == new.Audit.MaxAge},
+		{"audit.keep", old.Audit.Keep == new.Audit.Keep},
 	} {
 		if !k.same {
 			keys = append(keys, k.key)

@@ -28,7 +28,7 @@ it always does. After a second signal usher waits for nothing, and leaves unansw
 at once.
 
 When a file of the configuration changes, or on SIGHUP, usher reads the configuration again. Secrets, keys, issuers, virtual hosts,
-rules, MUC services and the log level then change together, without a break. If the configuration has problems, usher logs them and
+rules, MUC services, webhooks, keys of the API and the log level then change together, without a break. If the configuration has problems, usher logs them and
 changes nothing. Other keys need a restart; the log names them.
 
 A second usher for the same xmpp.domain stands by, and takes over when the first one ends or is killed. On several machines that takes
@@ -64,8 +64,12 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	}
 	log.Info("usher " + release())
 	announce(log, c, p)
-	u := &serving{began: c, current: c, policy: p, log: log}
-	r.current, r.use, r.level, r.log = c, u.use, level, log
+	u := &serving{began: c, current: c, policy: p, remote: r.remote, log: log}
+	if u.listeners, err = newListeners(u, r.remote); err != nil {
+		return err
+	}
+	defer u.listeners.audit.Close()
+	r.current, r.use, r.level, r.log, r.tell = c, u.use, level, log, u.listeners.metrics.Reloaded
 	collectLess()
 	ctx, stop := untilSignal(ctx, u.hurry)
 	defer stop()
@@ -73,7 +77,9 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.run(ctx) })
 	g.Go(func() error { return u.run(ctx) })
-	g.Go(func() error { u.answerCommands(ctx); return nil })
+	for _, answer := range []func(context.Context){u.answerCommands, u.answerOps, u.answerAPI} {
+		g.Go(func() error { answer(ctx); return nil })
+	}
 	return g.Wait()
 }
 

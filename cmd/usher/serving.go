@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/doctor"
@@ -26,12 +27,15 @@ const standbyEvery = 500 * time.Millisecond
 // With a store that several ushers share, the active one holds the lease of the domain, see [store.Lease]. Without one it is the usher
 // that has the file of the store open, and that the server lets connect.
 type serving struct {
-	began *config.Config // as it was at the start: keys that need a restart do not change when another tenure begins
-	log   *zap.Logger
+	began     *config.Config // as it was at the start: keys that need a restart do not change when another tenure begins
+	remote    *keys.Cache
+	listeners *listeners
+	log       *zap.Logger
 
 	mu      sync.Mutex
 	current *config.Config
 	policy  auth.Policy
+	opened  store.Store          // nil as long as another usher has its file
 	usher   *component.Component // nil while it stands by
 	store   store.Store          // the usher's
 	hurried bool
@@ -39,10 +43,22 @@ type serving struct {
 	readyOnce sync.Once
 }
 
+// component returns the Component of this usher, nil while it stands by.
+func (u *serving) component() *component.Component {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.usher
+}
+
 // use puts a configuration in force, now or when this usher becomes the active one.
 func (u *serving) use(c *config.Config, p auth.Policy) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if !sameHooks(u.current, c) {
+		if err := u.listeners.hooks.Configure(webhooks(c)); err != nil {
+			u.log.Error("the webhooks stay as they were", zap.Error(err))
+		}
+	}
 	u.current, u.policy = c, p
 	if u.usher != nil {
 		u.usher.Use(authorizer(c, p, u.store), c.Rooms.Services)
@@ -66,12 +82,17 @@ func (u *serving) run(ctx context.Context) error {
 		return err
 	}
 	defer s.Close()
+	s = store.Measured(s, u.listeners.metrics.Store)
+	u.mu.Lock()
+	u.opened = s
+	u.mu.Unlock()
 	u.log.Info(storeInWords(u.began, os.Environ()))
 	if !u.began.Store.Shared() {
 		usher, end, err := u.begin(s, func(*component.Options) {})
 		if err != nil {
 			return err
 		}
+		defer u.listeners.deliver(ctx, s)()
 		defer end()
 		return usher.Run(ctx)
 	}
@@ -162,8 +183,10 @@ func (u *serving) tenure(ctx context.Context, s store.Store, t *store.Tenure) er
 			lose(component.ErrReplaced)
 		}
 	})
+	own := store.Own(store.Fenced(s, t.Held), shard(u.began))
+	defer u.listeners.deliver(ctx, own)()
 	for serving.Err() == nil {
-		usher, end, err := u.begin(store.Own(store.Fenced(s, t.Held), shard(u.began)), func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
+		usher, end, err := u.begin(own, func(o *component.Options) { o.Holds, o.Gone = t.Held, t.Gone })
 		if err != nil {
 			return err
 		}
@@ -187,6 +210,7 @@ func (u *serving) begin(s store.Store, active func(*component.Options)) (usher *
 	defer u.mu.Unlock()
 	o := options(u.began, u.policy, s, u.log)
 	o.Authorizer, o.Services = authorizer(u.current, u.policy, s), u.current.Rooms.Services
+	o.Report, o.Explain = u.listeners.report, explains(u.began)
 	active(&o)
 	if usher, err = component.New(o); err != nil {
 		return nil, nil, err

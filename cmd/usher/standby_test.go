@@ -43,7 +43,7 @@ func (c *child) starts() *child {
 	}
 	c.log, c.ended = newLive(), make(chan struct{})
 	c.cmd = exec.Command(self, "serve", "-c", c.yaml)
-	c.cmd.Env = append(os.Environ(), asUsher+"=1")
+	c.cmd.Env = append(os.Environ(), asUsher+"=1", "USHER_OPS_LISTEN=off")
 	c.cmd.Stderr = c.log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.cmd.Start(); err != nil {

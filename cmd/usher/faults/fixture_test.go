@@ -124,6 +124,7 @@ vhosts:
   %s: {kind: token, app_id: %s, app_secret: %q, leeway: %s}
   %s: {kind: guest}
 store: {%s}
+ops: {listen: off}
 `, u.cable.Addr(), focus, componentSecret, service, waitHold, waitHoldJitsi, domain, issuer, appSecret, leeway, guests, store)
 	if s.jicofo != nil {
 		yaml = strings.Replace(yaml, "rooms: {", "rooms: {guard_interval: 1s, ", 1) + fmt.Sprintf("jicofo: {jid: %s}\n", s.jicofo.BareJID())
