@@ -246,7 +246,7 @@ var keys = []key{
 	{name: "audit.max_size", def: "100MiB", example: "1GiB",
 		means: "How large the file may become before a new one begins: 1MiB to 1024GiB."},
 	{name: "audit.max_age", def: "720h", example: "2160h",
-		means: "How old a file becomes before it is removed: 1h to 87600h. A new one begins each day at the latest."},
+		means: "How old the last line of a file becomes before the file is removed: 1h to 87600h. A new file begins when the first line is a tenth of that old."},
 	{name: "audit.keep", def: "10", example: "30",
 		means: "How many older files are kept: 1 to 1000."},
 
@@ -262,7 +262,8 @@ var keys = []key{
 	{name: "webhooks.events", unset: "all", example: "[admitted, refused]",
 		means: "Which events: " + inCode(HookEvents) + "."},
 	{name: "webhooks.rooms", unset: "all", example: `["class-*"]`,
-		means: "The rooms that it hears of, as patterns of names: `*` stands for any characters, `?` for one. `[acme]*` is for the rooms of a tenant."},
+		means: "The rooms that it hears of, as patterns of names: `*` stands for any characters, `?` for one. `[acme]*` is for the rooms of a tenant, and " +
+			"`[*]*` for all rooms; without brackets, rooms without a tenant."},
 	{name: "webhooks.timeout", def: "10s", example: "5s",
 		means: "How long it may take to answer: 1s to 60s. Then usher tries again."},
 

@@ -132,8 +132,8 @@ func (u *serving) opsOptions() ops.Options {
 		return nil // not a nil *component.Component
 	}
 	return ops.Options{
-		Listen: u.began.Ops.Listen, Active: active, Ready: u.ready, Metrics: u.listeners.metrics,
-		Page:  page.New(page.Options{Active: active, Ready: u.ready, History: u.listeners.history, Version: release()}),
+		Listen: u.began.Ops.Listen, Active: active, Ready: u.checks, Metrics: u.listeners.metrics,
+		Page:  page.New(page.Options{Active: active, Ready: u.checks, History: u.listeners.history, Version: release()}),
 		Pprof: u.began.Ops.Pprof, Version: release(), Log: u.log,
 	}
 }
@@ -150,8 +150,8 @@ func (u *serving) apiHandler() http.Handler { return api.New(u.apiOptions()) }
 // explains reports whether somebody can see the explanations of decisions, which cost time to make.
 func explains(c *config.Config) bool { return c.Ops.Listen != "" || c.API.Listen != "" }
 
-// ready checks what usher needs beside the connection.
-func (u *serving) ready(ctx context.Context) []ops.Check {
+// checks reports on what usher needs beside the connection.
+func (u *serving) checks(ctx context.Context) []ops.Check {
 	return []ops.Check{u.storeReady(ctx), u.keysReady(ctx)}
 }
 
@@ -175,7 +175,7 @@ func (u *serving) storeReady(ctx context.Context) ops.Check {
 func (u *serving) keysReady(ctx context.Context) ops.Check {
 	check := ops.Check{Name: "keys", OK: true}
 	if err := u.remote.Ready(ctx); err != nil {
-		check.OK, check.Says = false, "tokens are refused whose keys are not at hand: "+err.Error()
+		check.OK, check.Says = false, "tokens are refused as long as their keys cannot be fetched: "+err.Error()
 	}
 	return check
 }
