@@ -249,6 +249,7 @@ func dealt(t *testing.T) (g *gate, d *dealer, first *tenure) {
 	t.Helper()
 	g = start(t)
 	g.halt()
+	g.reports.several = true
 	d, first = newDealer(t, g.Server), newTenure()
 	g.tenures(d, g.store, first)
 	return g, d, first

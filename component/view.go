@@ -108,7 +108,7 @@ func (c *Component) Room(_ context.Context, address string) (RoomView, error) {
 	return v, nil
 }
 
-// view returns a room with the people inside, of whom only the address, the class and the time are known.
+// view returns a room with the people inside: their addresses, classes and times.
 func (w *watch) view(room jid.JID) (v RoomView, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

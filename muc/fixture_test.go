@@ -383,7 +383,8 @@ func lookOut(t *testing.T, change func(*GuardOptions), play func(t *testing.T, l
 
 func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 	l := &lookout{service: newService(), t: t}
-	l.prompt = true
+	l.prompt, l.sights = true, newSights()
+	l.sights.byBare = true
 	l.options = GuardOptions{
 		Options: Options{
 			Owner:         Owner{Session: l.service, JID: jid.MustParse(us)},
@@ -392,6 +393,7 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 			Ledger:        l.book,
 			Removed:       l.noteRemoved,
 			Ended:         l.noteEnded,
+			Sees:          func(s Sight) { l.sights.sees(s) },
 			Arrived: func(room jid.JID) {
 				l.mu.Lock()
 				defer l.mu.Unlock()
@@ -425,6 +427,8 @@ func (l *lookout) stop() { l.end(); l.running.Wait() }
 // succeed replaces the process by one that knows what is written down.
 func (l *lookout) succeed() {
 	l.stop()
+	l.sights = newSights()
+	l.sights.byBare = true
 	l.Guard = NewGuard(l.options)
 	l.Restore(l.book.everything())
 	l.run()

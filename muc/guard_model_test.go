@@ -342,6 +342,25 @@ func (w *guardWorld) check(t *rapid.T) {
 	}
 }
 
+// checkSights compares what was told of a room with what is true there.
+func (w *guardWorld) checkSights(t *rapid.T, c *chat) {
+	w.Guard.mu.Lock()
+	defer w.Guard.mu.Unlock()
+	rm := w.Guard.rooms[c.address]
+	if rm == nil || !rm.known {
+		return
+	}
+	people := make(map[string]bool)
+	for _, o := range c.seats {
+		if bare := bareOf(o.full); bare != jicofo {
+			people[bare] = people[bare] || o.role == "moderator"
+		}
+	}
+	if wrong := w.sights.differ(c.address, true, rm.occupancy.host, people); wrong != "" {
+		t.Fatal(wrong)
+	}
+}
+
 // checkHanging compares the grants that hang on a host with the places of the hosts.
 func (w *guardWorld) checkHanging(t *rapid.T) {
 	const soon = hostAway + 4*hangingEvery
@@ -383,6 +402,7 @@ func (w *guardWorld) quiet(t *rapid.T) {
 			continue
 		}
 		known := w.Known(jid.MustParse(address))
+		w.checkSights(t, c)
 		if !c.membersOnly {
 			t.Fatalf("%s is open to all", address)
 		}
@@ -453,7 +473,9 @@ func TestGuardModel(t *testing.T) {
 				rapid.SyncTest(t, func(t *rapid.T) {
 					w := &guardWorld{most: map[[2]string]string{}, bans: map[[2]string]bool{}, kept: map[string]bool{},
 						theirs: map[string]bool{}, hanging: map[[2]string]bool{}, hostless: map[string]time.Time{}}
-					w.lookout = newLookout(t, func(o *GuardOptions) { o.EnforceRoles = enforce })
+					w.lookout = newLookout(t, func(o *GuardOptions) {
+						o.EnforceRoles, o.Watch = enforce, rapid.Bool().Draw(t, "watch")
+					})
 					w.observer = w.forgets
 					w.run()
 					defer func() { w.stop() }()

@@ -411,12 +411,16 @@ func (w *world) check(t *rapid.T) {
 			if known || w.hostPresent(j) {
 				t.Fatalf("%s is taken to exist", address)
 			}
+			if known, _ := w.known(address); !known {
+				w.checkSights(t, address, nil)
+			}
 			delete(w.mayExist, address)
 			continue
 		}
 		if _, open := w.known(address); c.by(ourself) == nil || !open {
 			t.Fatalf("we are not inside %s, or do not know it", address)
 		}
+		w.checkSights(t, address, c)
 		switch exists, host, err := w.rooms.State(w.ctx, j); {
 		case !c.membersOnly:
 			t.Fatalf("%s is open to all", address)
@@ -457,6 +461,22 @@ func (w *world) check(t *rapid.T) {
 				t.Fatalf("%s was let into %s as %s and is %s", bare, address, a.affiliation, c.affiliation(bare))
 			}
 		}
+	}
+}
+
+// checkSights compares what was told of a room with what is true there; c is nil if there is no such room.
+func (w *world) checkSights(t *rapid.T, address string, c *chat) {
+	people, host := make(map[string]bool), false
+	if c != nil {
+		host = c.hostPresent(w.rooms.Hosts)
+		for _, o := range c.seats {
+			if o.full != ourself {
+				people[o.full] = o.role == "moderator"
+			}
+		}
+	}
+	if wrong := w.sights.differ(address, c != nil, host, people); wrong != "" {
+		t.Fatal(wrong)
 	}
 }
 

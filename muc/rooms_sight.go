@@ -3,8 +3,8 @@ package muc
 import "mellium.im/xmpp/jid"
 
 // What Rooms tell of rooms and people. A room tells of everybody who comes and goes while usher is inside. When usher comes back into a
-// room after a while, it tells what has changed since. The people whom it finds in a room that it did not know, or knows from an earlier
-// process, have not come just now.
+// room after a while, it tells what has changed since. In a room that it did not know, or knows from an earlier process, it finds people
+// who have not come just now.
 
 // enters tells of a room that usher has just entered. The caller holds mu.
 func (r *Rooms) enters(rm *room, created bool) {

@@ -27,8 +27,9 @@ var errCut = errors.New("the test cut the connection")
 // Nothing happens by itself: what Rooms writes waits in up until the service takes it, and what the service writes waits in
 // down until Rooms reads it. So a test can let things cross on the way.
 type service struct {
-	rooms *Rooms
-	book  *book // of rooms
+	rooms  *Rooms
+	book   *book // of rooms
+	sights *sights
 
 	mu             sync.Mutex
 	down           []string
@@ -85,7 +86,9 @@ func newService() *service {
 
 // newRooms returns Rooms on the service. Recorders are no hosts.
 func (s *service) newRooms() *Rooms {
+	s.sights = newSights()
 	s.rooms = NewRooms(Options{
+		Sees:          s.sights.sees,
 		Owner:         Owner{Session: s, JID: jid.MustParse(us)},
 		Configuration: Configuration{MembersOnly: true},
 		Hosts:         func(domain string) bool { return domain != "recorder.example" },
