@@ -199,7 +199,7 @@ func TestExplainAgain(t *testing.T) {
 	}
 }
 
-// Into a locked room only hosts come, whoever waits there otherwise.
+// Into a locked room only hosts come, also where nobody has to wait for one.
 func TestLocked(t *testing.T) {
 	member := mint(t, func(c *token.Claims) { c.User.Affiliation = "member" })
 	for name, e := range map[string]struct {

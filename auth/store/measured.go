@@ -149,7 +149,7 @@ type Size struct {
 // sized is a store that knows how much room it takes.
 type sized interface{ sizes() []Size }
 
-// Sizes returns how much room each kind of records takes, sorted by kind. It returns nothing for a Redis, whose memory is its own affair.
+// Sizes returns how much room each kind of records takes, sorted by kind. It returns nothing for a Redis: its memory is its own affair.
 // It is cheap. Any goroutine may call it.
 func Sizes(s Store) []Size {
 	if s, ok := s.(sized); ok {

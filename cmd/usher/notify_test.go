@@ -117,7 +117,7 @@ func TestNotifyHalt(t *testing.T) {
 	u := &serving{began: &config.Config{}, log: zap.NewNop()}
 	u.mu.Lock() // as something that never ends would
 	if err := u.alive(10 * time.Millisecond); err == nil {
-		t.Error("a component whose state is locked counts as alive")
+		t.Error("a component with a lock that is held counts as alive")
 	}
 	stop := u.supervise(t.Context())
 	select {

@@ -107,7 +107,7 @@ func (discard) Header() http.Header         { return http.Header{} }
 func (discard) Write(b []byte) (int, error) { return len(b), nil }
 func (discard) WriteHeader(int)             {}
 
-// TestHosts covers which names usher answers to. A page whose name is made to mean 127.0.0.1 sends its own.
+// TestHosts covers which names usher answers to. A page under a name that is made to mean 127.0.0.1 sends that name.
 func TestHosts(t *testing.T) {
 	own, err := os.Hostname()
 	if err != nil {

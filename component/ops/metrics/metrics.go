@@ -9,7 +9,7 @@
 //
 //   - verdict, reason, class, op, kind, event, result, host and as are closed lists;
 //   - vhost is one of the configuration's, or empty;
-//   - tenant is one of the first 100 tenants into whose rooms somebody was let in. All others count as "other", so that refused clients
+//   - tenant is one of the first 100 tenants with rooms into which somebody was let in. All others count as "other", so that refused clients
 //     cannot use up the hundred. Without a tenant it is empty;
 //   - source (of keys), hook (of webhooks), method and path (of the API) come from the configuration and the program, and are cut off at
 //     100 as well.
