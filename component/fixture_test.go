@@ -437,7 +437,7 @@ func (g *gate) begins() {
 	o := options(g.ComponentAddr, g.policy, zap.New(core))
 	o.Now, o.Store, o.MembersOnly = g.now, g.store, !g.setup.Open
 	g.reports.restarts()
-	o.Report = g.reports.add
+	o.Report, o.Explain = g.reports.add, true
 	if !g.mode.alone() {
 		o.Jicofo, o.GuardInterval = jid.MustParse(jicofoJID), 500*time.Millisecond
 	}

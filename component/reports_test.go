@@ -64,6 +64,17 @@ func (rs *reports) inOrder(t *testing.T) {
 	rs.wrong = nil
 }
 
+// inWords is all that was reported, as text.
+func (rs *reports) inWords() string {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	var said strings.Builder
+	for _, r := range rs.all {
+		fmt.Fprintf(&said, "%+v\n", r)
+	}
+	return said.String()
+}
+
 // judge returns why a report must not come now, or nothing.
 func (rs *reports) judge(r component.Report) string {
 	rm := rs.rooms[r.Room.String()]
@@ -204,7 +215,7 @@ func (g *gate) tells(room string, people []*person, want ...string) {
 // What happens in a room is reported once each, and in order.
 func TestReports(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
-		g := m.start(t, setup{options: func(o *component.Options) { o.Explain = true }})
+		g := m.start(t, setup{})
 		host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
 		people := []*person{host, guest}
 		guest.must("asks", guest.asks(room, ""), absent)

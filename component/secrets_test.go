@@ -28,6 +28,7 @@ func (g *gate) plants() {
 func (g *gate) keepsSecrets(log *observer.ObservedLogs) {
 	g.t.Helper()
 	g.secrets.Check(g.t, "usher's log", inWords(log))
+	g.secrets.Check(g.t, "what usher reports", g.reports.inWords())
 	g.secrets.CheckTap(g.t)
 }
 

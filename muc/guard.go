@@ -371,8 +371,8 @@ func (g *Guard) begin(rm *guarded, is Settings, f findings) {
 		g.claimRights(rm, f)
 	}
 	rm.acceptFound(f.moderators)
-	if !rm.told.open && !rm.told.restored && !g.peopleAmong(f.moderators) && !g.peopleAmong(f.rights) {
-		rm.told.met = true // the focus has just made it
+	if !rm.told.restored && !g.peopleAmong(f.moderators) && !g.peopleAmong(f.rights) {
+		rm.told.met = true // the focus has just made it; somebody who waits for a host may have had it looked at already
 	}
 	g.meets(rm.jid, &rm.told)
 }
