@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,7 +25,7 @@ const usualSocket = "/run/usher/usher.sock"
 
 // answerCommands answers commands on the socket of the configuration until ctx ends, also while this usher stands by.
 func (u *serving) answerCommands(ctx context.Context) {
-	path := u.began.Socket(os.Environ())
+	path := u.began.Socket(u.environ)
 	if path == "" {
 		u.log.Info("there is no socket for usher revoke, usher revocations and usher grants: set admin.socket to have one")
 		return

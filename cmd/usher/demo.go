@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,8 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/xmpp-usher/usher/auth/keys"
-	"github.com/xmpp-usher/usher/auth/store"
-	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/pkg/ejabberdtest"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
@@ -163,6 +163,9 @@ func runDemo(ctx context.Context, scene scene, words io.Writer, rows rowWriter, 
 	}
 	defer func() { err = errors.Join(err, stop()) }()
 	fmt.Fprintf(words, demoStory, s.server(), s.Version(), s.present(), s.room())
+	if !once {
+		fmt.Fprintf(words, "Watch it happen: http://%s/\n\n", s.ops)
+	}
 
 	played, wrong, err := s.play(ctx, rows)
 	if err != nil {
@@ -189,8 +192,8 @@ type stage struct {
 	*prosodytest.Server
 	scene
 	componentSecret, appSecret, password string
+	ops, api, key                        string // where usher shows what it does, and answers the API; and a key for that
 	logFile                              *os.File
-	store                                store.Store
 	jicofo                               *prosodytest.Jicofo // nil if usher is the focus itself
 }
 
@@ -237,26 +240,55 @@ func (s *stage) present() string {
 func newSecret() string { return rand.Text() + rand.Text() }
 
 // write writes usher.yaml and the files with its secrets.
-func (s *stage) write() error {
-	config := demoUsher
+func (s *stage) write() (err error) {
+	yaml := demoUsher
 	if s.account != "" {
-		config = demoUsherJicofo
+		yaml = demoUsherJicofo
 	}
+	if s.ops, s.api, err = freePorts(); err != nil {
+		return err
+	}
+	yaml += fmt.Sprintf(demoOutside, s.ops, s.api)
 	for name, content := range map[string]string{
 		"component.secret": s.componentSecret,
 		"app.secret":       s.appSecret,
-		"usher.yaml":       strings.ReplaceAll(config, "{server}", s.ComponentAddr),
+		"usher.yaml":       strings.ReplaceAll(yaml, "{server}", s.ComponentAddr),
 	} {
 		if err := os.WriteFile(s.path(name), []byte(content), 0o600); err != nil {
 			return err
 		}
 	}
-	return nil
+	s.key, err = addKeyTo(s.path("api-keys.yaml"), demoKey)
+	return err
 }
 
-// usher returns the component that "usher serve" would run with this configuration.
-func (s *stage) usher(file string, environ ...string) (*component.Component, error) {
-	c, p, err := load([]string{file}, environ, new(keys.Cache))
+// demoOutside is what the demo adds to usher.yaml.
+const demoOutside = `ops: {listen: "%s"}
+api: {listen: "%s"}
+audit: {to: audit.jsonl}
+`
+
+// demoKey may do everything.
+var demoKey = config.APIKey{Name: "demo", Scopes: config.APIScopes}
+
+// freePorts returns two addresses of this machine at which nobody listens.
+func freePorts() (a, b string, err error) {
+	var all [2]string
+	for i := range all {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return "", "", err
+		}
+		defer l.Close() // when both are chosen
+		all[i] = l.Addr().String()
+	}
+	return all[0], all[1], nil
+}
+
+// usher returns what "usher serve" would run with this configuration.
+func (s *stage) usher(file string, environ ...string) (*serving, error) {
+	remote := new(keys.Cache)
+	c, p, err := load([]string{file}, environ, remote)
 	if err != nil {
 		return nil, err
 	}
@@ -268,10 +300,7 @@ func (s *stage) usher(file string, environ ...string) (*component.Component, err
 		return nil, err
 	}
 	// Without store.path the store goes to STATE_DIRECTORY: the folder of the stage, so that nothing stays on the machine.
-	if s.store, err = openStore(c, append(slices.Clone(environ), "STATE_DIRECTORY="+s.Dir), log); err != nil {
-		return nil, err
-	}
-	return component.New(options(c, p, s.store, log))
+	return newServing(c, p, append(slices.Clone(environ), "STATE_DIRECTORY="+s.Dir), remote, log)
 }
 
 // serve runs usher, and returns once usher answers.
@@ -282,8 +311,8 @@ func (s *stage) serve(ctx context.Context, file string, environ ...string) (stop
 	}
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan error, 1)
-	go func() { done <- usher.Run(running) }()
-	stop = func() error { end(); return errors.Join(<-done, s.store.Close()) }
+	go func() { done <- usher.serveAll(running) }()
+	stop = func() error { end(); defer usher.close(); return <-done }
 	if err := s.connected(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w; usher's log:\n%s", err, s.log()), stop())
 	}
@@ -378,8 +407,12 @@ Everything keeps running until Ctrl-C, for you to try by hand. Then nothing stay
                on %s as %s with the password %s
   usher        %s, connected to %s%s
   room         %s
+  live page    http://%s/
+  metrics      http://%s/metrics
+  API          http://%s/api/v1/openapi.json
+               curl -H 'Authorization: Bearer %s' http://%s/api/v1/rooms
   usher.yaml   %s
-  its log      %s
+  its logs     %s, and of all decisions %s
 
   owner token  %s
 
@@ -395,5 +428,5 @@ To see why usher allows or refuses a token, run in another terminal:
   %s token explain -c %s --room standup %s
 
 `, s.WebSocketURL, s.tokens, s.guests, s.users, s.user, s.password, s.focus, s.ComponentAddr, jicofo, s.room(),
-		yaml, s.path("usher.log"), owner, member, s.focus, s.room(), os.Args[0], yaml, owner)
+		s.ops, s.ops, s.api, s.key, s.api, yaml, s.path("usher.log"), s.path("audit.jsonl"), owner, member, s.focus, s.room(), os.Args[0], yaml, owner)
 }

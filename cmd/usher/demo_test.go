@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -83,9 +85,43 @@ func testDemoStays(t *testing.T, args ...string) {
 	if r := command(t, "", append([]string{"token", "explain"}, strings.Fields(line)...)...); r.status != 0 {
 		t.Errorf("%s: %d\n%s%s", line, r.status, r.stdout, r.stderr)
 	}
+	for label, want := range map[string]string{"live page": "<!doctype html>", "metrics": "usher_connected 1\n", "API": `"openapi":"3.1.0"`} {
+		_, address, _ := strings.Cut(stdout.String(), "\n  "+label+" ")
+		address, _, _ = strings.Cut(strings.TrimSpace(address), "\n")
+		if said := fetched(t, address, ""); !strings.Contains(strings.ToLower(said), strings.ToLower(want)) {
+			t.Errorf("%s at %q says %.300s", label, address, said)
+		}
+	}
+	_, line, _ = strings.Cut(stdout.String(), "curl -H 'Authorization: ")
+	key, address, _ := strings.Cut(line, "' ")
+	address, _, _ = strings.Cut(address, "\n")
+	if said := fetched(t, address, key); !strings.HasPrefix(said, `{"rooms":[`) {
+		t.Errorf("the API says %s", said)
+	}
 	if status := end(); status != 0 || stderr.String() != "" {
 		t.Errorf("ended with %d: %s", status, stderr)
 	}
+}
+
+// fetched is what a web server answers to somebody with this key.
+func fetched(t *testing.T, address, authorization string) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", authorization)
+	req.Close = true
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	said, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s, %v", address, answer.Status, err)
+	}
+	return string(said)
 }
 
 // TestDemoWrong checks that the table shows both what happened and what was expected, in colour on a terminal.

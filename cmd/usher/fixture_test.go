@@ -342,7 +342,7 @@ func playThrough(t *testing.T, st *stage, resource, server string) {
 	st.jicofo = st.Jicofo(t, prosodytest.JicofoOptions{
 		Host: host, User: user, Password: jicofoPassword, Resource: resource, Proxy: st.focus, Service: st.service, AcceptSubscriptions: true,
 	})
-	stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+server)
+	stop, err := st.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+server, opsListen+"=off")
 	if err != nil {
 		t.Fatal(err)
 	}

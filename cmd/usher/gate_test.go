@@ -290,7 +290,7 @@ prosody: {files: [prosody.cfg.lua]}
 	o.Config = fmt.Sprintf("Include %q\nInclude %q\n", filepath.Join(here, "prosody.cfg.lua"), filepath.Join(here, "usher.cfg.lua"))
 	j.Server = prosodytest.Start(t, o)
 	j.jicofo = j.Jicofo(t, jitsi.Jicofo())
-	stop, err := j.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+j.ComponentAddr)
+	stop, err := j.serve(t.Context(), "usher.yaml", "USHER_XMPP_SERVER="+j.ComponentAddr, opsListen+"=off")
 	if err != nil {
 		t.Fatal(err)
 	}

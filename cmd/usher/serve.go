@@ -64,11 +64,11 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	}
 	log.Info("usher " + release())
 	announce(log, c, p)
-	u := &serving{began: c, current: c, policy: p, remote: r.remote, log: log}
-	if u.listeners, err = newListeners(u, r.remote); err != nil {
+	u, err := newServing(c, p, os.Environ(), r.remote, log)
+	if err != nil {
 		return err
 	}
-	defer u.listeners.audit.Close()
+	defer u.close()
 	r.current, r.use, r.level, r.log, r.tell = c, u.use, level, log, u.listeners.metrics.Reloaded
 	collectLess()
 	ctx, stop := untilSignal(ctx, u.hurry)
@@ -76,10 +76,7 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	defer u.supervise(ctx)()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.run(ctx) })
-	g.Go(func() error { return u.run(ctx) })
-	for _, answer := range []func(context.Context){u.answerCommands, u.answerOps, u.answerAPI} {
-		g.Go(func() error { answer(ctx); return nil })
-	}
+	g.Go(func() error { return u.serveAll(ctx) })
 	return g.Wait()
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
@@ -28,6 +29,7 @@ const standbyEvery = 500 * time.Millisecond
 // that has the file of the store open, and that the server lets connect.
 type serving struct {
 	began     *config.Config // as it was at the start: keys that need a restart do not change when another tenure begins
+	environ   []string       // as of os.Environ
 	remote    *keys.Cache
 	listeners *listeners
 	log       *zap.Logger
@@ -41,6 +43,31 @@ type serving struct {
 	hurried bool
 
 	readyOnce sync.Once
+}
+
+// newServing returns a usher with this configuration for a process with this environment, as of [os.Environ]. The caller closes it at the
+// end.
+func newServing(c *config.Config, p auth.Policy, environ []string, remote *keys.Cache, log *zap.Logger) (u *serving, err error) {
+	u = &serving{began: c, current: c, policy: p, environ: environ, remote: remote, log: log}
+	u.listeners, err = newListeners(u, remote)
+	return u, err
+}
+
+// close writes down what waits for the audit log.
+func (u *serving) close() {
+	if err := u.listeners.audit.Close(); err != nil {
+		u.log.Error("the audit log", zap.Error(err))
+	}
+}
+
+// serveAll serves people, and answers those who ask about it, until ctx ends.
+func (u *serving) serveAll(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return u.run(ctx) })
+	for _, answer := range []func(context.Context){u.answerCommands, u.answerOps, u.answerAPI} {
+		g.Go(func() error { answer(ctx); return nil })
+	}
+	return g.Wait()
 }
 
 // component returns the Component of this usher, nil while it stands by.
@@ -86,7 +113,7 @@ func (u *serving) run(ctx context.Context) error {
 	u.mu.Lock()
 	u.opened = s
 	u.mu.Unlock()
-	u.log.Info(storeInWords(u.began, os.Environ()))
+	u.log.Info(storeInWords(u.began, u.environ))
 	if !u.began.Store.Shared() {
 		usher, end, err := u.begin(s, func(*component.Options) {})
 		if err != nil {
@@ -157,7 +184,7 @@ func (u *serving) away(err error) {
 // open opens the store. While another usher has its file, it stands by. It returns none if ctx ends.
 func (u *serving) open(ctx context.Context) (store.Store, error) {
 	for stands := false; ctx.Err() == nil; stands = true {
-		s, err := openStore(u.began, os.Environ(), u.log) // which waits for standbyEvery
+		s, err := openStore(u.began, u.environ, u.log) // which waits for standbyEvery
 		if err == nil || !errors.Is(err, store.ErrInUse) {
 			return s, err
 		}

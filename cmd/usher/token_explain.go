@@ -185,7 +185,7 @@ func pasted(text string) (string, error) {
 	link, fragment, _ := strings.Cut(text, "#")
 	_, query, _ := strings.Cut(link, "?")
 	for _, parameters := range []string{fragment, query, link} {
-		values, _ := url.ParseQuery(parameters) // the part that can be read
+		values, _ := url.ParseQuery(parameters)                           // the part that can be read
 		if jwt := strings.Trim(trim(values.Get("jwt")), `"`); jwt != "" { // behind the # it is JSON
 			return jwt, nil
 		}
