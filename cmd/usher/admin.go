@@ -27,7 +27,7 @@ const usualSocket = "/run/usher/usher.sock"
 func (u *serving) answerCommands(ctx context.Context) {
 	path := u.began.Socket(u.environ)
 	if path == "" {
-		u.log.Info("there is no socket for usher revoke, usher revocations and usher grants: set admin.socket to have one")
+		u.log.Info("there is no socket for usher rooms, usher grants, usher revoke and usher revocations: set admin.socket to have one")
 		return
 	}
 	s := api.Server{Path: path, Options: u.apiOptions()}

@@ -30,6 +30,9 @@ type told struct {
 	err            error
 	asked          auth.Revocation
 	room, lifted   string
+	rooms          []component.RoomSummary
+	view           component.RoomView
+	did            string
 }
 
 func (u *told) Grants(room string) ([]component.LiveGrant, error) {
@@ -56,17 +59,24 @@ func (u *told) Address(room string) (jid.JID, error) {
 	return jid.Parse(room)
 }
 
-func (u *told) Rooms() []component.RoomSummary { return nil }
+func (u *told) Rooms() []component.RoomSummary { return u.rooms }
 
-func (u *told) Room(context.Context, string) (component.RoomView, error) {
-	return component.RoomView{}, u.err
+func (u *told) Room(context.Context, string) (component.RoomView, error) { return u.view, u.err }
+
+func (u *told) EndRoom(_ context.Context, room, reason string) error {
+	u.did = fmt.Sprintf("end %s %q", room, reason)
+	return u.err
 }
 
-func (u *told) EndRoom(context.Context, string, string) error { return u.err }
+func (u *told) RemoveOccupant(_ context.Context, room, who, reason string, bar bool) error {
+	u.did = fmt.Sprintf("remove %s %s %q %t", room, who, reason, bar)
+	return u.err
+}
 
-func (u *told) RemoveOccupant(context.Context, string, string, string, bool) error { return u.err }
-
-func (u *told) LockRoom(context.Context, string, bool) error { return u.err }
+func (u *told) LockRoom(_ context.Context, room string, lock bool) error {
+	u.did = fmt.Sprintf("lock %s %t", room, lock)
+	return u.err
+}
 
 // listens has an usher listen on a socket, and returns its path.
 func listens(t *testing.T, u api.Usher) string {
@@ -422,5 +432,55 @@ func TestStandsBy(t *testing.T) {
 	r := command(t, "", "revoke", "--jti", "j", "--socket", listens(t, nil))
 	if r.status != statusFailed || !strings.Contains(r.stderr, "this usher stands by for another one") {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestRoomCommands(t *testing.T) {
+	standup := component.RoomSummary{Room: jid.MustParse("standup@conference.meet.example.com"), Name: "standup", Open: true, HostInside: true, Since: noon, Hosts: 1, Guests: 2, Waiting: 1}
+	view := component.RoomView{RoomSummary: standup, Text: "guests wait for a host", Ends: noon.Add(time.Hour),
+		Occupants: []component.Occupant{{Who: jid.MustParse("romeo@meet.example.com"), As: "host", Affiliation: "owner", Issuer: "my_app", JTI: "j1", User: "u\x1b[2J", Since: noon, Inside: true}},
+		Waits:     []component.Waiter{{Who: jid.MustParse("juliet@guest.example.com"), Since: noon, Reason: auth.ReasonHostAbsent}},
+	}
+	const head = `
+ROOM                                 OPEN  HOST  LOCKED  HOSTS  MEMBERS  GUESTS  WAITING  SINCE
+standup@conference.meet.example.com  yes   yes   no      1      0        2       1        2030-01-31T12:00:00Z
+`
+	const address = "standup@conference.meet.example.com"
+	for name, tt := range map[string]struct {
+		u              told
+		args           string
+		status         int
+		stdout, stderr string
+		did            string
+	}{
+		"rooms":    {u: told{rooms: []component.RoomSummary{standup}}, args: "rooms", stdout: head},
+		"none":     {args: "rooms", stdout: "\nNo room is open, and nobody waits.\n"},
+		"for json": {args: "rooms --json", stdout: "\n{\"rooms\":[]}\n"},
+		"one": {u: told{view: view}, args: "rooms " + address, stdout: head + `
+Rule: guests wait for a host
+Ends: 2030-01-31T13:00:00Z
+
+WHO                     IS    AS     INSIDE  ISSUER  JTI  USER   SINCE
+romeo@meet.example.com  host  owner  yes     my_app  j1   u�[2J  2030-01-31T12:00:00Z
+
+WAITING                   REASON       SINCE
+juliet@guest.example.com  host-absent  2030-01-31T12:00:00Z
+`},
+		"not open":    {u: told{err: component.ErrRoom}, args: "rooms a@b", status: statusFailed, stderr: component.ErrRoom.Error()},
+		"end":         {args: "rooms end " + address + " --reason Over.", stdout: "\n" + address + " has ended.\n", did: "end " + address + ` "Over."`},
+		"end nothing": {args: "rooms end", status: statusUsage, stderr: "missing: usher rooms end ROOM"},
+		"lock":        {args: "rooms lock " + address, stdout: "\n" + address + " is locked: only hosts can enter.\n", did: "lock " + address + " true"},
+		"unlock":      {args: "rooms unlock " + address, stdout: "\n" + address + " is unlocked.\n", did: "lock " + address + " false"},
+		"remove":      {args: "rooms remove " + address + " romeo@meet.example.com --bar", stdout: "\nromeo@meet.example.com is put out.\n", did: "remove " + address + ` romeo@meet.example.com "" true`},
+		"remove who":  {args: "rooms remove " + address, status: statusUsage, stderr: "missing: usher rooms remove ROOM JID"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u := tt.u
+			path := listens(t, &u)
+			r := command(t, "", append(strings.Fields(tt.args), "--socket", path)...)
+			if r.status != tt.status || "\n"+r.stdout != tt.stdout && tt.stdout != "" || !strings.Contains(r.stderr, tt.stderr) || u.did != tt.did {
+				t.Errorf("%d %s%s\nwant %d %s%s, did %s", r.status, r.stdout, r.stderr, tt.status, tt.stdout, tt.stderr, u.did)
+			}
+		})
 	}
 }

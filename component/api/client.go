@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -68,6 +69,40 @@ func (c Client) Revoke(ctx context.Context, r Revocation) (done Revoked, err err
 func (c Client) Lift(ctx context.Context, id string) error {
 	return c.ask(ctx, http.MethodDelete, Base+"/revocations/"+url.PathEscape(id), nil, nil)
 }
+
+// Rooms returns the rooms that are open, or for which people wait.
+func (c Client) Rooms(ctx context.Context) ([]Room, error) {
+	var list roomList
+	err := c.ask(ctx, http.MethodGet, Base+"/rooms", nil, &list)
+	return list.Rooms, err
+}
+
+// Room returns a room, and who is inside or waits.
+func (c Client) Room(ctx context.Context, room string) (v RoomView, err error) {
+	return v, c.ask(ctx, http.MethodGet, roomPath(room), nil, &v)
+}
+
+// EndRoom ends a room. The people inside read the reason, if it is not empty.
+func (c Client) EndRoom(ctx context.Context, room, reason string) error {
+	return c.ask(ctx, http.MethodDelete, roomPath(room)+"?"+url.Values{"reason": {reason}}.Encode(), nil, nil)
+}
+
+// RemoveOccupant puts somebody out of a room, and with bar keeps them out.
+func (c Client) RemoveOccupant(ctx context.Context, room, who, reason string, bar bool) error {
+	query := url.Values{"reason": {reason}, "bar": {strconv.FormatBool(bar)}}
+	return c.ask(ctx, http.MethodDelete, roomPath(room)+"/occupants/"+url.PathEscape(who)+"?"+query.Encode(), nil, nil)
+}
+
+// LockRoom locks a room, or unlocks it.
+func (c Client) LockRoom(ctx context.Context, room string, lock bool) error {
+	method := http.MethodPost
+	if !lock {
+		method = http.MethodDelete
+	}
+	return c.ask(ctx, method, roomPath(room)+"/lock", nil, nil)
+}
+
+func roomPath(room string) string { return Base + "/rooms/" + url.PathEscape(room) }
 
 // ask sends a request and decodes the answer. The error says what to do.
 func (c Client) ask(ctx context.Context, method, path string, body, into any) error {

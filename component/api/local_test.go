@@ -202,6 +202,25 @@ func TestClient(t *testing.T) {
 	if err != nil || done.Revocation != asked || len(done.Out) != 1 || len(done.Spared) != 1 {
 		t.Errorf("%+v, %v", done, err)
 	}
+	u.rooms = []component.RoomSummary{summaryOf("[acme]standup" + at)}
+	if rooms, err := c.Rooms(t.Context()); err != nil || len(rooms) != 1 || rooms[0].Tenant != "acme" {
+		t.Errorf("%+v, %v", rooms, err)
+	}
+	if _, err := c.Room(t.Context(), "[acme]caf%c3%a9"); err != nil || u.asked != "room [acme]caf%c3%a9"+at {
+		t.Errorf("%v, asked %s", err, u.asked)
+	}
+	for want, do := range map[string]func() error{
+		"end standup" + at + ` "Why? & so"`: func() error { return c.EndRoom(t.Context(), "standup", "Why? & so") },
+		"remove romeo@meet.example.com from standup" + at + ` "Enough." true`: func() error {
+			return c.RemoveOccupant(t.Context(), "standup", "romeo@meet.example.com", "Enough.", true)
+		},
+		"lock standup" + at + " true":  func() error { return c.LockRoom(t.Context(), "standup", true) },
+		"lock standup" + at + " false": func() error { return c.LockRoom(t.Context(), "standup", false) },
+	} {
+		if err := do(); err != nil || u.asked != want {
+			t.Errorf("%v, asked %s, want %s", err, u.asked, want)
+		}
+	}
 	if err := c.Lift(t.Context(), "a/b c"); err != nil || u.asked != "unrevoke a/b c" {
 		t.Errorf("%v, asked %s", err, u.asked)
 	}

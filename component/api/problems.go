@@ -48,6 +48,8 @@ func (s *server) fault(err error) error {
 	case errors.Is(err, store.ErrNoRevocation), errors.Is(err, component.ErrRoom), errors.Is(err, component.ErrNoRoom),
 		errors.Is(err, component.ErrNoOccupant):
 		return problem(http.StatusNotFound, "%v", err)
+	case errors.Is(err, store.ErrStandby):
+		return problem(http.StatusServiceUnavailable, "%v", errStandsBy)
 	case s.local, errors.Is(err, errStandsBy):
 		return problem(http.StatusServiceUnavailable, "%v", err)
 	}

@@ -63,7 +63,7 @@ func (s *Server) Run(ctx context.Context) {
 				if errors.Is(err, errOthers) && s.Active() == nil {
 					level = zap.InfoLevel // as it should be
 				}
-				s.Log.Log(level, "usher's commands (revoke, revocations, grants) are not answered here", zap.Error(err))
+				s.Log.Log(level, "usher's commands (rooms, grants, revoke, revocations) are not answered here", zap.Error(err))
 			}
 		}
 		select {
