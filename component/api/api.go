@@ -98,7 +98,7 @@ func (e RequestError) Error() string { return string(e) }
 // Base is the path of all operations.
 const Base = "/api/v1"
 
-// versionHeader is in each answer, by which an usher is known.
+// versionHeader is in each answer on the socket, by which an usher is known.
 const versionHeader = "Usher-Version"
 
 // maxRequest is how long a body may be, in bytes. The longest claims fit into a token, which has 8 kB.

@@ -40,7 +40,9 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &current{Call: Call{At: s.Now(), Method: method(r), Remote: remote(r)}}
 		out := &recorder{ResponseWriter: w}
-		out.Header().Set(versionHeader, s.Status.Version)
+		if s.local { // on the network it would help those who look for old versions
+			out.Header().Set(versionHeader, s.Status.Version)
+		}
 		out.Header().Set("Cache-Control", "no-store")
 		out.Header().Set("X-Content-Type-Options", "nosniff")
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin)) // which tests cannot
