@@ -136,7 +136,7 @@
 		say($('domain'), s.domain || '');
 		say($('version'), s.version ? `usher ${s.version}.` : '');
 		const line = [];
-		if (s.level === 'standby') line.push('It takes over when the other one is gone.');
+		if (s.level === 'standby') line.push('This one takes over when the other is gone.');
 		else if (s.connected) line.push(`Connected to ${s.server}`, s.since ? [' for ', since(s.since)] : '');
 		else line.push(`Not connected to ${s.server || 'the server'}`, s.since ? [' for ', since(s.since)] : '');
 		if (s.reconnects) line.push(`; connected again ${plural(s.reconnects, 'time')}`);
