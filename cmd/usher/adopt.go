@@ -84,15 +84,8 @@ Exit status: 0 if nothing is to do or everything is done, 1 if usher refuses or 
 
 // adopt runs the command.
 func (a *adoption) adopt(ctx context.Context) error {
-	switch {
-	case a.apply && a.undo:
-		return misused("--apply and --undo contradict each other")
-	case a.restart && !a.apply && !a.undo:
-		return misused("--restart is for --apply and --undo")
-	case a.restart && a.root != "":
-		return misused("--restart is for the running machine, so not for --root")
-	case a.authentication != "" && a.authentication != config.ProviderJitsi && a.authentication != config.ProviderAnonymous:
-		return misused("--authentication must be %s or %s", config.ProviderJitsi, config.ProviderAnonymous)
+	if err := a.misuse(); err != nil {
+		return err
 	}
 	o, err := a.options(ctx)
 	if err != nil {
@@ -122,44 +115,69 @@ func (a *adoption) adopt(ctx context.Context) error {
 	return a.examine(ctx, o)
 }
 
-// options returns the options of package adopt. It looks for docker-jitsi-meet in the folder that was named, or the present one.
+// misuse returns an error if the flags contradict each other.
+func (a *adoption) misuse() error {
+	switch {
+	case a.apply && a.undo:
+		return misused("--apply and --undo contradict each other")
+	case a.restart && !a.apply && !a.undo:
+		return misused("--restart is for --apply and --undo")
+	case a.restart && a.root != "":
+		return misused("--restart is for the running machine, so not for --root")
+	case a.authentication != "" && a.authentication != config.ProviderJitsi && a.authentication != config.ProviderAnonymous:
+		return misused("--authentication must be %s or %s", config.ProviderJitsi, config.ProviderAnonymous)
+	}
+	return nil
+}
+
+// options returns the options of package adopt.
 func (a *adoption) options(ctx context.Context) (adopt.Options, error) {
 	o := adopt.Options{
 		Trusted: a.trusted, Authentication: a.authentication, Environ: configEnviron(os.Environ()),
 		Checks: []config.Check{newIssuers(new(keys.Cache)).add},
 	}
-	var err error
 	if a.root != "" {
-		if o.Root, err = filepath.Abs(a.root); err != nil {
+		root, err := filepath.Abs(a.root)
+		if err == nil {
+			root, err = filepath.EvalSymlinks(root)
+		}
+		if err != nil {
 			return o, err
 		}
-		if o.Root, err = filepath.EvalSymlinks(o.Root); err != nil {
-			return o, err
-		}
+		o.Root = root
 	}
+	if err := a.findDocker(&o); err != nil || o.Docker == "" {
+		return o, err
+	}
+	var err error
+	if o.Program = a.program; o.Program == "" {
+		o.Program, err = os.Executable()
+	}
+	if o.Root == "" {
+		o.Image = func() (map[string][]byte, error) { return a.image(ctx, o.Docker) }
+	}
+	return o, err
+}
+
+// findDocker looks for docker-jitsi-meet in the folder that was named, below the root if there is one, or else in the present folder.
+func (a *adoption) findDocker(o *adopt.Options) error {
 	folder := a.folder
-	if o.Root == "" || folder == "" {
+	if o.Root != "" && folder == "" {
+		return nil
+	}
+	if o.Root == "" || !filepath.IsAbs(folder) {
+		var err error
 		if folder, err = filepath.Abs(folder); err != nil {
-			return o, err
+			return err
 		}
 	}
 	switch {
-	case adopt.IsDocker(o.Root, folder) && (a.folder != "" || o.Root == ""):
+	case adopt.IsDocker(o.Root, folder):
 		o.Docker = folder
 	case a.folder != "":
-		return o, fmt.Errorf("%s is not the folder of docker-jitsi-meet: it has no docker-compose.yml with Jitsi's image of Prosody", a.folder)
-	default:
-		return o, nil
+		return fmt.Errorf("%s is not the folder of docker-jitsi-meet: it has no docker-compose.yml with Jitsi's image of Prosody", a.folder)
 	}
-	if o.Program = a.program; o.Program == "" {
-		if o.Program, err = os.Executable(); err != nil {
-			return o, err
-		}
-	}
-	if o.Root == "" {
-		o.Image = func() (map[string][]byte, error) { return a.image(ctx, folder) }
-	}
-	return o, nil
+	return nil
 }
 
 // image copies Prosody's files out of the container. They lie in memory there, where "docker compose cp" does not see them.

@@ -183,6 +183,11 @@ const journalIn = "adopt.json"
 func (p *Plan) Apply() error {
 	r := rootOf(p.o.Root)
 	w := disk{r, p.o.step}
+	unlock, err := w.lock(p.journal)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if err := w.sweep(p.journal); err != nil {
 		return err
 	}
@@ -206,19 +211,9 @@ func (p *Plan) Apply() error {
 
 // apply writes the journal, then folders and backups, then the files.
 func (p *Plan) apply(w disk, j *journal) error {
-	now := time.Now
-	if p.o.Now != nil {
-		now = p.o.Now
-	}
-	backups := map[string]string{}
-	for _, c := range p.Changes {
-		name, err := w.unused(fmt.Sprintf("%s.before-usher-%s", c.File, now().Format("20060102-150405")))
-		if err != nil {
-			return err
-		}
-		if backups[c.File], err = w.record(j, c, name); err != nil {
-			return err
-		}
+	backups, err := p.record(w, j)
+	if err != nil {
+		return err
 	}
 	folders := p.missing(w.root)
 	for _, f := range folders {
@@ -233,8 +228,8 @@ func (p *Plan) apply(w disk, j *journal) error {
 			return err
 		}
 	}
-	for _, c := range p.Changes {
-		if err := w.backUp(c, backups[c.File]); err != nil {
+	for i, c := range p.Changes {
+		if err := w.backUp(c, backups[i]); err != nil {
 			return err
 		}
 	}
@@ -245,6 +240,25 @@ func (p *Plan) apply(w disk, j *journal) error {
 	}
 	j.Applied = true
 	return w.save(j, p.journal, p.ownerOfNew(w.root, filepath.Dir(p.journal), 0o750))
+}
+
+// record notes the changes in the journal, and returns the names of their backups, "" for none.
+func (p *Plan) record(w disk, j *journal) ([]string, error) {
+	now := time.Now
+	if p.o.Now != nil {
+		now = p.o.Now
+	}
+	backups := make([]string, len(p.Changes))
+	for i, c := range p.Changes {
+		name, err := w.unused(fmt.Sprintf("%s.before-usher-%s", c.File, now().Format("20060102-150405")))
+		if err != nil {
+			return nil, err
+		}
+		if backups[i], err = w.record(j, c, name); err != nil {
+			return nil, err
+		}
+	}
+	return backups, nil
 }
 
 // unused returns a name that no file has: this one, or with a number behind it.
@@ -356,6 +370,11 @@ func Undo(o Options) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	unlock, err := d.lock(file)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
 	if err := d.sweep(file); err != nil {
 		return false, err
 	}

@@ -521,3 +521,95 @@ func (m *model) check(rt *rapid.T) {
 		}
 	}
 }
+
+// TestLock checks that of two adoptions at once the second one writes nothing.
+func TestLock(t *testing.T) {
+	dir := t.TempDir()
+	grow(t, dir, debian())
+	p, err := New(Options{Root: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := disk{root: root(dir)}.lock(p.journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := pictured(t, dir)
+	for what, do := range map[string]func() error{"apply": p.Apply, "undo": func() error { _, err := Undo(p.o); return err }} {
+		if err := do(); err == nil || !strings.Contains(err.Error(), "another \"usher adopt\" is changing these files") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if d := differs(before, pictured(t, dir)); len(d) > 0 {
+		t.Errorf("changed: %v", d)
+	}
+	unlock()
+	if err := p.Apply(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestChanged checks that a file that has changed since the plan was made is not written, nor any other.
+func TestChanged(t *testing.T) {
+	dir := t.TempDir()
+	grow(t, dir, debian())
+	p, err := New(Options{Root: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, jicofoConf), []byte("jicofo { }\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := pictured(t, dir)
+	if err := p.Apply(); err == nil || !strings.Contains(err.Error(), jicofoConf+" has changed since") {
+		t.Error(err)
+	}
+	if d := differs(before, pictured(t, dir)); len(d) > 0 {
+		t.Errorf("changed: %v", d)
+	}
+}
+
+// TestLinks checks that a file that is a link is changed where it really is, and that a link in the place of usher's incomplete file leads
+// to no other.
+func TestLinks(t *testing.T) {
+	dir := t.TempDir()
+	files := debian()
+	files["srv/jicofo.conf"] = files["etc/jitsi/jicofo/jicofo.conf"]
+	delete(files, "etc/jitsi/jicofo/jicofo.conf")
+	files["etc/jitsi/jicofo/jicofo.conf ->"] = "/srv/jicofo.conf"
+	victim := filepath.Join(t.TempDir(), "victim")
+	files["srv/.jicofo.conf.usher-part ->"] = victim
+	grow(t, dir, files)
+	if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(Options{Root: dir})
+	if err == nil {
+		err = p.Apply()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	is, err := os.ReadFile(filepath.Join(dir, "srv/jicofo.conf"))
+	if err != nil || !bytes.Contains(is, []byte("enable-auto-owner = false")) {
+		t.Errorf("%v\n%s", err, is)
+	}
+	if content, _ := os.ReadFile(victim); string(content) != "precious" {
+		t.Errorf("%q", content)
+	}
+	if target, err := os.Readlink(filepath.Join(dir, jicofoConf)); target != "/srv/jicofo.conf" {
+		t.Error(target, err)
+	}
+}
+
+// TestElsewhere checks what is left to people where Jicofo is on another machine.
+func TestElsewhere(t *testing.T) {
+	dir := t.TempDir()
+	files := debian()
+	delete(files, "etc/jitsi/jicofo/jicofo.conf")
+	grow(t, dir, files)
+	p, err := New(Options{Root: dir})
+	if err != nil || len(p.ByHand) != 1 || !strings.Contains(p.ByHand[0], `jicofo.xmpp.client.client-proxy = "focus.meet.example.com"`) {
+		t.Error(err)
+	}
+}

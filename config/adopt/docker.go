@@ -190,36 +190,16 @@ func (d *draft) dockerEnv(j *jitsiInDocker) error {
 		Why: "Jicofo leaves the decision to usher, Prosody reads usher's lines, and compose runs usher"})
 }
 
-// image plans the copy of Prosody's files, as the image will make them from .env: it puts GLOBAL_CONFIG before its Include
-// (prosody/rootfs/defaults/prosody.cfg.lua), and copies what is mounted beside them.
+// image plans the copy of Prosody's files, as the image will make them from .env.
 func (d *draft) image(j *jitsiInDocker) error {
 	folder := j.own("prosody")
 	now, err := d.copied(folder)
 	if err != nil {
 		return err
 	}
-	made := now
-	if d.o.Image != nil {
-		if fresh, err := d.o.Image(); err == nil {
-			made = fresh
-		} else if len(now) == 0 {
-			return refuse("Prosody's files, as the image has made them, could not be copied out of the container (%v). Start docker-jitsi-meet "+
-				"(docker compose up -d) and run adopt again", err)
-		}
-	}
-	if made[mainName] == nil {
-		return refuse("%s/%s is not there. Start docker-jitsi-meet (docker compose up -d), and run adopt where docker is", folder, mainName)
-	}
-	made = maps.Clone(made)
-	delete(made, linesName) // usher's own
-	const include = `Include "conf.d/*.cfg.lua"`
-	main := string(made[mainName])
-	if !strings.Contains(main, config.DockerGlobalConfig) {
-		if !strings.Contains(main, include) {
-			return refuse("%s/%s has no %s, so usher does not know where the image puts GLOBAL_CONFIG", folder, mainName, include)
-		}
-		main = strings.Replace(main, include, config.DockerGlobalConfig+"\n"+include, 1)
-		made[mainName] = []byte(main)
+	made, err := d.made(folder, now)
+	if err != nil {
+		return err
 	}
 	for _, name := range slices.Sorted(maps.Keys(made)) {
 		if alike(now[name], made[name]) {
@@ -241,6 +221,34 @@ func (d *draft) image(j *jitsiInDocker) error {
 		}
 	}
 	return nil
+}
+
+// made returns what the image will make: what it has made now, or the copy of that, with GLOBAL_CONFIG before its Include
+// (prosody/rootfs/defaults/prosody.cfg.lua).
+func (d *draft) made(folder string, now map[string][]byte) (map[string][]byte, error) {
+	made := maps.Clone(now)
+	if d.o.Image != nil {
+		if fresh, err := d.o.Image(); err == nil {
+			made = fresh
+		} else if len(now) == 0 {
+			return nil, refuse("Prosody's files, as the image has made them, could not be copied out of the container (%v). Start docker-jitsi-meet "+
+				"(docker compose up -d) and run adopt again", err)
+		}
+	}
+	delete(made, linesName) // usher's own
+	main := string(made[mainName])
+	if main == "" {
+		return nil, refuse("%s/%s is not there. Start docker-jitsi-meet (docker compose up -d), and run adopt where docker is", folder, mainName)
+	}
+	const include = `Include "conf.d/*.cfg.lua"`
+	switch {
+	case strings.Contains(main, config.DockerGlobalConfig):
+	case !strings.Contains(main, include):
+		return nil, refuse("%s/%s has no %s, so usher does not know where the image puts GLOBAL_CONFIG", folder, mainName, include)
+	default:
+		made[mainName] = []byte(strings.Replace(main, include, config.DockerGlobalConfig+"\n"+include, 1))
+	}
+	return made, nil
 }
 
 // alike reports whether two versions of a file mean the same, but for GLOBAL_CONFIG, which the image puts elsewhere, and empty lines.

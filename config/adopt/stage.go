@@ -71,7 +71,11 @@ func (s *stage) shown(err error) error {
 	case errors.As(err, &p):
 		return &Refusal{strings.Split(s.out(err.Error()), "\n")}
 	}
-	return errors.New(s.out(err.Error()))
+	text := s.out(err.Error())
+	if errors.Is(err, fs.ErrPermission) {
+		text += ": run adopt as root"
+	}
+	return errors.New(text)
 }
 
 // put writes a copy.
@@ -102,6 +106,8 @@ func (s *stage) copyTo(from, to string, depth int, skip []string) error {
 		return err
 	case depth > 8:
 		return fmt.Errorf("%s: folders nest too deep", from)
+	case stat.Size() > maxCopy && filepath.Ext(from) != ".lua": // no configuration
+		return nil
 	case stat.Mode().IsRegular():
 		content, err := smallfile.Read(s.root.at(from), maxCopy)
 		if err != nil {
