@@ -69,6 +69,11 @@ func TestBreakoutOfTenant(t *testing.T) {
 	breakout := host.adds("a group")
 	guest.moves(main, breakout, "", "member participant")
 	host.moves(main, breakout, mint(t, acme), "owner moderator")
+	b.eventually("both are shown in the breakout room, and nobody in the main room", func() bool {
+		v, err := b.usher.Room(t.Context(), breakout)
+		m, merr := b.usher.Room(t.Context(), main)
+		return err == nil && v.Open && v.Hosts == 1 && v.Guests == 1 && merr == nil && m.Open && m.Hosts+m.Guests == 0
+	})
 	stranger := b.person("guest.meet.example.com")
 	stranger.must("asks for it", stranger.asks(breakout, ""), "forbidden room-mismatch")
 }

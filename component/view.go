@@ -61,20 +61,30 @@ type Waiter struct {
 // Jicofo it shows what usher saw at its last look, see Options.GuardInterval. Any goroutine may call it.
 func (c *Component) Rooms() []RoomSummary {
 	all := c.watch.summaries()
-	locked := c.locks.some()
-	for n := range all {
-		all[n].Locked = locked && c.locks.has(all[n].Room)
+	if c.locks.some() {
+		for n := range all {
+			all[n].Locked = c.locks.has(all[n].Room)
+		}
 	}
-	slices.SortFunc(all, func(a, b RoomSummary) int { return cmp.Compare(a.Room.String(), b.Room.String()) })
 	return all
 }
 
+// summaries returns all rooms, by address. The rooms are sorted when they are no longer locked.
 func (w *watch) summaries() []RoomSummary {
+	type keyed struct {
+		key string
+		RoomSummary
+	}
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	all := make([]RoomSummary, 0, len(w.rooms))
-	for _, rm := range w.rooms {
-		all = append(all, rm.summary())
+	rooms := make([]keyed, 0, len(w.rooms))
+	for key, rm := range w.rooms {
+		rooms = append(rooms, keyed{key, rm.summary()})
+	}
+	w.mu.Unlock()
+	slices.SortFunc(rooms, func(a, b keyed) int { return cmp.Compare(a.key, b.key) })
+	all := make([]RoomSummary, len(rooms))
+	for n, rm := range rooms {
+		all[n] = rm.RoomSummary
 	}
 	return all
 }
@@ -87,10 +97,13 @@ func (rm *watchedRoom) summary() RoomSummary {
 	}
 }
 
-// Room returns what is known of a room. Its address may be in either spelling of a tenant's rooms. The error is an ErrRoom or an
-// ErrNoRoom. It asks nobody. Any goroutine may call it.
+// Room returns what is known of a room, which may be a breakout room. Its address may be in either spelling of a tenant's rooms. The error
+// is an ErrRoom or an ErrNoRoom. It asks nobody. Any goroutine may call it.
 func (c *Component) Room(_ context.Context, address string) (RoomView, error) {
-	room, err := c.guardedRoom(address)
+	room, err := c.policy.Load().Room(address)
+	if err != nil || !c.policy.Load().IsBreakout(auth.Room{JID: room}) {
+		room, err = c.guardedRoom(address)
+	}
 	if err != nil {
 		return RoomView{}, err
 	}

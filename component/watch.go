@@ -211,14 +211,6 @@ func (w *watch) isPresent(room, who jid.JID) (inside, moderator bool) {
 	return false, false
 }
 
-// isOpen reports whether a room is open as far as is known.
-func (w *watch) isOpen(room jid.JID) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	rm := w.rooms[room.String()]
-	return rm != nil && rm.open
-}
-
 // regards counts somebody inside as of a class, because they were let in anew.
 func (w *watch) regards(room, who jid.JID, c class) {
 	w.mu.Lock()
