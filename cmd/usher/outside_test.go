@@ -443,3 +443,77 @@ func (o *outside) refused() {
 	}
 	o.until("the reload", o.measured, has(`usher_config_reloads_total{result="ok"} 1`))
 }
+
+// TestOutsideReload changes what others see of a running usher: webhooks change at once, and a mistake changes nothing.
+func TestOutsideReload(t *testing.T) {
+	o := startOutside(t)
+	guest := o.server.Client(t, prosodytest.ClientOptions{Host: demoScene.tokens})
+	refused := func(room, at string) {
+		t.Helper()
+		if got, err := asks(t.Context(), guest, room+"@"+demoScene.service, ""); err != nil || got != "token-required" {
+			t.Fatalf("%s, %v", got, err)
+		}
+		o.isTold("the refusal", func(e hooked) bool { return e.Type == "refused" && e.Data.RoomName == room })
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if last := o.said.String(); !strings.Contains(last[strings.LastIndex(last, "/hook"):], at) {
+			t.Errorf("told not at %s but %s", at, last)
+		}
+	}
+	refused("one", "/hook?with=a+path")
+	edit(t, "usher.yaml", "/hook?with=a+path", "/hook/moved")
+	o.log.until(t, "is in force", 1)
+	refused("two", "/hook/moved")
+	edit(t, "usher.yaml", "name: back-end", "name: back-end, events: [refusd]")
+	o.log.until(t, "invalid configuration", 1)
+	o.log.until(t, `webhooks[0].events[0]: \"refusd\" is not known`, 1)
+	refused("three", "/hook/moved")
+	o.until("the failed reload", o.measured, has(`usher_config_reloads_total{result="ok"} 1`, `usher_config_reloads_total{result="failed"} 1`, "usher_config_last_reload_successful 0"))
+	edit(t, "usher.yaml", "events: [refusd]", "events: [admitted]")
+	edit(t, "usher.yaml", "to: audit.jsonl", "to: other.jsonl")
+	o.log.until(t, `"msg":"a changed key needs a restart","key":"audit.to"`, 1)
+	o.until("the reload", o.measured, has("usher_config_last_reload_successful 1"))
+	silent(t, o.said.String())
+}
+
+// TestOutsideStandsBy asks an usher that stands by, and that becomes the active one.
+func TestOutsideStandsBy(t *testing.T) {
+	o := startOutside(t)
+	first := o.ops
+	o.ops, o.api = freePort(t), freePort(t)
+	t.Setenv(opsListen, o.ops)
+	t.Setenv("USHER_API_LISTEN", o.api)
+	t.Setenv("USHER_AUDIT_TO", "second.jsonl")
+	second := newLive()
+	begin(t, second, second, "serve", "-c", "usher.yaml")
+	second.until(t, "standing by", 1)
+	second.until(t, `"msg":"the API is answered"`, 1)
+	second.until(t, `"msg":"metrics, health and the live page are at ops.listen"`, 1)
+	if r := command(t, "", "health", "--listen", o.ops); r.status != 0 || r.stdout != "usher is ready, and stands by for another one.\n" {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "health", "--listen", first); r.stdout != "usher is ready.\n" {
+		t.Errorf("%+v", r)
+	}
+	if !has("usher_active 0\n")(o.measured()) || !has("Standing by")(o.firstEvent()) {
+		t.Error("the second usher does not say that it stands by")
+	}
+	o.asks("GET", "/rooms", "", http.StatusServiceUnavailable, nil)
+	o.end()
+	second.until(t, `"msg":"connected"`, 1)
+	o.until("an active usher", o.measured, has("usher_active 1\n", "usher_connected 1\n"))
+	o.asks("GET", "/rooms", "", http.StatusOK, nil)
+	o.until("readiness", func() string { return command(t, "", "health", "--listen", o.ops).stdout }, has("usher is ready.\n")) // it is of a second ago
+	silent(t, o.said.String())
+}
+
+// firstEvent is what the live page says first.
+func (o *outside) firstEvent() string {
+	o.Helper()
+	if !<-o.follow("http://"+o.ops+"/page/events", `"headline"`) {
+		o.Error("the live page says nothing")
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.said.String()
+}
