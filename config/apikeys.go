@@ -192,11 +192,12 @@ func AddAPIKey(content []byte, k APIKey) ([]byte, error) {
 	if !k.Expires.IsZero() {
 		add("expires", k.Expires.UTC().Format(time.RFC3339))
 	}
-	only, err := withAPIKeys(nil, func(list *yaml.Node) { list.Content = append(list.Content, alone) })
-	if err != nil {
-		return nil, err
+	only, err := yaml.Marshal(&yaml.Node{Kind: yaml.MappingNode, Content: []*yaml.Node{
+		scalarNode("keys"), {Kind: yaml.SequenceNode, Content: []*yaml.Node{alone}}}})
+	if err == nil {
+		_, err = ParseAPIKeys("", only)
 	}
-	if _, err := ParseAPIKeys("", only); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return withAPIKeys(content, func(list *yaml.Node) { list.Content = append(list.Content, alone) })
@@ -250,5 +251,11 @@ func withAPIKeys(content []byte, change func(list *yaml.Node)) ([]byte, error) {
 	if err := encoder.Encode(&document); err != nil {
 		return nil, err
 	}
+	if _, err := ParseAPIKeys("", b.Bytes()); err != nil {
+		return nil, errByHand
+	}
 	return b.Bytes(), nil
 }
+
+// errByHand means that a file with keys is in an unusual form, such as UTF-16.
+var errByHand = errors.New("it is written in a way that usher cannot change: save it as UTF-8, or begin a new one")

@@ -1,8 +1,10 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -22,6 +24,7 @@ func FuzzLoad(f *testing.F) {
 		f.Add(content)
 	}
 	f.Add(Example)
+	f.Add([]byte(allKeys))
 	f.Fuzz(func(t *testing.T, content []byte) {
 		l := newLoader("../testdata/config/fuzz.yaml") // its folder has the secret files
 		l.readFile(content)
@@ -30,13 +33,21 @@ func FuzzLoad(f *testing.F) {
 		}
 		c, err := l.result(l.finish(nil, nil))
 		if err != nil {
-			if err.Error() == "" || !strings.Contains(err.Error(), "fuzz.yaml") {
-				t.Fatalf("a problem without source: %q", err)
+			problems, _ := errors.AsType[*Problems](err)
+			for _, p := range problems.List {
+				if p.Source == "" || p.Text == "" {
+					t.Fatalf("a problem without source or text: %+v", p)
+				}
 			}
 			return
 		}
 		if c.XMPP.Domain.String() == "" || c.XMPP.Secret.Reveal() == "" || len(c.Rooms.Services) == 0 || len(c.VHosts) == 0 {
 			t.Fatalf("accepted, but incomplete: %+v", c)
+		}
+		for _, h := range c.Webhooks {
+			if h.Name == "" || h.URL == "" || !strings.HasPrefix(strings.TrimSpace(h.Secret.Reveal()), hookSecretPrefix) || h.Timeout == 0 {
+				t.Fatalf("an incomplete webhook: %+v", h)
+			}
 		}
 		for _, v := range c.VHosts {
 			if v.Kind == KindToken && len(v.Issuers) == 0 {
@@ -49,6 +60,53 @@ func FuzzLoad(f *testing.F) {
 					t.Fatalf("an incomplete issuer of %s: %+v", v.Domain, i)
 				}
 			}
+		}
+	})
+}
+
+// FuzzAPIKeys checks that no file with keys of the API makes its reader panic, that what it accepts is complete, and that adding and removing
+// a key leaves the others as they are.
+func FuzzAPIKeys(f *testing.F) {
+	const hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+	for _, seed := range []string{
+		"", "# ours\n", "keys:\n", "keys: []", "{}", "--- {keys: }", "keys:\n  - {name: a, sha256: " + hash + ", scopes: [tokens]} # until spring\n# end\n",
+		"keys:\n- name: a\n  sha256: " + hash + "\n  scopes: [links, explain]\n  rooms: [\"[acme]*\"]\n  max_ttl: 1h\n  expires: 2027-06-30T00:00:00Z\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		keys, err := ParseAPIKeys("keys.yaml", content)
+		if err != nil {
+			if err.Error() == "" {
+				t.Fatal("no problem")
+			}
+			return
+		}
+		for _, k := range keys {
+			if k.Name == "" || k.Hash == [32]byte{} && !strings.Contains(string(content), strings.Repeat("0", 64)) || len(k.Scopes) == 0 {
+				t.Fatalf("an incomplete key: %+v", k)
+			}
+			if k.Name == "new-key" || k.Hash == [32]byte{1} {
+				return
+			}
+		}
+		more, err := AddAPIKey(content, APIKey{Name: "new-key", Hash: [32]byte{1}, Scopes: []string{"explain"}})
+		if errors.Is(err, errByHand) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := ParseAPIKeys("keys.yaml", more)
+		if err != nil || len(all) != len(keys)+1 || all[len(keys)].Name != "new-key" || !reflect.DeepEqual(all[:len(keys)], append([]APIKey{}, keys...)) {
+			t.Fatalf("%q has become %q: %v", content, more, err)
+		}
+		less, err := RemoveAPIKey(more, "new-key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if all, err = ParseAPIKeys("keys.yaml", less); err != nil || len(all) != len(keys) {
+			t.Fatalf("%q has become %q: %v", more, less, err)
 		}
 	})
 }

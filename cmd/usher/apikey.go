@@ -85,8 +85,12 @@ func changeKeys(file string, change func(content []byte, all []config.APIKey) ([
 	if err != nil {
 		return err
 	}
-	if content, err = change(content, all); err != nil {
-		return err
+	content, err = change(content, all)
+	if problems, ok := errors.AsType[*config.Problems](err); ok {
+		return failure{statusUsage, errors.New(asFlags(problems))}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", file, err)
 	}
 	return replaceFile(file, string(content), []string{file, folder.Name()})
 }
@@ -179,13 +183,9 @@ func addKeyTo(file string, k config.APIKey) (secret string, err error) {
 	k.Hash = sha256.Sum256([]byte(secret))
 	err = changeKeys(file, func(content []byte, all []config.APIKey) ([]byte, error) {
 		if slices.ContainsFunc(all, func(other config.APIKey) bool { return other.Name == k.Name }) {
-			return nil, fmt.Errorf("%s has a key of the name %s already: choose another name, or remove it first", file, k.Name)
+			return nil, fmt.Errorf("there is a key of the name %s already: choose another name, or remove it first", k.Name)
 		}
-		content, err := config.AddAPIKey(content, k)
-		if problems, ok := errors.AsType[*config.Problems](err); ok {
-			return nil, failure{statusUsage, errors.New(asFlags(problems))}
-		}
-		return content, err
+		return config.AddAPIKey(content, k)
 	})
 	return secret, err
 }
@@ -288,13 +288,13 @@ func removeKey() *cobra.Command {
 					return config.RemoveAPIKey(content, args[0])
 				}
 				if len(args[0]) > longestWord { // perhaps the key itself
-					return nil, fmt.Errorf("%s has no key of that name", file)
+					return nil, errors.New("there is no key of that name")
 				}
 				hint := ""
 				if meant := config.Closest(args[0], names); meant != "" {
 					hint = "; did you mean " + meant + "?"
 				}
-				return nil, fmt.Errorf("%s has no key of the name %q%s", file, args[0], hint)
+				return nil, fmt.Errorf("there is no key of the name %q%s", args[0], hint)
 			})
 			if err != nil {
 				return err

@@ -68,7 +68,7 @@ func TestAPIKeys(t *testing.T) {
 		status int
 		want   string
 	}{
-		{[]string{"add", "portal", "--scope", "tokens"}, statusFailed, "usher: keys.yaml has a key of the name portal already: choose another name, or remove it first\n"},
+		{[]string{"add", "portal", "--scope", "tokens"}, statusFailed, "usher: keys.yaml: there is a key of the name portal already: choose another name, or remove it first\n"},
 		{[]string{"add", "new", "--scope", "token"}, statusUsage, `usher: --scope: "token" is not known: it must be tokens, explain,`},
 		{[]string{"add", "new"}, statusUsage, "usher: --scope: is missing: what this key is for, such as [tokens]\n"},
 		{[]string{"add", "a/b", "--scope", "explain", "--max-ttl", "1h"}, statusUsage, "usher: NAME: \"a/b\" is no name: write letters, digits, dots, dashes and underscores, 64 at most\n" +
@@ -78,8 +78,8 @@ func TestAPIKeys(t *testing.T) {
 		{[]string{"add", "new", "--scope", "tokens", "--expires", "tomorrow"}, statusUsage, `usher: --expires: "tomorrow" is no time: write it like`},
 		{[]string{"add", "new", "--scope", "tokens", "--expires", "2020-01-01"}, statusUsage, "usher: --expires: 2020-01-01 is over\n"},
 		{[]string{"add"}, statusUsage, "usher: which one? Write the name of a key: usher api key add NAME"},
-		{[]string{"remove", "portl"}, statusFailed, `usher: keys.yaml has no key of the name "portl"; did you mean portal?`},
-		{[]string{"remove", key}, statusFailed, "usher: keys.yaml has no key of that name\n"},
+		{[]string{"remove", "portl"}, statusFailed, `usher: keys.yaml: there is no key of the name "portl"; did you mean portal?`},
+		{[]string{"remove", key}, statusFailed, "usher: keys.yaml: there is no key of that name\n"},
 	} {
 		r := command(t, "", append(append([]string{"api", "key"}, tt.args...), "-c", "usher.yaml")...)
 		if r.status != tt.status || !strings.HasPrefix(r.stderr, tt.want) || r.stdout != "" || strings.Contains(r.stderr, key) {
