@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -26,6 +27,7 @@ type child struct {
 	t     testing.TB
 	name  string
 	yaml  string
+	ops   string // ops.listen; nobody is served there if it is empty
 	cmd   *exec.Cmd
 	log   *live
 	ended chan struct{}
@@ -43,7 +45,7 @@ func (c *child) starts() *child {
 	}
 	c.log, c.ended = newLive(), make(chan struct{})
 	c.cmd = exec.Command(self, "serve", "-c", c.yaml)
-	c.cmd.Env = append(os.Environ(), asUsher+"=1", "USHER_OPS_LISTEN=off")
+	c.cmd.Env = append(os.Environ(), asUsher+"=1", opsListen+"="+cmp.Or(c.ops, "off"))
 	c.cmd.Stderr = c.log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.cmd.Start(); err != nil {
