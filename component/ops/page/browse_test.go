@@ -10,6 +10,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/ops/page"
 	"github.com/xmpp-usher/usher/pkg/deploytest"
 )
 
@@ -187,6 +188,21 @@ func TestGone(t *testing.T) {
 	quiet(t, b)
 }
 
+// The page says when there are too many, and comes when another one is closed.
+func TestTooManyPages(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	var open []*follower
+	for range page.MaxFollowers {
+		open = append(open, s.follow())
+	}
+	b := deploytest.Browse(t, s.url, deploytest.BrowserOptions{})
+	b.See("h1", "Too many pages are open")
+	open[0].cancel()
+	b.See("h1", "All is well")
+	quiet(t, b)
+}
+
 // A list that somebody reads does not move away under their eyes.
 func TestListStandsStill(t *testing.T) {
 	t.Parallel()
@@ -238,6 +254,14 @@ func TestFlood(t *testing.T) {
 	}
 	b.See("#decisions tr.row", "p399@")
 	b.See("#count-admitted", "400")
+	b.Click("#pause")
+	for n := range 400 {
+		s.decide("standup", fmt.Sprintf("q%d@guest.meet.example.com", n), auth.ReasonGuest)
+	}
+	b.See("#newer", "Show 400 newer")
+	b.Click("#pause")
+	b.See("#decisions tr.row:first-child", "q399@")
+	b.See("#decisions .missed", "350 entries came too fast to be shown here.")
 	s.decide("standup", "last@guest.meet.example.com", auth.ReasonGuest)
 	b.See("#decisions tr.row:first-child", "last@")
 	if n := b.Count("#decisions tr.row"); n > 50 {

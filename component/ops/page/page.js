@@ -473,9 +473,11 @@
 		}
 		held = [];
 		heldMissed = 0;
-		const all = body.querySelectorAll('tr.row');
-		for (let n = all.length - 1; n >= ROWS; n--) decisions.drop(all[n].dataset.key);
-		while (body.lastChild?.classList.contains('missed')) body.lastChild.remove();
+		while (decisions.rows.size > ROWS) {
+			const end = body.lastChild;
+			if (end.dataset.key) decisions.drop(end.dataset.key);
+			else end.remove(); // what is missing there, or what is open there
+		}
 		showHeld();
 		showDecisionsEnd();
 	}
