@@ -101,7 +101,9 @@ func (s *server) ended(c *current, r *http.Request, out *recorder) {
 	if s.local {
 		c.Key = localKey.Name
 	}
-	if !c.told && (c.Key != "" || s.heard(c)) {
+	// Ushers that stand by ask on the socket twice a second whether this one is active. That is nobody's deed.
+	probe := s.local && c.Path == Base+"/usher" && c.Status == http.StatusOK
+	if !c.told && !probe && (c.Key != "" || s.heard(c)) {
 		s.Called(c.Call)
 	}
 }

@@ -181,6 +181,23 @@ func (s *serving) told(t *testing.T, level zapcore.Level, want string) {
 	})
 }
 
+// Calls on the socket are told of, but not the question whether usher is active: ushers that stand by ask it twice a second.
+func TestLocalCalls(t *testing.T) {
+	var told []Call
+	h := Local(Options{Active: func() Usher { return newUsher() }, Called: func(c Call) { told = append(told, c) }})
+	for _, path := range []string{"/usher", "/usher?x=1", "/grants", "/nothing"} {
+		h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", Base+path, nil))
+	}
+	if len(told) != 3 || told[0].Status != 422 || told[1].Path != Base+"/grants" || told[2].Status != 404 {
+		t.Errorf("told of %+v", told)
+	}
+	for _, c := range told {
+		if c.Key != "local" {
+			t.Errorf("told of %+v", c)
+		}
+	}
+}
+
 // Client and Server understand each other.
 func TestClient(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "usher.sock")
