@@ -45,7 +45,7 @@ demo: deps build ## show usher at work beside a private Prosody
 	bin/usher demo
 
 bench: deps ## measure decisions, codec and stores; beside a real Prosody also joins, with and without a gate, the relay and a takeover
-	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./config ./config/prosody
+	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./component/audit ./component/webhook ./config ./config/prosody
 	$(GO) test -run '^$$' -bench Takeover -benchtime 20x ./cmd/usher
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard|WaitingGuest|Flood' -benchtime 1x ./component

@@ -42,7 +42,7 @@ func TestAuditAndWebhooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hooks, err := webhook.New(webhook.Options{Hooks: []webhook.Hook{{Name: "hook", URL: hook.URL, Secrets: signs}}})
+	hooks, err := webhook.New(webhook.Options{Hooks: []webhook.Hook{{Name: "hook", URL: hook.URL, Secrets: signs, Timeout: patience}}})
 	if err != nil {
 		t.Fatal(err)
 	}

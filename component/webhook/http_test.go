@@ -53,7 +53,7 @@ func receive(t *testing.T, start func(http.Handler) *httptest.Server, handle fun
 
 func (e *receiver) hook(t *testing.T) webhook.Hook {
 	h := hook(t, "real")
-	h.URL = e.URL + "/path?query"
+	h.URL, h.Timeout = e.URL+"/path?query", patience
 	return h
 }
 

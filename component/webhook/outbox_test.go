@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -532,4 +534,43 @@ func TestStopIsQuick(t *testing.T) {
 			t.Errorf("the store has %d events after the stop", n)
 		}
 	})
+}
+
+// TestFirstHook: without a hook the store is not read. A hook that comes later gets what waits for it there.
+func TestFirstHook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &endpoint{answer: func(request) (int, time.Duration) { return 500, 0 }}
+		kept := store.Memory(store.Options{})
+		b := outbox(t, e, hook(t, "one"))
+		stop := run(t, b, kept)
+		b.Report(report("a", "1"))
+		time.Sleep(time.Second)
+		stop()
+		e = &endpoint{}
+		b = outbox(t, e)
+		s := &counted{Store: kept}
+		run(t, b, s)
+		b.Report(report("a", "nobody wants it"))
+		time.Sleep(time.Hour)
+		if n := s.n.Load(); n != 0 {
+			t.Errorf("the store was read %d times", n)
+		}
+		if err := b.Configure([]webhook.Hook{hook(t, "one")}); err != nil {
+			t.Fatal(err)
+		}
+		b.Report(report("a", "2"))
+		time.Sleep(time.Second)
+		wantTold(t, e, "one", "1", "2")
+	})
+}
+
+// counted counts how often the store is read.
+type counted struct {
+	store.Store
+	n atomic.Int64
+}
+
+func (c *counted) All(ctx context.Context, k store.Kind) iter.Seq2[store.Record, error] {
+	c.n.Add(1)
+	return c.Store.All(ctx, k)
 }

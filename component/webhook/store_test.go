@@ -99,7 +99,7 @@ func collect(t *testing.T) *collector {
 
 func (c *collector) hook(t testing.TB) webhook.Hook {
 	h := hook(t, "real")
-	h.URL = c.URL
+	h.URL, h.Timeout = c.URL, patience
 	return h
 }
 
