@@ -574,3 +574,44 @@ func (c *counted) All(ctx context.Context, k store.Kind) iter.Seq2[store.Record,
 	c.n.Add(1)
 	return c.Store.All(ctx, k)
 }
+
+// TestDamagedEvent: an event that cannot be read is told in the log, and holds up no other one.
+func TestDamagedEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := store.Memory(store.Options{})
+		for _, key := range []string{"one", "one 00000000000000000001 msg_1", "one x msg_2"} {
+			if err := s.Put(t.Context(), store.Record{Kind: store.KindWebhook, Key: key, Value: []byte("?"), End: time.Now().Add(time.Hour)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		e := &endpoint{}
+		core, logs := observer.New(zap.InfoLevel)
+		b := logging(t, zap.New(core), e, hook(t, "one"))
+		run(t, b, s)
+		b.Report(report("a", "1"))
+		time.Sleep(time.Second)
+		wantTold(t, e, "one", "1")
+		if all := logs.All(); len(all) != 1 || all[0].ContextMap()["events"] != int64(3) {
+			t.Errorf("%v", all)
+		}
+	})
+}
+
+// TestNotWritten: what the store does not take at the end is told in the log, and waits for the next Run.
+func TestNotWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &endpoint{}
+		core, logs := observer.New(zap.InfoLevel)
+		b := logging(t, zap.New(core), e, hook(t, "one"))
+		s := store.Memory(store.Options{})
+		stop := run(t, b, &breaking{Store: s, err: store.ErrStandby})
+		b.Report(report("a", "1"))
+		stop()
+		if n := logs.FilterMessageSnippet("could not be written at the end").Len(); n != 1 {
+			t.Errorf("%v", logs.All())
+		}
+		run(t, b, s)
+		time.Sleep(time.Second)
+		wantTold(t, e, "one", "1")
+	})
+}

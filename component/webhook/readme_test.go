@@ -197,3 +197,19 @@ func FuzzHook(f *testing.F) {
 		h.Covers("", pattern)
 	})
 }
+
+// FuzzRecord: what is written into the store is read again, and what is damaged does no harm.
+func FuzzRecord(f *testing.F) {
+	f.Add("portal", uint64(7), "msg_1", "standup@conference.example.com", int64(1614265330), "{}")
+	f.Add("", uint64(1<<63), "", "", int64(-1), "[]")
+	f.Add("a", uint64(0), "x", "[acme]r\u00f6m@c", int64(1<<62), "null")
+	f.Add("\x00", uint64(1), "x y", "a\nb", int64(0), "{")
+	f.Fuzz(func(t *testing.T, hook string, seq uint64, id, room string, nanos int64, body string) {
+		webhook.Parse(store.Record{Kind: store.KindWebhook, Key: hook, Value: []byte(body)})
+		webhook.Parse(store.Record{Kind: store.KindWebhook, Key: hook + " " + id + " " + room, Value: []byte(room + " " + id + "\n" + body)})
+		if strings.ContainsAny(hook+id, " ") || strings.Contains(room, "\n") || !json.Valid([]byte(body)) {
+			return // an Outbox makes no such event
+		}
+		webhook.Reread(t, hook, seq, id, room, time.Unix(0, nanos), []byte(body))
+	})
+}

@@ -271,8 +271,7 @@ const grace = time.Second
 func (b *Outbox) Run(ctx context.Context, s store.Store) {
 	b.run.Lock()
 	defer b.run.Unlock()
-	defer b.forget()
-	defer b.flush(context.WithoutCancel(ctx), s)
+	defer b.finish(context.WithoutCancel(ctx), s)
 	if !b.begin(ctx, s) {
 		return
 	}
@@ -312,8 +311,12 @@ func (b *Outbox) begin(ctx context.Context, s store.Store) bool {
 	}
 }
 
-// forget drops what waits: it is in the store, and another usher may send it from now on.
-func (b *Outbox) forget() {
+// finish writes what is left, and drops what waits: it is in the store, and another usher may send it from now on. What could not be
+// written waits for the next Run.
+func (b *Outbox) finish(ctx context.Context, s store.Store) {
+	if err := b.flush(ctx, s); err != nil {
+		b.o.Log.Warn("webhooks: events could not be written at the end; they are lost if this process ends", zap.Int("events", len(b.fresh)), zap.Error(err))
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.done = nil
