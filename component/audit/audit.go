@@ -3,8 +3,8 @@
 // A line is a JSON object; README.md says what is in it. Lines go to a file, to standard error or to the journal. They hold no token, no
 // secret and no session id.
 //
-// Nobody waits for the log. Lines wait in memory until they are written, usually for less than a millisecond; a kill -9 loses those. A
-// full disk makes up to [queued] lines wait until there is room. More are dropped and counted, and the next line says how many.
+// Nobody waits for the log. Lines wait in memory until they are written, usually for 10 ms; a kill -9 loses those. A full disk makes up to
+// [queued] lines wait until there is room. More are dropped and counted, and the next line says how many.
 package audit
 
 import (
@@ -210,8 +210,19 @@ func (l *Log) run() {
 	}
 }
 
-// gather returns a line and those that wait behind it.
+// gatherFor is the time for which a line waits for others, so that many are written at once.
+const gatherFor = 10 * time.Millisecond
+
+// gather returns a line and those that come shortly after it.
 func (l *Log) gather(first []byte) [][]byte {
+	if len(l.queue) < together {
+		t := time.NewTimer(gatherFor)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-l.closing:
+		}
+	}
 	lines := [][]byte{first}
 	for len(lines) < together {
 		select {
