@@ -10,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -31,12 +33,14 @@ type adoption struct {
 	trusted                               []string
 
 	out, err io.Writer
+	// patience is how long Prosody may take to start, until the doctor can reach it.
+	patience time.Duration
 	// run runs a program of the machine. Its output goes to out.
 	run func(ctx context.Context, dir string, out io.Writer, args ...string) error
 }
 
 func adoptCommand() *cobra.Command {
-	a := adoption{run: runProgram}
+	a := adoption{run: runProgram, patience: time.Minute}
 	cmd := &cobra.Command{
 		Use:   "adopt [FOLDER]",
 		Short: "Put usher into a Jitsi that is there already",
@@ -284,30 +288,40 @@ func (a *adoption) prosodyctl(ctx context.Context, t *tally) {
 // restarted runs the commands that put the changes into effect, and has the doctor examine everything. Where usher is a unit of systemd,
 // it is stopped for that, and started afterwards.
 func (a *adoption) restarted(ctx context.Context, p *adopt.Plan) error {
-	unit := p.Prosody != "" && a.unit(ctx)
-	commands, start := p.Restart, p.Start
-	if unit {
-		commands = append([]adopt.Command{{Args: []string{"systemctl", "stop", "usher"}}}, commands...)
-		start = []adopt.Command{{Args: []string{"systemctl", "start", "usher"}}}
+	commands := slices.Concat(p.Restart, p.Start)
+	switch debian := p.Prosody != ""; {
+	case debian && a.unit(ctx):
+		commands = slices.Concat([]adopt.Command{{Args: []string{"systemctl", "stop", "usher"}}}, p.Restart,
+			[]adopt.Command{{Args: []string{"systemctl", "start", "usher"}}})
+	case debian:
+		commands = p.Restart
+		defer fmt.Fprintln(a.out, "Now start usher:", p.Start[0])
 	}
-	var examined error
-	for _, c := range commands {
-		if err := a.command(ctx, c); err != nil && c.Doctor {
-			examined = failure{status: statusFailed} // it has said why; usher starts all the same
-		} else if err != nil {
-			return err
-		}
-	}
-	if p.Prosody != "" && !unit {
-		fmt.Fprintln(a.out, "Now start usher:", start[0])
-		return examined
-	}
-	for _, c := range start {
-		if err := a.command(ctx, c); err != nil {
-			return err
-		}
+	failed, examined := a.commands(ctx, commands)
+	if failed != nil {
+		return failed
 	}
 	return examined
+}
+
+// commands runs commands. One that fails does not keep the next ones from being run, because they start again what an earlier one has
+// stopped; but then nothing is examined. examined is the failure of the doctor, who has said why.
+func (a *adoption) commands(ctx context.Context, all []adopt.Command) (failed, examined error) {
+	for _, c := range all {
+		if c.Doctor && failed != nil {
+			continue
+		}
+		switch err := a.command(ctx, c); {
+		case err == nil:
+		case c.Doctor:
+			examined = failure{status: statusFailed}
+		case c.Else != "":
+			fmt.Fprintf(a.out, "warning: %v\n%9s-> %s\n", err, "", c.Else)
+		default:
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed, examined
 }
 
 // unit reports whether usher is a unit of systemd.
@@ -326,10 +340,36 @@ func (a *adoption) command(ctx context.Context, c adopt.Command) error {
 		}
 		args[0] = self
 	}
-	if err := a.run(ctx, c.Dir, a.out, args...); err != nil {
+	run := a.run
+	if c.Doctor {
+		run = a.patiently
+	}
+	if err := run(ctx, c.Dir, a.out, args...); err != nil {
 		return fmt.Errorf("%s: %w", c, err)
 	}
 	return nil
+}
+
+// unreached is a line of the doctor that cannot reach the server.
+var unreached = regexp.MustCompile(`(?m)^fail +port `)
+
+// patiently runs the doctor. As long as the server that has just been started cannot be reached, it does so again.
+func (a *adoption) patiently(ctx context.Context, dir string, out io.Writer, args ...string) error {
+	ctx, cancel := context.WithTimeout(ctx, a.patience)
+	defer cancel()
+	for {
+		var says bytes.Buffer
+		err := a.run(context.WithoutCancel(ctx), dir, &says, args...)
+		if err != nil && unreached.Match(says.Bytes()) {
+			select {
+			case <-time.After(time.Second):
+				continue
+			case <-ctx.Done():
+			}
+		}
+		_, _ = says.WriteTo(out)
+		return err
+	}
 }
 
 // putBack undoes an adoption.
@@ -350,12 +390,12 @@ func (a *adoption) putBack(ctx context.Context, o adopt.Options) error {
 	case o.Docker == "" && a.unit(ctx):
 		commands = append([]adopt.Command{{Args: []string{"systemctl", "stop", "usher"}}}, commands...)
 	}
+	if a.restart {
+		failed, _ := a.commands(ctx, commands)
+		return failed
+	}
 	for _, c := range commands {
-		if !a.restart {
-			fmt.Fprintln(a.out, " ", c)
-		} else if err := a.command(ctx, c); err != nil {
-			return err
-		}
+		fmt.Fprintln(a.out, " ", c)
 	}
 	return nil
 }

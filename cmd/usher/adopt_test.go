@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/xmpp-usher/usher/config/adopt"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
@@ -438,50 +439,77 @@ func TestAdoptUsage(t *testing.T) {
 }
 
 // TestAdoptRestart checks the commands by which Debian's Jitsi is restarted: the subscription is made while Prosody is stopped, and
-// where usher is a unit of systemd, it is away during the examination. A doctor who finds something does not keep usher from starting.
+// where usher is a unit of systemd, it is away during the examination. A doctor who finds something does not keep usher from starting, and
+// nothing that fails leaves Prosody stopped.
 func TestAdoptRestart(t *testing.T) {
-	root := jitsiOnDebian(t)
-	const doctor = "usher doctor -c /etc/usher/usher.yaml"
-	subscribes := []string{"systemctl stop jicofo prosody", "prosodyctl mod_roster_command subscribe focus.meet.example.com focus@auth.meet.example.com",
-		"systemctl start prosody jicofo", doctor}
-	for _, unit := range []bool{false, true} {
-		var out bytes.Buffer
-		var ran []string
-		a := adoption{root: root, out: &out, run: func(_ context.Context, _ string, _ io.Writer, args ...string) error {
-			if self, _ := os.Executable(); args[0] == self {
-				args[0] = "usher"
+	const (
+		unit, stop = "systemctl cat usher.service", "systemctl stop jicofo prosody"
+		subscribe  = "prosodyctl mod_roster_command subscribe focus.meet.example.com focus@auth.meet.example.com"
+		start      = "systemctl start prosody jicofo"
+		doctor     = "usher doctor -c /etc/usher/usher.yaml"
+	)
+	a := adoption{root: jitsiOnDebian(t)}
+	o, err := a.options(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := adopt.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		fails, want []string
+		says, err   string
+	}{
+		"by hand":          {[]string{unit}, []string{unit, stop, subscribe, start, doctor}, "Now start usher: usher serve -c /etc/usher/usher.yaml\n", ""},
+		"a unit":           {nil, []string{unit, "systemctl stop usher", stop, subscribe, start, doctor, "systemctl start usher"}, "", ""},
+		"something wrong":  {[]string{doctor}, []string{unit, "systemctl stop usher", stop, subscribe, start, doctor, "systemctl start usher"}, "", "exit status 1"},
+		"no subscription":  {[]string{unit, subscribe}, []string{unit, stop, subscribe, start, doctor}, "warning: " + subscribe + ": it fails\n         -> usher must see", ""},
+		"a stop too few":   {[]string{unit, stop}, []string{unit, stop, subscribe, start}, "Now start usher", stop + ": it fails"},
+		"nothing examined": {[]string{start}, []string{unit, "systemctl stop usher", stop, subscribe, start, "systemctl start usher"}, "", start + ": it fails"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out bytes.Buffer
+			var ran []string
+			a := adoption{out: &out, run: func(_ context.Context, _ string, _ io.Writer, args ...string) error {
+				if self, _ := os.Executable(); args[0] == self {
+					args[0] = "usher"
+				}
+				ran = append(ran, strings.Join(args, " "))
+				if slices.Contains(test.fails, ran[len(ran)-1]) {
+					return errors.New("it fails")
+				}
+				return nil
+			}}
+			if err := a.restarted(t.Context(), p); (err == nil) != (test.err == "") || err != nil && err.Error() != test.err {
+				t.Errorf("%v, want %s", err, test.err)
 			}
-			line := strings.Join(args, " ")
-			if line == "systemctl cat usher.service" && unit {
+			if !slices.Equal(ran, test.want) || !strings.Contains(out.String(), test.says) {
+				t.Errorf("ran %q\n%s", ran, out.String())
+			}
+		})
+	}
+}
+
+// TestAdoptPatience checks that the doctor is asked again as long as Prosody is still starting, and prints only its last answer.
+func TestAdoptPatience(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		var out bytes.Buffer
+		asked := 0
+		a := adoption{out: &out, patience: time.Hour, run: func(_ context.Context, _ string, w io.Writer, _ ...string) error {
+			if asked++; asked > 1 && !late {
+				fmt.Fprintln(w, "ok    port             it is there")
 				return nil
 			}
-			if line == "systemctl cat usher.service" || line == doctor {
-				ran = append(ran, line)
-				return errors.New("exit status 1")
-			}
-			ran = append(ran, line)
-			return nil
+			fmt.Fprintln(w, "fail  port             nothing can be reached")
+			return errors.New("exit status 1")
 		}}
-		o, err := a.options(t.Context())
-		if err != nil {
-			t.Fatal(err)
+		if late {
+			a.patience = 0
 		}
-		p, err := adopt.New(o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		status := failure{}
-		if err := a.restarted(t.Context(), p); !errors.As(err, &status) || status.status != statusFailed {
-			t.Errorf("the doctor has found something: %v", err)
-		}
-		want := append([]string{"systemctl cat usher.service"}, subscribes...)
-		if unit {
-			want = slices.Concat([]string{"systemctl stop usher"}, subscribes, []string{"systemctl start usher"})
-		} else if !strings.HasSuffix(out.String(), "Now start usher: usher serve -c /etc/usher/usher.yaml\n") {
-			t.Error(out.String())
-		}
-		if !slices.Equal(ran, want) {
-			t.Errorf("ran %q", ran)
+		err := a.command(t.Context(), adopt.Command{Args: []string{"usher", "doctor"}, Doctor: true})
+		if (err != nil) != late || strings.Count(out.String(), " port ") != 1 || late && asked != 1 {
+			t.Errorf("asked %d times, %v\n%s", asked, err, out.String())
 		}
 	}
 }

@@ -80,6 +80,8 @@ type Command struct {
 	Dir string
 	// Doctor says that it is the examination of the running server: it may fail.
 	Doctor bool
+	// Else, if not empty, says what to do if it fails. It matters little then.
+	Else string
 }
 
 // String returns the command as one types it.

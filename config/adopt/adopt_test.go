@@ -613,3 +613,31 @@ func TestElsewhere(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestStage checks that the copies of a process that was killed are removed by the next one, and those of one at work are not.
+func TestStage(t *testing.T) {
+	temporary := t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	dir := t.TempDir()
+	grow(t, dir, debian())
+	working, err := newStage(root(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer working.end()
+	killed, fresh := filepath.Join(temporary, "usher-adopt-1"), filepath.Join(temporary, "usher-adopt-2")
+	long := time.Now().Add(-time.Hour)
+	if err := errors.Join(os.MkdirAll(killed+"/etc", 0o700), os.Mkdir(fresh, 0o700), os.Chtimes(killed, long, long), os.Chtimes(working.dir, long, long)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Options{Root: dir}); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(temporary + "/*")
+	slices.Sort(left)
+	want := []string{fresh, working.dir}
+	slices.Sort(want)
+	if !slices.Equal(left, want) || err != nil {
+		t.Errorf("left %v, %v", left, err)
+	}
+}

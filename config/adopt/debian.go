@@ -320,9 +320,11 @@ func (d *draft) debianCommands(c *config.Config) {
 	if c.Jicofo.JID.Equal(jid.JID{}) {
 		d.plan.Restart = []Command{command("systemctl", "restart", "prosody")}
 	} else {
+		subscribe := command("prosodyctl", "mod_roster_command", "subscribe", c.XMPP.Domain.String(), c.Jicofo.JID.String())
+		subscribe.Else = "usher must see whether Jicofo is online. Jitsi's installer has mostly subscribed already; the doctor says whether it has"
 		d.plan.Restart = []Command{
 			command("systemctl", "stop", "jicofo", "prosody"),
-			command("prosodyctl", "mod_roster_command", "subscribe", c.XMPP.Domain.String(), c.Jicofo.JID.String()),
+			subscribe,
 			command("systemctl", "start", "prosody", "jicofo"),
 		}
 	}

@@ -155,13 +155,22 @@ func (d disk) mkdir(name string, o owner) error {
 // lock keeps other adoptions of the same files away until unlock is called. Nothing is written for that.
 func (d disk) lock(journal string) (unlock func(), err error) {
 	folder := filepath.Dir(filepath.Dir(journal))
-	f, err := os.Open(d.root.at(folder))
+	f, err := hold(d.root.at(folder))
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil, fmt.Errorf("another \"usher adopt\" is changing these files: it has locked %s", folder)
+	}
+	return func() { _ = f.Close() }, err
+}
+
+// hold locks a folder until it is closed, or the process ends.
+func hold(folder string) (*os.File, error) {
+	f, err := os.Open(folder)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, fmt.Errorf("another \"usher adopt\" is changing these files (%s is locked: %w)", folder, err)
+		return nil, err
 	}
-	return func() { _ = f.Close() }, nil
+	return f, nil
 }

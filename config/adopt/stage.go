@@ -10,6 +10,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/smallfile"
@@ -21,16 +23,36 @@ import (
 type stage struct {
 	root root
 	dir  string
+	held *os.File // dir, locked as long as the stage is in use
 }
 
-// newStage makes an empty stage.
+// newStage makes an empty stage, and removes those that were left because their process was killed: they have secrets in them.
 func newStage(r root) (*stage, error) {
+	left, _ := filepath.Glob(filepath.Join(os.TempDir(), "usher-adopt-*"))
+	for _, dir := range left {
+		stat, err := os.Lstat(dir)
+		// A stage is locked within a moment after it is made.
+		if err != nil || !stat.IsDir() || time.Since(stat.ModTime()) < time.Minute || stat.Sys().(*syscall.Stat_t).Uid != uint32(os.Geteuid()) {
+			continue
+		}
+		if held, err := hold(dir); err == nil {
+			_ = os.RemoveAll(dir)
+			_ = held.Close()
+		}
+	}
 	dir, err := os.MkdirTemp("", "usher-adopt-")
-	return &stage{r, dir}, err
+	if err != nil {
+		return nil, err
+	}
+	held, err := hold(dir)
+	return &stage{r, dir, held}, err
 }
 
 // end removes the stage.
-func (s *stage) end() { _ = os.RemoveAll(s.dir) }
+func (s *stage) end() {
+	_ = os.RemoveAll(s.dir)
+	_ = s.held.Close()
+}
 
 // at returns the name of the copy of a file.
 func (s *stage) at(name string) string { return filepath.Join(s.dir, name) }
