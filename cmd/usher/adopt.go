@@ -355,16 +355,16 @@ var unreached = regexp.MustCompile(`(?m)^fail +port `)
 
 // patiently runs the doctor. As long as the server that has just been started cannot be reached, it does so again.
 func (a *adoption) patiently(ctx context.Context, dir string, out io.Writer, args ...string) error {
-	ctx, cancel := context.WithTimeout(ctx, a.patience)
+	patience, cancel := context.WithTimeout(ctx, a.patience)
 	defer cancel()
 	for {
 		var says bytes.Buffer
-		err := a.run(context.WithoutCancel(ctx), dir, &says, args...)
+		err := a.run(ctx, dir, &says, args...)
 		if err != nil && unreached.Match(says.Bytes()) {
 			select {
 			case <-time.After(time.Second):
 				continue
-			case <-ctx.Done():
+			case <-patience.Done():
 			}
 		}
 		_, _ = says.WriteTo(out)
