@@ -63,6 +63,7 @@ func (l *loader) nameFile(file string) {
 // problems.
 func (l *loader) finish(own, environ []string) *Config {
 	variables := ownVariables(own)
+	l.credentials, _ = lookup(environ)("CREDENTIALS_DIRECTORY")
 	lost := l.garbled // usher's own file
 	beneath := l.readSources(variables, environ)
 	if lost {
@@ -130,6 +131,7 @@ type loader struct {
 	docker          bool      // whether docker-jitsi-meet's variables are a source
 	meet            []Meet
 	tokenAuthURL    []tokenAuthURL // by source
+	credentials     string         // the folder of systemd's LoadCredential=; "" for none
 	meetFolder      string         // the folder for configurations of the web page that nobody names; "" for none
 }
 

@@ -3,6 +3,8 @@ package config
 import (
 	"bytes"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"unicode"
 )
@@ -123,9 +125,22 @@ func (l *loader) secret(at, text string, least int) Secret {
 	return NewSecret(text)
 }
 
+// credential returns the path of systemd's credential with the name of a file, or the name if there is none or an empty one. A unit with
+// LoadCredential= (systemd.exec(5)) can so use files that its user cannot read, under names that also count for commands outside of it.
+func (l *loader) credential(name string) string {
+	if l.credentials == "" || name == "" || name != filepath.Base(name) {
+		return name
+	}
+	path := filepath.Join(l.credentials, name)
+	if stat, err := os.Stat(path); err != nil || stat.Size() == 0 {
+		return name // an empty one is the unit's SetCredential=, for when there is no such file
+	}
+	return path
+}
+
 // secretFile returns the secret in the file that a path names.
 func (l *loader) secretFile(at, name string, least int) Secret {
-	content, file, ok := l.readNamed(at, name, maxSecret)
+	content, file, ok := l.readNamed(at, l.credential(name), maxSecret)
 	if !ok {
 		return Secret{}
 	}

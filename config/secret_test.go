@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -101,5 +102,39 @@ func TestSecret(t *testing.T) {
 	}
 	if s := config.NewSecret(secretA); s.String() != "******" || s.GoString() != "******" {
 		t.Errorf("a Secret prints as %s, %s", s.String(), s.GoString())
+	}
+}
+
+// TestCredentials checks that a credential of systemd counts before the file of its name, unless it is empty.
+func TestCredentials(t *testing.T) {
+	credentials := t.TempDir()
+	write(t, filepath.Join(credentials, "component.secret"), []byte(secretB+"\n"))
+	write(t, filepath.Join(credentials, "app.secret"), nil)
+	inFolder(t, "usher.yaml", `xmpp: {domain: focus.example.com, secret_file: component.secret}
+rooms: {services: [conference.example.com]}
+vhosts: {example.com: {kind: token, app_id: a, app_secret_file: app.secret}}
+`)
+	write(t, "component.secret", []byte(secretA))
+	write(t, "app.secret", []byte(secretA))
+	for _, tt := range []struct {
+		environ   []string
+		component string
+	}{
+		{nil, secretA},
+		{[]string{"CREDENTIALS_DIRECTORY=" + credentials}, secretB},
+		{[]string{"CREDENTIALS_DIRECTORY=" + filepath.Join(credentials, "none")}, secretA},
+		// A name with a folder is no credential's.
+		{[]string{"CREDENTIALS_DIRECTORY=" + credentials, "USHER_XMPP_SECRET_FILE=./component.secret"}, secretA},
+	} {
+		c, err := config.Load([]string{"usher.yaml"}, tt.environ)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.XMPP.Secret.Reveal(); got != tt.component {
+			t.Errorf("%v: the component's secret is another one", tt.environ)
+		}
+		if c.VHosts[0].Issuers[0].AppSecrets[0].Reveal() != secretA {
+			t.Errorf("%v: the issuer's secret is another one", tt.environ)
+		}
 	}
 }
