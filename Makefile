@@ -17,7 +17,7 @@ JOINS ?= 5
 # The tests mostly wait for Prosody, so more of them than there are cores run at once.
 TESTFLAGS = -race -shuffle=on -count=1 -parallel 8 -timeout 20m
 
-.PHONY: help build quick test test-deploy check demo bench faults takeover fuzz arch deps go clean
+.PHONY: help build quick test test-deploy release check demo bench faults takeover fuzz arch deps go clean
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 13
 
@@ -34,6 +34,10 @@ test: deps ## run all tests, against Prosody 0.12, ejabberd and Redis, and again
 test-deploy: deps ## as root: test packages, image, release and pages in chroots and a browser; installs what that takes
 	@.ci/deps deploy
 	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) PROSODYTEST_EJABBERD=none GO="$(GO)" .ci/test-deploy
+
+release: go ## make packages, archives, lists of modules and checksums of the last commit in bin/release
+	$(GO) run ./config/deploy/release -o bin/release
+	@ls bin/release
 
 check: arch ## examine the code: gofmt, vet, staticcheck, govulncheck, import graph
 	@fmt=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')) && test -z "$$fmt" || { echo 'not gofmt-ed:'; echo "$$fmt"; exit 1; }

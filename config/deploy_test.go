@@ -29,7 +29,7 @@ func read(t *testing.T, name string) string {
 
 // TestDeployDocker checks that the service for docker-jitsi-meet fits into its docker-compose.yml.
 func TestDeployDocker(t *testing.T) {
-	fragment := read(t, "deploy/docker/usher.yml")
+	fragment := read(t, "deploy/docker-compose.usher.yml")
 	var compose struct {
 		Services map[string]struct {
 			Build, User, Restart string

@@ -23,7 +23,21 @@ func version() *cobra.Command {
 
 // versionText is the version for people.
 func versionText() string {
-	return fmt.Sprintf("usher %s (%s %s/%s)", release(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return fmt.Sprintf("usher %s (%s%s %s/%s)", release(), commit(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// commit returns the commit of the program and a comma, or "" where Go's tools did not know it.
+func commit() string {
+	b, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	for _, s := range b.Settings {
+		if s.Key == "vcs.revision" {
+			return "commit " + s.Value[:min(12, len(s.Value))] + ", "
+		}
+	}
+	return ""
 }
 
 // release returns the version that Go's tools put into the program, from the tag or the commit.

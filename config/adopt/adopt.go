@@ -299,7 +299,7 @@ func (p *Plan) missing(r root) (all []folder) {
 	return all
 }
 
-// dockerUser is the user, and the group, of the containers of docker-jitsi-meet, usher's among them (config/deploy/docker/usher.yml).
+// dockerUser is the user, and the group, of the containers of docker-jitsi-meet, usher's among them (config/deploy/docker-compose.usher.yml).
 const dockerUser = 1000
 
 // ownerOfNew returns the owner of something new: the group of its folder. With Docker it is the user and the group of the nearest folder

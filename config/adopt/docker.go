@@ -127,10 +127,10 @@ func (d *draft) container(j *jitsiInDocker) error {
 		}
 	}
 	for _, f := range []struct{ name, to, why string }{
-		{"Dockerfile", j.own("Dockerfile"), "Makes the container of usher"},
-		{"usher.yml", filepath.Join(j.folder, "usher.yml"), "The container of usher, for docker compose"},
+		{"docker/Dockerfile", j.own("Dockerfile"), "Makes the container of usher"},
+		{"docker-compose.usher.yml", filepath.Join(j.folder, "usher.yml"), "The container of usher, for docker compose"},
 	} {
-		content, err := fs.ReadFile(deploy.Docker, "docker/"+f.name)
+		content, err := fs.ReadFile(deploy.Docker, f.name)
 		if err != nil {
 			return err
 		}

@@ -5,5 +5,5 @@ import "embed"
 
 // Docker has the files for the folder of docker-jitsi-meet: see README, "You run docker-jitsi-meet".
 //
-//go:embed docker/Dockerfile docker/usher.yaml docker/usher.yml
+//go:embed docker/Dockerfile docker/usher.yaml docker-compose.usher.yml
 var Docker embed.FS
