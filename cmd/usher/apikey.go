@@ -117,25 +117,12 @@ The program sends it as "Authorization: Bearer KEY". Scopes say what it is for:
 		Example: `  usher api key add portal --scope tokens,links --rooms 'class-*' --max-ttl 2h -c usher.yaml
   usher api key add monitor --scope rooms:read,decisions:read --expires 2027-06-30 --keys-file /etc/usher/api-keys.yaml`,
 		Args: named("a key"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			file, listens, err := in.find(os.Environ())
-			if err != nil {
-				return err
-			}
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			k.Name = args[0]
 			if k.Expires, err = endOf(expires); err != nil {
 				return err
 			}
-			secret, err := addKeyTo(file, k)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), secret)
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s has its hash now. This is the only time that the key is shown.\n", file)
-			if !listens {
-				fmt.Fprintln(cmd.ErrOrStderr(), "api.listen is off, so nobody can call the API yet.")
-			}
-			return nil
+			return printKey(cmd, in, k)
 		},
 	}
 	cmd.Flags().SortFlags = false
@@ -145,6 +132,24 @@ The program sends it as "Authorization: Bearer KEY". Scopes say what it is for:
 	cmd.Flags().StringVar(&expires, "expires", "", "`time` when it ends: 2027-06-30, or 2027-06-30T12:00:00Z (default: never)")
 	in.add(cmd)
 	return cmd
+}
+
+// printKey makes a key, and prints it.
+func printKey(cmd *cobra.Command, in keysFileFlags, k config.APIKey) error {
+	file, listens, err := in.find(os.Environ())
+	if err != nil {
+		return err
+	}
+	secret, err := addKeyTo(file, k)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), secret)
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s has its hash now. This is the only time that the key is shown.\n", file)
+	if !listens {
+		fmt.Fprintln(cmd.ErrOrStderr(), "api.listen is off, so nobody can call the API yet.")
+	}
+	return nil
 }
 
 // named accepts one argument: the name of something.

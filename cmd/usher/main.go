@@ -113,7 +113,7 @@ func arguments(most int) cobra.PositionalArgs {
 		case most == 0:
 			return misused("%s takes no argument", cmd.CommandPath())
 		default:
-			return misused("too many arguments for %s", cmd.CommandPath())
+			return misused("too many arguments for %s%s", cmd.CommandPath(), subcommandHint(cmd, args[0]))
 		}
 	}
 }

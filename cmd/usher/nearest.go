@@ -28,6 +28,18 @@ func unknownCommand(cmd *cobra.Command, word string) error {
 	return misused("no such command: %q%s", word, hint)
 }
 
+// subcommandHint asks whether a word after a command that takes arguments was meant to be one of its subcommands.
+func subcommandHint(cmd *cobra.Command, word string) string {
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	if meant := config.Closest(strings.ToLower(word), names); meant != "" && len(word) <= longestWord {
+		return "; did you mean " + meant + "?"
+	}
+	return ""
+}
+
 // nearestCommand returns which command was meant by a word after cmd: one of its subcommands by its name, or another one in full.
 func nearestCommand(cmd *cobra.Command, word string) string {
 	var here, paths []string

@@ -24,7 +24,7 @@ func TestNearest(t *testing.T) {
 	tried := 0
 	ask := func(c *cobra.Command, wrong, meant string) {
 		tried++
-		r := command(t, "", append(strings.Fields(strings.TrimPrefix(c.CommandPath(), "usher")), wrong)...)
+		r := command(t, "", append(strings.Fields(strings.TrimPrefix(c.CommandPath(), "usher")), strings.Fields(wrong)...)...)
 		if want := "; did you mean " + meant + "?\n"; r.status != statusUsage || !strings.Contains(r.stderr, want) || r.stdout != "" {
 			t.Errorf("%s %s: status %d, %q, and no %q", c.CommandPath(), wrong, r.status, r.stderr, want)
 		}
@@ -45,7 +45,7 @@ func TestNearest(t *testing.T) {
 		for _, below := range c.Commands() {
 			for _, wrong := range mistakes(below.Name()) {
 				if wrong != below.Name() {
-					ask(c, wrong, below.Name())
+					ask(c, wrong+" something", below.Name()) // "usher rooms lok" asks for the room lok
 				}
 			}
 			walk(below)
