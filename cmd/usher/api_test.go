@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -133,7 +134,12 @@ func FuzzAPIMint(f *testing.F) {
 		f.Add(room, "Juliet", "u1", int64(60))
 	}
 	f.Add("standup", "\x00\xff", "\u202e", int64(315360000))
+	here, err := os.Getwd()
+	if err != nil {
+		f.Fatal(err)
+	}
 	u := configured(f, "usher.yaml")
+	f.Chdir(here) // where the fuzzer's processes begin
 	f.Fuzz(func(t *testing.T, room, name, id string, ttl int64) {
 		if ttl < 0 || ttl > 315360000 {
 			return

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/xmpp-usher/usher/component/api"
 )
@@ -56,8 +57,8 @@ or by its name if usher guards one MUC service. In front of Jicofo the answer ma
 	return cmd
 }
 
-// onRoom returns a command that does something to a room, which its first argument names.
-func onRoom(use, short string, others int, done string, do func(ctx context.Context, c api.Client, args []string) error) *cobra.Command {
+// onRoom returns a command that does something to a room, which its first argument names. It has these flags, and those of the socket.
+func onRoom(use, short string, others int, done string, flags *pflag.FlagSet, do func(ctx context.Context, c api.Client, args []string) error) *cobra.Command {
 	var to socketFlags
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: arguments(1 + others),
@@ -82,33 +83,35 @@ func onRoom(use, short string, others int, done string, do func(ctx context.Cont
 		},
 	}
 	cmd.Flags().SortFlags = false
+	cmd.Flags().AddFlagSet(flags)
 	to.add(cmd)
 	return cmd
 }
 
 func endRoom() *cobra.Command {
 	var reason string
-	cmd := onRoom("end ROOM", "End a room: put everybody out", 0, "%s has ended.\n", func(ctx context.Context, c api.Client, args []string) error {
+	flags := new(pflag.FlagSet)
+	flags.StringVar(&reason, "reason", "", "`text` for the people inside")
+	return onRoom("end ROOM", "End a room: put everybody out", 0, "%s has ended.\n", flags, func(ctx context.Context, c api.Client, args []string) error {
 		return c.EndRoom(ctx, args[0], reason)
 	})
-	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the people inside")
-	return cmd
 }
 
 func removeOccupant() *cobra.Command {
 	var reason string
 	var bar bool
-	cmd := onRoom("remove ROOM JID", "Put somebody out of a room", 1, "%s is put out.\n", func(ctx context.Context, c api.Client, args []string) error {
+	flags := &pflag.FlagSet{SortFlags: false}
+	flags.BoolVar(&bar, "bar", false, "keep the person out until the room ends. A guest has no name to know\nthem by, and may come again")
+	flags.StringVar(&reason, "reason", "", "`text` for the people inside")
+	cmd := onRoom("remove ROOM JID", "Put somebody out of a room", 1, "%s is put out.\n", flags, func(ctx context.Context, c api.Client, args []string) error {
 		return c.RemoveOccupant(ctx, args[0], args[1], reason, bar)
 	})
 	cmd.Long = `Put somebody out of a room. "usher rooms ROOM" lists the JIDs. Without --bar the person may ask again.`
-	cmd.Flags().BoolVar(&bar, "bar", false, "keep the person out until the room ends. A guest has no name to know\nthem by, and may come again")
-	cmd.Flags().StringVar(&reason, "reason", "", "`text` for the people inside")
 	return cmd
 }
 
 func lockRoom(verb, short, done string, lock bool) *cobra.Command {
-	return onRoom(verb+" ROOM", short, 0, done, func(ctx context.Context, c api.Client, args []string) error {
+	return onRoom(verb+" ROOM", short, 0, done, new(pflag.FlagSet), func(ctx context.Context, c api.Client, args []string) error {
 		return c.LockRoom(ctx, args[0], lock)
 	})
 }
