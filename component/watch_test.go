@@ -39,7 +39,7 @@ func TestWatchCounts(t *testing.T) {
 	w.sees(muc.Sight{Seen: muc.SeenRole, Room: room, Who: who, Moderator: true}, classHost, now)
 	w.sees(muc.Sight{Seen: muc.SeenGone, Room: room, Who: who}, classGuest, now)
 	if w.status(&s); s.Hosts != 1 {
-		t.Errorf("a person with two occupants, of whom one has gone: %+v", s)
+		t.Errorf("one of the two occupants of a person has gone: %+v", s)
 	}
 	if all := w.summaries(); all[1].Hosts != 1 || all[1].Guests != 9 || all[0].Guests != 10 {
 		t.Errorf("%+v", all)

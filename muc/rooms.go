@@ -335,6 +335,9 @@ func (r *Rooms) conclude(rm *room, created bool, err error) {
 	defer r.mu.Unlock()
 	defer close(rm.opened)
 	if rm.err = err; err == nil {
+		if key := rm.jid.String(); r.rooms[key] != rm && r.lost[key] != rm {
+			return // it is gone again, or the next room of that name has taken its place
+		}
 		rm.open, rm.ours, rm.known = true, created, true
 		rm.keepUntil = r.Now().Add(joinWithin)
 		r.takeBack(rm)

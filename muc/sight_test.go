@@ -87,7 +87,7 @@ func (ss *sights) differ(room string, open, host bool, people map[string]bool) s
 	case len(wrong) > 0:
 		return fmt.Sprintf("told out of order: %v", wrong)
 	case (rm != nil) != open:
-		return fmt.Sprintf("%s is told to be open: %t", room, rm != nil)
+		return fmt.Sprintf("%s is told to be open: %t; %v", room, rm != nil, ss.all)
 	case rm != nil && rm.host != host:
 		return fmt.Sprintf("in %s a host is told to be inside: %t; %v", room, rm.host, ss.all)
 	case rm != nil && !maps.Equal(rm.inside, people):
