@@ -1,8 +1,10 @@
 package main
 
 import (
+	"encoding/base64"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -13,7 +15,10 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/component/doctor"
+	"github.com/xmpp-usher/usher/component/webhook"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -115,6 +120,7 @@ func TestWire(t *testing.T) {
 	filled(t, want.VHosts["example.com"].Issuers[0])
 	o := options(c, p, store.Memory(store.Options{}), zap.NewNop())
 	o.Holds, o.Gone = func() bool { return true }, func() bool { return false } // those of a tenure, which serving sets
+	o.Report, o.Explain = func(component.Report) {}, true                       // serving sets them, too
 	filled(t, o)
 
 	p.VHosts["example.com"].Issuers[0].Keys = fixedKeys{}
@@ -135,6 +141,43 @@ func TestWire(t *testing.T) {
 	}); !reflect.DeepEqual(examine, want) {
 		t.Errorf("got %+v, want %+v", examine, want)
 	}
+}
+
+// TestWireOutside checks that what others see of usher is as the configuration says. A new field of these options fails the test until it is
+// wired.
+func TestWireOutside(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "audit.jsonl")
+	secret := config.NewSecret("whsec_" + base64.StdEncoding.EncodeToString([]byte(hookKey)))
+	c := &config.Config{
+		Ops: config.Ops{Listen: "127.0.0.1:1", Pprof: true},
+		API: config.API{Listen: "127.0.0.1:2", KeysFile: "keys.yaml", PublicURL: "https://a.example", MeetURL: "https://b.example", Rate: 2, Burst: 3, Keys: []config.APIKey{{
+			Name: "a", Hash: [32]byte{1}, Scopes: config.APIScopes, Rooms: []string{"x"}, MaxTTL: time.Hour, Expires: noon}}},
+		Audit:    config.Audit{To: file, MaxSize: 1 << 20, MaxAge: time.Hour, Keep: 4},
+		Webhooks: []config.Webhook{{Name: "a", URL: "https://c.example", Secret: secret, Events: config.HookEvents, Rooms: []string{"y"}, Timeout: time.Second}},
+	}
+	u, err := newServing(c, auth.Policy{}, nil, new(keys.Cache), zap.NewNop())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.close()
+	filled(t, u.opsOptions())
+	o := u.apiOptions()
+	o.Now = time.Now // the machine's
+	filled(t, o)
+	filled(t, o.Rate)
+	if o.PublicURL != "https://a.example" || o.MeetURL != "https://b.example" || o.Rate != (api.Rate{PerSecond: 2, Burst: 3}) {
+		t.Errorf("%+v", o)
+	}
+	key, hook := o.Keys()[0], webhooks(c)[0]
+	filled(t, key)
+	filled(t, hook)
+	if !slices.Equal(key.Scopes, api.Scopes) || !slices.Equal(hook.Events, webhook.Types()) {
+		t.Errorf("the configuration knows other scopes or events: %v, %v", key.Scopes, hook.Events)
+	}
+	if a := auditOptions(c, u.log); a.To != file || a.MaxSize != 1<<20 || a.MaxAge != time.Hour || a.Keep != 4 {
+		t.Errorf("%+v", a)
+	}
+	filled(t, *u.listeners)
 }
 
 type fixedKeys struct{ auth.KeySource }
