@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
@@ -256,6 +258,35 @@ func TestWatched(t *testing.T) {
 				named[e.Name] = true
 			case <-time.After(time.Minute):
 				t.Fatalf("the watcher does not report %s", path)
+			}
+		}
+	}
+}
+
+// TestRestarts changes each value by which others see and steer usher. All but the keys of the API need a restart, and the log names each.
+func TestRestarts(t *testing.T) {
+	for section, field := range map[string]string{"ops": "Ops", "api": "API", "audit": "Audit"} {
+		kind := reflect.TypeFor[config.Config]()
+		f, _ := kind.FieldByName(field)
+		for i := range f.Type.NumField() {
+			name := f.Type.Field(i).Name
+			if name == "Keys" || name == "KeysFile" {
+				continue
+			}
+			var changed config.Config
+			switch v := reflect.ValueOf(&changed).Elem().FieldByName(field).Field(i); v.Kind() {
+			case reflect.String:
+				v.SetString("x")
+			case reflect.Bool:
+				v.SetBool(true)
+			case reflect.Float64:
+				v.SetFloat(1)
+			default:
+				v.SetInt(1)
+			}
+			keys := restarts(new(config.Config), &changed)
+			if len(keys) != 1 || !strings.EqualFold(strings.ReplaceAll(keys[0], "_", ""), section+"."+name) {
+				t.Errorf("after a change of %s.%s the log names %v", field, name, keys)
 			}
 		}
 	}
