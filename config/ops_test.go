@@ -88,10 +88,10 @@ keys:
 		}
 	}
 	shown := string(c.YAML())
-	if strings.Contains(shown, hookSecret) {
-		t.Error("config show has the secret of a webhook")
+	if strings.Contains(shown, hookSecret) || strings.Contains(shown, "9000/hook") {
+		t.Errorf("config show has the secret or the path of a webhook:\n%s", shown)
 	}
-	for _, want := range []string{"listen: unix:ops.sock", "rate: 0.5", "keys_file: keys.yaml", "max_size: 1MiB", "- name: back-end\n", "events: [admitted, host-left]", "timeout: 2s"} {
+	for _, want := range []string{"listen: unix:ops.sock", "rate: 0.5", "keys_file: keys.yaml", "max_size: 1MiB", "- name: back-end\n", "url: http://127.0.0.1:9000/******\n", "url: https://hooks.example.com\n", "events: [admitted, host-left]", "timeout: 2s"} {
 		if !strings.Contains(shown, want) {
 			t.Errorf("config show has no %q:\n%s", want, shown)
 		}

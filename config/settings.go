@@ -195,8 +195,10 @@ func (l *loader) setting(path string) (Setting, bool) {
 		if text, ok := setting.value.(string); ok {
 			setting.value = NewSecret(text)
 		}
-	case "url": // the one of the store, or of a webhook
-		if text, ok := setting.value.(string); ok {
+	case "url":
+		if text, ok := setting.value.(string); ok && strings.HasPrefix(path, "webhooks/") {
+			setting.value = withoutPath(text)
+		} else if ok { // that of the store
 			setting.value = withoutPassword(text)
 		}
 	case "app_secrets":

@@ -124,6 +124,19 @@ func (l *loader) buildHookURL(at, address string) string {
 	return address
 }
 
+// withoutPath returns the address of a webhook for people to read: what stands behind the host is often a secret.
+func withoutPath(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return masked
+	}
+	shown := u.Scheme + "://" + u.Host
+	if strings.TrimPrefix(u.Path, "/") != "" || u.RawQuery != "" {
+		shown += "/" + masked
+	}
+	return shown
+}
+
 // buildHookSecret returns the secret of a webhook.
 func (l *loader) buildHookSecret(at string, r rawWebhook) (s Secret) {
 	given, file := at+"/secret", at+"/secret_file"
