@@ -43,6 +43,7 @@ const other = "other"
 // Metrics counts. Any goroutine may call its methods; none blocks.
 type Metrics struct {
 	registry *prometheus.Registry
+	handler  http.Handler
 	reasons  map[auth.Reason]bool
 
 	vhosts, tenants, sources, calls few
@@ -70,6 +71,7 @@ func New(o Options) *Metrics {
 	for _, row := range auth.Reasons {
 		m.reasons[row.Reason] = true
 	}
+	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 8})
 	m.people()
 	m.surroundings()
 	m.program(o.Version)
@@ -149,9 +151,7 @@ func result(err error) string {
 }
 
 // ServeHTTP answers a scrape.
-func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 8}).ServeHTTP(w, r)
-}
+func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.handler.ServeHTTP(w, r) }
 
 // Report counts a report of the component.
 func (m *Metrics) Report(r component.Report) {
