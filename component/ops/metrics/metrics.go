@@ -9,8 +9,8 @@
 //
 //   - verdict, reason, class, op, kind, event, result, host and as are closed lists;
 //   - vhost is one of the configuration's, or empty;
-//   - tenant is one of the first 100 tenants with rooms into which somebody was let in. All others count as "other", so that refused clients
-//     cannot use up the hundred. Without a tenant it is empty;
+//   - tenant is one of the first 100 tenants with rooms into which somebody was let in. All others count as "other", so that refused
+//     clients cannot use up the hundred. There are about 5,000 series with a tenant at most. Without a tenant it is empty;
 //   - source (of keys), hook (of webhooks), method and path (of the API) come from the configuration and the program, and are cut off at
 //     100 as well.
 //
@@ -34,8 +34,13 @@ import (
 	"github.com/xmpp-usher/usher/component"
 )
 
+//go:generate go test -run ^TestReadme$ . -update
+
 // most is how many values a label has that is no closed list, and longest how many bytes such a value has.
 const most, longest = 100, 100
+
+// mostSeries caps the series of decisions by tenant: clients choose the tenant that they are refused for, and in part the reason.
+const mostSeries = 5000
 
 // other is the value of a label that stands for all that have no place of their own.
 const other = "other"
@@ -49,6 +54,7 @@ type Metrics struct {
 	vhosts, tenants, sources, calls few
 
 	decisions  *prometheus.CounterVec
+	counted    decided
 	happened   *prometheus.CounterVec
 	decide     prometheus.Histogram
 	apply      prometheus.Histogram
@@ -163,9 +169,9 @@ func (m *Metrics) Report(r component.Report) {
 	if !m.reasons[r.Reason] {
 		reason, class = other, ""
 	}
-	m.decisions.WithLabelValues(
+	m.counted.counter(m.decisions, labels{
 		r.Verdict.String(), reason, class, m.vhosts.value(r.VHost, true), m.tenants.value(r.Tenant, r.Verdict == auth.Allow), repeated(r.Again),
-	).Inc()
+	}).Inc()
 	m.answered.WithLabelValues(r.Verdict.String()).Observe(r.Took.Seconds())
 	if r.Decide > 0 {
 		m.decide.Observe(r.Decide.Seconds())
@@ -183,6 +189,37 @@ func repeated(again bool) string {
 		return "yes"
 	}
 	return "no"
+}
+
+// labels are those of a decision.
+type labels struct{ verdict, reason, class, vhost, tenant, repeated string }
+
+// decided are the counters of decisions. The zero value is ready for use.
+type decided struct {
+	mu  sync.RWMutex
+	all map[labels]prometheus.Counter
+}
+
+// counter returns the counter with these labels, or when there are too many the one for all other tenants.
+func (d *decided) counter(of *prometheus.CounterVec, l labels) prometheus.Counter {
+	d.mu.RLock()
+	c, n := d.all[l], len(d.all)
+	d.mu.RUnlock()
+	switch {
+	case c != nil:
+		return c
+	case n >= mostSeries && l.tenant != "" && l.tenant != other:
+		l.tenant = other
+		return d.counter(of, l)
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all == nil {
+		d.all = make(map[labels]prometheus.Counter)
+	}
+	c = of.WithLabelValues(l.verdict, l.reason, l.class, l.vhost, l.tenant, l.repeated)
+	d.all[l] = c
+	return c
 }
 
 // Store counts an operation of the store; see store.Measured.

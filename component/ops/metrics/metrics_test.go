@@ -199,6 +199,40 @@ func TestLabelsAreBounded(t *testing.T) {
 	}
 }
 
+// TestSeriesOfTenants has refused clients ask for every real tenant at every virtual host, for every reason. There are no more series than
+// a Prometheus bears, and every decision is counted.
+func TestSeriesOfTenants(t *testing.T) {
+	m := metrics.New(metrics.Options{})
+	n := 0.0
+	report := func(r component.Report) {
+		n++
+		r.What = component.Decided
+		m.Report(r)
+	}
+	for tenant := range 100 {
+		report(component.Report{Tenant: fmt.Sprint(tenant), Verdict: auth.Allow, Reason: auth.ReasonHost, VHost: "0"})
+	}
+	for _, row := range auth.Reasons {
+		for vhost := range 4 {
+			for tenant := range 100 {
+				for _, again := range []bool{false, true} {
+					report(component.Report{Tenant: fmt.Sprint(tenant), Verdict: row.Verdict, Reason: row.Reason, VHost: fmt.Sprint(vhost), Again: again})
+				}
+			}
+		}
+	}
+	f := families(t, scrape(t, m))["usher_decisions_total"]
+	if most := 5000 + len(auth.Reasons)*4*2; len(f.GetMetric()) > most {
+		t.Errorf("there are %d series; want at most %d", len(f.GetMetric()), most)
+	}
+	for _, metric := range f.GetMetric() {
+		n -= metric.GetCounter().GetValue()
+	}
+	if n != 0 {
+		t.Errorf("%v decisions are not counted", n)
+	}
+}
+
 // TestNothingPrivate fills every text of a report that is not meant as a label, and finds none of them.
 func TestNothingPrivate(t *testing.T) {
 	const planted = "planted-c1a7"
