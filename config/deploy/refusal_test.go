@@ -75,8 +75,8 @@ func started(t *testing.T, d *deploytest.Debian, log *said) {
 // TestFirstRefusal measures how long it takes from a Debian with Prosody and Jitsi's configuration to the first right refusal, by package
 // and "usher adopt".
 func TestFirstRefusal(t *testing.T) {
-	deb := debFile(t)
-	d := deploytest.NewDebian(t)
+	deploytest.Need(t, "chroot")
+	deb, d := debFile(t), deploytest.NewDebian(t)
 	clients, components := jitsi(t, d)
 	given(t, d, deb, "root/usher.deb")
 
