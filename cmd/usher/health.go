@@ -68,6 +68,8 @@ func askHealth(ctx context.Context, w io.Writer, listen string, alive, asJSON bo
 	defer client.CloseIdleConnections()
 	if _, status, err := ask(ctx, client, "/healthz"); err != nil {
 		return fmt.Errorf("usher does not answer on %s: %w", listen, err)
+	} else if status == http.StatusServiceUnavailable {
+		return fmt.Errorf("the work of the usher on %s has come to a halt: restart it", listen)
 	} else if status != http.StatusOK {
 		return fmt.Errorf("what answers on %s says %d to /healthz: is that usher?", listen, status)
 	}

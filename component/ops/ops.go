@@ -60,22 +60,21 @@ const (
 	// readyWithin is how long the checks may take, and readyFor how long their outcome counts: so somebody who asks without pause does
 	// not load the store.
 	readyWithin, readyFor = 5 * time.Second, time.Second
+	// aliveWithin is how long a request may wait for its turn before usher counts as halted.
+	aliveWithin = 4 * time.Second
 )
 
 // Handler returns what the server answers.
 func Handler(o Options) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, map[string]string{"status": "alive", "version": o.Version})
+	alive, ready := newShared(o.liveness), newShared(o.readiness)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		now := alive.get(r.Context())
+		answer(w, code(now.Status == "alive"), now)
 	})
-	r := &readiness{o: o, turn: make(chan struct{}, 1)}
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, req *http.Request) {
-		now := r.of(req.Context())
-		code := http.StatusOK
-		if !now.Ready {
-			code = http.StatusServiceUnavailable
-		}
-		answer(w, code, now)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		now := ready.get(r.Context())
+		answer(w, code(now.Ready), now)
 	})
 	if o.Metrics != nil {
 		mux.Handle("GET /metrics", o.Metrics)
@@ -98,6 +97,13 @@ func profiles(mux *http.ServeMux) {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
+func code(well bool) int {
+	if well {
+		return http.StatusOK
+	}
+	return http.StatusServiceUnavailable
+}
+
 // answer writes an answer that nobody keeps.
 func answer(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
@@ -108,30 +114,55 @@ func answer(w http.ResponseWriter, code int, body any) {
 	_ = enc.Encode(body) // the client may be gone
 }
 
-// readiness answers whether usher is ready, with one round of checks for all who ask at once.
-type readiness struct {
-	o    Options
+// shared asks once for all who want to know at the same time.
+type shared[T any] struct {
+	ask  func(context.Context) T
 	turn chan struct{} // has room for the one that may use the rest
 
-	last Readiness
+	last T
 	at   time.Time
 }
 
-// of returns how ready usher is; if ctx ends before that is known, not at all.
-func (r *readiness) of(ctx context.Context) Readiness {
+func newShared[T any](ask func(context.Context) T) *shared[T] {
+	return &shared[T]{ask: ask, turn: make(chan struct{}, 1)}
+}
+
+// get returns the answer; if ctx ends before it is known, none.
+func (s *shared[T]) get(ctx context.Context) (answer T) {
 	select {
-	case r.turn <- struct{}{}:
-		defer func() { <-r.turn }()
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
 	case <-ctx.Done():
-		return Readiness{}
+		return answer
 	}
-	if now := time.Now(); r.at.IsZero() || now.Sub(r.at) >= readyFor || now.Before(r.at) {
+	if now := time.Now(); s.at.IsZero() || now.Sub(s.at) >= readyFor || now.Before(s.at) {
 		// Not the request's end: others use the outcome as well.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readyWithin)
 		defer cancel()
-		r.last, r.at = r.o.readiness(ctx), time.Now()
+		s.last, s.at = s.ask(ctx), time.Now()
 	}
-	return r.last
+	return s.last
+}
+
+// Liveness is the answer of /healthz.
+type Liveness struct {
+	// Status is "alive", or "halted": only a new process helps.
+	Status  string `json:"status"`
+	Version string `json:"version"`
+	Says    string `json:"says,omitempty"`
+}
+
+// liveness asks the active usher whether its work goes on. One that stands by is alive if it answers.
+func (o Options) liveness(ctx context.Context) Liveness {
+	now := Liveness{Status: "alive", Version: o.Version}
+	if usher, ok := o.Active().(interface{ Alive(context.Context) error }); ok {
+		ctx, cancel := context.WithTimeout(ctx, aliveWithin)
+		defer cancel()
+		if err := usher.Alive(ctx); err != nil {
+			now.Status, now.Says = "halted", err.Error()
+		}
+	}
+	return now
 }
 
 func (o Options) readiness(ctx context.Context) Readiness {

@@ -3,6 +3,7 @@ package ops_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io/fs"
 	"net"
 	"net/http"
@@ -58,6 +59,24 @@ func TestReadiness(t *testing.T) {
 		})
 	}
 }
+
+// TestHalted has an usher of which the work has come to a halt: it is not alive, although it answers.
+func TestHalted(t *testing.T) {
+	for want, err := range map[int]error{200: nil, 503: errors.New("no request has had its turn")} {
+		h := ops.Handler(ops.Options{Version: "v1", Active: func() ops.Source { return halted{err: err} }})
+		if w := get(t, h, "localhost", "/healthz"); w.Code != want || strings.Contains(w.Body.String(), "no request") != (err != nil) {
+			t.Errorf("with %v /healthz has status %d: %s", err, w.Code, w.Body)
+		}
+	}
+}
+
+// halted is a source that says whether its work goes on.
+type halted struct {
+	source
+	err error
+}
+
+func (h halted) Alive(context.Context) error { return h.err }
 
 // TestReadinessIsShared has many ask at once, and without pause: the store is asked once a second, and a client that gives up takes the
 // answer from nobody.
