@@ -88,6 +88,7 @@ func examineInstalled(t *testing.T, d *deploytest.Debian) {
 		"id -nG usher":                                                                           "usher prosody\n",
 		"stat -c '%U:%G %a' /etc/usher":                                                          "root:usher 750\n",
 		"stat -c '%U:%G %a' /etc/usher/component.secret":                                         "root:usher 640\n",
+		"stat -c '%U:%G %a' /etc/usher/usher.yaml":                                               "root:usher 640\n",
 		"wc -c </etc/usher/component.secret":                                                     "64\n",
 		"getent passwd usher | cut -d: -f6,7":                                                    "/var/lib/usher:/usr/sbin/nologin\n",
 		"readlink /etc/systemd/system/multi-user.target.wants/usher.service":                     "/lib/systemd/system/usher.service\n",
