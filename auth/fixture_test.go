@@ -15,12 +15,27 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
 	"mellium.im/xmpp/jid"
+	"pgregory.net/rapid"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/pkg/token"
 	"github.com/xmpp-usher/usher/pkg/token/tokentest"
 )
+
+// checkAll is rapid.Check for a property that shows something only if its cases reach all of these outcomes. It goes on until they do: in
+// one run of it, few cases may come to a rare one.
+func checkAll(t *testing.T, outcomes map[string]int, reached []string, property func(*rapid.T)) {
+	t.Helper()
+	missing := func(o string) bool { return outcomes[o] == 0 }
+	for range 20 {
+		rapid.Check(t, property)
+		if t.Failed() || !slices.ContainsFunc(reached, missing) {
+			return
+		}
+	}
+	t.Errorf("the cases reach %v, and not all of %v", outcomes, reached)
+}
 
 func readAll(t testing.TB, name string) string {
 	t.Helper()

@@ -116,7 +116,7 @@ type running struct {
 
 // newQueue returns a queue. Requests end when ctx does.
 func newQueue(ctx context.Context) *queue {
-	q := &queue{ctx: ctx, readWithin: readWithin, senders: make(map[string]*sender), vhosts: make(map[string]*vhost)}
+	q := &queue{ctx: ctx, readWithin: readWithin, markedAt: time.Now(), senders: make(map[string]*sender), vhosts: make(map[string]*vhost)}
 	q.ready, q.quiet = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
 	return q
 }

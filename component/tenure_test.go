@@ -297,6 +297,7 @@ func TestOnlyTheHolderAdmits(t *testing.T) {
 // TestFrozenInAdmission freezes the active usher at each point of an admission at which it has just found out that it is the active
 // one. Another one takes over. When the first one goes on, it lets nobody in and gives nobody anything, and the other one answers.
 func TestFrozenInAdmission(t *testing.T) {
+	prosodytest.Need(t)
 	t.Parallel()
 	reached := 0
 	for n := 0; ; n++ {

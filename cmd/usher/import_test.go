@@ -63,7 +63,11 @@ func TestNoFiles(t *testing.T) {
 			if name != "pipe" {
 				want = "it is a device"
 			}
-			if r.status != statusFailed || !strings.Contains(r.stderr, want) {
+			status := statusFailed
+			if args[0] == "serve" {
+				status = statusMisconfigured
+			}
+			if r.status != status || !strings.Contains(r.stderr, want) {
 				t.Errorf("%q: status %d, %s%s", args, r.status, r.stdout, r.stderr)
 			}
 		}
