@@ -38,8 +38,8 @@ type RoomState struct {
 	Lobby bool
 	// HasGrant says, of a breakout room, whether the sender holds a live grant in some main room.
 	HasGrant bool
-	// Opened says that a host has been inside this meeting, and that newcomers are still let in although none is now: as long as
-	// the meeting lasts (LeftKeep), or until RoomRule.HostGrace is over (LeftLock). The rules read it only there.
+	// Opened says that a host has been inside this conference, and that newcomers are still let in although none is now: as long as
+	// the conference lasts (LeftKeep), or until RoomRule.HostGrace is over (LeftLock). The rules read it only there.
 	Opened bool
 	// First says that somebody is host by FirstToken, inside, on the way, or expected back; IsFirst says that this is the sender,
 	// or somebody at the sender's machine.

@@ -62,7 +62,7 @@ const (
 	// WaitsForHost: the client says that it waits for the host, and asks again every few seconds.
 	WaitsForHost
 	// NeedsLogin: as WaitsForHost, because the login is offered there. Where there is no login it is Refused: otherwise the
-	// client would wait for ever, in the middle of a meeting.
+	// client would wait for ever, in the middle of a conference.
 	NeedsLogin
 	// SessionOver: the client drops its session id and asks again without it.
 	SessionOver

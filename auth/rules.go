@@ -23,7 +23,7 @@ type OnHostLeft string
 const (
 	// LeftLock: newcomers wait for a host again, those inside stay.
 	LeftLock OnHostLeft = "lock"
-	// LeftKeep: once a host has been in the meeting, newcomers are let in as long as it lasts.
+	// LeftKeep: once a host has been in the conference, newcomers are let in as long as it lasts.
 	LeftKeep OnHostLeft = "keep"
 	// LeftEnd: the room ends.
 	LeftEnd OnHostLeft = "end"
