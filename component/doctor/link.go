@@ -126,8 +126,9 @@ func (x *examination) conflict(context.Context, subject) finding {
 	return ok("the server gives us the connection by this name")
 }
 
-// tries is how many IQs answers sends. ejabberd takes each of a few connections of one name at random, for the IQ and for its answer.
-const tries = 12
+// tries is how many IQs answers sends. ejabberd takes one of the connections of a name at random, for the IQ and again for its answer. So
+// beside one other component each comes back with a chance of a quarter: of sixty some do, of twelve sometimes none.
+const tries = 60
 
 // answers sends IQs to ourselves through the server. ejabberd knows no conflict: if another component is connected by this name, it
 // gets its share of them.
