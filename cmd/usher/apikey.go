@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
@@ -119,6 +120,9 @@ The program sends it as "Authorization: Bearer KEY". Scopes say what it is for:
 		Args: named("a key"),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			k.Name = args[0]
+			if err := notEmpty(cmd.Flags(), "rooms", "max-ttl", "expires"); err != nil {
+				return err
+			}
 			if k.Expires, err = endOf(expires); err != nil {
 				return err
 			}
@@ -132,6 +136,17 @@ The program sends it as "Authorization: Bearer KEY". Scopes say what it is for:
 	cmd.Flags().StringVar(&expires, "expires", "", "`time` when it ends: 2027-06-30, or 2027-06-30T12:00:00Z (default: never)")
 	in.add(cmd)
 	return cmd
+}
+
+// notEmpty fails if a flag is given that says nothing, such as with a variable of a script that was not set: the key would be for more
+// than was meant.
+func notEmpty(flags *pflag.FlagSet, names ...string) error {
+	for _, name := range names {
+		if f := flags.Lookup(name); f.Changed && slices.Contains([]string{"", "[]", "0s"}, f.Value.String()) {
+			return misused("--%s is empty: say what it limits, or leave it out", name)
+		}
+	}
+	return nil
 }
 
 // printKey makes a key, and prints it.
