@@ -255,6 +255,25 @@ func TestListsOfKey(t *testing.T) {
 	wants(t, "lift", f.call("acme", "DELETE", Base+"/revocations/ID", ""), 204, "")
 }
 
+// A breakout room has no tenant, whatever its main room is, so a key for the rooms without one is not shown it.
+func TestBreakoutsAreHidden(t *testing.T) {
+	f := newAPI(t)
+	f.keys = append(f.keys, keyFor("plain", Scopes, "*"))
+	breakout := summaryOf("9b2e@breakout.meet.example.com")
+	f.rooms = []component.RoomSummary{breakout, summaryOf("standup" + at)}
+	for _, r := range f.rooms {
+		f.history.Add(component.Report{What: component.Decided, Room: r.Room, Name: r.Name, User: "user of " + r.Name, Verdict: auth.Allow})
+	}
+	for _, path := range []string{"/rooms", "/decisions"} {
+		w := f.call("plain", "GET", Base+path, "")
+		wants(t, path, w, 200, "standup")
+		if strings.Contains(w.Body.String(), "9b2e") {
+			t.Errorf("%s: %s", path, w.Body)
+		}
+		wants(t, path+" for all rooms", f.call("all", "GET", Base+path, ""), 200, "9b2e")
+	}
+}
+
 // A key with a longest time makes no token, and no link, that is good for longer.
 func TestMaxTTL(t *testing.T) {
 	f := newAPI(t)

@@ -81,7 +81,7 @@ func (s *server) matcher(ctx context.Context, f Filter) (func(history.Entry) boo
 	}
 	return func(e history.Entry) bool {
 		return e.What == component.Decided &&
-			key.covers(auth.Room{JID: e.Room, Tenant: e.Tenant, Name: e.Name}) &&
+			key.sees(u, auth.Room{JID: e.Room, Tenant: e.Tenant, Name: e.Name}) &&
 			(f.Room == "" || e.Room.Equal(room.JID)) &&
 			(f.Verdict == "" || e.Verdict.String() == f.Verdict) &&
 			(f.Reason == "" || string(e.Reason) == f.Reason)

@@ -55,6 +55,19 @@ func (k *Key) covers(room auth.Room) bool {
 	return k.everywhere() || slices.ContainsFunc(k.Rooms, func(pattern string) bool { return auth.MatchRoom(pattern, room) })
 }
 
+// sees reports whether the key is shown what happens in a room that usher knows. A breakout room has a name and no tenant of its own,
+// whatever its main room is: a key for some rooms is not shown it, as it cannot name it (Usher.Address).
+func (k *Key) sees(u Usher, room auth.Room) bool {
+	if k.everywhere() {
+		return true
+	}
+	if !k.covers(room) {
+		return false
+	}
+	_, err := u.Address(room.JID.String())
+	return err == nil
+}
+
 // expired reports whether the key has ended.
 func (k *Key) expired(now time.Time) bool { return !k.Expires.IsZero() && !now.Before(k.Expires) }
 

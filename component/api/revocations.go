@@ -122,8 +122,8 @@ func (k *Key) grants(all []component.LiveGrant) []component.LiveGrant {
 	return slices.DeleteFunc(slices.Clone(all), func(g component.LiveGrant) bool { return !k.covers(parsed(g.Room)) })
 }
 
-// sees reports whether the key may see and lift a revocation.
-func (k *Key) sees(r auth.Revocation) bool {
+// lifts reports whether the key may see and lift a revocation.
+func (k *Key) lifts(r auth.Revocation) bool {
 	if k.everywhere() {
 		return true
 	}
@@ -142,7 +142,7 @@ func (s *server) listRevocations(ctx context.Context, _ *struct{}) (*struct{ Bod
 	}
 	list := revocations{Revocations: []Revocation{}, Warning: printableError(err)}
 	for _, one := range all {
-		if keyOf(ctx).sees(one) {
+		if keyOf(ctx).lifts(one) {
 			list.Revocations = append(list.Revocations, written(one))
 		}
 	}
@@ -204,7 +204,7 @@ func (s *server) lift(ctx context.Context, in *struct {
 		if err != nil && !errors.Is(err, store.ErrUnreadableRevocation) {
 			return nil, s.fault(err)
 		}
-		if !slices.ContainsFunc(all, func(r auth.Revocation) bool { return r.ID == in.ID && keyOf(ctx).sees(r) }) {
+		if !slices.ContainsFunc(all, func(r auth.Revocation) bool { return r.ID == in.ID && keyOf(ctx).lifts(r) }) {
 			return nil, s.fault(store.ErrNoRevocation)
 		}
 	}

@@ -124,7 +124,7 @@ func (s *server) listRooms(ctx context.Context, _ *struct{}) (*struct{ Body room
 	}
 	list := roomList{Rooms: []Room{}}
 	for _, r := range u.Rooms() {
-		if keyOf(ctx).covers(auth.Room{JID: r.Room, Tenant: r.Tenant, Name: r.Name}) {
+		if keyOf(ctx).sees(u, auth.Room{JID: r.Room, Tenant: r.Tenant, Name: r.Name}) {
 			list.Rooms = append(list.Rooms, summary(r))
 		}
 	}
