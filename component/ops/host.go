@@ -13,6 +13,7 @@ import (
 // for the server of the page. The browser then still sends the page's name as Host.
 //
 // An IP address is no such name, and nor is one without a dot: nobody can register it, and it is what containers call each other.
+// Programs that speak HTTP/1.0 may send no Host, browsers always do.
 // Behind a socket of this machine's file system no browser asks.
 func guarded(listen string, next http.Handler) http.Handler {
 	names := ownNames(listen)
@@ -46,6 +47,9 @@ func normal(host string) string { return strings.ToLower(strings.TrimSuffix(host
 
 // mine reports whether a Host header names this machine.
 func mine(header string, names map[string]bool) bool {
+	if header == "" {
+		return true
+	}
 	host := header
 	if h, _, err := net.SplitHostPort(header); err == nil {
 		host = h

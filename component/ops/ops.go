@@ -58,8 +58,8 @@ type Readiness struct {
 
 const (
 	// readyWithin is how long the checks may take, and readyFor how long their outcome counts: so somebody who asks without pause does
-	// not load the store.
-	readyWithin, readyFor = 5 * time.Second, time.Second
+	// not load the store. "usher health" and other probes wait for about 5 s, and should hear which check takes so long.
+	readyWithin, readyFor = 3 * time.Second, time.Second
 	// aliveWithin is how long a request may wait for its turn before usher counts as halted.
 	aliveWithin = 4 * time.Second
 )

@@ -154,7 +154,7 @@ func TestHosts(t *testing.T) {
 		{"127.0.0.1:8089", "127.0.0.1.evil.example", false},
 		{"127.0.0.1:8089", "localhost.evil.example", false},
 		{"127.0.0.1:8089", "evil.example:127.0.0.1", false},
-		{"127.0.0.1:8089", "", false},
+		{"127.0.0.1:8089", "", true}, // HTTP/1.0, as HAProxy's httpchk; no browser leaves it out
 		{"127.0.0.1:8089", ":8089", false},
 		{":8089", ":8089", false},
 		{"unix:/run/usher/ops.sock", "evil.example", true}, // no browser comes here
@@ -277,6 +277,13 @@ func TestRunSocket(t *testing.T) {
 	is, err := os.Lstat(path)
 	if err != nil || is.Mode().Perm() != 0o660 {
 		t.Errorf("the socket has mode %v, %v", is, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	waits(t, "the socket that somebody removed is made again", func() bool { _, err := os.Lstat(path); return err == nil })
+	if code, body := fetch(t, client(listen), "http://localhost/metrics"); code != 200 || body != "one" {
+		t.Errorf("after the socket was removed: status %d: %s", code, body)
 	}
 	second := run(t, ops.Options{Listen: listen, Metrics: says("two")})
 	waits(t, "a warning", func() bool { return second.log.FilterMessageSnippet("are not served").Len() > 0 })

@@ -65,14 +65,20 @@ func shownAddress(listen string, l net.Listener) string {
 func serve(ctx context.Context, handler http.Handler, l net.Listener, log *zap.Logger) error {
 	// No WriteTimeout, and none for the body: the live page follows what happens, and a profile takes as long as it is asked to.
 	s := &http.Server{
-		Handler: handler, ErrorLog: zap.NewStdLog(log), BaseContext: func(net.Listener) context.Context { return ctx },
+		Handler: handler, ErrorLog: zap.NewStdLog(log),
 		ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 	}
+	ctx, cancelAll := context.WithCancel(ctx)
+	defer cancelAll()
+	s.BaseContext = func(net.Listener) context.Context { return ctx }
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(l) }()
+	var lost error
 	select {
 	case err := <-ended:
 		return err
+	case lost = <-gone(ctx, l):
+		cancelAll() // streams would go on for ever
 	case <-ctx.Done():
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeWithin)
@@ -81,7 +87,33 @@ func serve(ctx context.Context, handler http.Handler, l net.Listener, log *zap.L
 		_ = s.Close()
 	}
 	<-ended
-	return nil
+	return lost
+}
+
+// gone returns a channel that says when a Unix socket has lost its place: somebody has removed it, as systemd does with a RuntimeDirectory
+// that another unit has, too, or another usher made its own at the same moment. Nobody could connect any more.
+func gone(ctx context.Context, l net.Listener) <-chan error {
+	lost := make(chan error, 1)
+	s, ok := l.(*socket)
+	if !ok {
+		return lost
+	}
+	go func() {
+		tick := time.NewTicker(listenEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if !s.has() {
+					lost <- fmt.Errorf("%s was removed or replaced", s.path)
+					return
+				}
+			}
+		}
+	}()
+	return lost
 }
 
 // listen takes the address.
@@ -150,8 +182,14 @@ type socket struct {
 
 // Close implements net.Listener.
 func (s *socket) Close() error {
-	if is, err := os.Lstat(s.path); err == nil && os.SameFile(is, s.file) {
+	if s.has() {
 		_ = os.Remove(s.path)
 	}
 	return s.Listener.Close()
+}
+
+// has reports whether the socket at the path is still this one. Another file may have its number.
+func (s *socket) has() bool {
+	is, err := os.Lstat(s.path)
+	return err == nil && os.SameFile(is, s.file) && is.ModTime().Equal(s.file.ModTime())
 }
