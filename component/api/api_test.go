@@ -316,7 +316,9 @@ func TestBodies(t *testing.T) {
 	f := newAPI(t)
 	for what, body := range map[string]string{
 		"unknown name": `{"room":"standup","` + planted + `":1}`, "wrong type": `{"room":["` + planted + `"]}`, "token as a name": `{"room":"standup","name":"` + planted + `"}`,
-		"no object": `["` + planted + `"]`, "no JSON": planted, "two objects": `{"room":"standup"}{"room":"` + planted + `"}`, "wrong enum": `{"room":"standup","affiliation":"` + planted + `"}`,
+		"token as an issuer": `{"room":"standup","issuer":"` + planted + `"}`, "token as a virtual host": `{"room":"standup","vhost":"` + planted + `"}`,
+		"token as from": `{"room":"standup","from":"` + planted + `"}`,
+		"no object":     `["` + planted + `"]`, "no JSON": planted, "two objects": `{"room":"standup"}{"room":"` + planted + `"}`, "wrong enum": `{"room":"standup","affiliation":"` + planted + `"}`,
 		"too long": `{"room":"standup","name":"` + strings.Repeat(planted, 1000) + `"}`, "token as room": `{"room":"` + planted + `"}`, "not UTF-8": "{\"room\":\"\xff" + planted + "\"}",
 		"null": `{"room":"standup","name":null}`, "wrong time": `{"room":"standup","not_before":"` + planted + `"}`, "deep": `{"room":` + strings.Repeat("[", 10000) + `}`, "empty": ``,
 	} {

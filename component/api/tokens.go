@@ -137,7 +137,7 @@ func (s *server) allowed(ctx context.Context, asked MintRequest) (MintRequest, e
 	if err != nil {
 		return asked, s.fault(err)
 	}
-	for _, text := range []string{asked.Room, asked.ID, asked.Name, asked.Email, asked.Avatar} {
+	for _, text := range []string{asked.Room, asked.VHost, asked.Issuer, asked.ID, asked.Name, asked.Email, asked.Avatar} {
 		if LooksLikeToken(text) {
 			return asked, s.fault(errToken)
 		}
@@ -187,6 +187,9 @@ func inTime(key *Key, asked MintRequest, now time.Time) (MintRequest, error) {
 
 func (s *server) explain(ctx context.Context, in *struct{ Body ExplainRequest }) (*struct{ Body Explanation }, error) {
 	asked := in.Body
+	if LooksLikeToken(asked.From) {
+		return nil, s.fault(errToken)
+	}
 	u, room, err := s.room(ctx, asked.Room)
 	if err != nil {
 		return nil, err
