@@ -639,6 +639,26 @@ func TestPanic(t *testing.T) {
 	if strings.Contains(w.Body.String(), "secret-text") || f.last().Status != 500 {
 		t.Errorf("%s, %+v", w.Body, f.last())
 	}
+	// What has begun is cut: nobody takes it for a whole answer.
+	f = newAPI(t, func(o *Options) {
+		o.Explain = func(context.Context, ExplainRequest) (Explanation, error) {
+			return Explanation{At: time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC), Steps: []auth.Step{}}, nil // which JSON cannot have
+		}
+	})
+	defer func() {
+		if fault := recover(); fault != http.ErrAbortHandler {
+			t.Errorf("the server is told %v", fault)
+		}
+	}()
+	t.Errorf("answered %s", f.call("all", "POST", Base+"/tokens/explain", `{"room":"standup"}`).Body)
+}
+
+// JSON has no times before the year 0 and after the year 9999, and a time of another zone may be one in UTC.
+func TestTimesOutOfReach(t *testing.T) {
+	f := newAPI(t)
+	for _, at := range []string{"0000-01-01T00:00:00+12:00", "0000-06-01T00:00:00Z", "9999-12-31T23:59:59-12:00"} {
+		wants(t, at, f.call("all", "POST", Base+"/tokens/explain", `{"room":"standup","at":"`+at+`"}`), 422, "body.at")
+	}
 }
 
 func FuzzBodies(f *testing.F) {

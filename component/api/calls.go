@@ -53,7 +53,11 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 			fault := recover()
 			if fault != nil && fault != http.ErrAbortHandler {
 				s.Log.Error("a call of the API has failed: this is a bug", zap.String("fault", printable(fmt.Sprint(fault))), zap.Stack("stack"))
-				writeProblem(out, http.StatusInternalServerError, "this is a bug of usher; its log has more")
+				if out.status == 0 {
+					writeProblem(out, http.StatusInternalServerError, "this is a bug of usher; its log has more")
+				} else {
+					fault = http.ErrAbortHandler // an answer that is cut is not taken for a whole one
+				}
 			}
 			s.ended(c, r, out)
 			if fault == http.ErrAbortHandler {

@@ -190,6 +190,9 @@ func (s *server) explain(ctx context.Context, in *struct{ Body ExplainRequest })
 	if LooksLikeToken(asked.From) {
 		return nil, s.fault(errToken)
 	}
+	if asked.At != nil && (asked.At.UTC().Year() < 1 || asked.At.After(lastDate)) {
+		return nil, problem(http.StatusUnprocessableEntity, "body.at: is before the year 1 or after the year 9999 in UTC: say when, or leave it out")
+	}
 	u, room, err := s.room(ctx, asked.Room)
 	if err != nil {
 		return nil, err
