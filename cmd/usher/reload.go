@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -39,6 +40,7 @@ type reloader struct {
 	blind   error // why some of them cannot be watched
 
 	current *config.Config
+	policy  auth.Policy                       // of current
 	use     func(*config.Config, auth.Policy) // puts a configuration in force
 	tell    func(error)                       // is told of each reload, and why it changed nothing
 	level   zap.AtomicLevel
@@ -189,6 +191,7 @@ func (r *reloader) reload(why string) {
 		for problem := range strings.Lines(err.Error()) {
 			r.log.Error(strings.TrimSuffix(problem, "\n"))
 		}
+		r.reloadAPIKeys()
 		return
 	}
 	for _, key := range restarts(r.current, c) {
@@ -199,8 +202,26 @@ func (r *reloader) reload(why string) {
 	r.level.SetLevel(level.Level())
 	r.use(c, p)
 	r.log.Info("the new configuration is in force", zap.String("because", why))
-	r.current = c
+	r.current, r.policy = c, p
 	r.remote.Sweep()
+}
+
+// reloadAPIKeys puts the keys of the API in force while something else in the configuration is wrong: somebody who removes a key must not
+// find out later that it has gone on to count. A file of keys that is wrong changes nothing.
+func (r *reloader) reloadAPIKeys() {
+	file := r.current.API.KeysFile
+	if r.current.API.Listen == "" {
+		return
+	}
+	_, all, err := readKeys(file)
+	if err != nil || reflect.DeepEqual(all, r.current.API.Keys) || len(all)+len(r.current.API.Keys) == 0 {
+		return
+	}
+	c := *r.current
+	c.API.Keys = all
+	r.current = &c
+	r.use(r.current, r.policy)
+	r.log.Warn("of the new configuration, the keys of the API alone are in force", zap.String("file", file), zap.Int("keys", len(all)))
 }
 
 // restarts returns the keys that differ between two configurations and cannot change while usher runs.

@@ -12,7 +12,10 @@ import (
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+	"go.uber.org/zap"
 
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
@@ -176,6 +179,42 @@ func TestReload(t *testing.T) {
 		t.Errorf("usher has read its files %d times, want %d", n, r.read)
 	}
 	silent(t, r.log.String())
+}
+
+// TestAPIKeysAreReloadedAlone removes a key of the API while something else in the configuration is wrong.
+func TestAPIKeysAreReloadedAlone(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "usher.yaml", apiConfig)
+	key := func(name, sum string) string {
+		return "  - {name: " + name + ", sha256: " + strings.Repeat(sum, 32) + ", scopes: [explain]}\n"
+	}
+	write(t, "keys.yaml", "keys:\n"+key("kept", "ab")+key("leaked", "cd"))
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	var used []*config.Config
+	r := &reloader{files: []string{"usher.yaml"}, remote: new(keys.Cache), watcher: watcher, log: zap.NewNop(), tell: func(error) {},
+		use: func(c *config.Config, _ auth.Policy) { used = append(used, c) }}
+	if r.current, r.policy, err = r.load(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, "usher.yaml", apiConfig+"nonsense: true\n")
+	r.reload("a test")
+	if len(used) > 0 {
+		t.Errorf("an invalid configuration is in force")
+	}
+	write(t, "keys.yaml", "keys:\n"+key("kept", "ab"))
+	r.reload("a test")
+	if len(used) != 1 || len(used[0].API.Keys) != 1 || used[0].API.Keys[0].Name != "kept" || used[0].XMPP.Domain.String() != "focus.meet.example.com" {
+		t.Fatalf("in force: %+v", used)
+	}
+	write(t, "keys.yaml", "keys: [{name: wrong}]\n")
+	r.reload("a test")
+	if len(used) != 1 {
+		t.Errorf("a file of keys with a mistake is in force: %+v", used[1].API.Keys)
+	}
 }
 
 // TestReloadLink checks that usher notices a file that changes because a link in its path changes, as in Kubernetes.

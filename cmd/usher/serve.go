@@ -29,7 +29,7 @@ at once.
 
 When a file of the configuration changes, or on SIGHUP, usher reads the configuration again. Secrets, keys, issuers, virtual hosts,
 rules, MUC services, webhooks, keys of the API and the log level then change together, without a break. If the configuration has problems, usher logs them and
-changes nothing. Other keys need a restart; the log names them.
+changes nothing, but for the keys of the API if their own file has none. Other keys need a restart; the log names them.
 
 A second usher for the same xmpp.domain stands by, and takes over when the first one ends or is killed. On several machines that takes
 a store.url that they share; two on one machine can share the file of store.path.
@@ -69,7 +69,7 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 		return err
 	}
 	defer u.close()
-	r.current, r.use, r.level, r.log, r.tell = c, u.use, level, log, u.listeners.metrics.Reloaded
+	r.current, r.policy, r.use, r.level, r.log, r.tell = c, p, u.use, level, log, u.listeners.metrics.Reloaded
 	collectLess()
 	ctx, stop := untilSignal(ctx, u.hurry)
 	defer stop()
