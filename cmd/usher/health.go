@@ -36,17 +36,18 @@ Exit status: 0 if it is, 1 if it is not, or does not answer. Containers and supe
   usher health --listen unix:/run/usher/ops.sock --json`,
 		Args: arguments(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			domain := ""
 			if listen == "" {
 				c, _, err := load(files, os.Environ(), new(keys.Cache))
 				if err != nil {
 					return fmt.Errorf("%w\nThe configuration is read for ops.listen only. To do without it: --listen ADDRESS", err)
 				}
-				listen = c.Ops.Listen
+				listen, domain = c.Ops.Listen, c.XMPP.Domain.String()
 			}
 			if listen == "" {
 				return errors.New("ops.listen is off, so nobody can ask usher how it is: set it, or name the address with --listen")
 			}
-			return askHealth(cmd.Context(), cmd.OutOrStdout(), listen, alive, asJSON)
+			return askHealth(cmd.Context(), cmd.OutOrStdout(), listen, domain, alive, asJSON)
 		},
 	}
 	cmd.Flags().SortFlags = false
@@ -57,8 +58,9 @@ Exit status: 0 if it is, 1 if it is not, or does not answer. Containers and supe
 	return cmd
 }
 
-// askHealth asks the usher at an address how it is, and says so.
-func askHealth(ctx context.Context, w io.Writer, listen string, alive, asJSON bool) error {
+// askHealth asks the usher at an address how it is, and says so. It must be the usher of the domain, unless that is empty: of two on one
+// machine, the second one does not get the address of the first.
+func askHealth(ctx context.Context, w io.Writer, listen, domain string, alive, asJSON bool) error {
 	ctx, cancel := context.WithTimeout(ctx, healthWithin)
 	defer cancel()
 	client, err := healthClient(listen)
@@ -84,6 +86,9 @@ func askHealth(ctx context.Context, w io.Writer, listen string, alive, asJSON bo
 	var ready ops.Readiness
 	if err := json.Unmarshal(body, &ready); err != nil {
 		return fmt.Errorf("what answers on %s says something else than usher does: is that usher?", listen)
+	}
+	if domain != "" && ready.Domain != "" && ready.Domain != domain {
+		return fmt.Errorf("the usher of %s answers on %s, and not that of %s: give each usher an ops.listen of its own", printable(ready.Domain), listen, domain)
 	}
 	if asJSON {
 		fmt.Fprintln(w, strings.TrimSpace(string(body)))

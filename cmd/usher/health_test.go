@@ -109,3 +109,17 @@ func TestHealthOfNone(t *testing.T) {
 		}
 	}
 }
+
+// TestHealthOfAnother asks an usher of another domain, which has the address of this one.
+func TestHealthOfAnother(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for domain, want := range map[string]string{"focus.meet.example.com": "usher is ready", "focus.other.example.com": "usher: the usher of focus.other.example.com answers on "} {
+		o := ops.Options{Active: func() ops.Source { return &source{connected: true} }, Domain: domain}
+		other := httptest.NewServer(ops.Handler(o))
+		write(t, "usher.yaml", strings.Replace(apiConfig, "api: {listen: 127.0.0.1:8088, keys_file: keys.yaml}", `ops: {listen: "`+other.Listener.Addr().String()+`"}`, 1))
+		if r := command(t, "", "health", "-c", "usher.yaml"); !strings.HasPrefix(r.stdout+r.stderr, want) {
+			t.Errorf("%s: %+v", domain, r)
+		}
+		other.Close()
+	}
+}

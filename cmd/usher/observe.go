@@ -134,7 +134,7 @@ func (u *serving) opsOptions() ops.Options {
 	return ops.Options{
 		Listen: u.began.Ops.Listen, Active: active, Ready: u.checks, Metrics: u.listeners.metrics,
 		Page:  page.New(page.Options{Active: active, Ready: u.checks, History: u.listeners.history, Version: release()}),
-		Pprof: u.began.Ops.Pprof, Version: release(), Log: u.log,
+		Pprof: u.began.Ops.Pprof, Version: release(), Domain: u.began.XMPP.Domain.String(), Log: u.log,
 	}
 }
 

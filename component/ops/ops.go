@@ -44,7 +44,9 @@ type Options struct {
 	// Pprof offers /debug/pprof.
 	Pprof   bool
 	Version string
-	Log     *zap.Logger
+	// Domain is that of the component. It tells several ushers on one machine apart.
+	Domain string
+	Log    *zap.Logger
 }
 
 // Readiness is the answer of /readyz.
@@ -53,6 +55,7 @@ type Readiness struct {
 	// Role is "active" or "standby". An usher that stands by is ready to become the active one.
 	Role    string  `json:"role"`
 	Version string  `json:"version"`
+	Domain  string  `json:"domain,omitempty"`
 	Checks  []Check `json:"checks"`
 }
 
@@ -166,7 +169,7 @@ func (o Options) liveness(ctx context.Context) Liveness {
 }
 
 func (o Options) readiness(ctx context.Context) Readiness {
-	now := Readiness{Ready: true, Role: "standby", Version: o.Version, Checks: []Check{}}
+	now := Readiness{Ready: true, Role: "standby", Version: o.Version, Domain: o.Domain, Checks: []Check{}}
 	if usher := o.Active(); usher != nil {
 		now.Role = "active"
 		now.Checks = append(now.Checks, connection(usher.Status()))
