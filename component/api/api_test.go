@@ -632,6 +632,33 @@ func TestRun(t *testing.T) {
 }
 
 // A bug in one call is no end of usher.
+// Clients that have no key, ask once and stay connected keep nobody out.
+func TestIdleClients(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); answer(ctx, l, newAPI(t), zap.NewNop()) }()
+	defer func() { cancel(); <-done }()
+	began := time.Now()
+	for range maxConnections + 1 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(began.Add(idleFor * 3 / 4))
+		if _, err = io.WriteString(c, "GET /l/x HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = c.Read(make([]byte, 1)); err != nil {
+			t.Fatalf("%v after %s", err, time.Since(began))
+		}
+	}
+}
+
 func TestPanic(t *testing.T) {
 	f := newAPI(t, func(o *Options) { o.Mint = func(context.Context, MintRequest) (Minted, error) { panic("secret-text") } })
 	w := f.call("all", "POST", Base+"/tokens", `{"room":"standup"}`)
