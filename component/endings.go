@@ -37,6 +37,7 @@ const (
 	byBar        putOut = "barred"   // after_kick: another client of somebody who was kicked
 	byReuse      putOut = "replaced" // token_reuse: replace
 	byOperator   putOut = "removed"  // RemoveOccupant
+	byLock       putOut = "locked"   // LockRoom, while they were let in
 )
 
 // text is what the person reads.
@@ -46,6 +47,8 @@ func (why putOut) text() string {
 		return auth.ReasonTokenRevoked.Text()
 	case byBar:
 		return auth.ReasonBarred.Text()
+	case byLock:
+		return auth.ReasonRoomLocked.Text()
 	case byReuse:
 		return "You have entered this conference from another place."
 	default:

@@ -32,7 +32,7 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 		}
 		defer done()
 	}
-	if c.locks.has(d.Room.JID) && d.Reason != auth.ReasonHost { // locked since the decision
+	if c.lockedOut(d) { // since the decision
 		return d.Denied(auth.ReasonRoomLocked, nil), nil
 	}
 	r.by = granted{Proof: d.Proof, Reason: d.Reason, RemoveAt: d.RemoveAt, Machine: fingerprint(r.conf.MachineUID)}
@@ -58,6 +58,9 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	}
 	if d.Verdict == auth.Allow {
 		d = c.stillHolds(ctx, r, d)
+	}
+	if d.Verdict == auth.Allow && c.lockedOut(d) { // while the room was asked, which may take seconds
+		d = c.staysOut(r, d)
 	}
 	if d.Verdict == auth.Allow && d.Affiliation != auth.None {
 		for _, g := range earlier {
@@ -130,6 +133,22 @@ func (c *Component) stillHolds(ctx context.Context, r *request, d auth.Decision)
 		c.ledger.endings.out(g, outBy(reason))
 	}
 	return d.Denied(reason, nil)
+}
+
+// lockedOut reports whether an operator has locked the room for somebody who is to be let in.
+func (c *Component) lockedOut(d auth.Decision) bool {
+	return d.Reason != auth.ReasonHost && c.locks.has(d.Room.JID)
+}
+
+// staysOut refuses somebody because the room has just been locked, and takes back what they were given. If they are inside
+// already they stay.
+func (c *Component) staysOut(r *request, d auth.Decision) auth.Decision {
+	if inside, _ := c.watch.isPresent(d.Room.JID, r.from); !inside {
+		if g := c.ledger.of(d.Room.JID, r.from); g != nil {
+			c.ledger.endings.out(g, byLock)
+		}
+	}
+	return d.Denied(auth.ReasonRoomLocked, nil)
 }
 
 // takenBack returns why a right by that proof is taken back; empty if it is not.

@@ -135,6 +135,27 @@ func TestLockRoom(t *testing.T) {
 	})
 }
 
+// The room is locked while a guest is let in, which Jicofo takes its time for: the guest is refused, and keeps no affiliation.
+func TestLockInTheMiddle(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{})
+	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	answer, goesOn := b.atJicofo(guest)
+	if err := b.usher.LockRoom(t.Context(), room, true); err != nil {
+		t.Fatal(err)
+	}
+	goesOn()
+	if got := outcome(<-answer); got != locked {
+		t.Errorf("got %s", got)
+	}
+	b.eventually("nothing is left", func() bool { return b.sees(room).Affiliations[guest.BareJID()] == "" })
+	if got := guest.joins(room); got != "registration-required" {
+		t.Errorf("joins: %s", got)
+	}
+	host.stays(room)
+}
+
 // A room that ends while no usher is there is not locked when it opens again.
 func TestLockEndsWhileAway(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {
