@@ -110,8 +110,9 @@ func (c *Component) bars(ctx context.Context, g *live) error {
 	return err
 }
 
-// LockRoom locks an open room, or unlocks it. Into a locked room only hosts are let in; those inside stay. It is locked until it ends or
-// is unlocked, also when usher is started again meanwhile. The error is an ErrRoom, or an ErrNoRoom if the room is not open. Any
+// LockRoom locks an open room, or unlocks it. Into a locked room only hosts are let in; those inside stay, and those who have been told
+// that they may enter still come, as long as that holds: see muc.Rooms.Grant and muc.Guard.Grant. It is locked until it ends or is
+// unlocked, also when usher is started again meanwhile. The error is an ErrRoom, or an ErrNoRoom if the room is not open. Any
 // goroutine may call it.
 func (c *Component) LockRoom(ctx context.Context, address string, lock bool) error {
 	room, err := c.steers(address)
