@@ -27,6 +27,7 @@ type request struct {
 	came   time.Time // when it came, or when a held one was called
 	held   *waiter   // not nil if it was held, and is decided for the last time
 	by     granted   // as what the sender is let in, for the ledger
+	back   bool      // the sender may come from a breakout room; see Component.mayReturn
 
 	decide, apply time.Duration // how long the rules took, and the room
 	steps         []auth.Step   // with Options.Explain
@@ -84,8 +85,10 @@ func (c *Component) decide(ctx context.Context, r *request) auth.Decision {
 	case ctx.Err() != nil:
 		return c.undecided().Denied(auth.ReasonRoomUnavailable, errBusy) // the client had better ask again
 	}
+	room, locked := c.locked(r.conf.Room)
+	r.back = locked && c.mayReturn(room, r.from)
 	req := auth.Request{
-		At: c.o.Now(), From: r.from, Room: r.conf.Room, Locked: c.isLocked(r.conf.Room),
+		At: c.o.Now(), From: r.from, Room: r.conf.Room, Locked: locked && !r.back,
 		Token: r.conf.Token, SessionID: r.conf.SessionID, MachineUID: r.conf.MachineUID,
 	}
 	began := time.Now()

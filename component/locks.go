@@ -116,13 +116,20 @@ func (l *locks) crossOut(ctx context.Context, r store.Record) error {
 	return err
 }
 
-// isLocked reports whether the room at an address, as a client has written it, is locked.
-func (c *Component) isLocked(address string) bool {
+// locked returns the room at an address, as a client has written it, if it is locked.
+func (c *Component) locked(address string) (room jid.JID, is bool) {
 	if !c.locks.some() {
-		return false
+		return room, false
 	}
 	room, err := c.policy.Load().Room(address)
-	return err == nil && c.locks.has(room)
+	return room, err == nil && c.locks.has(room)
+}
+
+// mayReturn reports whether somebody still has their right in a room that has breakout rooms, or had one until a moment ago. They are
+// no newcomer: they have left it for a breakout room, and clients ask again when they come back.
+func (c *Component) mayReturn(room, who jid.JID) bool {
+	before, ok := c.mode.(*beforeJicofo)
+	return ok && c.ledger.of(room, who) != nil && before.Parted(room)
 }
 
 // lockedRooms takes in the rooms that an operator has locked in the time of an earlier process. It returns them as the mode restores rooms.

@@ -32,7 +32,7 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 		}
 		defer done()
 	}
-	if c.lockedOut(d) { // since the decision
+	if c.lockedOut(r, d) { // since the decision
 		return d.Denied(auth.ReasonRoomLocked, nil), nil
 	}
 	r.by = granted{Proof: d.Proof, Reason: d.Reason, RemoveAt: d.RemoveAt, Machine: fingerprint(r.conf.MachineUID)}
@@ -59,7 +59,7 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	if d.Verdict == auth.Allow {
 		d = c.stillHolds(ctx, r, d)
 	}
-	if d.Verdict == auth.Allow && c.lockedOut(d) { // while the room was asked, which may take seconds
+	if d.Verdict == auth.Allow && c.lockedOut(r, d) { // while the room was asked, which may take seconds
 		d = c.staysOut(r, d)
 	}
 	if d.Verdict == auth.Allow && d.Affiliation != auth.None {
@@ -136,8 +136,8 @@ func (c *Component) stillHolds(ctx context.Context, r *request, d auth.Decision)
 }
 
 // lockedOut reports whether an operator has locked the room for somebody who is to be let in.
-func (c *Component) lockedOut(d auth.Decision) bool {
-	return d.Reason != auth.ReasonHost && c.locks.has(d.Room.JID)
+func (c *Component) lockedOut(r *request, d auth.Decision) bool {
+	return d.Reason != auth.ReasonHost && !r.back && c.locks.has(d.Room.JID)
 }
 
 // staysOut refuses somebody because the room has just been locked, and takes back what they were given. If they are inside

@@ -156,6 +156,28 @@ func TestLockInTheMiddle(t *testing.T) {
 	host.stays(room)
 }
 
+// Who is in a breakout room when the main room is locked comes back into the main room; newcomers do not.
+func TestLockBreakouts(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{JitsiOptions: withBreakouts})
+	host, guest, late := b.person("meet.example.com"), b.person("guest.meet.example.com"), b.person("guest.meet.example.com")
+	host.enters(room, mint(t, nil))
+	guest.enters(room, "")
+	cell := host.adds("cell")
+	guest.moves(room, cell, "", "member participant")
+	if err := b.usher.LockRoom(t.Context(), room, true); err != nil {
+		t.Fatal(err)
+	}
+	late.must("asks for the locked room", late.asks(room, ""), locked)
+	late.must("asks for the breakout room", late.asks(cell, ""), "forbidden room-mismatch")
+	guest.moves(cell, room, "", "member participant")
+	guest.moves(room, cell, "", "member participant")
+	host.removes(cell)
+	guest.must("asks for the main room, because the breakout room is closed", guest.asks(room, ""), "ready")
+	guest.joins(room)
+	late.must("asks again", late.asks(room, ""), locked)
+}
+
 // A room that ends while no usher is there is not locked when it opens again.
 func TestLockEndsWhileAway(t *testing.T) {
 	eachMode(t, func(t *testing.T, m mode) {

@@ -79,6 +79,7 @@ type life struct {
 	told      telling
 	hostSeen  time.Time // when a host was last found inside
 	main      jid.JID   // the main room, if this is a breakout room
+	parted    time.Time // when a breakout room of this room last ended
 	roles     roles
 	occupancy occupancy
 	emptied   time.Time            // since when nobody is inside; zero if somebody is, in the future if that has been dealt with

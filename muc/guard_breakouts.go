@@ -47,6 +47,9 @@ func (g *Guard) setMain(rm *guarded, main jid.JID) {
 	if delete(g.of[was], rm); len(g.of[was]) == 0 {
 		delete(g.of, was)
 	}
+	if m := g.rooms[was]; m != nil {
+		m.parted = g.Now()
+	}
 	if rm.main = main; main.Equal(jid.JID{}) {
 		return
 	}
@@ -64,6 +67,15 @@ func (g *Guard) breakouts(main jid.JID) (all []jid.JID) {
 		all = append(all, b.jid)
 	}
 	return all
+}
+
+// Parted reports whether the people of a room are spread over breakout rooms, or were until a moment ago: then those who are not inside
+// may be on the way back.
+func (g *Guard) Parted(j jid.JID) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	rm := g.rooms[j.String()]
+	return rm != nil && (len(g.of[j.String()]) > 0 || !rm.parted.IsZero() && g.Now().Sub(rm.parted) < joinWithin)
 }
 
 // inside reports whether somebody was in the room, or in one of its breakout rooms, when Guard last asked. The caller holds mu.
