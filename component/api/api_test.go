@@ -346,7 +346,8 @@ func TestBodies(t *testing.T) {
 			t.Errorf("told of %s", text)
 		}
 	}
-	wants(t, "another type", f.call("all", "POST", Base+"/tokens", `room=standup`, "Content-Type", "application/x-www-form-urlencoded"), 415, "")
+	wants(t, "another type", f.call("all", "POST", Base+"/tokens", `room=standup`, "Content-Type", "application/x-www-form-urlencoded"), 415,
+		"send the body with the header Content-Type: application/json")
 }
 
 // A key may ask only so often, and a good key is heard whatever others do at its address.

@@ -27,6 +27,9 @@ var errToken = errors.New("this looks like a token, or a link with one, but a cl
 // textUnable is for callers of the network: the error may name what they need not know, such as the store's address.
 const textUnable = "usher could not do this: its server or store did not answer; usher's log says more. Ask again later"
 
+// headerJSON is what goes with a body.
+const headerJSON = "Content-Type: application/json"
+
 // problem returns an error as RFC 9457 has it.
 func problem(status int, format string, args ...any) error {
 	return huma.NewError(status, printable(fmt.Sprintf(format, args...)))
@@ -72,6 +75,9 @@ func clean(_ huma.Context, _ string, v any) (any, error) {
 			continue
 		}
 		one := &huma.ErrorDetail{Message: harmless(e.Message), Location: harmless(e.Location)}
+		if p.Status == http.StatusUnsupportedMediaType {
+			one.Message += "; send the body with the header " + headerJSON // curl -d sends another one by itself
+		}
 		c.Errors = append(c.Errors, one)
 		if text := one.Message; one.Location == "" || one.Location == "body" && strings.HasPrefix(text, textBody) {
 			said = append(said, text)
