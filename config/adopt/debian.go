@@ -256,7 +256,7 @@ func (d *draft) jicofo(c *config.Config) error {
 	if fault != nil {
 		return refuse("%s:%d: %s", jicofoConf, fault.line, fault.text)
 	}
-	return d.put(Change{File: jicofoConf, New: []byte(changed), Why: "Jicofo leaves the decision to usher, and believes it who asks"})
+	return d.put(Change{File: jicofoConf, New: []byte(changed), Why: "Jicofo leaves the decision to usher, and believes what usher says of who asks"})
 }
 
 // legacy is Jicofo's former option, which switches its authentication on, and what sets options for the whole program. Both win over
