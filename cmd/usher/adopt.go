@@ -108,7 +108,7 @@ func (a *adoption) adopt(ctx context.Context) error {
 		fmt.Fprintln(a.out, "Nothing is to do.")
 	case !a.apply:
 		fmt.Fprintln(a.out, "\nNothing was changed. To make these changes: usher adopt --apply")
-		a.left(p)
+		a.left(ctx, p)
 		return failure{status: statusToDo}
 	default:
 		if err := p.Apply(); err != nil {
@@ -228,9 +228,13 @@ func (a *adoption) say(p *adopt.Plan) {
 }
 
 // left prints what is to do after the changes.
-func (a *adoption) left(p *adopt.Plan) {
+func (a *adoption) left(ctx context.Context, p *adopt.Plan) {
+	commands := slices.Concat(p.Restart, p.Start)
+	if p.Prosody != "" && a.root == "" && a.unit(ctx) {
+		commands = asUnit(p) // usher serve as root would make files that the unit's user cannot write
+	}
 	fmt.Fprintln(a.out, "After that, in this order (or with --restart):")
-	for _, c := range slices.Concat(p.Restart, p.Start) {
+	for _, c := range commands {
 		fmt.Fprintln(a.out, " ", c)
 	}
 }
@@ -263,7 +267,7 @@ func (a *adoption) examine(ctx context.Context, o adopt.Options) error {
 	case a.restart:
 		err = a.restarted(ctx, p)
 	case a.apply:
-		a.left(p)
+		a.left(ctx, p)
 	}
 	if t.failed && err == nil {
 		err = failure{status: statusFailed}
@@ -291,8 +295,7 @@ func (a *adoption) restarted(ctx context.Context, p *adopt.Plan) error {
 	commands := slices.Concat(p.Restart, p.Start)
 	switch debian := p.Prosody != ""; {
 	case debian && a.unit(ctx):
-		commands = slices.Concat([]adopt.Command{{Args: []string{"systemctl", "stop", "usher"}}}, p.Restart,
-			[]adopt.Command{{Args: []string{"systemctl", "start", "usher"}}})
+		commands = asUnit(p)
 	case debian:
 		commands = p.Restart
 		defer fmt.Fprintln(a.out, "Now start usher:", p.Start[0])
@@ -322,6 +325,12 @@ func (a *adoption) commands(ctx context.Context, all []adopt.Command) (failed, e
 		}
 	}
 	return failed, examined
+}
+
+// asUnit returns the commands that put a plan into effect where usher is a unit of systemd.
+func asUnit(p *adopt.Plan) []adopt.Command {
+	return slices.Concat([]adopt.Command{{Args: []string{"systemctl", "stop", "usher"}}}, p.Restart,
+		[]adopt.Command{{Args: []string{"systemctl", "start", "usher"}}})
 }
 
 // unit reports whether usher is a unit of systemd.

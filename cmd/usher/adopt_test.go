@@ -487,6 +487,13 @@ func TestAdoptRestart(t *testing.T) {
 			if !slices.Equal(ran, test.want) || !strings.Contains(out.String(), test.says) {
 				t.Errorf("ran %q\n%s", ran, out.String())
 			}
+			// Without --restart the commands are named, the same ones.
+			out.Reset()
+			a.left(t.Context(), p)
+			managed := !slices.Contains(test.fails, unit)
+			if text := out.String(); strings.Contains(text, "systemctl start usher") != managed || strings.Contains(text, "usher serve") == managed {
+				t.Errorf("left to do:\n%s", text)
+			}
 		})
 	}
 }
