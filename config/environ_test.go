@@ -160,7 +160,7 @@ var environmentProblems = []struct {
 		"USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY=10",
 	}, []string{
 		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_ALLOW_EMPTY_TOKEN: vhosts.meet.example.com.allow_empty_token: is neither true nor false",
-		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY: vhosts.meet.example.com.leeway: is no duration: write it with its unit, such as 10s",
+		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_LEEWAY: vhosts.meet.example.com.leeway: is no duration: write it with its unit, such as 10s; the longest unit is h",
 		"environment USHER_XMPP_SECRET: xmpp.secret: is an example that everybody knows: make one with: openssl rand -hex 32",
 		`environment USHER_ROOMS_SERVICES: rooms.services[1]: "a b" is no domain (disallowed rune U+0020)`,
 		"environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET_FILE: vhosts.meet.example.com.app_secret_file: contradicts vhosts.meet.example.com.app_secret (environment USHER_VHOSTS_MEET_EXAMPLE_COM_APP_SECRET): keep one of them",

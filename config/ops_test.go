@@ -176,7 +176,7 @@ func TestOutsideMistakes(t *testing.T) {
 		"webhook, a short secret":   {yaml: hook("name: one, url: https://hooks.example.com, secret: " + hookSecretShort), want: []string{"usher.yaml:6: webhooks[0].secret: has 18 bytes in base64 after whsec_, and must have 24 to 64"}},
 		"webhook, an odd secret":    {yaml: hook("name: one, url: https://hooks.example.com, secret: " + hookSecretOdd), want: []string{"usher.yaml:6: webhooks[0].secret: is not base64 after whsec_"}},
 		"webhook, another secret":   {yaml: hook("name: one, url: https://hooks.example.com, secret: " + secretA), want: []string{"usher.yaml:6: webhooks[0].secret: is no secret of a webhook, which begins with whsec_"}},
-		"webhook, the example":      {yaml: hook("name: one, url: https://hooks.example.com, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), want: []string{"usher.yaml:6: webhooks[0].secret: is an example that everybody knows"}},
+		"webhook, the example":      {yaml: hook("name: one, url: https://hooks.example.com, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), want: []string{"usher.yaml:6: webhooks[0].secret: is an example that everybody knows: make one with: echo \"whsec_"}},
 		"webhook, a file":           {yaml: hook("name: one, url: https://hooks.example.com, secret_file: empty.yaml"), want: []string{"file empty.yaml (named by usher.yaml:6): webhooks[0].secret_file: is empty"}},
 		"webhook, a bad file":       {yaml: hook("name: one, url: https://hooks.example.com, secret_file: bad.secret"), want: []string{"file bad.secret (named by usher.yaml:6): webhooks[0].secret_file: is no secret of a webhook"}},
 		"webhooks that are no list": {yaml: "webhooks: {name: one}", want: []string{"usher.yaml:5: webhooks: is a list: begin each of its entries with a dash"}},

@@ -41,25 +41,33 @@ func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(masked)) }
 // MarshalText returns "******". JSON and YAML use it, too.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(masked), nil }
 
-// howToMakeSecret is the advice about every refused secret.
+// howToMakeSecret is the advice about refused secrets.
 const howToMakeSecret = "make one with: openssl rand -hex 32"
 
-// secretFault returns what is wrong with a secret, or "". least is how many bytes it must have; 0 for any. The answer contains
-// nothing of the secret.
-func secretFault(text string, least int) string {
+// howToMake is the advice about a refused secret at a path.
+func howToMake(at string) string {
+	if strings.HasPrefix(at, "webhooks/") {
+		return howToMakeHookSecret
+	}
+	return howToMakeSecret
+}
+
+// secretFault returns what is wrong with a secret, or "". least is how many bytes it must have; 0 for any. make says how to make a better
+// one. The answer contains nothing of the secret.
+func secretFault(text string, least int, make string) string {
 	switch {
 	case text == "":
-		return "is empty: " + howToMakeSecret
+		return "is empty: " + make
 	case strings.Contains(text, "-----BEGIN"), strings.Contains(text, `"kty"`):
 		return "looks like a key of a key pair, which is no shared secret: " +
 			"a public key goes into a file named by public_key_files, a private one stays with the issuer"
 	case isExample(text):
-		return "is an example that everybody knows: " + howToMakeSecret
+		return "is an example that everybody knows: " + make
 	case strings.Count(text, text[:1]) == len(text):
-		return "is one character over and over: " + howToMakeSecret
+		return "is one character over and over: " + make
 	case len(text) < least:
 		return fmt.Sprintf("has %d bytes and needs %d, so that nobody can guess it: %s "+
-			"(or set allow_short_secret: true for as long as it cannot be changed)", len(text), least, howToMakeSecret)
+			"(or set allow_short_secret: true for as long as it cannot be changed)", len(text), least, make)
 	}
 	return ""
 }
@@ -119,7 +127,7 @@ func (l *loader) secret(at, text string, least int) Secret {
 		by.line = 0
 		l.secretIn[by.file] = by
 	}
-	if fault := secretFault(text, least); fault != "" {
+	if fault := secretFault(text, least, howToMake(at)); fault != "" {
 		l.fault(at, "%s", fault)
 	}
 	return NewSecret(text)
@@ -147,7 +155,7 @@ func (l *loader) secretFile(at, name string, least int) Secret {
 	text := strings.TrimSuffix(strings.TrimSuffix(string(content), "\n"), "\r")
 	if fault := encodingFault(content); fault != "" {
 		l.fault(at, "%s", fault)
-	} else if fault := secretFault(text, least); fault != "" {
+	} else if fault := secretFault(text, least, howToMake(at)); fault != "" {
 		l.fault(at, "%s", fault)
 	} else if strings.TrimSpace(text) != text {
 		l.warn(at, "begins or ends with white space, which counts as part of the secret")

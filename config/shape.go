@@ -106,7 +106,7 @@ func (s *shape) parse(value string) (_ any, fault string) {
 	case formDuration:
 		d, err := time.ParseDuration(value)
 		if err != nil {
-			return nil, "is no duration: write it with its unit, such as 10s"
+			return nil, "is no duration: write it with its unit, such as 10s; the longest unit is h"
 		}
 		return d, ""
 	case formSize:

@@ -154,7 +154,7 @@ func (l *loader) buildHookSecret(at string, r rawWebhook) (s Secret) {
 	return s
 }
 
-// howToMakeHookSecret is the advice about every refused secret of a webhook.
+// howToMakeHookSecret is the advice about refused secrets of webhooks.
 const howToMakeHookSecret = `make one with: echo "whsec_$(openssl rand -base64 32)"`
 
 // checkHookSecret records what is wrong with the secrets of a webhook (Standard Webhooks, "Signature scheme": 24 to 64 bytes, base64,
