@@ -263,8 +263,9 @@ func (s *stage) write() (err error) {
 }
 
 // demoOutside is what the demo adds to usher.yaml.
-const demoOutside = `ops: {listen: "%s"}
-api: {listen: "%s"}
+const demoOutside = `ops: {listen: "%[1]s"}
+api: {listen: "%[2]s", public_url: "http://%[2]s", meet_url: "https://meet.example.com"}
+admin: {socket: usher.sock}
 audit: {to: audit.jsonl}
 `
 
@@ -411,7 +412,7 @@ Everything keeps running until Ctrl-C, for you to try by hand. Then nothing stay
   metrics      http://%s/metrics
   API          http://%s/api/v1/openapi.json
                curl -H 'Authorization: Bearer %s' http://%s/api/v1/rooms
-  usher.yaml   %s
+  usher.yaml   %s, read at the start only: usher serve follows changes, the demo does not
   its logs     %s, and of all decisions %s
 
   owner token  %s
@@ -423,10 +424,11 @@ A client first asks usher, with or without a token, and then joins the room:
   <iq type='set' to='%s' id='1'>
     <conference xmlns='http://jitsi.org/protocol/focus' room='%s' token='...'/></iq>
 
-To see why usher allows or refuses a token, run in another terminal:
+In another terminal: who is inside, and why usher allows or refuses a token:
 
+  %s rooms -c %s
   %s token explain -c %s --room standup %s
 
 `, s.WebSocketURL, s.tokens, s.guests, s.users, s.user, s.password, s.focus, s.ComponentAddr, jicofo, s.room(),
-		s.ops, s.ops, s.api, s.key, s.api, yaml, s.path("usher.log"), s.path("audit.jsonl"), owner, member, s.focus, s.room(), os.Args[0], yaml, owner)
+		s.ops, s.ops, s.api, s.key, s.api, yaml, s.path("usher.log"), s.path("audit.jsonl"), owner, member, s.focus, s.room(), os.Args[0], yaml, os.Args[0], yaml, owner)
 }
