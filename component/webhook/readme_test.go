@@ -51,13 +51,11 @@ func example(kind webhook.Type) (r component.Report, when string) {
 		decide(auth.Wait, auth.ReasonHostAbsent, "Waiting for the host.")
 		return r, "somebody has begun to wait. It is told once, however often their client asks again."
 	case webhook.HostArrived:
-		juliet()
 		r.What = component.HostArrived
-		return r, "the first host of a room is inside."
+		return r, "a host is inside, and none was before. It is about the room and names nobody: `occupant-joined` says who came."
 	case webhook.HostLeft:
-		juliet()
 		r.What = component.HostLeft
-		return r, "the last host has left."
+		return r, "the last host has left. It is about the room and names nobody: `occupant-left` says who went."
 	case webhook.RoomOpened:
 		r.What = component.RoomOpened
 		return r, "a room is open that was not before. event_sync: `muc-room-created`."
