@@ -120,11 +120,11 @@ func (s *server) redeem(ctx context.Context, code string) (Minted, error) {
 	if err := d.Decode(&p); err != nil {
 		return Minted{}, errLinkOver
 	}
+	callOf(ctx).Key, callOf(ctx).Room = p.Key, printable(p.Mint.Room) // also if the key counts no more: the log names it
 	asked, err := s.promised(p)
 	if err != nil {
 		return Minted{}, err
 	}
-	callOf(ctx).Key, callOf(ctx).Room = p.Key, printable(asked.Room)
 	// The token is made first: if that fails, the link still counts. Nobody gets it who has not redeemed the link.
 	minted, err := s.mint(ctx, asked)
 	if err != nil {

@@ -144,6 +144,9 @@ func TestLinkOfKey(t *testing.T) {
 		if w := f.press(path); w.Code != 410 || w.Header().Get("Location") != "" {
 			t.Errorf("%s: %d %s", what, w.Code, w.Header())
 		}
+		if c := f.last(); what != "over" && (c.Key != "acme" || c.Room == "") {
+			t.Errorf("%s: told of %+v", what, c)
+		}
 	}
 	// While nobody can say, the link still counts.
 	f := newAPI(t)
