@@ -45,6 +45,7 @@ func (g *gate) account(user, host string) *person {
 // operator is an admin of the MUC service.
 func (g *gate) operator() *person {
 	g.t.Helper()
+	g.reports.shared()
 	o := prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "observer", Password: "secret", Resource: "operator"}
 	return &person{Client: g.Client(g.t, o), g: g, nick: "operator"}
 }

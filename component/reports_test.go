@@ -24,6 +24,8 @@ type reports struct {
 	wrong []string
 	// several says that several processes report at once, so that there is no order.
 	several bool
+	// others says that others make rooms as well. usher may find people inside, who then are not reported as having come.
+	others bool
 }
 
 // reported is how a room is, by the reports so far.
@@ -42,6 +44,13 @@ func (rs *reports) restarts() {
 	for _, rm := range rs.rooms {
 		rm.taken, rm.inside = true, make(map[string]bool)
 	}
+}
+
+// shared says that others make rooms from now on.
+func (rs *reports) shared() {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	rs.others = true
 }
 
 func (rs *reports) add(r component.Report) {
@@ -89,7 +98,7 @@ func (rs *reports) judge(r component.Report) string {
 		if rm.open && !rm.taken {
 			return "it is open"
 		}
-		*rm = reported{open: true, inside: make(map[string]bool), taken: rm.open} // a process that knew nothing of it has found it
+		*rm = reported{open: true, inside: make(map[string]bool), taken: rm.open || rs.others} // rm.open: a process that knew nothing of it has found it
 		return ""
 	case component.RoomEnded:
 		was := *rm
