@@ -149,7 +149,8 @@ func TestWireOutside(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "audit.jsonl")
 	secret := config.NewSecret("whsec_" + base64.StdEncoding.EncodeToString([]byte(hookKey)))
 	c := &config.Config{
-		Ops: config.Ops{Listen: "127.0.0.1:1", Pprof: true},
+		XMPP: config.XMPP{Domain: jid.MustParse("focus.meet.example.com")},
+		Ops:  config.Ops{Listen: "127.0.0.1:1", Pprof: true},
 		API: config.API{Listen: "127.0.0.1:2", KeysFile: "keys.yaml", PublicURL: "https://a.example", MeetURL: "https://b.example", Rate: 2, Burst: 3, Keys: []config.APIKey{{
 			Name: "a", Hash: [32]byte{1}, Scopes: config.APIScopes, Rooms: []string{"x"}, MaxTTL: time.Hour, Expires: noon}}},
 		Audit:    config.Audit{To: file, MaxSize: 1 << 20, MaxAge: time.Hour, Keep: 4},
