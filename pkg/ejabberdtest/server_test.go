@@ -2,6 +2,7 @@ package ejabberdtest_test
 
 import (
 	"context"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,5 +127,25 @@ func TestConfigurationIsWrong(t *testing.T) {
 	}
 	if err == nil || !strings.Contains(err.Error(), "Invalid value of option modules") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A port that another process takes before ejabberd listens is replaced by another one.
+func TestPortTaken(t *testing.T) {
+	o := options()
+	configure, tries := o.Configure, 0
+	o.Configure = func(s *prosodytest.Server) string {
+		if tries++; tries == 1 {
+			l, err := net.Listen("tcp", s.ComponentAddr)
+			if err != nil {
+				t.Error(err)
+				return ""
+			}
+			t.Cleanup(func() { l.Close() })
+		}
+		return configure(s)
+	}
+	if ejabberdtest.Start(t, o); tries != 2 {
+		t.Errorf("%d tries", tries)
 	}
 }

@@ -325,12 +325,19 @@ func (s *Server) Write(name, content string) error {
 	return os.WriteFile(filepath.Join(s.Dir, name), []byte(content), 0o600)
 }
 
+// foundPorts are the ports that freePorts has found or tried.
+var foundPorts sync.Map
+
 // freePorts finds ports below those that the kernel gives to outgoing connections (32768 and up on Linux). Otherwise a
-// client of a stopped server could occupy the port that the server needs again.
+// client of a stopped server could occupy the port that the server needs again. It finds each once: a server may take seconds to listen,
+// and its port is free while it is stopped.
 func freePorts(n int) ([]int, error) {
 	var ports []int
 	for range 1000 {
 		port := 20000 + rand.IntN(12000)
+		if _, found := foundPorts.LoadOrStore(port, true); found {
+			continue
+		}
 		l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
 			continue
@@ -369,6 +376,9 @@ func (s *Server) start(ctx context.Context) error {
 	p.signal(syscall.SIGKILL)
 	<-p.exited
 	output, _ := os.ReadFile(s.output())
+	if strings.Contains(string(output)+s.Log(), "eaddrinuse") { // as Erlang says it
+		err = fmt.Errorf("%w: %w", errPortTaken, err)
+	}
 	return fmt.Errorf("starting %s: %w\n%s%s", s.program.Name(), err, Tail(string(output)), Tail(s.Log()))
 }
 
