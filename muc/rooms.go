@@ -638,10 +638,7 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 	switch {
 	case !r.needless(rm), rm.finishing:
 	case rm.ours:
-		r.gone(rm)
-		if err := r.destroy(rm); err != nil {
-			r.Warn(rm.jid, "could not leave the room", err)
-		}
+		r.quit(rm, r.destroy)
 	default:
 		select {
 		case r.unneeded <- rm.jid:
@@ -649,6 +646,16 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 		default: // the queue is full; the next sweep tries again
 		}
 	}
+}
+
+// quit has the server end a room, and forgets it. If that cannot be sent, the stream is about to end, and the room goes on with usher's
+// occupant inside. Then it is not gone: Resume enters it again, and it is left later. The caller holds mu.
+func (r *Rooms) quit(rm *room, end func(*room) error) {
+	if err := end(rm); err != nil {
+		r.Warn(rm.jid, "could not leave the room", err)
+		return
+	}
+	r.gone(rm)
 }
 
 // needless reports whether nobody else is in a room, and nobody is about to come.

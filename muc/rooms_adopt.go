@@ -83,10 +83,7 @@ func (r *Rooms) finish(ctx context.Context, j jid.JID) {
 	case r.takeOthers(rm, rights):
 		r.leaveIfNeedless(rm) // once the room has told of all that; otherwise it would call usher back
 	default:
-		r.gone(rm)
-		if err := end(rm); err != nil {
-			r.Warn(j, "could not leave the room", err)
-		}
+		r.quit(rm, end)
 	}
 }
 

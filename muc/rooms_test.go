@@ -533,3 +533,45 @@ func (w *world) sees(t *testing.T, told *int, want int) {
 		t.Errorf("told of %d, want %d", *told, want)
 	}
 }
+
+// A room that usher cannot end any more, because the connection is lost, goes on at the server with usher's occupant inside. It is told
+// to have ended only once it has: with its end, bars and locks are lifted.
+func TestRoomsEndIsNotToldBeforeItIsSent(t *testing.T) {
+	for name, configured := range map[string]bool{"ours": false, "configured by somebody": true} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, func(t *testing.T, w *world) {
+				c := w.enters(t, romeo, "owner")
+				locked := func(do func()) {
+					w.service.mu.Lock()
+					defer w.service.mu.Unlock()
+					do()
+				}
+				if configured {
+					locked(func() { w.configured(c) })
+					w.settle()
+				}
+				locked(func() { w.remove(c, c.inside(romeo)) })
+				if configured { // usher asks for the settings first
+					w.read()
+					synctest.Wait()
+					for w.serve() {
+						continue
+					}
+				}
+				locked(func() { w.cut = true })
+				for w.read() {
+					synctest.Wait()
+				}
+				rooms := w.disconnected()
+				if len(w.ended) != 0 || w.chats[standup] != c || len(rooms) != 1 {
+					t.Fatalf("told of the ends of %v; at the server is %+v, and entered again are %v", w.ended, w.chats[standup], rooms)
+				}
+				w.connect(rooms)
+				w.pass(joinWithin + 2*sweepEvery)
+				if len(w.ended) != 1 || w.chats[standup] != nil || len(w.book.everything()) != 0 {
+					t.Fatalf("told of the ends of %v; at the server is %+v, and written down are %v", w.ended, w.chats[standup], w.book.everything())
+				}
+			})
+		})
+	}
+}
