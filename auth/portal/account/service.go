@@ -26,7 +26,8 @@ import (
 //   - BASE/user/roomsAllowed {email, username, password}: {"message": ["room1", …]} or the list alone; ["*"] for all rooms without a tenant
 //   - BASE/user/isRoomAllowed {email, username, room}: true or {"message": true} lets the person open the room
 //
-// Both email and username are the name that was typed. Anything else than these answers lets nobody in.
+// Both email and username are the name that was typed. Names of rooms are in lower case, as Jitsi's are. Anything else than these answers
+// lets nobody in.
 type Service struct {
 	base    *url.URL
 	secret  string
