@@ -206,19 +206,17 @@ func AddAPIKey(content []byte, k APIKey) ([]byte, error) {
 // RemoveAPIKey returns the content of a file with keys of the API without the one of this name. Other comments stay.
 func RemoveAPIKey(content []byte, name string) ([]byte, error) {
 	return withAPIKeys(content, func(list *yaml.Node) {
-		list.Content = slices.DeleteFunc(list.Content, func(n *yaml.Node) bool {
-			for i := 0; i+1 < len(n.Content); i += 2 {
-				if n.Content[i].Value == "name" && n.Content[i+1].Value == name {
-					return true
-				}
-			}
-			return false
-		})
+		list.Content = slices.DeleteFunc(list.Content, func(n *yaml.Node) bool { return valueIn(n, "name") == name })
 	})
 }
 
-// withAPIKeys returns the content of a valid file with keys of the API in which a function has changed the list of keys.
 func withAPIKeys(content []byte, change func(list *yaml.Node)) ([]byte, error) {
+	return withList(content, "keys", change, func(content []byte) error { _, err := ParseAPIKeys("", content); return err })
+}
+
+// withList returns the content of a valid file with one list, of this name, in which a function has changed the list. check says whether
+// the content is valid.
+func withList(content []byte, name string, change func(list *yaml.Node), check func([]byte) error) ([]byte, error) {
 	var document yaml.Node
 	if err := yaml.Unmarshal(content, &document); err != nil {
 		return nil, err
@@ -233,13 +231,13 @@ func withAPIKeys(content []byte, change func(list *yaml.Node)) ([]byte, error) {
 		*root = yaml.Node{Kind: yaml.MappingNode}
 	}
 	if len(root.Content) == 0 {
-		root.Content = []*yaml.Node{scalarNode("keys"), {Kind: yaml.SequenceNode}}
+		root.Content = []*yaml.Node{scalarNode(name), {Kind: yaml.SequenceNode}}
 	}
-	list := root.Content[1] // there is no other key than keys
+	list := root.Content[1] // there is no other key
 	if list.Kind != yaml.SequenceNode {
 		*list = yaml.Node{Kind: yaml.SequenceNode, HeadComment: list.HeadComment, FootComment: list.FootComment}
 	}
-	root.Style, list.Style = 0, 0 // one key a line
+	root.Style, list.Style = 0, 0 // one entry a line
 	change(list)
 	var b bytes.Buffer
 	b.Write(above)
@@ -251,11 +249,11 @@ func withAPIKeys(content []byte, change func(list *yaml.Node)) ([]byte, error) {
 	if err := encoder.Encode(&document); err != nil {
 		return nil, err
 	}
-	if _, err := ParseAPIKeys("", b.Bytes()); err != nil {
+	if check(b.Bytes()) != nil {
 		return nil, errByHand
 	}
 	return b.Bytes(), nil
 }
 
-// errByHand means that a file with keys is in an unusual form, such as UTF-16.
+// errByHand means that a file with a list is in an unusual form, such as UTF-16.
 var errByHand = errors.New("it is written in a way that usher cannot change: save it as UTF-8, or begin a new one")

@@ -40,6 +40,7 @@ func (l *loader) build(r *raw) *Config {
 	if len(c.VHosts) == 0 && !l.badVHost {
 		l.missing("vhosts", "name at least one virtual host with people who may ask for a room")
 	}
+	c.Portal = l.buildPortal(r.Portal, c)
 	c.Login = l.buildLogin(r, c)
 	l.compareDomains(c)
 	l.compareFocus(c)

@@ -70,6 +70,8 @@ type Config struct {
 	Ops Ops
 	// API says who may steer usher by HTTP, and where.
 	API API
+	// Portal says where hosts log in, and who they are.
+	Portal Portal
 	// Audit says where usher writes each decision and each call of the API.
 	Audit Audit
 	// Webhooks are the addresses that hear of what happens, in the order of the file. No two have the same name.

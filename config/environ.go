@@ -21,8 +21,9 @@ func variable(path string) string { return prefix + strings.ToUpper(inVariable.R
 var inVariable = strings.NewReplacer("/", "_", ".", "_", "-", "_")
 
 var (
-	// number matches the number of an issuer, a rule or a webhook in the name of a variable.
-	number = regexp.MustCompile(`(_ISSUERS|^` + variable("rooms/rules") + `|^` + variable("webhooks") + `)_(0|[1-9]\d?)_`)
+	// number matches the number of an entry of a list in the name of a variable, such as that of an issuer.
+	number = regexp.MustCompile(`(_ISSUERS|^` + variable("rooms/rules") + `|^` + variable("webhooks") + `|^` + variable("portal/users") + `|^` +
+		variable("portal/providers") + `(?:_\*_RULES)?)_(0|[1-9]\d?)_`)
 	// kubernetes matches the variables that Kubernetes makes in every container for a service called usher or usher-….
 	kubernetes = regexp.MustCompile(`^\w+_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=\w+://|PORT_\d+_[A-Z]+(_[A-Z]+)?=)`)
 )
@@ -93,16 +94,13 @@ func (l *loader) variablesOf(path string, s *shape, known map[string][]variableK
 // readVariable sets the key of a variable.
 func (l *loader) readVariable(name, value string, known map[string][]variableKey) {
 	at := fromVariable(name)
-	pattern, index := name, ""
-	if m := number.FindStringSubmatch(name); m != nil {
-		pattern, index = strings.Replace(name, m[0], m[1]+"_*_", 1), m[2]
-	}
+	pattern, numbers := unnumbered(name)
 	keys := known[pattern]
 	switch {
 	case len(keys) == 0 && l.garbled && strings.HasPrefix(name, vhostsVariable+"_"): // a source may have that vhost
 		return
 	case len(keys) == 0:
-		l.problem(at, "", "is not a variable of usher"+l.meant(pattern, index, known))
+		l.problem(at, "", "is not a variable of usher"+l.meant(pattern, numbers, known))
 		return
 	case len(keys) > 1:
 		l.problem(at, "", fmt.Sprintf("is ambiguous, because it stands for both %s and %s: set them in the file",
@@ -111,9 +109,28 @@ func (l *loader) readVariable(name, value string, known map[string][]variableKey
 	case value == "":
 		return
 	}
-	path := strings.Replace(keys[0].path, "*", index, 1)
+	path := renumbered(keys[0].path, numbers)
 	l.override(path, keys[0].shape, at)
 	l.set(path, keys[0].shape, value)
+}
+
+// unnumbered returns the name of a variable with a * for each number in it that is one of a list, and these numbers.
+func unnumbered(name string) (pattern string, numbers []string) {
+	for {
+		m := number.FindStringSubmatch(name)
+		if m == nil {
+			return name, numbers
+		}
+		name, numbers = strings.Replace(name, m[0], m[1]+"_*_", 1), append(numbers, m[2])
+	}
+}
+
+// renumbered returns a path or the name of a variable with these numbers in place of each *.
+func renumbered(text string, numbers []string) string {
+	for _, n := range numbers {
+		text = strings.Replace(text, "*", n, 1)
+	}
+	return text
 }
 
 // override makes a variable the place of a path, of its entries if it is a list or table, and of the sections around it that no
@@ -151,9 +168,9 @@ func (l *loader) numbered() {
 }
 
 // meant guesses what an unknown variable was meant to be, for the end of a sentence.
-func (l *loader) meant(pattern, index string, known map[string][]variableKey) string {
+func (l *loader) meant(pattern string, numbers []string, known map[string][]variableKey) string {
 	if meant := Closest(pattern, slices.Sorted(maps.Keys(known))); meant != "" {
-		return "; did you mean " + strings.Replace(meant, "*", index, 1) + "?"
+		return "; did you mean " + renumbered(meant, numbers) + "?"
 	}
 	if strings.HasPrefix(pattern, vhostsVariable+"_") {
 		return ", or not one of a known vhost: name the vhost in the file or in " + vhostsVariable

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"time"
 )
@@ -25,7 +26,9 @@ type key struct {
 }
 
 // keys is the table. It does not name the sections, which have no values.
-var keys = []key{
+var keys = slices.Concat(generalKeys, portalKeys, laterKeys)
+
+var generalKeys = []key{
 	{name: "xmpp.server", def: "127.0.0.1:5347", example: "xmpp.meet.jitsi:5347",
 		means: "The host and port where the XMPP server waits for components. The connection is not encrypted, so it belongs on this machine or on a " +
 			"private network."},
@@ -240,7 +243,83 @@ var keys = []key{
 		means: "The address at which people reach the API's links, which are for one use."},
 	{name: "api.meet_url", unset: "no links", example: "https://meet.example.com",
 		means: "The address of the web page to which a link leads, without the room."},
+}
 
+// portalKeys are the rows of the portal.
+var portalKeys = slices.Concat([]key{
+	{name: "portal.listen", def: "off", example: "127.0.0.1:8087",
+		means: "Where the [portal](#portal) is, at which hosts log in: host:port, `unix:` and the path of a socket, or `off`."},
+	{name: "portal.public_url", unset: "required with portal.listen", example: "https://login.example.com",
+		means: "The address at which people reach the portal, without a path. http only on this machine."},
+	{name: "portal.meet_urls", unset: "required with portal.listen", example: "[https://meet.example.com]",
+		means: "The addresses of the web pages to which the portal leads, without a path. It leads nowhere else. The first is the default."},
+	{name: "portal.tls_cert_file", unset: "no TLS: a proxy in front has it", example: "portal-cert.pem",
+		means: "A PEM file with the portal's certificate, and those that lead to its authority."},
+	{name: "portal.tls_key_file", unset: "no TLS", example: "portal-key.pem",
+		means: "A PEM file with the key of that certificate."},
+	{name: "portal.trusted_proxies", unset: "none", example: `[127.0.0.1, "::1"]`,
+		means: "The addresses or networks of the proxies in front: what they write into `X-Forwarded-For` counts as the address of the person."},
+	{name: "portal.vhost", unset: "the first of kind token", example: "meet.example.com",
+		means: "The virtual host that the portal's tokens are for."},
+	{name: "portal.sign", unset: "app_secret if the virtual host has an issuer with a shared secret, and without claims, tenant and one_time; else key", example: "key",
+		means: "What signs the tokens. `app_secret`: the secret of that issuer, so that Prosody's own provider can verify them, too. `key`: an Ed25519 key " +
+			"that usher makes, and that Prosody cannot verify."},
+	{name: "portal.key_file", unset: "portal-keys.json in the folder for state", example: "other-keys.json",
+		means: "The file with that key. usher makes it, and `usher key rotate` changes it."},
+	{name: "portal.token_ttl", def: "1h", example: "2h",
+		means: "How long a token lasts: 1m to 24h, and never longer than the session. A new one costs no click."},
+	{name: "portal.session", def: "12h", example: "until-host-left",
+		means: "How long somebody stays logged in: 1m to 720h. `until-host-left`: until they leave the room, and 12h at most."},
+	{name: "portal.users_file", def: "users.yaml", example: "other-users.yaml",
+		means: "The file with accounts. `usher user add` writes it. It need not exist."},
+	{name: "portal.users_url", unset: "no service", example: "https://portal.example.com/api/v1/user",
+		means: "The address of a service that knows more accounts, as MiroTalk asks it: below it are `isAuth`, `isRoomAllowed` and `roomsAllowed`."},
+	{name: "portal.users_secret", unset: "required with portal.users_url, or portal.users_secret_file", example: `"7d2a90c4e8b15f63d70c91ae24f86b35"`,
+		means: "The secret by which the service knows usher. Nobody else may read this file then."},
+	{name: "portal.users_secret_file", unset: "required with portal.users_url, or portal.users_secret", example: "users.secret",
+		means: "A file with that secret. A new line at its end does not count."},
+	{name: "portal.mirotalk_api", def: "false", example: "true",
+		means: "Adds the calls of MiroTalk's REST API to the API, with keys of the API. Only with api.listen."},
+}, portalUserKeys(), []key{
+	{name: "portal.providers.name", unset: "required", example: "keycloak",
+		means: "The name of this OpenID provider, which is part of the address to which it leads back: `/login/callback/NAME`."},
+	{name: "portal.providers.title", unset: "the name", example: "Example School",
+		means: "What people read on its button."},
+	{name: "portal.providers.issuer", unset: "required", example: "https://login.example.com/realms/school",
+		means: "Its address, exactly as it writes it into its tokens. usher finds all else below it."},
+	{name: "portal.providers.client_id", unset: "required", example: "usher",
+		means: "usher's name there."},
+	{name: "portal.providers.client_secret", unset: "none: a public client", example: `"0b9e6d3c5a7f1842e0d4b6a89c37f512"`,
+		means: "usher's secret there. Nobody else may read this file then."},
+	{name: "portal.providers.client_secret_file", unset: "none: a public client", example: "client.secret",
+		means: "A file with that secret. A new line at its end does not count."},
+	{name: "portal.providers.scopes", def: "openid,profile,email", example: "[openid, profile, groups]",
+		means: "What usher asks for."},
+	{name: "portal.providers.id_claim", def: "sub", example: "oid",
+		means: "The claim that makes a person unmistakable there."},
+	{name: "portal.providers.name_claim", def: "preferred_username", example: "email",
+		means: "The claim with their name."},
+	{name: "portal.providers.display_claim", def: "name", example: "given_name",
+		means: "The claim with the name that others read in the room."},
+	{name: "portal.providers.leeway", def: "10s", example: "60s",
+		means: "How far its clock may be from usher's: 0s to 60s."},
+	{name: "portal.providers.rules.claim", def: "groups", example: "realm_access.roles",
+		means: "Where its people have what decides: names with dots between them, `\\.` for a dot in a name. All rules that fit count; without one, nobody " +
+			"gets in."},
+	{name: "portal.providers.rules.value", unset: "required", example: "teachers",
+		means: "The value there that fits, alone or in a list; `\"*\"` for everybody that the provider knows."},
+	{name: "portal.providers.rules.affiliation", def: "owner", example: "member",
+		means: "What they become in the room: `owner`, `admin` or `member`. The highest of all rules counts."},
+	{name: "portal.providers.rules.rooms", unset: "required", example: `["class-*"]`,
+		means: "The rooms that they may open, as those of `portal.users`."},
+	{name: "portal.providers.rules.tenant", unset: "none", example: "acme",
+		means: "The tenant of those rooms that name none."},
+	{name: "portal.providers.rules.features", unset: "nothing is said of them", example: "[recording, livestreaming]",
+		means: "The features that their token grants."},
+})
+
+// laterKeys are the rows of the sections behind the portal.
+var laterKeys = []key{
 	{name: "audit.to", def: "off", example: "/var/log/usher/audit.jsonl",
 		means: "Where each decision and each call of the API is written as a line of JSON: a file, `stderr`, `journal`, or `off`."},
 	{name: "audit.max_size", def: "100MiB", example: "1GiB",
@@ -372,7 +451,8 @@ type raw struct {
 		PublicURL string  `mapstructure:"public_url"`
 		MeetURL   string  `mapstructure:"meet_url"`
 	} `mapstructure:"api"`
-	Audit struct {
+	Portal rawPortal `mapstructure:"portal"`
+	Audit  struct {
 		To      string        `mapstructure:"to"`
 		MaxSize Size          `mapstructure:"max_size"`
 		MaxAge  time.Duration `mapstructure:"max_age"`

@@ -16,6 +16,9 @@ func (l *loader) buildLogin(r *raw, c *Config) Login {
 		return oneOf(l, "login", Login(r.Login), LoginNone, LoginPassword, LoginURL)
 	}
 	login, at := l.findLogin(c.VHosts)
+	if c.Portal.Listen != "" {
+		login, at = LoginURL, l.place(portalListen)
+	}
 	if login != "" {
 		l.places["login"] = at
 		l.viper.Set("login", string(login))

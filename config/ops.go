@@ -56,13 +56,13 @@ const (
 
 // buildOps makes the Ops.
 func (l *loader) buildOps(r *raw) Ops {
-	return Ops{Listen: l.buildListen("ops/listen", r.Ops.Listen, true), Pprof: r.Ops.Pprof}
+	return Ops{Listen: l.buildListen("ops/listen", r.Ops.Listen, true, false), Pprof: r.Ops.Pprof}
 }
 
 // buildAPI makes the API.
 func (l *loader) buildAPI(r *raw, o Ops) API {
 	a := API{
-		Listen:   l.buildListen("api/listen", r.API.Listen, false),
+		Listen:   l.buildListen("api/listen", r.API.Listen, false, false),
 		KeysFile: l.resolve(r.API.KeysFile),
 		Rate:     r.API.Rate,
 		Burst:    r.API.Burst,
@@ -100,18 +100,19 @@ func (l *loader) idleOff(switched string, paths ...string) {
 	}
 }
 
-// buildListen returns where a path says that usher listens: at a port, or perhaps at a socket; "" for nowhere.
-func (l *loader) buildListen(at, listen string, sockets bool) string {
+// buildListen returns where a path says that usher listens: at a port, or perhaps at a socket; "" for nowhere. encrypted reports that it
+// speaks TLS there.
+func (l *loader) buildListen(at, listen string, sockets, encrypted bool) string {
 	if listen == off {
 		return ""
 	}
 	like := "127.0.0.1:8088"
 	if sockets {
-		like = "127.0.0.1:8089, unix:/run/usher/ops.sock"
+		like = "127.0.0.1:8089, unix:/run/usher/" + parent(at) + ".sock"
 	}
 	if file, ok := strings.CutPrefix(listen, "unix:"); ok && sockets {
 		if file == "" {
-			l.fault(at, "names no file: write it like unix:/run/usher/ops.sock")
+			l.fault(at, "names no file: write it like unix:/run/usher/%s.sock", parent(at))
 			return ""
 		}
 		return "unix:" + l.checkSocket(at, file)
@@ -121,7 +122,7 @@ func (l *loader) buildListen(at, listen string, sockets bool) string {
 		l.fault(at, "%q is no place to listen: write it like %s, or off", listen, like)
 		return ""
 	}
-	if !loopback(host) {
+	if !loopback(host) && !encrypted {
 		l.warn(at, "%s can be reached from other machines, and has no TLS: let it listen on 127.0.0.1, and put a proxy in front", listen)
 	}
 	return listen

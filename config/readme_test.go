@@ -3,8 +3,12 @@ package config
 import (
 	"bytes"
 	"cmp"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"net/http/httptest"
 	"os"
 	"slices"
@@ -46,9 +50,11 @@ func TestReadme(t *testing.T) {
 func keyTables() string {
 	var b strings.Builder
 	section := ""
-	for i, k := range slices.Concat(keys, apiKeyRows) {
+	for i, k := range slices.Concat(keys, apiKeyRows, userKeys) {
 		in, _, below := strings.Cut(k.name, ".")
 		switch {
+		case i >= len(keys)+len(apiKeyRows):
+			in = "The file of portal.users_file"
 		case i >= len(keys):
 			in = "The file of api.keys_file"
 		case !below:
@@ -71,16 +77,22 @@ func keyTables() string {
 
 // asYAML is the default of a key as it is written in usher.yaml.
 func (k key) asYAML() string {
-	value, _ := shapeNamed(k.name).parse(k.def)
+	value, _ := k.shape().parse(k.def)
 	if k.def == "on" {
 		return k.def
 	}
 	return Setting{value: value}.Value()
 }
 
-// shapeNamed returns the shape of a key of the table.
-func shapeNamed(name string) *shape {
-	s := table
+// shape returns the shape of a key of the table, or of a file with accounts.
+func (k key) shape() *shape {
+	if strings.HasPrefix(k.name, "users.") {
+		return shapeNamed(usersTable, k.name)
+	}
+	return shapeNamed(table, k.name)
+}
+
+func shapeNamed(s *shape, name string) *shape {
 	for part := range strings.SplitSeq(name, ".") {
 		switch {
 		case part == "DOMAIN":
@@ -117,7 +129,8 @@ func TestKeys(t *testing.T) {
 	}
 	walk("", table)
 	walk("", apiKeysTable)
-	rows := slices.Concat(keys, apiKeyRows)
+	walk("", usersTable)
+	rows := slices.Concat(keys, apiKeyRows, userKeys)
 	for i, k := range rows {
 		if again := slices.ContainsFunc(rows[:i], func(other key) bool { return other.name == k.name }); again || k.means == "" || k.example == "" || k.def+k.unset == "" {
 			t.Errorf("the row of %s is there twice, or has an empty column", k.name)
@@ -125,7 +138,7 @@ func TestKeys(t *testing.T) {
 		if !slices.Contains(read, k.name) {
 			t.Errorf("usher does not read %s", k.name)
 		}
-		if i >= len(keys) { // of the file of api.keys_file
+		if i >= len(keys) { // of another file
 			continue
 		}
 		if name := k.name[strings.LastIndex(k.name, ".")+1:]; !bytes.Contains(Example, []byte(name+":")) {
@@ -158,6 +171,16 @@ vhosts:
 store: {url: rediss://redis.example.com}
 api: {listen: 127.0.0.1:8088, public_url: https://usher.example.com, meet_url: https://meet.example.com}
 audit: {to: audit.jsonl}
+portal:
+  listen: 127.0.0.1:8087
+  public_url: https://login.example.com
+  meet_urls: [https://meet.example.org]
+  sign: key
+  users: [{name: bob, password_hash: "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW", rooms: ["*"]}]
+  users_url: https://accounts.example.com
+  users_secret: 5f0c1d8e7a6b49328170fedcba98765432100123
+  providers:
+    - {name: sso, issuer: https://sso.example.com, client_id: meet, rules: [{value: staff, rooms: ["*"]}]}
 webhooks: [{name: hook, url: https://hooks.example.com, secret: whsec_J5apT6dd3QxJc6Z7nCvPZe55iOyDG0vJhD8LuUly7Gw=}]
 `
 
@@ -191,14 +214,15 @@ func TestTableDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range keys {
-		name := strings.NewReplacer("DOMAIN", "meet.example.com", "issuers", "issuers[0]", "rules", "rules[0]", "webhooks", "webhooks[0]").Replace(k.name)
+		name := strings.NewReplacer("DOMAIN", "meet.example.com", "issuers", "issuers[0]", "rules", "rules[0]", "webhooks", "webhooks[0]",
+			"portal.users.", "portal.users[0].", "providers", "providers[0]").Replace(k.name)
 		i := slices.IndexFunc(c.Settings, func(s Setting) bool { return s.Key == name })
 		switch {
 		case i < 0 && (k.def == "" || strings.HasSuffix(name, "allow_short_secret")): // nothing is said of it
 		case i < 0:
 			t.Errorf("%s is not among the settings, and its default is %s", name, k.def)
 		case c.Settings[i].Origin == byDefault && k.def != "":
-			if want, _ := shapeNamed(k.name).parse(k.def); c.Settings[i].Value() != (Setting{value: want}).Value() {
+			if want, _ := k.shape().parse(k.def); c.Settings[i].Value() != (Setting{value: want}).Value() {
 				t.Errorf("%s is %s by default, and %s in the table", name, c.Settings[i].Value(), k.def)
 			}
 		}
@@ -214,10 +238,30 @@ func certificate(t *testing.T) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
 }
 
+// keyPair returns a certificate and its key as PEM.
+func keyPair(t *testing.T) (cert, key string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
+}
+
 // TestExamples checks that the example of each key loads, and is not its default. Secrets are refused, because everybody can read them.
 func TestExamples(t *testing.T) {
 	t.Chdir(t.TempDir())
+	cert, key := keyPair(t)
 	for name, content := range map[string]string{
+		"portal-cert.pem": cert, "portal-key.pem": key, "users.secret": strings.Repeat("5d", 32), "client.secret": strings.Repeat("6b", 32),
 		"component.secret": strings.Repeat("c0", 32), "app.secret": strings.Repeat("a9", 32), "keys.json": `{"keys": []}`,
 		"redis.secret": strings.Repeat("4e", 32), "webhook.secret": "whsec_" + strings.Repeat("4e7b", 11), "redis-ca.pem": certificate(t), "portal.pem": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", ".env": "", "prosody.cfg.lua": "", "config.js": "",
 	} {
@@ -232,7 +276,7 @@ func TestExamples(t *testing.T) {
 		in, path := tree, strings.Split(k.name, ".")
 		for _, part := range path[:len(path)-1] {
 			part = strings.Replace(part, "DOMAIN", "meet.example.com", 1)
-			if part == "issuers" || part == "rules" || part == "webhooks" {
+			if slices.Contains([]string{"issuers", "rules", "webhooks", "users", "providers"}, part) {
 				in = in[part].([]any)[0].(map[string]any)
 				continue
 			}
@@ -252,6 +296,9 @@ func TestExamples(t *testing.T) {
 				}
 			}
 		}
+		if strings.HasPrefix(set, "tls_") { // one needs the other
+			in["tls_cert_file"], in["tls_key_file"] = "portal-cert.pem", "portal-key.pem"
+		}
 		if set == "algorithms" {
 			in["app_secret_file"] = "app.secret"
 		}
@@ -261,7 +308,7 @@ func TestExamples(t *testing.T) {
 		}
 		in[set] = value
 		c, err := loadTree(t, tree)
-		if slices.Contains([]string{"secret", "app_secret", "app_secrets"}, set) { // nobody may copy it
+		if slices.Contains([]string{"secret", "app_secret", "app_secrets", "users_secret", "client_secret"}, set) { // nobody may copy it
 			if err == nil || !strings.Contains(err.Error(), "is an example that everybody knows") {
 				t.Errorf("%s: %s is taken: %v", k.name, k.example, err)
 			}

@@ -8,9 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/text/cases"
-	"golang.org/x/text/language"
-	"golang.org/x/text/unicode/norm"
 	"mellium.im/xmpp/jid"
 )
 
@@ -84,7 +81,7 @@ func (l *loader) checkPattern(at, pattern string) {
 	if decoded, err := url.PathUnescape(pattern); err == nil {
 		named = decoded
 	}
-	named = cases.Lower(language.Und).String(norm.NFKC.String(named))
+	named = canonical(named)
 	_, err := path.Match(pattern, "")
 	switch {
 	case err != nil:

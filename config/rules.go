@@ -77,7 +77,7 @@ func (l *loader) checkFits(at string, rule Rule) {
 	if l.given(match) {
 		l.checkPattern(match, rule.Match)
 	}
-	named := cases.Lower(language.Und).String(norm.NFKC.String(rule.Tenant)) // as auth.CanonicalName has it
+	named := canonical(rule.Tenant)
 	switch {
 	case !l.given(match) && !l.given(tenant):
 		l.missing(match, `the names of the rooms, such as "class-*", or "*" for all; or tenant`)
@@ -90,6 +90,9 @@ func (l *loader) checkFits(at string, rule Rule) {
 		l.fault(tenant, "%q fits no room: tenants are compared in lower case and in Unicode's form NFKC; write %q", rule.Tenant, named)
 	}
 }
+
+// canonical returns a name as auth.CanonicalName has those that it is compared with.
+func canonical(name string) string { return cases.Lower(language.Und).String(norm.NFKC.String(name)) }
 
 // checkHostLeft records what has no effect when the last host leaves.
 func (l *loader) checkHostLeft(at string, rule Rule, rooms Rooms) {

@@ -174,6 +174,8 @@ func (l *loader) goes(c *Config, path string) bool {
 		return l.viper.GetString(join(parent(path), "token_reuse")) != string(ReuseAllow)
 	case parent(path) == "store" && path != "store/path" && path != "store/max_size":
 		return c.Store.Shared()
+	case strings.HasPrefix(path, "portal/") && path != portalListen:
+		return c.Portal.Listen != ""
 	case path == "ops/pprof":
 		return c.Ops.Listen != ""
 	case parent(path) == "api" && path != "api/listen":
@@ -191,7 +193,7 @@ func (l *loader) setting(path string) (Setting, bool) {
 	name := last(path)
 	setting := Setting{Key: typed(path), path: path, Origin: byDefault, value: l.viper.Get(path)}
 	switch name {
-	case "secret", "app_secret":
+	case "secret", "app_secret", "client_secret", "users_secret", "password_hash":
 		if text, ok := setting.value.(string); ok {
 			setting.value = NewSecret(text)
 		}

@@ -36,11 +36,13 @@ const (
 	formRate     // a number, perhaps with a fraction
 )
 
-// table is the shape of the whole configuration, and apiKeysTable that of a file with keys of the API. issuerKeys are the keys of one
+// table is the shape of the whole configuration, apiKeysTable that of a file with keys of the API, and usersTable that of one with
+// accounts. issuerKeys are the keys of one
 // issuer.
 var (
 	table        = shapeOf(reflect.TypeFor[raw](), "")
 	apiKeysTable = shapeOf(reflect.TypeFor[rawAPIKeys](), "")
+	usersTable   = shapeOf(reflect.TypeFor[rawUsers](), "")
 	issuerKeys   = slices.Sorted(maps.Keys(shapeOf(reflect.TypeFor[rawIssuer](), issuersName).keys))
 )
 
@@ -62,17 +64,17 @@ var forms = map[reflect.Type]form{
 // shapeOf returns the shape of a type of raw, which stands at a name of the table.
 func shapeOf(t reflect.Type, name string) *shape {
 	if form, value := forms[t]; value {
-		rows := slices.Concat(keys, apiKeyRows)
+		rows := slices.Concat(keys, apiKeyRows, userKeys)
 		i := slices.IndexFunc(rows, func(k key) bool { return k.name == name })
 		if i < 0 {
 			panic("config: the table of keys has no row for " + name)
 		}
 		return &shape{form: form, def: rows[i].def}
 	}
-	switch t {
-	case reflect.TypeFor[map[string]rawVHost]():
+	if t == reflect.TypeFor[map[string]rawVHost]() {
 		return &shape{form: formVHosts, each: shapeOf(t.Elem(), name+".DOMAIN")}
-	case reflect.TypeFor[map[int]rawListed](), reflect.TypeFor[map[int]rawRule](), reflect.TypeFor[map[int]rawWebhook](), reflect.TypeFor[map[int]rawAPIKey]():
+	}
+	if t.Kind() == reflect.Map { // by number
 		return &shape{form: formSections, each: shapeOf(t.Elem(), name)}
 	}
 	s := &shape{form: formSection, keys: map[string]*shape{}}

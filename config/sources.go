@@ -83,6 +83,8 @@ func (l *loader) open(name string, at place) (content []byte, ok bool) {
 // either are keys that say the same in different ways. If one of them is set, a source beneath does not count by another.
 var either = [][]string{
 	{"secret", "secret_file"},
+	{"users_secret", "users_secret_file"},
+	{"client_secret", "client_secret_file"},
 	{"app_secret", "app_secret_file", "app_secrets", "public_key_files", "jwks_file", "jwks_url", "asap_key_server",
 		"cache_keys_url"},
 }
