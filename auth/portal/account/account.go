@@ -67,7 +67,7 @@ func Canonical(name string) (string, error) {
 	if len(name) > maxName {
 		return "", fmt.Errorf("longer than %d bytes", maxName)
 	}
-	return precis.UsernameCaseMapped.String(name)
+	return precis.UsernameCaseMapped.CompareKey(name)
 }
 
 // maxName is the limit of a name in bytes.
