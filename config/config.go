@@ -1,12 +1,13 @@
 // Package config makes one typed and validated [Config] of what operators wrote, or a list of everything that is wrong with it.
 //
-// There are five layers. A later one wins:
+// There are six layers. A later one wins:
 //
 //  1. defaults;
 //  2. Prosody's own configuration (sources.prosody), read by package config/prosody;
 //  3. the variables of docker-jitsi-meet (sources.docker), in a .env file or in usher's environment;
-//  4. usher.yaml;
-//  5. usher's own variables, USHER_….
+//  4. those of MiroTalk SFU (sources.mirotalk), likewise: the accounts of its Host Protection, and who needs one;
+//  5. usher.yaml;
+//  6. usher's own variables, USHER_….
 //
 // Three rules hold for every key:
 //
@@ -23,8 +24,8 @@
 //
 // The one table of keys is in keys.go: README.md is made from it, and the tests hold [Example] against it. How reading goes: file
 // and environment are checked against the table (shape.go) and become settings, each with its place (file.go, environ.go). The
-// sources (sources.go, docker.go, prosody.go, meet.go) fill in what nobody above has set. build.go, rooms.go, vhost.go, issuer.go
-// and store.go make the typed Config, and settings.go says where each value comes from. lines.go writes what Prosody must say, by
+// sources (sources.go, docker.go, mirotalk.go, prosody.go, meet.go) fill in what nobody above has set. build.go, rooms.go, vhost.go,
+// issuer.go, portal.go, users.go and store.go make the typed Config, and settings.go says where each value comes from. lines.go writes what Prosody must say, by
 // the table of package config/gate, with provider.go for how people log in; compare.go compares, doubts.go finds
 // names that are probably misspelled, and existing.go has what Prosody's files say. modules.go is the one table of what becomes of Prosody's modules, in both directions.
 //

@@ -14,9 +14,6 @@ import (
 // byModules stands for the keys that modules of Prosody set: see [Modules].
 const byModules = "modules"
 
-// dockerEnvironment is the source docker if that is usher's own environment.
-const dockerEnvironment = "environment"
-
 // dockerServer is the network alias by which the other containers of docker-jitsi-meet reach Prosody, unless XMPP_SERVER names
 // another (docker-compose.yml). It publishes no port, so usher is one of these containers.
 const dockerServer = "xmpp.meet.jitsi"
@@ -86,20 +83,15 @@ func (e *existing) inDocker() bool {
 
 // docker reads the variables of docker-jitsi-meet.
 type docker struct {
-	l         *loader
-	at        place // of the whole
-	variables map[string]assignment
-	settings  []setting
-	odd       map[string]bool // the flags with a warning that they are neither 0 nor 1
+	envSource
+	odd map[string]bool // the flags with a warning that they are neither 0 nor 1
 }
 
 // readDocker returns what the variables say, which are in a .env file of that name, or in the environment.
 func (l *loader) readDocker(name string, at place, environ []string) []setting {
 	l.docker = true
-	d := &docker{
-		l: l, at: place{source: "docker", layer: layerDocker}, variables: map[string]assignment{}, odd: map[string]bool{},
-	}
-	if !d.open(name, at, environ) {
+	d := &docker{envSource{l: l, of: "docker", at: place{source: "docker", layer: layerDocker}}, map[string]bool{}}
+	if !d.open(name, at, environ, true) {
 		return nil
 	}
 	d.server()
@@ -110,52 +102,6 @@ func (l *loader) readDocker(name string, at place, environ []string) []setting {
 	d.ignored()
 	return l.readModules(d.modules(), d.settings)
 }
-
-// open reads the variables, and reports whether it could.
-func (d *docker) open(name string, at place, environ []string) bool {
-	if name == dockerEnvironment {
-		for _, entry := range environ {
-			name, value, _ := strings.Cut(entry, "=")
-			d.variables[name] = assignment{value: value}
-		}
-		return true
-	}
-	content, ok := d.l.open(name, at)
-	if !ok {
-		return false
-	}
-	d.at = place{source: "docker " + shown(name), layer: layerDocker, file: name}
-	var mistakes []mistake
-	d.variables, mistakes = parseDotenv(string(content))
-	for _, m := range mistakes {
-		d.l.garble(d.line(m.line), m.text)
-	}
-	return !d.l.garbled
-}
-
-// line returns the place of a line of the .env file.
-func (d *docker) line(n int) place {
-	at := d.at
-	if at.line = n; n > 0 {
-		at.source += ":" + strconv.Itoa(n)
-	}
-	return at
-}
-
-// place returns where a variable is set, or says that it has its default.
-func (d *docker) place(name string) place {
-	v, set := d.variables[name]
-	at := d.line(v.line)
-	if !set {
-		at.source = "docker default of " + name
-	} else {
-		at.source += " " + name
-	}
-	return at
-}
-
-// given reports whether a variable is set. An empty one counts as not set, as in docker-jitsi-meet's templates.
-func (d *docker) given(name string) bool { return d.variables[name].value != "" }
 
 // text returns the value of a variable, or its default. A domain is in canonical form, as Prosody has it.
 func (d *docker) text(name string) string {
@@ -185,10 +131,6 @@ func (d *docker) flag(name string) bool {
 	return true
 }
 
-func (d *docker) warn(name, text string) {
-	d.l.warnAt(d.place(name), text)
-}
-
 // list returns the entries of a variable, without the empty ones.
 func (d *docker) list(name string) []string {
 	list := strings.Split(d.text(name), ",")
@@ -196,11 +138,6 @@ func (d *docker) list(name string) []string {
 		list[i] = strings.TrimSpace(list[i])
 	}
 	return slices.DeleteFunc(list, func(entry string) bool { return entry == "" })
-}
-
-// set sets a key to what a variable says.
-func (d *docker) set(path string, value any, name string) {
-	d.settings = append(d.settings, setting{path, value, d.place(name)})
 }
 
 // server sets where usher connects to, and the services, as the templates of docker-jitsi-meet put them into Prosody's
@@ -396,6 +333,9 @@ func (d *docker) ignored() {
 	}
 	for _, name := range dockerElsewhere {
 		known[name] = true
+	}
+	for _, v := range MiroTalkVariables { // one file may be for both
+		known[v.Name] = true
 	}
 	for name := range d.variables {
 		if d.given(name) && !known[name] && slices.ContainsFunc(dockerPrefixes, func(p string) bool { return strings.HasPrefix(name, p) }) {

@@ -27,7 +27,9 @@ var (
 // parseDotenv reads a .env file as Docker Compose does (docs.docker.com, "Syntax for environment files"): NAME=value, and comments
 // behind #. Values in single quotes stand as they are. Values in double quotes may have escapes. Values that are not in single
 // quotes may refer to variables of lines before. The last line of a name counts.
-func parseDotenv(content string) (variables map[string]assignment, mistakes []mistake) {
+//
+// Without expanded, a $ is a $, and of the escapes only those of new lines count, as for the package dotenv of Node.js.
+func parseDotenv(content string, expanded bool) (variables map[string]assignment, mistakes []mistake) {
 	variables = map[string]assignment{}
 	content = strings.TrimPrefix(content, "\ufeff")
 	size := 0
@@ -47,7 +49,11 @@ func parseDotenv(content string) (variables map[string]assignment, mistakes []mi
 			continue
 		}
 		value = value[len(name[0]):]
-		read, after, fault := readValue(value, variables)
+		known := variables
+		if !expanded {
+			known = nil
+		}
+		read, after, fault := readValue(value, known)
 		line += strings.Count(content[:len(content)-len(after)], "\n")
 		content = after
 		if fault != "" {
@@ -62,7 +68,7 @@ func parseDotenv(content string) (variables map[string]assignment, mistakes []mi
 	return variables, mistakes
 }
 
-// readValue reads the value that text begins with, and returns what follows its line.
+// readValue reads the value that text begins with, and returns what follows its line. Without known variables, nothing is replaced.
 func readValue(text string, known map[string]assignment) (value, after, fault string) {
 	quote := byte(0)
 	if text != "" && (text[0] == '"' || text[0] == '\'') {
@@ -98,6 +104,9 @@ func readValue(text string, known map[string]assignment) (value, after, fault st
 	if quote == '\'' {
 		return value, after, ""
 	}
+	if known == nil {
+		return newLines.Replace(value), after, ""
+	}
 	// Escaped dollars must not be taken for references, so both are looked at together.
 	var b strings.Builder
 	for i, part := range strings.Split(value, `\\`) {
@@ -114,11 +123,16 @@ func readValue(text string, known map[string]assignment) (value, after, fault st
 	return b.String(), after, ""
 }
 
+var newLines = strings.NewReplacer(`\n`, "\n", `\r`, "\r")
+
 var escapes = strings.NewReplacer(`\n`, "\n", `\r`, "\r", `\t`, "\t", `\"`, `"`, `\$`, `$$`)
 
 // expand replaces the references in a value. A variable that is not set becomes nothing.
 func expand(value string, known map[string]assignment) (_, fault string) {
 	const tooLong = "is too long once the variables in it are replaced"
+	if known == nil {
+		return value, ""
+	}
 	size := len(value)
 	value = reference.ReplaceAllStringFunc(value, func(match string) string {
 		replaced, odd := refer(match, known)
@@ -168,7 +182,7 @@ const maxValue, maxValues = 64 << 10, 4 << 20
 // Dotenv returns the variables of a .env file by their names, read as Docker Compose does. The error names the first line that is wrong,
 // and has nothing of the file in it.
 func Dotenv(content string) (map[string]string, error) {
-	read, mistakes := parseDotenv(content)
+	read, mistakes := parseDotenv(content, true)
 	if len(mistakes) > 0 {
 		return nil, fmt.Errorf("%d: %s", mistakes[0].line, mistakes[0].text)
 	}

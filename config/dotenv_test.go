@@ -43,7 +43,7 @@ func TestParseDotenv(t *testing.T) {
 			[]mistake{{70, "is too much: the values up to here are too long once the variables in them are replaced"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got, wrong := parseDotenv(test.content)
+			got, wrong := parseDotenv(test.content, true)
 			if !maps.Equal(got, test.want) || !slices.Equal(wrong, test.wrong) {
 				t.Errorf("got %v, %v", got, wrong)
 			}
@@ -57,17 +57,34 @@ func FuzzDotenv(f *testing.F) {
 	f.Add("JWT_APP_SECRET='a$b'\nPUBLIC_URL=https://meet.example.com:${HTTPS_PORT}\n")
 	f.Add("A=$A$A\nA=$A$A\nB=\"\\\\\\$\"\n=\n'\n")
 	f.Fuzz(func(t *testing.T, content string) {
-		variables, mistakes := parseDotenv(content)
-		lines := strings.Count(content, "\n") + 1
-		for name, v := range variables {
-			if name == "" || v.line < 1 || v.line > lines || len(v.value) > max(maxValue, len(content)) {
-				t.Fatalf("%q is %d bytes at line %d of %d", name, len(v.value), v.line, lines)
-			}
-		}
-		for _, m := range mistakes {
-			if m.line < 1 || m.line > lines || len(m.text) > 150 {
-				t.Fatalf("mistake %+v of %d lines", m, lines)
-			}
+		for _, expanded := range []bool{true, false} {
+			checkDotenv(t, content, expanded)
 		}
 	})
+}
+
+func checkDotenv(t *testing.T, content string, expanded bool) {
+	t.Helper()
+	variables, mistakes := parseDotenv(content, expanded)
+	lines := strings.Count(content, "\n") + 1
+	for name, v := range variables {
+		if name == "" || v.line < 1 || v.line > lines || len(v.value) > max(maxValue, len(content)) {
+			t.Fatalf("%q is %d bytes at line %d of %d", name, len(v.value), v.line, lines)
+		}
+	}
+	for _, m := range mistakes {
+		if m.line < 1 || m.line > lines || len(m.text) > 150 {
+			t.Fatalf("mistake %+v of %d lines", m, lines)
+		}
+	}
+}
+
+// TestPlainDotenv checks that a .env file of MiroTalk is read as the package dotenv of Node.js reads it: a password may have a $ in it.
+func TestPlainDotenv(t *testing.T) {
+	content := "A=x$B${C}$$ # not this\nB='$A'\nC=\"a\\n$A\\$b\"\nD=p#q\n"
+	got, wrong := parseDotenv(content, false)
+	want := map[string]assignment{"A": {"x$B${C}$$", 1}, "B": {"$A", 2}, "C": {"a\n$A\\$b", 3}, "D": {"p#q", 4}}
+	if !maps.Equal(got, want) || len(wrong) > 0 {
+		t.Errorf("got %v, %v, want %v", got, wrong, want)
+	}
 }

@@ -272,8 +272,8 @@ var portalKeys = slices.Concat([]key{
 		means: "How long somebody stays logged in: 1m to 720h. `until-host-left`: until they leave the room, and 12h at most."},
 	{name: "portal.users_file", def: "users.yaml", example: "other-users.yaml",
 		means: "The file with accounts. `usher user add` writes it. It need not exist."},
-	{name: "portal.users_url", unset: "no service", example: "https://portal.example.com/api/v1/user",
-		means: "The address of a service that knows more accounts, as MiroTalk asks it: below it are `isAuth`, `isRoomAllowed` and `roomsAllowed`."},
+	{name: "portal.users_url", unset: "no service", example: "https://portal.example.com/api/v1",
+		means: "The address of a service that knows more accounts, as MiroTalk asks it: below it are `/user/isAuth`, `/user/roomsAllowed` and `/user/isRoomAllowed`."},
 	{name: "portal.users_secret", unset: "required with portal.users_url, or portal.users_secret_file", example: `"7d2a90c4e8b15f63d70c91ae24f86b35"`,
 		means: "The secret by which the service knows usher. Nobody else may read this file then."},
 	{name: "portal.users_secret_file", unset: "required with portal.users_url, or portal.users_secret", example: "users.secret",
@@ -355,6 +355,8 @@ var laterKeys = []key{
 		means: "Prosody's main files. What they include is read, too."},
 	{name: "sources.docker", unset: "not read", example: ".env",
 		means: "The variables of docker-jitsi-meet: its .env file, or `environment` for usher's own environment."},
+	{name: "sources.mirotalk", unset: "not read; with portal.listen the environment is, if it has one of its variables", example: "mirotalk.env",
+		means: "The variables of MiroTalk SFU's Host Protection: its .env file, or `environment` for usher's own environment."},
 	{name: "sources.meet", unset: "not read", example: "[/etc/jitsi/meet/meet.example.com-config.js]",
 		means: "The web page's config.js. It sets `login`, and usher warns of what does not work with it."},
 
@@ -386,9 +388,10 @@ func ofIssuer(name, example string) key {
 // raw is what viper decodes into. It has a field for each key of the table, with its type.
 type raw struct {
 	Sources struct {
-		Prosody []string `mapstructure:"prosody"`
-		Docker  string   `mapstructure:"docker"`
-		Meet    []string `mapstructure:"meet"`
+		Prosody  []string `mapstructure:"prosody"`
+		Docker   string   `mapstructure:"docker"`
+		MiroTalk string   `mapstructure:"mirotalk"`
+		Meet     []string `mapstructure:"meet"`
 	} `mapstructure:"sources"`
 	Prosody struct {
 		Files []string `mapstructure:"files"`

@@ -17,7 +17,8 @@ import (
 )
 
 // Load reads the configuration from files, and from environment variables as of [os.Environ]. A file with a name that ends in
-// .lua is Prosody's configuration, one that ends in .env has the variables of docker-jitsi-meet, and any other is usher's own. There
+// .lua is Prosody's configuration, one that ends in .env has the variables of docker-jitsi-meet or of MiroTalk, which usher tells by their
+// names, and any other is usher's own. There
 // can be one of usher's own; without one, the environment has to say everything. The package documentation says which layer wins.
 //
 // The error, if any, is a *[Problems] with everything that is wrong. If usher's own file is not YAML, nothing else in it is checked.
@@ -48,14 +49,31 @@ func (l *loader) nameFile(file string) {
 	case strings.HasSuffix(file, ".lua"):
 		l.places["sources/prosody"] = at
 		l.viper.Set("sources/prosody", append(l.viper.GetStringSlice("sources/prosody"), file))
-	case strings.HasSuffix(file, ".env") && l.given("sources/docker"), !strings.HasSuffix(file, ".env") && l.file != "":
-		l.problem(at, "", fmt.Sprintf("%s is a second file of its kind: name one only", file))
 	case strings.HasSuffix(file, ".env"):
-		l.places["sources/docker"] = at
-		l.viper.Set("sources/docker", file)
+		l.nameEnv(file, at)
+	case l.file != "":
+		l.problem(at, "", file+isSecond)
 	default:
 		l.file = file
 		l.files = append(l.files, file)
+	}
+}
+
+// isSecond is what is wrong with a file of the command line if one of its kind stands there already.
+const isSecond = " is a second file of its kind: name one only"
+
+// nameEnv records a .env file of the command line.
+func (l *loader) nameEnv(file string, at place) {
+	content, _ := smallfile.Read(file, maxSource) // the source says why it cannot be read
+	miroTalk, docker := envKinds(string(content))
+	for path, is := range map[string]bool{"sources/mirotalk": miroTalk, "sources/docker": docker} {
+		switch {
+		case is && l.given(path):
+			l.problem(at, "", file+isSecond)
+		case is:
+			l.places[path] = at
+			l.viper.Set(path, file)
+		}
 	}
 }
 
@@ -75,6 +93,7 @@ func (l *loader) finish(own, environ []string) *Config {
 		}
 	}
 	l.readEnvironment(variables)
+	l.fill(l.readMiroTalk(beneath))
 	l.fill(beneath)
 	l.unsaid(beneath)
 	c := l.build(l.decode())
@@ -129,6 +148,8 @@ type loader struct {
 	authentications []authenticated
 	prosody         *existing // nil if Prosody is no source
 	docker          bool      // whether docker-jitsi-meet's variables are a source
+	imports         bool      // whether the result is to be written down
+	miroTalk        *miroTalk // nil if its variables are no source
 	meet            []Meet
 	tokenAuthURL    []tokenAuthURL // by source
 	credentials     string         // the folder of systemd's LoadCredential=; "" for none
@@ -148,6 +169,7 @@ type layer int
 
 const (
 	layerFile layer = iota
+	layerMiroTalk
 	layerDocker
 	layerProsody
 	layerMeet

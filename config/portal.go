@@ -422,6 +422,9 @@ func (l *loader) buildProvider(at string, r rawProvider) Provider {
 	p := Provider{Name: r.Name, Title: r.Title, ClientID: r.ClientID, Scopes: r.Scopes, IDClaim: r.IDClaim, NameClaim: r.NameClaim,
 		DisplayClaim: r.DisplayClaim, Leeway: r.Leeway}
 	l.checkName(at+"/name", r.Name, "the name of this provider, such as keycloak: it is part of the address to which the provider leads back")
+	if p.Name == "account" || p.Name == "service" {
+		l.fault(at+"/name", "%s is what the portal calls people of portal.users or portal.users_url: choose another name", p.Name)
+	}
 	if title := at + "/title"; !l.given(title) {
 		p.Title = p.Name
 		l.effective[title] = p.Name

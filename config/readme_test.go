@@ -3,12 +3,8 @@ package config
 import (
 	"bytes"
 	"cmp"
-	"crypto/ed25519"
-	"crypto/rand"
-	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net/http/httptest"
 	"os"
 	"slices"
@@ -238,32 +234,14 @@ func certificate(t *testing.T) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}))
 }
 
-// keyPair returns a certificate and its key as PEM.
-func keyPair(t *testing.T) (cert, key string) {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, public, private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}))
-}
-
 // TestExamples checks that the example of each key loads, and is not its default. Secrets are refused, because everybody can read them.
 func TestExamples(t *testing.T) {
 	t.Chdir(t.TempDir())
-	cert, key := keyPair(t)
+	cert, key := KeyPair(t)
 	for name, content := range map[string]string{
 		"portal-cert.pem": cert, "portal-key.pem": key, "users.secret": strings.Repeat("5d", 32), "client.secret": strings.Repeat("6b", 32),
 		"component.secret": strings.Repeat("c0", 32), "app.secret": strings.Repeat("a9", 32), "keys.json": `{"keys": []}`,
-		"redis.secret": strings.Repeat("4e", 32), "webhook.secret": "whsec_" + strings.Repeat("4e7b", 11), "redis-ca.pem": certificate(t), "portal.pem": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", ".env": "", "prosody.cfg.lua": "", "config.js": "",
+		"redis.secret": strings.Repeat("4e", 32), "webhook.secret": "whsec_" + strings.Repeat("4e7b", 11), "redis-ca.pem": certificate(t), "portal.pem": "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", ".env": "", "mirotalk.env": "", "prosody.cfg.lua": "", "config.js": "",
 	} {
 		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
 			t.Fatal(err)

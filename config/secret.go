@@ -110,7 +110,7 @@ var examples = map[string]bool{
 	"myappsecret": true, "myjitsiappsecret": true, "s3cr37": true, "s3cret": true,
 	// mirotalk
 	"mirotalksfujwtsecret": true, "mirotalksfudefaultsecret": true, "mirotalkjwtsecret": true,
-	"mirotalkdefaultsecret": true,
+	"mirotalkdefaultsecret": true, "mirotalkwebdefaultsecret": true,
 	// README.md here
 	"0b9e6d3c5a7f1842e0d4b6a89c37f512": true, "7d2a90c4e8b15f63d70c91ae24f86b35": true,
 	// standardwebhooks.com

@@ -235,7 +235,8 @@ func (c *Config) YAML() []byte {
 
 // Import names sources to make a usher.yaml of.
 type Import struct {
-	// Prosody are files of Prosody's configuration, Docker is a .env file of docker-jitsi-meet, or "environment".
+	// Prosody are files of Prosody's configuration, Docker is a .env file of docker-jitsi-meet or of MiroTalk, or "environment" for
+	// docker-jitsi-meet's variables in Environ.
 	Prosody []string
 	Docker  string
 	// Environ is the environment, as of [os.Environ].
@@ -254,7 +255,7 @@ type Import struct {
 // *[Problems]: a source cannot be read, or Trusted names a virtual host that does not exist, or where nobody needs a password.
 func (i Import) YAML() ([]byte, error) {
 	l := newLoader("")
-	l.checks = i.Checks
+	l.checks, l.imports = i.Checks, true
 	l.nowhere = place{source: "usher.yaml"} // the file to come
 	at := place{source: "command line", layer: layerCommand}
 	if len(i.Prosody) > 0 {
@@ -265,9 +266,11 @@ func (i Import) YAML() ([]byte, error) {
 		l.viper.Set("prosody/files", absolute(i.Prosody))
 		l.meetFolder = cmp.Or(i.MeetFolder, meetFolder)
 	}
-	if i.Docker != "" {
+	if i.Docker == inEnvironment {
 		l.places["sources/docker"] = at
 		l.viper.Set("sources/docker", i.Docker)
+	} else if i.Docker != "" {
+		l.nameEnv(i.Docker, at)
 	}
 	for _, domain := range i.Trusted {
 		if path := l.addVHost(domain, at); path != "" {

@@ -33,6 +33,7 @@ func (s setting) guests() bool {
 
 // readSources returns what the sources beneath usher.yaml say. The first setting of a key wins.
 func (l *loader) readSources(variables map[string]string, environ []string) []setting {
+	l.openMiroTalk(variables, environ)
 	docker, at := l.source("sources/docker", variables)
 	files, _ := l.source("sources/prosody", variables)
 	var settings []setting
@@ -63,7 +64,7 @@ func (l *loader) source(path string, variables map[string]string) (files []strin
 	}
 	for i, name := range files {
 		files[i] = strings.TrimSpace(name)
-		if at.layer == layerFile && name != dockerEnvironment {
+		if at.layer == layerFile && name != inEnvironment {
 			files[i] = l.resolve(name)
 		}
 	}
@@ -98,7 +99,18 @@ func (l *loader) fill(settings []setting) {
 		}
 		l.places[s.path] = s.at
 		l.viper.Set(s.path, s.value)
+		if list := listAround(s.path); list != "" {
+			l.places[parent(s.path)], l.places[list] = s.at, s.at
+		}
 	}
+}
+
+// listAround returns the path of the list of sections in whose entry a path is; "" if there is none.
+func listAround(path string) string {
+	if list := parent(parent(path)); list != "" && isSections(list) {
+		return list
+	}
+	return ""
 }
 
 // settled reports whether a layer above the source of a setting decides about it.
@@ -106,6 +118,9 @@ func (l *loader) settled(s setting) bool {
 	above := func(path string) bool { return l.given(path) && l.place(path).layer != s.at.layer }
 	section, key := parent(s.path), last(s.path)
 	if above(s.path) || l.given(s.path) {
+		return true
+	}
+	if list := listAround(s.path); list != "" && above(list) { // the entries of two layers are not one list
 		return true
 	}
 	for _, keys := range either {

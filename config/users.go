@@ -11,6 +11,7 @@ import (
 	"go.yaml.in/yaml/v3"
 	"golang.org/x/text/secure/precis"
 
+	"github.com/xmpp-usher/usher/pkg/passhash"
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
@@ -189,7 +190,22 @@ const longestUser = 256
 func (l *loader) checkHash(at, hash string) {
 	if !l.given(at) || hash == "" {
 		l.missing(at, "the hash of the password (usher user add and usher user passwd write it)")
+		return
 	}
+	if _, err := passhash.Parse(hash); err != nil { // the error contains nothing of it
+		l.fault(at, "%s", err)
+	}
+}
+
+// hashed returns the hash of a password that stands in plain in a source. It is the same with each start, and for all ushers with this
+// source, unless it is to be written down.
+func (l *loader) hashed(name, password string) (string, error) {
+	if l.imports {
+		h, err := passhash.New(password)
+		return h.String(), err
+	}
+	h, err := passhash.Derive(password, name)
+	return h.String(), err
 }
 
 // PutUser returns the content of a file with accounts in which this one stands, in the place of the one of its name if there is one.
