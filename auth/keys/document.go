@@ -23,7 +23,8 @@ const (
 	maxWanted = 4 << 10
 )
 
-var errSoon = fmt.Errorf("a key id that is not known yet, and the last fetch was less than %s ago", soon)
+// ErrSoon says that the kid may be that of a new key, but that it is too soon to ask the server again.
+var ErrSoon = fmt.Errorf("a key id that is not known yet, and the last fetch was less than %s ago", soon)
 
 // document is what one address publishes. It is fetched when a caller needs it, is fresh for as long as the server says, and stale
 // for at most maxStale more while it cannot be fetched. All sources that ask a server cache in documents.
@@ -66,7 +67,7 @@ func (d *document) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
 		if fresh && !known {
 			// The last fetch knows about this kid if it began after the kid was first asked for.
 			if told := !d.want(kid, now).After(d.tried); !told && err == nil {
-				mine, err = busy == nil && now.Sub(d.tried) >= soon, failure(d.address, errSoon)
+				mine, err = busy == nil && now.Sub(d.tried) >= soon, failure(d.address, ErrSoon)
 			}
 		}
 		if mine {

@@ -58,7 +58,7 @@ const maxPath = 512
 // An empty path is Jitsi's own place. The table says what each value means; "*" stands for all values that it does not name.
 // Without a table, values mean what they say. The error says what is wrong with the path or the table.
 func NewClaim(path string, values map[string]string) (Claim, error) {
-	names, err := splitPath(path)
+	names, err := SplitPath(path)
 	if err != nil {
 		return Claim{}, err
 	}
@@ -74,7 +74,8 @@ func NewClaim(path string, values map[string]string) (Claim, error) {
 	return Claim{names: names, values: maps.Clone(values)}, nil
 }
 
-func splitPath(path string) ([]string, error) {
+// SplitPath returns the names in a path as of NewClaim; none for the empty path.
+func SplitPath(path string) ([]string, error) {
 	switch {
 	case path == "":
 		return nil, nil
