@@ -1,6 +1,7 @@
 package oidc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,11 +101,10 @@ func (p *provider) answered(code string) error {
 	return p.fail(kind, errors.New("the provider answered with the error "+code))
 }
 
-// identify verifies the ID token (OpenID Connect Core 1.0 §3.1.3.7), and returns the claims of the person: those of the token, and if they
-// do not have all that is needed, those of the userinfo endpoint.
+// identify verifies the ID token (OpenID Connect Core 1.0 §3.1.3.7), and returns the claims of the person.
 func (p *provider) identify(ctx context.Context, d *discovered, f Flow, tokens *oauth2.Token) (Login, person, error) {
 	raw, _ := tokens.Extra("id_token").(string)
-	token, err := p.verify(ctx, d, raw)
+	token, err := p.verify(ctx, d, raw, p.ClientID)
 	if err != nil {
 		return Login{}, nil, err
 	}
@@ -118,15 +118,23 @@ func (p *provider) identify(ctx context.Context, d *discovered, f Flow, tokens *
 	login := Login{IDToken: raw, Expires: at.expires}
 	login.Subject, _ = token.claims.Text("sub")
 	login.SID, _ = token.claims.Text("sid")
-	claims := person{token.claims}
-	if d.userinfo == "" || p.paths.complete(claims) {
-		return login, claims, nil
+	claims, err := p.more(ctx, d, person{token.claims}, tokens.AccessToken, login.Subject)
+	return login, claims, err
+}
+
+// more asks others for claims that count and that the ID token lacks: first the userinfo endpoint, and then the access token.
+func (p *provider) more(ctx context.Context, d *discovered, claims person, access, subject string) (person, error) {
+	for _, source := range []func(context.Context, *discovered, string, string) (strictjson.Object, error){p.userinfo, p.accessToken} {
+		if p.paths.complete(claims) {
+			break
+		}
+		found, err := source(ctx, d, access, subject)
+		if err != nil {
+			return nil, err
+		}
+		claims = append(claims, found)
 	}
-	more, err := p.userinfo(ctx, d, tokens.AccessToken, login.Subject)
-	if err != nil {
-		return Login{}, nil, err
-	}
-	return login, append(claims, more), nil
+	return claims, nil
 }
 
 // checkID checks what only ID tokens have.
@@ -152,15 +160,37 @@ func (p *provider) checkID(token signed, f Flow, access string) error {
 	return nil
 }
 
-// userinfo asks for the claims of the person (OpenID Connect Core 1.0 §5.3).
+// accessToken returns the claims of the access token, if it is a token that can be read and was issued to usher for this person; none
+// otherwise. A Keycloak that nobody has changed writes roles nowhere else (its client scope "roles").
+func (p *provider) accessToken(ctx context.Context, d *discovered, access, subject string) (strictjson.Object, error) {
+	token, err := p.verify(ctx, d, access, "")
+	if errors.Is(err, ErrUnavailable) {
+		return nil, err
+	}
+	if err == nil {
+		_, err = checkTimes(token.claims, p.now(), p.Leeway)
+	}
+	party, _ := token.claims.Text("azp")
+	client, _ := token.claims.Text("client_id") // RFC 9068 §2.2
+	told, _ := token.claims.Text("sub")
+	if err != nil || cmp.Or(party, client) != p.ClientID || told != subject {
+		return nil, nil
+	}
+	return token.claims, nil
+}
+
+// userinfo asks for the claims of the person (OpenID Connect Core 1.0 §5.3). A provider without the endpoint has none.
 func (p *provider) userinfo(ctx context.Context, d *discovered, access, subject string) (strictjson.Object, error) {
+	if d.userinfo == "" {
+		return nil, nil
+	}
 	body, contentType, err := get(ctx, d.client, d.userinfo, access)
 	if err != nil {
 		return nil, p.fail(ErrUnavailable, fmt.Errorf("userinfo: %w", err))
 	}
 	var claims strictjson.Object
 	if kind, _, _ := mime.ParseMediaType(contentType); kind == "application/jwt" {
-		token, err := p.verify(ctx, d, strings.TrimSpace(string(body)))
+		token, err := p.verify(ctx, d, strings.TrimSpace(string(body)), p.ClientID)
 		if err != nil {
 			return nil, fmt.Errorf("userinfo: %w", err)
 		}

@@ -16,7 +16,8 @@ import (
 func TestLogin(t *testing.T) {
 	for name, o := range map[string]oidctest.Options{
 		"claims in the ID token":          {},
-		"claims at the userinfo endpoint": {InUserinfo: true},
+		"claims at the userinfo endpoint": {Roles: oidctest.Userinfo},
+		"claims in the access token":      {Roles: oidctest.AccessToken},
 		"iss in the answer":               {NamesItself: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -36,7 +37,7 @@ func TestLogin(t *testing.T) {
 			if got.Subject != "f3b1-alice" || got.SID == "" || got.IDToken == "" || time.Until(got.Expires) <= 0 {
 				t.Errorf("subject %q, sid %q, expires %s", got.Subject, got.SID, got.Expires)
 			}
-			if asked := p.Asked(oidctest.Userinfo); asked == 0 == o.InUserinfo {
+			if asked := p.Asked(oidctest.Userinfo); (asked > 0) != (o.Roles != "") {
 				t.Errorf("usher asked the userinfo endpoint %d times", asked)
 			}
 			none, err := login(t, p, all, "bob")

@@ -47,7 +47,7 @@ func (p *provider) backChannel(ctx context.Context, logoutToken string) (Out, er
 	if err != nil {
 		return Out{}, err
 	}
-	token, err := p.verify(ctx, d, logoutToken)
+	token, err := p.verify(ctx, d, logoutToken, p.ClientID)
 	if err != nil {
 		return Out{}, err
 	}

@@ -84,7 +84,7 @@ func (k *keySet) VerifySignature(ctx context.Context, token string) (payload []b
 	return k.payload, err
 }
 
-// signed is a token whose signature is good, by this provider and for this client.
+// signed is a token whose signature is good, by this provider.
 type signed struct {
 	header
 	claims strictjson.Object
@@ -92,14 +92,16 @@ type signed struct {
 }
 
 // verify verifies what ID tokens and logout tokens have in common, but for the times: go-oidc knows no leeway for them. A key that is
-// not known yet is waited for.
-func (p *provider) verify(ctx context.Context, d *discovered, token string) (signed, error) {
+// not known yet is waited for. client is the audience, or empty for tokens that others read, too.
+func (p *provider) verify(ctx context.Context, d *discovered, token, client string) (signed, error) {
 	h, err := parseHeader(token)
 	if err != nil {
 		return signed{}, p.fail(ErrRefused, err)
 	}
 	set := &keySet{discovered: d, header: h}
-	config := &gooidc.Config{ClientID: p.ClientID, SupportedSigningAlgs: d.algorithms, SkipExpiryCheck: true}
+	config := &gooidc.Config{
+		ClientID: client, SkipClientIDCheck: client == "", SupportedSigningAlgs: d.algorithms, SkipExpiryCheck: true,
+	}
 	verifier := gooidc.NewVerifier(p.Issuer, set, config)
 	ctx, cancel := context.WithTimeout(ctx, newKey)
 	defer cancel()
@@ -110,7 +112,7 @@ func (p *provider) verify(ctx context.Context, d *discovered, token string) (sig
 	if set.err != nil {
 		return signed{}, p.fail(ErrUnavailable, set.err)
 	}
-	claims, why := p.claimsOf(set)
+	claims, why := p.claimsOf(set, client)
 	if why == nil && err != nil {
 		why = errors.New("the token is malformed")
 	}
@@ -121,10 +123,10 @@ func (p *provider) verify(ctx context.Context, d *discovered, token string) (sig
 }
 
 // decisive are the claims that decide whether a token counts.
-var decisive = []string{"iss", "aud", "sub", "azp", "nonce", "sid", "exp", "iat", "nbf", "jti", "events", "at_hash"}
+var decisive = []string{"iss", "aud", "sub", "azp", "nonce", "sid", "exp", "iat", "nbf", "jti", "events", "at_hash", "client_id"}
 
 // claimsOf reads the claims by their very names, each once: go-oidc takes them in any case, and the last of two.
-func (p *provider) claimsOf(set *keySet) (strictjson.Object, error) {
+func (p *provider) claimsOf(set *keySet, client string) (strictjson.Object, error) {
 	if !slices.Contains(set.algorithms, set.alg) {
 		return nil, errors.New("the token is signed by another algorithm than those that the provider names")
 	}
@@ -141,7 +143,7 @@ func (p *provider) claimsOf(set *keySet) (strictjson.Object, error) {
 	if issuer, _ := claims.Text("iss"); issuer != p.Issuer {
 		return nil, errors.New("the token is by another issuer")
 	}
-	if !slices.Contains(audience(claims), p.ClientID) {
+	if client != "" && !slices.Contains(audience(claims), client) {
 		return nil, errors.New("the token is for another client")
 	}
 	return claims, nil

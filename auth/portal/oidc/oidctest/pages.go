@@ -115,36 +115,39 @@ func (p *Provider) changed(next http.Handler) http.Handler {
 // change changes one answer.
 func (p *Provider) change(part Part, answer map[string]any) {
 	p.mu.Lock()
-	change, shift := p.changes[part], p.shift
+	change := p.changes[part]
 	p.mu.Unlock()
 	if part == Discovery {
 		answer["authorization_response_iss_parameter_supported"] = p.o.NamesItself
 	}
-	token, isText := answer["id_token"].(string)
-	if part != IDToken || !isText {
-		if change != nil {
-			change(answer)
-		}
-		return
+	if token, isText := answer["id_token"].(string); part == Tokens && isText {
+		answer["id_token"] = p.again(token)
 	}
+	if change != nil {
+		change(answer)
+	}
+}
+
+// again returns an ID token as it is by the provider's clock, and changed.
+func (p *Provider) again(token string) string {
 	claims, err := claimsOf(token)
 	if err != nil {
 		p.t.Error(err)
-		return
+		return token
 	}
+	p.mu.Lock()
+	change, shift := p.changes[IDToken], p.shift
+	p.mu.Unlock()
 	for _, name := range []string{"iat", "exp", "nbf", "auth_time"} {
-		if at, isNumber := claims[name].(json.Number); isNumber {
-			seconds, err := at.Int64()
-			if err != nil {
-				p.t.Error(err)
-			}
+		at, isNumber := claims[name].(json.Number)
+		if seconds, err := at.Int64(); isNumber && err == nil {
 			claims[name] = seconds + int64(shift/time.Second)
 		}
 	}
 	if change != nil {
 		change(claims)
 	}
-	answer["id_token"] = p.Sign("JWT", claims)
+	return p.Sign("JWT", claims)
 }
 
 // claimsOf returns the claims of a token, which it does not verify.

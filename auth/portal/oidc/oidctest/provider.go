@@ -62,8 +62,9 @@ type Client struct {
 type Options struct {
 	Users   []User
 	Clients []Client
-	// InUserinfo leaves groups and roles out of the ID token, so that only the userinfo endpoint has them.
-	InUserinfo bool
+	// Roles is where groups and roles are: IDToken, the default, Userinfo or AccessToken. A Keycloak that nobody has changed writes
+	// roles into the access token only.
+	Roles Part
 	// NamesItself adds iss to authorization responses (RFC 9207).
 	NamesItself bool
 }
@@ -73,10 +74,12 @@ type Part string
 
 // The parts.
 const (
-	Discovery Part = "/.well-known/openid-configuration"
-	IDToken   Part = "/oauth/token"
-	Userinfo  Part = "/userinfo"
-	Keys      Part = "/keys"
+	Discovery   Part = "/.well-known/openid-configuration"
+	Tokens      Part = "/oauth/token"
+	Userinfo    Part = "/userinfo"
+	Keys        Part = "/keys"
+	IDToken     Part = "the ID token in Tokens"
+	AccessToken Part = "the access token in Tokens" // cannot be changed
 )
 
 // Provider is a provider that runs. Any goroutine may use it.
@@ -91,7 +94,7 @@ type Provider struct {
 	keys     []*rsa.PrivateKey // the last one signs
 	shift    time.Duration
 	changes  map[Part]func(map[string]any)
-	instead  http.Handler
+	instead  map[Part]http.Handler
 	asked    map[string]int
 	clients  map[string]Client
 	requests map[string]*request // by id
@@ -116,7 +119,7 @@ func Start(t testing.TB, o Options) *Provider {
 	}
 	p := &Provider{
 		Issuer: "http://" + listener.Addr().String() + realm, t: t, o: o,
-		changes: make(map[Part]func(map[string]any)), asked: make(map[string]int), clients: make(map[string]Client),
+		changes: make(map[Part]func(map[string]any)), instead: make(map[Part]http.Handler), asked: make(map[string]int), clients: make(map[string]Client),
 		requests: make(map[string]*request), codes: make(map[string]string), access: make(map[string]*request),
 		sessions: make(map[string]*session),
 	}
@@ -168,18 +171,22 @@ func (p *Provider) Shift(by time.Duration) {
 	p.shift = by
 }
 
-// Change changes a part from now on; nil changes it no more. Of an ID token it gets the claims, otherwise the whole answer.
+// Change changes a part from now on; nil changes it no more. change gets the claims of an ID token, otherwise the whole answer.
 func (p *Provider) Change(part Part, change func(map[string]any)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.changes[part] = change
 }
 
-// Instead lets another handler answer all requests; nil ends that.
-func (p *Provider) Instead(h http.Handler) {
+// Instead lets another handler answer for a part, or for all that has none if the part is empty; nil ends that.
+func (p *Provider) Instead(part Part, h http.HandlerFunc) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.instead = h
+	if h == nil {
+		delete(p.instead, part)
+	} else {
+		p.instead[part] = h
+	}
 }
 
 // Asked returns how often a part was asked for, also while another handler answers.
@@ -322,7 +329,10 @@ func (p *Provider) handler() (http.Handler, error) {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.mu.Lock()
 		p.asked[r.URL.Path]++
-		instead := p.instead
+		instead := p.instead[Part(strings.TrimPrefix(r.URL.Path, realm))]
+		if instead == nil {
+			instead = p.instead[""]
+		}
 		p.mu.Unlock()
 		if instead != nil {
 			instead.ServeHTTP(w, r)

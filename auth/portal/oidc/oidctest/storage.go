@@ -203,7 +203,7 @@ func (s storage) GetClientByClientID(_ context.Context, id string) (op.Client, e
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c, known := s.Provider.clients[id]; known {
-		return client{c, s.Issuer}, nil
+		return client{c, s.Issuer, s.o.Roles == AccessToken}, nil
 	}
 	return nil, errUnknown
 }
@@ -227,7 +227,7 @@ func (s storage) SetUserinfoFromRequest(_ context.Context, to *oidc.UserInfo, r 
 	if !is {
 		return errUnknown
 	}
-	tell(to, made.session.user, scopes, !s.o.InUserinfo)
+	tell(to, made.session.user, scopes, s.o.Roles == IDToken || s.o.Roles == "")
 	to.AppendClaims("sid", made.session.sid)
 	return nil
 }
@@ -240,7 +240,7 @@ func (s storage) SetUserinfoFromToken(_ context.Context, to *oidc.UserInfo, id, 
 	if made == nil {
 		return errUnknown
 	}
-	tell(to, made.session.user, made.Scopes, true)
+	tell(to, made.session.user, made.Scopes, s.o.Roles != AccessToken)
 	return nil
 }
 
@@ -253,9 +253,15 @@ func tell(to *oidc.UserInfo, u User, scopes []string, roles bool) {
 	if slices.Contains(scopes, oidc.ScopeEmail) && u.Email != "" {
 		to.Email, to.EmailVerified = u.Email, true
 	}
-	if !roles {
-		return
+	if roles {
+		for name, value := range u.roles() {
+			to.AppendClaims(name, value)
+		}
 	}
+}
+
+// roles are the claims of a user about groups and roles, and more claims.
+func (u User) roles() map[string]any {
 	all := maps.Clone(u.Claims)
 	if all == nil {
 		all = make(map[string]any)
@@ -273,17 +279,20 @@ func tell(to *oidc.UserInfo, u User, scopes []string, roles bool) {
 		}
 		all["resource_access"] = of
 	}
-	for name, value := range all {
-		to.AppendClaims(name, value)
-	}
+	return all
 }
 
 func (s storage) SetIntrospectionFromToken(context.Context, *oidc.IntrospectionResponse, string, string, string) error {
 	return errUnknown
 }
 
-func (s storage) GetPrivateClaimsFromScopes(context.Context, string, string, []string) (map[string]any, error) {
-	return nil, nil
+// GetPrivateClaimsFromScopes returns the claims of an access token.
+func (s storage) GetPrivateClaimsFromScopes(_ context.Context, subject, _ string, _ []string) (map[string]any, error) {
+	i := slices.IndexFunc(s.o.Users, func(u User) bool { return u.subject() == subject })
+	if i < 0 || s.o.Roles != AccessToken {
+		return nil, nil
+	}
+	return s.o.Users[i].roles(), nil
 }
 
 func (s storage) GetKeyByIDAndClientID(context.Context, string, string) (*jose.JSONWebKey, error) {
@@ -299,7 +308,8 @@ func (s storage) Health(context.Context) error { return nil }
 // client is a Client as package op wants it.
 type client struct {
 	Client
-	issuer string
+	issuer   string
+	readable bool // its access tokens
 }
 
 func (c client) GetID() string                    { return c.ID }
@@ -308,12 +318,17 @@ func (c client) PostLogoutRedirectURIs() []string { return c.PostLogoutURIs }
 func (c client) ResponseTypes() []oidc.ResponseType {
 	return []oidc.ResponseType{oidc.ResponseTypeCode}
 }
-func (c client) GrantTypes() []oidc.GrantType        { return []oidc.GrantType{oidc.GrantTypeCode} }
-func (c client) LoginURL(id string) string           { return c.issuer + "/login?id=" + id }
-func (c client) AccessTokenType() op.AccessTokenType { return op.AccessTokenTypeBearer }
-func (c client) IDTokenLifetime() time.Duration      { return lifetime }
-func (c client) IsScopeAllowed(string) bool          { return true }
-func (c client) ClockSkew() time.Duration            { return 0 }
+func (c client) GrantTypes() []oidc.GrantType { return []oidc.GrantType{oidc.GrantTypeCode} }
+func (c client) LoginURL(id string) string    { return c.issuer + "/login?id=" + id }
+func (c client) AccessTokenType() op.AccessTokenType {
+	if c.readable {
+		return op.AccessTokenTypeJWT
+	}
+	return op.AccessTokenTypeBearer
+}
+func (c client) IDTokenLifetime() time.Duration { return lifetime }
+func (c client) IsScopeAllowed(string) bool     { return true }
+func (c client) ClockSkew() time.Duration       { return 0 }
 
 // DevMode lets redirects lead to http.
 func (c client) DevMode() bool { return true }
