@@ -99,7 +99,7 @@ log: {level: debug, format: json}
 	o.end = begin(t, o.log, o.log, "serve", "-c", "usher.yaml")
 	o.log.until(t, `"msg":"connected"`, 1)
 	o.log.until(t, `"msg":"the API is answered"`, 1)
-	o.log.until(t, `"msg":"metrics, health and the live page are at ops.listen"`, 1)
+	o.log.until(t, `"msg":"metrics, health and the live page are answered"`, 1)
 	return o
 }
 
@@ -488,7 +488,7 @@ func TestOutsideStandsBy(t *testing.T) {
 	begin(t, second, second, "serve", "-c", "usher.yaml")
 	second.until(t, "standing by", 1)
 	second.until(t, `"msg":"the API is answered"`, 1)
-	second.until(t, `"msg":"metrics, health and the live page are at ops.listen"`, 1)
+	second.until(t, `"msg":"metrics, health and the live page are answered"`, 1)
 	if r := command(t, "", "health", "--listen", o.ops); r.status != 0 || r.stdout != "usher is ready, and stands by for another one.\n" {
 		t.Errorf("%+v", r)
 	}

@@ -110,8 +110,6 @@ type server struct {
 	local   bool
 	limits  *limits
 	streams *streams
-
-	requestWithin time.Duration
 }
 
 // New returns the API for the network, with the page of links. The caller bounds how long a client may take to send its request; see
@@ -145,7 +143,7 @@ func newServer(o Options, local bool) *server {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &server{Options: o, local: local, limits: newLimits(o.Rate), streams: newStreams(), requestWithin: requestWithin}
+	return &server{Options: o, local: local, limits: newLimits(o.Rate), streams: newStreams()}
 }
 
 // Document returns the OpenAPI document of the API, in JSON.

@@ -3,13 +3,12 @@ package api
 import (
 	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
 // current is a call that is under way. One goroutine has it.
@@ -32,9 +31,6 @@ func (s *server) heard(c *current) bool {
 	return c.heard
 }
 
-// answerWithin is how long a client may take to receive an answer.
-const answerWithin = 30 * time.Second
-
 // outermost is around all: it bounds what a client can cause, and tells of the call.
 func (s *server) outermost(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,9 +41,7 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 		}
 		out.Header().Set("Cache-Control", "no-store")
 		out.Header().Set("X-Content-Type-Options", "nosniff")
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerWithin)) // which tests cannot
 		r = r.WithContext(context.WithValue(r.Context(), callName{}, c))
-		s.timed(w, r)
 		r.Body = http.MaxBytesReader(out, r.Body, maxRequest)
 		defer func() {
 			fault := recover()
@@ -66,31 +60,6 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 		}()
 		mux.ServeHTTP(out, r)
 	})
-}
-
-// timed bounds how long a body may take. The deadline is for the connection, so it must be gone when the body has been read: otherwise
-// net/http takes a call that lasts longer, such as a stream, for one with a client that has gone.
-func (s *server) timed(w http.ResponseWriter, r *http.Request) {
-	if r.Body == nil || r.Body == http.NoBody {
-		return
-	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(time.Now().Add(s.requestWithin)) // which tests cannot
-	r.Body = &body{r.Body, func() { _ = control.SetReadDeadline(time.Time{}) }}
-}
-
-// body is the body of a request, which says when it has been read.
-type body struct {
-	io.ReadCloser
-	read func()
-}
-
-func (b *body) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF {
-		b.read()
-	}
-	return n, err
 }
 
 // ended tells of a call that is over, unless that was done before.
@@ -130,11 +99,10 @@ func method(r *http.Request) string {
 
 // remote returns the address of the caller; empty on a socket. What a header says of it is not believed.
 func remote(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return ""
+	if a := serve.Remote(r, nil); a.IsValid() {
+		return a.String()
 	}
-	return host
+	return ""
 }
 
 // recorder remembers the status of an answer.

@@ -5,6 +5,8 @@ import (
 	"sync"
 
 	"golang.org/x/time/rate"
+
+	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
 // Rate is how many calls a second each key may make for long, and how many at once. Zero means the default: 10 and 20.
@@ -60,7 +62,8 @@ func (l *limits) call(k *Key) bool {
 func (l *limits) stranger(remote string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	at := network(remote)
+	a, _ := netip.ParseAddr(remote)
+	at := serve.Network(a)
 	of := l.strangers[at]
 	if of == nil {
 		if len(l.strangers) >= maxStrangers {
@@ -70,21 +73,6 @@ func (l *limits) stranger(remote string) bool {
 		l.strangers[at] = of
 	}
 	return of.Allow() && l.together.Allow()
-}
-
-// network returns the addresses that one caller can have: an IPv6 network of 64 bits is one customer's.
-func network(remote string) netip.Prefix {
-	a, err := netip.ParseAddr(remote)
-	if err != nil {
-		return netip.Prefix{}
-	}
-	a = a.Unmap().WithZone("")
-	bits := a.BitLen()
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits)
-	return p
 }
 
 // maxStreams and maxStreamsOfKey are how many calls of /decisions/stream may be open.

@@ -131,7 +131,7 @@ type serving struct {
 	stop func()
 }
 
-func serve(t *testing.T, path string, u Usher, change ...func(*Server)) *serving {
+func listenOn(t *testing.T, path string, u Usher, change ...func(*Server)) *serving {
 	t.Helper()
 	core, log := observer.New(zap.DebugLevel)
 	s := &Server{path, Options{Active: func() Usher { return u }, Status: Status{Domain: "focus.meet.example.com", Version: "v1"}, Log: zap.New(core)}}
@@ -202,7 +202,7 @@ func TestLocalCalls(t *testing.T) {
 func TestClient(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "usher.sock")
 	u := newUsher()
-	s := serve(t, path, u)
+	s := listenOn(t, path, u)
 	s.listens(t)
 	c := Client{Path: path}
 	grants, err := c.Grants(t.Context(), "standup")
@@ -252,7 +252,7 @@ func TestClient(t *testing.T) {
 func TestSocket(t *testing.T) {
 	folder := t.TempDir()
 	path := filepath.Join(folder, "usher.sock")
-	s := serve(t, path, newUsher())
+	s := listenOn(t, path, newUsher())
 	s.listens(t)
 	is, err := os.Lstat(path)
 	if err != nil || is.Mode() != os.ModeSocket|0o660 {
@@ -278,7 +278,7 @@ func stale(t *testing.T, path string) {
 func TestStaleSocketIsReplaced(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "usher.sock")
 	stale(t, path)
-	s := serve(t, path, newUsher())
+	s := listenOn(t, path, newUsher())
 	s.listens(t)
 	if is, err := (Client{path}).Status(t.Context()); err != nil || !is.Active {
 		t.Errorf("%+v, %v", is, err)
@@ -292,11 +292,11 @@ func TestStaleSocketIsReplaced(t *testing.T) {
 
 func TestAnotherUshersSocketStays(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "usher.sock")
-	first := serve(t, path, newUsher())
+	first := listenOn(t, path, newUsher())
 	first.listens(t)
-	second := serve(t, path, newUsher())
+	second := listenOn(t, path, newUsher())
 	second.warned(t, "another usher has the socket")
-	elsewhere := serve(t, path, newUsher(), func(s *Server) { s.Status.Domain = "focus.other.example.com" })
+	elsewhere := listenOn(t, path, newUsher(), func(s *Server) { s.Status.Domain = "focus.other.example.com" })
 	elsewhere.warned(t, "the usher of focus.meet.example.com has the socket")
 	elsewhere.stop()
 	first.stop()
@@ -312,13 +312,13 @@ func TestActiveUsherTakesTheSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "usher.sock")
 	var mu sync.Mutex
 	var active Usher
-	aside := serve(t, path, nil, func(s *Server) { s.Active = func() Usher { return nil } })
+	aside := listenOn(t, path, nil, func(s *Server) { s.Active = func() Usher { return nil } })
 	aside.listens(t)
 	var refused *RefusedError
 	if _, err := (Client{path}).Grants(t.Context(), ""); !errors.As(err, &refused) || err.Error() != errStandsBy.Error() {
 		t.Errorf("%v", err)
 	}
-	second := serve(t, path, nil, func(s *Server) {
+	second := listenOn(t, path, nil, func(s *Server) {
 		s.Active = func() Usher { mu.Lock(); defer mu.Unlock(); return active }
 	})
 	second.told(t, zap.InfoLevel, "another usher has the socket")
@@ -339,7 +339,7 @@ func TestActiveUsherTakesTheSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer frozen.Close()
-	third := serve(t, path, newUsher())
+	third := listenOn(t, path, newUsher())
 	third.listens(t)
 }
 
@@ -348,7 +348,7 @@ func TestNoSocketIsReplaced(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, path, newUsher())
+	s := listenOn(t, path, newUsher())
 	s.warned(t, "is no socket")
 	s.stop()
 	if b, err := os.ReadFile(path); err != nil || string(b) != "precious" {
@@ -357,7 +357,7 @@ func TestNoSocketIsReplaced(t *testing.T) {
 	if warnings := s.log.FilterLevelExact(zap.WarnLevel).Len(); warnings != 1 {
 		t.Errorf("%d warnings", warnings)
 	}
-	nowhere := serve(t, filepath.Join(t.TempDir(), "missing", "usher.sock"), newUsher())
+	nowhere := listenOn(t, filepath.Join(t.TempDir(), "missing", "usher.sock"), newUsher())
 	nowhere.warned(t, "no such file or directory")
 }
 

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+
+	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
 // guarded answers requests that name this machine, and refuses all others. Otherwise a web page that somebody on this machine looks at
@@ -17,7 +19,7 @@ import (
 // Behind a socket of this machine's file system no browser asks.
 func guarded(listen string, next http.Handler) http.Handler {
 	names := ownNames(listen)
-	local := strings.HasPrefix(listen, unixPrefix)
+	local := strings.HasPrefix(listen, serve.UnixPrefix)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		w.Header().Set("Referrer-Policy", "no-referrer")

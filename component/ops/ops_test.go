@@ -230,14 +230,13 @@ func TestRun(t *testing.T) {
 
 // TestRunTakenPort has another process on the port. usher says so once, and serves when the port is free.
 func TestRunTakenPort(t *testing.T) {
-	ops.TryEvery(t, time.Millisecond)
 	other, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
 	r := run(t, ops.Options{Listen: other.Addr().String(), Metrics: says("metrics")})
-	complaints := func() int { return r.log.FilterMessageSnippet("are not served").Len() }
+	complaints := func() int { return r.log.FilterMessageSnippet("are not answered").Len() }
 	waits(t, "a warning", func() bool { return complaints() > 0 })
 	other.Close()
 	at := r.address(t)
@@ -252,14 +251,13 @@ func TestRunTakenPort(t *testing.T) {
 // TestRunSocket serves on a Unix socket that usher's group may use. The socket of a killed usher is replaced, one that is in use is not,
 // and nor is a file that is no socket. In the end the socket is gone.
 func TestRunSocket(t *testing.T) {
-	ops.TryEvery(t, time.Millisecond)
 	path := filepath.Join(t.TempDir(), "ops.sock")
 	listen := "unix:" + path
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	r := run(t, ops.Options{Listen: listen, Metrics: says("one")})
-	waits(t, "a warning", func() bool { return r.log.FilterMessageSnippet("are not served").Len() > 0 })
+	waits(t, "a warning", func() bool { return r.log.FilterMessageSnippet("are not answered").Len() > 0 })
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +284,7 @@ func TestRunSocket(t *testing.T) {
 		t.Errorf("after the socket was removed: status %d: %s", code, body)
 	}
 	second := run(t, ops.Options{Listen: listen, Metrics: says("two")})
-	waits(t, "a warning", func() bool { return second.log.FilterMessageSnippet("are not served").Len() > 0 })
+	waits(t, "a warning", func() bool { return second.log.FilterMessageSnippet("are not answered").Len() > 0 })
 	if _, body := fetch(t, client(listen), "http://localhost/metrics"); body != "one" {
 		t.Errorf("the second usher has taken the socket: %s", body)
 	}
