@@ -1,16 +1,14 @@
 package component
 
 import (
-	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/printable"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -87,7 +85,7 @@ func (c *Component) sees(s muc.Sight) {
 	if c.o.Report == nil || s.Before || !ok {
 		return
 	}
-	r := Report{What: what, At: now, Room: s.Room, Name: room.Name, Tenant: room.Tenant, Who: s.Who, VHost: c.vhost(s.Who), Text: printable(s.Why)}
+	r := Report{What: what, At: now, Room: s.Room, Name: room.Name, Tenant: room.Tenant, Who: s.Who, VHost: c.vhost(s.Who), Text: shown(s.Why)}
 	r.by(g)
 	c.o.Report(r)
 }
@@ -120,7 +118,7 @@ func (c *Component) reportOut(what What, g *live, text string) {
 		return
 	}
 	room := g.room()
-	r := Report{What: what, At: c.o.Now(), Room: g.Room, Name: room.Name, Tenant: room.Tenant, Who: g.Who, VHost: c.vhost(g.Who), Text: printable(text)}
+	r := Report{What: what, At: c.o.Now(), Room: g.Room, Name: room.Name, Tenant: room.Tenant, Who: g.Who, VHost: c.vhost(g.Who), Text: shown(text)}
 	r.by(g)
 	c.o.Report(r)
 }
@@ -149,7 +147,7 @@ func (c *Component) reportDecision(r *request, d auth.Decision, took time.Durati
 	if d.Verdict == auth.Allow {
 		report.Waited = waited
 	} else {
-		report.Text = printable(d.Told())
+		report.Text = shown(d.Told())
 	}
 	c.o.Report(report)
 }
@@ -165,31 +163,14 @@ func (c *Component) vhost(who jid.JID) string {
 // maxText caps the texts of a report, in characters.
 const maxText = 300
 
-// printable returns a text as it can be shown. Clients have written some of them.
-func printable(text string) string {
-	if len(text) <= maxText && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) || r == utf8.RuneError }) < 0 {
-		return text
-	}
-	var out strings.Builder
-	n := 0
-	for _, r := range text {
-		if n++; n > maxText {
-			out.WriteRune('…')
-			break
-		}
-		if !unicode.IsPrint(r) {
-			r = unicode.ReplacementChar
-		}
-		out.WriteRune(r)
-	}
-	return out.String()
-}
+// shown returns a text as a report has it. Clients have written some of them.
+func shown(text string) string { return printable.Cut(text, maxText, "…") }
 
 // readable makes the texts of an explanation printable.
 func readable(steps []auth.Step) []auth.Step {
 	for n := range steps {
 		s := &steps[n]
-		s.Expected, s.Found = printable(s.Expected), printable(s.Found)
+		s.Expected, s.Found = shown(s.Expected), shown(s.Found)
 	}
 	return steps
 }

@@ -101,7 +101,7 @@ func (c *Component) asksServer(ctx context.Context) {
 		cancel()
 		if err == nil && v.Name != "" {
 			c.link.mu.Lock()
-			c.link.server = printable(v.Name + " " + v.Version)
+			c.link.server = shown(v.Name + " " + v.Version)
 			c.link.mu.Unlock()
 			return
 		}

@@ -54,7 +54,7 @@ func (c *Component) EndRoom(ctx context.Context, address, reason string) error {
 	if err := c.mode.End(ctx, room, reason); err != nil {
 		return fmt.Errorf("could not end %s: %w", room, err)
 	}
-	c.o.Log.Info("room ended by an operator", zap.Stringer("room", room), zap.String("why", printable(reason)))
+	c.o.Log.Info("room ended by an operator", zap.Stringer("room", room), zap.String("why", shown(reason)))
 	return nil
 }
 
@@ -68,7 +68,7 @@ func (c *Component) RemoveOccupant(ctx context.Context, address, who, reason str
 	}
 	person, err := jid.ParseUnsafe(who)
 	if err != nil || person.Localpart() == "" {
-		return fmt.Errorf("%w: %s is not the JID of a person", ErrNoOccupant, printable(who))
+		return fmt.Errorf("%w: %s is not the JID of a person", ErrNoOccupant, shown(who))
 	}
 	done, err := c.turns.take(ctx, turnOf(room, person.Bare()))
 	if err != nil {

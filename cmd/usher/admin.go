@@ -16,6 +16,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // What the commands have in common that talk to the running usher, and usher's part of that.
@@ -105,7 +106,7 @@ func listTable(w io.Writer, head string, rows [][]string) {
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
-			if cells[i] = cut(strings.ReplaceAll(printable(cell), "\n", string(unicode.ReplacementChar))); cell == "" {
+			if cells[i] = cut(strings.ReplaceAll(printable.Lines(cell), "\n", string(unicode.ReplacementChar))); cell == "" {
 				cells[i] = "-"
 			}
 		}

@@ -21,6 +21,7 @@ import (
 	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/config/adopt"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // statusToDo is the exit status of an adopt that has found something to do, and has not done it.
@@ -416,7 +417,7 @@ func runProgram(ctx context.Context, dir string, out io.Writer, args ...string) 
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, out, &says
 	err := cmd.Run()
 	if text := strings.TrimSpace(says.String()); err != nil && text != "" {
-		return fmt.Errorf("%w: %s", err, printable(text))
+		return fmt.Errorf("%w: %s", err, printable.Lines(text))
 	}
 	return err
 }
@@ -425,7 +426,7 @@ func runProgram(ctx context.Context, dir string, out io.Writer, args ...string) 
 func tabbed(s string) string {
 	parts := strings.Split(s, "\t")
 	for i := range parts {
-		parts[i] = printable(parts[i])
+		parts[i] = printable.Lines(parts[i])
 	}
 	return strings.Join(parts, "\t")
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 func examine() *cobra.Command {
@@ -159,7 +160,7 @@ func (r *textReport) end() error {
 
 // writeCheck writes a check for people. Some words may come from the server or an issuer, so nothing may steer a terminal.
 func writeCheck(w io.Writer, c doctor.Check) error {
-	line := func(s string) string { return strings.ReplaceAll(printable(s), "\n", " ") }
+	line := func(s string) string { return strings.ReplaceAll(printable.Lines(s), "\n", " ") }
 	says := line(c.Says)
 	if c.Of != "" {
 		says = line(c.Of) + ": " + says

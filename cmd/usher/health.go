@@ -16,6 +16,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component/ops"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // healthWithin is how long usher may take to say how it is.
@@ -88,7 +89,7 @@ func askHealth(ctx context.Context, w io.Writer, listen, domain string, alive, a
 		return fmt.Errorf("what answers on %s says something else than usher does: is that usher?", listen)
 	}
 	if domain != "" && ready.Domain != "" && ready.Domain != domain {
-		return fmt.Errorf("the usher of %s answers on %s, and not that of %s: give each usher an ops.listen of its own", printable(ready.Domain), listen, domain)
+		return fmt.Errorf("the usher of %s answers on %s, and not that of %s: give each usher an ops.listen of its own", printable.Lines(ready.Domain), listen, domain)
 	}
 	if asJSON {
 		fmt.Fprintln(w, strings.TrimSpace(string(body)))
@@ -111,7 +112,7 @@ func missing(r ops.Readiness) string {
 	var all []string
 	for _, c := range r.Checks {
 		if !c.OK {
-			all = append(all, printable(c.Name+": "+c.Says))
+			all = append(all, printable.Lines(c.Name+": "+c.Says))
 		}
 	}
 	return strings.Join(all, "; ")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/printable"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -160,18 +161,18 @@ func writeRevoked(w io.Writer, done api.Revoked) {
 	r := done.Revocation
 	where, until := "in all rooms", "until it is lifted"
 	if r.Room != "" {
-		where = "in " + printable(r.Room)
+		where = "in " + printable.Lines(r.Room)
 	}
 	if !r.Until.IsZero() {
 		until = "until " + at(r.Until)
 	}
-	fmt.Fprintf(w, "Taken back %s, %s: tokens with %s\n", where, until, printable(claimsOf(r)))
+	fmt.Fprintf(w, "Taken back %s, %s: tokens with %s\n", where, until, printable.Lines(claimsOf(r)))
 	if !r.Before.IsZero() {
 		fmt.Fprintf(w, "issued until %s: five minutes are added for clocks, and tokens without iat are taken back, too\n", at(done.Refuses))
 	}
-	fmt.Fprintf(w, "To lift it: usher revocations --lift %s\n\n", printable(r.ID))
+	fmt.Fprintf(w, "To lift it: usher revocations --lift %s\n\n", printable.Lines(r.ID))
 	for _, note := range done.Notes {
-		fmt.Fprintf(w, "warning: %s\n", printable(note))
+		fmt.Fprintf(w, "warning: %s\n", printable.Lines(note))
 	}
 	if len(done.Notes) > 0 {
 		fmt.Fprintln(w)

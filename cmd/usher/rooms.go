@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/xmpp-usher/usher/component/api"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 func roomsCommand() *cobra.Command {
@@ -78,7 +79,7 @@ func onRoom(use, short string, others int, done string, flags *pflag.FlagSet, do
 					Room string `json:"room"`
 				}{args[0]})
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), done, printable(args[len(args)-1]))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), done, printable.Lines(args[len(args)-1]))
 			return err
 		},
 	}
@@ -126,7 +127,7 @@ func showRoom(cmd *cobra.Command, c socketClient, name string, asJSON bool) erro
 		return writeJSON(w, room)
 	}
 	roomTable(w, []api.Room{room.Room})
-	fmt.Fprintf(w, "\nRule: %s\n", printable(room.Rule))
+	fmt.Fprintf(w, "\nRule: %s\n", printable.Lines(room.Rule))
 	if !room.Ends.IsZero() {
 		fmt.Fprintf(w, "Ends: %s\n", at(room.Ends))
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 func rulesGroup() *cobra.Command {
@@ -160,7 +161,7 @@ func (h *holding) write(w io.Writer, asJSON bool) error {
 	switch {
 	case h.breakout:
 		b.WriteString("A breakout room: no rule is for it. Who may be in its main room may be in it.\n")
-		_, err := io.WriteString(w, printable(b.String()))
+		_, err := io.WriteString(w, printable.Lines(b.String()))
 		return err
 	case h.Rule != "":
 		fmt.Fprintf(&b, "%s fits: %s\n\n", h.Rule, h.Source)
@@ -177,7 +178,7 @@ func (h *holding) write(w io.Writer, asJSON bool) error {
 		}
 	}
 	_ = t.Flush() // into memory
-	_, err := io.WriteString(w, printable(b.String()))
+	_, err := io.WriteString(w, printable.Lines(b.String()))
 	return err
 }
 

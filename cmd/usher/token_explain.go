@@ -19,6 +19,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/component/api"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/printable"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -294,16 +295,6 @@ func writeExplanation(w io.Writer, e api.Explanation, asJSON bool) error {
 	if taken := taken(e); taken != "" {
 		fmt.Fprintf(&b, "The token, for usher revoke: %s\n", taken)
 	}
-	_, err := io.WriteString(w, printable(b.String()))
+	_, err := io.WriteString(w, printable.Lines(b.String()))
 	return err
-}
-
-// printable replaces characters that could steer a terminal, because claims may come from anybody.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || unicode.IsPrint(r) {
-			return r
-		}
-		return unicode.ReplacementChar
-	}, s)
 }

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/xmpp-usher/usher/pkg/printable"
 	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
@@ -46,7 +47,7 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 		defer func() {
 			fault := recover()
 			if fault != nil && fault != http.ErrAbortHandler {
-				s.Log.Error("a call of the API has failed: this is a bug", zap.String("fault", printable(fmt.Sprint(fault))), zap.Stack("stack"))
+				s.Log.Error("a call of the API has failed: this is a bug", zap.String("fault", printable.Text(fmt.Sprint(fault))), zap.Stack("stack"))
 				if out.status == 0 {
 					writeProblem(out, http.StatusInternalServerError, "this is a bug of usher; its log has more")
 				} else {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // Client asks the usher behind a socket.
@@ -140,7 +142,7 @@ func (c Client) ask(ctx context.Context, method, path string, body, into any) er
 		return fmt.Errorf("something listens on %s that is no usher: name usher's socket with --socket", c.Path)
 	}
 	wrongVersion := fmt.Errorf("the usher behind %s has another version, %s: use the usher command of that version, or restart it",
-		c.Path, printable(got.Header.Get(versionHeader)))
+		c.Path, printable.Text(got.Header.Get(versionHeader)))
 	if got.StatusCode >= http.StatusMultipleChoices {
 		var p huma.ErrorModel
 		if err := json.Unmarshal(said, &p); err != nil || p.Detail == "" || p.Detail == errNoSuchPath.Error() {

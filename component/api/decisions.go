@@ -13,6 +13,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/history"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // Decision is what usher decided about somebody.
@@ -111,10 +112,10 @@ func (s *server) listDecisions(ctx context.Context, in *struct {
 
 func decision(e history.Entry) Decision {
 	return Decision{
-		Number: e.Number, At: e.At, Room: printable(e.Room.String()), Who: printable(e.Who.Bare().String()), VHost: e.VHost,
+		Number: e.Number, At: e.At, Room: printable.Text(e.Room.String()), Who: printable.Text(e.Who.Bare().String()), VHost: e.VHost,
 		Verdict: e.Verdict.String(), Reason: string(e.Reason), Affiliation: string(e.Affiliation),
-		Issuer: printable(e.Issuer), JTI: printable(e.JTI), User: printable(e.User),
-		Milliseconds: float64(e.Took.Microseconds()) / 1000, Told: printable(e.Text), Steps: steps(e.Steps),
+		Issuer: printable.Text(e.Issuer), JTI: printable.Text(e.JTI), User: printable.Text(e.User),
+		Milliseconds: float64(e.Took.Microseconds()) / 1000, Told: printable.Text(e.Text), Steps: steps(e.Steps),
 	}
 }
 
@@ -122,7 +123,7 @@ func decision(e history.Entry) Decision {
 func steps(all []auth.Step) []auth.Step {
 	shown := make([]auth.Step, len(all))
 	for i, s := range all {
-		s.Expected, s.Found = printable(s.Expected), printable(s.Found)
+		s.Expected, s.Found = printable.Text(s.Expected), printable.Text(s.Found)
 		shown[i] = s
 	}
 	return shown

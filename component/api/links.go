@@ -14,6 +14,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // LinkRequest asks for a one-time link.
@@ -120,7 +121,7 @@ func (s *server) redeem(ctx context.Context, code string) (Minted, error) {
 	if err := d.Decode(&p); err != nil {
 		return Minted{}, errLinkOver
 	}
-	callOf(ctx).Key, callOf(ctx).Room = p.Key, printable(p.Mint.Room) // also if the key counts no more: the log names it
+	callOf(ctx).Key, callOf(ctx).Room = p.Key, printable.Text(p.Mint.Room) // also if the key counts no more: the log names it
 	asked, err := s.promised(p)
 	if err != nil {
 		return Minted{}, err
@@ -130,7 +131,7 @@ func (s *server) redeem(ctx context.Context, code string) (Minted, error) {
 	if err != nil {
 		return Minted{}, err
 	}
-	callOf(ctx).Who = printable("jti=" + minted.JTI)
+	callOf(ctx).Who = printable.Text("jti=" + minted.JTI)
 	first, err := links.Redeem(ctx, found)
 	switch {
 	case err != nil:

@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"unicode"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
 
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // Faults of a question.
@@ -32,7 +32,7 @@ const headerJSON = "Content-Type: application/json"
 
 // problem returns an error as RFC 9457 has it.
 func problem(status int, format string, args ...any) error {
-	return huma.NewError(status, printable(fmt.Sprintf(format, args...)))
+	return huma.NewError(status, printable.Text(fmt.Sprintf(format, args...)))
 }
 
 // fault returns the answer to an error.
@@ -102,12 +102,7 @@ func harmless(text string) string {
 	if LooksLikeToken(text) {
 		return "(not repeated, because it may be a token)"
 	}
-	const longest = 300
-	if all := []rune(printable(text)); len(all) > longest {
-		return string(all[:longest]) + "…"
-	} else {
-		return string(all)
-	}
+	return printable.Cut(text, 300, "…")
 }
 
 // writeProblem answers a request that no operation has seen.
@@ -115,14 +110,4 @@ func writeProblem(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(&huma.ErrorModel{Title: http.StatusText(status), Status: status, Detail: text}) // fails if the client has gone
-}
-
-// printable replaces characters that do not print, as token.ForLog does, but cuts nothing.
-func printable(text string) string {
-	return strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return unicode.ReplacementChar
-		}
-		return r
-	}, text)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // Grant is the right of somebody to be in a room. Its texts are printable.
@@ -169,7 +170,7 @@ func (s *server) revoke(ctx context.Context, in *struct{ Body revocationRequest 
 	if err != nil {
 		return nil, s.fault(err)
 	}
-	callOf(ctx).Who = printable(strings.Join(r.Words(), ", "))
+	callOf(ctx).Who = printable.Text(strings.Join(r.Words(), ", "))
 	key := keyOf(ctx)
 	switch {
 	case r.Room != "" && !key.everywhere():
@@ -221,7 +222,7 @@ func notes(r auth.Revocation, issuers []string) (all []string) {
 		if len(issuers) > 0 {
 			has = "it has " + strings.Join(issuers[:min(len(issuers), mostNamed)], ", ")
 		}
-		all = append(all, printable(fmt.Sprintf("no issuer of the configuration has the name %s (app_id); %s. Lift this revocation if it is a mistake",
+		all = append(all, printable.Text(fmt.Sprintf("no issuer of the configuration has the name %s (app_id); %s. Lift this revocation if it is a mistake",
 			r.Issuer, has)))
 	}
 	if r.Before.After(r.At) {
@@ -238,8 +239,8 @@ func shown(all []component.LiveGrant) []Grant {
 	list := make([]Grant, len(all))
 	for i, g := range all {
 		list[i] = Grant{
-			Room: printable(g.Room.String()), Who: printable(g.Who.String()), Affiliation: g.Affiliation, Reason: string(g.Reason),
-			Issuer: printable(g.Issuer), JTI: printable(g.JTI), User: printable(g.User), At: g.At, Expires: dated(g.Expires), RemoveAt: dated(g.RemoveAt),
+			Room: printable.Text(g.Room.String()), Who: printable.Text(g.Who.String()), Affiliation: g.Affiliation, Reason: string(g.Reason),
+			Issuer: printable.Text(g.Issuer), JTI: printable.Text(g.JTI), User: printable.Text(g.User), At: g.At, Expires: dated(g.Expires), RemoveAt: dated(g.RemoveAt),
 		}
 	}
 	return list
@@ -257,7 +258,7 @@ func printableError(err error) string {
 	if err == nil {
 		return ""
 	}
-	return printable(err.Error())
+	return printable.Text(err.Error())
 }
 
 // lastDate is the last time that JSON can have (RFC 3339 §1).

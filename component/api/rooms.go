@@ -10,6 +10,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // Room is what a list of rooms says of one.
@@ -133,7 +134,7 @@ func (s *server) listRooms(ctx context.Context, _ *struct{}) (*struct{ Body room
 
 func summary(r component.RoomSummary) Room {
 	return Room{
-		Room: printable(r.Room.String()), Name: printable(r.Name), Tenant: printable(r.Tenant), Open: r.Open, HostInside: r.HostInside, Locked: r.Locked,
+		Room: printable.Text(r.Room.String()), Name: printable.Text(r.Name), Tenant: printable.Text(r.Tenant), Open: r.Open, HostInside: r.HostInside, Locked: r.Locked,
 		Since: r.Since, Hosts: r.Hosts, Members: r.Members, Guests: r.Guests, Waiting: r.Waiting,
 	}
 }
@@ -148,17 +149,17 @@ func (s *server) getRoom(ctx context.Context, in *InRoom) (*struct{ Body RoomVie
 		return nil, s.fault(err)
 	}
 	view := RoomView{
-		Room: summary(v.RoomSummary), RuleNumber: v.RuleNumber, Rule: printable(v.Text), Ends: dated(v.Ends),
+		Room: summary(v.RoomSummary), RuleNumber: v.RuleNumber, Rule: printable.Text(v.Text), Ends: dated(v.Ends),
 		Occupants: make([]Occupant, len(v.Occupants)), Waits: make([]Waiter, len(v.Waits)),
 	}
 	for i, o := range v.Occupants {
 		view.Occupants[i] = Occupant{
-			ID: printable(o.Who.String()), As: o.As, Affiliation: o.Affiliation,
-			Issuer: printable(o.Issuer), JTI: printable(o.JTI), User: printable(o.User), Since: o.Since, Inside: o.Inside,
+			ID: printable.Text(o.Who.String()), As: o.As, Affiliation: o.Affiliation,
+			Issuer: printable.Text(o.Issuer), JTI: printable.Text(o.JTI), User: printable.Text(o.User), Since: o.Since, Inside: o.Inside,
 		}
 	}
 	for i, w := range v.Waits {
-		view.Waits[i] = Waiter{printable(w.Who.String()), w.Since, string(w.Reason)}
+		view.Waits[i] = Waiter{printable.Text(w.Who.String()), w.Since, string(w.Reason)}
 	}
 	return &struct{ Body RoomView }{view}, nil
 }
@@ -174,7 +175,7 @@ func (s *server) endRoom(ctx context.Context, in *struct {
 	if LooksLikeToken(in.Reason) {
 		return nil, s.fault(errToken)
 	}
-	return &none{}, s.fault(u.EndRoom(ctx, room.JID.String(), printable(in.Reason)))
+	return &none{}, s.fault(u.EndRoom(ctx, room.JID.String(), printable.Text(in.Reason)))
 }
 
 func (s *server) removeOccupant(ctx context.Context, in *struct {
@@ -195,7 +196,7 @@ func (s *server) removeOccupant(ctx context.Context, in *struct {
 		return nil, problem(http.StatusUnprocessableEntity, "the id of an occupant is a bare JID, such as romeo@meet.example.com: GET %s/rooms/{room} lists them", Base)
 	}
 	callOf(ctx).Who = who.String()
-	return &none{}, s.fault(u.RemoveOccupant(ctx, room.JID.String(), who.String(), printable(in.Reason), in.Bar))
+	return &none{}, s.fault(u.RemoveOccupant(ctx, room.JID.String(), who.String(), printable.Text(in.Reason), in.Bar))
 }
 
 func (s *server) lockRoom(lock bool) func(context.Context, *InRoom) (*none, error) {

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/xmpp-usher/usher/pkg/printable"
 	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
@@ -41,7 +42,7 @@ func (s *Server) others(ctx context.Context) error {
 	other, err := Client{s.Path}.Status(ctx)
 	switch {
 	case err == nil && other.Domain != s.Status.Domain:
-		return fmt.Errorf("the usher of %s has the socket %s: name another file in admin.socket", printable(other.Domain), s.Path)
+		return fmt.Errorf("the usher of %s has the socket %s: name another file in admin.socket", printable.Text(other.Domain), s.Path)
 	case err == nil && other.Active:
 		return fmt.Errorf("%w the socket %s", errOthers, s.Path)
 	case s.Active() != nil:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // MintRequest asks for a token.
@@ -110,7 +111,7 @@ func (s *server) mintToken(ctx context.Context, in *struct{ Body MintRequest }) 
 	if err != nil {
 		return nil, s.fault(err)
 	}
-	callOf(ctx).Who = printable("jti=" + minted.JTI)
+	callOf(ctx).Who = printable.Text("jti=" + minted.JTI)
 	return &struct{ Body Minted }{minted}, nil
 }
 
@@ -157,7 +158,7 @@ func (s *server) allowed(ctx context.Context, asked MintRequest) (MintRequest, e
 	} else if room, err = auth.ParseRoomName(asked.Room); err != nil {
 		return asked, problem(http.StatusUnprocessableEntity, "body.room: %v: write the name of a room, or [tenant]name", err)
 	}
-	callOf(ctx).Room = printable(room.String())
+	callOf(ctx).Room = printable.Text(room.String())
 	if !key.covers(room) {
 		return asked, problem(http.StatusForbidden, "the key %s is not for this room, but for %s", key.Name, listed(key.Rooms))
 	}
@@ -213,7 +214,7 @@ func (s *server) explain(ctx context.Context, in *struct{ Body ExplainRequest })
 		return nil, s.fault(err)
 	}
 	for _, text := range []*string{&e.From, &e.Room, &e.Detail, &e.Told, &e.Issuer, &e.User, &e.JTI} {
-		*text = printable(*text)
+		*text = printable.Text(*text)
 	}
 	e.Steps = steps(e.Steps)
 	return &struct{ Body Explanation }{e}, nil

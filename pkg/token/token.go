@@ -42,11 +42,11 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
 
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"github.com/lestrrat-go/jwx/v2/jws"
 
+	"github.com/xmpp-usher/usher/pkg/printable"
 	"github.com/xmpp-usher/usher/pkg/strictjson"
 )
 
@@ -191,21 +191,7 @@ func (t *Token) ID() string {
 
 // ForLog makes a text of a token safe for a log or a terminal: it cuts it to 64 characters, and replaces characters that do not
 // print by U+FFFD.
-func ForLog(text string) string {
-	const most = 64
-	var out strings.Builder
-	n := 0
-	for _, r := range text {
-		if n++; n > most {
-			break
-		}
-		if !unicode.IsPrint(r) {
-			r = unicode.ReplacementChar
-		}
-		out.WriteRune(r)
-	}
-	return out.String()
-}
+func ForLog(text string) string { return printable.Cut(text, 64, "") }
 
 // Verify returns nil if the token was signed with key by alg, otherwise ErrSignature. alg is an algorithm that the caller allows
 // for the key, never one chosen by the token's header. The key is []byte for HS*, *rsa.PublicKey for RS* and PS*, *ecdsa.PublicKey

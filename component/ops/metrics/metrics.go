@@ -32,11 +32,12 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 //go:generate go test -run ^TestReadme$ . -update
 
-// most is how many values a label has that is no closed list, and longest how many bytes such a value has.
+// most is how many values a label has that is no closed list, and longest how many characters such a value has.
 const most, longest = 100, 100
 
 // mostSeries caps the series of decisions by tenant: clients choose the tenant that they are refused for, and in part the reason.
@@ -294,18 +295,13 @@ func (f *few) value(text string, may bool) string {
 	if f.all == nil {
 		f.all = make(map[string]string, most)
 	}
-	v = printable(text)
+	v = label(text)
 	f.all[strings.Clone(text)] = v
 	return v
 }
 
-// printable returns a text as a label may have it: a label that is no UTF-8 would make usher panic.
-func printable(text string) string {
-	if len(text) > longest {
-		text = text[:longest]
-	}
-	return strings.ToValidUTF8(text, "\uFFFD")
-}
+// label returns a text as a label may have it: one that is no UTF-8 would make usher panic.
+func label(text string) string { return printable.Cut(text, longest, "") }
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)

@@ -176,7 +176,7 @@ func truth(b bool) float64 {
 func (t told) connection(s component.Status) {
 	t.gauge(connected, truth(s.Connected))
 	t.time(connectedAt, s.Since)
-	t.gauge(connection, 1, printable(s.Domain), printable(s.Address), printable(s.Server))
+	t.gauge(connection, 1, label(s.Domain), label(s.Address), label(s.Server))
 	if s.Behind != "" {
 		t.gauge(jicofo, truth(s.Jicofo == "online"))
 	}
@@ -250,7 +250,7 @@ func (t told) store(all []store.Size) {
 func (t told) keys(all []keys.Status) {
 	seen := map[string]bool{}
 	for _, s := range all {
-		source := printable(s.Source)
+		source := label(s.Source)
 		if seen[source] || len(seen) == most {
 			continue
 		}
@@ -265,7 +265,7 @@ func (t told) keys(all []keys.Status) {
 func (t told) webhooks(all []Webhook) {
 	seen := map[string]bool{}
 	for _, w := range all {
-		hook := printable(w.Name)
+		hook := label(w.Name)
 		if seen[hook] || len(seen) == most {
 			continue
 		}
