@@ -20,12 +20,15 @@ type Browser struct {
 	answers *bufio.Scanner
 }
 
-// BrowserOptions say how the page is looked at. The zero value is a window of 1280 by 900 pixels, and light.
+// BrowserOptions say how the page is looked at. The zero value is a window of 1280 by 900 pixels, light, in English.
 type BrowserOptions struct {
 	Scheme string `json:"scheme,omitempty"` // light or dark
 	Width  int    `json:"width,omitempty"`  // pixels
 	Height int    `json:"height,omitempty"`
 	Motion string `json:"motion,omitempty"` // "reduce": the person wants nothing to move
+	Locale string `json:"locale,omitempty"` // the person's language, as in de-DE
+
+	NoScript bool `json:"noScript,omitempty"` // pages run no script
 }
 
 // browserWithin is how long a browser may be open. It waits for less than that for what a test wants to see.

@@ -1,6 +1,6 @@
 // Drives Debian's Chromium for the tests: one command a line on standard input, one answer a line on standard output.
 //
-//   node browse.mjs '{"scheme": "dark", "width": 1280, "height": 900, "motion": "reduce"}'
+//   node browse.mjs '{"scheme": "dark", "width": 1280, "height": 900, "motion": "reduce", "locale": "de-DE", "noScript": true}'
 //
 //   {"do": "open", "url": …}
 //   {"do": "see", "css": …, "text": …}      waits until an element has the text ("" for any), and answers with the element's text
@@ -13,12 +13,12 @@
 //   {"do": "shot", "file": …}               a picture of what shows
 //
 // The answer is {"value": …} or {"error": …}. "do": "log" answers with what the page has complained about so far: errors of its script,
-// and requests that its policy has refused.
+// and requests that its policy has refused. "do": "asked" answers with what the page has asked the person in dialogs.
 
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
-const options = { scheme: 'light', width: 1280, height: 900, motion: 'no-preference', timeout: 60000, ...JSON.parse(process.argv[2] || '{}') };
+const options = { scheme: 'light', width: 1280, height: 900, motion: 'no-preference', locale: 'en-GB', noScript: false, timeout: 60000, ...JSON.parse(process.argv[2] || '{}') };
 
 const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
@@ -26,7 +26,8 @@ const browser = await chromium.launch({
 });
 const context = await browser.newContext({
     viewport: { width: options.width, height: options.height },
-    colorScheme: options.scheme, reducedMotion: options.motion, locale: 'en-GB', timezoneId: 'UTC',
+    colorScheme: options.scheme, reducedMotion: options.motion, locale: options.locale, timezoneId: 'UTC',
+    javaScriptEnabled: !options.noScript,
 });
 const page = await context.newPage();
 page.setDefaultTimeout(options.timeout);
@@ -40,6 +41,12 @@ page.on('console', message => {
 page.on('request', request => {
     const url = new URL(request.url());
     if (!['127.0.0.1', ''].includes(url.hostname)) log.push(`asks another machine: ${url}`);
+});
+
+const asked = [];
+page.on('dialog', dialog => { // the person says yes
+    asked.push(dialog.message());
+    dialog.accept();
 });
 
 const commands = {
@@ -61,6 +68,7 @@ const commands = {
     media: ({ scheme }) => page.emulateMedia({ colorScheme: scheme }).then(() => true),
     shot: ({ file }) => page.screenshot({ path: file }).then(() => true),
     log: () => log,
+    asked: () => asked,
 };
 
 for await (const line of createInterface({ input: process.stdin })) {

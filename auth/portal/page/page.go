@@ -86,6 +86,20 @@ func (v Rooms) Waiting() (n int) {
 	return n
 }
 
+// Sorted returns the rooms in the order of the list: those in which people wait, then those that are open, then the others.
+func (v Rooms) Sorted() []Room {
+	urgency := func(r Room) int {
+		switch {
+		case r.Waiting > 0:
+			return 0
+		case r.Open:
+			return 1
+		}
+		return 2
+	}
+	return slices.SortedStableFunc(slices.Values(v.Rooms), func(a, b Room) int { return urgency(a) - urgency(b) })
+}
+
 // Room is a row of the list of rooms.
 type Room struct {
 	Name, Tenant string
@@ -101,7 +115,7 @@ type Room struct {
 
 // Wait is the page on which guests wait for a host: GET /wait/…. Events is the address of a stream of server-sent events: a message with
 // the data "ready" says that a host is inside, any other that none is. With "ready" the script goes on to Enter. Without a script, the page
-// loads itself again from time to time, and shows a link once Ready is set.
+// loads itself again every 15 seconds, and goes on once Ready is set.
 type Wait struct {
 	Room   string
 	Events string

@@ -49,7 +49,7 @@ func views() map[string]func(*Pages, http.ResponseWriter, *http.Request) {
 	rooms("none", Rooms{Person: "Kim Example"})
 	rooms("none open", Rooms{Person: "Kim Example", Any: true, Random: "calm-river-42"})
 	for _, ready := range []bool{false, true} {
-		v := Wait{Room: "standup", Events: "/wait/standup/events", Host: "/login?room=standup", Enter: "https://meet.example.com/standup", Ready: ready}
+		v := Wait{Room: "standup", Events: "/wait/standup/events", Host: "/login?room=standup", Enter: "/meet/standup", Ready: ready}
 		all[fmt.Sprint("wait ", ready)] = func(p *Pages, w http.ResponseWriter, r *http.Request) { p.Wait(w, r, 200, v) }
 	}
 	for _, text := range texts {
