@@ -24,6 +24,9 @@ type stage struct {
 	login Login
 	rooms Rooms
 	wait  Wait
+
+	lost   bool // the login of the page of rooms has ended
+	refuse int  // how many streams of events are answered as by a portal that stands by
 }
 
 func newStage(t *testing.T) *stage {
@@ -33,7 +36,13 @@ func newStage(t *testing.T) *stage {
 	mux.HandleFunc("GET /style.css", p.Asset)
 	mux.HandleFunc("GET /portal.js", p.Asset)
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) { p.Login(w, r, 200, read(s, &s.login)) })
-	mux.HandleFunc("GET /rooms", func(w http.ResponseWriter, r *http.Request) { p.Rooms(w, r, 200, read(s, &s.rooms)) })
+	mux.HandleFunc("GET /rooms", func(w http.ResponseWriter, r *http.Request) {
+		if read(s, &s.lost) {
+			http.Redirect(w, r, "/login", http.StatusSeeOther)
+			return
+		}
+		p.Rooms(w, r, 200, read(s, &s.rooms))
+	})
 	mux.HandleFunc("GET /wait/standup", func(w http.ResponseWriter, r *http.Request) { p.Wait(w, r, 200, read(s, &s.wait)) })
 	mux.HandleFunc("GET /wait/standup/events", s.follow)
 	mux.HandleFunc("GET /view/{name}", func(w http.ResponseWriter, r *http.Request) { views()[r.PathValue("name")](p, w, r) })
@@ -69,19 +78,27 @@ func (s *stage) change(f func()) {
 	f()
 }
 
-// follow sends what the test says. The text "away" ends the stream as a portal does that stops, "503" answers as one that stands by.
+// follow sends what the test says. The text "away" ends the stream as a portal does that stops.
 func (s *stage) follow(w http.ResponseWriter, r *http.Request) {
+	refused := false
+	s.change(func() {
+		if refused = s.refuse > 0; refused {
+			s.refuse--
+		}
+	})
 	s.open <- struct{}{}
+	if refused {
+		http.Error(w, "standing by", http.StatusServiceUnavailable)
+		return
+	}
 	w.Header().Set("Content-Type", "text/event-stream")
+	// Browsers wait so many milliseconds before they follow again.
+	fmt.Fprint(w, "retry: 100\n\n")
+	_ = http.NewResponseController(w).Flush()
 	for {
 		select {
 		case text := <-s.events:
-			switch text {
-			case "away":
-				return
-			case "503":
-				w.Header().Set("Content-Type", "text/plain")
-				w.WriteHeader(http.StatusServiceUnavailable)
+			if text == "away" {
 				return
 			}
 			fmt.Fprintf(w, "data: %s\n\n", text)

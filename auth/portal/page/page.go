@@ -68,6 +68,9 @@ type Login struct {
 	Text      Text              // may be empty
 }
 
+// Alarm reports whether a text stands above the form. The reader begins there, else in the first empty field.
+func (v Login) Alarm() bool { return v.Wrong || v.TooMany > 0 || v.Text != "" }
+
 // Rooms is the page with the rooms of a host: GET /rooms. Its forms have the field "room", and are sent to POST /rooms (open),
 // /rooms/lock, /rooms/unlock and /rooms/end.
 type Rooms struct {
