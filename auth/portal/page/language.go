@@ -106,18 +106,22 @@ func (s speech) Say(key string, with ...any) string {
 func (s speech) Span(d time.Duration) string {
 	up := func(unit time.Duration) int { return int((d + unit - 1) / unit) }
 	switch {
-	case d > 2*time.Hour:
+	case d >= 2*time.Hour:
 		return s.Say("span.hours", up(time.Hour))
-	case d > 2*time.Minute:
+	case d >= 2*time.Minute:
 		return s.Say("span.minutes", up(time.Minute))
 	}
 	return s.Say("span.seconds", max(up(time.Second), 1))
 }
 
-// Ago returns how long something has lasted, in words.
+// Ago returns how long something has lasted, in words. It rounds down.
 func (s speech) Ago(since time.Time) string {
-	if d := time.Since(since); d > time.Minute {
-		return s.Say("rooms.since", s.Span(d))
+	d := time.Since(since).Truncate(time.Minute)
+	switch {
+	case d < 2*time.Minute:
+		return s.Say("rooms.just")
+	case d >= 2*time.Hour:
+		d = d.Truncate(time.Hour)
 	}
-	return s.Say("rooms.just")
+	return s.Say("rooms.since", s.Span(d))
 }

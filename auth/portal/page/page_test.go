@@ -306,14 +306,35 @@ func TestLanguageOf(t *testing.T) {
 // Numbers take the form of the language.
 func TestPlurals(t *testing.T) {
 	for language, want := range map[string][]string{
-		"en": {"1 person waits", "3 people wait", "4 people wait for a host.", "for 13 minutes", "for 4 hours"},
-		"de": {"1 Person wartet", "3 Personen warten", "4 Personen warten auf einen Gastgeber.", "seit 13 Minuten", "seit 4 Stunden"},
+		"en": {"1 person waits", "3 people wait", "4 people wait for a host.", "for 12 minutes", "for 3 hours"},
+		"de": {"1 Person wartet", "3 Personen warten", "4 Personen warten auf einen Gastgeber.", "seit 12 Minuten", "seit 3 Stunden"},
 	} {
 		body := shown(t, language, views()["rooms list"]).Body.String()
 		for _, text := range want {
 			if !strings.Contains(body, text) {
 				t.Errorf("%s: no %q in\n%s", language, text, body)
 			}
+		}
+	}
+}
+
+// People wait for a span to be over, so it is never too short; what has lasted is never too long.
+func TestSpans(t *testing.T) {
+	s := loadLanguages().of(httptest.NewRequest("GET", "/", nil))
+	for d, want := range map[time.Duration]string{
+		0: "1 second", time.Millisecond: "1 second", 1001 * time.Millisecond: "2 seconds", 119 * time.Second: "119 seconds", 2 * time.Minute: "2 minutes",
+		121 * time.Second: "3 minutes", 2 * time.Hour: "2 hours", 121 * time.Minute: "3 hours",
+	} {
+		if got := s.Span(d); got != want {
+			t.Errorf("%v: %s, want %s", d, got, want)
+		}
+	}
+	for d, want := range map[time.Duration]string{
+		-time.Minute: "since a moment ago", time.Minute: "since a moment ago", 179 * time.Second: "for 2 minutes", 119 * time.Minute: "for 119 minutes",
+		121 * time.Minute: "for 2 hours", 179 * time.Minute: "for 2 hours", 100 * time.Hour: "for 100 hours",
+	} {
+		if got := s.Ago(time.Now().Add(-d)); got != want {
+			t.Errorf("%v ago: %s, want %s", d, got, want)
 		}
 	}
 }
