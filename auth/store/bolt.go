@@ -33,14 +33,14 @@ const (
 
 // The bucket "usher" holds a bucket for each kind, and the format, so that usher recognises another program's bbolt file. In the
 // bucket of a kind a key maps to a CRC-32C of the key and of what follows it, the end of the record (seconds since 1970 in 8
-// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records. Formats 2 and 3 had fewer kinds,
+// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records. Formats 2 to 4 had fewer kinds,
 // and format 1 had no CRC.
 var (
 	usherBucket    = []byte("usher")
 	formatKey      = []byte("format") // comes before the names of all kinds: earlier versions look no further than the first key
-	format         = []byte("4")
+	format         = []byte("5")
 	formatUnsummed = []byte("1")
-	readable       = [][]byte{format, []byte("3"), []byte("2"), formatUnsummed}
+	readable       = [][]byte{format, []byte("4"), []byte("3"), []byte("2"), formatUnsummed}
 )
 
 const sumLen, endLen = 4, 12

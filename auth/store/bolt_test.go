@@ -74,7 +74,7 @@ func TestFileSize(t *testing.T) {
 	s := open(t, path, store.Options{Now: clock.Now, MaxBytes: most})
 	random := rand.New(rand.NewPCG(3, 3))
 	for round := range 3 {
-		for _, k := range []store.Kind{store.KindSession, store.KindGrant, store.KindHeld, store.KindWebhook} {
+		for _, k := range []store.Kind{store.KindSession, store.KindGrant, store.KindHeld, store.KindWebhook, store.KindLogin, store.KindUsed} {
 			for n, full := 0, false; !full; n++ {
 				var some []store.Record
 				for range 50 {
@@ -103,7 +103,7 @@ func TestFileSize(t *testing.T) {
 
 // TestFormer: a file of an earlier version, with fewer kinds or records without checksums, becomes one of this version.
 func TestFormer(t *testing.T) {
-	for _, format := range []string{"1", "2", "3"} {
+	for _, format := range []string{"1", "2", "3", "4"} {
 		t.Run(format, func(t *testing.T) { former(t, format) })
 	}
 }
@@ -120,7 +120,7 @@ func TestLatter(t *testing.T) {
 	}
 	defer db.Close()
 	if err := db.View(func(tx *bbolt.Tx) error {
-		if key, value := tx.Bucket([]byte("usher")).Cursor().First(); string(key) != "format" || string(value) != "4" {
+		if key, value := tx.Bucket([]byte("usher")).Cursor().First(); string(key) != "format" || string(value) != "5" {
 			t.Errorf("the first key is %q, with %q", key, value)
 		}
 		return nil
@@ -180,7 +180,7 @@ func former(t *testing.T, format string) {
 	defer db.Close()
 	if err := db.View(func(tx *bbolt.Tx) error {
 		b := tx.Bucket([]byte("usher"))
-		if f := string(b.Get([]byte("format"))); f != "4" || len(b.Bucket([]byte("grant")).Get([]byte("0000"))) != 4+12+len("value 0") {
+		if f := string(b.Get([]byte("format"))); f != "5" || len(b.Bucket([]byte("grant")).Get([]byte("0000"))) != 4+12+len("value 0") {
 			t.Errorf("the file has format %s", f)
 		}
 		return nil
@@ -302,7 +302,7 @@ func TestNotOurs(t *testing.T) {
 			_, err := tx.CreateBucket([]byte("raft"))
 			return err
 		}), "another program"},
-		"another format": {usher(func(all *bbolt.Bucket) error { return all.Put([]byte("format"), []byte("5")) }), "another version"},
+		"another format": {usher(func(all *bbolt.Bucket) error { return all.Put([]byte("format"), []byte("6")) }), "another version"},
 		"no format":      {usher(func(*bbolt.Bucket) error { return nil }), "another version"},
 		"a record for a bucket": {usher(func(all *bbolt.Bucket) error {
 			return errors.Join(all.Put([]byte("format"), []byte("1")), all.Put([]byte("grant"), []byte("1")))

@@ -7,7 +7,7 @@ import (
 )
 
 // Own returns the store as the usher of one shard uses it. A shard is a server of several that share a store, each with an usher of its
-// own. Sessions, revocations and one-time tokens are common to all shards. Grants, held requests, bars, seats, events for
+// own. Sessions, those of the portal, revocations and one-time tokens are common to all shards. Grants, held requests, bars, seats, events for
 // webhooks, and what is known of rooms are the shard's alone. An usher that starts takes over what it finds of these, and crosses out what
 // has no room any more.
 //

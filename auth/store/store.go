@@ -45,13 +45,15 @@ const (
 	KindRoom       Kind = "room"       // what is remembered of a room: when it began, when its last host left
 	KindWebhook    Kind = "webhook"    // events that a webhook has not taken yet
 	KindLink       Kind = "link"       // one-time links, by the hash of their code
+	KindLogin      Kind = "login"      // sessions of the portal, by a part of the hash of their cookie
+	KindFlow       Kind = "login-flow" // logins at a provider that are under way, by the hash of their state
 )
 
 // shares are the parts of a store's bytes that the kinds have, in 64ths. So one kind leaves room for the others. Their records differ
 // in number: a person has a session and a grant for hours, and a request for a minute.
 var shares = map[Kind]int64{
-	KindSession: 22, KindGrant: 20, KindHeld: 6, KindWebhook: 4, KindUsed: 3, KindSeat: 3, KindRevocation: 2, KindBar: 1, KindRoom: 1,
-	KindLink: 1, KindLease: 1,
+	KindSession: 20, KindGrant: 20, KindHeld: 5, KindWebhook: 3, KindUsed: 3, KindSeat: 3, KindLogin: 3, KindRevocation: 2, KindBar: 1,
+	KindRoom: 1, KindLink: 1, KindFlow: 1, KindLease: 1,
 }
 
 // kinds are all kinds, in order.
@@ -176,8 +178,8 @@ type Options struct {
 	// Now is the clock by which records end; nil means the machine's.
 	Now func() time.Time
 	// MaxBytes caps the bytes of the store, in its file or in memory; 0 means the default. Each kind has a part of them, so that it
-	// leaves room for the others: sessions have 22 of 64, grants 20, held requests 6, events for webhooks 4, used tokens and seats
-	// 3 each, revocations 2, and all others 1.
+	// leaves room for the others: sessions and grants have 20 of 64 each, held requests 5, events for webhooks, used tokens,
+	// seats and sessions of the portal 3 each, revocations 2, and all others 1.
 	MaxBytes int64
 	// Patience is how long Open waits for another usher to close the file; 0 means 3 s.
 	Patience time.Duration

@@ -126,8 +126,8 @@ func RunCounting(t *testing.T, open Open) {
 }
 
 var kinds = []store.Kind{
-	store.KindBar, store.KindGrant, store.KindHeld, store.KindLease, store.KindLink, store.KindRevocation, store.KindRoom, store.KindSeat,
-	store.KindSession, store.KindUsed, store.KindWebhook,
+	store.KindBar, store.KindFlow, store.KindGrant, store.KindHeld, store.KindLease, store.KindLink, store.KindLogin, store.KindRevocation,
+	store.KindRoom, store.KindSeat, store.KindSession, store.KindUsed, store.KindWebhook,
 }
 
 const kind = store.KindGrant
