@@ -74,6 +74,18 @@ func readKeys(file string) ([]byte, []config.APIKey, error) {
 
 // changeKeys changes a file with keys of the API, while nobody else does.
 func changeKeys(file string, change func(content []byte, all []config.APIKey) ([]byte, error)) error {
+	return changeFile(file, config.MaxAPIKeys, func(content []byte) ([]byte, error) {
+		all, err := config.ParseAPIKeys(file, content)
+		if err != nil {
+			return nil, err
+		}
+		content, err = change(content, all)
+		return content, inFile(file, err, keyFlags)
+	})
+}
+
+// changeFile gives a file another content, while nobody else does: its folder is locked. A file that does not exist is made.
+func changeFile(file string, most int, change func(content []byte) ([]byte, error)) error {
 	folder, err := os.Open(filepath.Dir(file))
 	if err != nil {
 		return err
@@ -82,19 +94,29 @@ func changeKeys(file string, change func(content []byte, all []config.APIKey) ([
 	if err := syscall.Flock(int(folder.Fd()), syscall.LOCK_EX); err != nil {
 		return fmt.Errorf("locking %s: %w", folder.Name(), err)
 	}
-	content, all, err := readKeys(file)
-	if err != nil {
+	content, err := smallfile.Read(file, most)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	content, err = change(content, all)
+	if content, err = change(content); err != nil {
+		return err
+	}
+	return replaceFile(file, string(content), []string{file, folder.Name()})
+}
+
+// inFile says of an error of a change which file it is about, or which flags: those of the keys of what was to be added.
+func inFile(file string, err error, flags map[string]string) error {
 	if problems, ok := errors.AsType[*config.Problems](err); ok {
-		return failure{statusUsage, errors.New(asFlags(problems))}
+		return failure{statusUsage, errors.New(asFlags(problems, flags))}
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	return replaceFile(file, string(content), []string{file, folder.Name()})
+	return nil
 }
+
+// keyFlags are the flags of usher api key add by what they say of a key.
+var keyFlags = map[string]string{"name": "NAME", "scopes": "--scope", "rooms": "--rooms", "max_ttl": "--max-ttl", "expires": "--expires"}
 
 func addKey() *cobra.Command {
 	var in keysFileFlags
@@ -210,13 +232,13 @@ func addKeyTo(file string, k config.APIKey) (secret string, err error) {
 	return secret, err
 }
 
-// asFlags says what is wrong with a key, by the flags that said so.
-func asFlags(problems *config.Problems) string {
+// asFlags says what is wrong with a row of a list, by the flags that said so.
+func asFlags(problems *config.Problems, flags map[string]string) string {
 	var all []string
 	for _, p := range problems.List {
-		name, _, _ := strings.Cut(strings.TrimPrefix(p.Key, "keys[0]."), "[")
-		flag := map[string]string{"name": "NAME", "scopes": "--scope", "rooms": "--rooms", "max_ttl": "--max-ttl", "expires": "--expires"}[name]
-		all = append(all, flag+": "+p.Text)
+		_, key, _ := strings.Cut(p.Key, "[0].")
+		name, _, _ := strings.Cut(key, "[")
+		all = append(all, flags[name]+": "+p.Text)
 	}
 	return strings.Join(all, "\n")
 }

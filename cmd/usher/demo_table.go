@@ -6,6 +6,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"golang.org/x/term"
 )
 
 // jsonRows writes each row as one line of JSON.
@@ -29,10 +31,7 @@ func newTable(w io.Writer) *table {
 	return &table{w: w, colour: f != nil && isTerminal(f) && os.Getenv("NO_COLOR") == ""}
 }
 
-func isTerminal(f *os.File) bool {
-	s, err := f.Stat()
-	return err == nil && s.Mode()&os.ModeCharDevice != 0
-}
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) }
 
 const (
 	width   = 113

@@ -48,7 +48,7 @@ func (p Person) May(room auth.Room) bool {
 	return slices.ContainsFunc(p.Rooms, func(pattern string) bool { return auth.MatchRoom(pattern, room) })
 }
 
-// Account is somebody whose password usher knows the hash of.
+// Account is somebody who logs in with a password that usher knows the hash of.
 type Account struct {
 	Name, Display, Email string
 	Hash                 passhash.Hash
@@ -76,7 +76,7 @@ const maxName = 256
 // The sources of people.
 const local, remote = "account:", "service:"
 
-// person returns whom an account is of. The name is canonical.
+// person returns the person who has an account. The name is canonical.
 func (a Account) person(name string) Person {
 	p := Person{
 		ID: local + name, Name: name, Display: a.Display, Email: a.Email,
@@ -119,5 +119,5 @@ func (e *TooManyError) Error() string {
 	return fmt.Sprintf("too many failed logins: try again in %s", e.After.Round(time.Second))
 }
 
-// named reports whether p came from a source.
+// from reports whether p came from a source.
 func (p Person) from(source string) bool { return strings.HasPrefix(p.ID, source) }

@@ -84,7 +84,7 @@ type Attempt struct {
 	Device string
 }
 
-// claimed is whom a name means.
+// claimed is what a name stands for.
 type claimed struct {
 	key     key      // of the limits
 	name    string   // canonical
@@ -125,7 +125,7 @@ func (d *Directory) refused(who claimed, from netip.Addr, why string, next time.
 	d.log.Info("login refused", fields...)
 }
 
-// claim returns whom a name means. It takes the same work whether there is such an account or not.
+// claim returns what a name stands for. It takes the same work whether there is such an account or not.
 func (d *Directory) claim(typed string) claimed {
 	name, err := Canonical(typed)
 	who := claimed{name: name, key: nameKey(typed, name)}
@@ -148,7 +148,7 @@ func (d *Directory) claim(typed string) claimed {
 	return who
 }
 
-// nameKey returns under which key the failures of a name are counted: the same for all its spellings, whoever would take them for one.
+// nameKey returns under which key the failures of a name are counted: the same for all its spellings.
 func nameKey(typed, canonical string) key {
 	if canonical == "" {
 		canonical = " " + cases.Fold().String(norm.NFKC.String(strings.TrimSpace(typed)))
@@ -248,7 +248,7 @@ func (d *Directory) Device(p Person) string {
 	return id + "." + seal(key, id)
 }
 
-// claimOf returns whom a person was as they logged in; nobody for people of providers.
+// claimOf returns what the name of a person stands for now; nothing for people of providers.
 func (d *Directory) claimOf(p Person) claimed {
 	if p.from(local) || p.from(remote) {
 		return d.claim(p.Name)

@@ -512,7 +512,7 @@ func TestGate(t *testing.T) {
 		t.Error(err)
 	}
 	leave()
-	// A login whose caller has gone counts for nothing.
+	// A login of a caller that has gone counts for nothing.
 	o := newOffice(t, nil)
 	o.Directory.hashing = g
 	g.places.TryAcquire(100)

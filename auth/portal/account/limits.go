@@ -162,8 +162,8 @@ type attempt struct {
 	done    bool
 }
 
-// begin returns the attempt, whose end must be said, or how long to wait until one is heard. A known device is counted by itself, so that
-// the failures of others keep nobody out.
+// begin returns the attempt, of which end must be called, or how long to wait until one is heard. A known device is counted by itself, so
+// that the failures of others keep nobody out.
 func (l *limits) begin(a attempt, now time.Time) (*attempt, time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

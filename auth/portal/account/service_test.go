@@ -369,7 +369,7 @@ func TestServiceAtOnce(t *testing.T) {
 	}
 }
 
-// TestServiceTLS sends no password to a server whose certificate does not count.
+// TestServiceTLS sends no password to a server with a certificate that does not count.
 func TestServiceTLS(t *testing.T) {
 	u := newUsers(t, httptest.NewTLSServer)
 	o := newOffice(t, u.service(t))
