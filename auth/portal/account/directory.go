@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -26,7 +27,7 @@ import (
 
 // Options are what a [Directory] needs.
 type Options struct {
-	// Accounts returns the accounts as they are now. Their names are canonical forms of their own, see [Canonical].
+	// Accounts returns the accounts as they are now: no two have one name, see [Canonical]. What it has returned does not change any more.
 	Accounts func() []Account
 	// Service is asked where no account has the name; nil for none.
 	Service *Service
@@ -39,6 +40,7 @@ type Options struct {
 // Directory is all who can log in with a password. It may be used by several goroutines at once.
 type Directory struct {
 	accounts func() []Account
+	known    atomic.Pointer[index]
 	service  *Service
 	now      func() time.Time
 	log      *zap.Logger
@@ -129,11 +131,9 @@ func (d *Directory) refused(who claimed, from netip.Addr, why string, next time.
 func (d *Directory) claim(typed string) claimed {
 	name, err := Canonical(typed)
 	who := claimed{name: name, key: nameKey(typed, name)}
-	all := d.accounts()
-	for i := range all {
-		if is, bad := Canonical(all[i].Name); err == nil && bad == nil && is == name {
-			who.account = &all[i]
-		}
+	all := d.index()
+	if err == nil {
+		who.account = all.named[name]
 	}
 	switch {
 	case who.account != nil:
@@ -143,9 +143,32 @@ func (d *Directory) claim(typed string) claimed {
 		who.ask, _ = precis.OpaqueString.String(strings.TrimSpace(typed))
 	}
 	if who.account == nil && who.ask == "" {
-		who.hash = d.decoy(all, who.key)
+		who.hash = d.decoy(all.list, who.key)
 	}
 	return who
+}
+
+// index is a list of accounts, and each by its canonical name.
+type index struct {
+	list  []Account
+	named map[string]*Account
+}
+
+// index returns the accounts as they are now. Names are prepared once for each list: attempts that are not even heard must cost little.
+func (d *Directory) index() *index {
+	list := d.accounts()
+	is := d.known.Load()
+	if is != nil && len(is.list) == len(list) && (len(list) == 0 || &is.list[0] == &list[0]) {
+		return is
+	}
+	is = &index{list: list, named: make(map[string]*Account, len(list))}
+	for i := range list {
+		if name, err := Canonical(list[i].Name); err == nil {
+			is.named[name] = &list[i]
+		}
+	}
+	d.known.Store(is)
+	return is
 }
 
 // nameKey returns under which key the failures of a name are counted: the same for all its spellings.

@@ -345,6 +345,7 @@ func TestDevice(t *testing.T) {
 		t.Errorf("another known device: %v", err)
 	}
 	// A new password forgets all devices.
+	o.accounts = slices.Clone(o.accounts)
 	o.accounts[0].Hash = hashes()["off"]
 	if err := try("alice", hashes()["off"].String(), o.Device(p)); err != nil {
 		t.Errorf("a device of the new password: %v", err)
