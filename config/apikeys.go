@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -239,6 +240,10 @@ func withList(content []byte, name string, change func(list *yaml.Node), check f
 	}
 	root.Style, list.Style = 0, 0 // one entry a line
 	change(list)
+	if key := root.Content[0]; len(list.Content) == 0 && key.LineComment != "" { // the encoder would write [] on a line of its own, which is no YAML
+		key.HeadComment = strings.TrimPrefix(key.HeadComment+"\n"+key.LineComment, "\n")
+		key.LineComment = ""
+	}
 	var b bytes.Buffer
 	b.Write(above)
 	if len(above) > 0 && above[len(above)-1] != '\n' {

@@ -69,7 +69,7 @@ func FuzzLoad(f *testing.F) {
 func FuzzAPIKeys(f *testing.F) {
 	const hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 	for _, seed := range []string{
-		"", "# ours\n", "keys:\n", "keys: []", "{}", "--- {keys: }", "keys:\n  - {name: a, sha256: " + hash + ", scopes: [tokens]} # until spring\n# end\n",
+		"", "# ours\n", "keys:\n", "keys: # ours\n", "keys: []", "{}", "--- {keys: }", "keys:\n  - {name: a, sha256: " + hash + ", scopes: [tokens]} # until spring\n# end\n",
 		"keys:\n- name: a\n  sha256: " + hash + "\n  scopes: [links, explain]\n  rooms: [\"[acme]*\"]\n  max_ttl: 1h\n  expires: 2027-06-30T00:00:00Z\n",
 	} {
 		f.Add([]byte(seed))
@@ -109,4 +109,80 @@ func FuzzAPIKeys(f *testing.F) {
 			t.Fatalf("%q has become %q: %v", more, less, err)
 		}
 	})
+}
+
+// FuzzUsers checks that no file with accounts makes its reader panic, that what it accepts is complete, and that adding, changing and
+// removing an account leaves the others as they are.
+func FuzzUsers(f *testing.F) {
+	const hash = "$2b$12$R9h/cIPz0gi.URNNX3kh2OPST9/PgBkqquzi.Ss7KIUgO2t0jWMUW"
+	for _, seed := range []string{
+		"", "# ours\n", "users:\n", "users: # ours\n", "users: []", "{}", "users:\n  - {name: a, password_hash: \"" + hash + "\", rooms: [\"*\"]} # until spring\n# end\n",
+		"users:\n- name: a\n  password_hash: " + hash + "\n  rooms: [\"[acme]*\", b]\n  affiliation: member\n  groups: [g]\n  disabled: true\n  email: a@b\n",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		users, err := ParseUsers("users.yaml", content)
+		if err != nil {
+			if err.Error() == "" {
+				t.Fatal("no problem")
+			}
+			return
+		}
+		names := map[string]bool{}
+		for _, u := range users {
+			if userKey(u.Name) == "" || u.Hash == "" || len(u.Rooms) == 0 || u.Affiliation == "" || names[userKey(u.Name)] {
+				t.Fatalf("an incomplete account: %+v", u)
+			}
+			names[userKey(u.Name)] = true
+		}
+		checkUserEditing(t, content, users)
+	})
+}
+
+func checkUserEditing(t *testing.T, content []byte, users []User) {
+	t.Helper()
+	const hash = "$2b$10$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
+	name := "new-user"
+	for i, u := range users {
+		if userKey(u.Name) == userKey(name) {
+			return
+		}
+		if i == 0 && len(u.Name)%2 == 1 { // change one at times
+			name = u.Name
+		}
+	}
+	more, err := PutUser(content, User{Name: name, Hash: hash, Rooms: []string{"*"}})
+	if errors.Is(err, errByHand) {
+		return
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := ParseUsers("users.yaml", more)
+	if err != nil {
+		t.Fatalf("%q has become %q: %v", content, more, err)
+	}
+	kept, want := 0, len(users)
+	for _, u := range users {
+		if u.Name == name {
+			want--
+			continue
+		}
+		for _, o := range all {
+			if o.Name == u.Name && o.Hash == u.Hash && o.Display == u.Display && o.Disabled == u.Disabled && strings.Join(o.Rooms, ",") == strings.Join(u.Rooms, ",") {
+				kept++
+			}
+		}
+	}
+	if kept != want || len(all) != want+1 {
+		t.Fatalf("%q has become %q: %v", content, more, all)
+	}
+	less, err := RemoveUser(more, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all, err = ParseUsers("users.yaml", less); err != nil || len(all) != want {
+		t.Fatalf("%q has become %q: %v", more, less, err)
+	}
 }

@@ -99,7 +99,12 @@ func (l *loader) readMiroTalk(beneath []setting) []setting {
 		m.protect(portal, beneath)
 	}
 	m.refuseExamples()
-	if listen := l.viper.GetString(portalListen); listen != "" && listen != off {
+	listen := l.viper.GetString(portalListen)
+	if l.imports && (m.given(hostUsers) || m.given(hostUsersFromDB)) { // the file to come needs a portal for its accounts
+		listen = "127.0.0.1:8087"
+		m.set(portalListen, listen, hostUsers)
+	}
+	if listen != "" && listen != off {
 		m.people()
 		m.expiration()
 	} else if m.given(hostUsers) || m.given(jwtExpiration) {
