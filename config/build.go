@@ -42,6 +42,7 @@ func (l *loader) build(r *raw) *Config {
 	}
 	c.Portal = l.buildPortal(r.Portal, c)
 	c.Login = l.buildLogin(r, c)
+	l.checkPortalLogin(c)
 	l.compareDomains(c)
 	l.compareFocus(c)
 	l.findHosts(c)

@@ -97,7 +97,9 @@ func (l *loader) readDocker(name string, at place, environ []string) []setting {
 	d.server()
 	d.people()
 	d.guests()
-	l.tokenAuthURL = append(l.tokenAuthURL, tokenAuthURL{set: d.given(tokenAuthURLVariable), known: true, at: d.place(tokenAuthURLVariable)})
+	l.tokenAuthURL = append(l.tokenAuthURL, tokenAuthURL{
+		set: d.given(tokenAuthURLVariable), known: true, at: d.place(tokenAuthURLVariable), text: d.text(tokenAuthURLVariable),
+	})
 	d.jicofo()
 	d.ignored()
 	return l.readModules(d.modules(), d.settings)

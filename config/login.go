@@ -60,4 +60,5 @@ type tokenAuthURL struct {
 	set   bool
 	known bool // whether it is certain that it is set, or not
 	at    place
+	text  string // the address, if it is set
 }

@@ -13,8 +13,11 @@ type Meet struct {
 	File string
 	// ConferenceRequestURL is where clients send their conference requests by HTTP, instead of by XMPP to usher.
 	ConferenceRequestURL MeetValue
-	// TokenAuthURL is where the page sends people to log in.
-	TokenAuthURL MeetValue
+	// TokenAuthURL is where the page sends people to log in, and TokenLogoutURL where to log out. AutoRedirect says whether it sends them to
+	// log in by itself once they have done so before.
+	TokenAuthURL, TokenLogoutURL, AutoRedirect MeetValue
+
+	known bool // whether all of the file is understood
 }
 
 // MeetValue is the value of a key of config.js; zero where there is none.
@@ -41,11 +44,16 @@ func (l *loader) readMeetFile(name, content string) Meet {
 	from := func(line int) place {
 		return place{source: fmt.Sprintf("meet %s:%d", shown(name), line), layer: layerMeet, file: name, line: line}
 	}
-	values, err := readJavaScript(content, "conferenceRequestUrl", "tokenAuthUrl")
+	values, err := readJavaScript(content, "conferenceRequestUrl", "tokenAuthUrl", "tokenLogoutUrl", "tokenAuthUrlAutoRedirect")
 	if bad := (jsError{}); errors.As(err, &bad) {
 		l.warnAt(from(bad.line), "is not understood from here on ("+bad.text+"), so what it says is not known")
 	}
-	m := Meet{File: name}
+	m := Meet{File: name, known: err == nil}
+	for key, to := range map[string]*MeetValue{"tokenAuthUrl": &m.TokenAuthURL, "tokenLogoutUrl": &m.TokenLogoutURL, "tokenAuthUrlAutoRedirect": &m.AutoRedirect} {
+		if v := values[key]; v.text != "" {
+			*to = MeetValue{v.text, from(v.line).source}
+		}
+	}
 	if v := values["conferenceRequestUrl"]; v.text != "" {
 		m.ConferenceRequestURL = MeetValue{v.text, from(v.line).source}
 		f := m.findings()[0]
@@ -53,8 +61,7 @@ func (l *loader) readMeetFile(name, content string) Meet {
 	}
 	login := tokenAuthURL{known: err == nil, at: place{source: "meet " + shown(name), layer: layerMeet, file: name}}
 	if v := values["tokenAuthUrl"]; v.text != "" {
-		m.TokenAuthURL = MeetValue{v.text, from(v.line).source}
-		login = tokenAuthURL{set: true, known: true, at: from(v.line)}
+		login = tokenAuthURL{set: true, known: true, at: from(v.line), text: v.text}
 	}
 	l.tokenAuthURL = append(l.tokenAuthURL, login)
 	return m
@@ -90,6 +97,9 @@ func (c *Config) CompareMeet() []Finding {
 	var all []Finding
 	for _, m := range c.Meet {
 		all = append(all, m.findings()...)
+		if c.Portal.Listen != "" && m.known {
+			all = append(all, m.portalFindings(c.Portal)...)
+		}
 	}
 	return all
 }

@@ -25,12 +25,12 @@ type Portal struct {
 	MeetURLs  []string
 	// CertFile and KeyFile are the paths of PEM files with a certificate and its key; empty where the portal speaks no TLS itself.
 	CertFile, KeyFile string
-	// Proxies are the networks of the proxies that say in X-Forwarded-For whose request it is. Default none.
+	// Proxies are the networks of the proxies that say in X-Forwarded-For from which address a request came. Default none.
 	Proxies []netip.Prefix
 	// VHost is the virtual host, of [KindToken], that the tokens are for.
 	VHost jid.JID
-	// Sign says with what the tokens are signed. With [SignSecret], Issuer is the AppID of the issuer of VHost with whose first secret and
-	// first algorithm it is; otherwise empty.
+	// Sign says with what the tokens are signed. With [SignSecret], Issuer is the AppID of the issuer of VHost, and its first secret and
+	// first algorithm count; otherwise empty.
 	Sign   PortalSign
 	Issuer string
 	// SigningFile is the path of the file with the keys, for [SignKey]; empty for the default: see [Config.PortalKeyFile].
@@ -209,8 +209,14 @@ func (l *loader) buildPortalAddresses(r rawPortal, p *Portal) {
 }
 
 // origin returns the origin (RFC 6454) that a path was set to, without a slash at its end; "" if it is none.
+//
+// Its host is as browsers send it: in ASCII, so that no other spelling of it fails to be the same, and no quote in it ends a text of config.js.
 func (l *loader) origin(at, address, like string) string {
 	u, err := url.Parse(address)
+	if err == nil && strings.Trim(strings.ToLower(u.Host), "abcdefghijklmnopqrstuvwxyz0123456789.-:[]_") != "" {
+		l.fault(at, "has a host with other characters than letters, digits, dots and dashes: write an international name as browsers send it (xn--…)")
+		return ""
+	}
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || u.User != nil {
 		l.fault(at, "is no address of a web server: write it like %s", like)
 		return ""
@@ -332,7 +338,7 @@ func (l *loader) buildPortalSign(r rawPortal, c *Config, p *Portal) {
 	l.checkFile(file, p.SigningFile, "the keys that sign tokens")
 }
 
-// portalIssuer returns the AppID of the first issuer with whose secret the portal can sign; "" if there is none. Tokens of the portal have
+// portalIssuer returns the AppID of the first issuer that has a secret for the portal to sign with; "" if there is none. Tokens of the portal have
 // their claims where Jitsi has them, are for any tenant, and come again with each reload of the page.
 func (v VHost) portalIssuer() string {
 	for _, i := range v.Issuers {

@@ -112,6 +112,9 @@ func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) l
 	switch {
 	case chosen != "":
 		l.provider, l.stays, l.why = chosen, now == chosen, "as --authentication says"
+	case now == ProviderToken && c.Portal.Sign == SignKey && v.Domain.Equal(c.Portal.VHost):
+		// luajwtjitsi.lib.lua, alg_verify: HS and RS only.
+		l.why = "Jitsi's plugin verifies no Ed25519 signature, and the portal makes such ones (portal.sign)"
 	case now == ProviderToken:
 		if l.options, l.why = verifiable(v, s); l.why == "" {
 			l.provider, l.stays = now, true

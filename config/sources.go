@@ -105,7 +105,7 @@ func (l *loader) fill(settings []setting) {
 	}
 }
 
-// listAround returns the path of the list of sections in whose entry a path is; "" if there is none.
+// listAround returns the path of the list of sections that a path is in an entry of; "" if there is none.
 func listAround(path string) string {
 	if list := parent(parent(path)); list != "" && isSections(list) {
 		return list

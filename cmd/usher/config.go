@@ -21,7 +21,7 @@ import (
 )
 
 func configGroup() *cobra.Command {
-	return group("config", "Examine the configuration, or make one", configCheck(), configShow(), configProsody(), configEjabberd(), configImport(), configModules())
+	return group("config", "Examine the configuration, or make one", configCheck(), configShow(), configProsody(), configEjabberd(), configJitsi(), configImport(), configModules())
 }
 
 func configCheck() *cobra.Command {

@@ -32,7 +32,7 @@ import (
 // configFlag adds the flag that names the configuration files.
 func configFlag(cmd *cobra.Command, files *[]string) {
 	cmd.Flags().StringArrayVarP(files, "config", "c", nil, "configuration `file`: usher.yaml, a .cfg.lua of Prosody, or a .env of\n"+
-		"docker-jitsi-meet. Repeat it for more files. The environment counts, too")
+		"docker-jitsi-meet or MiroTalk. Repeat it for more files. The environment counts, too")
 }
 
 // load reads the configuration from files and environment, and the keys that it names. The error lists every mistake. Keys of
