@@ -107,10 +107,10 @@ func (p person) has(path []string, want string) bool {
 	if !isList {
 		list = []any{value}
 	}
-	return slices.ContainsFunc(list, func(element any) bool {
+	want = strings.TrimPrefix(want, "/")
+	return want != "" && slices.ContainsFunc(list, func(element any) bool {
 		text, isText := element.(string)
-		// Keycloak's mapper of groups puts their paths: /teachers.
-		return isText && strings.TrimPrefix(text, "/") == strings.TrimPrefix(want, "/")
+		return isText && strings.TrimPrefix(text, "/") == want // Keycloak's mapper of groups puts their paths: /teachers
 	})
 }
 
