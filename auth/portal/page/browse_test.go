@@ -52,7 +52,7 @@ func TestLoginByKeyboard(t *testing.T) {
 		s.change(func() {
 			s.login = Login{Password: true, Fields: map[string]string{"room": "standup"}, Providers: []Choice{{"Keycloak", "/login/with/keycloak"}}}
 		})
-		b := s.browse("/login", deploytest.BrowserOptions{NoScript: !script})
+		b := deploytest.Browse(t, s.url+"/login", deploytest.BrowserOptions{NoScript: !script})
 		b.Press("k", "i", "m", "Tab", "1", "2", "3")
 		if shown := b.Count("#show") == 1; shown != script {
 			t.Errorf("with a script %v: the button that shows the password shows: %v", script, shown)
@@ -91,7 +91,7 @@ func TestLoginByKeyboard(t *testing.T) {
 func TestWaitInBrowser(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	b := s.browse("/wait/standup", deploytest.BrowserOptions{Motion: "reduce"})
+	b := deploytest.Browse(t, s.url+"/wait/standup", deploytest.BrowserOptions{Motion: "reduce"})
 	b.See("[role=status] h1", "Please wait for the host")
 	if b.Run(`getComputedStyle(document.querySelector('.pulse i')).animationName`) != "none" {
 		t.Error("something moves although the person wants none of it")
@@ -132,7 +132,7 @@ func TestWaitInBrowser(t *testing.T) {
 func TestWaitWithoutScript(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	b := s.browse("/wait/standup", deploytest.BrowserOptions{NoScript: true, Locale: "de-DE"})
+	b := deploytest.Browse(t, s.url+"/wait/standup", deploytest.BrowserOptions{NoScript: true, Locale: "de-DE"})
 	b.See("h1", "Bitte warten Sie auf den Gastgeber")
 	if n := b.Count("#enter"); n != 0 {
 		t.Error("the link into the room shows before the host is there")
@@ -147,7 +147,7 @@ func TestRoomsInBrowser(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.change(func() { s.rooms.Any, s.rooms.Random = true, "calm-river" })
-	b := s.browse("/rooms", deploytest.BrowserOptions{})
+	b := deploytest.Browse(t, s.url+"/rooms", deploytest.BrowserOptions{})
 	row := func(room string) string { return `li[data-room="` + room + `"] ` }
 	send := func(want string, click ...string) {
 		t.Helper()
@@ -193,7 +193,7 @@ func TestRoomsInBrowser(t *testing.T) {
 func TestRoomsKeepUp(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	b := s.browse("/rooms", deploytest.BrowserOptions{})
+	b := deploytest.Browse(t, s.url+"/rooms", deploytest.BrowserOptions{})
 	b.See("li", "Nobody inside")
 	s.change(func() { s.rooms.Rooms = append(someRooms(), Room{Name: "new", Value: "new", Waiting: 2}) })
 	b.See(`li[data-room="new"]`, "2 people wait")
@@ -214,7 +214,7 @@ func TestRoomsKeepUp(t *testing.T) {
 func TestRoomsWithoutScript(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	b := s.browse("/rooms", deploytest.BrowserOptions{NoScript: true})
+	b := deploytest.Browse(t, s.url+"/rooms", deploytest.BrowserOptions{NoScript: true})
 	b.See("li[data-room=retro] a.guest[href='https://meet.example.com/retro']", "Guest link")
 	b.Click("li[data-room=standup] summary")
 	b.Click("li[data-room=standup] .danger")
@@ -236,7 +236,7 @@ func TestHostileTexts(t *testing.T) {
 	for _, text := range hostile {
 		rooms = append(rooms, Room{Name: text, Tenant: text, Value: text, Open: true, Steer: true, Guest: "https://meet.example.com/" + text})
 	}
-	b := s.browse("/login", deploytest.BrowserOptions{Width: 320, Height: 700})
+	b := deploytest.Browse(t, s.url+"/login", deploytest.BrowserOptions{Width: 320, Height: 700})
 	for _, text := range hostile {
 		s.change(func() {
 			s.login = Login{Password: true, Room: text, Name: text, Fields: map[string]string{"state": text}, Providers: []Choice{{text, "/login/with/x"}}}
@@ -274,7 +274,7 @@ func TestManyRooms(t *testing.T) {
 		rooms = append(rooms, Room{Name: fmt.Sprintf("class-%d", n), Value: fmt.Sprintf("class-%d", n), Guest: fmt.Sprintf("https://meet.example.com/class-%d", n), Waiting: n / 199})
 	}
 	s.change(func() { s.rooms = Rooms{Person: "Kim Example", Rooms: rooms} })
-	b := s.browse("/rooms", deploytest.BrowserOptions{})
+	b := deploytest.Browse(t, s.url+"/rooms", deploytest.BrowserOptions{})
 	b.See("li:first-child", "class-199") // somebody waits there
 	if n := b.Count("li"); n != 200 {
 		t.Errorf("%d rooms", n)
@@ -297,7 +297,7 @@ func TestManyRooms(t *testing.T) {
 func TestScreenReader(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	b := s.browse(at("login room"), deploytest.BrowserOptions{})
+	b := deploytest.Browse(t, s.url+at("login room"), deploytest.BrowserOptions{})
 	for name, wants := range map[string][]string{
 		"login room": {"- main:", `heading "Log in" [level=1]`, `textbox "Name": kim`, `textbox "Password"`, `button "Show"`, `button "Log in"`, `link "Log in with Keycloak"`, "acme / standup"},
 		"rooms any": {
@@ -324,7 +324,7 @@ func TestScreenReader(t *testing.T) {
 func TestContrastAndFocus(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	b := s.browse(at("login plain"), deploytest.BrowserOptions{})
+	b := deploytest.Browse(t, s.url+at("login plain"), deploytest.BrowserOptions{})
 	for name := range views() {
 		if name == "wait true" {
 			continue // which is left at once

@@ -109,11 +109,6 @@ func (s *stage) follow(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// browse opens a page.
-func (s *stage) browse(path string, o deploytest.BrowserOptions) *deploytest.Browser {
-	return deploytest.Browse(s.t, s.url+path, o)
-}
-
 // at is the path of one of the views.
 func at(name string) string { return "/view/" + url.PathEscape(name) }
 

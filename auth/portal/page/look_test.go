@@ -21,7 +21,7 @@ func TestLook(t *testing.T) {
 		{Scheme: "light", Width: 320, Height: 800}, {Scheme: "dark", Width: 320, Height: 800, Locale: "de-DE"},
 	} {
 		s := newStage(t)
-		b := s.browse(at("login plain"), o)
+		b := deploytest.Browse(t, s.url+at("login plain"), o)
 		for name := range views() {
 			b.Do("open", "url", s.url+at(name))
 			b.See("h1", "")

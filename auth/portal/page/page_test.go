@@ -288,6 +288,13 @@ func TestAddresses(t *testing.T) {
 		if m := regexp.MustCompile(`class="button primary" href="([^"]*)"`).FindStringSubmatch(w.Body.String()); m == nil || m[1] != want {
 			t.Errorf("%q: %q, want %q", address, m, want)
 		}
+		w = shown(t, "", func(p *Pages, w http.ResponseWriter, r *http.Request) { p.Wait(w, r, 200, Wait{Enter: address, Ready: true}) })
+		if want != "/" {
+			want = address
+		}
+		if m := regexp.MustCompile(`content="2;url=([^"]*)"`).FindStringSubmatch(w.Body.String()); m == nil || html.UnescapeString(m[1]) != want {
+			t.Errorf("%q without a script: %q, want %q", address, m, want)
+		}
 	}
 }
 
