@@ -283,12 +283,14 @@ func TestAddresses(t *testing.T) {
 		`https://meet.example.com/"><script>`:                          "https://meet.example.com/%22%3e%3cscript%3e",
 	} {
 		w := shown(t, "", func(p *Pages, w http.ResponseWriter, r *http.Request) {
-			p.Notice(w, r, 200, Notice{Text: App, Again: address})
+			p.Notice(w, r, 200, Notice{Text: NotYours, Again: address})
 		})
 		if m := regexp.MustCompile(`class="button primary" href="([^"]*)"`).FindStringSubmatch(w.Body.String()); m == nil || m[1] != want {
 			t.Errorf("%q: %q, want %q", address, m, want)
 		}
-		w = shown(t, "", func(p *Pages, w http.ResponseWriter, r *http.Request) { p.Wait(w, r, 200, Wait{Enter: address, Ready: true}) })
+		w = shown(t, "", func(p *Pages, w http.ResponseWriter, r *http.Request) {
+			p.Wait(w, r, 200, Wait{Enter: address, Ready: true})
+		})
 		if want != "/" {
 			want = address
 		}

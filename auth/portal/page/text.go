@@ -33,19 +33,17 @@ const (
 	Elsewhere Text = "elsewhere"
 	// BadLink says that an address is incomplete, or leads nowhere.
 	BadLink Text = "bad-link"
-	// App says that the person is about to go on in Jitsi's app, with the link below.
-	App Text = "app"
 )
 
 // texts are all of them.
 var texts = []Text{
-	LoggedOut, LoginOver, NoRoom, NotYours, BadRoom, NotOpen, Locked, Unlocked, Ended, Refused, Unavailable, Later, TooMany, Elsewhere, BadLink, App,
+	LoggedOut, LoginOver, NoRoom, NotYours, BadRoom, NotOpen, Locked, Unlocked, Ended, Refused, Unavailable, Later, TooMany, Elsewhere, BadLink,
 }
 
 // Good reports whether a text says that something was done.
 func (t Text) Good() bool {
 	switch t {
-	case LoggedOut, Locked, Unlocked, Ended, App:
+	case LoggedOut, Locked, Unlocked, Ended:
 		return true
 	}
 	return false
