@@ -118,12 +118,12 @@ func TestDeployDockerConfig(t *testing.T) {
 	}
 }
 
-// TestDeployDockerReadme checks that the README has the lines of .env, and that .env can have usher's line.
+// TestDeployDockerReadme checks that the document has the lines of .env, and that .env can have usher's line.
 func TestDeployDockerReadme(t *testing.T) {
-	readme := read(t, "../README.md")
+	readme := read(t, "deploy/README.md")
 	for _, line := range []string{dockerLines, "COMPOSE_FILE=docker-compose.yml:usher.yml\n", "ENABLE_AUTO_OWNER=0\n", "JICOFO_ENABLE_AUTH=0\n"} {
 		if !strings.Contains(readme, "\n"+line) {
-			t.Errorf("the README lacks %s", line)
+			t.Errorf("deploy/README.md lacks %s", line)
 		}
 	}
 	if strings.ContainsAny(config.DockerGlobalConfig, "'\\$\n") {

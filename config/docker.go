@@ -69,7 +69,7 @@ func (c *Config) dockerHead() []string {
 			head = append(head, "--    "+step)
 		}
 	}
-	return append(head, "--", `-- After an update of the image, make this file again (README, "You run docker-jitsi-meet").`)
+	return append(head, "--", `-- After an update of the image, make this file again (deploy/README.md, "You run docker-jitsi-meet").`)
 }
 
 // inDocker reports whether Prosody is docker-jitsi-meet's, by its files.

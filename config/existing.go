@@ -248,7 +248,7 @@ func (c *Config) replaces() bool {
 // unknown is the error of lines that cannot be made, because Prosody's files are not known or, though named, cannot be read (err).
 func unknown(err error) error {
 	const docker = `docker-jitsi-meet makes its files in the container, in memory, which docker compose cp does not see. Copy them out, and name
-usher/prosody/prosody.cfg.lua (README, "You run docker-jitsi-meet"):
+usher/prosody/prosody.cfg.lua (deploy/README.md, "You run docker-jitsi-meet"):
 
 docker compose exec -T prosody tar -cC /run/prosody/config --exclude=./certs . | tar -xC usher/prosody`
 	if err != nil {

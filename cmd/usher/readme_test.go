@@ -19,10 +19,19 @@ func init() {
 	}
 }
 
+// deployed is the document about installations.
+const deployed = "config/deploy/README.md"
+
 // readme returns the README's fenced blocks of this language below a heading; those of the beginning for "".
 func readme(t *testing.T, heading, language string) []string {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	return blocks(t, "README.md", heading, language)
+}
+
+// blocks is readme for another document.
+func blocks(t *testing.T, document, heading, language string) []string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "..", document))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,21 +39,21 @@ func readme(t *testing.T, heading, language string) []string {
 	if heading != "" {
 		_, after, ok := strings.Cut(section, "\n## "+heading+"\n")
 		if !ok {
-			t.Fatalf("the README has no section %q", heading)
+			t.Fatalf("%s has no section %q", document, heading)
 		}
 		section = after
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
-	var blocks []string
+	var all []string
 	for n, part := range strings.Split("\n"+section, "\n```") { // every second one is inside a fence
 		if first, rest, ok := strings.Cut(part, "\n"); ok && n%2 == 1 && first == language {
-			blocks = append(blocks, rest+"\n")
+			all = append(all, rest+"\n")
 		}
 	}
-	if len(blocks) == 0 {
-		t.Fatalf("the README has no block of %q below %q", language, heading)
+	if len(all) == 0 {
+		t.Fatalf("%s has no block of %q below %q", document, language, heading)
 	}
-	return blocks
+	return all
 }
 
 // TestReadmeDemo checks that the README shows what the demo prints, but for the times.
@@ -53,8 +62,8 @@ func TestReadmeDemo(t *testing.T) {
 	r := command(t, "", "demo", "--once")
 	times := regexp.MustCompile(` +\d+\.\d  `)
 	printed := times.ReplaceAllString(r.stdout, "  ")
-	blocks := readme(t, "", "")
-	for line := range strings.Lines(blocks[len(blocks)-1]) {
+	shown := readme(t, "", "")
+	for line := range strings.Lines(shown[len(shown)-1]) {
 		if line == "…\n" {
 			continue
 		}
@@ -152,7 +161,7 @@ func TestReadmeAdopt(t *testing.T) {
 	unchanged(t, before, filed(t, root+"/etc"))
 }
 
-// TestReadmeDebian types the README's commands for Jitsi on Debian.
+// TestReadmeDebian types the commands for Jitsi on Debian, by hand.
 func TestReadmeDebian(t *testing.T) {
 	root := t.TempDir()
 	copied(t, "../../testdata/vhosts/debian-guests", root+"/etc/prosody")
@@ -160,7 +169,7 @@ func TestReadmeDebian(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, root+"/etc/jitsi/jicofo/jicofo.conf", "jicofo { }\n")
-	shell(t, root, root+"/src", readme(t, "You run Jitsi on Debian", "sh")[0])
+	shell(t, root, root+"/src", blocks(t, deployed, "You run Jitsi on Debian", "sh")[0])
 	made(t, "-c", root+"/etc/usher/usher.yaml", root+"/etc/prosody/prosody.cfg.lua")
 	if _, err := os.Stat(root + "/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua"); err != nil {
 		t.Error(err)
@@ -193,7 +202,7 @@ func TestReadmeProsody(t *testing.T) {
 	shell(t, root, root+"/etc/usher", "TOKEN=$(usher "+typed[0]+")\nusher "+strings.Replace(typed[1], "TOKEN", "$TOKEN", 1))
 }
 
-// TestReadmeDocker types the README's commands for docker-jitsi-meet. The stand-in for its image is testdata/vhosts/docker.
+// TestReadmeDocker types the commands for docker-jitsi-meet, by hand. The stand-in for its image is testdata/vhosts/docker.
 func TestReadmeDocker(t *testing.T) {
 	root := t.TempDir()
 	copied(t, "../../testdata/vhosts/docker", root+"/image")
@@ -208,13 +217,13 @@ func TestReadmeDocker(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, root+"/meet/.env", string(env))
-	blocks := readme(t, "You run docker-jitsi-meet", "sh")
-	if len(blocks) != 3 || !strings.Contains(blocks[1], config.DockerGlobalConfig) {
-		t.Fatalf("there are %d blocks", len(blocks))
+	typed := blocks(t, deployed, "You run docker-jitsi-meet", "sh")
+	if len(typed) != 3 || !strings.Contains(typed[1], config.DockerGlobalConfig) {
+		t.Fatalf("there are %d blocks", len(typed))
 	}
-	shell(t, root, root+"/meet", "cp "+root+"/src/bin/usher "+root+"/home/usher/bin/\n"+blocks[0])
-	write(t, root+"/meet/.env", string(env)+blocks[1])
-	shell(t, root, root+"/meet", blocks[2])
+	shell(t, root, root+"/meet", "cp "+root+"/src/bin/usher "+root+"/home/usher/bin/\n"+typed[0])
+	write(t, root+"/meet/.env", string(env)+typed[1])
+	shell(t, root, root+"/meet", typed[2])
 
 	// The image copies what is mounted beside its own files, and puts GLOBAL_CONFIG before its Include.
 	main, err := os.ReadFile(root + "/meet/usher/prosody/prosody.cfg.lua")

@@ -183,7 +183,7 @@ func (d *draft) dockerEnv(j *jitsiInDocker) error {
 	}
 	changed, faulty := saying(j.env, j.variables, dockerWanted(files, separator))
 	if faulty != "" {
-		return refuse("%s: %s has a single quote in it, so usher cannot add to it safely: add it by hand (README, \"You run docker-jitsi-meet\")",
+		return refuse("%s: %s has a single quote in it, so usher cannot add to it safely: add it by hand (deploy/README.md, \"You run docker-jitsi-meet\")",
 			d.where(j, faulty), faulty)
 	}
 	return d.put(Change{File: filepath.Join(j.folder, ".env"), New: []byte(changed),

@@ -3,7 +3,7 @@ package deploy
 
 import "embed"
 
-// Docker has the files for the folder of docker-jitsi-meet: see README, "You run docker-jitsi-meet".
+// Docker has the files for the folder of docker-jitsi-meet: see deploy/README.md, "You run docker-jitsi-meet".
 //
 //go:embed docker/Dockerfile docker/usher.yaml docker-compose.usher.yml
 var Docker embed.FS
