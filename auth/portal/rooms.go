@@ -1,0 +1,225 @@
+package portal
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/portal/account"
+	"github.com/xmpp-usher/usher/auth/portal/page"
+)
+
+const (
+	// maxShown is how many rooms a page shows, and seenWithin how long it waits for what is said of them.
+	maxShown   = 50
+	seenWithin = 3 * time.Second
+)
+
+// wild are the characters of patterns that mean others (path.Match).
+const wild = `*?[\`
+
+// exactly returns the rooms that patterns name, without those that fit several.
+func exactly(patterns []string) (all []auth.Room) {
+	for _, pattern := range patterns {
+		name := pattern
+		if strings.HasPrefix(pattern, "[") {
+			_, name, _ = strings.Cut(pattern[1:], "]")
+			if tenant, _, _ := strings.Cut(pattern[1:], "]"); strings.ContainsAny(tenant, wild) {
+				continue
+			}
+		}
+		if strings.ContainsAny(name, wild) {
+			continue
+		}
+		room, err := auth.ParseRoomName(pattern)
+		if err == nil && room.Claim() != "" && auth.MatchRoom(pattern, room) {
+			all = append(all, room)
+		}
+	}
+	return all
+}
+
+// rooms is the page with the person's rooms.
+func (p *Portal) rooms(v *visit) {
+	ctx, cancel := v.within()
+	defer cancel()
+	s, person, ok := v.member(ctx)
+	if !ok {
+		return
+	}
+	said := page.Text(v.r.URL.Query().Get("said"))
+	if !slices.Contains(saying, said) {
+		said = ""
+	}
+	v.showRooms(ctx, http.StatusOK, s, person, said)
+}
+
+// saying is what the page of rooms may say on account of its address.
+var saying = []page.Text{page.Locked, page.Unlocked, page.Ended, page.NotOpen}
+
+// showRooms shows the person's rooms: those that their patterns name, and those that they have opened.
+func (v *visit) showRooms(ctx context.Context, status int, s session, person account.Person, said page.Text) {
+	rooms := exactly(person.Rooms)
+	for _, claim := range s.Opened {
+		if room, err := auth.ParseRoomName(claim); err == nil && person.May(room) && !slices.ContainsFunc(rooms, func(r auth.Room) bool { return nameOf(r) == nameOf(room) }) {
+			rooms = append(rooms, room)
+		}
+	}
+	named := exactly(person.Rooms)
+	shown := page.Rooms{
+		Person: firstOf(person.Display, person.Name), Rooms: v.rows(ctx, rooms[:min(len(rooms), maxShown)], person),
+		Any: len(named) < len(person.Rooms), Text: said,
+	}
+	if shown.Any {
+		shown.Random = randomFor(person)
+	}
+	v.pages.Rooms(v.w, v.r, status, shown)
+}
+
+func firstOf(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// randomFor returns a name for a new room of a person; empty if their patterns leave no place for one.
+func randomFor(person account.Person) string {
+	for _, pattern := range person.Rooms {
+		if strings.HasPrefix(pattern, "[*]") {
+			pattern = pattern[len("[*]"):]
+		}
+		name := strings.Replace(pattern, "*", randomRoom(), 1)
+		if room, err := auth.ParseRoomName(name); err == nil && name != pattern && person.May(room) {
+			return name
+		}
+	}
+	return ""
+}
+
+// rows asks about rooms, a few at a time. What nobody answers in time is shown as not open.
+func (v *visit) rows(ctx context.Context, rooms []auth.Room, person account.Person) []page.Room {
+	ctx, cancel := context.WithTimeout(ctx, seenWithin)
+	defer cancel()
+	rows := make([]page.Room, len(rooms))
+	var all errgroup.Group
+	all.SetLimit(4)
+	for i, room := range rooms {
+		all.Go(func() error {
+			state, err := v.looks.state(ctx, room)
+			if err != nil {
+				v.Log.Debug("the state of a room could not be asked for", zap.Error(err))
+			}
+			rows[i] = page.Room{
+				Name: room.Name, Tenant: room.Tenant, Value: room.Claim(), Open: state.Open, HostInside: state.HostInside, Locked: state.Locked,
+				Waiting: state.Waiting, Since: state.Since, Guest: v.PublicURL + waitPath(room), Steer: state.Open && person.Affiliation.Host(),
+			}
+			return nil
+		})
+	}
+	_ = all.Wait()
+	return rows
+}
+
+// open takes the form that opens a room.
+func (p *Portal) open(v *visit) {
+	ctx, cancel := v.within()
+	defer cancel()
+	s, person, ok := v.member(ctx)
+	if !ok {
+		return
+	}
+	form, ok := v.form()
+	if !ok {
+		return
+	}
+	t, err := v.trip(url.Values{"room": {strings.TrimSpace(form.Get("room"))}, "meet": {form.Get("meet")}})
+	if err != nil || t.room.Name == "" {
+		v.showRooms(ctx, http.StatusBadRequest, s, person, page.BadRoom)
+		return
+	}
+	v.handOver(ctx, s, person, v.homed(t, person))
+}
+
+// homed returns the trip into the room of that name with a tenant, if the person may open that one only: people do not type tenants.
+func (v *visit) homed(t trip, person account.Person) trip {
+	if t.tenant != "" || person.May(t.room) {
+		return t
+	}
+	for _, pattern := range person.Rooms {
+		tenant, _, ok := strings.Cut(strings.TrimPrefix(pattern, "["), "]")
+		if !ok || strings.ContainsAny(tenant, wild) {
+			continue
+		}
+		if with, err := v.roomTrip(t.meet, tenant, encode(t.name)); err == nil && person.May(with.room) {
+			return with
+		}
+	}
+	return t
+}
+
+// steering is what can be done with a room that is open.
+type steering struct {
+	do   func(ctx context.Context, rooms Rooms, room auth.Room) error
+	said page.Text
+}
+
+var (
+	steerLock = steering{func(ctx context.Context, rooms Rooms, room auth.Room) error { return rooms.Lock(ctx, room, true) }, page.Locked}
+
+	steerUnlock = steering{func(ctx context.Context, rooms Rooms, room auth.Room) error { return rooms.Lock(ctx, room, false) }, page.Unlocked}
+
+	steerEnd = steering{func(ctx context.Context, rooms Rooms, room auth.Room) error { return rooms.End(ctx, room, "") }, page.Ended}
+)
+
+// steer returns what takes a form that does something with a room. Only people do that who would be hosts in it.
+func (p *Portal) steer(how steering) func(*visit) {
+	return func(v *visit) {
+		ctx, cancel := v.within()
+		defer cancel()
+		s, person, ok := v.member(ctx)
+		if !ok {
+			return
+		}
+		form, ok := v.form()
+		if !ok {
+			return
+		}
+		t, err := v.trip(url.Values{"room": {form.Get("room")}})
+		if err != nil || t.room.Name == "" {
+			v.showRooms(ctx, http.StatusBadRequest, s, person, page.BadRoom)
+			return
+		}
+		may, err := v.allowed(ctx, person, t.room)
+		switch {
+		case err != nil:
+			v.unavailable(err)
+		case !may || !person.Affiliation.Host():
+			v.showRooms(ctx, http.StatusForbidden, s, person, page.NotYours)
+		default:
+			v.steered(how.do(ctx, p.Rooms, t.room), t.room, how.said)
+		}
+	}
+}
+
+func (v *visit) steered(err error, room auth.Room, said page.Text) {
+	switch {
+	case errors.Is(err, ErrNotOpen):
+		said = page.NotOpen
+	case err != nil:
+		v.later(err, "something could not be done with a room")
+		return
+	}
+	v.looks.forget(room)
+	v.to("/rooms?said=" + url.QueryEscape(string(said)))
+}

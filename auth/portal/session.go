@@ -1,0 +1,279 @@
+package portal
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth/portal/account"
+	"github.com/xmpp-usher/usher/auth/store"
+)
+
+// Bounds of what is kept. A token has 35 bytes in the record of its session.
+const (
+	maxSessions = 20 // of a person; one more ends the oldest
+	maxTokens   = 64 // of a session that have not ended; one more ends the oldest whose bearer is in no room
+	maxOpened   = 12 // rooms that a session remembers
+	maxIDToken  = 6 << 10
+)
+
+// idLength is the length of a session's id: 132 bits of a hash.
+const idLength = 22
+
+// session is a login of one person in one browser, or through the API. Its record in the store has the id for a key, and JSON. The
+// cookie's value is not in it.
+type session struct {
+	ID     string         `json:"-"`
+	Person account.Person `json:"person"`
+	Begun  time.Time      `json:"begun"`
+	Ends   time.Time      `json:"-"` // the end of the record
+
+	// Of a login at a provider; empty otherwise.
+	Provider string `json:"provider,omitempty"`
+	Subject  string `json:"subject,omitempty"`
+	SID      string `json:"sid,omitempty"`
+	IDToken  string `json:"id_token,omitempty"` // a hint for the logout there
+
+	Tokens []minted `json:"tokens,omitempty"` // that may still be live, the oldest first
+	Opened []string `json:"opened,omitempty"` // rooms, the latest first; spelled as in tokens
+	// Over says that the session has ended, and that its tokens are still to be revoked.
+	Over bool `json:"over,omitempty"`
+
+	record store.Record // as it was read
+}
+
+// minted is a token of a session: what its jti has behind the session's id, and when it expires, in Unix seconds.
+type minted struct {
+	Tail string `json:"t"`
+	Exp  int64  `json:"e"`
+}
+
+// errNoSession means that the browser has no live session.
+var errNoSession = errors.New("no live session")
+
+// random returns a text of 32 random bytes, in base64url.
+func random() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // which never fails
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// hashed is how the store names a secret that a browser has.
+func hashed(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// idOf returns the id of the session of a cookie.
+func idOf(cookie string) string { return hashed(cookie)[:idLength] }
+
+// jti returns the id of a token of a session.
+func (s session) jti(m minted) string { return s.ID + "." + m.Tail }
+
+// live returns the ids of the session's tokens that have not ended.
+func (s session) live(now time.Time) (all []string) {
+	for _, m := range s.Tokens {
+		if m.Exp > now.Unix() {
+			all = append(all, s.jti(m))
+		}
+	}
+	return all
+}
+
+// write returns the record of a session. What would be too long is left out: an ID token, without which the provider asks before it logs
+// out, and rooms that were opened.
+func (s session) write() (store.Record, error) {
+	if len(s.IDToken) > maxIDToken {
+		s.IDToken = ""
+	}
+	value, err := json.Marshal(s)
+	for ; len(value) > store.MaxValue && len(s.Opened) > 0 && err == nil; value, err = json.Marshal(s) {
+		s.Opened = s.Opened[:len(s.Opened)-1]
+	}
+	if len(value) > store.MaxValue && s.IDToken != "" {
+		s.IDToken = ""
+		value, err = json.Marshal(s)
+	}
+	return store.Record{Kind: store.KindLogin, Key: s.ID, Value: value, End: s.Ends}, err
+}
+
+func readSession(r store.Record) (session, error) {
+	s := session{}
+	if err := json.Unmarshal(r.Value, &s); err != nil {
+		return session{}, errors.New("the record of a session of the portal cannot be read") // err may quote it
+	}
+	s.ID, s.Ends, s.record = r.Key, r.End, r
+	return s, nil
+}
+
+// sessions are the sessions in a store. Several ushers may have it.
+type sessions struct {
+	store.Store
+	now func() time.Time
+}
+
+// get returns the session of an id. The error is errNoSession if there is none that is live.
+func (a sessions) get(ctx context.Context, id string) (session, error) {
+	r, err := a.Get(ctx, store.KindLogin, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return session{}, errNoSession
+	}
+	if err != nil {
+		return session{}, err
+	}
+	s, err := readSession(r)
+	if err != nil || s.Over {
+		return session{}, errors.Join(errNoSession, err)
+	}
+	return s, nil
+}
+
+// add begins a session.
+func (a sessions) add(ctx context.Context, s session) error {
+	r, err := s.write()
+	if err != nil {
+		return err
+	}
+	_, added, err := a.Add(ctx, r)
+	if err == nil && !added {
+		err = errors.New("a session has this id already") // by chance: never
+	}
+	return err
+}
+
+// change changes the session of an id as do says, and returns it as it is then. Others may change it meanwhile: then do is asked again.
+// The error is errNoSession if it has ended.
+func (a sessions) change(ctx context.Context, id string, do func(*session)) (session, error) {
+	for {
+		s, err := a.get(ctx, id)
+		if err != nil {
+			return session{}, err
+		}
+		do(&s)
+		r, err := s.write()
+		if err != nil {
+			return session{}, err
+		}
+		if swapped, err := a.Swap(ctx, s.record, r); err != nil || swapped {
+			s.record = r
+			return s, err
+		}
+	}
+}
+
+// all returns the sessions that some reports, also those that are over and have tokens to be revoked.
+func (a sessions) all(ctx context.Context, some func(session) bool) (found []session, err error) {
+	for r, err := range a.All(ctx, store.KindLogin) {
+		if err != nil {
+			return found, err
+		}
+		if s, err := readSession(r); err == nil && some(s) {
+			found = append(found, s)
+		}
+	}
+	return found, nil
+}
+
+// promise writes down a token before it is minted, so that no token is live that its session does not know of. It returns the id of the
+// token, and those of tokens that must be revoked because there are too many.
+func (p *Portal) promise(ctx context.Context, at sessions, id, room string, ends time.Time) (jti string, err error) {
+	var tail [12]byte
+	_, _ = rand.Read(tail[:])
+	m := minted{Tail: base64.RawURLEncoding.EncodeToString(tail[:]), Exp: ends.Unix()}
+	s, err := at.get(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	var dropped string
+	if live := s.live(p.Now()); len(live) >= maxTokens {
+		dropped = p.oldest(ctx, live)
+		if err := p.Revoke(ctx, []string{dropped}, "one token too many"); err != nil {
+			return "", err
+		}
+	}
+	s, err = at.change(ctx, id, func(s *session) {
+		s.Tokens = append(slices.DeleteFunc(s.Tokens, func(m minted) bool { return m.Exp <= p.Now().Unix() || s.jti(m) == dropped }), m)
+		if room != "" {
+			s.Opened = append([]string{room}, slices.DeleteFunc(s.Opened, func(r string) bool { return r == room })...)
+			s.Opened = s.Opened[:min(len(s.Opened), maxOpened)]
+		}
+	})
+	return s.jti(m), err
+}
+
+// oldest returns the oldest of a session's tokens whose bearer is in no room; the oldest of all if there is none.
+func (p *Portal) oldest(ctx context.Context, live []string) string {
+	if p.Inside != nil {
+		for _, jti := range live {
+			if inside, err := p.Inside(ctx, []string{jti}); err == nil && !inside {
+				return jti
+			}
+		}
+	}
+	return live[0]
+}
+
+// end ends a session: it counts no more, then its tokens are revoked, then it is gone. After an error its tokens may be live. Then the
+// record stays, and settle tries again.
+func (p *Portal) end(ctx context.Context, at sessions, id, why string) error {
+	s, err := at.change(ctx, id, func(s *session) { s.Over = true })
+	if errors.Is(err, errNoSession) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("end a session of the portal: %w", err)
+	}
+	return p.settle(ctx, at, s, why)
+}
+
+// settle revokes the tokens of a session that is over.
+func (p *Portal) settle(ctx context.Context, at sessions, s session, why string) error {
+	if live := s.live(p.Now()); len(live) > 0 {
+		if err := p.Revoke(ctx, live, why); err != nil {
+			return fmt.Errorf("revoke the tokens of a session that has ended: %w", err)
+		}
+	}
+	return at.Delete(ctx, store.KindLogin, s.ID)
+}
+
+// endAll ends the sessions that which reports, and settles those that are over.
+func (p *Portal) endAll(ctx context.Context, at sessions, why string, which func(session) bool) error {
+	found, err := at.all(ctx, func(s session) bool { return s.Over || which(s) })
+	errs := []error{err}
+	for _, s := range found {
+		if s.Over {
+			errs = append(errs, p.settle(ctx, at, s, why))
+			continue
+		}
+		errs = append(errs, p.end(ctx, at, s.ID, why))
+	}
+	return errors.Join(errs...)
+}
+
+// begin begins a session, and ends the person's oldest if there are too many.
+func (p *Portal) begin(ctx context.Context, at sessions, s session) error {
+	others, err := at.all(ctx, func(o session) bool { return !o.Over && o.Person.ID == s.Person.ID })
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(others, func(a, b session) int { return a.Begun.Compare(b.Begun) })
+	for ; len(others) >= maxSessions; others = others[1:] {
+		if err := p.end(ctx, at, others[0].ID, "one login too many"); err != nil {
+			return err
+		}
+	}
+	return at.add(ctx, s)
+}
+
+// ofToken returns the id of the session that a token is of, by its jti.
+func ofToken(jti string) (id string, ok bool) {
+	id, tail, ok := strings.Cut(jti, ".")
+	return id, ok && len(id) == idLength && tail != ""
+}

@@ -1,0 +1,204 @@
+package portal
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/xmpp-usher/usher/auth/portal/account"
+	"github.com/xmpp-usher/usher/auth/portal/page"
+	"github.com/xmpp-usher/usher/pkg/serve"
+)
+
+const (
+	// maxBody caps what is sent to the portal, in bytes. The longest is a form with a state, or a logout token.
+	maxBody = 16 << 10
+	// answeredWithin is how long the work for an answer may take: that of a login, of the store, of the room.
+	answeredWithin = 20 * time.Second
+	// laterSeconds is when a browser asks again that could not be answered.
+	laterSeconds = "5"
+)
+
+// visit is one request and its answer. One goroutine has it.
+type visit struct {
+	*Portal
+	w      *recorder
+	r      *http.Request
+	call   Call
+	remote netip.Addr
+	at     sessions
+	told   bool // whether the call was told of
+}
+
+type visitName struct{}
+
+// visitOf returns the visit that a request is of.
+func visitOf(r *http.Request) *visit {
+	v := r.Context().Value(visitName{}).(*visit)
+	v.r = r // with what the pattern has found
+	return v
+}
+
+// ServeHTTP implements http.Handler.
+func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	v := &visit{Portal: p, w: &recorder{ResponseWriter: w}, call: Call{At: p.Now(), Method: method(r)}, remote: serve.Remote(r, p.Proxies)}
+	if v.remote.IsValid() {
+		v.call.Remote = v.remote.String()
+	}
+	v.headers()
+	r = r.WithContext(context.WithValue(r.Context(), visitName{}, v))
+	r.Body = http.MaxBytesReader(v.w, r.Body, maxBody)
+	v.r = r
+	defer v.ended()
+	if v.admitted() {
+		p.mux.ServeHTTP(v.w, r)
+	}
+}
+
+// headers sets what every answer has. A page sets its own policy.
+func (v *visit) headers() {
+	h := v.w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("X-Robots-Tag", "noindex, nofollow")
+	h.Set("Content-Security-Policy", "default-src 'none'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'")
+	// Addresses of the portal have states in them, which other sites must not see. With no-referrer browsers would say "Origin: null" when
+	// a form is sent (Fetch, "append a request Origin header"), so that it could not be told from another site's.
+	h.Set("Referrer-Policy", "same-origin")
+}
+
+// admitted reports whether the request is for this portal, and whether it can be answered now.
+func (v *visit) admitted() bool {
+	switch path := v.r.URL.Path; {
+	case path == "/style.css", path == "/portal.js", path == "/.well-known/jwks.json":
+		return true // the same for everybody, whatever the portal is called
+	case !v.sameHost():
+		v.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		v.w.WriteHeader(http.StatusMisdirectedRequest)
+		fmt.Fprintf(v.w, "This is %s: the request was for another host. Behind a proxy, pass the header Host on.\n", v.PublicURL)
+		return false
+	case v.guard.Check(v.r) != nil:
+		v.notice(http.StatusForbidden, page.Elsewhere, "/")
+		return false
+	}
+	var ok bool
+	if v.at, ok = v.sessions(); !ok {
+		v.later(nil, "")
+	}
+	return ok
+}
+
+// sameHost reports whether the Host of the request is the portal's own. A default port may be left out or there.
+func (v *visit) sameHost() bool {
+	ports := []string{":443", ":80"}
+	own, asked := v.host, strings.ToLower(v.r.Host)
+	if own == asked {
+		return true
+	}
+	port := ports[0]
+	if strings.HasPrefix(v.PublicURL, "http:") {
+		port = ports[1]
+	}
+	return strings.TrimSuffix(own, port) == strings.TrimSuffix(asked, port)
+}
+
+// within returns the context in which a request is answered.
+func (v *visit) within() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(v.r.Context(), answeredWithin)
+}
+
+// notice answers with a page that has a text, and a link if there is one.
+func (v *visit) notice(status int, text page.Text, again string) {
+	v.pages.Notice(v.w, v.r, status, page.Notice{Text: text, Again: again})
+}
+
+// later answers that this cannot be done now. What failed is logged.
+func (v *visit) later(err error, what string) {
+	if err != nil && v.r.Context().Err() == nil {
+		v.Log.Warn("the portal could not answer: "+what, zap.Error(err))
+	}
+	v.w.Header().Set("Retry-After", laterSeconds)
+	v.notice(http.StatusServiceUnavailable, page.Later, "")
+}
+
+// to sends the browser on, with a GET.
+func (v *visit) to(address string) {
+	v.w.Header().Set("Location", address)
+	v.w.WriteHeader(http.StatusSeeOther)
+}
+
+// who notes who calls.
+func (v *visit) who(p account.Person) { v.call.Who = p.ID }
+
+// ended tells of a call that is over.
+func (v *visit) ended() {
+	fault := recover()
+	if fault != nil && fault != http.ErrAbortHandler {
+		v.Log.Error("a call of the portal has failed: this is a bug", zap.String("fault", fmt.Sprintf("%.200q", fmt.Sprint(fault))), zap.Stack("stack"))
+		if v.w.status == 0 {
+			http.Error(v.w, "This is a bug of usher; its log has more.", http.StatusInternalServerError)
+		} else {
+			fault = http.ErrAbortHandler // an answer that is cut is not taken for a whole one
+		}
+	}
+	v.tell()
+	if fault == http.ErrAbortHandler {
+		panic(fault)
+	}
+}
+
+// tell tells of the call, once. Of what strangers do, it tells a part: otherwise they could fill the audit log.
+func (v *visit) tell() {
+	if v.told || v.call.Who == "" && (v.call.Method == http.MethodGet || !v.limits.told(v.remote)) {
+		return
+	}
+	v.told = true
+	if _, path, ok := strings.Cut(v.r.Pattern, " "); ok {
+		v.call.Path = path
+	}
+	if v.call.Status = v.w.status; v.call.Status == 0 {
+		v.call.Status = http.StatusOK
+	}
+	v.call.Took = v.Now().Sub(v.call.At)
+	v.Called(v.call)
+}
+
+// method returns the method of a request, if it is one.
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	}
+	return "?"
+}
+
+// recorder remembers the status of an answer.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (r *recorder) WriteHeader(status int) {
+	if r.status == 0 {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status == 0 {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController find what the answer can do.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
