@@ -20,8 +20,10 @@ import (
 // browser that began it (RFC 9700 §4.7).
 type flow struct {
 	Flow    oidc.Flow
-	Browser string     // the hash of the browser's cookie
-	Fields  url.Values // where the person wants to go
+	Browser string // the hash of the browser's cookie
+	// State and Meet say where the person wants to go. JSON in JSON would be too long for a record.
+	State []byte
+	Meet  string
 }
 
 // with begins a login at a provider.
@@ -45,7 +47,7 @@ func (p *Portal) with(v *visit) {
 	}
 	address, began, err := all.Begin(ctx, v.r.PathValue("provider"))
 	if err == nil {
-		err = v.keep(ctx, flow{Flow: began, Fields: t.fields()})
+		err = v.keep(ctx, flow{Flow: began, State: []byte(t.state()), Meet: t.meet})
 	}
 	if err != nil {
 		v.notFinished(err, t)
@@ -113,7 +115,7 @@ func (p *Portal) callback(v *visit) {
 		v.later(err, "its store cannot be asked")
 		return
 	}
-	t, err := v.trip(f.Fields)
+	t, err := v.trip(url.Values{"state": {string(f.State)}, "meet": {f.Meet}})
 	if err != nil {
 		v.badTrip(err)
 		return
@@ -194,7 +196,7 @@ func (p *Portal) loggedOutThere(ctx context.Context, at sessions, out oidc.Out) 
 // names none. A provider that does not name its sessions in ID tokens may do so here: then all of the person end.
 func covered(out oidc.Out) func(session) bool {
 	return func(s session) bool {
-		named := out.SID != "" && s.SID == out.SID
+		named := out.SID != "" && s.SID == out.SID && (out.Subject == "" || s.Subject == out.Subject)
 		unnamed := out.Subject != "" && s.Subject == out.Subject && (out.SID == "" || s.SID == "")
 		return s.Provider == out.Provider && (named || unnamed)
 	}

@@ -96,9 +96,7 @@ func firstOf(texts ...string) string {
 // randomFor returns a name for a new room of a person; empty if their patterns leave no place for one.
 func randomFor(person account.Person) string {
 	for _, pattern := range person.Rooms {
-		if strings.HasPrefix(pattern, "[*]") {
-			pattern = pattern[len("[*]"):]
-		}
+		pattern = strings.TrimPrefix(pattern, "[*]")
 		name := strings.Replace(pattern, "*", randomRoom(), 1)
 		if room, err := auth.ParseRoomName(name); err == nil && name != pattern && person.May(room) {
 			return name

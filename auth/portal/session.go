@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/xmpp-usher/usher/auth/portal/account"
 	"github.com/xmpp-usher/usher/auth/store"
 )
@@ -221,11 +223,17 @@ func (p *Portal) oldest(ctx context.Context, live []string) string {
 }
 
 // end ends a session: it counts no more, then its tokens are revoked, then it is gone. After an error its tokens may be live. Then the
-// record stays, and settle tries again.
+// record stays, and the next end, login or reload tries again.
 func (p *Portal) end(ctx context.Context, at sessions, id, why string) error {
 	s, err := at.change(ctx, id, func(s *session) { s.Over = true })
 	if errors.Is(err, errNoSession) {
-		return nil
+		var r store.Record
+		if r, err = at.Get(ctx, store.KindLogin, id); err == nil {
+			s, err = readSession(r)
+		}
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("end a session of the portal: %w", err)
@@ -259,15 +267,28 @@ func (p *Portal) endAll(ctx context.Context, at sessions, why string, which func
 
 // begin begins a session, and ends the person's oldest if there are too many.
 func (p *Portal) begin(ctx context.Context, at sessions, s session) error {
-	others, err := at.all(ctx, func(o session) bool { return !o.Over && o.Person.ID == s.Person.ID })
+	others, err := at.all(ctx, func(o session) bool { return o.Over || o.Person.ID == s.Person.ID })
 	if err != nil {
 		return err
 	}
 	slices.SortFunc(others, func(a, b session) int { return a.Begun.Compare(b.Begun) })
-	for ; len(others) >= maxSessions; others = others[1:] {
-		if err := p.end(ctx, at, others[0].ID, "one login too many"); err != nil {
+	live := len(others)
+	for _, o := range others {
+		if o.Over {
+			live--
+			if err := p.settle(ctx, at, o, "its session has ended"); err != nil {
+				p.Log.Warn("the tokens of a session that has ended are still to be revoked", zap.Error(err))
+			}
+		}
+	}
+	for _, o := range others {
+		if o.Over || live < maxSessions {
+			continue
+		}
+		if err := p.end(ctx, at, o.ID, "one login too many"); err != nil {
 			return err
 		}
+		live--
 	}
 	return at.add(ctx, s)
 }

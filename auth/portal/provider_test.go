@@ -1,0 +1,234 @@
+package portal
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/portal/oidc"
+	"github.com/xmpp-usher/usher/auth/portal/oidc/oidctest"
+	"github.com/xmpp-usher/usher/auth/store"
+)
+
+// withSchool adds a provider, which sends its logout tokens to a portal on a port of its own.
+func withSchool(t *testing.T, f *fixture) (*Portal, *oidctest.Provider) {
+	t.Helper()
+	school := oidctest.Start(t, oidctest.Options{Users: []oidctest.User{
+		{Name: "alice", Password: "alice-password", Subject: "f3b1-alice", Display: "Alice A.", Groups: []string{"/teachers"}},
+		{Name: "bob", Password: "bob-password", Groups: []string{"/pupils"}},
+	}})
+	f.school = oidc.New(oidc.Options{PublicURL: public, Now: f.clock, Providers: []oidc.Provider{{
+		Name: "school", Title: "The School", Issuer: school.Issuer, ClientID: "usher", ClientSecret: "client-secret-of-usher", Leeway: time.Minute,
+		Rules: []oidc.Rule{{Value: "teachers", Affiliation: auth.Owner, Rooms: []string{"class-*"}}},
+	}}})
+	p := f.portal()
+	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Host = "login.example.com"
+		p.ServeHTTP(w, r)
+	}))
+	t.Cleanup(back.Close)
+	school.Register(oidctest.Client{
+		ID: "usher", Secret: "client-secret-of-usher", RedirectURIs: []string{public + "/login/callback/school"},
+		PostLogoutURIs: []string{public + "/logout"}, BackChannelURI: back.URL + "/logout/backchannel/school",
+	})
+	return p, school
+}
+
+// through logs somebody in at the provider, and returns the address at the portal to which it sends the browser.
+func (b *browser) through(t *testing.T, school *oidctest.Provider, user, query string) string {
+	t.Helper()
+	w := b.get("/login/with/school" + query)
+	if w.Code != http.StatusSeeOther {
+		t.Fatalf("%d %s", w.Code, w.Body)
+	}
+	return strings.TrimPrefix(school.Login(t, w.Header().Get("Location"), user).String(), public)
+}
+
+// TestProvider: a login at a provider leads to the room that it was begun for, once, in the browser that began it.
+func TestProvider(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, school := withSchool(t, f)
+	b := f.browser(p)
+	state := `{"room":"Class-1","electron":true,"config.startWithAudioMuted":true,"refreshToken":"a-refresh-token"}`
+	page := b.get("/login?state=" + url.QueryEscape(state)).Body.String()
+	if !strings.Contains(page, "The School") || !strings.Contains(page, "/login/with/school?") || strings.Contains(page, "a-refresh-token") {
+		t.Errorf("the page: %s", page)
+	}
+	back := b.through(t, school, "alice", "?state="+url.QueryEscape(state))
+	other := f.browser(p)
+	wants(t, "another browser", other.get(back), 400, "<h1>")
+	other.get("/login/with/school")
+	wants(t, "another browser with a login of its own", other.get(back), 400, "<h1>")
+	wants(t, "another provider's", b.get(strings.Replace(back, "/school", "/other", 1)), 400, "<h1>")
+	wants(t, "the browser", b.get(back), 303, "jitsi-meet://meet.example.com/Class-1"+f.minted()+"#config.startWithAudioMuted=true")
+	wants(t, "twice", b.get(back), 400, "<h1>")
+	if m := f.mints[0]; m.Person.ID != "school:f3b1-alice" || m.Person.Affiliation != auth.Owner || m.Person.Display != "Alice A." {
+		t.Errorf("minted %+v", m)
+	}
+	wants(t, "their room", b.get("/login?room=class-2"), 303, meet+"/class-2?jwt=")
+	wants(t, "not their room", b.get("/login?room=standup"), 403, "banner")
+
+	// Two tabs, each with a login under way.
+	tabs := f.browser(p)
+	one, two := tabs.through(t, school, "alice", "?room=class-1"), tabs.through(t, school, "alice", "?room=class-2")
+	wants(t, "one tab", tabs.get(one), 303, meet+"/class-1?jwt=")
+	wants(t, "the other tab", tabs.get(two), 303, meet+"/class-2?jwt=")
+
+	pupil := f.browser(p)
+	wants(t, "no group that may", pupil.get(pupil.through(t, school, "bob", "?room=class-1")), 403, "<h1>")
+	if pupil.session() != "" {
+		t.Error("somebody without a room has a session")
+	}
+	late := f.browser(p)
+	back = late.through(t, school, "alice", "")
+	f.forward(flowLasts)
+	wants(t, "too late", late.get(back), 400, "<h1>")
+	refused := f.browser(p)
+	refused.get("/login/with/school")
+	wants(t, "no state", refused.get("/login/callback/school?code=x"), 400, "<h1>")
+	to, err := url.Parse(refused.get("/login/with/school").Header().Get("Location"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wants(t, "said no", refused.get("/login/callback/school?error=access_denied&state="+to.Query().Get("state")), 403, "<h1>")
+	wants(t, "no such provider", b.get("/login/with/other"), 404, "<h1>")
+
+	school.Instead(http.NotFoundHandler())
+	gone := oidc.New(oidc.Options{PublicURL: public, Providers: []oidc.Provider{{Name: "school", Issuer: school.Issuer, ClientID: "usher"}}})
+	f.do(func() { f.school = gone })
+	wants(t, "unavailable", b.get("/login/with/school"), 503, "<h1>")
+}
+
+// TestFlows: logins that are begun and never ended are bounded for each network.
+func TestFlows(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, _ := withSchool(t, f)
+	b := f.browser(p)
+	for range flowsBurst {
+		wants(t, "begun", b.get("/login/with/school"), 303, "http://127.0.0.1")
+	}
+	wants(t, "too many", b.get("/login/with/school"), 429, "banner")
+	b.from = "192.0.2.2:1"
+	wants(t, "another network", b.get("/login/with/school"), 303, "http://127.0.0.1")
+}
+
+// TestProviderLogout: who logs out here also does so at the provider.
+func TestProviderLogout(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, school := withSchool(t, f)
+	b := f.browser(p)
+	at := school.Browser()
+	to := b.get("/login/with/school?room=class-1").Header().Get("Location")
+	b.get(strings.TrimPrefix(at.Login(t, to, "alice").String(), public))
+	w := b.get("/logout")
+	wants(t, "logout", w, 303, "http://127.0.0.1")
+	if b.session() != "" || f.records() != 0 || len(f.revoked) != 1 {
+		t.Errorf("%d sessions, revoked %v", f.records(), f.revoked)
+	}
+	if back := at.Visit(t, w.Header().Get("Location")).String(); !strings.HasPrefix(back, public+"/logout") {
+		t.Errorf("the provider sends the browser to %s", back)
+	}
+	wants(t, "back", b.get("/logout"), 200, "/login")
+}
+
+// TestBackChannel: who logs out at the provider has no session here any more, and no token.
+func TestBackChannel(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, school := withSchool(t, f)
+	desk, phone, local := f.browser(p), f.browser(p), f.browser(p)
+	desk.get(desk.through(t, school, "alice", "?room=class-1"))
+	phone.get(phone.through(t, school, "alice", "?room=class-2"))
+	local.login("romeo", "room", "standup")
+	logout := func(token string) *httptest.ResponseRecorder {
+		return f.browser(p).send(request("POST", "/logout/backchannel/school", url.Values{"logout_token": {token}}.Encode()))
+	}
+	at, _ := p.sessions()
+	sid := func(b *browser) string {
+		s, err := at.get(t.Context(), b.session())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.SID
+	}
+	// One session of two.
+	token := school.Sign("logout+jwt", school.LogoutClaims("usher", "f3b1-alice", sid(phone)))
+	f.do(func() { f.revoke = errBroken })
+	wants(t, "revoking fails", logout(token), 400, "invalid_request")
+	f.do(func() { f.revoke = nil })
+	wants(t, "again", logout(token), 200, "")
+	wants(t, "replayed", logout(token), 400, "invalid_request")
+	wants(t, "the phone", phone.get("/rooms"), 303, "/login")
+	wants(t, "the desk", desk.get("/rooms"), 200, "")
+	if len(f.revoked) != 1 || f.revoked[0] != f.mints[1].ID {
+		t.Errorf("revoked %v", f.revoked)
+	}
+	wants(t, "not signed", logout("a.b.c"), 400, "invalid_request")
+	wants(t, "of somebody else", logout(school.Sign("logout+jwt", school.LogoutClaims("usher", "somebody-else", ""))), 200, "")
+	wants(t, "the desk", desk.get("/rooms"), 200, "")
+
+	// All of the person, by an administrator of the provider.
+	began := time.Now()
+	if school.Logout("alice") == 0 {
+		t.Error("the provider's logout token was refused")
+	}
+	t.Logf("took %s", time.Since(began))
+	wants(t, "the desk", desk.get("/rooms"), 303, "/login")
+	wants(t, "another provider's", local.get("/rooms"), 200, "")
+	if len(f.revoked) != 2 {
+		t.Errorf("revoked %v", f.revoked)
+	}
+	for r := range f.store.All(t.Context(), store.KindUsed) {
+		if r.End.Before(f.clock()) {
+			t.Error("a logout token is not remembered")
+		}
+	}
+}
+
+// TestCovered: which sessions a logout token ends.
+func TestCovered(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		out  oidc.Out
+		s    session
+		want bool
+	}{
+		"session":                  {oidc.Out{Provider: "a", Subject: "x", SID: "1"}, session{Provider: "a", Subject: "x", SID: "1"}, true},
+		"session alone":            {oidc.Out{Provider: "a", SID: "1"}, session{Provider: "a", Subject: "x", SID: "1"}, true},
+		"another session":          {oidc.Out{Provider: "a", Subject: "x", SID: "1"}, session{Provider: "a", Subject: "x", SID: "2"}, false},
+		"session without a name":   {oidc.Out{Provider: "a", Subject: "x", SID: "1"}, session{Provider: "a", Subject: "x"}, true},
+		"person":                   {oidc.Out{Provider: "a", Subject: "x"}, session{Provider: "a", Subject: "x", SID: "2"}, true},
+		"another person":           {oidc.Out{Provider: "a", Subject: "x"}, session{Provider: "a", Subject: "y"}, false},
+		"another provider":         {oidc.Out{Provider: "a", Subject: "x", SID: "1"}, session{Provider: "b", Subject: "x", SID: "1"}, false},
+		"by a password":            {oidc.Out{Provider: "a"}, session{}, false},
+		"nobody":                   {oidc.Out{Provider: "a"}, session{Provider: "a"}, false},
+		"session of somebody else": {oidc.Out{Provider: "a", Subject: "x", SID: "1"}, session{Provider: "a", Subject: "y", SID: "1"}, false},
+	} {
+		if got := covered(test.out)(test.s); got != test.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}
+
+// TestProviderGone: the sessions of a provider that is configured no more end with the next reload.
+func TestProviderGone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, school := withSchool(t, f)
+	b := f.browser(p)
+	b.get(b.through(t, school, "alice", "?room=class-1"))
+	p.Reloaded(t.Context())
+	wants(t, "still there", b.get("/rooms"), 200, "")
+	f.do(func() { f.school = oidc.New(oidc.Options{PublicURL: public}) })
+	p.Reloaded(t.Context())
+	if f.records() != 0 || len(f.revoked) != 1 {
+		t.Errorf("%d sessions, revoked %v", f.records(), f.revoked)
+	}
+}
