@@ -14,6 +14,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/xmpp-usher/usher/pkg/passhash"
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // leastPassword is how many characters a new password has at least (NIST SP 800-63B §5.1.1.1).
@@ -96,7 +97,7 @@ func typedPassword(f *os.File, w io.Writer, name string) (string, error) {
 func typedTwice(t *term.Terminal, name string) (string, error) {
 	prompt := "New password: "
 	if name != "" {
-		prompt = "New password of " + printable(name) + ": "
+		prompt = "New password of " + printable.Text(name) + ": "
 	}
 	first, err := t.ReadPassword(prompt)
 	again := ""
