@@ -98,7 +98,7 @@ func TestProvider(t *testing.T) {
 	wants(t, "said no", refused.get("/login/callback/school?error=access_denied&state="+to.Query().Get("state")), 403, "<h1>")
 	wants(t, "no such provider", b.get("/login/with/other"), 404, "<h1>")
 
-	school.Instead(http.NotFoundHandler())
+	school.Instead(oidctest.Discovery, http.NotFound)
 	gone := oidc.New(oidc.Options{PublicURL: public, Providers: []oidc.Provider{{Name: "school", Issuer: school.Issuer, ClientID: "usher"}}})
 	f.do(func() { f.school = gone })
 	wants(t, "unavailable", b.get("/login/with/school"), 503, "<h1>")
