@@ -254,6 +254,9 @@ func TestReports(t *testing.T) {
 		})
 		host.leaves(room)
 		g.tells(room, people, "room-opened", "occupant-joined 0", "host-arrived", "occupant-joined 1", "occupant-left 0", "host-left")
+		if r := g.reported(component.Left, host); r.JTI != "the jti" || r.Issuer == "" {
+			t.Errorf("the host's leaving is reported as %+v", r) // the portal ends sessions by it
+		}
 		guest.leaves(room)
 		g.empties()
 		g.tells(room, people, "room-opened", "occupant-joined 0", "host-arrived", "occupant-joined 1", "occupant-left 0", "host-left",
