@@ -448,6 +448,10 @@ var cases = []struct {
 	{"UsherApiFails", true, map[string]string{`usher_api_requests_total{status="500", path="/tokens"}`: "0+2x180"}},
 	{"UsherApiFails", false, map[string]string{`usher_api_requests_total{status="503", path="/tokens"}`: "0+2x180", `usher_api_requests_total{status="200", path="/tokens"}`: "0+2x180"}},
 	{"UsherApiRefused", true, map[string]string{`usher_api_requests_total{status="401"}`: "0+20x180"}},
+	{"UsherLoginsFail", true, map[string]string{`usher_logins_total{by="provider", result="failed"}`: "0+1x180"}},
+	{"UsherLoginsFail", false, map[string]string{`usher_logins_total{by="provider", result="failed"}`: "7x180", `usher_logins_total{by="password", result="refused"}`: "0+1x180"}},
+	{"UsherManyWrongPasswords", true, map[string]string{`usher_logins_total{by="password", result="refused"}`: "0+10x180", `usher_logins_total{by="password", result="limited"}`: "0+10x180"}},
+	{"UsherManyWrongPasswords", false, map[string]string{`usher_logins_total{by="password", result="refused"}`: "0+1x180", `usher_logins_total{by="password", result="ok"}`: "0+100x180"}},
 	{"UsherApiRefused", false, map[string]string{`usher_api_requests_total{status="401"}`: "0+1x180", `usher_api_requests_total{status="200"}`: "0+900x180"}},
 }
 

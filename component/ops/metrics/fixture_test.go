@@ -83,6 +83,8 @@ func everything(t testing.TB) *metrics.Metrics {
 	m.Fetched("https://keys.example.com/set", time.Millisecond, nil)
 	m.Reloaded(nil)
 	m.Called(http.MethodGet, "/rooms/{room}", 200, time.Millisecond)
+	m.LoggedIn(metrics.ByPassword, metrics.LoginRefused)
+	m.Minted()
 	return m
 }
 

@@ -7,7 +7,7 @@
 //
 // Clients choose rooms, tenants and tokens, so no label has a text of theirs as it comes. Each label has few values:
 //
-//   - verdict, reason, class, op, kind, event, result, host and as are closed lists;
+//   - verdict, reason, class, op, kind, event, result, by, host and as are closed lists;
 //   - vhost is one of the configuration's, or empty;
 //   - tenant is one of the first 100 tenants with rooms into which somebody was let in. All others count as "other", so that refused
 //     clients cannot use up the hundred. There are about 5,000 series with a tenant at most. Without a tenant it is empty;
@@ -67,6 +67,8 @@ type Metrics struct {
 	fetchTook  prometheus.Histogram
 	apiCalls   *prometheus.CounterVec
 	apiTook    prometheus.Histogram
+	logins     *prometheus.CounterVec
+	minted     prometheus.Counter
 	reloads    *prometheus.CounterVec
 	reloadOK   prometheus.Gauge
 	reloadTime prometheus.Gauge
@@ -81,11 +83,12 @@ func New(o Options) *Metrics {
 	m.handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 8})
 	m.people()
 	m.surroundings()
+	m.portal()
 	m.program(o.Version)
 	m.registry.MustRegister(
 		&scraped{o}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.decisions, m.happened, m.decide, m.apply, m.answered, m.afterHost, m.storeTook, m.storeErrs, m.fetches, m.fetchTook, m.apiCalls,
-		m.apiTook, m.reloads, m.reloadOK, m.reloadTime,
+		m.apiTook, m.logins, m.minted, m.reloads, m.reloadOK, m.reloadTime,
 	)
 	return m
 }
@@ -132,6 +135,47 @@ func (m *Metrics) surroundings() {
 	m.apiTook = histogram("usher_api_request_duration_seconds", "Time that a request to the HTTP API took.",
 		.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10)
 }
+
+// portal makes the metrics of hosts who log in.
+func (m *Metrics) portal() {
+	m.logins = counters("usher_logins_total", "Attempts to log in as a host, by what with, and result: ok; refused, for a wrong password and for people that no rule gives a room; "+
+		"limited, after too many wrong passwords; failed, where usher, the user service or the provider could not tell.", "by", "result")
+	for _, by := range []LoginBy{ByPassword, ByProvider, ByAPI} {
+		for _, r := range []LoginResult{LoginOK, LoginRefused, LoginLimited, LoginFailed} {
+			m.logins.WithLabelValues(string(by), string(r))
+		}
+	}
+	m.minted = prometheus.NewCounter(prometheus.CounterOpts{Name: "usher_portal_minted_tokens_total", Help: "Tokens that the portal has made for hosts who log in."})
+}
+
+// LoginBy says with what somebody has tried to log in.
+type LoginBy string
+
+// What people log in with.
+const (
+	ByPassword LoginBy = "password" // at the portal
+	ByProvider LoginBy = "provider" // of OpenID Connect
+	ByAPI      LoginBy = "api"      // a password, for a token from the API
+)
+
+// LoginResult says what became of an attempt to log in.
+type LoginResult string
+
+// What becomes of attempts to log in.
+const (
+	LoginOK      LoginResult = "ok"
+	LoginRefused LoginResult = "refused"
+	LoginLimited LoginResult = "limited"
+	LoginFailed  LoginResult = "failed"
+)
+
+// LoggedIn counts an attempt to log in.
+func (m *Metrics) LoggedIn(by LoginBy, r LoginResult) {
+	m.logins.WithLabelValues(string(by), string(r)).Inc()
+}
+
+// Minted counts a token that the portal has made.
+func (m *Metrics) Minted() { m.minted.Inc() }
 
 // program makes the metrics of usher itself.
 func (m *Metrics) program(version string) {
