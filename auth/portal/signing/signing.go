@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -63,18 +64,31 @@ func Open(path string, now func() time.Time) (*Keys, error) {
 	return k, k.read()
 }
 
-// Current returns the key that signs now, and its id.
+// Read reads the keys of a file that need not exist yet: as long as there is none, there are no keys.
+func Read(path string, now func() time.Time) (*Keys, error) {
+	k := &Keys{path: path, now: now}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.read(); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return k, nil
+}
+
+// Current returns the key that signs now, and its id. There is none as long as there is no file.
 func (k *Keys) Current() (kid string, key ed25519.PrivateKey) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.refresh()
+	if k.refresh(); len(k.all) == 0 {
+		return "", nil
+	}
 	p := k.all[signs(k.all, k.now())]
 	return p.kid, p.private
 }
 
 // Public returns the JWK Set of the public keys that count, for others who verify the tokens.
 func (k *Keys) Public() []byte {
-	var set document
+	set := document{Keys: []jwk{}}
 	for _, p := range k.counting() {
 		set.Keys = append(set.Keys, public(p))
 	}

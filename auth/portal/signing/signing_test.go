@@ -165,6 +165,35 @@ func TestReplace(t *testing.T) {
 	}
 }
 
+// TestBeforeFirstStart: who only reads has the keys once there are any.
+func TestBeforeFirstStart(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "portal-keys.json")
+	now := func() time.Time { return start }
+	k, err := signing.Read(path, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kid, key := k.Current()
+	if all, err := k.Keys(context.Background(), ""); err != nil || len(all) > 0 || kid != "" || key != nil || string(k.Public()) != `{"keys":[]}` {
+		t.Error("there are keys before there is a file:", all, err, kid, string(k.Public()))
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("reading has made a file")
+	}
+	if _, err := signing.Open(path, now); err != nil {
+		t.Fatal(err)
+	}
+	if kid, _ := k.Current(); !verifies(t, k, kid) {
+		t.Error("the new keys are not taken")
+	}
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := signing.Read(path, now); err == nil {
+		t.Error("a bad file is taken")
+	}
+}
+
 func TestRefuses(t *testing.T) {
 	_, path, c := open(t)
 	good, _ := os.ReadFile(path)
