@@ -116,7 +116,7 @@ func configShow() *cobra.Command {
 		Short: "Print the effective configuration, and where each value comes from",
 		Long: `Print the configuration that results from all its sources, with secrets masked. The output is a usher.yaml or, with
 --origin, a list of keys, values and where each value comes from. The sources are, and the later one counts: defaults, Prosody's files,
-docker-jitsi-meet's variables, usher.yaml, usher's own variables.`,
+docker-jitsi-meet's variables, MiroTalk's, usher.yaml, usher's own variables.`,
 		Example: `  usher config show -c usher.yaml --origin
   usher config show -c /etc/prosody/prosody.cfg.lua -c usher.yaml`,
 		Args: arguments(0),
@@ -449,7 +449,7 @@ Virtual hosts with passwords are left out unless --trusted names them, because e
 	prosody.Flags().StringSliceVar(&trusted, "trusted", nil, "`domain` of a virtual host where everybody with a password is a host")
 	env := &cobra.Command{
 		Use:     "env FILE",
-		Short:   "Write a usher.yaml from the variables of docker-jitsi-meet",
+		Short:   "Write a usher.yaml from the variables of docker-jitsi-meet or MiroTalk",
 		Long:    envLong(),
 		Example: `  usher config import env .env > usher.yaml`,
 		Args:    cobra.ExactArgs(1),
@@ -475,7 +475,7 @@ func importFrom(cmd *cobra.Command, i config.Import) error {
 func envLong() string {
 	var b strings.Builder
 	b.WriteString(`Write a usher.yaml from the variables of docker-jitsi-meet to standard output. The variables are those of a .env file
-or, if FILE is "environment", those of the environment. Comments say which variable each value comes from. It contains the secrets. Its
+or, if FILE is "environment", those of the environment. A .env file of MiroTalk is known by its HOST_ variables. Comments say which variable each value comes from. It contains the secrets. Its
 first lines say what is still to do.
 
 These variables set a key. MAIN, GUEST, HIDDEN and AUTH are the virtual hosts that XMPP_DOMAIN, XMPP_GUEST_DOMAIN,
@@ -502,6 +502,16 @@ ENABLE_, GLOBAL_, PROSODY_, JICOFO_ or VISITORS_:
 	for _, v := range config.DockerVariables {
 		if v.Key == "" {
 			fmt.Fprintf(w, "  %s\t%s\n", v.Name, v.Note)
+		}
+	}
+	_ = w.Flush()
+	b.WriteString(`
+Of the variables of MiroTalk SFU, these set a key. PORTAL is the virtual host of the portal. Passwords become hashes:
+
+`)
+	for _, v := range config.MiroTalkVariables {
+		if v.Key != "" {
+			fmt.Fprintf(w, "  %s\t%s\t%s\n", v.Name, v.Key, v.Note)
 		}
 	}
 	_ = w.Flush()

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // TestMigrating holds config/MIGRATING.md against the tables by which usher reads what operators have: each variable of
-// docker-jitsi-meet with its default and key, and each module that is disabled beside usher with the keys that it becomes.
+// docker-jitsi-meet and of MiroTalk with its default and key, and each module that is disabled beside usher with the keys that it becomes.
 func TestMigrating(t *testing.T) {
 	content, err := os.ReadFile(filepath.Join("..", "..", "config", "MIGRATING.md"))
 	if err != nil {
@@ -35,7 +36,7 @@ func TestMigrating(t *testing.T) {
 		}
 		return strings.Join(found, "|")
 	}
-	for _, v := range config.DockerVariables {
+	for _, v := range slices.Concat(config.DockerVariables, config.MiroTalkVariables) {
 		says := row(v.Name)
 		if v.Key != "" && (!strings.Contains(says, v.Key) || !strings.Contains(says, v.Default)) {
 			t.Errorf("%s sets %q, default %q; the row says %s", v.Name, v.Key, v.Default, says)
