@@ -69,8 +69,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 // commands returns usher's command line.
 func commands() *cobra.Command {
 	root := group("usher", "Let people into XMPP conference rooms by their tokens",
-		adoptCommand(), apiGroup(), completion(), configGroup(), demo(), examine(), grantsCommand(), health(), man(), revocationsCommand(), revokeCommand(),
-		roomsCommand(), rulesGroup(), serve(), tokenGroup(), userGroup(), version())
+		adoptCommand(), apiGroup(), completion(), configGroup(), demo(), examine(), grantsCommand(), health(), keyGroup(), man(),
+		revocationsCommand(), revokeCommand(), roomsCommand(), rulesGroup(), serve(), tokenGroup(), userGroup(), version())
 	root.Long = `usher is an XMPP component (XEP-0114) beside a stock server. It decides by token and virtual host who may enter a
 conference room, who opens it, and who waits for the host.
 

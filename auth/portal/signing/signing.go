@@ -142,7 +142,7 @@ func List(path string, now time.Time) ([]Listed, error) {
 	return listed, nil
 }
 
-// counting returns the keys whose tokens count now.
+// counting returns the keys with tokens that count now.
 func (k *Keys) counting() []pair {
 	k.mu.Lock()
 	defer k.mu.Unlock()
