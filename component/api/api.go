@@ -54,6 +54,11 @@ type Options struct {
 	// Mint makes a token, and Explain says what would be decided. Their error is a RequestError if the request is at fault.
 	Mint    func(context.Context, MintRequest) (Minted, error)
 	Explain func(context.Context, ExplainRequest) (Explanation, error)
+	// Login checks a password, and mints a token for a room of the account. Its error is ErrLogin, ErrNotRoom, a *TooManyError or a
+	// RequestError; any other one says that nobody can tell now. Nil means that nobody logs in here.
+	Login func(context.Context, LoginRequest) (LoggedIn, error)
+	// MiroTalk adds MiroTalk's calls, which need Login; see mirotalk.go.
+	MiroTalk bool
 	// Links returns where links are kept, and false while this usher stands by. Nil means that there are no links.
 	Links func() (store.Links, bool)
 	// PublicURL is where people reach New's handler, and MeetURL where they reach jitsi-meet: without a slash at the end. Empty
@@ -175,6 +180,7 @@ func (s *server) register(mux *http.ServeMux) huma.API {
 	s.revocationOperations(api)
 	s.tokenOperations(api)
 	s.linkOperation(api)
+	s.loginOperation(api)
 	s.decisionOperations(api)
 	document, err := json.Marshal(api.OpenAPI())
 	if err != nil {

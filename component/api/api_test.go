@@ -147,7 +147,7 @@ func TestKeys(t *testing.T) {
 	}
 	f.change(func() { f.keys = nil })
 	wants(t, "removed", f.call("all", "GET", Base+"/rooms", ""), 401, textWrongKey)
-	// Every operation needs one.
+	// Every operation needs one, but for the one that asks for a password.
 	var document struct {
 		Paths map[string]map[string]any `json:"paths"`
 	}
@@ -157,6 +157,9 @@ func TestKeys(t *testing.T) {
 	}
 	for path, operations := range document.Paths {
 		for method := range operations {
+			if path == "/login" {
+				continue
+			}
 			w := f.call("", strings.ToUpper(method), Base+strings.NewReplacer("{room}", "standup", "{id}", "x").Replace(path), `{"room":"standup"}`)
 			if w.Code != 401 && w.Code != 429 || f.asked != "" && f.asked != `grants ""` {
 				t.Errorf("%s %s without a key: %d %s, asked %s", method, path, w.Code, w.Body, f.asked)

@@ -90,6 +90,10 @@ func find(keys []Key, presented string) *Key {
 // keyOf.
 func (s *server) admit(api huma.API) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
+		if ctx.Operation().Metadata[withoutKey] != nil {
+			next(ctx)
+			return
+		}
 		key, refused := s.key(ctx)
 		if refused != nil {
 			for name, value := range refused.headers {
@@ -102,6 +106,9 @@ func (s *server) admit(api huma.API) func(huma.Context, func(huma.Context)) {
 		next(huma.WithValue(ctx, keyName{}, key))
 	}
 }
+
+// withoutKey marks an operation that everybody may call.
+const withoutKey = "without key"
 
 type keyName struct{}
 
