@@ -15,12 +15,16 @@ import (
 
 // apiOptions returns the options of the API, for the network and for the socket.
 func (u *serving) apiOptions() api.Options {
-	return api.Options{
+	o := api.Options{
 		Active: u.active, History: u.listeners.history, Keys: u.apiKeys, Mint: u.mint, Explain: u.explain, Links: u.links,
 		PublicURL: u.began.API.PublicURL, MeetURL: u.began.API.MeetURL, Called: u.listeners.called,
 		Rate:   api.Rate{PerSecond: u.began.API.Rate, Burst: u.began.API.Burst},
 		Status: api.Status{Domain: u.began.XMPP.Domain.String(), Version: release()}, Log: u.log,
 	}
+	if u.portal != nil {
+		o.Login, o.MiroTalk = u.portal.login, u.began.Portal.MiroTalkAPI
+	}
+	return o
 }
 
 // links returns where one-time links are kept, and false while this usher stands by.

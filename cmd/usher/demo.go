@@ -21,6 +21,7 @@ import (
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/pkg/ejabberdtest"
+	"github.com/xmpp-usher/usher/pkg/passhash"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -192,7 +193,8 @@ type stage struct {
 	*prosodytest.Server
 	scene
 	componentSecret, appSecret, password string
-	ops, api, key                        string // where usher shows what it does, and answers the API; and a key for that
+	ops, api, portal                     string // where usher shows what it does, answers the API, and has hosts log in
+	key, hostPassword                    string // for the API, and of demoHost
 	logFile                              *os.File
 	jicofo                               *prosodytest.Jicofo // nil if usher is the focus itself
 }
@@ -245,13 +247,19 @@ func (s *stage) write() (err error) {
 	if s.account != "" {
 		yaml = demoUsherJicofo
 	}
-	if s.ops, s.api, err = freePorts(); err != nil {
+	if err = freePorts(&s.ops, &s.api, &s.portal); err != nil {
 		return err
 	}
-	yaml += fmt.Sprintf(demoOutside, s.ops, s.api)
+	yaml += fmt.Sprintf(demoOutside, s.ops, s.api, s.portal)
+	s.hostPassword = strings.ToLower(rand.Text())
+	users, err := demoUsers(s.hostPassword)
+	if err != nil {
+		return err
+	}
 	for name, content := range map[string]string{
 		"component.secret": s.componentSecret,
 		"app.secret":       s.appSecret,
+		"users.yaml":       users,
 		"usher.yaml":       strings.ReplaceAll(yaml, "{server}", s.ComponentAddr),
 	} {
 		if err := os.WriteFile(s.path(name), []byte(content), 0o600); err != nil {
@@ -265,25 +273,38 @@ func (s *stage) write() (err error) {
 // demoOutside is what the demo adds to usher.yaml.
 const demoOutside = `ops: {listen: "%[1]s"}
 api: {listen: "%[2]s", public_url: "http://%[2]s", meet_url: "https://meet.example.com"}
+portal: {listen: "%[3]s", public_url: "http://%[3]s", meet_urls: ["https://meet.example.com"], users_file: users.yaml}
 admin: {socket: usher.sock}
 audit: {to: audit.jsonl}
 `
 
+// demoHost logs in at the portal.
+const demoHost = "host"
+
+// demoUsers is the file with the account of demoHost.
+func demoUsers(password string) (string, error) {
+	hash, err := passhash.New(password)
+	if err != nil {
+		return "", err
+	}
+	content, err := config.PutUser(nil, config.User{Name: demoHost, Hash: hash.String(), Display: "The Host", Rooms: []string{"*"}})
+	return string(content), err
+}
+
 // demoKey may do everything.
 var demoKey = config.APIKey{Name: "demo", Scopes: config.APIScopes}
 
-// freePorts returns two addresses of this machine at which nobody listens.
-func freePorts() (a, b string, err error) {
-	var all [2]string
-	for i := range all {
+// freePorts sets addresses of this machine at which nobody listens.
+func freePorts(all ...*string) error {
+	for _, address := range all {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
-			return "", "", err
+			return err
 		}
-		defer l.Close() // when both are chosen
-		all[i] = l.Addr().String()
+		defer l.Close() // when all are chosen
+		*address = l.Addr().String()
 	}
-	return all[0], all[1], nil
+	return nil
 }
 
 // usher returns what "usher serve" would run with this configuration.
@@ -408,6 +429,9 @@ Everything keeps running until Ctrl-C, for you to try by hand. Then nothing stay
                on %s as %s with the password %s
   usher        %s, connected to %s%s
   room         %s
+  portal       http://%s/
+               where hosts log in: %s, with the password %s. It leads to
+               https://meet.example.com/ROOM?jwt=TOKEN, which is yours to imagine
   live page    http://%s/
   metrics      http://%s/metrics
   API          http://%s/api/v1/openapi.json
@@ -430,5 +454,5 @@ In another terminal: who is inside, and why usher allows or refuses a token:
   %s token explain -c %s --room standup %s
 
 `, s.WebSocketURL, s.tokens, s.guests, s.users, s.user, s.password, s.focus, s.ComponentAddr, jicofo, s.room(),
-		s.ops, s.ops, s.api, s.key, s.api, yaml, s.path("usher.log"), s.path("audit.jsonl"), owner, member, s.focus, s.room(), os.Args[0], yaml, os.Args[0], yaml, owner)
+		s.portal, demoHost, s.hostPassword, s.ops, s.ops, s.api, s.key, s.api, yaml, s.path("usher.log"), s.path("audit.jsonl"), owner, member, s.focus, s.room(), os.Args[0], yaml, os.Args[0], yaml, owner)
 }

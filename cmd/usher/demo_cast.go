@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -107,6 +109,8 @@ func (s *stage) cast() ([]part, error) {
 	if s.account != "" {
 		parts = s.castBeforeJicofo(parts, owner)
 	}
+	parts = append(parts, part{who: "host from the portal", name: "teacher", vhost: s.tokens, shows: "by a login", room: "lecture@" + s.service,
+		before: "the host logs in", prepare: logsIn, expected: hostEnters})
 	if s.users != "" {
 		parts = append(parts, part{who: "user with a password", name: s.user, vhost: s.users, shows: "none", room: "office@" + s.service,
 			expected: hostEnters})
@@ -232,6 +236,28 @@ func (on *players) client(ctx context.Context, p part) (*prosodytest.Client, err
 		on.clients[p.name] = c
 	}
 	return c, err
+}
+
+// logsIn has the host log in at the portal, as a browser does, and takes the token of the address to which the portal leads.
+func logsIn(ctx context.Context, on *players, p *part) error {
+	form := url.Values{"name": {demoHost}, "password": {on.hostPassword}, "room": {"lecture"}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+on.portal+"/login", strings.NewReader(form.Encode()))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Close = true
+	answer, err := http.DefaultTransport.RoundTrip(req) // which follows no redirect
+	if err != nil {
+		return fmt.Errorf("the portal does not answer: %w", err)
+	}
+	defer answer.Body.Close()
+	room, err := answer.Location()
+	if err != nil || room.Query().Get("jwt") == "" {
+		return fmt.Errorf("the portal answers %s", answer.Status)
+	}
+	p.attr = "token='" + room.Query().Get("jwt") + "'"
+	return nil
 }
 
 // leaves makes a client leave the room that it is in, and returns when the room has told everybody inside.

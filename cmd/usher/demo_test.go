@@ -85,7 +85,7 @@ func testDemoStays(t *testing.T, args ...string) {
 	if r := command(t, "", append([]string{"token", "explain"}, strings.Fields(line)...)...); r.status != 0 {
 		t.Errorf("%s: %d\n%s%s", line, r.status, r.stdout, r.stderr)
 	}
-	for label, want := range map[string]string{"live page": "<!doctype html>", "metrics": "usher_connected 1\n", "API": `"openapi":"3.1.0"`} {
+	for label, want := range map[string]string{"live page": "<!doctype html>", "metrics": "usher_connected 1\n", "API": `"openapi":"3.1.0"`, "portal": `type="password"`} {
 		_, address, _ := strings.Cut(stdout.String(), "\n  "+label+" ")
 		address, _, _ = strings.Cut(strings.TrimSpace(address), "\n")
 		if said := fetched(t, address, ""); !strings.Contains(strings.ToLower(said), strings.ToLower(want)) {
@@ -149,7 +149,7 @@ func TestDemoTells(t *testing.T) {
 	if r.status != 1 || !strings.Contains(r.stdout, want) || strings.Count(r.stdout, `"ok":false`) != 1 {
 		t.Errorf("%d\n%s", r.status, r.stdout)
 	}
-	if !strings.Contains(r.stderr, "usher: 1 of 13 did not go as expected; usher's log:") || !strings.Contains(r.stderr, "connected") {
+	if !strings.Contains(r.stderr, "usher: 1 of 14 did not go as expected; usher's log:") || !strings.Contains(r.stderr, "connected") {
 		t.Error(r.stderr)
 	}
 }

@@ -32,6 +32,7 @@ type serving struct {
 	environ   []string       // as of os.Environ
 	remote    *keys.Cache
 	listeners *listeners
+	portal    *entrance // nil if there is none
 	log       *zap.Logger
 
 	mu      sync.Mutex
@@ -49,8 +50,14 @@ type serving struct {
 // end.
 func newServing(c *config.Config, p auth.Policy, environ []string, remote *keys.Cache, log *zap.Logger) (u *serving, err error) {
 	u = &serving{began: c, current: c, policy: p, environ: environ, remote: remote, log: log}
-	u.listeners, err = newListeners(u, remote)
-	return u, err
+	if u.listeners, err = newListeners(u, remote); err != nil {
+		return nil, err
+	}
+	if u.portal, err = newEntrance(u); err != nil {
+		u.close()
+		return nil, err
+	}
+	return u, nil
 }
 
 // close writes down what waits for the audit log.
@@ -64,7 +71,7 @@ func (u *serving) close() {
 func (u *serving) serveAll(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return u.run(ctx) })
-	for _, answer := range []func(context.Context){u.answerCommands, u.answerOps, u.answerAPI} {
+	for _, answer := range []func(context.Context){u.answerCommands, u.answerOps, u.answerAPI, u.portal.run} {
 		g.Go(func() error { answer(ctx); return nil })
 	}
 	return g.Wait()
@@ -86,10 +93,19 @@ func (u *serving) use(c *config.Config, p auth.Policy) {
 			u.log.Error("the webhooks stay as they were", zap.Error(err))
 		}
 	}
+	if err := u.portal.use(c); err != nil {
+		u.log.Error("the portal stays as it was", zap.Error(err))
+	}
 	u.current, u.policy = c, p
 	if u.usher != nil {
 		u.usher.Use(authorizer(c, p, u.store), c.Rooms.Services)
 	}
+}
+
+// report takes a report of the component. It never blocks.
+func (u *serving) report(r component.Report) {
+	u.listeners.report(r)
+	u.portal.report(r)
 }
 
 // hurry makes an usher that is stopping wait for nothing any more.
@@ -237,12 +253,13 @@ func (u *serving) begin(s store.Store, active func(*component.Options)) (usher *
 	defer u.mu.Unlock()
 	o := options(u.began, u.policy, s, u.log)
 	o.Authorizer, o.Services = authorizer(u.current, u.policy, s), u.current.Rooms.Services
-	o.Report, o.Explain = u.listeners.report, explains(u.began)
+	o.Report, o.Explain = u.report, explains(u.began)
 	active(&o)
 	if usher, err = component.New(o); err != nil {
 		return nil, nil, err
 	}
 	u.usher, u.store = usher, s
+	u.portal.activates()
 	if u.hurried {
 		usher.Hurry()
 	}

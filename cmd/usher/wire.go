@@ -47,7 +47,7 @@ func load(files, environ []string, remote *keys.Cache) (*config.Config, auth.Pol
 		return nil, auth.Policy{}, err
 	}
 	p := policy(c, made)
-	if problems := append(unreachable(c, p), unreadable(c)...); len(problems) > 0 {
+	if problems := slices.Concat(unreachable(c, p), unreadable(c), withPortal(c, environ, p)); len(problems) > 0 {
 		return nil, auth.Policy{}, &config.Problems{List: problems, Files: c.Files}
 	}
 	return c, p, nil
@@ -65,13 +65,17 @@ func unreadable(c *config.Config) []config.Problem {
 	if err == nil {
 		return nil
 	}
-	problem := config.Problem{Key: "store.url", Text: err.Error()}
+	return []config.Problem{{Key: "store.url", Text: err.Error(), Source: sourceOf(c, "store.url")}}
+}
+
+// sourceOf returns where a key of the configuration is set.
+func sourceOf(c *config.Config, key string) string {
 	for _, s := range c.Settings {
-		if s.Key == problem.Key {
-			problem.Source = s.Origin
+		if s.Key == key {
+			return s.Origin
 		}
 	}
-	return []config.Problem{problem}
+	return ""
 }
 
 // redisOptions turns the shared store of a configuration into the options of package store.

@@ -1,0 +1,518 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lestrrat-go/jwx/v2/jwa"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/portal"
+	"github.com/xmpp-usher/usher/auth/portal/account"
+	"github.com/xmpp-usher/usher/auth/portal/oidc"
+	"github.com/xmpp-usher/usher/auth/portal/signing"
+	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/component/api"
+	"github.com/xmpp-usher/usher/component/audit"
+	"github.com/xmpp-usher/usher/component/ops/metrics"
+	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/passhash"
+	web "github.com/xmpp-usher/usher/pkg/serve"
+	"github.com/xmpp-usher/usher/pkg/token"
+)
+
+// What the portal needs of the configuration and of the running usher: who may log in, tokens, and what happens in rooms.
+
+// portalIssuer is the name of the issuer of tokens that the portal signs with keys of its own.
+const portalIssuer = "usher-portal"
+
+// ownIssuer is that issuer, as the configuration would have it.
+var ownIssuer = config.Issuer{AppID: portalIssuer, AcceptedIssuers: []string{portalIssuer}, AcceptedAudiences: []string{"jitsi"}}
+
+// withPortal adds to a policy the issuer of tokens that the portal signs with keys of its own. A file with keys that cannot be read is a
+// problem of the configuration; one that does not exist is made when usher serves.
+func withPortal(c *config.Config, environ []string, p auth.Policy) []config.Problem {
+	if c.Portal.Listen == "" || c.Portal.Sign != config.SignKey {
+		return nil
+	}
+	file, err := c.PortalKeyFile(environ)
+	var all *signing.Keys
+	if err == nil {
+		all, err = signing.Read(file, time.Now)
+	}
+	if err != nil {
+		return []config.Problem{{Key: "portal.key_file", Text: err.Error(), Source: sourceOf(c, "portal.key_file")}}
+	}
+	name := c.Portal.VHost.String()
+	vhost := p.VHosts[name]
+	vhost.Issuers = append(slices.Clip(vhost.Issuers), auth.Issuer{
+		Name: portalIssuer, Accepted: ownIssuer.AcceptedIssuers, Audiences: ownIssuer.AcceptedAudiences,
+		Algorithms: []jwa.SignatureAlgorithm{jwa.EdDSA}, Keys: all,
+		RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: 10 * time.Second,
+	})
+	p.VHosts[name] = vhost
+	return nil
+}
+
+// people are those who may log in, by the configuration of the moment.
+type people struct {
+	accounts  []account.Account
+	providers *oidc.Providers
+}
+
+// peopleOf turns the accounts and providers of a configuration into those of the portal.
+func peopleOf(c *config.Config, log *zap.Logger) *people {
+	all := &people{accounts: make([]account.Account, len(c.Portal.Users))}
+	for n, u := range c.Portal.Users {
+		hash, _ := passhash.Parse(u.Hash) // config has checked it; the zero Hash fits no password
+		all.accounts[n] = account.Account{
+			Name: u.Name, Display: u.Display, Email: u.Email, Hash: hash, Rooms: u.Rooms, Affiliation: auth.Affiliation(u.Affiliation),
+			Groups: u.Groups, Disabled: u.Disabled,
+		}
+	}
+	o := oidc.Options{PublicURL: c.Portal.PublicURL, Log: log}
+	for _, p := range c.Portal.Providers {
+		to := oidc.Provider{
+			Name: p.Name, Title: p.Title, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret.Reveal(), Scopes: p.Scopes,
+			IDClaim: p.IDClaim, NameClaim: p.NameClaim, DisplayClaim: p.DisplayClaim, Leeway: p.Leeway,
+		}
+		for _, r := range p.Rules {
+			to.Rules = append(to.Rules, oidc.Rule{
+				Claim: r.Claim, Value: r.Value, Affiliation: auth.Affiliation(r.Affiliation), Rooms: r.Rooms, Tenant: r.Tenant, Features: r.Features,
+			})
+		}
+		o.Providers = append(o.Providers, to)
+	}
+	if len(o.Providers) > 0 {
+		all.providers = oidc.New(o)
+	}
+	return all
+}
+
+// entrance is the portal of a running usher. Any goroutine may call its methods.
+type entrance struct {
+	*portal.Portal
+	u     *serving
+	heard *rate.Limiter // bounds the lines of strangers in the audit log
+
+	mu      sync.Mutex
+	keys    *signing.Keys // nil if the portal signs with a shared secret
+	keyFile string
+	people  *people
+	changed map[string]auth.Room // rooms to be looked at again
+	left    map[string]time.Time // ids of tokens with bearers who have left a room and not come back, and when
+	reload  bool                 // sessions of people who are gone or changed are to be ended
+	some    chan struct{}        // has an entry if anything of these is to be done
+}
+
+// newEntrance returns the portal of a usher, or nil if its configuration has none.
+func newEntrance(u *serving) (*entrance, error) {
+	c := u.began.Portal
+	if c.Listen == "" {
+		return nil, nil
+	}
+	e := &entrance{u: u, heard: rate.NewLimiter(strangersPerSecond, strangersAtOnce), changed: make(map[string]auth.Room), left: make(map[string]time.Time), some: make(chan struct{}, 1)}
+	if err := e.use(u.began); err != nil {
+		return nil, err
+	}
+	accounts := account.Options{Accounts: e.accounts, Log: u.log}
+	if c.UsersURL != "" {
+		var err error
+		if accounts.Service, err = account.NewService(c.UsersURL, c.UsersSecret.Reveal()); err != nil {
+			return nil, fmt.Errorf("portal.users_url %w", err)
+		}
+	}
+	var err error
+	e.Portal, err = portal.New(portal.Options{
+		PublicURL: c.PublicURL, MeetURLs: c.MeetURLs, Store: u.portalStore, Accounts: account.New(accounts), Providers: e.providers,
+		Mint: e.mint, Rooms: e, Revoke: e.revoke, Inside: e.inside, Called: e.called, TokenTTL: c.TokenTTL, Session: c.Session,
+		UntilHostLeft: c.UntilHostLeft, Proxies: c.Proxies, JWKS: e.publishes(), Now: time.Now, Log: u.log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("portal: %w", err)
+	}
+	return e, nil
+}
+
+// run serves the portal, and tells it what happens, until ctx ends.
+func (e *entrance) run(ctx context.Context) {
+	if e == nil {
+		return
+	}
+	var done sync.WaitGroup
+	defer done.Wait()
+	done.Go(func() { e.tell(ctx) })
+	defer e.Wait()
+	c := e.u.began.Portal
+	web.Run(ctx, web.Options{
+		Name: "the portal", Key: "portal.listen", Listen: c.Listen, Handler: e.Portal, CertFile: c.CertFile, KeyFile: c.KeyFile,
+		Proxies: c.Proxies, Log: e.u.log,
+	})
+}
+
+// use takes over the accounts, the providers and the key of a configuration. After an error they are as they were.
+func (e *entrance) use(c *config.Config) error {
+	if e == nil || c.Portal.Listen == "" {
+		return nil
+	}
+	now := peopleOf(c, e.u.log)
+	var all *signing.Keys
+	var file string
+	if c.Portal.Sign == config.SignKey {
+		var err error
+		if file, err = c.PortalKeyFile(e.u.environ); err == nil && file != e.keyFile {
+			all, err = signing.Open(file, time.Now)
+		}
+		if err != nil {
+			return fmt.Errorf("portal.key_file: %w", err)
+		}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if file != e.keyFile {
+		if e.keys, e.keyFile = all, file; all != nil {
+			all.Failed = func(err error) { e.u.log.Error("the portal's keys cannot be read again", zap.Error(err)) }
+		}
+	}
+	e.people, e.reload = now, true
+	e.wake()
+	return nil
+}
+
+// wake has tell look at what is to be done. The caller holds mu.
+func (e *entrance) wake() {
+	select {
+	case e.some <- struct{}{}:
+	default:
+	}
+}
+
+func (e *entrance) accounts() []account.Account {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.people.accounts
+}
+
+func (e *entrance) providers() *oidc.Providers {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.people.providers
+}
+
+// publishes returns what has the JWK Set, or nil if the portal has no key of its own.
+func (e *entrance) publishes() func() []byte {
+	if e.u.began.Portal.Sign != config.SignKey {
+		return nil
+	}
+	return func() []byte {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		if e.keys == nil {
+			return []byte(`{"keys":[]}`)
+		}
+		return e.keys.Public()
+	}
+}
+
+// portalStore returns where the portal keeps sessions, and false while this usher stands by.
+func (u *serving) portalStore() (store.Store, bool) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.store, u.usher != nil
+}
+
+// activates says that this usher has become the active one: accounts may have changed since the last one ended.
+func (e *entrance) activates() {
+	if e == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reload = true
+	e.wake()
+}
+
+const (
+	// comesBack is how long a host may be in no room before they count as gone: a page that is loaded again leaves first, as does somebody on
+	// the way into a breakout room.
+	comesBack = 10 * time.Second
+	// leftAtMost bounds the hosts who may come back. Beyond it sessions end by their time.
+	leftAtMost = 10000
+)
+
+// report takes a report of the component. It never blocks.
+func (e *entrance) report(r component.Report) {
+	if e == nil {
+		return
+	}
+	room := auth.Room{JID: r.Room, Name: r.Name, Tenant: r.Tenant}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch r.What {
+	case component.HostArrived, component.HostLeft, component.RoomOpened, component.RoomEnded:
+		e.changed[room.String()] = room
+	case component.Joined:
+		delete(e.left, r.JTI)
+		return
+	case component.Left:
+		if r.JTI != "" && len(e.left) < leftAtMost && e.u.began.Portal.UntilHostLeft {
+			e.left[r.JTI] = r.At
+		}
+		return
+	default:
+		return
+	}
+	e.wake()
+}
+
+// tell tells the portal what has happened, until ctx ends.
+func (e *entrance) tell(ctx context.Context) {
+	tick := time.NewTicker(comesBack / 5)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			e.tellLeft(time.Now())
+			continue
+		case <-e.some:
+		}
+		e.mu.Lock()
+		changed, reload := e.changed, e.reload
+		e.changed, e.reload = make(map[string]auth.Room), false
+		e.mu.Unlock()
+		for _, room := range changed {
+			e.Changed(room)
+		}
+		if reload {
+			e.Reloaded(ctx)
+		}
+	}
+}
+
+// tellLeft tells the portal of hosts who have not come back. Somebody in a breakout room has their right in its main room meanwhile.
+func (e *entrance) tellLeft(now time.Time) {
+	c := e.u.component()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if c == nil {
+		clear(e.left) // another usher knows who is where
+	}
+	if len(e.left) == 0 {
+		return
+	}
+	all, _ := c.Grants("") // fails for rooms alone
+	for jti, at := range e.left {
+		if now.Sub(at) >= comesBack && !slices.ContainsFunc(all, func(g component.LiveGrant) bool { return g.JTI == jti }) {
+			delete(e.left, jti)
+			e.Left(jti)
+		}
+	}
+}
+
+// activeComponent returns the Component, if this usher is the active one.
+func (u *serving) activeComponent() (*component.Component, error) {
+	if c := u.component(); c != nil {
+		return c, nil
+	}
+	return nil, store.ErrStandby
+}
+
+// address returns the address of a room.
+func (e *entrance) address(room auth.Room) string {
+	c, _ := e.u.inForce()
+	return roomOfClaim(room.Claim(), c)
+}
+
+// State implements portal.Rooms.
+func (e *entrance) State(ctx context.Context, room auth.Room) (portal.RoomState, error) {
+	c, err := e.u.activeComponent()
+	if err != nil {
+		return portal.RoomState{}, err
+	}
+	v, err := c.Room(ctx, e.address(room))
+	if errors.Is(err, component.ErrNoRoom) {
+		return portal.RoomState{}, nil
+	}
+	return portal.RoomState{Open: v.Open, HostInside: v.HostInside, Locked: v.Locked, Waiting: v.Waiting, Since: v.Since}, err
+}
+
+// End implements portal.Rooms.
+func (e *entrance) End(ctx context.Context, room auth.Room, reason string) error {
+	c, err := e.u.activeComponent()
+	if err != nil {
+		return err
+	}
+	return steered(c.EndRoom(ctx, e.address(room), reason))
+}
+
+// Lock implements portal.Rooms.
+func (e *entrance) Lock(ctx context.Context, room auth.Room, lock bool) error {
+	c, err := e.u.activeComponent()
+	if err != nil {
+		return err
+	}
+	return steered(c.LockRoom(ctx, e.address(room), lock))
+}
+
+// steered returns an error of the component as the portal knows it.
+func steered(err error) error {
+	if errors.Is(err, component.ErrNoRoom) {
+		return portal.ErrNotOpen
+	}
+	return err
+}
+
+// revoke takes tokens of the portal back. A token of the portal ends within a day.
+func (e *entrance) revoke(ctx context.Context, jti []string, why string) error {
+	c, err := e.u.activeComponent()
+	if err != nil {
+		return err
+	}
+	for _, id := range jti {
+		_, err := c.Revoke(ctx, auth.Revocation{JTI: id, Until: time.Now().Add(signing.Longest + time.Hour), Reason: why})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inside reports whether somebody is admitted to a room by one of these tokens.
+func (e *entrance) inside(_ context.Context, jti []string) (bool, error) {
+	c, err := e.u.activeComponent()
+	if err != nil {
+		return false, err
+	}
+	all, err := c.Grants("")
+	return slices.ContainsFunc(all, func(g component.LiveGrant) bool { return slices.Contains(jti, g.JTI) }), err
+}
+
+// mint makes the token of somebody who has logged in.
+func (e *entrance) mint(ctx context.Context, m portal.Mint) (string, error) {
+	c, p := e.u.inForce()
+	s, err := e.signature(c)
+	if err != nil {
+		return "", err
+	}
+	who, now := m.Person, time.Now()
+	claims := s.claims(api.MintRequest{
+		Room: m.Room.Claim(), Affiliation: string(who.Affiliation), ID: who.ID, Name: cmp.Or(who.Display, who.Name), Email: who.Email, Avatar: who.Avatar,
+	})
+	dated(&claims, now, m.TTL)
+	if claims.ID, claims.Features = m.ID, who.Features; len(who.Groups) > 0 {
+		claims.Group = who.Groups[0] // Jitsi's context.group has one
+	}
+	minted, err := s.mint(ctx, c, p, claims, now)
+	if err != nil {
+		e.u.log.Error("a token for somebody who has logged in cannot be made", zap.String("who", token.ForLog(who.ID)), zap.Error(err))
+		return "", err
+	}
+	e.u.listeners.metrics.Minted()
+	return minted.Token, nil
+}
+
+// signature returns as who the portal signs tokens.
+func (e *entrance) signature(c *config.Config) (signature, error) {
+	if c.Portal.Sign != config.SignKey {
+		return secretSignature(c, c.Portal.VHost.String(), c.Portal.Issuer)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.keys == nil {
+		return signature{}, errors.New("the portal has no key: look for portal.key_file in the log")
+	}
+	kid, key := e.keys.Current()
+	for _, v := range c.VHosts {
+		if v.Domain.Equal(c.Portal.VHost) {
+			return signature{v, ownIssuer, token.MintOptions{Key: key, Algorithm: jwa.EdDSA, KeyID: kid}}, nil
+		}
+	}
+	return signature{}, fmt.Errorf("portal.vhost: %s is not in vhosts", c.Portal.VHost)
+}
+
+// Lines in the audit log about strangers: how many a second, and at once.
+const strangersPerSecond, strangersAtOnce = 5, 100
+
+// called takes a request to the portal. It never blocks. The audit log has those by which somebody has logged in or out, or has changed
+// something, and those that were refused; of strangers not more than it can take.
+func (e *entrance) called(c portal.Call) {
+	if by := loginBy(c); by != "" {
+		e.u.listeners.metrics.LoggedIn(by, loginResult(c.Status))
+	}
+	if c.Who == "" && (c.Method == http.MethodGet && c.Status < http.StatusBadRequest || !e.heard.Allow()) {
+		return
+	}
+	e.u.listeners.audit.Call(audit.Call{
+		At: c.At, Method: c.Method, Path: c.Path, Room: c.Room, Who: c.Who, Remote: c.Remote, Status: c.Status, Took: c.Took,
+	})
+}
+
+// loginBy returns with what a request has tried to log in; empty if it has not.
+func loginBy(c portal.Call) metrics.LoginBy {
+	switch {
+	case c.Method == http.MethodPost && c.Path == "/login":
+		return metrics.ByPassword
+	case c.Path == "/login/callback/{provider}":
+		return metrics.ByProvider
+	}
+	return ""
+}
+
+// loginResult returns what became of an attempt to log in that was answered so.
+func loginResult(status int) metrics.LoginResult {
+	switch {
+	case status < http.StatusBadRequest:
+		return metrics.LoginOK
+	case status == http.StatusTooManyRequests:
+		return metrics.LoginLimited
+	case status >= http.StatusInternalServerError:
+		return metrics.LoginFailed
+	}
+	return metrics.LoginRefused
+}
+
+// login exchanges a password for a token, for the API.
+func (e *entrance) login(ctx context.Context, r api.LoginRequest) (api.LoggedIn, error) {
+	done, err := e.Enter(ctx, portal.Login{
+		Attempt: account.Attempt{Name: r.Username, Password: r.Password, From: r.Remote},
+		Room:    r.Room, TTL: r.TTL, Affiliation: auth.Affiliation(r.Affiliation),
+	})
+	result, err := loginError(err)
+	e.u.listeners.metrics.LoggedIn(metrics.ByAPI, result)
+	if err != nil {
+		return api.LoggedIn{}, err
+	}
+	return api.LoggedIn{
+		Token: done.Token, JTI: done.JTI, Room: done.Room, Rooms: done.Rooms, Display: done.Display, Affiliation: string(done.Affiliation),
+		Expires: done.Expires, URL: done.URL,
+	}, nil
+}
+
+// loginError returns what became of an attempt to log in, and its error as the API knows it.
+func loginError(err error) (metrics.LoginResult, error) {
+	var many *account.TooManyError
+	switch {
+	case err == nil:
+		return metrics.LoginOK, nil
+	case errors.Is(err, account.ErrRefused):
+		return metrics.LoginRefused, api.ErrLogin
+	case errors.Is(err, portal.ErrNotRoom):
+		return metrics.LoginRefused, api.ErrNotRoom
+	case errors.Is(err, portal.ErrRoom):
+		return metrics.LoginRefused, api.RequestError(err.Error())
+	case errors.As(err, &many):
+		return metrics.LoginLimited, &api.TooManyError{After: many.After}
+	}
+	return metrics.LoginFailed, err
+}
