@@ -431,7 +431,7 @@ Everything keeps running until Ctrl-C, for you to try by hand. Then nothing stay
   room         %s
   portal       http://%s/
                where hosts log in: %s, with the password %s. It leads to
-               https://meet.example.com/ROOM?jwt=TOKEN, which is yours to imagine
+               https://meet.example.com/ROOM?jwt=TOKEN, where no jitsi-meet is
   live page    http://%s/
   metrics      http://%s/metrics
   API          http://%s/api/v1/openapi.json

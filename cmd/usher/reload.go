@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/portal/account"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
@@ -191,7 +193,7 @@ func (r *reloader) reload(why string) {
 		for problem := range strings.Lines(err.Error()) {
 			r.log.Error(strings.TrimSuffix(problem, "\n"))
 		}
-		r.reloadAPIKeys()
+		r.reloadAlone()
 		return
 	}
 	for _, key := range restarts(r.current, c) {
@@ -206,22 +208,73 @@ func (r *reloader) reload(why string) {
 	r.remote.Sweep()
 }
 
-// reloadAPIKeys puts the keys of the API in force while something else in the configuration is wrong: somebody who removes a key must not
-// find out later that it has gone on to count. A file of keys that is wrong changes nothing.
-func (r *reloader) reloadAPIKeys() {
-	file := r.current.API.KeysFile
-	if r.current.API.Listen == "" {
-		return
-	}
-	_, all, err := readKeys(file)
-	if err != nil || reflect.DeepEqual(all, r.current.API.Keys) || len(all)+len(r.current.API.Keys) == 0 {
-		return
-	}
+// reloadAlone puts the keys of the API and the accounts of the portal in force while something else in the configuration is wrong: somebody
+// who removes a key, or disables an account, must not find out later that it has gone on to count. A file that is wrong changes nothing.
+func (r *reloader) reloadAlone() {
 	c := *r.current
-	c.API.Keys = all
+	var files []string
+	if all := r.newKeys(); all != nil {
+		c.API.Keys, files = all, append(files, c.API.KeysFile)
+	}
+	if all := r.newUsers(); all != nil {
+		c.Portal.Users, files = all, append(files, c.Portal.UsersFile)
+	}
+	if len(files) == 0 {
+		return
+	}
 	r.current = &c
 	r.use(r.current, r.policy)
-	r.log.Warn("of the new configuration, the keys of the API alone are in force", zap.String("file", file), zap.Int("keys", len(all)))
+	r.log.Warn("of the new configuration, only keys of the API and accounts are in force", zap.Strings("files", files))
+}
+
+// newKeys returns the keys of the API, if they have changed and can be read; otherwise nil.
+func (r *reloader) newKeys() []config.APIKey {
+	now := r.current.API
+	if now.Listen == "" {
+		return nil
+	}
+	_, all, err := readKeys(now.KeysFile)
+	if err != nil || reflect.DeepEqual(all, now.Keys) || len(all)+len(now.Keys) == 0 {
+		return nil
+	}
+	return slices.Concat([]config.APIKey{}, all) // none is not nil
+}
+
+// newUsers returns the accounts of the portal, if those of its file have changed and can be read; otherwise nil.
+func (r *reloader) newUsers() []config.User {
+	now := r.current.Portal
+	if now.Listen == "" {
+		return nil
+	}
+	content, err := smallfile.Read(now.UsersFile, config.MaxUsers)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	more, err := config.ParseUsers(now.UsersFile, content)
+	if err != nil {
+		return nil
+	}
+	all := []config.User{}
+	for _, u := range now.Users {
+		if !strings.HasPrefix(u.Source, now.UsersFile+":") {
+			all = append(all, u)
+		}
+	}
+	named := map[string]bool{}
+	for _, u := range slices.Concat(all, more) {
+		name, _ := account.Canonical(u.Name)
+		if named[name] {
+			return nil
+		}
+		named[name] = true
+	}
+	if all = append(all, more...); slices.EqualFunc(all, now.Users, func(a, b config.User) bool {
+		a.Source, b.Source = "", ""
+		return reflect.DeepEqual(a, b)
+	}) {
+		return nil
+	}
+	return all
 }
 
 // restarts returns the keys that differ between two configurations and cannot change while usher runs.

@@ -1,0 +1,400 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/passhash"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
+)
+
+// browser is a browser at the portal that follows no redirect. All that it is shown is kept.
+type browser struct {
+	testing.TB
+	base   string // of the portal
+	client http.Client
+	mu     sync.Mutex
+	said   strings.Builder
+}
+
+func newBrowser(t testing.TB, portal string) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &browser{TB: t, base: "http://" + portal, client: http.Client{
+		Jar: jar, Transport: &http.Transport{DisableKeepAlives: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	return b
+}
+
+// shown is an answer of the portal.
+type shown struct {
+	status int
+	to     string // where it leads
+	text   string
+}
+
+// token returns the token in the address to which a page leads, which must be that of the room.
+func (p shown) token(t testing.TB, room string) string {
+	t.Helper()
+	to, err := url.Parse(p.to)
+	if err != nil || p.status != http.StatusSeeOther || !strings.HasPrefix(p.to, "https://meet.example.com/"+room+"?jwt=") {
+		t.Fatalf("the portal does not lead into the room: %d %q %s", p.status, p.to, p.text)
+	}
+	token := to.Query().Get("jwt")
+	secrets.PlantTokens(token)
+	return token
+}
+
+// get opens an address, and post sends a form there.
+func (b *browser) get(path string) shown { b.Helper(); return b.do(http.MethodGet, path, nil) }
+
+func (b *browser) post(path string, fields ...string) shown {
+	b.Helper()
+	form := url.Values{}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	return b.do(http.MethodPost, path, form)
+}
+
+func (b *browser) do(method, path string, form url.Values) shown {
+	b.Helper()
+	req, err := http.NewRequestWithContext(b.Context(), method, b.base+path, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	if form != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	answer, err := b.client.Do(req)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range answer.Cookies() {
+		secrets.PlantRandom("a cookie of the portal", c.Value)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.said.Write(text)
+	return shown{answer.StatusCode, answer.Header.Get("Location"), string(text)}
+}
+
+// logsIn logs in with a password, and returns the token for a room.
+func (b *browser) logsIn(name, password, room string) string {
+	b.Helper()
+	return b.post("/login", "name", name, "password", password, "room", room).token(b, room)
+}
+
+// waits opens the stream of a page of waiting. It returns what the stream says, one message after the other.
+func (b *browser) waits(room string) <-chan string {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	b.Cleanup(cancel)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.base+"/wait/"+room+"/events", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	answer, err := b.client.Do(req)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		b.Fatalf("no stream: %v, %v", answer, err)
+	}
+	said := make(chan string, 100)
+	go func() {
+		defer answer.Body.Close()
+		for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+			if text, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				said <- text
+			}
+		}
+		close(said)
+	}()
+	return said
+}
+
+// hears waits until a stream says something.
+func hears(t testing.TB, stream <-chan string, want string) {
+	t.Helper()
+	late := time.After(time.Minute)
+	for {
+		select {
+		case said, open := <-stream:
+			if said == want {
+				return
+			}
+			if !open {
+				t.Fatalf("the stream ends without %q", want)
+			}
+		case <-late:
+			t.Fatalf("the stream does not say %q", want)
+		}
+	}
+}
+
+// isOut waits until somebody is put out of a room, and returns how long that took.
+func isOut(t testing.TB, c *prosodytest.Client, room, nick string) time.Duration {
+	t.Helper()
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := c.Await(ctx, func(s prosodytest.Stanza) bool {
+		return s.Name == "presence" && s.Attr["type"] == "unavailable" && s.Attr["from"] == room+"/"+nick
+	}); err != nil {
+		t.Fatalf("%s is not put out: %v", nick, err)
+	}
+	return time.Since(began)
+}
+
+// enters asks with a token, and joins. It returns what the room shows of the person.
+func enters(t testing.TB, c *prosodytest.Client, room, token, nick string) string {
+	t.Helper()
+	attr := ""
+	if token != "" {
+		attr = "token='" + token + "'"
+	}
+	if got, err := asksFrom(t.Context(), c, "the-machine-of-"+nick, room, attr); err != nil || got != "ready" {
+		t.Fatalf("%s is told %s, %v", nick, got, err)
+	}
+	own, err := c.Join(t.Context(), room, nick)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return standing(own)
+}
+
+// TestPortal follows a host through the portal, beside Prosody and before a Jicofo: a guest waits on the page, the host logs in and enters
+// by the token, the guest is told and is let in, the host logs out and is out.
+func TestPortal(t *testing.T) {
+	for name, scene := range map[string]scene{"own": demoScene, "before Jicofo": jicofoScene} {
+		t.Run(name, func(t *testing.T) { testPortal(t, scene) })
+	}
+}
+
+func testPortal(t *testing.T, scene scene) {
+	needsProsody(t)
+	s, err := newStage(t.Context(), scene)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	s.Tap(secrets.Tap)
+	if err := s.write(); err != nil {
+		t.Fatal(err)
+	}
+	secrets.Plant("the password of a host", s.hostPassword)
+	stop, err := s.serve(t.Context(), s.path("usher.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, stranger := newBrowser(t, s.portal), newBrowser(t, s.portal)
+	guest, host := s.Client(t, prosodytest.ClientOptions{Host: s.guests}), s.Client(t, prosodytest.ClientOptions{Host: s.tokens})
+	room := s.room()
+
+	// The guest waits, on the page and in the room.
+	if got, err := asksFrom(t.Context(), guest, "the-machine-of-guest", room, ""); err != nil || got != "host-absent" {
+		t.Fatalf("%s, %v", got, err)
+	}
+	stream := stranger.waits("standup")
+	hears(t, stream, "wait")
+
+	// The host logs in, enters by the token, and is the owner.
+	if p := b.get("/login?room=standup"); p.status != http.StatusOK || !strings.Contains(p.text, `type="password"`) {
+		t.Errorf("%+v", p)
+	}
+	if p := b.post("/login", "name", demoHost, "password", "not "+s.hostPassword, "room", "standup"); p.status != http.StatusUnauthorized || p.to != "" {
+		t.Errorf("with a wrong password: %+v", p)
+	}
+	token := b.logsIn(demoHost, s.hostPassword, "standup")
+	if got := enters(t, host, room, token, "host"); got != hostStanding {
+		t.Errorf("the host is %s", got)
+	}
+	hears(t, stream, "ready")
+	if got := enters(t, guest, room, "", "guest"); got != memberStanding {
+		t.Errorf("the guest is %s", got)
+	}
+	if p := stranger.get("/rooms"); p.status != http.StatusSeeOther || p.to != "/login" {
+		t.Errorf("a stranger sees rooms: %+v", p)
+	}
+	again := b.get("/login?room=standup").token(t, "standup") // without a click
+	if again == token {
+		t.Error("the same token is given twice")
+	}
+
+	// The host logs out, and is out; the tokens are worth nothing.
+	if p := b.post("/logout"); p.status >= http.StatusBadRequest {
+		t.Errorf("%+v", p)
+	}
+	t.Logf("out %s after the logout", isOut(t, host, room, "host").Round(time.Millisecond))
+	hears(t, stream, "wait")
+	for _, token := range []string{token, again} {
+		if got, err := asksFrom(t.Context(), host, "the-machine-of-host", room, "token='"+token+"'"); err != nil || got != "token-revoked" {
+			t.Errorf("after the logout: %s, %v", got, err)
+		}
+	}
+	if p := b.get("/login?room=standup"); p.status != http.StatusOK || !strings.Contains(p.text, `type="password"`) {
+		t.Errorf("the session has not ended: %+v", p)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	audited, err := os.ReadFile(s.path("audit.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		`"what":"call","method":"POST","path":"/login","room":"standup","remote":"127.0.0.1","status":401`,
+		`"what":"call","method":"POST","path":"/login","room":"standup","who":"account:host","remote":"127.0.0.1","status":303`,
+		`"what":"call","method":"POST","path":"/logout","who":"account:host","remote":"127.0.0.1"`,
+	} {
+		if !strings.Contains(string(audited), line) {
+			t.Errorf("the audit log has no %s:\n%s", line, audited)
+		}
+	}
+	silent(t, s.log()+string(audited)+b.said.String()+stranger.said.String())
+	secrets.CheckTap(t)
+}
+
+// portalYAML is what a usher.yaml has of a portal at an address, with accounts in users.yaml.
+const portalYAML = `
+portal: {listen: "%[1]s", public_url: "http://%[1]s", meet_urls: ["https://meet.example.com"], users_file: users.yaml%[2]s}
+`
+
+// hashes are the hashes of passwords: another one of the same password would be another account.
+var hashes sync.Map
+
+func hashOf(t testing.TB, password string) string {
+	t.Helper()
+	secrets.Plant("the password of a host", password)
+	hash, known := hashes.Load(password)
+	if !known {
+		made, err := passhash.New(password)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hash, _ = hashes.LoadOrStore(password, made.String())
+	}
+	return hash.(string)
+}
+
+// users writes users.yaml, with these accounts.
+func users(t testing.TB, all ...config.User) {
+	t.Helper()
+	content := []byte{}
+	for _, u := range all {
+		var err error
+		u.Hash = hashOf(t, u.Hash)
+		if content, err = config.PutUser(content, u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, "users.yaml", string(content))
+}
+
+// The accounts of the tests; Hash has the password.
+var (
+	juliet = config.User{Name: "juliet", Hash: "what's in a name 1597", Display: "Juliet", Rooms: []string{"standup", "class-*"}, Groups: []string{"teachers"}}
+	nurse  = config.User{Name: "nurse", Hash: "the clock struck nine", Rooms: []string{"*"}, Affiliation: config.Member}
+)
+
+// portalSite is a usher that serves a portal, beside a Prosody.
+type portalSite struct {
+	*testing.T
+	server *prosodytest.Server
+	portal string
+	log    *live
+	end    func() int
+}
+
+// startPortal starts a usher with more lines below portal, and in usher.yaml.
+func startPortal(t *testing.T, more, yaml string) *portalSite {
+	t.Helper()
+	s := &portalSite{T: t, server: served(t, componentSecret), portal: freePort(t)}
+	is, err := os.ReadFile("usher.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, "usher.yaml", string(is)+fmt.Sprintf(portalYAML, s.portal, more)+"audit: {to: audit.jsonl}\n"+yaml)
+	users(t, juliet, nurse)
+	s.begins()
+	return s
+}
+
+// begins starts the usher.
+func (s *portalSite) begins() {
+	s.Helper()
+	s.log = newLive()
+	s.end = begin(s.T, s.log, s.log, "serve", "-c", "usher.yaml")
+	s.log.until(s.T, "\tconnected\t", 1)
+	s.log.until(s.T, "the portal is answered", 1)
+}
+
+func (s *portalSite) host() *prosodytest.Client {
+	s.Helper()
+	return s.server.Client(s.T, prosodytest.ClientOptions{Host: demoScene.tokens})
+}
+
+// TestPortalReload restarts usher, which keeps sessions, and changes accounts while it runs: those who are gone or changed are out.
+func TestPortalReload(t *testing.T) {
+	s := startPortal(t, "", "")
+	room := demoScene.room()
+	b, other := newBrowser(t, s.portal), newBrowser(t, s.portal)
+	host, second := s.host(), s.host()
+	if got := enters(t, host, room, b.logsIn("Juliet", juliet.Hash, "standup"), "juliet"); got != hostStanding {
+		t.Errorf("Juliet is %s", got)
+	}
+	if p := b.get("/login?room=elsewhere"); p.status != http.StatusForbidden {
+		t.Errorf("Juliet opens a room of others: %+v", p)
+	}
+
+	// A restart keeps sessions, and tokens.
+	if status := s.end(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	s.begins()
+	b.get("/login?room=standup").token(t, "standup")
+	nurseIn := other.logsIn("nurse", nurse.Hash, "standup")
+	if got := enters(t, second, room, nurseIn, "nurse"); got != memberStanding {
+		t.Errorf("the nurse is %s", got)
+	}
+
+	// Juliet's account is disabled, and the rest of the configuration is wrong meanwhile: she is out, the nurse stays.
+	edit(t, "usher.yaml", "rooms:\n", "rooms:\n  no_such_key: 1\n")
+	s.log.until(t, "invalid configuration; keeping the previous one", 1)
+	disabled := juliet
+	disabled.Disabled = true
+	users(t, disabled, nurse)
+	isOut(t, host, room, "juliet")
+	edit(t, "usher.yaml", "rooms:\n  no_such_key: 1\n", "rooms:\n")
+	s.log.until(t, "the new configuration is in force", 1)
+	if p := b.get("/login?room=standup"); p.status != http.StatusOK {
+		t.Errorf("the session has not ended: %+v", p)
+	}
+	if p := b.post("/login", "name", "juliet", "password", juliet.Hash, "room", "standup"); p.status != http.StatusUnauthorized {
+		t.Errorf("a disabled account logs in: %+v", p)
+	}
+	s.end()
+	silent(t, b.said.String()+other.said.String())
+}
