@@ -177,7 +177,7 @@ type verified struct {
 
 // seen remembers tokens with a good signature, by their digest, so that it keeps no token. It remembers only that signature and
 // types of claims are good; time, room and the rest are checked each time. It keeps at most 2*seenMost tokens, each for seenFor
-// at most. For so long a withdrawn key may still count.
+// at most. For so long a key may still count that its server has withdrawn.
 type seen struct {
 	mu       sync.Mutex
 	new, old map[[sha256.Size]byte]*verified

@@ -188,7 +188,7 @@ func otherAudience(v *verified, t *trace) *refusal {
 // waiting clients show the same token every few seconds.
 func (a *Authorizer) signed(ctx context.Context, d *Decision, req Request, issuers []Issuer, t *trace) (*verified, *refusal) {
 	key := fingerprint(req.From.Domainpart(), req.Token)
-	if v := a.seen.get(key, req.At); v != nil && (t == nil || v.steps != nil) {
+	if v := a.seen.get(key, req.At); v != nil && (t == nil || v.steps != nil) && v.issuer.Keys.Counts(v.ref.Key) {
 		t.repeat(v.steps)
 		return v, nil
 	}

@@ -14,9 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/passhash"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // browser is a browser at the portal that follows no redirect. All that it is shown is kept.
@@ -397,4 +399,79 @@ func TestPortalReload(t *testing.T) {
 	}
 	s.end()
 	silent(t, b.said.String()+other.said.String())
+}
+
+// TestPortalKey has the portal sign with a key of its own, which is made at the first start, published, and rotated while usher runs.
+func TestPortalKey(t *testing.T) {
+	s := startPortal(t, ", sign: key, key_file: keys.json", "")
+	b := newBrowser(t, s.portal)
+	if stat, err := os.Stat("keys.json"); err != nil || stat.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", stat, err)
+	}
+	room := demoScene.room()
+	before := b.logsIn("juliet", juliet.Hash, "standup")
+	if got := enters(t, s.host(), room, before, "juliet"); got != hostStanding {
+		t.Errorf("Juliet is %s", got)
+	}
+	published := func() (ids []string) {
+		all, _, err := keys.JWKS([]byte(b.get("/.well-known/jwks.json").text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range all {
+			ids = append(ids, k.ID)
+		}
+		return ids
+	}
+	first := published()
+	parsed, err := token.Parse(before)
+	if err != nil || len(first) != 1 || parsed.KeyID != first[0] || parsed.Algorithm != "EdDSA" || parsed.Issuer() != portalIssuer {
+		t.Errorf("signed by %+v, published %q, %v", parsed, first, err)
+	}
+	if r := command(t, "", "token", "explain", "-c", "usher.yaml", "--room", "standup", before); r.status != 0 {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "key", "rotate", "-c", "usher.yaml"); r.status != 0 {
+		t.Errorf("%+v", r)
+	}
+	if both := published(); len(both) != 2 || both[0] != first[0] {
+		t.Errorf("published %q", both)
+	}
+	if r := command(t, "", "key", "rotate", "--now", "-c", "usher.yaml"); r.status != 0 {
+		t.Errorf("%+v", r)
+	}
+	after := b.get("/login?room=standup").token(t, "standup")
+	for compact, want := range map[string]string{before: "token-signature", after: "ready"} {
+		if got, err := asksFrom(t.Context(), s.host(), "another machine", room, "token='"+compact+"'"); err != nil || got != want {
+			t.Errorf("after the keys are replaced: %s, %v; want %s", got, err, want)
+		}
+	}
+	s.end()
+}
+
+// TestPortalUntilHostLeft ends the session of a host who has left, and not that of one who has loaded the page again.
+func TestPortalUntilHostLeft(t *testing.T) {
+	s := startPortal(t, ", session: until-host-left", "")
+	b, other := newBrowser(t, s.portal), newBrowser(t, s.portal)
+	room := demoScene.room()
+	host, second := s.host(), s.host()
+	enters(t, host, room, b.logsIn("juliet", juliet.Hash, "standup"), "juliet")
+	enters(t, second, room, other.logsIn("nurse", nurse.Hash, "standup"), "nurse")
+	leaves := func(c *prosodytest.Client, nick string) {
+		c.Sends("<presence type='unavailable' to='" + room + "/" + nick + "'/>")
+		isOut(t, c, room, nick)
+	}
+	leaves(host, "juliet")
+	host = s.host()
+	enters(t, host, room, b.get("/login?room=standup").token(t, "standup"), "juliet")
+	leaves(second, "nurse")
+	// The nurse is gone for good, and Juliet is not.
+	for late := time.Now().Add(time.Minute); other.get("/login?room=standup").status == http.StatusSeeOther; {
+		if time.Now().After(late) {
+			t.Fatal("the session does not end")
+		}
+		<-time.After(100 * time.Millisecond)
+	}
+	b.get("/login?room=standup").token(t, "standup")
+	s.end()
 }

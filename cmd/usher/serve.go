@@ -28,8 +28,9 @@ it always does. After a second signal usher waits for nothing, and leaves unansw
 at once.
 
 When a file of the configuration changes, or on SIGHUP, usher reads the configuration again. Secrets, keys, issuers, virtual hosts,
-rules, MUC services, webhooks, keys of the API and the log level then change together, without a break. If the configuration has problems, usher logs them and
-changes nothing, but for the keys of the API if their own file has none. Other keys need a restart; the log names them.
+rules, MUC services, webhooks, keys of the API, the portal's accounts and providers, and the log level then change together, without a
+break. If the configuration has problems, usher logs them and changes nothing, but for keys of the API and accounts of the portal: these
+change if their own files have no problem. Other keys need a restart; the log names them.
 
 A second usher for the same xmpp.domain stands by, and takes over when the first one ends or is killed. On several machines that takes
 a store.url that they share; two on one machine can share the file of store.path.
