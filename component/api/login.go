@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/xmpp-usher/usher/pkg/printable"
 )
 
 // LoginRequest is a try to log in with a password.
@@ -113,10 +115,10 @@ func (s *server) enter(ctx context.Context, r LoginRequest) (LoggedIn, error) {
 	if done.Rooms == nil {
 		done.Rooms = []string{}
 	}
-	c.Room = printable(done.Room)
+	c.Room = printable.Text(done.Room)
 	c.Who = harmless("name=" + r.Username)
 	if done.JTI != "" {
-		c.Who += printable(" jti=" + done.JTI)
+		c.Who += printable.Text(" jti=" + done.JTI)
 	}
 	c.heard, c.asked = true, true // the audit log has every login that was right
 	return done, nil
