@@ -33,7 +33,8 @@ func TestDeployDocker(t *testing.T) {
 	var compose struct {
 		Services map[string]struct {
 			Build, User, Restart string
-			EnvFile              string         `yaml:"env_file"`
+			EnvFile              string `yaml:"env_file"`
+			Environment          map[string]string
 			ReadOnly             bool           `yaml:"read_only"`
 			CapDrop              []string       `yaml:"cap_drop"`
 			SecurityOpt          []string       `yaml:"security_opt"`
@@ -67,6 +68,9 @@ func TestDeployDocker(t *testing.T) {
 		if !strings.Contains(read(t, "deploy/docker/Dockerfile"), line+"\n") {
 			t.Errorf("the image lacks %s", line)
 		}
+	}
+	if s.Environment["STATE_DIRECTORY"] != "/etc/usher/data" { // below which the portal's keys are, and the root is read-only
+		t.Errorf("environment %v", s.Environment)
 	}
 	if s.Build != "./usher" || !slices.Contains(s.Volumes, "./usher:/etc/usher:ro,Z") || !slices.Contains(s.Volumes, "./usher/data:/etc/usher/data:Z") {
 		t.Errorf("build %s, volumes %v", s.Build, s.Volumes)
