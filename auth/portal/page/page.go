@@ -167,17 +167,18 @@ type view struct {
 	speech
 	Title         string // a key of the catalog
 	Style, Script string // addresses of the assets
+	Reload        bool   // the page loads itself again after a while
 	V             any
 }
 
 // Login writes the page for logging in.
 func (p *Pages) Login(w http.ResponseWriter, r *http.Request, status int, v Login) {
-	p.write(w, r, status, "login", "login.title", v)
+	p.write(w, r, status, "login", view{Title: "login.title", V: v})
 }
 
 // Rooms writes the page with the rooms of a host.
 func (p *Pages) Rooms(w http.ResponseWriter, r *http.Request, status int, v Rooms) {
-	p.write(w, r, status, "rooms", "rooms.title", v)
+	p.write(w, r, status, "rooms", view{Title: "rooms.title", V: v})
 }
 
 // Wait writes the page on which guests wait.
@@ -186,25 +187,25 @@ func (p *Pages) Wait(w http.ResponseWriter, r *http.Request, status int, v Wait)
 	if v.Ready {
 		title = "ready.title"
 	}
-	p.write(w, r, status, "wait", title, v)
+	p.write(w, r, status, "wait", view{Title: title, V: v})
 }
 
-// Notice writes a page with nothing but a text.
+// Notice writes a page with nothing but a text. If that is [Later], the page asks again by itself, unless a form was sent.
 func (p *Pages) Notice(w http.ResponseWriter, r *http.Request, status int, v Notice) {
-	p.write(w, r, status, "notice", string(v.Text)+".title", v)
+	p.write(w, r, status, "notice", view{Title: string(v.Text) + ".title", Reload: v.Text == Later && r.Method == http.MethodGet, V: v})
 }
 
-func (p *Pages) write(w http.ResponseWriter, r *http.Request, status int, name, title string, v any) {
-	s := p.languages.of(r)
+func (p *Pages) write(w http.ResponseWriter, r *http.Request, status int, name string, v view) {
+	v.speech, v.Style, v.Script = p.languages.of(r), style.address, script.address
 	var page bytes.Buffer
-	if err := pages.ExecuteTemplate(&page, name, view{speech: s, Title: title, Style: style.address, Script: script.address, V: v}); err != nil {
+	if err := pages.ExecuteTemplate(&page, name, v); err != nil {
 		// A template that does not fit its view is a fault of this package; its tests render all of them.
 		http.Error(w, "This page could not be made.", http.StatusInternalServerError)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Language", s.Language)
+	h.Set("Content-Language", v.Language)
 	h.Set("Vary", "Accept-Language")
 	h.Set("Content-Security-Policy", p.policy)
 	h.Set("X-Frame-Options", "DENY")

@@ -93,7 +93,7 @@ func keys(t *testing.T, file string) map[string]any {
 func TestLanguages(t *testing.T) {
 	used := map[string]bool{}
 	for _, text := range []string{pageHTML, sourceOf(t)} {
-		for _, m := range regexp.MustCompile(`(?:Say |Say\(|title := |title = |"(?:login|rooms)", )"([a-z.-]+)"`).FindAllStringSubmatch(text, -1) {
+		for _, m := range regexp.MustCompile(`(?:Say |Say\(|title := |title = |Title: )"([a-z.-]+)"`).FindAllStringSubmatch(text, -1) {
 			used[m[1]] = true
 		}
 	}
@@ -242,6 +242,21 @@ func TestHeaders(t *testing.T) {
 	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if got := w.Header().Get(name); got != want[name] {
 			t.Errorf("%s: %q, want %q", name, got, want[name])
+		}
+	}
+}
+
+// A page that says "later" asks again by itself: another usher may have taken over by then. It never sends a form again.
+func TestLaterAsksAgain(t *testing.T) {
+	for _, c := range []struct {
+		method string
+		text   Text
+		again  bool
+	}{{"GET", Later, true}, {"POST", Later, false}, {"GET", NoRoom, false}} {
+		w := httptest.NewRecorder()
+		New(Options{}).Notice(w, httptest.NewRequest(c.method, "/rooms/end", nil), http.StatusServiceUnavailable, Notice{Text: c.text})
+		if again := strings.Contains(w.Body.String(), `http-equiv="refresh"`); again != c.again {
+			t.Errorf("%s %s: asks again: %v", c.method, c.text, again)
 		}
 	}
 }
