@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -489,6 +490,20 @@ func TestBusy(t *testing.T) {
 	// What was busy is no failure: those of one name each were counted once.
 	if n := len(o.limits.accounts.of); n != maxWaiting+2 {
 		t.Errorf("%d names have failures, want %d", n, maxWaiting+2)
+	}
+}
+
+// TestProcessors computes hashes that take no memory, too, on half of the processors only.
+func TestProcessors(t *testing.T) {
+	g := newHashing(defaultMemory)
+	g.queue = 0
+	for range max(1, runtime.GOMAXPROCS(0)/2) {
+		if _, err := g.enter(t.Context(), 8<<10, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := g.enter(t.Context(), 8<<10, false); err != ErrBusy {
+		t.Error(err)
 	}
 }
 

@@ -170,6 +170,9 @@ func TestServiceSession(t *testing.T) {
 	if _, err := o.login("carol", "password of Carol"); err == nil {
 		t.Error("too many failures, and yet heard")
 	}
+	if o.device(o.claim("dave"), home) != nil {
+		t.Error("a device of Carol is one of Dave's")
+	}
 	if p, err := o.Login(t.Context(), Attempt{Name: "carol", Password: "password of Carol", From: o.anywhere(), Device: home}); err != nil {
 		t.Errorf("%+v, %v", p, err)
 	}
@@ -259,6 +262,7 @@ func TestServiceAnswers(t *testing.T) {
 		{all(200, `{"message":false,"message":true}`), all(200, rooms), ErrUnavailable},
 		{all(200, `<html>true</html>`), all(200, rooms), ErrUnavailable},
 		{all(200, strings.Repeat(" ", maxAnswer)+"true"), all(200, rooms), ErrUnavailable},
+		{all(200, "true"+strings.Repeat(" ", maxAnswer)), all(200, rooms), ErrUnavailable},
 		{all(302, yes), all(200, rooms), ErrUnavailable},
 		{all(404, yes), all(200, rooms), ErrUnavailable},
 		{all(429, yes), all(200, rooms), ErrUnavailable},
