@@ -21,40 +21,57 @@ const (
 
 // limits are the limits of networks.
 type limits struct {
-	now   func() time.Time
-	mu    sync.Mutex
-	flows map[netip.Prefix]*rate.Limiter
-	looks map[netip.Prefix]*rate.Limiter
-	tells map[netip.Prefix]*rate.Limiter
+	now                 func() time.Time
+	mu                  sync.Mutex
+	flows, looks, tells networks
+}
+
+// networks are the limiters of one thing that is limited.
+type networks struct {
+	every rate.Limit
+	burst int
+	of    map[netip.Prefix]*rate.Limiter
+	swept time.Time
 }
 
 func newLimits(now func() time.Time) *limits {
-	return &limits{now: now, flows: make(map[netip.Prefix]*rate.Limiter), looks: make(map[netip.Prefix]*rate.Limiter), tells: make(map[netip.Prefix]*rate.Limiter)}
+	return &limits{
+		now:   now,
+		flows: networks{every: flowsEvery, burst: flowsBurst, of: make(map[netip.Prefix]*rate.Limiter)},
+		looks: networks{every: looksEvery, burst: looksBurst, of: make(map[netip.Prefix]*rate.Limiter)},
+		tells: networks{every: toldEvery, burst: toldBurst, of: make(map[netip.Prefix]*rate.Limiter)},
+	}
 }
 
-func (l *limits) flow(a netip.Addr) bool { return l.allow(l.flows, a, flowsEvery, flowsBurst) }
-func (l *limits) look(a netip.Addr) bool { return l.allow(l.looks, a, looksEvery, looksBurst) }
-func (l *limits) told(a netip.Addr) bool { return l.allow(l.tells, a, toldEvery, toldBurst) }
+func (l *limits) flow(a netip.Addr) bool { return l.allow(&l.flows, a) }
+func (l *limits) look(a netip.Addr) bool { return l.allow(&l.looks, a) }
+func (l *limits) told(a netip.Addr) bool { return l.allow(&l.tells, a) }
 
-func (l *limits) allow(of map[netip.Prefix]*rate.Limiter, a netip.Addr, every rate.Limit, burst int) bool {
+func (l *limits) allow(n *networks, a netip.Addr) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, at := l.now(), serve.Network(a)
-	one := of[at]
-	if one == nil && len(of) >= maxNetworks {
-		for network, limiter := range of {
-			if limiter.TokensAt(now) >= float64(burst) { // as new
-				delete(of, network)
+	now := l.now()
+	return n.limiter(serve.Network(a), now).AllowN(now, 1)
+}
+
+// sweptEvery is the interval at which networks are forgotten that have asked for nothing lately, if there are many.
+const sweptEvery = time.Second
+
+// limiter returns the limiter of a network; where there are too many networks, the one of all others.
+func (n *networks) limiter(at netip.Prefix, now time.Time) *rate.Limiter {
+	if n.of[at] == nil && len(n.of) >= maxNetworks && now.Sub(n.swept) >= sweptEvery {
+		n.swept = now
+		for network, one := range n.of {
+			if one.TokensAt(now) >= float64(n.burst) { // as a new one
+				delete(n.of, network)
 			}
 		}
-		if len(of) >= maxNetworks {
-			at = netip.Prefix{}
-			one = of[at]
-		}
 	}
-	if one == nil {
-		one = rate.NewLimiter(every, burst)
-		of[at] = one
+	if n.of[at] == nil && len(n.of) >= maxNetworks {
+		at = netip.Prefix{}
 	}
-	return one.AllowN(now, 1)
+	if n.of[at] == nil {
+		n.of[at] = rate.NewLimiter(n.every, n.burst)
+	}
+	return n.of[at]
 }

@@ -617,12 +617,12 @@ func TestBounds(t *testing.T) {
 	for n := range 2 * maxNetworks {
 		l.flow(netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)}))
 	}
-	if len(l.flows) > maxNetworks+1 {
-		t.Errorf("%d networks are remembered", len(l.flows))
+	if len(l.flows.of) > maxNetworks+1 {
+		t.Errorf("%d networks are remembered", len(l.flows.of))
 	}
 	f.forward(time.Hour)
-	if !l.flow(netip.MustParseAddr("192.0.2.1")) || len(l.flows) > 2 {
-		t.Errorf("%d networks are remembered", len(l.flows))
+	if !l.flow(netip.MustParseAddr("192.0.2.1")) || len(l.flows.of) > 2 {
+		t.Errorf("%d networks are remembered", len(l.flows.of))
 	}
 }
 
