@@ -47,6 +47,9 @@ type Key struct {
 	Expires time.Time
 }
 
+// may reports whether the key has a scope.
+func (k *Key) may(scope Scope) bool { return slices.Contains(k.Scopes, scope) }
+
 // everywhere reports whether the key is for all rooms.
 func (k *Key) everywhere() bool { return len(k.Rooms) == 0 }
 
@@ -135,25 +138,30 @@ func (s *server) key(ctx huma.Context) (*Key, *refusal) {
 		return &localKey, nil
 	}
 	scope, _ := ctx.Operation().Metadata[scopeOf].(Scope)
+	return s.counts(callOf(ctx.Context()), bearer(ctx), scope)
+}
+
+// counts returns the key that a call presents, or why it does not count for a scope. Empty is no key.
+func (s *server) counts(c *current, presented string, scope Scope) (*Key, *refusal) {
 	text := textNoKey
 	var key *Key
-	if presented := bearer(ctx); presented != "" {
+	if presented != "" {
 		key, text = find(s.Keys(), presented), textWrongKey
 	}
 	switch {
-	case key == nil && !s.heard(callOf(ctx.Context())):
+	case key == nil && !s.heard(c):
 		return nil, &refusal{http.StatusTooManyRequests, textTooMany, map[string]string{"Retry-After": "1"}}
 	case key == nil:
 		return nil, &refusal{http.StatusUnauthorized, text, map[string]string{"WWW-Authenticate": `Bearer realm="usher"`}}
 	}
-	callOf(ctx.Context()).Key = key.Name
+	c.Key = key.Name
 	switch {
 	case key.expired(s.Now()):
 		return nil, &refusal{http.StatusUnauthorized, "the key " + key.Name + " has expired: make a new one with usher api key add",
 			map[string]string{"WWW-Authenticate": `Bearer realm="usher", error="invalid_token"`}}
 	case !s.limits.call(key):
 		return nil, &refusal{http.StatusTooManyRequests, textTooMany, map[string]string{"Retry-After": "1"}}
-	case scope != "" && !slices.Contains(key.Scopes, scope):
+	case scope != "" && !key.may(scope):
 		return nil, &refusal{status: http.StatusForbidden, text: fmt.Sprintf("the key %s may not do this: it needs the scope %s, and has %s", key.Name, scope, scopes(key.Scopes))}
 	}
 	return key, nil

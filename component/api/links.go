@@ -153,7 +153,7 @@ func (s *server) promised(p promise) (MintRequest, error) {
 	}
 	keys := s.Keys()
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == p.Key && hex.EncodeToString(k.Hash[:]) == p.Hash })
-	if i < 0 || keys[i].expired(s.Now()) || !slices.Contains(keys[i].Scopes, ScopeLinks) || !keys[i].covers(room) {
+	if i < 0 || keys[i].expired(s.Now()) || !keys[i].may(ScopeLinks) || !keys[i].covers(room) {
 		return p.Mint, errLinkOver
 	}
 	if _, err := inTime(&keys[i], p.Mint, s.Now()); err != nil {

@@ -150,22 +150,30 @@ func (s *server) allowed(ctx context.Context, asked MintRequest) (MintRequest, e
 		}
 		return inTime(key, asked, s.Now())
 	}
-	var room auth.Room
-	if strings.Contains(asked.Room, "@") {
-		if room, err = s.roomOf(ctx, u, asked.Room); err != nil {
-			return asked, err
-		}
-	} else if room, err = auth.ParseRoomName(asked.Room); err != nil {
-		return asked, problem(http.StatusUnprocessableEntity, "body.room: %v: write the name of a room, or [tenant]name", err)
-	}
-	callOf(ctx).Room = printable.Text(room.String())
-	if !key.covers(room) {
-		return asked, problem(http.StatusForbidden, "the key %s is not for this room, but for %s", key.Name, listed(key.Rooms))
-	}
-	if asked.Room = room.Claim(); asked.Room == "" {
-		return asked, problem(http.StatusUnprocessableEntity, "body.room: no token can name this room")
+	if asked.Room, err = s.claim(ctx, u, asked.Room); err != nil {
+		return asked, err
 	}
 	return inTime(key, asked, s.Now())
+}
+
+// claim returns a room as a token spells it. It fails unless the key of the call is for the room.
+func (s *server) claim(ctx context.Context, u Usher, named string) (claim string, err error) {
+	var room auth.Room
+	if strings.Contains(named, "@") {
+		if room, err = s.roomOf(ctx, u, named); err != nil {
+			return "", err
+		}
+	} else if room, err = auth.ParseRoomName(named); err != nil {
+		return "", problem(http.StatusUnprocessableEntity, "body.room: %v: write the name of a room, or [tenant]name", err)
+	}
+	callOf(ctx).Room = printable.Text(room.String())
+	if key := keyOf(ctx); !key.covers(room) {
+		return "", problem(http.StatusForbidden, "the key %s is not for this room, but for %s", key.Name, listed(key.Rooms))
+	}
+	if claim = room.Claim(); claim == "" {
+		return "", problem(http.StatusUnprocessableEntity, "body.room: no token can name this room")
+	}
+	return claim, nil
 }
 
 // inTime returns what is asked for with how long it is valid. It fails if that is longer than the key may have.
@@ -222,6 +230,16 @@ func (s *server) explain(ctx context.Context, in *struct{ Body ExplainRequest })
 
 // roomURL returns where a browser enters a room with a token. The room is as a token spells it.
 func (s *server) roomURL(claim, token string) string {
+	page := s.roomPage(claim)
+	if page == "" {
+		return ""
+	}
+	// jitsi-meet reads values behind the # as JSON (react/features/base/util/parseURLParams.ts). There they are sent to no server.
+	return page + "#jwt=%22" + url.QueryEscape(token) + "%22"
+}
+
+// roomPage returns the page of a room, which is as a token spells it; empty if it cannot be read.
+func (s *server) roomPage(claim string) string {
 	room, err := auth.ParseRoomName(claim)
 	if err != nil {
 		return ""
@@ -230,6 +248,5 @@ func (s *server) roomURL(claim, token string) string {
 	if room.Tenant != "" {
 		path = "/" + url.PathEscape(room.Tenant) + path // jitsi-meet, react/features/base/util/uri.ts: a path of two is tenant and room
 	}
-	// jitsi-meet reads values behind the # as JSON (react/features/base/util/parseURLParams.ts). There they are sent to no server.
-	return s.MeetURL + path + "#jwt=%22" + url.QueryEscape(token) + "%22"
+	return s.MeetURL + path
 }
