@@ -124,6 +124,9 @@ func New(o Options) http.Handler {
 	mux := http.NewServeMux()
 	s.register(mux)
 	s.linkPage(mux)
+	if o.MiroTalk && o.Login != nil {
+		s.mirotalk(mux)
+	}
 	return s.outermost(mux)
 }
 
