@@ -456,22 +456,22 @@ func TestJoin(t *testing.T) {
 	b := f.browser(f.portal())
 	token := tokenOf("made-by-the-api")
 	for query, want := range map[string]string{
-		"room=open&roomPassword=0&name=Juliet&audio=0&video=0&screen=0&hide=0&notify=0&chat=1&duration=00:00:30": meet + "/open#config.startWithAudioMuted=true&config.startWithVideoMuted=true&config.notifications=%5B%5D&userInfo.displayName=%22Juliet%22",
-		"room=open&audio=1&video=true&screen=1&hide=1&notify=1":                                                  meet + "/open#config.startWithAudioMuted=false&config.startWithVideoMuted=false&config.startScreenSharing=true&config.disableSelfView=true",
-		"room=open&audio=2&video=&screen=yes":                                                                    meet + "/open",
-		"room=Open%20Day&audio=0&token=" + token:                                                                 meet + "/Open%20Day?jwt=" + token + "#config.startWithAudioMuted=true",
-		"room=open&token=not.a.token!":                                                                           meet + "/open",
-		"room=[acme]open&isPresenter=1":                                                                          "/wait/acme/open?",
+		"room=open&roomPassword=0&name=Juliet&audio=0&video=0&screen=0&hide=0&notify=0&chat=1&duration=00:00:30": meet + "/open#config.startWithAudioMuted=true&config.startWithVideoMuted=true&userInfo.displayName=%22Juliet%22&config.prejoinConfig.enabled=false",
+		"room=open&audio=1&video=true&screen=1&hide=1":                                                           meet + "/open#config.startWithAudioMuted=false&config.startWithVideoMuted=false&config.startScreenSharing=true&config.disableSelfView=true",
+		"room=open&screen=yes":                               meet + "/open",
+		"room=Open%20Day&audio=0&name=Juliet&token=" + token: meet + "/Open%20Day?jwt=" + token + "#config.startWithAudioMuted=true&config.prejoinConfig.enabled=false",
+		"room=open&token=not.a.token!":                       meet + "/open",
+		"room=[acme]open&isPresenter=1":                      "/wait/acme/open?",
 	} {
 		if got := b.get("/join/?" + query).Header().Get("Location"); got != want && (!strings.HasPrefix(want, "/wait") || !strings.HasPrefix(got, want)) {
 			t.Errorf("%s: %s, want %s", query, got, want)
 		}
 	}
-	to := b.get("/join/?room=locked&video=0").Header().Get("Location")
-	wants(t, "waits with the parameters", b.get(to), 200, "#config.startWithVideoMuted=true")
-	wants(t, "and the host takes them along", b.get(to), 200, "/login?")
+	to := b.get("/join/?room=locked&video=0&name=Juliet").Header().Get("Location")
+	wants(t, "waits with the parameters", b.get(to), 200, "#config.startWithVideoMuted=true&amp;userInfo.displayName=%22Juliet%22")
+	wants(t, "and the host takes them along", b.get(to), 200, url.QueryEscape(`"config.startWithVideoMuted":true`))
 	b.login("romeo")
-	wants(t, "host", b.get("/join/?room=locked&video=0"), 303, meet+"/locked"+f.minted()+"#config.startWithVideoMuted=true")
+	wants(t, "host", b.get("/join/?room=locked&video=0"), 303, meet+"/locked"+f.minted()+"#config.startWithVideoMuted=true&config.prejoinConfig.enabled=false")
 }
 
 // FuzzJoin: no direct link leads anywhere but into a room.

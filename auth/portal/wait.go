@@ -15,6 +15,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/portal/page"
+	"github.com/xmpp-usher/usher/pkg/mirotalk"
 	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
@@ -27,7 +28,7 @@ func waitPath(room auth.Room) string {
 }
 
 // waiting returns the room that a page of waiting is about. The names are read as they are written, because a % in them means the same
-// as on jitsi-meet's pages. The overrides of a state are taken along.
+// as on jitsi-meet's pages. The overrides of a state and of a direct link are taken along.
 func (v *visit) waiting() (trip, error) {
 	path := strings.TrimSuffix(strings.TrimPrefix(v.r.URL.EscapedPath(), "/wait/"), "/events")
 	tenant, name, ok := strings.Cut(path, "/")
@@ -43,6 +44,7 @@ func (v *visit) waiting() (trip, error) {
 		}
 		t = with
 	}
+	t.mirotalk(query, false)
 	return t, err
 }
 
@@ -323,17 +325,6 @@ func (l *looks) forget(room auth.Room) {
 	delete(l.known, nameOf(room))
 }
 
-// joined are parameters of MiroTalk's direct links, and what jitsi-meet has for them.
-var joined = []struct{ name, value, key, json string }{
-	{"audio", "0", "config.startWithAudioMuted", "true"},
-	{"audio", "1", "config.startWithAudioMuted", "false"},
-	{"video", "0", "config.startWithVideoMuted", "true"},
-	{"video", "1", "config.startWithVideoMuted", "false"},
-	{"screen", "1", "config.startScreenSharing", "true"},
-	{"hide", "1", "config.disableSelfView", "true"},
-	{"notify", "0", "config.notifications", "[]"},
-}
-
 // join takes the direct links of MiroTalk SFU: /join/ROOM, and /join/?room=ROOM&audio=0… . Somebody with a session, or a token of the
 // link, goes on into the room; a guest does if a host is inside, and waits otherwise. A name in the link is nobody's identity.
 func (p *Portal) join(v *visit) {
@@ -353,38 +344,31 @@ func (p *Portal) join(v *visit) {
 		v.badTrip(err)
 		return
 	}
-	for _, j := range joined {
-		if on, ok := switched(query.Get(j.name)); ok && on == (j.value == "1") {
-			t.overrides = append(t.overrides, override{j.key, j.json})
-		}
-	}
 	if token := query.Get("token"); isToken(token) {
+		t.mirotalk(query, true)
 		v.w.Header().Set("Referrer-Policy", "no-referrer")
 		v.to(t.address(token))
 		return
 	}
-	v.joined(ctx, t, query.Get("name"))
+	v.joined(ctx, t, query)
 }
 
-// switched reads the value of a switch.
-func switched(text string) (on, ok bool) {
-	switch strings.ToLower(text) {
-	case "1", "true":
-		return true, true
-	case "0", "false":
-		return false, true
+// mirotalk adds what the parameters of a link of MiroTalk mean for jitsi-meet. Named people have their name from a token.
+func (t *trip) mirotalk(query url.Values, named bool) {
+	for _, o := range mirotalk.Overrides(query, named) {
+		t.overrides = append(t.overrides, override{o.Key, o.Value})
 	}
-	return false, false
 }
 
 // joined sends somebody on who has come by a direct link.
-func (v *visit) joined(ctx context.Context, t trip, name string) {
+func (v *visit) joined(ctx context.Context, t trip, query url.Values) {
 	s, person, err := v.session(ctx)
 	if err != nil && !errors.Is(err, errNoSession) {
 		v.later(err, "its store cannot be asked")
 		return
 	}
 	if err == nil && person.May(t.room) {
+		t.mirotalk(query, true)
 		v.handOver(ctx, s, person, t)
 		return
 	}
@@ -392,11 +376,15 @@ func (v *visit) joined(ctx context.Context, t trip, name string) {
 	switch {
 	case !ok:
 	case ready:
-		if name != "" && len(name) <= maxName {
-			t.overrides = append(t.overrides, override{"userInfo.displayName", quoted(name)})
-		}
+		t.mirotalk(query, false)
 		v.to(t.address(""))
 	default:
-		v.to(waitPath(t.room) + "?" + url.Values{"state": {t.state()}, "meet": {t.meet}}.Encode())
+		on := t.fields()
+		for _, name := range []string{"audio", "video", "screen", "hide", "name"} {
+			if query.Has(name) {
+				on.Set(name, query.Get(name))
+			}
+		}
+		v.to(waitPath(t.room) + "?" + on.Encode())
 	}
 }
