@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/portal/oidc/oidctest"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/passhash"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
@@ -330,15 +331,20 @@ type portalSite struct {
 	end    func() int
 }
 
-// startPortal starts a usher with more lines below portal, and in usher.yaml.
-func startPortal(t *testing.T, more, yaml string) *portalSite {
+// startPortal starts a usher with more keys of portal.
+func startPortal(t *testing.T, more string) *portalSite {
 	t.Helper()
-	s := &portalSite{T: t, server: served(t, componentSecret), portal: freePort(t)}
+	return startPortalAt(t, freePort(t), more)
+}
+
+func startPortalAt(t *testing.T, address, more string) *portalSite {
+	t.Helper()
+	s := &portalSite{T: t, server: served(t, componentSecret), portal: address}
 	is, err := os.ReadFile("usher.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, "usher.yaml", string(is)+fmt.Sprintf(portalYAML, s.portal, more)+"audit: {to: audit.jsonl}\n"+yaml)
+	write(t, "usher.yaml", string(is)+fmt.Sprintf(portalYAML, s.portal, more)+"audit: {to: audit.jsonl}\n")
 	users(t, juliet, nurse)
 	s.begins()
 	return s
@@ -360,7 +366,7 @@ func (s *portalSite) host() *prosodytest.Client {
 
 // TestPortalReload restarts usher, which keeps sessions, and changes accounts while it runs: those who are gone or changed are out.
 func TestPortalReload(t *testing.T) {
-	s := startPortal(t, "", "")
+	s := startPortal(t, "")
 	room := demoScene.room()
 	b, other := newBrowser(t, s.portal), newBrowser(t, s.portal)
 	host, second := s.host(), s.host()
@@ -403,7 +409,7 @@ func TestPortalReload(t *testing.T) {
 
 // TestPortalKey has the portal sign with a key of its own, which is made at the first start, published, and rotated while usher runs.
 func TestPortalKey(t *testing.T) {
-	s := startPortal(t, ", sign: key, key_file: keys.json", "")
+	s := startPortal(t, ", sign: key, key_file: keys.json")
 	b := newBrowser(t, s.portal)
 	if stat, err := os.Stat("keys.json"); err != nil || stat.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", stat, err)
@@ -451,7 +457,7 @@ func TestPortalKey(t *testing.T) {
 
 // TestPortalUntilHostLeft ends the session of a host who has left, and not that of one who has loaded the page again.
 func TestPortalUntilHostLeft(t *testing.T) {
-	s := startPortal(t, ", session: until-host-left", "")
+	s := startPortal(t, ", session: until-host-left")
 	b, other := newBrowser(t, s.portal), newBrowser(t, s.portal)
 	room := demoScene.room()
 	host, second := s.host(), s.host()
@@ -474,4 +480,71 @@ func TestPortalUntilHostLeft(t *testing.T) {
 	}
 	b.get("/login?room=standup").token(t, "standup")
 	s.end()
+}
+
+// TestPortalProvider logs teachers in at a provider of OpenID Connect. Others get no token. A teacher who logs out at the provider is out
+// of the room, and so is one to whom the rules give no room any more.
+func TestPortalProvider(t *testing.T) {
+	const secret = "the secret of usher at the school 0123"
+	secrets.Plant("the secret at a provider", secret)
+	address := freePort(t)
+	school := oidctest.Start(t, oidctest.Options{
+		Users: []oidctest.User{
+			{Name: "alice", Password: "the password of alice", Display: "Alice", Groups: []string{"/teachers"}},
+			{Name: "bob", Password: "the password of bob", Groups: []string{"/pupils"}},
+		},
+		Clients: []oidctest.Client{{
+			ID: "usher", Secret: secret, RedirectURIs: []string{"http://" + address + "/login/callback/school"},
+			PostLogoutURIs: []string{"http://" + address + "/logout"}, BackChannelURI: "http://" + address + "/logout/backchannel/school",
+		}},
+	})
+	s := startPortalAt(t, address, `, providers: [{name: school, issuer: "`+school.Issuer+`", client_id: usher, client_secret: "`+secret+`",
+  rules: [{value: teachers, affiliation: owner, rooms: ["standup", "class-*"], features: [recording]}]}]`)
+	through := func(b *browser, user string) shown {
+		t.Helper()
+		p := b.get("/login/with/school?room=standup")
+		if p.status != http.StatusSeeOther {
+			t.Fatalf("%+v", p)
+		}
+		back := school.Login(t, p.to, user)
+		secrets.Plant("the code of a provider", back.Query().Get("code"))
+		return b.get(back.RequestURI())
+	}
+	alice, bob := newBrowser(t, s.portal), newBrowser(t, s.portal)
+	if p := through(bob, "bob"); p.status != http.StatusForbidden {
+		t.Errorf("a pupil: %+v", p)
+	}
+	compact := through(alice, "alice").token(t, "standup")
+	if parsed, err := token.Parse(compact); err != nil {
+		t.Error(err)
+	} else if c, err := parsed.Claims(token.ClaimMap{}); err != nil || c.User.ID != "school:alice" || c.User.Name != "Alice" || !c.Features["recording"] || c.User.Affiliation != "owner" {
+		t.Errorf("the token says %+v, %v", c, err)
+	}
+	host := s.host()
+	if got := enters(t, host, demoScene.room(), compact, "alice"); got != hostStanding {
+		t.Errorf("Alice is %s", got)
+	}
+	began := time.Now()
+	if sent := school.Logout("alice"); sent != 1 {
+		t.Errorf("%d logout tokens are sent", sent)
+	}
+	isOut(t, host, demoScene.room(), "alice")
+	t.Logf("out %s after the logout at the provider", time.Since(began).Round(time.Millisecond))
+	if p := alice.get("/login?room=standup"); p.status != http.StatusOK {
+		t.Errorf("the session has not ended: %+v", p)
+	}
+
+	// The provider goes, and with it the people it knows.
+	compact = through(alice, "alice").token(t, "standup")
+	enters(t, host, demoScene.room(), compact, "alice")
+	edit(t, "usher.yaml", "name: school", "name: another")
+	isOut(t, host, demoScene.room(), "alice")
+	s.end()
+	audited, err := os.ReadFile("audit.jsonl")
+	if err != nil || !strings.Contains(string(audited), `"path":"/login/callback/{provider}","room":"standup","who":"school:alice"`) ||
+		!strings.Contains(string(audited), `"method":"GET","path":"/login/callback/{provider}","room":"standup","who":"school:bob","remote":"127.0.0.1","status":403`) ||
+		!strings.Contains(string(audited), `"path":"/logout/backchannel/{provider}"`) {
+		t.Errorf("%s, %v", audited, err)
+	}
+	silent(t, string(audited)+alice.said.String()+bob.said.String())
 }
