@@ -470,8 +470,8 @@ func TestParityLogout(t *testing.T) {
 	}
 }
 
-// Login at a provider, where groups say who may open which rooms.
-func TestParityOpenIDConnect(t *testing.T) {
+// withSchool runs a provider with the teacher alice and the pupil bob, and a portal at which teachers open classes.
+func withSchool(t *testing.T) (*site, *oidctest.Provider) {
 	const client, secret, back = "usher", "the secret of the client", public + "/login/callback/school"
 	provider := oidctest.Start(t, oidctest.Options{
 		Users: []oidctest.User{
@@ -483,7 +483,25 @@ func TestParityOpenIDConnect(t *testing.T) {
 		Name: "school", Title: "The school", Issuer: provider.Issuer, ClientID: client, ClientSecret: secret,
 		Rules: []oidc.Rule{{Claim: "groups", Value: "teachers", Affiliation: auth.Owner, Rooms: []string{"class-*"}}},
 	}}})
-	s := newSite(t, func(o *portal.Options) { o.Providers = func() *oidc.Providers { return all } })
+	return newSite(t, func(o *portal.Options) { o.Providers = func() *oidc.Providers { return all } }), provider
+}
+
+// through goes to the provider, logs in there, and returns where the browser comes back.
+func (v *visitor) through(provider *oidctest.Provider, user, room string) (back string) {
+	v.t.Helper()
+	page := v.get("/login?room=" + room)
+	link := regexp.MustCompile(`href="(/login/with/school[^"]*)"`).FindStringSubmatch(page.body)
+	if link == nil || !strings.Contains(page.body, `id="password"`) {
+		v.t.Fatalf("the page has not both: %s", page.body)
+	}
+	there := v.get(strings.ReplaceAll(link[1], "&amp;", "&"))
+	v.wants("to the provider", there, 303, provider.Issuer)
+	return "/login/callback/school?" + provider.Login(v.t, there.to, user).RawQuery
+}
+
+// Login at a provider, where groups say who may open which rooms. It belongs to the browser that began it.
+func TestParityOpenIDConnect(t *testing.T) {
+	s, provider := withSchool(t)
 	for _, tt := range []struct {
 		user, room string
 		status     int
@@ -492,17 +510,28 @@ func TestParityOpenIDConnect(t *testing.T) {
 		{"alice", "class-1", 303, meet + "/class-1?jwt=eyJ"}, {"alice", "board", 403, ""}, {"bob", "class-1", 403, ""},
 	} {
 		v := s.visitor()
-		page := v.get("/login?room=" + tt.room)
-		link := regexp.MustCompile(`href="(/login/with/school[^"]*)"`).FindStringSubmatch(page.body)
-		if link == nil || !strings.Contains(page.body, `id="password"`) {
-			t.Fatalf("the page has not both: %s", page.body)
-		}
-		there := v.get(strings.ReplaceAll(link[1], "&amp;", "&"))
-		s.wants("to the provider", there, 303, provider.Issuer)
-		s.wants(tt.user+" in "+tt.room, v.get("/login/callback/school?"+provider.Login(t, there.to, tt.user).RawQuery), tt.status, tt.to)
+		s.wants(tt.user+" in "+tt.room, v.get(v.through(provider, tt.user, tt.room)), tt.status, tt.to)
 	}
+	s.wants("another browser", s.visitor().get(s.visitor().through(provider, "alice", "class-1")), 400, "")
 	if len(s.minted) != 1 || s.minted[0].Person.Display != "Alice A." || s.minted[0].Person.Affiliation != auth.Owner {
 		t.Errorf("minted %+v", s.minted)
+	}
+}
+
+// Who logs out at the provider has no session and no token here.
+func TestParityBackChannel(t *testing.T) {
+	s, provider := withSchool(t)
+	alice, juliet := s.visitor(), s.login("juliet")
+	s.wants("alice", alice.get(alice.through(provider, "alice", "class-1")), 303, meet+"/class-1?jwt=eyJ")
+	juliet.post("/rooms", "room", "board")
+	out := provider.Sign("logout+jwt", provider.LogoutClaims("usher", "alice", ""))
+	s.wants("a forged logout", s.visitor().post("/logout/backchannel/school", "logout_token", out[:len(out)-4]+"AAAA"), 400, "")
+	s.wants("still there", alice.get("/rooms"), 200, "")
+	s.wants("the logout", s.visitor().post("/logout/backchannel/school", "logout_token", out), 200, "")
+	s.wants("logged out", alice.get("/rooms"), 303, "/login")
+	s.wants("another person", juliet.get("/rooms"), 200, "")
+	if len(s.revoked) != 1 || s.revoked[0] != s.minted[0].ID {
+		t.Errorf("revoked %q of %+v", s.revoked, s.minted)
 	}
 }
 
