@@ -176,7 +176,7 @@ func (l *loader) buildPortal(r rawPortal, c *Config) Portal {
 
 // buildPortalAddresses makes what says where the portal listens, how people reach it, and where it leads.
 func (l *loader) buildPortalAddresses(r rawPortal, p *Portal) {
-	p.Listen = l.buildListen(portalListen, r.Listen, true, r.TLSCertFile != "")
+	p.Listen = l.buildListen(portalListen, r.Listen, true, r.TLSCertFile != "" || proxiedElsewhere(r.TrustedProxies))
 	if !l.given("portal/public_url") {
 		l.missing("portal/public_url", "the address at which people reach the portal, such as https://login.example.com")
 	} else if p.PublicURL = l.origin("portal/public_url", r.PublicURL, "https://login.example.com"); strings.HasPrefix(p.PublicURL, "http://") && !localURL(p.PublicURL) {
@@ -206,6 +206,14 @@ func (l *loader) buildPortalAddresses(r rawPortal, p *Portal) {
 		}
 		p.Proxies = append(p.Proxies, network.Masked())
 	}
+}
+
+// proxiedElsewhere reports whether a proxy is on another machine, or in another container, so that the portal cannot listen on 127.0.0.1.
+func proxiedElsewhere(proxies []string) bool {
+	return slices.ContainsFunc(proxies, func(network string) bool {
+		host, _, _ := strings.Cut(network, "/")
+		return !loopback(host)
+	})
 }
 
 // origin returns the origin (RFC 6454) that a path was set to, without a slash at its end; "" if it is none.

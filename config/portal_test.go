@@ -54,6 +54,8 @@ var portals = []struct {
 	{"in the clear", `{listen: 0.0.0.0:8087, public_url: https://a.example.com, meet_urls: ["http://meet.example.com"], users_file: more.yaml}`, nil, []string{
 		"usher.yaml:4: portal.listen: 0.0.0.0:8087 can be reached from other machines, and has no TLS", "usher.yaml:4: portal.meet_urls[0]: http:// is not encrypted",
 		"usher.yaml:4: portal.users_file: more.yaml does not exist, so nobody is in it", "usher.yaml:4: portal.listen: nobody can log in there yet"}},
+	{"a proxy elsewhere", `{listen: 0.0.0.0:8087, public_url: https://a.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [127.0.0.0/8, 172.16.0.0/12]}`, nil,
+		[]string{"usher.yaml:4: portal.listen: nobody can log in there yet"}},
 	{"half a certificate", `{%, tls_key_file: key.pem}`, []string{"usher.yaml:4: portal.tls_key_file: has no effect without portal.tls_cert_file"}, nil},
 	{"another key", `{%, tls_cert_file: cert.pem, tls_key_file: other.pem}`, []string{
 		"file cert.pem (named by usher.yaml:4): portal.tls_cert_file: does not make a certificate with portal.tls_key_file"}, nil},

@@ -92,6 +92,7 @@ func shell(t *testing.T, root, folder, script string) {
 		"src/bin/usher":       usher,
 		"bin/openssl":         "#!/bin/sh\necho 46effa74aa89c4dcd43dc7ca395f5a27886aa61f0a43f6d267d0828e31e4c5da\n",
 		"bin/systemctl":       "#!/bin/sh\n",
+		"bin/nginx":           "#!/bin/sh\n",
 		"bin/prosodyctl":      "#!/bin/sh\n",
 		"bin/editor":          "#!/bin/sh\n",
 		"bin/docker":          "#!/bin/sh\ncase \"$*\" in \"compose exec \"*) exec tar -cC " + root + "/image . ;; esac\n",
@@ -104,12 +105,13 @@ func shell(t *testing.T, root, folder, script string) {
 			t.Fatal(err)
 		}
 	}
-	script = regexp.MustCompile(`(^|[\s"\[])/(etc|usr/local)/`).ReplaceAllString(script, "${1}"+root+"/$2/")
+	script = regexp.MustCompile(`(^|[\s"\[])/(etc|usr/local|usr/share)/`).ReplaceAllString(script, "${1}"+root+"/$2/")
 	if rest := strings.ReplaceAll(script, root+"/", ""); strings.Contains(rest, "/etc/") || strings.Contains(rest, "/usr/local/") {
 		t.Fatalf("this would write into the machine's own folders:\n%s", script)
 	}
 	cmd := exec.Command("sh", "-eu", "-c", script)
 	cmd.Dir = folder
+	cmd.Stdin = strings.NewReader(readmePassword + "\n")
 	cmd.Env = append(os.Environ(), "HOME="+root+"/home", "PATH="+root+"/usr/local/bin:"+root+"/bin:"+os.Getenv("PATH"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -202,9 +204,10 @@ func TestReadmeProsody(t *testing.T) {
 	shell(t, root, root+"/etc/usher", "TOKEN=$(usher "+typed[0]+")\nusher "+strings.Replace(typed[1], "TOKEN", "$TOKEN", 1))
 }
 
-// TestReadmeDocker types the commands for docker-jitsi-meet, by hand. The stand-in for its image is testdata/vhosts/docker.
-func TestReadmeDocker(t *testing.T) {
-	root := t.TempDir()
+// dockerTyped types the commands for docker-jitsi-meet, by hand, and returns the root. The stand-in for its image is testdata/vhosts/docker.
+func dockerTyped(t *testing.T) (root string) {
+	t.Helper()
+	root = t.TempDir()
 	copied(t, "../../testdata/vhosts/docker", root+"/image")
 	copied(t, "../../config/deploy", root+"/home/usher/config/deploy")
 	for _, folder := range []string{"/meet", "/home/usher/bin", "/home/.jitsi-meet-cfg/prosody/config", "/home/.jitsi-meet-cfg/prosody/prosody-plugins-custom"} {
@@ -224,7 +227,12 @@ func TestReadmeDocker(t *testing.T) {
 	shell(t, root, root+"/meet", "cp "+root+"/src/bin/usher "+root+"/home/usher/bin/\n"+typed[0])
 	write(t, root+"/meet/.env", string(env)+typed[1])
 	shell(t, root, root+"/meet", typed[2])
+	return root
+}
 
+// TestReadmeDocker checks that the commands for docker-jitsi-meet make the gate.
+func TestReadmeDocker(t *testing.T) {
+	root := dockerTyped(t)
 	// The image copies what is mounted beside its own files, and puts GLOBAL_CONFIG before its Include.
 	main, err := os.ReadFile(root + "/meet/usher/prosody/prosody.cfg.lua")
 	if err != nil {
@@ -241,4 +249,111 @@ func TestReadmeDocker(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, "/home/.jitsi-meet-cfg/prosody/prosody-plugins-custom/mod_muc_affiliated_only.lua")); err != nil {
 		t.Error(err)
 	}
+}
+
+// readmePassword is what a person types who is asked for a password.
+const readmePassword = "the swallows of verona"
+
+// leads fails the test unless the portal of a configuration has juliet as the README's commands made her, and nothing keeps the web page
+// from leading there.
+func leads(t *testing.T, usersFile string, files ...string) {
+	t.Helper()
+	var args []string
+	for _, f := range files {
+		args = append(args, "-c", f)
+	}
+	r := command(t, "", append([]string{"config", "check"}, args...)...)
+	if r.status != 0 || !strings.Contains(r.stdout, "https://meet.example.com") {
+		t.Errorf("%+v", r)
+	}
+	for line := range strings.Lines(r.stdout + r.stderr) {
+		if strings.Contains(line, "portal") && strings.Contains(line, "warning:") {
+			t.Error(line)
+		}
+	}
+	users, err := os.ReadFile(usersFile)
+	if err != nil || !strings.Contains(string(users), "juliet") || !strings.Contains(string(users), "$argon2id$") || strings.Contains(string(users), readmePassword) {
+		t.Errorf("%s, %v", users, err)
+	}
+	if is, err := os.Stat(usersFile); err != nil || is.Mode().Perm()&0o007 != 0 {
+		t.Errorf("everybody can read the accounts: %v, %v", is, err)
+	}
+}
+
+// holds fails the test unless a file has a text.
+func holds(t *testing.T, file, text string) {
+	t.Helper()
+	if content, err := os.ReadFile(file); err != nil || !strings.Contains(string(content), text) {
+		t.Errorf("%s lacks %q: %v\n%s", file, text, err, content)
+	}
+}
+
+const leadsToLogin = "config.tokenAuthUrl = 'https://meet.example.com/login?state={state}&room={room}';"
+
+// TestReadmePortalDebian types the README's commands for the portal, with Jitsi on Debian: one that verifies tokens, and one that has had
+// none so far, with the lines that the README names for it.
+func TestReadmePortalDebian(t *testing.T) {
+	for name, tokens := range map[string]bool{"with tokens": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			copied(t, "../../testdata/vhosts/debian-guests", root+"/etc/prosody")
+			copied(t, "../../config/deploy", root+"/usr/share/doc/usher/deploy")
+			for _, folder := range []string{"/etc/jitsi/jicofo", "/etc/jitsi/meet/jaas", "/src"} {
+				if err := os.MkdirAll(root+folder, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			write(t, root+"/etc/jitsi/jicofo/jicofo.conf", "jicofo { }\n")
+			write(t, root+"/etc/jitsi/meet/meet.example.com-config.js", "var config = {};\n")
+			if !tokens {
+				file := root + "/etc/prosody/conf.d/meet.example.com.cfg.lua"
+				content, err := os.ReadFile(file)
+				if err != nil {
+					t.Fatal(err)
+				}
+				write(t, file, regexp.MustCompile(`authentication = "token"\n.*app_id.*\n.*app_secret.*`).ReplaceAllString(string(content), `authentication = "jitsi-anonymous"`))
+			}
+			shell(t, root, root+"/src", blocks(t, deployed, "You run Jitsi on Debian", "sh")[0])
+			if !tokens {
+				withoutTokens(t, root)
+			}
+			shell(t, root, root, readme(t, "Hosts log in", "sh")[0])
+			leads(t, root+"/etc/usher/users.yaml", root+"/etc/usher/usher.yaml")
+			holds(t, root+"/etc/jitsi/meet/meet.example.com-config.js", leadsToLogin)
+			holds(t, root+"/etc/jitsi/meet/jaas/usher.conf", "http://127.0.0.1:8087;")
+		})
+	}
+}
+
+// withoutTokens does what the README says of a Jitsi that has had no tokens so far.
+func withoutTokens(t *testing.T, root string) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(content), "\n## Hosts log in\n")
+	secret := regexp.MustCompile("`(openssl rand -hex 32 > app.secret)`").FindStringSubmatch(section)
+	line := regexp.MustCompile("`(meet.example.com: {kind: token[^`]*)`").FindStringSubmatch(section)
+	if secret == nil || line == nil {
+		t.Fatal("the README does not say what to do without tokens")
+	}
+	shell(t, root, root+"/etc/usher", secret[1])
+	yaml, err := os.ReadFile(root + "/etc/usher/usher.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, root+"/etc/usher/usher.yaml", regexp.MustCompile(`(?m)^  meet\.example\.com:\n    kind: guest.*$`).ReplaceAllString(string(yaml), "  "+line[1]))
+}
+
+// TestReadmePortalDocker types the README's commands for the portal, with docker-jitsi-meet, after those for usher.
+func TestReadmePortalDocker(t *testing.T) {
+	root := dockerTyped(t)
+	if err := os.MkdirAll(root+"/home/.jitsi-meet-cfg/web", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	shell(t, root, root+"/meet", readme(t, "Hosts log in", "sh")[1])
+	leads(t, root+"/meet/usher/users.yaml", root+"/meet/.env", root+"/meet/usher/usher.yaml")
+	holds(t, root+"/home/.jitsi-meet-cfg/web/custom-config.js", leadsToLogin)
+	holds(t, root+"/home/.jitsi-meet-cfg/web/nginx-custom/usher.conf", "http://usher:8087;")
 }
