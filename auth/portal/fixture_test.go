@@ -68,7 +68,7 @@ type fixture struct {
 
 	logged *observer.ObservedLogs
 	log    *zap.Logger
-	heard  strings.Builder // all that was answered
+	heard  strings.Builder // all pages
 }
 
 func newFixture(t testing.TB) *fixture {
@@ -226,7 +226,7 @@ func (b *browser) send(r *http.Request) *httptest.ResponseRecorder {
 func (f *fixture) sound(r *http.Request, w *httptest.ResponseRecorder) {
 	f.t.Helper()
 	h := w.Header()
-	f.do(func() { fmt.Fprintln(&f.heard, h, w.Body) })
+	f.do(func() { fmt.Fprintln(&f.heard, w.Body) })
 	asset := r.URL.Path == "/style.css" || r.URL.Path == "/portal.js" || r.URL.Path == "/.well-known/jwks.json"
 	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Frame-Options") != "DENY" || h.Get("X-Robots-Tag") == "" ||
 		h.Get("Referrer-Policy") == "" || !strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") ||
