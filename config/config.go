@@ -303,8 +303,8 @@ type VHost struct {
 	// DefaultAffiliation is what a valid token gets if it asks for nothing and its issuer says nothing: [Owner], the default, or
 	// [Member].
 	DefaultAffiliation Affiliation
-	// Issuers sign the tokens that count here: at least one on a [KindToken] vhost, any number on a [KindGuest] one,
-	// none on the others. No two have the same AppID.
+	// Issuers sign the tokens that count here: at least one on a [KindToken] vhost, unless it is that of the portal, which signs with a key
+	// ([SignKey]), any number on a [KindGuest] one, none on the others. No two have the same AppID.
 	Issuers []Issuer
 }
 

@@ -50,7 +50,7 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 		for _, v := range c.VHosts {
-			if v.Kind == KindToken && len(v.Issuers) == 0 {
+			if v.Kind == KindToken && !c.TakesTokens(v) {
 				t.Fatalf("%s has no issuer", v.Domain)
 			}
 			for _, i := range v.Issuers {

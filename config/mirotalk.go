@@ -99,12 +99,12 @@ func (l *loader) readMiroTalk(beneath []setting) []setting {
 		m.protect(portal, beneath)
 	}
 	m.refuseExamples()
-	listen := l.viper.GetString(portalListen)
+	on := l.portalOn()
 	if l.imports && (m.given(hostUsers) || m.given(hostUsersFromDB)) { // the file to come needs a portal for its accounts
-		listen = "127.0.0.1:8087"
-		m.set(portalListen, listen, hostUsers)
+		m.set(portalListen, "127.0.0.1:8087", hostUsers)
+		on = true
 	}
-	if listen != "" && listen != off {
+	if on {
 		m.people()
 		m.expiration()
 	} else if m.given(hostUsers) || m.given(jwtExpiration) {

@@ -346,6 +346,23 @@ func (l *loader) buildPortalSign(r rawPortal, c *Config, p *Portal) {
 	l.checkFile(file, p.SigningFile, "the keys that sign tokens")
 }
 
+// portalOn reports whether the layers switch the portal on.
+func (l *loader) portalOn() bool {
+	listen := l.viper.GetString(portalListen)
+	return listen != "" && listen != off
+}
+
+// portalIssues reports whether the portal makes tokens for a virtual host by a key of its own, so that the virtual host needs no other issuer.
+// All layers are known already.
+func (l *loader) portalIssues(domain jid.JID) bool {
+	return l.portalOn() && l.viper.GetString("portal/sign") != string(SignSecret) && domain.String() != "" && l.portalHostName(nil) == domain.String()
+}
+
+// TakesTokens reports whether tokens count on a virtual host: those of its issuers, or those that the portal signs with a key.
+func (c *Config) TakesTokens(v VHost) bool {
+	return len(v.Issuers) > 0 || c.Portal.Sign == SignKey && v.Domain.Equal(c.Portal.VHost)
+}
+
 // portalIssuer returns the AppID of the first issuer that has a secret for the portal to sign with; "" if there is none. Tokens of the portal have
 // their claims where Jitsi has them, are for any tenant, and come again with each reload of the page.
 func (v VHost) portalIssuer() string {

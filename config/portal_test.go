@@ -227,6 +227,33 @@ func TestPortalSign(t *testing.T) {
 	}
 }
 
+// TestPortalAlone checks that a virtual host needs no issuer where the portal signs its tokens with a key, and that nothing takes that away.
+func TestPortalAlone(t *testing.T) {
+	const base = "xmpp: {domain: focus.example.com, secret: " + secretA + "}\nrooms: {services: [conference.example.com], after_kick: bar, rules: [{match: a, first_is_host: token}]}\n"
+	for name, test := range map[string]struct {
+		vhosts, portal string
+		problem        string
+	}{
+		"alone":          {"example.com: {kind: token}", portalKeys, ""},
+		"by key":         {"example.com: {kind: token}", portalKeys + ", sign: key, vhost: Example.com", ""},
+		"by secret":      {"example.com: {kind: token}", portalKeys + ", sign: app_secret", "vhosts.example.com.app_id: is missing"},
+		"of another one": {"example.com: {kind: token}, other.example.com: {kind: token}", portalKeys, "vhosts.other.example.com.app_id: is missing"},
+		"off":            {"example.com: {kind: token}", "listen: off", "vhosts.example.com.app_id: is missing"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFolder(t, "usher.yaml", base+"vhosts: {"+test.vhosts+"}\nportal: {"+test.portal+"}\n")
+			c, err := config.Load([]string{"usher.yaml"}, nil)
+			problems, warnings := texts(t, c, err)
+			if test.problem == "" && (len(problems)+len(warnings) > 0 || c.Portal.Sign != config.SignKey || !c.TakesTokens(c.VHosts[0])) {
+				t.Errorf("problems %q, warnings %q, signs by %s", problems, warnings, c.Portal.Sign)
+			}
+			if test.problem != "" && !strings.Contains(strings.Join(problems, "\n"), test.problem) {
+				t.Errorf("problems %q, want %s", problems, test.problem)
+			}
+		})
+	}
+}
+
 // TestPortalPlace checks that the portal takes no place of others, and where its keys are.
 func TestPortalPlace(t *testing.T) {
 	inFolder(t)

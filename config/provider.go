@@ -130,13 +130,13 @@ func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) l
 	if l.provider != ProviderToken {
 		l.options = nil
 	}
-	l.costs = l.cost(v, jitsi || c.Jicofo.JID.String() != "")
+	l.costs = c.cost(l, v, jitsi || c.Jicofo.JID.String() != "")
 	return l
 }
 
 // cost returns what the provider costs.
-func (l login) cost(v VHost, jitsi bool) (costs []string) {
-	tokens := len(v.Issuers) > 0
+func (c *Config) cost(l login, v VHost, jitsi bool) (costs []string) {
+	tokens := c.TakesTokens(v)
 	const features = "features in tokens have no effect: every owner has all of them"
 	switch {
 	case l.provider == ProviderToken:

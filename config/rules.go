@@ -206,7 +206,7 @@ func (l *loader) buildAfterKick(at, text string) (a AfterKick) {
 
 // checkAfterKick records that nobody could be kept out after a kick.
 func (l *loader) checkAfterKick(c *Config) {
-	known := func(v VHost) bool { return v.Kind == KindTrusted || len(v.Issuers) > 0 }
+	known := func(v VHost) bool { return v.Kind == KindTrusted || c.TakesTokens(v) }
 	if c.Rooms.AfterKick != (AfterKick{}) && len(c.VHosts) > 0 && !l.garbled && !slices.ContainsFunc(c.VHosts, known) {
 		l.fault("rooms/after_kick", "has no effect, because all are guests, and usher cannot tell one from another: take it out")
 	}
@@ -216,7 +216,7 @@ func (l *loader) checkAfterKick(c *Config) {
 func (l *loader) checkFirstIsHost(c *Config) {
 	for i, rule := range c.Rooms.Rules {
 		at := join(join(rules, strconv.Itoa(i)), "first_is_host")
-		if rule.FirstIsHost == FirstToken && !l.garbled && !slices.ContainsFunc(c.VHosts, func(v VHost) bool { return len(v.Issuers) > 0 }) {
+		if rule.FirstIsHost == FirstToken && !l.garbled && !slices.ContainsFunc(c.VHosts, c.TakesTokens) {
 			l.fault(at, "has no effect, because no virtual host has an issuer of tokens: take it out")
 		} else if rule.FirstIsHost == FirstToken && !l.garbled && c.allOwners() {
 			l.warn(at, "default_affiliation is owner everywhere, so each token that names no role makes a host, the first one or not: set "+
@@ -227,6 +227,9 @@ func (l *loader) checkFirstIsHost(c *Config) {
 
 // allOwners reports whether the tokens of all issuers make owners of people if they name no role.
 func (c *Config) allOwners() bool {
+	if c.Portal.Sign == SignKey { // its tokens name a role
+		return false
+	}
 	for _, v := range c.VHosts {
 		for _, i := range v.Issuers {
 			named := i.Claims.Affiliation.Path != "" || len(i.Claims.Affiliation.Values) > 0 // then a token without one makes a member

@@ -84,7 +84,7 @@ func (l *loader) idle(why string, paths ...string) {
 
 // findHosts warns if nobody could ever be a host.
 func (l *loader) findHosts(c *Config) {
-	host := func(v VHost) bool { return v.Kind == KindTrusted || len(v.Issuers) > 0 }
+	host := func(v VHost) bool { return v.Kind == KindTrusted || c.TakesTokens(v) }
 	if c.Rooms.someWait() && len(c.VHosts) > 0 && !slices.ContainsFunc(c.VHosts, host) {
 		l.warn("vhosts", "no virtual host has people who can be hosts (kind token or trusted): everybody will wait for ever")
 	}

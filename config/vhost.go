@@ -58,7 +58,7 @@ func (l *loader) checkKind(at string, v *VHost, short string) {
 	hasIssuer := l.given(issuers)
 	switch v.Kind {
 	case KindToken:
-		if !hasIssuer {
+		if !hasIssuer && !l.portalIssues(v.Domain) {
 			l.missing(at+"/app_id", "a token vhost needs the issuer of its tokens: app_id and app_secret_file, or issuers")
 		}
 	case KindGuest, KindTrusted, KindService:
