@@ -23,6 +23,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/pkg/passhash"
+	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
 // Options are what a [Directory] needs.
@@ -103,7 +104,7 @@ func (d *Directory) Login(ctx context.Context, a Attempt) (Person, error) {
 	}
 	who := d.claim(a.Name)
 	device := d.device(who, a.Device)
-	t, wait := d.limits.begin(attempt{account: who.key, network: network(a.From), device: device}, d.now())
+	t, wait := d.limits.begin(attempt{account: who.key, network: serve.Network(a.From), device: device}, d.now())
 	if wait > 0 {
 		return Person{}, &TooManyError{After: wait}
 	}
@@ -313,15 +314,4 @@ func (d *Directory) device(who claimed, presented string) *key {
 	}
 	k := key(sha256.Sum256(append(who.key[:], id...)))
 	return &k
-}
-
-// network returns the network of one customer: an address of IPv4, 64 bits of IPv6.
-func network(a netip.Addr) netip.Prefix {
-	a = a.Unmap().WithZone("")
-	bits := 32
-	if a.Is6() {
-		bits = 64
-	}
-	p, _ := a.Prefix(bits)
-	return p
 }
