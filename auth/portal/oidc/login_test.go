@@ -58,6 +58,21 @@ func TestLogin(t *testing.T) {
 	}
 }
 
+// TestAlgorithms logs in at providers with each kind of key, in https.
+func TestAlgorithms(t *testing.T) {
+	for _, algorithm := range []string{"RS256", "ES256", "EdDSA"} {
+		p := start(t, oidctest.Options{TLS: true, Algorithm: algorithm})
+		all := oidc.New(oidc.Options{Providers: []oidc.Provider{school(p)}, PublicURL: public, Client: p.Client})
+		if _, err := login(t, p, all, "alice"); err != nil {
+			t.Errorf("%s: %v", algorithm, err)
+		}
+		if _, _, err := providers(school(p)).Begin(t.Context(), "school"); !errors.Is(err, oidc.ErrUnavailable) ||
+			!strings.Contains(err.Error(), "certificate") {
+			t.Errorf("%s, by a certificate that nobody vouches for: %v", algorithm, err)
+		}
+	}
+}
+
 // TestClients logs in as a client with a secret and as a public one: PKCE stands in for the secret.
 func TestClients(t *testing.T) {
 	p := start(t, oidctest.Options{})

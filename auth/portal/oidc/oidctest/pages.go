@@ -180,7 +180,7 @@ type Browser struct {
 func (p *Provider) Browser() *Browser {
 	jar, _ := cookiejar.New(nil) // cannot fail without options
 	return &Browser{p: p, client: http.Client{
-		Jar: jar, Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute,
+		Jar: jar, Transport: p.Client.Transport, Timeout: time.Minute,
 		CheckRedirect: func(next *http.Request, _ []*http.Request) error {
 			if !strings.HasPrefix(next.URL.String(), p.Issuer+"/") {
 				return http.ErrUseLastResponse

@@ -8,12 +8,11 @@ package oidctest
 import (
 	"context"
 	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -65,6 +64,10 @@ type Options struct {
 	// Roles is where groups and roles are: IDToken, the default, Userinfo or AccessToken. A Keycloak that nobody has changed writes
 	// roles into the access token only.
 	Roles Part
+	// Algorithm is the one by which the provider signs: RS256, the default, ES256 or EdDSA.
+	Algorithm string
+	// TLS makes the provider one in https.
+	TLS bool
 	// NamesItself adds iss to authorization responses (RFC 9207).
 	NamesItself bool
 }
@@ -86,12 +89,14 @@ const (
 type Provider struct {
 	// Issuer is its address, for the configuration.
 	Issuer string
+	// Client trusts its certificate.
+	Client *http.Client
 
 	t testing.TB
 	o Options
 
 	mu       sync.Mutex
-	keys     []*rsa.PrivateKey // the last one signs
+	keys     []key // the last one signs
 	shift    time.Duration
 	changes  map[Part]func(map[string]any)
 	instead  map[Part]http.Handler
@@ -113,15 +118,13 @@ type session struct {
 // Start runs a provider until the test ends.
 func Start(t testing.TB, o Options) *Provider {
 	t.Helper()
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	server := httptest.NewUnstartedServer(nil)
+	scheme := map[bool]string{false: "http://", true: "https://"}[o.TLS]
 	p := &Provider{
-		Issuer: "http://" + listener.Addr().String() + realm, t: t, o: o,
-		changes: make(map[Part]func(map[string]any)), instead: make(map[Part]http.Handler), asked: make(map[string]int), clients: make(map[string]Client),
-		requests: make(map[string]*request), codes: make(map[string]string), access: make(map[string]*request),
-		sessions: make(map[string]*session),
+		Issuer: scheme + server.Listener.Addr().String() + realm, t: t, o: o,
+		changes: make(map[Part]func(map[string]any)), instead: make(map[Part]http.Handler), asked: make(map[string]int),
+		clients: make(map[string]Client), requests: make(map[string]*request), codes: make(map[string]string),
+		access: make(map[string]*request), sessions: make(map[string]*session),
 	}
 	p.Rotate()
 	for _, c := range o.Clients {
@@ -131,15 +134,14 @@ func Start(t testing.TB, o Options) *Provider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
-	t.Cleanup(func() {
-		server.Close()
-		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
-			t.Errorf("the OpenID Connect provider ended: %v", err)
-		}
-	})
+	server.Config.Handler = handler
+	if o.TLS {
+		server.StartTLS()
+	} else {
+		server.Start()
+	}
+	p.Client = server.Client()
+	t.Cleanup(server.Close)
 	return p
 }
 
@@ -153,7 +155,7 @@ func (p *Provider) Register(c Client) {
 // Rotate makes a new key, which signs from now on. The one before stays published, the one before that does not.
 func (p *Provider) Rotate() {
 	p.t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := newKey(p.o.Algorithm)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -203,13 +205,13 @@ func (p *Provider) Sign(typ string, claims map[string]any) string {
 		p.t.Fatal(err)
 	}
 	p.mu.Lock()
-	key := p.signingKey()
+	key := p.keys[len(p.keys)-1]
 	p.mu.Unlock()
 	options := new(jose.SignerOptions)
 	if typ != "" {
 		options = options.WithType(jose.ContentType(typ))
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.RS256, Key: jose.JSONWebKey{Key: key.private, KeyID: key.ID()}}, options)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: key.algorithm, Key: jose.JSONWebKey{Key: key.private, KeyID: key.id}}, options)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -1,12 +1,15 @@
 package oidctest
 
 import (
+	"cmp"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"errors"
 	"maps"
 	"slices"
@@ -156,18 +159,36 @@ func (s storage) GetRefreshTokenInfo(context.Context, string, string) (string, s
 	return "", "", op.ErrInvalidRefreshToken
 }
 
-// key is one of the provider's keys, as package op wants it.
-type key struct{ private *rsa.PrivateKey }
-
-func (k key) ID() string {
-	sum := sha256.Sum256(k.private.N.Bytes())
-	return hex.EncodeToString(sum[:8])
+// key is one of the provider's keys.
+type key struct {
+	id        string
+	algorithm jose.SignatureAlgorithm
+	private   crypto.Signer
 }
-func (k key) SignatureAlgorithm() jose.SignatureAlgorithm { return jose.RS256 }
-func (k key) Algorithm() jose.SignatureAlgorithm          { return jose.RS256 }
+
+// newKey makes a key for an algorithm, RS256 if it is empty.
+func newKey(algorithm string) (key, error) {
+	k := key{id: rand.Text(), algorithm: jose.SignatureAlgorithm(cmp.Or(algorithm, "RS256"))}
+	var err error
+	switch k.algorithm {
+	case jose.RS256:
+		k.private, err = rsa.GenerateKey(rand.Reader, 2048)
+	case jose.ES256:
+		k.private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	case jose.EdDSA:
+		_, k.private, err = ed25519.GenerateKey(rand.Reader)
+	default:
+		err = errUnknown
+	}
+	return k, err
+}
+
+func (k key) ID() string                                  { return k.id }
+func (k key) SignatureAlgorithm() jose.SignatureAlgorithm { return k.algorithm }
+func (k key) Algorithm() jose.SignatureAlgorithm          { return k.algorithm }
 func (k key) Use() string                                 { return "sig" }
 
-// signing and public are the two halves of a key.
+// signing and public are the two halves of a key, as package op wants them.
 type (
 	signing struct{ key }
 	public  struct{ key }
@@ -176,25 +197,24 @@ type (
 func (k signing) Key() any { return k.private }
 func (k public) Key() any  { return k.private.Public() }
 
-// signingKey returns the key that signs. The caller holds mu.
-func (p *Provider) signingKey() signing { return signing{key{p.keys[len(p.keys)-1]}} }
-
 func (s storage) SigningKey(context.Context) (op.SigningKey, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.signingKey(), nil
+	return signing{s.keys[len(s.keys)-1]}, nil
 }
 
 func (s storage) SignatureAlgorithms(context.Context) ([]jose.SignatureAlgorithm, error) {
-	return []jose.SignatureAlgorithm{jose.RS256}, nil
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return []jose.SignatureAlgorithm{s.keys[0].algorithm}, nil
 }
 
 func (s storage) KeySet(context.Context) ([]op.Key, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []op.Key
-	for _, private := range s.keys {
-		all = append(all, public{key{private}})
+	for _, k := range s.keys {
+		all = append(all, public{k})
 	}
 	return all, nil
 }
