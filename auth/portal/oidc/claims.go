@@ -66,8 +66,8 @@ func (p person) get(path []string) (any, bool) {
 	return nil, false
 }
 
-// id returns the text or number at a path: whole, because two persons whose ids only look alike are two. It is empty if there is none,
-// and for an email address of which the provider says that it may be somebody else's.
+// id returns the text or number at a path: whole, because persons are not the same if their ids only look alike. It is empty if there is
+// none, and for an email address of which the provider says that it may be somebody else's.
 func (p person) id(path []string) string {
 	value, _ := p.get(path)
 	id, _ := value.(string)

@@ -71,7 +71,7 @@ type Provider struct {
 	// IDClaim, NameClaim and DisplayClaim are the paths of a person's id, name and name for people: sub, preferred_username and name
 	// if empty.
 	IDClaim, NameClaim, DisplayClaim string
-	// Rules say what people may do. A person to whom none of them gives a room is refused.
+	// Rules say what people may do. A person who gets no room by them is refused.
 	Rules []Rule
 	// Leeway is how far the clocks of usher and the provider may differ.
 	Leeway time.Duration

@@ -84,7 +84,7 @@ func (k *keySet) VerifySignature(ctx context.Context, token string) (payload []b
 	return k.payload, err
 }
 
-// signed is a token whose signature is good, by this provider.
+// signed is a token with a good signature of this provider.
 type signed struct {
 	header
 	claims strictjson.Object
