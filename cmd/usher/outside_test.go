@@ -30,6 +30,7 @@ type outside struct {
 	*testing.T
 	server    *prosodytest.Server
 	ops, api  string // addresses
+	portal    string // another one
 	key       string // of the API
 	log       *live
 	end       func() int
@@ -69,7 +70,7 @@ func freePort(t testing.TB) string {
 // startOutside starts a Prosody, and usher beside it.
 func startOutside(t *testing.T) *outside {
 	t.Helper()
-	o := &outside{T: t, server: served(t, componentSecret), ops: freePort(t), api: freePort(t), log: newLive(), news: make(chan struct{}, 1)}
+	o := &outside{T: t, server: served(t, componentSecret), ops: freePort(t), api: freePort(t), portal: freePort(t), log: newLive(), news: make(chan struct{}, 1)}
 	o.client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	t.Cleanup(o.client.CloseIdleConnections)
 	hook := httptest.NewServer(http.HandlerFunc(o.hook))
@@ -88,7 +89,8 @@ api: {listen: "%s", keys_file: keys.yaml, public_url: "http://%[2]s", meet_url: 
 audit: {to: audit.jsonl}
 webhooks: [{name: back-end, url: "%s/hook?with=a+path", secret_file: hook.secret}]
 log: {level: debug, format: json}
-`, o.ops, o.api, hook.URL))
+`, o.ops, o.api, hook.URL)+fmt.Sprintf(portalYAML, o.portal, ", mirotalk_api: true"))
+	users(t, juliet)
 	r := command(t, "", "api", "key", "add", "all", "--scope", "tokens,explain,rooms:read,rooms:write,grants:read,revocations,links,decisions:read", "-c", "usher.yaml")
 	if r.status != 0 {
 		t.Fatalf("%+v", r)
@@ -99,6 +101,7 @@ log: {level: debug, format: json}
 	o.end = begin(t, o.log, o.log, "serve", "-c", "usher.yaml")
 	o.log.until(t, `"msg":"connected"`, 1)
 	o.log.until(t, `"msg":"the API is answered"`, 1)
+	o.log.until(t, `"msg":"the portal is answered"`, 1)
 	o.log.until(t, `"msg":"metrics, health and the live page are answered"`, 1)
 	return o
 }
@@ -367,6 +370,7 @@ func TestOutsideOfServe(t *testing.T) {
 	}
 
 	o.link(t)
+	o.portals(room)
 	o.taken(minted.JTI, host)
 	o.refused()
 	if status := o.end(); status != 0 {
@@ -417,6 +421,51 @@ func (o *outside) link(t *testing.T) {
 		}
 	}
 	o.until("the call of the link", o.audited, has(`"path":"/l/{code}"`))
+}
+
+// portals logs a host in, at the portal and by the API, and out again.
+func (o *outside) portals(room string) {
+	o.Helper()
+	b := newBrowser(o, o.portal)
+	if p := b.post("/login", "name", "juliet", "password", "not this one, of 1597", "room", "standup"); p.status != http.StatusUnauthorized {
+		o.Errorf("a wrong password: %+v", p)
+	}
+	secrets.Plant("a wrong password", "not this one, of 1597")
+	compact := b.logsIn("juliet", juliet.Hash, "standup")
+	host := o.server.Client(o.T, prosodytest.ClientOptions{Host: demoScene.tokens})
+	enters(o, host, room, compact, "Juliet of the portal")
+	var by struct{ Token, JTI string }
+	o.asks("POST", "/login", `{"username":"juliet","password":"`+juliet.Hash+`","room":"class-1"}`, http.StatusOK, &by)
+	secrets.PlantTokens(by.Token)
+	o.heard(o.asks("POST", "/login", `{"username":"juliet","password":"not this one, of 1597"}`, http.StatusUnauthorized, nil))
+	if p := b.get("/rooms"); p.status != http.StatusOK || !strings.Contains(p.text, "standup") {
+		o.Errorf("the rooms: %+v", p)
+	}
+	for path, want := range map[string]string{"/": "", "/wait/standup": "", "/login?room=standup": compact, "/style.css": "", "/portal.js": "", "/.well-known/jwks.json": "", "/no-such": ""} {
+		if p := b.get(path); want != "" {
+			p.token(o, "standup")
+		}
+	}
+	if p := b.post("/rooms/lock", "room", "standup"); p.status >= http.StatusBadRequest {
+		o.Errorf("locking: %+v", p)
+	}
+	o.until("the lock", func() string { return o.asks("GET", "/rooms/standup", "", http.StatusOK, nil) }, has(`"locked":true`))
+	if p := b.post("/rooms/unlock", "room", "standup"); p.status >= http.StatusBadRequest {
+		o.Errorf("unlocking: %+v", p)
+	}
+	if p := b.post("/logout"); p.status >= http.StatusBadRequest {
+		o.Errorf("logging out: %+v", p)
+	}
+	isOut(o, host, room, "Juliet of the portal")
+	o.until("the logins", o.measured, has(
+		`usher_logins_total{by="password",result="ok"} 1`, `usher_logins_total{by="password",result="refused"} 1`, `usher_logins_total{by="api",result="ok"} 1`,
+		`usher_logins_total{by="api",result="refused"} 1`, "usher_portal_minted_tokens_total 3\n", `usher_store_records{kind="login"} 1`))
+	o.until("the lines of the logins", o.audited, has(
+		`"method":"POST","path":"/login","room":"standup","remote":"127.0.0.1","status":401`,
+		`"method":"POST","path":"/login","room":"standup","who":"account:juliet","remote":"127.0.0.1","status":303`,
+		`"method":"POST","path":"/rooms/lock","room":"standup","who":"account:juliet"`, `"method":"POST","path":"/logout","who":"account:juliet"`,
+		`"path":"/api/v1/login","room":"class-1","who":"name=juliet jti=`+by.JTI+`"`))
+	o.heard(b.said.String())
 }
 
 // taken takes a token back, and its bearer is out.
@@ -483,6 +532,7 @@ func TestOutsideStandsBy(t *testing.T) {
 	o.ops, o.api = freePort(t), freePort(t)
 	t.Setenv(opsListen, o.ops)
 	t.Setenv("USHER_API_LISTEN", o.api)
+	t.Setenv("USHER_PORTAL_LISTEN", freePort(t))
 	t.Setenv("USHER_AUDIT_TO", "second.jsonl")
 	second := newLive()
 	begin(t, second, second, "serve", "-c", "usher.yaml")
