@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -64,6 +65,8 @@ type Options struct {
 	// PublicURL is where people reach New's handler, and MeetURL where they reach jitsi-meet: without a slash at the end. Empty
 	// means that there are no links.
 	PublicURL, MeetURL string
+	// Proxies are believed when they say who a caller is.
+	Proxies []netip.Prefix
 	// Called is told of each call, also of one that was refused, when it is over. It must not block. Nil means that nobody is told.
 	// Of callers without a key it is told as long as there are not too many; see Rate.
 	Called func(Call)

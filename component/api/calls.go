@@ -35,7 +35,7 @@ func (s *server) heard(c *current) bool {
 // outermost is around all: it bounds what a client can cause, and tells of the call.
 func (s *server) outermost(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &current{Call: Call{At: s.Now(), Method: method(r), Remote: remote(r)}}
+		c := &current{Call: Call{At: s.Now(), Method: method(r), Remote: s.remote(r)}}
 		out := &recorder{ResponseWriter: w}
 		if s.local { // on the network it would help those who look for old versions
 			out.Header().Set(versionHeader, s.Status.Version)
@@ -98,9 +98,9 @@ func method(r *http.Request) string {
 	return "?"
 }
 
-// remote returns the address of the caller; empty on a socket. What a header says of it is not believed.
-func remote(r *http.Request) string {
-	if a := serve.Remote(r, nil); a.IsValid() {
+// remote returns the address of the caller; empty on a socket. What a header says of it is believed of proxies only.
+func (s *server) remote(r *http.Request) string {
+	if a := serve.Remote(r, s.Proxies); a.IsValid() && !s.local {
 		return a.String()
 	}
 	return ""

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -129,5 +130,16 @@ func TestLoginsAreTold(t *testing.T) {
 	f.call("", "POST", Base+"/login", `{"username":"juliet","password":"`+password+`"}`)
 	if c := f.last(); len(f.calls) != told+1 || c.Status != 200 || c.Who != "name=juliet jti=session.random" || c.Room != "standup" {
 		t.Errorf("told of %+v", c)
+	}
+}
+
+// The address of a login is that of the caller, also behind a proxy; a caller who is none does not choose it.
+func TestLoginBehindProxy(t *testing.T) {
+	for proxy, want := range map[string]string{"192.0.2.0/24": "203.0.113.7", "198.51.100.0/24": "192.0.2.1"} {
+		f, a := newLogin(t, func(o *Options) { o.Proxies = []netip.Prefix{netip.MustParsePrefix(proxy)} })
+		f.call("", "POST", Base+"/login", `{"username":"juliet","password":"wrong"}`, "X-Forwarded-For", "10.1.1.1, 203.0.113.7")
+		if len(a.asked) != 1 || a.asked[0].Remote.String() != want || f.last().Remote != want {
+			t.Errorf("behind %s: asked %+v, told of %+v", proxy, a.asked, f.last())
+		}
 	}
 }
