@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -49,6 +50,7 @@ func FuzzLoad(f *testing.F) {
 				t.Fatalf("an incomplete webhook: %+v", h)
 			}
 		}
+		checkPortal(t, c)
 		for _, v := range c.VHosts {
 			if v.Kind == KindToken && !c.TakesTokens(v) {
 				t.Fatalf("%s has no issuer", v.Domain)
@@ -62,6 +64,34 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// checkPortal fails the test if a portal that was accepted is not complete.
+func checkPortal(t *testing.T, c *Config) {
+	t.Helper()
+	p := c.Portal
+	if p.Listen == "" {
+		return
+	}
+	if p.PublicURL == "" || len(p.MeetURLs) == 0 || slices.Contains(p.MeetURLs, "") || p.VHost.String() == "" || p.TokenTTL == 0 || p.Session == 0 ||
+		(p.Sign == SignSecret) == (p.Issuer == "") || (p.CertFile == "") != (p.KeyFile == "") || p.UsersURL != "" && p.UsersSecret.Reveal() == "" {
+		t.Fatalf("an incomplete portal: %+v", p)
+	}
+	for _, u := range p.Users {
+		if userKey(u.Name) == "" || u.Hash == "" || len(u.Rooms) == 0 || u.Affiliation == "" {
+			t.Fatalf("an incomplete account: %+v", u)
+		}
+	}
+	for _, o := range p.Providers {
+		if o.Name == "" || o.Title == "" || o.Issuer == "" || o.ClientID == "" || len(o.Rules) == 0 || o.IDClaim == "" || o.NameClaim == "" || o.DisplayClaim == "" {
+			t.Fatalf("an incomplete provider: %+v", o)
+		}
+		for _, r := range o.Rules {
+			if r.Claim == "" || r.Value == "" || len(r.Rooms) == 0 || r.Affiliation == "" {
+				t.Fatalf("an incomplete rule: %+v", r)
+			}
+		}
+	}
 }
 
 // FuzzAPIKeys checks that no file with keys of the API makes its reader panic, that what it accepts is complete, and that adding and removing

@@ -13,7 +13,7 @@ import (
 // mirotalkBase is a usher.yaml with a portal, to which MiroTalk's variables add.
 const mirotalkBase = "xmpp: {domain: focus.example.com, secret: " + secretA + "}\nrooms: {services: [conference.example.com]}\n" +
 	"vhosts: {example.com: {kind: token, app_id: app, app_secret: " + secretB + "}}\n" +
-	"portal: {listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com]}\n"
+	"portal: {listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [127.0.0.1]}\n"
 
 // TestMiroTalk checks what MiroTalk's variables set, from a .env file and from the environment.
 func TestMiroTalk(t *testing.T) {

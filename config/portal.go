@@ -196,16 +196,27 @@ func (l *loader) buildPortalAddresses(r rawPortal, p *Portal) {
 	if len(r.MeetURLs) == 0 {
 		l.missing("portal/meet_urls", "the address of the web page to which the portal leads, such as [https://meet.example.com]")
 	}
+	p.Proxies = l.buildProxies(r, p.PublicURL)
+}
+
+// buildProxies makes the networks of the proxies in front of the portal, which people reach at an address.
+func (l *loader) buildProxies(r rawPortal, public string) (all []netip.Prefix) {
+	const at = "portal/trusted_proxies"
 	for i, text := range r.TrustedProxies {
 		network, err := netip.ParsePrefix(text)
 		if address, alone := netip.ParseAddr(text); alone == nil {
-			network, err = netip.PrefixFrom(address, address.BitLen()), nil
+			network, err = netip.PrefixFrom(address.Unmap(), address.Unmap().BitLen()), nil
 		}
-		if err != nil {
-			l.fault(join("portal/trusted_proxies", strconv.Itoa(i)), "%q is no address and no network: write it like 127.0.0.1 or 10.0.0.0/8", text)
+		if err != nil || network.Addr().Is4In6() {
+			l.fault(join(at, strconv.Itoa(i)), "%q is no address and no network: write it like 127.0.0.1 or 10.0.0.0/8", text)
 		}
-		p.Proxies = append(p.Proxies, network.Masked())
+		all = append(all, network.Masked())
 	}
+	if len(all) == 0 && r.TLSCertFile == "" && strings.HasPrefix(public, "https://") && !l.garbled {
+		l.warn(portalListen, "has no TLS, and people reach it by https://, so a proxy is in front, and all requests seem to come from it: somebody who "+
+			"tries passwords would slow down all others. Name it in portal.trusted_proxies, such as [127.0.0.1, \"::1\"]")
+	}
+	return all
 }
 
 // proxiedElsewhere reports whether a proxy is on another machine, or in another container, so that the portal cannot listen on 127.0.0.1.

@@ -18,7 +18,7 @@ const portalBase = "xmpp: {domain: focus.example.com, secret: " + secretA + "}\n
 	"vhosts: {example.com: {kind: token, app_id: app, app_secret: " + secretB + "}, guest.example.com: {kind: guest}}\n"
 
 // portalKeys are the keys that each portal needs.
-const portalKeys = "listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com], users: [{name: alice, password_hash: \"" +
+const portalKeys = "listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [127.0.0.1, '::1', 10.0.0.0/8], users: [{name: alice, password_hash: \"" +
 	hash + "\", rooms: [\"*\"]}]"
 
 // portals are portals, and what usher says about them: problems, or warnings.
@@ -27,7 +27,7 @@ var portals = []struct {
 	problems, warnings []string
 }{
 	{"least", `{%}`, nil, nil},
-	{"all", `{%, tls_cert_file: cert.pem, tls_key_file: key.pem, trusted_proxies: [127.0.0.1, "::1", 10.0.0.0/8], vhost: example.com, sign: key, key_file: keys.json,
+	{"all", `{%, tls_cert_file: cert.pem, tls_key_file: key.pem, vhost: example.com, sign: key, key_file: keys.json,
   token_ttl: 24h, session: until-host-left, users_file: users.yaml, users_url: "http://127.0.0.1:9000/api/v1", users_secret_file: users.secret, providers: [{name: sso,
   title: SSO, issuer: "http://[::1]:9001/realms/a", client_id: usher, client_secret_file: client.secret, scopes: [openid], id_claim: oid, name_claim: upn,
   display_claim: given_name, leeway: 0s, rules: [{claim: a.b, value: "*", affiliation: member, rooms: ["[acme]*", "[*]*"], tenant: acme, features: [recording]}]}]}`, nil,
@@ -52,6 +52,7 @@ var portals = []struct {
 		"usher.yaml:4: portal.meet_urls[1]: names https://meet.example.com again"}, []string{"usher.yaml:4: portal.listen: nobody"}},
 	{"on this machine", `{listen: 127.0.0.1:8087, public_url: "http://localhost:8087/", meet_urls: ["http://127.0.0.1:8000"]}`, nil, []string{"usher.yaml:4: portal.listen: nobody"}},
 	{"in the clear", `{listen: 0.0.0.0:8087, public_url: https://a.example.com, meet_urls: ["http://meet.example.com"], users_file: more.yaml}`, nil, []string{
+		"usher.yaml:4: portal.listen: has no TLS, and people reach it by https://, so a proxy is in front",
 		"usher.yaml:4: portal.listen: 0.0.0.0:8087 can be reached from other machines, and has no TLS", "usher.yaml:4: portal.meet_urls[0]: http:// is not encrypted",
 		"usher.yaml:4: portal.users_file: more.yaml does not exist, so nobody is in it", "usher.yaml:4: portal.listen: nobody can log in there yet"}},
 	{"a proxy elsewhere", `{listen: 0.0.0.0:8087, public_url: https://a.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [127.0.0.0/8, 172.16.0.0/12]}`, nil,
@@ -59,8 +60,9 @@ var portals = []struct {
 	{"half a certificate", `{%, tls_key_file: key.pem}`, []string{"usher.yaml:4: portal.tls_key_file: has no effect without portal.tls_cert_file"}, nil},
 	{"another key", `{%, tls_cert_file: cert.pem, tls_key_file: other.pem}`, []string{
 		"file cert.pem (named by usher.yaml:4): portal.tls_cert_file: does not make a certificate with portal.tls_key_file"}, nil},
-	{"no proxy", `{%, trusted_proxies: [proxy, 10.0.0.0/99]}`, []string{
-		`usher.yaml:4: portal.trusted_proxies[0]: "proxy" is no address and no network`, `usher.yaml:4: portal.trusted_proxies[1]: "10.0.0.0/99" is no`}, nil},
+	{"no proxy", `{listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [proxy, 10.0.0.0/99, "::ffff:10.0.0.0/104"]}`, []string{
+		`usher.yaml:4: portal.trusted_proxies[0]: "proxy" is no address and no network`, `usher.yaml:4: portal.trusted_proxies[1]: "10.0.0.0/99" is no`,
+		`usher.yaml:4: portal.trusted_proxies[2]: "::ffff:10.0.0.0/104" is no`}, nil},
 	{"virtual host", `{%, vhost: guest.example.com}`, []string{"usher.yaml:4: portal.vhost: guest.example.com has kind: guest"}, nil},
 	{"no virtual host", `{%, vhost: other.example.com, sign: app_secret}`, []string{
 		"usher.yaml:4: portal.vhost: other.example.com is none of vhosts", "usher.yaml:4: portal.sign: app_secret needs an issuer of other.example.com"}, nil},
