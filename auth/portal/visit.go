@@ -155,7 +155,8 @@ func (v *visit) ended() {
 
 // tell tells of the call, once. Of what strangers do, it tells a part: otherwise they could fill the audit log.
 func (v *visit) tell() {
-	if v.told || v.call.Who == "" && (v.call.Method == http.MethodGet || !v.limits.told(v.remote)) {
+	read := v.call.Method == http.MethodGet && !strings.HasPrefix(v.r.URL.Path, callbackPath) // there somebody comes back from a login
+	if v.told || v.call.Who == "" && (read || !v.limits.told(v.remote)) {
 		return
 	}
 	v.told = true
@@ -168,6 +169,8 @@ func (v *visit) tell() {
 	v.call.Took = v.Now().Sub(v.call.At)
 	v.Called(v.call)
 }
+
+const callbackPath = "/login/callback/"
 
 // method returns the method of a request, if it is one.
 func method(r *http.Request) string {

@@ -245,6 +245,8 @@ const (
 	// comesBack is how long a host may be in no room before they count as gone: a page that is loaded again leaves first, as does somebody on
 	// the way into a breakout room.
 	comesBack = 10 * time.Second
+	// sweepEvery is the interval at which sessions of changed accounts are looked for again: the store may have been away at the change.
+	sweepEvery = time.Minute
 	// leftAtMost bounds the hosts who may come back. Beyond it sessions end by their time.
 	leftAtMost = 10000
 )
@@ -276,14 +278,18 @@ func (e *entrance) report(r component.Report) {
 
 // tell tells the portal what has happened, until ctx ends.
 func (e *entrance) tell(ctx context.Context) {
-	tick := time.NewTicker(comesBack / 5)
+	tick, sweep := time.NewTicker(comesBack/5), time.NewTicker(sweepEvery)
 	defer tick.Stop()
+	defer sweep.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 			e.tellLeft(time.Now())
+			continue
+		case <-sweep.C:
+			e.Reloaded(ctx)
 			continue
 		case <-e.some:
 		}

@@ -514,6 +514,9 @@ func TestPortalProvider(t *testing.T) {
 	if p := through(bob, "bob"); p.status != http.StatusForbidden {
 		t.Errorf("a pupil: %+v", p)
 	}
+	if p := newBrowser(t, s.portal).get("/login/callback/school?state=nobody&code=none"); p.status < http.StatusBadRequest {
+		t.Errorf("a login that nobody has begun: %+v", p)
+	}
 	compact := through(alice, "alice").token(t, "standup")
 	if parsed, err := token.Parse(compact); err != nil {
 		t.Error(err)
@@ -543,6 +546,7 @@ func TestPortalProvider(t *testing.T) {
 	audited, err := os.ReadFile("audit.jsonl")
 	if err != nil || !strings.Contains(string(audited), `"path":"/login/callback/{provider}","room":"standup","who":"school:alice"`) ||
 		!strings.Contains(string(audited), `"method":"GET","path":"/login/callback/{provider}","room":"standup","who":"school:bob","remote":"127.0.0.1","status":403`) ||
+		!strings.Contains(string(audited), `"method":"GET","path":"/login/callback/{provider}","remote":"127.0.0.1","status":4`) ||
 		!strings.Contains(string(audited), `"path":"/logout/backchannel/{provider}"`) {
 		t.Errorf("%s, %v", audited, err)
 	}
