@@ -135,7 +135,7 @@ func newEntrance(u *serving) (*entrance, error) {
 	e.Portal, err = portal.New(portal.Options{
 		PublicURL: c.PublicURL, MeetURLs: c.MeetURLs, Store: u.portalStore, Accounts: account.New(accounts), Providers: e.providers,
 		Mint: e.mint, Rooms: e, Revoke: e.revoke, Inside: e.inside, Called: e.called, TokenTTL: c.TokenTTL, Session: c.Session,
-		UntilHostLeft: c.UntilHostLeft, Proxies: c.Proxies, JWKS: e.publishes(), Now: time.Now, Log: u.log,
+		UntilHostLeft: c.UntilHostLeft, Proxies: c.Proxies, JWKS: e.publishes, Now: time.Now, Log: u.log,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("portal: %w", err)
@@ -208,19 +208,14 @@ func (e *entrance) providers() *oidc.Providers {
 	return e.people.providers
 }
 
-// publishes returns what has the JWK Set, or nil if the portal has no key of its own.
-func (e *entrance) publishes() func() []byte {
-	if e.u.began.Portal.Sign != config.SignKey {
-		return nil
+// publishes returns the JWK Set for others who verify tokens; it is empty if the portal has no key of its own.
+func (e *entrance) publishes() []byte {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.keys == nil {
+		return []byte(`{"keys":[]}`)
 	}
-	return func() []byte {
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if e.keys == nil {
-			return []byte(`{"keys":[]}`)
-		}
-		return e.keys.Public()
-	}
+	return e.keys.Public()
 }
 
 // portalStore returns where the portal keeps sessions, and false while this usher stands by.

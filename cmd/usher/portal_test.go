@@ -483,7 +483,7 @@ func TestPortalUntilHostLeft(t *testing.T) {
 }
 
 // TestPortalProvider logs teachers in at a provider of OpenID Connect. Others get no token. A teacher who logs out at the provider is out
-// of the room, and so is one to whom the rules give no room any more.
+// of the room, and so is everybody from a provider that goes.
 func TestPortalProvider(t *testing.T) {
 	const secret = "the secret of usher at the school 0123"
 	secrets.Plant("the secret at a provider", secret)

@@ -1,4 +1,5 @@
-// Package audit writes one line for each decision and for each call of the API: who asked for what, when, and what the answer was.
+// Package audit writes one line for each decision, and for each call of the API and of the portal: who asked for what, when, and what the
+// answer was.
 //
 // A line is a JSON object; README.md says what is in it. Lines go to a file, to standard error or to the journal. They hold no token, no
 // secret and no session id.
@@ -58,7 +59,7 @@ type Options struct {
 	journal string // its socket
 }
 
-// Call is a call of the API, also a refused one. Path is the pattern of the path, never a code or a token.
+// Call is a call of the API or of the portal, also a refused one. Path is the pattern of the path, never a code or a token.
 type Call struct {
 	At                time.Time
 	Key, Method, Path string
@@ -126,7 +127,7 @@ func (l *Log) Report(r component.Report) {
 	}
 }
 
-// Call writes down a call of the API. It never blocks.
+// Call writes down a call. It never blocks.
 func (l *Log) Call(c Call) {
 	if l != nil {
 		l.add(call(c))
