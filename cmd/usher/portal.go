@@ -140,6 +140,9 @@ func newEntrance(u *serving) (*entrance, error) {
 	if err != nil {
 		return nil, fmt.Errorf("portal: %w", err)
 	}
+	if c.Sign == config.SignKey && u.began.Store.Shared() {
+		u.log.Info("every usher with this store needs the same keys of the portal: copy the file to the others", zap.String("file", e.keyFile))
+	}
 	return e, nil
 }
 

@@ -3,12 +3,20 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -551,4 +559,61 @@ func TestPortalProvider(t *testing.T) {
 		t.Errorf("%s, %v", audited, err)
 	}
 	silent(t, string(audited)+alice.said.String()+bob.said.String())
+}
+
+// TestPortalTLS serves the portal with a certificate of its own. The session is in a cookie that only this host can set, by https.
+func TestPortalTLS(t *testing.T) {
+	s := &portalSite{T: t, server: served(t, componentSecret), portal: freePort(t)}
+	roots := certified(t, "portal.pem", "portal.key")
+	is, err := os.ReadFile("usher.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	yaml := strings.Replace(fmt.Sprintf(portalYAML, s.portal, ", tls_cert_file: portal.pem, tls_key_file: portal.key"), `public_url: "http:`, `public_url: "https:`, 1)
+	write(t, "usher.yaml", string(is)+yaml)
+	users(t, juliet)
+	s.begins()
+	b := newBrowser(t, s.portal)
+	b.base = "https://" + s.portal
+	b.client.Transport = &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: roots}}
+	enters(t, s.host(), demoScene.room(), b.logsIn("juliet", juliet.Hash, "standup"), "juliet")
+	at, err := url.Parse(b.base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cookies := b.client.Jar.Cookies(at)
+	if !slices.ContainsFunc(cookies, func(c *http.Cookie) bool { return c.Name == "__Host-usher" }) {
+		t.Errorf("the cookies: %v", cookies)
+	}
+	b.get("/login?room=standup").token(t, "standup")
+	s.end()
+}
+
+// certified writes a certificate for 127.0.0.1 and its key, and returns who signed it.
+func certified(t *testing.T, certFile, keyFile string) *x509.CertPool {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})))
+	write(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})))
+	pool := x509.NewCertPool()
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	pool.AddCert(c)
+	return pool
 }
