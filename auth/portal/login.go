@@ -131,7 +131,7 @@ func (v *visit) badTrip(err error) {
 
 // loginForm shows the page for logging in; l has what is to be said.
 func (v *visit) loginForm(status int, t trip, l page.Login) {
-	l.Password = v.Accounts != nil
+	l.Password = v.Accounts != nil && v.Accounts.Open()
 	l.Fields = make(map[string]string)
 	fields := t.fields()
 	for name := range fields {
@@ -251,6 +251,15 @@ func (v *visit) loggedIn(ctx context.Context, s session, t trip) {
 	v.who(s.Person)
 	if err := v.begin(ctx, v.at, s); err != nil {
 		v.later(err, "a session could not be kept")
+		return
+	}
+	switch over, err := v.loggedOutMeanwhile(ctx, v.at, s); {
+	case err != nil:
+		v.later(err, "its store cannot be asked")
+		return
+	case over:
+		_ = v.end(ctx, v.at, s.ID, "logged out at the provider") // it has no token yet, and nobody its cookie
+		v.notice(http.StatusForbidden, page.LoginOver, "/login")
 		return
 	}
 	// The browser forgets the cookie of the session before. Nobody could end that one any more.

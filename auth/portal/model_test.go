@@ -148,8 +148,8 @@ func (m *model) login(t *rapid.T) {
 	k := &known{ends: m.clock().Add(p.Session), tokens: make(map[string]time.Time)}
 	switch name := rapid.SampledFrom([]string{"romeo", "nurse", "school"}).Draw(t, "name"); name {
 	case "school":
-		k.school, k.sid = true, fmt.Sprint("sid", m.logins)
-		s = session{Person: account.Person{ID: "school:alice", Rooms: []string{"*"}, Affiliation: auth.Owner}, Provider: name, Subject: "alice", SID: k.sid}
+		k.school, k.sid = true, fmt.Sprint("sid", m.logins, random())
+		s = session{Person: account.Person{ID: "school:alice", Rooms: []string{"*"}, Affiliation: auth.Owner}, Provider: name, Version: m.school.Version(name), Subject: "alice", SID: k.sid}
 	default:
 		s.Person, _ = p.Accounts.Current(account.Person{ID: "account:" + name, Name: name})
 		if s.Person.ID == "" {

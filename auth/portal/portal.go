@@ -373,7 +373,8 @@ func (p *Portal) Changed(room auth.Room) {
 	p.watches.changed(room)
 }
 
-// Reloaded ends the sessions of people who may no longer have one: their account is gone, disabled or changed, or their provider is gone.
+// Reloaded ends the sessions of people who may no longer have one: their account is gone, disabled or changed, or their provider, or what its
+// people may do.
 // It also revokes what could not be revoked before. Call it when usher becomes active, and when the configuration has been read again.
 func (p *Portal) Reloaded(ctx context.Context) {
 	at, ok := p.sessions()
@@ -393,7 +394,8 @@ func (p *Portal) Reloaded(ctx context.Context) {
 // current returns the person of a session as they are now. It is false if they may have no session any more.
 func (p *Portal) current(s session) (account.Person, bool) {
 	if s.Provider != "" {
-		return s.Person, slices.ContainsFunc(p.choices(), func(c oidc.Choice) bool { return c.Name == s.Provider })
+		all := p.providers()
+		return s.Person, all != nil && s.Version != "" && all.Version(s.Provider) == s.Version
 	}
 	if p.Accounts == nil {
 		return account.Person{}, false

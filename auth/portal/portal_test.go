@@ -235,6 +235,62 @@ func TestElsewhere(t *testing.T) {
 	}
 }
 
+// TestHead: a HEAD is answered as if by nobody: it logs nobody out, and gets no token.
+func TestHead(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	b := f.browser(f.portal())
+	b.login("romeo")
+	for _, path := range []string{"/login?room=standup", "/logout", "/join/standup"} {
+		b.send(request("HEAD", path, ""))
+	}
+	if len(f.mints) != 0 || f.records() != 1 {
+		t.Errorf("%d tokens, %d sessions", len(f.mints), f.records())
+	}
+}
+
+// TestLocal: over http, on this machine, cookies have no prefix that browsers would refuse there, and are otherwise the same.
+func TestLocal(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p := f.portal(func(o *Options) { o.PublicURL = "http://127.0.0.1:8087" })
+	r := httptest.NewRequest("POST", "http://127.0.0.1:8087/login", strings.NewReader(url.Values{"name": {"romeo"}, "password": {password}}.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	p.ServeHTTP(w, r)
+	if w.Code != http.StatusSeeOther || len(w.Result().Cookies()) != 2 {
+		t.Fatalf("%d %v", w.Code, w.Header())
+	}
+	for _, c := range w.Result().Cookies() {
+		if strings.HasPrefix(c.Name, "__") || c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" {
+			t.Errorf("%v", c)
+		}
+	}
+}
+
+// TestNew: addresses that are more than a scheme and a host are refused.
+func TestNew(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	for _, wrong := range []string{"", "login.example.com", public + "/", public + "/x", "ftp://x", "https://", "https://a@b", public + "?a", public + "#a", "https://LOGIN.example.com/"} {
+		for _, set := range []func(*Options){
+			func(o *Options) { o.PublicURL = wrong }, func(o *Options) { o.MeetURLs = []string{meet, wrong} }, func(o *Options) { o.MeetURLs = nil },
+		} {
+			o := f.options()
+			if set(&o); o.MeetURLs != nil {
+				if _, err := New(o); err == nil {
+					t.Errorf("%q is taken", wrong)
+				}
+			}
+		}
+	}
+	o := f.options()
+	o.MeetURLs = nil
+	if _, err := New(o); err == nil {
+		t.Error("no address of jitsi-meet is taken")
+	}
+}
+
 // TestLarge: bodies and fields that are too large are refused, and nothing of them is kept.
 func TestLarge(t *testing.T) {
 	t.Parallel()

@@ -126,7 +126,7 @@ func (p *Portal) callback(v *visit) {
 		v.notFinished(err, t)
 		return
 	}
-	s := session{Person: in.Person, Provider: f.Flow.Provider, Subject: in.Subject, SID: in.SID, IDToken: in.IDToken}
+	s := session{Person: in.Person, Provider: f.Flow.Provider, Version: all.Version(f.Flow.Provider), Subject: in.Subject, SID: in.SID, IDToken: in.IDToken}
 	v.loggedIn(ctx, s, t)
 }
 
@@ -179,17 +179,38 @@ var errReplayed = errors.New("the logout token was used before")
 // loggedOutThere ends the sessions that a logout token is about. The token is used up once they have ended: if that fails, the provider may
 // send it again.
 func (p *Portal) loggedOutThere(ctx context.Context, at sessions, out oidc.Out) error {
-	used := store.Record{Kind: store.KindUsed, Key: "logout " + out.Provider + " " + hashed(out.JTI), Value: []byte{1}, End: out.Expires}
+	used := store.Record{Kind: store.KindUsed, Key: "logout " + out.Provider + " jti " + hashed(out.JTI), Value: []byte{1}, End: out.Expires}
 	switch _, err := at.Get(ctx, used.Kind, used.Key); {
 	case err == nil:
 		return errReplayed
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
+	if out.SID != "" { // before sessions are looked for, see loggedOutMeanwhile
+		if err := at.Put(ctx, store.Record{Kind: store.KindUsed, Key: sidKey(out.Provider, out.SID), Value: []byte{1}, End: p.Now().Add(flowLasts)}); err != nil {
+			return err
+		}
+	}
 	if err := p.endAll(ctx, at, "logged out at the provider", covered(out)); err != nil {
 		return err
 	}
 	return at.Put(ctx, used)
+}
+
+// sidKey is where the store remembers that a session at a provider has ended.
+func sidKey(provider, sid string) string { return "logout " + provider + " sid " + hashed(sid) }
+
+// loggedOutMeanwhile reports whether the session at the provider has ended while somebody was on the way from there. The session here must
+// be in the store already: so either the logout finds it, or it finds the logout.
+func (p *Portal) loggedOutMeanwhile(ctx context.Context, at sessions, s session) (bool, error) {
+	if s.SID == "" {
+		return false, nil
+	}
+	_, err := at.Get(ctx, store.KindUsed, sidKey(s.Provider, s.SID))
+	if errors.Is(err, store.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // covered reports whether a session ended at its provider by a logout token: the one that the token names, or all of the person if it

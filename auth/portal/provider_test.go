@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,10 +23,7 @@ func withSchool(t *testing.T, f *fixture) (*Portal, *oidctest.Provider) {
 		{Name: "alice", Password: "alice-password", Subject: "f3b1-alice", Display: "Alice A.", Groups: []string{"/teachers"}},
 		{Name: "bob", Password: "bob-password", Groups: []string{"/pupils"}},
 	}})
-	f.school = oidc.New(oidc.Options{PublicURL: public, Now: f.clock, Providers: []oidc.Provider{{
-		Name: "school", Title: "The School", Issuer: school.Issuer, ClientID: "usher", ClientSecret: "client-secret-of-usher", Leeway: time.Minute,
-		Rules: []oidc.Rule{{Value: "teachers", Affiliation: auth.Owner, Rooms: []string{"class-*"}}},
-	}}})
+	f.school = oidc.New(oidc.Options{PublicURL: public, Now: f.clock, Providers: []oidc.Provider{schoolOf(school)}})
 	p := f.portal()
 	back := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Host = "login.example.com"
@@ -36,6 +35,14 @@ func withSchool(t *testing.T, f *fixture) (*Portal, *oidctest.Provider) {
 		PostLogoutURIs: []string{public + "/logout"}, BackChannelURI: back.URL + "/logout/backchannel/school",
 	})
 	return p, school
+}
+
+// schoolOf is the provider as it is configured: teachers open classes.
+func schoolOf(p *oidctest.Provider) oidc.Provider {
+	return oidc.Provider{
+		Name: "school", Title: "The School", Issuer: p.Issuer, ClientID: "usher", ClientSecret: "client-secret-of-usher", Leeway: time.Minute,
+		Rules: []oidc.Rule{{Value: "teachers", Affiliation: auth.Owner, Rooms: []string{"class-*"}}},
+	}
 }
 
 // through logs somebody in at the provider, and returns the address at the portal to which it sends the browser.
@@ -217,18 +224,97 @@ func TestCovered(t *testing.T) {
 	}
 }
 
-// TestProviderGone: the sessions of a provider that is configured no more end with the next reload.
+// TestProviderGone: the sessions of a provider that is configured no more, or with other rules, end with the next reload; those of one
+// with another title and secret stay.
 func TestProviderGone(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		change func(p *oidc.Provider)
+		ends   bool
+	}{
+		"gone":          {func(p *oidc.Provider) { p.Name = "other" }, true},
+		"other rules":   {func(p *oidc.Provider) { p.Rules[0].Rooms = []string{"class-1"} }, true},
+		"another title": {func(p *oidc.Provider) { p.Title, p.ClientSecret = "A School", "another client secret" }, false},
+	} {
+		f := newFixture(t)
+		p, school := withSchool(t, f)
+		b := f.browser(p)
+		b.get(b.through(t, school, "alice", "?room=class-1"))
+		p.Reloaded(t.Context())
+		wants(t, name+": before", b.get("/rooms"), 200, "")
+		to := schoolOf(school)
+		test.change(&to)
+		f.do(func() { f.school = oidc.New(oidc.Options{PublicURL: public, Providers: []oidc.Provider{to}}) })
+		p.Reloaded(t.Context())
+		if ends := f.records() == 0 && len(f.revoked) == 1; ends != test.ends {
+			t.Errorf("%s: %d sessions, revoked %v", name, f.records(), f.revoked)
+		}
+	}
+}
+
+// TestMeanwhile: who logs out at the provider while the browser is on the way from there is not logged in.
+func TestMeanwhile(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	p, school := withSchool(t, f)
 	b := f.browser(p)
+	at, _ := p.sessions()
 	b.get(b.through(t, school, "alice", "?room=class-1"))
-	p.Reloaded(t.Context())
-	wants(t, "still there", b.get("/rooms"), 200, "")
-	f.do(func() { f.school = oidc.New(oidc.Options{PublicURL: public}) })
-	p.Reloaded(t.Context())
-	if f.records() != 0 || len(f.revoked) != 1 {
-		t.Errorf("%d sessions, revoked %v", f.records(), f.revoked)
+	s, err := at.get(t.Context(), b.session())
+	if err != nil || s.SID == "" {
+		t.Fatal(s, err)
 	}
+	if err := p.loggedOutThere(t.Context(), at, oidc.Out{Provider: "school", Subject: s.Subject, SID: s.SID, JTI: "1", Expires: f.clock().Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	v := &visit{Portal: p, w: &recorder{ResponseWriter: w}, r: request("GET", "/", ""), at: at}
+	late := session{Person: s.Person, Provider: s.Provider, Version: s.Version, Subject: s.Subject, SID: s.SID}
+	v.loggedIn(t.Context(), late, trip{})
+	if wants(t, "meanwhile", w, 403, "<h1>"); len(w.Result().Cookies()) != 0 || f.records() != 0 {
+		t.Errorf("%v, %d sessions", w.Header(), f.records())
+	}
+	late.SID += "x"
+	v.w = &recorder{ResponseWriter: httptest.NewRecorder()}
+	if v.loggedIn(t.Context(), late, trip{}); f.records() != 1 {
+		t.Error("another session of the person is refused")
+	}
+}
+
+// TestAtOnce: of several who open the address from the provider at once, one is logged in.
+func TestAtOnce(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, school := withSchool(t, f)
+	b := f.browser(p)
+	back := b.through(t, school, "alice", "?room=class-1")
+	var all sync.WaitGroup
+	var in atomic.Int64
+	for range 8 {
+		all.Go(func() {
+			r := request("GET", back, "")
+			r.AddCookie(b.cookies["__Host-usher-flow"])
+			w := httptest.NewRecorder()
+			if p.ServeHTTP(w, r); w.Code == http.StatusSeeOther {
+				in.Add(1)
+			}
+		})
+	}
+	if all.Wait(); in.Load() != 1 || f.records() != 1 {
+		t.Errorf("%d are logged in, %d sessions", in.Load(), f.records())
+	}
+}
+
+// TestProviderAlone: without accounts there is no form for a password.
+func TestProviderAlone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, _ := withSchool(t, f)
+	f.do(func() { f.accounts = nil })
+	b := f.browser(p)
+	if w := b.get("/login"); strings.Contains(w.Body.String(), `name="password"`) || !strings.Contains(w.Body.String(), "The School") {
+		t.Errorf("%s", w.Body)
+	}
+	none := f.browser(f.portal(func(o *Options) { o.Accounts = nil }))
+	wants(t, "no accounts", none.post("/login", "name", "romeo", "password", password), 404, "The School")
 }

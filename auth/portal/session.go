@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/xmpp-usher/usher/auth/portal/account"
 	"github.com/xmpp-usher/usher/auth/store"
@@ -39,6 +40,7 @@ type session struct {
 
 	// Of a login at a provider; empty otherwise.
 	Provider string `json:"provider,omitempty"`
+	Version  string `json:"version,omitempty"` // of what the configuration said of it
 	Subject  string `json:"subject,omitempty"`
 	SID      string `json:"sid,omitempty"`
 	IDToken  string `json:"id_token,omitempty"` // a hint for the logout there
@@ -244,6 +246,7 @@ func (p *Portal) end(ctx context.Context, at sessions, id, why string) error {
 // settle revokes the tokens of a session that is over.
 func (p *Portal) settle(ctx context.Context, at sessions, s session, why string) error {
 	if live := s.live(p.Now()); len(live) > 0 {
+		slices.Reverse(live) // somebody is more likely to be in a room by the latest
 		if err := p.Revoke(ctx, live, why); err != nil {
 			return fmt.Errorf("revoke the tokens of a session that has ended: %w", err)
 		}
@@ -254,15 +257,21 @@ func (p *Portal) settle(ctx context.Context, at sessions, s session, why string)
 // endAll ends the sessions that which reports, and settles those that are over.
 func (p *Portal) endAll(ctx context.Context, at sessions, why string, which func(session) bool) error {
 	found, err := at.all(ctx, func(s session) bool { return s.Over || which(s) })
-	errs := []error{err}
-	for _, s := range found {
-		if s.Over {
-			errs = append(errs, p.settle(ctx, at, s, why))
-			continue
-		}
-		errs = append(errs, p.end(ctx, at, s.ID, why))
+	errs := make([]error, len(found))
+	var ending errgroup.Group
+	ending.SetLimit(8)
+	for i, s := range found {
+		ending.Go(func() error {
+			if s.Over {
+				errs[i] = p.settle(ctx, at, s, why)
+			} else {
+				errs[i] = p.end(ctx, at, s.ID, why)
+			}
+			return nil
+		})
 	}
-	return errors.Join(errs...)
+	_ = ending.Wait()
+	return errors.Join(append(errs, err)...)
 }
 
 // begin begins a session, and ends the person's oldest if there are too many.

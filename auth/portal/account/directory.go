@@ -222,6 +222,9 @@ func (d *Directory) check(ctx context.Context, who claimed, password string, kno
 	return who.account.person(who.name), "", nil
 }
 
+// Open reports whether anybody can log in with a password.
+func (d *Directory) Open() bool { return d.service != nil || len(d.accounts()) > 0 }
+
 // Current returns a person who has logged in, as the account is now. It reports false if the account is gone, disabled or another
 // [Person.Version], or if the user service that knew the person is asked no more. People of providers are returned as given.
 func (d *Directory) Current(p Person) (Person, bool) {

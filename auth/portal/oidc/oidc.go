@@ -17,6 +17,9 @@ package oidc
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -124,6 +127,23 @@ func (p *Providers) List() []Choice {
 		all = append(all, Choice{Name: one.Name, Title: cmp.Or(one.Title, one.Name)})
 	}
 	return all
+}
+
+// Version returns a text that changes with what the configuration says of a provider and of what its people may do; "" if there is no such
+// provider. Somebody who logged in with another version may have lost a room since.
+func (p *Providers) Version(provider string) string {
+	one, err := p.named(provider)
+	if err != nil {
+		return ""
+	}
+	of := one.Provider
+	of.Title, of.ClientSecret, of.Leeway = "", "", 0
+	text, err := json.Marshal(of)
+	if err != nil {
+		panic(err) // texts and lists of them
+	}
+	sum := sha256.Sum256(text)
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
 // Flow is a login under way. The caller keeps it from Begin to Finish, where only the browser that began the login can use it.
