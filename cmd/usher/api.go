@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net/url"
 	"time"
@@ -22,7 +23,9 @@ func (u *serving) apiOptions() api.Options {
 		Status: api.Status{Domain: u.began.XMPP.Domain.String(), Version: release()}, Log: u.log,
 	}
 	if u.portal != nil {
-		o.Login, o.MiroTalk = u.portal.login, u.began.Portal.MiroTalkAPI
+		p := u.began.Portal
+		o.Login, o.MiroTalk, o.Proxies = u.portal.login, p.MiroTalkAPI, p.Proxies
+		o.MeetURL = cmp.Or(o.MeetURL, p.MeetURLs[0])
 	}
 	return o
 }

@@ -1,10 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +20,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/config"
 )
 
 // parityTables is the file with the tables that compare the portal with others.
@@ -152,4 +157,103 @@ func TestParityDefaultSecrets(t *testing.T) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
+}
+
+// TestParityScripts runs MiroTalk's calls as its scripts do, beside Prosody: the token of a link lets a host in, a presenter as owner and
+// another as member, and the calls see and end the conference.
+func TestParityScripts(t *testing.T) {
+	address := freePort(t)
+	s := startPortal(t, fmt.Sprintf(", mirotalk_api: true}\napi: {listen: %q, keys_file: api-keys.yaml, burst: 100", address))
+	s.log.until(t, "the API is answered", 1)
+	r := command(t, "", "api", "key", "add", "script", "--scope", "tokens,links,rooms:read,rooms:write", "-c", "usher.yaml")
+	if r.status != 0 {
+		t.Fatalf("%+v", r)
+	}
+	key := strings.TrimSpace(r.stdout)
+	secrets.PlantRandom("a key of the API", key[len("usher_script_"):])
+	s.log.until(t, "is in force", 1)
+	said := new(strings.Builder)
+	asks := func(call, body string, status int) (answer struct{ Join, Token, Meeting, Message, Error string }) {
+		t.Helper()
+		method, path, _ := strings.Cut(call, " ")
+		text, got := scripted(t, method, "http://"+address+path, key, body)
+		if err := json.Unmarshal([]byte(text), &answer); err != nil && !strings.Contains(text, `"message":`) || got != status {
+			t.Fatalf("%s: %d %s", call, got, text)
+		}
+		secrets.PlantTokens(answer.Token)
+		said.WriteString(answer.Error + answer.Meeting)
+		return answer
+	}
+	person := func(u config.User, presenter bool) string {
+		return fmt.Sprintf(`{"username":%q,"password":%q,"presenter":%t,"expire":"1h"}`, u.Name, u.Hash, presenter)
+	}
+	room := demoScene.room()
+	at, err := url.Parse(asks("POST /api/v1/join", `{"room":"standup","name":"Mallory","audio":false,"video":true,"token":`+person(juliet, true)+`}`, 200).Join)
+	if err != nil || at.Host != "meet.example.com" || at.Path != "/standup" || strings.Contains(at.Fragment, "Mallory") ||
+		!strings.HasPrefix(at.Fragment, "config.startWithAudioMuted=true&config.startWithVideoMuted=false") {
+		t.Fatalf("the link is %s, %v", at.Redacted(), err)
+	}
+	compact := at.Query().Get("jwt")
+	secrets.PlantTokens(compact)
+	if got := enters(t, s.host(), room, compact, "juliet"); got != hostStanding {
+		t.Errorf("a presenter is %s", got)
+	}
+	host := s.host()
+	if got := enters(t, host, room, asks("POST /api/v1/token", strings.Replace(person(juliet, false), "{", `{"room":"standup",`, 1), 200).Token, "again"); got != memberStanding {
+		t.Errorf("a host without presenter is %s", got)
+	}
+	asks("POST /api/v1/token", `{"username":"juliet","password":"username","room":"standup"}`, 401)
+	asks("POST /api/v1/token", strings.Replace(person(juliet, true), "{", `{"room":"elsewhere",`, 1), 403)
+	if got := asks("POST /api/v1/meeting", "", 200).Meeting; !strings.HasPrefix(got, "https://meet.example.com/") {
+		t.Errorf("a new room at %s", got)
+	}
+	for late := time.Now().Add(time.Minute); ; <-time.After(100 * time.Millisecond) {
+		text, status := scripted(t, "GET", "http://"+address+"/api/v1/meetings", key, "")
+		if status == 200 && strings.Contains(text, `{"meetings":[{"roomId":"standup","peers":[`) && strings.Count(text, `"presenter":`) == 2 {
+			break
+		} else if time.Now().After(late) {
+			t.Fatalf("meetings: %d %s", status, text)
+		}
+	}
+	if text, status := scripted(t, "POST", "http://"+address+"/isRoomActive", key, `{"roomId":"standup"}`); status != 200 || strings.TrimSpace(text) != `{"message":true}` {
+		t.Errorf("isRoomActive: %d %s", status, text)
+	}
+	if text, status := scripted(t, "POST", "http://"+address+"/login", "", person(nurse, true)); status != 200 || !strings.Contains(text, `"allowedRooms":["*"]`) {
+		t.Errorf("login: %d %s", status, text)
+	}
+	asks("DELETE /api/v1/meeting/standup", "", 200)
+	isOut(t, host, room, "again")
+	asks("DELETE /api/v1/meeting/nothing", "", 404)
+	if status := s.end(); status != 0 {
+		t.Errorf("ended with %d", status)
+	}
+	audited, err := os.ReadFile("audit.jsonl")
+	if err != nil || !strings.Contains(string(audited), `"path":"/api/v1/join"`) {
+		t.Errorf("the audit log has no call: %v %s", err, audited)
+	}
+	silent(t, said.String()+string(audited))
+}
+
+// scripted makes a call as MiroTalk's examples do.
+func scripted(t *testing.T, method, address, key, body string) (text string, status int) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close = true
+	r.Header.Set("Content-Type", "application/json")
+	if key != "" {
+		r.Header.Set("authorization", key)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	all, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(all), answer.StatusCode
 }
