@@ -94,6 +94,25 @@ func testsOfModule(t *testing.T) map[string]bool {
 	return all
 }
 
+// The portal's README begins with a configuration that counts, and with commands that work.
+func TestPortalReadme(t *testing.T) {
+	base, _, _ := strings.Cut(mirotalkYAML, "portal:")
+	yaml, script := base+blocks(t, parityTables, "Begin", "yaml")[0], blocks(t, parityTables, "Begin", "sh")[0]
+	t.Chdir(t.TempDir())
+	write(t, "usher.yaml", yaml)
+	lines := strings.Split(strings.TrimSpace(script), "\n")
+	for n, want := range []string{"juliet", "tokenAuthUrl"} {
+		line, _, _ := strings.Cut(lines[n], " #")
+		r := command(t, "a password of hers\n", strings.Fields(strings.ReplaceAll(line, "'", ""))[1:]...)
+		if r.status != 0 || !strings.Contains(r.stdout+r.stderr, want) {
+			t.Errorf("%s: %+v", line, r)
+		}
+	}
+	if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
 // mirotalkYAML is a configuration to which variables of MiroTalk add.
 const mirotalkYAML = "xmpp: {domain: focus.example.com, secret: 2fb05b9ac1f3a3a8d40be3bd1d7ea9c1502f}\nrooms: {services: [conference.example.com]}\n" +
 	"vhosts: {example.com: {kind: token, app_id: app, app_secret: a93b8e0d61cc1a0fb52ffd1a58c04bf97e}, guest.example.com: {kind: guest}}\n" +
