@@ -179,13 +179,39 @@ func TestRoomsInBrowser(t *testing.T) {
 		t.Error(post)
 	}
 	b.Do("open", "url", s.url+"/rooms")
+	// What shows for a moment only is noted by the page itself.
+	b.Run(`for (const [note, e] of [['seen', document.querySelector('li[data-room=retro] .guest')], ['heard', document.querySelector('#said[role=status]')]]) {
+		new MutationObserver(() => { if (e.textContent) document.body.dataset[note] = document.body.dataset[note] || e.textContent; }).observe(e, { childList: true });
+	}`)
 	b.Click(row("retro") + ".guest")
-	b.See(row("retro")+".guest", "Copied")
+	b.See("body[data-seen=Copied][data-heard=Copied]", "")
 	b.Do("fill", "css", "#room", "text", "")
 	b.Press("Control+V")
 	if link := b.Run(`room.value`); link != "https://meet.example.com/retro" {
 		t.Errorf("copied %v", link)
 	}
+	quiet(t, b)
+}
+
+// Only one menu is open. Escape closes it, and the focus stays with it; so does a click elsewhere.
+func TestMenus(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	b := deploytest.Browse(t, s.url+"/rooms", deploytest.BrowserOptions{})
+	b.Click("li[data-room=standup] summary")
+	b.See("li[data-room=standup] .menu", "Lock")
+	b.Press("Tab", "Tab", "Escape")
+	b.Gone(".menu", "")
+	b.See("li[data-room=standup] summary:focus", "More")
+	b.Press("Enter")
+	b.See("li[data-room=standup] .menu", "Lock")
+	b.Press("Shift+Tab", "Shift+Tab", "Shift+Tab", "Enter") // the menu of the room above
+	b.See("li[data-room='[acme]planning'] .menu", "Unlock")
+	if n := b.Count(".menu"); n != 1 {
+		t.Errorf("%d menus are open", n)
+	}
+	b.Click("h1")
+	b.Gone(".menu", "")
 	quiet(t, b)
 }
 

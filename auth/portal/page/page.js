@@ -65,8 +65,11 @@ if (list) {
 			button.textContent = list.dataset.copy;
 			button.addEventListener('click', async () => {
 				await navigator.clipboard.writeText(link.href);
-				button.textContent = list.dataset.copied;
-				setTimeout(() => { button.textContent = list.dataset.copy; }, 3000);
+				button.textContent = byId('said').textContent = list.dataset.copied; // seen, and read out
+				setTimeout(() => {
+					button.textContent = list.dataset.copy;
+					byId('said').textContent = '';
+				}, 3000);
 			});
 			link.replaceWith(button);
 		}
@@ -93,6 +96,20 @@ if (list) {
 		find.addEventListener('input', narrow);
 		list.before(find);
 	}
+
+	// An open menu closes as menus do: by a click elsewhere, or Escape.
+	const close = except => {
+		for (const menu of list.querySelectorAll('details[open]')) {
+			if (!menu.contains(except)) {
+				menu.open = false;
+				if (menu.contains(document.activeElement)) {
+					menu.querySelector('summary').focus();
+				}
+			}
+		}
+	};
+	document.addEventListener('click', event => close(event.target));
+	document.addEventListener('keydown', event => event.key === 'Escape' && close(null));
 
 	const renew = fresh => {
 		const now = fresh.getElementById('list');
