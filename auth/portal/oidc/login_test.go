@@ -73,8 +73,39 @@ func TestAlgorithms(t *testing.T) {
 	}
 }
 
-// TestClients logs in as a client with a secret and as a public one: PKCE stands in for the secret.
+// TestRoles logs in by group, realm role and client role, at the places where providers write them.
+func TestRoles(t *testing.T) {
+	for _, place := range []oidctest.Part{oidctest.IDToken, oidctest.Userinfo, oidctest.AccessToken} {
+		p := start(t, oidctest.Options{Roles: place, Algorithm: "ES256"})
+		for claim, values := range map[string][2]string{
+			"groups":                      {"staff", "teacher"},
+			"realm_access.roles":          {"host", "moderate"},
+			"resource_access.usher.roles": {"moderate", "view-profile"},
+		} {
+			for i, want := range []error{nil, oidc.ErrNoRoom} {
+				config := school(p)
+				config.Rules = []oidc.Rule{{Claim: claim, Value: values[i], Affiliation: auth.Admin, Rooms: []string{"*"}, Tenant: "school"}}
+				got, err := login(t, p, providers(config), "alice")
+				if !errors.Is(err, want) || want == nil && (got.Person.Affiliation != auth.Admin || got.Person.Rooms[0] != "[school]*") {
+					t.Errorf("%s is %s, in %s: %+v, %v", claim, values[i], place, got.Person, err)
+				}
+			}
+		}
+	}
+}
+
+// watched is a transport that tells what is asked.
+type watched func(*http.Request)
+
+func (w watched) RoundTrip(r *http.Request) (*http.Response, error) {
+	w(r)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// TestClients logs in as a client with a secret and as a public one: PKCE stands in for the secret. The code is used once, in the way
+// that the provider names.
 func TestClients(t *testing.T) {
+	defer http.DefaultTransport.(*http.Transport).CloseIdleConnections()
 	p := start(t, oidctest.Options{})
 	p.Register(oidctest.Client{ID: "public", RedirectURIs: []string{callback}})
 	open := school(p)
@@ -85,19 +116,37 @@ func TestClients(t *testing.T) {
 		provider oidc.Provider
 		methods  []any
 		want     error
+		header   bool
 	}{
-		"secret in the header": {school(p), []any{"client_secret_basic", "client_secret_post"}, nil},
-		"secret in the body":   {school(p), []any{"client_secret_post"}, nil},
-		"public":               {open, []any{"client_secret_basic"}, nil},
-		"wrong secret":         {wrong, []any{"client_secret_basic"}, oidc.ErrRefused},
+		"secret in the header": {school(p), []any{"client_secret_post", "client_secret_basic"}, nil, true},
+		"not said":             {school(p), nil, nil, true},
+		"another way":          {school(p), []any{"private_key_jwt"}, nil, true},
+		"secret in the body":   {school(p), []any{"client_secret_post"}, nil, false},
+		"public":               {open, []any{"client_secret_basic"}, nil, false},
+		"wrong secret":         {wrong, []any{"client_secret_basic"}, oidc.ErrRefused, true},
 	} {
-		p.Change(oidctest.Discovery, func(d map[string]any) { d["token_endpoint_auth_methods_supported"] = test.methods })
-		before := p.Asked(oidctest.Tokens)
-		if _, err := login(t, p, providers(test.provider), "alice"); !errors.Is(err, test.want) {
+		p.Change(oidctest.Discovery, func(d map[string]any) {
+			if delete(d, "token_endpoint_auth_methods_supported"); test.methods != nil {
+				d["token_endpoint_auth_methods_supported"] = test.methods
+			}
+		})
+		var asked, inHeader int
+		watch := watched(func(r *http.Request) {
+			if r.Method == http.MethodPost {
+				asked++
+			}
+			if _, _, has := r.BasicAuth(); has {
+				inHeader++
+			}
+		})
+		all := oidc.New(oidc.Options{
+			Providers: []oidc.Provider{test.provider}, PublicURL: public, Client: &http.Client{Transport: watch, Timeout: time.Minute},
+		})
+		if _, err := login(t, p, all, "alice"); !errors.Is(err, test.want) {
 			t.Errorf("%s: got %v, want %v", name, err, test.want)
 		}
-		if asked := p.Asked(oidctest.Tokens) - before; asked != 1 {
-			t.Errorf("%s: the code was used %d times", name, asked)
+		if asked != 1 || (inHeader == 1) != test.header {
+			t.Errorf("%s: the code was used %d times, %d times with the secret in the header", name, asked, inHeader)
 		}
 	}
 }
@@ -414,7 +463,7 @@ func TestInventedKeys(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if asked := p.Asked(oidctest.Keys); asked > 4 { // 5 s lie between two, and a token waits 6 s
+	if asked := p.Asked(oidctest.Keys); asked > 10 { // 5 s lie between two, and a token waits 10 s
 		t.Errorf("usher asked for the keys %d times", asked)
 	}
 }

@@ -22,8 +22,9 @@ import (
 // maxToken caps a token, in bytes. A person in hundreds of groups has a long ID token.
 const maxToken = 128 << 10
 
-// newKey is how long usher waits for a key that it does not know yet: a little longer than keys.Remote waits between two fetches.
-const newKey = 6 * time.Second
+// newKey is how long usher waits for a key that it does not know yet: keys.Remote lets 5 s pass between two fetches, and one takes 5 s at
+// most.
+const newKey = 10 * time.Second
 
 // header is what decides in the header of a token.
 type header struct{ alg, kid, typ string }
