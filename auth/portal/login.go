@@ -283,7 +283,7 @@ func (p *Portal) logout(v *visit) {
 	defer cancel()
 	s, _, err := v.session(ctx)
 	if cookie := get(v.r, p.cookies.session); cookie != "" && (err == nil || errors.Is(err, errNoSession)) {
-		err = p.end(ctx, v.at, idOf(cookie), "logged out") // also one that is over, and whose tokens are still to be revoked
+		err = p.end(ctx, v.at, idOf(cookie), "logged out") // also one that is over, with tokens that are still to be revoked
 	}
 	if err != nil && !errors.Is(err, errNoSession) {
 		v.later(err, "a session could not be ended")

@@ -445,7 +445,7 @@ func TestChanged(t *testing.T) {
 	}
 }
 
-// TestRevokeFails: a session whose tokens cannot be revoked counts no more, and its tokens are revoked later.
+// TestRevokeFails: a session with tokens that cannot be revoked counts no more, and its tokens are revoked later.
 func TestRevokeFails(t *testing.T) {
 	t.Parallel()
 	for name, later := range map[string]func(p *Portal, b *browser){

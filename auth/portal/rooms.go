@@ -19,7 +19,7 @@ import (
 
 const (
 	// maxShown is how many rooms a page shows, and seenWithin how long it waits for what is said of them.
-	maxShown   = 50
+	maxShown   = 200
 	seenWithin = 3 * time.Second
 )
 

@@ -22,7 +22,7 @@ import (
 // Bounds of what is kept. A token has 35 bytes in the record of its session.
 const (
 	maxSessions = 20 // of a person; one more ends the oldest
-	maxTokens   = 64 // of a session that have not ended; one more ends the oldest whose bearer is in no room
+	maxTokens   = 64 // of a session that have not ended; one more ends the oldest with its bearer in no room
 	maxOpened   = 12 // rooms that a session remembers
 	maxIDToken  = 6 << 10
 )
@@ -212,7 +212,7 @@ func (p *Portal) promise(ctx context.Context, at sessions, id, room string, ends
 	return s.jti(m), err
 }
 
-// oldest returns the oldest of a session's tokens whose bearer is in no room; the oldest of all if there is none.
+// oldest returns the oldest of a session's tokens with its bearer in no room; the oldest of all if there is none.
 func (p *Portal) oldest(ctx context.Context, live []string) string {
 	if p.Inside != nil {
 		for _, jti := range live {

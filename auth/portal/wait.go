@@ -154,7 +154,7 @@ func (v *visit) send(say string, isNew bool) error {
 	return control.Flush()
 }
 
-// watches are the rooms whose changes streams wait for.
+// watches are the rooms of which streams wait for a change.
 type watches struct {
 	mu    sync.Mutex
 	rooms map[named]*watch
