@@ -72,6 +72,7 @@ func (p *provider) fail(kind, why error) error {
 // discovered is what a discovery document says (OpenID Connect Discovery 1.0 §3), and what follows from it.
 type discovered struct {
 	userinfo, endSession string
+	lacks                []string // for an operator, see Providers.Check
 	algorithms           []string
 	namesItself          bool // in authorization responses (RFC 9207 §3)
 	client               *http.Client
@@ -177,7 +178,35 @@ func (p *provider) read(document strictjson.Object, issuer *url.URL) (*discovere
 	if d.algorithms, err = algorithms(document); err != nil {
 		return nil, err
 	}
+	d.lacks = lacks(document)
 	return d, p.readKeys(d, addresses["jwks_uri"])
+}
+
+// lacks returns what usher would use, and the provider does not name.
+func lacks(document strictjson.Object) (all []string) {
+	const methods = "code_challenge_methods_supported"
+	if _, says := document.Get(methods); says && !slices.Contains(texts(document, methods), "S256") {
+		all = append(all, "it does not name PKCE with S256 ("+methods+"), so it may ignore what protects codes")
+	}
+	if end, _ := document.Text("end_session_endpoint"); end == "" {
+		all = append(all, "it names no end_session_endpoint, so a logout at the portal does not end the login at the provider")
+	}
+	if out, _ := document.Get("backchannel_logout_supported"); out != true {
+		all = append(all, "it does not name back-channel logout, so a logout at the provider does not end the login at the portal")
+	}
+	return all
+}
+
+// check asks the provider for its discovery document, unless it is known, and for its keys.
+func (p *provider) check(ctx context.Context) (lacks []string, err error) {
+	d, err := p.discover(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := d.keys.Check(ctx); err != nil {
+		return nil, p.fail(ErrUnavailable, err)
+	}
+	return d.lacks, nil
 }
 
 // readKeys sets the source of the keys: the one that is there if its address has not changed, because it has the keys.

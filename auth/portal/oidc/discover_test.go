@@ -163,6 +163,36 @@ func TestDocuments(t *testing.T) {
 	}
 }
 
+// TestCheck: an operator learns whether people can log in, and what the provider lacks.
+func TestCheck(t *testing.T) {
+	p := start(t, oidctest.Options{})
+	want := func(what string, want error) {
+		t.Helper()
+		if lacks, err := providers(school(p)).Check(t.Context(), "school"); !errors.Is(err, want) || len(lacks) > 0 {
+			t.Errorf("%s: %q, %v", what, lacks, err)
+		}
+	}
+	want("all is well", nil)
+	p.Change(oidctest.Discovery, func(d map[string]any) {
+		delete(d, "end_session_endpoint")
+		delete(d, "backchannel_logout_supported")
+		d["code_challenge_methods_supported"] = []string{"plain"}
+	})
+	if lacks, err := providers(school(p)).Check(t.Context(), "school"); err != nil || len(lacks) != 3 || !strings.Contains(lacks[0], "S256") ||
+		!strings.Contains(lacks[1], "end_session_endpoint") || !strings.Contains(lacks[2], "back-channel logout") {
+		t.Errorf("%q, %v", lacks, err)
+	}
+	p.Change(oidctest.Discovery, func(d map[string]any) { delete(d, "code_challenge_methods_supported") })
+	want("not said", nil)
+	p.Instead(oidctest.Keys, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"keys":[]}`)) })
+	want("no keys", oidc.ErrUnavailable)
+	p.Instead(oidctest.Discovery, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	want("no document", oidc.ErrUnavailable)
+	if _, err := providers(school(p)).Check(t.Context(), "work"); !errors.Is(err, oidc.ErrNoProvider) {
+		t.Error(err)
+	}
+}
+
 // TestHTTPSStays: the document of an issuer in https names no address in http, not even on this machine.
 func TestHTTPSStays(t *testing.T) {
 	const issuer = "https://id.example.com"

@@ -146,6 +146,16 @@ func (p *Providers) Version(provider string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
+// Check asks a provider, for an operator who wants to know whether people can log in there. lacks says in words what usher would use, and the
+// provider does not name. The error is ErrNoProvider or ErrUnavailable.
+func (p *Providers) Check(ctx context.Context, provider string) (lacks []string, err error) {
+	one, err := p.named(provider)
+	if err != nil {
+		return nil, err
+	}
+	return one.check(ctx)
+}
+
 // Flow is a login under way. The caller keeps it from Begin to Finish, where only the browser that began the login can use it.
 type Flow struct{ Provider, State, Nonce, Verifier string }
 
