@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"slices"
@@ -285,6 +287,31 @@ func TestParityLocalUsers(t *testing.T) {
 	s.wants("without one", juliet.get("/rooms"), 303, "/login")
 	if len(s.revoked) != 1 || s.revoked[0] != s.minted[0].ID {
 		t.Errorf("revoked %q of %+v", s.revoked, s.minted)
+	}
+}
+
+// A program that has logged in before is heard, whatever strangers try with the same account.
+func TestEnterOnKnownDevice(t *testing.T) {
+	s := newSite(t)
+	l := portal.Login{Room: "standup", Attempt: account.Attempt{Name: "juliet", Password: right, From: netip.MustParseAddr("192.0.2.1")}}
+	first, err := s.Enter(t.Context(), l)
+	if err != nil || first.Device == "" {
+		t.Fatal(first.Device, err)
+	}
+	wrong := portal.Login{Attempt: account.Attempt{Name: "juliet", Password: "wrong"}}
+	var many *account.TooManyError
+	for n := byte(1); !errors.As(err, &many); n++ {
+		wrong.From = netip.AddrFrom4([4]byte{203, 0, 113, n})
+		if _, err = s.Enter(t.Context(), wrong); err == nil || n > 100 {
+			t.Fatal(n, err)
+		}
+	}
+	if _, err := s.Enter(t.Context(), l); !errors.As(err, &many) {
+		t.Errorf("an unknown device: %v", err)
+	}
+	l.Device = first.Device
+	if again, err := s.Enter(t.Context(), l); err != nil || again.Token == "" || again.Device == "" {
+		t.Errorf("a known one: %v", err)
 	}
 }
 

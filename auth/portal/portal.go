@@ -268,6 +268,8 @@ type Entered struct {
 	Expires     time.Time
 	// URL is the room on jitsi-meet, with the token.
 	URL string
+	// Device is for the next Attempt; see account.Directory.Device.
+	Device string
 }
 
 // What Enter can end with, beside the errors of account.Directory.Login.
@@ -298,7 +300,7 @@ func (p *Portal) Enter(ctx context.Context, l Login) (Entered, error) {
 		l.Room = exact[0].Claim()
 	}
 	if l.Room == "" {
-		return Entered{Rooms: person.Rooms, Display: person.Display, Affiliation: person.Affiliation}, nil
+		return Entered{Rooms: person.Rooms, Display: person.Display, Affiliation: person.Affiliation, Device: p.Accounts.Device(person)}, nil
 	}
 	return p.enter(ctx, at, l, person)
 }
@@ -324,7 +326,7 @@ func (p *Portal) enter(ctx context.Context, at sessions, l Login, person account
 	token, jti, expires, err := p.mint(ctx, at, s, person, t.room)
 	return Entered{
 		Token: token, JTI: jti, Room: t.room.Claim(), Rooms: person.Rooms, Display: person.Display, Affiliation: person.Affiliation,
-		Expires: expires, URL: t.address(token),
+		Expires: expires, URL: t.address(token), Device: p.Accounts.Device(person),
 	}, err
 }
 

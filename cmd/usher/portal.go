@@ -489,7 +489,7 @@ func loginResult(status int) metrics.LoginResult {
 // login exchanges a password for a token, for the API.
 func (e *entrance) login(ctx context.Context, r api.LoginRequest) (api.LoggedIn, error) {
 	done, err := e.Enter(ctx, portal.Login{
-		Attempt: account.Attempt{Name: r.Username, Password: r.Password, From: r.Remote},
+		Attempt: account.Attempt{Name: r.Username, Password: r.Password, From: r.Remote, Device: r.Device},
 		Room:    r.Room, TTL: r.TTL, Affiliation: auth.Affiliation(r.Affiliation),
 	})
 	result, err := loginError(err)
@@ -499,7 +499,7 @@ func (e *entrance) login(ctx context.Context, r api.LoginRequest) (api.LoggedIn,
 	}
 	return api.LoggedIn{
 		Token: done.Token, JTI: done.JTI, Room: done.Room, Rooms: done.Rooms, Display: done.Display, Affiliation: string(done.Affiliation),
-		Expires: done.Expires, URL: done.URL,
+		Expires: done.Expires, URL: done.URL, Device: done.Device,
 	}, nil
 }
 

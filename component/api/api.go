@@ -118,6 +118,7 @@ type server struct {
 	local   bool
 	limits  *limits
 	streams *streams
+	devices devices // of MiroTalk's calls
 }
 
 // New returns the API for the network, with the page of links. The caller bounds how long a client may take to send its request; see

@@ -24,6 +24,8 @@ type LoginRequest struct {
 	Affiliation string
 	// TTL is how long the token is wanted; 0 means as long as usual. It is never valid for longer than the portal's tokens are.
 	TTL time.Duration
+	// Device is what an earlier login of the account brought as LoggedIn.Device; empty for nothing.
+	Device string
 	// Remote is the address of the caller; not valid on the socket.
 	Remote netip.Addr
 }
@@ -38,6 +40,7 @@ type LoggedIn struct {
 	Affiliation string    `json:"affiliation,omitempty" doc:"What the token makes of its bearer."`
 	Expires     time.Time `json:"expires,omitzero" doc:"When the token ends."`
 	URL         string    `json:"url,omitempty" doc:"Where a browser enters the room with the token. Everybody who has it has the token."`
+	Device      string    `json:"device,omitempty" doc:"To be kept, and sent with the next login: then wrong passwords of others do not slow it down. It opens nothing."`
 }
 
 var (
@@ -65,6 +68,7 @@ type loginBody struct {
 	Password    string `json:"password" minLength:"1" maxLength:"1024"`
 	Room        string `json:"room,omitempty" maxLength:"3071" doc:"The room's name, or [tenant]name. Default: the account's room, if it has just one."`
 	Affiliation string `json:"affiliation,omitempty" enum:"owner,admin,member" doc:"The most that the token gives. Default: as much as the account has."`
+	Device      string `json:"device,omitempty" maxLength:"200" doc:"As an earlier answer had it."`
 	TTL         int64  `json:"ttl,omitempty" minimum:"1" maximum:"86400" doc:"How many seconds the token is valid, at most portal.token_ttl, which is the default."`
 }
 
@@ -84,7 +88,8 @@ func (s *server) loginOperation(api huma.API) {
 func (s *server) login(ctx context.Context, in *struct{ Body loginBody }) (*struct{ Body LoggedIn }, error) {
 	b := in.Body
 	done, err := s.enter(ctx, LoginRequest{
-		Username: b.Username, Password: b.Password, Room: b.Room, Affiliation: b.Affiliation, TTL: time.Duration(b.TTL) * time.Second,
+		Username: b.Username, Password: b.Password, Room: b.Room, Affiliation: b.Affiliation, Device: b.Device,
+		TTL: time.Duration(b.TTL) * time.Second,
 	})
 	if err != nil {
 		return nil, s.loginFault(err)

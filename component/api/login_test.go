@@ -31,7 +31,7 @@ func (a *accounts) login(_ context.Context, r LoginRequest) (LoggedIn, error) {
 	case r.Room == "" && len(rooms) == 1 && rooms[0] != "*":
 		r.Room = rooms[0]
 	}
-	done := LoggedIn{Rooms: rooms, Display: strings.ToUpper(r.Username[:1]) + r.Username[1:]}
+	done := LoggedIn{Rooms: rooms, Display: strings.ToUpper(r.Username[:1]) + r.Username[1:], Device: "device of " + r.Username}
 	if r.Room == "" {
 		return done, nil
 	}
@@ -65,7 +65,7 @@ func TestLogin(t *testing.T) {
 	}{
 		{`{"username":"juliet","password":"` + password + `"}`, nil, 200, `"room":"standup","rooms":["standup"],"display_name":"Juliet","affiliation":"owner","expires":"2030-01-31T13:00:00Z","url":"https://meet.example.com/standup?jwt=eyJ`},
 		{`{"username":"juliet","password":"` + password + `","room":"standup","ttl":60,"affiliation":"member"}`, nil, 200, `"affiliation":"member","expires":"2030-01-31T12:01:00Z"`},
-		{`{"username":"romeo","password":"` + password + `"}`, nil, 200, `{"rooms":["standup","class-*","board"],"display_name":"Romeo"}`},
+		{`{"username":"romeo","password":"` + password + `"}`, nil, 200, `{"rooms":["standup","class-*","board"],"display_name":"Romeo","device":"device of romeo"}`},
 		{`{"username":"juliet","password":"wrong"}`, nil, 401, `"detail":"` + ErrLogin.Error() + `"`},
 		{`{"username":"nobody","password":"` + password + `"}`, nil, 401, `"detail":"` + ErrLogin.Error() + `"`},
 		{`{"username":"juliet","password":"` + password + `","room":"forbidden"}`, nil, 403, ErrNotRoom.Error()},
@@ -108,6 +108,11 @@ func TestLogin(t *testing.T) {
 		}
 	}
 	f, a := newLogin(t)
+	f.call("", "POST", Base+"/login", `{"username":"juliet","password":"x","device":"device of juliet"}`)
+	if len(a.asked) != 1 || a.asked[0].Device != "device of juliet" {
+		t.Errorf("asked %+v", a.asked)
+	}
+	a.asked = nil
 	f.aside = true
 	wants(t, "standing by", f.call("", "POST", Base+"/login", `{"username":"juliet","password":"x"}`), 503, errStandsBy.Error())
 	f = newAPI(t)

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -221,11 +222,40 @@ func (s *server) miroEnter(ctx context.Context, u Usher, b miroBody, room string
 	case !keyOf(ctx).everywhere():
 		return LoggedIn{}, &miroError{http.StatusBadRequest, "room: name it, because the key is not for every room"}
 	}
+	asked.Device = s.devices.of(keyOf(ctx), asked.Username)
 	done, err := s.enter(ctx, asked)
+	if err == nil {
+		s.devices.keep(keyOf(ctx), asked.Username, done.Device)
+	}
 	if err == nil && done.Token == "" {
 		err = &miroError{http.StatusBadRequest, "room: name it, because a token is for one room, and the account has not just one"}
 	}
 	return done, err
+}
+
+// devices are what logins by the key of a script brought. So the script is a device that is known: strangers who try passwords at the
+// portal's page cannot keep it out. They are forgotten with the process; then the next login is as the first.
+type devices struct {
+	mu    sync.Mutex
+	known map[[2]string]string // by the names of key and account
+}
+
+// maxDevices is how many are remembered.
+const maxDevices = 4096
+
+func (d *devices) of(key *Key, username string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.known[[2]string{key.Name, username}]
+}
+
+func (d *devices) keep(key *Key, username, device string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.known == nil || len(d.known) >= maxDevices {
+		d.known = make(map[[2]string]string)
+	}
+	d.known[[2]string{key.Name, username}] = device
 }
 
 // miroJoin makes a link into a room, with a token if a password is given.

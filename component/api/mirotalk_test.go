@@ -117,6 +117,31 @@ func TestMiroTalkLifetimes(t *testing.T) {
 	}
 }
 
+// A script is known once it has logged somebody in, by its key: what others try does not slow it down.
+func TestMiroTalkDevices(t *testing.T) {
+	f, a := newMiro(t)
+	for _, tt := range []struct{ key, path, body, want string }{
+		{"all", "/token", `{"username":"juliet","password":"wrong"}`, ""},
+		{"all", "/token", `{` + asJuliet + `}`, ""},
+		{"all", "/token", `{` + asJuliet + `}`, "device of juliet"},
+		{"all", "/join", `{"room":"x","token":{` + asJuliet + `}}`, "device of juliet"},
+		{"all", "/token", `{"username":"romeo","password":"` + password + `","room":"x"}`, ""},
+		{"acme", "/token", `{` + asJuliet + `,"room":"standup"}`, ""},
+	} {
+		a.asked = nil
+		if w := f.miro(tt.key, "POST", Base+tt.path, tt.body); len(a.asked) != 1 || a.asked[0].Device != tt.want || strings.Contains(w.Body.String(), "device") {
+			t.Errorf("%s %s: %d %s, asked %+v", tt.key, tt.body, w.Code, w.Body, a.asked)
+		}
+	}
+	var d devices
+	for n := range maxDevices + 10 {
+		d.keep(&f.keys[0], fmt.Sprint(n), "x")
+	}
+	if len(d.known) != 10 {
+		t.Errorf("%d are remembered", len(d.known))
+	}
+}
+
 // MiroTalk's POST /join makes a link of jitsi-meet, with its media settings, and with a token for a right password.
 func TestParityRESTJoin(t *testing.T) {
 	const token, example = "eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOjF9.", `"roomPassword":false,"name":"Juliet","avatar":false,"audio":false,"video":true,"screen":false,"chat":false,"hide":false,"notify":true`
