@@ -79,7 +79,14 @@ func peopleOf(c *config.Config, log *zap.Logger) *people {
 			Groups: u.Groups, Disabled: u.Disabled,
 		}
 	}
-	o := oidc.Options{PublicURL: c.Portal.PublicURL, Log: log}
+	if len(c.Portal.Providers) > 0 {
+		all.providers = oidc.New(oidc.Options{PublicURL: c.Portal.PublicURL, Providers: providers(c), Log: log})
+	}
+	return all
+}
+
+// providers turns the providers of a configuration into those of package oidc.
+func providers(c *config.Config) (all []oidc.Provider) {
 	for _, p := range c.Portal.Providers {
 		to := oidc.Provider{
 			Name: p.Name, Title: p.Title, Issuer: p.Issuer, ClientID: p.ClientID, ClientSecret: p.ClientSecret.Reveal(), Scopes: p.Scopes,
@@ -90,10 +97,7 @@ func peopleOf(c *config.Config, log *zap.Logger) *people {
 				Claim: r.Claim, Value: r.Value, Affiliation: auth.Affiliation(r.Affiliation), Rooms: r.Rooms, Tenant: r.Tenant, Features: r.Features,
 			})
 		}
-		o.Providers = append(o.Providers, to)
-	}
-	if len(o.Providers) > 0 {
-		all.providers = oidc.New(o)
+		all = append(all, to)
 	}
 	return all
 }
@@ -124,26 +128,34 @@ func newEntrance(u *serving) (*entrance, error) {
 	if err := e.use(u.began); err != nil {
 		return nil, err
 	}
-	accounts := account.Options{Accounts: e.accounts, Log: u.log}
-	if c.UsersURL != "" {
-		var err error
-		if accounts.Service, err = account.NewService(c.UsersURL, c.UsersSecret.Reveal()); err != nil {
-			return nil, fmt.Errorf("portal.users_url %w", err)
-		}
-	}
-	var err error
-	e.Portal, err = portal.New(portal.Options{
-		PublicURL: c.PublicURL, MeetURLs: c.MeetURLs, Store: u.portalStore, Accounts: account.New(accounts), Providers: e.providers,
-		Mint: e.mint, Rooms: e, Revoke: e.revoke, Inside: e.inside, Called: e.called, TokenTTL: c.TokenTTL, Session: c.Session,
-		UntilHostLeft: c.UntilHostLeft, Proxies: c.Proxies, JWKS: e.publishes, Now: time.Now, Log: u.log,
-	})
+	o, err := e.options()
 	if err != nil {
+		return nil, err
+	}
+	if e.Portal, err = portal.New(o); err != nil {
 		return nil, fmt.Errorf("portal: %w", err)
 	}
 	if c.Sign == config.SignKey && u.began.Store.Shared() {
 		u.log.Info("every usher with this store needs the same keys of the portal: copy the file to the others", zap.String("file", e.keyFile))
 	}
 	return e, nil
+}
+
+// options turns the configuration into the options of package portal.
+func (e *entrance) options() (portal.Options, error) {
+	c := e.u.began.Portal
+	accounts := account.Options{Accounts: e.accounts, Log: e.u.log}
+	if c.UsersURL != "" {
+		var err error
+		if accounts.Service, err = account.NewService(c.UsersURL, c.UsersSecret.Reveal()); err != nil {
+			return portal.Options{}, fmt.Errorf("portal.users_url %w", err)
+		}
+	}
+	return portal.Options{
+		PublicURL: c.PublicURL, MeetURLs: c.MeetURLs, Store: e.u.portalStore, Accounts: account.New(accounts), Providers: e.providers,
+		Mint: e.mint, Rooms: e, Revoke: e.revoke, Inside: e.inside, Called: e.called, TokenTTL: c.TokenTTL, Session: c.Session,
+		UntilHostLeft: c.UntilHostLeft, Proxies: c.Proxies, JWKS: e.publishes, Now: time.Now, Log: e.u.log,
+	}, nil
 }
 
 // run serves the portal, and tells it what happens, until ctx ends.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/base64"
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -155,6 +156,15 @@ func TestWireOutside(t *testing.T) {
 			Name: "a", Hash: [32]byte{1}, Scopes: config.APIScopes, Rooms: []string{"x"}, MaxTTL: time.Hour, Expires: noon}}},
 		Audit:    config.Audit{To: file, MaxSize: 1 << 20, MaxAge: time.Hour, Keep: 4},
 		Webhooks: []config.Webhook{{Name: "a", URL: "https://c.example", Secret: secret, Events: config.HookEvents, Rooms: []string{"y"}, Timeout: time.Second}},
+		Portal: config.Portal{
+			Listen: "127.0.0.1:3", PublicURL: "https://d.example", MeetURLs: []string{"https://b.example"}, Proxies: []netip.Prefix{netip.MustParsePrefix("::1/128")},
+			Sign: config.SignSecret, TokenTTL: time.Hour, Session: time.Hour, UntilHostLeft: true, UsersURL: "https://e.example", MiroTalkAPI: true,
+			Users: []config.User{{Name: "a", Hash: hashOf(t, juliet.Hash), Display: "b", Email: "c@d", Rooms: []string{"*"}, Affiliation: config.Admin,
+				Groups: []string{"d"}, Disabled: true, Source: "e:1"}},
+			Providers: []config.Provider{{Name: "a", Title: "b", Issuer: "https://f.example", ClientID: "c", ClientSecret: secret, Scopes: []string{"openid"},
+				IDClaim: "d", NameClaim: "e", DisplayClaim: "f", Leeway: time.Second, Rules: []config.ProviderRule{{
+					Claim: "g", Value: "h", Affiliation: config.Admin, Rooms: []string{"i"}, Tenant: "j", Features: []string{"k"}}}}},
+		},
 	}
 	u, err := newServing(c, auth.Policy{}, nil, new(keys.Cache), zap.NewNop())
 	if err != nil {
@@ -179,6 +189,14 @@ func TestWireOutside(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 	filled(t, *u.listeners)
+	of, err := u.portal.options()
+	if err != nil {
+		t.Fatal(err)
+	}
+	filled(t, of)
+	filled(t, u.portal.accounts()[0])
+	filled(t, providers(c)[0])
+	filled(t, providers(c)[0].Rules[0])
 }
 
 type fixedKeys struct{ auth.KeySource }
