@@ -98,6 +98,7 @@ func testsOfModule(t *testing.T) map[string]bool {
 func TestPortalReadme(t *testing.T) {
 	base, _, _ := strings.Cut(mirotalkYAML, "portal:")
 	yaml, script := base+blocks(t, parityTables, "Begin", "yaml")[0], blocks(t, parityTables, "Begin", "sh")[0]
+	provider := blocks(t, parityTables, "OpenID Connect", "yaml")[0]
 	t.Chdir(t.TempDir())
 	write(t, "usher.yaml", yaml)
 	lines := strings.Split(strings.TrimSpace(script), "\n")
@@ -108,8 +109,16 @@ func TestPortalReadme(t *testing.T) {
 			t.Errorf("%s: %+v", line, r)
 		}
 	}
-	if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 {
-		t.Errorf("%+v", r)
+	write(t, "school.secret", "the secret of usher at the school 0123\n")
+	for _, more := range []string{"", provider} {
+		write(t, "usher.yaml", yaml+more)
+		if r := command(t, "", "config", "check", "-c", "usher.yaml"); r.status != 0 {
+			t.Errorf("%+v", r)
+		}
+	}
+	c, _, err := load([]string{"usher.yaml"}, nil, new(keys.Cache))
+	if err != nil || len(c.Portal.Providers) != 1 || len(c.Portal.Providers[0].Rules) != 2 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 
