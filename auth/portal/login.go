@@ -140,8 +140,12 @@ func (v *visit) loginForm(status int, t trip, l page.Login) {
 	if l.Room = t.name; t.tenant != "" {
 		l.Room = t.tenant + "/" + t.name
 	}
+	asked := fields.Encode()
+	if v.r.URL.Query().Has(otherwise) {
+		asked += "&" + otherwise
+	}
 	for _, c := range v.choices() {
-		l.Providers = append(l.Providers, page.Choice{Title: c.Title, Address: "/login/with/" + url.PathEscape(c.Name) + "?" + fields.Encode()})
+		l.Providers = append(l.Providers, page.Choice{Title: c.Title, Address: "/login/with/" + url.PathEscape(c.Name) + "?" + asked})
 	}
 	v.pages.Login(v.w, v.r, status, l)
 }

@@ -53,8 +53,14 @@ func (p *Portal) with(v *visit) {
 		v.notFinished(err, t)
 		return
 	}
+	if p.UntilHostLeft || v.r.URL.Query().Has(otherwise) { // the provider would let the same person in without a word
+		address = oidc.Again(address)
+	}
 	v.to(address)
 }
+
+// otherwise is what an address of a login has by which people want to log in as somebody else.
+const otherwise = "again"
 
 // keep keeps a flow, and binds it to the browser by a cookie. A browser may have several, one in each tab, all with the same cookie.
 func (v *visit) keep(ctx context.Context, f flow) error {
@@ -138,9 +144,9 @@ func (v *visit) notFinished(err error, t trip) {
 		v.notice(http.StatusNotFound, page.BadLink, "/login")
 		return
 	case errors.Is(err, oidc.ErrNoRoom):
-		v.notice(http.StatusForbidden, page.NoRoom, again)
+		v.notice(http.StatusForbidden, page.NoRoom, again+"&"+otherwise)
 	case errors.Is(err, oidc.ErrRefused):
-		v.notice(http.StatusForbidden, page.Refused, again)
+		v.notice(http.StatusForbidden, page.Refused, again+"&"+otherwise)
 	default: // oidc.ErrUnavailable, or the store
 		v.w.Header().Set("Retry-After", laterSeconds)
 		v.notice(http.StatusServiceUnavailable, page.Unavailable, again)

@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"html"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -109,6 +110,32 @@ func TestProvider(t *testing.T) {
 	gone := oidc.New(oidc.Options{PublicURL: public, Providers: []oidc.Provider{{Name: "school", Issuer: school.Issuer, ClientID: "usher"}}})
 	f.do(func() { f.school = gone })
 	wants(t, "unavailable", b.get("/login/with/school"), 503, "<h1>")
+}
+
+// TestOtherPerson: the provider asks again who somebody is if they may open no room and want to be somebody else, and where hosts log in
+// again for each conference.
+func TestOtherPerson(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, school := withSchool(t, f)
+	pupil := f.browser(p)
+	const asks = "prompt=login"
+	if to := pupil.get("/login/with/school?room=class-1").Header().Get("Location"); strings.Contains(to, asks) {
+		t.Errorf("at first: %s", to)
+	}
+	notice := pupil.get(pupil.through(t, school, "bob", "?room=class-1")).Body.String()
+	_, link, _ := strings.Cut(notice, `href="/login?`)
+	link, _, _ = strings.Cut(link, `"`)
+	form := pupil.get("/login?" + html.UnescapeString(link)).Body.String()
+	_, link, _ = strings.Cut(form, `href="/login/with/school?`)
+	link, _, _ = strings.Cut(link, `"`)
+	if to := pupil.get("/login/with/school?" + html.UnescapeString(link)).Header().Get("Location"); !strings.Contains(to, asks) {
+		t.Errorf("as somebody else: %q from %s", to, link)
+	}
+	each := f.portal(func(o *Options) { o.UntilHostLeft = true })
+	if to := f.browser(each).get("/login/with/school").Header().Get("Location"); !strings.Contains(to, asks) {
+		t.Errorf("with until-host-left: %q", to)
+	}
 }
 
 // TestFlows: logins that are begun and never ended are bounded for each network.

@@ -191,6 +191,10 @@ func (p *Providers) Begin(ctx context.Context, provider string) (address string,
 	return one.begin(ctx)
 }
 
+// Again returns an address of Begin at which the provider asks for the login even of those who are logged in there (OpenID Connect Core
+// §3.1.2.1, prompt).
+func Again(address string) string { return address + "&prompt=login" }
+
 // Finish ends a login with what the provider has put into the query of the redirect URI. The error is ErrNoProvider, ErrRefused,
 // ErrUnavailable or ErrNoRoom; with ErrNoRoom the Login is that of the person, for a logout at the provider.
 func (p *Providers) Finish(ctx context.Context, f Flow, query url.Values) (Login, error) {
