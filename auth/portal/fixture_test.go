@@ -137,10 +137,10 @@ func (f *fixture) options() Options {
 			}
 			return f.revoke
 		},
-		Inside: func(_ context.Context, jti []string) (bool, error) {
+		Inside: func(_ context.Context, jti []string) ([]string, error) {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			return slices.ContainsFunc(jti, func(j string) bool { return f.inside[j] }), nil
+			return slices.DeleteFunc(slices.Clone(jti), func(j string) bool { return !f.inside[j] }), nil
 		},
 		Called: func(c Call) { f.do(func() { f.calls = append(f.calls, c) }) },
 		JWKS:   func() []byte { return []byte(`{"keys":[]}`) },

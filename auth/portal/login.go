@@ -161,7 +161,7 @@ func (v *visit) handOver(ctx context.Context, s session, person account.Person, 
 		v.showRooms(ctx, http.StatusForbidden, s, person, page.NotYours)
 		return
 	}
-	token, _, _, err := v.mint(ctx, v.at, s, person, t.room)
+	token, _, _, err := v.mint(ctx, v.at, s, person, t.room, v.TokenTTL)
 	switch {
 	case errors.Is(err, errNoSession): // it has ended this very moment
 		v.loginForm(http.StatusOK, t, page.Login{Text: page.LoginOver})

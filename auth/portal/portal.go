@@ -53,8 +53,8 @@ type Options struct {
 	Rooms Rooms
 	// Revoke revokes tokens of the portal, by their jti, and returns when nobody who has one is in a room any more.
 	Revoke func(ctx context.Context, jti []string, why string) error
-	// Inside reports whether somebody is in a room by one of these tokens. Nil: nobody ever is.
-	Inside func(ctx context.Context, jti []string) (bool, error)
+	// Inside returns those of these tokens by which somebody is in a room. Nil: nobody ever is.
+	Inside func(ctx context.Context, jti []string) ([]string, error)
 	// Called is told of each call that somebody with a session makes, of each login, and of some of all others. It must not block.
 	Called func(Call)
 	// TokenTTL is how long a token lasts, and Session a session; zero for an hour, and for 12 hours. UntilHostLeft ends a session when
@@ -282,8 +282,8 @@ var (
 	ErrStandsBy = errors.New("usher stands by")
 )
 
-// Enter logs somebody in with a password, and returns a token, as a program wants it. No browser has the session; it lasts as long as its
-// token, and ends as others do.
+// Enter logs somebody in with a password, and returns a token, as a program wants it. No browser has the session; it ends as others do, so
+// that somebody who is inside when their token ends can still be put out.
 func (p *Portal) Enter(ctx context.Context, l Login) (Entered, error) {
 	at, ok := p.sessions()
 	if !ok || p.Accounts == nil {
@@ -318,12 +318,12 @@ func (p *Portal) enter(ctx context.Context, at sessions, l Login, person account
 		ttl = min(l.TTL, ttl)
 	}
 	now := p.Now()
-	s := session{ID: idOf(random()), Person: person, Begun: now, Ends: now.Add(ttl)}
+	s := session{ID: idOf(random()), Person: person, Program: true, Begun: now, Ends: now.Add(p.Session)}
 	if err := p.begin(ctx, at, s); err != nil {
 		return Entered{}, err
 	}
 	person.Affiliation = lower(person.Affiliation, l.Affiliation)
-	token, jti, expires, err := p.mint(ctx, at, s, person, t.room)
+	token, jti, expires, err := p.mint(ctx, at, s, person, t.room, ttl)
 	return Entered{
 		Token: token, JTI: jti, Room: t.room.Claim(), Rooms: person.Rooms, Display: person.Display, Affiliation: person.Affiliation,
 		Expires: expires, URL: t.address(token), Device: p.Accounts.Device(person),
@@ -339,10 +339,10 @@ func lower(a, most auth.Affiliation) auth.Affiliation {
 	return a
 }
 
-// mint promises and mints a token of a session.
-func (p *Portal) mint(ctx context.Context, at sessions, s session, person account.Person, room auth.Room) (token, jti string, expires time.Time, err error) {
+// mint promises and mints a token of a session, for at most ttl.
+func (p *Portal) mint(ctx context.Context, at sessions, s session, person account.Person, room auth.Room, ttl time.Duration) (token, jti string, expires time.Time, err error) {
 	now := p.Now()
-	ttl := min(p.TokenTTL, s.Ends.Sub(now)).Truncate(time.Second)
+	ttl = min(ttl, s.Ends.Sub(now)).Truncate(time.Second)
 	if ttl <= 0 {
 		return "", "", time.Time{}, errNoSession
 	}
@@ -442,8 +442,9 @@ func (p *Portal) left(ctx context.Context, id, jti string) error {
 		return err
 	}
 	if p.Inside != nil {
-		others := slices.DeleteFunc(s.live(p.Now()), func(other string) bool { return other == jti })
-		if inside, err := p.Inside(ctx, others); err != nil || inside {
+		live, ended := s.tokens(p.Now())
+		others := slices.DeleteFunc(append(ended, live...), func(other string) bool { return other == jti })
+		if inside, err := p.Inside(ctx, others); err != nil || len(inside) > 0 {
 			return err
 		}
 	}

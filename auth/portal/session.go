@@ -1,6 +1,7 @@
 package portal
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -21,11 +22,14 @@ import (
 
 // Bounds of what is kept. A token has 35 bytes in the record of its session.
 const (
-	maxSessions = 20 // of a person; one more ends the oldest
-	maxTokens   = 64 // of a session that have not ended; one more ends the oldest with its bearer in no room
-	maxOpened   = 12 // rooms that a session remembers
+	maxSessions = 200 // of a person; one more ends one by which nobody is in a room, if there is one
+	maxTokens   = 64  // of a session that have not ended; one more ends the oldest with its bearer in no room
+	maxOpened   = 12  // rooms that a session remembers
 	maxIDToken  = 6 << 10
 )
+
+// stillTaken is how long after its end a token may be taken: the leeway of an issuer, and what minting took.
+const stillTaken = 2 * time.Minute
 
 // idLength is the length of a session's id: 132 bits of a hash.
 const idLength = 22
@@ -35,8 +39,10 @@ const idLength = 22
 type session struct {
 	ID     string         `json:"-"`
 	Person account.Person `json:"person"`
-	Begun  time.Time      `json:"begun"`
-	Ends   time.Time      `json:"-"` // the end of the record
+	// Program says that a program has logged in, by Enter: no browser has the session, and it gets no other token.
+	Program bool      `json:"program,omitempty"`
+	Begun   time.Time `json:"begun"`
+	Ends    time.Time `json:"-"` // the end of the record
 
 	// Of a login at a provider; empty otherwise.
 	Provider string `json:"provider,omitempty"`
@@ -45,7 +51,7 @@ type session struct {
 	SID      string `json:"sid,omitempty"`
 	IDToken  string `json:"id_token,omitempty"` // a hint for the logout there
 
-	Tokens []minted `json:"tokens,omitempty"` // that may still be live, the oldest first
+	Tokens []minted `json:"tokens,omitempty"` // that may be live, or have somebody inside; the oldest first
 	Opened []string `json:"opened,omitempty"` // rooms, the latest first; spelled as in tokens
 	// Over says that the session has ended, and that its tokens are still to be revoked.
 	Over bool `json:"over,omitempty"`
@@ -81,14 +87,35 @@ func idOf(cookie string) string { return hashed(cookie)[:idLength] }
 // jti returns the id of a token of a session.
 func (s session) jti(m minted) string { return s.ID + "." + m.Tail }
 
-// live returns the ids of the session's tokens that have not ended.
-func (s session) live(now time.Time) (all []string) {
+// tokens returns the ids of the session's tokens: those that may be live, and those that have ended.
+func (s session) tokens(now time.Time) (live, ended []string) {
 	for _, m := range s.Tokens {
-		if m.Exp > now.Unix() {
-			all = append(all, s.jti(m))
+		if m.Exp+int64(stillTaken/time.Second) > now.Unix() {
+			live = append(live, s.jti(m))
+		} else {
+			ended = append(ended, s.jti(m))
 		}
 	}
-	return all
+	return live, ended
+}
+
+// counting returns the ids of the session's tokens that may be live, or by which somebody is in a room: who is inside may stay there when
+// their token ends (on_expiry: keep). What cannot be said counts.
+func (p *Portal) counting(ctx context.Context, s session) []string {
+	live, ended := s.tokens(p.Now())
+	return append(p.withBearer(ctx, ended), live...)
+}
+
+// withBearer returns those of some tokens by which somebody is in a room. If that cannot be said, it is all.
+func (p *Portal) withBearer(ctx context.Context, tokens []string) []string {
+	if len(tokens) == 0 || p.Inside == nil {
+		return nil
+	}
+	inside, err := p.Inside(ctx, tokens)
+	if err != nil {
+		return tokens
+	}
+	return inside
 }
 
 // write returns the record of a session. What would be too long is left out: an ID token, without which the provider asks before it logs
@@ -195,15 +222,18 @@ func (p *Portal) promise(ctx context.Context, at sessions, id, room string, ends
 	if err != nil {
 		return "", err
 	}
-	var dropped string
-	if live := s.live(p.Now()); len(live) >= maxTokens {
-		dropped = p.oldest(ctx, live)
+	_, gone := s.tokens(p.Now())
+	counting := p.counting(ctx, s)
+	gone = slices.DeleteFunc(gone, func(jti string) bool { return slices.Contains(counting, jti) })
+	if len(counting) >= maxTokens {
+		dropped := p.oldest(ctx, counting)
 		if err := p.Revoke(ctx, []string{dropped}, "one token too many"); err != nil {
 			return "", err
 		}
+		gone = append(gone, dropped)
 	}
 	s, err = at.change(ctx, id, func(s *session) {
-		s.Tokens = append(slices.DeleteFunc(s.Tokens, func(m minted) bool { return m.Exp <= p.Now().Unix() || s.jti(m) == dropped }), m)
+		s.Tokens = append(slices.DeleteFunc(s.Tokens, func(m minted) bool { return slices.Contains(gone, s.jti(m)) }), m)
 		if room != "" {
 			s.Opened = append([]string{room}, slices.DeleteFunc(s.Opened, func(r string) bool { return r == room })...)
 			s.Opened = s.Opened[:min(len(s.Opened), maxOpened)]
@@ -212,16 +242,15 @@ func (p *Portal) promise(ctx context.Context, at sessions, id, room string, ends
 	return s.jti(m), err
 }
 
-// oldest returns the oldest of a session's tokens with its bearer in no room; the oldest of all if there is none.
-func (p *Portal) oldest(ctx context.Context, live []string) string {
-	if p.Inside != nil {
-		for _, jti := range live {
-			if inside, err := p.Inside(ctx, []string{jti}); err == nil && !inside {
-				return jti
-			}
+// oldest returns the oldest of a session's tokens whose bearer is in no room; the oldest of all if there is none.
+func (p *Portal) oldest(ctx context.Context, tokens []string) string {
+	inside := p.withBearer(ctx, tokens)
+	for _, jti := range tokens {
+		if !slices.Contains(inside, jti) {
+			return jti
 		}
 	}
-	return live[0]
+	return tokens[0]
 }
 
 // end ends a session: it counts no more, then its tokens are revoked, then it is gone. After an error its tokens may be live. Then the
@@ -245,9 +274,9 @@ func (p *Portal) end(ctx context.Context, at sessions, id, why string) error {
 
 // settle revokes the tokens of a session that is over.
 func (p *Portal) settle(ctx context.Context, at sessions, s session, why string) error {
-	if live := s.live(p.Now()); len(live) > 0 {
-		slices.Reverse(live) // somebody is more likely to be in a room by the latest
-		if err := p.Revoke(ctx, live, why); err != nil {
+	if tokens := p.counting(ctx, s); len(tokens) > 0 {
+		slices.Reverse(tokens) // somebody is more likely to be in a room by the latest
+		if err := p.Revoke(ctx, tokens, why); err != nil {
 			return fmt.Errorf("revoke the tokens of a session that has ended: %w", err)
 		}
 	}
@@ -274,32 +303,56 @@ func (p *Portal) endAll(ctx context.Context, at sessions, why string, which func
 	return errors.Join(append(errs, err)...)
 }
 
-// begin begins a session, and ends the person's oldest if there are too many.
+// begin begins a session, and ends another one of the person if there are too many.
 func (p *Portal) begin(ctx context.Context, at sessions, s session) error {
 	others, err := at.all(ctx, func(o session) bool { return o.Over || o.Person.ID == s.Person.ID })
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(others, func(a, b session) int { return a.Begun.Compare(b.Begun) })
-	live := len(others)
+	live := slices.DeleteFunc(slices.Clone(others), func(o session) bool { return o.Over })
 	for _, o := range others {
-		if o.Over {
-			live--
-			if err := p.settle(ctx, at, o, "its session has ended"); err != nil {
-				p.Log.Warn("the tokens of a session that has ended are still to be revoked", zap.Error(err))
+		if !o.Over {
+			continue
+		}
+		if err := p.settle(ctx, at, o, "its session has ended"); err != nil {
+			p.Log.Warn("the tokens of a session that has ended are still to be revoked", zap.Error(err))
+		}
+	}
+	if many := len(live) - maxSessions + 1; many > 0 {
+		p.sparable(ctx, live)
+		for _, o := range live[:many] {
+			if err := p.end(ctx, at, o.ID, "one login too many"); err != nil {
+				return err
 			}
 		}
 	}
-	for _, o := range others {
-		if o.Over || live < maxSessions {
-			continue
-		}
-		if err := p.end(ctx, at, o.ID, "one login too many"); err != nil {
-			return err
-		}
-		live--
-	}
 	return at.add(ctx, s)
+}
+
+// sparable sorts sessions of a person by how little is lost with them: first those of programs whose token has ended, then those by which
+// nobody is in a room, the oldest first. Many people may log in as one: a school with one account, or a program that does so for each host.
+func (p *Portal) sparable(ctx context.Context, all []session) {
+	var tokens []string
+	for _, s := range all {
+		live, ended := s.tokens(p.Now())
+		tokens = append(append(tokens, ended...), live...)
+	}
+	used := make(map[string]bool) // ids
+	for _, jti := range p.withBearer(ctx, tokens) {
+		id, _ := ofToken(jti)
+		used[id] = true
+	}
+	rank := func(s session) int {
+		live, _ := s.tokens(p.Now())
+		switch {
+		case used[s.ID]:
+			return 2
+		case !s.Program || len(live) > 0:
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(all, func(a, b session) int { return cmp.Or(rank(a)-rank(b), a.Begun.Compare(b.Begun)) })
 }
 
 // ofToken returns the id of the session that a token is of, by its jti.

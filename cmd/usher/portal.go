@@ -404,14 +404,21 @@ func (e *entrance) revoke(ctx context.Context, jti []string, why string) error {
 	return nil
 }
 
-// inside reports whether somebody is admitted to a room by one of these tokens.
-func (e *entrance) inside(_ context.Context, jti []string) (bool, error) {
+// inside returns those of these tokens by which somebody is admitted to a room.
+func (e *entrance) inside(_ context.Context, jti []string) ([]string, error) {
 	c, err := e.u.activeComponent()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	all, err := c.Grants("")
-	return slices.ContainsFunc(all, func(g component.LiveGrant) bool { return slices.Contains(jti, g.JTI) }), err
+	if err != nil {
+		return nil, err
+	}
+	admitted := make(map[string]bool, len(all))
+	for _, g := range all {
+		admitted[g.JTI] = true
+	}
+	return slices.DeleteFunc(slices.Clone(jti), func(id string) bool { return !admitted[id] }), nil
 }
 
 // mint makes the token of somebody who has logged in.
