@@ -198,39 +198,29 @@ func (s *server) miroToken(ctx context.Context, u Usher, b miroBody) (any, error
 
 // miroEnter checks the password of a body, and mints a token for a room that is valid for no longer than most, if that is not 0.
 func (s *server) miroEnter(ctx context.Context, u Usher, b miroBody, room string, most time.Duration) (LoggedIn, error) {
-	asked := LoginRequest{Username: b.text("username"), Password: b.text("password"), Room: room, Affiliation: "member"}
-	if asked.Username == "" || asked.Password == "" {
-		return LoggedIn{}, &miroError{http.StatusBadRequest, miroNoPassword}
-	}
-	if b.flag("presenter") {
-		asked.Affiliation = "owner"
-	}
-	var err error
-	if asked.TTL, err = b.lasting("expire"); err != nil {
+	key := keyOf(ctx)
+	asked, err := b.loginRequest(most, key.MaxTTL)
+	if err != nil {
 		return LoggedIn{}, err
-	}
-	for _, longest := range []time.Duration{most, keyOf(ctx).MaxTTL} {
-		if longest > 0 && (asked.TTL == 0 || asked.TTL > longest) {
-			asked.TTL = longest
-		}
 	}
 	switch {
 	case room != "":
 		if asked.Room, err = s.claim(ctx, u, room); err != nil {
 			return LoggedIn{}, err
 		}
-	case !keyOf(ctx).everywhere():
+	case !key.everywhere():
 		return LoggedIn{}, &miroError{http.StatusBadRequest, "room: name it, because the key is not for every room"}
 	}
-	asked.Device = s.devices.of(keyOf(ctx), asked.Username)
+	asked.Device = s.devices.of(key, asked.Username)
 	done, err := s.enter(ctx, asked)
-	if err == nil {
-		s.devices.keep(keyOf(ctx), asked.Username, done.Device)
+	if err != nil {
+		return LoggedIn{}, err
 	}
-	if err == nil && done.Token == "" {
-		err = &miroError{http.StatusBadRequest, "room: name it, because a token is for one room, and the account has not just one"}
+	s.devices.keep(key, asked.Username, done.Device)
+	if done.Token == "" {
+		return LoggedIn{}, &miroError{http.StatusBadRequest, "room: name it, because a token is for one room, and the account has not just one"}
 	}
-	return done, err
+	return done, nil
 }
 
 // devices are what logins by the key of a script brought. So the script is a device that is known: strangers who try passwords at the
@@ -419,10 +409,11 @@ func (s *server) miroActive(ctx context.Context, u Usher, b miroBody) (any, erro
 
 // miroLogin checks a password, and mints a token if the room is known.
 func (s *server) miroLogin(ctx context.Context, _ Usher, b miroBody) (any, error) {
-	asked := LoginRequest{Username: b.text("username"), Password: b.text("password"), Room: b.text("room")}
-	if asked.Username == "" || asked.Password == "" {
-		return nil, &miroError{http.StatusBadRequest, miroNoPassword}
+	asked, err := b.loginRequest()
+	if err != nil {
+		return nil, err
 	}
+	asked.Room, asked.Affiliation = b.text("room"), "" // all that the account may be
 	done, err := s.enter(ctx, asked)
 	if err != nil {
 		return nil, err

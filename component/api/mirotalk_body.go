@@ -61,6 +61,26 @@ func (b miroBody) child(name string) (child miroBody, has bool) {
 	return child, has
 }
 
+// loginRequest returns the name, the password, and what is asked of the token: presenter for all that the account may be, and expire. It
+// lasts for none of these times longer, of those that are not 0.
+func (b miroBody) loginRequest(most ...time.Duration) (LoginRequest, error) {
+	asked := LoginRequest{Username: b.text("username"), Password: b.text("password"), Affiliation: "member"}
+	if asked.Username == "" || asked.Password == "" {
+		return asked, &miroError{http.StatusBadRequest, miroNoPassword}
+	}
+	if b.flag("presenter") {
+		asked.Affiliation = "owner"
+	}
+	var err error
+	asked.TTL, err = b.lasting("expire")
+	for _, longest := range most {
+		if longest > 0 && (asked.TTL == 0 || asked.TTL > longest) {
+			asked.TTL = longest
+		}
+	}
+	return asked, err
+}
+
 // lasting returns how long a token is to be valid, 0 if nothing is said of it. A number has seconds (npm's jsonwebtoken, expiresIn).
 func (b miroBody) lasting(name string) (time.Duration, error) {
 	value, _ := b.object.Get(name)
