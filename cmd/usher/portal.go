@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/lestrrat-go/jwx/v2/jwa"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
+	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/portal"
@@ -113,7 +115,7 @@ type entrance struct {
 	keyFile string
 	people  *people
 	changed map[string]auth.Room // rooms to be looked at again
-	left    map[string]time.Time // ids of tokens with bearers who have left a room and not come back, and when
+	left    map[string]time.Time // ids of tokens with bearers who have left a room and not come back, and when they were seen last
 	reload  bool                 // sessions of people who are gone or changed are to be ended
 	some    chan struct{}        // has an entry if anything of these is to be done
 }
@@ -296,7 +298,7 @@ func (e *entrance) tell(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			e.tellLeft(time.Now())
+			e.tellLeft(ctx, time.Now())
 			continue
 		case <-sweep.C:
 			e.Reloaded(ctx)
@@ -316,24 +318,52 @@ func (e *entrance) tell(ctx context.Context) {
 	}
 }
 
-// tellLeft tells the portal of hosts who have not come back. Somebody in a breakout room has their right in its main room meanwhile.
-func (e *entrance) tellLeft(now time.Time) {
+// tellLeft tells the portal of hosts who have not come back. They may be on the way into a breakout room, there, or on the way back.
+func (e *entrance) tellLeft(ctx context.Context, now time.Time) {
 	c := e.u.component()
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if c == nil {
 		clear(e.left) // another usher knows who is where
 	}
-	if len(e.left) == 0 {
-		return
-	}
-	all, _ := c.Grants("") // fails for rooms alone
-	for jti, at := range e.left {
-		if now.Sub(at) >= comesBack && !slices.ContainsFunc(all, func(g component.LiveGrant) bool { return g.JTI == jti }) {
+	pending := slices.Collect(maps.Keys(e.left))
+	e.mu.Unlock()
+	for _, jti := range pending {
+		seen := e.isInside(ctx, c, jti, now)
+		e.mu.Lock()
+		at, still := e.left[jti] // or else they have come back meanwhile
+		over := still && !seen && now.Sub(at) >= comesBack
+		switch {
+		case over:
 			delete(e.left, jti)
+		case still && seen:
+			e.left[jti] = now
+		}
+		e.mu.Unlock()
+		if over {
 			e.Left(jti)
 		}
 	}
+}
+
+// isInside reports whether somebody is in a room by a token, or was let in a moment ago. Somebody in a breakout room has their
+// right in the main room; as long as there are breakout rooms, those who have left keep it, too.
+func (e *entrance) isInside(ctx context.Context, c *component.Component, jti string, now time.Time) bool {
+	all, _ := c.Grants("") // fails for rooms alone
+	return slices.ContainsFunc(all, func(g component.LiveGrant) bool {
+		return g.JTI == jti && (now.Sub(g.At) < comesBack || e.isSeen(ctx, c, g))
+	})
+}
+
+// isSeen reports whether somebody is in the room of their right, or in a breakout room.
+func (e *entrance) isSeen(ctx context.Context, c *component.Component, g component.LiveGrant) bool {
+	breakout := e.u.began.Rooms.Breakout
+	return slices.ContainsFunc(c.Rooms(), func(r component.RoomSummary) bool {
+		if !r.Room.Equal(g.Room) && (breakout.Equal(jid.JID{}) || !r.Room.Domain().Equal(breakout)) {
+			return false
+		}
+		v, err := c.Room(ctx, r.Room.String())
+		return err == nil && slices.ContainsFunc(v.Occupants, func(o component.Occupant) bool { return o.Inside && o.Who.Equal(g.Who) })
+	})
 }
 
 // activeComponent returns the Component, if this usher is the active one.

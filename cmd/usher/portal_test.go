@@ -7,7 +7,9 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -200,26 +202,36 @@ func TestPortal(t *testing.T) {
 	}
 }
 
-func testPortal(t *testing.T, scene scene) {
+// staging starts the demo's server, and usher beside it, with a change of usher.yaml.
+func staging(t *testing.T, scene scene, change func(yaml string)) (s *stage, stop func() error) {
+	t.Helper()
 	needsProsody(t)
 	s, err := newStage(t.Context(), scene)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := s.close(); err != nil {
 			t.Error(err)
 		}
-	}()
+	})
 	s.Tap(secrets.Tap)
 	if err := s.write(); err != nil {
 		t.Fatal(err)
 	}
 	secrets.Plant("the password of a host", s.hostPassword)
-	stop, err := s.serve(t.Context(), s.path("usher.yaml"))
+	change(s.path("usher.yaml"))
+	stop, err = s.serve(t.Context(), s.path("usher.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	stop = sync.OnceValue(stop)
+	t.Cleanup(func() { _ = stop() })
+	return s, stop
+}
+
+func testPortal(t *testing.T, scene scene) {
+	s, stop := staging(t, scene, func(string) {})
 	b, stranger := newBrowser(t, s.portal), newBrowser(t, s.portal)
 	guest, host := s.Client(t, prosodytest.ClientOptions{Host: s.guests}), s.Client(t, prosodytest.ClientOptions{Host: s.tokens})
 	room := s.room()
@@ -480,14 +492,97 @@ func TestPortalUntilHostLeft(t *testing.T) {
 	enters(t, host, room, b.get("/login?room=standup").token(t, "standup"), "juliet")
 	leaves(second, "nurse")
 	// The nurse is gone for good, and Juliet is not.
-	for late := time.Now().Add(time.Minute); other.get("/login?room=standup").status == http.StatusSeeOther; {
+	other.isLoggedOut()
+	b.get("/login?room=standup").token(t, "standup")
+	s.end()
+}
+
+// isLoggedOut waits until the session has ended.
+func (b *browser) isLoggedOut() {
+	b.Helper()
+	for late := time.Now().Add(time.Minute); b.get("/login?room=standup").status == http.StatusSeeOther; {
 		if time.Now().After(late) {
-			t.Fatal("the session does not end")
+			b.Fatal("the session does not end")
 		}
 		<-time.After(100 * time.Millisecond)
 	}
-	b.get("/login?room=standup").token(t, "standup")
-	s.end()
+}
+
+// TestPortalBreakoutRoom: a host who goes into a breakout room has not left. Who leaves from there has.
+func TestPortalBreakoutRoom(t *testing.T) {
+	s, stop := staging(t, jicofoScene, func(yaml string) {
+		edit(t, yaml, "users_file: users.yaml", "users_file: users.yaml, session: until-host-left")
+	})
+	room := s.room()
+	away, gone := newBrowser(t, s.portal), newBrowser(t, s.portal)
+	var people []*prosodytest.Client
+	for range 3 {
+		people = append(people, s.Client(t, prosodytest.ClientOptions{Host: s.tokens}))
+	}
+	stays, err := s.mint(s.appSecret, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	enters(t, people[0], room, stays, "stays")
+	enters(t, people[1], room, away.logsIn(demoHost, s.hostPassword, "standup"), "away")
+	enters(t, people[2], room, gone.logsIn(demoHost, s.hostPassword, "standup"), "gone")
+	// Before Jicofo usher looks at rooms every second, and does not see who comes and goes in between.
+	sees := func(room string, c *prosodytest.Client) {
+		t.Helper()
+		for late := time.Now().Add(time.Minute); ; {
+			var v struct {
+				Occupants []struct {
+					JID    string `json:"id"`
+					Inside bool
+				}
+			}
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.api+"/api/v1/rooms/"+room, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", "Bearer "+s.key)
+			req.Close = true
+			answer, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said, err := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			if err := errors.Join(err, json.Unmarshal(said, &v)); err != nil {
+				t.Fatal(err)
+			}
+			for _, o := range v.Occupants {
+				if o.Inside && o.JID == c.BareJID() {
+					return
+				}
+			}
+			if time.Now().After(late) {
+				t.Fatalf("%s is not seen inside: %s", c.BareJID(), said)
+			}
+			<-time.After(200 * time.Millisecond) // the key may ask so often
+		}
+	}
+	for _, c := range people {
+		sees("standup", c)
+	}
+	side, err := people[0].AddBreakout(t.Context(), s.breakout, "the side room")
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaves := func(c *prosodytest.Client, room, nick string) {
+		c.Sends("<presence type='unavailable' to='" + room + "/" + nick + "'/>")
+		isOut(t, c, room, nick)
+	}
+	leaves(people[1], room, "away")
+	enters(t, people[1], side, "", "away")
+	leaves(people[2], room, "gone")
+	gone.isLoggedOut()
+	away.get("/login?room=standup").token(t, "standup")
+	leaves(people[1], side, "away")
+	away.isLoggedOut()
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestPortalProvider logs teachers in at a provider of OpenID Connect. Others get no token. A teacher who logs out at the provider is out
