@@ -10,20 +10,19 @@ import (
 	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
-// What people without a session may do, each network by itself. Attempts to log in have limits of their own, see account.Directory.
+// What strangers may do, each network by itself. Attempts to log in have limits of their own, see account.Directory.
 const (
-	flowsEvery, flowsBurst = 1, 30  // logins begun at a provider, a second: each is a record in the store
-	looksEvery, looksBurst = 5, 200 // questions about rooms, a second: a whole school may be behind one address
-	toldEvery, toldBurst   = 1, 20  // calls in the audit log, a second
+	flowsEvery, flowsBurst = 3, 200 // logins begun at a provider, a second: each is a record in the store, and a school may be behind one address
+	looksEvery, looksBurst = 5, 200 // questions about rooms of which nothing is known at the moment, a second
 	// maxNetworks is how many networks are remembered. Beyond that all have one limit together.
 	maxNetworks = 4096
 )
 
 // limits are the limits of networks.
 type limits struct {
-	now                 func() time.Time
-	mu                  sync.Mutex
-	flows, looks, tells networks
+	now          func() time.Time
+	mu           sync.Mutex
+	flows, looks networks
 }
 
 // networks are the limiters of one thing that is limited.
@@ -39,13 +38,11 @@ func newLimits(now func() time.Time) *limits {
 		now:   now,
 		flows: networks{every: flowsEvery, burst: flowsBurst, of: make(map[netip.Prefix]*rate.Limiter)},
 		looks: networks{every: looksEvery, burst: looksBurst, of: make(map[netip.Prefix]*rate.Limiter)},
-		tells: networks{every: toldEvery, burst: toldBurst, of: make(map[netip.Prefix]*rate.Limiter)},
 	}
 }
 
 func (l *limits) flow(a netip.Addr) bool { return l.allow(&l.flows, a) }
 func (l *limits) look(a netip.Addr) bool { return l.allow(&l.looks, a) }
-func (l *limits) told(a netip.Addr) bool { return l.allow(&l.tells, a) }
 
 func (l *limits) allow(n *networks, a netip.Addr) bool {
 	l.mu.Lock()

@@ -156,11 +156,17 @@ func (v *visit) handOver(ctx context.Context, s session, person account.Person, 
 	switch {
 	case err != nil:
 		v.unavailable(err)
-		return
 	case !may:
+		v.deed = true
 		v.showRooms(ctx, http.StatusForbidden, s, person, page.NotYours)
-		return
+	default:
+		v.hand(ctx, s, person, t)
 	}
+}
+
+// hand sends a person into a room that they may open.
+func (v *visit) hand(ctx context.Context, s session, person account.Person, t trip) {
+	v.deed = true
 	token, _, _, err := v.mint(ctx, v.at, s, person, t.room, v.TokenTTL)
 	switch {
 	case errors.Is(err, errNoSession): // it has ended this very moment
@@ -201,6 +207,7 @@ func (v *visit) form() (url.Values, bool) {
 func (p *Portal) login(v *visit) {
 	ctx, cancel := v.within()
 	defer cancel()
+	v.deed = true
 	form, ok := v.form()
 	if !ok {
 		return
@@ -277,7 +284,11 @@ func (v *visit) loggedIn(ctx context.Context, s session, t trip) {
 		v.to("/rooms")
 		return
 	}
-	v.handOver(ctx, s, s.Person, t)
+	if may, err := v.allowed(ctx, s.Person, t.room); err != nil || !may {
+		v.to("/login?" + t.fields().Encode()) // where a page says so that can be loaded again
+		return
+	}
+	v.hand(ctx, s, s.Person, t)
 }
 
 // logout ends the session, and sends the browser to its provider, which ends its own (RP-Initiated Logout 1.0). It is Jitsi's
@@ -287,6 +298,7 @@ func (p *Portal) logout(v *visit) {
 	defer cancel()
 	s, _, err := v.session(ctx)
 	if cookie := get(v.r, p.cookies.session); cookie != "" && (err == nil || errors.Is(err, errNoSession)) {
+		v.deed = true
 		err = p.end(ctx, v.at, idOf(cookie), "logged out") // also one that is over, with tokens that are still to be revoked
 	}
 	if err != nil && !errors.Is(err, errNoSession) {

@@ -537,7 +537,11 @@ func TestParityOpenIDConnect(t *testing.T) {
 		{"alice", "class-1", 303, meet + "/class-1?jwt=eyJ"}, {"alice", "board", 403, ""}, {"bob", "class-1", 403, ""},
 	} {
 		v := s.visitor()
-		s.wants(tt.user+" in "+tt.room, v.get(v.through(provider, tt.user, tt.room)), tt.status, tt.to)
+		answer := v.get(v.through(provider, tt.user, tt.room))
+		if strings.HasPrefix(answer.to, "/login?") { // logged in, where a page says that this is not their room
+			answer = v.get(answer.to)
+		}
+		s.wants(tt.user+" in "+tt.room, answer, tt.status, tt.to)
 	}
 	s.wants("another browser", s.visitor().get(s.visitor().through(provider, "alice", "class-1")), 400, "")
 	if len(s.minted) != 1 || s.minted[0].Person.Display != "Alice A." || s.minted[0].Person.Affiliation != auth.Owner {

@@ -55,7 +55,8 @@ type Options struct {
 	Revoke func(ctx context.Context, jti []string, why string) error
 	// Inside returns those of these tokens by which somebody is in a room. Nil: nobody ever is.
 	Inside func(ctx context.Context, jti []string) ([]string, error)
-	// Called is told of each call that somebody with a session makes, of each login, and of some of all others. It must not block.
+	// Called is told of each call that logs somebody in or out, gets a token or does something with a room, or is refused. Strangers cause as
+	// many as they like. It must not block.
 	Called func(Call)
 	// TokenTTL is how long a token lasts, and Session a session; zero for an hour, and for 12 hours. UntilHostLeft ends a session when
 	// its tokens' bearer has left all rooms.

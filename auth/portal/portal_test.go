@@ -66,6 +66,7 @@ func TestRoutes(t *testing.T) {
 		"GET /wait/standup":                 {{200, `data-events="/wait/standup/events"`}, {200, "standup"}, {200, "standup"}},
 		"GET /wait/acme/standup":            {{200, `data-events="/wait/acme/standup/events"`}, {200, "standup"}, {200, "standup"}},
 		"GET /wait/[acme]standup":           {{200, `data-events="/wait/acme/standup/events"`}, {200, "standup"}, {200, "standup"}},
+		"GET /wait/[acme]events":            {{200, `data-events="/wait/[acme]events/events"`}, {200, "events"}, {200, "events"}},
 		"GET /wait/100%2525":                {{200, meet + "/100%2525"}, {200, meet + "/100%2525"}, {200, meet + "/100%2525"}},
 		"GET /wait/open":                    {{200, "data-ready"}, {200, "data-ready"}, {200, "data-ready"}},
 		"GET /wait/%2e%2e":                  {{400, "<h1>"}, {400, "<h1>"}, {400, "<h1>"}},
@@ -163,6 +164,41 @@ func TestLogin(t *testing.T) {
 	}
 	if last := f.calls[len(f.calls)-1]; last.Who != "account:romeo" || last.Path != "/login" || last.Method != "POST" || last.Remote != "192.0.2.1" || last.Status != 303 {
 		t.Errorf("told of %+v", last)
+	}
+}
+
+// TestCalled: the audit log is told of what people do, and of what is refused; not of pages that are only read.
+func TestCalled(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.rooms["nursery"] = RoomState{Open: true}
+	b := f.browser(f.portal())
+	b.get("/login?room=nursery")
+	b.post("/login", "name", "nurse", "password", "wrong")
+	b.login("nurse", "room", "nursery")
+	b.get("/rooms")
+	b.get("/login?room=nursery")
+	b.post("/rooms/lock", "room", "nursery")
+	b.get("/login?room=elsewhere")
+	b.get("/nothing")
+	b.get("/style.css")
+	b.get("/logout")
+	b.get("/logout")
+	const who = "account:nurse"
+	want := []Call{
+		{Method: "POST", Path: "/login", Status: 401}, {Method: "POST", Path: "/login", Status: 303, Who: who, Room: "nursery"},
+		{Method: "GET", Path: "/login", Status: 303, Who: who, Room: "nursery"}, {Method: "POST", Path: "/rooms/lock", Status: 303, Who: who, Room: "nursery"},
+		{Method: "GET", Path: "/login", Status: 403, Who: who, Room: "elsewhere"}, {Method: "GET", Status: 404},
+		{Method: "GET", Path: "/logout", Status: 200, Who: who},
+	}
+	if len(f.calls) != len(want) {
+		t.Fatalf("told of %+v", f.calls)
+	}
+	for i, c := range f.calls {
+		want[i].At, want[i].Remote = f.now, "192.0.2.1"
+		if c != want[i] {
+			t.Errorf("told of %+v, want %+v", c, want[i])
+		}
 	}
 }
 
@@ -380,6 +416,9 @@ func TestRooms(t *testing.T) {
 	wants(t, "no tenant typed", b.post("/rooms", "room", "Ward"), 303, meet+"/acme/Ward?jwt=")
 	wants(t, "lock", b.post("/rooms/lock", "room", "[acme]ward"), 303, "said=locked")
 	wants(t, "end", b.post("/rooms/end", "room", "nursery"), 303, "said=ended")
+	if path := waitPath(auth.Room{Tenant: "acme", Name: "events"}); path != "/wait/[acme]events" {
+		t.Error(path)
+	}
 	if want := "lock true [acme]ward,end nursery"; strings.Join(f.steers, ",") != want {
 		t.Errorf("%v, want %s", f.steers, want)
 	}
@@ -584,6 +623,7 @@ func TestEnter(t *testing.T) {
 	if e, err := p.Enter(t.Context(), as("romeo", Login{})); err != nil || e.Token != "" || len(e.Rooms) != 2 {
 		t.Errorf("no room: %+v, %v", e, err)
 	}
+	f.forward(time.Second)
 	for room, want := range map[string]error{"[evil]x": ErrNotRoom, "..": ErrRoom, " ": ErrRoom, "a\nb": ErrRoom} {
 		if _, err := p.Enter(t.Context(), as("romeo", Login{Room: room})); !errors.Is(err, want) {
 			t.Errorf("%q: %v", room, err)

@@ -110,6 +110,7 @@ func (v *visit) take(ctx context.Context, state string) (flow, error) {
 func (p *Portal) callback(v *visit) {
 	ctx, cancel := v.within()
 	defer cancel()
+	v.deed = true
 	query := v.r.URL.Query()
 	f, err := v.take(ctx, query.Get("state"))
 	all := p.providers()
@@ -159,6 +160,7 @@ func (v *visit) notFinished(err error, t trip) {
 func (p *Portal) backChannel(v *visit) {
 	ctx, cancel := v.within()
 	defer cancel()
+	v.deed = true
 	v.w.Header().Set("Content-Type", "application/json")
 	all, err := p.providers(), v.r.ParseForm()
 	if all == nil {
@@ -197,7 +199,7 @@ func (p *Portal) loggedOutThere(ctx context.Context, at sessions, out oidc.Out) 
 			return err
 		}
 	}
-	if err := p.endAll(ctx, at, "logged out at the provider", covered(out)); err != nil {
+	if err := p.endAll(ctx, at, "logged out at the provider", covered(out), out.Subject, out.SID); err != nil {
 		return err
 	}
 	return at.Put(ctx, used)

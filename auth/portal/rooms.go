@@ -133,6 +133,7 @@ func (v *visit) rows(ctx context.Context, rooms []auth.Room, person account.Pers
 func (p *Portal) open(v *visit) {
 	ctx, cancel := v.within()
 	defer cancel()
+	v.deed = true
 	s, person, ok := v.member(ctx)
 	if !ok {
 		return
@@ -185,6 +186,7 @@ func (p *Portal) steer(how steering) func(*visit) {
 	return func(v *visit) {
 		ctx, cancel := v.within()
 		defer cancel()
+		v.deed = true
 		s, person, ok := v.member(ctx)
 		if !ok {
 			return

@@ -32,7 +32,7 @@ type visit struct {
 	call   Call
 	remote netip.Addr
 	at     sessions
-	told   bool // whether the call was told of
+	deed   bool // whether the call does something, or tries to
 }
 
 type visitName struct{}
@@ -155,13 +155,11 @@ func (v *visit) ended() {
 	}
 }
 
-// tell tells of the call, once. Of what strangers do, it tells a part: otherwise they could fill the audit log.
+// tell tells of the call. Pages that are only read, some of them every few seconds, are nobody's deed.
 func (v *visit) tell() {
-	read := v.call.Method == http.MethodGet && !strings.HasPrefix(v.r.URL.Path, callbackPath) // there somebody comes back from a login
-	if v.told || v.call.Who == "" && (read || !v.limits.told(v.remote)) {
+	if !v.deed && v.w.status < http.StatusBadRequest {
 		return
 	}
-	v.told = true
 	if _, path, ok := strings.Cut(v.r.Pattern, " "); ok {
 		v.call.Path = path
 	}
@@ -171,8 +169,6 @@ func (v *visit) tell() {
 	v.call.Took = v.Now().Sub(v.call.At)
 	v.Called(v.call)
 }
-
-const callbackPath = "/login/callback/"
 
 // method returns the method of a request, if it is one.
 func method(r *http.Request) string {

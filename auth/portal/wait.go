@@ -21,8 +21,11 @@ import (
 
 // waitPath returns the path of the page on which guests of a room wait.
 func waitPath(room auth.Room) string {
-	if room.Tenant == "" {
+	switch {
+	case room.Tenant == "":
 		return "/wait/" + encode(room.Name)
+	case room.Name == "events": // which is the stream of a room with the tenant's name otherwise
+		return "/wait/[" + encode(room.Tenant) + "]" + room.Name
 	}
 	return "/wait/" + encode(room.Tenant) + "/" + encode(room.Name)
 }
@@ -69,7 +72,7 @@ func (p *Portal) wait(v *visit) {
 
 // ready reports whether a guest may go on into a room. It answers, and ok is false, if that cannot be said.
 func (v *visit) ready(ctx context.Context, room auth.Room) (ready, ok bool) {
-	if !v.limits.look(v.remote) {
+	if !v.mayLook(room) {
 		v.w.Header().Set("Retry-After", "10")
 		v.notice(http.StatusTooManyRequests, page.TooMany, "")
 		return false, false
@@ -81,12 +84,16 @@ func (v *visit) ready(ctx context.Context, room auth.Room) (ready, ok bool) {
 	return err == nil && state.ready(), true
 }
 
+// mayLook reports whether a stranger may ask about a room. It costs nothing while it is known: all who wait in one room may be behind one
+// address.
+func (v *visit) mayLook(room auth.Room) bool { return v.looks.has(room) || v.limits.look(v.remote) }
+
 // ready reports whether a guest can enter.
 func (s RoomState) ready() bool { return s.HostInside && !s.Locked }
 
 const (
 	// maxStreams is how many guests may wait with a stream at once, and maxOfNetwork how many of one network. Others load the page again.
-	maxStreams, maxOfNetwork = 600, 150
+	maxStreams, maxOfNetwork = 600, 300
 	// streamLasts ends a stream: the browser opens another one, perhaps at an usher that is active now.
 	streamLasts = 10 * time.Minute
 	// beatEvery is the interval of what shows that the stream lives; then the room is looked at again, too.
@@ -102,11 +109,11 @@ func (p *Portal) events(v *visit) {
 		v.badTrip(err)
 		return
 	}
-	watch, ok := p.watches.begin(t.room, v.remote)
-	if !ok || !p.limits.look(v.remote) {
-		if ok {
-			p.watches.end(t.room, v.remote)
-		}
+	watch, ok := (*watch)(nil), v.mayLook(t.room)
+	if ok {
+		watch, ok = p.watches.begin(t.room, v.remote)
+	}
+	if !ok {
 		v.w.Header().Set("Retry-After", "10")
 		v.w.WriteHeader(http.StatusServiceUnavailable)
 		return
@@ -296,6 +303,14 @@ func (l *looks) of(ctx context.Context, room auth.Room) *look {
 	l.known[key] = has
 	go l.ask(context.WithoutCancel(ctx), room, has) // for all who wait, so it does not end with the first of them
 	return has
+}
+
+// has reports whether the state of a room is known, or is being asked.
+func (l *looks) has(room auth.Room) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known := l.known[nameOf(room)]
+	return known != nil && (known.until.IsZero() || l.now().Before(known.until))
 }
 
 func (l *looks) ask(ctx context.Context, room auth.Room, has *look) {

@@ -214,7 +214,7 @@ func TestLooks(t *testing.T) {
 	many := f.browser(p)
 	many.from = "198.51.100.1:1"
 	for n := 0; ; n++ {
-		w := many.get("/wait/standup")
+		w := many.get(fmt.Sprint("/wait/room", n))
 		if w.Code == http.StatusTooManyRequests && w.Header().Get("Retry-After") != "" {
 			break
 		}
@@ -223,6 +223,9 @@ func TestLooks(t *testing.T) {
 		}
 	}
 	wants(t, "another network", b.get("/wait/standup"), 200, "standup")
+	for range 10 { // all who wait in one room may be behind one address
+		wants(t, "the same room", many.get("/wait/standup"), 200, "standup")
+	}
 }
 
 // TestSlow: clients that send half of their headers or body, or more than may be, or that do not read, do not last, and keep nobody out.
