@@ -253,7 +253,7 @@ func (p *Portal) promise(ctx context.Context, at sessions, id, room string, ends
 	return s.jti(m), err
 }
 
-// oldest returns the oldest of a session's tokens whose bearer is in no room; the oldest of all if there is none.
+// oldest returns the oldest of a session's tokens by which nobody is in a room; the oldest of all if there is none.
 func (p *Portal) oldest(ctx context.Context, tokens []string) string {
 	inside := p.withBearer(ctx, tokens)
 	for _, jti := range tokens {
@@ -340,7 +340,7 @@ func (p *Portal) begin(ctx context.Context, at sessions, s session) error {
 	return at.add(ctx, s)
 }
 
-// sparable sorts sessions of a person by how little is lost with them: first those of programs whose token has ended, then those by which
+// sparable sorts sessions of a person by how little is lost with them: first those of programs with a token that has ended, then those by which
 // nobody is in a room, the oldest first. Many people may log in as one: a school with one account, or a program that does so for each host.
 func (p *Portal) sparable(ctx context.Context, all []session) {
 	var tokens []string

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"path"
 	"strings"
 	"time"
 
@@ -77,8 +78,8 @@ func (v *visit) headers() {
 
 // admitted reports whether the request is for this portal, and whether it can be answered now.
 func (v *visit) admitted() bool {
-	switch path := v.r.URL.Path; {
-	case path == "/style.css", path == "/portal.js", path == "/.well-known/jwks.json":
+	switch at := v.r.URL.Path; {
+	case at == "/style.css", at == "/portal.js", at == "/.well-known/jwks.json":
 		return true // the same for everybody, whatever the portal is called
 	case !v.sameHost():
 		v.w.Header().Set("Content-Type", "text/plain; charset=utf-8")
@@ -87,6 +88,10 @@ func (v *visit) admitted() bool {
 		return false
 	case v.guard.Check(v.r) != nil:
 		v.notice(http.StatusForbidden, page.Elsewhere, "/")
+		return false
+	}
+	if at := v.r.URL.EscapedPath(); at != path.Clean(at) && (at == "//" || at != path.Clean(at)+"/") {
+		v.notice(http.StatusNotFound, page.BadLink, "/") // http.ServeMux would lead to an address that a stranger has written
 		return false
 	}
 	var ok bool
