@@ -13,6 +13,7 @@ import (
 // What strangers may do, each network by itself. Attempts to log in have limits of their own, see account.Directory.
 const (
 	flowsEvery, flowsBurst = 3, 200 // logins begun at a provider, a second: each is a record in the store, and a school may be behind one address
+	linesEvery, linesBurst = 1, 20  // lines in the log, a second
 	looksEvery, looksBurst = 5, 200 // questions about rooms of which nothing is known at the moment, a second
 	// maxNetworks is how many networks are remembered. Beyond that all have one limit together.
 	maxNetworks = 4096
@@ -20,9 +21,9 @@ const (
 
 // limits are the limits of networks.
 type limits struct {
-	now          func() time.Time
-	mu           sync.Mutex
-	flows, looks networks
+	now                 func() time.Time
+	mu                  sync.Mutex
+	flows, looks, lines networks
 }
 
 // networks are the limiters of one thing that is limited.
@@ -37,11 +38,13 @@ func newLimits(now func() time.Time) *limits {
 	return &limits{
 		now:   now,
 		flows: networks{every: flowsEvery, burst: flowsBurst, of: make(map[netip.Prefix]*rate.Limiter)},
+		lines: networks{every: linesEvery, burst: linesBurst, of: make(map[netip.Prefix]*rate.Limiter)},
 		looks: networks{every: looksEvery, burst: looksBurst, of: make(map[netip.Prefix]*rate.Limiter)},
 	}
 }
 
 func (l *limits) flow(a netip.Addr) bool { return l.allow(&l.flows, a) }
+func (l *limits) line(a netip.Addr) bool { return l.allow(&l.lines, a) }
 func (l *limits) look(a netip.Addr) bool { return l.allow(&l.looks, a) }
 
 func (l *limits) allow(n *networks, a netip.Addr) bool {

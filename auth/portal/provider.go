@@ -152,7 +152,7 @@ func (v *visit) notFinished(err error, t trip) {
 		v.w.Header().Set("Retry-After", laterSeconds)
 		v.notice(http.StatusServiceUnavailable, page.Unavailable, again)
 	}
-	v.Log.Info("a login at a provider did not go well", zap.Error(err))
+	v.log(zap.InfoLevel, "a login at a provider did not go well", err)
 }
 
 // backChannel ends sessions that have ended at their provider (OpenID Connect Back-Channel Logout 1.0 §2.7): those of one session there,
@@ -175,7 +175,7 @@ func (p *Portal) backChannel(v *visit) {
 		err = p.loggedOutThere(ctx, v.at, out)
 	}
 	if err != nil {
-		v.Log.Warn("a logout at a provider was not followed", zap.Error(err))
+		v.log(zap.WarnLevel, "a logout at a provider was not followed", err)
 		v.w.WriteHeader(http.StatusBadRequest)
 		_, _ = v.w.Write([]byte(`{"error":"invalid_request"}` + "\n")) // fails if the provider has gone
 	}

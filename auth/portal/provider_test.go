@@ -208,6 +208,13 @@ func TestBackChannel(t *testing.T) {
 	wants(t, "of somebody else", logout(school.Sign("logout+jwt", school.LogoutClaims("usher", "somebody-else", ""))), 200, "")
 	wants(t, "the desk", desk.get("/rooms"), 200, "")
 
+	for range 3 * linesBurst {
+		logout("a.b.c")
+	}
+	if n := f.logged.FilterMessageSnippet("was not followed").Len(); n > 2*linesBurst {
+		t.Errorf("strangers cause %d lines in the log", n)
+	}
+
 	// All of the person, by an administrator of the provider.
 	began := time.Now()
 	if school.Logout("alice") == 0 {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/xmpp-usher/usher/auth/portal/account"
 	"github.com/xmpp-usher/usher/auth/portal/page"
@@ -125,10 +126,17 @@ func (v *visit) notice(status int, text page.Text, again string) {
 	v.pages.Notice(v.w, v.r, status, page.Notice{Text: text, Again: again})
 }
 
+// log logs that a request has failed, unless the network of the client has caused many such lines.
+func (v *visit) log(level zapcore.Level, what string, err error) {
+	if v.limits.line(v.remote) {
+		v.Log.Log(level, what, zap.Error(err), zap.String("remote", v.call.Remote))
+	}
+}
+
 // later answers that this cannot be done now. What failed is logged.
 func (v *visit) later(err error, what string) {
 	if err != nil && v.r.Context().Err() == nil {
-		v.Log.Warn("the portal could not answer: "+what, zap.Error(err))
+		v.log(zap.WarnLevel, "the portal could not answer: "+what, err)
 	}
 	v.w.Header().Set("Retry-After", laterSeconds)
 	v.notice(http.StatusServiceUnavailable, page.Later, "")
