@@ -363,12 +363,15 @@ func (o *observed) turn() {
 	o.took += time.Since(began)
 }
 
-// cpu returns the CPU time that the process has used, to the nanosecond (proc(5): schedstat of each thread; Go ends none).
-func (o *observed) cpu() (used time.Duration) {
-	o.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", o.cmd.Process.Pid))
+// cpu returns the CPU time that the process has used.
+func (o *observed) cpu() time.Duration { o.Helper(); return cpuOf(o.B, o.cmd.Process.Pid) }
+
+// cpuOf returns the CPU time that a process has used, to the nanosecond (proc(5): schedstat of each thread; Go ends none).
+func cpuOf(b *testing.B, pid int) (used time.Duration) {
+	b.Helper()
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
 	if err != nil || len(threads) == 0 {
-		o.Skip("this kernel does not tell what threads use")
+		b.Skip("this kernel does not tell what threads use")
 	}
 	for _, file := range threads {
 		stat, err := os.ReadFile(file)
@@ -378,7 +381,7 @@ func (o *observed) cpu() (used time.Duration) {
 		first, _, _ := strings.Cut(string(stat), " ")
 		n, err := strconv.ParseInt(first, 10, 64)
 		if err != nil {
-			o.Fatal(err)
+			b.Fatal(err)
 		}
 		used += time.Duration(n)
 	}
