@@ -48,9 +48,12 @@ check: arch ## examine the code: gofmt, vet, staticcheck, govulncheck, import gr
 demo: deps build ## show usher at work beside a private Prosody
 	bin/usher demo
 
-bench: deps ## measure decisions, codec and stores; beside a real Prosody also joins, with and without a gate, the relay, a takeover and what watching usher costs
+bench: deps ## measure decisions, codec and stores; beside a real Prosody also joins, with and without a gate, the relay, a takeover, the portal, and what watching usher costs
 	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./component/audit ./component/webhook ./config ./config/prosody
 	$(GO) test -run '^$$' -bench Takeover -benchtime 20x ./cmd/usher
+	$(GO) test -run '^$$' -bench Portal/mint -benchtime 2000x ./cmd/usher
+	$(GO) test -run '^$$' -bench Portal/login -benchtime 20x ./cmd/usher
+	$(GO) test -run '^$$' -bench Portal/flood -benchtime 1x -v ./cmd/usher
 	$(GO) test -run '^$$' -bench Observed -benchtime 25x ./cmd/usher
 	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
 	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard|WaitingGuest|Flood' -benchtime 1x ./component

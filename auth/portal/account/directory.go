@@ -48,8 +48,11 @@ type Directory struct {
 	limits   *limits
 	hashing  *gate
 	asking   *gate
-	secret   [32]byte // chooses which account's work a name takes that is none's
-	matches  func(h passhash.Hash, password string) bool
+
+	strangers *gate // before hashing, for devices that are not known
+	rest      func(took time.Duration) time.Duration
+	secret    [32]byte // chooses which account's work a name takes that is none's
+	matches   func(h passhash.Hash, password string) bool
 }
 
 const defaultMemory = 64 << 20
@@ -62,6 +65,7 @@ func New(o Options) *Directory {
 	d := &Directory{
 		accounts: o.Accounts, service: o.Service, now: o.Now, log: o.Log,
 		limits: newLimits(), hashing: newHashing(cmp.Or(o.Memory, defaultMemory)), asking: newGate(maxAsking, 1),
+		strangers: newGate(hashesAtOnce(), 1), rest: restAfter,
 		matches: passhash.Hash.Matches,
 	}
 	if d.accounts == nil {
@@ -205,12 +209,23 @@ func (d *Directory) check(ctx context.Context, who claimed, password string, kno
 	if who.ask != "" {
 		return d.askService(ctx, who.ask, password, known)
 	}
-	leave, err := d.hashing.enter(ctx, who.hash.Memory(), known)
+	end, err := d.stranger(ctx, known)
 	if err != nil {
 		return Person{}, "", err
 	}
+	leave, err := d.hashing.enter(ctx, who.hash.Memory(), known)
+	if err != nil {
+		end(0)
+		return Person{}, "", err
+	}
+	began := time.Now()
 	right := d.matches(who.hash, password)
 	leave()
+	if right {
+		end(0)
+	} else {
+		end(d.rest(time.Since(began)))
+	}
 	switch {
 	case who.account == nil:
 		return Person{}, "no such account", ErrRefused

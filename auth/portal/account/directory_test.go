@@ -406,7 +406,8 @@ func TestCurrent(t *testing.T) {
 // TestBusy holds the hashing of one login, and sees others wait, and be refused before they hash.
 func TestBusy(t *testing.T) {
 	o := newOffice(t, nil)
-	o.Directory.hashing = newGate(40<<20, 1) // two of 19 MiB
+	o.Directory.hashing, o.Directory.strangers = newGate(40<<20, 1), newGate(2, 1) // two of 19 MiB
+	o.Directory.rest = func(time.Duration) time.Duration { return 0 }
 	held, release := make(chan string), make(chan struct{})
 	var running, most, bytes atomic.Int64
 	o.Directory.matches = func(h passhash.Hash, password string) bool {
@@ -439,9 +440,9 @@ func TestBusy(t *testing.T) {
 	}
 	wait := func(n int64) {
 		t.Helper()
-		for end := time.Now().Add(deadline); o.hashing.waiting.Load() != n; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(deadline); o.hashing.waiting.Load()+o.strangers.waiting.Load() != n; time.Sleep(time.Millisecond) {
 			if time.Now().After(end) {
-				t.Fatalf("%d wait, want %d", o.hashing.waiting.Load(), n)
+				t.Fatalf("%d wait, want %d", o.hashing.waiting.Load()+o.strangers.waiting.Load(), n)
 			}
 		}
 	}
@@ -490,6 +491,28 @@ func TestBusy(t *testing.T) {
 	// What was busy is no failure: those of one name each were counted once.
 	if n := len(o.limits.accounts.of); n != maxWaiting+2 {
 		t.Errorf("%d names have failures, want %d", n, maxWaiting+2)
+	}
+}
+
+// TestStrangersRest has a stranger fail, after which the next one of them waits for a while; a known device does not, and nobody does after a
+// login that went well.
+func TestStrangersRest(t *testing.T) {
+	o := newOffice(t, nil).quick()
+	o.Directory.strangers, o.Directory.rest = newGate(1, 1), func(time.Duration) time.Duration { return time.Hour }
+	o.strangers.queue = 0
+	right := o.accounts[0].Hash.String()
+	p, err := o.login("alice", right)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.login("nobody", "wrong"); err != ErrRefused {
+		t.Fatalf("after a right password: %v", err)
+	}
+	if _, err := o.login("alice", right); err != ErrBusy {
+		t.Errorf("a stranger right after one who failed: %v", err)
+	}
+	if _, err := o.Login(t.Context(), Attempt{Name: "alice", Password: right, From: o.anywhere(), Device: o.Device(p)}); err != nil {
+		t.Errorf("a known device: %v", err)
 	}
 }
 

@@ -32,8 +32,30 @@ func newGate(size, least int64) *gate {
 // newHashing returns the gate before hashing: so many bytes at once, and on no more than half of the processors, because the others admit
 // people to rooms meanwhile.
 func newHashing(memory int64) *gate {
-	atOnce := int64(max(1, runtime.GOMAXPROCS(0)/2))
+	atOnce := hashesAtOnce()
 	return newGate(memory, (memory+atOnce-1)/atOnce)
+}
+
+func hashesAtOnce() int64 { return int64(max(1, runtime.GOMAXPROCS(0)/2)) }
+
+// restAfter returns how long nobody is hashed in the place of a stranger after a wrong password, which took so long to hash. So a flood of
+// bad logins, from however many networks, takes an eighth of the processors at most, and conference requests hardly wait for it. Neither
+// known devices nor right passwords have others wait.
+func restAfter(took time.Duration) time.Duration { return 3 * took }
+
+// stranger waits for the turn of a login from a device that is not known, and returns what ends the turn after some time.
+func (d *Directory) stranger(ctx context.Context, known bool) (end func(after time.Duration), err error) {
+	if known {
+		return func(time.Duration) {}, nil
+	}
+	leave, err := d.strangers.enter(ctx, 1, false)
+	return func(after time.Duration) {
+		if after <= 0 {
+			leave()
+			return
+		}
+		time.AfterFunc(after, leave)
+	}, err
 }
 
 // enter waits until there is room for one that takes so much, and returns what ends that. It fails with ErrBusy at once if too many wait,
