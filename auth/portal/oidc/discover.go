@@ -46,7 +46,7 @@ type provider struct {
 	found  *discovered   // nil until the first discovery
 	at     time.Time     // of found
 	failed error         // of the last discovery, nil if it did not fail
-	tried  time.Time     // when that was
+	tried  time.Time     // when that ended
 }
 
 func newProvider(config Provider, o Options) *provider {
@@ -115,7 +115,7 @@ func (p *provider) ask(ctx context.Context, now time.Time) {
 	case err == nil && p.failed != nil:
 		p.log.Info("discovered the OpenID Connect provider after a failure")
 	}
-	p.failed, p.tried = err, now
+	p.failed, p.tried = err, p.now() // it may have taken as long as the pause
 	if err == nil {
 		p.found, p.at = found, now
 	}

@@ -92,11 +92,17 @@ func TestDiscovery(t *testing.T) {
 	step("there again", true, true)
 	c.pass(-24 * time.Hour)
 	step("the clock was put back", true, true)
+	c.pass(time.Hour)
+	p.Instead(oidctest.Discovery, func(w http.ResponseWriter, r *http.Request) { c.pass(5 * time.Second); away(w, r) })
+	step("as slow as the pause is long", true, true)
+	p.Instead(oidctest.Discovery, nil)
+	c.pass(5 * time.Second)
+	step("there again", true, true)
 	var messages []string
 	for _, entry := range log.All() {
 		messages = append(messages, entry.Level.String()+" "+strings.Fields(entry.Message)[0])
 	}
-	if got := strings.Join(messages, ", "); got != "warn could, info discovered, warn could, info discovered" {
+	if got := strings.Join(messages, ", "); got != "warn could, info discovered, warn could, info discovered, warn could, info discovered" {
 		t.Errorf("the log has: %s", got)
 	}
 }
