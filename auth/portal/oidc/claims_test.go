@@ -157,6 +157,8 @@ func TestTimes(t *testing.T) {
 		`{"iat":1000,"exp":1090}`:             false,
 		`{"iat":1000,"exp":1300,"nbf":1110}`:  true,
 		`{"iat":1000,"exp":1300,"nbf":1111}`:  false,
+		`{"iat":1000,"exp":1300,"nbf":0}`:     true,
+		`{"iat":1000,"exp":0}`:                false,
 		`{"iat":1000.5,"exp":1.3e3}`:          true,
 		`{"iat":1000,"exp":"1300"}`:           false,
 		`{"iat":1000,"exp":1e400}`:            false,

@@ -35,7 +35,7 @@ func ReadLogout(typ, claims string, now time.Time, leeway time.Duration) (Out, e
 func CheckTimes(claims string, now time.Time, leeway time.Duration) error {
 	object, err := strictjson.Parse(claims)
 	if err == nil {
-		_, err = checkTimes(object, now, leeway)
+		_, err = checkTimes(object, now, leeway, 0)
 	}
 	return err
 }

@@ -108,7 +108,7 @@ func (p *provider) identify(ctx context.Context, d *discovered, f Flow, tokens *
 	if err != nil {
 		return Login{}, nil, err
 	}
-	at, err := checkTimes(token.claims, p.now(), p.Leeway)
+	at, err := checkTimes(token.claims, p.now(), p.Leeway, 0)
 	if err == nil {
 		err = p.checkID(token, f, tokens.AccessToken)
 	}
@@ -168,7 +168,7 @@ func (p *provider) accessToken(ctx context.Context, d *discovered, access, subje
 		return nil, err
 	}
 	if err == nil {
-		_, err = checkTimes(token.claims, p.now(), p.Leeway)
+		_, err = checkTimes(token.claims, p.now(), p.Leeway, 0)
 	}
 	party, _ := token.claims.Text("azp")
 	client, _ := token.claims.Text("client_id") // RFC 9068 §2.2

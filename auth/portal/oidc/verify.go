@@ -186,7 +186,7 @@ func readTime(claims strictjson.Object, i instant) (time.Time, error) {
 	}
 	number, isNumber := value.(strictjson.Number)
 	seconds, err := strconv.ParseFloat(string(number), 64)
-	if !isNumber || err != nil || seconds < 1 || seconds > 1<<40 {
+	if !isNumber || err != nil || seconds < 0 || seconds > 1<<40 { // older Keycloaks write nbf: 0
 		return time.Time{}, errors.New("the token has no " + i.name + ", or not a time there")
 	}
 	return time.Unix(int64(seconds), 0), nil
@@ -195,13 +195,17 @@ func readTime(claims strictjson.Object, i instant) (time.Time, error) {
 // times are the times of a token.
 type times struct{ issued, expires time.Time }
 
-// checkTimes checks the times of a token against the clock, which may be wrong by leeway.
-func checkTimes(claims strictjson.Object, now time.Time, leeway time.Duration) (t times, err error) {
+// checkTimes checks the times of a token against the clock, which may be wrong by leeway. A token without exp ends lasts after iat; with 0
+// it must have one.
+func checkTimes(claims strictjson.Object, now time.Time, leeway, lasts time.Duration) (t times, err error) {
 	if t.issued, err = readTime(claims, instant{"iat", true}); err != nil {
 		return t, err
 	}
-	if t.expires, err = readTime(claims, instant{"exp", true}); err != nil {
+	if t.expires, err = readTime(claims, instant{"exp", lasts == 0}); err != nil {
 		return t, err
+	}
+	if t.expires.IsZero() {
+		t.expires = t.issued.Add(lasts)
 	}
 	from, err := readTime(claims, instant{"nbf", false})
 	switch {
