@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -133,7 +134,7 @@ func (p *Portal) callback(v *visit) {
 		v.notFinished(err, t)
 		return
 	}
-	s := session{Person: in.Person, Provider: f.Flow.Provider, Version: all.Version(f.Flow.Provider), Subject: in.Subject, SID: in.SID, IDToken: in.IDToken}
+	s := session{Person: in.Person, Provider: f.Flow.Provider, Version: all.Version(f.Flow.Provider), Subject: in.Subject, SID: in.SID, IDToken: in.IDToken, Issued: in.Issued}
 	v.loggedIn(ctx, s, t)
 }
 
@@ -194,8 +195,8 @@ func (p *Portal) loggedOutThere(ctx context.Context, at sessions, out oidc.Out) 
 	case !errors.Is(err, store.ErrNotFound):
 		return err
 	}
-	if out.SID != "" { // before sessions are looked for, see loggedOutMeanwhile
-		if err := at.Put(ctx, store.Record{Kind: store.KindUsed, Key: sidKey(out.Provider, out.SID), Value: []byte{1}, End: p.Now().Add(flowLasts)}); err != nil {
+	for _, is := range ended(out) { // before sessions are looked for, see loggedOutMeanwhile
+		if err := at.Put(ctx, store.Record{Kind: store.KindUsed, Key: is.key(), Value: is.value(), End: p.Now().Add(flowLasts)}); err != nil {
 			return err
 		}
 	}
@@ -205,20 +206,58 @@ func (p *Portal) loggedOutThere(ctx context.Context, at sessions, out oidc.Out) 
 	return at.Put(ctx, used)
 }
 
-// sidKey is where the store remembers that a session at a provider has ended.
-func sidKey(provider, sid string) string { return "logout " + provider + " sid " + hashed(sid) }
+// mark is what the store remembers for a while of sessions that have ended at a provider: of one that has a name, of one of a person that has
+// none, or of all of a person.
+type mark struct {
+	provider, of, id string
+	at               time.Time // by the provider's clock
+}
+
+const ofSession, ofUnnamed, ofPerson = "sid", "unnamed", "sub"
+
+func (m mark) key() string { return "logout " + m.provider + " " + m.of + " " + hashed(m.id) }
+
+func (m mark) value() []byte { return strconv.AppendInt(nil, m.at.Unix(), 10) }
+
+// ended returns what is to be remembered of a logout token.
+func ended(out oidc.Out) (all []mark) {
+	if out.SID != "" {
+		all = append(all, mark{out.Provider, ofSession, out.SID, out.Issued})
+	}
+	switch {
+	case out.Subject == "":
+	case out.SID == "":
+		all = append(all, mark{out.Provider, ofPerson, out.Subject, out.Issued})
+	default:
+		all = append(all, mark{out.Provider, ofUnnamed, out.Subject, out.Issued})
+	}
+	return all
+}
 
 // loggedOutMeanwhile reports whether the session at the provider has ended while somebody was on the way from there. The session here must
-// be in the store already: so either the logout finds it, or it finds the logout.
+// be in the store already: so either the logout finds it, or it finds the logout. A person who has logged in since has a younger ID token.
 func (p *Portal) loggedOutMeanwhile(ctx context.Context, at sessions, s session) (bool, error) {
-	if s.SID == "" {
+	if s.Provider == "" {
 		return false, nil
 	}
-	_, err := at.Get(ctx, store.KindUsed, sidKey(s.Provider, s.SID))
-	if errors.Is(err, store.ErrNotFound) {
-		return false, nil
+	marks := []mark{{s.Provider, ofPerson, s.Subject, s.Issued}}
+	if s.SID != "" {
+		marks = append(marks, mark{s.Provider, ofSession, s.SID, s.Issued})
+	} else {
+		marks = append(marks, mark{s.Provider, ofUnnamed, s.Subject, s.Issued})
 	}
-	return err == nil, err
+	for _, m := range marks {
+		r, err := at.Get(ctx, store.KindUsed, m.key())
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		} else if err != nil {
+			return false, err
+		}
+		if out, err := strconv.ParseInt(string(r.Value), 10, 64); err != nil || m.of == ofSession || m.at.Unix() <= out {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // covered reports whether a session ended at its provider by a logout token: the one that the token names, or all of the person if it

@@ -226,6 +226,10 @@ func TestBackChannel(t *testing.T) {
 	if len(f.revoked) != 2 {
 		t.Errorf("revoked %v", f.revoked)
 	}
+	claims := school.LogoutClaims("usher", "f3b1-alice", "")
+	claims["iat"] = time.Now().Add(-5 * time.Second).Unix()
+	wants(t, "all of the person, a while ago", logout(school.Sign("logout+jwt", claims)), 200, "")
+	wants(t, "who has logged in since", desk.get(desk.through(t, school, "alice", "?room=class-1")), 303, meet+"/class-1?jwt=")
 	for r := range f.store.All(t.Context(), store.KindUsed) {
 		if r.End.Before(f.clock()) {
 			t.Error("a logout token is not remembered")
@@ -312,6 +316,38 @@ func TestMeanwhile(t *testing.T) {
 	v.w = &recorder{ResponseWriter: httptest.NewRecorder()}
 	if v.loggedIn(t.Context(), late, trip{}); f.records() != 1 {
 		t.Error("another session of the person is refused")
+	}
+}
+
+// TestMeanwhilePerson: a logout token that names a person and no session ends logins that are on the way from the provider, too, and no later
+// one.
+func TestMeanwhilePerson(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		sid, out string
+		later    time.Duration // the ID token, after the logout
+		want     int
+	}{
+		"all of the person":          {"1", "", -time.Second, 403},
+		"without names of sessions":  {"", "", 0, 403},
+		"another login since":        {"1", "", time.Second, 303},
+		"a session that has no name": {"", "1", -time.Second, 403},
+		"another one since":          {"", "1", time.Second, 303},
+		"another session":            {"2", "1", -time.Second, 303},
+	} {
+		f := newFixture(t)
+		p, _ := withSchool(t, f)
+		at, _ := p.sessions()
+		out := oidc.Out{Provider: "school", Subject: "x", SID: test.out, JTI: "1", Issued: f.clock(), Expires: f.clock().Add(time.Hour)}
+		if err := p.loggedOutThere(t.Context(), at, out); err != nil {
+			t.Fatal(err)
+		}
+		w := httptest.NewRecorder()
+		v := &visit{Portal: p, w: &recorder{ResponseWriter: w}, r: request("GET", "/", ""), at: at}
+		v.loggedIn(t.Context(), session{Provider: "school", Subject: "x", SID: test.sid, Issued: f.clock().Add(test.later)}, trip{})
+		if wants(t, name, w, test.want, ""); f.records() != map[int]int{303: 1}[test.want] {
+			t.Errorf("%s: %d sessions", name, f.records())
+		}
 	}
 }
 

@@ -46,11 +46,12 @@ type session struct {
 	Ends    time.Time `json:"-"` // the end of the record
 
 	// Of a login at a provider; empty otherwise.
-	Provider string `json:"provider,omitempty"`
-	Version  string `json:"version,omitempty"` // of what the configuration said of it
-	Subject  string `json:"subject,omitempty"`
-	SID      string `json:"sid,omitempty"`
-	IDToken  string `json:"id_token,omitempty"` // a hint for the logout there
+	Provider string    `json:"provider,omitempty"`
+	Version  string    `json:"version,omitempty"` // of what the configuration said of it
+	Subject  string    `json:"subject,omitempty"`
+	SID      string    `json:"sid,omitempty"`
+	IDToken  string    `json:"id_token,omitempty"` // a hint for the logout there
+	Issued   time.Time `json:"-"`                  // of the ID token, while somebody logs in
 
 	Tokens []minted `json:"tokens,omitempty"` // that may be live, or have somebody inside; the oldest first
 	Opened []string `json:"opened,omitempty"` // rooms, the latest first; spelled as in tokens

@@ -115,7 +115,7 @@ func (p *provider) identify(ctx context.Context, d *discovered, f Flow, tokens *
 	if err != nil {
 		return Login{}, nil, p.fail(ErrRefused, err)
 	}
-	login := Login{IDToken: raw, Expires: at.expires}
+	login := Login{IDToken: raw, Issued: at.issued, Expires: at.expires}
 	login.Subject, _ = token.claims.Text("sub")
 	login.SID, _ = token.claims.Text("sid")
 	claims, err := p.more(ctx, d, person{token.claims}, tokens.AccessToken, login.Subject)

@@ -69,7 +69,7 @@ func readLogout(typ string, claims strictjson.Object, now time.Time, leeway time
 	if at.expires.Before(end) {
 		end = at.expires
 	}
-	out := Out{Expires: end.Add(leeway)}
+	out := Out{Issued: at.issued, Expires: end.Add(leeway)}
 	_, hasNonce := claims.Get("nonce")
 	switch {
 	case !logoutType(typ):

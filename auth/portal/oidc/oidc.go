@@ -167,8 +167,9 @@ type Login struct {
 	// Subject and SID are the person and the session at the provider, as a logout token names them. SID is empty if the provider does
 	// not name its sessions.
 	Subject, SID string
-	// Expires is when the ID token expires. It does not say how long the session at the provider lasts.
-	Expires time.Time
+	// Issued is when the provider issued the ID token, by its clock. Expires is when that expires; it does not say how long the session at
+	// the provider lasts.
+	Issued, Expires time.Time
 }
 
 // Out is a logout at the provider. All sessions with this SID end or, if it is empty, all of this Subject; if both are there, only those
@@ -177,8 +178,8 @@ type Out struct {
 	Provider, Subject, SID string
 	// JTI is the id of the logout token. The caller remembers it until Expires, and does nothing when it comes again.
 	JTI string
-	// Expires is when the logout token is refused for its age anyway.
-	Expires time.Time
+	// Issued is when the provider issued the logout token, by its clock. Expires is when it is refused for its age anyway.
+	Issued, Expires time.Time
 }
 
 // Begin returns the address at the provider to which the browser goes, and what Finish needs.
