@@ -69,6 +69,7 @@ func withPortal(c *config.Config, environ []string, p auth.Policy) []config.Prob
 type people struct {
 	accounts  []account.Account
 	providers *oidc.Providers
+	off       bool // the configuration has no portal any more
 }
 
 // peopleOf turns the accounts and providers of a configuration into those of the portal.
@@ -146,7 +147,7 @@ func newEntrance(u *serving) (*entrance, error) {
 // options turns the configuration into the options of package portal.
 func (e *entrance) options() (portal.Options, error) {
 	c := e.u.began.Portal
-	accounts := account.Options{Accounts: e.accounts, Log: e.u.log}
+	accounts := account.Options{Accounts: e.accounts, Closed: e.off, Log: e.u.log}
 	if c.UsersURL != "" {
 		var err error
 		if accounts.Service, err = account.NewService(c.UsersURL, c.UsersSecret.Reveal()); err != nil {
@@ -176,9 +177,17 @@ func (e *entrance) run(ctx context.Context) {
 	})
 }
 
-// use takes over the accounts, the providers and the key of a configuration. After an error they are as they were.
+// use takes over the accounts, the providers and the key of a configuration. After an error they are as they were. If it has no portal any
+// more, nobody is logged in from now on: what it says of accounts is not read then, so they would count until the next start.
 func (e *entrance) use(c *config.Config) error {
-	if e == nil || c.Portal.Listen == "" {
+	if e == nil {
+		return nil
+	}
+	if c.Portal.Listen == "" {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.people, e.reload = &people{off: true}, true
+		e.wake()
 		return nil
 	}
 	now := peopleOf(c, e.u.log)
@@ -217,6 +226,12 @@ func (e *entrance) accounts() []account.Account {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.people.accounts
+}
+
+func (e *entrance) off() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.people.off
 }
 
 func (e *entrance) providers() *oidc.Providers {

@@ -427,6 +427,29 @@ func TestPortalReload(t *testing.T) {
 	silent(t, b.said.String()+other.said.String())
 }
 
+// TestPortalOff takes the portal out of the configuration while usher runs. The portal listens until the restart, but nobody is logged in.
+func TestPortalOff(t *testing.T) {
+	s := startPortal(t, "")
+	b, host := newBrowser(t, s.portal), s.host()
+	enters(t, host, demoScene.room(), b.logsIn("Juliet", juliet.Hash, "standup"), "juliet")
+	edit(t, "usher.yaml", `listen: "`+s.portal+`", public_url`, `listen: "off", public_url`)
+	isOut(t, host, demoScene.room(), "juliet")
+	s.log.until(t, `a changed key needs a restart	{"key": "portal.listen"}`, 1)
+	for what, p := range map[string]shown{
+		"the session":      b.get("/rooms"),
+		"steering":         b.post("/rooms/end", "room", "standup"),
+		"another login":    newBrowser(t, s.portal).post("/login", "name", "juliet", "password", juliet.Hash, "room", "standup"),
+		"a provider":       newBrowser(t, s.portal).get("/login/with/school"),
+		"the page of them": b.get("/"),
+	} {
+		if strings.Contains(p.to, "jwt=") || p.status == http.StatusOK || p.status == http.StatusSeeOther && p.to != "/login" {
+			t.Errorf("%s: %+v", what, p)
+		}
+	}
+	s.end()
+	silent(t, b.said.String())
+}
+
 // TestPortalKey has the portal sign with a key of its own, which is made at the first start, published, and rotated while usher runs.
 func TestPortalKey(t *testing.T) {
 	s := startPortal(t, ", sign: key, key_file: keys.json")

@@ -32,6 +32,8 @@ type Options struct {
 	Accounts func() []Account
 	// Service is asked where no account has the name; nil for none.
 	Service *Service
+	// Closed reports whether nobody may log in now, and no session of an account or of the service counts; nil for never.
+	Closed func() bool
 	// Memory is how much hashing takes at once, in bytes; 0 for 64 MiB. A hash that takes more than this is computed alone.
 	Memory int64
 	Now    func() time.Time // nil for time.Now
@@ -43,6 +45,7 @@ type Directory struct {
 	accounts func() []Account
 	known    atomic.Pointer[index]
 	service  *Service
+	closed   func() bool
 	now      func() time.Time
 	log      *zap.Logger
 	limits   *limits
@@ -63,13 +66,16 @@ const maxAsking = 16
 // New returns the Directory. It starts nothing and asks nobody.
 func New(o Options) *Directory {
 	d := &Directory{
-		accounts: o.Accounts, service: o.Service, now: o.Now, log: o.Log,
+		accounts: o.Accounts, service: o.Service, closed: o.Closed, now: o.Now, log: o.Log,
 		limits: newLimits(), hashing: newHashing(cmp.Or(o.Memory, defaultMemory)), asking: newGate(maxAsking, 1),
 		strangers: newGate(hashesAtOnce(), 1), rest: restAfter,
 		matches: passhash.Hash.Matches,
 	}
 	if d.accounts == nil {
 		d.accounts = func() []Account { return nil }
+	}
+	if d.closed == nil {
+		d.closed = func() bool { return false }
 	}
 	if d.now == nil {
 		d.now = time.Now
@@ -105,6 +111,9 @@ type claimed struct {
 func (d *Directory) Login(ctx context.Context, a Attempt) (Person, error) {
 	if a.Password == "" || len(a.Password) > passhash.MaxPassword || !utf8.ValidString(a.Password) || len(a.Name) > maxName {
 		return Person{}, ErrRefused // no name and no password can be like this, so nothing was tried
+	}
+	if d.closed() {
+		return Person{}, ErrUnavailable
 	}
 	who := d.claim(a.Name)
 	device := d.device(who, a.Device)
@@ -238,12 +247,14 @@ func (d *Directory) check(ctx context.Context, who claimed, password string, kno
 }
 
 // Open reports whether anybody can log in with a password.
-func (d *Directory) Open() bool { return d.service != nil || len(d.accounts()) > 0 }
+func (d *Directory) Open() bool { return !d.closed() && (d.service != nil || len(d.accounts()) > 0) }
 
 // Current returns a person who has logged in, as the account is now. It reports false if the account is gone, disabled or another
 // [Person.Version], or if the user service that knew the person is asked no more. People of providers are returned as given.
 func (d *Directory) Current(p Person) (Person, bool) {
 	switch {
+	case d.closed() && (p.from(local) || p.from(remote)):
+		return Person{}, false
 	case p.from(local):
 		who := d.claim(p.Name)
 		if who.account == nil || who.account.Disabled {
