@@ -53,6 +53,8 @@ const (
 	again = 500 * time.Millisecond
 	// maxConnections is the default of Options.MaxConnections.
 	maxConnections = 1024
+	// maxStreams is how many requests one connection of HTTP/2 may have at once, the least that RFC 9113 §6.5.2 recommends.
+	maxStreams = 100
 )
 
 // Run serves until ctx ends. usher itself goes on without it: what fails is logged once, and tried again.
@@ -110,7 +112,7 @@ func (o Options) serve(ctx context.Context, up func()) error {
 	bound := newBound(l, o)
 	s := &http.Server{
 		Handler: bound.brief(timed(o.Handler, bodyWithin)), ErrorLog: log.New(complaints{o.Log}, "", 0), BaseContext: func(net.Listener) context.Context { return requests },
-		ReadHeaderTimeout: headersWithin, IdleTimeout: idleFor, MaxHeaderBytes: 16 << 10,
+		ReadHeaderTimeout: headersWithin, IdleTimeout: idleFor, MaxHeaderBytes: 16 << 10, HTTP2: &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 	}
 	ended := make(chan error, 1)
 	go func() {

@@ -481,6 +481,48 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// TestStreams: one connection has not more than maxStreams requests under way, so that the bound of connections is one of requests, too.
+func TestStreams(t *testing.T) {
+	folder := t.TempDir()
+	cert, key := filepath.Join(folder, "cert.pem"), filepath.Join(folder, "key.pem")
+	certify(t, cert, key, "one")
+	const many = maxStreams + 8
+	came, on := make(chan string, many), make(chan struct{})
+	r := run(t, Options{Listen: "127.0.0.1:0", CertFile: cert, KeyFile: key, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/wait" {
+			came <- r.RemoteAddr
+			<-on
+		}
+	})})
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	get := func(path string) {
+		got, err := client.Get(r.address(t) + path)
+		if err != nil || got.ProtoMajor != 2 {
+			t.Errorf("%v, %v", got, err)
+			return
+		}
+		got.Body.Close()
+	}
+	get("/") // the connection is there, and what the server says of it is known
+	var all sync.WaitGroup
+	for range many {
+		all.Go(func() { get("/wait") })
+	}
+	of := make(map[string]int)
+	for range many {
+		of[<-came]++
+	}
+	close(on)
+	all.Wait()
+	for from, n := range of {
+		if n > maxStreams {
+			t.Errorf("%d requests at once on the connection of %s", n, from)
+		}
+	}
+}
+
 func TestRemote(t *testing.T) {
 	proxies := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:5::/48")}
 	for _, tt := range []struct {
