@@ -193,7 +193,7 @@ type stage struct {
 	*prosodytest.Server
 	scene
 	componentSecret, appSecret, password string
-	ops, api, portal                     string // where usher shows what it does, answers the API, and has hosts log in
+	ops, api, portal                     string // where usher shows what it does, answers the API, and has hosts log in; empty for nowhere
 	key, hostPassword                    string // for the API, and of demoHost
 	logFile                              *os.File
 	jicofo                               *prosodytest.Jicofo // nil if usher is the focus itself

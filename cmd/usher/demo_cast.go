@@ -109,8 +109,10 @@ func (s *stage) cast() ([]part, error) {
 	if s.account != "" {
 		parts = s.castBeforeJicofo(parts, owner)
 	}
-	parts = append(parts, part{who: "host from the portal", name: "teacher", vhost: s.tokens, shows: "by a login", room: "lecture@" + s.service,
-		before: "the host logs in", prepare: logsIn, expected: hostEnters})
+	if s.portal != "" {
+		parts = append(parts, part{who: "host from the portal", name: "teacher", vhost: s.tokens, shows: "by a login", room: "lecture@" + s.service,
+			before: "the host logs in", prepare: logsIn, expected: hostEnters})
+	}
 	if s.users != "" {
 		parts = append(parts, part{who: "user with a password", name: s.user, vhost: s.users, shows: "none", room: "office@" + s.service,
 			expected: hostEnters})
