@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	gooidc "github.com/coreos/go-oidc/v3/oidc"
@@ -41,6 +42,7 @@ type provider struct {
 	paths    paths
 	now      func() time.Time
 	log      *zap.Logger
+	waiting  atomic.Int64 // tokens that wait for a key
 
 	turn   chan struct{} // held by the goroutine that reads or changes what follows
 	found  *discovered   // nil until the first discovery

@@ -1,7 +1,9 @@
 package oidc_test
 
 import (
+	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -465,6 +467,42 @@ func TestInventedKeys(t *testing.T) {
 	wait.Wait()
 	if asked := p.Asked(oidctest.Keys); asked > 10 { // 5 s lie between two, and a token waits 10 s
 		t.Errorf("usher asked for the keys %d times", asked)
+	}
+}
+
+// TestCrowd sends many logout tokens with invented keys at once. Not all of them wait.
+func TestCrowd(t *testing.T) {
+	p := start(t, oidctest.Options{})
+	all := providers(school(p))
+	if _, err := all.BackChannel(t.Context(), "school", p.Sign("", p.LogoutClaims(clientID, "alice", ""))); err != nil {
+		t.Fatal(err) // and the keys are just fetched
+	}
+	const many = 400
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	said := make(chan error, many)
+	for range many {
+		header := map[string]any{"alg": "RS256", "kid": rand.Text()}
+		token := compact(t, header, p.LogoutClaims(clientID, "alice", ""), func(string) []byte { return make([]byte, 256) })
+		go func() {
+			_, err := all.BackChannel(ctx, "school", token)
+			said <- err
+		}()
+	}
+	crowded := 0
+	for n := range many {
+		err := <-said
+		if err == nil {
+			t.Error("an invented key counts")
+		} else if strings.Contains(err.Error(), "too many tokens wait") {
+			crowded++
+		}
+		if n+1 == many-256 {
+			stop() // the others wait, or are about to
+		}
+	}
+	if crowded == 0 {
+		t.Errorf("%d tokens wait at once", many)
 	}
 }
 

@@ -26,6 +26,11 @@ const maxToken = 128 << 10
 // most.
 const newKey = 10 * time.Second
 
+// maxWaiting is how many tokens may wait for a key: anybody can send a logout token with an invented one.
+const maxWaiting = 256
+
+var errCrowd = errors.New("too many tokens wait for keys that are not known yet")
+
 // header is what decides in the header of a token.
 type header struct{ alg, kid, typ string }
 
@@ -107,6 +112,12 @@ func (p *provider) verify(ctx context.Context, d *discovered, token, client stri
 	ctx, cancel := context.WithTimeout(ctx, newKey)
 	defer cancel()
 	id, err := verifier.Verify(ctx, token)
+	if errors.Is(set.err, keys.ErrSoon) {
+		defer p.waiting.Add(-1)
+		if p.waiting.Add(1) > maxWaiting {
+			return signed{}, p.fail(ErrUnavailable, errCrowd)
+		}
+	}
 	for errors.Is(set.err, keys.ErrSoon) && wait(ctx, time.Second/4) {
 		id, err = verifier.Verify(ctx, token)
 	}
