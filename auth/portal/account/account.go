@@ -106,7 +106,7 @@ var (
 	ErrRefused = errors.New("wrong name or password")
 	// ErrBusy means that too many logins are being checked at this moment. Nothing was counted.
 	ErrBusy = errors.New("too many logins at once")
-	// ErrUnavailable means that the user service gave no answer that counts, or that nobody may log in now. Nothing was counted.
+	// ErrUnavailable means that the user service gave no answer that counts, or that nobody may log in now.
 	ErrUnavailable = errors.New("nobody can be asked now who knows the account")
 )
 

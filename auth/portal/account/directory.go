@@ -106,8 +106,8 @@ type claimed struct {
 	hash    passhash.Hash
 }
 
-// Login returns the person who logs in. The error is ErrRefused, a *[TooManyError], ErrBusy, ErrUnavailable, or that of the context. Only
-// ErrRefused counts as a failure.
+// Login returns the person who logs in. The error is ErrRefused, a *[TooManyError], ErrBusy, ErrUnavailable, or that of the context.
+// ErrRefused counts as a failure, and ErrUnavailable if the user service may have meant a no.
 func (d *Directory) Login(ctx context.Context, a Attempt) (Person, error) {
 	if a.Password == "" || len(a.Password) > passhash.MaxPassword || !utf8.ValidString(a.Password) || len(a.Name) > maxName {
 		return Person{}, ErrRefused // no name and no password can be like this, so nothing was tried
@@ -128,6 +128,9 @@ func (d *Directory) Login(ctx context.Context, a Attempt) (Person, error) {
 		t.end(succeeded, d.now())
 	case errors.Is(err, ErrRefused):
 		d.refused(who, a.From, why, t.end(failed, d.now()))
+	case errors.Is(err, errDenied):
+		d.refused(who, a.From, why, t.end(failed, d.now()))
+		err = ErrUnavailable
 	}
 	return p, err
 }

@@ -95,6 +95,10 @@ func (d *Directory) askService(ctx context.Context, name, password string, known
 	ask := question{Email: name, Username: name, Password: password}
 	switch right, err := d.service.yes(ctx, "isAuth", ask); {
 	case err != nil:
+		if status, is := errors.AsType[statusError](err); is && status.denies() && ctx.Err() == nil {
+			_ = d.unavailable(ctx, err) // which logs it
+			return Person{}, fmt.Sprintf("the user service answers %s", status), errDenied
+		}
 		return Person{}, "", d.unavailable(ctx, err)
 	case !right:
 		return Person{}, "the user service says no", ErrRefused
@@ -109,6 +113,20 @@ func (d *Directory) askService(ctx context.Context, name, password string, known
 	}
 	return p, "", nil
 }
+
+// statusError is an answer with a status that is not one of success.
+type statusError int
+
+func (s statusError) Error() string { return fmt.Sprintf("HTTP status %d", int(s)) }
+
+// denies reports whether the status may be what a service says to a wrong password, or to a name that it does not know.
+func (s statusError) denies() bool {
+	return s/100 == 4 && s != http.StatusRequestTimeout && s != http.StatusTooManyRequests
+}
+
+// errDenied is ErrUnavailable for an answer that may mean a wrong password. It counts as a failure: otherwise passwords could be tried
+// without end.
+var errDenied = errors.New("the user service may have said no")
 
 // unavailable logs why the service gave no answer that counts, and returns what the caller is told.
 func (d *Directory) unavailable(ctx context.Context, err error) error {
@@ -210,7 +228,7 @@ func (s *Service) ask(ctx context.Context, path string, q question) (answer any,
 	}
 	defer response.Body.Close()
 	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return nil, response.StatusCode, fmt.Errorf("HTTP status %d", response.StatusCode)
+		return nil, response.StatusCode, statusError(response.StatusCode)
 	}
 	answer, err = readAnswer(response.Body)
 	return answer, response.StatusCode, err

@@ -215,6 +215,7 @@ func TestServiceAnswers(t *testing.T) {
 	}
 	hang := func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }
 	const yes, rooms = `{"message":true}`, `{"message":["*"]}`
+	denied := errors.New("ErrUnavailable, and counted")
 	all := func(status int, body string) http.HandlerFunc { return says(status, body) }
 	for _, tt := range []struct {
 		isAuth, roomsAllowed http.HandlerFunc
@@ -264,7 +265,9 @@ func TestServiceAnswers(t *testing.T) {
 		{all(200, strings.Repeat(" ", maxAnswer)+"true"), all(200, rooms), ErrUnavailable},
 		{all(200, "true"+strings.Repeat(" ", maxAnswer)), all(200, rooms), ErrUnavailable},
 		{all(302, yes), all(200, rooms), ErrUnavailable},
-		{all(404, yes), all(200, rooms), ErrUnavailable},
+		{all(404, yes), all(200, rooms), denied},
+		{all(400, `{"message":false}`), all(200, rooms), denied},
+		{all(422, ""), all(200, rooms), denied},
 		{all(429, yes), all(200, rooms), ErrUnavailable},
 		{all(500, yes), all(200, rooms), ErrUnavailable},
 		{away(302), all(200, rooms), ErrUnavailable},
@@ -278,10 +281,14 @@ func TestServiceAnswers(t *testing.T) {
 		u.say("roomsAllowed", tt.roomsAllowed)
 		o := newOffice(t, u.service(t))
 		p, err := o.login("carol", "password of Carol")
+		counts := tt.want == ErrRefused || tt.want == denied
+		if tt.want == denied {
+			tt.want = ErrUnavailable
+		}
 		if err != tt.want || (err != nil) != (p.ID == "") {
 			t.Errorf("%+v, %v; want %v; the log: %v", p, err, tt.want, o.log.All())
 		}
-		if n := len(o.limits.accounts.of); (tt.want == ErrRefused) != (n == 1) {
+		if n := len(o.limits.accounts.of); counts != (n == 1) {
 			t.Errorf("%v: %d failures counted", tt.want, n)
 		}
 		if tt.want == ErrUnavailable && o.log.FilterMessage("the user service gave no answer that counts").Len() != 1 {
