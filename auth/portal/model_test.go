@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -141,6 +142,9 @@ func (m *model) failed() bool {
 	return m.fixture.revoke != nil
 }
 
+// issued counts what the provider has issued in all models, because their stores remember logouts: each is later than those before.
+var issued atomic.Int64
+
 func (m *model) login(t *rapid.T) {
 	p, b := m.any(t)
 	m.logins++
@@ -149,7 +153,7 @@ func (m *model) login(t *rapid.T) {
 	switch name := rapid.SampledFrom([]string{"romeo", "nurse", "school"}).Draw(t, "name"); name {
 	case "school":
 		k.school, k.sid = true, fmt.Sprint("sid", m.logins, random())
-		s = session{Person: account.Person{ID: "school:alice", Rooms: []string{"*"}, Affiliation: auth.Owner}, Provider: name, Version: m.school.Version(name), Subject: "alice", SID: k.sid}
+		s = session{Person: account.Person{ID: "school:alice", Rooms: []string{"*"}, Affiliation: auth.Owner}, Provider: name, Version: m.school.Version(name), Subject: "alice", SID: k.sid, Issued: time.Unix(issued.Add(1), 0)}
 	default:
 		s.Person, _ = p.Accounts.Current(account.Person{ID: "account:" + name, Name: name})
 		if s.Person.ID == "" {
@@ -270,7 +274,10 @@ func (m *model) leave(t *rapid.T) {
 func (m *model) backChannel(t *rapid.T) {
 	p, b := m.any(t)
 	m.logins++
-	out := oidc.Out{Provider: "school", Subject: "alice", JTI: fmt.Sprint("jti", m.logins, random()), Expires: m.clock().Add(time.Hour)}
+	out := oidc.Out{
+		Provider: "school", Subject: "alice", JTI: fmt.Sprint("jti", m.logins, random()),
+		Issued: time.Unix(issued.Add(1), 0), Expires: m.clock().Add(time.Hour),
+	}
 	if s := m.sessions[b.session()]; s != nil && rapid.Bool().Draw(t, "one") {
 		out.SID = s.sid
 	}
