@@ -25,7 +25,9 @@ import (
 	"time"
 
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/portal"
 	"github.com/xmpp-usher/usher/auth/portal/oidc/oidctest"
+	"github.com/xmpp-usher/usher/component/ops/metrics"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/passhash"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
@@ -734,4 +736,28 @@ func certified(t *testing.T, certFile, keyFile string) *x509.CertPool {
 	}
 	pool.AddCert(c)
 	return pool
+}
+
+// TestLoginCounts: what the metrics make of an answer of the portal.
+func TestLoginCounts(t *testing.T) {
+	const callback = "/login/callback/{provider}"
+	for _, tt := range []struct {
+		call   portal.Call
+		by     metrics.LoginBy
+		result metrics.LoginResult
+	}{
+		{portal.Call{Method: "POST", Path: "/login", Status: 303}, metrics.ByPassword, metrics.LoginOK},
+		{portal.Call{Method: "POST", Path: "/login", Status: 401}, metrics.ByPassword, metrics.LoginRefused},
+		{portal.Call{Method: "POST", Path: "/login", Status: 429}, metrics.ByPassword, metrics.LoginLimited},
+		{portal.Call{Method: "POST", Path: "/login", Status: 503}, metrics.ByPassword, metrics.LoginFailed},
+		{portal.Call{Method: "GET", Path: callback, Status: 303}, metrics.ByProvider, metrics.LoginOK},
+		{portal.Call{Method: "GET", Path: callback, Status: 403}, metrics.ByProvider, metrics.LoginRefused},
+		{portal.Call{Method: "GET", Path: callback, Status: 503}, metrics.ByProvider, metrics.LoginFailed},
+		{portal.Call{Method: "GET", Path: "/login", Status: 303}, "", metrics.LoginOK}, // by a session that is there
+		{portal.Call{Method: "POST", Path: "/logout", Status: 303}, "", metrics.LoginOK},
+	} {
+		if by, result := loginBy(tt.call), loginResult(tt.call.Status); by != tt.by || result != tt.result {
+			t.Errorf("%+v counts as %q %q", tt.call, by, result)
+		}
+	}
 }
