@@ -61,6 +61,13 @@ func TestPackage(t *testing.T) {
 		t.Errorf("usher cannot read Prosody's files: %s", said)
 	}
 
+	// root makes an account of the portal, and usher can read it.
+	d.Must("echo 'the swallows of verona' | usher user add juliet --rooms '*' --users-file /etc/usher/users.yaml")
+	if said := d.Must("stat -c '%U:%G %a' /etc/usher/users.yaml"); said != "root:usher 640\n" {
+		t.Errorf("users.yaml: %s", said)
+	}
+	d.Must("runuser -u usher -- grep -q juliet /etc/usher/users.yaml")
+
 	upgraded(t, d)
 	d.Must("mkdir -p /var/lib/usher /var/log/usher; touch /var/lib/usher/focus.example.com.db; chown -R usher /var/lib/usher")
 	d.Must("dpkg -r usher")
@@ -75,7 +82,7 @@ func TestPackage(t *testing.T) {
 	if d.Read("etc/usher/usher.yaml") != minimal {
 		t.Error("the second installation changed the configuration")
 	}
-	d.Must("rm -f /etc/usher/app.secret /tmp/usher.deb; dpkg -P usher")
+	d.Must("rm -f /etc/usher/app.secret /etc/usher/users.yaml /tmp/usher.deb; dpkg -P usher")
 	if got := files(t, d); got != before {
 		t.Errorf("after the purge there is something else than before:\n%s", differing(before, got))
 	}
