@@ -1,17 +1,21 @@
 package portal
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/portal/account"
 	"github.com/xmpp-usher/usher/auth/portal/oidc"
 	"github.com/xmpp-usher/usher/auth/portal/page"
 	"github.com/xmpp-usher/usher/auth/store"
@@ -130,12 +134,34 @@ func (p *Portal) callback(v *visit) {
 	}
 	in, err := all.Finish(ctx, f.Flow, query)
 	v.call.Who = in.Person.ID
+	if in.Person.ID != "" {
+		err = cmp.Or(p.lessThan(ctx, v.at, f.Flow.Provider, in.Person), err)
+	}
 	if err != nil {
 		v.notFinished(err, t)
 		return
 	}
 	s := session{Person: in.Person, Provider: f.Flow.Provider, Version: all.Version(f.Flow.Provider), Subject: in.Subject, SID: in.SID, IDToken: in.IDToken, Issued: in.Issued}
 	v.loggedIn(ctx, s, t)
+}
+
+// lessThan ends the sessions of a person of a provider who has lost something since: the provider says so at the next login only.
+func (p *Portal) lessThan(ctx context.Context, at sessions, provider string, now account.Person) error {
+	return p.endAll(ctx, at, "the person has fewer rights at the provider", func(s session) bool {
+		return s.Provider == provider && s.Person.ID == now.ID && lost(s.Person, now)
+	}, now.ID)
+}
+
+// lost reports whether somebody may do something no more that they could do before.
+func lost(before, now account.Person) bool {
+	for feature, on := range before.Features {
+		if on && !now.Features[feature] {
+			return true
+		}
+	}
+	return lower(before.Affiliation, now.Affiliation) != before.Affiliation || now.Affiliation == auth.None ||
+		slices.ContainsFunc(before.Rooms, func(room string) bool { return !slices.Contains(now.Rooms, room) }) ||
+		slices.ContainsFunc(before.Groups, func(group string) bool { return !slices.Contains(now.Groups, group) })
 }
 
 // notFinished answers to a login at a provider that did not go well.

@@ -237,6 +237,41 @@ func TestBackChannel(t *testing.T) {
 	}
 }
 
+// TestProviderLess: who has lost a group by the next login, in whatever browser, has no session with its rights any more. Who has got one
+// stays.
+func TestProviderLess(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p, school := withSchool(t, f)
+	to := schoolOf(school)
+	to.Rules = append(to.Rules, oidc.Rule{Value: "staff", Affiliation: auth.Member, Rooms: []string{"standup"}})
+	f.do(func() {
+		f.school = oidc.New(oidc.Options{PublicURL: public, Now: f.clock, Providers: []oidc.Provider{to}})
+	})
+	desk, phone := f.browser(p), f.browser(p)
+	is := func(groups ...string) {
+		school.Change(oidctest.IDToken, func(claims map[string]any) { claims["groups"] = groups })
+	}
+	wants(t, "a teacher", desk.get(desk.through(t, school, "alice", "?room=class-1")), 303, meet+"/class-1?jwt=")
+	is("teachers", "staff")
+	wants(t, "of the staff, too", phone.get(phone.through(t, school, "alice", "?room=standup")), 303, meet+"/standup?jwt=")
+	wants(t, "the desk", desk.get("/rooms"), 200, "")
+	is("teachers")
+	other := f.browser(p)
+	wants(t, "a teacher only", other.get(other.through(t, school, "alice", "?room=class-1")), 303, meet+"/class-1?jwt=")
+	wants(t, "the phone", phone.get("/rooms"), 303, "/login")
+	wants(t, "the desk", desk.get("/rooms"), 200, "")
+	is("nobody")
+	wants(t, "nobody", other.get(f.browser(p).through(t, school, "alice", "?room=class-1")), 400, "<h1>")
+	wants(t, "another browser's login", desk.get("/rooms"), 200, "")
+	last := f.browser(p)
+	wants(t, "no group", last.get(last.through(t, school, "alice", "?room=class-1")), 403, "<h1>")
+	wants(t, "the desk", desk.get("/rooms"), 303, "/login")
+	if f.records() != 0 || len(f.revoked) != 3 {
+		t.Errorf("%d sessions, revoked %v", f.records(), f.revoked)
+	}
+}
+
 // TestCovered: which sessions a logout token ends.
 func TestCovered(t *testing.T) {
 	t.Parallel()
