@@ -409,9 +409,12 @@ func (l *loader) resolve(name string) string {
 }
 
 // worldReadable reports whether everybody on this machine can read a file.
-func worldReadable(file string) bool {
+func worldReadable(file string) bool { return permits(file, 0o004) }
+
+// permits reports whether a file has one of these permissions.
+func permits(file string, mode fs.FileMode) bool {
 	stat, err := os.Stat(file)
-	return err == nil && stat.Mode().Perm()&0o004 != 0
+	return err == nil && stat.Mode().Perm()&mode != 0
 }
 
 // why returns what went wrong with a file, without its name.

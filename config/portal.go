@@ -2,6 +2,7 @@ package config
 
 import (
 	"crypto/tls"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"os"
@@ -210,6 +211,10 @@ func (l *loader) buildProxies(r rawPortal, public string) (all []netip.Prefix) {
 		if err != nil || network.Addr().Is4In6() {
 			l.fault(join(at, strconv.Itoa(i)), "%q is no address and no network: write it like 127.0.0.1 or 10.0.0.0/8", text)
 		}
+		if err == nil && network.Bits() == 0 {
+			l.warn(join(at, strconv.Itoa(i)), "%s is everybody, so each client says in X-Forwarded-For what address it has, and no network is slowed down for wrong passwords: "+
+				"name the proxies alone, such as 127.0.0.1", text)
+		}
 		all = append(all, network.Masked())
 	}
 	if len(all) == 0 && r.TLSCertFile == "" && strings.HasPrefix(public, "https://") && !l.garbled {
@@ -304,7 +309,7 @@ func (l *loader) portalVHost(name string, c *Config) jid.JID {
 			}
 		}
 		if !l.garbled && !l.badVHost {
-			l.fault(portalListen, "has no use, because no virtual host has kind: token: the portal makes tokens, and nobody would take them")
+			l.fault(portalListen, "has no use, because no virtual host has kind: token: the portal makes tokens, and nobody would take them%s", tokenRemedy(c))
 		}
 		return jid.JID{}
 	}
@@ -318,6 +323,17 @@ func (l *loader) portalVHost(name string, c *Config) jid.JID {
 		l.fault(at, "%s has kind: %s, and nobody needs a token there: name a virtual host with kind: token", domain, c.VHosts[i].Kind)
 	}
 	return domain
+}
+
+// tokenRemedy says how a server on which nobody has logged in so far gets a virtual host for tokens: the one of its guests becomes it, and
+// nothing changes in Prosody.
+func tokenRemedy(c *Config) string {
+	guests := slices.IndexFunc(c.VHosts, func(v VHost) bool { return v.Kind == KindGuest })
+	if guests < 0 || slices.ContainsFunc(c.VHosts, func(v VHost) bool { return v.Kind == KindTrusted }) {
+		return ""
+	}
+	return fmt.Sprintf(". If it has had no tokens so far: openssl rand -hex 32 > app.secret, and in usher.yaml, in place of kind: guest, "+
+		"vhosts: {%s: {kind: token, allow_empty_token: true, app_id: usher, app_secret_file: app.secret}}", c.VHosts[guests].Domain)
 }
 
 // buildPortalSign finds out with what the portal signs.

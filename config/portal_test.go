@@ -60,6 +60,8 @@ var portals = []struct {
 	{"half a certificate", `{%, tls_key_file: key.pem}`, []string{"usher.yaml:4: portal.tls_key_file: has no effect without portal.tls_cert_file"}, nil},
 	{"another key", `{%, tls_cert_file: cert.pem, tls_key_file: other.pem}`, []string{
 		"file cert.pem (named by usher.yaml:4): portal.tls_cert_file: does not make a certificate with portal.tls_key_file"}, nil},
+	{"everybody is a proxy", `{listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [10.0.0.0/8, 0.0.0.0/0]}`, nil,
+		[]string{"usher.yaml:4: portal.trusted_proxies[1]: 0.0.0.0/0 is everybody", "usher.yaml:4: portal.listen: nobody can log in there yet"}},
 	{"no proxy", `{listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [proxy, 10.0.0.0/99, "::ffff:10.0.0.0/104"]}`, []string{
 		`usher.yaml:4: portal.trusted_proxies[0]: "proxy" is no address and no network`, `usher.yaml:4: portal.trusted_proxies[1]: "10.0.0.0/99" is no`,
 		`usher.yaml:4: portal.trusted_proxies[2]: "::ffff:10.0.0.0/104" is no`}, nil},
@@ -294,4 +296,24 @@ func TestReadableUsers(t *testing.T) {
 	}
 	_, warnings := texts(t, load(t, "usher.yaml"), nil)
 	compareTexts(t, warnings, []string{"usher.yaml:4: portal.users_file: users.yaml has hashes of passwords in it, and everybody"})
+	if err := os.Chmod("users.yaml", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	_, warnings = texts(t, load(t, "usher.yaml"), nil)
+	compareTexts(t, warnings, []string{"usher.yaml:4: portal.users_file: users.yaml can be changed by everybody"})
+}
+
+// TestPortalWithoutTokens checks that the fault of a portal for which nobody takes tokens has the lines to write, where these suffice.
+func TestPortalWithoutTokens(t *testing.T) {
+	const remedy = "vhosts: {meet.example.com: {kind: token, allow_empty_token: true, app_id: usher, app_secret_file: app.secret}}"
+	for vhosts, want := range map[string]bool{
+		"{meet.example.com: {kind: guest}}": true, "{rec.example.com: {kind: service}, meet.example.com: {kind: guest}}": true,
+		"{meet.example.com: {kind: guest}, users.example.com: {kind: trusted}}": false, "{rec.example.com: {kind: service}}": false,
+	} {
+		inFolder(t, "usher.yaml", portalBase[:strings.Index(portalBase, "vhosts:")]+"vhosts: "+vhosts+"\n"+"portal: {"+portalKeys+"}\n")
+		_, err := config.Load([]string{"usher.yaml"}, nil)
+		if err == nil || !strings.Contains(err.Error(), "portal.listen: has no use") || strings.Contains(err.Error(), remedy) != want {
+			t.Errorf("%s: %v", vhosts, err)
+		}
+	}
 }

@@ -107,7 +107,10 @@ func (l *loader) readUsers(name string, p *Portal) {
 	l.problems = append(l.problems, of.problems...)
 	l.warnings = append(l.warnings, of.warnings...)
 	p.Users = append(p.Users, more...)
-	if worldReadable(file) {
+	switch {
+	case permits(file, 0o002):
+		l.warn(at, "%s can be changed by everybody on this machine, who could make themselves hosts: chmod 640 it", file)
+	case permits(file, 0o004):
 		l.warn(at, "%s has hashes of passwords in it, and everybody on this machine can read it: chmod 640 it", file)
 	}
 }

@@ -55,7 +55,7 @@ const bcryptMemory = 8 << 10
 
 // Errors of Parse quote nothing: somebody may have written a password in the place of its hash.
 var (
-	errForm = errors.New("is no argon2id hash ($argon2id$v=19$m=…,t=…,p=…$salt$hash) and no bcrypt hash ($2b$…): usher user passwd makes one")
+	errForm = errors.New("is no argon2id hash ($argon2id$v=19$m=…,t=…,p=…$salt$hash) and no bcrypt hash ($2b$…): usher user hash prints one")
 	errWeak = errors.New("is an argon2id hash that is found too quickly: use m=19456,t=2,p=1 or more (memory in KiB, passes, lanes)")
 	errCost = fmt.Errorf("is an argon2id hash that takes too much: m=%d (KiB), t=%d and p=%d are the most", maxMemory, maxPasses, maxLanes)
 )
@@ -78,7 +78,7 @@ func Parse(text string) (Hash, error) {
 	}
 	for _, weak := range []string{"$argon2i$", "$argon2d$", "$scrypt$", "$pbkdf2", "$1$", "$5$", "$6$", "$y$", "$apr1$", "{"} {
 		if strings.HasPrefix(text, weak) {
-			return Hash{}, errors.New("is a hash of a kind that usher does not know: it takes argon2id and bcrypt; usher user passwd makes a new one")
+			return Hash{}, errors.New("is a hash of a kind that usher does not know: it takes argon2id and bcrypt; usher user hash prints a new one")
 		}
 	}
 	return Hash{}, errForm
@@ -91,7 +91,7 @@ func parseArgon(text string) (argon, error) {
 		return argon{}, errForm
 	}
 	if parts[2] != "v=19" { // RFC 9106's version; the older one, v=16, is weaker, and Go cannot do it
-		return argon{}, errors.New("is an argon2id hash of another version than 19: usher user passwd makes a new one")
+		return argon{}, errors.New("is an argon2id hash of another version than 19: usher user hash prints a new one")
 	}
 	costs := strings.Split(parts[3], ",")
 	if len(costs) != 3 {
