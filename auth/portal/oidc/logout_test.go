@@ -214,7 +214,7 @@ func TestKeycloakLogout(t *testing.T) {
 	out, err := oidc.ReadLogout("logout+jwt", recorded(t, "keycloak-logout.json"), at, 10*time.Second)
 	want := oidc.Out{
 		Subject: "f3b1c9d0-5a57-4a8e-8f2e-0c6a3d1b9e42", SID: "2f6c1d0e-9b7a-4c53-a8a1-7d3e5f9b0c64",
-		JTI: "5b1e2a77-1f1c-4a57-9c6b-6d3c4b8f2e10", Expires: time.Unix(1795689730, 0),
+		JTI: "5b1e2a77-1f1c-4a57-9c6b-6d3c4b8f2e10", Issued: time.Unix(1795689600, 0), Expires: time.Unix(1795689730, 0),
 	}
 	if err != nil || out != want {
 		t.Errorf("got %+v, %v; want %+v", out, err, want)
