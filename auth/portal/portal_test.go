@@ -3,10 +3,12 @@ package portal
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -750,4 +752,25 @@ func TestRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	wants(t, "full", f.browser(p).post("/login", "name", "romeo", "password", password), 503, "<h1>")
+}
+
+// TestManyRooms: somebody who may open very many rooms can log in, and open each of them.
+func TestManyRooms(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	var rooms []string
+	for n := range 2000 {
+		rooms = append(rooms, fmt.Sprintf("class-%d-of-a-very-large-school", n))
+	}
+	f.accounts = append(f.accounts, account.Account{Name: "head", Hash: hash(), Rooms: rooms, Affiliation: auth.Owner})
+	p := f.portal()
+	b := f.browser(p)
+	wants(t, "the login", b.login("head", "room", "class-1999-of-a-very-large-school"), 303, meet+"/class-1999-of-a-very-large-school?jwt=")
+	wants(t, "the last room", b.get("/login?room=class-1998-of-a-very-large-school"), 303, "?jwt=")
+	wants(t, "another room", b.get("/login?room=class-2000-of-a-very-large-school"), 403, "banner")
+	at, _ := p.sessions()
+	s, err := at.get(t.Context(), b.session())
+	if err != nil || !slices.Equal(s.Person.Rooms, rooms) || len(s.Opened) != 2 || len(s.Tokens) != 2 {
+		t.Errorf("%v, %d rooms, opened %v", err, len(s.Person.Rooms), s.Opened)
+	}
 }

@@ -3,6 +3,7 @@ package portal
 import (
 	"bytes"
 	"cmp"
+	"compress/flate"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -53,6 +55,7 @@ type session struct {
 	IDToken  string    `json:"id_token,omitempty"` // a hint for the logout there
 	Issued   time.Time `json:"-"`                  // of the ID token, while somebody logs in
 
+	Packed []byte   `json:"rooms,omitempty"`  // the person's rooms, if they are too many to be written as they are
 	Tokens []minted `json:"tokens,omitempty"` // that may be live, or have somebody inside; the oldest first
 	Opened []string `json:"opened,omitempty"` // rooms, the latest first; spelled as in tokens
 	// Over says that the session has ended, and that its tokens are still to be revoked.
@@ -120,13 +123,19 @@ func (p *Portal) withBearer(ctx context.Context, tokens []string) []string {
 	return inside
 }
 
-// write returns the record of a session. What would be too long is left out: an ID token, without which the provider asks before it logs
-// out, and rooms that were opened.
+// write returns the record of a session. A long list of rooms is packed. What would be too long then is left out: an ID token, without which
+// the provider asks before it logs out, and rooms that were opened.
 func (s session) write() (store.Record, error) {
 	if len(s.IDToken) > maxIDToken {
 		s.IDToken = ""
 	}
 	value, err := json.Marshal(s)
+	if len(value) > store.MaxValue && err == nil {
+		if s.Packed, err = pack(s.Person.Rooms); err == nil {
+			s.Person.Rooms = nil
+			value, err = json.Marshal(s)
+		}
+	}
 	for ; len(value) > store.MaxValue && len(s.Opened) > 0 && err == nil; value, err = json.Marshal(s) {
 		s.Opened = s.Opened[:len(s.Opened)-1]
 	}
@@ -142,9 +151,34 @@ func readSession(r store.Record) (session, error) {
 	if err := json.Unmarshal(r.Value, &s); err != nil {
 		return session{}, errors.New("the record of a session of the portal cannot be read") // err may quote it
 	}
+	if len(s.Packed) > 0 {
+		var err error
+		if s.Person.Rooms, err = unpack(s.Packed); err != nil {
+			return session{}, errors.New("the rooms in the record of a session of the portal cannot be read")
+		}
+		s.Packed = nil
+	}
 	s.ID, s.Ends, s.record = r.Key, r.End, r
 	return s, nil
 }
+
+// pack makes a list short, and unpack reads it. Names of many rooms are like each other.
+func pack(list []string) ([]byte, error) {
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, flate.BestCompression)
+	if err == nil {
+		err = errors.Join(json.NewEncoder(w).Encode(list), w.Close())
+	}
+	return b.Bytes(), err
+}
+
+func unpack(packed []byte) (list []string, err error) {
+	err = json.NewDecoder(io.LimitReader(flate.NewReader(bytes.NewReader(packed)), maxPacked)).Decode(&list)
+	return list, err
+}
+
+// maxPacked is how long a list may be that is unpacked, in bytes. Deflate makes nothing shorter than a thousandth of it.
+const maxPacked = 1024 * store.MaxValue
 
 // sessions are the sessions in a store. Several ushers may have it.
 type sessions struct {
