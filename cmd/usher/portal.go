@@ -581,6 +581,8 @@ func loginError(err error) (metrics.LoginResult, error) {
 		return metrics.LoginRefused, api.RequestError(err.Error())
 	case errors.As(err, &many):
 		return metrics.LoginLimited, &api.TooManyError{After: many.After}
+	case errors.Is(err, account.ErrBusy), errors.Is(err, account.ErrUnavailable):
+		return metrics.LoginFailed, api.ErrLater
 	}
 	return metrics.LoginFailed, err
 }

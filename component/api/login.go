@@ -48,6 +48,8 @@ var (
 	ErrLogin = errors.New("the name or the password is wrong")
 	// ErrNotRoom means that the password is right, and that the account is not for this room.
 	ErrNotRoom = errors.New("this account is not for this room: ask without a room, and the answer names those that it may open")
+	// ErrLater means that nobody can check the password now. Strangers can cause that, so it is not logged for each of them.
+	ErrLater = errors.New("the password cannot be checked at the moment")
 )
 
 // TooManyError means that there were too many wrong passwords.
@@ -142,6 +144,9 @@ func (s *server) loginFault(err error) error {
 		return problem(http.StatusForbidden, "%v", ErrNotRoom)
 	case errors.As(err, &many):
 		return huma.ErrorWithHeaders(problem(http.StatusTooManyRequests, "%v", many), http.Header{"Retry-After": {strconv.Itoa(many.seconds())}})
+	}
+	if errors.Is(err, ErrLater) {
+		err = problem(http.StatusServiceUnavailable, "%v: try again in %s s", ErrLater, loginRetry)
 	}
 	err = s.fault(err)
 	var answered huma.StatusError

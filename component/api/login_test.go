@@ -8,6 +8,10 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 )
 
 // accounts logs people in as a portal does that has some accounts.
@@ -71,6 +75,7 @@ func TestLogin(t *testing.T) {
 		{`{"username":"juliet","password":"` + password + `","room":"forbidden"}`, nil, 403, ErrNotRoom.Error()},
 		{`{"username":"juliet","password":"x"}`, &TooManyError{1500 * time.Millisecond}, 429, "try again in 2 s"},
 		{`{"username":"juliet","password":"x"}`, errors.New("dial 10.0.0.5:6379"), 503, textUnable},
+		{`{"username":"juliet","password":"x"}`, ErrLater, 503, "cannot be checked at the moment: try again in 5 s"},
 		{`{"username":"juliet","password":"x"}`, RequestError("room: is no room"), 422, "room: is no room"},
 		{`{"username":"juliet"}`, nil, 422, "password"},
 		{`{"username":"juliet","password":""}`, nil, 400, "password is empty"},
@@ -119,6 +124,19 @@ func TestLogin(t *testing.T) {
 	wants(t, "no portal", f.call("", "POST", Base+"/login", `{"username":"juliet","password":"x"}`), 404, "portal.listen")
 	if len(a.asked) > 0 {
 		t.Errorf("asked %v", a.asked)
+	}
+}
+
+// Logins that nobody can check do not fill the log.
+func TestLoginsAreNotLogged(t *testing.T) {
+	core, log := observer.New(zapcore.DebugLevel)
+	f, a := newLogin(t, func(o *Options) { o.Log = zap.New(core) })
+	a.err = ErrLater
+	for range 100 {
+		f.call("", "POST", Base+"/login", `{"username":"juliet","password":"x"}`)
+	}
+	if log.Len() > 0 {
+		t.Errorf("%d lines: %v", log.Len(), log.All()[0])
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/secure/precis"
 	"golang.org/x/text/unicode/norm"
+	"golang.org/x/time/rate"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/pkg/passhash"
@@ -54,11 +55,15 @@ type Directory struct {
 
 	strangers *gate // before hashing, for devices that are not known
 	rest      func(took time.Duration) time.Duration
-	secret    [32]byte // chooses which account's work a name takes that is none's
+	complains *rate.Limiter // of lines in the log about the service
+	secret    [32]byte      // chooses which account's work a name takes that is none's
 	matches   func(h passhash.Hash, password string) bool
 }
 
 const defaultMemory = 64 << 20
+
+// The lines in the log about a service that cannot be asked: one in each interval, and some at once.
+const complainEvery, complainAtOnce = 10 * time.Second, 5
 
 // maxAsking is how many questions the user service gets at once.
 const maxAsking = 16
@@ -69,7 +74,7 @@ func New(o Options) *Directory {
 		accounts: o.Accounts, service: o.Service, closed: o.Closed, now: o.Now, log: o.Log,
 		limits: newLimits(), hashing: newHashing(cmp.Or(o.Memory, defaultMemory)), asking: newGate(maxAsking, 1),
 		strangers: newGate(hashesAtOnce(), 1), rest: restAfter,
-		matches: passhash.Hash.Matches,
+		matches: passhash.Hash.Matches, complains: rate.NewLimiter(rate.Every(complainEvery), complainAtOnce),
 	}
 	if d.accounts == nil {
 		d.accounts = func() []Account { return nil }

@@ -133,7 +133,9 @@ func (d *Directory) unavailable(ctx context.Context, err error) error {
 	if ended := ctx.Err(); ended != nil {
 		return ended
 	}
-	d.log.Warn("the user service gave no answer that counts", zap.String("service", d.service.base.Redacted()), zap.Error(err))
+	if d.complains.AllowN(d.now(), 1) { // anybody can try to log in, and nothing is counted then
+		d.log.Warn("the user service gave no answer that counts", zap.String("service", d.service.base.Redacted()), zap.Error(err))
+	}
 	return ErrUnavailable
 }
 

@@ -302,6 +302,21 @@ func TestServiceAnswers(t *testing.T) {
 	}
 }
 
+// TestServiceLines: who tries to log in again and again while the service is away does not fill the log.
+func TestServiceLines(t *testing.T) {
+	u := newUsers(t, httptest.NewServer)
+	u.say("isAuth", says(500, ""))
+	o := newOffice(t, u.service(t))
+	for range 100 {
+		if _, err := o.login("carol", "password of Carol"); err != ErrUnavailable {
+			t.Fatal(err)
+		}
+	}
+	if n := o.log.Len(); n == 0 || n > complainAtOnce {
+		t.Errorf("%d lines", n)
+	}
+}
+
 // TestServiceSlow gives up on a service that never answers, or never ends to.
 func TestServiceSlow(t *testing.T) {
 	drip := func(w http.ResponseWriter, r *http.Request) {
