@@ -1,12 +1,14 @@
 package portal
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -20,7 +22,7 @@ func (v *visit) trip(values url.Values) (trip, error) {
 	meet := v.meet(values)
 	switch state, room := values.Get("state"), values.Get("room"); {
 	case state != "":
-		t, err := readTrip(meet, state)
+		t, err := v.reachable(readTrip(meet, state))
 		if err == nil {
 			v.call.Room = t.room.Claim()
 		}
@@ -33,9 +35,21 @@ func (v *visit) trip(values url.Values) (trip, error) {
 
 // roomTrip returns a trip into a room of this name.
 func (v *visit) roomTrip(meet, tenant, name string) (trip, error) {
-	t, err := newTrip(meet, tenant, name)
+	t, err := v.reachable(newTrip(meet, tenant, name))
 	if err == nil {
 		v.call.Room = t.room.Claim()
+	}
+	return t, err
+}
+
+// reachable returns the trip, or an error if it would end at the portal itself: where that has the host name of jitsi-meet
+// (config/deploy/portal.nginx.conf), its pages hide the rooms of their names. Somebody in a hurry to the room logout would be logged out.
+func (p *Portal) reachable(t trip, err error) (trip, error) {
+	_, host, _ := strings.Cut(t.meet, "://")
+	// A proxy compares addresses without their percent-encoding, so an encoded slash parts names, too.
+	first, _, _ := strings.Cut(cmp.Or(t.tenant, t.name), "/")
+	if err == nil && strings.EqualFold(host, p.host) && p.pagesOwn[first] {
+		return trip{}, errTaken
 	}
 	return t, err
 }
@@ -121,12 +135,17 @@ func (p *Portal) loginPage(v *visit) {
 }
 
 // badTrip answers that an address does not say where to go.
-func (v *visit) badTrip(err error) {
-	text := page.BadRoom
-	if errors.Is(err, errState) {
-		text = page.BadLink
+func (v *visit) badTrip(err error) { v.notice(http.StatusBadRequest, badText(err), "/") }
+
+// badText returns the words for a trip that cannot be made.
+func badText(err error) page.Text {
+	switch {
+	case errors.Is(err, errState):
+		return page.BadLink
+	case errors.Is(err, errTaken):
+		return page.Taken
 	}
-	v.notice(http.StatusBadRequest, text, "/")
+	return page.BadRoom
 }
 
 // loginForm shows the page for logging in; l has what is to be said.

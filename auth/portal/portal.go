@@ -119,16 +119,17 @@ const (
 // Portal is an http.Handler. Any number of goroutines use it.
 type Portal struct {
 	Options
-	host    string // of PublicURL, as browsers send it
-	pages   *page.Pages
-	mux     *http.ServeMux
-	guard   *http.CrossOriginProtection
-	cookies cookies
-	limits  *limits
-	looks   *looks
-	watches *watches
-	leaving chan struct{} // has room for as many departures as are looked after at once
-	after   sync.WaitGroup
+	host     string          // of PublicURL, as browsers send it
+	pagesOwn map[string]bool // the first names in the paths of the portal's pages
+	pages    *page.Pages
+	mux      *http.ServeMux
+	guard    *http.CrossOriginProtection
+	cookies  cookies
+	limits   *limits
+	looks    *looks
+	watches  *watches
+	leaving  chan struct{} // has room for as many departures as are looked after at once
+	after    sync.WaitGroup
 }
 
 // New returns the portal. It starts nothing.
@@ -162,7 +163,7 @@ func New(o Options) (*Portal, error) {
 		}
 	}
 	p := &Portal{
-		Options: o, host: strings.ToLower(public.Host), pages: page.New(page.Options{Origins: o.MeetURLs}),
+		Options: o, host: strings.ToLower(public.Host), pagesOwn: make(map[string]bool), pages: page.New(page.Options{Origins: o.MeetURLs}),
 		guard: http.NewCrossOriginProtection(), cookies: cookiesFor(public), limits: newLimits(o.Now), watches: newWatches(),
 		leaving: make(chan struct{}, maxLeaving),
 	}
@@ -214,6 +215,10 @@ func (p *Portal) routes() *http.ServeMux {
 		"GET /portal.js":                      p.asset,
 		"/":                                   func(v *visit) { v.notice(http.StatusNotFound, page.BadLink, "/") },
 	} {
+		if _, path, ok := strings.Cut(pattern, " /"); ok {
+			first, _, _ := strings.Cut(path, "/")
+			p.pagesOwn[first] = true
+		}
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) { do(visitOf(r)) })
 	}
 	return mux
@@ -307,7 +312,7 @@ func (p *Portal) Enter(ctx context.Context, l Login) (Entered, error) {
 }
 
 func (p *Portal) enter(ctx context.Context, at sessions, l Login, person account.Person) (Entered, error) {
-	t, err := newTrip(p.MeetURLs[0], "", l.Room)
+	t, err := p.reachable(newTrip(p.MeetURLs[0], "", l.Room))
 	if err != nil {
 		return Entered{}, fmt.Errorf("%w: %w", ErrRoom, err)
 	}

@@ -397,6 +397,40 @@ func TestMeet(t *testing.T) {
 	}
 }
 
+// TestTaken: where the portal has the host name of jitsi-meet, its pages hide the rooms of their names, and it leads to none of them.
+func TestTaken(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p := f.portal(func(o *Options) { o.MeetURLs = []string{public, meet2} })
+	b := f.browser(p)
+	b.login("romeo")
+	enter := func(room string) error {
+		_, err := p.Enter(t.Context(), Login{Room: room, Attempt: account.Attempt{Name: "romeo", Password: password, From: netip.MustParseAddr("192.0.2.7")}})
+		return err
+	}
+	for _, room := range []string{"login", "logout", "rooms", "wait", "join", "style.css", "portal.js", "logout/x", "logout%2Fx"} {
+		wants(t, room, b.post("/rooms", "room", room), 400, "")
+		for _, address := range []string{"/login?room=", "/join/?room="} {
+			wants(t, address+room, b.get(address+url.QueryEscape(room)), 400, "")
+		}
+		wants(t, "its state", b.get("/login?state="+url.QueryEscape(`{"room":"`+room+`"}`)), 400, "")
+		if err := enter(room); !errors.Is(err, ErrRoom) {
+			t.Errorf("a program enters %s: %v", room, err)
+		}
+		wants(t, "elsewhere", b.post("/rooms", "room", room, "meet", meet2), 303, meet2+"/")
+	}
+	if body := b.post("/rooms", "room", "logout").Body.String(); !strings.Contains(body, "This name is taken") {
+		t.Errorf("the page does not say why: %s", body)
+	}
+	wants(t, "a tenant", b.get("/login?state="+url.QueryEscape(`{"room":"x","tenant":"wait"}`)), 400, "")
+	// nginx takes upper case for another page, and so does jitsi-meet for the same room.
+	for _, room := range []string{"standup", "Logout", "logouts"} {
+		if err := enter(room); err != nil {
+			t.Errorf("%s: %v", room, err)
+		}
+	}
+}
+
 // TestRooms: what the page of rooms shows and does.
 func TestRooms(t *testing.T) {
 	t.Parallel()

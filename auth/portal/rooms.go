@@ -144,7 +144,7 @@ func (p *Portal) open(v *visit) {
 	}
 	t, err := v.trip(url.Values{"room": {strings.TrimSpace(form.Get("room"))}, "meet": {form.Get("meet")}})
 	if err != nil || t.room.Name == "" {
-		v.showRooms(ctx, http.StatusBadRequest, s, person, page.BadRoom)
+		v.showRooms(ctx, http.StatusBadRequest, s, person, badText(err))
 		return
 	}
 	v.handOver(ctx, s, person, v.homed(t, person))

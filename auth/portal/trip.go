@@ -20,7 +20,10 @@ const maxState = 8 << 10
 // byte has three.
 const maxName = 3 * 1023
 
-var errState = errors.New("not a state of jitsi-meet")
+var (
+	errState = errors.New("not a state of jitsi-meet")
+	errTaken = errors.New("the portal has a page of this name on the same host name as jitsi-meet, so no address leads to the room")
+)
 
 // app is the program that a person came from. The zero value is a browser.
 type app string

@@ -15,6 +15,8 @@ const (
 	NotYours Text = "not-yours"
 	// BadRoom says that this is no name of a room.
 	BadRoom Text = "bad-room"
+	// Taken says that the portal's own pages hide a room of this name.
+	Taken Text = "taken"
 	// NotOpen says that the room is not open, so there is nothing to lock or to end.
 	NotOpen Text = "not-open"
 	// Locked, Unlocked and Ended say what has been done.
@@ -37,7 +39,7 @@ const (
 
 // texts are all of them.
 var texts = []Text{
-	LoggedOut, LoginOver, NoRoom, NotYours, BadRoom, NotOpen, Locked, Unlocked, Ended, Refused, Unavailable, Later, TooMany, Elsewhere, BadLink,
+	LoggedOut, LoginOver, NoRoom, NotYours, BadRoom, Taken, NotOpen, Locked, Unlocked, Ended, Refused, Unavailable, Later, TooMany, Elsewhere, BadLink,
 }
 
 // Good reports whether a text says that something was done.
