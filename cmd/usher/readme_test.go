@@ -333,17 +333,25 @@ func withoutTokens(t *testing.T, root string) {
 		t.Fatal(err)
 	}
 	_, section, _ := strings.Cut(string(content), "\n## Hosts log in\n")
-	secret := regexp.MustCompile("`(openssl rand -hex 32 > app.secret)`").FindStringSubmatch(section)
-	line := regexp.MustCompile("`(meet.example.com: {kind: token[^`]*)`").FindStringSubmatch(section)
-	if secret == nil || line == nil {
+	secret := regexp.MustCompile(`(?s)\*\*If your Jitsi has had no tokens so far\*\*.*?\x60(\(umask 027; openssl [^\x60]*)\x60`).FindStringSubmatch(section)
+	vhosts, line, ok := strings.Cut(readme(t, "Hosts log in", "yaml")[0], "\n")
+	line = strings.TrimSpace(line)
+	if secret == nil || !ok || vhosts != "vhosts:" {
 		t.Fatal("the README does not say what to do without tokens")
+	}
+	// What usher itself says of a portal without these lines.
+	without, _ := os.ReadFile(root + "/etc/usher/usher.yaml")
+	write(t, root+"/etc/usher/without.yaml", string(without)+
+		"portal: {listen: 127.0.0.1:8087, public_url: https://meet.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [127.0.0.1]}\n")
+	if r := command(t, "", "config", "check", "-c", root+"/etc/usher/without.yaml"); r.status != 1 || !strings.Contains(r.stderr, line) {
+		t.Errorf("usher names other lines than %s: %+v", line, r)
 	}
 	shell(t, root, root+"/etc/usher", secret[1])
 	yaml, err := os.ReadFile(root + "/etc/usher/usher.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, root+"/etc/usher/usher.yaml", regexp.MustCompile(`(?m)^  meet\.example\.com:\n    kind: guest.*$`).ReplaceAllString(string(yaml), "  "+line[1]))
+	write(t, root+"/etc/usher/usher.yaml", regexp.MustCompile(`(?m)^  meet\.example\.com:\n    kind: guest.*$`).ReplaceAllString(string(yaml), "  "+line))
 }
 
 // TestReadmePortalDocker types the README's commands for the portal, with docker-jitsi-meet, after those for usher.
