@@ -306,6 +306,8 @@ type VHost struct {
 	// Issuers sign the tokens that count here: at least one on a [KindToken] vhost, unless it is that of the portal, which signs with a key
 	// ([SignKey]), any number on a [KindGuest] one, none on the others. No two have the same AppID.
 	Issuers []Issuer
+	// Ending is how rights end that tokens give, unless their issuer says something else.
+	Ending Ending
 }
 
 // Kind says how the people of a virtual host prove who they are.

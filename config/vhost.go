@@ -19,6 +19,7 @@ func (l *loader) buildVHost(at string, domain jid.JID, r rawVHost) VHost {
 	general := l.buildEnding(at, Ending{
 		OnExpiry(r.OnExpiry), r.ExpiryGrace, Reuse(r.TokenReuse), ReuseOf(r.TokenReuseOf),
 	}, Ending{OnExpiry: ExpiryKeep, Reuse: ReuseAllow, ReuseOf: ReuseOfToken})
+	v.Ending = general
 	short, many := l.shortForm(at), at+"/issuers"
 	if short != "" && l.given(many) {
 		l.fault(many, "contradicts %s (%s): an issuer stands either on the vhost itself or in the list issuers",

@@ -56,10 +56,18 @@ func withPortal(c *config.Config, environ []string, p auth.Policy) []config.Prob
 	}
 	name := c.Portal.VHost.String()
 	vhost := p.VHosts[name]
+	var ending config.Ending
+	for _, v := range c.VHosts {
+		if v.Domain.Equal(c.Portal.VHost) {
+			ending = v.Ending
+		}
+	}
 	vhost.Issuers = append(slices.Clip(vhost.Issuers), auth.Issuer{
 		Name: portalIssuer, Accepted: ownIssuer.AcceptedIssuers, Audiences: ownIssuer.AcceptedAudiences,
 		Algorithms: []jwa.SignatureAlgorithm{jwa.EdDSA}, Keys: all,
 		RequireRoom: true, RequireExp: true, DomainVerification: true, NoWildcard: true, Leeway: 10 * time.Second,
+		// The claim sub of these tokens is the domain or a tenant, so people are told apart by their token.
+		OnExpiry: auth.OnExpiry(ending.OnExpiry), ExpiryGrace: ending.ExpiryGrace, Reuse: auth.Reuse(ending.Reuse), ReuseOf: auth.ReuseOfToken,
 	})
 	p.VHosts[name] = vhost
 	return nil
@@ -480,6 +488,9 @@ func (e *entrance) mint(ctx context.Context, m portal.Mint) (string, error) {
 	dated(&claims, now, m.TTL)
 	if claims.ID, claims.Features = m.ID, who.Features; len(who.Groups) > 0 {
 		claims.Group = who.Groups[0] // Jitsi's context.group has one
+	}
+	if s.issuer.ReuseOf == config.ReuseOfSub && !s.issuer.DomainVerification {
+		claims.Subject = who.ID // the domain would make all of them the same person
 	}
 	minted, err := s.mint(ctx, c, p, claims, now)
 	if err != nil {
