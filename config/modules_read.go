@@ -152,7 +152,7 @@ func (l *loader) unsaid(beneath []setting) {
 		"lobby.bypass: [] for that, or [owner, member] if they are to pass",
 		func(s setting) bool { return s.path == "rooms/lobby" && others })
 	say("rooms/wait_for_host", "guests wait until a host is inside: in Jitsi without the module muc_wait_for_host they do not. "+
-		"Write rooms.wait_for_host: never if they may be alone, or guests if they are to wait",
+		`Write rooms.wait_for_host: guests if they are to wait, never if an open room is enough, or rooms.guest_rooms: ["*"] if they may open rooms, too`,
 		setting.guests)
 }
 

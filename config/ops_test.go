@@ -14,7 +14,7 @@ import (
 )
 
 // guestsOnly is a usher.yaml of four lines with what must be there.
-const guestsOnly = "xmpp: {domain: focus.meet.example.com, secret: " + secretA + "}\nrooms: {services: [conference.meet.example.com], wait_for_host: never}\n" +
+const guestsOnly = "xmpp: {domain: focus.meet.example.com, secret: " + secretA + "}\nrooms: {services: [conference.meet.example.com], guest_rooms: ['*']}\n" +
 	"vhosts:\n  guest.meet.example.com: {kind: guest}\n"
 
 // Secrets of webhooks: of 24 bytes, of 18, and with a wrong character.

@@ -82,10 +82,16 @@ func (l *loader) idle(why string, paths ...string) {
 	}
 }
 
-// findHosts warns if nobody could ever be a host.
+// findHosts warns if nobody could ever open a room.
 func (l *loader) findHosts(c *Config) {
 	host := func(v VHost) bool { return v.Kind == KindTrusted || c.TakesTokens(v) }
-	if c.Rooms.someWait() && len(c.VHosts) > 0 && !slices.ContainsFunc(c.VHosts, host) {
-		l.warn("vhosts", "no virtual host has people who can be hosts (kind token or trusted): everybody will wait for ever")
+	if len(c.VHosts) == 0 || len(c.Rooms.GuestRooms) > 0 || slices.ContainsFunc(c.VHosts, host) {
+		return
 	}
+	so := "nobody can open a room"
+	if c.Rooms.someWait() {
+		so = "everybody will wait for ever"
+	}
+	l.warn("vhosts", "no virtual host has people who can be hosts (kind token or trusted): %s. Let hosts log in at usher's portal "+
+		`(README, "Hosts log in"), or let guests open rooms: rooms.guest_rooms: ["*"]`, so)
 }
