@@ -483,6 +483,9 @@ func (l *loader) buildProvider(at string, r rawProvider) Provider {
 	if p.Name == "account" || p.Name == "service" {
 		l.fault(at+"/name", "%s is what the portal calls people of portal.users or portal.users_url: choose another name", p.Name)
 	}
+	if p.Name != "" && strings.Trim(p.Name, ".") == "" {
+		l.fault(at+"/name", "%q would be taken out of the address to which the provider leads back: write letters or digits", p.Name)
+	}
 	if title := at + "/title"; !l.given(title) {
 		p.Title = p.Name
 		l.effective[title] = p.Name

@@ -101,6 +101,8 @@ var portals = []struct {
 		`usher.yaml:5: portal.providers[2].rules[0].tenant: "ACME" fits no room`, "usher.yaml:5: portal.providers[2].rules[0].features[0]: is empty",
 		"usher.yaml:6: portal.providers[3].name: account is what the portal calls", "usher.yaml:6: portal.providers[3].issuer: is no address of a provider",
 		`usher.yaml:6: portal.providers[3].rules[0].tenant: "*" is no tenant`}, nil},
+	{"a provider that is a step up", `{%, providers: [{name: "..", issuer: "https://sso.example.com", client_id: c, rules: [{value: a, rooms: [a]}]}]}`, []string{
+		`usher.yaml:4: portal.providers[0].name: ".." would be taken out of the address`}, nil},
 	{"MiroTalk's calls", `{%, mirotalk_api: true}`, []string{"usher.yaml:4: portal.mirotalk_api: has no effect without api.listen"}, nil},
 }
 
