@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -84,6 +85,9 @@ func (o Options) warn(err error) {
 	fields := []zap.Field{zap.String("listen", o.Listen), zap.Error(err)}
 	if o.Key != "" {
 		fields = append(fields, zap.String("key", o.Key))
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		fields = append(fields, zap.String("hint", "another program listens there, or another usher: stop it, or choose another address"))
 	}
 	o.Log.Log(level, o.Name+o.verb()+"not answered here; this is tried again", fields...)
 }

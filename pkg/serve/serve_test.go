@@ -136,8 +136,9 @@ func TestTakenPort(t *testing.T) {
 		_, _ = io.WriteString(w, "the answer")
 	})})
 	r.warned(t, "address already in use")
-	if key := r.log.All()[0].ContextMap()["key"]; key != "api.listen" {
-		t.Errorf("the warning names the key %v", key)
+	said := r.log.All()[0].ContextMap()
+	if hint, _ := said["hint"].(string); said["key"] != "api.listen" || !strings.Contains(hint, "another program listens there") {
+		t.Errorf("the warning names the key %v, and what to do: %v", said["key"], said["hint"])
 	}
 	other.Close()
 	at := r.address(t)
