@@ -7,6 +7,8 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -274,8 +276,14 @@ func (v *visit) notLoggedIn(err error, t trip, name string) {
 	v.loginForm(status, t, l)
 }
 
-// loggedIn begins a session, with a cookie that nobody had before, and sends the person on.
+// loggedIn begins a session, with a cookie that nobody had before, and sends the person on. Somebody who logs in again, in another tab, goes
+// on with the session that they have: if it ended, the first tab would be put out of its room.
 func (v *visit) loggedIn(ctx context.Context, s session, t trip) {
+	if again, ok := v.again(ctx, s); ok {
+		v.who(s.Person)
+		v.arrive(ctx, again, t)
+		return
+	}
 	cookie := random()
 	s.ID, s.Begun, s.Ends = idOf(cookie), v.Now(), v.Now().Add(v.Session)
 	v.who(s.Person)
@@ -299,6 +307,24 @@ func (v *visit) loggedIn(ctx context.Context, s session, t trip) {
 		}
 	}
 	v.cookies.set(v.w, v.cookies.session, cookie, v.Session)
+	v.arrive(ctx, s, t)
+}
+
+// again returns the browser's session, if it is one of the same login as a new one, and less than half of it has passed.
+func (v *visit) again(ctx context.Context, s session) (session, bool) {
+	cookie := get(v.r, v.cookies.session)
+	if cookie == "" {
+		return session{}, false
+	}
+	has, err := v.at.get(ctx, idOf(cookie))
+	same := err == nil && has.Provider == s.Provider && has.Version == s.Version && has.Subject == s.Subject && has.SID == s.SID &&
+		reflect.DeepEqual(has.Person, s.Person) && has.Ends.Sub(v.Now()) > v.Session/2
+	has.Person = s.Person
+	return has, same
+}
+
+// arrive sends somebody on who has logged in.
+func (v *visit) arrive(ctx context.Context, s session, t trip) {
 	if t.room.Name == "" {
 		v.to("/rooms")
 		return
@@ -311,11 +337,16 @@ func (v *visit) loggedIn(ctx context.Context, s session, t trip) {
 }
 
 // logout ends the session, and sends the browser to its provider, which ends its own (RP-Initiated Logout 1.0). It is Jitsi's
-// tokenLogoutUrl, so a GET does it, too: browsers send the cookie only if a person goes there, never for an image or a frame.
+// tokenLogoutUrl, so a GET does it, too: browsers send the cookie only if the whole page goes there, never for an image or a frame. Any site
+// can do that with a page, so it asks first if somebody comes from one that is none of ours.
 func (p *Portal) logout(v *visit) {
 	ctx, cancel := v.within()
 	defer cancel()
 	s, _, err := v.session(ctx)
+	if err == nil && v.ledHere() {
+		v.notice(http.StatusOK, page.LogOut, "/logout")
+		return
+	}
 	if cookie := get(v.r, p.cookies.session); cookie != "" && (err == nil || errors.Is(err, errNoSession)) {
 		v.deed = true
 		err = p.end(ctx, v.at, idOf(cookie), "logged out") // also one that is over, with tokens that are still to be revoked
@@ -332,4 +363,13 @@ func (p *Portal) logout(v *visit) {
 		}
 	}
 	v.notice(http.StatusOK, page.LoggedOut, "/login")
+}
+
+// ledHere reports whether another site has led the browser here: neither the portal, nor one of jitsi-meet's pages, nor the person.
+func (v *visit) ledHere() bool {
+	if v.r.Header.Get("Sec-Fetch-Site") != "cross-site" {
+		return false
+	}
+	from, err := url.Parse(v.r.Referer())
+	return err != nil || !slices.Contains(v.MeetURLs, from.Scheme+"://"+from.Host)
 }

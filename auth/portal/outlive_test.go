@@ -1,8 +1,11 @@
 package portal
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,4 +102,114 @@ func TestSharedAccount(t *testing.T) {
 			t.Errorf("%d sessions, %v", f.records(), err)
 		}
 	}
+}
+
+// TestNamed: whatever a room and its tenant are called, the page of waiting is a page, its stream is a stream, and both are about that room.
+func TestNamed(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p := f.portal()
+	for _, room := range []auth.Room{
+		{Name: "events"}, {Name: "events", Tenant: "acme"}, {Name: "events", Tenant: "events"}, {Name: "standup", Tenant: "events"},
+		{Name: "wait", Tenant: "wait"}, {Name: "login"}, {Name: "a?b#c%25d"}, {Name: "über uns", Tenant: "acme"},
+	} {
+		f.do(func() { f.rooms[room.Claim()] = RoomState{Open: true, HostInside: true} })
+		b := f.browser(p)
+		w := b.get(waitPath(room))
+		wants(t, waitPath(room), w, 200, `data-events="`+waitPath(room)+"?events"+`"`)
+		if !strings.Contains(w.Body.String(), "data-ready") {
+			t.Errorf("%s is about another room", waitPath(room))
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel() // after the first look
+		stream := b.send(request("GET", waitPath(room)+"?events", "").WithContext(ctx))
+		if stream.Header().Get("Content-Type") != "text/event-stream" {
+			t.Errorf("%s: %v", waitPath(room)+"?events", stream.Header())
+		}
+	}
+}
+
+// TestLedToLogout: another site cannot log anybody out by leading the browser there; jitsi-meet's pages and the person can.
+func TestLedToLogout(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	b := f.browser(f.portal())
+	b.begin(b.p.(*Portal), "romeo")
+	for _, from := range []string{"", "https://evil.example/", meet + ".evil.example/", "%%"} {
+		w := b.get("/logout", "Sec-Fetch-Site", "cross-site", "Referer", from)
+		wants(t, "from "+from, w, 200, `href="/logout"`)
+		wants(t, "still there", b.get("/rooms"), 200, "")
+	}
+	for _, headers := range [][]string{
+		{"Sec-Fetch-Site", "cross-site", "Referer", meet + "/"}, {"Sec-Fetch-Site", "same-site"}, {"Sec-Fetch-Site", "same-origin", "Referer", public + "/logout"},
+		{"Sec-Fetch-Site", "none"}, nil,
+	} {
+		b.begin(b.p.(*Portal), "romeo")
+		b.get("/logout", headers...)
+		wants(t, strings.Join(headers, " "), b.get("/rooms"), 303, "/login")
+	}
+	wants(t, "back from a provider", b.get("/logout", "Sec-Fetch-Site", "cross-site"), 200, `href="/login"`)
+}
+
+// TestTwoTabs: somebody who had two tabs with the login, and logs in on both, is not put out of the room in the first one. Somebody else in
+// the same browser is another session, and so is the same person after a while.
+func TestTwoTabs(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	b := f.browser(f.portal())
+	b.login("romeo", "room", "standup")
+	first := b.session()
+	wants(t, "second tab", b.login("romeo", "room", "other"), 303, meet+"/other?jwt=")
+	if b.session() != first || len(f.revoked) != 0 || f.records() != 1 || len(f.mints) != 2 {
+		t.Errorf("revoked %v, %d sessions", f.revoked, f.records())
+	}
+	f.forward(7 * time.Hour)
+	b.login("romeo")
+	second := b.session()
+	if second == first || f.records() != 1 {
+		t.Errorf("%d sessions", f.records())
+	}
+	b.login("nurse")
+	if b.session() == second || f.records() != 1 {
+		t.Errorf("%d sessions", f.records())
+	}
+}
+
+// TestMissing: with until-host-left, a host who leaves while no usher runs is missed later, and logs in again; somebody who has not come yet,
+// or who is away for a moment only, is not.
+func TestMissing(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p := f.portal(func(o *Options) { o.UntilHostLeft = true })
+	inside := func(n int, is bool) { f.do(func() { f.inside[f.mints[n].ID] = is }) }
+	var all [3]*browser // one who stays away, one who comes back, one who has never come
+	for n := range all {
+		all[n] = f.browser(p)
+		all[n].begin(p, "romeo")
+		wants(t, "a token", all[n].get("/login?room=standup"), 303, "jwt=")
+		if n < 2 {
+			inside(n, true)
+			p.Came(f.mints[n].ID)
+		}
+	}
+	p.Wait()
+	p.Missing(t.Context())
+	inside(0, false)
+	inside(1, false)
+	p.Missing(t.Context())
+	f.forward(awayFor / 2)
+	inside(1, true)
+	p.Missing(t.Context())
+	inside(1, false)
+	f.forward(awayFor / 2)
+	p.Missing(t.Context())
+	for n, status := range []int{303, 200, 200} {
+		wants(t, fmt.Sprint(n), all[n].get("/rooms"), status, "")
+	}
+	if len(f.revoked) != 1 || f.revoked[0] != f.mints[0].ID {
+		t.Errorf("revoked %v", f.revoked)
+	}
+	// An usher that stands by, or that has lost its store, ends nothing.
+	f.do(func() { f.aside = true })
+	p.Missing(t.Context())
 }

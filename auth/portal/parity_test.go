@@ -380,7 +380,7 @@ const patience = time.Minute
 func (s *site) hear(room string) func() string {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
-	got, err := http.DefaultTransport.RoundTrip(s.visitor().request(ctx, http.MethodGet, "/wait/"+room+"/events", nil))
+	got, err := http.DefaultTransport.RoundTrip(s.visitor().request(ctx, http.MethodGet, "/wait/"+room+"?events", nil))
 	if err != nil || got.StatusCode != 200 || got.Header.Get("Content-Type") != "text/event-stream" {
 		s.t.Fatal(got, err)
 	}

@@ -130,6 +130,7 @@ type Portal struct {
 	watches  *watches
 	leaving  chan struct{} // has room for as many departures as are looked after at once
 	after    sync.WaitGroup
+	away     map[string]time.Time // ids of sessions by which nobody is in a room, and since when; Missing has it
 }
 
 // New returns the portal. It starts nothing.
@@ -205,8 +206,6 @@ func (p *Portal) routes() *http.ServeMux {
 		"POST /rooms/end":                     p.steer(steerEnd),
 		"GET /wait/{room}":                    p.wait,
 		"GET /wait/{tenant}/{room}":           p.wait,
-		"GET /wait/{room}/events":             p.events,
-		"GET /wait/{tenant}/{room}/events":    p.events,
 		"GET /join":                           p.join,
 		"GET /join/{$}":                       p.join,
 		"GET /join/{room}":                    p.join,
@@ -411,12 +410,30 @@ func (p *Portal) current(s session) (account.Person, bool) {
 	return p.Accounts.Current(s.Person)
 }
 
-// maxLeaving is how many departures are looked after at once; leftWithin is how long that may take.
+// maxLeaving is how many arrivals and departures are looked after at once; leftWithin is how long that may take.
 const maxLeaving, leftWithin = 64, 30 * time.Second
+
+// Came says that the bearer of a token has come into a room. It does not block: Wait waits for what it began.
+func (p *Portal) Came(jti string) {
+	p.follow(jti, "it could not be noted that a host has come", func(ctx context.Context, at sessions, id string) error {
+		s, err := at.get(ctx, id)
+		if err == nil && !s.Entered {
+			_, err = at.change(ctx, id, func(s *session) { s.Entered = true })
+		}
+		return err
+	})
+}
 
 // Left says that the bearer of a token has left a room. With Options.UntilHostLeft that ends the session of the token, unless somebody is
 // in a room by another token of it. It does not block: Wait waits for what it began.
 func (p *Portal) Left(jti string) {
+	p.follow(jti, "the session of a host who has left could not be ended", func(ctx context.Context, at sessions, id string) error {
+		return p.left(ctx, at, id, jti)
+	})
+}
+
+// follow does something with the session of a token, with Options.UntilHostLeft.
+func (p *Portal) follow(jti, failed string, do func(ctx context.Context, at sessions, id string) error) {
 	id, ok := ofToken(jti)
 	if !p.UntilHostLeft || !ok {
 		return
@@ -426,25 +443,22 @@ func (p *Portal) Left(jti string) {
 		defer func() { <-p.leaving }()
 		ctx, cancel := context.WithTimeout(context.Background(), leftWithin)
 		defer cancel()
-		if err := p.left(ctx, id, jti); err != nil {
-			p.Log.Warn("the session of a host who has left could not be ended", zap.Error(err))
+		at, active := p.sessions()
+		if !active {
+			return
+		}
+		if err := do(ctx, at, id); err != nil && !errors.Is(err, errNoSession) {
+			p.Log.Warn(failed, zap.Error(err))
 		}
 	})
 }
 
-// Wait waits until all that Left has begun is done.
+// Wait waits until all that Came and Left have begun is done.
 func (p *Portal) Wait() { p.after.Wait() }
 
-func (p *Portal) left(ctx context.Context, id, jti string) error {
-	at, ok := p.sessions()
-	if !ok {
-		return nil
-	}
+func (p *Portal) left(ctx context.Context, at sessions, id, jti string) error {
 	s, err := at.get(ctx, id)
 	if err != nil {
-		if errors.Is(err, errNoSession) {
-			return nil
-		}
 		return err
 	}
 	if p.Inside != nil {
@@ -454,7 +468,46 @@ func (p *Portal) left(ctx context.Context, id, jti string) error {
 			return err
 		}
 	}
-	return p.end(ctx, at, id, "the host has left")
+	return p.end(ctx, at, id, hasLeft)
+}
+
+const hasLeft = "the host has left"
+
+// awayFor is how long somebody must be in no room before Missing ends their session.
+const awayFor = time.Minute
+
+// Missing ends, with Options.UntilHostLeft, the sessions of hosts who are in no room any more although nobody has said that they left: no usher
+// ran at that moment, or the store was away. Call it every minute or so, from one goroutine.
+func (p *Portal) Missing(ctx context.Context) {
+	at, active := p.sessions()
+	if !active || !p.UntilHostLeft || p.Inside == nil {
+		return
+	}
+	entered, err := at.all(ctx, func(s session) bool { return s.Entered && !s.Over })
+	if err != nil {
+		p.Log.Warn("hosts who have left could not be looked for; this is tried again", zap.Error(err))
+		return
+	}
+	used, err := p.inUse(ctx, entered)
+	if err != nil {
+		return // usher stands by now
+	}
+	now, away := p.Now(), make(map[string]time.Time)
+	for _, s := range entered {
+		since, known := p.away[s.ID]
+		switch {
+		case used[s.ID]:
+			continue
+		case !known:
+			since = now
+		case now.Sub(since) >= awayFor:
+			if err := p.end(ctx, at, s.ID, hasLeft); err != nil {
+				p.Log.Warn("the session of a host who has left could not be ended; this is tried again", zap.Error(err))
+			}
+		}
+		away[s.ID] = since
+	}
+	p.away = away
 }
 
 // words are syllables for names of rooms that people can say.

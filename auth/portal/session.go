@@ -58,6 +58,8 @@ type session struct {
 	Packed []byte   `json:"rooms,omitempty"`  // the person's rooms, if they are too many to be written as they are
 	Tokens []minted `json:"tokens,omitempty"` // that may be live, or have somebody inside; the oldest first
 	Opened []string `json:"opened,omitempty"` // rooms, the latest first; spelled as in tokens
+	// Entered says that somebody has been in a room by a token of the session. Only with Options.UntilHostLeft.
+	Entered bool `json:"entered,omitempty"`
 	// Over says that the session has ended, and that its tokens are still to be revoked.
 	Over bool `json:"over,omitempty"`
 
@@ -378,15 +380,9 @@ func (p *Portal) begin(ctx context.Context, at sessions, s session) error {
 // sparable sorts sessions of a person by how little is lost with them: first those of programs with a token that has ended, then those by which
 // nobody is in a room, the oldest first. Many people may log in as one: a school with one account, or a program that does so for each host.
 func (p *Portal) sparable(ctx context.Context, all []session) {
-	var tokens []string
-	for _, s := range all {
-		live, ended := s.tokens(p.Now())
-		tokens = append(append(tokens, ended...), live...)
-	}
-	used := make(map[string]bool) // ids
-	for _, jti := range p.withBearer(ctx, tokens) {
-		id, _ := ofToken(jti)
-		used[id] = true
+	used, err := p.inUse(ctx, all)
+	if err != nil {
+		used = nil // the oldest go
 	}
 	rank := func(s session) int {
 		live, _ := s.tokens(p.Now())
@@ -399,6 +395,25 @@ func (p *Portal) sparable(ctx context.Context, all []session) {
 		return 0
 	}
 	slices.SortStableFunc(all, func(a, b session) int { return cmp.Or(rank(a)-rank(b), a.Begun.Compare(b.Begun)) })
+}
+
+// inUse returns the ids of those sessions by the tokens of which somebody is in a room.
+func (p *Portal) inUse(ctx context.Context, all []session) (map[string]bool, error) {
+	used := make(map[string]bool)
+	if p.Inside == nil {
+		return used, nil
+	}
+	var tokens []string
+	for _, s := range all {
+		live, ended := s.tokens(p.Now())
+		tokens = append(append(tokens, ended...), live...)
+	}
+	inside, err := p.Inside(ctx, tokens)
+	for _, jti := range inside {
+		id, _ := ofToken(jti)
+		used[id] = true
+	}
+	return used, err
 }
 
 // ofToken returns the id of the session that a token is of, by its jti.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -21,19 +22,19 @@ import (
 
 // waitPath returns the path of the page on which guests of a room wait.
 func waitPath(room auth.Room) string {
-	switch {
-	case room.Tenant == "":
+	if room.Tenant == "" {
 		return "/wait/" + encode(room.Name)
-	case room.Name == "events": // which is the stream of a room with the tenant's name otherwise
-		return "/wait/[" + encode(room.Tenant) + "]" + room.Name
 	}
 	return "/wait/" + encode(room.Tenant) + "/" + encode(room.Name)
 }
 
+// eventsQuery leads from that page to its stream. It is no part of the path: a room may have any name.
+const eventsQuery = "events"
+
 // waiting returns the room that a page of waiting is about. The names are read as they are written, because a % in them means the same
 // as on jitsi-meet's pages. The overrides of a state and of a direct link are taken along.
 func (v *visit) waiting() (trip, error) {
-	path := strings.TrimSuffix(strings.TrimPrefix(v.r.URL.EscapedPath(), "/wait/"), "/events")
+	path := strings.TrimPrefix(v.r.URL.EscapedPath(), "/wait/")
 	tenant, name, ok := strings.Cut(path, "/")
 	if !ok {
 		tenant, name = "", path
@@ -53,6 +54,10 @@ func (v *visit) waiting() (trip, error) {
 
 // wait is the page on which guests wait for a host. It says the same of a room that does not exist as of one without a host.
 func (p *Portal) wait(v *visit) {
+	if v.r.URL.Query().Has(eventsQuery) {
+		p.events(v)
+		return
+	}
 	ctx, cancel := v.within()
 	defer cancel()
 	t, err := v.waiting()
@@ -66,15 +71,15 @@ func (p *Portal) wait(v *visit) {
 	}
 	query := "?" + t.fields().Encode()
 	p.pages.Wait(v.w, v.r, http.StatusOK, page.Wait{
-		Room: t.name, Events: waitPath(t.room) + "/events", Host: "/login" + query, Enter: t.address(""), Ready: ready,
+		Room: t.name, Events: waitPath(t.room) + "?" + eventsQuery, Host: "/login" + query, Enter: t.address(""), Ready: ready,
 	})
 }
 
 // ready reports whether a guest may go on into a room. It answers, and ok is false, if that cannot be said.
 func (v *visit) ready(ctx context.Context, room auth.Room) (ready, ok bool) {
-	if !v.mayLook(room) {
+	if !v.limits.look(v.remote, room) {
 		v.w.Header().Set("Retry-After", "10")
-		v.notice(http.StatusTooManyRequests, page.TooMany, "")
+		v.notice(http.StatusTooManyRequests, page.Later, "") // which asks again by itself
 		return false, false
 	}
 	state, err := v.looks.state(ctx, room)
@@ -84,16 +89,18 @@ func (v *visit) ready(ctx context.Context, room auth.Room) (ready, ok bool) {
 	return err == nil && state.ready(), true
 }
 
-// mayLook reports whether a stranger may ask about a room. It costs nothing while it is known: all who wait in one room may be behind one
-// address.
-func (v *visit) mayLook(room auth.Room) bool { return v.looks.has(room) || v.limits.look(v.remote) }
-
 // ready reports whether a guest can enter.
 func (s RoomState) ready() bool { return s.HostInside && !s.Locked }
 
+// Connections is how many browsers may be connected at once. Package serve leaves an eighth of them to one network, and half of that must
+// be more than its streams: hosts and guests of a school may have one address.
+const Connections = 4096
+
 const (
-	// maxStreams is how many guests may wait with a stream at once, and maxOfNetwork how many of one network. Others load the page again.
-	maxStreams, maxOfNetwork = 600, 300
+	// maxStreams is how many guests may wait with a stream at once, and maxOfNetwork how many of one network. Others ask every glanceEvery,
+	// or up to twice that.
+	maxStreams, maxOfNetwork = 600, 250
+	glanceEvery              = 5 * time.Second
 	// streamLasts ends a stream: the browser opens another one, perhaps at an usher that is active now.
 	streamLasts = 10 * time.Minute
 	// beatEvery is the interval of what shows that the stream lives; then the room is looked at again, too.
@@ -109,29 +116,27 @@ func (p *Portal) events(v *visit) {
 		v.badTrip(err)
 		return
 	}
-	watch, ok := (*watch)(nil), v.mayLook(t.room)
-	if ok {
-		watch, ok = p.watches.begin(t.room, v.remote)
-	}
-	if !ok {
+	if !p.limits.look(v.remote, t.room) {
 		v.w.Header().Set("Retry-After", "10")
 		v.w.WriteHeader(http.StatusServiceUnavailable)
 		return
 	}
-	defer p.watches.end(t.room, v.remote)
 	h := v.w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("X-Accel-Buffering", "no") // nginx would keep the messages back
+	watch, ok := p.watches.begin(t.room, v.remote)
+	if !ok {
+		v.glance(t.room)
+		return
+	}
+	defer p.watches.end(t.room, v.remote)
 	ctx, cancel := context.WithTimeout(v.r.Context(), streamLasts)
 	defer cancel()
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	for said, first := "", true; ; first = false {
 		changed := watch.next()
-		say := page.MessageWait
-		if state, err := p.looks.state(ctx, t.room); err == nil && state.ready() {
-			say = page.MessageReady
-		}
+		say := v.news(ctx, t.room)
 		if _, active := p.Store(); !active || ctx.Err() != nil || v.send(say, say != said || first) != nil {
 			return
 		}
@@ -143,6 +148,23 @@ func (p *Portal) events(v *visit) {
 		case <-beat.C:
 		}
 	}
+}
+
+// news returns what a stream says of a room now.
+func (v *visit) news(ctx context.Context, room auth.Room) string {
+	if state, err := v.looks.state(ctx, room); err == nil && state.ready() {
+		return page.MessageReady
+	}
+	return page.MessageWait
+}
+
+// glance says how a room is now, where there are too many streams, and ends: the browser asks again, not all at the same time. So nobody
+// who takes many streams keeps others waiting.
+func (v *visit) glance(room auth.Room) {
+	ctx, cancel := v.within()
+	defer cancel()
+	fmt.Fprintf(v.w, "retry: %d\n", glanceEvery.Milliseconds()+rand.Int64N(glanceEvery.Milliseconds()))
+	_ = v.send(v.news(ctx, room), true) // fails if the guest has gone
 }
 
 // send sends a message of a stream; if there is nothing new, a comment, which shows whether the client is still there.
@@ -303,14 +325,6 @@ func (l *looks) of(ctx context.Context, room auth.Room) *look {
 	l.known[key] = has
 	go l.ask(context.WithoutCancel(ctx), room, has) // for all who wait, so it does not end with the first of them
 	return has
-}
-
-// has reports whether the state of a room is known, or is being asked.
-func (l *looks) has(room auth.Room) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	known := l.known[nameOf(room)]
-	return known != nil && (known.until.IsZero() || l.now().Before(known.until))
 }
 
 func (l *looks) ask(ctx context.Context, room auth.Room, has *look) {

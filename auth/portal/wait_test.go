@@ -105,7 +105,7 @@ func TestEvents(t *testing.T) {
 	f := newFixture(t)
 	p := f.portal()
 	at := served(t, p)
-	one, two, other := follow(t, at+"/wait/standup/events"), follow(t, at+"/wait/StandUp/events"), follow(t, at+"/wait/acme/standup/events")
+	one, two, other := follow(t, at+"/wait/standup?events"), follow(t, at+"/wait/StandUp?events"), follow(t, at+"/wait/acme/standup?events")
 	for _, s := range []*stream{one, two, other} {
 		s.wants(page.MessageWait)
 	}
@@ -120,7 +120,7 @@ func TestEvents(t *testing.T) {
 	one.wants(page.MessageReady)
 	f.set(p, "[acme]standup", RoomState{Open: true, HostInside: true})
 	other.wants(page.MessageReady)
-	late := follow(t, at+"/wait/standup/events")
+	late := follow(t, at+"/wait/standup?events")
 	late.wants(page.MessageReady)
 
 	// What cannot be asked is no host; and an usher that stands by ends its streams, so that browsers find the active one.
@@ -213,9 +213,12 @@ func TestLooks(t *testing.T) {
 
 	many := f.browser(p)
 	many.from = "198.51.100.1:1"
+	for range 3 * looksBurst { // a school waits
+		wants(t, "the same room", many.get("/wait/standup"), 200, "standup")
+	}
 	for n := 0; ; n++ {
-		w := many.get(fmt.Sprint("/wait/room", n))
-		if w.Code == http.StatusTooManyRequests && w.Header().Get("Retry-After") != "" {
+		w := many.get(fmt.Sprint("/wait/guess", n))
+		if w.Code == http.StatusTooManyRequests && w.Header().Get("Retry-After") != "" && strings.Contains(w.Body.String(), `http-equiv="refresh"`) {
 			break
 		}
 		if n > 2*looksBurst {
@@ -223,8 +226,56 @@ func TestLooks(t *testing.T) {
 		}
 	}
 	wants(t, "another network", b.get("/wait/standup"), 200, "standup")
-	for range 10 { // all who wait in one room may be behind one address
-		wants(t, "the same room", many.get("/wait/standup"), 200, "standup")
+	wants(t, "the room that was asked about", many.get("/wait/standup"), 200, "standup")
+	wants(t, "its stream, refused for another", many.get("/wait/another?events"), 503, "")
+}
+
+// TestManyNames: what is remembered of rooms that networks ask about is bounded.
+func TestManyNames(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	l := newLimits(f.clock)
+	for n := range 2 * maxNetworks {
+		at := netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+		for room := range 2 {
+			l.look(at, auth.Room{Name: fmt.Sprint(room)})
+		}
+	}
+	one := netip.AddrFrom4([4]byte{10, 0, 0, 1})
+	for room := range 2 * maxFresh {
+		l.look(one, auth.Room{Name: fmt.Sprint("one", room)})
+	}
+	if len(l.fresh) > maxNetworks || len(l.fresh[serve.Network(one)]) > maxFresh {
+		t.Errorf("%d networks are remembered, and %d rooms of one", len(l.fresh), len(l.fresh[serve.Network(one)]))
+	}
+	f.forward(time.Hour)
+	l.look(netip.MustParseAddr("192.0.2.1"), auth.Room{Name: "standup"})
+	if len(l.fresh) != 1 {
+		t.Errorf("%d networks are remembered", len(l.fresh))
+	}
+}
+
+// TestGlance: guests who get no stream any more are told of a host all the same.
+func TestGlance(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	p := f.portal()
+	room := auth.Room{Name: "standup"}
+	for n := range maxStreams {
+		if _, ok := p.watches.begin(room, netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)})); !ok {
+			t.Fatalf("no stream %d", n)
+		}
+	}
+	b := f.browser(p)
+	for _, say := range []string{page.MessageWait, page.MessageReady} {
+		w := b.get("/wait/standup?events")
+		if w.Code != 200 || w.Header().Get("Content-Type") != "text/event-stream" || !strings.Contains(w.Body.String(), "retry: ") || !strings.HasSuffix(w.Body.String(), "\ndata: "+say+"\n\n") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		f.set(p, "standup", RoomState{Open: true, HostInside: true})
+	}
+	if maxOfNetwork > Connections/8/2 {
+		t.Error("the streams of one network leave no connections for its hosts")
 	}
 }
 

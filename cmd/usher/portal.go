@@ -181,7 +181,7 @@ func (e *entrance) run(ctx context.Context) {
 	c := e.u.began.Portal
 	web.Run(ctx, web.Options{
 		Name: "the portal", Key: "portal.listen", Listen: c.Listen, Handler: e.Portal, CertFile: c.CertFile, KeyFile: c.KeyFile,
-		Proxies: c.Proxies, Log: e.u.log,
+		MaxConnections: portal.Connections, Proxies: c.Proxies, Log: e.u.log,
 	})
 }
 
@@ -299,6 +299,7 @@ func (e *entrance) report(r component.Report) {
 		e.changed[room.String()] = room
 	case component.Joined:
 		delete(e.left, r.JTI)
+		e.Came(r.JTI)
 		return
 	case component.Left:
 		if r.JTI != "" && len(e.left) < leftAtMost && e.u.began.Portal.UntilHostLeft {
@@ -325,6 +326,7 @@ func (e *entrance) tell(ctx context.Context) {
 			continue
 		case <-sweep.C:
 			e.Reloaded(ctx)
+			e.Missing(ctx)
 			continue
 		case <-e.some:
 		}

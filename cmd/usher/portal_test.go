@@ -125,7 +125,7 @@ func (b *browser) waits(room string) <-chan string {
 	b.Helper()
 	ctx, cancel := context.WithCancel(b.Context())
 	b.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.base+"/wait/"+room+"/events", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.base+"/wait/"+room+"?events", nil)
 	if err != nil {
 		b.Fatal(err)
 	}

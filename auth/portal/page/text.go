@@ -7,6 +7,8 @@ type Text string
 const (
 	// LoggedOut says that the person has logged out.
 	LoggedOut Text = "logged-out"
+	// LogOut asks whether the person wants to log out: another site has led them here.
+	LogOut Text = "log-out"
 	// LoginOver says that a login has ended, or took too long at the provider: log in again.
 	LoginOver Text = "login-over"
 	// NoRoom says that the person has logged in, and may open no room at all.
@@ -39,7 +41,8 @@ const (
 
 // texts are all of them.
 var texts = []Text{
-	LoggedOut, LoginOver, NoRoom, NotYours, BadRoom, Taken, NotOpen, Locked, Unlocked, Ended, Refused, Unavailable, Later, TooMany, Elsewhere, BadLink,
+	LoggedOut, LogOut, LoginOver, NoRoom, NotYours, BadRoom, Taken, NotOpen, Locked, Unlocked, Ended, Refused, Unavailable, Later, TooMany, Elsewhere,
+	BadLink,
 }
 
 // Good reports whether a text says that something was done.
