@@ -82,16 +82,23 @@ func (l *loader) idle(why string, paths ...string) {
 	}
 }
 
-// findHosts warns if nobody could ever open a room.
-func (l *loader) findHosts(c *Config) {
+// Hostless says why nobody could ever open a room; "" if somebody can.
+func (c *Config) Hostless() string {
 	host := func(v VHost) bool { return v.Kind == KindTrusted || c.TakesTokens(v) }
 	if len(c.VHosts) == 0 || len(c.Rooms.GuestRooms) > 0 || slices.ContainsFunc(c.VHosts, host) {
-		return
+		return ""
 	}
 	so := "nobody can open a room"
 	if c.Rooms.someWait() {
 		so = "everybody will wait for ever"
 	}
-	l.warn("vhosts", "no virtual host has people who can be hosts (kind token or trusted): %s. Let hosts log in at usher's portal "+
-		`(README, "Hosts log in"), or let guests open rooms: rooms.guest_rooms: ["*"]`, so)
+	return "no virtual host has people who can be hosts (kind token or trusted): " + so
+}
+
+// findHosts warns if nobody could ever open a room.
+func (l *loader) findHosts(c *Config) {
+	if why := c.Hostless(); why != "" {
+		l.warn("vhosts", "%s. Let hosts log in at usher's portal "+
+			`(README, "Hosts log in"), or let guests open rooms: rooms.guest_rooms: ["*"]`, why)
+	}
 }

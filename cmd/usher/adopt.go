@@ -29,7 +29,7 @@ const statusToDo = 2
 
 // adoption is one call of "usher adopt".
 type adoption struct {
-	apply, undo, restart                  bool
+	apply, undo, restart, withoutHosts    bool
 	root, folder, program, authentication string
 	trusted                               []string
 
@@ -60,6 +60,9 @@ without --restart: adopt prints the commands, and with --restart it runs them, a
 --undo puts everything back, byte for byte, also after an --apply that was interrupted. If somebody has changed one of the files since, it
 changes nothing, and says which file that is and how to go on. What has been changed is kept in adopt.json, beside usher.yaml.
 
+If nobody could open a room afterwards, because neither tokens nor accounts make anybody a host, --apply refuses, and says what to do
+first. --without-hosts makes the changes all the same.
+
 After an upgrade of Jitsi, or a change of Prosody's files, run adopt again: it says what has to be written anew.
 
 Exit status: 0 if nothing is to do or everything is done, 1 if usher refuses or fails or a check fails, 2 if something is to do
@@ -81,6 +84,7 @@ Exit status: 0 if nothing is to do or everything is done, 1 if usher refuses or 
 	f.BoolVar(&a.apply, "apply", false, "make the changes")
 	f.BoolVar(&a.undo, "undo", false, "put everything back as it was before --apply")
 	f.BoolVar(&a.restart, "restart", false, "with --apply or --undo: restart what has to be restarted")
+	f.BoolVar(&a.withoutHosts, "without-hosts", false, "make the changes even if nobody can open a room afterwards")
 	f.StringVar(&a.root, "root", "", "the `folder` that stands for /, such as an image's; no program is run then")
 	f.StringSliceVar(&a.trusted, "trusted", nil, "`domain` of a virtual host where everybody with a password is a host")
 	f.StringVar(&a.authentication, "authentication", "", "as of \"usher config prosody\": how people log in")
@@ -103,8 +107,14 @@ func (a *adoption) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if a.apply && p.Refusal != nil {
+		return p.Refusal
+	}
 	a.say(p)
 	switch {
+	case p.Refusal != nil:
+		fmt.Fprintln(a.out, "\nNothing was changed. --apply refuses, as the first lines say.")
+		return failure{status: statusFailed}
 	case len(p.Changes) == 0 && !p.Interrupted:
 		fmt.Fprintln(a.out, "Nothing is to do.")
 	case !a.apply:
@@ -138,7 +148,7 @@ func (a *adoption) misuse() error {
 // options returns the options of package adopt.
 func (a *adoption) options(ctx context.Context) (adopt.Options, error) {
 	o := adopt.Options{
-		Trusted: a.trusted, Authentication: a.authentication, Environ: configEnviron(os.Environ()),
+		Trusted: a.trusted, Authentication: a.authentication, Environ: configEnviron(os.Environ()), WithoutHosts: a.withoutHosts,
 		Checks: []config.Check{newIssuers(new(keys.Cache)).add},
 	}
 	if a.root != "" {
@@ -213,6 +223,9 @@ func (a *adoption) image(ctx context.Context, folder string) (map[string][]byte,
 
 // say prints what was found, and what is to change.
 func (a *adoption) say(p *adopt.Plan) {
+	if p.Refusal != nil {
+		fmt.Fprintf(a.out, "refused: %s\n\n", printable.Lines(p.Refusal.Error()))
+	}
 	fmt.Fprintf(a.out, "Found: %s\n", strings.Join(p.Found, ", "))
 	if p.Interrupted {
 		fmt.Fprintln(a.out, "An earlier \"usher adopt --apply\" was interrupted. --apply goes on from there, --undo puts everything back.")

@@ -416,6 +416,30 @@ func TestAdoptRefusesDocker(t *testing.T) {
 	}
 }
 
+// TestAdoptWithoutHosts goes the way that the refusal names for a Jitsi where everybody is a guest.
+func TestAdoptWithoutHosts(t *testing.T) {
+	root := jitsiOnDebian(t)
+	anonymized(t, root+"/etc/prosody/conf.avail/meet.example.com.cfg.lua")
+	before := filed(t, root+"/etc")
+	const why = "nobody could open a room any more"
+	if r := adopted(t, statusFailed, "--root", root); !strings.HasPrefix(r.stdout, "refused: "+why) || !strings.Contains(r.stdout, "+++ /etc/usher/usher.yaml") {
+		t.Errorf("the plan: %+v", r)
+	}
+	if r := adopted(t, statusFailed, "--root", root, "--apply"); !strings.Contains(r.stderr, why) || r.stdout != "" {
+		t.Errorf("%+v", r)
+	}
+	unchanged(t, before, filed(t, root+"/etc"))
+	adopted(t, 0, "--root", root, "--apply", "--without-hosts")
+	if r := adopted(t, statusFailed, "--root", root, "--apply"); strings.Contains(r.stderr, "--without-hosts") {
+		t.Errorf("usher.yaml is there now: %+v", r)
+	}
+	secret, line := tokenLines(t)
+	ownTokens(t, root, secret, line)
+	if r := adopted(t, 0, "--root", root, "--apply"); strings.Contains(r.stdout, "people who can be hosts") {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestAdoptUsage checks command lines that make no sense, and folders without a Jitsi.
 func TestAdoptUsage(t *testing.T) {
 	empty := t.TempDir()

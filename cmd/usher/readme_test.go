@@ -306,12 +306,7 @@ func TestReadmePortalDebian(t *testing.T) {
 			write(t, root+"/etc/jitsi/jicofo/jicofo.conf", "jicofo { }\n")
 			write(t, root+"/etc/jitsi/meet/meet.example.com-config.js", "var config = {};\n")
 			if !tokens {
-				file := root + "/etc/prosody/conf.d/meet.example.com.cfg.lua"
-				content, err := os.ReadFile(file)
-				if err != nil {
-					t.Fatal(err)
-				}
-				write(t, file, regexp.MustCompile(`authentication = "token"\n.*app_id.*\n.*app_secret.*`).ReplaceAllString(string(content), `authentication = "jitsi-anonymous"`))
+				anonymized(t, root+"/etc/prosody/conf.d/meet.example.com.cfg.lua")
 			}
 			shell(t, root, root+"/src", blocks(t, deployed, "You run Jitsi on Debian", "sh")[0])
 			if !tokens {
@@ -325,28 +320,50 @@ func TestReadmePortalDebian(t *testing.T) {
 	}
 }
 
-// withoutTokens does what the README says of a Jitsi that has had no tokens so far.
-func withoutTokens(t *testing.T, root string) {
+// anonymized makes Debian's Jitsi one that verifies no tokens: everybody is a guest.
+func anonymized(t *testing.T, file string) {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	content, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, _ := strings.Cut(string(content), "\n## Hosts log in\n")
-	secret := regexp.MustCompile(`(?s)\*\*If your Jitsi has had no tokens so far\*\*.*?\x60(\(umask 027; openssl [^\x60]*)\x60`).FindStringSubmatch(section)
-	vhosts, line, ok := strings.Cut(readme(t, "Hosts log in", "yaml")[0], "\n")
-	line = strings.TrimSpace(line)
-	if secret == nil || !ok || vhosts != "vhosts:" {
-		t.Fatal("the README does not say what to do without tokens")
-	}
-	// What usher itself says of a portal without these lines.
+	write(t, file, regexp.MustCompile(`authentication = "token"\n.*app_id.*\n.*app_secret.*`).ReplaceAllString(string(content), `authentication = "jitsi-anonymous"`))
+}
+
+// withoutTokens does what the README says of a Jitsi that has had no tokens so far, as usher itself says of a portal there.
+func withoutTokens(t *testing.T, root string) {
+	t.Helper()
+	secret, line := tokenLines(t)
 	without, _ := os.ReadFile(root + "/etc/usher/usher.yaml")
 	write(t, root+"/etc/usher/without.yaml", string(without)+
 		"portal: {listen: 127.0.0.1:8087, public_url: https://meet.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [127.0.0.1]}\n")
 	if r := command(t, "", "config", "check", "-c", root+"/etc/usher/without.yaml"); r.status != 1 || !strings.Contains(r.stderr, line) {
 		t.Errorf("usher names other lines than %s: %+v", line, r)
 	}
-	shell(t, root, root+"/etc/usher", secret[1])
+	ownTokens(t, root, secret, line)
+}
+
+// tokenLines returns the README's command that makes a secret for tokens, and the line of usher.yaml for them.
+func tokenLines(t *testing.T) (secret, line string) {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("..", "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(content), "\n## Hosts log in\n")
+	command := regexp.MustCompile(`(?s)\*\*If your Jitsi has had no tokens so far\*\*.*?\x60(\(umask 027; openssl [^\x60]*)\x60`).FindStringSubmatch(section)
+	vhosts, line, ok := strings.Cut(readme(t, "Hosts log in", "yaml")[0], "\n")
+	line = strings.TrimSpace(line)
+	if command == nil || !ok || vhosts != "vhosts:" {
+		t.Fatal("the README does not say what to do without tokens")
+	}
+	return command[1], line
+}
+
+// ownTokens has usher make and verify tokens on a Debian where everybody was a guest.
+func ownTokens(t *testing.T, root, secret, line string) {
+	t.Helper()
+	shell(t, root, root+"/etc/usher", secret)
 	yaml, err := os.ReadFile(root + "/etc/usher/usher.yaml")
 	if err != nil {
 		t.Fatal(err)

@@ -40,6 +40,8 @@ type Options struct {
 	// Image returns Prosody's files as docker-jitsi-meet's image has made them, by their names; only with Docker. If it fails, those that
 	// are in the folder already count.
 	Image func() (map[string][]byte, error)
+	// WithoutHosts says that Apply makes the changes also if nobody could open a room afterwards.
+	WithoutHosts bool
 	// Now is the clock of the backups' names; nil for the machine's.
 	Now func() time.Time
 
@@ -59,6 +61,8 @@ type Plan struct {
 	Warnings []string
 	// Findings are what Prosody's files and the web page's have, after the changes, that an operator should know.
 	Findings []config.Finding
+	// Refusal is why Apply refuses: nobody could open a room afterwards. Nil if it does not, or because of Options.WithoutHosts.
+	Refusal *Refusal
 	// Interrupted says that an earlier Apply was interrupted.
 	Interrupted bool
 	// Prosody is the main file of Prosody's configuration, where "prosodyctl check config" can look at it; empty with Docker.
@@ -146,7 +150,26 @@ func New(o Options) (*Plan, error) {
 		return nil, d.stage.shown(err)
 	}
 	d.finish()
+	d.hostless()
 	return d.plan, nil
+}
+
+// hostless refuses to shut everybody out of a Jitsi that was open: nobody could open a room, so all newcomers would wait for ever.
+func (d *draft) hostless() {
+	why := d.plan.Config.Hostless()
+	if why == "" || d.o.WithoutHosts {
+		return
+	}
+	own := d.plan.Files[len(d.plan.Files)-1]
+	reasons := []string{fmt.Sprintf("nobody could open a room any more, so usher does not begin: %s. First say who opens rooms:", why)}
+	if slices.ContainsFunc(d.plan.Changes, func(c Change) bool { return c.File == own && c.New != nil }) {
+		reasons = append(reasons, fmt.Sprintf("- Have %s written: usher adopt --apply --without-hosts. Without --restart, Jitsi goes on as it is.", own))
+	}
+	d.plan.Refusal = &Refusal{append(reasons,
+		fmt.Sprintf("- If hosts are to log in, and guests wait for them: begin with README, \"Hosts log in\". Its two lines for a Jitsi without tokens "+
+			"go into %s.", own),
+		fmt.Sprintf("- If guests are among themselves: write guest_rooms: [\"*\"] below rooms in %s.", own),
+		"- Then: usher adopt --apply --restart")}
 }
 
 // finish leaves out what changes nothing, and puts the files in their order.
@@ -181,8 +204,12 @@ func (d *draft) secrets() (all []string) {
 // journalIn is the name of the journal in usher's folder.
 const journalIn = "adopt.json"
 
-// Apply makes the changes. If it fails, or is interrupted, Undo puts back what it has written, and a new plan goes on from there.
+// Apply makes the changes. If it fails, or is interrupted, Undo puts back what it has written, and a new plan goes on from there. The
+// error is Refusal if there is one; nothing is written then.
 func (p *Plan) Apply() error {
+	if p.Refusal != nil {
+		return p.Refusal
+	}
 	r := rootOf(p.o.Root)
 	w := disk{r, p.o.step}
 	unlock, err := w.lock(p.journal)

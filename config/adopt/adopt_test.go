@@ -293,6 +293,72 @@ func TestRefused(t *testing.T) {
 
 func replace(f tree, name, old, new string) { f[name] = strings.Replace(f[name], old, new, 1) }
 
+// anonymous makes the tree one without tokens: all people are guests, as Jitsi's installer leaves it.
+func anonymous(f tree) {
+	const file = "etc/prosody/conf.avail/meet.example.com.cfg.lua"
+	replace(f, file, `authentication = "token"`, `authentication = "jitsi-anonymous"`)
+	replace(f, file, `    app_id = "my_app"`+"\n"+`    app_secret = "`+appSecret+`"`+"\n", "")
+	replace(f, file, `"token_verification"`, `"muc_domain_mapper"`)
+}
+
+// TestHostless checks that a Jitsi where nobody can be a host is not adopted before the operator has said who opens rooms, or wants it so.
+func TestHostless(t *testing.T) {
+	root := t.TempDir()
+	files := debian()
+	anonymous(files)
+	grow(t, root, files)
+	before := pictured(t, root)
+	p, err := New(Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Apply()
+	var refusal *Refusal
+	if !errors.As(err, &refusal) || refusal != p.Refusal {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"everybody will wait for ever", "usher adopt --apply --without-hosts", `README, "Hosts log in"`, `guest_rooms: ["*"]`, usherYAML} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in\n%v", want, err)
+		}
+	}
+	if d := differs(before, pictured(t, root)); len(d) > 0 {
+		t.Errorf("changed: %v", d)
+	}
+
+	if p, err = New(Options{Root: root, WithoutHosts: true}); err == nil {
+		err = p.Apply()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err = New(Options{Root: root}); err != nil || p.Refusal == nil || strings.Contains(p.Refusal.Error(), "--without-hosts") {
+		t.Fatalf("usher.yaml is there now: %v, %v", err, p.Refusal)
+	}
+	own, err := os.ReadFile(filepath.Join(root, usherYAML))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, open := range [][2]string{
+		{"rooms:\n", "rooms:\n  guest_rooms: [\"*\"]\n"},
+		{"  meet.example.com:\n    kind: guest", "  meet.example.com:\n    allow_empty_token: true\n    app_id: usher\n    app_secret: " + appSecret + "\n    kind: token"},
+	} {
+		text := strings.Replace(string(own), open[0], open[1], 1)
+		if text == string(own) {
+			t.Fatalf("%q is not in\n%s", open[0], own)
+		}
+		if err := os.WriteFile(filepath.Join(root, usherYAML), []byte(text), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		if p, err = New(Options{Root: root}); err == nil {
+			err = p.Apply()
+		}
+		if err != nil {
+			t.Errorf("%s: %v", open[1], err)
+		}
+	}
+}
+
 // TestOperatorsYAML checks that an usher.yaml with keys stays as it is, that one with nothing but comments counts as none, and that lines
 // with another way to log in, which an operator has chosen, stay.
 func TestOperatorsYAML(t *testing.T) {
