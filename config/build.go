@@ -46,6 +46,7 @@ func (l *loader) build(r *raw) *Config {
 	l.compareDomains(c)
 	l.compareFocus(c)
 	l.findHosts(c)
+	l.findPortalVHost(c)
 	l.checkAfterKick(c)
 	l.checkFirstIsHost(c)
 	l.compareAuthentication(c)

@@ -97,6 +97,12 @@ func (l *loader) readDocker(name string, at place, environ []string) []setting {
 	d.server()
 	d.people()
 	d.guests()
+	l.dockerVHosts = []string{d.text("XMPP_DOMAIN")}
+	for _, s := range d.settings {
+		if name := s.vhost(); name != "" && !slices.Contains(l.dockerVHosts, name) {
+			l.dockerVHosts = append(l.dockerVHosts, name)
+		}
+	}
 	l.tokenAuthURL = append(l.tokenAuthURL, tokenAuthURL{
 		set: d.given(tokenAuthURLVariable), known: true, at: d.place(tokenAuthURLVariable), text: d.text(tokenAuthURLVariable),
 	})

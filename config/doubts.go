@@ -144,6 +144,15 @@ func (d *doubts) vhost(v VHost) {
 	}
 	if meant := near(name, d.rest, d.c.unused(isVHost)); meant != "" {
 		d.doubt("vhosts."+name+".kind", "Prosody's files have no virtual host %s, and usher's lines create it. Did you mean %s?", name, meant)
+	} else if v.Domain.Equal(d.c.Portal.VHost) && hasJitsi(d.rest) {
+		var all []string
+		for _, s := range d.rest.Hosts {
+			if isVHost(s) {
+				all = append(all, s.Name)
+			}
+		}
+		d.doubt("portal.vhost", "the portal makes tokens for %s, and Prosody's files have no such virtual host, so nobody connects to it. The files have %s",
+			name, some(all))
 	}
 }
 

@@ -148,6 +148,7 @@ type loader struct {
 	authentications []authenticated
 	prosody         *existing // nil if Prosody is no source
 	docker          bool      // whether docker-jitsi-meet's variables are a source
+	dockerVHosts    []string  // the virtual hosts that these variables make, the main one first
 	imports         bool      // whether the result is to be written down
 	miroTalk        *miroTalk // nil if its variables are no source
 	meet            []Meet

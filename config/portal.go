@@ -325,6 +325,21 @@ func (l *loader) portalVHost(name string, c *Config) jid.JID {
 	return domain
 }
 
+// findPortalVHost warns if docker-jitsi-meet's variables make no virtual host of the name for which the portal makes tokens, so that nobody
+// connects to it. Where Prosody's files are known, Doubts compares with these.
+func (l *loader) findPortalVHost(c *Config) {
+	name := c.Portal.VHost.String()
+	if name == "" || l.garbled || !l.docker || l.prosody != nil || l.given("prosody/files") || slices.Contains(l.dockerVHosts, name) {
+		return
+	}
+	at := "portal/vhost"
+	if !l.given(at) {
+		at = join("vhosts", name)
+	}
+	l.warn(at, "the portal makes tokens for %s, and docker-jitsi-meet has no such virtual host, so nobody connects to it: write %s (XMPP_DOMAIN) "+
+		"in its place", name, l.dockerVHosts[0])
+}
+
 // tokenRemedy says how a server on which nobody has logged in so far gets a virtual host for tokens: the one of its guests becomes it, and
 // nothing changes in Prosody.
 func tokenRemedy(c *Config) string {

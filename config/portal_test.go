@@ -319,3 +319,61 @@ func TestPortalWithoutTokens(t *testing.T) {
 		}
 	}
 }
+
+// TestPortalVHost checks that a portal that makes tokens for a virtual host to which nobody connects is a warning.
+func TestPortalVHost(t *testing.T) {
+	const (
+		users   = "portal: {public_url: https://meet.example.com, " + "listen: 127.0.0.1:8087, meet_urls: [https://meet.example.com], trusted_proxies: [127.0.0.1], sign: key, users_url: 'http://127.0.0.1:1', users_secret: " + secretA
+		another = "vhosts: {other.example.com: {kind: token}}\n" + users
+		xmpp    = "xmpp: {domain: focus.meet.example.com, secret: " + secretA + "}\nrooms: {services: [conference.meet.example.com]}\n"
+		jitsi   = tokensOf + roomsOf
+		docker  = "XMPP_DOMAIN=meet.example.com\nENABLE_AUTH=1\nAUTH_TYPE=jwt\nJWT_APP_ID=a\nJWT_APP_SECRET=" + secretB + "\n"
+		unknown = "the portal makes tokens for other.example.com, and "
+	)
+	for name, test := range map[string]struct {
+		docker        bool
+		yaml, prosody string
+		want          string
+	}{
+		"docker's":         {docker: true, yaml: users + "}"},
+		"not docker's":     {docker: true, yaml: another + ", vhost: other.example.com}", want: "portal.vhost: " + unknown + "docker-jitsi-meet has no such virtual host, so nobody connects to it: write meet.example.com (XMPP_DOMAIN)"},
+		"made by the file": {docker: true, yaml: another + ", vhost: other.example.com}\nprosody: {files: [prosody.cfg.lua]}", prosody: jitsi + "VirtualHost \"other.example.com\"\n"},
+		"Prosody's":        {yaml: xmpp + "vhosts: {meet.example.com: {kind: token}}\n" + users + "}\nprosody: {files: [prosody.cfg.lua]}", prosody: jitsi},
+		"not Prosody's": {yaml: xmpp + another + "}\nprosody: {files: [prosody.cfg.lua]}", prosody: jitsi,
+			want: "portal.vhost: " + unknown + "Prosody's files have no such virtual host, so nobody connects to it. The files have meet.example.com"},
+		"neither's":             {docker: true, yaml: another + ", vhost: other.example.com}\nprosody: {files: [prosody.cfg.lua]}", prosody: jitsi, want: "portal.vhost: " + unknown + "Prosody's files"},
+		"made by usher's lines": {yaml: xmpp + another + "}\nprosody: {files: [prosody.cfg.lua]}", prosody: "VirtualHost \"localhost\"\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFolder(t, "usher.yaml", test.yaml+"\n", "docker.env", docker, "prosody.cfg.lua", test.prosody)
+			files := []string{"usher.yaml"}
+			if test.docker {
+				files = []string{"docker.env", "usher.yaml"}
+			}
+			c, err := config.Load(files, []string{"USHER_XMPP_SECRET=" + secretA})
+			problems, said := texts(t, c, err)
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			doubts, err := c.Doubts(config.Lines{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range doubts {
+				said = append(said, d.Source+": "+d.Text)
+			}
+			n := 0
+			for _, text := range said {
+				if strings.Contains(text, "the portal makes tokens for") {
+					n++
+					if test.want == "" || !strings.Contains(text, test.want) {
+						t.Errorf("%q, want %q", text, test.want)
+					}
+				}
+			}
+			if want := min(len(test.want), 1); n != want {
+				t.Errorf("%d warnings, want %d: %q", n, want, said)
+			}
+		})
+	}
+}
