@@ -228,7 +228,7 @@ func (f *fixture) sound(r *http.Request, w *httptest.ResponseRecorder) {
 	h := w.Header()
 	f.do(func() { fmt.Fprintln(&f.heard, w.Body) })
 	asset := r.URL.Path == "/style.css" || r.URL.Path == "/portal.js" || r.URL.Path == "/.well-known/jwks.json"
-	if h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Frame-Options") != "DENY" || h.Get("X-Robots-Tag") == "" ||
+	if h.Get(Header) == "" || h.Get("X-Content-Type-Options") != "nosniff" || h.Get("X-Frame-Options") != "DENY" || h.Get("X-Robots-Tag") == "" ||
 		h.Get("Referrer-Policy") == "" || !strings.Contains(h.Get("Content-Security-Policy"), "frame-ancestors 'none'") ||
 		strings.Contains(h.Get("Content-Security-Policy"), "unsafe") || !asset && h.Get("Cache-Control") != "no-store" {
 		f.t.Errorf("%s %s: %d with %v", r.Method, r.URL, w.Code, h)

@@ -64,9 +64,13 @@ func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// Header is a header that every answer of a portal has, so that it can be told from other servers' answers.
+const Header = "X-Usher-Portal"
+
 // headers sets what every answer has. A page sets its own policy.
 func (v *visit) headers() {
 	h := v.w.Header()
+	h.Set(Header, "1")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")

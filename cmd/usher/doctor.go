@@ -28,9 +28,10 @@ func examine() *cobra.Command {
 		Short: "Examine the running XMPP server, and say what to mend",
 		Long: `Connect to the XMPP server as usher does, and ask it about everything that usher needs. Make a room, try it out and end it. In
 front of Jicofo, have Jicofo open another room. If the configuration has Prosody's files or the web page's among its sources, doctor
-looks at them first. It also asks the shared store, and the OpenID providers of the portal.
+looks at them first. It also asks the shared store, the OpenID providers of the portal, and whether the portal answers at
+portal.public_url, which says most while usher runs.
 
-Each check is one line: ok, warn, fail, or skip if another check failed so that this one can say nothing. If the server cannot be
+Each check is one line: ok, warn, fail, or skip if it can say nothing, mostly because another check failed. If the server cannot be
 reached, one line names everything that was skipped. Below a line that is not ok stands the line of configuration, or the command, that
 mends it.
 
@@ -102,7 +103,9 @@ func runDoctor(ctx context.Context, files []string, watch time.Duration, report 
 	}
 	examineShared(ctx, c, report)
 	examineProviders(ctx, c, report)
-	if runs := runningUsher(ctx, c, os.Environ()); runs != "" {
+	runs := runningUsher(ctx, c, os.Environ())
+	examinePortal(ctx, c, runs != "", report)
+	if runs != "" {
 		report(doctor.Check{Code: "conflict", Status: doctor.Fail, Says: runs + ", so the server was not examined",
 			Mend: "stop all ushers of this domain, the one that stands by as well, during the examination"})
 		return nil
