@@ -84,9 +84,23 @@ func changeKeys(file string, change func(content []byte, all []config.APIKey) ([
 	})
 }
 
+// folderOf opens the folder in which a file is changed.
+func folderOf(file string) (*os.File, error) {
+	name := filepath.Dir(file)
+	folder, err := os.Open(name)
+	if err == nil {
+		return folder, nil
+	}
+	mend := "mend that"
+	if errors.Is(err, fs.ErrNotExist) {
+		mend = "make the folder first"
+	}
+	return nil, fmt.Errorf("%s cannot be written, because of its folder %s: %w. Either %s, or name another file", file, name, errors.Unwrap(err), mend)
+}
+
 // changeFile gives a file another content, while nobody else does: its folder is locked. A file that does not exist is made.
 func changeFile(file string, most int, change func(content []byte) ([]byte, error)) error {
-	folder, err := os.Open(filepath.Dir(file))
+	folder, err := folderOf(file)
 	if err != nil {
 		return err
 	}

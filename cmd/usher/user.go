@@ -184,6 +184,11 @@ func putNewUser(cmd *cobra.Command, in usersFileFlags, u config.User) error {
 	if _, err := config.PutUser(nil, u); err != nil {
 		return inFile(file.name, err, userFlags)
 	}
+	folder, err := folderOf(file.name)
+	if err != nil {
+		return err
+	}
+	_ = folder.Close()
 	all, err := file.read()
 	if err == nil {
 		err = file.free(u.Name, all)

@@ -188,6 +188,13 @@ func TestUserFaults(t *testing.T) {
 	if r := command(t, "", "user", "list"); r.status != statusUsage || !strings.Contains(r.stderr, "which file?") {
 		t.Errorf("%+v", r)
 	}
+	for _, args := range [][]string{{"add", "bob", "--rooms", "x"}, {"remove", "bob"}} {
+		r := command(t, "", append([]string{"user", "--users-file", "none/users.yaml"}, args...)...) // no password: nobody types one in vain
+		if r.status != statusFailed || r.stderr != "usher: none/users.yaml cannot be written, because of its folder none: no such file or directory. "+
+			"Either make the folder first, or name another file\n" {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
 	write(t, "broken.yaml", "users:\n  - {name: alice}\n")
 	if r := command(t, good, "user", "passwd", "alice", "--users-file", "broken.yaml"); r.status != statusFailed || !strings.HasPrefix(r.stderr, "broken.yaml:2: users[0].") {
 		t.Errorf("%+v", r)
