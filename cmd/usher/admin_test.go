@@ -300,7 +300,7 @@ func TestRevokeStory(t *testing.T) {
 		stderr = newLive()
 		end = begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
 		stderr.until(t, "connected", 1)
-		stderr.until(t, "usher's commands are answered", 1)
+		stderr.until(t, "usher answers the commands at ", 1)
 		return end, stderr
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
@@ -415,7 +415,7 @@ func TestCommandsFindTheActiveUsher(t *testing.T) {
 	first, second := newLive(), newLive()
 	end := begin(t, first, first, "serve", "-c", "usher.yaml")
 	first.until(t, "connected", 1)
-	first.until(t, "usher's commands are answered", 1)
+	first.until(t, "usher answers the commands at ", 1)
 	begin(t, second, second, "serve", "-c", "usher.yaml")
 	second.until(t, "another usher has the socket", 1)
 	answers()
@@ -423,7 +423,7 @@ func TestCommandsFindTheActiveUsher(t *testing.T) {
 		t.Errorf("ended with %d", status)
 	}
 	second.until(t, "connected", 1)
-	second.until(t, "usher's commands are answered", 1)
+	second.until(t, "usher answers the commands at ", 1)
 	answers()
 }
 

@@ -189,7 +189,7 @@ func TestDoctorBesideUsher(t *testing.T) {
 			end := begin(t, log, log, "serve", "-c", "usher.yaml")
 			log.until(t, "connected", 1)
 			if name == "a socket" {
-				log.until(t, "usher's commands are answered", 1)
+				log.until(t, "usher answers the commands at ", 1)
 			}
 			r := command(t, "", "doctor", "-c", "usher.yaml", "--watch", "0s")
 			if r.status != tt.status || !strings.Contains(r.stdout, tt.doctor) {

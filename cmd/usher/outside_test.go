@@ -100,9 +100,9 @@ log: {level: debug, format: json}
 	t.Setenv(opsListen, o.ops) // or begin switches it off
 	o.end = begin(t, o.log, o.log, "serve", "-c", "usher.yaml")
 	o.log.until(t, `"msg":"connected"`, 1)
-	o.log.until(t, `"msg":"the API is answered"`, 1)
-	o.log.until(t, `"msg":"the portal is answered"`, 1)
-	o.log.until(t, `"msg":"metrics, health and the live page are answered"`, 1)
+	o.log.until(t, `"msg":"usher answers the API at `, 1)
+	o.log.until(t, `"msg":"usher answers the portal at `, 1)
+	o.log.until(t, `"msg":"usher answers metrics, health and the live page at `, 1)
 	return o
 }
 
@@ -537,8 +537,8 @@ func TestOutsideStandsBy(t *testing.T) {
 	second := newLive()
 	begin(t, second, second, "serve", "-c", "usher.yaml")
 	second.until(t, "standing by", 1)
-	second.until(t, `"msg":"the API is answered"`, 1)
-	second.until(t, `"msg":"metrics, health and the live page are answered"`, 1)
+	second.until(t, `"msg":"usher answers the API at `, 1)
+	second.until(t, `"msg":"usher answers metrics, health and the live page at `, 1)
 	if r := command(t, "", "health", "--listen", o.ops); r.status != 0 || r.stdout != "usher is ready, and stands by for another one.\n" {
 		t.Errorf("%+v", r)
 	}

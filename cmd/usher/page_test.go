@@ -35,7 +35,7 @@ func TestLivePage(t *testing.T) {
 	stderr := newLive()
 	end := begin(t, stderr, stderr, "serve", "-c", "usher.yaml")
 	stderr.until(t, "connected", 1)
-	stderr.until(t, "metrics, health and the live page are answered", 1)
+	stderr.until(t, "usher answers metrics, health and the live page at ", 1)
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 

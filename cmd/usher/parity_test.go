@@ -192,7 +192,7 @@ func TestParityDefaultSecrets(t *testing.T) {
 func TestParityScripts(t *testing.T) {
 	address := freePort(t)
 	s := startPortal(t, fmt.Sprintf(", mirotalk_api: true}\napi: {listen: %q, keys_file: api-keys.yaml, burst: 100", address))
-	s.log.until(t, "the API is answered", 1)
+	s.log.until(t, "usher answers the API at ", 1)
 	r := command(t, "", "api", "key", "add", "script", "--scope", "tokens,links,rooms:read,rooms:write", "-c", "usher.yaml")
 	if r.status != 0 {
 		t.Fatalf("%+v", r)

@@ -86,7 +86,7 @@ func newPortalProcess(b *testing.B) *portalProcess {
 			b.Logf("the log of usher:\n%s", prosodytest.Tail(log.String()))
 		}
 	})
-	for late := time.After(time.Minute); !strings.Contains(log.String(), "the portal is answered") || !strings.Contains(log.String(), "connected"); {
+	for late := time.After(time.Minute); !strings.Contains(log.String(), "usher answers the portal at ") || !strings.Contains(log.String(), "connected"); {
 		select {
 		case <-log.more:
 		case <-late:

@@ -26,8 +26,8 @@ func TestPortalTakesOver(t *testing.T) {
 		write(t, c.yaml, string(is)+fmt.Sprintf(portalYAML, portals[n], ""))
 	}
 	first, second := p.standsBy(byLease)
-	first.has("the portal is answered", 1)
-	second.has("the portal is answered", 1)
+	first.has("usher answers the portal at ", 1)
+	second.has("usher answers the portal at ", 1)
 	b := newBrowser(t, portals[0])
 	there := newBrowser(t, portals[1])
 	there.client.Jar = b.client.Jar // a browser knows hosts, and no ports

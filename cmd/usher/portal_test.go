@@ -378,7 +378,7 @@ func (s *portalSite) begins() {
 	s.log = newLive()
 	s.end = begin(s.T, s.log, s.log, "serve", "-c", "usher.yaml")
 	s.log.until(s.T, "\tconnected\t", 1)
-	s.log.until(s.T, "the portal is answered", 1)
+	s.log.until(s.T, "usher answers the portal at ", 1)
 }
 
 func (s *portalSite) host() *prosodytest.Client {

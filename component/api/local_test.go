@@ -159,7 +159,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func (s *serving) listens(t *testing.T) {
 	t.Helper()
-	eventually(t, "the server listens", func() bool { return s.log.FilterMessage("usher's commands are answered").Len() > 0 })
+	eventually(t, "the server listens", func() bool { return s.log.FilterMessageSnippet("usher answers the commands at ").Len() > 0 })
 }
 
 // warned waits for a warning with a text.

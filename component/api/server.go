@@ -29,7 +29,7 @@ type Server struct {
 // has it only while no other has. The socket of an usher that was killed is replaced, and never that of an active one.
 func (s *Server) Run(ctx context.Context) {
 	serve.Run(ctx, serve.Options{
-		Name: "usher's commands", Plural: true, Key: "admin.socket", Listen: serve.UnixPrefix + s.Path, Handler: Local(s.Options), Log: s.Log,
+		Name: "the commands", Key: "admin.socket", Listen: serve.UnixPrefix + s.Path, Handler: Local(s.Options), Log: s.Log,
 		Others: s.others, Expected: func(err error) bool { return errors.Is(err, errOthers) && s.Active() == nil },
 	})
 }

@@ -98,7 +98,7 @@ func waits(t *testing.T, what string, f func() bool) {
 func (r *running) address(t *testing.T) (address string) {
 	t.Helper()
 	waits(t, "a line with the address", func() bool {
-		for _, line := range r.log.FilterMessageSnippet("are answered").All() {
+		for _, line := range r.log.FilterMessageSnippet("usher answers ").All() {
 			address = line.ContextMap()["listen"].(string)
 		}
 		return address != ""

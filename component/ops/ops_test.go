@@ -236,7 +236,7 @@ func TestRunTakenPort(t *testing.T) {
 	}
 	defer other.Close()
 	r := run(t, ops.Options{Listen: other.Addr().String(), Metrics: says("metrics")})
-	complaints := func() int { return r.log.FilterMessageSnippet("are not answered").Len() }
+	complaints := func() int { return r.log.FilterMessageSnippet("cannot be answered").Len() }
 	waits(t, "a warning", func() bool { return complaints() > 0 })
 	other.Close()
 	at := r.address(t)
@@ -257,7 +257,7 @@ func TestRunSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := run(t, ops.Options{Listen: listen, Metrics: says("one")})
-	waits(t, "a warning", func() bool { return r.log.FilterMessageSnippet("are not answered").Len() > 0 })
+	waits(t, "a warning", func() bool { return r.log.FilterMessageSnippet("cannot be answered").Len() > 0 })
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -284,7 +284,7 @@ func TestRunSocket(t *testing.T) {
 		t.Errorf("after the socket was removed: status %d: %s", code, body)
 	}
 	second := run(t, ops.Options{Listen: listen, Metrics: says("two")})
-	waits(t, "a warning", func() bool { return second.log.FilterMessageSnippet("are not answered").Len() > 0 })
+	waits(t, "a warning", func() bool { return second.log.FilterMessageSnippet("cannot be answered").Len() > 0 })
 	if _, body := fetch(t, client(listen), "http://localhost/metrics"); body != "one" {
 		t.Errorf("the second usher has taken the socket: %s", body)
 	}

@@ -9,6 +9,6 @@ import (
 // Run serves until ctx ends; see [serve.Run].
 func Run(ctx context.Context, o Options) {
 	serve.Run(ctx, serve.Options{
-		Name: "metrics, health and the live page", Plural: true, Key: "ops.listen", Listen: o.Listen, Handler: Handler(o), Log: o.Log,
+		Name: "metrics, health and the live page", Key: "ops.listen", Listen: o.Listen, Handler: Handler(o), Log: o.Log,
 	})
 }

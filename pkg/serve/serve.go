@@ -18,9 +18,8 @@ import (
 
 // Options is what a server needs.
 type Options struct {
-	// Name is what the log calls it: "the API", "the portal". Plural says that the name is one, such as "usher's commands".
-	Name   string
-	Plural bool
+	// Name is what the log calls it: "the API", "the portal".
+	Name string
 	// Key is the key of the configuration that names the address, such as "api.listen".
 	Key string
 	// Listen is host:port, or unix:/path.
@@ -89,14 +88,7 @@ func (o Options) warn(err error) {
 	if errors.Is(err, syscall.EADDRINUSE) {
 		fields = append(fields, zap.String("hint", "another program listens there, or another usher: stop it, or choose another address"))
 	}
-	o.Log.Log(level, o.Name+o.verb()+"not answered here; this is tried again", fields...)
-}
-
-func (o Options) verb() string {
-	if o.Plural {
-		return " are "
-	}
-	return " is "
+	o.Log.Log(level, o.Name+" cannot be answered at "+o.Listen+" yet; usher tries again", fields...)
 }
 
 // serve listens and serves until ctx ends, the listener fails, or a socket has lost its place. It calls up when it listens.
@@ -110,7 +102,7 @@ func (o Options) serve(ctx context.Context, up func()) error {
 		return err
 	}
 	up()
-	o.Log.Info(o.Name+o.verb()+"answered", zap.String("listen", o.shown(l)))
+	o.Log.Info("usher answers "+o.Name+" at "+o.shown(l), zap.String("listen", o.shown(l)))
 	requests, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hangUp()
 	bound := newBound(l, o)

@@ -76,7 +76,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 func (r *running) address(t *testing.T) (address string) {
 	t.Helper()
 	eventually(t, "a line with the address", func() bool {
-		for _, line := range r.log.FilterMessage("the test is answered").All() {
+		for _, line := range r.log.FilterMessageSnippet("usher answers the test at ").All() {
 			address = line.ContextMap()["listen"].(string)
 		}
 		return address != ""
@@ -87,7 +87,7 @@ func (r *running) address(t *testing.T) (address string) {
 func (r *running) warned(t *testing.T, want string) {
 	t.Helper()
 	eventually(t, "the warning "+want, func() bool {
-		for _, line := range r.log.FilterMessage("the test is not answered here; this is tried again").All() {
+		for _, line := range r.log.FilterMessageSnippet("; usher tries again").All() {
 			if err, _ := line.ContextMap()["error"].(string); strings.Contains(err, want) {
 				return true
 			}
