@@ -389,11 +389,15 @@ func TestAdoptRefusesDocker(t *testing.T) {
 		change func(t *testing.T)
 		want   string
 	}{
-		"JaaS":         {func(t *testing.T) { edit(t, "meet/.env", "HTTP_PORT=8000", "JAAS_APP_ID=x") }, "/meet/.env:3: with JAAS_APP_ID"},
-		"visitors":     {func(t *testing.T) { edit(t, "meet/.env", "HTTP_PORT=8000", "PROSODY_MODE=visitors") }, "/meet/.env:3: PROSODY_MODE is"},
-		"a quote":      {func(t *testing.T) { edit(t, "meet/.env", "TZ=UTC", `GLOBAL_CONFIG="a = 'b'"`) }, "/meet/.env:5: GLOBAL_CONFIG has a single quote"},
-		"no CONFIG":    {func(t *testing.T) { edit(t, "meet/.env", "CONFIG=", "#CONFIG=") }, "/meet/.env does not set CONFIG"},
-		"no variable":  {func(t *testing.T) { edit(t, "meet/.env", "TZ=UTC", "TZ UTC") }, "/meet/.env:5: is no variable"},
+		"JaaS":        {func(t *testing.T) { edit(t, "meet/.env", "HTTP_PORT=8000", "JAAS_APP_ID=x") }, "/meet/.env:3: with JAAS_APP_ID"},
+		"visitors":    {func(t *testing.T) { edit(t, "meet/.env", "HTTP_PORT=8000", "PROSODY_MODE=visitors") }, "/meet/.env:3: PROSODY_MODE is"},
+		"a quote":     {func(t *testing.T) { edit(t, "meet/.env", "TZ=UTC", `GLOBAL_CONFIG="a = 'b'"`) }, "/meet/.env:5: GLOBAL_CONFIG has a single quote"},
+		"no CONFIG":   {func(t *testing.T) { edit(t, "meet/.env", "CONFIG=", "#CONFIG=") }, "/meet/.env does not set CONFIG"},
+		"no variable": {func(t *testing.T) { edit(t, "meet/.env", "TZ=UTC", "TZ UTC") }, "/meet/.env:5: is no variable"},
+		"nobody is a host": {func(t *testing.T) {
+			edit(t, "meet/.env", "ENABLE_AUTH=1", "ENABLE_AUTH=0")
+			edit(t, "image/conf.d/jitsi-meet.cfg.lua", `authentication = "token"`, `authentication = "jitsi-anonymous"`)
+		}, "/meet/usher/usher.yaml written: usher adopt --apply --without-hosts"},
 		"no container": {func(t *testing.T) { _ = os.RemoveAll("image") }, "could not be copied out of the container"},
 	} {
 		t.Run(name, func(t *testing.T) {

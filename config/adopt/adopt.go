@@ -163,7 +163,7 @@ func (d *draft) hostless() {
 	own := d.plan.Files[len(d.plan.Files)-1]
 	reasons := []string{fmt.Sprintf("nobody could open a room any more, so usher does not begin: %s. First say who opens rooms:", why)}
 	if slices.ContainsFunc(d.plan.Changes, func(c Change) bool { return c.File == own && c.New != nil }) {
-		reasons = append(reasons, fmt.Sprintf("- Have %s written: usher adopt --apply --without-hosts. Without --restart, Jitsi goes on as it is.", own))
+		reasons = append(reasons, fmt.Sprintf("- Have %s written: usher adopt --apply --without-hosts. Jitsi goes on as it is until it is restarted.", own))
 	}
 	d.plan.Refusal = &Refusal{append(reasons,
 		fmt.Sprintf("- If hosts are to log in, and guests wait for them: begin with README, \"Hosts log in\". Its two lines for a Jitsi without tokens "+
