@@ -39,9 +39,9 @@ func portalWords(p config.Portal) (all []string) {
 		all = append(all, fmt.Sprintf("The portal signs tokens for %s with an Ed25519 key of its own: usher verifies them, and Prosody's own provider, token, cannot. "+
 			"Others can, by %s/.well-known/jwks.json.", p.VHost, p.PublicURL))
 	}
-	session := "They stay logged in for " + config.PlainDuration(p.Session)
+	session := "Hosts stay logged in for " + config.PlainDuration(p.Session)
 	if p.UntilHostLeft {
-		session = "They log in again after they have left the room"
+		session = "Hosts log in again after they have left the room"
 	}
 	return append(all, fmt.Sprintf("%s, and each token lasts %s. The web page leads them to the portal (login: url).", session, config.PlainDuration(p.TokenTTL)))
 }
