@@ -394,6 +394,33 @@ func TestWordsOfRules(t *testing.T) {
 	}
 }
 
+// A rule for all rooms holds for the guests of every virtual host, so nothing else is said of them. A rule before it makes it one for the
+// others.
+func TestWordsOfAllRooms(t *testing.T) {
+	p := policy(t)
+	p.VHosts["open.example.com"] = auth.VHost{Kind: auth.KindToken, AllowEmptyToken: true, DefaultAffiliation: auth.Member, Issuers: []auth.Issuer{issuer(t)}}
+	p.GuestRooms = []string{"open-*"}
+	said := func(rules ...auth.Rule) string {
+		p.Rules = rules
+		return strings.Join(p.Words(), "\n")
+	}
+	const guestsWait, guestsOpen, guestsEnter = "guests wait until", "guests may open them", "guests enter open rooms and create none"
+	deny := auth.Rule{Match: "*", Tenant: "*", Guests: auth.GuestsDeny}
+	if got := said(deny); !strings.Contains(got, "\nAll rooms: guests are refused.\n") || !strings.Contains(got, "Without a token people are guests.\n") ||
+		strings.Contains(got, guestsWait) || strings.Contains(got, guestsOpen) {
+		t.Errorf("guests are refused: got:\n%s", got)
+	}
+	if got := said(auth.Rule{Match: "open"}, deny); !strings.Contains(got, "\nAll other rooms: guests are refused.\n") || !strings.Contains(got, guestsWait) {
+		t.Errorf("guests are refused in most rooms: got:\n%s", got)
+	}
+	if got := said(auth.Rule{Match: "*", Tenant: "*", WaitForHost: auth.NobodyWaits}); strings.Contains(got, guestsWait) || !strings.Contains(got, guestsEnter) {
+		t.Errorf("nobody waits: got:\n%s", got)
+	}
+	if got := said(auth.Rule{Match: "*", Guests: auth.GuestsDeny}); !strings.Contains(got, "\nRooms named *: guests are refused.\n") || !strings.Contains(got, guestsWait) {
+		t.Errorf("guests are refused in rooms without a tenant: got:\n%s", got)
+	}
+}
+
 // Every decision says that there is no login, exactly if the policy says so.
 func TestNoLogin(t *testing.T) {
 	for _, login := range []auth.Login{"", auth.LoginNone, auth.LoginPassword, auth.LoginURL} {

@@ -19,14 +19,18 @@ func (p Policy) Words() []string {
 		fmt.Sprintf("Only people let in by usher, or by an owner inside, can enter rooms on %s.", strings.Join(p.Services, ", ")),
 		fmt.Sprintf("Hosts get the affiliation %s.", p.HostAffiliation),
 	}
-	for _, domain := range slices.Sorted(maps.Keys(p.VHosts)) {
-		out = append(out, domain+": "+p.VHosts[domain].words(p.WaitForHost))
+	everywhere := RoomRule{WaitForHost: p.WaitForHost}
+	if len(p.Rules) > 0 && p.Rules[0].fitsAll() {
+		everywhere = p.Rules[0].fill(everywhere) // no room is without it
 	}
-	if len(p.GuestRooms) > 0 {
+	for _, domain := range slices.Sorted(maps.Keys(p.VHosts)) {
+		out = append(out, domain+": "+p.VHosts[domain].words(everywhere))
+	}
+	if len(p.GuestRooms) > 0 && everywhere.Guests != GuestsDeny {
 		out = append(out, fmt.Sprintf("Rooms named %s need no host: guests may open them.", strings.Join(p.GuestRooms, ", ")))
 	}
-	for _, r := range p.Rules {
-		out = append(out, r.words())
+	for n, r := range p.Rules {
+		out = append(out, r.words(n == 0))
 	}
 	out = append(out, p.Login.words())
 	if p.Sessions != nil {
@@ -41,11 +45,20 @@ func (p Policy) Words() []string {
 	return append(out, "Everybody else is refused.")
 }
 
-// words says what the rule says, and nothing about what it leaves to the policy.
-func (r Rule) words() string {
+// fitsAll reports whether the rule is about all rooms.
+func (r *Rule) fitsAll() bool { return r.Match == "*" && r.Tenant == wildcard }
+
+// words says what the rule says, and nothing about what it leaves to the policy; first says that no rule goes before it.
+func (r Rule) words(first bool) string {
 	s := r.says()
 	if len(s) == 0 {
 		s = []string{"as all other rooms"}
+	}
+	switch {
+	case r.fitsAll() && first:
+		return fmt.Sprintf("All rooms: %s.", strings.Join(s, "; "))
+	case r.fitsAll():
+		return fmt.Sprintf("All other rooms: %s.", strings.Join(s, "; "))
 	}
 	of := ""
 	switch r.Tenant {
@@ -157,7 +170,8 @@ func (p Policy) lobbyWords() string {
 	return s + " Hosts turn it on, or their token does."
 }
 
-func (v VHost) words(wait WaitForHost) string {
+// words says who may do what. The rule is what holds in all rooms, as far as it says something.
+func (v VHost) words(everywhere RoomRule) string {
 	var s []string
 	switch v.Kind {
 	case KindTrusted:
@@ -166,13 +180,13 @@ func (v VHost) words(wait WaitForHost) string {
 		return "recorders and gateways enter open rooms as members, create nothing, and never count as hosts."
 	}
 	for _, i := range v.Issuers {
-		s = append(s, i.words(&v, wait))
+		s = append(s, i.words(&v, everywhere.WaitForHost))
 	}
 	switch {
 	case v.Kind == KindGuest && len(v.Issuers) == 0:
-		s = append(s, "everybody is a guest, and usher ignores tokens: "+guestWords(wait))
+		s = append(s, "everybody is a guest, and usher ignores tokens"+guestWords(everywhere))
 	case v.Kind == KindGuest || v.AllowEmptyToken:
-		s = append(s, "Without a token people are guests: "+guestWords(wait))
+		s = append(s, "Without a token people are guests"+guestWords(everywhere))
 	default:
 		s = append(s, "Without a token nobody enters.")
 	}
@@ -229,9 +243,13 @@ func at(c token.Claim, jitsi string) string {
 	return " at " + c.Describe(jitsi)
 }
 
-func guestWords(wait WaitForHost) string {
-	if wait == NobodyWaits {
-		return "guests enter open rooms and create none."
+// guestWords ends a sentence about guests. Where all of them are refused, the rule says so.
+func guestWords(everywhere RoomRule) string {
+	switch {
+	case everywhere.Guests == GuestsDeny:
+		return "."
+	case everywhere.WaitForHost == NobodyWaits:
+		return ": guests enter open rooms and create none."
 	}
-	return "guests wait until a host is inside and create nothing."
+	return ": guests wait until a host is inside and create nothing."
 }
