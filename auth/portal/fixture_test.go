@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -158,6 +159,22 @@ func (f *fixture) State(_ context.Context, room auth.Room) (RoomState, error) {
 	defer f.mu.Unlock()
 	f.asked++
 	return f.rooms[room.Claim()], f.err
+}
+
+func (f *fixture) List(context.Context) (all []Listed, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil {
+		return nil, f.err
+	}
+	for _, claim := range slices.Sorted(maps.Keys(f.rooms)) {
+		room, err := auth.ParseRoomName(claim)
+		if err != nil {
+			f.t.Error(err)
+		}
+		all = append(all, Listed{Room: room, RoomState: f.rooms[claim]})
+	}
+	return all, nil
 }
 
 func (f *fixture) steered(room auth.Room, what string) error {

@@ -104,6 +104,16 @@ func (s *site) State(_ context.Context, room auth.Room) (state portal.RoomState,
 	return state, nil
 }
 
+// List implements portal.Rooms.
+func (s *site) List(context.Context) (all []portal.Listed, err error) {
+	s.locked(func() {
+		for name, state := range s.rooms {
+			all = append(all, portal.Listed{Room: auth.Room{Name: name}, RoomState: state})
+		}
+	})
+	return all, nil
+}
+
 // End implements portal.Rooms.
 func (s *site) End(context.Context, auth.Room, string) error { return nil }
 

@@ -82,6 +82,8 @@ type Mint struct {
 type Rooms interface {
 	// State returns the state of a room: the zero value if it is not open.
 	State(ctx context.Context, room auth.Room) (RoomState, error)
+	// List returns the rooms that are open, or for which people wait: no breakout rooms, and no lobbies.
+	List(ctx context.Context) ([]Listed, error)
 	// End ends the conference, Lock lets in hosts only, or all again. The error is ErrNotOpen if the room is not open.
 	End(ctx context.Context, room auth.Room, reason string) error
 	Lock(ctx context.Context, room auth.Room, lock bool) error
@@ -92,6 +94,12 @@ type RoomState struct {
 	Open, HostInside, Locked bool
 	Waiting                  int // people who wait for a host
 	Since                    time.Time
+}
+
+// Listed is a room with its state.
+type Listed struct {
+	Room auth.Room // without a JID
+	RoomState
 }
 
 // ErrNotOpen means that a room is not open.

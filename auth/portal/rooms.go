@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/portal/account"
@@ -65,23 +64,44 @@ func (p *Portal) rooms(v *visit) {
 // saying is what the page of rooms may say on account of its address.
 var saying = []page.Text{page.Locked, page.Unlocked, page.Ended, page.NotOpen}
 
-// showRooms shows the person's rooms: those that their patterns name, and those that they have opened.
+// showRooms shows the person's rooms, see rows.
 func (v *visit) showRooms(ctx context.Context, status int, s session, person account.Person, said page.Text) {
-	rooms := exactly(person.Rooms)
+	exact := exactly(person.Rooms)
+	own := slices.Clone(exact)
 	for _, claim := range s.Opened {
-		if room, err := auth.ParseRoomName(claim); err == nil && person.May(room) && !slices.ContainsFunc(rooms, func(r auth.Room) bool { return nameOf(r) == nameOf(room) }) {
-			rooms = append(rooms, room)
+		if room, err := auth.ParseRoomName(claim); err == nil && person.May(room) && !slices.ContainsFunc(own, func(r auth.Room) bool { return nameOf(r) == nameOf(room) }) {
+			own = append(own, room)
 		}
 	}
-	named := exactly(person.Rooms)
 	shown := page.Rooms{
-		Person: firstOf(person.Display, person.Name), Rooms: v.rows(ctx, rooms[:min(len(rooms), maxShown)], person),
-		Any: len(named) < len(person.Rooms), Text: said,
+		Person: firstOf(person.Display, person.Name), Rooms: v.rows(ctx, own, person), Any: len(exact) < len(person.Rooms),
+		Patterns: typed(person.Rooms), Text: said,
 	}
 	if shown.Any {
 		shown.Random = randomFor(person)
 	}
 	v.pages.Rooms(v.w, v.r, status, shown)
+}
+
+// typed returns those of a person's patterns that fit several rooms, as the person types such a name: without the tenant that homed adds.
+// It returns none if any name will do.
+func typed(patterns []string) (all []string) {
+	for _, pattern := range patterns {
+		name := pattern
+		if rest, ok := strings.CutPrefix(pattern, "["); ok {
+			tenant, after, _ := strings.Cut(rest, "]")
+			if tenant == "*" || !strings.ContainsAny(tenant, wild) {
+				name = after
+			}
+		}
+		switch {
+		case name == "*":
+			return nil
+		case len(exactly([]string{pattern})) == 0 && !slices.Contains(all, name):
+			all = append(all, name)
+		}
+	}
+	return all
 }
 
 func firstOf(texts ...string) string {
@@ -105,28 +125,55 @@ func randomFor(person account.Person) string {
 	return ""
 }
 
-// rows asks about rooms, a few at a time. What nobody answers in time is shown as not open.
-func (v *visit) rows(ctx context.Context, rooms []auth.Room, person account.Person) []page.Room {
+// rows returns the rows of the page: the person's own rooms, which are those that their patterns name and those that they have opened, and
+// then all others that are open or waited for and that they may open. Without an answer in time all are shown as not open.
+func (v *visit) rows(ctx context.Context, own []auth.Room, person account.Person) []page.Room {
 	ctx, cancel := context.WithTimeout(ctx, seenWithin)
 	defer cancel()
-	rows := make([]page.Room, len(rooms))
-	var all errgroup.Group
-	all.SetLimit(4)
-	for i, room := range rooms {
-		all.Go(func() error {
-			state, err := v.looks.state(ctx, room)
-			if err != nil {
-				v.Log.Debug("the state of a room could not be asked for", zap.Error(err))
-			}
-			rows[i] = page.Room{
-				Name: room.Name, Tenant: room.Tenant, Value: room.Claim(), Open: state.Open, HostInside: state.HostInside, Locked: state.Locked,
-				Waiting: state.Waiting, Since: state.Since, Guest: v.PublicURL + waitPath(room), Steer: state.Open && person.Affiliation.Host(),
-			}
-			return nil
+	listed, err := v.Rooms.List(ctx)
+	if err != nil {
+		v.Log.Debug("the open rooms could not be asked for", zap.Error(err))
+	}
+	var mine, others []Listed
+	at := make(map[named]int, len(own))
+	for n, room := range own {
+		at[nameOf(room)], mine = n, append(mine, Listed{Room: room})
+	}
+	for _, l := range listed {
+		if n, is := at[nameOf(l.Room)]; is {
+			mine[n].RoomState = l.RoomState
+		} else if person.May(l.Room) && v.leadsTo(l.Room) {
+			others = append(others, l)
+		}
+	}
+	rows := make([]page.Room, 0, maxShown)
+	for _, l := range bounded(mine, others) {
+		rows = append(rows, page.Room{
+			Name: l.Room.Name, Tenant: l.Room.Tenant, Value: l.Room.Claim(), Open: l.Open, HostInside: l.HostInside, Locked: l.Locked,
+			Waiting: l.Waiting, Since: l.Since, Guest: v.PublicURL + waitPath(l.Room), Steer: l.Open && person.Affiliation.Host(),
 		})
 	}
-	_ = all.Wait()
 	return rows
+}
+
+// leadsTo reports whether an address on jitsi-meet leads to a room.
+func (v *visit) leadsTo(room auth.Room) bool {
+	claim := room.Claim()
+	if claim == "" {
+		return false
+	}
+	_, err := v.reachable(newTrip(v.MeetURLs[0], "", claim))
+	return err == nil
+}
+
+// bounded returns as many rooms as a page shows, those in which people wait first. Strangers make names of rooms by waiting, so others
+// than the person's own take half of the page at most if the person has rooms for the rest.
+func bounded(mine, others []Listed) []Listed {
+	first := func(a, b Listed) int { return min(b.Waiting, 1) - min(a.Waiting, 1) }
+	slices.SortStableFunc(mine, first)
+	slices.SortStableFunc(others, first)
+	others = others[:min(len(others), max(maxShown-len(mine), maxShown/2))]
+	return append(mine[:min(len(mine), maxShown-len(others))], others...)
 }
 
 // open takes the form that opens a room.

@@ -418,6 +418,25 @@ func (e *entrance) State(ctx context.Context, room auth.Room) (portal.RoomState,
 	return portal.RoomState{Open: v.Open, HostInside: v.HostInside, Locked: v.Locked, Waiting: v.Waiting, Since: v.Since}, err
 }
 
+// List implements portal.Rooms. The portal's rooms are on the first MUC service, as for address.
+func (e *entrance) List(context.Context) (all []portal.Listed, err error) {
+	c, err := e.u.activeComponent()
+	if err != nil {
+		return nil, err
+	}
+	conf, _ := e.u.inForce()
+	for _, r := range c.Rooms() {
+		if r.Name == "" || !r.Room.Domain().Equal(conf.Rooms.Services[0]) {
+			continue
+		}
+		all = append(all, portal.Listed{
+			Room:      auth.Room{Name: r.Name, Tenant: r.Tenant},
+			RoomState: portal.RoomState{Open: r.Open, HostInside: r.HostInside, Locked: r.Locked, Waiting: r.Waiting, Since: r.Since},
+		})
+	}
+	return all, nil
+}
+
 // End implements portal.Rooms.
 func (e *entrance) End(ctx context.Context, room auth.Room, reason string) error {
 	c, err := e.u.activeComponent()

@@ -74,12 +74,16 @@ func (v Login) Alarm() bool { return v.Wrong || v.TooMany > 0 || v.Text != "" }
 // Rooms is the page with the rooms of a host: GET /rooms. Its forms have the field "room", and are sent to POST /rooms (open),
 // /rooms/lock, /rooms/unlock and /rooms/end.
 type Rooms struct {
-	Person string // how the person is called
-	Rooms  []Room
-	Any    bool   // the person may open rooms with names of their own
-	Random string // a name that stands in the field for such a name
-	Text   Text   // may be empty
+	Person   string // how the person is called
+	Rooms    []Room
+	Any      bool     // the person may open rooms with names of their own
+	Patterns []string // what such names are like; none if any will do
+	Random   string   // a name that stands in the field for such a name
+	Text     Text     // may be empty
 }
+
+// Refused reports whether a name was refused because none of the patterns fits it.
+func (v Rooms) Refused() bool { return v.Text == NotYours && len(v.Patterns) > 0 }
 
 // Waiting returns how many people wait, in all rooms together.
 func (v Rooms) Waiting() (n int) {
