@@ -415,26 +415,32 @@ func (e *entrance) State(ctx context.Context, room auth.Room) (portal.RoomState,
 	if errors.Is(err, component.ErrNoRoom) {
 		return portal.RoomState{}, nil
 	}
-	return portal.RoomState{Open: v.Open, HostInside: v.HostInside, Locked: v.Locked, Waiting: v.Waiting, Since: v.Since}, err
+	return stateOf(v.RoomSummary), err
 }
 
-// List implements portal.Rooms. The portal's rooms are on the first MUC service, as for address.
-func (e *entrance) List(context.Context) (all []portal.Listed, err error) {
+// List implements portal.Rooms.
+func (e *entrance) List(context.Context) ([]portal.Listed, error) {
 	c, err := e.u.activeComponent()
 	if err != nil {
 		return nil, err
 	}
 	conf, _ := e.u.inForce()
-	for _, r := range c.Rooms() {
-		if r.Name == "" || !r.Room.Domain().Equal(conf.Rooms.Services[0]) {
-			continue
+	return portalRooms(c.Rooms(), conf.Rooms.Services[0]), nil
+}
+
+// portalRooms returns the rooms that the portal has: those of the MUC service of address. Lobbies and breakout rooms are on others.
+func portalRooms(rooms []component.RoomSummary, service jid.JID) []portal.Listed {
+	all := make([]portal.Listed, 0, len(rooms))
+	for _, r := range rooms {
+		if r.Name != "" && r.Room.Domain().Equal(service) {
+			all = append(all, portal.Listed{Room: auth.Room{Name: r.Name, Tenant: r.Tenant}, RoomState: stateOf(r)})
 		}
-		all = append(all, portal.Listed{
-			Room:      auth.Room{Name: r.Name, Tenant: r.Tenant},
-			RoomState: portal.RoomState{Open: r.Open, HostInside: r.HostInside, Locked: r.Locked, Waiting: r.Waiting, Since: r.Since},
-		})
 	}
-	return all, nil
+	return all
+}
+
+func stateOf(r component.RoomSummary) portal.RoomState {
+	return portal.RoomState{Open: r.Open, HostInside: r.HostInside, Locked: r.Locked, Waiting: r.Waiting, Since: r.Since}
 }
 
 // End implements portal.Rooms.

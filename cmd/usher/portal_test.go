@@ -18,15 +18,20 @@ import (
 	"net/http/cookiejar"
 	"net/url"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/auth/portal"
 	"github.com/xmpp-usher/usher/auth/portal/oidc/oidctest"
+	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/ops/metrics"
 	"github.com/xmpp-usher/usher/config"
 	"github.com/xmpp-usher/usher/pkg/passhash"
@@ -257,6 +262,7 @@ func testPortal(t *testing.T, scene scene) {
 		t.Errorf("the host is %s", got)
 	}
 	hears(t, stream, "ready")
+	showsWaiting(t, b, guest, "retro@"+s.service)
 	if got := enters(t, guest, room, "", "guest"); got != memberStanding {
 		t.Errorf("the guest is %s", got)
 	}
@@ -300,6 +306,43 @@ func testPortal(t *testing.T, scene scene) {
 	}
 	silent(t, s.log()+string(audited)+b.said.String()+stranger.said.String())
 	secrets.CheckTap(t)
+}
+
+// showsWaiting waits until the page of rooms shows that somebody waits for a room which the host has never opened.
+func showsWaiting(t testing.TB, host *browser, guest *prosodytest.Client, room string) {
+	t.Helper()
+	name, _, _ := strings.Cut(room, "@")
+	for late := time.Now().Add(time.Minute); ; {
+		if got, err := asksFrom(t.Context(), guest, "the-machine-of-guest", room, ""); err != nil || got != "host-absent" {
+			t.Fatalf("%s, %v", got, err)
+		}
+		p := host.get("/rooms")
+		if strings.Contains(p.text, `data-room="`+name+`"`) && strings.Contains(p.text, "1 person waits") {
+			return
+		}
+		if time.Now().After(late) {
+			t.Fatalf("nobody waits for %s: %+v", room, p)
+		}
+	}
+}
+
+// The portal lists the rooms of the first MUC service: a room elsewhere, which may be a lobby or a breakout room, has no name for it.
+func TestPortalListed(t *testing.T) {
+	since := time.Now()
+	all := []component.RoomSummary{
+		{Room: jid.MustParse("standup@conference.example.com"), Name: "standup", Open: true, HostInside: true, Since: since, Guests: 3},
+		{Room: jid.MustParse("[acme]retro@conference.example.com"), Name: "retro", Tenant: "acme", Waiting: 2, Locked: true, Since: since},
+		{Room: jid.MustParse("standup@lobby.example.com"), Name: "standup", Open: true},
+		{Room: jid.MustParse("5b8e@breakout.example.com"), Name: "5b8e", Open: true},
+		{Room: jid.MustParse("[@conference.example.com"), Open: true},
+	}
+	want := []portal.Listed{
+		{Room: auth.Room{Name: "standup"}, RoomState: portal.RoomState{Open: true, HostInside: true, Since: since}},
+		{Room: auth.Room{Name: "retro", Tenant: "acme"}, RoomState: portal.RoomState{Locked: true, Waiting: 2, Since: since}},
+	}
+	if got := portalRooms(all, jid.MustParse("conference.example.com")); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v", got)
+	}
 }
 
 // portalYAML is what a usher.yaml has of a portal at an address, with accounts in users.yaml.
