@@ -178,6 +178,7 @@ func TestRoomsInBrowser(t *testing.T) {
 	if post := s.posted(); post != "/rooms room=Our+room" {
 		t.Error(post)
 	}
+	b.See("h1", "logged out")
 	b.Do("open", "url", s.url+"/rooms")
 	// What shows for a moment only is noted by the page itself.
 	b.Run(`for (const [note, e] of [['seen', document.querySelector('li[data-room=retro] .guest')], ['heard', document.querySelector('#said[role=status]')]]) {
