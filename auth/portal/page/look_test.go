@@ -13,7 +13,7 @@ import (
 func TestLook(t *testing.T) {
 	t.Parallel()
 	shots := map[string]string{
-		"login room": "login", "login wrong": "login-wrong", "login too many": "login-too-many", "login providers": "login-providers", "rooms list": "rooms", "rooms any": "rooms-any", "rooms locked": "rooms-locked",
+		"login room": "login", "login wrong": "login-wrong", "login too many": "login-too-many", "login providers": "login-providers", "rooms list": "rooms", "rooms any": "rooms-any", "rooms locked": "rooms-locked", "rooms patterns refused": "rooms-refused",
 		"wait false": "wait", "notice logged-out": "logged-out", "notice no-room": "no-room",
 	}
 	for _, o := range []deploytest.BrowserOptions{

@@ -47,7 +47,7 @@ func views() map[string]func(*Pages, http.ResponseWriter, *http.Request) {
 	rooms("list", Rooms{Person: "Kim Example", Rooms: someRooms()})
 	rooms("any", Rooms{Person: "Kim Example", Rooms: someRooms()[:2], Any: true, Random: "calm-river-42"})
 	rooms("patterns", Rooms{Person: "Kim Example", Rooms: someRooms()[:1], Any: true, Patterns: []string{"class-*", "lab-?"}, Random: "class-calm-river"})
-	rooms("refused", Rooms{Person: "Kim Example", Any: true, Patterns: []string{"class-*", "<lab>-" + strings.Repeat("x", 200) + "?"}, Random: "class-calm-river", Text: NotYours})
+	rooms("patterns refused", Rooms{Person: "Kim Example", Any: true, Patterns: []string{"class-*", "<lab>-" + strings.Repeat("x", 200) + "?"}, Random: "class-calm-river", Text: NotYours})
 	rooms("none", Rooms{Person: "Kim Example"})
 	rooms("none open", Rooms{Person: "Kim Example", Any: true, Random: "calm-river-42"})
 	for _, ready := range []bool{false, true} {
