@@ -6,6 +6,8 @@ PROSODY_12 = $(shell command -v prosody)
 PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
 # The packages with tests that talk to Prosody. They run against each version of it.
 INTEGRATION = ./auth ./cmd/... ./component/... ./config/... ./pkg/prosodytest/...
+# Of these, the tests that read documents alone, and two that mostly wait. Once is enough for them.
+ONCE = ^Test(Words|Links|Paths|ReadmeAdopt|ReadmePortalDebian|ReadmePortalDocker|PortalBreakoutRoom|PortalUntilHostLeft)$$
 # The fuzz targets to run, as a pattern.
 FUZZ ?= ^Fuzz
 FUZZTIME ?= 30s
@@ -29,7 +31,7 @@ quick: go ## run the tests that need no server, in under a minute: without Proso
 
 test: deps ## run all tests, against Prosody 0.12, ejabberd and Redis, and again against Prosody 13
 	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/test-12.log $(TESTFLAGS) ./...
-	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) PROSODYTEST_EJABBERD=none GO="$(GO)" .ci/test bin/test-13.log $(TESTFLAGS) $(INTEGRATION)
+	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) PROSODYTEST_EJABBERD=none GO="$(GO)" .ci/test bin/test-13.log $(TESTFLAGS) -skip '$(ONCE)' $(INTEGRATION)
 
 test-deploy: deps ## as root: test packages, image, release and pages in chroots and a browser; installs what that takes
 	@.ci/deps deploy
