@@ -18,6 +18,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/portal/oidc"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/pkg/redistest"
+	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
 // TestModel: two portals with one store agree about sessions, in any order of logins, logouts here and at the provider, changes of
@@ -169,7 +170,7 @@ func (m *model) login(t *rapid.T) {
 		r.AddCookie(c)
 	}
 	w := httptest.NewRecorder()
-	v := &visit{Portal: p, w: &recorder{ResponseWriter: w}, r: r}
+	v := &visit{Portal: p, w: &serve.Recorder{ResponseWriter: w}, r: r}
 	v.at, _ = p.sessions()
 	v.headers()
 	v.loggedIn(r.Context(), s, trip{})

@@ -15,6 +15,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/portal/oidc"
 	"github.com/xmpp-usher/usher/auth/portal/oidc/oidctest"
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/pkg/serve"
 )
 
 // withSchool adds a provider, which sends its logout tokens to a portal on a port of its own.
@@ -341,14 +342,14 @@ func TestMeanwhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	v := &visit{Portal: p, w: &recorder{ResponseWriter: w}, r: request("GET", "/", ""), at: at}
+	v := &visit{Portal: p, w: &serve.Recorder{ResponseWriter: w}, r: request("GET", "/", ""), at: at}
 	late := session{Person: s.Person, Provider: s.Provider, Version: s.Version, Subject: s.Subject, SID: s.SID}
 	v.loggedIn(t.Context(), late, trip{})
 	if wants(t, "meanwhile", w, 403, "<h1>"); len(w.Result().Cookies()) != 0 || f.records() != 0 {
 		t.Errorf("%v, %d sessions", w.Header(), f.records())
 	}
 	late.SID += "x"
-	v.w = &recorder{ResponseWriter: httptest.NewRecorder()}
+	v.w = &serve.Recorder{ResponseWriter: httptest.NewRecorder()}
 	if v.loggedIn(t.Context(), late, trip{}); f.records() != 1 {
 		t.Error("another session of the person is refused")
 	}
@@ -378,7 +379,7 @@ func TestMeanwhilePerson(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := httptest.NewRecorder()
-		v := &visit{Portal: p, w: &recorder{ResponseWriter: w}, r: request("GET", "/", ""), at: at}
+		v := &visit{Portal: p, w: &serve.Recorder{ResponseWriter: w}, r: request("GET", "/", ""), at: at}
 		v.loggedIn(t.Context(), session{Provider: "school", Subject: "x", SID: test.sid, Issued: f.clock().Add(test.later)}, trip{})
 		if wants(t, name, w, test.want, ""); f.records() != map[int]int{303: 1}[test.want] {
 			t.Errorf("%s: %d sessions", name, f.records())

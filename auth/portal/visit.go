@@ -29,7 +29,7 @@ const (
 // visit is one request and its answer. One goroutine has it.
 type visit struct {
 	*Portal
-	w      *recorder
+	w      *serve.Recorder
 	r      *http.Request
 	call   Call
 	remote netip.Addr
@@ -48,7 +48,7 @@ func visitOf(r *http.Request) *visit {
 
 // ServeHTTP implements http.Handler.
 func (p *Portal) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	v := &visit{Portal: p, w: &recorder{ResponseWriter: w}, call: Call{At: p.Now(), Method: method(r)}, remote: serve.Remote(r, p.Proxies)}
+	v := &visit{Portal: p, w: &serve.Recorder{ResponseWriter: w}, call: Call{At: p.Now(), Method: serve.Method(r)}, remote: serve.Remote(r, p.Proxies)}
 	if v.remote.IsValid() {
 		v.call.Remote = v.remote.String()
 	}
@@ -160,7 +160,7 @@ func (v *visit) ended() {
 	fault := recover()
 	if fault != nil && fault != http.ErrAbortHandler {
 		v.Log.Error("a call of the portal has failed: this is a bug", zap.String("fault", fmt.Sprintf("%.200q", fmt.Sprint(fault))), zap.Stack("stack"))
-		if v.w.status == 0 {
+		if v.w.Status == 0 {
 			http.Error(v.w, "This is a bug of usher; its log has more.", http.StatusInternalServerError)
 		} else {
 			fault = http.ErrAbortHandler // an answer that is cut is not taken for a whole one
@@ -174,49 +174,15 @@ func (v *visit) ended() {
 
 // tell tells of the call. Pages that are only read, some of them every few seconds, are nobody's deed.
 func (v *visit) tell() {
-	if !v.deed && v.w.status < http.StatusBadRequest {
+	if !v.deed && v.w.Status < http.StatusBadRequest {
 		return
 	}
 	if _, path, ok := strings.Cut(v.r.Pattern, " "); ok {
 		v.call.Path = path
 	}
-	if v.call.Status = v.w.status; v.call.Status == 0 {
+	if v.call.Status = v.w.Status; v.call.Status == 0 {
 		v.call.Status = http.StatusOK
 	}
 	v.call.Took = v.Now().Sub(v.call.At)
 	v.Called(v.call)
 }
-
-// method returns the method of a request, if it is one.
-func method(r *http.Request) string {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
-		return r.Method
-	}
-	return "?"
-}
-
-// recorder remembers the status of an answer.
-type recorder struct {
-	http.ResponseWriter
-	status int
-}
-
-// WriteHeader implements http.ResponseWriter.
-func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-// Write implements io.Writer.
-func (r *recorder) Write(b []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
-	return r.ResponseWriter.Write(b)
-}
-
-// Unwrap lets http.ResponseController find what the answer can do.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }

@@ -35,8 +35,8 @@ func (s *server) heard(c *current) bool {
 // outermost is around all: it bounds what a client can cause, and tells of the call.
 func (s *server) outermost(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &current{Call: Call{At: s.Now(), Method: method(r), Remote: s.remote(r)}}
-		out := &recorder{ResponseWriter: w}
+		c := &current{Call: Call{At: s.Now(), Method: serve.Method(r), Remote: s.remote(r)}}
+		out := &serve.Recorder{ResponseWriter: w}
 		if s.local { // on the network it would help those who look for old versions
 			out.Header().Set(versionHeader, s.Status.Version)
 		}
@@ -48,7 +48,7 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 			fault := recover()
 			if fault != nil && fault != http.ErrAbortHandler {
 				s.Log.Error("a call of the API has failed: this is a bug", zap.String("fault", printable.Text(fmt.Sprint(fault))), zap.Stack("stack"))
-				if out.status == 0 {
+				if out.Status == 0 {
 					writeProblem(out, http.StatusInternalServerError, "this is a bug of usher; its log has more")
 				} else {
 					fault = http.ErrAbortHandler // an answer that is cut is not taken for a whole one
@@ -64,11 +64,11 @@ func (s *server) outermost(mux *http.ServeMux) http.Handler {
 }
 
 // ended tells of a call that is over, unless that was done before.
-func (s *server) ended(c *current, r *http.Request, out *recorder) {
+func (s *server) ended(c *current, r *http.Request, out *serve.Recorder) {
 	if _, path, ok := strings.Cut(r.Pattern, " "); ok { // "GET /api/v1/usher"; that of all other paths has no method
 		c.Path = path
 	}
-	if c.Status = out.status; c.Status == 0 {
+	if c.Status = out.Status; c.Status == 0 {
 		c.Status = http.StatusOK
 	}
 	c.Took = s.Now().Sub(c.At)
@@ -89,15 +89,6 @@ func (s *server) begun(ctx context.Context, path string) {
 	s.Called(c.Call)
 }
 
-// method returns the method of a request, if it is one.
-func method(r *http.Request) string {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
-		return r.Method
-	}
-	return "?"
-}
-
 // remote returns the address of the caller; empty on a socket. What a header says of it is believed of proxies only.
 func (s *server) remote(r *http.Request) string {
 	if a := serve.Remote(r, s.Proxies); a.IsValid() && !s.local {
@@ -105,26 +96,3 @@ func (s *server) remote(r *http.Request) string {
 	}
 	return ""
 }
-
-// recorder remembers the status of an answer.
-type recorder struct {
-	http.ResponseWriter
-	status int
-}
-
-func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
-	r.ResponseWriter.WriteHeader(status)
-}
-
-func (r *recorder) Write(b []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
-	return r.ResponseWriter.Write(b)
-}
-
-// Unwrap lets http.ResponseController find what the answer can do.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
