@@ -176,16 +176,20 @@ func bounded(mine, others []Listed) []Listed {
 	return append(mine[:min(len(mine), maxShown-len(others))], others...)
 }
 
+// ordered returns the form by which somebody who is logged in does something. If there is none it answers, and reports false.
+func (v *visit) ordered(ctx context.Context) (s session, person account.Person, form url.Values, ok bool) {
+	v.deed = true
+	if s, person, ok = v.member(ctx); ok {
+		form, ok = v.form()
+	}
+	return s, person, form, ok
+}
+
 // open takes the form that opens a room.
 func (p *Portal) open(v *visit) {
 	ctx, cancel := v.within()
 	defer cancel()
-	v.deed = true
-	s, person, ok := v.member(ctx)
-	if !ok {
-		return
-	}
-	form, ok := v.form()
+	s, person, form, ok := v.ordered(ctx)
 	if !ok {
 		return
 	}
@@ -233,12 +237,7 @@ func (p *Portal) steer(how steering) func(*visit) {
 	return func(v *visit) {
 		ctx, cancel := v.within()
 		defer cancel()
-		v.deed = true
-		s, person, ok := v.member(ctx)
-		if !ok {
-			return
-		}
-		form, ok := v.form()
+		s, person, form, ok := v.ordered(ctx)
 		if !ok {
 			return
 		}

@@ -189,7 +189,7 @@ func TestUserFaults(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	for _, args := range [][]string{{"add", "bob", "--rooms", "x"}, {"remove", "bob"}} {
-		r := command(t, "", append([]string{"user", "--users-file", "none/users.yaml"}, args...)...) // no password: nobody types one in vain
+		r := command(t, "", append([]string{"user", "--users-file", "none/users.yaml"}, args...)...) // it fails before it asks for a password
 		if r.status != statusFailed || r.stderr != "usher: none/users.yaml cannot be written, because of its folder none: no such file or directory. "+
 			"Either make the folder first, or name another file\n" {
 			t.Errorf("%v: %+v", args, r)
