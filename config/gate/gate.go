@@ -49,8 +49,12 @@ var KickOld = Choice{
 	Source: "plugins/mod_component.lua",
 }
 
-// Module is the name of usher's own module for Prosody, mod_muc_affiliated_only: see package config/prosody/module.
-const Module = "muc_affiliated_only"
+// Module is the name of usher's own module for Prosody, mod_usher, and ModuleAlias the name that it had before, which still loads it:
+// see package config/prosody/module.
+const (
+	Module      = "usher"
+	ModuleAlias = "muc_affiliated_only"
+)
 
 // The options.
 var (

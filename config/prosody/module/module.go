@@ -1,64 +1,104 @@
-// Package module has the one module that usher has for Prosody, mod_muc_affiliated_only, as a file to be written where
-// Prosody finds it.
+// Package module has the one module that usher has for Prosody, mod_usher, as files to be written where Prosody finds them. README.md
+// has its options and the stanzas that it exchanges with usher.
 //
 // usher needs no module if rooms are members-only for life. If Jitsi's lobby is in use, members-only is the switch of the lobby, and
-// belongs to the moderators. The module keeps out people without an affiliation while it is off.
+// belongs to the moderators. The module keeps out people without an affiliation while it is off. It also tells usher what happens in
+// rooms, so that usher need not ask, and puts the features of tokens where Jitsi's plugins read them.
 package module
 
 import (
 	"bytes"
-	_ "embed"
+	_ "embed" // the files of the module
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/pkg/smallfile"
 )
 
-// Name is the module's name in modules_enabled.
-const Name = gate.Module
+// Name is the module's name in modules_enabled. Alias is the name that it had before, which still loads it.
+const (
+	Name  = gate.Module
+	Alias = gate.ModuleAlias
+)
 
-// Source is the module, for Prosody 0.12 and 13.
-//
-//go:embed mod_muc_affiliated_only.lua
-var Source []byte
+// Version is the version of what the module and usher say to each other: an attribute of <listening/> and <hello/>.
+const Version = "1"
 
-// mark begins the file in every version of it.
-var mark = []byte("-- mod_" + Name + ", which comes with usher:")
+// Source is the module, for Prosody 0.12 and 13, and AliasSource is the module of the old name, which loads it.
+var (
+	//go:embed mod_usher.lua
+	Source []byte
+	//go:embed mod_muc_affiliated_only.lua
+	AliasSource []byte
+)
 
-// Write writes the module into a folder, which it makes if needed, and returns the name of the file. It replaces a file of that name
-// only if that is the module, in any version. The file is complete or not there at all, because Prosody may read it at any time.
+// File is a file of the module.
+type File struct {
+	Name   string // without a folder
+	Source []byte
+}
+
+// Files returns what Write writes, the module itself first.
+func Files() []File {
+	return []File{{"mod_" + Name + ".lua", Source}, {"mod_" + Alias + ".lua", AliasSource}}
+}
+
+// Write writes the module and its alias into a folder, which it makes if needed, and returns the name of the module's file. It
+// replaces a file only if that is usher's, in any version. If one is not, it writes neither. A file is complete or not there at all,
+// because Prosody may read it at any time.
 func Write(folder string) (string, error) {
 	if err := makeFolder(folder); err != nil {
 		return "", err
 	}
-	file := filepath.Join(folder, "mod_"+Name+".lua")
-	switch there, err := smallfile.Read(file, 1<<20); {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return "", err
-	case bytes.Equal(there, Source):
-		return file, nil
-	case !bytes.HasPrefix(there, mark):
-		return "", fmt.Errorf("%s exists and is not usher's: name another folder, or move it away", file)
+	files := Files()
+	for _, f := range files {
+		if _, err := f.isIn(folder); err != nil {
+			return "", err
+		}
 	}
-	part, err := os.CreateTemp(folder, ".mod_"+Name+"-*")
+	for _, f := range files {
+		if err := f.write(folder); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(folder, files[0].Name), nil
+}
+
+// isIn reports whether the file is in the folder as it must be. It is an error if a file of that name is not usher's.
+func (f File) isIn(folder string) (bool, error) {
+	name := filepath.Join(folder, f.Name)
+	there, err := smallfile.Read(name, 1<<20)
+	switch mark := []byte("-- " + strings.TrimSuffix(f.Name, ".lua") + ", which comes with usher:"); { // begins it in every version
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !bytes.HasPrefix(there, mark):
+		return false, fmt.Errorf("%s exists and is not usher's: name another folder, or move it away", name)
+	}
+	return bytes.Equal(there, f.Source), nil
+}
+
+func (f File) write(folder string) error {
+	if is, err := f.isIn(folder); is || err != nil {
+		return err
+	}
+	part, err := os.CreateTemp(folder, "."+f.Name+"-*")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.Remove(part.Name()) // it has its new name if all went well
-	_, err = part.Write(Source)
+	_, err = part.Write(f.Source)
 	err = errors.Join(err, part.Chmod(0o644), part.Close()) // Prosody is another user
 	if err == nil {
-		err = os.Rename(part.Name(), file)
+		err = os.Rename(part.Name(), filepath.Join(folder, f.Name))
 	}
-	if err != nil {
-		return "", err
-	}
-	return file, nil
+	return err
 }
 
 // makeFolder makes a folder and those above it, readable for everybody in spite of the umask, because Prosody is another user.

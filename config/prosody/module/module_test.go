@@ -29,6 +29,7 @@ type world struct {
 	*prosodytest.Server
 	t     *testing.T
 	usher *prosodytest.Client
+	asked int // questions to services
 }
 
 // start starts a Prosody with the module on the MUC service. Options are lines in front of all others.
@@ -47,7 +48,8 @@ VirtualHost "auth.meet.example.com"
 VirtualHost "meet.example.com"
   authentication = "anonymous"
 Component %q "muc"
-  modules_enabled = { "muc_affiliated_only" }
+  modules_enabled = { "usher" }
+  usher_component = "focus.meet.example.com"
 %s  admins = { %q, %q }
 Component "focus.meet.example.com"
   component_secret = "secret"

@@ -1,0 +1,3 @@
+std = "lua54"
+globals = { "module" }
+read_globals = { "prosody" }
