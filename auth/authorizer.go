@@ -115,6 +115,9 @@ func (a *Authorizer) Room(address string) (jid.JID, error) {
 // Guards reports whether the domain is a MUC service that the policy guards.
 func (a *Authorizer) Guards(service string) bool { return a.services[service] }
 
+// BreakoutService returns the domain of the breakout service, empty if there is none.
+func (a *Authorizer) BreakoutService() string { return a.policy.Breakout }
+
 // HasBreakouts reports whether the policy has a breakout service.
 func (a *Authorizer) HasBreakouts() bool { return a.policy.Breakout != "" }
 

@@ -71,6 +71,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/stream"
+	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
@@ -151,6 +152,7 @@ type Component struct {
 	policy      atomic.Pointer[policy]
 	shared      bool // other ushers may have the Store, too
 	mode        mode
+	told        *muc.Told
 	probes      map[string]*probe // by full JID
 	stranger    *stranger
 	sessions    store.Sessions
@@ -198,8 +200,21 @@ func (c *Component) Use(a *auth.Authorizer, services []jid.JID) {
 	for _, s := range services {
 		c.tended.Store(s.Domainpart(), true)
 	}
-	c.policy.Store(&policy{a, services})
+	p := &policy{a, services}
+	c.policy.Store(p)
+	c.told.Use(p.telling())
 	c.conferences.changes()
+}
+
+// telling returns the services that usher's module may be on.
+func (p *policy) telling() []jid.JID {
+	all := slices.Clone(p.services)
+	if p.HasBreakouts() {
+		if b, err := jid.Parse(p.BreakoutService()); err == nil {
+			all = append(all, b)
+		}
+	}
+	return all
 }
 
 func (c *Component) tends(service string) bool {
@@ -288,6 +303,7 @@ func (c *Component) Run(ctx context.Context) error {
 			p.connected(c)
 			c.o.Log.Info("connected", zap.String("server", c.o.Server), zap.Stringer("domain", c.o.Domain))
 			err = c.serve(ctx, s, rooms)
+			c.told.Reset()
 			c.stranger.reset()
 			rooms = c.mode.Reset()
 		}
@@ -367,6 +383,7 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 		run(q.work)
 	}
 	run(func() { q.tend(run) })
+	run(func() { c.told.Listen(own, c.policy.Load().telling()) })
 	run(func() { c.mode.Run(own) })
 	run(func() { c.mode.Resume(own, rooms, c.policy.Load().services...) })
 	run(func() { c.expire(own) })

@@ -52,6 +52,11 @@ func (c *Component) setMode() error {
 	if owner.JID, err = c.o.Domain.WithLocal(muc.Nick); err != nil {
 		return err
 	}
+	c.told = muc.NewTold(muc.ToldOptions{
+		Session: c, From: owner.JID, Mirror: !c.o.Jicofo.Equal(jid.JID{}), News: c.news, Warn: c.warn,
+		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
+	})
+	owner.Told = c.told
 	c.probes = make(map[string]*probe)
 	if c.stranger, err = newStranger(owner); err != nil {
 		return err
@@ -89,6 +94,13 @@ func (c *Component) setMode() error {
 	before, err := c.newBeforeJicofo(options, r)
 	c.mode, c.conferences.rooms = before, before
 	return err
+}
+
+// news hands on what usher's module told.
+func (c *Component) news(n muc.News) {
+	if m, ok := c.mode.(interface{ News(muc.News) }); ok {
+		m.News(n)
+	}
 }
 
 // listens has the probes hear what is sent to them.

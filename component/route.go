@@ -61,6 +61,9 @@ func (c *Component) routePresence(q *queue, e *envelope) {
 		}
 		return
 	}
+	if c.hearsModule(e) {
+		return
+	}
 	c.respell(e)
 	if p := c.probes[e.Attr("to")]; p != nil {
 		if e.Start.Name.Local == "presence" {
@@ -71,6 +74,21 @@ func (c *Component) routePresence(q *queue, e *envelope) {
 	if fault := c.mode.hears(e); fault != nil {
 		c.malformed(stanza.IQ{From: e.from.JID}, e.Start.Name.Local, fault)
 	}
+}
+
+// hearsModule hands what usher's module tells to the mirror of the rooms, and reports whether it was that.
+func (c *Component) hearsModule(e *envelope) bool {
+	if e.Fault != nil || e.Start.Name.Local != "message" || e.from.Localpart() != "" {
+		return false
+	}
+	ours, fault := c.told.Hear(e.from.JID, e.Start, e.Body)
+	switch {
+	case !ours:
+		e.Start, e.Body, e.Fault = stream.Open(e.Raw) // some of it has been read
+	case fault != nil:
+		c.malformed(stanza.IQ{From: e.from.JID}, e.Start.Name.Local, fault)
+	}
+	return ours
 }
 
 // routeIQ hands an answer to the goroutine that waits for it, and queues a question.

@@ -118,9 +118,9 @@ const (
 	found              // others gave it, so it is never written down; see adopt.go
 )
 
-// newGrant returns a grant that is about to be given, at that time. What it is given with is for the ledger only.
+// newGrant returns a grant that is about to be given, at that time. What it is given with is for the ledger and for the session only.
 func newGrant(g Grant, at time.Time) *grant {
-	g.At, g.With = at, nil
+	g.At, g.With, g.Context = at, nil, nil
 	return &grant{Grant: g, settled: make(chan struct{})}
 }
 

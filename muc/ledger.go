@@ -23,6 +23,9 @@ type Grant struct {
 	By any
 	// With is written down by the ledger together with the grant, and never read back.
 	With any
+	// Context is what Jitsi's plugins shall read in the person's session, where usher's module takes it; nil leaves that as it is. It is
+	// given together with the affiliation, and not written down.
+	Context *Context
 }
 
 // Ledger keeps what was granted beyond the process, so that the next one can take it back.

@@ -30,6 +30,9 @@ func NewLobby(o Owner, service jid.JID) *Lobby {
 func (l *Lobby) At(ctx context.Context, room jid.JID) (bool, error) { return l.at.of(ctx, room) }
 
 func (l *Lobby) ask(ctx context.Context, room jid.JID) (bool, error) {
+	if at, told := l.owner.Told.lobby(room); told {
+		return at, nil
+	}
 	at, err := l.service.WithLocal(room.Localpart())
 	if err != nil {
 		return false, err

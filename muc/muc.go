@@ -53,6 +53,8 @@ type Owner struct {
 	JID jid.JID
 	// Occupant is the full JID as which the owner may be inside. It is zero if the owner never is.
 	Occupant jid.JID
+	// Told answers questions instead of the room, as far as it can; nil if there is none.
+	Told *Told
 }
 
 // Item is one item of an affiliation or role list.
@@ -101,12 +103,31 @@ func (o Owner) SetAffiliation(ctx context.Context, room, who jid.JID, affiliatio
 }
 
 func (o Owner) setAffiliation(ctx context.Context, room, who jid.JID, affiliation, reason string) error {
-	return o.Session.IQ(ctx, o.iq(stanza.SetIQ, room), affiliationQuery(who.Bare().String(), affiliation, reason), nil)
+	return o.set(ctx, o.iq(stanza.SetIQ, room), affiliationQuery(who.Bare().String(), affiliation, reason))
+}
+
+// set changes something at a room, and waits for the answer.
+func (o Owner) set(ctx context.Context, iq stanza.IQ, payload xml.TokenReader) error {
+	err := o.Session.IQ(ctx, iq, payload, nil)
+	if !answered(err) {
+		o.Told.sent(iq.To)
+	}
+	return err
+}
+
+// answered reports whether an error of an IQ, or nil, is the answer of the room.
+func answered(err error) bool { return err == nil || errors.As(err, new(stanza.Error)) }
+
+// send changes something at a room, and does not wait for the answer.
+func (o Owner) send(room jid.JID, payload xml.TokenReader) error {
+	err := o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(payload))
+	o.Told.sent(room)
+	return err
 }
 
 // sendAffiliation gives a bare JID the affiliation as SetAffiliation does, and does not wait for the answer.
 func (o Owner) sendAffiliation(room jid.JID, bare, affiliation, reason string) error {
-	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(affiliationQuery(bare, affiliation, reason)))
+	return o.send(room, affiliationQuery(bare, affiliation, reason))
 }
 
 // Moderators lists the occupants with the role moderator, as WithRole does.
@@ -131,12 +152,21 @@ func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]It
 	var list struct {
 		Items []Item `xml:"item"`
 	}
-	ask := element.New(NSAdmin, "query", element.Empty("", "item", element.NewAttr(what, value)))
 	iq := o.iq(stanza.GetIQ, room)
 	if what == "role" {
 		iq.From = o.insider()
 	}
+	if iq.From.Equal(o.JID) {
+		if items, told, err := o.Told.list(room, what, value); told {
+			return items, err
+		}
+	}
+	ask := element.New(NSAdmin, "query", element.Empty("", "item", element.NewAttr(what, value)))
+	settled := o.Told.asks(room)
 	err := o.Session.IQ(ctx, iq, ask, &list)
+	if answered(err) {
+		settled()
+	}
 	return list.Items, err
 }
 
@@ -212,8 +242,18 @@ type Settings struct {
 	loose  bool     // some demand is not met
 }
 
-// Settings asks for the room's configuration.
+// Settings returns the room's configuration.
 func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
+	if o.Occupant.Equal(jid.JID{}) {
+		if is, told, err := o.Told.configured(room); told {
+			return is, err
+		}
+	}
+	return o.form(ctx, room)
+}
+
+// form asks for the room's configuration.
+func (o Owner) form(ctx context.Context, room jid.JID) (Settings, error) {
 	var answer struct {
 		Form form.Data `xml:"jabber:x:data x"`
 	}
@@ -250,7 +290,7 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 
 // Destroy ends the room (XEP-0045 §10.9). It does not wait for the answer.
 func (o Owner) Destroy(room jid.JID) error {
-	return o.Session.Send(o.iq(stanza.SetIQ, room).Wrap(destroy("")))
+	return o.send(room, destroy(""))
 }
 
 // End ends the room as Destroy does, and waits for the answer. People inside read the reason, unless it is empty. If the room does

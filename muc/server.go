@@ -119,7 +119,7 @@ func (o Owner) configure(ctx context.Context, room jid.JID, c Configuration) err
 	if !errors.Is(err, stanza.Error{Condition: stanza.BadRequest}) {
 		return err
 	}
-	is, err := o.Settings(ctx, room)
+	is, err := o.form(ctx, room)
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,14 @@ func configuration(settings ...setting) xml.TokenReader {
 
 // own asks a room what only owners may ask (muc#owner). The answer is item-not-found if there is no such room.
 func (o Owner) own(ctx context.Context, typ stanza.IQType, room jid.JID, payload xml.TokenReader, v any) error {
+	settled := o.Told.asks(room)
 	err := o.Session.IQ(ctx, o.iq(typ, room), payload, v)
+	switch {
+	case answered(err):
+		settled()
+	case typ == stanza.SetIQ:
+		o.Told.sent(room)
+	}
 	if !isForbidden(err) {
 		return err
 	}

@@ -1,0 +1,255 @@
+package muc
+
+import (
+	"context"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"mellium.im/xmpp/jid"
+	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
+)
+
+const (
+	// aliveEvery is the interval at which the module is asked for a sign of life.
+	aliveEvery = 30 * time.Second
+	// listenSeldom is the interval at which a service is asked for the module that did not have it. A module that is loaded meanwhile says so
+	// itself.
+	listenSeldom = 5 * time.Minute
+	// listenPause is the longest pause before the module is asked anew after a gap. It begins with none, then a second, and doubles, until the
+	// mirror has held for as long.
+	listenPause = time.Minute
+)
+
+// Use changes which services are listened to.
+func (t *Told) Use(services []jid.JID) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	t.wanted = services
+	t.mu.Unlock()
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Listen keeps the mirrors of services whole until ctx ends, which lasts as long as the connection. It asks the module of each to tell, and for
+// a sign of life, and asks anew after a gap. Before the next connection [Told.Reset] must be called.
+func (t *Told) Listen(ctx context.Context, services []jid.JID) {
+	if t == nil {
+		return
+	}
+	t.Use(services)
+	var attending sync.WaitGroup
+	defer attending.Wait()
+	ends := make(map[string]context.CancelFunc)
+	for ctx.Err() == nil {
+		select {
+		case <-t.changed:
+		case <-ctx.Done():
+			return
+		}
+		t.mu.RLock()
+		wanted := t.wanted
+		t.mu.RUnlock()
+		keep := make(map[string]bool)
+		for _, j := range wanted {
+			keep[j.Domainpart()] = true
+			if ends[j.Domainpart()] != nil {
+				continue
+			}
+			own, end := context.WithCancel(ctx)
+			ends[j.Domainpart()] = end
+			s := &teller{jid: j.Domain(), woken: make(chan struct{}, 1)}
+			t.mu.Lock()
+			t.tellers[j.Domainpart()] = s
+			t.mu.Unlock()
+			attending.Go(func() { t.attend(own, s) })
+		}
+		for domain, end := range ends {
+			if !keep[domain] {
+				end()
+				delete(ends, domain)
+				t.drop(domain)
+			}
+		}
+	}
+}
+
+// drop forgets a service that is not wanted any more.
+func (t *Told) drop(domain string) {
+	t.order.Lock()
+	defer t.order.Unlock()
+	t.mu.Lock()
+	s := t.tellers[domain]
+	delete(t.tellers, domain)
+	t.mu.Unlock()
+	if s != nil {
+		t.forget(s, false)
+	}
+}
+
+// attend keeps the mirror of one service whole until ctx ends.
+func (t *Told) attend(ctx context.Context, s *teller) {
+	var pause time.Duration
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := t.listen(ctx, s)
+		if ctx.Err() != nil {
+			return
+		}
+		wait := listenSeldom
+		if !missing(err) {
+			if time.Since(began) > listenPause {
+				pause = 0
+			}
+			wait = pause
+			pause = min(max(2*pause, time.Second), listenPause)
+		}
+		t.stops(s, err)
+		select {
+		case <-ctx.Done():
+		case <-s.woken: // by a module that was loaded now
+		case <-time.After(wait):
+		}
+	}
+}
+
+// missing reports whether an error means that the service does not have the module. No answer may only mean that the server is slow.
+func missing(err error) bool {
+	return !errors.Is(err, errGap) && !errors.Is(err, errReload) && !errors.Is(err, context.DeadlineExceeded)
+}
+
+// starts makes a service one that is asked to tell.
+func (t *Told) starts(s *teller) {
+	t.order.Lock()
+	defer t.order.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	select {
+	case <-s.woken:
+	default:
+	}
+	s.rooms, s.run, s.listening, s.why = nil, run{}, true, nil
+}
+
+// stops forgets what a service has told, because it tells no more.
+func (t *Told) stops(s *teller, err error) {
+	t.order.Lock()
+	defer t.order.Unlock()
+	t.mu.Lock()
+	told := s.takes
+	if !errors.Is(s.why, errReload) {
+		select {
+		case <-s.woken: // of what has ended listen
+		default:
+		}
+	}
+	t.mu.Unlock()
+	t.forget(s, errors.Is(err, errGap))
+	if told && !errors.Is(err, errReload) {
+		t.o.Warn(s.jid, "rooms are asked until usher's module tells of all of them again", err)
+	}
+}
+
+// listen asks the module to tell, and returns why it tells no more, or does not begin to.
+func (t *Told) listen(ctx context.Context, s *teller) error {
+	t.starts(s)
+	var answer struct {
+		Version string `xml:"version,attr"`
+		sign
+	}
+	tell := "nothing"
+	if t.o.Mirror {
+		tell = "all"
+	}
+	if err := t.ask(ctx, s, "listen", element.NewAttr("tell", tell), &answer); err != nil {
+		return err
+	}
+	if err := t.answered(s, answer.Version, answer.sign); err != nil {
+		return err
+	}
+	tick := time.NewTicker(aliveEvery)
+	defer tick.Stop()
+	for last := uint64(0); ; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.woken:
+			return t.why(s)
+		case <-tick.C:
+		}
+		var still sign
+		err := t.ask(ctx, s, "alive", element.NewAttr("boot", answer.Boot), &still)
+		switch {
+		case Absent(err):
+			return fmt.Errorf("%w: %w", errGap, err)
+		case err != nil:
+			return err
+		}
+		if last, err = t.compare(s, still, last); err != nil {
+			return err
+		}
+	}
+}
+
+// sign is a sign of life.
+type sign struct {
+	Boot string `xml:"boot,attr"`
+	N    uint64 `xml:"n,attr"`
+}
+
+func (t *Told) ask(ctx context.Context, s *teller, what string, attr xml.Attr, v any) error {
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	iq := stanza.IQ{Type: stanza.GetIQ, From: t.o.From, To: s.jid}
+	return t.o.Session.IQ(ctx, iq, element.Empty(NSModule, what, attr), v)
+}
+
+// answered takes in that the module has begun to tell. The error says what was lost since.
+func (t *Told) answered(s *teller, version string, is sign) error {
+	t.order.Lock()
+	defer t.order.Unlock()
+	t.mu.Lock()
+	if !s.listening {
+		defer t.mu.Unlock()
+		return s.why
+	}
+	if !s.run.answers(is.Boot, is.N) {
+		defer t.mu.Unlock()
+		return errGap
+	}
+	s.takes, s.version = true, version
+	t.mu.Unlock()
+	t.completes(s)
+	return nil
+}
+
+// why returns why the service tells no more.
+func (t *Told) why(s *teller) error {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return s.why
+}
+
+// compare compares a sign of life with what was told. last is the number of the last tell at the sign before; that of this one is
+// returned. A snapshot in which nothing comes between two signs is lost.
+func (t *Told) compare(s *teller, is sign, last uint64) (uint64, error) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	switch {
+	case !s.listening: // the reader knows more, and wakes listen
+		return last, nil
+	case is.Boot != s.run.boot || is.N > s.run.last:
+		return last, fmt.Errorf("%w: number %d of %d", errGap, s.run.last, is.N)
+	case t.o.Mirror && !s.tells && s.run.last == last:
+		return last, fmt.Errorf("%w: the snapshot does not go on", errGap)
+	}
+	return s.run.last, nil
+}
