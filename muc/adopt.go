@@ -119,7 +119,7 @@ func (gs *grants) claim(items []Item, at time.Time, joined, untouched func(who j
 		if joined(who) {
 			g.on(eventCame)
 		}
-		gs.live[who.String()] = g
+		gs.put(who.String(), g)
 		some = true
 	}
 	return some

@@ -21,9 +21,9 @@ func (r *Rooms) Count() (rooms, grants int) {
 func (g *Guard) Look(ctx context.Context, room jid.JID, audit bool) {
 	g.mu.Lock()
 	rm := g.rooms[room.String()]
-	rm.nextEnforce, rm.nextAudit, rm.rightEnds = time.Time{}, time.Now().Add(time.Hour), time.Time{}
+	rm.nextEnforce, rm.nextAudit, rm.rightEnds = time.Now(), time.Now().Add(time.Hour), time.Time{}
 	if audit {
-		rm.nextAudit = time.Time{}
+		rm.nextAudit = time.Now()
 	}
 	g.mu.Unlock()
 	g.look(ctx, rm)

@@ -10,6 +10,7 @@ type grant struct {
 	settled chan struct{} // closed when the method Grant has returned; nil for grants that it did not give
 	taken   chan struct{} // of stateTaking: closed when the server has answered
 	ledger  recorded
+	other   *grant // of the same person, in another room; see holders
 }
 
 // state is where a grant stands between the request for it and its end. See step for how it changes.

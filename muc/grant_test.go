@@ -124,7 +124,7 @@ func TestBannedWhileUnwritten(t *testing.T) {
 			t.Fatal(err)
 		}
 		again := newGrant(give, time.Now())
-		gs.live[give.Who.String()] = again
+		gs.put(give.Who.String(), again)
 		b.fails(errors.New("no answer"))
 		err := gs.write(t.Context(), again, nil)
 		if banned {

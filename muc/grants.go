@@ -14,8 +14,10 @@ type grants struct {
 	room   jid.JID
 	owner  Owner
 	ledger Ledger
-	live   map[string]*grant
+	live   map[string]*grant // changed by put and remove only
 	now    func() time.Time
+	// holders has these grants, too; nil if nobody asks for them by person. The lock that covers gs covers it.
+	holders holders
 
 	lasts, noted lasting // what the room is, and what is written down of that
 	notedAt      time.Time
@@ -23,6 +25,45 @@ type grants struct {
 
 func newGrants(room jid.JID, o Options) grants {
 	return grants{room: room, owner: o.Owner, ledger: o.Ledger, live: make(map[string]*grant), now: o.Now}
+}
+
+// put has a person hold a grant, instead of an earlier one.
+func (gs *grants) put(bare string, g *grant) {
+	gs.remove(bare)
+	gs.live[bare] = g
+	gs.holders.add(bare, g)
+}
+
+// remove removes a person's grant if there is one.
+func (gs *grants) remove(bare string) {
+	if g := gs.live[bare]; g != nil {
+		delete(gs.live, bare)
+		gs.holders.remove(bare, g)
+	}
+}
+
+// holders are the grants of all rooms by person: of each bare JID the first one, which leads to the others.
+type holders map[string]*grant
+
+func (h holders) add(bare string, g *grant) {
+	if h != nil {
+		g.other, h[bare] = h[bare], g
+	}
+}
+
+func (h holders) remove(bare string, g *grant) {
+	first := h[bare]
+	for at := &first; *at != nil; at = &(*at).other {
+		if *at == g {
+			*at, g.other = g.other, nil
+			break
+		}
+	}
+	if first != nil {
+		h[bare] = first
+	} else {
+		delete(h, bare)
+	}
 }
 
 // write writes a grant down before it is given. If it then comes to nothing, drop deletes it from the ledger.
@@ -36,8 +77,8 @@ func (gs *grants) write(ctx context.Context, g *grant, with any) error {
 // has ended it.
 func (gs *grants) unwritten(g, was *grant, err error) error {
 	if bare := g.Who.String(); gs.live[bare] == g {
-		if delete(gs.live, bare); was != nil {
-			gs.live[bare] = was
+		if gs.remove(bare); was != nil {
+			gs.put(bare, was)
 			switch g.state {
 			case stateDoomed:
 				was.on(eventWithdraw)
@@ -83,7 +124,7 @@ func (gs *grants) send(bare, affiliation string) error {
 // drop forgets a grant that has ended.
 func (gs *grants) drop(bare string) {
 	if g := gs.live[bare]; g != nil {
-		delete(gs.live, bare)
+		gs.remove(bare)
 		if g.ledger != found {
 			gs.ledger.Ended(gs.room, g.Who)
 		}

@@ -56,16 +56,22 @@ type Guard struct {
 	people                        shared[map[string]bool] // everybody inside, by bare JID
 	authenticates                 atomic.Bool             // the focus does; see guard_roles.go
 
+	wake chan struct{} // has Run find out what is due
+
 	mu       sync.Mutex
 	rooms    map[string]*guarded
 	of       map[string]map[*guarded]bool // breakout rooms by their main room
+	holders  holders
+	knocked  map[string][]*guarded // by bare JID: where people are left to the lobby; see guarded.knocked
 	awaited  map[string]*awaited
+	queues   queues
 	removals removals
 }
 
 // guarded is a room that Guard looks after.
 type guarded struct {
 	jid jid.JID
+	key string // the same as text
 	grants
 	life
 	schedule
@@ -102,19 +108,33 @@ const (
 
 // occupancy is who was inside at the last look.
 type occupancy struct {
-	focus  bool // the focus was
-	people bool // somebody else was
-	host   bool // a host was
-	// bare is everybody, by bare JID, and moderators those with that role.
-	bare, moderators map[string]bool
+	focus  bool              // the focus was
+	people bool              // somebody else was
+	host   bool              // a host was
+	who    map[string]person // everybody but the focus and usher, by bare JID
 	// visitors says that some of them were visitors, who are not always asked for.
 	visitors bool
+}
+
+// person is somebody inside: one of their occupants, by full JID, and whether they moderate.
+type person struct {
+	full      string
+	moderator bool
+}
+
+// jid returns the full JID.
+func (p person) jid() jid.JID {
+	j, _ := jid.ParseUnsafe(p.full)
+	return j.JID
 }
 
 // NewGuard returns a Guard. It starts nothing.
 func NewGuard(o GuardOptions) *Guard {
 	o.clock()
-	g := &Guard{GuardOptions: o, rooms: make(map[string]*guarded), of: make(map[string]map[*guarded]bool), awaited: make(map[string]*awaited), removals: make(removals)}
+	g := &Guard{
+		GuardOptions: o, wake: make(chan struct{}, 1), rooms: make(map[string]*guarded), of: make(map[string]map[*guarded]bool),
+		holders: make(holders), knocked: make(map[string][]*guarded), awaited: make(map[string]*awaited), removals: make(removals),
+	}
 	g.opening.ask = g.open
 	g.moderators.ask = o.Owner.Moderators
 	g.members.ask = o.Owner.affiliated
@@ -137,28 +157,32 @@ func (g *Guard) room(j jid.JID) *guarded {
 
 // named is room for a room that may not exist any more. The caller holds mu.
 func (g *Guard) named(j jid.JID) *guarded {
-	rm := g.rooms[j.String()]
+	key := j.String()
+	rm := g.rooms[key]
 	if rm == nil {
-		rm = &guarded{jid: j, grants: newGrants(j, g.Options)}
+		rm = &guarded{jid: j, key: key, grants: newGrants(j, g.Options)}
+		rm.holders = g.holders
+		rm.stirred = g.Now()
+		g.rooms[key] = rm
 		g.spread(rm)
-		g.rooms[j.String()] = rm
 	}
 	rm.known = true
 	return rm
 }
 
-// spread has the room looked at at random times, so that rooms that began together are not looked at together.
+// spread has the room looked at at random times, so that rooms that began together are not looked at together. The caller holds mu.
 func (g *Guard) spread(rm *guarded) {
 	rm.nextEnforce, rm.nextAudit = g.Now().Add(rand.N(g.Interval)), g.Now().Add(rand.N(auditEvery))
 	if rm.roles.inherited && rm.nextEnforce.Before(rm.nextAudit) {
 		rm.nextAudit = rm.nextEnforce // nobody has asked for some time
 	}
+	g.file(rm)
 }
 
 // gone forgets a room that is gone, and with it the grants there. Grants that are being given were meant for that room. They are
 // taken back if the server gives them in another room of the same name. The caller holds mu.
 func (g *Guard) gone(rm *guarded) {
-	if g.rooms[rm.jid.String()] != rm {
+	if g.rooms[rm.key] != rm {
 		return
 	}
 	if rm.known {
@@ -177,9 +201,13 @@ func (g *Guard) gone(rm *guarded) {
 	if rm.known && g.Ended != nil {
 		g.Ended(rm.jid)
 	}
+	for bare := range rm.knocked {
+		g.forgetKnock(rm, bare)
+	}
 	rm.life = life{}
 	if len(rm.live) == 0 {
-		delete(g.rooms, rm.jid.String())
+		delete(g.rooms, rm.key)
+		g.file(rm)
 	}
 }
 
@@ -204,9 +232,9 @@ func (g *Guard) Restore(before []Grant) {
 				// The next look shows whether its holder has come. Somebody between two rooms has joinWithin once more.
 				gr.on(eventLeft)
 				gr.At = g.Now()
-				rm.hangOnHost(g.Now())
+				g.hangOnHost(rm)
 			}
-			rm.live[w.Who.String()] = gr
+			rm.put(w.Who.String(), gr)
 			g.auditInTime(rm)
 		}
 	}
@@ -364,6 +392,7 @@ func (g *Guard) begin(rm *guarded, is Settings, f findings) {
 		rm.roles.inherited = false // as if it had not been known
 	}
 	rm.phase = phaseOpened
+	g.stir(rm)
 	rm.occupancy.focus = g.focusAmong(f.moderators)
 	rm.used = rm.used || len(f.moderators) > 0
 	rm.learn(is)
@@ -404,11 +433,11 @@ func (g *Guard) Reset() []jid.JID { return nil }
 func (g *Guard) Resume(ctx context.Context, _ []jid.JID, services ...jid.JID) {
 	g.mu.Lock()
 	for _, rm := range g.rooms {
-		if rm.nextEnforce.Before(g.Now()) {
+		if reached(rm.nextEnforce, g.Now()) {
 			g.spread(rm)
 		}
 		if rm.hanging() {
-			rm.hangOnHost(g.Now()) // the last look failed with the connection
+			g.hangOnHost(rm) // the last look failed with the connection
 		}
 	}
 	g.mu.Unlock()

@@ -16,6 +16,7 @@ func (g *Guard) adopt(j jid.JID) {
 		rm := g.room(j)
 		rm.phase, rm.roles.inherited = phaseSighted, true
 		rm.nextEnforce, rm.nextAudit = g.Now(), g.Now()
+		g.file(rm)
 	}
 }
 
@@ -51,7 +52,7 @@ func (g *Guard) claimRights(rm *guarded, f findings) {
 	}
 	untouched := func(who jid.JID) bool { return g.isFocus(who) || g.removedSince(rm, who.String(), f.asked) }
 	if rm.claim(f.rights, since, nobody, untouched) {
-		rm.nextAudit = g.Now()
+		g.auditSoon(rm)
 	}
 }
 
@@ -65,6 +66,9 @@ func (g *Guard) noteSettings(ctx context.Context, rm *guarded, is Settings) erro
 	rm.learn(is)
 	changed := is.Persistent && rm.lasts == temporary
 	rm.altered = rm.altered || changed
+	if changed || is.loose || g.Configuration.MembersOnly && !is.MembersOnly {
+		g.stir(rm)
+	}
 	changed = changed && rm.searched // otherwise it may be another room of the same name
 	g.mu.Unlock()
 	err := rm.note(ctx, &g.mu)

@@ -157,8 +157,11 @@ func (g *Guard) tellBans(rm *guarded, f findings) {
 		if g.removedSince(rm, bare, f.asked) {
 			continue
 		}
-		if rm.banned[bare] = true; ok && !was[bare] && who.Localpart() != "" {
-			g.Removed(rm.jid, who.Bare(), true)
+		if rm.banned[bare] = true; !was[bare] {
+			g.stir(rm)
+			if ok && who.Localpart() != "" {
+				g.Removed(rm.jid, who.Bare(), true)
+			}
 		}
 	}
 }
@@ -166,7 +169,7 @@ func (g *Guard) tellBans(rm *guarded, f findings) {
 // metBan has the room audited soon because of a ban that the last audit has not found. The caller holds mu.
 func (g *Guard) metBan(rm *guarded, who jid.JID) {
 	if g.wantsBans() && !rm.banned[who.String()] && !rm.banned[who.Domainpart()] && rm.ruled() {
-		rm.nextAudit = g.Now()
+		g.auditSoon(rm)
 	}
 }
 
@@ -214,13 +217,13 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 	was := rm.occupancy
 	rm.occupancy = occupancy{
 		focus: g.focusAmong(f.moderators), people: g.peopleAmong(f.occupants),
-		host: g.hostIn(rm, f.moderators), bare: bareJIDs(f.occupants),
-		moderators: bareJIDs(f.moderators), visitors: f.visitors,
+		host: g.hostIn(rm, f.moderators), who: g.persons(f.occupants), visitors: f.visitors,
 	}
-	g.sees(rm, was, f)
+	stirs := g.sees(rm, was, f)
 	for bare, gr := range rm.live {
-		if gr.state.held() {
+		if before := gr.state; before.held() {
 			gr.account(g.inside(rm, bare), f.asked, gr.ended(f.asked))
+			stirs = stirs || gr.state != before
 		}
 	}
 	if f.missing {
@@ -231,6 +234,9 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 		if f.bans {
 			g.tellBans(rm, f)
 		}
+	}
+	if stirs {
+		g.stir(rm)
 	}
 	maps.DeleteFunc(rm.putOut, func(_ string, at time.Time) bool { return at.Before(f.asked.Add(-joinWithin)) })
 	return g.deserted(rm, f.asked)
@@ -333,6 +339,22 @@ func (g *Guard) finish(ctx context.Context, rm *guarded) error {
 		gr.on(eventWithdraw)
 	}
 	return nil
+}
+
+// persons returns the occupants by bare JID, without the focus and usher.
+func (g *Guard) persons(occupants []Item) map[string]person {
+	who := make(map[string]person, len(occupants))
+	for _, i := range occupants {
+		if j, ok := i.real(); ok && !g.isFocus(j) {
+			bare := j.Bare().String()
+			p := person{full: j.String(), moderator: i.Role == "moderator"}
+			if one, more := who[bare]; more {
+				p = person{full: one.full, moderator: one.moderator || p.moderator}
+			}
+			who[bare] = p
+		}
+	}
+	return who
 }
 
 // bareJIDs returns the bare JIDs of occupants, or of people on a list.

@@ -14,7 +14,9 @@ const awaitSoon, awaitSeldom = 10 * time.Millisecond, time.Second
 
 // awaited is a room in which somebody waits for a host.
 type awaited struct {
+	turn
 	jid    jid.JID
+	key    string
 	until  time.Time
 	asking bool // a question is under way
 	next   time.Time
@@ -25,45 +27,90 @@ type awaited struct {
 func (g *Guard) Await(j jid.JID, until time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a := g.awaited[j.String()]
+	key := j.String()
+	a, rm := g.awaited[key], g.rooms[key]
+	if rm != nil {
+		g.stir(rm)
+	}
 	if a == nil {
-		a = &awaited{jid: j, pause: awaitSeldom, next: g.Now()}
-		if rm := g.rooms[j.String()]; rm != nil && g.Now().Sub(rm.expected) < awaitSeldom {
+		a = &awaited{jid: j, key: key, pause: awaitSeldom, next: g.Now()}
+		if rm != nil && g.Now().Sub(rm.expected) < awaitSeldom {
 			a.pause = awaitSoon
 		}
-		g.awaited[j.String()] = a
+		g.awaited[key] = a
 	}
 	if until.After(a.until) {
 		a.until = until
 	}
+	g.fileHost(a)
 }
 
 // Expect says that a host has been admitted to the room and is about to enter, so that people who wait there do not wait long.
 func (g *Guard) Expect(j jid.JID) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if rm := g.rooms[j.String()]; rm != nil {
+	key := j.String()
+	if rm := g.rooms[key]; rm != nil {
 		rm.expected = g.Now()
 	}
-	if a := g.awaited[j.String()]; a != nil {
+	if a := g.awaited[key]; a != nil {
+		g.hostQueue(a).out(a)
 		a.pause, a.next = awaitSoon, g.Now().Add(awaitSoon)
+		g.fileHost(a)
 	}
 }
 
-// isDue reports whether it is time to ask for a host. The caller holds mu.
-func (a *awaited) isDue(now time.Time) bool { return !a.asking && !now.Before(a.next) }
+// hostQueue returns the queue in which an awaited host is, or is to be.
+func (g *Guard) hostQueue(a *awaited) *queue[*awaited] {
+	if a.pause < awaitSeldom {
+		return &g.queues.expected
+	}
+	return &g.queues.others
+}
+
+// fileHost gives an awaited host a place in a queue, unless a question is under way. The caller holds mu.
+func (g *Guard) fileHost(a *awaited) {
+	if !a.asking && g.hostQueue(a).put(a, a.next) {
+		g.wakes()
+	}
+}
+
+// unawait forgets an awaited host. The caller holds mu.
+func (g *Guard) unawait(a *awaited) {
+	delete(g.awaited, a.key)
+	g.hostQueue(a).out(a)
+}
+
+// nextHost takes the next host to ask for that is due, or returns nil. The caller holds mu.
+func (g *Guard) nextHost(l *queue[*awaited], now time.Time) func(context.Context) {
+	for {
+		a, is := l.take(now)
+		switch {
+		case !is:
+			return nil
+		case g.Now().After(a.until): // nobody waits any more
+			delete(g.awaited, a.key)
+			continue
+		}
+		a.asking = true
+		return func(ctx context.Context) { g.await(ctx, a) }
+	}
+}
 
 // await asks once for a host.
 func (g *Guard) await(ctx context.Context, a *awaited) {
 	host, err := g.HostPresent(ctx, a.jid)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	a.asking = false
+	if a.asking = false; g.awaited[a.key] != a {
+		return
+	}
 	if err == nil && host {
-		delete(g.awaited, a.jid.String())
+		g.unawait(a)
 		g.Arrived(a.jid)
 		return
 	}
 	a.next = g.Now().Add(a.pause)
 	a.pause = min(a.pause*3/2, awaitSeldom)
+	g.fileHost(a)
 }

@@ -45,7 +45,7 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 		g.metBan(rm, gr.Who)
 		return ErrOutcast
 	case gr.state == stateWithdrawn:
-		rm.hurry = true
+		g.hurries(rm)
 		if err == nil {
 			err = errWithdrawn
 		}
@@ -54,7 +54,7 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	g.auditInTime(rm)
 	gr.NeedsHost = gr.NeedsHost && result != isOwner // an owner made by a host needs none
 	if gr.hangs() {
-		rm.hangOnHost(g.Now())
+		g.hangOnHost(rm)
 	}
 	return nil
 }
@@ -87,7 +87,8 @@ func (g *Guard) enlist(ctx context.Context, gr *grant) (rm *guarded, was *grant,
 			gr.on(eventCame)
 		}
 	}
-	rm.live[bare] = gr
+	rm.put(bare, gr)
+	g.stir(rm)
 	return rm, was, nil
 }
 
@@ -156,7 +157,7 @@ func (g *Guard) Withdraw(j, who jid.JID) {
 	defer g.mu.Unlock()
 	if rm := g.rooms[j.String()]; rm != nil && rm.live[who.String()] != nil {
 		rm.live[who.String()].on(eventWithdraw)
-		rm.hurry = true
+		g.hurries(rm)
 	}
 }
 
@@ -165,10 +166,8 @@ func (g *Guard) Withdraw(j, who jid.JID) {
 func (g *Guard) LeaveToLobby(ctx context.Context, j, who jid.JID) error {
 	g.mu.Lock()
 	if rm := g.rooms[j.String()]; rm != nil {
-		if rm.knocked == nil || len(rm.knocked) >= maxKnocked {
-			rm.knocked = make(map[string]bool)
-		}
-		rm.knocked[who.String()] = true
+		g.knocks(rm, who.String())
+		g.stir(rm)
 	}
 	g.mu.Unlock()
 	if !g.HasGrant(j, who) {
@@ -188,12 +187,39 @@ func (g *Guard) LeaveToLobby(ctx context.Context, j, who jid.JID) error {
 	return g.takeBack(ctx, rm)
 }
 
+// knocks notes that somebody is left to a room's lobby. The caller holds mu.
+func (g *Guard) knocks(rm *guarded, bare string) {
+	if rm.knocked[bare] {
+		return
+	}
+	if len(rm.knocked) >= maxKnocked {
+		for old := range rm.knocked {
+			g.forgetKnock(rm, old)
+		}
+	}
+	if rm.knocked == nil {
+		rm.knocked = make(map[string]bool)
+	}
+	rm.knocked[bare] = true
+	g.knocked[bare] = append(g.knocked[bare], rm)
+}
+
+// forgetKnock forgets that somebody was left to a room's lobby. The caller holds mu.
+func (g *Guard) forgetKnock(rm *guarded, bare string) {
+	delete(rm.knocked, bare)
+	if left := slices.DeleteFunc(g.knocked[bare], func(at *guarded) bool { return at == rm }); len(left) > 0 {
+		g.knocked[bare] = left
+	} else {
+		delete(g.knocked, bare)
+	}
+}
+
 // HasGrant reports whether somebody holds a grant in the room, or in any room if j is zero.
 func (g *Guard) HasGrant(j, who jid.JID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for _, rm := range g.rooms {
-		if gr := rm.live[who.Bare().String()]; gr != nil && gr.state.held() && (j.Equal(jid.JID{}) || rm.jid.Equal(j)) {
+	for gr := g.holders[who.Bare().String()]; gr != nil; gr = gr.other {
+		if gr.state.held() && (j.Equal(jid.JID{}) || gr.Room.Equal(j)) {
 			return true
 		}
 	}
@@ -209,8 +235,8 @@ func (g *Guard) MayBeIn(ctx context.Context, j, who jid.JID) (bool, error) {
 	bare := who.Bare().String()
 	var at []jid.JID
 	g.mu.Lock()
-	for _, rm := range g.rooms {
-		if rm.knocked[bare] && (j.Equal(jid.JID{}) || rm.jid.Equal(j)) {
+	for _, rm := range g.knocked[bare] {
+		if j.Equal(jid.JID{}) || rm.jid.Equal(j) {
 			at = append(at, rm.jid)
 		}
 	}

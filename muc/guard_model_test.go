@@ -325,6 +325,7 @@ func (w *guardWorld) reconnect() {
 func (w *guardWorld) check(t *rapid.T) {
 	synctest.Wait() // otherwise Guard may be between the ledger and its own note of what is written there
 	w.live()
+	w.checkOrder(t)
 	w.service.mu.Lock()
 	defer w.service.mu.Unlock()
 	for key := range w.bans {
@@ -340,6 +341,52 @@ func (w *guardWorld) check(t *rapid.T) {
 			}
 		}
 	}
+}
+
+// checkOrder compares what Guard keeps so that it need not go through all rooms with the rooms.
+func (w *guardWorld) checkOrder(t *rapid.T) {
+	g := w.Guard
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	waiting, held, knocked := 0, 0, 0
+	for key, rm := range g.rooms {
+		at, some := rm.next()
+		if q := *g.queueOf(rm); some && !rm.looking && (rm.nth == 0 || q[rm.nth-1] != rm || !rm.due.Equal(at) || rm.urgent != (rm.hurry || !rm.hang.next.IsZero())) {
+			t.Fatalf("%s is due at %s and waits as %+v", key, at, rm.turn)
+		}
+		if rm.nth > 0 {
+			waiting++
+		}
+		for bare, gr := range rm.live {
+			held++
+			if !slices.Contains(g.holders.of(bare), gr) {
+				t.Fatalf("%s holds something in %s, and is not known by that", bare, key)
+			}
+		}
+		for bare := range rm.knocked {
+			knocked++
+			if !slices.Contains(g.knocked[bare], rm) {
+				t.Fatalf("%s has knocked at %s, and is not known by that", bare, key)
+			}
+		}
+	}
+	for bare := range g.holders {
+		held -= len(g.holders.of(bare))
+	}
+	for _, at := range g.knocked {
+		knocked -= len(at)
+	}
+	if waiting != len(g.queues.rooms)+len(g.queues.urgent) || held != 0 || knocked != 0 {
+		t.Fatalf("%d rooms of %d wait, %d grants and %d knocks too few", len(g.queues.rooms)+len(g.queues.urgent), waiting, held, knocked)
+	}
+}
+
+// of returns somebody's grants in all rooms.
+func (h holders) of(bare string) (all []*grant) {
+	for g := h[bare]; g != nil; g = g.other {
+		all = append(all, g)
+	}
+	return all
 }
 
 // checkSights compares what was told of a room with what is true there.

@@ -44,7 +44,9 @@ func (g *Guard) Remove(ctx context.Context, j, who jid.JID, reason string) error
 	case rm != nil:
 		rm.removed(gr, err)
 		g.forgetPerson(rm, bare)
-		rm.hurry = rm.hurry || err != nil
+		if err != nil {
+			g.hurries(rm)
+		}
 	}
 	return err
 }
@@ -103,7 +105,7 @@ func (g *Guard) removedSince(rm *guarded, bare string, asked time.Time) bool {
 // forgetPerson forgets where somebody is and what others have made of them, because they were put out. The caller holds mu.
 func (g *Guard) forgetPerson(rm *guarded, bare string) {
 	rm.demote(bare)
-	delete(rm.knocked, bare)
+	g.forgetKnock(rm, bare)
 	g.seesGone(rm, bare)
 	if rm.putOut == nil {
 		rm.putOut = make(map[string]time.Time)

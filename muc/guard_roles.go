@@ -239,9 +239,9 @@ func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
 // gives less than the person had. The caller holds mu.
 func (g *Guard) makeMember(rm *guarded, bare string) {
 	if who, err := jid.ParseUnsafe(bare); err == nil && g.put(rm, bare, "member") {
-		rm.live[bare] = &grant{
+		rm.put(bare, &grant{
 			Grant: Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: g.Now()}, state: stateJoined, ledger: unwritten,
-		}
+		})
 	}
 }
 

@@ -106,7 +106,7 @@ func TestEnforceRoles(t *testing.T) {
 func untilAsked(s stage) {
 	l := s.(guardStage).lookout
 	for l.forgetAsked(); l.asked(standup, "participant") == 0; {
-		pass(awaitTick)
+		pass(10 * time.Millisecond)
 	}
 }
 

@@ -2,14 +2,15 @@ package muc
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
 const (
-	// awaitTick and roomTick are the intervals at which Run finds out which awaited hosts, and which rooms, are due.
-	awaitTick, roomTick = 10 * time.Millisecond, 100 * time.Millisecond
+	// roomTick is how often, at least, Run finds out what is due: the clock of the Options may have been put forward.
+	roomTick = 100 * time.Millisecond
 	// auditEvery is the interval at which Guard asks who is inside.
 	auditEvery = joinWithin / 2
 	// endedEvery is the interval at which Guard asks whether people with an ended right are still inside. A token that has ended
@@ -17,17 +18,23 @@ const (
 	endedEvery = 5 * time.Second
 	// hangingEvery is the interval of looks at a room in which a grant hangs on a host.
 	hangingEvery = time.Second
+	// quietEvery is the interval of looks at a room in which nothing has happened for as long, see pause. It is shorter where Interval
+	// is below five seconds: quietFactor times Interval.
+	quietEvery, quietFactor = time.Minute, 12
 	// askWithin is how long a room may take to answer a question that nobody waits for.
 	askWithin = 10 * time.Second
 )
 
 // schedule is when a room is looked at. Zero times stand for never.
 type schedule struct {
+	turn
 	looking     bool      // a look is under way
 	hurry       bool      // something is to be taken back
+	urgent      bool      // it is in the queue of the urgent rooms
 	nextEnforce time.Time // when to make the room what it must be
 	nextAudit   time.Time // when to ask who is inside
 	rightEnds   time.Time // when to ask, too, because a right ends; by the clock of the Options
+	stirred     time.Time // when something last happened in the room, or somebody asked usher about it
 	hang        hang
 }
 
@@ -47,26 +54,84 @@ type errand struct {
 // errand returns what is due.
 func (s *schedule) errand(now time.Time) errand {
 	return errand{
-		enforce: !now.Before(s.nextEnforce),
-		audit:   !now.Before(s.nextAudit) || !s.rightEnds.IsZero() && !now.Before(s.rightEnds),
-		hang:    s.hangDue(now),
+		enforce: reached(s.nextEnforce, now),
+		audit:   reached(s.nextAudit, now) || reached(s.rightEnds, now),
+		hang:    reached(s.hang.next, now),
 	}
 }
 
-func (s *schedule) hangDue(now time.Time) bool {
-	return !s.hang.next.IsZero() && !now.Before(s.hang.next)
+// reached reports whether a time that may be never has come.
+func reached(at, now time.Time) bool { return !at.IsZero() && !now.Before(at) }
+
+// earliest returns the earliest of times that may be never, and whether there is one.
+func earliest(all ...time.Time) (first time.Time, some bool) {
+	for _, at := range all {
+		if !at.IsZero() && (!some || at.Before(first)) {
+			first, some = at, true
+		}
+	}
+	return first, some
 }
 
-// hangOnHost has the room looked at often because a grant hangs on a host, also if the last look failed.
-func (s *schedule) hangOnHost(now time.Time) {
-	if soon := now.Add(hangingEvery); s.hang.next.IsZero() || s.hang.next.After(soon) {
-		s.hang.next = soon
+// next returns when the next look is due, and whether there is to be one.
+func (s *schedule) next() (at time.Time, some bool) {
+	if s.hurry {
+		return time.Time{}, true
+	}
+	return earliest(s.nextEnforce, s.nextAudit, s.rightEnds, s.hang.next)
+}
+
+// hangOnHost has the room looked at often because a grant hangs on a host, also if the last look failed. The caller holds mu.
+func (g *Guard) hangOnHost(rm *guarded) {
+	if soon := g.Now().Add(hangingEvery); rm.hang.next.IsZero() || rm.hang.next.After(soon) {
+		rm.hang.next = soon
+		g.file(rm)
 	}
 }
 
-// isDue reports whether it is time to look at a room. The caller holds mu.
-func (g *Guard) isDue(rm *guarded, now time.Time) bool {
-	return !rm.looking && (rm.hurry || rm.errand(now) != errand{})
+// file gives a room its place in one of the two queues, or in none while a look is under way. It must be called whenever the schedule
+// has changed. The caller holds mu.
+func (g *Guard) file(rm *guarded) {
+	at, some := rm.next()
+	urgent := rm.hurry || !rm.hang.next.IsZero()
+	if gone := g.rooms[rm.key] != rm; gone || rm.looking || !some || urgent != rm.urgent {
+		g.queueOf(rm).out(rm)
+		if gone || rm.looking || !some {
+			return
+		}
+	}
+	rm.urgent = urgent
+	if g.queueOf(rm).put(rm, at) {
+		g.wakes()
+	}
+}
+
+// queueOf returns the queue in which a room is, or is to be.
+func (g *Guard) queueOf(rm *guarded) *queue[*guarded] {
+	if rm.urgent {
+		return &g.queues.urgent
+	}
+	return &g.queues.rooms
+}
+
+// wakes has Run find out what is due.
+func (g *Guard) wakes() {
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hurries has a room looked at as soon as possible. The caller holds mu.
+func (g *Guard) hurries(rm *guarded) {
+	rm.hurry = true
+	g.file(rm)
+}
+
+// auditSoon has a room audited as soon as possible. The caller holds mu.
+func (g *Guard) auditSoon(rm *guarded) {
+	rm.nextAudit = g.Now()
+	g.file(rm)
 }
 
 // auditInTime has the room audited as soon as a right ends, and every endedEvery while somebody with an ended right is inside: they
@@ -85,16 +150,54 @@ func (g *Guard) auditInTime(rm *guarded) {
 			rm.rightEnds = at
 		}
 	}
+	g.file(rm)
+}
+
+// stir notes that something happens in a room, or that somebody asks usher about it. Looks come at the interval again. The caller holds
+// mu.
+func (g *Guard) stir(rm *guarded) {
+	now := g.Now()
+	rm.stirred = now
+	bring := func(at *time.Time, within time.Duration) {
+		if at.After(now.Add(within)) {
+			*at = now.Add(rand.N(within))
+		}
+	}
+	bring(&rm.nextEnforce, g.Interval)
+	bring(&rm.nextAudit, auditEvery)
+	g.file(rm)
+}
+
+// pause returns the time until the next look at a room, of a kind that comes at an interval. A room is left alone for as long as
+// nothing has happened there, up to quietEvery. With EnforceRoles the interval stays, because who made an owner is found out by
+// comparing looks that are close to each other. It also stays until the room is written down.
+func (g *Guard) pause(rm *guarded, every time.Duration) time.Duration {
+	if g.EnforceRoles || rm.lasts != rm.noted {
+		return every
+	}
+	most := max(every, min(quietEvery, quietFactor*g.Interval))
+	return min(max(every, g.Now().Sub(rm.stirred)), most)
+}
+
+// auditPause returns the time until the next audit. It stays short while somebody is on the way, or the last one has left: what they
+// have is to be taken back in time. The caller holds mu.
+func (g *Guard) auditPause(rm *guarded) time.Duration {
+	unsettled := rm.any(func(gr *grant) bool { return gr.state != stateJoined }) ||
+		!rm.emptied.IsZero() && rm.emptied.Before(g.Now())
+	if unsettled {
+		return auditEvery
+	}
+	return g.pause(rm, auditEvery)
 }
 
 // reschedule plans the next look after one that ended with err. The caller holds mu.
 func (g *Guard) reschedule(rm *guarded, e errand, err error) {
 	rm.looking = false
 	if e.enforce {
-		rm.nextEnforce = g.Now().Add(g.Interval)
+		rm.nextEnforce = g.Now().Add(g.pause(rm, g.Interval))
 	}
 	if e.audit {
-		rm.nextAudit, rm.rightEnds = g.Now().Add(auditEvery), time.Time{}
+		rm.nextAudit, rm.rightEnds = g.Now().Add(g.auditPause(rm)), time.Time{}
 	}
 	switch {
 	case !rm.hanging():
@@ -107,33 +210,37 @@ func (g *Guard) reschedule(rm *guarded, e errand, err error) {
 	if err == nil {
 		g.auditInTime(rm)
 	}
+	g.file(rm)
+}
+
+// queues are what Run has to do, each in the order in which it is due.
+type queues struct {
+	expected queue[*awaited] // hosts who have been admitted and are about to enter
+	urgent   queue[*guarded] // rooms in which something is to be taken back or hangs on a host
+	rooms    queue[*guarded] // other rooms
+	others   queue[*awaited] // other hosts; there may be more of these than can be asked for
+	turn     bool            // it is the turn of the urgent rooms
 }
 
 // Run looks at rooms and asks for awaited hosts until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
 	var jobs errgroup.Group
-	var todo agenda
 	free, done := atOnce, make(chan struct{}, atOnce)
-	tick := time.NewTicker(awaitTick)
+	tick := time.NewTimer(0)
 	defer tick.Stop()
-	var planned time.Time // when it was last found out which rooms are due
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 			continue
 		case <-done:
 			free++
-		case now := <-tick.C:
-			rooms := now.Sub(planned) >= roomTick
-			if rooms {
-				planned = now
-			}
-			g.plan(&todo, g.Now(), rooms)
+		case <-g.wake:
+		case <-tick.C:
 		}
-		// A job that finds no free slot takes the next one that becomes free. It does not wait for a tick.
 		for free > 0 {
-			job := g.next(&todo, g.Now())
+			job := g.next(g.Now())
 			if job == nil {
+				tick.Reset(g.idle())
 				break
 			}
 			free--
@@ -149,91 +256,37 @@ func (g *Guard) Run(ctx context.Context) {
 	_ = jobs.Wait()
 }
 
-// agenda is what was due when plan last found out. The lists are taken from their ends.
-type agenda struct {
-	expected []*awaited // hosts who have been admitted and are about to enter
-	urgent   []*guarded // rooms in which something is to be taken back or hangs on a host
-	rooms    []*guarded // other rooms that are due
-	others   []*awaited // other hosts; there may be more of these than can be asked for
-	turn     bool       // it is the turn of the urgent rooms
-}
-
-// plan finds out which hosts are due, and with rooms also which rooms.
-func (g *Guard) plan(todo *agenda, now time.Time, rooms bool) {
+// idle returns how long nothing is due.
+func (g *Guard) idle() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	todo.expected, todo.others = todo.expected[:0], todo.others[:0]
-	for key, a := range g.awaited {
-		switch {
-		case a.asking:
-		case g.Now().After(a.until):
-			delete(g.awaited, key)
-		case !a.isDue(now):
-		case a.pause < awaitSeldom:
-			todo.expected = append(todo.expected, a)
-		default:
-			todo.others = append(todo.others, a)
-		}
+	now := g.Now()
+	until := now.Add(roomTick)
+	for _, l := range []interface {
+		sooner(than time.Time) time.Time
+	}{g.queues.expected, g.queues.urgent, g.queues.rooms, g.queues.others} {
+		until = l.sooner(until)
 	}
-	if !rooms {
-		return
-	}
-	todo.urgent, todo.rooms = todo.urgent[:0], todo.rooms[:0]
-	for _, rm := range g.rooms {
-		switch {
-		case !g.isDue(rm, now):
-		case rm.hurry || rm.hangDue(now):
-			todo.urgent = append(todo.urgent, rm)
-		default:
-			todo.rooms = append(todo.rooms, rm)
-		}
-	}
+	return until.Sub(now)
 }
 
-// next takes the most urgent job that is still due, or returns nil. Urgent rooms and other rooms take turns, so that neither keep
-// the others waiting.
-func (g *Guard) next(todo *agenda, now time.Time) func(context.Context) {
+// next takes the most urgent job that is due, or returns nil. Urgent rooms and other rooms take turns, so that neither keep the
+// others waiting.
+func (g *Guard) next(now time.Time) func(context.Context) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	await := func(list *[]*awaited) func(context.Context) {
-		a := takeLast(list, func(a *awaited) bool { return a.isDue(now) && g.awaited[a.jid.String()] == a })
-		if a == nil {
-			return nil
-		}
-		a.asking = true
-		return func(ctx context.Context) { g.await(ctx, a) }
-	}
-	look := func(list *[]*guarded) func(context.Context) {
-		rm := takeLast(list, func(rm *guarded) bool { return g.isDue(rm, now) && g.rooms[rm.jid.String()] == rm })
-		if rm == nil {
-			return nil
-		}
-		rm.looking = true
-		return func(ctx context.Context) { g.look(ctx, rm) }
-	}
-	if first := await(&todo.expected); first != nil {
+	if first := g.nextHost(&g.queues.expected, now); first != nil {
 		return first
 	}
-	one, other := &todo.rooms, &todo.urgent
-	if todo.turn = !todo.turn; todo.turn {
+	one, other := &g.queues.rooms, &g.queues.urgent
+	if g.queues.turn = !g.queues.turn; g.queues.turn {
 		one, other = other, one
 	}
-	for _, list := range []*[]*guarded{one, other} {
-		if next := look(list); next != nil {
-			return next
+	for _, l := range []*queue[*guarded]{one, other} {
+		if rm, is := l.take(now); is {
+			rm.looking = true
+			return func(ctx context.Context) { g.look(ctx, rm) }
 		}
 	}
-	return await(&todo.others)
-}
-
-// takeLast takes the last element for which is holds from a list, together with the elements after it. It returns nil if there is
-// none.
-func takeLast[T any](list *[]*T, is func(*T) bool) *T {
-	for n := len(*list); n > 0; n-- {
-		x := (*list)[n-1]
-		if *list = (*list)[:n-1]; is(x) {
-			return x
-		}
-	}
-	return nil
+	return g.nextHost(&g.queues.others, now)
 }

@@ -19,7 +19,7 @@ func (g *Guard) found(j jid.JID, moderators []Item, host bool, asked time.Time) 
 	if !asked.Before(rm.told.at) { // otherwise some may have left since
 		for _, i := range moderators {
 			who, ok := i.real()
-			if bare := who.Bare().String(); ok && !rm.occupancy.bare[bare] && !g.removedSince(rm, bare, asked) {
+			if ok && !g.removedSince(rm, who.Bare().String(), asked) {
 				g.seesCame(rm, who, true)
 			}
 		}
@@ -46,82 +46,78 @@ func (g *Guard) hasVisitors(rm *guarded) bool {
 	return rm.occupancy.visitors
 }
 
-// sees tells what an audit has found in a room that was like that before. The caller holds mu.
-func (g *Guard) sees(rm *guarded, was occupancy, f findings) {
-	if g.rooms[rm.jid.String()] != rm || !rm.known {
+// sees tells what an audit has found in a room that was like that before, and reports whether that is a change. The caller holds mu.
+func (g *Guard) sees(rm *guarded, was occupancy, f findings) (change bool) {
+	if g.rooms[rm.key] != rm || !rm.known {
 		rm.occupancy = occupancy{} // it has ended meanwhile
-		return
+		return false
 	}
 	if f.asked.Before(rm.told.at) {
 		rm.occupancy = was // of a later audit, which began in another room
-		return
+		return false
 	}
 	rm.told.at = g.Now()
 	g.meets(rm.jid, &rm.told)
 	is := rm.occupancy
-	for bare := range is.bare {
-		if !was.bare[bare] && g.removedSince(rm, bare, f.asked) {
-			delete(is.bare, bare) // they were put out after they were found
+	for bare := range is.who {
+		if _, before := was.who[bare]; !before && g.removedSince(rm, bare, f.asked) {
+			delete(is.who, bare) // they were put out after they were found
 		}
 	}
-	for bare := range was.bare {
-		if !is.bare[bare] {
-			g.seeGone(rm, bare)
+	for bare, p := range was.who {
+		if _, still := is.who[bare]; !still {
+			change = true
+			g.see(Sight{Seen: SeenGone, Room: rm.jid, Who: p.jid()})
 		}
 	}
-	for _, i := range f.occupants {
-		who, ok := i.real()
-		switch bare := who.Bare().String(); {
-		case !ok || !is.bare[bare]:
-		case !was.bare[bare]:
-			g.seesCame(rm, who, is.moderators[bare])
-		case was.moderators[bare] != is.moderators[bare] && !g.isFocus(who):
-			g.see(Sight{Seen: SeenRole, Room: rm.jid, Who: who, Moderator: is.moderators[bare]})
+	for bare, p := range is.who {
+		switch before, met := was.who[bare]; {
+		case !met:
+			change = true
+			g.seeCame(rm, p)
+		case before.moderator != p.moderator:
+			change = true
+			g.see(Sight{Seen: SeenRole, Room: rm.jid, Who: p.jid(), Moderator: p.moderator})
+			fallthrough
+		default:
+			is.who[bare] = person{full: before.full, moderator: p.moderator} // the occupant that was told of
 		}
 	}
 	g.seesHost(rm, g.hereOrBreakout(rm, func(o occupancy) bool { return o.host }), f.asked)
 	rm.told.met = true
+	return change
 }
 
 // seesCame tells of somebody inside, once for all their occupants. The caller holds mu.
 func (g *Guard) seesCame(rm *guarded, who jid.JID, moderator bool) {
 	bare := who.Bare().String()
-	if _, told := rm.told.inside[bare]; told || g.isFocus(who) {
+	if _, told := rm.occupancy.who[bare]; told || g.isFocus(who) {
 		return
 	}
-	for _, all := range []*map[string]bool{&rm.occupancy.bare, &rm.occupancy.moderators} {
-		if *all == nil {
-			*all = make(map[string]bool)
-		}
+	if rm.occupancy.who == nil {
+		rm.occupancy.who = make(map[string]person)
 	}
-	rm.occupancy.bare[bare], rm.occupancy.moderators[bare] = true, moderator
-	if rm.told.inside == nil {
-		rm.told.inside = make(map[string]jid.JID)
-	}
-	rm.told.inside[bare] = who
-	g.see(Sight{Seen: SeenCame, Room: rm.jid, Who: who, Moderator: moderator, Before: !rm.told.met})
+	p := person{full: who.String(), moderator: moderator}
+	rm.occupancy.who[bare] = p
+	g.seeCame(rm, p)
 }
 
-// seesGone notes that somebody was put out. The caller holds mu.
+func (g *Guard) seeCame(rm *guarded, p person) {
+	g.see(Sight{Seen: SeenCame, Room: rm.jid, Who: p.jid(), Moderator: p.moderator, Before: !rm.told.met})
+}
+
+// seesGone tells that somebody has gone. The caller holds mu.
 func (g *Guard) seesGone(rm *guarded, bare string) {
-	if rm.occupancy.bare[bare] {
-		delete(rm.occupancy.bare, bare)
-		g.seeGone(rm, bare)
-	}
-}
-
-// seeGone tells that somebody has gone. The caller holds mu.
-func (g *Guard) seeGone(rm *guarded, bare string) {
-	if who, told := rm.told.inside[bare]; told {
-		delete(rm.told.inside, bare)
-		g.see(Sight{Seen: SeenGone, Room: rm.jid, Who: who})
+	if p, told := rm.occupancy.who[bare]; told {
+		delete(rm.occupancy.who, bare)
+		g.see(Sight{Seen: SeenGone, Room: rm.jid, Who: p.jid()})
 	}
 }
 
 // emptied tells that a room is gone, and everybody in it. The caller holds mu.
 func (g *Guard) emptied(rm *guarded) {
-	for bare := range rm.occupancy.bare {
-		g.seeGone(rm, bare)
+	for bare := range rm.occupancy.who {
+		g.seesGone(rm, bare)
 	}
 	g.hosted(rm.jid, &rm.told, false)
 	g.see(Sight{Seen: SeenEnd, Room: rm.jid, Why: rm.told.why})

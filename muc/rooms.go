@@ -212,7 +212,7 @@ func (r *Rooms) Restore(before []Grant) {
 			rm.remember(g)
 			continue
 		}
-		rm.live[g.Who.String()] = restored(g)
+		rm.put(g.Who.String(), restored(g))
 	}
 }
 
@@ -571,7 +571,7 @@ func (r *Rooms) enlist(ctx context.Context, g *grant) (rm *room, was *grant, err
 		g.on(eventCame)
 	}
 	was = rm.live[bare]
-	rm.live[bare] = g
+	rm.put(bare, g)
 	if g.NeedsHost {
 		r.hanging[g.Room.String()] = true
 	}

@@ -46,7 +46,7 @@ type telling struct {
 	met      bool // who is inside; otherwise those who are found inside have not come just now
 	host     bool // that a host is inside
 	why      string
-	// inside are the people inside: of Rooms only while the room is lost, by full JID; of Guard by bare JID.
+	// inside are the people inside, by full JID: of Rooms only, while the room is lost.
 	inside map[string]jid.JID
 	at     time.Time // when Guard was last told who is inside
 }
