@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 // Request is one person's wish to enter one room: what the conference IQ said, and its sender.
@@ -128,6 +130,13 @@ type Decision struct {
 	Expires time.Time
 	// Token names the token, for the log.
 	Token TokenRef
+	// Features are what the person may do inside beside talking, as far as Jitsi's plugins refuse it: what the token, or the session's
+	// token, said and the room's rule leaves. Nil means that neither says anything: then the role decides, in Jitsi's plugins. User
+	// has the token's id, name, email and avatar, and Group its group, where it said them in texts that can be sent on; a session
+	// has neither. All are zero for a breakout room, where what the main room has set stays. The map must not be changed.
+	Features map[string]bool
+	User     token.User
+	Group    string
 	// NoLogin says that there is no login to offer to somebody who needs a token and has none.
 	NoLogin bool
 	// Text is what the person reads instead of the reason's text; empty if the reason says it all. See Told.
@@ -173,6 +182,7 @@ func (d Decision) Denied(r Reason, err error) Decision {
 	d.Breakout, d.StartLobby, d.SessionID, d.Session = false, false, "", nil
 	d.Text, d.RemoveAt, d.Ends = "", time.Time{}, time.Time{}
 	d.OneTime, d.FirstHost, d.Reuse, d.ReuseOf = false, false, "", ""
+	d.unsaid()
 	return d
 }
 
@@ -183,8 +193,10 @@ func (d Decision) Waiting(r Reason) Decision {
 	return d
 }
 
-func (d Decision) allowed(r Reason, a Affiliation) Decision {
+func (d Decision) allowed(r Reason, a Affiliation, t *trace) Decision {
 	d.Verdict, d.Reason, d.Affiliation = Allow, r, a
+	d.Features = d.Rule.narrow(d.Features, a.Host())
+	t.features(d)
 	return d
 }
 

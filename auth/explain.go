@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -181,6 +182,25 @@ func (t *trace) limits(r RoomRule) {
 	if len(limits) > 0 {
 		t.found("limits", "what the rule gives, narrowed by the token", strings.Join(limits, ", "), true)
 	}
+}
+
+// features says what the person may do beside talking, if the token or the rule says anything of it.
+func (t *trace) features(d Decision) {
+	if t == nil || d.Features == nil {
+		return
+	}
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(d.Features)) {
+		word := "no"
+		if d.Features[name] {
+			word = "yes"
+		}
+		if rule := d.Rule.Features[name]; rule == FeatureNever || rule == FeatureOwners {
+			word += " (rule: " + string(rule) + ")"
+		}
+		list = append(list, name+" "+word)
+	}
+	t.found("features", "what the token says, narrowed by the rule", cmp.Or(strings.Join(list, ", "), "none of all"), true)
 }
 
 func (t *trace) first(s RoomState) {

@@ -172,6 +172,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		}
 		d.Identity, d.Expires, d.Token = credential.Identity, credential.Expires, credential.Token
 		d.SessionID, d.Proof, d.OneTime = req.SessionID, credential.Proof, credential.OneTime
+		d.Features = credential.features()
 		if no = a.revoked(ctx, d, ReasonSessionInvalid, t); no != nil {
 			return d.refused(no)
 		}
@@ -196,6 +197,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			}
 		}
 		d.Identity = claims.User.ID
+		d.said(claims)
 		credential = ofToken(req, issuer, claims, affiliation, d)
 	}
 
@@ -225,7 +227,8 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			return d.Denied(ReasonRoomMismatch, errors.New("breakout room: the sender holds no grant in a main room"))
 		}
 		d.Breakout, d.OneTime = true, false
-		return d.allowed(ReasonBreakout, None)
+		d.unsaid()
+		return d.allowed(ReasonBreakout, None, t)
 	}
 
 	// Still 5: the room must be open, by the hours of its rule. They hold for everybody, hosts and services too.
@@ -245,6 +248,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		d.Identity, d.Expires, d.Token, d.SessionID, d.OneTime = req.From.Bare().String(), time.Time{}, TokenRef{}, "", false
 		credential, issuer = ofPassword(req, room), nil
 		d.Proof = credential.Proof
+		d.unsaid()
 		t.noToken("trusted: a host", true)
 	case credential != nil:
 	case vhost.Kind == KindService:
@@ -260,7 +264,7 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		if !state.Exists {
 			return d.Waiting(ReasonHostAbsent)
 		}
-		return d.allowed(ReasonService, Member)
+		return d.allowed(ReasonService, Member, t)
 	case (vhost.Kind == KindGuest || vhost.AllowEmptyToken) && rule.Guests == GuestsDeny:
 		t.noToken("a guest, in a room that takes none", false)
 		return d.Denied(ReasonTokenRequired, nil)
@@ -314,12 +318,12 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 			t.lobbyForHost(state)
 			if state.lobbyAtWork() && state.HostPresent {
 				d.NeedsHost = true
-				return d.allowed(ReasonHost, None)
+				return d.allowed(ReasonHost, None, t)
 			}
 		}
 		d.MayCreate, d.Ends = true, credential.Ends
 		d.StartLobby = a.policy.Lobby && (credential.LobbyOn || rule.LobbyAutostart && !credential.LobbyOff)
-		return d.allowed(ReasonHost, affiliation)
+		return d.allowed(ReasonHost, affiliation, t)
 	}
 
 	// Still 7: nobody else enters a room that an operator has locked, also nobody who was inside.
@@ -366,9 +370,9 @@ func (a *Authorizer) decide(ctx context.Context, req Request, look Look, t *trac
 		}
 	}
 	if guest {
-		return d.allowed(ReasonGuest, affiliation)
+		return d.allowed(ReasonGuest, affiliation, t)
 	}
-	return d.allowed(ReasonMember, affiliation)
+	return d.allowed(ReasonMember, affiliation, t)
 }
 
 // guestRoom reports whether guests may open the room. A pattern matches only rooms without a tenant: it says nothing about a

@@ -59,6 +59,8 @@ type Rule struct {
 	// LobbyBypass is as Policy.LobbyBypass, if HasLobbyBypass is set.
 	LobbyBypass    []Affiliation
 	HasLobbyBypass bool
+	// Features say who has which feature; the token decides about the others.
+	Features map[string]FeatureRule
 }
 
 // RoomRule is what holds in one room. Its zero value limits nothing.
@@ -76,6 +78,8 @@ type RoomRule struct {
 	LobbyBypass    []Affiliation
 	// GuestRoom says that guests may open the room without a host.
 	GuestRoom bool
+	// Features are as in Rule. The map must not be changed.
+	Features map[string]FeatureRule
 }
 
 // RuleFor returns what holds in a room: the first of Policy.Rules that fits, filled up from the policy. The number is that of the
@@ -121,6 +125,7 @@ func (r *Rule) fill(holds RoomRule) RoomRule {
 	if r.HasLobbyBypass {
 		holds.LobbyBypass = r.LobbyBypass
 	}
+	holds.Features = r.Features
 	holds.MaxOccupants, holds.Hours, holds.MaxDuration, holds.HostGrace = r.MaxOccupants, r.Hours, r.MaxDuration, r.HostGrace
 	return holds
 }

@@ -40,6 +40,9 @@ type Session struct {
 	MaxOccupants int
 	Ends         time.Time
 	OneTime      bool
+	// Features are context.features in JSON, with the names in order; empty if the token said nothing, or if an earlier version of
+	// usher has written the session, which kept none.
+	Features string `json:",omitempty"`
 	// Token names the token, for the log.
 	Token TokenRef
 	// Proof names the token or the password.
@@ -155,7 +158,8 @@ func ofToken(req Request, i *Issuer, c *token.Claims, asked Affiliation, d Decis
 		LobbyBypass: is(c.User.LobbyBypass, true), LobbyKnock: is(c.User.LobbyBypass, false),
 		LobbyOn: is(c.RoomLobby, true), LobbyOff: is(c.RoomLobby, false),
 		MaxOccupants: c.MaxOccupants, Ends: c.RoomEnds, OneTime: d.OneTime,
-		Token: d.Token, Proof: d.Proof,
+		Features: written(d.Features),
+		Token:    d.Token, Proof: d.Proof,
 		Expires: earliest(req.At.Add(sessionLife), earliest(d.Expires, c.RoomEnds)),
 	}
 	s.Proof.Personal = false // which depends on the room
