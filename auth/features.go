@@ -3,7 +3,6 @@ package auth
 import (
 	"encoding/json"
 	"maps"
-	"slices"
 	"unicode/utf8"
 
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -36,16 +35,6 @@ const (
 var moderated = []string{
 	"create-polls", "file-upload", "flip", "live-translation", "live-translation-subscribe", "livestreaming", "outbound-call", "recording",
 	"send-groupchat", "transcription",
-}
-
-// KnownFeatures returns the names of the features that Jitsi's plugins and clients know, sorted.
-func KnownFeatures() []string {
-	// The others: mod_muc_displayname, jitsi-meet react/features/base/jwt/constants.ts and 8x8's documentation of JaaS.
-	known := slices.Concat(moderated, []string{
-		"inbound-call", "list-visitors", "name-readonly", "sip-inbound-call", "sip-outbound-call",
-	})
-	slices.Sort(known)
-	return known
 }
 
 // narrow returns what the rule leaves of a table; nil is none. host says that the person enters as a host.

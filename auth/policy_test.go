@@ -386,6 +386,7 @@ func TestWordsOfRules(t *testing.T) {
 		{Match: "c", OnHostLeft: auth.LeftEnd, Guests: auth.GuestsAllow, FirstIsHost: auth.FirstNever},
 		{Match: "*", OnHostLeft: auth.LeftLock, Hours: &auth.Hours{Until: 24 * time.Hour}},
 		{Match: "d"},
+		{Match: "e", Features: map[string]auth.FeatureRule{"recording": auth.FeatureOwners, "livestreaming": auth.FeatureNever, "flip": auth.FeatureOfToken}},
 	}
 	words := p.Words()
 	got := strings.Join(words[len(words)-len(p.Rules)-2:len(words)-2], "\n")

@@ -34,6 +34,7 @@ func TestRuleFor(t *testing.T) {
 		Match: "class-*", WaitForHost: auth.MembersWait, Guests: auth.GuestsDeny, MaxOccupants: 30, Hours: hours, MaxDuration: 2 * time.Hour,
 		OnHostLeft: auth.LeftEnd, FirstIsHost: auth.FirstToken, HostGrace: 5 * time.Minute,
 		LobbyAutostart: &yes, LobbyBypass: []auth.Affiliation{auth.Owner}, HasLobbyBypass: true,
+		Features: map[string]auth.FeatureRule{"recording": auth.FeatureNever},
 	}
 	bare := auth.RoomRule{
 		WaitForHost: auth.GuestsWait, Guests: auth.GuestsAllow, OnHostLeft: auth.LeftLock, FirstIsHost: auth.FirstNever,
@@ -43,6 +44,7 @@ func TestRuleFor(t *testing.T) {
 		WaitForHost: auth.MembersWait, Guests: auth.GuestsDeny, MaxOccupants: 30, Hours: hours, MaxDuration: 2 * time.Hour,
 		OnHostLeft: auth.LeftEnd, FirstIsHost: auth.FirstToken, HostGrace: 5 * time.Minute,
 		LobbyAutostart: true, LobbyBypass: []auth.Affiliation{auth.Owner},
+		Features: map[string]auth.FeatureRule{"recording": auth.FeatureNever},
 	}
 	change := func(r auth.RoomRule, change func(*auth.RoomRule)) auth.RoomRule { change(&r); return r }
 	p := policy(t)

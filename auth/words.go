@@ -75,7 +75,7 @@ func (r Rule) words(first bool) string {
 func (a *Authorizer) RuleInWords(r RoomRule) string {
 	all := Rule{
 		WaitForHost: r.WaitForHost, Guests: r.Guests, MaxOccupants: r.MaxOccupants, Hours: r.Hours, MaxDuration: r.MaxDuration,
-		OnHostLeft: r.OnHostLeft, FirstIsHost: r.FirstIsHost, HostGrace: r.HostGrace,
+		OnHostLeft: r.OnHostLeft, FirstIsHost: r.FirstIsHost, HostGrace: r.HostGrace, Features: r.Features,
 	}
 	if a.policy.Lobby {
 		all.LobbyAutostart, all.LobbyBypass, all.HasLobbyBypass = &r.LobbyAutostart, r.LobbyBypass, true
@@ -119,6 +119,10 @@ func (r Rule) says() []string {
 	}
 	if r.HasLobbyBypass {
 		say(true, "where a lobby is on, %s", lobbyWords(r.LobbyBypass))
+	}
+	for _, feature := range slices.Sorted(maps.Keys(r.Features)) {
+		say(r.Features[feature] == FeatureOwners, "%s for hosts only", feature)
+		say(r.Features[feature] == FeatureNever, "%s for nobody", feature)
 	}
 	return s
 }

@@ -165,6 +165,8 @@ type Rule struct {
 	Autostart LobbyAutostart
 	Bypass    []Affiliation
 	HasBypass bool
+	// Features say who has which feature of Jitsi; the token decides about the others.
+	Features map[string]Feature
 	// Source is where the rule begins: "usher.yaml:14".
 	Source string
 }

@@ -102,6 +102,9 @@ var generalKeys = []key{
 		means: "As lobby.autostart, for these rooms."},
 	{name: "rooms.rules.lobby.bypass", unset: "lobby.bypass", example: "[owner]",
 		means: "As lobby.bypass, for these rooms."},
+	{name: "rooms.rules.features", unset: "the token decides", example: "{recording: owners, livestreaming: never}",
+		means: "Who may use which of Jitsi's features, of those whom their token lets. `owners`: those who enter as a host. `never`: nobody. " +
+			"`token`: the token decides alone. See [Features](#features)."},
 
 	{name: "lobby.autostart", def: "never", example: "host",
 		means: "Who switches the lobby on without being asked. `host`: the first host in the room. `never`: a moderator does it."},
@@ -494,6 +497,7 @@ type rawRule struct {
 		Autostart string   `mapstructure:"autostart"`
 		Bypass    []string `mapstructure:"bypass"`
 	} `mapstructure:"lobby"`
+	Features map[string]string `mapstructure:"features"`
 }
 
 type rawHours struct {

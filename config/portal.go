@@ -568,11 +568,7 @@ func (l *loader) buildProviderRules(at string, r map[int]rawProviderRule) (all [
 		if l.given(here + "/tenant") {
 			l.checkTenant(here+"/tenant", rule.Tenant)
 		}
-		for n, feature := range rule.Features {
-			if feature == "" {
-				l.fault(join(here+"/features", strconv.Itoa(n)), "is empty: write a feature, or take it out")
-			}
-		}
+		l.checkFeatures(here+"/features", rule.Features)
 		all = append(all, rule)
 	}
 	if len(all) == 0 {

@@ -64,6 +64,9 @@ func (l *loader) buildRule(at string, r rawRule, rooms Rooms) Rule {
 	if path := at + "/lobby/bypass"; l.given(path) {
 		rule.Bypass, rule.HasBypass = l.buildBypass(path, r.Lobby.Bypass), true
 	}
+	if path := at + "/features"; l.given(path) {
+		rule.Features = l.buildFeatures(path, r.Features)
+	}
 	l.checkHostLeft(at, rule, rooms)
 	return rule
 }

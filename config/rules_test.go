@@ -16,13 +16,13 @@ func TestRules(t *testing.T) {
 	stage(t)
 	c := load(t, "good-rules.yaml")
 	want := `rule = {Match:class-* Tenant: WaitForHost:members Guests:deny MaxOccupants:30 Hours:<nil> MaxDuration:2h0m0s OnHostLeft:lock ` +
-		`HostGrace:5m0s FirstIsHost:token Autostart:host Bypass:[owner] HasBypass:true Source:}
+		`HostGrace:5m0s FirstIsHost:token Autostart:host Bypass:[owner] HasBypass:true Features:map[a/b:token livestreaming:never recording:owners] Source:}
   hours = [Monday Tuesday Wednesday Thursday Friday] 8h0m0s-18h0m0s Europe/Berlin
 rule = {Match:night-* Tenant:* WaitForHost: Guests: MaxOccupants:0 Hours:<nil> MaxDuration:0s OnHostLeft:end ` +
-		`HostGrace:0s FirstIsHost:never Autostart: Bypass:[] HasBypass:false Source:}
+		`HostGrace:0s FirstIsHost:never Autostart: Bypass:[] HasBypass:false Features:map[] Source:}
   hours = [Monday Tuesday Wednesday Thursday Friday Saturday Sunday] 22h0m0s-6h0m0s UTC
 rule = {Match: Tenant:acme WaitForHost: Guests: MaxOccupants:0 Hours:<nil> MaxDuration:0s OnHostLeft:lock ` +
-		`HostGrace:0s FirstIsHost:never Autostart: Bypass:[] HasBypass:true Source:}
+		`HostGrace:0s FirstIsHost:never Autostart: Bypass:[] HasBypass:true Features:map[] Source:}
   hours = [Saturday Sunday] 0s-24h0m0s America/New_York
 `
 	if got := reveal(c); !strings.Contains(got, want) {
@@ -75,7 +75,8 @@ func TestRulesByEnvironment(t *testing.T) {
 		"USHER_ROOMS_RULES_0_MAX_OCCUPANTS=30", "USHER_ROOMS_RULES_0_HOURS_DAYS=mon, tue", "USHER_ROOMS_RULES_0_HOURS_FROM=08:00",
 		"USHER_ROOMS_RULES_0_HOURS_UNTIL=18:00", "USHER_ROOMS_RULES_0_HOURS_ZONE=Europe/Berlin", "USHER_ROOMS_RULES_0_MAX_DURATION=2h",
 		"USHER_ROOMS_RULES_0_ON_HOST_LEFT=end", "USHER_ROOMS_RULES_0_HOST_GRACE=5m", "USHER_ROOMS_RULES_0_FIRST_IS_HOST=token",
-		"USHER_ROOMS_RULES_0_LOBBY_AUTOSTART=host", "USHER_ROOMS_RULES_0_LOBBY_BYPASS=owner", "USHER_ROOMS_RULES_1_TENANT=*",
+		"USHER_ROOMS_RULES_0_LOBBY_AUTOSTART=host", "USHER_ROOMS_RULES_0_LOBBY_BYPASS=owner",
+		"USHER_ROOMS_RULES_0_FEATURES=recording=owners,livestreaming=never", "USHER_ROOMS_RULES_1_TENANT=*",
 		"USHER_VHOSTS_MEET_EXAMPLE_COM_ON_EXPIRY=remove", "USHER_VHOSTS_MEET_EXAMPLE_COM_EXPIRY_GRACE=1m",
 		"USHER_VHOSTS_MEET_EXAMPLE_COM_TOKEN_REUSE=refuse", "USHER_VHOSTS_MEET_EXAMPLE_COM_TOKEN_REUSE_OF=sub",
 		"USHER_VHOSTS_MEET_EXAMPLE_COM_DOMAIN_VERIFICATION=false", "USHER_VHOSTS_MEET_EXAMPLE_COM_ONE_TIME=true",
@@ -101,6 +102,7 @@ rooms:
       host_grace: 5m
       first_is_host: token
       lobby: {autostart: host, bypass: [owner]}
+      features: {recording: owners, livestreaming: never}
     - tenant: "*"
 vhosts:
   meet.example.com:
@@ -126,6 +128,22 @@ vhosts:
 	compareTexts(t, got, []string{
 		"environment USHER_ROOMS_RULES_0_MATHC: is not a variable of usher; did you mean USHER_ROOMS_RULES_0_MATCH?",
 		"environment USHER_ROOMS_RULES_3_MATCH: rooms.rules[3]: is there, but rooms.rules[2] is not: number them from 0 on",
+	})
+}
+
+// TestFeatureNames checks that a feature which looks misspelled is warned of, in a rule of rooms and in one of a provider of the portal, and
+// that a feature that only others know is not.
+func TestFeatureNames(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "usher.yaml", []byte("xmpp: {domain: focus.meet.example.com, secret: "+secretA+"}\n"+
+		"rooms:\n  services: [conference.meet.example.com]\n  rules:\n    - match: a\n      features:\n        recording: never\n"+
+		"        recoding: never\n        Live-Streaming: owners\n        whiteboard: never\n"+
+		"vhosts: {meet.example.com: {kind: token, app_id: a, app_secret: "+secretB+"}}\n"))
+	c, err := config.Load([]string{"usher.yaml"}, nil)
+	_, got := texts(t, c, err)
+	compareTexts(t, got, []string{
+		"usher.yaml:9: rooms.rules[0].features.Live-Streaming: is no feature of Jitsi; did you mean livestreaming?",
+		"usher.yaml:8: rooms.rules[0].features.recoding: is no feature of Jitsi; did you mean recording?",
 	})
 }
 

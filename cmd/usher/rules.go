@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -89,8 +90,10 @@ type holding struct {
 	HostGrace    string           `json:"host_grace,omitempty"`
 	FirstIsHost  auth.FirstIsHost `json:"first_is_host"`
 	Lobby        *lobbyHolding    `json:"lobby,omitempty"` // nil without a lobby service
-	breakout     bool
-	zone         *time.Location
+	// Features say who has a feature, of those whom their token lets; the token decides about the others.
+	Features map[string]auth.FeatureRule `json:"features,omitempty"`
+	breakout bool
+	zone     *time.Location
 }
 
 type lobbyHolding struct {
@@ -117,7 +120,7 @@ func newHolding(c *config.Config, p auth.Policy, address string, at time.Time) (
 	r, n := a.RuleFor(room)
 	h := &holding{
 		At: at, Room: room.JID.String(), Tenant: room.Tenant, Open: true, Guests: r.Guests, WaitForHost: r.WaitForHost, GuestRoom: r.GuestRoom,
-		MaxOccupants: r.MaxOccupants, OnHostLeft: r.OnHostLeft, FirstIsHost: r.FirstIsHost, breakout: breakout, zone: time.UTC,
+		MaxOccupants: r.MaxOccupants, OnHostLeft: r.OnHostLeft, FirstIsHost: r.FirstIsHost, Features: r.Features, breakout: breakout, zone: time.UTC,
 	}
 	if n >= 0 {
 		h.Rule, h.Source = ruleKey(n), c.Rooms.Rules[n].Source
@@ -171,7 +174,7 @@ func (h *holding) write(w io.Writer, asJSON bool) error {
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, row := range [][2]string{
 		{"open", h.open()}, {"guests", h.guests()}, {"waiting", h.waiting()}, {"seats", h.seats()}, {"duration", h.duration()},
-		{"host left", h.hostLeft()}, {"first", h.first()}, {"lobby", h.lobby()},
+		{"host left", h.hostLeft()}, {"first", h.first()}, {"lobby", h.lobby()}, {"features", h.features()},
 	} {
 		if row[1] != "" {
 			fmt.Fprintf(t, "%s\t%s\n", row[0], row[1])
@@ -261,6 +264,20 @@ func (h *holding) first() string {
 		return "somebody who comes with a token while no host is inside is a host"
 	}
 	return "nobody is a host by being the first"
+}
+
+// features returns who has which feature, as far as the rule says so.
+func (h *holding) features() string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(h.Features)) {
+		switch h.Features[name] {
+		case auth.FeatureOwners:
+			list = append(list, name+" for hosts only")
+		case auth.FeatureNever:
+			list = append(list, name+" for nobody")
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 func (h *holding) lobby() string {

@@ -156,6 +156,12 @@ func rule(r config.Rule) auth.Rule {
 			to.Hours.Days = nil // "every day" reads better
 		}
 	}
+	for name, who := range r.Features {
+		if to.Features == nil {
+			to.Features = make(map[string]auth.FeatureRule, len(r.Features))
+		}
+		to.Features[name] = auth.FeatureRule(who)
+	}
 	if r.Autostart != "" {
 		on := r.Autostart == config.AutostartHost
 		to.LobbyAutostart = &on

@@ -54,6 +54,7 @@ func TestWire(t *testing.T) {
 				Hours:       &config.Hours{Days: []time.Weekday{time.Friday}, From: time.Hour, Until: 2 * time.Hour, Zone: time.UTC},
 				MaxDuration: 3 * time.Hour, OnHostLeft: config.LeftEnd, HostGrace: time.Second, FirstIsHost: config.FirstToken,
 				Autostart: config.AutostartHost, Bypass: []config.Affiliation{config.Member}, HasBypass: true,
+				Features: map[string]config.Feature{"recording": config.FeatureOwners},
 			}, {Tenant: "other"}},
 		},
 		Lobby:    config.Lobby{Autostart: config.AutostartHost, Bypass: []config.Affiliation{config.Owner}},
@@ -95,6 +96,7 @@ func TestWire(t *testing.T) {
 			Hours:       &auth.Hours{Days: []time.Weekday{time.Friday}, From: time.Hour, Until: 2 * time.Hour, Zone: time.UTC},
 			MaxDuration: 3 * time.Hour, OnHostLeft: auth.LeftEnd, HostGrace: time.Second, FirstIsHost: auth.FirstToken,
 			LobbyAutostart: new(true), LobbyBypass: []auth.Affiliation{auth.Member}, HasLobbyBypass: true,
+			Features: map[string]auth.FeatureRule{"recording": auth.FeatureOwners},
 		}, {Match: "*", Tenant: "other"}},
 		VHosts: map[string]auth.VHost{"example.com": {
 			Kind: auth.KindToken, AllowEmptyToken: true, DefaultAffiliation: auth.Member,
