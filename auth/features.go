@@ -3,7 +3,6 @@ package auth
 import (
 	"encoding/json"
 	"maps"
-	"unicode/utf8"
 
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -84,7 +83,7 @@ const maxSaid = 1024
 // readable returns the text, or nothing if it is too long or has a character that XML lacks (XML 1.0 §2.2): Prosody would send that to
 // everybody in the room, and their connections would break.
 func readable(text string) string {
-	if len(text) > maxSaid || !utf8.ValidString(text) {
+	if len(text) > maxSaid {
 		return ""
 	}
 	for _, r := range text {

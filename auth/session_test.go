@@ -459,7 +459,8 @@ func TestLobbyAndBreakoutsOutOfReach(t *testing.T) {
 // A decision turned into a refusal gives nothing.
 func TestDeniedGivesNothing(t *testing.T) {
 	full := auth.Decision{Verdict: auth.Allow, Affiliation: auth.Owner, MayCreate: true, NeedsHost: true, Breakout: true, StartLobby: true, SessionID: sid, Session: &auth.Session{},
-		Text: "Welcome.", RemoveAt: now, OneTime: true, Reuse: auth.ReuseReplace, ReuseOf: auth.ReuseOfSubject, Ends: now, FirstHost: true}
+		Text: "Welcome.", RemoveAt: now, OneTime: true, Reuse: auth.ReuseReplace, ReuseOf: auth.ReuseOfSubject, Ends: now, FirstHost: true,
+		Features: map[string]bool{"recording": true}, User: token.User{ID: "u"}, Group: "g"}
 	for _, d := range []auth.Decision{full.Denied(auth.ReasonFocusRefused, nil), full.Waiting(auth.ReasonHostAbsent)} {
 		want := auth.Decision{Verdict: d.Verdict, Reason: d.Reason}
 		if d.Verdict == auth.Allow || !reflect.DeepEqual(d, want) {
@@ -494,10 +495,12 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			own.OnExpiry, own.ExpiryGrace = auth.OnExpiry(some("expiry", "", "keep", "remove")), time.Duration(rapid.IntRange(0, 2).Draw(t, "grace"))*time.Minute
 			own.Reuse = auth.Reuse(some("reuse", "", "replace", "refuse"))
 			if flag("rule") {
+				who := rapid.SampledFrom([]auth.FeatureRule{auth.FeatureOwners, auth.FeatureNever, auth.FeatureOfToken})
 				p.Rules = []auth.Rule{{
 					Match: some("match", "*", "standup"), Tenant: some("tenant", "", "*"), MaxOccupants: rapid.IntRange(0, 3).Draw(t, "most"),
 					WaitForHost: auth.WaitForHost(some("rule wait", "", "guests", "members", "never")), FirstIsHost: auth.FirstIsHost(some("first", "", "token")),
 					OnHostLeft: auth.OnHostLeft(some("left", "", "keep", "end")), Guests: auth.Guests(some("guests", "", "deny")),
+					Features: rapid.MapOf(rapid.SampledFrom([]string{"recording", "flip"}), who).Draw(t, "rule features"),
 				}}
 				if rapid.IntRange(0, 3).Draw(t, "hours") == 0 {
 					p.Rules[0].Hours = &auth.Hours{From: 11 * time.Hour, Until: 20 * time.Hour}
@@ -515,6 +518,9 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 			Subject: some("sub", "", "*", "acme", "meet.example.com", "meet.example.com"), Room: some("room claim", "", "*", "standup", "standup", "[acme]standup", "retro"),
 			Tenant: some("tenant", "", "acme"), RoomLobby: maybe("room lobby"),
 			User: token.User{ID: "u1", Affiliation: some("affiliation", "", "owner", "admin", "member"), LobbyBypass: maybe("lobby bypass")},
+		}
+		if flag("features") {
+			c.Features = rapid.MapOf(rapid.SampledFrom([]string{"recording", "flip"}), rapid.Bool()).Draw(t, "features said")
 		}
 		c.OneTime, c.MaxOccupants = rapid.IntRange(0, 3).Draw(t, "one time") == 0, rapid.IntRange(0, 3).Draw(t, "claimed most")
 		if minutes := rapid.IntRange(0, 2000).Draw(t, "ends"); minutes > 1000 {
@@ -582,7 +588,8 @@ func TestSessionsYieldNoMoreThanTheirToken(t *testing.T) {
 				t.Fatalf("%s %s by session, %s %s by token", got.Verdict, got.Reason, most.Verdict, most.Reason)
 			case got.Verdict == auth.Allow:
 				if got.Affiliation != most.Affiliation || got.MayCreate != most.MayCreate || got.NeedsHost != most.NeedsHost || got.StartLobby != most.StartLobby || got.Identity != most.Identity || got.Token != most.Token ||
-					got.Proof != most.Proof || most.OneTime && !got.OneTime || got.FirstHost != most.FirstHost || got.Reuse != most.Reuse || !got.Ends.Equal(most.Ends) || !reflect.DeepEqual(got.Rule, most.Rule) {
+					got.Proof != most.Proof || most.OneTime && !got.OneTime || got.FirstHost != most.FirstHost || got.Reuse != most.Reuse || !got.Ends.Equal(most.Ends) || !reflect.DeepEqual(got.Rule, most.Rule) ||
+					!reflect.DeepEqual(got.Features, most.Features) {
 					t.Fatalf("by session %+v\nby token   %+v", got, most)
 				}
 				if got.Expires.IsZero() || !most.Expires.IsZero() && got.Expires.After(most.Expires) || got.Expires.After(now.Add(24*time.Hour)) {

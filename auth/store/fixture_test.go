@@ -122,7 +122,7 @@ func standup(clock *storetest.Clock) auth.Session {
 	return auth.Session{
 		Machine: "0123456789abcdef0123456789abcdef", VHost: "meet.example.com", Issuer: "portal",
 		Room: "standup", Subject: "meet.example.com", Tenant: "tenant", Affiliation: auth.Owner, Identity: "juliet@example.com",
-		LobbyBypass: true, Token: auth.TokenRef{Issuer: "portal", ID: "1", KeyID: "2026"}, Expires: clock.Now().Add(time.Hour),
+		LobbyBypass: true, Features: `{"recording":true}`, Token: auth.TokenRef{Issuer: "portal", ID: "1", KeyID: "2026"}, Expires: clock.Now().Add(time.Hour),
 	}
 }
 

@@ -174,6 +174,15 @@ func TestSessionUnreadable(t *testing.T) {
 			}
 		})
 	}
+	// An earlier version wrote no features.
+	before := strings.Replace(good, `"Features":"{\"recording\":true}",`, "", 1)
+	if before == good {
+		t.Fatalf("no features in %s", good)
+	}
+	write(before)
+	if got, err := s.Session(t.Context(), id); err != nil || got.Features != "" {
+		t.Errorf("Session = %+v, %v", got, err)
+	}
 	write(good)
 	if _, err := s.Session(t.Context(), id); err != nil {
 		t.Errorf("Session: %v", err)
