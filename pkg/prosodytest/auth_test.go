@@ -162,7 +162,7 @@ func TestFeatures(t *testing.T) {
 	forbids := sign(t, "app secret", "HS256", map[string]any{"context": map[string]any{"features": map[string]any{"recording": false}}})
 	for provider, kept := range map[string]bool{"anonymous": false, "token": true, "jitsi-anonymous": false} {
 		t.Run(provider, func(t *testing.T) {
-			o := tokens(JitsiOptions{AllowEmptyToken: true, Permissions: true, Metadata: true, Breakout: true})
+			o := tokens(JitsiOptions{AllowEmptyToken: true, Permissions: true, Metadata: true, Breakout: true, Jibri: true})
 			o.Auth = provider
 			j := startJitsi(t, o)
 			j.opens(room)
@@ -187,6 +187,7 @@ func TestFeatures(t *testing.T) {
 			if kept && got != nil || !kept && got["recording"] != "true" {
 				t.Errorf("permissions of the owner with a token that forbids recording: %v", got)
 			}
+			j.records(romeo, "of the owner with that token", !kept)
 			paris := j.someone("meet.example.com")
 			if got := may(enters(paris, "paris", "owner")); got["recording"] != "true" || len(got) != 9 {
 				t.Errorf("permissions of the owner without a token: %v", got)
@@ -196,11 +197,14 @@ func TestFeatures(t *testing.T) {
 			if got := may(enters(juliet, "juliet", "member")); got != nil {
 				t.Errorf("permissions of the member: %v", got)
 			}
+			j.records(paris, "of the owner without a token", true)
+			j.records(juliet, "of the member", false)
 			j.affiliate(romeo, room, juliet.BareJID(), "owner")
 			own, err := juliet.Await(timeout(t, defaultTimeout), func(s Stanza) bool { return s.Name == "presence" && s.HasStatus("110") })
 			if got := may(own); err != nil || (got["recording"] == "false") != kept {
 				t.Errorf("permissions of the occupant that this owner promotes: %v %v", got, err)
 			}
+			j.records(juliet, "of the occupant that this owner promotes", !kept)
 		})
 	}
 }

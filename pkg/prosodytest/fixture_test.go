@@ -120,6 +120,24 @@ func (j *jitsi) enters(c *Client, room, nick string) (string, Stanza) {
 	return answer.ErrorCondition(), answer
 }
 
+// records checks whether the stand-in for Jitsi's filter lets somebody in the room start and stop recordings and streams. Questions pass.
+func (j *jitsi) records(c *Client, of string, may bool) {
+	j.Helper()
+	for _, mode := range []string{"file", "FILE", "stream", "other"} {
+		for _, action := range []string{"start", "Stop", "status"} {
+			jibri := "<jibri xmlns='http://jitsi.org/protocol/jibri' action='" + action + "' recording_mode='" + mode + "'/>"
+			answer, err := c.IQ(timeout(j.T, defaultTimeout), "set", room+"/focus", jibri)
+			if passed := answer.ErrorCondition() != "forbidden"; err != nil || passed != (may || action == "status") {
+				j.Errorf("%s %s %s: %s, %v", action, mode, of, answer, err)
+			}
+		}
+	}
+	answer, err := c.IQ(timeout(j.T, defaultTimeout), "set", "nowhere@conference.meet.example.com/focus", "<jibri xmlns='http://jitsi.org/protocol/jibri' action='status'/>")
+	if err != nil || answer.ErrorCondition() != "item-not-found" {
+		j.Errorf("in no room: %s, %v", answer, err)
+	}
+}
+
 // affiliate sets an affiliation, which must succeed.
 func (j *jitsi) affiliate(by *Client, room, jid, affiliation string) {
 	j.Helper()

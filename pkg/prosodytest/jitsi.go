@@ -52,6 +52,10 @@ type JitsiOptions struct {
 	// jitsi_permissions: a moderator's own presence lists the moderator's permissions, unless the token does.
 	Permissions bool
 
+	// Jibri loads lua/mod_prosodytest_jibri.lua on the virtual hosts of people, a stand-in for Jitsi's filter_iq_jibri: recordings and
+	// streams are refused to people without the feature.
+	Jibri bool
+
 	// Metadata adds the component metadata.meet.example.com by lua/mod_prosodytest_metadata.lua, a stand-in for Jitsi's
 	// room_metadata_component: it sends every occupant what Jitsi's modules have recorded about the room.
 	Metadata bool
@@ -163,6 +167,7 @@ func (c *jitsiConfig) virtualHosts() {
 		{c.Lobby, "prosodytest_lobby"},
 		{c.Breakout, "prosodytest_breakout"},
 		{c.Metadata, "prosodytest_identity"},
+		{c.Jibri, "prosodytest_jibri"},
 	}.list()
 	c.virtualHost(c.domain(), cmp.Or(c.Auth, "anonymous"), 60*time.Second, modules)
 	c.line("admins = %s", gate.List("focus@"+c.host("auth"))) // usher is no admin here: Jitsi's modules treat it as anybody
@@ -179,7 +184,7 @@ func (c *jitsiConfig) virtualHosts() {
 	if c.Breakout {
 		c.line("breakout_rooms_muc = %s", gate.Quote(c.host("breakout")))
 	}
-	c.virtualHost(c.host("guest"), cmp.Or(c.GuestAuth, "anonymous"), 60*time.Second, nil)
+	c.virtualHost(c.host("guest"), cmp.Or(c.GuestAuth, "anonymous"), 60*time.Second, enabled{{c.Jibri, "prosodytest_jibri"}}.list())
 	c.virtualHost(c.host("auth"), "internal_hashed", 15*time.Second, nil)
 }
 
