@@ -287,19 +287,38 @@ func (g *comparison) admins(s *prosody.Section, service jid.JID, so string) {
 	}
 }
 
-// module finds usher's module missing on a MUC service, or without use there.
+// module finds usher's module missing on a MUC service, or loaded in a way that leaves usher without what the module could do.
 func (g *comparison) module(s *prosody.Section) {
 	modules := s.Modules()
-	i := slices.IndexFunc(modules, func(m prosody.Module) bool { return m.Name == module.Name })
+	i := slices.IndexFunc(modules, func(m prosody.Module) bool { return isModule(m.Name) })
+	if i < 0 {
+		if g.c.Rooms.Enforcement == Module { // A new list would replace the present one.
+			g.find(Defeats, s.At, "add "+gate.Quote(module.Name)+" to modules_enabled",
+				"%s: the module %s is not loaded: anybody can enter a room that is open", s.Name, module.Name)
+		}
+		return
+	}
+	if !slices.ContainsFunc(modules, func(m prosody.Module) bool { return m.Name == module.Name }) {
+		g.find(Hint, modules[i].At, "write usher's module and lines again (usher config prosody --module, --output), and restart Prosody",
+			"%s: %s is the name that usher's module had before. It is %s now; a later version has the old name no more",
+			s.Name, gate.ModuleAlias, module.Name)
+	}
+	tells := g.c.tellsTo()
+	mend := tells.Line() + "; or write usher's lines again (usher config prosody --output), and restart Prosody"
+	to, at, set, err := s.String(tells.Name)
 	switch {
-	case g.c.Rooms.Enforcement == Module && i < 0:
-		// A new list would replace the present one.
-		g.find(Defeats, s.At, "add "+gate.Quote(module.Name)+" to modules_enabled",
-			"%s: the module %s is not loaded: anybody can enter a room that is open", s.Name, module.Name)
-	case g.c.Rooms.Enforcement == MembersOnly && i >= 0:
-		g.find(Hint, modules[i].At, "", "%s: the module %s has nothing to do with rooms.enforcement members-only", s.Name, module.Name)
+	case !set && err == nil:
+		g.find(Warning, modules[i].At, mend,
+			"%s: %s is not set, so usher's module tells usher nothing and takes nothing from it: usher must ask the rooms, and %s",
+			s.Name, tells.Name, noFeatures)
+	case err != nil || to != tells.Value:
+		g.find(Warning, at, mend, "%s: %s is not usher's domain, so usher's module tells usher nothing and takes nothing from it: "+
+			"usher must ask the rooms, and %s", s.Name, tells.Name, noFeatures)
 	}
 }
+
+// noFeatures is what happens to the features of tokens where usher's module takes nothing from usher.
+const noFeatures = "the features of tokens have no effect unless Jitsi's plugin token sets them"
 
 // lobby finds Jitsi's lobby plugin beside rooms that are members-only. There it refuses everybody without a display name, lobby
 // or not, and no option changes that: it reads a field of the room, lobby_skip_display_name_check, which only other plugins set
@@ -424,7 +443,11 @@ func registration(s *prosody.Section) (at prosody.Position, mend string, open bo
 // login compares how the people of a virtual host of the kinds token and guest log in.
 func (g *comparison) login(v VHost, s *prosody.Section, provider string, at prosody.Position) {
 	a := authenticated{authentication: provider}
-	l := g.c.login(v, s, g.jitsi, "")
+	chosen := ""
+	if provider == ProviderToken { // it is judged as it is, whatever usher's lines would make of it
+		chosen = ProviderToken
+	}
+	l := g.c.login(v, s, g.jitsi, chosen)
 	mend := "authentication = " + gate.Quote(l.provider)
 	switch {
 	case a.matrix():

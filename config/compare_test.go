@@ -66,8 +66,10 @@ var breaks = []struct {
 		mend: `admins = { "focus@auth.meet.example.com", "focus@focus.meet.example.com" }`},
 	{name: "a second way to Jicofo", more: `Component "old.meet.example.com" "client_proxy"`, level: config.Missing,
 		say: "old.meet.example.com is still Jitsi's client_proxy"},
-	{name: "a module of no use", more: inRooms + `modules_enabled = { "muc_affiliated_only" }`, level: config.Hint,
-		say: "has nothing to do"},
+	{name: "a module that knows no usher", more: inRooms + `modules_enabled = { "usher" }`, level: config.Warning,
+		say:  "conference.meet.example.com: usher_component is not set, so usher's module tells usher nothing",
+		mend: tellsAgain},
+	{name: "a module that is of use beside members-only", more: inRooms + `modules_enabled = { "usher" } usher_component = "focus.meet.example.com"`},
 	{name: "owns no room", old: "component_admins_as_room_owners = true", level: config.Missing,
 		say: "on Prosody 13 usher owns no room", mend: "component_admins_as_room_owners = true"},
 	{name: "owns no room, said", old: "component_admins_as_room_owners = true", new: "component_admins_as_room_owners = false",
@@ -198,6 +200,9 @@ Component "breakout.meet.example.com" "muc"
 const inLobby, inBreakout = "Component \"lobby.meet.example.com\" \"muc\"\n", "Component \"breakout.meet.example.com\" \"muc\"\n"
 const bothAdmins = `admins = { "focus@focus.meet.example.com", "focus@auth.meet.example.com" }`
 
+// tellsAgain is the remedy where usher's module does not know usher, and usher's lines do.
+const tellsAgain = `usher_component = "focus.meet.example.com"; or write usher's lines again (usher config prosody --output), and restart Prosody`
+
 // lobbyBreaks break a gate with a lobby and breakout rooms in one place each.
 var lobbyBreaks = []struct {
 	name, enforcement string
@@ -208,21 +213,29 @@ var lobbyBreaks = []struct {
 	{name: "right", enforcement: "module"},
 	{name: "right", enforcement: "members-only"},
 	{name: "not loaded", enforcement: "module", more: inRooms + `modules_enabled = { "muc_census" }`, level: config.Defeats,
-		say:  "conference.meet.example.com: the module muc_affiliated_only is not loaded",
-		mend: `add "muc_affiliated_only" to modules_enabled`},
-	{name: "an archive of open rooms", enforcement: "module", more: inRooms + `modules_enabled = { "muc_affiliated_only", "muc_mam" }`,
+		say:  "conference.meet.example.com: the module usher is not loaded",
+		mend: `add "usher" to modules_enabled`},
+	{name: "an archive of open rooms", enforcement: "module", more: inRooms + `modules_enabled = { "usher", "muc_mam" }`,
 		level: config.Defeats, say: "the module muc_mam is still loaded: it tells people outside what is said",
 		mend: `modules_disabled = { "muc_mam" }`},
 	{name: "an archive", enforcement: "members-only", more: inRooms + `modules_enabled = { "muc_mam" }`},
-	{name: "disabled", enforcement: "module", more: inRooms + `modules_disabled = { "muc_affiliated_only" }`, level: config.Defeats,
-		say: "is not loaded", mend: `add "muc_affiliated_only" to modules_enabled`},
-	{name: "loaded for virtual hosts", enforcement: "module", old: `modules_enabled = { "muc_affiliated_only" } -- keeps`, new: "-- keeps",
-		more: inBreakout + `modules_enabled = { "muc_affiliated_only" }` + "\n" +
-			`VirtualHost "meet.example.com" modules_enabled = { "muc_lobby_rooms", "muc_breakout_rooms", "muc_affiliated_only" }`,
-		level: config.Defeats, say: "conference.meet.example.com: the module muc_affiliated_only is not loaded",
-		mend: `add "muc_affiliated_only" to modules_enabled`},
+	{name: "disabled", enforcement: "module", more: inRooms + `modules_disabled = { "usher" }`, level: config.Defeats,
+		say: "is not loaded", mend: `add "usher" to modules_enabled`},
+	{name: "loaded for virtual hosts", enforcement: "module", old: `modules_enabled = { "usher" } -- keeps`, new: "-- keeps",
+		more: inBreakout + `modules_enabled = { "usher" }` + "\n" +
+			`VirtualHost "meet.example.com" modules_enabled = { "muc_lobby_rooms", "muc_breakout_rooms", "usher" }`,
+		level: config.Defeats, say: "conference.meet.example.com: the module usher is not loaded",
+		mend: `add "usher" to modules_enabled`},
 	{name: "not loaded for breakout rooms", enforcement: "module", more: inBreakout + `modules_enabled = {}`, level: config.Defeats,
-		say: "breakout.meet.example.com: the module muc_affiliated_only is not loaded", mend: `add "muc_affiliated_only" to modules_enabled`},
+		say: "breakout.meet.example.com: the module usher is not loaded", mend: `add "usher" to modules_enabled`},
+	{name: "the old name", enforcement: "module", more: inBreakout + `modules_enabled = { "muc_affiliated_only" }`, level: config.Hint,
+		say:  "breakout.meet.example.com: muc_affiliated_only is the name that usher's module had before",
+		mend: "write usher's module and lines again (usher config prosody --module, --output), and restart Prosody"},
+	{name: "both names", enforcement: "module", more: inRooms + `modules_enabled = { "muc_affiliated_only", "usher" }`},
+	{name: "another usher", enforcement: "module", more: inRooms + `usher_component = "focus.example.com"`, level: config.Warning,
+		say: "conference.meet.example.com: usher_component is not usher's domain", mend: tellsAgain},
+	{name: "no usher", enforcement: "module", more: inRooms + `usher_component = nil`, level: config.Warning,
+		say: "conference.meet.example.com: usher_component is not set, so usher's module tells usher nothing", mend: tellsAgain},
 	{name: "rooms begin with the lobby on", enforcement: "module", more: inRooms + "muc_room_default_members_only = true",
 		level: config.Missing, say: "the switch of the lobby", mend: "muc_room_default_members_only = false"},
 	{name: "rooms begin as the server lets them", enforcement: "module", old: "muc_room_default_members_only = false"},
@@ -232,7 +245,7 @@ var lobbyBreaks = []struct {
 		say: "anybody can enter", mend: "muc_room_default_members_only = true"},
 	{name: "breakout rooms that stay", enforcement: "module", more: inBreakout + `muc_room_allow_persistent = true`, level: config.Missing,
 		say: "breakout.meet.example.com: muc_room_allow_persistent", mend: "muc_room_allow_persistent = false"},
-	{name: "a rival on breakout rooms", enforcement: "module", more: inBreakout + `modules_enabled = { "muc_affiliated_only", "token_verification" }`,
+	{name: "a rival on breakout rooms", enforcement: "module", more: inBreakout + `modules_enabled = { "usher", "token_verification" }`,
 		level: config.Defeats, say: "breakout.meet.example.com: the module token_verification is still loaded",
 		mend: `modules_disabled = { "token_verification" }`},
 	{name: "the lobby is not switched on", enforcement: "module", more: inRooms + bothAdmins, level: config.Missing,
@@ -299,7 +312,8 @@ func TestModuleOfSources(t *testing.T) {
 	lines := linesOf(t, c)
 	for _, line := range []string{
 		`plugin_paths = { "/usr/share/jitsi-meet/prosody-plugins/", "/usr/local/lib/prosody/modules" }`,
-		`modules_enabled = { "muc_meeting_id", "muc_affiliated_only" }`,
+		`modules_enabled = { "muc_meeting_id", "usher" }`,
+		`usher_component = "focus.meet.example.com"`,
 		`muc_room_default_members_only = false`,
 	} {
 		if !strings.Contains(lines, line) {

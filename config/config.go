@@ -217,7 +217,7 @@ const (
 	// MembersOnly makes every room members-only for life, which a stock server can do. If Jitsi's lobby plugin is loaded, clients
 	// then show the lobby as switched on in every room.
 	MembersOnly Enforcement = "members-only"
-	// Module leaves members-only to the lobby: Prosody's module muc_affiliated_only refuses people without an affiliation in a
+	// Module leaves members-only to the lobby: usher's module for Prosody, mod_usher, refuses people without an affiliation in a
 	// room that is open. See package config/prosody/module.
 	Module Enforcement = "module"
 )

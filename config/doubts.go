@@ -7,7 +7,6 @@ import (
 
 	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody"
-	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 // Doubts returns what is probably not meant in the configuration, because Prosody's files say otherwise: these, or those that the
@@ -124,7 +123,7 @@ func (d *doubts) closed(s *prosody.Section) bool {
 		return slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return m.Name == name })
 	}
 	if creation, _ := s.Option(gate.OnlyAdmins.Name); creation.Value == gate.OnlyAdmins.Value {
-		if only, _, _, _ := s.Bool(gate.MembersOnly.Name); only || loads(module.Name) {
+		if only, _, _, _ := s.Bool(gate.MembersOnly.Name); only || loadsModule(s) {
 			return true
 		}
 	}

@@ -34,7 +34,7 @@ func TestLinesKeep(t *testing.T) {
 		"both": {func(*testing.T) string { return ours + fromProsody + "prosody: {files: [prosody.cfg.lua]}\n" },
 			[]string{"usher.yaml"}},
 	} {
-		for _, chosen := range []string{"", "jitsi-anonymous"} {
+		for _, chosen := range []string{"", "jitsi-anonymous", "token"} {
 			t.Run(name+" "+chosen, func(t *testing.T) {
 				inDebian(t)
 				write(t, "usher.yaml", []byte(known.yaml(t)))
@@ -96,11 +96,11 @@ func keepsJitsi(t *testing.T, chosen string) {
 		want            []string
 	}{
 		{"", "plugin_paths", []string{"/usr/share/jitsi-meet/prosody-plugins/", config.ModuleFolder}},
-		{"conference.meet.example.com", "modules_enabled", []string{"muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "muc_affiliated_only"}},
+		{"conference.meet.example.com", "modules_enabled", []string{"muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "usher"}},
 		{"conference.meet.example.com", "modules_disabled", []string{"muc_mam", "token_verification", "token_affiliation"}},
 		{"conference.meet.example.com", "admins", []string{"focus@focus.meet.example.com", "focus@auth.meet.example.com", "jvb@auth.meet.example.com"}},
 		{"", "admins", []string{"root@meet.example.com"}},
-		{"breakout.meet.example.com", "modules_enabled", []string{"muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "muc_affiliated_only"}},
+		{"breakout.meet.example.com", "modules_enabled", []string{"muc_hide_all", "muc_meeting_id", "muc_domain_mapper", "usher"}},
 		{"lobby.meet.example.com", "modules_enabled", []string{"muc_hide_all"}},
 		{"meet.example.com", "modules_enabled", []string{"bosh", "websocket", "smacks", "muc_lobby_rooms", "muc_breakout_rooms"}},
 	}
@@ -121,7 +121,7 @@ func keepsJitsi(t *testing.T, chosen string) {
 			t.Errorf("%s is loaded", m.Name)
 		}
 	}
-	want := map[string]string{"meet.example.com": "token", "guest.meet.example.com": "jitsi-anonymous", "auth.meet.example.com": "internal_hashed"}
+	want := map[string]string{"meet.example.com": "jitsi-anonymous", "guest.meet.example.com": "jitsi-anonymous", "auth.meet.example.com": "internal_hashed"}
 	if chosen != "" {
 		want["meet.example.com"] = chosen
 	}
@@ -204,7 +204,8 @@ func TestLinesRefused(t *testing.T) {
 				if err != nil || moduleErr != nil {
 					t.Fatal(err, moduleErr)
 				}
-				if want := "plugin_paths = { \"/opt/usher\" }\nComponent \"conference.meet.example.com\" \"muc\"\n  modules_enabled = { \"muc_affiliated_only\" }\n"; known || module != want {
+				if want := "plugin_paths = { \"/opt/usher\" }\nComponent \"conference.meet.example.com\" \"muc\"\n  modules_enabled = { \"usher\" }\n" +
+					"  usher_component = \"focus.meet.example.com\"\n"; known || module != want {
 					t.Errorf("the module: %t,\n%s", known, module)
 				}
 				// The admins of the rooms are its only list, and a comment says what to add.

@@ -56,8 +56,8 @@ var generalKeys = []key{
 		means: "What a host becomes in the room. `owner` may do everything. `admin` moderates, but cannot change the room's configuration."},
 	{name: "rooms.enforcement", def: "members-only", example: "module",
 		means: "What keeps out people who never asked usher. `members-only`: rooms are members-only for life, and a stock server is enough. `module`: " +
-			"usher's module for Prosody, mod_muc_affiliated_only. It is for servers with Jitsi's lobby: members-only is the lobby's switch then, and " +
-			"stays with the moderators."},
+			"usher's module for Prosody, mod_usher. Members-only is then the switch of Jitsi's lobby, and stays with the moderators. The module also " +
+			"tells usher what happens, and makes Jitsi's plugins heed the features of tokens."},
 	{name: "rooms.guard_interval", def: "5s", example: "10s",
 		means: "In front of Jicofo, how often usher looks whether a room in use is still members-only: 1s to 5m. Without Jicofo usher is inside " +
 			"each room and hears of changes."},

@@ -23,8 +23,9 @@ func (c *Config) Focus() string { return "focus@" + c.XMPP.Domain.String() }
 type Lines struct {
 	// Environ is the environment, as of [os.Environ], for Prosody's files.
 	Environ []string
-	// Authentication is how people log in on virtual hosts of the kinds token and guest: [ProviderJitsi] or
-	// [ProviderAnonymous]. Empty keeps the present one where it can stay.
+	// Authentication is how people log in on virtual hosts of the kinds token and guest: [ProviderJitsi], [ProviderAnonymous], or
+	// [ProviderToken], which keeps Jitsi's plugin where it is. Empty keeps the present one where it can stay, and where usher's module
+	// does not do its work better.
 	Authentication string
 	// File is the file for the lines. Empty means [LinesFile].
 	File string
@@ -127,6 +128,10 @@ func (c *Config) mucLines(line func(text, why string), s *prosody.Section, m muc
 	if m.guarded && c.Rooms.Enforcement == Module {
 		line("  "+modulesEnabled(s), m.module)
 	}
+	if m.guarded && (c.Rooms.Enforcement == Module || loadsModule(s)) {
+		tells := c.tellsTo()
+		line("  "+tells.Line(), tells.Why)
+	}
 	c.disable(s, line)
 }
 
@@ -180,7 +185,7 @@ func (c *Config) ModuleLines(environ []string, folder string) (lines string, kno
 	var b strings.Builder
 	b.WriteString(paths)
 	for _, service := range c.Rooms.Services { // beside Jitsi's other services, the files must be known
-		fmt.Fprintf(&b, "Component %s \"muc\"\n  %s\n", gate.Quote(service.String()), modulesEnabled(nil))
+		fmt.Fprintf(&b, "Component %s \"muc\"\n  %s\n  %s\n", gate.Quote(service.String()), modulesEnabled(nil), c.tellsTo().Line())
 	}
 	return b.String(), false, nil
 }
@@ -197,10 +202,21 @@ func pluginPaths(e *existing, folder string) string {
 	return "plugin_paths = " + gate.List(paths...)
 }
 
+// tellsTo returns the option by which usher's module knows usher.
+func (c *Config) tellsTo() gate.Choice { return gate.TellsTo(c.XMPP.Domain.String()) }
+
+// loadsModule reports whether a MUC service, or nil, loads usher's module by either name.
+func loadsModule(s *prosody.Section) bool {
+	return s != nil && slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return isModule(m.Name) })
+}
+
+// isModule reports whether a module of Prosody is usher's own, by its name or the one that it had before.
+func isModule(name string) bool { return name == gate.Module || name == gate.ModuleAlias }
+
 // modulesEnabled returns the line by which a MUC service loads usher's module, beside its modules that are known. Modules for
 // all hosts need not be there, because components do not load them.
 func modulesEnabled(s *prosody.Section) string {
-	modules := ownList(s, "modules_enabled")
+	modules := slices.DeleteFunc(ownList(s, "modules_enabled"), func(name string) bool { return name == gate.ModuleAlias })
 	if !slices.Contains(modules, module.Name) {
 		modules = append(modules, module.Name)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/xmpp-usher/usher/config/gate"
 	"github.com/xmpp-usher/usher/config/prosody"
 	"github.com/xmpp-usher/usher/config/prosody/module"
 )
@@ -32,6 +33,9 @@ type ProsodyModule struct {
 	// Open says what it does for people outside in rooms that are not members-only; "" for nothing. With rooms.enforcement: module
 	// rooms can be so, and then the module decides as well.
 	Open string
+	// Token says that it reads the token of the connection, which is in the session only with authentication = "token". What usher's
+	// module puts there, the features, the user and the group, is not enough for it.
+	Token bool
 	// Options are its options that have a meaning of their own.
 	Options []ModuleOption
 }
@@ -302,7 +306,7 @@ var modules = slices.Concat([]ProsodyModule{
 		Note: "it may drop people after usher has let them in; without Jicofo, usher's own domain must be in the list",
 	},
 	{
-		Name: "muc_auth_ban", Stands: OnVHost, Verdict: Harmless,
+		Name: "muc_auth_ban", Stands: OnVHost, Verdict: Harmless, Token: true,
 		Does: "closes connections by tokens that a web service has banned",
 		Note: "people with such a token never reach usher, as long as authentication stays token. usher asks no web service: \"usher revoke\" takes tokens back",
 	},
@@ -416,7 +420,11 @@ var modules = slices.Concat([]ProsodyModule{
 	},
 	{
 		Name: module.Name, Stands: OnMUC, Verdict: Ours, Sets: []ModuleKey{{"rooms.enforcement", string(Module)}},
-		Does: "keeps out people without an affiliation, also while a room is open",
+		Does: "keeps out people without an affiliation, also while a room is open; tells usher what happens, and does what usher says",
+	},
+	{
+		Name: gate.ModuleAlias, Stands: OnMUC, Verdict: Ours, Sets: []ModuleKey{{"rooms.enforcement", string(Module)}},
+		Does: "is the name that the module usher had before, and loads it",
 	},
 },
 	// The rest of Jitsi and jitsi-contrib.

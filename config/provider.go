@@ -96,8 +96,10 @@ type option struct {
 	secret      bool
 }
 
-// login decides how people log in on a virtual host, of which s is what the files say, or nil. The provider stays where it can:
-// Jitsi's providers can resume a connection (XEP-0198), and token puts the features of the token into the session. jitsi reports
+// login decides how people log in on a virtual host, of which s is what the files say, or nil. The provider stays where it can, because
+// Jitsi's providers can resume a connection (XEP-0198). Only one changes that could stay: token verifies each token in Prosody's one
+// thread, and usher does so anyway. What it puts into the session for Jitsi's other plugins, usher's module puts there as well, room by
+// room. So with the module jitsi-anonymous takes its place, unless somebody has chosen token or another plugin needs it. jitsi reports
 // whether Jitsi's plugins are installed; chosen is the operator's choice, or "".
 func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) login {
 	now := ""
@@ -109,14 +111,20 @@ func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) l
 	if jitsi {
 		l.provider = ProviderJitsi
 	}
+	keep := chosen == ProviderToken // where it is; it comes to no other virtual host
 	switch {
-	case chosen != "":
+	case chosen != "" && !keep:
 		l.provider, l.stays, l.why = chosen, now == chosen, "as --authentication says"
 	case now == ProviderToken && c.Portal.Sign == SignKey && v.Domain.Equal(c.Portal.VHost):
 		// luajwtjitsi.lib.lua, alg_verify: HS and RS only.
 		l.why = "Jitsi's plugin verifies no Ed25519 signature, and the portal makes such ones (portal.sign)"
 	case now == ProviderToken:
-		if l.options, l.why = verifiable(v, s); l.why == "" {
+		l.options, l.why = verifiable(v, s)
+		switch {
+		case l.why != "":
+		case !keep && c.Rooms.Enforcement == Module && needsToken(s) == "":
+			l.why = "usher alone verifies tokens, and its module sets what they say"
+		default:
 			l.provider, l.stays = now, true
 		}
 	case now == ProviderJitsi, now == ProviderAnonymous:
@@ -130,29 +138,71 @@ func (c *Config) login(v VHost, s *prosody.Section, jitsi bool, chosen string) l
 	if l.provider != ProviderToken {
 		l.options = nil
 	}
-	l.costs = c.cost(l, v, jitsi || c.Jicofo.JID.String() != "")
+	l.costs = c.cost(l, v, s, jitsi || c.Jicofo.JID.String() != "")
 	return l
 }
 
+// needsToken returns the module of a virtual host that reads the token of the connection itself, so that Jitsi's provider token stays
+// beside it; "" if there is none.
+func needsToken(s *prosody.Section) string {
+	for _, loaded := range s.Modules() {
+		if m, known := moduleNamed(loaded.Name); known && m.Token && !m.gone() {
+			return m.Name
+		}
+	}
+	return ""
+}
+
 // cost returns what the provider costs.
-func (c *Config) cost(l login, v VHost, jitsi bool) (costs []string) {
-	tokens := c.TakesTokens(v)
-	const features = "features in tokens have no effect: every owner has all of them"
+func (c *Config) cost(l login, v VHost, s *prosody.Section, jitsi bool) (costs []string) {
+	tokens, module := c.TakesTokens(v), c.Rooms.Enforcement == Module
+	const features = "features in tokens have no effect: every owner has all of them. With rooms.enforcement: module they have"
 	switch {
 	case l.provider == ProviderToken:
-		costs = append(costs, "features come from the token of the connection, and nobody compares its room: a token for room X gives its "+
-			"features in room Y as well, to somebody who is let in there by other means", "each token is verified twice, here and by usher; "+
-			"tokens without features are served faster, at about 1.5 times the joins/s, by usher config prosody --authentication "+ProviderJitsi)
-		if i := v.Issuers[0]; !i.DomainVerification || i.Claims.Tenant.Path != "" {
-			costs = append(costs, "Jitsi's plugin refuses a token without sub at login, and usher would accept it")
-		}
+		costs = c.costOfToken(v, s, module)
 	case l.provider == ProviderJitsi && tokens:
-		costs = append(costs, features, "each token is verified once, by usher, and not twice: about 1.5 times the joins/s")
-	case l.provider == ProviderAnonymous && jitsi:
-		costs = append(costs, "a lost connection cannot be resumed (XEP-0198), so a short interruption throws people out: "+ProviderJitsi+" can")
-		if tokens {
+		if !module {
 			costs = append(costs, features)
 		}
+		costs = append(costs, "each token is verified once, by usher, and not twice")
+		if v.Kind == KindToken && !v.AllowEmptyToken {
+			costs = append(costs, "people without a token can connect. usher lets them into no room, but they get what Prosody gives everybody who "+
+				"is connected, such as the address of a TURN server")
+		}
+	case l.provider == ProviderAnonymous && jitsi:
+		costs = append(costs, "a lost connection cannot be resumed (XEP-0198), so a short interruption throws people out: "+ProviderJitsi+" can")
+		if tokens && !module {
+			costs = append(costs, features)
+		}
+	}
+	return costs
+}
+
+// costOfToken returns what Jitsi's plugin token costs. The times are those of one verification on the machine of the benchmarks
+// (luajwtjitsi.lib.lua, with luaossl).
+func (c *Config) costOfToken(v VHost, s *prosody.Section, module bool) (costs []string) {
+	if !module {
+		costs = append(costs, "features come from the token of the connection, and nobody compares its room: a token for room X gives its "+
+			"features in room Y as well, to somebody who is let in there by other means")
+	}
+	i := v.Issuers[0]
+	takes := "5 ms"
+	if strings.HasPrefix(i.Algorithms[0], "HS") {
+		takes = "1.3 ms"
+	}
+	verified := fmt.Sprintf("each token is verified twice, here and by usher: here it takes about %s of Prosody's one thread a join (%s)", takes, i.Algorithms[0])
+	switch name := needsToken(s); {
+	case name != "" && module:
+		verified += fmt.Sprintf(". The module %s needs that. Without it, authentication = %q is faster", name, ProviderJitsi)
+	case module:
+		verified += fmt.Sprintf(". authentication = %q is faster, and usher's module sets the features: usher config prosody without --authentication", ProviderJitsi)
+	default:
+		verified += "; tokens without features are served faster by usher config prosody --authentication " + ProviderJitsi +
+			", and all of them with rooms.enforcement: module"
+	}
+	costs = append(costs, verified)
+	if !i.DomainVerification || i.Claims.Tenant.Path != "" {
+		costs = append(costs, "Jitsi's plugin refuses a token without sub at login, and usher would accept it")
 	}
 	return costs
 }

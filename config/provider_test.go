@@ -12,6 +12,7 @@ import (
 // global what they say of all, and vhost what usher.yaml says.
 type providerTest struct {
 	name, global, existing, vhost, chosen string
+	module                                bool     // usher's module is in use
 	lines                                 []string // besides those in comments, without the reasons
 	costs                                 []string
 }
@@ -26,7 +27,9 @@ const (
 // What the ways cost, and the line that changes one.
 var (
 	twice   = []string{"in room Y", "verified twice"}
-	once    = []string{"features in tokens have no effect", "verified once"}
+	once    = []string{"features in tokens have no effect", "verified once", "without a token can connect"}
+	twice13 = []string{"verified twice", "1.3 ms of Prosody's one thread"}
+	connect = []string{"verified once", "without a token can connect"}
 	lost    = []string{"cannot be resumed", "features in tokens have no effect"}
 	toJitsi = []string{`authentication = "jitsi-anonymous"`}
 )
@@ -145,6 +148,27 @@ var providerTests = []providerTest{
 		costs: once},
 	{name: "chosen against Jitsi", existing: `authentication = "jitsi-anonymous"`, vhost: oneIssuer, chosen: "anonymous",
 		lines: []string{`authentication = "anonymous"`, `app_id = "my_app"`}, costs: lost},
+	{name: "token is chosen where it is not", existing: `authentication = "jitsi-anonymous"`, vhost: oneIssuer, chosen: "token", costs: once},
+
+	// With usher's module nobody but usher verifies, and features have an effect.
+	{name: "the module", existing: verifies, vhost: oneIssuer, module: true, lines: toJitsi, costs: connect},
+	{name: "the module, and people without a token", existing: verifies + `allow_empty_token = true`, vhost: tokens(`allow_empty_token: true`), module: true,
+		lines: toJitsi, costs: []string{"verified once"}},
+	{name: "the module, and guests", existing: verifies + `allow_empty_token = true`, module: true,
+		vhost: "{kind: guest, app_id: my_app, app_secret: " + secretB + "}", lines: toJitsi, costs: []string{"verified once"}},
+	{name: "the module, and two issuers", existing: verifies, module: true, lines: toJitsi, costs: connect,
+		vhost: `{kind: token, issuers: [{app_id: my_app, app_secret: ` + secretB + `}, {app_id: other, app_secret: ` + secretA + `}]}`},
+	{name: "the module, and jitsi-anonymous", existing: `authentication = "jitsi-anonymous"`, vhost: oneIssuer, module: true, costs: connect},
+	{name: "the module, and anonymous", existing: `authentication = "anonymous"`, vhost: oneIssuer, module: true, costs: []string{"cannot be resumed"}},
+	{name: "the module, and token is chosen", existing: verifies, vhost: oneIssuer, module: true, chosen: "token", costs: twice13},
+	{name: "the module, and token is chosen for keys of a server", existing: asksServer, module: true, chosen: "token", vhost: `{kind: token, app_id: my_app, ` + keyServer + `}`,
+		costs: []string{"verified twice", "5 ms of Prosody's one thread"}},
+	{name: "the module, and token is chosen but cannot verify", existing: verifies, module: true, chosen: "token", lines: toJitsi, costs: connect,
+		vhost: `{kind: token, app_id: my_app, app_secrets: [` + secretA + `, ` + secretB + `]}`},
+	{name: "the module, and one of Jitsi's that needs the token", existing: verifies + `modules_enabled = { "muc_auth_ban" }`, vhost: oneIssuer, module: true,
+		costs: append([]string{"muc_auth_ban needs that"}, twice13...)},
+	{name: "the module, and one for all hosts that needs the token", global: `modules_enabled = { "saslauth", "muc_auth_ban" }`, existing: verifies, vhost: oneIssuer,
+		module: true, costs: append([]string{"muc_auth_ban needs that"}, twice13...)},
 }
 
 // TestProvider checks what the lines say about how people log in, what they say that it costs, and that nothing is missing once
@@ -154,8 +178,12 @@ func TestProvider(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			existing := test.global + "\nVirtualHost \"meet.example.com\" " + test.existing + "\nVirtualHost \"auth.meet.example.com\"\n" +
 				"Component \"conference.meet.example.com\" \"muc\"\n"
+			enforcement := "members-only"
+			if test.module {
+				enforcement = "module"
+			}
 			inFolder(t, "prosody.cfg.lua", existing, "keys.json", "{}", "usher.yaml", "xmpp: {domain: focus.meet.example.com, secret: "+secretA+
-				"}\nrooms: {services: [conference.meet.example.com]}\njicofo: {jid: focus@auth.meet.example.com}\n"+
+				"}\nrooms: {services: [conference.meet.example.com], enforcement: "+enforcement+"}\njicofo: {jid: focus@auth.meet.example.com}\n"+
 				"vhosts:\n  meet.example.com: "+test.vhost+"\nprosody: {files: [prosody.cfg.lua]}\n")
 			c, err := config.Load([]string{"usher.yaml"}, nil)
 			if err != nil {
@@ -189,8 +217,14 @@ func (test providerTest) checkLines(t *testing.T, c *config.Config) {
 		t.Errorf("it says %q, want %q:\n%s", got, test.lines, section)
 	}
 	said := strings.Join(comments, " ")
-	for _, cost := range []string{"in room Y", "verified twice", "verified once", "features in tokens have no effect", "cannot be resumed", "without sub"} {
+	for _, cost := range []string{"in room Y", "verified twice", "verified once", "features in tokens have no effect", "cannot be resumed", "without sub",
+		"without a token can connect", "muc_auth_ban needs that"} {
 		if strings.Contains(said, cost) != slices.Contains(test.costs, cost) {
+			t.Errorf("the costs %q, want %q", said, test.costs)
+		}
+	}
+	for _, cost := range test.costs {
+		if !strings.Contains(said, cost) {
 			t.Errorf("the costs %q, want %q", said, test.costs)
 		}
 	}
@@ -218,7 +252,8 @@ func (test providerTest) checkFindings(t *testing.T, c *config.Config) {
 		}
 		return mends
 	}
-	if got, want := missed(before), test.missing(); test.chosen == "" && !slices.Equal(got, want) {
+	// Files that have token are not wrong, although the lines of the module change it.
+	if got, want := missed(before), test.missing(); test.chosen == "" && !test.module && !slices.Equal(got, want) {
 		t.Errorf("of the files it misses %q, want %q", got, want)
 	}
 	if got := missed(after); len(got) > 0 {

@@ -63,11 +63,7 @@ func (l *loader) compareFocus(c *Config) {
 	case module && !c.Jicofo.EnforceRoles:
 		l.idle("has no effect with enforcement: module, because there is nothing to look at: take it out", "rooms/guard_interval")
 	}
-	switch {
-	case module && !lobby:
-		l.warn("rooms/enforcement", "module is for servers with a lobby (rooms.lobby): without one, members-only keeps out the "+
-			"same people and needs no module in Prosody")
-	case !module && lobby && !l.given("rooms/enforcement"):
+	if !module && lobby && !l.given("rooms/enforcement") {
 		l.warn("rooms/lobby", "with rooms.enforcement members-only, clients show the lobby as switched on in every room, and Jitsi's "+
 			"lobby plugin refuses people without a display name: better write enforcement: module (or members-only, if that is meant)")
 	}

@@ -139,8 +139,8 @@ func (a *adoption) misuse() error {
 		return misused("--restart is for --apply and --undo")
 	case a.restart && a.root != "":
 		return misused("--restart is for the running machine, so not for --root")
-	case a.authentication != "" && a.authentication != config.ProviderJitsi && a.authentication != config.ProviderAnonymous:
-		return misused("--authentication must be %s or %s", config.ProviderJitsi, config.ProviderAnonymous)
+	case a.authentication != "" && !slices.Contains(authentications, a.authentication):
+		return misused("--authentication must be %s", strings.Join(authentications, ", "))
 	}
 	return nil
 }

@@ -455,7 +455,7 @@ func TestAdoptUsage(t *testing.T) {
 		{[]string{"--apply", "--undo"}, statusUsage, "contradict each other"},
 		{[]string{"--restart"}, statusUsage, "--restart is for --apply and --undo"},
 		{[]string{"--apply", "--restart", "--root", empty}, statusUsage, "not for --root"},
-		{[]string{"--authentication", "token"}, statusUsage, "--authentication must be jitsi-anonymous or anonymous"},
+		{[]string{"--authentication", "insecure"}, statusUsage, "--authentication must be jitsi-anonymous, anonymous, token"},
 		{[]string{empty}, statusFailed, "is not the folder of docker-jitsi-meet"},
 		{[]string{"--root", empty}, statusFailed, "no Jitsi was found: /etc/prosody/prosody.cfg.lua cannot be read"},
 		{[]string{"--root", empty + "/none"}, statusFailed, "no such file"},

@@ -170,12 +170,14 @@ does not read these lines yet, or reads older ones, usher says so.
 With FILE..., say the same about these files as they are: prosody.cfg.lua, or the files that Prosody reads one after the other, usher's
 last. With --check, too, these files count, and not those of the configuration.
 
---authentication changes how people without a password log in. With jitsi-anonymous each token is verified once and not twice, and the
-features in tokens have no effect. Give it each time.
+--authentication changes how people without a password log in. With rooms.enforcement: module, jitsi-anonymous takes the place of Jitsi's
+token: each token is verified once, by usher, and usher's module puts its features into the session. token keeps token, which verifies
+each token again, in Prosody's one thread: 1.3 ms (HS256) or 5 ms (RS256) a join. Without the module token stays, because nobody else
+sets features. Give it each time.
 
-With --module, write usher's module for Prosody into a folder, which is made if it is missing. rooms.enforcement: module needs the module,
-and the lines load it. If Prosody's files are not known, usher prints the lines for the module alone. usher does not overwrite a file of
-the same name that is not its own.
+With --module, write usher's module for Prosody, mod_usher.lua, into a folder, which is made if it is missing. rooms.enforcement: module needs
+the module, and the lines load it. muc_affiliated_only, its earlier name, still works. If Prosody's files are not known, usher prints the
+lines for the module alone. usher does not overwrite a file of the same name that is not its own.
 
 Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 		Example: `  usher config prosody -c usher.yaml --check
@@ -188,7 +190,7 @@ Exit status: 0 if nothing defeats the gate or is missing, 1 otherwise.`,
 	configFlag(cmd, &p.files)
 	cmd.Flags().StringVar(&p.folder, "module", "", "write usher's module for Prosody into this `folder`")
 	cmd.Flags().StringVarP(&p.output, "output", "o", "", "write the lines into this `file`, readable by its group, too")
-	cmd.Flags().StringVar(&p.authentication, "authentication", "", "`provider` by which people log in: jitsi-anonymous or anonymous")
+	cmd.Flags().StringVar(&p.authentication, "authentication", "", "`provider` by which people log in: jitsi-anonymous, anonymous or token")
 	cmd.Flags().BoolVar(&p.check, "check", false, "say what Prosody makes of its files with the lines, without writing them")
 	return cmd
 }
@@ -256,13 +258,16 @@ func (p *prosodyCommand) misuse(changed func(flag string) bool, against []string
 		return misused("--module takes a folder to write to, and no other flag or file")
 	case changed("output") && (p.output == "" || len(against) > 0 || p.check):
 		return misused("--output takes a file to write to, and no files to compare with")
-	case changed("authentication") && p.authentication != config.ProviderJitsi && p.authentication != config.ProviderAnonymous:
-		return misused("--authentication must be %s or %s", config.ProviderJitsi, config.ProviderAnonymous)
+	case changed("authentication") && !slices.Contains(authentications, p.authentication):
+		return misused("--authentication must be %s", strings.Join(authentications, ", "))
 	case changed("authentication") && len(against) > 0 && !p.check:
 		return misused("--authentication is for printing lines: it does not change what these files say")
 	}
 	return nil
 }
+
+// authentications are what --authentication may be.
+var authentications = []string{config.ProviderJitsi, config.ProviderAnonymous, config.ProviderToken}
 
 // checkLines says what Prosody would make of its files with usher's lines.
 func checkLines(w io.Writer, c *config.Config, lines config.Lines, against []string) error {

@@ -7,12 +7,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 const (
@@ -152,8 +156,8 @@ func TestDebian(t *testing.T) {
 		diff += c.Diff()
 	}
 	want := []string{
-		"/etc/usher/usher.yaml", "/etc/usher/component.secret", "/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua", "/etc/prosody/usher.cfg.lua",
-		"/etc/prosody/prosody.cfg.lua", "/etc/jitsi/jicofo/jicofo.conf", "/etc/jitsi/meet/meet.example.com-config.js",
+		"/etc/usher/usher.yaml", "/etc/usher/component.secret", "/usr/local/lib/prosody/modules/mod_usher.lua",
+		"/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua", "/etc/prosody/usher.cfg.lua", "/etc/prosody/prosody.cfg.lua", "/etc/jitsi/jicofo/jicofo.conf", "/etc/jitsi/meet/meet.example.com-config.js",
 	}
 	if !slices.Equal(files, want) {
 		t.Errorf("changes %v", files)
@@ -190,6 +194,79 @@ func TestDebian(t *testing.T) {
 	}
 	if was, err := Undo(o); was || err != nil {
 		t.Error(was, err)
+	}
+}
+
+// TestRenewed adopts a Jitsi with the lines and the module of an earlier usher. Both are renewed, and nothing else is changed. An undo takes
+// the module away, whichever version it has by then.
+func TestRenewed(t *testing.T) {
+	root := t.TempDir()
+	grow(t, root, debian())
+	before := pictured(t, root)
+	o := Options{Root: root}
+	adopted := func() []string {
+		t.Helper()
+		p, err := New(o)
+		if err == nil {
+			err = p.Apply()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var files []string
+		for _, c := range p.Changes {
+			files = append(files, c.File)
+		}
+		return files
+	}
+	adopted()
+	modules, lines := filepath.Join(root, "usr/local/lib/prosody/modules"), filepath.Join(root, config.LinesFile)
+	now, err := os.ReadFile(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	older := regexp.MustCompile(`(?m)^  usher_component.*\n`).ReplaceAllString(strings.ReplaceAll(string(now), `"usher" }`, `"muc_affiliated_only" }`), "")
+	if older == string(now) || !strings.Contains(older, `"muc_affiliated_only" }`) {
+		t.Fatalf("these lines do not load the module:\n%s", now)
+	}
+	const was = "-- mod_muc_affiliated_only, which comes with usher: an earlier one\n"
+	if err := errors.Join(
+		os.WriteFile(lines, []byte(older), 0o640), os.Remove(filepath.Join(modules, "mod_usher.lua")),
+		os.WriteFile(filepath.Join(modules, "mod_muc_affiliated_only.lua"), []byte(was), 0o644),
+	); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"/usr/local/lib/prosody/modules/mod_usher.lua", "/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua", config.LinesFile}
+	if got := adopted(); !slices.Equal(got, want) {
+		t.Errorf("changed %v, want %v", got, want)
+	}
+	if again, err := os.ReadFile(lines); err != nil || string(again) != string(now) {
+		t.Errorf("%v\n%s", err, again)
+	}
+	for _, f := range module.Files() {
+		if again, err := os.ReadFile(filepath.Join(modules, f.Name)); err != nil || !bytes.Equal(again, f.Source) {
+			t.Errorf("%s: %v\n%s", f.Name, err, again)
+		}
+	}
+	// The lines may have been somebody's work. The module is nobody's: a package has renewed it, and will again.
+	var undoable *Undoable
+	if _, err := Undo(o); !errors.As(err, &undoable) || len(undoable.Files) != 1 || !strings.Contains(undoable.Files[0], config.LinesFile) {
+		t.Fatal(err)
+	}
+	backups, _ := filepath.Glob(lines + ".before-usher-*")
+	for _, name := range append(backups, lines) {
+		if err := os.Remove(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(modules, "mod_usher.lua"), []byte("-- mod_usher, which comes with usher: a later one\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if was, err := Undo(o); !was || err != nil {
+		t.Fatal(was, err)
+	}
+	if d := differs(before, pictured(t, root)); len(d) > 0 {
+		t.Errorf("after the undo these differ: %v", d)
 	}
 }
 
@@ -240,6 +317,8 @@ func TestRefused(t *testing.T) {
 			[]string{"prosody conf.d/meet.example.com.cfg.lua:5: vhosts.meet.example.com.app_secret: is an example", "write /etc/usher/usher.yaml yourself"}},
 		"somebody else's file": {func(f tree) { f["etc/prosody/usher.cfg.lua"] = "admins = { }\n" },
 			[]string{"/etc/prosody/usher.cfg.lua was not written by usher: move it away"}},
+		"another module of the name": {func(f tree) { f["usr/local/lib/prosody/modules/mod_usher.lua"] = "-- mine\n" },
+			[]string{"/usr/local/lib/prosody/modules/mod_usher.lua exists and is not usher's"}},
 		"somebody else's module": {func(f tree) { f["usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua"] = "-- mine\n" },
 			[]string{"/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua exists and is not usher's"}},
 		"jicofo.conf": {func(f tree) { f["etc/jitsi/jicofo/jicofo.conf"] = "# x\njicofo {\n  a = 1\n" },
@@ -369,7 +448,7 @@ func TestOperatorsYAML(t *testing.T) {
 	if err := os.Chmod(filepath.Join(root, usherYAML), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Root: root, Authentication: "jitsi-anonymous"}
+	o := Options{Root: root, Authentication: "token"}
 	for range 2 {
 		p, err := New(o)
 		if err == nil {
@@ -388,7 +467,7 @@ func TestOperatorsYAML(t *testing.T) {
 		o.Authentication = ""
 	}
 	lines, err := os.ReadFile(filepath.Join(root, "etc/prosody/usher.cfg.lua"))
-	if err != nil || !bytes.Contains(lines, []byte(`authentication = "jitsi-anonymous"`)) {
+	if err != nil || !bytes.Contains(lines, []byte(`authentication stays "token"`)) {
 		t.Errorf("%v\n%s", err, lines)
 	}
 	// The operator changes a key, and then the lines follow.

@@ -1,7 +1,6 @@
 package adopt
 
 import (
-	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -170,25 +169,33 @@ func (d *draft) debianModule(c *config.Config) error {
 	return d.module(config.ModuleFolder)
 }
 
-// module plans usher's module in a folder.
+// module plans usher's module in a folder, with the file of its earlier name: that is usher's, and may be there from an earlier usher.
 func (d *draft) module(folder string) error {
-	name := filepath.Join(folder, "mod_"+module.Name+".lua")
-	_, now, err := d.present(name)
-	if err != nil {
-		return err
+	why := map[string]string{
+		"mod_" + module.Name + ".lua":  "usher's module for Prosody: it keeps out people without an affiliation, tells usher what happens, and does what usher says",
+		"mod_" + module.Alias + ".lua": "The name that usher's module had before, for lines that still have it",
 	}
-	if now != nil {
-		if err := d.stage.put(name, now, 0o644); err != nil {
+	for _, f := range module.Files() {
+		name := filepath.Join(folder, f.Name)
+		_, now, err := d.present(name)
+		if err != nil {
 			return err
+		}
+		if now != nil {
+			if err := d.stage.put(name, now, 0o644); err != nil {
+				return err
+			}
 		}
 	}
 	if _, err := module.Write(d.stage.at(folder)); err != nil { // refuses a file that is not usher's
 		return &Refusal{[]string{err.Error()}}
 	}
-	if now != nil && bytes.Equal(now, module.Source) {
-		return nil
+	for _, f := range module.Files() {
+		if err := d.put(Change{File: filepath.Join(folder, f.Name), New: f.Source, mode: 0o644, Why: why[f.Name]}); err != nil {
+			return err
+		}
 	}
-	return d.put(Change{File: name, New: module.Source, mode: 0o644, Why: "usher's module for Prosody: it keeps out people without an affiliation"})
+	return nil
 }
 
 // debianLines plans usher's lines for Prosody, and the line that includes them.

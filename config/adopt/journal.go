@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 // journal says what an adoption has changed, so that it can be put back. It is written before the first change, and has no content of
@@ -108,7 +110,7 @@ func (d disk) record(j *journal, c Change, backup string) (string, error) {
 		e = &entry{File: c.File, Before: old}
 		j.Files = append(j.Files, e)
 	}
-	known := slices.Contains(e.Wrote, old)
+	known := slices.Contains(e.Wrote, old) || e.renewed(c.Old)
 	if untouched, err := d.untouched(j, e, old); err != nil {
 		return "", err
 	} else if untouched {
@@ -134,6 +136,12 @@ func (d disk) untouched(j *journal, e *entry, now string) (bool, error) {
 	}
 	backup, err := d.root.content(e.Backup)
 	return backup == nil, err
+}
+
+// renewed reports whether a content of a file that was not there before is usher's module, in any version: a package or a command of usher
+// has renewed it, and nobody's work is lost with it.
+func (e *entry) renewed(content []byte) bool {
+	return e.Before == "" && module.IsOurs(filepath.Base(e.File), content)
 }
 
 // Undoable is the error of [Undo] where files are no longer as Apply has left them. Nothing was changed then.
@@ -199,6 +207,8 @@ func (d disk) look(j *journal, e *entry) (does bool, hint string, err error) {
 	case edited != "":
 		return false, fmt.Sprintf("  %s: somebody edited it after usher (%s has that), and usher changed it again. Put the original back: cp -p %s %s",
 			e.File, edited, e.Backup, e.File), nil
+	case e.renewed(content):
+		return true, "", nil
 	case !slices.Contains(e.Wrote, now) && e.Before == "":
 		return false, fmt.Sprintf("  %s: usher made it, and somebody has edited it since. Move it away (mv), because it was not there before", e.File), nil
 	case !slices.Contains(e.Wrote, now):

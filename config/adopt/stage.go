@@ -258,7 +258,7 @@ func (d *draft) linesFor(c *config.Config, file string) (string, error) {
 	}
 	choices := []string{d.o.Authentication}
 	if d.o.Authentication == "" {
-		choices = []string{"", config.ProviderJitsi, config.ProviderAnonymous}
+		choices = []string{"", config.ProviderJitsi, config.ProviderAnonymous, config.ProviderToken}
 	}
 	for _, choice := range choices {
 		text, err := c.ProsodyLines(d.lines(file, choice))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/deploytest"
 )
 
@@ -132,7 +133,15 @@ func upgraded(t *testing.T, d *deploytest.Debian) {
 	output(t, "dpkg-deb", "-b", "--root-owner-group", folder, d.Path("tmp/next.deb"))
 	secret := d.Read("etc/usher/component.secret")
 	d.Must("chmod 0600 /etc/usher/component.secret; chown usher /etc/usher/component.secret")
-	d.Must("dpkg -i /tmp/next.deb; rm /tmp/next.deb")
+	const modules = "/usr/local/lib/prosody/modules"
+	d.Must("mkdir -p " + modules + "; echo '-- mod_muc_affiliated_only, which comes with usher: an old one' >" + modules + "/mod_muc_affiliated_only.lua")
+	if said := d.Must("dpkg -i /tmp/next.deb; rm /tmp/next.deb"); !strings.Contains(said, "module for Prosody is renewed") {
+		t.Errorf("the upgrade does not say that the module is renewed:\n%s", said)
+	}
+	if got, want := d.Must("cat "+modules+"/mod_usher.lua"), string(module.Source); got != want {
+		t.Errorf("the module after the upgrade:\n%s", got)
+	}
+	d.Must("! grep -q 'an old one' " + modules + "/mod_muc_affiliated_only.lua; rm -r /usr/local/lib/prosody")
 	if d.Read("etc/usher/usher.yaml") != minimal || d.Read("etc/usher/component.secret") != secret ||
 		d.Must("stat -c '%U %a' /etc/usher/component.secret") != "usher 600\n" {
 		t.Error("the upgrade changed something in /etc/usher")

@@ -72,7 +72,9 @@ func permits(value any) bool {
 			list = []any{permissions}
 		}
 		if slices.ContainsFunc(list, func(p any) bool {
-			return slices.Contains([]any{"muc:create-room", "muc:automatic-ownership", Module + ":enter-open-rooms"}, p)
+			return slices.Contains([]any{
+				"muc:create-room", "muc:automatic-ownership", Module + ":enter-open-rooms", ModuleAlias + ":enter-open-rooms",
+			}, p)
 		}) {
 			return true
 		}

@@ -56,6 +56,16 @@ const (
 	ModuleAlias = "muc_affiliated_only"
 )
 
+// TellsTo is the option of a MUC service by which usher's module knows usher: the domain of usher's component. Without it the module
+// keeps out strangers, and that is all.
+func TellsTo(domain string) Choice {
+	return Choice{
+		Name: "usher_component", Value: domain,
+		Why:    "usher hears what happens, and gives affiliations",
+		Source: "mod_usher.lua, which comes with usher",
+	}
+}
+
 // The options.
 var (
 	// AdminsOwn is for all hosts. The others are for one MUC service.

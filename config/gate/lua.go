@@ -71,7 +71,9 @@ func (s Server) Lua() string {
 	b.WriteString(Line("  admins = "+List(append([]string{"focus@" + s.Domain}, s.Admins...)...), "usher, in rooms"))
 	b.WriteString(Lines(Rooms(s.Module)))
 	if s.Module {
+		tells := TellsTo(s.Domain)
 		b.WriteString(Line("  modules_enabled = "+List(Module), "keeps out people without an affiliation"))
+		b.WriteString(Line("  "+tells.Line(), tells.Why))
 	}
 	b.WriteString(Line("Component "+Quote(s.Domain), "usher"))
 	b.WriteString(Line("  component_secret = "+Quote(s.Secret), ""))

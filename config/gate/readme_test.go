@@ -62,6 +62,7 @@ func TestDefeats(t *testing.T) {
 		{"public_user_role", "prosody:member", false},
 		{"add_permissions", map[string]any{"prosody:guest": []any{"muc:create-room"}}, true},
 		{"add_permissions", map[string]any{"prosody:guest": "muc:automatic-ownership"}, true},
+		{"add_permissions", map[string]any{"prosody:registered": []any{"x", "usher:enter-open-rooms"}}, true},
 		{"add_permissions", map[string]any{"prosody:registered": []any{"x", "muc_affiliated_only:enter-open-rooms"}}, true},
 		{"add_permissions", map[string]any{"prosody:admin": []any{"muc:create-room"}}, false},
 		{"add_permissions", map[string]any{"prosody:guest": []any{"muc:list-rooms"}}, false},
@@ -120,7 +121,10 @@ func readme() string {
 	}
 	o := gate.LobbyOff
 	p("")
-	p("With `rooms.enforcement: module`, `%s` (%s), and `%s` is in `modules_enabled`.", o.Line(), o.Why, gate.Module)
+	tells := gate.TellsTo("focus.meet.example.com")
+	p("With `rooms.enforcement: module`, `%s` (%s), `%s` is in `modules_enabled`, and there is `%s`", o.Line(), o.Why, gate.Module, tells.Line())
+	p("(%s). Without that option, or with another domain, the module keeps out strangers all the same; usher asks the rooms instead.", tells.Why)
+	p("`%s`, its name in earlier versions, still loads it. Jitsi's breakout service has the module and the option, too.", gate.ModuleAlias)
 	p("Jitsi's service of breakout rooms needs %s. That of lobbies needs %s.", lines(gate.Breakout()), lines(gate.Lobby()))
 	p("")
 	p("Where several ushers share a store (`store.url`), usher's own component needs `%s`: %s (%s).", gate.KickOld.Line(), gate.KickOld.Why, gate.KickOld.Source)

@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/xmpp-usher/usher/config/gate"
@@ -69,16 +70,22 @@ func Write(folder string) (string, error) {
 	return filepath.Join(folder, files[0].Name), nil
 }
 
+// IsOurs reports whether a content is that of the module's file of a name, without a folder, in any version.
+func IsOurs(name string, content []byte) bool {
+	return slices.ContainsFunc(Files(), func(f File) bool { return f.Name == name }) &&
+		bytes.HasPrefix(content, []byte("-- "+strings.TrimSuffix(name, ".lua")+", which comes with usher:")) // begins it in every version
+}
+
 // isIn reports whether the file is in the folder as it must be. It is an error if a file of that name is not usher's.
 func (f File) isIn(folder string) (bool, error) {
 	name := filepath.Join(folder, f.Name)
 	there, err := smallfile.Read(name, 1<<20)
-	switch mark := []byte("-- " + strings.TrimSuffix(f.Name, ".lua") + ", which comes with usher:"); { // begins it in every version
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return false, nil
 	case err != nil:
 		return false, err
-	case !bytes.HasPrefix(there, mark):
+	case !IsOurs(f.Name, there):
 		return false, fmt.Errorf("%s exists and is not usher's: name another folder, or move it away", name)
 	}
 	return bytes.Equal(there, f.Source), nil
