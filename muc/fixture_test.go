@@ -20,6 +20,7 @@ import (
 const (
 	us        = "focus@focus.meet.example.com"
 	ourself   = us + "/usher"
+	secondly  = us + "/usher-2"
 	jicofo    = "focus@auth.meet.example.com"
 	mucDomain = "conference.meet.example.com"
 

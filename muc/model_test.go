@@ -134,6 +134,9 @@ func (w *world) actions() map[string]func(*rapid.T) {
 				w.destroy(c)
 			}
 		}),
+		"read another configuration": locked(func(t *rapid.T) {
+			w.opens, w.locks = rapid.Bool().Draw(t, "new rooms are open"), rapid.Bool().Draw(t, "new rooms are locked")
+		}),
 		"stray": locked(func(t *rapid.T) {
 			w.say("<presence from='ghost@%s/x' to='%s'><x xmlns='%s'><item affiliation='member' role='participant' jid='x@meet.example/1'/></x></presence>", mucDomain, ourself, NSUser)
 		}),
@@ -428,8 +431,10 @@ func (w *world) check(t *rapid.T) {
 		}
 		w.checkSights(t, address, c)
 		switch exists, host, err := w.rooms.State(w.ctx, j); {
-		case !c.membersOnly:
+		case !c.membersOnly && (c.find(func(o *seat) bool { return c.affiliation(o.full) == "none" }) != nil || time.Since(c.made) > 2*untilSure):
 			t.Fatalf("%s is open to all", address)
+		case c.locked && time.Since(c.made) > 2*untilSure:
+			t.Fatalf("%s is locked", address)
 		case !exists || err != nil || host != c.hostPresent(w.rooms.Hosts) || w.hostPresent(j) != host:
 			t.Fatalf("State of %s: %t, %t, %v", address, exists, host, err)
 		case !w.mayExist[address]:

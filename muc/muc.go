@@ -198,8 +198,7 @@ func (o Owner) Configure(ctx context.Context, room jid.JID, c Configuration) err
 // removed occupant (0.12 and 13, muc/members_only.lib.lua), so others would keep seeing a ghost, and a focus would wait for it.
 func (o Owner) Enforce(ctx context.Context, room jid.JID, c Configuration) (Settings, error) {
 	is, err := o.Settings(ctx, room)
-	asMust := is.MembersOnly || !c.MembersOnly
-	if err != nil || asMust && !is.loose {
+	if err != nil || is.asMust(c) {
 		return is, err
 	}
 	var intruders []jid.JID
@@ -241,6 +240,9 @@ type Settings struct {
 	offers []string // the names of all fields
 	loose  bool     // some demand is not met
 }
+
+// asMust reports whether a room with these settings is what c says.
+func (s Settings) asMust(c Configuration) bool { return !s.loose && (s.MembersOnly || !c.MembersOnly) }
 
 // Settings returns the room's configuration.
 func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {

@@ -14,6 +14,7 @@ import (
 // said is the part of a presence or message from a room that matters here.
 type said struct {
 	from jid.JID // the room, or an occupant JID; as the server wrote it, not as usher would
+	to   string
 	typ  string
 	user user
 	err  *stanza.Error
@@ -33,7 +34,7 @@ func (u user) status(code string) bool { return slices.Contains(u.codes, code) }
 // of everybody, and unmarshalling would take a fifth of usher's time.
 func hear(start xml.StartElement, d *xml.Decoder) (said, error) {
 	from, err := jid.ParseUnsafe(element.Attr(start, "from"))
-	s := said{from: from.JID, typ: element.Attr(start, "type")}
+	s := said{from: from.JID, to: element.Attr(start, "to"), typ: element.Attr(start, "type")}
 	for err == nil {
 		var tok xml.Token
 		if tok, err = d.Token(); err != nil {
@@ -121,6 +122,8 @@ func (r *Rooms) Presence(start xml.StartElement, d *xml.Decoder) error {
 	}
 	nick := p.from.Resourcepart()
 	switch {
+	case p.to == r.seconds:
+		r.presenceOfSecond(rm, p)
 	case rm == nil:
 		r.presenceElsewhere(p)
 	case p.typ == "error" && nick != rm.nick && nick != "": // to a join with another nick, which was sent more than once
@@ -204,6 +207,9 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	o := occupant{jid: j.JID, bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
 	rm.occupants[nick] = r.seesOccupant(rm, nick, o)
 	r.noteHost(rm)
+	if i.Affiliation == "none" {
+		r.strangerIn(rm)
+	}
 	rm.keepUntil = time.Time{}
 	rm.tried = nil // an owner inside may give what finish has taken back
 	if g := rm.live[bare]; g != nil && g.on(eventCame) && g.ended(r.Now()) {
@@ -253,10 +259,7 @@ func (r *Rooms) unseen(rm *room, nick string) {
 	if g := rm.live[o.bare]; ok && g != nil && !rm.has(o.bare) {
 		g.on(eventWithdraw) // by the next sweep: it may have been a ban, which taking the grant back now would lift
 	}
-	select {
-	case r.changed <- rm.jid:
-	default:
-	}
+	r.change(rm.jid)
 	r.leaveIfNeedless(rm)
 }
 
@@ -312,7 +315,7 @@ func (r *Rooms) toldOfBan(rm *room, bare string) {
 // Message takes in a message from a room. Messages of its occupants do not matter.
 func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 	m, err := hear(start, d)
-	if err != nil || m.typ == "error" {
+	if err != nil || m.typ == "error" || m.to == r.seconds {
 		return err
 	}
 	r.mu.Lock()
@@ -333,9 +336,7 @@ func (r *Rooms) Message(start xml.StartElement, d *xml.Decoder) error {
 	if m.user.status("104") || m.user.status("173") { // 173: real JIDs are now shown to moderators only
 		rm.ours = false // an owner may have made it persistent
 		// The configuration changed, perhaps to open to all.
-		select {
-		case r.changed <- rm.jid:
-		default: // the queue is full; people who are removed are not announced to the others then, see Owner.Enforce
+		if !r.change(rm.jid) { // people who are removed are not announced to the others then, see Owner.Enforce
 			// In several forms, because ejabberd refuses all of one with a field that it does not have; see Owner.configure.
 			for _, form := range [][]setting{r.Owner.everywhere(r.Configuration), {noInvites}, {noUserInvites}} {
 				if err := r.Owner.Session.Send(r.Owner.iq(stanza.SetIQ, rm.jid).Wrap(configuration(form...))); err != nil {

@@ -19,8 +19,11 @@ import (
 // (lib-jitsi-meet JitsiConference.js, onMemberJoined).
 const Nick = "focus"
 
-// Resource is that of the JID as which usher is in rooms.
-const Resource = "usher"
+// Resource is that of the JID as which usher is in rooms. secondResource is for rooms_trust.go.
+const (
+	Resource       = "usher"
+	secondResource = "usher-2"
+)
 
 // atOnce is how many rooms are entered or looked at at a time while nobody waits for them.
 const atOnce = 8
@@ -52,7 +55,9 @@ var (
 // everything else may be called by any goroutine.
 type Rooms struct {
 	Options
-	self jid.JID // usher's real JID as an occupant
+	self    jid.JID // usher's real JID as an occupant
+	second  jid.JID // another resource of it, see rooms_trust.go
+	seconds string  // the same as text
 
 	mu    sync.Mutex
 	rooms map[string]*room // by bare JID
@@ -62,6 +67,7 @@ type Rooms struct {
 	// hanging are rooms, by bare JID, in which a grant may hang on a host. They are looked at every hostTick.
 	hanging  map[string]bool
 	removals removals
+	trusts   map[string]*trust // by domain of the MUC service; of this connection
 
 	// strays are rooms that sent something although they are not in rooms: the occupant of an earlier process is in them, or
 	// usher's occupant was removed. Run enters them again.
@@ -135,6 +141,8 @@ type room struct {
 	finishing bool            // it is in unneeded, or with finish
 	tried     map[string]bool // by bare JID: finish has taken back what others gave them
 	password  string
+	unsure    time.Time // when it was made on trust, if nobody has looked since; see rooms_trust.go
+	second    tried     // what became of usher's second resource there
 
 	keepUntil time.Time           // until then the room waits for the first person; zero once somebody came
 	occupants map[string]occupant // by nick, without usher
@@ -160,14 +168,18 @@ type occupant struct {
 func NewRooms(o Options) *Rooms {
 	o.clock()
 	self, _ := o.Owner.JID.WithResource(Resource) // an ASCII resource is always valid
+	second, _ := o.Owner.JID.WithResource(secondResource)
 	o.Owner.Occupant = self
 	return &Rooms{
 		Options:  o,
 		self:     self,
+		second:   second,
+		seconds:  second.String(),
 		rooms:    make(map[string]*room),
 		lost:     make(map[string]*room),
 		hanging:  make(map[string]bool),
 		removals: make(removals),
+		trusts:   make(map[string]*trust),
 		strays:   make(chan jid.JID, 1024),
 		changed:  make(chan jid.JID, 1024),
 		unneeded: make(chan jid.JID, 1024),
@@ -381,7 +393,7 @@ func (r *Rooms) prepare(ctx context.Context, rm *room, created, mayCreate bool) 
 				r.Warn(rm.jid, "could not write down the room, or make it temporary", err)
 			}
 		})
-		err = r.secure(ctx, rm.jid)
+		err = r.secure(ctx, rm, created)
 	}
 	if err != nil {
 		_ = r.leave(rm)
@@ -404,12 +416,14 @@ func (r *Rooms) inspect(ctx context.Context, rm *room, created, mayCreate bool) 
 	return r.search(ctx, rm)
 }
 
-// secure makes the room what it must be before anybody is told that it is there. A new room is locked until its owner has submitted
-// a form (XEP-0045 §10.1.2), and one that was there before may have been opened to all.
-func (r *Rooms) secure(ctx context.Context, j jid.JID) error {
-	err := r.Owner.Configure(ctx, j, r.Configuration)
+// secure makes the room what it must be before anybody is told that it is there, unless the service makes new rooms so. A new room may
+// be locked until its owner has submitted a form (XEP-0045 §10.1.2), and one that was there before may have been opened to all.
+func (r *Rooms) secure(ctx context.Context, rm *room, created bool) (err error) {
+	if !created || !r.isMade(ctx, rm) {
+		err = r.Owner.Configure(ctx, rm.jid, r.Configuration)
+	}
 	if err == nil && r.Try != nil {
-		err = r.Try(ctx, j)
+		err = r.Try(ctx, rm.jid)
 	}
 	return err
 }
@@ -417,7 +431,7 @@ func (r *Rooms) secure(ctx context.Context, j jid.JID) error {
 // join enters the room and reports whether that created it.
 func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 	for wait := firstWait; ; {
-		if err := r.Owner.Session.Send(r.joinStanza(rm)); err != nil {
+		if err := r.Owner.Session.Send(r.joinStanza(r.self, rm)); err != nil {
 			return false, err
 		}
 		select {
@@ -448,20 +462,23 @@ func (r *Rooms) join(ctx context.Context, rm *room) (created bool, err error) {
 	}
 }
 
-func (r *Rooms) leave(rm *room) error {
+func (r *Rooms) leave(rm *room) error { return r.Owner.Session.Send(r.leaveStanza(r.self, rm)) }
+
+// leaveStanza is the presence by which a resource of usher's leaves a room (XEP-0045 §7.14).
+func (r *Rooms) leaveStanza(self jid.JID, rm *room) xml.TokenReader {
 	to, _ := rm.jid.WithResource(rm.nick)
-	return r.Owner.Session.Send(stanza.Presence{Type: stanza.UnavailablePresence, From: r.self, To: to}.Wrap(nil))
+	return stanza.Presence{Type: stanza.UnavailablePresence, From: self, To: to}.Wrap(nil)
 }
 
-// joinStanza is the presence that enters a room (XEP-0045 §7.2).
-func (r *Rooms) joinStanza(rm *room) xml.TokenReader {
+// joinStanza is the presence by which a resource of usher's enters a room (XEP-0045 §7.2).
+func (r *Rooms) joinStanza(self jid.JID, rm *room) xml.TokenReader {
 	to, _ := rm.jid.WithResource(rm.nick)
 	// No history: what people said to each other is none of usher's business.
 	join := []xml.TokenReader{element.Empty("", "history", element.NewAttr("maxstanzas", "0"))}
 	if rm.password != "" {
 		join = append(join, element.Text("", "password", rm.password))
 	}
-	return stanza.Presence{From: r.self, To: to}.Wrap(element.New(NS, "x", join...))
+	return stanza.Presence{From: self, To: to}.Wrap(element.New(NS, "x", join...))
 }
 
 // begin drops what was known of an earlier room of the same name.
@@ -490,6 +507,16 @@ func (r *Rooms) learnBans(ctx context.Context, rm *room) error {
 		r.banned(rm, i, "", false)
 	}
 	return nil
+}
+
+// change has a room made what it must be, and reports whether that will happen.
+func (r *Rooms) change(j jid.JID) bool {
+	select {
+	case r.changed <- j:
+		return true
+	default: // the queue is full
+		return false
+	}
 }
 
 // forget drops the room, unless another one has taken its place. The caller holds mu.

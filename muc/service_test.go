@@ -38,6 +38,7 @@ type service struct {
 	asked          map[string]chan []byte // by id
 	asks           int
 	joins          int      // presences by which usher entered, or tried to
+	tries          int      // those of its second resource
 	ghosts         int      // people who were put out without the others in the room being told
 	arrivals       int      // people who came so far
 	actor          *seat    // who does what happens; nil if nobody is named
@@ -45,6 +46,7 @@ type service struct {
 	messages       []arrived
 	out            map[string][]string // by full JID: the status codes with which somebody was last taken out
 	chats          map[string]*chat
+	opens, locks   bool                              // new rooms are open to all, or locked until they are configured (lock.lib.lua)
 	ejabberd       bool                              // it does what ejabberd does instead; see server.go
 	observer       func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
 
@@ -65,6 +67,8 @@ type chat struct {
 	password     string            // usher is asked for it
 	main         *chat             // of a breakout room; its affiliations count (mod_muc_breakout_rooms.lua)
 	silent       bool              // answers nothing
+	locked       bool              // until it is configured
+	made         time.Time         // by usher
 	affiliations map[string]string // by bare JID
 	admins       map[string]bool   // by bare JID: admins of the service, who are owners and on no list
 	seats        []*seat
@@ -320,6 +324,8 @@ func (s *service) serve() bool {
 	case c != nil && c.silent:
 	case a.XMLName.Local == "message":
 		s.messages = append(s.messages, a)
+	case a.XMLName.Local == "presence" && a.From == secondly:
+		s.second(c, a, nick)
 	case a.XMLName.Local == "presence" && a.Type == "unavailable":
 		if c != nil {
 			if our := c.by(ourself); our != nil {
@@ -348,6 +354,7 @@ func (s *service) serve() bool {
 		s.result(a, c.form(s.ejabberd))
 	case a.Query.XMLName.Space == NSOwner:
 		s.result(a, "")
+		c.locked = false
 		for _, f := range a.Query.Form.Fields {
 			switch f.Var {
 			case fieldMembersOnly:
@@ -445,7 +452,7 @@ func (s *service) refuse(kind string, a arrived, typ, condition string) {
 func (s *service) enter(c *chat, address, nick, password string) {
 	created := c == nil
 	if created {
-		c = &chat{address: address, membersOnly: true, affiliations: map[string]string{us: "owner"}, given: map[string]time.Time{}}
+		c = &chat{address: address, membersOnly: !s.opens, locked: s.locks && !s.ejabberd, made: time.Now(), affiliations: map[string]string{us: "owner"}, given: map[string]time.Time{}}
 		s.chats[address] = c
 	}
 	our := c.by(ourself)
@@ -473,6 +480,33 @@ func (s *service) enter(c *chat, address, nick, password string) {
 		s.presence(c, our, false, "", "201")
 	} else {
 		s.presence(c, our, false, "")
+	}
+}
+
+// second is what a room does with usher's second resource, which leaves as soon as it has entered. It shares a nick with the first
+// (muc.lib.lua, handle_normal_presence). If the room has just ended, it makes one that ends at once.
+func (s *service) second(c *chat, a arrived, nick string) {
+	var our, taken *seat
+	if a.Type == "" {
+		s.tries++
+	}
+	if c != nil {
+		our, taken = c.by(ourself), c.named(nick)
+	}
+	switch {
+	case s.ejabberd:
+		panic("two resources of usher's in a room of ejabberd")
+	case a.Type == "" && c != nil && c.locked:
+		s.refuse("presence", a, "cancel", "item-not-found")
+	case taken != nil && taken != our:
+		if a.Type == "" {
+			s.refuse("presence", a, "cancel", "conflict")
+		}
+	default:
+		s.say("<presence from='%s' to='%s' type='%s'><x xmlns='%s'><item affiliation='owner' role='moderator'/><status code='110'/></x></presence>", a.To, secondly, a.Type, NSUser)
+		if our != nil {
+			s.presence(c, our, false, "")
+		}
 	}
 }
 
@@ -664,7 +698,7 @@ func (s *service) configure(c *chat, membersOnly bool) {
 // join is anybody else's way in; it reports whether they got in.
 func (s *service) join(c *chat, full, nick string) bool {
 	role := c.role(c.affiliation(full))
-	if role == "none" || c.named(nick) != nil || c.by(full) != nil {
+	if role == "none" || c.locked || c.named(nick) != nil || c.by(full) != nil {
 		return false
 	}
 	s.arrivals++

@@ -22,6 +22,7 @@ func (r *Rooms) Reset() []jid.JID {
 		r.lost[key] = rm
 	}
 	clear(r.rooms)
+	clear(r.trusts)
 	for _, rm := range r.lost {
 		was = append(was, rm.jid)
 	}
@@ -79,7 +80,7 @@ func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	}
 	is, enforced := r.Owner.Enforce(ctx, j, r.Configuration)
 	if err = errors.Join(err, enforced); err == nil && rm != nil {
-		err = r.noteSettings(ctx, rm, is)
+		err = errors.Join(r.noteSettings(ctx, rm, is), r.makeSure(ctx, rm, is))
 	}
 	if err == nil {
 		err = r.tryAgain(ctx, j)
@@ -146,14 +147,14 @@ func (r *Rooms) sweep() {
 		r.takeBack(rm)
 		r.leaveIfNeedless(rm)
 		if rm.open && rm.noteDue() {
-			select {
-			case r.changed <- rm.jid: // enforce writes it down
-			default:
-			}
+			r.change(rm.jid) // enforce writes it down
 		}
 	}
 	for _, rm := range r.lost {
 		r.stray(rm.jid)
+	}
+	for _, t := range r.trusts {
+		r.doubt(t)
 	}
 }
 
