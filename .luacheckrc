@@ -1,3 +1,3 @@
 std = "lua54"
-globals = { "module" }
-read_globals = { "prosody" }
+
+globals = { "module", "prosody" }
