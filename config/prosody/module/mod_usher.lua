@@ -82,7 +82,8 @@ end
 local whys = { ["301"] = "banned", ["303"] = "renamed", ["307"] = "kicked", ["321"] = "affiliation",
 	["322"] = "members-only", ["333"] = "error" };
 module:hook("muc-broadcast-presence", function (event)
-	local room, o, known, nick, role = event.room, event.occupant, told[event.room], event.occupant.nick, event.occupant.role;
+	local room, o, known, nick = event.room, event.occupant, told[event.room], event.occupant.nick;
+	local role = not event.stanza.attr.type and o.role or nil; -- people who change their nick leave with it
 	if not known or known.roles[nick] == role and (known.jids[nick] == o.jid or not role) then return; end
 	local was_jid, is_new, by, why = known.jids[nick], not known.roles[nick] or known.jids[nick] ~= o.jid, jid.bare(event.actor), nil;
 	known.roles[nick], known.jids[nick] = role, role and o.jid;

@@ -19,7 +19,9 @@ import (
 const (
 	service = "conference.meet.example.com"
 	room    = "standup@" + service
-	usher   = "focus@focus.meet.example.com"
+	plain   = "plain.meet.example.com" // a MUC service whose module tells nobody
+	domain  = "focus.meet.example.com"
+	usher   = "focus@" + domain
 	focus   = "focus@auth.meet.example.com"
 	xMUC    = `<x xmlns='http://jabber.org/protocol/muc'/>`
 )
@@ -32,31 +34,47 @@ type world struct {
 	asked int // questions to services
 }
 
-// start starts a Prosody with the module on the MUC service. Options are lines in front of all others.
+// start starts a Prosody with the module on the MUC service, and on another one that has no component to tell. Options are lines in
+// front of all others.
 func start(t *testing.T, options string) *world {
 	t.Helper()
 	t.Parallel()
-	folder := t.TempDir()
-	if _, err := module.Write(folder); err != nil {
-		t.Fatal(err)
-	}
-	s := prosodytest.Start(t, prosodytest.Options{
+	return startWith(t, prosodytest.Options{
 		Config: options + fmt.Sprintf(`
-plugin_paths = { %q }
 VirtualHost "auth.meet.example.com"
   authentication = "internal_hashed"
 VirtualHost "meet.example.com"
   authentication = "anonymous"
 Component %q "muc"
-  modules_enabled = { "usher" }
+  modules_enabled = { "usher", "usher_test" }
   usher_component = "focus.meet.example.com"
-%s  admins = { %q, %q }
+%[2]s  admins = { %[3]q, %[4]q }
+Component %[5]q "muc"
+  modules_enabled = { "usher", "usher_test" }
+%[2]s  admins = { %[3]q, %[4]q }
 Component "focus.meet.example.com"
   component_secret = "secret"
-`, folder, service, gate.Lines(gate.Rooms(true)), usher, focus),
+Component "other.meet.example.com"
+  component_secret = "secret"
+`, service, gate.Lines(gate.Rooms(true)), usher, focus, plain),
 		Users: map[string]string{focus: "pass"},
 	})
-	return &world{Server: s, t: t, usher: s.Component(t, "focus.meet.example.com", "secret")}
+}
+
+// startWith starts a Prosody that finds the module, and the one of testdata.
+func startWith(t *testing.T, o prosodytest.Options) *world {
+	t.Helper()
+	folder := t.TempDir()
+	if _, err := module.Write(folder); err != nil {
+		t.Fatal(err)
+	}
+	tests, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Config = fmt.Sprintf("plugin_paths = { %q, %q }\n", folder, tests) + o.Config
+	s := prosodytest.Start(t, o)
+	return &world{Server: s, t: t, usher: s.Component(t, domain, "secret")}
 }
 
 func (w *world) client() *prosodytest.Client {
@@ -197,6 +215,7 @@ func TestAdmins(t *testing.T) {
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
 	file := filepath.Join(folder, "mod_"+module.Name+".lua")
+	alias := func() string { return filepath.Join(folder, "mod_"+module.Alias+".lua") }
 	written := func(wantErr string) {
 		t.Helper()
 		got, err := module.Write(folder)
@@ -211,7 +230,10 @@ func TestWrite(t *testing.T) {
 		if err != nil || readErr != nil || statErr != nil || got != file || !bytes.Equal(content, module.Source) || stat.Mode().Perm() != 0o644 {
 			t.Fatal(got, err, readErr, stat)
 		}
-		if all, _ := os.ReadDir(folder); len(all) != 1 {
+		if content, err := os.ReadFile(alias()); err != nil || !bytes.Equal(content, module.AliasSource) {
+			t.Errorf("the old name: %q (%v)", content, err)
+		}
+		if all, _ := os.ReadDir(folder); len(all) != 2 {
 			t.Errorf("more than the module is left: %v", all)
 		}
 	}
@@ -233,6 +255,21 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%q has become %q (%v)", other, content, err)
 		}
 	}
+	// The same holds for the old name, where the module itself was before. If that is somebody else's, nothing is written.
+	put(string(module.Source))
+	if err := os.WriteFile(alias(), []byte("-- mod_"+module.Alias+", which comes with usher: an older one\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	written("")
+	put(first + "\n-- an older one\n")
+	if err := os.WriteFile(alias(), []byte("-- mine\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	written("mod_muc_affiliated_only.lua exists and is not usher's")
+	if content, err := os.ReadFile(file); err != nil || string(content) != first+"\n-- an older one\n" {
+		t.Errorf("the module has become %q (%v)", content, err)
+	}
+
 	// Prosody is another user, and can look into a folder that was made for it in spite of the umask.
 	defer syscall.Umask(syscall.Umask(0o077))
 	folder = filepath.Join(folder, "new", "deep", "er")
