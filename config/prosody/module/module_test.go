@@ -57,7 +57,8 @@ Component "focus.meet.example.com"
 Component "other.meet.example.com"
   component_secret = "secret"
 `, service, gate.Lines(gate.Rooms(true)), usher, focus, plain),
-		Users: map[string]string{focus: "pass"},
+		Users:    map[string]string{focus: "pass"},
+		LogLevel: "info", // debug takes half of the time
 	})
 }
 

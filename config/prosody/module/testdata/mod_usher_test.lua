@@ -14,7 +14,7 @@ end
 local env = setmetatable({ module = module, prosody = prosody }, { __index = _G });
 
 function env.events()
-	local all = events;
+	local all = table.concat(events, "\n");
 	events = {};
 	return all;
 end
