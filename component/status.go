@@ -2,6 +2,8 @@ package component
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"mellium.im/xmpp/version"
 
 	"github.com/xmpp-usher/usher/component/stream"
+	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
@@ -27,6 +30,9 @@ type Status struct {
 	Queued, UnderWay, Slow, Held, Waiting int
 	// Rooms, Grants, Hosts and Occupants are how many there are: open rooms, live rights in them, hosts inside, and people inside in all.
 	Rooms, Grants, Hosts, Occupants int
+	// Modules are how the MUC services stand that have usher's module, and those that are to have it (rooms.enforcement: module), by
+	// domain. Where usher is the focus itself, the module takes what usher gives, and is not asked to tell.
+	Modules []muc.ToldStatus
 	// Behind is "jicofo" where usher stands in front of one, otherwise empty. Jicofo says of it "online", "offline" or "silent" (it is
 	// online, and has left the last question without an answer).
 	Behind, Jicofo string
@@ -43,6 +49,8 @@ func (c *Component) Status() Status {
 	s.Held = c.held.n
 	c.held.mu.Unlock()
 	s.Grants = c.ledger.count()
+	s.Modules = slices.DeleteFunc(c.told.Services(), func(m muc.ToldStatus) bool { return c.o.MembersOnly && !m.Takes })
+	slices.SortFunc(s.Modules, func(a, b muc.ToldStatus) int { return strings.Compare(a.Domain, b.Domain) })
 	c.watch.status(&s)
 	if before, ok := c.mode.(*beforeJicofo); ok {
 		s.Behind, s.Jicofo = "jicofo", before.relay.status()

@@ -11,7 +11,7 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-var errUnguarded = fmt.Errorf("%w: load mod_muc_affiliated_only on the MUC service (usher config prosody --module), "+
+var errUnguarded = fmt.Errorf("%w: load mod_usher on the MUC service (usher config prosody --module), "+
 	"or set rooms.enforcement: members-only", muc.ErrOpen)
 
 // stranger learns whether the server keeps strangers out. Where rooms are not members-only, a module of the server must do that.

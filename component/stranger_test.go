@@ -20,7 +20,7 @@ func TestUnguarded(t *testing.T) {
 				t.Errorf("the host is told %s", got)
 			}
 		}
-		if said := g.logged("request").ContextMap(); said["reason"] != "room-unavailable" || !strings.Contains(said["error"].(string), "mod_muc_affiliated_only") {
+		if said := g.logged("request").ContextMap(); said["reason"] != "room-unavailable" || !strings.Contains(said["error"].(string), "mod_usher") {
 			t.Errorf("the log says %v", said)
 		}
 	}, own, relay)
@@ -56,7 +56,7 @@ func TestUnguardedLater(t *testing.T) {
 			g.inTime("the room is members-only again", func() bool { return g.configured(host, room, membersOnlyField) == "1" })
 			intruder.out(room)
 		}
-		if said := g.logged("the room is made members-only").ContextMap(); !strings.Contains(said["error"].(string), "mod_muc_affiliated_only") {
+		if said := g.logged("the room is made members-only").ContextMap(); !strings.Contains(said["error"].(string), "mod_usher") {
 			t.Errorf("the log says %v", said)
 		}
 	}, own, ejabberd, relay)

@@ -2,6 +2,7 @@ package component
 
 import (
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func TestWatchCounts(t *testing.T) {
 	}
 	w.sweep(now.Add(comesBack + time.Second))
 	s = Status{}
-	if w.status(&s); s != (Status{}) || len(w.rooms) != 0 {
+	if w.status(&s); !reflect.DeepEqual(s, Status{}) || len(w.rooms) != 0 {
 		t.Errorf("%+v, %d rooms", s, len(w.rooms))
 	}
 }

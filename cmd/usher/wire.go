@@ -26,6 +26,7 @@ import (
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -476,8 +477,9 @@ func examination(c *config.Config, p auth.Policy, remote *keys.Cache) doctor.Opt
 		Breakout: c.Rooms.Breakout,
 		Jicofo:   c.Jicofo.JID,
 
-		Module:    c.Rooms.Enforcement == config.Module,
-		Autostart: c.Lobby.Autostart == config.AutostartHost,
+		Module:        c.Rooms.Enforcement == config.Module,
+		ModuleVersion: module.Version,
+		Autostart:     c.Lobby.Autostart == config.AutostartHost,
 
 		EnforceRoles: c.Jicofo.EnforceRoles,
 		Shared:       c.Store.Shared(),

@@ -138,7 +138,7 @@ func TestWire(t *testing.T) {
 		Server: c.XMPP.Server, Domain: c.XMPP.Domain, Secret: []byte(componentSecret),
 		Services: c.Rooms.Services, VHosts: []jid.JID{jid.MustParse("example.com"), jid.MustParse("guest.example.com")},
 		Lobby: c.Rooms.Lobby, Breakout: c.Rooms.Breakout, Jicofo: c.Jicofo.JID,
-		Module: true, Autostart: true, EnforceRoles: true,
+		Module: true, ModuleVersion: "1", Autostart: true, EnforceRoles: true,
 		Issuers: []doctor.Issuer{{Name: "my_app of example.com", Secrets: []int{len(appSecret), 7}}},
 		Leeway:  time.Second,
 	}); !reflect.DeepEqual(examine, want) {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"mellium.im/xmpp/jid"
 )
@@ -94,6 +95,9 @@ var checks = []struct {
 	{of(func(o Options) []jid.JID { return []jid.JID{o.Breakout} }), []check{
 		{"breakout", []string{answers}, (*examination).service},
 	}},
+	{of(func(o Options) []jid.JID { return append(slices.Clone(o.Services), o.Breakout) }), []check{
+		{module, []string{answers, "service", "breakout", "room-stranger"}, (*examination).module},
+	}},
 	{once, []check{
 		{stays, []string{answers}, (*examination).stays},
 	}},
@@ -102,10 +106,11 @@ var checks = []struct {
 	}},
 }
 
-// Three checks have a special place in the order. Nothing can be asked unless answers holds, and only stays tells what happens to
-// the connection later. standby may end the connection.
+// Some checks have a special place. Nothing can be asked unless answers holds, and only stays tells what happens to the connection
+// later. standby may end the connection. module is about something that need not be there.
 const (
 	answers = "answers"
+	module  = "module"
 	stays   = "stays"
 	standby = "standby"
 )

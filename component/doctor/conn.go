@@ -31,6 +31,9 @@ type conn struct {
 	*stream.Stream
 	domain jid.JID
 
+	told  *muc.Told     // what usher's module tells
+	tells chan struct{} // takes that it has told of all rooms
+
 	inbox  sync.Mutex
 	heard  []presence
 	of     map[string]int // how many of heard each domain has sent
@@ -58,7 +61,20 @@ func dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*c
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Stream: s, domain: domain, of: make(map[string]int)}, nil
+	c := &conn{Stream: s, domain: domain, of: make(map[string]int), tells: make(chan struct{}, 1)}
+	c.told = muc.NewTold(muc.ToldOptions{
+		Session: s, From: address(domain, muc.Nick, "").Bare(), Mirror: true,
+		News: func(n muc.News) {
+			if n.Kind == muc.NewsTells {
+				select {
+				case c.tells <- struct{}{}:
+				default:
+				}
+			}
+		},
+		Warn: func(jid.JID, string, error) {}, // the doctor says what follows from it
+	})
+	return c, nil
 }
 
 // run reads and writes until ctx ends, then writes what is queued, closes the stream in good order, and returns nil. If the
@@ -155,6 +171,8 @@ func (c *conn) take(st stream.Stanza) {
 			p.from, p.to, p.id = from.JID, to.JID, st.Attr("id")
 			c.hear(p)
 		}
+	case "message":
+		_, _ = c.told.Hear(from.JID, st.Start, st.Body) // what it cannot read, it misses
 	case "iq":
 		if c.Answer(st) {
 			return

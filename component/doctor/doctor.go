@@ -22,7 +22,7 @@ import (
 const (
 	// patience is how long the server may take for one answer.
 	patience = 5 * time.Second
-	// limit is how long a whole examination may take, without Options.Starting and Options.Watch.
+	// limit is how long a whole examination may take, without Options.Starting, Options.Telling and Options.Watch.
 	limit = time.Minute
 	// debianChangelog is where Debian says what its package of Prosody mends.
 	debianChangelog = "/usr/share/doc/prosody/changelog.Debian.gz"
@@ -38,9 +38,11 @@ type Options struct {
 	Services, VHosts []jid.JID
 	// Lobby and Breakout are Jitsi's MUC services of that kind. Jicofo is the bare JID of the focus.
 	Lobby, Breakout, Jicofo jid.JID
-	// Module says that mod_muc_affiliated_only keeps strangers out of open rooms; otherwise rooms are members-only for life.
+	// Module says that usher's module, mod_usher, keeps strangers out of open rooms; otherwise rooms are members-only for life.
 	// Autostart says that usher switches the lobby on.
 	Module, Autostart bool
+	// ModuleVersion is the version of usher's module that comes with this usher, a number.
+	ModuleVersion string
 	// Shared says that several ushers share a store, so that one takes over from the other.
 	Shared bool
 	// EnforceRoles says that usher takes ownership back from owners that Jicofo made.
@@ -48,6 +50,8 @@ type Options struct {
 	// Opening is how long Jicofo may take to open a room, 15 s if zero. Electing is how long Jicofo may take to make a newcomer an
 	// owner, 3 s if zero: it does so at once, but in another thread than the one that answers questions.
 	Opening, Electing time.Duration
+	// Telling is how long usher's module may take to tell of all rooms, 30 s if zero.
+	Telling time.Duration
 	// Starting is how long Jicofo may take to come online, 20 s if zero.
 	Starting time.Duration
 	// Issuers sign the tokens that count, and Sources have their keys.
@@ -121,9 +125,10 @@ func Run(ctx context.Context, o Options, report func(Check)) error {
 		o.Now = time.Now
 	}
 	o.Opening, o.Electing, o.Starting = cmp.Or(o.Opening, opening), cmp.Or(o.Electing, electing), cmp.Or(o.Starting, starting)
+	o.Telling = cmp.Or(o.Telling, telling)
 	o.Changelog = cmp.Or(o.Changelog, debianChangelog)
 	x := newExamination(o)
-	bounded, cancel := context.WithTimeout(ctx, limit+o.Starting+o.Watch)
+	bounded, cancel := context.WithTimeout(ctx, limit+o.Starting+2*o.Telling+o.Watch)
 	defer cancel()
 	x.examine(bounded, func(c Check) {
 		if ctx.Err() == nil {

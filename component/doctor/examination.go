@@ -64,6 +64,9 @@ func (x *examination) examine(ctx context.Context, report func(Check)) {
 func (x *examination) make(ctx context.Context, c check, s subject) finding {
 	skip := func(guilty, why string) finding {
 		x.blame[c.code+" "+s.name] = guilty
+		if c.code == module && !x.o.Module {
+			return finding{}
+		}
 		return skipped(why)
 	}
 	for _, need := range c.needs {

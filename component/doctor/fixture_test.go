@@ -19,6 +19,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component/doctor"
 	"github.com/xmpp-usher/usher/config/gate"
+	usher "github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
@@ -66,20 +67,22 @@ func withModule(t *testing.T) string {
 	}
 	return strings.NewReplacer(
 		"plugin_paths = { ", fmt.Sprintf("plugin_paths = { %q, ", folder),
-		"muc_room_default_members_only = true", `modules_enabled = { "muc_affiliated_only" }`,
+		"muc_room_default_members_only = true", `modules_enabled = { "usher" }; usher_component = "`+domain+`"`,
 		`admins = { "focus@`+domain+`", `, `admins = { "focus@`+domain+`", "`+domain+`", `,
+		`Component "breakout.meet.example.com" "muc"`, `Component "breakout.meet.example.com" "muc"
+  modules_enabled = {"usher"}; usher_component = "`+domain+`"`,
 	).Replace(whole(t))
 }
 
 // asJitsi loads stand-ins for the plugins of Jitsi that are in the doctor's way. muc_meeting_id lets nobody change the affiliation
 // of a JID with the node focus. The lobby refuses everybody without a display name in a members-only room.
 func asJitsi(config string) string {
-	muc, module, _ := strings.Cut(config, `modules_enabled = { "muc_affiliated_only" }`)
+	muc, module, _ := strings.Cut(config, `modules_enabled = { "usher" }`)
 	if module == "" {
 		muc, module, _ = strings.Cut(config, "muc_room_default_members_only = true")
 		module = `modules_enabled = { "prosodytest_meeting_id" }; muc_room_default_members_only = true` + module
 	} else {
-		module = `modules_enabled = { "prosodytest_meeting_id", "muc_affiliated_only" }` + module
+		module = `modules_enabled = { "prosodytest_meeting_id", "usher" }` + module
 	}
 	return `muc_mapper_domain_base = "meet.example.com"` + "\n" + strings.Replace(muc+module, `VirtualHost "meet.example.com"`, `VirtualHost "meet.example.com"
   modules_enabled = { "prosodytest_lobby" }
@@ -126,7 +129,7 @@ func admit(t *testing.T, module, jitsi bool, old, new string) *patient {
 		VHosts:   []jid.JID{jid.MustParse("meet.example.com"), jid.MustParse("guest.meet.example.com")},
 		Lobby:    jid.MustParse("lobby.meet.example.com"), Breakout: jid.MustParse("breakout.meet.example.com"),
 		Jicofo: jid.MustParse(jicofo),
-		Module: module, Autostart: module,
+		Module: module, ModuleVersion: usher.Version, Autostart: module,
 		Issuers:   []doctor.Issuer{{Name: "my_app", Secrets: []int{40}}},
 		Sources:   []doctor.Source{listed([]auth.Key{{ID: "k1"}, {}}, nil)},
 		Leeway:    time.Minute,
@@ -210,7 +213,7 @@ func (p *patient) examined() []doctor.Check {
 // order are the checks, in order.
 var order = strings.Fields(`secret app-secret keys port handshake conflict answers vhost guest-vhost version clock jicofo service creation
 	room-create room-jicofo room-owner room-switch room-born jicofo-auth jicofo-owner room-configure room-stranger room-member room-moderators
-	room-persistent room-withdraw room-end lobby lobby-room lobby-gate breakout stays`)
+	room-persistent room-withdraw room-end lobby lobby-room lobby-gate breakout module breakout-module stays`)
 
 // after are the checks that follow a check and need the server.
 func after(code string) string {
@@ -226,8 +229,11 @@ func (p *patient) found(got []doctor.Check, want map[doctor.Status]string) {
 		if code == "clean" {
 			continue
 		}
-		if c.Of == "guest.meet.example.com" {
+		switch {
+		case c.Of == "guest.meet.example.com":
 			code = "guest-vhost"
+		case code == "module" && c.Of == "breakout.meet.example.com":
+			code = "breakout-module"
 		}
 		table = append(table, string(c.Status)+" "+code)
 		if (c.Status == doctor.OK || c.Status == doctor.Skip) && c.Mend != "" {
@@ -239,6 +245,10 @@ func (p *patient) found(got []doctor.Check, want map[doctor.Status]string) {
 		switch code {
 		case "version":
 			status = p.advisory()
+		case "module", "breakout-module": // said only if the module is there, or is to be
+			if !p.o.Module {
+				continue
+			}
 		case "room-switch": // made only if usher switches the lobby on
 			if skipped := strings.Contains(" "+want[doctor.Skip]+" ", " room-switch "); !p.o.Autostart && !skipped {
 				continue

@@ -261,7 +261,7 @@ func (x *examination) keepsOut(ctx context.Context, s subject) finding {
 		// A list below the component would replace the global one, and Jitsi's modules with it.
 		return fail(below(s, "add "+gate.Quote(gate.Module)+" to modules_enabled")+
 			" (usher config prosody --output FILE writes the whole list), and put its file into a folder of plugin_paths (--module DIR)",
-			"mod_muc_affiliated_only is not loaded on %s: anybody can enter", s.name)
+			"mod_usher is not loaded on %s: anybody can enter", s.name)
 	case err == nil:
 		if form, err := x.configuration(ctx, room, x.focus.Bare()); err == nil && !membersOnly(form) {
 			return fail("", "somebody without an affiliation enters, because usher cannot make the room members-only")

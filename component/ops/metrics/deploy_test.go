@@ -194,7 +194,7 @@ func (*heard) Helper()                 {}
 func (h *heard) Errorf(string, ...any) { *h++ }
 
 // open are the labels with values that the test's usher does not have all.
-var open = []string{"vhost", "tenant", "source", "hook", "path", "method", "status", "kind"}
+var open = []string{"vhost", "service", "tenant", "source", "hook", "path", "method", "status", "kind"}
 
 // check finds what an expression asks for that is not exported.
 func (e exported) check(t reporter, where, expr string) {
@@ -385,6 +385,12 @@ var cases = []struct {
 	{"UsherRestarting", false, map[string]string{`process_start_time_seconds{job="usher"}`: "0x160 1x20"}},
 	{"UsherJicofoDown", true, map[string]string{`usher_jicofo_up`: "1x175 0x5"}},
 	{"UsherJicofoDown", false, map[string]string{`usher_jicofo_up`: "1x180"}},
+	{"UsherModuleMissing", true, map[string]string{`usher_connected`: "1x180", `usher_module_takes{service="a"}`: "1x180", `usher_module_takes{service="b"}`: "1x160 0x20"}},
+	{"UsherModuleMissing", false, map[string]string{`usher_connected`: "1x160 0x20", `usher_module_takes{service="a"}`: "1x160 0x20"}},
+	{"UsherModuleSilent", true, map[string]string{`usher_module_takes{service="a"}`: "1x180", `usher_module_tells{service="a"}`: "1x160 0x20"}},
+	{"UsherModuleSilent", false, map[string]string{`usher_module_takes{service="a"}`: "0x180", `usher_module_tells{service="a"}`: "0x180"}},
+	{"UsherModuleGaps", true, map[string]string{`usher_module_gaps_total`: "0x160 0+1x20"}},
+	{"UsherModuleGaps", false, map[string]string{`usher_module_gaps_total`: "0x160 1x20"}},
 	{"UsherCannotAdmit", true, map[string]string{`usher_decisions_total{class="server", reason="room-unavailable"}`: "0x160 0+2x20"}},
 	{"UsherCannotAdmit", false, map[string]string{`usher_decisions_total{class="server", reason="stopping"}`: "0+2x180"}},
 	{"UsherManyRefusals", true, map[string]string{

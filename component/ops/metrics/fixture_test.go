@@ -20,6 +20,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/ops/metrics"
+	"github.com/xmpp-usher/usher/muc"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -51,6 +52,10 @@ func everything(t testing.TB) *metrics.Metrics {
 			Connected: true, Since: time.Unix(1000, 0), Server: "Prosody 13.0.5", Address: "127.0.0.1:5347", Domain: "focus.example.com",
 			Reconnects: 1, StanzasIn: 2, StanzasOut: 3, BytesIn: 4, BytesOut: 5, Queued: 6, UnderWay: 7, Slow: 8, Held: 9, Waiting: 10,
 			Rooms: 11, Grants: 12, Hosts: 13, Occupants: 14, Behind: "jicofo", Jicofo: "online",
+			Modules: []muc.ToldStatus{
+				{Domain: "breakout.example.com"},
+				{Domain: "conference.example.com", Version: "1", Takes: true, Tells: true, Rooms: 11, Gaps: 2},
+			},
 		},
 		stats: component.Snapshot{Events: map[component.Event]int64{component.EventPanic: 15}},
 		rooms: []component.RoomSummary{

@@ -8,7 +8,7 @@
 // Clients choose rooms, tenants and tokens, so no label has a text of theirs as it comes. Each label has few values:
 //
 //   - verdict, reason, class, op, kind, event, result, by, host and as are closed lists;
-//   - vhost is one of the configuration's, or empty;
+//   - vhost is one of the configuration's, or empty, and service is one of its MUC services;
 //   - tenant is one of the first 100 tenants with rooms into which somebody was let in. All others count as "other", so that refused
 //     clients cannot use up the hundred. There are about 5,000 series with a tenant at most. Without a tenant it is empty;
 //   - source (of keys), hook (of webhooks), method and path (of the API) come from the configuration and the program, and are cut off at

@@ -74,11 +74,15 @@ var (
 	connectedAt = desc("usher_connection_start_time_seconds", "Since when usher is connected, or is not; missing before the first connection.")
 	connection  = desc("usher_connection_info", "The connection: always 1. The label server is the XMPP server's software, once it is known.", "domain", "address", "server")
 	jicofo      = desc("usher_jicofo_up", "Whether the Jicofo behind usher answers; missing where usher is the focus itself.")
-	reconnects  = desc("usher_reconnects_total", "How often usher has connected again.")
-	stanzasIn   = desc("usher_received_stanzas_total", "Stanzas that came from the XMPP server.")
-	stanzasOut  = desc("usher_sent_stanzas_total", "Stanzas that were sent to the XMPP server.")
-	bytesIn     = desc("usher_received_bytes_total", "Bytes that came from the XMPP server.")
-	bytesOut    = desc("usher_sent_bytes_total", "Bytes that were sent to the XMPP server.")
+	moduleTakes = desc("usher_module_takes", "Whether usher's module in Prosody takes what usher gives, by MUC service. Missing where there is to be no module.", "service")
+	moduleTells = desc("usher_module_tells", "Whether usher's module in Prosody tells of all rooms, so that usher asks nothing, by MUC service. Missing where there is "+
+		"to be no module, and where usher is the focus itself.", "service")
+	moduleGaps = desc("usher_module_gaps_total", "How often something that usher's module told was lost, so that usher has asked for all again.")
+	reconnects = desc("usher_reconnects_total", "How often usher has connected again.")
+	stanzasIn  = desc("usher_received_stanzas_total", "Stanzas that came from the XMPP server.")
+	stanzasOut = desc("usher_sent_stanzas_total", "Stanzas that were sent to the XMPP server.")
+	bytesIn    = desc("usher_received_bytes_total", "Bytes that came from the XMPP server.")
+	bytesOut   = desc("usher_sent_bytes_total", "Bytes that were sent to the XMPP server.")
 
 	queued  = desc("usher_requests_queued", "Requests that wait for their turn to be decided.")
 	running = desc("usher_requests_running", "Requests that are being decided.")
@@ -114,7 +118,7 @@ var (
 // Describe implements prometheus.Collector.
 func (s *scraped) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		active, connected, connectedAt, connection, jicofo, reconnects, stanzasIn, stanzasOut, bytesIn, bytesOut, queued, running, slow, held,
+		active, connected, connectedAt, connection, jicofo, moduleTakes, moduleTells, moduleGaps, reconnects, stanzasIn, stanzasOut, bytesIn, bytesOut, queued, running, slow, held,
 		waiting, longestWait, rooms, locked, occupants, grants, counted, storeBytes, storeLimit, storeRecords, keysKnown, keysFetched, keysEnd,
 		keysFailed, auditDropped, hookQueued, hookSent, hookFailed, hookDead, hookStopped,
 	} {
@@ -180,6 +184,7 @@ func (t told) connection(s component.Status) {
 	if s.Behind != "" {
 		t.gauge(jicofo, truth(s.Jicofo == "online"))
 	}
+	t.modules(s)
 	t.counter(reconnects, s.Reconnects)
 	t.counter(stanzasIn, s.StanzasIn)
 	t.counter(stanzasOut, s.StanzasOut)
@@ -190,6 +195,23 @@ func (t told) connection(s component.Status) {
 	t.gauge(slow, float64(s.Slow))
 	t.gauge(held, float64(s.Held))
 	t.gauge(grants, float64(s.Grants))
+}
+
+// modules tells how usher's module stands in Prosody.
+func (t told) modules(s component.Status) {
+	gaps, seen := 0, map[string]bool{}
+	for _, m := range s.Modules {
+		service := label(m.Domain)
+		if gaps += m.Gaps; seen[service] || len(seen) == most {
+			continue
+		}
+		seen[service] = true
+		t.gauge(moduleTakes, truth(m.Takes), service)
+		if s.Behind != "" {
+			t.gauge(moduleTells, truth(m.Tells), service)
+		}
+	}
+	t.counter(moduleGaps, int64(gaps))
 }
 
 // rooms tells what is true of all rooms together.

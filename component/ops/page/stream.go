@@ -56,7 +56,7 @@ type state struct {
 func (p *page) state() state {
 	s := state{Level: "well", Headline: "All is well", Version: p.o.Version, Now: p.o.Now()}
 	if source := p.o.Active(); source != nil {
-		s.fill(source.Status())
+		s.fill(source.Status(), s.Now)
 	} else {
 		s.Level, s.Headline, s.Checks = "standby", "Standing by: another usher is active", []ops.Check{}
 	}
@@ -69,7 +69,7 @@ func (p *page) state() state {
 }
 
 // fill tells what the component does. Whether it is connected comes from there, not from the checks, which are a second old.
-func (s *state) fill(status component.Status) {
+func (s *state) fill(status component.Status, now time.Time) {
 	s.Domain, s.Connected, s.Since = status.Domain, status.Connected, moment(status.Since)
 	s.Reconnects, s.Queued, s.Held, s.Slow, s.Waiting = status.Reconnects, status.Queued, status.Held, status.Slow, status.Waiting
 	s.Rooms, s.Hosts, s.Occupants = status.Rooms, status.Hosts, status.Occupants
@@ -88,6 +88,30 @@ func (s *state) fill(status component.Status) {
 		s.Checks = append(s.Checks, ops.Check{Name: status.Behind, Says: "is online, and has left the last question without an answer"})
 	default:
 		s.Checks = append(s.Checks, ops.Check{Name: status.Behind, OK: status.Jicofo == "online", Says: cmp.Or(status.Jicofo, "not seen yet")})
+	}
+	if status.Connected {
+		s.modules(status, now)
+	}
+}
+
+// moduleWithin is how long after usher has connected its module in Prosody may take to answer.
+const moduleWithin = 10 * time.Second
+
+// modules tells how usher's module stands in Prosody. One that does not tell is no trouble, because usher asks the rooms instead.
+func (s *state) modules(status component.Status, now time.Time) {
+	for _, m := range status.Modules {
+		c := ops.Check{Name: "module", OK: m.Takes || now.Sub(status.Since) < moduleWithin}
+		switch {
+		case !m.Takes:
+			c.Says = "does not answer on " + m.Domain + ": run usher config prosody --check"
+		case m.Tells:
+			c.Says = fmt.Sprintf("version %s tells of %d rooms on %s", m.Version, m.Rooms, m.Domain)
+		case status.Behind != "":
+			c.Says = fmt.Sprintf("version %s does not tell of the rooms on %s, so usher asks them", m.Version, m.Domain)
+		default:
+			c.Says = fmt.Sprintf("version %s on %s", m.Version, m.Domain)
+		}
+		s.Checks = append(s.Checks, c)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/ops/page"
+	"github.com/xmpp-usher/usher/muc"
 )
 
 // follower reads the stream of events, as a page does.
@@ -131,7 +132,24 @@ func TestState(t *testing.T) {
 	})
 	s.change(func() { s.status.Jicofo = "online" })
 	f.until("all is well", func(e stateEvent) bool { return e.Level == "well" && e.Checks[1].OK })
-	s.change(func() { s.standby = true })
+	s.change(func() { s.status.Modules = []muc.ToldStatus{{Domain: "conference.meet.example.com"}} })
+	f.until("a module that is not there", func(e stateEvent) bool {
+		return e.Headline == "Trouble: module" && strings.Contains(e.Checks[2].Says, "does not answer on conference.meet.example.com")
+	})
+	s.change(func() { s.status.Since = time.Now() })
+	f.until("a module that was not asked yet", func(e stateEvent) bool { return e.Level == "well" })
+	s.change(func() {
+		s.status.Since = time.Unix(1000, 0)
+		s.status.Modules = []muc.ToldStatus{{Domain: "conference.meet.example.com", Version: "1", Takes: true}}
+	})
+	f.until("a module that does not tell", func(e stateEvent) bool {
+		return e.Level == "well" && strings.Contains(e.Checks[2].Says, "does not tell")
+	})
+	s.change(func() {
+		s.status.Modules = []muc.ToldStatus{{Domain: "conference.meet.example.com", Version: "1", Takes: true, Tells: true, Rooms: 3}}
+	})
+	f.until("a module that tells", func(e stateEvent) bool { return strings.Contains(e.Checks[2].Says, "tells of 3 rooms") })
+	s.change(func() { s.status.Modules, s.standby = nil, true })
 	f.until("standby", func(e stateEvent) bool { return e.Level == "standby" && e.Domain == "" && e.Waiting == 0 })
 	s.change(func() { s.checks[0].OK = false })
 	f.until("standby without a store", func(e stateEvent) bool { return e.Headline == "Trouble: store" })
