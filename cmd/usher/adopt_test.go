@@ -321,7 +321,7 @@ func TestAdoptDocker(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	unchanged(t, before, filed(t, here+"/meet", here+"/config"))
-	r := inDocker(t, here, &ran, func(a *adoption) { a.apply, a.restart, a.authentication = true, true, "jitsi-anonymous" })
+	r := inDocker(t, here, &ran, func(a *adoption) { a.apply, a.restart = true, true })
 	if r.status != 0 || !strings.Contains(r.stdout, "ok    file             Prosody's files make the gate\n") {
 		t.Fatalf("%+v", r)
 	}

@@ -165,7 +165,7 @@ func TestWriteModule(t *testing.T) {
 	write(t, "zz-usher.cfg.lua", prosodyLines(t))
 	r := configProsodyCommand(t, "--module", ".")
 	here := workingDir(t)
-	if r.status != 0 || !strings.Contains(r.stdout, here+"/mod_muc_affiliated_only.lua is written") {
+	if r.status != 0 || !strings.Contains(r.stdout, here+"/mod_usher.lua is written") {
 		t.Fatalf("%+v", r)
 	}
 	// The lines load the module, so the output names only the folder to add.
@@ -178,20 +178,22 @@ func TestWriteModule(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	if r := configProsodyCommand(t, "prosody.cfg.lua"); r.status != 1 ||
-		!strings.Contains(r.stdout, "the module muc_affiliated_only is not loaded") {
+		!strings.Contains(r.stdout, "the module usher is not loaded") {
 		t.Errorf("%+v", r)
 	}
 
 	edit(t, "prosody.cfg.lua", "admins = { }", "admins = { }\nplugin_paths = { \""+here+"\" }")
 	edit(t, "conf.d/meet.example.com.cfg.lua", "plugin_paths = ", "other_paths = ")
 	r = configProsodyCommand(t, "--module", ".")
-	if want := here + "/mod_muc_affiliated_only.lua is written. The lines that \"usher config prosody --output\" writes load it.\n"; r.status != 0 || r.stdout != want {
+	if want := here + "/mod_usher.lua is written. The lines that \"usher config prosody --output\" writes load it.\n"; r.status != 0 || r.stdout != want {
 		t.Errorf("%+v", r)
 	}
 
-	write(t, "mod_muc_affiliated_only.lua", "-- mine\n")
-	if r := configProsodyCommand(t, "--module", "."); r.status != 1 || !strings.Contains(r.stderr, "is not usher's") {
-		t.Errorf("%+v", r)
+	for _, name := range []string{"mod_muc_affiliated_only.lua", "mod_usher.lua"} {
+		write(t, name, "-- mine\n")
+		if r := configProsodyCommand(t, "--module", "."); r.status != 1 || !strings.Contains(r.stderr, name+" exists and is not usher's") {
+			t.Errorf("%s: %+v", name, r)
+		}
 	}
 	for _, args := range [][]string{{"--module", ""}, {"--module", ".", "prosody.cfg.lua"}} {
 		if r := configProsodyCommand(t, args...); r.status != statusUsage {

@@ -173,7 +173,7 @@ func TestReadmeDebian(t *testing.T) {
 	write(t, root+"/etc/jitsi/jicofo/jicofo.conf", "jicofo { }\n")
 	shell(t, root, root+"/src", blocks(t, deployed, "You run Jitsi on Debian", "sh")[0])
 	made(t, "-c", root+"/etc/usher/usher.yaml", root+"/etc/prosody/prosody.cfg.lua")
-	if _, err := os.Stat(root + "/usr/local/lib/prosody/modules/mod_muc_affiliated_only.lua"); err != nil {
+	if _, err := os.Stat(root + "/usr/local/lib/prosody/modules/mod_usher.lua"); err != nil {
 		t.Error(err)
 	}
 }
@@ -246,7 +246,7 @@ func TestReadmeDocker(t *testing.T) {
 	}
 	write(t, root+"/meet/usher/prosody/usher.cfg.lua", string(lines))
 	made(t, "-c", root+"/meet/.env", "-c", root+"/meet/usher/usher.yaml", root+"/meet/usher/prosody/prosody.cfg.lua")
-	if _, err := os.Stat(filepath.Join(root, "/home/.jitsi-meet-cfg/prosody/prosody-plugins-custom/mod_muc_affiliated_only.lua")); err != nil {
+	if _, err := os.Stat(filepath.Join(root, "/home/.jitsi-meet-cfg/prosody/prosody-plugins-custom/mod_usher.lua")); err != nil {
 		t.Error(err)
 	}
 }
