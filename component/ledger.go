@@ -36,8 +36,11 @@ type ledger struct {
 	// order keeps a new grant from being crossed out because an earlier one of the same person has ended.
 	order  sync.RWMutex
 	mu     sync.Mutex
-	ended  map[string]bool // keys of grants that have ended and are still written down
-	some   chan struct{}   // has an entry if there are any
+	begun  map[string]*begun // by key of a grant: see begun.go
+	writes sync.WaitGroup    // of those
+	ended  map[string]bool   // keys of grants that have ended and are still written down
+	untold []string          // keys of sessions that are written down, and that nobody was told of
+	some   chan struct{}     // has an entry if there are any of these
 	warned map[store.Kind]time.Time
 	rooms  map[string]map[string]*live // by room and person
 	lobby  map[string]map[string]*live // the same of people who were left to lobbies
@@ -45,7 +48,7 @@ type ledger struct {
 
 func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 	return &ledger{
-		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
+		store: s, log: log, counts: counts, begun: make(map[string]*begun), ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
 		rooms: make(map[string]map[string]*live), lobby: make(map[string]map[string]*live), endings: newEndings(),
 		seats: newSeats(store.Seats{Store: s, Keeper: rand.Text()}, time.Now),
 	}
@@ -55,7 +58,9 @@ func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 type session struct {
 	id     string // empty if the store has no space for it
 	record store.Record
-	done   bool // it is written down, or the store has no space for it
+	begun  *begun // the write that has it, if that began early
+	done   bool   // it is written down, or the store has no space for it
+	told   bool   // its person is told of it
 }
 
 // put writes records down, except those that the store has no space for, and returns the kinds of those: a full store refuses
@@ -112,13 +117,14 @@ func (l *ledger) without(k store.Kind, err error) {
 
 // session writes a session down unless that is done, and returns its id; none if the store has no space for it.
 func (l *ledger) session(ctx context.Context, s *session) (id string, err error) {
-	if !s.done {
+	if _ = s.begun.wait(); !s.done {
 		without, err := l.put(ctx, s.record)
 		if err != nil {
 			return "", err
 		}
 		s.written(without)
 	}
+	s.told = true
 	return s.id, nil
 }
 
@@ -138,44 +144,56 @@ type grantRecord struct {
 
 func grantKey(room, who jid.JID) string { return room.String() + " " + who.String() }
 
-// Granted implements muc.Ledger.
+// Granted implements muc.Ledger. If the grant's write has begun early, it waits for that.
 func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
-	record := grantRecord{Room: g.Room.String(), Who: g.Who.String(), Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
+	l.mu.Lock()
+	b := l.claim(g)
+	if b == nil || b.crossed || !b.has(g) {
+		l.mu.Unlock()
+		_ = b.wait() // so that this write comes after that one
+		err := l.granted(ctx, g)
+		if err != nil && b != nil {
+			l.toCross(grantKey(g.Room, g.Who)) // that one is no longer wanted
+		}
+		return err
+	}
+	// At once, so that nobody is overlooked who is let in just now; see endings.
+	now, was := l.enter(g)
+	l.mu.Unlock()
+	err := b.wait()
+	if err != nil {
+		l.comeBack(now, was)
+	}
+	return err
+}
+
+// granted is Granted for a grant that is not written down yet.
+func (l *ledger) granted(ctx context.Context, g muc.Grant) error {
 	room, who := g.Room.String(), g.Who.String()
 	seat, seated := l.seats.of(room, who)
-	if by, ok := g.By.(granted); ok || seated {
-		by.Seat = seat.Number
-		record.By = &by
-	}
-	value, err := json.Marshal(record)
+	r, err := recordOf(g, seat.Number)
 	if err != nil {
 		return err
 	}
-	end := g.At
-	for _, later := range []time.Time{g.Expires, removeAt(record.By)} {
-		if later.After(end) {
-			end = later
-		}
-	}
-	key := grantKey(g.Room, g.Who)
-	records := []store.Record{{Kind: store.KindGrant, Key: key, Value: value, End: end.Add(writtenBeyond)}}
+	records := []store.Record{r}
 	s, _ := g.With.(*session)
+	if s != nil && s.begun.wait() == nil && s.done {
+		s = nil
+	}
 	if s != nil {
 		records = append(records, s.record)
 	}
 	if seated {
-		r, err := l.seats.store.Record(seat, end.Add(writtenBeyond))
+		of, err := l.seats.store.Record(seat, r.End)
 		if err != nil {
 			return err
 		}
-		records = append(records, r)
+		records = append(records, of)
 	}
 	l.order.RLock()
 	defer l.order.RUnlock()
 	l.mu.Lock()
-	before := l.ended[key]
-	delete(l.ended, key)
-	// At once, so that nobody is overlooked who is let in just now; see endings.
+	before := l.replaces(r.Key)
 	now, was := l.enter(g)
 	l.mu.Unlock()
 	without, err := l.put(ctx, records...)
@@ -188,10 +206,39 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 	if err != nil {
 		l.comeBack(now, was)
 	}
-	if before && (err != nil || without[store.KindGrant]) {
-		l.toCross(key) // the store still has the one that has ended
+	if err != nil || without[store.KindGrant] {
+		l.toCross(before...) // the store still has the one that has ended
 	}
 	return err
+}
+
+// replaces returns the keys of grants that have ended and are still written down. They are about to be replaced, and are not crossed
+// out any more. The caller holds mu.
+func (l *ledger) replaces(keys ...string) (before []string) {
+	for _, key := range keys {
+		if l.ended[key] {
+			delete(l.ended, key)
+			before = append(before, key)
+		}
+	}
+	return before
+}
+
+// recordOf is a grant as the store has it, with the number of its seat.
+func recordOf(g muc.Grant, seat int) (store.Record, error) {
+	record := grantRecord{Room: g.Room.String(), Who: g.Who.String(), Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
+	if by, ok := g.By.(granted); ok || seat > 0 {
+		by.Seat = seat
+		record.By = &by
+	}
+	value, err := json.Marshal(record)
+	end := g.At
+	for _, later := range []time.Time{g.Expires, removeAt(record.By)} {
+		if later.After(end) {
+			end = later
+		}
+	}
+	return store.Record{Kind: store.KindGrant, Key: grantKey(g.Room, g.Who), Value: value, End: end.Add(writtenBeyond)}, err
 }
 
 // comeBack makes the earlier grant the live one again, because the new one could not be written down.
@@ -232,11 +279,24 @@ func (l *ledger) Ended(room, who jid.JID) {
 	}
 }
 
-// toCross has a grant crossed out.
-func (l *ledger) toCross(key string) {
+// toCross has grants crossed out.
+func (l *ledger) toCross(keys ...string) {
+	if len(keys) == 0 {
+		return
+	}
 	l.mu.Lock()
-	l.ended[key] = true
+	for _, key := range keys {
+		l.ended[key] = true
+		if b := l.begun[key]; b != nil {
+			b.crossed = true
+		}
+	}
 	l.mu.Unlock()
+	l.wake()
+}
+
+// wake has run cross out what there is to cross out.
+func (l *ledger) wake() {
 	select {
 	case l.some <- struct{}{}:
 	default:
@@ -266,16 +326,21 @@ func (l *ledger) cross(ctx context.Context) {
 		keys = append(keys, key)
 	}
 	clear(l.ended)
+	untold := l.untold
+	l.untold = nil
 	l.mu.Unlock()
-	if len(keys) == 0 {
+	if len(keys)+len(untold) == 0 {
 		return
 	}
 	// They are to be crossed out also when the connection has ended.
 	ctx = context.WithoutCancel(ctx)
 	// A seat is given back before its grant is crossed out, so that no seat is left without one.
 	err := l.seats.crossing(ctx)
-	if err == nil {
+	if err == nil && len(keys) > 0 {
 		err = l.store.Delete(ctx, store.KindGrant, keys...)
+	}
+	if err == nil && len(untold) > 0 {
+		err = l.store.Delete(ctx, store.KindSession, untold...)
 	}
 	if err != nil {
 		// They are tried again with the next that end. In the next process they would only cost a search.
@@ -283,11 +348,12 @@ func (l *ledger) cross(ctx context.Context) {
 		for _, key := range keys {
 			l.ended[key] = true
 		}
+		l.untold = append(l.untold, untold...)
 		l.mu.Unlock()
 		if errors.Is(err, store.ErrStandby) {
 			return // the active usher crosses out what it finds; this one tries again if it is that
 		}
-		l.log.Warn("could not cross out grants that have ended in the store", zap.Int("grants", len(keys)), zap.Error(err))
+		l.log.Warn("could not cross out grants that have ended in the store", zap.Int("grants", len(keys)+len(untold)), zap.Error(err))
 	}
 }
 

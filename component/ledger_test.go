@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -27,37 +28,120 @@ func grantOf(room, who int) muc.Grant {
 	}
 }
 
+// trial is an admission under way, of which the write has begun.
+type trial struct {
+	g muc.Grant
+	b *begun
+}
+
+// one draws one of the admissions under way.
+func one(t *rapid.T, begins map[string]*trial) *trial {
+	if len(begins) == 0 {
+		t.Skip("nobody is being admitted")
+	}
+	return begins[rapid.SampledFrom(slices.Sorted(maps.Keys(begins))).Draw(t, "admission")]
+}
+
 // In every order of grants and ends, also while the store cannot be written, the store has in the end the grants that are live.
 func TestLedgerModel(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		s := &refusing{Store: store.Memory(store.Options{})}
 		l := newLedger(s, zap.NewNop(), &counters{})
-		live := map[string]muc.Grant{}
+		live, sessions := map[string]muc.Grant{}, 0
+		begins := map[string]*trial{} // admissions under way, by person
 		who := rapid.Custom(func(t *rapid.T) muc.Grant {
 			return grantOf(rapid.IntRange(0, 1).Draw(t, "room"), rapid.IntRange(0, 2).Draw(t, "who"))
 		})
+		drawn := func(t *rapid.T) muc.Grant {
+			g := who.Draw(t, "grant")
+			g.Affiliation = rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation")
+			if rapid.Bool().Draw(t, "expires") {
+				g.Expires = g.At.Add(time.Hour)
+			}
+			g.NeedsHost = rapid.Bool().Draw(t, "needs a host")
+			if rapid.Bool().Draw(t, "by somebody") {
+				by := granted{Proof: auth.Proof{Issuer: "my_app", ID: rapid.StringMatching("[a-z<\"é]*").Draw(t, "jti")}, Reason: auth.ReasonMember, Machine: fingerprint("m")}
+				if rapid.Bool().Draw(t, "is put out") {
+					by.RemoveAt = g.At.Add(2 * time.Hour)
+				}
+				g.By = by
+			}
+			return g
+		}
+		// gives grants; begun is the error of the write that has begun early, which may be the only one.
+		gives := func(t *rapid.T, g muc.Grant, early bool, begun error) bool {
+			err := l.Granted(context.Background(), g)
+			if plain := s.failure(); (err != nil) != (plain != nil) && (!early || (err != nil) != (begun != nil)) {
+				t.Fatalf("got %v, after %v and %v", err, begun, plain)
+			}
+			if err == nil {
+				g.With = nil
+				live[grantKey(g.Room, g.Who)] = g
+			}
+			return err == nil
+		}
+		fails := func(t *rapid.T) {
+			s.fails(rapid.SampledFrom([]error{nil, nil, errors.New("disk full")}).Draw(t, "error"))
+		}
 		t.Repeat(map[string]func(*rapid.T){
 			"granted": func(t *rapid.T) {
-				g := who.Draw(t, "grant")
-				g.Affiliation = rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation")
-				if rapid.Bool().Draw(t, "expires") {
-					g.Expires = g.At.Add(time.Hour)
+				g := drawn(t)
+				if begins[grantKey(g.Room, g.Who)] != nil {
+					t.Skip("their requests come one after the other")
 				}
-				g.NeedsHost = rapid.Bool().Draw(t, "needs a host")
-				if rapid.Bool().Draw(t, "by somebody") {
-					by := granted{Proof: auth.Proof{Issuer: "my_app", ID: rapid.StringMatching("[a-z<\"é]*").Draw(t, "jti")}, Reason: auth.ReasonMember, Machine: fingerprint("m")}
-					if rapid.Bool().Draw(t, "is put out") {
-						by.RemoveAt = g.At.Add(2 * time.Hour)
+				fails(t)
+				gives(t, g, false, nil)
+			},
+			"begins": func(t *rapid.T) {
+				g := drawn(t)
+				key := grantKey(g.Room, g.Who)
+				if begins[key] != nil {
+					t.Skip("their requests come one after the other")
+				}
+				if rapid.Bool().Draw(t, "has a session") {
+					began := &session{}
+					began.id, began.record, _ = store.Sessions{}.Begin(auth.Session{Affiliation: auth.Member, Expires: g.At.Add(time.Hour)})
+					g.With = began
+				}
+				fails(t)
+				_, known := live[grantKey(g.Room, g.Room)]
+				b := l.begin(context.Background(), g, !known && rapid.Bool().Draw(t, "new room"))
+				_ = b.wait()
+				begins[key] = &trial{g, b}
+			},
+			"gets in": func(t *rapid.T) {
+				b := one(t, begins)
+				delete(begins, grantKey(b.g.Room, b.g.Who))
+				defer l.giveUp(b.b)
+				fails(t)
+				if gives(t, b.g, true, b.b.err) && b.b.session != nil {
+					if id, err := l.session(context.Background(), b.b.session); err != nil || id == "" {
+						t.Fatalf("the session is %q, %v", id, err)
 					}
-					g.By = by
+					sessions++
 				}
-				s.fails(rapid.SampledFrom([]error{nil, nil, errors.New("disk full")}).Draw(t, "error"))
-				if err := l.Granted(context.Background(), g); (err != nil) != (s.failure() != nil) {
-					t.Fatalf("got %v", err)
-				} else if err == nil {
-					live[grantKey(g.Room, g.Who)] = g
+			},
+			"is refused": func(t *rapid.T) {
+				b := one(t, begins)
+				delete(begins, grantKey(b.g.Room, b.g.Who))
+				l.giveUp(b.b)
+			},
+			"a room begins": func(t *rapid.T) {
+				g := who.Draw(t, "room")
+				var begun error
+				for _, b := range begins {
+					if l.begun[grantKey(g.Room, g.Room)] == b.b {
+						begun = b.b.err
+					}
 				}
+				fails(t)
+				gives(t, muc.Note(g.Room, g.At), true, begun)
+			},
+			"a room ends": func(t *rapid.T) {
+				g := who.Draw(t, "room")
+				l.Ended(g.Room, g.Room)
+				delete(live, grantKey(g.Room, g.Room))
 			},
 			"ended": func(t *rapid.T) {
 				g := who.Draw(t, "grant")
@@ -66,7 +150,12 @@ func TestLedgerModel(t *testing.T) {
 			},
 			"crossed out": func(*rapid.T) { l.cross(context.Background()) },
 			"": func(t *rapid.T) {
-				all, ending := l.all(), 0
+				all, ending, people := l.all(), 0, 0
+				for _, g := range live {
+					if ofPerson(g) {
+						people++
+					}
+				}
 				for _, g := range all {
 					want := live[grantKey(g.Room, g.Who)]
 					by, _ := want.By.(granted)
@@ -79,23 +168,30 @@ func TestLedgerModel(t *testing.T) {
 						ending++
 					}
 				}
-				if len(all) != len(live) || len(l.endings.queue) != ending || len(l.endings.of) != ending {
+				if len(all) != people || len(l.endings.queue) != ending || len(l.endings.of) != ending {
 					t.Fatalf("live are %v, must be %v; %d have an ending, %d are queued", all, live, ending, len(l.endings.queue))
 				}
 			},
 		})
+		for _, b := range begins {
+			l.giveUp(b.b)
+		}
+		s.fails(nil)
 		l.cross(context.Background())
+		if n := count(t, s, store.KindSession); n != sessions {
+			t.Fatalf("%d sessions are written down, and %d people were told of one", n, sessions)
+		}
 		next := newLedger(s, zap.NewNop(), &counters{})
 		written, err := next.written(context.Background())
-		if n := len(next.all()); n != len(live) {
-			t.Fatalf("%d are live for the next process, %d for this one", n, len(live))
+		if n := len(next.all()); n != len(l.all()) {
+			t.Fatalf("%d are live for the next process, %d for this one", n, len(l.all()))
 		}
 		if err != nil || len(written) != len(live) || len(l.ended) != 0 {
 			t.Fatalf("%v; written %v, live %v", err, written, live)
 		}
 		for _, g := range written {
 			want := live[grantKey(g.Room, g.Who)]
-			if g.Affiliation != want.Affiliation || !g.At.Equal(want.At) || !g.Expires.Equal(want.Expires) || g.NeedsHost != want.NeedsHost || !g.Room.Equal(want.Room) || !g.Who.Equal(want.Who) || g.By != want.By {
+			if g.Affiliation != want.Affiliation || ofPerson(g) && !g.At.Equal(want.At) || !g.Expires.Equal(want.Expires) || g.NeedsHost != want.NeedsHost || !g.Room.Equal(want.Room) || !g.Who.Equal(want.Who) || g.By != want.By {
 				t.Errorf("written %+v, live %+v", g, want)
 			}
 		}

@@ -3,6 +3,7 @@ package component
 import (
 	"context"
 	"errors"
+	"time"
 
 	"mellium.im/xmpp/jid"
 
@@ -40,6 +41,7 @@ type rights struct {
 	sessions    store.Sessions
 	ledger      *ledger
 	conferences *conferences
+	now         func() time.Time
 }
 
 // look asks the room and its lobby, and adds what is remembered of the conference there.
@@ -53,25 +55,41 @@ func (g rights) look(ctx context.Context, req auth.Request, room auth.Room) (s a
 	return g.conferences.state(req, room, s), err
 }
 
-// give makes a decision true in the room: it opens the room, sets the affiliation and writes grant and session down.
-func (g rights) give(ctx context.Context, r *request, d auth.Decision) auth.Decision {
-	room, who := d.Room.JID, r.from.Bare()
-	var s *session
+// begin begins to write down what the decision gives, and with newRoom that the room has begun. The caller calls giveUp afterwards,
+// whatever becomes of it.
+func (g rights) begin(ctx context.Context, r *request, d auth.Decision, newRoom bool) (*begun, error) {
+	gives := given(r, d)
 	if d.Session != nil {
+		s := &session{}
 		var err error
-		if s, err = g.begin(*d.Session); err != nil {
-			return d.Denied(auth.ReasonStoreUnavailable, err)
+		if s.id, s.record, err = g.sessions.Begin(*d.Session); err != nil {
+			return nil, err
 		}
+		gives.With = s
 	}
+	gives.At = g.now()
+	return g.ledger.begin(ctx, gives, newRoom), nil
+}
+
+// given is what the decision gives; without affiliation if that is up to the lobby.
+func given(r *request, d auth.Decision) muc.Grant {
+	return muc.Grant{
+		Room: d.Room.JID, Who: r.from.Bare(), Affiliation: string(d.Affiliation), Expires: d.Expires, NeedsHost: d.NeedsHost, By: r.by,
+	}
+}
+
+// give makes a decision true in the room: it opens the room, and sets the affiliation once grant and session are written down.
+func (g rights) give(ctx context.Context, r *request, d auth.Decision, b *begun) auth.Decision {
+	room, who := d.Room.JID, r.from.Bare()
 	err := g.rooms.Open(ctx, room, d.MayCreate)
 	if err == nil && d.StartLobby {
 		err = g.startLobby(ctx, room)
 	}
 	if err == nil {
-		err = g.affiliate(ctx, room, who, d, s, r.by)
+		err = g.affiliate(ctx, r, d, b)
 	}
-	if err == nil && s != nil {
-		if d.SessionID, err = g.ledger.session(ctx, s); err != nil {
+	if err == nil && b.session != nil {
+		if d.SessionID, err = g.ledger.session(ctx, b.session); err != nil {
 			g.takeBack(room, who, d)
 			return d.Denied(auth.ReasonStoreUnavailable, err)
 		}
@@ -91,22 +109,17 @@ func (g rights) give(ctx context.Context, r *request, d auth.Decision) auth.Deci
 	return d
 }
 
-// begin begins a session, which still has to be written down.
-func (g rights) begin(began auth.Session) (s *session, err error) {
-	s = &session{}
-	s.id, s.record, err = g.sessions.Begin(began)
-	return s, err
-}
-
 // affiliate grants the decision's affiliation. Where that is none the lobby decides, so what the person was given before the
 // lobby was at work is taken back: they would pass the lobby with it.
-func (g rights) affiliate(ctx context.Context, room, who jid.JID, d auth.Decision, s *session, by granted) error {
+func (g rights) affiliate(ctx context.Context, r *request, d auth.Decision, b *begun) error {
 	if d.Affiliation == auth.None {
-		return g.rooms.LeaveToLobby(ctx, room, who)
+		return g.rooms.LeaveToLobby(ctx, d.Room.JID, r.from.Bare())
 	}
-	return g.rooms.Grant(ctx, muc.Grant{
-		Room: room, Who: who, Affiliation: string(d.Affiliation), Expires: d.Expires, NeedsHost: d.NeedsHost, With: s, By: by,
-	})
+	gives := given(r, d)
+	if b.session != nil {
+		gives.With = b.session
+	}
+	return g.rooms.Grant(ctx, gives)
 }
 
 func (g rights) takeBack(room, who jid.JID, d auth.Decision) {
