@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -164,6 +165,10 @@ func TestJicofoAnswers(t *testing.T) {
 			if view := b.sees(name + "@" + service); (view.Affiliations[host.BareJID()] != "") != tt.granted {
 				t.Errorf("the room is %s", view)
 			}
+			b.eventually("what is written down is what was given", func() bool {
+				n := b.count(store.KindGrant, host.BareJID()) + b.count(store.KindSession, `"Room":"`+name+`"`)
+				return n == 2 && tt.granted || n == 0 && !tt.granted
+			})
 			// Nothing of it comes later.
 			if err := host.Sync(t.Context()); err != nil {
 				t.Error(err)
@@ -173,6 +178,51 @@ func TestJicofoAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// late is a store that writes nothing until it is told to.
+type late struct {
+	store.Store
+	began chan struct{} // has an entry for each write that has begun
+	goOn  chan struct{} // closed when they go on
+}
+
+func (l *late) Put(ctx context.Context, records ...store.Record) error {
+	l.began <- struct{}{}
+	<-l.goOn
+	return l.Store.Put(ctx, records...)
+}
+
+// What is given is written down while Jicofo opens the room, and nothing is given before that is done.
+func TestWrittenWhileJicofoIsAsked(t *testing.T) {
+	t.Parallel()
+	l := &late{began: make(chan struct{}, 16), goOn: make(chan struct{})}
+	b := beforeJicofo(t, setup{options: func(o *component.Options) { l.Store, o.Store = o.Store, l }})
+	until := make(chan struct{})
+	b.jicofo.Behave(prosodytest.JicofoBehavior{Until: until})
+	host := b.person("meet.example.com")
+	answer := host.answerTo(request(room, mint(t, nil), ""))
+	b.asked(1)
+	select {
+	case <-l.began:
+	case <-time.After(patience):
+		t.Fatal("nothing is written before Jicofo has answered")
+	}
+	close(until)
+	b.eventually("Jicofo has opened the room", func() bool { return b.sees(room).Exists })
+	select {
+	case a := <-answer:
+		t.Errorf("answered %s before anything is written down", a)
+	default:
+	}
+	if got := b.sees(room).Affiliations[host.BareJID()]; got != "" {
+		t.Errorf("is %s before that is written down", got)
+	}
+	close(l.goOn)
+	if got := outcome(<-answer); got != "ready" {
+		t.Errorf("got %s", got)
+	}
+	host.must("joins", host.joins(room), "owner moderator")
 }
 
 // Many ask for a new room at once: Jicofo sees one request at a time for it, everybody is answered, and another room does not
