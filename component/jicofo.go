@@ -96,7 +96,7 @@ func (m *beforeJicofo) apply(ctx context.Context, r *request, d auth.Decision) (
 	}
 	var b *begun // none in a breakout room, which has the affiliations of its main room
 	if !d.Breakout {
-		if b, err = m.rights.begin(ctx, r, d, false); err != nil {
+		if b, err = m.rights.begin(ctx, r, d, m.Owner.Told.Lacks(d.Room.JID)); err != nil {
 			return d.Denied(auth.ReasonStoreUnavailable, err), nil
 		}
 		defer m.rights.ledger.giveUp(b)
