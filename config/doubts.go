@@ -34,6 +34,7 @@ func (c *Config) doubts(e *existing, p *prosody.Configuration) []Finding {
 		d.vhost(v)
 	}
 	d.own()
+	d.features()
 	return d.findings
 }
 
@@ -119,16 +120,13 @@ func (d *doubts) unguarded() {
 // of another usher, or Jitsi's filter of the domains that may enter (mod_muc_filter_access.lua), as docker-jitsi-meet has it for
 // bridges and recorders.
 func (d *doubts) closed(s *prosody.Section) bool {
-	loads := func(name string) bool {
-		return slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return m.Name == name })
-	}
 	if creation, _ := s.Option(gate.OnlyAdmins.Name); creation.Value == gate.OnlyAdmins.Value {
 		if only, _, _, _ := s.Bool(gate.MembersOnly.Name); only || loadsModule(s) {
 			return true
 		}
 	}
 	let, _, _, err := s.Strings("muc_filter_whitelist")
-	return err == nil && loads("muc_filter_access") && !slices.ContainsFunc(let, func(domain string) bool {
+	return err == nil && loads(s, "muc_filter_access") && !slices.ContainsFunc(let, func(domain string) bool {
 		host := d.p.Host(domain)
 		return host != nil && !host.Component && d.anybody(host)
 	})
