@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -17,79 +19,252 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lestrrat-go/jwx/v2/jwa"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"golang.org/x/sync/errgroup"
+	"mellium.im/xmpp/jid"
 
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
 const (
 	roomsAtOnce = 12
-	roomsATurn  = 24
-	// joinsPerTurn is a multiple of what twelve rooms take, and long enough for a clock of hundredths of a second.
-	joinsPerTurn = roomsATurn * len(crowd)
+	// joinsPerTurn is a multiple of what twelve rooms of 5 or 10 take.
+	joinsPerTurn = 240
 )
 
-// crowd is who comes into each room, by the affiliation in their tokens, in this order; guests have no token.
-var crowd = [...]string{"owner", "member", "member", "member", "member", "", "", "", "", ""}
+// occasion is what people come to. Everybody has a token: the first of each room is an owner, and the others are members.
+type occasion struct {
+	relay  bool // before a Jicofo; otherwise usher is the focus itself
+	people int  // in each room
+	rs256  bool // the tokens are signed by RS256; otherwise by HS256
+}
 
-// BenchmarkJoins measures what the gate costs: joins per second, and CPU time per join of Prosody and of the focus.
+func (s occasion) String() string {
+	name, algorithm := "standalone", "HS256"
+	if s.relay {
+		name = "relay"
+	}
+	if s.rs256 {
+		algorithm = "RS256"
+	}
+	return fmt.Sprintf("%s, rooms of %d, %s", name, s.people, algorithm)
+}
+
+// BenchmarkJoins measures what the gate costs: joins per second, and CPU time per join of Prosody and of usher.
 //
-// A join is what one person does to be in a conference, once: connect over TCP and log in anonymously, ask the focus
-// with the token (guests: without), be told ready='true', join, see the own presence, and in the end leave by closing
-// the stream in good order. People come to a room of ten one after the other and leave it so; twelve rooms at once.
-// Minting the tokens is not part of it, nor is what the clients do with the presence of others once it has arrived.
+// A join is what one person does to be in a conference, once: connect over TCP and log in anonymously, ask the focus with the token, be
+// told ready='true', join, see the own presence, and in the end leave by closing the stream in good order. People come to a room one
+// after the other and leave it so; twelve rooms at once. Minting the tokens is not part of it, nor is what the clients do with the presence
+// of others once it has arrived.
 //
 // The same people come with the same requests to two servers:
 //
-//   - "floor" has a focus that says ready='true' to everybody and does nothing else. Its MUC lets everybody create and
-//     enter rooms, since nobody gives affiliations there. The focus is in no room: one that creates rooms and stays in
-//     them, as Jicofo does, would make the floor slower and usher look better.
-//   - "usher" is usher beside a server as the README describes it.
+//   - "floor" checks nothing. Without a Jicofo its focus says ready='true' to everybody, and its MUC lets everybody create and enter
+//     rooms. With one it is Jitsi's stock server: client_proxy (the stand-in of package prosodytest) passes requests on to Jicofo, and rooms
+//     are open.
+//   - "usher" is usher beside a server as the README describes it. Before a Jicofo its store is a file, and the server has usher's module
+//     ("enforcement: module"); otherwise its store is in memory.
 //
-// All else in Prosody's configuration is the same. Both keep what they know of rooms in memory, as Jitsi's own
-// configuration does: otherwise Prosody touches three files for each change of an affiliation.
+// All else in Prosody's configuration is the same. Both keep what they know of rooms in memory, as Jitsi's own configuration does:
+// otherwise Prosody touches three files for each change of an affiliation.
 //
-// Both servers run all the time and take turns, in an order that changes with every round, so that both meet the same
-// noise. Each focus is a process of its own; the clients are this one. A part of a turn is over when the focus has
-// answered a ping sent after the last person was done, and so has done what it does when people come and leave.
+// Both servers run all the time and take turns, in an order that changes with every round, so that both meet the same noise. Usher, and the
+// focus of the floor, are processes of their own; the clients and Jicofo are this one. A part of a turn is over when focus and Jicofo have
+// answered pings sent after the last person was done, and so have done what they do when people come and leave.
 //
-// "whole" is all of that; "connect", "enter" (the request and the join of people who are connected already) and
-// "leave" are its parts. Rates and ratios are medians of the rounds, a ratio being that of the two turns of one round;
-// CPU times are means. They come from /proc, so Linux is needed.
+// "whole" is all of that, and what the ratio of the table is about; "connect", "enter" (the request and the join of people who are
+// connected already) and "leave" are its parts. Rates and ratios are medians of the rounds, a ratio being that of the two turns of one
+// round; CPU times are means. They come from /proc, so Linux is needed.
 func BenchmarkJoins(b *testing.B) {
+	for _, s := range []struct {
+		occasion
+		ratio, cpu float64 // which the table must show
+	}{
+		{occasion{relay: true, people: 5}, .90, .30},
+		{occasion{relay: true, people: 20}, .97, 0},
+		{occasion{relay: true, people: 5, rs256: true}, .90, 0},
+		{occasion{relay: true, people: 20, rs256: true}, .97, 0},
+		{occasion{people: 5}, .92, .20},
+	} {
+		b.Run(s.String(), func(b *testing.B) {
+			floor, usher := s.start(b)
+			turns := []*venue{floor, usher}
+			play := func(round int) {
+				for _, v := range turns {
+					if err := v.fill(b, round); err != nil {
+						b.Fatalf("%s: %v", v.name, err)
+					}
+				}
+				slices.Reverse(turns)
+			}
+			play(0) // finds both servers cold
+			floor.turns, usher.turns = nil, nil
+			for round := 1; b.Loop(); round++ {
+				play(round)
+			}
+			ratio, cpu := report(b, floor, usher)
+			row(b, "joins/s of the floor, "+s.String(), ratio, "", atLeast, s.ratio)
+			if s.cpu > 0 {
+				row(b, "usher's CPU a join, "+s.String(), cpu, "ms", atMost, s.cpu)
+			}
+		})
+	}
+}
+
+// BenchmarkAlone measures how long one person takes who comes while nobody else does, before a Jicofo: forty people a second, each the
+// first in a room. "inside" is with rooms that Jicofo is in, as it is for a while after somebody else has asked; this is what the table is
+// about, as nearly all of the rest is what Jicofo takes to enter a room. "new" is with rooms that it has to enter first. The servers, their
+// turns and what a join is are those of BenchmarkJoins.
+func BenchmarkAlone(b *testing.B) {
+	floor, usher := occasion{relay: true, people: 1}.start(b)
+	both := []*venue{floor, usher}
+	for name, inAlready := range map[string]bool{"new": false, "inside": true} {
+		b.Run(name, func(b *testing.B) {
+			requests, wholes := map[*venue][]quantiles{}, map[*venue][]quantiles{}
+			for round := -1; b.Loop(); round++ {
+				for _, v := range both {
+					request, whole, err := v.paced(b, fmt.Sprintf("alone-%s-%d", name, round), inAlready)
+					if err != nil {
+						b.Fatalf("%s: %v", v.name, err)
+					}
+					if round >= 0 { // the first finds both servers cold
+						requests[v], wholes[v] = append(requests[v], quantilesOf(request)), append(wholes[v], quantilesOf(whole))
+					}
+				}
+				slices.Reverse(both)
+			}
+			b.ReportMetric(0, "ns/op")
+			for _, v := range []*venue{floor, usher} {
+				request, join := middle(requests[v]), middle(wholes[v])
+				request.report(b, v.name+"-request-")
+				join.report(b, v.name+"-join-")
+				b.Logf("Prosody %s, %s: request p50 %.2f ms, p99 %.2f ms; whole join p50 %.2f ms, p99 %.2f ms", v.Version(), v.name, request[0], request[1], join[0], join[1])
+				if v == usher && inAlready {
+					row(b, "conference IQ of one person alone, p50", request[0], "ms", atMost, 1.5)
+					row(b, "conference IQ of one person alone, p99", request[1], "ms", atMost, 4)
+					row(b, "whole join of one person alone, p50", join[0], "ms", atMost, 6)
+				}
+			}
+		})
+	}
+}
+
+// paced has people come for a turn, forty a second and each to a room of their own, and returns how long their requests and their joins
+// took. inAlready has Jicofo enter the rooms before.
+func (v *venue) paced(b *testing.B, prefix string, inAlready bool) (requests, wholes []time.Duration, err error) {
+	const people, every = 100, 25 * time.Millisecond
+	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
+	defer cancel()
+	requests, wholes = make([]time.Duration, people), make([]time.Duration, people)
+	visitors := make([]*visitor, people)
+	name := func(n int) string { return fmt.Sprintf("%s-%d", prefix, n) }
+	for n := range visitors {
+		visitors[n] = &visitor{token: v.token(b, name(n), 0)}
+		if !inAlready {
+			continue
+		}
+		if _, err := v.control.IQ(ctx, "set", v.jicofo.JID(), request(name(n)+"@"+service, "", "")); err != nil {
+			return nil, nil, err
+		}
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var g errgroup.Group
+	for n, who := range visitors {
+		<-tick.C
+		g.Go(func() (err error) {
+			requests[n], wholes[n], err = who.comes(ctx, v, name(n)+"@"+service)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	return requests, wholes, v.done(ctx, true)
+}
+
+// comes is a whole join.
+func (who *visitor) comes(ctx context.Context, v *venue, room string) (request, whole time.Duration, err error) {
+	began := time.Now()
+	if err := who.connects(ctx, v); err != nil {
+		return 0, 0, err
+	}
+	asked := time.Now()
+	if err := who.asks(ctx, room); err != nil {
+		return 0, 0, err
+	}
+	request = time.Since(asked)
+	err = errors.Join(who.joins(ctx, room, "nick"), who.Close())
+	return request, time.Since(began), err
+}
+
+// start starts the two servers.
+func (s occasion) start(b *testing.B) (floor, usher *venue) {
 	if _, err := cpuTime(os.Getpid()); err != nil {
 		b.Skip(err)
 	}
-	guarded := strings.Replace(config, "  muc_room_locking", "  storage = \"memory\"\n  muc_room_locking", 1)
-	open := strings.NewReplacer(
-		"restrict_room_creation = true", "restrict_room_creation = false",
-		"muc_room_default_members_only = true", "muc_room_default_members_only = false",
-	).Replace(guarded)
-	floor, usher := startVenue(b, "floor", open), startVenue(b, "usher", guarded)
-
-	turns := []*venue{floor, usher}
-	play := func(round int) {
-		for _, v := range turns {
-			if err := v.fill(b, round); err != nil {
-				b.Fatalf("%s: %v", v.name, err)
-			}
-		}
-		slices.Reverse(turns)
+	o := benchmarked{Relay: s.relay, RS256: s.rs256}
+	if !s.relay {
+		guarded := strings.Replace(config, "  muc_room_locking", "  storage = \"memory\"\n  muc_room_locking", 1)
+		open := strings.NewReplacer(
+			"restrict_room_creation = true", "restrict_room_creation = false",
+			"muc_room_default_members_only = true", "muc_room_default_members_only = false",
+		).Replace(guarded)
+		floor = startVenue(b, venue{name: "floor", occasion: s}, prosodytest.Options{Config: open}, nil, &benchmarked{Floor: true})
+		return floor, startVenue(b, venue{name: "usher", occasion: s}, prosodytest.Options{Config: guarded}, nil, &o)
 	}
-	play(0) // finds both servers cold
-	floor.turns, usher.turns = nil, nil
-	for round := 1; b.Loop(); round++ {
-		play(round)
-	}
-	report(b, floor, usher)
+	stock := benchJitsi
+	stock.ClientProxy = true
+	jicofo := stock.Jicofo()
+	floor = startVenue(b, venue{name: "floor", occasion: s}, stock.Options(), &jicofo, nil)
+	o.Module, o.Store = true, filepath.Join(b.TempDir(), "usher.db")
+	return floor, startVenue(b, venue{name: "usher", occasion: s}, withModule(b, benchJitsi).Options(), &jicofo, &o)
 }
 
-// report prints the figures, as a table for people and as metrics for programs.
-func report(b *testing.B, floor, usher *venue) {
+// benchJitsi is a server as it is under a Jitsi Meet, with open rooms; "nagle" is as the README recommends.
+var benchJitsi = prosodytest.JitsiOptions{
+	Secret: componentSecret, Open: true, Auth: "jitsi-anonymous", GuestAuth: "jitsi-anonymous", Global: "network_settings = { nagle = false }",
+}
+
+// withModule adds usher's module to a server with open rooms.
+func withModule(b *testing.B, o prosodytest.JitsiOptions) prosodytest.JitsiOptions {
+	b.Helper()
+	folder := b.TempDir()
+	if _, err := usherModule.Write(folder); err != nil {
+		b.Fatal(err)
+	}
+	o.PluginPaths, o.Modules = []string{folder}, []string{usherModule.Name}
+	return o
+}
+
+// limit is the side on which a figure must be of its target.
+type limit string
+
+const (
+	atLeast limit = "≥"
+	atMost  limit = "≤"
+)
+
+// row prints a row of the table that "make bench" shows.
+func row(b *testing.B, figure string, measured float64, unit string, side limit, target float64) {
+	b.Helper()
+	verdict := "ok"
+	if side == atLeast && measured < target || side == atMost && measured > target {
+		verdict = "short"
+	}
+	b.Logf("\n| %-62s | %9.2f %-5s | %s %g %-5s | %s", figure, measured, unit, side, target, unit, verdict)
+}
+
+// report prints the figures, as a table for people and as metrics for programs, and returns the two that are in the table of the README.
+func report(b *testing.B, floor, usher *venue) (ratio, perJoin float64) {
 	b.ReportMetric(0, "ns/op") // of a round, which means nothing
 	var table strings.Builder
 	fmt.Fprintf(&table, "Prosody %s, %d rounds of %d joins\n", usher.Version(), len(usher.turns), joinsPerTurn)
@@ -113,6 +288,9 @@ func report(b *testing.B, floor, usher *venue) {
 		up, uf := usher.cpu(part.of)
 		fmt.Fprintf(&table, "%-8s%8.0f%8.0f%8.2f%12.2f%8.2f%12.3f%8.3f\n",
 			part.name, median(f), median(u), median(ratios), fp, up, ff, uf)
+		if part.name == "whole" {
+			ratio, perJoin = median(ratios), uf
+		}
 		if part.metric {
 			b.ReportMetric(median(f), part.name+"-floor-joins/s")
 			b.ReportMetric(median(u), part.name+"-usher-joins/s")
@@ -123,14 +301,17 @@ func report(b *testing.B, floor, usher *venue) {
 		}
 	}
 	b.Log(strings.TrimSuffix(table.String(), "\n"))
+	return ratio, perJoin
 }
 
 // venue is a server with a focus beside it.
 type venue struct {
 	name string
+	occasion
 	*prosodytest.Server
-	prosody int // process id
-	focus   *process
+	prosody int                 // process id
+	focus   *process            // nil for Prosody's own
+	jicofo  *prosodytest.Jicofo // nil without one
 	control *prosodytest.Client
 	turns   []turn
 }
@@ -173,13 +354,20 @@ func median(of []float64) float64 {
 	return (x[(len(x)-1)/2] + x[len(x)/2]) / 2
 }
 
-func startVenue(b *testing.B, name, config string) *venue {
+// startVenue starts a venue, with a Jicofo and a focus if they are not nil.
+func startVenue(b *testing.B, v venue, server prosodytest.Options, jicofo *prosodytest.JicofoOptions, focus *benchmarked) *venue {
 	b.Helper()
-	v := &venue{name: name, Server: prosodytest.Start(b, prosodytest.Options{Config: config, LogLevel: "error"})}
+	server.LogLevel = "error"
+	v.Server = prosodytest.Start(b, server)
 	v.prosody = pidOf(b, v.Server)
-	v.focus = startFocus(b, name, v.ComponentAddr)
+	if jicofo != nil {
+		v.jicofo = v.Jicofo(b, *jicofo)
+	}
+	if focus != nil {
+		v.focus = startFocus(b, *focus, v.ComponentAddr)
+	}
 	v.control = v.Client(b, prosodytest.ClientOptions{Host: "meet.example.com"})
-	return v
+	return &v
 }
 
 // pidOf is the process id of Prosody.
@@ -199,23 +387,31 @@ func pidOf(b *testing.B, s *prosodytest.Server) int {
 // visitor is one person on the way into a room and out again.
 type visitor struct {
 	*prosodytest.Client
-	vhost, token string
+	token string
 }
 
-// fill lets the crowd into each room of a turn and out again, and records what that cost.
+// token makes one for a person of a room, the first of which is an owner.
+func (s occasion) token(b *testing.B, room string, n int) string {
+	b.Helper()
+	change := func(c *token.Claims) {
+		c.Room, c.ID, c.User.ID, c.User.Affiliation = room, fmt.Sprintf("%s-%d", room, n), fmt.Sprintf("%s-%d", room, n), "member"
+		if n == 0 {
+			c.User.Affiliation = "owner"
+		}
+	}
+	if !s.rs256 {
+		return mint(b, change)
+	}
+	return mintRS256(b, change)
+}
+
+// fill lets people into each room of a turn and out again, and records what that cost.
 func (v *venue) fill(b *testing.B, round int) error {
 	rooms := make(map[string][]*visitor)
-	for i := range roomsATurn {
+	for i := range joinsPerTurn / v.people {
 		name := fmt.Sprintf("room-%d-%d", round, i)
-		for j, affiliation := range crowd {
-			who := &visitor{vhost: "guest.meet.example.com"}
-			if affiliation != "" {
-				who.vhost = "meet.example.com"
-				who.token = mint(b, func(c *token.Claims) {
-					c.Room, c.ID, c.User.Affiliation = name, fmt.Sprintf("%s-%d", name, j), affiliation
-				})
-			}
-			rooms[name+"@"+service] = append(rooms[name+"@"+service], who)
+		for n := range v.people {
+			rooms[name+"@"+service] = append(rooms[name+"@"+service], &visitor{token: v.token(b, name, n)})
 		}
 	}
 	ctx, cancel := context.WithTimeout(b.Context(), time.Minute)
@@ -224,16 +420,14 @@ func (v *venue) fill(b *testing.B, round int) error {
 	var err error
 	for _, phase := range []struct {
 		cost *cost
+		left bool // there is nobody in any room after it
 		do   func(who *visitor, room, nick string) error
 	}{
-		{&t.connect, func(who *visitor, room, nick string) (err error) {
-			who.Client, err = v.Dial(ctx, prosodytest.ClientOptions{Host: who.vhost})
-			return err
-		}},
-		{&t.enter, func(who *visitor, room, nick string) error { return who.enter(ctx, room, nick) }},
-		{&t.leave, func(who *visitor, room, nick string) error { return who.Close() }},
+		{&t.connect, false, func(who *visitor, room, nick string) error { return who.connects(ctx, v) }},
+		{&t.enter, false, func(who *visitor, room, nick string) error { return who.enters(ctx, room, nick) }},
+		{&t.leave, true, func(who *visitor, room, nick string) error { return who.Close() }},
 	} {
-		if *phase.cost, err = v.measure(ctx, rooms, phase.do); err != nil {
+		if *phase.cost, err = v.measure(ctx, rooms, phase.left, phase.do); err != nil {
 			return err
 		}
 	}
@@ -241,8 +435,21 @@ func (v *venue) fill(b *testing.B, round int) error {
 	return nil
 }
 
-// enter asks the focus and joins.
-func (who *visitor) enter(ctx context.Context, room, nick string) error {
+func (who *visitor) connects(ctx context.Context, v *venue) (err error) {
+	who.Client, err = v.Dial(ctx, prosodytest.ClientOptions{Host: "meet.example.com"})
+	return err
+}
+
+// enters asks the focus and joins.
+func (who *visitor) enters(ctx context.Context, room, nick string) error {
+	if err := who.asks(ctx, room); err != nil {
+		return err
+	}
+	return who.joins(ctx, room, nick)
+}
+
+// asks asks the focus.
+func (who *visitor) asks(ctx context.Context, room string) error {
 	answer, err := who.IQ(ctx, "set", domain, request(room, who.token, ""))
 	if err != nil {
 		return err
@@ -250,6 +457,10 @@ func (who *visitor) enter(ctx context.Context, room, nick string) error {
 	if got := outcome(answer); got != "ready" {
 		return fmt.Errorf("%s asks to enter %s: %s", who.JID(), room, got)
 	}
+	return nil
+}
+
+func (who *visitor) joins(ctx context.Context, room, nick string) error {
 	own, err := who.Join(ctx, room, nick)
 	if err == nil && own.Attr["type"] == "error" {
 		err = fmt.Errorf("%s joins %s: %s", who.JID(), room, own.ErrorCondition())
@@ -257,14 +468,29 @@ func (who *visitor) enter(ctx context.Context, room, nick string) error {
 	return err
 }
 
-// measure has everybody do something: one after the other in each room, in several rooms at once.
-func (v *venue) measure(ctx context.Context, rooms map[string][]*visitor, do func(who *visitor, room, nick string) error) (cost, error) {
-	began := time.Now()
-	prosody, err := cpuTime(v.prosody)
-	if err != nil {
-		return cost{}, err
+// done waits until focus and Jicofo have done what they do about all that has happened, and, if everybody has left, until Jicofo has, too.
+func (v *venue) done(ctx context.Context, left bool) error {
+	if _, err := v.control.IQ(ctx, "get", domain, "<ping xmlns='urn:xmpp:ping'/>"); err != nil || v.jicofo == nil {
+		return err
 	}
-	focus, err := cpuTime(v.focus.pid)
+	if _, err := v.control.IQ(ctx, "get", v.jicofo.JID(), "<ping xmlns='urn:xmpp:ping'/>"); err != nil || !left {
+		return err
+	}
+	return v.jicofo.Await(ctx, func(_ []prosodytest.JicofoRequest, rooms []string) bool { return len(rooms) == 0 })
+}
+
+// used is the CPU time that Prosody and the focus have used so far.
+func (v *venue) used() (c cost, err error) {
+	if c.prosody, err = cpuTime(v.prosody); err == nil && v.focus != nil {
+		c.focus, err = cpuTime(v.focus.pid)
+	}
+	return c, err
+}
+
+// measure has everybody do something: one after the other in each room, in several rooms at once.
+func (v *venue) measure(ctx context.Context, rooms map[string][]*visitor, left bool, do func(who *visitor, room, nick string) error) (cost, error) {
+	began := time.Now()
+	before, err := v.used()
 	if err != nil {
 		return cost{}, err
 	}
@@ -283,13 +509,12 @@ func (v *venue) measure(ctx context.Context, rooms map[string][]*visitor, do fun
 	if err := g.Wait(); err != nil {
 		return cost{}, err
 	}
-	if _, err := v.control.IQ(ctx, "get", domain, "<ping xmlns='urn:xmpp:ping'/>"); err != nil {
+	if err := v.done(ctx, left); err != nil {
 		return cost{}, err
 	}
 	wall := time.Since(began)
-	prosodyAfter, perr := cpuTime(v.prosody)
-	focusAfter, ferr := cpuTime(v.focus.pid)
-	return cost{wall, prosodyAfter - prosody, focusAfter - focus}, cmp.Or(perr, ferr)
+	after, err := v.used()
+	return cost{wall, after.prosody - before.prosody, after.focus - before.focus}, err
 }
 
 // cpuTime returns the CPU time that a process has used, in user and kernel mode (proc_pid_stat(5): utime, stime). The kernel's
@@ -313,18 +538,31 @@ func cpuTime(pid int) (time.Duration, error) {
 // so by the environment. It says that it is connected by a line on its standard output, and ends when its standard
 // input does. To each line there it answers with the size of its heap in bytes, garbage left out.
 const (
-	envFocus   = "USHER_BENCH_FOCUS"   // which one: floor, usher, relay, stored or stored-relay
+	envFocus   = "USHER_BENCH_FOCUS"   // a benchmarked, in JSON
 	envServer  = "USHER_BENCH_SERVER"  // host:port of the server's component port
-	envStore   = "USHER_BENCH_STORE"   // the file of its store, for stored and stored-relay
-	envProfile = "USHER_BENCH_PROFILE" // a file for usher's CPU profile, if wanted
+	envProfile = "USHER_BENCH_PROFILE" // a file for usher's CPU profile, if wanted; a later usher has it, too
 )
 
+// benchmarked is which focus such a process is.
+type benchmarked struct {
+	Floor  bool          // it lets everybody in; otherwise it is usher
+	Relay  bool          // before a Jicofo
+	Module bool          // the server has usher's module
+	RS256  bool          // tokens are signed so
+	Store  string        // a file; empty for a store in memory
+	Hold   time.Duration // zero means waitHold, which lasts
+}
+
 func init() {
-	run, ok := map[string]func(context.Context, string) error{
-		"floor": runFloor, "usher": runUsher, "relay": runRelay, "stored": runStored, "stored-relay": runStored,
-	}[os.Getenv(envFocus)]
-	if !ok {
+	var f benchmarked
+	if which := os.Getenv(envFocus); which == "" {
 		return
+	} else if err := json.Unmarshal([]byte(which), &f); err != nil {
+		panic(err)
+	}
+	run := f.run
+	if f.Floor {
+		run = runFloor
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
@@ -369,22 +607,26 @@ func (p *process) heap(b *testing.B) int {
 }
 
 // startFocus runs a focus until the benchmark ends, and returns it once it is connected.
-func startFocus(b *testing.B, name, server string) *process {
+func startFocus(b *testing.B, f benchmarked, server string) *process {
 	b.Helper()
-	p, end := runFocus(b, name, server)
+	p, end := runFocus(b, f, server)
 	b.Cleanup(func() {
 		if err := end(); err != nil {
-			b.Errorf("focus %s: %v", name, err)
+			b.Errorf("focus %+v: %v", f, err)
 		}
 	})
 	return p
 }
 
 // runFocus runs a focus, and returns it once it is connected. end ends it in good order, if it has not ended.
-func runFocus(b *testing.B, name, server string, environ ...string) (_ *process, end func() error) {
+func runFocus(b *testing.B, f benchmarked, server string) (_ *process, end func() error) {
 	b.Helper()
+	which, err := json.Marshal(f)
+	if err != nil {
+		b.Fatal(err)
+	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(append(os.Environ(), envFocus+"="+name, envServer+"="+server, "GOGC=400"), environ...) // as "usher serve" sets it
+	cmd.Env = append(os.Environ(), envFocus+"="+string(which), envServer+"="+server, "GOGC=400") // as "usher serve" sets it
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -399,7 +641,7 @@ func runFocus(b *testing.B, name, server string, environ ...string) (_ *process,
 	}
 	p := &process{cmd.Process.Pid, in, bufio.NewReader(out)}
 	if _, err := p.out.ReadString('\n'); err != nil {
-		b.Fatalf("focus %s: %v", name, err)
+		b.Fatalf("focus %+v: %v", f, err)
 	}
 	return p, func() error { in.Close(); return cmd.Wait() }
 }
@@ -427,9 +669,57 @@ func runFloor(ctx context.Context, server string) error {
 	}
 }
 
-// runUsher is usher as operators run it, with a log of every request.
-func runUsher(ctx context.Context, server string) error {
-	return runWith(ctx, "connected", options(server, policy(), nil))
+// run is usher as operators run it, with a log of every request.
+func (f benchmarked) run(ctx context.Context, server string) error {
+	kept := store.Memory(store.Options{})
+	if f.Store != "" {
+		var err error
+		if kept, err = store.Open(f.Store, store.Options{}); err != nil {
+			return err
+		}
+	}
+	defer kept.Close()
+	p := policy(folkPolicy, func(p *auth.Policy) {
+		p.Sessions, p.Refusals = store.Sessions{Store: kept}, store.Refusals{Store: kept, Now: time.Now}
+	})
+	if f.RS256 {
+		source, err := keys.PEMFiles(rsaKey + ".pem")
+		if err != nil {
+			return err
+		}
+		issuer := &p.VHosts["meet.example.com"].Issuers[0]
+		issuer.Algorithms, issuer.Keys = []jwa.SignatureAlgorithm{jwa.RS256}, source
+	}
+	o := options(server, p, nil)
+	o.Store, o.Outlives, o.MembersOnly, o.WaitHold = kept, f.Store != "", !f.Module, cmp.Or(f.Hold, waitHold)
+	if !f.Relay {
+		return runWith(ctx, "connected", o)
+	}
+	o.Jicofo, o.GuardInterval = jid.MustParse(jicofoJID), 5*time.Second
+	return runWith(ctx, "Jicofo is online", o)
+}
+
+// rsaKey is a key pair, without the ends of the names of its files.
+const rsaKey = "../testdata/keys/rsa2048"
+
+// mintRS256 is mint with that key.
+func mintRS256(b *testing.B, change func(*token.Claims)) string {
+	b.Helper()
+	pem, err := os.ReadFile(rsaKey + ".key")
+	if err != nil {
+		b.Fatal(err)
+	}
+	key, _, err := keys.ParsePrivate(pem)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c := claims()
+	change(&c)
+	compact, err := token.Mint(c, token.MintOptions{Algorithm: jwa.RS256, Key: key})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return compact
 }
 
 // runWith runs usher with these options, and says that it is ready when it logs so.

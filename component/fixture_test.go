@@ -731,11 +731,15 @@ func folkPolicy(p *auth.Policy) {
 // mint makes a token: of a host of the room, or as changed.
 func mint(t testing.TB, change func(*token.Claims)) string {
 	t.Helper()
-	c := token.Claims{
+	return tokentest.Mint(t, secret, claims(), change)
+}
+
+// claims are those of a host of the room.
+func claims() token.Claims {
+	return token.Claims{
 		Issuer: "my_app", Audience: []string{"jitsi"}, Subject: "meet.example.com", Room: "standup",
 		Expires: time.Now().Add(time.Hour), User: token.User{ID: "u1", Affiliation: "owner"},
 	}
-	return tokentest.Mint(t, secret, c, change)
 }
 
 func member(c *token.Claims) { c.User.Affiliation = "member" }

@@ -11,19 +11,10 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
-
-// runRelay is usher before a Jicofo.
-func runRelay(ctx context.Context, server string) error {
-	o := options(server, policy(folkPolicy), nil)
-	o.Jicofo = jid.MustParse(jicofoJID)
-	o.GuardInterval, o.WaitHold = 5*time.Second, 25*time.Second
-	return runWith(ctx, "Jicofo is online", o)
-}
 
 // install is a server with a Jicofo, usher before it in a process of its own, and the folk.
 type install struct {
@@ -32,6 +23,7 @@ type install struct {
 	usher   *process
 	jicofo  *prosodytest.Jicofo
 	token   string // of a host, for all rooms
+	member  string // of a member, for all rooms
 	folk    *prosodytest.Client
 
 	mu      sync.Mutex
@@ -45,19 +37,28 @@ type arrival struct {
 	at time.Time
 }
 
+// startInstall starts one with a store in memory, and members-only rooms.
 func startInstall(b *testing.B) *install {
+	b.Helper()
+	o := benchJitsi
+	o.Open = false
+	return startInstallWith(b, o, benchmarked{Relay: true, Hold: 25 * time.Second}, func(s *prosodytest.Server) string { return s.ComponentAddr })
+}
+
+// startInstallWith starts one with that usher, which connects to an address of the server or of something before it.
+func startInstallWith(b *testing.B, o prosodytest.JitsiOptions, f benchmarked, at func(*prosodytest.Server) string) *install {
 	b.Helper()
 	if _, err := cpuTime(os.Getpid()); err != nil {
 		b.Skip(err)
 	}
-	o := prosodytest.JitsiOptions{Secret: componentSecret, Global: "network_settings = { nagle = false }"} // as the README recommends
 	s := o.Options()
 	withFolk(&s)
 	i := &install{Server: prosodytest.Start(b, s), waiting: make(map[string]chan arrival)}
 	i.prosody = pidOf(b, i.Server)
 	i.jicofo = i.Jicofo(b, o.Jicofo())
-	i.usher = startFocus(b, "relay", i.ComponentAddr)
+	i.usher = startFocus(b, f, at(i.Server))
 	i.token = mint(b, func(c *token.Claims) { c.Room, c.Subject = "*", "*" })
+	i.member = mint(b, func(c *token.Claims) { c.Room, c.Subject, c.User.Affiliation = "*", "*", "member" })
 	i.folk = i.Component(b, folk, componentSecret)
 	go func() {
 		for {
@@ -430,38 +431,4 @@ func BenchmarkHeld(b *testing.B) {
 		cancel()
 		done.Wait()
 	}
-}
-
-// BenchmarkGuard measures what a thousand rooms cost in which a host and two guests are and nothing happens, at a
-// guard_interval of five seconds: milliseconds of CPU time a second, of usher and of Prosody.
-func BenchmarkGuard(b *testing.B) {
-	const rooms, d = 1000, 20 * time.Second
-	i := startInstall(b)
-	b.ReportMetric(0, "ns/op")
-	var g errgroup.Group
-	g.SetLimit(16)
-	for n, room := range i.open(b, "guarded", rooms) {
-		g.Go(func() error {
-			for k := range 2 {
-				nick := fmt.Sprintf("guest%d", k)
-				if _, err := i.enters(b.Context(), fmt.Sprintf("%s-%d@%s/x", nick, n, folk), room, nick, ""); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	if err := g.Wait(); err != nil {
-		b.Fatal(err)
-	}
-	var sum cost
-	for range b.N {
-		began, before := time.Now(), i.cpu(b)
-		<-time.After(d)
-		after := i.cpu(b)
-		sum.wall, sum.focus, sum.prosody = sum.wall+time.Since(began), sum.focus+after.focus-before.focus, sum.prosody+after.prosody-before.prosody
-	}
-	b.ReportMetric(sum.focus.Seconds()*1000/sum.wall.Seconds(), "usher-cs/s")
-	b.ReportMetric(sum.prosody.Seconds()*1000/sum.wall.Seconds(), "prosody-cs/s")
-	b.ReportMetric(float64(i.usher.heap(b))/rooms, "B/room")
 }

@@ -3,16 +3,12 @@ package component_test
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"mellium.im/xmpp/jid"
-
-	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -173,42 +169,26 @@ func TestRestartsUnderLoad(t *testing.T) {
 	}, own, ejabberd, relay)
 }
 
-// runStored is usher with a store in a file, before a Jicofo if the name says so.
-func runStored(ctx context.Context, server string) error {
-	s, err := store.Open(os.Getenv(envStore), store.Options{})
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	o := options(server, policy(folkPolicy), nil)
-	o.Store, o.Outlives, o.WaitHold = s, true, 10*time.Second
-	if os.Getenv(envFocus) == "stored" {
-		return runWith(ctx, "connected", o)
-	}
-	o.Jicofo, o.GuardInterval = jid.MustParse(jicofoJID), 5*time.Second
-	return runWith(ctx, "Jicofo is online", o)
-}
-
 // BenchmarkHeldKilled counts what is lost when usher is killed (kill -9) while people ask, some 220 times a second: requests that
 // reached usher and are answered neither by it nor by the next one. It is killed and started again fifty times in each of
 // the two modes.
 func BenchmarkHeldKilled(b *testing.B) {
 	const kills = 50
-	for _, name := range []string{"stored", "stored-relay"} {
+	for name, relay := range map[string]bool{"standalone": false, "relay": true} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 			o := prosodytest.JitsiOptions{Secret: componentSecret}
 			options := o.Options()
 			withFolk(&options)
 			server := prosodytest.Start(b, options)
-			if name == "stored-relay" {
+			if relay {
 				server.Jicofo(b, o.Jicofo())
 			}
-			file := envStore + "=" + filepath.Join(b.TempDir(), "usher.db")
+			f := benchmarked{Relay: relay, Store: filepath.Join(b.TempDir(), "usher.db"), Hold: 10 * time.Second}
 			all, lost, duplicates := 0, map[string]int{}, 0
 			for range b.N {
 				l := newLoad(b, server)
-				usher, end := runFocus(b, name, server.ComponentAddr, file)
+				usher, end := runFocus(b, f, server.ComponentAddr)
 				ctx, cancel := context.WithCancel(b.Context())
 				var asking sync.WaitGroup
 				asking.Go(func() { l.run(ctx, b) })
@@ -220,7 +200,7 @@ func BenchmarkHeldKilled(b *testing.B) {
 						b.Fatal(err)
 					}
 					_ = end() // which was not in good order
-					usher, end = runFocus(b, name, server.ComponentAddr, file)
+					usher, end = runFocus(b, f, server.ComponentAddr)
 				}
 				cancel()
 				asking.Wait()

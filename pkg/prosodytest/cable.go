@@ -16,6 +16,7 @@ type Cable struct {
 	conns   map[net.Conn]bool
 	cut     bool
 	stalled bool
+	watch   func([]byte) // nil for none
 	done    sync.WaitGroup
 }
 
@@ -67,6 +68,14 @@ func (c *Cable) Mend() {
 	c.moved.Broadcast()
 }
 
+// Watch has see called with what is on its way to the server on connections from then on, as it comes: pieces are not stanzas. see must
+// not keep them.
+func (c *Cable) Watch(see func(piece []byte)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch = see
+}
+
 func (c *Cable) accept() {
 	for {
 		in, err := c.l.Accept()
@@ -85,7 +94,7 @@ func (c *Cable) accept() {
 		}
 		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
 			c.done.Go(func() {
-				_, _ = io.Copy(passing{pair[0], c}, pair[1]) // both ends see how it ends
+				_, _ = io.Copy(passing{pair[0], c, pair[0] == out}, pair[1]) // both ends see how it ends
 				c.remove(in, out)
 			})
 		}
@@ -114,7 +123,8 @@ func (c *Cable) remove(in, out net.Conn) {
 // passing writes to a connection unless the cable is stalled.
 type passing struct {
 	io.Writer
-	c *Cable
+	c        *Cable
+	toServer bool
 }
 
 func (p passing) Write(b []byte) (int, error) {
@@ -122,6 +132,10 @@ func (p passing) Write(b []byte) (int, error) {
 	for p.c.stalled {
 		p.c.moved.Wait()
 	}
+	see := p.c.watch
 	p.c.mu.Unlock()
+	if see != nil && p.toServer {
+		see(b)
+	}
 	return p.Writer.Write(b)
 }

@@ -23,7 +23,7 @@ import (
 //	lobby.meet.example.com       MUC service, if Lobby
 //	breakout.meet.example.com    MUC service, if Breakout
 //	metadata.meet.example.com    component, if Metadata
-//	focus.meet.example.com       component (XEP-0114)
+//	focus.meet.example.com       component (XEP-0114), or Jitsi's, if ClientProxy
 type JitsiOptions struct {
 	Domain   string // empty means meet.example.com
 	Secret   string // of the component; empty means "secret"
@@ -70,6 +70,10 @@ type JitsiOptions struct {
 	// NotSubscribed leaves out the component's subscription to Jicofo's presence, which an installer makes with
 	// "prosodyctl mod_roster_command subscribe focus.meet.example.com focus@auth.meet.example.com".
 	NotSubscribed bool
+
+	// ClientProxy makes focus.meet.example.com what it is without usher: lua/mod_prosodytest_client_proxy.lua, a stand-in for
+	// Jitsi's client_proxy, passes the requests of clients on to Jicofo.
+	ClientProxy bool
 
 	// Lobby loads lua/mod_prosodytest_lobby.lua on the main virtual host, a stand-in for Jitsi's muc_lobby_rooms.
 	Lobby bool
@@ -234,6 +238,11 @@ func (c *jitsiConfig) components() {
 		if c.Breakout {
 			c.line("breakout_rooms_component = %s", gate.Quote(c.host("breakout")))
 		}
+	}
+	if c.ClientProxy {
+		c.line("Component %s %q", gate.Quote(c.host("focus")), "prosodytest_client_proxy")
+		c.line("target_address = %s", gate.Quote("focus@"+c.host("auth")))
+		return
 	}
 	c.line("Component %s", gate.Quote(c.host("focus")))
 	c.line("component_secret = %s", gate.Quote(cmp.Or(c.Secret, "secret")))
