@@ -540,7 +540,7 @@ func cpuTime(pid int) (time.Duration, error) {
 const (
 	envFocus   = "USHER_BENCH_FOCUS"   // a benchmarked, in JSON
 	envServer  = "USHER_BENCH_SERVER"  // host:port of the server's component port
-	envProfile = "USHER_BENCH_PROFILE" // a file for usher's CPU profile, if wanted; a later usher has it, too
+	envProfile = "USHER_BENCH_PROFILE" // a file for usher's CPU profile, if wanted; one of its heap has .heap at the end. A later usher overwrites both
 )
 
 // benchmarked is which focus such a process is.
@@ -571,6 +571,7 @@ func init() {
 			var m runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&m)
+			profileHeap()
 			fmt.Println(m.HeapAlloc)
 		}
 	}()
@@ -579,6 +580,21 @@ func init() {
 		os.Exit(1)
 	}
 	os.Exit(0)
+}
+
+// profileHeap writes a profile of the heap, if wanted.
+func profileHeap() {
+	name := os.Getenv(envProfile)
+	if name == "" {
+		return
+	}
+	profile, err := os.Create(name + ".heap")
+	if err == nil {
+		err = errors.Join(pprof.WriteHeapProfile(profile), profile.Close())
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
 }
 
 // process is a focus that runs.

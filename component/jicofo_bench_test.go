@@ -22,13 +22,23 @@ type install struct {
 	prosody int // process id
 	usher   *process
 	jicofo  *prosodytest.Jicofo
-	token   string // of a host, for all rooms
-	member  string // of a member, for all rooms
-	folk    *prosodytest.Client
+	passes
+	folk *prosodytest.Client
 
 	mu      sync.Mutex
 	n       int
 	waiting map[string]chan arrival // by the address of who waits, and the id of an IQ or "join"
+}
+
+// passes are tokens for all rooms: of a host, and of a member.
+type passes struct{ token, member string }
+
+func newPasses(b *testing.B) passes {
+	b.Helper()
+	return passes{
+		mint(b, func(c *token.Claims) { c.Room, c.Subject = "*", "*" }),
+		mint(b, func(c *token.Claims) { c.Room, c.Subject, c.User.Affiliation = "*", "*", "member" }),
+	}
 }
 
 // arrival is a stanza that arrived.
@@ -57,8 +67,7 @@ func startInstallWith(b *testing.B, o prosodytest.JitsiOptions, f benchmarked, a
 	i.prosody = pidOf(b, i.Server)
 	i.jicofo = i.Jicofo(b, o.Jicofo())
 	i.usher = startFocus(b, f, at(i.Server))
-	i.token = mint(b, func(c *token.Claims) { c.Room, c.Subject = "*", "*" })
-	i.member = mint(b, func(c *token.Claims) { c.Room, c.Subject, c.User.Affiliation = "*", "*", "member" })
+	i.passes = newPasses(b)
 	i.folk = i.Component(b, folk, componentSecret)
 	go func() {
 		for {
