@@ -90,11 +90,19 @@ func (gs *grants) note(ctx context.Context, mu *sync.Mutex) error {
 
 // noteDue reports whether it is time to write the room down, or to try again. The caller holds the lock that covers gs.
 func (gs *grants) noteDue() bool {
-	every := noteEvery
-	if gs.lasts != gs.noted {
-		every = joinWithin
+	at := gs.noteAt()
+	return !at.IsZero() && !gs.now().Before(at)
+}
+
+// noteAt returns when that is; the zero time for a room that is not written down.
+func (gs *grants) noteAt() time.Time {
+	switch {
+	case gs.lasts == lastingUnknown:
+		return time.Time{}
+	case gs.lasts != gs.noted:
+		return gs.notedAt.Add(joinWithin)
 	}
-	return gs.lasts != lastingUnknown && gs.now().Sub(gs.notedAt) >= every
+	return gs.notedAt.Add(noteEvery)
 }
 
 // isNote reports whether a record of the ledger is about a room itself.

@@ -171,7 +171,7 @@ func (w *world) withdrawSomebody(t *rapid.T) {
 		return
 	}
 	w.rooms.mu.Lock()
-	skip = w.rooms.removals.underWay(jid.MustParse(room), who) // it is taken back with that, or by a sweep after that has failed
+	skip = w.rooms.removals.underWay(jid.MustParse(room), who) // it is taken back with that, or by a look after that has failed
 	w.rooms.mu.Unlock()
 	if skip {
 		return
@@ -413,7 +413,7 @@ func (w *world) check(t *rapid.T) {
 	for _, address := range roomNames {
 		c, j := w.chats[address], jid.MustParse(address)
 		if c == nil {
-			// A lost room may be gone; the sweep finds out, see allGo.
+			// A lost room may be gone; a look finds out, see allGo.
 			w.rooms.mu.Lock()
 			known := w.rooms.rooms[address] != nil
 			w.rooms.mu.Unlock()

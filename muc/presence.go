@@ -168,7 +168,7 @@ func (r *Rooms) presenceOfSelf(rm *room, p said) {
 		clear(rm.occupants)
 	default: // somebody removed usher, or destroyed the room
 		r.forget(rm)
-		r.lost[rm.jid.String()] = rm
+		r.loses(rm)
 		r.stray(rm.jid)
 	}
 }
@@ -205,6 +205,9 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	}
 	bare := j.Bare().String()
 	o := occupant{jid: j.JID, bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
+	if was, ok := rm.occupants[nick]; ok && was.bare != bare {
+		r.soon(rm) // nobody has told that the other one has left
+	}
 	rm.occupants[nick] = r.seesOccupant(rm, nick, o)
 	r.noteHost(rm)
 	if i.Affiliation == "none" {
@@ -235,7 +238,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	case g.state.asking(), g.state == stateGiven:
 		g.on(eventLeft) // perhaps before the server gave it; they may come again
 	case u.items[0].Affiliation == g.Affiliation && rm.ours && !u.status("307"):
-		// The next sweep takes it back, even if they have come again by then without asking. Not at once, because the server
+		// The next look takes it back, even if they have come again by then without asking. Not at once, because the server
 		// announces each affiliation that somebody outside loses to everybody inside, and most people leave when everybody
 		// does. Then the room ends, and the grant with it.
 		g.on(eventWithdraw)
@@ -245,6 +248,20 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	default:
 		// An owner has changed it since, which is the owner's business, or after a removal nothing is left.
 		rm.drop(o.bare)
+	}
+	r.lacks(rm, o.bare)
+}
+
+// lacks does what follows when somebody is inside no more. The caller holds mu.
+func (r *Rooms) lacks(rm *room, bare string) {
+	now := r.Now()
+	if g := rm.live[bare]; g != nil {
+		if due := g.due(now); !due.IsZero() {
+			r.plan(rm, due)
+		}
+	}
+	if len(rm.occupants) == 0 {
+		r.soon(rm)
 	}
 	r.leaveIfNeedless(rm)
 }
@@ -257,10 +274,10 @@ func (r *Rooms) unseen(rm *room, nick string) {
 	r.seesGone(rm, o)
 	r.noteHost(rm)
 	if g := rm.live[o.bare]; ok && g != nil && !rm.has(o.bare) {
-		g.on(eventWithdraw) // by the next sweep: it may have been a ban, which taking the grant back now would lift
+		g.on(eventWithdraw) // by the next look: it may have been a ban, which taking the grant back now would lift
 	}
 	r.change(rm.jid)
-	r.leaveIfNeedless(rm)
+	r.lacks(rm, o.bare)
 }
 
 // did reports whether usher is the one who did something. A server names its nick, its real JID or both.
@@ -301,6 +318,7 @@ func (r *Rooms) banned(rm *room, i Item, who string, byUs bool) {
 	rm.outcasts[who] = true
 	if g != nil && !g.on(eventBanned) && !g.state.asking() {
 		rm.drop(who) // nothing is left of it, and taking it back would lift the ban
+		r.soon(rm)
 	}
 }
 

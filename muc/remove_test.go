@@ -319,7 +319,7 @@ func TestRemoveTheLast(t *testing.T) {
 		if err := s.removes(juliet); err != nil {
 			t.Fatal(err)
 		}
-		s.pass(joinWithin + 2*sweepEvery)
+		s.pass(joinWithin + 2*lookAgain)
 		if w.chats[standup] != nil || !slices.Equal(w.ended, []string{standup}) {
 			t.Errorf("the room: %+v, ended: %q", w.chats[standup], w.ended)
 		}

@@ -62,10 +62,10 @@ type Rooms struct {
 	mu    sync.Mutex
 	rooms map[string]*room // by bare JID
 	// lost are rooms that usher is not in although they may go on: somebody removed it, or the stream ended. Its grants there
-	// are still to be taken back, so sweep has these rooms entered until that succeeds or they are gone.
+	// are still to be taken back, so they are entered again and again until that succeeds or they are gone.
 	lost map[string]*room
-	// hanging are rooms, by bare JID, in which a grant may hang on a host. They are looked at every hostTick.
-	hanging  map[string]bool
+	// due are rooms of both kinds that are to be looked at some time, see upkeep.go.
+	due      queue[*room]
 	removals removals
 	trusts   map[string]*trust // by domain of the MUC service; of this connection
 
@@ -124,6 +124,7 @@ func (o *Options) clock() {
 
 // room is a room that usher is in, or is about to enter.
 type room struct {
+	turn    // when it is looked at next
 	jid     jid.JID
 	nick    string
 	entered chan entry    // the answer to the join, by the reader
@@ -177,7 +178,6 @@ func NewRooms(o Options) *Rooms {
 		seconds:  second.String(),
 		rooms:    make(map[string]*room),
 		lost:     make(map[string]*room),
-		hanging:  make(map[string]bool),
 		removals: make(removals),
 		trusts:   make(map[string]*trust),
 		strays:   make(chan jid.JID, 1024),
@@ -218,7 +218,7 @@ func (r *Rooms) Restore(before []Grant) {
 		if rm == nil {
 			rm = r.newRoom(g.Room)
 			rm.known, rm.told.restored = true, true
-			r.lost[g.Room.String()] = rm
+			r.loses(rm)
 		}
 		if g.isNote() {
 			rm.remember(g)
@@ -309,6 +309,7 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 				rm.again, rm.grants, rm.outcasts, rm.searched, rm.known = true, was.grants, was.outcasts, was.searched, was.known
 				rm.told = was.toldOf()
 				delete(r.lost, j.String())
+				r.due.out(was)
 			}
 			r.rooms[j.String()] = rm
 			r.mu.Unlock()
@@ -356,12 +357,12 @@ func (r *Rooms) conclude(rm *room, created bool, err error) {
 		r.enters(rm, created)
 		rm.hostless = r.Now()
 		r.noteHost(rm)
-		r.hanging[rm.jid.String()] = true // perhaps, if the room was there before
+		r.plan(rm, r.nextLook(rm))
 		return
 	}
 	r.forget(rm)
 	if rm.again && r.rooms[rm.jid.String()] == nil && !errors.Is(err, ErrAbsent) {
-		r.lost[rm.jid.String()] = rm
+		r.loses(rm)
 	} else {
 		r.ended(rm)
 		rm.end(nil)
@@ -523,7 +524,14 @@ func (r *Rooms) change(j jid.JID) bool {
 func (r *Rooms) forget(rm *room) {
 	if r.rooms[rm.jid.String()] == rm {
 		delete(r.rooms, rm.jid.String())
+		r.due.out(rm)
 	}
+}
+
+// loses notes that usher is not in a room that may go on. The caller holds mu.
+func (r *Rooms) loses(rm *room) {
+	r.lost[rm.jid.String()] = rm
+	r.soon(rm)
 }
 
 // Grant gives an affiliation in a room that is open. If it returns nil the server has done so; otherwise nothing is left of the
@@ -540,12 +548,14 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 	if err := rm.write(ctx, g, give.With); err != nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
+		defer r.soon(rm)
 		return rm.unwritten(g, was, err)
 	}
 	owns, err := rm.give(ctx, g.Who, g.Affiliation)
 	bare := g.Who.String()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	defer r.soon(rm) // nobody else may be inside
 	rm.crossOut(g)
 	g.answer(err)
 	switch {
@@ -599,9 +609,7 @@ func (r *Rooms) enlist(ctx context.Context, g *grant) (rm *room, was *grant, err
 	}
 	was = rm.live[bare]
 	rm.put(bare, g)
-	if g.NeedsHost {
-		r.hanging[g.Room.String()] = true
-	}
+	r.plan(rm, g.due(r.Now()))
 	return rm, was, nil
 }
 
@@ -648,6 +656,7 @@ func (r *Rooms) withdraw(rm *room, bare string) {
 	if err := rm.take(bare); err != nil {
 		r.Warn(rm.jid, "could not take back an affiliation yet", err)
 	}
+	r.soon(rm)
 }
 
 func (rm *room) has(bare string) bool {
@@ -670,7 +679,8 @@ func (r *Rooms) leaveIfNeedless(rm *room) {
 		select {
 		case r.unneeded <- rm.jid:
 			rm.finishing = true
-		default: // the queue is full; the next sweep tries again
+		default: // the queue is full
+			r.soon(rm)
 		}
 	}
 }

@@ -42,6 +42,7 @@ func (r *Rooms) Remove(ctx context.Context, j, who jid.JID, reason string) error
 		close(g.taken)
 	}
 	if rm := r.rooms[j.String()]; rm != nil && rm.open {
+		r.soon(rm)
 		r.leaveIfNeedless(rm)
 	}
 	return err

@@ -366,7 +366,7 @@ func TestBanUnread(t *testing.T) {
 	})
 }
 
-// Somebody with presence that cannot be read counts as gone: they are no host, and lose their grant at the next sweep.
+// Somebody with presence that cannot be read counts as gone: they are no host, and lose their grant at the next look.
 func TestUnreadPresence(t *testing.T) {
 	scene(t, func(t *testing.T, w *world) {
 		w.enters(t, juliet, "member")
@@ -375,7 +375,7 @@ func TestUnreadPresence(t *testing.T) {
 		if w.hostPresent(jid.MustParse(standup)) {
 			t.Error("a host is inside")
 		}
-		w.pass(sweepEvery + 2*hostTick)
+		w.pass(lookAgain + 2*hostTick)
 		if c.affiliation(romeo) != "none" || c.affiliation(juliet) != "member" {
 			t.Errorf("romeo is %s, juliet is %s", c.affiliation(romeo), c.affiliation(juliet))
 		}
@@ -567,7 +567,7 @@ func TestRoomsEndIsNotToldBeforeItIsSent(t *testing.T) {
 					t.Fatalf("told of the ends of %v; at the server is %+v, and entered again are %v", w.ended, w.chats[standup], rooms)
 				}
 				w.connect(rooms)
-				w.pass(joinWithin + 2*sweepEvery)
+				w.pass(joinWithin + 2*lookAgain)
 				if len(w.ended) != 1 || w.chats[standup] != nil || len(w.book.everything()) != 0 {
 					t.Fatalf("told of the ends of %v; at the server is %+v, and written down are %v", w.ended, w.chats[standup], w.book.everything())
 				}

@@ -12,7 +12,7 @@ import (
 )
 
 // untilSure is the time after which rooms that were made on trust have been looked at.
-const untilSure = trustFor + sweepEvery + 2*hostTick
+const untilSure = trustFor + lookAgain + 2*hostTick
 
 // trusting plays in a connected world with Prosody in which usher trusts the service: it has looked at two rooms.
 func trusting(t *testing.T, play func(t *testing.T, w *world, warned *[]error)) {

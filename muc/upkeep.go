@@ -19,9 +19,9 @@ func (r *Rooms) Reset() []jid.JID {
 	var was []jid.JID
 	for key, rm := range r.rooms {
 		rm.answer(entry{err: errDisconnected})
-		r.lost[key] = rm
+		delete(r.rooms, key)
+		r.loses(rm)
 	}
-	clear(r.rooms)
 	clear(r.trusts)
 	for _, rm := range r.lost {
 		was = append(was, rm.jid)
@@ -59,6 +59,7 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 		r.mu.Lock()
 		if was := r.lost[j.String()]; was != nil {
 			delete(r.lost, j.String())
+			r.due.out(was)
 			r.ended(was)
 			was.end(nil)
 		}
@@ -123,77 +124,156 @@ func (r *Rooms) Run(ctx context.Context) {
 			}
 		})
 	}
-	tick, swept := time.NewTicker(hostTick), r.Now()
+	tick, doubted := time.NewTicker(hostTick), r.Now()
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-tick.C:
-			r.withoutHost()
-			if now := r.Now(); now.Sub(swept) >= sweepEvery {
-				swept = now
-				r.sweep()
+			for r.lookAtDue() {
+				continue
+			}
+			if now := r.Now(); now.Sub(doubted) >= lookAgain {
+				doubted = now
+				r.doubtAll()
 			}
 		}
 	}
 	_ = g.Wait()
 }
 
-// sweep takes back unused grants, leaves rooms that nobody came to, and has lost rooms entered again.
-func (r *Rooms) sweep() {
+const (
+	// hostTick is the interval at which usher looks for rooms that are due, and looks at those in which grants hang on a host.
+	hostTick = time.Second / 2
+	// lookAgain is the time after which a room is looked at because of what may just have happened there.
+	lookAgain = joinWithin / 6
+	// looksAtATime is how many rooms are looked at before others get the lock.
+	looksAtATime = 32
+)
+
+// Rooms are looked at when something is due there, and not otherwise. So whoever changes a room says when to look at it, by plan or soon.
+// A look finds what is due next.
+
+func (rm *room) place() *turn { return &rm.turn }
+
+// plan has a room looked at, at that time at the latest. The caller holds mu.
+func (r *Rooms) plan(rm *room, due time.Time) {
+	if rm.nth == 0 || due.Before(rm.turn.due) {
+		r.due.put(rm, due)
+	}
+}
+
+// soon has a room looked at because something has happened there. The caller holds mu.
+func (r *Rooms) soon(rm *room) { r.plan(rm, r.Now().Add(lookAgain)) }
+
+// lookAtDue looks at some of the rooms that are due, and reports whether others may be.
+func (r *Rooms) lookAtDue() (more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, rm := range r.rooms {
-		r.takeBack(rm)
-		r.leaveIfNeedless(rm)
-		if rm.open && rm.noteDue() {
-			r.change(rm.jid) // enforce writes it down
+	for range looksAtATime {
+		rm, is := r.due.take(r.Now())
+		if !is {
+			return false
+		}
+		r.look(rm)
+	}
+	return true
+}
+
+// look does what is due in a room. The caller holds mu.
+func (r *Rooms) look(rm *room) {
+	key := rm.jid.String()
+	if r.lost[key] == rm {
+		r.stray(rm.jid)
+		r.soon(rm)
+		return
+	}
+	if r.rooms[key] != rm || !rm.open {
+		return // it is gone, or conclude will say when
+	}
+	r.withoutHost(rm)
+	r.takeBack(rm)
+	r.leaveIfNeedless(rm)
+	if rm.noteDue() {
+		r.change(rm.jid) // enforce writes it down
+	}
+	if r.rooms[key] == rm {
+		r.plan(rm, r.nextLook(rm))
+	}
+}
+
+// nextLook returns when something is due next in a room that is open. The caller holds mu.
+func (r *Rooms) nextLook(rm *room) time.Time {
+	now := r.Now()
+	next := now.Add(noteEvery)
+	sooner := func(t time.Time) {
+		if !t.After(now) {
+			t = now.Add(lookAgain) // it could not be done now
+		}
+		if t.Before(next) {
+			next = t
 		}
 	}
-	for _, rm := range r.lost {
-		r.stray(rm.jid)
+	for _, g := range rm.live {
+		if due := g.due(now); !due.IsZero() {
+			sooner(due)
+		}
 	}
+	if len(rm.occupants) == 0 {
+		sooner(rm.keepUntil)
+	}
+	if due := rm.noteAt(); !due.IsZero() {
+		sooner(due)
+	}
+	return next
+}
+
+// due returns when a grant is to be looked at, or the zero time.
+func (g *grant) due(now time.Time) time.Time {
+	switch {
+	case g.hangs():
+		return now.Add(hostTick)
+	case g.state.ending():
+		return now.Add(lookAgain)
+	case g.state.awaited():
+		return g.At.Add(joinWithin)
+	}
+	return time.Time{}
+}
+
+// doubtAll looks after the rooms that were made on trust.
+func (r *Rooms) doubtAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for _, t := range r.trusts {
 		r.doubt(t)
 	}
 }
 
-const (
-	// hostTick is the interval at which rooms are looked at in which grants hang on a host.
-	hostTick = time.Second / 2
-	// sweepEvery is the interval of the sweep, by the clock of the Options.
-	sweepEvery = joinWithin / 6
-)
-
-// withoutHost takes back grants that hang on a host in rooms where no host has been for hostAway.
-func (r *Rooms) withoutHost() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for key := range r.hanging {
-		rm := r.rooms[key]
-		if rm != nil && rm.open {
-			r.noteHost(rm) // Hosts may answer otherwise now
-			if !rm.hostless.IsZero() && r.Now().Sub(rm.hostless) >= hostAway {
-				for bare, g := range rm.live {
-					if g.hangs() {
-						r.withdraw(rm, bare)
-					}
-				}
-			}
-		}
-		if rm == nil || !rm.hanging() {
-			delete(r.hanging, key)
+// withoutHost takes back grants that hang on a host if none has been inside for hostAway. The caller holds mu.
+func (r *Rooms) withoutHost(rm *room) {
+	if !rm.hanging() {
+		return
+	}
+	r.noteHost(rm) // Hosts may answer otherwise now
+	if rm.hostless.IsZero() || r.Now().Sub(rm.hostless) < hostAway {
+		return
+	}
+	for bare, g := range rm.live {
+		if g.hangs() {
+			r.withdraw(rm, bare)
 		}
 	}
 }
 
 // takeBack takes back grants that are not used, or that could not be taken back before.
 func (r *Rooms) takeBack(rm *room) {
-	if !rm.open {
-		return
+	inside := make(map[string]bool, len(rm.occupants))
+	for _, o := range rm.occupants {
+		inside[o.bare] = true
 	}
 	for bare, g := range rm.live {
-		if !rm.has(bare) {
+		if !inside[bare] {
 			g.on(eventLeft) // perhaps while usher was not inside
 		}
 		if g.state.ending() || g.state.awaited() && r.Now().Sub(g.At) >= joinWithin {
