@@ -28,7 +28,7 @@ func TestQuietRoomIsNotLookedAt(t *testing.T) {
 		if d := next(); d > lookAgain {
 			t.Errorf("after somebody has left, the next look is in %s", d)
 		}
-		w.pass(lookAgain + 2*hostTick)
+		w.pass(2*lookAgain + 2*hostTick)
 		if d, got := next(), c.affiliation(juliet); d < noteEvery/2 || got != "none" {
 			t.Errorf("then the next look is in %s, and who has left is %s", d, got)
 		}
