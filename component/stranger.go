@@ -44,9 +44,10 @@ func (s *stranger) reset() {
 }
 
 // tries returns nil if the room's service refuses the stranger, or has done so before. It also returns nil if the room is
-// members-only: then an attempt would show nothing. Simultaneous callers share an attempt that succeeds.
+// members-only: then an attempt would show nothing. Where usher's module has answered, nothing is tried: it keeps strangers out
+// wherever it is loaded. Simultaneous callers share an attempt that succeeds.
 func (s *stranger) tries(ctx context.Context, room jid.JID) error {
-	if s.refuses(room) {
+	if s.owner.Told.Takes(room.Domainpart()) || s.refuses(room) {
 		return nil
 	}
 	is, err := s.owner.Settings(ctx, room)

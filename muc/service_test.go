@@ -17,6 +17,8 @@ import (
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 var errCut = errors.New("the test cut the connection")
@@ -31,7 +33,15 @@ type service struct {
 	book   *book // of rooms
 	sights *sights
 
-	mu             sync.Mutex
+	told     *Told // what usher's module tells goes to it; nil if it is not loaded
+	reading  sync.Mutex
+	stirred  chan struct{}
+	modules  map[string]*module // by domain
+	by       string             // who does what happens, by bare JID, if that is nobody inside
+	quiet    bool               // nothing is announced of people who are not inside
+	contexts []string           // what sessions were given
+
+	mu             stepping
 	down           []string
 	up             [][]byte
 	cut            bool
@@ -202,9 +212,10 @@ func decodeAnswer(raw []byte, v any) error {
 		case start.Name.Local == "error":
 			var e stanza.Error
 			return errors.Join(d.DecodeElement(&e, &start), e)
-		case start.Name.Local == "query" && v != nil:
+		case start.Name.Local == "iq":
+		case v != nil:
 			return d.DecodeElement(v, &start)
-		case start.Name.Local == "query":
+		default:
 			return nil
 		}
 	}
@@ -222,6 +233,8 @@ func (s *service) settle() {
 
 // read lets Rooms take the next stanza off the stream, and reports whether there was one.
 func (s *service) read() bool {
+	s.reading.Lock()
+	defer s.reading.Unlock()
 	s.mu.Lock()
 	if len(s.down) == 0 {
 		s.mu.Unlock()
@@ -238,6 +251,10 @@ func (s *service) read() bool {
 		case "presence":
 			err = s.rooms.Presence(start, d)
 		case "message":
+			if from := element.Attr(start, "from"); !strings.Contains(from, "@") {
+				_, err = s.told.Hear(jid.MustParse(from), start, d)
+				break
+			}
 			err = s.rooms.Message(start, d)
 		default:
 			s.mu.Lock()
@@ -275,7 +292,14 @@ type arrived struct {
 	To       string `xml:"to,attr"`
 	Password string `xml:"x>password"`
 	Body     string `xml:"body"`
-	Query    struct {
+	Give     *give  `xml:"urn:usher:module:0 give"`
+	Listen   *struct {
+		Tell string `xml:"tell,attr"`
+	} `xml:"urn:usher:module:0 listen"`
+	Alive *struct {
+		Boot string `xml:"boot,attr"`
+	} `xml:"urn:usher:module:0 alive"`
+	Query struct {
 		XMLName xml.Name
 		Items   []struct {
 			Item
@@ -300,7 +324,7 @@ func (s *service) serve() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.up) == 0 {
-		return false
+		return s.snap()
 	}
 	raw := s.up[0]
 	s.up = s.up[1:]
@@ -320,7 +344,12 @@ func (s *service) serve() bool {
 		s.actor = c.find(func(o *seat) bool { return bareOf(o.full) == bareOf(a.From) })
 		defer func() { s.actor = nil }()
 	}
+	if a.Type == "set" {
+		s.by = bareOf(a.From)
+		defer func() { s.tells(); s.by = "" }()
+	}
 	switch {
+	case s.asModule(a):
 	case c != nil && c.silent:
 	case a.XMLName.Local == "message":
 		s.messages = append(s.messages, a)
@@ -353,7 +382,6 @@ func (s *service) serve() bool {
 	case a.Query.XMLName.Space == NSOwner && a.Type == "get":
 		s.result(a, c.form(s.ejabberd))
 	case a.Query.XMLName.Space == NSOwner:
-		s.result(a, "")
 		c.locked = false
 		for _, f := range a.Query.Form.Fields {
 			switch f.Var {
@@ -365,6 +393,7 @@ func (s *service) serve() bool {
 				s.persist(c, f.Value == "true")
 			}
 		}
+		s.result(a, "")
 	case len(a.Query.Items) == 0: // disco#info
 		s.result(a, "")
 	case a.Type == "set" && a.Query.Items[0].Role != "":
@@ -434,7 +463,7 @@ func (c *chat) form(ejabberd bool) string {
 }
 
 func (s *service) say(format string, args ...any) {
-	if !s.cut {
+	if s.tells(); !s.cut {
 		s.down = append(s.down, fmt.Sprintf(format, args...))
 	}
 }
@@ -639,7 +668,7 @@ func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
 		c.given[bare] = time.Now()
 	}
 	if c.inside(bare) == nil {
-		if c.by(ourself) != nil {
+		if c.by(ourself) != nil && !s.quiet {
 			s.say("<message from='%s' to='%s'><x xmlns='%s'><item affiliation='%s' jid='%s'/></x></message>", c.address, ourself, NSUser, affiliation, bare)
 		}
 		return
