@@ -76,6 +76,7 @@ type guarded struct {
 	life
 	schedule
 	expected time.Time // when a host was last admitted
+	news     uint32    // counts what was told of it; answers from before are out of date
 }
 
 // life is what Guard knows of a room between its beginning and its end. Another room of the same name begins with an empty one.
@@ -108,13 +109,15 @@ const (
 
 // occupancy is who was inside at the last look.
 type occupancy struct {
-	focus  bool              // the focus was
-	people bool              // somebody else was
-	host   bool              // a host was
-	who    map[string]person // everybody but the focus and usher, by bare JID
+	focus bool              // the focus was
+	host  bool              // a host was
+	who   map[string]person // everybody but the focus and usher, by bare JID
 	// visitors says that some of them were visitors, who are not always asked for.
 	visitors bool
 }
+
+func (o occupancy) people() bool { return len(o.who) > 0 }
+func (o occupancy) hosted() bool { return o.host }
 
 // person is somebody inside: one of their occupants, by full JID, and whether they moderate.
 type person struct {
@@ -205,6 +208,7 @@ func (g *Guard) gone(rm *guarded) {
 		g.forgetKnock(rm, bare)
 	}
 	rm.life = life{}
+	rm.news++
 	if len(rm.live) == 0 {
 		delete(g.rooms, rm.key)
 		g.file(rm)
@@ -255,7 +259,7 @@ func (g *Guard) State(ctx context.Context, j jid.JID) (exists, host bool, err er
 	g.adopt(j)
 	g.mu.Unlock()
 	defer func() {
-		if err == nil {
+		if err == nil && !g.tells(j) {
 			g.found(j, items, host, asked)
 		}
 	}()

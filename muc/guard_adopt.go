@@ -20,11 +20,11 @@ func (g *Guard) adopt(j jid.JID) {
 	}
 }
 
-// unsearched reports whether the room's lists have yet to be looked through.
-func (g *Guard) unsearched(rm *guarded) bool {
+// unsearched reports whether the room's lists have yet to be looked through, and how much was told of the room so far.
+func (g *Guard) unsearched(rm *guarded) (is bool, news uint32) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return !rm.searched && rm.ruled()
+	return !rm.searched && rm.ruled(), rm.news
 }
 
 // search lists the affiliations in a room that was there before usher. It must come before the question who is inside: the next

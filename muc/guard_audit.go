@@ -13,8 +13,13 @@ import (
 // look looks at one room once, and does what is due there.
 func (g *Guard) look(ctx context.Context, rm *guarded) {
 	g.mu.Lock()
-	rm.hurry = false
 	e := rm.errand(g.Now())
+	if g.needless(rm, e) {
+		defer g.mu.Unlock()
+		g.reschedule(rm, e, nil)
+		return
+	}
+	rm.hurry, rm.again = false, false
 	e.audit = e.audit || e.enforce && g.EnforceRoles || rm.altered
 	g.mu.Unlock()
 
@@ -69,6 +74,7 @@ func (g *Guard) enforce(ctx context.Context, rm *guarded, e errand) error {
 // findings are the answers of a room that is audited.
 type findings struct {
 	asked time.Time // when the questions began
+	news  uint32    // of the room then
 
 	searched bool      // the room's lists were looked through now, which found:
 	rights   []Item    // affiliations
@@ -100,7 +106,7 @@ func (g *Guard) audit(ctx context.Context, rm *guarded, judge bool) error {
 // that an owner inside who is on no list is an admin of the service.
 func (g *Guard) find(ctx context.Context, rm *guarded, judge bool) (f findings, err error) {
 	f.asked = g.Now()
-	if f.searched = g.unsearched(rm); f.searched {
+	if f.searched, f.news = g.unsearched(rm); f.searched {
 		if f.rights, f.since, err = g.search(ctx, rm.jid); err != nil {
 			return f, err
 		}
@@ -150,7 +156,9 @@ func (g *Guard) wantsBans() bool { return g.Removed != nil && (g.Bans == nil || 
 // caller holds mu.
 func (g *Guard) tellBans(rm *guarded, f findings) {
 	was := rm.banned
-	rm.banned = make(map[string]bool)
+	if rm.banned = nil; len(f.outcasts) > 0 {
+		rm.banned = make(map[string]bool)
+	}
 	for _, i := range f.outcasts {
 		who, ok := i.real()
 		bare := who.Bare().String()
@@ -210,14 +218,17 @@ func (g *Guard) auditBreakouts(ctx context.Context, rm *guarded, judge bool) err
 func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if f.news != rm.news {
+		g.looksAgain(rm)
+		return false
+	}
 	if f.searched {
 		g.claimRights(rm, f)
 	}
 	rm.used = rm.used || len(f.occupants) > 0
 	was := rm.occupancy
 	rm.occupancy = occupancy{
-		focus: g.focusAmong(f.moderators), people: g.peopleAmong(f.occupants),
-		host: g.hostIn(rm, f.moderators), who: g.persons(f.occupants), visitors: f.visitors,
+		focus: g.focusAmong(f.moderators), host: g.hostIn(rm, f.moderators), who: g.persons(f.occupants), visitors: f.visitors,
 	}
 	stirs := g.sees(rm, was, f)
 	for bare, gr := range rm.live {
@@ -268,7 +279,7 @@ func (gr *grant) account(inside bool, asked time.Time, ended bool) {
 // any for hostAway. The caller holds mu.
 func (g *Guard) withoutHost(rm *guarded, f findings) {
 	switch since := &rm.hang.hostless; {
-	case g.hereOrBreakout(rm, func(o occupancy) bool { return o.host }):
+	case g.hereOrBreakout(rm, occupancy.hosted):
 		*since = time.Time{}
 	case since.IsZero():
 		*since = g.Now() // since the answer, not since the question: the host may have left in between
@@ -283,7 +294,7 @@ func (g *Guard) withoutHost(rm *guarded, f findings) {
 
 // deserted reports whether everybody has left a temporary room, so long ago that nobody is on the way to it. The caller holds mu.
 func (g *Guard) deserted(rm *guarded, asked time.Time) bool {
-	if !rm.ruled() || rm.lasts != temporary || g.hereOrBreakout(rm, func(o occupancy) bool { return o.people }) {
+	if !rm.ruled() || rm.lasts != temporary || g.hereOrBreakout(rm, occupancy.people) {
 		rm.emptied = time.Time{}
 		return false
 	}

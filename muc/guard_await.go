@@ -81,6 +81,16 @@ func (g *Guard) unawait(a *awaited) {
 	g.hostQueue(a).out(a)
 }
 
+// awaitAll asks for the hosts who are awaited in the rooms of a service, because what is told of them has changed. The caller holds mu.
+func (g *Guard) awaitAll(domain string) {
+	for _, a := range g.awaited {
+		if a.jid.Domainpart() == domain {
+			a.next = g.Now()
+			g.fileHost(a)
+		}
+	}
+}
+
 // nextHost takes the next host to ask for that is due, or returns nil. The caller holds mu.
 func (g *Guard) nextHost(l *queue[*awaited], now time.Time) func(context.Context) {
 	for {
@@ -111,6 +121,9 @@ func (g *Guard) await(ctx context.Context, a *awaited) {
 		return
 	}
 	a.next = g.Now().Add(a.pause)
+	if g.tells(a.jid) { // it is told when one comes
+		a.next = a.until.Add(time.Millisecond)
+	}
 	a.pause = min(a.pause*3/2, awaitSeldom)
 	g.fileHost(a)
 }

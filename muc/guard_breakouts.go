@@ -43,12 +43,18 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 
 // setMain makes a room a breakout room of main; the zero JID makes it a room of its own. The caller holds mu.
 func (g *Guard) setMain(rm *guarded, main jid.JID) {
+	if rm.main.Equal(main) {
+		return
+	}
 	was, is := rm.main.String(), main.String()
 	if delete(g.of[was], rm); len(g.of[was]) == 0 {
 		delete(g.of, was)
 	}
 	if m := g.rooms[was]; m != nil {
 		m.parted = g.Now()
+		if g.tells(m.jid) {
+			g.looksAgain(m) // for the people who were there
+		}
 	}
 	if rm.main = main; main.Equal(jid.JID{}) {
 		return
@@ -57,6 +63,9 @@ func (g *Guard) setMain(rm *guarded, main jid.JID) {
 		g.of[is] = make(map[*guarded]bool)
 	}
 	g.of[is][rm] = true
+	if m := g.rooms[is]; m != nil && g.tells(m.jid) {
+		g.looksAgain(m) // perhaps this one is not told of
+	}
 }
 
 // breakouts returns the breakout rooms of a main room that are known.
@@ -75,7 +84,12 @@ func (g *Guard) Parted(j jid.JID) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	rm := g.rooms[j.String()]
-	return rm != nil && (len(g.of[j.String()]) > 0 || !rm.parted.IsZero() && g.Now().Sub(rm.parted) < joinWithin)
+	return rm != nil && g.parted(rm)
+}
+
+// parted is Parted. The caller holds mu.
+func (g *Guard) parted(rm *guarded) bool {
+	return len(g.of[rm.key]) > 0 || !rm.parted.IsZero() && g.Now().Sub(rm.parted) < joinWithin
 }
 
 // inside reports whether somebody was in the room, or in one of its breakout rooms, when Guard last asked. The caller holds mu.

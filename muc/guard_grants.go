@@ -29,7 +29,7 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 		defer g.mu.Unlock()
 		return rm.unwritten(gr, was, err)
 	}
-	result, err := g.give(ctx, rm, gr, was)
+	result, err := g.give(ctx, rm, gr, was, give.Context)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	gr.answer(err)
@@ -52,6 +52,9 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 		return err
 	}
 	g.auditInTime(rm)
+	if g.tells(rm.jid) {
+		g.auditBy(rm, gr.At.Add(joinWithin))
+	}
 	gr.NeedsHost = gr.NeedsHost && result != isOwner // an owner made by a host needs none
 	if gr.hangs() {
 		g.hangOnHost(rm)
@@ -103,14 +106,15 @@ const (
 )
 
 // give gives an affiliation, unless that would lift a ban or make less of somebody than a host has made of them. was is the earlier
-// grant, if there is one.
-func (g *Guard) give(ctx context.Context, rm *guarded, gr, was *grant) (giving, error) {
-	banned, err := g.outcast(ctx, gr.Room, gr.Who)
-	if err != nil {
-		return isGiven, err
-	}
-	if banned {
-		return isBanned, nil
+// grant, if there is one. c is what the person's session is to have, if usher's module is there.
+func (g *Guard) give(ctx context.Context, rm *guarded, gr, was *grant, c *Context) (giving, error) {
+	told := g.tells(gr.Room)
+	if !told { // otherwise the mirror knows it when something is given
+		if banned, err := g.outcast(ctx, gr.Room, gr.Who); err != nil {
+			return isGiven, err
+		} else if banned {
+			return isBanned, nil
+		}
 	}
 	if was != nil && !moderates(was.Affiliation) && !moderates(gr.Affiliation) {
 		made, err := g.madeOwner(ctx, rm, gr.Who)
@@ -118,7 +122,7 @@ func (g *Guard) give(ctx context.Context, rm *guarded, gr, was *grant) (giving, 
 			return isGiven, err
 		}
 		if made {
-			return isOwner, nil
+			return isOwner, g.equip(gr, c)
 		}
 	}
 	if gr.Affiliation != "owner" {
@@ -126,11 +130,38 @@ func (g *Guard) give(ctx context.Context, rm *guarded, gr, was *grant) (giving, 
 		rm.demote(gr.Who.String())
 		g.mu.Unlock()
 	}
+	if told {
+		sent, err := g.Owner.Told.Give(Given{Room: gr.Room, Who: gr.Who, Affiliation: gr.Affiliation, Context: c})
+		switch {
+		case errors.Is(err, ErrOutcast):
+			return isBanned, nil
+		case errors.Is(err, ErrAbsent):
+			return isGiven, errNotFound
+		case sent || err != nil:
+			return isGiven, err
+		}
+	}
+	if err := g.equip(gr, c); err != nil {
+		return isGiven, err
+	}
 	owns, err := rm.give(ctx, gr.Who, gr.Affiliation)
 	if owns {
 		return ownsRooms, nil
 	}
 	return isGiven, err
+}
+
+// equip has usher's module set what Jitsi's plugins read in the person's session, and nothing else, if there is something to set and the
+// module is there.
+func (g *Guard) equip(gr *grant, c *Context) error {
+	if c == nil {
+		return nil
+	}
+	_, err := g.Owner.Told.Give(Given{Room: gr.Room, Who: gr.Who, Context: c})
+	if errors.Is(err, ErrAbsent) {
+		return errNotFound
+	}
+	return err
 }
 
 // outcast reports whether somebody, or their domain, is banned from the room.
@@ -275,11 +306,7 @@ func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 
 // take takes back one grant, unless the person is banned: then nothing is left of the grant, and taking it back would lift the ban.
 func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
-	banned, err := g.outcasts.of(ctx, rm.jid)
-	isBanned := slices.ContainsFunc(banned, func(i Item) bool { return i.JID == gr.Who.String() })
-	if err == nil && !isBanned {
-		err = g.Owner.SetAffiliation(ctx, rm.jid, gr.Who, "")
-	}
+	isBanned, err := g.strip(ctx, rm.jid, gr.Who)
 	if errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable}) || errors.Is(err, stanza.Error{Condition: stanza.NotAllowed}) {
 		// An admin of the service, see grants.give, or a JID that a plugin protects (mod_muc_meeting_id.lua).
 		err = nil
@@ -297,6 +324,26 @@ func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	}
 	close(gr.taken)
 	return err
+}
+
+// strip takes somebody's affiliation, unless that is a ban, and reports whether it is one.
+func (g *Guard) strip(ctx context.Context, room, who jid.JID) (isBanned bool, err error) {
+	if g.tells(room) {
+		sent, err := g.Owner.Told.Give(Given{Room: room, Who: who, Affiliation: "none"})
+		switch {
+		case errors.Is(err, ErrOutcast):
+			return true, nil
+		case errors.Is(err, ErrAbsent):
+			return false, errNotFound
+		case sent || err != nil:
+			return false, err
+		}
+	}
+	banned, err := g.outcasts.of(ctx, room)
+	if isBanned = slices.ContainsFunc(banned, func(i Item) bool { return i.JID == who.String() }); err != nil || isBanned {
+		return isBanned, err
+	}
+	return false, g.Owner.SetAffiliation(ctx, room, who, "")
 }
 
 // Leave takes back what is withdrawn, as long as ctx lasts, because usher stops. The next process takes over the grants, and

@@ -19,7 +19,12 @@ import (
 //   - It makes an owner of everybody it authenticates itself (jicofo.authentication), when they join and when they authenticate
 //     again. Its answers to conference requests then say authentication='true', and it elects nobody.
 //
-// No server says who made an owner, so each look at the room is compared with the look before. A host made a new owner if all of
+// Usher's module says who made an owner. Owners whom a host makes are accepted, and so are those whom an admin of the service makes.
+// Owners whom Jicofo makes are not, nor those whom the server makes itself: that is one of Jitsi's plugins (token_affiliation,
+// muc_allowners, muc_wait_for_host, muc_flip), which names nobody, and decides what usher is to decide. Of owners who were there when the
+// module began to tell, it may not know who made them.
+//
+// Without the module no server says that, so each look at the room is compared with the look before. A host made a new owner if all of
 // this is true:
 //
 //   - The same host, who is an owner, was inside at both looks. Then Jicofo had nobody to elect, and the host could act. An admin
@@ -38,7 +43,8 @@ import (
 // are owners of every room and on no list of owners, and no grant to them lasts. They are left alone. Somebody with a grant who is
 // not on the list has just been put back, and may be elected again.
 //
-// With EnforceRoles usher is still wrong in these cases. Owners made by a host lose that, and the host has to do it again, if
+// With EnforceRoles and without the module usher is still wrong in these cases. Owners made by a host lose that, and the host has to do
+// it again, if
 //
 //   - they were made owners within one Interval of that host's coming or leaving, or of being put back;
 //   - Jicofo authenticates people, and they were made owners within two Intervals of their own coming, or were put back before.
@@ -54,6 +60,7 @@ type roles struct {
 	putBack   map[string]bool // by bare JID: people who were put back, as long as they are inside
 	before    owners          // at the last look
 	warned    bool            // the warning about Jicofo has been given
+	judged    bool            // the owners have been judged since the module tells of the room
 }
 
 // owners is what one look at a room finds out about its owners.
@@ -83,9 +90,31 @@ var (
 		"Set jicofo.conference.enable-auto-owner = false in jicofo.conf (docker: ENABLE_AUTO_OWNER=0)")
 	errAuthenticated = errors.New("neither usher nor a host made this owner: Jicofo makes an owner of everybody it authenticates itself. " +
 		"Take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
+	errByServer = errors.New("neither usher nor a host made this owner: the MUC service itself did, as Jitsi's plugins token_affiliation, muc_allowners, " +
+		"muc_wait_for_host and muc_flip do. Take such a plugin out of its modules_enabled")
 	errAuthenticates = errors.New("it makes owners of them, whatever usher decided. " +
 		"Take the jicofo.authentication block out of jicofo.conf (docker: JICOFO_ENABLE_AUTH=0)")
 )
+
+// made returns who made somebody inside an owner, if the module has told that: somebody who may do that (err is nil), or Jicofo or a
+// plugin, as err says. The caller holds mu.
+func (g *Guard) made(rm *guarded, bare string) (known bool, err error) {
+	by, known := g.Owner.Told.MadeBy(rm.jid, bare)
+	who, named := Item{JID: by}.real()
+	switch {
+	case !known:
+		return false, nil
+	case !named:
+		return rm.roles.judged, errByServer // before that it may be that the module did not see it
+	case g.isOurs(who):
+		return true, nil
+	case g.isFocus(who):
+		return true, g.byJicofo()
+	case !rm.roles.judged || g.rules(rm, by):
+		return true, nil
+	}
+	return true, g.byJicofo() // or a plugin, by an owner whom it has made
+}
 
 // byJicofo returns why Jicofo made somebody an owner.
 func (g *Guard) byJicofo() error {
@@ -173,26 +202,35 @@ func (g *Guard) judge(rm *guarded, occupants, list []Item) {
 	maps.DeleteFunc(now.hosts, notHost)
 	maps.DeleteFunc(rm.roles.made, func(bare string, _ bool) bool { return inside[bare] == "" && rm.live[bare] == nil })
 	maps.DeleteFunc(rm.roles.putBack, func(bare string, _ bool) bool { return inside[bare] == "" })
+	told := g.tells(rm.jid)
 	stayed, hostless := was.share(now), len(was.hosts) == 0 && len(now.hosts) == 0 && !rm.gaveOwner()
 	for bare, affiliation := range inside {
+		known, wrong := g.made(rm, bare)
 		switch {
 		case !rm.above(bare, affiliation):
 			now.less[bare] = was.less[bare] + 1
 			delete(now.all, bare) // they were no owner when they were seen inside
 			delete(rm.roles.made, bare)
 		case rm.roles.made[bare]:
-		case rm.roles.inherited, affiliation == "owner" && !now.all[bare] && rm.live[bare] == nil,
-			stayed && !was.all[bare] && (!g.authenticates.Load() || was.less[bare] >= 2 && !rm.roles.putBack[bare]),
+		case rm.roles.inherited, affiliation == "owner" && !now.all[bare] && rm.live[bare] == nil:
+			rm.accept(bare)
+		case known && wrong == nil:
+			rm.accept(bare)
+		case known:
+			g.object(rm, bare, wrong)
+		case stayed && !was.all[bare] && (!g.authenticates.Load() || was.less[bare] >= 2 && !rm.roles.putBack[bare]),
 			!g.EnforceRoles && (!hostless || affiliation != "owner"):
 			rm.accept(bare)
 		default:
-			g.object(rm, bare)
+			g.object(rm, bare, g.byJicofo())
 		}
 	}
-	rm.roles.inherited = false
+	rm.roles.inherited, rm.roles.judged = false, told
 	now.hosts = ruling
 	maps.DeleteFunc(now.hosts, notHost) // people who were accepted just now are hosts from here on
-	rm.roles.before = now
+	if rm.roles.before = now; told {
+		rm.roles.before = owners{} // nothing has to be guessed
+	}
 }
 
 // gaveOwner reports whether usher made somebody an owner, who may have come and gone between two looks.
@@ -200,16 +238,16 @@ func (rm *guarded) gaveOwner() bool {
 	return rm.any(func(gr *grant) bool { return gr.Affiliation == "owner" })
 }
 
-// object puts an owner back made by Jicofo, or warns of them. The caller holds mu.
-func (g *Guard) object(rm *guarded, bare string) {
+// object puts an owner back made by Jicofo or a plugin, as why says, or warns of them. The caller holds mu.
+func (g *Guard) object(rm *guarded, bare string, why error) {
 	switch gr := rm.live[bare]; {
 	case !g.EnforceRoles:
-		g.warnOnce(rm, bare+" is owner, and so counts as a host", g.byJicofo())
+		g.warnOnce(rm, bare+" is owner, and so counts as a host", why)
 	case gr != nil && (gr.state.asking() || gr.state.ending()): // then their affiliation is about to change
 	case gr != nil:
-		g.put(rm, bare, gr.Affiliation)
+		g.put(rm, bare, gr.Affiliation, why)
 	default:
-		g.makeMember(rm, bare)
+		g.makeMember(rm, bare, why)
 	}
 }
 
@@ -222,12 +260,17 @@ func (g *Guard) warnOnce(rm *guarded, what string, err error) {
 }
 
 // put puts an owner back, and reports whether that was sent. The caller holds mu, so that it is sent before the next grant.
-func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
-	if err := rm.send(bare, affiliation); err != nil {
+func (g *Guard) put(rm *guarded, bare, affiliation string, why error) bool {
+	who, _ := Item{JID: bare}.real()
+	sent, err := g.Owner.Told.Give(Given{Room: rm.jid, Who: who, Affiliation: affiliation})
+	if !sent && err == nil {
+		err = rm.send(bare, affiliation)
+	}
+	if err != nil {
 		g.Warn(rm.jid, "could not put an owner back to "+affiliation, err)
 		return false
 	}
-	g.Warn(rm.jid, bare+" was owner and is "+affiliation+" again", g.byJicofo())
+	g.Warn(rm.jid, bare+" was owner and is "+affiliation+" again", why)
 	if rm.roles.putBack == nil {
 		rm.roles.putBack = make(map[string]bool)
 	}
@@ -237,8 +280,8 @@ func (g *Guard) put(rm *guarded, bare, affiliation string) bool {
 
 // makeMember puts an owner without a grant back to member, which is a grant from then on. It is written down afterwards, because it
 // gives less than the person had. The caller holds mu.
-func (g *Guard) makeMember(rm *guarded, bare string) {
-	if who, err := jid.ParseUnsafe(bare); err == nil && g.put(rm, bare, "member") {
+func (g *Guard) makeMember(rm *guarded, bare string, why error) {
+	if who, err := jid.ParseUnsafe(bare); err == nil && g.put(rm, bare, "member", why) {
 		rm.put(bare, &grant{
 			Grant: Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: g.Now()}, state: stateJoined, ledger: unwritten,
 		})

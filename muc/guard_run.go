@@ -30,6 +30,7 @@ type schedule struct {
 	turn
 	looking     bool      // a look is under way
 	hurry       bool      // something is to be taken back
+	again       bool      // everything is to be looked at, because of what was told
 	urgent      bool      // it is in the queue of the urgent rooms
 	nextEnforce time.Time // when to make the room what it must be
 	nextAudit   time.Time // when to ask who is inside
@@ -54,8 +55,8 @@ type errand struct {
 // errand returns what is due.
 func (s *schedule) errand(now time.Time) errand {
 	return errand{
-		enforce: reached(s.nextEnforce, now),
-		audit:   reached(s.nextAudit, now) || reached(s.rightEnds, now),
+		enforce: s.again || reached(s.nextEnforce, now),
+		audit:   s.again || reached(s.nextAudit, now) || reached(s.rightEnds, now),
 		hang:    reached(s.hang.next, now),
 	}
 }
@@ -75,7 +76,7 @@ func earliest(all ...time.Time) (first time.Time, some bool) {
 
 // next returns when the next look is due, and whether there is to be one.
 func (s *schedule) next() (at time.Time, some bool) {
-	if s.hurry {
+	if s.hurry || s.again {
 		return time.Time{}, true
 	}
 	return earliest(s.nextEnforce, s.nextAudit, s.rightEnds, s.hang.next)
@@ -137,10 +138,10 @@ func (g *Guard) auditSoon(rm *guarded) {
 // auditInTime has the room audited as soon as a right ends, and every endedEvery while somebody with an ended right is inside: they
 // must not enter again by it. The caller holds mu.
 func (g *Guard) auditInTime(rm *guarded) {
-	now := g.Now()
+	now, told := g.Now(), g.isTold(rm)
 	for _, gr := range rm.live {
-		if !gr.state.held() || gr.Expires.IsZero() {
-			continue
+		if !gr.state.held() || gr.Expires.IsZero() || told && gr.state == stateJoined {
+			continue // it is told when they leave
 		}
 		at := gr.Expires
 		if gr.state != stateGiven && gr.ended(now) {
@@ -193,10 +194,14 @@ func (g *Guard) auditPause(rm *guarded) time.Duration {
 // reschedule plans the next look after one that ended with err. The caller holds mu.
 func (g *Guard) reschedule(rm *guarded, e errand, err error) {
 	rm.looking = false
-	if e.enforce {
+	if g.isTold(rm) {
+		g.rescheduleTold(rm, err)
+		return
+	}
+	if e.enforce || rm.nextEnforce.IsZero() {
 		rm.nextEnforce = g.Now().Add(g.pause(rm, g.Interval))
 	}
-	if e.audit {
+	if e.audit || rm.nextAudit.IsZero() {
 		rm.nextAudit, rm.rightEnds = g.Now().Add(g.auditPause(rm)), time.Time{}
 	}
 	switch {

@@ -20,7 +20,7 @@ func (g *Guard) found(j jid.JID, moderators []Item, host bool, asked time.Time) 
 		for _, i := range moderators {
 			who, ok := i.real()
 			if ok && !g.removedSince(rm, who.Bare().String(), asked) {
-				g.seesCame(rm, who, true)
+				g.seesCame(rm, who, true, !rm.told.met)
 			}
 		}
 	}
@@ -34,6 +34,10 @@ func (g *Guard) seesHost(rm *guarded, host bool, asked time.Time) {
 	case host:
 		rm.hostSeen = g.Now()
 		g.hosted(rm.jid, &rm.told, true)
+		if a := g.awaited[rm.key]; a != nil {
+			g.unawait(a)
+			g.Arrived(rm.jid)
+		}
 	case !asked.Before(rm.hostSeen):
 		g.hosted(rm.jid, &rm.told, false)
 	}
@@ -74,7 +78,7 @@ func (g *Guard) sees(rm *guarded, was occupancy, f findings) (change bool) {
 		switch before, met := was.who[bare]; {
 		case !met:
 			change = true
-			g.seeCame(rm, p)
+			g.seeCame(rm, p, !rm.told.met)
 		case before.moderator != p.moderator:
 			change = true
 			g.see(Sight{Seen: SeenRole, Room: rm.jid, Who: p.jid(), Moderator: p.moderator})
@@ -83,13 +87,13 @@ func (g *Guard) sees(rm *guarded, was occupancy, f findings) (change bool) {
 			is.who[bare] = person{full: before.full, moderator: p.moderator} // the occupant that was told of
 		}
 	}
-	g.seesHost(rm, g.hereOrBreakout(rm, func(o occupancy) bool { return o.host }), f.asked)
+	g.seesHost(rm, g.hereOrBreakout(rm, occupancy.hosted), f.asked)
 	rm.told.met = true
 	return change
 }
 
-// seesCame tells of somebody inside, once for all their occupants. The caller holds mu.
-func (g *Guard) seesCame(rm *guarded, who jid.JID, moderator bool) {
+// seesCame tells of somebody inside, once for all their occupants; before says that they have not come just now. The caller holds mu.
+func (g *Guard) seesCame(rm *guarded, who jid.JID, moderator, before bool) {
 	bare := who.Bare().String()
 	if _, told := rm.occupancy.who[bare]; told || g.isFocus(who) {
 		return
@@ -99,11 +103,11 @@ func (g *Guard) seesCame(rm *guarded, who jid.JID, moderator bool) {
 	}
 	p := person{full: who.String(), moderator: moderator}
 	rm.occupancy.who[bare] = p
-	g.seeCame(rm, p)
+	g.seeCame(rm, p, before)
 }
 
-func (g *Guard) seeCame(rm *guarded, p person) {
-	g.see(Sight{Seen: SeenCame, Room: rm.jid, Who: p.jid(), Moderator: p.moderator, Before: !rm.told.met})
+func (g *Guard) seeCame(rm *guarded, p person, before bool) {
+	g.see(Sight{Seen: SeenCame, Room: rm.jid, Who: p.jid(), Moderator: p.moderator, Before: before})
 }
 
 // seesGone tells that somebody has gone. The caller holds mu.
