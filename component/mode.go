@@ -77,7 +77,7 @@ func (c *Component) setMode() error {
 	if !c.o.MembersOnly {
 		options.Try = c.stranger.tries
 	}
-	r := rights{sessions: c.sessions, ledger: c.ledger, conferences: c.conferences, lobby: noLobby{}, now: c.o.Now}
+	r := rights{told: c.told, sessions: c.sessions, ledger: c.ledger, conferences: c.conferences, lobby: noLobby{}, now: c.o.Now}
 	if !c.o.Lobby.Equal(jid.JID{}) {
 		options.Lobby = muc.NewLobby(owner, c.o.Lobby)
 		r.lobby = options.Lobby

@@ -37,6 +37,7 @@ func (noLobby) Start(context.Context, jid.JID) error      { return nil }
 // rights gives people their rights in rooms that are open, or that they may open.
 type rights struct {
 	rooms       rooms
+	told        *muc.Told
 	lobby       lobby
 	sessions    store.Sessions
 	ledger      *ledger
@@ -104,7 +105,21 @@ func (g rights) give(ctx context.Context, r *request, d auth.Decision, b *begun)
 	case err != nil:
 		return d.Denied(auth.ReasonRoomUnavailable, err)
 	case d.NeedsHost:
-		return g.whileHosted(ctx, room, who, d)
+		d = g.whileHosted(ctx, room, who, d)
+	}
+	if d.Verdict == auth.Allow {
+		d = g.tellPlugins(r.from, d)
+	}
+	return d
+}
+
+// tellPlugins has usher's module put what the decision says into the person's session, where the server has the module. That is done
+// before they hear the answer, because both go the same way.
+func (g rights) tellPlugins(session jid.JID, d auth.Decision) auth.Decision {
+	_, err := g.told.Give(muc.Given{Room: d.Room.JID, Who: session.Bare(), Context: forPlugins(session, d)})
+	if err != nil {
+		g.takeBack(d.Room.JID, session.Bare(), d)
+		return d.Denied(auth.ReasonRoomUnavailable, err)
 	}
 	return d
 }

@@ -1,0 +1,25 @@
+package component
+
+import (
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/muc"
+)
+
+// forPlugins returns what Jitsi's plugins shall read in the session of somebody who is let in: what the decision says, and nothing else.
+// What another token has put there before goes away, also if this one says nothing. The user has no affiliation and no moderator: those
+// are for usher to give, and mod_token_affiliation would give them as well.
+func forPlugins(session jid.JID, d auth.Decision) *muc.Context {
+	c := &muc.Context{Session: session, Features: d.Features, Group: d.Group}
+	for name, text := range map[string]string{"id": d.User.ID, "name": d.User.Name, "email": d.User.Email, "avatar": d.User.Avatar} {
+		if text == "" {
+			continue
+		}
+		if c.User == nil {
+			c.User = make(map[string]string, 4)
+		}
+		c.User[name] = text
+	}
+	return c
+}
