@@ -171,10 +171,10 @@ func (r *Rooms) doubt(t *trust) {
 	}
 }
 
-// makeSure takes in what a room was when it was looked at. After distrust it configures the room in any case, because it may be
-// locked.
-func (r *Rooms) makeSure(ctx context.Context, rm *room, is Settings) error {
-	if !r.learnMade(rm, is) {
+// makeSure takes in what a room was when it was looked at; ours says that nobody had configured it. After distrust it configures the room
+// in any case, because it may be locked.
+func (r *Rooms) makeSure(ctx context.Context, rm *room, is Settings, ours bool) error {
+	if !r.learnMade(rm, is, ours) {
 		return nil
 	}
 	err := r.Owner.Configure(ctx, rm.jid, r.Configuration)
@@ -188,13 +188,13 @@ func (r *Rooms) makeSure(ctx context.Context, rm *room, is Settings) error {
 
 // learnMade takes in what a room was when it was looked at. It reports whether the room is to be configured although it is what it
 // must be.
-func (r *Rooms) learnMade(rm *room, is Settings) (configure bool) {
+func (r *Rooms) learnMade(rm *room, is Settings, ours bool) (configure bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.trustIn(rm.jid)
 	switch at := slices.Index(t.unsure, rm); {
 	case at < 0:
-	case !rm.ours && !t.never: // somebody inside has configured it, which says nothing about the others
+	case !ours && !t.never: // somebody inside has configured it, which says nothing about the others
 		rm.unsure, t.unsure = time.Time{}, slices.Delete(t.unsure, at, at+1)
 	case !is.asMust(r.Configuration), rm.second == refused:
 		r.distrust(t)

@@ -74,14 +74,17 @@ func (r *Rooms) adopt(ctx context.Context, j jid.JID) {
 func (r *Rooms) enforce(ctx context.Context, j jid.JID) {
 	ctx, cancel := context.WithTimeout(ctx, joinWithin)
 	defer cancel()
-	rm := r.known(j)
+	r.mu.Lock()
+	rm := r.rooms[j.String()]
+	ours := rm != nil && rm.ours // the room tells of what is configured now, too
+	r.mu.Unlock()
 	var err error
 	if rm != nil {
 		err = r.learnBans(ctx, rm)
 	}
 	is, enforced := r.Owner.Enforce(ctx, j, r.Configuration)
 	if err = errors.Join(err, enforced); err == nil && rm != nil {
-		err = errors.Join(r.noteSettings(ctx, rm, is), r.makeSure(ctx, rm, is))
+		err = errors.Join(r.noteSettings(ctx, rm, is), r.makeSure(ctx, rm, is, ours))
 	}
 	if err == nil {
 		err = r.tryAgain(ctx, j)
