@@ -453,9 +453,7 @@ func TestRoomsComesWhileWeFinish(t *testing.T) {
 		for w.read() {
 			synctest.Wait()
 		}
-		w.serve() // what is taken back, or the first question of finish
-		synctest.Wait()
-		w.join(c, romeo+"/1", "romeo")
+		w.join(c, romeo+"/1", "romeo") // before the service takes the question of finish
 		w.pass(2 * time.Second)
 		if c.by(romeo+"/1") == nil || w.chats[standup] == nil {
 			t.Error("the room is gone")

@@ -92,6 +92,7 @@ type world struct {
 	end      context.CancelFunc
 	running  sync.WaitGroup
 	requests sync.WaitGroup
+	unlisten func() // ends what listens to usher's module
 
 	mu       sync.Mutex
 	last     map[[2]string]*admission // by room and bare JID
@@ -114,13 +115,29 @@ type admission struct {
 	banned      bool // by an owner, and usher must not undo that
 }
 
-func newWorld() *world {
+func newWorld() *world { return newWorldWith(false) }
+
+// newWorldWith returns a world whose service has usher's module, or not.
+func newWorldWith(module bool) *world {
 	w := &world{service: newService(), last: map[[2]string]*admission{}, busy: map[string]bool{}, mayExist: map[string]bool{}, hostless: map[string]time.Time{},
 		set: map[[2]string]bool{}, used: map[*chat]bool{}, ends: map[string][2]int{}}
 	w.observer = w.observe
+	if module {
+		w.unlisten = w.load(ToldOptions{News: w.refused}, mucDomain)
+	}
 	w.newRooms()
 	w.connect(nil)
 	return w
+}
+
+// refused hands on that a give was refused, and notes it.
+func (w *world) refused(n News) {
+	w.mu.Lock()
+	if a := w.last[[2]string{n.Room.String(), n.Who.String()}]; a != nil && n.Kind == NewsRefused {
+		a.overtaken = true
+	}
+	w.mu.Unlock()
+	w.rooms.News(n)
 }
 
 func (w *world) observe(c *chat, bare, event string) {
@@ -174,6 +191,9 @@ func (w *world) connect(rooms []jid.JID) {
 	w.service.mu.Lock()
 	w.cut = false
 	w.service.mu.Unlock()
+	if w.service.told != nil && w.unlisten == nil {
+		w.unlisten = w.listens(mucDomain)
+	}
 	w.ctx, w.end = context.WithCancel(context.Background())
 	w.running.Go(func() { w.rooms.Run(w.ctx) })
 	w.running.Go(func() { w.rooms.Resume(w.ctx, rooms, jid.MustParse(mucDomain)) })
@@ -185,6 +205,10 @@ func (w *world) disconnected() []jid.JID {
 	w.end()
 	w.requests.Wait()
 	w.running.Wait()
+	if w.unlisten != nil {
+		w.unlisten()
+		w.unlisten = nil
+	}
 	return w.rooms.Reset()
 }
 

@@ -10,6 +10,7 @@ type grant struct {
 	settled chan struct{} // closed when the method Grant has returned; nil for grants that it did not give
 	taken   chan struct{} // of stateTaking: closed when the server has answered
 	ledger  recorded
+	handed  bool   // to usher's module, and nothing has shown yet that it arrived
 	other   *grant // of the same person, in another room; see holders
 }
 
@@ -46,6 +47,7 @@ const (
 	eventUnbanned              // the ban is lifted
 	eventTake                  // the server is asked to take it back
 	eventNotTaken              // that failed
+	eventUngiven               // usher took it for given, and asks for it again
 )
 
 // step returns the state after an event. It is the only place where states change; an event that means nothing in a state leaves
@@ -76,6 +78,10 @@ func (s state) step(e event) state {
 		from{stateAsked, eventRefused}, from{stateRenewed, eventRefused}, from{stateDoomed, eventRefused},
 		from{stateTaking, eventNotTaken}:
 		return stateWithdrawn
+	case from{stateGiven, eventUngiven}:
+		return stateAsked
+	case from{stateJoined, eventUngiven}:
+		return stateRenewed
 	case from{stateWithdrawn, eventTake}:
 		return stateTaking
 	}

@@ -2,6 +2,7 @@ package muc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -100,11 +101,23 @@ func (gs *grants) take(bare string) error {
 	if g.on(eventWithdraw); g.state.asking() || g.state == stateTaking {
 		return nil
 	}
-	if err := gs.send(bare, ""); err != nil {
+	if err := gs.takeNow(g.Who); err != nil {
 		return err
 	}
 	gs.drop(bare)
 	return nil
+}
+
+// takeNow takes somebody's affiliation and does not wait: through usher's module where the service has it, as that tells nobody else.
+func (gs *grants) takeNow(who jid.JID) error {
+	taken, err := gs.owner.Told.Give(Given{Room: gs.room, Who: who, Affiliation: "none"})
+	switch {
+	case errors.Is(err, ErrAbsent), errors.Is(err, ErrOutcast):
+		return nil // nothing is left of it
+	case taken, err != nil:
+		return err
+	}
+	return gs.send(who.String(), "")
 }
 
 // give gives an affiliation, and reports whether there was nothing to give because the person owns all rooms.

@@ -137,6 +137,12 @@ func (w *world) actions() map[string]func(*rapid.T) {
 		"read another configuration": locked(func(t *rapid.T) {
 			w.opens, w.locks = rapid.Bool().Draw(t, "new rooms are open"), rapid.Bool().Draw(t, "new rooms are locked")
 		}),
+		"the module is unloaded": func(*rapid.T) { w.unload(mucDomain) },
+		"the module is loaded": func(*rapid.T) {
+			if w.service.told != nil {
+				w.reload(mucDomain)
+			}
+		},
 		"stray": locked(func(t *rapid.T) {
 			w.say("<presence from='ghost@%s/x' to='%s'><x xmlns='%s'><item affiliation='member' role='participant' jid='x@meet.example/1'/></x></presence>", mucDomain, ourself, NSUser)
 		}),
@@ -468,7 +474,7 @@ func (w *world) check(t *rapid.T) {
 			case a == nil:
 			case a.banned && c.affiliation(bare) != "outcast":
 				t.Fatalf("%s was banned from %s and is %s", bare, address, c.affiliation(bare))
-			case a.err == nil && !a.overtaken && c.affiliation(bare) != a.affiliation:
+			case a.err == nil && !a.overtaken && !a.banned && c.affiliation(bare) != a.affiliation:
 				t.Fatalf("%s was let into %s as %s and is %s", bare, address, a.affiliation, c.affiliation(bare))
 			}
 		}
@@ -496,8 +502,9 @@ func (w *world) checkSights(t *rapid.T, address string, c *chat) {
 func TestRoomsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
-			w := newWorld()
-			w.ejabberd = rapid.Bool().Draw(t, "ejabberd")
+			module := rapid.Bool().Draw(t, "module")
+			w := newWorldWith(module)
+			w.ejabberd = !module && rapid.Bool().Draw(t, "ejabberd")
 			defer func() { w.disconnected() }()
 			for range 4 { // four times as long as a run is by default
 				t.Repeat(w.actions())

@@ -215,7 +215,11 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	}
 	rm.keepUntil = time.Time{}
 	rm.tried = nil // an owner inside may give what finish has taken back
-	if g := rm.live[bare]; g != nil && g.on(eventCame) && g.ended(r.Now()) {
+	g := rm.live[bare]
+	if g != nil && i.Affiliation == g.Affiliation {
+		g.handed = false
+	}
+	if g != nil && g.on(eventCame) && g.ended(r.Now()) {
 		// The token ended between the answer and the join. Without affiliation the server removes the person (321).
 		r.withdraw(rm, bare)
 	}
@@ -237,7 +241,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	case !ok || g == nil || rm.has(o.bare):
 	case g.state.asking(), g.state == stateGiven:
 		g.on(eventLeft) // perhaps before the server gave it; they may come again
-	case u.items[0].Affiliation == g.Affiliation && rm.ours && !u.status("307"):
+	case u.items[0].Affiliation == g.Affiliation && (rm.ours || rm.lasts == temporary) && !u.status("307"):
 		// The next look takes it back, even if they have come again by then without asking. Not at once, because the server
 		// announces each affiliation that somebody outside loses to everybody inside, and most people leave when everybody
 		// does. Then the room ends, and the grant with it.

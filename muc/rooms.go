@@ -49,7 +49,8 @@ var (
 // exist.
 //
 // The parts: this file has what others ask of it, presence.go what the rooms tell, upkeep.go what happens without anybody asking,
-// rooms_remove.go how people are put out, and rooms_adopt.go what becomes of rooms that others began or configured.
+// rooms_remove.go how people are put out, rooms_adopt.go what becomes of rooms that others began or configured, rooms_trust.go which
+// rooms need not be configured, and rooms_told.go what usher's module refuses.
 //
 // Presence and Message are called by the goroutine that reads the stream, in the stream's order, and never block;
 // everything else may be called by any goroutine.
@@ -76,6 +77,8 @@ type Rooms struct {
 	changed chan jid.JID
 	// unneeded are rooms that nobody needs and somebody has configured. Run leaves them, unless they are persistent.
 	unneeded chan jid.JID
+	// ungiven are grants that no module took. Run asks the rooms for them.
+	ungiven chan ungiven
 }
 
 // Options say how rooms are looked after.
@@ -183,6 +186,7 @@ func NewRooms(o Options) *Rooms {
 		strays:   make(chan jid.JID, 1024),
 		changed:  make(chan jid.JID, 1024),
 		unneeded: make(chan jid.JID, 1024),
+		ungiven:  make(chan ungiven, 1024),
 	}
 }
 
@@ -354,6 +358,7 @@ func (r *Rooms) conclude(rm *room, created bool, err error) {
 		rm.open, rm.ours, rm.known = true, created, true
 		rm.keepUntil = r.Now().Add(joinWithin)
 		r.takeBack(rm)
+		r.giveLost(rm)
 		r.enters(rm, created)
 		rm.hostless = r.Now()
 		r.noteHost(rm)
@@ -534,8 +539,8 @@ func (r *Rooms) loses(rm *room) {
 	r.soon(rm)
 }
 
-// Grant gives an affiliation in a room that is open. If it returns nil the server has done so; otherwise nothing is left of the
-// grant. The affiliation is taken back within seconds after the person has left, at once after a removal, and if the person does
+// Grant gives an affiliation in a room that is open. If it returns nil the server has done so, or does so before anything that is sent
+// later; otherwise nothing is left of the grant. The affiliation is taken back within seconds after the person has left, at once after a removal, and if the person does
 // not join in time. One that needs a host is also taken back if the person has not joined when no host has been inside for
 // hostAway. One person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, give Grant) error {
@@ -551,19 +556,53 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 		defer r.soon(rm)
 		return rm.unwritten(g, was, err)
 	}
+	if given, err := r.handOver(rm, g, give.Context); given {
+		return err
+	}
+	return r.ask(ctx, rm, g)
+}
+
+// handOver has usher's module give something, and reports whether the service has it. The room says only if it refuses, see News. So the
+// answer is taken for granted.
+func (r *Rooms) handOver(rm *room, g *grant, c *Context) (given bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.Owner.Told.Takes(g.Room.Domainpart()) {
+		return false, nil
+	}
+	defer r.soon(rm)
+	rm.crossOut(g)
+	switch {
+	case rm.live[g.Who.String()] != g: // the room has ended meanwhile
+		return true, ErrAbsent
+	case g.state == stateOutcast:
+		rm.drop(g.Who.String())
+		return true, ErrOutcast
+	case g.state != stateDoomed:
+		if given, err = r.Owner.Told.Give(Given{Room: g.Room, Who: g.Who, Affiliation: g.Affiliation, Context: c}); !given {
+			return false, nil // it has been unloaded just now
+		}
+		g.handed = true
+	}
+	return true, r.settle(rm, g, err)
+}
+
+// ask gives something, and waits until the server has done so.
+func (r *Rooms) ask(ctx context.Context, rm *room, g *grant) error {
 	owns, err := rm.give(ctx, g.Who, g.Affiliation)
 	bare := g.Who.String()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.soon(rm) // nobody else may be inside
 	rm.crossOut(g)
-	g.answer(err)
 	switch {
 	case owns:
+		g.answer(err)
 		rm.drop(bare) // nothing was given, so nothing is to be taken back
 		return nil
 	case Absent(err):
 		// The room went away meanwhile, and with it everybody in it.
+		g.answer(err)
 		if rm.live[bare] == g {
 			rm.drop(bare)
 		}
@@ -577,13 +616,20 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 			r.Warn(g.Room, "could not restore a ban", err)
 		}
 		return ErrOutcast
-	case g.state == stateWithdrawn:
-		if !r.removals.underWay(g.Room, bare) { // otherwise Remove waits for this, and takes it back
-			r.withdraw(rm, bare)
-		}
-		if err == nil {
-			err = errWithdrawn
-		}
+	}
+	return r.settle(rm, g, err)
+}
+
+// settle takes in what became of a request to give something. A grant that is to end is taken back. The caller holds mu.
+func (r *Rooms) settle(rm *room, g *grant, err error) error {
+	if g.answer(err); g.state != stateWithdrawn {
+		return err
+	}
+	if bare := g.Who.String(); !r.removals.underWay(g.Room, bare) { // otherwise Remove waits for this, and takes it back
+		r.withdraw(rm, bare)
+	}
+	if err == nil {
+		err = errWithdrawn
 	}
 	return err
 }
@@ -669,7 +715,7 @@ func (rm *room) has(bare string) bool {
 }
 
 // leaveIfNeedless leaves a room that nobody else is in or about to enter. It ends a room that is usher's, and with it all
-// affiliations there. Another room waits until all grants are taken back, and then for finish. The caller holds mu.
+// affiliations there. Another room waits for finish. The caller holds mu.
 func (r *Rooms) leaveIfNeedless(rm *room) {
 	switch {
 	case !r.needless(rm), rm.finishing:
@@ -700,7 +746,7 @@ func (r *Rooms) needless(rm *room) bool {
 	if !rm.open || len(rm.occupants) > 0 || r.Now().Before(rm.keepUntil) {
 		return false
 	}
-	return !rm.any(func(g *grant) bool { return !rm.ours || g.state != stateWithdrawn })
+	return !rm.any(func(g *grant) bool { return g.state != stateWithdrawn })
 }
 
 func (r *Rooms) destroy(rm *room) error { return r.Owner.Destroy(rm.jid) }

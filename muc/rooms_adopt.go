@@ -69,7 +69,7 @@ func (r *Rooms) finish(ctx context.Context, j jid.JID) {
 	if rm == nil {
 		return
 	}
-	rights, end, err := r.unneed(ctx, rm)
+	kept, rights, err := r.unneed(ctx, rm)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	rm.finishing = false
@@ -80,34 +80,37 @@ func (r *Rooms) finish(ctx context.Context, j jid.JID) {
 	case r.rooms[j.String()] != rm || !r.needless(rm): // somebody has come
 	case rm.lasts == persistent:
 		rm.keepUntil = r.Now().Add(joinWithin) // until it is looked at again
-	case r.takeOthers(rm, rights):
+	case kept && r.takeAll(rm, rights):
 		r.leaveIfNeedless(rm) // once the room has told of all that; otherwise it would call usher back
+	case kept, len(rm.live) == 0:
+		r.quit(rm, r.leave) // which ends a temporary room
 	default:
-		r.quit(rm, end)
+		r.quit(rm, r.destroy) // nobody enters it any more by what they had
 	}
 }
 
-// unneed prepares the end of a room. It returns the rights to take back first, and how to end the room then.
-func (r *Rooms) unneed(ctx context.Context, rm *room) (rights []Item, end func(*room) error, err error) {
+// unneed prepares the end of a room. It reports whether a lobby keeps the room, and which rights there are then.
+func (r *Rooms) unneed(ctx context.Context, rm *room) (kept bool, rights []Item, err error) {
 	is, err := r.Owner.Settings(ctx, rm.jid)
 	if err != nil {
-		return nil, nil, err
+		return false, nil, err
 	}
-	_, changed := r.learn(rm, is)
-	switch {
+	switch _, changed := r.learn(rm, is); {
 	case changed && r.lobbied(ctx, rm.jid):
 		rights, err = r.Owner.affiliated(ctx, rm.jid)
+		return true, rights, err
 	case changed:
-		return nil, r.destroy, r.makeTemporary(ctx, rm.jid)
+		err = r.makeTemporary(ctx, rm.jid)
 	}
-	return rights, r.leave, err // which ends a temporary room
+	return false, nil, err
 }
 
-// takeOthers takes back what others have given in a room, once each, because the server may refuse. It reports whether there was
-// anything. The caller holds mu.
-func (r *Rooms) takeOthers(rm *room, rights []Item) bool {
+// takeAll takes back what usher has given in a room, and what others have, once each, because the server may refuse. It reports whether
+// there was anything. The caller holds mu.
+func (r *Rooms) takeAll(rm *room, rights []Item) bool {
 	tried := func(who jid.JID) bool { return r.isOurs(who) || rm.tried[who.String()] }
-	if !rm.claim(rights, time.Time{}, nobody, tried) {
+	rm.claim(rights, time.Time{}, nobody, tried)
+	if len(rm.live) == 0 {
 		return false
 	}
 	if rm.tried == nil {

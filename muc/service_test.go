@@ -49,6 +49,7 @@ type service struct {
 	asks           int
 	joins          int      // presences by which usher entered, or tried to
 	tries          int      // those of its second resource
+	gaves          int      // what was handed to modules
 	ghosts         int      // people who were put out without the others in the room being told
 	arrivals       int      // people who came so far
 	actor          *seat    // who does what happens; nil if nobody is named
@@ -103,7 +104,7 @@ func (s *service) newRooms() *Rooms {
 	s.sights = newSights()
 	s.rooms = NewRooms(Options{
 		Sees:          s.sights.sees,
-		Owner:         Owner{Session: s, JID: jid.MustParse(us)},
+		Owner:         Owner{Session: s, JID: jid.MustParse(us), Told: s.told},
 		Configuration: Configuration{MembersOnly: true},
 		Hosts:         func(domain string) bool { return domain != "recorder.example" },
 		Arrived:       func(jid.JID) {},

@@ -159,7 +159,7 @@ func (s *service) tell(m *module, format string, args ...any) {
 // stirs tells what has changed, and has it read if the service is prompt. The caller holds mu.
 func (s *service) stirs() {
 	s.tells()
-	if s.stirred != nil && (len(s.down) > 0 || len(s.up) > 0 || s.snapshots()) {
+	if s.stirred != nil && s.prompt && (len(s.down) > 0 || len(s.up) > 0 || s.snapshots()) {
 		select {
 		case s.stirred <- struct{}{}:
 		default:
@@ -397,6 +397,7 @@ type give struct {
 // gives sets an affiliation, and tells that if usher may not know it, or why not. The caller holds mu.
 func (s *service) gives(m *module, g *give) {
 	s.tells()
+	s.gaves++
 	if g.Session != "" {
 		s.contexts = append(s.contexts, g.Session+" "+g.Context)
 	}

@@ -123,6 +123,8 @@ func (r *Rooms) Run(ctx context.Context) {
 					r.enforce(ctx, j)
 				case j := <-r.unneeded:
 					r.finish(ctx, j)
+				case u := <-r.ungiven:
+					r.asksAgain(ctx, u)
 				}
 			}
 		})
