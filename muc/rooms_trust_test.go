@@ -15,16 +15,14 @@ import (
 const untilSure = trustFor + lookAgain + 2*hostTick
 
 // trusting plays in a connected world with Prosody in which usher trusts the service: it has looked at two rooms.
-func trusting(t *testing.T, play func(t *testing.T, w *world, warned *[]error)) {
+func trusting(t *testing.T, play func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld()
 		defer func() { w.disconnected() }()
-		var warned []error
-		w.rooms.Warn = func(_ jid.JID, _ string, err error) { warned = append(warned, err) }
 		w.settle()
 		w.opensRooms(t, 1, 2)
-		play(t, w, &warned)
+		play(t, w)
 	})
 }
 
@@ -69,7 +67,7 @@ func (w *world) wantForms(t *testing.T, what string, asked, submitted, tries int
 
 // A room that is made as it must be is not configured. One in trustRooms is looked at, and the first two of a connection.
 func TestRoomsMadeAsTheyMustBe(t *testing.T) {
-	trusting(t, func(t *testing.T, w *world, warned *[]error) {
+	trusting(t, func(t *testing.T, w *world) {
 		w.wantForms(t, "the first two", 2, 1, 1)
 		w.opensRooms(t, 3, 2+trustRooms)
 		w.wantForms(t, "rooms on trust", 0, 0, 0)
@@ -87,8 +85,8 @@ func TestRoomsMadeAsTheyMustBe(t *testing.T) {
 		w.forms()
 		w.opensRooms(t, 31, 31)
 		w.wantForms(t, "on the next connection", 1, 1, 0)
-		if len(*warned) != 0 {
-			t.Errorf("warned of %v", *warned)
+		if len(w.warned) != 0 {
+			t.Errorf("warned of %v", w.warned)
 		}
 	})
 }
@@ -151,7 +149,7 @@ func TestRoomsMadeOtherwiseLater(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			trusting(t, func(t *testing.T, w *world, warned *[]error) {
+			trusting(t, func(t *testing.T, w *world) {
 				tt.change(w.service)
 				w.opensRooms(t, 3, 5)
 				if c := w.chats[nth(5)]; c.membersOnly && !c.locked {
@@ -163,8 +161,8 @@ func TestRoomsMadeOtherwiseLater(t *testing.T) {
 						t.Errorf("%s: %+v", address, c)
 					}
 				}
-				if n := len(slices.DeleteFunc(slices.Clone(*warned), func(err error) bool { return !errors.Is(err, errMade) })); n != 1 {
-					t.Errorf("warned %d times: %v", n, *warned)
+				if n := len(slices.DeleteFunc(slices.Clone(w.warned), func(err error) bool { return !errors.Is(err, errMade) })); n != 1 {
+					t.Errorf("warned %d times: %v", n, w.warned)
 				}
 				w.forms()
 				w.opensRooms(t, 20, 22)
@@ -178,7 +176,7 @@ func TestRoomsMadeOtherwiseLater(t *testing.T) {
 
 // An owner who opens a room that was made on trust says nothing about the server.
 func TestOwnerOpensRoomMadeOnTrust(t *testing.T) {
-	trusting(t, func(t *testing.T, w *world, warned *[]error) {
+	trusting(t, func(t *testing.T, w *world) {
 		w.opensRooms(t, 3, 4)
 		c := w.chats[nth(3)]
 		w.join(c, romeo+"/1", "romeo")
@@ -187,15 +185,15 @@ func TestOwnerOpensRoomMadeOnTrust(t *testing.T) {
 		w.forms()
 		w.opensRooms(t, 5, 5)
 		w.wantForms(t, "the next room", 0, 0, 0)
-		if !c.membersOnly || len(*warned) != 0 {
-			t.Errorf("members-only: %t, warned of %v", c.membersOnly, *warned)
+		if !c.membersOnly || len(w.warned) != 0 {
+			t.Errorf("members-only: %t, warned of %v", c.membersOnly, w.warned)
 		}
 	})
 }
 
 // A second resource that an earlier process has left inside leaves as soon as something happens there.
 func TestSecondResourceLeftInside(t *testing.T) {
-	trusting(t, func(t *testing.T, w *world, _ *[]error) {
+	trusting(t, func(t *testing.T, w *world) {
 		w.forms()
 		w.hear(fmt.Sprintf("<presence from='%s/focus' to='%s'><x xmlns='%s'><item affiliation='owner' role='moderator'/><status code='110'/></x></presence>", nth(1), secondly, NSUser))
 		left := ""

@@ -54,6 +54,7 @@ type service struct {
 	arrivals       int      // people who came so far
 	actor          *seat    // who does what happens; nil if nobody is named
 	removed, ended []string // what usher told of
+	warned         []error  // what usher warned of
 	messages       []arrived
 	out            map[string][]string // by full JID: the status codes with which somebody was last taken out
 	chats          map[string]*chat
@@ -111,7 +112,7 @@ func (s *service) newRooms() *Rooms {
 		Ledger:        s.book,
 		Removed:       s.noteRemoved,
 		Ended:         s.noteEnded,
-		Warn:          func(jid.JID, string, error) {},
+		Warn:          s.noteWarned,
 	})
 	return s.rooms
 }
@@ -121,6 +122,13 @@ func (s *service) noteRemoved(room, who jid.JID, banned bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.removed = append(s.removed, fmt.Sprintf("%s %s %t", room, who, banned))
+}
+
+// noteWarned is an Options.Warn.
+func (s *service) noteWarned(_ jid.JID, _ string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.warned = append(s.warned, err)
 }
 
 // noteEnded is an Options.Ended.
