@@ -2,6 +2,7 @@ package module_test
 
 import (
 	"cmp"
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -58,6 +59,8 @@ func TestRefuses(t *testing.T) {
 		t.Errorf("after the error: %v", is)
 	}
 }
+
+func init() { _ = flag.Set("rapid.checks", "30") } // by default: each asks a server hundreds of things
 
 // twin is a room that exists twice: on a service whose module takes grants, and on one that usher sends its requests to, as it does
 // without the module. All the rest happens in both.

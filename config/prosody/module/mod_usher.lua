@@ -10,6 +10,7 @@ local listener, queue; -- usher's connection once it has asked to be told; the r
 local told = setmetatable({}, { __mode = "k" }); -- what usher knows of a room; false if the room has ended
 local makers = setmetatable({}, { __mode = "k" }); -- who made the affiliations of a room, since this module was loaded
 local giving = nothing; -- what is given in this moment
+local has_main; -- whether rooms have main rooms, which mod_muc_breakout_rooms.lua names in the form only; nil before the first room
 
 -- Only stanzas of this very connection are obeyed. Nobody else has it, whatever their stanzas say.
 local function connection()
@@ -18,21 +19,32 @@ local function connection()
 end
 local function listens() return listener and listener == connection(); end
 
-local function tell(name, attr, room, parts)
+-- Stanzas are written by hand, because a room with many people tells much: util.stanza takes five times as long for it.
+local escapes = setmetatable({ ["'"] = "&apos;", ['"'] = "&quot;", ["<"] = "&lt;", [">"] = "&gt;", ["&"] = "&amp;" },
+	{ __index = function () return ""; end }); -- control characters, which some plugin may put into a reason
+local function element(name, attr, inside)
+	local text = "<"..name;
+	for key, value in pairs(attr) do text = text.." "..key.."='"..value:gsub("[%c'\"<>&]", escapes).."'"; end
+	return text..(inside and ">"..inside.."</"..name..">" or "/>");
+end
+local function tell(name, attr, room, inside)
 	if not listens() then return; end
 	n, attr.room = n + 1, attr.room or room and room.jid;
-	local message = st.message({ from = module.host, to = usher })
-		:tag("told", { xmlns = xmlns, boot = boot, n = tostring(n) }):tag(name, attr);
-	for _, part in ipairs(parts or nothing) do message:tag(part[1], part[2]):up(); end
-	listener.send(message);
+	listener.send(element("message", { from = module.host, to = usher },
+		element("told", { xmlns = xmlns, boot = boot, n = tostring(n) }, element(name, attr, inside))));
 end
 
-local function yes(is) return is and "1" or nil; end
-local function settings(room, main)
-	local d = room._data;
-	return { room = room.jid, main = main, lobby = d.lobbyroom, breakouts = yes(next(d.breakout_rooms or nothing)),
-		members_only = yes(d.members_only), member_invites = yes(d.allow_member_invites), persistent = yes(d.persistent),
-		password = yes(room:get_password()), public_jids = yes(room:get_whois() == "anyone"), locked = yes((d.locked or 0) > os.time()) };
+-- The settings that are told, and where Prosody's and Jitsi's code keeps them. Their values stay in known, to be compared.
+local fields = { lobby = "lobbyroom", locked = "locked", member_invites = "allow_member_invites", members_only = "members_only",
+	password = "password", persistent = "persistent", public_jids = "whois" };
+local function breakouts(room) return next(room._data.breakout_rooms or nothing) and "1" or nil; end
+local function settings(room, known)
+	local d, attr = room._data, { main = known.main, breakouts = breakouts(room) };
+	for name, field in pairs(fields) do
+		known[field], attr[name] = d[field], d[field] and "1" or nil;
+	end
+	known.breakouts, attr.lobby, attr.public_jids = attr.breakouts, d.lobbyroom, d.whois == "anyone" and "1" or nil;
+	return attr;
 end
 
 local function occupant(room, o)
@@ -42,23 +54,26 @@ end
 -- A room of many people is told in parts, because usher limits the size of a stanza.
 local function tell_room(room)
 	if not queue or not listens() or room._data.destroyed or jid.host(room.jid) ~= module.host then return; end
-	local known, parts, late = { roles = {}, jids = {} }, {}, {};
-	local function add(...) table.insert(#parts < 100 and parts or late, { ... }); end
-	for _, field in ipairs(room:get_form_layout(usher)) do -- mod_muc_breakout_rooms.lua names the main room only there
-		if field.name == "muc#roominfo_breakout_main_room" then known.main = field.value; end
+	local known, inside, late = { roles = {}, jids = {} }, {}, {};
+	local function add(name, name_alone, attr)
+		if #inside < 100 then inside[#inside+1] = element(name, attr); else late[#late+1] = { name_alone, attr }; end
 	end
+	for _, field in ipairs(has_main ~= false and room:get_form_layout(usher) or nothing) do -- the form takes long
+		if field.name == "muc#roominfo_breakout_main_room" then has_main, known.main = true, field.value; end
+	end
+	has_main = has_main or false;
 	for nick, o in room:each_occupant() do
 		known.roles[nick], known.jids[nick] = o.role, o.jid;
-		add("occupant", occupant(room, o));
+		add("occupant", "joined", occupant(room, o));
 	end
 	for who, affiliation in room:each_affiliation() do
-		add("affiliation", { jid = who, affiliation = affiliation, by = (makers[room] or nothing)[who] });
+		add("affiliation", "affiliation", { jid = who, affiliation = affiliation, by = (makers[room] or nothing)[who] });
 	end
-	local attr = settings(room, known.main);
-	attr.jid, attr.room = attr.room, nil;
-	tell("room", attr, nil, parts);
-	for _, part in ipairs(late) do tell(part[1] == "occupant" and "joined" or "affiliation", part[2], room); end
-	told[room], known.settings, known.n = known, settings(room, known.main), n;
+	local attr = settings(room, known);
+	attr.jid = room.jid;
+	tell("room", attr, nil, table.concat(inside));
+	for _, part in ipairs(late) do tell(part[1], part[2], room); end
+	told[room], known.n = known, n;
 end
 
 -- A few rooms at a time, because Prosody does nothing else meanwhile. Rooms that are only in the store are restored for it.
@@ -68,7 +83,8 @@ local function tell_all()
 	for room in muc.live_rooms() do mine[#mine+1] = room.jid; end
 	queue = mine;
 	module:add_timer(0, function ()
-		local pause = os.clock() + 0.004;
+		local pause, unsent = os.clock() + 0.004, listens() and listener.conn.writebuffer or "";
+		if #unsent > 2^16 or #(type(unsent) == "table" and unsent[1] or "") > 2^16 then return 0.008; end -- usher reads slowly
 		while queue == mine and listens() do
 			local room = mine[1] and muc.get_room_from_jid(table.remove(mine));
 			if room and told[room] == nil then tell_room(room); end
@@ -90,7 +106,7 @@ module:hook("muc-broadcast-presence", function (event)
 	if role and is_new then return tell("joined", occupant(room, o), room); end
 	if role then return tell("role", { nick = jid.resource(nick), jid = o.jid, role = role, by = by }, room); end
 	for _, tag in ipairs(event.x.tags) do why = why or whys[tag.attr.code] or tag.name == "destroy" and "destroyed" or nil; end
-	tell("left", { nick = jid.resource(nick), jid = was_jid, by = by, why = why, breakouts = settings(room).breakouts }, room);
+	tell("left", { nick = jid.resource(nick), jid = was_jid, by = by, why = why, breakouts = breakouts(room) }, room);
 end, 1000);
 
 module:hook("muc-room-destroyed", function (event)
@@ -99,13 +115,11 @@ module:hook("muc-room-destroyed", function (event)
 end, 1000);
 
 local function look(event)
-	local room, known, changed = event.room, told[event.room], false;
+	local room, known = event.room, told[event.room];
 	if known == nil then return tell_room(room); elseif not known then return; end
-	local now, before = settings(room, known.main), known.settings;
-	for name, value in pairs(now) do changed = changed or before[name] ~= value; end
-	for name in pairs(before) do changed = changed or now[name] == nil; end
-	if changed then tell("settings", now); end
-	known.settings = now;
+	local d, changed = room._data, known.breakouts ~= breakouts(room);
+	for _, field in pairs(fields) do changed = changed or known[field] ~= d[field]; end
+	if changed then tell("settings", settings(room, known), room); end
 end
 for _, name in ipairs { "occupant-joined", "room-created", "room-restored", "config-submitted",
 	"config-submitted/{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites" } do module:hook("muc-"..name, look, -1000); end
@@ -188,13 +202,14 @@ function acts.give(event, a, text)
 	if condition then tell("refused", { room = a.room, jid = a.jid, affiliation = a.affiliation, condition = condition, is = is }); end
 end
 function acts.listen(event, a)
-	listener, queue, told = event.origin, nil, setmetatable({}, { __mode = "k" });
+	listener, queue, has_main, told = event.origin, nil, nil, setmetatable({}, { __mode = "k" });
 	event.origin.send(st.reply(event.stanza):tag("listening", { xmlns = xmlns, version = "1", boot = boot, n = tostring(n) }));
 	if a.tell == "all" then tell_all(); end
 end
 function acts.alive(event, a)
 	if not listens() or a.boot ~= boot then return event.origin.send(st.error_reply(event.stanza, "cancel", "item-not-found")); end
-	for room in pairs(told) do look({ room = room }); end -- plugins switch members-only and the lobby without an event
+	local one = {};
+	for room in pairs(told) do one.room = room; look(one); end -- plugins switch members-only and the lobby without an event
 	event.origin.send(st.reply(event.stanza):tag("alive", { xmlns = xmlns, boot = boot, n = tostring(n) }));
 end
 for name, act in pairs(acts) do

@@ -47,10 +47,12 @@ VirtualHost "meet.example.com"
   authentication = "anonymous"
 Component %q "muc"
   modules_enabled = { "usher", "usher_test" }
+  storage = "memory"
   usher_component = "focus.meet.example.com"
 %[2]s  admins = { %[3]q, %[4]q }
 Component %[5]q "muc"
   modules_enabled = { "usher", "usher_test" }
+  storage = "memory"
 %[2]s  admins = { %[3]q, %[4]q }
 Component "focus.meet.example.com"
   component_secret = "secret"

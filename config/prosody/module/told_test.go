@@ -60,6 +60,12 @@ func (e *ear) next() prosodytest.Stanza {
 	if err != nil {
 		e.w.t.Fatal("nothing is told: ", err)
 	}
+	return e.check(s)
+}
+
+// check checks the number of something told, and returns what it is.
+func (e *ear) check(s prosodytest.Stanza) prosodytest.Stanza {
+	e.w.t.Helper()
 	told := s.Child("told", nsModule)
 	e.n++
 	if told.Attr["n"] != strconv.Itoa(e.n) || told.Attr["boot"] != e.boot || s.Attr["to"] != domain || len(told.Children) != 1 {
@@ -101,14 +107,23 @@ func (e *ear) give(who, affiliation, was, more, text string) {
 // runs has Prosody run Lua on a service, and decodes the result. See testdata/mod_usher_test.lua.
 func (w *world) runs(service, lua string, result any) {
 	w.t.Helper()
+	w.runsBy(w.usher, service, lua, result)
+}
+
+// runsBy does the same on somebody's connection.
+func (w *world) runsBy(c *prosodytest.Client, service, lua string, result any) {
+	w.t.Helper()
 	w.asked++
-	id := fmt.Sprintf("runs-%d", w.asked)
+	id, from := fmt.Sprintf("runs-%d", w.asked), ""
+	if c == w.usher {
+		from = "from='" + usher + "'"
+	}
 	var escaped strings.Builder
 	if err := xml.EscapeText(&escaped, []byte(lua)); err != nil {
 		w.t.Fatal(err)
 	}
-	w.usher.Sends(fmt.Sprintf(`<iq type='set' id='%s' from='%s' to='%s'><run xmlns='urn:usher:test'>%s</run></iq>`, id, usher, service, escaped.String()))
-	answer := w.usher.Receives(fmt.Sprintf(`<iq id='%s' from='%s'/>`, id, service))
+	c.Sends(fmt.Sprintf(`<iq type='set' id='%s' %s to='%s'><run xmlns='urn:usher:test'>%s</run></iq>`, id, from, service, escaped.String()))
+	answer := c.Receives(fmt.Sprintf(`<iq id='%s' from='%s'/>`, id, service))
 	if answer.Attr["type"] != "result" {
 		w.t.Fatalf("%s\n%s", lua, answer)
 	}
@@ -118,6 +133,17 @@ func (w *world) runs(service, lua string, result any) {
 	whole := struct{ Result any }{result}
 	if err := json.Unmarshal([]byte(answer.Child("run", "").Text), &whole); err != nil {
 		w.t.Fatal(err, answer)
+	}
+}
+
+// tellsNothing checks that nothing has been told.
+func (w *world) tellsNothing() {
+	w.t.Helper()
+	w.runs(service, "return 1", nil) // the stream keeps its order
+	for _, s := range w.usher.Drain() {
+		if !s.Child("told", "").IsZero() {
+			w.t.Fatalf("told: %s", s)
+		}
 	}
 }
 
