@@ -8,7 +8,6 @@ local usher = module:get_option_string("usher_component");
 local boot, n = require "util.id".medium(), 0; -- what is told is numbered, so that usher notices a gap, or a reload of this module
 local listener, queue; -- usher's connection once it has asked to be told; the rooms yet to be told, nil if it asked for no rooms
 local told = setmetatable({}, { __mode = "k" }); -- what usher knows of a room; false if the room has ended
-local makers = setmetatable({}, { __mode = "k" }); -- who made the affiliations of a room, since this module was loaded
 local giving = nothing; -- what is given in this moment
 local has_main; -- whether rooms have main rooms, which mod_muc_breakout_rooms.lua names in the form only; nil before the first room
 
@@ -19,32 +18,31 @@ local function connection()
 end
 local function listens() return listener and listener == connection(); end
 
--- Stanzas are written by hand, because a room with many people tells much: util.stanza takes five times as long for it.
-local escapes = setmetatable({ ["'"] = "&apos;", ['"'] = "&quot;", ["<"] = "&lt;", [">"] = "&gt;", ["&"] = "&amp;" },
-	{ __index = function () return ""; end }); -- control characters, which some plugin may put into a reason
+-- Written by hand, because util.stanza takes five times as long. Some plugin may put control characters into a reason.
 local function element(name, attr, inside)
 	local text = "<"..name;
-	for key, value in pairs(attr) do text = text.." "..key.."='"..value:gsub("[%c'\"<>&]", escapes).."'"; end
+	for key, value in pairs(attr) do text = text.." "..key.."='"..st.xml_escape((value:gsub("%c", ""))).."'"; end
 	return text..(inside and ">"..inside.."</"..name..">" or "/>");
 end
 local function tell(name, attr, room, inside)
 	if not listens() then return; end
 	n, attr.room = n + 1, attr.room or room and room.jid;
-	listener.send(element("message", { from = module.host, to = usher },
-		element("told", { xmlns = xmlns, boot = boot, n = tostring(n) }, element(name, attr, inside))));
+	local message = element("told", { xmlns = xmlns, boot = boot, n = tostring(n) }, element(name, attr, inside));
+	listener.send(element("message", { from = module.host, to = usher }, message));
 end
 
 -- The settings that are told, and where Prosody's and Jitsi's code keeps them. Their values stay in known, to be compared.
-local fields = { lobby = "lobbyroom", locked = "locked", member_invites = "allow_member_invites", members_only = "members_only",
-	password = "password", persistent = "persistent", public_jids = "whois" };
-local function breakouts(room) return next(room._data.breakout_rooms or nothing) and "1" or nil; end
+local fields = { locked = "locked", member_invites = "allow_member_invites", members_only = "members_only", password = "password",
+	persistent = "persistent", public_jids = "whois", lobby = "lobbyroom", breakouts = "breakout_rooms" };
 local function settings(room, known)
-	local d, attr = room._data, { main = known.main, breakouts = breakouts(room) };
+	local attr, is_new = { main = known.main }, false;
 	for name, field in pairs(fields) do
-		known[field], attr[name] = d[field], d[field] and "1" or nil;
+		local value = room._data[field];
+		if name == "breakouts" then value = next(value or nothing) and true; end
+		is_new, known[field] = is_new or known[field] ~= value, value;
+		attr[name] = value and (name == "lobby" and value or value ~= "moderators" and "1") or nil; -- whois is a word
 	end
-	known.breakouts, attr.lobby, attr.public_jids = attr.breakouts, d.lobbyroom, d.whois == "anyone" and "1" or nil;
-	return attr;
+	return attr, is_new;
 end
 
 local function occupant(room, o)
@@ -61,16 +59,15 @@ local function tell_room(room)
 	for _, field in ipairs(has_main ~= false and room:get_form_layout(usher) or nothing) do -- the form takes long
 		if field.name == "muc#roominfo_breakout_main_room" then has_main, known.main = true, field.value; end
 	end
-	has_main = has_main or false;
 	for nick, o in room:each_occupant() do
 		known.roles[nick], known.jids[nick] = o.role, o.jid;
 		add("occupant", "joined", occupant(room, o));
 	end
 	for who, affiliation in room:each_affiliation() do
-		add("affiliation", "affiliation", { jid = who, affiliation = affiliation, by = (makers[room] or nothing)[who] });
+		add("affiliation", "affiliation", { jid = who, affiliation = affiliation, by = (room.usher or nothing)[who] });
 	end
 	local attr = settings(room, known);
-	attr.jid = room.jid;
+	attr.jid, has_main = room.jid, has_main or false;
 	tell("room", attr, nil, table.concat(inside));
 	for _, part in ipairs(late) do tell(part[1], part[2], room); end
 	told[room], known.n = known, n;
@@ -95,20 +92,18 @@ local function tell_all()
 end
 
 -- All changes of occupants come by here. So do updates of presence, which are many: for most, two looks into a table are enough.
-local whys = { ["301"] = "banned", ["303"] = "renamed", ["307"] = "kicked", ["321"] = "affiliation",
-	["322"] = "members-only", ["333"] = "error" };
+local whys = { ["301"] = "banned", ["303"] = "renamed", ["307"] = "kicked", ["321"] = "affiliation", ["333"] = "error" };
 module:hook("muc-broadcast-presence", function (event)
 	local room, o, known, nick = event.room, event.occupant, told[event.room], event.occupant.nick;
 	local role = not event.stanza.attr.type and o.role or nil; -- people who change their nick leave with it
 	if not known or known.roles[nick] == role and (known.jids[nick] == o.jid or not role) then return; end
-	local was_jid, is_new, by, why = known.jids[nick], not known.roles[nick] or known.jids[nick] ~= o.jid, jid.bare(event.actor), nil;
+	local was, was_jid, by, why = known.roles[nick], known.jids[nick], jid.bare(event.actor), nil;
 	known.roles[nick], known.jids[nick] = role, role and o.jid;
-	if role and is_new then return tell("joined", occupant(room, o), room); end
+	if role and (not was or o.jid ~= was_jid) then return tell("joined", occupant(room, o), room); end
 	if role then return tell("role", { nick = jid.resource(nick), jid = o.jid, role = role, by = by }, room); end
 	for _, tag in ipairs(event.x.tags) do why = why or whys[tag.attr.code] or tag.name == "destroy" and "destroyed" or nil; end
-	tell("left", { nick = jid.resource(nick), jid = was_jid, by = by, why = why, breakouts = breakouts(room) }, room);
+	tell("left", { nick = jid.resource(nick), jid = was_jid, by = by, why = why, breakouts = settings(room, {}).breakouts }, room);
 end, 1000);
-
 module:hook("muc-room-destroyed", function (event)
 	if told[event.room] then tell("ended", { reason = event.reason }, event.room); end
 	told[event.room] = false;
@@ -117,48 +112,39 @@ end, 1000);
 local function look(event)
 	local room, known = event.room, told[event.room];
 	if known == nil then return tell_room(room); elseif not known then return; end
-	local d, changed = room._data, known.breakouts ~= breakouts(room);
-	for _, field in pairs(fields) do changed = changed or known[field] ~= d[field]; end
-	if changed then tell("settings", settings(room, known), room); end
+	local attr, is_new = settings(room, known);
+	if is_new then tell("settings", attr, room); end
 end
-for _, name in ipairs { "occupant-joined", "room-created", "room-restored", "config-submitted",
-	"config-submitted/{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites" } do module:hook("muc-"..name, look, -1000); end
-for _, field in ipairs { "membersonly", "persistentroom", "roomsecret", "whois" } do
-	module:hook("muc-config-submitted/muc#roomconfig_"..field, look, -1000);
-end
+for _, name in ipairs { "occupant-joined", "room-created", "room-restored", "config-submitted", "config-submitted/muc#roomconfig_whois",
+	"config-submitted/muc#roomconfig_persistentroom", "config-submitted/muc#roomconfig_roomsecret",
+	"config-submitted/{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites",
+	"config-submitted/muc#roomconfig_membersonly" } do module:hook("muc-"..name, look, -1000); end
 for _, name in ipairs { "create-lobby-room", "destroy-lobby-room" } do module:hook_global(name, look, -1000); end
 
--- Jitsi's plugins read one set of features in a session, whatever the room (token/util.lib.lua). So people who were admitted to several
--- rooms with different tokens may do in each of them only what all these tokens allow. Without features, the role decides.
+-- Jitsi's plugins read one set of features in a session, whatever the room (token/util.lib.lua). So a session that was admitted to rooms
+-- with different ones may do nothing that takes a feature, nor change its name (mod_muc_displayname.lua). Without any, the role decides.
 local function put_context(session)
 	local mine = session.usher;
-	local features, several = mine.last.features, false;
-	for _, other in pairs(mine.rooms) do
-		if other.text ~= mine.last.text then
-			local a, b, both = features or nothing, other.features or nothing, {};
-			for name, value in pairs(a) do both[name] = b[name] == value and value or nil; end
-			both["name-readonly"] = a["name-readonly"] or b["name-readonly"]; -- this one forbids (mod_muc_displayname.lua)
-			features, several = (features or other.features) and both, true;
-		end
-	end
-	session.jitsi_meet_context_features, mine.several = features, several;
+	mine.several = false;
+	for _, other in pairs(mine.rooms) do mine.several = mine.several or other.text ~= mine.last.text; end
+	local features = mine.several and { ["name-readonly"] = true } or mine.last.features;
+	session.jitsi_meet_context_features, session.force_permissions_update = features, features and true or nil; -- nil allows everything
 	session.jitsi_meet_context_user, session.jitsi_meet_context_group = mine.last.user, mine.last.group;
-	session.force_permissions_update = features and true or nil; -- without features, mod_jitsi_permissions.lua would allow everything
 end
 -- When a session is resumed, mod_auth_token.lua (priority 1) sets what the token says.
 module:hook_global("c2s-session-updated", function (event) if event.session.usher then put_context(event.session); end end);
 
 module:hook("muc-set-affiliation", function (event)
 	local room, who, affiliation, was, by = event.room, event.jid, event.affiliation, event.previous_affiliation, jid.bare(event.actor);
-	local known, is_given = told[room], giving.room == room.jid and giving.jid == who;
-	makers[room] = makers[room] or {};
-	makers[room][who] = affiliation ~= "none" and by or nil;
+	room.usher = room.usher or {}; -- who made the affiliations, for as long as the room is in memory
+	room.usher[who] = affiliation ~= "none" and by or nil;
 	for _, session in pairs((prosody.bare_sessions[who] or nothing).sessions or nothing) do
 		-- mod_jitsi_permissions.lua gives a new owner the features of the owner who made it one, and takes all from somebody who was one.
 		if session.usher and (session.usher.several or was == "owner" and affiliation ~= "owner") then put_context(session); end
 	end
-	local is_known = is_given and was == giving.was or not is_given and was == affiliation; -- usher knows what it has given
-	if not known or is_known and (not is_given or known.n <= giving.n) then return; end
+	local known, is_new = told[room], was ~= affiliation;
+	if known and giving.room == room.jid and giving.jid == who then is_new = was ~= giving.was or known.n > giving.n; end -- usher knows
+	if not known or not is_new then return; end
 	tell("affiliation", { jid = who, affiliation = affiliation, by = by }, room);
 	known.n = n;
 end, 1000);
@@ -166,10 +152,10 @@ end, 1000);
 -- All happens as if usher had sent the request of XEP-0045 §9, but people inside hear nothing about people who are outside.
 local function set_affiliation(event, room, a, who)
 	local condition, broadcast, own = "undefined-condition", room.broadcast, rawget(room, "broadcast");
-	local request = st.iq({ type = "set", id = boot, from = event.stanza.attr.from, to = room.jid }):query(muc_ns.."#admin")
-		:tag("item", { jid = who, affiliation = a.affiliation });
-	if a.reason then request:text_tag("reason", a.reason); end
 	local function answer(reply) condition = reply.attr.type == "error" and select(2, reply:get_error()) or nil; end
+	local request = st.iq({ type = "set", id = boot, from = event.stanza.attr.from, to = room.jid });
+	request:query(muc_ns.."#admin"):tag("item", { jid = who, affiliation = a.affiliation });
+	if a.reason then request:text_tag("reason", a.reason); end
 	function room:broadcast(stanza, ...)
 		local x = stanza.name == "message" and not stanza:get_child("body") and stanza:get_child("x", muc_ns.."#user");
 		if not x or (x:get_child("item") or x).attr.jid ~= who then return broadcast(self, stanza, ...); end
@@ -188,16 +174,14 @@ function acts.give(event, a, text)
 	local is, condition = room and room._affiliations[who], not who and "jid-malformed" or nil;
 	if who and session then
 		local context = text == "" and {} or json.decode(text);
-		if type(context) ~= "table" or type(context.features or nothing) ~= "table" then
-			context, condition = { features = {} }, "bad-request"; -- nothing is allowed
-		end
-		local mine = session.usher or { rooms = {} };
-		mine.rooms[a.room], mine.last, context.text, session.usher = context, context, text, mine;
+		if type(context) ~= "table" then context, condition = { features = {} }, "bad-request"; end -- nothing is allowed
+		session.usher = session.usher or { rooms = {} };
+		session.usher.rooms[a.room or ""], session.usher.last, context.text = context, context, text;
 		put_context(session);
 	end
 	if not condition and a.affiliation then
-		condition = not room and "item-not-found" or (is == "outcast" or room:get_affiliation(who) == "outcast") and "outcast"
-			or set_affiliation(event, room, a, who);
+		local is_out = is == "outcast" or room and room:get_affiliation(who) == "outcast";
+		condition = not room and "item-not-found" or is_out and "outcast" or set_affiliation(event, room, a, who);
 	end
 	if condition then tell("refused", { room = a.room, jid = a.jid, affiliation = a.affiliation, condition = condition, is = is }); end
 end
@@ -232,7 +216,6 @@ if module.could then -- Prosody 13
 	module:default_permission("prosody:admin", ":enter-open-rooms");
 	function is_admin(who) return module:could(":enter-open-rooms", who); end
 end
-
 -- This comes after Jitsi's token_affiliation (-3.5), which may give an affiliation in this moment. It comes before everything that
 -- decides by affiliation: Jitsi's lobby (-4), members-only itself (-5), and the check for bans (-10).
 module:hook("muc-occupant-pre-join", function (event)
@@ -242,7 +225,6 @@ module:hook("muc-occupant-pre-join", function (event)
 	event.origin.send(st.error_reply(event.stanza, "auth", "registration-required", nil, room.jid));
 	return true;
 end, -3.9);
-
 -- Without an affiliation there is no role. So people who lose the affiliation are removed (status 321), and nobody outside may do
 -- what participants may. Members-only rooms have the same, with the same priority (modules/muc/members_only.lib.lua).
 module:hook("muc-get-default-role", function (event) if has_none(event.affiliation) then return false; end end, 2);
