@@ -56,6 +56,7 @@ func (c *Component) setMode() error {
 		Session: c, From: owner.JID, Mirror: !c.o.Jicofo.Equal(jid.JID{}), News: c.news, Warn: c.warn,
 		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
 	})
+	c.told.Use(c.policy.Load().telling())
 	owner.Told = c.told
 	c.probes = make(map[string]*probe)
 	if c.stranger, err = newStranger(owner); err != nil {

@@ -106,8 +106,8 @@ func (s *service) listens(domains ...string) (disconnect func()) {
 }
 
 func (s *service) promptly() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.mu.Mutex.Lock() // this is no step
+	defer s.mu.Mutex.Unlock()
 	return s.prompt
 }
 
@@ -156,6 +156,14 @@ func (s *service) tell(m *module, format string, args ...any) {
 		m.domain, to, NSModule, m.boot, m.n, fmt.Sprintf(format, args...)))
 }
 
+// all returns the modules, always in the same order. The caller holds mu.
+func (s *service) all() (all []*module) {
+	for _, domain := range slices.Sorted(maps.Keys(s.modules)) {
+		all = append(all, s.modules[domain])
+	}
+	return all
+}
+
 // stirs tells what has changed, and has it read if the service is prompt. The caller holds mu.
 func (s *service) stirs() {
 	s.tells()
@@ -172,7 +180,7 @@ func (s *service) tells() {
 	if s.quiet {
 		return // usher does it, see gives
 	}
-	for _, m := range s.modules {
+	for _, m := range s.all() {
 		if !m.listening || !m.whole {
 			continue
 		}
@@ -215,12 +223,12 @@ func (s *service) compare(m *module, r *asTold) {
 			s.tell(m, "<role room='%s' nick='%s' jid='%s' role='%s'%s/>", c.address, o.nick, o.full, o.role, by)
 		}
 	}
-	for bare := range r.rights {
+	for _, bare := range slices.Sorted(maps.Keys(r.rights)) {
 		if c.affiliations[bare] == "" {
 			s.tellRight(m, r, bare, by)
 		}
 	}
-	for bare := range c.affiliations {
+	for _, bare := range slices.Sorted(maps.Keys(c.affiliations)) {
 		if r.rights[bare] != c.affiliations[bare] {
 			s.tellRight(m, r, bare, by)
 		}
@@ -330,7 +338,7 @@ func (s *service) snapshots() bool {
 
 // snap tells the next room of a snapshot, or that it is complete, and reports whether there was one. The caller holds mu.
 func (s *service) snap() bool {
-	for _, m := range s.modules {
+	for _, m := range s.all() {
 		switch {
 		case !m.snapshot || s.cut:
 			continue

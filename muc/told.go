@@ -98,7 +98,7 @@ const (
 	NewsSettings                    // the room is configured otherwise
 	NewsRefused                     // the room has not taken a give, or not all of it
 	NewsTells                       // the mirror of a service is complete
-	NewsSilent                      // the mirror of a service is lost
+	NewsSilent                      // the mirror of a service is lost, or what there was of it
 )
 
 // teller is a service that may have the module. Its parts are covered by mu, those of the mirror are in told_mirror.go.
@@ -107,6 +107,7 @@ type teller struct {
 	rooms map[string]*mirrored // by localpart
 
 	takes     bool // the module is there
+	missing   bool // it was not, when it was last asked
 	listening bool // it was asked to tell, and nothing was lost since
 	tells     bool // the mirror is complete
 	version   string
@@ -257,7 +258,7 @@ func (t *Told) loses(s *teller, why error) {
 // forget forgets what a service has told; gap says that the module is still there. The caller holds order.
 func (t *Told) forget(s *teller, gap bool) {
 	t.mu.Lock()
-	silent := s.tells
+	silent := s.tells || s.rooms != nil
 	if gap && s.listening {
 		t.gaps[s.jid.Domainpart()]++
 	}
@@ -289,6 +290,7 @@ func (t *Told) Reset() {
 	for _, s := range all {
 		t.forget(s, false)
 	}
+	t.wants()
 }
 
 // Tells reports whether the mirror of a service, by domain, is complete.

@@ -54,7 +54,7 @@ func (c Context) text() (string, error) {
 }
 
 // Give has the module of the room's service give something, and does not wait: who joins after a stanza that was sent later finds it done.
-// It reports whether that was sent; if not, the service has no module. The error is ErrAbsent or ErrOutcast if the mirror knows that
+// It reports whether that was sent; if not, the service has no module. A context alone is also sent while nobody knows yet whether there is one. The error is ErrAbsent or ErrOutcast if the mirror knows that
 // nothing can be given. If the room refuses it nevertheless, that is told as NewsRefused. The module never lifts a ban.
 func (t *Told) Give(g Given) (sent bool, err error) {
 	if t == nil {
@@ -82,7 +82,7 @@ func (t *Told) expects(g Given) (give xml.TokenReader, sent bool, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.tellers[g.Room.Domainpart()]
-	if s == nil || !s.takes {
+	if s == nil || !s.takes && (s.missing || g.Affiliation != "") {
 		return nil, false, nil
 	}
 	if g.Affiliation != "" {
@@ -154,6 +154,9 @@ func (t *Told) bounced(s *teller, start xml.StartElement, body xml.TokenReader) 
 	t.order.Lock()
 	defer t.order.Unlock()
 	t.loses(s, errBye)
+	if id[1] == "" { // a context, which is of use to a module only
+		return true
+	}
 	t.tell(News{Kind: NewsRefused, Room: room.JID, Who: parsed(id[2]), Affiliation: id[1], Why: why})
 	return true
 }

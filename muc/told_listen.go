@@ -33,6 +33,9 @@ func (t *Told) Use(services []jid.JID) {
 	t.mu.Lock()
 	t.wanted = services
 	t.mu.Unlock()
+	for _, j := range services {
+		t.begins(j)
+	}
 	select {
 	case t.changed <- struct{}{}:
 	default:
@@ -55,44 +58,69 @@ func (t *Told) Listen(ctx context.Context, services []jid.JID) {
 		case <-ctx.Done():
 			return
 		}
-		t.mu.RLock()
-		wanted := t.wanted
-		t.mu.RUnlock()
 		keep := make(map[string]bool)
-		for _, j := range wanted {
-			keep[j.Domainpart()] = true
-			if ends[j.Domainpart()] != nil {
+		for _, s := range t.wants() {
+			domain := s.jid.Domainpart()
+			if keep[domain] = true; ends[domain] != nil {
 				continue
 			}
 			own, end := context.WithCancel(ctx)
-			ends[j.Domainpart()] = end
-			s := &teller{jid: j.Domain(), woken: make(chan struct{}, 1)}
-			t.mu.Lock()
-			t.tellers[j.Domainpart()] = s
-			t.mu.Unlock()
+			ends[domain] = end
 			attending.Go(func() { t.attend(own, s) })
 		}
-		for domain, end := range ends {
-			if !keep[domain] {
+		for _, s := range t.unwanted(keep) {
+			if end := ends[s.jid.Domainpart()]; end != nil {
 				end()
-				delete(ends, domain)
-				t.drop(domain)
+				delete(ends, s.jid.Domainpart())
 			}
+			t.drop(s)
 		}
 	}
 }
 
+// wants returns the services that are wanted.
+func (t *Told) wants() (all []*teller) {
+	t.mu.RLock()
+	wanted := t.wanted
+	t.mu.RUnlock()
+	for _, j := range wanted {
+		all = append(all, t.begins(j))
+	}
+	return all
+}
+
+// unwanted returns the services that are not kept.
+func (t *Told) unwanted(keep map[string]bool) (all []*teller) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for domain, s := range t.tellers {
+		if !keep[domain] {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// begins returns the service with an address, of which nothing is known yet.
+func (t *Told) begins(j jid.JID) *teller {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.tellers[j.Domainpart()]
+	if s == nil {
+		s = &teller{jid: j.Domain(), woken: make(chan struct{}, 1)}
+		t.tellers[j.Domainpart()] = s
+	}
+	return s
+}
+
 // drop forgets a service that is not wanted any more.
-func (t *Told) drop(domain string) {
+func (t *Told) drop(s *teller) {
 	t.order.Lock()
 	defer t.order.Unlock()
 	t.mu.Lock()
-	s := t.tellers[domain]
-	delete(t.tellers, domain)
+	delete(t.tellers, s.jid.Domainpart())
 	t.mu.Unlock()
-	if s != nil {
-		t.forget(s, false)
-	}
+	t.forget(s, false)
 }
 
 // attend keeps the mirror of one service whole until ctx ends.
@@ -145,6 +173,7 @@ func (t *Told) stops(s *teller, err error) {
 	defer t.order.Unlock()
 	t.mu.Lock()
 	told := s.takes
+	s.missing = missing(err)
 	if !errors.Is(s.why, errReload) {
 		select {
 		case <-s.woken: // of what has ended listen
@@ -225,7 +254,7 @@ func (t *Told) answered(s *teller, version string, is sign) error {
 		defer t.mu.Unlock()
 		return errGap
 	}
-	s.takes, s.version = true, version
+	s.takes, s.missing, s.version = true, false, version
 	t.mu.Unlock()
 	t.completes(s)
 	return nil

@@ -318,13 +318,6 @@ func (t *Told) configured(room jid.JID) (is Settings, told bool, err error) {
 		offers:      toldOffers,
 		loose:       on&flagPublicJIDs == 0 || on&flagMemberInvites != 0,
 	}
-	if is.Breakout { // it is members-only if the main room is (mod_muc_breakout_rooms.lua, get_members_only)
-		main, told := t.main(rm)
-		if !told {
-			return is, false, nil
-		}
-		is.MembersOnly = main.settings.flags&flagMembersOnly != 0
-	}
 	return is, on&flagPassword == 0, nil
 }
 

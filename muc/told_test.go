@@ -83,16 +83,17 @@ func (l *loaded) becomes(boot string, n int) {
 }
 
 func (l *loaded) say(payload string) (ours bool, err error) {
-	return l.sayAs(mucDomain, "", payload)
+	return heard(l.told, mucDomain, "focus.meet.example.com", payload)
 }
 
-func (l *loaded) sayAs(from, attrs, payload string) (ours bool, err error) {
-	d := xml.NewDecoder(strings.NewReader(fmt.Sprintf("<message from='%s' to='focus.meet.example.com' %s>%s</message>", from, attrs, payload)))
+// heard has a Told hear a message.
+func heard(told *Told, from, to, payload string) (ours bool, err error) {
+	d := xml.NewDecoder(strings.NewReader(fmt.Sprintf("<message from='%s' to='%s'>%s</message>", from, to, payload)))
 	tok, err := d.Token()
 	if err != nil {
 		return false, err
 	}
-	return l.told.Hear(jid.MustParse(from), tok.(xml.StartElement), d)
+	return told.Hear(jid.MustParse(from), tok.(xml.StartElement), d)
 }
 
 func (l *loaded) IQ(_ context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
