@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/muc"
 )
 
 // Patient has usher wait for rooms, Jicofo and the server for as long as a test does.
@@ -37,3 +39,14 @@ type Rooms interface {
 
 // Mode returns the mode of the usher.
 func (c *Component) Mode() Rooms { return c.mode.(Rooms) }
+
+// Owners returns the owner of rooms that asks the mirror first, and the same one that asks the rooms alone.
+func (c *Component) Owners() (mirror, plain muc.Owner) {
+	plain = muc.Owner{Session: c, JID: c.stranger.owner.JID}
+	mirror = plain
+	mirror.Told = c.told
+	return mirror, plain
+}
+
+// Told is what usher's module tells.
+func (c *Component) Told() *muc.Told { return c.told }

@@ -672,7 +672,7 @@ func (g *gate) nothingWritten() {
 	g.inTime("nothing is written down", func() bool { return g.count(store.KindGrant, "") == 0 })
 }
 
-// keptOutByModule adds usher's module to a server with open rooms.
+// keptOutByModule adds usher's module, which also tells usher what happens, to a server with open rooms.
 func keptOutByModule(t *testing.T, o prosodytest.JitsiOptions) prosodytest.JitsiOptions {
 	t.Helper()
 	folder := t.TempDir()
@@ -682,6 +682,7 @@ func keptOutByModule(t *testing.T, o prosodytest.JitsiOptions) prosodytest.Jitsi
 	o.Open, o.PluginPaths, o.Modules = true, append(o.PluginPaths, folder), append(o.Modules, usherModule.Name)
 	o.Conference += "\nusher_component = \"" + domain + "\"\n"
 	o.BreakoutModules = append(o.BreakoutModules, usherModule.Name)
+	o.Global += "\nusher_component = \"" + domain + "\"\n" // for both services
 	return o
 }
 

@@ -26,10 +26,12 @@ func TestUnguarded(t *testing.T) {
 	}, own, relay)
 }
 
-// If it is loaded, usher tries with one stranger for all rooms.
+// If it is loaded, but was not told which component is usher, usher tries with one stranger for all rooms.
 func TestStrangerIsTurnedAway(t *testing.T) {
 	t.Parallel()
-	b := module.start(t, setup{})
+	o := keptOutByModule(t, prosodytest.JitsiOptions{})
+	o.Global = ""
+	b := beforeJicofo(t, setup{JitsiOptions: o})
 	host := b.person("meet.example.com")
 	for _, name := range []string{room, "other@" + service} {
 		if got := host.asks(name, mint(t, func(c *token.Claims) { c.Room = "*" })); got != "ready" {
