@@ -1,7 +1,6 @@
 package component
 
 import (
-	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -129,7 +128,7 @@ func (c *Component) enqueue(q *queue, iq stanza.IQ, e *envelope) {
 	}
 	sender := iq.From.Bare().String()
 	if fault == nil {
-		in := incoming{iq: iq, raw: bytes.Clone(e.Raw), at: time.Now()}
+		in := incoming{iq: iq, body: e.Body, at: time.Now()}
 		reason, fault = auth.ReasonTooManyRequests, q.push(sender, func(ctx context.Context) { c.handle(ctx, in) })
 	}
 	if fault != nil && !q.refuse(sender, len(iq.ID)+len(e.wrote), func() { c.refuse(iq, reason, fault) }) {
@@ -165,9 +164,9 @@ func (c *Component) respell(e *envelope) {
 
 // incoming is an IQ of type get or set.
 type incoming struct {
-	iq  stanza.IQ
-	raw []byte
-	at  time.Time // when it came
+	iq   stanza.IQ
+	body *xml.Decoder // reads what follows the IQ's start tag
+	at   time.Time    // when it came
 }
 
 // handle hands the payload of an IQ to its handler, when it is its sender's turn.
@@ -177,11 +176,8 @@ func (c *Component) handle(ctx context.Context, in incoming) {
 	ctx, cancel := context.WithDeadline(ctx, in.at.Add(c.requestTimeout))
 	defer cancel()
 
-	_, d, err := stream.Open(in.raw)
-	var payload xml.StartElement
-	if err == nil {
-		payload, err = stream.Payload(d)
-	}
+	d := in.body
+	payload, err := stream.Payload(d)
 	if err != nil {
 		c.malformed(iq, "iq", err)
 		return

@@ -226,14 +226,12 @@ func nobody(jid.JID) bool { return false }
 func (o Options) listed(ctx context.Context, services []jid.JID) map[string]jid.JID {
 	known := make(map[string]jid.JID)
 	for _, s := range services {
-		var list struct {
-			Items []Item `xml:"item"`
-		}
+		var list items
 		err := o.Owner.Session.IQ(ctx, o.Owner.iq(stanza.GetIQ, s), element.New(disco.NSItems, "query"), &list)
 		if err != nil {
 			o.Warn(s, "could not list the rooms of the service", err)
 		}
-		for _, i := range list.Items {
+		for _, i := range list {
 			if j, err := jid.ParseUnsafe(i.JID); err == nil && j.Domainpart() == s.Domainpart() && j.Localpart() != "" {
 				known[j.Bare().String()] = j.Bare()
 			}

@@ -20,7 +20,6 @@ import (
 	"slices"
 
 	"mellium.im/xmlstream"
-	"mellium.im/xmpp/form"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
@@ -149,9 +148,6 @@ func (o Owner) WithAffiliation(ctx context.Context, room jid.JID, affiliation st
 }
 
 func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]Item, error) {
-	var list struct {
-		Items []Item `xml:"item"`
-	}
 	iq := o.iq(stanza.GetIQ, room)
 	if what == "role" {
 		iq.From = o.insider()
@@ -163,11 +159,12 @@ func (o Owner) list(ctx context.Context, room jid.JID, what, value string) ([]It
 	}
 	ask := element.New(NSAdmin, "query", element.Empty("", "item", element.NewAttr(what, value)))
 	settled := o.Told.asks(room)
+	var list items
 	err := o.Session.IQ(ctx, iq, ask, &list)
 	if answered(err) {
 		settled()
 	}
-	return list.Items, err
+	return list, err
 }
 
 // Names of fields of a room's configuration.
@@ -256,38 +253,40 @@ func (o Owner) Settings(ctx context.Context, room jid.JID) (Settings, error) {
 
 // form asks for the room's configuration.
 func (o Owner) form(ctx context.Context, room jid.JID) (Settings, error) {
-	var answer struct {
-		Form form.Data `xml:"jabber:x:data x"`
-	}
-	if err := o.own(ctx, stanza.GetIQ, room, element.New(NSOwner, "query", nil), &answer); err != nil {
+	var form fields
+	if err := o.own(ctx, stanza.GetIQ, room, element.New(NSOwner, "query", nil), &form); err != nil {
 		return Settings{}, err
 	}
 	var s Settings
-	values := make(map[string][]string)
-	answer.Form.ForFields(func(f form.FieldData) {
-		s.offers, values[f.Var] = append(s.offers, f.Var), f.Raw
-		if f.Var == fieldPersistent && len(f.Raw) == 0 { // Prosody's "no" has no value (util/dataforms.lua, persistent.lib.lua)
-			s.Temporary = true
-		}
-		if len(f.Raw) != 1 {
-			return
-		}
-		switch f.Var {
-		case fieldMembersOnly:
-			s.MembersOnly = isYes(f.Raw)
-		case fieldPersistent:
-			s.Persistent, s.Temporary = isYes(f.Raw), !isYes(f.Raw)
-		case fieldPassword:
-			s.Password = f.Raw[0]
-		case "muc#roominfo_isbreakout":
-			s.Breakout = isYes(f.Raw)
-		case "muc#roominfo_breakout_main_room":
-			s.Main = f.Raw[0]
-		}
-	})
+	for _, f := range form {
+		s.offers = append(s.offers, f.name)
+		s.read(f)
+	}
 	s.loose = !slices.Contains(s.offers, realJID.name) ||
-		slices.ContainsFunc(o.demands(s.offers), func(d setting) bool { return !d.is(values[d.name]) })
+		slices.ContainsFunc(o.demands(s.offers), func(d setting) bool { return !d.is(form.values(d.name)) })
 	return s, nil
+}
+
+// read takes in a field of the form.
+func (s *Settings) read(f setting) {
+	if f.name == fieldPersistent && len(f.values) == 0 { // Prosody's "no" has no value (util/dataforms.lua, persistent.lib.lua)
+		s.Temporary = true
+	}
+	if len(f.values) != 1 {
+		return
+	}
+	switch f.name {
+	case fieldMembersOnly:
+		s.MembersOnly = isYes(f.values)
+	case fieldPersistent:
+		s.Persistent, s.Temporary = isYes(f.values), !isYes(f.values)
+	case fieldPassword:
+		s.Password = f.values[0]
+	case "muc#roominfo_isbreakout":
+		s.Breakout = isYes(f.values)
+	case "muc#roominfo_breakout_main_room":
+		s.Main = f.values[0]
+	}
 }
 
 // Destroy ends the room (XEP-0045 §10.9). It does not wait for the answer.

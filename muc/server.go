@@ -7,11 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"mellium.im/xmpp/form"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
-
-	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // How MUC services differ. The package talks to all of them in one way, which Prosody 0.12 and 13 understand at once. This file has
@@ -39,20 +36,6 @@ const (
 	yes = "true"
 	no  = "false"
 )
-
-func (s setting) field() form.Field {
-	var values []form.Option
-	for _, v := range s.values {
-		values = append(values, form.Value(v))
-	}
-	switch {
-	case len(values) > 1:
-		return form.ListMulti(s.name, values...)
-	case s.values[0] == yes, s.values[0] == no:
-		return form.Boolean(s.name, values...)
-	}
-	return form.List(s.name, values...)
-}
 
 // is reports whether a field of the form, with these values, says what the setting says.
 func (s setting) is(values []string) bool {
@@ -136,16 +119,6 @@ func (o Owner) configure(ctx context.Context, room jid.JID, c Configuration) err
 // submit sets fields of a room's configuration. The other fields keep their values.
 func (o Owner) submit(ctx context.Context, room jid.JID, settings ...setting) error {
 	return o.own(ctx, stanza.SetIQ, room, configuration(settings...), nil)
-}
-
-// configuration is the payload that submits a form with settings.
-func configuration(settings ...setting) xml.TokenReader {
-	fields := []form.Field{form.Hidden("FORM_TYPE", form.Value("http://jabber.org/protocol/muc#roomconfig"))}
-	for _, s := range settings {
-		fields = append(fields, s.field())
-	}
-	submit, _ := form.New(fields...).Submit()
-	return element.New(NSOwner, "query", submit)
 }
 
 // own asks a room what only owners may ask (muc#owner). The answer is item-not-found if there is no such room.

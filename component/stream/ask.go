@@ -1,30 +1,27 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/xml"
 	"fmt"
 
 	"mellium.im/xmpp/stanza"
-
-	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // question is an IQ of ours that waits for its answer.
 type question struct {
 	to      string
 	payload bool        // whether the payload of a result matters
-	answer  chan []byte // the whole answering stanza, nil for a result without payload; buffered, so that Receive never waits
+	answer  chan Stanza // without a Body for a result without payload; buffered, so that Receive never waits
 }
 
-// IQ sends the IQ with the payload, and waits for its answer. A result's payload is decoded into v unless that is nil. The error
-// of an answer of type error is its stanza.Error. IQ needs a handler of Receive that calls [Stream.Answer].
+// IQ sends the IQ with the payload, and waits for its answer. A result's payload is decoded into v unless that is nil, without
+// reflection if v is an xml.Unmarshaler. The error of an answer of type error is its stanza.Error. IQ needs a handler of Receive that calls [Stream.Answer].
 func (s *Stream) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
 	// The id is random: who does not see the question cannot answer it.
 	iq.ID = rand.Text()
-	q := &question{to: iq.To.String(), payload: v != nil, answer: make(chan []byte, 1)}
+	q := &question{to: iq.To.String(), payload: v != nil, answer: make(chan Stanza, 1)}
 	s.mu.Lock()
 	if err := s.queue(iq.Wrap(payload), nil); err != nil {
 		s.mu.Unlock()
@@ -34,14 +31,14 @@ func (s *Stream) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, 
 	s.mu.Unlock()
 
 	select {
-	case raw, ok := <-q.answer:
+	case st, ok := <-q.answer:
 		switch {
 		case !ok:
 			return ErrDisconnected
-		case raw == nil:
+		case st.Body == nil:
 			return nil
 		}
-		return decodeAnswer(raw, v)
+		return decodeAnswer(st, v)
 	case <-ctx.Done():
 		s.mu.Lock()
 		delete(s.pending, iq.ID)
@@ -65,21 +62,16 @@ func (s *Stream) Answer(st Stanza) bool {
 		return false
 	}
 	delete(s.pending, id)
-	raw := st.Raw
 	if typ == stanza.ResultIQ && !q.payload {
-		raw = nil
+		st.Body = nil
 	}
-	q.answer <- bytes.Clone(raw)
+	q.answer <- st
 	return true
 }
 
 // decodeAnswer decodes the payload of a result into v, and returns the error of an error.
-func decodeAnswer(raw []byte, v any) error {
-	start, d, err := Open(raw)
-	if err != nil {
-		return err
-	}
-	failed := element.Attr(start, "type") == string(stanza.ErrorIQ)
+func decodeAnswer(st Stanza, v any) error {
+	d, failed := st.Body, st.Attr("type") == string(stanza.ErrorIQ)
 	for {
 		tok, err := d.Token()
 		if err != nil {
@@ -99,6 +91,9 @@ func decodeAnswer(raw []byte, v any) error {
 					return err
 				}
 			default:
+				if u, ok := v.(xml.Unmarshaler); ok {
+					return u.UnmarshalXML(d, t)
+				}
 				return d.DecodeElement(v, &t)
 			}
 		case xml.EndElement:

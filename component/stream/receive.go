@@ -13,9 +13,9 @@ import (
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
-// Stanza is a stanza that came.
+// Stanza is a stanza that came. A handler may keep it.
 type Stanza struct {
-	// Raw is the whole stanza, or only its beginning if it is too large. It is valid until the handler returns.
+	// Raw is the whole stanza, or only its beginning if it is too large.
 	Raw []byte
 	// Start is the start tag, and Body reads what follows. Start has no name if it cannot be decoded.
 	Start xml.StartElement

@@ -59,10 +59,10 @@ func (w *wire) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// next returns the next element, valid until the next call. io.EOF means that the server closed the stream in good
+// next returns the next element, which is the caller's. io.EOF means that the server closed the stream in good
 // order. With ErrTooLarge and ErrTooDeep the stream goes on, and the bytes returned are the element's beginning.
 func (w *wire) next() ([]byte, error) {
-	w.buf = w.buf[:0]
+	w.buf = nil
 	s := scanner{header: !w.opened}
 	var fault error
 	for {
