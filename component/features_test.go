@@ -1,6 +1,8 @@
 package component_test
 
 import (
+	"context"
+	"strings"
 	"testing"
 
 	"github.com/xmpp-usher/usher/auth"
@@ -8,14 +10,16 @@ import (
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
+// enforcing is a server with Jitsi's filter of recordings.
+var enforcing = prosodytest.JitsiOptions{
+	Auth: "jitsi-anonymous", GuestAuth: "jitsi-anonymous", AppID: "my_app", AppSecret: string(secret), AllowEmptyToken: true,
+	Permissions: true, Jibri: true,
+}
+
 // layouts are the ways in which features of tokens come into the sessions of clients, each with how people log in.
 func layouts(t *testing.T) map[string]setup {
 	t.Helper()
-	jitsi := prosodytest.JitsiOptions{
-		Auth: "jitsi-anonymous", GuestAuth: "jitsi-anonymous", AppID: "my_app", AppSecret: string(secret), AllowEmptyToken: true,
-		Permissions: true, Jibri: true,
-	}
-	byToken := jitsi
+	jitsi, byToken := enforcing, enforcing
 	byToken.Auth = "token"
 	return map[string]setup{
 		"module":                 {JitsiOptions: keptOutByModule(t, jitsi)},
@@ -66,7 +70,9 @@ func TestFeatures(t *testing.T) {
 				p.WaitForHost = auth.NobodyWaits
 				p.Rules = []auth.Rule{{Match: "standup", Features: map[string]auth.FeatureRule{"recording": auth.FeatureOwners, "livestreaming": auth.FeatureNever}}}
 			}
-			featuresIn(t, beforeJicofo(t, s), s.Open)
+			if featuresIn(t, relay.start(t, s), s.Open); s.Open {
+				t.Run("standalone", func(t *testing.T) { featuresIn(t, own.start(t, s), true) })
+			}
 		})
 	}
 }
@@ -113,6 +119,16 @@ func featuresIn(t *testing.T, g *gate, enforced bool) {
 		check(guest, "a guest whom somebody without features has made an owner", room, "neither", "")
 	}
 
+	// A lost connection that is resumed has what it had.
+	again := comes(room, "meet.example.com", says("owner", both))
+	again.Kill()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := again.Resume(ctx, says("owner", both)); err != nil {
+		t.Fatal(err)
+	}
+	check(again, "a host who has resumed", room, "recording", "both")
+
 	// A session counts as its token.
 	upgraded := g.shower("guest.meet.example.com", "")
 	second := g.shower("meet.example.com", says("owner", map[string]bool{"recording": true}))
@@ -130,4 +146,72 @@ func featuresIn(t *testing.T, g *gate, enforced bool) {
 	mixed := g.shower("meet.example.com", says("owner", both))
 	mixed.enters(other, says("owner", map[string]bool{"recording": false}))
 	check(mixed, "a host with two tokens", other, "neither", "both")
+}
+
+// Who is left to the lobby has what the token and the rule leave as well, and so has who waited. A breakout room leaves that as it is.
+func TestFeaturesByOtherWays(t *testing.T) {
+	t.Parallel()
+	o := enforcing
+	o.Lobby, o.NoDisplayNameCheck, o.Breakout = true, true, true
+	g := relay.start(t, setup{JitsiOptions: keptOutByModule(t, o), policy: func(p *auth.Policy) {
+		p.Rules = []auth.Rule{{Match: "*", Features: map[string]auth.FeatureRule{"recording": auth.FeatureNever}}}
+	}})
+	host, early := g.shower("meet.example.com", ""), g.person("guest.meet.example.com")
+	held := g.waiting(early, room, "")
+	tok := mint(t, func(c *token.Claims) { c.Features = map[string]bool{"recording": true, "livestreaming": true} })
+	host.must("asks", host.asks(room, tok), "ready")
+	host.must("joins", host.named(room), "owner moderator")
+	g.told(held, "ready")
+	early.must("joins", early.named(room), "member participant")
+
+	g.switches(host, true)
+	late := g.person("guest.meet.example.com")
+	late.must("asks", late.asks(room, ""), "ready")
+	late.must("knocks", late.named(room), knock)
+	host.opensTo(late, room)
+	late.must("joins", late.named(room), "member participant")
+	for _, p := range []*person{early, late} {
+		p.must("may begin", p.may(room), "neither")
+		g.operator().gives(room, p.BareJID(), "owner") // and passes no features on
+		p.must("may begin as an owner", p.may(room), "neither")
+	}
+
+	aside := host.adds("aside")
+	host.must("asks for the breakout room", host.asks(aside, ""), "ready")
+	host.must("may begin", host.may(room), "livestreaming")
+}
+
+// Jitsi's plugins find the user and the group of the token in the session, as with Jitsi's provider, and nothing by which another plugin could
+// make a moderator.
+func TestUserForPlugins(t *testing.T) {
+	t.Parallel()
+	const name = "prosodytest_sessions"
+	folder := prosodyModule(t, name, `
+module:hook("iq-get/host/urn:prosodytest:session", function (event)
+	local s, json, st = event.origin, require "util.json", require "util.stanza";
+	local all = { user = s.jitsi_meet_context_user, group = s.jitsi_meet_context_group, features = s.jitsi_meet_context_features };
+	s.send(st.reply(event.stanza):text_tag("session", json.encode_ordered(all), { xmlns = "urn:prosodytest" }));
+	return true;
+end);
+`)
+	o := enforcing
+	o.PluginPaths, o.Modules = []string{folder}, []string{name}
+	g := relay.start(t, setup{JitsiOptions: keptOutByModule(t, o)})
+	p := g.shower("meet.example.com", "")
+	has := func(want string) {
+		t.Helper()
+		answer := p.iq("get", service, "<session xmlns='urn:prosodytest'/>")
+		if got := strings.TrimSpace(answer.Child("session", "urn:prosodytest").Text); got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	has("{}")
+	yes := true
+	p.must("asks", p.asks(room, mint(t, func(c *token.Claims) {
+		c.User = token.User{ID: "u1", Name: "Jürgen <b>&\"'", Email: "j@example.com", Avatar: "https://example.com/a?b&c", Affiliation: "owner", Moderator: &yes}
+		c.Group, c.Features = "team", map[string]bool{"recording": false, "flip": true}
+	})), "ready")
+	has(`{"features":{"flip":true,"recording":false},"group":"team","user":{"avatar":"https://example.com/a?b&c","email":"j@example.com","id":"u1","name":"Jürgen <b>&\"'"}}`)
+	p.must("asks with another token", p.asks(room, mint(t, func(c *token.Claims) { c.User = token.User{Affiliation: "member"} })), "ready")
+	has("{}")
 }

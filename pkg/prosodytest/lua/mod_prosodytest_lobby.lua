@@ -44,7 +44,7 @@ local function close(room, alternative)
 		lobby_room:destroy(alternative, "Lobby room closed.");
 		record(room, false);
 	end
-	room._data.lobby_skip_display_name_check = nil;
+	room._data.lobbyroom, room._data.lobby_skip_display_name_check = nil, nil;
 end
 
 -- The submitted form decides alone: a form without the field members-only also closes the lobby.
@@ -57,6 +57,7 @@ local function submitted(event)
 		close(room, rooms.external(room.jid));
 	elseif not lobby_of(room) then
 		lobby.create_room(jid.join(jid.node(room.jid), lobby_muc)):set_persistent(true);
+		room._data.lobbyroom = jid.join(jid.node(room.jid), lobby_muc);
 		event.status_codes["104"] = true;
 		record(room, true);
 	end
