@@ -195,7 +195,7 @@ module:hook("iq-get/host/urn:prosodytest:session", function (event)
 end);
 `)
 	o := enforcing
-	o.PluginPaths, o.Modules = []string{folder}, []string{name}
+	o.PluginPaths, o.Modules = append(o.PluginPaths, folder), []string{name}
 	g := relay.start(t, setup{JitsiOptions: keptOutByModule(t, o)})
 	p := g.shower("meet.example.com", "")
 	has := func(want string) {
