@@ -16,11 +16,11 @@ import (
 //     (mod_filter_iq_rayo, mod_filesharing_component). Somebody who becomes a moderator gets the table of all features then
 //     (mod_jitsi_permissions).
 //   - Where the room restricts chat or polls, only a table allows them (mod_filter_messages, mod_polls_component).
-//   - Somebody whom a host makes an owner gets the host's table (mod_jitsi_permissions).
+//   - A host who makes somebody an owner passes on their own table (mod_jitsi_permissions).
 //
 // So where a rule takes a feature away everybody gets a table: without one, a later moderator could do everything.
 
-// FeatureRule says who has a feature, of those whom their token lets. A rule takes features away and gives none.
+// FeatureRule says who has a feature, as far as the token lets them. A rule takes features away and gives none.
 type FeatureRule string
 
 const (

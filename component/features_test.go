@@ -56,7 +56,7 @@ func (p *person) may(room string) string {
 	return may
 }
 
-// A token that says recording: false is refused by Jitsi's filter, and so is everybody from whom a rule takes the feature, whatever happens
+// A token that says recording: false is refused by Jitsi's filter, and so is everybody who loses the feature by a rule, whatever happens
 // inside. Without usher's module the features of the connection's token hold, and no rule does.
 func TestFeatures(t *testing.T) {
 	t.Parallel()
@@ -101,22 +101,22 @@ func featuresIn(t *testing.T, g *gate, enforced bool) {
 	host := comes(room, "meet.example.com", says("owner", both))
 	check(host, "a host with both", room, "recording", "both")
 	check(comes(room, "meet.example.com", says("owner", map[string]bool{"recording": false})), "a host without", room, "neither", "neither")
-	check(comes(room, "meet.example.com", says("owner", nil)), "a host of whom nothing is said", room, "recording", "both")
+	check(comes(room, "meet.example.com", says("owner", nil)), "a host without a word about features", room, "recording", "both")
 	check(comes(room, "meet.example.com", says("member", both)), "a member with both", room, "neither", "both")
 	check(comes(room, "meet.example.com", says("member", nil)), "a member", room, "neither", "neither")
 	check(comes(room, "meet.example.com", ""), "a guest among hosts", room, "neither", "neither")
 	guest := comes(room, "guest.meet.example.com", "")
 	check(guest, "a guest", room, "neither", "neither")
 
-	// Who is made an owner by a host has what the host has, and no more than before when that is taken back. Jicofo, or whoever else has no
-	// features of their own, passes nothing on.
+	// Who is made an owner by a host has what the host has, and no more than before when that is taken back. People without features of their
+	// own, and Jicofo, pass nothing on.
 	host.gives(room, guest.BareJID(), "owner")
-	check(guest, "a guest whom the host has made an owner", room, "recording", "both")
+	check(guest, "a guest made an owner by the host", room, "recording", "both")
 	host.gives(room, guest.BareJID(), "member")
 	check(guest, "a guest who is no owner any more", room, "neither", "neither")
 	if enforced {
 		g.operator().gives(room, guest.BareJID(), "owner")
-		check(guest, "a guest whom somebody without features has made an owner", room, "neither", "")
+		check(guest, "a guest made an owner by somebody without features", room, "neither", "")
 	}
 
 	// A lost connection that is resumed has what it had.
@@ -138,7 +138,7 @@ func featuresIn(t *testing.T, g *gate, enforced bool) {
 	check(upgraded, "somebody with the session", room, "recording", "both")
 
 	// Where no rule is, tokens decide alone.
-	check(comes(other, "meet.example.com", says("owner", nil)), "a host of whom nothing is said", other, "both", "both")
+	check(comes(other, "meet.example.com", says("owner", nil)), "a host without a word about features", other, "both", "both")
 	check(comes(other, "meet.example.com", says("owner", both)), "a host with both", other, "both", "both")
 	check(comes(other, "meet.example.com", says("owner", map[string]bool{"recording": false, "livestreaming": true})), "a host without recording", other, "livestreaming", "livestreaming")
 

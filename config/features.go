@@ -6,7 +6,7 @@ import (
 	"strconv"
 )
 
-// Feature says who has a feature of Jitsi inside, of those whom their token lets.
+// Feature says who has a feature of Jitsi inside, as far as the token lets them.
 type Feature string
 
 // Who has it.

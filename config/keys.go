@@ -103,7 +103,7 @@ var generalKeys = []key{
 	{name: "rooms.rules.lobby.bypass", unset: "lobby.bypass", example: "[owner]",
 		means: "As lobby.bypass, for these rooms."},
 	{name: "rooms.rules.features", unset: "the token decides", example: "{recording: owners, livestreaming: never}",
-		means: "Who may use which of Jitsi's features, of those whom their token lets. `owners`: those who enter as a host. `never`: nobody. " +
+		means: "Who may use which of Jitsi's features, as far as the token lets them. `owners`: those who enter as a host. `never`: nobody. " +
 			"`token`: the token decides alone. See [Features](#features)."},
 
 	{name: "lobby.autostart", def: "never", example: "host",

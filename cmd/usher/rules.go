@@ -90,7 +90,7 @@ type holding struct {
 	HostGrace    string           `json:"host_grace,omitempty"`
 	FirstIsHost  auth.FirstIsHost `json:"first_is_host"`
 	Lobby        *lobbyHolding    `json:"lobby,omitempty"` // nil without a lobby service
-	// Features say who has a feature, of those whom their token lets; the token decides about the others.
+	// Features say who has a feature, as far as their token lets them; the token decides about the others.
 	Features map[string]auth.FeatureRule `json:"features,omitempty"`
 	breakout bool
 	zone     *time.Location
