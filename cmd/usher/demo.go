@@ -196,6 +196,7 @@ type stage struct {
 	ops, api, portal                     string // where usher shows what it does, answers the API, and has hosts log in; empty for nowhere
 	key, hostPassword                    string // for the API, and of demoHost
 	logFile                              *os.File
+	unwritten                            error               // why usher's module could not be written
 	jicofo                               *prosodytest.Jicofo // nil if usher is the focus itself
 }
 
@@ -222,7 +223,7 @@ func newStage(ctx context.Context, scene scene) (*stage, error) {
 	var err error
 	s.Server, err = prosodytest.Run(ctx, o)
 	if err != nil || s.account == "" {
-		return s, err
+		return s, errors.Join(err, s.unwritten)
 	}
 	if s.jicofo, err = s.DialJicofo(ctx, s.jitsi().Jicofo()); err != nil {
 		return nil, errors.Join(err, s.close())

@@ -396,7 +396,10 @@ func (on *players) joins(ctx context.Context, e *entry) (err error) {
 	}
 	if e.rude {
 		e.happened, e.said = on.refusedBy(e.own.ErrorCondition()), on.server()+" itself refuses the join"
-		if !e.own.Find("lobbyroom", "").IsZero() {
+		switch {
+		case on.module && e.own.ErrorCondition() == "registration-required":
+			e.said = "usher's module in Prosody refuses the join"
+		case !e.own.Find("lobbyroom", "").IsZero():
 			e.said = "the lobby's module in Prosody refuses the join"
 		}
 		return nil

@@ -3,10 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
+	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/xmpp-usher/usher/auth"
+	"github.com/xmpp-usher/usher/config/gate"
+	"github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
@@ -14,6 +18,7 @@ import (
 var jicofoScene = func() scene {
 	s := demoScene
 	s.account, s.lobby, s.breakout = "focus@auth.meet.example.com", "lobby.meet.example.com", "breakout.meet.example.com"
+	s.module = true
 	return s
 }()
 
@@ -27,10 +32,18 @@ func (s *stage) jitsi() prosodytest.JitsiOptions {
 	}
 }
 
-// beforeJicofo returns the options of a server that also has Jicofo's account and the lobby and breakout services.
+// beforeJicofo returns the options of a server that also has Jicofo's account, the lobby and breakout services, and usher's module.
 func (s *stage) beforeJicofo(plain prosodytest.Options) prosodytest.Options {
 	o := s.jitsi().Options()
-	o.Config += fmt.Sprintf("VirtualHost %q\nauthentication = \"internal_hashed\"\n", s.users)
+	o.Configure = func(server *prosodytest.Server) string {
+		folder := filepath.Join(server.Dir, "modules")
+		_, s.unwritten = module.Write(folder)
+		j, tells := s.jitsi(), gate.TellsTo(s.focus)
+		j.Open, j.PluginPaths, j.Modules, j.BreakoutModules = true, []string{folder}, []string{module.Name}, []string{module.Name}
+		host, port, _ := net.SplitHostPort(server.ComponentAddr)
+		j.Global += fmt.Sprintf("\n%s\ncomponent_ports = { %s }\ncomponent_interfaces = { %q }", tells.Line(), port, host)
+		return prosodytest.JitsiConfig(j) + fmt.Sprintf("VirtualHost %q\nauthentication = \"internal_hashed\"\n", s.users)
+	}
 	for jid, password := range plain.Users {
 		o.Users[jid] = password
 	}
@@ -51,12 +64,13 @@ func (s *stage) castBeforeJicofo(plain []part, owner string) []part {
 		part{who: "session, another room", name: "host", vhost: s.tokens, shows: "session id", session: true,
 			room: "elsewhere@" + s.service, expected: "deny: " + string(auth.ReasonSessionInvalid)},
 	)
-	if !s.module {
-		plain = slices.Insert(plain, find("rude")+1,
-			part{who: "joins again", name: "rude", vhost: s.guests, shows: "none", rude: true, expected: s.refusedBy("registration-required"),
-				before: "the host makes the room open to all, and usher makes it members-only again", prepare: opens},
-		)
+	rude := part{who: "joins again", name: "rude", vhost: s.guests, shows: "none", rude: true, expected: s.refusedBy("registration-required"),
+		before: "the host makes the room open to all, and usher makes it members-only again", prepare: opens}
+	if s.module {
+		rude.before = "the host makes the room open to all, and usher's module keeps strangers out"
+		rude.prepare = func(ctx context.Context, on *players, _ *part) error { return membersOnly(ctx, on, "0") }
 	}
+	plain = slices.Insert(plain, find("rude")+1, rude)
 	if s.breakout != "" {
 		plain = append(plain,
 			part{who: "member, breakout room", name: "member", vhost: s.tokens, shows: "none", expected: memberEnters,
