@@ -338,8 +338,13 @@ func TestModuleOfSources(t *testing.T) {
 	}
 	// usher.yaml wins.
 	write(t, "usher.yaml", []byte("rooms: {enforcement: members-only}\n"))
-	if c, err := config.Load([]string{"prosody.cfg.lua", "usher.yaml"}, nil); err != nil || c.Rooms.Enforcement != config.MembersOnly {
-		t.Error(c, err)
+	c, err = config.Load([]string{"prosody.cfg.lua", "usher.yaml"}, nil)
+	if err != nil || c.Rooms.Enforcement != config.MembersOnly {
+		t.Fatal(c, err)
+	}
+	// The module is loaded all the same, so it is to know usher.
+	if lines := linesOf(t, c); strings.Count(lines, `usher_component = "focus.meet.example.com"`) != 1 || strings.Contains(lines, "modules_enabled") {
+		t.Errorf("beside members-only usher writes\n%s", lines)
 	}
 }
 

@@ -59,8 +59,8 @@ var generalKeys = []key{
 			"usher's module for Prosody, mod_usher. Members-only is then the switch of Jitsi's lobby, and stays with the moderators. The module also " +
 			"tells usher what happens, and makes Jitsi's plugins heed the features of tokens."},
 	{name: "rooms.guard_interval", def: "5s", example: "10s",
-		means: "In front of Jicofo, how often usher looks whether a room in use is still members-only: 1s to 5m. Without Jicofo usher is inside " +
-			"each room and hears of changes."},
+		means: "In front of Jicofo, how often usher looks whether a room in use is still members-only: 1s to 5m. Where nothing happens it looks less and " +
+			"less often, down to once a minute. Where usher's module tells, and without Jicofo, usher hears of changes."},
 	{name: "rooms.wait_hold", def: "10s", example: "5s",
 		means: "How long usher holds the request of somebody who waits, to answer it the moment a host is inside: 0s (not at all) to 90s. Some XMPP " +
 			"clients give up after 15s."},

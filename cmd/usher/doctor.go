@@ -27,7 +27,8 @@ func examine() *cobra.Command {
 		Use:   "doctor",
 		Short: "Examine the running XMPP server, and say what to mend",
 		Long: `Connect to the XMPP server as usher does, and ask it about everything that usher needs. Make a room, try it out and end it. In
-front of Jicofo, have Jicofo open another room. If the configuration has Prosody's files or the web page's among its sources, doctor
+front of Jicofo, have Jicofo open another room. Where usher's module for Prosody is loaded, or is to be, say of which version it is, and whether
+it tells usher what happens. If the configuration has Prosody's files or the web page's among its sources, doctor
 looks at them first. It also asks the shared store, the OpenID providers of the portal, and whether the portal answers at
 portal.public_url, which says most while usher runs.
 
