@@ -1,11 +1,14 @@
 package component_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
+	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
+	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
@@ -178,6 +181,11 @@ func TestModuleKeepsOut(t *testing.T) {
 		JitsiOptions: keptOutByModule(t, prosodytest.JitsiOptions{}),
 		options:      func(o *component.Options) { o.EnforceRoles = true },
 		policy:       func(p *auth.Policy) { p.Lobby = false },
+	})
+	b.eventually("the module tells", func() bool {
+		return slices.ContainsFunc(b.usher.Status().Modules, func(m muc.ToldStatus) bool {
+			return m.Domain == service && m.Takes && m.Tells && m.Version == usherModule.Version
+		})
 	})
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
 	held := b.waiting(guest, room, "")
