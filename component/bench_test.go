@@ -29,6 +29,7 @@ import (
 	"github.com/xmpp-usher/usher/auth/keys"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	prosodygate "github.com/xmpp-usher/usher/config/gate"
 	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -70,8 +71,8 @@ func (s occasion) String() string {
 //   - "floor" checks nothing. Without a Jicofo its focus says ready='true' to everybody, and its MUC lets everybody create and enter
 //     rooms. With one it is Jitsi's stock server: client_proxy (the stand-in of package prosodytest) passes requests on to Jicofo, and rooms
 //     are open.
-//   - "usher" is usher beside a server as the README describes it. Before a Jicofo its store is a file, and the server has usher's module
-//     ("enforcement: module"); otherwise its store is in memory.
+//   - "usher" is usher beside a server as the README describes it, with usher's module ("enforcement: module"). Before a Jicofo its store is a
+//     file, otherwise in memory.
 //
 // All else in Prosody's configuration is the same. Both keep what they know of rooms in memory, as Jitsi's own configuration does:
 // otherwise Prosody touches three files for each change of an affiliation.
@@ -211,22 +212,24 @@ func (s occasion) start(b *testing.B) (floor, usher *venue) {
 	if _, err := cpuTime(os.Getpid()); err != nil {
 		b.Skip(err)
 	}
-	o := benchmarked{Relay: s.relay, RS256: s.rs256}
+	focus := benchmarked{Relay: s.relay, Module: true, RS256: s.rs256}
 	if !s.relay {
-		guarded := strings.Replace(config, "  muc_room_locking", "  storage = \"memory\"\n  muc_room_locking", 1)
+		server := gateServer
+		server.Module = true
+		guarded := strings.Replace(server.Lua(), "  muc_room_locking", "  storage = \"memory\"\n  muc_room_locking", 1)
 		open := strings.NewReplacer(
-			"restrict_room_creation = true", "restrict_room_creation = false",
-			"muc_room_default_members_only = true", "muc_room_default_members_only = false",
+			"restrict_room_creation = true", "restrict_room_creation = false", `modules_enabled = { "usher" }`, "modules_enabled = { }",
 		).Replace(guarded)
 		floor = startVenue(b, venue{name: "floor", occasion: s}, prosodytest.Options{Config: open}, nil, &benchmarked{Floor: true})
-		return floor, startVenue(b, venue{name: "usher", occasion: s}, prosodytest.Options{Config: guarded}, nil, &o)
+		guarded = "plugin_paths = " + prosodygate.List(moduleFolder(b)) + "\n" + guarded
+		return floor, startVenue(b, venue{name: "usher", occasion: s}, prosodytest.Options{Config: guarded}, nil, &focus)
 	}
 	stock := benchJitsi
 	stock.ClientProxy = true
 	jicofo := stock.Jicofo()
 	floor = startVenue(b, venue{name: "floor", occasion: s}, stock.Options(), &jicofo, nil)
-	o.Module, o.Store = true, filepath.Join(b.TempDir(), "usher.db")
-	return floor, startVenue(b, venue{name: "usher", occasion: s}, withModule(b, benchJitsi).Options(), &jicofo, &o)
+	focus.Store = filepath.Join(b.TempDir(), "usher.db")
+	return floor, startVenue(b, venue{name: "usher", occasion: s}, withModule(b, benchJitsi).Options(), &jicofo, &focus)
 }
 
 // benchJitsi is a server as it is under a Jitsi Meet, with open rooms; "nagle" is as the README recommends.
@@ -237,12 +240,18 @@ var benchJitsi = prosodytest.JitsiOptions{
 // withModule adds usher's module to a server with open rooms.
 func withModule(b *testing.B, o prosodytest.JitsiOptions) prosodytest.JitsiOptions {
 	b.Helper()
-	folder := b.TempDir()
+	o.PluginPaths, o.Modules, o.Conference = []string{moduleFolder(b)}, []string{usherModule.Name}, prosodygate.TellsTo(domain).Line()
+	return o
+}
+
+// moduleFolder is a folder with usher's module.
+func moduleFolder(b *testing.B) (folder string) {
+	b.Helper()
+	folder = b.TempDir()
 	if _, err := usherModule.Write(folder); err != nil {
 		b.Fatal(err)
 	}
-	o.PluginPaths, o.Modules = []string{folder}, []string{usherModule.Name}
-	return o
+	return folder
 }
 
 // limit is the side on which a figure must be of its target.
