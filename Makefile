@@ -19,7 +19,7 @@ JOINS ?= 5
 # The tests mostly wait for Prosody, so more of them than there are cores run at once.
 TESTFLAGS = -race -shuffle=on -count=1 -parallel 8 -timeout 20m
 
-.PHONY: help build quick test test-deploy release check demo bench faults takeover fuzz arch deps go clean
+.PHONY: help build quick test test-deploy release check demo bench-table bench faults takeover fuzz arch deps go clean
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' Makefile | sed 's/:.*##/	/' | expand -t 13
 
@@ -50,15 +50,18 @@ check: arch ## examine the code: gofmt, vet, staticcheck, govulncheck, import gr
 demo: deps build ## show usher at work beside a private Prosody
 	bin/usher demo
 
-bench: deps ## measure decisions, codec and stores; beside a real Prosody also joins, with and without a gate, the relay, a takeover, the portal, and what watching usher costs
-	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./muc ./component/focus ./component/audit ./component/webhook ./config ./config/prosody
+bench-table: deps ## measure what usher costs, beside both Prosodys, and print the figures that have a target as a table (30 min)
+	GO="$(GO)" .ci/bench-table $(PROSODY_12) $(PROSODY_13)
+
+bench: bench-table ## the same, and measure decisions, codec, stores, the relay, a takeover, the portal, and what watching usher costs
+	$(GO) test -run '^$$' -bench . ./auth ./auth/store ./component/focus ./component/audit ./component/webhook ./config ./config/prosody
+	$(GO) test -run '^$$' -bench 'Grant|Guard' ./muc
 	$(GO) test -run '^$$' -bench Takeover -benchtime 20x ./cmd/usher
 	$(GO) test -run '^$$' -bench Portal/mint -benchtime 2000x ./cmd/usher
 	$(GO) test -run '^$$' -bench Portal/login -benchtime 20x ./cmd/usher
 	$(GO) test -run '^$$' -bench Portal/flood -benchtime 1x -v ./cmd/usher
 	$(GO) test -run '^$$' -bench Observed -benchtime 25x ./cmd/usher
-	$(GO) test -run '^$$' -bench Joins -benchtime 24x ./component
-	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held|Guard|WaitingGuest|Flood' -benchtime 1x ./component
+	$(GO) test -run '^$$' -bench 'Arrival|Relay|Held$$|WaitingGuest|Flood' -benchtime 1x ./component
 
 faults: deps ## cause FAULTS (300) faults beside real Prosodys and Redis, while an observer checks that nobody gets in wrongly
 	FAULTS=$(FAULTS) FAULTS_JOINS=$(JOINS) FAULTS_PROSODY=$(PROSODY_12):$(PROSODY_13) GO="$(GO)" \

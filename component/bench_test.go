@@ -269,7 +269,7 @@ func row(b *testing.B, figure string, measured float64, unit string, side limit,
 	if side == atLeast && measured < target || side == atMost && measured > target {
 		verdict = "short"
 	}
-	b.Logf("\n| %-62s | %9.2f %-5s | %s %g %-5s | %s", figure, measured, unit, side, target, unit, verdict)
+	b.Logf("\n| %-70s | %9.2f %-5s | %-12s | %s", figure, measured, unit, fmt.Sprintf("%s %g %s", side, target, unit), verdict)
 }
 
 // report prints the figures, as a table for people and as metrics for programs, and returns the two that are in the table of the README.

@@ -18,7 +18,7 @@ import (
 // each room is its owner. The server and Jicofo are a stage, which costs less than 100,000 people in a real Prosody: what usher has of
 // them is the same.
 func BenchmarkCrowded(b *testing.B) {
-	const rooms, people = 4000, 10
+	const rooms, people = 10_000, 10
 	b.ReportMetric(0, "ns/op")
 	for range b.N {
 		s := newStage(b)

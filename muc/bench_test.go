@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ func BenchmarkGrantMemory(b *testing.B) {
 	var kept []*muc.Rooms
 	before := heap()
 	for b.Loop() {
-		kept = append(kept, crowded(b))
+		kept = append(kept, crowded(b, granted/10, 10, time.Now))
 	}
 	b.ReportMetric(float64(heap()-before)/float64(len(kept)*granted), "B/grant")
 	b.ReportMetric(0, "ns/op") // of ten thousand grants, to a server that takes no time
@@ -41,8 +42,8 @@ func heap() uint64 {
 	return m.HeapAlloc
 }
 
-// crowded returns Rooms with all grants live.
-func crowded(b *testing.B) *muc.Rooms {
+// crowded returns Rooms with as many rooms, and people in each of them.
+func crowded(b *testing.B, many, people int, now func() time.Time) *muc.Rooms {
 	b.Helper()
 	server := &consenting{}
 	owner := muc.Owner{Session: server, JID: jid.MustParse("focus@focus.meet.example.com")}
@@ -53,22 +54,23 @@ func crowded(b *testing.B) *muc.Rooms {
 		Arrived:       func(jid.JID) {},
 		Ledger:        muc.Forgetful{},
 		Warn:          func(room jid.JID, what string, err error) { b.Errorf("%s: %s: %v", room, what, err) },
+		Now:           now,
 	})
 	ctx := b.Context()
-	for i := range granted / 10 {
+	for i := range many {
 		room := jid.MustParse(fmt.Sprintf("room-%d@conference.meet.example.com", i))
 		if err := server.rooms.Open(ctx, room, true); err != nil {
 			b.Fatal(err)
 		}
-		for j := range 10 {
-			who := jid.MustParse(person(j))
+		for j := range people {
+			who := jid.MustParse(person(room, j))
 			if err := server.rooms.Grant(ctx, muc.Grant{Room: room, Who: who, Affiliation: "member", Expires: time.Now().Add(time.Hour)}); err != nil {
 				b.Fatal(err)
 			}
 			server.presence(b, room.String()+fmt.Sprintf("/nick%d", j), "member", "participant", who.String()+"/abcdefghijkl", "")
 		}
 	}
-	if rooms, grants := server.rooms.Count(); rooms != granted/10 || grants != granted {
+	if rooms, grants := server.rooms.Count(); rooms != many || grants != many*people {
 		b.Fatalf("%d rooms, %d grants", rooms, grants)
 	}
 	return server.rooms
@@ -81,7 +83,7 @@ func BenchmarkGuardLook(b *testing.B) {
 	for name, audit := range map[string]bool{"again": false, "audit": true} {
 		b.Run(name, func(b *testing.B) {
 			before := heap()
-			guard, rooms := guarding(b)
+			guard, rooms := guarding(b, granted/10, 10)
 			perRoom := float64(heap()-before) / float64(len(rooms))
 			b.ReportAllocs()
 			n := 0
@@ -95,6 +97,84 @@ func BenchmarkGuardLook(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkManyRooms measures, with a hundred rooms and with ten thousand, how long the locks of Guard and Rooms are held for: whether
+// somebody holds a grant anywhere, a look at a room that asks who is inside, and one turn of the looks at rooms that are due while all are.
+// It must take about as long with ten thousand.
+func BenchmarkManyRooms(b *testing.B) {
+	b.ReportMetric(0, "ns/op")
+	for _, what := range []struct {
+		name  string
+		takes func(b *testing.B, rooms int) time.Duration
+	}{{"who holds a grant", holds}, {"audit", audits}, {"sweep", sweeps}} {
+		var few, many time.Duration
+		for range b.N {
+			few, many = what.takes(b, 100), what.takes(b, 10_000)
+		}
+		verdict, must := "ok", 2*few+outOfCache
+		if many > must {
+			verdict = "short"
+		}
+		b.Logf("\n| %-70s | %9.2f %-5s | %-12s | %s", what.name+", at 10,000 rooms", many.Seconds()*1e6, "µs",
+			fmt.Sprintf("≤ %.1f µs", must.Seconds()*1e6), verdict)
+	}
+}
+
+// outOfCache is what it may take longer because ten thousand rooms are not in the processor's cache.
+const outOfCache = 5 * time.Microsecond
+
+// holds measures HasGrant, for people who are in one room each.
+func holds(b *testing.B, rooms int) time.Duration {
+	guard, _ := guarding(b, 0, 0)
+	var who []jid.JID
+	for i := range rooms {
+		room := jid.MustParse(fmt.Sprintf("room-%d@conference.meet.example.com", i))
+		who = append(who, jid.MustParse(fmt.Sprintf("somebody-%d@guest.meet.example.com", i)))
+		err := guard.Open(b.Context(), room, false)
+		if err == nil {
+			err = guard.Grant(b.Context(), muc.Grant{Room: room, Who: who[i], Affiliation: "member"})
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	const n = 200_000
+	began := time.Now()
+	for i := range n {
+		if !guard.HasGrant(jid.JID{}, who[i*7919%len(who)]) {
+			b.Fatal("somebody has no grant")
+		}
+	}
+	return time.Since(began) / n
+}
+
+// audits measures looks at rooms of ten that ask who is inside. The server takes no time.
+func audits(b *testing.B, rooms int) time.Duration {
+	guard, all := guarding(b, rooms, 10)
+	const n = 3000
+	began := time.Now()
+	for i := range n {
+		guard.Look(b.Context(), all[i*7919%len(all)], true)
+	}
+	return time.Since(began) / n
+}
+
+// sweeps measures one turn of the looks at rooms that are due.
+func sweeps(b *testing.B, rooms int) time.Duration {
+	var all []time.Duration
+	for len(all) < 300 {
+		now := time.Now()
+		r := crowded(b, rooms, 1, func() time.Time { return now })
+		now = now.Add(time.Hour)
+		for more := true; more; {
+			began := time.Now()
+			more = r.LookAtDue()
+			all = append(all, time.Since(began))
+		}
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }
 
 // BenchmarkGuardRun measures how much a Guard asks in a second where more rooms are due than it can look at: a thousand every
@@ -151,8 +231,8 @@ func (s *slow) IQ(_ context.Context, _ stanza.IQ, _ xml.TokenReader, v any) erro
 
 func (*slow) Send(xml.TokenReader) error { return nil }
 
-// guarding returns a Guard that looks after rooms of ten.
-func guarding(b *testing.B) (*muc.Guard, []jid.JID) {
+// guarding returns a Guard that looks after as many rooms, in each of which people have been seen.
+func guarding(b *testing.B, many, people int) (*muc.Guard, []jid.JID) {
 	b.Helper()
 	guard := muc.NewGuard(muc.GuardOptions{
 		Options: muc.Options{
@@ -166,14 +246,14 @@ func guarding(b *testing.B) (*muc.Guard, []jid.JID) {
 		Focus: jid.MustParse("focus@auth.meet.example.com"), Interval: 5 * time.Second,
 	})
 	var rooms []jid.JID
-	for i := range granted / 10 {
+	for i := range many {
 		room := jid.MustParse(fmt.Sprintf("room-%d@conference.meet.example.com", i))
 		rooms = append(rooms, room)
 		if err := guard.Open(b.Context(), room, false); err != nil {
 			b.Fatal(err)
 		}
-		for j := range 10 {
-			if err := guard.Grant(b.Context(), muc.Grant{Room: room, Who: jid.MustParse(person(j)), Affiliation: "member"}); err != nil {
+		for j := range people {
+			if err := guard.Grant(b.Context(), muc.Grant{Room: room, Who: jid.MustParse(person(room, j)), Affiliation: "member"}); err != nil {
 				b.Fatal(err)
 			}
 		}
@@ -182,12 +262,14 @@ func guarding(b *testing.B) (*muc.Guard, []jid.JID) {
 	return guard, rooms
 }
 
-func person(n int) string { return fmt.Sprintf("abcdefghijklmnopqrst-%03d@guest.meet.example.com", n) }
+func person(room jid.JID, n int) string {
+	return fmt.Sprintf("%s-abcdefghij-%03d@guest.meet.example.com", room.Localpart(), n)
+}
 
 // listing is a session with a server that does as it is told and has ten participants in each room.
 type listing struct{}
 
-func (listing) IQ(_ context.Context, _ stanza.IQ, payload xml.TokenReader, v any) error {
+func (listing) IQ(_ context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
 	role := ""
 	for {
 		tok, err := payload.Token()
@@ -203,7 +285,7 @@ func (listing) IQ(_ context.Context, _ stanza.IQ, payload xml.TokenReader, v any
 	}
 	answer := "<query/>"
 	if role == "participant" {
-		answer = participants
+		answer = participants(iq.To)
 	}
 	return xml.Unmarshal([]byte(answer), v)
 }
@@ -213,13 +295,13 @@ func (listing) Send(r xml.TokenReader) error {
 	return err
 }
 
-var participants = func() string {
+func participants(room jid.JID) string {
 	items := ""
 	for j := range 10 {
-		items += fmt.Sprintf("<item affiliation='member' role='participant' jid='%s/abcdefghijkl' nick='nick%d'/>", person(j), j)
+		items += fmt.Sprintf("<item affiliation='member' role='participant' jid='%s/abcdefghijkl' nick='nick%d'/>", person(room, j), j)
 	}
 	return "<query xmlns='http://jabber.org/protocol/muc#admin'>" + items + "</query>"
-}()
+}
 
 // consenting is a session with a server that creates every room and does as it is told.
 type consenting struct{ rooms *muc.Rooms }

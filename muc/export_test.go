@@ -17,6 +17,9 @@ func (r *Rooms) Count() (rooms, grants int) {
 	return len(r.rooms), grants
 }
 
+// LookAtDue looks at some of the rooms that are due, and reports whether others may be.
+func (r *Rooms) LookAtDue() (more bool) { return r.lookAtDue() }
+
 // Look looks at a room as if it were time to make it what it must be, and to ask who is inside if audit is true.
 func (g *Guard) Look(ctx context.Context, room jid.JID, audit bool) {
 	g.mu.Lock()
