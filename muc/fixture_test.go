@@ -26,7 +26,9 @@ const (
 
 	standup  = "standup@" + mucDomain
 	retro    = "retro@" + mucDomain
-	breakout = "c0ffee@breakout.meet.example.com"
+	breakout = "c0ffee@" + breakoutDomain
+
+	breakoutDomain = "breakout.meet.example.com"
 
 	lobbyDomain = "lobby.meet.example.com"
 	lobbied     = "standup@" + lobbyDomain
@@ -384,8 +386,10 @@ type lookout struct {
 	options GuardOptions
 	end     context.CancelFunc
 	running sync.WaitGroup
+	silence func() // ends what usher's module tells; nil if it does not
 
 	mu       sync.Mutex
+	guard    *Guard // the same one, for the goroutine that reads
 	arrivals []string
 	warnings []string
 }
@@ -435,8 +439,51 @@ func newLookout(t fataler, change func(*GuardOptions)) *lookout {
 	if change != nil {
 		change(&l.options)
 	}
-	l.Guard = NewGuard(l.options)
+	l.looksAfter()
 	return l
+}
+
+// looksAfter begins a process.
+func (l *lookout) looksAfter() {
+	l.options.Owner.Told = l.service.told
+	l.Guard = NewGuard(l.options)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.guard = l.Guard
+}
+
+// toldDomains are the domains on which usher's module may be.
+var toldDomains = []string{mucDomain, breakoutDomain}
+
+// loads has usher's module loaded, from which the Guard hears what happens.
+func (l *lookout) loads() {
+	l.silence = l.load(ToldOptions{Mirror: true, Room: jid.Parse, News: func(n News) {
+		l.mu.Lock()
+		g := l.guard
+		l.mu.Unlock()
+		if g.Owner.Told != nil {
+			g.Heard(n)
+		}
+	}}, toldDomains...)
+	l.silences()
+	l.looksAfter()
+	l.listensAgain()
+	synctest.Wait()
+}
+
+// silences ends what the module tells, as the end of the connection does.
+func (l *lookout) silences() {
+	if l.silence != nil {
+		l.silence()
+		l.silence = nil
+	}
+}
+
+// listensAgain has the module tell on a new connection, if there is one.
+func (l *lookout) listensAgain() {
+	if l.service.told != nil && l.silence == nil {
+		l.silence = l.service.listens(toldDomains...)
+	}
 }
 
 func enforcing(o *GuardOptions) { o.EnforceRoles = true }
@@ -447,16 +494,21 @@ func (l *lookout) run() {
 	l.running.Go(func() { l.Run(ctx) })
 }
 
-func (l *lookout) stop() { l.end(); l.running.Wait() }
+func (l *lookout) stop() {
+	l.silences()
+	l.end()
+	l.running.Wait()
+}
 
 // succeed replaces the process by one that knows what is written down.
 func (l *lookout) succeed() {
 	l.stop()
 	l.sights = newSights()
 	l.sights.byBare = true
-	l.Guard = NewGuard(l.options)
+	l.looksAfter()
 	l.Restore(l.book.everything())
 	l.run()
+	l.listensAgain()
 	l.Resume(context.Background(), nil, jid.MustParse(mucDomain))
 }
 
@@ -467,8 +519,11 @@ func (l *lookout) locked(do func()) {
 	do()
 }
 
-// opens has Jicofo create and enter a room.
+// opens has Jicofo create and enter a room. What the module tells of that is heard before Jicofo's answer.
 func (l *lookout) opens(address string) *chat {
+	if l.service.told != nil {
+		defer synctest.Wait()
+	}
 	l.service.mu.Lock()
 	defer l.service.mu.Unlock()
 	c := l.chats[address]

@@ -316,6 +316,8 @@ func (w *guardWorld) reconnect() {
 	w.cut = false
 	w.service.mu.Unlock()
 	if was {
+		w.silences()
+		w.listensAgain()
 		clear(w.hostless)
 		w.Resume(w.t.(*rapid.T).Context(), w.Reset(), jid.MustParse(mucDomain))
 	}
@@ -514,25 +516,32 @@ func (w *guardWorld) everHost(address string) bool {
 // Whatever people, owners, the server and the network do, and whenever usher ends: nobody has more than was decided, nobody outside
 // has anything for long, bans stay, and the ledger has what is live.
 func TestGuardModel(t *testing.T) {
-	for _, enforce := range []bool{false, true} {
-		t.Run(fmt.Sprintf("enforce roles %t", enforce), func(t *testing.T) {
-			rapid.Check(t, func(t *rapid.T) {
-				rapid.SyncTest(t, func(t *rapid.T) {
-					w := &guardWorld{most: map[[2]string]string{}, bans: map[[2]string]bool{}, kept: map[string]bool{},
-						theirs: map[string]bool{}, hanging: map[[2]string]bool{}, hostless: map[string]time.Time{}}
-					w.lookout = newLookout(t, func(o *GuardOptions) {
-						o.EnforceRoles, o.Watch = enforce, rapid.Bool().Draw(t, "watch")
-					})
-					w.observer = w.forgets
-					w.run()
-					defer func() { w.stop() }()
-					for range 2 { // twice as long as a run is by default
-						t.Repeat(w.actions())
-					}
-					w.quiet(t)
-					synctest.Wait()
-				})
-			})
-		})
+	for _, told := range []bool{false, true} {
+		for _, enforce := range []bool{false, true} {
+			t.Run(fmt.Sprintf("enforce roles %t, told %t", enforce, told), func(t *testing.T) { testGuardModel(t, enforce, told) })
+		}
 	}
+}
+
+func testGuardModel(t *testing.T, enforce, told bool) {
+	rapid.Check(t, func(t *rapid.T) {
+		rapid.SyncTest(t, func(t *rapid.T) {
+			w := &guardWorld{most: map[[2]string]string{}, bans: map[[2]string]bool{}, kept: map[string]bool{},
+				theirs: map[string]bool{}, hanging: map[[2]string]bool{}, hostless: map[string]time.Time{}}
+			w.lookout = newLookout(t, func(o *GuardOptions) {
+				o.EnforceRoles, o.Watch = enforce, rapid.Bool().Draw(t, "watch")
+			})
+			w.observer = w.forgets
+			if told {
+				w.loads()
+			}
+			w.run()
+			defer func() { w.stop() }()
+			for range 2 { // twice as long as a run is by default
+				t.Repeat(w.actions())
+			}
+			w.quiet(t)
+			synctest.Wait()
+		})
+	})
 }

@@ -195,7 +195,7 @@ func (g *Guard) auditPause(rm *guarded) time.Duration {
 func (g *Guard) reschedule(rm *guarded, e errand, err error) {
 	rm.looking = false
 	if g.isTold(rm) {
-		g.rescheduleTold(rm, err)
+		g.rescheduleTold(rm, e, err)
 		return
 	}
 	if e.enforce || rm.nextEnforce.IsZero() {

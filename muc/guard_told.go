@@ -62,7 +62,7 @@ func (g *Guard) Heard(n News) {
 	rm := g.rooms[n.Room.String()]
 	if rm == nil {
 		// A room is opened by the first request. Until then only the focus is inside. Breakout rooms are known from their first request on.
-		if (n.Kind == NewsRoom || n.Kind == NewsJoined) && g.Owner.Told.begun(n.Room, g.notFocus) {
+		if n.Kind != NewsEnded && g.Owner.Told.begun(n.Room, g.Configuration, g.notFocus) {
 			g.adopt(n.Room)
 		}
 		return
@@ -86,7 +86,7 @@ func (g *Guard) Heard(n News) {
 
 // beginTold has each room of a service compared with the mirror once, and the rooms there that are not known adopted. The caller holds mu.
 func (g *Guard) beginTold(domain string) {
-	for _, j := range g.Owner.Told.all(domain, g.notFocus) {
+	for _, j := range g.Owner.Told.all(domain, g.Configuration, g.notFocus) {
 		g.adopt(j)
 	}
 	for _, rm := range g.rooms {
@@ -365,13 +365,18 @@ func (g *Guard) wants(rm *guarded) time.Time {
 }
 
 // rescheduleTold plans the next look at a room that is told of. The caller holds mu.
-func (g *Guard) rescheduleTold(rm *guarded, err error) {
+func (g *Guard) rescheduleTold(rm *guarded, e errand, err error) {
 	now := g.Now()
-	rm.nextEnforce, rm.nextAudit, rm.rightEnds = time.Time{}, time.Time{}, time.Time{}
+	if e.enforce {
+		rm.nextEnforce = time.Time{}
+	}
+	if e.audit {
+		rm.nextAudit, rm.rightEnds = time.Time{}, time.Time{}
+	}
 	if err != nil {
 		rm.nextEnforce, rm.nextAudit = now.Add(g.Interval), now.Add(g.Interval)
 	} else if at := g.wants(rm); !at.IsZero() {
-		rm.nextAudit = later(at, now.Add(time.Second))
+		g.auditBy(rm, later(at, now.Add(time.Second)))
 	}
 	switch {
 	case !rm.hanging():
@@ -430,15 +435,18 @@ func (t *Told) affiliation(room jid.JID, bare string) (is rank) {
 	return is
 }
 
-// begun reports whether a room that is no breakout room has such an occupant, by full JID.
-func (t *Told) begun(room jid.JID, such func(full string) bool) (is bool) {
-	t.of(room, func(rm *mirrored) { is = rm.begun(such) })
+// begun reports whether a room that is no breakout room has such an occupant, by full JID, or is not what it must be.
+func (t *Told) begun(room jid.JID, c Configuration, such func(full string) bool) (is bool) {
+	t.of(room, func(rm *mirrored) { is = rm.begun(c, such) })
 	return is
 }
 
-func (rm *mirrored) begun(such func(full string) bool) bool {
-	if rm.settings.main != "" {
+func (rm *mirrored) begun(c Configuration, such func(full string) bool) bool {
+	switch {
+	case rm.settings.main != "":
 		return false
+	case c.MembersOnly && rm.settings.flags&flagMembersOnly == 0:
+		return true
 	}
 	for _, p := range rm.people {
 		if such(p.full) {
@@ -449,12 +457,12 @@ func (rm *mirrored) begun(such func(full string) bool) bool {
 }
 
 // all returns the rooms of a service for which begun holds.
-func (t *Told) all(domain string, such func(full string) bool) (rooms []jid.JID) {
+func (t *Told) all(domain string, c Configuration, such func(full string) bool) (rooms []jid.JID) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if s := t.tellers[domain]; s != nil {
 		for _, rm := range s.rooms {
-			if rm.begun(such) {
+			if rm.begun(c, such) {
 				rooms = append(rooms, rm.jid)
 			}
 		}
