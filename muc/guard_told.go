@@ -413,8 +413,7 @@ func (g *Guard) rules(rm *guarded, by string) bool {
 		return false
 	}
 	bare := who.Bare().String()
-	is := g.Owner.Told.affiliation(rm.jid, bare)
-	return rm.mayBe(bare, "owner") || is != rankOwner && is != rankAdmin
+	return rm.mayBe(bare, "owner") || g.Owner.Told.affiliation(rm.jid, bare) <= rankNone
 }
 
 // inside returns the role of somebody in a room by its mirror, the highest one of their occupants; rankUnsaid if they are not inside.

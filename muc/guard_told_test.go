@@ -1,6 +1,8 @@
 package muc
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,24 +23,212 @@ func hearing(t *testing.T, change func(*GuardOptions), play func(t *testing.T, l
 	})
 }
 
-// reconnects cuts the connection, does something, and connects again.
-func (l *lookout) reconnects(t *testing.T, meanwhile func()) {
-	l.disconnect()
-	meanwhile()
-	l.locked(func() { l.cut = false })
-	l.silences()
-	l.listensAgain()
-	l.Resume(t.Context(), l.Reset(), jid.MustParse(mucDomain))
+// as has somebody do something in a room: the JID that the module names; empty for the server or a plugin.
+func (l *lookout) as(by string, do func()) {
+	l.locked(func() {
+		l.by = by
+		do()
+		l.service.tells()
+		l.by = ""
+	})
+	synctest.Wait()
 }
 
-func TestGuardToldReconnects(t *testing.T) {
+// What happens in a room that is told of costs no question, neither while nothing happens nor while people come and go.
+func TestGuardToldAsksNothing(t *testing.T) {
+	hearing(t, func(o *GuardOptions) { o.Watch = true }, func(t *testing.T, l *lookout) {
+		l.forgetAsked()
+		c := l.comes(standup, romeo, "owner")
+		l.comes(standup, nurse, "member")
+		pass(time.Hour)
+		l.goes(c, nurse)
+		pass(soonTaken + time.Second)
+		if l.is(c, nurse) != "none" || l.live() != 1 {
+			t.Errorf("the nurse has left and is %s", l.is(c, nurse))
+		}
+		l.comes(standup, nurse, "member")
+		l.sets(c, nurse, "owner")
+		l.goes(c, romeo)
+		pass(time.Hour)
+		if n := l.asked(standup, ""); n != 0 {
+			t.Errorf("asked %d times", n)
+		}
+	})
+}
+
+// What others do is known at once.
+func TestGuardToldAtOnce(t *testing.T) {
+	for name, tt := range map[string]struct {
+		do   func(l *lookout, c *chat)
+		want func(l *lookout, c *chat) bool
+	}{
+		"members-only switched off": {
+			func(l *lookout, c *chat) { l.as(romeo, func() { l.configure(c, false) }) },
+			func(l *lookout, c *chat) bool { return c.membersOnly }},
+		"banned": {
+			func(l *lookout, c *chat) { l.as(romeo, func() { l.affiliate(c, nurse, "outcast", false) }) },
+			func(l *lookout, c *chat) bool {
+				return slices.Equal(l.removed, []string{fmt.Sprintf("%s %s true", standup, nurse)}) && l.live() == 1 && l.is(c, nurse) == "outcast"
+			}},
+		"kicked": {
+			func(l *lookout, c *chat) { l.as(romeo, func() { l.remove(c, c.inside(nurse), "307") }) },
+			func(l *lookout, c *chat) bool {
+				return slices.Equal(l.removed, []string{fmt.Sprintf("%s %s false", standup, nurse)}) && !l.HasGrant(jid.JID{}, jid.MustParse(nurse))
+			}},
+		"kicked by a plugin": {
+			func(l *lookout, c *chat) { l.as("", func() { l.remove(c, c.inside(nurse), "307") }) },
+			func(l *lookout, c *chat) bool { return len(l.removed) == 0 }},
+		"a host comes": {
+			func(l *lookout, c *chat) {
+				l.goes(c, romeo)
+				l.Await(jid.MustParse(standup), time.Now().Add(time.Minute))
+				pass(10 * time.Second)
+				l.comes(standup, romeo, "owner")
+				synctest.Wait()
+			},
+			func(l *lookout, c *chat) bool { return len(l.arrivals) == 1 && l.asked(standup, "moderator") == 0 }},
+		"the room ends": {
+			func(l *lookout, c *chat) { l.as(romeo, func() { l.destroy(c) }) },
+			func(l *lookout, c *chat) bool { return len(l.ended) == 1 && l.live() == 0 }},
+		"the last one leaves a room that ends": {
+			func(l *lookout, c *chat) {
+				l.forgetAsked()
+				l.as("", func() {
+					for len(c.seats) > 0 {
+						l.remove(c, c.seats[0])
+					}
+				})
+				pass(time.Minute)
+			},
+			func(l *lookout, c *chat) bool { return l.asked(standup, "") == 0 && l.live() == 0 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.comes(standup, nurse, "member")
+				pass(time.Minute)
+				tt.do(l, c)
+				if !tt.want(l, c) {
+					t.Errorf("it is not: removed %q, ended %q, arrivals %q, %d live", l.removed, l.ended, l.arrivals, l.live())
+				}
+			})
+		})
+	}
+}
+
+// Who made an owner is told, so nobody guesses.
+func TestGuardToldWhoMadeOwners(t *testing.T) {
+	for name, tt := range map[string]struct {
+		by       string
+		want     string
+		warnings int
+	}{
+		"a host":                    {romeo, "owner", 0},
+		"Jicofo":                    {jicofo, "member", 1},
+		"a plugin":                  {"", "member", 1},
+		"an admin of the service":   {admin, "owner", 0},
+		"somebody whom Jicofo made": {juliet, "member", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, enforcing, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.comes(standup, juliet, "member")
+				l.comes(standup, nurse, "member")
+				pass(time.Minute)
+				if tt.by == juliet {
+					l.locked(func() {
+						l.by = jicofo
+						l.affiliate(c, juliet, "owner", false)
+						l.service.tells()
+						l.by = juliet
+						l.affiliate(c, nurse, "owner", false)
+						l.service.tells()
+						l.by = ""
+					})
+				} else {
+					l.as(tt.by, func() { l.affiliate(c, nurse, "owner", false) })
+				}
+				if tt.by == romeo {
+					l.goes(c, romeo) // which changes nothing: they were told of as a host
+				}
+				pass(time.Second)
+				if got := l.is(c, nurse); got != tt.want || len(l.warnings) != tt.warnings {
+					t.Errorf("the nurse is %s, want %s; told %q", got, tt.want, l.warnings)
+				}
+				if tt.want == "owner" {
+					hosts(true)(guardStage{l, c})
+				}
+			})
+		})
+	}
+}
+
+// What was missed while nothing was told is made good, and rooms are asked meanwhile.
+func TestGuardToldAgain(t *testing.T) {
+	for name, meanwhile := range map[string]func(l *lookout){
+		"reconnect": func(l *lookout) {
+			l.disconnect()
+			l.silences()
+			l.locked(func() {
+				l.configure(l.chats[standup], false)
+				l.remove(l.chats[standup], l.chats[standup].inside(nurse))
+			})
+			l.locked(func() { l.cut = false })
+			l.listensAgain()
+			l.Resume(l.t.(*testing.T).Context(), l.Reset(), jid.MustParse(mucDomain))
+		},
+		"a gap": func(l *lookout) {
+			l.locked(func() { l.modules[mucDomain].loses = 2 })
+			l.locked(func() { l.configure(l.chats[standup], false) })
+			l.goes(l.chats[standup], nurse)
+		},
+		"the module is unloaded": func(l *lookout) {
+			l.unload(mucDomain)
+			l.locked(func() { l.configure(l.chats[standup], false) })
+			l.goes(l.chats[standup], nurse)
+		},
+		"another process": func(l *lookout) {
+			l.stop()
+			l.locked(func() { l.configure(l.chats[standup], false) })
+			l.goes(l.chats[standup], nurse)
+			l.succeed()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.comes(standup, nurse, "member")
+				pass(time.Minute)
+				meanwhile(l)
+				pass(aliveEvery + askWithin + goneAfter)
+				if !c.membersOnly || l.is(c, nurse) != "none" || l.live() != 1 || !l.insideOf(c, romeo) {
+					t.Errorf("members-only %t, the nurse is %s, %d live", c.membersOnly, l.is(c, nurse), l.live())
+				}
+			})
+		})
+	}
+}
+
+// A grant that the room refuses is nothing that usher goes on with.
+func TestGuardToldRefused(t *testing.T) {
 	hearing(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
-		pass(time.Minute)
-		l.reconnects(t, func() { l.locked(func() { l.configure(c, false) }) })
-		pass(2 * aLook)
-		if !c.membersOnly {
-			t.Error("open")
+		l.locked(func() { c.admins = map[string]bool{admin: true} })
+		l.admits(standup, admin, "member")
+		pass(time.Second)
+		if l.live() != 1 || len(l.warnings) != 0 {
+			t.Errorf("%d live, told %q", l.live(), l.warnings)
+		}
+		// The ban reaches usher after it has given.
+		l.locked(func() {
+			l.prompt = false
+			l.affiliate(c, nurse, "outcast", false)
+		})
+		l.admits(standup, nurse, "member")
+		l.locked(func() { l.prompt = true })
+		pass(time.Second)
+		if l.is(c, nurse) != "outcast" || l.live() != 1 {
+			t.Errorf("the nurse is %s, %d live", l.is(c, nurse), l.live())
 		}
 	})
 }
