@@ -28,8 +28,6 @@ const (
 	retro    = "retro@" + mucDomain
 	breakout = "c0ffee@" + breakoutDomain
 
-	breakoutDomain = "breakout.meet.example.com"
-
 	lobbyDomain = "lobby.meet.example.com"
 	lobbied     = "standup@" + lobbyDomain
 
