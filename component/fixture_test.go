@@ -680,7 +680,6 @@ func keptOutByModule(t *testing.T, o prosodytest.JitsiOptions) prosodytest.Jitsi
 		t.Fatal(err)
 	}
 	o.Open, o.PluginPaths, o.Modules = true, append(o.PluginPaths, folder), append(o.Modules, usherModule.Name)
-	o.Conference += "\nusher_component = \"" + domain + "\"\n"
 	o.BreakoutModules = append(o.BreakoutModules, usherModule.Name)
 	o.Global += "\nusher_component = \"" + domain + "\"\n" // for both services
 	return o
