@@ -99,8 +99,8 @@ func (c *Component) setMode() error {
 
 // news hands on what usher's module told.
 func (c *Component) news(n muc.News) {
-	if m, ok := c.mode.(interface{ News(muc.News) }); ok {
-		m.News(n)
+	if before, ok := c.mode.(*beforeJicofo); ok {
+		before.Heard(n)
 	}
 }
 
