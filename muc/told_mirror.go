@@ -351,7 +351,7 @@ func (t *Told) MadeBy(room jid.JID, bare string) (by string, known bool) {
 	return r.by, r.affiliation != rankNone
 }
 
-// sent notes that something was sent to a room without waiting for the answer, or that none came in time.
+// sent has the next question go to the room itself, because something was sent to it without waiting for the answer, or none came in time.
 func (t *Told) sent(room jid.JID) {
 	if t == nil {
 		return
