@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/xmpp-usher/usher/component"
+	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 // wire is a TCP connection to the server that keeps what usher writes.
@@ -85,14 +86,16 @@ func (w *wire) to(room string) (words []string) {
 		}
 		word := ""
 		switch {
+		case is("<give", `room="`+room, "affiliation="):
+			word = "give"
+		case is("<give", `room="`+room):
+			word = "context"
 		case !is(`to="` + room):
 			continue // an answer to a person names the room, too
 		case is("<presence", "unavailable"):
 			word = "leave"
 		case is("<presence"):
 			word = "join"
-		case is("<give"):
-			word = "give"
 		case is("muc#owner", "<destroy"):
 			word = "destroy"
 		case is("muc#owner", `type="get"`):
@@ -149,10 +152,20 @@ func (g *gate) roomIsGone(p *person, room string) {
 // People get in either way.
 func TestWhatARoomIsSent(t *testing.T) {
 	t.Parallel()
+	folder := t.TempDir()
+	if _, err := usherModule.Write(folder); err != nil {
+		t.Fatal(err)
+	}
+	given := fmt.Sprintf("plugin_paths = { %q }\n", folder) + strings.Replace(config, "muc_room_locking", "modules_enabled = { \"usher\" }\n  usher_component = \""+domain+"\"\n  muc_room_locking", 1)
 	for name, tt := range map[string]struct {
 		config string
 		want   []string // of the first rooms
 	}{
+		"made as they must be, with usher's module": {given, []string{
+			"join form? form give context give context destroy",
+			"join join2 leave2 form? give context give context destroy",
+			"join give context give context destroy",
+		}},
 		"made as they must be": {config, []string{
 			"join form? form set set destroy",
 			"join join2 leave2 form? set set destroy",
@@ -170,6 +183,9 @@ func TestWhatARoomIsSent(t *testing.T) {
 			w, s := tapped(t, setup{config: tt.config})
 			g := own.start(t, s)
 			g.stands()
+			if tt.config == given {
+				g.eventually("the module takes what is given", func() bool { return len(g.usher.Status().Modules) > 0 && g.usher.Status().Modules[0].Takes })
+			}
 			for i, got := range g.conferencesIn(w, 1, len(tt.want), nil) {
 				if got != tt.want[i] {
 					t.Errorf("room %d is sent %q, want %q", i+1, got, tt.want[i])

@@ -3,6 +3,7 @@ package muc
 import (
 	"encoding/xml"
 	"slices"
+	"strings"
 	"time"
 
 	"mellium.im/xmpp/jid"
@@ -203,8 +204,9 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	if err != nil || i.JID == "" {
 		return
 	}
-	bare := j.Bare().String()
-	o := occupant{jid: j.JID, bare: bare, domain: j.Domainpart(), moderator: i.Role == "moderator"}
+	full := j.String()
+	bare, _, _ := strings.Cut(full, "/")
+	o := occupant{full: full, bare: bare, moderator: i.Role == "moderator"}
 	if was, ok := rm.occupants[nick]; ok && was.bare != bare {
 		r.soon(rm) // nobody has told that the other one has left
 	}
@@ -319,11 +321,19 @@ func (r *Rooms) banned(rm *room, i Item, who string, byUs bool) {
 	if !rm.outcasts[who] && !byUs {
 		r.toldOfBan(rm, who)
 	}
-	rm.outcasts[who] = true
+	rm.ban(who)
 	if g != nil && !g.on(eventBanned) && !g.state.asking() {
 		rm.drop(who) // nothing is left of it, and taking it back would lift the ban
 		r.soon(rm)
 	}
+}
+
+// ban notes that somebody is banned.
+func (rm *room) ban(bare string) {
+	if rm.outcasts == nil {
+		rm.outcasts = make(map[string]bool)
+	}
+	rm.outcasts[bare] = true
 }
 
 // toldOfBan tells of a ban by a moderator. A banned domain is nobody.

@@ -162,11 +162,21 @@ type entry struct {
 
 // occupant is somebody else in the room.
 type occupant struct {
-	jid       jid.JID // real, full
-	bare      string  // real JID
-	domain    string  // of the real JID
-	moderator bool
+	full, bare string // the real JID; one is the beginning of the other
+	moderator  bool
 }
+
+// who returns the real JID.
+func (o occupant) who() jid.JID {
+	if o.full == "" {
+		return jid.JID{}
+	}
+	j, _ := jid.ParseUnsafe(o.full) // it was one
+	return j.JID
+}
+
+// domain returns that of the real JID.
+func (o occupant) domain() string { return o.bare[strings.IndexByte(o.bare, '@')+1:] }
 
 // NewRooms returns Rooms that act as o.Owner.JID.
 func NewRooms(o Options) *Rooms {
@@ -203,7 +213,6 @@ func (r *Rooms) newRoom(j jid.JID) *room {
 		entered:   make(chan entry, 1),
 		opened:    make(chan struct{}),
 		occupants: make(map[string]occupant),
-		outcasts:  make(map[string]bool),
 		grants:    newGrants(j, r.Options),
 	}
 }
@@ -294,7 +303,7 @@ func (r *Rooms) noteHost(rm *room) {
 
 func (r *Rooms) hostPresent(rm *room) bool {
 	for _, o := range rm.occupants {
-		if o.moderator && r.Hosts(o.domain) {
+		if o.moderator && r.Hosts(o.domain()) {
 			return true
 		}
 	}
@@ -319,9 +328,10 @@ func (r *Rooms) Open(ctx context.Context, j jid.JID, mayCreate bool) error {
 			r.mu.Unlock()
 			return r.enter(ctx, rm, mayCreate)
 		}
+		opened := rm.opened
 		r.mu.Unlock()
 		select {
-		case <-rm.opened:
+		case <-opened:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -346,11 +356,21 @@ func (r *Rooms) enter(ctx context.Context, rm *room, mayCreate bool) error {
 	return err
 }
 
+// over is a channel that is closed.
+var over = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 // conclude ends an attempt to enter a room.
 func (r *Rooms) conclude(rm *room, created bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	defer close(rm.opened)
+	defer func() {
+		close(rm.opened)
+		rm.opened, rm.entered = over, nil // nobody needs them any more, and rooms are many
+	}()
 	if rm.err = err; err == nil {
 		if key := rm.jid.String(); r.rooms[key] != rm && r.lost[key] != rm {
 			return // it is gone again, or the next room of that name has taken its place
@@ -545,7 +565,7 @@ func (r *Rooms) loses(rm *room) {
 // hostAway. One person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 	g := newGrant(give, r.Now())
-	defer close(g.settled)
+	defer r.settled(g, g.settled)
 	rm, was, err := r.enlist(ctx, g)
 	if err != nil {
 		return err
@@ -559,7 +579,23 @@ func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 	if given, err := r.handOver(rm, g, give.Context); given {
 		return err
 	}
-	return r.ask(ctx, rm, g)
+	if err := r.ask(ctx, rm, g); err != nil || give.Context == nil {
+		return err
+	}
+	_, err = r.Owner.Told.Give(Given{Room: g.Room, Who: g.Who, Context: give.Context})
+	if err != nil {
+		r.Withdraw(g.Room, g.Who)
+	}
+	return err
+}
+
+// settled notes that nobody gives a grant any more.
+func (r *Rooms) settled(g *grant, over chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if close(over); g.settled == over {
+		g.settled = nil // grants are many
+	}
 }
 
 // handOver has usher's module give something, and reports whether the service has it. The room says only if it refuses, see News. So the
@@ -611,7 +647,7 @@ func (r *Rooms) ask(ctx context.Context, rm *room, g *grant) error {
 	case g.state == stateOutcast:
 		// Perhaps the ban came first, and the grant has lifted it.
 		rm.drop(bare)
-		rm.outcasts[bare] = true
+		rm.ban(bare)
 		if err := rm.send(bare, "outcast"); err != nil {
 			r.Warn(g.Room, "could not restore a ban", err)
 		}

@@ -14,7 +14,7 @@ func (r *Rooms) enters(rm *room, created bool) {
 	rm.told.inside = nil
 	here := make(map[string]bool)
 	for _, o := range rm.occupants {
-		here[o.jid.String()] = true
+		here[o.full] = true
 	}
 	for full, who := range was {
 		if !here[full] {
@@ -22,10 +22,10 @@ func (r *Rooms) enters(rm *room, created bool) {
 		}
 	}
 	for _, o := range rm.occupants {
-		if _, ok := was[o.jid.String()]; !ok {
-			r.see(Sight{Seen: SeenCame, Room: rm.jid, Who: o.jid, Moderator: o.moderator, Before: !rm.told.met})
+		if _, ok := was[o.full]; !ok {
+			r.see(Sight{Seen: SeenCame, Room: rm.jid, Who: o.who(), Moderator: o.moderator, Before: !rm.told.met})
 		} else {
-			r.see(Sight{Seen: SeenRole, Room: rm.jid, Who: o.jid, Moderator: o.moderator})
+			r.see(Sight{Seen: SeenRole, Room: rm.jid, Who: o.who(), Moderator: o.moderator})
 		}
 	}
 	if !rm.told.met {
@@ -40,7 +40,7 @@ func (rm *room) toldOf() telling {
 	if rm.open {
 		t.inside = make(map[string]jid.JID, len(rm.occupants))
 		for _, o := range rm.occupants {
-			t.inside[o.jid.String()] = o.jid
+			t.inside[o.full] = o.who()
 		}
 	}
 	return t
@@ -62,15 +62,15 @@ func (r *Rooms) emptied(rm *room) {
 func (r *Rooms) seesOccupant(rm *room, nick string, o occupant) occupant {
 	was, ok := rm.occupants[nick]
 	if ok && was.bare == o.bare {
-		o.jid = was.jid
+		o.full, o.bare = was.full, was.bare
 		if was.moderator != o.moderator && rm.open {
-			r.see(Sight{Seen: SeenRole, Room: rm.jid, Who: o.jid, Moderator: o.moderator})
+			r.see(Sight{Seen: SeenRole, Room: rm.jid, Who: o.who(), Moderator: o.moderator})
 		}
 		return o
 	}
 	r.seesGone(rm, was)
 	if rm.open {
-		r.see(Sight{Seen: SeenCame, Room: rm.jid, Who: o.jid, Moderator: o.moderator})
+		r.see(Sight{Seen: SeenCame, Room: rm.jid, Who: o.who(), Moderator: o.moderator})
 	}
 	return o
 }
@@ -78,7 +78,7 @@ func (r *Rooms) seesOccupant(rm *room, nick string, o occupant) occupant {
 // seesGone tells that an occupant has gone; the zero occupant is nobody. The caller holds mu.
 func (r *Rooms) seesGone(rm *room, o occupant) {
 	if rm.open && o.bare != "" {
-		r.see(Sight{Seen: SeenGone, Room: rm.jid, Who: o.jid})
+		r.see(Sight{Seen: SeenGone, Room: rm.jid, Who: o.who()})
 	}
 }
 

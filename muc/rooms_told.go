@@ -11,8 +11,9 @@ import (
 
 // ungiven is a grant that was handed to a module which was not there any more.
 type ungiven struct {
-	rm *room
-	g  *grant
+	rm   *room
+	g    *grant
+	over chan struct{} // the grant's settled
 }
 
 // News takes in what the module told. It is a [ToldOptions.News].
@@ -68,17 +69,17 @@ func (r *Rooms) giveAgain(rm *room, g *grant) {
 	}
 	g.handed, g.settled = false, make(chan struct{})
 	select {
-	case r.ungiven <- ungiven{rm, g}:
+	case r.ungiven <- ungiven{rm, g, g.settled}:
 	default: // the queue is full
 		g.on(eventRefused)
-		close(g.settled)
+		g.settled = nil
 		r.withdraw(rm, g.Who.String())
 	}
 }
 
 // asksAgain asks the room for what no module has given.
 func (r *Rooms) asksAgain(ctx context.Context, u ungiven) {
-	defer close(u.g.settled)
+	defer r.settled(u.g, u.over)
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	if err := r.ask(ctx, u.rm, u.g); err != nil {
