@@ -77,6 +77,8 @@ type Rooms struct {
 	changed chan jid.JID
 	// unneeded are rooms that nobody needs and somebody has configured. Run leaves them, unless they are persistent.
 	unneeded chan jid.JID
+	// unnoted are rooms that are to be written down. Run does so.
+	unnoted chan *room
 	// ungiven are grants that no module took. Run asks the rooms for them.
 	ungiven chan ungiven
 }
@@ -196,6 +198,7 @@ func NewRooms(o Options) *Rooms {
 		strays:   make(chan jid.JID, 1024),
 		changed:  make(chan jid.JID, 1024),
 		unneeded: make(chan jid.JID, 1024),
+		unnoted:  make(chan *room, 1024),
 		ungiven:  make(chan ungiven, 1024),
 	}
 }
@@ -413,12 +416,14 @@ func (r *Rooms) prepare(ctx context.Context, rm *room, created, mayCreate bool) 
 	if err == nil {
 		var noted sync.WaitGroup
 		defer noted.Wait()
-		noted.Go(func() {
-			// The room is guarded, even if this fails. It is tried again when the room is next looked at.
-			if err := r.noteSettings(ctx, rm, is); err != nil && ctx.Err() == nil {
-				r.Warn(rm.jid, "could not write down the room, or make it temporary", err)
-			}
-		})
+		if !created { // a new room is written down at the next look: usher is its owner, which says as much until then
+			noted.Go(func() {
+				// The room is guarded, even if this fails. It is tried again when the room is next looked at.
+				if err := r.noteSettings(ctx, rm, is); err != nil && ctx.Err() == nil {
+					r.Warn(rm.jid, "could not write down the room, or make it temporary", err)
+				}
+			})
+		}
 		err = r.secure(ctx, rm, created)
 	}
 	if err != nil {

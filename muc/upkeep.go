@@ -123,6 +123,8 @@ func (r *Rooms) Run(ctx context.Context) {
 					r.enforce(ctx, j)
 				case j := <-r.unneeded:
 					r.finish(ctx, j)
+				case rm := <-r.unnoted:
+					r.noteDown(ctx, rm)
 				case u := <-r.ungiven:
 					r.asksAgain(ctx, u)
 				}
@@ -200,10 +202,20 @@ func (r *Rooms) look(rm *room) {
 	r.takeBack(rm)
 	r.leaveIfNeedless(rm)
 	if rm.noteDue() {
-		r.change(rm.jid) // enforce writes it down
+		select {
+		case r.unnoted <- rm:
+		default: // the queue is full; the next look tries again
+		}
 	}
 	if r.rooms[key] == rm {
 		r.plan(rm, r.nextLook(rm))
+	}
+}
+
+// noteDown writes down that a room exists.
+func (r *Rooms) noteDown(ctx context.Context, rm *room) {
+	if err := rm.note(ctx, &r.mu); err != nil && ctx.Err() == nil {
+		r.Warn(rm.jid, "could not write down the room", err)
 	}
 }
 
