@@ -149,7 +149,7 @@ func (r *Rooms) presenceElsewhere(p said) {
 	switch {
 	case p.typ == "" && p.user.status("201"):
 		// usher created it for somebody who did not wait for that, and who perhaps may not create rooms.
-		if err := r.leave(&room{jid: p.from.Bare(), nick: p.from.Resourcepart()}); err != nil {
+		if err := r.Owner.Destroy(p.from.Bare()); err != nil {
 			r.Warn(p.from.Bare(), "could not leave the room", err)
 		}
 	case p.from.Resourcepart() == "": // ejabberd's rooms have presence of their own (XEP-0115)

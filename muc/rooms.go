@@ -427,9 +427,24 @@ func (r *Rooms) prepare(ctx context.Context, rm *room, created, mayCreate bool) 
 		err = r.secure(ctx, rm, created)
 	}
 	if err != nil {
-		_ = r.leave(rm)
+		r.undo(ctx, rm, created)
 	}
 	return err
+}
+
+// undo leaves a room that could not be made ready. It ends a new one: on a server that makes open rooms somebody may be inside already, and
+// nobody would guard it.
+func (r *Rooms) undo(ctx context.Context, rm *room, created bool) {
+	if created {
+		r.mu.Lock()
+		rm.inside = false // the end is no news
+		r.mu.Unlock()
+		if err := r.Owner.End(ctx, rm.jid, ""); err == nil || Absent(err) {
+			return
+		}
+		_ = r.destroy(rm) // perhaps there was no time for an answer
+	}
+	_ = r.leave(rm)
 }
 
 // inspect finds out what was in the room before. The error is ErrAbsent if there was no room, and none may be created.

@@ -575,3 +575,36 @@ func TestRoomsEndIsNotToldBeforeItIsSent(t *testing.T) {
 		})
 	}
 }
+
+// The server makes open rooms, and a stranger comes into one that usher has just created for somebody who may not create it. The room
+// ends, with the stranger in it: nobody would guard it.
+func TestStrangerInARoomThatMustNotBe(t *testing.T) {
+	for name, asked := range map[string]func(w *world){
+		"while somebody waits": func(*world) {},
+		"too late":             func(w *world) { <-time.After(11 * time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			scene(t, func(t *testing.T, w *world) {
+				w.opens = true
+				w.admit(standup, nurse, "member", false, time.Time{})
+				synctest.Wait()
+				asked(w)
+				for w.chats[standup] == nil {
+					w.serve()
+					synctest.Wait()
+				}
+				if !w.join(w.chats[standup], eve+"/1", "eve") {
+					t.Fatal("the stranger cannot come in")
+				}
+				w.settle()
+				if w.told(nurse) == nil || w.chats[standup] != nil {
+					t.Errorf("%v, and the room is %+v", w.told(nurse), w.chats[standup])
+				}
+				w.pass(2 * lookAgain)
+				if rooms, grants := w.rooms.Count(); rooms+grants+len(w.rooms.lost) != 0 {
+					t.Errorf("left are %d rooms and %d grants", rooms, grants)
+				}
+			})
+		})
+	}
+}
