@@ -82,11 +82,12 @@ func (r *Rooms) isMade(ctx context.Context, rm *room) bool {
 		return false // nothing is known
 	}
 	t.prosody = isProsody(is.offers)
+	in := rm.wasLetIn()
 	switch {
-	case !t.prosody, !is.asMust(r.Configuration), is.Persistent, second && rm.second == refused:
+	case !t.prosody, !is.asMust(r.Configuration), is.Persistent, second && !in:
 		r.distrust(t)
 		return false
-	case rm.second != letIn:
+	case !second:
 		return false
 	}
 	t.left, t.until = trustRooms, r.Now().Add(trustFor)
@@ -124,6 +125,14 @@ const (
 	refused // as a locked room does
 )
 
+// wasLetIn reports whether the second resource was let in. If the room has not said anything yet, as with a module that holds people up
+// at the door, the resource leaves when it comes in. The caller holds mu.
+func (rm *room) wasLetIn() bool {
+	in := rm.second == letIn
+	rm.second = untried
+	return in
+}
+
 // presenceOfSecond takes in a presence for the second resource. The caller holds mu.
 func (r *Rooms) presenceOfSecond(rm *room, p said) {
 	expected := rm != nil && rm.second == trying
@@ -134,7 +143,7 @@ func (r *Rooms) presenceOfSecond(rm *room, p said) {
 	case expected:
 		rm.second = letIn
 	default:
-		// An earlier process has left it inside. The room could not end.
+		// It came in late, or an earlier process has left it inside. The room could not end.
 		room := &room{jid: p.from.Bare(), nick: p.from.Resourcepart()}
 		if err := r.Owner.Session.Send(r.leaveStanza(r.second, room)); err != nil {
 			r.Warn(room.jid, "could not leave the room", err)
@@ -196,7 +205,7 @@ func (r *Rooms) learnMade(rm *room, is Settings, ours bool) (configure bool) {
 	case at < 0:
 	case !ours && !t.never: // somebody inside has configured it, which says nothing about the others
 		rm.unsure, t.unsure = time.Time{}, slices.Delete(t.unsure, at, at+1)
-	case !is.asMust(r.Configuration), rm.second == refused:
+	case !is.asMust(r.Configuration), rm.second != untried && !rm.wasLetIn():
 		r.distrust(t)
 	case !t.never:
 		t.sure(at + 1)

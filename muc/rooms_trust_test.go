@@ -1,9 +1,11 @@
 package muc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -202,6 +204,32 @@ func TestSecondResourceLeftInside(t *testing.T) {
 		}
 		if want := fmt.Sprintf(`<presence type="unavailable" to="%s/focus" from="%s"></presence>`, nth(1), secondly); left != want {
 			t.Errorf("sent %s, want %s", left, want)
+		}
+		w.settle()
+	})
+}
+
+// A module of the server holds people up at the door. The second resource then comes in after it has left, so it leaves again, and rooms
+// are configured.
+func TestSecondResourceComesInLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld()
+		defer func() { w.disconnected() }()
+		w.settle()
+		w.rates = true
+		w.opensRooms(t, 1, 4)
+		w.wantForms(t, "four rooms", 2, 4, 1)
+		w.rates = false
+		for _, a := range w.waiting {
+			w.service.mu.Lock()
+			w.second(w.chats[nth(2)], a, "focus")
+			w.service.mu.Unlock()
+		}
+		for w.read() {
+			synctest.Wait()
+		}
+		if left := string(bytes.Join(w.up, nil)); !strings.Contains(left, fmt.Sprintf(`<presence type="unavailable" to="%s/focus" from="%s">`, nth(2), secondly)) {
+			t.Errorf("it does not leave: %s", left)
 		}
 		w.settle()
 	})

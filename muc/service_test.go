@@ -58,6 +58,8 @@ type service struct {
 	messages       []arrived
 	out            map[string][]string // by full JID: the status codes with which somebody was last taken out
 	chats          map[string]*chat
+	rates          bool                              // people who join are held up at the door
+	waiting        []arrived                         // who
 	opens, locks   bool                              // new rooms are open to all, or locked until they are configured (lock.lib.lua)
 	ejabberd       bool                              // it does what ejabberd does instead; see server.go
 	observer       func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
@@ -534,6 +536,10 @@ func (s *service) second(c *chat, a arrived, nick string) {
 	switch {
 	case s.ejabberd:
 		panic("two resources of usher's in a room of ejabberd")
+	case s.rates: // the presence waits, and the leave does not (Jitsi's mod_muc_rate_limit.lua)
+		if a.Type == "" {
+			s.waiting = append(s.waiting, a)
+		}
 	case a.Type == "" && c != nil && c.locked:
 		s.refuse("presence", a, "cancel", "item-not-found")
 	case taken != nil && taken != our:
