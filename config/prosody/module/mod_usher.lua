@@ -174,7 +174,7 @@ function acts.give(event, a, text)
 	local is, condition = room and room._affiliations[who], not who and "jid-malformed" or nil;
 	if who and session then
 		local context = text == "" and {} or json.decode(text);
-		if type(context) ~= "table" then context, condition = { features = {} }, "bad-request"; end -- nothing is allowed
+		if type(context) ~= "table" or context == json.null then context, condition = { features = {} }, "bad-request"; end -- nothing is allowed
 		session.usher = session.usher or { rooms = {} };
 		session.usher.rooms[a.room or ""], session.usher.last, context.text = context, context, text;
 		put_context(session);
