@@ -195,7 +195,8 @@ func TestContextComesBack(t *testing.T) {
 	if s := w.session(guest); !maps.Equal(s.Features, own) {
 		t.Errorf("resumed: %+v", s)
 	}
-	w.runs(service, `prosody.events.fire_event("c2s-session-updated", { session = {}, from_session = {} })`, nil) // somebody usher does not know
+	stranger := w.client() // usher knows nothing about it
+	w.runs(service, `prosody.events.fire_event("c2s-session-updated", { session = prosody.full_sessions["`+stranger.JID()+`"], from_session = {} })`, nil)
 }
 
 // What Jitsi's modules make of rooms is told: the lobby before the answer to the moderator, breakout rooms with their main room. What

@@ -86,6 +86,7 @@ local function add(main_room, subject)
 	main_of[room_jid] = main_room.jid;
 	subjects[main_room.jid] = subjects[main_room.jid] or {};
 	subjects[main_room.jid][room_jid] = subject or "";
+	main_room._data.breakout_rooms = subjects[main_room.jid]; -- where Jitsi's module has them, and others look
 	counters[main_room.jid] = (counters[main_room.jid] or 0) + 1;
 	main_room:set_persistent(true); -- all occupants may be in the breakout rooms for a while
 	broadcast(main_room);
