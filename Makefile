@@ -41,10 +41,12 @@ release: go ## make packages, archives, lists of modules and checksums of the la
 	$(GO) run ./config/deploy/release -o bin/release
 	@ls bin/release
 
-check: arch ## examine the code: gofmt, vet, staticcheck, govulncheck, import graph
+check: arch ## examine the code: gofmt, vet, staticcheck, govulncheck, luacheck, import graph
 	@fmt=$$("$$($(GO) env GOROOT)/bin/gofmt" -l $$(git ls-files '*.go')) && test -z "$$fmt" || { echo 'not gofmt-ed:'; echo "$$fmt"; exit 1; }
 	$(GO) vet ./...
 	$(GO) tool staticcheck ./...
+	@if command -v luacheck >/dev/null; then luacheck -q $$(git ls-files '*.lua' | grep -v '\.cfg\.lua$$'); \
+		else echo 'luacheck is missing (Debian: lua-check), so that the Lua is not examined'; fi
 	.ci/vulncheck
 
 demo: deps build ## show usher at work beside a private Prosody

@@ -31,11 +31,11 @@ end
 
 -- The main room and those of its breakout rooms that exist.
 local function all_rooms(main_room)
-	local rooms = { main_room };
+	local found = { main_room };
 	for room_jid in pairs(subjects[main_room.jid] or {}) do
-		rooms[#rooms+1] = breakout.get_room_from_jid(room_jid);
+		found[#found+1] = breakout.get_room_from_jid(room_jid);
 	end
-	return rooms;
+	return found;
 end
 
 local function people(room)
@@ -67,15 +67,15 @@ end
 
 local function broadcast(main_room)
 	local _, main_subject = main_room:get_subject();
-	local rooms = { [jid.node(main_room.jid)] = describe(main_room.jid, main_subject, true) };
+	local described = { [jid.node(main_room.jid)] = describe(main_room.jid, main_subject, true) };
 	for room_jid, subject in pairs(subjects[main_room.jid]) do
-		rooms[jid.node(room_jid)] = describe(room_jid, subject);
+		described[jid.node(room_jid)] = describe(room_jid, subject);
 	end
 	for _, room in ipairs(all_rooms(main_room)) do
 		for _, occupant in pairs(people(room)) do
 			send_json(occupant.jid, {
 				type = "breakout_rooms", event = "features/breakout-rooms/update",
-				roomCounter = counters[main_room.jid], rooms = rooms,
+				roomCounter = counters[main_room.jid], rooms = described,
 			});
 		end
 	end

@@ -27,7 +27,7 @@ module:hook("pre-iq/full", function (event)
 	if action ~= "start" and action ~= "stop" then
 		return;
 	end
-	local features, may = session.jitsi_meet_context_features, nil;
+	local features, may = session.jitsi_meet_context_features;
 	if features then
 		local value = features[lower(jibri.attr.recording_mode) == "file" and "recording" or "livestreaming"];
 		may = value == true or value == "true";
