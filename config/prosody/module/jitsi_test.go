@@ -161,12 +161,14 @@ func TestContextOfSeveralRooms(t *testing.T) {
 		t.Errorf("made an owner in the other room: %q", got)
 	}
 	// If both tokens say the same, it holds.
-	w.context(client, room, all)
-	w.context(client, second, all)
-	for _, r := range []string{room, second} {
-		if got := w.records(client, r, "file"); got != "" {
-			t.Errorf("recording of %s with one token: %q", r, got)
-		}
+	third := w.client()
+	w.affiliate(third.BareJID(), "owner")
+	w.context(third, room, none)
+	w.context(third, room, all) // another token for the room takes the place of the first
+	w.context(third, second, all)
+	w.enter(third, room, "third", "")
+	if got := w.records(third, room, "file"); got != "" {
+		t.Errorf("with one token: %q", got)
 	}
 }
 

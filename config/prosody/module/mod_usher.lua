@@ -1,36 +1,28 @@
 -- mod_usher, which comes with usher: "usher config prosody --module DIR" writes this file, and overwrites it.
 -- It is for MUC services, on Prosody 0.12 and 13, and decides nothing. It keeps people without an affiliation out of open rooms. With
--- the option usher_component, it also tells that component what happens in rooms, and takes from it affiliations, and the features of
--- tokens. The stanzas are described in usher's config/prosody/module/README.md.
+-- the option usher_component, it tells that component what happens in rooms, and takes from it affiliations and the features of tokens:
+-- usher's config/prosody/module/README.md has the stanzas.
 local jid, json, st = require "util.jid", require "util.json", require "util.stanza";
 local xmlns, muc_ns, nothing = "urn:usher:module:0", "http://jabber.org/protocol/muc", {};
-local usher = module:get_option_string("usher_component");
-local boot, n = require "util.id".medium(), 0; -- what is told is numbered, so that usher notices a gap, or a reload of this module
+local usher, boot, n = module:get_option_string("usher_component"), require "util.id".medium(), 0; -- n counts what is told
 local listener, queue; -- usher's connection once it has asked to be told; the rooms yet to be told, nil if it asked for no rooms
-local told = setmetatable({}, { __mode = "k" }); -- what usher knows of a room; false if the room has ended
-local giving = nothing; -- what is given in this moment
-local has_main; -- whether rooms have main rooms, which mod_muc_breakout_rooms.lua names in the form only; nil before the first room
+local weak, giving, has_main = { __mode = "k" }, nothing, nil; -- what is given in this moment; whether rooms here have main rooms
+local told = setmetatable({}, weak); -- what usher knows of a room; false if the room has ended
 
 -- Only stanzas of this very connection are obeyed. Nobody else has it, whatever their stanzas say.
-local function connection()
-	local host = prosody.hosts[usher];
-	return host and host.modules.component and host.modules.component.session or nil;
-end
+local function connection() return (((prosody.hosts[usher] or nothing).modules or nothing).component or nothing).session or nil; end
 local function listens() return listener and listener == connection(); end
-
--- Written by hand, because util.stanza takes five times as long. Some plugin may put control characters into a reason.
-local function element(name, attr, inside)
-	local text = "<"..name;
+local function element(name, attr, inside) -- by hand, because util.stanza takes five times as long
+	local text = "<"..name; -- a plugin may put control characters into a reason
 	for key, value in pairs(attr) do text = text.." "..key.."='"..st.xml_escape((value:gsub("%c", ""))).."'"; end
 	return text..(inside and ">"..inside.."</"..name..">" or "/>");
 end
 local function tell(name, attr, room, inside)
 	if not listens() then return; end
 	n, attr.room = n + 1, attr.room or room and room.jid;
-	local message = element("told", { xmlns = xmlns, boot = boot, n = tostring(n) }, element(name, attr, inside));
-	listener.send(element("message", { from = module.host, to = usher }, message));
+	inside = element("told", { xmlns = xmlns, boot = boot, n = tostring(n) }, element(name, attr, inside));
+	listener.send(element("message", { from = module.host, to = usher }, inside));
 end
-
 -- The settings that are told, and where Prosody's and Jitsi's code keeps them. Their values stay in known, to be compared.
 local fields = { locked = "locked", member_invites = "allow_member_invites", members_only = "members_only", password = "password",
 	persistent = "persistent", public_jids = "whois", lobby = "lobbyroom", breakouts = "breakout_rooms" };
@@ -38,44 +30,38 @@ local function settings(room, known)
 	local attr, is_new = { main = known.main }, false;
 	for name, field in pairs(fields) do
 		local value = room._data[field];
-		if name == "breakouts" then value = next(value or nothing) and true; end
+		if type(value) == "table" then value = next(value) and true; end -- the breakout rooms
 		is_new, known[field] = is_new or known[field] ~= value, value;
 		attr[name] = value and (name == "lobby" and value or value ~= "moderators" and "1") or nil; -- whois is a word
 	end
 	return attr, is_new;
 end
-
-local function occupant(room, o)
-	return { nick = jid.resource(o.nick), jid = o.jid, role = o.role, affiliation = room:get_affiliation(o.bare_jid) or "none" };
-end
-
 -- A room of many people is told in parts, because usher limits the size of a stanza.
 local function tell_room(room)
 	if not queue or not listens() or room._data.destroyed or jid.host(room.jid) ~= module.host then return; end
-	local known, inside, late = { roles = {}, jids = {} }, {}, {};
-	local function add(name, name_alone, attr)
-		if #inside < 100 then inside[#inside+1] = element(name, attr); else late[#late+1] = { name_alone, attr }; end
-	end
+	local known, parts, inside = { roles = {}, jids = {} }, {}, "";
+	local function add(...) parts[#parts+1] = { ... }; end
 	for _, field in ipairs(has_main ~= false and room:get_form_layout(usher) or nothing) do -- the form takes long
 		if field.name == "muc#roominfo_breakout_main_room" then has_main, known.main = true, field.value; end
 	end
 	for nick, o in room:each_occupant() do
 		known.roles[nick], known.jids[nick] = o.role, o.jid;
-		add("occupant", "joined", occupant(room, o));
+		local affiliation = room:get_affiliation(o.bare_jid) or "none";
+		add("occupant", "joined", { nick = jid.resource(nick), jid = o.jid, role = o.role, affiliation = affiliation });
 	end
 	for who, affiliation in room:each_affiliation() do
 		add("affiliation", "affiliation", { jid = who, affiliation = affiliation, by = (room.usher or nothing)[who] });
 	end
 	local attr = settings(room, known);
 	attr.jid, has_main = room.jid, has_main or false;
-	tell("room", attr, nil, table.concat(inside));
-	for _, part in ipairs(late) do tell(part[1], part[2], room); end
+	for i = 1, math.min(#parts, 100) do inside = inside..element(parts[i][1], parts[i][3]); end
+	tell("room", attr, nil, inside);
+	for i = 101, #parts do tell(parts[i][2], parts[i][3], room); end
 	told[room], known.n = known, n;
 end
-
 -- A few rooms at a time, because Prosody does nothing else meanwhile. Rooms that are only in the store are restored for it.
 local function tell_all()
-	local muc, mine = prosody.hosts[module.host].modules.muc, {};
+	local mine, muc = {}, prosody.hosts[module.host].modules.muc;
 	for room_jid in pairs(module:open_store("persistent"):get() or nothing) do mine[#mine+1] = room_jid; end
 	for room in muc.live_rooms() do mine[#mine+1] = room.jid; end
 	queue = mine;
@@ -90,53 +76,48 @@ local function tell_all()
 		end
 	end);
 end
-
 -- All changes of occupants come by here. So do updates of presence, which are many: for most, two looks into a table are enough.
 local whys = { ["301"] = "banned", ["303"] = "renamed", ["307"] = "kicked", ["321"] = "affiliation", ["333"] = "error" };
 module:hook("muc-broadcast-presence", function (event)
 	local room, o, known, nick = event.room, event.occupant, told[event.room], event.occupant.nick;
 	local role = not event.stanza.attr.type and o.role or nil; -- people who change their nick leave with it
 	if not known or known.roles[nick] == role and (known.jids[nick] == o.jid or not role) then return; end
-	local was, was_jid, by, why = known.roles[nick], known.jids[nick], jid.bare(event.actor), nil;
+	local name = not known.roles[nick] and "joined" or not role and "left" or known.jids[nick] ~= o.jid and "joined" or "role";
+	local attr = { nick = jid.resource(nick), jid = role and o.jid or known.jids[nick], role = role, by = jid.bare(event.actor) };
 	known.roles[nick], known.jids[nick] = role, role and o.jid;
-	if role and (not was or o.jid ~= was_jid) then return tell("joined", occupant(room, o), room); end
-	if role then return tell("role", { nick = jid.resource(nick), jid = o.jid, role = role, by = by }, room); end
-	for _, tag in ipairs(event.x.tags) do why = why or whys[tag.attr.code] or tag.name == "destroy" and "destroyed" or nil; end
-	tell("left", { nick = jid.resource(nick), jid = was_jid, by = by, why = why, breakouts = settings(room, {}).breakouts }, room);
+	if role then attr.affiliation = room:get_affiliation(o.bare_jid) or "none"; else attr.breakouts = settings(room, {}).breakouts; end
+	for _, tag in ipairs(event.x.tags) do attr.why = attr.why or whys[tag.attr.code] or tag.name == "destroy" and "destroyed" or nil; end
+	tell(name, attr, room);
 end, 1000);
 module:hook("muc-room-destroyed", function (event)
 	if told[event.room] then tell("ended", { reason = event.reason }, event.room); end
 	told[event.room] = false;
 end, 1000);
-
 local function look(event)
 	local room, known = event.room, told[event.room];
 	if known == nil then return tell_room(room); elseif not known then return; end
 	local attr, is_new = settings(room, known);
 	if is_new then tell("settings", attr, room); end
 end
-for _, name in ipairs { "occupant-joined", "room-created", "room-restored", "config-submitted", "config-submitted/muc#roomconfig_whois",
-	"config-submitted/muc#roomconfig_persistentroom", "config-submitted/muc#roomconfig_roomsecret",
-	"config-submitted/{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites",
-	"config-submitted/muc#roomconfig_membersonly" } do module:hook("muc-"..name, look, -1000); end
-for _, name in ipairs { "create-lobby-room", "destroy-lobby-room" } do module:hook_global(name, look, -1000); end
+for name in ("occupant-joined room-created room-restored config-submitted"):gmatch("%S+") do module:hook("muc-"..name, look, -1000); end
+for name in ("membersonly whois persistentroom roomsecret"):gmatch("%S+") do
+	module:hook("muc-config-submitted/muc#roomconfig_"..name, look, -1000);
+end
+module:hook("muc-config-submitted/{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites", look, -1000);
+for name in ("create destroy"):gmatch("%S+") do module:hook_global(name.."-lobby-room", look, -1000); end
 
 -- Jitsi's plugins read one set of features in a session, whatever the room (token/util.lib.lua). So a session that was admitted to rooms
 -- with different ones may do nothing that takes a feature, nor change its name (mod_muc_displayname.lua). Without any, the role decides.
 local function put_context(session)
-	local mine = session.usher;
-	mine.several = false;
-	for _, other in pairs(mine.rooms) do mine.several = mine.several or other.text ~= mine.last.text; end
-	local features = mine.several and { ["name-readonly"] = true } or mine.last.features;
+	local context = session.usher;
+	local features = context.several and { ["name-readonly"] = true } or context.features;
 	session.jitsi_meet_context_features, session.force_permissions_update = features, features and true or nil; -- nil allows everything
-	session.jitsi_meet_context_user, session.jitsi_meet_context_group = mine.last.user, mine.last.group;
+	session.jitsi_meet_context_user, session.jitsi_meet_context_group = context.user, context.group;
 end
--- When a session is resumed, mod_auth_token.lua (priority 1) sets what the token says.
-module:hook_global("c2s-session-updated", function (event) if event.session.usher then put_context(event.session); end end);
-
+module:hook_global("c2s-session-updated", function (event) if event.session.usher then put_context(event.session); end end); -- resumed
 module:hook("muc-set-affiliation", function (event)
 	local room, who, affiliation, was, by = event.room, event.jid, event.affiliation, event.previous_affiliation, jid.bare(event.actor);
-	room.usher = room.usher or {}; -- who made the affiliations, for as long as the room is in memory
+	room.usher = room.usher or {};
 	room.usher[who] = affiliation ~= "none" and by or nil;
 	for _, session in pairs((prosody.bare_sessions[who] or nothing).sessions or nothing) do
 		-- mod_jitsi_permissions.lua gives a new owner the features of the owner who made it one, and takes all from somebody who was one.
@@ -144,11 +125,8 @@ module:hook("muc-set-affiliation", function (event)
 	end
 	local known, is_new = told[room], was ~= affiliation;
 	if known and giving.room == room.jid and giving.jid == who then is_new = was ~= giving.was or known.n > giving.n; end -- usher knows
-	if not known or not is_new then return; end
-	tell("affiliation", { jid = who, affiliation = affiliation, by = by }, room);
-	known.n = n;
+	if known and is_new then tell("affiliation", { jid = who, affiliation = affiliation, by = by }, room); known.n = n; end
 end, 1000);
-
 -- All happens as if usher had sent the request of XEP-0045 §9, but people inside hear nothing about people who are outside.
 local function set_affiliation(event, room, a, who)
 	local condition, broadcast, own = "undefined-condition", room.broadcast, rawget(room, "broadcast");
@@ -166,7 +144,6 @@ local function set_affiliation(event, room, a, who)
 	if not ok then module:log("error", "could not give %s an affiliation in %s: %s", who, room.jid, err); end
 	return condition;
 end
-
 local acts = {}; -- on what usher sends
 function acts.give(event, a, text)
 	local who, session = jid.prep(a.jid), prosody.full_sessions[a.session];
@@ -174,57 +151,49 @@ function acts.give(event, a, text)
 	local is, condition = room and room._affiliations[who], not who and "jid-malformed" or nil;
 	if who and session then
 		local context = text == "" and {} or json.decode(text);
-		if type(context) ~= "table" or context == json.null then context, condition = { features = {} }, "bad-request"; end -- nothing is allowed
-		session.usher = session.usher or { rooms = {} };
-		session.usher.rooms[a.room or ""], session.usher.last, context.text = context, context, text;
+		if type(context) ~= "table" or context == json.null then context, condition = { features = {} }, "bad-request"; end -- allows nothing
+		local last = session.usher or nothing;
+		context.room, context.text, context.several = a.room, text, last.several or last.text and last.text ~= text and last.room ~= a.room;
+		session.usher = context;
 		put_context(session);
 	end
-	if not condition and a.affiliation then
-		local is_out = is == "outcast" or room and room:get_affiliation(who) == "outcast";
-		condition = not room and "item-not-found" or is_out and "outcast" or set_affiliation(event, room, a, who);
-	end
+	local out = room and who and (is == "outcast" or room:get_affiliation(who) == "outcast") and "outcast";
+	if not condition and a.affiliation then condition = not room and "item-not-found" or out or set_affiliation(event, room, a, who); end
 	if condition then tell("refused", { room = a.room, jid = a.jid, affiliation = a.affiliation, condition = condition, is = is }); end
 end
 function acts.listen(event, a)
-	listener, queue, has_main, told = event.origin, nil, nil, setmetatable({}, { __mode = "k" });
+	listener, queue, has_main, told = event.origin, nil, nil, setmetatable({}, weak);
 	event.origin.send(st.reply(event.stanza):tag("listening", { xmlns = xmlns, version = "1", boot = boot, n = tostring(n) }));
 	if a.tell == "all" then tell_all(); end
 end
 function acts.alive(event, a)
 	if not listens() or a.boot ~= boot then return event.origin.send(st.error_reply(event.stanza, "cancel", "item-not-found")); end
-	local one = {};
-	for room in pairs(told) do one.room = room; look(one); end -- plugins switch members-only and the lobby without an event
+	for room in pairs(told) do look({ room = room }); end -- plugins switch members-only and the lobby without an event
 	event.origin.send(st.reply(event.stanza):tag("alive", { xmlns = xmlns, boot = boot, n = tostring(n) }));
 end
 for name, act in pairs(acts) do
 	module:hook(name == "give" and "message/host" or "iq-get/host/"..xmlns..":"..name, function (event)
 		local child = event.origin == connection() and event.stanza.attr.type ~= "error" and event.stanza:get_child(name, xmlns);
-		if child then act(event, child.attr, child:get_text()); end
-		return child and true or nil;
+		if child then act(event, child.attr, child:get_text()); return true; end
 	end);
 end
-
 listener, n = connection(), -1; -- what is told here is not counted
 if listener then tell("hello", { version = "1" }); end
 listener, n = nil, 0;
 function module.unload() tell("bye", {}); end
-
 -- The rest is the gate. Jitsi's breakout rooms say "none", where Prosody says nothing (mod_muc_breakout_rooms.lua, get_affiliation).
-local function has_none(affiliation) return not affiliation or affiliation == "none"; end
-local function is_admin(who) return require "core.usermanager".is_admin(who, module.host); end
-if module.could then -- Prosody 13
-	module:default_permission("prosody:admin", ":enter-open-rooms");
-	function is_admin(who) return module:could(":enter-open-rooms", who); end
-end
+local is_admin = module.could and function (who) return module:could(":enter-open-rooms", who); end -- Prosody 13
+	or function (who) return require "core.usermanager".is_admin(who, module.host); end
+if module.could then module:default_permission("prosody:admin", ":enter-open-rooms"); end
 -- This comes after Jitsi's token_affiliation (-3.5), which may give an affiliation in this moment. It comes before everything that
 -- decides by affiliation: Jitsi's lobby (-4), members-only itself (-5), and the check for bans (-10).
 module:hook("muc-occupant-pre-join", function (event)
 	local room, who = event.room, event.stanza.attr.from;
-	if room:get_members_only() or not has_none(room:get_affiliation(who)) then return; end
+	if room:get_members_only() or (room:get_affiliation(who) or "none") ~= "none" then return; end
 	if is_admin(who) then event.occupant.role = "participant"; return; end -- by affiliation it would be none
 	event.origin.send(st.error_reply(event.stanza, "auth", "registration-required", nil, room.jid));
 	return true;
 end, -3.9);
 -- Without an affiliation there is no role. So people who lose the affiliation are removed (status 321), and nobody outside may do
 -- what participants may. Members-only rooms have the same, with the same priority (modules/muc/members_only.lib.lua).
-module:hook("muc-get-default-role", function (event) if has_none(event.affiliation) then return false; end end, 2);
+module:hook("muc-get-default-role", function (event) if (event.affiliation or "none") == "none" then return false; end end, 2);

@@ -190,11 +190,11 @@ func TestTells(t *testing.T) {
 
 	// The owner makes a moderator, and an owner, of the guest.
 	w.admin(host, `<item nick='guest' role='moderator'/>`)
-	e.tells(fmt.Sprintf(`<role nick='guest' jid='%s' role='moderator' by='%s'%s/>`, guest.JID(), host.BareJID(), in))
+	e.tells(fmt.Sprintf(`<role nick='guest' jid='%s' role='moderator' affiliation='member' by='%s'%s/>`, guest.JID(), host.BareJID(), in))
 	w.admin(host, `<item nick='guest' role='participant'/>`)
-	e.tells(fmt.Sprintf(`<role nick='guest' jid='%s' role='participant' by='%s'%s/>`, guest.JID(), host.BareJID(), in))
+	e.tells(fmt.Sprintf(`<role nick='guest' jid='%s' role='participant' affiliation='member' by='%s'%s/>`, guest.JID(), host.BareJID(), in))
 	w.admin(host, `<item jid='`+guest.BareJID()+`' affiliation='owner'/>`)
-	e.tells(fmt.Sprintf(`<role nick='guest' jid='%s' role='moderator' by='%s'%s/>`, guest.JID(), host.BareJID(), in), affiliation(guest, "owner", host.BareJID()))
+	e.tells(fmt.Sprintf(`<role nick='guest' jid='%s' role='moderator' affiliation='owner' by='%s'%s/>`, guest.JID(), host.BareJID(), in), affiliation(guest, "owner", host.BareJID()))
 	w.admin(host, `<item jid='`+guest.BareJID()+`' affiliation='owner'/>`) // as it is
 	guest.Sends(`<presence to='` + room + `/guest'><show>away</show></presence>`)
 	guest.Sends(`<message type='groupchat' to='` + room + `'><body>Hello</body></message>`)
@@ -209,7 +209,7 @@ func TestTells(t *testing.T) {
 
 	// The ways out.
 	w.admin(host, `<item jid='`+guest.BareJID()+`' affiliation='member'/>`)
-	e.tells(fmt.Sprintf(`<role nick='guest' jid='%s' role='participant' by='%s'%s/>`, guest.JID(), host.BareJID(), in), affiliation(guest, "member", host.BareJID()))
+	e.tells(fmt.Sprintf(`<role nick='guest' jid='%s' role='participant' affiliation='member' by='%s'%s/>`, guest.JID(), host.BareJID(), in), affiliation(guest, "member", host.BareJID()))
 	out := func(why string) string {
 		return fmt.Sprintf(`<left nick='guest' jid='%s' why='%s' by='%s'%s/>`, guest.JID(), why, host.BareJID(), in)
 	}
