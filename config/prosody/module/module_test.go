@@ -214,6 +214,16 @@ func TestAdmins(t *testing.T) {
 	}
 }
 
+// The module says the version that usher takes it for, and stays small.
+func TestSource(t *testing.T) {
+	if n := bytes.Count(module.Source, []byte("\n")); n >= 200 {
+		t.Errorf("%d lines", n)
+	}
+	if said := bytes.Count(module.Source, []byte(`version = "`+module.Version+`"`)); said != 2 {
+		t.Errorf("it says version %s %d times", module.Version, said)
+	}
+}
+
 // Write leaves a file of that name alone unless it is the module. It replaces older versions of the module.
 func TestWrite(t *testing.T) {
 	folder := t.TempDir()
