@@ -86,6 +86,7 @@ func (g rights) give(ctx context.Context, r *request, d auth.Decision, b *begun)
 	if err == nil && d.StartLobby {
 		err = g.startLobby(ctx, room)
 	}
+	takes := g.told.Takes(room.Domainpart())
 	if err == nil {
 		err = g.affiliate(ctx, r, d, b)
 	}
@@ -107,14 +108,14 @@ func (g rights) give(ctx context.Context, r *request, d auth.Decision, b *begun)
 	case d.NeedsHost:
 		d = g.whileHosted(ctx, room, who, d)
 	}
-	if d.Verdict == auth.Allow {
+	if d.Verdict == auth.Allow && (d.Affiliation == auth.None || !takes) {
 		d = g.tellPlugins(r.from, d)
 	}
 	return d
 }
 
-// tellPlugins has usher's module put what the decision says into the person's session, where the server has the module. That is done
-// before they hear the answer, because both go the same way.
+// tellPlugins has usher's module put what the decision says into the person's session, where nothing is given by which the module would, or
+// it was not yet known whether the server has the module. That is done before they hear the answer, because both go the same way.
 func (g rights) tellPlugins(session jid.JID, d auth.Decision) auth.Decision {
 	_, err := g.told.Give(muc.Given{Room: d.Room.JID, Who: session.Bare(), Context: forPlugins(session, d)})
 	if err != nil {
@@ -131,6 +132,7 @@ func (g rights) affiliate(ctx context.Context, r *request, d auth.Decision, b *b
 		return g.rooms.LeaveToLobby(ctx, d.Room.JID, r.from.Bare())
 	}
 	gives := given(r, d)
+	gives.Context = forPlugins(r.from, d)
 	if b.session != nil {
 		gives.With = b.session
 	}
