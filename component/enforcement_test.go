@@ -173,6 +173,38 @@ func TestEnforcementLeavesTheLobbyAlone(t *testing.T) {
 	b.ends(room, host, guest, late)
 }
 
+// The status says how usher's module stands: where rooms are open it is to be there, and otherwise it is named if it is.
+func TestStatusOfModule(t *testing.T) {
+	t.Parallel()
+	for name, with := range map[string]setup{
+		"module":                      {JitsiOptions: keptOutByModule(t, prosodytest.JitsiOptions{})},
+		"module, and members-only":    {JitsiOptions: keptOutByModule(t, prosodytest.JitsiOptions{}), options: func(o *component.Options) { o.MembersOnly = true }},
+		"no module":                   {JitsiOptions: prosodytest.JitsiOptions{Open: true}, options: func(o *component.Options) { o.MembersOnly = false }},
+		"no module, and members-only": {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := beforeJicofo(t, with)
+			is := func() muc.ToldStatus {
+				all := b.usher.Status().Modules
+				i := slices.IndexFunc(all, func(m muc.ToldStatus) bool { return m.Domain == service })
+				if i < 0 {
+					return muc.ToldStatus{}
+				}
+				return all[i]
+			}
+			want := muc.ToldStatus{Domain: service}
+			switch name {
+			case "no module, and members-only":
+				want = muc.ToldStatus{}
+			case "module", "module, and members-only":
+				want = muc.ToldStatus{Domain: service, Version: usherModule.Version, Takes: true, Tells: true}
+			}
+			b.eventually("the status is as it should be", func() bool { return is() == want })
+		})
+	}
+}
+
 // In the open rooms of the module, everything else that keeps people out works as in members-only rooms: waiting, a ban, and the end of
 // a right.
 func TestModuleKeepsOut(t *testing.T) {
@@ -181,11 +213,6 @@ func TestModuleKeepsOut(t *testing.T) {
 		JitsiOptions: keptOutByModule(t, prosodytest.JitsiOptions{}),
 		options:      func(o *component.Options) { o.EnforceRoles = true },
 		policy:       func(p *auth.Policy) { p.Lobby = false },
-	})
-	b.eventually("the module tells", func() bool {
-		return slices.ContainsFunc(b.usher.Status().Modules, func(m muc.ToldStatus) bool {
-			return m.Domain == service && m.Takes && m.Tells && m.Version == usherModule.Version
-		})
 	})
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
 	held := b.waiting(guest, room, "")
