@@ -26,7 +26,7 @@ type request struct {
 	client client
 	came   time.Time // when it came, or when a held one was called
 	held   *waiter   // not nil if it was held, and is decided for the last time
-	by     granted   // as what the sender is let in, for the ledger
+	by     *granted  // as what the sender is let in, for the ledger
 	back   bool      // the sender may come from a breakout room; see Component.mayReturn
 
 	decide, apply time.Duration // how long the rules took, and the room

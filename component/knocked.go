@@ -23,20 +23,23 @@ const knockedPerRoom = 4 << 10
 
 // knocked notes that somebody with a token or an account is left to the lobby of a room. Somebody who is inside by an earlier grant
 // has the newer right from now on.
-func (l *ledger) knocked(ctx context.Context, g muc.Grant, by granted) error {
+func (l *ledger) knocked(ctx context.Context, g muc.Grant) error {
+	by := *grantedBy(g)
 	if by.Proof == (auth.Proof{}) {
 		return nil // a guest, who has nothing that could end
 	}
 	room, who := g.Room.String(), g.Who.String()
-	now := newLive(g, by)
-	now.by.Knocked = true
+	by.Knocked = true
+	now := newLive(g)
+	now.by = &by
 	l.mu.Lock()
 	switch was := l.rooms[room][who]; {
 	case was != nil:
-		now = newLive(was.Grant, by)
-		now.Expires = g.Expires
+		renewed := *was
 		seat, _ := l.seats.of(room, who)
-		now.by.Seat = seat.Number
+		by.Knocked, by.Seat = false, seat.Number
+		renewed.Expires, renewed.by = g.Expires, &by
+		now = &renewed
 		l.rooms[room][who] = now
 		l.endings.forget(was)
 		l.endings.expect(now)
@@ -48,7 +51,7 @@ func (l *ledger) knocked(ctx context.Context, g muc.Grant, by granted) error {
 	}
 	l.mu.Unlock()
 	value, err := json.Marshal(grantRecord{
-		Room: room, Who: who, Affiliation: now.Affiliation, At: now.At, Expires: now.Expires, NeedsHost: now.NeedsHost, By: &now.by,
+		Room: room, Who: who, Affiliation: now.Affiliation, At: now.At, Expires: now.Expires, NeedsHost: now.NeedsHost, By: now.by,
 	})
 	if err != nil {
 		return err

@@ -22,8 +22,8 @@ func TestKnocked(t *testing.T) {
 	left := func(n int, by granted) {
 		t.Helper()
 		g := grantOf(0, n)
-		g.Affiliation = ""
-		if err := l.knocked(t.Context(), g, by); err != nil {
+		g.Affiliation, g.By = "", &by
+		if err := l.knocked(t.Context(), g); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,7 +56,7 @@ func TestKnocked(t *testing.T) {
 	known(2)
 
 	g := grantOf(0, 1)
-	g.By = by
+	g.By = &by
 	if err := l.Granted(t.Context(), g); err != nil {
 		t.Fatal(err)
 	}
@@ -84,12 +84,12 @@ func TestKnocked(t *testing.T) {
 	known(0)
 
 	for n := range knockedPerRoom + 10 {
-		now := newLive(muc.Grant{Room: g.Room, Who: jid.MustParse(fmt.Sprintf("m%d@meet.example.com", n))}, by)
+		now := muc.Grant{Room: g.Room, Who: jid.MustParse(fmt.Sprintf("m%d@meet.example.com", n)), By: &by}
 		if n < knockedPerRoom {
 			l.mu.Lock()
-			l.knocks(now)
+			l.knocks(newLive(now))
 			l.mu.Unlock()
-		} else if err := l.knocked(t.Context(), now.Grant, by); err != nil {
+		} else if err := l.knocked(t.Context(), now); err != nil {
 			t.Fatal(err)
 		}
 	}

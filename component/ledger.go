@@ -227,9 +227,10 @@ func (l *ledger) replaces(keys ...string) (before []string) {
 // recordOf is a grant as the store has it, with the number of its seat.
 func recordOf(g muc.Grant, seat int) (store.Record, error) {
 	record := grantRecord{Room: g.Room.String(), Who: g.Who.String(), Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
-	if by, ok := g.By.(granted); ok || seat > 0 {
-		by.Seat = seat
-		record.By = &by
+	if by := grantedBy(g); by != unknown || seat > 0 {
+		seated := *by
+		seated.Seat = seat
+		record.By = &seated
 	}
 	value, err := json.Marshal(record)
 	end := g.At
@@ -369,10 +370,9 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 			l.log.Warn("cannot read a grant in the store; it is skipped", zap.Error(err))
 			continue
 		}
-		by, _ := g.By.(granted)
 		l.mu.Lock()
-		if by.Knocked {
-			l.knocks(newLive(g, by))
+		if grantedBy(g).Knocked {
+			l.knocks(newLive(g))
 			l.mu.Unlock()
 			continue
 		}
@@ -386,7 +386,7 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 
 // takesOver takes in the seat of a grant of an earlier process, which is written down until then.
 func (l *ledger) takesOver(g muc.Grant, until time.Time) {
-	if by, ok := g.By.(granted); ok && by.Seat > 0 {
+	if by := grantedBy(g); by.Seat > 0 {
 		l.seats.restore(g.Room.String(), g.Who.String(), by.Seat, until)
 	}
 }
@@ -402,7 +402,7 @@ func readGrant(value []byte) (muc.Grant, error) {
 	}
 	g := muc.Grant{Room: room, Who: who, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}
 	if r.By != nil {
-		g.By = *r.By
+		g.By = r.By
 	}
 	return g, err
 }

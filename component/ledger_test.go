@@ -65,7 +65,7 @@ func TestLedgerModel(t *testing.T) {
 				if rapid.Bool().Draw(t, "is put out") {
 					by.RemoveAt = g.At.Add(2 * time.Hour)
 				}
-				g.By = by
+				g.By = &by
 			}
 			return g
 		}
@@ -158,8 +158,8 @@ func TestLedgerModel(t *testing.T) {
 				}
 				for _, g := range all {
 					want := live[grantKey(g.Room, g.Who)]
-					by, _ := want.By.(granted)
-					if g.Affiliation != want.Affiliation || g.by != by || !l.isLive(g) {
+					by := grantedBy(want)
+					if g.Affiliation != want.Affiliation || *g.by != *by || !l.isLive(g) {
 						t.Fatalf("live is %+v, must be %+v", g, want)
 					}
 					if e := l.endings.of[g]; (e != nil) == by.RemoveAt.IsZero() || e != nil && (e.step != stepTell || !e.at.Equal(by.RemoveAt.Add(-tellBefore))) {
@@ -191,7 +191,7 @@ func TestLedgerModel(t *testing.T) {
 		}
 		for _, g := range written {
 			want := live[grantKey(g.Room, g.Who)]
-			if g.Affiliation != want.Affiliation || ofPerson(g) && !g.At.Equal(want.At) || !g.Expires.Equal(want.Expires) || g.NeedsHost != want.NeedsHost || !g.Room.Equal(want.Room) || !g.Who.Equal(want.Who) || g.By != want.By {
+			if g.Affiliation != want.Affiliation || ofPerson(g) && !g.At.Equal(want.At) || !g.Expires.Equal(want.Expires) || g.NeedsHost != want.NeedsHost || !g.Room.Equal(want.Room) || !g.Who.Equal(want.Who) || *grantedBy(g) != *grantedBy(want) {
 				t.Errorf("written %+v, live %+v", g, want)
 			}
 		}

@@ -19,7 +19,8 @@ import (
 // The ledger's index of live grants, by room and person. It is in memory, and is filled at the start with what an earlier process
 // wrote down.
 
-// granted is who somebody was let in as, and why. It is the By of a muc.Grant.
+// granted is who somebody was let in as, and why. The By of a muc.Grant is a *granted, which does not change any more: there may be very
+// many grants, and all that know of one share it.
 type granted struct {
 	Proof  auth.Proof
 	Reason auth.Reason `json:",omitempty"`
@@ -44,8 +45,11 @@ func fingerprint(machine string) string {
 
 // live is a grant that has not ended. It does not change: a new grant of the same person is another one.
 type live struct {
-	muc.Grant
-	by granted
+	Room, Who   jid.JID // see muc.Grant
+	Affiliation string
+	At, Expires time.Time
+	NeedsHost   bool
+	by          *granted
 }
 
 // room returns the room as the rules know it.
@@ -56,11 +60,20 @@ func (g *live) room() auth.Room {
 	return auth.Room{JID: g.Room}
 }
 
-func newLive(g muc.Grant, by granted) *live {
-	l := &live{Grant: g, by: by}
-	l.By, l.With = nil, nil
-	return l
+func newLive(g muc.Grant) *live {
+	return &live{Room: g.Room, Who: g.Who, Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost, by: grantedBy(g)}
 }
+
+// grantedBy returns who was let in with a grant, and why.
+func grantedBy(g muc.Grant) *granted {
+	if by, ok := g.By.(*granted); ok {
+		return by
+	}
+	return unknown
+}
+
+// unknown is for grants of which nothing is known.
+var unknown = &granted{}
 
 // ofPerson reports whether a record of the ledger is about somebody's right, and not about a room; see muc.Grant.
 func ofPerson(g muc.Grant) bool { return g.Affiliation != "" && !g.Room.Equal(g.Who) }
@@ -74,8 +87,7 @@ func (l *ledger) enter(g muc.Grant) (now, was *live) {
 	if l.rooms[room] == nil {
 		l.rooms[room] = make(map[string]*live)
 	}
-	by, _ := g.By.(granted)
-	now, was = newLive(g, by), l.rooms[room][who]
+	now, was = newLive(g), l.rooms[room][who]
 	l.forgetKnocked(room, who)
 	l.rooms[room][who] = now
 	l.endings.forget(was)

@@ -35,7 +35,7 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	if c.lockedOut(r, d) { // since the decision
 		return d.Denied(auth.ReasonRoomLocked, nil), nil
 	}
-	r.by = granted{Proof: d.Proof, Reason: d.Reason, RemoveAt: d.RemoveAt, Machine: fingerprint(r.conf.MachineUID)}
+	r.by = &granted{Proof: d.Proof, Reason: d.Reason, RemoveAt: d.RemoveAt, Machine: fingerprint(r.conf.MachineUID)}
 	if no := c.useUp(ctx, r, d); no.Verdict != auth.Allow {
 		return no, nil
 	}
@@ -51,8 +51,8 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	r.by.Reason, r.by.RemoveAt = d.Reason, d.RemoveAt // somebody else may have become host by coming first
 	d, said := c.mode.apply(ctx, r, d)
 	if d.Verdict == auth.Allow && d.Affiliation == auth.None && !d.Breakout && (said == nil || !said.Redirects()) {
-		g := muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), At: c.o.Now(), Expires: d.Expires}
-		if err := c.ledger.knocked(ctx, g, r.by); err != nil {
+		g := muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), At: c.o.Now(), Expires: d.Expires, By: r.by}
+		if err := c.ledger.knocked(ctx, g); err != nil {
 			d = d.Denied(auth.ReasonStoreUnavailable, err)
 		}
 	}

@@ -233,7 +233,7 @@ func TestSeatsModel(t *testing.T) {
 // member1 is a grant as grantOf makes one, of somebody who is let in with a token.
 func member1(room, who int) muc.Grant {
 	g := grantOf(room, who)
-	g.By = granted{Reason: auth.ReasonMember}
+	g.By = &granted{Reason: auth.ReasonMember}
 	return g
 }
 

@@ -80,7 +80,7 @@ func (c *Component) RemoveOccupant(ctx context.Context, address, who, reason str
 		return ErrNoOccupant
 	}
 	if g == nil {
-		g = &live{Grant: muc.Grant{Room: room, Who: person.Bare()}} // others have let the person in
+		g = newLive(muc.Grant{Room: room, Who: person.Bare()}) // others have let the person in
 	}
 	if bar {
 		if err := c.bars(ctx, g); err != nil {
