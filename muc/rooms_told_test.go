@@ -12,7 +12,7 @@ import (
 	"mellium.im/xmpp/jid"
 )
 
-// handing plays in a connected world whose service has usher's module. The module only takes what is given.
+// handing plays in a connected world, on a service with usher's module. The module only takes what is given.
 func handing(t *testing.T, play func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

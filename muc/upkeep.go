@@ -158,7 +158,7 @@ const (
 	looksAtATime = 32
 )
 
-// Rooms are looked at when something is due there, and not otherwise. So whoever changes a room says when to look at it, by plan or soon.
+// Rooms are looked at when something is due there, and not otherwise. So all that changes a room also says when to look at it, by plan or soon.
 // A look finds what is due next.
 
 func (rm *room) place() *turn { return &rm.turn }
