@@ -90,6 +90,7 @@ type life struct {
 	roles     roles
 	occupancy occupancy
 	emptied   time.Time            // since when nobody is inside; zero if somebody is, in the future if that has been dealt with
+	compared  bool                 // it has been audited since it is told of
 	searched  bool                 // its affiliation lists have been looked through; see guard_adopt.go
 	used      bool                 // somebody has been inside
 	altered   bool                 // somebody has made it persistent

@@ -222,6 +222,7 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 		g.looksAgain(rm)
 		return false
 	}
+	rm.compared = g.isTold(rm)
 	if f.searched {
 		g.claimRights(rm, f)
 	}

@@ -351,15 +351,9 @@ func (g *Guard) strip(ctx context.Context, room, who jid.JID) (isBanned bool, er
 func (g *Guard) Leave(ctx context.Context, _ bool) {
 	g.mu.Lock()
 	withdrawn := make(map[*guarded]bool)
-	var underWay []chan struct{}
 	for _, rm := range g.rooms {
-		for _, gr := range rm.live {
-			switch gr.state {
-			case stateTaking:
-				underWay = append(underWay, gr.taken)
-			case stateWithdrawn:
-				withdrawn[rm] = true
-			}
+		if rm.any(func(gr *grant) bool { return gr.state == stateWithdrawn }) {
+			withdrawn[rm] = true
 		}
 	}
 	g.mu.Unlock()
@@ -374,6 +368,16 @@ func (g *Guard) Leave(ctx context.Context, _ bool) {
 		})
 	}
 	_ = takes.Wait()
+	g.mu.Lock()
+	var underWay []chan struct{} // by a look
+	for _, rm := range g.rooms {
+		for _, gr := range rm.live {
+			if gr.state == stateTaking {
+				underWay = append(underWay, gr.taken)
+			}
+		}
+	}
+	g.mu.Unlock()
 	for _, taken := range underWay {
 		select {
 		case <-taken:

@@ -91,7 +91,7 @@ func (g *Guard) beginTold(domain string) {
 	}
 	for _, rm := range g.rooms {
 		if rm.jid.Domainpart() == domain {
-			rm.roles.judged = false
+			rm.roles.judged, rm.compared = false, false
 			soon := g.Now().Add(rand.N(g.Interval))
 			rm.nextEnforce, rm.nextAudit = soon, soon
 			g.file(rm)
@@ -116,7 +116,7 @@ func (g *Guard) endTold(domain string) {
 
 // asksAgain has a room looked at at the interval that was told of until now. The caller holds mu.
 func (g *Guard) asksAgain(rm *guarded) {
-	rm.stirred = g.Now()
+	rm.stirred, rm.compared = g.Now(), false
 	g.spread(rm)
 	g.auditInTime(rm)
 	if rm.hanging() {
@@ -402,7 +402,7 @@ func later(a, b time.Time) time.Time {
 // holds mu.
 func (g *Guard) needless(rm *guarded, e errand) bool {
 	pending := rm.again || rm.hurry || e.enforce || e.hang || reached(rm.rightEnds, g.Now()) || !rm.emptied.IsZero() || rm.noteDue() || rm.altered
-	return !pending && g.isTold(rm) && !rm.any(func(gr *grant) bool { return gr.state != stateJoined || gr.ledger == unwritten })
+	return !pending && rm.compared && g.isTold(rm) && !rm.any(func(gr *grant) bool { return gr.state != stateJoined || gr.ledger == unwritten })
 }
 
 // rules reports whether somebody may make owners: a host, or an admin of the service, who is on no list. Jicofo may not, and neither may
