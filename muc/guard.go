@@ -24,7 +24,8 @@ type GuardOptions struct {
 	// Bans reports whether somebody wants to hear of bans now; see Options.Removed. nil means always. To find them takes a question at
 	// each audit.
 	Bans func() bool
-	// Interval is the time between two looks at a room.
+	// Interval is the time between two looks at a room in which something happens, and that usher's module does not tell of. See
+	// Guard.pause for quiet rooms.
 	Interval time.Duration
 	// Watch has Guard ask at each look who is inside, because somebody wants to see who comes and goes; see Options.Sees. Otherwise it
 	// asks every auditEvery or so.
@@ -35,14 +36,16 @@ type GuardOptions struct {
 }
 
 // Guard looks after rooms that another focus keeps. It is no occupant, so no room tells it anything. It acts as an owner from
-// outside, and asks.
+// outside, and asks; or usher's module tells it (guard_told.go), and it asks nothing.
 //
 // Guard knows a room from the first admission on, or since it found the room (guard_adopt.go), until the room is gone. Every
 // Interval one request restores what the room must be; its answer also tells whether the room still exists. Every auditEvery Guard
-// asks who is inside, and takes back what it gave to people who never came or have left.
+// asks who is inside, and takes back what it gave to people who never came or have left. Where nothing happens it asks less and less
+// often, up to once in quietEvery. MUC services take one list at a time (Prosody's muc.lib.lua reads the first item only), and the form has
+// nobody inside, so these are questions of their own.
 //
-// No room tells Guard of a ban, and setting any affiliation lifts one. So Guard asks for the outcasts right before it sets one. A
-// ban within the milliseconds between that answer and the setting is lost.
+// Without the module no room tells Guard of a ban, and setting any affiliation lifts one. So Guard asks for the outcasts right before it
+// sets one. A ban within the milliseconds between that answer and the setting is lost.
 //
 // The parts: guard_run.go decides what is looked at and when, guard_audit.go looks at one room, guard_grants.go gives and takes
 // back, guard_remove.go puts people out, guard_await.go waits for hosts, guard_breakouts.go knows which rooms belong together, and

@@ -19,8 +19,8 @@ import (
 //   - It makes an owner of everybody it authenticates itself (jicofo.authentication), when they join and when they authenticate
 //     again. Its answers to conference requests then say authentication='true', and it elects nobody.
 //
-// Usher's module says who made an owner. Owners whom a host makes are accepted, and so are those whom an admin of the service makes.
-// Owners whom Jicofo makes are not, nor those whom the server makes itself: that is one of Jitsi's plugins (token_affiliation,
+// Usher's module says who made an owner. Owners made by a host are accepted, and so are those made by an admin of the service.
+// Owners made by Jicofo are not, nor those made by the server itself: that is one of Jitsi's plugins (token_affiliation,
 // muc_allowners, muc_wait_for_host, muc_flip), which names nobody, and decides what usher is to decide. Of owners who were there when the
 // module began to tell, it may not know who made them.
 //
@@ -113,7 +113,7 @@ func (g *Guard) made(rm *guarded, bare string) (known bool, err error) {
 	case !rm.roles.judged || g.rules(rm, by):
 		return true, nil
 	}
-	return true, g.byJicofo() // or a plugin, by an owner whom it has made
+	return true, g.byJicofo() // or a plugin, through an owner made by it
 }
 
 // byJicofo returns why Jicofo made somebody an owner.

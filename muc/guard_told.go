@@ -310,7 +310,7 @@ func (g *Guard) refused(n News) {
 	bare := n.Who.Bare().String()
 	gr := rm.live[bare]
 	if gr == nil || gr.Affiliation != n.Affiliation || gr.on(eventRefused) || !gr.state.held() {
-		return // that one has ended, a later one has replaced it, or whoever gives it sees that
+		return // that one has ended, a later one has replaced it, or Grant itself sees that
 	}
 	switch n.Why {
 	case "outcast", "item-not-found", "not-acceptable": // banned, the room is gone, or an admin of the service: nothing was given
@@ -398,7 +398,7 @@ func later(a, b time.Time) time.Time {
 	return b
 }
 
-// needless reports whether a look would find nothing to do, because everybody has come by now for whom it was planned. The caller
+// needless reports whether a look would find nothing to do, because everybody has come by now who was waited for. The caller
 // holds mu.
 func (g *Guard) needless(rm *guarded, e errand) bool {
 	pending := rm.again || rm.hurry || e.enforce || e.hang || reached(rm.rightEnds, g.Now()) || !rm.emptied.IsZero() || rm.noteDue() || rm.altered
@@ -406,7 +406,7 @@ func (g *Guard) needless(rm *guarded, e errand) bool {
 }
 
 // rules reports whether somebody may make owners: a host, or an admin of the service, who is on no list. Jicofo may not, and neither may
-// a plugin, which names nobody, or an owner whom one of these has made. The caller holds mu.
+// a plugin, which names nobody, or an owner made by one of these. The caller holds mu.
 func (g *Guard) rules(rm *guarded, by string) bool {
 	who, ok := Item{JID: by}.real()
 	if !ok || g.isFocus(who) {

@@ -123,11 +123,11 @@ func TestGuardToldWhoMadeOwners(t *testing.T) {
 		want     string
 		warnings int
 	}{
-		"a host":                    {romeo, "owner", 0},
-		"Jicofo":                    {jicofo, "member", 1},
-		"a plugin":                  {"", "member", 1},
-		"an admin of the service":   {admin, "owner", 0},
-		"somebody whom Jicofo made": {juliet, "member", 2},
+		"a host":                  {romeo, "owner", 0},
+		"Jicofo":                  {jicofo, "member", 1},
+		"a plugin":                {"", "member", 1},
+		"an admin of the service": {admin, "owner", 0},
+		"somebody made by Jicofo": {juliet, "member", 2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hearing(t, enforcing, func(t *testing.T, l *lookout) {

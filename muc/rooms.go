@@ -94,8 +94,8 @@ type Options struct {
 	Arrived func(room jid.JID)
 	// Removed is called when a moderator inside, not usher, has kicked or banned somebody; nil if nobody wants to know. Who is a bare
 	// JID. Rooms tell of it at once, and of bans that they learn of when they enter a room. Kicks by the server itself, as Jitsi's
-	// plugins do, are none. Guard sees no kicks, because no room tells it anything; it finds bans when it asks for the outcasts,
-	// which it does at its audits. A ban that an earlier process has told of may be told again. It must not block, and must not call
+	// plugins do, are none. Guard tells of both at once where usher's module tells it. Elsewhere it sees no kicks, and finds bans when it asks for
+	// the outcasts, which it does at its audits. A ban that an earlier process has told of may be told again. It must not block, and must not call
 	// back.
 	Removed func(room, who jid.JID, banned bool)
 	// Ended is called once when a room that usher looked after is gone, also if it ended while usher was away; nil if nobody wants to
