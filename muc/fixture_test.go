@@ -117,7 +117,7 @@ type admission struct {
 
 func newWorld() *world { return newWorldWith(false) }
 
-// newWorldWith returns a world whose service has usher's module, or not.
+// newWorldWith returns a world with usher's module on its service, or without it.
 func newWorldWith(module bool) *world {
 	w := &world{service: newService(), last: map[[2]string]*admission{}, busy: map[string]bool{}, mayExist: map[string]bool{}, hostless: map[string]time.Time{},
 		set: map[[2]string]bool{}, used: map[*chat]bool{}, ends: map[string][2]int{}}
