@@ -3,7 +3,8 @@
 //
 // There are two ways to look after rooms, which give and take affiliations alike. [Rooms] is for rooms without another focus: it
 // opens them and stays inside, and the rooms tell it what happens. [Guard] is for rooms that another focus (Jicofo) keeps: it stays
-// outside, and asks. Both act through [Owner]. [Lobby] is Jitsi's service where people knock. A [Grant] is an affiliation with an
+// outside, and asks. Both act through [Owner]. Where usher's module is loaded, [Told] has a mirror of the rooms, which answers what they
+// would be asked, and the module takes what is given. [Lobby] is Jitsi's service where people knock. A [Grant] is an affiliation with an
 // end, and a [Ledger] keeps grants beyond the process.
 //
 // mellium.im/xmpp has a muc package, too, which a component cannot use. A component must put an address of its own domain on every
