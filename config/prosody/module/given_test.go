@@ -62,7 +62,7 @@ func TestRefuses(t *testing.T) {
 
 func init() { _ = flag.Set("rapid.checks", "30") } // by default: each asks a server hundreds of things
 
-// twin is a room that exists twice: on a service whose module takes grants, and on one that usher sends its requests to, as it does
+// twin is a room that exists twice: on a service where the module takes grants, and on one to which usher sends its requests, as it does
 // without the module. All the rest happens in both.
 type twin struct {
 	w       *world

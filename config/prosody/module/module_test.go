@@ -19,7 +19,7 @@ import (
 const (
 	service = "conference.meet.example.com"
 	room    = "standup@" + service
-	plain   = "plain.meet.example.com" // a MUC service whose module tells nobody
+	plain   = "plain.meet.example.com" // a MUC service where the module tells nobody
 	domain  = "focus.meet.example.com"
 	usher   = "focus@" + domain
 	focus   = "focus@auth.meet.example.com"
