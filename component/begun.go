@@ -43,11 +43,18 @@ func (l *ledger) begin(ctx context.Context, g muc.Grant, newRoom bool) *begun {
 	}
 	l.order.RLock()
 	before := l.register(b)
+	records, err := b.records() // here, because a new goroutine would have to grow its stack for that
 	l.writes.Go(func() {
 		defer l.order.RUnlock()
 		defer close(b.done)
 		var without map[store.Kind]bool
-		if without, b.err = b.write(ctx, l); b.err != nil || without[store.KindGrant] {
+		if b.err = err; err == nil {
+			without, b.err = l.put(ctx, records...)
+		}
+		if b.err == nil && b.session != nil {
+			b.session.written(without)
+		}
+		if b.err != nil || without[store.KindGrant] {
 			l.toCross(before...) // the store still has those that have ended
 		}
 	})
@@ -68,8 +75,7 @@ func (l *ledger) register(b *begun) (before []string) {
 	return before
 }
 
-func (b *begun) write(ctx context.Context, l *ledger) (without map[store.Kind]bool, err error) {
-	var all []store.Record
+func (b *begun) records() (all []store.Record, err error) {
 	for _, g := range b.grants {
 		r, err := recordOf(g, 0)
 		if err != nil {
@@ -80,10 +86,7 @@ func (b *begun) write(ctx context.Context, l *ledger) (without map[store.Kind]bo
 	if b.session != nil {
 		all = append(all, b.session.record)
 	}
-	if without, err = l.put(ctx, all...); err == nil && b.session != nil {
-		b.session.written(without)
-	}
-	return without, err
+	return all, nil
 }
 
 // claim returns the write that has begun for the person of a grant, or nil. From then on the grant is the caller's. The caller holds mu.

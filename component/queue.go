@@ -58,8 +58,8 @@ type queue struct {
 	readWithin time.Duration   // readWithin, except in tests
 
 	mu      sync.Mutex
-	ready   *sync.Cond // somebody has a turn, or the queue is closed
-	quiet   *sync.Cond // nothing waits and nothing is under way, or the queue is closed
+	resting []chan struct{} // workers that wait until somebody has a turn, or the queue is closed; the last one begins first
+	quiet   *sync.Cond      // nothing waits and nothing is under way, or the queue is closed
 	senders map[string]*sender
 	vhosts  map[string]*vhost
 	turn    []*vhost  // those with a sender that has a turn, in the order of their turns
@@ -117,7 +117,7 @@ type running struct {
 // newQueue returns a queue. Requests end when ctx does.
 func newQueue(ctx context.Context) *queue {
 	q := &queue{ctx: ctx, readWithin: readWithin, markedAt: time.Now(), senders: make(map[string]*sender), vhosts: make(map[string]*vhost)}
-	q.ready, q.quiet = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
+	q.quiet = sync.NewCond(&q.mu)
 	return q
 }
 
@@ -207,7 +207,7 @@ func (q *queue) takesTurn(s *sender) {
 		if v.turn = append(v.turn, s); len(v.turn) == 1 {
 			q.turn = append(q.turn, v)
 		}
-		q.ready.Signal()
+		q.wake(1)
 	}
 }
 
@@ -272,9 +272,13 @@ func (q *queue) next() *sender {
 func (q *queue) work() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	woken := make(chan struct{}, 1)
 	for {
 		for len(q.turn) == 0 && !q.closed {
-			q.ready.Wait()
+			q.resting = append(q.resting, woken)
+			q.mu.Unlock()
+			<-woken
+			q.mu.Lock()
 		}
 		if len(q.turn) == 0 {
 			return
@@ -292,6 +296,16 @@ func (q *queue) work() {
 		if slow && !q.closed {
 			return
 		}
+	}
+}
+
+// wake wakes as many workers, as far as that many rest. The one that has worked last comes first: its stack has grown already. The caller
+// holds mu.
+func (q *queue) wake(n int) {
+	for range min(n, len(q.resting)) {
+		last := len(q.resting) - 1
+		q.resting[last] <- struct{}{}
+		q.resting = q.resting[:last]
 	}
 }
 
@@ -427,7 +441,7 @@ func (q *queue) close() {
 	defer q.mu.Unlock()
 	q.closed = true
 	q.letGo() // otherwise the workers would end before senders that wait for a mark have had their turns
-	q.ready.Broadcast()
+	q.wake(len(q.resting))
 	q.quiet.Broadcast()
 }
 

@@ -34,8 +34,10 @@ func (Sessions) Begin(began auth.Session) (id string, r Record, err error) {
 		return "", Record{}, fmt.Errorf("session: %w", err)
 	}
 	// encoding/json replaces bytes that are not UTF-8, but a session must never stand for something else than the token did.
-	if read, err := readSession(value); err != nil || read != written {
-		return "", Record{}, errors.New("session: it cannot be stored as it is")
+	if bytes.Contains(value, replaced) || !affiliates(began.Affiliation) {
+		if read, err := readSession(value); err != nil || read != written {
+			return "", Record{}, errors.New("session: it cannot be stored as it is")
+		}
 	}
 	id = rand.Text()
 	return id, Record{Kind: KindSession, Key: sessionKey(id), Value: value, End: began.Expires}, nil
@@ -78,9 +80,15 @@ func readSession(value []byte) (auth.Session, error) {
 	if again, err := json.Marshal(read); err != nil || !bytes.Equal(again, value) {
 		return auth.Session{}, errUnreadable
 	}
-	switch read.Affiliation {
-	case auth.None, auth.Member, auth.Admin, auth.Owner:
-		return read, nil
+	if !affiliates(read.Affiliation) {
+		return auth.Session{}, errUnreadable
 	}
-	return auth.Session{}, errUnreadable
+	return read, nil
 }
+
+func affiliates(a auth.Affiliation) bool {
+	return a == auth.None || a == auth.Member || a == auth.Admin || a == auth.Owner
+}
+
+// replaced is what encoding/json writes for a byte that is not UTF-8. A U+FFFD that was there it writes as it is.
+var replaced = []byte(`\ufffd`)
