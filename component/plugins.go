@@ -12,14 +12,14 @@ import (
 // are for usher to give, and mod_token_affiliation would give them as well.
 func forPlugins(session jid.JID, d auth.Decision) *muc.Context {
 	c := &muc.Context{Session: session, Features: d.Features, Group: d.Group}
-	for name, text := range map[string]string{"id": d.User.ID, "name": d.User.Name, "email": d.User.Email, "avatar": d.User.Avatar} {
-		if text == "" {
+	for _, said := range [...][2]string{{"id", d.User.ID}, {"name", d.User.Name}, {"email", d.User.Email}, {"avatar", d.User.Avatar}} {
+		if said[1] == "" {
 			continue
 		}
 		if c.User == nil {
 			c.User = make(map[string]string, 4)
 		}
-		c.User[name] = text
+		c.User[said[0]] = said[1]
 	}
 	return c
 }
