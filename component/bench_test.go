@@ -31,6 +31,7 @@ import (
 	"github.com/xmpp-usher/usher/component"
 	prosodygate "github.com/xmpp-usher/usher/config/gate"
 	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
+	"github.com/xmpp-usher/usher/pkg/collect"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -573,6 +574,7 @@ func init() {
 	if f.Floor {
 		run = runFloor
 	}
+	collect.Pace() // as "usher serve" does
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		defer cancel()
@@ -651,7 +653,7 @@ func runFocus(b *testing.B, f benchmarked, server string) (_ *process, end func(
 		b.Fatal(err)
 	}
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), envFocus+"="+string(which), envServer+"="+server, "GOGC=400") // as "usher serve" sets it
+	cmd.Env = append(os.Environ(), envFocus+"="+string(which), envServer+"="+server)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -89,6 +89,10 @@ func (l *ledger) enter(g muc.Grant) (now, was *live) {
 	}
 	now, was = newLive(g), l.rooms[room][who]
 	l.forgetKnocked(room, who)
+	for _, other := range l.rooms[room] {
+		now.Room = other.Room // the same, once in memory
+		break
+	}
 	l.rooms[room][who] = now
 	l.endings.forget(was)
 	l.endings.expect(now)

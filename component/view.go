@@ -130,8 +130,9 @@ func (w *watch) view(room jid.JID) (v RoomView, ok bool) {
 		return v, false
 	}
 	v.RoomSummary = rm.summary()
-	for _, p := range rm.people {
-		v.Occupants = append(v.Occupants, Occupant{Who: p.who, As: string(p.class), Since: p.since, Inside: true})
+	for bare, p := range rm.people {
+		who, _ := jid.Parse(bare) // it was one
+		v.Occupants = append(v.Occupants, Occupant{Who: who, As: string(p.class), Since: time.Unix(0, p.since), Inside: true})
 	}
 	for _, its := range rm.waits {
 		v.Waits = append(v.Waits, Waiter{Who: its.who, Since: its.since, Reason: its.reason})

@@ -40,7 +40,7 @@ type watchedRoom struct {
 	open      bool
 	host      bool
 	hostSince time.Time // when a host arrived; zero while none is inside
-	people    map[string]*present
+	people    map[string]present
 	inside    map[class]int
 	waits     map[string]*wait
 }
@@ -55,13 +55,12 @@ const (
 	classService class = "service"
 )
 
-// present is somebody inside, by bare JID.
+// present is somebody inside, by bare JID. There may be very many, so it is small.
 type present struct {
-	who       jid.JID
-	since     time.Time
-	times     int // occupants
-	moderator bool
 	class     class
+	since     int64 // in Unix nanoseconds
+	times     int32 // occupants
+	moderator bool
 }
 
 // wait is somebody who was told to wait.
@@ -124,9 +123,10 @@ func (w *watch) sees(s muc.Sight, c class, now time.Time) auth.Room {
 	case muc.SeenCame:
 		w.comes(rm, s, c, now)
 	case muc.SeenRole:
-		if p := rm.people[s.Who.Bare().String()]; p != nil {
+		bare := s.Who.Bare().String()
+		if p, ok := rm.people[bare]; ok {
 			p.moderator = s.Moderator
-			w.counts(rm, p, c)
+			rm.people[bare] = w.counts(rm, p, c)
 		}
 	case muc.SeenGone:
 		w.goes(rm, s)
@@ -157,34 +157,35 @@ func (w *watch) ends(rm *watchedRoom) {
 // comes notes that somebody has come. The caller holds mu.
 func (w *watch) comes(rm *watchedRoom, s muc.Sight, c class, now time.Time) {
 	if rm.people == nil {
-		rm.people = make(map[string]*present)
+		rm.people = make(map[string]present)
 	}
 	bare := s.Who.Bare().String()
-	p := rm.people[bare]
-	if p == nil {
-		p = &present{who: s.Who.Bare(), since: now}
-		rm.people[bare] = p
+	p, ok := rm.people[bare]
+	if !ok {
+		p.since = now.UnixNano()
 	}
 	p.times++
 	p.moderator = s.Moderator
-	w.counts(rm, p, c)
+	rm.people[bare] = w.counts(rm, p, c)
 }
 
 // goes notes that somebody has gone. The caller holds mu.
 func (w *watch) goes(rm *watchedRoom, s muc.Sight) {
 	bare := s.Who.Bare().String()
-	p := rm.people[bare]
-	if p == nil {
+	p, ok := rm.people[bare]
+	if !ok {
 		return
 	}
-	if p.times--; p.times == 0 {
-		w.counts(rm, p, "")
-		delete(rm.people, bare)
+	if p.times--; p.times > 0 {
+		rm.people[bare] = p
+		return
 	}
+	w.counts(rm, p, "")
+	delete(rm.people, bare)
 }
 
-// counts counts somebody as of a class; none if it is empty. The caller holds mu.
-func (w *watch) counts(rm *watchedRoom, p *present, c class) {
+// counts counts somebody as of a class, none if it is empty, and returns them so. The caller holds mu.
+func (w *watch) counts(rm *watchedRoom, p present, c class) present {
 	for _, all := range []*map[class]int{&w.inside, &rm.inside} {
 		if *all == nil {
 			*all = make(map[class]int)
@@ -197,6 +198,7 @@ func (w *watch) counts(rm *watchedRoom, p *present, c class) {
 		}
 	}
 	p.class = c
+	return p
 }
 
 // isPresent reports whether somebody is inside a room, and moderates.
@@ -204,9 +206,8 @@ func (w *watch) isPresent(room, who jid.JID) (inside, moderator bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if rm := w.rooms[room.String()]; rm != nil {
-		if p := rm.people[who.Bare().String()]; p != nil {
-			return true, p.moderator
-		}
+		p, inside := rm.people[who.Bare().String()]
+		return inside, p.moderator
 	}
 	return false, false
 }
@@ -216,8 +217,9 @@ func (w *watch) regards(room, who jid.JID, c class) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if rm := w.rooms[room.String()]; rm != nil {
-		if p := rm.people[who.Bare().String()]; p != nil {
-			w.counts(rm, p, c)
+		bare := who.Bare().String()
+		if p, ok := rm.people[bare]; ok {
+			rm.people[bare] = w.counts(rm, p, c)
 		}
 	}
 }

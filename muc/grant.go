@@ -1,13 +1,16 @@
 package muc
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // grant is a Grant and what has become of it. The lock of the room covers it.
 type grant struct {
 	Grant
 	state   state
 	since   time.Time     // of stateAway: when the holder was first missed
-	settled chan struct{} // closed when the method Grant has returned; nil for grants that it did not give
+	settled chan struct{} // closed when the method Grant has returned; nil from then on, and for grants that it did not give
 	taken   chan struct{} // of stateTaking: closed when the server has answered
 	ledger  recorded
 	handed  bool   // to usher's module, and nothing has shown yet that it arrived
@@ -129,6 +132,15 @@ const (
 func newGrant(g Grant, at time.Time) *grant {
 	g.At, g.With, g.Context = at, nil, nil
 	return &grant{Grant: g, settled: make(chan struct{})}
+}
+
+// settle says that the method Grant has returned. It forgets the channel, because there may be very many grants. mu covers the grant.
+func (g *grant) settle(mu *sync.Mutex) {
+	mu.Lock()
+	settled := g.settled
+	g.settled = nil
+	mu.Unlock()
+	close(settled)
 }
 
 // restored returns a grant of an earlier process. Its holder is taken to be inside, and the right may have ended since.

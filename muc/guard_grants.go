@@ -19,7 +19,7 @@ const maxKnocked = 4 << 10
 // back if the person has not joined when no host has been inside for hostAway. One person's grants must come one after the other.
 func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	gr := newGrant(give, g.Now())
-	defer close(gr.settled)
+	defer gr.settle(&g.mu)
 	rm, was, err := g.enlist(ctx, gr)
 	if err != nil {
 		return err
@@ -90,6 +90,7 @@ func (g *Guard) enlist(ctx context.Context, gr *grant) (rm *guarded, was *grant,
 			gr.on(eventCame)
 		}
 	}
+	gr.Room = rm.jid // the same, once in memory
 	rm.put(bare, gr)
 	g.stir(rm)
 	return rm, was, nil

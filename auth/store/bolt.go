@@ -232,6 +232,7 @@ type bolt struct {
 
 	writing  sync.Mutex // for the group that is being written
 	accounts map[Kind]*account
+	unmapped time.Time // when unmap was called last
 }
 
 // prepare creates missing buckets, converts records to the format of this version, and so tries that the file can be written.
@@ -360,6 +361,7 @@ func (s *bolt) commit(g *group) {
 			a.warn(s.o)
 		}
 		s.counted()
+		s.unmapInTime()
 		return
 	}
 	for k := range before {
@@ -368,6 +370,27 @@ func (s *bolt) commit(g *group) {
 	for _, c := range g.changes {
 		c.err = s.said(err)
 	}
+}
+
+// unmapEvery is how long pages of the file that bbolt has read count as memory of the process.
+const unmapEvery = 10 * time.Second
+
+// unmapInTime has the pages unmapped that bbolt has read. It maps the whole file, and reads all over it in order to write: without this the
+// process's memory (RSS) has the file once more, beside the kernel's copy. The caller holds writing.
+func (s *bolt) unmapInTime() {
+	if time.Since(s.unmapped) < unmapEvery {
+		return
+	}
+	s.unmapped = time.Now()
+	time.AfterFunc(unmapEvery, s.unmap)
+}
+
+// unmap unmaps all pages of the file; they are mapped again when they are read. It does nothing when the store is closed.
+func (s *bolt) unmap() {
+	_ = s.view(func(tx *bbolt.Tx) error { // during which bbolt does not map the file anew
+		forget(s.db.Info().Data, uintptr(tx.Size()))
+		return nil
+	})
 }
 
 // counted notes the sizes for sizes, which does not wait for the disk. The caller holds writing, or is alone.

@@ -5,13 +5,13 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/xmpp-usher/usher/auth/keys"
+	"github.com/xmpp-usher/usher/pkg/collect"
 )
 
 func serve() *cobra.Command {
@@ -71,7 +71,7 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	}
 	defer u.close()
 	r.current, r.policy, r.use, r.level, r.log, r.tell = c, p, u.use, level, log, u.listeners.metrics.Reloaded
-	collectLess()
+	collect.Pace()
 	ctx, stop := untilSignal(ctx, u.hurry)
 	defer stop()
 	defer u.supervise(ctx)()
@@ -79,12 +79,4 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 	g.Go(func() error { return r.run(ctx) })
 	g.Go(func() error { return u.serveAll(ctx) })
 	return g.Wait()
-}
-
-// collectLess makes the garbage collector run less often. usher keeps only a few megabytes alive, so by default the collector
-// would run every few hundred requests. GOGC in the environment goes first.
-func collectLess() {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
-	}
 }
