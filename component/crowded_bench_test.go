@@ -134,14 +134,14 @@ func (s *stage) hears(h *said) {
 	case h.XMLName.Local == "presence" && h.Type == "subscribe":
 		s.saying("<presence type='subscribed' from='%s' to='%s'/><presence from='%s' to='%s'/>", jicofoJID, domain, jicofo, domain)
 	case h.XMLName.Local != "iq":
+	case strings.Contains(h.To, "@"+domain) || h.To == domain: // of usher's to itself
+		s.saying("<iq type='%s' id='%s' from='%s' to='%s'>%s</iq>", h.Type, h.ID, h.From, h.To, h.Inner)
 	case h.Type == "result" || h.Type == "error":
 		if strings.Contains(h.Inner, `ready="true"`) {
 			s.joins(h)
 		} else if strings.Contains(h.To, folk) {
 			s.answered <- "refused: " + h.ID + " " + h.Inner
 		}
-	case strings.Contains(h.To, "@"+domain) || h.To == domain: // of usher's to itself
-		s.saying("<iq type='%s' id='%s' from='%s' to='%s'>%s</iq>", h.Type, h.ID, h.From, h.To, h.Inner)
 	default:
 		answer, ok := s.answer(h)
 		if !ok {

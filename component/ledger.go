@@ -296,7 +296,7 @@ func (l *ledger) toCross(keys ...string) {
 	l.wake()
 }
 
-// wake has run cross out what there is to cross out.
+// wake has run cross out grants that have ended.
 func (l *ledger) wake() {
 	select {
 	case l.some <- struct{}{}:
