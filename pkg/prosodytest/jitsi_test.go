@@ -1,6 +1,7 @@
 package prosodytest
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -559,5 +560,33 @@ func TestDomainMapper(t *testing.T) {
 		if err := component.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// Without usher, Jitsi's client_proxy passes requests on to Jicofo as its domain with the client's JID, and the answers back.
+func TestClientProxy(t *testing.T) {
+	t.Parallel()
+	o := JitsiOptions{Open: true, ClientProxy: true}
+	s := Start(t, o.Options())
+	client := s.Client(t, ClientOptions{Host: "meet.example.com"})
+	ask := func() Stanza {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		answer, err := client.IQ(ctx, "set", "focus.meet.example.com", "<conference xmlns='"+nsFocus+"' room='standup@conference.meet.example.com'/>")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer
+	}
+	if got := ask().ErrorCondition(); got != "service-unavailable" {
+		t.Errorf("without a Jicofo the answer is %q", got)
+	}
+	j := s.Jicofo(t, o.Jicofo())
+	if got := ask(); got.Child("conference", nsFocus).Attr["ready"] != "true" || got.Attr["from"] != "focus.meet.example.com" {
+		t.Errorf("the answer is %s", got)
+	}
+	if requests := j.Requests(); len(requests) != 1 || requests[0].User != client.JID() {
+		t.Errorf("Jicofo was asked %v", requests)
 	}
 }
