@@ -11,10 +11,10 @@ import (
 
 const (
 	// headroom is how many bytes are allocated between two runs, about.
-	headroom = 40 << 20
+	headroom = 24 << 20
 	// least and most are the limits of GOGC, in percent. With very much alive, a run takes long, and must not come too often; with little
 	// alive, the heap must not grow to many times that.
-	least, most = 25, 400
+	least, most = 15, 400
 	// littleElse is a change of GOGC that is not worth stopping all goroutines for, in percent.
 	littleElse = 5
 )

@@ -9,7 +9,7 @@ import (
 )
 
 func TestPercent(t *testing.T) {
-	for alive, want := range map[uint64]int{0: most, 1 << 20: most, 10 << 20: 400, 40 << 20: 100, 100 << 20: 40, 1 << 40: least} {
+	for alive, want := range map[uint64]int{0: most, 1 << 20: most, 6 << 20: 400, 24 << 20: 100, 96 << 20: 25, 1 << 40: least} {
 		if got := percent(alive); got != want {
 			t.Errorf("%d MB alive: %d %%, want %d %%", alive>>20, got, want)
 		}
