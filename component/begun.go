@@ -12,7 +12,7 @@ import (
 // takes about as long as Jicofo. Granted waits for it, so that nothing is given before. What comes to nothing is crossed out; if usher
 // is killed before that, the next process finds a grant that nobody has used.
 //
-// It holds the order of the ledger until it is done, so that nothing of it is crossed out before it is written.
+// It holds the order of the ledger until it is done, so that it is written before any of it is crossed out.
 type begun struct {
 	grants  []muc.Grant // the person's, and the note about a room that is about to begin
 	session *session    // nil if none begins

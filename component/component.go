@@ -209,7 +209,7 @@ func (c *Component) Use(a *auth.Authorizer, services []jid.JID) {
 // telling returns the services that usher's module may be on.
 func (p *policy) telling() []jid.JID {
 	all := slices.Clone(p.services)
-	if p.HasBreakouts() {
+	if p.Authorizer != nil && p.HasBreakouts() {
 		if b, err := jid.Parse(p.BreakoutService()); err == nil {
 			all = append(all, b)
 		}
