@@ -19,8 +19,6 @@ type Given struct {
 	Room, Who jid.JID
 	// Affiliation is what they shall have. The empty one leaves it as it is, and "none" takes it.
 	Affiliation string
-	// Reason is what people inside read; they read nothing if it is empty.
-	Reason string
 	// Context is what Jitsi's plugins shall read in the person's session; nil leaves that as it is.
 	Context *Context
 }
@@ -98,9 +96,6 @@ func (t *Told) expects(g Given) (give xml.TokenReader, sent bool, err error) {
 			}
 			attrs = append(attrs, element.NewAttr("was", was), element.NewAttr("n", strconv.FormatUint(s.run.last, 10)))
 		}
-	}
-	if g.Reason != "" {
-		attrs = append(attrs, element.NewAttr("reason", g.Reason))
 	}
 	if g.Context != nil {
 		attrs = append(attrs, element.NewAttr("session", g.Context.Session.String()))

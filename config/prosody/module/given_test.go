@@ -89,8 +89,7 @@ func (tw *twin) actions(rt *rapid.T) map[string]func(*rapid.T) {
 	return map[string]func(*rapid.T){
 		"give": func(rt *rapid.T) {
 			who, to := rapid.SampledFrom(tw.targets()).Draw(rt, "to"), affiliation.Draw(rt, "affiliation")
-			reason := rapid.SampledFrom([]string{"", "why"}).Draw(rt, "reason")
-			tw.give(rt, who, to, reason)
+			tw.give(rt, who, to)
 		},
 		"owner gives": func(rt *rapid.T) {
 			who, to := rapid.SampledFrom(tw.targets()).Draw(rt, "to"), affiliation.Draw(rt, "affiliation")
@@ -130,23 +129,19 @@ func (w *world) ask(service, room, item string) string {
 	return w.usher.Receives(fmt.Sprintf(`<iq id='ask-%d' from='%s'/>`, w.asked, room)).ErrorCondition()
 }
 
-func (tw *twin) give(rt *rapid.T, who, to, reason string) {
+func (tw *twin) give(rt *rapid.T, who, to string) {
 	was := cmp.Or(tw.mirror[who], "none")
 	if rapid.IntRange(0, 3).Draw(rt, "wrong") == 0 {
 		was = "admin"
 	}
-	more, child := "", ""
-	if reason != "" {
-		more, child = " reason='"+reason+"'", "<reason>"+reason+"</reason>"
-	}
 	tw.granted = true
-	tw.e.give(who, to, was, more, "")
+	tw.e.give(who, to, was, "", "")
 	raw := cmp.Or(tw.mirror[who], "none")
 	isOut := raw == "outcast" || raw == "none" && strings.HasSuffix(who, "@elsewhere.example") && tw.mirror["elsewhere.example"] == "outcast"
 	tw.set(who, to)
 	want := "outcast"
 	if !isOut {
-		want = tw.w.ask(plain, twinRoom+plain, fmt.Sprintf(`<item jid='%s' affiliation='%s'>%s</item>`, who, to, child))
+		want = tw.w.ask(plain, twinRoom+plain, fmt.Sprintf(`<item jid='%s' affiliation='%s'/>`, who, to))
 	}
 	told := tw.hear(rt)
 	refused := ""
@@ -329,7 +324,7 @@ func TestGivesAsPlainRequests(t *testing.T) {
 				tw.occupy[c.Attr["nick"]] = c.Attr["jid"] + " " + c.Attr["role"]
 			}
 		}
-		tw.give(rt, people[0].BareJID(), "owner", "")
+		tw.give(rt, people[0].BareJID(), "owner")
 		tw.granted = true
 		tw.same(rt)
 		actions := tw.actions(rt)

@@ -1,14 +1,12 @@
--- mod_usher, which comes with usher: "usher config prosody --module DIR" writes this file, and overwrites it.
--- It is for MUC services, on Prosody 0.12 and 13, and decides nothing. It keeps people without an affiliation out of open rooms. With
--- the option usher_component, it tells that component what happens in rooms, and takes from it affiliations and the features of tokens:
--- usher's config/prosody/module/README.md has the stanzas.
+-- mod_usher, which comes with usher: "usher config prosody --module DIR" writes this file, and overwrites it. It is for MUC services on
+-- Prosody 0.12 and 13, and decides nothing. It keeps people without an affiliation out of open rooms. With the option usher_component it
+-- tells that component what happens in rooms, and takes from it affiliations and the features of tokens: see README.md beside this file.
 local jid, json, st = require "util.jid", require "util.json", require "util.stanza";
-local xmlns, muc_ns, nothing = "urn:usher:module:0", "http://jabber.org/protocol/muc", {};
+local xmlns, nothing = "urn:usher:module:0", {};
 local usher, boot, n = module:get_option_string("usher_component"), require "util.id".medium(), 0; -- n counts what is told
 local listener, queue; -- usher's connection once it has asked to be told; the rooms yet to be told, nil if it asked for no rooms
 local weak, giving, has_main = { __mode = "k" }, nothing, nil; -- what is given in this moment; whether rooms here have main rooms
 local told = setmetatable({}, weak); -- what usher knows of a room; false if the room has ended
-
 -- Only stanzas of this very connection are obeyed. Nobody else has it, whatever their stanzas say.
 local function connection() return (((prosody.hosts[usher] or nothing).modules or nothing).component or nothing).session or nil; end
 local function listens() return listener and listener == connection(); end
@@ -52,8 +50,7 @@ local function tell_room(room)
 	for who, affiliation in room:each_affiliation() do
 		add("affiliation", "affiliation", { jid = who, affiliation = affiliation, by = (room.usher or nothing)[who] });
 	end
-	local attr = settings(room, known);
-	attr.jid, has_main = room.jid, has_main or false;
+	local attr = settings(room, known); attr.jid, has_main = room.jid, has_main or false;
 	for i = 1, math.min(#parts, 100) do inside = inside..element(parts[i][1], parts[i][3]); end
 	tell("room", attr, nil, inside);
 	for i = 101, #parts do tell(parts[i][2], parts[i][3], room); end
@@ -64,8 +61,7 @@ local function tell_all()
 	local mine, muc = {}, prosody.hosts[module.host].modules.muc;
 	for room_jid in pairs(module:open_store("persistent"):get() or nothing) do mine[#mine+1] = room_jid; end
 	for room in muc.live_rooms() do mine[#mine+1] = room.jid; end
-	queue = mine;
-	module:add_timer(0, function ()
+	queue = mine; module:add_timer(0, function ()
 		local pause, unsent = os.clock() + 0.004, listens() and listener.conn.writebuffer or "";
 		if #unsent > 2^16 or #(type(unsent) == "table" and unsent[1] or "") > 2^16 then return 0.008; end -- usher reads slowly
 		while queue == mine and listens() do
@@ -99,11 +95,11 @@ local function look(event)
 	local attr, is_new = settings(room, known);
 	if is_new then tell("settings", attr, room); end
 end
-for name in ("occupant-joined room-created room-restored config-submitted"):gmatch("%S+") do module:hook("muc-"..name, look, -1000); end
-for name in ("membersonly whois persistentroom roomsecret"):gmatch("%S+") do
-	module:hook("muc-config-submitted/muc#roomconfig_"..name, look, -1000);
+local field = "config-submitted/muc#roomconfig_";
+for _, name in ipairs { "occupant-joined", "room-created", "room-restored", "config-submitted", field.."whois", field.."membersonly",
+	field.."persistentroom", field.."roomsecret", "config-submitted/{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites" } do
+	module:hook("muc-"..name, look, -1000);
 end
-module:hook("muc-config-submitted/{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites", look, -1000);
 for name in ("create destroy"):gmatch("%S+") do module:hook_global(name.."-lobby-room", look, -1000); end
 
 -- Jitsi's plugins read one set of features in a session, whatever the room (token/util.lib.lua). So a session that was admitted to rooms
@@ -127,38 +123,44 @@ module:hook("muc-set-affiliation", function (event)
 	if known and giving.room == room.jid and giving.jid == who then is_new = was ~= giving.was or known.n > giving.n; end -- usher knows
 	if known and is_new then tell("affiliation", { jid = who, affiliation = affiliation, by = by }, room); known.n = n; end
 end, 1000);
--- All happens as if usher had sent the request of XEP-0045 §9, but people inside hear nothing about people who are outside.
-local function set_affiliation(event, room, a, who)
-	local condition, broadcast, own = "undefined-condition", room.broadcast, rawget(room, "broadcast");
-	local function answer(reply) condition = reply.attr.type == "error" and select(2, reply:get_error()) or nil; end
-	local request = st.iq({ type = "set", id = boot, from = event.stanza.attr.from, to = room.jid });
-	request:query(muc_ns.."#admin"):tag("item", { jid = who, affiliation = a.affiliation });
-	if a.reason then request:text_tag("reason", a.reason); end
-	function room:broadcast(stanza, ...)
-		local x = stanza.name == "message" and not stanza:get_child("body") and stanza:get_child("x", muc_ns.."#user");
-		if not x or (x:get_child("item") or x).attr.jid ~= who then return broadcast(self, stanza, ...); end
-	end
-	giving = { room = room.jid, jid = who, was = a.was, n = tonumber(a.n) or math.huge };
-	local ok, err = pcall(module.send, module, request, setmetatable({ send = answer }, { __index = event.origin }));
-	giving, room.broadcast = nothing, own;
-	if not ok then module:log("error", "could not give %s an affiliation in %s: %s", who, room.jid, err); end
-	return condition;
+-- This is room:set_affiliation (muc.lib.lua), but that people inside hear nothing about somebody who is outside. Where plugins see an
+-- affiliation that the room does not have (admins of the service, breakout rooms), and for people inside, it is that itself.
+local lists = { owner = "owner", admin = "admin", member = "member", none = false };
+local function set_affiliation(room, actor, who, affiliation)
+	local is, was, data, on = room._affiliations[who], room._affiliation_data[who], module.could and {} or nil, lists[affiliation]; -- data: 13
+	local quiet = on ~= nil and room:get_affiliation(who) == is and room:get_affiliation(actor) == "owner";
+	for _, o in room:each_occupant(true) do quiet = quiet and o.bare_jid ~= who; end
+	if not quiet then return room:set_affiliation(actor, who, affiliation, nil, data); end
+	if jid.node(who) == jid.node(actor) then return nil, nil, "not-allowed"; end -- as mod_muc_meeting_id.lua has it
+	local change = { room = room, actor = actor, jid = who, affiliation = affiliation, previous_affiliation = is or "none",
+		data = data, previous_data = was };
+	module:fire_event("muc-pre-set-affiliation", change);
+	if change.allowed == false then return nil, nil, (change.error or { condition = "not-allowed" }).condition; end
+	data = change.data or was or nothing;
+	room._affiliations[who], room._affiliation_data[who] = on or nil, on and next(data) and data or nil;
+	room:save(true); change.in_room = false; module:fire_event("muc-set-affiliation", change);
+	return true;
 end
 local acts = {}; -- on what usher sends
 function acts.give(event, a, text)
 	local who, session = jid.prep(a.jid), prosody.full_sessions[a.session];
 	local room = jid.host(a.room) == module.host and prosody.hosts[module.host].modules.muc.get_room_from_jid(a.room) or nil;
-	local is, condition = room and room._affiliations[who], not who and "jid-malformed" or nil;
+	local is, condition = room and room._affiliations[who], (not who or jid.resource(who)) and "jid-malformed" or nil;
 	if who and session then
 		local context = text == "" and {} or json.decode(text);
 		if type(context) ~= "table" or context == json.null then context, condition = { features = {} }, "bad-request"; end -- allows nothing
 		local last = session.usher or nothing;
 		context.room, context.text, context.several = a.room, text, last.several or last.text and last.text ~= text and last.room ~= a.room;
-		session.usher = context;
-		put_context(session);
+		session.usher = context; put_context(session);
 	end
-	local out = room and who and (is == "outcast" or room:get_affiliation(who) == "outcast") and "outcast";
-	if not condition and a.affiliation then condition = not room and "item-not-found" or out or set_affiliation(event, room, a, who); end
+	local from, out = event.stanza.attr.from, room and who and (is == "outcast" or room:get_affiliation(who) == "outcast") and "outcast";
+	condition = condition or a.affiliation and (not room and "item-not-found" or out) or nil;
+	if not condition and a.affiliation then
+		giving = { room = room.jid, jid = who, was = a.was, n = tonumber(a.n) or math.huge };
+		local whole, done, _, why = pcall(set_affiliation, room, from, who, a.affiliation);
+		giving, condition = nothing, not (whole and done) and (why or "undefined-condition") or nil;
+		if not whole then module:log("error", "could not give %s an affiliation in %s: %s", who, room.jid, done); end
+	end
 	if condition then tell("refused", { room = a.room, jid = a.jid, affiliation = a.affiliation, condition = condition, is = is }); end
 end
 function acts.listen(event, a)
@@ -177,9 +179,7 @@ for name, act in pairs(acts) do
 		if child then act(event, child.attr, child:get_text()); return true; end
 	end);
 end
-listener, n = connection(), -1; -- what is told here is not counted
-if listener then tell("hello", { version = "1" }); end
-listener, n = nil, 0;
+listener, n = connection(), -1; tell("hello", { version = "1" }); listener, n = nil, 0; -- this is not counted
 function module.unload() tell("bye", {}); end
 -- The rest is the gate. Jitsi's breakout rooms say "none", where Prosody says nothing (mod_muc_breakout_rooms.lua, get_affiliation).
 local is_admin = module.could and function (who) return module:could(":enter-open-rooms", who); end -- Prosody 13
