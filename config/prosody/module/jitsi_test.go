@@ -24,6 +24,7 @@ func startJitsi(t *testing.T) *world {
 		Modules: names, BreakoutModules: names, Global: "usher_component = \"" + domain + "\"\nc2s_unauthed = nil",
 	}.Options()
 	o.LogLevel = "info"
+	o.Users["romeo@auth.meet.example.com"] = "pass"
 	w := startWith(t, o)
 	w.open()
 	return w
@@ -169,6 +170,44 @@ func TestContextOfSeveralRooms(t *testing.T) {
 	w.enter(third, room, "third", "")
 	if got := w.records(third, room, "file"); got != "" {
 		t.Errorf("with one token: %q", got)
+	}
+}
+
+// An affiliation lets all sessions of an account in. Those for which usher was not asked may do what the one may that asked, and no more by
+// what they were admitted with elsewhere.
+func TestContextOfOtherSessions(t *testing.T) {
+	w := startJitsi(t)
+	session := func() *prosodytest.Client {
+		return w.Client(t, prosodytest.ClientOptions{Host: "auth.meet.example.com", User: "romeo", Password: "pass"})
+	}
+	may := func(c *prosodytest.Client, what, feature string, want bool) {
+		t.Helper()
+		s := w.session(c)
+		if got, said := s.Features[feature]; got != want || !said || len(s.Features) != 1 {
+			t.Errorf("%s: %+v, want %s %v", what, s, feature, want)
+		}
+	}
+	asked, other, elsewhere := session(), session(), session()
+	w.affiliate(asked.BareJID(), "owner")
+	w.context(asked, room, `{"features":{"recording":false}}`)
+	w.enter(other, room, "other", "")
+	may(other, "a session that did not ask", "recording", false)
+	w.enter(asked, room, "other", "") // Prosody: the same nick, for one account
+	may(asked, "the one that asked", "recording", false)
+	w.context(elsewhere, "second@"+service, `{"features":{"recording":true}}`)
+	may(elsewhere, "a session in another room", "recording", true)
+	w.enter(elsewhere, room, "elsewhere", "")
+	may(elsewhere, "the same in this room as well", "name-readonly", true)
+
+	// It ends with the affiliation.
+	w.affiliate(asked.BareJID(), "none")
+	w.affiliate(asked.BareJID(), "owner")
+	later := session()
+	w.enter(later, room, "later", "")
+	var knows bool
+	w.runs(service, `return prosody.full_sessions["`+later.JID()+`"].usher ~= nil`, &knows)
+	if knows {
+		t.Errorf("after the end of the affiliation: %+v", w.session(later))
 	}
 }
 

@@ -101,23 +101,23 @@ for _, name in ipairs { "occupant-joined", "room-created", "room-restored", "con
 	module:hook("muc-"..name, look, -1000);
 end
 for name in ("create destroy"):gmatch("%S+") do module:hook_global(name.."-lobby-room", look, -1000); end
-
 -- Jitsi's plugins read one set of features in a session, whatever the room (token/util.lib.lua). So a session that was admitted to rooms
 -- with different ones may do nothing that takes a feature, nor change its name (mod_muc_displayname.lua). Without any, the role decides.
-local function put_context(session)
-	local context = session.usher;
-	local features = context.several and { ["name-readonly"] = true } or context.features;
+local function put_context(session, context)
+	local last = session.usher or nothing;
+	session.usher_several = session.usher_several or last.text and last.text ~= context.text and last.room ~= context.room;
+	local features = session.usher_several and { ["name-readonly"] = true } or context.features;
 	session.jitsi_meet_context_features, session.force_permissions_update = features, features and true or nil; -- nil allows everything
-	session.jitsi_meet_context_user, session.jitsi_meet_context_group = context.user, context.group;
+	session.usher, session.jitsi_meet_context_user, session.jitsi_meet_context_group = context, context.user, context.group;
 end
-module:hook_global("c2s-session-updated", function (event) if event.session.usher then put_context(event.session); end end); -- resumed
-module:hook("muc-set-affiliation", function (event)
+local function again(event) if event.session.usher then put_context(event.session, event.session.usher); end end
+module:hook_global("c2s-session-updated", again); module:hook("muc-set-affiliation", function (event) -- the first: resumed
 	local room, who, affiliation, was, by = event.room, event.jid, event.affiliation, event.previous_affiliation, jid.bare(event.actor);
-	room.usher = room.usher or {};
-	room.usher[who] = affiliation ~= "none" and by or nil;
+	room.usher, room.contexts = room.usher or {}, room.contexts or {};
+	room.usher[who], room.contexts[who] = affiliation ~= "none" and by or nil, affiliation ~= "none" and room.contexts[who] or nil;
 	for _, session in pairs((prosody.bare_sessions[who] or nothing).sessions or nothing) do
 		-- mod_jitsi_permissions.lua gives a new owner the features of the owner who made it one, and takes all from somebody who was one.
-		if session.usher and (session.usher.several or was == "owner" and affiliation ~= "owner") then put_context(session); end
+		if session.usher_several or was == "owner" and affiliation ~= "owner" then again({ session = session }); end
 	end
 	local known, is_new = told[room], was ~= affiliation;
 	if known and giving.room == room.jid and giving.jid == who then is_new = was ~= giving.was or known.n > giving.n; end -- usher knows
@@ -147,11 +147,11 @@ function acts.give(event, a, text)
 	local room = jid.host(a.room) == module.host and prosody.hosts[module.host].modules.muc.get_room_from_jid(a.room) or nil;
 	local is, condition = room and room._affiliations[who], (not who or jid.resource(who)) and "jid-malformed" or nil;
 	if who and session then
-		local context = text == "" and {} or json.decode(text);
+		local context, last = text == "" and {} or json.decode(text), session.usher or nothing;
 		if type(context) ~= "table" or context == json.null then context, condition = { features = {} }, "bad-request"; end -- allows nothing
-		local last = session.usher or nothing;
-		context.room, context.text, context.several = a.room, text, last.several or last.text and last.text ~= text and last.room ~= a.room;
-		session.usher = context; put_context(session);
+		context.room, context.text = a.room, text;
+		if last.room ~= a.room or last.text ~= text then put_context(session, context); end -- otherwise they may have an owner's by now
+		if room then room.contexts = room.contexts or {}; room.contexts[who] = context; end
 	end
 	local from, out = event.stanza.attr.from, room and who and (is == "outcast" or room:get_affiliation(who) == "outcast") and "outcast";
 	condition = condition or a.affiliation and (not room and "item-not-found" or out) or nil;
@@ -185,15 +185,15 @@ function module.unload() tell("bye", {}); end
 local is_admin = module.could and function (who) return module:could(":enter-open-rooms", who); end -- Prosody 13
 	or function (who) return require "core.usermanager".is_admin(who, module.host); end
 if module.could then module:default_permission("prosody:admin", ":enter-open-rooms"); end
--- This comes after Jitsi's token_affiliation (-3.5), which may give an affiliation in this moment. It comes before everything that
--- decides by affiliation: Jitsi's lobby (-4), members-only itself (-5), and the check for bans (-10).
+-- After Jitsi's token_affiliation (-3.5), and before all that decides by affiliation: its lobby (-4), members-only (-5), bans (-10).
 module:hook("muc-occupant-pre-join", function (event)
-	local room, who = event.room, event.stanza.attr.from;
+	local room, who, own = event.room, event.stanza.attr.from, event.origin.usher;
+	local context = (room.contexts or nothing)[jid.bare(who)]; -- of an account, also for its sessions that usher was not asked for
+	if context and (not own or own.room ~= context.room) then put_context(event.origin, context); end
 	if room:get_members_only() or (room:get_affiliation(who) or "none") ~= "none" then return; end
 	if is_admin(who) then event.occupant.role = "participant"; return; end -- by affiliation it would be none
 	event.origin.send(st.error_reply(event.stanza, "auth", "registration-required", nil, room.jid));
 	return true;
 end, -3.9);
--- Without an affiliation there is no role. So people who lose the affiliation are removed (status 321), and nobody outside may do
--- what participants may. Members-only rooms have the same, with the same priority (modules/muc/members_only.lib.lua).
+-- Without an affiliation there is no role: who loses it is removed (321), as in members-only rooms (modules/muc/members_only.lib.lua).
 module:hook("muc-get-default-role", function (event) if (event.affiliation or "none") == "none" then return false; end end, 2);
