@@ -132,7 +132,7 @@ type Decision struct {
 	Token TokenRef
 	// Features are what the person may do inside beside talking, as far as Jitsi's plugins refuse it: what the token, or the session's
 	// token, said and the room's rule leaves. Nil means that neither says anything: then the role decides, in Jitsi's plugins. User
-	// has the token's id, name, email and avatar, and Group its group, where it said them in texts that can be sent on; a session
+	// has the token's id, name, email, avatar and hidden-from-recorder, and Group its group, where it said them in texts that can be sent on; a session
 	// has neither. All are zero for a breakout room, where what the main room has set stays. The map must not be changed.
 	Features map[string]bool
 	User     token.User

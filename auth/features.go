@@ -71,6 +71,7 @@ func (d *Decision) said(c *token.Claims) {
 	d.Features, d.Group = readableNames(c.Features), readable(c.Group)
 	d.User = token.User{
 		ID: readable(c.User.ID), Name: readable(c.User.Name), Email: readable(c.User.Email), Avatar: readable(c.User.Avatar),
+		HiddenFromRecorder: c.User.HiddenFromRecorder,
 	}
 }
 

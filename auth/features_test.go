@@ -133,7 +133,7 @@ func TestNoFeaturesOfBreakouts(t *testing.T) {
 // says that. What would break the connections of everybody inside is left out.
 func TestUserForPlugins(t *testing.T) {
 	yes := true
-	full := token.User{ID: "u1", Name: "Jürgen \U0001F600", Email: "j@example.com", Avatar: "https://example.com/a?b=c&d", Affiliation: "owner", Moderator: &yes, LobbyBypass: &yes}
+	full := token.User{ID: "u1", Name: "Jürgen \U0001F600", Email: "j@example.com", Avatar: "https://example.com/a?b=c&d", Affiliation: "owner", Moderator: &yes, LobbyBypass: &yes, HiddenFromRecorder: true}
 	p := policy(t)
 	said := func(user token.User, group string) (token.User, string) {
 		d := decided(t, auth.New(p), asking("meet.example.com", mint(t, func(c *token.Claims) { c.User, c.Group = user, group })), noRoom)
@@ -143,7 +143,7 @@ func TestUserForPlugins(t *testing.T) {
 		return d.User, d.Group
 	}
 	user, group := said(full, "team")
-	if want := (token.User{ID: full.ID, Name: full.Name, Email: full.Email, Avatar: full.Avatar}); user != want || group != "team" {
+	if want := (token.User{ID: full.ID, Name: full.Name, Email: full.Email, Avatar: full.Avatar, HiddenFromRecorder: true}); user != want || group != "team" {
 		t.Errorf("got %+v, %q", user, group)
 	}
 	user, group = said(token.User{ID: "u\x02", Name: "a\x1b[2J", Email: strings.Repeat("e", 1025), Avatar: "\ufffe"}, "\x01")

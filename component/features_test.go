@@ -208,10 +208,10 @@ end);
 	has("{}")
 	yes := true
 	p.must("asks", p.asks(room, mint(t, func(c *token.Claims) {
-		c.User = token.User{ID: "u1", Name: "Jürgen <b>&\"'", Email: "j@example.com", Avatar: "https://example.com/a?b&c", Affiliation: "owner", Moderator: &yes}
+		c.User = token.User{ID: "u1", Name: "Jürgen <b>&\"'", Email: "j@example.com", Avatar: "https://example.com/a?b&c", Affiliation: "owner", Moderator: &yes, HiddenFromRecorder: true}
 		c.Group, c.Features = "team", map[string]bool{"recording": false, "flip": true}
 	})), "ready")
-	has(`{"features":{"flip":true,"recording":false},"group":"team","user":{"avatar":"https://example.com/a?b&c","email":"j@example.com","id":"u1","name":"Jürgen <b>&\"'"}}`)
+	has(`{"features":{"flip":true,"recording":false},"group":"team","user":{"avatar":"https://example.com/a?b&c","email":"j@example.com","hidden-from-recorder":"true","id":"u1","name":"Jürgen <b>&\"'"}}`)
 	p.must("asks with another token", p.asks(room, mint(t, func(c *token.Claims) { c.User = token.User{Affiliation: "member"} })), "ready")
 	has("{}")
 }

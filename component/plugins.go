@@ -12,7 +12,13 @@ import (
 // are for usher to give, and mod_token_affiliation would give them as well.
 func forPlugins(session jid.JID, d auth.Decision) *muc.Context {
 	c := &muc.Context{Session: session, Features: d.Features, Group: d.Group}
-	for _, said := range [...][2]string{{"id", d.User.ID}, {"name", d.User.Name}, {"email", d.User.Email}, {"avatar", d.User.Avatar}} {
+	hidden := ""
+	if d.User.HiddenFromRecorder {
+		hidden = "true" // jitsi-meet, Jibri leaves these people out of recordings
+	}
+	for _, said := range [...][2]string{
+		{"id", d.User.ID}, {"name", d.User.Name}, {"email", d.User.Email}, {"avatar", d.User.Avatar}, {"hidden-from-recorder", hidden},
+	} {
 		if said[1] == "" {
 			continue
 		}

@@ -63,6 +63,8 @@ type User struct {
 	Affiliation string // context.user.affiliation; any text. If mapped: owner, admin, member, or empty if it says nothing
 	Moderator   *bool  // context.user.moderator. Nil if the affiliation is mapped
 	LobbyBypass *bool  // context.user.lobby_bypass: whether the person passes the lobby or knocks
+	// HiddenFromRecorder is context.user.hidden-from-recorder. It decides nothing here: Jitsi's clients read it in Jibri.
+	HiddenFromRecorder bool
 }
 
 // Claims returns the token's claims, from the places of the map; ClaimMap{} means Jitsi's places. It fails with ErrClaims if a claim
@@ -97,6 +99,9 @@ func (t *Token) Claims(m ClaimMap) (*Claims, error) {
 	claims.readPlace(m, top, context)
 	claims.readAffiliation(m, top, user)
 	claims.readLabels(m, top, context, user)
+	user.decidesNothing = true
+	hidden := user.boolean("hidden-from-recorder")
+	claims.User.HiddenFromRecorder = hidden != nil && *hidden
 	room := context.in("room")
 	if regex := room.boolean("regex"); regex != nil {
 		claims.RoomRegex = *regex

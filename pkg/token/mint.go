@@ -94,6 +94,8 @@ type (
 		Affiliation string `json:"affiliation,omitempty"`
 		Moderator   *bool  `json:"moderator,omitempty"`
 		LobbyBypass *bool  `json:"lobby_bypass,omitempty"`
+
+		HiddenFromRecorder bool `json:"hidden-from-recorder,omitempty"`
 	}
 	roomJSON struct {
 		Regex bool  `json:"regex,omitempty"`

@@ -137,6 +137,9 @@ func TestClaims(t *testing.T) {
 			Features: map[string]bool{"a": true, "b": true, "c": false},
 		},
 		`{"context":{"user":{},"room":{"regex":false},"features":{}}}`:      {Features: map[string]bool{}},
+		`{"context":{"user":{"hidden-from-recorder":true}}}`:                {User: token.User{HiddenFromRecorder: true}},
+		`{"context":{"user":{"hidden-from-recorder":"true"}}}`:              {User: token.User{HiddenFromRecorder: true}},
+		`{"context":{"user":{"hidden-from-recorder":false}}}`:               {},
 		`{"context":{"user":{"lobby_bypass":true},"room":{"lobby":false}}}`: {User: token.User{LobbyBypass: &yes}, RoomLobby: &no},
 		`{"context":{"user":{"lobby_bypass":false},"room":{"lobby":true}}}`: {User: token.User{LobbyBypass: &no}, RoomLobby: &yes},
 		`{"exp":253402300799,"nbf":253402300799.9}`: {
