@@ -227,6 +227,10 @@ func TestContextComesBack(t *testing.T) {
 	if s := w.session(guest); !s.Features["recording"] || s.Features["livestreaming"] {
 		t.Errorf("made an owner: %+v", s)
 	}
+	w.context(guest, room, `{"features":{"recording":false,"livestreaming":false}}`) // as when somebody comes back from a breakout room
+	if s := w.session(guest); !s.Features["recording"] || s.Features["livestreaming"] {
+		t.Errorf("an owner who asked again: %+v", s)
+	}
 	w.admin(host, `<item jid='`+guest.BareJID()+`' affiliation='member'/>`)
 	if s := w.session(guest); !maps.Equal(s.Features, own) {
 		t.Errorf("an owner no longer: %+v", s)
