@@ -125,7 +125,7 @@ module:hook_global("c2s-session-updated", again); module:hook("muc-set-affiliati
 end, 1000);
 -- This is room:set_affiliation (muc.lib.lua), but that people inside hear nothing about somebody who is outside. Where plugins see an
 -- affiliation that the room does not have (admins of the service, breakout rooms), and for people inside, it is that itself.
-local lists = { owner = "owner", admin = "admin", member = "member", none = false };
+local lists = { owner = "owner", admin = "admin", member = "member", outcast = "outcast", none = false };
 local function set_affiliation(room, actor, who, affiliation)
 	local is, was, data, on = room._affiliations[who], room._affiliation_data[who], module.could and {} or nil, lists[affiliation]; -- data: 13
 	local quiet = on ~= nil and room:get_affiliation(who) == is and room:get_affiliation(actor) == "owner";
