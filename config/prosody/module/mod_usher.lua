@@ -123,12 +123,15 @@ module:hook_global("c2s-session-updated", again); module:hook("muc-set-affiliati
 	if known and giving.room == room.jid and giving.jid == who then is_new = was ~= giving.was or known.n > giving.n; end -- usher knows
 	if known and is_new then tell("affiliation", { jid = who, affiliation = affiliation, by = by }, room); known.n = n; end
 end, 1000);
+local is_admin = module.could and function (who) return module:could(":enter-open-rooms", who); end -- Prosody 13
+	or function (who) return require "core.usermanager".is_admin(who, module.host); end
+if module.could then module:default_permission("prosody:admin", ":enter-open-rooms"); end
 -- This is room:set_affiliation (muc.lib.lua), but that people inside hear nothing about somebody who is outside. Where plugins see an
 -- affiliation that the room does not have (admins of the service, breakout rooms), and for people inside, it is that itself.
 local lists = { owner = "owner", admin = "admin", member = "member", outcast = "outcast", none = false };
 local function set_affiliation(room, actor, who, affiliation)
 	local is, was, data, on = room._affiliations[who], room._affiliation_data[who], module.could and {} or nil, lists[affiliation]; -- data: 13
-	local quiet = on ~= nil and room:get_affiliation(who) == is and room:get_affiliation(actor) == "owner";
+	local quiet = on ~= nil and not is_admin(who) and room:get_affiliation(who) == is and room:get_affiliation(actor) == "owner";
 	for _, o in room:each_occupant(true) do quiet = quiet and o.bare_jid ~= who; end
 	if not quiet then return room:set_affiliation(actor, who, affiliation, nil, data); end
 	if jid.node(who) == jid.node(actor) then return nil, nil, "not-allowed"; end -- as mod_muc_meeting_id.lua has it
@@ -182,9 +185,6 @@ end
 listener, n = connection(), -1; tell("hello", { version = "1" }); listener, n = nil, 0; -- this is not counted
 function module.unload() tell("bye", {}); end
 -- The rest is the gate. Jitsi's breakout rooms say "none", where Prosody says nothing (mod_muc_breakout_rooms.lua, get_affiliation).
-local is_admin = module.could and function (who) return module:could(":enter-open-rooms", who); end -- Prosody 13
-	or function (who) return require "core.usermanager".is_admin(who, module.host); end
-if module.could then module:default_permission("prosody:admin", ":enter-open-rooms"); end
 -- After Jitsi's token_affiliation (-3.5), and before all that decides by affiliation: its lobby (-4), members-only (-5), bans (-10).
 module:hook("muc-occupant-pre-join", function (event)
 	local room, who, own = event.room, event.stanza.attr.from, event.origin.usher;
