@@ -34,6 +34,10 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	defer g.mu.Unlock()
 	gr.answer(err)
 	switch {
+	case gr.state == stateOutcast: // meanwhile, and nothing is left of it
+		rm.drop(gr.Who.String())
+		g.looksAgain(rm) // perhaps the room has ended, too
+		return ErrOutcast
 	case result == ownsRooms:
 		rm.drop(gr.Who.String()) // nothing was given, so nothing is to be taken back
 		return nil

@@ -309,8 +309,14 @@ func (g *Guard) refused(n News) {
 	rm.news++
 	bare := n.Who.Bare().String()
 	gr := rm.live[bare]
-	if gr == nil || gr.Affiliation != n.Affiliation || gr.on(eventRefused) || !gr.state.held() {
-		return // that one has ended, a later one has replaced it, or Grant itself sees that
+	switch {
+	case gr == nil, gr.Affiliation != n.Affiliation: // that one has ended, or a later one has replaced it
+		return
+	case gr.state.asking(): // Grant itself sees that, and is not to be overtaken
+		gr.on(eventWithdraw)
+		return
+	case !gr.state.held():
+		return
 	}
 	switch n.Why {
 	case "outcast", "item-not-found", "not-acceptable": // banned, the room is gone, or an admin of the service: nothing was given

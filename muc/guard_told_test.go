@@ -1,6 +1,7 @@
 package muc
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -231,4 +232,35 @@ func TestGuardToldRefused(t *testing.T) {
 			t.Errorf("the nurse is %s, %d live", l.is(c, nurse), l.live())
 		}
 	})
+}
+
+// Somebody who is banned between usher's give and the end of Grant is told so, and nothing is left of the grant.
+func TestGuardToldBannedMeanwhile(t *testing.T) {
+	for name, end := range map[string]bool{"the room goes on": false, "the room ends": true} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				pass(time.Minute)
+				l.locked(func() {
+					l.afterSend = func() {
+						l.as(romeo, func() { l.affiliate(c, nurse, "outcast", false) })
+						if end {
+							l.as(romeo, func() { l.destroy(c) })
+						}
+					}
+				})
+				if err := l.lets(standup, nurse, "member", time.Time{}); !errors.Is(err, ErrOutcast) {
+					t.Errorf("the nurse is let in: %v", err)
+				}
+				pass(time.Minute)
+				want := 1
+				if end {
+					want = 0
+				}
+				if written := len(l.book.everything()); l.live() != want || !end && l.is(c, nurse) != "outcast" || end && written != 0 {
+					t.Errorf("%d live, want %d, %d written", l.live(), want, written)
+				}
+			})
+		})
+	}
 }

@@ -65,10 +65,12 @@ type service struct {
 	observer       func(c *chat, bare, event string) // what happened to a room, or to somebody's place or affiliation in it
 
 	// prompt has the service take and answer stanzas at once, or after delay.
-	prompt   bool
-	delay    time.Duration
-	iqs      []arrived // all that were taken
-	underway int       // the most that were waited for at a time
+	prompt bool
+	delay  time.Duration
+	iqs    []arrived // all that were taken
+	// afterSend is done once, after usher has sent something for which it does not wait, and before it goes on.
+	afterSend func()
+	underway  int // the most that were waited for at a time
 }
 
 // chat is a room. Its seats are in the order in which they were taken.
@@ -148,10 +150,14 @@ func bareOf(full string) string {
 // Send implements Session.
 func (s *service) Send(r xml.TokenReader) error {
 	s.mu.Lock()
-	err, prompt := s.send(r), s.prompt
+	err, prompt, after := s.send(r), s.prompt, s.afterSend
+	s.afterSend = nil
 	s.mu.Unlock()
 	for prompt && s.serve() {
 		continue
+	}
+	if after != nil {
+		after()
 	}
 	return err
 }
