@@ -3,12 +3,14 @@ package component_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
@@ -71,6 +73,31 @@ func (s scene) sets(item string) {
 func (s scene) promotes(p *person, affiliation string) {
 	s.t.Helper()
 	s.sets("affiliation='" + affiliation + "' jid='" + p.BareJID() + "'")
+}
+
+// Nothing is given to an admin of the service, who owns all rooms. Where usher's module takes what is given, it says so afterwards, and
+// usher forgets that grant.
+func TestNothingGivenToAdmins(t *testing.T) {
+	t.Parallel()
+	s := hostsSetup
+	s.config = moduleTakes(t)
+	g := own.start(t, s)
+	g.eventually("the module takes what is given", func() bool { return g.usher.Told().Takes(service) })
+	g.person("meet.example.com").enters(room, mint(t, nil))
+	gateway := g.account("jigasi", "tape.example.com")
+	gateway.enters(room, "")
+	g.eventually("nothing is written down of the admin", func() bool { return g.count(store.KindGrant, room+" "+gateway.BareJID()) == 0 })
+}
+
+// moduleTakes is the configuration of a server where usher's module takes what usher gives, which is the focus itself.
+func moduleTakes(t *testing.T) string {
+	t.Helper()
+	folder := t.TempDir()
+	if _, err := usherModule.Write(folder); err != nil {
+		t.Fatal(err)
+	}
+	loaded := "modules_enabled = { \"usher\" }\n  usher_component = \"" + domain + "\"\n  muc_room_locking"
+	return fmt.Sprintf("plugin_paths = { %q }\n", folder) + strings.Replace(config, "muc_room_locking", loaded, 1)
 }
 
 // Which moderators count as hosts, so that guests are let in: people of virtual hosts that can have hosts, and people promoted by a

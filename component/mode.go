@@ -99,8 +99,11 @@ func (c *Component) setMode() error {
 
 // news hands on what usher's module told.
 func (c *Component) news(n muc.News) {
-	if before, ok := c.mode.(*beforeJicofo); ok {
-		before.Heard(n)
+	switch m := c.mode.(type) {
+	case *beforeJicofo:
+		m.Heard(n)
+	case *ownFocus:
+		m.News(n)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"testing"
 
 	"github.com/xmpp-usher/usher/component"
-	usherModule "github.com/xmpp-usher/usher/config/prosody/module"
 )
 
 // wire is a TCP connection to the server that keeps what usher writes.
@@ -152,19 +151,15 @@ func (g *gate) roomIsGone(p *person, room string) {
 // People get in either way.
 func TestWhatARoomIsSent(t *testing.T) {
 	t.Parallel()
-	folder := t.TempDir()
-	if _, err := usherModule.Write(folder); err != nil {
-		t.Fatal(err)
-	}
-	given := fmt.Sprintf("plugin_paths = { %q }\n", folder) + strings.Replace(config, "muc_room_locking", "modules_enabled = { \"usher\" }\n  usher_component = \""+domain+"\"\n  muc_room_locking", 1)
+	given := moduleTakes(t)
 	for name, tt := range map[string]struct {
 		config string
 		want   []string // of the first rooms
 	}{
 		"made as they must be, with usher's module": {given, []string{
-			"join form? form give context give context destroy",
-			"join join2 leave2 form? give context give context destroy",
-			"join give context give context destroy",
+			"join form? form give give destroy",
+			"join join2 leave2 form? give give destroy",
+			"join give give destroy",
 		}},
 		"made as they must be": {config, []string{
 			"join form? form set set destroy",
