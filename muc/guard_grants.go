@@ -297,6 +297,7 @@ func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 		if gr.on(eventTake) {
 			gr.taken = make(chan struct{})
 			take = append(take, gr)
+			g.hands(gr)
 		}
 	}
 	g.mu.Unlock()
@@ -311,6 +312,7 @@ func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 
 // take takes back one grant, unless the person is banned: then nothing is left of the grant, and taking it back would lift the ban.
 func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
+	handed := g.tells(rm.jid)
 	isBanned, err := g.strip(ctx, rm.jid, gr.Who)
 	if errors.Is(err, stanza.Error{Condition: stanza.NotAcceptable}) || errors.Is(err, stanza.Error{Condition: stanza.NotAllowed}) {
 		// An admin of the service, see grants.give, or a JID that a plugin protects (mod_muc_meeting_id.lua).
@@ -324,6 +326,9 @@ func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	switch {
 	case err != nil:
 		gr.on(eventNotTaken)
+	case handed && !isBanned && !g.Owner.Told.Takes(rm.jid.Domainpart()): // the module may have gone before it had that
+		gr.on(eventNotTaken)
+		g.hurries(rm)
 	case rm.live[gr.Who.String()] == gr:
 		rm.drop(gr.Who.String())
 	}

@@ -111,7 +111,58 @@ func (g *Guard) endTold(domain string) {
 			g.asksAgain(main)
 		}
 	}
+	if !g.Owner.Told.Takes(domain) {
+		g.takeLost(domain)
+	}
 	g.awaitAll(domain)
+}
+
+// handed is what was handed to the module to be taken back. It does not answer, so that may be lost with the connection.
+type handed struct {
+	room, who jid.JID
+	at        time.Time
+}
+
+// lostWithin is how soon, at most, it shows that something handed to the module is lost: it gives no sign of life.
+const lostWithin = 2 * (aliveEvery + askWithin)
+
+// hands notes that the module is about to be handed a grant to be taken back. The caller holds mu.
+func (g *Guard) hands(gr *grant) {
+	if !g.tells(gr.Room) {
+		return
+	}
+	now := g.Now()
+	old := 0
+	for old < len(g.handed) && now.Sub(g.handed[old].at) > lostWithin {
+		old++
+	}
+	g.handed = append(g.handed[old:], handed{gr.Room, gr.Who, now})
+}
+
+// takeLost takes back once more what was handed to the module of a service, which is gone, a short time ago. The caller holds mu.
+func (g *Guard) takeLost(domain string) {
+	all := g.handed
+	g.handed = nil
+	for _, h := range all {
+		switch {
+		case h.room.Domainpart() != domain:
+			g.handed = append(g.handed, h)
+		case g.Now().Sub(h.at) <= lostWithin:
+			if rm := g.rooms[h.room.String()]; rm != nil && g.takeAgain(rm, h.who.String()) {
+				g.hurries(rm)
+			}
+		}
+	}
+}
+
+// takeAgain notes that somebody still has what the module was to take back, and reports whether there is no later grant. The caller holds
+// mu.
+func (g *Guard) takeAgain(rm *guarded, bare string) bool {
+	if rm.live[bare] != nil || rm.banned[bare] {
+		return false
+	}
+	rm.put(bare, &grant{Grant: Grant{Room: rm.jid, Who: parsed(bare), Affiliation: "member"}, state: stateWithdrawn, ledger: found})
+	return true
 }
 
 // asksAgain has a room looked at at the interval that was told of until now. The caller holds mu.
@@ -310,6 +361,12 @@ func (g *Guard) refused(n News) {
 	bare := n.Who.Bare().String()
 	gr := rm.live[bare]
 	switch {
+	case n.Affiliation == "none":
+		if !nothingGiven(n.Why) && g.takeAgain(rm, bare) {
+			g.Warn(rm.jid, "could not take back an affiliation yet", errors.Join(errRefused, errors.New(n.Why)))
+			g.auditBy(rm, g.Now().Add(g.Interval))
+		}
+		return
 	case gr == nil, gr.Affiliation != n.Affiliation: // that one has ended, or a later one has replaced it
 		return
 	case gr.state.asking(): // Grant itself sees that, and is not to be overtaken
@@ -318,14 +375,23 @@ func (g *Guard) refused(n News) {
 	case !gr.state.held():
 		return
 	}
-	switch n.Why {
-	case "outcast", "item-not-found", "not-acceptable": // banned, the room is gone, or an admin of the service: nothing was given
+	if nothingGiven(n.Why) {
 		rm.drop(bare)
-	default:
-		g.Warn(rm.jid, "could not give "+n.Affiliation+" to "+bare, errors.Join(errRefused, errors.New(n.Why)))
-		gr.on(eventWithdraw)
-		g.hurries(rm)
+		return
 	}
+	g.Warn(rm.jid, "could not give "+n.Affiliation+" to "+bare, errors.Join(errRefused, errors.New(n.Why)))
+	gr.on(eventWithdraw)
+	g.hurries(rm)
+}
+
+// nothingGiven reports whether a room that refuses something so has nothing of usher's: the person is banned, the room is gone, or it is
+// an admin of the service, or an address that a plugin protects (mod_muc_meeting_id.lua).
+func nothingGiven(why string) bool {
+	switch why {
+	case "outcast", "item-not-found", "not-acceptable", "not-allowed":
+		return true
+	}
+	return false
 }
 
 // auditBy has a room audited at a time at the latest, unless that is never. The caller holds mu.

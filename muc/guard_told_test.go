@@ -264,3 +264,36 @@ func TestGuardToldBannedMeanwhile(t *testing.T) {
 		})
 	}
 }
+
+// What is to be taken back is taken back, also if the module goes away before it has that.
+func TestGuardToldTakesLost(t *testing.T) {
+	for name, lose := range map[string]func(l *lookout){
+		"with the connection": func(l *lookout) {
+			l.locked(func() { l.modules[mucDomain].mute = true })
+			pass(soonTaken + time.Second)
+			l.disconnect()
+			l.silences()
+			l.locked(func() { l.cut, l.modules[mucDomain].mute = false, false })
+			l.listensAgain()
+			l.Resume(l.t.(*testing.T).Context(), l.Reset(), jid.MustParse(mucDomain))
+		},
+		"with the module": func(l *lookout) {
+			l.locked(func() { delete(l.modules, mucDomain) })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.comes(standup, nurse, "member")
+				pass(time.Minute)
+				l.goes(c, nurse)
+				synctest.Wait()
+				lose(l)
+				pass(aliveEvery + askWithin + goneAfter)
+				if l.is(c, nurse) != "none" || l.live() != 1 || !l.insideOf(c, romeo) {
+					t.Errorf("the nurse is %s, %d live", l.is(c, nurse), l.live())
+				}
+			})
+		})
+	}
+}
