@@ -221,6 +221,9 @@ func (g *Guard) heardJoined(rm *guarded, n News) {
 
 // heardLeft takes in that somebody has left, perhaps with one of their occupants only. The caller holds mu.
 func (g *Guard) heardLeft(rm *guarded, n News) {
+	if n.Why == "renamed" {
+		return // with the next thing that is told they are inside again, by another nick
+	}
 	if g.isFocus(n.Who) {
 		rm.occupancy.focus = g.Owner.Told.inside(rm.jid, g.Focus.String()) > rankNone
 		return

@@ -297,3 +297,20 @@ func TestGuardToldTakesLost(t *testing.T) {
 		})
 	}
 }
+
+// People who change their nick keep what they have.
+func TestGuardToldRenamed(t *testing.T) {
+	hearing(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		l.comes(standup, nurse, "member")
+		pass(time.Minute)
+		for _, who := range []string{romeo, nurse} {
+			l.locked(func() { l.rename(c, c.inside(who), who+" again") })
+		}
+		pass(time.Minute)
+		if l.is(c, nurse) != "member" || l.is(c, romeo) != "owner" || l.live() != 2 {
+			t.Errorf("the nurse is %s, romeo %s, %d live", l.is(c, nurse), l.is(c, romeo), l.live())
+		}
+		hosts(true)(guardStage{l, c})
+	})
+}

@@ -205,11 +205,14 @@ func (s *service) compare(m *module, r *asTold) {
 	c, by := r.c, s.doer()
 	for _, nick := range slices.Sorted(maps.Keys(r.people)) {
 		if was := r.people[nick]; c.by(was.full) == nil || c.by(was.full).nick != nick {
-			breakouts := ""
+			breakouts, because := "", why(s.out[was.full])
 			if s.partsOf(c) {
 				breakouts = " breakouts='1'"
 			}
-			s.tell(m, "<left room='%s' nick='%s' jid='%s'%s why='%s'%s/>", c.address, nick, was.full, by, why(s.out[was.full]), breakouts)
+			if c.by(was.full) != nil {
+				because = "renamed"
+			}
+			s.tell(m, "<left room='%s' nick='%s' jid='%s'%s why='%s'%s/>", c.address, nick, was.full, by, because, breakouts)
 			delete(r.people, nick)
 		}
 	}
