@@ -322,6 +322,9 @@ func (g *Guard) heardAffiliation(rm *guarded, n News) {
 			rm.drop(bare) // an owner has taken it
 		}
 	}
+	if ours && gr == nil && n.Affiliation != "none" && rm.ruled() {
+		g.strays(rm, n)
+	}
 	switch {
 	case !rm.above(bare, n.Affiliation):
 		delete(rm.roles.made, bare)
@@ -332,6 +335,18 @@ func (g *Guard) heardAffiliation(rm *guarded, n News) {
 	default:
 		g.looksAgain(rm)
 	}
+}
+
+// strays takes in that somebody has what usher gave, although the grant has ended: an owner took an earlier one in that moment, and the
+// room had the later one afterwards. It is a grant again. The caller holds mu.
+func (g *Guard) strays(rm *guarded, n News) {
+	bare := n.Who.String()
+	gr := &grant{Grant: Grant{Room: rm.jid, Who: n.Who, Affiliation: n.Affiliation, At: g.Now()}, state: stateGiven, ledger: found}
+	if g.inside(rm, bare) {
+		gr.on(eventCame)
+	}
+	rm.put(bare, gr)
+	g.auditBy(rm, g.wants(rm))
 }
 
 // heardBan takes in that somebody else than usher has banned somebody, or a whole domain. The caller holds mu.

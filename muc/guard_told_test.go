@@ -314,3 +314,42 @@ func TestGuardToldRenamed(t *testing.T) {
 		hosts(true)(guardStage{l, c})
 	})
 }
+
+// A grant that overtakes an owner's wish to take the earlier one is a grant like any other.
+func TestGuardToldOvertakes(t *testing.T) {
+	for name, end := range map[string]func(l *lookout, c *chat){
+		"and is used": func(l *lookout, c *chat) {
+			l.sits(c, nurse)
+			pass(time.Minute)
+			if l.live() != 2 || l.is(c, nurse) != "member" {
+				t.Errorf("%d live", l.live())
+			}
+			l.goes(c, nurse)
+			pass(soonTaken + time.Second)
+		},
+		"and is not used": func(l *lookout, _ *chat) { pass(joinWithin + auditEvery) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.admits(standup, nurse, "member")
+				l.locked(func() {
+					l.prompt, l.by = false, romeo
+					l.affiliate(c, nurse, "none", false)
+					l.service.tells()
+					l.by = ""
+				})
+				l.admits(standup, nurse, "member")
+				l.locked(func() { l.prompt = true })
+				pass(time.Second)
+				if !l.HasGrant(jid.MustParse(standup), jid.MustParse(nurse)) || l.is(c, nurse) != "member" {
+					t.Errorf("the nurse is %s, %d live", l.is(c, nurse), l.live())
+				}
+				end(l, c)
+				if l.is(c, nurse) != "none" || l.live() != 1 {
+					t.Errorf("the nurse is %s, %d live", l.is(c, nurse), l.live())
+				}
+			})
+		})
+	}
+}
