@@ -56,7 +56,7 @@ import (
 //   - Jicofo authenticated them only after two looks.
 type roles struct {
 	inherited bool            // an earlier process knew the room, and its owners have not been judged yet
-	made      map[string]bool // by bare JID: owners made by a host, or before usher let anybody in
+	made      map[string]bool // by bare JID: owners made by a host, or before usher let anybody in; false for those that somebody else made
 	putBack   map[string]bool // by bare JID: people who were put back, as long as they are inside
 	before    owners          // at the last look
 	warned    bool            // the warning about Jicofo has been given
@@ -110,6 +110,7 @@ func (g *Guard) made(rm *guarded, bare string) (known bool, err error) {
 		return true, nil
 	case g.isFocus(who):
 		return true, g.byJicofo()
+	case rm.rejected(bare): // perhaps who made them has been put back or has gone since
 	case !rm.roles.judged || g.rules(rm, by):
 		return true, nil
 	}
@@ -152,6 +153,20 @@ func (rm *guarded) accept(bare string) {
 		rm.roles.made = make(map[string]bool)
 	}
 	rm.roles.made[bare] = true
+}
+
+// rejects notes that an owner was made by somebody who may not do that. Before the owners have been judged that is not known.
+func (rm *guarded) rejects(bare string) {
+	if rm.roles.judged {
+		rm.accept(bare)
+		rm.roles.made[bare] = false
+	}
+}
+
+// rejected reports whether that was so.
+func (rm *guarded) rejected(bare string) bool {
+	may, made := rm.roles.made[bare]
+	return made && !may
 }
 
 // demote notes that usher makes less than an owner of somebody who may be one. What a host did no longer counts, and they do not
@@ -200,7 +215,7 @@ func (g *Guard) judge(rm *guarded, occupants, list []Item) {
 	notHost := func(_, bare string) bool { return !rm.mayBe(bare, "owner") }
 	now.hosts = maps.Clone(ruling)
 	maps.DeleteFunc(now.hosts, notHost)
-	maps.DeleteFunc(rm.roles.made, func(bare string, _ bool) bool { return inside[bare] == "" && rm.live[bare] == nil })
+	maps.DeleteFunc(rm.roles.made, func(bare string, may bool) bool { return may && inside[bare] == "" && rm.live[bare] == nil })
 	maps.DeleteFunc(rm.roles.putBack, func(bare string, _ bool) bool { return inside[bare] == "" })
 	told := g.tells(rm.jid)
 	stayed, hostless := was.share(now), len(was.hosts) == 0 && len(now.hosts) == 0 && !rm.gaveOwner()

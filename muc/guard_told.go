@@ -333,6 +333,7 @@ func (g *Guard) heardAffiliation(rm *guarded, n News) {
 		rm.accept(bare)
 		g.findHost(rm) // they count as one from now on
 	default:
+		rm.rejects(bare)
 		g.looksAgain(rm)
 	}
 }

@@ -164,6 +164,32 @@ func TestGuardToldWhoMadeOwners(t *testing.T) {
 	}
 }
 
+// Who made an owner counts as what they were then, and not as an admin of the service because they are on no list any more.
+func TestGuardToldMakerGone(t *testing.T) {
+	hearing(t, enforcing, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		l.comes(standup, juliet, "member")
+		l.comes(standup, nurse, "member")
+		pass(time.Minute)
+		l.locked(func() {
+			for _, does := range []struct{ by, who, affiliation string }{
+				{jicofo, juliet, "owner"}, {juliet, nurse, "owner"}, {juliet, "friar@example.com", "owner"}, {juliet, juliet, "none"},
+			} {
+				l.by = does.by
+				l.affiliate(c, does.who, does.affiliation, false)
+				l.service.tells()
+			}
+			l.by = ""
+		})
+		pass(time.Second)
+		l.sits(c, "friar@example.com")
+		pass(time.Second)
+		if n, f := l.is(c, nurse), l.is(c, "friar@example.com"); n != "member" || f != "member" {
+			t.Errorf("the nurse is %s, the friar %s", n, f)
+		}
+	})
+}
+
 // What was missed while nothing was told is made good, and rooms are asked meanwhile.
 func TestGuardToldAgain(t *testing.T) {
 	for name, meanwhile := range map[string]func(l *lookout){
