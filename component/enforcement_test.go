@@ -214,6 +214,7 @@ func TestModuleKeepsOut(t *testing.T) {
 		options:      func(o *component.Options) { o.EnforceRoles = true },
 		policy:       func(p *auth.Policy) { p.Lobby = false },
 	})
+	b.eventually("the module tells", func() bool { return b.usher.Told().Tells(service) })
 	host, guest := b.person("meet.example.com"), b.person("guest.meet.example.com")
 	held := b.waiting(guest, room, "")
 	host.enters(room, mint(t, nil))
