@@ -21,6 +21,8 @@ const (
 	// quietEvery is the interval of looks at a room in which nothing has happened for as long, see pause. It is shorter where Interval
 	// is below five seconds: quietFactor times Interval.
 	quietEvery, quietFactor = time.Minute, 12
+	// lookPause is the time from the end of a look at a room to the next one at the least.
+	lookPause = 20 * time.Millisecond
 	// askWithin is how long a room may take to answer a question that nobody waits for.
 	askWithin = 10 * time.Second
 )
@@ -32,6 +34,7 @@ type schedule struct {
 	hurry       bool      // something is to be taken back
 	again       bool      // everything is to be looked at, because of what was told
 	urgent      bool      // it is in the queue of the urgent rooms
+	looked      time.Time // when the last look ended
 	nextEnforce time.Time // when to make the room what it must be
 	nextAudit   time.Time // when to ask who is inside
 	rightEnds   time.Time // when to ask, too, because a right ends; by the clock of the Options
@@ -74,12 +77,13 @@ func earliest(all ...time.Time) (first time.Time, some bool) {
 	return first, some
 }
 
-// next returns when the next look is due, and whether there is to be one.
+// next returns when the next look is due, and whether there is to be one. Between two looks there is a pause, whatever the reasons for
+// them are.
 func (s *schedule) next() (at time.Time, some bool) {
-	if s.hurry || s.again {
-		return time.Time{}, true
+	if some = s.hurry || s.again; !some {
+		at, some = earliest(s.nextEnforce, s.nextAudit, s.rightEnds, s.hang.next)
 	}
-	return earliest(s.nextEnforce, s.nextAudit, s.rightEnds, s.hang.next)
+	return later(at, s.looked.Add(lookPause)), some
 }
 
 // hangOnHost has the room looked at often because a grant hangs on a host, also if the last look failed. The caller holds mu.
@@ -193,7 +197,7 @@ func (g *Guard) auditPause(rm *guarded) time.Duration {
 
 // reschedule plans the next look after one that ended with err. The caller holds mu.
 func (g *Guard) reschedule(rm *guarded, e errand, err error) {
-	rm.looking = false
+	rm.looking, rm.looked = false, g.Now()
 	if g.isTold(rm) {
 		g.rescheduleTold(rm, e, err)
 		return

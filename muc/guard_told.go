@@ -479,7 +479,10 @@ func (g *Guard) rescheduleTold(rm *guarded, e errand, err error) {
 	default:
 		rm.hang.next = later(rm.hang.hostless.Add(hostAway), now.Add(roomTick))
 	}
-	g.auditInTime(rm)
+	if err == nil {
+		g.auditInTime(rm)
+	}
+	g.file(rm)
 }
 
 func later(a, b time.Time) time.Time {
