@@ -29,10 +29,10 @@ func TestOwnerAsks(t *testing.T) {
 			"get", fmt.Sprintf(admin, `<item affiliation="outcast"></item>`)},
 		"configure": {func(o Owner) error { return o.Configure(t.Context(), room, Configuration{MembersOnly: true}) },
 			"set", `<query xmlns="http://jabber.org/protocol/muc#owner"><x xmlns="jabber:x:data" type="submit">` +
-				`<field type="hidden" var="FORM_TYPE"><value>http://jabber.org/protocol/muc#roomconfig</value></field>` +
-				`<field type="boolean" var="muc#roomconfig_membersonly"><value>true</value></field>` +
-				`<field type="list-single" var="muc#roomconfig_whois"><value>anyone</value></field>` +
-				`<field type="boolean" var="{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"><value>false</value></field></x></query>`},
+				`<field var="FORM_TYPE"><value>http://jabber.org/protocol/muc#roomconfig</value></field>` +
+				`<field var="muc#roomconfig_membersonly"><value>true</value></field>` +
+				`<field var="muc#roomconfig_whois"><value>anyone</value></field>` +
+				`<field var="{http://prosody.im/protocol/muc}roomconfig_allowmemberinvites"><value>false</value></field></x></query>`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := &script{answer: "<query/>"}
