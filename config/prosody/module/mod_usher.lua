@@ -131,9 +131,9 @@ if module.could then module:default_permission("prosody:admin", ":enter-open-roo
 local lists = { owner = "owner", admin = "admin", member = "member", outcast = "outcast", none = false };
 local function set_affiliation(room, actor, who, affiliation)
 	local is, was, data, on = room._affiliations[who], room._affiliation_data[who], module.could and {} or nil, lists[affiliation]; -- data: 13
-	local quiet = on ~= nil and not is_admin(who) and room:get_affiliation(who) == is and room:get_affiliation(actor) == "owner";
+	local quiet = on ~= nil and (on == "owner" or not is_admin(who)) and room:get_affiliation(who) == is;
 	for _, o in room:each_occupant(true) do quiet = quiet and o.bare_jid ~= who; end
-	if not quiet then return room:set_affiliation(actor, who, affiliation, nil, data); end
+	if not quiet or room:get_affiliation(actor) ~= "owner" then return room:set_affiliation(actor, who, affiliation, nil, data); end
 	if jid.node(who) == jid.node(actor) then return nil, nil, "not-allowed"; end -- as mod_muc_meeting_id.lua has it
 	local change = { room = room, actor = actor, jid = who, affiliation = affiliation, previous_affiliation = is or "none",
 		data = data, previous_data = was };
