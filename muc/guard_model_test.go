@@ -176,6 +176,7 @@ func (w *guardWorld) admit(t *rapid.T) {
 	switch {
 	case errors.Is(err, ErrUnwritten) && w.book.err != nil, w.cut && err != nil:
 		w.Withdraw(jid.MustParse(room), jid.MustParse(who)) // as the component does
+	case w.cut: // a grant goes on its way all the same where the module takes it, and what the room is now is not heard
 	case banned:
 		if !errors.Is(err, ErrOutcast) && !errors.Is(err, ErrAbsent) {
 			t.Fatalf("%s is banned from %s and told %v", who, room, err)

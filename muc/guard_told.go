@@ -293,6 +293,7 @@ func (g *Guard) findHost(rm *guarded) {
 	rm.occupancy.host = g.hostIn(rm, moderators)
 	holder := g.holder(rm)
 	host := g.hereOrBreakout(holder, occupancy.hosted)
+	g.meets(holder.jid, &holder.told)
 	g.seesHost(holder, host, g.Now())
 	switch {
 	case host:
