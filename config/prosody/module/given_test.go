@@ -134,7 +134,7 @@ func (tw *twin) give(rt *rapid.T, who, to string) {
 	if rapid.IntRange(0, 3).Draw(rt, "wrong") == 0 {
 		was = "admin"
 	}
-	tw.granted = who != focus // an admin of the service, whose owner the list lacks: that is announced as by Prosody itself
+	tw.granted = who != focus // owner is announced for an admin of the service, as Prosody itself does
 	tw.e.give(who, to, was, "", "")
 	raw := cmp.Or(tw.mirror[who], "none")
 	isOut := raw == "outcast" || raw == "none" && strings.HasSuffix(who, "@elsewhere.example") && tw.mirror["elsewhere.example"] == "outcast"
