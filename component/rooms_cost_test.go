@@ -21,6 +21,7 @@ import (
 type wire struct {
 	l    net.Listener
 	mu   sync.Mutex
+	at   string // the server
 	sent bytes.Buffer
 }
 
@@ -32,8 +33,11 @@ func tapped(t *testing.T, s setup) (*wire, setup) {
 		t.Fatal(err)
 	}
 	w := &wire{l: l}
-	var to string
-	s.options = func(o *component.Options) { to, o.Server = o.Server, l.Addr().String() }
+	s.options = func(o *component.Options) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.at, o.Server = o.Server, l.Addr().String()
+	}
 	done := make(chan struct{})
 	t.Cleanup(func() { l.Close(); <-done })
 	go func() {
@@ -43,6 +47,9 @@ func tapped(t *testing.T, s setup) (*wire, setup) {
 			if err != nil {
 				return
 			}
+			w.mu.Lock()
+			to := w.at
+			w.mu.Unlock()
 			w.carries(from, to)
 		}
 	}()

@@ -120,7 +120,10 @@ func (g *Guard) forgetPerson(rm *guarded, bare string) {
 // End destroys the room; people inside read the reason. It returns nil, too, if there is no such room. Jitsi's plugin then destroys
 // the room's breakout rooms.
 func (g *Guard) End(ctx context.Context, j jid.JID, reason string) error {
-	if err := g.Owner.End(ctx, j, reason); err != nil && !Absent(err) {
+	g.endsBecause(j, reason) // the end may be told before the answer comes
+	err := g.Owner.End(ctx, j, reason)
+	if err != nil && !Absent(err) {
+		g.endsBecause(j, "")
 		return err
 	}
 	g.mu.Lock()
@@ -130,6 +133,15 @@ func (g *Guard) End(ctx context.Context, j jid.JID, reason string) error {
 		g.gone(rm)
 	}
 	return nil
+}
+
+// endsBecause notes why usher ends a room.
+func (g *Guard) endsBecause(j jid.JID, why string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if rm := g.rooms[j.String()]; rm != nil {
+		rm.told.why = why
+	}
 }
 
 // Say sends nothing and reports that: Guard has no occupant that could speak.
