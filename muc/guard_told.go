@@ -94,6 +94,10 @@ func (g *Guard) beginTold(domain string) {
 			rm.roles.judged, rm.compared = false, false
 			soon := g.Now().Add(rand.N(g.Interval))
 			rm.nextEnforce, rm.nextAudit = soon, soon
+			if rm.looking { // what that look asked may be out of date, and its end plans the next one
+				rm.news++
+				rm.again = true
+			}
 			g.file(rm)
 		}
 	}
