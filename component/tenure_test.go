@@ -211,7 +211,8 @@ func newTenure() *tenure {
 // holds reports whether the tenure is held; in an admission it may be frozen before it can tell.
 func (t *tenure) holds() bool {
 	held := t.held.Load()
-	if !strings.Contains(string(debug.Stack()), "(*Component).admit(") { // pings, for example, ask as well
+	stack := string(debug.Stack())
+	if !strings.Contains(stack, "(*Component).admit(") && !strings.Contains(stack, "(*ledger).begin") { // pings, for example, ask as well
 		return held
 	}
 	t.mu.Lock()

@@ -95,7 +95,8 @@ func TestGuardCost(t *testing.T) {
 		l.forgetAsked()
 		pass(10 * time.Minute)
 		forms, audits, all := l.asked("", "settings"), l.asked("", "moderator"), l.asked("", "")
-		if forms < 10 || forms > 14 || audits < 10 || audits > 13 || all != forms+3*audits {
+		if forms < 10 || forms > 18 || audits < 10 || audits > 18 || // the pauses grow from a random one
+			all != forms+3*audits {
 			t.Errorf("%d forms and %d audits in ten quiet minutes, of %d IQs", forms, audits, all)
 		}
 		l.forgetAsked()
