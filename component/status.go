@@ -3,7 +3,6 @@ package component
 import (
 	"context"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -50,7 +49,6 @@ func (c *Component) Status() Status {
 	c.held.mu.Unlock()
 	s.Grants = c.ledger.count()
 	s.Modules = slices.DeleteFunc(c.told.Services(), func(m muc.ToldStatus) bool { return c.o.MembersOnly && !m.Takes })
-	slices.SortFunc(s.Modules, func(a, b muc.ToldStatus) int { return strings.Compare(a.Domain, b.Domain) })
 	c.watch.status(&s)
 	if before, ok := c.mode.(*beforeJicofo); ok {
 		s.Behind, s.Jicofo = "jicofo", before.relay.status()
