@@ -28,6 +28,8 @@ type mode interface {
 	conferenceRooms
 	// Remove puts somebody out of a room, with a reason that they read. See muc.Rooms and muc.Guard.
 	Remove(ctx context.Context, room, who jid.JID, reason string) error
+	// News takes in what usher's module told. It is a muc.ToldOptions.News.
+	News(muc.News)
 	// hears takes in a presence or message, and returns the fault that remains: the stanza's own, or what went wrong.
 	hears(e *envelope) error
 	// passesTo returns the way to Jicofo if an IQ with this payload is to be passed on, else nil.
@@ -53,7 +55,7 @@ func (c *Component) setMode() error {
 		return err
 	}
 	c.told = muc.NewTold(muc.ToldOptions{
-		Session: c, From: owner.JID, Mirror: !c.o.Jicofo.Equal(jid.JID{}), News: c.news, Warn: c.warn,
+		Session: c, From: owner.JID, Mirror: !c.o.Jicofo.Equal(jid.JID{}), News: func(n muc.News) { c.mode.News(n) }, Warn: c.warn,
 		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
 	})
 	c.told.Use(c.policy.Load().telling())
@@ -95,16 +97,6 @@ func (c *Component) setMode() error {
 	before, err := c.newBeforeJicofo(options, r)
 	c.mode, c.conferences.rooms = before, before
 	return err
-}
-
-// news hands on what usher's module told.
-func (c *Component) news(n muc.News) {
-	switch m := c.mode.(type) {
-	case *beforeJicofo:
-		m.Heard(n)
-	case *ownFocus:
-		m.News(n)
-	}
 }
 
 // listens has the probes hear what is sent to them.

@@ -460,7 +460,7 @@ func (l *lookout) loads() {
 		g := l.guard
 		l.mu.Unlock()
 		if g.Owner.Told != nil {
-			g.Heard(n)
+			g.News(n)
 		}
 	}}, toldDomains...)
 	l.silences()

@@ -18,9 +18,6 @@ import (
 // A grant is given by one message. It is taken back when its holder leaves, unless they may be on the way to a breakout room or
 // back. When a service falls silent, all its rooms are looked at as any other.
 
-// rankModerator is the highest role.
-const rankModerator = rankVisitor + 2
-
 // soonTaken is the time after which a grant is taken back of somebody who has left. If everybody leaves, the room ends meanwhile, and
 // nothing has to be sent. What is taken back counts no more for usher from the beginning.
 const soonTaken = time.Second
@@ -41,8 +38,8 @@ func (g *Guard) isTold(rm *guarded) bool {
 	return true
 }
 
-// Heard takes in what usher's module told, in order, after the mirror has changed. It does not wait for anything.
-func (g *Guard) Heard(n News) {
+// News takes in what usher's module told, in order, after the mirror has changed. It does not wait for anything.
+func (g *Guard) News(n News) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	switch n.Kind {
@@ -566,18 +563,4 @@ func (t *Told) all(domain string, c Configuration, such func(full string) bool) 
 		}
 	}
 	return rooms
-}
-
-// of does something with the mirror of a room, if there is one.
-func (t *Told) of(room jid.JID, do func(*mirrored)) {
-	if t == nil {
-		return
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if s := t.tellers[room.Domainpart()]; s != nil {
-		if rm := s.rooms[room.Localpart()]; rm != nil {
-			do(rm)
-		}
-	}
 }

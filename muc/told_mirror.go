@@ -353,37 +353,52 @@ func (t *Told) MadeBy(room jid.JID, bare string) (by string, known bool) {
 
 // sent has the next question go to the room itself, because something was sent to it without waiting for the answer, or none came in time.
 func (t *Told) sent(room jid.JID) {
-	if t == nil {
-		return
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if s := t.tellers[room.Domainpart()]; s != nil && s.rooms[room.Localpart()] != nil {
-		s.rooms[room.Localpart()].unsettled++
-	}
+	t.change(room, func(rm *mirrored) { rm.unsettled++ })
 }
 
 // asks begins a question to a room. settled is called when the room has answered: all that was sent before the question has been told by then.
 func (t *Told) asks(room jid.JID) (settled func()) {
-	count := func(change func(*mirrored)) {
-		if t == nil {
-			return
-		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if s := t.tellers[room.Domainpart()]; s != nil && s.rooms[room.Localpart()] != nil {
-			change(s.rooms[room.Localpart()])
-		}
-	}
 	var before uint32
-	count(func(rm *mirrored) { before = rm.unsettled })
+	t.of(room, func(rm *mirrored) { before = rm.unsettled })
 	return func() {
-		count(func(rm *mirrored) {
+		t.change(room, func(rm *mirrored) {
 			if rm.unsettled == before {
 				rm.unsettled = 0
 			}
 		})
 	}
+}
+
+// of does something with the mirror of a room, if there is one, and changes nothing.
+func (t *Told) of(room jid.JID, do func(*mirrored)) {
+	if t == nil {
+		return
+	}
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if rm := t.mirror(room); rm != nil {
+		do(rm)
+	}
+}
+
+// change changes the mirror of a room, if there is one.
+func (t *Told) change(room jid.JID, by func(*mirrored)) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if rm := t.mirror(room); rm != nil {
+		by(rm)
+	}
+}
+
+// mirror returns the mirror of a room, whether it can answer or not; nil if there is none. The caller holds mu.
+func (t *Told) mirror(room jid.JID) *mirrored {
+	if s := t.tellers[room.Domainpart()]; s != nil {
+		return s.rooms[room.Localpart()]
+	}
+	return nil
 }
 
 // cutBare returns the bare JID of a JID as the server wrote it.

@@ -61,6 +61,8 @@ const (
 	rankAdmin
 	rankOwner
 	rankVisitor
+	rankParticipant
+	rankModerator
 )
 
 func (r rank) String() string { return rankNames[r] }
