@@ -209,7 +209,7 @@ func (c *Component) Use(a *auth.Authorizer, services []jid.JID) {
 // telling returns the services that usher's module may be on.
 func (p *policy) telling() []jid.JID {
 	all := slices.Clone(p.services)
-	if p.Authorizer != nil && p.HasBreakouts() {
+	if p.HasBreakouts() {
 		if b, err := jid.Parse(p.BreakoutService()); err == nil {
 			all = append(all, b)
 		}
@@ -383,7 +383,7 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 		run(q.work)
 	}
 	run(func() { q.tend(run) })
-	run(func() { c.told.Listen(own, c.policy.Load().telling()) })
+	run(func() { c.told.Listen(own) })
 	run(func() { c.mode.Run(own) })
 	run(func() { c.mode.Resume(own, rooms, c.policy.Load().services...) })
 	run(func() { c.expire(own) })

@@ -490,7 +490,7 @@ func TestAdmissionIsNotOwed(t *testing.T) {
 
 // A panic in a request is answered, counted and logged, and ends nothing else.
 func TestPanic(t *testing.T) {
-	s := newServer(t, func(c *Component) { c.Use(nil, nil); c.mode.(*ownFocus).Rooms = muc.NewRooms(muc.Options{}) })
+	s := newServer(t, func(c *Component) { c.policy.Store(&policy{}); c.mode.(*ownFocus).Rooms = muc.NewRooms(muc.Options{}) })
 	l := s.connect()
 	l.send(fmt.Sprintf(theRequest, "1"))
 	if got := l.iq("error"); element.Attr(got, "id") != "1" {

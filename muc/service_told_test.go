@@ -80,7 +80,8 @@ func (s *service) listens(domains ...string) (disconnect func()) {
 	s.stirred = stirred
 	s.mu.Unlock()
 	var running sync.WaitGroup
-	running.Go(func() { s.told.Listen(ctx, services) })
+	s.told.Use(services)
+	running.Go(func() { s.told.Listen(ctx) })
 	running.Go(func() {
 		for {
 			select {

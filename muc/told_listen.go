@@ -42,22 +42,16 @@ func (t *Told) Use(services []jid.JID) {
 	}
 }
 
-// Listen keeps the mirrors of services whole until ctx ends, which lasts as long as the connection. It asks the module of each to tell, and for
-// a sign of life, and asks anew after a gap. Before the next connection [Told.Reset] must be called.
-func (t *Told) Listen(ctx context.Context, services []jid.JID) {
+// Listen keeps the mirrors of the services that Use names whole until ctx ends, which lasts as long as the connection. It asks the module
+// of each to tell, and for a sign of life, and asks anew after a gap. Before the next connection [Told.Reset] must be called.
+func (t *Told) Listen(ctx context.Context) {
 	if t == nil {
 		return
 	}
-	t.Use(services)
 	var attending sync.WaitGroup
 	defer attending.Wait()
 	ends := make(map[string]context.CancelFunc)
 	for ctx.Err() == nil {
-		select {
-		case <-t.changed:
-		case <-ctx.Done():
-			return
-		}
 		keep := make(map[string]bool)
 		for _, s := range t.wants() {
 			domain := s.jid.Domainpart()
@@ -74,6 +68,10 @@ func (t *Told) Listen(ctx context.Context, services []jid.JID) {
 				delete(ends, s.jid.Domainpart())
 			}
 			t.drop(s)
+		}
+		select {
+		case <-t.changed:
+		case <-ctx.Done():
 		}
 	}
 }

@@ -59,7 +59,8 @@ func (l *loaded) listens(t *testing.T, services ...string) {
 		all = append(all, jid.MustParse(s))
 	}
 	var running sync.WaitGroup
-	running.Go(func() { l.told.Listen(ctx, all) })
+	l.told.Use(all)
+	running.Go(func() { l.told.Listen(ctx) })
 	t.Cleanup(func() { end(); running.Wait() })
 	synctest.Wait()
 }

@@ -83,7 +83,8 @@ func (x *examination) tells(ctx context.Context, service jid.JID) bool {
 	default:
 	}
 	var g errgroup.Group
-	g.Go(func() error { told.Listen(ctx, []jid.JID{service}); return nil })
+	told.Use([]jid.JID{service})
+	g.Go(func() error { told.Listen(ctx); return nil })
 	var all bool
 	select {
 	case <-x.conn.tells:
