@@ -29,7 +29,8 @@ func TestGuardQuiet(t *testing.T) {
 			}
 		}},
 		"changed": {every: interval, again: true, stir: func(_ *testing.T, l *lookout, c *chat) {
-			for l.locked(func() { l.configure(c, false) }); !c.membersOnly; {
+			l.locked(func() { l.configure(c, false) })
+			for mended := false; !mended; l.locked(func() { mended = c.membersOnly }) {
 				pass(10 * time.Millisecond)
 			}
 		}},
