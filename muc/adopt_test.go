@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -82,6 +83,37 @@ func TestGuardAdopts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A room of which the first question gets no answer is looked through at a later look, once it is known what it is.
+func TestGuardAdoptsAfterFailure(t *testing.T) {
+	var session failing
+	lookOut(t, func(o *GuardOptions) {
+		session.Session = o.Owner.Session
+		o.Owner.Session = &session
+	}, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, juliet, "owner")
+		l.affiliations(c, map[string]string{eve: "member"})
+		session.next.Store(true)
+		l.forgets()
+		pass(goneAfter)
+		if session.next.Load() || l.is(c, eve) != "none" || l.is(c, juliet) != "owner" {
+			t.Errorf("a question failed: %t; %s outside is %s, the host inside %s", !session.next.Load(), eve, l.is(c, eve), l.is(c, juliet))
+		}
+	})
+}
+
+// failing is a Session with which the next question to a room may fail.
+type failing struct {
+	Session
+	next atomic.Bool
+}
+
+func (f *failing) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	if iq.To.Localpart() != "" && f.next.Swap(false) {
+		return errCut
+	}
+	return f.Session.IQ(ctx, iq, payload, v)
 }
 
 // People in a breakout room, or on the way there, keep what they have in the main room of an earlier process.

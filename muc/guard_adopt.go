@@ -39,6 +39,9 @@ func (g *Guard) search(ctx context.Context, j jid.JID) (rights []Item, since tim
 
 // claimRights takes in what a search found. The caller holds mu.
 func (g *Guard) claimRights(rm *guarded, f findings) {
+	if rm.lasts == lastingUnknown {
+		return // the question what it is failed; the next look asks and searches again
+	}
 	since := f.since
 	rm.searched = true
 	if rm.altered && !ownerAmong(f.rights, g.isFocus) {
