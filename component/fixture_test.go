@@ -75,12 +75,13 @@ type clock struct {
 func (c *clock) now() time.Time {
 	at := time.Now()
 	if stopped := c.stopped.Load(); stopped != nil {
-		at = *stopped
+		at = stopped.Add(at.Sub(*stopped) / 100)
 	}
 	return at.Add(time.Duration(c.ahead.Load()))
 }
 
-// stands stops the clock: from here on only forward moves it.
+// stands all but stops the clock: from here on nothing becomes due unless forward moves it, but for pauses of some milliseconds, after
+// which usher does again at once what has failed.
 func (c *clock) stands() {
 	now := time.Now()
 	c.stopped.Store(&now)
