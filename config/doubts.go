@@ -35,6 +35,7 @@ func (c *Config) doubts(e *existing, p *prosody.Configuration) []Finding {
 	}
 	d.own()
 	d.features()
+	d.messages()
 	return d.findings
 }
 

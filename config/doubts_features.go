@@ -88,6 +88,30 @@ func (d *doubts) unfiltered(key, feature, filter string) {
 	}
 }
 
+// messages finds a limit of messages that somebody with a token is to lift, and nobody does: Jitsi's plugin looks for the token of the
+// connection (mod_muc_limit_messages.lua), and jitsi-anonymous leaves none in the session (mod_auth_jitsi-anonymous.lua).
+func (d *doubts) messages() {
+	const option = "muc_limit_messages_check_token"
+	bare := slices.IndexFunc(d.c.VHosts, func(v VHost) bool {
+		s := d.p.Host(v.Domain.String())
+		if !isVHost(s) || !d.c.TakesTokens(v) {
+			return false
+		}
+		provider, _, _ := authentication(s)
+		return provider == ProviderJitsi
+	})
+	for _, m := range d.c.mucs() {
+		s := d.p.Host(m.service.String())
+		if bare < 0 || m.annex || !isMUC(s) || !loads(s, "muc_limit_messages") {
+			continue
+		}
+		if lifts, at, _, _ := s.Bool(option); lifts {
+			d.find(Hint, at, "", "%s: %s finds no token in sessions of %s, because authentication = %q leaves none there, so people with a token do not "+
+				"lift the limit. With usher config prosody --authentication %s they do", s.Name, option, d.c.VHosts[bare].Domain, ProviderJitsi, ProviderToken)
+		}
+	}
+}
+
 // loads reports whether a host loads a module.
 func loads(s *prosody.Section, name string) bool {
 	return slices.ContainsFunc(s.Modules(), func(m prosody.Module) bool { return m.Name == name })

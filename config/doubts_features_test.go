@@ -73,3 +73,38 @@ func TestFeaturesNotEnforced(t *testing.T) {
 		})
 	}
 }
+
+// TestLimitNobodyLifts checks that usher says where Jitsi's limit of messages looks for a token that no session has.
+func TestLimitNobodyLifts(t *testing.T) {
+	const (
+		limited = "  modules_enabled = { \"muc_limit_messages\" }\n  muc_limit_messages_count = 10\n"
+		lifted  = limited + "  muc_limit_messages_check_token = true\n"
+		hint    = "conference.meet.example.com: muc_limit_messages_check_token finds no token in sessions of meet.example.com, "
+	)
+	people := func(provider string) string { return strings.Replace(tokensOf, `"token"`, `"`+provider+`"`, 1) }
+	for name, test := range map[string]struct {
+		prosody string
+		said    bool
+	}{
+		"no token in sessions": {people("jitsi-anonymous") + roomsOf + lifted, true},
+		"for all hosts":        {"muc_limit_messages_check_token = true\n" + people("jitsi-anonymous") + roomsOf + limited, true},
+		"by the provider":      {people("token") + roomsOf + lifted, false},
+		"nobody lifts it":      {people("jitsi-anonymous") + roomsOf + limited, false},
+		"not loaded":           {people("jitsi-anonymous") + roomsOf + "  muc_limit_messages_check_token = true\n", false},
+		"of another service":   {people("jitsi-anonymous") + roomsOf + "Component \"visitors.meet.example.com\" \"muc\"\n" + lifted, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inFolder(t, "usher.yaml", doubtful("conference.meet.example.com", ""), "prosody.cfg.lua", test.prosody)
+			findings, err := load(t, "usher.yaml").Doubts(config.Lines{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			said := slices.ContainsFunc(findings, func(f config.Finding) bool {
+				return f.Level == config.Hint && strings.HasPrefix(f.Text, hint) && strings.HasPrefix(f.Source, "prosody prosody.cfg.lua:")
+			})
+			if said != test.said {
+				t.Errorf("said: %t, want %t:\n%+v", said, test.said, findings)
+			}
+		})
+	}
+}
