@@ -210,7 +210,7 @@ func (who *visitor) comes(ctx context.Context, v *venue, room string) (request, 
 
 // start starts the two servers.
 func (s occasion) start(b *testing.B) (floor, usher *venue) {
-	if _, err := cpuTime(os.Getpid()); err != nil {
+	if _, err := prosodytest.CPUTime(os.Getpid()); err != nil {
 		b.Skip(err)
 	}
 	focus := benchmarked{Relay: s.relay, Module: true, RS256: s.rs256}
@@ -264,13 +264,13 @@ const (
 )
 
 // row prints a row of the table that "make bench" shows.
-func row(b *testing.B, figure string, measured float64, unit string, side limit, target float64) {
-	b.Helper()
+func row(t testing.TB, figure string, measured float64, unit string, side limit, target float64) {
+	t.Helper()
 	verdict := "ok"
 	if side == atLeast && measured < target || side == atMost && measured > target {
 		verdict = "short"
 	}
-	b.Logf("\n| %-70s | %9.2f %-5s | %-12s | %s", figure, measured, unit, fmt.Sprintf("%s %g %s", side, target, unit), verdict)
+	t.Logf("\n| %-70s | %9.2f %-5s | %-12s | %s", figure, measured, unit, fmt.Sprintf("%s %g %s", side, target, unit), verdict)
 }
 
 // report prints the figures, as a table for people and as metrics for programs, and returns the two that are in the table of the README.
@@ -278,7 +278,7 @@ func report(b *testing.B, floor, usher *venue) (ratio, perJoin float64) {
 	b.ReportMetric(0, "ns/op") // of a round, which means nothing
 	var table strings.Builder
 	fmt.Fprintf(&table, "Prosody %s, %d rounds of %d joins\n", usher.Version(), len(usher.turns), joinsPerTurn)
-	fmt.Fprintf(&table, "%17s%16s%24s%20s\n", "joins/s", "", "Prosody cs/join", "focus cs/join")
+	fmt.Fprintf(&table, "%17s%16s%24s%20s\n", "joins/s", "", "Prosody ms/join", "focus ms/join")
 	fmt.Fprintf(&table, "%-8s%8s%8s%8s%12s%8s%12s%8s\n", "", "floor", "usher", "ratio", "floor", "usher", "floor", "usher")
 	for _, part := range []struct {
 		name   string
@@ -305,9 +305,9 @@ func report(b *testing.B, floor, usher *venue) (ratio, perJoin float64) {
 			b.ReportMetric(median(f), part.name+"-floor-joins/s")
 			b.ReportMetric(median(u), part.name+"-usher-joins/s")
 			b.ReportMetric(median(ratios), part.name+"-ratio")
-			b.ReportMetric(fp, part.name+"-floor-prosody-cs/join")
-			b.ReportMetric(up, part.name+"-usher-prosody-cs/join")
-			b.ReportMetric(uf, part.name+"-usher-cs/join")
+			b.ReportMetric(fp, part.name+"-floor-prosody-ms/join")
+			b.ReportMetric(up, part.name+"-usher-prosody-ms/join")
+			b.ReportMetric(uf, part.name+"-usher-ms/join")
 		}
 	}
 	b.Log(strings.TrimSuffix(table.String(), "\n"))
@@ -319,7 +319,6 @@ type venue struct {
 	name string
 	occasion
 	*prosodytest.Server
-	prosody int                 // process id
 	focus   *process            // nil for Prosody's own
 	jicofo  *prosodytest.Jicofo // nil without one
 	control *prosodytest.Client
@@ -369,7 +368,6 @@ func startVenue(b *testing.B, v venue, server prosodytest.Options, jicofo *proso
 	b.Helper()
 	server.LogLevel = "error"
 	v.Server = prosodytest.Start(b, server)
-	v.prosody = pidOf(b, v.Server)
 	if jicofo != nil {
 		v.jicofo = v.Jicofo(b, *jicofo)
 	}
@@ -378,20 +376,6 @@ func startVenue(b *testing.B, v venue, server prosodytest.Options, jicofo *proso
 	}
 	v.control = v.Client(b, prosodytest.ClientOptions{Host: "meet.example.com"})
 	return &v
-}
-
-// pidOf is the process id of Prosody.
-func pidOf(b *testing.B, s *prosodytest.Server) int {
-	b.Helper()
-	content, err := os.ReadFile(filepath.Join(s.Dir, "prosody.pid"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(content)))
-	if err != nil {
-		b.Fatal(err)
-	}
-	return pid
 }
 
 // visitor is one person on the way into a room and out again.
@@ -491,8 +475,8 @@ func (v *venue) done(ctx context.Context, left bool) error {
 
 // used is the CPU time that Prosody and the focus have used so far.
 func (v *venue) used() (c cost, err error) {
-	if c.prosody, err = cpuTime(v.prosody); err == nil && v.focus != nil {
-		c.focus, err = cpuTime(v.focus.pid)
+	if c.prosody, err = prosodytest.CPUTime(v.PID()); err == nil && v.focus != nil {
+		c.focus, err = prosodytest.CPUTime(v.focus.pid)
 	}
 	return c, err
 }
@@ -525,23 +509,6 @@ func (v *venue) measure(ctx context.Context, rooms map[string][]*visitor, left b
 	wall := time.Since(began)
 	after, err := v.used()
 	return cost{wall, after.prosody - before.prosody, after.focus - before.focus}, err
-}
-
-// cpuTime returns the CPU time that a process has used, in user and kernel mode (proc_pid_stat(5): utime, stime). The kernel's
-// unit there is a hundredth of a second on all platforms that Go knows.
-func cpuTime(pid int) (time.Duration, error) {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, err
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ") // behind the name of the program
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, stat)
-	}
-	user, uerr := strconv.Atoi(fields[11])
-	system, serr := strconv.Atoi(fields[12])
-	return time.Duration(user+system) * 10 * time.Millisecond, cmp.Or(uerr, serr)
 }
 
 // A focus runs in a process of its own, so that its CPU time is not that of the clients: this program once more, told

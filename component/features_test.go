@@ -2,7 +2,9 @@ package component_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/xmpp-usher/usher/auth"
@@ -26,6 +28,46 @@ func layouts(t *testing.T) map[string]setup {
 		"module, by token":       {JitsiOptions: keptOutByModule(t, byToken)},
 		"by token, members-only": {JitsiOptions: byToken},
 	}
+}
+
+// A token is verified once, by usher. Jitsi's provider, where it is kept, verifies it once more, in Lua.
+func TestVerifications(t *testing.T) {
+	t.Parallel()
+	const people = 5
+	for name, s := range layouts(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			counted := &countedKeys{}
+			s.policy = func(p *auth.Policy) {
+				issuer := &p.VHosts["meet.example.com"].Issuers[0]
+				counted.KeySource, issuer.Keys = issuer.Keys, counted
+			}
+			g := relay.start(t, s)
+			for n := range people {
+				tok := mint(t, func(c *token.Claims) { c.ID = fmt.Sprint("token ", n) })
+				g.shower("meet.example.com", tok).enters(room, tok)
+			}
+			byUsher, byProvider, kept := int(counted.asked.Load()), strings.Count(g.Log(), "verifies a token"), 0
+			if s.Auth == "token" {
+				kept = 1
+			}
+			if byUsher != people || byProvider != kept*people {
+				t.Errorf("%d people: usher verified %d tokens, the provider %d", people, byUsher, byProvider)
+			}
+			row(t, fmt.Sprintf("verifications of a token a join, %s (%s)", s.Auth, name), float64(byUsher+byProvider)/people, "", atMost, float64(1+kept))
+		})
+	}
+}
+
+// countedKeys counts how often it is asked for keys: once for each token that is verified.
+type countedKeys struct {
+	auth.KeySource
+	asked atomic.Int64
+}
+
+func (k *countedKeys) Keys(ctx context.Context, kid string) ([]auth.Key, error) {
+	k.asked.Add(1)
+	return k.KeySource.Keys(ctx, kid)
 }
 
 // shower is a client that connects with a token, as Jitsi's does.

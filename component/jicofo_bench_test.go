@@ -19,9 +19,8 @@ import (
 // install is a server with a Jicofo, usher before it in a process of its own, and the folk.
 type install struct {
 	*prosodytest.Server
-	prosody int // process id
-	usher   *process
-	jicofo  *prosodytest.Jicofo
+	usher  *process
+	jicofo *prosodytest.Jicofo
 	passes
 	folk *prosodytest.Client
 
@@ -58,13 +57,12 @@ func startInstall(b *testing.B) *install {
 // startInstallWith starts one with that usher, which connects to an address of the server or of something before it.
 func startInstallWith(b *testing.B, o prosodytest.JitsiOptions, f benchmarked, at func(*prosodytest.Server) string) *install {
 	b.Helper()
-	if _, err := cpuTime(os.Getpid()); err != nil {
+	if _, err := prosodytest.CPUTime(os.Getpid()); err != nil {
 		b.Skip(err)
 	}
 	s := o.Options()
 	withFolk(&s)
 	i := &install{Server: prosodytest.Start(b, s), waiting: make(map[string]chan arrival)}
-	i.prosody = pidOf(b, i.Server)
 	i.jicofo = i.Jicofo(b, o.Jicofo())
 	i.usher = startFocus(b, f, at(i.Server))
 	i.passes = newPasses(b)
@@ -203,7 +201,7 @@ func middle(all []quantiles) (q quantiles) {
 
 func (q quantiles) report(b *testing.B, name string) {
 	for n, part := range []string{"p50", "p99"} {
-		b.ReportMetric(q[n], name+part+"-cs")
+		b.ReportMetric(q[n], name+part+"-ms")
 	}
 }
 
@@ -211,8 +209,8 @@ func (q quantiles) report(b *testing.B, name string) {
 func (i *install) cpu(b *testing.B) (c cost) {
 	b.Helper()
 	var uerr, perr error
-	c.focus, uerr = cpuTime(i.usher.pid)
-	c.prosody, perr = cpuTime(i.prosody)
+	c.focus, uerr = prosodytest.CPUTime(i.usher.pid)
+	c.prosody, perr = prosodytest.CPUTime(i.PID())
 	if uerr != nil || perr != nil {
 		b.Fatal(uerr, perr)
 	}
@@ -353,7 +351,7 @@ func (i *install) guest(ctx context.Context, who, room string) (time.Time, error
 // BenchmarkRelay measures what usher adds to a request: guests who ask for one of twenty rooms that have a host, each guest
 // once, two hundred a second, through usher and, as "direct", of Jicofo itself, in turns. "over" is the difference of each
 // two turns. All are medians of the turns. "requests/s" is what 64 get through usher who ask again and
-// again without a pause, and "cs/request" the CPU time that this takes.
+// again without a pause, and "ms/request" the CPU time that this takes.
 func BenchmarkRelay(b *testing.B) {
 	const askers, each = 64, 50
 	i := startInstall(b)
@@ -396,8 +394,8 @@ func BenchmarkRelay(b *testing.B) {
 	}
 	requests := float64(b.N * askers * each)
 	b.ReportMetric(requests/flat.wall.Seconds(), "requests/s")
-	b.ReportMetric(flat.focus.Seconds()*1000/requests, "usher-cs/request")
-	b.ReportMetric(flat.prosody.Seconds()*1000/requests, "prosody-cs/request")
+	b.ReportMetric(flat.focus.Seconds()*1000/requests, "usher-ms/request")
+	b.ReportMetric(flat.prosody.Seconds()*1000/requests, "prosody-ms/request")
 	middle(through).report(b, "usher-")
 	middle(without).report(b, "direct-")
 	middle(over).report(b, "over-")

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -217,15 +216,7 @@ func TestServerReadsAnotherConfiguration(t *testing.T) {
 	if err := os.WriteFile(file, bytes.Replace(content, []byte(line), []byte("muc_room_default_members_only = false"), 1), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	pid, err := os.ReadFile(filepath.Join(g.Dir, "prosody.pid"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(pid)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(n, syscall.SIGHUP); err != nil { // Prosody reads its configuration again (util/startup.lua)
+	if err := syscall.Kill(g.PID(), syscall.SIGHUP); err != nil { // Prosody reads its configuration again (util/startup.lua)
 		t.Fatal(err)
 	}
 	g.eventually("the server reads its configuration", func() bool { return strings.Contains(g.Log(), "Reloading configuration file") })

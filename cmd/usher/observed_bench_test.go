@@ -12,9 +12,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -366,24 +364,12 @@ func (o *observed) turn() {
 // cpu returns the CPU time that the process has used.
 func (o *observed) cpu() time.Duration { o.Helper(); return cpuOf(o.B, o.cmd.Process.Pid) }
 
-// cpuOf returns the CPU time that a process has used, to the nanosecond (proc(5): schedstat of each thread; Go ends none).
-func cpuOf(b *testing.B, pid int) (used time.Duration) {
+// cpuOf returns the CPU time that a process has used.
+func cpuOf(b *testing.B, pid int) time.Duration {
 	b.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(threads) == 0 {
-		b.Skip("this kernel does not tell what threads use")
-	}
-	for _, file := range threads {
-		stat, err := os.ReadFile(file)
-		if err != nil {
-			continue // the thread has ended
-		}
-		first, _, _ := strings.Cut(string(stat), " ")
-		n, err := strconv.ParseInt(first, 10, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		used += time.Duration(n)
+	used, err := prosodytest.CPUTime(pid)
+	if err != nil {
+		b.Skip(err)
 	}
 	return used
 }

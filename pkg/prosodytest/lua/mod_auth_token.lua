@@ -1,6 +1,6 @@
 -- Stands in for Jitsi's provider token, under its name. It verifies the connection's token in the same way, but only by
 -- app_secret and HS256: without app_id and app_secret the server has no such provider. The claims go into the session, where
--- Jitsi's modules read them. Options: app_id, app_secret, allow_empty_token, asap_accepted_issuers, asap_accepted_audiences,
+-- Jitsi's modules read them. The log says so of each that it verifies. Options: app_id, app_secret, allow_empty_token, asap_accepted_issuers, asap_accepted_audiences,
 -- asap_require_room_claim.
 
 local base64 = require "util.encodings".base64;
@@ -31,6 +31,7 @@ end
 
 -- Returns the claims, or nil and the reason of the refusal.
 local function verify(token)
+	module:log("info", "verifies a token");
 	local signed, header, body, signature = token:match("^(([^.]+)%.([^.]+))%.([^.]+)$");
 	header, body = header and decode(header), body and decode(body);
 	if not header or not body then
