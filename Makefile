@@ -4,10 +4,10 @@ GO ?= go
 export PATH := $(CURDIR)/.go/bin:$(PATH)
 PROSODY_12 = $(shell command -v prosody)
 PROSODY_13 = $(CURDIR)/.prosody/13/usr/bin/prosody
-# The packages with tests that talk to Prosody. They run against each version of it.
-INTEGRATION = ./auth ./cmd/... ./component/... ./config/... ./pkg/prosodytest/...
-# Of these, the tests that read documents alone, and two that mostly wait. Once is enough for them.
-ONCE = ^Test(Words|Links|Paths|ReadmeAdopt|ReadmePortalDebian|ReadmePortalDocker|PortalBreakoutRoom|PortalUntilHostLeft)$$
+# Of the tests that need a Prosody, those that mostly wait. One version of it is enough for them.
+ONCE = ^Test(ReadmeAdopt|ReadmePortalDebian|ReadmePortalDocker|PortalBreakoutRoom|PortalUntilHostLeft)$$
+# Where the tests that need a Prosody are noted, as "folder test".
+USED = $(CURDIR)/bin/with-prosody
 # The fuzz targets to run, as a pattern.
 FUZZ ?= ^Fuzz
 FUZZTIME ?= 30s
@@ -29,9 +29,11 @@ build: go ## build bin/usher
 quick: go ## run the tests that need no server, in under a minute: without Prosody, race detector and most random cases
 	PROSODYTEST_PROSODY=none REDISTEST_REDIS=none GO="$(GO)" .ci/test bin/quick.log -short ./...
 
-test: deps ## run all tests, against Prosody 0.12, ejabberd and Redis, and again against Prosody 13
-	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/test-12.log $(TESTFLAGS) ./...
-	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) PROSODYTEST_EJABBERD=none GO="$(GO)" .ci/test bin/test-13.log $(TESTFLAGS) -skip '$(ONCE)' $(INTEGRATION)
+test: deps ## run all tests, against Prosody 0.12, ejabberd and Redis, and those that need a Prosody again against 13
+	@mkdir -p bin && rm -f $(USED)
+	PROSODYTEST_USED=$(USED) PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_12) GO="$(GO)" .ci/test bin/test-12.log $(TESTFLAGS) ./...
+	PROSODYTEST_REQUIRED=1 PROSODYTEST_PROSODY=$(PROSODY_13) PROSODYTEST_EJABBERD=none GO="$(GO)" .ci/test bin/test-13.log $(TESTFLAGS) -skip '$(ONCE)' \
+		-run "^($$(sed 's/.* //' $(USED) | sort -u | paste -sd '|'))$$" $$(sed 's#^$(CURDIR)#.#; s/ .*//' $(USED) | sort -u)
 
 test-deploy: deps ## as root: test packages, image, release and pages in chroots and a browser; installs what that takes
 	@.ci/deps deploy

@@ -43,6 +43,7 @@ var lua embed.FS
 
 // TB is the part of [testing.TB] that this package needs. Programs that use [Run] thus do not link the testing package.
 type TB interface {
+	Name() string
 	Helper()
 	Logf(format string, args ...any)
 	Fatalf(format string, args ...any)
@@ -145,11 +146,37 @@ func Need(t TB) {
 // required.
 func mustHave(t TB, err error) {
 	t.Helper()
+	noteUse(t)
 	switch {
 	case err == nil:
 	case errors.Is(err, ErrNotFound) && os.Getenv("PROSODYTEST_REQUIRED") != "1":
 		t.Skipf("prosodytest: %v", err)
 	default:
+		t.Fatalf("prosodytest: %v", err)
+	}
+}
+
+// envUsed names a file to which each test that needs a server is noted, as "folder test": the folder of its package. So "make test" knows
+// which tests to run beside another Prosody. Empty means nowhere.
+const envUsed = "PROSODYTEST_USED"
+
+// folder is that of the package that is tested, also while a test is in another one.
+var folder, _ = os.Getwd()
+
+// noteUse notes a test that needs a server.
+func noteUse(t TB) {
+	t.Helper()
+	name := os.Getenv(envUsed)
+	if name == "" {
+		return
+	}
+	test, _, _ := strings.Cut(t.Name(), "/")
+	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		_, err = fmt.Fprintln(f, folder, test) // one write, so that packages do not mix theirs
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
 		t.Fatalf("prosodytest: %v", err)
 	}
 }

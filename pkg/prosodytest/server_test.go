@@ -180,6 +180,28 @@ func TestNoProsodyWanted(t *testing.T) {
 	}
 }
 
+// Each test that needs a server is noted by its package and its own name, so that it runs against each version.
+func TestUseIsNoted(t *testing.T) {
+	notes := filepath.Join(t.TempDir(), "notes")
+	t.Setenv(envUsed, notes)
+	t.Setenv("PROSODYTEST_REQUIRED", "")
+	t.Setenv("PROSODYTEST_PROSODY", "none")
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	for _, needs := range []func(*testing.T){
+		func(t *testing.T) { Start(t, Options{}) }, func(t *testing.T) { Need(t) }, func(t *testing.T) { Source(t) },
+	} {
+		t.Run("part", needs)
+	}
+	got, err := os.ReadFile(notes)
+	if want := strings.Repeat(here+" TestUseIsNoted\n", 3); err != nil || string(got) != want {
+		t.Errorf("noted %q (%v), want %q", got, err, want)
+	}
+}
+
 func TestStartLogsFailure(t *testing.T) {
 	t.Parallel()
 	Need(t)
