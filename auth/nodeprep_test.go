@@ -34,6 +34,10 @@ func assigned(r rune) bool {
 	return unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.P, unicode.S, unicode.Z, unicode.Cc, unicode.Cf)
 }
 
+// alike reports whether a code point is an ideograph of China, Japan or Korea of which a neighbour is tried instead: they are most of Unicode,
+// and have neither case nor composition.
+func alike(r rune) bool { return unicode.Is(unicode.Unified_Ideograph, r) && r%32 != 0 }
+
 // TestReadAsProsodyReads asks Prosody's own Nodeprep about all code points in several places. A raw name is a room exactly if
 // Prosody prepares it to the node that usher uses, and claims can have the name.
 func TestReadAsProsodyReads(t *testing.T) {
@@ -147,7 +151,7 @@ func TestReadAsProsodyReads(t *testing.T) {
 func TestEncodedNames(t *testing.T) {
 	named := 0
 	for r := rune(1); r <= unicode.MaxRune; r++ {
-		if !assigned(r) || r == '%' { // which would begin another layer
+		if !assigned(r) || alike(r) || r == '%' { // which would begin another layer
 			continue
 		}
 		want, err := auth.CanonicalName("a" + string(r) + "b")
@@ -167,7 +171,7 @@ func TestEncodedNames(t *testing.T) {
 			t.Errorf("%U is part of the name %+q", r, want)
 		}
 	}
-	if named < 100_000 {
+	if named < 40_000 {
 		t.Errorf("only %d names", named)
 	}
 }
