@@ -16,6 +16,8 @@ FUZZTIME ?= 30s
 FAULTS ?= 300
 SITES ?= 8
 JOINS ?= 5
+# The race detector waits for a second before each process ends, unless told otherwise: that of each package, and of each usher in tests.
+export GORACE = atexit_sleep_ms=20
 # The tests mostly wait for Prosody, so more of them than there are cores run at once.
 TESTFLAGS = -race -shuffle=on -count=1 -parallel 8 -timeout 20m
 
@@ -54,7 +56,7 @@ check: arch ## examine the code: gofmt, vet, staticcheck, govulncheck, luacheck,
 demo: deps build ## show usher at work beside a private Prosody
 	bin/usher demo
 
-bench-table: deps ## measure what usher costs, beside both Prosodys, and print the figures that have a target as a table (30 min)
+bench-table: deps ## measure what usher costs, beside both Prosodys, and print the figures that have a target as a table (25 min)
 	GO="$(GO)" .ci/bench-table $(PROSODY_12) $(PROSODY_13)
 
 bench: bench-table ## the same, and measure decisions, codec, stores, the relay, a takeover, the portal, and what watching usher costs
