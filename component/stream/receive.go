@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -72,7 +71,7 @@ func (s *Stream) receive(take func(raw []byte, fault error) error) error {
 
 // Open reads the start tag of a stanza. The decoder reads what follows.
 func Open(raw []byte) (xml.StartElement, *xml.Decoder, error) {
-	d := xml.NewDecoder(bytes.NewReader(raw))
+	d := xml.NewTokenDecoder(&tokens{rest: raw})
 	for {
 		tok, err := d.Token()
 		if err != nil {
