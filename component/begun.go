@@ -77,7 +77,7 @@ func (l *ledger) register(b *begun) (before []string) {
 
 func (b *begun) records() (all []store.Record, err error) {
 	for _, g := range b.grants {
-		r, err := recordOf(g, 0)
+		r, err := recordOf(&g, 0)
 		if err != nil {
 			return nil, err
 		}
@@ -90,18 +90,18 @@ func (b *begun) records() (all []store.Record, err error) {
 }
 
 // claim returns the write that has begun for the person of a grant, or nil. From then on the grant is the caller's. The caller holds mu.
-func (l *ledger) claim(g muc.Grant) *begun {
+func (l *ledger) claim(g *muc.Grant) *begun {
 	key := grantKey(g.Room, g.Who)
 	b := l.begun[key]
 	delete(l.begun, key)
 	return b
 }
 
-// has reports whether that is one of the grants, whenever it was given.
-func (b *begun) has(g muc.Grant) bool {
+// has reports whether that is one of the grants, with what goes with it, whenever it was given.
+func (b *begun) has(g *muc.Grant, with any) bool {
 	return slices.ContainsFunc(b.grants, func(own muc.Grant) bool {
 		return own.Room.Equal(g.Room) && own.Who.Equal(g.Who) && own.Affiliation == g.Affiliation && own.Expires.Equal(g.Expires) &&
-			own.NeedsHost == g.NeedsHost && own.By == g.By && own.With == g.With
+			own.NeedsHost == g.NeedsHost && own.By == g.By && own.With == with
 	})
 }
 

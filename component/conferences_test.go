@@ -93,7 +93,7 @@ func (s *stage) reloads(rules ...auth.Rule) {
 	s.c.Use(s.policy(), []jid.JID{theRoom.Domain()})
 }
 
-func (s *stage) Restore([]muc.Grant) {}
+func (s *stage) Restore([]*muc.Grant) {}
 
 func (s *stage) State(_ context.Context, room jid.JID) (exists, host bool, err error) {
 	s.mu.Lock()
@@ -151,7 +151,7 @@ func (s *stage) apply(ctx context.Context, r *request, d auth.Decision) (auth.De
 	if broken != nil {
 		return d.Denied(auth.ReasonRoomUnavailable, broken), nil
 	}
-	err := s.c.ledger.Granted(ctx, muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), Affiliation: string(d.Affiliation), At: s.clock, By: r.by})
+	err := s.c.ledger.Granted(ctx, &muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), Affiliation: string(d.Affiliation), At: s.clock, By: r.by}, nil)
 	if err != nil {
 		return d.Denied(auth.ReasonStoreUnavailable, err), nil
 	}

@@ -113,8 +113,8 @@ func (q *byTime) Pop() any {
 
 // expect takes in a grant that is live now.
 func (e *endings) expect(g *live) {
-	if !g.by.RemoveAt.IsZero() {
-		e.add(&ending{g: g, at: g.by.RemoveAt.Add(-tellBefore), step: stepTell})
+	if !g.by().RemoveAt.IsZero() {
+		e.add(&ending{g: g, at: g.by().RemoveAt.Add(-tellBefore), step: stepTell})
 	}
 }
 
@@ -211,10 +211,10 @@ func (c *Component) endOne(ctx context.Context, e *ending) {
 		if early := c.tellEnd(e.g); early > 0 {
 			next.at = c.o.Now().Add(early)
 		} else {
-			next = &ending{g: e.g, at: e.g.by.RemoveAt, step: stepOut, why: byExpiry}
+			next = &ending{g: e.g, at: e.g.by().RemoveAt, step: stepOut, why: byExpiry}
 		}
 	case e.step == stepCheck:
-		switch reason, err := c.takenBack(ctx, e.g.by.Proof, e.g.room()); {
+		switch reason, err := c.takenBack(ctx, e.g.by().Proof, e.g.room()); {
 		case err != nil:
 		case reason != "":
 			next = &ending{g: e.g, step: stepOut, why: outBy(reason)}
@@ -237,7 +237,7 @@ func (c *Component) endOne(ctx context.Context, e *ending) {
 func (c *Component) lifted(ctx context.Context, g *live) bool {
 	ctx, cancel := context.WithTimeout(ctx, storeAgain)
 	defer cancel()
-	revoked, err := c.refusals.Revoked(ctx, g.by.Proof, g.room())
+	revoked, err := c.refusals.Revoked(ctx, g.by().Proof, g.room())
 	return err == nil && !revoked
 }
 
@@ -247,7 +247,7 @@ func (c *Component) tellEnd(g *live) (early time.Duration) {
 	if joined := g.At.Add(joinedFor); now.Before(joined) {
 		return joined.Sub(now)
 	}
-	left := g.by.RemoveAt.Sub(now)
+	left := g.by().RemoveAt.Sub(now)
 	if left < tellAtLeast {
 		return 0
 	}
@@ -278,7 +278,7 @@ func (c *Component) isOut(g *live, why putOut, text string) {
 		what = Expired
 	}
 	c.reportOut(what, g, text)
-	proof := g.by.Proof
+	proof := g.by().Proof
 	c.o.Log.Info("put out", zap.String("reason", string(why)), zap.Stringer("room", g.Room), zap.Stringer("who", g.Who),
 		zap.String("iss", token.ForLog(proof.Issuer)), zap.String("jti", token.ForLog(proof.ID)))
 }

@@ -29,7 +29,7 @@ func TestManyEndings(t *testing.T) {
 	}
 	for i := range n {
 		at := now.Add(time.Duration(i*7919%n) * time.Second)
-		g := muc.Grant{Room: room[i%rooms], Who: who[i/rooms], Affiliation: "member", At: now, By: &granted{RemoveAt: at.Add(tellBefore)}}
+		g := &muc.Grant{Room: room[i%rooms], Who: who[i/rooms], Affiliation: "member", At: now, By: &granted{RemoveAt: at.Add(tellBefore)}}
 		l.enter(g)
 	}
 	if allocs := testing.AllocsPerRun(1000, func() { l.endings.due(now.Add(-time.Second)) }); allocs > 0 {
@@ -54,7 +54,7 @@ func TestManyEndings(t *testing.T) {
 // Somebody who is to be put out is, also while it is still to be looked whether their right was taken back.
 func TestOutGoesBeforeCheck(t *testing.T) {
 	e := newEndings()
-	g := newLive(muc.Grant{Room: theRoom, Who: jid.MustParse("p@meet.example.com")})
+	g := &live{Room: theRoom, Who: jid.MustParse("p@meet.example.com")}
 	e.add(&ending{g: g, step: stepCheck})
 	e.out(g, byReuse)
 	if is := e.due(time.Now()); is == nil || is.step != stepOut || is.why != byReuse {

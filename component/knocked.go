@@ -23,22 +23,23 @@ const knockedPerRoom = 4 << 10
 
 // knocked notes that somebody with a token or an account is left to the lobby of a room. Somebody who is inside by an earlier grant
 // has the newer right from now on.
-func (l *ledger) knocked(ctx context.Context, g muc.Grant) error {
+func (l *ledger) knocked(ctx context.Context, g *muc.Grant) error {
 	by := *grantedBy(g)
 	if by.Proof == (auth.Proof{}) {
 		return nil // a guest, who has nothing that could end
 	}
 	room, who := g.Room.String(), g.Who.String()
 	by.Knocked = true
-	now := newLive(g)
-	now.by = &by
+	knocks := *g
+	knocks.By = &by
+	now := (*live)(&knocks)
 	l.mu.Lock()
 	switch was := l.rooms[room][who]; {
 	case was != nil:
 		renewed := *was
 		seat, _ := l.seats.of(room, who)
 		by.Knocked, by.Seat = false, seat.Number
-		renewed.Expires, renewed.by = g.Expires, &by
+		renewed.Expires, renewed.By = g.Expires, &by
 		now = &renewed
 		l.rooms[room][who] = now
 		l.endings.forget(was)
@@ -51,13 +52,13 @@ func (l *ledger) knocked(ctx context.Context, g muc.Grant) error {
 	}
 	l.mu.Unlock()
 	value, err := json.Marshal(grantRecord{
-		Room: room, Who: who, Affiliation: now.Affiliation, At: now.At, Expires: now.Expires, NeedsHost: now.NeedsHost, By: now.by,
+		Room: room, Who: who, Affiliation: now.Affiliation, At: now.At, Expires: now.Expires, NeedsHost: now.NeedsHost, By: now.by(),
 	})
 	if err != nil {
 		return err
 	}
 	end := g.At
-	for _, later := range []time.Time{now.Expires, now.by.RemoveAt} {
+	for _, later := range []time.Time{now.Expires, now.by().RemoveAt} {
 		if later.After(end) {
 			end = later
 		}

@@ -57,7 +57,7 @@ func TestKnocked(t *testing.T) {
 
 	g := grantOf(0, 1)
 	g.By = &by
-	if err := l.Granted(t.Context(), g); err != nil {
+	if err := l.Granted(t.Context(), g, nil); err != nil {
 		t.Fatal(err)
 	}
 	known(2)
@@ -68,14 +68,14 @@ func TestKnocked(t *testing.T) {
 	newer := by
 	newer.Proof.ID = "j2"
 	left(1, newer)
-	if of := l.of(g.Room, g.Who); of.Affiliation != "member" || of.by.Proof.ID != "j2" || of.by.Knocked {
+	if of := l.of(g.Room, g.Who); of.Affiliation != "member" || of.by().Proof.ID != "j2" || of.by().Knocked {
 		t.Errorf("is %+v", of)
 	}
 	next := newLedger(s, zap.NewNop(), &counters{})
 	if _, err := next.written(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if of := next.of(g.Room, g.Who); of == nil || of.Affiliation != "member" || of.by.Proof.ID != "j2" || of.by.Knocked {
+	if of := next.of(g.Room, g.Who); of == nil || of.Affiliation != "member" || of.by().Proof.ID != "j2" || of.by().Knocked {
 		t.Errorf("the next process knows %+v", of)
 	}
 	l.Ended(g.Room, g.Who)
@@ -84,10 +84,10 @@ func TestKnocked(t *testing.T) {
 	known(0)
 
 	for n := range knockedPerRoom + 10 {
-		now := muc.Grant{Room: g.Room, Who: jid.MustParse(fmt.Sprintf("m%d@meet.example.com", n)), By: &by}
+		now := &muc.Grant{Room: g.Room, Who: jid.MustParse(fmt.Sprintf("m%d@meet.example.com", n)), By: &by}
 		if n < knockedPerRoom {
 			l.mu.Lock()
-			l.knocks(newLive(now))
+			l.knocks((*live)(now))
 			l.mu.Unlock()
 		} else if err := l.knocked(t.Context(), now); err != nil {
 			t.Fatal(err)

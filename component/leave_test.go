@@ -303,7 +303,7 @@ func TestEndedLate(t *testing.T) {
 	err := w.push("a", func(ctx context.Context) {
 		<-ctx.Done()
 		for i := range 1000 { // until nobody crosses out any more
-			if err := s.c.ledger.Granted(context.Background(), muc.Grant{Room: theRoom, Who: who(i), Affiliation: "member", At: time.Now()}); err != nil {
+			if err := s.c.ledger.Granted(context.Background(), &muc.Grant{Room: theRoom, Who: who(i), Affiliation: "member", At: time.Now()}, nil); err != nil {
 				t.Error(err)
 			}
 			s.c.ledger.Ended(theRoom, who(i))

@@ -145,13 +145,13 @@ type grantRecord struct {
 func grantKey(room, who jid.JID) string { return room.String() + " " + who.String() }
 
 // Granted implements muc.Ledger. If the grant's write has begun early, it waits for that.
-func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
+func (l *ledger) Granted(ctx context.Context, g *muc.Grant, with any) error {
 	l.mu.Lock()
 	b := l.claim(g)
-	if b == nil || b.crossed || !b.has(g) {
+	if b == nil || b.crossed || !b.has(g, with) {
 		l.mu.Unlock()
 		_ = b.wait() // so that this write comes after that one
-		err := l.granted(ctx, g)
+		err := l.granted(ctx, g, with)
 		if err != nil && b != nil {
 			l.toCross(grantKey(g.Room, g.Who)) // that one is no longer wanted
 		}
@@ -168,7 +168,7 @@ func (l *ledger) Granted(ctx context.Context, g muc.Grant) error {
 }
 
 // granted is Granted for a grant that is not written down yet.
-func (l *ledger) granted(ctx context.Context, g muc.Grant) error {
+func (l *ledger) granted(ctx context.Context, g *muc.Grant, with any) error {
 	room, who := g.Room.String(), g.Who.String()
 	seat, seated := l.seats.of(room, who)
 	r, err := recordOf(g, seat.Number)
@@ -176,7 +176,7 @@ func (l *ledger) granted(ctx context.Context, g muc.Grant) error {
 		return err
 	}
 	records := []store.Record{r}
-	s, _ := g.With.(*session)
+	s, _ := with.(*session)
 	if s != nil && s.begun.wait() == nil && s.done {
 		s = nil
 	}
@@ -225,7 +225,7 @@ func (l *ledger) replaces(keys ...string) (before []string) {
 }
 
 // recordOf is a grant as the store has it, with the number of its seat.
-func recordOf(g muc.Grant, seat int) (store.Record, error) {
+func recordOf(g *muc.Grant, seat int) (store.Record, error) {
 	record := grantRecord{Room: g.Room.String(), Who: g.Who.String(), Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
 	if by := grantedBy(g); by != unknown || seat > 0 {
 		seated := *by
@@ -359,8 +359,8 @@ func (l *ledger) cross(ctx context.Context) {
 }
 
 // written returns the grants that are written down. From then on they are live.
-func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
-	var all []muc.Grant
+func (l *ledger) written(ctx context.Context) ([]*muc.Grant, error) {
+	var all []*muc.Grant
 	for r, err := range l.store.All(ctx, store.KindGrant) {
 		if err != nil {
 			return nil, err
@@ -371,8 +371,12 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 			continue
 		}
 		l.mu.Lock()
+		for _, other := range l.rooms[g.Room.String()] {
+			g.Room = other.Room // the same, once in memory
+			break
+		}
 		if grantedBy(g).Knocked {
-			l.knocks(newLive(g))
+			l.knocks((*live)(g))
 			l.mu.Unlock()
 			continue
 		}
@@ -385,22 +389,22 @@ func (l *ledger) written(ctx context.Context) ([]muc.Grant, error) {
 }
 
 // takesOver takes in the seat of a grant of an earlier process, which is written down until then.
-func (l *ledger) takesOver(g muc.Grant, until time.Time) {
+func (l *ledger) takesOver(g *muc.Grant, until time.Time) {
 	if by := grantedBy(g); by.Seat > 0 {
 		l.seats.restore(g.Room.String(), g.Who.String(), by.Seat, until)
 	}
 }
 
-func readGrant(value []byte) (muc.Grant, error) {
+func readGrant(value []byte) (*muc.Grant, error) {
 	var r grantRecord
 	if err := json.Unmarshal(value, &r); err != nil {
-		return muc.Grant{}, err
+		return nil, err
 	}
 	room, who, err := addresses(r.Room, r.Who)
 	if err == nil && (room.Localpart() == "" || who.Domainpart() == "") {
 		err = errors.New("a grant of nobody, or in no room")
 	}
-	g := muc.Grant{Room: room, Who: who, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}
+	g := &muc.Grant{Room: room, Who: who, Affiliation: r.Affiliation, At: r.At, Expires: r.Expires, NeedsHost: r.NeedsHost}
 	if r.By != nil {
 		g.By = r.By
 	}

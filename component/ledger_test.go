@@ -21,8 +21,8 @@ import (
 	"github.com/xmpp-usher/usher/muc"
 )
 
-func grantOf(room, who int) muc.Grant {
-	return muc.Grant{
+func grantOf(room, who int) *muc.Grant {
+	return &muc.Grant{
 		Room: jid.MustParse(fmt.Sprintf("r%d@conference.meet.example.com", room)), Who: jid.MustParse(fmt.Sprintf("p%d@meet.example.com", who)),
 		Affiliation: "member", At: time.Now().UTC(),
 	}
@@ -30,7 +30,7 @@ func grantOf(room, who int) muc.Grant {
 
 // trial is an admission under way, of which the write has begun.
 type trial struct {
-	g muc.Grant
+	g *muc.Grant
 	b *begun
 }
 
@@ -48,12 +48,12 @@ func TestLedgerModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &refusing{Store: store.Memory(store.Options{})}
 		l := newLedger(s, zap.NewNop(), &counters{})
-		live, sessions := map[string]muc.Grant{}, 0
+		live, sessions := map[string]*muc.Grant{}, 0
 		begins := map[string]*trial{} // admissions under way, by person
-		who := rapid.Custom(func(t *rapid.T) muc.Grant {
+		who := rapid.Custom(func(t *rapid.T) *muc.Grant {
 			return grantOf(rapid.IntRange(0, 1).Draw(t, "room"), rapid.IntRange(0, 2).Draw(t, "who"))
 		})
-		drawn := func(t *rapid.T) muc.Grant {
+		drawn := func(t *rapid.T) *muc.Grant {
 			g := who.Draw(t, "grant")
 			g.Affiliation = rapid.SampledFrom([]string{"owner", "member"}).Draw(t, "affiliation")
 			if rapid.Bool().Draw(t, "expires") {
@@ -70,14 +70,15 @@ func TestLedgerModel(t *testing.T) {
 			return g
 		}
 		// gives grants; begun is the error of the write that has begun early, which may be the only one.
-		gives := func(t *rapid.T, g muc.Grant, early bool, begun error) bool {
-			err := l.Granted(context.Background(), g)
+		gives := func(t *rapid.T, g *muc.Grant, early bool, begun error) bool {
+			kept := *g
+			kept.With = nil
+			err := l.Granted(context.Background(), &kept, g.With)
 			if plain := s.failure(); (err != nil) != (plain != nil) && (!early || (err != nil) != (begun != nil)) {
 				t.Fatalf("got %v, after %v and %v", err, begun, plain)
 			}
 			if err == nil {
-				g.With = nil
-				live[grantKey(g.Room, g.Who)] = g
+				live[grantKey(g.Room, g.Who)] = &kept
 			}
 			return err == nil
 		}
@@ -106,7 +107,7 @@ func TestLedgerModel(t *testing.T) {
 				}
 				fails(t)
 				_, known := live[grantKey(g.Room, g.Room)]
-				b := l.begin(context.Background(), g, !known && rapid.Bool().Draw(t, "new room"))
+				b := l.begin(context.Background(), *g, !known && rapid.Bool().Draw(t, "new room"))
 				_ = b.wait()
 				begins[key] = &trial{g, b}
 			},
@@ -136,7 +137,8 @@ func TestLedgerModel(t *testing.T) {
 					}
 				}
 				fails(t)
-				gives(t, muc.Note(g.Room, g.At), true, begun)
+				note := muc.Note(g.Room, g.At)
+				gives(t, &note, true, begun)
 			},
 			"a room ends": func(t *rapid.T) {
 				g := who.Draw(t, "room")
@@ -159,7 +161,7 @@ func TestLedgerModel(t *testing.T) {
 				for _, g := range all {
 					want := live[grantKey(g.Room, g.Who)]
 					by := grantedBy(want)
-					if g.Affiliation != want.Affiliation || *g.by != *by || !l.isLive(g) {
+					if g.Affiliation != want.Affiliation || *g.by() != *by || !l.isLive(g) {
 						t.Fatalf("live is %+v, must be %+v", g, want)
 					}
 					if e := l.endings.of[g]; (e != nil) == by.RemoveAt.IsZero() || e != nil && (e.step != stepTell || !e.at.Equal(by.RemoveAt.Add(-tellBefore))) {
@@ -218,7 +220,7 @@ func TestLedgerFromMany(t *testing.T) {
 	for who := range 8 { // each person's grants come one after the other
 		people.Go(func() {
 			for n := range 201 {
-				if err := l.Granted(ctx, grantOf(n%2, who)); err != nil {
+				if err := l.Granted(ctx, grantOf(n%2, who), nil); err != nil {
 					t.Error(err)
 				}
 				if n < 200 {
@@ -250,7 +252,7 @@ func TestLedgerUnreadable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := l.Granted(t.Context(), grantOf(1, 1)); err != nil {
+	if err := l.Granted(t.Context(), grantOf(1, 1), nil); err != nil {
 		t.Fatal(err)
 	}
 	if all, err := l.written(t.Context()); err != nil || len(all) != 1 {
@@ -310,8 +312,7 @@ func TestLedgerFull(t *testing.T) {
 			l.Ended(grantOf(0, 0).Room, grantOf(0, 0).Who)
 			began := &session{id: id, record: r}
 			g := grantOf(0, 0)
-			g.With = began
-			if err := l.Granted(t.Context(), g); err != nil {
+			if err := l.Granted(t.Context(), g, began); err != nil {
 				t.Fatal(err)
 			}
 			got, err := l.session(t.Context(), began)
@@ -338,7 +339,7 @@ func TestLedgerFull(t *testing.T) {
 				want++
 			}
 			for range 3 {
-				if err := l.Granted(t.Context(), grantOf(0, 1)); err != nil {
+				if err := l.Granted(t.Context(), grantOf(0, 1), nil); err != nil {
 					t.Fatal(err)
 				}
 			}

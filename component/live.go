@@ -43,14 +43,8 @@ func fingerprint(machine string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// live is a grant that has not ended. It does not change: a new grant of the same person is another one.
-type live struct {
-	Room, Who   jid.JID // see muc.Grant
-	Affiliation string
-	At, Expires time.Time
-	NeedsHost   bool
-	by          *granted
-}
+// live is a grant that has not ended, the one that package muc has, too. It does not change: a new grant of the same person is another one.
+type live muc.Grant
 
 // room returns the room as the rules know it.
 func (g *live) room() auth.Room {
@@ -60,12 +54,11 @@ func (g *live) room() auth.Room {
 	return auth.Room{JID: g.Room}
 }
 
-func newLive(g muc.Grant) *live {
-	return &live{Room: g.Room, Who: g.Who, Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost, by: grantedBy(g)}
-}
+// by returns who was let in, and why.
+func (g *live) by() *granted { return grantedBy((*muc.Grant)(g)) }
 
 // grantedBy returns who was let in with a grant, and why.
-func grantedBy(g muc.Grant) *granted {
+func grantedBy(g *muc.Grant) *granted {
 	if by, ok := g.By.(*granted); ok {
 		return by
 	}
@@ -76,10 +69,10 @@ func grantedBy(g muc.Grant) *granted {
 var unknown = &granted{}
 
 // ofPerson reports whether a record of the ledger is about somebody's right, and not about a room; see muc.Grant.
-func ofPerson(g muc.Grant) bool { return g.Affiliation != "" && !g.Room.Equal(g.Who) }
+func ofPerson(g *muc.Grant) bool { return g.Affiliation != "" && !g.Room.Equal(g.Who) }
 
 // enter makes a grant the live one of its person, and returns it and the earlier one. The caller holds mu.
-func (l *ledger) enter(g muc.Grant) (now, was *live) {
+func (l *ledger) enter(g *muc.Grant) (now, was *live) {
 	if !ofPerson(g) {
 		return nil, nil
 	}
@@ -87,12 +80,8 @@ func (l *ledger) enter(g muc.Grant) (now, was *live) {
 	if l.rooms[room] == nil {
 		l.rooms[room] = make(map[string]*live)
 	}
-	now, was = newLive(g), l.rooms[room][who]
+	now, was = (*live)(g), l.rooms[room][who]
 	l.forgetKnocked(room, who)
-	for _, other := range l.rooms[room] {
-		now.Room = other.Room // the same, once in memory
-		break
-	}
 	l.rooms[room][who] = now
 	l.endings.forget(was)
 	l.endings.expect(now)
@@ -155,11 +144,11 @@ type LiveGrant struct {
 }
 
 func (g *live) public() LiveGrant {
-	p := g.by.Proof
+	p := g.by().Proof
 	return LiveGrant{
-		Room: g.Room, Who: g.Who, Affiliation: g.Affiliation, Reason: g.by.Reason,
+		Room: g.Room, Who: g.Who, Affiliation: g.Affiliation, Reason: g.by().Reason,
 		Issuer: p.Issuer, JTI: p.ID, User: p.User,
-		At: g.At, Expires: g.Expires, RemoveAt: g.by.RemoveAt,
+		At: g.At, Expires: g.Expires, RemoveAt: g.by().RemoveAt,
 	}
 }
 

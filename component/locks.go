@@ -133,7 +133,7 @@ func (c *Component) mayReturn(room, who jid.JID) bool {
 }
 
 // lockedRooms takes in the rooms that an operator has locked in the time of an earlier process. It returns them as the mode restores rooms.
-func (c *Component) lockedRooms(ctx context.Context) (notes []muc.Grant, err error) {
+func (c *Component) lockedRooms(ctx context.Context) (notes []*muc.Grant, err error) {
 	for r, err := range c.o.Store.All(ctx, store.KindRoom) {
 		if err != nil {
 			return nil, err
@@ -146,7 +146,7 @@ func (c *Component) lockedRooms(ctx context.Context) (notes []muc.Grant, err err
 		c.locks.mu.Lock()
 		c.locks.all[room.String()] = r
 		c.locks.mu.Unlock()
-		notes = append(notes, muc.Grant{Room: room.JID, Who: room.JID, Affiliation: "locked"})
+		notes = append(notes, &muc.Grant{Room: room.JID, Who: room.JID, Affiliation: "locked"})
 	}
 	return notes, nil
 }

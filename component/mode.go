@@ -40,7 +40,7 @@ type mode interface {
 
 // lifecycle is what happens to rooms from process to process and from connection to connection. See muc.Rooms and muc.Guard.
 type lifecycle interface {
-	Restore([]muc.Grant)
+	Restore([]*muc.Grant)
 	Resume(ctx context.Context, rooms []jid.JID, services ...jid.JID)
 	Run(ctx context.Context)
 	Leave(ctx context.Context, next bool)

@@ -51,7 +51,7 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	r.by.Reason, r.by.RemoveAt = d.Reason, d.RemoveAt // somebody else may have become host by coming first
 	d, said := c.mode.apply(ctx, r, d)
 	if d.Verdict == auth.Allow && d.Affiliation == auth.None && !d.Breakout && (said == nil || !said.Redirects()) {
-		g := muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), At: c.o.Now(), Expires: d.Expires, By: r.by}
+		g := &muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), At: c.o.Now(), Expires: d.Expires, By: r.by}
 		if err := c.ledger.knocked(ctx, g); err != nil {
 			d = d.Denied(auth.ReasonStoreUnavailable, err)
 		}
@@ -105,9 +105,9 @@ func (c *Component) reused(r *request, d auth.Decision) ([]*live, auth.Decision)
 	}
 	same := reuseOf(d.Proof, d.ReuseOf)
 	earlier := slices.DeleteFunc(c.ledger.in(d.Room.JID), func(g *live) bool {
-		return g.by.Proof.Token == "" || g.Who.Equal(r.from.Bare()) || reuseOf(g.by.Proof, d.ReuseOf) != same
+		return g.by().Proof.Token == "" || g.Who.Equal(r.from.Bare()) || reuseOf(g.by().Proof, d.ReuseOf) != same
 	})
-	other := slices.ContainsFunc(earlier, func(g *live) bool { return g.by.Machine == "" || g.by.Machine != r.by.Machine })
+	other := slices.ContainsFunc(earlier, func(g *live) bool { return g.by().Machine == "" || g.by().Machine != r.by.Machine })
 	if d.Reuse == auth.ReuseRefuse && other {
 		return nil, d.Denied(auth.ReasonTokenUsed, errInsideTwice)
 	}

@@ -195,8 +195,8 @@ func (p *process) look(context.Context, auth.Request, auth.Room) (auth.RoomState
 
 // apply lets people in as package muc does: the grant is written down first.
 func (p *process) apply(ctx context.Context, r *request, d auth.Decision) (auth.Decision, *focus.Answer) {
-	g := muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), Affiliation: string(d.Affiliation), At: p.now(), Expires: d.Expires, By: r.by}
-	if err := p.c.ledger.Granted(ctx, g); err != nil {
+	g := &muc.Grant{Room: d.Room.JID, Who: r.from.Bare(), Affiliation: string(d.Affiliation), At: p.now(), Expires: d.Expires, By: r.by}
+	if err := p.c.ledger.Granted(ctx, g, nil); err != nil {
 		return d.Denied(auth.ReasonStoreUnavailable, err), nil
 	}
 	p.mu.Lock()

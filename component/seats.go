@@ -344,7 +344,7 @@ func (c *Component) seat(ctx context.Context, who jid.JID, d auth.Decision) auth
 // entered when it was full.
 func (c *Component) seatless(room, who jid.JID) (n int) {
 	for _, g := range c.ledger.in(room) {
-		if g.by.Reason == auth.ReasonService || g.Who.Equal(who) {
+		if g.by().Reason == auth.ReasonService || g.Who.Equal(who) {
 			continue
 		}
 		if _, has := c.seats.of(room.String(), g.Who.String()); !has {
@@ -368,7 +368,7 @@ func (c *Component) gettingSeat(r *request, d auth.Decision, earlier []*live) au
 	}
 	own := len(earlier) > 0
 	for _, g := range c.ledger.in(d.Room.JID) {
-		own = own || r.by.Machine != "" && g.by.Machine == r.by.Machine
+		own = own || r.by.Machine != "" && g.by().Machine == r.by.Machine
 	}
 	if own {
 		return d.Denied(auth.ReasonRoomUnavailable, errOwnSeat)

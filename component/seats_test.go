@@ -85,9 +85,9 @@ func TestSeatsModel(t *testing.T) {
 			return u
 		}
 		ushers := []*usher{begin(0), begin(10)}
-		var frozen []*usher              // others have taken their places
-		inside := map[string]muc.Grant{} // people with a right
-		who := func(t *rapid.T, u *usher) muc.Grant {
+		var frozen []*usher               // others have taken their places
+		inside := map[string]*muc.Grant{} // people with a right
+		who := func(t *rapid.T, u *usher) *muc.Grant {
 			g := member1(1, u.people+rapid.IntRange(0, 2).Draw(t, "who"))
 			g.At = now
 			return g
@@ -115,7 +115,7 @@ func TestSeatsModel(t *testing.T) {
 				if u.pending[g.Who.String()] > 0 {
 					t.Skip("one after the other")
 				}
-				if u.seats.take(t.Context(), room, g.Who.String(), seatsInRoom, 0) == nil && u.Granted(t.Context(), g) == nil {
+				if u.seats.take(t.Context(), room, g.Who.String(), seatsInRoom, 0) == nil && u.Granted(t.Context(), g, nil) == nil {
 					inside[g.Who.String()] = g
 				}
 				u.seats.leave(room, g.Who.String())
@@ -126,7 +126,7 @@ func TestSeatsModel(t *testing.T) {
 				if u.pending[g.Who.String()] == 0 {
 					t.Skip("has not asked")
 				}
-				if err := u.Granted(t.Context(), g); err == nil {
+				if err := u.Granted(t.Context(), g, nil); err == nil {
 					inside[g.Who.String()] = g
 				}
 				u.seats.leave(room, g.Who.String())
@@ -231,7 +231,7 @@ func TestSeatsModel(t *testing.T) {
 }
 
 // member1 is a grant as grantOf makes one, of somebody who is let in with a token.
-func member1(room, who int) muc.Grant {
+func member1(room, who int) *muc.Grant {
 	g := grantOf(room, who)
 	g.By = &granted{Reason: auth.ReasonMember}
 	return g
@@ -355,7 +355,7 @@ func TestSeatFor(t *testing.T) {
 				t.Errorf("has a seat: %v", has)
 			}
 			c.seats.leave(room.JID.String(), who.String())
-			if err := l.Granted(t.Context(), member1(1, 1)); err != nil { // before there was a limit
+			if err := l.Granted(t.Context(), member1(1, 1), nil); err != nil { // before there was a limit
 				t.Fatal(err)
 			}
 			d := c.seat(t.Context(), who, test.d)
@@ -375,7 +375,7 @@ func TestSeatlessHost(t *testing.T) {
 	for n, affiliation := range []auth.Affiliation{auth.Owner, auth.Admin} {
 		g := member1(1, n+1)
 		g.Affiliation = string(affiliation)
-		if err := l.Granted(t.Context(), g); err != nil {
+		if err := l.Granted(t.Context(), g, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

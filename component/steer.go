@@ -11,7 +11,6 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/auth/store"
-	"github.com/xmpp-usher/usher/muc"
 )
 
 // What an operator does to a room, by the API. Rights that are taken back in all rooms are in revoke.go.
@@ -80,7 +79,7 @@ func (c *Component) RemoveOccupant(ctx context.Context, address, who, reason str
 		return ErrNoOccupant
 	}
 	if g == nil {
-		g = newLive(muc.Grant{Room: room, Who: person.Bare()}) // others have let the person in
+		g = &live{Room: room, Who: person.Bare()} // others have let the person in
 	}
 	if bar {
 		if err := c.bars(ctx, g); err != nil {
@@ -101,7 +100,7 @@ func (c *Component) bars(ctx context.Context, g *live) error {
 	c.kicks.mu.Lock()
 	c.kicks.in[room] = true
 	c.kicks.mu.Unlock()
-	err := c.keepsOut(ctx, g.room(), g.by.Proof, time.Time{})
+	err := c.keepsOut(ctx, g.room(), g.by().Proof, time.Time{})
 	c.kicks.mu.Lock()
 	defer c.kicks.mu.Unlock()
 	if !c.kicks.in[room] {

@@ -169,14 +169,14 @@ func (o *Occupant) by(g *live) {
 	var r Report
 	r.by(g)
 	o.Affiliation, o.Issuer, o.JTI, o.User = string(r.Affiliation), r.Issuer, r.JTI, r.User
-	if g != nil && g.by.Knocked {
+	if g != nil && g.by().Knocked {
 		o.As = "lobby"
 	}
 }
 
 // admittedAs returns as what somebody was let in.
 func admittedAs(g *live) class {
-	switch g.by.Reason {
+	switch g.by().Reason {
 	case auth.ReasonHost:
 		return classHost
 	case auth.ReasonMember:

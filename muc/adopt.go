@@ -74,7 +74,7 @@ func (gs *grants) note(ctx context.Context, mu *sync.Mutex) error {
 	}
 	gs.notedAt = at
 	mu.Unlock()
-	err := gs.ledger.Granted(ctx, Grant{Room: gs.room, Who: gs.room, Affiliation: string(lasts), At: at})
+	err := gs.ledger.Granted(ctx, &Grant{Room: gs.room, Who: gs.room, Affiliation: string(lasts), At: at}, nil)
 	mu.Lock()
 	defer mu.Unlock()
 	switch {
@@ -106,10 +106,10 @@ func (gs *grants) noteAt() time.Time {
 }
 
 // isNote reports whether a record of the ledger is about a room itself.
-func (g Grant) isNote() bool { return g.Who.Equal(g.Room) }
+func (g *Grant) isNote() bool { return g.Who.Equal(g.Room) }
 
 // remember takes in what an earlier process wrote down of the room itself.
-func (gs *grants) remember(g Grant) {
+func (gs *grants) remember(g *Grant) {
 	if l := lasting(g.Affiliation); l == temporary || l == persistent {
 		gs.lasts, gs.noted, gs.notedAt = l, l, g.At
 	}
@@ -123,7 +123,7 @@ func (gs *grants) claim(items []Item, at time.Time, joined, untouched func(who j
 		if !ok || untouched(who) || gs.live[who.String()] != nil {
 			continue
 		}
-		g := &grant{Grant: Grant{Room: gs.room, Who: who, Affiliation: i.Affiliation, At: at}, state: stateGiven, ledger: found}
+		g := &grant{Grant: &Grant{Room: gs.room, Who: who, Affiliation: i.Affiliation, At: at}, state: stateGiven, ledger: found}
 		if joined(who) {
 			g.on(eventCame)
 		}

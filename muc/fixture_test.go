@@ -291,15 +291,15 @@ func (l *lookout) forgets() {
 // book is a Ledger that a test can read and have fail.
 type book struct {
 	mu      sync.Mutex
-	written map[[2]string]Grant // by room and bare JID
-	notes   map[string]Grant    // of rooms themselves
+	written map[[2]string]*Grant // by room and bare JID
+	notes   map[string]*Grant    // of rooms themselves
 	err     error
 	slow    time.Duration
 }
 
-func newBook() *book { return &book{written: map[[2]string]Grant{}, notes: map[string]Grant{}} }
+func newBook() *book { return &book{written: map[[2]string]*Grant{}, notes: map[string]*Grant{}} }
 
-func (b *book) Granted(_ context.Context, g Grant) error {
+func (b *book) Granted(_ context.Context, g *Grant, _ any) error {
 	b.mu.Lock()
 	slow := b.slow
 	b.mu.Unlock()
@@ -342,7 +342,7 @@ func (b *book) fails(err error) {
 }
 
 // everything returns what the next process reads.
-func (b *book) everything() []Grant {
+func (b *book) everything() []*Grant {
 	all := b.all()
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -356,7 +356,10 @@ func (b *book) everything() []Grant {
 func (b *book) noted(room string) lasting {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return lasting(b.notes[room].Affiliation)
+	if n := b.notes[room]; n != nil {
+		return lasting(n.Affiliation)
+	}
+	return lastingUnknown
 }
 
 // burns deletes everything that is written down.
@@ -367,7 +370,7 @@ func (b *book) burns() {
 	clear(b.notes)
 }
 
-func (b *book) all() (all []Grant) {
+func (b *book) all() (all []*Grant) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, g := range b.written {

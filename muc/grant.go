@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// grant is a Grant and what has become of it. The lock of the room covers it.
+// grant is a Grant, which the ledger keeps as well, and what has become of it. The lock of the room covers it. There may be very many.
 type grant struct {
-	Grant
+	*Grant
 	state   state
 	since   time.Time     // of stateAway: when the holder was first missed
 	settled chan struct{} // closed when the method Grant has returned; nil from then on, and for grants that it did not give
 	taken   chan struct{} // of stateTaking: closed when the server has answered
 	ledger  recorded
 	handed  bool   // to usher's module, and nothing has shown yet that it arrived
+	freed   bool   // from the host that it needed: a host has made its holder an owner
 	other   *grant // of the same person, in another room; see holders
 }
 
@@ -131,7 +132,7 @@ const (
 // newGrant returns a grant that is about to be given, at that time. What it is given with is for the ledger and for the session only.
 func newGrant(g Grant, at time.Time) *grant {
 	g.At, g.With, g.Context = at, nil, nil
-	return &grant{Grant: g, settled: make(chan struct{})}
+	return &grant{Grant: &g, settled: make(chan struct{})}
 }
 
 // settle says that the method Grant has returned. It forgets the channel, because there may be very many grants. mu covers the grant.
@@ -144,7 +145,7 @@ func (g *grant) settle(mu *sync.Mutex) {
 }
 
 // restored returns a grant of an earlier process. Its holder is taken to be inside, and the right may have ended since.
-func restored(g Grant) *grant { return &grant{Grant: g, state: stateJoined} }
+func restored(g *Grant) *grant { return &grant{Grant: g, state: stateJoined} }
 
 // ended reports whether the right is over.
 func (g *grant) ended(now time.Time) bool { return !g.Expires.IsZero() && !now.Before(g.Expires) }
@@ -153,4 +154,4 @@ func (g *grant) ended(now time.Time) bool { return !g.Expires.IsZero() && !now.B
 const hostAway = 5 * time.Second
 
 // hangs reports whether the grant ends with the last host: its holder has not joined yet.
-func (g *grant) hangs() bool { return g.NeedsHost && g.state.awaited() }
+func (g *grant) hangs() bool { return g.NeedsHost && !g.freed && g.state.awaited() }

@@ -64,7 +64,7 @@ func TestGrantStep(t *testing.T) {
 // grant is to end.
 func TestGrantModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		g := &grant{Grant: Grant{NeedsHost: true}}
+		g := &grant{Grant: &Grant{NeedsHost: true}}
 		var answered, inside, missed, ending, banned, taking bool
 		t.Repeat(map[string]func(*rapid.T){
 			"came":   func(*rapid.T) { g.on(eventCame); inside, missed = true, false },

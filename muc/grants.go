@@ -69,9 +69,7 @@ func (h holders) remove(bare string, g *grant) {
 
 // write writes a grant down before it is given. If it then comes to nothing, drop deletes it from the ledger.
 func (gs *grants) write(ctx context.Context, g *grant, with any) error {
-	down := g.Grant
-	down.With = with
-	return gs.ledger.Granted(ctx, down)
+	return gs.ledger.Granted(ctx, g.Grant, with)
 }
 
 // unwritten removes a grant that could not be written down. An earlier grant comes back, with what happened to it meanwhile; a ban

@@ -221,7 +221,7 @@ func (g *Guard) gone(rm *guarded) {
 }
 
 // Restore takes in what an earlier process has granted. It must be called before Run.
-func (g *Guard) Restore(before []Grant) {
+func (g *Guard) Restore(before []*Grant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for _, w := range before {
@@ -239,8 +239,10 @@ func (g *Guard) Restore(before []Grant) {
 			gr := restored(w)
 			if w.NeedsHost {
 				// The next look shows whether its holder has come. Somebody between two rooms has joinWithin once more.
+				anew := *w
+				anew.At = g.Now()
+				gr.Grant = &anew
 				gr.on(eventLeft)
-				gr.At = g.Now()
 				g.hangOnHost(rm)
 			}
 			rm.put(w.Who.String(), gr)

@@ -286,7 +286,7 @@ func (g *Guard) withoutHost(rm *guarded, f findings) {
 		*since = g.Now() // since the answer, not since the question: the host may have left in between
 	case f.asked.Sub(*since) >= hostAway:
 		for _, gr := range rm.live {
-			if gr.NeedsHost && gr.state == stateGiven && gr.At.Before(f.asked) {
+			if gr.hangs() && gr.state == stateGiven && gr.At.Before(f.asked) {
 				gr.on(eventWithdraw)
 			}
 		}

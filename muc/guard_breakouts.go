@@ -31,7 +31,7 @@ func (g *Guard) Main(ctx context.Context, breakout jid.JID) (jid.JID, error) {
 	g.mu.Unlock()
 	if !known {
 		// The next process must know this. Otherwise it takes back what people in breakout rooms have in the main room.
-		if err := g.Ledger.Granted(ctx, Grant{Room: breakout, Who: main, At: g.Now()}); err != nil {
+		if err := g.Ledger.Granted(ctx, &Grant{Room: breakout, Who: main, At: g.Now()}, nil); err != nil {
 			return jid.JID{}, fmt.Errorf("%w: %w", ErrUnwritten, err)
 		}
 	}

@@ -59,7 +59,7 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	if g.tells(rm.jid) {
 		g.auditBy(rm, gr.At.Add(joinWithin))
 	}
-	gr.NeedsHost = gr.NeedsHost && result != isOwner // an owner made by a host needs none
+	gr.freed = result == isOwner
 	if gr.hangs() {
 		g.hangOnHost(rm)
 	}

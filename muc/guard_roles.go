@@ -298,7 +298,7 @@ func (g *Guard) put(rm *guarded, bare, affiliation string, why error) bool {
 func (g *Guard) makeMember(rm *guarded, bare string, why error) {
 	if who, err := jid.ParseUnsafe(bare); err == nil && g.put(rm, bare, "member", why) {
 		rm.put(bare, &grant{
-			Grant: Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: g.Now()}, state: stateJoined, ledger: unwritten,
+			Grant: &Grant{Room: rm.jid, Who: who.JID, Affiliation: "member", At: g.Now()}, state: stateJoined, ledger: unwritten,
 		})
 	}
 }

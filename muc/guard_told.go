@@ -162,7 +162,7 @@ func (g *Guard) takeAgain(rm *guarded, bare string) bool {
 	if rm.live[bare] != nil || rm.banned[bare] {
 		return false
 	}
-	rm.put(bare, &grant{Grant: Grant{Room: rm.jid, Who: parsed(bare), Affiliation: "member"}, state: stateWithdrawn, ledger: found})
+	rm.put(bare, &grant{Grant: &Grant{Room: rm.jid, Who: parsed(bare), Affiliation: "member"}, state: stateWithdrawn, ledger: found})
 	return true
 }
 
@@ -344,7 +344,7 @@ func (g *Guard) heardAffiliation(rm *guarded, n News) {
 // room had the later one afterwards. It is a grant again. The caller holds mu.
 func (g *Guard) strays(rm *guarded, n News) {
 	bare := n.Who.String()
-	gr := &grant{Grant: Grant{Room: rm.jid, Who: n.Who, Affiliation: n.Affiliation, At: g.Now()}, state: stateGiven, ledger: found}
+	gr := &grant{Grant: &Grant{Room: rm.jid, Who: n.Who, Affiliation: n.Affiliation, At: g.Now()}, state: stateGiven, ledger: found}
 	if g.inside(rm, bare) {
 		gr.on(eventCame)
 	}

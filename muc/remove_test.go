@@ -100,7 +100,7 @@ func TestRemove(t *testing.T) {
 					t.Errorf("usher takes what it does for a moderator's doing: %q", w.removed)
 				}
 				w.mu.Unlock()
-				if all := s.on().book.all(); tt.want == nil && slices.ContainsFunc(all, func(g Grant) bool { return g.Who.String() == who }) {
+				if all := s.on().book.all(); tt.want == nil && slices.ContainsFunc(all, func(g *Grant) bool { return g.Who.String() == who }) {
 					t.Errorf("still written down: %v", all)
 				}
 				s.pass(goneAfter)

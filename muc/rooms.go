@@ -222,7 +222,7 @@ func (r *Rooms) newRoom(j jid.JID) *room {
 
 // Restore takes in what an earlier process has granted. It must be called before Run. Resume enters the rooms, and then grants
 // that nobody uses are taken back.
-func (r *Rooms) Restore(before []Grant) {
+func (r *Rooms) Restore(before []*Grant) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, g := range before {
@@ -710,6 +710,7 @@ func (r *Rooms) enlist(ctx context.Context, g *grant) (rm *room, was *grant, err
 		g.on(eventCame)
 	}
 	was = rm.live[bare]
+	g.Room = rm.jid // the same, once in memory
 	rm.put(bare, g)
 	r.plan(rm, g.due(r.Now()))
 	return rm, was, nil
