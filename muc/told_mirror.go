@@ -215,6 +215,16 @@ func (t *Told) answering(room jid.JID) (rm *mirrored, told bool) {
 	return rm, rm == nil || rm.unsettled == 0
 }
 
+// reading is answering for those who do not hold mu, and must call done. A nil Told has nothing.
+func (t *Told) reading(room jid.JID) (rm *mirrored, told bool, done func()) {
+	if t == nil {
+		return nil, false, func() {}
+	}
+	t.mu.RLock()
+	rm, told = t.answering(room)
+	return rm, told, t.mu.RUnlock
+}
+
 // main returns the mirror of a breakout room's main room, if that can answer. The caller holds mu.
 func (t *Told) main(rm *mirrored) (*mirrored, bool) {
 	address := rm.settings.main
@@ -235,23 +245,15 @@ var errNotFound = stanza.Error{Type: stanza.Cancel, Condition: stanza.ItemNotFou
 
 // Lacks reports whether a room is known not to exist.
 func (t *Told) Lacks(room jid.JID) bool {
-	if t == nil {
-		return false
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	rm, told := t.answering(room)
+	rm, told, done := t.reading(room)
+	defer done()
 	return told && rm == nil
 }
 
 // list answers what Owner.list asks, if it can.
 func (t *Told) list(room jid.JID, what, value string) (items []Item, told bool, err error) {
-	if t == nil {
-		return nil, false, nil
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	rm, told := t.answering(room)
+	rm, told, done := t.reading(room)
+	defer done()
 	switch {
 	case !told:
 		return nil, false, nil
@@ -296,12 +298,8 @@ func (t *Told) withRole(rm *mirrored, role string) (items []Item, told bool) {
 // configured answers what Owner.Settings asks, if it can: the text of a password is not told, nor is which roles' presence is broadcast, which
 // matters to an occupant.
 func (t *Told) configured(room jid.JID) (is Settings, told bool, err error) {
-	if t == nil {
-		return is, false, nil
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	rm, told := t.answering(room)
+	rm, told, done := t.reading(room)
+	defer done()
 	switch {
 	case !told:
 		return is, false, nil
@@ -326,24 +324,16 @@ var toldOffers = []string{closed.name, realJID.name, broadcast.name, noInvites.n
 
 // lobby answers what Lobby.ask asks, if it can.
 func (t *Told) lobby(room jid.JID) (at, told bool) {
-	if t == nil {
-		return false, false
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	rm, told := t.answering(room)
+	rm, told, done := t.reading(room)
+	defer done()
 	return rm != nil && rm.settings.lobby != "", told
 }
 
 // MadeBy returns the bare JID of the person who gave somebody the affiliation that they have in a room; empty if that was the server. known
 // says whether the mirror has it.
 func (t *Told) MadeBy(room jid.JID, bare string) (by string, known bool) {
-	if t == nil {
-		return "", false
-	}
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	rm, told := t.answering(room)
+	rm, told, done := t.reading(room)
+	defer done()
 	if !told || rm == nil {
 		return "", false
 	}
