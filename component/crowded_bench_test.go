@@ -1,16 +1,14 @@
 package component_test
 
 import (
-	"bufio"
-	"encoding/xml"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
 // BenchmarkCrowded measures the memory of usher's process (VmRSS, as it is: the collector runs when it would) with 10,000 rooms of ten people,
@@ -24,6 +22,7 @@ func BenchmarkCrowded(b *testing.B) {
 		s := newStage(b)
 		began := time.Now()
 		usher := startFocus(b, benchmarked{Relay: true, Store: filepath.Join(b.TempDir(), "usher.db")}, s.Addr().String())
+		<-s.connected
 		s.fill(b, rooms, people)
 		full := time.Since(began)
 		<-time.After(10 * time.Second)
@@ -38,14 +37,11 @@ func BenchmarkCrowded(b *testing.B) {
 // stage is a server for usher alone, on which rooms of any number cost nothing. It has a Jicofo, members-only rooms, and usher's module.
 type stage struct {
 	net.Listener
-	b *testing.B
-
-	mu       sync.Mutex
-	link     net.Conn
-	rooms    map[string][]string // occupants, as items of muc#admin
-	told     int                 // -1 until usher asks to be told
-	answered chan string         // ids of requests of people who may enter
-	unknown  map[string]bool     // what has been answered with an empty result
+	*prosodytest.Stage
+	connected chan struct{}       // closed when usher is
+	rooms     map[string][]string // occupants, as items of muc#admin; of the reader, as told is
+	told      int                 // -1 until usher asks to be told
+	answered  chan string         // ids of requests of people who may enter
 }
 
 func newStage(b *testing.B) *stage {
@@ -54,88 +50,41 @@ func newStage(b *testing.B) *stage {
 	if err != nil {
 		b.Fatal(err)
 	}
-	s := &stage{Listener: l, b: b, rooms: map[string][]string{}, told: -1, answered: make(chan string, 1<<10), unknown: map[string]bool{}}
+	s := &stage{Listener: l, connected: make(chan struct{}), rooms: map[string][]string{}, told: -1, answered: make(chan string, 1<<10)}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.play()
+		link, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer link.Close()
+		s.Stage = prosodytest.NewStage(link)
+		s.Play(domain, func() { close(s.connected) }, s.hears)
 	}()
 	b.Cleanup(func() { l.Close(); <-done })
 	return s
 }
 
-// said is a stanza of usher's.
-type said struct {
-	XMLName xml.Name
-	Type    string `xml:"type,attr"`
-	ID      string `xml:"id,attr"`
-	From    string `xml:"from,attr"`
-	To      string `xml:"to,attr"`
-	Inner   string `xml:",innerxml"`
-}
+func (s *stage) say(format string, args ...any) { s.Say(fmt.Sprintf(format, args...)) }
 
-// play serves one connection until it ends.
-func (s *stage) play() {
-	link, err := s.Accept()
-	if err != nil {
-		return
-	}
-	defer link.Close()
-	s.link = link
-	in := xml.NewDecoder(bufio.NewReaderSize(link, 1<<16))
-	for depth := 0; ; {
-		t, err := in.Token()
-		if err != nil {
-			return
-		}
-		start, is := t.(xml.StartElement)
-		switch {
-		case !is:
-		case depth == 0:
-			depth++
-			s.say("<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='1' from='%s'>", domain)
-		default:
-			var heard said
-			if err := in.DecodeElement(&heard, &start); err != nil {
-				return
-			}
-			s.hears(&heard)
-		}
-	}
-}
-
-func (s *stage) say(format string, args ...any) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.saying(format, args...)
-}
-
-// saying is say for callers that hold mu.
-func (s *stage) saying(format string, args ...any) {
-	_, _ = io.WriteString(s.link, fmt.Sprintf(format, args...)) // the reader notices when the connection has ended
-}
-
-// tell tells something as usher's module does. The caller holds mu.
+// tell tells something as usher's module does.
 func (s *stage) tell(format string, args ...any) {
 	if s.told < 0 {
 		return
 	}
 	s.told++
-	s.saying("<message from='%s' to='%s'><told xmlns='urn:usher:module:0' boot='b' n='%d'>%s</told></message>", service, domain, s.told, fmt.Sprintf(format, args...))
+	s.say("<message from='%s' to='%s'><told xmlns='urn:usher:module:0' boot='b' n='%d'>%s</told></message>", service, domain, s.told, fmt.Sprintf(format, args...))
 }
 
-func (s *stage) hears(h *said) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (s *stage) hears(h *prosodytest.Said) {
 	jicofo := jicofoJID + "/focus"
 	switch {
-	case h.XMLName.Local == "handshake":
-		s.saying("<handshake/>")
 	case h.XMLName.Local == "presence" && h.Type == "subscribe":
-		s.saying("<presence type='subscribed' from='%s' to='%s'/><presence from='%s' to='%s'/>", jicofoJID, domain, jicofo, domain)
+		s.say("<presence type='subscribed' from='%s' to='%s'/><presence from='%s' to='%s'/>", jicofoJID, domain, jicofo, domain)
 	case h.XMLName.Local != "iq":
 	case strings.Contains(h.To, "@"+domain) || h.To == domain: // of usher's to itself
-		s.saying("<iq type='%s' id='%s' from='%s' to='%s'>%s</iq>", h.Type, h.ID, h.From, h.To, h.Inner)
+		s.say("<iq type='%s' id='%s' from='%s' to='%s'>%s</iq>", h.Type, h.ID, h.From, h.To, h.Inner)
 	case h.Type == "result" || h.Type == "error":
 		if strings.Contains(h.Inner, `ready="true"`) {
 			s.joins(h)
@@ -145,10 +94,10 @@ func (s *stage) hears(h *said) {
 	default:
 		answer, ok := s.answer(h)
 		if !ok {
-			s.saying("<iq type='error' id='%s' from='%s' to='%s'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", h.ID, h.To, h.From)
+			s.say("<iq type='error' id='%s' from='%s' to='%s'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>", h.ID, h.To, h.From)
 			return
 		}
-		s.saying("<iq type='result' id='%s' from='%s' to='%s'>%s</iq>", h.ID, h.To, h.From, answer)
+		s.say("<iq type='result' id='%s' from='%s' to='%s'>%s</iq>", h.ID, h.To, h.From, answer)
 		if strings.Contains(h.Inner, "<listen ") {
 			s.told = 0
 			s.tell("<complete/>")
@@ -157,7 +106,7 @@ func (s *stage) hears(h *said) {
 }
 
 // answer returns the payload of the answer to a question of usher's; not ok is for a room that is not there.
-func (s *stage) answer(h *said) (payload string, ok bool) {
+func (s *stage) answer(h *prosodytest.Said) (payload string, ok bool) {
 	occupants, exists := s.rooms[h.To]
 	switch {
 	case h.To == jicofoJID+"/focus":
@@ -197,7 +146,7 @@ func (s *stage) answer(h *said) (payload string, ok bool) {
 }
 
 // joins has somebody who may enter come in. The id of the request is their nick and the room.
-func (s *stage) joins(h *said) {
+func (s *stage) joins(h *prosodytest.Said) {
 	nick, room, _ := strings.Cut(h.ID, " ")
 	role, affiliation := "participant", "member"
 	if nick == "nick0" {

@@ -3,9 +3,7 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/xml"
 	"fmt"
 	"io"
 	"net"
@@ -82,14 +80,12 @@ type observed struct {
 	used []time.Duration // by its process, in each turn
 	took time.Duration   // by all turns
 
-	link      net.Conn
-	connected chan struct{} // closed when it is
-	writing   sync.Mutex
-	rooms     map[string]bool // those that usher has entered; of the reader
-	asked     int
-	answers   atomic.Int64
-	let       atomic.Int64
-	more      chan struct{} // after each answer
+	*prosodytest.Stage
+	rooms   map[string]bool // those that usher has entered; of the reader
+	asked   int
+	answers atomic.Int64
+	let     atomic.Int64
+	more    chan struct{} // after each answer
 }
 
 func newObserved(b *testing.B, name, more string) *observed {
@@ -105,7 +101,7 @@ func newObserved(b *testing.B, name, more string) *observed {
 	yaml := strings.Replace(string(whole), "xmpp:\n", "xmpp:\n  server: "+l.Addr().String()+"\n", 1)
 	yaml = strings.Replace(yaml, "rooms:\n", "rooms:\n  wait_hold: 0s\n", 1) + more + "store: {path: " + name + ".db}\n"
 	write(b, name+".yaml", yaml)
-	o := &observed{B: b, name: name, log: newLive(), more: make(chan struct{}, 1), connected: make(chan struct{}), rooms: map[string]bool{}, us: "focus.meet.example.com"}
+	o := &observed{B: b, name: name, log: newLive(), more: make(chan struct{}, 1), rooms: map[string]bool{}, us: "focus.meet.example.com"}
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)
@@ -127,13 +123,16 @@ func newObserved(b *testing.B, name, more string) *observed {
 	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		b.Fatal(err)
 	}
-	if o.link, err = l.Accept(); err != nil {
+	link, err := l.Accept()
+	if err != nil {
 		b.Fatalf("%v:\n%s", err, prosodytest.Tail(o.log.String()))
 	}
-	b.Cleanup(func() { o.link.Close() })
-	go o.serve()
+	b.Cleanup(func() { link.Close() })
+	o.Stage = prosodytest.NewStage(link)
+	connected := make(chan struct{})
+	go o.Play(o.us, func() { close(connected) }, o.hears)
 	select {
-	case <-o.connected:
+	case <-connected:
 	case <-time.After(time.Minute):
 		b.Fatalf("%s does not connect:\n%s", name, prosodytest.Tail(o.log.String()))
 	}
@@ -141,69 +140,16 @@ func newObserved(b *testing.B, name, more string) *observed {
 	return o
 }
 
-// say writes to usher.
-func (o *observed) say(x string) {
-	o.writing.Lock()
-	defer o.writing.Unlock()
-	_, _ = io.WriteString(o.link, x) // the reader finds the fault
-}
-
-// heard is a stanza of usher's.
-type heard struct {
-	XMLName  xml.Name
-	Type     string `xml:"type,attr"`
-	ID       string `xml:"id,attr"`
-	From     string `xml:"from,attr"`
-	To       string `xml:"to,attr"`
-	Payloads []struct {
-		XMLName xml.Name
-		Attrs   []xml.Attr `xml:",any,attr"`
-		Items   []struct {
-			Role string `xml:"role,attr"`
-			JID  string `xml:"jid,attr"`
-			As   string `xml:"affiliation,attr"`
-		} `xml:"item"`
-	} `xml:",any"`
-	Inner string `xml:",innerxml"`
-}
-
-// serve is the server, and the people on it, until the connection ends.
-func (o *observed) serve() {
-	in := xml.NewDecoder(bufio.NewReaderSize(o.link, 1<<16))
-	for depth := 0; ; {
-		t, err := in.Token()
-		if err != nil {
-			return
-		}
-		start, is := t.(xml.StartElement)
-		switch {
-		case !is:
-		case depth == 0:
-			depth++
-			o.say("<stream:stream xmlns='jabber:component:accept' xmlns:stream='http://etherx.jabber.org/streams' id='1' from='" + o.us + "'>")
-		case start.Name.Local == "handshake":
-			o.say("<handshake/>")
-			close(o.connected)
-		default:
-			var h heard
-			if err := in.DecodeElement(&h, &start); err != nil {
-				return
-			}
-			o.hears(&h)
-		}
-	}
-}
-
 // hears answers a stanza as Prosody does.
-func (o *observed) hears(h *heard) {
+func (o *observed) hears(h *prosodytest.Said) {
 	_, domain, _ := strings.Cut(h.To, "@")
 	room, nick, _ := strings.Cut(h.To, "/")
 	switch name := h.XMLName.Local; {
 	case h.To == o.us || domain == o.us: // what usher sends to itself
-		o.say(fmt.Sprintf("<%s type='%s' id='%s' from='%s' to='%s'>%s</%s>", name, h.Type, h.ID, h.From, h.To, h.Inner, name))
+		o.Say(fmt.Sprintf("<%s type='%s' id='%s' from='%s' to='%s'>%s</%s>", name, h.Type, h.ID, h.From, h.To, h.Inner, name))
 	case name == "presence" && nick != "" && h.Type == "" && !o.rooms[room]:
 		o.rooms[room] = true
-		o.say(fmt.Sprintf("<presence from='%s' to='%s'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner' role='moderator' jid='%s'/>"+
+		o.Say(fmt.Sprintf("<presence from='%s' to='%s'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='owner' role='moderator' jid='%s'/>"+
 			"<status code='110'/><status code='201'/></x></presence>", h.To, h.From, h.From))
 	case name != "iq":
 	case h.Type == "result" || h.Type == "error":
@@ -214,9 +160,9 @@ func (o *observed) hears(h *heard) {
 }
 
 // asks answers an IQ to the server or one of its rooms.
-func (o *observed) asks(h *heard, room string) {
+func (o *observed) asks(h *prosodytest.Said, room string) {
 	if strings.Contains(room, "@") && !o.rooms[room] {
-		o.say(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='%s'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
+		o.Say(fmt.Sprintf("<iq type='error' id='%s' from='%s' to='%s'><error type='cancel'><item-not-found xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error></iq>",
 			h.ID, h.To, h.From))
 		return
 	}
@@ -235,14 +181,14 @@ func (o *observed) asks(h *heard, room string) {
 			}
 		case strings.HasSuffix(ns, "#admin"):
 			for _, i := range p.Items {
-				o.say(fmt.Sprintf("<message from='%s' to='focus@%s/usher'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='%s' jid='%s'/></x></message>",
-					room, o.us, i.As, i.JID))
+				o.Say(fmt.Sprintf("<message from='%s' to='focus@%s/usher'><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='%s' jid='%s'/></x></message>",
+					room, o.us, i.Affiliation, i.JID))
 			}
 		case strings.HasSuffix(ns, "disco#info"):
 			answer = "<query xmlns='" + ns + "'><identity category='conference' type='text'/><feature var='http://jabber.org/protocol/muc'/></query>"
 		}
 	}
-	o.say(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'>%s</iq>", h.ID, h.To, h.From, answer))
+	o.Say(fmt.Sprintf("<iq type='result' id='%s' from='%s' to='%s'>%s</iq>", h.ID, h.To, h.From, answer))
 }
 
 // hostOf returns the host of a room.
@@ -252,7 +198,7 @@ func hostOf(room string) string {
 }
 
 // answered counts an answer to somebody who asked. Who is let in comes into the room; hosts stay, and the others leave at once.
-func (o *observed) answered(h *heard) {
+func (o *observed) answered(h *prosodytest.Said) {
 	kind, room, asked := strings.Cut(h.ID, " ")
 	if !asked {
 		return
@@ -268,9 +214,9 @@ func (o *observed) answered(h *heard) {
 			return fmt.Sprintf("<presence from='%s/%s' to='focus@%s/usher'%s><x xmlns='http://jabber.org/protocol/muc#user'><item affiliation='%s' role='%s' jid='%s'/></x></presence>",
 				room, node, o.us, typ, as, role, h.To)
 		}
-		o.say(said("", as, role))
+		o.Say(said("", as, role))
 		if kind != "host" {
-			o.say(said(" type='unavailable'", as, "none"))
+			o.Say(said(" type='unavailable'", as, "none"))
 		}
 	}
 	o.answers.Add(1)
@@ -298,7 +244,7 @@ func (o *observed) ask(kind, room, host, secret, as string) {
 		}
 		attr = " token='" + compact + "'"
 	}
-	o.say(fmt.Sprintf("<iq type='set' id='%s %s' from='%s' to='%s'><conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='m%d'%s/></iq>",
+	o.Say(fmt.Sprintf("<iq type='set' id='%s %s' from='%s' to='%s'><conference xmlns='http://jitsi.org/protocol/focus' room='%s' machine-uid='m%d'%s/></iq>",
 		kind, room, from, o.us, room, o.asked, attr))
 }
 
