@@ -214,7 +214,7 @@ func (c *Component) endOne(ctx context.Context, e *ending) {
 			next = &ending{g: e.g, at: e.g.by().RemoveAt, step: stepOut, why: byExpiry}
 		}
 	case e.step == stepCheck:
-		switch reason, err := c.takenBack(ctx, e.g.by().Proof, e.g.room()); {
+		switch reason, err := c.takenBack(ctx, e.g.by().proof(), e.g.room()); {
 		case err != nil:
 		case reason != "":
 			next = &ending{g: e.g, step: stepOut, why: outBy(reason)}
@@ -237,7 +237,7 @@ func (c *Component) endOne(ctx context.Context, e *ending) {
 func (c *Component) lifted(ctx context.Context, g *live) bool {
 	ctx, cancel := context.WithTimeout(ctx, storeAgain)
 	defer cancel()
-	revoked, err := c.refusals.Revoked(ctx, g.by().Proof, g.room())
+	revoked, err := c.refusals.Revoked(ctx, g.by().proof(), g.room())
 	return err == nil && !revoked
 }
 
@@ -278,7 +278,7 @@ func (c *Component) isOut(g *live, why putOut, text string) {
 		what = Expired
 	}
 	c.reportOut(what, g, text)
-	proof := g.by().Proof
+	proof := g.by().proof()
 	c.o.Log.Info("put out", zap.String("reason", string(why)), zap.Stringer("room", g.Room), zap.Stringer("who", g.Who),
 		zap.String("iss", token.ForLog(proof.Issuer)), zap.String("jti", token.ForLog(proof.ID)))
 }

@@ -25,7 +25,7 @@ const knockedPerRoom = 4 << 10
 // has the newer right from now on.
 func (l *ledger) knocked(ctx context.Context, g *muc.Grant) error {
 	by := *grantedBy(g)
-	if by.Proof == (auth.Proof{}) {
+	if by.proof() == (auth.Proof{}) {
 		return nil // a guest, who has nothing that could end
 	}
 	room, who := g.Room.String(), g.Who.String()

@@ -18,7 +18,7 @@ import (
 func TestKnocked(t *testing.T) {
 	s := store.Memory(store.Options{})
 	l := newLedger(s, zap.NewNop(), &counters{})
-	by := granted{Proof: auth.Proof{Issuer: "my_app", ID: "j1", Token: "t1"}, Reason: auth.ReasonMember, RemoveAt: time.Now().Add(time.Hour).UTC()}
+	by := granted{Proof: &auth.Proof{Issuer: "my_app", ID: "j1", Token: "t1"}, Reason: auth.ReasonMember, RemoveAt: time.Now().Add(time.Hour).UTC()}
 	left := func(n int, by granted) {
 		t.Helper()
 		g := grantOf(0, n)
@@ -66,7 +66,7 @@ func TestKnocked(t *testing.T) {
 	}
 	// A newer token of somebody who is inside by a grant.
 	newer := by
-	newer.Proof.ID = "j2"
+	newer.Proof = &auth.Proof{Issuer: "my_app", ID: "j2", Token: "t1"}
 	left(1, newer)
 	if of := l.of(g.Room, g.Who); of.Affiliation != "member" || of.by().Proof.ID != "j2" || of.by().Knocked {
 		t.Errorf("is %+v", of)

@@ -22,7 +22,7 @@ import (
 // granted is who somebody was let in as, and why. The By of a muc.Grant is a *granted, which does not change any more: there may be very
 // many grants, and all that know of one share it.
 type granted struct {
-	Proof  auth.Proof
+	Proof  *auth.Proof `json:",omitempty"` // nil for a guest
 	Reason auth.Reason `json:",omitempty"`
 	// RemoveAt is when the person is put out; zero if they stay.
 	RemoveAt time.Time `json:",omitzero"`
@@ -32,6 +32,23 @@ type granted struct {
 	Knocked bool `json:",omitempty"`
 	// Seat is the person's seat in a room that has only so many; 0 for none.
 	Seat int `json:",omitempty"`
+}
+
+// proven returns what is kept of a proof; nil for somebody without one.
+func proven(p auth.Proof) *auth.Proof {
+	if p == (auth.Proof{}) {
+		return nil
+	}
+	kept := p
+	return &kept
+}
+
+// proof returns by what the person was let in; the zero Proof for a guest.
+func (g *granted) proof() auth.Proof {
+	if g.Proof == nil {
+		return auth.Proof{}
+	}
+	return *g.Proof
 }
 
 // fingerprint returns what is kept of a machine-uid: enough to know it again.
@@ -144,7 +161,7 @@ type LiveGrant struct {
 }
 
 func (g *live) public() LiveGrant {
-	p := g.by().Proof
+	p := g.by().proof()
 	return LiveGrant{
 		Room: g.Room, Who: g.Who, Affiliation: g.Affiliation, Reason: g.by().Reason,
 		Issuer: p.Issuer, JTI: p.ID, User: p.User,

@@ -106,7 +106,7 @@ func (c *Component) classOf(who jid.JID, moderator bool, g *live) class {
 // by sets what a report says of somebody's right; nil is none.
 func (r *Report) by(g *live) {
 	if g != nil {
-		p := g.by().Proof
+		p := g.by().proof()
 		r.Affiliation = auth.Affiliation(g.Affiliation)
 		r.Issuer, r.JTI, r.User = token.ForLog(p.Issuer), token.ForLog(p.ID), token.ForLog(p.User)
 	}

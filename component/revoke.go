@@ -51,9 +51,9 @@ func (c *Component) Revoke(ctx context.Context, r auth.Revocation) (Revoked, err
 	var out, spared []*live
 	for _, g := range c.ledger.everybody("") {
 		switch {
-		case r.Covers(g.by().Proof, g.room()):
+		case r.Covers(g.by().proof(), g.room()):
 			out = append(out, g)
-		case all.Covers(g.by().Proof, g.room()):
+		case all.Covers(g.by().proof(), g.room()):
 			spared = append(spared, g)
 		}
 	}
@@ -104,7 +104,7 @@ func (c *Component) enforce(ctx context.Context, read func(context.Context) (sto
 	c.untilDone(ctx, "could not read revocations", func() error {
 		all, err := read(ctx)
 		for _, g := range c.ledger.everybody("") {
-			if all.Covers(g.by().Proof, g.room()) {
+			if all.Covers(g.by().proof(), g.room()) {
 				c.ledger.endings.out(g, byRevocation)
 			}
 		}
@@ -189,7 +189,7 @@ func (c *Component) kicked(room, who jid.JID, _ bool) {
 	if after.Then == auth.KickWait {
 		until = c.o.Now().Add(after.Wait)
 	}
-	in, proof := g.room(), g.by().Proof
+	in, proof := g.room(), g.by().proof()
 	c.kicks.mu.Lock()
 	defer c.kicks.mu.Unlock()
 	c.kicks.in[room.String()] = true
@@ -212,7 +212,7 @@ func (c *Component) keepsOut(ctx context.Context, room auth.Room, proof auth.Pro
 		return err
 	}
 	for _, other := range c.ledger.everybody(room.JID.String()) {
-		if store.SamePerson(other.by().Proof, proof) {
+		if store.SamePerson(other.by().proof(), proof) {
 			c.ledger.endings.out(other, byBar)
 		}
 	}

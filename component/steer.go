@@ -100,7 +100,7 @@ func (c *Component) bars(ctx context.Context, g *live) error {
 	c.kicks.mu.Lock()
 	c.kicks.in[room] = true
 	c.kicks.mu.Unlock()
-	err := c.keepsOut(ctx, g.room(), g.by().Proof, time.Time{})
+	err := c.keepsOut(ctx, g.room(), g.by().proof(), time.Time{})
 	c.kicks.mu.Lock()
 	defer c.kicks.mu.Unlock()
 	if !c.kicks.in[room] {

@@ -132,7 +132,7 @@ func (w *watch) view(room jid.JID) (v RoomView, ok bool) {
 	v.RoomSummary = rm.summary()
 	for bare, p := range rm.people {
 		who, _ := jid.Parse(bare) // it was one
-		v.Occupants = append(v.Occupants, Occupant{Who: who, As: string(p.class), Since: time.Unix(0, p.since), Inside: true})
+		v.Occupants = append(v.Occupants, Occupant{Who: who, As: p.class.String(), Since: time.Unix(0, p.since), Inside: true})
 	}
 	for _, its := range rm.waits {
 		v.Waits = append(v.Waits, Waiter{Who: its.who, Since: its.since, Reason: its.reason})
@@ -155,7 +155,7 @@ func (c *Component) occupants(v *RoomView) {
 		delete(right, o.Who.String())
 	}
 	for _, g := range right {
-		o := Occupant{Who: g.Who, As: string(admittedAs(g)), Since: g.At}
+		o := Occupant{Who: g.Who, As: admittedAs(g).String(), Since: g.At}
 		o.by(g)
 		v.Occupants = append(v.Occupants, o)
 	}

@@ -24,7 +24,7 @@ type watch struct {
 	mu     sync.Mutex
 	rooms  map[string]*watchedRoom
 	open   int
-	inside map[class]int
+	inside counted
 	waits  int
 	swept  time.Time
 
@@ -41,25 +41,32 @@ type watchedRoom struct {
 	host      bool
 	hostSince time.Time // when a host arrived; zero while none is inside
 	people    map[string]present
-	inside    map[class]int
+	inside    counted
 	waits     map[string]*wait
 }
 
-// class is how somebody inside is counted.
-type class string
+// class is how somebody inside is counted; the zero class is nobody's.
+type class uint8
 
 const (
-	classHost    class = "host"
-	classMember  class = "member"
-	classGuest   class = "guest"
-	classService class = "service"
+	classHost class = 1 + iota
+	classMember
+	classGuest
+	classService
 )
+
+var classNames = [...]string{"", "host", "member", "guest", "service"}
+
+func (c class) String() string { return classNames[c] }
+
+// counted is how many are inside, by class.
+type counted [len(classNames)]int
 
 // present is somebody inside, by bare JID. There may be very many, so it is small.
 type present struct {
-	class     class
 	since     int64 // in Unix nanoseconds
 	times     int32 // occupants
+	class     class
 	moderator bool
 }
 
@@ -72,10 +79,7 @@ type wait struct {
 }
 
 func newWatch() *watch {
-	return &watch{
-		rooms: make(map[string]*watchedRoom), inside: make(map[class]int),
-		told: make(map[uint64]uint64), toldOld: make(map[uint64]uint64),
-	}
+	return &watch{rooms: make(map[string]*watchedRoom), told: make(map[uint64]uint64), toldOld: make(map[uint64]uint64)}
 }
 
 // room returns a room, a new one if need be. The caller holds mu.
@@ -149,7 +153,7 @@ func (w *watch) ends(rm *watchedRoom) {
 		w.open--
 	}
 	for _, p := range rm.people {
-		w.counts(rm, p, "")
+		w.counts(rm, p, 0)
 	}
 	rm.open, rm.host, rm.hostSince, rm.people = false, false, time.Time{}, nil
 }
@@ -180,21 +184,18 @@ func (w *watch) goes(rm *watchedRoom, s muc.Sight) {
 		rm.people[bare] = p
 		return
 	}
-	w.counts(rm, p, "")
+	w.counts(rm, p, 0)
 	delete(rm.people, bare)
 }
 
-// counts counts somebody as of a class, none if it is empty, and returns them so. The caller holds mu.
+// counts counts somebody as of a class, none if it is zero, and returns them so. The caller holds mu.
 func (w *watch) counts(rm *watchedRoom, p present, c class) present {
-	for _, all := range []*map[class]int{&w.inside, &rm.inside} {
-		if *all == nil {
-			*all = make(map[class]int)
+	for _, all := range []*counted{&w.inside, &rm.inside} {
+		if p.class != 0 {
+			all[p.class]--
 		}
-		if p.class != "" {
-			(*all)[p.class]--
-		}
-		if c != "" {
-			(*all)[c]++
+		if c != 0 {
+			all[c]++
 		}
 	}
 	p.class = c

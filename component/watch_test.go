@@ -17,7 +17,7 @@ func fullWatch(rooms int, now time.Time) *watch {
 	w := newWatch()
 	for n := range rooms {
 		room := jid.MustParse(fmt.Sprintf("room%d@conference.meet.example.com", n))
-		w.sees(muc.Sight{Seen: muc.SeenOpen, Room: room}, "", now)
+		w.sees(muc.Sight{Seen: muc.SeenOpen, Room: room}, 0, now)
 		for p := range 10 {
 			who := jid.MustParse(fmt.Sprintf("p%d@guest.meet.example.com/r", p))
 			w.sees(muc.Sight{Seen: muc.SeenCame, Room: room, Who: who}, classGuest, now)
@@ -46,7 +46,7 @@ func TestWatchCounts(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	for n := range 3 {
-		w.sees(muc.Sight{Seen: muc.SeenEnd, Room: jid.MustParse(fmt.Sprintf("room%d@conference.meet.example.com", n))}, "", now)
+		w.sees(muc.Sight{Seen: muc.SeenEnd, Room: jid.MustParse(fmt.Sprintf("room%d@conference.meet.example.com", n))}, 0, now)
 	}
 	if all := w.summaries(); len(all) != 3 || all[0].Open || all[0].Waiting != 1 {
 		t.Errorf("people still wait: %+v", all)
@@ -74,9 +74,9 @@ func TestWatchWaited(t *testing.T) {
 		"has not asked for a while": {0, 2 * time.Second, time.Minute, 0},
 	} {
 		w, at := newWatch(), time.Now()
-		w.sees(muc.Sight{Seen: muc.SeenOpen, Room: room.JID}, "", at)
+		w.sees(muc.Sight{Seen: muc.SeenOpen, Room: room.JID}, 0, at)
 		if e.host >= 0 {
-			w.sees(host, "", at.Add(e.host))
+			w.sees(host, 0, at.Add(e.host))
 		}
 		if e.waits >= 0 {
 			w.waiting(who, room, auth.ReasonHostAbsent, at.Add(e.waits), at.Add(e.waits+comesBack))
