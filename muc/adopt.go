@@ -67,21 +67,21 @@ func (gs *grants) learn(is Settings) {
 // mu covers gs.
 func (gs *grants) note(ctx context.Context, mu *sync.Mutex) error {
 	mu.Lock()
-	lasts, at := gs.lasts, gs.now()
+	lasts, at := gs.lasts, gs.Now()
 	if !gs.noteDue() {
 		mu.Unlock()
 		return nil
 	}
 	gs.notedAt = at
 	mu.Unlock()
-	err := gs.ledger.Granted(ctx, &Grant{Room: gs.room, Who: gs.room, Affiliation: string(lasts), At: at}, nil)
+	err := gs.Ledger.Granted(ctx, &Grant{Room: gs.jid, Who: gs.jid, Affiliation: string(lasts), At: at}, nil)
 	mu.Lock()
 	defer mu.Unlock()
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %w", ErrUnwritten, err)
 	case gs.lasts == lastingUnknown: // it has ended meanwhile
-		gs.ledger.Ended(gs.room, gs.room)
+		gs.Ledger.Ended(gs.jid, gs.jid)
 	default:
 		gs.noted = lasts
 	}
@@ -91,7 +91,7 @@ func (gs *grants) note(ctx context.Context, mu *sync.Mutex) error {
 // noteDue reports whether it is time to write the room down, or to try again. The caller holds the lock that covers gs.
 func (gs *grants) noteDue() bool {
 	at := gs.noteAt()
-	return !at.IsZero() && !gs.now().Before(at)
+	return !at.IsZero() && !gs.Now().Before(at)
 }
 
 // noteAt returns when that is; the zero time for a room that is not written down.
@@ -123,7 +123,7 @@ func (gs *grants) claim(items []Item, at time.Time, joined, untouched func(who j
 		if !ok || untouched(who) || gs.live[who.String()] != nil {
 			continue
 		}
-		g := &grant{Grant: &Grant{Room: gs.room, Who: who, Affiliation: i.Affiliation, At: at}, state: stateGiven, ledger: found}
+		g := &grant{Grant: &Grant{Room: gs.jid, Who: who, Affiliation: i.Affiliation, At: at}, state: stateGiven, ledger: found}
 		if joined(who) {
 			g.on(eventCame)
 		}

@@ -9,13 +9,13 @@ import (
 type grant struct {
 	*Grant
 	state   state
+	ledger  recorded
+	handed  bool          // to usher's module, and nothing has shown yet that it arrived
+	freed   bool          // from the host that it needed: a host has made its holder an owner
 	since   time.Time     // of stateAway: when the holder was first missed
 	settled chan struct{} // closed when the method Grant has returned; nil from then on, and for grants that it did not give
 	taken   chan struct{} // of stateTaking: closed when the server has answered
-	ledger  recorded
-	handed  bool   // to usher's module, and nothing has shown yet that it arrived
-	freed   bool   // from the host that it needed: a host has made its holder an owner
-	other   *grant // of the same person, in another room; see holders
+	other   *grant        // of the same person, in another room; see holders
 }
 
 // state is where a grant stands between the request for it and its end. See step for how it changes.

@@ -117,7 +117,7 @@ func TestBannedWhileUnwritten(t *testing.T) {
 	b := newBook()
 	give := Grant{Room: jid.MustParse("standup@conference.meet.example.com"), Who: jid.MustParse("romeo@meet.example.com"), Affiliation: "member"}
 	for banned, left := range map[bool]int{true: 0, false: 1} {
-		gs := newGrants(give.Room, Options{Ledger: b, Now: time.Now})
+		gs := newGrants(give.Room, &Options{Ledger: b, Now: time.Now})
 		b.fails(nil)
 		was := newGrant(give, time.Now())
 		if err := gs.write(t.Context(), was, nil); err != nil {

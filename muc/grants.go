@@ -12,11 +12,9 @@ import (
 
 // grants are what usher gave in one room, by bare JID, and what the ledger knows of the room itself.
 type grants struct {
-	room   jid.JID
-	owner  Owner
-	ledger Ledger
-	live   map[string]*grant // changed by put and remove only
-	now    func() time.Time
+	*Options // of the Rooms or the Guard: there may be very many rooms
+	jid      jid.JID
+	live     map[string]*grant // changed by put and remove only
 	// holders has these grants, too; nil if nobody asks for them by person. The lock that covers gs covers it.
 	holders holders
 
@@ -24,8 +22,8 @@ type grants struct {
 	notedAt      time.Time
 }
 
-func newGrants(room jid.JID, o Options) grants {
-	return grants{room: room, owner: o.Owner, ledger: o.Ledger, live: make(map[string]*grant), now: o.Now}
+func newGrants(room jid.JID, o *Options) grants {
+	return grants{Options: o, jid: room, live: make(map[string]*grant)}
 }
 
 // put has a person hold a grant, instead of an earlier one.
@@ -69,7 +67,7 @@ func (h holders) remove(bare string, g *grant) {
 
 // write writes a grant down before it is given. If it then comes to nothing, drop deletes it from the ledger.
 func (gs *grants) write(ctx context.Context, g *grant, with any) error {
-	return gs.ledger.Granted(ctx, g.Grant, with)
+	return gs.Ledger.Granted(ctx, g.Grant, with)
 }
 
 // unwritten removes a grant that could not be written down. An earlier grant comes back, with what happened to it meanwhile; a ban
@@ -108,7 +106,7 @@ func (gs *grants) take(bare string) error {
 
 // takeNow takes somebody's affiliation and does not wait: through usher's module where the service has it, as that tells nobody else.
 func (gs *grants) takeNow(who jid.JID) error {
-	taken, err := gs.owner.Told.Give(Given{Room: gs.room, Who: who, Affiliation: "none"})
+	taken, err := gs.Owner.Told.Give(Given{Room: gs.jid, Who: who, Affiliation: "none"})
 	switch {
 	case errors.Is(err, ErrAbsent), errors.Is(err, ErrOutcast):
 		return nil // nothing is left of it
@@ -120,8 +118,8 @@ func (gs *grants) takeNow(who jid.JID) error {
 
 // give gives an affiliation, and reports whether there was nothing to give because the person owns all rooms.
 func (gs *grants) give(ctx context.Context, who jid.JID, affiliation string) (owns bool, err error) {
-	err = gs.owner.SetAffiliation(ctx, gs.room, who, affiliation)
-	if err != nil && affiliation != "owner" && gs.owner.protects(ctx, gs.room, err) {
+	err = gs.Owner.SetAffiliation(ctx, gs.jid, who, affiliation)
+	if err != nil && affiliation != "owner" && gs.Owner.protects(ctx, gs.jid, err) {
 		return true, nil
 	}
 	return false, err
@@ -129,7 +127,7 @@ func (gs *grants) give(ctx context.Context, who jid.JID, affiliation string) (ow
 
 // send sends an affiliation and does not wait for the answer.
 func (gs *grants) send(bare, affiliation string) error {
-	return gs.owner.sendAffiliation(gs.room, bare, affiliation, "")
+	return gs.Owner.sendAffiliation(gs.jid, bare, affiliation, "")
 }
 
 // drop forgets a grant that has ended.
@@ -137,7 +135,7 @@ func (gs *grants) drop(bare string) {
 	if g := gs.live[bare]; g != nil {
 		gs.remove(bare)
 		if g.ledger != found {
-			gs.ledger.Ended(gs.room, g.Who)
+			gs.Ledger.Ended(gs.jid, g.Who)
 		}
 	}
 }
@@ -148,7 +146,7 @@ func (gs *grants) crossOut(g *grant) {
 	switch now := gs.live[g.Who.String()]; {
 	case now == g:
 	case now == nil || now.ledger == found:
-		gs.ledger.Ended(gs.room, g.Who)
+		gs.Ledger.Ended(gs.jid, g.Who)
 	default:
 		now.ledger = unwritten
 	}
@@ -175,7 +173,7 @@ func (gs *grants) end(keep func(*grant) bool) {
 		}
 	}
 	if gs.lasts != lastingUnknown {
-		gs.ledger.Ended(gs.room, gs.room)
+		gs.Ledger.Ended(gs.jid, gs.jid)
 	}
 	gs.lasts, gs.noted, gs.notedAt = lastingUnknown, lastingUnknown, time.Time{}
 }

@@ -74,8 +74,7 @@ type Guard struct {
 
 // guarded is a room that Guard looks after.
 type guarded struct {
-	jid jid.JID
-	key string // the same as text
+	key string // its JID as text
 	grants
 	life
 	schedule
@@ -168,7 +167,7 @@ func (g *Guard) named(j jid.JID) *guarded {
 	key := j.String()
 	rm := g.rooms[key]
 	if rm == nil {
-		rm = &guarded{jid: j, key: key, grants: newGrants(j, g.Options)}
+		rm = &guarded{key: key, grants: newGrants(j, &g.Options)}
 		rm.holders = g.holders
 		rm.stirred = g.Now()
 		g.rooms[key] = rm

@@ -313,7 +313,7 @@ func (g *Guard) deserted(rm *guarded, asked time.Time) bool {
 // caller holds mu.
 func (rm *guarded) expects() bool {
 	return rm.any(func(gr *grant) bool {
-		return gr.state.asking() || gr.ledger != found && (gr.state == stateGiven || gr.state.held() && rm.now().Sub(gr.At) < joinWithin)
+		return gr.state.asking() || gr.ledger != found && (gr.state == stateGiven || gr.state.held() && rm.Now().Sub(gr.At) < joinWithin)
 	})
 }
 
@@ -358,8 +358,8 @@ func (g *Guard) persons(occupants []Item) map[string]person {
 	who := make(map[string]person, len(occupants))
 	for _, i := range occupants {
 		if j, ok := i.real(); ok && !g.isFocus(j) {
-			bare := j.Bare().String()
-			p := person{full: j.String(), moderator: i.Role == "moderator"}
+			bare := cutBare(i.JID)
+			p := person{full: i.JID, moderator: i.Role == "moderator"}
 			if one, more := who[bare]; more {
 				p = person{full: one.full, moderator: one.moderator || p.moderator}
 			}

@@ -20,7 +20,7 @@ func (g *Guard) found(j jid.JID, moderators []Item, host bool, asked time.Time) 
 		for _, i := range moderators {
 			who, ok := i.real()
 			if ok && !g.removedSince(rm, who.Bare().String(), asked) {
-				g.seesCame(rm, who, true, !rm.told.met)
+				g.seesCame(rm, who, i.JID, true, !rm.told.met)
 			}
 		}
 	}
@@ -92,16 +92,17 @@ func (g *Guard) sees(rm *guarded, was occupancy, f findings) (change bool) {
 	return change
 }
 
-// seesCame tells of somebody inside, once for all their occupants; before says that they have not come just now. The caller holds mu.
-func (g *Guard) seesCame(rm *guarded, who jid.JID, moderator, before bool) {
-	bare := who.Bare().String()
+// seesCame tells of somebody inside, once for all their occupants; before says that they have not come just now. full is who as text, which
+// is kept. The caller holds mu.
+func (g *Guard) seesCame(rm *guarded, who jid.JID, full string, moderator, before bool) {
+	bare := cutBare(full)
 	if _, told := rm.occupancy.who[bare]; told || g.isFocus(who) {
 		return
 	}
 	if rm.occupancy.who == nil {
 		rm.occupancy.who = make(map[string]person)
 	}
-	p := person{full: who.String(), moderator: moderator}
+	p := person{full: full, moderator: moderator}
 	rm.occupancy.who[bare] = p
 	g.seeCame(rm, p, before)
 }

@@ -210,7 +210,7 @@ func (g *Guard) heardJoined(rm *guarded, n News) {
 	rm.occupancy.visitors = rm.occupancy.visitors || n.Role == "visitor"
 	g.meets(rm.jid, &rm.told)
 	before := rm.occupancy.who[bare].moderator
-	g.seesCame(rm, n.Who, n.Role == "moderator", false)
+	g.seesCame(rm, n.Who, n.full, n.Role == "moderator", false)
 	if gr := holder.live[bare]; gr != nil {
 		gr.on(eventCame)
 	}

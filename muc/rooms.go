@@ -130,7 +130,6 @@ func (o *Options) clock() {
 // room is a room that usher is in, or is about to enter.
 type room struct {
 	turn    // when it is looked at next
-	jid     jid.JID
 	nick    string
 	entered chan entry    // the answer to the join, by the reader
 	opened  chan struct{} // closed when err is final
@@ -212,11 +211,11 @@ func (r *Rooms) known(j jid.JID) *room {
 
 func (r *Rooms) newRoom(j jid.JID) *room {
 	return &room{
-		jid: j, nick: Nick,
+		nick:      Nick,
 		entered:   make(chan entry, 1),
 		opened:    make(chan struct{}),
 		occupants: make(map[string]occupant),
-		grants:    newGrants(j, r.Options),
+		grants:    newGrants(j, &r.Options),
 	}
 }
 

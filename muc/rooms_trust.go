@@ -144,7 +144,7 @@ func (r *Rooms) presenceOfSecond(rm *room, p said) {
 		rm.second = letIn
 	default:
 		// It came in late, or an earlier process has left it inside. The room could not end.
-		room := &room{jid: p.from.Bare(), nick: p.from.Resourcepart()}
+		room := &room{grants: grants{jid: p.from.Bare()}, nick: p.from.Resourcepart()}
 		if err := r.Owner.Session.Send(r.leaveStanza(r.second, room)); err != nil {
 			r.Warn(room.jid, "could not leave the room", err)
 		}

@@ -87,9 +87,10 @@ func TestGrantBeforeTheNextRoom(t *testing.T) {
 		w.settle()
 		c, until := w.enters(t, romeo, "owner"), make(chan struct{})
 		w.destroy(c)
-		session := w.rooms.Owner.Session
+		late := w.rooms.Options
+		late.Owner.Session = lateReader{late.Owner.Session, new(atomic.Bool), until}
 		w.rooms.mu.Lock()
-		w.rooms.rooms[standup].owner.Session = lateReader{session, new(atomic.Bool), until}
+		w.rooms.rooms[standup].Options = &late
 		w.rooms.mu.Unlock()
 		done := make(chan error, 1)
 		go func() {

@@ -75,6 +75,7 @@ type News struct {
 	// who has joined.
 	Nick              string
 	Who               jid.JID
+	full              string // Who as text, of NewsJoined; the mirror has the same one
 	Role, Affiliation string
 	// By is the bare JID of the person who did it; empty if that was the server.
 	By string

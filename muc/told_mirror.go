@@ -49,7 +49,7 @@ func (s *teller) apply(said tell) (n News, is bool) {
 	n = News{Room: rm.jid, Nick: said.nick, By: cutBare(said.by), Why: said.why, Breakouts: said.settings.flags&flagBreakouts != 0}
 	switch said.kind {
 	case "joined":
-		n.Kind = NewsJoined
+		n.Kind, n.full = NewsJoined, said.jid
 		rm.joins(said.words)
 	case "left":
 		n.Kind = NewsLeft
@@ -142,7 +142,15 @@ func (rm *mirrored) joins(w words) {
 		rm.people[at] = p
 		return
 	}
-	rm.people = append(rm.people, p)
+	rm.people = append(withSpace(rm.people), p)
+}
+
+// withSpace returns a slice with space for one more, and for little else: append would double it, and there may be very many.
+func withSpace[T any](all []T) []T {
+	if n := len(all); n == cap(all) {
+		all = append(make([]T, 0, n+n/4+2), all...)
+	}
+	return all
 }
 
 // set gives somebody an affiliation, who may be a whole domain.
@@ -160,7 +168,7 @@ func (rm *mirrored) set(bare string, to rank, by string) {
 	case at >= 0:
 		rm.rights[at] = right{bare, rm.shared(by), to}
 	default:
-		rm.rights = append(rm.rights, right{bare, rm.shared(by), to})
+		rm.rights = append(withSpace(rm.rights), right{bare, rm.shared(by), to})
 	}
 }
 
