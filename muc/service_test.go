@@ -688,6 +688,13 @@ func (s *service) affiliate(c *chat, bare, affiliation string, ours bool) {
 	if ours && affiliation != "none" && affiliation != "outcast" {
 		c.given[bare] = time.Now()
 	}
+	if !strings.Contains(bare, "@") && affiliation == "outcast" { // a domain: everybody from there goes, also members
+		for _, o := range slices.Clone(c.seats) {
+			if strings.HasSuffix(bareOf(o.full), "@"+bare) {
+				s.remove(c, o, "301")
+			}
+		}
+	}
 	if c.inside(bare) == nil {
 		if c.by(ourself) != nil && !s.quiet {
 			s.say("<message from='%s' to='%s'><x xmlns='%s'><item affiliation='%s' jid='%s'/></x></message>", c.address, ourself, NSUser, affiliation, bare)
