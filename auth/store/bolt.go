@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -33,8 +34,8 @@ const (
 
 // The bucket "usher" holds a bucket for each kind, and the format, so that usher recognises another program's bbolt file. In the
 // bucket of a kind a key maps to a CRC-32C of the key and of what follows it, the end of the record (seconds since 1970 in 8
-// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records. Formats 2 to 4 had fewer kinds,
-// and format 1 had no CRC.
+// bytes, nanoseconds in 4), and the record's value. The bucket's sequence number counts its records, and that of "usher" is the number
+// of the journal. Formats 2 to 4 had fewer kinds, and format 1 had no CRC.
 var (
 	usherBucket    = []byte("usher")
 	formatKey      = []byte("format") // comes before the names of all kinds: earlier versions look no further than the first key
@@ -75,6 +76,7 @@ func Open(path string, o Options) (_ Store, err error) {
 		a.warn(o)
 	}
 	s.counted()
+	s.journal.moved(true, s.left())
 	return s, nil
 }
 
@@ -226,6 +228,9 @@ type bolt struct {
 	o    Options
 	db   *bbolt.DB
 
+	journal *journal
+	closing sync.Once
+
 	mu    sync.Mutex
 	next  *group // the changes that wait for the group before them
 	taken []Size // as of the last group
@@ -233,11 +238,28 @@ type bolt struct {
 	writing  sync.Mutex // for the group that is being written
 	accounts map[Kind]*account
 	unmapped time.Time // when unmap was called last
+	late     bool      // the last checkpoint could not be written
 }
 
-// prepare creates missing buckets, converts records to the format of this version, and so tries that the file can be written.
+// prepare creates missing buckets, converts records to the format of this version, writes what the journal has, and so tries that the
+// file can be written.
 func (s *bolt) prepare() error {
-	return s.said(guard(func() error {
+	var number uint64
+	err := s.view(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(usherBucket); b != nil {
+			number = b.Sequence()
+		}
+		return nil
+	})
+	if err != nil {
+		return s.said(err)
+	}
+	var lacks []item
+	if s.journal, lacks, err = openJournal(s.path, number); err != nil {
+		return err
+	}
+	number = firstNumber()
+	err = guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
 			b, err := tx.CreateBucketIfNotExists(usherBucket)
 			if err != nil {
@@ -255,9 +277,22 @@ func (s *bolt) prepare() error {
 					}
 				}
 			}
-			return b.Put(formatKey, format)
+			w := &writer{bolt: s, tx: tx}
+			for _, i := range lacks {
+				if err := w.set(i); err != nil {
+					return err
+				}
+			}
+			return errors.Join(b.Put(formatKey, format), b.SetSequence(number))
 		})
-	}))
+	})
+	if err == nil {
+		err = s.journal.begins(number, s.checkpoint)
+	}
+	if err != nil {
+		return s.said(errors.Join(err, s.journal.file.Close()))
+	}
+	return nil
 }
 
 // rewrite gives the records of a bucket the checksums that format 1 lacks.
@@ -329,7 +364,7 @@ func (s *bolt) write(do func(*writer) error) error {
 // errUnchanged rolls back a transaction that has nothing to write.
 var errUnchanged = errors.New("nothing has changed")
 
-// commit writes a group once the one before it is written.
+// commit writes a group once the one before it is written, and with it all that the journal has.
 func (s *bolt) commit(g *group) {
 	defer close(g.done)
 	s.writing.Lock()
@@ -338,6 +373,35 @@ func (s *bolt) commit(g *group) {
 	s.next = nil
 	s.mu.Unlock()
 
+	moves, number := s.journal.move()
+	err := s.transact(moves, number, g.changes)
+	if noRoom(err) && moves != nil && s.transact(moves.gone(), 0, nil) == nil { // which may have made room
+		err = s.transact(moves, number, g.changes)
+	}
+	s.journal.moved(err == nil, s.left())
+	if err != nil {
+		for _, c := range g.changes {
+			c.err = s.said(err)
+		}
+		if moves != nil && !s.late && !errors.Is(err, berrors.ErrDatabaseNotOpen) {
+			s.late = true
+			s.o.Late(s.said(err))
+		}
+		return
+	}
+	if moves != nil {
+		s.late = false
+	}
+	for _, a := range s.accounts {
+		a.warn(s.o)
+	}
+	s.counted()
+	s.unmapInTime()
+}
+
+// transact writes what the journal had, and then other changes. With that the file has all of the journal before this number; 0 means
+// that it lacks some. The caller holds writing.
+func (s *bolt) transact(had *changed, number uint64, changes []*change) error {
 	before := map[Kind]account{}
 	for k, a := range s.accounts {
 		before[k] = *a
@@ -345,31 +409,44 @@ func (s *bolt) commit(g *group) {
 	err := guard(func() error {
 		return s.db.Update(func(tx *bbolt.Tx) error {
 			w := &writer{bolt: s, tx: tx}
-			for _, c := range g.changes {
+			if err := w.setAll(had); err != nil {
+				return err
+			}
+			for _, c := range changes {
 				if c.err = c.do(w); c.err != nil && !errors.Is(c.err, ErrFull) {
 					return c.err
 				}
 			}
-			if !w.changed {
+			if had == nil && !w.changed {
 				return errUnchanged
 			}
-			return nil
+			if number == 0 {
+				return nil
+			}
+			return tx.Bucket(usherBucket).SetSequence(number)
 		})
 	})
 	if err == nil || errors.Is(err, errUnchanged) {
-		for _, a := range s.accounts {
-			a.warn(s.o)
-		}
-		s.counted()
-		s.unmapInTime()
-		return
+		return nil
 	}
 	for k := range before {
 		*s.accounts[k] = before[k]
 	}
-	for _, c := range g.changes {
-		c.err = s.said(err)
+	return err
+}
+
+// checkpoint writes what the journal has.
+func (s *bolt) checkpoint() {
+	_ = s.write(func(*writer) error { return nil }) // commit tells of an error, and it is tried again
+}
+
+// left returns the bytes that each kind has left. The caller holds writing, or is alone.
+func (s *bolt) left() map[Kind]int64 {
+	left := make(map[Kind]int64)
+	for k, a := range s.accounts {
+		left[k] = a.of - a.bytes
 	}
+	return left
 }
 
 // unmapEvery is how long pages of the file that bbolt has read count as memory of the process.
@@ -414,39 +491,61 @@ func (s *bolt) Put(ctx context.Context, records ...Record) error {
 		return err
 	}
 	now := s.o.Now()
-	values := make([][]byte, len(records))
-	for i, r := range records {
-		values[i] = encode(r)
+	items := itemsOf(now, records...)
+	if s.journal.take(items) {
+		return nil
 	}
-	return s.write(func(w *writer) error { return w.putAll(now, records, values) })
+	return s.write(func(w *writer) error { return w.putAll(now, items) })
 }
 
-// putAll puts records, of which it has the encoded values.
-func (w *writer) putAll(now time.Time, records []Record, values [][]byte) error {
+// itemsOf returns the changes that put records.
+func itemsOf(now time.Time, records ...Record) []item {
+	items := make([]item, len(records))
+	for n, r := range records {
+		items[n].recordKey = recordKey{r.Kind, r.Key}
+		if now.Before(r.End) {
+			items[n].value = encode(r)
+		}
+	}
+	return items
+}
+
+// putAll puts records if there is room.
+func (w *writer) putAll(now time.Time, items []item) error {
 	added := map[Kind]int64{}
-	for i, r := range records {
-		if key := []byte(r.Key); now.Before(r.End) && bucket(w.tx, r.Kind).Get(key) == nil {
-			added[r.Kind] += fileSize(key, values[i])
+	for _, i := range items {
+		if i.value != nil && bucket(w.tx, i.kind).Get([]byte(i.key)) == nil {
+			added[i.kind] += fileSize(i.key, i.value)
 		}
 	}
 	for k, n := range added {
-		if w.accounts[k].due(n, now) {
-			if err := w.sweep(k, now); err != nil {
-				return err
-			}
+		if err := w.sweepFor(k, n, now); err != nil {
+			return err
 		}
 		if !w.accounts[k].fits(n) {
 			return &FullError{Kind: k}
 		}
 	}
-	for i, r := range records {
-		var err error
-		if now.Before(r.End) {
-			err = w.put(r.Kind, []byte(r.Key), values[i])
-		} else {
-			err = w.take(r.Kind, []byte(r.Key))
+	for _, i := range items {
+		if err := w.set(i); err != nil {
+			return err
 		}
-		if err != nil {
+	}
+	return nil
+}
+
+// setAll makes changes that are known to have room.
+func (w *writer) setAll(all *changed) error {
+	if all == nil {
+		return nil
+	}
+	for k, n := range all.bytes {
+		if err := w.sweepFor(k, n, w.o.Now()); err != nil {
+			return err
+		}
+	}
+	for key, value := range all.items {
+		if err := w.set(item{key, value}); err != nil {
 			return err
 		}
 	}
@@ -459,13 +558,13 @@ func (s *bolt) Add(ctx context.Context, r Record) (there Record, added bool, err
 		return Record{}, false, err
 	}
 	now := s.o.Now()
-	value := encode(r)
+	items := itemsOf(now, r)
 	err = s.write(func(w *writer) error {
 		was, is, err := w.live(now, r.Kind, r.Key)
 		if there, added = was, !is; err != nil || is {
 			return err
 		}
-		return w.putAll(now, []Record{r}, [][]byte{value})
+		return w.putAll(now, items)
 	})
 	if err != nil {
 		return Record{}, false, err
@@ -479,13 +578,13 @@ func (s *bolt) Swap(ctx context.Context, old, new Record) (swapped bool, err err
 		return false, err
 	}
 	now := s.o.Now()
-	value := encode(new)
+	items := itemsOf(now, new)
 	err = s.write(func(w *writer) error {
 		there, is, err := w.live(now, old.Kind, old.Key)
 		if swapped = is && bytes.Equal(there.Value, old.Value); err != nil || !swapped {
 			return err
 		}
-		return w.putAll(now, []Record{new}, [][]byte{value})
+		return w.putAll(now, items)
 	})
 	return swapped && err == nil, err
 }
@@ -496,11 +595,19 @@ func (w *writer) live(now time.Time, k Kind, key string) (Record, bool, error) {
 	if value == nil {
 		return Record{}, false, nil
 	}
-	r, err := copied(k, []byte(key), value)
+	r, err := copied(k, key, value)
 	if err != nil || !now.Before(r.End) {
 		return Record{}, false, err
 	}
 	return r, true, nil
+}
+
+// set makes a change of a record.
+func (w *writer) set(i item) error {
+	if i.value == nil {
+		return w.take(i.kind, []byte(i.key))
+	}
+	return w.put(i.kind, []byte(i.key), i.value)
 }
 
 // put puts a record in the place of an earlier one.
@@ -529,6 +636,14 @@ func (w *writer) take(k Kind, key []byte) error {
 		return err
 	}
 	return b.Delete(key)
+}
+
+// sweepFor sweeps a kind if that is due before n bytes are added.
+func (w *writer) sweepFor(k Kind, n int64, now time.Time) error {
+	if !w.accounts[k].due(n, now) {
+		return nil
+	}
+	return w.sweep(k, now)
 }
 
 // sweep deletes the ended records of a kind.
@@ -569,20 +684,22 @@ func (s *bolt) Get(ctx context.Context, k Kind, key string) (Record, error) {
 		return Record{}, err
 	}
 	var r Record
-	there := false
-	err := s.view(func(tx *bbolt.Tx) (err error) {
-		value := bucket(tx, k).Get([]byte(key))
-		if value == nil {
-			return nil
-		}
-		there = true
-		r, err = copied(k, []byte(key), value)
-		return err
-	})
+	var err error
+	value, there := s.journal.get(recordKey{k, key})
+	if there && value != nil {
+		r, err = copied(k, key, value)
+	} else if !there {
+		err = s.view(func(tx *bbolt.Tx) (err error) {
+			if value = bucket(tx, k).Get([]byte(key)); value != nil {
+				r, err = copied(k, key, value)
+			}
+			return err
+		})
+	}
 	if err != nil {
 		return Record{}, s.said(err)
 	}
-	if !there || !s.o.Now().Before(r.End) {
+	if value == nil || !s.o.Now().Before(r.End) {
 		return Record{}, ErrNotFound
 	}
 	return r, nil
@@ -593,9 +710,16 @@ func (s *bolt) Delete(ctx context.Context, k Kind, keys ...string) error {
 	if err := begin(ctx, k); err != nil {
 		return err
 	}
+	items := make([]item, len(keys))
+	for n, key := range keys {
+		items[n].recordKey = recordKey{k, key}
+	}
+	if s.journal.take(items) {
+		return nil
+	}
 	return s.write(func(w *writer) error {
-		for _, key := range keys {
-			if err := w.take(k, []byte(key)); err != nil {
+		for _, i := range items {
+			if err := w.set(i); err != nil {
 				return err
 			}
 		}
@@ -607,9 +731,10 @@ func (s *bolt) Delete(ctx context.Context, k Kind, keys ...string) error {
 // for that transaction for ever.
 func (s *bolt) All(ctx context.Context, k Kind) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
+		newer := s.journal.all(k)
 		var from []byte
 		for {
-			records, next, err := s.some(ctx, k, from)
+			records, next, err := s.some(ctx, k, from, newer)
 			if err != nil {
 				yield(Record{}, err)
 				return
@@ -619,16 +744,30 @@ func (s *bolt) All(ctx context.Context, k Kind) iter.Seq2[Record, error] {
 					return
 				}
 			}
-			if next == nil {
+			if from = next; from == nil {
+				break
+			}
+		}
+		for _, key := range slices.Sorted(maps.Keys(newer)) {
+			value := newer[key]
+			if value == nil || !s.o.Now().Before(endOf(value)) {
+				continue
+			}
+			err := begin(ctx, k)
+			var r Record
+			if err == nil {
+				r, err = copied(k, key, value)
+			}
+			if !yield(r, err) || err != nil {
 				return
 			}
-			from = next
 		}
 	}
 }
 
-// some reads up to chunk records from a key on. It returns those that have not ended, and the key to go on with, or nil at the end.
-func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record, next []byte, err error) {
+// some reads up to chunk records from a key on, but for those in without. It returns those that have not ended, and the key to go on
+// with, or nil at the end.
+func (s *bolt) some(ctx context.Context, k Kind, from []byte, without map[string][]byte) (records []Record, next []byte, err error) {
 	if err := begin(ctx, k); err != nil {
 		return nil, nil, err
 	}
@@ -637,11 +776,11 @@ func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record,
 		c := bucket(tx, k).Cursor()
 		key, value := c.Seek(from)
 		for n := 0; key != nil && n < chunk; n++ {
-			r, err := copied(k, key, value)
+			r, err := copied(k, string(key), value)
 			if err != nil {
 				return err
 			}
-			if now.Before(r.End) {
+			if _, is := without[r.Key]; !is && now.Before(r.End) {
 				records = append(records, r)
 			}
 			key, value = c.Next()
@@ -655,12 +794,21 @@ func (s *bolt) some(ctx context.Context, k Kind, from []byte) (records []Record,
 // Close implements Store.
 func (s *bolt) Close() error {
 	s.feed.close()
-	return s.said(s.db.Close())
+	var err error
+	s.closing.Do(func() {
+		s.journal.ends()
+		err = s.write(func(*writer) error { return nil })
+		// The journal is removed while the file is still locked.
+		err = errors.Join(err, s.journal.close(), s.said(s.db.Close()))
+	})
+	return err
 }
 
 // fileSize returns the bytes that a record uses in the file. After a split, pages are half full. When many records have ended, bbolt
 // writes all pages of their kind again before it frees the old ones. See TestFileSize.
-func fileSize(key, value []byte) int64 { return int64(len(key)+len(value)+fileOverhead) * 5 / 2 }
+func fileSize[K text](key K, value []byte) int64 {
+	return int64(len(key)+len(value)+fileOverhead) * 5 / 2
+}
 
 func encode(r Record) []byte {
 	b := make([]byte, 0, sumLen+endLen+len(r.Value))
@@ -668,7 +816,7 @@ func encode(r Record) []byte {
 	b = binary.BigEndian.AppendUint64(b, uint64(r.End.Unix()))
 	b = binary.BigEndian.AppendUint32(b, uint32(r.End.Nanosecond()))
 	b = append(b, r.Value...)
-	binary.BigEndian.PutUint32(b, sum([]byte(r.Key), b[sumLen:]))
+	binary.BigEndian.PutUint32(b, sum(r.Key, b[sumLen:]))
 	return b
 }
 
@@ -677,12 +825,15 @@ func summed(key, value []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, sum(key, value)), value...)
 }
 
-func sum(key, rest []byte) uint32 {
-	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, rest)
+// text is how a key is at hand.
+type text interface{ string | []byte }
+
+func sum[K text](key K, rest []byte) uint32 {
+	return crc32.Update(crc32.Checksum([]byte(key), castagnoli), castagnoli, rest)
 }
 
 // decode returns the record of a key, without the key.
-func decode(key, value []byte) (Record, error) {
+func decode[K text](key K, value []byte) (Record, error) {
 	if len(value) < sumLen+endLen || binary.BigEndian.Uint32(value) != sum(key, value[sumLen:]) {
 		return Record{}, errDamaged
 	}
@@ -695,9 +846,9 @@ func endOf(value []byte) time.Time {
 }
 
 // copied decodes a record that outlives the transaction.
-func copied(k Kind, key, value []byte) (Record, error) {
+func copied(k Kind, key string, value []byte) (Record, error) {
 	r, err := decode(key, value)
-	r.Kind, r.Key, r.Value = k, string(key), bytes.Clone(r.Value)
+	r.Kind, r.Key, r.Value = k, key, bytes.Clone(r.Value)
 	return r, err
 }
 

@@ -43,6 +43,14 @@ func putAll(t testing.TB, s store.Store, n int, record func(i int) store.Record)
 	wait.Wait()
 }
 
+// settled returns when the file has what the journal of a store had: it is written together with a change that waits for the disk.
+func settled(t testing.TB, s store.Store) {
+	t.Helper()
+	if err := s.Delete(t.Context(), store.KindBar, "nobody"); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func count(t testing.TB, s store.Store, k store.Kind) (n int) {
 	t.Helper()
 	for _, err := range s.All(t.Context(), k) {

@@ -54,11 +54,11 @@ func (s *bolt) together(changes ...func()) (wait func()) {
 func TestGroup(t *testing.T) {
 	s := opened(t, Options{MaxBytes: 1 << 20})
 	record := func(n int, value int) Record {
-		return Record{Kind: KindGrant, Key: fmt.Sprintf("%03d", n), Value: make([]byte, value), End: time.Now().Add(time.Hour)}
+		return Record{Kind: KindHeld, Key: fmt.Sprintf("%03d", n), Value: make([]byte, value), End: time.Now().Add(time.Hour)}
 	}
 	// A change that comes alone is one write, also with two records.
 	before := s.transaction(t)
-	if err := s.Put(t.Context(), record(0, 10), Record{Kind: KindSession, Key: "s", End: time.Now().Add(time.Hour)}); err != nil {
+	if err := s.Put(t.Context(), record(0, 10), Record{Kind: KindUsed, Key: "s", End: time.Now().Add(time.Hour)}); err != nil {
 		t.Fatal(err)
 	}
 	if n := s.transaction(t) - before; n != 1 {
@@ -83,7 +83,7 @@ func TestGroup(t *testing.T) {
 			}
 		},
 		func() {
-			if err := s.Delete(t.Context(), KindGrant, "000", "nobody"); err != nil {
+			if err := s.Delete(t.Context(), KindHeld, "000", "nobody"); err != nil {
 				t.Errorf("Delete: %v", err)
 			}
 		})
@@ -93,7 +93,7 @@ func TestGroup(t *testing.T) {
 		t.Errorf("%d changes were %d writes; want 1", len(changes), n)
 	}
 	n := 0
-	for r, err := range s.All(t.Context(), KindGrant) {
+	for r, err := range s.All(t.Context(), KindHeld) {
 		if n++; err != nil || r.Key != fmt.Sprintf("%03d", n) {
 			t.Errorf("All has %q, %v", r.Key, err)
 		}
@@ -103,7 +103,7 @@ func TestGroup(t *testing.T) {
 	}
 	// A change without an effect writes nothing.
 	before = s.transaction(t)
-	for _, err := range []error{s.Delete(t.Context(), KindGrant, "nobody"), s.Put(t.Context())} {
+	for _, err := range []error{s.Delete(t.Context(), KindHeld, "nobody"), s.Put(t.Context())} {
 		if err != nil {
 			t.Error(err)
 		}
@@ -119,7 +119,7 @@ func TestGroup(t *testing.T) {
 // TestGroupFails: if a group cannot be written, all of its changes fail and none is written. The store goes on.
 func TestGroupFails(t *testing.T) {
 	s := opened(t, Options{})
-	r := Record{Kind: KindGrant, Key: "a", Value: []byte("1"), End: time.Now().Add(time.Hour)}
+	r := Record{Kind: KindHeld, Key: "a", Value: []byte("1"), End: time.Now().Add(time.Hour)}
 	if err := s.Put(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
@@ -128,26 +128,26 @@ func TestGroupFails(t *testing.T) {
 		"panic": func(*writer) error { panic("SECRET") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			bytes := s.accounts[KindGrant].bytes
+			bytes := s.accounts[KindHeld].bytes
 			var errs [3]error
 			s.together(
-				func() { errs[0] = s.Put(t.Context(), Record{Kind: KindGrant, Key: "b", End: r.End}) },
+				func() { errs[0] = s.Put(t.Context(), Record{Kind: KindHeld, Key: "b", End: r.End}) },
 				func() { errs[1] = s.write(fails) },
-				func() { errs[2] = s.Delete(t.Context(), KindGrant, "a") },
+				func() { errs[2] = s.Delete(t.Context(), KindHeld, "a") },
 			)()
 			for n, err := range errs {
 				if err == nil || errors.Is(err, ErrClosed) || !strings.Contains(err.Error(), s.path) || strings.Contains(err.Error(), "SECRET") {
 					t.Errorf("change %d: %v", n, err)
 				}
 			}
-			if _, err := s.Get(t.Context(), KindGrant, "a"); err != nil {
+			if _, err := s.Get(t.Context(), KindHeld, "a"); err != nil {
 				t.Errorf("the record from before: %v", err)
 			}
-			if _, err := s.Get(t.Context(), KindGrant, "b"); !errors.Is(err, ErrNotFound) {
+			if _, err := s.Get(t.Context(), KindHeld, "b"); !errors.Is(err, ErrNotFound) {
 				t.Errorf("the record that was not written: %v", err)
 			}
-			if err := s.Put(t.Context(), r); err != nil || s.accounts[KindGrant].bytes != bytes {
-				t.Errorf("afterwards: %v; %d bytes and not %d", err, s.accounts[KindGrant].bytes, bytes)
+			if err := s.Put(t.Context(), r); err != nil || s.accounts[KindHeld].bytes != bytes {
+				t.Errorf("afterwards: %v; %d bytes and not %d", err, s.accounts[KindHeld].bytes, bytes)
 			}
 		})
 	}

@@ -140,7 +140,7 @@ func (m measured) Follow(ctx context.Context) iter.Seq2[Event, error] {
 type Size struct {
 	Kind Kind
 	// Bytes is the room that its records take, and Limit the room that it may take. Records that have ended in the last seconds, or
-	// while nothing new came, may still count.
+	// while nothing new came, may still count, and changes of the last second may not.
 	Bytes, Limit int64
 	// Records is the number of records, counted the same way.
 	Records int64

@@ -170,6 +170,7 @@ func TestSizes(t *testing.T) {
 			around := store.Own(store.Fenced(store.Measured(s, func(string, time.Duration, error) {}), func() bool { return true }), "focus")
 			size := func(want int64) {
 				t.Helper()
+				settled(t, around)
 				all := store.Sizes(around)
 				i := slices.IndexFunc(all, func(s store.Size) bool { return s.Kind == store.KindGrant })
 				if i < 0 {

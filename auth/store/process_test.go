@@ -62,6 +62,9 @@ func startChild(t *testing.T, what, path string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, bufio.NewScanner(out)
 }
 
+// kindOf returns the kind of the records of a goroutine: every other one's go through the journal.
+func kindOf(n int) store.Kind { return []store.Kind{store.KindGrant, store.KindUsed}[n%2] }
+
 // writeForEver puts records and deletes every third, and prints each that is done.
 func writeForEver(s store.Store) {
 	ctx, end := context.Background(), time.Now().Add(time.Hour)
@@ -71,13 +74,13 @@ func writeForEver(s store.Store) {
 			for m := 0; ; m++ {
 				key := fmt.Sprintf("%d-%d-%d", os.Getpid(), n, m)
 				value := []byte(key + strings.Repeat("v", m%3000))
-				if err := s.Put(ctx, store.Record{Kind: store.KindGrant, Key: key, Value: value, End: end}); err != nil {
+				if err := s.Put(ctx, store.Record{Kind: kindOf(n), Key: key, Value: value, End: end}); err != nil {
 					fmt.Fprintln(os.Stderr, err)
 					os.Exit(1)
 				}
 				fmt.Printf("+%s\n", key) // one write each: a line is whole, or not there
 				if m%3 == 0 {
-					if err := s.Delete(ctx, store.KindGrant, key); err != nil {
+					if err := s.Delete(ctx, kindOf(n), key); err != nil {
 						fmt.Fprintln(os.Stderr, err)
 						os.Exit(1)
 					}
@@ -111,7 +114,11 @@ func TestKilled(t *testing.T) {
 		s := open(t, path, store.Options{})
 		lost, left := 0, 0
 		for key, is := range there {
-			r, err := s.Get(t.Context(), store.KindGrant, key)
+			var pid, n int
+			if _, err := fmt.Sscanf(key, "%d-%d-", &pid, &n); err != nil {
+				t.Fatal(err)
+			}
+			r, err := s.Get(t.Context(), kindOf(n), key)
 			switch {
 			case is && errors.Is(err, store.ErrNotFound):
 				// The last Delete may be done and not printed.

@@ -11,9 +11,14 @@
 // an error that says so. Its mode is 0600, because it holds room names and the JIDs of people. Its folder must exist, and usher
 // must be allowed to write into it. Session ids are not in it, only their hashes.
 //
+// Beside the file is a journal, its name with -journal at the end. Grants and sessions, which each join writes, are there first, and in
+// the file within a second. So they outlive usher in any case. If the machine itself stops, because its power fails for example, those
+// of the last second may be lost, as with a Redis that syncs every second. Everything else, such as a revocation or a logout, is on the
+// disk when it is done. An usher that stops removes the journal, and one that starts writes what it has into the file.
+//
 // To back it up, stop usher and copy the file; a copy made while usher runs may be torn. To start afresh, stop usher and move the
-// file away. Then everybody needs the token again, and grants of the last process are not taken back. The file does not shrink,
-// but new records take the room of ended ones.
+// file away. Then everybody needs the token again, and grants of the last process are not taken back. A journal of another file does no
+// harm. The file does not shrink, but new records take the room of ended ones.
 //
 // Open never overwrites a file that is damaged or belongs to another program: its error says what to do. To know, Open reads the
 // whole file: pages.go checks that the pages fit together, and each record has a checksum.
@@ -135,8 +140,9 @@ type Event struct {
 // it was done, if each caller has a value of its own.
 type Store interface {
 	// Put writes records, all of them or, after an error, none. Each replaces an earlier one of its kind and key, from any process.
-	// Put returns when the records survive the end of the process and, as far as the disk keeps its word, of the machine. A later
-	// Get, in any process, finds them. After an error the earlier records are still there, unless the store fails altogether.
+	// Put returns when the records survive the end of the process and, as far as the disk keeps its word, of the machine; grants and
+	// sessions survive the latter after a second. A later Get, in any process, finds them. After an error the earlier records are still
+	// there, unless the store fails altogether.
 	//
 	// A record without an end is an error. A record that has ended is not written, and the earlier one is gone, as if Put had been
 	// called in time. The error is a FullError if a record is new and there is no room. Records that ended in the last seconds may
@@ -153,7 +159,7 @@ type Store interface {
 	// the value.
 	Get(ctx context.Context, k Kind, key string) (Record, error)
 	// Delete deletes the records of the keys. A key without a record is no error. After an error some of them may be deleted.
-	// Delete returns when that is safe. A later Get, in any process, does not find them.
+	// Delete returns when that is as safe as a Put, or safer. A later Get, in any process, does not find them.
 	Delete(ctx context.Context, k Kind, keys ...string) error
 	// All yields the records of a kind that have not ended, in any order. The store may be changed during the loop. A record that
 	// is there from the beginning to the end is yielded once. One that any process adds, changes or deletes meanwhile is yielded
@@ -186,6 +192,9 @@ type Options struct {
 	// Warn is called when a kind uses more than four fifths of its bytes, and again only if it has fallen below 70 % in between.
 	// Nil means no warning. Warn must not block, nor call the store.
 	Warn func(k Kind, bytes, of int64)
+	// Late is called with the error when the file of a store cannot take what its journal has, and again only if it could in between. It
+	// is tried again each second. Nil means that nobody wants to know. Late must not block, nor call the store.
+	Late func(err error)
 }
 
 func (o Options) orDefaults(bytes int64) Options {
@@ -200,6 +209,9 @@ func (o Options) orDefaults(bytes int64) Options {
 	}
 	if o.Warn == nil {
 		o.Warn = func(Kind, int64, int64) {}
+	}
+	if o.Late == nil {
+		o.Late = func(error) {}
 	}
 	return o
 }

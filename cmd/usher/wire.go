@@ -382,6 +382,9 @@ func openStore(c *config.Config, environ []string, log *zap.Logger) (store.Store
 	o := store.Options{MaxBytes: int64(c.Store.MaxSize), Patience: standbyEvery, Warn: func(k store.Kind, bytes, of int64) {
 		log.Warn("the store is nearly full; raise store.max_size", zap.String("kind", string(k)),
 			zap.Int64("mib", bytes>>20), zap.Int64("of", of>>20))
+	}, Late: func(err error) {
+		log.Warn("the store's journal cannot be written into its file; usher tries again each second, and lets people in until the journal is full",
+			zap.Error(err))
 	}}
 	if c.Store.Shared() {
 		return openShared(c, o)
