@@ -26,28 +26,18 @@ type Given struct {
 // Context is what Jitsi's plugins read in the session of a client (jitsi_meet_context_features, _user and _group). It replaces
 // what is there.
 type Context struct {
-	Session  jid.JID           // by full JID
-	Features map[string]bool   // nil if none were said
-	User     map[string]string // nil if none was said
-	Group    string
+	Session  jid.JID           `json:"-"`                 // by full JID
+	Features map[string]bool   `json:"features,omitzero"` // nil if none were said
+	User     map[string]string `json:"user,omitzero"`     // nil if none was said
+	Group    string            `json:"group,omitzero"`
 }
 
 // text is what the module puts into the session. It is empty if the module is to clear that.
 func (c Context) text() (string, error) {
-	all := make(map[string]any)
-	if c.Features != nil {
-		all["features"] = c.Features
-	}
-	if c.User != nil {
-		all["user"] = c.User
-	}
-	if c.Group != "" {
-		all["group"] = c.Group
-	}
-	if len(all) == 0 {
+	if c.Features == nil && c.User == nil && c.Group == "" {
 		return "", nil
 	}
-	text, err := json.Marshal(all)
+	text, err := json.Marshal(c)
 	return string(text), err
 }
 

@@ -16,7 +16,7 @@ import (
 type Stanza struct {
 	// Raw is the whole stanza, or only its beginning if it is too large.
 	Raw []byte
-	// Start is the start tag, and Body reads what follows. Start has no name if it cannot be decoded.
+	// Start is the start tag, and Body reads what follows, but no innerxml. Start has no name if it cannot be decoded.
 	Start xml.StartElement
 	Body  *xml.Decoder
 	// Fault is nil, or says why the stanza is unfit: ErrTooLarge, ErrTooDeep, or why Start cannot be decoded. Only the envelope
