@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
@@ -49,8 +48,7 @@ type Stream struct {
 	may    func() bool // whether anything may be written; nil for always
 
 	mu       sync.Mutex
-	enc      *xml.Encoder
-	encoded  bytes.Buffer
+	enc      encoder
 	pending  map[string]*question // by id
 	err      error                // why nothing can be sent any more
 	unsent   chan outgoing
@@ -159,7 +157,7 @@ func newStream(w *wire, domain jid.JID) *Stream {
 		finished: make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
-	s.enc = xml.NewEncoder(&s.encoded)
+	s.enc.Encoder = xml.NewEncoder(&s.enc.out)
 	return s
 }
 

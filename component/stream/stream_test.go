@@ -1,12 +1,14 @@
 package stream
 
 import (
+	"bytes"
 	"context"
 	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +17,8 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 	xmppstream "mellium.im/xmpp/stream"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 var (
@@ -74,6 +78,46 @@ func TestHalfAStanza(t *testing.T) {
 	if got := string((<-s.unsent).xml); strings.Count(got, "<message") != 1 || !strings.HasSuffix(got, "</message>") {
 		t.Errorf("got %s", got)
 	}
+}
+
+// FuzzSend sends texts that others have written: the stanza says what it says when encoding/xml writes it, but quotes in a text are written
+// as they are.
+func FuzzSend(f *testing.F) {
+	f.Add(`{"features":{"recording":true},"user":{"name":"Zoë \"O'Neil\" <&>"}}`, `"'<>&`)
+	f.Add("", "")
+	f.Add(`"`, "\x00\xff\r\n\t\ufffe")
+	f.Add("]]>'", "]]>")
+	f.Add("\"\x01\xed\xa0\x80'\r\n</a><b/>", `"/><b a="`)
+	f.Fuzz(func(t *testing.T, text, value string) {
+		payload := func() xml.TokenReader {
+			return xmlstream.Wrap(xmlstream.Token(xml.CharData(text)), xml.StartElement{
+				Name: xml.Name{Space: "urn:x", Local: "give"}, Attr: []xml.Attr{element.NewAttr("session", value)}})
+		}
+		s := testStream("")
+		message := stanza.Message{To: theRoom, From: ours}
+		if err := s.Send(message.Wrap(payload())); err != nil {
+			t.Fatal(err)
+		}
+		sent := (<-s.unsent).xml
+		var oracle bytes.Buffer
+		e := xml.NewEncoder(&oracle)
+		if _, err := xmlstream.Copy(e, message.Wrap(payload())); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		got, end := read(xml.NewDecoder(bytes.NewReader(sent)))
+		want, _ := read(xml.NewDecoder(&oracle))
+		if !reflect.DeepEqual(got, want) || !errors.Is(end, io.EOF) {
+			t.Errorf("%q: %q, %v; want %q", sent, got, end, want)
+		}
+		_, written, _ := bytes.Cut(sent, []byte("><give"))
+		_, written, _ = bytes.Cut(written, []byte(">"))
+		if bytes.Contains(written, []byte("&#3")) {
+			t.Errorf("%q has an entity for a quote", sent)
+		}
+	})
 }
 
 // An answer counts once, from the address that was asked, and while we wait for it.
