@@ -28,7 +28,7 @@ func read(d *xml.Decoder) (all []xml.Token, end error) {
 // FuzzTokens compares what is read of a stanza with what encoding/xml reads of it: the same tokens up to the same end or fault.
 func FuzzTokens(f *testing.F) {
 	for _, s := range []string{
-		told,
+		told, presence,
 		"<iq type=\"set\" id='1'\tfrom = 'a&amp;b&lt;&gt;&quot;&apos;'\n><a  /> \n<b:c xmlns:b='urn:b' b:d='e' xml:lang='de'/>Zo\u00eb &lt;3</iq >",
 		"<a xmlns='urn:a'><b xmlns=''><c xmlns='urn:c'/></b><d xmlns:x='urn:x'><x:e x:f=''/></d><x:e/></a>",
 		"<a>&#x41;&#0;</a>", "<a b='&#xA;&#65;'/>", "<a>&nbsp;</a>", "<a>&amp</a>", "<a>&;</a>", "<a b='&'/>", "<a>&amp;lt;</a>",
@@ -56,7 +56,7 @@ func FuzzTokens(f *testing.F) {
 // What servers write, with its entities, is read without encoding/xml.
 func TestUsualTokens(t *testing.T) {
 	for _, raw := range []string{
-		told,
+		told, presence,
 		`<iq xmlns:x='urn:x' id="1"><x:a b='&lt;&gt;&amp;&apos;&quot;' xml:lang='de'>Zoë &amp; Bob ]]</x:a></iq>`,
 		strings.Repeat("<a>", MaxDepth) + strings.Repeat("</a>", MaxDepth),
 	} {
