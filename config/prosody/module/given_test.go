@@ -60,6 +60,34 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// A room that is not persistent is deleted in the store, as by Prosody, but once is enough: grants are many.
+func TestGivesAndStore(t *testing.T) {
+	w := start(t, "component_admins_as_room_owners = true")
+	w.open()
+	e := w.listen(service, "nothing")
+	const stored = `return module:open_store("config"):get("standup") ~= nil`
+	w.runs(service, `local r = room("`+room+`"); r:save(nil, true) -- as when it is pushed out of memory, and comes back
+		local save = r.save; saves = 0; r.save = function (...) saves = saves + 1; return save(...); end`, nil)
+	for i, step := range []struct {
+		before string
+		saves  int
+		stored bool
+	}{
+		{"", 1, false}, {"", 1, false}, {"_data.persistent = true", 2, true}, {"", 3, true}, {"_data.persistent = nil", 4, false}, {"", 4, false},
+	} {
+		if step.before != "" {
+			w.runs(service, `room("`+room+`").`+step.before, nil)
+		}
+		e.give(fmt.Sprintf("p%d@meet.example.com", i), "member", "none", "", "")
+		var saves int
+		var is bool
+		w.runs(service, "return saves", &saves)
+		if w.runs(service, stored, &is); saves != step.saves || is != step.stored {
+			t.Errorf("grant %d: saved %d times, is in the store: %t", i, saves, is)
+		}
+	}
+}
+
 func init() { _ = flag.Set("rapid.checks", "30") } // by default: each asks a server hundreds of things
 
 // twin is a room that exists twice: on a service where the module takes grants, and on one to which usher sends its requests, as it does

@@ -104,6 +104,35 @@ func TestTellsManyRooms(t *testing.T) {
 	m.check(t, w.truth(service))
 }
 
+// A sign of life is given after all rooms were looked at, but a few at a time.
+func TestLooksAtManyRooms(t *testing.T) {
+	w := start(t, "component_admins_as_room_owners = true; muc_room_cache_size = 1000")
+	w.runs(service, fmt.Sprintf(many, 1, 500), nil)
+	e := w.listen(service, "all")
+	e.snapshot(make(mirror))
+	w.runs(service, `for i = 1, 500 do room("r"..i.."@"..module.host)._data.members_only = true end
+		local clock = os.clock(); os.clock = function () clock = clock + 0.001; return clock; end`, nil) // each room takes a millisecond
+	w.usher.Sends(fmt.Sprintf(`<iq type='get' id='alive' from='%[1]s' to='%[2]s'><alive xmlns='%[3]s' boot='%[4]s'/></iq>`+
+		`<iq type='set' id='other' from='%[1]s' to='%[2]s'><run xmlns='urn:usher:test'>return 1</run></iq>`, usher, service, nsModule, e.boot))
+	w.usher.Receives(`<iq id='other' type='result'/>`)
+	early := 0
+	for _, s := range w.usher.Drain() {
+		if s.Name == "iq" {
+			t.Fatalf("nothing else was done before: %s", s)
+		}
+		e.check(s)
+		early++
+	}
+	answer := w.usher.Receives(`<iq id='alive' type='result'/>`).Child("alive", nsModule)
+	for range 500 - early {
+		e.next()
+	}
+	if answer.Attr["n"] != fmt.Sprint(e.n) {
+		t.Errorf("after number %d: %s", e.n, answer)
+	}
+	e.alive()
+}
+
 // A room of many people is told in parts.
 func TestTellsCrowd(t *testing.T) {
 	w := start(t, "component_admins_as_room_owners = true")
