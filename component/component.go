@@ -387,6 +387,7 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 	run(func() { c.mode.Run(own) })
 	run(func() { c.mode.Resume(own, rooms, c.policy.Load().services...) })
 	run(func() { c.expire(own) })
+	run(func() { c.watch.run(own, c.o.Now) })
 	run(func() { c.end(own) })
 	run(func() { c.conferences.run(own) })
 	run(func() { c.ledger.run(own) })
@@ -467,7 +468,11 @@ func (c *Component) drop(s *stream.Stream, hurry func()) {
 // keepAlive pings ourselves, because such a ping passes through the server both ways, and looks for Jicofo. It returns an error when
 // the server passes nothing on any more.
 func (c *Component) keepAlive(ctx context.Context) error {
-	tick := time.NewTicker(min(c.pingEvery, unsureEvery))
+	every := c.pingEvery
+	if c.shared {
+		every = min(every, unsureEvery)
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	c.mode.seek()
 	for pinged := time.Now(); ; {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 	"github.com/xmpp-usher/usher/pkg/token"
 )
 
@@ -89,11 +90,11 @@ type endings struct {
 	mu    sync.Mutex
 	queue byTime
 	of    map[*live]*ending
-	wake  chan struct{} // has an entry if the first one has changed
+	wake  alarm.Alarm // rings when the first one has changed
 }
 
 func newEndings() *endings {
-	return &endings{of: make(map[*live]*ending), wake: make(chan struct{}, 1)}
+	return &endings{of: make(map[*live]*ending), wake: alarm.New(sweepEvery)}
 }
 
 // byTime is a heap (package container/heap).
@@ -135,10 +136,7 @@ func (e *endings) add(n *ending) {
 	e.of[n.g] = n
 	heap.Push(&e.queue, n)
 	if n.index == 0 {
-		select {
-		case e.wake <- struct{}{}:
-		default:
-		}
+		e.wake.Ring()
 	}
 }
 
@@ -164,15 +162,26 @@ func (e *endings) due(now time.Time) *ending {
 	return n
 }
 
+// next returns when the first ending is due, now at the earliest; zero for never.
+func (e *endings) next(now time.Time) time.Time {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case len(e.queue) == 0:
+		return time.Time{}
+	case e.queue[0].at.Before(now):
+		return now
+	}
+	return e.queue[0].at
+}
+
 // end ends rights as their times come, until ctx ends. What is left then is for the next connection. An usher that is not the active
 // one ends none: another one may have renewed them.
 func (c *Component) end(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
 	var out errgroup.Group
 	out.SetLimit(endingsAtOnce)
 	defer func() { _ = out.Wait() }()
-	for {
+	for ctx.Err() == nil {
 		for ctx.Err() == nil && c.o.Holds() {
 			e := c.ledger.endings.due(c.o.Now())
 			if e == nil {
@@ -180,12 +189,8 @@ func (c *Component) end(ctx context.Context) {
 			}
 			out.Go(func() error { c.endOne(ctx, e); return nil })
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-c.ledger.endings.wake:
-		}
+		now := c.o.Now()
+		c.ledger.endings.wake.Sleep(ctx, now, c.ledger.endings.next(now))
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component/focus"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 const (
@@ -28,7 +29,7 @@ const (
 	// remembered is how long, at least, a client that was told to wait is known to be waiting. rememberedAtMost bounds how many are
 	// known. A waiting client asks again five seconds after each answer, which is held for 90 s at most.
 	remembered, rememberedAtMost = 2 * time.Minute, 64 << 10
-	// sweepEvery is the interval of the sweep for requests with a hold that is over.
+	// sweepEvery is the least time between two sweeps for requests with a hold that is over, or an answer that is owed.
 	sweepEvery = 100 * time.Millisecond
 	// afterHold is how long the answer to a held request may take once its hold is over. With the default of wait_hold the answer
 	// arrives before a client gives up that waits for 15 s, such as slixmpp.
@@ -42,6 +43,7 @@ const (
 // on the next stream. What is still owed at the end is written down as well; see left.go.
 type held struct {
 	store store.Store
+	wake  alarm.Alarm // rings when something is owed, or another hold is over first
 
 	mu       sync.Mutex
 	rooms    map[string]map[*waiter]bool // by room; true when it is written down
@@ -99,7 +101,7 @@ func (q *byEnd) Pop() any {
 
 func newHeld(s store.Store) *held {
 	return &held{
-		store: s, rooms: make(map[string]map[*waiter]bool), senders: make(map[string]int),
+		store: s, wake: alarm.New(sweepEvery), rooms: make(map[string]map[*waiter]bool), senders: make(map[string]int),
 		owedTo: make(map[string]int), keys: make(map[string]bool), waiting: make(map[uint64]bool), waitingOld: make(map[uint64]bool),
 	}
 }
@@ -146,7 +148,9 @@ func (h *held) hold(ctx context.Context, r *waiter) bool {
 		return false
 	}
 	h.rooms[room][r] = true
-	heap.Push(&h.order, r)
+	if heap.Push(&h.order, r); r.index == 0 {
+		h.wake.Ring()
+	}
 	return true
 }
 
@@ -154,8 +158,14 @@ func (r *waiter) room() string { return r.d.Room.JID.String() }
 
 func (r *waiter) sender() string { return r.from.Bare().String() }
 
-// owe keeps an answer until there is a connection, unless there are too many.
+// owe has an answer sent as soon as that is possible, unless there are too many.
 func (h *held) owe(r *waiter) {
+	h.owesStill(r)
+	h.wake.Ring()
+}
+
+// owesStill is owe for an answer that could not be sent just now.
+func (h *held) owesStill(r *waiter) {
 	sender := r.sender()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -337,18 +347,25 @@ func (c *Component) admitted(ctx context.Context, r *request, d auth.Decision, s
 	}
 }
 
+// next returns when something is to be answered; zero for never. What is owed could not be sent just now.
+func (h *held) next(now time.Time) time.Time {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case len(h.owed) > 0:
+		return now
+	case len(h.order) > 0:
+		return h.order[0].until
+	}
+	return time.Time{}
+}
+
 // expire answers the held requests with a hold that is over, and what is owed, until ctx ends.
 func (c *Component) expire(ctx context.Context) {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
+	for ctx.Err() == nil {
 		c.settle(ctx, c.held.over(c.o.Now()))
-		c.watch.sweep(c.o.Now())
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+		now := c.o.Now()
+		c.held.wake.Sleep(ctx, now, c.held.next(now))
 	}
 }
 
@@ -358,7 +375,7 @@ func (c *Component) settle(ctx context.Context, all []*waiter) {
 	for _, r := range all {
 		var err error
 		if r.d, err = c.tell(&r.request, r.d, nil); later(err) {
-			c.held.owe(r)
+			c.held.owesStill(r)
 			continue
 		}
 		answered = append(answered, r)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 const (
@@ -54,6 +56,7 @@ var (
 // read them. Requests that find no place in the queue are refused unread, also in turns of their sender.
 type queue struct {
 	ctx        context.Context // of all requests
+	wake       alarm.Alarm     // has tend look
 	mark       func(n uint64)  // sends a mark; nil if there is no server to read it
 	readWithin time.Duration   // readWithin, except in tests
 
@@ -67,7 +70,8 @@ type queue struct {
 	waiting int
 	active  int
 	slow    int
-	ended   bool // a request has ended since demote last looked
+	ended   bool      // a request has ended since demote last looked
+	due     time.Time // when it is to look next; zero for never
 	closed  bool
 
 	marks                uint64    // how many marks have been sent
@@ -116,7 +120,7 @@ type running struct {
 
 // newQueue returns a queue. Requests end when ctx does.
 func newQueue(ctx context.Context) *queue {
-	q := &queue{ctx: ctx, readWithin: readWithin, markedAt: time.Now(), senders: make(map[string]*sender), vhosts: make(map[string]*vhost)}
+	q := &queue{ctx: ctx, wake: alarm.New(0), readWithin: readWithin, markedAt: time.Now(), senders: make(map[string]*sender), vhosts: make(map[string]*vhost)}
 	q.quiet = sync.NewCond(&q.mu)
 	return q
 }
@@ -207,9 +211,15 @@ func (q *queue) takesTurn(s *sender) {
 		if v.turn = append(v.turn, s); len(v.turn) == 1 {
 			q.turn = append(q.turn, v)
 		}
-		q.wake(1)
+		if len(q.resting) == 0 {
+			q.lookBy(time.Now().Add(stuckAfter))
+		}
+		q.rouse(1)
 	}
 }
+
+// areUnread reports whether there are answers of which it is not known that the server has read them. The caller holds mu.
+func (q *queue) areUnread() bool { return len(q.spoke)+len(q.flying) > 0 }
 
 // sendMark sends a mark behind the answers given so far, unless the last mark is still on its way. The caller holds mu.
 func (q *queue) sendMark() {
@@ -299,9 +309,9 @@ func (q *queue) work() {
 	}
 }
 
-// wake wakes as many workers, as far as that many rest. The one that has worked last comes first: its stack has grown already. The caller
+// rouse wakes as many workers, as far as that many rest. The one that has worked last comes first: its stack has grown already. The caller
 // holds mu.
-func (q *queue) wake(n int) {
+func (q *queue) rouse(n int) {
 	for range min(n, len(q.resting)) {
 		last := len(q.resting) - 1
 		q.resting[last] <- struct{}{}
@@ -318,6 +328,7 @@ func (q *queue) run(s *sender) (slow bool) {
 	q.active++
 	r := &running{vhost: v, began: time.Now()}
 	r.at = q.placed.PushBack(r)
+	q.lookBy(r.began.Add(slowAfter))
 	ctx, end := context.WithCancelCause(q.ctx)
 	r.end = end
 	q.mu.Unlock()
@@ -356,6 +367,10 @@ func (q *queue) answered(s *sender) {
 	if q.mark == nil {
 		return
 	}
+	if !q.areUnread() {
+		q.markedAt = time.Now()
+		q.lookBy(q.markedAt.Add(q.readWithin))
+	}
 	if s.answers++; s.answers == 1 {
 		q.spoke = append(q.spoke, s)
 	}
@@ -363,19 +378,31 @@ func (q *queue) answered(s *sender) {
 
 // tend looks for slow requests until the context of all ends. It starts another worker for each place that becomes free.
 func (q *queue) tend(start func(work func())) {
-	tick := time.NewTicker(stuckAfter)
-	defer tick.Stop()
-	for {
-		select {
-		case <-q.ctx.Done():
-			q.release()
-			return
-		case now := <-tick.C:
-			for range q.demote(now) {
-				start(q.work)
-			}
+	for q.ctx.Err() == nil {
+		if now, due := time.Now(), q.nextLook(); due.IsZero() || now.Before(due) {
+			q.wake.Sleep(q.ctx, now, due)
+			continue
+		}
+		for range q.demote(time.Now()) {
+			start(q.work)
 		}
 	}
+	q.release()
+}
+
+// lookBy has tend look at that time at the latest. The caller holds mu.
+func (q *queue) lookBy(at time.Time) {
+	if q.due.IsZero() || at.Before(q.due) {
+		q.due = at
+		q.wake.Ring()
+	}
+}
+
+// nextLook returns when tend is to look; zero for never.
+func (q *queue) nextLook() time.Time {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.due
 }
 
 // demote makes requests slow that have had a place for too long, and returns how many places that frees. It also counts answers as
@@ -383,7 +410,7 @@ func (q *queue) tend(start func(work func())) {
 func (q *queue) demote(now time.Time) (free int) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.spoke)+len(q.flying) > 0 && now.Sub(q.markedAt) > q.readWithin {
+	if q.areUnread() && now.Sub(q.markedAt) >= q.readWithin {
 		if !q.marking {
 			q.fly()
 		}
@@ -415,6 +442,16 @@ func (q *queue) demote(now time.Time) (free int) {
 			q.givesWay(most)
 		}
 	}
+	q.due = time.Time{}
+	if q.placed.Len() > 0 {
+		q.lookBy(q.placed.Front().Value.(*running).began.Add(slowAfter))
+	}
+	if len(q.turn) > 0 {
+		q.lookBy(now.Add(stuckAfter))
+	}
+	if q.areUnread() {
+		q.lookBy(q.markedAt.Add(q.readWithin))
+	}
 	return free
 }
 
@@ -441,7 +478,7 @@ func (q *queue) close() {
 	defer q.mu.Unlock()
 	q.closed = true
 	q.letGo() // otherwise the workers would end before senders that wait for a mark have had their turns
-	q.wake(len(q.resting))
+	q.rouse(len(q.resting))
 	q.quiet.Broadcast()
 }
 

@@ -1,6 +1,7 @@
 package component
 
 import (
+	"context"
 	"hash/maphash"
 	"sync"
 	"time"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 const (
@@ -16,17 +18,19 @@ const (
 	comesBack = 15 * time.Second
 	// waitsAtMost bounds the people who are known to wait.
 	waitsAtMost = 32 << 10
+	// sweepWaits is the interval at which people are forgotten who have not asked again.
+	sweepWaits = time.Second
 )
 
 // watch is what is known of rooms at the moment: who is inside, and who waits. The mode tells it what it sees in rooms, and admission who
 // was told to wait. It decides nothing. Its lock comes after all others.
 type watch struct {
+	wake   alarm.Alarm // rings when somebody waits and nobody did
 	mu     sync.Mutex
 	rooms  map[string]*watchedRoom
 	open   int
 	inside counted
 	waits  int
-	swept  time.Time
 
 	// told is what people were told about rooms lately, as hashes; toldOld is older.
 	told, toldOld map[uint64]uint64
@@ -79,7 +83,9 @@ type wait struct {
 }
 
 func newWatch() *watch {
-	return &watch{rooms: make(map[string]*watchedRoom), told: make(map[uint64]uint64), toldOld: make(map[uint64]uint64)}
+	return &watch{
+		wake: alarm.New(sweepWaits), rooms: make(map[string]*watchedRoom), told: make(map[uint64]uint64), toldOld: make(map[uint64]uint64),
+	}
 }
 
 // room returns a room, a new one if need be. The caller holds mu.
@@ -254,7 +260,9 @@ func (w *watch) waiting(who jid.JID, room auth.Room, reason auth.Reason, now, un
 		rm.waits = make(map[string]*wait)
 	}
 	rm.waits[bare] = &wait{who: who.Bare(), since: now, until: until, reason: reason}
-	w.waits++
+	if w.waits++; w.waits == 1 {
+		w.wake.Ring()
+	}
 }
 
 // answered notes that somebody was told something else than to wait. It returns for how long a host has been inside that they have waited
@@ -289,16 +297,20 @@ func (w *watch) ceases(rm *watchedRoom, bare string) {
 	w.waits--
 }
 
-// sweep forgets people who have not asked again.
-func (w *watch) sweep(now time.Time) {
+// run forgets people who have not asked again, until ctx ends.
+func (w *watch) run(ctx context.Context, now func() time.Time) {
+	for ctx.Err() == nil {
+		at := now()
+		w.wake.Sleep(ctx, at, w.sweep(at))
+	}
+}
+
+// sweep forgets people who have not asked again. It returns when to sweep next; zero for never.
+func (w *watch) sweep(now time.Time) (next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if d := now.Sub(w.swept); d >= 0 && d < time.Second {
-		return
-	}
-	w.swept = now
 	if w.waits == 0 {
-		return
+		return time.Time{}
 	}
 	for _, rm := range w.rooms {
 		for bare, its := range rm.waits {
@@ -308,6 +320,7 @@ func (w *watch) sweep(now time.Time) {
 		}
 		w.forget(rm)
 	}
+	return now.Add(sweepWaits)
 }
 
 // again reports whether somebody was told the same about a room lately, and remembers it.

@@ -44,7 +44,8 @@ const (
 
 const (
 	interval  = 5 * time.Second
-	aLook     = interval + 2*roomTick                             // by then a room has been looked at that is not quiet
+	aMoment   = 100 * time.Millisecond                            // by then what is due has been done
+	aLook     = interval + 2*aMoment                              // by then a room has been looked at that is not quiet
 	goneAfter = quietEvery + joinWithin + auditEvery + 2*interval // by then nobody outside has anything, however quiet the room was
 	hostGone  = hostAway + 2*hangingEvery                         // by then what hangs on a host is taken back, once the last one is away
 )

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 // GuardOptions say how Guard guards, beyond what it has in common with Rooms.
@@ -59,7 +61,7 @@ type Guard struct {
 	people                        shared[map[string]bool] // everybody inside, by bare JID
 	authenticates                 atomic.Bool             // the focus does; see guard_roles.go
 
-	wake chan struct{} // has Run find out what is due
+	wake alarm.Alarm // has Run find out what is due
 
 	mu       sync.Mutex
 	rooms    map[string]*guarded
@@ -139,7 +141,7 @@ func (p person) jid() jid.JID {
 func NewGuard(o GuardOptions) *Guard {
 	o.clock()
 	g := &Guard{
-		GuardOptions: o, wake: make(chan struct{}, 1), rooms: make(map[string]*guarded), of: make(map[string]map[*guarded]bool),
+		GuardOptions: o, wake: alarm.New(0), rooms: make(map[string]*guarded), of: make(map[string]map[*guarded]bool),
 		holders: make(holders), knocked: make(map[string][]*guarded), awaited: make(map[string]*awaited), removals: make(removals),
 	}
 	g.opening.ask = g.open

@@ -71,7 +71,7 @@ func (g *Guard) hostQueue(a *awaited) *queue[*awaited] {
 // fileHost gives an awaited host a place in a queue, unless a question is under way. The caller holds mu.
 func (g *Guard) fileHost(a *awaited) {
 	if !a.asking && g.hostQueue(a).put(a, a.next) {
-		g.wakes()
+		g.wake.Ring()
 	}
 }
 

@@ -59,10 +59,10 @@ func (l *queue[T]) take(now time.Time) (x T, is bool) {
 	return heap.Pop(l).(T), true
 }
 
-// sooner returns the earlier of a time and the time at which the first one in the queue is due.
-func (l queue[T]) sooner(than time.Time) time.Time {
-	if len(l) > 0 && l[0].place().due.Before(than) {
-		return l[0].place().due
+// first returns when the first one in the queue is due, or zero if the queue is empty.
+func (l queue[T]) first() time.Time {
+	if len(l) == 0 {
+		return time.Time{}
 	}
-	return than
+	return l[0].place().due
 }

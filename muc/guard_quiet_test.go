@@ -56,7 +56,7 @@ func TestGuardQuiet(t *testing.T) {
 				last := l.nextLook(t)
 				for _, want := range gaps {
 					at := l.nextLook(t)
-					if gap := at.Sub(last); gap > want+roomTick || !tt.again && gap < want-roomTick {
+					if gap := at.Sub(last); gap > want+aMoment || !tt.again && gap < want-aMoment {
 						t.Errorf("%s between two looks, want %s", gap, want)
 					}
 					last = at
@@ -84,9 +84,9 @@ func TestGuardQuietInTime(t *testing.T) {
 		steps steps
 		after time.Duration
 	}{
-		"a right that ends while its holder is outside": {steps{admits(nurse, 7*time.Second), passes(7*time.Second + 2*roomTick)}, 0},
+		"a right that ends while its holder is outside": {steps{admits(nurse, 7*time.Second), passes(7*time.Second + 2*aMoment)}, 0},
 		"a right that ends in a quiet room": {
-			steps{admits(nurse, 20*time.Minute), enters(nurse), passes(20*time.Minute - time.Second), goes(nurse)}, time.Second + 2*endedEvery + 4*roomTick},
+			steps{admits(nurse, 20*time.Minute), enters(nurse), passes(20*time.Minute - time.Second), goes(nurse)}, time.Second + 2*endedEvery + 4*aMoment},
 		"a grant that nobody uses": {steps{admits(nurse, 0)}, joinWithin + auditEvery + time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +109,7 @@ func TestGuardQuietEnforcingRoles(t *testing.T) {
 		l.comes(standup, romeo, "owner")
 		pass(20 * time.Minute)
 		last := l.nextLook(t)
-		if gap := l.nextLook(t).Sub(last); gap > interval+roomTick {
+		if gap := l.nextLook(t).Sub(last); gap > interval+aMoment {
 			t.Errorf("%s between two looks", gap)
 		}
 	})

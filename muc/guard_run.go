@@ -3,14 +3,12 @@ package muc
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 )
 
 const (
-	// roomTick is how often, at least, Run finds out what is due: the clock of the Options may have been put forward.
-	roomTick = 100 * time.Millisecond
 	// auditEvery is the interval at which Guard asks who is inside.
 	auditEvery = joinWithin / 2
 	// endedEvery is the interval at which Guard asks whether people with an ended right are still inside. A token that has ended
@@ -107,7 +105,7 @@ func (g *Guard) file(rm *guarded) {
 	}
 	rm.urgent = urgent
 	if g.queueOf(rm).put(rm, at) {
-		g.wakes()
+		g.wake.Ring()
 	}
 }
 
@@ -117,14 +115,6 @@ func (g *Guard) queueOf(rm *guarded) *queue[*guarded] {
 		return &g.queues.urgent
 	}
 	return &g.queues.rooms
-}
-
-// wakes has Run find out what is due.
-func (g *Guard) wakes() {
-	select {
-	case g.wake <- struct{}{}:
-	default:
-	}
 }
 
 // hurries has a room looked at as soon as possible. The caller holds mu.
@@ -233,50 +223,39 @@ type queues struct {
 
 // Run looks at rooms and asks for awaited hosts until ctx ends.
 func (g *Guard) Run(ctx context.Context) {
-	var jobs errgroup.Group
-	free, done := atOnce, make(chan struct{}, atOnce)
-	tick := time.NewTimer(0)
-	defer tick.Stop()
+	var jobs sync.WaitGroup
+	var underWay atomic.Int32
 	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-			continue
-		case <-done:
-			free++
-		case <-g.wake:
-		case <-tick.C:
-		}
-		for free > 0 {
+		var due time.Time
+		for underWay.Load() < atOnce {
 			job := g.next(g.Now())
 			if job == nil {
-				tick.Reset(g.idle())
+				due = g.due()
 				break
 			}
-			free--
-			jobs.Go(func() error {
-				defer func() { done <- struct{}{} }()
+			underWay.Add(1)
+			jobs.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, askWithin)
 				defer cancel()
 				job(ctx)
-				return nil
+				if underWay.Add(-1) == atOnce-1 { // Run may wait for that
+					g.wake.Ring()
+				}
 			})
 		}
+		g.wake.Sleep(ctx, g.Now(), due)
 	}
-	_ = jobs.Wait()
+	jobs.Wait()
 }
 
-// idle returns how long nothing is due.
-func (g *Guard) idle() time.Duration {
+// due returns when the first job is due, or zero if there is none. Since next looked, a job may have become due at once, but then the alarm
+// has rung.
+func (g *Guard) due() time.Time {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	now := g.Now()
-	until := now.Add(roomTick)
-	for _, l := range []interface {
-		sooner(than time.Time) time.Time
-	}{g.queues.expected, g.queues.urgent, g.queues.rooms, g.queues.others} {
-		until = l.sooner(until)
-	}
-	return until.Sub(now)
+	q := &g.queues
+	first, _ := earliest(q.expected.first(), q.urgent.first(), q.rooms.first(), q.others.first())
+	return first
 }
 
 // next takes the most urgent job that is due, or returns nil. Urgent rooms and other rooms take turns, so that neither keep the

@@ -120,7 +120,7 @@ func TestGuardMembersOnly(t *testing.T) {
 			if !l.sits(c, nurse) {
 				t.Fatal("the room is not open")
 			}
-			pass(interval + 2*roomTick)
+			pass(interval + 2*aMoment)
 			if !c.membersOnly || l.insideOf(c, nurse) || !l.insideOf(c, romeo) {
 				t.Fatalf("members-only %t, the intruder is inside: %t", c.membersOnly, l.insideOf(c, nurse))
 			}
@@ -155,7 +155,7 @@ func TestGuardMembersOnlyUnlisted(t *testing.T) {
 		c := l.comes(standup, romeo, "owner")
 		l.locked(func() { l.configure(c, false) })
 		l.sits(c, nurse)
-		pass(interval + 2*roomTick)
+		pass(interval + 2*aMoment)
 		if !c.membersOnly || l.insideOf(c, nurse) {
 			t.Errorf("members-only %t, the intruder is inside: %t", c.membersOnly, l.insideOf(c, nurse))
 		}
@@ -216,7 +216,7 @@ func TestGuardGone(t *testing.T) {
 	lookOut(t, nil, func(t *testing.T, l *lookout) {
 		c := l.comes(standup, romeo, "owner")
 		l.locked(func() { l.destroy(c) })
-		pass(interval + 2*roomTick)
+		pass(interval + 2*aMoment)
 		if l.live() != 0 || len(l.Guard.rooms) != 0 || l.Known(jid.MustParse(standup)) || l.HasGrant(jid.JID{}, jid.MustParse(romeo)) {
 			t.Errorf("left are %v", l.Guard.rooms)
 		}
@@ -343,18 +343,18 @@ func TestGuardTakesBack(t *testing.T) {
 		"came back with a new request": {
 			steps{guest, passes(time.Minute), leaves, passes(auditEvery + time.Second), admitted, passes(joinWithin - time.Second), arrives}, 0},
 
-		"the token ended before the join":       {steps{forAWhile, passes(tokenEnds + 3*roomTick), arrives}, time.Nanosecond},
+		"the token ended before the join":       {steps{forAWhile, passes(tokenEnds + 3*aMoment), arrives}, time.Nanosecond},
 		"the token ended just after the answer": {steps{admits(nurse, time.Millisecond), passes(2 * time.Second)}, time.Nanosecond},
 		"the token ended after the join":        {steps{forAWhile, arrives}, 0},
 		"asked again, and is on the way when the token ends": {
 			steps{guest, passes(time.Minute), admits(nurse, 3*time.Second), passes(2 * time.Second), leaves, passes(2 * time.Second), arrives}, 0},
-		"left after the end of the token": {steps{forAWhile, arrives, passes(time.Minute), leaves}, 2*endedEvery + 4*roomTick},
+		"left after the end of the token": {steps{forAWhile, arrives, passes(time.Minute), leaves}, 2*endedEvery + 4*aMoment},
 		"loads the page anew after the end of the token": {
 			steps{forAWhile, arrives, times(20, passes(2*endedEvery-time.Second), leaves, passes(endedEvery/2), arrives)}, 0},
-		"the token ended while there was no process": {steps{forAWhile, stops, passes(tokenEnds), succeeds}, 2*endedEvery + 4*roomTick},
+		"the token ended while there was no process": {steps{forAWhile, stops, passes(tokenEnds), succeeds}, 2*endedEvery + 4*aMoment},
 
-		"withdrawn":         {steps{admitted, withdraws(nurse)}, 2 * roomTick},
-		"withdrawn, inside": {steps{guest, withdraws(nurse)}, 2 * roomTick},
+		"withdrawn":         {steps{admitted, withdraws(nurse)}, 2 * aMoment},
+		"withdrawn, inside": {steps{guest, withdraws(nurse)}, 2 * aMoment},
 		"never came, and the process is replaced":                        {steps{admitted, succeeds}, joinWithin + 2*auditEvery},
 		"left while there was no process":                                {steps{guest, stops, leaves, succeeds}, joinWithin + 2*auditEvery},
 		"inside, and the process is replaced":                            {steps{guest, succeeds}, 0},

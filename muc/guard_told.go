@@ -479,7 +479,7 @@ func (g *Guard) rescheduleTold(rm *guarded, e errand, err error) {
 	case g.hereOrBreakout(rm, occupancy.hosted):
 		rm.hang.next = time.Time{} // it is told when the last one leaves
 	default:
-		rm.hang.next = later(rm.hang.hostless.Add(hostAway), now.Add(roomTick))
+		rm.hang.next = later(rm.hang.hostless.Add(hostAway), now.Add(hangingEvery))
 	}
 	if err == nil {
 		g.auditInTime(rm)

@@ -12,6 +12,7 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
+	"github.com/xmpp-usher/usher/pkg/alarm"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
@@ -67,6 +68,7 @@ type Rooms struct {
 	lost map[string]*room
 	// due are rooms of both kinds that are to be looked at some time, see upkeep.go.
 	due      queue[*room]
+	wake     alarm.Alarm // has Run find out what is due
 	removals removals
 	trusts   map[string]*trust // by domain of the MUC service; of this connection
 
@@ -191,6 +193,7 @@ func NewRooms(o Options) *Rooms {
 		second:   second,
 		seconds:  second.String(),
 		rooms:    make(map[string]*room),
+		wake:     alarm.New(hostTick),
 		lost:     make(map[string]*room),
 		removals: make(removals),
 		trusts:   make(map[string]*trust),

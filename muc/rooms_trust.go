@@ -63,7 +63,9 @@ func (r *Rooms) isMade(ctx context.Context, rm *room) bool {
 	t, now := r.trustIn(rm.jid), r.Now()
 	if t.left > 0 && now.Before(t.until) {
 		t.left--
-		t.unsure, rm.unsure = append(t.unsure, rm), now
+		if t.unsure, rm.unsure = append(t.unsure, rm), now; len(t.unsure) == 1 {
+			r.wake.Ring()
+		}
 		r.mu.Unlock()
 		return true
 	}

@@ -131,26 +131,35 @@ func (r *Rooms) Run(ctx context.Context) {
 			}
 		})
 	}
-	tick, doubted := time.NewTicker(hostTick), r.Now()
-	defer tick.Stop()
+	doubted := r.Now()
 	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-			for r.lookAtDue() {
-				continue
-			}
-			if now := r.Now(); now.Sub(doubted) >= lookAgain {
-				doubted = now
-				r.doubtAll()
-			}
+		for r.lookAtDue() {
+			continue
 		}
+		if now := r.Now(); now.Sub(doubted) >= lookAgain {
+			doubted = now
+			r.doubtAll()
+		}
+		r.wake.Sleep(ctx, r.Now(), r.nextDue(doubted))
 	}
 	_ = g.Wait()
 }
 
+// nextDue returns when something is due next, or zero if nothing is. Rooms were last doubted at that time.
+func (r *Rooms) nextDue(doubted time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	due := r.due.first()
+	for _, t := range r.trusts {
+		if len(t.unsure) > 0 {
+			due, _ = earliest(due, doubted.Add(lookAgain))
+		}
+	}
+	return due
+}
+
 const (
-	// hostTick is the interval at which usher looks for rooms that are due, and looks at those in which grants hang on a host.
+	// hostTick is the interval at which usher looks at rooms in which grants hang on a host, and the least one between looks at rooms.
 	hostTick = time.Second / 2
 	// lookAgain is the time after which a room is looked at because of what may just have happened there.
 	lookAgain = joinWithin / 6
@@ -165,8 +174,8 @@ func (rm *room) place() *turn { return &rm.turn }
 
 // plan has a room looked at, at that time at the latest. The caller holds mu.
 func (r *Rooms) plan(rm *room, due time.Time) {
-	if rm.nth == 0 || due.Before(rm.turn.due) {
-		r.due.put(rm, due)
+	if (rm.nth == 0 || due.Before(rm.turn.due)) && r.due.put(rm, due) {
+		r.wake.Ring()
 	}
 }
 
