@@ -43,8 +43,9 @@ type relay struct {
 
 // focusOnline is a resource of Jicofo.
 type focusOnline struct {
-	jid  jid.JID       // full
-	gone chan struct{} // closed when it goes offline
+	jid    jid.JID         // full
+	online context.Context // ends when it goes offline
+	goes   context.CancelFunc
 }
 
 // turn lets one request at a time ask Jicofo to open a room. If Jicofo does not answer it, the requests that wait for their turn
@@ -87,7 +88,8 @@ func (r *relay) hears(from jid.JID, typ stanza.PresenceType) error {
 	switch typ {
 	case stanza.AvailablePresence:
 		if from.Resourcepart() != "" && !slices.ContainsFunc(r.online, func(o focusOnline) bool { return from.Equal(o.jid) }) {
-			r.online = append(r.online, focusOnline{from, make(chan struct{})})
+			online, goes := context.WithCancel(context.Background())
+			r.online = append(r.online, focusOnline{from, online, goes})
 			r.log.Info("Jicofo is online", zap.Stringer("jid", from))
 		}
 	case stanza.UnavailablePresence, stanza.ErrorPresence:
@@ -120,7 +122,7 @@ func (r *relay) drop(which func(jid.JID) bool) {
 	r.online = slices.DeleteFunc(r.online, func(o focusOnline) bool {
 		gone := which(o.jid)
 		if gone {
-			close(o.gone)
+			o.goes()
 		}
 		return gone
 	})
@@ -132,7 +134,7 @@ func (r *relay) newest(tried []focusOnline) (focusOnline, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, o := range slices.Backward(r.online) {
-		if !slices.ContainsFunc(tried, func(t focusOnline) bool { return t.gone == o.gone }) {
+		if !slices.ContainsFunc(tried, func(t focusOnline) bool { return t.online == o.online }) {
 			return o, true
 		}
 	}
@@ -164,13 +166,7 @@ func (r *relay) ask(ctx context.Context, iq stanza.IQ, payload func() xml.TokenR
 func (r *relay) askOne(ctx context.Context, to focusOnline, iq stanza.IQ, payload xml.TokenReader, v any) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() {
-		select {
-		case <-to.gone:
-			cancel(errNoFocus)
-		case <-ctx.Done():
-		}
-	}()
+	defer context.AfterFunc(to.online, func() { cancel(errNoFocus) })()
 	err := r.session.IQ(ctx, iq, payload, v)
 	r.answers(err == nil || !errors.Is(err, context.DeadlineExceeded))
 	switch {
