@@ -3,6 +3,7 @@ package adopt
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -534,6 +535,8 @@ func killer(n int) func() error {
 		return nil
 	}
 }
+
+func init() { _ = flag.Set("rapid.checks", "40") } // by default: each plan evaluates Prosody's files several times
 
 // TestModel applies, undoes, edits and kills at random. Whatever the order is: a file is whole, an undo without edits puts everything
 // back byte for byte, an undo that refuses changes nothing, what somebody has written is never lost, and an apply leaves nothing to do.
