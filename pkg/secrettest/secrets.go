@@ -52,6 +52,11 @@ func (s *Secrets) Plant(what string, secrets ...string) {
 
 // PlantRandom adds texts without a meaning, such as session ids, of which each part of 16 characters is found, counted from the beginning.
 func (s *Secrets) PlantRandom(what string, texts ...string) {
+	s.plantParts(what, func(string) bool { return true }, texts...)
+}
+
+// plantParts adds texts as a whole, and those of their parts that are secret.
+func (s *Secrets) plantParts(what string, secret func(part string) bool, texts ...string) {
 	s.Plant(what, texts...)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -60,7 +65,9 @@ func (s *Secrets) PlantRandom(what string, texts ...string) {
 			continue
 		}
 		for ; len(text) >= piece; text = text[piece:] {
-			s.add(planted{"a part of " + what, text[:piece]})
+			if secret(text[:piece]) {
+				s.add(planted{"a part of " + what, text[:piece]})
+			}
 		}
 	}
 }
@@ -69,10 +76,20 @@ func (s *Secrets) PlantRandom(what string, texts ...string) {
 func (s *Secrets) PlantTokens(tokens ...string) {
 	for _, t := range tokens {
 		if parts := strings.Split(strings.TrimSpace(t), "."); len(parts) == 3 {
-			s.PlantRandom("the claims of a token", parts[1])
+			s.plantParts("the claims of a token", isClaim, parts[1])
 			s.PlantRandom("the signature of a token", parts[2])
 		}
 	}
+}
+
+// address matches a part of an address.
+var address = regexp.MustCompile(`^[\w.@/-]+$`)
+
+// isClaim reports whether a part of a token's claims is more than a part of an address. Others may have those in base64 as well: Prosody writes
+// the address of an occupant so into the ids of what it passes on (plugins/muc/muc.lib.lua).
+func isClaim(part string) bool {
+	text, err := base64.RawURLEncoding.DecodeString(part)
+	return err != nil || !address.Match(text)
 }
 
 // isNew reports whether a secret is long enough, and not planted yet. The caller holds mu.

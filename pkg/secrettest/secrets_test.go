@@ -81,6 +81,21 @@ func TestShortSecret(t *testing.T) {
 	}
 }
 
+// An address may be in base64 where others see it, as in the ids of what Prosody passes on between occupants.
+func TestAddressIsNoClaim(t *testing.T) {
+	var s Secrets
+	base64URL := base64.RawURLEncoding.EncodeToString
+	s.PlantTokens("e30." + base64URL([]byte(`{"sub":"x.meet.example.com/somebody","room":"standup"}`)) + ".c2ln")
+	for text, want := range map[string]string{
+		base64URL([]byte("a@x.meet.example.com/somebody")): "", // the same twelve bytes, at the same place of three
+		base64URL([]byte(`{"sub":"x.me`)):                  "a part of the claims of a token",
+	} {
+		if what, _ := s.Find(text); what != want {
+			t.Errorf("%s: found %q, want %q", text, what, want)
+		}
+	}
+}
+
 func TestCheck(t *testing.T) {
 	r := new(recorder)
 	examples().Check(r, "the log", "nothing")
