@@ -315,9 +315,10 @@ func TestReportsAfterCrash(t *testing.T) {
 		g := m.start(t, s)
 		host, guest := g.person("meet.example.com"), g.person("guest.meet.example.com")
 		people := []*person{host, guest}
-		host.enters(room, mint(t, nil))
-		guest.enters(room, "")
 		so := []string{"room-opened", "occupant-joined 0", "host-arrived", "occupant-joined 1"}
+		host.enters(room, mint(t, nil))
+		g.tells(room, people, so[:3]...) // before the guest's question whether a host is inside
+		guest.enters(room, "")
 		g.tells(room, people, so...)
 		g.crashes()
 		g.comesBack()
