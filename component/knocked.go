@@ -52,7 +52,7 @@ func (l *ledger) knocked(ctx context.Context, g *muc.Grant) error {
 	}
 	l.mu.Unlock()
 	value, err := json.Marshal(grantRecord{
-		Room: room, Who: who, Affiliation: now.Affiliation, At: now.At, Expires: now.Expires, NeedsHost: now.NeedsHost, By: now.by(),
+		Affiliation: now.Affiliation, At: now.At, Expires: now.Expires, NeedsHost: now.NeedsHost, By: now.by(),
 	})
 	if err != nil {
 		return err

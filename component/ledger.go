@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -134,14 +135,16 @@ func (s *session) written(without map[store.Kind]bool) {
 	}
 }
 
-// grantRecord is a grant as it is written down.
+// grantRecord is a grant as it is written down, under the key of its room and person.
 type grantRecord struct {
-	Room, Who, Affiliation string
-	At, Expires            time.Time
-	NeedsHost              bool     `json:",omitempty"`
-	By                     *granted `json:",omitempty"` // older versions wrote none
+	Affiliation string
+	At          time.Time
+	Expires     time.Time `json:",omitzero"`
+	NeedsHost   bool      `json:",omitempty"`
+	By          *granted  `json:",omitempty"` // older versions wrote none
 }
 
+// grantKey returns the key of a grant. The address of a room has no space in it.
 func grantKey(room, who jid.JID) string { return room.String() + " " + who.String() }
 
 // Granted implements muc.Ledger. If the grant's write has begun early, it waits for that.
@@ -226,7 +229,7 @@ func (l *ledger) replaces(keys ...string) (before []string) {
 
 // recordOf is a grant as the store has it, with the number of its seat.
 func recordOf(g *muc.Grant, seat int) (store.Record, error) {
-	record := grantRecord{Room: g.Room.String(), Who: g.Who.String(), Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
+	record := grantRecord{Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
 	if by := grantedBy(g); by != unknown || seat > 0 {
 		seated := *by
 		seated.Seat = seat
@@ -365,7 +368,7 @@ func (l *ledger) written(ctx context.Context) ([]*muc.Grant, error) {
 		if err != nil {
 			return nil, err
 		}
-		g, err := readGrant(r.Value)
+		g, err := readGrant(r.Key, r.Value)
 		if err != nil {
 			l.log.Warn("cannot read a grant in the store; it is skipped", zap.Error(err))
 			continue
@@ -395,12 +398,13 @@ func (l *ledger) takesOver(g *muc.Grant, until time.Time) {
 	}
 }
 
-func readGrant(value []byte) (*muc.Grant, error) {
+func readGrant(key string, value []byte) (*muc.Grant, error) {
 	var r grantRecord
 	if err := json.Unmarshal(value, &r); err != nil {
 		return nil, err
 	}
-	room, who, err := addresses(r.Room, r.Who)
+	in, of, _ := strings.Cut(key, " ")
+	room, who, err := addresses(in, of)
 	if err == nil && (room.Localpart() == "" || who.Domainpart() == "") {
 		err = errors.New("a grant of nobody, or in no room")
 	}

@@ -205,7 +205,7 @@ func TestLedgerReadsOld(t *testing.T) {
 	old := `{"Room":"r1@conference.meet.example.com","Who":"p1@meet.example.com","Affiliation":"member","At":"2026-11-01T10:00:00Z","Expires":"0001-01-01T00:00:00Z"}`
 	want := grantOf(1, 1)
 	want.At = time.Date(2026, 11, 1, 10, 0, 0, 0, time.UTC)
-	if got, err := readGrant([]byte(old)); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := readGrant(grantKey(want.Room, want.Who), []byte(old)); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -247,8 +247,10 @@ func TestLedgerFromMany(t *testing.T) {
 func TestLedgerUnreadable(t *testing.T) {
 	s := store.Memory(store.Options{})
 	l := newLedger(s, zap.NewNop(), &counters{})
-	for i, value := range []string{"", "{", "[]", `{"Room":"/","Who":"a@b"}`, `{"Room":"a@b","Who":"@"}`, `{"Room":1}`} {
-		if err := s.Put(t.Context(), store.Record{Kind: store.KindGrant, Key: fmt.Sprint("odd", i), Value: []byte(value), End: time.Now().Add(time.Hour)}); err != nil {
+	for key, value := range map[string]string{
+		"a@b c@d": "", "a@b d@e": "{", "a@b e@f": "[]", "a@b f@g": `{"At":1}`, "/ a@b": "{}", "a@b @": "{}", "b a@b": "{}", "a@b": "{}",
+	} {
+		if err := s.Put(t.Context(), store.Record{Kind: store.KindGrant, Key: key, Value: []byte(value), End: time.Now().Add(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -167,7 +167,7 @@ func TestSeatsModel(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					g, err := readGrant(r.Value)
+					g, err := readGrant(r.Key, r.Value)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -478,6 +478,14 @@ func (s *bolt) counted() {
 	s.taken = taken
 }
 
+// none reports whether the file has no records of a kind that it always has when a Put is done. A decision asks for revocations and bars,
+// and mostly there are none.
+func (s *bolt) none(k Kind) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !brief(k) && slices.ContainsFunc(s.taken, func(of Size) bool { return of.Kind == k && of.Records == 0 })
+}
+
 // sizes implements sized.
 func (s *bolt) sizes() []Size {
 	s.mu.Lock()
@@ -686,9 +694,10 @@ func (s *bolt) Get(ctx context.Context, k Kind, key string) (Record, error) {
 	var r Record
 	var err error
 	value, there := s.journal.get(recordKey{k, key})
-	if there && value != nil {
+	switch {
+	case there && value != nil:
 		r, err = copied(k, key, value)
-	} else if !there {
+	case !there && !s.none(k):
 		err = s.view(func(tx *bbolt.Tx) (err error) {
 			if value = bucket(tx, k).Get([]byte(key)); value != nil {
 				r, err = copied(k, key, value)
@@ -800,6 +809,9 @@ func (s *bolt) Close() error {
 		err = s.write(func(*writer) error { return nil })
 		// The journal is removed while the file is still locked.
 		err = errors.Join(err, s.journal.close(), s.said(s.db.Close()))
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.taken = nil
 	})
 	return err
 }

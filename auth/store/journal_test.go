@@ -449,3 +449,37 @@ func FuzzJournal(f *testing.F) {
 		}
 	})
 }
+
+// TestNone: an empty kind is known without a look into the file, and only as long as it is empty.
+func TestNone(t *testing.T) {
+	s := opened(t, Options{})
+	for range 2 {
+		if !s.none(KindRevocation) {
+			t.Error("there is a revocation")
+		}
+		mustPut(t, s, Record{Kind: KindRevocation, Key: "a", Value: []byte("1"), End: end})
+		if _, err := s.Get(t.Context(), KindRevocation, "a"); err != nil || s.none(KindRevocation) {
+			t.Errorf("Get: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Get(t.Context(), KindRevocation, "nobody"); !errors.Is(err, ErrClosed) {
+			t.Errorf("Get of a closed store: %v", err)
+		}
+		next, err := Open(s.path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s = next.(*bolt)
+		if s.none(KindRevocation) {
+			t.Error("a revocation is lost")
+		}
+		if err := s.Delete(t.Context(), KindRevocation, "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
