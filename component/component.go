@@ -415,7 +415,6 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 		return err
 	})
 	err := g.Wait()
-	c.ledger.writes.Wait()
 	c.ledger.cross(ctx) // grants that ended while the connection did
 	c.stopping.Store(false)
 	c.leaving.Store(false)

@@ -94,13 +94,6 @@ func (m *beforeJicofo) apply(ctx context.Context, r *request, d auth.Decision) (
 			return d.Denied(auth.ReasonRoomRemoved, err), nil
 		}
 	}
-	var b *begun // none in a breakout room, which has the affiliations of its main room
-	if !d.Breakout {
-		if b, err = m.rights.begin(ctx, r, d, m.Owner.Told.Lacks(d.Room.JID)); err != nil {
-			return d.Denied(auth.ReasonStoreUnavailable, err), nil
-		}
-		defer m.rights.ledger.giveUp(b)
-	}
 	said, err := m.forward(ctx, r, room)
 	silent = errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil // and not because this request's own time is over
 	switch d = m.heed(d, said, err); {
@@ -112,7 +105,7 @@ func (m *beforeJicofo) apply(ctx context.Context, r *request, d auth.Decision) (
 	case d.Breakout:
 		return m.enterBreakout(ctx, r.from, d), said
 	}
-	if d = m.rights.give(ctx, r, d, b); d.Verdict == auth.Allow && d.Reason == auth.ReasonHost {
+	if d = m.rights.give(ctx, r, d); d.Verdict == auth.Allow && d.Reason == auth.ReasonHost {
 		m.Expect(d.Room.JID)
 	}
 	return d, said

@@ -20,6 +20,9 @@ import (
 // writtenBeyond is how long a grant stays written down beyond its end: people who are inside by then may stay.
 const writtenBeyond = 7 * 24 * time.Hour
 
+// crossAfter is how long a grant that has ended stays written down, so that those that end together are crossed out together.
+const crossAfter = 100 * time.Millisecond
+
 // warnEvery is the interval of warnings that the store is full.
 const warnEvery = time.Minute
 
@@ -37,11 +40,8 @@ type ledger struct {
 	// order keeps a new grant from being crossed out because an earlier one of the same person has ended.
 	order  sync.RWMutex
 	mu     sync.Mutex
-	begun  map[string]*begun // by key of a grant: see begun.go
-	writes sync.WaitGroup    // of those
-	ended  map[string]bool   // keys of grants that have ended and are still written down
-	untold []string          // keys of sessions that are written down, and that nobody was told of
-	some   chan struct{}     // has an entry if there are any of these
+	ended  map[string]bool // keys of grants that have ended and are still written down
+	some   chan struct{}   // has an entry if there are any
 	warned map[store.Kind]time.Time
 	rooms  map[string]map[string]*live // by room and person
 	lobby  map[string]map[string]*live // the same of people who were left to lobbies
@@ -49,7 +49,7 @@ type ledger struct {
 
 func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 	return &ledger{
-		store: s, log: log, counts: counts, begun: make(map[string]*begun), ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
+		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
 		rooms: make(map[string]map[string]*live), lobby: make(map[string]map[string]*live), endings: newEndings(),
 		seats: newSeats(store.Seats{Store: s, Keeper: rand.Text()}, time.Now),
 	}
@@ -59,9 +59,7 @@ func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 type session struct {
 	id     string // empty if the store has no space for it
 	record store.Record
-	begun  *begun // the write that has it, if that began early
-	done   bool   // it is written down, or the store has no space for it
-	told   bool   // its person is told of it
+	done   bool // it is written down, or the store has no space for it
 }
 
 // put writes records down, except those that the store has no space for, and returns the kinds of those: a full store refuses
@@ -118,14 +116,13 @@ func (l *ledger) without(k store.Kind, err error) {
 
 // session writes a session down unless that is done, and returns its id; none if the store has no space for it.
 func (l *ledger) session(ctx context.Context, s *session) (id string, err error) {
-	if _ = s.begun.wait(); !s.done {
+	if !s.done {
 		without, err := l.put(ctx, s.record)
 		if err != nil {
 			return "", err
 		}
 		s.written(without)
 	}
-	s.told = true
 	return s.id, nil
 }
 
@@ -147,31 +144,8 @@ type grantRecord struct {
 // grantKey returns the key of a grant. The address of a room has no space in it.
 func grantKey(room, who jid.JID) string { return room.String() + " " + who.String() }
 
-// Granted implements muc.Ledger. If the grant's write has begun early, it waits for that.
+// Granted implements muc.Ledger.
 func (l *ledger) Granted(ctx context.Context, g *muc.Grant, with any) error {
-	l.mu.Lock()
-	b := l.claim(g)
-	if b == nil || b.crossed || !b.has(g, with) {
-		l.mu.Unlock()
-		_ = b.wait() // so that this write comes after that one
-		err := l.granted(ctx, g, with)
-		if err != nil && b != nil {
-			l.toCross(grantKey(g.Room, g.Who)) // that one is no longer wanted
-		}
-		return err
-	}
-	// At once, so that nobody is overlooked who is let in just now; see endings.
-	now, was := l.enter(g)
-	l.mu.Unlock()
-	err := b.wait()
-	if err != nil {
-		l.comeBack(now, was)
-	}
-	return err
-}
-
-// granted is Granted for a grant that is not written down yet.
-func (l *ledger) granted(ctx context.Context, g *muc.Grant, with any) error {
 	room, who := g.Room.String(), g.Who.String()
 	seat, seated := l.seats.of(room, who)
 	r, err := recordOf(g, seat.Number)
@@ -180,9 +154,6 @@ func (l *ledger) granted(ctx context.Context, g *muc.Grant, with any) error {
 	}
 	records := []store.Record{r}
 	s, _ := with.(*session)
-	if s != nil && s.begun.wait() == nil && s.done {
-		s = nil
-	}
 	if s != nil {
 		records = append(records, s.record)
 	}
@@ -196,7 +167,9 @@ func (l *ledger) granted(ctx context.Context, g *muc.Grant, with any) error {
 	l.order.RLock()
 	defer l.order.RUnlock()
 	l.mu.Lock()
-	before := l.replaces(r.Key)
+	before := l.ended[r.Key]
+	delete(l.ended, r.Key)
+	// At once, so that nobody is overlooked who is let in just now; see endings.
 	now, was := l.enter(g)
 	l.mu.Unlock()
 	without, err := l.put(ctx, records...)
@@ -209,22 +182,10 @@ func (l *ledger) granted(ctx context.Context, g *muc.Grant, with any) error {
 	if err != nil {
 		l.comeBack(now, was)
 	}
-	if err != nil || without[store.KindGrant] {
-		l.toCross(before...) // the store still has the one that has ended
+	if before && (err != nil || without[store.KindGrant]) {
+		l.toCross(r.Key) // the store still has the one that has ended
 	}
 	return err
-}
-
-// replaces returns the keys of grants that have ended and are still written down. They are about to be replaced, and are not crossed
-// out any more. The caller holds mu.
-func (l *ledger) replaces(keys ...string) (before []string) {
-	for _, key := range keys {
-		if l.ended[key] {
-			delete(l.ended, key)
-			before = append(before, key)
-		}
-	}
-	return before
 }
 
 // recordOf is a grant as the store has it, with the number of its seat.
@@ -283,24 +244,11 @@ func (l *ledger) Ended(room, who jid.JID) {
 	}
 }
 
-// toCross has grants crossed out.
-func (l *ledger) toCross(keys ...string) {
-	if len(keys) == 0 {
-		return
-	}
+// toCross has a grant crossed out.
+func (l *ledger) toCross(key string) {
 	l.mu.Lock()
-	for _, key := range keys {
-		l.ended[key] = true
-		if b := l.begun[key]; b != nil {
-			b.crossed = true
-		}
-	}
+	l.ended[key] = true
 	l.mu.Unlock()
-	l.wake()
-}
-
-// wake has run cross out grants that have ended.
-func (l *ledger) wake() {
 	select {
 	case l.some <- struct{}{}:
 	default:
@@ -315,8 +263,12 @@ func (l *ledger) run(ctx context.Context) {
 			l.cross(ctx)
 			return
 		case <-l.some:
-			l.cross(ctx)
 		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(crossAfter):
+		}
+		l.cross(ctx)
 	}
 }
 
@@ -330,21 +282,16 @@ func (l *ledger) cross(ctx context.Context) {
 		keys = append(keys, key)
 	}
 	clear(l.ended)
-	untold := l.untold
-	l.untold = nil
 	l.mu.Unlock()
-	if len(keys)+len(untold) == 0 {
+	if len(keys) == 0 {
 		return
 	}
 	// They are to be crossed out also when the connection has ended.
 	ctx = context.WithoutCancel(ctx)
 	// A seat is given back before its grant is crossed out, so that no seat is left without one.
 	err := l.seats.crossing(ctx)
-	if err == nil && len(keys) > 0 {
+	if err == nil {
 		err = l.store.Delete(ctx, store.KindGrant, keys...)
-	}
-	if err == nil && len(untold) > 0 {
-		err = l.store.Delete(ctx, store.KindSession, untold...)
 	}
 	if err != nil {
 		// They are tried again with the next that end. In the next process they would only cost a search.
@@ -352,12 +299,11 @@ func (l *ledger) cross(ctx context.Context) {
 		for _, key := range keys {
 			l.ended[key] = true
 		}
-		l.untold = append(l.untold, untold...)
 		l.mu.Unlock()
 		if errors.Is(err, store.ErrStandby) {
 			return // the active usher crosses out what it finds; this one tries again if it is that
 		}
-		l.log.Warn("could not cross out grants that have ended in the store", zap.Int("grants", len(keys)+len(untold)), zap.Error(err))
+		l.log.Warn("could not cross out grants that have ended in the store", zap.Int("grants", len(keys)), zap.Error(err))
 	}
 }
 

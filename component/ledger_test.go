@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -28,20 +27,6 @@ func grantOf(room, who int) *muc.Grant {
 	}
 }
 
-// trial is an admission under way, of which the write has begun.
-type trial struct {
-	g *muc.Grant
-	b *begun
-}
-
-// one draws one of the admissions under way.
-func one(t *rapid.T, begins map[string]*trial) *trial {
-	if len(begins) == 0 {
-		t.Skip("nobody is being admitted")
-	}
-	return begins[rapid.SampledFrom(slices.Sorted(maps.Keys(begins))).Draw(t, "admission")]
-}
-
 // In every order of grants and ends, also while the store cannot be written, the store has in the end the grants that are live.
 func TestLedgerModel(t *testing.T) {
 	t.Parallel()
@@ -49,7 +34,6 @@ func TestLedgerModel(t *testing.T) {
 		s := &refusing{Store: store.Memory(store.Options{})}
 		l := newLedger(s, zap.NewNop(), &counters{})
 		live, sessions := map[string]*muc.Grant{}, 0
-		begins := map[string]*trial{} // admissions under way, by person
 		who := rapid.Custom(func(t *rapid.T) *muc.Grant {
 			return grantOf(rapid.IntRange(0, 1).Draw(t, "room"), rapid.IntRange(0, 2).Draw(t, "who"))
 		})
@@ -69,16 +53,13 @@ func TestLedgerModel(t *testing.T) {
 			}
 			return g
 		}
-		// gives grants; begun is the error of the write that has begun early, which may be the only one.
-		gives := func(t *rapid.T, g *muc.Grant, early bool, begun error) bool {
-			kept := *g
-			kept.With = nil
-			err := l.Granted(context.Background(), &kept, g.With)
-			if plain := s.failure(); (err != nil) != (plain != nil) && (!early || (err != nil) != (begun != nil)) {
-				t.Fatalf("got %v, after %v and %v", err, begun, plain)
+		gives := func(t *rapid.T, g *muc.Grant, with any) bool {
+			err := l.Granted(context.Background(), g, with)
+			if want := s.failure(); (err != nil) != (want != nil) {
+				t.Fatalf("got %v, want %v", err, want)
 			}
 			if err == nil {
-				live[grantKey(g.Room, g.Who)] = &kept
+				live[grantKey(g.Room, g.Who)] = g
 			}
 			return err == nil
 		}
@@ -88,57 +69,24 @@ func TestLedgerModel(t *testing.T) {
 		t.Repeat(map[string]func(*rapid.T){
 			"granted": func(t *rapid.T) {
 				g := drawn(t)
-				if begins[grantKey(g.Room, g.Who)] != nil {
-					t.Skip("their requests come one after the other")
-				}
 				fails(t)
-				gives(t, g, false, nil)
+				gives(t, g, nil)
 			},
-			"begins": func(t *rapid.T) {
-				g := drawn(t)
-				key := grantKey(g.Room, g.Who)
-				if begins[key] != nil {
-					t.Skip("their requests come one after the other")
-				}
-				if rapid.Bool().Draw(t, "has a session") {
-					began := &session{}
-					began.id, began.record, _ = store.Sessions{}.Begin(auth.Session{Affiliation: auth.Member, Expires: g.At.Add(time.Hour)})
-					g.With = began
-				}
+			"granted with a session": func(t *rapid.T) {
+				g, began := drawn(t), &session{}
+				began.id, began.record, _ = store.Sessions{}.Begin(auth.Session{Affiliation: auth.Member, Expires: g.At.Add(time.Hour)})
 				fails(t)
-				_, known := live[grantKey(g.Room, g.Room)]
-				b := l.begin(context.Background(), *g, !known && rapid.Bool().Draw(t, "new room"))
-				_ = b.wait()
-				begins[key] = &trial{g, b}
-			},
-			"gets in": func(t *rapid.T) {
-				b := one(t, begins)
-				delete(begins, grantKey(b.g.Room, b.g.Who))
-				defer l.giveUp(b.b)
-				fails(t)
-				if gives(t, b.g, true, b.b.err) && b.b.session != nil {
-					if id, err := l.session(context.Background(), b.b.session); err != nil || id == "" {
+				if gives(t, g, began) {
+					if id, err := l.session(context.Background(), began); err != nil || id == "" {
 						t.Fatalf("the session is %q, %v", id, err)
 					}
 					sessions++
 				}
 			},
-			"is refused": func(t *rapid.T) {
-				b := one(t, begins)
-				delete(begins, grantKey(b.g.Room, b.g.Who))
-				l.giveUp(b.b)
-			},
 			"a room begins": func(t *rapid.T) {
 				g := who.Draw(t, "room")
-				var begun error
-				for _, b := range begins {
-					if l.begun[grantKey(g.Room, g.Room)] == b.b {
-						begun = b.b.err
-					}
-				}
 				fails(t)
-				note := muc.Note(g.Room, g.At)
-				gives(t, &note, true, begun)
+				gives(t, &muc.Grant{Room: g.Room, Who: g.Room, Affiliation: "temporary", At: g.At}, nil)
 			},
 			"a room ends": func(t *rapid.T) {
 				g := who.Draw(t, "room")
@@ -175,9 +123,6 @@ func TestLedgerModel(t *testing.T) {
 				}
 			},
 		})
-		for _, b := range begins {
-			l.giveUp(b.b)
-		}
 		s.fails(nil)
 		l.cross(context.Background())
 		if n := count(t, s, store.KindSession); n != sessions {

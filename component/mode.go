@@ -80,7 +80,7 @@ func (c *Component) setMode() error {
 	if !c.o.MembersOnly {
 		options.Try = c.stranger.tries
 	}
-	r := rights{told: c.told, sessions: c.sessions, ledger: c.ledger, conferences: c.conferences, lobby: noLobby{}, now: c.o.Now}
+	r := rights{told: c.told, sessions: c.sessions, ledger: c.ledger, conferences: c.conferences, lobby: noLobby{}}
 	if !c.o.Lobby.Equal(jid.JID{}) {
 		options.Lobby = muc.NewLobby(owner, c.o.Lobby)
 		r.lobby = options.Lobby
@@ -126,12 +126,7 @@ func (m *ownFocus) look(ctx context.Context, req auth.Request, room auth.Room) (
 }
 
 func (m *ownFocus) apply(ctx context.Context, r *request, d auth.Decision) (auth.Decision, *focus.Answer) {
-	b, err := m.rights.begin(ctx, r, d, false)
-	if err != nil {
-		return d.Denied(auth.ReasonStoreUnavailable, err), nil
-	}
-	defer m.rights.ledger.giveUp(b)
-	return m.rights.give(ctx, r, d, b), nil
+	return m.rights.give(ctx, r, d), nil
 }
 
 // hears takes in what rooms say, also what is too large or too deep: clients can make their presence so, and must not vanish from

@@ -3,7 +3,6 @@ package component
 import (
 	"context"
 	"errors"
-	"time"
 
 	"mellium.im/xmpp/jid"
 
@@ -42,7 +41,6 @@ type rights struct {
 	sessions    store.Sessions
 	ledger      *ledger
 	conferences *conferences
-	now         func() time.Time
 }
 
 // look asks the room and its lobby, and adds what is remembered of the conference there.
@@ -56,42 +54,25 @@ func (g rights) look(ctx context.Context, req auth.Request, room auth.Room) (s a
 	return g.conferences.state(req, room, s), err
 }
 
-// begin begins to write down what the decision gives, and with newRoom that the room has begun. The caller calls giveUp afterwards,
-// whatever becomes of it.
-func (g rights) begin(ctx context.Context, r *request, d auth.Decision, newRoom bool) (*begun, error) {
-	gives := given(r, d)
-	if d.Session != nil {
-		s := &session{}
-		var err error
-		if s.id, s.record, err = g.sessions.Begin(*d.Session); err != nil {
-			return nil, err
-		}
-		gives.With = s
-	}
-	gives.At = g.now()
-	return g.ledger.begin(ctx, gives, newRoom), nil
-}
-
-// given is what the decision gives; without affiliation if that is up to the lobby.
-func given(r *request, d auth.Decision) muc.Grant {
-	return muc.Grant{
-		Room: d.Room.JID, Who: r.from.Bare(), Affiliation: string(d.Affiliation), Expires: d.Expires, NeedsHost: d.NeedsHost, By: r.by,
-	}
-}
-
 // give makes a decision true in the room: it opens the room, and sets the affiliation once grant and session are written down.
-func (g rights) give(ctx context.Context, r *request, d auth.Decision, b *begun) auth.Decision {
+func (g rights) give(ctx context.Context, r *request, d auth.Decision) auth.Decision {
 	room, who := d.Room.JID, r.from.Bare()
+	var began *session
 	err := g.rooms.Open(ctx, room, d.MayCreate)
 	if err == nil && d.StartLobby {
 		err = g.startLobby(ctx, room)
 	}
+	if err == nil && d.Session != nil {
+		if began, err = g.begin(*d.Session); err != nil {
+			return d.Denied(auth.ReasonStoreUnavailable, err)
+		}
+	}
 	takes := g.told.Takes(room.Domainpart())
 	if err == nil {
-		err = g.affiliate(ctx, r, d, b)
+		err = g.affiliate(ctx, r, d, began)
 	}
-	if err == nil && b.session != nil {
-		if d.SessionID, err = g.ledger.session(ctx, b.session); err != nil {
+	if err == nil && began != nil {
+		if d.SessionID, err = g.ledger.session(ctx, began); err != nil {
 			g.takeBack(room, who, d)
 			return d.Denied(auth.ReasonStoreUnavailable, err)
 		}
@@ -114,6 +95,13 @@ func (g rights) give(ctx context.Context, r *request, d auth.Decision, b *begun)
 	return d
 }
 
+// begin begins a session, which is still to be written down.
+func (g rights) begin(began auth.Session) (s *session, err error) {
+	s = &session{}
+	s.id, s.record, err = g.sessions.Begin(began)
+	return s, err
+}
+
 // tellPlugins has usher's module put what the decision says into the person's session, where nothing is given by which the module would, or
 // it was not yet known whether the server has the module. That is done before they hear the answer, because both go the same way.
 func (g rights) tellPlugins(session jid.JID, d auth.Decision) auth.Decision {
@@ -127,16 +115,14 @@ func (g rights) tellPlugins(session jid.JID, d auth.Decision) auth.Decision {
 
 // affiliate grants the decision's affiliation. Where that is none the lobby decides, so what the person was given before the
 // lobby was at work is taken back: they would pass the lobby with it.
-func (g rights) affiliate(ctx context.Context, r *request, d auth.Decision, b *begun) error {
+func (g rights) affiliate(ctx context.Context, r *request, d auth.Decision, began *session) error {
 	if d.Affiliation == auth.None {
 		return g.rooms.LeaveToLobby(ctx, d.Room.JID, r.from.Bare())
 	}
-	gives := given(r, d)
-	gives.Context = forPlugins(r.from, d)
-	if b.session != nil {
-		gives.With = b.session
-	}
-	return g.rooms.Grant(ctx, gives)
+	return g.rooms.Grant(ctx, muc.Grant{
+		Room: d.Room.JID, Who: r.from.Bare(), Affiliation: string(d.Affiliation), Expires: d.Expires, NeedsHost: d.NeedsHost,
+		By: r.by, With: began, Context: forPlugins(r.from, d),
+	})
 }
 
 func (g rights) takeBack(room, who jid.JID, d auth.Decision) {

@@ -28,12 +28,6 @@ type Grant struct {
 	Context *Context
 }
 
-// Note is what a ledger has of a room that has just begun. It is a temporary room, unless the server makes all rooms persistent: then
-// the note is written again once the room was asked.
-func Note(room jid.JID, at time.Time) Grant {
-	return Grant{Room: room, Who: room, Affiliation: string(temporary), At: at}
-}
-
 // Ledger keeps what was granted beyond the process, so that the next one can take it back.
 type Ledger interface {
 	// Granted writes a grant down, and what goes with it. It replaces an earlier one of the same person in the same room. It returns

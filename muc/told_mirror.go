@@ -251,13 +251,6 @@ func (t *Told) main(rm *mirrored) (*mirrored, bool) {
 // errNotFound is what a room answers that does not exist.
 var errNotFound = stanza.Error{Type: stanza.Cancel, Condition: stanza.ItemNotFound}
 
-// Lacks reports whether a room is known not to exist.
-func (t *Told) Lacks(room jid.JID) bool {
-	rm, told, done := t.reading(room)
-	defer done()
-	return told && rm == nil
-}
-
 // list answers what Owner.list asks, if it can.
 func (t *Told) list(room jid.JID, what, value string) (items []Item, told bool, err error) {
 	rm, told, done := t.reading(room)
