@@ -18,8 +18,8 @@ SITES ?= 8
 JOINS ?= 5
 # The race detector waits for a second before each process ends, unless told otherwise: that of each package, and of each usher in tests.
 export GORACE = atexit_sleep_ms=20
-# The tests mostly wait for Prosody, so more of them than there are cores run at once.
-TESTFLAGS = -race -shuffle=on -count=1 -parallel 8 -timeout 20m
+# The tests mostly wait for Prosody, so more of them than there are cores run at once. "make check" vets the code.
+TESTFLAGS = -vet=off -race -shuffle=on -count=1 -parallel 8 -timeout 20m
 
 .PHONY: help build quick test test-deploy release check demo bench-table bench faults takeover fuzz arch deps go clean
 help: ## show this list
