@@ -354,7 +354,9 @@ func TestServerPassesNothingOn(t *testing.T) {
 func TestLeavesToTheOther(t *testing.T) {
 	var holds atomic.Bool
 	holds.Store(true)
-	s := newServer(t, func(c *Component) { c.o.Holds, c.shared, c.pingEvery, c.pingWithin = holds.Load, true, time.Hour, 100*time.Millisecond })
+	s := newServer(t, func(c *Component) {
+		c.o.Holds, c.shared, c.pingEvery, c.pingWithin = holds.Load, true, time.Hour, 100*time.Millisecond
+	})
 	s.connect()
 	holds.Store(false)
 	s.logged("no connection")
