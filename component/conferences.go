@@ -97,8 +97,8 @@ type conferenceRecord struct {
 
 // firstHost is who is host by coming first. It has a record of its own, so that one becomes it.
 type firstHost struct {
-	Who     string // bare JID
-	Machine string `json:",omitempty"` // fingerprint of the machine-uid
+	Who     string  // bare JID
+	Machine machine `json:",omitzero"`
 	Keeper  string
 	At      time.Time
 }
@@ -437,7 +437,7 @@ func (cs *conferences) state(req auth.Request, room auth.Room, s auth.RoomState)
 		s.Opened = m.HostCame && (rule.OnHostLeft == auth.LeftKeep || m.expected(rule, now))
 	}
 	if m.first != nil && rule.FirstIsHost == auth.FirstToken {
-		s.IsFirst = m.first.is(req.From.Bare().String(), fingerprint(req.MachineUID))
+		s.IsFirst = m.first.is(req.From.Bare().String(), machineOf(req.MachineUID))
 		s.First = cs.counts(m, *m.first, rule, now)
 	}
 	return s
@@ -450,8 +450,8 @@ func (m *conference) expected(r auth.RoomRule, now time.Time) bool {
 
 // is reports whether that is the first host, or somebody at the same machine: in a page that is loaded anew, an anonymous person has a
 // new address.
-func (f *firstHost) is(who, machine string) bool {
-	return f.Who == who || machine != "" && f.Machine == machine
+func (f *firstHost) is(who string, at machine) bool {
+	return f.Who == who || at != machine{} && f.Machine == at
 }
 
 // counts reports whether somebody who became host by coming first is inside, on the way, or may come back. The caller holds mu.
@@ -463,14 +463,14 @@ func (cs *conferences) counts(m *conference, f firstHost, rule auth.RoomRule, no
 }
 
 // comesFirst makes somebody host by coming first, unless somebody else is, and reports whether it did.
-func (cs *conferences) comesFirst(ctx context.Context, m *conference, who jid.JID, machine string) (bool, error) {
+func (cs *conferences) comesFirst(ctx context.Context, m *conference, who jid.JID, at machine) (bool, error) {
 	key := firstKey(m.room.JID.String())
 	done, err := cs.turns.take(ctx, key)
 	if err != nil {
 		return false, err
 	}
 	defer done()
-	f := firstHost{Who: who.String(), Machine: machine, Keeper: cs.keeper, At: cs.now()}
+	f := firstHost{Who: who.String(), Machine: at, Keeper: cs.keeper, At: cs.now()}
 	for {
 		r, err := roomRecord(key, f, cs.until())
 		if err != nil {
@@ -482,7 +482,7 @@ func (cs *conferences) comesFirst(ctx context.Context, m *conference, who jid.JI
 			if json.Unmarshal(there.Value, &has) == nil && cs.isOther(m, f, has, there.Value) {
 				return false, nil
 			}
-			if f.Machine == "" && has.Who == f.Who && has.Machine != "" {
+			if f.Machine == (machine{}) && has.Who == f.Who && has.Machine != (machine{}) {
 				f.Machine = has.Machine
 				continue
 			}
@@ -790,7 +790,7 @@ func (c *Component) enters(ctx context.Context, r *request, d auth.Decision) (_ 
 		c.conferences.leave(m, first, d.Verdict == auth.Allow)
 	}
 	if d.FirstHost {
-		switch is, err := c.conferences.comesFirst(ctx, m, who, fingerprint(r.conf.MachineUID)); {
+		switch is, err := c.conferences.comesFirst(ctx, m, who, machineOf(r.conf.MachineUID)); {
 		case err != nil:
 			return d.Denied(auth.ReasonStoreUnavailable, err), leave
 		case is:

@@ -3,8 +3,6 @@ package component
 import (
 	"context"
 	"encoding/json"
-	"maps"
-	"slices"
 	"time"
 
 	"mellium.im/xmpp/jid"
@@ -34,17 +32,17 @@ func (l *ledger) knocked(ctx context.Context, g *muc.Grant) error {
 	knocks.By = &by
 	now := (*live)(&knocks)
 	l.mu.Lock()
-	switch was := l.rooms[room][who]; {
+	switch was := l.rooms.of(room, who); {
 	case was != nil:
 		renewed := *was
 		seat, _ := l.seats.of(room, who)
 		by.Knocked, by.Seat = false, seat.Number
 		renewed.Expires, renewed.By = g.Expires, &by
 		now = &renewed
-		l.rooms[room][who] = now
+		l.rooms.put(room, who, now)
 		l.endings.forget(was)
 		l.endings.expect(now)
-	case len(l.lobby[room]) >= knockedPerRoom && l.lobby[room][who] == nil:
+	case len(l.lobby[room]) >= knockedPerRoom && l.lobby.of(room, who) == nil:
 		l.mu.Unlock()
 		return nil
 	default:
@@ -75,31 +73,26 @@ func (l *ledger) knocked(ctx context.Context, g *muc.Grant) error {
 // knocks takes somebody in. The caller holds mu.
 func (l *ledger) knocks(now *live) {
 	room, who := now.Room.String(), now.Who.String()
-	if l.lobby[room] == nil {
-		l.lobby[room] = make(map[string]*live)
-	}
-	l.endings.forget(l.lobby[room][who])
-	l.lobby[room][who] = now
+	l.endings.forget(l.lobby.of(room, who))
+	l.lobby.put(room, who, now)
 	l.endings.expect(now)
 }
 
 // forgetKnocked forgets somebody who has an affiliation from usher now, or is out. The caller holds mu.
 func (l *ledger) forgetKnocked(room, who string) (was bool) {
-	g := l.lobby[room][who]
+	g := l.lobby.of(room, who)
 	if g == nil {
 		return false
 	}
 	l.endings.forget(g)
-	if delete(l.lobby[room], who); len(l.lobby[room]) == 0 {
-		delete(l.lobby, room)
-	}
+	l.lobby.remove(room, who)
 	return true
 }
 
 // knockedIsOut forgets somebody who was put out.
 func (l *ledger) knockedIsOut(g *live) {
 	l.mu.Lock()
-	was := l.lobby[g.Room.String()][g.Who.String()] == g && l.forgetKnocked(g.Room.String(), g.Who.String())
+	was := l.lobby.of(g.Room.String(), g.Who.String()) == g && l.forgetKnocked(g.Room.String(), g.Who.String())
 	l.mu.Unlock()
 	if was {
 		l.toCross(grantKey(g.Room, g.Who))
@@ -109,7 +102,7 @@ func (l *ledger) knockedIsOut(g *live) {
 // lobbyEnds forgets everybody who was left to the lobby of a room that has ended.
 func (l *ledger) lobbyEnds(room jid.JID) {
 	l.mu.Lock()
-	gone := slices.Collect(maps.Values(l.lobby[room.String()]))
+	gone := l.lobby.in(nil, room.String())
 	for _, g := range gone {
 		l.forgetKnocked(room.String(), g.Who.String())
 	}
@@ -123,13 +116,13 @@ func (l *ledger) lobbyEnds(room jid.JID) {
 func (l *ledger) everybody(room string) (all []*live) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, rooms := range []map[string]map[string]*live{l.rooms, l.lobby} {
+	for _, x := range []index{l.rooms, l.lobby} {
 		if room != "" {
-			all = slices.AppendSeq(all, maps.Values(rooms[room]))
+			all = x.in(all, room)
 			continue
 		}
-		for _, people := range rooms {
-			all = slices.AppendSeq(all, maps.Values(people))
+		for room := range x {
+			all = x.in(all, room)
 		}
 	}
 	return all

@@ -43,14 +43,14 @@ type ledger struct {
 	ended  map[string]bool // keys of grants that have ended and are still written down
 	some   chan struct{}   // has an entry if there are any
 	warned map[store.Kind]time.Time
-	rooms  map[string]map[string]*live // by room and person
-	lobby  map[string]map[string]*live // the same of people who were left to lobbies
+	rooms  index // of live grants
+	lobby  index // the same of people who were left to lobbies
 }
 
 func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 	return &ledger{
 		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
-		rooms: make(map[string]map[string]*live), lobby: make(map[string]map[string]*live), endings: newEndings(),
+		rooms: make(index), lobby: make(index), endings: newEndings(),
 		seats: newSeats(store.Seats{Store: s, Keeper: rand.Text()}, time.Now),
 	}
 }
@@ -215,12 +215,12 @@ func (l *ledger) comeBack(now, was *live) {
 	defer l.mu.Unlock()
 	room, who := now.Room.String(), now.Who.String()
 	switch {
-	case l.rooms[room][who] != now: // it has ended meanwhile
+	case l.rooms.of(room, who) != now: // it has ended meanwhile
 	case was == nil:
 		l.strikeOut(room, who)
 	default:
 		l.endings.forget(now)
-		l.rooms[room][who] = was
+		l.rooms.put(room, who, was)
 		l.endings.expect(was)
 	}
 }
@@ -236,7 +236,7 @@ func removeAt(by *granted) time.Time {
 func (l *ledger) Ended(room, who jid.JID) {
 	l.mu.Lock()
 	l.strikeOut(room.String(), who.String())
-	knocked := l.lobby[room.String()][who.String()] != nil // and that is what is written down
+	knocked := l.lobby.of(room.String(), who.String()) != nil // and that is what is written down
 	l.mu.Unlock()
 	l.seats.ended(room.String(), who.String())
 	if !knocked {
@@ -320,9 +320,8 @@ func (l *ledger) written(ctx context.Context) ([]*muc.Grant, error) {
 			continue
 		}
 		l.mu.Lock()
-		for _, other := range l.rooms[g.Room.String()] {
-			g.Room = other.Room // the same, once in memory
-			break
+		if others := l.rooms[g.Room.String()]; len(others) > 0 {
+			g.Room = others[0].Value.Room // the same, once in memory
 		}
 		if grantedBy(g).Knocked {
 			l.knocks((*live)(g))

@@ -45,7 +45,7 @@ func TestLedgerModel(t *testing.T) {
 			}
 			g.NeedsHost = rapid.Bool().Draw(t, "needs a host")
 			if rapid.Bool().Draw(t, "by somebody") {
-				by := granted{Proof: &auth.Proof{Issuer: "my_app", ID: rapid.StringMatching("[a-z<\"é]*").Draw(t, "jti")}, Reason: auth.ReasonMember, Machine: fingerprint("m")}
+				by := granted{Proof: &auth.Proof{Issuer: "my_app", ID: rapid.StringMatching("[a-z<\"é]*").Draw(t, "jti")}, Reason: auth.ReasonMember, Machine: machineOf("m")}
 				if rapid.Bool().Draw(t, "is put out") {
 					by.RemoveAt = g.At.Add(2 * time.Hour)
 				}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/few"
 )
 
 // The ledger's index of live grants, by room and person. It is in memory, and is filled at the start with what an earlier process
@@ -26,8 +27,7 @@ type granted struct {
 	Reason auth.Reason `json:",omitempty"`
 	// RemoveAt is when the person is put out; zero if they stay.
 	RemoveAt time.Time `json:",omitzero"`
-	// Machine is the fingerprint of the machine-uid; empty if the client named none.
-	Machine string `json:",omitempty"`
+	Machine  machine   `json:",omitzero"`
 	// Knocked says that the person was left to the lobby of the room; see knocked.go.
 	Knocked bool `json:",omitempty"`
 	// Seat is the person's seat in a room that has only so many; 0 for none.
@@ -51,13 +51,28 @@ func (g *granted) proof() auth.Proof {
 	return *g.Proof
 }
 
-// fingerprint returns what is kept of a machine-uid: enough to know it again.
-func fingerprint(machine string) string {
-	if machine == "" {
-		return ""
+// machine is what is kept of a machine-uid, enough to know it again: its SHA-256. It is zero if the client named none.
+type machine [sha256.Size]byte
+
+func machineOf(uid string) (m machine) {
+	if uid != "" {
+		m = sha256.Sum256([]byte(uid))
 	}
-	sum := sha256.Sum256([]byte(machine))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
+	return m
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (m machine) MarshalText() ([]byte, error) {
+	return base64.RawURLEncoding.AppendEncode(nil, m[:]), nil
+}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (m *machine) UnmarshalText(text []byte) error {
+	if base64.RawURLEncoding.DecodedLen(len(text)) != len(m) {
+		return errors.New("not the fingerprint of a machine")
+	}
+	_, err := base64.RawURLEncoding.Decode(m[:], text)
+	return err
 }
 
 // live is a grant that has not ended, the one that package muc has, too. It does not change: a new grant of the same person is another one.
@@ -82,6 +97,38 @@ func grantedBy(g *muc.Grant) *granted {
 	return unknown
 }
 
+// index has grants by room and person.
+type index map[string]few.Map[*live]
+
+// of returns the grant of a person, or nil.
+func (x index) of(room, who string) *live {
+	g, _ := x[room].Get(who)
+	return g
+}
+
+func (x index) put(room, who string, g *live) {
+	people := x[room]
+	people.Put(who, g)
+	x[room] = people
+}
+
+func (x index) remove(room, who string) {
+	people := x[room]
+	if people.Delete(who); len(people) > 0 {
+		x[room] = people
+	} else {
+		delete(x, room)
+	}
+}
+
+// in appends the grants of a room.
+func (x index) in(all []*live, room string) []*live {
+	for _, g := range x[room] {
+		all = append(all, g.Value)
+	}
+	return all
+}
+
 // unknown is for grants of which nothing is known.
 var unknown = &granted{}
 
@@ -94,12 +141,9 @@ func (l *ledger) enter(g *muc.Grant) (now, was *live) {
 		return nil, nil
 	}
 	room, who := g.Room.String(), g.Who.String()
-	if l.rooms[room] == nil {
-		l.rooms[room] = make(map[string]*live)
-	}
-	now, was = (*live)(g), l.rooms[room][who]
+	now, was = (*live)(g), l.rooms.of(room, who)
 	l.forgetKnocked(room, who)
-	l.rooms[room][who] = now
+	l.rooms.put(room, who, now)
 	l.endings.forget(was)
 	l.endings.expect(now)
 	return now, was
@@ -107,20 +151,19 @@ func (l *ledger) enter(g *muc.Grant) (now, was *live) {
 
 // strikeOut forgets the live grant of a person. The caller holds mu.
 func (l *ledger) strikeOut(room, who string) {
-	l.endings.forget(l.rooms[room][who])
-	if delete(l.rooms[room], who); len(l.rooms[room]) == 0 {
-		delete(l.rooms, room)
-	}
+	l.endings.forget(l.rooms.of(room, who))
+	l.rooms.remove(room, who)
 }
 
 // of returns the live grant of a person, or what is known of somebody who was left to a lobby, or nil.
 func (l *ledger) of(room, who jid.JID) *live {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if g := l.rooms[room.String()][who.Bare().String()]; g != nil {
+	at, bare := room.String(), who.Bare().String()
+	if g := l.rooms.of(at, bare); g != nil {
 		return g
 	}
-	return l.lobby[room.String()][who.Bare().String()]
+	return l.lobby.of(at, bare)
 }
 
 // isLive reports whether a grant is still the one of its person.
@@ -130,21 +173,15 @@ func (l *ledger) isLive(g *live) bool { return l.of(g.Room, g.Who) == g }
 func (l *ledger) in(room jid.JID) []*live {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := make([]*live, 0, len(l.rooms[room.String()]))
-	for _, g := range l.rooms[room.String()] {
-		all = append(all, g)
-	}
-	return all
+	return l.rooms.in(nil, room.String())
 }
 
 // all returns all live grants, in no order.
 func (l *ledger) all() (all []*live) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, room := range l.rooms {
-		for _, g := range room {
-			all = append(all, g)
-		}
+	for room := range l.rooms {
+		all = l.rooms.in(all, room)
 	}
 	return all
 }

@@ -35,7 +35,7 @@ func (c *Component) letIn(ctx context.Context, r *request, d auth.Decision) (aut
 	if c.lockedOut(r, d) { // since the decision
 		return d.Denied(auth.ReasonRoomLocked, nil), nil
 	}
-	r.by = &granted{Proof: proven(d.Proof), Reason: d.Reason, RemoveAt: d.RemoveAt, Machine: fingerprint(r.conf.MachineUID)}
+	r.by = &granted{Proof: proven(d.Proof), Reason: d.Reason, RemoveAt: d.RemoveAt, Machine: machineOf(r.conf.MachineUID)}
 	if no := c.useUp(ctx, r, d); no.Verdict != auth.Allow {
 		return no, nil
 	}
@@ -107,7 +107,7 @@ func (c *Component) reused(r *request, d auth.Decision) ([]*live, auth.Decision)
 	earlier := slices.DeleteFunc(c.ledger.in(d.Room.JID), func(g *live) bool {
 		return g.by().proof().Token == "" || g.Who.Equal(r.from.Bare()) || reuseOf(g.by().proof(), d.ReuseOf) != same
 	})
-	other := slices.ContainsFunc(earlier, func(g *live) bool { return g.by().Machine == "" || g.by().Machine != r.by.Machine })
+	other := slices.ContainsFunc(earlier, func(g *live) bool { return g.by().Machine == (machine{}) || g.by().Machine != r.by.Machine })
 	if d.Reuse == auth.ReuseRefuse && other {
 		return nil, d.Denied(auth.ReasonTokenUsed, errInsideTwice)
 	}

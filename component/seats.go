@@ -368,7 +368,7 @@ func (c *Component) gettingSeat(r *request, d auth.Decision, earlier []*live) au
 	}
 	own := len(earlier) > 0
 	for _, g := range c.ledger.in(d.Room.JID) {
-		own = own || r.by.Machine != "" && g.by().Machine == r.by.Machine
+		own = own || r.by.Machine != (machine{}) && g.by().Machine == r.by.Machine
 	}
 	if own {
 		return d.Denied(auth.ReasonRoomUnavailable, errOwnSeat)

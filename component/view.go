@@ -130,8 +130,9 @@ func (w *watch) view(room jid.JID) (v RoomView, ok bool) {
 		return v, false
 	}
 	v.RoomSummary = rm.summary()
-	for bare, p := range rm.people {
-		who, _ := jid.Parse(bare) // it was one
+	for _, inside := range rm.people {
+		who, _ := jid.Parse(inside.Key) // it was one
+		p := inside.Value
 		v.Occupants = append(v.Occupants, Occupant{Who: who, As: p.class.String(), Since: time.Unix(0, p.since), Inside: true})
 	}
 	for _, its := range rm.waits {

@@ -11,6 +11,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/muc"
 	"github.com/xmpp-usher/usher/pkg/alarm"
+	"github.com/xmpp-usher/usher/pkg/few"
 )
 
 const (
@@ -43,8 +44,8 @@ type watchedRoom struct {
 	since     time.Time
 	open      bool
 	host      bool
-	hostSince time.Time // when a host arrived; zero while none is inside
-	people    map[string]present
+	hostSince time.Time        // when a host arrived; zero while none is inside
+	people    few.Map[present] // by bare JID
 	inside    counted
 	waits     map[string]*wait
 }
@@ -66,7 +67,7 @@ func (c class) String() string { return classNames[c] }
 // counted is how many are inside, by class.
 type counted [len(classNames)]int
 
-// present is somebody inside, by bare JID. There may be very many, so it is small.
+// present is somebody inside. There may be very many, so it is small.
 type present struct {
 	since     int64 // in Unix nanoseconds
 	times     int32 // occupants
@@ -133,10 +134,9 @@ func (w *watch) sees(s muc.Sight, c class, now time.Time) auth.Room {
 	case muc.SeenCame:
 		w.comes(rm, s, c, now)
 	case muc.SeenRole:
-		bare := s.Who.Bare().String()
-		if p, ok := rm.people[bare]; ok {
+		if p, ok := rm.people.Get(s.Bare); ok {
 			p.moderator = s.Moderator
-			rm.people[bare] = w.counts(rm, p, c)
+			rm.people.Put(s.Bare, w.counts(rm, p, c))
 		}
 	case muc.SeenGone:
 		w.goes(rm, s)
@@ -159,39 +159,34 @@ func (w *watch) ends(rm *watchedRoom) {
 		w.open--
 	}
 	for _, p := range rm.people {
-		w.counts(rm, p, 0)
+		w.counts(rm, p.Value, 0)
 	}
 	rm.open, rm.host, rm.hostSince, rm.people = false, false, time.Time{}, nil
 }
 
 // comes notes that somebody has come. The caller holds mu.
 func (w *watch) comes(rm *watchedRoom, s muc.Sight, c class, now time.Time) {
-	if rm.people == nil {
-		rm.people = make(map[string]present)
-	}
-	bare := s.Who.Bare().String()
-	p, ok := rm.people[bare]
+	p, ok := rm.people.Get(s.Bare)
 	if !ok {
 		p.since = now.UnixNano()
 	}
 	p.times++
 	p.moderator = s.Moderator
-	rm.people[bare] = w.counts(rm, p, c)
+	rm.people.Put(s.Bare, w.counts(rm, p, c))
 }
 
 // goes notes that somebody has gone. The caller holds mu.
 func (w *watch) goes(rm *watchedRoom, s muc.Sight) {
-	bare := s.Who.Bare().String()
-	p, ok := rm.people[bare]
+	p, ok := rm.people.Get(s.Bare)
 	if !ok {
 		return
 	}
 	if p.times--; p.times > 0 {
-		rm.people[bare] = p
+		rm.people.Put(s.Bare, p)
 		return
 	}
 	w.counts(rm, p, 0)
-	delete(rm.people, bare)
+	rm.people.Delete(s.Bare)
 }
 
 // counts counts somebody as of a class, none if it is zero, and returns them so. The caller holds mu.
@@ -213,7 +208,7 @@ func (w *watch) isPresent(room, who jid.JID) (inside, moderator bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if rm := w.rooms[room.String()]; rm != nil {
-		p, inside := rm.people[who.Bare().String()]
+		p, inside := rm.people.Get(who.Bare().String())
 		return inside, p.moderator
 	}
 	return false, false
@@ -225,8 +220,8 @@ func (w *watch) regards(room, who jid.JID, c class) {
 	defer w.mu.Unlock()
 	if rm := w.rooms[room.String()]; rm != nil {
 		bare := who.Bare().String()
-		if p, ok := rm.people[bare]; ok {
-			rm.people[bare] = w.counts(rm, p, c)
+		if p, ok := rm.people.Get(bare); ok {
+			rm.people.Put(bare, w.counts(rm, p, c))
 		}
 	}
 }

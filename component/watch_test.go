@@ -20,7 +20,7 @@ func fullWatch(rooms int, now time.Time) *watch {
 		w.sees(muc.Sight{Seen: muc.SeenOpen, Room: room}, 0, now)
 		for p := range 10 {
 			who := jid.MustParse(fmt.Sprintf("p%d@guest.meet.example.com/r", p))
-			w.sees(muc.Sight{Seen: muc.SeenCame, Room: room, Who: who}, classGuest, now)
+			w.sees(muc.Sight{Seen: muc.SeenCame, Room: room, Who: who, Bare: who.Bare().String()}, classGuest, now)
 		}
 		w.waiting(jid.MustParse("w@guest.meet.example.com/r"), auth.Room{JID: room}, auth.ReasonHostAbsent, now, now.Add(comesBack))
 	}
@@ -36,9 +36,9 @@ func TestWatchCounts(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	room, who := jid.MustParse("room1@conference.meet.example.com"), jid.MustParse("p1@guest.meet.example.com/r")
-	w.sees(muc.Sight{Seen: muc.SeenCame, Room: room, Who: jid.MustParse("p1@guest.meet.example.com/second")}, classGuest, now)
-	w.sees(muc.Sight{Seen: muc.SeenRole, Room: room, Who: who, Moderator: true}, classHost, now)
-	w.sees(muc.Sight{Seen: muc.SeenGone, Room: room, Who: who}, classGuest, now)
+	w.sees(muc.Sight{Seen: muc.SeenCame, Room: room, Who: jid.MustParse("p1@guest.meet.example.com/second"), Bare: "p1@guest.meet.example.com"}, classGuest, now)
+	w.sees(muc.Sight{Seen: muc.SeenRole, Room: room, Who: who, Bare: who.Bare().String(), Moderator: true}, classHost, now)
+	w.sees(muc.Sight{Seen: muc.SeenGone, Room: room, Who: who, Bare: who.Bare().String()}, classGuest, now)
 	if w.status(&s); s.Hosts != 1 {
 		t.Errorf("one of the two occupants of a person has gone: %+v", s)
 	}

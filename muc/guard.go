@@ -12,6 +12,7 @@ import (
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/pkg/alarm"
+	"github.com/xmpp-usher/usher/pkg/few"
 )
 
 // GuardOptions say how Guard guards, beyond what it has in common with Rooms.
@@ -115,9 +116,9 @@ const (
 
 // occupancy is who was inside at the last look.
 type occupancy struct {
-	focus bool              // the focus was
-	host  bool              // a host was
-	who   map[string]person // everybody but the focus and usher, by bare JID
+	focus bool            // the focus was
+	host  bool            // a host was
+	who   few.Map[person] // everybody but the focus and usher, by bare JID
 	// visitors says that some of them were visitors, who are not always asked for.
 	visitors bool
 }
@@ -136,6 +137,9 @@ func (p person) jid() jid.JID {
 	j, _ := jid.ParseUnsafe(p.full)
 	return j.JID
 }
+
+// bare returns the bare JID.
+func (p person) bare() string { return cutBare(p.full) }
 
 // NewGuard returns a Guard. It starts nothing.
 func NewGuard(o GuardOptions) *Guard {
@@ -412,7 +416,7 @@ func (g *Guard) begin(rm *guarded, is Settings, f findings) {
 	if !rm.searched && rm.ruled() {
 		g.claimRights(rm, f)
 	}
-	rm.acceptFound(f.moderators)
+	g.acceptFound(rm, f.moderators)
 	if !rm.told.restored && !g.peopleAmong(f.moderators) && !g.peopleAmong(f.rights) {
 		rm.told.met = true // the focus has just made it; somebody who waits for a host may have had it looked at already
 	}

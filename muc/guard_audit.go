@@ -5,9 +5,12 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/pkg/few"
 )
 
 // look looks at one room once, and does what is due there.
@@ -353,17 +356,17 @@ func (g *Guard) finish(ctx context.Context, rm *guarded) error {
 	return nil
 }
 
-// persons returns the occupants by bare JID, without the focus and usher.
-func (g *Guard) persons(occupants []Item) map[string]person {
-	who := make(map[string]person, len(occupants))
+// persons returns the occupants by bare JID, without the focus and usher. It sorts them.
+func (g *Guard) persons(occupants []Item) (who few.Map[person]) {
+	slices.SortFunc(occupants, func(a, b Item) int { return strings.Compare(a.JID, b.JID) }) // so that each comes behind the others
 	for _, i := range occupants {
 		if j, ok := i.real(); ok && !g.isFocus(j) {
 			bare := cutBare(i.JID)
 			p := person{full: i.JID, moderator: i.Role == "moderator"}
-			if one, more := who[bare]; more {
+			if one, more := who.Get(bare); more {
 				p = person{full: one.full, moderator: one.moderator || p.moderator}
 			}
-			who[bare] = p
+			who.Put(bare, p)
 		}
 	}
 	return who

@@ -94,7 +94,7 @@ func (g *Guard) parted(rm *guarded) bool {
 
 // inside reports whether somebody was in the room, or in one of its breakout rooms, when Guard last asked. The caller holds mu.
 func (g *Guard) inside(rm *guarded, bare string) bool {
-	return g.hereOrBreakout(rm, func(o occupancy) bool { _, is := o.who[bare]; return is })
+	return g.hereOrBreakout(rm, func(o occupancy) bool { _, is := o.who.Get(bare); return is })
 }
 
 // hereOrBreakout reports whether is holds for the room or for one of its breakout rooms. The caller holds mu.

@@ -138,10 +138,10 @@ func (rm *guarded) above(bare, affiliation string) bool {
 
 func moderates(affiliation string) bool { return affiliation == "owner" || affiliation == "admin" }
 
-// acceptFound accepts the owners of a room that has just been opened: they are of an earlier process.
-func (rm *guarded) acceptFound(moderators []Item) {
+// acceptFound accepts the owners of a room that has just been opened: they are of an earlier process. The focus needs nobody's consent.
+func (g *Guard) acceptFound(rm *guarded, moderators []Item) {
 	for _, i := range moderators {
-		if who, ok := i.real(); ok && moderates(i.Affiliation) {
+		if who, ok := i.real(); ok && moderates(i.Affiliation) && !g.isFocus(who) {
 			rm.accept(who.Bare().String())
 		}
 	}

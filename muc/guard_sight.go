@@ -1,6 +1,7 @@
 package muc
 
 import (
+	"slices"
 	"time"
 
 	"mellium.im/xmpp/jid"
@@ -62,29 +63,30 @@ func (g *Guard) sees(rm *guarded, was occupancy, f findings) (change bool) {
 	}
 	rm.told.at = g.Now()
 	g.meets(rm.jid, &rm.told)
-	is := rm.occupancy
-	for bare := range is.who {
-		if _, before := was.who[bare]; !before && g.removedSince(rm, bare, f.asked) {
-			delete(is.who, bare) // they were put out after they were found
+	is := &rm.occupancy
+	for _, i := range slices.Clone(is.who) {
+		if _, before := was.who.Get(i.Key); !before && g.removedSince(rm, i.Key, f.asked) {
+			is.who.Delete(i.Key) // they were put out after they were found
 		}
 	}
-	for bare, p := range was.who {
-		if _, still := is.who[bare]; !still {
+	for _, i := range was.who {
+		if _, still := is.who.Get(i.Key); !still {
 			change = true
-			g.see(Sight{Seen: SeenGone, Room: rm.jid, Who: p.jid()})
+			g.seeGone(rm, i.Value)
 		}
 	}
-	for bare, p := range is.who {
-		switch before, met := was.who[bare]; {
+	for n := range is.who {
+		p := is.who[n].Value
+		switch before, met := was.who.Get(is.who[n].Key); {
 		case !met:
 			change = true
 			g.seeCame(rm, p, !rm.told.met)
 		case before.moderator != p.moderator:
 			change = true
-			g.see(Sight{Seen: SeenRole, Room: rm.jid, Who: p.jid(), Moderator: p.moderator})
+			g.see(Sight{Seen: SeenRole, Room: rm.jid, Who: p.jid(), Bare: p.bare(), Moderator: p.moderator})
 			fallthrough
 		default:
-			is.who[bare] = person{full: before.full, moderator: p.moderator} // the occupant that was told of
+			is.who[n].Value.full = before.full // the occupant that was told of
 		}
 	}
 	g.seesHost(rm, g.hereOrBreakout(rm, occupancy.hosted), f.asked)
@@ -96,33 +98,36 @@ func (g *Guard) sees(rm *guarded, was occupancy, f findings) (change bool) {
 // is kept. The caller holds mu.
 func (g *Guard) seesCame(rm *guarded, who jid.JID, full string, moderator, before bool) {
 	bare := cutBare(full)
-	if _, told := rm.occupancy.who[bare]; told || g.isFocus(who) {
+	if _, told := rm.occupancy.who.Get(bare); told || g.isFocus(who) {
 		return
 	}
-	if rm.occupancy.who == nil {
-		rm.occupancy.who = make(map[string]person)
-	}
 	p := person{full: full, moderator: moderator}
-	rm.occupancy.who[bare] = p
+	rm.occupancy.who.Put(bare, p)
 	g.seeCame(rm, p, before)
 }
 
 func (g *Guard) seeCame(rm *guarded, p person, before bool) {
-	g.see(Sight{Seen: SeenCame, Room: rm.jid, Who: p.jid(), Moderator: p.moderator, Before: before})
+	g.see(Sight{Seen: SeenCame, Room: rm.jid, Who: p.jid(), Bare: p.bare(), Moderator: p.moderator, Before: before})
 }
 
 // seesGone tells that somebody has gone. The caller holds mu.
 func (g *Guard) seesGone(rm *guarded, bare string) {
-	if p, told := rm.occupancy.who[bare]; told {
-		delete(rm.occupancy.who, bare)
-		g.see(Sight{Seen: SeenGone, Room: rm.jid, Who: p.jid()})
+	if p, told := rm.occupancy.who.Get(bare); told {
+		rm.occupancy.who.Delete(bare)
+		g.seeGone(rm, p)
 	}
+}
+
+func (g *Guard) seeGone(rm *guarded, p person) {
+	g.see(Sight{Seen: SeenGone, Room: rm.jid, Who: p.jid(), Bare: p.bare()})
 }
 
 // emptied tells that a room is gone, and everybody in it. The caller holds mu.
 func (g *Guard) emptied(rm *guarded) {
-	for bare := range rm.occupancy.who {
-		g.seesGone(rm, bare)
+	gone := rm.occupancy.who
+	rm.occupancy.who = nil
+	for _, p := range gone {
+		g.seeGone(rm, p.Value)
 	}
 	g.hosted(rm.jid, &rm.told, false)
 	g.see(Sight{Seen: SeenEnd, Room: rm.jid, Why: rm.told.why})

@@ -75,7 +75,8 @@ func (g *Guard) News(n News) {
 	case NewsLeft:
 		g.heardLeft(rm, n)
 	case NewsRole:
-		g.hasRole(rm, n.Who, rm.occupancy.who[n.Who.Bare().String()].moderator)
+		p, _ := rm.occupancy.who.Get(n.Who.Bare().String())
+		g.hasRole(rm, n.Who, p.moderator)
 	case NewsAffiliation:
 		g.heardAffiliation(rm, n)
 	}
@@ -209,12 +210,12 @@ func (g *Guard) heardJoined(rm *guarded, n News) {
 	rm.used, rm.emptied, holder.emptied = true, time.Time{}, time.Time{}
 	rm.occupancy.visitors = rm.occupancy.visitors || n.Role == "visitor"
 	g.meets(rm.jid, &rm.told)
-	before := rm.occupancy.who[bare].moderator
+	before, _ := rm.occupancy.who.Get(bare)
 	g.seesCame(rm, n.Who, n.full, n.Role == "moderator", false)
 	if gr := holder.live[bare]; gr != nil {
 		gr.on(eventCame)
 	}
-	g.hasRole(rm, n.Who, before)
+	g.hasRole(rm, n.Who, before.moderator)
 	if rm.ruled() && !rm.mayBe(bare, n.Affiliation) {
 		g.looksAgain(rm)
 	}
@@ -230,12 +231,12 @@ func (g *Guard) heardLeft(rm *guarded, n News) {
 		return
 	}
 	bare := n.Who.Bare().String()
-	before := rm.occupancy.who[bare].moderator
+	before, _ := rm.occupancy.who.Get(bare)
 	if g.Owner.Told.inside(rm.jid, bare) == rankUnsaid {
 		g.seesGone(rm, bare)
 		g.leaves(rm, n)
 	}
-	g.hasRole(rm, n.Who, before)
+	g.hasRole(rm, n.Who, before.moderator)
 	if by, err := jid.ParseUnsafe(n.By); n.Why == "kicked" && n.By != "" && err == nil && !g.isFocus(by.JID) && g.Removed != nil {
 		g.Removed(rm.jid, n.Who.Bare(), false) // a server or a plugin that kicks names nobody
 	}
@@ -275,9 +276,9 @@ func (g *Guard) leaves(rm *guarded, n News) {
 func (g *Guard) hasRole(rm *guarded, who jid.JID, before bool) {
 	bare := who.Bare().String()
 	moderator := g.Owner.Told.inside(rm.jid, bare) == rankModerator
-	if p, is := rm.occupancy.who[bare]; is && p.moderator != moderator {
-		rm.occupancy.who[bare] = person{full: p.full, moderator: moderator}
-		g.see(Sight{Seen: SeenRole, Room: rm.jid, Who: p.jid(), Moderator: moderator})
+	if p, is := rm.occupancy.who.Get(bare); is && p.moderator != moderator {
+		rm.occupancy.who.Put(bare, person{full: p.full, moderator: moderator})
+		g.see(Sight{Seen: SeenRole, Room: rm.jid, Who: p.jid(), Bare: p.bare(), Moderator: moderator})
 	}
 	if host := rm.occupancy.host; g.countable(who) && (moderator && !host || before && !moderator && host) {
 		g.findHost(rm)

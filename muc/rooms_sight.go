@@ -18,14 +18,14 @@ func (r *Rooms) enters(rm *room, created bool) {
 	}
 	for full, who := range was {
 		if !here[full] {
-			r.see(Sight{Seen: SeenGone, Room: rm.jid, Who: who})
+			r.see(Sight{Seen: SeenGone, Room: rm.jid, Who: who, Bare: cutBare(full)})
 		}
 	}
 	for _, o := range rm.occupants {
 		if _, ok := was[o.full]; !ok {
-			r.see(Sight{Seen: SeenCame, Room: rm.jid, Who: o.who(), Moderator: o.moderator, Before: !rm.told.met})
+			r.see(Sight{Seen: SeenCame, Room: rm.jid, Who: o.who(), Bare: o.bare, Moderator: o.moderator, Before: !rm.told.met})
 		} else {
-			r.see(Sight{Seen: SeenRole, Room: rm.jid, Who: o.who(), Moderator: o.moderator})
+			r.see(Sight{Seen: SeenRole, Room: rm.jid, Who: o.who(), Bare: o.bare, Moderator: o.moderator})
 		}
 	}
 	if !rm.told.met {
@@ -49,8 +49,8 @@ func (rm *room) toldOf() telling {
 // emptied tells that a room is gone, and everybody in it. The caller holds mu.
 func (r *Rooms) emptied(rm *room) {
 	t := rm.toldOf()
-	for _, who := range t.inside {
-		r.see(Sight{Seen: SeenGone, Room: rm.jid, Who: who})
+	for full, who := range t.inside {
+		r.see(Sight{Seen: SeenGone, Room: rm.jid, Who: who, Bare: cutBare(full)})
 	}
 	r.hosted(rm.jid, &t, false)
 	r.see(Sight{Seen: SeenEnd, Room: rm.jid, Why: t.why})
@@ -64,13 +64,13 @@ func (r *Rooms) seesOccupant(rm *room, nick string, o occupant) occupant {
 	if ok && was.bare == o.bare {
 		o.full, o.bare = was.full, was.bare
 		if was.moderator != o.moderator && rm.open {
-			r.see(Sight{Seen: SeenRole, Room: rm.jid, Who: o.who(), Moderator: o.moderator})
+			r.see(Sight{Seen: SeenRole, Room: rm.jid, Who: o.who(), Bare: o.bare, Moderator: o.moderator})
 		}
 		return o
 	}
 	r.seesGone(rm, was)
 	if rm.open {
-		r.see(Sight{Seen: SeenCame, Room: rm.jid, Who: o.who(), Moderator: o.moderator})
+		r.see(Sight{Seen: SeenCame, Room: rm.jid, Who: o.who(), Bare: o.bare, Moderator: o.moderator})
 	}
 	return o
 }
@@ -78,7 +78,7 @@ func (r *Rooms) seesOccupant(rm *room, nick string, o occupant) occupant {
 // seesGone tells that an occupant has gone; the zero occupant is nobody. The caller holds mu.
 func (r *Rooms) seesGone(rm *room, o occupant) {
 	if rm.open && o.bare != "" {
-		r.see(Sight{Seen: SeenGone, Room: rm.jid, Who: o.who()})
+		r.see(Sight{Seen: SeenGone, Room: rm.jid, Who: o.who(), Bare: o.bare})
 	}
 }
 

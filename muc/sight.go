@@ -10,8 +10,10 @@ import (
 type Sight struct {
 	Seen Seen
 	Room jid.JID
-	// Who is the person, by full JID as far as it is known; zero if it is about the room. Moderator says that they moderate now.
+	// Who is the person, by full JID as far as it is known; zero if it is about the room. Bare is their bare JID as text, which all who
+	// know of them may keep. Moderator says that they moderate now.
 	Who       jid.JID
+	Bare      string
 	Moderator bool
 	// Before says that it was so when usher met the room: an earlier process has noticed it, or nobody.
 	Before bool

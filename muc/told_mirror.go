@@ -6,6 +6,8 @@ import (
 
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/few"
 )
 
 // mirrored is a room as the module told it. There may be very many, so people are in slices, and strings are shared.
@@ -142,15 +144,7 @@ func (rm *mirrored) joins(w words) {
 		rm.people[at] = p
 		return
 	}
-	rm.people = append(withSpace(rm.people), p)
-}
-
-// withSpace returns a slice with space for one more, and for little else: append would double it, and there may be very many.
-func withSpace[T any](all []T) []T {
-	if n := len(all); n == cap(all) {
-		all = append(make([]T, 0, n+n/4+2), all...)
-	}
-	return all
+	rm.people = append(few.WithSpace(rm.people), p)
 }
 
 // set gives somebody an affiliation, who may be a whole domain.
@@ -168,7 +162,7 @@ func (rm *mirrored) set(bare string, to rank, by string) {
 	case at >= 0:
 		rm.rights[at] = right{bare, rm.shared(by), to}
 	default:
-		rm.rights = append(withSpace(rm.rights), right{bare, rm.shared(by), to})
+		rm.rights = append(few.WithSpace(rm.rights), right{bare, rm.shared(by), to})
 	}
 }
 
