@@ -202,8 +202,8 @@ func (d Decision) allowed(r Reason, a Affiliation, t *trace) Decision {
 
 // TokenRef names a token without giving it away. Its texts are as token.ForLog returns them.
 type TokenRef struct {
-	Issuer string `json:",omitempty"` // iss, once the signature has been verified
-	ID     string `json:",omitempty"` // jti
-	KeyID  string `json:",omitempty"` // kid
-	Key    string `json:",omitempty"` // the Origin of the key that verified it
+	Issuer string // iss, once the signature has been verified
+	ID     string // jti
+	KeyID  string // kid
+	Key    string // the Origin of the key that verified it
 }

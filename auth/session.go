@@ -28,27 +28,27 @@ type Session struct {
 	// Subject its MUC service.
 	Room, Subject, Tenant string
 	// Affiliation is what the token or the password asked for, Identity the person.
-	Affiliation Affiliation `json:",omitempty"`
-	Identity    string      `json:",omitempty"`
+	Affiliation Affiliation
+	Identity    string
 	// ByDefault says that the token asked for no affiliation: then the configured default of today counts.
-	ByDefault bool `json:",omitempty"`
+	ByDefault bool
 	// What the token said about the lobby; all are false if it said nothing. context.user.lobby_bypass was true (passes) or
 	// false (knocks); context.room.lobby was true (on) or false (off).
-	LobbyBypass, LobbyKnock, LobbyOn, LobbyOff bool `json:",omitempty"`
+	LobbyBypass, LobbyKnock, LobbyOn, LobbyOff bool
 	// MaxOccupants, Ends and OneTime are how the token narrowed its right; zero if it did not. OneTime is also true if the issuer
 	// said so.
-	MaxOccupants int       `json:",omitempty"`
-	Ends         time.Time `json:",omitzero"`
-	OneTime      bool      `json:",omitempty"`
+	MaxOccupants int
+	Ends         time.Time
+	OneTime      bool
 	// Features are context.features in JSON, with the names in order; empty if the token said nothing, or if an earlier version of
 	// usher has written the session, which kept none.
 	Features string `json:",omitempty"`
 	// Token names the token, for the log.
-	Token TokenRef `json:",omitzero"`
+	Token TokenRef
 	// Proof names the token or the password.
-	Proof Proof `json:",omitzero"`
+	Proof Proof
 	// Expires is when the session ends.
-	Expires time.Time `json:",omitzero"`
+	Expires time.Time
 }
 
 // ErrNoSession means that no live session has the id.
