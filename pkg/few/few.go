@@ -1,4 +1,4 @@
-// Package few keeps small what there is very many of.
+// Package few has maps of few entries each, for a program that has very many of them.
 package few
 
 import (
