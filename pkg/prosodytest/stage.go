@@ -43,8 +43,8 @@ func (s *Stage) Say(text string) {
 	_, _ = io.WriteString(s.link, text) // Play notices when the connection has ended
 }
 
-// Play has hears called with each stanza of the component, which has that domain, until the connection ends. connected is called before that,
-// once the component has been let in.
+// Play has hears called with each stanza of the component of that domain, until the connection ends. connected is called before that, once
+// the component has been let in.
 func (s *Stage) Play(domain string, connected func(), hears func(*Said)) {
 	in := xml.NewDecoder(bufio.NewReaderSize(s.link, 1<<16))
 	for greeted := false; ; {

@@ -1,6 +1,6 @@
 -- Stands in for Jitsi's provider token, under its name. It verifies the connection's token in the same way, but only by
 -- app_secret and HS256: without app_id and app_secret the server has no such provider. The claims go into the session, where
--- Jitsi's modules read them. The log says so of each token that it verifies. Options: app_id, app_secret, allow_empty_token,
+-- Jitsi's modules read them. The log says so of each that it verifies. Options: app_id, app_secret, allow_empty_token,
 -- asap_accepted_issuers, asap_accepted_audiences, asap_require_room_claim.
 
 local base64 = require "util.encodings".base64;
