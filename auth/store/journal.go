@@ -21,6 +21,8 @@ const (
 	journalMax = 1 << 20
 	// entryHead is the bytes of an entry before its changes: their length, a CRC-32C of what follows, and the number of the journal.
 	entryHead = 4 + 4 + 8
+	// sector is the least that a disk writes at once.
+	sector = 512
 )
 
 // brief reports whether records of a kind are put through the journal. They are written whenever somebody joins. If the machine itself
@@ -265,13 +267,17 @@ func appendEntry(b []byte, number uint64, items []item) []byte {
 	return b
 }
 
-// readJournal returns the changes that a journal has for a file with this number, in order. The end of a journal may be torn.
+// readJournal returns the changes that a journal has for a file with this number, in order. The end of a journal may be torn. A machine
+// that loses power may have written a later part of the journal and not an earlier one, which is then zeros: the end begins there.
 func readJournal(b []byte, number uint64) (all []item, err error) {
 	for at := 0; at < len(b); {
 		n := entryLen(b[at:])
 		if n == 0 {
 			for later := at + 1; later < len(b); later++ {
 				if lacking(b[later:], number) && entryLen(b[later:]) > 0 {
+					if bytes.Contains(b[at:later], make([]byte, sector)) {
+						return all, nil
+					}
 					return nil, fmt.Errorf("%d bytes from byte %d on", later-at, at)
 				}
 			}

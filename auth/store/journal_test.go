@@ -305,6 +305,28 @@ func TestTorn(t *testing.T) {
 	}
 }
 
+// TestUnwritten: blocks of a journal that a machine without power has not written, and so are zeros, do not keep usher from starting, wherever
+// they are. What comes before them counts.
+func TestUnwritten(t *testing.T) {
+	const number, block = 1<<63 + 5, 4096
+	var whole []byte
+	var ends []int
+	for n := 0; len(whole) < 5*block; n++ {
+		whole = appendEntry(whole, number, itemsOf(time.Unix(0, 0), grant(fmt.Sprint(n), strings.Repeat("v", n%700))))
+		ends = append(ends, len(whole))
+	}
+	for from := 0; from < len(whole); from += block {
+		for to := from + block; to <= len(whole); to += block {
+			zeros := bytes.Clone(whole)
+			clear(zeros[from:to])
+			want, _ := slices.BinarySearch(ends, from+1)
+			if items, err := readJournal(zeros, number); err != nil || len(items) != want {
+				t.Errorf("zeros from byte %d to %d: %d changes, %v; want %d", from, to, len(items), err, want)
+			}
+		}
+	}
+}
+
 // TestJournalOfAnother: a journal beside another file than its own, such as one that a backup has replaced, changes nothing.
 func TestJournalOfAnother(t *testing.T) {
 	s := opened(t, Options{}).slow()
