@@ -483,7 +483,7 @@ func (c *Component) keepAlive(ctx context.Context) error {
 		within := c.pingWithin
 		if !c.o.Holds() {
 			within = min(within, c.unsureWithin)
-		} else if time.Since(pinged) < c.pingEvery {
+		} else if c.shared && time.Since(pinged) < c.pingEvery { // alone, each tick is one
 			continue
 		}
 		pinged = time.Now()
