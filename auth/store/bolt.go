@@ -52,32 +52,44 @@ var errDamaged = errors.New("a record is damaged")
 
 // Open opens the store in a file. It creates the file if there is none or it is empty, and converts a file of an earlier version.
 // Errors are for the operator: they name the path, and say what to do.
-func Open(path string, o Options) (_ Store, err error) {
-	o = o.orDefaults(MaxBytes)
-	s := &bolt{path: path, o: o, accounts: accounts(o), feed: newFeed()}
+func Open(path string, o Options) (Store, error) {
+	s := newBolt(path, o)
 	if err := s.whole(); err != nil {
 		return nil, err
 	}
+	if err := s.open(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func newBolt(path string, o Options) *bolt {
+	o = o.orDefaults(MaxBytes)
+	return &bolt{path: path, o: o, accounts: accounts(o), feed: newFeed()}
+}
+
+// open opens a file that is whole.
+func (s *bolt) open() error {
 	// NoFreelistSync: bbolt finds the free pages again at each start, from the pages in use. A list that is not in the file cannot
 	// be damaged, and each Put writes less.
-	err = guard(func() (err error) {
-		s.db, err = bbolt.Open(path, 0o600, &bbolt.Options{
+	err := guard(func() (err error) {
+		s.db, err = bbolt.Open(s.path, 0o600, &bbolt.Options{
 			Timeout: s.o.Patience, NoFreelistSync: true, FreelistType: bbolt.FreelistMapType, NoStatistics: true,
 		})
 		return err
 	})
 	if err != nil {
-		return nil, openError(path, err)
+		return openError(s.path, err)
 	}
 	if err := s.prepare(); err != nil {
-		return nil, errors.Join(err, s.db.Close())
+		return errors.Join(err, s.db.Close())
 	}
 	for _, a := range s.accounts {
-		a.warn(o)
+		a.warn(s.o)
 	}
 	s.counted()
 	s.journal.moved(true, s.left())
-	return s, nil
+	return nil
 }
 
 // guard runs f, and turns a panic and an unreadable page into an error: bbolt maps the file into memory.
@@ -271,6 +283,7 @@ func (s *bolt) prepare() error {
 				if err != nil {
 					return err
 				}
+				s.accounts[k].records = int64(records.Sequence()) // another usher may have written the file since whole read it
 				if unsummed {
 					if err := rewrite(records); err != nil {
 						return err

@@ -439,6 +439,40 @@ func TestJournalModel(t *testing.T) {
 	})
 }
 
+// TestNoneAfterAnother: what another usher has written, after this one has read the file and while it waited for its end, is there. Both
+// may read the file at once.
+func TestNoneAfterAnother(t *testing.T) {
+	path := NewPath(t)
+	mustOpen := func() *bolt {
+		s, err := Open(path, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.(*bolt)
+	}
+	if err := mustOpen().Close(); err != nil {
+		t.Fatal(err)
+	}
+	waits := newBolt(path, Options{})
+	if err := waits.whole(); err != nil {
+		t.Fatal(err)
+	}
+	another := mustOpen()
+	mustPut(t, another, Record{Kind: KindRevocation, Key: "a", End: end})
+	if err := another.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := waits.open(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := waits.Get(t.Context(), KindRevocation, "a"); err != nil {
+		t.Errorf("Get of a revocation: %v", err)
+	}
+	if err := waits.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // FuzzJournal reads journals that the fuzzer makes. What is read is what an entry has, and nothing that is written is lost.
 func FuzzJournal(f *testing.F) {
 	const number = 1<<63 + 5
