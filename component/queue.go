@@ -70,7 +70,8 @@ type queue struct {
 	waiting int
 	active  int
 	slow    int
-	ended   bool      // a request has ended since demote last looked
+	ended   bool      // a request has ended since judged
+	judged  time.Time // when demote last found out whether requests end
 	due     time.Time // when it is to look next; zero for never
 	closed  bool
 
@@ -417,10 +418,12 @@ func (q *queue) demote(now time.Time) (free int) {
 		q.read()
 	}
 	after := slowAfter
-	if !q.ended && len(q.turn) > 0 {
-		after = stuckAfter
+	if now.Sub(q.judged) >= stuckAfter { // there may be many looks, each for a request that becomes slow
+		if !q.ended && len(q.turn) > 0 {
+			after = stuckAfter
+		}
+		q.ended, q.judged = false, now
 	}
-	q.ended = false
 	for q.placed.Len() > 0 {
 		r := q.placed.Front().Value.(*running)
 		if now.Sub(r.began) < after {

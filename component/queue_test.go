@@ -302,6 +302,52 @@ func TestQueueGivesPlacesFree(t *testing.T) {
 	})
 }
 
+// While requests end, however many become slow one after the other, others keep their places: a server under load is slow, and not stuck.
+func TestQueueIsNotStuck(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const half, every = 128, 3 * time.Millisecond
+		ctx, end := context.WithCancel(t.Context())
+		q := newQueue(ctx)
+		var all sync.WaitGroup
+		for range 2 * half {
+			all.Go(q.work)
+		}
+		all.Go(func() { q.tend(func(work func()) { all.Go(work) }) })
+		n := 0
+		asks := func(vhost string, takes time.Duration) {
+			n++
+			if err := q.push(fmt.Sprint(n, "@", vhost), func(context.Context) { time.Sleep(takes) }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range half { // they become slow at different times
+			asks("slow", 2*slowAfter)
+			time.Sleep(time.Millisecond)
+		}
+		for i := range half { // the others end one after the other, and those who wait for their places as well
+			asks("v", time.Duration(i+1)*every)
+		}
+		for range 8 * half {
+			asks("v", (half+2)*every)
+		}
+		for range 2 * slowAfter / time.Millisecond {
+			time.Sleep(time.Millisecond)
+			q.mu.Lock()
+			slow := q.vhosts["v"].slow.Len()
+			q.mu.Unlock()
+			if slow > 0 {
+				t.Errorf("%d requests count as slow though others end", slow)
+				break
+			}
+		}
+		end()
+		q.idle()
+		q.close()
+		all.Wait()
+	})
+}
+
 // Slow requests are bounded: over the bound, the oldest one of the virtual host with too many ends.
 func TestQueueBoundsSlow(t *testing.T) {
 	t.Parallel()
