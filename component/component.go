@@ -42,7 +42,7 @@
 //     BenchmarkHeldKilled counts them.
 //   - When the link is cut or the server killed: answers that the socket has taken and the server has not read. Answers that the
 //     socket has not taken are sent on the next stream.
-//   - When the server does not close its side within stream.CloseTimeout: requests that it sends after that.
+//   - When the server does not close its side within stream.CloseTimeout: requests that it sends after that. A busy server is such a one.
 //   - When nothing outlives the process: requests that arrive after the last answer of an usher that stops.
 //
 // The goroutine that reads waits for nothing but the server, and no stanza makes it fail. It decodes the envelope and hands the

@@ -16,11 +16,9 @@ import (
 )
 
 const (
-	// CloseTimeout is how long [Stream.Finish] waits for the server to take what is queued. The server's own end of the stream
-	// should come within about as long.
+	// CloseTimeout is how long [Stream.Finish] waits for the server to take what is queued, and [Stream.Close] for the server's own end
+	// of the stream. After Finish that should come within about as long.
 	CloseTimeout = 3 * time.Second
-	// drainTimeout is how long [Stream.Close] waits for what the server has sent already.
-	drainTimeout = 500 * time.Millisecond
 	// handshakeTimeout is how long connecting may take, and how long the handshake may.
 	handshakeTimeout = 10 * time.Second
 	// writeTimeout is how long the server may refuse to take what we write.
@@ -179,14 +177,14 @@ func (s *Stream) Err() error {
 // writes what is queued, and returns.
 func (s *Stream) Stop() { s.stop(false) }
 
-// Close ends the stream without what is queued. What the server has sent already is still received, within half a second: a request
-// that is lost here has no answer.
+// Close ends the stream without what is queued. What the server sends until it has closed its side is still received, within
+// CloseTimeout: a server with much to do sends requests until it notices, and a request that is lost here has no answer.
 func (s *Stream) Close() {
 	s.stop(false)
 	if c, ok := s.wire.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
 		select {
 		case <-s.ended:
-		case <-time.After(drainTimeout):
+		case <-time.After(CloseTimeout):
 		}
 	}
 	s.wire.Close()

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
@@ -253,6 +255,47 @@ func TestCloseReceivesTheRest(t *testing.T) {
 	<-ended
 	if want := []string{"1", "2"}; !slices.Equal(got, want) {
 		t.Errorf("received %q, want %q", got, want)
+	}
+}
+
+// halfClosed is an end of a net.Pipe that can be closed for writing alone.
+type halfClosed struct {
+	net.Conn
+	closed chan struct{} // by CloseWrite
+}
+
+func (c halfClosed) CloseWrite() error { close(c.closed); return nil }
+
+// A server with much to do notices late that a stream has ended. Until then it sends requests, which are received.
+func TestCloseReceivesFromABusyServer(t *testing.T) {
+	for late, want := range map[time.Duration][]string{
+		CloseTimeout - time.Millisecond: {"1"},
+		CloseTimeout + time.Millisecond: nil,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			closed := make(chan struct{})
+			s := New(halfClosed{client, closed}, ours)
+			go func() { _ = s.Transmit() }()
+			var got []string
+			go func() {
+				_ = s.Receive(func(st Stanza) { got = append(got, st.Attr("id")) }, func(p any) { t.Error(p) })
+			}()
+			noticed := make(chan struct{})
+			go func() {
+				defer close(noticed)
+				<-closed
+				time.Sleep(late) // by the clock of synctest
+				_, _ = io.WriteString(server, "<message id='1'/>")
+				server.Close()
+			}()
+			s.Close()
+			<-s.Ended()
+			<-noticed
+			if !slices.Equal(got, want) {
+				t.Errorf("%s later: received %q, want %q", late, got, want)
+			}
+		})
 	}
 }
 
