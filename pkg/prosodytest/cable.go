@@ -4,9 +4,11 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 )
 
-// Cable passes TCP connections on to a server, so that a test can cut or stall them. Any goroutine may use it.
+// Cable passes TCP connections on to a server, so that a test can cut or stall them. An end that has closed its side still receives what
+// the other one sends. Any goroutine may use it.
 type Cable struct {
 	l  net.Listener
 	to string
@@ -92,10 +94,13 @@ func (c *Cable) accept() {
 			out.Close()
 			continue
 		}
+		var ended atomic.Int32
 		for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
 			c.done.Go(func() {
-				_, _ = io.Copy(passing{pair[0], c, pair[0] == out}, pair[1]) // both ends see how it ends
-				c.remove(in, out)
+				_, err := io.Copy(passing{pair[0], c, pair[0] == out}, pair[1])
+				if err != nil || pair[0].(*net.TCPConn).CloseWrite() != nil || ended.Add(1) == 2 {
+					c.remove(in, out) // otherwise the other end may still send
+				}
 			})
 		}
 	}

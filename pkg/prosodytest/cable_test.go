@@ -1,6 +1,8 @@
 package prosodytest_test
 
 import (
+	"io"
+	"net"
 	"testing"
 
 	"github.com/xmpp-usher/usher/pkg/prosodytest"
@@ -39,4 +41,35 @@ func TestCable(t *testing.T) {
 	echo = server.Component(t, "echo.example.com", "secret")
 	juliet.Sends("<message to='echo.example.com'><body>again</body></message>")
 	echo.Receives("<message><body>again</body></message>")
+}
+
+// An end that has closed its side receives what the other one sends afterwards, as without a cable.
+func TestCableWithOneSideClosed(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	client, err := net.Dial("tcp4", prosodytest.NewCable(t, l.Addr().String()).Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	server, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(io.Discard, server); err != nil { // which sees that
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(server, "late"); err != nil {
+		t.Fatal(err)
+	}
+	server.Close()
+	if got, err := io.ReadAll(client); string(got) != "late" || err != nil {
+		t.Errorf("received %q, %v", got, err)
+	}
 }
