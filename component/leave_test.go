@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,6 +229,65 @@ func TestLeftInAStoreThatLostAll(t *testing.T) {
 			s.succeeds("held")
 		})
 	}
+}
+
+// busy is a store that fails twice at each kind of write from some moment on.
+type busy struct {
+	store.Store
+	now                 atomic.Bool
+	puts, adds, appends atomic.Int64
+}
+
+func (b *busy) fails(n *atomic.Int64) error {
+	if b.now.Load() && n.Add(1) <= 2 {
+		return errors.New("too busy")
+	}
+	return nil
+}
+
+func (b *busy) Put(ctx context.Context, records ...store.Record) error {
+	if err := b.fails(&b.puts); err != nil {
+		return err
+	}
+	return b.Store.Put(ctx, records...)
+}
+
+func (b *busy) Add(ctx context.Context, r store.Record) (there store.Record, added bool, err error) {
+	if err := b.fails(&b.adds); err != nil {
+		return store.Record{}, false, err
+	}
+	return b.Store.Add(ctx, r)
+}
+
+func (b *busy) Append(ctx context.Context, e store.Event) error {
+	if err := b.fails(&b.appends); err != nil {
+		return err
+	}
+	return b.Store.Append(ctx, e)
+}
+
+// A machine that has too much to do delays usher until another one takes its place, and it delays the store as well. What usher cannot
+// write down at once is not lost, because this process lives on.
+func TestReplacedWhileTheStoreIsBusy(t *testing.T) {
+	b := &busy{}
+	s, l, _, answers := holding(t, outlives, func(c *Component) {
+		c.shared, c.stopTimeout, c.storeAgain = true, patience, time.Millisecond
+		b.Store, c.held.store, c.o.Store = c.o.Store, b, b
+	})
+	b.now.Store(true)
+	s.lose()
+	s.eventually("the stream is closed", func() bool { return s.c.Send(stanza.Message{To: theRoom}.Wrap(nil)) != nil })
+	l.asks("v", "late")
+	l.Close()
+	nothingElse(t, answers)
+	s.logged("stopped")
+	s.wantLeft("held", "late")
+	for what, n := range map[string]*atomic.Int64{"the late one is written down": &b.puts, "the held one": &b.adds, "the other usher is told": &b.appends} {
+		if n.Load() < 3 {
+			t.Errorf("%s after %d attempts", what, n.Load())
+		}
+	}
+	s.succeeds("held", "late")
 }
 
 // A request that cannot be written down ends without an answer, and the log says so.

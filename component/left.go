@@ -127,12 +127,17 @@ func (c *Component) leave(ctx context.Context) {
 	left := c.held.over(time.Time{})
 	lost, err := left, error(nil)
 	if c.o.Outlives {
-		written := slices.DeleteFunc(slices.Clone(left), func(r *waiter) bool { return r.key == "" })
-		lost, err = c.held.writeAll(left, c.o.Now())
+		var written []*waiter
 		if c.shared {
-			again, failed := c.held.writeAgain(context.WithoutCancel(ctx), written, c.o.Now())
-			lost, err = append(lost, again...), errors.Join(err, failed)
+			written = slices.DeleteFunc(slices.Clone(left), func(r *waiter) bool { return r.key == "" })
 		}
+		err = c.handsOver(ctx, "could not write requests down for the next usher", func(ctx context.Context) (err error) {
+			lost, err = c.held.writeAll(left, c.o.Now())
+			var failed error
+			written, failed = c.held.writeAgain(ctx, written, c.o.Now())
+			lost = append(lost, written...)
+			return errors.Join(err, failed)
+		})
 	}
 	c.held.mu.Lock()
 	n := len(lost) + c.held.unowed
@@ -146,6 +151,18 @@ func (c *Component) leave(ctx context.Context) {
 			c.tellLeft(ctx)
 		}
 	}
+}
+
+// handsOver does something for the next usher that needs the store. An usher that stops tries once. One that was replaced lives on, so it
+// tries for stopTimeout: the store may be busy for the same reason.
+func (c *Component) handsOver(ctx context.Context, failed string, do func(ctx context.Context) error) (err error) {
+	within, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.stopTimeout)
+	defer cancel()
+	if !errors.Is(context.Cause(ctx), ErrReplaced) {
+		return do(within)
+	}
+	c.untilDone(within, failed, func() error { err = do(within); return err })
+	return err
 }
 
 // inherit takes over the requests that another process has left. Their answers are owed.

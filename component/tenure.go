@@ -61,9 +61,10 @@ func (c *Component) takeLeft(ctx context.Context) {
 
 // tellLeft tells the usher that is the active one now that requests were left to it.
 func (c *Component) tellLeft(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-	defer cancel()
-	if err := c.o.Store.Append(ctx, store.Event{What: EventLeft, Key: c.o.Domain.String()}); err != nil {
+	err := c.handsOver(ctx, "could not tell the other usher of requests that were left to it", func(ctx context.Context) error {
+		return c.o.Store.Append(ctx, store.Event{What: EventLeft, Key: c.o.Domain.String()})
+	})
+	if err != nil {
 		c.o.Log.Warn("could not tell the other usher of requests that were left to it; it answers them when it starts again", zap.Error(err))
 	}
 }
