@@ -166,7 +166,7 @@ func TestJicofoAnswers(t *testing.T) {
 				t.Errorf("the room is %s", view)
 			}
 			b.eventually("what is written down is what was given", func() bool {
-				n := b.count(store.KindGrant, host.BareJID()) + b.count(store.KindSession, `"Room":"`+name+`"`)
+				n := b.count(store.KindGrant, name+"@"+service+" "+host.BareJID()) + b.count(store.KindSession, `"Room":"`+name+`"`)
 				return n == 2 && tt.granted || n == 0 && !tt.granted
 			})
 			// Nothing of it comes later.
