@@ -130,7 +130,7 @@ type Options struct {
 	// Holds reports whether this usher is the active one now; nil means that it always is. Nobody is let in unless it does, and usher
 	// does not connect. It must not block.
 	Holds func() bool
-	// Gone reports whether this usher will never be the active one again; nil means that it always may be. Then nothing more is
+	// Gone reports whether this usher will never be the active one again; nil means that it always may be. Then no more stanza is
 	// written to the server. It must not block.
 	Gone func() bool
 	// Now is the clock by which tokens, rights and holds end, as the Store has one for its records; nil for the machine's.

@@ -17,9 +17,9 @@ import (
 //
 //   - Before apply, and before the answer: Options.Holds is asked, and the client is told to ask again.
 //   - Before the grant is written down: the store is fenced (store.Fenced), so the write fails, and nothing is given.
-//   - Between that and the stanza that gives the affiliation, or after it: nothing is written to the server once Options.Gone
-//     reports true, also what is queued. If the affiliation has been given, it is written down as well, and the other usher takes it
-//     back unless the person enters. The client has no answer, so its request is left to the other usher, which tells it to ask again.
+//   - Between that and the stanza that gives the affiliation, or after it: no stanza is written to the server once Options.Gone reports
+//     true, also none that is queued. If the affiliation has been given, it is written down as well, and the other usher takes it back
+//     unless the person enters. The client has no answer, so its request is left to the other usher, which tells it to ask again.
 //   - Before the answer is written: the same. If it has been written, the person was let in by an usher that held its tenure.
 //
 // An usher that could only not reach the store is not gone. It stays connected, and guards its rooms: if the store is away for all, there

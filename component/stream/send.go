@@ -118,8 +118,8 @@ func (s *Stream) stamp(start *xml.StartElement) error {
 	return nil
 }
 
-// While sets a condition of writing: before each write, Transmit asks whether it holds, and fails with ErrForbidden if it does not. It
-// must be called before Transmit.
+// While sets a condition of writing: before each write, Transmit asks whether it holds. If not, it writes nothing but the end of the
+// stream, and fails with ErrForbidden. While must be called before Transmit.
 func (s *Stream) While(may func() bool) { s.may = may }
 
 // Transmit writes what is queued until the stream is stopped or the connection fails. Stanzas that wait are written together.
@@ -145,6 +145,9 @@ func (s *Stream) Transmit() error {
 			for _, lost := range b.lost {
 				lost()
 			}
+			if errors.Is(err, ErrForbidden) {
+				_ = s.put([]byte(streamEnd)) // otherwise the connection has failed, and nothing else is lost
+			}
 			return fmt.Errorf("writing to the server: %w", err)
 		}
 		s.traffic.stanzasOut.Add(int64(b.stanzas))
@@ -154,9 +157,14 @@ func (s *Stream) Transmit() error {
 }
 
 func (s *Stream) write(b []byte) error {
-	if s.may != nil && !s.may() {
+	if s.closed.Load() || s.may != nil && !s.may() {
 		return ErrForbidden
 	}
+	return s.put(b)
+}
+
+// put writes without asking.
+func (s *Stream) put(b []byte) error {
 	if err := s.wire.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return err
 	}

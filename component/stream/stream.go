@@ -29,6 +29,9 @@ const (
 	maxBatch = 64 << 10
 )
 
+// streamEnd ends our side of the stream (RFC 6120 §4.4).
+const streamEnd = "</stream:stream>"
+
 var (
 	// ErrDisconnected means that the stream has ended, or ends.
 	ErrDisconnected = errors.New("not connected to the server")
@@ -44,6 +47,7 @@ type Stream struct {
 	wire   *wire
 	domain jid.JID
 	may    func() bool // whether anything may be written; nil for always
+	closed atomic.Bool // by Close
 
 	mu       sync.Mutex
 	enc      encoder
@@ -178,14 +182,14 @@ func (s *Stream) Err() error {
 func (s *Stream) Stop() { s.stop(false) }
 
 // Close ends the stream without what is queued. What the server sends until it has closed its side is still received, within
-// CloseTimeout: a server with much to do sends requests until it notices, and a request that is lost here has no answer.
+// CloseTimeout: a request that is lost here has no answer. Therefore the server is told that the stream ends. If only the connection did,
+// Prosody would lose what it has not written by then (net/server_epoll.lua), which is much on a busy machine.
 func (s *Stream) Close() {
-	s.stop(false)
-	if c, ok := s.wire.Conn.(interface{ CloseWrite() error }); ok && c.CloseWrite() == nil {
-		select {
-		case <-s.ended:
-		case <-time.After(CloseTimeout):
-		}
+	s.closed.Store(true)
+	s.stop(true)
+	select {
+	case <-s.ended:
+	case <-time.After(CloseTimeout):
 	}
 	s.wire.Close()
 	<-s.finished
@@ -218,7 +222,7 @@ func (s *Stream) stop(inGoodOrder bool) {
 	s.err = ErrDisconnected
 	if inGoodOrder {
 		select {
-		case s.unsent <- outgoing{xml: []byte("</stream:stream>")}:
+		case s.unsent <- outgoing{xml: []byte(streamEnd)}:
 		default:
 		}
 	}

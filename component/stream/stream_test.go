@@ -195,6 +195,7 @@ func TestCloseReleasesQuestions(t *testing.T) {
 	result := make(chan error, 1)
 	go func() { result <- s.IQ(t.Context(), stanza.IQ{Type: stanza.GetIQ, To: theRoom}, nil, nil) }()
 	<-s.unsent
+	close(s.ended) // nor a reader
 	s.Close()
 	if err := <-result; !errors.Is(err, ErrDisconnected) {
 		t.Errorf("got %v", err)
@@ -202,69 +203,64 @@ func TestCloseReleasesQuestions(t *testing.T) {
 	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); !errors.Is(err, ErrDisconnected) {
 		t.Errorf("got %v", err)
 	}
-	close(s.ended) // nor a reader
 	s.Finish(t.Context())
 }
 
-// What the server sent before the end is received, also if the end is noticed by a write.
+// What the server sends before it knows of the end is received, also if the stream ends because nothing may be written. The server is told
+// of the end, and the connection stays: Prosody would lose what it has not written yet.
 func TestCloseReceivesTheRest(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	client, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer server.Close()
-	s := New(client, ours)
-	s.While(func() bool { return false })
-	forbidden := make(chan error, 1)
-	go func() { forbidden <- s.Transmit() }()
-	var got []string
-	closing := make(chan struct{})
-	go func() {
-		_ = s.Receive(func(st Stanza) {
-			got = append(got, st.Attr("id"))
-			<-closing // so that the second one has not been read by then
-		}, func(p any) { t.Error(p) })
-	}()
-	const unread = 64 << 10 // more than is read at once
-	if _, err := fmt.Fprintf(server, "<message id='1'>%*s</message><message id='2'/>", unread, ""); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-forbidden; !errors.Is(err, ErrForbidden) {
-		t.Fatalf("got %v", err)
-	}
-	ended := make(chan struct{})
-	go func() { s.Close(); close(ended) }()
-	// The end of our side means that Close is under way.
-	if _, err := io.Copy(io.Discard, server); err != nil {
-		t.Fatal(err)
-	}
-	close(closing)
-	server.Close()
-	<-ended
-	if want := []string{"1", "2"}; !slices.Equal(got, want) {
-		t.Errorf("received %q, want %q", got, want)
+	for _, may := range []bool{true, false} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer server.Close()
+		s := New(client, ours)
+		s.While(func() bool { return may })
+		if !may {
+			if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		go func() { _ = s.Transmit() }()
+		var got []string
+		closing := make(chan struct{})
+		go func() {
+			_ = s.Receive(func(st Stanza) {
+				got = append(got, st.Attr("id"))
+				<-closing // so that the second one has not been read by then
+			}, func(p any) { t.Error(p) })
+		}()
+		const unread = 64 << 10 // more than is read at once
+		if _, err := fmt.Fprintf(server, "<message id='1'>%*s</message><message id='2'/>", unread, ""); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() { s.Close(); close(ended) }()
+		said := make([]byte, len(streamEnd))
+		if _, err := io.ReadFull(server, said); string(said) != streamEnd || err != nil {
+			t.Fatalf("the server is told %q, %v", said, err)
+		}
+		if _, err := io.WriteString(server, "<message id='3'/>"); err != nil {
+			t.Fatal(err)
+		}
+		close(closing)
+		server.Close()
+		<-ended
+		if want := []string{"1", "2", "3"}; !slices.Equal(got, want) {
+			t.Errorf("may write: %t: received %q, want %q", may, got, want)
+		}
 	}
 }
-
-// halfClosed is an end of a net.Pipe that can be closed for writing alone.
-type halfClosed struct {
-	net.Conn
-	closed chan struct{} // by CloseWrite
-}
-
-func (c halfClosed) CloseWrite() error { close(c.closed); return nil }
 
 // A server with much to do notices late that a stream has ended. Until then it sends requests, which are received.
 func TestCloseReceivesFromABusyServer(t *testing.T) {
@@ -274,8 +270,7 @@ func TestCloseReceivesFromABusyServer(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			client, server := net.Pipe()
-			closed := make(chan struct{})
-			s := New(halfClosed{client, closed}, ours)
+			s := New(client, ours)
 			go func() { _ = s.Transmit() }()
 			var got []string
 			go func() {
@@ -284,7 +279,7 @@ func TestCloseReceivesFromABusyServer(t *testing.T) {
 			noticed := make(chan struct{})
 			go func() {
 				defer close(noticed)
-				<-closed
+				_, _ = io.ReadFull(server, make([]byte, len(streamEnd)))
 				time.Sleep(late) // by the clock of synctest
 				_, _ = io.WriteString(server, "<message id='1'/>")
 				server.Close()
@@ -374,7 +369,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
-// Once a stream may not be written to any more, nothing of what is queued is written, and those who must know are told.
+// Once a stream may not be written to any more, only its end is written. Those who must know what is lost are told.
 func TestWhile(t *testing.T) {
 	c := &conn{sends: strings.NewReader("")}
 	s, may, lost := New(c, ours), true, 0
@@ -387,10 +382,28 @@ func TestWhile(t *testing.T) {
 	send()
 	may = false
 	send()
-	if err := s.Transmit(); !errors.Is(err, ErrForbidden) || lost != 2 || c.written != 0 {
+	if err := s.Transmit(); !errors.Is(err, ErrForbidden) || lost != 2 || c.written != len(streamEnd) {
 		t.Errorf("Transmit returns %v; %d stanzas are lost, and %d bytes written", err, lost, c.written)
 	}
 	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); !errors.Is(err, ErrDisconnected) {
 		t.Errorf("afterwards Send returns %v", err)
 	}
+}
+
+// Close writes nothing of what is queued.
+func TestCloseDropsWhatIsQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := &conn{sends: strings.NewReader("")}
+		s, lost := New(c, ours), 0
+		if err := s.Deliver(stanza.Message{To: theRoom}.Wrap(nil), func() { lost++ }); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan struct{})
+		go func() { s.Close(); close(ended) }()
+		synctest.Wait()
+		if err := s.Transmit(); !errors.Is(err, ErrForbidden) || lost != 1 || c.written != len(streamEnd) {
+			t.Errorf("Transmit returns %v; %d stanzas are lost, and %d bytes written", err, lost, c.written)
+		}
+		<-ended
+	})
 }
