@@ -186,12 +186,10 @@ func activeFrozen(ctx context.Context, s *site, r *rand.Rand) {
 	began := time.Now()
 	s.suffers(ctx, backWithin, func() {
 		s.ledger.note("", "", "%s is frozen", s.usher.name)
-		s.ledger.loses()
 		s.usher.signal(syscall.SIGSTOP)
 		thawed := time.AfterFunc(long, func() { s.usher.signal(syscall.SIGCONT) })
 		defer thawed.Stop()
 		s.admits(ctx, began)
-		s.ledger.loses() // what the server has sent to the frozen one
 		sleep(ctx, long-time.Since(began))
 		s.usher.signal(syscall.SIGCONT)
 		s.ledger.note("", "", "%s goes on", s.usher.name)
