@@ -279,14 +279,16 @@ func (w *guardWorld) succeedRemembering(*rapid.T) {
 
 // makeAnew destroys a room, and has Jicofo open another one of the same name.
 func (w *guardWorld) makeAnew(t *rapid.T) {
-	w.service.mu.Lock()
-	c := w.chats[rapid.SampledFrom(roomNames).Draw(t, "room")]
-	if c != nil {
-		w.destroy(c)
-	}
-	w.service.mu.Unlock()
-	if c != nil {
-		w.opens(c.address)
+	address := rapid.SampledFrom(roomNames).Draw(t, "room")
+	there := false
+	w.locked(func() {
+		if c := w.chats[address]; c != nil {
+			there = true
+			w.destroy(c)
+		}
+	})
+	if there {
+		w.opens(address)
 	}
 }
 

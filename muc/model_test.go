@@ -302,22 +302,24 @@ func (w *world) replaceProcess(t *rapid.T) {
 		continue
 	}
 	w.disconnected()
-	w.service.mu.Lock()
-	w.forgetCrossings()
-	clear(w.hostless)
-	for _, address := range roomNames {
-		c := w.chats[address]
-		if c != nil && c.others() > 0 && rapid.Bool().Draw(t, "somebody leaves meanwhile") {
-			w.remove(c, c.find(func(o *seat) bool { return o.full != ourself }))
+	func() { // a draw may panic
+		w.service.mu.Lock()
+		defer w.service.mu.Unlock()
+		w.forgetCrossings()
+		clear(w.hostless)
+		for _, address := range roomNames {
+			c := w.chats[address]
+			if c != nil && c.others() > 0 && rapid.Bool().Draw(t, "somebody leaves meanwhile") {
+				w.remove(c, c.find(func(o *seat) bool { return o.full != ourself }))
+			}
+			w.mayExist[address] = true
 		}
-		w.mayExist[address] = true
-	}
-	for _, c := range w.chats {
-		for _, o := range c.seats {
-			o.since = time.Time{}
+		for _, c := range w.chats {
+			for _, o := range c.seats {
+				o.since = time.Time{}
+			}
 		}
-	}
-	w.service.mu.Unlock()
+	}()
 	w.mu.Lock()
 	for _, a := range w.last {
 		a.err, a.overtaken, a.expires = nil, true, time.Time{} // nobody remembers, and people inside stay

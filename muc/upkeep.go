@@ -286,7 +286,7 @@ func (r *Rooms) withoutHost(rm *room) {
 		return
 	}
 	for bare, g := range rm.live {
-		if g.hangs() {
+		if g.hangs() && g.At.Before(r.Now()) { // as Guard does; a look may be due in the moment in which a grant is given
 			r.withdraw(rm, bare)
 		}
 	}
