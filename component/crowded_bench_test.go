@@ -13,7 +13,7 @@ import (
 
 // BenchmarkCrowded measures the memory of usher's process (VmRSS, as it is: the collector runs when it would) with 10,000 rooms of ten people,
 // before a Jicofo and with the store in a file, once usher's module has told it of all of them. The first of each room has come with a token,
-// and is its owner; the others are guests. With a token for everybody it is about a fifth more. The server and Jicofo are a stage, which costs less than 100,000 people in a real Prosody: what usher has of
+// and is its owner; the others are guests. With a token for everybody it is about a quarter more. The server and Jicofo are a stage, which costs less than 100,000 people in a real Prosody: what usher has of
 // them is the same.
 func BenchmarkCrowded(b *testing.B) {
 	const rooms, people = 10_000, 10

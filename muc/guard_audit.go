@@ -221,6 +221,9 @@ func (g *Guard) auditBreakouts(ctx context.Context, rm *guarded, judge bool) err
 func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.rooms[rm.key] != rm { // it has ended, and the answers may be of another room of the same name
+		return false
+	}
 	if f.news != rm.news {
 		g.looksAgain(rm)
 		return false

@@ -410,3 +410,23 @@ func TestPutBackAndAdmitted(t *testing.T) {
 		})
 	}
 }
+
+// A look at a room that has ended meanwhile finds those inside another room of the same name, and judges nobody there.
+func TestGuardJudgesNoOtherRoom(t *testing.T) {
+	lookOut(t, enforcing, func(t *testing.T, l *lookout) {
+		j := jid.MustParse(standup)
+		l.Guard.mu.Lock()
+		before := l.Guard.room(j)
+		l.Guard.gone(before)
+		l.Guard.mu.Unlock()
+		c := l.comes(standup, juliet, "owner")
+		f, err := l.Guard.find(t.Context(), before, true)
+		if err != nil || len(f.moderators) == 0 {
+			t.Fatalf("found %v, %v", f.moderators, err)
+		}
+		l.Guard.conclude(before, f, true)
+		if got := l.is(c, juliet); got != "owner" || len(l.warnings) > 0 {
+			t.Errorf("the host is %s; told %q", got, l.warnings)
+		}
+	})
+}
