@@ -119,10 +119,8 @@ func (l *ledger) everybody(room string) (all []*live) {
 	for _, x := range []index{l.rooms, l.lobby} {
 		if room != "" {
 			all = x.in(all, room)
-			continue
-		}
-		for room := range x {
-			all = x.in(all, room)
+		} else {
+			all = x.everywhere(all)
 		}
 	}
 	return all

@@ -15,6 +15,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 // writtenBeyond is how long a grant stays written down beyond its end: people who are inside by then may stay.
@@ -41,7 +42,7 @@ type ledger struct {
 	order  sync.RWMutex
 	mu     sync.Mutex
 	ended  map[string]bool // keys of grants that have ended and are still written down
-	some   chan struct{}   // has an entry if there are any
+	wake   alarm.Alarm     // rings when there are any
 	warned map[store.Kind]time.Time
 	rooms  index // of live grants
 	lobby  index // the same of people who were left to lobbies
@@ -49,7 +50,7 @@ type ledger struct {
 
 func newLedger(s store.Store, log *zap.Logger, counts *counters) *ledger {
 	return &ledger{
-		store: s, log: log, counts: counts, ended: make(map[string]bool), some: make(chan struct{}, 1), warned: make(map[store.Kind]time.Time),
+		store: s, log: log, counts: counts, ended: make(map[string]bool), wake: alarm.New(0), warned: make(map[store.Kind]time.Time),
 		rooms: make(index), lobby: make(index), endings: newEndings(),
 		seats: newSeats(store.Seats{Store: s, Keeper: rand.Text()}, time.Now),
 	}
@@ -249,21 +250,13 @@ func (l *ledger) toCross(key string) {
 	l.mu.Lock()
 	l.ended[key] = true
 	l.mu.Unlock()
-	select {
-	case l.some <- struct{}{}:
-	default:
-	}
+	l.wake.Ring()
 }
 
 // run crosses out grants that have ended, until ctx ends and nothing is left to do.
 func (l *ledger) run(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			l.cross(ctx)
-			return
-		case <-l.some:
-		}
+	for ctx.Err() == nil {
+		l.wake.Sleep(ctx, time.Time{}, time.Time{})
 		select {
 		case <-ctx.Done():
 		case <-time.After(crossAfter):

@@ -129,6 +129,14 @@ func (x index) in(all []*live, room string) []*live {
 	return all
 }
 
+// everywhere appends the grants of all rooms.
+func (x index) everywhere(all []*live) []*live {
+	for room := range x {
+		all = x.in(all, room)
+	}
+	return all
+}
+
 // unknown is for grants of which nothing is known.
 var unknown = &granted{}
 
@@ -177,13 +185,10 @@ func (l *ledger) in(room jid.JID) []*live {
 }
 
 // all returns all live grants, in no order.
-func (l *ledger) all() (all []*live) {
+func (l *ledger) all() []*live {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for room := range l.rooms {
-		all = l.rooms.in(all, room)
-	}
-	return all
+	return l.rooms.everywhere(nil)
 }
 
 // LiveGrant is the right of somebody to be in a room.

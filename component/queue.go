@@ -121,7 +121,10 @@ type running struct {
 
 // newQueue returns a queue. Requests end when ctx does.
 func newQueue(ctx context.Context) *queue {
-	q := &queue{ctx: ctx, wake: alarm.New(0), readWithin: readWithin, markedAt: time.Now(), senders: make(map[string]*sender), vhosts: make(map[string]*vhost)}
+	q := &queue{
+		ctx: ctx, wake: alarm.New(0), readWithin: readWithin, markedAt: time.Now(),
+		senders: make(map[string]*sender), vhosts: make(map[string]*vhost),
+	}
 	q.quiet = sync.NewCond(&q.mu)
 	return q
 }
