@@ -16,6 +16,7 @@ import (
 	"github.com/xmpp-usher/usher/component"
 	"github.com/xmpp-usher/usher/component/audit"
 	"github.com/xmpp-usher/usher/component/webhook"
+	"github.com/xmpp-usher/usher/pkg/prosodytest"
 )
 
 // TestAuditAndWebhooks has a guest wait for a host beside a real server, and come in. The audit log has each decision, and a hook gets each
@@ -46,6 +47,7 @@ func TestAuditAndWebhooks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	prosodytest.Need(t) // otherwise the log would stay open
 	path := filepath.Join(t.TempDir(), "audit.jsonl")
 	log, err := audit.Open(audit.Options{To: path})
 	if err != nil {
