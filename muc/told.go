@@ -105,6 +105,7 @@ const (
 // teller is a service that may have the module. Its parts are covered by mu, those of the mirror are in told_mirror.go.
 type teller struct {
 	jid   jid.JID
+	from  string               // who gives: ToldOptions.From as text
 	rooms map[string]*mirrored // by localpart
 
 	takes     bool // the module is there

@@ -80,7 +80,7 @@ func (t *Told) expects(g Given) (give xml.TokenReader, sent bool, err error) {
 		}
 		attrs = append(attrs, element.NewAttr("affiliation", g.Affiliation))
 		if s.tells {
-			was, err := s.gives(g, to, t.o.From.String())
+			was, err := s.gives(g, to)
 			if err != nil {
 				return nil, false, err
 			}
@@ -96,7 +96,7 @@ func (t *Told) expects(g Given) (give xml.TokenReader, sent bool, err error) {
 }
 
 // gives changes the mirror by what is to be given, and returns what the person was. The caller holds mu.
-func (s *teller) gives(g Given, to rank, by string) (was string, err error) {
+func (s *teller) gives(g Given, to rank) (was string, err error) {
 	rm := s.rooms[g.Room.Localpart()]
 	switch {
 	case rm == nil:
@@ -106,7 +106,7 @@ func (s *teller) gives(g Given, to rank, by string) (was string, err error) {
 	}
 	bare := g.Who.Bare().String()
 	was = rm.has(bare).affiliation.String()
-	rm.set(bare, to, by)
+	rm.set(bare, to, s.from)
 	return was, nil
 }
 

@@ -105,7 +105,7 @@ func (t *Told) begins(j jid.JID) *teller {
 	defer t.mu.Unlock()
 	s := t.tellers[j.Domainpart()]
 	if s == nil {
-		s = &teller{jid: j.Domain(), woken: make(chan struct{}, 1)}
+		s = &teller{jid: j.Domain(), from: t.o.From.String(), woken: make(chan struct{}, 1)}
 		t.tellers[j.Domainpart()] = s
 	}
 	return s

@@ -52,7 +52,7 @@ func (s *teller) apply(said tell) (n News, is bool) {
 	switch said.kind {
 	case "joined":
 		n.Kind, n.full = NewsJoined, said.jid
-		rm.joins(said.words)
+		said.affiliation = rm.joins(said.words, s.from)
 	case "left":
 		n.Kind = NewsLeft
 		if at := rm.at(said.nick); at >= 0 {
@@ -107,7 +107,7 @@ func (s *teller) applyRoom(local string, said tell) (n News, is bool) {
 		rm.set(a.jid, a.affiliation, cutBare(a.by))
 	}
 	for _, o := range said.occupants {
-		rm.joins(o)
+		rm.joins(o, s.from)
 	}
 	if s.rooms == nil {
 		s.rooms = make(map[string]*mirrored)
@@ -124,27 +124,33 @@ func (rm *mirrored) at(nick string) int {
 	return slices.IndexFunc(rm.people, func(p present) bool { return p.nick == nick })
 }
 
-// joins adds an occupant, or replaces the one with the same nick.
-func (rm *mirrored) joins(w words) {
+// joins adds an occupant, or replaces the one with the same nick, and returns what they are. Perhaps the room told that before it got what
+// usher, which is from, gave them, and it will not tell that again: so what usher gave counts.
+func (rm *mirrored) joins(w words, from string) rank {
 	p := present{nick: w.nick, full: w.jid, role: w.role, affiliation: w.affiliation}
 	bare := cutBare(p.full)
 	if len(bare) >= 1<<16 {
-		return
+		return p.affiliation
 	}
 	p.bare = uint16(len(bare))
 	if strings.HasPrefix(p.full, p.nick) {
 		p.nick = p.full[:len(p.nick)] // Jitsi's nicks are the beginning of the JID
 	}
 	for i := range rm.rights {
-		if rm.rights[i].bare == bare {
-			rm.rights[i].bare = bare
+		r := &rm.rights[i]
+		if r.bare != bare {
+			continue
+		}
+		if r.bare = bare; r.by == from {
+			p.affiliation = r.affiliation
 		}
 	}
 	if at := rm.at(p.nick); at >= 0 {
 		rm.people[at] = p
-		return
+		return p.affiliation
 	}
 	rm.people = append(few.WithSpace(rm.people), p)
+	return p.affiliation
 }
 
 // set gives somebody an affiliation, who may be a whole domain.
@@ -198,11 +204,19 @@ func (rm *mirrored) banned(who jid.JID) bool {
 	})
 }
 
-// correct takes a give back that was refused.
+// correct takes a give back that was refused. An admin of the service is an owner inside, whatever the list says.
 func (rm *mirrored) correct(w words) {
 	is := max(w.is, rankNone)
-	if w.affiliation != rankUnsaid && rm.has(w.jid).affiliation != is { // otherwise only what the session was to have was refused
+	if w.affiliation == rankUnsaid { // only what the session was to have was refused
+		return
+	}
+	if rm.has(w.jid).affiliation != is {
 		rm.set(w.jid, is, "")
+	}
+	for i := range rm.people {
+		if p := &rm.people[i]; w.why == "not-acceptable" && p.bareJID() == w.jid {
+			p.affiliation = rankOwner
+		}
 	}
 }
 

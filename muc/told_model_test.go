@@ -86,7 +86,7 @@ func (w *mirrorWorld) actions() map[string]func(*rapid.T) {
 			if w.chats[address] != nil {
 				return
 			}
-			c := &chat{address: address, membersOnly: true, affiliations: map[string]string{jicofo: "owner"}, given: map[string]time.Time{}, admins: map[string]bool{admin: true}}
+			c := &chat{address: address, membersOnly: true, module: w.guards(address), affiliations: map[string]string{jicofo: "owner"}, given: map[string]time.Time{}, admins: map[string]bool{admin: true}}
 			if strings.HasSuffix(address, breakoutDomain) {
 				if c.main = w.chats[standup]; c.main == nil {
 					return
@@ -139,7 +139,7 @@ func (w *mirrorWorld) actions() map[string]func(*rapid.T) {
 			if c := w.room(t); c != nil && c.main == nil {
 				w.destroy(c)
 				w.endBreakouts()
-				w.chats[c.address] = &chat{address: c.address, affiliations: map[string]string{juliet: "owner"}, given: map[string]time.Time{}, admins: c.admins}
+				w.chats[c.address] = &chat{address: c.address, module: c.module, affiliations: map[string]string{juliet: "owner"}, given: map[string]time.Time{}, admins: c.admins}
 			}
 		}),
 		"give": func(t *rapid.T) {
@@ -159,16 +159,32 @@ func (w *mirrorWorld) actions() map[string]func(*rapid.T) {
 		"reload": func(t *rapid.T) {
 			domain := rapid.SampledFrom([]string{mucDomain, breakoutDomain}).Draw(t, "domain")
 			w.reload(domain)
-			w.loaded[domain] = true
+			w.loads(domain, true)
 		},
 		"unload": func(t *rapid.T) {
 			domain := rapid.SampledFrom([]string{mucDomain, breakoutDomain}).Draw(t, "domain")
 			w.unload(domain)
-			w.loaded[domain] = false
+			w.loads(domain, false)
 		},
 		"reconnect": func(t *rapid.T) { w.reconnect(rapid.Bool().Draw(t, "the server has restarted")) },
 		"hostile":   func(t *rapid.T) { w.attack(t) },
 		"time":      func(t *rapid.T) { pass(time.Duration(rapid.IntRange(1, 100).Draw(t, "seconds")) * time.Second) },
+	}
+}
+
+// guards reports whether usher's module guards a room: nobody without affiliation stays there, even if it is open.
+func (w *mirrorWorld) guards(address string) bool {
+	_, domain, _ := strings.Cut(address, "@")
+	return w.loaded[domain]
+}
+
+// loads notes that a domain has the module, or has not.
+func (w *mirrorWorld) loads(domain string, has bool) {
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	w.loaded[domain] = has
+	for address, c := range w.chats {
+		c.module = w.guards(address)
 	}
 }
 

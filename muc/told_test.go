@@ -281,3 +281,37 @@ func TestToldLost(t *testing.T) {
 		})
 	}
 }
+
+// What usher gives may cross somebody's entry, which is told with what they were before. The module does not tell it then.
+func TestToldGiveCrossesEntry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, o := toldOfOne(t)
+		room := jid.MustParse(standup)
+		if sent, err := l.told.Give(Given{Room: room, Who: jid.MustParse(juliet), Affiliation: "owner"}); !sent || err != nil {
+			t.Fatalf("not sent: %v", err)
+		}
+		_ = l.tell(t, `<joined room='`+standup+`' nick='j' jid='`+juliet+`/1' role='moderator' affiliation='admin'/>`)
+		moderators, err := o.Moderators(t.Context(), room)
+		if want := (Item{"owner", "moderator", juliet + "/1", "j"}); err != nil || !slices.Contains(moderators, want) {
+			t.Errorf("moderators: %v, %v", moderators, err)
+		}
+		if news := l.takes(&l.news); !slices.Equal(news, []string{"joined " + standup + " j " + juliet + "/1 moderator owner"}) {
+			t.Errorf("news: %v", news)
+		}
+	})
+}
+
+// An admin of the service inside stays an owner, whatever usher wants to give.
+func TestToldAdminStaysOwner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, o := toldOfOne(t)
+		room := jid.MustParse(standup)
+		_ = l.tell(t, `<joined room='`+standup+`' nick='a' jid='`+admin+`/1' role='moderator' affiliation='owner'/>`)
+		_, _ = l.told.Give(Given{Room: room, Who: jid.MustParse(admin), Affiliation: "member"})
+		_ = l.tell(t, `<refused room='`+standup+`' jid='`+admin+`' affiliation='member' condition='not-acceptable'/>`)
+		moderators, err := o.Moderators(t.Context(), room)
+		if want := (Item{"owner", "moderator", admin + "/1", "a"}); err != nil || !slices.Contains(moderators, want) {
+			t.Errorf("moderators: %v, %v", moderators, err)
+		}
+	})
+}
