@@ -933,6 +933,7 @@ func (s guardStage) moves(who string, back bool) {
 	s.t.Helper()
 	from, to := s.main, s.opens(breakout)
 	s.locked(func() { to.main = from })
+	synctest.Wait() // perhaps it is told
 	if _, err := s.Main(context.Background(), jid.MustParse(breakout)); err != nil {
 		s.t.Fatalf("Main: %v", err)
 	}

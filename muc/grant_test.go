@@ -138,3 +138,20 @@ func TestBannedWhileUnwritten(t *testing.T) {
 		}
 	}
 }
+
+// Somebody leaves while their renewed grant cannot be written down: their earlier grant waits for them, and ends if they do not come.
+func TestLeftWhileUnwritten(t *testing.T) {
+	b := newBook()
+	give := Grant{Room: jid.MustParse(standup), Who: jid.MustParse(romeo), Affiliation: "member"}
+	gs := newGrants(give.Room, &Options{Ledger: b, Now: time.Now})
+	was, again := newGrant(give, time.Now()), newGrant(give, time.Now())
+	for _, g := range []*grant{was, again} {
+		g.on(eventCame)
+	}
+	was.answer(nil)
+	gs.put(romeo, again)
+	again.on(eventLeft)
+	if err := gs.unwritten(again, was, errors.New("full")); !errors.Is(err, ErrUnwritten) || gs.live[romeo] != was || was.state != stateGiven {
+		t.Errorf("%v; the earlier grant is %s", err, stateNames[was.state])
+	}
+}

@@ -77,6 +77,8 @@ func (gs *grants) unwritten(g, was *grant, err error) error {
 		if gs.remove(bare); was != nil {
 			gs.put(bare, was)
 			switch g.state {
+			case stateAsked:
+				was.on(eventLeft) // its holder may have left meanwhile, and would not be missed again
 			case stateDoomed:
 				was.on(eventWithdraw)
 			case stateOutcast:

@@ -27,7 +27,11 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	if err := rm.write(ctx, gr, give.With); err != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return rm.unwritten(gr, was, err)
+		err = rm.unwritten(gr, was, err)
+		if g.tells(rm.jid) {
+			g.auditBy(rm, g.wants(rm))
+		}
+		return err
 	}
 	result, err := g.give(ctx, rm, gr, was, give.Context)
 	g.mu.Lock()
@@ -89,8 +93,10 @@ func (g *Guard) enlist(ctx context.Context, gr *grant) (rm *guarded, was *grant,
 		}
 	}
 	if was != nil && !gr.NeedsHost { // otherwise they have to come, from wherever they are
-		switch {
-		case was.state == stateJoined, was.state == stateAway, was.state == stateWithdrawn && g.inside(rm, bare):
+		// Where nobody tells, they are taken to be where the last look or an earlier process had them. Somebody away who is told of has yet
+		// to come: no look would miss them again.
+		told := rm.compared && g.isTold(rm)
+		if g.inside(rm, bare) || !told && (was.state == stateJoined || was.state == stateAway) {
 			gr.on(eventCame)
 		}
 	}

@@ -379,3 +379,49 @@ func TestGuardToldOvertakes(t *testing.T) {
 		})
 	}
 }
+
+// Somebody who was inside asks to be let in once more while they are outside, and does not come.
+func TestGuardToldAskedAgainAndAway(t *testing.T) {
+	for name, again := range map[string]func(t *testing.T, l *lookout, c *chat){
+		"on the way to a breakout room": func(t *testing.T, l *lookout, c *chat) {
+			s := guardStage{l, c}
+			s.moves(romeo, false)
+			l.goes(c, nurse)
+			pass(time.Second)
+			l.admits(standup, nurse, "member")
+		},
+		"after a restart": func(t *testing.T, l *lookout, c *chat) {
+			l.silences()
+			l.goes(c, nurse)
+			l.succeed()
+			pass(aLook)
+			l.admits(standup, nurse, "member")
+		},
+		"left before that was written down, which failed": func(t *testing.T, l *lookout, c *chat) {
+			l.book.takes(time.Second)
+			l.book.fails(errors.New("full"))
+			asked := make(chan error)
+			go func() { asked <- l.lets(standup, nurse, "member", time.Time{}) }()
+			pass(time.Second / 2)
+			l.goes(c, nurse)
+			if err := <-asked; !errors.Is(err, ErrUnwritten) {
+				t.Errorf("asked again: %v", err)
+			}
+			l.book.takes(0)
+			l.book.fails(nil)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.comes(standup, nurse, "member")
+				pass(time.Minute)
+				again(t, l, c)
+				pass(joinWithin + aLook)
+				if got := l.is(c, nurse); got != "none" {
+					t.Errorf("the nurse has not come and is %s", got)
+				}
+			})
+		})
+	}
+}
