@@ -60,6 +60,7 @@ type Guard struct {
 	opening                       shared[struct{}]
 	moderators, members, outcasts shared[[]Item]
 	people                        shared[map[string]bool] // everybody inside, by bare JID
+	outcastsNow                   shared[[]Item]          // by the room itself, also where usher's module tells of it
 	authenticates                 atomic.Bool             // the focus does; see guard_roles.go
 
 	wake alarm.Alarm // has Run find out what is due
@@ -153,6 +154,11 @@ func NewGuard(o GuardOptions) *Guard {
 	g.members.ask = o.Owner.affiliated
 	g.outcasts.ask = func(ctx context.Context, j jid.JID) ([]Item, error) {
 		return o.Owner.WithAffiliation(ctx, j, "outcast")
+	}
+	g.outcastsNow.ask = func(ctx context.Context, j jid.JID) ([]Item, error) {
+		itself := o.Owner
+		itself.Told = nil
+		return itself.WithAffiliation(ctx, j, "outcast")
 	}
 	g.people.ask = func(ctx context.Context, j jid.JID) (map[string]bool, error) {
 		all, err := o.Owner.occupants(ctx, j)

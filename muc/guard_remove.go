@@ -54,8 +54,9 @@ func (g *Guard) Remove(ctx context.Context, j, who jid.JID, reason string) error
 // putOut takes somebody's affiliation and puts them out of the room, then of its breakout rooms. These take affiliations from the
 // main room, so nobody can come back into one of them.
 func (g *Guard) putOut(ctx context.Context, j, who jid.JID, reason string) error {
-	g.Owner.Told.sent(j) // the room itself is asked: a ban from before the request for this may not be told yet, and must not be lifted
-	banned, err := g.outcasts.of(ctx, j)
+	// The room itself is asked: what happened before the request for this may not be told yet. There may be a ban, which must not be lifted,
+	// or the room may be a new one.
+	banned, err := g.outcastsNow.of(ctx, j)
 	if err != nil {
 		return err
 	}

@@ -425,3 +425,18 @@ func TestGuardToldAskedAgainAndAway(t *testing.T) {
 		})
 	}
 }
+
+// A room that is not told of yet, because the connection is about to end, is not taken for gone when somebody is to be put out of it.
+func TestGuardToldRemovesFromNewRoom(t *testing.T) {
+	hearing(t, nil, func(t *testing.T, l *lookout) {
+		l.disconnect()
+		c := l.opens(standup)
+		l.sets(c, juliet, "member")
+		if !l.sits(c, juliet) {
+			t.Fatal("juliet cannot join")
+		}
+		if err := l.Remove(t.Context(), jid.MustParse(standup), jid.MustParse(juliet), revoked); err == nil {
+			t.Error("juliet is inside and taken for removed")
+		}
+	})
+}
