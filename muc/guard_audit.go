@@ -240,7 +240,11 @@ func (g *Guard) conclude(rm *guarded, f findings, judge bool) (deserted bool) {
 	stirs := g.sees(rm, was, f)
 	for bare, gr := range rm.live {
 		if before := gr.state; before.held() {
-			gr.account(g.inside(rm, bare), f.asked, gr.ended(f.asked))
+			inside := g.inside(rm, bare)
+			if inside && f.asked.Before(gr.At) {
+				continue // perhaps they have left since, and then were given it
+			}
+			gr.account(inside, f.asked, gr.ended(f.asked))
 			stirs = stirs || gr.state != before
 		}
 	}

@@ -768,3 +768,30 @@ func TestGuardLeavesInTime(t *testing.T) {
 		})
 	}
 }
+
+// A look that began before somebody was let in because of a host has found them inside, from where they have gone meanwhile. That does
+// not count as having come.
+func TestGuardLookFromBeforeTheGrant(t *testing.T) {
+	lookOut(t, nil, func(t *testing.T, l *lookout) {
+		c := l.comes(standup, romeo, "owner")
+		l.comes(standup, nurse, "member")
+		l.Guard.mu.Lock()
+		rm := l.Guard.rooms[standup]
+		l.Guard.mu.Unlock()
+		f, err := l.Guard.find(t.Context(), rm, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Millisecond)
+		l.goes(c, nurse)
+		l.goes(c, romeo)
+		if err := l.letsFor(standup, nurse, "member", time.Time{}, true); err != nil {
+			t.Fatal(err)
+		}
+		l.Guard.conclude(rm, f, true)
+		pass(hostGone)
+		if got := l.is(c, nurse); got != "none" {
+			t.Errorf("no host is inside, and the nurse is %s", got)
+		}
+	})
+}
