@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -220,6 +221,7 @@ func (w *world) admit(room, who, affiliation string, mayCreate bool, expires tim
 
 // admitFor does the same, also for people who are let in because a host is inside.
 func (w *world) admitFor(room, who, affiliation string, mayCreate bool, expires time.Time, needsHost bool) {
+	kicked := w.kickedUnheard(room, who)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.busy[who] {
@@ -227,7 +229,7 @@ func (w *world) admitFor(room, who, affiliation string, mayCreate bool, expires 
 	}
 	w.busy[who] = true
 	key := [2]string{room, who}
-	a := &admission{affiliation: affiliation, expires: expires, needsHost: needsHost}
+	a := &admission{affiliation: affiliation, expires: expires, needsHost: needsHost, overtaken: kicked}
 	if was := w.last[key]; was != nil {
 		a.banned = was.banned
 	}
@@ -247,6 +249,16 @@ func (w *world) admitFor(room, who, affiliation string, mayCreate bool, expires 
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		a.err, a.done, w.busy[who] = err, true, false
+	})
+}
+
+// kickedUnheard reports whether somebody was kicked from a room, and usher has yet to read that. What it hands to the module meanwhile may be
+// taken back: nothing shows which came first.
+func (w *world) kickedUnheard(room, who string) bool {
+	w.service.mu.Lock()
+	defer w.service.mu.Unlock()
+	return w.service.told != nil && slices.ContainsFunc(w.down, func(raw string) bool {
+		return strings.HasPrefix(raw, "<presence from='"+room+"/") && strings.Contains(raw, " jid='"+who+"/") && strings.Contains(raw, "<status code='307'/>")
 	})
 }
 

@@ -241,7 +241,7 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	r.banned(rm, u.items[0], o.bare, r.did(rm, u.actor))
 	switch g := rm.live[o.bare]; {
 	case !ok || g == nil || rm.has(o.bare):
-	case g.state.asking(), g.state == stateGiven:
+	case g.state.asking(), g.state == stateGiven, g.handed && !u.status("307") && r.Now().Sub(g.At) < joinWithin:
 		g.on(eventLeft) // perhaps before the server gave it; they may come again
 	case u.items[0].Affiliation == g.Affiliation && (rm.ours || rm.lasts == temporary) && !u.status("307"):
 		// The next look takes it back, even if they have come again by then without asking. Not at once, because the server

@@ -217,3 +217,28 @@ func TestRightsInARoomKeptByItsLobby(t *testing.T) {
 		}
 	})
 }
+
+// Somebody leaves and asks again before usher has read that they left. What it hands to the module then is not taken back because of that.
+// Who was kicked has to ask once more: perhaps the moderator kicked them after it was given.
+func TestRoomsGiveCrossesLeave(t *testing.T) {
+	for code, want := range map[string]string{"": "member", "307": "none"} {
+		t.Run("code "+code, func(t *testing.T) {
+			handing(t, func(t *testing.T, w *world) {
+				c := w.enters(t, romeo, "owner")
+				w.enters(t, juliet, "member")
+				w.pass(joinWithin)
+				w.remove(c, c.inside(juliet), code)
+				w.admit(standup, juliet, "member", false, time.Time{})
+				synctest.Wait()
+				w.pass(3 * lookAgain)
+				if got := c.affiliation(juliet); got != want {
+					t.Errorf("who has asked again is %s, want %s", got, want)
+				}
+				w.pass(joinWithin)
+				if got := c.affiliation(juliet); got != "none" {
+					t.Errorf("who has not come is %s", got)
+				}
+			})
+		})
+	}
+}
