@@ -104,7 +104,6 @@ func (w *mirrorWorld) actions() map[string]func(*rapid.T) {
 		"go": locked(func(t *rapid.T) {
 			if c := w.room(t); c != nil && len(c.seats) > 0 {
 				w.remove(c, rapid.SampledFrom(c.seats).Draw(t, "seat"), rapid.SampledFrom([]string{"", "307"}).Draw(t, "code"))
-				w.endBreakouts()
 			}
 		}),
 		"rename": locked(func(t *rapid.T) {
@@ -132,13 +131,11 @@ func (w *mirrorWorld) actions() map[string]func(*rapid.T) {
 		"end": locked(func(t *rapid.T) {
 			if c := w.room(t); c != nil {
 				w.destroy(c)
-				w.endBreakouts()
 			}
 		}),
 		"end and begin again at once": locked(func(t *rapid.T) {
 			if c := w.room(t); c != nil && c.main == nil {
 				w.destroy(c)
-				w.endBreakouts()
 				w.chats[c.address] = &chat{address: c.address, module: c.module, affiliations: map[string]string{juliet: "owner"}, given: map[string]time.Time{}, admins: c.admins}
 			}
 		}),
@@ -193,8 +190,8 @@ func (w *mirrorWorld) owner() Owner {
 	return Owner{Session: w.service, JID: jid.MustParse(us), Told: w.told}
 }
 
-// endBreakouts has rooms end with their main room (mod_muc_breakout_rooms.lua). The caller holds the service's lock.
-func (w *mirrorWorld) endBreakouts() {
+// endBreakouts has rooms end with their main room, however that ends (mod_muc_breakout_rooms.lua). It is an observer.
+func (w *mirrorWorld) endBreakouts(*chat, string, string) {
 	for _, c := range w.chats {
 		if c.main != nil && w.chats[c.main.address] != c.main {
 			w.destroy(c)
@@ -346,6 +343,7 @@ func TestToldModel(t *testing.T) {
 		rapid.SyncTest(t, func(t *rapid.T) {
 			w := &mirrorWorld{service: newService(), loaded: map[string]bool{mucDomain: true, breakoutDomain: true},
 				telling: map[string]bool{}, people: map[string]map[string]bool{}}
+			w.observer = w.endBreakouts
 			w.disconnect = w.load(ToldOptions{Mirror: true, News: w.hears}, mucDomain, breakoutDomain)
 			defer func() { w.disconnect() }()
 			synctest.Wait()
