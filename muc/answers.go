@@ -6,8 +6,6 @@ import (
 	"io"
 	"slices"
 
-	"mellium.im/xmlstream"
-
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
@@ -126,8 +124,8 @@ func configuration(settings ...setting) xml.TokenReader {
 			values[i] = element.Text("", "value", v)
 		}
 		field := xml.StartElement{Name: xml.Name{Local: "field"}, Attr: []xml.Attr{element.NewAttr("var", s.name)}}
-		form = append(form, xmlstream.Wrap(xmlstream.MultiReader(values...), field))
+		form = append(form, element.Wrap(field, values...))
 	}
 	x := xml.StartElement{Name: xml.Name{Space: nsForm, Local: "x"}, Attr: []xml.Attr{element.NewAttr("type", "submit")}}
-	return element.New(NSOwner, "query", xmlstream.Wrap(xmlstream.MultiReader(form...), x))
+	return element.New(NSOwner, "query", element.Wrap(x, form...))
 }

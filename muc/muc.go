@@ -20,7 +20,6 @@ import (
 	"errors"
 	"slices"
 
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
@@ -86,7 +85,7 @@ func affiliationQuery(bare, affiliation, reason string) xml.TokenReader {
 
 // adminQuery is the payload that sets an affiliation or a role. It has one item because Prosody takes no more.
 func adminQuery(reason string, item ...xml.Attr) xml.TokenReader {
-	return element.New(NSAdmin, "query", xmlstream.Wrap(because(reason), xml.StartElement{Name: xml.Name{Local: "item"}, Attr: item}))
+	return element.New(NSAdmin, "query", element.Wrap(xml.StartElement{Name: xml.Name{Local: "item"}, Attr: item}, because(reason)))
 }
 
 // because is the element that tells people a reason, or nothing if there is none.
@@ -302,7 +301,7 @@ func (o Owner) End(ctx context.Context, room jid.JID, reason string) error {
 }
 
 func destroy(reason string) xml.TokenReader {
-	return element.New(NSOwner, "query", xmlstream.Wrap(because(reason), xml.StartElement{Name: xml.Name{Local: "destroy"}}))
+	return element.New(NSOwner, "query", element.New("", "destroy", because(reason)))
 }
 
 // Absent reports whether err is the server's answer that the room does not exist. If the room was persistent, as main rooms of

@@ -164,7 +164,7 @@ func Forward(c Conference, room string, token bool) xml.TokenReader {
 	if token && c.Token != "" {
 		attrs = append(attrs, element.NewAttr("token", c.Token))
 	}
-	return xmlstream.Wrap(propertyElements(c.Properties), xml.StartElement{Name: Name, Attr: attrs})
+	return element.Wrap(xml.StartElement{Name: Name, Attr: attrs}, propertyElements(c.Properties)...)
 }
 
 // Answer is the part of Jicofo's answer to a conference request that is passed on.
@@ -262,7 +262,7 @@ func ParseLogout(start xml.StartElement, r xml.TokenReader) (sessionID string, e
 
 // LoggedOut returns the answer to the IQ that carried a logout element, once the session has ended. It names no address to go to. For
 // an unknown session the answer is Reply's for ReasonSessionInvalid, as Jicofo does it.
-func LoggedOut(iq stanza.IQ) xml.TokenReader { return iq.Result(element.New(NS, "logout")) }
+func LoggedOut(iq stanza.IQ) xml.TokenReader { return result(iq, element.New(NS, "logout")) }
 
 // AsksAgain reports whether a client asks again by itself when it is told the decision.
 func AsksAgain(d auth.Decision) bool { return d.Outcome().AsksAgain() }
@@ -276,14 +276,14 @@ func AsksAgain(d auth.Decision) bool { return d.Outcome().AsksAgain() }
 func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *Answer) xml.TokenReader {
 	switch outcome := d.Outcome(); outcome {
 	case auth.Joins:
-		return iq.Result(conference(c, true, sessionID, d, said))
+		return result(iq, conference(c, true, sessionID, d, said))
 	case auth.NotReady:
 		// moderator.js: the client asks again after 1, 2, 4 … s.
 		if d.Reason != auth.ReasonFocusUnavailable {
 			said = nil
 		}
 		d.Identity = ""
-		return iq.Result(conference(c, false, "", d, said))
+		return result(iq, conference(c, false, "", d, said))
 	case auth.FocusError:
 		e := stanza.Error{Type: stanza.Cancel, Condition: stanza.ServiceUnavailable}
 		errors.As(d.Err, &e)
@@ -292,7 +292,7 @@ func Reply(iq stanza.IQ, c Conference, d auth.Decision, sessionID string, said *
 		f := failures[outcome]
 		var child xml.TokenReader
 		if f.child.Name.Local != "" {
-			child = xmlstream.Wrap(nil, f.child)
+			child = element.Wrap(f.child)
 		}
 		e := stanza.Error{Type: f.typ, Condition: f.condition, Text: map[string]string{"": d.Told()}}
 		return failed(iq, d.Reason, e, child)
@@ -350,16 +350,21 @@ func conference(c Conference, ready bool, sessionID string, d auth.Decision, sai
 			properties = append(properties, p)
 		}
 	}
-	return xmlstream.Wrap(propertyElements(properties), xml.StartElement{Name: Name, Attr: attrs})
+	return element.Wrap(xml.StartElement{Name: Name, Attr: attrs}, propertyElements(properties)...)
 }
 
-func propertyElements(properties []Property) xml.TokenReader {
+func propertyElements(properties []Property) []xml.TokenReader {
 	elements := make([]xml.TokenReader, len(properties))
 	for i, p := range properties {
 		// Without a namespace of its own, the element gets that of its parent.
 		elements[i] = element.Empty("", "property", element.NewAttr("name", p.Name), element.NewAttr("value", p.Value))
 	}
-	return xmlstream.MultiReader(elements...)
+	return elements
+}
+
+func result(iq stanza.IQ, payload xml.TokenReader) xml.TokenReader {
+	iq.To, iq.From, iq.Type = iq.From, iq.To, stanza.ResultIQ
+	return element.Wrap(iq.StartElement(), payload)
 }
 
 func failed(iq stanza.IQ, r auth.Reason, e stanza.Error, child xml.TokenReader) xml.TokenReader {

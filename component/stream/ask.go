@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"mellium.im/xmpp/stanza"
+
+	"github.com/xmpp-usher/usher/pkg/element"
 )
 
 // question is an IQ of ours that waits for its answer.
@@ -23,7 +25,7 @@ func (s *Stream) IQ(ctx context.Context, iq stanza.IQ, payload xml.TokenReader, 
 	iq.ID = rand.Text()
 	q := &question{to: iq.To.String(), payload: v != nil, answer: make(chan Stanza, 1)}
 	s.mu.Lock()
-	if err := s.queue(iq.Wrap(payload), nil); err != nil {
+	if err := s.queue(element.Wrap(iq.StartElement(), payload), nil); err != nil {
 		s.mu.Unlock()
 		return err
 	}

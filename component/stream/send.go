@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"time"
 
-	"mellium.im/xmlstream"
 	"mellium.im/xmpp/jid"
 
 	"github.com/xmpp-usher/usher/pkg/element"
@@ -34,12 +33,10 @@ func (s *Stream) queue(r xml.TokenReader, lost func()) error {
 		return s.err
 	}
 	if err := s.encode(r); err != nil {
-		// A stanza that ends in the middle must leave nothing behind in the encoder.
-		s.enc.Encoder = xml.NewEncoder(&s.enc.out)
 		return fmt.Errorf("encoding a stanza: %w", err)
 	}
 	select {
-	case s.unsent <- outgoing{bytes.Clone(s.enc.out.Bytes()), lost}:
+	case s.unsent <- outgoing{bytes.Clone(s.enc.out), lost}:
 		return nil
 	default:
 		return ErrBacklog
@@ -47,7 +44,6 @@ func (s *Stream) queue(r xml.TokenReader, lost func()) error {
 }
 
 func (s *Stream) encode(r xml.TokenReader) error {
-	s.enc.out.Reset()
 	tok, err := r.Token()
 	if err != nil {
 		return err
@@ -59,40 +55,7 @@ func (s *Stream) encode(r xml.TokenReader) error {
 	if err := s.stamp(&start); err != nil {
 		return err
 	}
-	if err := s.enc.EncodeToken(start); err != nil {
-		return err
-	}
-	if _, err := xmlstream.Copy(&s.enc, r); err != nil {
-		return err
-	}
-	return s.enc.Flush()
-}
-
-// encoder is an xml.Encoder that leaves quotes in texts as they are. XML asks for no more (XML §2.4), and Prosody's parser, expat, stops
-// at each entity: in the JSON of a context they took it longer than all else.
-type encoder struct {
-	*xml.Encoder
-	out bytes.Buffer
-}
-
-// EncodeToken implements xmlstream.TokenWriter.
-func (e *encoder) EncodeToken(tok xml.Token) error {
-	text, _ := tok.(xml.CharData)
-	for {
-		n := bytes.IndexAny(text, `"'`)
-		if n < 0 {
-			return e.Encoder.EncodeToken(tok)
-		}
-		if err := e.Encoder.EncodeToken(text[:n]); err != nil {
-			return err
-		}
-		if err := e.Flush(); err != nil {
-			return err
-		}
-		e.out.WriteByte(text[n])
-		text = text[n+1:]
-		tok = text
-	}
+	return s.enc.encode(start, r)
 }
 
 // stamp sets the sender of a stanza, and the id of an IQ.

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -159,7 +158,6 @@ func newStream(w *wire, domain jid.JID) *Stream {
 		finished: make(chan struct{}),
 		ended:    make(chan struct{}),
 	}
-	s.enc.Encoder = xml.NewEncoder(&s.enc.out)
 	return s
 }
 

@@ -77,7 +77,7 @@ func TestHalfAStanza(t *testing.T) {
 	if err := s.Send(stanza.Message{To: theRoom}.Wrap(nil)); err != nil {
 		t.Fatal(err)
 	}
-	if got := string((<-s.unsent).xml); strings.Count(got, "<message") != 1 || !strings.HasSuffix(got, "</message>") {
+	if got := string((<-s.unsent).xml); strings.Count(got, "<message") != 1 || !strings.HasSuffix(got, "/>") {
 		t.Errorf("got %s", got)
 	}
 }

@@ -2,6 +2,9 @@ package element_test
 
 import (
 	"encoding/xml"
+	"errors"
+	"io"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -29,6 +32,36 @@ func TestWritten(t *testing.T) {
 		if out.String() != want {
 			t.Errorf("got %s, want %s", out.String(), want)
 		}
+	}
+}
+
+// The children are read to their end, however they tell it, and an error of one is an error of the element.
+func TestWrap(t *testing.T) {
+	a := xml.StartElement{Name: xml.Name{Local: "a"}}
+	last := func(tok xml.Token, err error) xml.TokenReader {
+		return xmlstream.ReaderFunc(func() (xml.Token, error) {
+			defer func() { tok, err = nil, io.EOF }()
+			return tok, err
+		})
+	}
+	r := element.Wrap(a, nil, last(xml.CharData("b"), io.EOF), nil, last(xml.CharData("c"), nil), last(nil, io.EOF))
+	for n, want := range []xml.Token{a, xml.CharData("b"), xml.CharData("c"), a.End()} {
+		if got, err := r.Token(); err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("token %d: %v, %v", n, got, err)
+		}
+	}
+	for range 2 {
+		if got, err := r.Token(); got != nil || !errors.Is(err, io.EOF) {
+			t.Errorf("at the end: %v, %v", got, err)
+		}
+	}
+	fault := errors.New("a fault")
+	r = element.Wrap(a, last(nil, fault))
+	if _, err := r.Token(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Token(); !errors.Is(err, fault) {
+		t.Errorf("an element with a fault: %v", err)
 	}
 }
 
