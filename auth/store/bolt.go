@@ -491,8 +491,7 @@ func (s *bolt) counted() {
 	s.taken = taken
 }
 
-// none reports whether the file has no records of a kind that it always has when a Put is done. A decision asks for revocations and bars,
-// and mostly there are none.
+// none implements sized. It knows that only of kinds that the file has when a Put is done.
 func (s *bolt) none(k Kind) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

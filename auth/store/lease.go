@@ -476,8 +476,9 @@ type fenced struct {
 	held func() bool
 }
 
-// sizes implements sized.
-func (f fenced) sizes() []Size { return Sizes(f.Store) }
+// sizes and none implement sized.
+func (f fenced) sizes() []Size    { return Sizes(f.Store) }
+func (f fenced) none(k Kind) bool { return none(f.Store, k) }
 
 func (f fenced) may(k Kind) error {
 	if k != KindHeld && !f.held() {

@@ -42,8 +42,9 @@ type measuredChecker struct {
 // Check implements Checker.
 func (m measuredChecker) Check(ctx context.Context) ([]string, error) { return m.checker.Check(ctx) }
 
-// sizes implements sized.
-func (m measured) sizes() []Size { return Sizes(m.Store) }
+// sizes and none implement sized.
+func (m measured) sizes() []Size    { return Sizes(m.Store) }
+func (m measured) none(k Kind) bool { return none(m.Store, k) }
 
 // observed tells of a call that began at that time.
 func (m measured) observed(op string, began time.Time, err error) {
@@ -146,8 +147,19 @@ type Size struct {
 	Records int64
 }
 
-// sized is a store that knows how much room it takes.
-type sized interface{ sizes() []Size }
+// sized is a store that knows how much room it takes, and so what it has nothing of.
+type sized interface {
+	sizes() []Size
+	// none reports whether there are certainly no records of a kind.
+	none(k Kind) bool
+}
+
+// none reports whether a store knows without looking that it has no records of a kind. A decision asks several times for revocations and
+// bars, and mostly there are none: then no keys are made to ask for.
+func none(s Store, k Kind) bool {
+	is, ok := s.(sized)
+	return ok && is.none(k)
+}
 
 // Sizes returns how much room each kind of records takes, sorted by kind. It returns nothing for a Redis: its memory is its own affair.
 // It is cheap. Any goroutine may call it.

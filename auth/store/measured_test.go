@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"mellium.im/xmpp/jid"
+
+	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/auth/store/storetest"
 )
@@ -198,6 +201,60 @@ func TestSizes(t *testing.T) {
 	}
 	if all := store.Sizes(failing{store.Memory(store.Options{}), nil}); all != nil {
 		t.Errorf("a store that does not know its size has %v", all)
+	}
+}
+
+// TestNothingTakenBack: where nothing was taken back the store is not asked, also through everything that lies around it, and it is asked
+// as soon as something was. A closed store has an error.
+func TestNothingTakenBack(t *testing.T) {
+	room, proof := auth.Room{JID: jid.MustParse("standup@conference.example")}, auth.Proof{Issuer: "app", ID: "1", User: "romeo", Token: "x"}
+	for name, s := range map[string]store.Store{
+		"memory": store.Memory(store.Options{}),
+		"file":   open(t, store.NewPath(t), store.Options{}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			gets := 0
+			count := func(op string, _ time.Duration, _ error) {
+				if op == "get" {
+					gets++
+				}
+			}
+			around := store.Own(store.Fenced(store.Measured(s, count), func() bool { return true }), "focus")
+			refusals := store.Refusals{Store: around}
+			asks := func(want, asked bool) {
+				t.Helper()
+				gets = 0
+				revoked, err := refusals.Revoked(t.Context(), proof, room)
+				_, barred, failed := refusals.Barred(t.Context(), proof, room)
+				if err != nil || failed != nil || revoked != want || barred != want || gets > 0 != asked {
+					t.Errorf("revoked: %t, %v; barred: %t, %v; %d gets", revoked, err, barred, failed, gets)
+				}
+			}
+			asks(false, false)
+			now := time.Now()
+			r, err := store.Revocations(refusals).Put(t.Context(), auth.Revocation{User: "romeo", At: now, Until: now.Add(time.Hour)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := store.Bars(refusals).Put(t.Context(), room, proof, time.Time{}); err != nil {
+				t.Fatal(err)
+			}
+			asks(true, true)
+			err = errors.Join(store.Revocations(refusals).Delete(t.Context(), r.ID), store.Bars(refusals).End(t.Context(), room))
+			if err != nil {
+				t.Fatal(err)
+			}
+			asks(false, false)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := refusals.Revoked(t.Context(), proof, room); !errors.Is(err, store.ErrClosed) {
+				t.Errorf("revoked, closed: %v", err)
+			}
+			if _, _, err := refusals.Barred(t.Context(), proof, room); !errors.Is(err, store.ErrClosed) {
+				t.Errorf("barred, closed: %v", err)
+			}
+		})
 	}
 }
 

@@ -141,6 +141,13 @@ func (m *memory) sizes() []Size {
 	return sizesOf(m.accounts)
 }
 
+// none implements sized.
+func (m *memory) none(k Kind) bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return !m.closed && len(m.records[k]) == 0
+}
+
 // Get implements Store.
 func (m *memory) Get(ctx context.Context, k Kind, key string) (Record, error) {
 	if err := begin(ctx, k); err != nil {

@@ -19,8 +19,9 @@ type owned struct {
 	prefix string
 }
 
-// sizes implements sized: the room is the shared store's.
-func (o owned) sizes() []Size { return Sizes(o.Store) }
+// sizes and none implement sized: the room is the shared store's, and what that has none of, the shard has none of.
+func (o owned) sizes() []Size    { return Sizes(o.Store) }
+func (o owned) none(k Kind) bool { return none(o.Store, k) }
 
 // key returns the key of the shared store.
 func (o owned) key(k Kind, key string) string {
