@@ -123,15 +123,35 @@ func cutName(b []byte) (name xml.Name, rest []byte) {
 	if n == len(b) || b[n] >= utf8.RuneSelf {
 		return name, nil
 	}
-	prefix, local, prefixed := strings.Cut(string(b[:n]), ":")
+	name, known := usualNames[string(b[:n])]
+	if !known {
+		name = splitName(string(b[:n]))
+	}
+	return name, b[n:]
+}
+
+// splitName splits a name at its prefix. The result is empty if there is more than one.
+func splitName(s string) (name xml.Name) {
+	prefix, local, prefixed := strings.Cut(s, ":")
 	switch {
 	case !prefixed:
 		name.Local = prefix
 	case prefix != "" && local != "" && !strings.Contains(local, ":"):
 		name.Space, name.Local = prefix, local
 	}
-	return name, b[n:]
+	return name
 }
+
+// usualNames are the names of which nearly all stanzas consist. They are made only once: of a stanza that usher's module tells, they were
+// 14 of 48 allocations.
+var usualNames = func() map[string]xml.Name {
+	names := make(map[string]xml.Name)
+	for name := range strings.FieldsSeq(`affiliation boot conference focusjid from id iq item jid joined left machine-uid message n name nick
+		occupant-id presence property ready role room session-id status told to token type value x xml:lang xmlns`) {
+		names[name] = splitName(name)
+	}
+	return names
+}()
 
 func inName(c byte, first bool) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_' || c == ':' || !first && (c >= '0' && c <= '9' || c == '-' || c == '.')
