@@ -144,16 +144,16 @@ func (r *relay) newest(tried []focusOnline) (focusOnline, bool) {
 // ask forwards an IQ on behalf of its sender, and decodes the answer into v. An error that Jicofo answers with is a
 // stanza.Error; any other means that there is no answer.
 func (r *relay) ask(ctx context.Context, iq stanza.IQ, payload func() xml.TokenReader, v any) error {
-	ctx, cancel := context.WithTimeout(ctx, r.timeout)
-	defer cancel()
+	until := time.Now().Add(r.timeout)
 	// WithResource prepares the resource (RFC 7622 §3.4). If that changes it, the result is somebody else's address.
-	asker, err := r.domain.WithResource(iq.From.String())
-	if err != nil || asker.Resourcepart() != iq.From.String() {
+	from := iq.From.String()
+	asker, err := r.domain.WithResource(from)
+	if err != nil || asker.Resourcepart() != from {
 		return errNotForwarded
 	}
 	var tried []focusOnline
 	for to, ok := r.newest(tried); ok; to, ok = r.newest(tried) {
-		err := r.askOne(ctx, to, stanza.IQ{Type: iq.Type, From: asker, To: to.jid}, payload(), v)
+		err := r.askOne(ctx, until, to, stanza.IQ{Type: iq.Type, From: asker, To: to.jid}, payload(), v)
 		if !errors.Is(err, errNoFocus) {
 			return err
 		}
@@ -163,16 +163,16 @@ func (r *relay) ask(ctx context.Context, iq stanza.IQ, payload func() xml.TokenR
 }
 
 // askOne asks one resource. The error is errNoFocus if that has gone offline.
-func (r *relay) askOne(ctx context.Context, to focusOnline, iq stanza.IQ, payload xml.TokenReader, v any) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(to.online, func() { cancel(errNoFocus) })()
+func (r *relay) askOne(ctx context.Context, until time.Time, to focusOnline, iq stanza.IQ, payload xml.TokenReader, v any) error {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	defer context.AfterFunc(to.online, cancel)()
 	err := r.session.IQ(ctx, iq, payload, v)
 	r.answers(err == nil || !errors.Is(err, context.DeadlineExceeded))
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(context.Cause(ctx), errNoFocus),
+	case errors.Is(err, context.Canceled) && to.online.Err() != nil,
 		// The server answers so for a resource that has gone, and Jicofo when it shuts down.
 		errors.Is(err, stanza.Error{Condition: stanza.ServiceUnavailable}), errors.Is(err, stanza.Error{Condition: stanza.RecipientUnavailable}):
 		return errNoFocus
