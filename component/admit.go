@@ -45,9 +45,7 @@ type client interface {
 }
 
 // conference is the door for requests by IQ: it parses one and has it admitted.
-func (c *Component) conference(ctx context.Context, in incoming, payload xml.StartElement, d *xml.Decoder) {
-	r := c.byIQ(in.iq)
-	r.came = in.at
+func (c *Component) conference(ctx context.Context, r *request, payload xml.StartElement, d *xml.Decoder) {
 	var err error
 	if r.conf, err = focus.Parse(payload, d); err == nil {
 		err = stream.End(d)

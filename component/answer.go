@@ -137,13 +137,13 @@ func (c *Component) decided(r *request, d auth.Decision, took time.Duration) {
 	from := r.from
 	c.counts.decided(d.Reason)
 	c.reportDecision(r, d, took)
-	fields := []zap.Field{
+	fields := append(make([]zap.Field, 0, 10), // as many as there are
 		zap.Stringer("verdict", d.Verdict),
 		zap.String("reason", string(d.Reason)),
 		zap.String("room", d.Room.JID.String()),
 		zap.String("from", from.String()),
 		zap.Duration("took", took),
-	}
+	)
 	if d.Verdict == auth.Allow {
 		fields = append(fields, zap.String("affiliation", string(d.Affiliation)))
 	}

@@ -149,7 +149,7 @@ func grantKey(room, who jid.JID) string { return room.String() + " " + who.Strin
 func (l *ledger) Granted(ctx context.Context, g *muc.Grant, with any) error {
 	room, who := g.Room.String(), g.Who.String()
 	seat, seated := l.seats.of(room, who)
-	r, err := recordOf(g, seat.Number)
+	r, err := recordOf(g, room+" "+who, seat.Number)
 	if err != nil {
 		return err
 	}
@@ -189,8 +189,8 @@ func (l *ledger) Granted(ctx context.Context, g *muc.Grant, with any) error {
 	return err
 }
 
-// recordOf is a grant as the store has it, with the number of its seat.
-func recordOf(g *muc.Grant, seat int) (store.Record, error) {
+// recordOf is a grant as the store has it under its key, with the number of its seat.
+func recordOf(g *muc.Grant, key string, seat int) (store.Record, error) {
 	record := grantRecord{Affiliation: g.Affiliation, At: g.At, Expires: g.Expires, NeedsHost: g.NeedsHost}
 	if by := grantedBy(g); by != unknown || seat > 0 {
 		seated := *by
@@ -204,7 +204,7 @@ func recordOf(g *muc.Grant, seat int) (store.Record, error) {
 			end = later
 		}
 	}
-	return store.Record{Kind: store.KindGrant, Key: grantKey(g.Room, g.Who), Value: value, End: end.Add(writtenBeyond)}, err
+	return store.Record{Kind: store.KindGrant, Key: key, Value: value, End: end.Add(writtenBeyond)}, err
 }
 
 // comeBack makes the earlier grant the live one again, because the new one could not be written down.
@@ -235,13 +235,14 @@ func removeAt(by *granted) time.Time {
 
 // Ended implements muc.Ledger.
 func (l *ledger) Ended(room, who jid.JID) {
+	in, of := room.String(), who.String()
 	l.mu.Lock()
-	l.strikeOut(room.String(), who.String())
-	knocked := l.lobby.of(room.String(), who.String()) != nil // and that is what is written down
+	l.strikeOut(in, of)
+	knocked := l.lobby.of(in, of) != nil // and that is what is written down
 	l.mu.Unlock()
-	l.seats.ended(room.String(), who.String())
+	l.seats.ended(in, of)
 	if !knocked {
-		l.toCross(grantKey(room, who))
+		l.toCross(in + " " + of)
 	}
 }
 

@@ -171,8 +171,8 @@ type incoming struct {
 
 // handle hands the payload of an IQ to its handler, when it is its sender's turn.
 func (c *Component) handle(ctx context.Context, in incoming) {
-	iq := in.iq
-	defer c.recovers(c.byIQ(iq))
+	iq, r := in.iq, c.byIQ(in.iq)
+	defer c.recovers(r)
 	ctx, cancel := context.WithDeadline(ctx, in.at.Add(c.requestTimeout))
 	defer cancel()
 
@@ -188,7 +188,8 @@ func (c *Component) handle(ctx context.Context, in incoming) {
 	case !iq.To.Equal(c.o.Domain):
 		err = c.notUnderstood(iq)
 	case set && name == focus.Name:
-		c.conference(ctx, in, payload, d)
+		r.came = in.at
+		c.conference(ctx, r, payload, d)
 	case set && name == focus.LogoutName:
 		err = c.logout(ctx, in, payload, d)
 	case jicofo != nil && c.policy.Load().Knows(iq.From):
@@ -204,7 +205,7 @@ func (c *Component) handle(ctx context.Context, in incoming) {
 	default:
 		err = c.notUnderstood(iq)
 	}
-	c.unsent(c.byIQ(iq), err)
+	c.unsent(r, err)
 }
 
 // discoInfo is what usher is (XEP-0030) and what it understands.

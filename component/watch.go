@@ -91,10 +91,11 @@ func newWatch() *watch {
 
 // room returns a room, a new one if need be. The caller holds mu.
 func (w *watch) room(j jid.JID, now time.Time) *watchedRoom {
-	rm := w.rooms[j.String()]
+	key := j.String()
+	rm := w.rooms[key]
 	if rm == nil {
 		rm = &watchedRoom{Room: roomOf(j), since: now}
-		w.rooms[j.String()] = rm
+		w.rooms[key] = rm
 	}
 	return rm
 }

@@ -75,8 +75,9 @@ func (g *Guard) News(n News) {
 	case NewsLeft:
 		g.heardLeft(rm, n)
 	case NewsRole:
-		p, _ := rm.occupancy.who.Get(n.Who.Bare().String())
-		g.hasRole(rm, n.Who, p.moderator)
+		bare := n.Who.Bare().String()
+		p, _ := rm.occupancy.who.Get(bare)
+		g.hasRole(rm, n.Who, bare, p.moderator)
 	case NewsAffiliation:
 		g.heardAffiliation(rm, n)
 	}
@@ -206,7 +207,7 @@ func (g *Guard) heardJoined(rm *guarded, n News) {
 		rm.occupancy.focus = rm.occupancy.focus || n.Who.Bare().Equal(g.Focus)
 		return
 	}
-	bare, holder := n.Who.Bare().String(), g.holder(rm)
+	bare, holder := cutBare(n.full), g.holder(rm)
 	rm.used, rm.emptied, holder.emptied = true, time.Time{}, time.Time{}
 	rm.occupancy.visitors = rm.occupancy.visitors || n.Role == "visitor"
 	g.meets(rm.jid, &rm.told)
@@ -215,7 +216,7 @@ func (g *Guard) heardJoined(rm *guarded, n News) {
 	if gr := holder.live[bare]; gr != nil {
 		gr.on(eventCame)
 	}
-	g.hasRole(rm, n.Who, before.moderator)
+	g.hasRole(rm, n.Who, bare, before.moderator)
 	if rm.ruled() && !rm.mayBe(bare, n.Affiliation) {
 		g.looksAgain(rm)
 	}
@@ -234,17 +235,17 @@ func (g *Guard) heardLeft(rm *guarded, n News) {
 	before, _ := rm.occupancy.who.Get(bare)
 	if g.Owner.Told.inside(rm.jid, bare) == rankUnsaid {
 		g.seesGone(rm, bare)
-		g.leaves(rm, n)
+		g.leaves(rm, bare, n)
 	}
-	g.hasRole(rm, n.Who, before.moderator)
+	g.hasRole(rm, n.Who, bare, before.moderator)
 	if by, err := jid.ParseUnsafe(n.By); n.Why == "kicked" && n.By != "" && err == nil && !g.isFocus(by.JID) && g.Removed != nil {
 		g.Removed(rm.jid, n.Who.Bare(), false) // a server or a plugin that kicks names nobody
 	}
 }
 
 // leaves has a grant end of which the holder has left a room. The caller holds mu.
-func (g *Guard) leaves(rm *guarded, n News) {
-	bare, holder := n.Who.Bare().String(), g.holder(rm)
+func (g *Guard) leaves(rm *guarded, bare string, n News) {
+	holder := g.holder(rm)
 	defer func() {
 		if holder.lasts == temporary && holder.emptied.IsZero() && !g.hereOrBreakout(holder, occupancy.people) {
 			holder.emptied = g.Now()
@@ -273,8 +274,7 @@ func (g *Guard) leaves(rm *guarded, n News) {
 
 // hasRole compares what Guard knows of the role of somebody with the mirror, and whether a host is inside. before says whether they
 // moderated until now. The caller holds mu.
-func (g *Guard) hasRole(rm *guarded, who jid.JID, before bool) {
-	bare := who.Bare().String()
+func (g *Guard) hasRole(rm *guarded, who jid.JID, bare string, before bool) {
 	moderator := g.Owner.Told.inside(rm.jid, bare) == rankModerator
 	if p, is := rm.occupancy.who.Get(bare); is && p.moderator != moderator {
 		rm.occupancy.who.Put(bare, person{full: p.full, moderator: moderator})

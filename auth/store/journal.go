@@ -258,13 +258,15 @@ func appendEntry(b []byte, number uint64, items []item) []byte {
 	at := len(b)
 	b = binary.BigEndian.AppendUint64(append(b, make([]byte, 8)...), number)
 	for _, i := range items {
-		for _, part := range []string{string(i.kind), i.key, string(i.value)} {
-			b = append(binary.AppendUvarint(b, uint64(len(part))), part...)
-		}
+		b = appendPart(appendPart(appendPart(b, string(i.kind)), i.key), i.value)
 	}
 	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-entryHead))
 	binary.BigEndian.PutUint32(b[at+4:], crc32.Checksum(b[at+8:], castagnoli))
 	return b
+}
+
+func appendPart[T text](b []byte, part T) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(part))), part...)
 }
 
 // readJournal returns the changes that a journal has for a file with this number, in order. The end of a journal may be torn. A machine

@@ -97,7 +97,7 @@ func Parse(start xml.StartElement, r xml.TokenReader) (Conference, error) {
 // plainAttrs returns the attributes of an element without those of a namespace. It also leaves out declarations of namespaces, which
 // encoding/xml keeps among the attributes: written again, they would put the element into another namespace.
 func plainAttrs(start xml.StartElement) ([]xml.Attr, error) {
-	var attrs []xml.Attr
+	attrs := make([]xml.Attr, 0, len(start.Attr))
 	seen := map[string]bool{}
 	for _, a := range start.Attr {
 		if a.Name.Space != "" || a.Name.Local == "xmlns" {
@@ -327,7 +327,8 @@ func conference(c Conference, ready bool, sessionID string, d auth.Decision, sai
 	if said == nil {
 		said = &Answer{}
 	}
-	attrs := []xml.Attr{element.NewAttr("room", c.Room), element.NewAttr("ready", strconv.FormatBool(ready))}
+	attrs := make([]xml.Attr, 0, 4+len(said.Attrs))
+	attrs = append(attrs, element.NewAttr("room", c.Room), element.NewAttr("ready", strconv.FormatBool(ready)))
 	if sessionID != "" {
 		attrs = append(attrs, element.NewAttr("session-id", sessionID))
 	}
@@ -341,7 +342,7 @@ func conference(c Conference, ready bool, sessionID string, d auth.Decision, sai
 	}
 	// "authentication" makes the client offer a login (jitsi-meet ProfileTab.tsx). Jicofo does not know whether there is one: its own
 	// authentication is off.
-	var properties []Property
+	properties := make([]Property, 0, 1+len(said.Properties))
 	if !d.NoLogin {
 		properties = append(properties, Property{"authentication", "true"})
 	}
