@@ -258,7 +258,8 @@ func (w *world) kickedUnheard(room, who string) bool {
 	w.service.mu.Lock()
 	defer w.service.mu.Unlock()
 	return w.service.told != nil && slices.ContainsFunc(w.down, func(raw string) bool {
-		return strings.HasPrefix(raw, "<presence from='"+room+"/") && strings.Contains(raw, " jid='"+who+"/") && strings.Contains(raw, "<status code='307'/>")
+		return strings.HasPrefix(raw, "<presence from='"+room+"/") && strings.Contains(raw, " jid='"+who+"/") &&
+			strings.Contains(raw, "<status code='307'/>")
 	})
 }
 

@@ -86,7 +86,8 @@ func (w *mirrorWorld) actions() map[string]func(*rapid.T) {
 			if w.chats[address] != nil {
 				return
 			}
-			c := &chat{address: address, membersOnly: true, module: w.guards(address), affiliations: map[string]string{jicofo: "owner"}, given: map[string]time.Time{}, admins: map[string]bool{admin: true}}
+			c := &chat{address: address, membersOnly: true, module: w.guards(address), affiliations: map[string]string{jicofo: "owner"},
+				given: map[string]time.Time{}, admins: map[string]bool{admin: true}}
 			if strings.HasSuffix(address, breakoutDomain) {
 				if c.main = w.chats[standup]; c.main == nil {
 					return
@@ -136,7 +137,8 @@ func (w *mirrorWorld) actions() map[string]func(*rapid.T) {
 		"end and begin again at once": locked(func(t *rapid.T) {
 			if c := w.room(t); c != nil && c.main == nil {
 				w.destroy(c)
-				w.chats[c.address] = &chat{address: c.address, module: c.module, affiliations: map[string]string{juliet: "owner"}, given: map[string]time.Time{}, admins: c.admins}
+				w.chats[c.address] = &chat{address: c.address, module: c.module, affiliations: map[string]string{juliet: "owner"},
+					given: map[string]time.Time{}, admins: c.admins}
 			}
 		}),
 		"give": func(t *rapid.T) {
