@@ -74,7 +74,7 @@ func (w *wire) Write(p []byte) (int, error) {
 	return w.sent.Write(p)
 }
 
-var stanzas = regexp.MustCompile(`(?s)<(iq|presence|message)[ >].*?(</(iq|presence|message)>)`)
+var stanzas = regexp.MustCompile(`(?s)<(iq|presence|message)( [^>]*/>|[ >].*?</(iq|presence|message)>)`)
 
 // to returns the stanzas that usher has sent to a room so far, each as a word for what it is.
 func (w *wire) to(room string) (words []string) {
