@@ -143,13 +143,16 @@ type grantRecord struct {
 }
 
 // grantKey returns the key of a grant. The address of a room has no space in it.
-func grantKey(room, who jid.JID) string { return room.String() + " " + who.String() }
+func grantKey(room, who jid.JID) string { return grantKeyOf(room.String(), who.String()) }
+
+// grantKeyOf is grantKey for those who have the texts.
+func grantKeyOf(room, who string) string { return room + " " + who }
 
 // Granted implements muc.Ledger.
 func (l *ledger) Granted(ctx context.Context, g *muc.Grant, with any) error {
 	room, who := g.Room.String(), g.Who.String()
 	seat, seated := l.seats.of(room, who)
-	r, err := recordOf(g, room+" "+who, seat.Number)
+	r, err := recordOf(g, grantKeyOf(room, who), seat.Number)
 	if err != nil {
 		return err
 	}
@@ -242,7 +245,7 @@ func (l *ledger) Ended(room, who jid.JID) {
 	l.mu.Unlock()
 	l.seats.ended(in, of)
 	if !knocked {
-		l.toCross(in + " " + of)
+		l.toCross(grantKeyOf(in, of))
 	}
 }
 

@@ -90,9 +90,9 @@ func (t *Told) expects(g Given) (give xml.TokenReader, sent bool, err error) {
 	if g.Context != nil {
 		attrs = append(attrs, element.NewAttr("session", g.Context.Session.String()))
 	}
-	payload := xmlstream.Wrap(xmlstream.Token(xml.CharData(text)), xml.StartElement{Name: xml.Name{Space: NSModule, Local: "give"}, Attr: attrs})
+	payload := element.Wrap(xml.StartElement{Name: xml.Name{Space: NSModule, Local: "give"}, Attr: attrs}, xmlstream.Token(xml.CharData(text)))
 	message := stanza.Message{ID: giveID(g, bare), From: t.o.From, To: s.jid, Type: stanza.NormalMessage}
-	return message.Wrap(payload), true, nil
+	return element.Wrap(message.StartElement(), payload), true, nil
 }
 
 // gives changes the mirror by what is to be given, and returns what the person was. The caller holds mu.

@@ -213,8 +213,11 @@ func (rm *mirrored) correct(w words) {
 	if rm.has(w.jid).affiliation != is {
 		rm.set(w.jid, is, "")
 	}
+	if w.why != "not-acceptable" {
+		return
+	}
 	for i := range rm.people {
-		if p := &rm.people[i]; w.why == "not-acceptable" && p.bareJID() == w.jid {
+		if p := &rm.people[i]; p.bareJID() == w.jid {
 			p.affiliation = rankOwner
 		}
 	}
