@@ -12,6 +12,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 // Rights that are taken back: by usher revoke in every room, and by a kick or ban in one (rooms.after_kick). Both are written down
@@ -138,19 +139,16 @@ func (c *Component) untilDone(ctx context.Context, failed string, do func() erro
 type kicks struct {
 	mu   sync.Mutex
 	todo []func(ctx context.Context) error
-	some chan struct{}   // has an entry if there are any
+	some alarm.Bell      // rings when there are any
 	in   map[string]bool // rooms in which people may be barred
 }
 
-func newKicks() *kicks { return &kicks{some: make(chan struct{}, 1), in: make(map[string]bool)} }
+func newKicks() *kicks { return &kicks{some: alarm.NewBell(), in: make(map[string]bool)} }
 
 // add adds something to do. The caller holds mu.
 func (k *kicks) add(do func(ctx context.Context) error) {
 	k.todo = append(k.todo, do)
-	select {
-	case k.some <- struct{}{}:
-	default:
-	}
+	k.some.Ring()
 }
 
 // next returns the first thing to do, or nil.

@@ -11,6 +11,7 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
+	"github.com/xmpp-usher/usher/pkg/alarm"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
@@ -41,7 +42,7 @@ type Told struct {
 	tellers map[string]*teller // by domain
 	gaps    map[string]int     // by domain
 	wanted  []jid.JID
-	changed chan struct{} // wanted has changed; for Listen
+	changed alarm.Bell // wanted has changed; for Listen
 }
 
 // ToldOptions say what a Told needs.
@@ -63,7 +64,7 @@ type ToldOptions struct {
 
 // NewTold returns a Told. It starts nothing.
 func NewTold(o ToldOptions) *Told {
-	return &Told{o: o, tellers: make(map[string]*teller), gaps: make(map[string]int), changed: make(chan struct{}, 1)}
+	return &Told{o: o, tellers: make(map[string]*teller), gaps: make(map[string]int), changed: alarm.NewBell()}
 }
 
 // News is something that was told.
@@ -114,8 +115,8 @@ type teller struct {
 	tells     bool // the mirror is complete
 	version   string
 	run       run
-	woken     chan struct{} // something has ended what Listen waits for
-	why       error         // what that was
+	woken     alarm.Bell // something has ended what Listen waits for
+	why       error      // what that was
 }
 
 // run is what was told without a gap since the module was asked to tell.
@@ -248,10 +249,7 @@ func (t *Told) loses(s *teller, why error) {
 	t.mu.Lock()
 	if s.listening || errors.Is(why, errReload) {
 		s.why = why
-		select {
-		case s.woken <- struct{}{}:
-		default:
-		}
+		s.woken.Ring()
 	}
 	t.mu.Unlock()
 	t.forget(s, errors.Is(why, errGap))

@@ -42,8 +42,9 @@ func (c Context) text() (string, error) {
 }
 
 // Give has the module of the room's service give something, and does not wait: who joins after a stanza that was sent later finds it done.
-// It reports whether that was sent; if not, the service has no module. A context alone is also sent while nobody knows yet whether there is one. The error is ErrAbsent or ErrOutcast if the mirror knows that
-// nothing can be given. If the room refuses it nevertheless, that is told as NewsRefused. The module never lifts a ban.
+// It reports whether that was sent; if not, the service has no module. A context alone is also sent while nobody knows yet whether there is
+// one. The error is ErrAbsent or ErrOutcast if the mirror knows that nothing can be given. If the room refuses it nevertheless, that is told
+// as NewsRefused. The module never lifts a ban.
 func (t *Told) Give(g Given) (sent bool, err error) {
 	if t == nil {
 		return false, nil

@@ -11,6 +11,7 @@ import (
 	"mellium.im/xmpp/jid"
 	"mellium.im/xmpp/stanza"
 
+	"github.com/xmpp-usher/usher/pkg/alarm"
 	"github.com/xmpp-usher/usher/pkg/element"
 )
 
@@ -36,10 +37,7 @@ func (t *Told) Use(services []jid.JID) {
 	for _, j := range services {
 		t.begins(j)
 	}
-	select {
-	case t.changed <- struct{}{}:
-	default:
-	}
+	t.changed.Ring()
 }
 
 // Listen keeps the mirrors of the services that Use names whole until ctx ends, which lasts as long as the connection. It asks the module
@@ -105,7 +103,7 @@ func (t *Told) begins(j jid.JID) *teller {
 	defer t.mu.Unlock()
 	s := t.tellers[j.Domainpart()]
 	if s == nil {
-		s = &teller{jid: j.Domain(), from: t.o.From.String(), woken: make(chan struct{}, 1)}
+		s = &teller{jid: j.Domain(), from: t.o.From.String(), woken: alarm.NewBell()}
 		t.tellers[j.Domainpart()] = s
 	}
 	return s
@@ -158,10 +156,7 @@ func (t *Told) starts(s *teller) {
 	defer t.order.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	select {
-	case <-s.woken:
-	default:
-	}
+	s.woken.Still()
 	s.rooms, s.run, s.listening, s.why = nil, run{}, true, nil
 }
 
@@ -173,10 +168,7 @@ func (t *Told) stops(s *teller, err error) {
 	told := s.takes
 	s.missing = missing(err)
 	if !errors.Is(s.why, errReload) {
-		select {
-		case <-s.woken: // of what has ended listen
-		default:
-		}
+		s.woken.Still() // it rang of what has ended listen
 	}
 	t.mu.Unlock()
 	t.forget(s, errors.Is(err, errGap))

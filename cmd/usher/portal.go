@@ -27,6 +27,7 @@ import (
 	"github.com/xmpp-usher/usher/component/audit"
 	"github.com/xmpp-usher/usher/component/ops/metrics"
 	"github.com/xmpp-usher/usher/config"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 	"github.com/xmpp-usher/usher/pkg/passhash"
 	web "github.com/xmpp-usher/usher/pkg/serve"
 	"github.com/xmpp-usher/usher/pkg/token"
@@ -126,7 +127,7 @@ type entrance struct {
 	changed map[string]auth.Room // rooms to be looked at again
 	left    map[string]time.Time // ids of tokens with bearers who have left a room and not come back, and when they were seen last
 	reload  bool                 // sessions of people who are gone or changed are to be ended
-	some    chan struct{}        // has an entry if anything of these is to be done
+	some    alarm.Bell           // rings when anything of these is to be done
 }
 
 // newEntrance returns the portal of a usher, or nil if its configuration has none.
@@ -135,7 +136,10 @@ func newEntrance(u *serving) (*entrance, error) {
 	if c.Listen == "" {
 		return nil, nil
 	}
-	e := &entrance{u: u, heard: rate.NewLimiter(strangersPerSecond, strangersAtOnce), changed: make(map[string]auth.Room), left: make(map[string]time.Time), some: make(chan struct{}, 1)}
+	e := &entrance{
+		u: u, heard: rate.NewLimiter(strangersPerSecond, strangersAtOnce), some: alarm.NewBell(),
+		changed: make(map[string]auth.Room), left: make(map[string]time.Time),
+	}
 	if err := e.use(u.began); err != nil {
 		return nil, err
 	}
@@ -195,7 +199,7 @@ func (e *entrance) use(c *config.Config) error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.people, e.reload = &people{off: true}, true
-		e.wake()
+		e.some.Ring()
 		return nil
 	}
 	now := peopleOf(c, e.u.log)
@@ -218,16 +222,8 @@ func (e *entrance) use(c *config.Config) error {
 		}
 	}
 	e.people, e.reload = now, true
-	e.wake()
+	e.some.Ring()
 	return nil
-}
-
-// wake has tell look at what is to be done. The caller holds mu.
-func (e *entrance) wake() {
-	select {
-	case e.some <- struct{}{}:
-	default:
-	}
 }
 
 func (e *entrance) accounts() []account.Account {
@@ -273,7 +269,7 @@ func (e *entrance) activates() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.reload = true
-	e.wake()
+	e.some.Ring()
 }
 
 const (
@@ -309,7 +305,7 @@ func (e *entrance) report(r component.Report) {
 	default:
 		return
 	}
-	e.wake()
+	e.some.Ring()
 }
 
 // tell tells the portal what has happened, until ctx ends.

@@ -17,6 +17,7 @@ import (
 	"github.com/xmpp-usher/usher/component/focus"
 	"github.com/xmpp-usher/usher/component/stream"
 	"github.com/xmpp-usher/usher/muc"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 // maxHeard is how many presences a conn keeps for await. When there are more, the domain that has sent most of them loses its oldest,
@@ -31,8 +32,8 @@ type conn struct {
 	*stream.Stream
 	domain jid.JID
 
-	told  *muc.Told     // what usher's module tells
-	tells chan struct{} // takes that it has told of all rooms
+	told  *muc.Told  // what usher's module tells
+	tells alarm.Bell // rings when it has told of all rooms
 
 	inbox  sync.Mutex
 	heard  []presence
@@ -61,15 +62,12 @@ func dial(ctx context.Context, server string, domain jid.JID, secret []byte) (*c
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Stream: s, domain: domain, of: make(map[string]int), tells: make(chan struct{}, 1)}
+	c := &conn{Stream: s, domain: domain, of: make(map[string]int), tells: alarm.NewBell()}
 	c.told = muc.NewTold(muc.ToldOptions{
 		Session: s, From: address(domain, muc.Nick, "").Bare(), Mirror: true,
 		News: func(n muc.News) {
 			if n.Kind == muc.NewsTells {
-				select {
-				case c.tells <- struct{}{}:
-				default:
-				}
+				c.tells.Ring()
 			}
 		},
 		Warn: func(jid.JID, string, error) {}, // the doctor says what follows from it

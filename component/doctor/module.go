@@ -78,10 +78,7 @@ func (x *examination) tells(ctx context.Context, service jid.JID) bool {
 	ctx, cancel := context.WithTimeout(ctx, x.o.Telling)
 	defer cancel()
 	told := x.conn.told
-	select {
-	case <-x.conn.tells: // of another service
-	default:
-	}
+	x.conn.tells.Still() // it rang of another service
 	var g errgroup.Group
 	told.Use([]jid.JID{service})
 	g.Go(func() error { told.Listen(ctx); return nil })

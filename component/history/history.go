@@ -15,6 +15,7 @@ import (
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 // Entry is a report with its number. Numbers begin at 1 in each History and grow by one. An Entry must not be changed.
@@ -31,7 +32,7 @@ type History struct {
 	mu        sync.Mutex
 	entries   []*Entry // a ring: the entry with number n is at (n-1) % len
 	last      uint64   // the number of the newest entry, 0 if there is none
-	followers map[chan struct{}]bool
+	followers map[alarm.Bell]bool
 	tallies   [tallies]Tally // a ring by minute
 }
 
@@ -39,7 +40,7 @@ type History struct {
 func New(size int) *History {
 	return &History{
 		id:      strconv.FormatUint(rand.Uint64(), 36),
-		entries: make([]*Entry, max(size, 1)), followers: make(map[chan struct{}]bool),
+		entries: make([]*Entry, max(size, 1)), followers: make(map[alarm.Bell]bool),
 	}
 }
 
@@ -55,10 +56,7 @@ func (h *History) Add(r component.Report) {
 	h.entries[h.slot(h.last)] = &Entry{Number: h.last, Report: r}
 	h.count(r)
 	for wake := range h.followers {
-		select {
-		case wake <- struct{}{}:
-		default: // it has not yet looked since it was woken
-		}
+		wake.Ring()
 	}
 }
 
@@ -130,7 +128,7 @@ func (h *History) Number(name string) uint64 {
 // The second value is how many entries were missed right before this one, because they were gone before the follower came to them.
 func (h *History) Follow(ctx context.Context, after uint64) iter.Seq2[Entry, uint64] {
 	return func(yield func(Entry, uint64) bool) {
-		wake := make(chan struct{}, 1)
+		wake := alarm.NewBell()
 		h.mu.Lock()
 		h.followers[wake] = true
 		if after == 0 {

@@ -91,7 +91,7 @@ func (b *Outbox) add(all []*event) {
 			b.bury(h, h.oldest(), now)
 		}
 	}
-	signal(b.due)
+	b.due.Ring()
 }
 
 // keep writes new events to the store, and deletes from it those that are over, until ctx ends.
@@ -115,7 +115,7 @@ func (b *Outbox) keep(ctx context.Context, s store.Store) {
 			b.o.Log.Warn("webhooks: the store does not take events; they wait", zap.Error(err))
 			told = true
 		}
-		signal(b.wake)
+		b.wake.Ring()
 		if !pause(ctx, retry) {
 			return
 		}

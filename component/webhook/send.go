@@ -182,7 +182,7 @@ func (h Hook) secrets() (all []string) {
 func (b *Outbox) answered(h *hook, e *event, a answer) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	defer signal(b.due)
+	defer b.due.Ring()
 	now := b.o.Now()
 	h.flying--
 	e.flying = false
@@ -242,7 +242,7 @@ func (h *hook) fields() []zap.Field {
 func (b *Outbox) over(h *hook, e *event) {
 	h.remove(e)
 	b.done = append(b.done, e.key())
-	signal(b.wake)
+	b.wake.Ring()
 }
 
 // buryEvery is the interval at which dead events are told in the log.

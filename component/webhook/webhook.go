@@ -32,6 +32,7 @@ import (
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/store"
 	"github.com/xmpp-usher/usher/component"
+	"github.com/xmpp-usher/usher/pkg/alarm"
 )
 
 // Bounds.
@@ -137,9 +138,9 @@ type Options struct {
 type Outbox struct {
 	o      Options
 	client *http.Client
-	run    sync.Mutex    // held by Run
-	wake   chan struct{} // there are events to write or to delete
-	due    chan struct{} // there are events to send
+	run    sync.Mutex // held by Run
+	wake   alarm.Bell // there are events to write or to delete
+	due    alarm.Bell // there are events to send
 
 	mu      sync.Mutex
 	hooks   []*hook
@@ -167,7 +168,7 @@ func New(o Options) (*Outbox, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	b := &Outbox{o: o, client: client(o.Client), wake: make(chan struct{}, 1), due: make(chan struct{}, 1)}
+	b := &Outbox{o: o, client: client(o.Client), wake: alarm.NewBell(), due: alarm.NewBell()}
 	return b, b.Configure(o.Hooks)
 }
 
@@ -207,8 +208,8 @@ func (b *Outbox) Configure(hooks []Hook) error {
 		h.hurry(b.o.Now())
 		b.hooks = append(b.hooks, h)
 	}
-	signal(b.wake)
-	signal(b.due)
+	b.wake.Ring()
+	b.due.Ring()
 	return nil
 }
 
@@ -235,7 +236,7 @@ func (b *Outbox) Report(r component.Report) {
 	if p.to != nil {
 		p.Steps = nil
 		b.reports = append(b.reports, p)
-		signal(b.wake)
+		b.wake.Ring()
 	}
 }
 
@@ -295,8 +296,8 @@ func (b *Outbox) begin(ctx context.Context, s store.Store) bool {
 	for told := false; ; told = true {
 		err := b.load(ctx, s)
 		if err == nil {
-			signal(b.wake) // reports may have come before
-			signal(b.due)
+			b.wake.Ring() // reports may have come before
+			b.due.Ring()
 			return true
 		}
 		if ctx.Err() != nil || errors.Is(err, store.ErrClosed) {
@@ -334,11 +335,4 @@ func pause(ctx context.Context, d time.Duration) bool {
 	case <-ctx.Done():
 	}
 	return ctx.Err() == nil
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
