@@ -239,17 +239,20 @@ func (r *Rooms) left(rm *room, nick string, u user) {
 	r.noteHost(rm)
 	r.kicked(rm, u, o.bare)
 	r.banned(rm, u.items[0], o.bare, r.did(rm, u.actor))
-	switch g := rm.live[o.bare]; {
+	g := rm.live[o.bare]
+	onItsWay := g != nil && g.handed && r.Now().Sub(g.At) < joinWithin // perhaps; the module does not answer
+	switch {
 	case !ok || g == nil || rm.has(o.bare):
-	case g.state.asking(), g.state == stateGiven, g.handed && !u.status("307") && r.Now().Sub(g.At) < joinWithin:
+	case g.state.asking(), g.state == stateGiven, onItsWay && !u.status("307"):
 		g.on(eventLeft) // perhaps before the server gave it; they may come again
 	case u.items[0].Affiliation == g.Affiliation && (rm.ours || rm.lasts == temporary) && !u.status("307"):
 		// The next look takes it back, even if they have come again by then without asking. Not at once, because the server
 		// announces each affiliation that somebody outside loses to everybody inside, and most people leave when everybody
 		// does. Then the room ends, and the grant with it.
 		g.on(eventWithdraw)
-	case u.items[0].Affiliation == g.Affiliation:
-		// The presence tells the affiliation that is left. It is taken back only if it is still the one that was given.
+	case u.items[0].Affiliation == g.Affiliation, onItsWay:
+		// The presence tells the affiliation that is left. It is taken back only if it is still the one that was given. Who was kicked may
+		// have asked again just before.
 		r.withdraw(rm, o.bare)
 	default:
 		// An owner has changed it since, which is the owner's business, or after a removal nothing is left.

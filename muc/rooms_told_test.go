@@ -221,18 +221,23 @@ func TestRightsInARoomKeptByItsLobby(t *testing.T) {
 // Somebody leaves and asks again before usher has read that they left. What it hands to the module then is not taken back because of that.
 // Who was kicked has to ask once more: perhaps the moderator kicked them after it was given.
 func TestRoomsGiveCrossesLeave(t *testing.T) {
-	for code, want := range map[string]string{"": "member", "307": "none"} {
-		t.Run("code "+code, func(t *testing.T) {
+	for name, tt := range map[string]struct{ was, code, want string }{
+		"left":                 {"member", "", "member"},
+		"left, was more":       {"owner", "", "member"},
+		"was kicked":           {"member", "307", "none"},
+		"was kicked, was more": {"owner", "307", "none"},
+	} {
+		t.Run(name, func(t *testing.T) {
 			handing(t, func(t *testing.T, w *world) {
 				c := w.enters(t, romeo, "owner")
-				w.enters(t, juliet, "member")
+				w.enters(t, juliet, tt.was)
 				w.pass(joinWithin)
-				w.remove(c, c.inside(juliet), code)
+				w.remove(c, c.inside(juliet), tt.code)
 				w.admit(standup, juliet, "member", false, time.Time{})
 				synctest.Wait()
 				w.pass(3 * lookAgain)
-				if got := c.affiliation(juliet); got != want {
-					t.Errorf("who has asked again is %s, want %s", got, want)
+				if got := c.affiliation(juliet); got != tt.want {
+					t.Errorf("who has asked again is %s, want %s", got, tt.want)
 				}
 				w.pass(joinWithin)
 				if got := c.affiliation(juliet); got != "none" {
