@@ -3,6 +3,8 @@ package muc
 import (
 	"sync"
 	"time"
+
+	"mellium.im/xmpp/jid"
 )
 
 // grant is a Grant, which the ledger keeps as well, and what has become of it. The lock of the room covers it. There may be very many.
@@ -146,6 +148,11 @@ func (g *grant) settle(mu *sync.Mutex) {
 
 // restored returns a grant of an earlier process. Its holder is taken to be inside, and the right may have ended since.
 func restored(g *Grant) *grant { return &grant{Grant: g, state: stateJoined} }
+
+// withdrawn returns a grant that somebody may still have although it was taken back: that may be lost.
+func withdrawn(room jid.JID, bare string) *grant {
+	return &grant{Grant: &Grant{Room: room, Who: parsed(bare), Affiliation: "member"}, state: stateWithdrawn, ledger: found}
+}
 
 // ended reports whether the right is over.
 func (g *grant) ended(now time.Time) bool { return !g.Expires.IsZero() && !now.Before(g.Expires) }

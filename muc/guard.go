@@ -71,7 +71,7 @@ type Guard struct {
 	holders  holders
 	knocked  map[string][]*guarded // by bare JID: where people are left to the lobby; see guarded.knocked
 	awaited  map[string]*awaited
-	handed   []handed
+	handed   lately
 	queues   queues
 	removals removals
 }

@@ -120,40 +120,18 @@ func (g *Guard) endTold(domain string) {
 	g.awaitAll(domain)
 }
 
-// handed is what was handed to the module to be taken back. It does not answer, so that may be lost with the connection.
-type handed struct {
-	room, who jid.JID
-	at        time.Time
-}
-
-// lostWithin is how soon, at most, it shows that something handed to the module is lost: it gives no sign of life.
-const lostWithin = 2 * (aliveEvery + askWithin)
-
 // hands notes that the module is about to be handed a grant to be taken back. The caller holds mu.
 func (g *Guard) hands(gr *grant) {
-	if !g.tells(gr.Room) {
-		return
+	if g.tells(gr.Room) {
+		g.handed.add(sent{gr.Room, gr.Who, g.Now()})
 	}
-	now := g.Now()
-	old := 0
-	for old < len(g.handed) && now.Sub(g.handed[old].at) > lostWithin {
-		old++
-	}
-	g.handed = append(g.handed[old:], handed{gr.Room, gr.Who, now})
 }
 
 // takeLost takes back once more what was handed to the module of a service, which is gone, a short time ago. The caller holds mu.
 func (g *Guard) takeLost(domain string) {
-	all := g.handed
-	g.handed = nil
-	for _, h := range all {
-		switch {
-		case h.room.Domainpart() != domain:
-			g.handed = append(g.handed, h)
-		case g.Now().Sub(h.at) <= lostWithin:
-			if rm := g.rooms[h.room.String()]; rm != nil && g.takeAgain(rm, h.who.String()) {
-				g.hurries(rm)
-			}
+	for _, s := range g.handed.cut(g.Now(), func(room jid.JID) bool { return room.Domainpart() == domain }) {
+		if rm := g.rooms[s.room.String()]; rm != nil && g.takeAgain(rm, s.who.String()) {
+			g.hurries(rm)
 		}
 	}
 }
@@ -164,7 +142,7 @@ func (g *Guard) takeAgain(rm *guarded, bare string) bool {
 	if rm.live[bare] != nil || rm.banned[bare] {
 		return false
 	}
-	rm.put(bare, &grant{Grant: &Grant{Room: rm.jid, Who: parsed(bare), Affiliation: "member"}, state: stateWithdrawn, ledger: found})
+	rm.put(bare, withdrawn(rm.jid, bare))
 	return true
 }
 

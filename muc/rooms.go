@@ -71,6 +71,7 @@ type Rooms struct {
 	wake     alarm.Alarm // has Run find out what is due
 	removals removals
 	trusts   map[string]*trust // by domain of the MUC service; of this connection
+	sent     lately            // what was taken back and ended, see Reset
 
 	// strays are rooms that sent something although they are not in rooms: the occupant of an earlier process is in them, or
 	// usher's occupant was removed. Run enters them again.
@@ -758,8 +759,11 @@ func (r *Rooms) HostPresent(_ context.Context, j jid.JID) (bool, error) {
 
 // withdraw takes a grant back. The caller holds mu.
 func (r *Rooms) withdraw(rm *room, bare string) {
+	g := rm.live[bare]
 	if err := rm.take(bare); err != nil {
 		r.Warn(rm.jid, "could not take back an affiliation yet", err)
+	} else if g != nil && rm.live[bare] == nil {
+		r.sent.add(sent{rm.jid, g.Who, r.Now()})
 	}
 	r.soon(rm)
 }
@@ -797,6 +801,7 @@ func (r *Rooms) quit(rm *room, end func(*room) error) {
 		r.Warn(rm.jid, "could not leave the room", err)
 		return
 	}
+	r.sent.add(sent{room: rm.jid, at: r.Now()})
 	r.gone(rm)
 }
 

@@ -80,6 +80,7 @@ type chat struct {
 	module       bool // mod_muc_affiliated_only guards it
 	invites      bool // members may invite
 	persistent   bool
+	hidden       bool              // the service does not list it
 	password     string            // usher is asked for it
 	main         *chat             // of a breakout room; its affiliations count (mod_muc_breakout_rooms.lua)
 	silent       bool              // answers nothing
@@ -383,8 +384,10 @@ func (s *service) serve() bool {
 		s.enter(c, address, nick, a.Password)
 	case address == mucDomain:
 		items := ""
-		for address := range s.chats {
-			items += fmt.Sprintf("<item jid='%s'/>", address)
+		for address, c := range s.chats {
+			if !c.hidden {
+				items += fmt.Sprintf("<item jid='%s'/>", address)
+			}
 		}
 		s.result(a, items)
 	case c == nil && s.ejabberd && a.Query.XMLName.Space == NSOwner: // mod_muc.erl, is_create_request

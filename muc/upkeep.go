@@ -12,11 +12,21 @@ import (
 	"mellium.im/xmpp/stanza"
 )
 
-// Reset moves all rooms to the lost ones because the stream ended, and returns their addresses.
+// Reset moves all rooms to the lost ones because the stream ended, and returns their addresses. What was sent to rooms last may be lost:
+// they are to take it back once more, and those that have ended are returned as well.
 func (r *Rooms) Reset() []jid.JID {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var was []jid.JID
+	for _, s := range r.sent.cut(r.Now(), func(jid.JID) bool { return true }) {
+		rm, bare := r.rooms[s.room.String()], s.who.String()
+		switch {
+		case rm == nil && r.lost[s.room.String()] == nil:
+			was = append(was, s.room)
+		case rm != nil && rm.live[bare] == nil && !rm.outcasts[bare] && bare != "":
+			rm.put(bare, withdrawn(rm.jid, bare))
+		}
+	}
 	for key, rm := range r.rooms {
 		rm.answer(entry{err: errDisconnected})
 		delete(r.rooms, key)
