@@ -12,6 +12,7 @@ type grant struct {
 	*Grant
 	state   state
 	ledger  recorded
+	refused giving        // how the room has refused what usher is giving or taking in this moment; Guard only, see Guard.refused
 	handed  bool          // to usher's module, and nothing has shown yet that it arrived
 	freed   bool          // from the host that it needed: a host has made its holder an owner
 	since   time.Time     // of stateAway: when the holder was first missed

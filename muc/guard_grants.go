@@ -27,6 +27,9 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	if err := rm.write(ctx, gr, give.With); err != nil {
 		g.mu.Lock()
 		defer g.mu.Unlock()
+		if gr.refused != isGiven { // that was the earlier grant
+			gr.on(eventWithdraw)
+		}
 		err = rm.unwritten(gr, was, err)
 		if g.tells(rm.jid) {
 			g.auditBy(rm, g.wants(rm))
@@ -36,12 +39,21 @@ func (g *Guard) Grant(ctx context.Context, give Grant) error {
 	result, err := g.give(ctx, rm, gr, was, give.Context)
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if result == isGiven && err == nil {
+		if result = gr.refused; result == isRefused {
+			err = errRefused
+		}
+	}
 	gr.answer(err)
 	switch {
-	case gr.state == stateOutcast: // meanwhile, and nothing is left of it
+	case gr.state == stateOutcast, gr.refused == isBanned: // meanwhile, and nothing is left of it
 		rm.drop(gr.Who.String())
 		g.looksAgain(rm) // perhaps the room has ended, too
 		return ErrOutcast
+	case result == isAbsent: // the room that has taken its place, if there is one, is not gone
+		rm.drop(gr.Who.String())
+		g.looksAgain(rm)
+		return ErrAbsent
 	case result == ownsRooms:
 		rm.drop(gr.Who.String()) // nothing was given, so nothing is to be taken back
 		return nil
@@ -114,11 +126,16 @@ const (
 	isOwner                 // a host has made an owner of the person, who stays one
 	isBanned                // the person, or their domain, is banned
 	ownsRooms               // an admin of the service owns all rooms
+	isAbsent                // there was no room any more, as usher's module said
+	isRefused               // the room has refused it for another reason, as usher's module said
 )
 
 // give gives an affiliation, unless that would lift a ban or make less of somebody than a host has made of them. was is the earlier
 // grant, if there is one. c is what the person's session is to have, if usher's module is there.
 func (g *Guard) give(ctx context.Context, rm *guarded, gr, was *grant, c *Context) (giving, error) {
+	g.mu.Lock()
+	gr.refused = isGiven // what was refused until now was the earlier grant
+	g.mu.Unlock()
 	told := g.tells(gr.Room)
 	if !told { // otherwise the mirror knows it when something is given
 		if banned, err := g.outcast(ctx, gr.Room, gr.Who); err != nil {
@@ -301,7 +318,7 @@ func (g *Guard) takeBack(ctx context.Context, rm *guarded) error {
 	var take []*grant
 	for _, gr := range rm.live {
 		if gr.on(eventTake) {
-			gr.taken = make(chan struct{})
+			gr.taken, gr.refused = make(chan struct{}), isGiven
 			take = append(take, gr)
 			g.hands(gr)
 		}
@@ -328,6 +345,9 @@ func (g *Guard) take(ctx context.Context, rm *guarded, gr *grant) error {
 	defer g.mu.Unlock()
 	if isBanned {
 		g.metBan(rm, gr.Who)
+	}
+	if err == nil && gr.refused == isRefused {
+		err = errRefused
 	}
 	switch {
 	case err != nil:

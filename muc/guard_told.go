@@ -351,7 +351,8 @@ func (g *Guard) heardBan(rm *guarded, who jid.JID) {
 // errRefused is why something was not given.
 var errRefused = errors.New("the MUC service refuses it")
 
-// refused takes in that a room has refused a grant. The caller holds mu.
+// refused takes in that a room has refused something. That may be heard before the method that gave or took it goes on: then the
+// grant carries it there, as if the method had waited for the answer. The caller holds mu.
 func (g *Guard) refused(n News) {
 	rm := g.rooms[n.Room.String()]
 	if rm == nil {
@@ -359,40 +360,49 @@ func (g *Guard) refused(n News) {
 	}
 	rm.news++
 	bare := n.Who.Bare().String()
-	gr := rm.live[bare]
+	gr, why := rm.live[bare], errors.Join(errRefused, errors.New(n.Why))
 	switch {
 	case n.Affiliation == "none":
-		if !nothingGiven(n.Why) && g.takeAgain(rm, bare) {
-			g.Warn(rm.jid, "could not take back an affiliation yet", errors.Join(errRefused, errors.New(n.Why)))
+		switch {
+		case nothingGiven(n.Why):
+		case gr != nil && gr.state == stateTaking:
+			gr.refused = isRefused
+			g.Warn(rm.jid, "could not take back an affiliation yet", why)
+		case g.takeAgain(rm, bare):
+			g.Warn(rm.jid, "could not take back an affiliation yet", why)
 			g.auditBy(rm, g.Now().Add(g.Interval))
 		}
-		return
 	case gr == nil, gr.Affiliation != n.Affiliation: // that one has ended, or a later one has replaced it
-		return
-	case gr.state.asking(): // Grant itself sees that, and is not to be overtaken
-		gr.on(eventWithdraw)
-		return
+	case gr.state.asking():
+		if gr.refused = refusal(n.Why); gr.refused == isRefused {
+			g.Warn(rm.jid, "could not give "+n.Affiliation+" to "+bare, why)
+		}
 	case !gr.state.held():
-		return
-	}
-	if nothingGiven(n.Why) {
+	case nothingGiven(n.Why):
 		rm.drop(bare)
-		return
+	default:
+		g.Warn(rm.jid, "could not give "+n.Affiliation+" to "+bare, why)
+		gr.on(eventWithdraw)
+		g.hurries(rm)
 	}
-	g.Warn(rm.jid, "could not give "+n.Affiliation+" to "+bare, errors.Join(errRefused, errors.New(n.Why)))
-	gr.on(eventWithdraw)
-	g.hurries(rm)
+}
+
+// refusal returns how something has ended that a room has refused.
+func refusal(why string) giving {
+	switch why {
+	case "outcast":
+		return isBanned
+	case "item-not-found":
+		return isAbsent
+	case "not-acceptable":
+		return ownsRooms
+	}
+	return isRefused
 }
 
 // nothingGiven reports whether a room that refuses something so has nothing of usher's: the person is banned, the room is gone, or it is
 // an admin of the service, or an address that a plugin protects (mod_muc_meeting_id.lua).
-func nothingGiven(why string) bool {
-	switch why {
-	case "outcast", "item-not-found", "not-acceptable", "not-allowed":
-		return true
-	}
-	return false
-}
+func nothingGiven(why string) bool { return refusal(why) != isRefused || why == "not-allowed" }
 
 // auditBy has a room audited at a time at the latest, unless that is never. The caller holds mu.
 func (g *Guard) auditBy(rm *guarded, at time.Time) {

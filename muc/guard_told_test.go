@@ -236,28 +236,134 @@ func TestGuardToldAgain(t *testing.T) {
 	}
 }
 
-// A grant that the room refuses is nothing that usher goes on with.
+// arrives has everything arrive that was sent.
+func (l *lookout) arrives() {
+	l.locked(func() { l.prompt = true })
+	synctest.Wait()
+}
+
+// A grant that the room refuses is nothing that usher goes on with. Whether the refusal is heard before or after Grant returns makes no
+// difference to the room; but before, the person is told.
 func TestGuardToldRefused(t *testing.T) {
-	hearing(t, nil, func(t *testing.T, l *lookout) {
-		c := l.comes(standup, romeo, "owner")
-		l.locked(func() { c.admins = map[string]bool{admin: true} })
-		l.admits(standup, admin, "member")
-		pass(time.Second)
-		if l.live() != 1 || len(l.warnings) != 0 {
-			t.Errorf("%d live, told %q", l.live(), l.warnings)
+	for name, tt := range map[string]struct {
+		who      string
+		play     func(l *lookout, c *chat) // after usher has sent it, before the module takes it
+		early    error                     // of Grant, if the refusal is heard first
+		warnings int
+		is       string // in the end
+	}{
+		"an admin of the service": {admin, func(*lookout, *chat) {}, nil, 0, "owner"},
+		"banned":                  {nurse, func(l *lookout, c *chat) { l.affiliate(c, nurse, "outcast", false) }, ErrOutcast, 0, "outcast"},
+		"the domain is banned": {nurse, func(l *lookout, c *chat) {
+			l.affiliate(c, jid.MustParse(nurse).Domainpart(), "outcast", false)
+		}, ErrOutcast, 0, "outcast"},
+		"the room has ended":      {nurse, func(l *lookout, c *chat) { l.destroy(c) }, ErrAbsent, 0, "none"},
+		"a plugin protects it":    {nurse, func(_ *lookout, c *chat) { c.refuses = []string{"not-allowed"} }, errRefused, 1, "none"},
+		"a plugin throws at that": {nurse, func(_ *lookout, c *chat) { c.refuses = []string{"undefined-condition"} }, errRefused, 1, "none"},
+	} {
+		for when, early := range map[string]bool{"before Grant returns": true, "after": false} {
+			t.Run(name+", heard "+when, func(t *testing.T) {
+				hearing(t, nil, func(t *testing.T, l *lookout) {
+					c := l.comes(standup, romeo, "owner")
+					heard := func() {
+						l.locked(func() { tt.play(l, c) })
+						l.arrives()
+					}
+					l.locked(func() {
+						c.admins = map[string]bool{admin: true}
+						if l.prompt = false; early {
+							l.afterSend = heard
+						}
+					})
+					err := l.lets(standup, tt.who, "member", time.Time{})
+					want, warnings := tt.early, tt.warnings
+					if !early {
+						heard()
+						want = nil
+						if name == "a plugin protects it" {
+							warnings = 0
+						}
+					}
+					if !errors.Is(err, want) {
+						t.Errorf("told %v, want %v", err, want)
+					}
+					pass(time.Minute)
+					if l.HasGrant(jid.JID{}, jid.MustParse(tt.who)) || l.is(c, tt.who) != tt.is || len(l.warnings) != warnings {
+						t.Errorf("is %s, want %s, told %q, want %d", l.is(c, tt.who), tt.is, l.warnings, warnings)
+					}
+					if live, written := l.live(), len(l.book.all()); live != written {
+						t.Errorf("%d are live, %d are written down", live, written)
+					}
+					if ended := l.chats[standup] == nil; ended != (len(l.ended) > 0) || ended && len(l.Guard.rooms) != 0 {
+						t.Errorf("ended %q, known are %d rooms", l.ended, len(l.Guard.rooms))
+					}
+				})
+			})
 		}
-		// The ban reaches usher after it has given.
-		l.locked(func() {
-			l.prompt = false
-			l.affiliate(c, nurse, "outcast", false)
+	}
+}
+
+// An earlier grant that the room has refused, as usher hears while a later one is written down, does not end the later one. It does not
+// come back if that fails.
+func TestGuardToldRefusedBefore(t *testing.T) {
+	for name, full := range map[string]error{"written down": nil, "not written down": errors.New("full")} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.locked(func() { l.prompt, c.refuses = false, []string{"undefined-condition"} })
+				l.admits(standup, nurse, "member")
+				l.book.takes(time.Second)
+				l.book.fails(full)
+				asked := make(chan error)
+				go func() { asked <- l.lets(standup, nurse, "member", time.Time{}) }()
+				pass(time.Second / 2)
+				l.arrives()
+				err, want, live := <-asked, "member", 2
+				if full != nil {
+					want, live = "none", 1
+				}
+				if (full == nil) != (err == nil) {
+					t.Errorf("asked again: %v", err)
+				}
+				l.book.takes(0)
+				l.book.fails(nil)
+				pass(soonTaken + time.Second)
+				if l.is(c, nurse) != want || l.live() != live {
+					t.Errorf("the nurse is %s, %d live", l.is(c, nurse), l.live())
+				}
+			})
 		})
-		l.admits(standup, nurse, "member")
-		l.locked(func() { l.prompt = true })
-		pass(time.Second)
-		if l.is(c, nurse) != "outcast" || l.live() != 1 {
-			t.Errorf("the nurse is %s, %d live", l.is(c, nurse), l.live())
-		}
-	})
+	}
+}
+
+// What the room refuses to take back is taken back later, also if usher hears of that at once.
+func TestGuardToldTakingRefused(t *testing.T) {
+	for name, early := range map[string]bool{"heard at once": true, "heard later": false} {
+		t.Run(name, func(t *testing.T) {
+			hearing(t, nil, func(t *testing.T, l *lookout) {
+				c := l.comes(standup, romeo, "owner")
+				l.comes(standup, nurse, "member")
+				pass(time.Minute)
+				l.goes(c, nurse)
+				synctest.Wait()
+				l.locked(func() {
+					c.refuses = []string{"undefined-condition"}
+					if l.prompt = false; early {
+						l.afterSend = l.arrives
+					}
+				})
+				pass(soonTaken + time.Second)
+				l.arrives()
+				if len(l.warnings) == 0 {
+					t.Error("nobody is told")
+				}
+				pass(interval + time.Second)
+				if l.is(c, nurse) != "none" || l.live() != 1 {
+					t.Errorf("the nurse is %s, %d live", l.is(c, nurse), l.live())
+				}
+			})
+		})
+	}
 }
 
 // Somebody who is banned between usher's give and the end of Grant is told so, and nothing is left of the grant.

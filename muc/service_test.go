@@ -84,6 +84,7 @@ type chat struct {
 	password     string            // usher is asked for it
 	main         *chat             // of a breakout room; its affiliations count (mod_muc_breakout_rooms.lua)
 	silent       bool              // answers nothing
+	refuses      []string          // by which conditions usher's module refuses what it is given next
 	locked       bool              // until it is configured
 	made         time.Time         // by usher
 	affiliations map[string]string // by bare JID

@@ -424,6 +424,8 @@ func (s *service) gives(m *module, g *give) {
 		condition = "outcast"
 	case g.JID == us || (g.JID == admin || c.admins[g.JID]) && g.Affiliation != "owner":
 		condition = "not-acceptable"
+	case len(c.refuses) > 0:
+		condition, c.refuses = c.refuses[0], c.refuses[1:]
 	}
 	if condition != "" {
 		is := ""
