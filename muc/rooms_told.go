@@ -2,6 +2,7 @@ package muc
 
 import (
 	"context"
+	"errors"
 
 	"mellium.im/xmpp/stanza"
 )
@@ -32,9 +33,13 @@ func (r *Rooms) News(n News) {
 	}
 	bare := n.Who.Bare().String()
 	g, here := rm.live[bare], r.Owner.Told.Takes(n.Room.Domainpart())
+	if here && !nothingGiven(n.Why) {
+		r.Warn(rm.jid, "could not give "+n.Affiliation+" to "+bare, errors.Join(errRefused, errors.New(n.Why)))
+	}
 	switch {
 	case n.Affiliation == "none":
-		if g == nil && !here && !rm.outcasts[bare] {
+		// A module that is not there, or a plugin that fails in it, does not mean that the room refuses it.
+		if g == nil && (!here || !nothingGiven(n.Why)) && !rm.outcasts[bare] {
 			if err := rm.send(bare, ""); err != nil {
 				r.Warn(rm.jid, "could not take back an affiliation", err)
 			}

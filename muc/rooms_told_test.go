@@ -97,6 +97,30 @@ func TestRoomsRefusedByModule(t *testing.T) {
 	}
 }
 
+// A plugin throws while the module gives or takes something. Nothing is left of it, and a warning says so.
+func TestRoomsModuleFails(t *testing.T) {
+	for _, what := range []string{"gives", "takes"} {
+		t.Run(what, func(t *testing.T) {
+			handing(t, func(t *testing.T, w *world) {
+				c := w.enters(t, romeo, "owner")
+				if what == "gives" {
+					c.refuses = []string{"undefined-condition"}
+				}
+				w.admit(standup, nurse, "member", false, time.Time{})
+				w.settle()
+				if what == "takes" {
+					c.refuses = []string{"undefined-condition"}
+					w.rooms.Withdraw(jid.MustParse(standup), jid.MustParse(nurse))
+				}
+				w.pass(2 * lookAgain)
+				if got := c.affiliation(nurse); got != "none" || w.live() != 1 || len(w.warned) != 1 || len(c.refuses) != 0 {
+					t.Errorf("is %s, %d live, told %v", got, w.live(), w.warned)
+				}
+			})
+		})
+	}
+}
+
 // The module is unloaded while something is on its way to it. Then the room is asked, and what must not be given is not given.
 func TestRoomsGiveAfterModuleIsUnloaded(t *testing.T) {
 	t.Run("a grant", func(t *testing.T) {
