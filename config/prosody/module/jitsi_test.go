@@ -199,6 +199,13 @@ func TestContextOfOtherSessions(t *testing.T) {
 	w.enter(elsewhere, room, "elsewhere", "")
 	may(elsewhere, "the same in this room as well", "name-readonly", true)
 
+	// So is it if the one that asked has gone since.
+	w.usher.Sends(fmt.Sprintf(`<message from='%s' to='%s'><give xmlns='%s' room='%s' jid='%s' session='%s/gone'>{"features":{"livestreaming":false}}</give></message>`,
+		usher, service, nsModule, room, asked.BareJID(), asked.BareJID()))
+	afterwards := session()
+	w.enter(afterwards, room, "afterwards", "")
+	may(afterwards, "a session after one that has gone", "livestreaming", false)
+
 	// It ends with the affiliation.
 	w.affiliate(asked.BareJID(), "none")
 	w.affiliate(asked.BareJID(), "owner")

@@ -142,11 +142,11 @@ local function give(event, a, text)
 	local room = jid.host(a.room) == module.host and prosody.hosts[module.host].modules.muc.get_room_from_jid(a.room) or nil;
 	local is, seen = room and room._affiliations[who], room and who and room:get_affiliation(who);
 	local condition = (not who or who:find("/", 1, true)) and "jid-malformed" or nil;
-	if who and session then
-		local context, last = text == "" and {} or json.decode(text), session.usher or nothing;
+	if who and a.session then -- which may have gone; the affiliation lets in others of the account
+		local context, last = text == "" and {} or json.decode(text), session and session.usher or nothing;
 		if type(context) ~= "table" or context == json.null then context, condition = { features = {} }, "bad-request"; end -- allows nothing
 		context.room, context.text = a.room, text;
-		if last.room ~= a.room or last.text ~= text then put_context(session, context); end -- otherwise they may have an owner's by now
+		if session and (last.room ~= a.room or last.text ~= text) then put_context(session, context); end -- otherwise perhaps an owner's by now
 		if room then room.contexts = room.contexts or {}; room.contexts[who] = context; end
 	end
 	condition = condition or a.affiliation and (not room and "item-not-found" or (is == "outcast" or seen == "outcast") and "outcast") or nil;
