@@ -171,6 +171,16 @@ func TestContextOfSeveralRooms(t *testing.T) {
 	if got := w.records(third, room, "file"); got != "" {
 		t.Errorf("with one token: %q", got)
 	}
+	// So it is until another token changes that for one of the rooms.
+	fourth := w.client()
+	w.affiliate(fourth.BareJID(), "member")
+	w.enter(fourth, room, "fourth", "")
+	w.context(fourth, room, none)
+	w.context(fourth, second, none)
+	w.context(fourth, second, all)
+	if got := w.records(fourth, room, "file"); got != "forbidden" {
+		t.Errorf("with another token for the second room only: %q", got)
+	}
 }
 
 // An affiliation lets all sessions of an account in. Those for which usher was not asked may do what the one may that asked, and no more by

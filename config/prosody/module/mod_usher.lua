@@ -97,8 +97,8 @@ for name in ("create destroy"):gmatch("%S+") do module:hook_global(name.."-lobby
 -- Jitsi's plugins read one set of features in a session, whatever the room (token/util.lib.lua). So a session that was admitted to rooms
 -- with different ones may do nothing that takes a feature, nor change its name (mod_muc_displayname.lua). Without any, the role decides.
 local function put_context(session, context)
-	local last = session.usher or nothing;
-	session.usher_several = session.usher_several or last.text and last.text ~= context.text and last.room ~= context.room;
+	local last = session.usher or nothing; session.usher_rooms = session.usher_rooms or last.room and last.room ~= context.room; -- several
+	session.usher_several = session.usher_several or session.usher_rooms and last.text ~= context.text;
 	local features = session.usher_several and { ["name-readonly"] = true } or context.features;
 	session.jitsi_meet_context_features, session.force_permissions_update = features, features and true or nil; -- nil allows everything
 	session.usher, session.jitsi_meet_context_user, session.jitsi_meet_context_group = context, context.user, context.group;
