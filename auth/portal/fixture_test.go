@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -70,6 +71,13 @@ type fixture struct {
 	logged *observer.ObservedLogs
 	log    *zap.Logger
 	heard  strings.Builder // all pages
+}
+
+// unhurried plays where hashing a password takes no time, however busy the machine is. After a wrong one strangers wait for three times as
+// long as it took, and then are told that too many log in at once.
+func unhurried(t *testing.T, play func(t *testing.T)) {
+	t.Helper()
+	synctest.Test(t, play)
 }
 
 func newFixture(t testing.TB) *fixture {

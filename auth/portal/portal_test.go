@@ -172,54 +172,58 @@ func TestLogin(t *testing.T) {
 // TestCalled: the audit log is told of what people do, and of what is refused; not of pages that are only read.
 func TestCalled(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.rooms["nursery"] = RoomState{Open: true}
-	b := f.browser(f.portal())
-	b.get("/login?room=nursery")
-	b.post("/login", "name", "nurse", "password", "wrong")
-	b.login("nurse", "room", "nursery")
-	b.get("/rooms")
-	b.get("/login?room=nursery")
-	b.post("/rooms/lock", "room", "nursery")
-	b.get("/login?room=elsewhere")
-	b.get("/nothing")
-	b.get("/style.css")
-	b.get("/logout")
-	b.get("/logout")
-	const who = "account:nurse"
-	want := []Call{
-		{Method: "POST", Path: "/login", Status: 401}, {Method: "POST", Path: "/login", Status: 303, Who: who, Room: "nursery"},
-		{Method: "GET", Path: "/login", Status: 303, Who: who, Room: "nursery"}, {Method: "POST", Path: "/rooms/lock", Status: 303, Who: who, Room: "nursery"},
-		{Method: "GET", Path: "/login", Status: 403, Who: who, Room: "elsewhere"}, {Method: "GET", Status: 404},
-		{Method: "GET", Path: "/logout", Status: 200, Who: who},
-	}
-	if len(f.calls) != len(want) {
-		t.Fatalf("told of %+v", f.calls)
-	}
-	for i, c := range f.calls {
-		want[i].At, want[i].Remote = f.now, "192.0.2.1"
-		if c != want[i] {
-			t.Errorf("told of %+v, want %+v", c, want[i])
+	unhurried(t, func(t *testing.T) {
+		f := newFixture(t)
+		f.rooms["nursery"] = RoomState{Open: true}
+		b := f.browser(f.portal())
+		b.get("/login?room=nursery")
+		b.post("/login", "name", "nurse", "password", "wrong")
+		b.login("nurse", "room", "nursery")
+		b.get("/rooms")
+		b.get("/login?room=nursery")
+		b.post("/rooms/lock", "room", "nursery")
+		b.get("/login?room=elsewhere")
+		b.get("/nothing")
+		b.get("/style.css")
+		b.get("/logout")
+		b.get("/logout")
+		const who = "account:nurse"
+		want := []Call{
+			{Method: "POST", Path: "/login", Status: 401}, {Method: "POST", Path: "/login", Status: 303, Who: who, Room: "nursery"},
+			{Method: "GET", Path: "/login", Status: 303, Who: who, Room: "nursery"}, {Method: "POST", Path: "/rooms/lock", Status: 303, Who: who, Room: "nursery"},
+			{Method: "GET", Path: "/login", Status: 403, Who: who, Room: "elsewhere"}, {Method: "GET", Status: 404},
+			{Method: "GET", Path: "/logout", Status: 200, Who: who},
 		}
-	}
+		if len(f.calls) != len(want) {
+			t.Fatalf("told of %+v", f.calls)
+		}
+		for i, c := range f.calls {
+			want[i].At, want[i].Remote = f.now, "192.0.2.1"
+			if c != want[i] {
+				t.Errorf("told of %+v, want %+v", c, want[i])
+			}
+		}
+	})
 }
 
 // TestTooMany: after some wrong passwords the page says how long to wait, and so does the header.
 func TestTooMany(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	b := f.browser(f.portal())
-	for n := range 100 {
-		w := b.post("/login", "name", "romeo", "password", "wrong")
-		if w.Code == http.StatusUnauthorized {
-			continue
+	unhurried(t, func(t *testing.T) {
+		f := newFixture(t)
+		b := f.browser(f.portal())
+		for n := range 100 {
+			w := b.post("/login", "name", "romeo", "password", "wrong")
+			if w.Code == http.StatusUnauthorized {
+				continue
+			}
+			if wants(t, "too many", w, 429, "banner"); n == 0 || w.Header().Get("Retry-After") == "" || w.Header().Get("Retry-After") == "0" {
+				t.Errorf("after %d attempts: %v", n, w.Header())
+			}
+			return
 		}
-		if wants(t, "too many", w, 429, "banner"); n == 0 || w.Header().Get("Retry-After") == "" || w.Header().Get("Retry-After") == "0" {
-			t.Errorf("after %d attempts: %v", n, w.Header())
-		}
-		return
-	}
-	t.Error("nobody is slowed down")
+		t.Error("nobody is slowed down")
+	})
 }
 
 // TestRenewed: somebody with a session gets another token at once, which never outlives the session, and nobody else does.

@@ -516,6 +516,29 @@ func TestStrangersRest(t *testing.T) {
 	}
 }
 
+// TestTooManyBeforeBusy has all strangers wait. Somebody comes with an account under attack: they are told of that, and how long it takes.
+func TestTooManyBeforeBusy(t *testing.T) {
+	o := newOffice(t, nil).quick()
+	var rest time.Duration
+	o.Directory.strangers, o.Directory.rest = newGate(1, 1), func(time.Duration) time.Duration { return rest }
+	o.strangers.queue = 0
+	for range ofAccount.free {
+		if _, err := o.login("alice", "wrong"); err != ErrRefused {
+			t.Fatal(err)
+		}
+	}
+	rest = time.Hour
+	if _, err := o.login("nobody", "wrong"); err != ErrRefused {
+		t.Fatal(err)
+	}
+	if _, err := o.login("bob@example.com", hashes()["bob@example.com"].String()); err != ErrBusy {
+		t.Errorf("another account: %v", err)
+	}
+	if _, err := o.login("alice", hashes()["alice"].String()); !errors.As(err, new(*TooManyError)) {
+		t.Errorf("the account under attack: %v", err)
+	}
+}
+
 // TestProcessors computes hashes that take no memory, too, on half of the processors only.
 func TestProcessors(t *testing.T) {
 	g := newHashing(defaultMemory)
