@@ -135,6 +135,28 @@ func TestLockRoom(t *testing.T) {
 	})
 }
 
+// The server knows names that RFC 7622 refuses. Who has one is shown like others, and can be put out.
+func TestViewOfOddName(t *testing.T) {
+	t.Parallel()
+	b := beforeJicofo(t, setup{accounts: []string{"ann♥@users.example.com"}, policy: func(p *auth.Policy) {
+		p.VHosts["users.example.com"] = auth.VHost{Kind: auth.KindTrusted}
+	}})
+	ann := b.account("ann♥", "users.example.com")
+	ann.enters(room, "")
+	var v component.RoomView
+	b.eventually("one is shown inside", func() (ok bool) {
+		var err error
+		v, err = b.usher.Room(t.Context(), room)
+		return err == nil && v.Hosts == 1
+	})
+	if len(v.Occupants) != 1 || v.Occupants[0].Who.String() != ann.BareJID() || !v.Occupants[0].Inside || v.Occupants[0].Affiliation != "owner" {
+		t.Errorf("shown: %+v", v.Occupants)
+	}
+	if err := b.usher.RemoveOccupant(t.Context(), room, ann.BareJID(), "", false); err != nil || b.sees(room).Affiliations[ann.BareJID()] != "" {
+		t.Errorf("put out: %v, %s", err, b.sees(room))
+	}
+}
+
 // The room is locked while a guest is let in, which Jicofo takes its time for: the guest is refused, and keeps no affiliation.
 func TestLockInTheMiddle(t *testing.T) {
 	t.Parallel()

@@ -131,9 +131,9 @@ func (w *watch) view(room jid.JID) (v RoomView, ok bool) {
 	}
 	v.RoomSummary = rm.summary()
 	for _, inside := range rm.people {
-		who, _ := jid.Parse(inside.Key) // it was one
+		who, _ := jid.ParseUnsafe(inside.Key) // as the server wrote it, which has addresses that RFC 7622 refuses
 		p := inside.Value
-		v.Occupants = append(v.Occupants, Occupant{Who: who, As: p.class.String(), Since: time.Unix(0, p.since), Inside: true})
+		v.Occupants = append(v.Occupants, Occupant{Who: who.JID, As: p.class.String(), Since: time.Unix(0, p.since), Inside: true})
 	}
 	for _, its := range rm.waits {
 		v.Waits = append(v.Waits, Waiter{Who: its.who, Since: its.since, Reason: its.reason})

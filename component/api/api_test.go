@@ -60,6 +60,8 @@ func TestOperations(t *testing.T) {
 		{method: "DELETE", path: "/rooms/standup?reason=" + strings.Repeat("x", 201), status: 422, want: "query.reason"},
 		{method: "DELETE", path: "/rooms/standup?reason=https://x/?jwt=eyJhbGciOiJIUzI1NiJ9.eyJzZWNyZXQiOjF9.c2VjcmV0", status: 400, want: errToken.Error()},
 		{method: "DELETE", path: "/rooms/standup/occupants/romeo@meet.example.com", status: 204, asked: `remove romeo@meet.example.com from standup` + at + ` "" false`},
+		{method: "DELETE", path: "/rooms/standup/occupants/ann%E2%99%A5@meet.example.com", status: 204, asked: `remove ann♥@meet.example.com from standup` + at + ` "" false`},
+		{method: "DELETE", path: "/rooms/standup/occupants/r%E2%80%AEm@meet.example.com", status: 422, want: "bare JID"},
 		{method: "DELETE", path: "/rooms/standup/occupants/r%20m@meet.example.com", status: 422, want: "bare JID"},
 		{method: "DELETE", path: "/rooms/standup/occupants/romeo@meet.example.com?bar=true&reason=Enough.", status: 204, asked: `remove romeo@meet.example.com from standup` + at + ` "Enough." true`},
 		{method: "DELETE", path: "/rooms/standup/occupants/romeo@meet.example.com%2Fphone", status: 422, want: "bare JID"},

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -191,12 +192,26 @@ func (s *server) removeOccupant(ctx context.Context, in *struct {
 	if LooksLikeToken(in.ID) || LooksLikeToken(in.Reason) {
 		return nil, s.fault(errToken)
 	}
-	who, err := jid.Parse(in.ID)
-	if err != nil || who.Localpart() == "" || who.Resourcepart() != "" {
+	who, ok := person(in.ID)
+	if !ok {
 		return nil, problem(http.StatusUnprocessableEntity, "the id of an occupant is a bare JID, such as romeo@meet.example.com: GET %s/rooms/{room} lists them", Base)
 	}
 	callOf(ctx).Who = who.String()
 	return &none{}, s.fault(u.RemoveOccupant(ctx, room.JID.String(), who.String(), printable.Text(in.Reason), in.Bar))
+}
+
+// person returns the bare JID of somebody; false if it is none. The server may have one that RFC 7622 refuses: it knows RFC 6122, of which
+// appendix A.5 says what no name has.
+func person(id string) (who jid.JID, ok bool) {
+	who, err := jid.Parse(id)
+	if err != nil {
+		raw, _ := jid.ParseUnsafe(id)
+		if id != printable.Text(id) || strings.ContainsAny(raw.Localpart(), " \"&'/:<>@") {
+			return who, false
+		}
+		who = raw.JID
+	}
+	return who, who.Localpart() != "" && who.Domainpart() != "" && who.Resourcepart() == ""
 }
 
 func (s *server) lockRoom(lock bool) func(context.Context, *InRoom) (*none, error) {
