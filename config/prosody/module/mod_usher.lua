@@ -17,8 +17,7 @@ end
 local before = ("<message from='%s' to='%s'><told xmlns='%s' boot='%s' n='"):format(module.host, tostring(usher), xmlns, boot);
 local function tell(name, attr, room, inside)
 	if not listens() then return; end
-	n, attr.room = n + 1, attr.room or room and room.jid;
-	listener.send(before..n.."'>"..element(name, attr, inside).."</told></message>");
+	n, attr.room = n + 1, attr.room or room and room.jid; listener.send(before..n.."'>"..element(name, attr, inside).."</told></message>");
 end
 -- The settings that are told, and where Prosody's and Jitsi's code keeps them. Their values stay in known, to be compared.
 local fields = { locked = "locked", member_invites = "allow_member_invites", members_only = "members_only", password = "password",
@@ -57,8 +56,7 @@ local function each(all, act, finish)
 		local till, unsent = os.clock() + 0.004, listens() and listener.conn.writebuffer or "";
 		if #unsent > 2^16 or #(type(unsent) == "table" and unsent[1] or "") > 2^16 then return 0.008; end -- usher reads slowly
 		while told == known and listens() do
-			if not all[1] then return finish(); end
-			act(table.remove(all));
+			if not all[1] then return finish(); end act(table.remove(all));
 			if os.clock() > till then return 0.008; end
 		end
 	end
@@ -79,14 +77,12 @@ module:hook("muc-broadcast-presence", function (event)
 	tell(name, attr, room);
 end, 1000);
 module:hook("muc-room-destroyed", function (event)
-	if told[event.room] then tell("ended", { reason = event.reason }, event.room); end
-	told[event.room] = false;
+	if told[event.room] then tell("ended", { reason = event.reason }, event.room); end told[event.room] = false;
 end, 1000);
 local function look(event)
 	local room, known = event.room, told[event.room];
 	if known == nil then return tell_room(room); elseif not known then return; end
-	local attr, is_new = settings(room, known);
-	if is_new then tell("settings", attr, room); end
+	local attr, is_new = settings(room, known); if is_new then tell("settings", attr, room); end
 end
 for name in ([[room-created room-restored occupant-joined config-submitted config-submitted/muc#roomconfig_membersonly
 	config-submitted/muc#roomconfig_persistentroom config-submitted/muc#roomconfig_roomsecret config-submitted/muc#roomconfig_whois
@@ -134,8 +130,7 @@ local function set_affiliation(room, actor, who, affiliation, seen)
 	if change.allowed == false then return nil, nil, (change.error or { condition = "not-allowed" }).condition; end
 	data = on and (change.data or was); room._affiliations[who], room._affiliation_data[who] = on or nil, data and next(data) and data or nil;
 	if room._data.persistent or not room.not_stored then room:save(true); end -- a room that is not persistent is deleted in the store by it
-	room.not_stored, change.in_room = not room._data.persistent, false; module:fire_event("muc-set-affiliation", change);
-	return true;
+	room.not_stored, change.in_room = not room._data.persistent, false; module:fire_event("muc-set-affiliation", change); return true;
 end
 local function give(event, a, text)
 	local who, session = prosody.bare_sessions[a.jid] and a.jid or jid.prep(a.jid), prosody.full_sessions[a.session];
@@ -186,14 +181,19 @@ end
 listener, n = connection(), -1; tell("hello", { version = "1" }); listener, n = nil, 0; -- this is not counted
 function module.unload() tell("bye", {}); end
 -- The gate, after Jitsi's token_affiliation (-3.5), and before what decides by affiliation: its lobby (-4), members-only (-5), bans (-10).
+local function is_open_to(room, who) return room:get_members_only() or (room:get_affiliation(who) or "none") ~= "none"; end
 module:hook("muc-occupant-pre-join", function (event)
 	local room, who, own = event.room, event.stanza.attr.from, event.origin.usher;
 	local context = (room.contexts or nothing)[jid.bare(who)]; -- of an account, also for its sessions that usher was not asked for
 	if context and (not own or own.room ~= context.room) then put_context(event.origin, context); end
-	if room:get_members_only() or (room:get_affiliation(who) or "none") ~= "none" then return; end -- in breakout rooms it may say "none"
+	if is_open_to(room, who) then return; end -- in breakout rooms get_affiliation may say "none"
 	if is_admin(who) then event.occupant.role = "participant"; return; end -- by affiliation it would be none
 	event.origin.send(st.error_reply(event.stanza, "auth", "registration-required", nil, room.jid));
 	return true;
 end, -3.9);
+local muc = prosody.hosts[module.host].modules.muc; -- people may have come while the module was not loaded
+for _, room in ipairs(muc and require "util.iterators".to_array(muc.live_rooms()) or nothing) do
+	for nick, o in room:each_occupant() do if not is_open_to(room, o.jid) and not is_admin(o.jid) then room:set_role(true, nick, nil); end end
+end
 -- Without an affiliation there is no role: who loses it is removed (321), as in members-only rooms (modules/muc/members_only.lib.lua).
 module:hook("muc-get-default-role", function (event) if (event.affiliation or "none") == "none" then return false; end end, 2);

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/xmpp-usher/usher/config/prosody/module"
@@ -245,7 +246,28 @@ func TestReload(t *testing.T) {
 	w.asksService(service, `<listen xmlns='`+nsModule+`' tell='all'/>`, "service-unavailable")
 	w.affiliate("c@meet.example.com", "member")
 	w.tellsNothing()
-	w.enter(w.client(), room, "stranger", "")
+	stranger, member, jicofo := w.client(), w.client(), w.jicofo()
+	w.affiliate(member.BareJID(), "member")
+	w.enter(stranger, room, "stranger", "")
+	w.enter(member, room, "member", "")
+	w.enter(jicofo, room, "jicofo", "")
+
+	// Who came in meanwhile is out once the module is there again.
+	const own = "own@" + service // ends by that, as nobody else is inside
+	w.runs(service, `prosody.hosts[module.host].modules.muc.create_room("`+own+`"):save()`, nil)
+	w.enter(stranger, own, "stranger", "")
+	w.runs(service, manager+`manager.load(module.host, "usher")`, nil)
+	for _, r := range []string{room, own} {
+		stranger.Receives(`<presence type='unavailable' from='` + r + `/stranger'><x xmlns='http://jabber.org/protocol/muc#user'><status code='307'/></x></presence>`)
+	}
+	w.usher.Drain()
+	e = w.listen(service, "all")
+	inside := slices.DeleteFunc(e.next().Children, func(s prosodytest.Stanza) bool { return s.Name != "occupant" })
+	slices.SortFunc(inside, func(a, b prosodytest.Stanza) int { return strings.Compare(a.Attr["nick"], b.Attr["nick"]) })
+	if len(inside) != 3 || inside[0].Attr["nick"] != "focus" || inside[1].Attr["nick"] != "jicofo" || inside[2].Attr["nick"] != "member" {
+		t.Errorf("inside: %v", inside)
+	}
+	e.tells(`<complete />`)
 }
 
 // Under its old name the module is the same, also for a server that has both names.
