@@ -23,6 +23,41 @@ func ways(t *testing.T) map[string]prosodytest.JitsiOptions {
 	}
 }
 
+// The module that keeps strangers out is unloaded while a room is open. A stranger who comes in does not stay, and the log says what to do.
+func TestModuleUnloaded(t *testing.T) {
+	t.Parallel()
+	unloader := prosodyModule(t, "unloader", `
+module:hook("message/host", function (event)
+	if event.stanza:get_child_text("body") ~= "unload" then return; end
+	assert(require "core.modulemanager".unload(module.host, "usher"));
+	return true;
+end, 10);`)
+	for _, m := range []mode{own, relay} {
+		t.Run(string(m), func(t *testing.T) {
+			t.Parallel()
+			o := keptOutByModule(t, prosodytest.JitsiOptions{})
+			o.PluginPaths, o.Modules = append(o.PluginPaths, unloader), append(o.Modules, "unloader")
+			g := m.start(t, setup{JitsiOptions: o})
+			host, guest, stranger := g.person("meet.example.com"), g.person("guest.meet.example.com"), g.person("guest.meet.example.com")
+			host.enters(room, mint(t, nil))
+			guest.enters(room, "")
+			stranger.out(room)
+			host.Sends("<message to='" + service + "'><body>unload</body></message>")
+			g.synced(host)
+			stranger.must("joins", stranger.joins(room), "none participant")
+			g.inTime("the stranger is out", func() bool {
+				view := g.sees(room)
+				return len(view.Occupants) == 3 && view.MembersOnly && view.Affiliations[stranger.BareJID()] == ""
+			})
+			g.logged("the room is made members-only")
+			stranger.Drain()
+			stranger.out(room)
+			host.stays(room)
+			guest.stays(room)
+		})
+	}
+}
+
 // A client that has not asked stays outside, whatever it tries, before and after an owner plays with the switch.
 func TestEnforcement(t *testing.T) {
 	t.Parallel()

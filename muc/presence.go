@@ -207,13 +207,14 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	full := j.String()
 	bare, _, _ := strings.Cut(full, "/")
 	o := occupant{full: full, bare: bare, moderator: i.Role == "moderator"}
-	if was, ok := rm.occupants[nick]; ok && was.bare != bare {
+	was, ok := rm.occupants[nick]
+	if ok && was.bare != bare {
 		r.soon(rm) // nobody has told that the other one has left
 	}
 	rm.occupants[nick] = r.seesOccupant(rm, nick, o)
 	r.noteHost(rm)
 	if i.Affiliation == "none" {
-		r.strangerIn(rm)
+		r.strangerIn(rm, !ok)
 	}
 	rm.keepUntil = time.Time{}
 	rm.tried = nil // an owner inside may give what finish has taken back

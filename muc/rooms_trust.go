@@ -215,10 +215,13 @@ func (r *Rooms) learnMade(rm *room, is Settings, ours bool) (configure bool) {
 	return !rm.unsure.IsZero()
 }
 
-// strangerIn has rooms looked at that were made on trust, because somebody without an affiliation has come into one. The caller
-// holds mu.
-func (r *Rooms) strangerIn(rm *room) {
-	if !rm.unsure.IsZero() && r.Configuration.MembersOnly {
+// strangerIn has rooms looked at that were made on trust, because somebody without an affiliation is in one; came says that they were not
+// before. An open room is looked at itself: the module that keeps strangers out may have been unloaded. The caller holds mu.
+func (r *Rooms) strangerIn(rm *room, came bool) {
+	switch {
+	case !r.Configuration.MembersOnly && came:
+		r.change(rm.jid)
+	case r.Configuration.MembersOnly && !rm.unsure.IsZero():
 		r.distrust(r.trustIn(rm.jid))
 	}
 }
