@@ -56,7 +56,7 @@ local function each(all, act, finish)
 		local till, unsent = os.clock() + 0.004, listens() and listener.conn.writebuffer or "";
 		if #unsent > 2^16 or #(type(unsent) == "table" and unsent[1] or "") > 2^16 then return 0.008; end -- usher reads slowly
 		while told == known and listens() do
-			if not all[1] then return finish(); end act(table.remove(all));
+			if all[1] then act(table.remove(all)); else return finish(); end
 			if os.clock() > till then return 0.008; end
 		end
 	end
@@ -181,19 +181,19 @@ end
 listener, n = connection(), -1; tell("hello", { version = "1" }); listener, n = nil, 0; -- this is not counted
 function module.unload() tell("bye", {}); end
 -- The gate, after Jitsi's token_affiliation (-3.5), and before what decides by affiliation: its lobby (-4), members-only (-5), bans (-10).
-local function is_open_to(room, who) return room:get_members_only() or (room:get_affiliation(who) or "none") ~= "none"; end
+local function passes(room, who) return room:get_members_only() or (room:get_affiliation(who) or "none") ~= "none"; end
 module:hook("muc-occupant-pre-join", function (event)
 	local room, who, own = event.room, event.stanza.attr.from, event.origin.usher;
 	local context = (room.contexts or nothing)[jid.bare(who)]; -- of an account, also for its sessions that usher was not asked for
 	if context and (not own or own.room ~= context.room) then put_context(event.origin, context); end
-	if is_open_to(room, who) then return; end -- in breakout rooms get_affiliation may say "none"
+	if passes(room, who) then return; end -- in breakout rooms get_affiliation may say "none"
 	if is_admin(who) then event.occupant.role = "participant"; return; end -- by affiliation it would be none
 	event.origin.send(st.error_reply(event.stanza, "auth", "registration-required", nil, room.jid));
 	return true;
 end, -3.9);
 local muc = prosody.hosts[module.host].modules.muc; -- people may have come while the module was not loaded
 for _, room in ipairs(muc and require "util.iterators".to_array(muc.live_rooms()) or nothing) do
-	for nick, o in room:each_occupant() do if not is_open_to(room, o.jid) and not is_admin(o.jid) then room:set_role(true, nick, nil); end end
+	for nick, o in room:each_occupant() do if not passes(room, o.jid) and not is_admin(o.jid) then room:set_role(true, nick, nil); end end
 end
 -- Without an affiliation there is no role: who loses it is removed (321), as in members-only rooms (modules/muc/members_only.lib.lua).
 module:hook("muc-get-default-role", function (event) if (event.affiliation or "none") == "none" then return false; end end, 2);
