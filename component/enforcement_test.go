@@ -50,7 +50,7 @@ end, 10);`)
 				return len(view.Occupants) == 3 && view.MembersOnly && view.Affiliations[stranger.BareJID()] == ""
 			})
 			g.logged("the room is made members-only")
-			stranger.Drain()
+			stranger.Receives("<presence type='unavailable' from='" + room + "/" + stranger.nick + "'/>")
 			stranger.out(room)
 			host.stays(room)
 			guest.stays(room)

@@ -213,7 +213,7 @@ func (r *Rooms) came(rm *room, nick string, i Item) {
 	}
 	rm.occupants[nick] = r.seesOccupant(rm, nick, o)
 	r.noteHost(rm)
-	if i.Affiliation == "none" {
+	if i.Affiliation == "none" && j.Domainpart() != r.Owner.JID.Domainpart() {
 		r.strangerIn(rm, !ok)
 	}
 	rm.keepUntil = time.Time{}
