@@ -79,6 +79,10 @@ func (s *stranger) tries(ctx context.Context, room jid.JID) error {
 	case <-ctx.Done():
 		return fmt.Errorf("trying whether strangers are kept out: %w", ctx.Err())
 	}
+	// If somebody has just made the room members-only, that is what refused.
+	if is, err = s.owner.Settings(ctx, room); err != nil || is.MembersOnly {
+		return err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refused[room.Domainpart()] = true
