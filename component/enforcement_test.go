@@ -1,6 +1,7 @@
 package component_test
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -23,27 +24,45 @@ func ways(t *testing.T) map[string]prosodytest.JitsiOptions {
 	}
 }
 
-// The module that keeps strangers out is unloaded while a room is open. A stranger who comes in does not stay, and the log says what to do.
+// The module that keeps strangers out is unloaded while a room is open. A stranger who comes in does not stay, and the log says what to do;
+// also if usher tried before whether strangers are kept out, because the module did not answer yet.
 func TestModuleUnloaded(t *testing.T) {
 	t.Parallel()
 	unloader := prosodyModule(t, "unloader", `
+local mute = module:get_option_boolean("mute_at_first", false);
+module:hook("iq-get/host/urn:usher:module:0:listen", function (event)
+	if not mute then return; end
+	event.origin.send(require "util.stanza".error_reply(event.stanza, "cancel", "service-unavailable"));
+	return true;
+end, 10);
 module:hook("message/host", function (event)
-	if event.stanza:get_child_text("body") ~= "unload" then return; end
-	assert(require "core.modulemanager".unload(module.host, "usher"));
+	local what = event.stanza:get_child_text("body");
+	if what ~= "unload" and what ~= "reload" then return; end
+	mute = false;
+	assert(require "core.modulemanager"[what](module.host, "usher"));
 	return true;
 end, 10);`)
-	for _, m := range []mode{own, relay} {
-		t.Run(string(m), func(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mode mode
+		mute bool
+	}{"own": {mode: own}, "own, tried": {own, true}, "relay": {mode: relay}, "relay, tried": {relay, true}} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := keptOutByModule(t, prosodytest.JitsiOptions{})
 			o.PluginPaths, o.Modules = append(o.PluginPaths, unloader), append(o.Modules, "unloader")
-			g := m.start(t, setup{JitsiOptions: o})
+			o.Global += fmt.Sprintf("mute_at_first = %t\n", tt.mute)
+			g := tt.mode.start(t, setup{JitsiOptions: o})
 			host, guest, stranger := g.person("meet.example.com"), g.person("guest.meet.example.com"), g.person("guest.meet.example.com")
 			host.enters(room, mint(t, nil))
 			guest.enters(room, "")
 			stranger.out(room)
+			if tt.mute {
+				host.Sends("<message to='" + service + "'><body>reload</body></message>")
+			}
+			g.eventually("the module has answered", func() bool { return g.usher.Told().Takes(service) })
 			host.Sends("<message to='" + service + "'><body>unload</body></message>")
 			g.synced(host)
+			stranger.Drain()
 			stranger.must("joins", stranger.joins(room), "none participant")
 			g.inTime("the stranger is out", func() bool {
 				view := g.sees(room)

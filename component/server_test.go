@@ -441,7 +441,7 @@ func TestNextStreamBeginsAnew(t *testing.T) {
 	l.send("<presence from='focus@auth.meet.example.com/focus' to='" + ours.String() + "'/>")
 	s.logged("Jicofo is online")
 	st.mu.Lock()
-	st.refused[theRoom.Domainpart()] = true
+	st.refused[theRoom.Domainpart()] = ""
 	st.mu.Unlock()
 	m.mapper.mu.Lock()
 	m.mapper.found[theRoom.Domainpart()] = &finding{done: make(chan struct{})}

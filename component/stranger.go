@@ -23,7 +23,7 @@ type stranger struct {
 	owner muc.Owner
 
 	mu      sync.Mutex
-	refused map[string]bool          // services, by domain
+	refused map[string]string        // by domain of a service: the boot of its module that answered last until then
 	trying  map[string]chan struct{} // by room; closed when the attempt is over
 }
 
@@ -33,7 +33,7 @@ func newStranger(o muc.Owner) (*stranger, error) {
 		return nil, err
 	}
 	p, err := newProbe(o.Session, bare, "usher", "stranger")
-	return &stranger{probe: p, owner: o, refused: make(map[string]bool), trying: make(map[string]chan struct{})}, err
+	return &stranger{probe: p, owner: o, refused: make(map[string]string), trying: make(map[string]chan struct{})}, err
 }
 
 // reset forgets what was found out, because the stream has ended.
@@ -62,6 +62,7 @@ func (s *stranger) tries(ctx context.Context, room jid.JID) error {
 	if s.refuses(room) { // by an attempt that was under way
 		return nil
 	}
+	boot := s.owner.Told.Boot(room.Domainpart())
 	said, done, err := s.probe.enter(room)
 	if err != nil {
 		return err
@@ -85,14 +86,17 @@ func (s *stranger) tries(ctx context.Context, room jid.JID) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.refused[room.Domainpart()] = true
+	s.refused[room.Domainpart()] = boot
 	return nil
 }
 
+// refuses reports whether the room's service has refused the stranger. It does not count if usher's module has come and gone since: that
+// may be what refused.
 func (s *stranger) refuses(room jid.JID) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.refused[room.Domainpart()]
+	boot, has := s.refused[room.Domainpart()]
+	return has && boot == s.owner.Told.Boot(room.Domainpart())
 }
 
 // begins waits until nobody else tries the room. The caller calls over after its attempt.

@@ -114,6 +114,7 @@ type teller struct {
 	listening bool // it was asked to tell, and nothing was lost since
 	tells     bool // the mirror is complete
 	version   string
+	boot      string // of the module that answered last, which may have gone since
 	run       run
 	woken     alarm.Bell // something has ended what Listen waits for
 	why       error      // what that was
@@ -301,6 +302,13 @@ func (t *Told) Tells(domain string) bool {
 // Takes reports whether a service, by domain, has the module, so that it takes what is given.
 func (t *Told) Takes(domain string) bool {
 	return t.is(domain, func(s *teller) bool { return s.takes })
+}
+
+// Boot returns which start of the module at a service, by domain, has answered last on this connection; empty if none has. It may have been
+// unloaded since.
+func (t *Told) Boot(domain string) (boot string) {
+	t.is(domain, func(s *teller) bool { boot = s.boot; return true })
+	return boot
 }
 
 func (t *Told) is(domain string, such func(*teller) bool) bool {

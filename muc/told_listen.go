@@ -244,7 +244,7 @@ func (t *Told) answered(s *teller, version string, is sign) error {
 		defer t.mu.Unlock()
 		return errGap
 	}
-	s.takes, s.missing, s.version = true, false, version
+	s.takes, s.missing, s.version, s.boot = true, false, version, is.Boot
 	t.mu.Unlock()
 	t.completes(s)
 	return nil
