@@ -192,7 +192,7 @@ func TestLinesRefused(t *testing.T) {
 		{"lobby", "rooms: {services: [conference.meet.example.com], lobby: lobby.meet.example.com, enforcement: members-only}", "does not know"},
 		{"breakout rooms", "rooms: {services: [conference.meet.example.com], breakout: breakout.meet.example.com}", "does not know"},
 		{"module", "rooms: {services: [conference.meet.example.com], enforcement: module}", "does not know"},
-		{"a file that is gone", "rooms: {services: [conference.meet.example.com]}\nprosody: {files: [gone.cfg.lua]}", "cannot read"},
+		{"a file that is gone", "rooms: {services: [conference.meet.example.com]}\nprosody: {files: [gone/prosody.cfg.lua]}", "/gone/prosody.cfg.lua: no such file"},
 		{"a file that is not Lua", "rooms: {services: [conference.meet.example.com]}\nprosody: {files: [usher.yaml]}", "usher.yaml:1"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

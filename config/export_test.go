@@ -8,6 +8,7 @@ import (
 	"flag"
 	"math/big"
 	"testing"
+	"time"
 )
 
 // Update has the tests write what they compare with: the want and warn lines of testdata/config, and README.md.
@@ -30,13 +31,16 @@ func ReadJavaScript(script string, keys ...string) (map[string]int, error) {
 }
 
 // KeyPair returns a certificate and its key as PEM.
-func KeyPair(t *testing.T) (cert, key string) {
+func KeyPair(t *testing.T) (cert, key string) { return KeyPairUntil(t, time.Now().Add(time.Hour)) }
+
+// KeyPairUntil is the same with a certificate that ends then.
+func KeyPairUntil(t *testing.T, end time.Time) (cert, key string) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1)}, &x509.Certificate{}, public, private)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: end}, &x509.Certificate{}, public, private)
 	if err != nil {
 		t.Fatal(err)
 	}

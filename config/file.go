@@ -49,6 +49,10 @@ func syntaxError(err error, line string) string {
 	switch {
 	case strings.HasPrefix(message, "unknown anchor"):
 		return "a text that begins with * must stand in quotes"
+	case strings.HasPrefix(message, "did not find expected alphabetic or numeric character"): // an anchor's name, or one that refers to it
+		return "a text that begins with * or & must stand in quotes"
+	case strings.Contains(message, "UTF-8"):
+		return message + ": save the file as UTF-8"
 	case strings.Contains(indent, "\t"):
 		return "a tab cannot indent a line: type spaces instead"
 	case strange >= 0:
@@ -104,7 +108,7 @@ func (l *loader) value(path string, s *shape, n *yaml.Node) {
 			return
 		}
 		if n.Kind != yaml.SequenceNode {
-			l.fault(path, "is a list: begin each of its entries with a dash")
+			l.fault(path, "must be a list: begin each of its entries with a dash")
 			return
 		}
 		for i, item := range n.Content {
@@ -114,7 +118,7 @@ func (l *loader) value(path string, s *shape, n *yaml.Node) {
 		}
 	case formTexts:
 		if n.Kind != yaml.SequenceNode {
-			l.fault(path, "is a list: write [first, second]")
+			l.fault(path, "must be a list: write [first, second]")
 			return
 		}
 		list := make([]string, 0, len(n.Content))

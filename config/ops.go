@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"io/fs"
 	"net"
 	"net/url"
@@ -136,6 +137,8 @@ func (l *loader) checkSocket(at, name string) string {
 	switch {
 	case len(file) > longestSocket:
 		l.fault(at, "%s has %d bytes, and the name of a socket can have %d: choose a shorter one", file, len(file), longestSocket)
+	case errors.Is(err, fs.ErrNotExist):
+		l.fault(at, "the folder %s does not exist: make it, so that usher can write there", filepath.Dir(file))
 	case err != nil:
 		l.fault(at, "the folder %s cannot be looked at: %s", filepath.Dir(file), why(err))
 	case !folder.IsDir():

@@ -126,7 +126,7 @@ func TestOutsideMistakes(t *testing.T) {
 		"ops, no place":          {yaml: "ops: {listen: 8089}", want: []string{`usher.yaml:5: ops.listen: "8089" is no place to listen: write it like 127.0.0.1:8089`}},
 		"ops, no port":           {yaml: "ops: {listen: \"127.0.0.1:x\"}", want: []string{`usher.yaml:5: ops.listen: "127.0.0.1:x" is no place to listen`}},
 		"ops, a long socket":     {yaml: "ops: {listen: \"unix:" + long + "\"}", want: []string{"usher.yaml:5: ops.listen: " + long + " has 125 bytes, and the name of a socket can have 107"}},
-		"ops, no such folder":    {yaml: "ops: {listen: \"unix:/nowhere/ops.sock\"}", want: []string{"usher.yaml:5: ops.listen: the folder /nowhere cannot be looked at"}},
+		"ops, no such folder":    {yaml: "ops: {listen: \"unix:/nowhere/ops.sock\"}", want: []string{"usher.yaml:5: ops.listen: the folder /nowhere does not exist: make it"}},
 		"ops, for everybody":     {yaml: "ops: {listen: 0.0.0.0:8089}", warn: []string{"usher.yaml:5: ops.listen: 0.0.0.0:8089 can be reached from other machines, and has no TLS"}},
 		"ops, all addresses":     {yaml: "ops: {listen: \":8089\"}", warn: []string{"usher.yaml:5: ops.listen: :8089 can be reached from other machines"}},
 		"ops, misspelled":        {yaml: "ops: {lisen: off}", want: []string{"usher.yaml:5: ops.lisen: is not a known key; did you mean listen?"}},
@@ -160,7 +160,7 @@ func TestOutsideMistakes(t *testing.T) {
 			`usher.yaml:6: webhooks[0].events[0]: "admited" is not known: it must be admitted, refused,`, "usher.yaml:7: webhooks[1].events[1]: names admitted again"}},
 		"webhook, what was meant": {yaml: hooks("events: [host_arrived]"), want: []string{`usher.yaml:6: webhooks[0].events[0]: "host_arrived" is not known: it must be admitted, ` +
 			"refused, waiting, host-arrived, host-left, room-opened, room-ended, occupant-joined, occupant-left, expired or revoked (did you mean host-arrived?)"}},
-		"webhook, mistyped":   {yaml: hooks("events: admitted"), want: []string{"usher.yaml:6: webhooks[0].events: is a list: write [first, second]"}},
+		"webhook, mistyped":   {yaml: hooks("events: admitted"), want: []string{"usher.yaml:6: webhooks[0].events: must be a list: write [first, second]"}},
 		"webhook, no events":  {yaml: hooks("events: []"), want: []string{"usher.yaml:6: webhooks[0].events: is empty, so this webhook would hear of nothing"}},
 		"webhook, rooms":      {yaml: hooks(`rooms: ["Class-*"]`), want: []string{`usher.yaml:6: webhooks[0].rooms[0]: "Class-*" matches no room`}},
 		"webhook, no rooms":   {yaml: hooks("rooms: []"), want: []string{"usher.yaml:6: webhooks[0].rooms: is empty, so this webhook would hear of no room"}},
@@ -179,7 +179,7 @@ func TestOutsideMistakes(t *testing.T) {
 		"webhook, the example":      {yaml: hook("name: one, url: https://hooks.example.com, secret: whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), want: []string{"usher.yaml:6: webhooks[0].secret: is an example that everybody knows: make one with: echo \"whsec_"}},
 		"webhook, a file":           {yaml: hook("name: one, url: https://hooks.example.com, secret_file: empty.yaml"), want: []string{"file empty.yaml (named by usher.yaml:6): webhooks[0].secret_file: is empty"}},
 		"webhook, a bad file":       {yaml: hook("name: one, url: https://hooks.example.com, secret_file: bad.secret"), want: []string{"file bad.secret (named by usher.yaml:6): webhooks[0].secret_file: is no secret of a webhook"}},
-		"webhooks that are no list": {yaml: "webhooks: {name: one}", want: []string{"usher.yaml:5: webhooks: is a list: begin each of its entries with a dash"}},
+		"webhooks that are no list": {yaml: "webhooks: {name: one}", want: []string{"usher.yaml:5: webhooks: must be a list: begin each of its entries with a dash"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inFolder(t, "usher.yaml", guestsOnly+tt.yaml+"\n", "empty.yaml", "", "hook.secret", hookSecret, "bad.secret", secretA)
@@ -217,7 +217,7 @@ func TestAPIKeysMistakes(t *testing.T) {
 		"an unknown section": {"key: []", "keys.yaml:1: key: is not a known key; did you mean keys?"},
 		"an unknown key":     {"keys:\n  - {name: a, " + good + ", scope: tokens}", "keys.yaml:2: keys[0].scope: is not a known key; did you mean scopes?"},
 		"a key of usher":     {"keys:\n  - {name: a, " + good + ", domain: x}", "keys.yaml:2: keys[0].domain: is not a known key\n"},
-		"a list":             {"keys: {a: b}", "keys.yaml:1: keys: is a list"},
+		"a list":             {"keys: {a: b}", "keys.yaml:1: keys: must be a list"},
 		"two of a name":      {"keys:\n  - {name: a, " + good + "}\n  - {name: a, sha256: " + keySum("b") + ", scopes: [links]}", "keys.yaml:3: keys[1].name: is that of keys[0], too (keys.yaml:2)"},
 		"two of a hash":      {"keys:\n  - {name: a, " + good + "}\n  - {name: b, " + good + "}", "keys.yaml:3: keys[1].sha256: is that of keys[0], too (keys.yaml:2)"},
 		"twice in one":       {"keys:\n  - name: a\n    name: b\n    " + strings.ReplaceAll(good, ", ", "\n    "), "keys.yaml:3: keys[0].name: stands here again after line 2"},

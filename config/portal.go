@@ -277,9 +277,11 @@ func (l *loader) buildPortalTLS(r rawPortal, p *Portal) {
 	if !certOK || !keyOK {
 		return
 	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
+	if pair, err := tls.X509KeyPair(cert, key); err != nil {
 		// The words of crypto/tls contain nothing of the key.
 		l.fault(certAt, "does not make a certificate with %s: %s", typed(keyAt), strings.TrimPrefix(err.Error(), "tls: "))
+	} else if end := pair.Leaf.NotAfter; time.Now().After(end) {
+		l.warn(certAt, "has ended on %s, so browsers refuse the portal: renew it", end.UTC().Format(time.DateOnly))
 	}
 	if worldReadable(keyFile) {
 		l.warn(keyAt, readableSecret)

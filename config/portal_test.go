@@ -60,6 +60,8 @@ var portals = []struct {
 	{"half a certificate", `{%, tls_key_file: key.pem}`, []string{"usher.yaml:4: portal.tls_key_file: has no effect without portal.tls_cert_file"}, nil},
 	{"another key", `{%, tls_cert_file: cert.pem, tls_key_file: other.pem}`, []string{
 		"file cert.pem (named by usher.yaml:4): portal.tls_cert_file: does not make a certificate with portal.tls_key_file"}, nil},
+	{"a certificate that has ended", `{%, tls_cert_file: ended.pem, tls_key_file: ended-key.pem}`, nil, []string{
+		"file ended.pem (named by usher.yaml:4): portal.tls_cert_file: has ended on 2001-02-03, so browsers refuse the portal"}},
 	{"everybody is a proxy", `{listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [10.0.0.0/8, 0.0.0.0/0]}`, nil,
 		[]string{"usher.yaml:4: portal.trusted_proxies[1]: 0.0.0.0/0 is everybody", "usher.yaml:4: portal.listen: nobody can log in there yet"}},
 	{"no proxy", `{listen: 127.0.0.1:8087, public_url: https://login.example.com, meet_urls: [https://meet.example.com], trusted_proxies: [proxy, 10.0.0.0/99, "::ffff:10.0.0.0/104"]}`, []string{
@@ -110,9 +112,10 @@ var portals = []struct {
 func TestPortal(t *testing.T) {
 	cert, key := config.KeyPair(t)
 	_, other := config.KeyPair(t)
+	ended, endedKey := config.KeyPairUntil(t, time.Date(2001, 2, 3, 4, 5, 6, 0, time.UTC))
 	for _, test := range portals {
 		t.Run(test.name, func(t *testing.T) {
-			inFolder(t, "cert.pem", cert, "key.pem", key, "other.pem", other, "users.secret", secretA+"\n", "client.secret", secretB+"\n",
+			inFolder(t, "cert.pem", cert, "key.pem", key, "other.pem", other, "ended.pem", ended, "ended-key.pem", endedKey, "users.secret", secretA+"\n", "client.secret", secretB+"\n",
 				"usher.yaml", portalBase+"portal: "+strings.Replace(test.portal, "%", portalKeys, 1)+"\n")
 			c, err := config.Load([]string{"usher.yaml"}, nil)
 			problems, warnings := texts(t, c, err)

@@ -162,7 +162,7 @@ func TestSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"run/usher.sock": "", "nowhere/usher.sock": "the folder nowhere cannot be looked at", "file/usher.sock": "file is no folder", "run": "run is there, and is no socket",
+		"run/usher.sock": "", "nowhere/usher.sock": "the folder nowhere does not exist: make it", "file/usher.sock": "file is no folder", "run": "run is there, and is no socket",
 		"file": "file is there, and is no socket", "run/" + strings.Repeat("x", 200): "run/xxx",
 	} {
 		c, err := config.Load(nil, append([]string{"USHER_ADMIN_SOCKET=" + name}, least...))

@@ -249,7 +249,11 @@ func (r *reading) content(L *lua.LState, name string) []byte {
 		if errors.As(err, &reason) {
 			err = reason.Err
 		}
-		r.throw(L, Problem{At: r.at(L), Text: fmt.Sprintf("cannot read %s: %v", r.show(name), err)})
+		shown := r.show(name)
+		if slices.Contains(r.src.Names, name) && path.Dir(name) != "." {
+			shown = "/" + name // show leaves out the folder of the main file, which may be what is wrong
+		}
+		r.throw(L, Problem{At: r.at(L), Text: fmt.Sprintf("cannot read %s: %v", shown, err)})
 	}
 	r.spend(L, 20+len(text)/16)
 	return text
