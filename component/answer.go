@@ -157,7 +157,7 @@ func (c *Component) decided(r *request, d auth.Decision, took time.Duration) {
 			append(slices.Clip(fields), zap.Strings("notes", d.Notes))...)
 	}
 	if d.Err != nil {
-		fields = append(fields, zap.Error(d.Err), hint(d.Err))
+		fields = append(fields, zap.Error(d.Err), c.hint(d.Err))
 	}
 	level := zap.InfoLevel
 	if d.Reason.Row().Level == auth.LevelWarn {

@@ -3,6 +3,7 @@ package component
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"go.uber.org/zap"
 	"mellium.im/xmpp/stanza"
@@ -11,13 +12,13 @@ import (
 )
 
 // hint returns a log field that tells an operator what to do about the error, if that is known.
-func hint(err error) zap.Field {
-	if text := stream.Hint(err); text != "" {
+func (c *Component) hint(err error) zap.Field {
+	if text := stream.Hint(err, c.o.Domain); text != "" {
 		return zap.String("hint", text)
 	}
 	for _, h := range hints {
 		if errors.Is(err, h.err) {
-			return zap.String("hint", h.text)
+			return zap.String("hint", strings.ReplaceAll(h.text, "<xmpp.domain>", c.o.Domain.String()))
 		}
 	}
 	return zap.Skip()

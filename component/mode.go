@@ -111,7 +111,7 @@ func (c *Component) warn(room jid.JID, what string, err error) {
 	if errors.Is(err, stream.ErrDisconnected) {
 		return // logged once, as the end of the connection
 	}
-	c.o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), hint(err))
+	c.o.Log.Warn(what, zap.Stringer("room", room), zap.Error(err), c.hint(err))
 }
 
 // ownFocus is the mode without a Jicofo: usher is the focus of its rooms, and an occupant of each.

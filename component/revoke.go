@@ -126,7 +126,7 @@ func (c *Component) untilDone(ctx context.Context, failed string, do func() erro
 		}
 		if !warned {
 			warned = true
-			c.o.Log.Warn(failed+"; it is tried again", zap.Error(err), hint(err))
+			c.o.Log.Warn(failed+"; it is tried again", zap.Error(err), c.hint(err))
 		}
 		select {
 		case <-time.After(c.storeAgain):
@@ -256,7 +256,7 @@ func (c *Component) bar(ctx context.Context) {
 	defer cancel()
 	for do := c.kicks.next(); do != nil; do = c.kicks.next() {
 		if err := do(last); err != nil {
-			c.o.Log.Warn("could not write down a kick; the person may come back", zap.Error(err), hint(err))
+			c.o.Log.Warn("could not write down a kick; the person may come back", zap.Error(err), c.hint(err))
 		}
 	}
 }

@@ -247,7 +247,7 @@ func TestHandshake(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	l.send("<stream:error><host-unknown xmlns='urn:ietf:params:xml:ns:xmpp-streams'/></stream:error>")
-	if e := s.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["hint"]), "no such component") {
+	if e := s.logged("no connection"); !strings.Contains(fmt.Sprint(e.ContextMap()["hint"]), "no such component: Prosody's configuration needs Component \"focus.meet.example.com\"") {
 		t.Errorf("got %v", e.ContextMap())
 	}
 	s.connect()

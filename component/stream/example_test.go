@@ -19,7 +19,7 @@ func Example() {
 	defer cancel()
 	s, err := stream.Dial(ctx, "127.0.0.1:5347", jid.MustParse("focus.meet.example.com"), []byte("secret"))
 	if err != nil {
-		fmt.Println(err, stream.Hint(err))
+		fmt.Println(err, stream.Hint(err, jid.MustParse("focus.meet.example.com")))
 		return
 	}
 	var g errgroup.Group

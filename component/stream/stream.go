@@ -106,6 +106,8 @@ func DialWhile(ctx context.Context, server string, domain jid.JID, secret []byte
 	return newStream(w, domain), nil
 }
 
+var errNoHandshake = errors.New("no answer to the handshake")
+
 // handshake negotiates the stream on w, and closes w if that takes too long.
 func handshake(ctx context.Context, w *wire, domain jid.JID, secret []byte, may func() bool) error {
 	shaking, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -124,7 +126,7 @@ func handshake(ctx context.Context, w *wire, domain jid.JID, secret []byte, may 
 		err = shaking.Err()
 	}
 	if err != nil && shaking.Err() != nil {
-		return fmt.Errorf("no answer to the handshake within %s: %w", handshakeTimeout, err)
+		return fmt.Errorf("%w within %s: %w", errNoHandshake, handshakeTimeout, err)
 	}
 	return err
 }
