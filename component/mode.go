@@ -55,7 +55,8 @@ func (c *Component) setMode() error {
 		return err
 	}
 	c.told = muc.NewTold(muc.ToldOptions{
-		Session: c, From: owner.JID, Mirror: !c.o.Jicofo.Equal(jid.JID{}), News: func(n muc.News) { c.mode.News(n) }, Warn: c.warn,
+		Session: c, From: owner.JID, Mirror: !c.o.Jicofo.Equal(jid.JID{}), Expected: !c.o.MembersOnly,
+		News: func(n muc.News) { c.mode.News(n) }, Warn: c.warn,
 		Room: func(address string) (jid.JID, error) { return c.policy.Load().Room(address) },
 	})
 	c.told.Use(c.policy.Load().telling())

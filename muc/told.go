@@ -52,6 +52,8 @@ type ToldOptions struct {
 	From jid.JID
 	// Mirror has the module tell. Without it the module only takes gives, and tells of those that it refuses.
 	Mirror bool
+	// Expected says that all services are to have the module. Warn is called, once a connection, with one that has not.
+	Expected bool
 	// Room returns the room that an address means which is spelled as clients spell it; nil if they spell them as the service does.
 	// The module names main rooms so.
 	Room func(address string) (jid.JID, error)

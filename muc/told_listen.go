@@ -165,15 +165,18 @@ func (t *Told) stops(s *teller, err error) {
 	t.order.Lock()
 	defer t.order.Unlock()
 	t.mu.Lock()
-	told := s.takes
+	told, absent := s.takes, t.o.Expected && missing(err) && !s.missing
 	s.missing = missing(err)
 	if !errors.Is(s.why, errReload) {
 		s.woken.Still() // it rang of what has ended listen
 	}
 	t.mu.Unlock()
 	t.forget(s, errors.Is(err, errGap))
-	if told && !errors.Is(err, errReload) {
+	switch {
+	case told && !errors.Is(err, errReload):
 		t.o.Warn(s.jid, "rooms are asked until usher's module tells of all of them again", err)
+	case absent:
+		t.o.Warn(s.jid, "usher's module does not answer: it is not loaded, too old, or does not know usher; see usher doctor", err)
 	}
 }
 

@@ -315,3 +315,19 @@ func TestToldAdminStaysOwner(t *testing.T) {
 		}
 	})
 }
+
+// Where the module is to be and is not, one warning says so, however often it is asked for; where it need not be, none does.
+func TestToldAbsent(t *testing.T) {
+	for _, expected := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLoaded(true)
+			l.boot, l.told.o.Expected = "", expected
+			l.listens(t, mucDomain)
+			time.Sleep(2*listenSeldom + time.Second)
+			synctest.Wait()
+			if asked, warned := len(l.takes(&l.asked)), l.takes(&l.warned); asked != 3 || expected != (len(warned) == 1) {
+				t.Errorf("expected %v: asked %d times, warned %q", expected, asked, warned)
+			}
+		})
+	}
+}
