@@ -163,6 +163,9 @@ func TestDebian(t *testing.T) {
 	if !slices.Equal(files, want) {
 		t.Errorf("changes %v", files)
 	}
+	if !strings.Contains(diff, " lines of usher's own)") || strings.Contains(diff, "module:hook") {
+		t.Errorf("the diff has usher's module:\n%s", diff)
+	}
 	secret := p.Config.XMPP.Secret.Reveal()
 	for _, s := range []string{appSecret, password, secret, "usher-adopt-"} {
 		if strings.Contains(diff, s) {
@@ -312,6 +315,10 @@ func TestRefused(t *testing.T) {
 		want   []string
 	}{
 		"no Jitsi": {func(f tree) { delete(f, "etc/prosody/prosody.cfg.lua") }, []string{"no Jitsi was found: /etc/prosody/prosody.cfg.lua"}},
+		"Prosody alone": {func(f tree) {
+			delete(f, "etc/prosody/conf.avail/meet.example.com.cfg.lua")
+			f["etc/prosody/prosody.cfg.lua"] = "VirtualHost \"example.com\"\nComponent \"rooms.example.com\" \"muc\"\n"
+		}, []string{"If this Prosody serves no Jitsi, adopt is not for it"}},
 		"a fault in Prosody's files": {func(f tree) { f["etc/prosody/prosody.cfg.lua"] += "\nadmins = { \"a\"" },
 			[]string{"prosody prosody.cfg.lua:5: the { in this line is never closed"}},
 		"an example for a secret": {func(f tree) { replace(f, "etc/prosody/conf.avail/meet.example.com.cfg.lua", appSecret, "changeme") },

@@ -1,6 +1,7 @@
 package adopt
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -155,6 +156,10 @@ func (d *draft) imported() (string, error) {
 		}
 	}
 	if len(reasons) > 0 {
+		if strings.Contains(reasons[0], "xmpp.domain: is missing") { // there is no client_proxy
+			reasons = append(reasons, "If this Prosody serves no Jitsi, adopt is not for it: "+
+				`the README has the steps, in "You run Prosody rooms without Jitsi".`)
+		}
 		return "", &Refusal{append(reasons, fmt.Sprintf("usher cannot know this. Mend it where it stands, or write %s yourself "+
 			"(usher config import prosody %s > %s) and run adopt again.", usherYAML, prosodyMain, usherYAML))}
 	}
@@ -191,7 +196,8 @@ func (d *draft) module(folder string) error {
 		return &Refusal{[]string{err.Error()}}
 	}
 	for _, f := range module.Files() {
-		if err := d.put(Change{File: filepath.Join(folder, f.Name), New: f.Source, mode: 0o644, Why: why[f.Name]}); err != nil {
+		if err := d.put(Change{File: filepath.Join(folder, f.Name), New: f.Source, mode: 0o644, Why: why[f.Name],
+			veiled: fmt.Sprintf("%d lines of usher's own", bytes.Count(f.Source, []byte("\n")))}); err != nil {
 			return err
 		}
 	}
