@@ -169,7 +169,8 @@ func TestWriteModule(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	// The lines load the module, so the output names only the folder to add.
-	if !strings.Contains(r.stdout, "--output\" writes load it.\n") || strings.Contains(r.stdout, "modules_enabled") || strings.Count(r.stdout, "plugin_paths = {") != 1 ||
+	if !strings.Contains(r.stdout, "--output\" writes load it.\n") || !strings.Contains(r.stdout, "global section, above the first VirtualHost") ||
+		strings.Contains(r.stdout, "modules_enabled") || strings.Count(r.stdout, "plugin_paths = {") != 1 ||
 		!strings.Contains(r.stdout, `, "`+here+`" }`) {
 		t.Errorf("%s", r.stdout)
 	}
