@@ -138,7 +138,8 @@ func (p *person) named(room string) string {
 	defer cancel()
 	s, err := p.Await(ctx, func(s prosodytest.Stanza) bool {
 		from, err := jid.Parse(s.Attr["from"])
-		return err == nil && s.Name == "presence" && from.Bare().String() == room && (s.Attr["type"] == "error" || s.HasStatus("110"))
+		typ := s.Attr["type"]
+		return err == nil && s.Name == "presence" && from.Bare().String() == room && (typ == "error" || typ == "" && s.HasStatus("110"))
 	})
 	if err != nil {
 		p.g.t.Fatalf("%s joins %s: %v", p.JID(), room, err)

@@ -570,7 +570,8 @@ func (c *Client) Join(ctx context.Context, room, nick string) (Stanza, error) {
 		return Stanza{}, err
 	}
 	return c.Await(ctx, func(s Stanza) bool {
-		return s.Name == "presence" && bare(s.Attr["from"]) == room && (s.Attr["type"] == "error" || s.HasStatus("110"))
+		typ := s.Attr["type"] // a departure has status 110, too, and so has the old nick after a change
+		return s.Name == "presence" && bare(s.Attr["from"]) == room && (typ == "error" || typ == "" && s.HasStatus("110"))
 	})
 }
 

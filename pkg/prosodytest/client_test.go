@@ -60,6 +60,27 @@ func TestClient(t *testing.T) {
 	}
 }
 
+// TestJoinAgain shows that Join does not take what the room said when the client changed its nick, or left, for the answer.
+func TestJoinAgain(t *testing.T) {
+	t.Parallel()
+	s := Start(t, Options{Config: small + `
+Component "rooms.example.com" "muc"
+  muc_room_locking = false`})
+	host, c := s.Client(t, ClientOptions{Host: "meet.example.com"}), s.Client(t, ClientOptions{Host: "meet.example.com"})
+	if answer, err := host.Join(timeout(t, defaultTimeout), "room@rooms.example.com", "host"); err != nil { // the room goes on without c
+		t.Fatalf("got %s, %v", answer, err)
+	}
+	for range 2 {
+		answer, err := c.Join(timeout(t, defaultTimeout), "room@rooms.example.com", "one")
+		if err != nil || answer.Attr["type"] != "" {
+			t.Fatalf("got %s, %v", answer, err)
+		}
+		c.Sends("<presence to='room@rooms.example.com/two'/>")
+		c.Receives("<presence from='room@rooms.example.com/two'/>")
+		c.Sends("<presence type='unavailable' to='room@rooms.example.com/two'/>")
+	}
+}
+
 // TestIQ shows that an answer goes to the caller that asked, not to one that waits for any stanza, and that stanzas which only
 // resemble the answer do not.
 func TestIQ(t *testing.T) {
