@@ -89,8 +89,8 @@ func (gs *grants) unwritten(g, was *grant, err error) error {
 	return fmt.Errorf("%w: %w", ErrUnwritten, err)
 }
 
-// take takes a grant back, or has it taken back once the server has answered. It does nothing while that is under way. The caller holds the lock that covers gs, so that
-// grants and withdrawals are sent in the order in which they are decided.
+// take takes a grant back, or has it taken back once the server has answered. It does nothing while that is under way. The caller holds the
+// lock that covers gs, so that grants and withdrawals are sent in the order in which they are decided.
 func (gs *grants) take(bare string) error {
 	g := gs.live[bare]
 	if g == nil {

@@ -583,9 +583,9 @@ func (r *Rooms) loses(rm *room) {
 }
 
 // Grant gives an affiliation in a room that is open. If it returns nil the server has done so, or does so before anything that is sent
-// later; otherwise nothing is left of the grant. The affiliation is taken back within seconds after the person has left, at once after a removal, and if the person does
-// not join in time. One that needs a host is also taken back if the person has not joined when no host has been inside for
-// hostAway. One person's grants must come one after the other.
+// later; otherwise nothing is left of the grant. The affiliation is taken back within seconds after the person has left, at once after a
+// removal, and if the person does not join in time. One that needs a host is also taken back if the person has not joined when no host
+// has been inside for hostAway. One person's grants must come one after the other.
 func (r *Rooms) Grant(ctx context.Context, give Grant) error {
 	g := newGrant(give, r.Now())
 	defer r.settled(g, g.settled)
