@@ -41,6 +41,7 @@ type reloader struct {
 	seen    [sha256.Size]byte
 	blind   error // why some of them cannot be watched
 
+	started *config.Config // what usher has begun with: keys that need a restart are in force as they stand there
 	current *config.Config
 	policy  auth.Policy                       // of current
 	use     func(*config.Config, auth.Policy) // puts a configuration in force
@@ -196,7 +197,7 @@ func (r *reloader) reload(why string) {
 		r.reloadAlone()
 		return
 	}
-	for _, key := range restarts(r.current, c) {
+	for _, key := range restarts(r.started, c) {
 		r.log.Warn("a changed key needs a restart", zap.String("key", key))
 	}
 	announce(r.log, c, p)

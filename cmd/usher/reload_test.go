@@ -13,6 +13,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/xmpp-usher/usher/auth"
 	"github.com/xmpp-usher/usher/auth/keys"
@@ -214,6 +215,36 @@ func TestAPIKeysAreReloadedAlone(t *testing.T) {
 	r.reload("a test")
 	if len(used) != 1 {
 		t.Errorf("a file of keys with a mistake is in force: %+v", used[1].API.Keys)
+	}
+}
+
+// TestRestartIsNeeded checks that usher says which keys need a restart for as long as they differ from those that it has begun with.
+func TestRestartIsNeeded(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "usher.yaml", apiConfig)
+	write(t, "keys.yaml", "keys: []\n")
+	watcher, err := fsnotify.NewWatcher()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer watcher.Close()
+	core, logs := observer.New(zap.WarnLevel)
+	r := &reloader{files: []string{"usher.yaml"}, remote: new(keys.Cache), watcher: watcher, log: zap.New(core), level: zap.NewAtomicLevel(),
+		tell: func(error) {}, use: func(*config.Config, auth.Policy) {}}
+	if r.current, r.policy, err = r.load(); err != nil {
+		t.Fatal(err)
+	}
+	r.started = r.current
+	for i, step := range []struct {
+		more string
+		want int
+	}{{"log: {format: json}\n", 1}, {"log: {format: json, level: debug}\n", 1}, {"log: {level: debug}\n", 0}} {
+		write(t, "usher.yaml", apiConfig+step.more)
+		r.reload("a test")
+		if n := logs.FilterMessage("a changed key needs a restart").Len(); n != step.want {
+			t.Errorf("step %d: %d keys need a restart, want %d", i, n, step.want)
+		}
+		logs.TakeAll()
 	}
 }
 

@@ -70,6 +70,7 @@ func runServe(ctx context.Context, files []string, stderr io.Writer) error {
 		return err
 	}
 	defer u.close()
+	r.started = c
 	r.current, r.policy, r.use, r.level, r.log, r.tell = c, p, u.use, level, log, u.listeners.metrics.Reloaded
 	collect.Pace()
 	ctx, stop := untilSignal(ctx, u.hurry)
