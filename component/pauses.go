@@ -61,7 +61,8 @@ func (p *pauses) after(err error, connected bool, lasted time.Duration) time.Dur
 func (p *pauses) log(c *Component, err error, connected bool, pause time.Duration) {
 	if !errors.Is(err, xmppstream.Conflict) || connected {
 		p.standby = 0
-		c.o.Log.Warn("no connection", zap.String("server", c.o.Server), zap.Error(err), c.hint(err), zap.Duration("again in", pause.Round(time.Millisecond)))
+		c.o.Log.Warn("no connection", zap.String("server", c.o.Server), zap.Error(err), c.hint(err),
+			zap.Duration("again in", pause.Round(time.Millisecond)))
 		if errors.Is(err, xmppstream.Conflict) {
 			// Ushers that share a store do not do that: one of them holds the lease.
 			if p.displaced++; p.displaced > 1 {

@@ -359,8 +359,8 @@ func writeModule(w io.Writer, c *config.Config, folder string) error {
 	}
 	fmt.Fprintln(w, "The lines that \"usher config prosody --output\" writes load it.")
 	if lines != "" {
-		fmt.Fprintf(w, "Prosody does not look into this folder. Write the module into %s instead, or set this in Prosody's global section, above the "+
-			"first VirtualHost, before you write the lines:\n  %s", config.ModuleFolder, lines)
+		fmt.Fprintf(w, "Prosody does not look into this folder. Write the module into %s instead, or set this in Prosody's "+
+			"global section, above the first VirtualHost, before you write the lines:\n  %s", config.ModuleFolder, lines)
 	}
 	return nil
 }

@@ -110,7 +110,8 @@ func (x *examination) handshake(context.Context, subject) finding {
 	case errors.Is(err, xmppstream.NotAuthorized):
 		return fail(write+"component_secret below "+ours+" must be what xmpp.secret is"+ejabberds, "the server refuses the secret")
 	case errors.Is(err, xmppstream.HostUnknown):
-		return fail(write+"they have "+ours+", and count only if prosody.cfg.lua includes FILE"+ejabberds+"; if they count, xmpp.server is not its component port (component_ports)", "the server has no component %s", x.o.Domain)
+		return fail(write+"they have "+ours+", and count only if prosody.cfg.lua includes FILE"+ejabberds+
+			"; if they count, xmpp.server is not its component port (component_ports)", "the server has no component %s", x.o.Domain)
 	default:
 		return fail(stream.Hint(err, x.o.Domain), "could not connect as a component: %v", err)
 	}

@@ -25,7 +25,8 @@ var hints = []struct {
 }{
 	{syscall.ECONNREFUSED, "nothing listens there: is Prosody running, and is xmpp.server " + componentPort + "?"},
 	{xmppstream.NotAuthorized, "the server refuses the secret: xmpp.secret must equal component_secret below Component \"<xmpp.domain>\" in Prosody's configuration"},
-	{xmppstream.HostUnknown, "the server has no such component: Prosody's configuration needs Component \"<xmpp.domain>\" with a component_secret; if it has that, xmpp.server is another port, such as that for clients, and not " + componentPort},
+	{xmppstream.HostUnknown, "the server has no such component: Prosody's configuration needs Component \"<xmpp.domain>\" with a component_secret; " +
+		"if it has that, xmpp.server is another port, such as that for clients, and not " + componentPort},
 	{errNoHandshake, "is xmpp.server " + componentPort + "?"},
 	{xmppstream.Conflict, "another usher, or another component, is connected by this name; standing by"},
 	{xmppstream.InvalidFrom, "the server refuses the sender of a stanza: validate_from_addresses is about this component's domain"},
