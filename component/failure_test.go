@@ -211,12 +211,14 @@ func TestLeavingEndsTheGrant(t *testing.T) {
 		if got := g.affiliations(host, room, "member"); got != 1 {
 			t.Errorf("%d members, want 1", got)
 		}
-		// The last one to leave takes the room along. Nobody may join meanwhile: ejabberd loses what is on its way to a room that ends.
+		// The last one to leave takes the room along.
 		host.leaves(room)
 		guest.nick = "renamed"
 		guest.leaves(room)
-		g.roomEnds()
-		guest.must("joins the room that is gone", guest.joins(room), m.uncreated())
+		if m == ejabberd {
+			g.roomEnds() // meanwhile nobody may join: it loses what is on its way to a room that ends
+		}
+		g.inTime("the room is gone", func() bool { return guest.joins(room) == m.uncreated() })
 	})
 }
 
