@@ -407,12 +407,13 @@ func (c *Component) serve(ctx context.Context, s *stream.Stream, rooms []jid.JID
 		q.close()
 	})
 	g.Go(func() error {
-		defer end()
 		err := c.read(s, q)
-		if err != nil {
-			s.Stop() // before requests that wait for the server learn of it, so that their answers go to the next stream
+		if err == nil {
+			end()
+			return nil
 		}
-		return err
+		s.Stop()   // before requests that wait for the server learn of it, so that their answers go to the next stream
+		return err // which ends own, but not before this is why: Transmit fails as soon as the stream is closed
 	})
 	err := g.Wait()
 	c.ledger.cross(ctx) // grants that ended while the connection did
