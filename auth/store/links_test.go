@@ -113,11 +113,11 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l.cut(false, true)
+	l.cut(false, true, 0)
 	if got, err := cut.Redeem(t.Context(), found); got || err == nil {
 		t.Errorf("%t, %v", got, err)
 	}
-	l.cut(false, false)
+	l.mend()
 	if got, err := cut.Redeem(t.Context(), found); got || err != nil {
 		t.Errorf("%t, %v", got, err)
 	}

@@ -77,7 +77,7 @@ func keyOf(r auth.Revocation) (string, error) {
 }
 
 // Put writes a revocation down and tells all processes. It returns the revocation with its id. It replaces earlier ones that it
-// includes. After ErrUntold it is written down, and may be put again.
+// includes: they have ended, also if this one is deleted later. After ErrUntold it is written down, and may be put again.
 func (s Revocations) Put(ctx context.Context, r auth.Revocation) (auth.Revocation, error) {
 	key, err := keyOf(r)
 	switch {
