@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -545,8 +546,9 @@ func killer(n int) func() error {
 
 func init() { _ = flag.Set("rapid.checks", "40") } // by default: each plan evaluates Prosody's files several times
 
-// TestModel applies, undoes, edits and kills at random. Whatever the order is: a file is whole, an undo without edits puts everything
-// back byte for byte, an undo that refuses changes nothing, what somebody has written is never lost, and an apply leaves nothing to do.
+// TestModel applies, undoes, edits, removes and kills at random. Whatever the order is: a file is whole, an undo without edits puts
+// everything back byte for byte, an undo that refuses changes nothing and goes on after what it advises, what somebody has written is never
+// lost, and an apply leaves nothing to do.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		root, err := os.MkdirTemp(memory(), "adopt-model-")
@@ -575,6 +577,64 @@ func memory() string {
 	return ""
 }
 
+// autoOwner is what usher's Jicofo must not have.
+const autoOwner = "jicofo { conference { enable-auto-owner = true } }\n"
+
+// TestAdvice checks that nobody loses what they have written by doing what an undo advises, and that the next undo goes through: somebody
+// edits a file that was adopted, the next apply is killed at any of its steps, and somebody edits the file again, or does not.
+func TestAdvice(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		for n, killed := 0, true; killed; n++ {
+			dir := t.TempDir()
+			grow(t, dir, debian())
+			path, texts := filepath.Join(dir, jicofoConf), []string{"# first\n" + autoOwner}
+			edit := func(text string) {
+				t.Helper()
+				content, err := os.ReadFile(path)
+				if err = errors.Join(err, os.WriteFile(path, append(content, text...), 0o640)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			apply := func(step func() error) (killed bool) {
+				t.Helper()
+				p, err := New(Options{Root: dir, step: step})
+				if err == nil {
+					err = p.Apply()
+				}
+				if killed = errors.Is(err, errKilled); err != nil && !killed {
+					t.Fatal(err)
+				}
+				return killed
+			}
+			apply(nil)
+			edit(texts[0])
+			killed = apply(killer(n))
+			if again {
+				texts = append(texts, "# second\n")
+				edit(texts[1])
+			}
+			var undoable *Undoable
+			_, err := Undo(Options{Root: dir})
+			if errors.As(err, &undoable) {
+				m := &model{root: dir}
+				for _, advice := range undoable.Files {
+					m.obey(t, advice)
+				}
+				_, err = Undo(Options{Root: dir})
+			}
+			if err != nil {
+				t.Errorf("killed at step %d: %v", n, err)
+			}
+			all := pictured(t, dir)
+			for _, text := range texts {
+				if !slices.ContainsFunc(slices.Collect(maps.Values(all)), func(says string) bool { return strings.Contains(says, text) }) {
+					t.Errorf("killed at step %d, edited again %t: %q is lost; the undo said %v", n, again, text, undoable)
+				}
+			}
+		}
+	}
+}
+
 // model is the state of TestModel.
 type model struct {
 	root   string
@@ -597,7 +657,8 @@ func (m *model) apply(rt *rapid.T) {
 	o := m.options(rt)
 	p, err := New(o)
 	var refusal *Refusal
-	if errors.As(err, &refusal) && m.edited {
+	_, removed := os.Stat(filepath.Join(m.root, "etc/prosody/prosody.cfg.lua"))
+	if errors.As(err, &refusal) && (m.edited || removed != nil) {
 		return
 	}
 	if err != nil {
@@ -632,7 +693,15 @@ func (m *model) undo(rt *rapid.T) {
 				rt.Fatalf("an undo that refuses has changed %s", name)
 			}
 		}
-		return
+		if !rapid.Bool().Draw(rt, "does what it advises") {
+			return
+		}
+		for _, advice := range undoable.Files {
+			m.obey(rt, advice)
+		}
+		if _, err := Undo(Options{Root: m.root}); err != nil {
+			rt.Fatalf("after what it advises: %v", err)
+		}
 	case err != nil:
 		rt.Fatal(err)
 	}
@@ -648,6 +717,51 @@ func (m *model) undo(rt *rapid.T) {
 	m.before, m.edited = after, false
 }
 
+// restored and moved are parts of what an undo advises about a file.
+var (
+	restored = regexp.MustCompile(`cp -p (\S+) (\S+)$`)
+	moved    = regexp.MustCompile(`^  (\S+): .*Move it away`)
+)
+
+// obey has somebody do what an undo advises, and no more.
+func (m *model) obey(t interface {
+	Fatal(...any)
+	Fatalf(string, ...any)
+}, advice string) {
+	m.edits++
+	aside := func(name string, do func(from, to string) error) {
+		path := filepath.Join(m.root, name)
+		if err := do(path, fmt.Sprintf("%s.before-usher-mine-%d", path, m.edits)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+	}
+	if cp := restored.FindStringSubmatch(advice); cp != nil {
+		if strings.Contains(advice, "Keep a copy of it") {
+			aside(cp[2], copyFile)
+		}
+		if err := copyFile(filepath.Join(m.root, cp[1]), filepath.Join(m.root, cp[2])); err != nil {
+			t.Fatalf("%s: %v", advice, err)
+		}
+	} else if mv := moved.FindStringSubmatch(advice); mv != nil {
+		aside(mv[1], os.Rename)
+	} else {
+		t.Fatalf("it says nothing that one could do: %s", advice)
+	}
+}
+
+// copyFile is cp -p, but for the owner.
+func copyFile(from, to string) error {
+	stat, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(to, content, 0o600), os.Chmod(to, stat.Mode()), os.Chtimes(to, stat.ModTime(), stat.ModTime()))
+}
+
 // edit has somebody write into a file, or remove it.
 func (m *model) edit(rt *rapid.T) {
 	name := rapid.SampledFrom([]string{"etc/prosody/prosody.cfg.lua", "etc/jitsi/jicofo/jicofo.conf", "etc/usher/usher.yaml", "etc/prosody/usher.cfg.lua"}).Draw(rt, "file")
@@ -656,12 +770,25 @@ func (m *model) edit(rt *rapid.T) {
 	if err != nil {
 		return // somebody who writes usher's files by hand is another story
 	}
+	if rapid.IntRange(0, 4).Draw(rt, "removes it") == 0 {
+		if err := os.Remove(path); err != nil {
+			rt.Fatal(err)
+		}
+		delete(m.texts, name)
+		m.edited = true
+		return
+	}
 	comment := "-- "
 	if name != "etc/prosody/prosody.cfg.lua" && name != "etc/prosody/usher.cfg.lua" {
 		comment = "# "
 	}
 	m.edits++
 	text := fmt.Sprintf("%sedit %d\n", comment, m.edits)
+	if rapid.Bool().Draw(rt, "against usher") { // so that the next apply changes the file again
+		text += map[string]string{
+			"etc/prosody/prosody.cfg.lua": fmt.Sprintf("edit = %d\n", m.edits), "etc/jitsi/jicofo/jicofo.conf": autoOwner,
+		}[name]
+	}
 	if err := os.WriteFile(path, append(content, text...), 0o640); err != nil {
 		rt.Fatal(err)
 	}

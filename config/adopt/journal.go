@@ -204,7 +204,8 @@ func (d disk) look(j *journal, e *entry) (does bool, hint string, err error) {
 	case edited != "" && e.Before == "":
 		return false, fmt.Sprintf("  %s: usher made it, somebody edited it (%s), and usher wrote it again. Move it away (mv), because it was not there "+
 			"before", e.File, edited), nil
-	case edited != "":
+	// If it is none of usher's versions, it is somebody's work, and perhaps the only copy: the backup may never have been made.
+	case edited != "" && slices.Contains(e.Wrote, now):
 		return false, fmt.Sprintf("  %s: somebody edited it after usher (%s has that), and usher changed it again. Put the original back: cp -p %s %s",
 			e.File, edited, e.Backup, e.File), nil
 	case e.renewed(content):
