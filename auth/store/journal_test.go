@@ -376,37 +376,97 @@ func TestJournalNoFile(t *testing.T) {
 	}
 }
 
-// TestJournalModel: whatever is done and whenever the process is killed, a store has what Memory has.
+// TestJournalModel: whatever is done, whenever the process is killed or the journal cannot be written, a store has what Memory has and
+// answers what Memory answers.
 func TestJournalModel(t *testing.T) {
 	keys := rapid.SampledFrom([]string{"a", "b", "c", "d"})
-	someKinds := rapid.SampledFrom([]Kind{KindGrant, KindSession, KindRevocation})
+	kinds := []Kind{KindGrant, KindSession, KindRevocation}
+	someKinds := rapid.SampledFrom(kinds)
 	rapid.Check(t, func(rt *rapid.T) {
-		oracle := Memory(Options{})
-		s := opened(t, Options{}).slow()
-		both := func(do func(s Store) error) {
-			if err := errors.Join(do(oracle), do(s)); err != nil {
+		now := end.Add(-time.Hour)
+		o := Options{Now: func() time.Time { return now }}
+		oracle := Memory(o)
+		s := opened(t, o).slow()
+		// both does something with both stores. It returns what it is told.
+		both := func(do func(s Store) (string, error)) {
+			rt.Helper()
+			want, err := do(oracle)
+			got, other := do(s)
+			if err := errors.Join(err, other); err != nil {
 				rt.Fatal(err)
+			}
+			if got != want {
+				rt.Fatalf("got %s; want %s", got, want)
 			}
 		}
 		record := func(rt *rapid.T) Record {
-			r := Record{Kind: someKinds.Draw(rt, "kind"), Key: keys.Draw(rt, "key"), Value: []byte(rapid.StringN(0, 3, 9).Draw(rt, "value")), End: end}
-			if rapid.IntRange(0, 5).Draw(rt, "ended") == 0 {
-				r.End = time.Unix(1, 0)
-			}
+			r := Record{Kind: someKinds.Draw(rt, "kind"), Key: keys.Draw(rt, "key"), Value: []byte(rapid.StringN(0, 3, 9).Draw(rt, "value"))}
+			r.End = now.Add(rapid.SampledFrom([]time.Duration{-time.Minute, 0, time.Minute, time.Hour, time.Hour}).Draw(rt, "end"))
 			return r
+		}
+		opens := func(path string) {
+			next, err := Open(path, o)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			s = next.(*bolt).slow()
+		}
+		closes := func() {
+			if err := s.Close(); err != nil {
+				rt.Fatal(err)
+			}
+		}
+		// changed changes the journal.
+		changed := func(do func(j *journal)) {
+			s.journal.mu.Lock()
+			defer s.journal.mu.Unlock()
+			do(s.journal)
+		}
+		reopened := func(flag int) {
+			changed(func(j *journal) {
+				file, err := os.OpenFile(j.path, flag, 0)
+				if err = errors.Join(err, j.file.Close()); err != nil {
+					rt.Fatal(err)
+				}
+				j.file = file
+			})
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"put": func(rt *rapid.T) {
 				records := rapid.SliceOfN(rapid.Custom(record), 1, 3).Draw(rt, "records")
-				both(func(s Store) error { return s.Put(t.Context(), records...) })
+				both(func(s Store) (string, error) { return "", s.Put(t.Context(), records...) })
 			},
 			"add": func(rt *rapid.T) {
 				r := record(rt)
-				both(func(s Store) error { _, _, err := s.Add(t.Context(), r); return err })
+				both(func(s Store) (string, error) {
+					there, added, err := s.Add(t.Context(), r)
+					return fmt.Sprintf("%q %v, added %t", there.Value, there.End, added), err
+				})
+			},
+			"swap": func(rt *rapid.T) {
+				r, old := record(rt), Record{Value: []byte("another")}
+				if rapid.IntRange(0, 3).Draw(rt, "of another") > 0 {
+					old, _ = oracle.Get(t.Context(), r.Kind, r.Key)
+				}
+				old.Kind, old.Key = r.Kind, r.Key
+				both(func(s Store) (string, error) {
+					swapped, err := s.Swap(t.Context(), old, r)
+					return fmt.Sprintf("swapped %t", swapped), err
+				})
+			},
+			"get": func(rt *rapid.T) {
+				k, key := someKinds.Draw(rt, "kind"), keys.Draw(rt, "key")
+				both(func(s Store) (string, error) {
+					r, err := s.Get(t.Context(), k, key)
+					if errors.Is(err, ErrNotFound) {
+						return "nothing", nil
+					}
+					return fmt.Sprintf("%q %v", r.Value, r.End), err
+				})
 			},
 			"delete": func(rt *rapid.T) {
 				k, gone := someKinds.Draw(rt, "kind"), rapid.SliceOfN(keys, 0, 3).Draw(rt, "keys")
-				both(func(s Store) error { return s.Delete(t.Context(), k, gone...) })
+				both(func(s Store) (string, error) { return "", s.Delete(t.Context(), k, gone...) })
 			},
 			"checkpoint": func(*rapid.T) { s.checkpoint() },
 			"failed checkpoint": func(*rapid.T) {
@@ -416,26 +476,37 @@ func TestJournalModel(t *testing.T) {
 			},
 			"killed": func(*rapid.T) {
 				path := s.killed(t)
-				if err := s.Close(); err != nil {
-					rt.Fatal(err)
-				}
-				next, err := Open(path, Options{})
-				if err != nil {
-					rt.Fatal(err)
-				}
-				s = next.(*bolt).slow()
+				closes()
+				opens(path)
 			},
+			"stopped":     func(*rapid.T) { closes(); opens(s.path) },
+			"time passes": func(*rapid.T) { now = now.Add(40 * time.Second) },
+			// The next changes are written into the file.
+			"no room": func(*rapid.T) { changed(func(j *journal) { clear(j.left) }) },
+			// A disk that is full takes a part of an entry.
+			"torn": func(rt *rapid.T) {
+				entry := appendEntry(nil, s.journal.number, itemsOf(time.Unix(0, 0), grant("a", strings.Repeat("v", 99))))
+				part := entry[:rapid.IntRange(1, len(entry)-1).Draw(rt, "part")]
+				changed(func(j *journal) { _, _ = j.file.WriteAt(part, j.size) })
+			},
+			"the journal cannot be written": func(*rapid.T) { reopened(os.O_RDONLY) },
+			"the journal can be written":    func(*rapid.T) { reopened(os.O_RDWR) },
 			"": func(*rapid.T) {
-				for _, k := range []Kind{KindGrant, KindSession, KindRevocation} {
-					if got, want := values(t, s, k), values(t, oracle, k); !maps.Equal(got, want) {
-						rt.Fatalf("%s: %q; want %q", k, got, want)
-					}
+				for _, k := range kinds {
+					both(func(s Store) (string, error) {
+						all := map[string]string{}
+						for r, err := range s.All(t.Context(), k) {
+							if _, twice := all[r.Key]; err != nil || twice {
+								return "", fmt.Errorf("%s %q: %w", k, r.Key, err)
+							}
+							all[r.Key] = fmt.Sprintf("%q %v", r.Value, r.End)
+						}
+						return fmt.Sprint(k, all), nil
+					})
 				}
 			},
 		})
-		if err := s.Close(); err != nil {
-			rt.Fatal(err)
-		}
+		closes()
 	})
 }
 
