@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -91,6 +92,20 @@ func (l *link) Add(ctx context.Context, r store.Record) (there store.Record, add
 func (l *link) Swap(ctx context.Context, old, new store.Record) (swapped bool, err error) {
 	err = l.over(func() (err error) { swapped, err = l.Store.Swap(ctx, old, new); return err })
 	return swapped && err == nil, err
+}
+
+func (l *link) Delete(ctx context.Context, k store.Kind, keys ...string) error {
+	return l.over(func() error { return l.Store.Delete(ctx, k, keys...) })
+}
+
+func (l *link) All(ctx context.Context, k store.Kind) iter.Seq2[store.Record, error] {
+	return func(yield func(store.Record, error) bool) {
+		if err := l.over(func() error { return nil }); err != nil {
+			yield(store.Record{}, err)
+			return
+		}
+		l.Store.All(ctx, k)(yield)
+	}
 }
 
 func (l *link) Append(ctx context.Context, e store.Event) error {
@@ -415,6 +430,125 @@ func TestUsedModel(t *testing.T) {
 			},
 			"mend":  func(t *rapid.T) { links[rapid.IntRange(0, 1).Draw(t, "process")].mend() },
 			"later": func(*rapid.T) { clock.Forward(time.Minute / 4) },
+		})
+	})
+}
+
+// Whatever two processes bar, with links that are cut: somebody is kept out of a room as long as a bar of a claim of theirs lasts for sure,
+// and is not if none may; until its end, or until the room ends. After an error nobody is decided about.
+func TestBarsModel(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		clock := storetest.NewClock()
+		shared := store.Memory(store.Options{Now: clock.Now})
+		defer shared.Close()
+		links := []*link{{Store: shared}, {Store: shared}}
+		one := func(t *rapid.T) (store.Bars, *link) {
+			l := links[rapid.IntRange(0, 1).Draw(t, "process")]
+			return store.Bars{Store: l, Now: clock.Now}, l
+		}
+		// claims are of a person: the issuer, and what they are known by again.
+		type claims struct{ issuer, jti, user, account string }
+		person := func(t *rapid.T) claims {
+			some := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
+			return claims{some("issuer", "a", "b"), some("jti", "", "x", "y"), some("user", "", "x", "y"), some("account", "", "", "x")}
+		}
+		proof := func(c claims) auth.Proof {
+			p := proofOf(c.jti, c.user, "tenant", c.issuer)
+			p.Account = c.account
+			return p
+		}
+		known := func(a, b claims) bool {
+			same := func(x, y string) bool { return x != "" && x == y }
+			return a.issuer == b.issuer && (same(a.jti, b.jti) || same(a.user, b.user)) || same(a.account, b.account)
+		}
+		room := func(t *rapid.T) auth.Room {
+			return roomOf(t, rapid.SampledFrom([]string{"standup", "retro"}).Draw(t, "room"))
+		}
+		type bar struct {
+			claims
+			room  string
+			until time.Time // zero: until the room ends
+			sure  bool
+		}
+		var all []bar
+		t.Repeat(map[string]func(*rapid.T){
+			"bar": func(t *rapid.T) {
+				s, l := one(t)
+				b := bar{claims: person(t)}
+				in := room(t)
+				b.room = in.JID.String()
+				if wait := rapid.SampledFrom([]time.Duration{0, time.Second, time.Minute, time.Hour}).Draw(t, "wait"); wait > 0 {
+					b.until = clock.Now().Add(wait)
+				}
+				failed := l.failures()
+				done, err := s.Put(t.Context(), in, proof(b.claims), b.until)
+				failed = l.failures() - failed
+				if is := b.jti+b.user+b.account != ""; done != (is && failed == 0) || (err != nil) != (failed > 0) {
+					t.Fatalf("barred %t, %v, with %d failures", done, err, failed)
+				}
+				b.sure = done
+				all = append(all, b)
+			},
+			"the room ends": func(t *rapid.T) {
+				s, _ := one(t)
+				in := room(t)
+				err := s.End(t.Context(), in)
+				for n, b := range all {
+					if b.room == in.JID.String() && err != nil {
+						all[n].sure = false
+					}
+				}
+				if err == nil {
+					all = slices.DeleteFunc(all, func(b bar) bool { return b.room == in.JID.String() })
+				}
+			},
+			"cut": func(t *rapid.T) {
+				_, l := one(t)
+				l.cut(rapid.Bool().Draw(t, "before"), rapid.Bool().Draw(t, "behind"), rapid.IntRange(0, 2).Draw(t, "calls"))
+			},
+			"mend": func(t *rapid.T) { _, l := one(t); l.mend() },
+			"later": func(t *rapid.T) {
+				clock.Forward(rapid.SampledFrom([]time.Duration{time.Second / 3, 40 * time.Second, time.Hour}).Draw(t, "by"))
+			},
+			"": func(t *rapid.T) {
+				s, l := one(t)
+				who, in := person(t), room(t)
+				failed := l.failures()
+				until, got, err := s.Barred(t.Context(), proof(who), in)
+				if failed = l.failures() - failed; (err != nil) != (failed > 0) {
+					t.Fatalf("%v, with %d failures", err, failed)
+				}
+				if err != nil {
+					return
+				}
+				const second = time.Second // the ends are full ones, and never too early
+				must, may, earliest, latest, forEver, never := false, false, time.Time{}, time.Time{}, false, true
+				for _, b := range all {
+					switch over := !b.until.IsZero() && !clock.Now().Before(b.until.Add(second)); {
+					case b.room != in.JID.String() || !known(b.claims, who) || over:
+						continue
+					case b.until.IsZero():
+						may, never, forEver = true, false, forEver || b.sure
+						must = must || b.sure
+					default:
+						may = true
+						must = must || b.sure && clock.Now().Before(b.until)
+						if latest.Before(b.until.Add(second)) {
+							latest = b.until.Add(second)
+						}
+						if b.sure && earliest.Before(b.until) && clock.Now().Before(b.until) {
+							earliest = b.until
+						}
+					}
+				}
+				switch {
+				case must && !got, got && !may:
+					t.Fatalf("%+v in %s is barred: %t; must be %t, may be %t, by %+v", who, in, got, must, may, all)
+				case got && until.IsZero() && never, got && !until.IsZero() && (forEver || until.Before(earliest) || until.After(latest)):
+					t.Fatalf("%+v in %s is barred until %s; not between %s and %s, or for ever %t, by %+v", who, in, until, earliest, latest, forEver, all)
+				}
+			},
 		})
 	})
 }
