@@ -1,7 +1,9 @@
 package portal
 
 import (
+	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -22,7 +24,8 @@ import (
 )
 
 // TestModel: two portals with one store agree about sessions, in any order of logins, logouts here and at the provider, changes of
-// accounts, failures to revoke, departures and ends; tokens of sessions that have ended are revoked, and no others.
+// accounts, failures to revoke, departures and ends; tokens of sessions that have ended are revoked, and no others. A portal that cannot
+// reach the store gives nobody anything, and forgets nothing.
 func TestModel(t *testing.T) {
 	t.Parallel()
 	t.Run("memory", func(t *testing.T) {
@@ -60,9 +63,58 @@ type known struct {
 	tokens map[string]time.Time // their ends
 }
 
+// way is a portal's way to the store.
+type way struct {
+	store.Store
+	cut atomic.Bool
+}
+
+func (w *way) Get(ctx context.Context, k store.Kind, key string) (store.Record, error) {
+	if w.cut.Load() {
+		return store.Record{}, errBroken
+	}
+	return w.Store.Get(ctx, k, key)
+}
+
+func (w *way) Put(ctx context.Context, records ...store.Record) error {
+	if w.cut.Load() {
+		return errBroken
+	}
+	return w.Store.Put(ctx, records...)
+}
+
+func (w *way) Add(ctx context.Context, r store.Record) (store.Record, bool, error) {
+	if w.cut.Load() {
+		return store.Record{}, false, errBroken
+	}
+	return w.Store.Add(ctx, r)
+}
+
+func (w *way) Swap(ctx context.Context, old, new store.Record) (bool, error) {
+	if w.cut.Load() {
+		return false, errBroken
+	}
+	return w.Store.Swap(ctx, old, new)
+}
+
+func (w *way) Delete(ctx context.Context, k store.Kind, keys ...string) error {
+	if w.cut.Load() {
+		return errBroken
+	}
+	return w.Store.Delete(ctx, k, keys...)
+}
+
+func (w *way) All(ctx context.Context, k store.Kind) iter.Seq2[store.Record, error] {
+	if w.cut.Load() {
+		return func(yield func(store.Record, error) bool) { yield(store.Record{}, errBroken) }
+	}
+	return w.Store.All(ctx, k)
+}
+
 type model struct {
 	*fixture
 	portals  [2]*Portal
+	ways     [2]*way
 	moves    bool // whether the clock can be moved
 	browsers [4]*browser
 	sessions map[string]*known // by id
@@ -78,9 +130,10 @@ func newModel(f *fixture, ways [2]store.Store, moves bool) *model {
 	m := &model{fixture: f, moves: moves, sessions: make(map[string]*known)}
 	f.school = oidc.New(oidc.Options{PublicURL: public, Providers: []oidc.Provider{{Name: "school", Issuer: "https://school.example"}}})
 	for i := range m.portals {
+		m.ways[i] = &way{Store: ways[i]}
 		m.portals[i] = f.portal(func(o *Options) {
 			o.UntilHostLeft = true
-			o.Store = func() (store.Store, bool) { return ways[i], true }
+			o.Store = func() (store.Store, bool) { return m.ways[i], true }
 		})
 	}
 	for i := range m.browsers {
@@ -93,6 +146,8 @@ func (m *model) run(t *rapid.T) {
 	actions := map[string]func(*rapid.T){
 		"login": m.login, "token": m.token, "logout": m.logout, "change": m.change, "reload": m.reload, "failing": m.failing, "left": m.leave,
 		"back-channel": m.backChannel, "": m.check,
+		"cut":  func(t *rapid.T) { m.ways[rapid.IntRange(0, 1).Draw(t, "portal")].cut.Store(true) },
+		"mend": func(*rapid.T) { m.mend() },
 	}
 	if m.moves {
 		actions["time"] = func(t *rapid.T) {
@@ -100,6 +155,7 @@ func (m *model) run(t *rapid.T) {
 		}
 	}
 	t.Repeat(actions)
+	m.mend()
 	m.do(func() { m.fixture.revoke = nil })
 	m.portals[0].Reloaded(m.t.Context())
 	for _, s := range m.sessions {
@@ -107,6 +163,15 @@ func (m *model) run(t *rapid.T) {
 	}
 	m.check(t)
 }
+
+func (m *model) mend() {
+	for _, w := range m.ways {
+		w.cut.Store(false)
+	}
+}
+
+// cut reports whether a portal cannot reach the store.
+func (m *model) cut(p *Portal) bool { return m.ways[slices.Index(m.portals[:], p)].cut.Load() }
 
 func (m *model) any(t *rapid.T) (*Portal, *browser) {
 	p := m.portals[rapid.IntRange(0, 1).Draw(t, "portal")]
@@ -164,7 +229,8 @@ func (m *model) login(t *rapid.T) {
 	}
 	k.person = s.Person
 	former := m.sessions[b.session()]
-	again := former != nil && m.live(b) == former && !former.school && reflect.DeepEqual(former.person, k.person) && former.ends.Sub(m.clock()) > p.Session/2
+	again := former != nil && !m.cut(p) && m.live(b) == former && !former.school && reflect.DeepEqual(former.person, k.person) &&
+		former.ends.Sub(m.clock()) > p.Session/2
 	r := request("POST", "/login", "")
 	for _, c := range b.cookies {
 		r.AddCookie(c)
@@ -174,6 +240,12 @@ func (m *model) login(t *rapid.T) {
 	v.at, _ = p.sessions()
 	v.headers()
 	v.loggedIn(r.Context(), s, trip{})
+	if m.cut(p) {
+		if w.Code != http.StatusServiceUnavailable || len(w.Result().Cookies()) > 0 {
+			t.Fatalf("login without the store: %d, %v", w.Code, w.Result().Cookies())
+		}
+		return
+	}
 	if w.Code != http.StatusSeeOther {
 		t.Fatalf("login: %d %s", w.Code, w.Body)
 	}
@@ -195,6 +267,14 @@ func (m *model) login(t *rapid.T) {
 
 func (m *model) token(t *rapid.T) {
 	p, b := m.any(t)
+	if m.cut(p) {
+		before := len(m.mints)
+		w := b.get("/login?room=nursery")
+		if w.Code == http.StatusSeeOther || len(m.mints) != before || b.session() != "" && w.Code != http.StatusServiceUnavailable {
+			t.Fatalf("without the store: %d %s", w.Code, w.Header().Get("Location"))
+		}
+		return
+	}
 	s, before := m.live(b), len(m.mints)
 	w := b.get("/login?room=nursery")
 	if s == nil {
@@ -221,10 +301,17 @@ func (m *model) token(t *rapid.T) {
 }
 
 func (m *model) logout(t *rapid.T) {
-	_, b := m.any(t)
+	p, b := m.any(t)
 	s := m.sessions[b.session()]
 	cookie := b.cookies["__Host-usher"]
 	status := b.get("/logout").Code
+	if m.cut(p) && cookie != nil {
+		if status != http.StatusServiceUnavailable || b.cookies["__Host-usher"] == nil {
+			t.Fatalf("logout without the store: %d", status)
+		}
+		b.cookies["__Host-usher"] = cookie
+		return
+	}
 	if s != nil {
 		s.over = true
 	}
@@ -250,6 +337,9 @@ func (m *model) change(t *rapid.T) {
 func (m *model) reload(t *rapid.T) {
 	p, _ := m.any(t)
 	p.Reloaded(m.t.Context())
+	if m.cut(p) {
+		return
+	}
 	for _, s := range m.sessions {
 		s.over = s.over || !m.current(s)
 	}
@@ -262,6 +352,7 @@ func (m *model) failing(t *rapid.T) {
 	}
 	m.do(func() { m.fixture.revoke = err })
 	if err == nil { // then what was to be revoked is
+		m.mend()
 		m.reload(t)
 	}
 }
@@ -282,7 +373,7 @@ func (m *model) leave(t *rapid.T) {
 	m.do(func() { m.inside = map[string]bool{inside: true} })
 	p.Left(left)
 	p.Wait()
-	if inside == left || inside == "nobody" {
+	if !m.cut(p) && (inside == left || inside == "nobody") {
 		s.over = true
 	}
 }
@@ -298,7 +389,14 @@ func (m *model) backChannel(t *rapid.T) {
 		out.SID = s.sid
 	}
 	at, _ := p.sessions()
-	if err := p.loggedOutThere(m.t.Context(), at, out); err != nil && !m.failed() {
+	err := p.loggedOutThere(m.t.Context(), at, out)
+	if m.cut(p) {
+		if err == nil {
+			t.Fatal("a logout at the provider without the store")
+		}
+		return
+	}
+	if err != nil && !m.failed() {
 		t.Fatal(err)
 	}
 	for _, s := range m.sessions {
@@ -309,9 +407,13 @@ func (m *model) backChannel(t *rapid.T) {
 // check compares what each browser may do, and which tokens are revoked.
 func (m *model) check(t *rapid.T) {
 	for i, b := range m.browsers {
-		b.p = m.portals[(i+m.logins)%2]
+		p := m.portals[(i+m.logins)%2]
+		b.p = p
 		want := http.StatusSeeOther
-		if m.live(b) != nil {
+		switch {
+		case m.cut(p) && b.session() != "":
+			want = http.StatusServiceUnavailable
+		case !m.cut(p) && m.live(b) != nil:
 			want = http.StatusOK
 		}
 		if got := b.get("/rooms").Code; got != want {
