@@ -299,6 +299,8 @@ func TestRevokeModel(t *testing.T) {
 			all = append(all, p)
 		}
 		by := []map[int]int{{}, {}} // the tokens of those inside, by process and person
+		// Those who may have changed over to a token that was revoked at that moment, and so be out.
+		changed := []map[int]bool{{}, {}}
 		revoked, perhaps := map[int]bool{}, map[int]bool{}
 		which := func(t *rapid.T) (int, *process) {
 			n := rapid.IntRange(0, 1).Draw(t, "process")
@@ -320,6 +322,7 @@ func TestRevokeModel(t *testing.T) {
 				t.Fatal("let in by a revoked token")
 			case d.Verdict == auth.Allow:
 				by[n][who] = tok
+				delete(changed[n], who)
 			case !cut && !perhaps[tok]:
 				t.Fatalf("not let in: %s %v", d.Reason, d.Err)
 			}
@@ -353,6 +356,9 @@ func TestRevokeModel(t *testing.T) {
 				both.Go(func() { err = revokes(other, tok) })
 				both.Wait()
 				told(t, n, p, who, tok, p.cut.Load(), was, d)
+				if d.Reason == auth.ReasonTokenRevoked && !was {
+					changed[n][who] = true // see TestChangesToRevoked
+				}
 				revoked[tok] = was || err == nil
 			},
 			"leave": func(t *rapid.T) {
@@ -387,7 +393,7 @@ func TestRevokeModel(t *testing.T) {
 		}, all...)
 		for n, p := range all {
 			for who, tok := range by[n] {
-				if !perhaps[tok] && !p.has(somebody(who)) {
+				if !perhaps[tok] && !changed[n][who] && !p.has(somebody(who)) {
 					t.Fatalf("%s is out, and the token is good", somebody(who))
 				}
 			}
@@ -418,6 +424,31 @@ func TestRevokedWhileLetIn(t *testing.T) {
 		t.Errorf("told %s %s", d.Verdict, d.Reason)
 	}
 	soon(t, "who was let in is out", func() bool { return !here.has(somebody(0)) && len(here.listed("")) == 0 }, here)
+}
+
+// A token is revoked while somebody shows it who is inside by another one that is good. They have changed over to the revoked one: they are
+// told so, and are out in the end. With the good one they come in again.
+func TestChangesToRevoked(t *testing.T) {
+	t.Parallel()
+	tokens := tokensOf(t, 2)
+	p, stop := newProcess(t, store.Memory(store.Options{}), nil)
+	defer stop()
+	if d := p.asks(somebody(0), tokens[0], "m"); d.Verdict != auth.Allow {
+		t.Fatal(d.Reason, d.Err)
+	}
+	p.during = func() {
+		if _, err := p.c.Revoke(context.Background(), auth.Revocation{JTI: "j1"}); err != nil {
+			t.Error(err)
+		}
+	}
+	if d := p.asks(somebody(0), tokens[1], "m"); d.Verdict != auth.Deny || d.Reason != auth.ReasonTokenRevoked {
+		t.Errorf("told %s %s", d.Verdict, d.Reason)
+	}
+	soon(t, "they are out", func() bool { return !p.has(somebody(0)) && len(p.listed("")) == 0 }, p)
+	p.during = nil
+	if d := p.asks(somebody(0), tokens[0], "m"); d.Verdict != auth.Allow || !p.has(somebody(0)) {
+		t.Errorf("told %s %s, and inside %t", d.Verdict, d.Reason, p.has(somebody(0)))
+	}
 }
 
 // The store stops answering between the grant and the last look at what was taken back. Who is let in just then is told to ask again.
