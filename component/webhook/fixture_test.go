@@ -35,7 +35,6 @@ type request struct {
 	room string
 	n    string // which report it tells
 	at   time.Time
-	end  time.Time // when the answer was there
 	body string
 	ok   bool // the answer was 2xx, and the sender has got it
 }
@@ -89,7 +88,7 @@ func (e *endpoint) RoundTrip(req *http.Request) (*http.Response, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.now[r.hook]--
-	r.ok, r.end = status/100 == 2, time.Now()
+	r.ok = status/100 == 2
 	e.got = append(e.got, r)
 	if status == 0 {
 		if err == nil {

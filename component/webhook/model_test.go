@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -33,14 +30,13 @@ type step struct {
 var (
 	modelHooks = []string{"all", "room-a", "some"}
 	modelRooms = []string{"a", "b", "c"}
-	states     = []string{"works", "works", "fails", "slow", "hangs", "flaky", "room b fails", "gone"}
+	states     = []string{"works", "works", "fails", "slow", "hangs", "flaky", "room b fails"}
 )
 
 func steps() *rapid.Generator[[]step] {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) step {
 		s := step{do: rapid.SampledFrom([]string{
 			"report", "report", "report", "report", "report", "wait", "wait", "wait", "endpoint", "endpoint", "stop", "kill", "freeze", "store",
-			"deaf store", "hook", "reload",
 		}).Draw(t, "do")}
 		s.hook = rapid.SampledFrom(modelHooks).Draw(t, "hook")
 		s.room = rapid.SampledFrom(modelRooms).Draw(t, "room")
@@ -50,9 +46,8 @@ func steps() *rapid.Generator[[]step] {
 	}), 1, 60)
 }
 
-// TestModel: whatever endpoints and the store do, however usher ends and whichever hooks are configured, each hook gets the events that it
-// wants and no others, those of a room in order and one after the other, each at least once and always as the same request. Lost is only
-// what was reported in the last moment before a kill, what a hook has not taken for a day, and what comes to one that is gone.
+// TestModel: whatever endpoints and the store do, and however usher ends, each hook gets the events that it wants and no others, those of
+// a room in order, each at least once and always as the same request. Only what was reported in the last moment before a kill is lost.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		all := steps().Draw(rt, "steps")
@@ -74,11 +69,8 @@ func TestModel(t *testing.T) {
 // world is the state of the model.
 type world struct {
 	t     *testing.T
-	began time.Time
 	e     *endpoint
 	state map[string]string
-	away  map[string]bool // hooks that are not configured
-	gone  map[string]bool // hooks that may have answered 410 since they were configured
 	store store.Store
 	wrong []error
 
@@ -95,62 +87,34 @@ type told struct {
 	n    string
 	room string
 	at   time.Time
-	to   map[string]bool // the hooks that want it
+	what component.What
 	// risky says that it may be lost: usher was killed before it could write it.
 	risky bool
-	// gone are the hooks that may have been gone when it was to be sent.
-	gone map[string]bool
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{
-		t: t, began: time.Now(), store: store.Memory(store.Options{}),
-		state: map[string]string{}, away: map[string]bool{}, gone: map[string]bool{},
-	}
+	w := &world{t: t, state: map[string]string{}, store: store.Memory(store.Options{})}
 	w.e = &endpoint{answer: w.answer}
 	w.start()
 	return w
 }
 
 func (w *world) start() {
-	w.b = outbox(w.t, w.e, w.hooks()...)
+	a, some := hook(w.t, "room-a"), hook(w.t, "some")
+	a.Rooms = []string{"a"}
+	some.Events = []webhook.Type{webhook.OccupantLeft}
+	w.b = outbox(w.t, w.e, hook(w.t, "all"), a, some)
 	w.cut = &cutStore{Store: w.store}
 	w.stop = run(w.t, w.b, w.cut)
 }
 
-// hooks are those that are configured now, which also come back if they were gone.
-func (w *world) hooks() (all []webhook.Hook) {
-	for _, name := range modelHooks {
-		h := hook(w.t, name)
-		switch name {
-		case "room-a":
-			h.Rooms = []string{"a"}
-		case "some":
-			h.Events = []webhook.Type{webhook.OccupantLeft}
-		}
-		if !w.away[name] {
-			all = append(all, h)
-		}
-		w.gone[name] = w.state[name] == "gone"
-	}
-	return all
-}
-
-// configure changes the configuration, when no answer is on its way that a hook is gone.
-func (w *world) configure() {
-	time.Sleep(10 * time.Millisecond)
-	if err := w.b.Configure(w.hooks()); err != nil {
-		w.wrong = append(w.wrong, err)
-	}
-}
-
 // wants is what the model thinks of the filters.
-func wants(hook, room string, what component.What) bool {
+func wants(hook string, r told) bool {
 	switch hook {
 	case "room-a":
-		return room == "a"
+		return r.room == "a"
 	case "some":
-		return what == component.Left
+		return r.what == component.Left
 	}
 	return true
 }
@@ -169,8 +133,6 @@ func (w *world) answer(r request) (status int, takes time.Duration) {
 		if strings.HasPrefix(r.room, "b@") {
 			return 400, 0
 		}
-	case "gone":
-		return 410, time.Millisecond
 	}
 	return 200, time.Millisecond
 }
@@ -180,22 +142,11 @@ func (w *world) step(s step) {
 	case "report":
 		w.report(s.room)
 	case "wait":
-		w.wait(s.wait)
+		time.Sleep(s.wait)
 	case "endpoint":
 		w.e.mu.Lock()
 		w.state[s.hook] = s.state
 		w.e.mu.Unlock()
-		if s.state == "gone" {
-			w.gone[s.hook] = true
-			for _, r := range w.reported {
-				r.gone[s.hook] = true
-			}
-		}
-	case "hook":
-		w.away[s.hook] = !w.away[s.hook]
-		w.configure()
-	case "reload":
-		w.configure()
 	case "stop":
 		w.cut.set(nil) // a store that cannot be reached at the stop is a crash
 		w.stop()
@@ -204,22 +155,14 @@ func (w *world) step(s step) {
 		w.kill()
 	case "freeze": // this usher loses its tenure, and gets it back
 		w.stop()
-		w.wait(s.wait)
+		time.Sleep(s.wait)
 		w.stop = run(w.t, w.b, w.cut)
-	case "store", "deaf store":
+	case "store":
 		if w.cut.get() == nil {
 			w.cut.set(store.ErrUnreachable)
-			w.cut.deaf.Store(s.do == "deaf store")
 		} else {
 			w.cut.set(nil)
 		}
-	}
-}
-
-// wait has time pass, as long as no record of the store ends.
-func (w *world) wait(d time.Duration) {
-	if time.Since(w.began)+d < webhook.Kept-webhook.Life {
-		time.Sleep(d)
 	}
 }
 
@@ -229,11 +172,7 @@ func (w *world) report(room string) {
 	if w.n%2 == 0 {
 		r.What = component.Left
 	}
-	is := told{n: r.Text, room: room, at: time.Now(), to: map[string]bool{}, gone: maps.Clone(w.gone)}
-	for _, hook := range modelHooks {
-		is.to[hook] = !w.away[hook] && wants(hook, room, r.What)
-	}
-	w.reported = append(w.reported, is)
+	w.reported = append(w.reported, told{n: r.Text, room: room, at: time.Now(), what: r.What})
 	w.b.Report(r)
 }
 
@@ -241,7 +180,6 @@ func (w *world) report(room string) {
 func (w *world) kill() {
 	w.risk()
 	w.cut.set(errors.New("killed"))
-	w.cut.deaf.Store(false)
 	w.stop()
 	w.start()
 }
@@ -270,8 +208,6 @@ func (w *world) end() {
 	w.e.mu.Lock()
 	clear(w.state)
 	w.e.mu.Unlock()
-	clear(w.away)
-	w.configure()
 	time.Sleep(3 * time.Hour)
 	w.stop()
 	if n := left(w.t, w.store); n != 0 {
@@ -294,43 +230,29 @@ func (w *world) fault(format string, args ...any) {
 func (w *world) examine(hook string) {
 	first := map[string][]string{} // by room: what was taken, in order of the first time
 	as := map[string]request{}
-	began := map[string]time.Time{} // when it was first sent
-	taken := map[string]time.Time{} // when it was first taken
-	tried := map[string]time.Time{} // when it was last sent and not taken
+	got := map[string]bool{}
 	for _, r := range w.e.requests(hook) {
 		was, again := as[r.n]
 		if again && (was.id != r.id || was.body != r.body) {
 			w.fault("%s: %s was sent as %s and as %s", hook, r.n, was.id, r.id)
 		}
 		as[r.n] = r
-		if !again || r.at.Before(began[r.n]) {
-			began[r.n] = r.at
-		}
-		if !r.ok {
-			tried[r.n] = r.at
-		} else if taken[r.n].IsZero() {
-			taken[r.n] = r.end
+		if r.ok && !got[r.n] {
+			got[r.n] = true
 			first[r.room] = append(first[r.room], r.n)
 		}
 	}
 	want := map[string][]string{}
-	before := map[string]told{} // by room: the last one that must have been taken
 	for _, r := range w.reported {
 		room := r.room + "@conference.example.com"
-		at, is := began[r.n]
-		if was, there := before[room]; is && there && at.Before(taken[was.n]) {
-			w.fault("%s was sent %s of %s before it had taken %s", hook, r.n, r.room, was.n)
-		}
 		switch {
-		case !r.to[hook]:
-			if is {
+		case !wants(hook, r):
+			if _, sent := as[r.n]; sent {
 				w.fault("%s was told %s of room %s, which it does not want", hook, r.n, r.room)
 			}
-		case !taken[r.n].IsZero():
+		case got[r.n]:
 			want[room] = append(want[room], r.n)
-			before[room] = r
-		case r.risky, r.gone[hook]:
-		case tried[r.n].Sub(r.at) < webhook.Life-webhook.DefaultTimeout:
+		case !r.risky:
 			w.fault("%s was never told %s", hook, r.n)
 		}
 	}
@@ -344,7 +266,6 @@ func (w *world) examine(hook string) {
 // cutStore is a store that can be away.
 type cutStore struct {
 	store.Store
-	deaf                 atomic.Bool // what is asked for is done, and usher does not hear of it
 	mu                   sync.Mutex
 	err                  error
 	since, began, mended time.Time
@@ -370,26 +291,16 @@ func (c *cutStore) get() error {
 	return c.err
 }
 
-// do does something, unless the store is away.
-func (c *cutStore) do(something func() error) error {
-	err := c.get()
-	if err != nil && !c.deaf.Load() {
+func (c *cutStore) Put(ctx context.Context, r ...store.Record) error {
+	if err := c.get(); err != nil {
 		return err
 	}
-	return errors.Join(err, something())
-}
-
-func (c *cutStore) Put(ctx context.Context, r ...store.Record) error {
-	return c.do(func() error { return c.Store.Put(ctx, r...) })
+	return c.Store.Put(ctx, r...)
 }
 
 func (c *cutStore) Delete(ctx context.Context, k store.Kind, keys ...string) error {
-	return c.do(func() error { return c.Store.Delete(ctx, k, keys...) })
-}
-
-func (c *cutStore) All(ctx context.Context, k store.Kind) iter.Seq2[store.Record, error] {
 	if err := c.get(); err != nil {
-		return func(yield func(store.Record, error) bool) { yield(store.Record{}, err) }
+		return err
 	}
-	return c.Store.All(ctx, k)
+	return c.Store.Delete(ctx, k, keys...)
 }
